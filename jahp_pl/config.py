@@ -1,0 +1,365 @@
+"""Every setting of an experiment: the schema, the defaults, and `load`, the only door to OmegaConf.
+
+Dataclasses are the schema. YAML files are overlays, merged from left to right onto the defaults; `key=value`
+arguments come last. An unknown key, a wrong type or an out-of-range value is refused, by name, before anything starts.
+
+    >>> load(["model.num_filters=64", "model.num_latents=96"]).model.num_filters
+    64
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import inspect
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Rung = Literal["factorized", "scale_hyperprior", "mean_scale_hyperprior", "context", "joint"]
+Family = Literal["gaussian", "laplace", "logistic"]
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; the message is one line that names the key and the remedy."""
+
+
+def _require(condition: bool, key: str, value: object, remedy: str) -> None:
+    if not condition:
+        raise ConfigError(f"{key}={value}: {remedy}")
+
+
+@dataclass
+class ModelConfig:
+    """Architecture: which rung of the paper's ladder, how wide, which density for the latents."""
+
+    rung: Rung = "joint"
+    """factorized (Balle 2018, no hyperprior) < scale_hyperprior (Balle 2018) < mean_scale_hyperprior < joint (the
+    paper's full model); context is the autoregressive model alone, without side information."""
+    num_filters: int = 192
+    """N: channels of the hidden layers and of the hyper-latents z."""
+    num_latents: int = 192
+    """M: channels of the latents y. The paper uses 192 for the low rates and 320 for the high ones."""
+    likelihood: Family = "gaussian"
+    """Density of one latent before it is convolved with U(-1/2, 1/2)."""
+    num_components: int = 1
+    """K: components of the mixture per latent; 1 is the plain density."""
+    quantization: Literal["noise", "mixed"] = "noise"
+    """Stand-in for rounding while training. noise: y + U(-1/2, 1/2) everywhere, as in the paper. mixed: noise for the
+    rate and the context, straight-through rounding for the reconstruction (Minnen & Singh 2020)."""
+
+    def __post_init__(self) -> None:
+        _require(self.num_filters >= 1, "model.num_filters", self.num_filters, "must be at least 1")
+        _require(self.num_latents >= 1, "model.num_latents", self.num_latents, "must be at least 1")
+        _require(1 <= self.num_components <= 16, "model.num_components", self.num_components, "must be from 1 to 16")
+        _require(
+            self.rung != "factorized" or (self.likelihood, self.num_components) == ("gaussian", 1),
+            "model.rung",
+            self.rung,
+            "the factorized rung learns a free density per channel; leave model.likelihood and model.num_components "
+            "at their defaults",
+        )
+
+
+@dataclass
+class LossConfig:
+    """The training objective R + lmbda * D, with R in bits per pixel."""
+
+    distortion: Literal["mse", "ms_ssim"] = "mse"
+    """D: 255^2 * MSE of images in [0, 1], or 1 - MS-SSIM."""
+    lmbda: float = 0.0130
+    """Trade-off. Published for mse: .0018 .0035 .0067 .0130 .0250 .0483 .0932 .1800; for ms_ssim: 2.40 4.58 8.73 16.64
+    31.73 60.50 115.37 220.00."""
+
+    def __post_init__(self) -> None:
+        _require(self.lmbda > 0, "loss.lmbda", self.lmbda, "must be positive")
+
+
+@dataclass
+class DataConfig:
+    """Where the shards are and how crops are drawn from them."""
+
+    train: list[str] = field(default_factory=list)
+    """Training shards: folders written by `jahp shards`, .tar paths, globs, brace patterns, http(s) or pipe: URLs."""
+    val: list[str] = field(default_factory=list)
+    """Validation shards, in the same forms; whole images are used. Empty: no validation."""
+    crop_size: int = 256
+    """Side of the square training crops, in pixels."""
+    batch_size: int = 8
+    """Crops per optimizer step, over all devices together."""
+    num_workers: int = 2
+    """Processes that decode and crop, per device. 0 decodes in the training process."""
+    shuffle_buffer: int = 1000
+    """Samples, still compressed, held per worker to shuffle from."""
+    max_val_images: int = 0
+    """Use only the first so many validation images; 0 means all."""
+
+    def __post_init__(self) -> None:
+        _require(self.crop_size >= 16, "data.crop_size", self.crop_size, "must be at least 16")
+        _require(self.crop_size % 16 == 0, "data.crop_size", self.crop_size, "must be a multiple of 16")
+        _require(self.batch_size >= 1, "data.batch_size", self.batch_size, "must be at least 1")
+        _require(self.num_workers >= 0, "data.num_workers", self.num_workers, "must not be negative")
+        _require(self.shuffle_buffer >= 1, "data.shuffle_buffer", self.shuffle_buffer, "must be at least 1")
+        _require(self.max_val_images >= 0, "data.max_val_images", self.max_val_images, "must not be negative")
+
+
+@dataclass
+class OptimConfig:
+    """One Adam over all parameters."""
+
+    learning_rate: float = 1e-4
+    """Peak learning rate."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """After the warm-up: hold the peak, or a half cosine down to `final_factor` of it over the rest of the run."""
+    warmup_steps: int = 0
+    """Optimizer steps over which the learning rate rises linearly from 0 to its peak."""
+    final_factor: float = 0.01
+    """Last learning rate of the cosine, as a fraction of the peak."""
+    clip_norm: float = 1.0
+    """Gradients are scaled down to this global L2 norm; 0 turns clipping off."""
+    ema_decay: float = 0.0
+    """Decay per step of a moving average of the weights, used for validation and export; 0 turns it off."""
+
+    def __post_init__(self) -> None:
+        _require(self.learning_rate > 0, "optim.learning_rate", self.learning_rate, "must be positive")
+        _require(self.warmup_steps >= 0, "optim.warmup_steps", self.warmup_steps, "must not be negative")
+        _require(0 <= self.final_factor <= 1, "optim.final_factor", self.final_factor, "must be from 0 to 1")
+        _require(self.clip_norm >= 0, "optim.clip_norm", self.clip_norm, "must not be negative")
+        _require(0 <= self.ema_decay < 1, "optim.ema_decay", self.ema_decay, "must be from 0 to below 1")
+
+
+@dataclass
+class TrainerConfig:
+    """How long, on what, and how often to look."""
+
+    max_steps: int = 1_000_000
+    """Optimizer steps in all; there are no epochs."""
+    max_time: str | None = None
+    """Stop after DD:HH:MM:SS of training even if steps are left; a cosine schedule then anneals over whichever ends
+    first."""
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where to train; auto takes a GPU when there is one."""
+    devices: int = 1
+    """Processes per node, one per GPU (or CPU rank)."""
+    num_nodes: int = 1
+    """Machines."""
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    """auto takes bf16-mixed where the hardware computes in bfloat16, else 32-true."""
+    deterministic: bool = False
+    """Refuse operations whose result may differ between two runs."""
+    val_every_steps: int = 5000
+    """Optimizer steps between two validations."""
+    log_every_steps: int = 50
+    """Optimizer steps between two rows of metrics."""
+    max_skipped_steps: int = 20
+    """So many optimizer steps in a row with a non-finite loss or gradient stop the run."""
+    compile: bool = False
+    """Compile the transforms with torch.compile: a minute at the start, faster steps afterwards."""
+    channels_last: bool = False
+    """Keep images and transforms in channels_last memory format."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "max_steps", "devices", "num_nodes", "val_every_steps", "log_every_steps", "max_skipped_steps"
+        ):  # fmt: skip
+            _require(getattr(self, name) >= 1, f"trainer.{name}", getattr(self, name), "must be at least 1")
+        if self.max_time is not None:
+            parts = self.max_time.split(":")
+            _require(
+                len(parts) == 4 and all(p.isdigit() for p in parts) and int("".join(parts)) > 0,
+                "trainer.max_time",
+                self.max_time,
+                "must read DD:HH:MM:SS, e.g. 00:00:10:00 for ten minutes",
+            )
+
+    def max_seconds(self) -> float:
+        """`max_time` in seconds; infinity where it is not set."""
+        if self.max_time is None:
+            return float("inf")
+        days, hours, minutes, seconds = (int(part) for part in self.max_time.split(":"))
+        return ((days * 24 + hours) * 60 + minutes) * 60.0 + seconds
+
+
+@dataclass
+class CodingConfig:
+    """What validation codes to real files, and which pictures it leaves behind."""
+
+    max_images: int = 8
+    """Validation images entropy-coded to files and decoded again; 0 turns real coding off."""
+    max_pictures: int = 4
+    """Of those, how many get a picture: original, reconstruction, bits per position."""
+
+    def __post_init__(self) -> None:
+        _require(self.max_images >= 0, "coding.max_images", self.max_images, "must not be negative")
+        _require(self.max_pictures >= 0, "coding.max_pictures", self.max_pictures, "must not be negative")
+
+
+@dataclass
+class WandbConfig:
+    """Weights & Biases; CSV logs are written always."""
+
+    mode: Literal["disabled", "offline", "online"] = "disabled"
+    """offline writes to the run folder and needs no account; send it later with `wandb sync`."""
+    project: str = "jahp_pl"
+    """W&B project."""
+    group: str | None = None
+    """Runs of one group are shown together."""
+    tags: list[str] = field(default_factory=list)
+    """Labels of the run."""
+
+
+@dataclass
+class Config:
+    """One experiment."""
+
+    name: str = "joint"
+    """Name of the run: its folder under `output_dir` and its name on W&B."""
+    output_dir: str = "runs"
+    """Folder that holds the run folders."""
+    seed: int = 0
+    """Seed of the initial weights, of the noise, of the order and the place of crops."""
+    resume: bool = True
+    """Continue from the run folder's last checkpoint if there is one; false refuses a folder that holds one."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    coding: CodingConfig = field(default_factory=CodingConfig)
+    wandb: WandbConfig = field(default_factory=WandbConfig)
+
+    def __post_init__(self) -> None:
+        _require(self.name not in ("", ".", "..") and "/" not in self.name, "name", self.name, "must be a folder name")
+        _require(self.seed >= 0, "seed", self.seed, "must not be negative")
+        _require(
+            self.loss.distortion != "ms_ssim" or self.data.crop_size >= 176,
+            "data.crop_size",
+            self.data.crop_size,
+            "MS-SSIM with five scales needs crops of at least 176 pixels",
+        )
+
+    @property
+    def run_dir(self) -> Path:
+        """Where this run writes everything."""
+        return Path(self.output_dir) / self.name
+
+
+def load(arguments: Sequence[str]) -> Config:
+    """Merge YAML files and `key=value` pairs, left to right, onto the defaults.
+
+    Args:
+        arguments: paths of YAML files and dotted `section.key=value` pairs, as on the command line. A leading `--` of a
+            pair is dropped (some sweep agents write it).
+    Raises:
+        ConfigError: a file that is missing or no mapping, an unknown key, a wrong type, a value out of range.
+    """
+    from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    files = [a for a in arguments if "=" not in a]
+    pairs = [a.removeprefix("--") for a in arguments if "=" in a]
+    layers: list[tuple[str, DictConfig]] = []
+    for file in files:
+        try:
+            loaded = OmegaConf.load(file)
+        except FileNotFoundError:
+            raise ConfigError(f"{file}: no such configuration file") from None
+        except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{file}: cannot be read as YAML: {_first_line(error)}") from None
+        if not isinstance(loaded, DictConfig):
+            raise ConfigError(f"{file}: must be a mapping of settings, like those under configs/")
+        layers.append((file, loaded))
+    for pair in pairs:
+        key = pair.split("=", 1)[0]
+        if key not in all_keys():
+            raise ConfigError(_unknown_key(key))
+        layers.append((pair, OmegaConf.from_dotlist([pair])))
+
+    merged = OmegaConf.structured(Config)
+    for origin, layer in layers:
+        try:
+            merged = OmegaConf.merge(merged, layer)
+        except OmegaConfBaseException as error:
+            key = str(getattr(error, "full_key", None) or "")
+            if key and key not in all_keys() and key not in _sections():
+                raise ConfigError(f"{origin}: {_unknown_key(key)}") from None
+            raise ConfigError(f"{origin}: {key}: {_first_line(error)}") from None
+    try:
+        config = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise ConfigError(_first_line(error)) from None
+    assert isinstance(config, Config)
+    return config
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Plain nested dicts, for checkpoints (`torch.load(weights_only=True)` takes them) and logs."""
+    return dataclasses.asdict(config)
+
+
+def model_from_dict(values: dict[str, Any]) -> ModelConfig:
+    """The architecture back from `to_dict(config)["model"]`.
+
+    Raises:
+        ConfigError: a key this version does not know, or a value out of range.
+    """
+    known = {f.name for f in dataclasses.fields(ModelConfig)}
+    if unknown := sorted(set(values) - known):
+        raise ConfigError(f"model.{unknown[0]}: unknown to this version of jahp_pl; upgrade it to read this model")
+    return ModelConfig(**values)
+
+
+def all_keys() -> dict[str, str]:
+    """Dotted name of every setting -> one line with its type, default and meaning."""
+    return dict(_walk(Config, ""))
+
+
+def _walk(section: type, prefix: str) -> Iterator[tuple[str, str]]:
+    docs = _field_docs(section)
+    hints = typing.get_type_hints(section)
+    for f in dataclasses.fields(section):
+        if dataclasses.is_dataclass(hints[f.name]):
+            yield from _walk(hints[f.name], f"{prefix}{f.name}.")
+            continue
+        default = f.default if f.default is not dataclasses.MISSING else []
+        yield f"{prefix}{f.name}", f"[{_type_name(hints[f.name])} = {default}] {docs.get(f.name, '')}"
+
+
+def _type_name(hint: Any) -> str:
+    if typing.get_origin(hint) is Literal:
+        return "|".join(str(a) for a in typing.get_args(hint))
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+
+
+def _field_docs(section: type) -> dict[str, str]:
+    """The string literal under each field, which Python itself throws away."""
+    body = ast.parse(inspect.getsource(section)).body[0]
+    assert isinstance(body, ast.ClassDef)
+    docs = {}
+    for statement, following in zip(body.body, body.body[1:], strict=False):
+        if (
+            isinstance(statement, ast.AnnAssign)
+            and isinstance(statement.target, ast.Name)
+            and isinstance(following, ast.Expr)
+            and isinstance(following.value, ast.Constant)
+        ):
+            docs[statement.target.id] = " ".join(str(following.value.value).split())
+    return docs
+
+
+def _sections() -> set[str]:
+    return {key.split(".")[0] for key in all_keys() if "." in key}
+
+
+def _unknown_key(key: str) -> str:
+    close = difflib.get_close_matches(key, all_keys(), n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]}?" if close else "`jahp train --keys` lists all"
+    return f"{key}: no such setting; {hint}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
