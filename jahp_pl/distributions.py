@@ -1,0 +1,90 @@
+"""Densities of one latent, convolved with U(-1/2, 1/2): Gaussian, Laplace, logistic, and mixtures of them.
+
+The probability of the integer y under a location-scale density with cumulative F is the mass of a unit bin,
+
+    P(y) = F((y + 1/2 - mu) / sigma) - F((y - 1/2 - mu) / sigma),
+
+and the same function of a real y is the density of the noisy latent (Balle et al. 2018, equation 6). Far from mu both
+terms round to the same number, so everything here is in log space. All three families are symmetric: with v = |y - mu|,
+
+    P(y) = F(a) - F(b),   a = (1/2 - v) / sigma,   b = (-1/2 - v) / sigma,
+
+where b < a lie in the lower tail, in which log F is accurate. Written out per family below, no difference of nearly
+equal numbers is left, and values and gradients are finite for v up to 1e4 and sigma from 0.05 to 1e3 in float32.
+
+Shapes broadcast. mu, sigma in the units of y; results in nats (natural log), <= 0 but for rounding errors of 1e-6.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from jahp_pl.config import Family
+
+
+def log_mass(family: Family, y: Tensor, mu: Tensor, sigma: Tensor) -> Tensor:
+    """log P(y) of the unit bin centred on y.
+
+    Args:
+        family: density before the convolution.
+        y: values, integers for exact probabilities.
+        mu: location.
+        sigma: scale > 0: standard deviation of the Gaussian, b of the Laplace, s of the logistic density.
+    """
+    v = (y - mu).abs()
+    if family == "gaussian":
+        return _gaussian(v, sigma)
+    if family == "laplace":
+        return _laplace(v, sigma)
+    return _logistic(v, sigma)
+
+
+def mixture_log_mass(family: Family, y: Tensor, mu: Tensor, sigma: Tensor, log_weights: Tensor) -> Tensor:
+    """log of sum_k w_k P_k(y) for K components along dimension 1.
+
+    Args:
+        family: density of every component.
+        y: (B, M, h, w).
+        mu: (B, K, M, h, w).
+        sigma: (B, K, M, h, w), > 0.
+        log_weights: (B, K, M, h, w), log w_k, normalised over K. With K = 1 the result equals `log_mass` to the last
+        bit.
+
+    Returns:
+        (B, M, h, w).
+    """
+    per_component = log_mass(family, y.unsqueeze(1), mu, sigma) + log_weights  # (B, K, M, h, w)
+    if per_component.shape[1] == 1:
+        return per_component.squeeze(1)
+    return torch.logsumexp(per_component, dim=1)
+
+
+def _gaussian(v: Tensor, sigma: Tensor) -> Tensor:
+    # Phi(t) = exp(-t^2 / 2) erfcx(-t / sqrt 2) / 2, hence Phi(b) / Phi(a) = erfcx(..b) / erfcx(..a) exp(-(b^2 - a^2) /
+    # 2), and (b^2 - a^2) / 2 = v / sigma^2 without cancellation. erfcx(t) = exp(t^2) erfc(t) neither under- nor
+    # overflows here: its argument is never below -0.5 / (0.05 sqrt 2) = -7.1.
+    a = (0.5 - v) / sigma
+    erfcx_a = torch.special.erfcx(a * -math.sqrt(0.5))
+    erfcx_b = torch.special.erfcx((v + 0.5) / sigma * math.sqrt(0.5))
+    ratio = erfcx_b / erfcx_a * torch.exp(-v / sigma.square())
+    return torch.log(0.5 * erfcx_a) - 0.5 * a.square() + torch.log1p(-ratio)
+
+
+def _laplace(v: Tensor, sigma: Tensor) -> Tensor:
+    # F(t) = exp(t) / 2 below 0. Bins beside the peak: P = exp(a) (1 - exp(-1 / sigma)) / 2. The bin that holds the
+    # peak: P = -(expm1(-a) + expm1(b)) / 2. Each branch sees only arguments at which it is finite, so that no NaN of
+    # the one that is not chosen reaches the gradient.
+    a = (0.5 - v) / sigma
+    tail = a.clamp(max=0.0) - math.log(2.0) + torch.log(-torch.expm1(-1.0 / sigma))
+    near = v.clamp(max=0.5)
+    mass = -0.5 * (torch.expm1((near - 0.5) / sigma) + torch.expm1((-near - 0.5) / sigma))
+    return torch.where(v > 0.5, tail, torch.log(mass))
+
+
+def _logistic(v: Tensor, sigma: Tensor) -> Tensor:
+    # With s(t) = 1 / (1 + exp(-t)): s(a) - s(b) = s(a) s(-b) (1 - exp(b - a)), and b - a = -1 / sigma.
+    log_sigmoid = torch.nn.functional.logsigmoid
+    return log_sigmoid((0.5 - v) / sigma) + log_sigmoid((0.5 + v) / sigma) + torch.log(-torch.expm1(-1.0 / sigma))

@@ -1,0 +1,114 @@
+"""The two probability models: factorized p(z_hat), and p(y_hat | hyperprior, context) with its entropy parameters.
+
+Rates are in bits. Each model serves three arguments alike: noisy latents while training (the rate is then an upper
+bound of the cross-entropy), rounded latents in evaluation, and whatever integers a codec asks about.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jahp_pl.config import ModelConfig
+from jahp_pl.distributions import mixture_log_mass
+from jahp_pl.ops import lower_bound
+
+SCALE_MIN = 0.11
+"""Smallest sigma. Below it a unit bin around the mean already holds all but 5e-6 of the mass."""
+
+BITS_PER_NAT = 1 / math.log(2)
+
+
+class FactorizedDensity(nn.Module):
+    """Learned density of each channel on its own, without conditions (Balle et al. 2018, appendix 6.1).
+
+    The cumulative is F = sigmoid(f_4 ... f_0), with f_k(x) = g_k(softplus(H_k) x + b_k), g_k(x) = x + tanh(a_k) tanh(x)
+    and g_4 the identity: monotone by construction, flexible through widths 3, 3, 3, 3.
+
+    Args:
+        num_channels: C.
+        init_scale: about the width of the density at the start.
+    """
+
+    WIDTHS = (1, 3, 3, 3, 3, 1)
+
+    def __init__(self, num_channels: int, init_scale: float = 10.0) -> None:
+        super().__init__()
+        self.num_channels = num_channels
+        num_layers = len(self.WIDTHS) - 1
+        layer_scale = init_scale ** (1 / num_layers)
+        self.matrices, self.biases, self.factors = nn.ParameterList(), nn.ParameterList(), nn.ParameterList()
+        for k, (width_in, width_out) in enumerate(zip(self.WIDTHS, self.WIDTHS[1:], strict=False)):
+            start = math.log(math.expm1(1 / layer_scale / width_out))
+            self.matrices.append(torch.full((num_channels, width_out, width_in), start))
+            self.biases.append(torch.empty(num_channels, width_out, 1).uniform_(-0.5, 0.5))
+            if k < num_layers - 1:
+                self.factors.append(torch.zeros(num_channels, width_out, 1))
+
+    def cumulative_logits(self, x: Tensor) -> Tensor:
+        """logit F(x), elementwise: (C, 1, n) -> (C, 1, n), in the dtype of x."""
+        for k, (matrix, bias) in enumerate(zip(self.matrices, self.biases, strict=True)):
+            x = F.softplus(matrix.to(x.dtype)) @ x + bias.to(x.dtype)
+            if k < len(self.factors):
+                x = x + torch.tanh(self.factors[k].to(x.dtype)) * torch.tanh(x)
+        return x
+
+    def bits(self, z: Tensor) -> Tensor:
+        """-log2 P of the unit bin around each value: (B, C, h, w) -> (B, C, h, w), >= 0, in float32."""
+        with torch.autocast(z.device.type, enabled=False):
+            rows = z.float().transpose(0, 1).reshape(self.num_channels, 1, -1)  # (C, 1, B h w)
+            lower, upper = self.cumulative_logits(rows - 0.5), self.cumulative_logits(rows + 0.5)
+            # s(u) - s(l) = s(u) s(-l) (1 - exp(l - u)); the bound keeps a bin on a flat stretch of F off log 0.
+            width = lower_bound(upper - lower, 1e-6)
+            log_mass = F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(-width))
+            batch, _, height, columns = z.shape
+            return -BITS_PER_NAT * log_mass.view(self.num_channels, batch, height, columns).transpose(0, 1)
+
+
+class EntropyParameters(NamedTuple):
+    """What g_ep says of each latent, for K mixture components; float32."""
+
+    mu: Tensor
+    """(B, K, M, h, w): means; zero for the scale-only rung."""
+    sigma: Tensor
+    """(B, K, M, h, w): scales, >= SCALE_MIN."""
+    log_weights: Tensor
+    """(B, K, M, h, w): log w_k, normalised over K; zero for K = 1."""
+
+
+class ConditionalDensity:
+    """p(y_hat | hyperprior, context): one density or mixture per latent, given by raw network outputs.
+
+    The raw outputs of one position are blocks of K M channels: scales, then means (but for the scale-only rung), then
+    mixture logits (for K > 1). Stateless.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        self.family = config.likelihood
+        self.num_components = config.num_components
+        self.has_means = config.rung != "scale_hyperprior"
+
+    @property
+    def num_blocks(self) -> int:
+        """Parameters per latent and component: scale, mean, logit, as far as they exist."""
+        return 1 + self.has_means + (self.num_components > 1)
+
+    def parameters(self, raw: Tensor) -> EntropyParameters:
+        """Raw outputs (B, num_blocks K M, h, w) -> entropy parameters, in float32."""
+        batch, channels, height, width = raw.shape
+        num_latents = channels // (self.num_blocks * self.num_components)
+        blocks = raw.float().view(batch, self.num_blocks, self.num_components, num_latents, height, width).unbind(1)
+        sigma = lower_bound(blocks[0], SCALE_MIN)
+        zeros = torch.zeros_like(sigma)
+        mu = blocks[1] if self.has_means else zeros
+        log_weights = torch.log_softmax(blocks[-1], dim=1) if self.num_components > 1 else zeros
+        return EntropyParameters(mu, sigma, log_weights)
+
+    def bits(self, y: Tensor, parameters: EntropyParameters) -> Tensor:
+        """-log2 P of the unit bin around each value: (B, M, h, w) -> (B, M, h, w), in float32."""
+        with torch.autocast(y.device.type, enabled=False):
+            return -BITS_PER_NAT * mixture_log_mass(self.family, y.float(), *parameters)

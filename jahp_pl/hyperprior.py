@@ -1,0 +1,69 @@
+"""The hyper-transforms h_a and h_s: side information z about the latents y (paper, section 2 and table 1).
+
+The scale-only rung describes how large each latent is (Balle et al. 2018), so h_a looks at |y| and h_s says one number
+per latent; the others describe mean and scale with signed features (paper, section 3).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from jahp_pl.transforms import downsample, upsample
+
+STRIDE = 4
+"""Latents per hyper-latent along each axis."""
+
+
+class HyperAnalysis(nn.Sequential):
+    """h_a: y (B, M, h, w) -> z (B, N, ceil(h / 4), ceil(w / 4)).
+
+    Args:
+        num_filters: N, channels of the hidden layers and of z.
+        num_latents: M.
+        magnitudes: look at |y| through ReLUs (scale-only rung) instead of y through LeakyReLUs.
+    """
+
+    def __init__(self, num_filters: int, num_latents: int, magnitudes: bool) -> None:
+        N, M = num_filters, num_latents
+        super().__init__(
+            nn.Conv2d(M, N, 3, padding=1), _activation(magnitudes), downsample(N, N), _activation(magnitudes),
+            downsample(N, N),
+        )  # fmt: skip
+        self.magnitudes = magnitudes
+
+    def forward(self, y: Tensor) -> Tensor:
+        """See the class."""
+        z = y.abs() if self.magnitudes else y
+        for layer in self:
+            z = layer(z)
+        return z
+
+
+class HyperSynthesis(nn.Sequential):
+    """h_s: z_hat (B, N, ceil(h / 4), ceil(w / 4)) -> features psi (B, `num_features`, >= h, >= w).
+
+    Crop the result to (h, w): z covers up to three rows and columns of latents that y does not have.
+
+    Args:
+        num_filters: N.
+        num_latents: M.
+        num_features: 2M for the joint model; the entropy parameters themselves where nothing is fused with them.
+        magnitudes: layers of the scale-only rung.
+    """
+
+    def __init__(self, num_filters: int, num_latents: int, num_features: int, magnitudes: bool) -> None:
+        N, M = num_filters, num_latents
+        widths = (N, N) if magnitudes else (M, M * 3 // 2)
+        super().__init__(
+            upsample(N, widths[0]), _activation(magnitudes), upsample(*widths), _activation(magnitudes),
+            nn.Conv2d(widths[1], num_features, 3, padding=1),
+        )  # fmt: skip
+
+
+def crop_to(features: Tensor, like: Tensor) -> Tensor:
+    """First rows and columns of `features` (B, F, >= h, >= w), as many as `like` (B, M, h, w) has."""
+    return features[..., : like.shape[-2], : like.shape[-1]]
+
+
+def _activation(magnitudes: bool) -> nn.Module:
+    return nn.ReLU(inplace=True) if magnitudes else nn.LeakyReLU(0.01, inplace=True)

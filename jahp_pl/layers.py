@@ -1,0 +1,74 @@
+"""The two layers that the paper's networks need beyond plain convolutions: GDN and the causally masked convolution."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jahp_pl.ops import lower_bound
+
+
+class GDN(nn.Module):
+    """Generalized divisive normalization and its approximate inverse (Balle, Laparra & Simoncelli 2016).
+
+        GDN:   y_i = x_i / sqrt(beta_i + sum_j gamma_ij x_j^2)
+        IGDN:  y_i = x_i * sqrt(beta_i + sum_j gamma_ij x_j^2)
+
+    beta and gamma are kept non-negative by storing s with value = max(s, sqrt(bound + eps))^2 - eps, eps = 2^-36: near
+    zero a parameter then takes ever smaller steps instead of being cut off. The pooling over j is a 1x1 convolution,
+    i.e. one matrix product.
+
+    Args:
+        num_channels: C.
+        inverse: multiply instead of dividing.
+        gamma_init: gamma starts as this times the identity; beta starts at 1.
+    """
+
+    PEDESTAL = 2.0**-36
+    BETA_MIN = 1e-6
+
+    def __init__(self, num_channels: int, inverse: bool = False, gamma_init: float = 0.1) -> None:
+        super().__init__()
+        self.inverse = inverse
+        self.beta = nn.Parameter(torch.sqrt(torch.ones(num_channels) + self.PEDESTAL))
+        self.gamma = nn.Parameter(torch.sqrt(gamma_init * torch.eye(num_channels) + self.PEDESTAL))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W), computed in float32 also under autocast: x^2 leaves the range of half
+        precision."""
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+            beta = self._value(self.beta, self.BETA_MIN)
+            gamma = self._value(self.gamma, 0.0)
+            norm = F.conv2d(x.square(), gamma[:, :, None, None], beta)
+            return x * torch.sqrt(norm) if self.inverse else x * torch.rsqrt(norm)
+
+    def _value(self, stored: Tensor, bound: float) -> Tensor:
+        bounded: Tensor = lower_bound(stored, (bound + self.PEDESTAL) ** 0.5)
+        return bounded.square() - self.PEDESTAL
+
+    def extra_repr(self) -> str:
+        """Shown by print(model)."""
+        return f"{self.beta.numel()}, inverse={self.inverse}"
+
+
+class MaskedConv2d(nn.Conv2d):
+    """Convolution that sees only positions before its own in raster order (mask A of van den Oord et al. 2016).
+
+    A k x k kernel keeps the (k^2 - 1) / 2 taps above and to the left of its centre, 12 for k = 5. Output at (i, j) is a
+    function of inputs at rows above i, and in row i of columns before j.
+    """
+
+    mask: Tensor
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 5) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+        taps = torch.arange(kernel_size**2).view(kernel_size, kernel_size)
+        # Not persistent: it follows from the kernel size, so checkpoints need not hold it.
+        self.register_buffer("mask", (taps < kernel_size**2 // 2).to(self.weight.dtype), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, h, w) -> (B, out, h, w)."""
+        result: Tensor = self._conv_forward(x, self.weight * self.mask, self.bias)
+        return result

@@ -1,0 +1,64 @@
+"""The training objective R + lmbda * D, every term with its unit."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from jahp_pl.config import LossConfig
+from jahp_pl.model import ModelOutput
+
+
+class RateDistortion(NamedTuple):
+    """Scalars, means over the batch; `loss` is the one to differentiate."""
+
+    loss: Tensor
+    """bpp + lmbda * distortion."""
+    bpp: Tensor
+    """R: bits per pixel of y and z together. An upper bound in training, the cross-entropy in evaluation."""
+    bpp_y: Tensor
+    """Share of the latents."""
+    bpp_z: Tensor
+    """Share of the side information."""
+    distortion: Tensor
+    """D: 255^2 * MSE, or 1 - MS-SSIM."""
+    decibels: Tensor
+    """PSNR of the unrounded reconstruction for mse; -10 log10(1 - MS-SSIM) for ms_ssim."""
+
+
+def rate_distortion(config: LossConfig, x: Tensor, output: ModelOutput) -> RateDistortion:
+    """Evaluate the objective (paper, equation 3 with D scaled to 8-bit intensities).
+
+    Args:
+        config: distortion measure and lambda.
+        x: (B, 3, H, W) originals in [0, 1].
+        output: what the model made of them.
+    """
+    num_pixels = x.shape[0] * x.shape[-2] * x.shape[-1]
+    bpp_y, bpp_z = output.bits_y.sum() / num_pixels, output.bits_z.sum() / num_pixels
+    if config.distortion == "mse":
+        mse = F.mse_loss(output.x_hat, x)
+        distortion, decibels = 255**2 * mse, -10 * torch.log10(mse.detach())
+    else:
+        distortion = 1 - ms_ssim(output.x_hat, x)
+        decibels = -10 * torch.log10(distortion.detach())
+    bpp = bpp_y + bpp_z
+    return RateDistortion(bpp + config.lmbda * distortion, bpp, bpp_y, bpp_z, distortion, decibels)
+
+
+def ms_ssim(x_hat: Tensor, x: Tensor) -> Tensor:
+    """Multi-scale structural similarity, mean over the batch, of images (B, 3, H, W) in [0, 1] (Wang et al. 2003).
+
+    Negative contrast terms, which a fractional power would turn into NaN, count as zero.
+
+    Raises:
+        ValueError: a side of less than 161 pixels, too small for five scales of an 11-pixel window.
+    """
+    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
+
+    value = multiscale_structural_similarity_index_measure(x_hat, x, data_range=1.0, normalize="relu")
+    assert isinstance(value, Tensor)
+    return value

@@ -1,0 +1,141 @@
+"""The one model and its one forward; every rung of the paper's ladder is a configuration of it.
+
+          +-----+       +----------------+
+x ------->| g_a |-- y ->| round (+noise) |-- y_hat ---------------+----------> g_s ---> x_hat
+          +-----+   |   +----------------+      |                 |
+                    v                           v                 | coded under p(y_hat | mu, sigma)
+                 +-----+                    +------+              |
+                 | h_a |                    | g_cm | causal       |
+                 +-----+                    +------+              |
+                    | z                         | phi      +------+----+
+                    v                           +--------->|           |
+            +----------------+          +-----+            |   g_ep    |--> mu, sigma (, weights)
+            | round (+noise) |- z_hat ->| h_s |--- psi --->|           |
+            +----------------+          +-----+            +-----------+
+               coded under p(z_hat)
+
+rung                    h_a, h_s   g_cm, g_ep
+factorized                                       y_hat is coded under a factorized density of its own
+scale_hyperprior        yes                      psi is sigma; mu = 0
+mean_scale_hyperprior   yes                      psi is (sigma, mu)
+context                            yes           no side information
+joint                   yes        yes           the paper's model
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from jahp_pl.config import ModelConfig
+from jahp_pl.context import ContextPrediction, EntropyParameterNetwork
+from jahp_pl.entropy_model import ConditionalDensity, EntropyParameters, FactorizedDensity
+from jahp_pl.hyperprior import HyperAnalysis, HyperSynthesis, crop_to
+from jahp_pl.ops import add_uniform_noise, round_straight_through
+from jahp_pl.transforms import AnalysisTransform, SynthesisTransform, pad_to_stride
+
+
+class ModelOutput(NamedTuple):
+    """One pass over a batch of images."""
+
+    x_hat: Tensor
+    """(B, 3, H, W): reconstruction, about [0, 1], not clipped."""
+    y_hat: Tensor
+    """(B, M, h, w): latents as the decoder gets them: integers in evaluation."""
+    bits_y: Tensor
+    """(B, M, h, w): bits of each latent."""
+    bits_z: Tensor
+    """(B, N, ceil(h / 4), ceil(w / 4)): bits of each hyper-latent; (B, 0, 0, 0) without side information."""
+    parameters: EntropyParameters | None
+    """Of each latent; None on the factorized rung."""
+
+
+class CompressionModel(nn.Module):
+    """Transforms, hyperprior and context model (paper, figure 1), as far as the rung has them.
+
+    Args:
+        config: architecture.
+
+    Attributes:
+        g_a, g_s, h_a, h_s, g_cm, g_ep: networks by the paper's letters; None where the rung lacks them.
+        prior: factorized density of z_hat, or of y_hat on the factorized rung; None on the context rung.
+        density: p(y_hat | ...), stateless.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        N, M, rung = config.num_filters, config.num_latents, config.rung
+        self.density = ConditionalDensity(config)
+        num_parameters = self.density.num_blocks * config.num_components * M
+        has_hyperprior, has_context = rung not in ("factorized", "context"), rung in ("context", "joint")
+        magnitudes = rung == "scale_hyperprior"
+
+        self.g_a = AnalysisTransform(N, M)
+        self.g_s = SynthesisTransform(N, M)
+        self.h_a = HyperAnalysis(N, M, magnitudes) if has_hyperprior else None
+        num_psi = 2 * M if has_context else num_parameters
+        self.h_s = HyperSynthesis(N, M, num_psi, magnitudes) if has_hyperprior else None
+        self.g_cm = ContextPrediction(M) if has_context else None
+        num_inputs = 4 * M if has_hyperprior else 2 * M
+        self.g_ep = EntropyParameterNetwork(M, num_inputs, num_parameters) if has_context else None
+        self.prior = FactorizedDensity(N if has_hyperprior else M) if rung != "context" else None
+
+    def forward(self, x: Tensor) -> ModelOutput:
+        """Code and reconstruct a batch.
+
+        Args:
+            x: (B, 3, H, W) in [0, 1], any H and W; padded to multiples of 16 inside.
+
+        Returns:
+            In training mode with noise in place of rounding; in evaluation mode exactly what a file would give: y_hat
+            and z_hat rounded, so that x_hat is the decoder's output.
+        """
+        y = self.analyse(x)
+        if self.h_a is not None:
+            z_hat = self._quantize(self.h_a(y).float())
+        y_rate = self._quantize(y)
+        mixed = self.training and self.config.quantization == "mixed"
+        y_hat = round_straight_through(y) if mixed else y_rate
+
+        if self.config.rung == "factorized":
+            assert self.prior is not None
+            parameters, bits_y = None, self.prior.bits(y_rate)
+        else:
+            parameters = self.entropy_parameters(y_rate, z_hat if self.h_a is not None else None)
+            bits_y = self.density.bits(y_rate, parameters)
+        bits_z = (
+            self.prior.bits(z_hat) if self.h_a is not None and self.prior is not None else y.new_zeros(len(y), 0, 0, 0)
+        )
+        x_hat = self.synthesise(y_hat, x.shape[-2], x.shape[-1])
+        return ModelOutput(x_hat, y_hat, bits_y, bits_z, parameters)
+
+    def analyse(self, x: Tensor) -> Tensor:
+        """g_a: images (B, 3, H, W) of any size -> y (B, M, ceil(H / 16), ceil(W / 16)) in float32."""
+        y: Tensor = self.g_a(pad_to_stride(x)).float()
+        return y
+
+    def synthesise(self, y_hat: Tensor, height: int, width: int) -> Tensor:
+        """g_s: y_hat (B, M, h, w) -> x_hat (B, 3, height, width), cropped to the size asked for, not clipped."""
+        x_hat: Tensor = self.g_s(y_hat)
+        return x_hat[..., :height, :width].float()
+
+    def entropy_parameters(self, y_hat: Tensor, z_hat: Tensor | None) -> EntropyParameters:
+        """Parameters of p(y_hat | z_hat, y_hat so far) at every position at once.
+
+        Args:
+            y_hat: (B, M, h, w).
+            z_hat: (B, N, ceil(h / 4), ceil(w / 4)); None on the context rung.
+        """
+        features = []
+        if self.h_s is not None:
+            features.append(crop_to(self.h_s(z_hat), y_hat))
+        if self.g_cm is not None:
+            features.append(self.g_cm(y_hat))
+        raw = torch.cat(features, dim=1)
+        return self.density.parameters(self.g_ep(raw) if self.g_ep is not None else raw)
+
+    def _quantize(self, latents: Tensor) -> Tensor:
+        return add_uniform_noise(latents) if self.training else torch.round(latents)

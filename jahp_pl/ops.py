@@ -1,0 +1,51 @@
+"""Elementwise operations whose gradient is not the derivative of their value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def round_straight_through(x: Tensor) -> Tensor:
+    """Nearest integers (halves to even), with the gradient of the identity.
+
+    Args:
+        x: any shape.
+    """
+    return x + (torch.round(x) - x).detach()
+
+
+def add_uniform_noise(x: Tensor) -> Tensor:
+    """x + u with u ~ U(-1/2, 1/2), the differentiable stand-in for rounding (Balle et al. 2017, section 3).
+
+    The density of the result is that of x convolved with a unit box, which at the integers equals the probabilities of
+    the rounded values.
+    """
+    return x + torch.rand_like(x).sub_(0.5)
+
+
+class _LowerBound(torch.autograd.Function):
+    """max(x, bound) whose gradient also passes below the bound where it would raise x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bound: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.bound = bound
+        return x.clamp(min=bound)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        passes = (x >= ctx.bound) | (grad < 0)
+        return grad * passes, None
+
+
+def lower_bound(x: Tensor, bound: float) -> Tensor:
+    """max(x, bound), whose gradient passes through wherever a descent step would move x up.
+
+    With a plain clamp, a value that once fell below the bound would get no gradient and stay there.
+    """
+    result: Tensor = _LowerBound.apply(x, bound)  # type: ignore[no-untyped-call]
+    return result

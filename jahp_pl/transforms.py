@@ -1,0 +1,66 @@
+"""The transforms g_a and g_s between image and latents (paper, table 1; Balle et al. 2018, figure 4).
+
+g_a:  x (B, 3, H, W) -> [conv 5x5, stride 2 | GDN] x 3 -> conv 5x5, stride 2 -> y (B, M, H / 16, W / 16)
+g_s:  y_hat -> [transposed conv 5x5, stride 2 | IGDN] x 3 -> transposed conv 5x5, stride 2 -> x_hat
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jahp_pl.layers import GDN
+
+STRIDE = 16
+"""Pixels per latent along each axis; images are padded to multiples of it."""
+
+
+def pad_to_stride(x: Tensor) -> Tensor:
+    """Replicate the last row and column until H and W are multiples of 16: (B, C, H, W) -> (B, C, >= H, >= W).
+
+    Replicated borders cost few bits; zeros would draw an edge that is then coded. Crop the reconstruction back to (H,
+    W).
+    """
+    right, bottom = -x.shape[-1] % STRIDE, -x.shape[-2] % STRIDE
+    return F.pad(x, (0, right, 0, bottom), mode="replicate") if right or bottom else x
+
+
+def downsample(num_in: int, num_out: int) -> nn.Conv2d:
+    """5x5 convolution with stride 2: (B, in, H, W) -> (B, out, ceil(H / 2), ceil(W / 2))."""
+    return nn.Conv2d(num_in, num_out, kernel_size=5, stride=2, padding=2)
+
+
+def upsample(num_in: int, num_out: int) -> nn.ConvTranspose2d:
+    """5x5 transposed convolution with stride 2: (B, in, H, W) -> (B, out, 2 H, 2 W)."""
+    return nn.ConvTranspose2d(num_in, num_out, kernel_size=5, stride=2, padding=2, output_padding=1)
+
+
+class AnalysisTransform(nn.Sequential):
+    """g_a: image in [0, 1], (B, 3, H, W) with H and W multiples of 16 -> latents y (B, M, H / 16, W / 16).
+
+    Args:
+        num_filters: N, channels of the hidden layers.
+        num_latents: M.
+    """
+
+    def __init__(self, num_filters: int, num_latents: int) -> None:
+        N, M = num_filters, num_latents
+        super().__init__(
+            downsample(3, N), GDN(N), downsample(N, N), GDN(N), downsample(N, N), GDN(N), downsample(N, M)
+        )  # fmt: skip
+
+
+class SynthesisTransform(nn.Sequential):
+    """g_s: quantized latents y_hat (B, M, h, w) -> reconstruction (B, 3, 16 h, 16 w), about [0, 1] but not clipped.
+
+    Args:
+        num_filters: N, channels of the hidden layers.
+        num_latents: M.
+    """
+
+    def __init__(self, num_filters: int, num_latents: int) -> None:
+        N, M = num_filters, num_latents
+        super().__init__(
+            upsample(M, N), GDN(N, inverse=True), upsample(N, N), GDN(N, inverse=True),
+            upsample(N, N), GDN(N, inverse=True), upsample(N, 3),
+        )  # fmt: skip
