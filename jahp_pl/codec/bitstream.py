@@ -1,0 +1,127 @@
+"""The file format: a header that is checked before it is believed, and a range-coded payload. No torch.
+
+    offset  bytes  field
+    0       4      magic b"jahp"
+    4       1      format version, 1
+    5       8      fingerprint of the weights and tables that made the file
+    13      1-3    width in pixels, varint, 1 to 65535
+            1-3    height in pixels, varint, 1 to 65535
+            1-3    smallest latent, zigzag varint, -32768 to 32767
+            1-3    largest minus smallest latent, varint, 0 to 65535
+            1-5    length of the payload in bytes, varint, a multiple of 4
+            4      CRC-32 (zlib) of everything else, little endian
+            n      payload: z_hat, then y_hat in wavefront order, as little-endian 32-bit words of a range coder
+
+A varint holds 7 bits a byte, lowest first, the top bit set on all but the last byte; the shortest form is the only
+valid one.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+MAGIC = b"jahp"
+VERSION = 1
+FINGERPRINT_BYTES = 8
+MAX_SIDE = 65535
+LATENT_MIN, LATENT_MAX = -32768, 32767
+
+
+class BitstreamError(ValueError):
+    """Bytes that are no valid file for this decoder; the message says what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a decoder must know before the payload."""
+
+    fingerprint: bytes
+    """8 bytes, see `Codec.fingerprint`."""
+    width: int
+    """Pixels."""
+    height: int
+    """Pixels."""
+    latent_min: int
+    """Smallest y_hat in the file."""
+    latent_max: int
+    """Largest y_hat in the file."""
+
+
+def pack(header: Header, payload: bytes) -> bytes:
+    """Header and payload as one file.
+
+    Raises:
+        ValueError: a field out of the format's range.
+    """
+    if not (1 <= header.width <= MAX_SIDE and 1 <= header.height <= MAX_SIDE):
+        raise ValueError(f"an image of {header.width} x {header.height} pixels; sides must be from 1 to {MAX_SIDE}")
+    if not LATENT_MIN <= header.latent_min <= header.latent_max <= LATENT_MAX:
+        raise ValueError(
+            f"latents from {header.latent_min} to {header.latent_max} do not fit 16 bits; the model has diverged"
+        )
+    assert len(header.fingerprint) == FINGERPRINT_BYTES
+    assert len(payload) % 4 == 0
+    smallest = header.latent_min
+    head = MAGIC + bytes([VERSION]) + header.fingerprint
+    head += _varint(header.width) + _varint(header.height)
+    head += _varint(2 * smallest if smallest >= 0 else -2 * smallest - 1) + _varint(header.latent_max - smallest)
+    head += _varint(len(payload))
+    return head + zlib.crc32(head + payload).to_bytes(4, "little") + payload
+
+
+def unpack(data: bytes) -> tuple[Header, bytes]:
+    """Inverse of `pack`. Allocates nothing but the copy of the payload.
+
+    Raises:
+        BitstreamError: not a file of this format, of another version, cut short, too long, or altered.
+    """
+    if data[:4] != MAGIC:
+        raise BitstreamError("not a .jahp file (it does not start with 'jahp')" if data else "the file is empty")
+    if len(data) < 5:
+        raise BitstreamError("the file is cut short: it ends within its header")
+    if data[4] != VERSION:
+        raise BitstreamError(f"format version {data[4]}, but this jahp_pl reads version {VERSION}; use a matching one")
+    start = 5 + FINGERPRINT_BYTES
+    if len(data) < start:
+        raise BitstreamError("the file is cut short: it ends within its header")
+    width, start = _read_varint(data, start)
+    height, start = _read_varint(data, start)
+    zigzag, start = _read_varint(data, start)
+    span, start = _read_varint(data, start)
+    length, start = _read_varint(data, start)
+    head, crc, payload = data[:start], data[start : start + 4], data[start + 4 :]
+    if len(crc) < 4 or len(payload) < length:
+        raise BitstreamError(f"the file is cut short: {len(payload)} of {length} bytes of payload are there")
+    if len(payload) > length:
+        raise BitstreamError(f"the file has {len(payload) - length} bytes too many behind its payload")
+    if zlib.crc32(payload, zlib.crc32(head)) != int.from_bytes(crc, "little"):
+        raise BitstreamError("the file is damaged (its checksum does not match); fetch it again")
+    smallest = zigzag // 2 if zigzag % 2 == 0 else -(zigzag + 1) // 2
+    in_range = 1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE and length % 4 == 0
+    if not (in_range and smallest >= LATENT_MIN and smallest + span <= LATENT_MAX):
+        raise BitstreamError("the header holds values out of the format's range; the file was not made by this program")
+    return Header(data[5 : 5 + FINGERPRINT_BYTES], width, height, smallest, smallest + span), payload
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def _read_varint(data: bytes, start: int) -> tuple[int, int]:
+    """Value and the offset behind it."""
+    value = 0
+    for position in range(5):
+        if start + position >= len(data):
+            raise BitstreamError("the file is cut short: it ends within its header")
+        byte = data[start + position]
+        value |= (byte & 0x7F) << 7 * position
+        if byte < 0x80:
+            if byte == 0 and position > 0:
+                break
+            return value, start + position + 1
+    raise BitstreamError("the header is damaged: a number in it is not in its shortest form")

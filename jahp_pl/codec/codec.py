@@ -1,0 +1,181 @@
+"""Codec: an image to the bytes of a file and back, for every rung, density and size."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from jahp_pl import hyperprior, transforms
+from jahp_pl.codec.bitstream import FINGERPRINT_BYTES, LATENT_MAX, LATENT_MIN, BitstreamError, Header, pack, unpack
+from jahp_pl.codec.coder import Reader, Writer
+from jahp_pl.codec.exact import ExactContextNetwork, ExactHyperSynthesis
+from jahp_pl.codec.tables import LatentTables, PriorTables
+from jahp_pl.codec.wavefront import LatentCoder
+from jahp_pl.model import CompressionModel
+
+Image = Tensor | npt.NDArray[np.uint8]
+
+
+class Encoded(NamedTuple):
+    """A file and what went into it."""
+
+    data: bytes
+    """The whole file."""
+    y_hat: Tensor
+    """(M, h, w) int32: the latents in it."""
+    z_hat: Tensor | None
+    """(N, ceil(h / 4), ceil(w / 4)) int32: the hyper-latents in it."""
+    bits_exact: float
+    """Cross-entropy of both under the exact parameters, in bits; the file is longer by the coder's ending and the
+    header."""
+    header_bytes: int
+    """Bytes of the file that are not payload."""
+
+
+class Decoded(NamedTuple):
+    """What a file holds."""
+
+    image: Tensor
+    """(3, H, W) uint8."""
+    y_hat: Tensor
+    """(M, h, w) int32."""
+    z_hat: Tensor | None
+    """(N, ceil(h / 4), ceil(w / 4)) int32."""
+
+
+class Codec:
+    """Compresses images with a trained model.
+
+    Guarantees: `decompress(compress(image))` on any machine with the same frozen model has the latents that the encoder
+    had, to the last bit, and the image is the model's own evaluation-mode reconstruction, clipped and rounded to 8
+    bits. A file is decoded by this model's weights or refused. Stateless between calls: no table is ever updated.
+
+    Args:
+        model: trained weights, copied and frozen; later training does not change the codec. The transforms run on the
+            device the model is on, entropy parameters and range coding on the CPU.
+
+    Raises:
+        FreezeError: weights that are not finite or beyond exact arithmetic.
+    """
+
+    def __init__(self, model: CompressionModel) -> None:
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.device = next(self.model.parameters()).device
+        self.prior = PriorTables(self.model.prior) if self.model.prior is not None else None
+        self.latents: LatentCoder | None = None
+        if model.config.rung != "factorized":
+            m = self.model
+            h_s = ExactHyperSynthesis(m.h_s) if m.h_s is not None else None
+            context = ExactContextNetwork(m.g_cm, m.g_ep) if m.g_cm is not None and m.g_ep is not None else None
+            self.latents = LatentCoder(h_s, context, LatentTables(m.density, m.config.num_latents))
+        self.fingerprint = self._fingerprint()
+
+    def compress(self, image: Image) -> bytes:
+        """Image -> file.
+
+        Args:
+            image: (3, H, W) uint8 tensor or (H, W, 3) uint8 array, RGB, sides from 1 to 65535.
+
+        Raises:
+            ValueError: another shape or type, or latents beyond 16 bits.
+        """
+        return self.encode(image).data
+
+    def decompress(self, data: bytes) -> Tensor:
+        """File -> image (3, H, W) uint8.
+
+        Raises:
+            BitstreamError: no valid file of this model; the message says what to do.
+        """
+        return self.decode(data).image
+
+    @torch.no_grad()
+    def encode(self, image: Image) -> Encoded:
+        """As `compress`, with the latents and their cross-entropy."""
+        x = _to_tensor(image).to(self.device).float().unsqueeze(0) / 255
+        y = self.model.analyse(x)
+        y_hat = _to_integers(y)
+        z_hat = _to_integers(self.model.h_a(y)) if self.model.h_a is not None else None
+
+        writer, bits = Writer(), 0.0
+        for_z, for_y = (self.prior, self.latents) if self.latents is not None else (None, self.prior)
+        if for_z is not None and z_hat is not None:
+            bits += for_z.write(writer, z_hat)
+        assert for_y is not None
+        bits += for_y.write(writer, y_hat, z_hat) if isinstance(for_y, LatentCoder) else for_y.write(writer, y_hat)
+        payload = writer.payload()
+        header = Header(self.fingerprint, x.shape[-1], x.shape[-2], int(y_hat.min()), int(y_hat.max()))
+        data = pack(header, payload)
+        return Encoded(data, y_hat, z_hat, bits, len(data) - len(payload))
+
+    @torch.no_grad()
+    def decode(self, data: bytes) -> Decoded:
+        """As `decompress`, with the latents."""
+        header, payload = unpack(data)
+        if header.fingerprint != self.fingerprint:
+            raise BitstreamError(
+                f"the file was made with model {header.fingerprint.hex()}, this one is {self.fingerprint.hex()}; "
+                "decode it with the weights that made it"
+            )
+        h, w = -(-header.height // transforms.STRIDE), -(-header.width // transforms.STRIDE)
+        reader, z_hat = Reader(payload), None
+        if self.latents is None:
+            assert self.prior is not None
+            y_hat = self.prior.read(reader, h, w)
+        else:
+            if self.prior is not None:
+                z_hat = self.prior.read(reader, -(-h // hyperprior.STRIDE), -(-w // hyperprior.STRIDE))
+            y_hat = self.latents.read(reader, h, w, z_hat, header.latent_min, header.latent_max)
+        reader.finish()
+        x_hat = self.model.synthesise(y_hat.to(self.device).float().unsqueeze(0), header.height, header.width)
+        return Decoded(to_uint8(x_hat)[0].cpu(), y_hat, z_hat)
+
+    def _fingerprint(self) -> bytes:
+        """First bytes of the SHA-256 of all that a decoder uses; g_a and h_a may differ, files stay readable."""
+        digest = hashlib.sha256(repr(self.model.config).encode())
+        for tensor in self._decoder_tensors():
+            array = tensor.detach().cpu().contiguous().numpy()
+            digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
+        return digest.digest()[:FINGERPRINT_BYTES]
+
+    def _decoder_tensors(self) -> Iterator[Tensor]:
+        yield from self.model.g_s.state_dict().values()
+        if self.prior is not None:
+            yield from self.prior.tensors()
+        if self.latents is not None:
+            yield from self.latents.tables.tensors()
+            for network in (self.latents.h_s, self.latents.context):
+                if network is not None:
+                    yield from network.tensors()
+
+
+def to_uint8(x_hat: Tensor) -> Tensor:
+    """Reconstruction, about [0, 1] -> what a file shows: clipped, scaled, rounded to uint8. Same shape."""
+    return torch.round(x_hat.clamp(0, 1) * 255).to(torch.uint8)
+
+
+def _to_tensor(image: Image) -> Tensor:
+    tensor = image if isinstance(image, Tensor) else torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, 0)
+    if tensor.dtype != torch.uint8 or tensor.dim() != 3 or tensor.shape[0] != 3 or 0 in tensor.shape:
+        raise ValueError(
+            f"an image must be uint8 RGB, a tensor (3, H, W) or an array (H, W, 3), not {image.dtype} of shape "
+            f"{tuple(image.shape)}"
+        )
+    return tensor
+
+
+def _to_integers(latents: Tensor) -> Tensor:
+    """(1, C, h, w) -> the nearest integers, (C, h, w) int32 on the CPU."""
+    rounded = torch.round(latents[0]).cpu()
+    if not bool(torch.isfinite(rounded).all()):
+        raise ValueError("the model gives latents that are not finite; its weights are damaged or have diverged")
+    if float(rounded.abs().max()) > LATENT_MAX:
+        raise ValueError(f"latents beyond {LATENT_MIN} to {LATENT_MAX}; the model has diverged")
+    return rounded.to(torch.int32)

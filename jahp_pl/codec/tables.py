@@ -1,0 +1,201 @@
+"""From exact network outputs to symbol models, by integer and correctly rounded steps only.
+
+Everything that needs exp, log or erf is tabulated once, when a model is frozen: the 64 scales and the thresholds
+between them, the cumulative of each scale for the families that are tabulated, the exponential for mixture weights, and
+the factorized density of each channel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jahp_pl.codec.coder import ChannelTable, IntArray, Located, Reader, Tabulated, Writer
+from jahp_pl.codec.exact import FRACTION_BITS
+from jahp_pl.config import Family
+from jahp_pl.distributions import log_mass
+from jahp_pl.entropy_model import SCALE_MIN, ConditionalDensity, FactorizedDensity
+
+NUM_SCALES = 64
+SCALE_MAX = 256.0
+MASS_BITS = 24
+"""Tabulated probabilities count steps of 2^-24, the resolution of the range coder."""
+TABLE_LIMIT = 2**12
+"""A channel's table spans at most +-4096; symbols beyond it are escaped."""
+WEIGHT_STEPS = 64
+"""Mixture logits are rounded to 1/64 nat, half a per cent of a weight."""
+MAX_CELLS = 2**24
+"""Cells of a table of masses held at a time, 128 MB."""
+
+
+class LatentTables:
+    """p(y_hat | raw parameters): turns rows of raw integers into symbol models.
+
+    Args:
+        density: family, number of components, presence of means.
+        num_latents: M.
+    """
+
+    def __init__(self, density: ConditionalDensity, num_latents: int) -> None:
+        self.density = density
+        self.num_latents = num_latents
+        ratio = math.log(SCALE_MAX / SCALE_MIN) / (NUM_SCALES - 1)
+        logs = math.log(SCALE_MIN) + ratio * torch.arange(NUM_SCALES).double()
+        self.scales = logs.exp()
+        # In between two scales the nearer one by ratio, which costs the least rate, in steps of the raw outputs.
+        self.thresholds = torch.round((logs[:-1] + ratio / 2).exp() * 2.0**FRACTION_BITS)
+        self.is_located = density.family != "logistic" and density.num_components == 1
+        if not self.is_located:
+            resolution = _mean_resolutions(self.scales)
+            # Powers of two by Python's exact arithmetic; a vectorized exp2 may miss them by a bit.
+            self.mean_factor = torch.tensor([2.0 ** (r - FRACTION_BITS) for r in resolution], dtype=torch.float64)
+            self.half_bin = torch.tensor([2 ** (r - 1) for r in resolution])
+            self.cumulative, self.start, self.half = _cumulatives(density.family, self.scales, resolution)
+            steps = torch.arange(16 * WEIGHT_STEPS + 1).double() / WEIGHT_STEPS
+            self.exponential = torch.round(torch.exp(-steps) * 2.0**16)
+
+    def chunk(self, lowest: int, highest: int) -> int:
+        """How many positions to turn into symbol models at a time, so that tables stay within `MAX_CELLS`."""
+        width = 1 if self.is_located else (highest - lowest + 2) * self.density.num_components
+        return max(1, MAX_CELLS // (width * self.num_latents))
+
+    def models(self, raw: Tensor, lowest: int, highest: int) -> Located | Tabulated:
+        """Symbol models of all latents at P positions, by position, then channel.
+
+        Args:
+            raw: (P, num_blocks K M) float64 integers, steps of 2^-12.
+            lowest, highest: range of the latents.
+        """
+        density = self.density
+        blocks = raw.view(len(raw), density.num_blocks, density.num_components, self.num_latents).unbind(1)
+        scale_index = torch.bucketize(blocks[0].contiguous(), self.thresholds)  # (P, K, M)
+        mu = blocks[1] if density.has_means else torch.zeros_like(blocks[0])
+        if self.is_located:
+            assert density.family != "logistic"
+            mu_steps, sigma = mu.flatten() * 2.0**-FRACTION_BITS, self.scales[scale_index.flatten()]
+            return Located(density.family, lowest, highest, mu_steps.numpy(), sigma.numpy())
+        masses = self._masses(scale_index, mu, lowest, highest)  # (P, K, M, symbols)
+        if density.num_components > 1:
+            gap = blocks[-1].amax(dim=1, keepdim=True) - blocks[-1]
+            steps = torch.round(gap * (WEIGHT_STEPS * 2.0**-FRACTION_BITS)).clamp_(max=16 * WEIGHT_STEPS)
+            masses = masses * self.exponential[steps.long()].unsqueeze(-1)  # integers below 2^40
+        # The 1 keeps a row positive whose means all lie far outside the range of symbols.
+        return Tabulated(lowest, (masses.sum(dim=1) + 1).flatten(0, 1).numpy())
+
+    def _masses(self, scale_index: Tensor, mu: Tensor, lowest: int, highest: int) -> Tensor:
+        """Mass of each symbol under each component, in steps of 2^-24: (P, K, M) each -> (P, K, M, symbols)."""
+        # Means and edges count steps of 2^-resolution of their scale; `edges` is twice the lower edge of each bin, and
+        # one more.
+        mean = torch.round(mu * self.mean_factor[scale_index]).long()
+        edges = 2 * torch.arange(lowest, max(highest, lowest + 1) + 2) - 1
+        offset = edges * self.half_bin[scale_index].unsqueeze(-1) - mean.unsqueeze(-1)  # (P, K, M, symbols + 1)
+        half = self.half[scale_index].unsqueeze(-1)
+        index = torch.maximum(torch.minimum(offset, half), -half) + half + self.start[scale_index].unsqueeze(-1)
+        return self.cumulative[index].diff(dim=-1)
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All that determines the probabilities, for the fingerprint."""
+        yield from (self.scales, self.thresholds)
+        if not self.is_located:
+            yield from (self.cumulative, self.exponential)
+
+
+def exact_bits(symbols: IntArray, model: Located | Tabulated) -> float:
+    """Cross-entropy in bits of n symbols under the model, before the coder's own rounding to 2^-24."""
+    if isinstance(model, Located):
+        y, mu, sigma = torch.from_numpy(symbols).double(), torch.from_numpy(model.mu), torch.from_numpy(model.sigma)
+        return float(-log_mass(model.family, y, mu, sigma).sum() / math.log(2))
+    chosen = np.take_along_axis(model.masses, (symbols - model.lowest)[:, None].astype(np.int64), axis=1)[:, 0]
+    totals = model.masses.sum(axis=1)
+    return float(-np.log2(np.maximum(chosen / totals, 2.0**-MASS_BITS)).sum())
+
+
+class PriorTables:
+    """p(z_hat) (or p(y_hat) on the factorized rung): one table per channel.
+
+    Args:
+        prior: trained factorized density.
+    """
+
+    def __init__(self, prior: FactorizedDensity) -> None:
+        lowest, highest = _tails(prior)
+        self.masses: list[Tensor] = []
+        self.lowest = lowest.tolist()
+        ranges = zip(self.lowest, highest.tolist(), strict=True)
+        edges = [torch.arange(low, high + 2).double() - 0.5 for low, high in ranges]
+        padded = torch.nn.utils.rnn.pad_sequence(edges, batch_first=True).unsqueeze(1)  # (C, 1, longest)
+        with torch.no_grad():
+            cumulative = torch.sigmoid(prior.cumulative_logits(padded.to(prior.matrices[0].device))).cpu().squeeze(1)
+        for row, edge in zip(cumulative, edges, strict=True):
+            inside = torch.round(row[: len(edge)].diff() * 2.0**MASS_BITS)
+            self.masses.append(torch.cat([inside, (2.0**MASS_BITS - inside.sum()).clamp(min=1).unsqueeze(0)]))
+        self.tables = [ChannelTable(low, m.numpy()) for low, m in zip(self.lowest, self.masses, strict=True)]
+
+    def write(self, writer: Writer, symbols: Tensor) -> float:
+        """Append (C, h, w) int32, channel by channel; returns their bits under the tables."""
+        bits = 0.0
+        for channel, table, low, masses in zip(symbols.numpy(), self.tables, self.lowest, self.masses, strict=True):
+            flat = np.ascontiguousarray(channel).ravel()
+            writer.write_channel(flat, table)
+            index = torch.from_numpy(flat.astype(np.int64) - low)
+            outside = (index < 0) | (index >= table.escape)
+            mass = masses[torch.where(outside, table.escape, index)].clamp(min=1) / masses.sum()
+            bits += float(-torch.log2(mass).sum()) + 32 * int(outside.sum())
+        return bits
+
+    def read(self, reader: Reader, height: int, width: int) -> Tensor:
+        """The next (C, height, width) int32."""
+        channels = [reader.read_channel(height * width, table) for table in self.tables]
+        return torch.from_numpy(np.stack(channels)).view(len(channels), height, width)
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All that determines the probabilities, for the fingerprint."""
+        yield torch.tensor(self.lowest).double()
+        yield from self.masses
+
+
+def _tails(prior: FactorizedDensity) -> tuple[Tensor, Tensor]:
+    """Integers per channel outside of which less than 2^-24 of the mass lies on either side, by bisection of F."""
+    target = math.log(2.0) * MASS_BITS
+    device = prior.matrices[0].device
+    found = []
+    for sign in (-1.0, 1.0):
+        near = torch.full((prior.num_channels, 1, 1), -sign * TABLE_LIMIT, dtype=torch.float64, device=device)
+        far = -near
+        for _ in range(40):
+            middle = (near + far) / 2
+            with torch.no_grad():
+                inside = sign * prior.cumulative_logits(middle) < target
+            near, far = torch.where(inside, middle, near), torch.where(inside, far, middle)
+        found.append(torch.round(far.flatten().cpu()).long())
+    return found[0], torch.maximum(found[1], found[0])
+
+
+def _mean_resolutions(scales: Tensor) -> list[int]:
+    """Per scale the r for which means are rounded to 2^-r: a sixteenth of the scale, from 1 to 7; costs 2e-4 bits."""
+    return [min(max(math.ceil(math.log2(16.0 / scale)), 1), 7) for scale in scales.tolist()]
+
+
+def _cumulatives(family: Family, scales: Tensor, resolution: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """2^24 F(d 2^-r / sigma) for |d| <= half, one scale behind the other; start and half of each scale."""
+    reach = 5.5 if family == "gaussian" else 18.0  # scales beyond which less than 2^-25 is left
+    half = torch.tensor([math.ceil(reach * s * 2**r) for s, r in zip(scales.tolist(), resolution, strict=True)])
+    start = torch.cumsum(2 * half + 1, 0) - (2 * half + 1)
+    pieces = [
+        _cumulative(family, torch.arange(-int(h), int(h) + 1).double() * 2.0**-r / s)
+        for h, r, s in zip(half, resolution, scales, strict=True)
+    ]
+    return torch.round(torch.cat(pieces) * 2.0**MASS_BITS), start, half
+
+
+def _cumulative(family: Family, t: Tensor) -> Tensor:
+    if family == "gaussian":
+        gaussian: Tensor = torch.special.ndtr(t)
+        return gaussian
+    if family == "laplace":
+        return 0.5 + 0.5 * torch.sign(t) * -torch.expm1(-t.abs())
+    return torch.sigmoid(t)
