@@ -1,0 +1,1 @@
+"""Photographs on disk -> webdataset shards -> crops for training and whole images for validation."""

@@ -1,0 +1,210 @@
+"""Any still image file to 8-bit sRGB, in one place for shards, evaluation and the codec. Pillow and numpy only.
+
+What is done, in this order: the EXIF rotation is applied; 16-bit, 32-bit and float samples are scaled to 8 bits;
+colours are converted to sRGB through the embedded ICC profile; transparency is put on white, as browsers show it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+SUFFIXES = frozenset(
+    (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
+)
+"""Names that are taken for images when a folder or an archive is searched."""
+
+MAX_PIXELS = 178_000_000
+"""Larger images are refused before they are decoded: 0.5 GB as RGB. Pillow has its own limit just above."""
+
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_NUMERIC = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+
+Source = str | Path | bytes | BinaryIO
+RGB = npt.NDArray[np.uint8]
+
+
+class ImageError(ValueError):
+    """An image that cannot be used; the message is one line that names it and says why."""
+
+
+class ImageSize(NamedTuple):
+    """Pixels, as stored: before the EXIF rotation."""
+
+    width: int
+    height: int
+
+
+def decode_rgb(source: Source, name: str | None = None) -> RGB:
+    """Read one still image as 8-bit sRGB.
+
+    Args:
+        source: path, content, or file opened in binary mode.
+        name: what to call it in an error; the path by default.
+    Returns:
+        (H, W, 3) uint8, upright, contiguous and writable.
+    Raises:
+        ImageError: missing, empty, truncated or foreign file; animation or several pages; more than `MAX_PIXELS`;
+            32-bit or float samples without a white that can be told.
+    """
+    with _opened(source, name) as image:
+        image.load()
+        return np.array(_on_white(_to_srgb(_to_8bit(_upright(image)))))
+
+
+def image_size(source: Source, name: str | None = None) -> ImageSize:
+    """Width and height from the header alone, without decoding.
+
+    Raises:
+        ImageError: as `decode_rgb`, as far as a header tells.
+    """
+    with _opened(source, name) as image:
+        return ImageSize(*image.size)
+
+
+def is_plain_jpeg(source: Source, name: str | None = None) -> bool:
+    """Whether the file is an upright 8-bit RGB JPEG in sRGB: then its pixels are final and it may be stored as it is.
+
+    Raises:
+        ImageError: as `image_size`.
+    """
+    with _opened(source, name) as image:
+        if image.format != "JPEG" or image.mode != "RGB" or _orientation(image) != 1:
+            return False
+        profile = image.info.get("icc_profile")
+        return not profile or _transform(profile, "RGB") is None
+
+
+@contextmanager
+def _opened(source: Source, name: str | None) -> Iterator[Image.Image]:
+    """Open, check and hand out an image; whatever Pillow raises meanwhile becomes one `ImageError`."""
+    name = name or (str(source) if isinstance(source, str | Path) else getattr(source, "name", None) or "image")
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    try:
+        with Image.open(file) as image:
+            _check(image)
+            yield image
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from None
+    except UnidentifiedImageError:
+        raise ImageError(f"{name}: not an image, or in a format that is not supported; convert it to PNG") from None
+    except Image.DecompressionBombError:
+        raise ImageError(f"{name}: more than {MAX_PIXELS:,} pixels; scale it down or cut it into tiles") from None
+    except FileNotFoundError:
+        raise ImageError(f"{name}: no such file") from None
+    except Exception as error:  # Pillow's decoders raise nearly every type on damaged files
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ImageError(f"{name}: damaged or unreadable image ({reason})") from error
+
+
+def _check(image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError(
+            f"{image.width}x{image.height} is more than {MAX_PIXELS:,} pixels; scale it down or cut it into tiles"
+        )
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":  # cameras put a preview behind the photograph and call it MPO
+        raise ImageError(f"holds {frames} frames or pages; give one still image")
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # noqa: BLE001  damaged metadata raises nearly every type, and must not cost the picture
+        return 1
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    method = _UPRIGHT.get(_orientation(image))
+    if method is None:
+        return image
+    turned = image.transpose(method)
+    turned.info = image.info
+    return turned
+
+
+def _to_8bit(image: Image.Image) -> Image.Image:
+    """Scale grayscale samples of more than 8 bits: the white is 65535 for 16 bits, else the least of 1 (float), 255 and
+    65535 that no sample exceeds. (Colour with 16 bits a channel reaches us as 8 bits already.)
+    """
+    if image.mode not in _NUMERIC:
+        return image
+    values = np.asarray(image).astype(np.float64)
+    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 65535:
+        raise ImageError("samples that are negative, not finite or over 65535 have no known white; convert to 16-bit")
+    whites = {"I": (255, 65535), "F": (1, 255, 65535)}.get(image.mode, (65535,))
+    white = next(w for w in whites if values.max() <= w)
+    scaled = Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
+    scaled.info = {key: value for key, value in image.info.items() if key != "transparency"}
+    return scaled
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """RGB, or RGBA where there is transparency, through the ICC profile where there is a usable one."""
+    profile = image.info.get("icc_profile")
+    if image.mode in ("1", "P", "PA", "LA", "La", "RGBa", "RGBX", "HSV", "YCbCr") or "transparency" in image.info:
+        transparent = "transparency" in image.info or image.mode in ("PA", "LA", "La", "RGBa")
+        image = image.convert("RGBA" if transparent else "RGB")
+    alpha = image.getchannel("A") if image.mode == "RGBA" else None
+    image = image.convert("RGB") if alpha is not None else image
+    transform = _transform(profile, image.mode) if profile or image.mode == "LAB" else None
+    image = image.convert("RGB") if transform is None else _applied(transform, image)
+    if alpha is not None:
+        image.putalpha(alpha)
+    return image
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode != "RGBA":
+        return image
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")
+
+
+def _applied(transform: ImageCms.ImageCmsTransform, image: Image.Image) -> Image.Image:
+    result = ImageCms.applyTransform(image, transform)
+    assert result is not None  # None means in place, which was not asked for
+    return result
+
+
+@lru_cache(maxsize=64)
+def _transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """From a profile to sRGB; LAB has but one meaning, and no other way to RGB.
+
+    None where the profile is damaged, of another kind than `mode`, or sRGB already (within one level).
+    """
+    try:
+        given = ImageCms.ImageCmsProfile(io.BytesIO(profile or b"")) if mode != "LAB" else ImageCms.createProfile("LAB")
+        transform = ImageCms.buildTransform(
+            given,
+            ImageCms.createProfile("sRGB"),
+            mode,
+            "RGB",
+            ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            ImageCms.Flags.BLACKPOINTCOMPENSATION | ImageCms.Flags.NOCACHE,  # with a cache, threads could not share it
+        )
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None
+    if mode != "RGB":
+        return transform
+    levels = np.linspace(0, 255, 9).astype(np.uint8)
+    cube = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(27, 27, 3)
+    result = np.asarray(_applied(transform, Image.fromarray(cube)))
+    return None if np.abs(result.astype(int) - cube.astype(int)).max() <= 1 else transform
