@@ -1,0 +1,77 @@
+"""Writing shards: tar files that depend on nothing but their content, in a folder that appears whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import shutil
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jahp_pl.data.index import DataError, ShardEntry
+
+
+class ShardPacker:
+    """Tar files without times, owners or order of their own; the next one begins when one is full."""
+
+    def __init__(self, folder: Path, max_samples: int, max_bytes: int) -> None:
+        self.entries: list[ShardEntry] = []
+        """The shards that are finished."""
+        self._folder, self._max_samples, self._max_bytes = folder, max_samples, max_bytes
+        self._tar: tarfile.TarFile | None = None
+        self._num_samples = self._num_bytes = self._num_before = 0
+
+    def add(self, name: str, suffix: str, data: bytes) -> None:
+        """Append one photograph as `{running number}_{name without folders and odd letters}.{suffix}`."""
+        if self._num_samples >= self._max_samples or self._num_bytes + len(data) > self._max_bytes:
+            self.close()
+        if self._tar is None:
+            self._tar = tarfile.open(self._path, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+        stem = re.sub(r"[^A-Za-z0-9-]+", "_", Path(name).stem)[:60].strip("_")
+        info = tarfile.TarInfo(f"{self._num_before + self._num_samples:08d}_{stem}.{suffix}")
+        info.size, info.mode = len(data), 0o644
+        self._tar.addfile(info, io.BytesIO(data))
+        self._num_samples, self._num_bytes = self._num_samples + 1, self._num_bytes + len(data)
+
+    def close(self) -> None:
+        """Finish the shard that is open, if any."""
+        if self._tar is None:
+            return
+        self._tar.close()
+        with self._path.open("rb") as file:
+            os.fsync(file.fileno())
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        self.entries.append(ShardEntry(self._path.name, self._num_samples, self._path.stat().st_size, digest))
+        self._num_before += self._num_samples
+        self._tar, self._num_samples, self._num_bytes = None, 0, 0
+
+    @property
+    def _path(self) -> Path:
+        return self._folder / f"shard-{len(self.entries):06d}.tar"
+
+
+@contextmanager
+def appears_at_once(out: Path) -> Iterator[Path]:
+    """A temporary folder beside `out` that becomes `out` in the end, or vanishes with whatever is raised.
+
+    Raises:
+        DataError: the folder cannot be made or written, for want of space or of rights.
+    """
+    folder, old = (out.parent / f".{out.name}.{os.getpid()}.{state}" for state in ("partial", "old"))
+    try:
+        shutil.rmtree(folder, ignore_errors=True)  # of a killed process that had our number
+        folder.mkdir(parents=True)
+        yield folder
+        if out.exists():
+            out.replace(old)
+        folder.replace(out)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"{out}: cannot be written ({reason}); free some space or choose another folder") from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
