@@ -59,6 +59,8 @@ def ms_ssim(x_hat: Tensor, x: Tensor) -> Tensor:
     """
     from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
-    value = multiscale_structural_similarity_index_measure(x_hat, x, data_range=1.0, normalize="relu")
+    # Without autocast: variances are E[x^2] - E[x]^2, a difference that bfloat16 convolutions would drown.
+    with torch.autocast(x.device.type, enabled=False):
+        value = multiscale_structural_similarity_index_measure(x_hat, x, data_range=1.0, normalize="relu")
     assert isinstance(value, Tensor)
     return value
