@@ -13,6 +13,7 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import math
 import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -75,7 +76,7 @@ class LossConfig:
     31.73 60.50 115.37 220.00."""
 
     def __post_init__(self) -> None:
-        _require(self.lmbda > 0, "loss.lmbda", self.lmbda, "must be positive")
+        _require(0 < self.lmbda < math.inf, "loss.lmbda", self.lmbda, "must be positive and finite")
 
 
 @dataclass
@@ -124,10 +125,11 @@ class OptimConfig:
     """Decay per step of a moving average of the weights, used for validation and export; 0 turns it off."""
 
     def __post_init__(self) -> None:
-        _require(self.learning_rate > 0, "optim.learning_rate", self.learning_rate, "must be positive")
+        rate_is_usable = 0 < self.learning_rate < math.inf
+        _require(rate_is_usable, "optim.learning_rate", self.learning_rate, "must be positive and finite")
         _require(self.warmup_steps >= 0, "optim.warmup_steps", self.warmup_steps, "must not be negative")
         _require(0 <= self.final_factor <= 1, "optim.final_factor", self.final_factor, "must be from 0 to 1")
-        _require(self.clip_norm >= 0, "optim.clip_norm", self.clip_norm, "must not be negative")
+        _require(0 <= self.clip_norm < math.inf, "optim.clip_norm", self.clip_norm, "must be finite and not negative")
         _require(0 <= self.ema_decay < 1, "optim.ema_decay", self.ema_decay, "must be from 0 to below 1")
 
 
@@ -169,10 +171,11 @@ class TrainerConfig:
         if self.max_time is not None:
             parts = self.max_time.split(":")
             _require(
-                len(parts) == 4 and all(p.isdigit() for p in parts) and int("".join(parts)) > 0,
+                len(parts) == 4 and all(p.isdecimal() for p in parts) and int("".join(parts)) > 0,
                 "trainer.max_time",
                 self.max_time,
-                "must read DD:HH:MM:SS, e.g. 00:00:10:00 for ten minutes",
+                "must read DD:HH:MM:SS, e.g. 00:00:10:00 for ten minutes; put ten days or more in quotes, "
+                'like "10:00:00:00", or YAML takes them for a number',
             )
 
     def max_seconds(self) -> float:
@@ -233,7 +236,7 @@ class Config:
 
     def __post_init__(self) -> None:
         _require(self.name not in ("", ".", "..") and "/" not in self.name, "name", self.name, "must be a folder name")
-        _require(self.seed >= 0, "seed", self.seed, "must not be negative")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "must be from 0 to 2^32 - 1")
         _require(
             self.loss.distortion != "ms_ssim" or self.data.crop_size >= 176,
             "data.crop_size",
@@ -272,22 +275,23 @@ def load(arguments: Sequence[str]) -> Config:
             raise ConfigError(f"{file}: cannot be read as YAML: {_first_line(error)}") from None
         if not isinstance(loaded, DictConfig):
             raise ConfigError(f"{file}: must be a mapping of settings, like those under configs/")
-        layers.append((file, loaded))
+        layers.append((f"{file}: ", loaded))
     for pair in pairs:
         key = pair.split("=", 1)[0]
-        if key not in all_keys():
+        if key not in all_keys() and key not in _sections():
             raise ConfigError(_unknown_key(key))
-        layers.append((pair, OmegaConf.from_dotlist([pair])))
+        try:
+            layers.append(("", OmegaConf.from_dotlist([pair])))
+        except YAMLError as error:
+            raise ConfigError(f"{pair}: the value cannot be read as YAML: {_first_line(error)}; quote it") from None
 
     merged = OmegaConf.structured(Config)
     for origin, layer in layers:
+        _check_structure(OmegaConf.to_container(layer), Config, "", origin)
         try:
             merged = OmegaConf.merge(merged, layer)
         except OmegaConfBaseException as error:
-            key = str(getattr(error, "full_key", None) or "")
-            if key and key not in all_keys() and key not in _sections():
-                raise ConfigError(f"{origin}: {_unknown_key(key)}") from None
-            raise ConfigError(f"{origin}: {key}: {_first_line(error)}") from None
+            raise ConfigError(f"{origin}{getattr(error, 'full_key', '')}: {_first_line(error)}") from None
     try:
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
@@ -305,11 +309,18 @@ def model_from_dict(values: dict[str, Any]) -> ModelConfig:
     """The architecture back from `to_dict(config)["model"]`.
 
     Raises:
-        ConfigError: a key this version does not know, or a value out of range.
+        ConfigError: a key or a word this version does not know, a wrong type, or a value out of range.
     """
+    remedy = "unknown to this version of jahp_pl; upgrade it to read this model"
     known = {f.name for f in dataclasses.fields(ModelConfig)}
     if unknown := sorted(set(values) - known):
-        raise ConfigError(f"model.{unknown[0]}: unknown to this version of jahp_pl; upgrade it to read this model")
+        raise ConfigError(f"model.{unknown[0]}: {remedy}")
+    for name, hint in typing.get_type_hints(ModelConfig).items():
+        words = typing.get_args(hint)
+        if name in values:
+            _require(
+                values[name] in words if words else type(values[name]) is hint, f"model.{name}", values[name], remedy
+            )
     return ModelConfig(**values)
 
 
@@ -351,12 +362,32 @@ def _field_docs(section: type) -> dict[str, str]:
     return docs
 
 
-def _sections() -> set[str]:
-    return {key.split(".")[0] for key in all_keys() if "." in key}
+def _check_structure(values: Any, section: type, prefix: str, origin: str) -> None:
+    """Refuse, by name, what OmegaConf's merge would refuse with words of its own: unknown keys, wrong nesting."""
+    hints = typing.get_type_hints(section)
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"{origin}{prefix[:-1]}={values}: a section; give its settings, e.g. {prefix}{next(iter(hints))}"
+        )
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if name not in hints:
+            raise ConfigError(f"{origin}{_unknown_key(key)}")
+        if dataclasses.is_dataclass(hints[name]):
+            _check_structure(value, hints[name], f"{key}.", origin)
+        elif typing.get_origin(hints[name]) is list:
+            is_list = isinstance(value, list) and all(isinstance(v, str | int | float) for v in value)
+            _require(is_list, f"{origin}{key}", value, "must be a list of words, e.g. [a, b]")
+
+
+def _sections() -> list[str]:
+    return [f.name for f in dataclasses.fields(Config) if dataclasses.is_dataclass(f.default_factory)]
 
 
 def _unknown_key(key: str) -> str:
-    close = difflib.get_close_matches(key, all_keys(), n=1, cutoff=0.5)
+    if key in all_keys():
+        return f"{key}: dotted keys are for the command line; here, nest it below `{key.split('.')[0]}:`"
+    close = difflib.get_close_matches(key, [*_sections(), *all_keys()], n=1, cutoff=0.5)
     hint = f"did you mean {close[0]}?" if close else "`jahp train --keys` lists all"
     return f"{key}: no such setting; {hint}"
 
