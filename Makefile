@@ -4,6 +4,12 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+JAHP := $(BIN)/jahp
+
+CONFIG ?= configs/quickstart.yaml
+RUN ?= runs/quickstart
+TRAIN ?=
+EVALUATE ?=
 
 .PHONY: help install train test lint type clean
 
@@ -17,6 +23,13 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 install: $(VENV)/installed ## make .venv with pinned versions and install jahp into it
+
+build/shards/%/index.json: data/photos/% | install
+	$(JAHP) shards $< --out $(@D) --overwrite $(if $(filter val,$*),--in-order)
+
+train: install build/shards/train/index.json build/shards/val/index.json ## train the quickstart model, code Kodak with it to real files, show the result
+	$(JAHP) train $(CONFIG) $(TRAIN)
+	$(JAHP) evaluate --model $(RUN) --images data/kodak --beside jpeg --out $(RUN)/kodak.json --picture $(RUN)/kodak.png $(EVALUATE)
 
 test: install ## run all tests (no network, no GPU needed)
 	$(BIN)/python -m pytest

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from jahp_pl.config import LossConfig
 from jahp_pl.model import ModelOutput
+from jahp_pl.quality import ms_ssim
 
 
 class RateDistortion(NamedTuple):
@@ -47,20 +48,3 @@ def rate_distortion(config: LossConfig, x: Tensor, output: ModelOutput) -> RateD
         decibels = -10 * torch.log10(distortion.detach())
     bpp = bpp_y + bpp_z
     return RateDistortion(bpp + config.lmbda * distortion, bpp, bpp_y, bpp_z, distortion, decibels)
-
-
-def ms_ssim(x_hat: Tensor, x: Tensor) -> Tensor:
-    """Multi-scale structural similarity, mean over the batch, of images (B, 3, H, W) in [0, 1] (Wang et al. 2003).
-
-    Negative contrast terms, which a fractional power would turn into NaN, count as zero.
-
-    Raises:
-        ValueError: a side of less than 161 pixels, too small for five scales of an 11-pixel window.
-    """
-    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
-
-    # Without autocast: variances are E[x^2] - E[x]^2, a difference that bfloat16 convolutions would drown.
-    with torch.autocast(x.device.type, enabled=False):
-        value = multiscale_structural_similarity_index_measure(x_hat, x, data_range=1.0, normalize="relu")
-    assert isinstance(value, Tensor)
-    return value

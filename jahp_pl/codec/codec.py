@@ -19,6 +19,7 @@ from jahp_pl.codec.exact import ExactContextNetwork, ExactHyperSynthesis
 from jahp_pl.codec.tables import LatentTables, PriorTables
 from jahp_pl.codec.wavefront import LatentCoder
 from jahp_pl.model import CompressionModel
+from jahp_pl.quality import to_uint8
 
 Image = Tensor | npt.NDArray[np.uint8]
 
@@ -154,11 +155,6 @@ class Codec:
             for network in (self.latents.h_s, self.latents.context):
                 if network is not None:
                     yield from network.tensors()
-
-
-def to_uint8(x_hat: Tensor) -> Tensor:
-    """Reconstruction, about [0, 1] -> what a file shows: clipped, scaled, rounded to uint8. Same shape."""
-    return torch.round(x_hat.clamp(0, 1) * 255).to(torch.uint8)
 
 
 def _to_tensor(image: Image) -> Tensor:

@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms, UnidentifiedImageError
 
+from jahp_pl.files import write_atomically
+
 SUFFIXES = frozenset(
     (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 )
@@ -208,3 +210,23 @@ def _transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform |
     cube = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(27, 27, 3)
     result = np.asarray(_applied(transform, Image.fromarray(cube)))
     return None if np.abs(result.astype(int) - cube.astype(int)).max() <= 1 else transform
+
+
+def save_rgb(rgb: RGB, path: Path) -> None:
+    """Write an image in the format its name says, at once or not at all.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        path: ending in a suffix that Pillow writes, e.g. .png.
+
+    Raises:
+        ImageError: a suffix that is none.
+        WriteError: the file cannot be written.
+    """
+    Image.init()
+    format_name = Image.EXTENSION.get(path.suffix.lower())
+    if format_name not in Image.SAVE:
+        raise ImageError(f"{path}: no image format has the suffix '{path.suffix}'; use .png, .webp or .jpg")
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, format_name)
+    write_atomically(path, buffer.getvalue())

@@ -1,0 +1,148 @@
+"""One image through a real file: written to disk, read back, decoded from those bytes alone, measured."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from jahp_pl.codec.codec import Codec, Decoded, Encoded
+from jahp_pl.files import write_atomically
+from jahp_pl.quality import ms_ssim_8bit, psnr
+
+
+class CodingRow(NamedTuple):
+    """What one file cost and gave, or the means over several."""
+
+    name: str
+    """Of the image."""
+    width: int
+    """Pixels."""
+    height: int
+    """Pixels."""
+    file_bytes: int
+    """Length of the whole file."""
+    header_bytes: int
+    """Of these, what is not payload."""
+    file_bpp: float
+    """Bits per pixel of the whole file."""
+    cross_entropy_bpp: float
+    """Bits per pixel of the rounded latents under the float model."""
+    exact_bpp: float
+    """Bits per pixel of the rounded latents under the codec's exact parameters."""
+    file_psnr: float
+    """dB, of the decoded 8-bit image."""
+    file_ms_ssim: float | None
+    """0 to 1, of the decoded 8-bit image; None with a side too short for it (`quality.MIN_SIDE`)."""
+    mismatched_symbols: int
+    """Latents and hyper-latents that came back different; anything but 0 is a bug."""
+    encode_seconds: float
+    """Image to file on disk."""
+    decode_seconds: float
+    """File on disk to image."""
+
+    @property
+    def gap_percent(self) -> float:
+        """What the file takes beyond the float model's cross-entropy; infinite where that is 0."""
+        return 100 * (self.file_bpp / self.cross_entropy_bpp - 1) if self.cross_entropy_bpp else math.inf
+
+
+class CodedImage(NamedTuple):
+    """An image that went through a file, and where its bits went."""
+
+    row: CodingRow
+    original: Tensor
+    """(3, H, W) uint8."""
+    decoded: Tensor
+    """(3, H, W) uint8."""
+    bits_y: Tensor
+    """(M, h, w): bits of each latent under the float model."""
+    bits_z: Tensor
+    """(N, ceil(h / 4), ceil(w / 4)): bits of each hyper-latent; (0, 0, 0) without side information."""
+
+
+@torch.no_grad()
+def code_image(codec: Codec, image: Tensor, name: str, path: Path) -> CodedImage:
+    """Write `image` to `path` and read it back.
+
+    Args:
+        codec: of the model to measure.
+        image: (3, H, W) uint8.
+        name: of the image, for the row.
+        path: of the file; replaced if it exists.
+
+    Raises:
+        ValueError: latents that the codec cannot code.
+        WriteError: the disk is full.
+    """
+    start = time.perf_counter()
+    encoded = codec.encode(image)
+    write_atomically(path, encoded.data)
+    written = time.perf_counter()
+    data = path.read_bytes()
+    decoded = codec.decode(data)
+    read = time.perf_counter()
+
+    output = codec.model(image.to(codec.device).float().unsqueeze(0) / 255)
+    bits_y, bits_z = output.bits_y[0].cpu(), output.bits_z[0].cpu()
+    height, width = image.shape[-2:]
+    original, shown = image.cpu().unsqueeze(0), decoded.image.unsqueeze(0)
+    similarity = ms_ssim_8bit(original, shown)
+    row = CodingRow(
+        name=name,
+        width=width,
+        height=height,
+        file_bytes=len(data),
+        header_bytes=encoded.header_bytes,
+        file_bpp=8 * len(data) / (height * width),
+        cross_entropy_bpp=float(bits_y.sum() + bits_z.sum()) / (height * width),
+        exact_bpp=encoded.bits_exact / (height * width),
+        file_psnr=float(psnr(original, shown)),
+        file_ms_ssim=float(similarity) if similarity is not None else None,
+        mismatched_symbols=mismatches(encoded, decoded),
+        encode_seconds=written - start,
+        decode_seconds=read - written,
+    )
+    return CodedImage(row, image.cpu(), decoded.image, bits_y, bits_z)
+
+
+def mismatches(encoded: Encoded, decoded: Decoded) -> int:
+    """How many latents and hyper-latents the decoder got wrong; all of a tensor whose shape differs."""
+    pairs = [(encoded.y_hat, decoded.y_hat)]
+    if encoded.z_hat is not None and decoded.z_hat is not None:
+        pairs.append((encoded.z_hat, decoded.z_hat))
+    return sum(int((a != b).sum()) if a.shape == b.shape else a.numel() for a, b in pairs)
+
+
+def mean_row(rows: Sequence[CodingRow]) -> CodingRow:
+    """Means over images of equal weight, MS-SSIM over those that have one; mismatched symbols are added up.
+
+    Args:
+        rows: at least one.
+    """
+
+    def mean(name: str) -> float:
+        values = [value for row in rows if (value := getattr(row, name)) is not None]
+        return math.fsum(values) / len(values) if values else math.nan
+
+    similarity = mean("file_ms_ssim")
+    return CodingRow(
+        name="mean",
+        width=round(mean("width")),
+        height=round(mean("height")),
+        file_bytes=round(mean("file_bytes")),
+        header_bytes=round(mean("header_bytes")),
+        file_bpp=mean("file_bpp"),
+        cross_entropy_bpp=mean("cross_entropy_bpp"),
+        exact_bpp=mean("exact_bpp"),
+        file_psnr=mean("file_psnr"),
+        file_ms_ssim=None if math.isnan(similarity) else similarity,
+        mismatched_symbols=sum(row.mismatched_symbols for row in rows),
+        encode_seconds=mean("encode_seconds"),
+        decode_seconds=mean("decode_seconds"),
+    )

@@ -1,0 +1,1 @@
+"""From models and codecs to numbers and pictures."""

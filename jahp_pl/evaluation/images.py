@@ -1,0 +1,150 @@
+"""A model on a folder of images: real files, per image and mean, with all it takes to know where a number came from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from jahp_pl.codec.codec import Codec
+from jahp_pl.codec.roundtrip import CodingRow, code_image, mean_row
+from jahp_pl.data.images import RGB, SUFFIXES, decode_rgb
+from jahp_pl.evaluation.classical import CODECS, at_least
+from jahp_pl.files import write_atomically
+from jahp_pl.quality import decibels, ms_ssim_8bit, psnr
+
+
+class EvaluationError(ValueError):
+    """An evaluation that cannot start; one line."""
+
+
+class Beside(NamedTuple):
+    """A classical codec's file of at least the same size, for comparison."""
+
+    bpp: float
+    psnr: float
+    ms_ssim: float | None
+
+
+class ImageResult(NamedTuple):
+    """One image."""
+
+    row: CodingRow
+    beside: Beside | None
+
+
+class Evaluation(NamedTuple):
+    """All images and their mean."""
+
+    images: list[ImageResult]
+    mean: CodingRow
+    beside_title: str | None
+    """Which classical codec is beside."""
+    beside_mean: Beside | None
+    provenance: dict[str, Any]
+
+
+def find_images(folder: Path) -> list[Path]:
+    """Image files below a folder, sorted by path; a path of one file gives that file.
+
+    Raises:
+        EvaluationError: the folder is missing or holds no image.
+    """
+    if folder.is_file():
+        return [folder]
+    if not folder.is_dir():
+        raise EvaluationError(f"{folder}: no such folder of images")
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not found:
+        raise EvaluationError(f"{folder}: holds no image ({', '.join(sorted(SUFFIXES))})")
+    return found
+
+
+def evaluate(
+    codec: Codec,
+    images: Iterable[Path],
+    files: Path,
+    beside: str | None = None,
+    progress: Callable[[ImageResult], None] = lambda _: None,
+) -> Evaluation:
+    """Code every image to a file, decode it from there, measure.
+
+    Args:
+        codec: of a trained model.
+        images: paths.
+        files: folder for the `.jahp` files; they stay there.
+        beside: key of `classical.CODECS`: code each image also with that codec, in at least as many bytes.
+        progress: called after each image.
+
+    Raises:
+        ImageError: an image that cannot be read.
+    """
+    results = []
+    for path in images:
+        rgb = decode_rgb(path)
+        image = torch.from_numpy(rgb).permute(2, 0, 1)
+        row = code_image(codec, image, path.name, files / f"{path.stem}.jahp").row
+        results.append(ImageResult(row, None if beside is None else _code_beside(rgb, beside, row.file_bytes)))
+        progress(results[-1])
+    others = [result.beside for result in results if result.beside is not None]
+    title = CODECS[beside].title if beside is not None else None
+    mean = mean_row([result.row for result in results])
+    return Evaluation(results, mean, title, _mean_beside(others) if others else None, _provenance(codec))
+
+
+def to_json(evaluation: Evaluation) -> dict[str, Any]:
+    """Plain values; MS-SSIM of the mean also in decibels."""
+    mean: dict[str, Any] = evaluation.mean._asdict()
+    if evaluation.mean.file_ms_ssim is not None:
+        mean["file_ms_ssim_db"] = decibels(evaluation.mean.file_ms_ssim)
+    beside = evaluation.beside_mean
+    return {
+        "mean": mean,
+        "beside_mean": None if beside is None else {"codec": evaluation.beside_title, **beside._asdict()},
+        "provenance": evaluation.provenance,
+        "images": [
+            {**result.row._asdict(), "beside": None if result.beside is None else result.beside._asdict()}
+            for result in evaluation.images
+        ],
+    }
+
+
+def save(evaluation: Evaluation, path: Path) -> None:
+    """Write `to_json` to a file, at once or not at all."""
+    write_atomically(path, (json.dumps(to_json(evaluation), indent=1) + "\n").encode())
+
+
+def _code_beside(rgb: RGB, codec: str, num_bytes: int) -> Beside:
+    file = at_least(CODECS[codec], rgb, num_bytes)
+    original, shown = (torch.from_numpy(pixels).permute(2, 0, 1)[None] for pixels in (rgb, file.decode()))
+    similarity = ms_ssim_8bit(original, shown)
+    bpp = 8 * len(file.data) / (rgb.shape[0] * rgb.shape[1])
+    return Beside(bpp, float(psnr(original, shown)), None if similarity is None else float(similarity))
+
+
+def _mean_beside(rows: list[Beside]) -> Beside:
+    similarities = [row.ms_ssim for row in rows if row.ms_ssim is not None]
+    return Beside(
+        sum(row.bpp for row in rows) / len(rows),
+        sum(row.psnr for row in rows) / len(rows),
+        sum(similarities) / len(similarities) if similarities else None,
+    )
+
+
+def _provenance(codec: Codec) -> dict[str, Any]:
+    return {
+        "fingerprint": codec.fingerprint.hex(),
+        "model": dataclasses.asdict(codec.model.config),
+        "date": time.strftime("%Y-%m-%d"),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "device": str(codec.device),
+    }

@@ -1,0 +1,62 @@
+"""An evaluation in words and columns, for a terminal of 100 columns."""
+
+from __future__ import annotations
+
+from jahp_pl.codec.roundtrip import CodingRow
+from jahp_pl.evaluation.images import Beside, Evaluation
+
+
+def format_table(evaluation: Evaluation) -> str:
+    """One line per image, the mean below, and what the columns mean."""
+    width = max(5, *(len(result.row.name) for result in evaluation.images))
+    title = evaluation.beside_title
+    head = f"{'image':{width}}   bytes     bpp    PSNR MS-SSIM"
+    if title is not None:
+        head += f" | {title + ':':>10} bpp    PSNR MS-SSIM"
+    head += " |  gap %  mismatched   enc s   dec s"
+    lines = [head, "-" * len(head)]
+    lines += [_line(width, result.row, result.beside) for result in evaluation.images]
+    lines.append("-" * len(head))
+    lines.append(_line(width, evaluation.mean, evaluation.beside_mean))
+    return "\n".join(lines)
+
+
+def summarise(evaluation: Evaluation) -> str:
+    """What happened, in sentences for somebody who sees these figures for the first time."""
+    mean, beside, count = evaluation.mean, evaluation.beside_mean, len(evaluation.images)
+    mismatched = "every latent came back as it was written" if mean.mismatched_symbols == 0 else (
+        f"{mean.mismatched_symbols} LATENTS CAME BACK CHANGED, which is a bug: please report it"
+    )  # fmt: skip
+    lines = [
+        f"{_plural(count)} coded to real files, read back from disk and decoded: {mismatched}.",
+        f"A pixel takes {mean.file_bpp:.3f} bits (24 before), {mean.gap_percent:+.2f} % over the cross-entropy, "
+        f"and the pictures have {mean.file_psnr:.2f} dB PSNR.",
+    ]
+    if beside is not None:
+        gain = mean.file_psnr - beside.psnr
+        better = sum(r.row.file_psnr > r.beside.psnr for r in evaluation.images if r.beside is not None)
+        verdict = "better" if gain > 0 else "worse"
+        lines.append(
+            f"{evaluation.beside_title} in files of no fewer bytes ({beside.bpp:.3f} bpp) has {beside.psnr:.2f} dB: "
+            f"the model is {abs(gain):.2f} dB {verdict}, ahead on {better} of {count}."
+        )
+    return "\n".join(lines)
+
+
+def _line(width: int, row: CodingRow, beside: Beside | None) -> str:
+    line = f"{row.name:{width}} {row.file_bytes:7d}  {row.file_bpp:.4f}  {row.file_psnr:6.2f} "
+    line += _similarity(row.file_ms_ssim)
+    if beside is not None:
+        line += f" |         {beside.bpp:.4f}  {beside.psnr:6.2f} {_similarity(beside.ms_ssim)}"
+    return (
+        f"{line} | {row.gap_percent:6.2f}  {row.mismatched_symbols:10d}  {row.encode_seconds:6.2f}  "
+        f"{row.decode_seconds:6.2f}"
+    )
+
+
+def _similarity(value: float | None) -> str:
+    return "      -" if value is None else f"{value:7.4f}"
+
+
+def _plural(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"

@@ -1,0 +1,81 @@
+"""Files that are either complete or not there: a full disk or a kill at any moment leaves the previous version."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+
+class WriteError(OSError):
+    """A file that could not be written; the message is one line that names it and the remedy."""
+
+
+@contextmanager
+def atomic_writer(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file beside `path`; when the block ends well it is on the disk and takes the name in one step.
+
+    Raises:
+        WriteError: the file cannot be written (disk full, no permission); `path` is as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with write_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace the content of `path`.
+
+    Raises:
+        WriteError: as `atomic_writer`.
+    """
+    with atomic_writer(path) as file:
+        file.write(data)
+
+
+def link_atomically(source: Path, path: Path) -> None:
+    """Let `path` be what `source` is now: a second name where the file system has hard links, else a copy.
+
+    Files written by this module are replaced and never changed in place, so the two do not follow each other.
+
+    Raises:
+        WriteError: as `atomic_writer`.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with write_errors(path):
+        temporary.unlink(missing_ok=True)
+        try:
+            temporary.hardlink_to(source)
+        except OSError:
+            pass
+        else:
+            temporary.replace(path)
+            return
+    with atomic_writer(path) as copy, source.open("rb") as original:
+        shutil.copyfileobj(original, copy)
+
+
+@contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError of the block into a `WriteError` about `path`."""
+    try:
+        yield
+    except WriteError:
+        raise
+    except OSError as error:
+        raise WriteError(
+            f"{path}: cannot be written ({error.strerror or error}); what was there before is kept. Free some space or "
+            "choose another output_dir"
+        ) from error
