@@ -33,7 +33,7 @@ class ClassicalFile(NamedTuple):
     def decode(self) -> RGB:
         """(H, W, 3) uint8."""
         with Image.open(io.BytesIO(self.data)) as image:
-            return np.asarray(image.convert("RGB"))
+            return np.array(image.convert("RGB"))
 
 
 def _jpeg(subsampling: str) -> Callable[[RGB, int], bytes]:
