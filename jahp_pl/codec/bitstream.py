@@ -25,6 +25,9 @@ MAGIC = b"jahp"
 VERSION = 1
 FINGERPRINT_BYTES = 8
 MAX_SIDE = 65535
+MAX_PIXELS = 2**27
+"""Pixels, 134 million, that a decoder accepts unless it is told otherwise. A range-coded payload of any length can
+stand for any number of symbols, so only a limit of its own keeps 30 bytes from asking for all memory."""
 LATENT_MIN, LATENT_MAX = -32768, 32767
 
 
@@ -70,11 +73,16 @@ def pack(header: Header, payload: bytes) -> bytes:
     return head + zlib.crc32(head + payload).to_bytes(4, "little") + payload
 
 
-def unpack(data: bytes) -> tuple[Header, bytes]:
+def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Header, bytes]:
     """Inverse of `pack`. Allocates nothing but the copy of the payload.
 
+    Args:
+        data: the whole file.
+        max_pixels: largest width times height to accept.
+
     Raises:
-        BitstreamError: not a file of this format, of another version, cut short, too long, or altered.
+        BitstreamError: not a file of this format, of another version, cut short, too long, altered, or of an image
+            beyond `max_pixels`.
     """
     if data[:4] != MAGIC:
         raise BitstreamError("not a .jahp file (it does not start with 'jahp')" if data else "the file is empty")
@@ -101,6 +109,11 @@ def unpack(data: bytes) -> tuple[Header, bytes]:
     in_range = 1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE and length % 4 == 0
     if not (in_range and smallest >= LATENT_MIN and smallest + span <= LATENT_MAX):
         raise BitstreamError("the header holds values out of the format's range; the file was not made by this program")
+    if width * height > max_pixels:
+        raise BitstreamError(
+            f"the file says it holds {width} x {height} pixels, more than the {max_pixels} accepted; raise max_pixels "
+            "if you trust it"
+        )
     return Header(data[5 : 5 + FINGERPRINT_BYTES], width, height, smallest, smallest + span), payload
 
 

@@ -13,7 +13,16 @@ import torch
 from torch import Tensor
 
 from jahp_pl import hyperprior, transforms
-from jahp_pl.codec.bitstream import FINGERPRINT_BYTES, LATENT_MAX, LATENT_MIN, BitstreamError, Header, pack, unpack
+from jahp_pl.codec.bitstream import (
+    FINGERPRINT_BYTES,
+    LATENT_MAX,
+    LATENT_MIN,
+    MAX_PIXELS,
+    BitstreamError,
+    Header,
+    pack,
+    unpack,
+)
 from jahp_pl.codec.coder import Reader, Writer
 from jahp_pl.codec.exact import ExactContextNetwork, ExactHyperSynthesis
 from jahp_pl.codec.tables import LatentTables, PriorTables
@@ -89,13 +98,17 @@ class Codec:
         """
         return self.encode(image).data
 
-    def decompress(self, data: bytes) -> Tensor:
+    def decompress(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Tensor:
         """File -> image (3, H, W) uint8.
+
+        Args:
+            data: the whole file.
+            max_pixels: largest image to accept; memory is taken in proportion to the size that the file claims.
 
         Raises:
             BitstreamError: no valid file of this model; the message says what to do.
         """
-        return self.decode(data).image
+        return self.decode(data, max_pixels).image
 
     @torch.no_grad()
     def encode(self, image: Image) -> Encoded:
@@ -117,9 +130,9 @@ class Codec:
         return Encoded(data, y_hat, z_hat, bits, len(data) - len(payload))
 
     @torch.no_grad()
-    def decode(self, data: bytes) -> Decoded:
+    def decode(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
         """As `decompress`, with the latents."""
-        header, payload = unpack(data)
+        header, payload = unpack(data, max_pixels)
         if header.fingerprint != self.fingerprint:
             raise BitstreamError(
                 f"the file was made with model {header.fingerprint.hex()}, this one is {self.fingerprint.hex()}; "
@@ -135,12 +148,16 @@ class Codec:
                 z_hat = self.prior.read(reader, -(-h // hyperprior.STRIDE), -(-w // hyperprior.STRIDE))
             y_hat = self.latents.read(reader, h, w, z_hat, header.latent_min, header.latent_max)
         reader.finish()
+        if not header.latent_min <= int(y_hat.min()) <= int(y_hat.max()) <= header.latent_max:
+            raise BitstreamError("the latents leave the range that the header gives; the file was made differently")
         x_hat = self.model.synthesise(y_hat.to(self.device).float().unsqueeze(0), header.height, header.width)
         return Decoded(to_uint8(x_hat)[0].cpu(), y_hat, z_hat)
 
     def _fingerprint(self) -> bytes:
         """First bytes of the SHA-256 of all that a decoder uses; g_a and h_a may differ, files stay readable."""
-        digest = hashlib.sha256(repr(self.model.config).encode())
+        config = self.model.config  # of it, what a decoder depends on; settings of training do not make other files
+        words = (config.rung, config.num_filters, config.num_latents, config.likelihood, config.num_components)
+        digest = hashlib.sha256(repr(words).encode())
         for tensor in self._decoder_tensors():
             array = tensor.detach().cpu().contiguous().numpy()
             digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
@@ -158,7 +175,7 @@ class Codec:
 
 
 def _to_tensor(image: Image) -> Tensor:
-    tensor = image if isinstance(image, Tensor) else torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, 0)
+    tensor = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image, order="C")).movedim(-1, 0)
     if tensor.dtype != torch.uint8 or tensor.dim() != 3 or tensor.shape[0] != 3 or 0 in tensor.shape:
         raise ValueError(
             f"an image must be uint8 RGB, a tensor (3, H, W) or an array (H, W, 3), not {image.dtype} of shape "

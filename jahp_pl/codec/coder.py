@@ -30,7 +30,7 @@ class Located(NamedTuple):
     lowest: int
     """Smallest symbol that can be coded."""
     highest: int
-    """Largest symbol that can be coded; the density is renormalised to the range."""
+    """Largest symbol that can be coded; the mass outside of the range belongs to its two ends."""
     mu: FloatArray
     """(n,) locations."""
     sigma: FloatArray

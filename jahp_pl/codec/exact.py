@@ -208,4 +208,4 @@ def _freeze_sequence(name: str, network: nn.Sequential, input_fraction: int) -> 
 
 def _tensors(layers: list[FixedPointLayer]) -> Iterator[Tensor]:
     for layer in layers:
-        yield from (layer.weight, layer.bias, torch.tensor([float(layer.shift), layer.activation.slope]).double())
+        yield from (layer.weight, layer.bias, torch.tensor([layer.shift, layer.activation.slope], dtype=torch.float64))
