@@ -1,0 +1,105 @@
+"""Checkpoints without Lightning: what is in them, and the model back from one. No pickled code is ever run."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jahp_pl.config import ConfigError, model_from_dict
+from jahp_pl.model import CompressionModel
+
+FORMAT_KEY = "jahp_pl_format"
+"""Marks a checkpoint as ours; the value is `FORMAT`."""
+FORMAT = 1
+"""Version of the layout; a reader refuses newer ones."""
+HYPER_PARAMETERS = "hyper_parameters"
+"""Where the configuration lies, as plain nested dicts (`config.to_dict`)."""
+MODEL, AVERAGE = "model.", "average."
+"""Prefixes in `state_dict` of the trained weights and of their moving average, which is there only if one was kept."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message is one line that names the file and says why."""
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """The checkpoint that a person means: a file itself, or the best one of a run folder, else its last.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    candidates = [path / folder / name for folder in ("checkpoints", ".") for name in ("best.ckpt", "last.ckpt")]
+    found = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if found is None:
+        raise CheckpointError(f"{path}: holds no checkpoint; give a run folder that `jahp train` made, or a .ckpt file")
+    return found
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Everything in a checkpoint, tensors on the CPU.
+
+    Raises:
+        CheckpointError: missing, damaged, not written by this project, or by a newer version of it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(f"{path}: no checkpoint, or cut short; use another one")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise CheckpointError(f"{path}: holds more than tensors and plain values; not written by jahp_pl") from None
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path}: damaged ({str(error).strip().splitlines()[0]}); use another one") from None
+    if not isinstance(content, dict) or FORMAT_KEY not in content:
+        raise CheckpointError(f"{path}: not a checkpoint of jahp_pl")
+    if content[FORMAT_KEY] > FORMAT:
+        raise CheckpointError(f"{path}: format {content[FORMAT_KEY]} is newer than this jahp_pl reads; upgrade it")
+    return content
+
+
+def load_model(path: str | Path, average: bool = True) -> CompressionModel:
+    """The trained model, in evaluation mode on the CPU.
+
+    Args:
+        path: a checkpoint of a training run.
+        average: take the moving average of the weights where there is one, as validation did.
+
+    Raises:
+        CheckpointError: see `read_checkpoint`; also weights that do not fit the stated architecture, naming the first
+            that differs.
+    """
+    content = read_checkpoint(path)
+    try:
+        config = model_from_dict(content[HYPER_PARAMETERS]["model"])
+    except (ConfigError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: its configuration cannot be read: {error}") from None
+    model = CompressionModel(config)
+    weights = {key: value for key, value in content["state_dict"].items() if isinstance(value, Tensor)}
+    has_average = any(key.startswith(AVERAGE) for key in weights)
+    prefix = AVERAGE if average and has_average else MODEL
+    weights = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+    if difference := first_difference(model.state_dict(), weights):
+        raise CheckpointError(f"{path}: does not fit its own configuration: {difference}")
+    model.load_state_dict(weights)
+    return model.eval().requires_grad_(False)
+
+
+def first_difference(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> str | None:
+    """The first tensor that is missing, unknown or of another shape, in words; None where all fit."""
+    for name, tensor in wanted.items():
+        if name not in found:
+            return f"{name} is missing"
+        if found[name].shape != tensor.shape:
+            return f"{name} has shape {tuple(found[name].shape)} instead of {tuple(tensor.shape)}"
+    unknown = next((name for name in found if name not in wanted), None)
+    return f"{unknown} is unknown" if unknown is not None else None

@@ -1,0 +1,195 @@
+"""Callbacks that code for real: validation images become files, are decoded from them, and are looked at.
+
+Logged at each validation, as means over the coded images:
+
+| name | unit |
+|---|---|
+| val/file_bpp | bits per pixel of the whole file |
+| val/cross_entropy_bpp | bits per pixel of the same latents under the float model |
+| val/exact_bpp | the same under the codec's exact parameters |
+| val/file_gap_percent | by how much file_bpp exceeds cross_entropy_bpp |
+| val/file_psnr | dB, of the decoded 8-bit image |
+| val/file_ms_ssim, val/file_ms_ssim_db | 0 to 1 and dB, of the decoded image; sides under 161 pixels left out |
+| val/mismatched_symbols | latents and hyper-latents, in all, that came back different; anything but 0 is a bug |
+| val/encode_seconds, val/decode_seconds | per image, disk included |
+| val/coded_images, val/uncodable_images | how many were coded, and how many the codec refused |
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from jahp_pl.codec.codec import Codec
+from jahp_pl.codec.roundtrip import CodedImage, CodingRow, code_image, mean_row
+from jahp_pl.data.pipeline import ValImage
+from jahp_pl.files import atomic_writer, write_atomically
+from jahp_pl.quality import decibels, to_uint8
+from jahp_pl.training.loggers import record
+from jahp_pl.training.module import CompressionModule
+from jahp_pl.training.pictures import channel_chart, comparison
+
+
+class CodingCallback(Callback):
+    """Codes validation images to files in `folder`/step-0001000/ and back; those of the last validation are kept.
+
+    Every rank codes a share of the images. Beside the files, report.json has a row for each image, and the means.
+
+    Args:
+        folder: in the run folder, for these files only.
+        max_images: over all ranks.
+
+    Attributes:
+        coded: what this rank coded at the last validation.
+    """
+
+    def __init__(self, folder: Path, max_images: int) -> None:
+        self.folder, self.max_images = folder, max_images
+        self.coded: list[CodedImage] = []
+        self._waiting: dict[str, Tensor] = {}
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: ValImage,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep this rank's share of the images until all are measured."""
+        share = len(range(trainer.global_rank, self.max_images, trainer.world_size))
+        if len(self._waiting) < share:
+            self._waiting[file_name(batch.name, self._waiting)] = to_uint8(batch.image[0])
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Code, log, and tidy up."""
+        assert isinstance(pl_module, CompressionModule)
+        folder = step_folder(self.folder, trainer.global_step)
+        num_refused = self._code_waiting(pl_module, folder)
+        shares = gather((([image.row for image in self.coded], num_refused)), trainer.world_size)
+        rows = [row for share, _ in shares for row in share]
+        values: dict[str, float] = {"val/uncodable_images": sum(refused for _, refused in shares)}
+        if rows:
+            values |= summary(rows)
+        record(pl_module, values)
+        if trainer.is_global_zero:
+            write_atomically(folder / "report.json", report(trainer.global_step, rows, values))
+            keep_only(folder)
+
+    def _code_waiting(self, module: CompressionModule, folder: Path) -> int:
+        """Code what was kept; returns how many images the codec refused."""
+        waiting, self._waiting, self.coded = self._waiting, {}, []
+        with torch.autocast(module.device.type, enabled=False):
+            try:
+                codec = Codec(module.evaluated_model) if waiting else None
+                for name, image in waiting.items():
+                    assert codec is not None
+                    self.coded.append(code_image(codec, image, name, folder / f"{name}.jahp"))
+            except ValueError as error:  # of the model, not of the image: weights that diverged
+                rank_zero_warn(f"validation images cannot be coded: {error}")
+        return len(waiting) - len(self.coded)
+
+
+class PictureCallback(Callback):
+    """Draws what `coding` coded, into `folder`/step-0001000/ and to W&B; pictures of the last validation are kept.
+
+    NAME.png shows an original beside its reconstruction and where its bits went, channels.png the bits of each channel.
+
+    Args:
+        coding: comes before this one in the trainer's list.
+        folder: in the run folder, for these files only.
+        max_pictures: of images; rank 0 draws of its own share.
+    """
+
+    def __init__(self, coding: CodingCallback, folder: Path, max_pictures: int) -> None:
+        self.coding, self.folder, self.max_pictures = coding, folder, max_pictures
+
+    @rank_zero_only
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw."""
+        coded = self.coding.coded[: self.max_pictures]
+        if not coded:
+            return
+        folder = step_folder(self.folder, trainer.global_step)
+        for image in coded:
+            caption = f"{image.row.name}: {image.row.file_bpp:.3f} bpp, {image.row.file_psnr:.2f} dB"
+            self._save(trainer, comparison(image), folder / f"{image.row.name}.png", caption)
+        self._save(trainer, channel_chart(coded), folder / "channels.png", "bits of each latent channel")
+        keep_only(folder)
+
+    def _save(self, trainer: Trainer, figure: Figure, path: Path, caption: str) -> None:
+        with atomic_writer(path) as file:
+            figure.savefig(file, format="png")
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_image(f"pictures/{path.stem}", [str(path)], step=trainer.global_step, caption=[caption])
+
+
+def summary(rows: Sequence[CodingRow]) -> dict[str, float]:
+    """What is logged of coded images, at least one: see the module's table."""
+    mean = mean_row(rows)
+    similarity = math.nan if mean.file_ms_ssim is None else mean.file_ms_ssim
+    return {
+        "val/file_bpp": mean.file_bpp,
+        "val/cross_entropy_bpp": mean.cross_entropy_bpp,
+        "val/exact_bpp": mean.exact_bpp,
+        "val/file_gap_percent": mean.gap_percent,
+        "val/file_psnr": mean.file_psnr,
+        "val/file_ms_ssim": similarity,
+        "val/file_ms_ssim_db": decibels(similarity),
+        "val/mismatched_symbols": mean.mismatched_symbols,
+        "val/encode_seconds": mean.encode_seconds,
+        "val/decode_seconds": mean.decode_seconds,
+        "val/coded_images": len(rows),
+    }
+
+
+def step_folder(folder: Path, step: int) -> Path:
+    """Folder of one validation."""
+    return folder / f"step-{step:07d}"
+
+
+def keep_only(folder: Path) -> None:
+    """Remove the folders of other steps beside `folder`."""
+    for other in folder.parent.glob("step-*"):
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def file_name(name: str, taken: Collection[str]) -> str:
+    """`name` as the stem of a file: safe characters only, numbered if it is taken."""
+    stem = re.sub(r"[^\w.-]+", "_", name).strip("._") or "image"
+    number, unique = 1, stem
+    while unique in taken:
+        number += 1
+        unique = f"{stem}-{number}"
+    return unique
+
+
+def report(step: int, rows: list[CodingRow], means: dict[str, float]) -> bytes:
+    """JSON of one validation; no NaN, which JSON does not know."""
+    numbers = {name: value if math.isfinite(value) else None for name, value in means.items()}
+    content = {"step": step, "mean": numbers, "images": [row._asdict() for row in rows]}
+    return json.dumps(content, indent=1).encode()
+
+
+def gather(value: Any, world_size: int) -> list[Any]:
+    """`value` of each rank, on every rank; all ranks call it."""
+    values = [value] * world_size
+    if world_size > 1:
+        torch.distributed.all_gather_object(values, value)
+    return values

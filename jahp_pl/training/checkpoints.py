@@ -1,0 +1,107 @@
+"""Best and last checkpoint of a run, each replaced in one step, so that there is a whole one at any moment."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from jahp_pl.checkpoint import read_checkpoint
+from jahp_pl.files import atomic_writer, link_atomically
+
+MONITORED = "val/loss"
+"""What best means: the lowest."""
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints whole or not at all, reads them without running pickled code."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Replace `path`.
+
+        Raises:
+            WriteError: the disk is full; the checkpoint that was there before is kept.
+        """
+        with atomic_writer(Path(path)) as file:
+            torch.save(checkpoint, file)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Callable[..., Any] | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Everything in a checkpoint, on the CPU.
+
+        Raises:
+            CheckpointError: missing, damaged or foreign.
+        """
+        return read_checkpoint(path)
+
+
+class BestAndLast(Checkpoint):
+    """Saves last.ckpt after each validation, at the end and when interrupted; best.ckpt is the last that was best.
+
+    Args:
+        folder: where they lie.
+        every_steps: optimizer steps between two saves where there is no validation.
+
+    Attributes:
+        best_loss: lowest validation loss so far; infinite before the first.
+        metrics: all metrics of the latest validation, by name.
+    """
+
+    def __init__(self, folder: Path, every_steps: int) -> None:
+        self.last, self.best = folder / "last.ckpt", folder / "best.ckpt"
+        self.every_steps = every_steps
+        self.best_loss = math.inf
+        self.metrics: dict[str, float] = {}
+        self._saved_step = -1
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save by steps where validation will not."""
+        if not trainer.enable_validation and trainer.global_step % self.every_steps == 0:
+            self._save(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save, and note whether it is the best."""
+        self.metrics = {
+            name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")
+        }
+        loss = self.metrics.get(MONITORED, math.nan)
+        is_best = loss < self.best_loss
+        if is_best:
+            self.best_loss = loss
+        self._save(trainer)
+        if is_best and trainer.is_global_zero:
+            link_atomically(self.last, self.best)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save unless the last step was."""
+        if self._saved_step != trainer.global_step:
+            self._save(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Save when asked to stop: all ranks get there. After an error they may not, and saving would hang."""
+        if isinstance(exception, SIGTERMException) or (
+            isinstance(exception, KeyboardInterrupt) and trainer.world_size == 1
+        ):
+            self._save(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Travels in the checkpoint."""
+        return {"best_loss": self.best_loss, "metrics": self.metrics}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Resume."""
+        self.best_loss, self.metrics = state_dict["best_loss"], state_dict["metrics"]
+
+    def _save(self, trainer: Trainer) -> None:
+        trainer.save_checkpoint(self.last, weights_only=False)  # all of it: optimizer and loops too
+        self._saved_step = trainer.global_step

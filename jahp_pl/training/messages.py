@@ -1,0 +1,55 @@
+"""What Lightning says that a user of this project cannot act on, each with the reason why it is dropped."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+CHATTER = (
+    r"GPU available: ",  # hardware and precision are in the configuration and in the first line of the run
+    r"TPU available: ",
+    r"Using bfloat16 Automatic Mixed Precision",
+    r"💡 Tip: ",  # advertisements
+    r"You are using a CUDA device .* that has Tensor Cores",  # trainer.precision decides
+    r"Restoring states from the checkpoint",  # said by the step that the progress line starts from
+    r"Restored all states from the checkpoint",
+    r"`Trainer\.fit` stopped: ",  # so is the end
+    r"\nDetected KeyboardInterrupt",  # who pressed it knows
+)
+"""Log messages, by how they begin."""
+
+IRRELEVANT = (
+    r"The '\w+_dataloader' does not have many workers",  # data.num_workers is chosen, 0 included
+    r"The `srun` command is available on your system but is not used",  # interactive use of a cluster is fine
+    r"You're resuming from a checkpoint that ended before the epoch ended",  # there are no epochs to end
+    r"It is recommended to use `self\.log\(.*sync_dist=True\)`",  # values are reduced before they are logged
+    r"Found \d+ module\(s\) in eval mode at the start of training",  # the average of the weights always is
+    r"`broadcast_buffers` is deprecated",  # its successor is not known to older releases of torch
+    r"Checkpoint directory .* exists and is not empty",  # resuming is what it is for
+    r"`?isinstance\(treespec, LeafSpec\)",  # Lightning's own use of torch
+)
+"""Warnings, by how they begin."""
+
+
+@contextmanager
+def only_useful_messages() -> Iterator[None]:
+    """Drop `CHATTER` and `IRRELEVANT` within the block; everything else is shown."""
+    chatter = re.compile("|".join(CHATTER))
+
+    def is_useful(entry: logging.LogRecord) -> bool:
+        return not chatter.match(entry.getMessage())
+
+    loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "pytorch.utilities.rank_zero", "fabric")]
+    for logger in loggers:
+        logger.addFilter(is_useful)
+    try:
+        with warnings.catch_warnings():
+            for start in IRRELEVANT:
+                warnings.filterwarnings("ignore", message=start)
+            yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(is_useful)

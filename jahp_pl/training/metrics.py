@@ -1,0 +1,149 @@
+"""What is measured on validation images and training batches, and how it is averaged.
+
+Rates are bits per pixel of the unpadded image. PSNR and MS-SSIM are those of the reconstruction as a file shows it,
+clipped and rounded to 8 bits. Images have equal weight.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Generic, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from jahp_pl.config import LossConfig
+from jahp_pl.loss import rate_distortion
+from jahp_pl.model import CompressionModel
+from jahp_pl.quality import MIN_SIDE, ms_ssim_8bit, psnr, to_uint8
+
+
+class ValidationRow(NamedTuple):
+    """Of one image, or the mean over images. None: not defined for an image so small."""
+
+    loss: Tensor | float | None
+    """bpp + lmbda * distortion, with rounded latents and the reconstruction before it is rounded to 8 bits."""
+    bpp_bound: Tensor | float
+    """Rate of noisy latents, an upper bound of the cross-entropy on average; what training minimises."""
+    bpp: Tensor | float
+    """Cross-entropy of the rounded latents, y_hat and z_hat together."""
+    bpp_y: Tensor | float
+    """Share of y_hat."""
+    bpp_z: Tensor | float
+    """Share of z_hat."""
+    psnr: Tensor | float
+    """dB, RGB, 8 bits."""
+    ms_ssim: Tensor | float | None
+    """0 to 1, RGB, 8 bits."""
+
+
+@torch.no_grad()
+def measure(model: CompressionModel, config: LossConfig, x: Tensor) -> ValidationRow:
+    """Pass one image through the model, twice: with noise, as in training, and rounded, as in a file.
+
+    Args:
+        model: in evaluation mode; it is put back into it.
+        config: which distortion the loss has.
+        x: (1, 3, H, W) in [0, 1].
+    """
+    model.train()
+    noisy = model(x)
+    output = model.eval()(x)
+    num_pixels = x.shape[-2] * x.shape[-1]
+    is_large = min(x.shape[-2:]) >= MIN_SIDE
+    exact = rate_distortion(config, x, output) if config.distortion == "mse" or is_large else None
+    bpp_y, bpp_z = output.bits_y.sum() / num_pixels, output.bits_z.sum() / num_pixels
+    original, shown = to_uint8(x), to_uint8(output.x_hat)
+    return ValidationRow(
+        loss=exact.loss if exact is not None else None,
+        bpp_bound=(noisy.bits_y.sum() + noisy.bits_z.sum()) / num_pixels,
+        bpp=bpp_y + bpp_z,
+        bpp_y=bpp_y,
+        bpp_z=bpp_z,
+        psnr=psnr(original, shown),
+        ms_ssim=ms_ssim_8bit(original, shown),
+    )
+
+
+Row = TypeVar("Row", bound=tuple[Tensor | float | None, ...])
+
+
+class RowMeans(Metric, Generic[Row]):
+    """Column means of named rows over all images of all ranks. A None is left out of its column's mean.
+
+    One reduction at `compute`, so ranks may have seen different numbers of images, none included.
+
+    Args:
+        row_type: the NamedTuple that rows are.
+    """
+
+    full_state_update = False
+    sums: Tensor
+    counts: Tensor
+
+    def __init__(self, row_type: type[Row]) -> None:
+        super().__init__()
+        self.row_type = row_type
+        width = len(row_type._fields)  # type: ignore[attr-defined]
+        self.add_state("sums", torch.zeros(width), dist_reduce_fx="sum")
+        self.add_state("counts", torch.zeros(width), dist_reduce_fx="sum")
+
+    def update(self, row: Row) -> None:
+        """Take in one image."""
+        present = torch.tensor([value is not None for value in row], device=self.sums.device)
+        values = [torch.as_tensor(0.0 if v is None else v, dtype=torch.float, device=self.sums.device) for v in row]
+        self.sums += torch.stack(values)
+        self.counts += present
+
+    def compute(self) -> tuple[Row, Row]:
+        """Means as floats (NaN for a column without values), and how many values each column had."""
+        means, counts = (self.sums / self.counts).tolist(), self.counts.int().tolist()
+        make = self.row_type._make  # type: ignore[attr-defined]
+        return make(means), make(counts)
+
+
+class TrainingRow(NamedTuple):
+    """Means over the optimizer steps since the last row, skipped steps left out."""
+
+    loss: float
+    """bpp + lmbda * distortion."""
+    bpp: float
+    """Rate of noisy latents, y and z together: an upper bound of the cross-entropy on average."""
+    bpp_y: float
+    """Share of y."""
+    bpp_z: float
+    """Share of z."""
+    distortion: float
+    """255^2 * MSE, or 1 - MS-SSIM."""
+    decibels: float
+    """PSNR of the batch before rounding to 8 bits, or its MS-SSIM in dB."""
+    grad_norm: float
+    """Global L2 norm of the gradient before clipping."""
+
+
+class RunningMeans:
+    """Means of the training terms, kept on the device so that a step does not wait for them."""
+
+    def __init__(self) -> None:
+        self.sums: Tensor | None = None
+
+    def update(self, terms: Tensor, skipped: Tensor) -> None:
+        """Take in one step.
+
+        Args:
+            terms: (7,) in the order of `TrainingRow`.
+            skipped: () 1.0 where the step was not made, else 0.0.
+        """
+        weighted = torch.where(skipped > 0, torch.zeros_like(terms), terms)
+        entry = torch.cat([weighted, 1 - skipped.view(1)])
+        self.sums = entry if self.sums is None else self.sums + entry
+
+    def take(self, num_ranks: int = 1) -> TrainingRow:
+        """Means over all ranks since the last call, NaN if every step was skipped. Synchronises; all ranks call it."""
+        assert self.sums is not None
+        if num_ranks > 1:
+            torch.distributed.all_reduce(self.sums)
+        *sums, count = self.sums.tolist()
+        self.sums = None
+        return TrainingRow._make(value / count if count else math.nan for value in sums)

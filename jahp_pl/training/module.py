@@ -1,0 +1,238 @@
+"""CompressionModule: the model and its loss as a LightningModule with one Adam and automatic optimization.
+
+Logged every `trainer.log_every_steps` steps, as means over the steps in between:
+
+| name | unit |
+|---|---|
+| train/loss | bpp + lmbda * distortion |
+| train/bpp, train/bpp_y, train/bpp_z | bits per pixel of noisy latents, an upper bound on average |
+| train/mse or train/one_minus_ms_ssim | mean squared error of intensities from 0 to 255; 1 - MS-SSIM |
+| train/psnr or train/ms_ssim_db | dB, mean over batches, before rounding to 8 bits |
+| train/grad_norm | L2 norm of the whole gradient before clipping |
+| train/learning_rate | of the last step |
+| train/seconds_per_step | wall time, validation left out |
+| train/skipped_steps | steps since the start of the run with a non-finite loss or gradient |
+| data/broken_photographs, data/small_photographs | left out of the crops of rank 0 since the start of the run |
+
+and at each validation, as means over images: val/loss, val/bpp_bound, val/bpp, val/bpp_y, val/bpp_z, val/psnr,
+val/ms_ssim, val/ms_ssim_db, with units as in `metrics.ValidationRow`; val/images counts them, val/ms_ssim_images those
+large enough for MS-SSIM.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+
+from jahp_pl.checkpoint import FORMAT, FORMAT_KEY
+from jahp_pl.config import Config, to_dict
+from jahp_pl.data.module import ShardDataModule
+from jahp_pl.data.pipeline import ValImage
+from jahp_pl.loss import rate_distortion
+from jahp_pl.model import CompressionModel
+from jahp_pl.quality import decibels
+from jahp_pl.training import TrainingError
+from jahp_pl.training.clock import TrainingClock
+from jahp_pl.training.ema import decay_at, make_average, update_average
+from jahp_pl.training.loggers import log_now, record
+from jahp_pl.training.metrics import RowMeans, RunningMeans, TrainingRow, ValidationRow, measure
+from jahp_pl.training.schedule import learning_rate
+
+
+class CompressionModule(LightningModule):
+    """Trains `CompressionModel`; see the module's table for what is logged.
+
+    A step whose loss or gradient is not finite changes neither weights nor Adam's moments nor their average, only
+    counters. `trainer.max_skipped_steps` of them in a row raise `TrainingError`.
+
+    Args:
+        config: the whole experiment; it is saved in checkpoints as plain dicts.
+
+    Attributes:
+        model: the weights that are trained.
+        average: their moving average, or None where `optim.ema_decay` is 0.
+        clock: how long the run has trained.
+        latest: the last row that was logged while training; None before the first.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.save_hyperparameters(to_dict(config), logger=False)
+        self.model = CompressionModel(config.model)
+        if config.trainer.channels_last:
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = make_average(self.model) if config.optim.ema_decay else None
+        # In a tuple, so that the compiled twin is no submodule with weights and names of its own.
+        self._in_training = (torch.compile(self.model) if config.trainer.compile else self.model,)
+
+        self.validation = RowMeans(ValidationRow)
+        self.latest: TrainingRow | None = None
+        self.clock = TrainingClock()
+        self._means = RunningMeans()
+        self._terms = torch.zeros(0)
+        self._skips = torch.zeros(3)  # in all; in a row until now; the longest row
+
+    @property
+    def evaluated_model(self) -> CompressionModel:
+        """The weights to validate, code and export with: the average where there is one."""
+        return self.model if self.average is None else self.average
+
+    @property
+    def skipped_steps(self) -> int:
+        """Optimizer steps of the run that were not made. Waits for the device."""
+        return int(self._skips[0])
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done, from 0 to 1, by steps or by time, whichever is ahead."""
+        settings = self.config.trainer
+        return min(1.0, max(self.global_step / settings.max_steps, self.clock.seconds / settings.max_seconds()))
+
+    # The optimizer step -----------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> Optimizer:
+        """One fused Adam: one kernel for all weights, which can also skip a step without asking the host."""
+        return Adam(self.model.parameters(), lr=self.config.optim.learning_rate, fused=True)
+
+    def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
+        """Set what depends on the step alone: learning rate and seed of the noise."""
+        # Noise is a function of (seed, rank, step): a resumed run draws what an uninterrupted one would have drawn.
+        entropy = np.random.SeedSequence((self.config.seed, self.global_rank, self.global_step))
+        torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = self._learning_rate(self.global_step)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        """Loss of a batch of crops (B, 3, H, W) in [0, 1]."""
+        if self.config.trainer.channels_last:
+            batch = batch.contiguous(memory_format=torch.channels_last)
+        terms = rate_distortion(self.config.loss, batch, self._in_training[0](batch))
+        self._terms = torch.stack([term.detach() for term in terms])
+        # The factor is 1, or NaN where the loss is not finite: then every gradient is NaN, on every rank once they are
+        # averaged, and the norm of the gradient alone tells all ranks alike whether to skip.
+        return terms.loss * (1 + 0 * terms.loss.detach())
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip at `optim.clip_norm`, and tell Adam to leave everything as it is if the norm is not finite."""
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        if self.config.optim.clip_norm:
+            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.optim.clip_norm, norm)
+        skipped = (~torch.isfinite(norm)).float()
+        # Adam's side of mixed-precision scaling: a fused step that finds found_inf = 1 writes nothing.
+        optimizer.found_inf = skipped  # type: ignore[attr-defined]
+        total, in_row, longest = self._skips
+        in_row = (in_row + 1) * skipped
+        self._skips = torch.stack([total + skipped, in_row, torch.maximum(longest, in_row)])
+        self._means.update(torch.cat([self._terms, norm.view(1)]), skipped)
+
+    def on_train_batch_end(self, outputs: STEP_OUTPUT, batch: Tensor, batch_idx: int) -> None:
+        """After the step: average, clock, logs, and whether to go on."""
+        step, settings = self.global_step, self.config.trainer
+        if self.average is not None:
+            update_average(self.average, self.model, decay_at(step, self.config.optim.ema_decay))
+        self.clock.advance(self.trainer, step, is_shared=settings.max_time is not None)
+        is_last = self.progress >= 1
+        if step % settings.log_every_steps == 0 or is_last:
+            self._log_training()
+        if self.device.type == "cpu" or step % settings.log_every_steps == 0:  # elsewhere, to look is to wait
+            self._stop_if_stuck()
+        if is_last:
+            self.trainer.should_stop = True  # validates once more
+
+    def _learning_rate(self, step: int) -> float:
+        settings = self.config.trainer
+        return learning_rate(self.config.optim, step, settings.max_steps, self.clock.seconds / settings.max_seconds())
+
+    def _log_training(self) -> None:
+        self.latest = row = self._means.take(self.trainer.world_size)
+        is_mse = self.config.loss.distortion == "mse"
+        values = {
+            "train/loss": row.loss,
+            "train/bpp": row.bpp,
+            "train/bpp_y": row.bpp_y,
+            "train/bpp_z": row.bpp_z,
+            "train/mse" if is_mse else "train/one_minus_ms_ssim": row.distortion,
+            "train/psnr" if is_mse else "train/ms_ssim_db": row.decibels,
+            "train/grad_norm": row.grad_norm,
+            "train/learning_rate": self.trainer.optimizers[0].param_groups[0]["lr"],
+            "train/seconds_per_step": self.clock.take_seconds_per_step(),
+            "train/skipped_steps": self.skipped_steps,
+        }
+        if isinstance(data := getattr(self.trainer, "datamodule", None), ShardDataModule):
+            values["data/broken_photographs"] = data.train_skipped.num_broken
+            values["data/small_photographs"] = data.train_skipped.num_small
+        log_now(self.trainer, values)
+
+    def _stop_if_stuck(self) -> None:
+        longest = int(self._skips[2])
+        if longest >= self.config.trainer.max_skipped_steps:
+            raise TrainingError(
+                f"{longest} optimizer steps in a row had a non-finite loss or gradient; stopped after step "
+                f"{self.global_step}, the last checkpoint is good. Try a lower optim.learning_rate or a longer "
+                "optim.warmup_steps, or look for broken images"
+            )
+
+    # Validation -------------------------------------------------------------------------------------------------------
+
+    def on_validation_start(self) -> None:
+        """Time from here on is not that of training steps."""
+        self.clock.pause_steps()
+
+    def validation_step(self, batch: ValImage, batch_idx: int) -> None:
+        """Measure one whole image."""
+        # Without autocast: a file is coded in float32, and validation reports what a file would give.
+        with torch.autocast(self.device.type, enabled=False):
+            self.validation.update(measure(self.evaluated_model, self.config.loss, batch.image))
+
+    def on_validation_epoch_end(self) -> None:
+        """Reduce over all images of all ranks, and log."""
+        means, counts = self.validation.compute()
+        self.validation.reset()
+        num_images = float(counts.bpp)
+        if not num_images:
+            return
+        values = {f"val/{name}": float(value) for name, value in means._asdict().items()}
+        values["val/ms_ssim_db"] = decibels(values["val/ms_ssim"])
+        values |= {"val/images": num_images, "val/ms_ssim_images": float(counts.ms_ssim or 0)}
+        record(self, values)
+
+    def on_validation_end(self) -> None:
+        """Training goes on."""
+        self.clock.resume_steps()
+
+    # Checkpoints ------------------------------------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        """Counters go where the weights are."""
+        self._skips = self._skips.to(self.device)
+
+    def on_train_start(self) -> None:
+        """After everything was restored."""
+        self.clock.start()
+        # Fused Adam walks weights and moments as flat memory: moments saved in another memory format must follow.
+        for optimizer in self.trainer.optimizers:
+            for parameter, state in optimizer.state.items():
+                for name in ("exp_avg", "exp_avg_sq"):
+                    state[name] = torch.empty_like(parameter).copy_(state[name])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the format and what is counted here; the configuration is in Lightning's `hyper_parameters`."""
+        checkpoint[FORMAT_KEY] = FORMAT
+        checkpoint["training"] = {"seconds": self.clock.seconds, "skipped_steps": self.skipped_steps}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore what `on_save_checkpoint` added."""
+        self.clock.seconds = checkpoint["training"]["seconds"]
+        self._skips[0] = checkpoint["training"]["skipped_steps"]

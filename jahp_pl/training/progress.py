@@ -1,0 +1,125 @@
+"""One line that says how far training is, how well it goes and how long it will take."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from typing import Any, TextIO
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+
+from jahp_pl.training.module import CompressionModule
+
+BAR_WIDTH = 20
+ERASE = "\r\x1b[K"
+"""To the start of the line, and clear it."""
+
+
+class ProgressLine(ProgressBar):
+    """Step of how many, loss, rate, decibels, images per second, time left, and the last validation's figures.
+
+    On a terminal the line redraws itself twice a second; into a file or a pipe a new line is written now and then.
+
+    Args:
+        name: of the run.
+        batch_size: images per optimizer step, over all devices.
+        stream: where to; standard error if None.
+    """
+
+    def __init__(self, name: str, batch_size: int, stream: TextIO | None = None) -> None:
+        super().__init__()
+        self.run_name, self.batch_size = name, batch_size
+        self.stream = stream if stream is not None else sys.stderr
+        self.redraws = self.stream.isatty()
+        self.interval = 0.5 if self.redraws else 20.0  # seconds
+        self._enabled = True
+        self._validated = ""
+
+    def disable(self) -> None:
+        """Lightning calls this on all ranks but the first."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Draw again."""
+        self._enabled = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clocks."""
+        assert isinstance(pl_module, CompressionModule)
+        self._start = self._drawn = time.monotonic()
+        self._start_step, self._start_share, self._paused = trainer.global_step, pl_module.progress, 0.0
+        self._drawn_step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Redraw, not too often."""
+        if time.monotonic() - self._drawn >= self.interval:
+            self._draw(trainer, pl_module)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say that training pauses."""
+        self._pause_start = time.monotonic()
+        if self.redraws:
+            self._draw(trainer, pl_module, " | validating ...")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep its figures on the line."""
+        self._paused += time.monotonic() - self._pause_start
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        rate = metrics.get("val/file_bpp", metrics.get("val/bpp"))
+        if rate is not None and "val/psnr" in metrics:
+            self._validated = f" | validation {rate:.3f} bpp {metrics['val/psnr']:.2f} dB"
+        self._draw(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the last state on the screen."""
+        if self.redraws or trainer.global_step != self._drawn_step:
+            self._draw(trainer, pl_module)
+        self._end()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave the screen to the error."""
+        self._end()
+
+    def line(self, trainer: Trainer, pl_module: LightningModule) -> str:
+        """The state in words."""
+        assert isinstance(pl_module, CompressionModule)
+        share, steps, now = pl_module.progress, trainer.global_step - self._start_step, time.monotonic()
+        filled = round(BAR_WIDTH * share)
+        parts = [f"step {trainer.global_step}/{trainer.max_steps}"]
+        if (row := pl_module.latest) is not None:
+            parts += [f"loss {row.loss:.3f}", f"{row.bpp:.3f} bpp", f"{row.decibels:.2f} dB"]
+        if steps:
+            parts.append(f"{steps * self.batch_size / max(now - self._start - self._paused, 1e-9):.1f} images/s")
+        if self._start_share < share < 1:
+            left = (now - self._start) / (share - self._start_share) * (1 - share)
+            parts.append(f"{clock(left)} left")
+        bar = "█" * filled + "·" * (BAR_WIDTH - filled)
+        return f"{self.run_name} {bar} {100 * share:3.0f} % | {' | '.join(parts)}{self._validated}"
+
+    def _draw(self, trainer: Trainer, pl_module: LightningModule, addition: str = "") -> None:
+        if not self._enabled:
+            return
+        self._drawn, self._drawn_step = time.monotonic(), trainer.global_step
+        line = self.line(trainer, pl_module) + addition
+        if self.redraws:
+            width = shutil.get_terminal_size().columns
+            self.stream.write(f"{ERASE}{line[: width - 1]}")
+        else:
+            self.stream.write(f"{line}\n")
+        self.stream.flush()
+
+    def _end(self) -> None:
+        if self._enabled and self.redraws:
+            self.stream.write("\n")
+            self.stream.flush()
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
