@@ -10,8 +10,9 @@ CONFIG ?= configs/quickstart.yaml
 RUN ?= runs/quickstart
 TRAIN ?=
 EVALUATE ?=
+PARITY ?=
 
-.PHONY: help install train test lint type clean
+.PHONY: help install train test lint type parity clean
 
 help: ## list what make can do here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +41,17 @@ lint: install ## check style and formatting
 
 type: install ## check types, strictly
 	$(BIN)/mypy
+
+$(VENV)-parity/installed: parity/constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("CompressAI 1.2.8 needs numpy below 2, hence Python 3.11 or 3.12; try: make parity PYTHON=python3.12") if sys.version_info[:2] not in ((3, 11), (3, 12)) else None'
+	$(PYTHON) -m venv $(VENV)-parity
+	$(VENV)-parity/bin/python -m pip install --quiet -c $< torch
+	$(VENV)-parity/bin/python -m pip install --quiet -c $< --no-deps torchvision
+	$(VENV)-parity/bin/python -m pip install --quiet -c $< compressai
+	touch $@
+
+parity: $(VENV)-parity/installed ## compare networks and likelihoods with CompressAI 1.2.8, in an environment of its own
+	$(VENV)-parity/bin/python -m parity.compare $(PARITY)
 
 clean: ## remove everything that was generated, the environment included
 	rm -rf $(VENV) $(VENV)-parity build runs dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
