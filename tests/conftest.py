@@ -1,0 +1,42 @@
+"""Fixtures that every test file may use: seeded randomness and real photographs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+DATA = Path(__file__).parent.parent / "data"
+
+
+def read_image(path: Path) -> Tensor:
+    """A picture as (3, H, W) in [0, 1]."""
+    with Image.open(path) as image:
+        return torch.from_numpy(np.array(image.convert("RGB"))).movedim(-1, 0).float() / 255
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Every test draws the same numbers, whichever others ran before it."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def kodak() -> Tensor:
+    """Kodak's kodim23, the parrots, (1, 3, 512, 768) in [0, 1]."""
+    return read_image(DATA / "kodak" / "kodim23.png").unsqueeze(0)
+
+
+@pytest.fixture(scope="session")
+def photos() -> Tensor:
+    """256x256 pixels from the middle of three validation photographs, (3, 3, 256, 256) in [0, 1]."""
+    crops = []
+    for name in ("dogs", "peaks", "stonehenge"):
+        image = read_image(DATA / "photos" / "val" / f"{name}.jpg")
+        top, left = (image.shape[1] - 256) // 2, (image.shape[2] - 256) // 2
+        crops.append(image[:, top : top + 256, left : left + 256])
+    return torch.stack(crops)

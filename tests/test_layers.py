@@ -1,0 +1,156 @@
+"""GDN and the masked convolution against their formulas written out with loops, and their edge cases."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from jahp_pl.layers import GDN, MaskedConv2d
+
+
+def randomised(layer: GDN) -> GDN:
+    with torch.no_grad():
+        layer.beta.uniform_(0.2, 1.5)
+        layer.gamma.uniform_(0.05, 0.6)
+    return layer
+
+
+def loop_gdn(x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool) -> Tensor:
+    """The formula, element by element, in double precision."""
+    out = torch.empty(x.shape, dtype=torch.float64)
+    batch, channels, height, width = x.shape
+    for n in range(batch):
+        for i in range(channels):
+            for r in range(height):
+                for c in range(width):
+                    pool = float(beta[i])
+                    for j in range(channels):
+                        pool += float(gamma[i, j]) * float(x[n, j, r, c]) ** 2
+                    root = math.sqrt(pool)
+                    out[n, i, r, c] = float(x[n, i, r, c]) * (root if inverse else 1 / root)
+    return out
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_gdn_is_its_formula(inverse: bool) -> None:
+    layer, x = randomised(GDN(4, inverse)), torch.randn(2, 4, 3, 5) * 3
+    # Stored are square roots: value = s^2 - 2^-36 above the bound.
+    beta, gamma = layer.beta.detach().double() ** 2 - 2**-36, layer.gamma.detach().double() ** 2 - 2**-36
+    torch.testing.assert_close(layer(x).double(), loop_gdn(x, beta, gamma, inverse), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_gdn_starts_with_beta_one_and_a_tenth_of_the_identity(inverse: bool) -> None:
+    x = torch.randn(2, 6, 4, 4)
+    root = torch.sqrt(1 + 0.1 * x.square())
+    torch.testing.assert_close(GDN(6, inverse)(x), x * root if inverse else x / root)
+
+
+def test_without_gamma_igdn_inverts_gdn() -> None:
+    forward, backward = GDN(5, gamma_init=0.0), GDN(5, inverse=True, gamma_init=0.0)
+    with torch.no_grad():
+        forward.beta.uniform_(0.5, 2.0)
+        backward.beta.copy_(forward.beta)
+    x = torch.randn(2, 5, 6, 7)
+    torch.testing.assert_close(backward(forward(x)), x)
+
+
+def test_parameters_below_their_bounds_give_a_finite_positive_norm_and_can_return() -> None:
+    layer = GDN(3)
+    with torch.no_grad():
+        layer.beta.fill_(-5.0)
+        layer.gamma.fill_(-5.0)
+    x = torch.randn(1, 3, 4, 4)
+    y = layer(x)
+    torch.testing.assert_close(y, x / math.sqrt(GDN.BETA_MIN), rtol=1e-4, atol=0)  # gamma = 0, beta = its bound
+    y.square().sum().backward()  # |y| falls as beta and gamma rise, so the gradient must not be cut off
+    for parameter in (layer.beta, layer.gamma):
+        assert parameter.grad is not None
+        assert parameter.grad.isfinite().all()
+        assert (parameter.grad < 0).all()
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_gdn_gradients_are_those_of_finite_differences(inverse: bool) -> None:
+    layer = randomised(GDN(3, inverse)).double()
+    x = torch.randn(1, 3, 2, 3, dtype=torch.float64, requires_grad=True)
+    names = list(dict(layer.named_parameters()))
+
+    def apply(x: Tensor, *parameters: Tensor) -> Any:
+        return torch.func.functional_call(layer, dict(zip(names, parameters, strict=True)), (x,))
+
+    assert torch.autograd.gradcheck(apply, (x, *layer.parameters()))
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_gdn_computes_in_float32_under_bfloat16_autocast(inverse: bool) -> None:
+    layer, x = randomised(GDN(8, inverse)), torch.randn(2, 8, 5, 5) * 300
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        from_half, from_single = layer(x.bfloat16()), layer(x)
+    assert from_half.dtype == from_single.dtype == torch.float32
+    assert torch.equal(from_half, layer(x.bfloat16().float()))
+    assert torch.equal(from_single, layer(x))
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_gdn_in_channels_last_equals_contiguous(inverse: bool) -> None:
+    layer, x = randomised(GDN(32, inverse)), torch.randn(2, 32, 9, 11)
+    results = []
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        layer.zero_grad()
+        leaf = x.clone(memory_format=memory_format).requires_grad_()
+        y = layer(leaf)
+        assert y.is_contiguous(memory_format=memory_format)
+        y.square().sum().backward()
+        results.append([y, leaf.grad, layer.beta.grad.clone(), layer.gamma.grad.clone()])
+    for contiguous, channels_last in zip(*results, strict=True):
+        torch.testing.assert_close(channels_last, contiguous, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("kernel_size", [3, 5, 7])
+def test_a_masked_convolution_is_the_sum_over_the_taps_before_its_centre(kernel_size: int) -> None:
+    layer, x = MaskedConv2d(2, 3, kernel_size), torch.randn(1, 2, 6, 7)
+    reach = kernel_size // 2
+    expected = layer.bias.detach().view(1, 3, 1, 1).repeat(1, 1, 6, 7)
+    for row in range(6):
+        for column in range(7):
+            for up in range(reach + 1):
+                for across in range(-reach, reach + 1):
+                    r, c = row - up, column + across
+                    is_before = up > 0 or across < 0
+                    if is_before and r >= 0 and 0 <= c < 7:
+                        tap = layer.weight.detach()[:, :, reach - up, reach + across]
+                        expected[0, :, row, column] += tap @ x[0, :, r, c]
+    torch.testing.assert_close(layer(x), expected)
+
+
+def test_a_5x5_mask_keeps_twelve_taps_and_the_others_get_no_gradient() -> None:
+    layer = MaskedConv2d(3, 4)
+    assert layer.mask.sum() == 12
+    layer(torch.randn(1, 3, 9, 9)).square().sum().backward()
+    assert layer.weight.grad is not None
+    live = layer.weight.grad != 0
+    assert torch.equal(live, layer.mask.bool().expand_as(live))
+
+
+def test_weights_under_the_mask_change_nothing() -> None:
+    layer, x = MaskedConv2d(3, 4), torch.randn(1, 3, 9, 9)
+    before = layer(x)
+    with torch.no_grad():
+        layer.weight += 1e6 * (1 - layer.mask)
+    assert torch.equal(layer(x), before)
+
+
+def test_the_mask_is_no_part_of_a_checkpoint() -> None:
+    assert set(MaskedConv2d(3, 4).state_dict()) == {"weight", "bias"}
+
+
+def test_a_masked_convolution_in_channels_last_equals_contiguous() -> None:
+    layer, x = MaskedConv2d(16, 32), torch.randn(2, 16, 9, 11)
+    expected = layer(x)
+    converted = nn.Sequential(layer).to(memory_format=torch.channels_last)
+    torch.testing.assert_close(converted(x.contiguous(memory_format=torch.channels_last)), expected)

@@ -1,0 +1,279 @@
+"""The one forward, on every rung: parameter counts, noise against rounding, gradients, sizes."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from jahp_pl.config import Family, LossConfig, ModelConfig, Rung
+from jahp_pl.loss import rate_distortion
+from jahp_pl.model import CompressionModel, ModelOutput
+
+RUNGS = get_args(Rung)
+WITH_HYPERPRIOR = ("scale_hyperprior", "mean_scale_hyperprior", "joint")
+
+
+def tiny(rung: Rung = "joint", **settings: Any) -> CompressionModel:
+    return CompressionModel(ModelConfig(rung=rung, num_filters=6, num_latents=8, **settings))
+
+
+def lively(model: CompressionModel) -> CompressionModel:
+    """Latents of some size: at random weights they all round to zero."""
+    with torch.no_grad():
+        for network in (model.g_a, model.h_a):
+            if network is not None:
+                network[-1].weight *= 60
+                network[-1].bias.normal_(0, 4)
+    return model
+
+
+def random_state() -> list[int]:
+    return torch.get_rng_state().tolist()
+
+
+# Parameter counts -----------------------------------------------------------------------------------------------------
+
+PUBLISHED = {  # with 3 quantiles per channel of the factorized density, which this project does not have
+    (128, 192): (2_998_147, 5_075_843, 7_028_003, 9_888_931),
+    (192, 192): (5_793_795, 10_144_899, 11_269_539, 14_130_467),
+    (192, 320): (7_030_531, 11_816_323, 17_561_699, 25_504_596),
+}
+
+
+def count(config: ModelConfig) -> int:
+    with torch.device("meta"):
+        return sum(p.numel() for p in CompressionModel(config).parameters())
+
+
+@pytest.mark.parametrize("size", PUBLISHED)
+@pytest.mark.parametrize(
+    ("column", "rung"), list(enumerate(["factorized", "scale_hyperprior", "mean_scale_hyperprior", "joint"]))
+)
+def test_parameter_counts_are_the_published_ones(size: tuple[int, int], column: int, rung: Rung) -> None:
+    num_filters, num_latents = size
+    quantiles = 3 * (num_latents if rung == "factorized" else num_filters)
+    ours = count(ModelConfig(rung=rung, num_filters=num_filters, num_latents=num_latents))
+    assert ours == PUBLISHED[size][column] - quantiles
+
+
+@pytest.mark.parametrize("size", PUBLISHED)
+def test_the_context_rung_is_the_joint_model_without_side_information(size: tuple[int, int]) -> None:
+    N, M = size
+    hyper_analysis = (9 * M + 1) * N + 2 * (25 * N + 1) * N
+    hyper_synthesis = (25 * N * M + M) + (25 * M + 1) * (M * 3 // 2) + (9 * (M * 3 // 2) + 1) * 2 * M
+    density = N * (3 + 9 + 9 + 9 + 3 + 3 * 4 + 1 + 3 * 4)  # matrices, biases, factors
+    psi_weights = 2 * M * (M * 10 // 3)  # of g_ep's first layer
+    joint = count(ModelConfig(rung="joint", num_filters=N, num_latents=M))
+    context = count(ModelConfig(rung="context", num_filters=N, num_latents=M))
+    assert context == joint - hyper_analysis - hyper_synthesis - density - psi_weights
+
+
+@pytest.mark.parametrize("num_components", [2, 3, 5])
+@pytest.mark.parametrize("rung", ["context", "joint"])
+def test_k_components_add_only_outputs_of_the_last_layer(rung: Rung, num_components: int) -> None:
+    M, sizes = 192, {"num_filters": 192, "num_latents": 192}
+    mixture = count(ModelConfig(rung=rung, num_components=num_components, **sizes))
+    extra_outputs = 3 * num_components * M - 2 * M
+    assert mixture - count(ModelConfig(rung=rung, **sizes)) == extra_outputs * (M * 8 // 3 + 1)
+
+
+# Noise in training, rounding in evaluation ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_evaluation_is_deterministic_draws_no_noise_and_rounds(rung: Rung, photos: Tensor) -> None:
+    model, x = lively(tiny(rung)).eval(), photos[:2, :, :64, :96]
+    state = random_state()
+    first, second = model(x), model(x)
+    assert random_state() == state
+    for a, b in zip(flatten(first), flatten(second), strict=True):
+        assert torch.equal(a, b)
+    assert torch.equal(first.y_hat, torch.round(model.analyse(x)))
+    assert first.y_hat.unique().numel() > 5
+    # x_hat is what a decoder makes of y_hat.
+    assert torch.equal(first.x_hat, model.synthesise(first.y_hat, 64, 96))
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_training_is_noisy_within_half_a_step_and_differs_between_calls(rung: Rung, photos: Tensor) -> None:
+    model, x = lively(tiny(rung)).train(), photos[:2, :, :64, :96]
+    y = model.analyse(x)
+    first, second = model(x), model(x)
+    for output in (first, second):
+        assert (output.y_hat - y).abs().max() <= 0.5 + 1e-5
+    assert not torch.equal(first.y_hat, second.y_hat)
+    assert not torch.equal(first.x_hat, second.x_hat)
+    assert not torch.equal(first.bits_y, second.bits_y)
+    if rung in WITH_HYPERPRIOR:
+        assert not torch.equal(first.bits_z, second.bits_z)
+
+
+@pytest.mark.parametrize("rung", WITH_HYPERPRIOR)
+def test_evaluation_codes_and_decodes_the_rounded_hyper_latents(rung: Rung, photos: Tensor) -> None:
+    model, x = lively(tiny(rung)).eval(), photos[:1, :, :128, :128]
+    seen: list[Tensor] = []
+    model.h_s.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].clone()))
+    output = model(x)
+    z_hat = torch.round(model.h_a(model.analyse(x)))
+    assert z_hat.any()
+    assert torch.equal(seen[0], z_hat)
+    assert torch.equal(output.bits_z, model.prior.bits(z_hat))
+    assert torch.equal(output.bits_y, model.density.bits(output.y_hat, model.entropy_parameters(output.y_hat, z_hat)))
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_mixed_quantization_reconstructs_from_rounded_and_rates_noisy_latents(rung: Rung, photos: Tensor) -> None:
+    model, x = lively(tiny(rung, quantization="mixed")).train(), photos[:1, :, :64, :64]
+    first, second = model(x), model(x)
+    assert torch.equal(first.y_hat, torch.round(model.analyse(x)))
+    assert torch.equal(first.x_hat, model.synthesise(first.y_hat, 64, 64))
+    assert torch.equal(first.x_hat, second.x_hat)
+    assert not torch.equal(first.bits_y, second.bits_y)
+    # Straight through: the distortion alone moves g_a, as if nothing had been rounded.
+    (first.x_hat - x).square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.g_a.parameters())
+    assert model.g_a[0].weight.grad.abs().sum() > 0
+
+
+def test_mixed_and_noise_are_the_same_in_evaluation(photos: Tensor) -> None:
+    noise, mixed = lively(tiny()), tiny(quantization="mixed")
+    mixed.load_state_dict(noise.state_dict())
+    x = photos[:1, :, :64, :64]
+    for a, b in zip(flatten(noise.eval()(x)), flatten(mixed.eval()(x)), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_noisy_rate_bounds_the_cross_entropy_of_the_same_density_on_average() -> None:
+    # E over the noise of -log p(y + u) >= -log of E p(y + u), the mass that two bins' worth of noise smears.
+    model = lively(tiny("factorized"))
+    y = model.analyse(torch.rand(1, 3, 64, 64)).detach()
+    noisy = torch.stack([model.prior.bits(y + torch.rand_like(y) - 0.5) for _ in range(300)])
+    smeared = -torch.log2(torch.exp2(-noisy).mean(0))
+    assert (noisy.mean(0) >= smeared - 1e-5).all()
+
+
+def flatten(output: ModelOutput) -> list[Tensor]:
+    return [*output[:4], *(output.parameters or ())]
+
+
+# Gradients ------------------------------------------------------------------------------------------------------------
+
+
+def variants() -> list[tuple[Rung, Family, int, str]]:
+    every = itertools.product(RUNGS, get_args(Family), (1, 3), ("noise", "mixed"))
+    return [v for v in every if v[0] != "factorized" or v[1:3] == ("gaussian", 1)]
+
+
+@pytest.mark.parametrize(("rung", "family", "num_components", "quantization"), variants())
+def test_every_parameter_gets_a_finite_gradient_in_every_step(
+    rung: Rung, family: Family, num_components: int, quantization: str, photos: Tensor
+) -> None:
+    # Plain DistributedDataParallel waits forever for a parameter that a step did not use.
+    model = tiny(rung, likelihood=family, num_components=num_components, quantization=quantization).train()
+    x = photos[:2, :, :64, :64]
+    terms = rate_distortion(LossConfig(), x, model(x))
+    terms.loss.backward()
+    assert terms.loss.isfinite()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+    for name, network in model.named_children():
+        assert sum(p.grad.abs().sum() for p in network.parameters()) > 0, name
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_a_step_under_bfloat16_autocast_has_finite_gradients_and_float32_results(rung: Rung, photos: Tensor) -> None:
+    model, x = tiny(rung).train(), photos[:2, :, :64, :64]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = model(x)
+        loss = rate_distortion(LossConfig(), x, output).loss
+    loss.backward()
+    assert {t.dtype for t in flatten(output)} == {torch.float32}
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_channels_last_gives_the_same_output(rung: Rung, photos: Tensor) -> None:
+    model, x = lively(tiny(rung)).eval(), photos[:2, :, :64, :96]
+    expected = model(x)
+    actual = model.to(memory_format=torch.channels_last)(x.contiguous(memory_format=torch.channels_last))
+    assert torch.equal(actual.y_hat, expected.y_hat)
+    for a, b in zip(flatten(actual), flatten(expected), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+# Sizes ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("size", [(1, 1), (16, 16), (17, 33), (65, 63), (1, 200)])
+@pytest.mark.parametrize("rung", RUNGS)
+def test_any_size_is_coded_and_cropped_back(rung: Rung, size: tuple[int, int], training: bool, photos: Tensor) -> None:
+    model, x = (
+        tiny(rung, num_components=1 if rung == "factorized" else 2).train(training),
+        photos[:2, :, : size[0], : size[1]],
+    )
+    output = model(x)
+    h, w = (-(-side // 16) for side in size)
+    assert output.x_hat.shape == x.shape
+    assert output.y_hat.shape == output.bits_y.shape == (2, 8, h, w)
+    if rung in WITH_HYPERPRIOR:
+        assert output.bits_z.shape == (2, 6, -(-h // 4), -(-w // 4))
+    else:
+        assert output.bits_z.shape == (2, 0, 0, 0)
+    if output.parameters is None:
+        assert rung == "factorized"
+    else:
+        assert {t.shape for t in output.parameters} == {(2, 2, 8, h, w)}
+    assert all(t.isfinite().all() for t in flatten(output))
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_an_odd_image_is_coded_as_its_replicated_self(rung: Rung, photos: Tensor) -> None:
+    model, x = lively(tiny(rung)).eval(), photos[:1, :, :17, :33]
+    padded = torch.from_numpy(np.pad(x.numpy(), ((0, 0), (0, 0), (0, 15), (0, 15)), mode="edge"))
+    odd, whole = model(x), model(padded)
+    assert torch.equal(odd.y_hat, whole.y_hat)
+    assert torch.equal(odd.bits_y, whole.bits_y)
+    assert torch.equal(odd.x_hat, whole.x_hat[..., :17, :33])
+
+
+def test_images_of_a_batch_do_not_mix(photos: Tensor) -> None:
+    model = lively(tiny()).eval()
+    x = photos[:, :, :64, :64]
+    together = model(x)
+    for k in range(len(x)):
+        for a, b in zip(flatten(model(x[k : k + 1])), flatten(together), strict=True):
+            torch.testing.assert_close(a[0], b[k], rtol=1e-4, atol=1e-4)
+
+
+# What the rungs are ---------------------------------------------------------------------------------------------------
+
+
+def test_each_rung_has_the_networks_of_the_ladder_and_no_others() -> None:
+    present = {rung: {name for name, _ in tiny(rung).named_children()} for rung in RUNGS}
+    assert present == {
+        "factorized": {"g_a", "g_s", "prior"},
+        "scale_hyperprior": {"g_a", "g_s", "h_a", "h_s", "prior"},
+        "mean_scale_hyperprior": {"g_a", "g_s", "h_a", "h_s", "prior"},
+        "context": {"g_a", "g_s", "g_cm", "g_ep"},
+        "joint": {"g_a", "g_s", "h_a", "h_s", "g_cm", "g_ep", "prior"},
+    }
+
+
+def test_the_scale_rung_has_no_means() -> None:
+    parameters = lively(tiny("scale_hyperprior")).eval()(torch.rand(1, 3, 64, 64)).parameters
+    assert torch.equal(parameters.mu, torch.zeros_like(parameters.mu))
+
+
+def test_a_state_dict_holds_weights_alone_and_loads_strictly() -> None:
+    for rung in RUNGS:
+        model = tiny(rung)
+        assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
+        assert isinstance(model, nn.Module)
+        tiny(rung).load_state_dict(model.state_dict(), strict=True)
