@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import difflib
+import functools
 import inspect
 import math
 import typing
@@ -346,6 +347,7 @@ def _type_name(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
 
 
+@functools.cache  # parsing the source takes 20 ms a section, and every `key=value` pair is looked up
 def _field_docs(section: type) -> dict[str, str]:
     """The string literal under each field, which Python itself throws away."""
     body = ast.parse(inspect.getsource(section)).body[0]

@@ -1,0 +1,346 @@
+"""Settings come from defaults, files and pairs, in this order; what cannot be used is refused by name in one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import typing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from jahp_pl.config import Config, ConfigError, ModelConfig, all_keys, load, model_from_dict, to_dict
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+BASES, OVERLAYS = sorted(CONFIGS.glob("*.yaml")), sorted((CONFIGS / "overlays").glob("*.yaml"))
+
+
+def look_up(config: Config, key: str) -> Any:
+    value: Any = config
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def refusal(*arguments: str | Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load([str(a) for a in arguments])
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> typing.Callable[..., str]:
+    """A YAML file with this text."""
+    numbers = itertools.count()
+
+    def write_file(text: str) -> str:
+        path = tmp_path / f"{next(numbers)}.yaml"
+        path.write_text(text)
+        return str(path)
+
+    return write_file
+
+
+# What loads -----------------------------------------------------------------------------------------------------------
+
+
+def test_without_arguments_the_defaults_hold() -> None:
+    config = load([])
+    assert config == Config()
+    assert (config.model.rung, config.model.num_filters, config.loss.lmbda) == ("joint", 192, 0.013)
+
+
+def test_files_are_merged_left_to_right_and_pairs_come_last_wherever_they_stand(
+    write: typing.Callable[..., str],
+) -> None:
+    first = write("seed: 1\nmodel: {num_filters: 10, num_latents: 20}\nname: first\n")
+    second = write("seed: 2\nmodel: {num_filters: 11}\n")
+    config = load(["name=pair", first, second])
+    assert (config.seed, config.model.num_filters, config.model.num_latents, config.name) == (2, 11, 20, "pair")
+    assert load([second, first]).seed == 1
+    assert load([first, "seed=3", second, "seed=4"]).seed == 4
+
+
+@pytest.mark.parametrize(
+    ("pair", "expected"),
+    [
+        ("seed=3", 3),
+        ("--seed=3", 3),
+        ("loss.lmbda=0.0067", 0.0067),
+        ("loss.lmbda=1e-3", 1e-3),
+        ("loss.lmbda=2", 2.0),
+        ("model.rung=context", "context"),
+        ("resume=false", False),
+        ("trainer.max_time=00:08:00:00", "00:08:00:00"),
+        ('trainer.max_time="10:00:00:00"', "10:00:00:00"),
+        ("trainer.max_time=null", None),
+        ("wandb.group=null", None),
+        ("data.train=[a.tar, b/*.tar]", ["a.tar", "b/*.tar"]),
+        ("data.train=[]", []),
+        ("data.train=['s-{000..009}.tar']", ["s-{000..009}.tar"]),
+        ("wandb.tags=[1, two]", ["1", "two"]),
+        ("name=a=b", "a=b"),
+        ("name=1", "1"),
+    ],
+)
+def test_a_pair_sets_its_key_and_nothing_else(pair: str, expected: object) -> None:
+    config, key = load([pair]), pair.removeprefix("--").split("=")[0]
+    assert look_up(config, key) == expected
+    assert type(look_up(config, key)) is type(expected)
+    changed = [k for k in all_keys() if look_up(config, k) != look_up(Config(), k)]
+    assert changed in ([key], [])
+
+
+def test_an_empty_file_changes_nothing(write: typing.Callable[..., str]) -> None:
+    assert load([write("")]) == load([write("{}")]) == load([write("# only a comment\n")]) == Config()
+
+
+# What is refused ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pair", "named", "remedy"),
+    [
+        # unknown keys
+        ("model.num_filter=5", "model.num_filter", "did you mean model.num_filters?"),
+        ("loss.lambda=5", "loss.lambda", "did you mean loss.lmbda?"),
+        ("lr=5", "lr", "--keys"),
+        ("trainer.max_epochs=5", "trainer.max_epochs", "did you mean trainer.max_steps?"),
+        ("model=5", "model", "model.rung"),
+        ("=5", "", "--keys"),
+        # wrong types
+        ("model.num_filters=many", "model.num_filters", "Integer"),
+        ("model.num_filters=1.5", "model.num_filters", "Integer"),
+        ("model.num_filters=true", "model.num_filters", "Integer"),
+        ("model.num_filters=", "model.num_filters", "int"),
+        ("model.num_filters=null", "model.num_filters", "int"),
+        ("loss.lmbda=small", "loss.lmbda", "Float"),
+        ("resume=maybe", "resume", "bool"),
+        ("model.rung=joined", "model.rung", "'mean_scale_hyperprior'"),
+        ("model.likelihood=cauchy", "model.likelihood", "'laplace'"),
+        ("data.train=shards", "data.train", "[a, b]"),
+        ("data.train={a: b}", "data.train", "[a, b]"),
+        ("data.train=[[a], b]", "data.train", "[a, b]"),
+        ("data.train=[a, null]", "data.train", "[a, b]"),
+        ("name=[", "name=[", "quote it"),
+        ("name=${nothing}", "nothing", "not found"),
+        # out of range
+        ("model.num_filters=0", "model.num_filters=0", "at least 1"),
+        ("model.num_latents=-3", "model.num_latents=-3", "at least 1"),
+        ("model.num_components=0", "model.num_components=0", "from 1 to 16"),
+        ("model.num_components=17", "model.num_components=17", "from 1 to 16"),
+        ("loss.lmbda=0", "loss.lmbda=0", "positive"),
+        ("loss.lmbda=-1", "loss.lmbda=-1", "positive"),
+        ("loss.lmbda=nan", "loss.lmbda=nan", "positive"),
+        ("loss.lmbda=inf", "loss.lmbda=inf", "finite"),
+        ("data.crop_size=0", "data.crop_size=0", "at least 16"),
+        ("data.crop_size=100", "data.crop_size=100", "multiple of 16"),
+        ("data.batch_size=0", "data.batch_size=0", "at least 1"),
+        ("data.num_workers=-1", "data.num_workers=-1", "negative"),
+        ("data.shuffle_buffer=0", "data.shuffle_buffer=0", "at least 1"),
+        ("data.max_val_images=-1", "data.max_val_images=-1", "negative"),
+        ("optim.learning_rate=0", "optim.learning_rate=0", "positive"),
+        ("optim.learning_rate=inf", "optim.learning_rate=inf", "finite"),
+        ("optim.warmup_steps=-1", "optim.warmup_steps=-1", "negative"),
+        ("optim.final_factor=1.5", "optim.final_factor=1.5", "from 0 to 1"),
+        ("optim.clip_norm=-1", "optim.clip_norm=-1", "negative"),
+        ("optim.ema_decay=1", "optim.ema_decay=1", "below 1"),
+        ("trainer.max_steps=0", "trainer.max_steps=0", "at least 1"),
+        ("trainer.devices=0", "trainer.devices=0", "at least 1"),
+        ("trainer.num_nodes=0", "trainer.num_nodes=0", "at least 1"),
+        ("trainer.val_every_steps=0", "trainer.val_every_steps=0", "at least 1"),
+        ("trainer.log_every_steps=0", "trainer.log_every_steps=0", "at least 1"),
+        ("trainer.max_skipped_steps=0", "trainer.max_skipped_steps=0", "at least 1"),
+        ("trainer.max_time=10 minutes", "trainer.max_time=10 minutes", "DD:HH:MM:SS"),
+        ("trainer.max_time=00:00:00:00", "trainer.max_time=00:00:00:00", "DD:HH:MM:SS"),
+        ("trainer.max_time=00:00:-1:00", "trainer.max_time=00:00:-1:00", "DD:HH:MM:SS"),
+        ("trainer.max_time=10:00:00:00", "trainer.max_time", "quotes"),
+        ("coding.max_images=-1", "coding.max_images=-1", "negative"),
+        ("coding.max_pictures=-1", "coding.max_pictures=-1", "negative"),
+        ("name=a/b", "name=a/b", "folder name"),
+        ("name=''", "name=", "folder name"),
+        ("name=..", "name=..", "folder name"),
+        ("seed=-1", "seed=-1", "from 0"),
+        ("seed=4294967296", "seed=4294967296", "2^32"),
+    ],
+)
+def test_a_bad_pair_is_refused_by_name_with_a_remedy(pair: str, named: str, remedy: str) -> None:
+    message = refusal(pair)
+    assert named in message
+    assert remedy in message
+
+
+@pytest.mark.parametrize(
+    ("text", "named", "remedy"),
+    [
+        ("model: {num_filter: 5}", "model.num_filter", "did you mean model.num_filters?"),
+        ("modle: {num_filters: 5}", "modle", "did you mean model?"),
+        ("1: 2", "1:", "--keys"),
+        ("model.num_filters: 64", "model.num_filters", "nest it below `model:`"),
+        ("model: 5", "model=5", "a section"),
+        ("model:", "model=None", "a section"),
+        ("model: [5]", "model=[5]", "a section"),
+        ("model: {num_filters: many}", "model.num_filters", "Integer"),
+        ("model: {num_filters: [1]}", "model.num_filters", "Integer"),
+        ("model: {rung: joined}", "model.rung", "'joint'"),
+        ("data: {train: shards}", "data.train", "[a, b]"),
+        ("- a\n- b\n", "", "mapping"),
+        ("5", "", "YAML"),
+        ("model: [", "", "YAML"),
+        ("a: b: c", "", "YAML"),
+        ("seed: 1\nseed: 2", "", "YAML"),
+        ("name: !!python/object/apply:os.getcwd []", "", "YAML"),
+    ],
+)
+def test_a_bad_file_is_refused_by_its_path_and_key(
+    text: str, named: str, remedy: str, write: typing.Callable[..., str]
+) -> None:
+    path = write(text)
+    message = refusal(path)
+    assert message.startswith(f"{path}: ")
+    assert named in message
+    assert remedy in message
+
+
+@pytest.mark.parametrize(
+    "text", ["model: {num_filters: 0}", "optim: {ema_decay: 1.0}", "loss: {lmbda: .inf}", "seed: -1"]
+)
+def test_a_value_out_of_range_is_refused_from_a_file_too(text: str, write: typing.Callable[..., str]) -> None:
+    section, _, rest = text.partition(": ")
+    name = rest.strip("{}").split(":")[0]
+    assert (f"{section}.{name}=" if "{" in rest else f"{section}=") in refusal(write(text))
+
+
+def test_files_that_are_missing_no_file_or_no_text_are_named(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "none.yaml") == f"{tmp_path / 'none.yaml'}: no such configuration file"
+    assert refusal(tmp_path).startswith(f"{tmp_path}: ")
+    binary = tmp_path / "binary.yaml"
+    binary.write_bytes(b"\xff\xfe\x00seed")
+    assert refusal(binary).startswith(f"{binary}: ")
+
+
+@pytest.mark.parametrize("pair", ["model.likelihood=laplace", "model.num_components=2"])
+def test_the_factorized_rung_has_no_other_densities(pair: str) -> None:
+    assert "model.rung=factorized" in refusal("model.rung=factorized", pair)
+
+
+def test_a_mistake_anywhere_is_found_though_later_arguments_would_hide_it(write: typing.Callable[..., str]) -> None:
+    assert "model.num_filters" in refusal(write("model: {num_filters: x}"), "model.num_filters=64")
+
+
+# Derived values -------------------------------------------------------------------------------------------------------
+
+
+def test_max_time_is_days_hours_minutes_seconds() -> None:
+    assert load(["trainer.max_time=01:02:03:04"]).trainer.max_seconds() == 86400 + 2 * 3600 + 3 * 60 + 4
+    assert load([]).trainer.max_seconds() == float("inf")
+
+
+def test_a_run_writes_below_its_output_folder() -> None:
+    assert load(["name=a", "output_dir=b"]).run_dir == Path("b/a")
+
+
+# Plain dictionaries and back ------------------------------------------------------------------------------------------
+
+
+def test_to_dict_holds_every_setting_as_plain_data_and_survives_a_safe_checkpoint(tmp_path: Path) -> None:
+    config = load(["model.num_components=3", "data.train=[a,b]", "wandb.tags=[t]", "trainer.max_time=00:01:00:00"])
+    values = to_dict(config)
+    torch.save(values, tmp_path / "values.pt")
+    loaded = torch.load(tmp_path / "values.pt", weights_only=True)
+    assert loaded == values
+    for key in all_keys():
+        value: Any = loaded
+        for part in key.split("."):
+            value = value[part]
+        assert value == look_up(config, key)
+        assert type(value) in (str, int, float, bool, list, type(None))
+    assert model_from_dict(loaded["model"]) == config.model
+
+
+def test_to_dict_is_a_copy() -> None:
+    config = load(["data.train=[a]"])
+    to_dict(config)["data"]["train"].append("b")
+    assert config.data.train == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"rung": "channelwise"}, "model.rung=channelwise"),
+        ({"likelihood": "cauchy"}, "model.likelihood=cauchy"),
+        ({"num_filters": "192"}, "model.num_filters=192"),
+        ({"num_filters": True}, "model.num_filters=True"),
+        ({"num_slices": 10}, "model.num_slices"),
+        ({"num_filters": 0}, "model.num_filters=0"),
+    ],
+)
+def test_an_architecture_this_version_does_not_know_is_refused(values: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        model_from_dict(to_dict(Config())["model"] | values)
+
+
+def test_settings_missing_from_an_old_architecture_take_their_defaults() -> None:
+    assert model_from_dict({"num_filters": 5}) == ModelConfig(num_filters=5)
+
+
+# The schema itself ----------------------------------------------------------------------------------------------------
+
+
+def test_every_key_is_documented_with_type_and_default() -> None:
+    keys = all_keys()
+    assert len(keys) > 30
+    for key, line in keys.items():
+        description = line.partition("] ")[2] if not line.startswith("[list[str]") else line.rpartition("] ")[2]
+        assert len(description) > 8, key
+        assert description.endswith("."), key
+        assert "\n" not in line
+    assert keys["model.num_filters"].startswith("[int = 192] N: ")
+    assert "factorized|scale_hyperprior" in keys["model.rung"]
+
+
+def test_every_key_can_be_set_on_the_command_line_to_its_default() -> None:
+    for key in all_keys():
+        value = look_up(Config(), key)
+        text = "null" if value is None else str(value)
+        assert load([f"{key}={text}"]) == Config(), key
+
+
+def test_sections_share_nothing_between_two_configurations() -> None:
+    one, other = Config(), Config()
+    for f in dataclasses.fields(Config):
+        if dataclasses.is_dataclass(getattr(one, f.name)):
+            assert getattr(one, f.name) is not getattr(other, f.name)
+    assert one.data.train is not other.data.train
+
+
+# The files that we ship -----------------------------------------------------------------------------------------------
+
+
+def test_there_are_configurations_for_every_rung() -> None:
+    assert {load([str(path)]).model.rung for path in BASES} == set(
+        typing.get_args(typing.get_type_hints(ModelConfig)["rung"])
+    )
+    assert OVERLAYS
+
+
+@pytest.mark.parametrize("path", BASES, ids=lambda p: p.stem)
+def test_every_configuration_loads_alone_and_is_named_like_its_file(path: Path) -> None:
+    config = load([str(path)])
+    assert config.name == path.stem
+    assert config.data.train
+    assert config.data.val
+
+
+@pytest.mark.parametrize("path", OVERLAYS, ids=lambda p: p.stem)
+def test_every_overlay_loads_on_the_papers_model_and_changes_it(path: Path) -> None:
+    base = str(CONFIGS / "mbt2018.yaml")
+    assert load([base, str(path)]) != load([base])
+
+
+def test_configurations_are_all_found() -> None:
+    assert {*BASES, *OVERLAYS} == set(CONFIGS.rglob("*.y*ml"))
