@@ -1,0 +1,103 @@
+"""Imports point down, each dependency has one door, and a decoder loads nothing that only training needs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import jahp_pl
+
+ROOT = Path(jahp_pl.__file__).parent
+
+# From the bottom up: a module or package may import those on earlier lines, not its neighbours on the same line.
+LAYERS = (
+    ("config", "files", "ops", "quality"),
+    ("distributions",),
+    ("layers",),
+    ("transforms",),
+    ("hyperprior",),
+    ("context",),
+    ("entropy_model",),
+    ("model",),
+    ("loss", "checkpoint"),
+    ("codec", "data"),
+    ("training",),
+    ("evaluation", "export"),
+    ("cli",),
+    ("__main__",),
+)
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+
+DOORS = {
+    "constriction": ("codec/coder.py",),
+    "webdataset": ("data/pipeline.py", "data/shards.py", "data/urls.py"),
+    "omegaconf": ("config.py",),
+    "lightning": ("training/", "data/module.py", "cli.py"),
+    "wandb": ("training/",),
+    "torchmetrics": ("quality.py", "training/"),
+    "matplotlib": ("training/", "evaluation/"),
+}
+
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    """Dotted names of all that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: write imports in full, not relative"
+            assert node.module is not None
+            if node.module == "jahp_pl":
+                yield from (f"jahp_pl.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+def unit(path: Path) -> str:
+    """The module, or the package below `jahp_pl`, that a file belongs to."""
+    return path.relative_to(ROOT).with_suffix("").parts[0]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_down(path: Path) -> None:
+    own = unit(path)
+    others = {name.split(".")[1] for name in imported_modules(path) if name.startswith("jahp_pl.")} - {own}
+    if own == "__init__":
+        assert not others, "importing the package must stay free of everything"
+        return
+    assert own in LEVEL, f"give {own} its place in LAYERS"
+    for other in others:
+        assert LEVEL[other] < LEVEL[own], f"{own} must not import {other}"
+
+
+@pytest.mark.parametrize("dependency", DOORS)
+def test_each_dependency_has_one_door(dependency: str) -> None:
+    users = {
+        str(path.relative_to(ROOT))
+        for path in FILES
+        if any(name.split(".")[0] == dependency for name in imported_modules(path))
+    }
+    assert users, f"nothing uses {dependency}"
+    strangers = {user for user in users if not user.startswith(DOORS[dependency])}
+    assert not strangers
+
+
+def test_a_decoder_loads_nothing_that_only_training_needs() -> None:
+    unwanted = {"lightning", "pytorch_lightning", "wandb", "webdataset", "omegaconf", "torchmetrics", "matplotlib"}
+    code = f"""
+import sys
+import jahp_pl
+assert not {{"torch", "numpy"}} & set(sys.modules), "import jahp_pl must be free"
+import jahp_pl.codec.codec
+print(*sorted({unwanted!r} & set(sys.modules)))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == []
