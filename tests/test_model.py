@@ -134,10 +134,26 @@ def test_mixed_quantization_reconstructs_from_rounded_and_rates_noisy_latents(ru
     assert torch.equal(first.x_hat, model.synthesise(first.y_hat, 64, 64))
     assert torch.equal(first.x_hat, second.x_hat)
     assert not torch.equal(first.bits_y, second.bits_y)
+    of_rounded = (
+        model.prior.bits(first.y_hat) if first.parameters is None else model.density.bits(first.y_hat, first.parameters)
+    )
+    assert not torch.allclose(first.bits_y, of_rounded)
     # Straight through: the distortion alone moves g_a, as if nothing had been rounded.
     (first.x_hat - x).square().mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.g_a.parameters())
     assert model.g_a[0].weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("rung", ["context", "joint"])
+def test_mixed_quantization_gives_the_context_noisy_latents(rung: Rung, photos: Tensor) -> None:
+    model, x = lively(tiny(rung, quantization="mixed")).train(), photos[:1, :, :64, :64]
+    seen: list[Tensor] = []
+    model.g_cm.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].detach().clone()))
+    model(x)
+    noise = seen[0] - model.analyse(x)
+    assert noise.abs().max() <= 0.5 + 1e-5
+    assert noise.unique().numel() > 0.9 * noise.numel()
+    assert not torch.equal(seen[0], torch.round(seen[0]))
 
 
 def test_mixed_and_noise_are_the_same_in_evaluation(photos: Tensor) -> None:
