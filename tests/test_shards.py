@@ -88,7 +88,10 @@ def test_the_index_tells_the_truth(tmp_path: Path) -> None:
     for shard in index.shards:
         data = (tmp_path / "out" / shard.name).read_bytes()
         assert (len(data), hashlib.sha256(data).hexdigest()) == (shard.bytes, shard.sha256)
-    pixels = sum(Image.open(path).width * Image.open(path).height for path in (PHOTOS / "val").glob("*.jpg"))
+    pixels = 0
+    for path in (PHOTOS / "val").glob("*.jpg"):
+        with Image.open(path) as image:
+            pixels += image.width * image.height
     assert index.pixels == report.num_pixels == pixels
     assert report.num_bytes == sum(shard.bytes for shard in index.shards)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {s.name for s in index.shards} | {"index.json"}

@@ -11,12 +11,16 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 from jahp_pl.data.index import DataError, ShardEntry
 
 
 class ShardPacker:
-    """Tar files without times, owners or order of their own; the next one begins when one is full."""
+    """Tar files without times, owners or order of their own; the next one begins when one is full.
+
+    In a `with` statement, a shard that an error leaves unfinished is at least closed.
+    """
 
     def __init__(self, folder: Path, max_samples: int, max_bytes: int) -> None:
         self.entries: list[ShardEntry] = []
@@ -24,6 +28,13 @@ class ShardPacker:
         self._folder, self._max_samples, self._max_bytes = folder, max_samples, max_bytes
         self._tar: tarfile.TarFile | None = None
         self._num_samples = self._num_bytes = self._num_before = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._tar is not None:
+            self._tar.close()
 
     def add(self, name: str, suffix: str, data: bytes) -> None:
         """Append one photograph as `{running number}_{name without folders and odd letters}.{suffix}`."""

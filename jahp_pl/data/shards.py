@@ -104,8 +104,7 @@ def write_shards(
         random.Random(options.seed).shuffle(items)
     seen: set[bytes] = set()
     num_as_is = num_pixels = 0
-    with appears_at_once(out) as folder:
-        packer = ShardPacker(folder, options.shard_samples, options.shard_bytes)
+    with appears_at_once(out) as folder, ShardPacker(folder, options.shard_samples, options.shard_bytes) as packer:
         for done, photo in enumerate(_prepare_all(items, options, workers or _num_cores()), start=1):
             if isinstance(photo, Skipped):
                 skipped.append(photo)
