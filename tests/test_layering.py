@@ -24,7 +24,7 @@ LAYERS = (
     ("context",),
     ("entropy_model",),
     ("model",),
-    ("loss", "checkpoint"),
+    ("loss", "checkpoint", "initialization"),
     ("codec", "data"),
     ("training",),
     ("evaluation", "export"),

@@ -34,6 +34,7 @@ from jahp_pl.checkpoint import FORMAT, FORMAT_KEY
 from jahp_pl.config import Config, to_dict
 from jahp_pl.data.module import ShardDataModule
 from jahp_pl.data.pipeline import ValImage
+from jahp_pl.initialization import initialise, latent_scale
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
 from jahp_pl.quality import decibels
@@ -66,6 +67,8 @@ class CompressionModule(LightningModule):
         self.config = config
         self.save_hyperparameters(to_dict(config), logger=False)
         self.model = CompressionModel(config.model)
+        if config.optim.initialization == "klt":
+            initialise(self.model, latent_scale(config.loss))
         if config.trainer.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = make_average(self.model) if config.optim.ema_decay else None

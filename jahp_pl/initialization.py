@@ -1,0 +1,133 @@
+"""Initial weights that make the model a usable transform coder before its first step.
+
+Default initial weights shrink the signal layer by layer: the reconstruction starts at 6 dB, and most of a short run
+goes into leaving 20 dB. Here g_a starts as a tree of orthonormal transforms of 2x2 patches (each the Karhunen-Loeve
+transform of what the layer below hands over), g_s as its transpose, and GDN near the identity, so that training starts
+at the rate and distortion of linear transform coding. The statistics come from Gaussian images with the power spectrum
+of photographs: nothing depends on the training data, and every rank of a distributed run starts alike.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jahp_pl.config import LossConfig
+from jahp_pl.entropy_model import FactorizedDensity
+from jahp_pl.layers import GDN
+from jahp_pl.model import CompressionModel
+from jahp_pl.transforms import AnalysisTransform, SynthesisTransform
+
+SPECTRAL_EXPONENT = 1.4
+"""Amplitudes fall as 1 / f^1.4: slightly faster than the 1 / f of scenes, as photographs are blurred by optics."""
+CONTRASTS = (0.35, 0.0875, 0.042)
+"""Standard deviations of the luma and the two opponent colours (orthonormal axes), images in [0, 1]."""
+OPPONENT_AXES = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (-0.5, 1.0, -0.5))
+"""Gray, red against blue, green against magenta; normalised on use."""
+GAMMA = 1e-4
+"""Initial gamma of GDN. Activations reach 50, and a larger gamma would bend g_a far off the inverse of g_s."""
+HYPER_GAIN = 0.1
+"""Damps the last layer of h_a: side information starts cheap and grows where it pays."""
+
+
+def latent_scale(config: LossConfig) -> float:
+    """Latents per unit of the orthonormal transform, for `initialise`.
+
+    The quantization step is its inverse, and the best step shrinks with the square root of lambda; 3 was found at
+    lambda
+    0.013. For MS-SSIM, whose lambda has another unit, it is 3.
+    """
+    return 3.0 * (config.lmbda / 0.0130) ** 0.5 if config.distortion == "mse" else 3.0
+
+
+@torch.no_grad()
+def initialise(model: CompressionModel, scale: float = 3.0, seed: int = 0) -> None:
+    """Overwrite the initial weights of `model`.
+
+    Args:
+        model: any rung, not trained yet. Layers not named above keep their random weights.
+        scale: latents per unit of the orthonormal transform of images in [0, 1], see `latent_scale`.
+        seed: of the synthetic images.
+    """
+    images = pink_images(64, 128, seed)
+    _start_transforms(model.g_a, model.g_s, images - 0.5, scale)
+    for module in model.modules():
+        if isinstance(module, GDN):
+            module.gamma.copy_(torch.sqrt(GAMMA * torch.eye(len(module.beta)) + module.PEDESTAL))
+    _start_entropy_model(model, model.analyse(images).std((0, 2, 3)))
+
+
+def pink_images(num_images: int, size: int, seed: int) -> Tensor:
+    """Gaussian textures with the spectrum and the colours of photographs: (B, 3, size, size), mean 0.5, not clipped."""
+    generator = torch.Generator().manual_seed(seed)
+    rows, columns = torch.fft.fftfreq(2 * size)[:, None], torch.fft.rfftfreq(2 * size)[None]
+    # Twice the size, of which a quarter is kept: opposite borders of a periodic texture would match.
+    amplitudes = (rows.square() + columns.square() + (0.5 / size) ** 2) ** (-SPECTRAL_EXPONENT / 2)
+    white = torch.randn(num_images, 3, 2 * size, 2 * size, generator=generator)
+    texture = torch.fft.irfft2(torch.fft.rfft2(white) * amplitudes)[..., :size, :size]
+    axes = F.normalize(torch.tensor(OPPONENT_AXES), dim=1) * torch.tensor(CONTRASTS)[:, None]
+    return 0.5 + torch.einsum("oc,bohw->bchw", axes, texture / texture.std())
+
+
+def _start_transforms(g_a: AnalysisTransform, g_s: SynthesisTransform, x: Tensor, scale: float) -> None:
+    # All of `scale` goes into the layers at the pixels. The weights inside are then of order one, and Adam's steps,
+    # which are equal for all weights, do no harm; put at the latents instead, a learning rate of 1e-3 ruins the start.
+    downs = [layer for layer in g_a if isinstance(layer, nn.Conv2d)]
+    ups = [layer for layer in g_s if isinstance(layer, nn.ConvTranspose2d)]
+    for level, (down, up) in enumerate(zip(downs, reversed(ups), strict=True)):
+        gain = scale if level == 0 else 1.0
+        num_in = x.shape[1]
+        patches = F.pixel_unshuffle(x, 2)  # (B, 4 C, h, w): the taps 2 and 3 of a 5x5 kernel with stride 2, padding 2
+        rows = patches.transpose(0, 1).flatten(1).double()
+        eigenvectors = torch.linalg.eigh(rows @ rows.T).eigenvectors.flip(1)  # columns, largest variance first
+        basis = eigenvectors[:, : down.out_channels].T.float()
+        num_out = len(basis)
+        kernels = basis.view(num_out, num_in, 2, 2)
+
+        # Filters beyond the basis stay random, and what follows ignores them until training finds a use.
+        down.weight[:num_out] = 0
+        down.weight[:, num_in:] = 0
+        down.weight[:num_out, :num_in, 2:4, 2:4] = gain * kernels
+        assert down.bias is not None
+        assert up.bias is not None
+        down.bias.zero_()
+        up.bias.zero_()
+        up.weight[:, :num_in] = 0
+        up.weight[num_out:] = 0
+        up.weight[:num_out, :num_in, 2:4, 2:4] = kernels / gain
+        up.weight[:num_out, num_in:].normal_(0, 0.02 / num_in**0.5)
+        if level == 0:  # gray is zero inside
+            down.bias[:num_out] = -0.5 * gain * kernels.sum((1, 2, 3))
+            up.bias.fill_(0.5)
+        x = F.conv2d(patches, basis[:, :, None, None])
+
+
+def _start_entropy_model(model: CompressionModel, std: Tensor) -> None:
+    """Let the density of each latent begin at its mean 0 and its standard deviation `std` (M,)."""
+    if model.h_a is not None:
+        last_hyper = model.h_a[-1]
+        assert isinstance(last_hyper, nn.Conv2d)
+        for parameter in last_hyper.parameters():
+            parameter.mul_(HYPER_GAIN)
+    if model.prior is not None:
+        _start_prior(model.prior, torch.ones(model.prior.num_channels) if model.h_a is not None else std)
+    head = model.g_ep if model.g_ep is not None else model.h_s
+    if head is None:
+        return
+    last = head[-1]
+    assert isinstance(last, nn.Conv2d)
+    assert last.bias is not None
+    spread = std.repeat(model.config.num_components)
+    num_blocks = last.out_channels // len(spread)
+    sigma, located = slice(0, len(spread)), slice(0, min(num_blocks, 2) * len(spread))  # sigmas; sigmas and means
+    last.weight[located] *= spread.clamp(0.3, 3.0).repeat(min(num_blocks, 2))[:, None, None, None]
+    last.bias[located] = 0
+    last.bias[sigma] = spread.clamp(min=0.3)
+
+
+def _start_prior(prior: FactorizedDensity, std: Tensor) -> None:
+    # Each of the layers shares in the slope of the logit; a logistic density of scale s has standard deviation 1.8 s.
+    per_layer = (std.clamp(min=0.3) / 1.8) ** (1 / len(prior.matrices))
+    for matrix in prior.matrices:
+        matrix.copy_(torch.log(torch.expm1(1 / per_layer / matrix.shape[1]))[:, None, None].expand_as(matrix))

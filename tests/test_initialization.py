@@ -1,0 +1,59 @@
+"""The transform coder that training can start from."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from jahp_pl.config import LossConfig, ModelConfig
+from jahp_pl.initialization import initialise, latent_scale, pink_images
+from jahp_pl.loss import rate_distortion
+from jahp_pl.model import CompressionModel
+
+
+def started(**settings) -> CompressionModel:
+    model = CompressionModel(ModelConfig(**settings)).eval()
+    initialise(model, latent_scale(LossConfig()))
+    return model
+
+
+@pytest.mark.parametrize("rung", ["factorized", "scale_hyperprior", "mean_scale_hyperprior", "context", "joint"])
+def test_every_rung_codes_photographs_before_its_first_step(rung, photos):
+    with torch.no_grad():
+        terms = rate_distortion(LossConfig(), photos, started(rung=rung, num_filters=32, num_latents=64)(photos))
+    assert float(terms.decibels) > 26
+    assert float(terms.bpp) < 1.5
+
+
+def test_random_weights_are_twenty_decibels_away(photos):
+    with torch.no_grad():
+        output = CompressionModel(ModelConfig(num_filters=32, num_latents=64)).eval()(photos)
+    assert float(rate_distortion(LossConfig(), photos, output).decibels) < 10
+
+
+def test_widths_that_do_not_fit_the_tree_of_transforms_work_too(photos):
+    for num_filters, num_latents in ((8, 5), (20, 100)):
+        with torch.no_grad():
+            output = started(num_filters=num_filters, num_latents=num_latents)(photos)
+        assert torch.isfinite(output.x_hat).all()
+        assert torch.isfinite(output.bits_y).all()
+
+
+def test_mixtures_start_with_finite_rates_and_gradients(photos):
+    model = started(num_filters=16, num_latents=24, num_components=3, likelihood="logistic").train()
+    rate_distortion(LossConfig(), photos, model(photos)).loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+
+
+def test_the_start_depends_on_nothing_but_its_seed():
+    torch.manual_seed(1)
+    first = pink_images(2, 32, seed=5)
+    torch.manual_seed(2)
+    assert torch.equal(first, pink_images(2, 32, seed=5))
+    assert not torch.equal(first, pink_images(2, 32, seed=6))
+
+
+def test_a_higher_lambda_starts_with_a_finer_step():
+    assert latent_scale(LossConfig(lmbda=0.052)) == pytest.approx(2 * latent_scale(LossConfig(lmbda=0.013)))
