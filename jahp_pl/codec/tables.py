@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jahp_pl.codec.coder import ChannelTable, IntArray, Located, Reader, Tabulated, Writer
+from jahp_pl.codec.coder import ChannelTable, FloatArray, IntArray, Located, Reader, Tabulated, Writer
 from jahp_pl.codec.exact import FRACTION_BITS
 from jahp_pl.config import Family
 from jahp_pl.distributions import log_mass
@@ -112,13 +112,19 @@ class LatentTables:
 
 
 def exact_bits(symbols: IntArray, model: Located | Tabulated) -> float:
-    """Cross-entropy in bits of n symbols under the model, in which none is less likely than 2^-24."""
+    """Cross-entropy in bits of n symbols under the model as it is coded: each symbol of the range gets 2^-24 on top."""
     if isinstance(model, Located):
         y, mu, sigma = torch.from_numpy(symbols).double(), torch.from_numpy(model.mu), torch.from_numpy(model.sigma)
-        return float((-log_mass(model.family, y, mu, sigma) / math.log(2)).clamp(max=MASS_BITS).sum())
+        probability = log_mass(model.family, y, mu, sigma).exp().numpy()
+        return _leaky_bits(probability, model.highest - model.lowest + 1)
     chosen = np.take_along_axis(model.masses, (symbols - model.lowest)[:, None].astype(np.int64), axis=1)[:, 0]
-    totals = model.masses.sum(axis=1)
-    return float(-np.log2(np.maximum(chosen / totals, 2.0**-MASS_BITS)).sum())
+    return _leaky_bits(chosen / model.masses.sum(axis=1), model.masses.shape[1])
+
+
+def _leaky_bits(probability: FloatArray, num_symbols: int) -> float:
+    """Bits of symbols (n,) with these probabilities, each one of `num_symbols`, of which the coder rules out none."""
+    leak = 2.0**-MASS_BITS
+    return float(-np.log2(probability * (1 - num_symbols * leak) + leak).sum())
 
 
 class PriorTables:
@@ -152,8 +158,8 @@ class PriorTables:
             writer.write_channel(flat, table)
             index = torch.from_numpy(flat.astype(np.int64) - low)
             outside = (index < 0) | (index >= table.escape)
-            mass = masses[torch.where(outside, table.escape, index)].clamp(min=1) / masses.sum()
-            bits += float(-torch.log2(mass).sum()) + 32 * int(outside.sum())
+            mass = masses[torch.where(outside, table.escape, index)] / masses.sum()
+            bits += _leaky_bits(mass.numpy(), len(masses)) + 32 * int(outside.sum())
         return bits
 
     def read(self, reader: Reader, height: int, width: int) -> Tensor:
