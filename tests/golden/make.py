@@ -1,0 +1,56 @@
+"""How the files of this folder were made; run again only when the format's version changes.
+
+    python tests/golden/make.py
+
+`joint.pt` (weights in half precision) was trained from scratch on the photographs of data/photos/train with Adam, noisy
+quantization and clipping at norm 1: 3,500 steps of eight 64x64 crops at lambda 0.05, then 2,000 of three 192x192 crops
+at lambda 0.02. `mixture.pt`, made here, is K = 3 with the same transforms: its own entropy model, trained on their
+latents. Each `.jahp` file is a part of Kodak's kodim20 coded with its model, and `SHA256SUMS` has the latents in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from codec_models import GOLDEN, MIXTURE, kodak_crop, latents, load_golden, train_entropy_model
+
+from jahp_pl.codec.codec import Codec, Decoded, Encoded
+from jahp_pl.model import CompressionModel
+
+
+def latent_sums(coded: Encoded | Decoded, name: str) -> list[str]:
+    """Lines of SHA256SUMS: y_hat and z_hat as little-endian int32."""
+    assert coded.z_hat is not None
+    rows = [("y_hat", coded.y_hat), ("z_hat", coded.z_hat)]
+    return [f"{hashlib.sha256(t.numpy().astype('<i4').tobytes()).hexdigest()}  {name}.{key}" for key, t in rows]
+
+
+def make() -> None:
+    torch.manual_seed(0)
+    mixture = CompressionModel(MIXTURE.config())
+    own = ("prior", "h_s", "g_cm", "g_ep")
+    shapes = {key: value.shape for key, value in mixture.state_dict().items()}
+    joint = load_golden("joint").state_dict()
+    mixture.load_state_dict({k: v for k, v in joint.items() if v.shape == shapes[k]}, strict=False)
+    assert mixture.h_a is not None
+    mixture.h_a.requires_grad_(False)
+    train_entropy_model(mixture, latents(), steps=300)
+    state = {key: value.half() for key, value in mixture.state_dict().items() if key.startswith(own)}
+    torch.save({"model": vars(mixture.config), "state": state}, GOLDEN / "mixture.pt")
+
+    lines = []
+    for name in ("joint", "mixture"):
+        encoded = Codec(load_golden(name)).encode(kodak_crop("kodim20", 150, 211))
+        (GOLDEN / f"{name}.jahp").write_bytes(encoded.data)
+        lines += latent_sums(encoded, name)
+    (GOLDEN / "SHA256SUMS").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    make()
