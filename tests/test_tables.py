@@ -44,20 +44,20 @@ def raw_of(mu: Tensor, sigma: Tensor, log_weights: Tensor | None = None) -> Tens
 # --- tables that are the same for every model -----------------------------------------------------------------------
 
 
-def true_scales(offset: float = 0.0) -> list[Decimal]:
-    """SCALE_MIN to SCALE_MAX in equal ratios, to fifty digits."""
+def true_scales(family: Family, offset: float = 0.0) -> list[Decimal]:
+    """The family's SCALE_MIN to SCALE_MAX in equal ratios, to fifty digits."""
     with localcontext() as context:
         context.prec = 50
-        first = Decimal(str(SCALE_MIN)).ln()
+        first = Decimal(str(SCALE_MIN[family])).ln()
         ratio = (Decimal(int(SCALE_MAX)).ln() - first) / (NUM_SCALES - 1)
         return [(first + ratio * (i + Decimal(offset))).exp() for i in range(NUM_SCALES)]
 
 
 def test_scales_thresholds_and_exponential_are_the_correctly_rounded_ones() -> None:
     tables = tables_of("laplace", 2)
-    scales = [int((s * 2**SCALE_BITS).to_integral_value()) for s in true_scales()]
+    scales = [int((s * 2**SCALE_BITS).to_integral_value()) for s in true_scales("laplace")]
     assert (tables.scales * 2.0**SCALE_BITS).tolist() == scales
-    between = [int((s * 4096).to_integral_value()) for s in true_scales(0.5)[:-1]]
+    between = [int((s * 4096).to_integral_value()) for s in true_scales("laplace", 0.5)[:-1]]
     assert tables.thresholds.tolist() == between
     with localcontext() as context:
         context.prec = 50
@@ -67,8 +67,8 @@ def test_scales_thresholds_and_exponential_are_the_correctly_rounded_ones() -> N
 
 DIGESTS = {
     "gaussian": "9f8798b067c6e2f0a1bcfd8417b776290a94f126ad0267d0d1dfa375dfb3b99d",
-    "laplace": "7d4921b47e0eb975b96efcd0e7c60015b8b92ac93d4a2f01c0b77c0220e2576d",
-    "logistic": "fcd8c6154e7f886d89c1686914d415f040d7c9a6cb73af2a3f6bd058428d89de",
+    "laplace": "22c9b4fd6bd3641520e5ddf35d90eaef120b49bacd29c1831e5c733b874f94e0",
+    "logistic": "6166f6f3056b7d862008e3e2c943b11cdcf8518a1b7e06ef50828e9380ec2793",
 }
 
 
@@ -100,8 +100,8 @@ def test_the_nearest_scale_by_ratio_is_taken() -> None:
     sigma = torch.exp(torch.empty(500, 1, M).uniform_(math.log(0.05), math.log(400)))
     model = tables.models(raw_of(torch.zeros_like(sigma), sigma), -5, 5)
     assert isinstance(model, Located)
-    ratio = np.log(model.sigma / np.clip(sigma.flatten().numpy(), SCALE_MIN, SCALE_MAX))
-    assert np.abs(ratio).max() < math.log(SCALE_MAX / SCALE_MIN) / (NUM_SCALES - 1) / 2 + 1e-3
+    ratio = np.log(model.sigma / np.clip(sigma.flatten().numpy(), SCALE_MIN["gaussian"], SCALE_MAX))
+    assert np.abs(ratio).max() < math.log(SCALE_MAX / SCALE_MIN["gaussian"]) / (NUM_SCALES - 1) / 2 + 1e-3
 
 
 def test_a_located_mean_keeps_all_its_bits() -> None:

@@ -49,8 +49,9 @@ class LatentTables:
     def __init__(self, density: ConditionalDensity, num_latents: int) -> None:
         self.density = density
         self.num_latents = num_latents
-        ratio = math.log(SCALE_MAX / SCALE_MIN) / (NUM_SCALES - 1)
-        logs = math.log(SCALE_MIN) + ratio * torch.arange(NUM_SCALES).double()
+        smallest = SCALE_MIN[density.family]
+        ratio = math.log(SCALE_MAX / smallest) / (NUM_SCALES - 1)
+        logs = math.log(smallest) + ratio * torch.arange(NUM_SCALES).double()
         # On a grid, so that they do not hang on the last bit of this machine's exp.
         self.scales = torch.round(logs.exp() * 2.0**SCALE_BITS) * 2.0**-SCALE_BITS
         # In between two scales the nearer one by ratio, which costs the least rate, in steps of the raw outputs.
