@@ -9,7 +9,7 @@ Logged at each validation, as means over the coded images:
 | val/exact_bpp | the same under the codec's exact parameters |
 | val/file_gap_percent | by how much file_bpp exceeds cross_entropy_bpp |
 | val/file_psnr | dB, of the decoded 8-bit image |
-| val/file_ms_ssim, val/file_ms_ssim_db | 0 to 1 and dB, of the decoded image; sides under 161 pixels left out |
+| val/file_ms_ssim, val/file_ms_ssim_db | 0 to 1 and dB, of the decoded image; images too small for it left out |
 | val/mismatched_symbols | latents and hyper-latents, in all, that came back different; anything but 0 is a bug |
 | val/encode_seconds, val/decode_seconds | per image, disk included |
 | val/coded_images, val/uncodable_images | how many were coded, and how many the codec refused |

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import secrets
 from argparse import Namespace
 from collections.abc import Mapping
@@ -121,14 +122,12 @@ def wandb_logger(config: Config) -> WandbLogger | None:
 def _wandb_run(config: Config) -> Any:
     import wandb
 
-    id_file = config.run_dir / "wandb" / "run_id"
-    if not id_file.exists():
-        write_atomically(id_file, secrets.token_hex(4).encode())
     # Quiet: what W&B prints would break the progress line, and its files are in the run folder anyway.
-    settings = wandb.Settings(silent=True, console="off", init_timeout=30)
+    # A server that went away is waited for at the end for two minutes; the run folder then still has everything.
+    settings = wandb.Settings(silent=True, console="off", finish_timeout=120)
     start = partial(
         wandb.init,
-        id=id_file.read_text(),
+        id=_wandb_id(config.run_dir / "wandb" / "run_id"),
         resume="allow",
         name=config.name,
         project=config.wandb.project,
@@ -139,14 +138,27 @@ def _wandb_run(config: Config) -> Any:
         settings=settings,
     )
     try:
-        return start(mode=config.wandb.mode)
+        run = start(mode=config.wandb.mode)
     except (wandb.Error, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         rank_zero_warn(
             f"W&B cannot be reached ({reason}); the run is kept offline, send it later with "
             f"`wandb sync {config.run_dir / 'wandb' / 'offline-run-*'}`"
         )
-        return start(mode="offline")
+        wandb.teardown()  # its service still holds the failed run under the same id
+        run = start(mode="offline")
+    run.define_metric("trainer/global_step")
+    run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+    return run
+
+
+def _wandb_id(file: Path) -> str:
+    """Id of the run: given by a sweep's agent, or that of the session before, or a new one."""
+    if given := os.environ.get("WANDB_RUN_ID"):
+        return given
+    if not file.exists():
+        write_atomically(file, secrets.token_hex(4).encode())
+    return file.read_text()
 
 
 @rank_zero_only

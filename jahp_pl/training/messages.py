@@ -27,6 +27,7 @@ IRRELEVANT = (
     r"You're resuming from a checkpoint that ended before the epoch ended",  # there are no epochs to end
     r"It is recommended to use `self\.log\(.*sync_dist=True\)`",  # values are reduced before they are logged
     r"Found \d+ module\(s\) in eval mode at the start of training",  # the average of the weights always is
+    r"The ``compute`` method of metric RowMeans was called before",  # a rank may have no image to validate
     r"`broadcast_buffers` is deprecated",  # its successor is not known to older releases of torch
     r"Checkpoint directory .* exists and is not empty",  # resuming is what it is for
     r"`?isinstance\(treespec, LeafSpec\)",  # Lightning's own use of torch
