@@ -238,10 +238,11 @@ def test_outputs_equal_those_of_python_integers(magnitude: int) -> None:
     g_cm, g_ep = ContextPrediction(M), EntropyParameterNetwork(M, 4 * M, 2 * M)
     for network in (h_s, g_cm, g_ep):
         for parameter in network.parameters():
-            nn.init.normal_(parameter, std=0.4)
+            nn.init.normal_(parameter, std=0.4 if magnitude < 100 else 0.03)
     exact_h_s, exact_context = ExactHyperSynthesis(h_s), ExactContextNetwork(g_cm, g_ep)
     z_hat = torch.randint(-magnitude, magnitude + 1, (N, 2, 1), dtype=torch.int32)
     y_hat = torch.randint(-magnitude, magnitude + 1, (M, 7, 4), dtype=torch.int32)
+    z_hat[:, 0, 0], y_hat[:, 0, 0] = magnitude, -magnitude
 
     psi = oracle_h_s(exact_h_s.layers, z_hat)[:, :7, :4]
     flat = exact_h_s(z_hat, 7, 4)
@@ -272,8 +273,8 @@ def test_an_activation_beyond_the_clamp_is_clamped_on_both_sides() -> None:
 
 
 @pytest.mark.parametrize("variant", [v for v in ALL if v.rung != "factorized"][::3], ids=str)
-def test_fixed_point_is_within_a_hundredth_of_the_float_model(variant: Variant) -> None:
-    """Latents up to about 40 and outputs up to about 50; measured: at most 0.004, half of them below 0.0003."""
+def test_fixed_point_is_within_four_thousandths_of_the_float_model(variant: Variant) -> None:
+    """Latents and outputs up to about 20; measured: at most 0.0016, half of the outputs within 0.00014."""
     model = model_of(variant)
     y_hat = torch.round(latents()[:1])
     with torch.no_grad():
@@ -284,8 +285,8 @@ def test_fixed_point_is_within_a_hundredth_of_the_float_model(variant: Variant) 
         raw = model.g_ep(joined) if model.g_ep is not None else joined
     exact = raw_outputs(codec_of(variant), y_hat[0].int(), None if z_hat is None else z_hat[0].int()) * 2.0**-12
     error = (exact - raw[0].flatten(1).T).abs()
-    assert float(error.max()) < 0.01
-    assert float(error.median()) < 0.001
+    assert float(error.max()) < 0.004
+    assert float(error.median()) < 0.0004
 
 
 # --- what cannot be shown to be exact is refused --------------------------------------------------------------------
