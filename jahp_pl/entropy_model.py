@@ -21,6 +21,10 @@ SCALE_MIN: dict[Family, float] = {"gaussian": 0.11, "laplace": 0.041, "logistic"
 """Smallest sigma of each family. With it a unit bin around the mean holds all but 5.5e-6 of the mass, for all alike:
 with the Gaussian's 0.11 a Laplace density could not leave less than 1 % outside, a floor of 0.015 bits per latent."""
 
+LOG_LIKELIHOOD_MIN = math.log(1e-9)
+"""Floor of a latent's log-probability, in nats: 29.9 bits, about what an outlier costs in a file. The gradient
+passes."""
+
 BITS_PER_NAT = 1 / math.log(2)
 
 
@@ -67,7 +71,8 @@ class FactorizedDensity(nn.Module):
             width = lower_bound(upper - lower, 1e-6)
             log_mass = F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(-width))
             batch, _, height, columns = z.shape
-            return -BITS_PER_NAT * log_mass.view(self.num_channels, batch, height, columns).transpose(0, 1)
+            bits = -BITS_PER_NAT * lower_bound(log_mass, LOG_LIKELIHOOD_MIN)
+            return bits.view(self.num_channels, batch, height, columns).transpose(0, 1)
 
 
 class EntropyParameters(NamedTuple):
@@ -112,4 +117,5 @@ class ConditionalDensity:
     def bits(self, y: Tensor, parameters: EntropyParameters) -> Tensor:
         """-log2 P of the unit bin around each value: (B, M, h, w) -> (B, M, h, w), in float32."""
         with torch.autocast(y.device.type, enabled=False):
-            return -BITS_PER_NAT * mixture_log_mass(self.family, y.float(), *parameters)
+            log_mass = mixture_log_mass(self.family, y.float(), *parameters)
+            return -BITS_PER_NAT * lower_bound(log_mass, LOG_LIKELIHOOD_MIN)

@@ -13,7 +13,15 @@ from torch import Tensor
 
 from jahp_pl.config import Family, ModelConfig, Rung
 from jahp_pl.distributions import log_mass
-from jahp_pl.entropy_model import SCALE_MIN, ConditionalDensity, EntropyParameters, FactorizedDensity
+from jahp_pl.entropy_model import (
+    LOG_LIKELIHOOD_MIN,
+    SCALE_MIN,
+    ConditionalDensity,
+    EntropyParameters,
+    FactorizedDensity,
+)
+
+MOST_BITS = -LOG_LIKELIHOOD_MIN / math.log(2)
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -53,7 +61,7 @@ def test_bits_are_those_of_the_difference_of_sigmoids(prior: FactorizedDensity) 
             logits = [loop_logit(prior, channel, value + half) for half in (0.5, -0.5)]
             with mpmath.workdps(1500):  # enough for sigmoids that differ from 1 by e^-2000
                 upper, lower = (1 / (1 + mpmath.exp(-mpmath.mpf(logit))) for logit in logits)
-                expected = float(-mpmath.log(upper - lower, 2))
+                expected = min(float(-mpmath.log(upper - lower, 2)), MOST_BITS)
             assert bits[0, channel, 0, k].item() == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
@@ -191,7 +199,22 @@ def test_conditional_bits_are_logarithms_to_base_two(family: str) -> None:
     y, mu, sigma = torch.randn(2, 3, 4, 4) * 5, torch.randn(2, 1, 3, 4, 4), torch.rand(2, 1, 3, 4, 4) + 0.5
     bits = density.bits(y, EntropyParameters(mu, sigma, torch.zeros_like(mu)))
     expected = -log_mass(family, y.double(), mu[:, 0].double(), sigma[:, 0].double()) / math.log(2)
-    torch.testing.assert_close(bits.double(), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(bits.double(), expected.clamp(max=MOST_BITS), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["gaussian", "laplace", "logistic"])
+def test_an_outlier_costs_a_bounded_number_of_bits_and_still_pulls_on_its_parameters(family: Family) -> None:
+    mu, sigma = torch.zeros(1, 1, 1, 1, 1, requires_grad=True), torch.full((1, 1, 1, 1, 1), 0.5, requires_grad=True)
+    y = torch.full((1, 1, 1, 1), 300.0)
+    bits = ConditionalDensity(ModelConfig(likelihood=family)).bits(
+        y, EntropyParameters(mu, sigma, torch.zeros_like(sigma))
+    )
+    assert bits.item() == pytest.approx(MOST_BITS)
+    bits.sum().backward()
+    assert mu.grad is not None
+    assert sigma.grad is not None
+    assert mu.grad.item() < 0  # a step down in rate moves the mean up, towards y
+    assert sigma.grad.item() < 0
 
 
 def test_a_latent_right_on_a_confident_mean_costs_next_to_nothing() -> None:
