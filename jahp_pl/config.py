@@ -117,6 +117,9 @@ class OptimConfig:
     step instead of 6; decides short runs."""
     learning_rate: float = 1e-4
     """Peak learning rate."""
+    transform_factor: float = 1.0
+    """Learning rate of g_a and g_s as a fraction of that of the entropy model. Below 1 where they start near a good
+    transform and the densities do not."""
     schedule: Literal["constant", "cosine"] = "constant"
     """After the warm-up: hold the peak, or a half cosine down to `final_factor` of it over the rest of the run."""
     warmup_steps: int = 0
@@ -131,6 +134,12 @@ class OptimConfig:
     def __post_init__(self) -> None:
         rate_is_usable = 0 < self.learning_rate < math.inf
         _require(rate_is_usable, "optim.learning_rate", self.learning_rate, "must be positive and finite")
+        _require(
+            0 < self.transform_factor < math.inf,
+            "optim.transform_factor",
+            self.transform_factor,
+            "must be positive and finite",
+        )
         _require(self.warmup_steps >= 0, "optim.warmup_steps", self.warmup_steps, "must not be negative")
         _require(0 <= self.final_factor <= 1, "optim.final_factor", self.final_factor, "must be from 0 to 1")
         _require(0 <= self.clip_norm < math.inf, "optim.clip_norm", self.clip_norm, "must be finite and not negative")
@@ -163,7 +172,7 @@ class TrainerConfig:
     max_skipped_steps: int = 20
     """So many optimizer steps in a row with a non-finite loss or gradient stop the run."""
     compile: bool = False
-    """Compile the transforms with torch.compile: a minute at the start, faster steps afterwards."""
+    """Compile the training forward with torch.compile: minutes at the start, faster steps afterwards."""
     channels_last: bool = False
     """Keep images and transforms in channels_last memory format."""
 

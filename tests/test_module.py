@@ -163,7 +163,7 @@ def test_every_term_of_the_objective_is_kept_for_the_log(photos: Tensor) -> None
 def test_the_fused_optimizer_makes_the_steps_of_plain_adam(photos: Tensor) -> None:
     class Plain(CompressionModule):
         def configure_optimizers(self) -> torch.optim.Optimizer:
-            return PlainAdam(self.model.parameters(), lr=1e-3)
+            return PlainAdam([{"params": self.model.parameters(), "factor": 1.0}], lr=1e-3)
 
     class PlainAdam(torch.optim.Adam):
         """Knows nothing of skipping."""
@@ -278,3 +278,11 @@ def test_moments_saved_in_another_memory_format_are_laid_out_anew(photos: Tensor
     assert same.global_step == other.global_step == 5
     for a, b in zip(weights(same), weights(other), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=2e-5)
+
+
+def test_transforms_learn_at_their_own_rate() -> None:
+    module = CompressionModule(experiment(OptimConfig(transform_factor=0.25)))
+    groups = module.configure_optimizers().param_groups
+    factors = {id(parameter): group["factor"] for group in groups for parameter in group["params"]}
+    for name, parameter in module.model.named_parameters():
+        assert factors[id(parameter)] == (0.25 if name.startswith(("g_a.", "g_s.")) else 1.0), name

@@ -9,7 +9,7 @@ Logged every `trainer.log_every_steps` steps, as means over the steps in between
 | train/mse or train/one_minus_ms_ssim | mean squared error of intensities from 0 to 255; 1 - MS-SSIM |
 | train/psnr or train/ms_ssim_db | dB, mean over batches, before rounding to 8 bits |
 | train/grad_norm | L2 norm of the whole gradient before clipping |
-| train/learning_rate | of the last step |
+| train/learning_rate | of the last step, for the entropy model |
 | train/seconds_per_step | wall time, validation left out |
 | train/skipped_steps | steps since the start of the run with a non-finite loss or gradient |
 | data/broken_photographs, data/small_photographs | left out of the crops of rank 0 since the start of the run |
@@ -102,7 +102,14 @@ class CompressionModule(LightningModule):
 
     def configure_optimizers(self) -> Optimizer:
         """One fused Adam: one kernel for all weights, which can also skip a step without asking the host."""
-        return Adam(self.model.parameters(), lr=self.config.optim.learning_rate, fused=True)
+        transforms = [*self.model.g_a.parameters(), *self.model.g_s.parameters()]
+        known = {id(parameter) for parameter in transforms}
+        others = [parameter for parameter in self.model.parameters() if id(parameter) not in known]
+        groups = [
+            {"params": others, "factor": 1.0},
+            {"params": transforms, "factor": self.config.optim.transform_factor},
+        ]
+        return Adam(groups, lr=self.config.optim.learning_rate, fused=True)
 
     def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
         """Set what depends on the step alone: learning rate and seed of the noise."""
@@ -110,7 +117,7 @@ class CompressionModule(LightningModule):
         entropy = np.random.SeedSequence((self.config.seed, self.global_rank, self.global_step))
         torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
         for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = self._learning_rate(self.global_step)
+            group["lr"] = group["factor"] * self._learning_rate(self.global_step)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Loss of a batch of crops (B, 3, H, W) in [0, 1]."""
