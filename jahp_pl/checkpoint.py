@@ -36,11 +36,20 @@ def find_checkpoint(path: str | Path) -> Path:
     path = Path(path)
     if not path.is_dir():
         return path
-    candidates = [path / folder / name for folder in ("checkpoints", ".") for name in ("best.ckpt", "last.ckpt")]
-    found = next((candidate for candidate in candidates if candidate.is_file()), None)
+    found = _candidate(path)
     if found is None:
         raise CheckpointError(f"{path}: holds no checkpoint; give a run folder that `jahp train` made, or a .ckpt file")
     return found
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether `find_checkpoint` finds one in this folder."""
+    return _candidate(folder) is not None
+
+
+def _candidate(folder: Path) -> Path | None:
+    paths = (folder / place / name for place in ("checkpoints", ".") for name in ("best.ckpt", "last.ckpt"))
+    return next((path for path in paths if path.is_file()), None)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

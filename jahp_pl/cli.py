@@ -1,4 +1,4 @@
-"""The command line. Heavy imports happen inside the commands, so that `jahp --help` is instant."""
+"""The command line: what can be asked for, and how errors are told. `commands` and `coding` do it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from jahp_pl.codec.codec import Codec
+from jahp_pl import coding, commands, console
 
 EXAMPLES = """\
 examples:
@@ -18,6 +17,7 @@ examples:
   jahp evaluate --model runs/mbt2018 --images data/kodak --beside jpeg
   jahp compress photo.png --model runs/mbt2018
   jahp decompress photo.jahp --model runs/mbt2018
+  jahp export runs/mbt2018 --out models/mbt2018
 
 `jahp COMMAND --help` says more about each."""
 
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(_fail("interrupted", 130))
     except Exception as error:
-        if not isinstance(error, _expected_errors()):
+        if not isinstance(error, console.input_errors()):
             raise
         sys.exit(_fail(str(error).strip() or type(error).__name__, 2))
 
@@ -40,20 +40,6 @@ def _fail(message: str, status: int) -> int:
     return status
 
 
-def _expected_errors() -> tuple[type[Exception], ...]:
-    """Errors about what the user gave, whose message is for the user; anything else is a bug and keeps its
-    traceback."""
-    from jahp_pl.checkpoint import CheckpointError
-    from jahp_pl.codec.bitstream import BitstreamError
-    from jahp_pl.codec.exact import FreezeError
-    from jahp_pl.config import ConfigError
-    from jahp_pl.data.images import ImageError
-    from jahp_pl.data.index import DataError
-    from jahp_pl.evaluation.images import EvaluationError
-
-    return (BitstreamError, CheckpointError, ConfigError, DataError, EvaluationError, FreezeError, ImageError, OSError)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="jahp",
@@ -61,9 +47,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    table = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    p = _command(commands, "shards", _shards, "turn photographs into shards to train on", """\
+    p = _command(table, "shards", commands.shards, "turn photographs into shards to train on", """\
         jahp shards ~/photos more/*.tif --out shards/mine
         jahp shards old-shards/*.tar --out shards/mine --overwrite""")  # fmt: skip
     p.add_argument("sources", nargs="+", metavar="SRC", help="folders, image files, or tar files")
@@ -78,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, default=0, help="of the order [0]")
     p.add_argument("--in-order", action="store_true", help="keep the order of names, for validation sets")
 
-    p = _command(commands, "train", _train, "train, resume, validate with real files", """\
+    p = _command(table, "train", commands.train, "train, resume, validate with real files", """\
         jahp train configs/quickstart.yaml
         jahp train configs/mbt2018.yaml configs/overlays/mixture3.yaml name=mix3 loss.lmbda=0.0067
         jahp train configs/mbt2018.yaml 'data.train=[shards/mine]' wandb.mode=offline
@@ -86,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value", help="merged from left to right")
     p.add_argument("--keys", action="store_true", help="list every setting with its default, then exit")
 
-    p = _command(commands, "evaluate", _evaluate, "code images to real files and measure", """\
+    p = _command(table, "evaluate", commands.evaluate, "code images to real files and measure", """\
         jahp evaluate --model runs/quickstart --images data/kodak
         jahp evaluate --model runs/quickstart --images data/kodak --beside jpeg --picture kodak.png""")  # fmt: skip
     _add_model(p)
@@ -96,26 +82,45 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--picture", type=Path, metavar="P.png", help="originals beside reconstructions")
     p.add_argument("--limit", type=int, metavar="N", help="only the first N images")
 
-    p = _command(commands, "compress", _compress, "image -> .jahp", """\
+    p = _command(table, "compress", coding.compress, "images -> .jahp", """\
         jahp compress photo.png --model runs/quickstart
-        jahp compress *.jpg -o compressed/ --model runs/quickstart""")  # fmt: skip
-    _add_files(p, "images")
-    p = _command(commands, "decompress", _decompress, ".jahp -> PNG, or what the output's suffix says", """\
+        jahp compress *.jpg scans/ -o compressed/ --model runs/quickstart --verify
+        jahp compress - < photo.png > photo.jahp --model runs/quickstart""")  # fmt: skip
+    _add_files(p, "images, folders of them, or - for standard input")
+    p.add_argument("--flatten", action="store_true", help="put transparent pixels on white instead of refusing them")
+    p.add_argument("--verify", action="store_true", help="decode every file before it is written, and compare")
+
+    p = _command(table, "decompress", coding.decompress, ".jahp -> PNG, or what the output's suffix says", """\
         jahp decompress photo.jahp --model runs/quickstart
-        jahp decompress photo.jahp -o photo.webp --model runs/quickstart""")  # fmt: skip
-    _add_files(p, ".jahp files")
-    p = _command(commands, "info", _info, "what is inside a .jahp file or a checkpoint", """\
+        jahp decompress photo.jahp -o photo.webp --model runs/quickstart
+        jahp decompress compressed/ -o restored/ --model runs/quickstart""")  # fmt: skip
+    _add_files(p, ".jahp files, folders of them, or - for standard input")
+    p.add_argument("--max-pixels", type=_positive, metavar="N", help="largest image to accept [134217728]")
+
+    p = _command(table, "info", commands.info, "what is inside .jahp files, exports and checkpoints", """\
         jahp info photo.jahp
-        jahp info runs/quickstart""")  # fmt: skip
-    p.add_argument("file", type=Path)
+        jahp info runs/quickstart models/
+        jahp info compressed/*.jahp""")  # fmt: skip
+    p.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="files, or folders with any of them below")
+
+    p = _command(table, "export", commands.export, "a trained model -> a folder to keep and to give away", """\
+        jahp export runs/mbt2018 --out models/mbt2018""")  # fmt: skip
+    p.add_argument("checkpoint", type=Path, metavar="CKPT", help="run folder or checkpoint")
+    _add_out(p)
+
+    p = _command(table, "import-compressai", commands.import_compressai, "CompressAI's weights -> such a folder", """\
+        jahp import-compressai mbt2018.pth.tar --out models/mbt2018
+        jahp compress photo.png --model models/mbt2018""")  # fmt: skip
+    p.add_argument("checkpoint", type=Path, metavar="CKPT", help="file that torch.save wrote")
+    _add_out(p)
     return parser
 
 
 def _command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], None], title: str, examples: str
+    table: Any, name: str, run: Callable[[argparse.Namespace], None], title: str, examples: str
 ) -> argparse.ArgumentParser:
     lines = "\n".join(f"  {line.strip()}" for line in examples.splitlines())
-    parser: argparse.ArgumentParser = commands.add_parser(
+    parser: argparse.ArgumentParser = table.add_parser(
         name,
         help=title,
         description=title[0].upper() + title[1:] + ".",
@@ -127,164 +132,28 @@ def _command(
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", type=Path, required=True, metavar="M", help="run folder or checkpoint")
+    parser.add_argument("--model", type=Path, required=True, metavar="M", help="export, run folder or checkpoint")
     parser.add_argument("--device", default="cpu", help="where the transforms run [cpu]")
+    parser.add_argument("--threads", type=_positive, metavar="N", help="of the processor [one per core]")
 
 
 def _add_files(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("inputs", nargs="+", type=Path, metavar="IN", help=what)
-    parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="file, or folder for several inputs")
-    parser.add_argument("--force", action="store_true", help="overwrite outputs that exist")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="OUT", help="a file, a folder for several, or - [beside the inputs]"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="overwrite outputs that exist; without it, what is done in a folder stays"
+    )
     _add_model(parser)
 
 
-def _shards(arguments: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
-    from jahp_pl.data.index import count_by_reason
-    from jahp_pl.data.shards import ShardOptions, write_shards
-
-    options = ShardOptions(
-        min_side=arguments.min_side, max_side=arguments.max_side, quality=arguments.quality,
-        shard_samples=arguments.shard_samples, seed=arguments.seed, shuffle=not arguments.in_order,
-    )  # fmt: skip
-    with tqdm(unit=" photos", desc="shards", leave=False, disable=None) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        report = write_shards(
-            arguments.sources, arguments.out, options, overwrite=arguments.overwrite, progress=progress
-        )
-    print(
-        f"{arguments.out}: {report.num_samples} photographs ({report.num_pixels / 1e6:.0f} megapixels) in "
-        f"{report.num_shards} shards, {report.num_bytes / 1e6:.1f} MB; {report.num_as_is} stored as they were"
-    )
-    if report.skipped:
-        counts = ", ".join(f"{count} {reason}" for reason, count in count_by_reason(report.skipped).items() if count)
-        print(f"skipped {counts}; all are named in {arguments.out / 'index.json'}, the first:")
-        for skipped in report.skipped[:5]:
-            print(f"  {skipped.name}: {skipped.detail}")
+def _add_out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to be made")
+    parser.add_argument("--force", action="store_true", help="replace an export that is there")
 
 
-def _train(arguments: argparse.Namespace) -> None:
-    from jahp_pl.config import all_keys, load
-
-    if arguments.keys:
-        for key, meaning in all_keys().items():
-            print(f"{key}\n    {meaning}")
-        return
-    config = load(arguments.settings)
-    from jahp_pl.training.run import train
-
-    result = train(config)
-    print(f"trained: {result.run_dir}  (next: jahp evaluate --model {result.run_dir} --images data/kodak)")
-
-
-def _evaluate(arguments: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
-    from jahp_pl.evaluation.images import ImageResult, evaluate, find_images, save
-    from jahp_pl.evaluation.table import format_table, summarise
-
-    images = find_images(arguments.images)[: arguments.limit]
-    codec = _codec(arguments)
-    out: Path = arguments.out or Path("evaluation") / f"{arguments.images.resolve().stem}.json"
-    files = out.with_suffix("")
-    with tqdm(total=len(images), unit=" images", desc="evaluate", leave=False, disable=None) as bar:
-
-        def progress(result: ImageResult) -> None:
-            bar.set_postfix_str(f"{result.row.name} {result.row.file_psnr:.2f} dB")
-            bar.update()
-
-        evaluation = evaluate(codec, images, files, arguments.beside, progress)
-    save(evaluation, out)
-    print(format_table(evaluation), summarise(evaluation), sep="\n\n")
-    print(f"\nfiles    {files}/*.jahp\nresults  {out}")
-    if arguments.picture is not None:
-        from jahp_pl.evaluation.picture import draw_evaluation
-
-        draw_evaluation(evaluation, images, files, codec, arguments.beside, arguments.picture)
-        print(f"picture  {arguments.picture}")
-
-
-def _compress(arguments: argparse.Namespace) -> None:
-    from jahp_pl.data.images import decode_rgb
-    from jahp_pl.files import write_atomically
-
-    outputs = _outputs(arguments, ".jahp")
-    codec = _codec(arguments)
-    for source, target in zip(arguments.inputs, outputs, strict=True):
-        rgb = decode_rgb(source)
-        data = codec.compress(rgb)
-        write_atomically(target, data)
-        print(f"{source} -> {target}: {len(data)} bytes, {8 * len(data) / (rgb.shape[0] * rgb.shape[1]):.4f} bpp")
-
-
-def _decompress(arguments: argparse.Namespace) -> None:
-    from jahp_pl.data.images import save_rgb
-
-    outputs = _outputs(arguments, ".png")
-    codec = _codec(arguments)
-    for source, target in zip(arguments.inputs, outputs, strict=True):
-        image = codec.decompress(source.read_bytes())
-        save_rgb(image.permute(1, 2, 0).numpy(), target)
-        print(f"{source} -> {target}: {image.shape[2]} x {image.shape[1]}")
-
-
-def _info(arguments: argparse.Namespace) -> None:
-    if arguments.file.is_file() and arguments.file.suffix == ".jahp":
-        from jahp_pl.codec.bitstream import unpack
-
-        data = arguments.file.read_bytes()
-        header, payload = unpack(data)
-        rows = {
-            "image": f"{header.width} x {header.height} pixels",
-            "size": f"{len(data)} bytes, {8 * len(data) / (header.width * header.height):.4f} bits per pixel",
-            "header": f"{len(data) - len(payload)} bytes",
-            "made by model": header.fingerprint.hex(),
-            "latents": f"from {header.latent_min} to {header.latent_max}",
-        }
-    else:
-        import dataclasses
-
-        from jahp_pl.checkpoint import find_checkpoint, load_model
-        from jahp_pl.codec.codec import Codec
-
-        checkpoint = find_checkpoint(arguments.file)
-        codec = Codec(load_model(checkpoint))
-        config = dataclasses.asdict(codec.model.config)
-        rows = {"checkpoint": str(checkpoint), "fingerprint": codec.fingerprint.hex()}
-        rows["parameters"] = f"{sum(p.numel() for p in codec.model.parameters()):,}"
-        rows |= {key: str(value) for key, value in config.items()}
-    for name, value in rows.items():
-        print(f"{name:15} {value}")
-
-
-def _codec(arguments: argparse.Namespace) -> Codec:
-    from jahp_pl.checkpoint import find_checkpoint, load_model
-    from jahp_pl.codec.codec import Codec
-
-    return Codec(load_model(find_checkpoint(arguments.model)).to(arguments.device))
-
-
-def _outputs(arguments: argparse.Namespace, suffix: str) -> list[Path]:
-    """Where each input goes: -o FILE for one, -o FOLDER for many, beside the input without -o.
-
-    Raises:
-        FileNotFoundError, FileExistsError, FileExistsError: before anything is written.
-    """
-    inputs, output = arguments.inputs, arguments.output
-    if output is not None and len(inputs) == 1 and not output.is_dir() and output.suffix:
-        targets = [output]
-    else:
-        targets = [(output or source.parent) / f"{source.stem}{suffix}" for source in inputs]
-    for source, target in zip(inputs, targets, strict=True):
-        if not source.is_file():
-            raise FileNotFoundError(f"{source}: no such file")
-        if target.exists() and not arguments.force:
-            raise FileExistsError(f"{target}: exists; --force overwrites it")
-    if len(set(targets)) < len(targets):
-        raise FileExistsError("two inputs would be written to one output; rename one or give them folders of their own")
-    return targets
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be a whole number from 1")
+    return int(text)

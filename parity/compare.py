@@ -26,10 +26,11 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from jahp_pl import compressai
 from jahp_pl.config import ModelConfig
 from jahp_pl.entropy_model import EntropyParameters
 from jahp_pl.model import CompressionModel
-from parity import compressai_weights, oracle
+from parity import oracle
 from parity.oracle import LIKELIHOOD_BOUND, Answers
 
 BOUND = 1e-5
@@ -176,10 +177,10 @@ def compare_all(photographs: Sequence[Tensor], crops: Sequence[Tensor], steps: i
             losses = oracle.train_briefly(theirs, photographs, num_steps) if num_steps else []
             first_last = (fmean(losses[:10]), fmean(losses[-10:])) if losses else None
             state = theirs.state_dict()
-            config = compressai_weights.architecture(state)
+            config = compressai.architecture(state)
             assert config == ModelConfig(rung, N, M)  # type: ignore[arg-type]
             ours = CompressionModel(config).eval()
-            ours.load_state_dict(compressai_weights.rename(state), strict=True)
+            ours.load_state_dict(compressai.rename(state), strict=True)
             yield Deviations(rung, N, M, num_steps, first_last, largest_deviations(theirs, ours, crops))
 
 

@@ -18,6 +18,7 @@ from jahp_pl.config import ModelConfig
 from jahp_pl.model import CompressionModel
 
 ROOT = Path(__file__).parents[1]
+COMMANDS = ("shards", "train", "evaluate", "compress", "decompress", "info", "export", "import-compressai")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def test_help_is_fast_because_it_imports_nothing_heavy():
         assert f"'{heavy}'" not in modules
 
 
-@pytest.mark.parametrize("command", ["shards", "train", "evaluate", "compress", "decompress", "info"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_examples(command, capsys):
     assert run(command, "--help") == 0
     assert f"jahp {command}" in capsys.readouterr().out.split("examples:")[1]
@@ -88,6 +89,23 @@ def test_info_tells_what_a_checkpoint_is(model_file, capsys):
     out = capsys.readouterr().out
     assert "joint" in out
     assert "fingerprint" in out
+
+
+def test_info_describes_all_below_a_folder_and_names_what_it_cannot_read(model_file, photo, capsys):
+    run("compress", photo, "--model", model_file)
+    folder = photo.parent
+    (folder / "run").mkdir()
+    (folder / "run" / "best.ckpt").write_bytes(model_file.read_bytes())
+    capsys.readouterr()
+    assert run("info", folder) == 0
+    out = capsys.readouterr().out
+    assert "217 x 181 pixels" in out
+    assert "num_latents     24" in out
+    (folder / "bad.jahp").write_bytes(b"jahp")
+    assert run("info", folder) == 2
+    told = capsys.readouterr()
+    assert "217 x 181 pixels" in told.out
+    assert "bad.jahp: the file is cut short" in told.err
 
 
 def test_evaluate_leaves_files_results_and_a_picture(model_file, tmp_path, capsys):
@@ -121,6 +139,9 @@ MISTAKES = {
     "no shards": (["train", "data.train=[nowhere/]"], "nowhere"),
     "missing model": (["info", "nowhere"], "nowhere"),
     "no images": (["evaluate", "--model", "m.ckpt", "--images", "nowhere"], "nowhere"),
+    "missing run": (["export", "nowhere", "--out", "o"], "nowhere"),
+    "missing CompressAI checkpoint": (["import-compressai", "nowhere.pth", "--out", "o"], "nowhere.pth"),
+    "missing image": (["compress", "nowhere.png", "--model", "m.ckpt"], "nowhere.png"),
     "no photographs": (["shards", "nowhere", "--out", "o"], "nowhere"),
     "foreign checkpoint": (["info", str(ROOT / "README.md")], "README.md"),
 }

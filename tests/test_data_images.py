@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageCms
 
-from jahp_pl.data.images import ImageError, decode_rgb, image_size, is_plain_jpeg
+from jahp_pl.data.images import ImageError, convert_rgb, decode_rgb, encode_rgb, image_size, is_plain_jpeg
 
 PHOTOS = Path(__file__).parent.parent / "data" / "photos"
 WHITE, RED = (255, 255, 255), (255, 0, 0)
@@ -273,3 +273,34 @@ def test_only_pillow_and_numpy_are_needed() -> None:
     code = "import sys, jahp_pl.data.images; print(sorted({'torch', 'webdataset', 'lightning'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_conversion_says_what_it_lost_and_nothing_where_nothing_was(photo: Image.Image) -> None:
+    deep = Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000)
+    assert convert_rgb(encode(deep, "PNG")).lost == ("bits beyond 8 a sample",)
+    assert convert_rgb(encode(photo.convert("CMYK"), "TIFF")).lost == ("CMYK, made sRGB",)
+    opaque, clear = photo.convert("RGBA"), photo.convert("RGBA")
+    clear.putpixel((0, 0), (1, 2, 3, 254))
+    assert convert_rgb(encode(clear, "PNG")).lost == ("transparency, put on white",)
+    with pytest.raises(ImageError, match="transparent"):
+        convert_rgb(encode(clear, "PNG"), flatten=False)
+    for lossless in (photo, photo.convert("L"), photo.convert("P"), opaque):
+        assert convert_rgb(encode(lossless, "PNG"), flatten=False).lost == ()
+
+
+def test_colour_of_16_bits_a_sample_is_said_to_lose_them() -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + bytes(range(24)) for _ in range(4))  # 4 x 4 pixels of three 16-bit samples
+    header = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)
+    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    assert convert_rgb(b"\x89PNG\r\n\x1a\n" + data).lost == ("bits beyond 8 a sample",)
+
+
+def test_an_image_is_encoded_in_the_format_of_the_suffix_or_refused(photo: Image.Image) -> None:
+    assert np.array_equal(decode_rgb(encode_rgb(pixels(photo), ".PNG")), pixels(photo))
+    with pytest.raises(ImageError, match=r"'\.nope'"):
+        encode_rgb(pixels(photo), ".nope")
+    with pytest.raises(ImageError, match=r"use \.png"):
+        encode_rgb(np.zeros((1, 16400, 3), np.uint8), ".webp")

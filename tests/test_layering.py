@@ -16,7 +16,7 @@ ROOT = Path(jahp_pl.__file__).parent
 
 # From the bottom up: a module or package may import those on earlier lines, not its neighbours on the same line.
 LAYERS = (
-    ("config", "files", "ops", "quality"),
+    ("batch", "config", "files", "ops", "quality"),
     ("distributions",),
     ("layers",),
     ("transforms",),
@@ -25,9 +25,12 @@ LAYERS = (
     ("entropy_model",),
     ("model",),
     ("loss", "checkpoint", "initialization"),
+    ("compressai",),
     ("codec", "data"),
     ("training",),
     ("evaluation", "export"),
+    ("console",),
+    ("coding", "commands"),
     ("cli",),
     ("__main__",),
 )
@@ -35,9 +38,10 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 DOORS = {
     "constriction": ("codec/coder.py",),
+    "safetensors": ("export.py",),
     "webdataset": ("data/pipeline.py", "data/shards.py", "data/urls.py"),
     "omegaconf": ("config.py",),
-    "lightning": ("training/", "data/module.py", "cli.py"),
+    "lightning": ("training/", "data/module.py"),
     "wandb": ("training/",),
     "torchmetrics": ("quality.py", "training/"),
     "matplotlib": ("training/", "evaluation/"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +29,9 @@ from jahp_pl.codec.tables import LatentTables, PriorTables
 from jahp_pl.codec.wavefront import LatentCoder
 from jahp_pl.model import CompressionModel
 from jahp_pl.quality import to_uint8
+
+PRIOR, LATENTS = "prior.", "latents."
+"""Prefixes of the names in `Codec.tables`."""
 
 Image = Tensor | npt.NDArray[np.uint8]
 
@@ -70,21 +73,26 @@ class Codec:
     Args:
         model: trained weights, copied and frozen; later training does not change the codec. The transforms run on the
             device the model is on, entropy parameters and range coding on the CPU.
+        tables: `tables()` of a codec of the same model; None makes them on this machine, whose exp may differ from
+            another's in the last bit.
 
     Raises:
-        FreezeError: weights that are not finite or beyond exact arithmetic.
+        FreezeError: weights that are not finite or beyond exact arithmetic, or tables of another model.
     """
 
-    def __init__(self, model: CompressionModel) -> None:
+    def __init__(self, model: CompressionModel, tables: Mapping[str, Tensor] | None = None) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.device = next(self.model.parameters()).device
-        self.prior = PriorTables(self.model.prior) if self.model.prior is not None else None
+        self.prior: PriorTables | None = None
+        if self.model.prior is not None:
+            self.prior = PriorTables(self.model.prior, _below(PRIOR, tables))
         self.latents: LatentCoder | None = None
         if model.config.rung != "factorized":
             m = self.model
             h_s = ExactHyperSynthesis(m.h_s) if m.h_s is not None else None
             context = ExactContextNetwork(m.g_cm, m.g_ep) if m.g_cm is not None and m.g_ep is not None else None
-            self.latents = LatentCoder(h_s, context, LatentTables(m.density, m.config.num_latents))
+            frozen = LatentTables(m.density, m.config.num_latents, _below(LATENTS, tables))
+            self.latents = LatentCoder(h_s, context, frozen)
         self.fingerprint = self._fingerprint()
 
     def compress(self, image: Image) -> bytes:
@@ -153,6 +161,13 @@ class Codec:
         x_hat = self.model.synthesise(y_hat.to(self.device).float().unsqueeze(0), header.height, header.width)
         return Decoded(to_uint8(x_hat)[0].cpu(), y_hat, z_hat)
 
+    def tables(self) -> dict[str, Tensor]:
+        """What was made with exp and erf when the model was frozen, to be kept beside its weights, by name."""
+        tables = {} if self.prior is None else {f"{PRIOR}{k}": v for k, v in self.prior.frozen().items()}
+        if self.latents is not None:
+            tables |= {f"{LATENTS}{k}": v for k, v in self.latents.tables.frozen().items()}
+        return tables
+
     def _fingerprint(self) -> bytes:
         """First bytes of the SHA-256 of all that a decoder uses; g_a and h_a may differ, files stay readable."""
         config = self.model.config  # of it, what a decoder depends on; settings of training do not make other files
@@ -172,6 +187,13 @@ class Codec:
             for network in (self.latents.h_s, self.latents.context):
                 if network is not None:
                     yield from network.tensors()
+
+
+def _below(prefix: str, tables: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
+    """Those whose name starts with the prefix, without it."""
+    if tables is None:
+        return None
+    return {name.removeprefix(prefix): table for name, table in tables.items() if name.startswith(prefix)}
 
 
 def _to_tensor(image: Image) -> Tensor:

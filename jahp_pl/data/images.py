@@ -17,8 +17,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from jahp_pl.files import write_atomically
-
 SUFFIXES = frozenset(
     (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 )
@@ -54,6 +52,15 @@ class ImageSize(NamedTuple):
     height: int
 
 
+class Converted(NamedTuple):
+    """An image as 8-bit sRGB, and what that cost."""
+
+    rgb: RGB
+    """(H, W, 3) uint8, upright, contiguous and writable."""
+    lost: tuple[str, ...]
+    """What of the original the pixels no longer tell, a few words each; empty where nothing was lost."""
+
+
 def decode_rgb(source: Source, name: str | None = None) -> RGB:
     """Read one still image as 8-bit sRGB.
 
@@ -66,9 +73,42 @@ def decode_rgb(source: Source, name: str | None = None) -> RGB:
         ImageError: missing, empty, truncated or foreign file; animation or several pages; more than `MAX_PIXELS`;
             32-bit or float samples without a white that can be told.
     """
+    return convert_rgb(source, name).rgb
+
+
+def convert_rgb(source: Source, name: str | None = None, flatten: bool = True) -> Converted:
+    """As `decode_rgb`, and say what was lost on the way.
+
+    Args:
+        source: path, content, or file opened in binary mode.
+        name: what to call it in an error; the path by default.
+        flatten: put transparent pixels on white; False refuses them.
+
+    Raises:
+        ImageError: as `decode_rgb`; with `flatten=False` also a pixel that is not opaque.
+    """
     with _opened(source, name) as image:
+        lost = list(_losses(image))  # from the header: loading forgets how many bits the file has
         image.load()
-        return np.array(_on_white(_to_srgb(_to_8bit(_upright(image)))))
+        srgb = _to_srgb(_to_8bit(_upright(image)))
+        if srgb.mode == "RGBA" and srgb.getchannel("A").getextrema() != (255, 255):
+            if not flatten:
+                raise ImageError("has transparent pixels, which would be lost; flatten it first, or ask for white")
+            lost.append("transparency, put on white")
+        return Converted(np.array(_on_white(srgb)), tuple(lost))
+
+
+def _losses(image: Image.Image) -> Iterator[str]:
+    """What becomes of an image that is open but not loaded, as far as its header tells."""
+    layout = str([tile[3] for tile in getattr(image, "tile", [])])  # e.g. "RGB;16B", which Pillow reads as 8-bit RGB
+    if image.mode in _NUMERIC or ";16" in layout:
+        yield "bits beyond 8 a sample"
+    if image.mode == "CMYK":
+        yield "CMYK, made sRGB"
+    elif image.mode in ("RGB", "RGBA", "P"):
+        profile = image.info.get("icc_profile")
+        if profile and _transform(profile, "RGB") is not None:
+            yield "a colour profile, made sRGB"
 
 
 def image_size(source: Source, name: str | None = None) -> ImageSize:
@@ -212,21 +252,23 @@ def _transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform |
     return None if np.abs(result.astype(int) - cube.astype(int)).max() <= 1 else transform
 
 
-def save_rgb(rgb: RGB, path: Path) -> None:
-    """Write an image in the format its name says, at once or not at all.
+def encode_rgb(rgb: RGB, suffix: str) -> bytes:
+    """The content of an image file.
 
     Args:
         rgb: (H, W, 3) uint8.
-        path: ending in a suffix that Pillow writes, e.g. .png.
+        suffix: of the format, with its dot, e.g. .png.
 
     Raises:
-        ImageError: a suffix that is none.
-        WriteError: the file cannot be written.
+        ImageError: a suffix of no format that Pillow writes, or an image that the format cannot hold.
     """
     Image.init()
-    format_name = Image.EXTENSION.get(path.suffix.lower())
+    format_name = Image.EXTENSION.get(suffix.lower())
     if format_name not in Image.SAVE:
-        raise ImageError(f"{path}: no image format has the suffix '{path.suffix}'; use .png, .webp or .jpg")
+        raise ImageError(f"no image format has the suffix '{suffix}'; use .png, .webp or .jpg")
     buffer = io.BytesIO()
-    Image.fromarray(rgb).save(buffer, format_name)
-    write_atomically(path, buffer.getvalue())
+    try:
+        Image.fromarray(rgb).save(buffer, format_name)
+    except (OSError, ValueError) as error:  # JPEG and WebP have a largest side
+        raise ImageError(f"{suffix} cannot hold it ({str(error).strip()}); use .png") from None
+    return buffer.getvalue()

@@ -1,0 +1,140 @@
+"""Many files in one command: which output each input has, what is done already, what failed while others went on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+STREAM = Path("-")
+"""Stands for standard input or standard output."""
+
+
+class BatchError(ValueError):
+    """Inputs and outputs that do not go together; one line. Nothing has been written."""
+
+
+class Job(NamedTuple):
+    """One file to be made."""
+
+    source: Path
+    """A file, or `STREAM`."""
+    target: Path
+    """A file, or `STREAM`."""
+    is_resumable: bool
+    """Found in a folder: an output that is there already may be taken for done."""
+
+
+class Failure(NamedTuple):
+    """An input that could not be used."""
+
+    source: Path
+    reason: str
+    """One line."""
+
+
+class Report(NamedTuple):
+    """What became of all jobs."""
+
+    num_done: int
+    num_skipped: int
+    """Outputs that were there already."""
+    failures: list[Failure]
+
+
+def plan(
+    inputs: Sequence[Path], output: Path | None, suffix: str, wanted: Collection[str], force: bool = False
+) -> list[Job]:
+    """Where everything goes: beside its input, or where `output` says.
+
+    Args:
+        inputs: files; folders, which are searched with all below them; or `STREAM` alone.
+        output: a file for one file; otherwise a folder, below which the tree of names of each input folder is kept;
+            `STREAM` for one file.
+        suffix: of outputs whose name is not given.
+        wanted: suffixes, in lower case, of the files to take from folders.
+        force: a named file's output may exist.
+
+    Raises:
+        BatchError: a missing input, a folder without wanted files, one output for two inputs, an output of a named file
+            that exists.
+    """
+    if STREAM in inputs or output == STREAM:
+        if len(inputs) > 1 or inputs[0].is_dir():
+            raise BatchError("'-' stands for one file; give one input")
+        return _named(inputs[0], output or STREAM, force)
+    if len(inputs) == 1 and not inputs[0].is_dir() and output is not None and not output.is_dir() and output.suffix:
+        return _named(inputs[0], output, force)
+    if output is not None and output.exists() and not output.is_dir():
+        raise BatchError(f"{output}: is a file; several outputs need a folder")
+    jobs = [job for path in inputs for job in _outputs(path, output, suffix, wanted, force)]
+    sources: dict[Path, Path] = {}
+    for job in jobs:
+        other = sources.setdefault(job.target, job.source)
+        if other is not job.source:
+            raise BatchError(f"{other} and {job.source} would be written to one output, {job.target}; rename one")
+    return jobs
+
+
+def is_done(job: Job, is_complete: Callable[[Path], bool]) -> bool:
+    """Whether the output of a job is there already and newer than its input.
+
+    Args:
+        job: of a folder.
+        is_complete: whether a file is an output of this command, as it would be made now.
+
+    Raises:
+        BatchError: there is another file in its place.
+    """
+    if not job.target.exists():
+        return False
+    if job.target.stat().st_mtime < job.source.stat().st_mtime:
+        raise BatchError(f"{job.target} exists and is older than it; --force overwrites it")
+    if not is_complete(job.target):
+        raise BatchError(f"{job.target} exists and was not made from it by this model; --force overwrites it")
+    return True
+
+
+def run(
+    jobs: Sequence[Job],
+    work: Callable[[Job], bool],
+    expected: tuple[type[Exception], ...],
+    progress: Callable[[Job], object] = lambda _: None,
+) -> Report:
+    """Do all jobs, the others too when one fails.
+
+    Args:
+        jobs: from `plan`.
+        work: makes one output; False where it was there already.
+        expected: errors that say what is wrong with an input; any other ends the whole run.
+        progress: called after each job.
+    """
+    num_done, num_skipped, failures = 0, 0, []
+    for job in jobs:
+        try:
+            was_made = work(job)
+        except expected as error:
+            failures.append(Failure(job.source, str(error)))
+        else:
+            num_done, num_skipped = num_done + was_made, num_skipped + (not was_made)
+        progress(job)
+    return Report(num_done, num_skipped, failures)
+
+
+def _named(source: Path, target: Path, force: bool) -> list[Job]:
+    if source != STREAM and not source.is_file():
+        raise BatchError(f"{source}: no such file")
+    if target != STREAM and target.exists() and not force:
+        raise BatchError(f"{target}: exists; --force overwrites it")
+    return [Job(source, target, is_resumable=False)]
+
+
+def _outputs(path: Path, output: Path | None, suffix: str, wanted: Collection[str], force: bool) -> Iterator[Job]:
+    if not path.is_dir():
+        yield from _named(path, (output or path.parent) / f"{path.stem}{suffix}", force)
+        return
+    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in wanted and p.is_file())
+    if not found:
+        raise BatchError(f"{path}: holds no file of the kinds {' '.join(sorted(wanted))}")
+    for source in found:
+        yield Job(source, (output or path) / source.relative_to(path).with_suffix(suffix), is_resumable=True)

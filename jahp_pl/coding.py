@@ -1,0 +1,126 @@
+"""compress and decompress: files, folders and streams through the codec. Heavy imports happen inside, so that
+`jahp --help` is instant."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jahp_pl import batch, console
+from jahp_pl.batch import STREAM, Job
+
+if TYPE_CHECKING:
+    from jahp_pl.codec.codec import Codec, Encoded
+
+
+def compress(arguments: argparse.Namespace) -> None:
+    """Images -> .jahp."""
+    from jahp_pl.codec.bitstream import MAX_PIXELS, MAX_SIDE, BitstreamError, unpack
+    from jahp_pl.data.images import SUFFIXES, ImageError, convert_rgb
+
+    jobs = batch.plan(arguments.inputs, arguments.output, ".jahp", SUFFIXES, arguments.force)
+    codec = console.open_codec(arguments)
+
+    def is_complete(target: Path) -> bool:
+        try:
+            return unpack(target.read_bytes(), MAX_SIDE**2)[0].fingerprint == codec.fingerprint
+        except BitstreamError:
+            return False
+
+    def work(job: Job) -> str | None:
+        if job.is_resumable and not arguments.force and batch.is_done(job, is_complete):
+            return None
+        name = console.name_of(job.source)
+        rgb, lost = convert_rgb(_read(job.source), name, arguments.flatten)
+        height, width, _ = rgb.shape
+        if max(height, width) > MAX_SIDE:
+            raise ImageError(f"{name}: {width} x {height} pixels; sides go up to {MAX_SIDE}, cut it into tiles")
+        try:
+            encoded = codec.encode(rgb)
+        except ValueError as error:
+            raise ImageError(f"{name}: {error}") from None
+        if arguments.verify:
+            _verify(codec, encoded, name)
+        _write(job.target, encoded.data)
+        told = f"{len(encoded.data)} bytes, {8 * len(encoded.data) / (height * width):.4f} bpp"
+        words = [told, *(f"lost: {loss}" for loss in lost), *(["verified"] if arguments.verify else [])]
+        if height * width > MAX_PIXELS:
+            words.append(f"to be decompressed with --max-pixels {height * width}")
+        return "; ".join(words)
+
+    console.run_jobs("compress", jobs, work)
+
+
+def decompress(arguments: argparse.Namespace) -> None:
+    """.jahp -> images."""
+    from jahp_pl.codec.bitstream import MAX_PIXELS, MAX_SIDE, BitstreamError, unpack
+    from jahp_pl.data.images import ImageError, encode_rgb, image_size
+
+    jobs = batch.plan(arguments.inputs, arguments.output, ".png", {".jahp"}, arguments.force)
+    codec = console.open_codec(arguments)
+
+    def work(job: Job) -> str | None:
+        data, name = _read(job.source), console.name_of(job.source)
+
+        def is_complete(target: Path) -> bool:
+            header, _ = unpack(data, MAX_SIDE**2)
+            try:
+                return image_size(target) == (header.width, header.height)
+            except ImageError:
+                return False
+
+        try:
+            if job.is_resumable and not arguments.force and batch.is_done(job, is_complete):
+                return None
+            image = codec.decompress(data, arguments.max_pixels or MAX_PIXELS)
+        except BitstreamError as error:
+            raise BitstreamError(f"{name}: {error}") from None
+        suffix = ".png" if job.target == STREAM else job.target.suffix
+        try:
+            content = encode_rgb(image.permute(1, 2, 0).numpy(), suffix)
+        except ImageError as error:
+            raise ImageError(f"{console.name_of(job.target, 'output')}: {error}") from None
+        _write(job.target, content)
+        return f"{image.shape[2]} x {image.shape[1]}"
+
+    console.run_jobs("decompress", jobs, work)
+
+
+def _verify(codec: Codec, encoded: Encoded, name: str) -> None:
+    """Decode what is about to be written: the latents must be the encoder's, the pixels what g_s makes of those.
+
+    Raises:
+        CommandError: they are not.
+    """
+    import torch
+
+    from jahp_pl.codec.bitstream import MAX_SIDE
+    from jahp_pl.codec.roundtrip import mismatches
+    from jahp_pl.quality import to_uint8
+
+    decoded = codec.decode(encoded.data, MAX_SIDE**2)
+    if wrong := mismatches(encoded, decoded):
+        raise console.CommandError(f"{name}: {wrong} latents come back different, nothing was written; report this")
+    with torch.no_grad():
+        latents = encoded.y_hat.to(codec.device).float().unsqueeze(0)
+        expected = to_uint8(codec.model.synthesise(latents, *decoded.image.shape[-2:]))[0].cpu()
+    if wrong := int((expected != decoded.image).sum()):
+        raise console.CommandError(f"{name}: {wrong} samples come back different, nothing was written; report this")
+
+
+def _read(source: Path) -> bytes:
+    return sys.stdin.buffer.read() if source == STREAM else source.read_bytes()
+
+
+def _write(target: Path, data: bytes) -> None:
+    from jahp_pl.files import write_atomically
+
+    if target != STREAM:
+        write_atomically(target, data)
+        return
+    if sys.stdout.isatty():
+        raise console.CommandError("standard output is a terminal; send it to a file, or name one with -o")
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()

@@ -1,0 +1,189 @@
+"""What each command but compress and decompress does with its parsed arguments. Heavy imports happen inside, so that
+`jahp --help` is instant."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from jahp_pl import console
+from jahp_pl.batch import BatchError, Failure
+
+
+def shards(arguments: argparse.Namespace) -> None:
+    """Photographs -> shards."""
+    from tqdm import tqdm
+
+    from jahp_pl.data.index import count_by_reason
+    from jahp_pl.data.shards import ShardOptions, write_shards
+
+    options = ShardOptions(
+        min_side=arguments.min_side, max_side=arguments.max_side, quality=arguments.quality,
+        shard_samples=arguments.shard_samples, seed=arguments.seed, shuffle=not arguments.in_order,
+    )  # fmt: skip
+    with tqdm(unit=" photos", desc="shards", leave=False, disable=None) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        report = write_shards(
+            arguments.sources, arguments.out, options, overwrite=arguments.overwrite, progress=progress
+        )
+    print(
+        f"{arguments.out}: {report.num_samples} photographs ({report.num_pixels / 1e6:.0f} megapixels) in "
+        f"{report.num_shards} shards, {report.num_bytes / 1e6:.1f} MB; {report.num_as_is} stored as they were"
+    )
+    if report.skipped:
+        counts = ", ".join(f"{count} {reason}" for reason, count in count_by_reason(report.skipped).items() if count)
+        print(f"skipped {counts}; all are named in {arguments.out / 'index.json'}, the first:")
+        for skipped in report.skipped[:5]:
+            print(f"  {skipped.name}: {skipped.detail}")
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Train, or list the settings."""
+    from jahp_pl.config import all_keys, load
+
+    if arguments.keys:
+        for key, meaning in all_keys().items():
+            print(f"{key}\n    {meaning}")
+        return
+    config = load(arguments.settings)
+    from jahp_pl.training.run import train as run_training
+
+    result = run_training(config)
+    print(f"trained: {result.run_dir}  (next: jahp evaluate --model {result.run_dir} --images data/kodak)")
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """A model on a folder of images."""
+    from tqdm import tqdm
+
+    from jahp_pl.evaluation.images import ImageResult, find_images, save
+    from jahp_pl.evaluation.images import evaluate as evaluate_images
+    from jahp_pl.evaluation.table import format_table, summarise
+
+    images = find_images(arguments.images)[: arguments.limit]
+    codec = console.open_codec(arguments)
+    out: Path = arguments.out or Path("evaluation") / f"{arguments.images.resolve().stem}.json"
+    files = out.with_suffix("")
+    with tqdm(total=len(images), unit=" images", desc="evaluate", leave=False, disable=None) as bar:
+
+        def progress(result: ImageResult) -> None:
+            bar.set_postfix_str(f"{result.row.name} {result.row.file_psnr:.2f} dB")
+            bar.update()
+
+        evaluation = evaluate_images(codec, images, files, arguments.beside, progress)
+    save(evaluation, out)
+    print(format_table(evaluation), summarise(evaluation), sep="\n\n")
+    print(f"\nfiles    {files}/*.jahp\nresults  {out}")
+    if arguments.picture is not None:
+        from jahp_pl.evaluation.picture import draw_evaluation
+
+        draw_evaluation(evaluation, images, files, codec, arguments.beside, arguments.picture)
+        print(f"picture  {arguments.picture}")
+
+
+def info(arguments: argparse.Namespace) -> None:
+    """What files and models are."""
+    things = [thing for path in arguments.paths for thing in _things(path)]
+    failures = []
+    for number, path in enumerate(things):
+        try:
+            rows = _describe_file(path) if path.suffix == ".jahp" else _describe_model(path)
+        except console.input_errors() as error:
+            if len(things) == 1:
+                raise
+            failures.append(Failure(path, str(error)))
+            continue
+        if len(things) > 1:
+            print(f"{'' if number == 0 else chr(10)}{path}")
+        for name, value in rows.items():
+            print(f"{name:15} {value}")
+    console.tell_failures("info", failures, len(things))
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """A trained model -> a folder."""
+    from jahp_pl.checkpoint import find_checkpoint, load_model
+    from jahp_pl.export import export as write_export
+    from jahp_pl.export import training_facts
+
+    checkpoint = find_checkpoint(arguments.checkpoint)
+    facts = {"source": checkpoint.name, **training_facts(checkpoint)}
+    codec = write_export(load_model(checkpoint), arguments.out, facts, arguments.force)
+    print(f"{checkpoint} -> {arguments.out}: model {codec.fingerprint.hex()}")
+
+
+def import_compressai(arguments: argparse.Namespace) -> None:
+    """A CompressAI checkpoint -> a folder."""
+    from jahp_pl import compressai
+    from jahp_pl.export import export as write_export
+
+    model = compressai.load(arguments.checkpoint)
+    facts = {"source": arguments.checkpoint.name, "trained_with": "CompressAI"}
+    codec = write_export(model, arguments.out, facts, arguments.force)
+    config = model.config
+    print(
+        f"{arguments.checkpoint} -> {arguments.out}: {config.rung}, N = {config.num_filters}, "
+        f"M = {config.num_latents}, model {codec.fingerprint.hex()}"
+    )
+
+
+def _things(path: Path) -> list[Path]:
+    """A file, an export, a run folder; or all of these below another folder.
+
+    Raises:
+        BatchError: a folder with none of them.
+    """
+    things = list(_below(path)) if path.is_dir() else [path]
+    if not things:
+        raise BatchError(f"{path}: holds no checkpoint, export or .jahp file")
+    return things
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    from jahp_pl.checkpoint import has_checkpoint
+    from jahp_pl.export import is_export
+
+    if is_export(folder) or has_checkpoint(folder):
+        yield folder
+        return
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            yield from _below(path)
+        elif path.suffix == ".jahp":
+            yield path
+
+
+def _describe_file(path: Path) -> dict[str, str]:
+    from jahp_pl.codec.bitstream import MAX_SIDE, BitstreamError, unpack
+
+    data = path.read_bytes()
+    try:
+        header, payload = unpack(data, MAX_SIDE**2)
+    except BitstreamError as error:
+        raise BitstreamError(f"{path}: {error}") from None
+    return {
+        "image": f"{header.width} x {header.height} pixels",
+        "size": f"{len(data)} bytes, {8 * len(data) / (header.width * header.height):.4f} bits per pixel",
+        "header": f"{len(data) - len(payload)} bytes",
+        "made by model": header.fingerprint.hex(),
+        "latents": f"from {header.latent_min} to {header.latent_max}",
+    }
+
+
+def _describe_model(path: Path) -> dict[str, str]:
+    import dataclasses
+
+    from jahp_pl.checkpoint import find_checkpoint
+    from jahp_pl.export import is_export, load_codec, load_export
+
+    codec = load_codec(path)
+    rows = {"export": str(path)} if is_export(path) else {"checkpoint": str(find_checkpoint(path))}
+    rows["fingerprint"] = codec.fingerprint.hex()
+    rows["parameters"] = f"{sum(p.numel() for p in codec.model.parameters()):,}"
+    rows |= {key: str(value) for key, value in dataclasses.asdict(codec.model.config).items()}
+    return rows | ({key: str(value) for key, value in load_export(path).facts.items()} if is_export(path) else {})

@@ -1,0 +1,109 @@
+"""What commands share: errors that are for the user, the codec that the options ask for, progress and failures."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jahp_pl import batch
+from jahp_pl.batch import STREAM, Job
+
+if TYPE_CHECKING:
+    from jahp_pl.codec.codec import Codec
+
+
+class CommandError(ValueError):
+    """Arguments that cannot be followed here, or a run of which a part failed; one line."""
+
+
+def input_errors() -> tuple[type[Exception], ...]:
+    """Errors about what the user gave, whose message is for the user; anything else is a bug and keeps its
+    traceback."""
+    from jahp_pl.batch import BatchError
+    from jahp_pl.checkpoint import CheckpointError
+    from jahp_pl.codec.bitstream import BitstreamError
+    from jahp_pl.codec.exact import FreezeError
+    from jahp_pl.config import ConfigError
+    from jahp_pl.data.images import ImageError
+    from jahp_pl.data.index import DataError
+    from jahp_pl.evaluation.images import EvaluationError
+    from jahp_pl.export import ExportError
+    from jahp_pl.training import TrainingError
+
+    about_models = (CheckpointError, ConfigError, ExportError, FreezeError, TrainingError)
+    about_files = (BatchError, BitstreamError, DataError, EvaluationError, ImageError, OSError)
+    return (*about_models, *about_files, CommandError)
+
+
+def open_codec(arguments: argparse.Namespace) -> Codec:
+    """What --model, --device and --threads ask for.
+
+    Raises:
+        CommandError: a device that is not there.
+    """
+    import torch
+
+    from jahp_pl.export import load_codec
+
+    if arguments.threads is not None:
+        torch.set_num_threads(arguments.threads)
+    try:
+        torch.empty(1, device=arguments.device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise CommandError(f"--device {arguments.device}: {str(error).strip().splitlines()[0]}") from None
+    return load_codec(arguments.model, arguments.device)
+
+
+def run_jobs(command: str, jobs: Sequence[Job], work: Callable[[Job], str | None]) -> None:
+    """Do all jobs with a progress bar; an only one tells its error itself.
+
+    Args:
+        command: for messages.
+        jobs: what to do.
+        work: makes one output and says in a few words what it is; None where it was there already.
+
+    Raises:
+        CommandError: some failed, which have been named.
+    """
+    from tqdm import tqdm
+
+    with tqdm(
+        total=len(jobs), unit=" files", desc=command, leave=False, disable=None if len(jobs) > 1 else True
+    ) as bar:
+
+        def work_aloud(job: Job) -> bool:
+            told = work(job)
+            if told is not None:
+                file = sys.stderr if job.target == STREAM else sys.stdout
+                bar.write(f"{name_of(job.source)} -> {name_of(job.target, 'output')}: {told}", file=file)
+            return told is not None
+
+        if len(jobs) == 1 and not jobs[0].is_resumable:
+            work_aloud(jobs[0])
+            return
+        report = batch.run(jobs, work_aloud, input_errors(), lambda _: bar.update())
+    if report.num_skipped:
+        print(f"{report.num_skipped} of {len(jobs)} were done already; --force does them again")
+    tell_failures(command, report.failures, len(jobs))
+
+
+def tell_failures(command: str, failures: Sequence[batch.Failure], total: int) -> None:
+    """Name what failed.
+
+    Raises:
+        CommandError: anything did.
+    """
+    if not failures:
+        return
+    for failure in failures:
+        reason = " ".join(failure.reason.split()).removeprefix(f"{failure.source}: ")
+        print(f"  {failure.source}: {reason}", file=sys.stderr)
+    raise CommandError(f"{command}: {len(failures)} of {total} failed, see above; the others are done")
+
+
+def name_of(path: Path, direction: str = "input") -> str:
+    """A path as it is called in messages."""
+    return f"standard {direction}" if path == STREAM else str(path)

@@ -1,0 +1,242 @@
+"""compress and decompress as commands: files, folders and streams, with real models and real mistakes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from codec_models import kodak_crop, load_golden
+from PIL import Image
+
+from jahp_pl.cli import main
+from jahp_pl.codec.codec import Codec
+from jahp_pl.export import export, load_codec
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model") / "golden"
+    export(load_golden("joint"), folder, {})
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """in/one.png, in/sub/two.png: real pixels of different sizes."""
+    folder = tmp_path / "in"
+    (folder / "sub").mkdir(parents=True)
+    Image.fromarray(kodak_crop()[:70, :101]).save(folder / "one.png")
+    Image.fromarray(kodak_crop("kodim15")[:64, :50]).save(folder / "sub" / "two.png")
+    return folder
+
+
+def run(*arguments) -> int:
+    """Exit status of a command."""
+    try:
+        main([str(a) for a in arguments])
+    except SystemExit as exit_:
+        return int(exit_.code or 0)
+    return 0
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_folder_goes_through_and_comes_back_with_its_tree_of_names(model, photos, tmp_path):
+    coded, restored = tmp_path / "coded", tmp_path / "restored"
+    assert run("compress", photos, "-o", coded, "--model", model) == 0
+    assert files(coded) == ["one.jahp", "sub/two.jahp"]
+    assert run("decompress", coded, "-o", restored, "--model", model) == 0
+    assert files(restored) == files(photos)
+    codec = load_codec(model)
+    for name in files(photos):
+        expected = codec.decompress((coded / name).with_suffix(".jahp").read_bytes())
+        with Image.open(restored / name) as image:
+            assert np.array_equal(np.asarray(image), expected.movedim(0, -1).numpy())
+
+
+def test_what_is_done_is_not_done_again_unless_forced(model, photos, capsys):
+    command = ("compress", photos, "--model", model)
+    assert run(*command) == 0
+    before = {path: path.stat().st_mtime_ns for path in photos.rglob("*.jahp")}
+    (photos / "one.jahp").unlink()
+    capsys.readouterr()
+    assert run(*command) == 0
+    assert "1 of 2 were done already" in capsys.readouterr().out
+    second = photos / "sub" / "two.jahp"
+    assert second.stat().st_mtime_ns == before[second]
+    assert run(*command, "--force") == 0
+    assert second.stat().st_mtime_ns > before[second]
+
+
+def test_an_output_of_another_model_or_older_than_its_input_is_not_taken_for_done(model, photos, capsys):
+    assert run("compress", photos, "--model", model) == 0
+    one, two = photos / "one.jahp", photos / "sub" / "two.jahp"
+    data = bytearray(one.read_bytes())
+    data[5] ^= 1  # of the fingerprint; the checksum no longer holds either
+    one.write_bytes(data)
+    os.utime(two, (1, 1))
+    assert run("compress", photos, "--model", model) == 2
+    error = capsys.readouterr().err
+    assert "was not made from it by this model" in error
+    assert "older" in error
+    assert one.read_bytes() == data
+
+
+def test_decompressing_beside_the_originals_does_not_touch_them(model, photos, capsys):
+    originals = {path: path.read_bytes() for path in photos.rglob("*.png")}
+    assert run("compress", photos, "--model", model) == 0
+    assert run("decompress", photos, "--model", model) == 2
+    assert "--force" in capsys.readouterr().err
+    assert all(path.read_bytes() == data for path, data in originals.items())
+
+
+def test_one_bad_image_is_named_at_the_end_and_the_others_are_done(model, photos, tmp_path, capsys):
+    (photos / "bad.png").write_bytes(b"no picture")
+    out = tmp_path / "out"
+    assert run("compress", photos, "-o", out, "--model", model) == 2
+    assert files(out) == ["one.jahp", "sub/two.jahp"]
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert "bad.png: not an image" in lines[-2]
+    assert lines[-1] == "jahp: compress: 1 of 3 failed, see above; the others are done"
+
+
+def test_a_damaged_file_among_others_is_named_and_the_others_are_done(model, photos, tmp_path, capsys):
+    coded, out = tmp_path / "coded", tmp_path / "out"
+    run("compress", photos, "-o", coded, "--model", model)
+    (coded / "one.jahp").write_bytes((coded / "one.jahp").read_bytes()[:-4])
+    assert run("decompress", coded, "-o", out, "--model", model) == 2
+    assert "one.jahp: the file is cut short" in capsys.readouterr().err
+    assert files(out) == ["sub/two.png"]
+
+
+def test_standard_input_and_output_carry_the_same_bytes_as_files(model, photos):
+    one = photos / "one.png"
+    run("compress", one, "--model", model)
+    command = [sys.executable, "-m", "jahp_pl"]
+    options = ["--model", str(model), "--threads", "1"]
+    coded = subprocess.run(
+        [*command, "compress", "-", *options], input=one.read_bytes(), capture_output=True, check=True
+    )
+    assert coded.stdout == one.with_suffix(".jahp").read_bytes()
+    back = subprocess.run([*command, "decompress", "-", *options], input=coded.stdout, capture_output=True, check=True)
+    run("decompress", one.with_suffix(".jahp"), "-o", photos / "back.png", "--model", model)
+    assert back.stdout == (photos / "back.png").read_bytes()
+
+
+def test_transparency_is_refused_unless_it_is_to_be_put_on_white(model, tmp_path, capsys):
+    pixels = np.dstack([kodak_crop()[:40, :40], np.full((40, 40), 255, np.uint8)])
+    opaque, clear, out = tmp_path / "opaque.png", tmp_path / "clear.png", tmp_path / "clear.jahp"
+    Image.fromarray(pixels).save(opaque)
+    pixels[3, 4, 3] = 254
+    Image.fromarray(pixels).save(clear)
+    assert run("compress", opaque, "--model", model) == 0
+    assert run("compress", clear, "--model", model) == 2
+    assert "transparent" in capsys.readouterr().err
+    assert not out.exists()
+    assert run("compress", clear, "--model", model, "--flatten") == 0
+    assert "lost: transparency" in capsys.readouterr().out
+    assert out.exists()
+
+
+def test_what_an_image_loses_is_said(model, tmp_path, capsys):
+    gray = np.arange(1600, dtype=np.uint16).reshape(40, 40) * 40
+    Image.fromarray(gray).save(tmp_path / "deep.png")
+    Image.new("CMYK", (40, 30), (10, 20, 30, 0)).save(tmp_path / "print.jpg")
+    Image.new("L", (40, 30), 99).save(tmp_path / "gray.png")
+    assert run("compress", tmp_path, "--model", model) == 0
+    told = {Path(line.split(" -> ")[0]).name: line for line in capsys.readouterr().out.splitlines()}
+    assert "lost: bits beyond 8 a sample" in told["deep.png"]
+    assert "lost: CMYK" in told["print.jpg"]
+    assert "lost" not in told["gray.png"]
+
+
+def test_verify_accepts_what_decodes(model, photos, capsys):
+    assert run("compress", photos, "--model", model, "--verify") == 0
+    assert capsys.readouterr().out.count("verified") == 2
+
+
+@pytest.mark.parametrize("altered", ["y_hat", "z_hat", "image"])
+def test_verify_writes_nothing_when_one_value_comes_back_different(altered, model, photos, monkeypatch, capsys):
+    decode = Codec.decode
+
+    def faulty(self, *arguments):
+        decoded = decode(self, *arguments)
+        getattr(decoded, altered)[0, 0, 0] += 1
+        return decoded
+
+    monkeypatch.setattr(Codec, "decode", faulty)
+    assert run("compress", photos / "one.png", "--model", model, "--verify") == 2
+    assert "come back different" in capsys.readouterr().err
+    assert files(photos) == ["one.png", "sub/two.png"]
+
+
+def test_a_full_disk_leaves_no_partial_output_and_keeps_the_old_one(model, photos, monkeypatch, capsys):
+    target = photos / "one.jahp"
+    target.write_bytes(b"old")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert run("compress", photos / "one.png", "--model", model, "--force") == 2
+    assert "No space left" in capsys.readouterr().err
+    assert target.read_bytes() == b"old"
+    assert files(photos) == ["one.jahp", "one.png", "sub/two.png"]
+
+
+def test_an_interrupt_ends_all_and_leaves_no_partial_output(model, photos, monkeypatch, capsys):
+    def interrupted(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    assert run("compress", photos, "--model", model) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert files(photos) == ["one.png", "sub/two.png"]
+
+
+def test_a_device_that_is_not_there_is_named(model, photos, capsys):
+    for device in ("nonsense", "cuda:77"):
+        assert run("compress", photos, "--model", model, "--device", device) == 2
+        assert f"--device {device}" in capsys.readouterr().err
+
+
+def test_the_number_of_threads_is_the_one_asked_for(model, photos):
+    threads = torch.get_num_threads()
+    try:
+        for number in (1, 2):
+            assert run("compress", photos / "one.png", "--model", model, "--threads", number, "--force") == 0
+            assert torch.get_num_threads() == number
+    finally:
+        torch.set_num_threads(threads)
+    assert run("compress", photos, "--model", model, "--threads", "0") == 2
+
+
+def test_an_image_beyond_the_limit_is_decoded_only_when_asked(model, photos, capsys):
+    run("compress", photos / "one.png", "--model", model)
+    command = ("decompress", photos / "one.jahp", "-o", photos / "b.png", "--model", model, "--max-pixels")
+    assert run(*command, 70 * 101 - 1) == 2
+    assert "70" in capsys.readouterr().err
+    assert run(*command, 70 * 101) == 0
+
+
+def test_an_image_with_a_side_too_long_is_refused_in_one_line(model, tmp_path, capsys):
+    Image.new("RGB", (65536, 1)).save(tmp_path / "long.png")
+    assert run("compress", tmp_path / "long.png", "--model", model) == 2
+    assert "65536 x 1" in capsys.readouterr().err
+    assert not (tmp_path / "long.jahp").exists()
+
+
+def test_a_format_that_cannot_hold_the_picture_is_named(model, tmp_path, capsys):
+    Image.new("RGB", (16400, 1)).save(tmp_path / "wide.png")
+    assert run("compress", tmp_path / "wide.png", "--model", model) == 0
+    assert run("decompress", tmp_path / "wide.jahp", "-o", tmp_path / "x.webp", "--model", model) == 2
+    assert "x.webp" in capsys.readouterr().err
+    assert not (tmp_path / "x.webp").exists()
