@@ -55,10 +55,11 @@ def draw_evaluation(
         window = crop_with_most_detail(original, CROP)
         decoded = codec.decompress((files / f"{source.stem}.jahp").read_bytes()).permute(1, 2, 0).numpy()
         ours = f"{codec.model.config.rung}: {result.row.file_bpp:.3f} bpp, {result.row.file_psnr:.2f} dB"
-        row = [Panel(f"{result.row.name}, original", original[window]), Panel(ours, decoded[window])]
+        where = f" ({word} of {len(by_gain)} against {evaluation.beside_title})" if beside is not None else ""
+        row = [Panel(f"{result.row.name}{where}", original[window]), Panel(ours, decoded[window])]
         if beside is not None and result.beside is not None:
             other = at_least(CODECS[beside], original, result.row.file_bytes)
-            title = f"{CODECS[beside].title}: {result.beside.bpp:.3f} bpp, {result.beside.psnr:.2f} dB ({word})"
+            title = f"{CODECS[beside].title}: {result.beside.bpp:.3f} bpp, {result.beside.psnr:.2f} dB"
             row.append(Panel(title, other.decode()[window]))
         rows.append(row)
     heading = f"{len(evaluation.images)} images: {evaluation.mean.file_bpp:.3f} bpp, {evaluation.mean.file_psnr:.2f} dB"
