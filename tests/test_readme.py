@@ -7,6 +7,8 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
+from test_compressai import in_their_names, model_of
 
 from jahp_pl.cli import main
 
@@ -25,10 +27,12 @@ SMALLER = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A place that looks like a clone after `make train`: shards under build/, the quickstart model under runs/."""
+    """A place that looks like a clone after `make train`: shards under build/, the quickstart model under runs/; and
+    a checkpoint of the user's."""
     path = tmp_path_factory.mktemp("clone")
     for name in ("configs", "data"):
         (path / name).symlink_to(ROOT / name)
+    torch.save({"state_dict": in_their_names(model_of("joint"))}, path / "mbt2018.pth.tar")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path)
         for split in ("train", "val"):
@@ -49,6 +53,8 @@ def test_every_command_runs_in_the_order_in_which_it_is_printed(folder, monkeypa
         run(command)
     assert (folder / "parrots.png").exists()
     assert (folder / "kodak.png").exists()
+    originals = {path.stem for path in (folder / "data" / "photos" / "val").iterdir()}
+    assert {path.stem for path in (folder / "restored").iterdir()} == originals
 
 
 def test_the_python_example_runs(folder, monkeypatch):
