@@ -12,6 +12,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +27,7 @@ from jahp_pl.checkpoint import HYPER_PARAMETERS, find_checkpoint, first_differen
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.exact import FreezeError
 from jahp_pl.config import ConfigError, model_from_dict
-from jahp_pl.files import write_atomically
+from jahp_pl.files import write_atomically, write_errors
 from jahp_pl.model import CompressionModel
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -56,13 +58,13 @@ class Export(NamedTuple):
 
 
 def export(model: CompressionModel, folder: Path, facts: Mapping[str, Any], overwrite: bool = False) -> Codec:
-    """Write a model to a folder; config.json comes last, so that a folder with one is complete.
+    """Write a model to a folder, at once or not at all.
 
     Args:
         model: trained weights.
         folder: to be made.
         facts: plain values (JSON) about the training.
-        overwrite: replace an export that is there.
+        overwrite: replace an export that is there, if the folder holds nothing else.
 
     Returns:
         The codec of the folder.
@@ -72,10 +74,11 @@ def export(model: CompressionModel, folder: Path, facts: Mapping[str, Any], over
         FreezeError: weights that no codec can use.
         WriteError: the disk is full.
     """
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        is_export = (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()
-        if not (overwrite and is_export):
-            raise ExportError(f"{folder}: exists; " + ("--force replaces it" if is_export else "choose another name"))
+    folder = folder.resolve()
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {""} if folder.exists() else set()
+    if names and not (overwrite and names <= {CONFIG, WEIGHTS}):
+        remedy = "--force replaces it" if names <= {CONFIG, WEIGHTS} else "choose another name"
+        raise ExportError(f"{folder}: exists; {remedy}")
     codec = Codec(model)
     tensors = dict(codec.model.state_dict()) | {f"{TABLES}{name}": t for name, t in codec.tables().items()}
     data = safetensors.torch.save({name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()})
@@ -86,8 +89,7 @@ def export(model: CompressionModel, folder: Path, facts: Mapping[str, Any], over
         "sha256": hashlib.sha256(data).hexdigest(),
         "facts": dict(facts),
     }
-    write_atomically(folder / WEIGHTS, data)
-    write_atomically(folder / CONFIG, (json.dumps(config, indent=1) + "\n").encode())
+    _write(folder, {WEIGHTS: data, CONFIG: (json.dumps(config, indent=1) + "\n").encode()})
     return codec
 
 
@@ -180,9 +182,26 @@ def training_facts(checkpoint: Path) -> dict[str, Any]:
     return facts | {"data": {name: data[name] for name in ("crop_size", "batch_size") if name in data}}
 
 
+def _write(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Put a folder with these files in place of `folder`."""
+    new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{kind}") for kind in ("part", "old"))
+    try:
+        for name, data in contents.items():
+            write_atomically(new / name, data)
+        with write_errors(folder):
+            if folder.exists():
+                folder.rename(old)
+            new.rename(folder)
+    finally:
+        if old.exists() and not folder.exists():  # interrupted between the two
+            old.rename(folder)
+        for left in (new, old):
+            shutil.rmtree(left, ignore_errors=True)
+
+
 def _read_config(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise ExportError(f"{path}: is missing; the export was not finished, make it again")
+        raise ExportError(f"{path}: is missing; export the model again")
     try:
         with path.open("rb") as file:
             config = json.loads(file.read(MAX_CONFIG_BYTES))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from jahp_pl.checkpoint import find_checkpoint
 from jahp_pl.cli import main
 from jahp_pl.codec.codec import Codec
 from jahp_pl.export import CONFIG, WEIGHTS, ExportError, export, load_codec, load_export, training_facts
+from jahp_pl.files import WriteError
 from jahp_pl.model import CompressionModel
 
 FACTS = {"step": 7, "lmbda": 0.013}
@@ -162,10 +165,31 @@ def test_what_is_there_is_replaced_only_on_demand_and_only_an_export(folder, tmp
     assert load_export(folder).facts == FACTS
     export(model, folder, {}, overwrite=True)
     assert load_export(folder).facts == {}
-    (tmp_path / "holiday").mkdir()
-    (tmp_path / "holiday" / "photo.png").write_bytes(b"x")
+    (folder / "notes.txt").write_text("mine")
     with pytest.raises(ExportError, match="choose another name"):
-        export(model, tmp_path / "holiday", {}, overwrite=True)
+        export(model, folder, {}, overwrite=True)
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(ExportError, match="choose another name"):
+        export(model, tmp_path / "file", {}, overwrite=True)
+
+
+@pytest.mark.parametrize("stop", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("at", [0, 1], ids=["weights", "config"])
+def test_a_full_disk_or_an_interrupt_leaves_the_old_export_or_none(stop, at, folder, tmp_path, monkeypatch):
+    calls = iter(range(9))
+
+    def fail(_: int) -> None:
+        if next(calls) == at:
+            raise stop
+
+    for target in (folder, tmp_path / "new"):
+        calls = iter(range(9))
+        monkeypatch.setattr(os, "fsync", fail)
+        with pytest.raises((WriteError, KeyboardInterrupt)):
+            export(load_golden("joint"), target, {}, overwrite=True)
+    monkeypatch.undo()
+    assert load_export(folder).facts == FACTS
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
 
 
 @pytest.fixture
