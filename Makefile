@@ -31,6 +31,10 @@ build/shards/%/index.json: data/photos/% | install
 train: install build/shards/train/index.json build/shards/val/index.json ## train the quickstart model, code Kodak with it to real files, show the result
 	$(JAHP) train $(CONFIG) $(TRAIN)
 	$(JAHP) evaluate --model $(RUN) --images data/kodak --beside jpeg --out $(RUN)/kodak.json --picture $(RUN)/kodak.png $(EVALUATE)
+	@echo
+	@echo "What this was: $(CONFIG), trained on the photographs of data/photos; its checkpoints and pictures are in $(RUN)/."
+	@echo "Try it:        $(JAHP) compress PHOTO.png --model $(RUN)      then: $(JAHP) decompress PHOTO.jahp --model $(RUN)"
+	@echo "Make it good:  more steps and more photographs, see README.md and: $(JAHP) train --help"
 
 test: install ## run all tests (no network, no GPU needed)
 	$(BIN)/python -m pytest

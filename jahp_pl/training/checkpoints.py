@@ -30,7 +30,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             WriteError: the disk is full; the checkpoint that was there before is kept.
         """
         with atomic_writer(Path(path)) as file:
-            torch.save(checkpoint, file)
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:
+                # While an OSError is under way torch tries to end its archive, fails again and raises that instead.
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
 
     def load_checkpoint(
         self, path: str | Path, map_location: Callable[..., Any] | None = None, weights_only: bool | None = None

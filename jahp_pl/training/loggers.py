@@ -125,9 +125,9 @@ def _wandb_run(config: Config) -> Any:
     # Quiet: what W&B prints would break the progress line, and its files are in the run folder anyway.
     # A server that went away is waited for at the end for two minutes; the run folder then still has everything.
     settings = wandb.Settings(silent=True, console="off", finish_timeout=120)
+    id_file = config.run_dir / "wandb" / "run_id"
     start = partial(
         wandb.init,
-        id=_wandb_id(config.run_dir / "wandb" / "run_id"),
         resume="allow",
         name=config.name,
         project=config.wandb.project,
@@ -138,15 +138,17 @@ def _wandb_run(config: Config) -> Any:
         settings=settings,
     )
     try:
-        run = start(mode=config.wandb.mode)
+        run = start(mode=config.wandb.mode, id=_wandb_id(id_file))
     except (wandb.Error, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         rank_zero_warn(
             f"W&B cannot be reached ({reason}); the run is kept offline, send it later with "
             f"`wandb sync {config.run_dir / 'wandb' / 'offline-run-*'}`"
         )
-        wandb.teardown()  # its service still holds the failed run under the same id
-        run = start(mode="offline")
+        wandb.teardown()
+        # Under a new id: W&B's service may go on holding the failed run under the old one.
+        write_atomically(id_file, secrets.token_hex(4).encode())
+        run = start(mode="offline", id=id_file.read_text())
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     return run
