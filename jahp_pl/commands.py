@@ -44,7 +44,7 @@ def shards(arguments: argparse.Namespace) -> None:
 
 def train(arguments: argparse.Namespace) -> None:
     """Train, or list the settings."""
-    from jahp_pl.config import all_keys, load
+    from jahp_pl.settings import all_keys, load
 
     if arguments.keys:
         for key, meaning in all_keys().items():

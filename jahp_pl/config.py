@@ -1,22 +1,13 @@
-"""Every setting of an experiment: the schema, the defaults, and `load`, the only door to OmegaConf.
+"""Every setting of an experiment: the schema, the defaults, the ranges. Plain dataclasses; `settings` reads files.
 
-Dataclasses are the schema. YAML files are overlays, merged from left to right onto the defaults; `key=value`
-arguments come last. An unknown key, a wrong type or an out-of-range value is refused, by name, before anything starts.
-
-    >>> load(["model.num_filters=64", "model.num_latents=96"]).model.num_filters
-    64
+Each field's meaning is the string below it; an out-of-range value is refused by name when a dataclass is made.
 """
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import difflib
-import functools
-import inspect
 import math
 import typing
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +20,8 @@ class ConfigError(ValueError):
     """A setting that cannot be used; the message is one line that names the key and the remedy."""
 
 
-def _require(condition: bool, key: str, value: object, remedy: str) -> None:
+def require(condition: bool, key: str, value: object, remedy: str) -> None:
+    """Refuse a setting in one line unless the condition holds."""
     if not condition:
         raise ConfigError(f"{key}={value}: {remedy}")
 
@@ -54,10 +46,10 @@ class ModelConfig:
     rate and the context, straight-through rounding for the reconstruction (Minnen & Singh 2020)."""
 
     def __post_init__(self) -> None:
-        _require(self.num_filters >= 1, "model.num_filters", self.num_filters, "must be at least 1")
-        _require(self.num_latents >= 1, "model.num_latents", self.num_latents, "must be at least 1")
-        _require(1 <= self.num_components <= 16, "model.num_components", self.num_components, "must be from 1 to 16")
-        _require(
+        require(self.num_filters >= 1, "model.num_filters", self.num_filters, "must be at least 1")
+        require(self.num_latents >= 1, "model.num_latents", self.num_latents, "must be at least 1")
+        require(1 <= self.num_components <= 16, "model.num_components", self.num_components, "must be from 1 to 16")
+        require(
             self.rung != "factorized" or (self.likelihood, self.num_components) == ("gaussian", 1),
             "model.rung",
             self.rung,
@@ -77,7 +69,7 @@ class LossConfig:
     31.73 60.50 115.37 220.00."""
 
     def __post_init__(self) -> None:
-        _require(0 < self.lmbda < math.inf, "loss.lmbda", self.lmbda, "must be positive and finite")
+        require(0 < self.lmbda < math.inf, "loss.lmbda", self.lmbda, "must be positive and finite")
 
 
 @dataclass
@@ -100,12 +92,12 @@ class DataConfig:
     """Use only the first so many validation images; 0 means all."""
 
     def __post_init__(self) -> None:
-        _require(self.crop_size >= 16, "data.crop_size", self.crop_size, "must be at least 16")
-        _require(self.crop_size % 16 == 0, "data.crop_size", self.crop_size, "must be a multiple of 16")
-        _require(self.batch_size >= 1, "data.batch_size", self.batch_size, "must be at least 1")
-        _require(self.num_workers >= 0, "data.num_workers", self.num_workers, "must not be negative")
-        _require(self.shuffle_buffer >= 1, "data.shuffle_buffer", self.shuffle_buffer, "must be at least 1")
-        _require(self.max_val_images >= 0, "data.max_val_images", self.max_val_images, "must not be negative")
+        require(self.crop_size >= 16, "data.crop_size", self.crop_size, "must be at least 16")
+        require(self.crop_size % 16 == 0, "data.crop_size", self.crop_size, "must be a multiple of 16")
+        require(self.batch_size >= 1, "data.batch_size", self.batch_size, "must be at least 1")
+        require(self.num_workers >= 0, "data.num_workers", self.num_workers, "must not be negative")
+        require(self.shuffle_buffer >= 1, "data.shuffle_buffer", self.shuffle_buffer, "must be at least 1")
+        require(self.max_val_images >= 0, "data.max_val_images", self.max_val_images, "must not be negative")
 
 
 @dataclass
@@ -133,17 +125,17 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         rate_is_usable = 0 < self.learning_rate < math.inf
-        _require(rate_is_usable, "optim.learning_rate", self.learning_rate, "must be positive and finite")
-        _require(
+        require(rate_is_usable, "optim.learning_rate", self.learning_rate, "must be positive and finite")
+        require(
             0 < self.transform_factor < math.inf,
             "optim.transform_factor",
             self.transform_factor,
             "must be positive and finite",
         )
-        _require(self.warmup_steps >= 0, "optim.warmup_steps", self.warmup_steps, "must not be negative")
-        _require(0 <= self.final_factor <= 1, "optim.final_factor", self.final_factor, "must be from 0 to 1")
-        _require(0 <= self.clip_norm < math.inf, "optim.clip_norm", self.clip_norm, "must be finite and not negative")
-        _require(0 <= self.ema_decay < 1, "optim.ema_decay", self.ema_decay, "must be from 0 to below 1")
+        require(self.warmup_steps >= 0, "optim.warmup_steps", self.warmup_steps, "must not be negative")
+        require(0 <= self.final_factor <= 1, "optim.final_factor", self.final_factor, "must be from 0 to 1")
+        require(0 <= self.clip_norm < math.inf, "optim.clip_norm", self.clip_norm, "must be finite and not negative")
+        require(0 <= self.ema_decay < 1, "optim.ema_decay", self.ema_decay, "must be from 0 to below 1")
 
 
 @dataclass
@@ -180,10 +172,10 @@ class TrainerConfig:
         for name in (
             "max_steps", "devices", "num_nodes", "val_every_steps", "log_every_steps", "max_skipped_steps"
         ):  # fmt: skip
-            _require(getattr(self, name) >= 1, f"trainer.{name}", getattr(self, name), "must be at least 1")
+            require(getattr(self, name) >= 1, f"trainer.{name}", getattr(self, name), "must be at least 1")
         if self.max_time is not None:
             parts = self.max_time.split(":")
-            _require(
+            require(
                 len(parts) == 4 and all(p.isdecimal() for p in parts) and int("".join(parts)) > 0,
                 "trainer.max_time",
                 self.max_time,
@@ -209,8 +201,8 @@ class CodingConfig:
     """Of those, how many get a picture: original, reconstruction, bits per position."""
 
     def __post_init__(self) -> None:
-        _require(self.max_images >= 0, "coding.max_images", self.max_images, "must not be negative")
-        _require(self.max_pictures >= 0, "coding.max_pictures", self.max_pictures, "must not be negative")
+        require(self.max_images >= 0, "coding.max_images", self.max_images, "must not be negative")
+        require(self.max_pictures >= 0, "coding.max_pictures", self.max_pictures, "must not be negative")
 
 
 @dataclass
@@ -248,9 +240,9 @@ class Config:
     wandb: WandbConfig = field(default_factory=WandbConfig)
 
     def __post_init__(self) -> None:
-        _require(self.name not in ("", ".", "..") and "/" not in self.name, "name", self.name, "must be a folder name")
-        _require(0 <= self.seed < 2**32, "seed", self.seed, "must be from 0 to 2^32 - 1")
-        _require(
+        require(self.name not in ("", ".", "..") and "/" not in self.name, "name", self.name, "must be a folder name")
+        require(0 <= self.seed < 2**32, "seed", self.seed, "must be from 0 to 2^32 - 1")
+        require(
             self.loss.distortion != "ms_ssim" or self.data.crop_size >= 176,
             "data.crop_size",
             self.data.crop_size,
@@ -261,56 +253,6 @@ class Config:
     def run_dir(self) -> Path:
         """Where this run writes everything."""
         return Path(self.output_dir) / self.name
-
-
-def load(arguments: Sequence[str]) -> Config:
-    """Merge YAML files and `key=value` pairs, left to right, onto the defaults.
-
-    Args:
-        arguments: paths of YAML files and dotted `section.key=value` pairs, as on the command line. A leading `--` of a
-            pair is dropped (some sweep agents write it).
-    Raises:
-        ConfigError: a file that is missing or no mapping, an unknown key, a wrong type, a value out of range.
-    """
-    from omegaconf import DictConfig, OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    files = [a for a in arguments if "=" not in a]
-    pairs = [a.removeprefix("--") for a in arguments if "=" in a]
-    layers: list[tuple[str, DictConfig]] = []
-    for file in files:
-        try:
-            loaded = OmegaConf.load(file)
-        except FileNotFoundError:
-            raise ConfigError(f"{file}: no such configuration file") from None
-        except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{file}: cannot be read as YAML: {_first_line(error)}") from None
-        if not isinstance(loaded, DictConfig):
-            raise ConfigError(f"{file}: must be a mapping of settings, like those under configs/")
-        layers.append((f"{file}: ", loaded))
-    for pair in pairs:
-        key = pair.split("=", 1)[0]
-        if key not in all_keys() and key not in _sections():
-            raise ConfigError(_unknown_key(key))
-        try:
-            layers.append(("", OmegaConf.from_dotlist([pair])))
-        except YAMLError as error:
-            raise ConfigError(f"{pair}: the value cannot be read as YAML: {_first_line(error)}; quote it") from None
-
-    merged = OmegaConf.structured(Config)
-    for origin, layer in layers:
-        _check_structure(OmegaConf.to_container(layer), Config, "", origin)
-        try:
-            merged = OmegaConf.merge(merged, layer)
-        except OmegaConfBaseException as error:
-            raise ConfigError(f"{origin}{getattr(error, 'full_key', '')}: {_first_line(error)}") from None
-    try:
-        config = OmegaConf.to_object(merged)
-    except OmegaConfBaseException as error:
-        raise ConfigError(_first_line(error)) from None
-    assert isinstance(config, Config)
-    return config
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -331,80 +273,7 @@ def model_from_dict(values: dict[str, Any]) -> ModelConfig:
     for name, hint in typing.get_type_hints(ModelConfig).items():
         words = typing.get_args(hint)
         if name in values:
-            _require(
+            require(
                 values[name] in words if words else type(values[name]) is hint, f"model.{name}", values[name], remedy
             )
     return ModelConfig(**values)
-
-
-def all_keys() -> dict[str, str]:
-    """Dotted name of every setting -> one line with its type, default and meaning."""
-    return dict(_walk(Config, ""))
-
-
-def _walk(section: type, prefix: str) -> Iterator[tuple[str, str]]:
-    docs = _field_docs(section)
-    hints = typing.get_type_hints(section)
-    for f in dataclasses.fields(section):
-        if dataclasses.is_dataclass(hints[f.name]):
-            yield from _walk(hints[f.name], f"{prefix}{f.name}.")
-            continue
-        default = f.default if f.default is not dataclasses.MISSING else []
-        yield f"{prefix}{f.name}", f"[{_type_name(hints[f.name])} = {default}] {docs.get(f.name, '')}"
-
-
-def _type_name(hint: Any) -> str:
-    if typing.get_origin(hint) is Literal:
-        return "|".join(str(a) for a in typing.get_args(hint))
-    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
-
-
-@functools.cache  # parsing the source takes 20 ms a section, and every `key=value` pair is looked up
-def _field_docs(section: type) -> dict[str, str]:
-    """The string literal under each field, which Python itself throws away."""
-    body = ast.parse(inspect.getsource(section)).body[0]
-    assert isinstance(body, ast.ClassDef)
-    docs = {}
-    for statement, following in zip(body.body, body.body[1:], strict=False):
-        if (
-            isinstance(statement, ast.AnnAssign)
-            and isinstance(statement.target, ast.Name)
-            and isinstance(following, ast.Expr)
-            and isinstance(following.value, ast.Constant)
-        ):
-            docs[statement.target.id] = " ".join(str(following.value.value).split())
-    return docs
-
-
-def _check_structure(values: Any, section: type, prefix: str, origin: str) -> None:
-    """Refuse, by name, what OmegaConf's merge would refuse with words of its own: unknown keys, wrong nesting."""
-    hints = typing.get_type_hints(section)
-    if not isinstance(values, dict):
-        raise ConfigError(
-            f"{origin}{prefix[:-1]}={values}: a section; give its settings, e.g. {prefix}{next(iter(hints))}"
-        )
-    for name, value in values.items():
-        key = f"{prefix}{name}"
-        if name not in hints:
-            raise ConfigError(f"{origin}{_unknown_key(key)}")
-        if dataclasses.is_dataclass(hints[name]):
-            _check_structure(value, hints[name], f"{key}.", origin)
-        elif typing.get_origin(hints[name]) is list:
-            is_list = isinstance(value, list) and all(isinstance(v, str | int | float) for v in value)
-            _require(is_list, f"{origin}{key}", value, "must be a list of words, e.g. [a, b]")
-
-
-def _sections() -> list[str]:
-    return [f.name for f in dataclasses.fields(Config) if dataclasses.is_dataclass(f.default_factory)]
-
-
-def _unknown_key(key: str) -> str:
-    if key in all_keys():
-        return f"{key}: dotted keys are for the command line; here, nest it below `{key.split('.')[0]}:`"
-    close = difflib.get_close_matches(key, [*_sections(), *all_keys()], n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]}?" if close else "`jahp train --keys` lists all"
-    return f"{key}: no such setting; {hint}"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

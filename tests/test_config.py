@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from jahp_pl.config import Config, ConfigError, ModelConfig, all_keys, load, model_from_dict, to_dict
+from jahp_pl.config import Config, ConfigError, ModelConfig, model_from_dict, to_dict
+from jahp_pl.settings import all_keys, load
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 BASES, OVERLAYS = sorted(CONFIGS.glob("*.yaml")), sorted((CONFIGS / "overlays").glob("*.yaml"))

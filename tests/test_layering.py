@@ -17,7 +17,7 @@ ROOT = Path(jahp_pl.__file__).parent
 # From the bottom up: a module or package may import those on earlier lines, not its neighbours on the same line.
 LAYERS = (
     ("batch", "config", "files", "ops", "quality"),
-    ("distributions",),
+    ("distributions", "settings"),
     ("layers",),
     ("transforms",),
     ("hyperprior",),
@@ -40,7 +40,7 @@ DOORS = {
     "constriction": ("codec/coder.py",),
     "safetensors": ("export.py",),
     "webdataset": ("data/pipeline.py", "data/shards.py", "data/urls.py"),
-    "omegaconf": ("config.py",),
+    "omegaconf": ("settings.py",),
     "lightning": ("training/", "data/module.py"),
     "wandb": ("training/",),
     "torchmetrics": ("quality.py", "training/"),

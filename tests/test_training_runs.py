@@ -21,10 +21,11 @@ from lightning.pytorch import seed_everything
 from torch import Tensor
 
 from jahp_pl.checkpoint import CheckpointError, find_checkpoint, load_model, read_checkpoint
-from jahp_pl.config import Config, ConfigError, load, to_dict
+from jahp_pl.config import Config, ConfigError, to_dict
 from jahp_pl.data.index import DataError
 from jahp_pl.data.module import ShardDataModule
 from jahp_pl.files import WriteError
+from jahp_pl.settings import load
 from jahp_pl.training import TrainingError
 from jahp_pl.training.checkpoints import AtomicCheckpointIO
 from jahp_pl.training.loggers import CsvLogger, finish_wandb, wandb_logger
@@ -255,7 +256,7 @@ def in_a_process(config: Config, body: str, **environment: str) -> subprocess.Po
     file.write_text(yaml.safe_dump(to_dict(config)))
     script = config.run_dir.parent / "script.py"
     script.write_text(
-        "from jahp_pl.config import load\n"
+        "from jahp_pl.settings import load\n"
         "from jahp_pl.training.run import train\n"
         f"config = load([{str(file)!r}])\n"
         "if __name__ == '__main__':\n" + "".join(f"    {line}\n" for line in body.splitlines())

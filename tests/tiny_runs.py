@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from jahp_pl.config import Config, load
+from jahp_pl.config import Config
 from jahp_pl.data.shards import ShardOptions, write_shards
+from jahp_pl.settings import load
 from jahp_pl.training.module import CompressionModule
 
 PHOTOS = Path(__file__).parent.parent / "data" / "photos"

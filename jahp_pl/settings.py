@@ -1,0 +1,145 @@
+"""From command-line arguments and YAML files to a `Config`: the only door to OmegaConf.
+
+The dataclasses of `config` are the schema. YAML files are overlays, merged from left to right onto the defaults;
+`key=value` arguments come last. An unknown key, a wrong type or an out-of-range value is refused, by name, before
+anything starts.
+
+    >>> load(["model.num_filters=64", "model.num_latents=96"]).model.num_filters
+    64
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import functools
+import inspect
+import typing
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+from jahp_pl.config import Config, ConfigError, require
+
+
+def load(arguments: Sequence[str]) -> Config:
+    """Merge YAML files and `key=value` pairs, left to right, onto the defaults.
+
+    Args:
+        arguments: paths of YAML files and dotted `section.key=value` pairs, as on the command line. A leading `--` of a
+            pair is dropped (some sweep agents write it).
+    Raises:
+        ConfigError: a file that is missing or no mapping, an unknown key, a wrong type, a value out of range.
+    """
+    from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    files = [a for a in arguments if "=" not in a]
+    pairs = [a.removeprefix("--") for a in arguments if "=" in a]
+    layers: list[tuple[str, DictConfig]] = []
+    for file in files:
+        try:
+            loaded = OmegaConf.load(file)
+        except FileNotFoundError:
+            raise ConfigError(f"{file}: no such configuration file") from None
+        except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{file}: cannot be read as YAML: {_first_line(error)}") from None
+        if not isinstance(loaded, DictConfig):
+            raise ConfigError(f"{file}: must be a mapping of settings, like those under configs/")
+        layers.append((f"{file}: ", loaded))
+    for pair in pairs:
+        key = pair.split("=", 1)[0]
+        if key not in all_keys() and key not in _sections():
+            raise ConfigError(_unknown_key(key))
+        try:
+            layers.append(("", OmegaConf.from_dotlist([pair])))
+        except YAMLError as error:
+            raise ConfigError(f"{pair}: the value cannot be read as YAML: {_first_line(error)}; quote it") from None
+
+    merged = OmegaConf.structured(Config)
+    for origin, layer in layers:
+        _check_structure(OmegaConf.to_container(layer), Config, "", origin)
+        try:
+            merged = OmegaConf.merge(merged, layer)
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{origin}{getattr(error, 'full_key', '')}: {_first_line(error)}") from None
+    try:
+        config = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise ConfigError(_first_line(error)) from None
+    assert isinstance(config, Config)
+    return config
+
+
+def all_keys() -> dict[str, str]:
+    """Dotted name of every setting -> one line with its type, default and meaning."""
+    return dict(_walk(Config, ""))
+
+
+def _walk(section: type, prefix: str) -> Iterator[tuple[str, str]]:
+    docs = _field_docs(section)
+    hints = typing.get_type_hints(section)
+    for f in dataclasses.fields(section):
+        if dataclasses.is_dataclass(hints[f.name]):
+            yield from _walk(hints[f.name], f"{prefix}{f.name}.")
+            continue
+        default = f.default if f.default is not dataclasses.MISSING else []
+        yield f"{prefix}{f.name}", f"[{_type_name(hints[f.name])} = {default}] {docs.get(f.name, '')}"
+
+
+def _type_name(hint: Any) -> str:
+    if typing.get_origin(hint) is Literal:
+        return "|".join(str(a) for a in typing.get_args(hint))
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+
+
+@functools.cache  # parsing the source takes 20 ms a section, and every `key=value` pair is looked up
+def _field_docs(section: type) -> dict[str, str]:
+    """The string literal under each field, which Python itself throws away."""
+    body = ast.parse(inspect.getsource(section)).body[0]
+    assert isinstance(body, ast.ClassDef)
+    docs = {}
+    for statement, following in zip(body.body, body.body[1:], strict=False):
+        if (
+            isinstance(statement, ast.AnnAssign)
+            and isinstance(statement.target, ast.Name)
+            and isinstance(following, ast.Expr)
+            and isinstance(following.value, ast.Constant)
+        ):
+            docs[statement.target.id] = " ".join(str(following.value.value).split())
+    return docs
+
+
+def _check_structure(values: Any, section: type, prefix: str, origin: str) -> None:
+    """Refuse, by name, what OmegaConf's merge would refuse with words of its own: unknown keys, wrong nesting."""
+    hints = typing.get_type_hints(section)
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"{origin}{prefix[:-1]}={values}: a section; give its settings, e.g. {prefix}{next(iter(hints))}"
+        )
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if name not in hints:
+            raise ConfigError(f"{origin}{_unknown_key(key)}")
+        if dataclasses.is_dataclass(hints[name]):
+            _check_structure(value, hints[name], f"{key}.", origin)
+        elif typing.get_origin(hints[name]) is list:
+            is_list = isinstance(value, list) and all(isinstance(v, str | int | float) for v in value)
+            require(is_list, f"{origin}{key}", value, "must be a list of words, e.g. [a, b]")
+
+
+def _sections() -> list[str]:
+    return [f.name for f in dataclasses.fields(Config) if dataclasses.is_dataclass(f.default_factory)]
+
+
+def _unknown_key(key: str) -> str:
+    if key in all_keys():
+        return f"{key}: dotted keys are for the command line; here, nest it below `{key.split('.')[0]}:`"
+    close = difflib.get_close_matches(key, [*_sections(), *all_keys()], n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]}?" if close else "`jahp train --keys` lists all"
+    return f"{key}: no such setting; {hint}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
