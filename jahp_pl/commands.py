@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,6 +78,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
             bar.update()
 
         evaluation = evaluate_images(codec, images, files, arguments.beside, progress)
+    evaluation.provenance["command"] = shlex.join(["jahp", *sys.argv[1:]])
     save(evaluation, out)
     print(format_table(evaluation), summarise(evaluation), sep="\n\n")
     print(f"\nfiles    {files}/*.jahp\nresults  {out}")
