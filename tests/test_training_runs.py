@@ -480,7 +480,9 @@ def test_the_progress_line_says_where_training_is(finished: TrainResult) -> None
     config = load([str(finished.run_dir / "config.yaml")])
     module = CompressionModule(config)
     metrics = {"val/bpp": torch.tensor(0.5), "val/psnr": torch.tensor(30.0)}
-    trainer = SimpleNamespace(global_step=0, max_steps=8, callback_metrics=metrics, world_size=1, optimizers=[])
+    trainer = SimpleNamespace(
+        global_step=0, max_steps=8, callback_metrics=metrics, world_size=1, optimizers=[], precision="32-true"
+    )
     module._trainer = trainer  # type: ignore[assignment]
     stream = io.StringIO()
     line = ProgressLine("night", batch_size=4, stream=stream)
@@ -489,7 +491,8 @@ def test_the_progress_line_says_where_training_is(finished: TrainResult) -> None
     time.sleep(0.01)
     line.on_validation_start(trainer, module)  # type: ignore[arg-type]
     line.on_validation_end(trainer, module)  # type: ignore[arg-type]
-    text = stream.getvalue()
+    introduction, text = stream.getvalue().split("\n", 1)
+    assert introduction.startswith("night: joint model, N=8 M=12, gaussian K=1, ")
     assert text.startswith("night █████···············  25 % | step 2/8 | ")
     assert "images/s" in text
     assert "left" in text

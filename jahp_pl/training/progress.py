@@ -46,11 +46,12 @@ class ProgressLine(ProgressBar):
         self._enabled = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clocks."""
+        """Start the clocks, say what is trained."""
         assert isinstance(pl_module, CompressionModule)
         self._start = self._drawn = time.monotonic()
         self._start_step, self._start_share, self._paused = trainer.global_step, pl_module.progress, 0.0
         self._drawn_step = trainer.global_step
+        self._say(introduction(trainer, pl_module))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -75,10 +76,14 @@ class ProgressLine(ProgressBar):
         self._draw(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the last state on the screen."""
+        """Leave the last state on the screen, and say so if time ran out."""
+        assert isinstance(pl_module, CompressionModule)
         if self.redraws or trainer.global_step != self._drawn_step:
             self._draw(trainer, pl_module)
         self._end()
+        settings = pl_module.config.trainer
+        if trainer.global_step < settings.max_steps:
+            self._say(f"time is up (trainer.max_time={settings.max_time}) after {trainer.global_step} steps")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave the screen to the error."""
@@ -112,10 +117,34 @@ class ProgressLine(ProgressBar):
             self.stream.write(f"{line}\n")
         self.stream.flush()
 
+    def _say(self, sentence: str) -> None:
+        if self._enabled:
+            self.stream.write(f"{self.run_name}: {sentence}\n")
+            self.stream.flush()
+
     def _end(self) -> None:
         if self._enabled and self.redraws:
             self.stream.write("\n")
             self.stream.flush()
+
+
+def introduction(trainer: Trainer, module: CompressionModule) -> str:
+    """What is trained, on what, from where to where, in one line."""
+    config = module.config
+    model, loss, settings = config.model, config.loss, config.trainer
+    parts = [
+        f"{model.rung} model, N={model.num_filters} M={model.num_latents}",
+        f"{sum(parameter.numel() for parameter in module.model.parameters()) / 1e6:.1f} million weights",
+        f"lambda {loss.lmbda:g} ({loss.distortion})",
+        f"{config.data.batch_size} crops of {config.data.crop_size} a step",
+        f"{trainer.world_size} x {module.device.type} in {trainer.precision}",
+        f"steps {trainer.global_step} to {settings.max_steps}",
+    ]
+    if model.rung != "factorized":
+        parts.insert(1, f"{model.likelihood} K={model.num_components}")
+    if settings.max_time is not None:
+        parts.append(f"at most {clock(settings.max_seconds())}")
+    return ", ".join(parts)
 
 
 def clock(seconds: float) -> str:
