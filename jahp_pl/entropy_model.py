@@ -21,9 +21,9 @@ SCALE_MIN: dict[Family, float] = {"gaussian": 0.11, "laplace": 0.041, "logistic"
 """Smallest sigma of each family. With it a unit bin around the mean holds all but 5.5e-6 of the mass, for all alike:
 with the Gaussian's 0.11 a Laplace density could not leave less than 1 % outside, a floor of 0.015 bits per latent."""
 
-LOG_LIKELIHOOD_MIN = math.log(1e-9)
-"""Floor of a latent's log-probability, in nats: 29.9 bits, about what an outlier costs in a file. The gradient
-passes."""
+LOG_LIKELIHOOD_MIN = -24 * math.log(2)
+"""Floor of a latent's log-probability, in nats: 24 bits, the resolution of the range coder, which is what an outlier
+costs in a file. The gradient passes. (Published implementations have it at 1e-9, 29.9 bits.)"""
 
 BITS_PER_NAT = 1 / math.log(2)
 

@@ -31,7 +31,7 @@ from jahp_pl.config import ModelConfig
 from jahp_pl.entropy_model import EntropyParameters
 from jahp_pl.model import CompressionModel
 from parity import oracle
-from parity.oracle import LIKELIHOOD_BOUND, Answers
+from parity.oracle import Answers
 
 BOUND = 1e-5
 """Largest deviation allowed. Likelihoods: absolute. Bits of an image: relative. All else, elementwise: absolute up to a
@@ -232,9 +232,9 @@ def ask(ours: CompressionModel, y_hat: Tensor, z_hat: Tensor | None) -> Answers:
 
 
 def as_answers(x_hat: Tensor, parameters: EntropyParameters | None, bits_y: Tensor, bits_z: Tensor) -> Answers:
-    """This project's results in the oracle's terms: one component, likelihoods with a lower bound."""
-    p_y, p_z = (torch.exp2(-bits).clamp(min=LIKELIHOOD_BOUND) for bits in (bits_y, bits_z))
-    bits = sum(float(b.double().clamp(max=-math.log2(LIKELIHOOD_BOUND)).sum()) for b in (bits_y, bits_z))
+    """This project's results in the oracle's terms: one component."""
+    p_y, p_z = torch.exp2(-bits_y), torch.exp2(-bits_z)
+    bits = float(bits_y.double().sum() + bits_z.double().sum())
     if parameters is None:
         return Answers(x_hat, None, None, p_y, None, bits)
     return Answers(x_hat, parameters.mu[:, 0], parameters.sigma[:, 0], p_y, p_z, bits)

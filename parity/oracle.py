@@ -26,6 +26,8 @@ except RuntimeError:
 
 from compressai import models
 
+from jahp_pl.entropy_model import LOG_LIKELIHOOD_MIN
+
 CLASSES = {
     "factorized": models.FactorizedPrior,
     "scale_hyperprior": models.ScaleHyperprior,
@@ -34,8 +36,8 @@ CLASSES = {
 }
 """Rung -> class in CompressAI; it has no model with a context but without a hyperprior."""
 
-LIKELIHOOD_BOUND = 1e-9
-"""CompressAI raises smaller likelihoods to this."""
+LIKELIHOOD_BOUND = math.exp(LOG_LIKELIHOOD_MIN)
+"""Smaller likelihoods are raised to this, as ours are. CompressAI's own bound of 1e-9 lies below it."""
 
 
 class Answers(NamedTuple):
@@ -123,14 +125,14 @@ def train_briefly(net: Any, photographs: Sequence[Tensor], num_steps: int, lmbda
 def _factorized(bottleneck: Any, values: Tensor) -> Tensor:
     channels_first = values.transpose(0, 1)
     likelihood, _, _ = bottleneck._likelihood(channels_first.reshape(len(channels_first), 1, -1))
-    likelihood = bottleneck.likelihood_lower_bound(likelihood)
+    likelihood = likelihood.clamp(min=LIKELIHOOD_BOUND)
     rows: Tensor = likelihood.reshape(channels_first.shape)
     return rows.transpose(0, 1)
 
 
 def _conditional(conditional: Any, values: Tensor, scales: Tensor, means: Tensor) -> Tensor:
-    likelihood: Tensor = conditional.likelihood_lower_bound(conditional._likelihood(values, scales, means))
-    return likelihood
+    likelihood: Tensor = conditional._likelihood(values, scales, means)
+    return likelihood.clamp(min=LIKELIHOOD_BOUND)
 
 
 def _bits(likelihoods: Tensor) -> float:
