@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from jahp_pl import checkpoint
-from jahp_pl.cli import main
 from jahp_pl.config import ModelConfig
 from jahp_pl.model import CompressionModel
+from tests.commands import run
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ("shards", "train", "evaluate", "compress", "decompress", "info", "export", "import-compressai")
@@ -43,15 +43,6 @@ def photo(tmp_path):
     with Image.open(ROOT / "data" / "kodak" / "kodim15.png") as image:
         image.crop((100, 100, 317, 281)).save(path)
     return path
-
-
-def run(*arguments) -> int:
-    """Exit status of a command."""
-    try:
-        main([str(a) for a in arguments])
-    except SystemExit as exit_:
-        return int(exit_.code or 0)
-    return 0
 
 
 def test_help_is_fast_because_it_imports_nothing_heavy():

@@ -14,9 +14,9 @@ import torch
 from codec_models import kodak_crop, load_golden
 from PIL import Image
 
-from jahp_pl.cli import main
 from jahp_pl.codec.codec import Codec
 from jahp_pl.export import export, load_codec
+from tests.commands import run
 
 
 @pytest.fixture(scope="module")
@@ -34,15 +34,6 @@ def photos(tmp_path):
     Image.fromarray(kodak_crop()[:70, :101]).save(folder / "one.png")
     Image.fromarray(kodak_crop("kodim15")[:64, :50]).save(folder / "sub" / "two.png")
     return folder
-
-
-def run(*arguments) -> int:
-    """Exit status of a command."""
-    try:
-        main([str(a) for a in arguments])
-    except SystemExit as exit_:
-        return int(exit_.code or 0)
-    return 0
 
 
 def files(folder: Path) -> list[str]:
