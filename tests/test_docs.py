@@ -16,7 +16,7 @@ import safetensors.numpy
 import torch
 from codec_models import Variant, kodak_crop, load_golden
 
-from jahp_pl.codec.bitstream import MAX_PIXELS, VERSION, Header, pack
+from jahp_pl.codec.bitstream import MAX_PIXELS, VERSION, Header, pack, with_icc
 from jahp_pl.codec.codec import Codec, Encoded
 from jahp_pl.export import WEIGHTS, export
 from jahp_pl.model import CompressionModel
@@ -215,6 +215,7 @@ def read_latents(words: Words, coded: Coded, height: int, width: int, a: int, b:
 class Reading(NamedTuple):
     values: dict[str, int]
     fingerprint: bytes
+    profile: bytes
     payload: bytes
 
 
@@ -231,22 +232,32 @@ def read_header(data: bytes) -> Reading:
                     break
             values[name] = (value // 2 if value % 2 == 0 else -(value + 1) // 2) if "zigzag" in content else value
         else:
-            length = values["length"] if size == "length" else int(size)
+            length = values[size] if size in values else int(size)
             plain[name] = data[position : position + length]
             position += length
     assert position == len(data)
     assert plain["magic"] == b"jahp"
     assert plain["version"] == bytes([1])
-    everything_else = data[: -values["length"] - 4] + plain["payload"]
+    behind = plain["profile"] + plain["payload"]
+    everything_else = data[: -len(behind) - 4] + behind
     assert int.from_bytes(plain["checksum"], "little") == zlib.crc32(everything_else)
-    return Reading(values, plain["fingerprint"], plain["payload"])
+    return Reading(values, plain["fingerprint"], plain["profile"], plain["payload"])
 
 
 def test_the_page_is_of_the_version_that_is_written():
     assert f"version {VERSION}\n" in PAGE.splitlines(keepends=True)[0]
     assert [field[0] for field in FIELDS] == [
-        "magic", "version", "fingerprint", "width", "height", "smallest latent", "span", "length", "checksum", "payload"
+        "magic", "version", "fingerprint", "width", "height", "smallest latent", "span",
+        "profile length", "length", "checksum", "profile", "payload",
     ]  # fmt: skip
+
+
+def test_a_profile_is_where_the_page_says():
+    plain = pack(Header(b"8 bytes!", 300, 200, -5, 9), b"payload.")
+    profiled = read_header(with_icc(plain, b"an ICC profile" * 50))
+    assert zlib.decompress(profiled.profile) == b"an ICC profile" * 50
+    assert profiled.payload == b"payload."
+    assert read_header(plain).profile == b""
 
 
 def test_a_reader_written_from_the_page_gets_every_latent(coded):
@@ -298,7 +309,7 @@ def test_the_fingerprint_covers_what_the_page_says(coded):
 def test_the_header_has_the_sizes_that_the_page_gives():
     smallest = len(pack(Header(b"8 bytes!", 1, 1, 0, 0), b""))
     usual = len(pack(Header(b"8 bytes!", 16383, 16383, -63, 63), bytes(2**21 - 4))) - (2**21 - 4)
-    assert f"{smallest} to 34 bytes; {usual} at most" in PAGE
-    assert 34 == 4 + 1 + 8 + 4 * 3 + 5 + 4
+    assert f"{smallest} to 37 bytes; {usual} at most" in PAGE
+    assert 37 == 4 + 1 + 8 + 5 * 3 + 5 + 4
     assert MAX_PIXELS == 2**27
     assert "accepts 2^27 pixels" in PAGE

@@ -8,8 +8,10 @@
             1-3    height in pixels, varint, 1 to 65535
             1-3    smallest latent, zigzag varint, -32768 to 32767
             1-3    largest minus smallest latent, varint, 0 to 65535
+            1-3    length of the colour profile below in bytes, varint, 0 (none) to 1048576
             1-5    length of the payload in bytes, varint, a multiple of 4
             4      CRC-32 (zlib) of everything else, little endian
+            m      ICC profile of the image's RGB, a zlib stream of 1 to 1048576 bytes; without one, RGB is sRGB
             n      payload: z_hat, then y_hat in wavefront order, as little-endian 32-bit words of a range coder
 
 A varint holds 7 bits a byte, lowest first, the top bit set on all but the last byte; the shortest form is the only
@@ -19,7 +21,7 @@ valid one.
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MAGIC = b"jahp"
 VERSION = 1
@@ -28,6 +30,8 @@ MAX_SIDE = 65535
 MAX_PIXELS = 2**27
 """Pixels, 134 million, that a decoder accepts unless it is told otherwise. A range-coded payload of any length can
 stand for any number of symbols, so only a limit of its own keeps 30 bytes from asking for all memory."""
+MAX_ICC_BYTES = 2**20
+"""Of a colour profile, deflated and inflated."""
 LATENT_MIN, LATENT_MAX = -32768, 32767
 
 
@@ -49,6 +53,9 @@ class Header:
     """Smallest y_hat in the file."""
     latent_max: int
     """Largest y_hat in the file."""
+    icc: bytes = b""
+    """ICC profile that says what the image's RGB means, at most `MAX_ICC_BYTES`; empty where it is sRGB. Not looked
+    into here."""
 
 
 def pack(header: Header, payload: bytes) -> bytes:
@@ -65,16 +72,20 @@ def pack(header: Header, payload: bytes) -> bytes:
         )
     assert len(header.fingerprint) == FINGERPRINT_BYTES
     assert len(payload) % 4 == 0
+    profile = zlib.compress(header.icc, 9) if header.icc else b""
+    if max(len(header.icc), len(profile)) > MAX_ICC_BYTES:
+        raise ValueError(f"a colour profile of {len(header.icc)} bytes; at most {MAX_ICC_BYTES} fit into a file")
     smallest = header.latent_min
     head = MAGIC + bytes([VERSION]) + header.fingerprint
     head += _varint(header.width) + _varint(header.height)
     head += _varint(2 * smallest if smallest >= 0 else -2 * smallest - 1) + _varint(header.latent_max - smallest)
-    head += _varint(len(payload))
-    return head + zlib.crc32(head + payload).to_bytes(4, "little") + payload
+    head += _varint(len(profile)) + _varint(len(payload))
+    crc = zlib.crc32(payload, zlib.crc32(profile, zlib.crc32(head)))
+    return head + crc.to_bytes(4, "little") + profile + payload
 
 
 def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Header, bytes]:
-    """Inverse of `pack`. Allocates nothing but the copy of the payload.
+    """Inverse of `pack`. Allocates nothing but a copy of the file and at most `MAX_ICC_BYTES`.
 
     Args:
         data: the whole file.
@@ -97,16 +108,20 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Header, bytes]:
     height, start = _read_varint(data, start)
     zigzag, start = _read_varint(data, start)
     span, start = _read_varint(data, start)
+    profile_length, start = _read_varint(data, start)
     length, start = _read_varint(data, start)
-    head, crc, payload = data[:start], data[start : start + 4], data[start + 4 :]
-    if len(crc) < 4 or len(payload) < length:
-        raise BitstreamError(f"the file is cut short: {len(payload)} of {length} bytes of payload are there")
-    if len(payload) > length:
-        raise BitstreamError(f"the file has {len(payload) - length} bytes too many behind its payload")
-    if zlib.crc32(payload, zlib.crc32(head)) != int.from_bytes(crc, "little"):
+    head, crc, rest = data[:start], data[start : start + 4], data[start + 4 :]
+    if len(crc) < 4 or len(rest) < profile_length + length:
+        raise BitstreamError(
+            f"the file is cut short: {len(rest)} of {profile_length + length} bytes behind its header are there"
+        )
+    if len(rest) > profile_length + length:
+        raise BitstreamError(f"the file has {len(rest) - profile_length - length} bytes too many behind its payload")
+    if zlib.crc32(rest, zlib.crc32(head)) != int.from_bytes(crc, "little"):
         raise BitstreamError("the file is damaged (its checksum does not match); fetch it again")
     smallest = zigzag // 2 if zigzag % 2 == 0 else -(zigzag + 1) // 2
     in_range = 1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE and length % 4 == 0
+    in_range = in_range and profile_length <= MAX_ICC_BYTES
     if not (in_range and smallest >= LATENT_MIN and smallest + span <= LATENT_MAX):
         raise BitstreamError("the header holds values out of the format's range; the file was not made by this program")
     if width * height > max_pixels:
@@ -114,7 +129,38 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Header, bytes]:
             f"the file says it holds {width} x {height} pixels, more than the {max_pixels} accepted; raise max_pixels "
             "if you trust it"
         )
-    return Header(data[5 : 5 + FINGERPRINT_BYTES], width, height, smallest, smallest + span), payload
+    icc = _inflate(rest[:profile_length]) if profile_length else b""
+    return Header(data[5 : 5 + FINGERPRINT_BYTES], width, height, smallest, smallest + span, icc), rest[profile_length:]
+
+
+def with_icc(data: bytes, icc: bytes) -> bytes:
+    """The same file with another colour profile. The payload knows nothing of it: a codec codes RGB as it is given.
+
+    Args:
+        data: a whole file.
+        icc: the profile; empty for sRGB.
+
+    Raises:
+        BitstreamError: as `unpack`.
+        ValueError: a profile beyond `MAX_ICC_BYTES`.
+    """
+    header, payload = unpack(data, MAX_SIDE**2)
+    return pack(replace(header, icc=icc), payload)
+
+
+def _inflate(profile: bytes) -> bytes:
+    """Content of a zlib stream, never more of it than the limit and a byte."""
+    stream = zlib.decompressobj()
+    try:
+        icc = stream.decompress(profile, MAX_ICC_BYTES + 1)
+    except zlib.error:
+        raise BitstreamError("the colour profile is damaged; the file was not made by this program") from None
+    if not (stream.eof and 0 < len(icc) <= MAX_ICC_BYTES and not stream.unused_data):
+        raise BitstreamError(
+            f"the colour profile is not one zlib stream of 1 to {MAX_ICC_BYTES} bytes; the file was not made by this "
+            "program"
+        )
+    return icc
 
 
 def _varint(value: int) -> bytes:
