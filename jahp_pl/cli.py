@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         jahp compress - < photo.png > photo.jahp --model runs/quickstart""")  # fmt: skip
     _add_files(p, "images, folders of them, or - for standard input")
     p.add_argument("--flatten", action="store_true", help="put transparent pixels on white instead of refusing them")
+    p.add_argument("--srgb", action="store_true", help="convert colours to sRGB instead of keeping their ICC profile")
     p.add_argument("--verify", action="store_true", help="decode every file before it is written, and compare")
 
     p = _command(table, "decompress", coding.decompress, ".jahp -> PNG, or what the output's suffix says", """\

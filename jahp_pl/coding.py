@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 def compress(arguments: argparse.Namespace) -> None:
     """Images -> .jahp."""
-    from jahp_pl.codec.bitstream import MAX_PIXELS, MAX_SIDE, BitstreamError, unpack
+    from jahp_pl.codec.bitstream import MAX_ICC_BYTES, MAX_PIXELS, MAX_SIDE, BitstreamError, unpack, with_icc
     from jahp_pl.data.images import SUFFIXES, ImageError, convert_rgb
+    from jahp_pl.data.profiles import profile_name
 
     jobs = batch.plan(arguments.inputs, arguments.output, ".jahp", SUFFIXES, arguments.force)
     codec = console.open_codec(arguments)
@@ -33,19 +34,21 @@ def compress(arguments: argparse.Namespace) -> None:
         if job.is_resumable and not arguments.force and batch.is_done(job, is_complete):
             return None
         name = console.name_of(job.source)
-        rgb, lost = convert_rgb(_read(job.source), name, arguments.flatten)
+        rgb, lost, icc = convert_rgb(_read(job.source), name, arguments.flatten, 0 if arguments.srgb else MAX_ICC_BYTES)
         height, width, _ = rgb.shape
         if max(height, width) > MAX_SIDE:
             raise ImageError(f"{name}: {width} x {height} pixels; sides go up to {MAX_SIDE}, cut it into tiles")
         try:
             encoded = codec.encode(rgb)
+            encoded = encoded._replace(data=with_icc(encoded.data, icc))
         except ValueError as error:
             raise ImageError(f"{name}: {error}") from None
         if arguments.verify:
             _verify(codec, encoded, name)
         _write(job.target, encoded.data)
         told = f"{len(encoded.data)} bytes, {8 * len(encoded.data) / (height * width):.4f} bpp"
-        words = [told, *(f"lost: {loss}" for loss in lost), *(["verified"] if arguments.verify else [])]
+        words = [told, *([f"colours: {profile_name(icc)}"] if icc else []), *(f"lost: {loss}" for loss in lost)]
+        words += ["verified"] if arguments.verify else []
         if height * width > MAX_PIXELS:
             words.append(f"to be decompressed with --max-pixels {height * width}")
         return "; ".join(words)
@@ -79,7 +82,7 @@ def decompress(arguments: argparse.Namespace) -> None:
             raise BitstreamError(f"{name}: {error}") from None
         suffix = ".png" if job.target == STREAM else job.target.suffix
         try:
-            content = encode_rgb(image.permute(1, 2, 0).numpy(), suffix)
+            content = encode_rgb(image.permute(1, 2, 0).numpy(), suffix, unpack(data, MAX_SIDE**2)[0].icc)
         except ImageError as error:
             raise ImageError(f"{console.name_of(job.target, 'output')}: {error}") from None
         _write(job.target, content)

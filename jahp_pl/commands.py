@@ -162,17 +162,25 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def _describe_file(path: Path) -> dict[str, str]:
-    from jahp_pl.codec.bitstream import MAX_SIDE, BitstreamError, unpack
+    from jahp_pl.codec.bitstream import MAX_SIDE, BitstreamError, unpack, with_icc
+    from jahp_pl.data.profiles import profile_name
 
     data = path.read_bytes()
     try:
         header, payload = unpack(data, MAX_SIDE**2)
     except BitstreamError as error:
         raise BitstreamError(f"{path}: {error}") from None
+    colours, plain = "sRGB", with_icc(data, b"")
+    if header.icc:
+        stored = len(data) - len(plain)
+        colours = (
+            f"{profile_name(header.icc)}, an ICC profile of {len(header.icc)} bytes that takes {stored} in the file"
+        )
     return {
         "image": f"{header.width} x {header.height} pixels",
         "size": f"{len(data)} bytes, {8 * len(data) / (header.width * header.height):.4f} bits per pixel",
-        "header": f"{len(data) - len(payload)} bytes",
+        "header": f"{len(plain) - len(payload)} bytes",
+        "colours": colours,
         "made by model": header.fingerprint.hex(),
         "latents": f"from {header.latent_min} to {header.latent_max}",
     }

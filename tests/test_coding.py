@@ -13,7 +13,9 @@ import pytest
 import torch
 from codec_models import kodak_crop, load_golden
 from PIL import Image
+from profiles import DISPLAY_P3
 
+from jahp_pl.codec.bitstream import MAX_ICC_BYTES, unpack, with_icc
 from jahp_pl.codec.codec import Codec
 from jahp_pl.export import export, load_codec
 from tests.commands import run
@@ -147,6 +149,42 @@ def test_what_an_image_loses_is_said(model, tmp_path, capsys):
     assert "lost: bits beyond 8 a sample" in told["deep.png"]
     assert "lost: CMYK" in told["print.jpg"]
     assert "lost" not in told["gray.png"]
+
+
+def test_a_colour_profile_goes_through_the_file_and_comes_back(model, tmp_path, capsys):
+    photo, coded = tmp_path / "wide.png", tmp_path / "wide.jahp"
+    pixels = kodak_crop()[:40, :50]
+    Image.fromarray(pixels).save(photo, icc_profile=DISPLAY_P3)
+    assert run("compress", photo, "--model", model, "--verify") == 0
+    told = capsys.readouterr().out
+    assert "colours: wide" in told
+    assert "lost" not in told
+    data, plain = coded.read_bytes(), load_codec(model).compress(pixels)
+    assert data == with_icc(plain, DISPLAY_P3), "the numbers are coded as they are"
+    assert run("info", coded) == 0
+    told = capsys.readouterr().out
+    assert f"wide, an ICC profile of {len(DISPLAY_P3)} bytes that takes {len(data) - len(plain)} in the file" in told
+    for suffix in ("png", "jpg", "webp", "tif"):
+        assert run("decompress", coded, "-o", tmp_path / f"back.{suffix}", "--model", model) == 0
+        with Image.open(tmp_path / f"back.{suffix}") as image:
+            assert image.info["icc_profile"] == DISPLAY_P3
+            if suffix in ("png", "tif"):
+                assert np.array_equal(np.asarray(image), load_codec(model).decompress(data).movedim(0, -1).numpy())
+
+
+def test_colours_are_made_srgb_where_that_is_asked_for_or_their_profile_is_vast(model, tmp_path, capsys):
+    Image.fromarray(kodak_crop()[:40, :50]).save(tmp_path / "wide.png", icc_profile=DISPLAY_P3)
+    assert run("compress", tmp_path / "wide.png", "--model", model, "--srgb") == 0
+    assert "lost: a colour profile, made sRGB" in capsys.readouterr().out
+    first = (tmp_path / "wide.jahp").read_bytes()
+    assert unpack(first)[0].icc == b""
+    assert run("info", tmp_path / "wide.jahp") == 0
+    assert "colours         sRGB\n" in capsys.readouterr().out
+    vast = DISPLAY_P3 + bytes(MAX_ICC_BYTES)
+    Image.fromarray(kodak_crop()[:40, :50]).save(tmp_path / "vast.tif", icc_profile=vast)
+    assert run("compress", tmp_path / "vast.tif", "--model", model) == 0
+    assert "lost: a colour profile, made sRGB" in capsys.readouterr().out
+    assert (tmp_path / "vast.jahp").read_bytes() == first
 
 
 def test_verify_accepts_what_decodes(model, photos, capsys):

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image, ImageCms
+from profiles import DISPLAY_P3
 
 from jahp_pl.data.images import ImageError, convert_rgb, decode_rgb, encode_rgb, image_size, is_plain_jpeg
 
@@ -74,37 +75,48 @@ def test_damaged_metadata_does_not_cost_the_picture(photo: Image.Image) -> None:
 
 
 def test_a_wide_gamut_profile_is_converted_to_srgb() -> None:
-    """Display P3 (D50-adapted primaries, sRGB curve) holds reds that sRGB does not; its (234, 51, 35) is sRGB's red."""
-    primaries = {"r": (0.51512, 0.24120, -0.00105), "g": (0.29198, 0.69225, 0.04189), "b": (0.15710, 0.06657, 0.78407)}
-    profile = matrix_profile(primaries, curve=[(i / 255) for i in range(256)])
+    """Display P3 holds reds that sRGB does not; its (234, 51, 35) is sRGB's red."""
     image = Image.new("RGB", (32, 32), (234, 51, 35))
-    decoded = decode_rgb(encode(image, "PNG", icc_profile=profile))
+    decoded = decode_rgb(encode(image, "PNG", icc_profile=DISPLAY_P3))
     assert np.abs(decoded[0, 0].astype(int) - RED).max() <= 4
-    assert not is_plain_jpeg(encode(image, "JPEG", icc_profile=profile))
+    assert not is_plain_jpeg(encode(image, "JPEG", icc_profile=DISPLAY_P3))
     assert not np.array_equal(decoded, pixels(image))
 
 
-def matrix_profile(primaries: dict[str, tuple[float, float, float]], curve: list[float]) -> bytes:
-    """An RGB matrix profile after ICC.1:2001, with sRGB's tone curve."""
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_colours_stay_in_their_own_space_on_request(photo: Image.Image, mode: str) -> None:
+    data = encode(photo.convert(mode), "PNG", icc_profile=DISPLAY_P3)
+    kept = convert_rgb(data, max_icc=len(DISPLAY_P3))
+    assert np.array_equal(kept.rgb, pixels(photo.convert(mode)))
+    assert (kept.icc, kept.lost) == (DISPLAY_P3, ())
+    converted = convert_rgb(data, max_icc=len(DISPLAY_P3) - 1)
+    assert np.array_equal(converted.rgb, decode_rgb(data))
+    assert not np.array_equal(converted.rgb, kept.rgb)
+    assert (converted.icc, converted.lost) == (b"", ("a colour profile, made sRGB",))
 
-    def s15(values: tuple[float, ...]) -> bytes:
-        return b"XYZ \0\0\0\0" + b"".join(struct.pack(">i", round(v * 65536)) for v in values)
 
-    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in curve]
-    tone = (
-        b"curv\0\0\0\0" + struct.pack(">I", len(linear)) + b"".join(struct.pack(">H", round(v * 65535)) for v in linear)
-    )
-    text = b"desc\0\0\0\0" + struct.pack(">I", 5) + b"wide\0" + bytes(78)
-    tags = {b"desc": text, b"cprt": b"text\0\0\0\0none\0", b"wtpt": s15((0.9642, 1.0, 0.8249))}
-    for letter, xyz in primaries.items():
-        tags[letter.encode() + b"XYZ"], tags[letter.encode() + b"TRC"] = s15(xyz), tone
-    table, body = b"", b""
-    for tag, content in tags.items():
-        table += tag + struct.pack(">II", 132 + 12 * len(tags) + len(body), len(content))
-        body += content + bytes(-len(content) % 4)
-    header = struct.pack(">I", 132 + len(table) + len(body)) + b"lcms\x02\x10\0\0mntrRGB XYZ " + bytes(12) + b"acsp"
-    header += bytes(28) + b"".join(struct.pack(">i", round(v * 65536)) for v in (0.9642, 1.0, 0.8249))
-    return header + bytes(128 - len(header)) + struct.pack(">I", len(tags)) + table + body
+def test_only_a_profile_that_says_something_of_rgb_is_kept(photo: Image.Image) -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for profile in (srgb, b"not a profile", DISPLAY_P3[:150]):
+        kept = convert_rgb(encode(photo, "PNG", icc_profile=profile), max_icc=2**20)
+        assert np.array_equal(kept.rgb, pixels(photo))
+        assert (kept.icc, kept.lost) == (b"", ())
+    for mode in ("L", "CMYK"):
+        assert convert_rgb(encode(photo.convert(mode), "TIFF", icc_profile=DISPLAY_P3), max_icc=2**20).icc == b""
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif", ".bmp", ".ppm", ".jp2"])
+def test_every_format_shows_the_colours_that_a_profile_means(suffix: str) -> None:
+    """With the profile where the format holds one, else converted."""
+    rgb = np.full((16, 16, 3), (234, 51, 35), np.uint8)
+    shown = decode_rgb(encode_rgb(rgb, suffix, DISPLAY_P3))
+    assert np.abs(shown.astype(int) - RED).max() <= 6
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif", ".bmp"])
+def test_a_profile_that_is_none_does_not_cost_the_picture(photo: Image.Image, suffix: str) -> None:
+    for profile in (b"no profile", DISPLAY_P3[:-100], bytes(2**20)):
+        assert decode_rgb(encode_rgb(pixels(photo), suffix, profile)).shape == (64, 96, 3)
 
 
 def test_an_srgb_profile_changes_no_pixel(photo: Image.Image) -> None:

@@ -1,7 +1,8 @@
 """Any still image file to 8-bit sRGB, in one place for shards, evaluation and the codec. Pillow and numpy only.
 
 What is done, in this order: the EXIF rotation is applied; 16-bit, 32-bit and float samples are scaled to 8 bits;
-colours are converted to sRGB through the embedded ICC profile; transparency is put on white, as browsers show it.
+colours are converted to sRGB through the embedded ICC profile, unless the caller keeps that; transparency is put on
+white, as browsers show it.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+
+from jahp_pl.data.profiles import apply, rgb_to_srgb, transform_to_srgb
 
 SUFFIXES = frozenset(
     (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
@@ -40,6 +42,9 @@ _NUMERIC = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 Source = str | Path | bytes | BinaryIO
 RGB = npt.NDArray[np.uint8]
 
+_HOLD_PROFILES = ("AVIF", "JPEG", "PNG", "TIFF", "WEBP")
+"""Formats that Pillow writes with an ICC profile."""
+
 
 class ImageError(ValueError):
     """An image that cannot be used; the message is one line that names it and says why."""
@@ -53,12 +58,14 @@ class ImageSize(NamedTuple):
 
 
 class Converted(NamedTuple):
-    """An image as 8-bit sRGB, and what that cost."""
+    """An image as 8-bit RGB, and what that cost."""
 
     rgb: RGB
     """(H, W, 3) uint8, upright, contiguous and writable."""
     lost: tuple[str, ...]
     """What of the original the pixels no longer tell, a few words each; empty where nothing was lost."""
+    icc: bytes
+    """ICC profile that says what RGB means here; empty for sRGB."""
 
 
 def decode_rgb(source: Source, name: str | None = None) -> RGB:
@@ -76,29 +83,31 @@ def decode_rgb(source: Source, name: str | None = None) -> RGB:
     return convert_rgb(source, name).rgb
 
 
-def convert_rgb(source: Source, name: str | None = None, flatten: bool = True) -> Converted:
-    """As `decode_rgb`, and say what was lost on the way.
+def convert_rgb(source: Source, name: str | None = None, flatten: bool = True, max_icc: int = 0) -> Converted:
+    """As `decode_rgb`, and say what was lost on the way; on request, colours stay in their own space.
 
     Args:
         source: path, content, or file opened in binary mode.
         name: what to call it in an error; the path by default.
         flatten: put transparent pixels on white; False refuses them.
+        max_icc: an RGB image whose profile is not that of sRGB and has at most so many bytes keeps its numbers, and the
+            profile is given back with them; 0 converts every image.
 
     Raises:
         ImageError: as `decode_rgb`; with `flatten=False` also a pixel that is not opaque.
     """
     with _opened(source, name) as image:
-        lost = list(_losses(image))  # from the header: loading forgets how many bits the file has
+        lost = list(_losses(image, max_icc))  # from the header: loading forgets how many bits the file has
         image.load()
-        srgb = _to_srgb(_to_8bit(_upright(image)))
-        if srgb.mode == "RGBA" and srgb.getchannel("A").getextrema() != (255, 255):
+        rgb, icc = _to_rgb(_to_8bit(_upright(image)), max_icc)
+        if rgb.mode == "RGBA" and rgb.getchannel("A").getextrema() != (255, 255):
             if not flatten:
                 raise ImageError("has transparent pixels, which would be lost; flatten it first, or ask for white")
             lost.append("transparency, put on white")
-        return Converted(np.array(_on_white(srgb)), tuple(lost))
+        return Converted(np.array(_on_white(rgb)), tuple(lost), icc)
 
 
-def _losses(image: Image.Image) -> Iterator[str]:
+def _losses(image: Image.Image, max_icc: int) -> Iterator[str]:
     """What becomes of an image that is open but not loaded, as far as its header tells."""
     layout = str([tile[3] for tile in getattr(image, "tile", [])])  # e.g. "RGB;16B", which Pillow reads as 8-bit RGB
     if image.mode in _NUMERIC or ";16" in layout:
@@ -107,7 +116,7 @@ def _losses(image: Image.Image) -> Iterator[str]:
         yield "CMYK, made sRGB"
     elif image.mode in ("RGB", "RGBA", "P"):
         profile = image.info.get("icc_profile")
-        if profile and _transform(profile, "RGB") is not None:
+        if profile and len(profile) > max_icc and transform_to_srgb(profile, "RGB") is not None:
             yield "a colour profile, made sRGB"
 
 
@@ -131,7 +140,7 @@ def is_plain_jpeg(source: Source, name: str | None = None) -> bool:
         if image.format != "JPEG" or image.mode != "RGB" or _orientation(image) != 1:
             return False
         profile = image.info.get("icc_profile")
-        return not profile or _transform(profile, "RGB") is None
+        return not profile or transform_to_srgb(profile, "RGB") is None
 
 
 @contextmanager
@@ -198,19 +207,20 @@ def _to_8bit(image: Image.Image) -> Image.Image:
     return scaled
 
 
-def _to_srgb(image: Image.Image) -> Image.Image:
-    """RGB, or RGBA where there is transparency, through the ICC profile where there is a usable one."""
-    profile = image.info.get("icc_profile")
+def _to_rgb(image: Image.Image, max_icc: int) -> tuple[Image.Image, bytes]:
+    """RGB, or RGBA where there is transparency, and the profile it is in, empty for sRGB."""
+    profile: bytes = image.info.get("icc_profile") or b""
     if image.mode in ("1", "P", "PA", "LA", "La", "RGBa", "RGBX", "HSV", "YCbCr") or "transparency" in image.info:
         transparent = "transparency" in image.info or image.mode in ("PA", "LA", "La", "RGBa")
         image = image.convert("RGBA" if transparent else "RGB")
     alpha = image.getchannel("A") if image.mode == "RGBA" else None
     image = image.convert("RGB") if alpha is not None else image
-    transform = _transform(profile, image.mode) if profile or image.mode == "LAB" else None
-    image = image.convert("RGB") if transform is None else _applied(transform, image)
+    transform = transform_to_srgb(profile, image.mode) if profile or image.mode == "LAB" else None
+    icc = profile if transform is not None and image.mode == "RGB" and len(profile) <= max_icc else b""
+    image = image.convert("RGB") if transform is None or icc else apply(transform, image)
     if alpha is not None:
         image.putalpha(alpha)
-    return image
+    return image, icc
 
 
 def _on_white(image: Image.Image) -> Image.Image:
@@ -220,44 +230,14 @@ def _on_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(white, image).convert("RGB")
 
 
-def _applied(transform: ImageCms.ImageCmsTransform, image: Image.Image) -> Image.Image:
-    result = ImageCms.applyTransform(image, transform)
-    assert result is not None  # None means in place, which was not asked for
-    return result
-
-
-@lru_cache(maxsize=64)
-def _transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """From a profile to sRGB; LAB has but one meaning, and no other way to RGB.
-
-    None where the profile is damaged, of another kind than `mode`, or sRGB already (within one level).
-    """
-    try:
-        given = ImageCms.ImageCmsProfile(io.BytesIO(profile or b"")) if mode != "LAB" else ImageCms.createProfile("LAB")
-        transform = ImageCms.buildTransform(
-            given,
-            ImageCms.createProfile("sRGB"),
-            mode,
-            "RGB",
-            ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            ImageCms.Flags.BLACKPOINTCOMPENSATION | ImageCms.Flags.NOCACHE,  # with a cache, threads could not share it
-        )
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return None
-    if mode != "RGB":
-        return transform
-    levels = np.linspace(0, 255, 9).astype(np.uint8)
-    cube = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(27, 27, 3)
-    result = np.asarray(_applied(transform, Image.fromarray(cube)))
-    return None if np.abs(result.astype(int) - cube.astype(int)).max() <= 1 else transform
-
-
-def encode_rgb(rgb: RGB, suffix: str) -> bytes:
-    """The content of an image file.
+def encode_rgb(rgb: RGB, suffix: str, icc: bytes = b"") -> bytes:
+    """The content of an image file that shows the colours meant, in every format.
 
     Args:
         rgb: (H, W, 3) uint8.
         suffix: of the format, with its dot, e.g. .png.
+        icc: ICC profile of `rgb`, empty for sRGB. It is put into the file; for a format that has no room for one, the
+            colours are converted to sRGB.
 
     Raises:
         ImageError: a suffix of no format that Pillow writes, or an image that the format cannot hold.
@@ -266,9 +246,11 @@ def encode_rgb(rgb: RGB, suffix: str) -> bytes:
     format_name = Image.EXTENSION.get(suffix.lower())
     if format_name not in Image.SAVE:
         raise ImageError(f"no image format has the suffix '{suffix}'; use .png, .webp or .jpg")
+    options = {"icc_profile": icc} if icc and format_name in _HOLD_PROFILES else {}
+    pixels = rgb_to_srgb(rgb, icc) if icc and not options else rgb
     buffer = io.BytesIO()
     try:
-        Image.fromarray(rgb).save(buffer, format_name)
+        Image.fromarray(pixels).save(buffer, format_name, **options)
     except (OSError, ValueError) as error:  # JPEG and WebP have a largest side
         raise ImageError(f"{suffix} cannot hold it ({str(error).strip()}); use .png") from None
     return buffer.getvalue()
