@@ -63,7 +63,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     """A model on a folder of images."""
     from tqdm import tqdm
 
-    from jahp_pl.evaluation.images import ImageResult, find_images, save
+    from jahp_pl.evaluation.images import ImageResult, find_images, plan, save
     from jahp_pl.evaluation.images import evaluate as evaluate_images
     from jahp_pl.evaluation.table import format_table, summarise
 
@@ -71,21 +71,22 @@ def evaluate(arguments: argparse.Namespace) -> None:
     codec = console.open_codec(arguments)
     out: Path = arguments.out or Path("evaluation") / f"{arguments.images.resolve().stem}.json"
     files = out.with_suffix("")
+    root: Path = arguments.images if arguments.images.is_dir() else arguments.images.parent
     with tqdm(total=len(images), unit=" images", desc="evaluate", leave=False, disable=None) as bar:
 
         def progress(result: ImageResult) -> None:
             bar.set_postfix_str(f"{result.row.name} {result.row.file_psnr:.2f} dB")
             bar.update()
 
-        evaluation = evaluate_images(codec, images, files, arguments.beside, progress)
+        evaluation = evaluate_images(codec, plan(images, root, files), arguments.beside, progress)
     evaluation.provenance["command"] = shlex.join(["jahp", *sys.argv[1:]])
     save(evaluation, out)
     print(format_table(evaluation), summarise(evaluation), sep="\n\n")
-    print(f"\nfiles    {files}/*.jahp\nresults  {out}")
+    print(f"\nfiles    {files}/\nresults  {out}")
     if arguments.picture is not None:
         from jahp_pl.evaluation.picture import draw_evaluation
 
-        draw_evaluation(evaluation, images, files, codec, arguments.beside, arguments.picture)
+        draw_evaluation(evaluation, codec, arguments.beside, arguments.picture)
         print(f"picture  {arguments.picture}")
 
 

@@ -123,6 +123,29 @@ def test_evaluate_leaves_files_results_and_a_picture(model_file, tmp_path, capsy
         assert drawn.width > 600
 
 
+def test_evaluate_keeps_images_of_one_stem_apart(model_file, tmp_path):
+    folder = tmp_path / "images"
+    (folder / "sub").mkdir(parents=True)
+    with Image.open(ROOT / "data" / "kodak" / "kodim05.png") as image:
+        for number, name in enumerate(("a.png", "sub/a.png", "sub/b.png")):
+            image.crop((0, 0, 32 + 16 * number, 40)).save(folder / name)
+
+    def evaluated(out):
+        assert run("evaluate", "--model", model_file, "--images", folder, "--out", tmp_path / f"{out}.json") == 0
+        rows = json.loads((tmp_path / f"{out}.json").read_text())["images"]
+        made = {str(p.relative_to(tmp_path / out)): p.stat().st_size for p in (tmp_path / out).rglob("*.jahp")}
+        return {row["name"]: row["file_bytes"] for row in rows}, made
+
+    rows, made = evaluated("stems")
+    assert set(made) == {"a.jahp", "sub/a.jahp", "sub/b.jahp"}
+    assert {name.replace(".png", ".jahp"): size for name, size in rows.items()} == made
+    with Image.open(folder / "a.png") as image:
+        image.crop((0, 0, 20, 20)).save(folder / "a.bmp")
+    rows, made = evaluated("suffixes")
+    assert set(made) == {"a.bmp.jahp", "a.png.jahp", "sub/a.png.jahp", "sub/b.png.jahp"}
+    assert {f"{name}.jahp": size for name, size in rows.items()} == made
+
+
 MISTAKES = {
     "unknown key": (["train", "model.depth=3"], "model.depth"),
     "wrong type": (["train", "data.batch_size=many"], "data.batch_size"),

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import platform
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,13 +15,10 @@ import torch
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.roundtrip import CodingRow, code_image, mean_row
 from jahp_pl.data.images import RGB, SUFFIXES, decode_rgb
+from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.classical import CODECS, at_least
 from jahp_pl.files import write_atomically
 from jahp_pl.quality import decibels, ms_ssim_8bit, psnr
-
-
-class EvaluationError(ValueError):
-    """An evaluation that cannot start; one line."""
 
 
 class Beside(NamedTuple):
@@ -32,9 +29,19 @@ class Beside(NamedTuple):
     ms_ssim: float | None
 
 
+class Task(NamedTuple):
+    """One image and where its file goes."""
+
+    source: Path
+    name: str
+    """Its path below the folder of all images, with / on every system."""
+    file: Path
+
+
 class ImageResult(NamedTuple):
     """One image."""
 
+    task: Task
     row: CodingRow
     beside: Beside | None
 
@@ -66,10 +73,24 @@ def find_images(folder: Path) -> list[Path]:
     return found
 
 
+def plan(images: Sequence[Path], root: Path, files: Path) -> list[Task]:
+    """Where the `.jahp` file of each image goes: below `files` in the tree of names of `root`, no two to one place.
+
+    Args:
+        images: below `root`, all different.
+        root: folder of all images.
+        files: folder of all files.
+    """
+    names = [path.relative_to(root) for path in images]
+    targets = [name.with_suffix(".jahp") for name in names]
+    if len(set(targets)) < len(targets):  # a.jpg beside a.png
+        targets = [name.with_name(f"{name.name}.jahp") for name in names]
+    return [Task(path, n.as_posix(), files / target) for path, n, target in zip(images, names, targets, strict=True)]
+
+
 def evaluate(
     codec: Codec,
-    images: Iterable[Path],
-    files: Path,
+    tasks: Iterable[Task],
     beside: str | None = None,
     progress: Callable[[ImageResult], None] = lambda _: None,
 ) -> Evaluation:
@@ -77,8 +98,7 @@ def evaluate(
 
     Args:
         codec: of a trained model.
-        images: paths.
-        files: folder for the `.jahp` files; they stay there.
+        tasks: from `plan`; the `.jahp` files stay where they are.
         beside: key of `classical.CODECS`: code each image also with that codec, in at least as many bytes.
         progress: called after each image.
 
@@ -86,11 +106,11 @@ def evaluate(
         ImageError: an image that cannot be read.
     """
     results = []
-    for path in images:
-        rgb = decode_rgb(path)
+    for task in tasks:
+        rgb = decode_rgb(task.source)
         image = torch.from_numpy(rgb).permute(2, 0, 1)
-        row = code_image(codec, image, path.name, files / f"{path.stem}.jahp").row
-        results.append(ImageResult(row, None if beside is None else _code_beside(rgb, beside, row.file_bytes)))
+        row = code_image(codec, image, task.name, task.file).row
+        results.append(ImageResult(task, row, None if beside is None else _code_beside(rgb, beside, row.file_bytes)))
         progress(results[-1])
     others = [result.beside for result in results if result.beside is not None]
     title = CODECS[beside].title if beside is not None else None

@@ -32,28 +32,24 @@ CROP = 256
 """Side of the crops shown, in pixels."""
 
 
-def draw_evaluation(
-    evaluation: Evaluation, images: list[Path], files: Path, codec: Codec, beside: str | None, path: Path
-) -> None:
+def draw_evaluation(evaluation: Evaluation, codec: Codec, beside: str | None, path: Path) -> None:
     """Draw three images of an evaluation: with a comparison the best, median and worst against it, so nothing is
     picked.
 
     Args:
-        evaluation: what to draw.
-        images: originals, in the order of the evaluation.
-        files: folder of the `.jahp` files it left.
+        evaluation: what to draw; the originals and the files it left are read again.
         codec: what made them.
         beside: key of `classical.CODECS` that was compared with.
         path: of the PNG.
     """
-    by_gain = sorted(zip(evaluation.images, images, strict=True), key=lambda pair: _gain(pair[0]), reverse=True)
+    by_gain = sorted(evaluation.images, key=_gain, reverse=True)
     chosen = {0: "best", len(by_gain) // 2: "median", len(by_gain) - 1: "worst"}
     rows = []
     for position, word in chosen.items():
-        result, source = by_gain[position]
-        original = decode_rgb(source)
+        result = by_gain[position]
+        original = decode_rgb(result.task.source)
         window = crop_with_most_detail(original, CROP)
-        decoded = codec.decompress((files / f"{source.stem}.jahp").read_bytes()).permute(1, 2, 0).numpy()
+        decoded = codec.decompress(result.task.file.read_bytes()).permute(1, 2, 0).numpy()
         ours = f"{codec.model.config.rung}: {result.row.file_bpp:.3f} bpp, {result.row.file_psnr:.2f} dB"
         where = f" ({word} of {len(by_gain)} against {evaluation.beside_title})" if beside is not None else ""
         row = [Panel(f"{result.row.name}{where}", original[window]), Panel(ours, decoded[window])]
