@@ -38,6 +38,8 @@ FORMAT = 1
 TABLES = "tables."
 """Prefix of the names of tensors that are no weights."""
 MAX_CONFIG_BYTES = 2**20
+MAX_WEIGHTS_BYTES = 2**30
+"""A larger model.safetensors is refused unread: the paper's largest model takes a tenth."""
 
 
 class ExportError(ValueError):
@@ -97,8 +99,8 @@ def load_export(folder: Path) -> Export:
     """Read a folder that `export` wrote.
 
     Raises:
-        ExportError: a file is missing, damaged, altered or of a newer format, or a tensor is missing, unknown or of
-            another shape or type.
+        ExportError: a file is missing, damaged, altered, of a newer format or larger than its limit, or a tensor is
+            missing, unknown or of another shape or type.
     """
     config = _read_config(folder / CONFIG)
     try:
@@ -113,6 +115,8 @@ def load_export(folder: Path) -> Export:
     path = folder / WEIGHTS
     if not path.is_file():
         raise ExportError(f"{path}: is missing; export the model again")
+    if (size := path.stat().st_size) > MAX_WEIGHTS_BYTES:
+        raise ExportError(f"{path}: takes {size} bytes, more than the {MAX_WEIGHTS_BYTES} of any model; fetch it again")
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != checksum:
         raise ExportError(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
 class WriteError(OSError):
@@ -76,6 +81,16 @@ def write_errors(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise WriteError(
-            f"{path}: cannot be written ({error.strerror or error}); what was there before is kept. Free some space or "
-            "choose another output_dir"
+            f"{path}: cannot be written ({error.strerror or error}); what was there before is kept. "
+            f"{_remedy(error)} or choose another place"
         ) from error
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno in _FULL:
+        return "Free some space"
+    if error.errno in _FORBIDDEN:
+        return "Allow writing there"
+    if error.errno in _IN_THE_WAY:
+        return "Move away what has its name or its folder's"
+    return "Look after the disk"

@@ -173,6 +173,13 @@ def test_what_is_there_is_replaced_only_on_demand_and_only_an_export(folder, tmp
         export(model, tmp_path / "file", {}, overwrite=True)
 
 
+def test_weights_of_an_absurd_size_are_refused_unread(folder):
+    with (folder / WEIGHTS).open("r+b") as file:
+        file.truncate(2**40)  # without taking any space
+    with pytest.raises(ExportError, match=rf"{WEIGHTS}: takes 1099511627776 bytes, more than the 1073741824"):
+        load_export(folder)
+
+
 @pytest.mark.parametrize("stop", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()], ids=repr)
 @pytest.mark.parametrize("at", [0, 1], ids=["weights", "config"])
 def test_a_full_disk_or_an_interrupt_leaves_the_old_export_or_none(stop, at, folder, tmp_path, monkeypatch):

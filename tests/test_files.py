@@ -1,0 +1,76 @@
+"""Files are complete or not there, and an error says what to do about it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jahp_pl.files import WriteError, link_atomically, write_atomically
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_content_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "x"
+    for content in (b"one", b"three"):
+        write_atomically(path, content)
+        assert path.read_bytes() == content
+    assert names(path.parent) == ["x"]
+
+
+def test_a_linked_file_does_not_follow_its_source(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    write_atomically(first, b"old")
+    link_atomically(first, second)
+    write_atomically(first, b"new")
+    assert second.read_bytes() == b"old"
+    assert names(tmp_path) == ["first", "second"]
+
+
+def test_a_limit_on_the_size_of_files_leaves_the_old_one_and_asks_for_space(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"old")
+    code = (
+        "import resource, sys, pathlib\n"
+        "from jahp_pl.files import WriteError, write_atomically\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n"
+        "    write_atomically(pathlib.Path(sys.argv[1]), bytes(5000))\n"
+        "except WriteError as error:\n"
+        "    print(error)\n"
+    )
+    told = subprocess.run([sys.executable, "-c", code, tmp_path / "x"], capture_output=True, text=True, check=True)
+    remedy = "what was there before is kept. Free some space or choose another place"
+    assert told.stdout.strip() == f"{tmp_path / 'x'}: cannot be written (File too large); {remedy}"
+    assert (tmp_path / "x").read_bytes() == b"old"
+    assert names(tmp_path) == ["x"]
+
+
+def test_what_is_in_the_way_is_to_be_moved(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"mine")
+    (tmp_path / "folder" / "below").mkdir(parents=True)
+    for path in (tmp_path / "file" / "x", tmp_path / "folder"):
+        with pytest.raises(WriteError, match=r"Move away what has its name or its folder's or choose another place$"):
+            write_atomically(path, b"new")
+    assert (tmp_path / "file").read_bytes() == b"mine"
+    assert names(tmp_path) == ["file", "folder"]
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [(errno.ENOSPC, "Free some space"), (errno.EROFS, "Allow writing there"), (errno.EIO, "Look after the disk")],
+)
+def test_the_remedy_fits_the_error(number: int, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(WriteError, match=rf"\({os.strerror(number)}\).* {remedy} or choose another place"):
+        write_atomically(tmp_path / "x", b"new")
+    assert names(tmp_path) == []
