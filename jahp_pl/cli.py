@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jahp_pl import coding, commands, console
+from jahp_pl import coding, commands, console, reporting
 
 EXAMPLES = """\
 examples:
@@ -20,6 +20,9 @@ examples:
   jahp export runs/mbt2018 --out models/mbt2018
 
 `jahp COMMAND --help` says more about each."""
+
+CLASSICAL = ("jpeg", "jpeg444", "jpeg2000", "webp", "avif", "avif444", "hevc", "hevc444", "jxl", "vvc")
+"""Names of `evaluation.classical.CODECS`, here so that the parser needs not import them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -81,6 +84,16 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--beside", choices=("jpeg", "jpeg444"), help="compare with this codec at no fewer bytes per image")
     p.add_argument("--picture", type=Path, metavar="P.png", help="originals beside reconstructions")
     p.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+
+    p = _command(table, "classical", reporting.classical, "code images with JPEG, AVIF, ... at many qualities", """\
+        jahp classical --codec jpeg jpeg2000 webp avif --images data/kodak --out classical.json
+        jahp classical --codec hevc444 jxl vvc --images data/kodak --out modern.json""")  # fmt: skip
+    p.add_argument("--codec", nargs="+", required=True, choices=CLASSICAL, metavar="NAME", help=", ".join(CLASSICAL))
+    p.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of images (or one image)")
+    p.add_argument("--out", type=Path, required=True, metavar="R.json", help="results; points in it are not done again")
+    p.add_argument("--force", action="store_true", help="do points again that are in it")
+    p.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    p.add_argument("--threads", type=_positive, default=1, metavar="N", help="for MS-SSIM; codecs have one [1]")
 
     p = _command(table, "compress", coding.compress, "images -> .jahp", """\
         jahp compress photo.png --model runs/quickstart

@@ -29,7 +29,7 @@ def input_errors() -> tuple[type[Exception], ...]:
     from jahp_pl.config import ConfigError
     from jahp_pl.data.images import ImageError
     from jahp_pl.data.index import DataError
-    from jahp_pl.evaluation.images import EvaluationError
+    from jahp_pl.evaluation import EvaluationError
     from jahp_pl.export import ExportError
     from jahp_pl.training import TrainingError
 

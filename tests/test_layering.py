@@ -30,7 +30,7 @@ LAYERS = (
     ("training",),
     ("evaluation", "export"),
     ("console",),
-    ("coding", "commands"),
+    ("coding", "commands", "reporting"),
     ("cli",),
     ("__main__",),
 )
@@ -45,6 +45,9 @@ DOORS = {
     "wandb": ("training/",),
     "torchmetrics": ("quality.py", "training/"),
     "matplotlib": ("training/", "evaluation/"),
+    "imageio_ffmpeg": ("evaluation/optional.py",),
+    "pillow_heif": ("evaluation/optional.py",),
+    "pillow_jxl": ("evaluation/optional.py",),
 }
 
 FILES = sorted(ROOT.rglob("*.py"))

@@ -1,59 +1,66 @@
-"""Classical codecs to compare with, as Pillow has them."""
+"""Classical codecs to compare with: those that Pillow has, and from `optional` those that need the extra."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+import PIL
+from PIL import Image, features
+
+from jahp_pl.evaluation import optional
 
 RGB = npt.NDArray[np.uint8]
 
 
 class ClassicalCodec(NamedTuple):
-    """One codec and its ladder of qualities."""
+    """One codec, its scale of qualities and the part of it that curves are drawn through."""
 
     title: str
     """How tables and figures call it."""
-    qualities: range
-    """From the smallest file to the largest."""
+    qualities: Sequence[int]
+    """All settings of its one knob, from the smallest file to the largest."""
+    ladder: Sequence[int]
+    """Those of a curve, about 0.05 (or the least it can do) to 3 bits per pixel on photographs."""
+    knob: str
+    """What the numbers of `qualities` are."""
     encode: Callable[[RGB, int], bytes]
     """Image (H, W, 3) uint8 and quality -> file."""
+    decode: Callable[[bytes], RGB]
+    """File -> (H, W, 3) uint8, H and W one larger where the codec pads odd sides."""
+    settings: Callable[[], str]
+    """Library, its version, and what was not left at its default."""
 
 
 class ClassicalFile(NamedTuple):
     """One image coded at one quality."""
 
+    codec: ClassicalCodec
     quality: int
     data: bytes
+    height: int
+    """Pixels, of the image."""
+    width: int
 
     def decode(self) -> RGB:
         """(H, W, 3) uint8."""
-        with Image.open(io.BytesIO(self.data)) as image:
-            return np.array(image.convert("RGB"))
+        return self.codec.decode(self.data)[: self.height, : self.width]
 
 
-def _jpeg(subsampling: str) -> Callable[[RGB, int], bytes]:
-    def encode(image: RGB, quality: int) -> bytes:
-        buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling=subsampling, optimize=True)
-        return buffer.getvalue()
+def encode(codec: ClassicalCodec, image: RGB, quality: int) -> ClassicalFile:
+    """Code one image (H, W, 3) uint8 at one quality.
 
-    return encode
-
-
-CODECS = {
-    "jpeg": ClassicalCodec("JPEG 4:2:0", range(1, 96), _jpeg("4:2:0")),
-    "jpeg444": ClassicalCodec("JPEG 4:4:4", range(1, 96), _jpeg("4:4:4")),
-}
-"""By the name on the command line."""
+    Raises:
+        EvaluationError: the codec's package is not installed.
+    """
+    return ClassicalFile(codec, quality, codec.encode(image, quality), *image.shape[:2])
 
 
 def at_least(codec: ClassicalCodec, image: RGB, num_bytes: int) -> ClassicalFile:
-    """The smallest file of a codec's ladder that has at least so many bytes; the largest where none has.
+    """The smallest file of a codec's qualities that has at least so many bytes; the largest where none has.
 
     A comparison at this file is one at equal rate that errs in favour of the classical codec.
 
@@ -68,5 +75,102 @@ def at_least(codec: ClassicalCodec, image: RGB, num_bytes: int) -> ClassicalFile
             high = middle
         else:
             low = middle + 1
-    quality = codec.qualities[low]
-    return ClassicalFile(quality, codec.encode(image, quality))
+    return encode(codec, image, codec.qualities[low])
+
+
+def nearest(codec: ClassicalCodec, image: RGB, num_bytes: int) -> ClassicalFile:
+    """The file of a codec's qualities whose size comes nearest to so many bytes, by ratio.
+
+    Args:
+        image: (H, W, 3) uint8.
+        num_bytes: size to come near to, at least 1.
+    """
+    above = at_least(codec, image, num_bytes)
+    position = codec.qualities.index(above.quality)
+    below = encode(codec, image, codec.qualities[max(position - 1, 0)])
+    return above if len(above.data) / num_bytes <= num_bytes / len(below.data) else below
+
+
+def _pillow(name: str, **options: object) -> Callable[[RGB, int], bytes]:
+    def encode(image: RGB, quality: int) -> bytes:
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, name, quality=quality, **options)
+        return buffer.getvalue()
+
+    return encode
+
+
+def _jpeg2000(image: RGB, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    # mct: without the transform to YCbCr, RGB loses several dB. A bare codestream, as the published curves count it.
+    Image.fromarray(image).save(
+        buffer, "JPEG2000", quality_mode="rates", quality_layers=[2400 / quality], mct=1, irreversible=True, no_jp2=True
+    )
+    return buffer.getvalue()
+
+
+def _decode(data: bytes) -> RGB:
+    with Image.open(io.BytesIO(data)) as image:
+        return np.array(image.convert("RGB"))
+
+
+def _settings(library: str, options: str) -> Callable[[], str]:
+    return lambda: f"{library} {features.version(library) or ''} in Pillow {PIL.__version__}, {options}"
+
+
+QUALITY = "quality"
+_JPEG = (1, 2, 4, 6, 8, 11, 15, 20, 30, 40, 50, 60, 70, 80, 86, 90, 93, 95)
+_WEBP = (0, 1, 3, 6, 10, 16, 25, 40, 55, 70, 80, 86, 90, 93, 95)
+_AVIF = (0, 4, 8, 12, 17, 23, 30, 38, 47, 57, 67, 76, 84, 90)
+_RATES = (5, 8, 12, 18, 25, 35, 50, 70, 100, 140, 200, 300)
+
+
+def _avif(chroma: str) -> Callable[[RGB, int], bytes]:
+    return _pillow(
+        "AVIF", speed=4, subsampling=chroma, max_threads=1, autotiling=False, advanced=[("tune", "psnr")]
+    )  # fmt: skip
+
+
+CODECS = {
+    "jpeg": ClassicalCodec(
+        "JPEG 4:2:0", range(1, 96), _JPEG, QUALITY,
+        _pillow("JPEG", subsampling="4:2:0", optimize=True), _decode, _settings("libjpeg_turbo", "optimised Huffman"),
+    ),
+    "jpeg444": ClassicalCodec(
+        "JPEG 4:4:4", range(1, 96), _JPEG, QUALITY,
+        _pillow("JPEG", subsampling="4:4:4", optimize=True), _decode, _settings("libjpeg_turbo", "optimised Huffman"),
+    ),
+    "jpeg2000": ClassicalCodec(
+        "JPEG 2000", range(2, 601), _RATES, "hundredths of a bit per pixel asked for",
+        _jpeg2000, _decode, _settings("jpg_2000", "OpenJPEG, 9/7 wavelet, YCbCr, one layer, bare codestream"),
+    ),
+    "webp": ClassicalCodec(
+        "WebP", range(101), _WEBP, QUALITY,
+        _pillow("WEBP", method=6), _decode, _settings("webp", "method 6"),
+    ),
+    "avif": ClassicalCodec(
+        "AVIF 4:2:0", range(101), _AVIF, QUALITY,
+        _avif("4:2:0"), _decode, _settings("avif", "libaom, speed 4, tuned for PSNR, one thread"),
+    ),
+    "avif444": ClassicalCodec(
+        "AVIF 4:4:4", range(101), _AVIF, QUALITY,
+        _avif("4:4:4"), _decode, _settings("avif", "libaom, speed 4, tuned for PSNR, one thread"),
+    ),
+    "hevc": ClassicalCodec(
+        "HEVC 4:2:0", range(101), (0, 3, 7, 12, 18, 25, 33, 42, 52, 62), QUALITY,
+        optional.hevc(420), optional.decode_hevc, optional.hevc_settings,
+    ),
+    "hevc444": ClassicalCodec(
+        "HEVC 4:4:4", range(101), (0, 3, 7, 12, 18, 25, 33, 42, 52, 62), QUALITY,
+        optional.hevc(444), optional.decode_hevc, optional.hevc_settings,
+    ),
+    "jxl": ClassicalCodec(
+        "JPEG XL", range(1, 100), (1, 5, 10, 16, 22, 30, 40, 50, 60, 70, 80, 87, 92, 95), QUALITY,
+        optional.encode_jxl, optional.decode_jxl, optional.jxl_settings,
+    ),
+    "vvc": ClassicalCodec(
+        "VVC 4:2:0", range(63, 4, -1), (53, 49, 45, 41, 37, 33, 29, 25, 21, 17), "QP",
+        optional.encode_vvc, optional.decode_vvc, optional.vvc_settings,
+    ),
+}  # fmt: skip
+"""By the name on the command line."""

@@ -1,0 +1,121 @@
+"""Codecs from packages of the extra `classical`: HEVC stills, JPEG XL, VVC. Each is imported when it is first used."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from jahp_pl.evaluation import EvaluationError
+
+RGB = npt.NDArray[np.uint8]
+
+_CONVERSION = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+
+
+def hevc(chroma: int) -> Callable[[RGB, int], bytes]:
+    """An encoder of HEIF files with x265, for chroma 420 or 444."""
+    # x265's table of chroma QP is one for 4:2:0; at 4:4:4 it starves chroma, which PSNR over RGB sees.
+    offset = {"x265:cbqpoffs": "-6", "x265:crqpoffs": "-6"} if chroma == 444 else {}
+
+    def encode(image: RGB, quality: int) -> bytes:
+        with _needed("pillow-heif"):
+            import pillow_heif
+        buffer = io.BytesIO()
+        file = pillow_heif.from_pillow(Image.fromarray(image))
+        file.save(buffer, quality=quality, chroma=chroma, enc_params={"tune": "psnr", **offset})
+        return buffer.getvalue()
+
+    return encode
+
+
+def decode_hevc(data: bytes) -> RGB:
+    """HEIF file -> (H, W, 3) uint8."""
+    with _needed("pillow-heif"):
+        import pillow_heif
+    return np.array(pillow_heif.open_heif(io.BytesIO(data)).to_pillow().convert("RGB"))
+
+
+def hevc_settings() -> str:
+    """What codes HEVC."""
+    with _needed("pillow-heif"):
+        import pillow_heif
+    info = pillow_heif.libheif_info()
+    return f"{info['HEIF']} in libheif {info['libheif']}, tuned for PSNR, chroma QP - 6 at 4:4:4"
+
+
+def encode_jxl(image: RGB, quality: int) -> bytes:
+    """(H, W, 3) uint8 -> JPEG XL file."""
+    with _needed("pillow-jxl-plugin"):
+        import pillow_jxl  # noqa: F401  (it gives Pillow the format)
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JXL", quality=quality, effort=7, lossless=False)
+    return buffer.getvalue()
+
+
+def decode_jxl(data: bytes) -> RGB:
+    """JPEG XL file -> (H, W, 3) uint8."""
+    with _needed("pillow-jxl-plugin"):
+        import pillow_jxl  # noqa: F401  (it gives Pillow the format)
+    with Image.open(io.BytesIO(data)) as image:
+        return np.array(image.convert("RGB"))
+
+
+def jxl_settings() -> str:
+    """What codes JPEG XL."""
+    with _needed("pillow-jxl-plugin"):
+        import pillow_jxl  # noqa: F401
+    return f"libjxl in pillow-jxl-plugin {importlib.metadata.version('pillow-jxl-plugin')}, effort 7"
+
+
+def encode_vvc(image: RGB, qp: int) -> bytes:
+    """(H, W, 3) uint8 -> one intra picture as a bare VVC stream, odd sides padded by one line."""
+    height, width = image.shape[:2]
+    even = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    source = f"-f rawvideo -pix_fmt rgb24 -s {even.shape[1]}x{even.shape[0]} -i -"
+    to_yuv = f"-vf scale=out_color_matrix=bt709:out_range=full:{_CONVERSION} -pix_fmt yuv420p10le"
+    coder = f"-c:v libvvenc -preset medium -qpa 0 -qp {qp} -threads 1 -f vvc -"
+    return _ffmpeg(f"{source} {to_yuv} {coder}", even.tobytes())
+
+
+def decode_vvc(data: bytes) -> RGB:
+    """Bare VVC stream of one picture -> (H, W, 3) uint8."""
+    to_rgb = f"-vf scale=in_color_matrix=bt709:in_range=full:{_CONVERSION} -pix_fmt rgb24"
+    picture = _ffmpeg(f"-threads 1 -f vvc -i - {to_rgb} -c:v ppm -f image2pipe -", data)
+    with Image.open(io.BytesIO(picture)) as image:
+        return np.array(image)
+
+
+def vvc_settings() -> str:
+    """What codes VVC."""
+    with _needed("imageio-ffmpeg"):
+        import imageio_ffmpeg
+    version = imageio_ffmpeg.get_ffmpeg_version()
+    return f"libvvenc in FFmpeg {version}, medium, no perceptual QP, BT.709 10 bits, one thread, bare stream"
+
+
+@contextmanager
+def _needed(package: str) -> Iterator[None]:
+    try:
+        yield
+    except ImportError:
+        raise EvaluationError(
+            f"this codec needs {package}, which is not installed; pip install 'jahp_pl[classical]'"
+        ) from None
+
+
+def _ffmpeg(options: str, data: bytes) -> bytes:
+    with _needed("imageio-ffmpeg"):
+        import imageio_ffmpeg
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", *options.split()]
+    result = subprocess.run(command, input=data, capture_output=True, check=False)
+    if result.returncode or not result.stdout:
+        reason = result.stderr.decode(errors="replace").strip().splitlines()
+        raise EvaluationError(f"FFmpeg failed: {reason[0] if reason else 'no output'}")
+    return result.stdout

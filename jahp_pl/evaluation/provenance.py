@@ -1,0 +1,63 @@
+"""Where results come from: versions, machine, command. Never a host, a user or a place in somebody's file system."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("jahp_pl", "torch", "numpy", "pillow", "constriction", "torchmetrics")
+"""Whose versions can move a figure."""
+
+
+def provenance(command: Sequence[str] = ()) -> dict[str, Any]:
+    """Date, versions, machine; with `command`, the words of the command line that was given."""
+    facts: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "versions": versions(), "machine": machine()}
+    return facts | ({"command": command_line(command)} if command else {})
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of `PACKAGES`."""
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def machine() -> dict[str, Any]:
+    """Model and number of the processor's cores, operating system, architecture."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "system": platform.system(),
+        "architecture": platform.machine(),
+    }
+
+
+def command_line(words: Sequence[str]) -> str:
+    """A command as it can be typed, with absolute paths made relative to the working directory or cut to their last
+    part."""
+    return shlex.join("=".join(_without_place(part) for part in word.split("=")) for word in words)
+
+
+def _without_place(word: str) -> str:
+    path = Path(word)
+    if not path.is_absolute():
+        return word
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
+
+
+def _cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip().lower() in ("model name", "cpu model"):
+                return value.strip()
+    if platform.system() == "Darwin":
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return platform.processor() or "unknown"
