@@ -83,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--out", type=Path, metavar="R.json", help="results; files go beside it [evaluation/IMAGES.json]")
     p.add_argument("--beside", choices=("jpeg", "jpeg444"), help="compare with this codec at no fewer bytes per image")
     p.add_argument("--picture", type=Path, metavar="P.png", help="originals beside reconstructions")
+    p.add_argument("--curve", metavar="NAME", help="of the curve that `jahp report` draws through it [by the model]")
     p.add_argument("--limit", type=int, metavar="N", help="only the first N images")
 
     p = _command(table, "classical", reporting.classical, "code images with JPEG, AVIF, ... at many qualities", """\

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from jahp_pl import console
 from jahp_pl.batch import BatchError, Failure
@@ -65,6 +65,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
     from jahp_pl.evaluation.images import ImageResult, find_images, plan, save
     from jahp_pl.evaluation.images import evaluate as evaluate_images
+    from jahp_pl.evaluation.provenance import command_line
     from jahp_pl.evaluation.table import format_table, summarise
 
     images = find_images(arguments.images)[: arguments.limit]
@@ -79,7 +80,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
             bar.update()
 
         evaluation = evaluate_images(codec, plan(images, root, files), arguments.beside, progress)
-    evaluation.provenance["command"] = shlex.join(["jahp", *sys.argv[1:]])
+    evaluation.provenance["training"] = _training(arguments.model)
+    evaluation.provenance["command"] = command_line(["jahp", *sys.argv[1:]])
+    if arguments.curve is not None:
+        evaluation.provenance["curve"] = arguments.curve
     save(evaluation, out)
     print(format_table(evaluation), summarise(evaluation), sep="\n\n")
     print(f"\nfiles    {files}/\nresults  {out}")
@@ -88,6 +92,13 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
         draw_evaluation(evaluation, codec, arguments.beside, arguments.picture)
         print(f"picture  {arguments.picture}")
+
+
+def _training(model: Path) -> dict[str, Any]:
+    from jahp_pl.checkpoint import find_checkpoint
+    from jahp_pl.export import is_export, load_export, training_facts
+
+    return load_export(model).facts if is_export(model) else training_facts(find_checkpoint(model))
 
 
 def info(arguments: argparse.Namespace) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import platform
-import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +15,8 @@ from jahp_pl.codec.roundtrip import CodingRow, code_image, mean_row
 from jahp_pl.data.images import RGB, SUFFIXES, decode_rgb
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.classical import CODECS, at_least
+from jahp_pl.evaluation.provenance import provenance
+from jahp_pl.evaluation.rates import Rates, mean_rates, rates
 from jahp_pl.files import write_atomically
 from jahp_pl.quality import decibels, ms_ssim_8bit, psnr
 
@@ -43,6 +43,7 @@ class ImageResult(NamedTuple):
 
     task: Task
     row: CodingRow
+    rates: Rates
     beside: Beside | None
 
 
@@ -109,8 +110,9 @@ def evaluate(
     for task in tasks:
         rgb = decode_rgb(task.source)
         image = torch.from_numpy(rgb).permute(2, 0, 1)
-        row = code_image(codec, image, task.name, task.file).row
-        results.append(ImageResult(task, row, None if beside is None else _code_beside(rgb, beside, row.file_bytes)))
+        coded = code_image(codec, image, task.name, task.file)
+        other = None if beside is None else _code_beside(rgb, beside, coded.row.file_bytes)
+        results.append(ImageResult(task, coded.row, rates(coded), other))
         progress(results[-1])
     others = [result.beside for result in results if result.beside is not None]
     title = CODECS[beside].title if beside is not None else None
@@ -119,20 +121,28 @@ def evaluate(
 
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:
-    """Plain values; MS-SSIM of the mean also in decibels."""
-    mean: dict[str, Any] = evaluation.mean._asdict()
-    if evaluation.mean.file_ms_ssim is not None:
-        mean["file_ms_ssim_db"] = decibels(evaluation.mean.file_ms_ssim)
+    """Plain values; MS-SSIM also in decibels, that of the mean from the mean MS-SSIM; rates of channels from the
+    greatest to the least."""
     beside = evaluation.beside_mean
+    mean = mean_rates([result.rates for result in evaluation.images])
+    channels = {"y": mean.channels_y, "z": mean.channels_z}
     return {
-        "mean": mean,
+        "mean": _row_to_json(evaluation.mean) | {"rate": mean.split._asdict()},
+        "bpp_per_channel": {k: [round(x, 7) for x in v.sort(descending=True)[0].tolist()] for k, v in channels.items()},
         "beside_mean": None if beside is None else {"codec": evaluation.beside_title, **beside._asdict()},
         "provenance": evaluation.provenance,
         "images": [
-            {**result.row._asdict(), "beside": None if result.beside is None else result.beside._asdict()}
+            _row_to_json(result.row)
+            | {"rate": result.rates.split._asdict()}
+            | {"beside": None if result.beside is None else result.beside._asdict()}
             for result in evaluation.images
         ],
     }
+
+
+def _row_to_json(row: CodingRow) -> dict[str, Any]:
+    in_decibels = {} if row.file_ms_ssim is None else {"file_ms_ssim_db": decibels(row.file_ms_ssim)}
+    return row._asdict() | in_decibels
 
 
 def save(evaluation: Evaluation, path: Path) -> None:
@@ -161,10 +171,7 @@ def _provenance(codec: Codec) -> dict[str, Any]:
     return {
         "fingerprint": codec.fingerprint.hex(),
         "model": dataclasses.asdict(codec.model.config),
-        "date": time.strftime("%Y-%m-%d"),
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "machine": platform.machine(),
+        **provenance(),
         "threads": torch.get_num_threads(),
         "device": str(codec.device),
     }

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,11 @@ def provenance(command: Sequence[str] = ()) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Of Python and of `PACKAGES`."""
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):  # run from a folder, not installed
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def machine() -> dict[str, Any]:
