@@ -45,6 +45,7 @@ DOORS = {
     "wandb": ("training/",),
     "torchmetrics": ("quality.py", "training/"),
     "matplotlib": ("training/", "evaluation/"),
+    "bjontegaard": ("evaluation/bd_rate.py",),
     "imageio_ffmpeg": ("evaluation/optional.py",),
     "pillow_heif": ("evaluation/optional.py",),
     "pillow_jxl": ("evaluation/optional.py",),

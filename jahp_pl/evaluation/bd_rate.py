@@ -1,0 +1,92 @@
+"""BD-rates: by how many per cent the rate of one curve is above that of another, on average over the qualities that
+both reach (Bjøntegaard, VCEG-M33)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from types import ModuleType
+from typing import Literal, NamedTuple
+
+from jahp_pl.evaluation import EvaluationError
+
+Method = Literal["cubic", "pchip", "akima"]
+METHODS: dict[Method, str] = {"cubic": "cubic", "pchip": "PCHIP", "akima": "Akima"}
+"""Of log rate over quality: one cubic polynomial fitted to all points, or piecewise through each."""
+MIN_POINTS: dict[Method, int] = {"cubic": 4, "pchip": 2, "akima": 2}
+Pairs = Sequence[tuple[float, float]]
+"""(bits per pixel, dB)."""
+
+
+class CurveError(EvaluationError):
+    """Two curves that cannot be compared; one line that says why."""
+
+
+class BDRate(NamedTuple):
+    """A comparison of two curves."""
+
+    percent: float
+    """Negative where the tested curve needs less rate."""
+    low: float
+    """dB, from where ..."""
+    high: float
+    """... to where both curves reach: the range of the average."""
+
+
+def bd_rate(anchor: Pairs, test: Pairs, method: Method) -> BDRate:
+    """BD-rate of `test` against `anchor` over their whole common range of quality.
+
+    Args:
+        anchor, test: points by rising rate.
+        method: of interpolation.
+
+    Raises:
+        CurveError: no common quality, too few points for the method, or quality that falls as the rate rises.
+    """
+    _check(anchor, "the anchor", method)
+    _check(test, "it", method)
+    low, high = max(anchor[0][1], test[0][1]), min(anchor[-1][1], test[-1][1])
+    if low >= high:
+        raise CurveError(
+            f"no common quality: it has {test[0][1]:.2f} to {test[-1][1]:.2f} dB, the anchor {anchor[0][1]:.2f} to "
+            f"{anchor[-1][1]:.2f} dB"
+        )
+    percent = _package().bd_rate(
+        *zip(*anchor, strict=True), *zip(*test, strict=True), method, require_matching_points=False, min_overlap=0
+    )
+    return BDRate(float(percent), low, high)
+
+
+def rate_at(pairs: Pairs, qualities: Sequence[float]) -> list[float | None]:
+    """Rate in bits per pixel at given qualities in dB, by PCHIP of the log rate; None outside the curve.
+
+    Raises:
+        CurveError: see `bd_rate`.
+    """
+    _check(pairs, "it", "pchip")
+    rates, values = zip(*pairs, strict=True)
+    _, of_quality, _ = _package().bd_rate(
+        rates, values, rates, values, "pchip", require_matching_points=False, interpolators=True, min_overlap=0
+    )
+    inside = [values[0] <= quality <= values[-1] for quality in qualities]
+    return [float(10 ** of_quality(q)) if ok else None for q, ok in zip(qualities, inside, strict=True)]
+
+
+def _check(pairs: Pairs, name: str, method: Method) -> None:
+    if len(pairs) < MIN_POINTS[method]:
+        remaining = [METHODS[m] for m, least in MIN_POINTS.items() if len(pairs) >= least]
+        left = f"{' and '.join(remaining)} remain" if remaining else "no method remains"
+        points = "1 point" if len(pairs) == 1 else f"{len(pairs)} points"
+        raise CurveError(f"{METHODS[method]} needs {MIN_POINTS[method]} points, {name} has {points}; {left}")
+    rates, values = zip(*pairs, strict=True)
+    if any(b <= a for series in (rates, values) for a, b in pairwise(series)):
+        raise CurveError(f"quality must rise with the rate; along {name} it does not")
+
+
+def _package() -> ModuleType:
+    try:
+        import bjontegaard
+    except ImportError:
+        raise EvaluationError("BD-rates need bjontegaard, not installed; pip install 'jahp_pl[report]'") from None
+    package: ModuleType = bjontegaard
+    return package

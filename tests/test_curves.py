@@ -1,0 +1,169 @@
+"""Curves from result files, and BD-rates: those of the published curves, and what is refused."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from jahp_pl.evaluation import EvaluationError
+from jahp_pl.evaluation.bd_rate import METHODS, CurveError, bd_rate, rate_at
+from jahp_pl.evaluation.curves import find_curve, read_curves
+
+RESULTS = Path(__file__).parents[1] / "results"
+PUBLISHED = RESULTS / "published"
+
+
+@pytest.mark.parametrize(
+    ("anchor", "expected"),
+    [
+        ("bmshj2018-hyperprior-tfc-mse", -15.73),
+        ("jpeg420-tfc", -59.68),
+        ("jpeg2000-openjpeg-tfc", -34.80),
+        ("bpg444-tfc", -8.98),
+    ],
+)
+def test_bd_rates_of_the_published_curves_are_the_known_ones(anchor, expected):
+    joint, other = read_curves([PUBLISHED / "mbt2018-tfc-mse.json", PUBLISHED / f"{anchor}.json"])
+    result = bd_rate(other.values("psnr"), joint.values("psnr"), "cubic")
+    assert math.isclose(result.percent, expected, abs_tol=0.05)
+    assert result.low == max(other.values("psnr")[0][1], joint.values("psnr")[0][1])
+    assert result.high == min(other.values("psnr")[-1][1], joint.values("psnr")[-1][1])
+
+
+def test_every_published_curve_reads_and_names_its_source():
+    curves = read_curves([PUBLISHED])
+    assert len(curves) == len(list(PUBLISHED.glob("*.json"))) > 80
+    assert len({curve.title for curve in curves}) == len(curves)
+    assert all(":" in curve.source and len(curve.images) == 24 for curve in curves)
+
+
+LINE = [(0.1, 28.0), (0.2, 30.0), (0.4, 32.0), (0.8, 34.0), (1.6, 36.0)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_half_the_rate_at_every_quality_is_minus_fifty_per_cent(method):
+    half = [(rate / 2, value) for rate, value in LINE]
+    assert math.isclose(bd_rate(LINE, half, method).percent, -50, rel_tol=1e-9)
+    assert math.isclose(bd_rate(half, LINE, method).percent, 100, rel_tol=1e-9)
+    assert abs(bd_rate(LINE, LINE, method).percent) < 1e-9
+
+
+def test_curves_without_common_quality_are_refused():
+    higher = [(rate, value + 20) for rate, value in LINE]
+    with pytest.raises(CurveError, match=r"no common quality: it has 48.00 to 56.00 dB, the anchor 28.00 to 36.00 dB"):
+        bd_rate(LINE, higher, "cubic")
+
+
+def test_three_points_are_too_few_for_cubic_and_the_other_methods_remain():
+    with pytest.raises(CurveError, match="cubic needs 4 points, it has 3 points; PCHIP and Akima remain"):
+        bd_rate(LINE, LINE[:3], "cubic")
+    for method in ("pchip", "akima"):
+        assert abs(bd_rate(LINE, LINE[:3], method).percent) < 1e-9
+    with pytest.raises(CurveError, match="PCHIP needs 2 points, it has 1 point; no method remains"):
+        bd_rate(LINE, LINE[:1], "pchip")
+
+
+def test_quality_that_falls_as_the_rate_rises_is_refused():
+    with pytest.raises(CurveError, match="quality must rise"):
+        bd_rate(LINE, [*LINE[:3], (0.5, 31.0)], "pchip")
+
+
+def test_rate_at_a_quality_is_the_points_own_and_nothing_outside():
+    assert rate_at(LINE, [27.9, 28.0, 32.0, 33.0, 36.0, 36.1]) == [
+        None,
+        pytest.approx(0.1),
+        pytest.approx(0.4),
+        pytest.approx(0.4 * math.sqrt(2)),
+        pytest.approx(1.6),
+        None,
+    ]
+
+
+@pytest.fixture
+def evaluation():
+    """The content of one result file."""
+    return json.loads((RESULTS / "ladder" / "joint-1.json").read_text())
+
+
+def write(folder: Path, name: str, content) -> Path:
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def with_facts(content, lmbda: float, rate: float, seed: int = 0, **provenance):
+    content = copy.deepcopy(content)
+    content["mean"]["file_bpp"] *= rate
+    content["provenance"] |= {"training": {"seed": seed, "loss": {"lmbda": lmbda, "distortion": "mse"}}} | provenance
+    return content
+
+
+def test_evaluations_of_one_architecture_become_one_curve_by_rate(evaluation, tmp_path):
+    for number, rate in enumerate((2, 1, 4)):
+        write(tmp_path, str(number), with_facts(evaluation, 0.01 * rate, rate))
+    (curve,) = read_curves([tmp_path])
+    assert (curve.title, curve.kind) == ("Joint", "model")
+    assert [point.quality for point in curve.points] == ["λ = 0.01", "λ = 0.02", "λ = 0.04"]
+    assert len(curve.images) == 24
+    assert len(curve.values("ms_ssim", "kodim05")) == 3
+
+
+def test_seeds_mixtures_and_named_curves_are_apart(evaluation, tmp_path):
+    other = copy.deepcopy(evaluation)
+    other["provenance"]["model"]["num_components"] = 3
+    write(tmp_path, "a", with_facts(evaluation, 0.01, 1, seed=0))
+    write(tmp_path, "b", with_facts(evaluation, 0.01, 1, seed=1))
+    write(tmp_path, "c", with_facts(other, 0.01, 1))
+    write(tmp_path, "d", with_facts(evaluation, 0.01, 1, curve="Mine"))
+    assert sorted(curve.title for curve in read_curves([tmp_path])) == [
+        "Joint, K = 3",
+        "Joint, seed 0",
+        "Joint, seed 1",
+        "Mine",
+    ]
+
+
+def test_results_of_different_images_are_refused(evaluation, tmp_path):
+    fewer = copy.deepcopy(evaluation)
+    del fewer["images"][6]
+    with pytest.raises(EvaluationError, match=r"first difference: kodim07\); a comparison needs results of the same"):
+        read_curves([PUBLISHED / "mbt2018-tfc-mse.json", write(tmp_path, "fewer", fewer)])
+    whole = write(tmp_path, "whole", evaluation)
+    with pytest.raises(EvaluationError, match="covers 24 images, .* 23; a curve needs"):
+        read_curves([tmp_path / "fewer.json", whole])
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{", "not JSON"),
+        ("[]", "neither of"),
+        ('{"mean": {}, "images": [], "provenance": {}}', "without 'file_bpp'"),
+        ('{"curves": [{"title": "x"}]}', "without 'points'"),
+    ],
+)
+def test_files_that_are_no_results_are_named(text, complaint, tmp_path):
+    path = tmp_path / "odd.json"
+    path.write_text(text)
+    with pytest.raises(EvaluationError, match=rf"odd\.json: .*{complaint}"):
+        read_curves([path])
+
+
+def test_missing_files_and_empty_folders_are_named(tmp_path):
+    with pytest.raises(EvaluationError, match="nowhere: no such file"):
+        read_curves([tmp_path / "nowhere"])
+    with pytest.raises(EvaluationError, match="holds no results"):
+        read_curves([tmp_path])
+
+
+def test_a_curve_is_found_by_title_codec_or_part_of_the_title():
+    curves = read_curves([PUBLISHED / f"{name}.json" for name in ("mbt2018-tfc-mse", "jpeg420-tfc", "bpg444-tfc")])
+    assert find_curve(curves, "bpg").title == "BPG 4:4:4 (published)"
+    with pytest.raises(EvaluationError, match=r"anchor '4:': several .*JPEG 4:2:0"):
+        find_curve(curves, "4:")
+    with pytest.raises(EvaluationError, match="anchor 'gif': none"):
+        find_curve(curves, "gif")
