@@ -11,8 +11,9 @@ RUN ?= runs/quickstart
 TRAIN ?=
 EVALUATE ?=
 PARITY ?=
+FUZZ ?=
 
-.PHONY: help install train ladder test lint type parity clean
+.PHONY: help install train ladder test fuzz lint type parity clean
 
 help: ## list what make can do here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,6 +49,9 @@ ladder: $(LADDER:%=results/ladder/%.json) ## train every rung, K = 1 and 3, for 
 
 test: install ## run all tests (no network, no GPU needed)
 	$(BIN)/python -m pytest
+
+fuzz: install ## decode 100,000 spoiled files: each gives an image or one exception, in little time and memory
+	$(BIN)/python tests/fuzz/run.py --out results/fuzz.json $(FUZZ)
 
 lint: install ## check style and formatting
 	$(BIN)/ruff check .
