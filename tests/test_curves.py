@@ -133,7 +133,7 @@ def test_results_of_different_images_are_refused(evaluation, tmp_path):
     with pytest.raises(EvaluationError, match=r"first difference: kodim07\); a comparison needs results of the same"):
         read_curves([PUBLISHED / "mbt2018-tfc-mse.json", write(tmp_path, "fewer", fewer)])
     whole = write(tmp_path, "whole", evaluation)
-    with pytest.raises(EvaluationError, match="covers 24 images, .* 23; a curve needs"):
+    with pytest.raises(EvaluationError, match=r"covers 24 images, .* 23; a curve needs"):
         read_curves([tmp_path / "fewer.json", whole])
 
 

@@ -111,8 +111,8 @@ def check_images(curves: Sequence[Curve]) -> None:
     for other in curves[1:]:
         if difference := sorted(first.images ^ other.images):
             raise EvaluationError(
-                f"{other.title} covers {len(other.images)} images, {first.title} {len(first.images)} (first difference: "
-                f"{difference[0]}); a comparison needs results of the same images"
+                f"{other.title} covers {len(other.images)} images, {first.title} {len(first.images)} (first "
+                f"difference: {difference[0]}); a comparison needs results of the same images"
             )
 
 
@@ -213,10 +213,9 @@ def _of_models(title: str, points: Sequence[Point]) -> Curve:
 
 def _source(settings: str, provenance: Mapping[str, Any]) -> str:
     machine = provenance.get("machine", {})
-    cpu = f"{machine['cpu']}, {provenance.get('threads', machine['cores'])} threads" if "cpu" in machine else ""
-    return "; ".join(
-        part for part in (settings, cpu.replace("1 threads", "1 thread"), provenance.get("date", "")) if part
-    )
+    threads = provenance.get("threads", 1)
+    cpu = f"{machine['cpu']}, {threads} thread{'s' * (threads > 1)}" if "cpu" in machine else ""
+    return "; ".join(part for part in (settings, cpu, provenance.get("date", "")) if part)
 
 
 def _title(provenance: Mapping[str, Any]) -> str:
