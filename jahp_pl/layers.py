@@ -39,10 +39,13 @@ class GDN(nn.Module):
         precision."""
         with torch.autocast(x.device.type, enabled=False):
             x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-            beta = self._value(self.beta, self.BETA_MIN)
-            gamma = self._value(self.gamma, 0.0)
+            beta, gamma = self.beta_gamma()
             norm = F.conv2d(x.square(), gamma[:, :, None, None], beta)
             return x * torch.sqrt(norm) if self.inverse else x * torch.rsqrt(norm)
+
+    def beta_gamma(self) -> tuple[Tensor, Tensor]:
+        """beta (C) and gamma (C, C), as the equations have them."""
+        return self._value(self.beta, self.BETA_MIN), self._value(self.gamma, 0.0)
 
     def _value(self, stored: Tensor, bound: float) -> Tensor:
         bounded: Tensor = lower_bound(stored, (bound + self.PEDESTAL) ** 0.5)
