@@ -50,7 +50,8 @@ ladder: $(LADDER:%=results/ladder/%.json) ## train every rung, K = 1 and 3, for 
 test: install ## run all tests (no network, no GPU needed)
 	$(BIN)/python -m pytest
 
-fuzz: install ## decode 100,000 spoiled files: each gives an image or one exception, in little time and memory
+fuzz: install ## code images of every size to 70x70; decode 100,000 spoiled files, which must do no harm
+	$(BIN)/python tests/fuzz/sizes.py
 	$(BIN)/python tests/fuzz/run.py --out results/fuzz.json $(FUZZ)
 
 lint: install ## check style and formatting
