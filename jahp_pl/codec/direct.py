@@ -17,12 +17,15 @@ from jahp_pl.quality import to_uint8
 from jahp_pl.transforms import AnalysisTransform, SynthesisTransform
 
 
-def direct_bytes(height: int, width: int, num_filters: int, num_latents: int, dtype: torch.dtype) -> int:
+def direct_bytes(height: int, width: int, num_filters: int, num_latents: int) -> int:
     """Memory that g_a or g_s takes at most for (height, width) latents, in bytes: maps at half the resolution and what
-    a library needs beside them."""
+    a library needs beside them.
+
+    The same in every precision: where a processor lacks bfloat16, a library makes float32 copies.
+    """
     pixels = 256 * height * width
     maps = pixels * (max(num_filters, num_latents) // 4 + 3)
-    return 3 * maps * dtype.itemsize + 7 * 4 * pixels + 4 * ROWS * 4 * num_filters
+    return 3 * 4 * maps + 7 * 4 * pixels + 4 * ROWS * 4 * num_filters
 
 
 def channels_last(network: nn.Module, dtype: torch.dtype) -> nn.Module:

@@ -32,16 +32,15 @@ class TileBytes(NamedTuple):
 
     num_filters: int
     num_latents: int
-    precision: Precision = "float32"
     streamed: bool = True
-    """As on a CPU in float32."""
+    """As on a CPU in float32; otherwise by `direct`, whatever the precision."""
 
     def transforms(self, height: int, width: int) -> int:
         """Of g_a or g_s, for (height, width) latents with their halo, at most, in bytes."""
         if self.streamed:
             size = streamed_bytes(height, width, self.num_filters, self.num_latents)
         else:
-            size = direct_bytes(height, width, self.num_filters, self.num_latents, _dtype(self.precision))
+            size = direct_bytes(height, width, self.num_filters, self.num_latents)
         return size * 5 // 4 + 2**24
 
     def hyper_analysis(self, height: int, width: int) -> int:
@@ -72,7 +71,7 @@ class PixelTransforms:
         self.device = next(model.parameters()).device
         self.config = model.config
         streamed = self.device.type == "cpu" and precision == "float32"
-        self.tile_bytes = TileBytes(model.config.num_filters, model.config.num_latents, precision, streamed)
+        self.tile_bytes = TileBytes(model.config.num_filters, model.config.num_latents, streamed)
         if memory_limit < self.tile_bytes.smallest():
             raise ValueError(
                 f"a memory limit of {memory_limit} bytes is too low for this model; give at least "
