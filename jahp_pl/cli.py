@@ -96,6 +96,21 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--limit", type=int, metavar="N", help="only the first N images")
     p.add_argument("--threads", type=_positive, default=1, metavar="N", help="for MS-SSIM; codecs have one [1]")
 
+    p = _command(table, "report", reporting.report, "results -> plots, BD-rates and one page to look at", """\
+        jahp report results/classical results/published/mbt2018-tfc-mse.json --out report --anchor jpeg
+        jahp report results/study results/classical --out report --anchor jpeg2000 \\
+            --images data/kodak --model runs/joint runs/factorized""")  # fmt: skip
+    p.add_argument(
+        "results", nargs="+", type=Path, metavar="R.json", help="of evaluate or classical; or folders of them"
+    )
+    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for report.html, bd-rates.md, plots")
+    p.add_argument("--anchor", metavar="NAME", help="curve that others are compared with, or part of its name [first]")
+    p.add_argument("--images", type=Path, metavar="DIR", help="originals: show pictures at equal rate")
+    p.add_argument("--model", nargs="+", type=Path, default=[], metavar="M", help="models that decode pictures to show")
+    p.add_argument("--show", nargs="+", default=[], metavar="NAME", help="images to show [two, chosen by their rate]")
+    p.add_argument("--rate", type=float, default=0.25, metavar="BPP", help="mean rate to show pictures at [0.25]")
+    p.add_argument("--title", default="Rate-distortion report", help="of the page")
+
     p = _command(table, "compress", coding.compress, "images -> .jahp", """\
         jahp compress photo.png --model runs/quickstart
         jahp compress *.jpg scans/ -o compressed/ --model runs/quickstart --verify

@@ -94,7 +94,8 @@ def read_curves(paths: Iterable[Path]) -> list[Curve]:
         else:
             point = _point(content, path)
             evaluations.setdefault(_title(content["provenance"]), []).append(point)
-    curves = [_of_models(title, points) for title, points in _apart(evaluations).items()] + curves
+    models = [_of_models(title, points) for title, points in _apart(evaluations).items()]
+    curves = sorted(models, key=_rung) + curves
     if not curves:
         raise EvaluationError("no results; give files that `jahp evaluate` or `jahp classical` wrote")
     check_images(curves)
@@ -209,6 +210,11 @@ def _of_models(title: str, points: Sequence[Point]) -> Curve:
             )
     source = _source("", first.raw["provenance"])
     return Curve(title, "model", _sorted(points), frozenset(first.images), "", source)
+
+
+def _rung(curve: Curve) -> int:
+    rung = curve.points[0].raw["provenance"]["model"]["rung"]
+    return list(RUNGS).index(rung) if rung in RUNGS else len(RUNGS)
 
 
 def _source(settings: str, provenance: Mapping[str, Any]) -> str:
