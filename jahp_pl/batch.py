@@ -57,7 +57,7 @@ def plan(
 
     Raises:
         BatchError: a missing input, a folder without wanted files, one output for two inputs, an output of a named file
-            that exists.
+            that exists or is its input.
     """
     if STREAM in inputs or output == STREAM:
         if len(inputs) > 1 or inputs[0].is_dir():
@@ -124,6 +124,8 @@ def run(
 def _named(source: Path, target: Path, force: bool) -> list[Job]:
     if source != STREAM and not source.is_file():
         raise BatchError(f"{source}: no such file")
+    if STREAM not in (source, target) and target.exists() and target.samefile(source):
+        raise BatchError(f"{target}: is the input itself; choose another output")
     if target != STREAM and target.exists() and not force:
         raise BatchError(f"{target}: exists; --force overwrites it")
     return [Job(source, target, is_resumable=False)]

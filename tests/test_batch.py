@@ -36,6 +36,13 @@ def test_without_an_output_everything_goes_beside_its_input(tree):
     assert targets([tree / "a.png"], None, ".jahp", WANTED) == [tree / "a.jahp"]
 
 
+def test_no_output_may_be_the_input_itself(tree, tmp_path):
+    (tmp_path / "other").symlink_to(tree / "a.png")
+    for same in (tree / "a.png", tree / "sub" / ".." / "a.png", tmp_path / "other"):
+        with pytest.raises(BatchError, match="is the input itself"):
+            plan([tree / "a.png"], same if same.suffix else None, ".png", WANTED, force=True)
+
+
 def test_one_file_takes_the_output_as_its_name_or_its_folder(tree, tmp_path):
     assert targets([tree / "a.png"], tmp_path / "x.jahp", ".jahp", WANTED) == [tmp_path / "x.jahp"]
     assert targets([tree / "a.png"], tmp_path, ".jahp", WANTED) == [tmp_path / "a.jahp"]

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
+import resource
+import signal
+import struct
 import subprocess
 import sys
+import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -229,6 +235,102 @@ def test_an_interrupt_ends_all_and_leaves_no_partial_output(model, photos, monke
     assert run("compress", photos, "--model", model) == 130
     assert "interrupted" in capsys.readouterr().err
     assert files(photos) == ["one.png", "sub/two.png"]
+
+
+def test_a_limit_on_the_size_of_files_is_told_and_leaves_nothing(model, photos):
+    """As a full disk, but without the means to make one."""
+    command = [sys.executable, "-m", "jahp_pl", "compress", photos, "--model", model, "--threads", "1"]
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit, timeout=120, check=False)
+    assert done.returncode == 2
+    lines = done.stderr.strip().splitlines()
+    assert "one.jahp: cannot be written (File too large); what was there before is kept. Free some space" in lines[0]
+    assert lines[-1] == "jahp: compress: 2 of 2 failed, see above; the others are done"
+    assert files(photos) == ["one.png", "sub/two.png"]
+
+
+def test_ctrl_c_in_a_folder_keeps_what_is_done_and_the_next_run_does_the_rest(model, tmp_path, capsys):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for number in range(60):
+        Image.fromarray(kodak_crop()[number : number + 190]).save(folder / f"{number:02}.png")
+    command = [sys.executable, "-m", "jahp_pl", "compress", folder, "-o", out, "--model", model, "--threads", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(out.glob("*.jahp")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.strip().splitlines()[-1] == "jahp: interrupted"
+    assert "Traceback" not in error
+    done = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert 1 <= len(done) < 60
+    for name in done:
+        assert unpack((out / name).read_bytes())[0].width == 384
+    assert run("compress", folder, "-o", out, "--model", model) == 0
+    assert f"{len(done)} of 60 were done already" in capsys.readouterr().out
+    assert len(files(out)) == 60
+    assert {name: (out / name).stat().st_mtime_ns for name in done} == done
+
+
+def png(width, height, bits, colour, content):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
+    return start + chunk(b"IDAT", zlib.compress(content)) + chunk(b"IEND", b"")
+
+
+def saved(image, file_format, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def test_every_kind_of_picture_is_coded_or_refused_for_a_reason(model, tmp_path, capsys):
+    photo = Image.fromarray(kodak_crop()[:40, :48])
+    see_through = photo.convert("P")
+    see_through.info["transparency"] = see_through.getpixel((3, 3))
+    rows = b"".join(b"\0" + bytes(range(8)) * 6 for _ in range(4))
+    kinds = {
+        "animated.gif": (saved(photo, "GIF", save_all=True, append_images=[photo.rotate(90)]), "holds 2 frames"),
+        "animated.png": (saved(photo, "PNG", save_all=True, append_images=[photo.rotate(90)]), "holds 2 frames"),
+        "bilevel.png": (saved(photo.convert("1"), "PNG"), None),
+        "bomb.png": (png(60_000, 60_000, 8, 2, bytes(1000)), "more than 178,000,000 pixels"),
+        "cut.jpg": (saved(photo, "JPEG")[:-300], "damaged or unreadable image"),
+        "cut.png": (saved(photo, "PNG")[:-300], "damaged or unreadable image"),
+        "deep.png": (png(8, 4, 16, 2, rows), None),
+        "deep-alpha.png": (png(6, 4, 16, 6, rows), "--flatten"),
+        "empty.png": (b"", "not an image"),
+        "fax.tif": (saved(photo.convert("1"), "TIFF", compression="group4"), None),
+        "negative.tif": (saved(Image.fromarray(np.full((9, 9), -0.5, np.float32)), "TIFF"), "no known white"),
+        "pages.tif": (saved(photo, "TIFF", save_all=True, append_images=[photo]), "holds 2 frames"),
+        "palette.gif": (saved(photo.convert("P"), "GIF"), None),
+        "see-through.png": (saved(see_through, "PNG"), "--flatten"),
+        "text.jpg": (b"hello", "not an image"),
+        "thin.png": (saved(photo.crop((0, 0, 1, 40)), "PNG"), None),
+    }
+    folder, out, back = tmp_path / "in", tmp_path / "out", tmp_path / "back"
+    folder.mkdir()
+    for name, (content, _) in kinds.items():
+        stem, suffix = name.split(".")
+        (folder / f"{stem}-{suffix}.{suffix}").write_bytes(content)
+    assert run("compress", folder, "-o", out, "--model", model) == 2
+    lines = capsys.readouterr().err.splitlines()
+    refused = {name.replace(".", "-"): reason for name, (_, reason) in kinds.items() if reason is not None}
+    assert lines[-1] == f"jahp: compress: {len(refused)} of {len(kinds)} failed, see above; the others are done"
+    for name, reason in refused.items():
+        (told,) = [line for line in lines if f"{name}." in line]
+        assert reason in told
+    coded = {name.replace(".", "-") for name in kinds} - set(refused)
+    assert files(out) == sorted(f"{name}.jahp" for name in coded)
+    assert run("decompress", out, "-o", back, "--model", model) == 0
+    assert files(back) == sorted(f"{name}.png" for name in coded)
 
 
 def test_a_device_that_is_not_there_is_named(model, photos, capsys):

@@ -226,6 +226,12 @@ def test_a_camera_preview_behind_the_photograph_is_ignored(photo: Image.Image) -
     assert np.abs(decode_rgb(data).astype(int) - pixels(photo)).max() <= 6
 
 
+def test_an_image_of_over_a_hundred_megapixels_is_read_without_a_warning() -> None:
+    data = encode(Image.new("1", (11_000, 10_000)), "PNG")
+    assert image_size(data) == (11_000, 10_000)
+    assert decode_rgb(data).shape == (10_000, 11_000, 3)
+
+
 def test_a_decompression_bomb_is_refused_by_its_header() -> None:
     for width, height in ((14_000, 13_000), (100_000, 100_000)):
         header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)

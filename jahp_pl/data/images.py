@@ -8,6 +8,7 @@ white, as browsers show it.
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -102,7 +103,7 @@ def convert_rgb(source: Source, name: str | None = None, flatten: bool = True, m
         rgb, icc = _to_rgb(_to_8bit(_upright(image)), max_icc)
         if rgb.mode == "RGBA" and rgb.getchannel("A").getextrema() != (255, 255):
             if not flatten:
-                raise ImageError("has transparent pixels, which would be lost; flatten it first, or ask for white")
+                raise ImageError("has transparent pixels, which would be lost; --flatten puts them on white")
             lost.append("transparency, put on white")
         return Converted(np.array(_on_white(rgb)), tuple(lost), icc)
 
@@ -149,7 +150,10 @@ def _opened(source: Source, name: str | None) -> Iterator[Image.Image]:
     name = name or (str(source) if isinstance(source, str | Path) else getattr(source, "name", None) or "image")
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
-        with Image.open(file) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # from half of our own limit on
+            opened = Image.open(file)
+        with opened as image:
             _check(image)
             yield image
     except ImageError as error:

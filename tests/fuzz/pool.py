@@ -11,6 +11,8 @@ from typing import Self
 from fuzz.outcome import Outcome, Ready
 
 TIME_LIMIT = 10.0
+TICK = 0.25
+"""Seconds after which processes are looked at anew."""
 START_LIMIT = 120.0
 """Seconds for a worker to build and try its codecs."""
 
@@ -31,11 +33,11 @@ class Worker:
         ready = self.connection.recv()
         assert isinstance(ready, Ready)
         self.number: int | None = None
-        self.since = 0.0
+        self.taken = 0.0
 
     def give(self, number: int) -> None:
         """Send a case."""
-        self.number, self.since = number, time.perf_counter()
+        self.number, self.taken = number, 0.0
         self.connection.send(number)
 
     def end(self) -> None:
@@ -52,8 +54,8 @@ class Pool:
         seed: of the cases.
         workers: how many processes.
         work: what each runs: sends `Ready`, then an outcome for every number it receives.
-        limit: seconds by the clock for one case. One that exceeds it is run once more, for the machine may have been
-            busy.
+        limit: seconds for one case, by a clock that stands still while this process does. A case that exceeds it is
+            run once more, for the machine may have been busy.
     """
 
     def __init__(self, seed: int, workers: int, work: Work, limit: float = TIME_LIMIT) -> None:
@@ -75,9 +77,12 @@ class Pool:
                 if worker.number is None and waiting:
                     worker.give(waiting.pop())
             busy = [worker for worker in self.workers if worker.number is not None]
-            ready = wait([worker.connection for worker in busy], timeout=0.5)
+            start = time.perf_counter()
+            ready = wait([worker.connection for worker in busy], timeout=TICK)
+            passed = min(time.perf_counter() - start, 2 * TICK)
             for worker in busy:
-                number, taken = worker.number, time.perf_counter() - worker.since
+                worker.taken += passed
+                number, taken = worker.number, worker.taken
                 assert number is not None
                 outcome: Outcome | None = None
                 if worker.connection in ready:
@@ -87,11 +92,11 @@ class Pool:
                     outcome = _lost(number, f"took more than {self.limit} s", taken)
                 if outcome is None:
                     continue
-                if outcome.seconds > self.limit and number not in again:
+                if taken > self.limit and number not in again:
                     again.add(number)
                     waiting.append(number)
                     continue
-                yield outcome if outcome.seconds <= self.limit else outcome._replace(result="failed")
+                yield outcome if taken <= self.limit else outcome._replace(result="failed")
 
     def _received(self, worker: Worker, number: int, taken: float) -> Outcome:
         try:
