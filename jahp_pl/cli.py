@@ -21,7 +21,10 @@ examples:
 
 `jahp COMMAND --help` says more about each."""
 
-CLASSICAL = ("jpeg", "jpeg444", "jpeg2000", "webp", "avif", "avif444", "hevc", "hevc444", "jxl", "vvc")
+CLASSICAL = (
+    *("jpeg", "jpeg-plain", "jpeg444", "jpeg2000", "jpeg2000-53", "webp", "avif", "avif444"),
+    *("hevc", "hevc444", "jxl", "vvc"),
+)
 """Names of `evaluation.classical.CODECS`, here so that the parser needs not import them."""
 
 

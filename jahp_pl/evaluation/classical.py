@@ -100,13 +100,15 @@ def _pillow(name: str, **options: object) -> Callable[[RGB, int], bytes]:
     return encode
 
 
-def _jpeg2000(image: RGB, quality: int) -> bytes:
-    buffer = io.BytesIO()
-    # mct: without the transform to YCbCr, RGB loses several dB. A bare codestream, as the published curves count it.
-    Image.fromarray(image).save(
-        buffer, "JPEG2000", quality_mode="rates", quality_layers=[2400 / quality], mct=1, irreversible=True, no_jp2=True
-    )
-    return buffer.getvalue()
+def _jpeg2000(is_irreversible: bool) -> Callable[[RGB, int], bytes]:
+    # mct: without the transform to YCbCr, RGB loses several dB. A bare codestream: its container is 85 bytes.
+    def encode(image: RGB, quality: int) -> bytes:
+        buffer = io.BytesIO()
+        rate = {"quality_mode": "rates", "quality_layers": [2400 / quality]}
+        Image.fromarray(image).save(buffer, "JPEG2000", mct=1, irreversible=is_irreversible, no_jp2=True, **rate)
+        return buffer.getvalue()
+
+    return encode
 
 
 def _decode(data: bytes) -> RGB:
@@ -136,13 +138,21 @@ CODECS = {
         "JPEG 4:2:0", range(1, 96), _JPEG, QUALITY,
         _pillow("JPEG", subsampling="4:2:0", optimize=True), _decode, _settings("libjpeg_turbo", "optimised Huffman"),
     ),
+    "jpeg-plain": ClassicalCodec(
+        "JPEG 4:2:0 plain", range(1, 96), _JPEG, QUALITY,
+        _pillow("JPEG", subsampling="4:2:0"), _decode, _settings("libjpeg_turbo", "the standard's Huffman tables"),
+    ),
     "jpeg444": ClassicalCodec(
         "JPEG 4:4:4", range(1, 96), _JPEG, QUALITY,
         _pillow("JPEG", subsampling="4:4:4", optimize=True), _decode, _settings("libjpeg_turbo", "optimised Huffman"),
     ),
     "jpeg2000": ClassicalCodec(
-        "JPEG 2000", range(2, 601), _RATES, "hundredths of a bit per pixel asked for",
-        _jpeg2000, _decode, _settings("jpg_2000", "OpenJPEG, 9/7 wavelet, YCbCr, one layer, bare codestream"),
+        "JPEG 2000 9/7", range(2, 601), _RATES, "hundredths of a bit per pixel asked for",
+        _jpeg2000(True), _decode, _settings("jpg_2000", "OpenJPEG, 9/7 wavelet, YCbCr, one layer, bare codestream"),
+    ),
+    "jpeg2000-53": ClassicalCodec(
+        "JPEG 2000 5/3", range(2, 601), _RATES, "hundredths of a bit per pixel asked for",
+        _jpeg2000(False), _decode, _settings("jpg_2000", "OpenJPEG, 5/3 wavelet, YCbCr, one layer, bare codestream"),
     ),
     "webp": ClassicalCodec(
         "WebP", range(101), _WEBP, QUALITY,
@@ -173,4 +183,5 @@ CODECS = {
         optional.encode_vvc, optional.decode_vvc, optional.vvc_settings,
     ),
 }  # fmt: skip
-"""By the name on the command line."""
+"""By the name on the command line. jpeg-plain and jpeg2000-53 are what published curves (and the paper's) call JPEG and
+JPEG 2000; jpeg and jpeg2000 need an eighth fewer bits with the same formats."""
