@@ -106,13 +106,16 @@ def run(
     Args:
         jobs: from `plan`.
         work: makes one output; False where it was there already.
-        expected: errors that say what is wrong with an input; any other ends the whole run.
+        expected: errors that say what is wrong with an input; any other ends the whole run, and so does a
+            BrokenPipeError, after which nobody would be told anything.
         progress: called after each job.
     """
     num_done, num_skipped, failures = 0, 0, []
     for job in jobs:
         try:
             was_made = work(job)
+        except BrokenPipeError:
+            raise
         except expected as error:
             failures.append(Failure(job.source, str(error)))
         else:

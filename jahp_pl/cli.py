@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,16 +30,31 @@ CLASSICAL = (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and exit: 0 done, 2 input that cannot be used (one line says why), 130 interrupted."""
+    """Run one command and exit: 0 done, 2 input that cannot be used (one line says why), 130 interrupted, 141 if
+    whoever read the output went away."""
     parsed = _parser().parse_args(arguments)
     try:
         parsed.run(parsed)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(_fail("interrupted", 130))
+    except BrokenPipeError:
+        _close_output()
+        sys.exit(141)
     except Exception as error:
         if not isinstance(error, console.input_errors()):
             raise
+        _close_output()
         sys.exit(_fail(str(error).strip() or type(error).__name__, 2))
+
+
+def _close_output() -> None:
+    """Write what is still to be written; where that is not possible, let it go nowhere, or else Python would try again
+    when it ends, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, status: int) -> int:

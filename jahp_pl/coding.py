@@ -125,5 +125,10 @@ def _write(target: Path, data: bytes) -> None:
         return
     if sys.stdout.isatty():
         raise console.CommandError("standard output is a terminal; send it to a file, or name one with -o")
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise console.CommandError(f"standard output: cannot be written ({error.strerror})") from None

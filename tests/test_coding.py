@@ -237,6 +237,34 @@ def test_an_interrupt_ends_all_and_leaves_no_partial_output(model, photos, monke
     assert files(photos) == ["one.png", "sub/two.png"]
 
 
+def piped(*arguments, stdout, is_buffered=True):
+    """A command whose output nobody reads to its end: status and complaints."""
+    command = [sys.executable, *([] if is_buffered else ["-u"]), "-m", "jahp_pl", *map(str, arguments)]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        command, stdout=stdout, stderr=subprocess.PIPE, env=environment, text=True, timeout=120, check=False
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("is_buffered", [True, False])
+def test_a_reader_that_goes_away_ends_the_command_without_a_word(is_buffered, model, photos):
+    reading, writing = os.pipe()
+    os.close(reading)
+    assert piped("compress", photos, "--model", model, stdout=writing, is_buffered=is_buffered) == (141, "")
+    os.close(writing)
+    assert not [name for name in files(photos) if name.endswith(".part")]
+    assert ("sub/two.jahp" in files(photos)) == is_buffered
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has this device")
+def test_standard_output_that_is_full_is_named(model, photos):
+    with Path("/dev/full").open("wb") as full:
+        status, error = piped("compress", photos / "one.png", "-o", "-", "--model", model, stdout=full)
+    assert status == 2
+    assert error == "jahp: standard output: cannot be written (No space left on device)\n"
+
+
 def test_a_limit_on_the_size_of_files_is_told_and_leaves_nothing(model, photos):
     """As a full disk, but without the means to make one."""
     command = [sys.executable, "-m", "jahp_pl", "compress", photos, "--model", model, "--threads", "1"]
