@@ -25,7 +25,7 @@ def input_errors() -> tuple[type[Exception], ...]:
     from jahp_pl.batch import BatchError
     from jahp_pl.checkpoint import CheckpointError
     from jahp_pl.codec.bitstream import BitstreamError
-    from jahp_pl.codec.exact import FreezeError
+    from jahp_pl.codec.fixed_point import FreezeError
     from jahp_pl.config import ConfigError
     from jahp_pl.data.images import ImageError
     from jahp_pl.data.index import DataError

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from jahp_pl.checkpoint import HYPER_PARAMETERS, find_checkpoint, first_difference, load_model, read_checkpoint
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.exact import FreezeError
+from jahp_pl.codec.fixed_point import FreezeError
 from jahp_pl.config import ConfigError, model_from_dict
 from jahp_pl.files import write_atomically, write_errors
 from jahp_pl.model import CompressionModel

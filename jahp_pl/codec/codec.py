@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,10 +25,11 @@ from jahp_pl.codec.bitstream import (
 )
 from jahp_pl.codec.coder import Reader, Writer
 from jahp_pl.codec.exact import ExactContextNetwork, ExactHyperSynthesis
-from jahp_pl.codec.tables import LatentTables, PriorTables
-from jahp_pl.codec.wavefront import LatentCoder
+from jahp_pl.codec.latent_coder import LatentCoder, Span, Task
+from jahp_pl.codec.latent_tables import LatentTables
+from jahp_pl.codec.pixels import MEMORY_LIMIT, PixelTransforms, Precision
+from jahp_pl.codec.prior_tables import PriorTables
 from jahp_pl.model import CompressionModel
-from jahp_pl.quality import to_uint8
 
 PRIOR, LATENTS = "prior.", "latents."
 """Prefixes of the names in `Codec.tables`."""
@@ -45,9 +46,6 @@ class Encoded(NamedTuple):
     """(M, h, w) int32: the latents in it."""
     z_hat: Tensor | None
     """(N, ceil(h / 4), ceil(w / 4)) int32: the hyper-latents in it."""
-    bits_exact: float
-    """Cross-entropy of both under the exact parameters, in bits; the file is longer by the coder's ending and the
-    header."""
     header_bytes: int
     """Bytes of the file that are not payload."""
 
@@ -67,22 +65,35 @@ class Codec:
     """Compresses images with a trained model.
 
     Guarantees: `decompress(compress(image))` on any machine with the same frozen model has the latents that the encoder
-    had, to the last bit, and the image is the model's own evaluation-mode reconstruction, clipped and rounded to 8
-    bits. A file is decoded by this model's weights or refused. Stateless between calls: no table is ever updated.
+    had, to the last bit, and the image is the model's own evaluation-mode reconstruction (to the rounding of float32),
+    clipped and rounded to 8 bits. A file is decoded by this model's weights or refused. Stateless between calls: no
+    table is ever updated.
 
     Args:
-        model: trained weights, copied and frozen; later training does not change the codec. The transforms run on the
-            device the model is on, entropy parameters and range coding on the CPU.
+        model: trained weights, copied and frozen in float32; later training does not change the codec. All networks run
+            on the device the model is on, range coding on the CPU.
         tables: `tables()` of a codec of the same model; None makes them on this machine, whose exp may differ from
             another's in the last bit.
+        precision: of the convolutions of g_a and g_s. It changes the latents that the encoder finds and the last bits
+            of the decoder's pixels, never whether a file decodes.
+        memory_limit: bytes that the transforms may take at a time, beside the image and its latents; large images then
+            pass through in overlapping tiles, without seams.
 
     Raises:
         FreezeError: weights that are not finite or beyond exact arithmetic, or tables of another model.
+        ValueError: a memory limit that not even a single tile fits.
     """
 
-    def __init__(self, model: CompressionModel, tables: Mapping[str, Tensor] | None = None) -> None:
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+    def __init__(
+        self,
+        model: CompressionModel,
+        tables: Mapping[str, Tensor] | None = None,
+        precision: Precision = "float32",
+        memory_limit: int = MEMORY_LIMIT,
+    ) -> None:
+        self.model = copy.deepcopy(model).float().eval().requires_grad_(False)
         self.device = next(self.model.parameters()).device
+        self.pixels = PixelTransforms(self.model, precision, memory_limit)
         self.prior: PriorTables | None = None
         if self.model.prior is not None:
             self.prior = PriorTables(self.model.prior, _below(PRIOR, tables))
@@ -90,7 +101,9 @@ class Codec:
         if model.config.rung != "factorized":
             m = self.model
             h_s = ExactHyperSynthesis(m.h_s) if m.h_s is not None else None
-            context = ExactContextNetwork(m.g_cm, m.g_ep) if m.g_cm is not None and m.g_ep is not None else None
+            context = None
+            if m.g_cm is not None and m.g_ep is not None:
+                context = ExactContextNetwork(m.g_cm, m.g_ep, has_psi=h_s is not None)
             frozen = LatentTables(m.density, m.config.num_latents, _below(LATENTS, tables))
             self.latents = LatentCoder(h_s, context, frozen)
         self.fingerprint = self._fingerprint()
@@ -118,28 +131,69 @@ class Codec:
         """
         return self.decode(data, max_pixels).image
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def encode(self, image: Image) -> Encoded:
-        """As `compress`, with the latents and their cross-entropy."""
-        x = _to_tensor(image).to(self.device).float().unsqueeze(0) / 255
-        y = self.model.analyse(x)
+        """As `compress`, with the latents."""
+        x = _to_tensor(image).cpu()
+        y = self.pixels.analyse(x)
         y_hat = _to_integers(y)
-        z_hat = _to_integers(self.model.h_a(y)) if self.model.h_a is not None else None
-
-        writer, bits = Writer(), 0.0
-        for_z, for_y = (self.prior, self.latents) if self.latents is not None else (None, self.prior)
-        if for_z is not None and z_hat is not None:
-            bits += for_z.write(writer, z_hat)
-        assert for_y is not None
-        bits += for_y.write(writer, y_hat, z_hat) if isinstance(for_y, LatentCoder) else for_y.write(writer, y_hat)
+        z_hat = _to_integers(self.pixels.hyper_analyse(y)) if self.model.h_a is not None else None
+        writer = Writer()
+        self._write(writer, y_hat, z_hat)
         payload = writer.payload()
         header = Header(self.fingerprint, x.shape[-1], x.shape[-2], int(y_hat.min()), int(y_hat.max()))
         data = pack(header, payload)
-        return Encoded(data, y_hat, z_hat, bits, len(data) - len(payload))
+        return Encoded(data, y_hat, z_hat, len(data) - len(payload))
 
-    @torch.no_grad()
     def decode(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
         """As `decompress`, with the latents."""
+        return self.decode_all([data], max_pixels)[0]
+
+    @torch.inference_mode()
+    def decode_all(self, files: Sequence[bytes], max_pixels: int = MAX_PIXELS) -> list[Decoded]:
+        """Several files in lockstep, which takes less time for each than one by one, and the memory of all.
+
+        Args:
+            files: at least one.
+            max_pixels: largest image to accept.
+
+        Raises:
+            BitstreamError: one of them is no valid file of this model.
+        """
+        opened = [self._open(data, max_pixels) for data in files]
+        if self.latents is None:
+            assert self.prior is not None
+            y_hats = [self.prior.read(task.reader, task.height, task.width) for _, task in opened]
+        else:
+            y_hats = self.latents.read([task for _, task in opened])
+        decoded = []
+        for (header, task), y_hat in zip(opened, y_hats, strict=True):
+            task.reader.finish()
+            if not header.latent_min <= int(y_hat.min()) <= int(y_hat.max()) <= header.latent_max:
+                raise BitstreamError("the latents leave the range that the header gives; the file was made differently")
+            image = self.pixels.synthesise(y_hat, header.height, header.width)
+            decoded.append(Decoded(image, y_hat, task.z_hat))
+        return decoded
+
+    def exact_bits(self, coded: Encoded | Decoded) -> float:
+        """Cross-entropy of the latents under the codec's exact parameters, in bits. The file is longer by the ending of
+        the range coder and the header."""
+        writer = Writer(measure=True)
+        self._write(writer, coded.y_hat, coded.z_hat)
+        return writer.bits
+
+    @torch.inference_mode()
+    def _write(self, writer: Writer, y_hat: Tensor, z_hat: Tensor | None) -> None:
+        if self.latents is None:
+            assert self.prior is not None
+            self.prior.write(writer, y_hat)
+            return
+        if self.prior is not None and z_hat is not None:
+            self.prior.write(writer, z_hat)
+        self.latents.write(writer, y_hat, z_hat)
+
+    def _open(self, data: bytes, max_pixels: int) -> tuple[Header, Task]:
+        """Check a file and read its side information."""
         header, payload = unpack(data, max_pixels)
         if header.fingerprint != self.fingerprint:
             raise BitstreamError(
@@ -148,18 +202,9 @@ class Codec:
             )
         h, w = -(-header.height // transforms.STRIDE), -(-header.width // transforms.STRIDE)
         reader, z_hat = Reader(payload), None
-        if self.latents is None:
-            assert self.prior is not None
-            y_hat = self.prior.read(reader, h, w)
-        else:
-            if self.prior is not None:
-                z_hat = self.prior.read(reader, -(-h // hyperprior.STRIDE), -(-w // hyperprior.STRIDE))
-            y_hat = self.latents.read(reader, h, w, z_hat, header.latent_min, header.latent_max)
-        reader.finish()
-        if not header.latent_min <= int(y_hat.min()) <= int(y_hat.max()) <= header.latent_max:
-            raise BitstreamError("the latents leave the range that the header gives; the file was made differently")
-        x_hat = self.model.synthesise(y_hat.to(self.device).float().unsqueeze(0), header.height, header.width)
-        return Decoded(to_uint8(x_hat)[0].cpu(), y_hat, z_hat)
+        if self.latents is not None and self.prior is not None:
+            z_hat = self.prior.read(reader, -(-h // hyperprior.STRIDE), -(-w // hyperprior.STRIDE))
+        return header, Task(reader, h, w, z_hat, Span(header.latent_min, header.latent_max))
 
     def tables(self) -> dict[str, Tensor]:
         """What was made with exp and erf when the model was frozen, to be kept beside its weights, by name."""
@@ -184,9 +229,8 @@ class Codec:
             yield from self.prior.tensors()
         if self.latents is not None:
             yield from self.latents.tables.tensors()
-            for network in (self.latents.h_s, self.latents.context):
-                if network is not None:
-                    yield from network.tensors()
+            for layer in self.latents.layers():
+                yield from layer.tensors()
 
 
 def _below(prefix: str, tables: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:

@@ -1,14 +1,13 @@
 """Writer and Reader of integer symbols: the only door to constriction, whose range coder does the arithmetic.
 
-Guarantees: what a Writer wrote under a sequence of symbol models, a Reader given equal models reads back, in the same
-order. Models are equal if their numbers are equal to the last bit; constriction evaluates them with IEEE doubles and a
-mathematical library of its own, so equal numbers give equal probabilities on every platform. Every symbol of a model's
-range has at least the smallest probability, 2^-24, so none is impossible.
+Every symbol model here is a table of masses, integers up to a factor per table, so that no probability hangs on
+anybody's exp or erf. Guarantees: what a Writer wrote under a sequence of tables, a Reader given equal tables reads
+back, in the same order. Every entry of a table has at least the smallest probability, 2^-24, so none is impossible.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+import math
 
 import constriction
 import numpy as np
@@ -19,31 +18,10 @@ from jahp_pl.codec.bitstream import BitstreamError
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float64]
 
+MASS_BITS = 24
+"""Probabilities count steps of 2^-24, the resolution of the range coder."""
 _WORD = np.dtype("<u4")
 _ESCAPE_BASE = 2**16
-
-
-class Located(NamedTuple):
-    """n symbols under Gaussians or Laplace densities of their own, integrated over unit bins."""
-
-    family: Literal["gaussian", "laplace"]
-    lowest: int
-    """Smallest symbol that can be coded."""
-    highest: int
-    """Largest symbol that can be coded; the mass outside of the range belongs to its two ends."""
-    mu: FloatArray
-    """(n,) locations."""
-    sigma: FloatArray
-    """(n,) scales > 0."""
-
-
-class Tabulated(NamedTuple):
-    """n symbols under tables of their own."""
-
-    lowest: int
-    """Symbol of the first column."""
-    masses: FloatArray
-    """(n, symbols) integers below 2^53: probabilities up to a factor per row."""
 
 
 class ChannelTable:
@@ -58,35 +36,53 @@ class ChannelTable:
     def __init__(self, lowest: int, masses: FloatArray) -> None:
         self.lowest = lowest
         self.escape = len(masses) - 1
+        self.masses = masses
         self.model = constriction.stream.model.Categorical(masses, perfect=False)
 
 
 _PLAIN = constriction.stream.model.Uniform(_ESCAPE_BASE)
+_ROWS = constriction.stream.model.Categorical(perfect=False)
 
 
 class Writer:
-    """Collects symbols into a payload."""
+    """Collects symbols into a payload.
 
-    def __init__(self) -> None:
+    Args:
+        measure: add up in `bits` what the symbols cost under their tables.
+    """
+
+    def __init__(self, measure: bool = False) -> None:
         self._encoder = constriction.stream.queue.RangeEncoder()
+        self._measure = measure
+        self.bits = 0.0
+        """Cross-entropy of all symbols so far under the tables as they are coded."""
 
-    def write(self, symbols: IntArray, model: Located | Tabulated) -> None:
-        """Append n symbols, (n,), each within the model's range."""
-        if isinstance(model, Located):
-            self._encoder.encode(symbols, _located(model), model.mu, model.sigma)
-        else:
-            indices = symbols - np.int32(model.lowest)
-            self._encoder.encode(indices, constriction.stream.model.Categorical(perfect=False), model.masses)
+    def write_rows(self, indices: IntArray, masses: FloatArray) -> None:
+        """Append n symbols, (n,) from 0, each under a row of its own of `masses`, (n, entries)."""
+        self._encoder.encode(indices, _ROWS, masses)
+        if self._measure:
+            chosen = np.take_along_axis(masses, indices[:, None].astype(np.int64), axis=1)[:, 0]
+            self.bits += _leaky_bits(chosen / masses.sum(axis=1), masses.shape[1])
 
     def write_channel(self, symbols: IntArray, table: ChannelTable) -> None:
         """Append symbols, (n,), of any 32-bit value, all under one table."""
         indices = symbols.astype(np.int64) - table.lowest
         outside = (indices < 0) | (indices >= table.escape)
-        self._encoder.encode(np.where(outside, table.escape, indices).astype(np.int32), table.model)
+        indices = np.where(outside, table.escape, indices).astype(np.int32)
+        self._encoder.encode(indices, table.model)
         if outside.any():
             unsigned = symbols[outside].view(np.uint32)
             halves = np.stack([unsigned // _ESCAPE_BASE, unsigned % _ESCAPE_BASE], axis=1)
             self._encoder.encode(halves.astype(np.int32).ravel(), _PLAIN)
+        if self._measure:
+            self.bits += _leaky_bits(table.masses[indices] / table.masses.sum(), len(table.masses))
+            self.bits += 32 * int(outside.sum())
+
+    def write_uniform(self, values: IntArray, size: int) -> None:
+        """Append n values, (n,) from 0 to size - 1, all equally likely; size up to 65536."""
+        if size > 1 and len(values):
+            self._encoder.encode(values, constriction.stream.model.Uniform(size))
+            self.bits += len(values) * math.log2(size)
 
     def payload(self) -> bytes:
         """All symbols so far, a multiple of 4 bytes."""
@@ -104,17 +100,14 @@ class Reader:
     def __init__(self, payload: bytes) -> None:
         self._decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(payload, dtype=_WORD).astype(np.uint32))
 
-    def read(self, model: Located | Tabulated) -> IntArray:
-        """The next n symbols, (n,).
+    def read_rows(self, masses: FloatArray) -> IntArray:
+        """The next n symbols, (n,) from 0, each under a row of its own of `masses`, (n, entries).
 
         Raises:
-            BitstreamError: the payload cannot have been written under these models.
+            BitstreamError: the payload cannot have been written under these tables.
         """
         try:
-            if isinstance(model, Located):
-                return np.asarray(self._decoder.decode(_located(model), model.mu, model.sigma))
-            family = constriction.stream.model.Categorical(perfect=False)
-            return np.asarray(self._decoder.decode(family, model.masses)) + np.int32(model.lowest)
+            return np.asarray(self._decoder.decode(_ROWS, masses))
         except AssertionError as error:
             raise _undecodable() from error
 
@@ -122,7 +115,7 @@ class Reader:
         """The next `count` symbols of one table, (count,).
 
         Raises:
-            BitstreamError: as `read`.
+            BitstreamError: as `read_rows`.
         """
         try:
             indices = np.asarray(self._decoder.decode(table.model, count))
@@ -132,6 +125,19 @@ class Reader:
                 halves = np.asarray(self._decoder.decode(_PLAIN, 2 * int(escaped.sum()))).astype(np.uint32)
                 symbols[escaped] = (halves[0::2] * np.uint32(_ESCAPE_BASE) + halves[1::2]).view(np.int32)
             return symbols
+        except AssertionError as error:
+            raise _undecodable() from error
+
+    def read_uniform(self, count: int, size: int) -> IntArray:
+        """The next `count` values, (count,) from 0 to size - 1.
+
+        Raises:
+            BitstreamError: as `read_rows`.
+        """
+        if size == 1 or count == 0:
+            return np.zeros(count, dtype=np.int32)
+        try:
+            return np.asarray(self._decoder.decode(constriction.stream.model.Uniform(size), count))
         except AssertionError as error:
             raise _undecodable() from error
 
@@ -145,11 +151,10 @@ class Reader:
             raise _undecodable()
 
 
-def _located(model: Located) -> constriction.stream.model.Model:
-    kinds = constriction.stream.model
-    family = kinds.QuantizedGaussian if model.family == "gaussian" else kinds.QuantizedLaplace
-    # constriction wants a range of at least two symbols.
-    return family(model.lowest, max(model.highest, model.lowest + 1))
+def _leaky_bits(probability: FloatArray, num_symbols: int) -> float:
+    """Bits of symbols (n,) with these probabilities, each one of `num_symbols`, of which the coder rules out none."""
+    leak = 2.0**-MASS_BITS
+    return float(-np.log2(probability * (1 - num_symbols * leak) + leak).sum())
 
 
 def _undecodable() -> BitstreamError:

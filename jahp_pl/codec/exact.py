@@ -1,211 +1,189 @@
-"""The entropy-parameter networks in exact arithmetic: h_s, g_cm and g_ep on integers carried by float64.
+"""The entropy-parameter networks h_s, g_cm and g_ep in exact arithmetic (`fixed_point`).
 
-A range decoder must see the encoder's probabilities to the last bit, and float convolutions do not give them: the order
-of summation, hence the result, depends on the shape of the batch, the number of threads, the library and the machine.
-Here weights are rounded to a grid 2^-w and activations to a grid 2^-12, and both are stored as the integers that count
-grid steps. Every product and every partial sum is then an integer, and float64 holds integers exactly below 2^53. What
-happens between two layers (scale, LeakyReLU, round, clamp) is elementwise, for which IEEE 754 prescribes the result.
+h_s waits for no latent and runs once per image, a strip of rows at a time. g_cm and g_ep run once per wavefront in the
+decoder; there, time is that of reading the weights, so the hyperprior's half of g_ep's first layer is computed
+beforehand for the whole frame.
 
 Guarantees: for equal integer inputs the outputs are equal to the last bit, whatever the batch, order, thread count,
-instruction set or device, because |weights| times the clamp of the inputs, summed per output channel, is shown to stay
-below 2^53 when the model is frozen; `FreezeError` where it cannot be shown.
+library, instruction set or device, as long as a matrix product adds products in the precision of its operands
+(`full_precision` sees to that).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jahp_pl.codec.fixed_point import FixedPointLayer, Rows, conv_taps, freeze_layer, quantize
 from jahp_pl.context import ContextPrediction, EntropyParameterNetwork
-from jahp_pl.hyperprior import HyperSynthesis
+from jahp_pl.hyperprior import STRIDE, HyperSynthesis
 
-WEIGHT_BITS = 16
 FRACTION_BITS = 12
-"""Activations are multiples of 2^-12."""
-LATENT_CLAMP = 2**12
-"""Latents and hyper-latents enter the networks clamped to +-this; they are integers, of fraction 0."""
-ACTIVATION_CLAMP = 2**24
-"""In grid steps: activations are clamped to +-4096."""
-EXACT_BOUND = 2**53
-"""float64 holds every integer up to here."""
-
-
-class FreezeError(ValueError):
-    """A model whose arithmetic cannot be shown to be exact; the message names the layer."""
-
-
-class Activation(NamedTuple):
-    """Slope below zero of the nonlinearity after a layer: 1 for none, 0 for ReLU."""
-
-    slope: float
-
-    def __call__(self, accumulator: Tensor, shift: int) -> Tensor:
-        """Accumulated sums in steps of 2^-(shift + FRACTION_BITS) -> activations in steps of 2^-FRACTION_BITS."""
-        if self.slope != 1.0:
-            accumulator = torch.where(accumulator >= 0, accumulator, accumulator * self.slope)
-        return torch.round(accumulator * 2.0**-shift).clamp_(-ACTIVATION_CLAMP, ACTIVATION_CLAMP)
-
-
-class FixedPointLayer(NamedTuple):
-    """One linear layer as integers: accumulator = weight (*) input + bias, then the activation."""
-
-    weight: Tensor
-    """Shape of the original layer, float64, integers: steps of 2^-weight_fraction."""
-    bias: Tensor
-    """(out,), float64, integers: steps of 2^-(weight_fraction + input_fraction)."""
-    shift: int
-    """Right shift that brings the accumulator to steps of 2^-FRACTION_BITS."""
-    activation: Activation
-
-
-def freeze_layer(
-    name: str, layer: nn.Conv2d | nn.ConvTranspose2d, slope: float, input_fraction: int, weight: Tensor | None = None
-) -> FixedPointLayer:
-    """Round a layer to the grid and prove its bound.
-
-    Args:
-        name: for the error message.
-        layer: trained layer.
-        slope: of the nonlinearity behind it; 1 for none.
-        input_fraction: 0 for (hyper-)latents, FRACTION_BITS behind another layer.
-        weight: used in place of layer.weight (a masked one).
-
-    Raises:
-        FreezeError: not finite, or too large for the bound.
-    """
-    assert layer.bias is not None
-    weight = (layer.weight if weight is None else weight).detach().cpu().double()
-    bias = layer.bias.detach().cpu().double()
-    largest = float(weight.abs().max())
-    if not (math.isfinite(largest) and bool(torch.isfinite(bias).all())):
-        raise FreezeError(f"{name}: has weights that are not finite; train again from an earlier checkpoint")
-    # frexp(m 2^e) with m in [1/2, 1): the largest weight fills WEIGHT_BITS bits including its sign. A layer of zeros
-    # takes any grid; the limit keeps a layer of tiny weights from moving the bias off float64's integers.
-    weight_fraction = min(WEIGHT_BITS - 1 - math.frexp(largest)[1], 2 * WEIGHT_BITS)
-    weight = torch.round(weight * 2.0**weight_fraction)
-    bias = torch.round(bias * 2.0 ** (weight_fraction + input_fraction))
-
-    clamp = ACTIVATION_CLAMP if input_fraction else LATENT_CLAMP
-    out_dim = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
-    per_output = weight.abs().transpose(0, out_dim).flatten(1).sum(1) * clamp + bias.abs()
-    if float(per_output.max()) >= EXACT_BOUND:
-        channel = int(per_output.argmax())
-        raise FreezeError(
-            f"{name}: output channel {channel} can reach {float(per_output.max()):.2e} grid steps, more than the 2^53 "
-            "that stay exact; its weights have grown out of proportion"
-        )
-    return FixedPointLayer(weight, bias, weight_fraction + input_fraction - FRACTION_BITS, Activation(slope))
+"""Raw entropy parameters are integers that count steps of 2^-12."""
+RAW_CLAMP = 2**24
+"""In such steps: they are clamped to +-4096."""
+HYPER_LATENT_CLAMP = 2**24
+"""Hyper-latents enter h_s clamped to +-this, beyond which float32 does not hold all integers."""
+LATENT_RADIX = 2**8
+"""Latents up to +-128 enter g_cm as they are, others in two pieces: y = 2^8 high + low."""
+STRIP_POSITIONS = 2**13
+"""Latent positions per strip of h_s: 40 MB at 192 channels."""
 
 
 class ExactHyperSynthesis:
-    """h_s on integers: z_hat -> psi for the whole frame.
+    """h_s on integers.
 
     Args:
-        network: trained h_s.
+        network: trained h_s; this runs on the same device.
 
     Raises:
-        FreezeError: see `freeze_layer`.
+        FreezeError: weights that are not finite or too large.
     """
 
     def __init__(self, network: HyperSynthesis) -> None:
-        self.layers = _freeze_sequence("h_s", network, input_fraction=0)
+        self.device = next(network.parameters()).device
+        self.layers = [
+            freeze_layer(f"h_s.{2 * position}", conv_taps(layer), layer.bias, slope).to(self.device)
+            for position, (layer, slope) in enumerate(_with_slopes(network))
+        ]
 
-    def __call__(self, z_hat: Tensor, height: int, width: int) -> Tensor:
-        """(N, hz, wz) integers -> (height * width, F) float64, steps of 2^-12, positions in raster order."""
-        x = z_hat.double().clamp(-LATENT_CLAMP, LATENT_CLAMP).unsqueeze(0)
-        for layer in self.layers[:-1]:
-            x = F.conv_transpose2d(x, layer.weight, layer.bias, stride=2, padding=2, output_padding=1)
-            x = layer.activation(x, layer.shift)
-        last = self.layers[-1]
-        x = last.activation(F.conv2d(x, last.weight, last.bias, padding=1), last.shift)
-        return x[0, :, :height, :width].flatten(1).T.contiguous()
+    def strips(self, z_hat: Tensor, height: int, width: int) -> Iterator[tuple[int, Tensor]]:
+        """z_hat (N, hz, wz) integers -> psi, some rows of latents at a time.
 
-    def tensors(self) -> Iterator[Tensor]:
-        """All that determines the output, for the fingerprint."""
-        return _tensors(self.layers)
+        Yields:
+            The first row, and psi from there on: (rows * width, F) float32.
+        """
+        step = max(1, STRIP_POSITIONS // (width * STRIDE))  # rows of z
+        for first in range(0, -(-height // STRIDE), step):
+            # Two rows of z on either side reach all that the strip depends on; the borders of the image keep the
+            # zeros that the network pads with.
+            top, bottom = max(first - 2, 0), min(first + step + 2, z_hat.shape[1])
+            part = z_hat[:, top:bottom].clamp(-HYPER_LATENT_CLAMP, HYPER_LATENT_CLAMP)
+            x = part.to(self.device, torch.float32).permute(1, 2, 0)
+            for layer in self.layers[:-1]:
+                x = _upsample(x, layer)
+            x = _correlate(x, self.layers[-1], [(i, j) for i in range(3) for j in range(3)], range(9))
+            start, stop = STRIDE * first, min(STRIDE * (first + step), height)
+            yield start, x[start - STRIDE * top : stop - STRIDE * top, :width].flatten(0, 1)
+
+
+def _correlate(x: Tensor, layer: FixedPointLayer, offsets: Sequence[tuple[int, int]], taps: Sequence[int]) -> Tensor:
+    """A convolution, tap by tap: (h, w, in) -> (h, w, out), the nonlinearity included.
+
+    Offsets (row, column) from 0 to 2, 1 being no shift; outside x there are zeros. With a border of zeros around x and
+    its positions in one row, a shift is a slice: no patch is ever copied.
+    """
+    height, width, _ = x.shape
+    padded = F.pad(x, (0, 0, 1, 1, 1, 2)).flatten(0, 1)  # a row more than needed, into which the last slice runs
+    mantissas, steps = quantize(padded)
+    count, stride = height * (width + 2), width + 2
+    out = layer.bias.repeat(count, 1)
+    for (row, column), tap in zip(offsets, taps, strict=True):
+        shifted = slice(row * stride + column, row * stride + column + count)
+        layer.add(out, Rows(mantissas[shifted], steps[shifted]), tap)
+    return layer.activate(out).view(height, stride, -1)[:, :width]
+
+
+def _upsample(x: Tensor, layer: FixedPointLayer) -> Tensor:
+    """The 5x5 transposed convolution of stride 2 as four convolutions, one for each parity of the output's row and
+    column: (h, w, in) -> (2 h, 2 w, out)."""
+    # Output o = 2 i - 2 + k: even ones see taps k = 0, 2, 4 of inputs one ahead, at and one behind o / 2, odd ones
+    # k = 1, 3.
+    reach = {0: [(2, 0), (1, 2), (0, 4)], 1: [(2, 1), (1, 3)]}
+    out = x.new_empty(x.shape[0], 2, x.shape[1], 2, layer.bias.numel())
+    for p, rows in reach.items():
+        for q, columns in reach.items():
+            pairs = [(row, column) for row in rows for column in columns]
+            offsets = [(row[0], column[0]) for row, column in pairs]
+            out[:, p, :, q] = _correlate(x, layer, offsets, [5 * row[1] + column[1] for row, column in pairs])
+    return out.flatten(2, 3).flatten(0, 1)
 
 
 class ExactContextNetwork:
     """g_cm and g_ep on integers, at any set of positions: one gather and four matrix products.
 
-    Encoder and decoder call the same function, the one with all positions at once, the other with those of one
-    wavefront.
+    Encoder and decoder call the same function, the one with many wavefronts at once, the other with a single one.
 
     Args:
-        g_cm: trained context prediction.
+        g_cm: trained context prediction; this runs on the same device.
         g_ep: trained entropy parameters.
+        has_psi: whether the first inputs of g_ep come from a hyperprior.
 
     Raises:
-        FreezeError: see `freeze_layer`.
+        FreezeError: weights that are not finite or too large.
     """
 
-    def __init__(self, g_cm: ContextPrediction, g_ep: EntropyParameterNetwork) -> None:
-        masked = g_cm.weight * g_cm.mask
-        context = freeze_layer("g_cm", g_cm, slope=1.0, input_fraction=0, weight=masked)
-        taps = torch.nonzero(g_cm.mask)  # (12, 2): rows and columns of the live taps
-        self.reach = g_cm.kernel_size[0] // 2
-        self.offsets = (taps - self.reach).tolist()
-        live = context.weight[:, :, taps[:, 0], taps[:, 1]]  # (2M, M, 12)
-        self.context = context._replace(weight=live.permute(2, 1, 0).flatten(0, 1).contiguous())  # (12 M, 2M)
-        self.layers = [
-            layer._replace(weight=layer.weight.flatten(1).T.contiguous())  # (in, out)
-            for layer in _freeze_sequence("g_ep", g_ep, input_fraction=FRACTION_BITS)
-        ]
-        self.num_phi = self.context.weight.shape[1]
+    def __init__(self, g_cm: ContextPrediction, g_ep: EntropyParameterNetwork, has_psi: bool) -> None:
+        self.device = g_cm.weight.device
+        side = g_cm.kernel_size[0]
+        live = conv_taps(g_cm)[: side**2 // 2]  # in raster order those before the centre
+        self.offsets = [(tap // side - side // 2, tap % side - side // 2) for tap in range(len(live))]
+        weight = live.flatten(0, 1).unsqueeze(0)
+        self.context = freeze_layer("g_cm", weight, g_cm.bias, 1.0, LATENT_RADIX // 2).to(self.device)
+        self.layers: list[FixedPointLayer] = []
+        self.from_psi: FixedPointLayer | None = None
+        for position, (layer, slope) in enumerate(_with_slopes(g_ep)):
+            name, weight, bias = f"g_ep.{2 * position}", conv_taps(layer), layer.bias
+            if position == 0 and has_psi:
+                num_psi = weight.shape[1] - g_cm.out_channels
+                self.from_psi = freeze_layer(name, weight[:, :num_psi], bias, 1.0).to(self.device)
+                weight, bias = weight[:, num_psi:], None
+            self.layers.append(freeze_layer(name, weight, bias, slope).to(self.device))
 
     def precompute(self, psi: Tensor) -> Tensor:
-        """The hyperprior's half of g_ep's first layer, which waits for no latent: (positions, 2M) -> (positions,
-        10M/3)."""
-        return psi @ self.layers[0].weight[: -self.num_phi]
+        """The hyperprior's half of g_ep's first layer with its bias, which waits for no latent: (positions, 2M) ->
+        (positions, 10M/3)."""
+        assert self.from_psi is not None
+        return self.from_psi(quantize(psi))
 
-    def raw(self, y_padded: Tensor, index: Tensor, stride: int, from_psi: Tensor | None) -> Tensor:
+    def raw(self, pieces: Sequence[Rows], start: Tensor | None) -> Tensor:
         """Raw entropy parameters at P positions.
 
         Args:
-            y_padded: (rows * stride, M) float64, integers: latents by position, with a border of `reach` zeros.
-            index: (P,) rows of y_padded.
-            stride: positions per row of latents, border included.
-            from_psi: (P, 10M/3), `precompute` at these positions; None without a hyperprior.
+            pieces: (P, 12 M) latents at the live taps, in raster order: all of them, or their low and high pieces.
+            start: (P, 10M/3), `precompute` at these positions; None without a hyperprior.
 
         Returns:
-            (P, outputs) float64, steps of 2^-12.
+            (P, outputs) float32 integers, see `to_raw`.
         """
-        taps = torch.tensor([row * stride + column for row, column in self.offsets])
-        gathered = y_padded[(index[:, None] + taps).flatten()].view(len(index), -1)  # (P, 12 M)
-        phi = self.context.activation(
-            torch.addmm(self.context.bias, gathered.clamp_(-LATENT_CLAMP, LATENT_CLAMP), self.context.weight),
-            self.context.shift,
-        )
-        first = self.layers[0]
-        x = torch.addmm(first.bias, phi, first.weight[-self.num_phi :])
-        x = first.activation(x if from_psi is None else x + from_psi, first.shift)
-        for layer in self.layers[1:]:
-            x = layer.activation(torch.addmm(layer.bias, x, layer.weight), layer.shift)
-        return x
-
-    def tensors(self) -> Iterator[Tensor]:
-        """All that determines the output, for the fingerprint."""
-        return _tensors([self.context, *self.layers])
+        x = self.context.bias.repeat(len(pieces[0].mantissas), 1)
+        for rows in pieces:
+            self.context.add(x, rows)
+        for layer in self.layers:
+            x = layer(quantize(x), start)
+            start = None
+        return to_raw(x)
 
 
-def _freeze_sequence(name: str, network: nn.Sequential, input_fraction: int) -> list[FixedPointLayer]:
+def to_raw(outputs: Tensor) -> Tensor:
+    """Outputs of a network, float32, in place to integers that count steps of 2^-12."""
+    return outputs.mul_(2.0**FRACTION_BITS).round_().clamp_(-RAW_CLAMP, RAW_CLAMP)
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """While this holds, float32 matrix products are float32 products: no TF32, bfloat16 or autocast that the caller
+    may have asked for."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _with_slopes(network: nn.Sequential) -> list[tuple[nn.Conv2d | nn.ConvTranspose2d, float]]:
+    """Layers of a sequence, each with the slope of the nonlinearity behind it."""
     modules = list(network)
-    layers = []
+    found = []
     for position in range(0, len(modules), 2):
         layer = modules[position]
         assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
         activation = modules[position + 1] if position + 1 < len(modules) else None
-        slope = 1.0 if activation is None else float(getattr(activation, "negative_slope", 0.0))
-        layers.append(freeze_layer(f"{name}.{position}", layer, slope, input_fraction))
-        input_fraction = FRACTION_BITS
-    return layers
-
-
-def _tensors(layers: list[FixedPointLayer]) -> Iterator[Tensor]:
-    for layer in layers:
-        yield from (layer.weight, layer.bias, torch.tensor([layer.shift, layer.activation.slope], dtype=torch.float64))
+        found.append((layer, 1.0 if activation is None else float(getattr(activation, "negative_slope", 0.0))))
+    return found

@@ -101,7 +101,7 @@ def code_image(codec: Codec, image: Tensor, name: str, path: Path) -> CodedImage
         header_bytes=encoded.header_bytes,
         file_bpp=8 * len(data) / (height * width),
         cross_entropy_bpp=float(bits_y.sum() + bits_z.sum()) / (height * width),
-        exact_bpp=encoded.bits_exact / (height * width),
+        exact_bpp=codec.exact_bits(encoded) / (height * width),
         file_psnr=float(psnr(original, shown)),
         file_ms_ssim=float(similarity) if similarity is not None else None,
         mismatched_symbols=mismatches(encoded, decoded),

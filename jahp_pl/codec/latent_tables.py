@@ -1,0 +1,255 @@
+"""p(y_hat | raw entropy parameters) as tables of masses, made by integer and correctly rounded steps only.
+
+Everything that needs exp, log or erf is tabulated once, when a model is frozen: the scales and the thresholds between
+them, the cumulative of each scale, the exponential for mixture weights. Another machine's exp may round a value to the
+other side of a step, so these tables are taken along (`frozen`) and given back in place of making them anew.
+
+A latent's table is a window of integers around its mean, wide enough for its scale, and an escape for all the others:
+
+      centre - h   ...   centre   ...   centre + h | escape
+
+Its width is one of a few, so that many latents are coded in one call. With one component the tables themselves are
+all made beforehand, for each scale and each position of the mean between two integers; a mixture's are added up from
+the cumulatives of its components.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from jahp_pl.codec.coder import MASS_BITS, FloatArray, IntArray
+from jahp_pl.codec.exact import FRACTION_BITS
+from jahp_pl.codec.frozen import checked_table, rising_tables
+from jahp_pl.config import Family
+from jahp_pl.entropy_model import SCALE_MIN, ConditionalDensity
+
+NUM_SCALES = 128
+"""From the smallest to `SCALE_MAX` in steps of 6 %; 64 would cost 0.05 to 0.1 % of a file, these a quarter of that."""
+SCALE_MAX = 256.0
+SCALE_BITS = 16
+"""Scales are multiples of 2^-16."""
+WIDTHS = (8, 32, 128, 512, 2048)
+"""Entries of a window, the escape included, hence 2 h + 2."""
+ESCAPE_BITS = 16
+"""An escape has at least 2^-16 of the mass; that costs all others 2e-5 bits."""
+REACH: dict[Family, float] = {"gaussian": 4.2, "laplace": 10.4, "logistic": 11.1}
+"""Scales to either side of the mean that a window holds: beyond is less than 2^-16, where an escape is as good."""
+EXTENT: dict[Family, float] = {"gaussian": 5.5, "laplace": 18.0, "logistic": 18.0}
+"""Scales to either side for which the cumulative is tabulated: beyond is less than 2^-25."""
+WEIGHT_STEPS = 64
+"""Mixture logits are rounded to 1/64 nat, half a per cent of a weight."""
+NUM_EXPONENTIALS = 16 * WEIGHT_STEPS + 1
+"""Down to e^-16, which is taken for all that is less."""
+LIGHTEST = 2.0**4
+"""In steps of 2^-16: lighter components, below 2^-12 of the heaviest, are counted but do not widen a window."""
+MAX_MEAN = 2**16
+"""More than any mean or reach."""
+SCALE_SIZES = {"scales": NUM_SCALES, "thresholds": NUM_SCALES - 1}
+
+Index = npt.NDArray[np.int64]
+
+
+class Windows(NamedTuple):
+    """Where n latents are coded, by position, then channel."""
+
+    kind: npt.NDArray[np.int8]
+    """(n,): index into WIDTHS."""
+    lowest: IntArray
+    """(n,): integer of the first entry."""
+    source: IntArray
+    """(n,), row among the tables of its kind; (3, K, n) for mixtures: steps of the mean, scale, weight of each."""
+
+
+class LatentTables:
+    """Turns raw entropy parameters into windows and tables.
+
+    Args:
+        density: family, number of components, presence of means.
+        num_latents: M.
+        frozen: `frozen()` of another instance for the same density; None makes the tables here.
+
+    Raises:
+        FreezeError: `frozen` does not fit the density.
+    """
+
+    def __init__(
+        self, density: ConditionalDensity, num_latents: int, frozen: Mapping[str, Tensor] | None = None
+    ) -> None:
+        self.density = density
+        self.num_latents = num_latents
+        family = density.family
+        self.scales, self.thresholds = _scales(family) if frozen is None else rising_tables(frozen, SCALE_SIZES)
+        scales = self.scales.tolist()
+        resolution = [_resolution(scale) for scale in scales]
+        extent = [math.ceil(EXTENT[family] * s * 2**r) for s, r in zip(scales, resolution, strict=True)]
+        if frozen is None:
+            self.cumulative = _cumulatives(family, scales, resolution, extent)
+            steps = torch.arange(NUM_EXPONENTIALS).double() / WEIGHT_STEPS
+            self.exponential = torch.round(torch.exp(-steps) * 2.0**16)
+        else:
+            sizes = {"cumulative": sum(2 * e + 1 for e in extent), "exponential": NUM_EXPONENTIALS}
+            self.cumulative, self.exponential = (checked_table(frozen, name, size) for name, size in sizes.items())
+
+        # Raw parameters are integers that float32 holds, and so are all numbers made of them below.
+        self._thresholds = self.thresholds.float().numpy()
+        self._to_steps = np.array([2.0 ** (r - FRACTION_BITS) for r in resolution], dtype=np.float32)
+        self._to_units = np.array([2.0**-r for r in resolution], dtype=np.float32)
+        self._half_unit = np.array([2 ** (r - 1) for r in resolution], dtype=np.int32)
+        self._extent = np.array(extent, dtype=np.int32)
+        origin = np.cumsum(2 * self._extent + 1) - self._extent - 1  # of each scale's cumulative, where d = 0
+        self._origin = origin.astype(np.int32)
+        self._reach = np.array([math.ceil(REACH[family] * scale) for scale in scales], dtype=np.int32)
+        self._halves = np.array(WIDTHS, dtype=np.int32) // 2 - 1
+        needs = np.searchsorted(self._halves[:-1], np.arange(self._halves[-1] + 1))
+        self._kind_of_need = needs.astype(np.int8)  # what does not fit the widest window escapes from it
+        self._kind = self._kind_of_need[np.minimum(self._reach, self._halves[-1])]
+        self._cumulative = self.cumulative.numpy()
+        self._exponential = self.exponential.int().numpy()
+        if density.num_components == 1:
+            self._first_row, self._rows = self._all_rows(resolution)
+
+    def frozen(self) -> dict[str, Tensor]:
+        """All that took exp or erf to make, float64: what to keep beside the weights."""
+        return {
+            "scales": self.scales,
+            "thresholds": self.thresholds,
+            "cumulative": self.cumulative,
+            "exponential": self.exponential,
+        }
+
+    def windows(self, raw: Tensor) -> Windows:
+        """Windows of all latents at P positions.
+
+        Args:
+            raw: (P, num_blocks K M) float32 integers, steps of 2^-12.
+        """
+        density = self.density
+        shape = (len(raw), density.num_blocks, density.num_components, self.num_latents)
+        blocks = raw.numpy().reshape(shape)
+        if density.num_components > 1:
+            return self._mixture_windows(blocks.transpose(1, 2, 0, 3).reshape(*shape[1:3], -1))
+        scale = np.searchsorted(self._thresholds, blocks[:, 0].ravel())
+        kind = self._kind.take(scale)
+        centre = np.zeros(len(scale), dtype=np.float32)
+        source = self._first_row.take(scale)
+        if density.has_means:
+            to_units = self._to_units.take(scale)
+            fraction = np.rint(blocks[:, 1].ravel() * self._to_steps.take(scale)) * to_units
+            centre = np.floor(fraction + np.float32(0.5))
+            # The phase of the mean, from -1/2 up to but without 1/2, in steps.
+            source += ((fraction - centre) / to_units).astype(np.int32)
+        lowest: IntArray = centre.astype(np.int32) - self._halves.take(kind)
+        return Windows(kind, lowest, source)
+
+    def masses(self, windows: Windows, chosen: Index, kind: int) -> FloatArray:
+        """Tables of those latents, all of one kind: (n,) indices -> (n, WIDTHS[kind]), integers up to a factor per row.
+
+        The last entry is the escape's.
+        """
+        if self.density.num_components == 1:
+            rows: FloatArray = self._rows[kind].take(windows.source[chosen], axis=0)
+            return rows
+        steps, scale, weight = windows.source.take(chosen, axis=-1)  # (K, n) each
+        half, extent = self._half_unit.take(scale), self._extent.take(scale)
+        # Lower edges of the window's integers, in steps of each component's scale from its mean: (entries, K, n), with
+        # the long axis last, along which numpy is fast.
+        edges = np.arange(WIDTHS[kind], dtype=np.int64)[:, None, None] * (2 * half)
+        edges += (2 * windows.lowest.take(chosen) - 1) * half - steps
+        np.minimum(edges, extent, out=edges)
+        np.maximum(edges, -extent, out=edges)
+        edges += self._origin.take(scale)
+        cumulative = self._cumulative.take(edges)
+        cumulative *= weight  # integers below 2^40
+        summed = cumulative[:, 0]
+        for k in range(1, cumulative.shape[1]):
+            summed = summed + cumulative[:, k]
+        masses = np.empty((len(chosen), WIDTHS[kind]))
+        np.subtract(summed[1:].T, summed[:-1].T, out=masses[:, :-1])
+        return _with_escape(masses, weight.sum(axis=0) * 2.0**MASS_BITS)
+
+    def _mixture_windows(self, blocks: npt.NDArray[np.float32]) -> Windows:
+        """blocks: (num_blocks, K, n)."""
+        scale = np.searchsorted(self._thresholds, blocks[0]).astype(np.int32)
+        gap = blocks[-1].max(axis=0) - blocks[-1]
+        nats = np.rint(gap * np.float32(WEIGHT_STEPS * 2.0**-FRACTION_BITS))
+        weight = self._exponential.take(np.minimum(nats, NUM_EXPONENTIALS - 1).astype(np.int32))
+        if self.density.has_means:
+            steps = np.rint(blocks[1] * self._to_steps.take(scale))
+            centre = np.floor(steps * self._to_units.take(scale) + np.float32(0.5)).astype(np.int32)
+        else:
+            steps, centre = np.zeros_like(blocks[0]), np.zeros(scale.shape, dtype=np.int32)
+        reach = self._reach.take(scale)
+        reach[weight < LIGHTEST] = -MAX_MEAN  # turns the interval inside out, so that it counts for nothing
+        middle = ((centre - reach).min(axis=0) + (centre + reach).max(axis=0)) >> 1
+        needed = (centre + reach).max(axis=0) - middle
+        kind = self._kind_of_need.take(np.minimum(needed, len(self._kind_of_need) - 1))
+        source = np.stack([steps.astype(np.int32), scale, weight])
+        return Windows(kind, middle - self._halves.take(kind), source)
+
+    def _all_rows(self, resolution: list[int]) -> tuple[IntArray, list[FloatArray]]:
+        """Tables for one component: per scale the row of its kind where the mean is an integer, and per kind the rows,
+        those of a scale by the phase of the mean, from -1/2 to just below 1/2."""
+        first_row = np.zeros(NUM_SCALES, dtype=np.int32)
+        rows: list[list[FloatArray]] = [[] for _ in WIDTHS]
+        for scale, r in enumerate(resolution):
+            kind, half = int(self._kind[scale]), int(self._half_unit[scale])
+            phases = np.arange(-half, half)[:, None]
+            edges = (2 * np.arange(-self._halves[kind], self._halves[kind] + 2) - 1) * half - phases
+            index = np.clip(edges, -self._extent[scale], self._extent[scale]) + self._origin[scale]
+            masses = np.empty((2**r, WIDTHS[kind]))
+            masses[:, :-1] = np.diff(self._cumulative[index], axis=1)
+            first_row[scale] = sum(len(part) for part in rows[kind]) + half
+            rows[kind].append(_with_escape(masses, np.full(2**r, 2.0**MASS_BITS)))
+        return first_row, [np.concatenate(parts) if parts else np.empty((0, 0)) for parts in rows]
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All that determines the probabilities, for the fingerprint."""
+        yield from self.frozen().values()
+
+
+def _with_escape(masses: FloatArray, total: FloatArray) -> FloatArray:
+    """Fill the last entry of rows (n, entries): what the others leave of the total (n,), but at least 2^-16 of it."""
+    masses[:, -1] = np.maximum(total - masses[:, :-1].sum(axis=1), total * 2.0**-ESCAPE_BITS)
+    return masses
+
+
+def _resolution(scale: float) -> int:
+    """The r for which means are rounded to 2^-r: a 32nd of the scale, from 1 to 8; costs 6e-5 bits."""
+    mantissa, exponent = math.frexp(32.0 / scale)
+    return min(max(exponent - (mantissa == 0.5), 1), 8)
+
+
+def _scales(family: Family) -> tuple[Tensor, Tensor]:
+    """The scales, and the thresholds between them in steps of the raw outputs."""
+    smallest = SCALE_MIN[family]
+    ratio = math.log(SCALE_MAX / smallest) / (NUM_SCALES - 1)
+    logs = math.log(smallest) + ratio * torch.arange(NUM_SCALES).double()
+    # On a grid, so that they do not hang on the last bit of this machine's exp.
+    scales = torch.round(logs.exp() * 2.0**SCALE_BITS) * 2.0**-SCALE_BITS
+    # In between two scales the nearer one by ratio, which costs the least rate.
+    return scales, torch.round((logs[:-1] + ratio / 2).exp() * 2.0**FRACTION_BITS)
+
+
+def _cumulatives(family: Family, scales: list[float], resolution: list[int], extent: list[int]) -> Tensor:
+    """2^24 F(d 2^-r / sigma) for |d| <= extent, one scale behind the other."""
+    pieces = [
+        _cumulative(family, torch.arange(-e, e + 1).double() * 2.0**-r / s)
+        for s, r, e in zip(scales, resolution, extent, strict=True)
+    ]
+    return torch.round(torch.cat(pieces) * 2.0**MASS_BITS)
+
+
+def _cumulative(family: Family, t: Tensor) -> Tensor:
+    if family == "gaussian":
+        gaussian: Tensor = torch.special.ndtr(t)
+        return gaussian
+    if family == "laplace":
+        return 0.5 + 0.5 * torch.sign(t) * -torch.expm1(-t.abs())
+    return torch.sigmoid(t)
