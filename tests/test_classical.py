@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import run
 from PIL import Image
 
 from jahp_pl.cli import CLASSICAL
@@ -18,6 +17,7 @@ from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.bd_rate import bd_rate
 from jahp_pl.evaluation.classical import CODECS, at_least, encode, nearest
 from jahp_pl.evaluation.curves import read_curves
+from tests.commands import run
 
 ROOT = Path(__file__).parents[1]
 KODAK = ROOT / "data" / "kodak"
@@ -59,9 +59,9 @@ def test_the_file_has_at_least_the_bytes_asked_for_and_one_quality_less_has_not(
     assert len(codec.encode(image, file.quality - 1)) < num_bytes
 
 
-@pytest.mark.parametrize("num_bytes", [1, 500, 2_000, 10**9])
+@pytest.mark.parametrize("num_bytes", [1, 2_000, 5_000, 10**9])
 def test_no_quality_comes_nearer_than_the_nearest(num_bytes, image):
-    codec, image = CODECS["webp"], image[:96, :96]
+    codec = CODECS["jpeg"]
     sizes = [len(codec.encode(image, quality)) for quality in codec.qualities]
     distance = [abs(np.log(size / num_bytes)) for size in sizes]
     size = len(nearest(codec, image, num_bytes).data)

@@ -18,7 +18,10 @@ from jahp_pl.model import CompressionModel
 from tests.commands import run
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("shards", "train", "evaluate", "compress", "decompress", "info", "export", "import-compressai")
+COMMANDS = (
+    *("shards", "train", "evaluate", "classical", "report", "compress", "decompress", "info", "export"),
+    "import-compressai",
+)
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ import socket
 from pathlib import Path
 
 import pytest
-from commands import run
 from test_compressai import in_their_names, model_of
 
 from jahp_pl.evaluation.provenance import command_line, provenance
+from tests.commands import run
 
 ROOT = Path(__file__).parents[1]
 

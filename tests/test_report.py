@@ -8,10 +8,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from browser import CHROMIUM, Page, chromium
-from commands import run
 from PIL import Image
 from test_compressai import in_their_names, model_of
+
+from tests.browser import CHROMIUM, Page, chromium
+from tests.commands import run
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "results" / "published"

@@ -59,18 +59,18 @@ def draw_all(curves: Sequence[Curve], anchor: Curve, folder: Path) -> list[str]:
 
 def rate_distortion(curves: Sequence[Curve], metric: Metric) -> Figure | None:
     """Quality against rate, on the models' range of rates where there are models."""
-    figure, axes = _figure(7.2, 5.2)
+    figure, axes = _figure(8.6, 5.2)
     if not _lines(axes, curves, metric, None):
         return None
     _focus(axes, curves, metric, None)
     axes.set(xlabel="Rate (bits per pixel)", ylabel=f"{METRICS[metric]} (dB)")
-    axes.legend(fontsize=8.5)
+    _beside(figure, axes)
     return figure
 
 
 def savings(curves: Sequence[Curve], anchor: Curve, metric: Metric) -> Figure | None:
     """Per cent of the anchor's bits that each curve saves, against quality."""
-    figure, axes = _figure(7.2, 4.6)
+    figure, axes = _figure(8.6, 4.6)
     grid = rate_grid(curves, metric)
     base = next(rates for rates, curve in zip(grid.rates, curves, strict=True) if curve is anchor)
     lowest = 0.0
@@ -90,7 +90,7 @@ def savings(curves: Sequence[Curve], anchor: Curve, metric: Metric) -> Figure | 
     axes.axhline(0, color="#5a626d", lw=1)
     axes.set_ylim(bottom=max(-150, lowest * 1.05) or None)
     axes.set(xlabel=f"{METRICS[metric]} (dB)", ylabel=f"Bits saved against {anchor.title} (%)")
-    axes.legend(fontsize=8.5)
+    _beside(figure, axes)
     return figure
 
 
@@ -147,20 +147,20 @@ def channels(curves: Sequence[Curve]) -> Figure | None:
     points = [(curve, point) for curve in curves for point in curve.points if point.raw.get("bpp_per_channel")]
     if not points:
         return None
-    figure, axes = _figure(7.2, 4.6)
+    figure, axes = _figure(8.6, 4.6)
     for number, curve in enumerate(curves):
         mine = [point for other, point in points if other is curve]
         for rank, point in enumerate(mine):
             for part, dash in (("y", "-"), ("z", (0, (3, 2)))):
                 values = [value for value in point.raw["bpp_per_channel"][part] if value > 1e-6]
-                label = curve.title if part == "y" and rank == 0 else None
+                label = curve.title if part == "y" and rank == len(mine) - 1 else None
                 alpha = 0.35 + 0.65 * (rank + 1) / len(mine)
                 axes.plot(
                     range(1, len(values) + 1), values, color=_color(number), ls=dash, alpha=alpha, label=label, lw=1.3
                 )
     axes.set_yscale("log")
     axes.set(xlabel="Channel, sorted (solid: y, dashed: z)", ylabel="Bits per pixel")
-    axes.legend(fontsize=8.5)
+    _beside(figure, axes)
     return figure
 
 
@@ -195,6 +195,11 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots()
+
+
+def _beside(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize=8.5)
 
 
 def _lines(axes: Axes, curves: Sequence[Curve], metric: Metric, image: str | None) -> bool:
