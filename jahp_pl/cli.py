@@ -146,6 +146,23 @@ def _parser() -> argparse.ArgumentParser:
     _add_files(p, ".jahp files, folders of them, or - for standard input")
     p.add_argument("--max-pixels", type=_positive, metavar="N", help="largest image to accept [134217728]")
 
+    p = _command(table, "bench", reporting.bench, "time coding, stage by stage, beside the transforms alone", """\
+        jahp bench --model runs/quickstart --images data/kodak --limit 4
+        jahp bench --model models/full models/full-mix3 --images data/kodak --out bench.json""")  # fmt: skip
+    p.add_argument(
+        "--model", nargs="+", type=Path, required=True, metavar="M", help="exports, run folders, checkpoints"
+    )
+    p.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of images (or one image)")
+    p.add_argument("--limit", type=_positive, metavar="N", help="only the first N images")
+    p.add_argument("--rounds", type=_positive, default=5, metavar="N", help="of which the median counts [5]")
+    p.add_argument("--out", type=Path, metavar="R.json", help="results")
+    p.add_argument(
+        "--peer",
+        metavar="COMMAND",
+        help="another program to time with the weights of the first model",
+    )
+    _add_machine(p)
+
     p = _command(table, "info", commands.info, "what is inside .jahp files, exports and checkpoints", """\
         jahp info photo.jahp
         jahp info runs/quickstart models/
@@ -182,8 +199,18 @@ def _command(
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, required=True, metavar="M", help="export, run folder or checkpoint")
-    parser.add_argument("--device", default="cpu", help="where the transforms run [cpu]")
+    _add_machine(parser)
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="cpu", help="where the networks run [cpu]")
     parser.add_argument("--threads", type=_positive, metavar="N", help="of the processor [one per core]")
+    parser.add_argument(
+        "--precision", choices=("float32", "bfloat16"), default="float32", help="of the transforms [float32]"
+    )
+    parser.add_argument(
+        "--memory", type=_positive, default=1024, metavar="MIB", help="for the transforms; limits their tiles [1024]"
+    )
 
 
 def _add_files(parser: argparse.ArgumentParser, what: str) -> None:

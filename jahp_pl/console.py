@@ -38,14 +38,19 @@ def input_errors() -> tuple[type[Exception], ...]:
     return (*about_models, *about_files, CommandError)
 
 
-def open_codec(arguments: argparse.Namespace) -> Codec:
-    """What --model, --device and --threads ask for.
+def open_codec(arguments: argparse.Namespace, model: Path | None = None) -> Codec:
+    """What --model, --device, --threads, --precision and --memory ask for.
+
+    Args:
+        arguments: with these options.
+        model: in place of --model.
 
     Raises:
-        CommandError: a device that is not there.
+        CommandError: a device that is not there, or too little memory.
     """
     import torch
 
+    from jahp_pl.codec.pixels import MemoryLimitError
     from jahp_pl.export import load_codec
 
     if arguments.threads is not None:
@@ -54,7 +59,11 @@ def open_codec(arguments: argparse.Namespace) -> Codec:
         torch.empty(1, device=arguments.device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise CommandError(f"--device {arguments.device}: {str(error).strip().splitlines()[0]}") from None
-    return load_codec(arguments.model, arguments.device)
+    limit = arguments.memory * 2**20
+    try:
+        return load_codec(model or arguments.model, arguments.device, arguments.precision, limit)
+    except MemoryLimitError as error:
+        raise CommandError(f"--memory {arguments.memory}: {error}") from None
 
 
 def run_jobs(command: str, jobs: Sequence[Job], work: Callable[[Job], str | None]) -> None:

@@ -26,6 +26,7 @@ from torch import Tensor
 from jahp_pl.checkpoint import HYPER_PARAMETERS, find_checkpoint, first_difference, load_model, read_checkpoint
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.fixed_point import FreezeError
+from jahp_pl.codec.pixels import MEMORY_LIMIT, Precision
 from jahp_pl.config import ConfigError, model_from_dict
 from jahp_pl.files import write_atomically, write_errors
 from jahp_pl.model import CompressionModel
@@ -138,12 +139,16 @@ def load_export(folder: Path) -> Export:
     return Export(model.eval().requires_grad_(False), tables, fingerprint, facts)
 
 
-def load_codec(path: str | Path, device: str = "cpu") -> Codec:
+def load_codec(
+    path: str | Path, device: str = "cpu", precision: Precision = "float32", memory_limit: int = MEMORY_LIMIT
+) -> Codec:
     """The codec of an export folder, a run folder or a checkpoint.
 
     Args:
         path: to any of them.
-        device: where the transforms run.
+        device: where the networks run.
+        precision: see `Codec`.
+        memory_limit: bytes, see `Codec`.
 
     Raises:
         ExportError, CheckpointError: no usable model there.
@@ -151,10 +156,10 @@ def load_codec(path: str | Path, device: str = "cpu") -> Codec:
     """
     path = Path(path)
     if not is_export(path):
-        return Codec(load_model(find_checkpoint(path)).to(device))
+        return Codec(load_model(find_checkpoint(path)).to(device), None, precision, memory_limit)
     content = load_export(path)
     try:
-        codec = Codec(content.model.to(device), content.tables)
+        codec = Codec(content.model.to(device), content.tables, precision, memory_limit)
     except FreezeError as error:
         raise ExportError(f"{path}: {error}") from None
     if extra := next((name for name in content.tables if name not in codec.tables()), None):

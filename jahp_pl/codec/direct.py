@@ -37,30 +37,37 @@ def channels_last(network: nn.Module, dtype: torch.dtype) -> nn.Module:
 class DirectTransform:
     """g_a or g_s: convolutions in one precision, GDN in float32.
 
+    The last convolution is in float32 always: rounded to bfloat16, pixels near white would be a whole level apart.
+
     Args:
         transform: trained; its weights are copied.
-        dtype: of the convolutions.
+        dtype: of the other convolutions.
     """
 
     def __init__(self, transform: AnalysisTransform | SynthesisTransform, dtype: torch.dtype) -> None:
         self.dtype = dtype
         self.layers: list[nn.Module | MatrixGDN] = []
-        for layer in transform:
-            if isinstance(layer, GDN):
-                self.layers.append(MatrixGDN(layer))
-            else:
-                self.layers.append(channels_last(layer, dtype))
+        *others, last = transform
+        for layer in others:
+            self.layers.append(MatrixGDN(layer) if isinstance(layer, GDN) else channels_last(layer, dtype))
+        self.last = channels_last(last, torch.float32)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(H, W, C), any floating type -> (H', W', C') in the precision of the convolutions."""
+        """(H, W, C), any floating type -> (H', W', C') float32."""
         scratch = Scratch(x.device)
         x = x.to(self.dtype)
         for layer in self.layers:
             if isinstance(layer, MatrixGDN):
                 layer.apply_(x.view(-1, x.shape[-1]), scratch)
             else:
-                x = layer(x.movedim(-1, 0)[None])[0].movedim(0, -1).contiguous()
-        return x
+                x = _apply(layer, x)
+        return _apply(self.last, x.float())
+
+
+def _apply(network: nn.Module, x: Tensor) -> Tensor:
+    """A network of (B, C, H, W) on one (H, W, C)."""
+    result: Tensor = network(x.movedim(-1, 0)[None])
+    return result[0].movedim(0, -1).contiguous()
 
 
 class DirectAnalysis:
@@ -76,7 +83,7 @@ class DirectAnalysis:
 
     def __call__(self, image: Tensor) -> Tensor:
         """(3, H, W) uint8, H and W multiples of 16 -> y (H / 16, W / 16, M) float32."""
-        return self.transform(image.movedim(0, -1).contiguous().float().div_(255)).float()
+        return self.transform(image.movedim(0, -1).contiguous().float().div_(255))
 
 
 class DirectSynthesis:
@@ -92,4 +99,4 @@ class DirectSynthesis:
 
     def __call__(self, y_hat: Tensor) -> Tensor:
         """(h, w, M), any numeric type -> (3, 16 h, 16 w) uint8."""
-        return to_uint8(self.transform(y_hat.float()).movedim(-1, 0).float())
+        return to_uint8(self.transform(y_hat.float()).movedim(-1, 0))

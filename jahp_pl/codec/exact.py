@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -168,13 +169,21 @@ def to_raw(outputs: Tensor) -> Tensor:
 def full_precision(device: torch.device) -> Iterator[None]:
     """While this holds, float32 matrix products are float32 products: no TF32, bfloat16 or autocast that the caller
     may have asked for."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    # Since torch 2.9 there are two ways to ask for less, and the older one cannot be read once the newer one was used.
+    modules: list[Any] = [getattr(backend, "matmul", None) for backend in (torch.backends.cuda, torch.backends.mkldnn)]
+    newer = [(module, module.fp32_precision) for module in modules if hasattr(module, "fp32_precision")]
+    try:
+        older = torch.get_float32_matmul_precision()
+    except RuntimeError:
+        older = "highest"
+    torch.set_float32_matmul_precision("highest")  # sets both
     try:
         with torch.autocast(device.type, enabled=False):
             yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(older)
+        for module, precision in newer:
+            module.fp32_precision = precision
 
 
 def _with_slopes(network: nn.Sequential) -> list[tuple[nn.Conv2d | nn.ConvTranspose2d, float]]:

@@ -27,6 +27,10 @@ MEMORY_LIMIT = 2**30
 """Bytes that suffice for 9 megapixels in one piece on a CPU, at N = M = 192."""
 
 
+class MemoryLimitError(ValueError):
+    """A memory limit that not even the smallest tile fits."""
+
+
 class TileBytes(NamedTuple):
     """Memory a tile takes, apart from the weights, the whole image and all its latents."""
 
@@ -62,7 +66,7 @@ class PixelTransforms:
         memory_limit: bytes that a tile may take, see `TileBytes`. On a GPU, of its memory.
 
     Raises:
-        ValueError: a limit below `TileBytes.smallest`.
+        MemoryLimitError: a limit below `TileBytes.smallest`.
     """
 
     def __init__(
@@ -73,9 +77,9 @@ class PixelTransforms:
         streamed = self.device.type == "cpu" and precision == "float32"
         self.tile_bytes = TileBytes(model.config.num_filters, model.config.num_latents, streamed)
         if memory_limit < self.tile_bytes.smallest():
-            raise ValueError(
-                f"a memory limit of {memory_limit} bytes is too low for this model; give at least "
-                f"{self.tile_bytes.smallest()}"
+            raise MemoryLimitError(
+                f"a memory limit of {memory_limit / 2**20:.0f} MiB is too low for this model; give at least "
+                f"{-(-self.tile_bytes.smallest() // 2**20)} MiB"
             )
         self.memory_limit = memory_limit
         dtype = _dtype(precision)
