@@ -204,8 +204,9 @@ def test_verify_writes_nothing_when_one_value_comes_back_different(altered, mode
 
     def faulty(self, *arguments):
         decoded = decode(self, *arguments)
-        getattr(decoded, altered)[0, 0, 0] += 1
-        return decoded
+        value = getattr(decoded, altered).clone()
+        value[0, 0, 0] += 1
+        return decoded._replace(**{altered: value})
 
     monkeypatch.setattr(Codec, "decode", faulty)
     assert run("compress", photos / "one.png", "--model", model, "--verify") == 2

@@ -21,7 +21,8 @@ class Outcome(NamedTuple):
     detail: str
     """Why it was refused, without numbers; or what failed."""
     seconds: float
-    """By the clock."""
+    """By the clock, others' use of the machine included."""
     cpu_seconds: float
+    """Of the processor, all threads together."""
     memory: int
     """Bytes by which the largest resident size of the process, since it decoded every true file, has grown."""

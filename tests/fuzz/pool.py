@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection, wait
@@ -10,7 +11,8 @@ from typing import Self
 
 from fuzz.outcome import Outcome, Ready
 
-TIME_LIMIT = 10.0
+TIME_LIMIT = 120.0
+"""Seconds after which a process that does not even use the processor is given up."""
 TICK = 0.25
 """Seconds after which processes are looked at anew."""
 START_LIMIT = 120.0
@@ -55,7 +57,7 @@ class Pool:
         workers: how many processes.
         work: what each runs: sends `Ready`, then an outcome for every number it receives.
         limit: seconds for one case, by a clock that stands still while this process does. A case that exceeds it is
-            run once more, for the machine may have been busy.
+            run once more, for the machine may have been busy. (Processor time is the worker's to limit.)
     """
 
     def __init__(self, seed: int, workers: int, work: Work, limit: float = TIME_LIMIT) -> None:
@@ -105,7 +107,8 @@ class Pool:
             worker.process.join()
             code = worker.process.exitcode
             self._replace(worker)
-            return _lost(number, f"the process died with exit code {code}", taken)
+            why = "it took too much processor time" if code == -signal.SIGXCPU else f"exit code {code}"
+            return _lost(number, f"the process died: {why}", taken)
         worker.number = None
         assert isinstance(outcome, Outcome)
         return outcome

@@ -32,7 +32,7 @@ from fuzz.corpus import subjects
 from fuzz.mutate import SMALL_PIXELS, case
 from fuzz.outcome import Outcome
 from fuzz.pool import TIME_LIMIT, Pool
-from fuzz.worker import MEMORY_LIMIT, work
+from fuzz.worker import CPU_LIMIT, MEMORY_LIMIT, work
 
 from jahp_pl.files import write_atomically
 
@@ -148,7 +148,12 @@ def summary(tally: Tally, seed: int, first: int) -> dict[str, Any]:
         "seed": seed,
         "first": first,
         "cases": tally.cases,
-        "limits": {"seconds": TIME_LIMIT, "bytes_beyond_normal": MEMORY_LIMIT, "max_pixels": SMALL_PIXELS},
+        "limits": {
+            "cpu_seconds": CPU_LIMIT,
+            "seconds": TIME_LIMIT,
+            "bytes_beyond_normal": MEMORY_LIMIT,
+            "max_pixels": SMALL_PIXELS,
+        },
         "outcomes": dict(outcomes),
         "slowest": tally.slowest,
         "largest_memory": tally.largest,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import resource
@@ -17,6 +18,9 @@ from fuzz.outcome import Outcome, Ready
 
 from jahp_pl.codec.bitstream import MAX_SIDE, BitstreamError, unpack
 
+CPU_LIMIT = 10
+"""Seconds of processor time for one case, all threads together: what it takes by the clock on an idle machine, or
+more. The kernel ends a process that takes a second longer."""
 MEMORY_LIMIT = 2**30
 """Bytes beyond what the process has after it decoded every true file."""
 
@@ -38,9 +42,12 @@ def work(connection: Connection, seed: int) -> None:
         spoiled = case(seed, number, corpus)
         subject = known[spoiled.subject]
         start, cpu_start = time.perf_counter(), time.process_time()
+        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(cpu_start) + CPU_LIMIT, resource.RLIM_INFINITY))
         result, detail = _tried(subject, spoiled)
         seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
         memory = _peak() - before
+        if cpu_seconds > CPU_LIMIT:
+            result, detail = "failed", f"took {cpu_seconds:.1f} s"
         connection.send(Outcome(number, result, detail, seconds, cpu_seconds, memory))
 
 
