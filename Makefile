@@ -13,7 +13,7 @@ EVALUATE ?=
 PARITY ?=
 FUZZ ?=
 
-.PHONY: help install train ladder test fuzz lint type parity clean
+.PHONY: help install train ladder exactness bench test fuzz lint type parity clean
 
 help: ## list what make can do here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,17 @@ results/ladder/%.json: build/shards/train/index.json build/shards/val/index.json
 	mkdir -p $(@D) && cp runs/ladder-$*/kodak.json $@
 
 ladder: $(LADDER:%=results/ladder/%.json) ## train every rung, K = 1 and 3, for 300 steps; file sizes beside cross-entropies on Kodak
+
+runs/full-%/checkpoints/last.ckpt: build/shards/train/index.json build/shards/val/index.json | install
+	$(JAHP) train $(CONFIG) configs/overlays/full_width.yaml name=full-$* model.num_components=$*
+
+FULL := runs/full-1 runs/full-3
+
+exactness: $(FULL:%=%/checkpoints/last.ckpt) ## full-size models, K = 1 and 3: equal latents under every circumstance, on Kodak
+	$(BIN)/python tests/exactness/run.py $(FULL) --out results/exactness.json
+
+bench: $(FULL:%=%/checkpoints/last.ckpt) $(VENV)-parity/installed ## time full-size models stage by stage, and CompressAI with the same weights
+	$(JAHP) bench --model $(FULL) --images data/kodak --limit 4 --out results/bench.json --peer "$(VENV)-parity/bin/python -m parity.strings"
 
 test: install ## run all tests (no network, no GPU needed)
 	$(BIN)/python -m pytest

@@ -92,7 +92,7 @@ def load_model(path: str | Path, average: bool = True) -> CompressionModel:
         config = model_from_dict(content[HYPER_PARAMETERS]["model"])
     except (ConfigError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: its configuration cannot be read: {error}") from None
-    model = CompressionModel(config)
+    model = CompressionModel(config).float()  # whatever the default dtype
     weights = {key: value for key, value in content["state_dict"].items() if isinstance(value, Tensor)}
     has_average = any(key.startswith(AVERAGE) for key in weights)
     prefix = AVERAGE if average and has_average else MODEL

@@ -61,7 +61,7 @@ def load(path: str | Path) -> CompressionModel:
     path = Path(path)
     state = _state_dict(path)
     try:
-        model = CompressionModel(architecture(state))
+        model = CompressionModel(architecture(state)).float()
     except (KeyError, IndexError, TypeError):
         raise CheckpointError(
             f"{path}: no weights of bmshj2018-factorized, bmshj2018-hyperprior, mbt2018-mean or mbt2018"

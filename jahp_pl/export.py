@@ -134,7 +134,7 @@ def load_export(folder: Path) -> Export:
         raise ExportError(f"{path}: does not fit {CONFIG}: {difference}")
     if other := next((name for name, tensor in tensors.items() if tensor.dtype != torch.float32), None):
         raise ExportError(f"{path}: {other} is {tensors[other].dtype}, not float32")
-    model = CompressionModel(architecture)
+    model = CompressionModel(architecture).float()  # whatever the default dtype
     model.load_state_dict(tensors)
     return Export(model.eval().requires_grad_(False), tables, fingerprint, facts)
 
