@@ -1,48 +1,46 @@
-"""Exact arithmetic: equal to the last bit however it is computed, and equal to integers."""
+"""Exact networks: equal to the last bit however they are computed, and equal to arithmetic done by hand."""
 
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from codec_models import ALL, GOLDEN, JOINT, MIXTURE, TESTS, Variant, codec_of, latents, model_of
+from codec_models import ALL, GOLDEN, JOINT, MIXTURE, TESTS, Variant, codec_of, latents, load_golden, model_of
 from torch import Tensor, nn
 
+from jahp_pl.codec import exact
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.exact import (
-    ACTIVATION_CLAMP,
-    EXACT_BOUND,
-    LATENT_CLAMP,
-    ExactContextNetwork,
-    ExactHyperSynthesis,
-    FixedPointLayer,
-    FreezeError,
-    freeze_layer,
-)
-from jahp_pl.codec.wavefront import _Frame
+from jahp_pl.codec.coder import Writer
+from jahp_pl.codec.exact import RAW_CLAMP, ExactContextNetwork, ExactHyperSynthesis, full_precision, to_raw
+from jahp_pl.codec.fixed_point import FixedPointLayer, FreezeError, Rows
+from jahp_pl.codec.latent_coder import Span, _Frame
 from jahp_pl.context import ContextPrediction, EntropyParameterNetwork
 from jahp_pl.hyperprior import HyperSynthesis
 from jahp_pl.model import CompressionModel
 
-Integers = npt.NDArray[np.object_]
+Floats = npt.NDArray[np.float32]
 
 
 def raw_outputs(codec: Codec, y_hat: Tensor, z_hat: Tensor | None) -> Tensor:
-    """Raw parameters of a whole frame, (positions, outputs)."""
-    assert codec.latents is not None
+    """Raw parameters of a whole frame, (positions, outputs) in raster order."""
+    coder = codec.latents
+    assert coder is not None
     _, height, width = y_hat.shape
-    frame = _Frame(codec.latents, height, width, z_hat)
-    frame.fill(y_hat)
-    return frame.raw(torch.arange(height * width))
+    with full_precision(coder.device):
+        frame = _Frame(coder, [(height, width)], [z_hat], Span(int(y_hat.min()), int(y_hat.max())))
+        ranks = frame.schedule.ranks[0]
+        rows = torch.empty(height * width, len(y_hat), dtype=torch.int32)
+        rows[ranks] = y_hat.flatten(1).T
+        frame.put(0, rows)
+        return frame.raw(0, height * width)[ranks]
 
 
 def some_latents(variant: Variant, height: int = 9, width: int = 14) -> tuple[Tensor, Tensor | None]:
@@ -53,34 +51,26 @@ def some_latents(variant: Variant, height: int = 9, width: int = 14) -> tuple[Te
     return y_hat, None if variant.rung == "context" else z_hat
 
 
-# --- how it is computed does not matter -----------------------------------------------------------------------------
+# --- how it is computed does not matter -------------------------------------------------------------------------------
 
 
 @contextmanager
-def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
+def changed(setter: Callable[..., None], value: object, before: object) -> Iterator[None]:
+    setter(value)
     try:
         yield
     finally:
-        torch.set_default_dtype(before)
+        setter(before)
 
 
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-SETTINGS = {
-    "1 thread": lambda: threads(1),
-    "2 threads": lambda: threads(2),
-    "bfloat16 by default": lambda: default_dtype(torch.bfloat16),
-    "float64 by default": lambda: default_dtype(torch.float64),
+SETTINGS: dict[str, Callable[[], AbstractContextManager[object]]] = {
+    "1 thread": lambda: changed(torch.set_num_threads, 1, torch.get_num_threads()),
+    "2 threads": lambda: changed(torch.set_num_threads, 2, torch.get_num_threads()),
+    "bfloat16 by default": lambda: changed(torch.set_default_dtype, torch.bfloat16, torch.float32),
+    "float64 by default": lambda: changed(torch.set_default_dtype, torch.float64, torch.float32),
+    "medium precision": lambda: changed(torch.set_float32_matmul_precision, "medium", "highest"),
+    "deterministic algorithms": lambda: changed(torch.use_deterministic_algorithms, True, False),
+    "denormals flushed": lambda: changed(torch.set_flush_denormal, True, False),
     "oneDNN off": lambda: torch.backends.mkldnn.flags(enabled=False),
     "bfloat16 autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
     "inference mode": torch.inference_mode,
@@ -100,31 +90,60 @@ def test_raw_outputs_and_fingerprint_are_equal_under_every_setting_of_the_caller
         assert torch.equal(raw_outputs(codec, y_hat, z_hat), expected)
 
 
-def test_any_set_of_positions_in_any_order_gives_the_same_rows() -> None:
-    y_hat, z_hat = some_latents(JOINT)
-    coder = codec_of(JOINT).latents
-    assert coder is not None
-    frame = _Frame(coder, 9, 14, z_hat)
-    frame.fill(y_hat)
-    everything = frame.raw(torch.arange(9 * 14))
-    for count in (1, 2, 3, 7, 16, 33, 100):
-        chosen = torch.randperm(9 * 14)[:count]
-        assert torch.equal(frame.raw(chosen), everything[chosen])
+PRECISIONS = """
+import torch
+from jahp_pl.codec.exact import full_precision
+settings = [torch.backends.mkldnn.matmul, torch.backends.cuda.matmul]
+def state():
+    try:
+        older = torch.get_float32_matmul_precision()
+    except RuntimeError:
+        older = "mixed"
+    return older, [setting.fp32_precision for setting in settings]
+SET
+before = state()
+with full_precision(torch.device("cpu")):
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert all(precision in ("ieee", "none") for precision in state()[1]), state()
+assert state() == before, (before, state())
+"""
 
 
-def test_psi_of_a_part_of_the_frame_is_that_of_the_whole() -> None:
-    """Two z around a position decide psi, so what lies further away may change nothing."""
+@pytest.mark.parametrize(
+    "ask_for_less",
+    [
+        "pass", "torch.set_float32_matmul_precision('medium')", "torch.backends.cuda.matmul.allow_tf32 = True",
+        "torch.backends.mkldnn.matmul.fp32_precision = 'bf16'", "torch.backends.fp32_precision = 'tf32'",
+    ],
+)  # fmt: skip
+def test_full_precision_holds_whichever_way_the_caller_asked_for_less_and_gives_it_back(ask_for_less: str) -> None:
+    """In a process of its own, as torch never forgets which way was used."""
+    if not hasattr(torch.backends, "fp32_precision"):
+        pytest.skip("this torch knows only the older way")
+    code = PRECISIONS.replace("SET", ask_for_less)
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert child.returncode == 0, child.stderr
+
+
+@pytest.mark.parametrize("strip", [1, 4, 16, 10**6])
+def test_psi_is_the_same_in_strips_of_any_height(strip: int, monkeypatch: pytest.MonkeyPatch) -> None:
     coder = codec_of(JOINT).latents
     assert coder is not None
     assert coder.h_s is not None
-    z_hat = torch.randint(-15, 16, (8, 12, 3), dtype=torch.int32)
-    whole = coder.h_s(z_hat, 48, 12).view(48, 12, -1)
-    part = coder.h_s(z_hat[:, :6], 24, 12).view(24, 12, -1)
-    assert torch.equal(whole[:14], part[:14])
+    for height, width in [(1, 1), (3, 2), (4, 5), (47, 11), (48, 12)]:
+        z_hat = torch.randint(-15, 16, (8, -(-height // 4), -(-width // 4)), dtype=torch.int32)
+        ((first, whole),) = coder.h_s.strips(z_hat, height, width)
+        assert first == 0
+        monkeypatch.setattr(exact, "STRIP_POSITIONS", strip * width)
+        strips = list(coder.h_s.strips(z_hat, height, width))
+        monkeypatch.undo()
+        assert len(strips) == -(-height // max(strip, 4))
+        assert [start for start, _ in strips] == [strip_height * max(strip, 4) for strip_height in range(len(strips))]
+        assert torch.equal(torch.cat([psi for _, psi in strips]), whole)
 
 
 CHILD = """
-import hashlib, sys
+import sys
 sys.path.insert(0, {tests!r})
 from test_exact import summary
 print(summary())
@@ -132,29 +151,23 @@ print(summary())
 
 
 def summary() -> str:
-    """SHA-256 over the raw outputs, fingerprints and payloads of fixed latents under every kind of model."""
-    from jahp_pl.codec.coder import Writer
-
+    """SHA-256 over the raw outputs, fingerprints, payloads and read latents of fixed latents."""
     digest = hashlib.sha256()
     for name in ("joint", "mixture"):
-        codec = Codec(load(name))
+        codec = Codec(load_golden(name))
         assert codec.prior is not None
         assert codec.latents is not None
-        y_hat, z_hat = some_latents(JOINT)
-        assert z_hat is not None
-        raw = raw_outputs(codec, y_hat, z_hat) + 0.0  # the sign of a zero is not part of the promise
-        writer = Writer()
-        codec.prior.write(writer, z_hat)
-        codec.latents.write(writer, y_hat, z_hat)
+        for scale in (1, 40):
+            y_hat, z_hat = some_latents(JOINT)
+            assert z_hat is not None
+            raw = raw_outputs(codec, scale * y_hat, z_hat) + 0.0  # the sign of a zero is not part of the promise
+            writer = Writer()
+            codec.prior.write(writer, z_hat)
+            codec.latents.write(writer, scale * y_hat, z_hat)
+            digest.update(raw.numpy().tobytes() + codec.fingerprint + writer.payload())
         stored = codec.decode((GOLDEN / f"{name}.jahp").read_bytes())
-        digest.update(raw.numpy().tobytes() + codec.fingerprint + writer.payload() + stored.y_hat.numpy().tobytes())
+        digest.update(stored.y_hat.numpy().tobytes())
     return digest.hexdigest()
-
-
-def load(name: str) -> CompressionModel:
-    from codec_models import load_golden
-
-    return load_golden(name)
 
 
 @pytest.mark.parametrize(
@@ -176,186 +189,189 @@ def test_another_process_with_other_kernels_gives_the_same_bytes(environment: di
     assert child.stdout.strip() == summary()
 
 
-# --- it equals integer arithmetic -----------------------------------------------------------------------------------
+# --- it equals arithmetic by hand -------------------------------------------------------------------------------------
 
 
-def as_integers(tensor: Tensor) -> Integers:
-    return np.array([int(v) for v in tensor.flatten().tolist()], dtype=object).reshape(tensor.shape)
+def by_hand(layer: FixedPointLayer, out: Floats, inputs: list[tuple[int, Floats]]) -> Floats:
+    """out (n, out) plus, tap by tap, inputs (n, in): block floating point with integers of 64 bits, sums in float32."""
+    for tap, values in inputs:
+        largest = np.abs(values).max(axis=1, keepdims=True).astype(np.float64)
+        steps = 2.0 ** (np.floor(np.log2(np.clip(largest, 2.0**-40, 2.0**40))) - 9)
+        mantissas = np.clip(np.rint(values / steps), -1024, 1024).astype(np.int64)
+        sums = mantissas @ layer.weight[tap].long().numpy()
+        assert np.abs(sums).max() < 2**24
+        out = out + (sums * steps * layer.grid.numpy().astype(np.float64)).astype(np.float32)
+    return np.where(out > 0, out, out * np.float32(layer.slope)) if layer.slope != 1.0 else out
 
 
-def activate(layer: FixedPointLayer, sums: Integers) -> Integers:
-    """Python integers and IEEE doubles, one number at a time."""
+def gather(x: Floats, row: int, column: int) -> Floats:
+    """(h, w, C) -> what lies that far down and right of each position, zero outside: (h w, C)."""
+    height, width, _ = x.shape
+    out = np.zeros_like(x)
+    for i in range(height):
+        for j in range(width):
+            if 0 <= i + row < height and 0 <= j + column < width:
+                out[i, j] = x[i + row, j + column]
+    return out.reshape(height * width, -1)
 
-    def one(total: int) -> int:
-        assert abs(total) < EXACT_BOUND
-        sloped = float(total) if total >= 0 or layer.activation.slope == 1.0 else float(total) * layer.activation.slope
-        return max(-ACTIVATION_CLAMP, min(ACTIVATION_CLAMP, round(math.ldexp(sloped, -layer.shift))))
 
-    return np.array([one(int(v)) for v in sums.ravel()], dtype=object).reshape(sums.shape)
-
-
-def oracle_h_s(layers: list[FixedPointLayer], z_hat: Tensor) -> Integers:
-    """(N, hz, wz) -> (F, 4 hz, 4 wz) by scattering every input over its 5x5 outputs, in Python integers."""
-    x = as_integers(z_hat.clamp(-LATENT_CLAMP, LATENT_CLAMP))
+def h_s_by_hand(layers: list[FixedPointLayer], z_hat: Tensor) -> Floats:
+    """(N, hz, wz) -> (4 hz, 4 wz, F): each transposed convolution as a plain one over an input spread out with zeros,
+    whose taps come in raster order of the kernel."""
+    x = z_hat.permute(1, 2, 0).numpy().astype(np.float32)
     for layer in layers[:-1]:
-        weight = as_integers(layer.weight)  # (in, out, 5, 5)
-        _, height, width = x.shape
-        out = np.zeros((weight.shape[1], 2 * height + 3, 2 * width + 3), dtype=object)
-        for i in range(height):
-            for j in range(width):
-                out[:, 2 * i : 2 * i + 5, 2 * j : 2 * j + 5] += np.einsum("c,cokl->okl", x[:, i, j], weight)
-        x = activate(layer, out[:, 2:-1, 2:-1] + as_integers(layer.bias)[:, None, None])
-    weight = as_integers(layers[-1].weight)  # (out, in, 3, 3)
-    padded = np.pad(x, ((0, 0), (1, 1), (1, 1)))
-    sums = np.zeros((weight.shape[0], *x.shape[1:]), dtype=object)
-    for k in range(3):
-        for m in range(3):
-            window = padded[:, k : k + x.shape[1], m : m + x.shape[2]]
-            sums += np.einsum("oc,chw->ohw", weight[:, :, k, m], window)
-    return activate(layers[-1], sums + as_integers(layers[-1].bias)[:, None, None])
+        height, width = 2 * x.shape[0], 2 * x.shape[1]
+        spread = np.zeros((height, width, x.shape[2]), np.float32)
+        spread[::2, ::2] = x
+        taps = [(tap, gather(spread, 2 - tap // 5, 2 - tap % 5)) for tap in range(25)]
+        start = layer.bias.repeat(height * width, 1).numpy()
+        x = by_hand(layer, start, taps).reshape(height, width, -1)
+    height, width, _ = x.shape
+    taps = [(tap, gather(x, tap // 3 - 1, tap % 3 - 1)) for tap in range(9)]
+    return by_hand(layers[-1], layers[-1].bias.repeat(height * width, 1).numpy(), taps).reshape(height, width, -1)
 
 
-def oracle_context(network: ExactContextNetwork, g_cm: FixedPointLayer, y_hat: Tensor, psi: Integers) -> Integers:
-    """(M, h, w) and (F, h, w) -> (outputs, h, w), in Python integers, with the full masked 5x5 kernel."""
-    y = np.pad(as_integers(y_hat.clamp(-LATENT_CLAMP, LATENT_CLAMP)), ((0, 0), (2, 2), (2, 2)))
-    weight = as_integers(g_cm.weight)
-    _, height, width = y_hat.shape
-    sums = np.zeros((weight.shape[0], height, width), dtype=object)
-    for k in range(5):
-        for m in range(5):
-            sums += np.einsum("oc,chw->ohw", weight[:, :, k, m], y[:, k : k + height, m : m + width])
-    x = np.concatenate([psi, activate(g_cm, sums + as_integers(g_cm.bias)[:, None, None])])
-    for layer in network.layers:
-        sums = np.einsum("io,ihw->ohw", as_integers(layer.weight), x)
-        x = activate(layer, sums + as_integers(layer.bias)[:, None, None])
+def context_by_hand(network: ExactContextNetwork, y_hat: Tensor, psi: Floats | None) -> Floats:
+    """(M, h, w) and (h, w, F) -> (h w, outputs) before they become integers."""
+    y = y_hat.permute(1, 2, 0).numpy()
+    high = np.rint(y / 256) if np.abs(y).max() > 128 else np.zeros(y.shape)
+    live = [(tap // 5 - 2, tap % 5 - 2) for tap in range(12)]
+    layer, count = network.context, y[..., 0].size
+    x = layer.bias.repeat(count, 1).numpy()
+    for piece, unit in ((y - 256 * high, 1), (high, 256)):
+        seen = np.concatenate([gather(piece, *offset) for offset in live], axis=1).astype(np.int64)
+        sums = seen @ layer.weight[0].long().numpy()
+        assert np.abs(seen).max() <= 128
+        assert np.abs(sums).max() < 2**24
+        x = x + (sums * unit * layer.grid.numpy().astype(np.float64)).astype(np.float32)
+    starts = [layer.bias.repeat(count, 1).numpy() for layer in network.layers]
+    if network.from_psi is not None and psi is not None:
+        bias = network.from_psi.bias.repeat(count, 1).numpy()
+        starts[0] = by_hand(network.from_psi, bias, [(0, psi.reshape(count, -1))])
+    for layer, start in zip(network.layers, starts, strict=True):
+        x = by_hand(layer, start, [(0, x)])
     return x
 
 
-@pytest.mark.parametrize("magnitude", [12, 5000], ids=["usual latents", "latents beyond the clamp"])
-def test_outputs_equal_those_of_python_integers(magnitude: int) -> None:
+@pytest.mark.parametrize("magnitude", [12, 128, 5000, 32768])
+@pytest.mark.parametrize("has_psi", [True, False])
+def test_outputs_equal_those_of_arithmetic_by_hand(magnitude: int, has_psi: bool) -> None:
     M, N = 3, 2
     h_s = HyperSynthesis(N, M, 2 * M, magnitudes=False)
-    g_cm, g_ep = ContextPrediction(M), EntropyParameterNetwork(M, 4 * M, 2 * M)
+    g_cm, g_ep = ContextPrediction(M), EntropyParameterNetwork(M, (4 if has_psi else 2) * M, 2 * M)
     for network in (h_s, g_cm, g_ep):
         for parameter in network.parameters():
-            nn.init.normal_(parameter, std=0.4 if magnitude < 100 else 0.03)
-    exact_h_s, exact_context = ExactHyperSynthesis(h_s), ExactContextNetwork(g_cm, g_ep)
+            nn.init.normal_(parameter, std=0.4)
+    exact_h_s, context = ExactHyperSynthesis(h_s), ExactContextNetwork(g_cm, g_ep, has_psi)
     z_hat = torch.randint(-magnitude, magnitude + 1, (N, 2, 1), dtype=torch.int32)
     y_hat = torch.randint(-magnitude, magnitude + 1, (M, 7, 4), dtype=torch.int32)
-    z_hat[:, 0, 0], y_hat[:, 0, 0] = magnitude, -magnitude
+    y_hat[:, 0, 0] = -magnitude
 
-    psi = oracle_h_s(exact_h_s.layers, z_hat)[:, :7, :4]
-    flat = exact_h_s(z_hat, 7, 4)
-    assert as_integers(flat.T.reshape(2 * M, 7, 4)).tolist() == psi.tolist()
+    psi = h_s_by_hand(exact_h_s.layers, z_hat)[:7, :4]
+    ((_, flat),) = exact_h_s.strips(z_hat, 7, 4)
+    assert np.array_equal(flat.numpy(), psi.reshape(28, -1))
 
-    padded = torch.zeros(M, 7 + 4, 4 + 4, dtype=torch.float64)
-    padded[:, 2:-2, 2:-2] = y_hat
-    rows, columns = torch.meshgrid(torch.arange(7) + 2, torch.arange(4) + 2, indexing="ij")
-    raw = exact_context.raw(
-        padded.flatten(1).T.contiguous(), (rows * 8 + columns).flatten(), 8, exact_context.precompute(flat)
-    )
-    frozen = freeze_layer("g_cm", g_cm, 1.0, 0, weight=g_cm.weight * g_cm.mask)
-    expected = oracle_context(exact_context, frozen, y_hat, psi)
-    assert as_integers(raw.T.reshape(2 * M, 7, 4)).tolist() == expected.tolist()
+    taps = []
+    y = y_hat.permute(1, 2, 0).float()
+    high = torch.round(y / 256) if magnitude > 128 else torch.zeros_like(y)
+    for piece, unit in ((y - 256 * high, 1.0), (high, 256.0)):
+        seen = [torch.from_numpy(gather(piece.numpy(), *offset)) for offset in context.offsets]
+        taps.append(Rows(torch.cat(seen, dim=1), torch.tensor([unit])))
+    pieces = taps if magnitude > 128 else taps[:1]
+    expected = context_by_hand(context, y_hat, psi if has_psi else None)
+    expected = np.clip(np.rint(expected * np.float32(4096)), -RAW_CLAMP, RAW_CLAMP)
+    found = context.raw(pieces, context.precompute(flat) if has_psi else None)
+    assert np.array_equal(found.numpy(), expected)
 
 
-def test_an_activation_beyond_the_clamp_is_clamped_on_both_sides() -> None:
-    layer = nn.Conv2d(1, 2, 1)
+def test_raw_outputs_are_integers_clamped_on_both_sides() -> None:
+    outputs = torch.tensor([0.0, 2.0**-13, 3 * 2.0**-13, -(2.0**-12), 1.23, 4096.0, 4097.0, -1e30, float("inf")])
+    assert to_raw(outputs).tolist() == [0, 0, 2, -1, 5038, 2**24, 2**24, -(2**24), 2**24]
+
+
+# --- it stays close to the float model --------------------------------------------------------------------------------
+
+
+def float_outputs(variant: Variant, y_hat: Tensor, z_hat: Tensor | None) -> Tensor:
+    model = model_of(variant)
     with torch.no_grad():
-        layer.weight.copy_(torch.tensor([100.0, -100.0]).view(2, 1, 1, 1))
-        layer.bias.zero_()
-    frozen = freeze_layer("wide", layer, 1.0, 0)
-    sums = frozen.weight.flatten() * LATENT_CLAMP + frozen.bias
-    assert frozen.activation(sums, frozen.shift).tolist() == [ACTIVATION_CLAMP, -ACTIVATION_CLAMP]
-
-
-# --- it stays close to the float model ------------------------------------------------------------------------------
+        features = [] if model.h_s is None else [model.h_s(z_hat)[..., :16, :16]]
+        features += [] if model.g_cm is None else [model.g_cm(y_hat)]
+        joined = torch.cat(features, dim=1)
+        return (model.g_ep(joined) if model.g_ep is not None else joined)[0].flatten(1).T
 
 
 @pytest.mark.parametrize("variant", [v for v in ALL if v.rung != "factorized"][::3], ids=str)
-def test_fixed_point_is_within_four_thousandths_of_the_float_model(variant: Variant) -> None:
-    """Latents and outputs up to about 20; measured: at most 0.0016, half of the outputs within 0.00014."""
+def test_outputs_are_within_a_256th_of_the_largest_of_those_of_the_float_model(variant: Variant) -> None:
+    """Measured: at most 0.0033 of it, the median 0.00016. What it costs in rate, test_codec says."""
     model = model_of(variant)
     y_hat = torch.round(latents()[:1])
     with torch.no_grad():
         z_hat = torch.round(model.h_a(latents()[:1])) if model.h_a is not None else None
-        features = [] if model.h_s is None else [model.h_s(z_hat)[..., :16, :16]]
-        features += [] if model.g_cm is None else [model.g_cm(y_hat)]
-        joined = torch.cat(features, dim=1)
-        raw = model.g_ep(joined) if model.g_ep is not None else joined
-    exact = raw_outputs(codec_of(variant), y_hat[0].int(), None if z_hat is None else z_hat[0].int()) * 2.0**-12
-    error = (exact - raw[0].flatten(1).T).abs()
-    assert float(error.max()) < 0.004
-    assert float(error.median()) < 0.0004
+    raw = float_outputs(variant, y_hat, z_hat)
+    found = raw_outputs(codec_of(variant), y_hat[0].int(), None if z_hat is None else z_hat[0].int()) * 2.0**-12
+    error = (found - raw).abs()
+    largest = float(raw.abs().max())
+    assert float(error.max()) < 2.0**-8 * largest
+    assert float(error.median()) < 2.0**-12 * largest
 
 
-# --- what cannot be shown to be exact is refused --------------------------------------------------------------------
+# --- what cannot be shown to be exact is refused ----------------------------------------------------------------------
 
 
-def joint_networks(change: Callable[[nn.Module, nn.Module, nn.Module], None]) -> Callable[[], None]:
+def joint_networks(change: Callable[[nn.Module, nn.Module, nn.Module], object]) -> Callable[[], None]:
     h_s, g_cm, g_ep = HyperSynthesis(4, 6, 12, False), ContextPrediction(6), EntropyParameterNetwork(6, 24, 12)
     with torch.no_grad():
         change(h_s, g_cm, g_ep)
 
     def freeze() -> None:
         ExactHyperSynthesis(h_s)
-        ExactContextNetwork(g_cm, g_ep)
+        ExactContextNetwork(g_cm, g_ep, has_psi=True)
 
     return freeze
 
 
-@pytest.mark.parametrize(
-    ("name", "pick"),
-    [
-        (r"h_s\.0", lambda h_s, _cm, _ep: h_s[0]),
-        (r"h_s\.4", lambda h_s, _cm, _ep: h_s[4]),
-        ("g_cm", lambda _hs, g_cm, _ep: g_cm),
-        (r"g_ep\.2", lambda _hs, _cm, g_ep: g_ep[2]),
-    ],
-)
+PICKS: list[tuple[str, Callable[..., nn.Module]]] = [
+    (r"h_s\.0", lambda h_s, _cm, _ep: h_s[0]),
+    (r"h_s\.4", lambda h_s, _cm, _ep: h_s[4]),
+    ("g_cm", lambda _hs, g_cm, _ep: g_cm),
+    (r"g_ep\.0", lambda _hs, _cm, g_ep: g_ep[0]),
+    (r"g_ep\.2", lambda _hs, _cm, g_ep: g_ep[2]),
+]
+
+
+@pytest.mark.parametrize(("name", "pick"), PICKS)
 @pytest.mark.parametrize("what", ["weight", "bias"])
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_weights_that_are_not_finite_are_refused_by_the_layers_name(
-    name: str, pick: Callable[..., nn.Module], what: str, value: float
+    name: str, pick: Callable[..., nn.Module], what: str
 ) -> None:
-    freeze = joint_networks(lambda *networks: getattr(pick(*networks), what).view(-1)[-1:].fill_(value))
+    def spoil(*networks: nn.Module) -> None:
+        # Of g_cm's weights a live one: the masked ones are never used.
+        getattr(pick(*networks), what).view(-1)[0] = float("nan")
+
     with pytest.raises(FreezeError, match=rf"^{name}: has weights that are not finite"):
+        joint_networks(spoil)()
+
+
+@pytest.mark.parametrize(("name", "pick"), PICKS)
+def test_weights_out_of_proportion_are_refused_by_the_layers_name(name: str, pick: Callable[..., nn.Module]) -> None:
+    freeze = joint_networks(lambda *networks: pick(*networks).weight.view(-1)[:1].fill_(1e30))  # type: ignore[union-attr,operator]
+    with pytest.raises(FreezeError, match=rf"^{name}: weights up to 1\.00e\+30; they have grown"):
         freeze()
-
-
-def test_a_bias_out_of_proportion_is_refused_by_the_layers_name_and_channel() -> None:
-    freeze = joint_networks(lambda _hs, _cm, g_ep: g_ep[2].bias[5:6].fill_(1e9))
-    with pytest.raises(FreezeError, match=r"^g_ep\.2: output channel 5 can reach .* more than the 2\^53"):
-        freeze()
-
-
-def test_a_layer_of_too_many_inputs_is_refused() -> None:
-    layer = nn.Conv2d(2**15, 1, 1)
-    nn.init.ones_(layer.weight)
-    with pytest.raises(FreezeError, match=r"^broad: output channel 0 can reach"):
-        freeze_layer("broad", layer, 1.0, input_fraction=12)
-
-
-@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e-8, 1e6, 1e30])
-def test_the_proved_bound_holds_for_weights_of_any_size(scale: float) -> None:
-    layer = nn.Conv2d(40, 5, 1)
-    with torch.no_grad():
-        layer.weight.mul_(scale)
-        layer.bias.mul_(min(scale, 1.0))
-    frozen = freeze_layer("any", layer, 0.01, input_fraction=12)
-    assert torch.equal(frozen.weight, frozen.weight.round())
-    assert torch.equal(frozen.bias, frozen.bias.round())
-    worst = [sum(abs(int(v)) for v in row) * ACTIVATION_CLAMP for row in frozen.weight.flatten(1).tolist()]
-    assert max(w + abs(int(b)) for w, b in zip(worst, frozen.bias.tolist(), strict=True)) < EXACT_BOUND
-    sums = frozen.weight.flatten(1).abs().sum(1) * ACTIVATION_CLAMP + frozen.bias
-    for sign in (1, -1):
-        assert bool(torch.isfinite(frozen.activation(sign * sums, frozen.shift)).all())
 
 
 def test_a_model_of_zeros_freezes_and_gives_zeros() -> None:
     h_s = HyperSynthesis(4, 6, 12, False)
     for parameter in h_s.parameters():
         nn.init.zeros_(parameter)
-    out = ExactHyperSynthesis(h_s)(torch.ones(4, 2, 2, dtype=torch.int32), 8, 8)
+    ((_, out),) = ExactHyperSynthesis(h_s).strips(torch.ones(4, 2, 2, dtype=torch.int32), 8, 8)
     assert out.shape == (64, 12)
     assert not out.any()
+
+
+def test_masked_weights_of_the_context_prediction_do_not_matter() -> None:
+    model = load_golden("joint")
+    changed_model: CompressionModel = load_golden("joint")
+    with torch.no_grad():
+        changed_model.g_cm.weight.view(24, 12, 25)[:, :, 12:] += 5.0  # type: ignore[union-attr]
+    assert Codec(changed_model).fingerprint == Codec(model).fingerprint
