@@ -256,7 +256,8 @@ def test_the_largest_mantissa_is_reached_from_below_a_power_of_two() -> None:
 @pytest.mark.parametrize(
     ("values", "mantissas", "step"),
     [
-        ([0.0, -0.0], [0, 0], SMALLEST), ([1e-42, -1e-45], [0, 0], SMALLEST), ([2.0**-60, 2.0**-41], [0, 256], SMALLEST),
+        ([0.0, -0.0], [0, 0], SMALLEST), ([1e-42, -1e-45], [0, 0], SMALLEST),
+        ([2.0**-60, 2.0**-41], [0, 256], SMALLEST),
         ([2.0**41, 1.0], [1024, 0], LARGEST), ([-3e38, 2.0**40], [-1024, 512], LARGEST),
         ([math.inf, -math.inf], [1024, -1024], LARGEST),
     ],
