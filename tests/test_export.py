@@ -115,7 +115,7 @@ BAD_TENSORS = {
     "altered weight": (lambda t: t["g_s.0.weight"].view(-1)[0].add_(1), "freezes to model"),
     "not finite": (lambda t: t["g_cm.bias"].fill_(torch.nan), "not finite"),
     "missing table": (lambda t: t.pop("tables.prior.masses"), "table masses: missing"),
-    "unknown table": (lambda t: t.update({"tables.latents.cumulative": torch.zeros(3)}), "cumulative is unknown"),
+    "unknown table": (lambda t: t.update({"tables.latents.medians": torch.zeros(3)}), "medians is unknown"),
     "misshapen table": (lambda t: t.update({"tables.latents.scales": torch.ones(3).double()}), "table scales: missing"),
     "falling table": (lambda t: t["tables.latents.scales"].neg_(), "numbers that no frozen model has"),
     "altered table": (lambda t: t["tables.latents.thresholds"][3].add_(1), "freezes to model"),
