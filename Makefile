@@ -13,7 +13,7 @@ EVALUATE ?=
 PARITY ?=
 FUZZ ?=
 
-.PHONY: help install train ladder exactness bench test fuzz lint type parity clean
+.PHONY: help install train ladder exactness bench test fuzz lint type parity parity-files clean
 
 help: ## list what make can do here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -82,6 +82,9 @@ $(VENV)-parity/installed: parity/constraints.txt
 
 parity: $(VENV)-parity/installed ## compare networks and likelihoods with CompressAI 1.2.8, in an environment of its own
 	$(VENV)-parity/bin/python -m parity.compare $(PARITY)
+
+parity-files: runs/full-1/checkpoints/last.ckpt $(VENV)-parity/installed ## files of imported weights beside CompressAI's own strings, on Kodak
+	$(BIN)/python -m parity.files runs/full-1 runs/quickstart --python $(VENV)-parity/bin/python $(PARITY)
 
 clean: ## remove everything that was generated, the environment included
 	rm -rf $(VENV) $(VENV)-parity build runs dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

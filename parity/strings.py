@@ -1,8 +1,15 @@
 # ruff: noqa: T201
-"""Code images with CompressAI's own mbt2018, weights given: `python -m parity.strings WEIGHTS ROUNDS THREADS IMAGE...`.
+"""Code images with CompressAI's own mbt2018, weights given. Its strings hold round(y - mu) + mu.
 
-For `jahp bench --peer` and `parity.quantizers`. Its compress codes round(y - mu) + mu, position by position. Prints one
-JSON object: seconds per image (median of ROUNDS, mean of images), bits per pixel of its strings alone, PSNR.
+    python -m parity.strings WEIGHTS ROUNDS THREADS IMAGE...
+
+For `jahp bench --peer`: prints one JSON object, seconds per image (median of ROUNDS, mean of images), bits per pixel of
+its strings alone, PSNR.
+
+    python -m parity.strings --to DIR IMAGE...
+
+For `parity.files`: takes DIR/weights.pt, writes a checkpoint DIR/mbt2018.pth.tar and for each image the x_hat of its
+evaluation mode, and prints a JSON list with the same figures of each image.
 """
 
 from __future__ import annotations
@@ -11,6 +18,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
@@ -86,6 +94,19 @@ def code(net: Any, image: Tensor, rounds: int) -> Coded:
     return Coded(median(encode), median(decode), 8 * num_bytes / pixels, float(psnr(image, to_uint8(decoded))))
 
 
+def to_folder(folder: Path, images: Sequence[str]) -> None:
+    """Checkpoint, reconstructions, and the list of figures."""
+    net = load(torch.load(folder / "weights.pt", weights_only=True))
+    torch.save({"epoch": 1, "state_dict": net.state_dict()}, folder / "mbt2018.pth.tar")
+    rows = []
+    for path in images:
+        image = read(path)
+        with torch.no_grad():
+            torch.save(net(image.float() / 255)["x_hat"], folder / f"{Path(path).stem}.pt")
+        rows.append(code(net, image, 1)._asdict())
+    print(json.dumps(rows))
+
+
 def main(weights: str, rounds: str, threads: str, *images: str) -> None:
     """Print the means."""
     torch.set_num_threads(int(threads))
@@ -97,4 +118,7 @@ def main(weights: str, rounds: str, threads: str, *images: str) -> None:
 
 if __name__ == "__main__":
     arguments: Sequence[str] = sys.argv[1:]
-    main(*arguments)
+    if arguments[0] == "--to":
+        to_folder(Path(arguments[1]), arguments[2:])
+    else:
+        main(*arguments)
