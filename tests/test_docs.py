@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch
-from codec_models import Variant, kodak_crop, load_golden
+from codec_models import GOLDEN, Variant, kodak_crop, load_golden
 
 from jahp_pl.codec.bitstream import MAX_PIXELS, VERSION, Header, pack, with_icc
 from jahp_pl.codec.codec import Codec, Encoded
@@ -372,6 +372,22 @@ def test_a_reader_written_from_the_page_gets_every_latent(coded):
         table = y if coded.variant.rung == "factorized" else z
         size, lowest = (coded.tensors[f"tables.prior.{name}"] for name in ("sizes", "lowest"))
         assert (table < lowest[:, None, None]).any() or (table >= (lowest + size - 1)[:, None, None]).any(), "no escape"
+
+
+@pytest.mark.parametrize("name", ["joint", "mixture"])
+def test_a_reader_written_from_the_page_reads_the_golden_files(name, tmp_path):
+    codec = export(load_golden(name), tmp_path / "m", {})
+    tensors = safetensors.numpy.load((tmp_path / "m" / WEIGHTS).read_bytes())
+    data = (GOLDEN / f"{name}.jahp").read_bytes()
+    decoded, reading = codec.decode(data), read_header(data)
+    variant = Variant("joint", "gaussian", 1 if name == "joint" else 3)
+    height, width = (-(-reading.values[side] // 16) for side in ("height", "width"))
+    a = reading.values["smallest latent"]
+    coded = Coded(variant, tensors, codec, Encoded(data, decoded.y_hat, decoded.z_hat, 0))
+    y, z, _ = read_latents(Words(reading.payload), coded, height, width, a, a + reading.values["span"])
+    sums = (GOLDEN / "SHA256SUMS").read_text()
+    for array, key in ((y, "y_hat"), (z, "z_hat")):
+        assert f"{hashlib.sha256(array.astype('<i4').tobytes()).hexdigest()}  {name}.{key}\n" in sums
 
 
 def test_the_fingerprint_covers_what_the_page_says(coded):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 
 import numpy as np
@@ -171,6 +172,27 @@ def test_two_pieces_give_the_parameters_that_one_gives(variant: Variant) -> None
         with full_precision(coder.device):
             found.append(frame.raw(0, 30))
     assert torch.equal(*found)
+
+
+PINNED = {
+    JOINT: "",
+    MIXTURE: "",
+    Variant("joint", "laplace"): "",
+}
+
+
+@pytest.mark.parametrize("variant", PINNED, ids=str)
+def test_the_payload_of_known_latents_is_pinned(variant: Variant) -> None:
+    """With escapes from all windows, and with latents in one piece and in two: what the golden files do not have."""
+    density = ConditionalDensity(variant.config())
+    golden = coder_of(JOINT if variant.num_components == 1 else MIXTURE)
+    coder = LatentCoder(golden.h_s, golden.context, LatentTables(density, 12))
+    digest = hashlib.sha256()
+    for factor in (3, 300):
+        y_hat = (torch.arange(12 * 7 * 9).view(12, 7, 9) * 7919 % 79 - 39).int() * factor
+        z_hat = (torch.arange(8 * 2 * 3).view(8, 2, 3) * 104729 % 43 - 21).int()
+        digest.update(written(coder, y_hat, z_hat))
+    assert digest.hexdigest() == PINNED[variant]
 
 
 def tables_of(family: Family, num_components: int) -> LatentCoder:

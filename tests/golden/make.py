@@ -4,8 +4,9 @@
 
 `joint.pt` (weights in half precision) was trained from scratch on the photographs of data/photos/train with Adam, noisy
 quantization and clipping at norm 1: 3,500 steps of eight 64x64 crops at lambda 0.05, then 2,000 of three 192x192 crops
-at lambda 0.02. `mixture.pt`, made here, is K = 3 with the same transforms: its own entropy model, trained on their
-latents. Each `.jahp` file is a part of Kodak's kodim20 coded with its model, and `SHA256SUMS` has the latents in it.
+at lambda 0.02. `mixture.pt`, made here if it is not there, is K = 3 with the same transforms: its own entropy model,
+trained on their latents. Each `.jahp` file is a part of Kodak's kodim20 coded with its model, and `SHA256SUMS` has the
+latents in it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def latent_sums(coded: Encoded | Decoded, name: str) -> list[str]:
     return [f"{hashlib.sha256(t.numpy().astype('<i4').tobytes()).hexdigest()}  {name}.{key}" for key, t in rows]
 
 
-def make() -> None:
+def train_mixture() -> None:
     torch.manual_seed(0)
     mixture = CompressionModel(MIXTURE.config())
     own = ("prior", "h_s", "g_cm", "g_ep")
@@ -44,6 +45,10 @@ def make() -> None:
     state = {key: value.half() for key, value in mixture.state_dict().items() if key.startswith(own)}
     torch.save({"model": vars(mixture.config), "state": state}, GOLDEN / "mixture.pt")
 
+
+def make() -> None:
+    if not (GOLDEN / "mixture.pt").exists():
+        train_mixture()
     lines = []
     for name in ("joint", "mixture"):
         encoded = Codec(load_golden(name)).encode(kodak_crop("kodim20", 150, 211))
