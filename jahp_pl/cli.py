@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jahp_pl import coding, commands, console, reporting
+from jahp_pl import coding, commands, console, reporting, sweep
 
 EXAMPLES = """\
 examples:
   jahp shards ~/photos --out shards/mine
   jahp train configs/mbt2018.yaml 'data.train=[shards/mine]' loss.lmbda=0.0067
+  jahp sweep sweeps/ladder.yaml --workers 2
   jahp evaluate --model runs/mbt2018 --images data/kodak --beside jpeg
   jahp compress photo.png --model runs/mbt2018
   jahp decompress photo.jahp --model runs/mbt2018
@@ -32,7 +33,7 @@ CLASSICAL = (
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0 done, 2 input that cannot be used (one line says why), 130 interrupted, 141 if
     whoever read the output went away."""
-    parsed = _parser().parse_args(arguments)
+    parsed = _parse(arguments)
     try:
         parsed.run(parsed)
         sys.stdout.flush()
@@ -46,6 +47,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         _close_output()
         sys.exit(_fail(str(error).strip() or type(error).__name__, 2))
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Settings may stand before and behind options, which argparse alone would refuse."""
+    parser = _parser()
+    parsed, rest = parser.parse_known_args(arguments)
+    if rest and (not hasattr(parsed, "settings") or any(word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        parsed.settings = [*parsed.settings, *rest]
+    return parsed
 
 
 def _close_output() -> None:
@@ -93,6 +105,15 @@ def _parser() -> argparse.ArgumentParser:
         jahp train --keys""")  # fmt: skip
     p.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value", help="merged from left to right")
     p.add_argument("--keys", action="store_true", help="list every setting with its default, then exit")
+
+    p = _command(table, "sweep", sweep.sweep, "run all points of a W&B sweep file here, without a server", """\
+        jahp sweep sweeps/ladder.yaml --list
+        jahp sweep sweeps/lambda.yaml --workers 4 'data.train=[shards/mine]' trainer.max_steps=100000
+        jahp sweep sweeps/mixture.yaml configs/overlays/anneal.yaml output_dir=runs/mixture-short""")  # fmt: skip
+    p.add_argument("file", type=Path, metavar="FILE.yaml", help="as for `wandb sweep`")
+    p.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value", help="for all points, over the file's")
+    p.add_argument("--workers", type=_positive, default=1, metavar="N", help="points at a time, sharing the GPUs [1]")
+    p.add_argument("--list", action="store_true", help="print the command of each point known so far, then exit")
 
     p = _command(table, "evaluate", commands.evaluate, "code images to real files and measure", """\
         jahp evaluate --model runs/quickstart --images data/kodak

@@ -190,6 +190,10 @@ class TrainerConfig:
         days, hours, minutes, seconds = (int(part) for part in self.max_time.split(":"))
         return ((days * 24 + hours) * 60 + minutes) * 60.0 + seconds
 
+    def is_over(self, steps: int, seconds: float) -> bool:
+        """Whether a run that did so many steps in so many seconds has used up either."""
+        return steps >= self.max_steps or seconds >= self.max_seconds()
+
 
 @dataclass
 class CodingConfig:

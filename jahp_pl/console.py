@@ -31,9 +31,10 @@ def input_errors() -> tuple[type[Exception], ...]:
     from jahp_pl.data.index import DataError
     from jahp_pl.evaluation import EvaluationError
     from jahp_pl.export import ExportError
+    from jahp_pl.sweeping import SweepError
     from jahp_pl.training import TrainingError
 
-    about_models = (CheckpointError, ConfigError, ExportError, FreezeError, TrainingError)
+    about_models = (CheckpointError, ConfigError, ExportError, FreezeError, SweepError, TrainingError)
     about_files = (BatchError, BitstreamError, DataError, EvaluationError, ImageError, OSError)
     return (*about_models, *about_files, CommandError)
 

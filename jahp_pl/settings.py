@@ -54,7 +54,7 @@ def load(arguments: Sequence[str]) -> Config:
             raise ConfigError(_unknown_key(key))
         try:
             layers.append(("", OmegaConf.from_dotlist([pair])))
-        except YAMLError as error:
+        except (YAMLError, OmegaConfBaseException) as error:
             raise ConfigError(f"{pair}: the value cannot be read as YAML: {_first_line(error)}; quote it") from None
 
     merged = OmegaConf.structured(Config)

@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 COMMANDS = (
     *("shards", "train", "evaluate", "classical", "report", "compress", "decompress", "info", "export"),
     "import-compressai",
+    "sweep",
 )
 
 

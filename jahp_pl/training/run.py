@@ -170,7 +170,7 @@ def find_resume_point(config: Config) -> ResumePoint | None:
 
 def is_finished(config: Config, resume: ResumePoint) -> bool:
     """Whether the run has used up its steps or its time."""
-    return resume.steps >= config.trainer.max_steps or resume.seconds >= config.trainer.max_seconds()
+    return config.trainer.is_over(resume.steps, resume.seconds)
 
 
 @rank_zero_only

@@ -1,0 +1,42 @@
+"""What the command sweep does with its parsed arguments. Heavy imports happen inside."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+
+from jahp_pl.console import CommandError
+
+
+def sweep(arguments: argparse.Namespace) -> None:
+    """All points of a sweep file, on this machine."""
+    from jahp_pl.sweeping.entries import best, score
+    from jahp_pl.sweeping.file import read_sweep
+    from jahp_pl.sweeping.run import Sweep, run
+    from jahp_pl.sweeping.table import LiveTable, format_table
+
+    file = read_sweep(arguments.file)
+    prepared = Sweep(file, arguments.settings)
+    if arguments.list:
+        for entry in prepared.entries:
+            print(shlex.join(["jahp", "train", *entry.point.arguments]))
+        return
+    if file.has_early_terminate:
+        print("early_terminate is for W&B's server; here every point runs to its end")
+    table = LiveTable(file, prepared.entries, sys.stderr)
+    try:
+        run(prepared, arguments.workers, table)
+    finally:
+        table.close()
+    entries = prepared.entries
+    print("\n".join(format_table(file, entries)))
+    if file.method != "grid" and (winner := best(entries, file)) is not None:
+        print(f"\nbest     {winner.point.name}: {file.metric} {score(winner, file):.5g}")
+    print(f"\nruns     {prepared.results.parent}/\nresults  {prepared.results} and .csv")
+    if failed := [entry for entry in entries if entry.state == "failed"]:
+        for entry in failed:
+            print(f"  {entry.point.name}: {entry.error}", file=sys.stderr)
+        raise CommandError(
+            f"sweep: {len(failed)} of {len(entries)} points failed, see above; the same command tries them again"
+        )

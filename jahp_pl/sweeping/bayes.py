@@ -1,0 +1,99 @@
+"""Where to look next, given what was found: the only door to Optuna, of the extra `sweep`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from jahp_pl.sweeping import SweepError
+from jahp_pl.sweeping.space import Parameter, Value
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+_ATTEMPTS = 20
+
+
+class Trial(NamedTuple):
+    """A point that was proposed."""
+
+    values: Mapping[str, Value]
+    score: float | None
+    """The metric; None while it is not known, or where the point failed."""
+    is_open: bool
+    """Still waiting or running."""
+
+
+def check_engine() -> None:
+    """Look for Optuna.
+
+    Raises:
+        SweepError: it is not installed.
+    """
+    try:
+        import optuna
+    except ImportError:
+        raise SweepError("method bayes needs Optuna, which is not installed; pip install 'jahp_pl[sweep]'") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def propose(parameters: Sequence[Parameter], history: Sequence[Trial], is_minimum: bool) -> dict[str, Value] | None:
+    """Values for the next point by a tree-structured Parzen estimator: a function of its arguments alone.
+
+    Args:
+        parameters: the space.
+        history: all points proposed so far, in order; open ones are kept away from.
+        is_minimum: whether small scores are good.
+
+    Returns:
+        one value for each parameter, new to the history; None where nothing new is found.
+
+    Raises:
+        SweepError: Optuna is not installed.
+    """
+    check_engine()
+    import optuna
+
+    space = {parameter.key: _distribution(parameter) for parameter in parameters}
+    known = [dict(trial.values) for trial in history]
+    for attempt in range(_ATTEMPTS):
+        sampler = optuna.samplers.TPESampler(seed=len(history) + 1000 * attempt)
+        study = optuna.create_study(direction="minimize" if is_minimum else "maximize", sampler=sampler)
+        study.add_trials([_frozen(trial, parameters, space) for trial in history])
+        drawn = study.ask(space).params
+        values = {p.key: _value(p, drawn[p.key]) for p in parameters}
+        if values not in known:
+            return values
+    return None
+
+
+def _distribution(parameter: Parameter) -> BaseDistribution:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if parameter.kind == "choice":
+        return CategoricalDistribution(range(len(parameter.choices)))  # by index: lists are no choices for Optuna
+    if parameter.kind == "integer":
+        return IntDistribution(int(parameter.low), int(parameter.high))
+    listed = parameter.listed()
+    high = parameter.high if listed is None else float(str(listed[-1]))  # a whole number of steps, or Optuna warns
+    return FloatDistribution(parameter.low, high, log=parameter.is_log, step=parameter.step)
+
+
+def _value(parameter: Parameter, drawn: int | float) -> Value:
+    return parameter.choices[int(drawn)] if parameter.kind == "choice" else parameter.rounded(drawn)
+
+
+def _frozen(trial: Trial, parameters: Sequence[Parameter], space: dict[str, BaseDistribution]) -> FrozenTrial:
+    from optuna.trial import TrialState, create_trial
+
+    params = {p.key: _internal(p, trial.values[p.key]) for p in parameters}
+    state = TrialState.RUNNING if trial.is_open else TrialState.FAIL if trial.score is None else TrialState.COMPLETE
+    value = trial.score if state == TrialState.COMPLETE else None
+    return create_trial(state=state, value=value, params=params, distributions=space)
+
+
+def _internal(parameter: Parameter, value: Value) -> Value:
+    if parameter.kind != "choice":
+        return value
+    return next(index for index, choice in enumerate(parameter.choices) if choice == value)

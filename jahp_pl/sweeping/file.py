@@ -1,0 +1,164 @@
+"""A sweep file as W&B reads it, checked before anything starts."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, cast, get_args
+
+import yaml
+
+from jahp_pl.settings import all_keys
+from jahp_pl.sweeping import SweepError
+from jahp_pl.sweeping.space import Parameter, Value, parse_parameter
+
+Method = Literal["grid", "random", "bayes"]
+Goal = Literal["minimize", "maximize"]
+
+VALUES = "${args_no_hyphens}"
+"""Stands in a command for `key=value` of each parameter."""
+_KEYS = (
+    *("program", "name", "description", "project", "entity", "method", "metric", "parameters", "command", "run_cap"),
+    "early_terminate",
+)
+_FIXED = ("name", "output_dir", "resume")
+_COMMANDS = (("jahp", "train"), ("-m", "jahp_pl", "train"))
+
+
+class SweepFile(NamedTuple):
+    """What a sweep file asks for."""
+
+    path: Path
+    method: Method
+    metric: str | None
+    """Name of what is looked for; None where no best point is."""
+    goal: Goal
+    target: float | None
+    """No new point is started once the metric is there."""
+    parameters: tuple[Parameter, ...]
+    """At least one."""
+    command: tuple[str, ...]
+    """Arguments of `jahp train`, `VALUES` among them."""
+    run_cap: int | None
+    """Most points; None for all of a grid."""
+    has_early_terminate: bool
+    """Asks for points to be stopped early, which only W&B's server does."""
+
+    def settings(self, values: Mapping[str, Value]) -> list[str]:
+        """Arguments of `jahp train` for one point, as W&B's agent writes them."""
+        swept = [f"{key}={value}" for key, value in values.items()]
+        return [word for part in self.command for word in (swept if part == VALUES else [part])]
+
+
+def read_sweep(path: Path) -> SweepFile:
+    """Read a file and check all that can be checked without its points.
+
+    Raises:
+        SweepError: it cannot be read, a key or a parameter that does not exist, a method without what it needs.
+    """
+    try:
+        return _parse(path, _load(path))
+    except SweepError as error:
+        raise SweepError(f"{path}: {error}") from None
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise SweepError("no such sweep file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SweepError(f"cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise SweepError("must be a mapping, like the files under sweeps/")
+    return content
+
+
+def _parse(path: Path, content: dict[str, Any]) -> SweepFile:
+    if unknown := [key for key in content if key not in _KEYS]:
+        raise SweepError(f"{unknown[0]}: no such key of a sweep{_close(str(unknown[0]), _KEYS)}")
+    method = _method(content.get("method"))
+    run_cap = content.get("run_cap")
+    if run_cap is not None and (type(run_cap) is not int or run_cap < 1):
+        raise SweepError(f"run_cap={run_cap}: must be a whole number from 1")
+    if run_cap is None and method != "grid":
+        raise SweepError(f"run_cap: is missing; method {method} has no end, say how many points to run")
+    metric, goal, target = _metric(content.get("metric"))
+    if method == "bayes" and metric is None:
+        raise SweepError("metric: is missing; method bayes must know what to look for, e.g. {name: val/loss}")
+    parameters = _parameters(content.get("parameters"), method)
+    command = _command(content.get("command"))
+    return SweepFile(
+        path, method, metric, goal, target, parameters, command, run_cap, bool(content.get("early_terminate"))
+    )
+
+
+def _method(content: object) -> Method:
+    for method in get_args(Method):
+        if content == method:
+            return cast(Method, method)
+    raise SweepError(f"method={content}: must be one of {', '.join(get_args(Method))}")
+
+
+def _metric(content: object) -> tuple[str | None, Goal, float | None]:
+    if content is None:
+        return None, "minimize", None
+    if not isinstance(content, dict) or not isinstance(content.get("name"), str):
+        raise SweepError("metric.name: is missing, e.g. val/loss")
+    if unknown := [key for key in content if key not in ("name", "goal", "target")]:
+        raise SweepError(f"metric.{unknown[0]}: no such key; known are name, goal, target")
+    goal, target = content.get("goal", "minimize"), content.get("target")
+    if goal not in get_args(Goal):
+        raise SweepError(f"metric.goal={goal}: must be minimize or maximize")
+    if target is not None and not isinstance(target, int | float):
+        raise SweepError(f"metric.target={target}: must be a number")
+    return content["name"], goal, target
+
+
+def _parameters(content: object, method: Method) -> tuple[Parameter, ...]:
+    if not isinstance(content, dict) or not content:
+        raise SweepError("parameters: has no settings to sweep, so there are no points")
+    known = all_keys()
+    for key in content:
+        if key in _FIXED:
+            raise SweepError(f"parameters.{key}: cannot be swept; set it in the command, from the values: ${{...}}")
+        is_nested = isinstance(content[key], dict) and "parameters" in content[key]
+        if key not in known and not is_nested:
+            hint = _close(str(key), tuple(known)) or "; `jahp train --keys` lists all"
+            raise SweepError(f"parameters.{key}: no such setting{hint}")
+    parameters = tuple(parse_parameter(key, entry) for key, entry in content.items())
+    endless = [p.key for p in parameters if p.listed() is None]
+    if method == "grid" and endless:
+        raise SweepError(f"parameters.{endless[0]}: a grid has no end there; give values, or distribution: q_uniform")
+    return parameters
+
+
+def _command(content: object) -> tuple[str, ...]:
+    """What follows `train`.
+
+    W&B's default command passes `--key=value` to `program`, which is why there must be one."""
+    remedy = f"it must run `python -m jahp_pl train ... {VALUES}`, see sweeps/lambda.yaml"
+    if not isinstance(content, list) or not content:
+        raise SweepError(f"command: is missing; {remedy}")
+    words = [re.sub(r"\$\{envvar:([A-Z0-9_]*)\}", _environment, str(word)) for word in content]
+    start = next((i + len(c) for c in _COMMANDS for i in range(len(words)) if tuple(words[i : i + len(c)]) == c), None)
+    if start is None:
+        raise SweepError(f"command: trains nothing; {remedy}")
+    arguments = words[start:]
+    if foreign := [word for word in arguments if word.startswith("${") and word != VALUES]:
+        raise SweepError(f"command: {foreign[0]} is not understood by `jahp train`; {remedy}")
+    if arguments.count(VALUES) != 1:
+        raise SweepError(f"command: must hold {VALUES} once; {remedy}")
+    return tuple(arguments)
+
+
+def _environment(match: re.Match[str]) -> str:
+    return os.environ.get(match[1], match[1])
+
+
+def _close(word: str, known: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -1,0 +1,139 @@
+"""A point as a process: `jahp train` with its arguments, its log in the run folder, nobody else in that folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from jahp_pl.files import write_errors
+from jahp_pl.sweeping import SweepError
+from jahp_pl.sweeping.points import Point
+
+LOG, LOCK = "log.txt", ".lock"
+"""In the run folder."""
+_TAIL = 10
+_CHUNK = 65536
+INTERRUPTED_SECONDS, ENDING_SECONDS = 10.0, 60.0
+"""How long an interrupted process may take by itself, and then to save its checkpoint when it is told to."""
+
+
+class Running(NamedTuple):
+    """A process and where it writes."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    log_start: int
+    """Bytes of earlier sessions in the log."""
+
+
+def start(point: Point, environment: Mapping[str, str]) -> Running:
+    """Begin a run, or go on with it.
+
+    Args:
+        point: which.
+        environment: variables on top of those of this process.
+
+    Raises:
+        SweepError: another process trains in its folder.
+        WriteError: its folder cannot be made.
+    """
+    folder = point.config.run_dir
+    command = [sys.executable, "-m", "jahp_pl", "train", *point.arguments]
+    with write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        # The process inherits the lock, so that it is held for as long as anybody trains here, even if this one dies.
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
+        try:
+            _lock(lock, folder)
+            with (folder / LOG).open("ab") as log:
+                begin = log.tell()
+                process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                    env={**os.environ, **environment}, pass_fds=(lock,),
+                )  # fmt: skip
+        finally:
+            os.close(lock)
+    return Running(process, folder / LOG, begin)
+
+
+def tail(running: Running) -> list[str]:
+    """The last lines that a process wrote in this session."""
+    with running.log.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(running.log_start, size - _CHUNK))
+        lines = file.read().decode(errors="replace").splitlines()
+    return [line.rstrip() for line in lines if line.strip()][-_TAIL:]
+
+
+def reason(running: Running) -> str:
+    """Why a process ended that should not have, in one line."""
+    status = running.process.returncode
+    if status < 0:
+        name = signal.Signals(-status).name
+        return f"killed by {name}" + ("; was there enough memory?" if name == "SIGKILL" else "")
+    lines = tail(running)
+    told = [line.removeprefix("jahp: ") for line in lines if line.startswith("jahp: ")] or lines
+    return told[-1] if told else f"ended with status {status} and said nothing"
+
+
+def stop(processes: list[subprocess.Popen[bytes]]) -> None:
+    """End processes that were interrupted with this one, or did not hear of it; they save their checkpoints."""
+    try:
+        _wait(processes, INTERRUPTED_SECONDS)
+        for process in processes:
+            process.terminate()
+        _wait(processes, ENDING_SECONDS)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def _wait(processes: list[subprocess.Popen[bytes]], seconds: float) -> None:
+    for process in processes:
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return
+
+
+def _lock(file: int, folder: Path) -> None:
+    if sys.platform == "win32":  # has no fcntl; there, two sweeps in one folder are not kept apart
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SweepError(f"{folder}: another process is training there; wait for it, or end it") from None
+
+
+def environments(workers: int, num_devices: int) -> list[dict[str, str]]:
+    """For each of several workers its share of the machine: processor threads, and GPUs in turn.
+
+    Args:
+        workers: how many points run at once.
+        num_devices: GPUs that each point uses; 0 where it uses none.
+    """
+    if workers == 1:
+        return [{}]
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers))}
+    shared: dict[str, str] = {} if "OMP_NUM_THREADS" in os.environ else threads
+    gpus = _visible_gpus() if num_devices else []
+    if not gpus:
+        return [shared] * workers
+    chosen = [[gpus[(worker * num_devices + i) % len(gpus)] for i in range(num_devices)] for worker in range(workers)]
+    return [{**shared, "CUDA_VISIBLE_DEVICES": ",".join(dict.fromkeys(names))} for names in chosen]
+
+
+def _visible_gpus() -> list[str]:
+    import torch
+
+    count = torch.cuda.device_count()
+    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return named[:count] if named else [str(index) for index in range(count)]

@@ -1,0 +1,180 @@
+"""run(sweep, ...): start points, watch them, write down what became of them."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Protocol
+
+from jahp_pl.checkpoint import CheckpointError
+from jahp_pl.config import TrainerConfig
+from jahp_pl.files import WriteError
+from jahp_pl.sweeping import SweepError, bayes
+from jahp_pl.sweeping.entries import Entry, is_on_target, score
+from jahp_pl.sweeping.file import SweepFile
+from jahp_pl.sweeping.points import Point, check_sweep, distinct, drawn, grid, make_point
+from jahp_pl.sweeping.processes import Running, environments, reason, start, stop, tail
+from jahp_pl.sweeping.results import read_values, write_results
+from jahp_pl.sweeping.standing import last_values, look
+
+POLL_SECONDS = 0.2
+
+
+class Watcher(Protocol):
+    """Who is told of the progress."""
+
+    def changed(self, entry: Entry, lines: Sequence[str]) -> None:
+        """A point has a new state; `lines` are the end of its log where it failed."""
+
+    def tick(self, entries: Sequence[Entry]) -> None:
+        """Called a few times a second."""
+
+
+class Sweep:
+    """A sweep file with everything that its points have in common.
+
+    Args:
+        file: from `read_sweep`.
+        overrides: further arguments of `jahp train` for all points.
+
+    Attributes:
+        entries: all points known so far, in order.
+        results: the JSON file; a CSV file lies beside it.
+
+    Raises:
+        SweepError: points that cannot be run, see `points`; results of another sweep; no Optuna where it is needed.
+    """
+
+    def __init__(self, file: SweepFile, overrides: Sequence[str] = ()) -> None:
+        self.file, self.overrides = file, overrides
+        check_sweep(file, overrides)
+        if file.method == "bayes":
+            bayes.check_engine()
+        first = make_point(file, {p.key: p.ends()[0] for p in file.parameters}, overrides)
+        self.trainer: TrainerConfig = first.config.trainer
+        self.results = Path(first.config.output_dir) / f"{file.path.stem}.json"
+        self.entries = [Entry(point) for point in self._known_points()]
+
+    def _known_points(self) -> list[Point]:
+        if self.file.method == "grid":
+            return grid(self.file, self.overrides)
+        if self.file.method == "random":
+            return drawn(self.file, self.overrides)
+        earlier = read_values(self.results, self.file)[: self.file.run_cap]
+        return distinct(make_point(self.file, values, self.overrides) for values in earlier)
+
+    def next_entry(self) -> Entry | None:
+        """The point to run next; None where there is none for now."""
+        if is_on_target(self.entries, self.file):
+            return None
+        waiting = next((entry for entry in self.entries if entry.state == "waiting"), None)
+        if waiting is not None or self.file.method != "bayes" or len(self.entries) >= (self.file.run_cap or 0):
+            return waiting
+        history = [
+            bayes.Trial(entry.point.values, score(entry, self.file), entry.state in ("waiting", "running"))
+            for entry in self.entries
+        ]
+        values = bayes.propose(self.file.parameters, history, self.file.goal == "minimize")
+        if values is None:
+            return None
+        self.entries.append(Entry(make_point(self.file, values, self.overrides)))
+        distinct(entry.point for entry in self.entries)
+        return self.entries[-1]
+
+
+def run(sweep: Sweep, workers: int, watcher: Watcher) -> None:
+    """Run all points that are not finished, `workers` at a time. One that fails does not stop the others.
+
+    When interrupted or terminated it ends its processes, which save their checkpoints; killed ones are found again by
+    theirs.
+
+    Raises:
+        WriteError: results cannot be written.
+        KeyboardInterrupt: it was interrupted or terminated.
+    """
+    uses_gpus = sweep.trainer.accelerator != "cpu"
+    shares = environments(workers, sweep.trainer.devices if uses_gpus else 0)
+    running: dict[int, tuple[Entry, Running]] = {}
+
+    def change(entry: Entry, lines: Sequence[str] = ()) -> None:
+        write_results(sweep.results, sweep.file, sweep.entries)
+        watcher.changed(entry, lines)
+
+    try:
+        with _termination_interrupts(running):
+            while True:
+                for worker in set(range(workers)) - set(running):
+                    while worker not in running and (entry := sweep.next_entry()) is not None:
+                        if (begun := _begin(entry, shares[worker])) is not None:
+                            running[worker] = (entry, begun)
+                        change(entry)
+                if not running:
+                    break
+                time.sleep(POLL_SECONDS)
+                watcher.tick(sweep.entries)
+                for worker, (entry, begun) in list(running.items()):
+                    if begun.process.poll() is not None:
+                        del running[worker]
+                        _settle(entry, begun)
+                        change(entry, tail(begun) if entry.state == "failed" else ())
+    finally:
+        stop([begun.process for _, begun in running.values()])
+
+
+def _begin(entry: Entry, environment: dict[str, str]) -> Running | None:
+    """Start a point; None where it is finished already, or cannot be started."""
+    try:
+        if _take_stock(entry):
+            entry.state = "done"
+            return None
+        begun = start(entry.point, environment)
+    except (CheckpointError, SweepError, WriteError) as error:
+        entry.state, entry.error = "failed", str(error)
+        return None
+    entry.state = "running"
+    return begun
+
+
+def _settle(entry: Entry, ended: Running) -> None:
+    """Note how a point ended."""
+    try:
+        is_finished = _take_stock(entry)
+    except (CheckpointError, SweepError) as error:
+        entry.state, entry.error = "failed", str(error)
+        return
+    if ended.process.returncode == 0 and is_finished:
+        entry.state, entry.error = "done", ""
+    else:
+        entry.state, entry.error = "failed", reason(ended)
+
+
+def _take_stock(entry: Entry) -> bool:
+    """Read from the disk how far a point is; whether that is its end."""
+    standing = look(entry.point.config)
+    entry.steps, entry.seconds = standing.steps, standing.seconds
+    entry.metrics = last_values(entry.point.config.run_dir) if standing.steps else {}
+    return standing.is_finished
+
+
+@contextmanager
+def _termination_interrupts(running: dict[int, tuple[Entry, Running]]) -> Iterator[None]:
+    """Let SIGTERM end the points too, and then this process as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():  # only there can signals be handled
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        for _, begun in running.values():
+            begun.process.terminate()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

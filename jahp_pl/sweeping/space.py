@@ -1,0 +1,161 @@
+"""One swept setting: the values that W&B's words (`values`, `min`, `max`, `distribution`, `q`) allow for it."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+from jahp_pl.sweeping import SweepError
+
+Value = str | int | float | bool | list[Any]
+Kind = Literal["choice", "integer", "real"]
+
+DIGITS = 4
+"""Significant digits of drawn numbers, so that they can be read in names."""
+
+_RANGES: dict[str, tuple[Kind, bool, bool]] = {
+    # distribution: kind, logarithmic, in steps of q
+    "int_uniform": ("integer", False, False),
+    "uniform": ("real", False, False),
+    "q_uniform": ("real", False, True),
+    "log_uniform_values": ("real", True, False),
+}
+_CHOICES = ("constant", "categorical")
+_KEYS = ("value", "values", "probabilities", "distribution", "min", "max", "q")
+
+
+class Parameter(NamedTuple):
+    """What may stand for one setting."""
+
+    key: str
+    """Dotted, as on the command line."""
+    kind: Kind
+    choices: Sequence[Value]
+    """Of kind choice, at least one."""
+    weights: Sequence[float] | None
+    """Of the choices, for random draws; None for equal ones."""
+    low: float
+    """Smallest number of the other kinds."""
+    high: float
+    """Largest number, above `low`."""
+    is_log: bool
+    """Draw the logarithm evenly."""
+    step: float | None
+    """Between neighbouring values of kind real; None for any value."""
+
+    def listed(self) -> list[Value] | None:
+        """All values in order, for a grid; None where there is no end of them."""
+        if self.kind == "choice":
+            return list(self.choices)
+        step = 1 if self.kind == "integer" else self.step
+        if step is None:
+            return None
+        count = math.floor((self.high - self.low) / step + 1e-9) + 1
+        return [self.rounded(self.low + index * step) for index in range(count)]
+
+    def contains(self, value: object) -> bool:
+        """Whether `draw` could give it."""
+        if (listed := self.listed()) is not None:
+            return value in listed
+        return _is_number(value) and self.low <= value <= self.high  # type: ignore[operator]
+
+    def ends(self) -> list[Value]:
+        """Values that are all valid settings if every one in between is."""
+        return list(self.choices) if self.kind == "choice" else [self.rounded(self.low), self.rounded(self.high)]
+
+    def draw(self, source: random.Random) -> Value:
+        """One value at random."""
+        if self.kind == "choice":
+            return source.choices(self.choices, self.weights)[0]
+        if (listed := self.listed()) is not None:
+            return source.choice(listed)
+        if self.is_log:
+            return self.rounded(math.exp(source.uniform(math.log(self.low), math.log(self.high))))
+        return self.rounded(source.uniform(self.low, self.high))
+
+    def rounded(self, number: float) -> Value:
+        """A number of this parameter as it is written: whole, or with few digits, and within the range."""
+        if self.kind == "integer":
+            return round(number)
+        digits = DIGITS if self.step is None else 10  # multiples of a step only lose their binary noise
+        return float(min(self.high, max(self.low, float(f"{number:.{digits}g}"))))
+
+
+def parse_parameter(key: str, content: object) -> Parameter:
+    """One entry of `parameters`.
+
+    Args:
+        key: dotted name of the setting.
+        content: what stands below it.
+
+    Raises:
+        SweepError: a word that W&B does not know or that is not followed here, or values that contradict each other.
+    """
+    where = f"parameters.{key}"
+    if not isinstance(content, Mapping):
+        raise SweepError(f"{where}: must hold value, values, or min and max")
+    if "parameters" in content:
+        raise SweepError(f"{where}: is nested; write dotted keys, e.g. {key}.{next(iter(content['parameters']), 'x')}")
+    if unknown := [name for name in content if name not in _KEYS]:
+        raise SweepError(f"{where}.{unknown[0]}: no such key; known are {', '.join(_KEYS)}")
+    if "value" in content or "values" in content:
+        return _choice(key, where, content)
+    return _range(key, where, content)
+
+
+def _choice(key: str, where: str, content: Mapping[str, Any]) -> Parameter:
+    name = "values" if "values" in content else "value"
+    distribution = content.get("distribution", "categorical")
+    if others := [word for word in content if word not in (name, "probabilities", "distribution")]:
+        raise SweepError(f"{where}: has {name} and {others[0]}; keep one of them")
+    if distribution not in (*_CHOICES, "categorical_w_probabilities"):
+        raise SweepError(f"{where}.distribution={distribution}: does not go with {name}; remove it")
+    choices = content[name] if name == "values" else [content[name]]
+    if not isinstance(choices, list) or not choices:
+        raise SweepError(f"{where}.values: must be a list with one value at least")
+    for number, choice in enumerate(choices):
+        if choice is None or isinstance(choice, Mapping):
+            raise SweepError(f"{where}.{name}: {choice} cannot travel on a command line; use words, numbers or lists")
+        if any(repr(choice) == repr(other) for other in choices[:number]):
+            raise SweepError(f"{where}.values: holds {choice} twice")
+    weights = content.get("probabilities")
+    if weights is not None:
+        is_right = isinstance(weights, list) and len(weights) == len(choices) and all(map(_is_number, weights))
+        if not is_right or min(weights) < 0 or not math.isclose(sum(weights), 1, abs_tol=1e-6):
+            raise SweepError(f"{where}.probabilities: must be one number for each value, with sum 1")
+    return Parameter(key, "choice", choices, weights, 0.0, 0.0, is_log=False, step=None)
+
+
+def _range(key: str, where: str, content: Mapping[str, Any]) -> Parameter:
+    for name in ("min", "max"):
+        if name not in content:
+            raise SweepError(f"{where}.{name}: is missing; give value, values, or min and max")
+    for name in ("min", "max", "q"):
+        if name in content and not _is_number(content[name]):
+            hint = " (YAML takes 1e-4 for a word; write 1.0e-4)" if isinstance(content[name], str) else ""
+            raise SweepError(f"{where}.{name}={content[name]}: must be a number{hint}")
+    low, high = content["min"], content["max"]
+    is_whole = isinstance(low, int) and isinstance(high, int)
+    distribution = content.get("distribution", "int_uniform" if is_whole else "uniform")
+    if distribution not in _RANGES:
+        known = ", ".join((*_CHOICES, *_RANGES))
+        raise SweepError(f"{where}.distribution={distribution}: not known here; use one of {known}")
+    kind, is_log, is_stepped = _RANGES[distribution]
+    if not low < high:
+        raise SweepError(f"{where}: min={low} must be below max={high}")
+    if kind == "integer" and not is_whole:
+        raise SweepError(f"{where}: {distribution} needs whole numbers for min and max")
+    if is_log and low <= 0:
+        raise SweepError(f"{where}.min={low}: must be positive for {distribution}")
+    if "q" in content and not is_stepped:
+        raise SweepError(f"{where}.q: goes with distribution: q_uniform only")
+    step = float(content.get("q", 1.0)) if is_stepped else None
+    if step is not None and not 0 < step <= high - low:
+        raise SweepError(f"{where}.q={step:g}: must be positive and at most max - min")
+    return Parameter(key, kind, (), None, low, high, is_log, step)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

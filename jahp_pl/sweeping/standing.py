@@ -1,0 +1,83 @@
+"""How far a point has come, by what is in its run folder: the last checkpoint and metrics.csv."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jahp_pl.checkpoint import HYPER_PARAMETERS, read_checkpoint
+from jahp_pl.config import Config, to_dict
+from jahp_pl.sweeping import SweepError
+
+_COMPARED = ("model", "loss", "data", "optim")
+_IRRELEVANT = ("num_workers",)
+
+
+class Standing(NamedTuple):
+    """Of a run, over all its sessions."""
+
+    steps: int
+    """Optimizer steps in the last checkpoint; 0 without one."""
+    seconds: float
+    """Trained until then."""
+    is_finished: bool
+    """Has used up its steps or its time."""
+
+
+def look(config: Config) -> Standing:
+    """Read the last checkpoint of a run.
+
+    Raises:
+        CheckpointError: it cannot be read.
+        SweepError: it was trained with other settings than these, so that its figures would be none of this sweep.
+    """
+    path = config.run_dir / "checkpoints" / "last.ckpt"
+    if not path.exists():
+        return Standing(0, 0.0, is_finished=False)
+    content = read_checkpoint(path)
+    steps, seconds = int(content["global_step"]), float(content["training"]["seconds"])
+    if change := _first_change(content[HYPER_PARAMETERS], to_dict(config)):
+        raise SweepError(f"{path}: was trained with {change}; delete its folder, or choose another output_dir=...")
+    if steps > config.trainer.max_steps:
+        raise SweepError(
+            f"{path}: has {steps} steps, more than trainer.max_steps={config.trainer.max_steps}; delete its folder, or "
+            "choose another output_dir=..."
+        )
+    return Standing(steps, seconds, config.trainer.is_over(steps, seconds))
+
+
+def last_values(run_dir: Path) -> dict[str, float]:
+    """The last finite value of each column of metrics.csv, `step` among them; empty before the first row."""
+    path = run_dir / "metrics.csv"
+    values: dict[str, float] = {}
+    if not path.exists():
+        return values
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            for name, text in row.items():
+                if (number := _number(text)) is not None and name is not None:
+                    values[name] = number
+    return values
+
+
+def _first_change(then: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """The first setting that matters to the result and is not the same, in words."""
+    for section in _COMPARED:
+        for key, value in now[section].items():
+            before = then.get(section, {}).get(key, value)
+            if before != value and key not in _IRRELEVANT:
+                return f"{section}.{key}={before} instead of {value}"
+    if then.get("seed", now["seed"]) != now["seed"]:
+        return f"seed={then['seed']} instead of {now['seed']}"
+    return None
+
+
+def _number(text: object) -> float | None:
+    """A finite number in a cell, if that is what it holds; a row that is being written may be cut short."""
+    try:
+        number = float(text) if isinstance(text, str) else math.nan
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

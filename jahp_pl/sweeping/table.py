@@ -1,0 +1,135 @@
+"""The state of a sweep as a table that redraws itself on a terminal, and as lines elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import TextIO
+
+from jahp_pl.sweeping.entries import Entry, State
+from jahp_pl.sweeping.file import SweepFile
+from jahp_pl.sweeping.standing import last_values
+
+_ORDER: tuple[State, ...] = ("running", "failed", "done", "waiting")
+_FIGURES = ("val/file_bpp", "val/bpp", "val/psnr")
+_INTERVAL = 2.0  # seconds
+
+
+class LiveTable:
+    """Follows a sweep; see `run.Watcher`.
+
+    Args:
+        sweep: names the columns.
+        entries: all points; may grow.
+        stream: a terminal is drawn on, anything else gets a line for each change.
+    """
+
+    def __init__(self, sweep: SweepFile, entries: Sequence[Entry], stream: TextIO) -> None:
+        self.sweep, self.entries, self.stream = sweep, entries, stream
+        self.redraws = stream.isatty()
+        self._height, self._drawn, self._start = 0, 0.0, time.monotonic()
+
+    def changed(self, entry: Entry, lines: Sequence[str]) -> None:
+        """Draw, or write a line; the end of a failed point's log stays on the screen."""
+        news = [f"{entry.point.name}: {state_of(entry)}{self._found(entry)}"]
+        if entry.state == "failed":
+            news = [f"{news[0]}: {entry.error}", *(f"  | {line}" for line in lines)]
+            news += [f"  | ({entry.point.config.run_dir / 'log.txt'})"] if lines else []
+        if not self.redraws:
+            self.stream.write("".join(f"{line}\n" for line in news))
+            self.stream.flush()
+            return
+        if entry.state == "failed":
+            self._erase()
+            self.stream.write("".join(f"{line}\n" for line in news))
+        self._draw()
+
+    def tick(self, entries: Sequence[Entry]) -> None:
+        """Read how far running points are, and redraw, now and then."""
+        if not self.redraws or time.monotonic() - self._drawn < _INTERVAL:
+            return
+        for entry in entries:
+            if entry.state == "running":
+                entry.metrics = last_values(entry.point.config.run_dir)
+        self._draw()
+
+    def close(self) -> None:
+        """Leave the screen to what follows."""
+        if self.redraws:
+            self._erase()
+            self.stream.flush()
+
+    def _found(self, entry: Entry) -> str:
+        value = entry.metrics.get(self.sweep.metric or "")
+        return f", {self.sweep.metric} {value:.5g}" if entry.state == "done" and value is not None else ""
+
+    def _draw(self) -> None:
+        width, height = shutil.get_terminal_size()
+        lines = [summary(self.entries, time.monotonic() - self._start)]
+        lines += format_table(self.sweep, self.entries, most=max(3, height - 4))
+        self._erase()
+        self.stream.write("".join(f"{line[: width - 1]}\n" for line in lines))
+        self.stream.flush()
+        self._height, self._drawn = len(lines), time.monotonic()
+
+    def _erase(self) -> None:
+        if self._height:
+            self.stream.write(f"\x1b[{self._height}A\x1b[J")
+        self._height = 0
+
+
+def state_of(entry: Entry) -> str:
+    """In one word, or with the share of steps that are done."""
+    steps = max(entry.steps, int(entry.metrics.get("step", 0)))
+    if entry.state in ("done", "waiting") or not steps:
+        return entry.state
+    return f"{entry.state} {100 * steps / entry.point.config.trainer.max_steps:.0f} %"
+
+
+def summary(entries: Sequence[Entry], seconds: float) -> str:
+    """How many points are in which state."""
+    counts = Counter(entry.state for entry in entries)
+    parts = [f"{counts[state]} {state}" for state in ("done", "running", "waiting", "failed") if counts[state]]
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{len(entries)} points: {', '.join(parts)} | {minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def format_table(sweep: SweepFile, entries: Sequence[Entry], most: int | None = None) -> list[str]:
+    """Head, a rule and a line for each point: values, state, the metric, rate and PSNR where they were measured.
+
+    Args:
+        sweep: names the columns.
+        entries: the points.
+        most: lines for points; where there are more of these, running and failed ones are shown first.
+    """
+    keys = [parameter.key for parameter in sweep.parameters]
+    figures = [sweep.metric] if sweep.metric is not None else []
+    figures += [name for name in _FIGURES if name not in figures and any(name in e.metrics for e in entries)]
+    head = ["point", *(_short(key, keys) for key in keys), "state", *figures]
+    shown = list(entries)
+    if most is not None and len(shown) > most:
+        urgent = sorted(range(len(shown)), key=lambda number: _ORDER.index(shown[number].state))
+        shown = [shown[number] for number in sorted(urgent[: most - 1])]
+    cells = [[e.point.name, *(str(e.point.values[k]) for k in keys), state_of(e), *_figures(e, figures)] for e in shown]
+    widths = [max(len(row[column]) for row in [head, *cells]) for column in range(len(head))]
+    first_figure = len(head) - len(figures)
+
+    def line(row: Sequence[str]) -> str:
+        return "  ".join(
+            cell.rjust(width) if column >= first_figure else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+
+    lines = [line(head), "-" * len(line(head)), *map(line, cells)]
+    return lines if len(shown) == len(entries) else [*lines, f"and {len(entries) - len(shown)} more"]
+
+
+def _short(key: str, keys: Sequence[str]) -> str:
+    last = key.rsplit(".", 1)[-1]
+    return last if sum(other.rsplit(".", 1)[-1] == last for other in keys) == 1 else key
+
+
+def _figures(entry: Entry, names: Sequence[str]) -> list[str]:
+    return [f"{entry.metrics[name]:.5g}" if name in entry.metrics else "-" for name in names]

@@ -1,0 +1,25 @@
+"""Names of all metrics that a run logs, known from its configuration before it starts."""
+
+from __future__ import annotations
+
+from jahp_pl.config import Config
+
+_TRAINING = (
+    *("loss", "bpp", "bpp_y", "bpp_z", "grad_norm", "learning_rate", "seconds_per_step", "skipped_steps"),
+)  # fmt: skip
+_DISTORTION = {"mse": ("mse", "psnr"), "ms_ssim": ("one_minus_ms_ssim", "ms_ssim_db")}
+_VALIDATION = (
+    *("loss", "bpp_bound", "bpp", "bpp_y", "bpp_z", "psnr", "ms_ssim", "ms_ssim_db", "images", "ms_ssim_images"),
+)  # fmt: skip
+_FILES = (
+    *("file_bpp", "cross_entropy_bpp", "exact_bpp", "file_gap_percent", "file_psnr", "file_ms_ssim"),
+    *("file_ms_ssim_db", "mismatched_symbols", "encode_seconds", "decode_seconds", "coded_images", "uncodable_images"),
+)
+_DATA = ("data/broken_photographs", "data/small_photographs")
+
+
+def logged_names(config: Config) -> tuple[str, ...]:
+    """Columns of metrics.csv but `step`; `module` and `callbacks` say what they mean."""
+    training = [f"train/{name}" for name in (*_TRAINING, *_DISTORTION[config.loss.distortion])]
+    validation = [f"val/{name}" for name in (*_VALIDATION, *(_FILES if config.coding.max_images else ()))]
+    return (*training, *_DATA, *(validation if config.data.val else ()))
