@@ -124,6 +124,10 @@ def run(sweep: Sweep, workers: int, watcher: Watcher) -> None:
                         change(entry, tail(begun) if entry.state == "failed" else ())
     finally:
         stop([begun.process for _, begun in running.values()])
+        for entry, _ in running.values():
+            entry.state = "waiting"
+        if running:
+            write_results(sweep.results, sweep.file, sweep.entries)
 
 
 def _begin(entry: Entry, environment: dict[str, str]) -> Running | None:
