@@ -22,6 +22,7 @@ SMALLER = {
     "train": "model.num_filters=8 model.num_latents=12 data.crop_size=32 data.batch_size=2 data.num_workers=0 "
     "trainer.max_steps=2 trainer.val_every_steps=2 data.max_val_images=1 coding.max_images=1 trainer.accelerator=cpu",
     "evaluate": "--limit 1",
+    "bench": "--rounds 1",
 }
 
 
