@@ -17,6 +17,7 @@ import hashlib
 import json
 import platform
 import shlex
+import signal
 import sys
 import time
 from collections import Counter
@@ -90,6 +91,7 @@ def main() -> None:
         "--state", type=Path, default=ROOT / "build" / "fuzz", help="folder of what is done [build/fuzz]"
     )
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of the pool, which ends its processes
     tally = fuzz(options.seed, options.first, options.cases, options.workers, options.state)
     told = summary(tally, options.seed, options.first)
     if options.out is not None:
