@@ -9,8 +9,8 @@ A latent's table is a window of integers around its mean, wide enough for its sc
       centre - h   ...   centre   ...   centre + h | escape
 
 Its width is one of a few, so that many latents are coded in one call. With one component the tables themselves are
-all made beforehand, for each scale and each position of the mean between two integers; a mixture's are added up from
-the cumulatives of its components.
+all made beforehand, for each scale and each phase, the position of the mean between two integers; a mixture's are sums
+of its components' masses, which are kept the same way.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from jahp_pl.codec.coder import MASS_BITS, FloatArray, IntArray
@@ -51,6 +52,8 @@ LIGHTEST = 2.0**4
 """In steps of 2^-16: lighter components, below 2^-12 of the heaviest, are counted but do not widen a window."""
 MAX_MEAN = 2**16
 """More than any mean or reach."""
+PIECE = 128
+"""Entries that are added up at a time; a wider window is that many pieces."""
 SCALE_SIZES = {"scales": NUM_SCALES, "thresholds": NUM_SCALES - 1}
 
 Index = npt.NDArray[np.int64]
@@ -64,7 +67,8 @@ class Windows(NamedTuple):
     lowest: IntArray
     """(n,): integer of the first entry."""
     source: IntArray
-    """(n,), row among the tables of its kind; (3, K, n) for mixtures: steps of the mean, scale, weight of each."""
+    """(n,), row among the tables of its kind; (4, K, n) for mixtures, of each component: where the mass of the integer
+    nearest to its mean is kept, the window's lowest integer less that one, scale, weight."""
 
 
 class LatentTables:
@@ -98,20 +102,18 @@ class LatentTables:
             self.cumulative, self.exponential = (checked_table(frozen, name, size) for name, size in sizes.items())
 
         # Raw parameters are integers that float32 holds, and so are all numbers made of them below.
-        self._thresholds = self.thresholds.float().numpy()
+        last = int(self.thresholds[-1]) + 1
+        self._scale_of_raw = np.searchsorted(self.thresholds.numpy(), np.arange(last + 1)).astype(np.int8)
         self._to_steps = np.array([2.0 ** (r - FRACTION_BITS) for r in resolution], dtype=np.float32)
         self._to_units = np.array([2.0**-r for r in resolution], dtype=np.float32)
-        self._half_unit = np.array([2 ** (r - 1) for r in resolution], dtype=np.int32)
-        self._extent = np.array(extent, dtype=np.int32)
-        origin = np.cumsum(2 * self._extent + 1) - self._extent - 1  # of each scale's cumulative, where d = 0
-        self._origin = origin.astype(np.int32)
-        self._reach = np.array([math.ceil(REACH[family] * scale) for scale in scales], dtype=np.int32)
+        reach = np.array([math.ceil(REACH[family] * scale) for scale in scales], dtype=np.int32)
+        self._reach = reach
         self._halves = np.array(WIDTHS, dtype=np.int32) // 2 - 1
         needs = np.searchsorted(self._halves[:-1], np.arange(self._halves[-1] + 1))
         self._kind_of_need = needs.astype(np.int8)  # what does not fit the widest window escapes from it
-        self._kind = self._kind_of_need[np.minimum(self._reach, self._halves[-1])]
-        self._cumulative = self.cumulative.numpy()
+        self._kind = self._kind_of_need[np.minimum(reach, self._halves[-1])]
         self._exponential = self.exponential.int().numpy()
+        self._fill_masses(resolution, extent)
         if density.num_components == 1:
             self._first_row, self._rows = self._all_rows(resolution)
 
@@ -135,17 +137,14 @@ class LatentTables:
         blocks = raw.numpy().reshape(shape)
         if density.num_components > 1:
             return self._mixture_windows(blocks.transpose(1, 2, 0, 3).reshape(*shape[1:3], -1))
-        scale = np.searchsorted(self._thresholds, blocks[:, 0].ravel())
+        scale = self._scale(blocks[:, 0].ravel())
         kind = self._kind.take(scale)
-        centre = np.zeros(len(scale), dtype=np.float32)
         source = self._first_row.take(scale)
+        lowest = -self._halves.take(kind)
         if density.has_means:
-            to_units = self._to_units.take(scale)
-            fraction = np.rint(blocks[:, 1].ravel() * self._to_steps.take(scale)) * to_units
-            centre = np.floor(fraction + np.float32(0.5))
-            # The phase of the mean, from -1/2 up to but without 1/2, in steps.
-            source += ((fraction - centre) / to_units).astype(np.int32)
-        lowest: IntArray = centre.astype(np.int32) - self._halves.take(kind)
+            centre, phase = self._split(blocks[:, 1].ravel(), scale)
+            source += phase
+            lowest += centre
         return Windows(kind, lowest, source)
 
     def masses(self, windows: Windows, chosen: Index, kind: int) -> FloatArray:
@@ -156,58 +155,89 @@ class LatentTables:
         if self.density.num_components == 1:
             rows: FloatArray = self._rows[kind].take(windows.source[chosen], axis=0)
             return rows
-        steps, scale, weight = windows.source.take(chosen, axis=-1)  # (K, n) each
-        half, extent = self._half_unit.take(scale), self._extent.take(scale)
-        # Lower edges of the window's integers, in steps of each component's scale from its mean: (entries, K, n), with
-        # the long axis last, along which numpy is fast.
-        edges = np.arange(WIDTHS[kind], dtype=np.int64)[:, None, None] * (2 * half)
-        edges += (2 * windows.lowest.take(chosen) - 1) * half - steps
-        np.minimum(edges, extent, out=edges)
-        np.maximum(edges, -extent, out=edges)
-        edges += self._origin.take(scale)
-        cumulative = self._cumulative.take(edges)
-        cumulative *= weight  # integers below 2^40
-        summed = cumulative[:, 0]
-        for k in range(1, cumulative.shape[1]):
-            summed = summed + cumulative[:, k]
-        masses = np.empty((len(chosen), WIDTHS[kind]))
-        np.subtract(summed[1:].T, summed[:-1].T, out=masses[:, :-1])
+        return self._summed(windows.source.take(chosen, axis=-1), kind)
+
+    def _summed(self, source: IntArray, kind: int) -> FloatArray:
+        """Tables for the `source` of windows of one kind: (4, K, n) -> (n, WIDTHS[kind])."""
+        home, offset, scale, weight = source
+        width = min(WIDTHS[kind], PIECE)
+        pieces = np.arange(0, WIDTHS[kind], width, dtype=np.int32)[:, None]
+        # Nothing but zeros lies a piece before and right behind the masses of a component.
+        radius = self._radius.take(scale).T[:, None]
+        offsets = np.minimum(np.maximum(offset.T[:, None] + pieces, -PIECE - radius), radius + 1)
+        rows = (home.T[:, None] + offsets).reshape(-1, len(home))
+        weights = np.repeat(weight.T, len(pieces), axis=0).astype(np.float64)
+        # Sums of integers below 2^42: exact in any order.
+        table = self._masses.as_strided((len(self._masses) - width + 1, width), (1, 1))
+        sums = F.embedding_bag(torch.from_numpy(rows), table, per_sample_weights=torch.from_numpy(weights), mode="sum")
+        masses = sums.numpy().reshape(-1, WIDTHS[kind])
         return _with_escape(masses, weight.sum(axis=0) * 2.0**MASS_BITS)
 
     def _mixture_windows(self, blocks: npt.NDArray[np.float32]) -> Windows:
         """blocks: (num_blocks, K, n)."""
-        scale = np.searchsorted(self._thresholds, blocks[0]).astype(np.int32)
+        scale = self._scale(blocks[0])
         gap = blocks[-1].max(axis=0) - blocks[-1]
         nats = np.rint(gap * np.float32(WEIGHT_STEPS * 2.0**-FRACTION_BITS))
         weight = self._exponential.take(np.minimum(nats, NUM_EXPONENTIALS - 1).astype(np.int32))
+        home = self._home.take(scale)
+        centre = np.zeros(scale.shape, dtype=np.int32)
         if self.density.has_means:
-            steps = np.rint(blocks[1] * self._to_steps.take(scale))
-            centre = np.floor(steps * self._to_units.take(scale) + np.float32(0.5)).astype(np.int32)
-        else:
-            steps, centre = np.zeros_like(blocks[0]), np.zeros(scale.shape, dtype=np.int32)
+            centre, phase = self._split(blocks[1], scale)
+            home += phase * self._stride.take(scale)
         reach = self._reach.take(scale)
         reach[weight < LIGHTEST] = -MAX_MEAN  # turns the interval inside out, so that it counts for nothing
-        middle = ((centre - reach).min(axis=0) + (centre + reach).max(axis=0)) >> 1
-        needed = (centre + reach).max(axis=0) - middle
-        kind = self._kind_of_need.take(np.minimum(needed, len(self._kind_of_need) - 1))
-        source = np.stack([steps.astype(np.int32), scale, weight])
-        return Windows(kind, middle - self._halves.take(kind), source)
+        highest = (centre + reach).max(axis=0)
+        middle = ((centre - reach).min(axis=0) + highest) >> 1
+        kind = self._kind_of_need.take(np.minimum(highest - middle, len(self._kind_of_need) - 1))
+        lowest = middle - self._halves.take(kind)
+        return Windows(kind, lowest, np.stack([home, lowest - centre, scale, weight]))
+
+    def _scale(self, raw: npt.NDArray[np.float32]) -> IntArray:
+        """Index of the scale for each raw one."""
+        highest = np.float32(len(self._scale_of_raw) - 1)
+        return self._scale_of_raw.take(np.minimum(raw, highest).astype(np.int32)).astype(np.int32)
+
+    def _split(self, raw: npt.NDArray[np.float32], scale: IntArray) -> tuple[IntArray, IntArray]:
+        """Nearest integer of each raw mean and its phase, from -1/2 up to but without 1/2, in steps of its scale."""
+        to_units = self._to_units.take(scale)
+        mean = np.rint(raw * self._to_steps.take(scale)) * to_units
+        centre = np.floor(mean + np.float32(0.5))
+        return centre.astype(np.int32), ((mean - centre) / to_units).astype(np.int32)
+
+    def _fill_masses(self, resolution: list[int], extent: list[int]) -> None:
+        """Masses of single components at all integers, from the cumulatives: one row for each scale and phase, with a
+        piece of zeros in front of the first and behind each."""
+        radius = [-(-e >> r) + 1 for e, r in zip(extent, resolution, strict=True)]
+        home, rows, length, origin = [], [np.zeros(PIECE)], PIECE, 0
+        cumulative = self.cumulative.numpy()
+        for r, e, reach in zip(resolution, extent, radius, strict=True):
+            half, stride = 2 ** (r - 1), 2 * reach + 1 + PIECE
+            # Lower edges of the integers, in steps from the mean.
+            edges = (2 * np.arange(-reach, reach + 2) - 1) * half - np.arange(-half, half)[:, None]
+            row = np.zeros((2 * half, stride))
+            row[:, : 2 * reach + 1] = np.diff(cumulative[origin + e + np.clip(edges, -e, e)], axis=1)
+            home.append(length + half * stride + reach)
+            rows.append(row.ravel())
+            length += row.size
+            origin += 2 * e + 1
+        self._masses = torch.from_numpy(np.concatenate(rows))
+        self._home = np.array(home, dtype=np.int32)  # where the mass of 0 is kept, of the mean 0
+        self._radius = np.array(radius, dtype=np.int32)
+        self._stride = 2 * self._radius + 1 + PIECE
 
     def _all_rows(self, resolution: list[int]) -> tuple[IntArray, list[FloatArray]]:
         """Tables for one component: per scale the row of its kind where the mean is an integer, and per kind the rows,
-        those of a scale by the phase of the mean, from -1/2 to just below 1/2."""
+        those of a scale by the phase of the mean."""
         first_row = np.zeros(NUM_SCALES, dtype=np.int32)
-        rows: list[list[FloatArray]] = [[] for _ in WIDTHS]
+        sources: list[list[IntArray]] = [[np.empty((4, 1, 0), dtype=np.int32)] for _ in WIDTHS]
         for scale, r in enumerate(resolution):
-            kind, half = int(self._kind[scale]), int(self._half_unit[scale])
-            phases = np.arange(-half, half)[:, None]
-            edges = (2 * np.arange(-self._halves[kind], self._halves[kind] + 2) - 1) * half - phases
-            index = np.clip(edges, -self._extent[scale], self._extent[scale]) + self._origin[scale]
-            masses = np.empty((2**r, WIDTHS[kind]))
-            masses[:, :-1] = np.diff(self._cumulative[index], axis=1)
-            first_row[scale] = sum(len(part) for part in rows[kind]) + half
-            rows[kind].append(_with_escape(masses, np.full(2**r, 2.0**MASS_BITS)))
-        return first_row, [np.concatenate(parts) if parts else np.empty((0, 0)) for parts in rows]
+            kind, half = self._kind[scale], 2 ** (r - 1)
+            home = self._home[scale] + np.arange(-half, half, dtype=np.int32) * self._stride[scale]
+            first_row[scale] = sum(part.shape[-1] for part in sources[kind]) + half
+            one = np.ones_like(home)
+            sources[kind].append(np.stack([home, -self._halves[kind] * one, scale * one, one])[:, None])
+        parts = [np.concatenate(part, axis=-1) for part in sources]
+        return first_row, [self._summed(part, kind) for kind, part in enumerate(parts)]
 
     def tensors(self) -> Iterator[Tensor]:
         """All that determines the probabilities, for the fingerprint."""
