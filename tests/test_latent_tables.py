@@ -143,7 +143,7 @@ def test_the_nearest_scale_by_ratio_is_taken() -> None:
     tables = tables_of("gaussian", 2)
     sigma = torch.exp(torch.empty(500, 2, M).uniform_(math.log(0.05), math.log(400)))
     windows = tables.windows(raw_of(torch.zeros_like(sigma), sigma, torch.zeros_like(sigma)))
-    found = tables.scales.numpy()[windows.source[1]]  # (K, P M)
+    found = tables.scales.numpy()[windows.source[2]]  # (K, P M)
     wanted = np.clip(sigma.transpose(0, 1).reshape(2, -1).numpy(), SCALE_MIN["gaussian"], SCALE_MAX)
     assert np.abs(np.log(found / wanted)).max() < math.log(SCALE_MAX / SCALE_MIN["gaussian"]) / (NUM_SCALES - 1) / 2 + (
         1e-3

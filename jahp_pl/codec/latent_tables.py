@@ -193,9 +193,9 @@ class LatentTables:
         return Windows(kind, lowest, np.stack([home, lowest - centre, scale, weight]))
 
     def _scale(self, raw: npt.NDArray[np.float32]) -> IntArray:
-        """Index of the scale for each raw one."""
+        """Index of the scale for each raw one, which may be anything."""
         highest = np.float32(len(self._scale_of_raw) - 1)
-        return self._scale_of_raw.take(np.minimum(raw, highest).astype(np.int32)).astype(np.int32)
+        return self._scale_of_raw.take(np.clip(raw, 0.0, highest).astype(np.int32)).astype(np.int32)
 
     def _split(self, raw: npt.NDArray[np.float32], scale: IntArray) -> tuple[IntArray, IntArray]:
         """Nearest integer of each raw mean and its phase, from -1/2 up to but without 1/2, in steps of its scale."""
