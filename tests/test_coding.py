@@ -205,7 +205,7 @@ def test_verify_writes_nothing_when_one_value_comes_back_different(altered, mode
     def faulty(self, *arguments):
         decoded = decode(self, *arguments)
         value = getattr(decoded, altered).clone()
-        value[0, 0, 0] += 1
+        value[0, 0, 0] ^= 2
         return decoded._replace(**{altered: value})
 
     monkeypatch.setattr(Codec, "decode", faulty)
