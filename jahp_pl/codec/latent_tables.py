@@ -161,12 +161,13 @@ class LatentTables:
         """Tables for the `source` of windows of one kind: (4, K, n) -> (n, WIDTHS[kind])."""
         home, offset, scale, weight = source
         width = min(WIDTHS[kind], PIECE)
-        pieces = np.arange(0, WIDTHS[kind], width, dtype=np.int32)[:, None]
+        pieces = np.arange(0, WIDTHS[kind], width, dtype=np.int32)
         # Nothing but zeros lies a piece before and right behind the masses of a component.
-        radius = self._radius.take(scale).T[:, None]
-        offsets = np.minimum(np.maximum(offset.T[:, None] + pieces, -PIECE - radius), radius + 1)
-        rows = (home.T[:, None] + offsets).reshape(-1, len(home))
-        weights = np.repeat(weight.T, len(pieces), axis=0).astype(np.float64)
+        radius = self._radius.take(scale)[..., None]
+        starts = offset[..., None] + pieces  # (K, n, pieces)
+        starts = np.minimum(np.maximum(starts, -PIECE - radius), radius + 1) + home[..., None]
+        rows = np.ascontiguousarray(starts.reshape(len(home), -1).T)
+        weights = np.repeat(weight, len(pieces), axis=1).T.astype(np.float64, order="C")
         # Sums of integers below 2^42: exact in any order.
         table = self._masses.as_strided((len(self._masses) - width + 1, width), (1, 1))
         sums = F.embedding_bag(torch.from_numpy(rows), table, per_sample_weights=torch.from_numpy(weights), mode="sum")
