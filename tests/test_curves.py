@@ -11,6 +11,7 @@ import pytest
 
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.bd_rate import METHODS, CurveError, bd_rate, rate_at
+from jahp_pl.evaluation.comparison import compare, format_table
 from jahp_pl.evaluation.curves import find_curve, read_curves
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -112,19 +113,48 @@ def test_evaluations_of_one_architecture_become_one_curve_by_rate(evaluation, tm
     assert len(curve.values("ms_ssim", "kodim05")) == 3
 
 
-def test_seeds_mixtures_and_named_curves_are_apart(evaluation, tmp_path):
+def test_mixtures_and_named_curves_are_apart(evaluation, tmp_path):
     other = copy.deepcopy(evaluation)
     other["provenance"]["model"]["num_components"] = 3
-    write(tmp_path, "a", with_facts(evaluation, 0.01, 1, seed=0))
-    write(tmp_path, "b", with_facts(evaluation, 0.01, 1, seed=1))
+    write(tmp_path, "a", with_facts(evaluation, 0.01, 1))
     write(tmp_path, "c", with_facts(other, 0.01, 1))
     write(tmp_path, "d", with_facts(evaluation, 0.01, 1, curve="Mine"))
-    assert sorted(curve.title for curve in read_curves([tmp_path])) == [
-        "Joint, K = 3",
-        "Joint, seed 0",
-        "Joint, seed 1",
-        "Mine",
-    ]
+    assert sorted(curve.title for curve in read_curves([tmp_path])) == ["Joint", "Joint, K = 3", "Mine"]
+
+
+def ladder(evaluation, tmp_path, rung: str, factors: dict[int, float]) -> None:
+    """Four rates each for some seeds, whose rates are those of an ideal curve times a factor."""
+    for seed, factor in factors.items():
+        for step in range(4):
+            content = with_facts(evaluation, 0.01 * 2**step, 2**step * factor, seed)
+            content["provenance"]["model"]["rung"] = rung
+            for row in (content["mean"], *content["images"]):
+                row["file_psnr"] += 2 * step
+            write(tmp_path, f"{rung}-{seed}-{step}", content)
+
+
+def test_seeds_are_averaged_and_their_spread_is_told(evaluation, tmp_path):
+    ladder(evaluation, tmp_path, "scale_hyperprior", {1: 1.0, 2: 1.1})
+    ladder(evaluation, tmp_path, "joint", {1: 0.8, 2: 0.99})
+    anchor, joint = read_curves([tmp_path])
+    assert [curve.title for curve in (anchor, joint)] == ["Scale hyperprior", "Joint"]
+    assert "mean of seeds 1 and 2" in joint.source
+    assert [point.quality for point in joint.points] == ["λ = 0.01", "λ = 0.02", "λ = 0.04", "λ = 0.08"]
+    first = evaluation["mean"]["file_bpp"]
+    assert joint.points[0].mean.bpp == pytest.approx(first * (0.8 + 0.99) / 2)
+    compared = compare(anchor, joint, "psnr")
+    assert compared.percent["cubic"] == pytest.approx(100 * (0.895 / 1.05 - 1))
+    assert compared.spread == pytest.approx((-20.0, -10.0))
+    head, _, row = format_table([anchor, joint], anchor, "psnr")
+    assert head.endswith("| range, dB | cubic by seed, % |")
+    assert row.endswith("| -20.00 to -10.00 |")
+
+
+def test_a_seed_that_the_anchor_lacks_does_not_count(evaluation, tmp_path):
+    ladder(evaluation, tmp_path, "scale_hyperprior", {1: 1.0, 2: 1.1})
+    ladder(evaluation, tmp_path, "joint", {1: 0.8, 3: 0.9})
+    anchor, joint = read_curves([tmp_path])
+    assert compare(anchor, joint, "psnr").spread is None
 
 
 def test_results_of_different_images_are_refused(evaluation, tmp_path):

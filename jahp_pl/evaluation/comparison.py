@@ -26,6 +26,9 @@ class Compared(NamedTuple):
     high: float | None
     why: str
     """Why the first method that cannot say cannot; empty where all can."""
+    spread: tuple[float, float] | None = None
+    """Least and greatest cubic BD-rate of one seed's curve against the anchor's of the same seed; None where fewer than
+    two seeds can be compared."""
 
 
 class RateGrid(NamedTuple):
@@ -48,7 +51,21 @@ def compare(anchor: Curve, curve: Curve, metric: Metric) -> Compared:
             percent[method], why = None, why or str(error)
         else:
             percent[method], low, high = result
-    return Compared(percent, low, high, why)
+    return Compared(percent, low, high, why, _spread(anchor, curve, metric))
+
+
+def _spread(anchor: Curve, curve: Curve, metric: Metric) -> tuple[float, float] | None:
+    percents = []
+    for seed, one in curve.seeds.items():
+        # An anchor without seeds, a classical codec for example, is the same for all.
+        other = anchor.seeds.get(seed) if anchor.seeds else anchor
+        if other is None:
+            continue
+        try:
+            percents.append(bd_rate(other.values(metric), one.values(metric), "cubic").percent)
+        except CurveError:
+            continue
+    return (min(percents), max(percents)) if len(percents) > 1 else None
 
 
 def rate_grid(curves: Sequence[Curve], metric: Metric) -> RateGrid:
@@ -71,10 +88,14 @@ def format_table(curves: Sequence[Curve], anchor: Curve, metric: Metric) -> list
     """A table in Markdown of all curves against one, best first, with the range of each comparison."""
     rows = [(curve, compare(anchor, curve, metric)) for curve in curves if curve is not anchor]
     rows.sort(key=lambda row: min((v for v in row[1].percent.values() if v is not None), default=np.inf))
-    lines = [f"| against {anchor.title} | {' | '.join(f'{name}, %' for name in METHODS.values())} | range, dB |"]
-    lines.append("|---|" + "---:|" * (len(METHODS) + 1))
+    heads = [*(f"{name}, %" for name in METHODS.values()), "range, dB"]
+    if has_seeds := any(compared.spread is not None for _, compared in rows):
+        heads.append("cubic by seed, %")
+    lines = [f"| against {anchor.title} | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]
     for curve, compared in rows:
         cells = ["–" if value is None else f"{value:+.2f}" for value in compared.percent.values()]
-        reach = f"{compared.low:.2f} to {compared.high:.2f}" if compared.low is not None else compared.why
-        lines.append(f"| {curve.title} | {' | '.join(cells)} | {reach} |")
+        cells.append(f"{compared.low:.2f} to {compared.high:.2f}" if compared.low is not None else compared.why)
+        if has_seeds:
+            cells.append("–" if compared.spread is None else "{:+.2f} to {:+.2f}".format(*compared.spread))
+        lines.append(f"| {curve.title} | {' | '.join(cells)} |")
     return lines

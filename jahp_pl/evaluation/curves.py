@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 from jahp_pl.evaluation import EvaluationError
@@ -69,6 +70,8 @@ class Curve:
     """Of a classical codec, its name in `classical.CODECS`."""
     source: str = ""
     """Where published points are from, or what coded the images on which machine."""
+    seeds: Mapping[int, Curve] = field(default_factory=dict)
+    """Of models trained several times, one curve for each seed; this one is their mean."""
 
     def values(self, metric: Metric, image: str | None = None) -> list[tuple[float, float]]:
         """(bits per pixel, dB) by rising rate, of the mean or of one image; points without this metric left out."""
@@ -80,7 +83,8 @@ class Curve:
 def read_curves(paths: Iterable[Path]) -> list[Curve]:
     """Curves of result files; folders stand for all results directly in them.
 
-    Evaluations of models of one architecture and seed, or of one `--curve` name, become the points of one curve.
+    Evaluations of models of one architecture, or of one `--curve` name, become the points of one curve; those of one
+    lambda and several seeds a point that is their mean.
 
     Raises:
         EvaluationError: a missing or foreign file, or files about different images.
@@ -94,7 +98,7 @@ def read_curves(paths: Iterable[Path]) -> list[Curve]:
         else:
             point = _point(content, path)
             evaluations.setdefault(_title(content["provenance"]), []).append(point)
-    models = [_of_models(title, points) for title, points in _apart(evaluations).items()]
+    models = [_of_models(title, points) for title, points in evaluations.items()]
     curves = sorted(models, key=_rung) + curves
     if not curves:
         raise EvaluationError("no results; give files that `jahp evaluate` or `jahp classical` wrote")
@@ -209,7 +213,47 @@ def _of_models(title: str, points: Sequence[Point]) -> Curve:
                 "results of the same images"
             )
     source = _source("", first.raw["provenance"])
-    return Curve(title, "model", _sorted(points), frozenset(first.images), "", source)
+    images = frozenset(first.images)
+    by_seed: dict[int | None, list[Point]] = {}
+    by_quality: dict[str, dict[int | None, Point]] = {}
+    for point in points:
+        seed = point.raw["provenance"].get("training", {}).get("seed")
+        by_seed.setdefault(seed, []).append(point)
+        if by_quality.setdefault(point.quality, {}).setdefault(seed, point) is not point:  # the same trained twice
+            by_quality[f"{point.quality} ({point.path})"] = {seed: point}
+    if len(by_seed) == 1:
+        return Curve(title, "model", _sorted(points), images, "", source)
+    seeds = {
+        seed: Curve(f"{title}, seed {seed}", "model", _sorted(ones), images, "", source)
+        for seed, ones in by_seed.items()
+        if seed is not None
+    }
+    means = [_mean_point(list(ones.values())) for ones in by_quality.values()]
+    return Curve(title, "model", _sorted(means), images, "", f"mean of seeds {_words(seeds)}; {source}", seeds)
+
+
+def _mean_point(points: Sequence[Point]) -> Point:
+    """Of models that differ in their seed. What is not a figure, pictures for example, is that of the first."""
+    first = points[0]
+    if len(points) == 1:
+        return first
+    images = {name: _mean_measured([point.images[name] for point in points]) for name in first.images}
+    return replace(first, mean=_mean_measured([point.mean for point in points]), images=images)
+
+
+def _mean_measured(rows: Sequence[Measured]) -> Measured:
+    psnr, ms_ssim = ([getattr(row, name) for row in rows] for name in METRICS)
+    return Measured(
+        rows[0].name,
+        fmean(row.bpp for row in rows),
+        None if None in psnr else fmean(psnr),
+        None if None in ms_ssim else fmean(ms_ssim),
+    )
+
+
+def _words(numbers: Iterable[int]) -> str:
+    *others, last = map(str, sorted(numbers))
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _rung(curve: Curve) -> int:
@@ -236,17 +280,6 @@ def _title(provenance: Mapping[str, Any]) -> str:
     if provenance.get("training", {}).get("loss", {}).get("distortion", "mse") != "mse":
         words.append("for MS-SSIM")
     return ", ".join(words)
-
-
-def _apart(evaluations: Mapping[str, list[Point]]) -> dict[str, list[Point]]:
-    """Seeds as curves of their own, where there are several."""
-    result: dict[str, list[Point]] = {}
-    for title, points in evaluations.items():
-        seeds = {point.raw["provenance"].get("training", {}).get("seed") for point in points}
-        for point in points:
-            seed = point.raw["provenance"].get("training", {}).get("seed")
-            result.setdefault(f"{title}, seed {seed}" if len(seeds) > 1 else title, []).append(point)
-    return result
 
 
 def _lmbda(provenance: Mapping[str, Any]) -> str | None:

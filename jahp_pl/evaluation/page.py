@@ -89,7 +89,7 @@ def _bd(curves: Sequence[Curve], anchor: Curve, metric: Any) -> list[dict[str, A
     rows = [compare(anchor, curve, metric) for curve in curves]
     return [
         {method: _short(value) for method, value in row.percent.items()}
-        | {"low": row.low, "high": row.high, "why": row.why}
+        | {"low": row.low, "high": row.high, "why": row.why, "spread": row.spread}
         for row in rows
     ]
 

@@ -165,7 +165,9 @@ function table() {
     for (const method of Object.keys(DATA.methods)) {
       const v = entry[method];
       if (v === null && entry.low === null) continue;
-      put(line, "td", v === null ? {} : { class: v < 0 ? "gain" : "loss" }, v === null ? "–" : signed(v, 2)).title = v === null ? entry.why : "";
+      const cell = put(line, "td", v === null ? {} : { class: v < 0 ? "gain" : "loss" }, v === null ? "–" : signed(v, 2));
+      cell.title = v === null ? entry.why : "";
+      if (method === "cubic" && entry.spread) put(cell, "small", { title: "least and greatest of one seed" }, ` ${entry.spread.map((s) => signed(s, 1)).join(" … ")}`);
     }
     if (entry.low === null) put(line, "td", { class: "why", colspan: 4 }, entry.why);
     else put(line, "td", {}, `${entry.low.toFixed(1)}–${entry.high.toFixed(1)}`);
