@@ -13,7 +13,7 @@ EVALUATE ?=
 PARITY ?=
 FUZZ ?=
 
-.PHONY: help install train ladder recipe study exactness bench test fuzz large lint type parity parity-files clean
+.PHONY: help install train ladder recipe study study-files exactness bench test fuzz large lint type parity parity-files clean
 
 help: ## list what make can do here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,10 @@ train: install build/shards/train/index.json build/shards/val/index.json ## trai
 	@echo "What this was: $(CONFIG), trained on the photographs of data/photos; its checkpoints and pictures are in $(RUN)/."
 	@echo "Try it:        $(JAHP) compress PHOTO.png --model $(RUN)      then: $(JAHP) decompress PHOTO.jahp --model $(RUN)"
 	@echo "Make it good:  more steps and more photographs, see README.md and: $(JAHP) train --help"
+
+WORKERS ?= $(shell getconf _NPROCESSORS_ONLN)
+STUDY_BESIDE := jpeg jpeg2000 webp
+STUDY_MODELS := $(foreach rung,factorized scale_hyperprior mean_scale_hyperprior context joint,$(foreach rate,0.0018 0.0035 0.0067 0.013,$(rung)-gaussian1-$(rate)-1))
 
 LADDER := factorized-1 scale_hyperprior-1 scale_hyperprior-3 mean_scale_hyperprior-1 mean_scale_hyperprior-3 context-1 context-3 joint-1 joint-3
 
@@ -70,12 +74,25 @@ recipe-paper := optim.initialization=random optim.transform_factor=1 optim.learn
 RECIPE := $(patsubst recipe-%,%,$(filter recipe-%,$(.VARIABLES)))
 
 results/study/recipe/%.json: build/shards/train/index.json build/shards/val/index.json | install
-	$(JAHP) train configs/study.yaml output_dir=runs/recipe name=$* loss.lmbda=0.0067 trainer.max_steps=100000 \
+	OMP_NUM_THREADS=1 $(JAHP) train configs/study.yaml output_dir=runs/recipe name=$* loss.lmbda=0.0067 trainer.max_steps=100000 \
 	    trainer.val_every_steps=100000 trainer.max_time=00:00:02:00 $(recipe-$*) > runs/recipe-$*.txt
 	$(JAHP) evaluate --model runs/recipe/$* --images data/kodak --curve $* --threads 1 --out runs/recipe/$*/kodak.json > /dev/null
 	mkdir -p $(@D) && cp runs/recipe/$*/kodak.json $@
 
 recipe: $(RECIPE:%=results/study/recipe/%.json) ## what each setting of the study's training is worth; with -j2 two at a time
+
+results/study/%.json: runs/study/%/checkpoints/last.ckpt
+	$(JAHP) evaluate --model runs/study/$* --images data/kodak --threads 1 --out runs/study/$*/kodak.json > /dev/null
+	mkdir -p $(@D) && cp runs/study/$*/kodak.json $@
+
+study-files: $(patsubst runs/study/%/checkpoints/last.ckpt,results/study/%.json,$(wildcard runs/study/*/checkpoints/last.ckpt))
+
+study: install build/shards/train/index.json build/shards/val/index.json ## five rungs and mixtures, four rates, two seeds, small: hours; then a report
+	$(JAHP) sweep sweeps/study.yaml --workers $(WORKERS)
+	$(JAHP) sweep sweeps/study_mixture.yaml --workers $(WORKERS)
+	$(MAKE) -j$(WORKERS) study-files
+	$(JAHP) report results/study $(STUDY_BESIDE:%=results/classical/%.json) --anchor "Scale hyperprior" --out results/study/report \
+	    --title "The paper's ladder, small" --images data/kodak --model $(STUDY_MODELS:%=runs/study/%)
 
 runs/full-%/checkpoints/last.ckpt: build/shards/train/index.json build/shards/val/index.json | install
 	$(JAHP) train $(CONFIG) configs/overlays/full_width.yaml name=full-$* model.num_components=$*

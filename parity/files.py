@@ -7,6 +7,9 @@ For each run's weights, CompressAI (another process, in its own environment) wri
 its reconstruction in evaluation mode and the sizes of its strings. Here the checkpoint is imported, exported and loaded
 as by `jahp import-compressai`, and codes the same images to files. CompressAI reconstructs from round(y) in evaluation,
 as our files do, but its strings hold round(y - mu) + mu: the table tells which of the two is better, and by how much.
+
+The model's forward must give CompressAI's x_hat. The codec adds in another order than torch's layers, so where a latent
+lies within rounding of the middle between two integers, its file may hold the other one: those are counted.
 """
 
 from __future__ import annotations
@@ -52,11 +55,15 @@ def compare(run: Path, images: list[Path], python: str, folder: Path) -> dict[st
         decoded = codec.decode(encoded.data)
         expected = torch.load(folder / f"{path.stem}.pt", weights_only=True)[0]
         with torch.inference_mode():
-            x_hat = codec.model.synthesise(decoded.y_hat[None].float(), *image.shape[1:])[0]
+            x = image[None].float() / 255
+            x_hat, y = codec.model(x).x_hat[0], codec.model.analyse(x)[0]
+        turned = y[encoded.y_hat != y.round()]
         pixels = image.shape[1] * image.shape[2]
         rows.append({
             "image": path.name,
             "x_hat_deviation": float((x_hat - expected).abs().max()),
+            "latents_rounded_the_other_way": len(turned),
+            "their_distance_from_the_middle": max((turned - turned.floor() - 0.5).abs().tolist(), default=0.0),
             "differing_pixels": int((decoded.image != (expected.clamp(0, 1) * 255).round().byte()).sum()),
             "latents_changed": int((decoded.y_hat != encoded.y_hat).sum()),
             "file": {"bpp": 8 * len(encoded.data) / pixels, "psnr": float(psnr(image[None], decoded.image[None]))},
@@ -90,10 +97,16 @@ def main() -> int:
         print(f"  mean: file {mean['file']}, strings {mean['strings']}")
     worst = max(row["x_hat_deviation"] for result in results for row in result["images"])
     changed = sum(row["latents_changed"] for result in results for row in result["images"])
-    content = provenance(["python", *sys.argv]) | {"bound": BOUND, "worst_x_hat_deviation": worst, "models": results}
+    turned = sum(row["latents_rounded_the_other_way"] for result in results for row in result["images"])
+    middle = max(row["their_distance_from_the_middle"] for result in results for row in result["images"])
+    figures = {"bound": BOUND, "worst_x_hat_deviation": worst, "latents_rounded_the_other_way": turned}
+    content = provenance(["python", *sys.argv]) | figures | {"models": results}
     write_atomically(options.out, f"{json.dumps(content, indent=2)}\n".encode())
-    print(f"x_hat within {worst:.1e}, {changed} latents changed; details in {options.out}")
-    return 0 if worst <= BOUND and changed == 0 else 1
+    print(
+        f"x_hat within {worst:.1e}, {changed} latents changed, {turned} within {middle:.1e} of the middle between two "
+        f"integers rounded the other way; details in {options.out}"
+    )
+    return 0 if max(worst, middle) <= BOUND and changed == 0 else 1
 
 
 if __name__ == "__main__":
