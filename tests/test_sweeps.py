@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import operator
 import re
 import sys
 from collections import Counter
@@ -110,8 +111,7 @@ def test_every_point_renders_with_the_agent_of_wandb_and_loads(
         assert config.wandb.mode == "online"
         assert config.wandb.group == path.stem.split("_")[0]
         for key, value in point.values.items():
-            section, name = key.split(".")
-            assert getattr(getattr(config, section), name) == value
+            assert operator.attrgetter(key)(config) == value
         assert config.run_dir == point.config.run_dir
         assert point.config.wandb.mode == "disabled"
         run_dirs.add(config.run_dir)
