@@ -1,0 +1,30 @@
+"""docs/study.md tells what the committed results hold."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "study.md").read_text()
+RECIPE = re.findall(r"^\|.*\(\.\./(results/study/recipe/\w+\.json)\)\) \| (.*) \|$", PAGE, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("path", "cells"), RECIPE)
+def test_the_table_of_the_recipe_is_what_was_measured(path: str, cells: str) -> None:
+    content = json.loads((ROOT / path).read_text())
+    training, mean = content["provenance"]["training"], content["mean"]
+    weight = training["loss"]["lmbda"] * 255**2
+    objective = fmean(row["file_bpp"] + weight * 10 ** (-row["file_psnr"] / 10) for row in content["images"])
+    assert cells == f"{training['step']} | {mean['file_bpp']:.4f} | {mean['file_psnr']:.2f} | {objective:.4f}"
+    assert len(content["images"]) == 24
+
+
+def test_the_table_of_the_recipe_leaves_nothing_out() -> None:
+    assert {path for path, _ in RECIPE} == {
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "results" / "study" / "recipe").glob("*.json")
+    }
