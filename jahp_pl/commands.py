@@ -53,10 +53,12 @@ def train(arguments: argparse.Namespace) -> None:
             print(f"{key}\n    {meaning}")
         return
     config = load(arguments.settings)
+    from jahp_pl.training.run import is_first_rank
     from jahp_pl.training.run import train as run_training
 
     result = run_training(config)
-    print(f"trained: {result.run_dir}  (next: jahp evaluate --model {result.run_dir} --images data/kodak)")
+    if is_first_rank():
+        print(f"trained: {result.run_dir}  (next: jahp evaluate --model {result.run_dir} --images data/kodak)")
 
 
 def evaluate(arguments: argparse.Namespace) -> None:

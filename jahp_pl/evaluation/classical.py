@@ -183,5 +183,5 @@ CODECS = {
         optional.encode_vvc, optional.decode_vvc, optional.vvc_settings,
     ),
 }  # fmt: skip
-"""By the name on the command line. jpeg-plain and jpeg2000-53 are within 3 % of what is published as JPEG and JPEG 2000,
-whose settings nobody wrote down; jpeg and jpeg2000 need an eighth fewer bits with the same formats."""
+"""By the name on the command line. jpeg-plain and jpeg2000-53 come within 3 % of what is published as JPEG and JPEG
+2000, whose settings nobody wrote down; jpeg and jpeg2000 need an eighth fewer bits with the same formats."""

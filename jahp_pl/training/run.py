@@ -73,6 +73,11 @@ def train(config: Config) -> TrainResult:
     return read_result(config.run_dir, checkpoints)
 
 
+def is_first_rank() -> bool:
+    """Whether this process is the one of a distributed run that writes and speaks."""
+    return bool(getattr(rank_zero_only, "rank", 0) == 0)
+
+
 def fit(config: Config, checkpoints: BestAndLast, resume: ResumePoint | None) -> None:
     """Build everything and train; see `train`."""
     start_step = resume.steps if resume is not None else 0
