@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +25,10 @@ MODEL, AVERAGE = "model.", "average."
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used; the message is one line that names the file and says why."""
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint that was whole once, or never came to be."""
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -52,6 +56,45 @@ def _candidate(folder: Path) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
+class Newest(NamedTuple):
+    """The newest checkpoint of a run that is whole."""
+
+    path: Path
+    content: dict[str, Any]
+    """See `read_checkpoint`."""
+    complaint: DamagedCheckpointError | None
+    """What is wrong with last.ckpt, where this is an older one."""
+
+
+def earlier_checkpoint(folder: Path, number: int) -> Path:
+    """The checkpoint so many saves before last.ckpt; `BestAndLast` keeps some."""
+    return folder / (f"last-{number}.ckpt" if number else "last.ckpt")
+
+
+def read_newest(folder: Path) -> Newest | None:
+    """last.ckpt, or the newest one before it that is not damaged; None where there is none at all.
+
+    Args:
+        folder: `checkpoints` of a run.
+
+    Raises:
+        CheckpointError: all are damaged, or the newest is of another kind, see `read_checkpoint`.
+    """
+    last = folder / "last.ckpt"
+    earlier = [path for path in folder.glob("last-*.ckpt") if path.stem.removeprefix("last-").isdecimal()]
+    complaint = None
+    for path in (last, *sorted(earlier, key=lambda path: int(path.stem.removeprefix("last-")))):
+        if not path.exists():
+            continue
+        try:
+            return Newest(path, read_checkpoint(path), complaint)
+        except DamagedCheckpointError as error:
+            complaint = complaint or error
+    if complaint is not None:
+        raise complaint
+    return None
+
+
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Everything in a checkpoint, tensors on the CPU.
 
@@ -62,13 +105,18 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
     if not zipfile.is_zipfile(path):
-        raise CheckpointError(f"{path}: no checkpoint, or cut short; use another one")
+        raise DamagedCheckpointError(f"{path}: no checkpoint, or cut short; use another one")
     try:
+        with zipfile.ZipFile(path) as archive:
+            if changed := archive.testzip():  # torch compares no checksums
+                raise zipfile.BadZipFile(f"{changed} is not what was written")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise CheckpointError(f"{path}: holds more than tensors and plain values; not written by jahp_pl") from None
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path}: damaged ({str(error).strip().splitlines()[0]}); use another one") from None
+        raise DamagedCheckpointError(
+            f"{path}: damaged ({str(error).strip().splitlines()[0]}); use another one"
+        ) from None
     if not isinstance(content, dict) or FORMAT_KEY not in content:
         raise CheckpointError(f"{path}: not a checkpoint of jahp_pl")
     if content[FORMAT_KEY] > FORMAT:

@@ -161,6 +161,8 @@ class TrainerConfig:
     """Optimizer steps between two validations."""
     log_every_steps: int = 50
     """Optimizer steps between two rows of metrics."""
+    keep_checkpoints: int = 2
+    """Last checkpoints kept: where the newest is damaged, a run goes on from the one before."""
     max_skipped_steps: int = 20
     """So many optimizer steps in a row with a non-finite loss or gradient stop the run."""
     compile: bool = False
@@ -170,7 +172,8 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         for name in (
-            "max_steps", "devices", "num_nodes", "val_every_steps", "log_every_steps", "max_skipped_steps"
+            "max_steps", "devices", "num_nodes", "val_every_steps", "log_every_steps", "keep_checkpoints",
+            "max_skipped_steps",
         ):  # fmt: skip
             require(getattr(self, name) >= 1, f"trainer.{name}", getattr(self, name), "must be at least 1")
         if self.max_time is not None:

@@ -335,7 +335,44 @@ def test_a_full_disk_leaves_the_previous_checkpoint_and_says_so(shards: Path, tm
     (line,) = [line for line in output.splitlines() if line.startswith("ERROR")]
     assert re.search(r"WriteError .*last\.ckpt: cannot be written \(File too large\).*is kept\. Free some space", line)
     assert good.last.read_bytes() == content
-    assert sorted(path.name for path in good.last.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert sorted(path.name for path in good.last.parent.iterdir()) == ["best.ckpt", "last-1.ckpt", "last.ckpt"]
+
+
+@pytest.mark.parametrize("damage", ["a flipped bit", "cut short", "empty"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage: str, shards: Path, tmp_path: Path) -> None:
+    config = tiny_config(
+        tmp_path, shards, *NOTHING_CODED, "trainer.max_steps=6", "trainer.val_every_steps=2",
+        "trainer.keep_checkpoints=3",
+    )  # fmt: skip
+    last = train(config).last
+    whole = last.read_bytes()
+    steps = [read_checkpoint(last.with_name(name))["global_step"] for name in ("last-2.ckpt", "last-1.ckpt")]
+    assert steps == [2, 4]
+    assert not last.with_name("last-3.ckpt").exists()
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    spoiled = {"a flipped bit": flipped, "cut short": whole[:middle], "empty": b""}[damage]
+    last.unlink()  # others may be the same file
+    last.write_bytes(spoiled)
+
+    config.trainer.max_steps = 8
+    with pytest.warns(UserWarning, match=r"last\.ckpt: .*; going on from last-1\.ckpt, step 4; what is damaged"):
+        result = train(config)
+    assert result.steps == 8
+    assert last.with_name("last.ckpt.damaged").read_bytes() == spoiled
+    with (config.run_dir / "metrics.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file) if row["val/loss"]] == ["2", "4", "6", "8"]
+
+
+def test_where_all_checkpoints_are_damaged_the_last_is_named(shards: Path, tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, shards, *NOTHING_CODED, "trainer.max_steps=4", "trainer.val_every_steps=2")
+    last = train(config).last
+    for path in (last, last.with_name("last-1.ckpt")):
+        path.unlink()
+        path.write_bytes(b"PK")
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: no checkpoint, or cut short"):
+        train(config)
+    assert last.read_bytes() == b"PK"
 
 
 def test_a_checkpoint_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jahp_pl.checkpoint import HYPER_PARAMETERS, read_checkpoint
+from jahp_pl.checkpoint import HYPER_PARAMETERS, read_newest
 from jahp_pl.config import Config, to_dict
 from jahp_pl.sweeping import SweepError
 
@@ -33,10 +33,10 @@ def look(config: Config) -> Standing:
         CheckpointError: it cannot be read.
         SweepError: it was trained with other settings than these, so that its figures would be none of this sweep.
     """
-    path = config.run_dir / "checkpoints" / "last.ckpt"
-    if not path.exists():
+    newest = read_newest(config.run_dir / "checkpoints")
+    if newest is None:
         return Standing(0, 0.0, is_finished=False)
-    content = read_checkpoint(path)
+    path, content = newest.path, newest.content
     steps, seconds = int(content["global_step"]), float(content["training"]["seconds"])
     if change := _first_change(content[HYPER_PARAMETERS], to_dict(config)):
         raise SweepError(f"{path}: was trained with {change}; delete its folder, or choose another output_dir=...")

@@ -1,4 +1,4 @@
-"""Best and last checkpoint of a run, each replaced in one step, so that there is a whole one at any moment."""
+"""Best and last checkpoints of a run, each replaced in one step, so that there is a whole one at any moment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from jahp_pl.checkpoint import read_checkpoint
+from jahp_pl.checkpoint import Newest, earlier_checkpoint, read_checkpoint
 from jahp_pl.files import atomic_writer, link_atomically
 
 MONITORED = "val/loss"
@@ -55,15 +55,16 @@ class BestAndLast(Checkpoint):
     Args:
         folder: where they lie.
         every_steps: optimizer steps between two saves where there is no validation.
+        keep: how many of the last to keep: last.ckpt, and before it last-1.ckpt, last-2.ckpt, ...
 
     Attributes:
         best_loss: lowest validation loss so far; infinite before the first.
         metrics: all metrics of the latest validation, by name.
     """
 
-    def __init__(self, folder: Path, every_steps: int) -> None:
+    def __init__(self, folder: Path, every_steps: int, keep: int = 1) -> None:
         self.last, self.best = folder / "last.ckpt", folder / "best.ckpt"
-        self.every_steps = every_steps
+        self.every_steps, self.keep = every_steps, keep
         self.best_loss = math.inf
         self.metrics: dict[str, float] = {}
         self._saved_step = -1
@@ -109,5 +110,24 @@ class BestAndLast(Checkpoint):
         self.best_loss, self.metrics = state_dict["best_loss"], state_dict["metrics"]
 
     def _save(self, trainer: Trainer) -> None:
+        if trainer.is_global_zero and self.last.exists():
+            # Second names, so that last.ckpt is there at any moment; the oldest first, so that none is lost.
+            for number in range(self.keep - 1, 0, -1):
+                if (newer := earlier_checkpoint(self.last.parent, number - 1)).exists():
+                    link_atomically(newer, earlier_checkpoint(self.last.parent, number))
         trainer.save_checkpoint(self.last, weights_only=False)  # all of it: optimizer and loops too
         self._saved_step = trainer.global_step
+
+
+def put_back(newest: Newest) -> str:
+    """Let the newest whole checkpoint be last.ckpt again and keep the damaged one as last.ckpt.damaged; in words.
+
+    Raises:
+        WriteError: the disk is full.
+    """
+    last = newest.path.with_name("last.ckpt")
+    if last.exists():
+        link_atomically(last, last.with_name("last.ckpt.damaged"))
+    link_atomically(newest.path, last)
+    step = newest.content["global_step"]
+    return f"{newest.complaint}; going on from {newest.path.name}, step {step}; what is damaged is kept beside it"

@@ -11,14 +11,14 @@ import yaml
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
-from jahp_pl.checkpoint import HYPER_PARAMETERS, CheckpointError, read_checkpoint
+from jahp_pl.checkpoint import HYPER_PARAMETERS, CheckpointError, read_checkpoint, read_newest
 from jahp_pl.config import Config, ConfigError, TrainerConfig, to_dict
 from jahp_pl.data.module import ShardDataModule
 from jahp_pl.files import write_atomically
 from jahp_pl.training.callbacks import CodingCallback, PictureCallback
-from jahp_pl.training.checkpoints import AtomicCheckpointIO, BestAndLast
+from jahp_pl.training.checkpoints import AtomicCheckpointIO, BestAndLast, put_back
 from jahp_pl.training.loggers import CsvLogger, finish_wandb, wandb_logger
 from jahp_pl.training.messages import only_useful_messages
 from jahp_pl.training.module import CompressionModule
@@ -66,7 +66,9 @@ def train(config: Config) -> TrainResult:
     """
     resume = find_resume_point(config)
     prepare_run_folder(config)
-    checkpoints = BestAndLast(config.run_dir / "checkpoints", config.trainer.val_every_steps)
+    checkpoints = BestAndLast(
+        config.run_dir / "checkpoints", config.trainer.val_every_steps, config.trainer.keep_checkpoints
+    )
     if resume is None or not is_finished(config, resume):
         with only_useful_messages():
             fit(config, checkpoints, resume)
@@ -145,19 +147,23 @@ def choose_precision(settings: TrainerConfig) -> Literal["32-true", "bf16-mixed"
 
 
 def find_resume_point(config: Config) -> ResumePoint | None:
-    """The run folder's last checkpoint, if it has one and it fits.
+    """The run folder's last checkpoint, if it has one and it fits; where it is damaged, the one before.
 
     Raises:
         ConfigError, CheckpointError: see `train`.
     """
-    path = config.run_dir / "checkpoints" / "last.ckpt"
-    if not path.exists():
-        return None
-    if not config.resume:
+    folder = config.run_dir / "checkpoints"
+    path = folder / "last.ckpt"
+    if path.exists() and not config.resume:
         raise ConfigError(
             f"resume=False: {path} exists; choose another name=..., delete the folder, or continue it with resume=true"
         )
-    content = read_checkpoint(path)
+    newest = read_newest(folder)
+    if newest is None:
+        return None
+    if newest.path != path and is_first_rank():
+        rank_zero_warn(put_back(newest))
+    content = newest.content
     then = content[HYPER_PARAMETERS]
     for key, now in to_dict(config)["model"].items():
         before = then["model"].get(key, now)
@@ -170,7 +176,7 @@ def find_resume_point(config: Config) -> ResumePoint | None:
             f"optim.ema_decay={config.optim.ema_decay}: {path} was trained with {then['optim']['ema_decay']}; an "
             "average cannot be started or dropped in between; set it back, or choose another name"
         )
-    return ResumePoint(path, int(content["global_step"]), float(content["training"]["seconds"]))
+    return ResumePoint(newest.path, int(content["global_step"]), float(content["training"]["seconds"]))
 
 
 def is_finished(config: Config, resume: ResumePoint) -> bool:
