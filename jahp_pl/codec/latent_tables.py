@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from jahp_pl.codec.coder import MASS_BITS, FloatArray, IntArray
-from jahp_pl.codec.exact import FRACTION_BITS
+from jahp_pl.codec.exact import FRACTION_BITS, RAW_CLAMP
 from jahp_pl.codec.frozen import checked_table, rising_tables
 from jahp_pl.config import Family
 from jahp_pl.entropy_model import SCALE_MIN, ConditionalDensity
@@ -102,7 +102,7 @@ class LatentTables:
             self.cumulative, self.exponential = (checked_table(frozen, name, size) for name, size in sizes.items())
 
         # Raw parameters are integers that float32 holds, and so are all numbers made of them below.
-        last = int(self.thresholds[-1]) + 1
+        last = min(int(self.thresholds[-1]) + 1, RAW_CLAMP)
         self._scale_of_raw = np.searchsorted(self.thresholds.numpy(), np.arange(last + 1)).astype(np.int8)
         self._to_steps = np.array([2.0 ** (r - FRACTION_BITS) for r in resolution], dtype=np.float32)
         self._to_units = np.array([2.0**-r for r in resolution], dtype=np.float32)
