@@ -9,6 +9,9 @@ from statistics import fmean
 
 import pytest
 
+from jahp_pl.evaluation.comparison import compare
+from jahp_pl.evaluation.curves import read_curves
+
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "study.md").read_text()
 RECIPE = re.findall(r"^\|.*\(\.\./(results/study/recipe/\w+\.json)\)\) \| (.*) \|$", PAGE, re.MULTILINE)
@@ -28,3 +31,13 @@ def test_the_table_of_the_recipe_leaves_nothing_out() -> None:
     assert {path for path, _ in RECIPE} == {
         path.relative_to(ROOT).as_posix() for path in (ROOT / "results" / "study" / "recipe").glob("*.json")
     }
+
+
+def test_the_bd_rates_of_the_first_ladder_are_what_was_measured() -> None:
+    curves = {curve.title.lower(): curve for curve in read_curves([ROOT / "results" / "study" / "crops_128"])}
+    rows = re.findall(r"^\| ([a-z& ]+) \| (-[\d.]+) % \|$", PAGE, re.MULTILINE)
+    assert len(rows) == 4
+    for title, percent in rows:
+        compared = compare(curves["scale hyperprior"], curves[title], "psnr").percent["cubic"]
+        assert compared is not None
+        assert f"{compared:.2f}" == percent
