@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from circumstances import changed
 from codec_models import ALL, GOLDEN, JOINT, MIXTURE, ONE_OF_EACH, Variant, codec_of, kodak_crop, load_golden, model_of
 from golden.make import latent_sums
 
@@ -171,15 +172,6 @@ def test_the_file_is_as_long_as_the_cross_entropy_of_the_float_model(variant: Va
 
 
 # --- whoever calls ---------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def changed(setter: Callable[..., None], value: object, before: object) -> Iterator[None]:
-    setter(value)
-    try:
-        yield
-    finally:
-        setter(before)
 
 
 SETTINGS: dict[str, Callable[[], contextlib.AbstractContextManager[object]]] = {

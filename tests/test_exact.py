@@ -6,13 +6,14 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from circumstances import changed
 from codec_models import ALL, GOLDEN, JOINT, MIXTURE, TESTS, Variant, codec_of, latents, load_golden, model_of
 from torch import Tensor, nn
 
@@ -52,15 +53,6 @@ def some_latents(variant: Variant, height: int = 9, width: int = 14) -> tuple[Te
 
 
 # --- how it is computed does not matter -------------------------------------------------------------------------------
-
-
-@contextmanager
-def changed(setter: Callable[..., None], value: object, before: object) -> Iterator[None]:
-    setter(value)
-    try:
-        yield
-    finally:
-        setter(before)
 
 
 SETTINGS: dict[str, Callable[[], AbstractContextManager[object]]] = {
