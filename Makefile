@@ -97,7 +97,7 @@ exactness: $(FULL:%=%/checkpoints/last.ckpt) ## full-size models, K = 1 and 3: e
 	$(BIN)/python tests/exactness/run.py $(FULL) --out results/exactness.json
 
 bench: $(FULL:%=%/checkpoints/last.ckpt) $(VENV)-parity/installed ## time full-size models stage by stage, and CompressAI with the same weights
-	$(JAHP) bench --model $(FULL) --images data/kodak --limit 1 --out results/bench.json --peer "$(VENV)-parity/bin/python -m parity.strings"
+	$(JAHP) bench coding --model $(FULL) --images data/kodak --limit 1 --out results/bench.json --peer "$(VENV)-parity/bin/python -m parity.strings"
 
 test: install ## run all tests (no network, no GPU needed)
 	$(BIN)/python -m pytest

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jahp_pl import coding, commands, console, reporting, sweep
+from jahp_pl import benching, coding, commands, console, reporting, sweep
 
 EXAMPLES = """\
 examples:
@@ -167,9 +167,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_files(p, ".jahp files, folders of them, or - for standard input")
     p.add_argument("--max-pixels", type=_positive, metavar="N", help="largest image to accept [134217728]")
 
-    p = _command(table, "bench", reporting.bench, "time coding, stage by stage, beside the transforms alone", """\
-        jahp bench --model runs/quickstart --images data/kodak --limit 4
-        jahp bench --model models/full models/full-mix3 --images data/kodak --out bench.json""")  # fmt: skip
+    benches = _group(table, "bench", "time coding, stage by stage")
+
+    p = _command(benches, "coding", benching.coding, "time coding, stage by stage, beside the transforms alone", """\
+        jahp bench coding --model runs/quickstart --images data/kodak --limit 4
+        jahp bench coding --model models/full models/full-mix3 --images data/kodak --out bench.json""")  # fmt: skip
     p.add_argument(
         "--model", nargs="+", type=Path, required=True, metavar="M", help="exports, run folders, checkpoints"
     )
@@ -201,6 +203,12 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("checkpoint", type=Path, metavar="CKPT", help="file that torch.save wrote")
     _add_out(p)
     return parser
+
+
+def _group(table: Any, name: str, title: str) -> Any:
+    """A command with commands of its own."""
+    parser = table.add_parser(name, help=title, description=title[0].upper() + title[1:] + ".")
+    return parser.add_subparsers(title="commands", metavar="WHAT", required=True)
 
 
 def _command(

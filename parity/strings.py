@@ -3,8 +3,8 @@
 
     python -m parity.strings WEIGHTS ROUNDS THREADS IMAGE...
 
-For `jahp bench --peer`: prints one JSON object, seconds per image (median of ROUNDS, mean of images), bits per pixel of
-its strings alone, PSNR.
+For `jahp bench coding --peer`: prints one JSON object, seconds per image (median of ROUNDS, mean of images), bits per
+pixel of its strings alone, PSNR.
 
     python -m parity.strings --to DIR IMAGE...
 

@@ -30,7 +30,7 @@ LAYERS = (
     ("training",),
     ("evaluation", "export", "sweeping"),
     ("console",),
-    ("coding", "commands", "reporting", "sweep"),
+    ("benching", "coding", "commands", "reporting", "sweep"),
     ("cli",),
     ("__main__",),
 )

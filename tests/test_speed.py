@@ -1,4 +1,4 @@
-"""jahp bench: stages beside the whole, another program beside ours, and plain words where it fails."""
+"""jahp bench coding: stages beside the whole, another program beside ours, and plain words where it fails."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def place(tmp_path_factory):
 
 
 def bench(place: Path, *arguments: object) -> int:
-    return run("bench", "--model", place / "model", "--images", place / "crop.png", "--rounds", 2, *arguments)
+    return run("bench", "coding", "--model", place / "model", "--images", place / "crop.png", "--rounds", 2, *arguments)
 
 
 def test_stages_are_part_of_the_whole(place, capsys):
