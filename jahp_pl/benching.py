@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 from jahp_pl import console
@@ -11,7 +12,6 @@ from jahp_pl import console
 
 def coding(arguments: argparse.Namespace) -> None:
     """Times of coding beside those of the transforms."""
-    import json
     from statistics import fmean
 
     import torch
@@ -20,7 +20,6 @@ def coding(arguments: argparse.Namespace) -> None:
     from jahp_pl.evaluation.images import find_images
     from jahp_pl.evaluation.provenance import provenance
     from jahp_pl.evaluation.speed import Speed, mean_times, measure, measure_peer, table, to_json
-    from jahp_pl.files import write_atomically
 
     images = find_images(arguments.images)[: arguments.limit]
     content = provenance(["jahp", *sys.argv[1:]])
@@ -49,7 +48,40 @@ def coding(arguments: argparse.Namespace) -> None:
             with tqdm.external_write_mode():
                 print(table(path.name, speed))
             speeds[path.name] = to_json(speed) | {"model": vars(codec.model.config)}
-    if arguments.out is not None:
-        text = json.dumps(content | {"precision": arguments.precision, "models": speeds}, indent=2)
-        write_atomically(arguments.out, f"{text}\n".encode())
-        print(f"\nresults  {arguments.out}")
+    _save(content | {"precision": arguments.precision, "models": speeds}, arguments.out)
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Times of training steps."""
+    import torch
+    from tqdm import tqdm
+
+    from jahp_pl.evaluation.provenance import provenance
+    from jahp_pl.settings import load
+    from jahp_pl.training.speed import measure, table, to_json
+
+    content = provenance(["jahp", *sys.argv[1:]])
+    name = load(arguments.settings).name
+    threads = arguments.threads or torch.get_num_threads()
+    total = arguments.rounds * (1 + len(arguments.variant) + (arguments.peer is not None))
+    with tqdm(total=total, unit=" turns", desc="bench train", leave=False, disable=None) as bar:
+
+        def progress(what: str) -> None:
+            bar.set_postfix_str(what)
+            bar.update()
+
+        speeds = measure(
+            arguments.settings, arguments.variant, arguments.peer, threads, arguments.steps, arguments.rounds, progress
+        )
+    print(table(name, speeds))
+    _save(content | {name: to_json(speeds)}, arguments.out)
+
+
+def _save(content: dict[str, Any], out: Path | None) -> None:
+    import json
+
+    from jahp_pl.files import write_atomically
+
+    if out is not None:
+        write_atomically(out, f"{json.dumps(content, indent=2)}\n".encode())
+        print(f"\nresults  {out}")

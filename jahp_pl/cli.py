@@ -167,7 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_files(p, ".jahp files, folders of them, or - for standard input")
     p.add_argument("--max-pixels", type=_positive, metavar="N", help="largest image to accept [134217728]")
 
-    benches = _group(table, "bench", "time coding, stage by stage")
+    benches = _group(table, "bench", "time coding, or training")
 
     p = _command(benches, "coding", benching.coding, "time coding, stage by stage, beside the transforms alone", """\
         jahp bench coding --model runs/quickstart --images data/kodak --limit 4
@@ -185,6 +185,20 @@ def _parser() -> argparse.ArgumentParser:
         help="another program to time with the weights of the first model",
     )
     _add_machine(p)
+
+    p = _command(benches, "train", benching.train, "time training steps, beside the machine's matrix products", """\
+        jahp bench train configs/quickstart.yaml
+        jahp bench train configs/mbt2018.yaml --variant trainer.channels_last=true
+        jahp bench train configs/mbt2018.yaml --variant 'trainer.channels_last=true optim.ema_decay=0'""")  # fmt: skip
+    p.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value", help="as for `jahp train`")
+    p.add_argument(
+        "--variant", action="append", default=[], metavar="'KEY=VALUE ...'", help="time it with these as well; again"
+    )
+    p.add_argument("--steps", type=_positive, default=5, metavar="N", help="of each in each round [5]")
+    p.add_argument("--rounds", type=_positive, default=5, metavar="N", help="of which the median counts [5]")
+    p.add_argument("--threads", type=_positive, metavar="N", help="of the processor [one per core]")
+    p.add_argument("--out", type=Path, metavar="R.json", help="results")
+    p.add_argument("--peer", metavar="COMMAND", help="another program whose steps to time")
 
     p = _command(table, "info", commands.info, "what is inside .jahp files, exports and checkpoints", """\
         jahp info photo.jahp
