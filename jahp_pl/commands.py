@@ -124,13 +124,11 @@ def info(arguments: argparse.Namespace) -> None:
 
 def export(arguments: argparse.Namespace) -> None:
     """A trained model -> a folder."""
-    from jahp_pl.checkpoint import find_checkpoint, load_model
-    from jahp_pl.export import export as write_export
-    from jahp_pl.export import training_facts
+    from jahp_pl.checkpoint import find_checkpoint
+    from jahp_pl.export import export_checkpoint
 
     checkpoint = find_checkpoint(arguments.checkpoint)
-    facts = {"source": checkpoint.name, **training_facts(checkpoint)}
-    codec = write_export(load_model(checkpoint), arguments.out, facts, arguments.force)
+    codec = export_checkpoint(checkpoint, arguments.out, arguments.force)
     print(f"{checkpoint} -> {arguments.out}: model {codec.fingerprint.hex()}")
 
 

@@ -224,6 +224,9 @@ class WandbConfig:
     """Runs of one group are shown together."""
     tags: list[str] = field(default_factory=list)
     """Labels of the run."""
+    log_model: bool = False
+    """At the end, export the best checkpoint (the last, without validation) to `export` in the run folder and send it
+    as an artifact."""
 
 
 @dataclass

@@ -96,6 +96,17 @@ def export(model: CompressionModel, folder: Path, facts: Mapping[str, Any], over
     return codec
 
 
+def export_checkpoint(checkpoint: Path, folder: Path, overwrite: bool = False) -> Codec:
+    """`export` the model of a checkpoint, with what is known of its training.
+
+    Raises:
+        CheckpointError: it cannot be read.
+        ExportError, FreezeError, WriteError: see `export`.
+    """
+    facts = {"source": checkpoint.name, **training_facts(checkpoint)}
+    return export(load_model(checkpoint), folder, facts, overwrite)
+
+
 def load_export(folder: Path) -> Export:
     """Read a folder that `export` wrote.
 

@@ -28,12 +28,13 @@ from jahp_pl.files import WriteError
 from jahp_pl.settings import load
 from jahp_pl.training import TrainingError
 from jahp_pl.training.checkpoints import AtomicCheckpointIO
-from jahp_pl.training.loggers import CsvLogger, finish_wandb, wandb_logger
+from jahp_pl.training.loggers import CsvLogger
 from jahp_pl.training.messages import only_useful_messages
 from jahp_pl.training.metrics import RowMeans, ValidationRow, measure
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.progress import ProgressLine
 from jahp_pl.training.run import TrainResult, build_trainer, choose_precision, train
+from jahp_pl.training.wandb_run import finish_wandb, wandb_logger
 from tests.tiny_runs import all_equal, loader, moments, tiny_config, write_tiny_shards
 
 NOTHING_CODED = ("coding.max_images=0",)

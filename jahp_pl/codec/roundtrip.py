@@ -60,6 +60,8 @@ class CodedImage(NamedTuple):
     """(3, H, W) uint8."""
     decoded: Tensor
     """(3, H, W) uint8."""
+    y_hat: Tensor
+    """(M, h, w): quantized latents, integers as float32."""
     bits_y: Tensor
     """(M, h, w): bits of each latent under the float model."""
     bits_z: Tensor
@@ -108,7 +110,7 @@ def code_image(codec: Codec, image: Tensor, name: str, path: Path) -> CodedImage
         encode_seconds=written - start,
         decode_seconds=read - written,
     )
-    return CodedImage(row, image.cpu(), decoded.image, bits_y, bits_z)
+    return CodedImage(row, image.cpu(), decoded.image, output.y_hat[0].cpu(), bits_y, bits_z)
 
 
 def mismatches(encoded: Encoded, decoded: Decoded) -> int:

@@ -1,22 +1,18 @@
-"""Where metrics go: a CSV file in the run folder always, Weights & Biases when asked."""
+"""Where metrics go: to every logger of the run, and to a CSV file in its folder always."""
 
 from __future__ import annotations
 
 import csv
 import io
-import os
-import secrets
 from argparse import Namespace
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.loggers import Logger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 
-from jahp_pl.config import Config, to_dict
 from jahp_pl.files import write_atomically, write_errors
 
 
@@ -104,74 +100,3 @@ def _step_of(row: Mapping[str, str | None]) -> float:
     """Step of a row; infinite for one that a kill cut short."""
     text = row.get("step") or ""
     return int(text) if text.isdigit() and None not in row.values() else float("inf")
-
-
-def wandb_logger(config: Config) -> WandbLogger | None:
-    """Weights & Biases with its files in the run folder; None where `wandb.mode` is disabled.
-
-    Only rank 0 talks to it. A resumed run continues the same W&B run. Where the server cannot be reached the run is
-    kept offline, with a warning: losing a log is no reason to lose a training.
-    """
-    if config.wandb.mode == "disabled":
-        return None
-    run = _wandb_run(config)
-    return WandbLogger(name=config.name, save_dir=config.run_dir, project=config.wandb.project, experiment=run)
-
-
-@rank_zero_only
-def _wandb_run(config: Config) -> Any:
-    import wandb
-
-    # Quiet: what W&B prints would break the progress line, and its files are in the run folder anyway.
-    # A server that went away is waited for at the end for two minutes; the run folder then still has everything.
-    settings = wandb.Settings(silent=True, console="off", finish_timeout=120)
-    id_file = config.run_dir / "wandb" / "run_id"
-    start = partial(
-        wandb.init,
-        resume="allow",
-        name=config.name,
-        project=config.wandb.project,
-        group=config.wandb.group,
-        tags=config.wandb.tags,
-        dir=str(config.run_dir),
-        config=flatten(to_dict(config)),
-        settings=settings,
-    )
-    try:
-        run = start(mode=config.wandb.mode, id=_wandb_id(id_file))
-    except (wandb.Error, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        rank_zero_warn(
-            f"W&B cannot be reached ({reason}); the run is kept offline, send it later with "
-            f"`wandb sync {config.run_dir / 'wandb' / 'offline-run-*'}`"
-        )
-        wandb.teardown()
-        # Under a new id: W&B's service may go on holding the failed run under the old one.
-        write_atomically(id_file, secrets.token_hex(4).encode())
-        run = start(mode="offline", id=id_file.read_text())
-    run.define_metric("trainer/global_step")
-    run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-    return run
-
-
-def _wandb_id(file: Path) -> str:
-    """Id of the run: given by a sweep's agent, or that of the session before, or a new one."""
-    if given := os.environ.get("WANDB_RUN_ID"):
-        return given
-    if not file.exists():
-        write_atomically(file, secrets.token_hex(4).encode())
-    return file.read_text()
-
-
-@rank_zero_only
-def finish_wandb(logger: WandbLogger) -> None:
-    """Close the run, so that its files are whole and the next one in this process is its own."""
-    logger.experiment.finish()
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings -> dotted keys, as on the command line and in sweep files."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-    return flat

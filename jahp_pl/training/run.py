@@ -19,10 +19,11 @@ from jahp_pl.data.module import ShardDataModule
 from jahp_pl.files import write_atomically
 from jahp_pl.training.callbacks import CodingCallback, PictureCallback
 from jahp_pl.training.checkpoints import AtomicCheckpointIO, BestAndLast, put_back
-from jahp_pl.training.loggers import CsvLogger, finish_wandb, wandb_logger
+from jahp_pl.training.loggers import CsvLogger
 from jahp_pl.training.messages import only_useful_messages
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.progress import ProgressLine
+from jahp_pl.training.wandb_run import HistogramCallback, finish_wandb, log_export, wandb_logger
 
 
 class TrainResult(NamedTuple):
@@ -92,6 +93,9 @@ def fit(config: Config, checkpoints: BestAndLast, resume: ResumePoint | None) ->
     trainer = build_trainer(config, loggers, [*coding_callbacks(config), checkpoints])
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume.path if resume is not None else None)
+        if wandb_log is not None and config.wandb.log_model:
+            best = checkpoints.best if checkpoints.best.exists() else checkpoints.last
+            log_export(wandb_log, best, config.run_dir / "export")
     finally:
         if wandb_log is not None:
             finish_wandb(wandb_log)
@@ -132,7 +136,7 @@ def coding_callbacks(config: Config) -> list[Callback]:
         return []
     coding = CodingCallback(config.run_dir / "coding", config.coding.max_images)
     pictures = PictureCallback(coding, config.run_dir / "pictures", config.coding.max_pictures)
-    return [coding, pictures] if config.coding.max_pictures else [coding]
+    return [coding, *([pictures] if config.coding.max_pictures else []), HistogramCallback(coding)]
 
 
 def choose_precision(settings: TrainerConfig) -> Literal["32-true", "bf16-mixed"]:

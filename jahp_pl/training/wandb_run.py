@@ -1,0 +1,159 @@
+"""Weights & Biases: one run on it for each run folder, over all resumes; histograms; the model at the end."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+
+from jahp_pl.codec.fixed_point import FreezeError
+from jahp_pl.config import Config, to_dict
+from jahp_pl.export import export_checkpoint
+from jahp_pl.files import write_atomically
+from jahp_pl.training.callbacks import CodingCallback
+
+NUM_BINS = 64
+"""Of a histogram."""
+
+
+def wandb_logger(config: Config) -> WandbLogger | None:
+    """Weights & Biases with its files in the run folder; None where `wandb.mode` is disabled.
+
+    Only rank 0 talks to it. A resumed run continues the same W&B run. Where the server cannot be reached the run is
+    kept offline, with a warning: losing a log is no reason to lose a training.
+    """
+    if config.wandb.mode == "disabled":
+        return None
+    run = _wandb_run(config)
+    return WandbLogger(name=config.name, save_dir=config.run_dir, project=config.wandb.project, experiment=run)
+
+
+@rank_zero_only
+def _wandb_run(config: Config) -> Any:
+    import wandb
+
+    # Quiet: what W&B prints would break the progress line, and its files are in the run folder anyway.
+    # A server that went away is waited for at the end for two minutes; the run folder then still has everything.
+    settings = wandb.Settings(silent=True, console="off", finish_timeout=120)
+    id_file = config.run_dir / "wandb" / "run_id"
+    start = partial(
+        wandb.init,
+        resume="allow",
+        name=config.name,
+        project=config.wandb.project,
+        group=config.wandb.group,
+        tags=config.wandb.tags,
+        dir=str(config.run_dir),
+        config=flatten(to_dict(config)),
+        settings=settings,
+    )
+    try:
+        run = start(mode=config.wandb.mode, id=_wandb_id(id_file))
+    except (wandb.Error, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        rank_zero_warn(
+            f"W&B cannot be reached ({reason}); the run is kept offline, send it later with "
+            f"`wandb sync {config.run_dir / 'wandb' / 'offline-run-*'}`"
+        )
+        wandb.teardown()
+        # Under a new id: W&B's service may go on holding the failed run under the old one.
+        write_atomically(id_file, secrets.token_hex(4).encode())
+        run = start(mode="offline", id=id_file.read_text())
+    run.define_metric("trainer/global_step")
+    run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+    return run
+
+
+def _wandb_id(file: Path) -> str:
+    """Id of the run: given by a sweep's agent, or that of the session before, or a new one."""
+    if given := os.environ.get("WANDB_RUN_ID"):
+        return given
+    if not file.exists():
+        write_atomically(file, secrets.token_hex(4).encode())
+    return file.read_text()
+
+
+@rank_zero_only
+def finish_wandb(logger: WandbLogger) -> None:
+    """Close the run, so that its files are whole and the next one in this process is its own."""
+    logger.experiment.finish()
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings -> dotted keys, as on the command line and in sweep files."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat
+
+
+@rank_zero_only
+def log_export(logger: WandbLogger, checkpoint: Path, folder: Path) -> None:
+    """Export a checkpoint to `folder` and send it as an artifact of type model, NAME-export, NAME being the run's.
+
+    Weights that no codec can use leave a warning and no artifact: losing it is no reason to lose a training.
+
+    Raises:
+        WriteError: the disk is full.
+    """
+    import wandb
+
+    try:
+        codec = export_checkpoint(checkpoint, folder, overwrite=True)
+    except FreezeError as error:
+        rank_zero_warn(f"{checkpoint}: not sent to W&B, no codec can use these weights: {error}")
+        return
+    run = logger.experiment
+    facts = {"fingerprint": codec.fingerprint.hex(), "checkpoint": checkpoint.name}
+    artifact = wandb.Artifact(f"{run.name}-export", type="model", metadata=facts)
+    artifact.add_dir(str(folder))
+    run.log_artifact(artifact)
+
+
+class HistogramCallback(Callback):
+    """At each validation, histograms of what `coding` coded, to W&B.
+
+    | name | of |
+    |---|---|
+    | histograms/latents | y_hat, zeros left out |
+    | histograms/bits_per_latent | bits of each latent, of those that cost any |
+    | histograms/bits_per_channel | bits per pixel of each latent channel, mean over images |
+
+    Args:
+        coding: comes before this one in the trainer's list.
+    """
+
+    def __init__(self, coding: CodingCallback) -> None:
+        self.coding = coding
+
+    @rank_zero_only
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count and send."""
+        import wandb
+
+        coded = self.coding.coded
+        loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+        if not coded or not loggers:
+            return
+        latents = np.concatenate([image.y_hat.flatten().numpy() for image in coded])
+        bits = np.concatenate([image.bits_y.flatten().numpy() for image in coded])
+        channels = np.mean(
+            [image.bits_y.sum((1, 2)).numpy() / (image.row.width * image.row.height) for image in coded], axis=0
+        )
+        values = {"latents": latents[latents != 0], "bits_per_latent": bits[bits > 0], "bits_per_channel": channels}
+        histograms = {
+            f"histograms/{name}": wandb.Histogram(np_histogram=np.histogram(of, NUM_BINS))
+            for name, of in values.items()
+            if len(of)
+        }
+        for logger in loggers:
+            logger.log_metrics(histograms, step=trainer.global_step)  # type: ignore[arg-type]
