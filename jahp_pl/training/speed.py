@@ -148,10 +148,11 @@ def measure(
         if (other.data.batch_size, other.data.crop_size) != (config.data.batch_size, config.data.crop_size):
             raise ConfigError(f"{name}: variants must have the batch and the crops of the first, to be compared")
     program = [sys.executable, "-m", "jahp_pl.training.paced", str(threads), str(steps)]
-    words = {name: [*program, *choice] for name, choice in choices.items()}
-    if peer is not None:
+    words = {}
+    if peer is not None:  # first, so that a wrong command is known at once
         numbers = (config.data.batch_size, config.data.crop_size, steps, threads)
         words[peer] = [*shlex.split(peer), *map(str, numbers)]
+    words |= {name: [*program, *choice] for name, choice in choices.items()}
     answers = _take_turns(words, rounds, progress)
     flops_per_image = count_flops(config)
     theirs = answers.pop(peer) if peer is not None else None
