@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from jahp_pl.config import LossConfig
 from jahp_pl.entropy_model import FactorizedDensity
+from jahp_pl.hyperprior import HyperAnalysis
 from jahp_pl.layers import GDN
 from jahp_pl.model import CompressionModel
 from jahp_pl.transforms import AnalysisTransform, SynthesisTransform
@@ -27,8 +28,8 @@ OPPONENT_AXES = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (-0.5, 1.0, -0.5))
 """Gray, red against blue, green against magenta; normalised on use."""
 GAMMA = 1e-4
 """Initial gamma of GDN. Activations reach 50, and a larger gamma would bend g_a far off the inverse of g_s."""
-HYPER_GAIN = 0.1
-"""Damps the last layer of h_a: side information starts cheap and grows where it pays."""
+HYPER_GAIN = 3.0
+"""Hyper-latents per unit of local energy. Training makes cheap what does not pay."""
 
 
 def latent_scale(config: LossConfig) -> float:
@@ -106,10 +107,7 @@ def _start_transforms(g_a: AnalysisTransform, g_s: SynthesisTransform, x: Tensor
 def _start_entropy_model(model: CompressionModel, std: Tensor) -> None:
     """Let the density of each latent begin at its mean 0 and its standard deviation `std` (M,)."""
     if model.h_a is not None:
-        last_hyper = model.h_a[-1]
-        assert isinstance(last_hyper, nn.Conv2d)
-        for parameter in last_hyper.parameters():
-            parameter.mul_(HYPER_GAIN)
+        _start_hyper_analysis(model.h_a, std)
     if model.prior is not None:
         _start_prior(model.prior, torch.ones(model.prior.num_channels) if model.h_a is not None else std)
     head = model.g_ep if model.g_ep is not None else model.h_s
@@ -124,6 +122,28 @@ def _start_entropy_model(model: CompressionModel, std: Tensor) -> None:
     last.weight[located] *= spread.clamp(0.3, 3.0).repeat(min(num_blocks, 2))[:, None, None, None]
     last.bias[located] = 0
     last.bias[sigma] = spread.clamp(min=0.3)
+
+
+def _start_hyper_analysis(h_a: HyperAnalysis, std: Tensor) -> None:
+    """Let hyper-latents begin as local energies: means of |y| / std over some 12 x 12 latents of one channel each.
+
+    How large the latents are around a place is what pays first. From random weights a short run finds it late where
+    h_a sees signed latents: their magnitude then takes two units, of y and of -y, behind LeakyReLUs.
+    """
+    first, second, last = (layer for layer in h_a if isinstance(layer, nn.Conv2d))
+    units = 1 if h_a.magnitudes else 2
+    assert first.bias is not None
+    first.weight.mul_(0.1)
+    first.bias.zero_()
+    second.weight.mul_(0.3)
+    last.weight.mul_(0.3)
+    for channel in range(min(first.out_channels // units, first.in_channels)):
+        pair = slice(units * channel, units * (channel + 1))
+        signs = torch.tensor([1.0, -1.0])[:units]
+        first.weight[pair, channel, 1, 1] = signs / std[channel].clamp(min=0.3)
+        second.weight[channel, pair] = 0
+        second.weight[channel, pair, 1:4, 1:4] = 1 / 9
+        last.weight[channel, channel, 1:4, 1:4] += HYPER_GAIN / 9
 
 
 def _start_prior(prior: FactorizedDensity, std: Tensor) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from jahp_pl.config import LossConfig, ModelConfig
-from jahp_pl.initialization import initialise, latent_scale, pink_images
+from jahp_pl.initialization import HYPER_GAIN, initialise, latent_scale, pink_images
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
 
@@ -23,6 +23,21 @@ def test_every_rung_codes_photographs_before_its_first_step(rung, photos):
         terms = rate_distortion(LossConfig(), photos, started(rung=rung, num_filters=32, num_latents=64)(photos))
     assert float(terms.decibels) > 26
     assert float(terms.bpp) < 1.5
+
+
+@pytest.mark.parametrize("rung", ["scale_hyperprior", "mean_scale_hyperprior", "joint"])
+def test_side_information_begins_as_local_energies(rung):
+    model = started(rung=rung, num_filters=16, num_latents=24)
+    std = model.analyse(pink_images(64, 128, seed=0)).std((0, 2, 3))
+    signs = torch.randint(0, 2, (4, 24, 32, 32)).float() * 2 - 1
+    y = signs * std.clamp(min=0.3)[:, None, None]
+    y[..., 16:] = 0  # energy on the left only
+    with torch.no_grad():
+        z = model.h_a(y)
+    num_energies = 16 if rung == "scale_hyperprior" else 8
+    left, right = (part[:, :num_energies].mean((0, 2, 3)) for part in (z[..., :3], z[..., 5:]))
+    assert (left > HYPER_GAIN / 3).all()
+    assert (right.abs() < HYPER_GAIN / 10).all()
 
 
 def test_random_weights_are_twenty_decibels_away(photos):
