@@ -122,6 +122,8 @@ def _start_entropy_model(model: CompressionModel, std: Tensor) -> None:
     last.weight[located] *= spread.clamp(0.3, 3.0).repeat(min(num_blocks, 2))[:, None, None, None]
     last.bias[located] = 0
     last.bias[sigma] = spread.clamp(min=0.3)
+    if num_blocks > 1:  # what random weights say of a mean is noise; further components need it to differ
+        last.weight[len(spread) : len(spread) + len(std)] = 0
 
 
 def _start_hyper_analysis(h_a: HyperAnalysis, std: Tensor) -> None:

@@ -40,6 +40,14 @@ def test_side_information_begins_as_local_energies(rung):
     assert (right.abs() < HYPER_GAIN / 10).all()
 
 
+@pytest.mark.parametrize("num_components", [1, 3])
+def test_means_begin_at_zero_and_further_components_apart(num_components, photos):
+    with torch.no_grad():
+        mu = started(num_filters=16, num_latents=24, num_components=num_components)(photos).parameters.mu
+    assert (mu[:, 0] == 0).all()
+    assert len({component.std().item() for component in mu.unbind(1)}) == num_components
+
+
 def test_random_weights_are_twenty_decibels_away(photos):
     with torch.no_grad():
         output = CompressionModel(ModelConfig(num_filters=32, num_latents=64)).eval()(photos)
