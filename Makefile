@@ -13,7 +13,7 @@ EVALUATE ?=
 PARITY ?=
 FUZZ ?=
 
-.PHONY: help install train ladder recipe study study-files exactness bench test fuzz large lint type parity parity-files clean
+.PHONY: help install train ladder recipe study study-files exactness bench bench-train test fuzz large lint type parity parity-files clean
 
 help: ## list what make can do here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -98,6 +98,10 @@ exactness: $(FULL:%=%/checkpoints/last.ckpt) ## full-size models, K = 1 and 3: e
 
 bench: $(FULL:%=%/checkpoints/last.ckpt) $(VENV)-parity/installed ## time full-size models stage by stage, and CompressAI with the same weights
 	$(JAHP) bench coding --model $(FULL) --images data/kodak --limit 1 --out results/bench.json --peer "$(VENV)-parity/bin/python -m parity.strings"
+
+bench-train: build/shards/train/index.json $(VENV)-parity/installed ## time training steps of the paper's model, and CompressAI's
+	$(JAHP) bench train configs/mbt2018.yaml data.num_workers=1 --variant trainer.channels_last=true --steps 2 --rounds 3 \
+	    --out results/bench-train.json --peer "$(VENV)-parity/bin/python -m parity.steps"
 
 test: install ## run all tests (no network, no GPU needed)
 	$(BIN)/python -m pytest
