@@ -106,7 +106,10 @@ def _start_transforms(g_a: AnalysisTransform, g_s: SynthesisTransform, x: Tensor
 
 def _start_entropy_model(model: CompressionModel, std: Tensor) -> None:
     """Let the density of each latent begin at its mean 0 and its standard deviation `std` (M,)."""
-    if model.h_a is not None:
+    # With a context, energies are known from the neighbours, and what h_s says is one voice of two: random starts did
+    # better there, by 1 to 3 % of the loss after 1200 steps.
+    is_alone = model.g_ep is None
+    if model.h_a is not None and is_alone:
         _start_hyper_analysis(model.h_a, std)
     if model.prior is not None:
         _start_prior(model.prior, torch.ones(model.prior.num_channels) if model.h_a is not None else std)
@@ -122,7 +125,7 @@ def _start_entropy_model(model: CompressionModel, std: Tensor) -> None:
     last.weight[located] *= spread.clamp(0.3, 3.0).repeat(min(num_blocks, 2))[:, None, None, None]
     last.bias[located] = 0
     last.bias[sigma] = spread.clamp(min=0.3)
-    if num_blocks > 1:  # what random weights say of a mean is noise; further components need it to differ
+    if is_alone and num_blocks > 1:  # what it says of means at first is noise; further components need it to differ
         last.weight[len(spread) : len(spread) + len(std)] = 0
 
 
