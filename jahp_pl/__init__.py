@@ -14,3 +14,24 @@
 
 The loss is R + lmbda * D: bits of y_hat and z_hat per pixel, and distortion between x and x_hat (`loss`).
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jahp_pl.codec.bitstream import BitstreamError as BitstreamError
+    from jahp_pl.codec.codec import Codec as Codec
+    from jahp_pl.export import load_codec as load_codec
+
+__all__ = ["BitstreamError", "Codec", "load_codec"]
+
+_WHERE = {"BitstreamError": "jahp_pl.codec.bitstream", "Codec": "jahp_pl.codec.codec", "load_codec": "jahp_pl.export"}
+
+
+def __getattr__(name: str) -> object:
+    """The names above, found when they are first asked for: `import jahp_pl` alone loads no torch."""
+    if name not in _WHERE:
+        raise AttributeError(f"module 'jahp_pl' has no attribute '{name}'")
+    return getattr(import_module(_WHERE[name]), name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import subprocess
@@ -20,9 +21,10 @@ from torch import Tensor, nn
 from jahp_pl.codec import exact
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.coder import Writer
-from jahp_pl.codec.exact import RAW_CLAMP, ExactContextNetwork, ExactHyperSynthesis, full_precision, to_raw
+from jahp_pl.codec.exact import RAW_CLAMP, ExactContextNetwork, ExactHyperSynthesis, to_raw
 from jahp_pl.codec.fixed_point import FixedPointLayer, FreezeError, Rows
 from jahp_pl.codec.latent_coder import Span, _Frame
+from jahp_pl.codec.precision import full_precision
 from jahp_pl.context import ContextPrediction, EntropyParameterNetwork
 from jahp_pl.hyperprior import HyperSynthesis
 from jahp_pl.model import CompressionModel
@@ -84,7 +86,7 @@ def test_raw_outputs_and_fingerprint_are_equal_under_every_setting_of_the_caller
 
 PRECISIONS = """
 import torch
-from jahp_pl.codec.exact import full_precision
+from jahp_pl.codec.precision import full_precision
 settings = [torch.backends.mkldnn.matmul, torch.backends.cuda.matmul]
 def state():
     try:
@@ -115,6 +117,19 @@ def test_full_precision_holds_whichever_way_the_caller_asked_for_less_and_gives_
     code = PRECISIONS.replace("SET", ask_for_less)
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert child.returncode == 0, child.stderr
+
+
+def test_full_precision_lasts_until_the_last_of_those_who_need_it_is_done() -> None:
+    """As when one thread ends while another is at work."""
+    before = torch.get_float32_matmul_precision()
+    with changed(torch.set_float32_matmul_precision, "medium", before):
+        first, second = full_precision(torch.device("cpu")), full_precision(torch.device("cpu"))
+        with contextlib.ExitStack() as inner, contextlib.ExitStack() as outer:
+            outer.enter_context(first)
+            inner.enter_context(second)
+            outer.close()
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == "medium"
 
 
 @pytest.mark.parametrize("strip", [1, 4, 16, 10**6])

@@ -14,10 +14,11 @@ from torch import Tensor
 from jahp_pl.codec import latent_coder
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.coder import Reader, Writer
-from jahp_pl.codec.exact import ExactContextNetwork, ExactHyperSynthesis, full_precision
+from jahp_pl.codec.exact import ExactContextNetwork, ExactHyperSynthesis
 from jahp_pl.codec.fixed_point import Rows
 from jahp_pl.codec.latent_coder import LatentCoder, Span, Task, _Frame
 from jahp_pl.codec.latent_tables import WIDTHS, LatentTables
+from jahp_pl.codec.precision import full_precision
 from jahp_pl.codec.wavefront import BLOCK
 from jahp_pl.config import Family, ModelConfig
 from jahp_pl.entropy_model import ConditionalDensity

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +13,6 @@ from torch import Tensor
 
 from jahp_pl import hyperprior, transforms
 from jahp_pl.codec.bitstream import (
-    FINGERPRINT_BYTES,
     LATENT_MAX,
     LATENT_MIN,
     MAX_PIXELS,
@@ -25,16 +23,25 @@ from jahp_pl.codec.bitstream import (
 )
 from jahp_pl.codec.coder import Reader, Writer
 from jahp_pl.codec.exact import ExactContextNetwork, ExactHyperSynthesis
+from jahp_pl.codec.fingerprint import fingerprint
 from jahp_pl.codec.latent_coder import LatentCoder, Span, Task
 from jahp_pl.codec.latent_tables import LatentTables
+from jahp_pl.codec.pictures import Kind, from_pixels, to_pixels
 from jahp_pl.codec.pixels import MEMORY_LIMIT, PixelTransforms, Precision
 from jahp_pl.codec.prior_tables import PriorTables
 from jahp_pl.model import CompressionModel
 
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from jahp_pl.codec.pictures import Picture
+
 PRIOR, LATENTS = "prior.", "latents."
 """Prefixes of the names in `Codec.tables`."""
+LOCKSTEP_PIXELS = 2**23
+"""Of images that `Codec.decompress_all` decodes at a time: their entropy parameters take 90 MB at 192 latents."""
 
-Image = Tensor | npt.NDArray[np.uint8]
+Array = npt.NDArray[np.uint8]
 
 
 class Encoded(NamedTuple):
@@ -59,6 +66,8 @@ class Decoded(NamedTuple):
     """(M, h, w) int32."""
     z_hat: Tensor | None
     """(N, ceil(h / 4), ceil(w / 4)) int32."""
+    icc: bytes = b""
+    """Colour profile of the image; empty for sRGB."""
 
 
 class Codec:
@@ -106,42 +115,87 @@ class Codec:
                 context = ExactContextNetwork(m.g_cm, m.g_ep, has_psi=h_s is not None)
             frozen = LatentTables(m.density, m.config.num_latents, _below(LATENTS, tables))
             self.latents = LatentCoder(h_s, context, frozen)
-        self.fingerprint = self._fingerprint()
+        self.fingerprint = fingerprint(self.model, self.prior, self.latents)
 
-    def compress(self, image: Image) -> bytes:
+    def compress(self, image: Picture) -> bytes:
         """Image -> file.
 
         Args:
-            image: (3, H, W) uint8 tensor or (H, W, 3) uint8 array, RGB, sides from 1 to 65535.
+            image: (3, H, W) uint8 tensor, (H, W, 3) uint8 array, or Pillow image; sides from 1 to 65535. Numbers are
+                taken for sRGB; a Pillow image of any kind is made RGB as `jahp compress` does, and its colour profile
+                goes into the file.
 
         Raises:
-            ValueError: another shape or type, or latents beyond 16 bits.
+            ValueError: another shape or type, transparent pixels, or latents beyond 16 bits.
         """
         return self.encode(image).data
 
-    def decompress(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Tensor:
-        """File -> image (3, H, W) uint8.
+    def compress_all(self, images: Iterable[Picture]) -> list[bytes]:
+        """Several images, in their order: a list, a (B, 3, H, W) tensor, a (B, H, W, 3) array.
+
+        Raises:
+            ValueError: as `compress`.
+        """
+        return [self.compress(image) for image in images]
+
+    @overload
+    def decompress(self, data: bytes, max_pixels: int = ..., *, as_: Literal["tensor"] = ...) -> Tensor: ...
+    @overload
+    def decompress(self, data: bytes, max_pixels: int = ..., *, as_: Literal["numpy"]) -> Array: ...
+    @overload
+    def decompress(self, data: bytes, max_pixels: int = ..., *, as_: Literal["pil"]) -> Image.Image: ...
+    def decompress(
+        self, data: bytes, max_pixels: int = MAX_PIXELS, *, as_: Kind = "tensor"
+    ) -> Tensor | Array | Image.Image:
+        """File -> image.
 
         Args:
             data: the whole file.
             max_pixels: largest image to accept; memory is taken in proportion to the size that the file claims.
+            as_: "tensor" for (3, H, W) uint8 on the CPU, "numpy" for (H, W, 3) uint8, "pil" for a Pillow image, which
+                alone tells the file's colour profile, as its `info["icc_profile"]`.
 
         Raises:
             BitstreamError: no valid file of this model; the message says what to do.
         """
-        return self.decode(data, max_pixels).image
+        decoded = self.decode(data, max_pixels)
+        return from_pixels(decoded.image, decoded.icc, as_)
+
+    @overload
+    def decompress_all(
+        self, files: Iterable[bytes], max_pixels: int = ..., *, as_: Literal["tensor"] = ...
+    ) -> list[Tensor]: ...
+    @overload
+    def decompress_all(
+        self, files: Iterable[bytes], max_pixels: int = ..., *, as_: Literal["numpy"]
+    ) -> list[Array]: ...
+    @overload
+    def decompress_all(
+        self, files: Iterable[bytes], max_pixels: int = ..., *, as_: Literal["pil"]
+    ) -> list[Image.Image]: ...
+    def decompress_all(
+        self, files: Iterable[bytes], max_pixels: int = MAX_PIXELS, *, as_: Kind = "tensor"
+    ) -> list[Tensor] | list[Array] | list[Image.Image]:
+        """Several files, in their order, some in lockstep at a time; see `decompress`.
+
+        Raises:
+            BitstreamError: one of them is no valid file of this model.
+        """
+        groups = _groups(files, max_pixels)
+        decoded = (one for group in groups for one in self.decode_all(group, max_pixels))
+        return [from_pixels(one.image, one.icc, as_) for one in decoded]  # type: ignore[return-value]
 
     @torch.inference_mode()
-    def encode(self, image: Image) -> Encoded:
+    def encode(self, image: Picture) -> Encoded:
         """As `compress`, with the latents."""
-        x = _to_tensor(image).cpu()
+        x, icc = to_pixels(image)
         y = self.pixels.analyse(x)
         y_hat = _to_integers(y)
         z_hat = _to_integers(self.pixels.hyper_analyse(y)) if self.model.h_a is not None else None
         writer = Writer()
         self._write(writer, y_hat, z_hat)
         payload = writer.payload()
-        header = Header(self.fingerprint, x.shape[-1], x.shape[-2], int(y_hat.min()), int(y_hat.max()))
+        header = Header(self.fingerprint, x.shape[-1], x.shape[-2], int(y_hat.min()), int(y_hat.max()), icc)
         data = pack(header, payload)
         return Encoded(data, y_hat, z_hat, len(data) - len(payload))
 
@@ -172,7 +226,7 @@ class Codec:
             if not header.latent_min <= int(y_hat.min()) <= int(y_hat.max()) <= header.latent_max:
                 raise BitstreamError("the latents leave the range that the header gives; the file was made differently")
             image = self.pixels.synthesise(y_hat, header.height, header.width)
-            decoded.append(Decoded(image, y_hat, task.z_hat))
+            decoded.append(Decoded(image, y_hat, task.z_hat, header.icc))
         return decoded
 
     def exact_bits(self, coded: Encoded | Decoded) -> float:
@@ -213,24 +267,20 @@ class Codec:
             tables |= {f"{LATENTS}{k}": v for k, v in self.latents.tables.frozen().items()}
         return tables
 
-    def _fingerprint(self) -> bytes:
-        """First bytes of the SHA-256 of all that a decoder uses; g_a and h_a may differ, files stay readable."""
-        config = self.model.config  # of it, what a decoder depends on; settings of training do not make other files
-        words = (config.rung, config.num_filters, config.num_latents, config.likelihood, config.num_components)
-        digest = hashlib.sha256(repr(words).encode())
-        for tensor in self._decoder_tensors():
-            array = tensor.detach().cpu().contiguous().numpy()
-            digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
-        return digest.digest()[:FINGERPRINT_BYTES]
 
-    def _decoder_tensors(self) -> Iterator[Tensor]:
-        yield from self.model.g_s.state_dict().values()
-        if self.prior is not None:
-            yield from self.prior.tensors()
-        if self.latents is not None:
-            yield from self.latents.tables.tensors()
-            for layer in self.latents.layers():
-                yield from layer.tensors()
+def _groups(files: Iterable[bytes], max_pixels: int) -> Iterator[list[bytes]]:
+    """Files in runs of about `LOCKSTEP_PIXELS`."""
+    group: list[bytes] = []
+    num_pixels = 0
+    for data in files:
+        header, _ = unpack(data, max_pixels)
+        if group and num_pixels + header.width * header.height > LOCKSTEP_PIXELS:
+            yield group
+            group, num_pixels = [], 0
+        group.append(data)
+        num_pixels += header.width * header.height
+    if group:
+        yield group
 
 
 def _below(prefix: str, tables: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
@@ -238,16 +288,6 @@ def _below(prefix: str, tables: Mapping[str, Tensor] | None) -> dict[str, Tensor
     if tables is None:
         return None
     return {name.removeprefix(prefix): table for name, table in tables.items() if name.startswith(prefix)}
-
-
-def _to_tensor(image: Image) -> Tensor:
-    tensor = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image, order="C")).movedim(-1, 0)
-    if tensor.dtype != torch.uint8 or tensor.dim() != 3 or tensor.shape[0] != 3 or 0 in tensor.shape:
-        raise ValueError(
-            f"an image must be uint8 RGB, a tensor (3, H, W) or an array (H, W, 3), not {image.dtype} of shape "
-            f"{tuple(image.shape)}"
-        )
-    return tensor
 
 
 def _to_integers(latents: Tensor) -> Tensor:

@@ -6,14 +6,12 @@ beforehand for the whole frame.
 
 Guarantees: for equal integer inputs the outputs are equal to the last bit, whatever the batch, order, thread count,
 library, instruction set or device, as long as a matrix product adds products in the precision of its operands
-(`full_precision` sees to that).
+(`precision` sees to that).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -163,27 +161,6 @@ class ExactContextNetwork:
 def to_raw(outputs: Tensor) -> Tensor:
     """Outputs of a network, float32, in place to integers that count steps of 2^-12."""
     return outputs.mul_(2.0**FRACTION_BITS).round_().clamp_(-RAW_CLAMP, RAW_CLAMP)
-
-
-@contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
-    """While this holds, float32 matrix products are float32 products: no TF32, bfloat16 or autocast that the caller
-    may have asked for."""
-    # Since torch 2.9 there are two ways to ask for less, and the older one cannot be read once the newer one was used.
-    modules: list[Any] = [getattr(backend, "matmul", None) for backend in (torch.backends.cuda, torch.backends.mkldnn)]
-    newer = [(module, module.fp32_precision) for module in modules if hasattr(module, "fp32_precision")]
-    try:
-        older = torch.get_float32_matmul_precision()
-    except RuntimeError:
-        older = "highest"
-    torch.set_float32_matmul_precision("highest")  # sets both
-    try:
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(older)
-        for module, precision in newer:
-            module.fp32_precision = precision
 
 
 def _with_slopes(network: nn.Sequential) -> list[tuple[nn.Conv2d | nn.ConvTranspose2d, float]]:

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from jahp_pl.codec.coder import IntArray, Reader, Writer
-from jahp_pl.codec.exact import LATENT_RADIX, ExactContextNetwork, ExactHyperSynthesis, full_precision, to_raw
+from jahp_pl.codec.exact import LATENT_RADIX, ExactContextNetwork, ExactHyperSynthesis, to_raw
 from jahp_pl.codec.fixed_point import FixedPointLayer, Rows
 from jahp_pl.codec.latent_tables import WIDTHS, Index, LatentTables, Windows
 from jahp_pl.codec.pace import Pace
+from jahp_pl.codec.precision import full_precision
 from jahp_pl.codec.wavefront import Schedule, Step, schedule
 
 CHUNK = 512

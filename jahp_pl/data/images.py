@@ -98,14 +98,24 @@ def convert_rgb(source: Source, name: str | None = None, flatten: bool = True, m
         ImageError: as `decode_rgb`; with `flatten=False` also a pixel that is not opaque.
     """
     with _opened(source, name) as image:
-        lost = list(_losses(image, max_icc))  # from the header: loading forgets how many bits the file has
-        image.load()
-        rgb, icc = _to_rgb(_to_8bit(_upright(image)), max_icc)
-        if rgb.mode == "RGBA" and rgb.getchannel("A").getextrema() != (255, 255):
-            if not flatten:
-                raise ImageError("has transparent pixels, which would be lost; --flatten puts them on white")
-            lost.append("transparency, put on white")
-        return Converted(np.array(_on_white(rgb)), tuple(lost), icc)
+        return convert_image(image, flatten, max_icc)
+
+
+def convert_image(image: Image.Image, flatten: bool = True, max_icc: int = 0) -> Converted:
+    """As `convert_rgb`, of an image that Pillow has opened or made, of whose frames the current one; it stays as it is.
+
+    Raises:
+        ImageError: see `convert_rgb`.
+        OSError: of Pillow, where the image is not loaded yet and its file is damaged.
+    """
+    lost = list(_losses(image, max_icc))  # from the header: loading forgets how many bits the file has
+    image.load()
+    rgb, icc = _to_rgb(_to_8bit(_upright(image)), max_icc)
+    if rgb.mode == "RGBA" and rgb.getchannel("A").getextrema() != (255, 255):
+        if not flatten:
+            raise ImageError("has transparent pixels, which would be lost; --flatten puts them on white")
+        lost.append("transparency, put on white")
+    return Converted(np.array(_on_white(rgb)), tuple(lost), icc)
 
 
 def _losses(image: Image.Image, max_icc: int) -> Iterator[str]:

@@ -1,0 +1,146 @@
+"""The package as a library: images of every kind in and out, several threads, and nothing imported that is not
+needed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from codec_models import GOLDEN, JOINT, codec_of, kodak_crop, load_golden
+from PIL import Image, ImageCms
+from profiles import DISPLAY_P3
+
+import jahp_pl
+from jahp_pl.codec import codec as codec_module
+from jahp_pl.codec.bitstream import BitstreamError, unpack
+from jahp_pl.codec.codec import Codec
+from jahp_pl.export import export, load_codec
+
+IMAGE = kodak_crop()[:70, :100]
+
+
+def test_what_the_package_offers_is_where_it_is_made():
+    assert jahp_pl.load_codec is load_codec
+    assert jahp_pl.Codec is Codec
+    assert jahp_pl.BitstreamError is BitstreamError
+    with pytest.raises(AttributeError, match="no attribute 'load_modle'"):
+        _ = jahp_pl.load_modle
+
+
+def test_pillow_images_arrays_and_tensors_give_one_file():
+    codec = codec_of(JOINT)
+    data = codec.compress(IMAGE)
+    assert codec.compress(Image.fromarray(IMAGE)) == data
+    assert codec.compress(torch.tensor(IMAGE).movedim(-1, 0)) == data
+
+
+def test_an_image_comes_back_as_what_is_asked_for():
+    codec = codec_of(JOINT)
+    data = codec.compress(IMAGE)
+    tensor, array, image = (
+        codec.decompress(data),
+        codec.decompress(data, as_="numpy"),
+        codec.decompress(data, as_="pil"),
+    )
+    assert tensor.shape == (3, 70, 100)
+    assert tensor.dtype == torch.uint8
+    assert array.shape == (70, 100, 3)
+    assert array.flags.c_contiguous
+    assert array.flags.writeable
+    assert np.array_equal(array, tensor.movedim(0, -1).numpy())
+    assert (image.mode, image.size, image.info) == ("RGB", (100, 70), {})
+    assert np.array_equal(np.asarray(image), array)
+    with pytest.raises(ValueError, match=r"as_='jpeg': must be 'tensor', 'numpy' or 'pil'"):
+        codec.decompress(data, as_="jpeg")
+
+
+def test_several_images_give_the_files_and_pictures_of_each_alone(monkeypatch):
+    codec = codec_of(JOINT)
+    images = [kodak_crop(name)[:40, :width] for name, width in [("kodim01", 50), ("kodim05", 33), ("kodim20", 64)]]
+    files = codec.compress_all(images)
+    assert files == [codec.compress(image) for image in images]
+    alone = [codec.decompress(data, as_="numpy") for data in files]
+    for limit in (1, 40 * 84, 2**23):  # in lockstep: none, two, all
+        monkeypatch.setattr(codec_module, "LOCKSTEP_PIXELS", limit)
+        together = codec.decompress_all(iter(files), as_="numpy")
+        assert all(np.array_equal(a, b) for a, b in zip(together, alone, strict=True))
+    assert codec.decompress_all([]) == codec.compress_all([]) == []
+
+
+def test_a_batch_is_so_many_images():
+    codec, batch = codec_of(JOINT), np.stack([kodak_crop(name)[:32, :48] for name in ("kodim01", "kodim05")])
+    files = [codec.compress(image) for image in batch]
+    assert codec.compress_all(batch) == files
+    assert codec.compress_all(torch.from_numpy(batch).movedim(-1, 1)) == files
+
+
+def test_a_pillow_image_of_any_kind_is_coded_as_the_command_does():
+    codec, image = codec_of(JOINT), Image.fromarray(IMAGE)
+    gray = image.convert("L")
+    assert codec.compress(gray) == codec.compress(np.asarray(gray.convert("RGB")))
+    opaque = image.convert("RGBA")
+    assert codec.compress(opaque) == codec.compress(IMAGE)
+    turned = image.copy()
+    turned.getexif()[0x0112] = 3
+    assert codec.compress(turned) == codec.compress(np.ascontiguousarray(IMAGE[::-1, ::-1]))
+    opaque.putpixel((3, 3), (0, 0, 0, 7))
+    with pytest.raises(ValueError, match="transparent pixels"):
+        codec.compress(opaque)
+
+
+def test_a_colour_profile_goes_into_the_file_and_comes_back_with_a_pillow_image():
+    codec, image = codec_of(JOINT), Image.fromarray(IMAGE)
+    image.info["icc_profile"] = DISPLAY_P3
+    data = codec.compress(image)
+    assert unpack(data)[0].icc == DISPLAY_P3
+    assert codec.decompress(data, as_="pil").info["icc_profile"] == DISPLAY_P3
+    assert torch.equal(codec.decompress(data), codec.decompress(codec.compress(IMAGE)))
+    image.info["icc_profile"] = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert codec.compress(image) == codec.compress(IMAGE)
+
+
+@pytest.mark.parametrize("image", [None, "photo.png", [[0]], b"jahp"], ids=repr)
+def test_what_is_no_image_is_named(image):
+    with pytest.raises(ValueError, match=f"an image must be .* not {type(image).__name__}"):
+        codec_of(JOINT).compress(image)
+
+
+@pytest.mark.parametrize("name", ["joint", "mixture"])
+def test_threads_that_share_a_codec_get_what_each_gets_alone(name):
+    codec, names = Codec(load_golden(name)), ("kodim01", "kodim05", "kodim13", "kodim20")
+    images = [kodak_crop(name, 96, 160 - 16 * number) for number, name in enumerate(names)]
+    files = codec.compress_all(images)
+    pictures = codec.decompress_all(files)
+
+    def there_and_back(number: int) -> bool:
+        data = codec.compress(images[number])
+        return data == files[number] and torch.equal(codec.decompress(data), pictures[number])
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        assert all(pool.map(there_and_back, [*range(len(names))] * 3))
+
+
+DECODE = """
+import sys
+import jahp_pl
+assert not {"torch", "numpy", "PIL"} & set(sys.modules), "import jahp_pl must be free"
+codec = jahp_pl.load_codec(sys.argv[1])
+image = codec.decompress(open(sys.argv[2], "rb").read())
+for name in ("lightning", "wandb", "webdataset", "omegaconf", "torchmetrics", "matplotlib", "PIL"):
+    if name in sys.modules:
+        print(name)
+print(tuple(image.shape))
+"""
+
+
+def test_an_export_is_loaded_and_a_file_decoded_without_what_only_training_needs(tmp_path):
+    export(load_golden("joint"), tmp_path / "model", {})
+    command = [sys.executable, "-c", DECODE, str(tmp_path / "model"), str(GOLDEN / "joint.jahp")]
+    child = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert child.returncode == 0, child.stderr
+    header, _ = unpack((GOLDEN / "joint.jahp").read_bytes())
+    assert child.stdout.strip() == str((3, header.height, header.width))
