@@ -188,6 +188,18 @@ def is_export(path: Path) -> bool:
     return (path / CONFIG).is_file() or (path / WEIGHTS).is_file()
 
 
+def stated_fingerprint(folder: Path) -> bytes:
+    """The fingerprint that an export says it has; its weights stay unread.
+
+    Raises:
+        ExportError: config.json is missing or damaged.
+    """
+    try:
+        return bytes.fromhex(_read_config(folder / CONFIG)["fingerprint"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ExportError(f"{folder / CONFIG}: cannot be read: {error}") from None
+
+
 def training_facts(checkpoint: Path) -> dict[str, Any]:
     """Plain values about the run that wrote a checkpoint: how far it was, and the settings that are no names of places.
 
