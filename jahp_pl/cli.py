@@ -211,6 +211,11 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("checkpoint", type=Path, metavar="CKPT", help="run folder or checkpoint")
     _add_out(p)
 
+    p = _command(table, "graphs", commands.graphs, "a model's networks -> ONNX and torch.export graphs", """\
+        jahp graphs models/mbt2018 --out graphs/mbt2018""")  # fmt: skip
+    p.add_argument("model", type=Path, metavar="M", help="export, run folder or checkpoint")
+    _add_out(p)
+
     p = _command(table, "import-compressai", commands.import_compressai, "CompressAI's weights -> such a folder", """\
         jahp import-compressai mbt2018.pth.tar --out models/mbt2018
         jahp compress photo.png --model models/mbt2018""")  # fmt: skip

@@ -132,6 +132,16 @@ def export(arguments: argparse.Namespace) -> None:
     print(f"{checkpoint} -> {arguments.out}: model {codec.fingerprint.hex()}")
 
 
+def graphs(arguments: argparse.Namespace) -> None:
+    """The networks of a model -> graphs for other runtimes."""
+    from jahp_pl.export import load_codec
+    from jahp_pl.graphs import write_graphs
+
+    codec = load_codec(arguments.model)
+    names = write_graphs(codec, arguments.out, arguments.force)
+    print(f"{arguments.model} -> {arguments.out}: {', '.join(names)} of model {codec.fingerprint.hex()}")
+
+
 def import_compressai(arguments: argparse.Namespace) -> None:
     """A CompressAI checkpoint -> a folder."""
     from jahp_pl import compressai

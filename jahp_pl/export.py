@@ -12,9 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +26,7 @@ from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.fixed_point import FreezeError
 from jahp_pl.codec.pixels import MEMORY_LIMIT, Precision
 from jahp_pl.config import ConfigError, model_from_dict
-from jahp_pl.files import write_atomically, write_errors
+from jahp_pl.files import replace_folder
 from jahp_pl.model import CompressionModel
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -77,11 +75,7 @@ def export(model: CompressionModel, folder: Path, facts: Mapping[str, Any], over
         FreezeError: weights that no codec can use.
         WriteError: the disk is full.
     """
-    folder = folder.resolve()
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {""} if folder.exists() else set()
-    if names and not (overwrite and names <= {CONFIG, WEIGHTS}):
-        remedy = "--force replaces it" if names <= {CONFIG, WEIGHTS} else "choose another name"
-        raise ExportError(f"{folder}: exists; {remedy}")
+    folder = free_folder(folder, {CONFIG, WEIGHTS}, overwrite)
     codec = Codec(model)
     tensors = dict(codec.model.state_dict()) | {f"{TABLES}{name}": t for name, t in codec.tables().items()}
     data = safetensors.torch.save({name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()})
@@ -92,7 +86,7 @@ def export(model: CompressionModel, folder: Path, facts: Mapping[str, Any], over
         "sha256": hashlib.sha256(data).hexdigest(),
         "facts": dict(facts),
     }
-    _write(folder, {WEIGHTS: data, CONFIG: (json.dumps(config, indent=1) + "\n").encode()})
+    replace_folder(folder, {WEIGHTS: data, CONFIG: (json.dumps(config, indent=1) + "\n").encode()})
     return codec
 
 
@@ -183,6 +177,25 @@ def load_codec(
     return codec
 
 
+def free_folder(folder: Path, names: Set[str], overwrite: bool) -> Path:
+    """The folder's full path, where it may be written.
+
+    Args:
+        folder: to be made.
+        names: of the files that will be in it.
+        overwrite: it may be there already, with files of these names and nothing else.
+
+    Raises:
+        ExportError: it may not.
+    """
+    folder = folder.resolve()
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else {""} if folder.exists() else set()
+    if found and not (overwrite and found <= names):
+        remedy = "--force replaces it" if found <= names else "choose another name"
+        raise ExportError(f"{folder}: exists; {remedy}")
+    return folder
+
+
 def is_export(path: Path) -> bool:
     """Whether this is a folder that `export` wrote, or what is left of one."""
     return (path / CONFIG).is_file() or (path / WEIGHTS).is_file()
@@ -212,23 +225,6 @@ def training_facts(checkpoint: Path) -> dict[str, Any]:
     facts |= {name: settings[name] for name in ("seed", "loss", "optim", "trainer") if name in settings}
     data = settings.get("data", {})
     return facts | {"data": {name: data[name] for name in ("crop_size", "batch_size") if name in data}}
-
-
-def _write(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Put a folder with these files in place of `folder`."""
-    new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{kind}") for kind in ("part", "old"))
-    try:
-        for name, data in contents.items():
-            write_atomically(new / name, data)
-        with write_errors(folder):
-            if folder.exists():
-                folder.rename(old)
-            new.rename(folder)
-    finally:
-        if old.exists() and not folder.exists():  # interrupted between the two
-            old.rename(folder)
-        for left in (new, old):
-            shutil.rmtree(left, ignore_errors=True)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

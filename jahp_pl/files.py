@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -70,6 +70,27 @@ def link_atomically(source: Path, path: Path) -> None:
             return
     with atomic_writer(path) as copy, source.open("rb") as original:
         shutil.copyfileobj(original, copy)
+
+
+def replace_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Put a folder with these files in place of `folder`, at once or not at all.
+
+    Raises:
+        WriteError: as `atomic_writer`.
+    """
+    new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{kind}") for kind in ("part", "old"))
+    try:
+        for name, data in contents.items():
+            write_atomically(new / name, data)
+        with write_errors(folder):
+            if folder.exists():
+                folder.rename(old)
+            new.rename(folder)
+    finally:
+        if old.exists() and not folder.exists():  # interrupted between the two
+            old.rename(folder)
+        for left in (new, old):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager

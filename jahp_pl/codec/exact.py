@@ -11,7 +11,7 @@ library, instruction set or device, as long as a matrix product adds products in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -61,30 +61,49 @@ class ExactHyperSynthesis:
             # Two rows of z on either side reach all that the strip depends on; the borders of the image keep the
             # zeros that the network pads with.
             top, bottom = max(first - 2, 0), min(first + step + 2, z_hat.shape[1])
-            part = z_hat[:, top:bottom].clamp(-HYPER_LATENT_CLAMP, HYPER_LATENT_CLAMP)
-            x = part.to(self.device, torch.float32).permute(1, 2, 0)
-            for layer in self.layers[:-1]:
-                x = _upsample(x, layer)
-            x = _correlate(x, self.layers[-1], [(i, j) for i in range(3) for j in range(3)], range(9))
+            x = self.psi(z_hat[:, top:bottom].to(self.device))
             start, stop = STRIDE * first, min(STRIDE * (first + step), height)
             yield start, x[start - STRIDE * top : stop - STRIDE * top, :width].flatten(0, 1)
 
+    def psi(self, z_hat: Tensor) -> Tensor:
+        """z_hat (N, hz, wz) integers on this device -> psi (4 hz, 4 wz, F) float32."""
+        x = z_hat.clamp(-HYPER_LATENT_CLAMP, HYPER_LATENT_CLAMP).float().permute(1, 2, 0)
+        for layer in self.layers[:-1]:
+            x = _upsample(x, layer)
+        shifted, nine = _shifted(x), [(i, j) for i in range(3) for j in range(3)]
+        return _correlate(shifted, x.shape, self.layers[-1], nine, range(9))
 
-def _correlate(x: Tensor, layer: FixedPointLayer, offsets: Sequence[tuple[int, int]], taps: Sequence[int]) -> Tensor:
-    """A convolution, tap by tap: (h, w, in) -> (h, w, out), the nonlinearity included.
 
-    Offsets (row, column) from 0 to 2, 1 being no shift; outside x there are zeros. With a border of zeros around x and
-    its positions in one row, a shift is a slice: no patch is ever copied.
+def _shifted(x: Tensor) -> dict[tuple[int, int], Rows]:
+    """x (h, w, in) as integers, moved by each offset (row, column) from 0 to 2, 1 being no shift; outside x are zeros.
+
+    With a border of zeros around x and its positions in one row, a shift is a slice: no patch is ever copied. Of each
+    row, (h * (w + 2), in), the last two positions stand for nothing.
     """
     height, width, _ = x.shape
     padded = F.pad(x, (0, 0, 1, 1, 1, 2)).flatten(0, 1)  # a row more than needed, into which the last slice runs
     mantissas, steps = quantize(padded)
     count, stride = height * (width + 2), width + 2
-    out = layer.bias.repeat(count, 1)
-    for (row, column), tap in zip(offsets, taps, strict=True):
-        shifted = slice(row * stride + column, row * stride + column + count)
-        layer.add(out, Rows(mantissas[shifted], steps[shifted]), tap)
-    return layer.activate(out).view(height, stride, -1)[:, :width]
+    starts = {(row, column): row * stride + column for row in range(3) for column in range(3)}
+    return {
+        offset: Rows(mantissas[start : start + count], steps[start : start + count]) for offset, start in starts.items()
+    }
+
+
+def _correlate(
+    shifted: Mapping[tuple[int, int], Rows],
+    shape: torch.Size,
+    layer: FixedPointLayer,
+    offsets: Sequence[tuple[int, int]],
+    taps: Sequence[int],
+) -> Tensor:
+    """A convolution of x, of which these are the shape and the shifts, tap by tap, each at its offset: (h, w, in) ->
+    (h, w, out), the nonlinearity included."""
+    height, width, _ = shape
+    out = layer.bias.repeat(height * (width + 2), 1)
+    for offset, tap in zip(offsets, taps, strict=True):
+        layer.add(out, shifted[offset], tap)
+    return layer.activate(out).view(height, width + 2, -1)[:, :width]
 
 
 def _upsample(x: Tensor, layer: FixedPointLayer) -> Tensor:
@@ -92,14 +111,16 @@ def _upsample(x: Tensor, layer: FixedPointLayer) -> Tensor:
     column: (h, w, in) -> (2 h, 2 w, out)."""
     # Output o = 2 i - 2 + k: even ones see taps k = 0, 2, 4 of inputs one ahead, at and one behind o / 2, odd ones
     # k = 1, 3.
-    reach = {0: [(2, 0), (1, 2), (0, 4)], 1: [(2, 1), (1, 3)]}
-    out = x.new_empty(x.shape[0], 2, x.shape[1], 2, layer.bias.numel())
-    for p, rows in reach.items():
-        for q, columns in reach.items():
+    reach = [[(2, 0), (1, 2), (0, 4)], [(2, 1), (1, 3)]]
+    shifted, by_row = _shifted(x), []
+    for rows in reach:
+        by_column = []
+        for columns in reach:
             pairs = [(row, column) for row in rows for column in columns]
-            offsets = [(row[0], column[0]) for row, column in pairs]
-            out[:, p, :, q] = _correlate(x, layer, offsets, [5 * row[1] + column[1] for row, column in pairs])
-    return out.flatten(2, 3).flatten(0, 1)
+            offsets, taps = [(r[0], c[0]) for r, c in pairs], [5 * r[1] + c[1] for r, c in pairs]
+            by_column.append(_correlate(shifted, x.shape, layer, offsets, taps))
+        by_row.append(torch.stack(by_column, dim=2))
+    return torch.stack(by_row, dim=1).flatten(2, 3).flatten(0, 1)
 
 
 class ExactContextNetwork:
@@ -149,7 +170,7 @@ class ExactContextNetwork:
         Returns:
             (P, outputs) float32 integers, see `to_raw`.
         """
-        x = self.context.bias.repeat(len(pieces[0].mantissas), 1)
+        x = self.context.bias.repeat(pieces[0].mantissas.shape[0], 1)
         for rows in pieces:
             self.context.add(x, rows)
         for layer in self.layers:

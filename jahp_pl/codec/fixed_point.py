@@ -69,7 +69,8 @@ class FixedPointLayer(NamedTuple):
         The product is exact, and so is its scaling by powers of two; the one rounding is that of the addition to
         `out`, as IEEE 754 says, with or without fused multiply-add.
         """
-        if self.halves is None or len(rows.mantissas) > FEW_ROWS:
+        # A graph (`graphs`) is for any number of rows, hence the test for it comes first.
+        if self.halves is None or torch.compiler.is_compiling() or len(rows.mantissas) > FEW_ROWS:
             product = torch.mm(rows.mantissas, self.weight[tap])
         else:
             both = torch.bmm(rows.mantissas.expand(2, -1, -1), self.halves[tap])
@@ -79,7 +80,7 @@ class FixedPointLayer(NamedTuple):
     def __call__(self, rows: Rows, start: Tensor | None = None) -> Tensor:
         """(n, in) -> (n, out) float32, the nonlinearity included; `start` takes the place of the bias."""
         start = self.bias if start is None else start
-        return self.activate(self.add(start.expand(len(rows.steps), -1).clone(), rows))
+        return self.activate(self.add(start.expand(rows.mantissas.shape[0], -1).clone(), rows))
 
     def activate(self, values: Tensor) -> Tensor:
         """The nonlinearity, in place."""
@@ -142,10 +143,20 @@ def quantize(values: Tensor) -> Rows:
     Multiplying and dividing by powers of two is exact, so nothing here hangs on the machine.
     """
     largest = values.abs().amax(1, keepdim=True)
-    # A float32 without its sign and mantissa is the power of two at or below it.
-    steps = largest.view(torch.int32).bitwise_and_(_EXPONENT_FIELD).view(torch.float32)
+    if torch.compiler.is_compiling():
+        steps = _power_by_comparison(largest)
+    else:  # A float32 without its sign and mantissa is the power of two at or below it.
+        steps = largest.view(torch.int32).bitwise_and_(_EXPONENT_FIELD).view(torch.float32)
     steps.clamp_(SMALLEST, LARGEST).mul_(2.0 / LARGEST_INPUT)
     return Rows(torch.div(values, steps).round_().clamp_(-LARGEST_INPUT, LARGEST_INPUT), steps)
+
+
+def _power_by_comparison(largest: Tensor) -> Tensor:
+    """The power of two at or below each number (n, 1), from `SMALLEST` to `LARGEST`: for graphs, as their formats know
+    no bits of a float."""
+    exponents = range(round(math.log2(SMALLEST)), round(math.log2(LARGEST)) + 1)
+    powers = torch.tensor([2.0**exponent for exponent in exponents], device=largest.device)
+    return powers[(largest >= powers[1:]).sum(1)].unsqueeze(1)
 
 
 def conv_taps(layer: nn.Conv2d | nn.ConvTranspose2d) -> Tensor:
