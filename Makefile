@@ -13,7 +13,7 @@ EVALUATE ?=
 PARITY ?=
 FUZZ ?=
 
-.PHONY: help install train ladder recipe study study-files exactness bench bench-train test fuzz large lint type parity parity-files clean
+.PHONY: help install package train ladder recipe study study-files exactness bench bench-train test fuzz large lint type parity parity-files clean
 
 help: ## list what make can do here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -136,6 +136,9 @@ parity: $(VENV)-parity/installed ## compare networks and likelihoods with Compre
 
 parity-files: runs/full-1/checkpoints/last.ckpt $(VENV)-parity/installed ## files of imported weights beside CompressAI's own strings, on Kodak
 	$(BIN)/python -m parity.files runs/full-1 runs/quickstart --python $(VENV)-parity/bin/python $(PARITY)
+
+package: install ## wheel and sdist in dist/, installed into a fresh environment and tried from an empty folder
+	$(BIN)/python tests/package/run.py dist
 
 clean: ## remove everything that was generated, the environment included
 	rm -rf $(VENV) $(VENV)-parity build runs dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
