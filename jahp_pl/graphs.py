@@ -124,7 +124,8 @@ def graphs(codec: Codec) -> dict[str, Graph]:
         sizes = {name: {0: count} for name in inputs}
         found["entropy_parameters"] = Graph(EntropyParameters(context), inputs, sizes, ("raw",))
     maps = {0: batch, 2: height, 3: width}
-    found["decoder"] = Graph(model.g_s, {"input": torch.ones(2, M, 3, 5)}, {"input": maps}, ("x_hat",))
+    inputs, sizes = {"y_hat": torch.ones(2, M, 3, 5)}, {"y_hat": maps}
+    found["decoder"] = Graph(model.g_s, inputs, sizes, ("x_hat",))
     return found
 
 

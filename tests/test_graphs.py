@@ -85,7 +85,7 @@ def test_encoder_and_decoder_agree_with_the_model_at_every_size(size, runtime):
         assert y.shape == (batch, M, height // 16, width // 16)
         torch.testing.assert_close(y, model.analyse(x), rtol=0, atol=1e-4 * float(y.abs().max()))
         torch.testing.assert_close(z, model.h_a(y), rtol=0, atol=1e-4 * float(z.abs().max()))
-        (x_hat,) = runtime("decoder", input=y.round())
+        (x_hat,) = runtime("decoder", y_hat=y.round())
         assert float((x_hat - model.synthesise(y.round(), height, width)).abs().max()) < 1e-4
 
 
@@ -143,7 +143,7 @@ def test_a_real_file_decodes_with_every_network_in_the_other_runtime(runtime):
     codec.latents.h_s = codec.latents.context = OtherRuntime(runtime, codec.latents.context)
     decoded = codec.decode(data)
     assert torch.equal(decoded.y_hat, expected.y_hat)
-    (x_hat,) = runtime("decoder", input=decoded.y_hat[None].float())
+    (x_hat,) = runtime("decoder", y_hat=decoded.y_hat[None].float())
     _, height, width = expected.image.shape
     levels = (x_hat[0, :, :height, :width].clamp(0, 1) * 255).round() - expected.image
     assert int(levels.abs().max()) <= 1

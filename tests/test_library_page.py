@@ -1,0 +1,41 @@
+"""docs/library.md tells the truth: its blocks run in their order."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+from codec_models import Variant, kodak_crop, model_of
+from commands import run
+from PIL import Image
+
+from jahp_pl import pillow
+from jahp_pl.export import export
+
+PAGE = (Path(__file__).parents[1] / "docs" / "library.md").read_text()
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", PAGE, flags=re.DOTALL)
+
+
+def test_every_block_runs_and_gives_what_the_page_says(tmp_path, monkeypatch, capsys):
+    assert [language for language, _ in BLOCKS] == ["python"] * 5 + ["sh", "python"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pillow, "MODELS", pillow.Models())
+    monkeypatch.delenv(pillow.MODEL_VARIABLE, raising=False)
+    export(model_of(Variant("factorized")), Path("model"), {})  # has the fewest graphs, hence is soon done
+    Image.fromarray(kodak_crop()[:64, :96]).save("photo.png")
+    names: dict[str, object] = {}
+    for language, block in BLOCKS:
+        if language == "sh":
+            assert run(*shlex.split(block)[1:]) == 0
+        else:
+            exec(block, names)
+    names["image"].close()
+    assert "the file is cut short" in capsys.readouterr().out
+    assert len(names["images"]) == 3
+    assert np.array_equal(np.asarray(names["picture"]), names["array"])
+    assert np.array_equal(np.asarray(names["again"]), names["array"])
+    assert Path("copy.jahp").read_bytes() == names["data"] == Path("photo.jahp").read_bytes()
+    levels = np.rint(names["x_hat"][0].clip(0, 1) * 255) - names["tensor"].numpy()
+    assert np.abs(levels).max() <= 1
