@@ -31,7 +31,7 @@ LAYERS = (
     ("export",),
     ("training",),
     ("evaluation", "sweeping"),
-    ("console", "pillow"),
+    ("console", "graphs", "pillow"),
     ("benching", "coding", "commands", "reporting", "sweep"),
     ("cli",),
     ("__main__",),
