@@ -12,8 +12,9 @@ TRAIN ?=
 EVALUATE ?=
 PARITY ?=
 FUZZ ?=
+CHAOS ?=
 
-.PHONY: help install package train ladder recipe study study-files exactness bench bench-train test fuzz large lint type parity parity-files clean
+.PHONY: help install package train ladder recipe study study-files exactness bench bench-train test fuzz chaos large lint type parity parity-files clean
 
 help: ## list what make can do here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -109,6 +110,9 @@ test: install ## run all tests (no network, no GPU needed)
 fuzz: install ## code images of every size to 70x70; decode 100,000 spoiled files, which must do no harm
 	$(BIN)/python tests/fuzz/sizes.py
 	$(BIN)/python tests/fuzz/run.py --out results/fuzz.json $(FUZZ)
+
+chaos: install ## kill a training twenty times, resume it each time, compare its end with runs left alone
+	$(BIN)/python tests/chaos/run.py --out results/chaos.json $(CHAOS)
 
 runs/quickstart/checkpoints/last.ckpt: build/shards/train/index.json build/shards/val/index.json | install
 	$(JAHP) train configs/quickstart.yaml

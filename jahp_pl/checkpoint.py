@@ -124,6 +124,15 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return content
 
 
+def is_validation_due(content: dict[str, Any]) -> bool:
+    """Whether the run was cut off in the validation of this checkpoint's step.
+
+    Args:
+        content: see `read_checkpoint`.
+    """
+    return bool(content["training"].get("validation_due", False))
+
+
 def load_model(path: str | Path, average: bool = True) -> CompressionModel:
     """The trained model, in evaluation mode on the CPU.
 

@@ -31,8 +31,8 @@ CLASSICAL = (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and exit: 0 done, 2 input that cannot be used (one line says why), 130 interrupted, 141 if
-    whoever read the output went away."""
+    """Run one command and exit: 0 done, 2 input that cannot be used (one line says why), 130 interrupted, 128 + N where
+    signal N stopped a training that can go on, 141 if whoever read the output went away."""
     parsed = _parse(arguments)
     try:
         parsed.run(parsed)

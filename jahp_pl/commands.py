@@ -52,11 +52,12 @@ def train(arguments: argparse.Namespace) -> None:
         for key, meaning in all_keys().items():
             print(f"{key}\n    {meaning}")
         return
-    config = load(arguments.settings)
-    from jahp_pl.training.run import is_first_rank
-    from jahp_pl.training.run import train as run_training
+    with console.one_voice():
+        config = load(arguments.settings)
+        from jahp_pl.training import is_first_rank
+        from jahp_pl.training.run import train as run_training
 
-    result = run_training(config)
+        result = run_training(config)
     if is_first_rank():
         print(f"trained: {result.run_dir}  (next: jahp evaluate --model {result.run_dir} --images data/kodak)")
 

@@ -145,8 +145,11 @@ class TrainerConfig:
     max_steps: int = 1_000_000
     """Optimizer steps in all; there are no epochs."""
     max_time: str | None = None
-    """Stop after DD:HH:MM:SS of training even if steps are left; a cosine schedule then anneals over whichever ends
-    first."""
+    """End after DD:HH:MM:SS of training, over all sessions of the run, even if steps are left; a cosine schedule then
+    anneals over whichever ends first."""
+    session_time: str | None = None
+    """Stop after DD:HH:MM:SS of one session with a checkpoint, for jobs of limited length; the same command goes on.
+    Steps, schedule and result are those of a run without stops."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     """Where to train; auto takes a GPU when there is one."""
     devices: int = 1
@@ -176,26 +179,39 @@ class TrainerConfig:
             "max_skipped_steps",
         ):  # fmt: skip
             require(getattr(self, name) >= 1, f"trainer.{name}", getattr(self, name), "must be at least 1")
-        if self.max_time is not None:
-            parts = self.max_time.split(":")
+        for name in ("max_time", "session_time"):
+            parts = (getattr(self, name) or "0:0:0:1").split(":")
             require(
                 len(parts) == 4 and all(p.isdecimal() for p in parts) and int("".join(parts)) > 0,
-                "trainer.max_time",
-                self.max_time,
+                f"trainer.{name}",
+                getattr(self, name),
                 "must read DD:HH:MM:SS, e.g. 00:00:10:00 for ten minutes; put ten days or more in quotes, "
                 'like "10:00:00:00", or YAML takes them for a number',
             )
 
+    @property
+    def num_ranks(self) -> int:
+        """Processes that train together, over all nodes."""
+        return self.devices * self.num_nodes
+
     def max_seconds(self) -> float:
         """`max_time` in seconds; infinity where it is not set."""
-        if self.max_time is None:
-            return float("inf")
-        days, hours, minutes, seconds = (int(part) for part in self.max_time.split(":"))
-        return ((days * 24 + hours) * 60 + minutes) * 60.0 + seconds
+        return _seconds(self.max_time)
+
+    def session_seconds(self) -> float:
+        """`session_time` in seconds; infinity where it is not set."""
+        return _seconds(self.session_time)
 
     def is_over(self, steps: int, seconds: float) -> bool:
         """Whether a run that did so many steps in so many seconds has used up either."""
         return steps >= self.max_steps or seconds >= self.max_seconds()
+
+
+def _seconds(time: str | None) -> float:
+    if time is None:
+        return float("inf")
+    days, hours, minutes, seconds = (int(part) for part in time.split(":"))
+    return ((days * 24 + hours) * 60 + minutes) * 60.0 + seconds
 
 
 @dataclass
@@ -257,6 +273,12 @@ class Config:
             "data.crop_size",
             self.data.crop_size,
             "MS-SSIM with five scales needs crops of at least 176 pixels",
+        )
+        require(
+            self.data.batch_size % self.trainer.num_ranks == 0,
+            "data.batch_size",
+            self.data.batch_size,
+            f"must be a multiple of the {self.trainer.num_ranks} processes (trainer.devices x trainer.num_nodes)",
         )
 
     @property

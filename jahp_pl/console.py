@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,24 @@ def input_errors() -> tuple[type[Exception], ...]:
     about_models = (CheckpointError, ConfigError, ExportError, FreezeError, SweepError, TrainingError)
     about_files = (BatchError, BitstreamError, DataError, EvaluationError, ImageError, OSError)
     return (*about_models, *about_files, CommandError)
+
+
+@contextmanager
+def one_voice() -> Iterator[None]:
+    """Errors that all ranks meet alike are told by the first one; the others end in silence.
+
+    They end with status 0, because a launcher kills all processes when one fails, before the first has said why.
+    """
+    from jahp_pl.checkpoint import CheckpointError
+    from jahp_pl.config import ConfigError
+    from jahp_pl.training import TrainingError, is_first_rank
+
+    try:
+        yield
+    except (CheckpointError, ConfigError, TrainingError):
+        if is_first_rank():
+            raise
+        sys.exit(0)
 
 
 def open_codec(arguments: argparse.Namespace, model: Path | None = None) -> Codec:

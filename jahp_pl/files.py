@@ -26,7 +26,7 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
     Raises:
         WriteError: the file cannot be written (disk full, no permission); `path` is as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = _temporary(path)
     try:
         with write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def link_atomically(source: Path, path: Path) -> None:
     Raises:
         WriteError: as `atomic_writer`.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = _temporary(path)
     with write_errors(path):
         temporary.unlink(missing_ok=True)
         try:
@@ -67,6 +67,7 @@ def link_atomically(source: Path, path: Path) -> None:
             pass
         else:
             temporary.replace(path)
+            temporary.unlink(missing_ok=True)  # replacing a name of the same file does nothing
             return
     with atomic_writer(path) as copy, source.open("rb") as original:
         shutil.copyfileobj(original, copy)
@@ -91,6 +92,19 @@ def replace_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
             old.rename(folder)
         for left in (new, old):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def clear_leftovers(folder: Path) -> int:
+    """Remove what killed processes had begun to write below a folder in which nobody else writes; how many files."""
+    leftovers = list(folder.rglob(".*.[0-9]*.part"))
+    for path in leftovers:
+        with suppress(OSError):
+            path.unlink()
+    return len(leftovers)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
 @contextmanager

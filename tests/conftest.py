@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from jahp_pl.training.run import TrainResult
 
 DATA = Path(__file__).parent.parent / "data"
 
@@ -40,3 +45,33 @@ def photos() -> Tensor:
         top, left = (image.shape[1] - 256) // 2, (image.shape[2] - 256) // 2
         crops.append(image[:, top : top + 256, left : left + 256])
     return torch.stack(crops)
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny photographs, `train` and `val`."""
+    from tests.tiny_runs import write_tiny_shards
+
+    return write_tiny_shards(tmp_path_factory.mktemp("shards"))
+
+
+@pytest.fixture(scope="session")
+def finished(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+    """Eight steps with an average of the weights, validated after four and eight, nothing coded. Not to be changed."""
+    from jahp_pl.training.run import train
+    from tests.tiny_runs import NOTHING_CODED, tiny_config
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    result = train(tiny_config(tmp_path_factory.mktemp("runs"), shards, *NOTHING_CODED, "optim.ema_decay=0.9"))
+    torch.set_num_threads(before)
+    return result
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Tiny models are faster so, and give the same to the last bit in every process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

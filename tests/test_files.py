@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jahp_pl.files import WriteError, link_atomically, write_atomically
+from jahp_pl.files import WriteError, clear_leftovers, link_atomically, write_atomically
 
 
 def names(folder: Path) -> list[str]:
@@ -32,6 +32,30 @@ def test_a_linked_file_does_not_follow_its_source(tmp_path: Path) -> None:
     write_atomically(first, b"new")
     assert second.read_bytes() == b"old"
     assert names(tmp_path) == ["first", "second"]
+
+
+def test_a_second_name_of_the_same_file_leaves_nothing_else(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "first", b"one")
+    for _ in range(2):
+        link_atomically(tmp_path / "first", tmp_path / "second")
+    assert names(tmp_path) == ["first", "second"]
+
+
+def test_what_a_killed_process_had_begun_is_cleared_and_nothing_else(tmp_path: Path) -> None:
+    code = (
+        "import os, pathlib, signal, sys\n"
+        "from jahp_pl.files import atomic_writer\n"
+        "with atomic_writer(pathlib.Path(sys.argv[1])) as file:\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "deeper" / "x.ckpt")], check=False, timeout=60)
+    kept = ("x.part", ".hidden.part", ".x.12", "x.12.part", ".x.12.partial")
+    for name in kept:
+        (tmp_path / name).touch()
+    assert len(names(tmp_path / "deeper")) == 1
+    assert clear_leftovers(tmp_path) == 1
+    assert names(tmp_path / "deeper") == []
+    assert names(tmp_path) == sorted([*kept, "deeper"])
 
 
 def test_a_limit_on_the_size_of_files_leaves_the_old_one_and_asks_for_space(tmp_path: Path) -> None:

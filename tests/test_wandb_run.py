@@ -1,4 +1,5 @@
-"""What a run leaves on Weights & Biases: read back from the file that `wandb sync` would send."""
+"""What a run leaves on Weights & Biases, read back from the file that `wandb sync` would send; and that it costs no
+training where it is not there."""
 
 from __future__ import annotations
 
@@ -12,14 +13,13 @@ import pytest
 from wandb.proto.wandb_internal_pb2 import Record
 
 from jahp_pl.export import load_codec
+from jahp_pl.settings import load
 from jahp_pl.training.run import TrainResult, train
-from jahp_pl.training.wandb_run import NUM_BINS
-from tests.tiny_runs import tiny_config, write_tiny_shards
+from jahp_pl.training.wandb_run import NUM_BINS, finish_wandb, wandb_logger
+from tests.launching import output_of, script
+from tests.tiny_runs import NOTHING_CODED, tiny_config
 
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_shards(tmp_path_factory.mktemp("shards"))
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +77,26 @@ def test_the_best_model_is_sent_as_an_export(result: TrainResult) -> None:
     codec = load_codec(result.run_dir / "export")
     assert json.loads(artifact.metadata)["fingerprint"] == codec.fingerprint.hex()
     assert codec.fingerprint == load_codec(result.run_dir).fingerprint
+
+
+def test_an_unreachable_wandb_leaves_the_run_offline(shards: Path, tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, shards, *NOTHING_CODED, "wandb.mode=online", "trainer.max_steps=2")
+    server = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40, "WANDB_INIT_TIMEOUT": "2"}
+    _, output = output_of(script(config, "print('DONE', train(config).steps)"), **server)
+    assert "DONE 2" in output
+    assert "W&B cannot be reached" in output
+    assert "wandb sync" in output
+    assert list((config.run_dir / "wandb").glob("offline-run-*/run-*.wandb"))
+
+
+def test_without_an_account_the_run_is_kept_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "WANDB_CONFIG_DIR"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    config = load([f"output_dir={tmp_path}", "name=run", "wandb.mode=online"])
+    with pytest.warns(UserWarning, match="W&B cannot be reached .*; the run is kept offline, send it later"):
+        logger = wandb_logger(config)
+    assert logger is not None
+    logger.log_metrics({"a": 1.0}, step=1)
+    finish_wandb(logger)
+    assert list((config.run_dir / "wandb").glob("offline-run-*/run-*.wandb"))

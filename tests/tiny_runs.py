@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from jahp_pl.config import Config
 from jahp_pl.data.shards import ShardOptions, write_shards
 from jahp_pl.settings import load
 from jahp_pl.training.module import CompressionModule
+from jahp_pl.training.run import TrainResult
 
 PHOTOS = Path(__file__).parent.parent / "data" / "photos"
 
@@ -22,6 +24,9 @@ def write_tiny_shards(folder: Path) -> Path:
         sources = sorted((PHOTOS / part).glob("*.jpg"))[:count]
         write_shards([str(path) for path in sources], folder / part, ShardOptions(min_side=64, max_side=192))
     return folder
+
+
+NOTHING_CODED = ("coding.max_images=0",)
 
 
 def tiny_config(output_dir: Path, shards: Path, *settings: str) -> Config:
@@ -73,3 +78,14 @@ def moments(module: CompressionModule) -> list[Tensor]:
 def all_equal(a: list[Tensor], b: list[Tensor]) -> bool:
     """To the last bit."""
     return len(a) == len(b) > 0 and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def rows(result: TrainResult) -> list[dict[str, str]]:
+    """Of metrics.csv."""
+    with (result.run_dir / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def training_losses(result: TrainResult) -> list[tuple[str, str]]:
+    """Steps and losses as they are written."""
+    return [(row["step"], row["train/loss"]) for row in rows(result) if row["train/loss"]]

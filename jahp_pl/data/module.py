@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 import lightning
@@ -158,3 +160,12 @@ def _collate(deliveries: list[Delivery]) -> Delivery:
 
 def _start_worker(worker: int) -> None:
     warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+    # A cluster or a terminal signals all processes. One that asks a run to stop is for the process that trains, which
+    # needs its workers until the step is done. It ends them, if it must, with a second one.
+    for number in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        if hasattr(signal, number):
+            signal.signal(getattr(signal, number), _pass_over_once)
+
+
+def _pass_over_once(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)

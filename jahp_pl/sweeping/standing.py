@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jahp_pl.checkpoint import HYPER_PARAMETERS, read_newest
+from jahp_pl.checkpoint import HYPER_PARAMETERS, is_validation_due, read_newest
 from jahp_pl.config import Config, to_dict
 from jahp_pl.sweeping import SweepError
 
@@ -23,7 +23,7 @@ class Standing(NamedTuple):
     seconds: float
     """Trained until then."""
     is_finished: bool
-    """Has used up its steps or its time."""
+    """Has used up its steps or its time, and made its last validation."""
 
 
 def look(config: Config) -> Standing:
@@ -45,7 +45,7 @@ def look(config: Config) -> Standing:
             f"{path}: has {steps} steps, more than trainer.max_steps={config.trainer.max_steps}; delete its folder, or "
             "choose another output_dir=..."
         )
-    return Standing(steps, seconds, config.trainer.is_over(steps, seconds))
+    return Standing(steps, seconds, config.trainer.is_over(steps, seconds) and not is_validation_due(content))
 
 
 def last_values(run_dir: Path) -> dict[str, float]:

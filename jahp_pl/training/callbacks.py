@@ -17,13 +17,14 @@ Logged at each validation, as means over the coded images:
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
 import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -41,12 +42,16 @@ from jahp_pl.quality import decibels, to_uint8
 from jahp_pl.training.loggers import record
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.pictures import channel_chart, comparison
+from jahp_pl.training.processes import gather
+
+Item = TypeVar("Item")
 
 
 class CodingCallback(Callback):
     """Codes validation images to files in `folder`/step-0001000/ and back; those of the last validation are kept.
 
-    Every rank codes a share of the images. Beside the files, report.json has a row for each image, and the means.
+    Every rank codes a share of the images. Beside the files, report.json has a row for each image, in the order of the
+    shards, and the means.
 
     Args:
         folder: in the run folder, for these files only.
@@ -59,7 +64,7 @@ class CodingCallback(Callback):
     def __init__(self, folder: Path, max_images: int) -> None:
         self.folder, self.max_images = folder, max_images
         self.coded: list[CodedImage] = []
-        self._waiting: dict[str, Tensor] = {}
+        self._waiting: list[tuple[str, Tensor]] = []
 
     def on_validation_batch_end(
         self,
@@ -73,15 +78,16 @@ class CodingCallback(Callback):
         """Keep this rank's share of the images until all are measured."""
         share = len(range(trainer.global_rank, self.max_images, trainer.world_size))
         if len(self._waiting) < share:
-            self._waiting[file_name(batch.name, self._waiting)] = to_uint8(batch.image[0])
+            self._waiting.append((batch.name, to_uint8(batch.image[0])))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Code, log, and tidy up."""
         assert isinstance(pl_module, CompressionModule)
         folder = step_folder(self.folder, trainer.global_step)
-        num_refused = self._code_waiting(pl_module, folder)
+        names = gather([name for name, _ in self._waiting], trainer.world_size)
+        num_refused = self._code_waiting(pl_module, folder, file_names(names)[trainer.global_rank])
         shares = gather((([image.row for image in self.coded], num_refused)), trainer.world_size)
-        rows = [row for share, _ in shares for row in share]
+        rows = in_turn([share for share, _ in shares])
         values: dict[str, float] = {"val/uncodable_images": sum(refused for _, refused in shares)}
         if rows:
             values |= summary(rows)
@@ -90,13 +96,13 @@ class CodingCallback(Callback):
             write_atomically(folder / "report.json", report(trainer.global_step, rows, values))
             keep_only(folder)
 
-    def _code_waiting(self, module: CompressionModule, folder: Path) -> int:
-        """Code what was kept; returns how many images the codec refused."""
-        waiting, self._waiting, self.coded = self._waiting, {}, []
+    def _code_waiting(self, module: CompressionModule, folder: Path, names: Sequence[str]) -> int:
+        """Code what was kept, under these names; returns how many images the codec refused."""
+        waiting, self._waiting, self.coded = self._waiting, [], []
         with torch.autocast(module.device.type, enabled=False):
             try:
                 codec = Codec(module.evaluated_model) if waiting else None
-                for name, image in waiting.items():
+                for name, (_, image) in zip(names, waiting, strict=True):
                     assert codec is not None
                     self.coded.append(code_image(codec, image, name, folder / f"{name}.jahp"))
             except ValueError as error:  # of the model, not of the image: weights that diverged
@@ -180,16 +186,23 @@ def file_name(name: str, taken: Collection[str]) -> str:
     return unique
 
 
+def file_names(shares: Sequence[Sequence[str]]) -> list[list[str]]:
+    """For the images of each rank their `file_name`, as one process would give them: no two ranks write one file."""
+    taken: dict[str, tuple[int, int]] = {}
+    places = in_turn([[(rank, place) for place in range(len(share))] for rank, share in enumerate(shares)])
+    for rank, place in places:
+        taken[file_name(shares[rank][place], taken)] = (rank, place)
+    return [[name for name, (owner, _) in taken.items() if owner == rank] for rank in range(len(shares))]
+
+
+def in_turn(shares: Sequence[Sequence[Item]]) -> list[Item]:
+    """The first of every rank, then the second of every rank, ...: the order before it was shared out."""
+    turns = itertools.zip_longest(*([(item,) for item in share] for share in shares), fillvalue=())
+    return [item for turn in turns for place in turn for item in place]
+
+
 def report(step: int, rows: list[CodingRow], means: dict[str, float]) -> bytes:
     """JSON of one validation; no NaN, which JSON does not know."""
     numbers = {name: value if math.isfinite(value) else None for name, value in means.items()}
     content = {"step": step, "mean": numbers, "images": [row._asdict() for row in rows]}
     return json.dumps(content, indent=1).encode()
-
-
-def gather(value: Any, world_size: int) -> list[Any]:
-    """`value` of each rank, on every rank; all ranks call it."""
-    values = [value] * world_size
-    if world_size > 1:
-        torch.distributed.all_gather_object(values, value)
-    return values

@@ -11,10 +11,11 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from jahp_pl.checkpoint import Newest, earlier_checkpoint, read_checkpoint
 from jahp_pl.files import atomic_writer, link_atomically
+from jahp_pl.training.module import CompressionModule
+from jahp_pl.training.stopping import Stopped
 
 MONITORED = "val/loss"
 """What best means: the lowest."""
@@ -50,7 +51,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class BestAndLast(Checkpoint):
-    """Saves last.ckpt after each validation, at the end and when interrupted; best.ckpt is the last that was best.
+    """Saves last.ckpt before and after each validation, at the end and when interrupted; best.ckpt is the last that was
+    best.
+
+    A validation that is cut off thus costs no training: the run goes on with that validation.
 
     Args:
         folder: where they lie.
@@ -67,7 +71,14 @@ class BestAndLast(Checkpoint):
         self.every_steps, self.keep = every_steps, keep
         self.best_loss = math.inf
         self.metrics: dict[str, float] = {}
+        self._is_best = False
         self._saved_step = -1
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Finish what a kill between the two names of a best checkpoint left undone."""
+        self._saved_step = trainer.global_step or -1  # what a run resumes from is last.ckpt
+        if self._is_best and trainer.is_global_zero:
+            link_atomically(self.last, self.best)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -76,42 +87,54 @@ class BestAndLast(Checkpoint):
         if not trainer.enable_validation and trainer.global_step % self.every_steps == 0:
             self._save(trainer)
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the steps until here; validation may take long, and may fail."""
+        assert isinstance(pl_module, CompressionModule)
+        pl_module.validation_due = True
+        if self._saved_step != trainer.global_step:
+            self._is_best = False
+            self._save(trainer)
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save, and note whether it is the best."""
+        assert isinstance(pl_module, CompressionModule)
+        pl_module.validation_due = False
         self.metrics = {
             name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")
         }
         loss = self.metrics.get(MONITORED, math.nan)
-        is_best = loss < self.best_loss
-        if is_best:
+        self._is_best = loss < self.best_loss
+        if self._is_best:
             self.best_loss = loss
         self._save(trainer)
-        if is_best and trainer.is_global_zero:
+        if self._is_best and trainer.is_global_zero:
             link_atomically(self.last, self.best)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save unless the last step was."""
         if self._saved_step != trainer.global_step:
+            self._is_best = False
             self._save(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save when asked to stop: all ranks get there. After an error they may not, and saving would hang."""
-        if isinstance(exception, SIGTERMException) or (
-            isinstance(exception, KeyboardInterrupt) and trainer.world_size == 1
-        ):
+        if isinstance(exception, Stopped) and self._saved_step != trainer.global_step:
+            self._is_best = False
             self._save(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """Travels in the checkpoint."""
-        return {"best_loss": self.best_loss, "metrics": self.metrics}
+        return {"best_loss": self.best_loss, "metrics": self.metrics, "is_best": self._is_best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Resume."""
         self.best_loss, self.metrics = state_dict["best_loss"], state_dict["metrics"]
+        self._is_best = state_dict.get("is_best", False)
 
     def _save(self, trainer: Trainer) -> None:
-        if trainer.is_global_zero and self.last.exists():
-            # Second names, so that last.ckpt is there at any moment; the oldest first, so that none is lost.
+        if trainer.is_global_zero and self.last.exists() and self._saved_step != trainer.global_step:
+            # A second save of one step replaces the first: the last ones are of different steps. Others become second
+            # names, so that last.ckpt is there at any moment; the oldest first, so that none is lost.
             for number in range(self.keep - 1, 0, -1):
                 if (newer := earlier_checkpoint(self.last.parent, number - 1)).exists():
                     link_atomically(newer, earlier_checkpoint(self.last.parent, number))

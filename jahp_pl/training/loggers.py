@@ -37,18 +37,27 @@ def record(module: LightningModule, values: Mapping[str, float]) -> None:
 class CsvLogger(Logger):
     """One file of all metrics, one line per row, empty where a row lacks a column; ready for pandas or a spreadsheet.
 
-    A resumed run goes on in the same file: rows after the step it resumes from are dropped first.
+    A file that is there is begun anew, unless `resume` says how much of it to keep.
 
     Args:
         path: the file.
-        start_step: step the run starts from; 0 starts the file anew.
     """
 
-    def __init__(self, path: Path, start_step: int = 0) -> None:
+    def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
-        self.start_step = start_step
         self.columns: list[str] = []
+        self._kept_steps = 0
+        self._validates_again = False
+
+    def resume(self, step: int, validates_again: bool = False) -> None:
+        """Go on in the same file: rows after the step that the run resumes from are dropped before the next is written.
+
+        Args:
+            step: that the run resumes from.
+            validates_again: at that step; what the validation before it came to write is dropped too.
+        """
+        self._kept_steps, self._validates_again = step, validates_again
 
     @property
     def name(self) -> str:
@@ -84,11 +93,15 @@ class CsvLogger(Logger):
 
     def _written_rows(self) -> list[dict[str, str]]:
         """What is in the file: of this session everything, of earlier ones the rows up to the step it starts from."""
-        if not self.path.exists() or not (self.columns or self.start_step):
+        if not self.path.exists() or not (self.columns or self._kept_steps):
             return []
         with self.path.open(newline="") as file:
             rows = list(csv.DictReader(file))
-        return rows if self.columns else [row for row in rows if _step_of(row) <= self.start_step]
+        return rows if self.columns else [row for row in rows if self._is_kept(row)]
+
+    def _is_kept(self, row: Mapping[str, str | None]) -> bool:
+        is_validation = any(text and name.startswith("val/") for name, text in row.items() if name is not None)
+        return _step_of(row) <= self._kept_steps - (is_validation and self._validates_again)
 
     def _text(self, rows: list[dict[str, str]]) -> str:
         text = io.StringIO()

@@ -21,16 +21,16 @@ large enough for MS-SSIM.
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
-import numpy as np
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
-from jahp_pl.checkpoint import FORMAT, FORMAT_KEY
+from jahp_pl.checkpoint import FORMAT, FORMAT_KEY, is_validation_due
 from jahp_pl.config import Config, to_dict
 from jahp_pl.data.module import ShardDataModule
 from jahp_pl.data.pipeline import ValImage
@@ -43,7 +43,11 @@ from jahp_pl.training.clock import TrainingClock
 from jahp_pl.training.ema import decay_at, make_average, update_average
 from jahp_pl.training.loggers import log_now, record
 from jahp_pl.training.metrics import RowMeans, RunningMeans, TrainingRow, ValidationRow, measure
+from jahp_pl.training.noise import set_noise
+from jahp_pl.training.processes import check_agreement
 from jahp_pl.training.schedule import learning_rate
+from jahp_pl.training.skips import Skips
+from jahp_pl.training.stopping import StopRequests
 
 
 class CompressionModule(LightningModule):
@@ -60,6 +64,7 @@ class CompressionModule(LightningModule):
         average: their moving average, or None where `optim.ema_decay` is 0.
         clock: how long the run has trained.
         latest: the last row that was logged while training; None before the first.
+        validation_due: whether a validation of the weights as they are was begun and is not at its end.
     """
 
     def __init__(self, config: Config) -> None:
@@ -77,10 +82,12 @@ class CompressionModule(LightningModule):
 
         self.validation = RowMeans(ValidationRow)
         self.latest: TrainingRow | None = None
+        self.validation_due = False
         self.clock = TrainingClock()
+        self._stops = StopRequests(config.trainer)
         self._means = RunningMeans()
         self._terms = torch.zeros(0)
-        self._skips = torch.zeros(3)  # in all; in a row until now; the longest row
+        self._skips = Skips()
 
     @property
     def evaluated_model(self) -> CompressionModel:
@@ -90,7 +97,7 @@ class CompressionModule(LightningModule):
     @property
     def skipped_steps(self) -> int:
         """Optimizer steps of the run that were not made. Waits for the device."""
-        return int(self._skips[0])
+        return self._skips.total
 
     @property
     def progress(self) -> float:
@@ -114,8 +121,7 @@ class CompressionModule(LightningModule):
     def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
         """Set what depends on the step alone: learning rate and seed of the noise."""
         # Noise is a function of (seed, rank, step): a resumed run draws what an uninterrupted one would have drawn.
-        entropy = np.random.SeedSequence((self.config.seed, self.global_rank, self.global_step))
-        torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
+        set_noise(self.config.seed, self.global_rank, self.global_step)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = group["factor"] * self._learning_rate(self.global_step)
 
@@ -142,9 +148,7 @@ class CompressionModule(LightningModule):
         skipped = (~torch.isfinite(norm)).float()
         # Adam's side of mixed-precision scaling: a fused step that finds found_inf = 1 writes nothing.
         optimizer.found_inf = skipped  # type: ignore[attr-defined]
-        total, in_row, longest = self._skips
-        in_row = (in_row + 1) * skipped
-        self._skips = torch.stack([total + skipped, in_row, torch.maximum(longest, in_row)])
+        self._skips.add(skipped)
         self._means.update(torch.cat([self._terms, norm.view(1)]), skipped)
 
     def on_train_batch_end(self, outputs: STEP_OUTPUT, batch: Tensor, batch_idx: int) -> None:
@@ -160,6 +164,8 @@ class CompressionModule(LightningModule):
             self._stop_if_stuck()
         if is_last:
             self.trainer.should_stop = True  # validates once more
+        elif not (self.trainer.enable_validation and step % settings.val_every_steps == 0):
+            self._stops.stop_if_asked()  # else it is asked when the validation starts
 
     def _learning_rate(self, step: int) -> float:
         settings = self.config.trainer
@@ -186,7 +192,7 @@ class CompressionModule(LightningModule):
         log_now(self.trainer, values)
 
     def _stop_if_stuck(self) -> None:
-        longest = int(self._skips[2])
+        longest = self._skips.longest
         if longest >= self.config.trainer.max_skipped_steps:
             raise TrainingError(
                 f"{longest} optimizer steps in a row had a non-finite loss or gradient; stopped after step "
@@ -199,15 +205,18 @@ class CompressionModule(LightningModule):
     def on_validation_start(self) -> None:
         """Time from here on is not that of training steps."""
         self.clock.pause_steps()
+        self._stops.start_validation()
 
     def validation_step(self, batch: ValImage, batch_idx: int) -> None:
         """Measure one whole image."""
         # Without autocast: a file is coded in float32, and validation reports what a file would give.
+        set_noise(self.config.seed, zlib.crc32(batch.name.encode()))  # the same in every validation, on any rank
         with torch.autocast(self.device.type, enabled=False):
             self.validation.update(measure(self.evaluated_model, self.config.loss, batch.image))
 
     def on_validation_epoch_end(self) -> None:
         """Reduce over all images of all ranks, and log."""
+        self._stops.end_validation()
         means, counts = self.validation.compute()
         self.validation.reset()
         num_images = float(counts.bpp)
@@ -226,23 +235,40 @@ class CompressionModule(LightningModule):
 
     def on_fit_start(self) -> None:
         """Counters go where the weights are."""
-        self._skips = self._skips.to(self.device)
+        self._skips.to(self.device, self._skips.total)
 
     def on_train_start(self) -> None:
         """After everything was restored."""
+        check_agreement(self.trainer, self.config)
         self.clock.start()
+        self._stops.listen(self.trainer)
         # Fused Adam walks weights and moments as flat memory: moments saved in another memory format must follow.
         for optimizer in self.trainer.optimizers:
             for parameter, state in optimizer.state.items():
                 for name in ("exp_avg", "exp_avg_sq"):
                     state[name] = torch.empty_like(parameter).copy_(state[name])
+        if self.validation_due:
+            self.trainer.should_stop = self.progress >= 1
+            validate_now(self.trainer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the format and what is counted here; the configuration is in Lightning's `hyper_parameters`."""
         checkpoint[FORMAT_KEY] = FORMAT
-        checkpoint["training"] = {"seconds": self.clock.seconds, "skipped_steps": self.skipped_steps}
+        checkpoint["training"] = {
+            "seconds": self.clock.seconds,
+            "skipped_steps": self.skipped_steps,
+            "validation_due": self.validation_due,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore what `on_save_checkpoint` added."""
         self.clock.seconds = checkpoint["training"]["seconds"]
-        self._skips[0] = checkpoint["training"]["skipped_steps"]
+        self._skips.to(self.device, checkpoint["training"]["skipped_steps"])
+        self.validation_due = is_validation_due(checkpoint)
+
+
+def validate_now(trainer: Trainer) -> None:
+    """Make the validation that the last session did not come to the end of; Lightning alone would skip it."""
+    trainer.validating = True
+    trainer.fit_loop.epoch_loop.val_loop.run()
+    trainer.training = True

@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 
 from jahp_pl.training.module import CompressionModule
+from jahp_pl.training.stopping import Stopped
 
 BAR_WIDTH = 20
 ERASE = "\r\x1b[K"
@@ -86,15 +87,17 @@ class ProgressLine(ProgressBar):
             self._say(f"time is up (trainer.max_time={settings.max_time}) after {trainer.global_step} steps")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave the screen to the error."""
+        """Leave the screen to the error; say how to go on where there is none."""
         self._end()
+        if isinstance(exception, Stopped):
+            self._say(str(exception))
 
     def line(self, trainer: Trainer, pl_module: LightningModule) -> str:
         """The state in words."""
         assert isinstance(pl_module, CompressionModule)
         share, steps, now = pl_module.progress, trainer.global_step - self._start_step, time.monotonic()
         filled = round(BAR_WIDTH * share)
-        parts = [f"step {trainer.global_step}/{trainer.max_steps}"]
+        parts = [f"step {trainer.global_step}/{pl_module.config.trainer.max_steps}"]
         if (row := pl_module.latest) is not None:
             parts += [f"loss {row.loss:.3f}", f"{row.bpp:.3f} bpp", f"{row.decibels:.2f} dB"]
         if steps:
@@ -144,6 +147,8 @@ def introduction(trainer: Trainer, module: CompressionModule) -> str:
         parts.insert(1, f"{model.likelihood} K={model.num_components}")
     if settings.max_time is not None:
         parts.append(f"at most {clock(settings.max_seconds())}")
+    if settings.session_time is not None:
+        parts.append(f"{clock(settings.session_seconds())} of it now")
     return ", ".join(parts)
 
 

@@ -1,0 +1,99 @@
+"""What must hold in a run folder after a kill, and when the run is at its end."""
+
+from __future__ import annotations
+
+import csv
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from jahp_pl.checkpoint import CheckpointError, is_validation_due, read_checkpoint
+from jahp_pl.config import Config
+
+QUANTILES = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+"""97.5 % of Student's t, by degrees of freedom."""
+
+
+class State(NamedTuple):
+    """Of a run folder after a kill."""
+
+    step: int
+    """Of last.ckpt; 0 where there is none yet."""
+    validation_due: bool
+    num_checkpoints: int
+    num_leftovers: int
+    """Temporary files of those who were killed."""
+    unreadable: list[str]
+    """Complaints about checkpoints."""
+
+
+def look(config: Config) -> State:
+    """Read every checkpoint of a run."""
+    folder = config.run_dir / "checkpoints"
+    unreadable, contents = [], {}
+    for path in sorted(folder.glob("*.ckpt")):
+        try:
+            contents[path.name] = read_checkpoint(path)
+        except CheckpointError as error:
+            unreadable.append(f"{path.name}: {str(error).removeprefix(f'{path}: ')}")
+    last = contents.get("last.ckpt")
+    return State(
+        step=last["global_step"] if last is not None else 0,
+        validation_due=last is not None and is_validation_due(last),
+        num_checkpoints=len(contents),
+        num_leftovers=len(list(config.run_dir.rglob(".*.part"))),
+        unreadable=unreadable,
+    )
+
+
+def faults_of_finished(config: Config) -> list[str]:
+    """What is wrong with a run that came to its end, in words; nothing, it is hoped."""
+    with (config.run_dir / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    steps = config.trainer.max_steps
+    every = {
+        "train/loss": list(range(config.trainer.log_every_steps, steps + 1, config.trainer.log_every_steps)),
+        "val/loss": list(range(config.trainer.val_every_steps, steps + 1, config.trainer.val_every_steps)),
+    }
+    every["val/file_bpp"] = every["val/loss"]
+    faults = []
+    for column, expected in every.items():
+        found = [int(row["step"]) for row in rows if row[column]]
+        if found != expected:
+            faults.append(f"metrics.csv has {column} at steps {found} instead of {expected}")
+    state = look(config)
+    faults += state.unreadable
+    if state.step != steps:
+        faults.append(f"ended at step {state.step} instead of {steps}")
+    if state.validation_due:
+        faults.append("the last validation is not made")
+    if state.num_leftovers:
+        faults.append(f"{state.num_leftovers} temporary files are left at the end")
+    losses = {int(row["step"]): float(row["val/loss"]) for row in rows if row["val/loss"]}
+    best = read_checkpoint(config.run_dir / "checkpoints" / "best.ckpt")["global_step"]
+    if best != min(losses, key=lambda step: losses[step]):
+        faults.append(f"best.ckpt is of step {best}, the lowest loss was elsewhere: {losses}")
+    return faults
+
+
+def final_loss(config: Config) -> float:
+    """val/loss of the last validation."""
+    content = read_checkpoint(config.run_dir / "checkpoints" / "last.ckpt")
+    metrics = next(state["metrics"] for state in content["callbacks"].values() if "metrics" in state)
+    return float(metrics["val/loss"])
+
+
+def judge(loss: float, others: Sequence[float]) -> dict[str, Any]:
+    """Whether a loss is one that another run like `others` could have: inside Student's 95 % prediction interval."""
+    mean, deviation = statistics.mean(others), statistics.stdev(others)
+    reach = QUANTILES[len(others) - 1] * deviation * math.sqrt(1 + 1 / len(others))
+    return {
+        "loss": loss,
+        "uninterrupted": list(others),
+        "mean": mean,
+        "standard_deviation": deviation,
+        "interval_of_95_percent": [mean - reach, mean + reach],
+        "inside": abs(loss - mean) <= reach,
+        "between_lowest_and_highest": min(others) <= loss <= max(others),
+    }

@@ -1,0 +1,126 @@
+"""Sessions of one run, each a process that is killed with SIGKILL at a moment of some kind, or left to its end."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from typing import Literal, get_args
+
+from jahp_pl.config import Config
+
+Moment = Literal["start", "step", "validation", "writing"]
+"""While it starts or resumes; while it trains; while it validates; while it writes a checkpoint."""
+MOMENTS: tuple[Moment, ...] = get_args(Moment)
+LIMIT = 1800.0
+"""Seconds after which a session is taken to hang."""
+
+
+class SessionError(Exception):
+    """A session that ended by itself with an error, or did not get on."""
+
+
+class EndedError(Exception):
+    """A session came to the end of the run before it could be killed."""
+
+
+def train(config: Config) -> None:
+    """What the process of a session does."""
+    import torch
+
+    from jahp_pl.training.run import train as run_training
+
+    torch.set_num_threads(1)
+    run_training(config)
+
+
+def last_step(config: Config) -> int:
+    """Step of the last row of metrics.csv."""
+    path = config.run_dir / "metrics.csv"
+    lines = path.read_text().splitlines() if path.exists() else []
+    first = lines[-1].split(",")[0] if lines else ""
+    return int(first) if first.isdecimal() else 0
+
+
+@contextmanager
+def session(config: Config) -> Iterator[BaseProcess]:
+    """A process that trains; forked from one that has everything imported, so that it starts at once."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["jahp_pl.training.run"])
+    process = context.Process(target=train, args=(config,))
+    process.start()
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join()
+
+
+def run_to_its_end(config: Config) -> None:
+    """One session without a kill.
+
+    Raises:
+        SessionError: it ended otherwise.
+    """
+    with session(config) as process:
+        process.join(LIMIT)
+        if process.exitcode != 0:
+            raise SessionError(f"a session ended with exit code {process.exitcode}")
+
+
+def run_and_kill(config: Config, step: int, moment: Moment, rng: random.Random) -> float:
+    """One session that is killed once it has logged a step, at a moment of the kind asked for.
+
+    Returns:
+        Seconds that it lived.
+
+    Raises:
+        EndedError: the run was at its end before.
+        SessionError: it ended by itself otherwise, or did not get on.
+    """
+    begin = time.monotonic()
+    with session(config) as process:
+        if moment == "start":
+            _live(process, rng.uniform(0.0, 1.0))
+        else:
+            while last_step(config) < step:
+                _live(process, 0.01, begin)
+            _await(moment, config, process, rng)
+        process.kill()
+        process.join()
+    return time.monotonic() - begin
+
+
+def _await(moment: Moment, config: Config, process: BaseProcess, rng: random.Random) -> None:
+    """Let the session come to such a moment."""
+    folder, begin = config.run_dir / "checkpoints", time.monotonic()
+    if moment == "step":
+        _live(process, rng.uniform(0.0, 0.3))
+    elif moment == "validation":  # begins when its checkpoint is written
+        before = _written(config)
+        while _written(config) == before:
+            _live(process, 0.002, begin)
+        _live(process, rng.uniform(0.0, 0.3))
+    elif moment == "writing":
+        for _ in range(rng.randrange(1, 4)):  # before and after validations, to the last and to the best
+            while not list(folder.glob(".*.part")):
+                _live(process, 0.0005, begin)
+            _live(process, rng.uniform(0.0, 0.003), begin)
+
+
+def _written(config: Config) -> int:
+    path = config.run_dir / "checkpoints" / "last.ckpt"
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def _live(process: BaseProcess, seconds: float, since: float | None = None) -> None:
+    process.join(seconds)
+    if process.exitcode == 0:
+        raise EndedError
+    if process.exitcode is not None:
+        raise SessionError(f"a session ended by itself with exit code {process.exitcode}")
+    if since is not None and time.monotonic() - since > LIMIT:
+        raise SessionError(f"a session did not get on for {LIMIT:.0f} s")

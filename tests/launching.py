@@ -1,0 +1,80 @@
+"""Training in processes of their own, started as users start them, and never left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import yaml
+
+from jahp_pl.config import Config, to_dict
+
+JAHP = (sys.executable, "-m", "jahp_pl")
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+"""As the command `torchrun`, and a free port with it."""
+LIMIT = 400.0
+"""Seconds after which a process is taken to hang."""
+
+
+@contextmanager
+def started(command: Sequence[str | Path], **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A process, standard error with its output; it and all that it started are killed at the end of the block."""
+    process = subprocess.Popen(
+        [str(word) for word in command], env={**os.environ, "OMP_NUM_THREADS": "1", **environment}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def output_of(command: Sequence[str | Path], **environment: str) -> tuple[int, str]:
+    """Exit status of a process and what it wrote; it fails the test if it hangs."""
+    with started(command, **environment) as process:
+        output, _ = process.communicate(timeout=LIMIT)
+        return process.returncode, output
+
+
+def settings_of(config: Config) -> Path:
+    """A file that `jahp train` takes, beside the run's folder."""
+    file = config.run_dir.parent / f"{config.name}.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(yaml.safe_dump(to_dict(config)))
+    return file
+
+
+def script(config: Config, body: str) -> list[str]:
+    """The command that runs Python statements which know `config` and `train`."""
+    file = config.run_dir.parent / "script.py"
+    source = (
+        "from jahp_pl.settings import load\n"
+        "from jahp_pl.training.run import train\n"
+        f"config = load([{str(settings_of(config))!r}])\n"
+        "if __name__ == '__main__':\n" + "".join(f"    {line}\n" for line in body.splitlines())
+    )
+    file.write_text(source)
+    return [sys.executable, str(file)]
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Look again and again."""
+    end = time.monotonic() + LIMIT
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def has_logged(config: Config, step: int) -> Callable[[], bool]:
+    """Whether the run has written the row of a step."""
+    log = config.run_dir / "metrics.csv"
+    return lambda: log.exists() and f"\n{step}," in log.read_text()

@@ -1,0 +1,140 @@
+"""Runs that go on: from the last whole checkpoint, with the steps of a run that was never interrupted."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from torch import Tensor
+
+from jahp_pl.checkpoint import CheckpointError, read_checkpoint
+from jahp_pl.config import ConfigError
+from jahp_pl.settings import load
+from jahp_pl.training.loggers import CsvLogger
+from jahp_pl.training.messages import only_useful_messages
+from jahp_pl.training.module import CompressionModule
+from jahp_pl.training.run import TrainResult, build_trainer, train
+from tests.tiny_runs import NOTHING_CODED, all_equal, loader, moments, rows, tiny_config, training_losses
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.mark.parametrize("settings", [(), ("optim.ema_decay=0.9", "trainer.channels_last=true")], ids=["plain", "ema"])
+def test_a_resumed_run_takes_the_steps_of_an_uninterrupted_one(
+    settings: tuple[str, ...], shards: Path, photos: Tensor, tmp_path: Path
+) -> None:
+    """On the same batches: weights, moments, average and learning rate, to the last bit."""
+    schedule = ("optim.schedule=cosine", "optim.warmup_steps=3", "data.batch_size=3", "trainer.max_steps=8")
+    config = tiny_config(tmp_path, shards, "data.val=[]", *schedule, *settings)
+    whole = CompressionModule(config)
+    first, second = CompressionModule(config), CompressionModule(config)
+    first.load_state_dict(whole.state_dict())
+    with only_useful_messages():
+        build_trainer(config, [], []).fit(whole, loader(photos))
+        half = build_trainer(config, [], [])
+        half.fit_loop.epoch_loop.max_steps = 4
+        half.fit(first, loader(photos))
+        half.save_checkpoint(tmp_path / "half.ckpt", weights_only=False)
+        build_trainer(config, [], []).fit(second, loader(photos, start=4), ckpt_path=tmp_path / "half.ckpt")
+    assert first.global_step == 4
+    assert second.global_step == whole.global_step == 8
+    assert all_equal(list(whole.parameters()), list(second.parameters()))
+    assert all_equal(moments(whole), moments(second))
+    rates = [m.trainer.optimizers[0].param_groups[0]["lr"] for m in (whole, second)]
+    assert rates[0] == rates[1]
+    assert second.clock.seconds > first.clock.seconds
+
+
+def test_train_goes_on_from_the_last_checkpoint(shards: Path, tmp_path: Path) -> None:
+    short = train(tiny_config(tmp_path, shards, *NOTHING_CODED))
+    longer = train(tiny_config(tmp_path, shards, *NOTHING_CODED, "trainer.max_steps=12"))
+    assert longer.steps == 12
+    assert longer.seconds > short.seconds
+    assert [step for step, _ in training_losses(longer)] == ["2", "4", "6", "8", "10", "12"]
+    assert [row["step"] for row in rows(longer) if row["val/loss"]] == ["4", "8", "12"]
+    steps = {float(state["step"]) for state in read_checkpoint(longer.last)["optimizer_states"][0]["state"].values()}
+    assert steps == {12.0}
+
+
+def test_a_finished_run_is_not_trained_again(finished: TrainResult) -> None:
+    written = finished.last.stat().st_mtime_ns
+    again = train(load([str(finished.run_dir / "config.yaml")]))
+    assert again == finished
+    assert finished.last.stat().st_mtime_ns == written
+
+
+def test_rows_after_the_step_that_is_resumed_are_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    before = CsvLogger(path)
+    for step in (1, 2, 3):
+        before.log_metrics({"a": step}, step)
+    with path.open("a") as file:
+        file.write("4")  # cut short by a kill
+    after = CsvLogger(path)
+    after.resume(2)
+    after.log_metrics({"b": 7.0}, 3)
+    after.log_metrics({"a": 8.0}, 4)
+    assert path.read_text().splitlines() == ["step,a,b", "1,1,", "2,2,", "3,,7", "4,8,"]
+    CsvLogger(path).log_metrics({"c": 1.0}, 1)
+    assert path.read_text().splitlines() == ["step,c", "1,1"]
+
+
+def test_resume_false_refuses_a_folder_with_a_checkpoint(finished: TrainResult, shards: Path) -> None:
+    config = tiny_config(finished.run_dir.parent, shards, "resume=false")
+    with pytest.raises(ConfigError, match=r"resume=False: .*last\.ckpt exists; choose another name") as refusal:
+        train(config)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("model.num_latents=16", r"model\.num_latents=16: .*was trained with 12"),
+        ("model.rung=context", r"model\.rung=context: .*was trained with joint"),
+        ("optim.ema_decay=0", r"optim\.ema_decay=0\.0: .*was trained with 0\.9"),
+    ],
+)
+def test_a_checkpoint_of_another_architecture_is_refused_naming_the_first_difference(
+    setting: str, words: str, finished: TrainResult, shards: Path
+) -> None:
+    config = tiny_config(finished.run_dir.parent, shards, "optim.ema_decay=0.9", setting)
+    with pytest.raises(ConfigError, match=words):
+        train(config)
+
+
+@pytest.mark.parametrize("damage", ["a flipped bit", "cut short", "empty"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage: str, shards: Path, tmp_path: Path) -> None:
+    config = tiny_config(
+        tmp_path, shards, *NOTHING_CODED, "trainer.max_steps=6", "trainer.val_every_steps=2",
+        "trainer.keep_checkpoints=3",
+    )  # fmt: skip
+    last = train(config).last
+    whole = last.read_bytes()
+    steps = [read_checkpoint(last.with_name(name))["global_step"] for name in ("last-2.ckpt", "last-1.ckpt")]
+    assert steps == [2, 4]
+    assert not last.with_name("last-3.ckpt").exists()
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    spoiled = {"a flipped bit": flipped, "cut short": whole[:middle], "empty": b""}[damage]
+    last.unlink()  # others may be the same file
+    last.write_bytes(spoiled)
+
+    config.trainer.max_steps = 8
+    with pytest.warns(UserWarning, match=r"last\.ckpt: .*; going on from last-1\.ckpt, step 4; what is damaged"):
+        result = train(config)
+    assert result.steps == 8
+    assert last.with_name("last.ckpt.damaged").read_bytes() == spoiled
+    with (config.run_dir / "metrics.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file) if row["val/loss"]] == ["2", "4", "6", "8"]
+
+
+def test_where_all_checkpoints_are_damaged_the_last_is_named(shards: Path, tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, shards, *NOTHING_CODED, "trainer.max_steps=4", "trainer.val_every_steps=2")
+    last = train(config).last
+    for path in (last, last.with_name("last-1.ckpt")):
+        path.unlink()
+        path.write_bytes(b"PK")
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: no checkpoint, or cut short"):
+        train(config)
+    assert last.read_bytes() == b"PK"
