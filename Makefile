@@ -14,7 +14,7 @@ PARITY ?=
 FUZZ ?=
 CHAOS ?=
 
-.PHONY: help install package train ladder recipe study study-files exactness bench bench-train test fuzz chaos large lint type parity parity-files clean
+.PHONY: help install package train ladder recipe study study-files exactness bench bench-train bench-data streams test fuzz chaos large lint type parity parity-files clean
 
 help: ## list what make can do here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -103,6 +103,12 @@ bench: $(FULL:%=%/checkpoints/last.ckpt) $(VENV)-parity/installed ## time full-s
 bench-train: build/shards/train/index.json $(VENV)-parity/installed ## time training steps of the paper's model, and CompressAI's
 	$(JAHP) bench train configs/mbt2018.yaml data.num_workers=1 --variant trainer.channels_last=true --steps 2 --rounds 3 \
 	    --out results/bench-train.json --peer "$(VENV)-parity/bin/python -m parity.steps"
+
+bench-data: build/shards/train/index.json ## crops per second from shards beside a plain loader of files
+	$(JAHP) bench data configs/mbt2018.yaml data.num_workers=2 'data.train=[]' --images data/photos/train --out results/bench-data.json
+
+streams: install ## memory of jahp shards and of a data worker over 100,000 photographs
+	$(BIN)/python tests/streams/run.py --out results/streams.json
 
 test: install ## run all tests (no network, no GPU needed)
 	$(BIN)/python -m pytest

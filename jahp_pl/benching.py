@@ -77,6 +77,42 @@ def train(arguments: argparse.Namespace) -> None:
     _save(content | {name: to_json(speeds)}, arguments.out)
 
 
+def data(arguments: argparse.Namespace) -> None:
+    """Crops per second from shards and from files."""
+    import tempfile
+    from dataclasses import asdict
+
+    import torch
+    from tqdm import tqdm
+
+    from jahp_pl.data.speed import cases, measure, table
+    from jahp_pl.evaluation.demand import UTILIZATION, demand
+    from jahp_pl.evaluation.provenance import provenance
+    from jahp_pl.settings import load
+
+    config = load(arguments.settings)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        case_list = cases(config.data, arguments.images, Path(folder))
+        rounds = measure(case_list, config.data, arguments.batches, arguments.rounds)
+        rows = list(tqdm(rounds, total=arguments.rounds, desc="bench data", leave=False, disable=None))[-1]
+    need, best = demand(config), max(rows, key=lambda row: row.per_core)
+    print(
+        f"crops of {config.data.crop_size}, {config.data.crops_per_photo} from a photograph, batches of "
+        f"{config.data.batch_size}, {config.data.num_workers} workers, median of {arguments.rounds} rounds"
+    )
+    print(table(rows))
+    print(
+        f"an H200 at {UTILIZATION:.0%} of its bfloat16 peak takes {need.crops_per_second:.0f} crops per second of "
+        f"{need.flops_per_crop / 1e9:.0f} GFLOP each; 16 such cores give {16 * best.per_core:.0f} ({best.name})"
+    )
+    facts = {
+        "data": asdict(config.data), "rounds": arguments.rounds, "batches": arguments.batches,
+        "rows": [row._asdict() for row in rows], "h200": need._asdict() | {"utilization": UTILIZATION},
+    }  # fmt: skip
+    _save(provenance(["jahp", *sys.argv[1:]]) | facts, arguments.out)
+
+
 def _save(content: dict[str, Any], out: Path | None) -> None:
     import json
 

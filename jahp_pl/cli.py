@@ -85,16 +85,19 @@ def _parser() -> argparse.ArgumentParser:
 
     p = _command(table, "shards", commands.shards, "turn photographs into shards to train on", """\
         jahp shards ~/photos more/*.tif --out shards/mine
+        jahp shards ~/photos --tile 1024 --quality 95 --part 3/16 --out shards/mine-03
         jahp shards old-shards/*.tar --out shards/mine --overwrite""")  # fmt: skip
     p.add_argument("sources", nargs="+", metavar="SRC", help="folders, image files, or tar files")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for shard-*.tar and index.json")
     p.add_argument("--overwrite", action="store_true", help="replace an existing folder of shards")
     p.add_argument("--min-side", type=int, default=256, metavar="PX", help="skip photographs with a shorter side [256]")
     p.add_argument("--max-side", type=int, metavar="PX", help="scale larger photographs down to this side")
+    p.add_argument("--tile", type=int, metavar="PX", help="cut photographs of over 2 PX x PX pixels into such tiles")
     p.add_argument(
         "--quality", type=int, metavar="Q", help="store as JPEG of this quality where not lossless [lossless]"
     )
     p.add_argument("--shard-samples", type=int, default=500, metavar="N", help="photographs per shard [500]")
+    p.add_argument("--part", type=_part, default=(1, 1), metavar="I/N", help="only the I-th of N parts, one a machine")
     p.add_argument("--seed", type=int, default=0, help="of the order [0]")
     p.add_argument("--in-order", action="store_true", help="keep the order of names, for validation sets")
 
@@ -167,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_files(p, ".jahp files, folders of them, or - for standard input")
     p.add_argument("--max-pixels", type=_positive, metavar="N", help="largest image to accept [134217728]")
 
-    benches = _group(table, "bench", "time coding, or training")
+    benches = _group(table, "bench", "measure the speed of coding, training, or reading data")
 
     p = _command(benches, "coding", benching.coding, "time coding, stage by stage, beside the transforms alone", """\
         jahp bench coding --model runs/quickstart --images data/kodak --limit 4
@@ -199,6 +202,15 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--threads", type=_positive, metavar="N", help="of the processor [one per core]")
     p.add_argument("--out", type=Path, metavar="R.json", help="results")
     p.add_argument("--peer", metavar="COMMAND", help="another program whose steps to time")
+
+    p = _command(benches, "data", benching.data, "crops per second from shards and from files", """\
+        jahp bench data configs/mbt2018.yaml --images data/photos/train
+        jahp bench data data.crops_per_photo=8 --images ~/photos --out bench-data.json""")  # fmt: skip
+    p.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value", help="crops, batches, workers; data.train")
+    p.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of photographs to make shards of")
+    p.add_argument("--batches", type=_positive, default=25, metavar="N", help="timed at a time [25]")
+    p.add_argument("--rounds", type=_positive, default=5, metavar="N", help="of which the median counts [5]")
+    p.add_argument("--out", type=Path, metavar="R.json", help="results")
 
     p = _command(table, "info", commands.info, "what is inside .jahp files, exports and checkpoints", """\
         jahp info photo.jahp
@@ -281,3 +293,10 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text}: must be a whole number from 1")
     return int(text)
+
+
+def _part(text: str) -> tuple[int, int]:
+    part, _, count = text.partition("/")
+    if not (part.isdecimal() and count.isdecimal() and 1 <= int(part) <= int(count)):
+        raise argparse.ArgumentTypeError(f"{text}: must read I/N with I from 1 to N, e.g. 3/16")
+    return int(part), int(count)

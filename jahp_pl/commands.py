@@ -18,11 +18,13 @@ def shards(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from jahp_pl.data.index import count_by_reason
-    from jahp_pl.data.shards import ShardOptions, write_shards
+    from jahp_pl.data.preparing import ShardOptions
+    from jahp_pl.data.shards import write_shards
 
     options = ShardOptions(
-        min_side=arguments.min_side, max_side=arguments.max_side, quality=arguments.quality,
+        min_side=arguments.min_side, max_side=arguments.max_side, tile=arguments.tile, quality=arguments.quality,
         shard_samples=arguments.shard_samples, seed=arguments.seed, shuffle=not arguments.in_order,
+        part=arguments.part[0], num_parts=arguments.part[1],
     )  # fmt: skip
     with tqdm(unit=" photos", desc="shards", leave=False, disable=None) as bar:
 
@@ -33,8 +35,9 @@ def shards(arguments: argparse.Namespace) -> None:
         report = write_shards(
             arguments.sources, arguments.out, options, overwrite=arguments.overwrite, progress=progress
         )
+    kind = "photographs" if arguments.tile is None else "photographs and tiles"
     print(
-        f"{arguments.out}: {report.num_samples} photographs ({report.num_pixels / 1e6:.0f} megapixels) in "
+        f"{arguments.out}: {report.num_samples} {kind} ({report.num_pixels / 1e6:.0f} megapixels) in "
         f"{report.num_shards} shards, {report.num_bytes / 1e6:.1f} MB; {report.num_as_is} stored as they were"
     )
     if report.skipped:

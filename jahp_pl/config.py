@@ -77,11 +77,14 @@ class DataConfig:
     """Where the shards are and how crops are drawn from them."""
 
     train: list[str] = field(default_factory=list)
-    """Training shards: folders written by `jahp shards`, .tar paths, globs, brace patterns, http(s) or pipe: URLs."""
+    """Training shards: folders written by `jahp shards`, .tar paths, globs, brace patterns, http(s):, s3: or pipe:
+    URLs; a URL that ends in / stands for a folder with its index.json."""
     val: list[str] = field(default_factory=list)
     """Validation shards, in the same forms; whole images are used. Empty: no validation."""
     crop_size: int = 256
     """Side of the square training crops, in pixels."""
+    crops_per_photo: int = 4
+    """Crops cut from a photograph each time it is drawn and decoded; no two of them in one batch of a device."""
     batch_size: int = 8
     """Crops per optimizer step, over all devices together."""
     num_workers: int = 2
@@ -90,6 +93,16 @@ class DataConfig:
     """Samples, still compressed, held per worker to shuffle from."""
     max_val_images: int = 0
     """Use only the first so many validation images; 0 means all."""
+    timeout: float = 30.0
+    """Seconds without progress after which a download is given up: http(s) is tried three times; then the shard counts
+    as broken and is skipped."""
+    cache_dir: str | None = None
+    """Folder on a local disk that keeps downloaded shards for all processes of the machine; null: none is kept."""
+    cache_bytes: int = 100 * 2**30
+    """Size of that folder: the shards not used for longest are removed."""
+    max_broken_share: float = 0.5
+    """Stop when more of the last 1000 photographs, or of the last 100 shards, that a device drew are broken; 1 never
+    stops."""
 
     def __post_init__(self) -> None:
         require(self.crop_size >= 16, "data.crop_size", self.crop_size, "must be at least 16")
@@ -97,6 +110,10 @@ class DataConfig:
         require(self.batch_size >= 1, "data.batch_size", self.batch_size, "must be at least 1")
         require(self.num_workers >= 0, "data.num_workers", self.num_workers, "must not be negative")
         require(self.shuffle_buffer >= 1, "data.shuffle_buffer", self.shuffle_buffer, "must be at least 1")
+        require(self.crops_per_photo >= 1, "data.crops_per_photo", self.crops_per_photo, "must be at least 1")
+        require(0 < self.timeout < math.inf, "data.timeout", self.timeout, "must be positive and finite")
+        require(self.cache_bytes >= 1, "data.cache_bytes", self.cache_bytes, "must be at least 1")
+        require(0 <= self.max_broken_share <= 1, "data.max_broken_share", self.max_broken_share, "must be from 0 to 1")
         require(self.max_val_images >= 0, "data.max_val_images", self.max_val_images, "must not be negative")
 
 

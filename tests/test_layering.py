@@ -41,7 +41,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 DOORS = {
     "constriction": ("codec/coder.py",),
     "safetensors": ("export.py",),
-    "webdataset": ("data/pipeline.py", "data/shards.py", "data/urls.py"),
+    "webdataset": ("data/pipeline.py", "data/remote.py", "data/urls.py"),
     "omegaconf": ("settings.py",),
     "lightning": ("training/", "data/module.py"),
     "wandb": ("training/",),

@@ -18,11 +18,13 @@ import pytest
 import torch
 from PIL import Image
 
-from jahp_pl.data import pipeline
+from jahp_pl.data import mixing
 from jahp_pl.data.images import decode_rgb
 from jahp_pl.data.index import DataError
-from jahp_pl.data.pipeline import CropStream, Delivery, ValImage, WholeImages
-from jahp_pl.data.shards import ShardOptions, write_shards
+from jahp_pl.data.pipeline import CropStream, Cuts, Delivery, ValImage, WholeImages
+from jahp_pl.data.preparing import ShardOptions
+from jahp_pl.data.reading import Item, ShardReader
+from jahp_pl.data.shards import write_shards
 from jahp_pl.data.urls import expand_shards
 
 PHOTOS = Path(__file__).parent.parent / "data" / "photos"
@@ -37,9 +39,16 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def stream(
-    urls: list[str], crop: int = 64, seed: int = 0, step: int = 0, rank: int = 0, buffer: int = 20
+    urls: list[str],
+    crop: int = 64,
+    seed: int = 0,
+    step: int = 0,
+    rank: int = 0,
+    buffer: int = 20,
+    timeout: float = 30,
+    **cuts: int,
 ) -> CropStream:
-    return CropStream(urls, crop, seed, step, rank, buffer)
+    return CropStream(urls, Cuts(crop, **cuts), seed, step, rank, buffer, ShardReader(timeout))
 
 
 def take(crops: CropStream, count: int) -> list[Delivery]:
@@ -87,13 +96,13 @@ def test_crops_are_uint8_and_are_cut_from_the_photograph(tmp_path: Path) -> None
 
 
 def test_the_same_seed_gives_the_same_crops(shards: Path) -> None:
-    urls = expand_shards([str(shards)], "data.train")
+    urls = expand_shards([str(shards)], "data.train").urls
     assert same(take(stream(urls), 40), take(stream(urls), 40))
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"step": 1}, {"rank": 1}])
 def test_another_seed_step_or_rank_gives_other_crops(shards: Path, other: dict[str, int]) -> None:
-    urls = expand_shards([str(shards)], "data.train")
+    urls = expand_shards([str(shards)], "data.train").urls
     first = {d.payload.numpy().tobytes() for d in take(stream(urls), 40)}  # type: ignore[union-attr]
     second = {d.payload.numpy().tobytes() for d in take(stream(urls, **other), 40)}  # type: ignore[arg-type,union-attr]
     assert len(first) == len(second) == 40
@@ -101,7 +110,7 @@ def test_another_seed_step_or_rank_gives_other_crops(shards: Path, other: dict[s
 
 
 def test_a_second_pass_goes_on_with_other_crops(shards: Path) -> None:
-    crops = stream(expand_shards([str(shards)], "data.train"))
+    crops = stream(expand_shards([str(shards)], "data.train").urls)
     assert not same(take(crops, 5), take(crops, 5))
 
 
@@ -111,7 +120,7 @@ def test_all_photographs_are_drawn_equally_often(tmp_path: Path) -> None:
     for i in range(12):
         Image.new("RGB", (64, 64), (i, i, i)).save(tmp_path / "in" / f"{i}.png")
     write_shards([tmp_path / "in"], tmp_path / "out", ShardOptions(min_side=16, shard_samples=4))
-    urls = expand_shards([str(tmp_path / "out")], "data.train")
+    urls = expand_shards([str(tmp_path / "out")], "data.train").urls
     drawn = Counter(int(d.payload[0, 0, 0]) for d in take(stream(urls, crop=16), 3000))  # type: ignore[index]
     assert len(drawn) == 12
     assert max(drawn.values()) <= 1.5 * min(drawn.values())
@@ -198,43 +207,42 @@ def test_a_shard_without_photographs_ends_in_an_error_that_names_it(tmp_path: Pa
 def test_shards_that_cannot_be_opened_end_in_an_error(tmp_path: Path) -> None:
     (tmp_path / "no.tar").write_bytes(b"this is not an archive" * 100)
     for url in (str(tmp_path / "gone.tar"), str(tmp_path / "no.tar"), "pipe:exit 3", "http://127.0.0.1:9/x.tar"):
-        [*_, last] = take(stream([url]), 5)
+        [*_, last] = take(stream([url], timeout=0.1), 5)
         assert f"{url}: no photograph in 10 shards in a row" in str(last.error)
-        [*_, last] = WholeImages([url])
+        [*_, last] = WholeImages([url], reader=ShardReader(timeout=0.1))
         assert "no image can be read" in str(last.error)
         assert "\n" not in str(last.error)
 
 
 def test_a_shard_that_goes_missing_is_skipped_and_counted(shards: Path) -> None:
-    urls = [*expand_shards([str(shards)], "data.train"), str(shards / "gone.tar")]
+    urls = [*expand_shards([str(shards)], "data.train").urls, str(shards / "gone.tar")]
     skipped = [photo for delivery in take(stream(urls), 200) for photo in delivery.skipped]
     assert {photo.name for photo in skipped} == {str(shards / "gone.tar")}
     assert {photo.detail for photo in skipped} == {"No such file or directory"}
 
 
 def test_the_shuffle_buffer_is_bounded_in_bytes(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "_BUFFER_BYTES", 500_000)
+    monkeypatch.setattr(mixing, "_BUFFER_BYTES", 500_000)
     held = 0
     held_when_pulled = []
 
-    def counted() -> Iterator[pipeline._Item]:
+    def counted() -> Iterator[Item]:
         nonlocal held
-        for item in pipeline._read(expand_shards([str(shards)], "data.train")):
+        for item in ShardReader().read(expand_shards([str(shards)], "data.train").urls):
             held_when_pulled.append(held)
-            held += pipeline._num_bytes(item)
+            held += mixing.size_of(item)
             yield item
 
-    for item in pipeline._shuffle(counted(), 1000, random.Random(0)):
-        held -= pipeline._num_bytes(item)
+    for item in mixing.shuffled(counted(), 1000, random.Random(0)):
+        held -= mixing.size_of(item)
     assert len(held_when_pulled) == 36
     assert 300_000 < max(held_when_pulled) <= 500_000
 
 
-def test_keeping_decoded_photographs_changes_no_crop(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    urls = expand_shards([str(shards)], "data.train")
+def test_keeping_decoded_photographs_changes_no_crop(shards: Path) -> None:
+    urls = expand_shards([str(shards)], "data.train").urls
     kept = take(stream(urls), 60)
-    monkeypatch.setattr(pipeline, "_CACHE_BYTES", 0)
-    assert same(kept, take(stream(urls), 60))
+    assert same(kept, take(stream(urls, decoded_bytes=0), 60))
 
 
 def val_shards(tmp_path: Path, count: int = 7) -> str:
@@ -253,7 +261,7 @@ def names(deliveries: list[Delivery]) -> list[str]:
 
 
 def test_validation_images_are_whole_and_come_once_in_order(tmp_path: Path) -> None:
-    deliveries = list(WholeImages(expand_shards([val_shards(tmp_path)], "data.val")))
+    deliveries = list(WholeImages(expand_shards([val_shards(tmp_path)], "data.val").urls))
     assert names(deliveries) == [f"{i:08d}_p{i}" for i in range(7)]
     for i, delivery in enumerate(deliveries):
         assert isinstance(delivery.payload, ValImage)
@@ -263,14 +271,14 @@ def test_validation_images_are_whole_and_come_once_in_order(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 8])
 def test_ranks_share_the_validation_images_without_overlap(tmp_path: Path, world_size: int) -> None:
-    urls = expand_shards([val_shards(tmp_path)], "data.val")
+    urls = expand_shards([val_shards(tmp_path)], "data.val").urls
     shares = [names(list(WholeImages(urls, 0, rank, world_size))) for rank in range(world_size)]
     assert sorted(name for share in shares for name in share) == [f"{i:08d}_p{i}" for i in range(7)]
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def test_the_first_images_can_be_asked_for(tmp_path: Path) -> None:
-    urls = expand_shards([val_shards(tmp_path)], "data.val")
+    urls = expand_shards([val_shards(tmp_path)], "data.val").urls
     assert names(list(WholeImages(urls, max_images=4))) == [f"{i:08d}_p{i}" for i in range(4)]
     shares = [names(list(WholeImages(urls, 4, rank, 3))) for rank in range(3)]
     assert sorted(name for share in shares for name in share) == [f"{i:08d}_p{i}" for i in range(4)]
@@ -288,15 +296,15 @@ def test_a_broken_validation_image_is_counted_once_over_all_ranks(tmp_path: Path
 
 def test_every_form_of_entry_finds_the_shards(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [str(shards / f"shard-{i:06d}.tar") for i in range(4)]
-    assert expand_shards([str(shards)], "k") == paths
-    assert expand_shards([f"{shards}/*.tar"], "k") == paths
-    assert expand_shards([f"{shards}/shard-{{000000..000003}}.tar"], "k") == paths
-    assert expand_shards([f"file:{paths[1]}", f"file://{paths[0]}"], "k") == [paths[1], paths[0]]
-    assert expand_shards(paths[2:], "k") == paths[2:]
+    assert expand_shards([str(shards)], "k").urls == paths
+    assert expand_shards([f"{shards}/*.tar"], "k").urls == paths
+    assert expand_shards([f"{shards}/shard-{{000000..000003}}.tar"], "k").urls == paths
+    assert expand_shards([f"file:{paths[1]}", f"file://{paths[0]}"], "k").urls == [paths[1], paths[0]]
+    assert expand_shards(paths[2:], "k").urls == paths[2:]
     monkeypatch.chdir(shards)
-    assert expand_shards(["shard-00000?.tar"], "k") == paths
-    assert expand_shards(["pipe:cat {a..c}.tar"], "k") == [f"pipe:cat {x}.tar" for x in "abc"]
-    assert expand_shards(["https://host/x-{0..1}.tar"], "k") == ["https://host/x-0.tar", "https://host/x-1.tar"]
+    assert expand_shards(["shard-00000?.tar"], "k").urls == paths
+    assert expand_shards(["pipe:cat {a..c}.tar"], "k").urls == [f"pipe:cat {x}.tar" for x in "abc"]
+    assert expand_shards(["https://host/x-{0..1}.tar"], "k").urls == ["https://host/x-0.tar", "https://host/x-1.tar"]
 
 
 def test_entries_that_stand_for_nothing_are_named(shards: Path, tmp_path: Path) -> None:
@@ -325,7 +333,7 @@ def test_a_shard_named_in_the_index_but_missing_is_named(tmp_path: Path) -> None
 
 def test_names_with_odd_letters_are_paths_all_the_same(tmp_path: Path) -> None:
     url = pack(tmp_path / "a:b {1} [x] #?.tar", {"a.b.c/photo.jpg": photo_bytes("moon")})
-    assert names(list(WholeImages(expand_shards([url], "data.val")))) == ["photo"]
+    assert names(list(WholeImages(expand_shards([url], "data.val").urls))) == ["photo"]
 
 
 def test_shards_come_over_pipes_and_http(shards: Path) -> None:
@@ -334,9 +342,9 @@ def test_shards_come_over_pipes_and_http(shards: Path) -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         web = f"http://127.0.0.1:{server.server_port}/shard-{{000000..000003}}.tar"
         urls = {
-            "local": expand_shards([str(shards)], "data.val"),
-            "pipe": expand_shards([f"pipe:cat '{shards}'/shard-{{000000..000003}}.tar"], "data.val"),
-            "http": expand_shards([web], "data.val"),
+            "local": expand_shards([str(shards)], "data.val").urls,
+            "pipe": expand_shards([f"pipe:cat '{shards}'/shard-{{000000..000003}}.tar"], "data.val").urls,
+            "http": expand_shards([web], "data.val").urls,
         }
         found = {kind: names(list(WholeImages(given))) for kind, given in urls.items()}
         crops = {kind: take(stream(given), 3) for kind, given in urls.items()}  # ends in the middle of a shard
@@ -350,3 +358,35 @@ def test_shards_come_over_pipes_and_http(shards: Path) -> None:
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *args: object) -> None:
         pass
+
+
+def test_crops_of_one_photograph_never_share_a_batch(tmp_path: Path) -> None:
+    """Photographs of one colour each, so that a crop tells where it is from; each is drawn once in a long while."""
+    (tmp_path / "in").mkdir()
+    for i in range(200):
+        Image.new("RGB", (64, 64), (i, i, i)).save(tmp_path / "in" / f"{i}.png")
+    write_shards([tmp_path / "in"], tmp_path / "out", ShardOptions(min_side=16))
+    urls = expand_shards([str(tmp_path / "out")], "data.train").urls
+    drawn = [int(d.payload[0, 0, 0]) for d in take(stream(urls, crop=16, buffer=1, per_photo=4, distance=10), 700)]  # type: ignore[index]
+    last: dict[int, int] = {}
+    gaps = []
+    for place, photo in enumerate(drawn):
+        gaps += [place - last[photo]] if photo in last else []
+        last[photo] = place
+    assert min(gaps) > 10
+    assert max(Counter(drawn).values()) == 4
+
+
+def test_several_crops_of_a_photograph_fall_everywhere_alike(tmp_path: Path) -> None:
+    """The pixels say where they are: of 48 x 32 positions each is as likely as the others (chi-squared)."""
+    y, x = np.mgrid[0:63, 0:79].astype(np.uint8)
+    Image.fromarray(np.stack([y, x, x], axis=-1)).save(tmp_path / "a.png")
+    url = pack(tmp_path / "x.tar", {"a.png": (tmp_path / "a.png").read_bytes()})
+    found: Counter[tuple[int, int]] = Counter()
+    for delivery in take(stream([url], crop=32, per_photo=8, distance=16), 48 * 32 * 10):
+        top, left = delivery.payload[0].min(), delivery.payload[1].min()  # type: ignore[index]
+        found[int(top), int(left)] += 1
+    counts = [found[top, left] for top in range(32) for left in range(48)]
+    assert sum(counts) == 48 * 32 * 10
+    chi_squared = sum((count - 10) ** 2 / 10 for count in counts)
+    assert abs(chi_squared - 1535) < 5 * (2 * 1535) ** 0.5

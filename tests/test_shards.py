@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import resource
@@ -20,7 +21,9 @@ from PIL import Image
 
 from jahp_pl.data.images import decode_rgb
 from jahp_pl.data.index import DataError, ShardIndex, count_by_reason
-from jahp_pl.data.shards import ShardOptions, write_shards
+from jahp_pl.data.preparing import ShardOptions, spans
+from jahp_pl.data.shards import write_shards
+from jahp_pl.data.urls import expand_shards
 
 PHOTOS = Path(__file__).parent.parent / "data" / "photos"
 SMALL = ShardOptions(min_side=32)
@@ -305,6 +308,8 @@ def test_a_source_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         ShardOptions(min_side=0),
         ShardOptions(max_side=100),
         ShardOptions(quality=101),
+        ShardOptions(tile=300),
+        ShardOptions(part=2),
         ShardOptions(shard_samples=0),
         ShardOptions(shard_bytes=0),
     ],
@@ -329,3 +334,55 @@ def test_an_index_that_cannot_be_used_is_named(tmp_path: Path, content: str, mes
     (tmp_path / "index.json").write_text(content)
     with pytest.raises(DataError, match=rf"index\.json: .*{message}"):
         ShardIndex.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("length", "tile", "crop"), [(4000, 1024, 256), (3000, 1024, 256), (600, 512, 256), (256, 512, 256)]
+)
+def test_each_place_of_a_crop_is_in_exactly_one_tile_and_tiles_hold_equally_many(
+    length: int, tile: int, crop: int
+) -> None:
+    held = [set(range(start, stop - crop + 1)) for start, stop in spans(length, tile, crop)]
+    assert sorted(place for one in held for place in one) == list(range(length - crop + 1))
+    assert max(map(len, held)) - min(map(len, held)) <= 1
+    assert all(stop - start <= tile for start, stop in spans(length, tile, crop))
+
+
+def test_large_photographs_become_tiles_that_cover_them_and_are_mixed(tmp_path: Path) -> None:
+    large = [photo(seed, 300, 200) for seed in range(4)]
+    for number, image in enumerate(large):
+        image.save(tmp_path / f"large{number}.png")
+    photo(9, 80, 48).save(tmp_path / "small.jpg")
+    sources = [*tmp_path.glob("*.png"), tmp_path / "small.jpg"]
+    options = SMALL._replace(tile=96, shard_samples=7)
+    report = write_shards(sources, tmp_path / "out", options)
+    stored = members(tmp_path / "out")
+    rows, columns = spans(200, 96, 32), spans(300, 96, 32)
+    assert report.num_samples == len(stored) == 4 * len(rows) * len(columns) + 1
+    assert report.num_as_is == 1
+    assert ShardIndex.load(tmp_path / "out").pixels == sum(decode_rgb(data).size // 3 for data in stored.values())
+    order = []
+    for name, data in stored.items():
+        if "large" in name:
+            number, i, j = (int(part) for part in Path(name).stem.partition("large")[2].split("-"))
+            (top, bottom), (left, right) = rows[i], columns[j]
+            assert np.array_equal(decode_rgb(data), np.asarray(large[number])[top:bottom, left:right])
+            order.append(number)
+    assert sum(a != b for a, b in itertools.pairwise(order)) > len(order) / 2
+    write_shards(sources, tmp_path / "again", options, workers=1)
+    assert members(tmp_path / "again") == stored
+    assert not (tmp_path / "out" / "tiles").exists()
+
+
+def test_parts_of_a_folder_together_are_all_of_it_and_train_as_one(mixed: Path, tmp_path: Path) -> None:
+    whole = write_shards([PHOTOS / "train"], tmp_path / "whole", ShardOptions(shard_samples=10))
+    parts = [ShardOptions(shard_samples=10, part=part, num_parts=2) for part in (1, 2)]
+    reports = [write_shards([PHOTOS / "train"], tmp_path / f"part-{o.part}", o) for o in parts]
+    assert [report.num_samples for report in reports] == [18, 18]
+    joined = [data for part in (1, 2) for data in members(tmp_path / f"part-{part}").values()]
+    assert sorted(joined) == sorted(members(tmp_path / "whole").values())
+    assert len(joined) == whole.num_samples
+    shards = expand_shards([str(tmp_path / f"part-{part}") for part in (1, 2)], "data.train")
+    assert len(shards.urls) == 4
+    with pytest.raises(DataError, match="part 30/30: no photograph falls to it"):
+        write_shards([mixed], tmp_path / "none", SMALL._replace(part=30, num_parts=30))

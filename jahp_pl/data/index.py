@@ -79,19 +79,30 @@ class ShardIndex(NamedTuple):
         """
         path = folder / INDEX_NAME
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content["format"] != _FORMAT:
-                raise DataError(f"{path}: not an index of shards; write the folder with `jahp shards`")
-            if content["version"] > _VERSION:
-                raise DataError(f"{path}: written by a later version of jahp_pl; upgrade it to read these shards")
-            shards = tuple(ShardEntry(**entry) for entry in content["shards"])
-            return cls(shards, tuple(Skipped(**entry) for entry in content["skipped"]), int(content["pixels"]))
+            content = path.read_bytes()
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror}); write it with `jahp shards`") from None
+        return cls.parse(content, str(path))
+
+    @classmethod
+    def parse(cls, data: bytes, name: str) -> ShardIndex:
+        """The content of a file called `name`.
+
+        Raises:
+            DataError: as `load`.
+        """
+        try:
+            content = json.loads(data)
+            if content["format"] != _FORMAT:
+                raise DataError(f"{name}: not an index of shards; write the folder with `jahp shards`")
+            if content["version"] > _VERSION:
+                raise DataError(f"{name}: written by a later version of jahp_pl; upgrade it to read these shards")
+            shards = tuple(ShardEntry(**entry) for entry in content["shards"])
+            return cls(shards, tuple(Skipped(**entry) for entry in content["skipped"]), int(content["pixels"]))
         except (ValueError, KeyError, TypeError) as error:
             if isinstance(error, DataError):
                 raise
-            raise DataError(f"{path}: damaged; write the folder again with `jahp shards`") from None
+            raise DataError(f"{name}: damaged; write the folder again with `jahp shards`") from None
 
 
 def count_by_reason(skipped: Sequence[Skipped]) -> dict[Reason, int]:

@@ -5,49 +5,27 @@ from __future__ import annotations
 import signal
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from functools import reduce
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from jahp_pl.config import ConfigError, DataConfig
-from jahp_pl.data.index import DataError, Skipped
-from jahp_pl.data.pipeline import CropStream, Delivery, ValImage, WholeImages
-from jahp_pl.data.urls import expand_shards
+from jahp_pl.data.cache import ShardCache
+from jahp_pl.data.index import DataError
+from jahp_pl.data.pipeline import CropStream, Cuts, Delivery, ValImage, WholeImages
+from jahp_pl.data.reading import Drawn, ShardReader
+from jahp_pl.data.tally import SkipTally
+from jahp_pl.data.urls import Shards, expand_shards
 
-_NUM_EXAMPLES = 20
-
-
-@dataclass
-class SkipTally:
-    """What the batches that reached this process left out on their way; exact, and equal in two equal runs.
-
-    Training draws photographs again and again, and each draw of a broken one counts.
-    """
-
-    num_broken: int = 0
-    """Photographs that could not be decoded, and truncated rests of shards."""
-    num_small: int = 0
-    """Photographs smaller than the crop."""
-    examples: list[Skipped] = field(default_factory=list)
-    """The first 20 different ones, for a message."""
-
-    def clear(self) -> None:
-        """Start again from nothing."""
-        self.num_broken, self.num_small = 0, 0
-        self.examples.clear()
-
-    def add(self, skipped: tuple[Skipped, ...]) -> None:
-        """Count what one delivery brought."""
-        for photo in skipped:
-            self.num_broken += photo.reason == "broken"
-            self.num_small += photo.reason == "small"
-            if len(self.examples) < _NUM_EXAMPLES and photo not in self.examples:
-                self.examples.append(photo)
+_PREFETCH = 4
+"""Batches that each worker has ready: evens out photographs that take long."""
 
 
 class StreamLoader(DataLoader[Delivery]):
@@ -64,7 +42,7 @@ class StreamLoader(DataLoader[Delivery]):
         if isinstance(self.dataset, WholeImages):  # each validation counts for itself
             self._tally.clear()
         for delivery in super().__iter__():
-            self._tally.add(delivery.skipped)
+            self._tally.add(delivery.skipped, delivery.drawn)
             if delivery.error is not None:
                 raise DataError(delivery.error)
             if delivery.payload is not None:
@@ -82,8 +60,9 @@ class StreamLoader(DataLoader[Delivery]):
 class ShardDataModule(lightning.LightningDataModule):
     """Crops for training, whole images for validation.
 
-    A batch for training is (B, 3, crop, crop), float in [0, 1], with B = batch size / number of processes. A batch for
-    validation is a `ValImage` with (1, 3, H, W).
+    A batch for training is (B, 3, crop, crop), float in [0, 1], with B = batch size / number of processes; its loader
+    gives bytes from 0 to 255, a quarter as much to move between processes and to a GPU. A batch for validation is a
+    `ValImage` with (1, 3, H, W).
 
     Resuming: the stream is seeded with the optimizer step it begins at, so that a resumed run draws new crops instead
     of those it has seen. It neither repeats nor skips in expectation; the shuffle buffer starts empty.
@@ -98,9 +77,9 @@ class ShardDataModule(lightning.LightningDataModule):
     def __init__(self, config: DataConfig, seed: int) -> None:
         super().__init__()
         self._config, self._seed = config, seed
-        self._train_urls = expand_shards(config.train, "data.train")
-        self._val_urls = expand_shards(config.val, "data.val") if config.val else []
-        self.train_skipped = SkipTally()
+        self._train = expand_shards(config.train, "data.train", config.timeout)
+        self._val = expand_shards(config.val, "data.val", config.timeout) if config.val else Shards([], {})
+        self.train_skipped = SkipTally(max_broken_share=config.max_broken_share)
         """Of the training batches that this process has received."""
         self.val_skipped = SkipTally()
         """Of this process's share of the validation images, in the last validation."""
@@ -117,28 +96,50 @@ class ShardDataModule(lightning.LightningDataModule):
                 f"data.batch_size={self._config.batch_size}: must be a multiple of the {world_size} training processes"
             )
         step = self.trainer.global_step if self.trainer is not None else 0
-        workers = self._config.num_workers
+        workers, batch_size = self._config.num_workers, self._config.batch_size // world_size
+        cuts = Cuts(self._config.crop_size, self._config.crops_per_photo, batch_size)
+        num_streams = world_size * max(1, workers)
+        if len(self._train.urls) < num_streams:
+            rank_zero_warn(
+                f"data.train: {len(self._train.urls)} shards for {num_streams} workers on all devices, so that several "
+                "draw from the same few hundred photographs at a time; write more and smaller ones with "
+                "`jahp shards --shard-samples`"
+            )
         return StreamLoader(
-            CropStream(self._train_urls, self._config.crop_size, self._seed, step, rank, self._config.shuffle_buffer),
+            CropStream(
+                self._train.urls, cuts, self._seed, step, rank, self._config.shuffle_buffer, self._reader(self._train)
+            ),
             self.train_skipped,
-            batch_size=self._config.batch_size // world_size,
+            batch_size=batch_size,
             num_workers=workers,
             persistent_workers=workers > 0,
+            prefetch_factor=_PREFETCH if workers else None,
             pin_memory=self._on_gpu(),
         )
 
     def val_dataloader(self) -> StreamLoader | list[StreamLoader]:
         """Whole images, each on one process only, in the order of the shards; an empty list without `data.val`."""
-        if not self._val_urls:
+        if not self._val.urls:
             return []
         rank, world_size = self._place()
         return StreamLoader(
-            WholeImages(self._val_urls, self._config.max_val_images, rank, world_size),
+            WholeImages(self._val.urls, self._config.max_val_images, rank, world_size, self._reader(self._val)),
             self.val_skipped,
             batch_size=1,
             num_workers=min(1, self._config.num_workers),
             pin_memory=self._on_gpu(),
         )
+
+    def on_after_batch_transfer(self, batch: Tensor | ValImage, dataloader_idx: int) -> Tensor | ValImage:
+        """Bytes -> [0, 1], where the batch is trained on."""
+        return batch.float().div_(255) if isinstance(batch, Tensor) else batch
+
+    def _reader(self, shards: Shards) -> ShardReader:
+        if self._config.cache_dir is None:
+            return ShardReader(self._config.timeout)
+        folder = Path(self._config.cache_dir).expanduser()
+        cache = ShardCache(folder, self._config.cache_bytes, self._config.timeout, shards.known)
+        return ShardReader(self._config.timeout, cache)
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
@@ -149,13 +150,14 @@ class ShardDataModule(lightning.LightningDataModule):
 
 def _collate(deliveries: list[Delivery]) -> Delivery:
     skipped = tuple(photo for delivery in deliveries for photo in delivery.skipped)
+    drawn = reduce(Drawn.plus, (delivery.drawn for delivery in deliveries))
     last = deliveries[-1]
     if last.error is not None or last.payload is None:
-        return Delivery(None, skipped, last.error)
+        return Delivery(None, skipped, drawn, last.error)
     if isinstance(last.payload, ValImage):
-        return Delivery(ValImage(last.payload.name, last.payload.image[None]), skipped)
+        return Delivery(ValImage(last.payload.name, last.payload.image[None]), skipped, drawn)
     crops = [delivery.payload for delivery in deliveries if isinstance(delivery.payload, Tensor)]
-    return Delivery(torch.stack(crops).float().div_(255), skipped)
+    return Delivery(torch.stack(crops), skipped, drawn)
 
 
 def _start_worker(worker: int) -> None:

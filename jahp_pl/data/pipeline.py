@@ -1,7 +1,7 @@
 """Shards -> random crops without end for training, whole images once each for validation.
 
-    ResampledShards -> members -> shuffle buffer -> decode (cached) -> crop -> flip          training
-    shards in order -> members -> this rank's and worker's share -> decode                   validation
+    ResampledShards -> photographs -> shuffle buffer -> decode (cached) -> crops, flipped -> apart     training
+    shards in order -> photographs -> this rank's and worker's share -> decode                          validation
 
 Guarantees: the crops are a function of (seed, start step, rank, worker, number of workers) and of the shards. What is
 skipped travels with the next crop, so that the process that trains knows it exactly; a stream that finds nothing it can
@@ -10,7 +10,6 @@ use ends with an error instead of searching for ever.
 
 from __future__ import annotations
 
-import contextlib
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,18 +19,18 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import webdataset as wds
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from jahp_pl.data.images import RGB, ImageError, decode_rgb, image_size
+from jahp_pl.data.images import ImageError, image_size, load_rgb
 from jahp_pl.data.index import DataError, Skipped
-from jahp_pl.data.tar import ArchiveError, stream_members
+from jahp_pl.data.mixing import apart, shuffled
+from jahp_pl.data.reading import Drawn, Item, Photo, ShardReader
 
-_BUFFER_BYTES = 128 * 2**20
-_CACHE_BYTES = 128 * 2**20
-_SHUFFLE_START = 100
+DECODED_BYTES = 128 * 2**20
+"""Of decoded photographs that a stream keeps: a small corpus is decoded once instead of once per crop."""
 _MAX_SKIPPED = 1000
-_MAX_SHARDS_WITHOUT_PHOTO = 10
 
 
 class ValImage(NamedTuple):
@@ -50,16 +49,23 @@ class Delivery(NamedTuple):
     """(3, crop, crop) uint8, or a validation image; None where there was nothing more but skipped ones, or an error."""
     skipped: tuple[Skipped, ...]
     """Photographs left out since the delivery before."""
+    drawn: Drawn = Drawn()
+    """What was drawn since the delivery before."""
     error: str | None = None
     """Why the stream ends here. As a message, because an exception would cross the processes as a page of traceback."""
 
 
-class _Photo(NamedTuple):
-    name: str
-    data: bytes
+class Cuts(NamedTuple):
+    """How crops are cut from photographs."""
 
-
-_Item = _Photo | Skipped
+    size: int
+    """Side in pixels."""
+    per_photo: int = 1
+    """Crops from a photograph each time it is drawn."""
+    distance: int = 1
+    """Two crops from one draw are more than so many crops apart."""
+    decoded_bytes: int = DECODED_BYTES
+    """Of decoded photographs that are kept."""
 
 
 class CropStream(IterableDataset[Delivery]):
@@ -69,10 +75,17 @@ class CropStream(IterableDataset[Delivery]):
     """
 
     def __init__(
-        self, urls: Sequence[str], crop_size: int, seed: int, start_step: int, rank: int, shuffle_buffer: int
+        self,
+        urls: Sequence[str],
+        cuts: Cuts,
+        seed: int,
+        start_step: int,
+        rank: int,
+        shuffle_buffer: int,
+        reader: ShardReader | None = None,
     ) -> None:
-        self._urls, self._crop_size, self._shuffle_buffer = list(urls), crop_size, shuffle_buffer
-        self._seed = (seed, start_step, rank)
+        self._urls, self._cuts, self._shuffle_buffer = list(urls), cuts, shuffle_buffer
+        self._seed, self._reader = (seed, start_step, rank), reader or ShardReader()
         self._passes = 0
 
     def __iter__(self) -> Iterator[Delivery]:
@@ -82,159 +95,146 @@ class CropStream(IterableDataset[Delivery]):
         for_shards, for_order, for_crops = np.random.SeedSequence(entropy).spawn(3)
         shard_seed = int(for_shards.generate_state(1)[0])
         order = random.Random(int(for_order.generate_state(1, np.uint64)[0]))
+        ledger = _Ledger(self._reader)
         pipeline = wds.DataPipeline(
             wds.ResampledShards(self._urls, deterministic=True, worker_seed=lambda: shard_seed),
-            lambda sources: _read(source["url"] for source in sources),
-            lambda items: _shuffle(items, self._shuffle_buffer, order),
-            lambda items: _crop_all(items, self._crop_size, np.random.default_rng(for_crops)),
+            lambda sources: self._reader.read(source["url"] for source in sources),
+            lambda items: shuffled(items, self._shuffle_buffer, order),
+            lambda items: _cut_all(items, self._cuts, np.random.default_rng(for_crops), ledger),
+            lambda groups: apart(groups, self._cuts.per_photo, self._cuts.distance),
         )
         try:
-            yield from pipeline
+            for crop in pipeline:
+                yield Delivery(crop, *ledger.take())
         except DataError as error:
-            yield Delivery(None, (), str(error))
+            yield Delivery(None, *ledger.take(), error=str(error))
 
 
 class WholeImages(IterableDataset[Delivery]):
-    """Every image of the shards once over all ranks and workers, in the order of the shards; ranks take turns."""
+    """Every image of the shards once over all ranks and workers, in the order of the shards; ranks take turns.
 
-    def __init__(self, urls: Sequence[str], max_images: int = 0, rank: int = 0, world_size: int = 1) -> None:
+    Every worker reads every shard and decodes its share alone, so any number of shards does for any number of ranks.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        max_images: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        reader: ShardReader | None = None,
+    ) -> None:
         self._urls, self._max_images = list(urls), max_images
-        self._rank, self._world_size = rank, world_size
+        self._rank, self._world_size, self._reader = rank, world_size, reader or ShardReader()
 
     def __iter__(self) -> Iterator[Delivery]:
         worker = get_worker_info()
         num_workers, worker_id = (worker.num_workers, worker.id) if worker else (1, 0)
         # Item i is the k-th of rank i mod R and goes to its worker k mod W: asked in turn, the workers keep the order
         turn, period = self._rank + self._world_size * worker_id, self._world_size * num_workers
-        skipped: list[Skipped] = []
+        ledger = _Ledger(self._reader)
         num_photos = 0
         try:
-            for index, item in enumerate(_read(self._urls)):
-                num_photos += isinstance(item, _Photo)
+            for index, item in enumerate(self._reader.read(self._urls)):
+                num_photos += isinstance(item, Photo)
                 if index % period == turn:
-                    image = _decoded(item)
-                    if isinstance(image, Skipped):
-                        skipped.append(image)
-                    else:
-                        x = torch.from_numpy(image).permute(2, 0, 1).float().div_(255)
-                        yield Delivery(ValImage(Path(item.name).stem, x), tuple(skipped))
-                        skipped = []
+                    image = ledger.count(_decoded(item))
+                    if image is not None:
+                        x = torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div_(255)
+                        yield Delivery(ValImage(Path(item.name).stem, x), *ledger.take())
                 if num_photos == self._max_images != 0:
                     break
             if num_photos == 0:
                 raise DataError(f"{self._urls[0]}: no image can be read from the validation shards; write them again")
         except DataError as error:
-            yield Delivery(None, tuple(skipped), str(error))
+            yield Delivery(None, *ledger.take(), error=str(error))
         else:
-            if skipped:
-                yield Delivery(None, tuple(skipped))
+            if ledger.skipped:
+                yield Delivery(None, *ledger.take())
 
 
-def _read(urls: Iterable[str]) -> Iterator[_Item]:
-    """The photographs of shards; what is left of a damaged one counts as one broken item."""
-    in_vain = 0
-    for url in urls:
-        num_photos = 0
-        try:
-            for photo in _members(url):
-                num_photos += 1
-                yield photo
-        except (ArchiveError, OSError) as error:
-            in_vain = 0 if num_photos else in_vain + 1
-            reason = getattr(error, "strerror", None) or str(error)
-            if in_vain == _MAX_SHARDS_WITHOUT_PHOTO:
-                raise DataError(f"{url}: no photograph in {in_vain} shards in a row, this one: {reason}") from None
-            yield Skipped(url, "broken", reason)
-        else:
-            in_vain = 0
-            if num_photos == 0:
-                raise DataError(
-                    f"{url}: this shard holds no photographs; remove it or write it again with `jahp shards`"
-                )
+class _Ledger:
+    """What was drawn and skipped since the last delivery."""
+
+    def __init__(self, reader: ShardReader) -> None:
+        self.skipped: list[Skipped] = []
+        self._reader, self._num_photos = reader, 0
+
+    def count(self, image: Image.Image | Skipped) -> Image.Image | None:
+        """None for what was skipped."""
+        self._num_photos += 1
+        if isinstance(image, Skipped):
+            self.skipped.append(image)
+            return None
+        return image
+
+    def take(self) -> tuple[tuple[Skipped, ...], Drawn]:
+        """Begin again."""
+        skipped, drawn = tuple(self.skipped), self._reader.take_counts()._replace(photos=self._num_photos)
+        self.skipped, self._num_photos = [], 0
+        return skipped, drawn
 
 
-def _members(url: str) -> Iterator[_Photo]:
-    stream = wds.gopen(url)
-    try:
-        for member in stream_members(stream):
-            yield _Photo(f"{url}/{member.name}", member.data)
-    except ArchiveError as damage:
-        try:
-            stream.close()
-        except OSError:  # a command that failed explains the damage better
-            raise ArchiveError(f"the download or command failed; {damage}") from None
-        raise
-    finally:
-        with contextlib.suppress(OSError):  # of a command that we stopped before its end
-            stream.close()
-
-
-def _shuffle(items: Iterable[_Item], capacity: int, rng: random.Random) -> Iterator[_Item]:
-    """Random items from a buffer that fills up while the first ones leave; bounded in items and in bytes."""
-    buffer: list[_Item] = []
-    num_bytes = 0
-    for count, item in enumerate(items):
-        buffer.append(item)
-        num_bytes += _num_bytes(item)
-        while len(buffer) >= min(capacity, _SHUFFLE_START + count // 2) or num_bytes > _BUFFER_BYTES:
-            chosen = rng.randrange(len(buffer))
-            buffer[chosen], buffer[-1] = buffer[-1], buffer[chosen]
-            num_bytes -= _num_bytes(buffer[-1])
-            yield buffer.pop()
-
-
-def _num_bytes(item: _Item) -> int:
-    return len(item.data) if isinstance(item, _Photo) else 0
-
-
-def _crop_all(items: Iterable[_Item], size: int, rng: np.random.Generator) -> Iterator[Delivery]:
-    decode = _Cache(lambda item: _decoded(item, min_side=size))
-    skipped: list[Skipped] = []
+def _cut_all(
+    items: Iterable[Item], cuts: Cuts, rng: np.random.Generator, ledger: _Ledger
+) -> Iterator[tuple[Tensor, ...]]:
+    decode = _Decoder(lambda item: _decoded(item, min_side=cuts.size), cuts.decoded_bytes)
+    in_vain: list[Skipped] = []
     for item in items:
-        rgb = decode(item)
-        if isinstance(rgb, Skipped):
-            skipped.append(rgb)
-            if len(skipped) == _MAX_SKIPPED:
-                raise DataError(_nothing_usable(skipped, size))
-            continue
-        top, left = (int(rng.integers(side - size + 1)) for side in rgb.shape[:2])
-        crop = rgb[top : top + size, left : left + size]
-        crop = crop[:, ::-1] if rng.random() < 0.5 else crop
-        yield Delivery(torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1))), tuple(skipped))
-        skipped = []
+        decoded = decode(item)
+        image = ledger.count(decoded)
+        if image is not None:
+            in_vain = []
+            yield tuple(_cut(image, cuts.size, rng) for _ in range(cuts.per_photo))
+        elif isinstance(decoded, Skipped):
+            in_vain.append(decoded)
+            if len(in_vain) == _MAX_SKIPPED:
+                raise DataError(_nothing_usable(in_vain, cuts.size))
 
 
-def _decoded(item: _Item, min_side: int = 1) -> RGB | Skipped:
+def _cut(image: Image.Image, size: int, rng: np.random.Generator) -> Tensor:
+    """One crop, (3, size, size) uint8; only its pixels leave Pillow."""
+    top, left = (int(rng.integers(side - size + 1)) for side in (image.height, image.width))
+    crop = np.asarray(image.crop((left, top, left + size, top + size)))
+    crop = crop[:, ::-1] if rng.random() < 0.5 else crop
+    return torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1)))
+
+
+def _decoded(item: Item, min_side: int = 1) -> Image.Image | Skipped:
     if isinstance(item, Skipped):
         return item
     try:
         width, height = image_size(item.data, item.name)
         if min(width, height) < min_side:
             return Skipped(item.name, "small", f"{width}x{height}")
-        return decode_rgb(item.data, item.name)
+        return load_rgb(item.data, item.name)
     except ImageError as error:
         return Skipped(item.name, "broken", str(error).removeprefix(f"{item.name}: "))
 
 
-class _Cache:
-    """The photographs decoded last, up to 128 MiB: a small corpus is decoded once instead of once per crop."""
+class _Decoder:
+    """Keeps the photographs that were decoded last."""
 
-    def __init__(self, decode: Callable[[_Item], RGB | Skipped]) -> None:
-        self._decode = decode
-        self._images: OrderedDict[str, RGB] = OrderedDict()
+    def __init__(self, decode: Callable[[Item], Image.Image | Skipped], max_bytes: int) -> None:
+        self._decode, self._max_bytes = decode, max_bytes
+        self._images: OrderedDict[str, Image.Image] = OrderedDict()
         self._num_bytes = 0
 
-    def __call__(self, item: _Item) -> RGB | Skipped:
+    def __call__(self, item: Item) -> Image.Image | Skipped:
         if item.name in self._images:
             self._images.move_to_end(item.name)
             return self._images[item.name]
         image = self._decode(item)
-        if not isinstance(image, Skipped):
+        if isinstance(image, Image.Image):
             self._images[item.name] = image
-            self._num_bytes += image.nbytes
-            while self._num_bytes > _CACHE_BYTES:
-                self._num_bytes -= self._images.popitem(last=False)[1].nbytes
+            self._num_bytes += _num_bytes(image)
+            while self._num_bytes > self._max_bytes:
+                self._num_bytes -= _num_bytes(self._images.popitem(last=False)[1])
         return image
+
+
+def _num_bytes(image: Image.Image) -> int:
+    return 4 * image.width * image.height  # Pillow has a fourth byte beside R, G and B
 
 
 def _nothing_usable(skipped: Sequence[Skipped], size: int) -> str:

@@ -7,12 +7,11 @@ are upright 8-bit sRGB; a photograph that is stored as JPEG was given as that JP
 
 from __future__ import annotations
 
-import hashlib
-import io
 import multiprocessing
 import os
 import random
 import re
+import shutil
 import signal
 import warnings
 from collections import deque
@@ -22,36 +21,10 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from PIL import Image
-
-from jahp_pl.data.images import RGB, ImageError, decode_rgb, image_size, is_plain_jpeg
-from jahp_pl.data.index import INDEX_NAME, DataError, ShardIndex, Skipped, count_by_reason
+from jahp_pl.data.index import INDEX_NAME, DataError, ShardEntry, ShardIndex, Skipped, count_by_reason
 from jahp_pl.data.packing import ShardPacker, appears_at_once
+from jahp_pl.data.preparing import Prepared, ShardOptions, prepare
 from jahp_pl.data.sources import Item, find_items
-
-_WEBP_MAX_SIDE = 16383
-
-
-class ShardOptions(NamedTuple):
-    """How photographs are prepared and packed."""
-
-    min_side: int = 256
-    """Photographs with a shorter side, in pixels, are skipped: no training crop fits into them."""
-    max_side: int | None = None
-    """Photographs with a longer side are scaled down to it, in pixels, which also removes the traces of an earlier
-    compression; None keeps every size."""
-    quality: int | None = None
-    """JPEG quality (4:4:4) for photographs that cannot be stored as they are; None stores them losslessly as WebP,
-    which takes four fifths of a PNG's bytes and two thirds of its decoding time (above 16383 pixels a side: PNG)."""
-    shard_samples: int = 500
-    """Most photographs in a shard."""
-    shard_bytes: int = 256 * 2**20
-    """Most bytes of photographs in a shard, unless a single one is larger."""
-    seed: int = 0
-    """Seed of the order in which photographs are packed."""
-    shuffle: bool = True
-    """False packs them in the order of their names, for validation sets."""
 
 
 class ShardReport(NamedTuple):
@@ -62,7 +35,7 @@ class ShardReport(NamedTuple):
     num_shards: int
     """Tar files in it."""
     num_samples: int
-    """Photographs in them."""
+    """Photographs in them, or tiles."""
     num_as_is: int
     """Photographs stored byte for byte as given."""
     num_bytes: int
@@ -84,7 +57,8 @@ def write_shards(
 ) -> ShardReport:
     """Pack the photographs of folders, files and tar archives into shards.
 
-    Memory holds a few photographs per process, and the names of all.
+    Memory holds a few photographs per process, and of all their names and digests of 16 bytes (`make streams` measures
+    it). Tiles are written twice, to be mixed: the disk holds both for a while.
 
     Args:
         sources: folders (searched through), image files, uncompressed tar archives.
@@ -99,95 +73,86 @@ def write_shards(
     options, out = options or ShardOptions(), Path(out).absolute()
     _check(options, out, overwrite)
     found = find_items(sources)
-    items, skipped = found.items, found.skipped
+    items = found.items[options.part - 1 :: options.num_parts]
+    if not items and options.num_parts > 1:
+        raise DataError(f"part {options.part}/{options.num_parts}: no photograph falls to it; make fewer parts")
     if options.shuffle:
         random.Random(options.seed).shuffle(items)
+    photos = _prepare_all(items, options, workers or _num_cores())
+    with appears_at_once(out) as folder:
+        is_mixed = options.tile is not None and options.shuffle
+        packed = _pack(photos, folder / "tiles" if is_mixed else folder, options, len(items), progress)
+        skipped = [*found.skipped, *packed.skipped]
+        if not packed.entries:
+            raise DataError(f"no usable photograph among {len(items) or 'the archives'}: {_explain(skipped, options)}")
+        entries = _mix(folder / "tiles", folder, options) if is_mixed else packed.entries
+        ShardIndex(tuple(entries), tuple(skipped), packed.num_pixels).dump(folder)
+    num_samples, num_bytes = sum(entry.samples for entry in entries), sum(entry.bytes for entry in entries)
+    return ShardReport(out, len(entries), num_samples, packed.num_as_is, num_bytes, packed.num_pixels, tuple(skipped))
+
+
+class _Packed(NamedTuple):
+    entries: list[ShardEntry]
+    skipped: list[Skipped]
+    num_as_is: int
+    num_pixels: int
+
+
+def _pack(
+    photos: Iterator[Prepared | Skipped],
+    folder: Path,
+    options: ShardOptions,
+    total: int,
+    progress: Callable[[int, int], None] | None,
+) -> _Packed:
+    """In the order given, each picture once."""
     seen: set[bytes] = set()
+    skipped: list[Skipped] = []
     num_as_is = num_pixels = 0
-    with appears_at_once(out) as folder, ShardPacker(folder, options.shard_samples, options.shard_bytes) as packer:
-        for done, photo in enumerate(_prepare_all(items, options, workers or _num_cores()), start=1):
+    folder.mkdir(exist_ok=True)
+    with ShardPacker(folder, options.shard_samples, options.shard_bytes) as packer:
+        for done, photo in enumerate(photos, start=1):
             if isinstance(photo, Skipped):
                 skipped.append(photo)
             elif photo.digest in seen:
                 skipped.append(Skipped(photo.name, "duplicate", "the same pixels as an earlier photograph"))
             else:
                 seen.add(photo.digest)
-                packer.add(photo.name, photo.suffix, photo.data)
-                num_as_is, num_pixels = num_as_is + photo.as_is, num_pixels + photo.num_pixels
+                num_as_is += photo.as_is
+                for name, suffix, data, pixels in photo.stored:
+                    packer.add(name, suffix, data)
+                    num_pixels += pixels
             if progress is not None:
-                progress(done, len(items))
+                progress(done, total)
         packer.close()
-        if not packer.entries:
-            raise DataError(f"no usable photograph among {len(items) or 'the archives'}: {_explain(skipped, options)}")
-        ShardIndex(tuple(packer.entries), tuple(skipped), num_pixels).dump(folder)
-    num_bytes = sum(entry.bytes for entry in packer.entries)
-    return ShardReport(out, len(packer.entries), len(seen), num_as_is, num_bytes, num_pixels, tuple(skipped))
+    return _Packed(packer.entries, skipped, num_as_is, num_pixels)
 
 
-class _Prepared(NamedTuple):
-    name: str
-    suffix: str
-    data: bytes
-    digest: bytes
-    num_pixels: int
-    as_is: bool
+def _mix(tiles: Path, folder: Path, options: ShardOptions) -> list[ShardEntry]:
+    """Shards in random order over all of them, so that the tiles of a photograph do not follow each other."""
+    found = find_items([tiles]).items
+    random.Random(options.seed).shuffle(found)
+    with ShardPacker(folder, options.shard_samples, options.shard_bytes) as packer:
+        for item in found:
+            name = Path(item.name)
+            packer.add(name.name.partition("_")[2], name.suffix[1:], item.read())
+        packer.close()
+    shutil.rmtree(tiles)
+    return packer.entries
 
 
-def _prepare(item: Item, options: ShardOptions) -> _Prepared | Skipped:
-    """Decode, check and encode one photograph."""
-    try:
-        data = item.read()
-        if min(image_size(data, item.name)) < options.min_side:
-            return _too_small(item.name, *image_size(data), options)
-        rgb = decode_rgb(data, item.name)
-        resized = options.max_side is not None and max(rgb.shape[:2]) > options.max_side
-        if resized and options.max_side is not None:
-            rgb = _scaled_down(rgb, options.max_side)
-            if min(rgb.shape[:2]) < options.min_side:
-                return _too_small(item.name, rgb.shape[1], rgb.shape[0], options)
-        as_is = not resized and is_plain_jpeg(data)
-    except ImageError as error:
-        return Skipped(item.name, "broken", str(error).removeprefix(f"{item.name}: "))
-    except OSError as error:
-        return Skipped(item.name, "broken", error.strerror or str(error))
-    suffix, data = ("jpg", data) if as_is else _encode(rgb, options.quality)
-    digest = hashlib.blake2b(repr(rgb.shape).encode() + rgb.tobytes(), digest_size=16).digest()
-    return _Prepared(item.name, suffix, data, digest, rgb.shape[0] * rgb.shape[1], as_is)
-
-
-def _too_small(name: str, width: int, height: int, options: ShardOptions) -> Skipped:
-    return Skipped(name, "small", f"{width}x{height}, under {options.min_side} pixels")
-
-
-def _scaled_down(rgb: RGB, max_side: int) -> RGB:
-    height, width = (max(1, round(side * max_side / max(rgb.shape[:2]))) for side in rgb.shape[:2])
-    return np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.LANCZOS))
-
-
-def _encode(rgb: RGB, quality: int | None) -> tuple[str, bytes]:
-    buffer, image = io.BytesIO(), Image.fromarray(rgb)
-    if quality is not None:
-        image.save(buffer, "JPEG", quality=quality, subsampling=0)
-        return "jpg", buffer.getvalue()
-    if max(image.size) > _WEBP_MAX_SIDE:
-        image.save(buffer, "PNG")
-        return "png", buffer.getvalue()
-    image.save(buffer, "WEBP", lossless=True, quality=0, method=0)  # effort 0: 7 times as fast, a tenth larger
-    return "webp", buffer.getvalue()
-
-
-def _prepare_all(items: list[Item], options: ShardOptions, workers: int) -> Iterator[_Prepared | Skipped]:
-    """`_prepare` over processes: results in the order of the items, few of them in flight."""
+def _prepare_all(items: list[Item], options: ShardOptions, workers: int) -> Iterator[Prepared | Skipped]:
+    """`prepare` over processes: results in the order of the items, few of them in flight."""
     if workers == 1:
-        yield from (_prepare(item, options) for item in items)
+        yield from (prepare(item, options) for item in items)
         return
     # fork starts at once and imports nothing; these processes touch neither torch nor its threads
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context(method), initializer=_start_worker)
-    pending: deque[Future[_Prepared | Skipped]] = deque()
+    pending: deque[Future[Prepared | Skipped]] = deque()
     try:
         for item in items:
-            pending.append(pool.submit(_prepare, item, options))
+            pending.append(pool.submit(prepare, item, options))
             if len(pending) >= 3 * workers:
                 yield pending.popleft().result()
         while pending:
@@ -207,6 +172,9 @@ def _check(options: ShardOptions, out: Path, overwrite: bool) -> None:
     for name, low, high in (
         ("min_side", 1, None),
         ("quality", 1, 100),
+        ("tile", 2 * options.min_side, None),
+        ("num_parts", 1, None),
+        ("part", 1, options.num_parts),
         ("shard_samples", 1, None),
         ("shard_bytes", 1, None),
     ):

@@ -5,34 +5,63 @@ from __future__ import annotations
 import glob
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from webdataset.shardlists import expand_urls
 
-from jahp_pl.data.index import INDEX_NAME, DataError, ShardIndex
+from jahp_pl.data.index import INDEX_NAME, DataError, ShardEntry, ShardIndex
+from jahp_pl.data.remote import is_remote, open_shard
 
 
-def expand_shards(entries: Sequence[str], key: str) -> list[str]:
+class Shards(NamedTuple):
+    """The shards of a setting."""
+
+    urls: list[str]
+    """Absolute paths and URLs, in the order given; a glob's matches sorted."""
+    known: dict[str, ShardEntry]
+    """What an index says of a URL."""
+
+
+def expand_shards(entries: Sequence[str], key: str, timeout: float = 30.0) -> Shards:
     """The shards that the entries of a setting stand for.
 
     Args:
-        entries: folders with an `index.json`, paths, globs, brace patterns, and URLs that webdataset opens (http,
-            https, pipe, file and others).
+        entries: folders with an `index.json`, paths, globs, brace patterns, and URLs (`remote`); a URL that ends in /
+            or in /index.json stands for the shards of that index.
         key: name of the setting, for errors.
-    Returns:
-        Absolute paths and URLs, in the order given; a glob's matches sorted.
+        timeout: seconds that an index may take.
     Raises:
         DataError: no entry, a missing or empty shard, a folder without index, a glob that matches nothing.
     """
-    urls = [url for entry in entries for url in _expand(entry, key)]
-    if not urls:
+    shards = Shards([], {})
+    for entry in entries:
+        if is_remote(entry):
+            for url in _braces(entry, key):
+                _add_remote(url, key, timeout, shards)
+        else:
+            shards.urls.extend(_local(entry, key))
+    if not shards.urls:
         raise DataError(f"{key}: no shards given; write some with `jahp shards PHOTOS --out DIR`, then {key}=[DIR]")
-    return urls
+    return shards
 
 
-def _expand(entry: str, key: str) -> list[str]:
-    is_remote = entry.startswith("pipe:") or ("://" in entry and not entry.startswith("file:"))
-    if is_remote:
-        return _braces(entry, key)
+def _add_remote(url: str, key: str, timeout: float, shards: Shards) -> None:
+    folder = url.removesuffix(INDEX_NAME)
+    if url.startswith("pipe:") or not folder.endswith("/"):
+        shards.urls.append(url)
+        return
+    try:
+        with open_shard(folder + INDEX_NAME, timeout) as stream:
+            index = ShardIndex.parse(stream.read(), folder + INDEX_NAME)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"{key}: {folder}{INDEX_NAME}: {reason}; correct {key}, or give the .tar files") from None
+    for entry in index.shards:
+        shards.urls.append(folder + entry.name)
+        shards.known[folder + entry.name] = entry
+
+
+def _local(entry: str, key: str) -> list[str]:
     # absolute, because webdataset would take a relative "a:b.tar" for a URL
     path = Path(entry.removeprefix("file://").removeprefix("file:")).expanduser().absolute()
     files = _files(path, key)

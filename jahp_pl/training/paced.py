@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any, TextIO
 
 import torch
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from torch import Tensor
 from torch.profiler import profile
 
@@ -57,24 +57,21 @@ class TimedBatches:
             yield batch
 
 
-class TimedData(LightningDataModule):
-    """`ShardDataModule` with a clock on its training batches."""
+class TimedData(ShardDataModule):
+    """With a clock on its training batches."""
 
     def __init__(self, config: Config) -> None:
-        super().__init__()
-        self._data = ShardDataModule(config.data, config.seed)
-        self.batches: TimedBatches | None = None
+        super().__init__(config.data, config.seed)
+        self._timed: TimedBatches | None = None
 
-    def train_dataloader(self) -> TimedBatches:
+    def train_dataloader(self) -> TimedBatches:  # type: ignore[override]
         """Batches without end."""
-        self._data.trainer = self.trainer
-        self.batches = TimedBatches(self._data.train_dataloader())
-        return self.batches
+        self._timed = TimedBatches(super().train_dataloader())
+        return self._timed
 
     def waited(self) -> float:
         """Seconds so far."""
-        assert self.batches is not None
-        return self.batches.seconds
+        return self._timed.seconds if self._timed is not None else 0.0
 
 
 class Pace(Callback):

@@ -1,0 +1,170 @@
+"""Downloaded shards on a local disk, shared by all processes of a machine.
+
+webdataset's own cache calls a shard by the last part of its address, so that two folders' shard-000000.tar are one;
+makes a download visible before it looks at it, and looks at 512 bytes; lets every worker download for itself.
+
+Guarantees: a file in the folder was received to its end and, where an index tells what it should be, is that; one
+process downloads a shard, the others wait for it; what was not used for longest goes first, so that the folder stays
+within its bound but for the shards that are being downloaded.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from jahp_pl.data.index import DataError, ShardEntry
+from jahp_pl.data.remote import BLOCK, open_shard
+from jahp_pl.data.tar import ArchiveError, stream_members
+from jahp_pl.files import WriteError, write_errors
+
+_TRIES = 2
+_ABANDONED_SECONDS = 3600.0
+
+
+class ShardCache:
+    """Opens shards through a folder.
+
+    Args:
+        folder: on a local disk; made when needed.
+        max_bytes: of the shards in it.
+        timeout: seconds that a block of a download may take.
+        known: what an index says of an address.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int, timeout: float, known: Mapping[str, ShardEntry]) -> None:
+        self._folder, self._max_bytes, self._timeout, self._known = folder, max_bytes, timeout, known
+        self._renewed: set[str] = set()
+
+    def open(self, url: str) -> BinaryIO:
+        """The shard from the folder, downloaded first if it is not there.
+
+        Raises:
+            OSError: it cannot be downloaded, or is not what its index says, twice.
+            DataError: the folder cannot be written.
+        """
+        file = self._find(url)
+        while file is None:
+            self._fetch(url)
+            file = self._find(url)
+        return file
+
+    def renew(self, url: str) -> bool:
+        """Drop a shard that turned out damaged, to be downloaded again; once in a process, and not if the damage is
+        that of the original."""
+        if url in self._renewed or not self._whole(url).exists():
+            return False
+        self._renewed.add(url)
+        self._whole(url).unlink(missing_ok=True)
+        return True
+
+    def _whole(self, url: str) -> Path:
+        return self._folder / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.tar"
+
+    def _cut(self, url: str) -> Path:
+        """Name of a shard that is damaged where it comes from."""
+        return self._whole(url).with_suffix(".cut")
+
+    def _find(self, url: str) -> BinaryIO | None:
+        for path in (self._whole(url), self._cut(url)):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                file = path.open("rb")
+                size = os.fstat(file.fileno()).st_size
+                if size == (self._known[url].bytes if url in self._known else size):
+                    with suppress(OSError):
+                        os.utime(path)  # the time of the last use; a folder that cannot be written is used as it is
+                    return file
+                file.close()
+                path.unlink(missing_ok=True)
+        return None
+
+    def _fetch(self, url: str) -> None:
+        try:
+            with self._lock(self._whole(url).stem):
+                if (found := self._find(url)) is not None:  # somebody else was faster
+                    found.close()
+                    return
+                self._download(url)
+            self._make_room(url)
+        except WriteError as error:
+            raise DataError(f"data.cache_dir: {error}; lower data.cache_bytes where the disk is smaller") from None
+
+    def _download(self, url: str) -> None:
+        part = self._whole(url).with_suffix(".part")
+        before = ""
+        for _ in range(_TRIES):
+            digest = self._receive(url, part)
+            is_whole = digest == self._known[url].sha256 if url in self._known else _is_sound(part)
+            if is_whole or (url not in self._known and digest == before):
+                part.replace(self._whole(url) if is_whole else self._cut(url))
+                return
+            before = digest
+        part.unlink(missing_ok=True)
+        wrong = "is not what its index.json says" if url in self._known else "comes damaged, each time differently"
+        raise OSError(f"downloaded {_TRIES} times, {wrong}")
+
+    def _receive(self, url: str, part: Path) -> str:
+        """Download once; the SHA-256."""
+        digest = hashlib.sha256()
+        try:
+            with open_shard(url, self._timeout) as stream, _create(part) as file:
+                while data := stream.read(BLOCK):
+                    digest.update(data)
+                    with write_errors(self._whole(url)):
+                        file.write(data)
+                with write_errors(self._whole(url)):
+                    file.flush()
+                    os.fsync(file.fileno())
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        return digest.hexdigest()
+
+    def _make_room(self, url: str) -> None:
+        with self._lock("room"):
+            files = []
+            for path in self._folder.iterdir():
+                with suppress(FileNotFoundError):
+                    stat = path.stat()
+                    if path.suffix == ".part" and time.time() - stat.st_mtime > _ABANDONED_SECONDS:
+                        path.unlink()  # of a process that was killed
+                    elif path.suffix in (".tar", ".cut"):
+                        files.append((stat.st_mtime, stat.st_size, path))
+            total = sum(size for _, size, _ in files)
+            for _, size, path in sorted(files):
+                if total <= self._max_bytes:
+                    break
+                if path not in (self._whole(url), self._cut(url)):
+                    path.unlink(missing_ok=True)  # who reads it reads on
+                    total -= size
+
+    @contextmanager
+    def _lock(self, name: str) -> Iterator[None]:
+        with write_errors(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            file = (self._folder / f"{name}.lock").open("w")
+        with file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # the system takes it back from a process that dies
+            yield
+
+
+def _create(path: Path) -> BinaryIO:
+    with write_errors(path):
+        return path.open("wb")
+
+
+def _is_sound(path: Path) -> bool:
+    """Whether an archive can be read to its end mark."""
+    try:
+        with path.open("rb") as file:
+            for _ in stream_members(file):
+                pass
+    except ArchiveError:
+        return False
+    return True

@@ -1,0 +1,110 @@
+"""Shards, wherever they lie -> photographs as stored; what cannot be read is an item too, so that it is counted."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import BinaryIO, NamedTuple
+
+from jahp_pl.data.cache import ShardCache
+from jahp_pl.data.index import DataError, Skipped
+from jahp_pl.data.remote import is_remote, open_shard
+from jahp_pl.data.tar import ArchiveError, stream_members
+
+_MAX_SHARDS_WITHOUT_PHOTO = 10
+
+
+class Photo(NamedTuple):
+    """One photograph of a shard, not decoded yet."""
+
+    name: str
+    """Address of the shard, and the name in it."""
+    data: bytes
+    """Content of the image file."""
+
+
+Item = Photo | Skipped
+
+
+class Drawn(NamedTuple):
+    """How much was drawn, usable or not."""
+
+    photos: int = 0
+    """Photographs, each draw counted; what is left of a damaged shard is one."""
+    shards: int = 0
+    """Shards that were begun."""
+    broken_shards: int = 0
+    """Of these, not readable to their end, or at all."""
+
+    def plus(self, other: Drawn) -> Drawn:
+        """Both together."""
+        return Drawn(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+@dataclass
+class ShardReader:
+    """Reads shards through a cache or without one, and counts those that were begun."""
+
+    timeout: float = 30.0
+    """Seconds that a block of a download may take."""
+    cache: ShardCache | None = None
+    """Keeps what is downloaded."""
+    drawn: Drawn = field(default_factory=Drawn)
+    """Of shards, since `take_counts`."""
+
+    def take_counts(self) -> Drawn:
+        """The counts so far, which begin again."""
+        drawn, self.drawn = self.drawn, Drawn()
+        return drawn
+
+    def read(self, urls: Iterable[str]) -> Iterator[Item]:
+        """The photographs of shards; what is left of a damaged one counts as one broken item.
+
+        Raises:
+            DataError: ten shards in a row without a photograph that can be read, or a sound one without any.
+        """
+        in_vain = 0
+        for url in urls:
+            num_photos = 0
+            self.drawn = self.drawn.plus(Drawn(shards=1))
+            try:
+                for photo in self._members(url):
+                    num_photos += 1
+                    yield photo
+            except (ArchiveError, OSError) as error:
+                self.drawn = self.drawn.plus(Drawn(broken_shards=1))
+                in_vain = 0 if num_photos else in_vain + 1
+                reason = getattr(error, "strerror", None) or str(error)
+                if in_vain == _MAX_SHARDS_WITHOUT_PHOTO:
+                    raise DataError(f"{url}: no photograph in {in_vain} shards in a row, this one: {reason}") from None
+                yield Skipped(url, "broken", reason)
+            else:
+                in_vain = 0
+                if num_photos == 0:
+                    raise DataError(
+                        f"{url}: this shard holds no photographs; remove it or write it again with `jahp shards`"
+                    )
+
+    def _members(self, url: str) -> Iterator[Photo]:
+        num_sound = 0
+        try:
+            for photo in _photos(self._open(url), url):
+                num_sound += 1
+                yield photo
+        except (ArchiveError, OSError):
+            if self.cache is None or not self.cache.renew(url):
+                raise
+            yield from islice(_photos(self._open(url), url), num_sound, None)
+
+    def _open(self, url: str) -> BinaryIO:
+        if self.cache is not None and is_remote(url):
+            return self.cache.open(url)
+        return open_shard(url, self.timeout)
+
+
+def _photos(stream: BinaryIO, url: str) -> Iterator[Photo]:
+    with contextlib.closing(stream):
+        for member in stream_members(stream):
+            yield Photo(f"{url}/{member.name}", member.data)

@@ -1,0 +1,213 @@
+"""Opening shards wherever they lie, without ever waiting for long.
+
+| address | read by |
+|---|---|
+| path | this process |
+| http:, https: | this process; goes on where a connection broke off |
+| s3: | `aws s3 cp URL -`, which must be installed and have its credentials |
+| pipe: | the shell |
+| gs:, hf:, ais:, sftp:, ftps:, scp: | the command that webdataset's gopen takes |
+
+webdataset 1.0.2 itself reads http through curl without a limit on silence, tries again into a pipe that has bytes
+already, and knows no s3.
+
+Guarantee: a read brings `BLOCK` bytes, the end, or an OSError, after at most `TRIES` times a few time-outs (to connect,
+to answer, for the block). A name server that hangs is bounded by the system's resolver alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import io
+import os
+import select
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from webdataset.gopen import Pipe, gopen, rewrite_url
+
+TRIES = 3
+"""Connections in a row without progress, for http and https."""
+BLOCK = 256 * 2**10
+"""Bytes that must arrive within the time-out: who sends one a second hangs too."""
+
+_MAY_PASS = (408, 425, 429, *range(500, 600))
+_FINE = (0, 128 + signal.SIGPIPE)
+
+
+def is_remote(entry: str) -> bool:
+    """Whether an address is anything but a path or a file: URL."""
+    return entry.startswith("pipe:") or ("://" in entry and not entry.startswith(("file:", "/")))
+
+
+def open_shard(url: str, timeout: float) -> BinaryIO:
+    """Open for one pass from front to back; its first block is there.
+
+    Args:
+        url: absolute path or address.
+        timeout: seconds that a block may take.
+
+    Raises:
+        OSError: missing, refused, too slow, cut off; reading raises it too. An end that is not the shard's is an error
+            as far as the server or the command tells.
+    """
+    if not is_remote(url):
+        return Path(url).open("rb")
+    url = rewrite_url(url)  # webdataset's, by GOPEN_REWRITE
+    raw = _HttpStream(url, timeout) if url.startswith(("http:", "https:")) else _CommandStream(_start(url), timeout)
+    stream = io.BufferedReader(raw, BLOCK)
+    try:
+        stream.peek(1)
+    except BaseException:
+        stream.close()
+        raise
+    return cast(BinaryIO, stream)
+
+
+class _HttpStream(io.RawIOBase):
+    def __init__(self, url: str, timeout: float) -> None:
+        parts = urlsplit(url)
+        self._url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        self._headers = {}
+        if parts.username is not None:
+            login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            self._headers["Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
+        self._timeout, self._position = timeout, 0
+        self._length: int | None = None
+        self._response: http.client.HTTPResponse | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """A full block, or the end; what came before a failure is asked for again."""
+        failure = ""
+        for attempt in range(TRIES):
+            time.sleep(attempt * min(1.0, self._timeout / 10))
+            try:
+                count = self._receive(memoryview(buffer))
+            except urllib.error.HTTPError as error:
+                failure = f"HTTP status {error.code}"
+                error.close()
+                if error.code not in _MAY_PASS:
+                    raise OSError(failure) from None
+            except TimeoutError:
+                failure = f"nothing, or too little, within {self._timeout:g} s"
+            except urllib.error.URLError as error:
+                failure = str(getattr(error.reason, "strerror", None) or error.reason)
+            except (OSError, http.client.HTTPException) as error:
+                failure = str(error) or type(error).__name__
+            else:
+                self._position += count
+                return count
+            self._hang_up()
+        raise OSError(f"{failure}, {TRIES} times in a row")
+
+    def _receive(self, view: memoryview) -> int:
+        deadline, count = time.monotonic() + self._timeout, 0
+        if self._response is None:
+            self._response = self._connect()
+        while count < len(view):
+            data = self._response.read1(len(view) - count)
+            view[count : count + len(data)] = data
+            count += len(data)
+            if not data:
+                if self._length is not None and self._position + count < self._length:
+                    raise ConnectionError(f"ended after {self._position + count} of {self._length} bytes")
+                break
+            if time.monotonic() > deadline:
+                raise TimeoutError
+        return count
+
+    def _connect(self) -> http.client.HTTPResponse:
+        headers = self._headers | ({"Range": f"bytes={self._position}-"} if self._position else {})
+        request = urllib.request.Request(self._url, headers=headers)
+        response = cast(http.client.HTTPResponse, urllib.request.urlopen(request, timeout=self._timeout))
+        start = self._position if response.status == http.client.PARTIAL_CONTENT else 0
+        length = None if response.length is None else start + response.length
+        if self._position and length != self._length:
+            response.close()
+            raise OSError("changed on the server while it was read")
+        self._length = length
+        while start < self._position:  # a server that cannot begin in the middle
+            skipped = len(response.read1(min(BLOCK, self._position - start)))
+            if not skipped:
+                response.close()
+                raise ConnectionError(f"ended after {start} of {self._length} bytes")
+            start += skipped
+        return response
+
+    def _hang_up(self) -> None:
+        if self._response is not None:
+            self._response.close()
+            self._response = None
+
+    def close(self) -> None:
+        self._hang_up()
+        super().close()
+
+
+def _start(url: str) -> Pipe:
+    """Run the command in a process group of its own, so that all of it can be stopped."""
+    own_group = {"mode": "rb", "bufsize": 0, "start_new_session": True, "stdin": subprocess.DEVNULL}
+    if url.startswith("pipe:"):
+        return Pipe(url.removeprefix("pipe:"), shell=True, **own_group)
+    try:
+        if url.startswith("s3:"):
+            return Pipe(["aws", "s3", "cp", "--only-show-errors", url, "-"], **own_group)
+        return gopen(url, "rb", 0)
+    except FileNotFoundError as error:
+        raise OSError(f"needs the command {error.filename}, which is not installed") from None
+    except (ImportError, ValueError):
+        raise OSError("no way to open such an address") from None
+
+
+class _CommandStream(io.RawIOBase):
+    def __init__(self, pipe: Pipe, timeout: float) -> None:
+        self._process: subprocess.Popen[bytes] = pipe.proc
+        self._pipe, self._timeout = pipe, timeout
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """A full block, or the end if the command ends well."""
+        view, deadline, count = memoryview(buffer), time.monotonic() + self._timeout, 0
+        output = self._pipe.stream.fileno()
+        poll = select.poll()
+        poll.register(output, select.POLLIN)
+        while count < len(view):
+            if not poll.poll(max(0.0, 1000 * (deadline - time.monotonic()))):
+                raise TimeoutError(f"the command gave nothing, or too little, within {self._timeout:g} s")
+            data = os.read(output, len(view) - count)
+            if not data:
+                self._check_end()
+                break
+            view[count : count + len(data)] = data
+            count += len(data)
+        return count
+
+    def _check_end(self) -> None:
+        try:
+            status = self._process.wait(self._timeout)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"the command did not end within {self._timeout:g} s") from None
+        if status not in _FINE:
+            raise OSError(f"the command failed with status {status}")
+
+    def close(self) -> None:
+        if not self.closed and self._process.returncode is None:
+            with suppress(OSError):
+                leads = os.getpgid(self._process.pid) == self._process.pid
+                (os.killpg if leads else os.kill)(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._pipe.stream.close()
+        super().close()
