@@ -1,7 +1,7 @@
 #!/bin/bash
 # Train on several machines with SLURM, over as many jobs as it takes. From the folder of the repository:
 #
-#     sbatch docs/slurm.sh configs/mbt2018.yaml name=joint16 output_dir=/shared/runs 'data.train=[/shared/shards/train]'
+#     sbatch docs/slurm.sh configs/mbt2018.yaml configs/overlays/ddp8.yaml name=joint16 output_dir=/shared/runs 'data.train=[/shared/shards/train]'
 #
 # The numbers below are for two machines of eight GPUs; options of sbatch override them: sbatch --nodes=4 docs/slurm.sh ...
 #SBATCH --job-name=jahp

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -17,9 +18,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from jahp_pl import model as model_module
 from jahp_pl.config import Config
-from jahp_pl.training import run
+from jahp_pl.training import TrainingError, run
 from jahp_pl.training.messages import only_useful_messages
 from jahp_pl.training.module import CompressionModule
+from jahp_pl.training.processes import check_agreement
 from jahp_pl.training.run import build_trainer, train
 from tests.conftest import DATA, read_image
 from tests.tiny_runs import loader, tiny_config, weights
@@ -114,10 +116,22 @@ def real_config(folder: Path, shards: Path, num_images: int, devices: int) -> Co
     return tiny_config(folder, shards, *settings, *more, "trainer.precision=32-true", "wandb.mode=offline")
 
 
+def refusal(step: int, config: Config, world_size: int) -> str:
+    """What `check_agreement` says of ranks that resume from this step with this configuration."""
+    try:
+        check_agreement(SimpleNamespace(global_step=step, world_size=world_size), config)  # type: ignore[arg-type]
+    except TrainingError as error:
+        return str(error)
+    return ""
+
+
 def main(folder: Path, shards: Path) -> None:
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     torch.set_num_threads(1)
     seen: dict[str, Any] = {"fixed": fixed_steps(folder, shards, rank, world_size)}
+    same, other = (real_config(folder, shards, number, world_size) for number in (1, 2 + rank))
+    cases = [(5, same), (5 * rank, same), (5, other)]
+    seen["refusals"] = [refusal(step, config, world_size) for step, config in cases]
     for num_images in (3, 1):
         seen[f"images-{num_images}"] = real_run(real_config(folder, shards, num_images, world_size))
     torch.save(seen, folder / f"rank-{rank}.pt")

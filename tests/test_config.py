@@ -165,6 +165,9 @@ def test_an_empty_file_changes_nothing(write: typing.Callable[..., str]) -> None
         ("trainer.max_time=00:00:00:00", "trainer.max_time=00:00:00:00", "DD:HH:MM:SS"),
         ("trainer.max_time=00:00:-1:00", "trainer.max_time=00:00:-1:00", "DD:HH:MM:SS"),
         ("trainer.max_time=10:00:00:00", "trainer.max_time", "quotes"),
+        ("trainer.session_time=an hour", "trainer.session_time=an hour", "DD:HH:MM:SS"),
+        ("trainer.devices=3", "data.batch_size=8", "multiple of the 3 processes"),
+        ("trainer.num_nodes=16", "data.batch_size=8", "multiple of the 16 processes"),
         ("coding.max_images=-1", "coding.max_images=-1", "negative"),
         ("coding.max_pictures=-1", "coding.max_pictures=-1", "negative"),
         ("name=a/b", "name=a/b", "folder name"),
@@ -244,6 +247,12 @@ def test_a_mistake_anywhere_is_found_though_later_arguments_would_hide_it(write:
 def test_max_time_is_days_hours_minutes_seconds() -> None:
     assert load(["trainer.max_time=01:02:03:04"]).trainer.max_seconds() == 86400 + 2 * 3600 + 3 * 60 + 4
     assert load([]).trainer.max_seconds() == float("inf")
+
+
+def test_the_time_of_a_session_is_not_that_of_the_run() -> None:
+    settings = load(["trainer.session_time=00:00:01:00"]).trainer
+    assert (settings.session_seconds(), settings.max_seconds()) == (60, float("inf"))
+    assert not settings.is_over(1, 61)
 
 
 def test_a_run_writes_below_its_output_folder() -> None:

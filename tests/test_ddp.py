@@ -166,6 +166,15 @@ def test_other_processes_than_asked_for_are_refused(monkeypatch: pytest.MonkeyPa
             check_launch(load(["trainer.devices=2", "trainer.num_nodes=2"]).trainer)
 
 
+def test_ranks_that_resume_from_other_steps_or_with_other_settings_are_refused(ranks: list[dict[str, Any]]) -> None:
+    for rank in ranks:
+        agreed, steps, settings = rank["refusals"]
+        assert agreed == ""
+        assert "start from different steps, 0, 5: all machines must see the same " in steps
+        assert "different settings; start the same command on all machines" in settings
+        assert "\n" not in steps + settings
+
+
 # Stopping and going on ------------------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ import argparse
 import json
 import random
 import shutil
+import signal
 import sys
 import time
 from collections import Counter
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "chaos", help="folder of the runs [build/chaos]")
     parser.add_argument("--out", type=Path, help="JSON with the result")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of the session, which is ended
     shutil.rmtree(options.work, ignore_errors=True)
     told = chaos(options.work, options.kills, options.others, options.steps, options.val_every, options.seed)
     told = provenance(["python", *sys.argv]) | told
@@ -59,6 +61,8 @@ def main() -> None:
     print(json.dumps({key: told[key] for key in ("moments", "leftovers", "final", "failures")}, indent=1))
     if told["failures"]:
         sys.exit(f"{len(told['failures'])} things that must hold do not")
+    if not told["final"]["inside"]:
+        sys.exit("the final validation loss of the killed run is not one that the others could have")
 
 
 def chaos(
@@ -119,8 +123,6 @@ def chaos(
             failures.append(f"{one.name}: {error}")
         tell(f"{one.name} at its end, {len(failures)} failures")
     final = {} if failures else judge(final_loss(killed), [final_loss(one) for one in finished[1:]])
-    if final and not final["inside"]:
-        failures.append("the final validation loss of the killed run is not one that the others could have")
     return {
         "kills": len(sessions),
         "steps": steps,

@@ -33,6 +33,8 @@ def train(config: Config) -> None:
 
     from jahp_pl.training.run import train as run_training
 
+    # Data workers as `jahp train` has them: children, that see when their parent is gone.
+    multiprocessing.set_start_method("fork", force=True)
     torch.set_num_threads(1)
     run_training(config)
 
@@ -87,7 +89,7 @@ def run_and_kill(config: Config, step: int, moment: Moment, rng: random.Random) 
             _live(process, rng.uniform(0.0, 1.0))
         else:
             while last_step(config) < step:
-                _live(process, 0.01, begin)
+                _live(process, 0.05, begin)
             _await(moment, config, process, rng)
         process.kill()
         process.join()
@@ -102,7 +104,7 @@ def _await(moment: Moment, config: Config, process: BaseProcess, rng: random.Ran
     elif moment == "validation":  # begins when its checkpoint is written
         before = _written(config)
         while _written(config) == before:
-            _live(process, 0.002, begin)
+            _live(process, 0.005, begin)
         _live(process, rng.uniform(0.0, 0.3))
     elif moment == "writing":
         for _ in range(rng.randrange(1, 4)):  # before and after validations, to the last and to the best
