@@ -1,7 +1,7 @@
 #!/bin/bash
 # Train on several machines with SLURM, over as many jobs as it takes. From the folder of the repository:
 #
-#     sbatch docs/slurm.sh configs/mbt2018.yaml configs/overlays/ddp8.yaml name=joint16 output_dir=/shared/runs 'data.train=[/shared/shards/train]'
+#     sbatch docs/slurm.sh configs/mbt2018.yaml name=joint16 output_dir=/shared/runs 'data.train=[/shared/shards/train]'
 #
 # The numbers below are for two machines of eight GPUs; options of sbatch override them: sbatch --nodes=4 docs/slurm.sh ...
 #SBATCH --job-name=jahp
@@ -23,7 +23,7 @@ export OMP_NUM_THREADS=1
 JAHP=${JAHP:-.venv/bin/jahp}
 
 status=0
-srun --kill-on-bad-exit=1 "$JAHP" train configs/overlays/ddp8.yaml "$@" \
+srun --kill-on-bad-exit=1 "$JAHP" train "$@" configs/overlays/ddp8.yaml \
     "trainer.devices=$SLURM_NTASKS_PER_NODE" "trainer.num_nodes=$SLURM_JOB_NUM_NODES" || status=$?
 if [ "$status" -eq 138 ]; then
     scontrol requeue "$SLURM_JOB_ID"

@@ -82,6 +82,17 @@ def test_a_signal_to_all_processes_of_a_run_saves_and_the_run_goes_on_from_there
     assert train(more).steps == steps + 2
 
 
+def test_ctrl_c_once_finishes_the_step_and_saves(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config(tmp_path, shards, *AS_FINISHED)
+    before = signal.getsignal(signal.SIGINT)
+    acting(monkeypatch, sent(signal.SIGINT), training_step=3)
+    with pytest.raises(Stopped) as stop:
+        train(config)
+    assert stop.value.code == 130
+    assert read_checkpoint(config.run_dir / "checkpoints" / "last.ckpt")["global_step"] == 3
+    assert signal.getsignal(signal.SIGINT) == before
+
+
 def test_the_warning_of_a_slurm_job_saves_the_run_and_leaves_no_other_checkpoint(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
