@@ -110,8 +110,9 @@ bench-data: build/shards/train/index.json ## crops per second from shards beside
 streams: install ## memory of jahp shards and of a data worker over 100,000 photographs
 	$(BIN)/python tests/streams/run.py --out results/streams.json
 
+# One thread each: threads of several processes would wait for each other. Files stay whole, as do their fixtures.
 test: install ## run all tests (no network, no GPU needed)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 fuzz: install ## code images of every size to 70x70; decode 100,000 spoiled files, which must do no harm
 	$(BIN)/python tests/fuzz/sizes.py
