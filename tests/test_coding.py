@@ -281,6 +281,15 @@ def test_a_limit_on_the_size_of_files_is_told_and_leaves_nothing(model, photos):
     assert files(photos) == ["one.png", "sub/two.png"]
 
 
+@pytest.fixture
+def heeded_interrupts():
+    """A shell lets what it runs in the background ignore Ctrl+C, and so would what is started here."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded_interrupts")
 def test_ctrl_c_in_a_folder_keeps_what_is_done_and_the_next_run_does_the_rest(model, tmp_path, capsys):
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
