@@ -63,7 +63,8 @@ def train(arguments: argparse.Namespace) -> None:
     content = provenance(["jahp", *sys.argv[1:]])
     name = load(arguments.settings).name
     threads = arguments.threads or torch.get_num_threads()
-    total = arguments.rounds * (1 + len(arguments.variant) + (arguments.peer is not None))
+    num_ours = 1 + len(arguments.variant)
+    total = arguments.rounds * (num_ours + (arguments.peer is not None)) + num_ours  # each of ours is profiled at last
     with tqdm(total=total, unit=" turns", desc="bench train", leave=False, disable=None) as bar:
 
         def progress(what: str) -> None:

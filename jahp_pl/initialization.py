@@ -36,8 +36,7 @@ def latent_scale(config: LossConfig) -> float:
     """Latents per unit of the orthonormal transform, for `initialise`.
 
     The quantization step is its inverse, and the best step shrinks with the square root of lambda; 3 was found at
-    lambda
-    0.013. For MS-SSIM, whose lambda has another unit, it is 3.
+    lambda 0.013. For MS-SSIM, whose lambda has another unit, it is 3.
     """
     return 3.0 * (config.lmbda / 0.0130) ** 0.5 if config.distortion == "mse" else 3.0
 

@@ -20,14 +20,13 @@ from jahp_pl.model import CompressionModel
 from jahp_pl.training.callbacks import CodingCallback, file_name, report, summary
 from jahp_pl.training.pictures import bits_per_pixel, channel_chart, comparison
 from jahp_pl.training.run import TrainResult, train
-from tests.tiny_runs import tiny_config, write_tiny_shards
+from tests.tiny_runs import tiny_config
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+def result(tmp_path_factory: pytest.TempPathFactory, shards: Path) -> TrainResult:
     """Eight steps with a validation after four and after eight, with W&B offline."""
     folder = tmp_path_factory.mktemp("callbacks")
-    shards = write_tiny_shards(folder / "shards")
     return train(tiny_config(folder / "runs", shards, "wandb.mode=offline", "wandb.tags=[test]", "optim.ema_decay=0.9"))
 
 

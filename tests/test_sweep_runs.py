@@ -21,17 +21,11 @@ from jahp_pl.checkpoint import read_checkpoint
 from jahp_pl.settings import load
 from jahp_pl.training.names import logged_names
 from tests.commands import run
-from tests.tiny_runs import write_tiny_shards
 
 TINY = (
     *("model.num_filters=4", "model.num_latents=6", "data.crop_size=32", "data.batch_size=1", "data.num_workers=0"),
     *("data.max_val_images=1", "trainer.accelerator=cpu", "coding.max_pictures=0", "trainer.precision=32-true"),
 )
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_shards(tmp_path_factory.mktemp("shards"))
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,6 @@ from jahp_pl.settings import load
 from jahp_pl.training.paced import matrix_flops
 from jahp_pl.training.speed import count_flops
 from tests.commands import run
-from tests.tiny_runs import write_tiny_shards
 
 SMALL = ("model.num_filters=8", "model.num_latents=12", "data.crop_size=64", "data.batch_size=2", "data.num_workers=1")
 PEER = """
@@ -26,9 +25,10 @@ for line in sys.stdin:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory, shards: Path) -> Path:
+    """A folder with shards and another program."""
     folder = tmp_path_factory.mktemp("bench")
-    write_tiny_shards(folder)
+    (folder / "train").symlink_to(shards / "train")
     (folder / "peer.py").write_text(PEER)
     return folder
 

@@ -143,7 +143,7 @@ def measure(
     configs = {name: load([*choice, *UNTIMED]) for name, choice in choices.items()}
     config = configs["as configured"]
     for name, other in configs.items():
-        if other.trainer.devices * other.trainer.num_nodes > 1:
+        if other.trainer.num_ranks > 1:
             raise ConfigError(f"trainer.devices={other.trainer.devices}: steps are timed in one process; set it to 1")
         if (other.data.batch_size, other.data.crop_size) != (config.data.batch_size, config.data.crop_size):
             raise ConfigError(f"{name}: variants must have the batch and the crops of the first, to be compared")

@@ -138,12 +138,12 @@ class HistogramCallback(Callback):
     @rank_zero_only
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count and send."""
-        import wandb
-
         coded = self.coding.coded
         loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
         if not coded or not loggers:
             return
+        import wandb
+
         latents = np.concatenate([image.y_hat.flatten().numpy() for image in coded])
         bits = np.concatenate([image.bits_y.flatten().numpy() for image in coded])
         channels = np.mean(
