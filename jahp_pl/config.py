@@ -121,6 +121,9 @@ class DataConfig:
 class OptimConfig:
     """Where training starts, and one Adam over all parameters."""
 
+    start_from: str | None = None
+    """Run folder, checkpoint or export of another model: networks that fit begin with its weights, to be trained on with
+    another rung, density, lambda or distortion. What does not fit begins as `initialization` says."""
     initialization: Literal["random", "klt"] = "random"
     """random: PyTorch's. klt: a linear transform coder of photographs (`initialization`), at 30 dB before the first
     step instead of 6; decides short runs."""
@@ -128,7 +131,7 @@ class OptimConfig:
     """Peak learning rate."""
     transform_factor: float = 1.0
     """Learning rate of g_a and g_s as a fraction of that of the entropy model. Below 1 where they start near a good
-    transform and the densities do not."""
+    transform and the densities do not; 0 keeps them as they are, in half the time a step or less."""
     schedule: Literal["constant", "cosine"] = "constant"
     """After the warm-up: hold the peak, or a half cosine down to `final_factor` of it over the rest of the run."""
     warmup_steps: int = 0
@@ -144,10 +147,10 @@ class OptimConfig:
         rate_is_usable = 0 < self.learning_rate < math.inf
         require(rate_is_usable, "optim.learning_rate", self.learning_rate, "must be positive and finite")
         require(
-            0 < self.transform_factor < math.inf,
+            0 <= self.transform_factor < math.inf,
             "optim.transform_factor",
             self.transform_factor,
-            "must be positive and finite",
+            "must be finite and not negative",
         )
         require(self.warmup_steps >= 0, "optim.warmup_steps", self.warmup_steps, "must not be negative")
         require(0 <= self.final_factor <= 1, "optim.final_factor", self.final_factor, "must be from 0 to 1")

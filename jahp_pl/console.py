@@ -48,11 +48,12 @@ def one_voice() -> Iterator[None]:
     """
     from jahp_pl.checkpoint import CheckpointError
     from jahp_pl.config import ConfigError
+    from jahp_pl.export import ExportError
     from jahp_pl.training import TrainingError, is_first_rank
 
     try:
         yield
-    except (CheckpointError, ConfigError, TrainingError):
+    except (CheckpointError, ConfigError, ExportError, TrainingError):
         if is_first_rank():
             raise
         sys.exit(0)

@@ -5,6 +5,8 @@ goes into leaving 20 dB. Here g_a starts as a tree of orthonormal transforms of 
 transform of what the layer below hands over), g_s as its transpose, and GDN near the identity, so that training starts
 at the rate and distortion of linear transform coding. The statistics come from Gaussian images with the power spectrum
 of photographs: nothing depends on the training data, and every rank of a distributed run starts alike.
+
+Or a model starts from another one that was trained: from the networks of it that fit.
 """
 
 from __future__ import annotations
@@ -42,20 +44,48 @@ def latent_scale(config: LossConfig) -> float:
 
 
 @torch.no_grad()
-def initialise(model: CompressionModel, scale: float = 3.0, seed: int = 0) -> None:
+def initialise(
+    model: CompressionModel, scale: float = 3.0, seed: int = 0, start: CompressionModel | None = None
+) -> list[str]:
     """Overwrite the initial weights of `model`.
 
     Args:
         model: any rung, not trained yet. Layers not named above keep their random weights.
         scale: latents per unit of the orthonormal transform of images in [0, 1], see `latent_scale`.
         seed: of the synthetic images.
+        start: what fits of it is taken over; the entropy model then begins at the latents of these transforms.
+
+    Returns:
+        Names of the networks that were taken over.
     """
     images = pink_images(64, 128, seed)
     _start_transforms(model.g_a, model.g_s, images - 0.5, scale)
     for module in model.modules():
         if isinstance(module, GDN):
             module.gamma.copy_(torch.sqrt(GAMMA * torch.eye(len(module.beta)) + module.PEDESTAL))
+    if start is not None:
+        take_networks(model, start)
     _start_entropy_model(model, model.analyse(images).std((0, 2, 3)))
+    return take_networks(model, start) if start is not None else []  # again, those of the entropy model
+
+
+def take_networks(model: CompressionModel, start: CompressionModel) -> list[str]:
+    """Copy into `model` those networks of `start` that have the same layers: g_a, ..., prior.
+
+    A network is taken whole or not at all. The last layer of g_ep, or of h_s without context, has as many outputs as the
+    density has parameters, so with another density that network begins anew.
+
+    Returns:
+        Names of what was taken.
+    """
+    taken = []
+    for name, network in model.named_children():
+        wanted, found = network.state_dict(), getattr(start, name, None)
+        weights = found.state_dict() if found is not None else {}
+        if {key: tensor.shape for key, tensor in wanted.items()} == {key: w.shape for key, w in weights.items()}:
+            network.load_state_dict(weights)
+            taken.append(name)
+    return taken
 
 
 def pink_images(num_images: int, size: int, seed: int) -> Tensor:

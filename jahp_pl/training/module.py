@@ -34,7 +34,7 @@ from jahp_pl.checkpoint import FORMAT, FORMAT_KEY, is_validation_due
 from jahp_pl.config import Config, to_dict
 from jahp_pl.data.module import ShardDataModule
 from jahp_pl.data.pipeline import ValImage
-from jahp_pl.initialization import initialise, latent_scale
+from jahp_pl.initialization import initialise, latent_scale, take_networks
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
 from jahp_pl.quality import decibels
@@ -58,22 +58,30 @@ class CompressionModule(LightningModule):
 
     Args:
         config: the whole experiment; it is saved in checkpoints as plain dicts.
+        start: model of `optim.start_from`; None where there is none, or where weights are restored anyway.
 
     Attributes:
         model: the weights that are trained.
+        taken: names of the networks that began with the weights of `start`.
         average: their moving average, or None where `optim.ema_decay` is 0.
         clock: how long the run has trained.
         latest: the last row that was logged while training; None before the first.
         validation_due: whether a validation of the weights as they are was begun and is not at its end.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, start: CompressionModel | None = None) -> None:
         super().__init__()
         self.config = config
         self.save_hyperparameters(to_dict(config), logger=False)
         self.model = CompressionModel(config.model)
+        self.taken: list[str] = []
         if config.optim.initialization == "klt":
-            initialise(self.model, latent_scale(config.loss))
+            self.taken = initialise(self.model, latent_scale(config.loss), start=start)
+        elif start is not None:
+            self.taken = take_networks(self.model, start)
+        if config.optim.transform_factor == 0:
+            self.model.g_a.requires_grad_(False)
+            self.model.g_s.requires_grad_(False)
         if config.trainer.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = make_average(self.model) if config.optim.ema_decay else None
@@ -109,6 +117,7 @@ class CompressionModule(LightningModule):
 
     def configure_optimizers(self) -> Optimizer:
         """One fused Adam: one kernel for all weights, which can also skip a step without asking the host."""
+        # Weights that no step changes are in it too: a later session may let them learn.
         transforms = [*self.model.g_a.parameters(), *self.model.g_s.parameters()]
         known = {id(parameter) for parameter in transforms}
         others = [parameter for parameter in self.model.parameters() if id(parameter) not in known]

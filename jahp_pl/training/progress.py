@@ -145,6 +145,8 @@ def introduction(trainer: Trainer, module: CompressionModule) -> str:
     ]
     if model.rung != "factorized":
         parts.insert(1, f"{model.likelihood} K={model.num_components}")
+    if module.taken:
+        parts.append(f"{' '.join(module.taken)} from {config.optim.start_from}")
     if settings.max_time is not None:
         parts.append(f"at most {clock(settings.max_seconds())}")
     if settings.session_time is not None:

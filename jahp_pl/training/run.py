@@ -24,6 +24,7 @@ from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.processes import check_launch, choose_strategy, cluster_plugins
 from jahp_pl.training.progress import ProgressLine
 from jahp_pl.training.resume import ResumePoint, find_resume_point
+from jahp_pl.training.start import read_start
 from jahp_pl.training.wandb_run import HistogramCallback, finish_wandb, log_export, wandb_logger
 
 
@@ -51,8 +52,8 @@ def train(config: Config) -> TrainResult:
 
     Raises:
         ConfigError: `resume` is false and the folder holds a checkpoint; or the checkpoint has another architecture; or
-            other processes were started than asked for.
-        CheckpointError: the checkpoint to resume from cannot be read.
+            nothing of `optim.start_from` fits; or other processes were started than asked for.
+        CheckpointError, ExportError: what to resume or to start from cannot be read.
         TrainingError: too many steps in a row with a non-finite loss.
         WriteError: the disk is full; the checkpoints are as they were.
         Stopped: a signal, or the end of `trainer.session_time`; what was trained is saved.
@@ -75,7 +76,7 @@ def fit(config: Config, checkpoints: BestAndLast, resume: ResumePoint | None) ->
     if resume is not None:
         csv.resume(resume.steps, resume.validation_due)
     seed_everything(config.seed, workers=True, verbose=False)
-    module = CompressionModule(config)
+    module = CompressionModule(config, read_start(config) if resume is None else None)
     data = ShardDataModule(config.data, config.seed)  # begins its stream at the step that Lightning restores
     loggers: list[Logger] = [csv]
     if (wandb_log := wandb_logger(config)) is not None:
