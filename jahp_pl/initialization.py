@@ -72,8 +72,8 @@ def initialise(
 def take_networks(model: CompressionModel, start: CompressionModel) -> list[str]:
     """Copy into `model` those networks of `start` that have the same layers: g_a, ..., prior.
 
-    A network is taken whole or not at all. The last layer of g_ep, or of h_s without context, has as many outputs as the
-    density has parameters, so with another density that network begins anew.
+    A network is taken whole or not at all. The last layer of g_ep, or of h_s without context, has as many outputs as
+    the density has parameters, so with another density that network begins anew.
 
     Returns:
         Names of what was taken.
