@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from jahp_pl.config import LossConfig
 from jahp_pl.entropy_model import FactorizedDensity
-from jahp_pl.hyperprior import HyperAnalysis
+from jahp_pl.hyperprior import HyperAnalysis, HyperSynthesis
 from jahp_pl.layers import GDN
 from jahp_pl.model import CompressionModel
 from jahp_pl.transforms import AnalysisTransform, SynthesisTransform
@@ -32,6 +32,12 @@ GAMMA = 1e-4
 """Initial gamma of GDN. Activations reach 50, and a larger gamma would bend g_a far off the inverse of g_s."""
 HYPER_GAIN = 3.0
 """Hyper-latents per unit of local energy. Training makes cheap what does not pay."""
+MEAN_GAIN = 0.5
+"""Hyper-latents per unit of a latent's local mean: rounded to steps of two latents, small beside their spread."""
+SPLINE = (0.125, 0.5, 0.75, 0.5, 0.125)
+"""Kernel that doubles the resolution smoothly; the taps of either phase add up to one."""
+SIGNS = torch.tensor([1.0, -1.0])
+"""Of the two units that carry a signed value through an activation."""
 
 
 def latent_scale(config: LossConfig) -> float:
@@ -138,31 +144,36 @@ def _start_entropy_model(model: CompressionModel, std: Tensor) -> None:
     # With a context, energies are known from the neighbours, and what h_s says is one voice of two: random starts did
     # better there, by 1 to 3 % of the loss after 1200 steps.
     is_alone = model.g_ep is None
-    if model.h_a is not None and is_alone:
-        _start_hyper_analysis(model.h_a, std)
-    if model.prior is not None:
-        _start_prior(model.prior, torch.ones(model.prior.num_channels) if model.h_a is not None else std)
-    head = model.g_ep if model.g_ep is not None else model.h_s
-    if head is None:
-        return
-    last = head[-1]
-    assert isinstance(last, nn.Conv2d)
-    assert last.bias is not None
     spread = std.repeat(model.config.num_components)
-    num_blocks = last.out_channels // len(spread)
-    sigma, located = slice(0, len(spread)), slice(0, min(num_blocks, 2) * len(spread))  # sigmas; sigmas and means
-    last.weight[located] *= spread.clamp(0.3, 3.0).repeat(min(num_blocks, 2))[:, None, None, None]
-    last.bias[located] = 0
-    last.bias[sigma] = spread.clamp(min=0.3)
-    if is_alone and num_blocks > 1:  # what it says of means at first is noise; further components need it to differ
-        last.weight[len(spread) : len(spread) + len(std)] = 0
+    head = model.g_ep if model.g_ep is not None else model.h_s
+    if head is not None:
+        last = head[-1]
+        assert isinstance(last, nn.Conv2d)
+        assert last.bias is not None
+        num_blocks = last.out_channels // len(spread)
+        sigma, located = slice(0, len(spread)), slice(0, min(num_blocks, 2) * len(spread))  # sigmas; sigmas and means
+        last.weight[located] *= spread.clamp(0.3, 3.0).repeat(min(num_blocks, 2))[:, None, None, None]
+        last.bias[located] = 0
+        last.bias[sigma] = spread.clamp(min=0.3)
+        if is_alone and num_blocks > 1:  # random weights say noise of means; further components need it to differ
+            last.weight[len(spread) : len(spread) + len(std)] = 0
+    hyper_std = torch.ones(model.config.num_filters)
+    if model.h_a is not None and model.h_s is not None and is_alone:
+        channels = _start_energies(model.h_a, std)
+        if model.density.has_means:
+            hyper_std = _start_means(model.h_a, model.h_s, channels, std, len(spread))
+    if model.prior is not None:
+        _start_prior(model.prior, hyper_std if model.h_a is not None else std)
 
 
-def _start_hyper_analysis(h_a: HyperAnalysis, std: Tensor) -> None:
+def _start_energies(h_a: HyperAnalysis, std: Tensor) -> list[int]:
     """Let hyper-latents begin as local energies: means of |y| / std over some 12 x 12 latents of one channel each.
 
     How large the latents are around a place is what pays first. From random weights a short run finds it late where
     h_a sees signed latents: their magnitude then takes two units, of y and of -y, behind LeakyReLUs.
+
+    Returns:
+        Channels of y that are heard, those that vary most, in the order of their units.
     """
     first, second, last = (layer for layer in h_a if isinstance(layer, nn.Conv2d))
     units = 1 if h_a.magnitudes else 2
@@ -171,13 +182,53 @@ def _start_hyper_analysis(h_a: HyperAnalysis, std: Tensor) -> None:
     first.bias.zero_()
     second.weight.mul_(0.3)
     last.weight.mul_(0.3)
-    for channel in range(min(first.out_channels // units, first.in_channels)):
-        pair = slice(units * channel, units * (channel + 1))
-        signs = torch.tensor([1.0, -1.0])[:units]
-        first.weight[pair, channel, 1, 1] = signs / std[channel].clamp(min=0.3)
-        second.weight[channel, pair] = 0
-        second.weight[channel, pair, 1:4, 1:4] = 1 / 9
-        last.weight[channel, channel, 1:4, 1:4] += HYPER_GAIN / 9
+    channels: list[int] = std.argsort(descending=True, stable=True)[: first.out_channels // units].tolist()
+    for unit, channel in enumerate(channels):
+        pair = slice(units * unit, units * (unit + 1))
+        first.weight[pair, channel, 1, 1] = SIGNS[:units] / std[channel].clamp(min=0.3)
+        second.weight[unit, pair] = 0
+        second.weight[unit, pair, 1:4, 1:4] = 1 / 9
+        last.weight[unit, unit, 1:4, 1:4] += HYPER_GAIN / 9
+    return channels
+
+
+def _start_means(h_a: HyperAnalysis, h_s: HyperSynthesis, channels: list[int], std: Tensor, means: int) -> Tensor:
+    """Let the hyper-latents that carry no energy begin as local means of y, which h_s interpolates to means mu.
+
+    The lowest frequencies vary slowly: half of what they spread is known from such a mean. Each linear path goes
+    through two units of every layer, of v and of -v, since their LeakyReLUs differ by v itself.
+
+    Args:
+        h_a, h_s: of the mean & scale hyperprior, after `_start_energies`.
+        channels: what that returned; the first units of h_a hear them in this order.
+        std: of the latents, (M,).
+        means: outputs of h_s before those that are means; there are as many means.
+
+    Returns:
+        Standard deviation of each hyper-latent (N,), about.
+    """
+    _, second, last = (layer for layer in h_a if isinstance(layer, nn.Conv2d))
+    up1, up2, head = h_s[0], h_s[2], h_s[4]
+    assert isinstance(up1, nn.ConvTranspose2d)
+    assert isinstance(up2, nn.ConvTranspose2d)
+    assert isinstance(head, nn.Conv2d)
+    kernel, straight = torch.outer(torch.tensor(SPLINE), torch.tensor(SPLINE)), torch.outer(SIGNS, SIGNS)
+    hyper_std, num_energies = torch.ones(last.out_channels), len(channels)
+    num_means = min((last.out_channels - num_energies) // 2, up1.out_channels // 2)
+    for number, channel in enumerate(channels[:num_means]):
+        pair = slice(2 * number, 2 * number + 2)  # of h_a's first layer, and of h_s
+        free, z = slice(num_energies + pair.start, num_energies + pair.stop), num_energies + number
+        hyper_std[z] = gain = MEAN_GAIN * std[channel].clamp(min=0.3)
+        second.weight[free] = 0
+        second.weight[free, pair, 1:4, 1:4] = straight[:, :, None, None] / 9
+        last.weight[z] = 0
+        last.weight[z, free, 1:4, 1:4] = gain * SIGNS[:, None, None] / 9
+        up1.weight[:, pair] = 0
+        up1.weight[z, pair] = SIGNS[:, None, None] * kernel
+        up2.weight[:, pair] = 0
+        up2.weight[pair, pair] = straight[:, :, None, None] * kernel
+        head.weight[means + channel : 2 * means : len(std), pair, 1, 1] += SIGNS / MEAN_GAIN  # of every component
+    return hyper_std
 
 
 def _start_prior(prior: FactorizedDensity, std: Tensor) -> None:
