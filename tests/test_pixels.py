@@ -13,7 +13,7 @@ from torch import Tensor
 
 from jahp_pl.codec.direct import DirectAnalysis, DirectSynthesis
 from jahp_pl.codec.pixels import PixelTransforms, Precision, TileBytes
-from jahp_pl.codec.tiles import HALO, SMALLEST
+from jahp_pl.codec.tiles import HYPER_HALO, SMALLEST
 from jahp_pl.config import ModelConfig, Rung
 from jahp_pl.layers import GDN
 from jahp_pl.model import CompressionModel
@@ -123,17 +123,17 @@ def test_tiles_leave_no_seam(model: CompressionModel, size: tuple[int, int], pre
     assert share < (1e-3 if precision == "float32" else 0.5)
 
 
-def test_a_narrower_halo_would_leave_seams(model: CompressionModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_narrower_halo_would_leave_seams(model: CompressionModel) -> None:
     whole, y_hat = PixelTransforms(model), random_latents(512, 512)
     tiled = PixelTransforms(model, memory_limit=whole.tile_bytes.smallest())
-    monkeypatch.setattr("jahp_pl.codec.tiles.HALO", HALO - 1)
+    tiled.halo -= 1
     assert levels(tiled.synthesise(y_hat, 512, 512), whole.synthesise(y_hat, 512, 512))[0] > 1
 
 
 def test_hyper_latents_are_made_in_tiles_too(model: CompressionModel) -> None:
     y = torch.randn(1, M, 301, 257)
     whole, tiled = PixelTransforms(model), PixelTransforms(model)
-    tiled.memory_limit = whole.tile_bytes.hyper_analysis(SMALLEST + 2 * HALO, SMALLEST + 2 * HALO)
+    tiled.memory_limit = whole.tile_bytes.hyper_analysis(SMALLEST + 2 * HYPER_HALO, SMALLEST + 2 * HYPER_HALO)
     assert whole.tile_bytes.hyper_analysis(76, 65) > tiled.memory_limit
     assert relative(tiled.hyper_analyse(y), whole.hyper_analyse(y)) < 1e-5
 
