@@ -14,10 +14,11 @@ from torch import Tensor
 from jahp_pl.codec.direct import DirectAnalysis, DirectSynthesis
 from jahp_pl.codec.pixels import PixelTransforms, Precision, TileBytes
 from jahp_pl.codec.tiles import HYPER_HALO, SMALLEST
-from jahp_pl.config import ModelConfig, Rung
+from jahp_pl.config import ModelConfig, Rung, Transform
 from jahp_pl.layers import GDN
 from jahp_pl.model import CompressionModel
 from jahp_pl.quality import psnr, to_uint8
+from jahp_pl.transforms import TRANSFORMS
 
 N, M = 6, 10
 
@@ -27,11 +28,14 @@ def model() -> CompressionModel:
     return random_model()
 
 
-def random_model(num_filters: int = N, num_latents: int = M, rung: Rung = "joint") -> CompressionModel:
+def random_model(
+    num_filters: int = N, num_latents: int = M, rung: Rung = "joint", transform: Transform = "gdn"
+) -> CompressionModel:
     """Untrained, but with dense gamma and pixels about the middle of their range."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = CompressionModel(ModelConfig(rung, num_filters, num_latents)).eval().requires_grad_(False)
+        config = ModelConfig(rung, num_filters, num_latents, transform=transform)
+        model = CompressionModel(config).eval().requires_grad_(False)
         for layer in model.modules():
             if isinstance(layer, GDN):
                 layer.gamma += torch.rand_like(layer.gamma) * 0.4 / num_filters**0.5
@@ -107,8 +111,10 @@ def test_a_model_of_full_width_agrees_on_a_photograph(kodak: Tensor) -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("size", [(512, 768), (333, 517), (40, 3000), (3000, 9)])
-def test_tiles_leave_no_seam(model: CompressionModel, size: tuple[int, int], precision: Precision) -> None:
+@pytest.mark.parametrize("size", [(512, 768), (333, 517), (40, 3000), (6000, 9)])
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_tiles_leave_no_seam(transform: Transform, size: tuple[int, int], precision: Precision) -> None:
+    model = random_model(transform=transform)
     whole = PixelTransforms(model, precision)
     tiled = PixelTransforms(model, precision, whole.tile_bytes.smallest())
     h, w = (-(-side // 16) for side in size)
