@@ -14,7 +14,7 @@ def executed(path: Path) -> nbformat.NotebookNode:
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook, timeout=600, kernel_name="python3", record_timing=False,
-        resources={"metadata": {"path": str(path.parent)}},
+        extra_arguments=["--log-level=ERROR"], resources={"metadata": {"path": str(path.parent)}},
     )  # fmt: skip
     client.execute()
     notebook.metadata = {key: notebook.metadata[key] for key in ("kernelspec",)}
