@@ -135,6 +135,7 @@ type: install ## check types, strictly
 	$(BIN)/mypy
 
 docs: install ## build the site of docs/ in build/site, for any browser, without a network
+	$(BIN)/python docs/assemble.py build/docs
 	$(BIN)/mkdocs build --strict --quiet
 	@echo "site: build/site/index.html"
 
