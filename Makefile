@@ -14,7 +14,7 @@ PARITY ?=
 FUZZ ?=
 CHAOS ?=
 
-.PHONY: help install package train ladder recipe study study-files exactness bench bench-train bench-data streams test fuzz chaos large lint type parity parity-files clean
+.PHONY: help install package train ladder recipe study study-files exactness bench bench-train bench-data streams test fuzz chaos large lint type docs tour parity parity-files clean
 
 help: ## list what make can do here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -133,6 +133,14 @@ lint: install ## check style and formatting
 
 type: install ## check types, strictly
 	$(BIN)/mypy
+
+docs: install ## build the site of docs/ in build/site, for any browser, without a network
+	$(BIN)/python docs/assemble.py build/docs
+	$(BIN)/mkdocs build --strict --quiet
+	@echo "site: build/site/index.html"
+
+tour: install ## run the notebook docs/tour.ipynb and keep in it what it shows
+	$(BIN)/python docs/run_notebook.py docs/tour.ipynb
 
 $(VENV)-parity/installed: parity/constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("CompressAI 1.2.8 needs numpy below 2, hence Python 3.11 or 3.12; try: make parity PYTHON=python3.12") if sys.version_info[:2] not in ((3, 11), (3, 12)) else None'

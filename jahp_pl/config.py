@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 Rung = Literal["factorized", "scale_hyperprior", "mean_scale_hyperprior", "context", "joint"]
 Family = Literal["gaussian", "laplace", "logistic"]
+Transform = Literal["gdn"]
 
 
 class ConfigError(ValueError):
@@ -44,6 +45,8 @@ class ModelConfig:
     quantization: Literal["noise", "mixed"] = "noise"
     """Stand-in for rounding while training. noise: y + U(-1/2, 1/2) everywhere, as in the paper. mixed: noise for the
     rate and the context, straight-through rounding for the reconstruction (Minnen & Singh 2020)."""
+    transform: Transform = "gdn"
+    """Layers of g_a and g_s. gdn: the paper's. docs/extending.md adds others."""
 
     def __post_init__(self) -> None:
         require(self.num_filters >= 1, "model.num_filters", self.num_filters, "must be at least 1")

@@ -13,13 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jahp_pl.config import Family, ModelConfig
-from jahp_pl.distributions import mixture_log_mass
+from jahp_pl.config import ModelConfig
+from jahp_pl.distributions import DENSITIES, mixture_log_mass
 from jahp_pl.ops import lower_bound
-
-SCALE_MIN: dict[Family, float] = {"gaussian": 0.11, "laplace": 0.041, "logistic": 0.039}
-"""Smallest sigma of each family. With it a unit bin around the mean holds all but 5.5e-6 of the mass, for all alike:
-with the Gaussian's 0.11 a Laplace density could not leave less than 1 % outside, a floor of 0.015 bits per latent."""
 
 LOG_LIKELIHOOD_MIN = -24 * math.log(2)
 """Floor of a latent's log-probability, in nats: 24 bits, the resolution of the range coder, which is what an outlier
@@ -81,7 +77,7 @@ class EntropyParameters(NamedTuple):
     mu: Tensor
     """(B, K, M, h, w): means; zero for the scale-only rung."""
     sigma: Tensor
-    """(B, K, M, h, w): scales, >= SCALE_MIN of the family."""
+    """(B, K, M, h, w): scales, >= `scale_min` of the family."""
     log_weights: Tensor
     """(B, K, M, h, w): log w_k, normalised over K; zero for K = 1."""
 
@@ -108,7 +104,7 @@ class ConditionalDensity:
         batch, channels, height, width = raw.shape
         num_latents = channels // (self.num_blocks * self.num_components)
         blocks = raw.float().view(batch, self.num_blocks, self.num_components, num_latents, height, width).unbind(1)
-        sigma = lower_bound(blocks[0], SCALE_MIN[self.family])
+        sigma = lower_bound(blocks[0], DENSITIES[self.family].scale_min)
         zeros = torch.zeros_like(sigma)
         mu = blocks[1] if self.has_means else zeros
         log_weights = torch.log_softmax(blocks[-1], dim=1) if self.num_components > 1 else zeros

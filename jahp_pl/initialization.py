@@ -20,7 +20,6 @@ from jahp_pl.entropy_model import FactorizedDensity
 from jahp_pl.hyperprior import HyperAnalysis, HyperSynthesis
 from jahp_pl.layers import GDN
 from jahp_pl.model import CompressionModel
-from jahp_pl.transforms import AnalysisTransform, SynthesisTransform
 
 SPECTRAL_EXPONENT = 1.4
 """Amplitudes fall as 1 / f^1.4: slightly faster than the 1 / f of scenes, as photographs are blurred by optics."""
@@ -106,7 +105,7 @@ def pink_images(num_images: int, size: int, seed: int) -> Tensor:
     return 0.5 + torch.einsum("oc,bohw->bchw", axes, texture / texture.std())
 
 
-def _start_transforms(g_a: AnalysisTransform, g_s: SynthesisTransform, x: Tensor, scale: float) -> None:
+def _start_transforms(g_a: nn.Sequential, g_s: nn.Sequential, x: Tensor, scale: float) -> None:
     # All of `scale` goes into the layers at the pixels. The weights inside are then of order one, and Adam's steps,
     # which are equal for all weights, do no harm; put at the latents instead, a learning rate of 1e-3 ruins the start.
     downs = [layer for layer in g_a if isinstance(layer, nn.Conv2d)]

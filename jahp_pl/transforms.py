@@ -2,13 +2,19 @@
 
 g_a:  x (B, 3, H, W) -> [conv 5x5, stride 2 | GDN] x 3 -> conv 5x5, stride 2 -> y (B, M, H / 16, W / 16)
 g_s:  y_hat -> [transposed conv 5x5, stride 2 | IGDN] x 3 -> transposed conv 5x5, stride 2 -> x_hat
+
+All that the rest of the code knows of a pair of networks is its entry of `TRANSFORMS`; docs/extending.md adds one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jahp_pl.config import Transform
 from jahp_pl.layers import GDN
 
 STRIDE = 16
@@ -64,3 +70,18 @@ class SynthesisTransform(nn.Sequential):
             upsample(M, N), GDN(N, inverse=True), upsample(N, N), GDN(N, inverse=True),
             upsample(N, N), GDN(N, inverse=True), upsample(N, 3),
         )  # fmt: skip
+
+
+class Transforms(NamedTuple):
+    """A pair of networks: sequences of layers, each made for N filters and M latents, that end in a convolution."""
+
+    analysis: Callable[[int, int], nn.Sequential]
+    """g_a: (B, 3, H, W), sides multiples of 16, to (B, M, H / 16, W / 16)."""
+    synthesis: Callable[[int, int], nn.Sequential]
+    """g_s: (B, M, h, w) to (B, 3, 16 h, 16 w)."""
+    reach: int
+    """Pixels from a latent of g_a, or from a pixel of g_s, up to which what goes in changes what comes out: the larger
+    of the two. Tiles of large images overlap by as much."""
+
+
+TRANSFORMS: dict[Transform, Transforms] = {"gdn": Transforms(AnalysisTransform, SynthesisTransform, reach=30)}

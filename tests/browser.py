@@ -20,6 +20,7 @@ _FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
     "--remote-debugging-pipe",
 )
+REPORT_IS_READY = "document.readyState === 'complete' && document.documentElement.dataset.ready === 'yes'"
 
 
 class Page:
@@ -35,18 +36,19 @@ class Page:
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._call(f"{domain}.enable")
 
-    def open(self, path: Path, width: int, height: int = 900, dark: bool = False) -> None:
-        """Show a file at a size of screen and wait until its script is done."""
+    def open(
+        self, path: Path, width: int, height: int = 900, dark: bool = False, is_ready: str = REPORT_IS_READY
+    ) -> None:
+        """Show a file at a size of screen and wait until its script is done, as an expression in it tells."""
         self._call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._call("Emulation.setEmulatedMedia", features=[scheme])
         self._call("Page.navigate", url=path.resolve().as_uri())
-        ready = "document.readyState === 'complete' && document.documentElement.dataset.ready === 'yes'"
         for _ in range(200):
             time.sleep(0.05)
-            if self._call("Runtime.evaluate", expression=ready, returnByValue=True)["result"].get("value"):
+            if self._call("Runtime.evaluate", expression=is_ready, returnByValue=True)["result"].get("value"):
                 return
         raise AssertionError(f"the page is not ready; {self.complaints}")
 

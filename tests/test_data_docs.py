@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from pathlib import Path
 
+import pages
 import pytest
+from commands import run, run_shortened
+from PIL import Image
 
-from jahp_pl.cli import main
 from jahp_pl.config import DataConfig
 
-ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "data.md").read_text()
+ROOT = pages.ROOT
+PAGE = pages.read("data")
 DEFAULTS = {
     "timeout": "30", "max_broken_share": "0.5", "crops_per_photo": "4", "cache_bytes": "100 GiB"
 }  # fmt: skip
@@ -27,12 +28,20 @@ def test_every_setting_named_exists_with_the_default_told() -> None:
         assert getattr(DataConfig(), name) == float(number) * (2**30 if unit else 1)
 
 
-def test_the_commands_for_two_machines_work_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_work_as_printed_on_one_machine_and_on_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    commands = [line for line in PAGE.splitlines() if line.startswith("jahp shards ") and "--part" in line]
-    assert len(commands) == 2
+    photos = ROOT / "data" / "photos" / "val"
+    Path("configs").symlink_to(ROOT / "configs")
+    Path("more").mkdir()
+    Image.open(photos / "peaks.jpg").crop((0, 0, 300, 300)).save("more/scan.tif")
+    assert run("shards", photos, "--out", "build/shards/val") == 0  # what the configuration validates on
+    commands = pages.commands(PAGE)
+    assert len(commands) == 5
     for command in commands:
-        main(shlex.split(command.replace("~/photos", str(ROOT / "data" / "photos" / "val")))[1:])
+        run_shortened(command.replace("~/photos", str(photos)).replace("*.tif", "scan.tif"))
+    assert json.loads(Path("shards/mine/index.json").read_text())["samples"] == 5
     indices = [json.loads((tmp_path / f"shards/part-{part}/index.json").read_text()) for part in (1, 2)]
     assert [index["samples"] for index in indices] == [2, 2]
 

@@ -12,7 +12,7 @@ from mpmath import mpf
 from torch import Tensor
 
 from jahp_pl.config import Family
-from jahp_pl.distributions import log_mass, mixture_log_mass
+from jahp_pl.distributions import DENSITIES, log_mass, mixture_log_mass
 
 FAMILIES = get_args(Family)
 SIGMAS = (0.11, 0.2, 0.5, 1.0, 2.0, 7.5, 30.0, 100.0, 256.0)
@@ -174,3 +174,7 @@ def test_a_mixtures_gradient_shares_the_plain_ones_by_responsibility(family: Fam
     each.sum().backward()
     responsibility = torch.softmax(each.detach() + log_weights, dim=1)
     torch.testing.assert_close(mu.grad, responsibility * alone.grad, rtol=1e-9, atol=1e-12)
+
+
+def test_every_family_of_the_configuration_has_its_density_and_no_other_does() -> None:
+    assert tuple(DENSITIES) == FAMILIES

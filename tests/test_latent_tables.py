@@ -18,7 +18,6 @@ from jahp_pl.codec.latent_tables import (
     ESCAPE_BITS,
     LIGHTEST,
     NUM_SCALES,
-    REACH,
     SCALE_BITS,
     SCALE_MAX,
     WIDTHS,
@@ -26,8 +25,8 @@ from jahp_pl.codec.latent_tables import (
     Windows,
 )
 from jahp_pl.config import Family, ModelConfig, Rung
-from jahp_pl.distributions import mixture_log_mass
-from jahp_pl.entropy_model import SCALE_MIN, ConditionalDensity
+from jahp_pl.distributions import DENSITIES, mixture_log_mass
+from jahp_pl.entropy_model import ConditionalDensity
 
 M = 4
 
@@ -72,7 +71,7 @@ def true_scales(family: Family, offset: float = 0.0) -> list[Decimal]:
     """The family's SCALE_MIN to SCALE_MAX in equal ratios, to fifty digits."""
     with localcontext() as context:
         context.prec = 50
-        first = Decimal(str(SCALE_MIN[family])).ln()
+        first = Decimal(str(DENSITIES[family].scale_min)).ln()
         ratio = (Decimal(int(SCALE_MAX)).ln() - first) / (NUM_SCALES - 1)
         return [(first + ratio * (i + Decimal(offset))).exp() for i in range(NUM_SCALES)]
 
@@ -129,9 +128,9 @@ def test_cumulatives_rise_from_nothing_to_everything_and_are_symmetric(family: F
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_reach_leaves_less_than_an_escape_outside(family: Family) -> None:
     outside = {
-        "gaussian": math.erfc(REACH[family] / math.sqrt(2)),
-        "laplace": math.exp(-REACH[family]),
-        "logistic": 2 / (1 + math.exp(REACH[family])),
+        "gaussian": math.erfc(DENSITIES[family].reach / math.sqrt(2)),
+        "laplace": math.exp(-DENSITIES[family].reach),
+        "logistic": 2 / (1 + math.exp(DENSITIES[family].reach)),
     }
     assert 2.0**-17 < outside[family] < 2.0 ** -(ESCAPE_BITS - 1)
 
@@ -144,10 +143,9 @@ def test_the_nearest_scale_by_ratio_is_taken() -> None:
     sigma = torch.exp(torch.empty(500, 2, M).uniform_(math.log(0.05), math.log(400)))
     windows = tables.windows(raw_of(torch.zeros_like(sigma), sigma, torch.zeros_like(sigma)))
     found = tables.scales.numpy()[windows.source[2]]  # (K, P M)
-    wanted = np.clip(sigma.transpose(0, 1).reshape(2, -1).numpy(), SCALE_MIN["gaussian"], SCALE_MAX)
-    assert np.abs(np.log(found / wanted)).max() < math.log(SCALE_MAX / SCALE_MIN["gaussian"]) / (NUM_SCALES - 1) / 2 + (
-        1e-3
-    )
+    smallest = DENSITIES["gaussian"].scale_min
+    wanted = np.clip(sigma.transpose(0, 1).reshape(2, -1).numpy(), smallest, SCALE_MAX)
+    assert np.abs(np.log(found / wanted)).max() < math.log(SCALE_MAX / smallest) / (NUM_SCALES - 1) / 2 + 1e-3
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -164,7 +162,7 @@ def test_the_narrowest_window_that_holds_the_reach_is_taken_around_the_mean(
         for i, scale in enumerate(tables.scales.tolist()):
             kind, lowest = int(windows.kind[i * M]), int(windows.lowest[i * M])
             half = WIDTHS[kind] // 2 - 1
-            reach = math.ceil(REACH[family] * scale)
+            reach = math.ceil(DENSITIES[family].reach * scale)
             assert half >= reach or kind == len(WIDTHS) - 1
             assert kind == 0 or WIDTHS[kind - 1] // 2 - 1 < reach
             assert abs(lowest + half - mean) <= 0.5
@@ -301,7 +299,7 @@ def test_coding_costs_no_more_than_three_ten_thousandths_over_the_density(family
     escapes, behind which an integer out of 501 follows."""
     tables = tables_of(family, num_components)
     P, K = 400, num_components
-    sigma = torch.exp(torch.empty(P, K, M).uniform_(math.log(SCALE_MIN[family]), math.log(30)))
+    sigma = torch.exp(torch.empty(P, K, M).uniform_(math.log(DENSITIES[family].scale_min), math.log(30)))
     mu = torch.empty(P, K, M).uniform_(-20, 20)
     logits = 3 * torch.randn(P, K, M)
     values = torch.arange(-250, 251)

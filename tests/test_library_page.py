@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from pathlib import Path
 
 import numpy as np
+import pages
 from codec_models import Variant, kodak_crop, model_of
 from commands import run
 from PIL import Image
@@ -14,8 +14,7 @@ from PIL import Image
 from jahp_pl import pillow
 from jahp_pl.export import export
 
-PAGE = (Path(__file__).parents[1] / "docs" / "library.md").read_text()
-BLOCKS = re.findall(r"```(\w*)\n(.*?)```", PAGE, flags=re.DOTALL)
+BLOCKS = pages.blocks(pages.read("library"))
 
 
 def test_every_block_runs_and_gives_what_the_page_says(tmp_path, monkeypatch, capsys):

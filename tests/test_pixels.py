@@ -13,11 +13,12 @@ from torch import Tensor
 
 from jahp_pl.codec.direct import DirectAnalysis, DirectSynthesis
 from jahp_pl.codec.pixels import PixelTransforms, Precision, TileBytes
-from jahp_pl.codec.tiles import HALO, SMALLEST
-from jahp_pl.config import ModelConfig, Rung
+from jahp_pl.codec.tiles import HYPER_HALO, SMALLEST
+from jahp_pl.config import ModelConfig, Rung, Transform
 from jahp_pl.layers import GDN
 from jahp_pl.model import CompressionModel
 from jahp_pl.quality import psnr, to_uint8
+from jahp_pl.transforms import TRANSFORMS
 
 N, M = 6, 10
 
@@ -27,11 +28,14 @@ def model() -> CompressionModel:
     return random_model()
 
 
-def random_model(num_filters: int = N, num_latents: int = M, rung: Rung = "joint") -> CompressionModel:
+def random_model(
+    num_filters: int = N, num_latents: int = M, rung: Rung = "joint", transform: Transform = "gdn"
+) -> CompressionModel:
     """Untrained, but with dense gamma and pixels about the middle of their range."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = CompressionModel(ModelConfig(rung, num_filters, num_latents)).eval().requires_grad_(False)
+        config = ModelConfig(rung, num_filters, num_latents, transform=transform)
+        model = CompressionModel(config).eval().requires_grad_(False)
         for layer in model.modules():
             if isinstance(layer, GDN):
                 layer.gamma += torch.rand_like(layer.gamma) * 0.4 / num_filters**0.5
@@ -107,8 +111,10 @@ def test_a_model_of_full_width_agrees_on_a_photograph(kodak: Tensor) -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("size", [(512, 768), (333, 517), (40, 3000), (3000, 9)])
-def test_tiles_leave_no_seam(model: CompressionModel, size: tuple[int, int], precision: Precision) -> None:
+@pytest.mark.parametrize("size", [(512, 768), (333, 517), (40, 3000), (6000, 9)])
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_tiles_leave_no_seam(transform: Transform, size: tuple[int, int], precision: Precision) -> None:
+    model = random_model(transform=transform)
     whole = PixelTransforms(model, precision)
     tiled = PixelTransforms(model, precision, whole.tile_bytes.smallest())
     h, w = (-(-side // 16) for side in size)
@@ -123,17 +129,17 @@ def test_tiles_leave_no_seam(model: CompressionModel, size: tuple[int, int], pre
     assert share < (1e-3 if precision == "float32" else 0.5)
 
 
-def test_a_narrower_halo_would_leave_seams(model: CompressionModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_narrower_halo_would_leave_seams(model: CompressionModel) -> None:
     whole, y_hat = PixelTransforms(model), random_latents(512, 512)
     tiled = PixelTransforms(model, memory_limit=whole.tile_bytes.smallest())
-    monkeypatch.setattr("jahp_pl.codec.tiles.HALO", HALO - 1)
+    tiled.halo -= 1
     assert levels(tiled.synthesise(y_hat, 512, 512), whole.synthesise(y_hat, 512, 512))[0] > 1
 
 
 def test_hyper_latents_are_made_in_tiles_too(model: CompressionModel) -> None:
     y = torch.randn(1, M, 301, 257)
     whole, tiled = PixelTransforms(model), PixelTransforms(model)
-    tiled.memory_limit = whole.tile_bytes.hyper_analysis(SMALLEST + 2 * HALO, SMALLEST + 2 * HALO)
+    tiled.memory_limit = whole.tile_bytes.hyper_analysis(SMALLEST + 2 * HYPER_HALO, SMALLEST + 2 * HYPER_HALO)
     assert whole.tile_bytes.hyper_analysis(76, 65) > tiled.memory_limit
     assert relative(tiled.hyper_analyse(y), whole.hyper_analyse(y)) < 1e-5
 

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 import torch
+from commands import run_shortened
 from test_compressai import in_their_names, model_of
-
-from jahp_pl.cli import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
 COMMANDS = [line.split("  #")[0] for _, block in BLOCKS for line in block.splitlines() if line.startswith("jahp ")]
 PYTHON = [block for language, block in BLOCKS if language == "python"]
-SMALLER = {
-    # Trainings and evaluations as printed take minutes to days; these make them short and change nothing else.
-    "train": "model.num_filters=8 model.num_latents=12 data.crop_size=32 data.batch_size=2 data.num_workers=0 "
-    "trainer.max_steps=2 trainer.val_every_steps=2 data.max_val_images=1 coding.max_images=1 trainer.accelerator=cpu",
-    "evaluate": "--limit 1",
-    "bench coding": "--rounds 1",
-}
 
 
 @pytest.fixture(scope="module")
@@ -37,22 +28,16 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path)
         for split in ("train", "val"):
-            run(f"jahp shards data/photos/{split} --out build/shards/{split}")
-        run("jahp train configs/quickstart.yaml")
+            run_shortened(f"jahp shards data/photos/{split} --out build/shards/{split}")
+        run_shortened("jahp train configs/quickstart.yaml")
     return path
-
-
-def run(command: str) -> None:
-    _, name, *arguments = shlex.split(command)
-    smaller = SMALLER.get(name) or SMALLER.get(f"{name} {arguments[0]}", "")
-    main([name, *arguments, *smaller.split()])  # a command that fails raises SystemExit
 
 
 def test_every_command_runs_in_the_order_in_which_it_is_printed(folder, monkeypatch):
     assert len(COMMANDS) >= 8
     monkeypatch.chdir(folder)
     for command in COMMANDS:
-        run(command)
+        run_shortened(command)
     assert (folder / "parrots.png").exists()
     assert (folder / "kodak.png").exists()
     originals = {path.stem for path in (folder / "data" / "photos" / "val").iterdir()}

@@ -13,6 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import pages
 import pytest
 import yaml
 from wandb import wandb_agent
@@ -119,12 +120,22 @@ def test_every_point_renders_with_the_agent_of_wandb_and_loads(
 
 
 def test_the_example_of_the_page_is_a_sweep(tmp_path: Path) -> None:
-    (example,) = re.findall("```yaml\n(.*?)```", (ROOT / "docs" / "sweeps.md").read_text(), flags=re.DOTALL)
+    (example,) = (block.text for block in pages.blocks(pages.read("sweeps")) if block.language == "yaml")
     (tmp_path / "search.yaml").write_text(example)
     sweep = read_sweep(tmp_path / "search.yaml")
     check_sweep(sweep)
     point = make_point(sweep, {"optim.learning_rate": 0.00012, "model.num_components": 3})
     assert str(point.config.run_dir) == "runs/search/lr0.00012-K3"
+
+
+def test_the_commands_of_the_page_can_be_followed(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in pages.commands(pages.read("sweeps")):
+        words = command.split()
+        if words[0] == "jahp":
+            assert run(*words[1:], *([] if "--list" in words else ["--list"])) == 0  # listed, not trained
+            assert len(re.findall(r"^jahp train ", capsys.readouterr().out, flags=re.MULTILINE)) == 20
+        else:
+            assert words[:2] == ["wandb", "agent"] or read_sweep(Path(words[2]))
 
 
 def test_the_high_rates_have_the_wide_latents() -> None:

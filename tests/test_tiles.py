@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from jahp_pl.codec.tiles import HALO, SMALLEST, largest_side, spans, tiles
+from jahp_pl.codec.tiles import SMALLEST, largest_side, spans, tiles
+
+HALO = 2
 
 
 @pytest.mark.parametrize("length", [1, 7, 8, 9, 100])
 @pytest.mark.parametrize("side", [1, 8, 33, 200])
 def test_spans_cover_a_length_once_and_see_their_surroundings(length: int, side: int) -> None:
-    pieces = spans(length, side)
+    pieces = spans(length, side, HALO)
     assert [i for piece in pieces for i in range(piece.start, piece.stop)] == list(range(length))
     for piece in pieces:
         assert (piece.low, piece.high) == (max(piece.start - HALO, 0), min(piece.stop + HALO, length))
@@ -18,22 +20,22 @@ def test_spans_cover_a_length_once_and_see_their_surroundings(length: int, side:
 
 
 def test_a_map_that_fits_is_not_cut() -> None:
-    side = largest_side(100, 70, lambda height, width: height * width <= 7000)
-    assert list(tiles(100, 70, side)) == [(*spans(100, 100), *spans(70, 70))]
+    side = largest_side(100, 70, HALO, lambda height, width: height * width <= 7000)
+    assert list(tiles(100, 70, side, HALO)) == [(*spans(100, 100, HALO), *spans(70, 70, HALO))]
 
 
 @pytest.mark.parametrize("shape", [(1, 4096), (4096, 1), (13, 15), (17, 200), (300, 200), (1500, 2000)])
 @pytest.mark.parametrize("area", [(SMALLEST + 2 * HALO) ** 2, 400, 5000])
 def test_tiles_fit_with_their_halo(shape: tuple[int, int], area: int) -> None:
-    side = largest_side(*shape, lambda height, width: height * width <= area)
-    for rows, columns in tiles(*shape, side):
+    side = largest_side(*shape, HALO, lambda height, width: height * width <= area)
+    for rows, columns in tiles(*shape, side, HALO):
         assert (rows.high - rows.low) * (columns.high - columns.low) <= area
 
 
 def test_more_memory_means_less_work() -> None:
     def work(area: int) -> int:
-        side = largest_side(300, 200, lambda height, width: height * width <= area)
-        return sum((r.high - r.low) * (c.high - c.low) for r, c in tiles(300, 200, side))
+        side = largest_side(300, 200, HALO, lambda height, width: height * width <= area)
+        return sum((r.high - r.low) * (c.high - c.low) for r, c in tiles(300, 200, side, HALO))
 
     done = [work(area) for area in (144, 400, 1600, 6400, 60000)]
     assert done == sorted(done, reverse=True)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from jahp_pl.config import Transform
 from jahp_pl.layers import GDN
-from jahp_pl.transforms import AnalysisTransform, SynthesisTransform, downsample, pad_to_stride, upsample
+from jahp_pl.transforms import (
+    TRANSFORMS,
+    AnalysisTransform,
+    SynthesisTransform,
+    downsample,
+    pad_to_stride,
+    upsample,
+)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (15, 16), (16, 16), (17, 33), (48, 31)])
@@ -80,3 +90,25 @@ def test_gradients_reach_the_image_from_every_position_of_the_latents() -> None:
         high = torch.tensor([min(47, 16 * row + 30), min(47, 16 * column + 30)])
         assert torch.equal(touched.min(0).values, low)
         assert torch.equal(touched.max(0).values, high)
+
+
+def test_every_transform_of_the_configuration_has_its_networks_and_no_other_does() -> None:
+    assert tuple(TRANSFORMS) == get_args(Transform)
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_what_goes_in_changes_what_comes_out_up_to_the_reach_and_no_further(name: Transform) -> None:
+    g_a, g_s, reach = TRANSFORMS[name].analysis(6, 10), TRANSFORMS[name].synthesis(6, 10), TRANSFORMS[name].reach
+    side = 2 * -(-reach // 16) + 3
+    middle = side // 2
+    x = torch.rand(1, 3, 16 * side, 16 * side, requires_grad=True)
+    g_a(x)[..., middle, middle].sum().backward()
+    y_hat = torch.randn(1, 10, side, side, requires_grad=True)
+    pixel = 16 * middle + 7
+    g_s(y_hat)[..., pixel, pixel].sum().backward()
+    assert x.grad is not None
+    assert y_hat.grad is not None
+    seen = (x.grad[0].abs().sum(0) > 0).nonzero() - 16 * middle
+    heard = 16 * (y_hat.grad[0].abs().sum(0) > 0).nonzero() - pixel
+    assert int(seen.abs().max()) == reach
+    assert reach - 16 < int(heard.abs().max()) <= reach

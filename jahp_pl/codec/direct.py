@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from jahp_pl.codec.normalization import ROWS, MatrixGDN, Scratch
 from jahp_pl.layers import GDN
 from jahp_pl.quality import to_uint8
-from jahp_pl.transforms import AnalysisTransform, SynthesisTransform
 
 
 def direct_bytes(height: int, width: int, num_filters: int, num_latents: int) -> int:
@@ -35,7 +34,7 @@ def channels_last(network: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 
 class DirectTransform:
-    """g_a or g_s: convolutions in one precision, GDN in float32.
+    """g_a or g_s: convolutions and other layers in one precision, GDN in float32.
 
     The last convolution is in float32 always: rounded to bfloat16, pixels near white would be a whole level apart.
 
@@ -44,7 +43,7 @@ class DirectTransform:
         dtype: of the other convolutions.
     """
 
-    def __init__(self, transform: AnalysisTransform | SynthesisTransform, dtype: torch.dtype) -> None:
+    def __init__(self, transform: nn.Sequential, dtype: torch.dtype) -> None:
         self.dtype = dtype
         self.layers: list[nn.Module | MatrixGDN] = []
         *others, last = transform
@@ -78,7 +77,7 @@ class DirectAnalysis:
         dtype: of the convolutions.
     """
 
-    def __init__(self, g_a: AnalysisTransform, dtype: torch.dtype) -> None:
+    def __init__(self, g_a: nn.Sequential, dtype: torch.dtype) -> None:
         self.transform = DirectTransform(g_a, dtype)
 
     def __call__(self, image: Tensor) -> Tensor:
@@ -94,7 +93,7 @@ class DirectSynthesis:
         dtype: of the convolutions.
     """
 
-    def __init__(self, g_s: SynthesisTransform, dtype: torch.dtype) -> None:
+    def __init__(self, g_s: nn.Sequential, dtype: torch.dtype) -> None:
         self.transform = DirectTransform(g_s, dtype)
 
     def __call__(self, y_hat: Tensor) -> Tensor:

@@ -16,7 +16,11 @@ from jahp_pl.model import CompressionModel
 def fingerprint(model: CompressionModel, prior: PriorTables | None, latents: LatentCoder | None) -> bytes:
     """First 8 bytes of the SHA-256 of all that a decoder uses; g_a and h_a may differ, files stay readable."""
     config = model.config  # of it, what a decoder depends on; settings of training do not make other files
-    words = (config.rung, config.num_filters, config.num_latents, config.likelihood, config.num_components)
+    words: tuple[str | int, ...] = (
+        config.rung, config.num_filters, config.num_latents, config.likelihood, config.num_components
+    )  # fmt: skip
+    if config.transform != "gdn":  # files and models are older than this setting
+        words += (config.transform,)
     digest = hashlib.sha256(repr(words).encode())
     for tensor in _decoder_tensors(model, prior, latents):
         array = tensor.detach().cpu().contiguous().numpy()

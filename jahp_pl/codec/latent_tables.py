@@ -28,8 +28,8 @@ from torch import Tensor
 from jahp_pl.codec.coder import MASS_BITS, FloatArray, IntArray
 from jahp_pl.codec.exact import FRACTION_BITS, RAW_CLAMP
 from jahp_pl.codec.frozen import checked_table, rising_tables
-from jahp_pl.config import Family
-from jahp_pl.entropy_model import SCALE_MIN, ConditionalDensity
+from jahp_pl.distributions import DENSITIES, Density
+from jahp_pl.entropy_model import ConditionalDensity
 
 NUM_SCALES = 128
 """From the smallest to `SCALE_MAX` in steps of 6 %; 64 would cost 0.05 to 0.1 % of a file, these a quarter of that."""
@@ -40,10 +40,6 @@ WIDTHS = (8, 32, 128, 512, 2048)
 """Entries of a window, the escape included, hence 2 h + 2."""
 ESCAPE_BITS = 16
 """An escape has at least 2^-16 of the mass; that costs all others 2e-5 bits."""
-REACH: dict[Family, float] = {"gaussian": 4.2, "laplace": 10.4, "logistic": 11.1}
-"""Scales to either side of the mean that a window holds: beyond is less than 2^-16, where an escape is as good."""
-EXTENT: dict[Family, float] = {"gaussian": 5.5, "laplace": 18.0, "logistic": 18.0}
-"""Scales to either side for which the cumulative is tabulated: beyond is less than 2^-25."""
 WEIGHT_STEPS = 64
 """Mixture logits are rounded to 1/64 nat, half a per cent of a weight."""
 NUM_EXPONENTIALS = 16 * WEIGHT_STEPS + 1
@@ -88,11 +84,11 @@ class LatentTables:
     ) -> None:
         self.density = density
         self.num_latents = num_latents
-        family = density.family
+        family = DENSITIES[density.family]
         self.scales, self.thresholds = _scales(family) if frozen is None else rising_tables(frozen, SCALE_SIZES)
         scales = self.scales.tolist()
         resolution = [_resolution(scale) for scale in scales]
-        extent = [math.ceil(EXTENT[family] * s * 2**r) for s, r in zip(scales, resolution, strict=True)]
+        extent = [math.ceil(family.extent * s * 2**r) for s, r in zip(scales, resolution, strict=True)]
         if frozen is None:
             self.cumulative = _cumulatives(family, scales, resolution, extent)
             steps = torch.arange(NUM_EXPONENTIALS).double() / WEIGHT_STEPS
@@ -106,7 +102,7 @@ class LatentTables:
         self._scale_of_raw = np.searchsorted(self.thresholds.numpy(), np.arange(last + 1)).astype(np.int8)
         self._to_steps = np.array([2.0 ** (r - FRACTION_BITS) for r in resolution], dtype=np.float32)
         self._to_units = np.array([2.0**-r for r in resolution], dtype=np.float32)
-        reach = np.array([math.ceil(REACH[family] * scale) for scale in scales], dtype=np.int32)
+        reach = np.array([math.ceil(family.reach * scale) for scale in scales], dtype=np.int32)
         self._reach = reach
         self._halves = np.array(WIDTHS, dtype=np.int32) // 2 - 1
         needs = np.searchsorted(self._halves[:-1], np.arange(self._halves[-1] + 1))
@@ -257,9 +253,9 @@ def _resolution(scale: float) -> int:
     return min(max(exponent - (mantissa == 0.5), 1), 8)
 
 
-def _scales(family: Family) -> tuple[Tensor, Tensor]:
+def _scales(family: Density) -> tuple[Tensor, Tensor]:
     """The scales, and the thresholds between them in steps of the raw outputs."""
-    smallest = SCALE_MIN[family]
+    smallest = family.scale_min
     ratio = math.log(SCALE_MAX / smallest) / (NUM_SCALES - 1)
     logs = math.log(smallest) + ratio * torch.arange(NUM_SCALES).double()
     # On a grid, so that they do not hang on the last bit of this machine's exp.
@@ -268,19 +264,10 @@ def _scales(family: Family) -> tuple[Tensor, Tensor]:
     return scales, torch.round((logs[:-1] + ratio / 2).exp() * 2.0**FRACTION_BITS)
 
 
-def _cumulatives(family: Family, scales: list[float], resolution: list[int], extent: list[int]) -> Tensor:
+def _cumulatives(family: Density, scales: list[float], resolution: list[int], extent: list[int]) -> Tensor:
     """2^24 F(d 2^-r / sigma) for |d| <= extent, one scale behind the other."""
     pieces = [
-        _cumulative(family, torch.arange(-e, e + 1).double() * 2.0**-r / s)
+        family.cumulative(torch.arange(-e, e + 1).double() * 2.0**-r / s)
         for s, r, e in zip(scales, resolution, extent, strict=True)
     ]
     return torch.round(torch.cat(pieces) * 2.0**MASS_BITS)
-
-
-def _cumulative(family: Family, t: Tensor) -> Tensor:
-    if family == "gaussian":
-        gaussian: Tensor = torch.special.ndtr(t)
-        return gaussian
-    if family == "laplace":
-        return 0.5 + 0.5 * torch.sign(t) * -torch.expm1(-t.abs())
-    return torch.sigmoid(t)

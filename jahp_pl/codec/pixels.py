@@ -17,10 +17,10 @@ from torch import Tensor
 
 from jahp_pl.codec.direct import DirectAnalysis, DirectSynthesis, channels_last, direct_bytes
 from jahp_pl.codec.streaming import StreamedAnalysis, StreamedSynthesis, streamed_bytes
-from jahp_pl.codec.tiles import HALO, SMALLEST, Span, largest_side, tiles
+from jahp_pl.codec.tiles import HYPER_HALO, SMALLEST, Span, largest_side, tiles
 from jahp_pl.hyperprior import STRIDE as HYPER_STRIDE
 from jahp_pl.model import CompressionModel
-from jahp_pl.transforms import STRIDE
+from jahp_pl.transforms import STRIDE, TRANSFORMS
 
 Precision = Literal["float32", "bfloat16"]
 MEMORY_LIMIT = 2**30
@@ -37,7 +37,9 @@ class TileBytes(NamedTuple):
     num_filters: int
     num_latents: int
     streamed: bool = True
-    """As on a CPU in float32; otherwise by `direct`, whatever the precision."""
+    """As the paper's on a CPU in float32; otherwise by `direct`, whatever the precision."""
+    halo: int = 2
+    """Latents around a tile that are computed and dropped."""
 
     def transforms(self, height: int, width: int) -> int:
         """Of g_a or g_s, for (height, width) latents with their halo, at most, in bytes."""
@@ -53,8 +55,8 @@ class TileBytes(NamedTuple):
 
     def smallest(self) -> int:
         """The least limit that any image can be coded in."""
-        side = SMALLEST + 2 * HALO
-        return max(self.transforms(side, side), self.hyper_analysis(side, side))
+        side, hyper_side = SMALLEST + 2 * self.halo, SMALLEST + 2 * HYPER_HALO
+        return max(self.transforms(side, side), self.hyper_analysis(hyper_side, hyper_side))
 
 
 class PixelTransforms:
@@ -74,8 +76,10 @@ class PixelTransforms:
     ) -> None:
         self.device = next(model.parameters()).device
         self.config = model.config
-        streamed = self.device.type == "cpu" and precision == "float32"
-        self.tile_bytes = TileBytes(model.config.num_filters, model.config.num_latents, streamed)
+        config = model.config
+        streamed = self.device.type == "cpu" and precision == "float32" and config.transform == "gdn"
+        self.halo = -(-TRANSFORMS[config.transform].reach // STRIDE)
+        self.tile_bytes = TileBytes(config.num_filters, config.num_latents, streamed, self.halo)
         if memory_limit < self.tile_bytes.smallest():
             raise MemoryLimitError(
                 f"a memory limit of {memory_limit / 2**20:.0f} MiB is too low for this model; give at least "
@@ -102,9 +106,9 @@ class PixelTransforms:
         """
         height, width = (-(-side // STRIDE) for side in image.shape[1:])
         y = torch.empty(height, width, self.config.num_latents, dtype=torch.float32, device=self.device)
-        side = largest_side(height, width, self._fits(self.tile_bytes.transforms))
+        side = largest_side(height, width, self.halo, self._fits(self.tile_bytes.transforms))
         with _inference(self.device):
-            for rows, columns in tiles(height, width, side):
+            for rows, columns in tiles(height, width, side, self.halo):
                 seen = image[:, _part(rows, STRIDE), _part(columns, STRIDE)].to(self.device)
                 latents = self._g_a(_padded(seen))
                 y[rows.start : rows.stop, columns.start : columns.stop] = latents[rows.kept, columns.kept]
@@ -126,9 +130,9 @@ class PixelTransforms:
             raise ValueError(f"the rung {self.config.rung} has no h_a")
         height, width = (-(-side // HYPER_STRIDE) for side in y.shape[2:])
         z = torch.empty(height, width, self.config.num_filters, dtype=torch.float32, device=self.device)
-        side = largest_side(height, width, self._fits(self.tile_bytes.hyper_analysis))
+        side = largest_side(height, width, HYPER_HALO, self._fits(self.tile_bytes.hyper_analysis))
         with _inference(self.device):
-            for rows, columns in tiles(height, width, side):
+            for rows, columns in tiles(height, width, side, HYPER_HALO):
                 seen = y[..., _part(rows, HYPER_STRIDE), _part(columns, HYPER_STRIDE)]
                 latents = self._h_a(seen)[0].movedim(0, -1)
                 z[rows.start : rows.stop, columns.start : columns.stop] = latents[rows.kept, columns.kept]
@@ -146,9 +150,9 @@ class PixelTransforms:
         """
         image = torch.empty(3, height, width, dtype=torch.uint8)
         _, h, w = y_hat.shape
-        side = largest_side(h, w, self._fits(self.tile_bytes.transforms))
+        side = largest_side(h, w, self.halo, self._fits(self.tile_bytes.transforms))
         with _inference(self.device):
-            for rows, columns in tiles(h, w, side):
+            for rows, columns in tiles(h, w, side, self.halo):
                 seen = y_hat[:, _part(rows, 1), _part(columns, 1)].to(self.device)
                 part = self._g_s(seen.movedim(0, -1))[:, STRIDE * rows.kept.start :, STRIDE * columns.kept.start :]
                 target = image[

@@ -1,4 +1,5 @@
-"""g_a and g_s in float32 on a CPU, strip by strip: what is as large as the image passes through small buffers.
+"""The paper's g_a and g_s in float32 on a CPU, strip by strip: what is as large as the image passes through small
+buffers.
 
 Three of the four layers are `winograd` convolutions. The layer at the image (3 -> N, N -> 3) is one matrix product with
 the 75 taps of its kernel, and nothing of half the image's resolution or finer is ever held as a whole:
@@ -19,7 +20,6 @@ from jahp_pl.codec.normalization import MatrixGDN, Scratch
 from jahp_pl.codec.winograd import PATCH, TILE, Downsampling, Upsampling
 from jahp_pl.layers import GDN
 from jahp_pl.quality import to_uint8
-from jahp_pl.transforms import AnalysisTransform, SynthesisTransform
 
 TILES = 144
 """Winograd tiles of a strip, about: enough for efficient matrix products, few enough for caches."""
@@ -78,7 +78,7 @@ class StreamedAnalysis:
         g_a: trained; its weights are copied.
     """
 
-    def __init__(self, g_a: AnalysisTransform) -> None:
+    def __init__(self, g_a: nn.Sequential) -> None:
         first, *others = _with_gdn(g_a)
         conv, gdn = first
         assert isinstance(conv, nn.Conv2d)
@@ -142,7 +142,7 @@ class StreamedSynthesis:
         g_s: trained; its weights are copied.
     """
 
-    def __init__(self, g_s: SynthesisTransform) -> None:
+    def __init__(self, g_s: nn.Sequential) -> None:
         *others, (conv, _) = _with_gdn(g_s)
         assert isinstance(conv, nn.ConvTranspose2d)
         assert conv.bias is not None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-HALO = 2
-"""Latents (or hyper-latents) around a tile that are computed and dropped. Where a cut replaces an image's interior by
-zeros, g_a, g_s and h_a are wrong up to 30 pixels (7 latents) from it."""
+HYPER_HALO = 2
+"""Hyper-latents around a tile that are computed and dropped. Where a cut replaces an image's interior by zeros, h_a is
+wrong up to 7 latents from it, as g_a and g_s are up to `transforms.Transforms.reach` pixels."""
 SMALLEST = 8
 """Shortest side of a tile without its halo: below, most of the work would be halo."""
 
@@ -28,25 +28,26 @@ class Span(NamedTuple):
         return slice(self.start - self.low, self.stop - self.low)
 
 
-def spans(length: int, side: int) -> list[Span]:
-    """Cut `length` into pieces of `side`, the last one as short as it has to be."""
+def spans(length: int, side: int, halo: int) -> list[Span]:
+    """Cut `length` into pieces of `side`, the last one as short as it has to be, each with its halo."""
     starts = range(0, length, side)
     ends = [(start, min(start + side, length)) for start in starts]
-    return [Span(start, stop, max(start - HALO, 0), min(stop + HALO, length)) for start, stop in ends]
+    return [Span(start, stop, max(start - halo, 0), min(stop + halo, length)) for start, stop in ends]
 
 
-def tiles(height: int, width: int, side: tuple[int, int]) -> Iterator[tuple[Span, Span]]:
+def tiles(height: int, width: int, side: tuple[int, int], halo: int) -> Iterator[tuple[Span, Span]]:
     """Rows and columns of every tile."""
-    for rows in spans(height, side[0]):
-        for columns in spans(width, side[1]):
+    for rows in spans(height, side[0], halo):
+        for columns in spans(width, side[1], halo):
             yield rows, columns
 
 
-def largest_side(height: int, width: int, fits: Callable[[int, int], bool]) -> tuple[int, int]:
+def largest_side(height: int, width: int, halo: int, fits: Callable[[int, int], bool]) -> tuple[int, int]:
     """Height and width of the tiles, without halo, that cost least work.
 
     Args:
         height, width: of the whole map.
+        halo: positions around each tile that are computed and dropped.
         fits: whether a tile of that height and width, halo included, fits the memory; must hold for every smaller tile
             if it does for a larger one, and for `SMALLEST` with its halo.
     """
@@ -56,14 +57,14 @@ def largest_side(height: int, width: int, fits: Callable[[int, int], bool]) -> t
     for num_columns in range(1, _most(width) + 1):
         column = -(-width // num_columns)
         low, high = 1, _most(height)
-        if not fits(_side_of(height, high), min(column + 2 * HALO, width)):
+        if not fits(_side_of(height, high, halo), min(column + 2 * halo, width)):
             continue
         while low < high:  # the fewest rows of tiles that fit
             middle = (low + high) // 2
-            row_fits = fits(_side_of(height, middle), min(column + 2 * HALO, width))
+            row_fits = fits(_side_of(height, middle, halo), min(column + 2 * halo, width))
             low, high = (low, middle) if row_fits else (middle + 1, high)
         row = -(-height // low)
-        work = low * num_columns * (row + 2 * HALO) * (column + 2 * HALO)
+        work = low * num_columns * (row + 2 * halo) * (column + 2 * halo)
         if best is None or work < best[0]:
             best = work, (row, column)
     assert best is not None
@@ -74,5 +75,5 @@ def _most(length: int) -> int:
     return -(-length // SMALLEST)
 
 
-def _side_of(length: int, number: int) -> int:
-    return min(-(-length // number) + 2 * HALO, length)
+def _side_of(length: int, number: int, halo: int) -> int:
+    return min(-(-length // number) + 2 * halo, length)
