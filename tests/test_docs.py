@@ -179,7 +179,8 @@ def layers_of(variant: Variant, tensors: dict[str, np.ndarray]) -> dict[str, Lay
             taps = by_tap(tensors[f"h_s.{number}.weight"], transposed=number < 4)
             result[f"h_s.{number}"] = frozen(taps, tensors[f"h_s.{number}.bias"], slope)
     if "g_cm.weight" in tensors:
-        live = by_tap(tensors["g_cm.weight"], transposed=False)[:12]
+        live = tensors["g_cm.weight"].transpose(2, 1, 0)  # by tap
+        assert len(live) == 12
         result["g_cm"] = frozen(live.reshape(1, -1, live.shape[-1]), tensors["g_cm.bias"], 1.0, 2**7)
         split = tensors["g_ep.0.weight"].shape[1] - live.shape[-1]
         first, bias = by_tap(tensors["g_ep.0.weight"], transposed=False), tensors["g_ep.0.bias"]
@@ -211,6 +212,19 @@ def outputs_at(layers: dict[str, Layer], features: np.ndarray | None, y: np.ndar
     return u
 
 
+def cumulatives(variant: Variant, tensors: dict[str, np.ndarray]) -> np.ndarray:
+    """Of each scale those from -e to e."""
+    both, position = [], 0
+    for sigma in tensors["tables.latents.scales"].tolist():
+        r = next(r for r in range(1, 9) if r == 8 or 2.0**r >= 32 / sigma)
+        size = math.ceil(RHO[variant.family] * sigma * 2**r) + 1
+        upper = tensors["tables.latents.cumulative"][position : position + size].astype(np.float64)
+        both += [TOP - upper[:0:-1], upper]
+        position += size
+    assert position == len(tensors["tables.latents.cumulative"])
+    return np.concatenate(both)
+
+
 class Window(NamedTuple):
     kind: int
     first: int
@@ -231,7 +245,7 @@ def windows(variant: Variant, tensors: dict[str, np.ndarray], outputs: np.ndarra
     resolution = [next(r for r in range(1, 9) if r == 8 or 2.0**r >= 32 / sigma) for sigma in scales]
     extent = [math.ceil(RHO[variant.family] * sigma * 2**r) for sigma, r in zip(scales, resolution, strict=True)]
     start = np.cumsum([0, *(2 * e + 1 for e in extent)])
-    cumulative = tensors["tables.latents.cumulative"]
+    cumulative = cumulatives(variant, tensors)
     result = []
     for channel in range(blocks.shape[-1]):
         components, low, high = [], [], []
@@ -404,8 +418,10 @@ def test_the_fingerprint_covers_what_the_page_says(coded):
         add(tensors["tables.prior.lowest"])
         add(tensors["tables.prior.masses"])
     if variant.rung != "factorized":
-        for name in ("scales", "thresholds", "cumulative", "exponential"):
+        for name in ("scales", "thresholds"):
             add(tensors[f"tables.latents.{name}"])
+        add(cumulatives(variant, tensors))
+        add(tensors["tables.latents.exponential"])
     for layer in layers_of(variant, tensors).values():
         for array in (layer.W, layer.b, layer.gamma):
             add(array, "<f4")
