@@ -49,12 +49,11 @@ def push(folder: str | Path, repo: str, private: bool = False) -> str:
     return str(url)
 
 
-def download(name: str, cache: str | Path | None = None) -> Path:
+def download(name: str) -> Path:
     """The folder of an export from the Hub; what is in the cache already is not fetched again.
 
     Args:
         name: hf://USER/NAME, perhaps followed by @ and a branch, a tag or a commit.
-        cache: folder; None takes that of huggingface_hub.
 
     Raises:
         ExportError: no such repository, or no network; the message says why.
@@ -65,9 +64,7 @@ def download(name: str, cache: str | Path | None = None) -> Path:
 
     repo, _, revision = name.removeprefix(PREFIX).partition("@")
     try:
-        folder = snapshot_download(
-            repo, revision=revision or None, cache_dir=cache, allow_patterns=FILES, library_name="jahp_pl"
-        )
+        folder = snapshot_download(repo, revision=revision or None, allow_patterns=FILES, library_name="jahp_pl")
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise _refused(name, error) from None
     return Path(str(folder))
