@@ -30,7 +30,7 @@ CLASSICAL = (
     *("hevc", "hevc444", "jxl", "vvc"),
 )
 """Names of `evaluation.classical.CODECS`, here so that the parser needs not import them."""
-DTYPES = ("float32", "bfloat16")
+DTYPES = ("float32", "bfloat16", "int8")
 """Of `stored.DTYPES`, likewise."""
 
 
@@ -195,7 +195,7 @@ def _parser() -> argparse.ArgumentParser:
         jahp export models/half --results evaluation/kodak.json --out models/half --force""")  # fmt: skip
     p.add_argument("model", metavar="M", help=MODEL)
     add_out(p)
-    p.add_argument("--dtype", choices=DTYPES, help="of the weights; bfloat16 is half the size [float32, or as it is]")
+    p.add_argument("--dtype", choices=DTYPES, help="of the weights; the last two are smaller [float32, or as it is]")
     p.add_argument("--results", type=Path, metavar="R.json", help="of `jahp evaluate` with this model, to go along")
 
     p = command(table, "graphs", commands.graphs, "a model's networks -> ONNX and torch.export graphs", """\

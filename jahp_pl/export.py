@@ -78,7 +78,7 @@ def export(
         folder: to be made.
         facts: plain values (JSON) about the training.
         overwrite: replace an export that is there, if the folder holds nothing else.
-        dtype: of kernels; bfloat16 takes half the space, and the codec is then made of the rounded weights.
+        dtype: of kernels, see `stored`; but for float32 the codec is made of the rounded weights.
         tables: `Codec.tables` to keep; None makes them here.
         results: of this codec: a file of `jahp evaluate`, or what was read of one.
 
@@ -164,7 +164,7 @@ def load_export(folder: Path) -> Export:
         dtype: Dtype = "float32" if is_first else config["dtype"]
         results = None if config.get("results") is None else dict(config["results"])
         if dtype not in DTYPES:
-            raise ValueError(f"dtype {dtype!r} is none of {', '.join(DTYPES)}")
+            raise ValueError(f"dtype {dtype!r} is none of {', '.join(DTYPES)}; upgrade jahp_pl")
     except (ConfigError, KeyError, TypeError, ValueError) as error:
         raise ExportError(f"{folder / CONFIG}: cannot be read: {error}") from None
     tensors = _read_tensors(folder / WEIGHTS, checksum)

@@ -13,12 +13,14 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import safetensors.numpy
+import safetensors.torch
 import torch
 from codec_models import GOLDEN, Variant, kodak_crop, load_golden
 
 from jahp_pl.codec.bitstream import MAX_PIXELS, VERSION, Header, pack, with_icc
 from jahp_pl.codec.codec import Codec, Encoded
-from jahp_pl.export import WEIGHTS, export
+from jahp_pl.export import export, load_model
+from jahp_pl.exported import WEIGHTS
 from jahp_pl.model import CompressionModel
 
 PAGE = (Path(__file__).parents[1] / "docs" / "file-format.md").read_text()
@@ -386,6 +388,19 @@ def test_a_reader_written_from_the_page_gets_every_latent(coded):
         table = y if coded.variant.rung == "factorized" else z
         size, lowest = (coded.tensors[f"tables.prior.{name}"] for name in ("sizes", "lowest"))
         assert (table < lowest[:, None, None]).any() or (table >= (lowest + size - 1)[:, None, None]).any(), "no escape"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_weights_mean_what_the_page_says(dtype, tmp_path):
+    export(load_golden("joint"), tmp_path / "m", {}, dtype=dtype)
+    tensors = safetensors.torch.load_file(tmp_path / "m" / WEIGHTS)
+    for name, wanted in load_model(tmp_path / "m").state_dict().items():
+        meant = tensors[name].double()
+        if f"{name}.exponent" in tensors:
+            assert dtype == "int8"
+            meant = meant * 2.0 ** tensors[f"{name}.exponent"].double()
+        live = wanted.flatten(2)[:, :, :12] if name == "g_cm.weight" else wanted
+        assert torch.equal(meant, live.double()), name
 
 
 @pytest.mark.parametrize("name", ["joint", "mixture"])

@@ -19,10 +19,12 @@ from jahp_pl import checkpoint
 from jahp_pl.checkpoint import find_checkpoint
 from jahp_pl.cli import main
 from jahp_pl.codec.codec import Codec
+from jahp_pl.codec.fixed_point import FreezeError
 from jahp_pl.export import export, export_from, load_codec, load_export, load_model, training_facts
 from jahp_pl.exported import CARD, CONFIG, WEIGHTS, ExportError
 from jahp_pl.files import WriteError
 from jahp_pl.model import CompressionModel
+from jahp_pl.stored import DTYPES, restore, store
 
 FACTS = {"step": 7, "lmbda": 0.013}
 
@@ -92,10 +94,11 @@ def test_two_exports_of_one_model_are_the_same_bytes(original, tmp_path):
         assert (tmp_path / "again" / name).read_bytes() == (original / name).read_bytes()
 
 
-def test_half_the_bytes_are_a_codec_of_the_rounded_weights(original, tmp_path):
+@pytest.mark.parametrize(("dtype", "share"), [("bfloat16", 0.65), ("int8", 0.5)])
+def test_fewer_bytes_are_a_codec_of_the_rounded_weights(dtype, share, original, tmp_path):
     """What the export gives, codes and says is what the reloaded export gives, codes and says."""
     model, image = load_golden("joint"), kodak_crop()[:72, :90]
-    codec = export(model, tmp_path / "half", FACTS, dtype="bfloat16")
+    codec = export(model, tmp_path / "half", FACTS, dtype=dtype)
     reloaded = load_codec(tmp_path / "half")
     assert codec.fingerprint == reloaded.fingerprint != Codec(model).fingerprint
     data = codec.compress(image)
@@ -107,9 +110,28 @@ def test_half_the_bytes_are_a_codec_of_the_rounded_weights(original, tmp_path):
             assert torch.equal(tensor, model.state_dict()[name]), "few, hence not rounded"
     sizes = [(folder / WEIGHTS).stat().st_size for folder in (tmp_path / "half", original)]
     tables = sum(4 * table.numel() for table in codec.tables().values())
-    assert sizes[0] - tables < 0.65 * (sizes[1] - tables)
-    again = export(load_model(tmp_path / "half"), tmp_path / "again", FACTS, dtype="bfloat16")
+    assert sizes[0] - tables < share * (sizes[1] - tables)
+    again = export(load_model(tmp_path / "half"), tmp_path / "again", FACTS, dtype=dtype)
     assert again.fingerprint == codec.fingerprint, "rounding what is rounded changes nothing"
+
+
+def test_weights_that_are_not_finite_are_refused_in_every_type(tmp_path):
+    model = load_golden("joint")
+    with torch.no_grad():
+        model.h_s[0].weight[0, 0, 0, 0] = torch.nan
+    for dtype in DTYPES:
+        with pytest.raises(FreezeError, match=r"h_s\.0.*not finite"):
+            export(model, tmp_path / "m", {}, dtype=dtype)
+
+
+def test_integers_are_as_near_as_eight_bits_allow(tmp_path):
+    weights = torch.randn(6, 5, 3, 3) * torch.logspace(-30, 30, 6)[:, None, None, None]
+    weights[2] = 0
+    state = {"h_s.0.weight": weights}
+    back = restore(store(state, "int8"), state, "int8")["h_s.0.weight"]
+    largest = weights.abs().amax(1, keepdim=True)
+    assert ((back - weights).abs() <= largest / 126).all()
+    assert (back[2] == 0).all()
 
 
 def test_masked_taps_are_not_stored(original):
@@ -252,7 +274,7 @@ def test_a_tensor_that_does_not_belong_is_named(alter, words, folder):
 BAD_CONFIGS = {
     "newer": ({"jahp_pl_export": 3}, "format 3 is newer"),
     "other type": ({"dtype": "bfloat16"}, r"\d\.\w+ is torch\.float32, not bfloat16"),
-    "unknown type": ({"dtype": "float8"}, "dtype 'float8' is none of float32, bfloat16"),
+    "unknown type": ({"dtype": "float8"}, "dtype 'float8' is none of float32, bfloat16, int8"),
     "foreign": ({"jahp_pl_export": None}, "not the config.json of an export"),
     "unknown setting": ({"model": {"depth": 3}}, r"model\.depth"),
     "other width": ({"model": {"rung": "joint", "num_filters": 9, "num_latents": 12}}, "has shape"),
