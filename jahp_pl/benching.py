@@ -26,8 +26,8 @@ def coding(arguments: argparse.Namespace) -> None:
     speeds: dict[str, Any] = {}
     total = len(images) * len(arguments.model)
     with tqdm(total=total, unit=" images", desc="bench coding", leave=False, disable=None) as bar:
-        for number, path in enumerate(arguments.model):
-            codec = console.open_codec(arguments, path)
+        for number, model in enumerate(arguments.model):
+            codec = console.open_codec(arguments, model)
             measured = []
             for row in measure(codec, images, arguments.rounds):
                 measured.append(row)
@@ -46,8 +46,8 @@ def coding(arguments: argparse.Namespace) -> None:
                 peer,
             )
             with tqdm.external_write_mode():
-                print(table(path.name, speed))
-            speeds[path.name] = to_json(speed) | {"model": vars(codec.model.config)}
+                print(table(Path(model).name, speed))
+            speeds[Path(model).name] = to_json(speed) | {"model": vars(codec.model.config)}
     _save(content | {"precision": arguments.precision, "models": speeds}, arguments.out)
 
 

@@ -62,7 +62,7 @@ def decompress(arguments: argparse.Namespace) -> None:
     from jahp_pl.data.images import ImageError, encode_rgb, image_size
 
     jobs = batch.plan(arguments.inputs, arguments.output, ".png", {".jahp"}, arguments.force)
-    codec = console.open_codec(arguments)
+    decoders = console.Decoders(arguments)
 
     def work(job: Job) -> str | None:
         data, name = _read(job.source), console.name_of(job.source)
@@ -77,12 +77,13 @@ def decompress(arguments: argparse.Namespace) -> None:
         try:
             if job.is_resumable and not arguments.force and batch.is_done(job, is_complete):
                 return None
-            image = codec.decompress(data, arguments.max_pixels or MAX_PIXELS)
-        except BitstreamError as error:
+            header, _ = unpack(data, arguments.max_pixels or MAX_PIXELS)
+            image = decoders.find(header.fingerprint).decompress(data, arguments.max_pixels or MAX_PIXELS)
+        except (BitstreamError, console.CommandError) as error:
             raise BitstreamError(f"{name}: {error}") from None
         suffix = ".png" if job.target == STREAM else job.target.suffix
         try:
-            content = encode_rgb(image.permute(1, 2, 0).numpy(), suffix, unpack(data, MAX_SIDE**2)[0].icc)
+            content = encode_rgb(image.permute(1, 2, 0).numpy(), suffix, header.icc)
         except ImageError as error:
             raise ImageError(f"{console.name_of(job.target, 'output')}: {error}") from None
         _write(job.target, content)

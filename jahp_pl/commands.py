@@ -11,6 +11,7 @@ from typing import Any
 
 from jahp_pl import console
 from jahp_pl.batch import BatchError, Failure
+from jahp_pl.bundled import NONE, bundled, locate, of_quality
 
 
 def shards(arguments: argparse.Namespace) -> None:
@@ -100,16 +101,22 @@ def evaluate(arguments: argparse.Namespace) -> None:
         print(f"picture  {arguments.picture}")
 
 
-def _training(model: Path) -> dict[str, Any]:
+def _training(model: str) -> dict[str, Any]:
     from jahp_pl.checkpoint import find_checkpoint
-    from jahp_pl.export import is_export, load_export, training_facts
+    from jahp_pl.export import training_facts
+    from jahp_pl.exported import is_export, read_config
 
-    return load_export(model).facts if is_export(model) else training_facts(find_checkpoint(model))
+    path = locate(model)
+    facts: dict[str, Any] = read_config(path)["facts"] if is_export(path) else training_facts(find_checkpoint(path))
+    return facts
 
 
 def info(arguments: argparse.Namespace) -> None:
-    """What files and models are."""
-    things = [thing for path in arguments.paths for thing in _things(path)]
+    """What files and models are; or which models are bundled."""
+    if not arguments.paths:
+        print(*_bundled_table(), sep="\n")
+        return
+    things = [thing for name in arguments.paths for thing in _things(name)]
     failures = []
     for number, path in enumerate(things):
         try:
@@ -128,12 +135,12 @@ def info(arguments: argparse.Namespace) -> None:
 
 def export(arguments: argparse.Namespace) -> None:
     """A trained model -> a folder."""
-    from jahp_pl.checkpoint import find_checkpoint
-    from jahp_pl.export import export_checkpoint
+    from jahp_pl.export import export_from
 
-    checkpoint = find_checkpoint(arguments.checkpoint)
-    codec = export_checkpoint(checkpoint, arguments.out, arguments.force)
-    print(f"{checkpoint} -> {arguments.out}: model {codec.fingerprint.hex()}")
+    source = locate(arguments.model)
+    codec = export_from(source, arguments.out, arguments.force, arguments.dtype, arguments.results)
+    size = sum(path.stat().st_size for path in arguments.out.iterdir())
+    print(f"{source} -> {arguments.out}: model {codec.fingerprint.hex()}, {size / 1e6:.2f} MB")
 
 
 def graphs(arguments: argparse.Namespace) -> None:
@@ -161,12 +168,34 @@ def import_compressai(arguments: argparse.Namespace) -> None:
     )
 
 
-def _things(path: Path) -> list[Path]:
-    """A file, an export, a run folder; or all of these below another folder.
+def _bundled_table() -> list[str]:
+    """One line per model that comes with the package, in the order of quality."""
+    from jahp_pl.exported import read_config
+
+    models = bundled()
+    if not models:
+        return [NONE]
+    width = max(len(model.name) for model in models)
+    lines = [f"quality  {'name':{width}}  bits per pixel     PSNR  MS-SSIM     MB  fingerprint"]
+    for model in models:
+        config = read_config(model.folder)
+        figures = " " * 11 + "not measured" + " " * 8
+        if results := config.get("results"):
+            similarity = "      -" if results["ms_ssim"] is None else f"{results['ms_ssim']:7.4f}"
+            figures = f"{results['bpp']:14.4f} {results['psnr']:5.2f} dB  {similarity}"
+        size = sum(path.stat().st_size for path in model.folder.iterdir()) / 1e6
+        lines.append(f"{model.quality:7}  {model.name:{width}}  {figures} {size:6.2f}  {config['fingerprint']}")
+    return [*lines, f"without --model and --quality: {of_quality(None).name}; means over Kodak's 24 images"]
+
+
+def _things(name: str) -> list[Path]:
+    """A file, an export, a run folder, a bundled model; or all of these below another folder.
 
     Raises:
         BatchError: a folder with none of them.
+        ExportError: there is nothing of that name.
     """
+    path = Path(name) if name.endswith(".jahp") else locate(name)
     things = list(_below(path)) if path.is_dir() else [path]
     if not things:
         raise BatchError(f"{path}: holds no checkpoint, export or .jahp file")
@@ -175,7 +204,7 @@ def _things(path: Path) -> list[Path]:
 
 def _below(folder: Path) -> Iterator[Path]:
     from jahp_pl.checkpoint import has_checkpoint
-    from jahp_pl.export import is_export
+    from jahp_pl.exported import is_export
 
     if is_export(folder) or has_checkpoint(folder):
         yield folder
@@ -216,11 +245,14 @@ def _describe_model(path: Path) -> dict[str, str]:
     import dataclasses
 
     from jahp_pl.checkpoint import find_checkpoint
-    from jahp_pl.export import is_export, load_codec, load_export
+    from jahp_pl.export import load_codec
+    from jahp_pl.exported import is_export, read_config
 
     codec = load_codec(path)
     rows = {"export": str(path)} if is_export(path) else {"checkpoint": str(find_checkpoint(path))}
     rows["fingerprint"] = codec.fingerprint.hex()
     rows["parameters"] = f"{sum(p.numel() for p in codec.model.parameters()):,}"
     rows |= {key: str(value) for key, value in dataclasses.asdict(codec.model.config).items()}
-    return rows | ({key: str(value) for key, value in load_export(path).facts.items()} if is_export(path) else {})
+    told = read_config(path) if is_export(path) else {}
+    more = {key: str(told[key]) for key in ("dtype", "results") if key in told}
+    return rows | more | {key: str(value) for key, value in told.get("facts", {}).items()}

@@ -125,7 +125,7 @@ class OptimConfig:
     """Where training starts, and one Adam over all parameters."""
 
     start_from: str | None = None
-    """Run folder, checkpoint or export of another model: networks that fit begin with its weights, to be trained on
+    """Run folder, checkpoint, export or bundled model: networks that fit begin with its weights, to be trained on
     with another rung, density, lambda or distortion. What does not fit begins as `initialization` says."""
     initialization: Literal["random", "klt"] = "random"
     """random: PyTorch's. klt: a linear transform coder of photographs (`initialization`), at 30 dB before the first

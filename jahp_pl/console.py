@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from jahp_pl import batch
 from jahp_pl.batch import STREAM, Job
+from jahp_pl.bundled import NONE, bundled, locate, names, of_fingerprint
 
 if TYPE_CHECKING:
     from jahp_pl.codec.codec import Codec
@@ -31,7 +32,7 @@ def input_errors() -> tuple[type[Exception], ...]:
     from jahp_pl.data.images import ImageError
     from jahp_pl.data.index import DataError
     from jahp_pl.evaluation import EvaluationError
-    from jahp_pl.export import ExportError
+    from jahp_pl.exported import ExportError
     from jahp_pl.sweeping import SweepError
     from jahp_pl.training import TrainingError
 
@@ -48,7 +49,7 @@ def one_voice() -> Iterator[None]:
     """
     from jahp_pl.checkpoint import CheckpointError
     from jahp_pl.config import ConfigError
-    from jahp_pl.export import ExportError
+    from jahp_pl.exported import ExportError
     from jahp_pl.training import TrainingError, is_first_rank
 
     try:
@@ -59,16 +60,21 @@ def one_voice() -> Iterator[None]:
         sys.exit(0)
 
 
-def open_codec(arguments: argparse.Namespace, model: Path | None = None) -> Codec:
-    """What --model, --device, --threads, --precision and --memory ask for.
+def open_codec(arguments: argparse.Namespace, model: str | Path | None = None) -> Codec:
+    """What --model or --quality, --device, --threads, --precision and --memory ask for.
 
     Args:
-        arguments: with these options.
+        arguments: with these options, perhaps without --quality.
         model: in place of --model.
 
     Raises:
         CommandError: a device that is not there, or too little memory.
+        ExportError: no such model.
     """
+    quality: int | None = getattr(arguments, "quality", None)
+    if quality is not None and arguments.model is not None:
+        raise CommandError("--quality picks one of the bundled models; leave out either it or --model")
+    path = locate(model or arguments.model, quality)  # first, because importing torch takes seconds
     import torch
 
     from jahp_pl.codec.pixels import MemoryLimitError
@@ -82,9 +88,46 @@ def open_codec(arguments: argparse.Namespace, model: Path | None = None) -> Code
         raise CommandError(f"--device {arguments.device}: {str(error).strip().splitlines()[0]}") from None
     limit = arguments.memory * 2**20
     try:
-        return load_codec(model or arguments.model, arguments.device, arguments.precision, limit)
+        return load_codec(path, arguments.device, arguments.precision, limit)
     except MemoryLimitError as error:
         raise CommandError(f"--memory {arguments.memory}: {error}") from None
+
+
+class Decoders:
+    """The codec for each file: that of --model, or else the bundled one that made it.
+
+    Args:
+        arguments: of a command that decodes.
+
+    Raises:
+        CommandError, ExportError: as `open_codec`; or no model is named and none is bundled.
+    """
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self._arguments = arguments
+        self._codecs: dict[Path, Codec] = {}
+        self._only = None if arguments.model is None else open_codec(arguments)
+        if self._only is None and not bundled():
+            raise CommandError(NONE)
+
+    def find(self, fingerprint: bytes) -> Codec:
+        """For a file with this fingerprint in its header; the codec of --model may have another and then refuses it.
+
+        Raises:
+            CommandError: no bundled model has it.
+        """
+        if self._only is not None:
+            return self._only
+        model = of_fingerprint(fingerprint)
+        if model is None:
+            raise CommandError(
+                f"made with model {fingerprint.hex()}, and none of that fingerprint is bundled ({names()}); name the "
+                "model that made it with --model"
+            )
+        folder = model.folder
+        if folder not in self._codecs:
+            self._codecs[folder] = open_codec(self._arguments, folder)
+        return self._codecs[folder]
 
 
 def run_jobs(command: str, jobs: Sequence[Job], work: Callable[[Job], str | None]) -> None:

@@ -1,7 +1,9 @@
 """A model as a folder to keep and to give away, and the one place that makes a codec of whatever holds a model.
 
-    model.safetensors   weights, and below `tables.` what freezing made of them with exp and erf
-    config.json         format, architecture, fingerprint, checksum of model.safetensors, facts about the training
+    model.safetensors   weights as `stored` has them, and below `tables.` what freezing made of them with exp and erf
+    config.json         format, architecture, type of the weights, fingerprint, checksum of model.safetensors, facts
+                        about the training, results on images
+    README.md           the same for people
 
 Guarantees: `load_codec` of an export gives a codec of the stated fingerprint or raises `ExportError`; nothing in the
 folder is ever run, and no tensor may be missing, unknown, misshapen or altered.
@@ -9,6 +11,7 @@ folder is ever run, and no tensor may be missing, unknown, misshapen or altered.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -21,28 +24,24 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from jahp_pl.checkpoint import HYPER_PARAMETERS, find_checkpoint, first_difference, load_model, read_checkpoint
+from jahp_pl import checkpoint
+from jahp_pl.bundled import locate
+from jahp_pl.card import card
+from jahp_pl.checkpoint import HYPER_PARAMETERS, find_checkpoint, read_checkpoint
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.fixed_point import FreezeError
 from jahp_pl.codec.pixels import MEMORY_LIMIT, Precision
 from jahp_pl.config import ConfigError, model_from_dict
+from jahp_pl.exported import CARD, CONFIG, FORMAT, FORMAT_KEY, WEIGHTS, ExportError, is_export, read_config
 from jahp_pl.files import replace_folder
 from jahp_pl.model import CompressionModel
+from jahp_pl.results import read_results
+from jahp_pl.stored import DTYPES, Dtype, restore, store, store_table
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-FORMAT_KEY = "jahp_pl_export"
-"""In config.json; the value is `FORMAT`."""
-FORMAT = 1
-"""Version of the layout; a reader refuses newer ones."""
 TABLES = "tables."
 """Prefix of the names of tensors that are no weights."""
-MAX_CONFIG_BYTES = 2**20
 MAX_WEIGHTS_BYTES = 2**30
 """A larger model.safetensors is refused unread: the paper's largest model takes a tenth."""
-
-
-class ExportError(ValueError):
-    """A folder that cannot be used or made; the message is one line that names it and says why."""
 
 
 class Export(NamedTuple):
@@ -56,9 +55,22 @@ class Export(NamedTuple):
     """Of the codec that they make."""
     facts: dict[str, Any]
     """Plain values about where the weights come from."""
+    dtype: Dtype
+    """Of kernels in the file."""
+    results: dict[str, Any] | None
+    """See `results.read_results`."""
 
 
-def export(model: CompressionModel, folder: Path, facts: Mapping[str, Any], overwrite: bool = False) -> Codec:
+def export(
+    model: CompressionModel,
+    folder: Path,
+    facts: Mapping[str, Any],
+    overwrite: bool = False,
+    *,
+    dtype: Dtype = "float32",
+    tables: Mapping[str, Tensor] | None = None,
+    results: Path | Mapping[str, Any] | None = None,
+) -> Codec:
     """Write a model to a folder, at once or not at all.
 
     Args:
@@ -66,39 +78,71 @@ def export(model: CompressionModel, folder: Path, facts: Mapping[str, Any], over
         folder: to be made.
         facts: plain values (JSON) about the training.
         overwrite: replace an export that is there, if the folder holds nothing else.
+        dtype: of kernels, see `stored`; but for float32 the codec is made of the rounded weights.
+        tables: `Codec.tables` to keep; None makes them here.
+        results: of this codec: a file of `jahp evaluate`, or what was read of one.
 
     Returns:
-        The codec of the folder.
+        The codec of the folder, on the CPU.
 
     Raises:
-        ExportError: the folder holds something already.
+        ExportError: the folder holds something already, or results are of another codec.
         FreezeError: weights that no codec can use.
         WriteError: the disk is full.
     """
-    folder = free_folder(folder, {CONFIG, WEIGHTS}, overwrite)
-    codec = Codec(model)
-    tensors = dict(codec.model.state_dict()) | {f"{TABLES}{name}": t for name, t in codec.tables().items()}
-    data = safetensors.torch.save({name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()})
+    folder = free_folder(folder, {CONFIG, WEIGHTS, CARD}, overwrite)
+    stored = store({name: tensor.cpu() for name, tensor in model.state_dict().items()}, dtype)
+    rounded = copy.deepcopy(model).cpu().float()
+    rounded.load_state_dict(restore(stored, rounded.state_dict(), dtype))
+    codec = Codec(rounded, tables)
+    if isinstance(results, Path):
+        results = read_results(results, codec.fingerprint)
+    tensors = stored | {f"{TABLES}{name}": store_table(table) for name, table in codec.tables().items()}
+    data = safetensors.torch.save({name: tensor.contiguous().clone() for name, tensor in tensors.items()})
     config = {
         FORMAT_KEY: FORMAT,
         "model": dataclasses.asdict(model.config),
+        "dtype": dtype,
         "fingerprint": codec.fingerprint.hex(),
         "sha256": hashlib.sha256(data).hexdigest(),
         "facts": dict(facts),
+        **({"results": dict(results)} if results else {}),
     }
-    replace_folder(folder, {WEIGHTS: data, CONFIG: (json.dumps(config, indent=1) + "\n").encode()})
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    text = card(folder.name, model.config, num_parameters, codec.fingerprint, facts, results)
+    contents = {WEIGHTS: data, CARD: text.encode(), CONFIG: (json.dumps(config, indent=1) + "\n").encode()}
+    replace_folder(folder, contents)
     return codec
 
 
-def export_checkpoint(checkpoint: Path, folder: Path, overwrite: bool = False) -> Codec:
-    """`export` the model of a checkpoint, with what is known of its training.
+def export_from(
+    source: Path, folder: Path, overwrite: bool = False, dtype: Dtype | None = None, results: Path | None = None
+) -> Codec:
+    """`export` whatever holds a model, with what is known of its training.
+
+    Args:
+        source: a checkpoint, a run folder, or an export, which may be `folder` itself.
+        folder: to be made.
+        overwrite: see `export`.
+        dtype: of kernels; None keeps that of an export, and is float32 otherwise.
+        results: a file of `jahp evaluate`; where there is none, those of an export go on as long as they hold.
 
     Raises:
         CheckpointError: it cannot be read.
         ExportError, FreezeError, WriteError: see `export`.
     """
-    facts = {"source": checkpoint.name, **training_facts(checkpoint)}
-    return export(load_model(checkpoint), folder, facts, overwrite)
+    if not is_export(source):
+        path = find_checkpoint(source)
+        facts = {"source": path.name, **training_facts(path)}
+        model = checkpoint.load_model(path)
+        return export(model, folder, facts, overwrite, dtype=dtype or "float32", results=results)
+    content = load_export(source)
+    dtype = dtype or content.dtype
+    if results is None and dtype in (content.dtype, "float32"):  # otherwise rounding makes another codec
+        return export(
+            content.model, folder, content.facts, overwrite, dtype=dtype, tables=content.tables, results=content.results
+        )
+    return export(content.model, folder, content.facts, overwrite, dtype=dtype, tables=content.tables, results=results)
 
 
 def load_export(folder: Path) -> Export:
@@ -108,7 +152,8 @@ def load_export(folder: Path) -> Export:
         ExportError: a file is missing, damaged, altered, of a newer format or larger than its limit, or a tensor is
             missing, unknown or of another shape or type.
     """
-    config = _read_config(folder / CONFIG)
+    config = read_config(folder)
+    is_first = config[FORMAT_KEY] == 1
     try:
         architecture = model_from_dict(config["model"])
         checksum, fingerprint, facts = (
@@ -116,9 +161,27 @@ def load_export(folder: Path) -> Export:
             bytes.fromhex(config["fingerprint"]),
             dict(config["facts"]),
         )
+        dtype: Dtype = "float32" if is_first else config["dtype"]
+        results = None if config.get("results") is None else dict(config["results"])
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype {dtype!r} is none of {', '.join(DTYPES)}; upgrade jahp_pl")
     except (ConfigError, KeyError, TypeError, ValueError) as error:
         raise ExportError(f"{folder / CONFIG}: cannot be read: {error}") from None
-    path = folder / WEIGHTS
+    tensors = _read_tensors(folder / WEIGHTS, checksum)
+    tables = {name.removeprefix(TABLES): tensors.pop(name) for name in list(tensors) if name.startswith(TABLES)}
+    with torch.device("meta"):  # shapes only, so that no config.json can ask for memory that the weights do not fill
+        wanted = CompressionModel(architecture).state_dict()
+    try:
+        state = restore(tensors, wanted, dtype, is_first)
+    except ValueError as error:
+        raise ExportError(f"{folder / WEIGHTS}: does not fit {CONFIG}: {error}") from None
+    model = CompressionModel(architecture).float()  # whatever the default dtype
+    model.load_state_dict(state)
+    doubles = {name: table.double() for name, table in tables.items()}
+    return Export(model.eval().requires_grad_(False), doubles, fingerprint, facts, dtype, results)
+
+
+def _read_tensors(path: Path, checksum: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise ExportError(f"{path}: is missing; export the model again")
     if (size := path.stat().st_size) > MAX_WEIGHTS_BYTES:
@@ -129,39 +192,51 @@ def load_export(folder: Path) -> Export:
             f"{path}: is not the file that {CONFIG} was written with (altered or cut short); fetch it again"
         )
     try:
-        tensors = safetensors.torch.load(data)
+        return safetensors.torch.load(data)
     except safetensors.SafetensorError as error:
         raise ExportError(f"{path}: damaged ({error})") from None
-    tables = {name.removeprefix(TABLES): tensors.pop(name) for name in list(tensors) if name.startswith(TABLES)}
-    with torch.device("meta"):  # shapes only, so that no config.json can ask for memory that the weights do not fill
-        wanted = CompressionModel(architecture).state_dict()
-    if difference := first_difference(wanted, tensors):
-        raise ExportError(f"{path}: does not fit {CONFIG}: {difference}")
-    if other := next((name for name, tensor in tensors.items() if tensor.dtype != torch.float32), None):
-        raise ExportError(f"{path}: {other} is {tensors[other].dtype}, not float32")
-    model = CompressionModel(architecture).float()  # whatever the default dtype
-    model.load_state_dict(tensors)
-    return Export(model.eval().requires_grad_(False), tables, fingerprint, facts)
+
+
+def load_model(model: str | Path | None = None, *, quality: int | None = None) -> CompressionModel:
+    """The networks alone, in evaluation mode on the CPU, of whatever holds a model.
+
+    Args:
+        model: see `load_codec`.
+        quality: see `load_codec`.
+
+    Raises:
+        ExportError, CheckpointError: no usable model there.
+    """
+    path = locate(model, quality)
+    return load_export(path).model if is_export(path) else checkpoint.load_model(find_checkpoint(path))
 
 
 def load_codec(
-    path: str | Path, device: str = "cpu", precision: Precision = "float32", memory_limit: int = MEMORY_LIMIT
+    model: str | Path | None = None,
+    device: str = "cpu",
+    precision: Precision = "float32",
+    memory_limit: int = MEMORY_LIMIT,
+    *,
+    quality: int | None = None,
 ) -> Codec:
-    """The codec of an export folder, a run folder or a checkpoint.
+    """The codec of a bundled model, an export, a run folder or a checkpoint.
 
     Args:
-        path: to any of them.
+        model: the path of one; or the name of a bundled model; or hf://USER/NAME on the Hugging Face Hub. None takes a
+            bundled one.
         device: where the networks run.
         precision: see `Codec`.
         memory_limit: bytes, see `Codec`.
+        quality: of the bundled model, from 1, the smallest files; None takes one in the middle. Not together with a
+            model.
 
     Raises:
         ExportError, CheckpointError: no usable model there.
         FreezeError: weights that no codec can use.
     """
-    path = Path(path)
+    path = locate(model, quality)
     if not is_export(path):
-        return Codec(load_model(find_checkpoint(path)).to(device), None, precision, memory_limit)
+        return Codec(checkpoint.load_model(find_checkpoint(path)).to(device), None, precision, memory_limit)
     content = load_export(path)
     try:
         codec = Codec(content.model.to(device), content.tables, precision, memory_limit)
@@ -196,23 +271,6 @@ def free_folder(folder: Path, names: Set[str], overwrite: bool) -> Path:
     return folder
 
 
-def is_export(path: Path) -> bool:
-    """Whether this is a folder that `export` wrote, or what is left of one."""
-    return (path / CONFIG).is_file() or (path / WEIGHTS).is_file()
-
-
-def stated_fingerprint(folder: Path) -> bytes:
-    """The fingerprint that an export says it has; its weights stay unread.
-
-    Raises:
-        ExportError: config.json is missing or damaged.
-    """
-    try:
-        return bytes.fromhex(_read_config(folder / CONFIG)["fingerprint"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ExportError(f"{folder / CONFIG}: cannot be read: {error}") from None
-
-
 def training_facts(checkpoint: Path) -> dict[str, Any]:
     """Plain values about the run that wrote a checkpoint: how far it was, and the settings that are no names of places.
 
@@ -225,20 +283,3 @@ def training_facts(checkpoint: Path) -> dict[str, Any]:
     facts |= {name: settings[name] for name in ("seed", "loss", "optim", "trainer") if name in settings}
     data = settings.get("data", {})
     return facts | {"data": {name: data[name] for name in ("crop_size", "batch_size") if name in data}}
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ExportError(f"{path}: is missing; export the model again")
-    try:
-        with path.open("rb") as file:
-            config = json.loads(file.read(MAX_CONFIG_BYTES))
-    except (ValueError, RecursionError):
-        raise ExportError(f"{path}: damaged; export the model again") from None
-    version = config.get(FORMAT_KEY) if isinstance(config, dict) else None
-    if not isinstance(version, int):
-        raise ExportError(f"{path}: not the config.json of an export of jahp_pl")
-    if version > FORMAT:
-        raise ExportError(f"{path}: format {version} is newer than this jahp_pl reads; upgrade it")
-    result: dict[str, Any] = config
-    return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -70,8 +71,10 @@ class GDN(nn.Module):
     def __init__(self, num_channels: int, inverse: bool = False, gamma_init: float = 0.1) -> None:
         super().__init__()
         self.inverse = inverse
-        self.beta = nn.Parameter(torch.sqrt(torch.ones(num_channels) + self.PEDESTAL))
-        self.gamma = nn.Parameter(torch.sqrt(gamma_init * torch.eye(num_channels) + self.PEDESTAL))
+        # Filled, not computed: arithmetic on meta tensors, with which `export` checks shapes, imports torch's compiler.
+        self.beta = nn.Parameter(torch.full((num_channels,), math.sqrt(1 + self.PEDESTAL)))
+        gamma = torch.full((num_channels, num_channels), math.sqrt(self.PEDESTAL))
+        self.gamma = nn.Parameter(gamma.fill_diagonal_(math.sqrt(gamma_init + self.PEDESTAL)))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W), computed in float32 also under autocast: x^2 leaves the range of half
@@ -106,9 +109,10 @@ class MaskedConv2d(nn.Conv2d):
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 5) -> None:
         super().__init__(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
-        taps = torch.arange(kernel_size**2).view(kernel_size, kernel_size)
+        mask = torch.zeros(kernel_size**2)
+        mask[: kernel_size**2 // 2] = 1
         # Not persistent: it follows from the kernel size, so checkpoints need not hold it.
-        self.register_buffer("mask", (taps < kernel_size**2 // 2).to(self.weight.dtype), persistent=False)
+        self.register_buffer("mask", mask.view(kernel_size, kernel_size), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, h, w) -> (B, out, h, w)."""

@@ -1,10 +1,12 @@
 """A Pillow plugin: with `import jahp_pl.pillow`, Pillow opens and saves .jahp files.
 
     Image.open("photo.jahp")                      size and colour profile at once; pixels, hence a model, when loaded
-    image.save("photo.jahp", model="models/m")    or without `model`, with the one that is registered
+    image.save("photo.jahp", quality=2)           with a bundled model, from 1, the smallest files
+    image.save("photo.jahp", model="models/m")    or without either, with the one registered, else a bundled one
 
 Pillow finds no plugins by itself, so the import has to be made. A file is decoded by the model with its fingerprint:
-one that was registered or used before, or JAHP_MODEL in the environment, which names a model or a folder of exports.
+one that was registered or used before; or JAHP_MODEL in the environment, which names a model or a folder of exports; or
+a bundled one.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from jahp_pl.bundled import locate, of_fingerprint
 from jahp_pl.codec.bitstream import MAGIC, MAX_SIDE, BitstreamError, unpack
+from jahp_pl.exported import is_export, stated_fingerprint
 
 if TYPE_CHECKING:
     from jahp_pl.codec.codec import Codec
@@ -39,13 +43,13 @@ class Models:
         self._paths: dict[Path, Codec] = {}
 
     def add(self, model: Codec | str | os.PathLike[str]) -> Codec:
-        """Keep a codec, or that of an export, a run folder or a checkpoint, which is loaded once.
+        """Keep a codec, or that of a model as `export.load_codec` takes it, which is loaded once.
 
         Raises:
             ExportError, CheckpointError, FreezeError: see `export.load_codec`.
         """
         with self._lock:
-            codec = self._load(Path(model)) if isinstance(model, str | os.PathLike) else model
+            codec = self._load(locate(_word(model))) if isinstance(model, str | os.PathLike) else model
             self._codecs[codec.fingerprint] = codec
             return codec
 
@@ -54,7 +58,7 @@ class Models:
 
         Raises:
             NoModelError: it is not at hand.
-            ExportError, CheckpointError, FreezeError: JAHP_MODEL cannot be loaded.
+            ExportError, CheckpointError, FreezeError: JAHP_MODEL or a bundled model cannot be loaded.
         """
         with self._lock:
             folder = os.environ.get(MODEL_VARIABLE)
@@ -62,24 +66,38 @@ class Models:
                 self.add(path)
             if fingerprint in self._codecs:
                 return self._codecs[fingerprint]
+            if model := of_fingerprint(fingerprint):
+                return self._load(model.folder)
         raise NoModelError(
-            f"the file was made with model {fingerprint.hex()}, which is not at hand; set {MODEL_VARIABLE} to its "
-            "folder, or call jahp_pl.pillow.register with it"
+            f"the file was made with model {fingerprint.hex()}, which is neither at hand nor bundled; set "
+            f"{MODEL_VARIABLE} to its folder, or call jahp_pl.pillow.register with it"
         )
 
     def only(self) -> Codec:
-        """The codec to save with where none is named: that of JAHP_MODEL, or else the only one at hand.
+        """The codec to save with where none is named: that of JAHP_MODEL, or else the only one at hand, or else a
+        bundled one.
 
         Raises:
-            NoModelError: there is none, or several.
-            ExportError, CheckpointError, FreezeError: JAHP_MODEL cannot be loaded.
+            NoModelError: there are several at hand.
+            ExportError, CheckpointError, FreezeError: JAHP_MODEL cannot be loaded, or none is bundled.
         """
         with self._lock:
             if folder := os.environ.get(MODEL_VARIABLE):
                 return self.add(folder)
             if len(self._codecs) == 1:
                 return next(iter(self._codecs.values()))
+            if not self._codecs:
+                return self.of_quality(None)
         raise NoModelError(f"{len(self._codecs)} models at hand to save with; give model=, or set {MODEL_VARIABLE}")
+
+    def of_quality(self, quality: int | None) -> Codec:
+        """A bundled one.
+
+        Raises:
+            ExportError: there is none of that quality.
+        """
+        with self._lock:
+            return self._load(locate(None, quality))
 
     def _load(self, path: Path) -> Codec:
         from jahp_pl.export import load_codec  # with torch, which opening a file does not need
@@ -98,7 +116,7 @@ def register(model: Codec | str | os.PathLike[str]) -> Codec:
     """Let Pillow decode and save with this model.
 
     Args:
-        model: a codec; or an export, a run folder or a checkpoint.
+        model: a codec, or what `export.load_codec` takes.
 
     Raises:
         ExportError, CheckpointError, FreezeError: see `export.load_codec`.
@@ -145,27 +163,37 @@ class JahpImageFile(ImageFile.ImageFile):
 
 
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
-    """Of `Image.save`; its arguments are `model`, as `register` takes it, and `icc_profile`."""
+    """Of `Image.save`; its arguments are `model`, as `register` takes it, or `quality`, and `icc_profile`."""
     options: dict[str, Any] = image.encoderinfo
     if "icc_profile" in options and options["icc_profile"] != image.info.get("icc_profile"):
         image = image.copy()
         image.info["icc_profile"] = options["icc_profile"]
     try:
-        codec = MODELS.add(options["model"]) if options.get("model") is not None else MODELS.only()
+        codec = _chosen(options.get("model"), options.get("quality"))
         data = codec.compress(image)
     except (NoModelError, ValueError) as error:
         raise OSError(f"{_name(filename)}{error}") from None
     file.write(data)
 
 
+def _chosen(model: Codec | str | os.PathLike[str] | None, quality: int | None) -> Codec:
+    if model is not None and quality is not None:
+        raise NoModelError("quality= picks one of the bundled models; leave out either it or model=")
+    if model is not None:
+        return MODELS.add(model)
+    return MODELS.only() if quality is None else MODELS.of_quality(quality)
+
+
 def _candidate(path: Path, fingerprint: bytes) -> Path | None:
     """What may be the model of that fingerprint: among exports, one or a folder of them, only that which says so."""
-    from jahp_pl.export import is_export, stated_fingerprint
-
     exports = [folder for folder in (path, *sorted(path.glob("*/"))) if is_export(folder)]
     if not exports:
         return path
     return next((folder for folder in exports if stated_fingerprint(folder) == fingerprint), None)
+
+
+def _word(model: str | os.PathLike[str]) -> str | Path:
+    return model if isinstance(model, str) else Path(model)
 
 
 def _name(filename: str | bytes) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jahp_pl.console import CommandError
@@ -79,8 +78,8 @@ def report(arguments: argparse.Namespace) -> None:
     print(f"page     {arguments.out / PAGE}  ({made.page_bytes / 1e6:.1f} MB, opens from disk)")
 
 
-def _codecs(models: list[Path]) -> dict[str, Codec]:
+def _codecs(models: list[str]) -> dict[str, Codec]:
     from jahp_pl.export import load_codec
 
-    loaded = [load_codec(path) for path in models]
+    loaded = [load_codec(model) for model in models]
     return {codec.fingerprint.hex(): codec for codec in loaded}

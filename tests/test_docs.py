@@ -13,12 +13,14 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import safetensors.numpy
+import safetensors.torch
 import torch
 from codec_models import GOLDEN, Variant, kodak_crop, load_golden
 
 from jahp_pl.codec.bitstream import MAX_PIXELS, VERSION, Header, pack, with_icc
 from jahp_pl.codec.codec import Codec, Encoded
-from jahp_pl.export import WEIGHTS, export
+from jahp_pl.export import export, load_model
+from jahp_pl.exported import WEIGHTS
 from jahp_pl.model import CompressionModel
 
 PAGE = (Path(__file__).parents[1] / "docs" / "file-format.md").read_text()
@@ -179,7 +181,8 @@ def layers_of(variant: Variant, tensors: dict[str, np.ndarray]) -> dict[str, Lay
             taps = by_tap(tensors[f"h_s.{number}.weight"], transposed=number < 4)
             result[f"h_s.{number}"] = frozen(taps, tensors[f"h_s.{number}.bias"], slope)
     if "g_cm.weight" in tensors:
-        live = by_tap(tensors["g_cm.weight"], transposed=False)[:12]
+        live = tensors["g_cm.weight"].transpose(2, 1, 0)  # by tap
+        assert len(live) == 12
         result["g_cm"] = frozen(live.reshape(1, -1, live.shape[-1]), tensors["g_cm.bias"], 1.0, 2**7)
         split = tensors["g_ep.0.weight"].shape[1] - live.shape[-1]
         first, bias = by_tap(tensors["g_ep.0.weight"], transposed=False), tensors["g_ep.0.bias"]
@@ -211,6 +214,19 @@ def outputs_at(layers: dict[str, Layer], features: np.ndarray | None, y: np.ndar
     return u
 
 
+def cumulatives(variant: Variant, tensors: dict[str, np.ndarray]) -> np.ndarray:
+    """Of each scale those from -e to e."""
+    both, position = [], 0
+    for sigma in tensors["tables.latents.scales"].tolist():
+        r = next(r for r in range(1, 9) if r == 8 or 2.0**r >= 32 / sigma)
+        size = math.ceil(RHO[variant.family] * sigma * 2**r) + 1
+        upper = tensors["tables.latents.cumulative"][position : position + size].astype(np.float64)
+        both += [TOP - upper[:0:-1], upper]
+        position += size
+    assert position == len(tensors["tables.latents.cumulative"])
+    return np.concatenate(both)
+
+
 class Window(NamedTuple):
     kind: int
     first: int
@@ -231,7 +247,7 @@ def windows(variant: Variant, tensors: dict[str, np.ndarray], outputs: np.ndarra
     resolution = [next(r for r in range(1, 9) if r == 8 or 2.0**r >= 32 / sigma) for sigma in scales]
     extent = [math.ceil(RHO[variant.family] * sigma * 2**r) for sigma, r in zip(scales, resolution, strict=True)]
     start = np.cumsum([0, *(2 * e + 1 for e in extent)])
-    cumulative = tensors["tables.latents.cumulative"]
+    cumulative = cumulatives(variant, tensors)
     result = []
     for channel in range(blocks.shape[-1]):
         components, low, high = [], [], []
@@ -374,6 +390,19 @@ def test_a_reader_written_from_the_page_gets_every_latent(coded):
         assert (table < lowest[:, None, None]).any() or (table >= (lowest + size - 1)[:, None, None]).any(), "no escape"
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_weights_mean_what_the_page_says(dtype, tmp_path):
+    export(load_golden("joint"), tmp_path / "m", {}, dtype=dtype)
+    tensors = safetensors.torch.load_file(tmp_path / "m" / WEIGHTS)
+    for name, wanted in load_model(tmp_path / "m").state_dict().items():
+        meant = tensors[name].double()
+        if f"{name}.exponent" in tensors:
+            assert dtype == "int8"
+            meant = meant * 2.0 ** tensors[f"{name}.exponent"].double()
+        live = wanted.flatten(2)[:, :, :12] if name == "g_cm.weight" else wanted
+        assert torch.equal(meant, live.double()), name
+
+
 @pytest.mark.parametrize("name", ["joint", "mixture"])
 def test_a_reader_written_from_the_page_reads_the_golden_files(name, tmp_path):
     codec = export(load_golden(name), tmp_path / "m", {})
@@ -404,8 +433,10 @@ def test_the_fingerprint_covers_what_the_page_says(coded):
         add(tensors["tables.prior.lowest"])
         add(tensors["tables.prior.masses"])
     if variant.rung != "factorized":
-        for name in ("scales", "thresholds", "cumulative", "exponential"):
+        for name in ("scales", "thresholds"):
             add(tensors[f"tables.latents.{name}"])
+        add(cumulatives(variant, tensors))
+        add(tensors["tables.latents.exponential"])
     for layer in layers_of(variant, tensors).values():
         for array in (layer.W, layer.b, layer.gamma):
             add(array, "<f4")

@@ -16,9 +16,9 @@ ROOT = Path(jahp_pl.__file__).parent
 
 # From the bottom up: a module or package may import those on earlier lines, not its neighbours on the same line.
 LAYERS = (
-    ("batch", "config", "files", "ops", "quality"),
-    ("distributions", "settings"),
-    ("layers",),
+    ("batch", "config", "exported", "files", "ops", "quality"),
+    ("card", "distributions", "hub", "results", "settings"),
+    ("bundled", "layers"),
     ("transforms",),
     ("hyperprior",),
     ("context",),
@@ -28,11 +28,13 @@ LAYERS = (
     ("compressai",),
     ("data",),
     ("codec",),
+    ("stored",),
     ("export",),
     ("training",),
     ("evaluation", "sweeping"),
     ("console", "graphs", "pillow"),
-    ("benching", "coding", "commands", "reporting", "sweep"),
+    ("benching", "coding", "commands", "options", "reporting", "sweep"),
+    ("bench_options",),
     ("cli",),
     ("__main__",),
 )
@@ -40,6 +42,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 DOORS = {
     "constriction": ("codec/coder.py",),
+    "huggingface_hub": ("hub.py",),
     "safetensors": ("export.py",),
     "webdataset": ("data/pipeline.py", "data/remote.py", "data/urls.py"),
     "omegaconf": ("settings.py",),

@@ -130,11 +130,26 @@ import jahp_pl
 assert not {"torch", "numpy", "PIL"} & set(sys.modules), "import jahp_pl must be free"
 codec = jahp_pl.load_codec(sys.argv[1])
 image = codec.decompress(open(sys.argv[2], "rb").read())
-for name in ("lightning", "wandb", "webdataset", "omegaconf", "torchmetrics", "matplotlib", "PIL"):
+for name in ("lightning", "wandb", "webdataset", "omegaconf", "torchmetrics", "matplotlib", "PIL", "torch._dynamo"):
     if name in sys.modules:
         print(name)
 print(tuple(image.shape))
 """
+
+COMMAND = """
+import sys
+from jahp_pl.cli import main
+main(["decompress", sys.argv[2], "-o", sys.argv[3], "--model", sys.argv[1]])
+for name in ("lightning", "wandb", "webdataset", "omegaconf", "torchmetrics", "matplotlib", "torch._dynamo"):
+    assert name not in sys.modules, name
+"""
+
+
+def test_the_command_decodes_without_what_only_training_needs(tmp_path):
+    export(load_golden("joint"), tmp_path / "model", {})
+    command = [sys.executable, "-c", COMMAND, tmp_path / "model", GOLDEN / "joint.jahp", tmp_path / "out.png"]
+    child = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120, check=False)
+    assert child.returncode == 0, child.stderr
 
 
 def test_an_export_is_loaded_and_a_file_decoded_without_what_only_training_needs(tmp_path):

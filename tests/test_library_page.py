@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,23 +12,26 @@ from codec_models import Variant, kodak_crop, model_of
 from commands import run
 from PIL import Image
 
-from jahp_pl import pillow
+from jahp_pl import bundled, pillow
 from jahp_pl.export import export
 
 BLOCKS = pages.blocks(pages.read("library"))
 
 
 def test_every_block_runs_and_gives_what_the_page_says(tmp_path, monkeypatch, capsys):
-    assert [language for language, _ in BLOCKS] == ["python"] * 5 + ["sh", "python"]
+    assert [language for language, _ in BLOCKS] == ["python"] * 5 + ["sh", "python", "sh", "python"]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pillow, "MODELS", pillow.Models())
     monkeypatch.delenv(pillow.MODEL_VARIABLE, raising=False)
     export(model_of(Variant("factorized")), Path("model"), {})  # has the fewest graphs, hence is soon done
+    monkeypatch.setattr(bundled, "FOLDER", tmp_path / "weights")
+    for number in (1, 2):
+        shutil.copytree("model", tmp_path / "weights" / f"small-{number}")
     Image.fromarray(kodak_crop()[:64, :96]).save("photo.png")
     names: dict[str, object] = {}
     for language, block in BLOCKS:
         if language == "sh":
-            assert run(*shlex.split(block)[1:]) == 0
+            assert [run(*shlex.split(line)[1:]) for line in block.splitlines()] == [0] * len(block.splitlines())
         else:
             exec(block, names)
     names["image"].close()

@@ -6,6 +6,7 @@ import io
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from codec_models import GOLDEN, JOINT, codec_of, kodak_crop, load_golden
 from PIL import Image, UnidentifiedImageError
 from profiles import DISPLAY_P3
 
-from jahp_pl import pillow
+from jahp_pl import bundled, pillow
 from jahp_pl.codec.bitstream import with_icc
 from jahp_pl.data.images import ImageError, decode_rgb
 from jahp_pl.export import CONFIG, export
@@ -23,7 +24,8 @@ PIXELS = kodak_crop()[:60, :90]
 
 @pytest.fixture(autouse=True)
 def models(monkeypatch):
-    """None registered by tests before."""
+    """None registered by tests before, none bundled."""
+    monkeypatch.setattr(bundled, "FOLDER", Path("nowhere"))
     monkeypatch.delenv(pillow.MODEL_VARIABLE, raising=False)
     monkeypatch.setattr(pillow, "MODELS", pillow.Models())
 
@@ -121,7 +123,7 @@ def test_without_its_model_a_file_opens_and_loading_says_what_to_do(place, expor
 
 def test_a_model_that_cannot_be_loaded_is_named(photo, exports, tmp_path, monkeypatch):
     monkeypatch.setenv(pillow.MODEL_VARIABLE, str(tmp_path / "nowhere"))
-    with Image.open(photo) as image, pytest.raises(OSError, match="nowhere: no such checkpoint"):
+    with Image.open(photo) as image, pytest.raises(OSError, match="nowhere: no such export, run folder or checkpoint"):
         image.load()
     damaged = shutil.copytree(exports / "joint", tmp_path / "damaged")
     (damaged / CONFIG).write_text("{}")
@@ -132,7 +134,7 @@ def test_a_model_that_cannot_be_loaded_is_named(photo, exports, tmp_path, monkey
 
 def test_saving_without_a_model_or_with_two_says_what_to_do(tmp_path):
     image = Image.fromarray(PIXELS)
-    with pytest.raises(OSError, match=r"photo\.jahp: 0 models at hand to save with; give model="):
+    with pytest.raises(OSError, match=r"photo\.jahp: no models are bundled with this jahp_pl; give one"):
         image.save(tmp_path / "photo.jahp")
     pillow.register(codec_of(JOINT))
     pillow.register(load_codec_of_mixture())

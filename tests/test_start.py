@@ -9,7 +9,7 @@ import torch
 
 from jahp_pl.checkpoint import CheckpointError, load_model
 from jahp_pl.config import Config, ConfigError, LossConfig, ModelConfig, OptimConfig
-from jahp_pl.export import export_checkpoint
+from jahp_pl.export import export_from
 from jahp_pl.initialization import initialise, latent_scale, take_networks
 from jahp_pl.model import CompressionModel
 from jahp_pl.training.run import TrainResult, train
@@ -57,7 +57,7 @@ def test_an_entropy_model_begins_at_the_latents_of_the_transforms_that_were_take
 
 
 def test_a_run_starts_from_a_run_a_checkpoint_or_an_export(first, shards, tmp_path, capsys) -> None:
-    export_checkpoint(first.last, tmp_path / "export")
+    export_from(first.last, tmp_path / "export")
     settings = ("trainer.max_steps=1", "trainer.val_every_steps=1", "optim.transform_factor=0", *NOTHING_CODED)
     for number, source in enumerate((first.run_dir, first.last, tmp_path / "export")):
         config = tiny_config(tmp_path, shards, f"name=second-{number}", f"optim.start_from={source}", *settings)

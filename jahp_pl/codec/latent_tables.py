@@ -90,12 +90,15 @@ class LatentTables:
         resolution = [_resolution(scale) for scale in scales]
         extent = [math.ceil(family.extent * s * 2**r) for s, r in zip(scales, resolution, strict=True)]
         if frozen is None:
-            self.cumulative = _cumulatives(family, scales, resolution, extent)
+            self._upper = _cumulatives(family, scales, resolution, extent)
             steps = torch.arange(NUM_EXPONENTIALS).double() / WEIGHT_STEPS
             self.exponential = torch.round(torch.exp(-steps) * 2.0**16)
         else:
-            sizes = {"cumulative": sum(2 * e + 1 for e in extent), "exponential": NUM_EXPONENTIALS}
-            self.cumulative, self.exponential = (checked_table(frozen, name, size) for name, size in sizes.items())
+            sizes = {"cumulative": sum(extent) + NUM_SCALES, "exponential": NUM_EXPONENTIALS}
+            frozen = _of_first_format(frozen, extent)
+            self._upper, self.exponential = (checked_table(frozen, name, size) for name, size in sizes.items())
+        pieces = torch.split(self._upper, [e + 1 for e in extent])
+        self.cumulative = torch.cat([part for one in pieces for part in (2.0**MASS_BITS - one[1:].flip(0), one)])
 
         # Raw parameters are integers that float32 holds, and so are all numbers made of them below.
         last = min(int(self.thresholds[-1]) + 1, RAW_CLAMP)
@@ -115,12 +118,8 @@ class LatentTables:
 
     def frozen(self) -> dict[str, Tensor]:
         """All that took exp or erf to make, float64: what to keep beside the weights."""
-        return {
-            "scales": self.scales,
-            "thresholds": self.thresholds,
-            "cumulative": self.cumulative,
-            "exponential": self.exponential,
-        }
+        cumulative = {"cumulative": self._upper}  # where it is at least 1/2; below it is 1 minus that of the other side
+        return {"scales": self.scales, "thresholds": self.thresholds} | cumulative | {"exponential": self.exponential}
 
     def windows(self, raw: Tensor) -> Windows:
         """Windows of all latents at P positions.
@@ -238,7 +237,7 @@ class LatentTables:
 
     def tensors(self) -> Iterator[Tensor]:
         """All that determines the probabilities, for the fingerprint."""
-        yield from self.frozen().values()
+        yield from (self.frozen() | {"cumulative": self.cumulative}).values()
 
 
 def _with_escape(masses: FloatArray, total: FloatArray) -> FloatArray:
@@ -264,10 +263,18 @@ def _scales(family: Density) -> tuple[Tensor, Tensor]:
     return scales, torch.round((logs[:-1] + ratio / 2).exp() * 2.0**FRACTION_BITS)
 
 
+def _of_first_format(frozen: Mapping[str, Tensor], extent: list[int]) -> Mapping[str, Tensor]:
+    """Exports of format 1 hold the cumulatives on both sides of 0."""
+    sizes, both = [2 * e + 1 for e in extent], frozen.get("cumulative")
+    if both is None or both.shape != (sum(sizes),):
+        return frozen
+    return {**frozen, "cumulative": torch.cat([one[len(one) // 2 :] for one in torch.split(both, sizes)])}
+
+
 def _cumulatives(family: Density, scales: list[float], resolution: list[int], extent: list[int]) -> Tensor:
-    """2^24 F(d 2^-r / sigma) for |d| <= extent, one scale behind the other."""
+    """2^24 F(d 2^-r / sigma) for d from 0 to extent, one scale behind the other."""
     pieces = [
-        family.cumulative(torch.arange(-e, e + 1).double() * 2.0**-r / s)
+        family.cumulative(torch.arange(e + 1).double() * 2.0**-r / s)
         for s, r, e in zip(scales, resolution, extent, strict=True)
     ]
     return torch.round(torch.cat(pieces) * 2.0**MASS_BITS)

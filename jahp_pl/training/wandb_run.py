@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from jahp_pl.codec.fixed_point import FreezeError
 from jahp_pl.config import Config, to_dict
-from jahp_pl.export import export_checkpoint
+from jahp_pl.export import export_from
 from jahp_pl.files import write_atomically
 from jahp_pl.training.callbacks import CodingCallback
 
@@ -108,7 +108,7 @@ def log_export(logger: WandbLogger, checkpoint: Path, folder: Path) -> None:
     import wandb
 
     try:
-        codec = export_checkpoint(checkpoint, folder, overwrite=True)
+        codec = export_from(checkpoint, folder, overwrite=True)
     except FreezeError as error:
         rank_zero_warn(f"{checkpoint}: not sent to W&B, no codec can use these weights: {error}")
         return

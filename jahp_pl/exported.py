@@ -1,0 +1,76 @@
+"""What an export says of itself in its config.json; the weights stay unread, and torch is not needed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+"""The files of an export."""
+FORMAT_KEY = "jahp_pl_export"
+"""In config.json; the value is `FORMAT`."""
+FORMAT = 2
+"""Version of the layout; a reader refuses newer ones. 1 had all 25 taps of g_cm, and tables in float64."""
+MAX_CONFIG_BYTES = 2**20
+
+
+class ExportError(ValueError):
+    """A folder that cannot be used or made; the message is one line that names it and says why."""
+
+
+def is_export(path: Path) -> bool:
+    """Whether this is a folder that `export` wrote, or what is left of one."""
+    return (path / CONFIG).is_file() or (path / WEIGHTS).is_file()
+
+
+def stated_fingerprint(folder: Path) -> bytes:
+    """The fingerprint that an export says it has.
+
+    Raises:
+        ExportError: config.json is missing or damaged.
+    """
+    try:
+        return bytes.fromhex(read_config(folder)["fingerprint"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unreadable(folder, error) from None
+
+
+def stated_lmbda(folder: Path) -> float | None:
+    """The lambda that the model was trained with; None where the export does not say.
+
+    Raises:
+        ExportError: config.json is missing or damaged.
+    """
+    try:
+        lmbda = read_config(folder)["facts"].get("loss", {}).get("lmbda")
+        return None if lmbda is None else float(lmbda)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _unreadable(folder, error) from None
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The whole of config.json.
+
+    Raises:
+        ExportError: it is missing, damaged, of something else or of a newer format.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise ExportError(f"{path}: is missing; export the model again")
+    try:
+        with path.open("rb") as file:
+            config = json.loads(file.read(MAX_CONFIG_BYTES))
+    except (ValueError, RecursionError):
+        raise ExportError(f"{path}: damaged; export the model again") from None
+    version = config.get(FORMAT_KEY) if isinstance(config, dict) else None
+    if not isinstance(version, int):
+        raise ExportError(f"{path}: not the config.json of an export of jahp_pl")
+    if version > FORMAT:
+        raise ExportError(f"{path}: format {version} is newer than this jahp_pl reads; upgrade it")
+    result: dict[str, Any] = config
+    return result
+
+
+def _unreadable(folder: Path, error: Exception) -> ExportError:
+    return ExportError(f"{folder / CONFIG}: cannot be read: {error}")
