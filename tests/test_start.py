@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from jahp_pl.checkpoint import CheckpointError, load_model
+from jahp_pl.checkpoint import load_model
 from jahp_pl.config import Config, ConfigError, LossConfig, ModelConfig, OptimConfig
 from jahp_pl.export import export_from
+from jahp_pl.exported import ExportError
 from jahp_pl.initialization import initialise, latent_scale, take_networks
 from jahp_pl.model import CompressionModel
 from jahp_pl.training.run import TrainResult, train
@@ -93,7 +94,7 @@ def test_what_cannot_be_started_from_is_named(first, tmp_path) -> None:
         return Config(model=ModelConfig(**SMALL | model), optim=OptimConfig(start_from=str(path)))
 
     assert read_start(Config()) is None
-    with pytest.raises(CheckpointError, match="no such checkpoint"):
+    with pytest.raises(ExportError, match="nothing: no such"):
         read_start(config(tmp_path / "nothing"))
     with pytest.raises(ConfigError, match=r"optim.start_from=.*: no network of it .* model.num_filters is 8"):
         read_start(config(first.run_dir, num_filters=9))

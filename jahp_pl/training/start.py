@@ -16,12 +16,13 @@ def read_start(config: Config) -> CompressionModel | None:
         CheckpointError, ExportError: it cannot be read.
         ConfigError: no network of it fits.
     """
-    if config.optim.start_from is None:
+    source = config.optim.start_from
+    if source is None:
         return None
-    start = load_model(config.optim.start_from)
+    start = load_model(source)
     if not take_networks(CompressionModel(config.model), start):
         raise ConfigError(
-            f"optim.start_from={config.optim.start_from}: no network of it has the layers of this model; its model.num_filters is "
+            f"optim.start_from={source}: no network of it has the layers of this model; its model.num_filters is "
             f"{start.config.num_filters}, its model.num_latents {start.config.num_latents}"
         )
     return start
