@@ -3,7 +3,7 @@
 
 python tests/package/run.py DIST
 
-An image is compressed and decompressed with an exported model, whose result must be what this tree decodes, and with the
+An image is compressed and decompressed with an exported model, whose result must be what this tree decodes; and with a
 bundled one, if there is any.
 """
 
