@@ -176,16 +176,17 @@ def _bundled_table() -> list[str]:
     if not models:
         return [NONE]
     width = max(len(model.name) for model in models)
-    lines = [f"quality  {'name':{width}}  bits per pixel     PSNR  MS-SSIM     MB  fingerprint"]
+    lines = [f"quality  {'name':{width}}  bits per pixel     PSNR  MS-SSIM     MB  fingerprint       measured on"]
     for model in models:
         config = read_config(model.folder)
-        figures = " " * 11 + "not measured" + " " * 8
+        figures, images = " " * 11 + "not measured" + " " * 8, ""
         if results := config.get("results"):
             similarity = "      -" if results["ms_ssim"] is None else f"{results['ms_ssim']:7.4f}"
             figures = f"{results['bpp']:14.4f} {results['psnr']:5.2f} dB  {similarity}"
+            images = f"  {results['images']}, {results['count']}"
         size = sum(path.stat().st_size for path in model.folder.iterdir()) / 1e6
-        lines.append(f"{model.quality:7}  {model.name:{width}}  {figures} {size:6.2f}  {config['fingerprint']}")
-    return [*lines, f"without --model and --quality: {of_quality(None).name}; means over Kodak's 24 images"]
+        lines.append(f"{model.quality:7}  {model.name:{width}}  {figures} {size:6.2f}  {config['fingerprint']}{images}")
+    return [*lines, f"without --model and --quality: {of_quality(None).name}"]
 
 
 def _things(name: str) -> list[Path]:

@@ -154,7 +154,9 @@ def test_info_alone_lists_the_bundled_models_with_their_figures(weights, tmp_pat
     export(unlike(0), tmp_path / "weights" / "one", {}, results=results)
     monkeypatch.setattr(bundled, "FOLDER", tmp_path / "weights")
     assert run("info") == 0
-    assert "0.2500 30.50 dB   0.9500" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "0.2500 30.50 dB   0.9500" in out
+    assert out.splitlines()[1].endswith("Kodak, 24")
 
 
 def test_the_library_loads_by_quality_and_by_name():
@@ -219,6 +221,7 @@ def test_the_models_of_the_package_are_whole():
     folders = sorted((Path(jahp_pl.__file__).parent / "weights").glob("*/"))
     assert sum(path.stat().st_size for folder in folders for path in folder.iterdir()) <= 12e6
     found = {folder: load_export(folder) for folder in folders}
+    assert all((content.results["images"], content.results["count"]) == ("Kodak", 24) for content in found.values())
     figures = sorted((content.results["bpp"], content.results["psnr"]) for content in found.values())
     assert figures == sorted(figures, key=lambda pair: pair[1])
     lmbdas = {folder: content.facts["loss"]["lmbda"] for folder, content in found.items()}

@@ -3,7 +3,8 @@
 
 python tests/package/run.py DIST
 
-An image is compressed and decompressed with an exported model; the result must be what this tree decodes.
+An image is compressed and decompressed with an exported model, whose result must be what this tree decodes; and with a
+bundled one, if there is any.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from codec_models import load_golden, read  # noqa: E402
 from package.build import build  # noqa: E402
 
+from jahp_pl.bundled import bundled  # noqa: E402
 from jahp_pl.export import export, load_codec  # noqa: E402
 
 IMAGE = ROOT / "data" / "kodak" / "kodim23.png"
@@ -49,6 +51,10 @@ def main() -> None:
         shell.run("venv/bin/jahp", "--help")
         shell.run("venv/bin/jahp", "compress", "photo.png", "--model", "model")
         shell.run("venv/bin/jahp", "decompress", "photo.jahp", "-o", "again.png", "--model", "model")
+        shell.run("venv/bin/jahp", "info")
+        if bundled():
+            shell.run("venv/bin/jahp", "compress", "photo.png", "-o", "bundled.jahp")
+            shell.run("venv/bin/jahp", "decompress", "bundled.jahp", "-o", "bundled.png")
         image = load_codec(place / "model").decompress((place / "photo.jahp").read_bytes(), as_="numpy")
         # Another build of torch may round a pixel to the other side.
         assert np.abs(read(place / "again.png").astype(int) - image).max() <= 1
