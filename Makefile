@@ -14,7 +14,7 @@ PARITY ?=
 FUZZ ?=
 CHAOS ?=
 
-.PHONY: help install package train ladder recipe study study-files exactness bench bench-train bench-data streams test fuzz chaos large lint type docs tour parity parity-files clean
+.PHONY: help install package train weights ladder recipe study study-files exactness bench bench-train bench-data streams test fuzz chaos large lint type docs tour parity parity-files clean
 
 help: ## list what make can do here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -88,6 +88,28 @@ study: install build/shards/train/index.json build/shards/val/index.json ## five
 	$(MAKE) -j$(WORKERS) study-files
 	$(JAHP) report results/study $(STUDY_BESIDE:%=results/classical/%.json) --anchor "Scale hyperprior" --out results/study/report \
 	    --title "The paper's ladder, small" --images data/kodak --model $(STUDY_MODELS:%=runs/study/%)
+
+# The bundled models. At a low rate few latents ever differ from zero, so those models have fewer.
+PHOTOS ?= data/photos/train
+small-1 := loss.lmbda=0.0018 model.num_latents=48
+small-2 := loss.lmbda=0.0035 model.num_latents=64
+small-3 := loss.lmbda=0.0067 optim.start_from=runs/study_transforms/transforms-0.0067 trainer.max_steps=2500
+small-4 := loss.lmbda=0.0130 optim.start_from=runs/study_transforms/transforms-0.013 trainer.max_steps=2500
+WEIGHTS := small-1 small-2 small-3 small-4
+
+build/shards/photos/index.json: | install
+	$(JAHP) shards $(PHOTOS) --out $(@D) --overwrite
+
+jahp_pl/weights/%/model.safetensors: build/shards/photos/index.json build/shards/val/index.json
+	$(JAHP) train configs/small.yaml output_dir=runs/weights name=$* $($*)
+	$(JAHP) export runs/weights/$* --dtype int8 --out $(@D) --force
+	$(JAHP) evaluate --model $(@D) --images data/kodak --threads 1 --out runs/weights/$*/kodak.json
+	mkdir -p results/weights && cp runs/weights/$*/kodak.json results/weights/$*.json
+	$(JAHP) export $(@D) --results results/weights/$*.json --out $(@D) --force
+
+weights: install build/shards/train/index.json build/shards/val/index.json ## train the bundled models on PHOTOS=folder, hours; remove jahp_pl/weights first
+	$(JAHP) sweep sweeps/study_transforms.yaml --workers $(WORKERS)
+	$(MAKE) -j$(WORKERS) $(WEIGHTS:%=jahp_pl/weights/%/model.safetensors)
 
 runs/full-%/checkpoints/last.ckpt: build/shards/train/index.json build/shards/val/index.json | install
 	$(JAHP) train $(CONFIG) configs/overlays/full_width.yaml name=full-$* model.num_components=$*
