@@ -166,40 +166,29 @@ def _start_entropy_model(model: CompressionModel, std: Tensor) -> None:
 
 
 def _start_energies(h_a: HyperAnalysis, std: Tensor) -> list[int]:
-    """Let hyper-latents begin as local energies: means of |y| / std over some 12 x 12 latents, of the N channels of y
-    that vary most.
+    """Let hyper-latents begin as local energies: means of |y| / std over some 12 x 12 latents of one channel each.
 
     How large the latents are around a place is what pays first. From random weights a short run finds it late where
-    h_a sees signed latents: their magnitude then takes two units, of y and of -y, behind LeakyReLUs. Half of these
-    pairs hear one channel each, the other half a sum of several, whose magnitude tells of all of them.
+    h_a sees signed latents: their magnitude then takes two units, of y and of -y, behind LeakyReLUs.
 
     Returns:
-        Channels of y that have a pair of units of their own, in this order the first ones.
+        Channels of y that are heard, those that vary most, in the order of their units.
     """
     first, second, last = (layer for layer in h_a if isinstance(layer, nn.Conv2d))
-    num_filters = first.out_channels
-    order: list[int] = std.argsort(descending=True, stable=True)[:num_filters].tolist()
     units = 1 if h_a.magnitudes else 2
-    num_energies = min(len(order), num_filters // units)
-    num_alone = len(order) if len(order) == num_energies else num_energies // 2
-    num_shared = num_energies - num_alone
-    groups = [[channel] for channel in order[:num_alone]]
-    groups += [order[num_alone + number :: num_shared] for number in range(num_shared)]
-
     assert first.bias is not None
     first.weight.mul_(0.1)
     first.bias.zero_()
     second.weight.mul_(0.3)
     last.weight.mul_(0.3)
-    for number, group in enumerate(groups):
-        pair = slice(units * number, units * (number + 1))
-        for place, channel in enumerate(group):
-            sign = SIGNS[place % 2] / len(group) ** 0.5
-            first.weight[pair, channel, 1, 1] = sign * SIGNS[:units] / std[channel].clamp(min=0.3)
-        second.weight[number, pair] = 0
-        second.weight[number, pair, 1:4, 1:4] = 1 / 9
-        last.weight[number, number, 1:4, 1:4] += HYPER_GAIN / 9
-    return order[:num_alone]
+    channels: list[int] = std.argsort(descending=True, stable=True)[: first.out_channels // units].tolist()
+    for unit, channel in enumerate(channels):
+        pair = slice(units * unit, units * (unit + 1))
+        first.weight[pair, channel, 1, 1] = SIGNS[:units] / std[channel].clamp(min=0.3)
+        second.weight[unit, pair] = 0
+        second.weight[unit, pair, 1:4, 1:4] = 1 / 9
+        last.weight[unit, unit, 1:4, 1:4] += HYPER_GAIN / 9
+    return channels
 
 
 def _start_means(h_a: HyperAnalysis, h_s: HyperSynthesis, channels: list[int], std: Tensor, means: int) -> Tensor:
@@ -223,7 +212,7 @@ def _start_means(h_a: HyperAnalysis, h_s: HyperSynthesis, channels: list[int], s
     assert isinstance(up2, nn.ConvTranspose2d)
     assert isinstance(head, nn.Conv2d)
     kernel, straight = torch.outer(torch.tensor(SPLINE), torch.tensor(SPLINE)), torch.outer(SIGNS, SIGNS)
-    hyper_std, num_energies = torch.ones(last.out_channels), last.out_channels // 2
+    hyper_std, num_energies = torch.ones(last.out_channels), len(channels)
     num_means = min((last.out_channels - num_energies) // 2, up1.out_channels // 2)
     for number, channel in enumerate(channels[:num_means]):
         pair = slice(2 * number, 2 * number + 2)  # of h_a's first layer, and of h_s
