@@ -94,8 +94,8 @@ study: install build/shards/train/index.json build/shards/val/index.json ## five
 PHOTOS ?= data/photos/train
 small-1 := loss.lmbda=0.0018 model.num_latents=48
 small-2 := loss.lmbda=0.0035 model.num_latents=64
-small-3 := loss.lmbda=0.0067 optim.start_from=runs/study_transforms/transforms-0.0067 trainer.max_steps=2500
-small-4 := loss.lmbda=0.0130 optim.start_from=runs/study_transforms/transforms-0.013 trainer.max_steps=2500
+small-3 := loss.lmbda=0.0067 optim.start_from=runs/study_transforms/transforms-0.0067 trainer.max_steps=1500
+small-4 := loss.lmbda=0.0130 optim.start_from=runs/study_transforms/transforms-0.013 trainer.max_steps=1500
 WEIGHTS := small-1 small-2 small-3 small-4
 
 build/shards/photos/index.json: | install

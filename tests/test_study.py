@@ -41,3 +41,25 @@ def test_the_bd_rates_of_the_first_ladder_are_what_was_measured() -> None:
         compared = compare(curves["scale hyperprior"], curves[title], "psnr").percent["cubic"]
         assert compared is not None
         assert f"{compared:.2f}" == percent
+
+
+def test_the_ladder_is_what_was_measured() -> None:
+    curves = {curve.title.lower(): curve for curve in read_curves(sorted((ROOT / "results" / "study").glob("*.json")))}
+    rows = re.findall(r"^\| ([a-z& ]+) \| ([-+][\d.]+) % \| (.*) \|$", PAGE, re.MULTILINE)
+    assert {title for title, _, _ in rows} == set(curves) - {"scale hyperprior"}
+    for title, percent, rates in rows:
+        compared = compare(curves["scale hyperprior"], curves[title], "psnr").percent["cubic"]
+        assert compared is not None
+        assert f"{compared:+.2f}" == percent
+        assert [f"{point.mean.bpp:.4f}" for point in curves[title].points] == rates.split(" | ")
+
+
+def test_what_more_photographs_do_is_what_was_measured() -> None:
+    rows = re.findall(r"^\| ([a-z& ]+) \| (0\.\d{4}) \| (0\.\d{4}) \|$", PAGE, re.MULTILINE)
+    assert len(rows) == 4
+    rungs = {"scale": "scale_hyperprior", "mean & scale": "mean_scale_hyperprior", "context only": "context"}
+    for title, *rates in rows:
+        name = f"{rungs.get(title, title)}-gaussian1-0.0067-1.json"
+        for folder, rate in zip(("study/photographs_36", "study"), rates, strict=True):
+            content = json.loads((ROOT / "results" / folder / name).read_text())
+            assert f"{content['mean']['file_bpp']:.4f}" == rate
