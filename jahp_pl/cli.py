@@ -1,4 +1,4 @@
-"""The command line: what can be asked for, and how errors are told. `commands` and `coding` do it."""
+"""The command line: what can be asked for, and how errors are told. `commands` does it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jahp_pl import coding, commands, console, reporting, sweep
-from jahp_pl.bench_options import add_benches
-from jahp_pl.options import MODEL, add_files, add_model, add_out, command, part, positive
+from jahp_pl.commands import coding, console, models, reporting, sweep, training
+from jahp_pl.commands.bench_options import add_benches
+from jahp_pl.commands.options import MODEL, add_files, add_model, add_out, command, part, positive
 
 EXAMPLES = """\
 examples:
@@ -31,7 +31,7 @@ CLASSICAL = (
 )
 """Names of `evaluation.classical.CODECS`, here so that the parser needs not import them."""
 DTYPES = ("float32", "bfloat16", "int8")
-"""Of `stored.DTYPES`, likewise."""
+"""Of `exports.tensors.DTYPES`, likewise."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     table = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    p = command(table, "shards", commands.shards, "turn photographs into shards to train on", """\
+    p = command(table, "shards", training.shards, "turn photographs into shards to train on", """\
         jahp shards ~/photos more/*.tif --out shards/mine
         jahp shards ~/photos --tile 1024 --quality 95 --part 3/16 --out shards/mine-03
         jahp shards old-shards/*.tar --out shards/mine --overwrite""")  # fmt: skip
@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, default=0, help="of the order [0]")
     p.add_argument("--in-order", action="store_true", help="keep the order of names, for validation sets")
 
-    p = command(table, "train", commands.train, "train, resume, validate with real files", """\
+    p = command(table, "train", training.train, "train, resume, validate with real files", """\
         jahp train configs/quickstart.yaml
         jahp train configs/mbt2018.yaml configs/overlays/mixture3.yaml name=mix3 loss.lmbda=0.0067
         jahp train configs/mbt2018.yaml 'data.train=[shards/mine]' wandb.mode=offline
@@ -122,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--workers", type=positive, default=1, metavar="N", help="points at a time, sharing the GPUs [1]")
     p.add_argument("--list", action="store_true", help="print the command of each point known so far, then exit")
 
-    p = command(table, "evaluate", commands.evaluate, "code images to real files and measure", """\
+    p = command(table, "evaluate", reporting.evaluate, "code images to real files and measure", """\
         jahp evaluate --model small-3 --images data/kodak
         jahp evaluate --model runs/quickstart --images data/kodak --beside jpeg --picture kodak.png""")  # fmt: skip
     add_model(p)
@@ -179,7 +179,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_benches(table)
 
-    p = command(table, "info", commands.info, "what is inside .jahp files and models; which models are bundled", """\
+    p = command(table, "info", models.info, "what is inside .jahp files and models; which models are bundled", """\
         jahp info
         jahp info small-3
         jahp info photo.jahp
@@ -189,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
         "paths", nargs="*", metavar="PATH", help="files, models, or folders with any below [the bundled models]"
     )
 
-    p = command(table, "export", commands.export, "a trained model -> a folder to keep and to give away", """\
+    p = command(table, "export", models.export, "a trained model -> a folder to keep and to give away", """\
         jahp export runs/mbt2018 --out models/mbt2018
         jahp export runs/mbt2018 --dtype bfloat16 --out models/half
         jahp export models/half --results evaluation/kodak.json --out models/half --force""")  # fmt: skip
@@ -198,12 +198,12 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--dtype", choices=DTYPES, help="of the weights; the last two are smaller [float32, or as it is]")
     p.add_argument("--results", type=Path, metavar="R.json", help="of `jahp evaluate` with this model, to go along")
 
-    p = command(table, "graphs", commands.graphs, "a model's networks -> ONNX and torch.export graphs", """\
+    p = command(table, "graphs", models.graphs, "a model's networks -> ONNX and torch.export graphs", """\
         jahp graphs models/mbt2018 --out graphs/mbt2018""")  # fmt: skip
     p.add_argument("model", metavar="M", help=MODEL)
     add_out(p)
 
-    p = command(table, "import-compressai", commands.import_compressai, "CompressAI's weights -> such a folder", """\
+    p = command(table, "import-compressai", models.import_compressai, "CompressAI's weights -> such a folder", """\
         jahp import-compressai mbt2018.pth.tar --out models/mbt2018
         jahp compress photo.png --model models/mbt2018""")  # fmt: skip
     p.add_argument("checkpoint", type=Path, metavar="CKPT", help="file that torch.save wrote")

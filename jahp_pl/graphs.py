@@ -34,8 +34,8 @@ from torch.export import Dim, ExportedProgram
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.exact import LATENT_RADIX, ExactContextNetwork, ExactHyperSynthesis, to_raw
 from jahp_pl.codec.fixed_point import Rows
-from jahp_pl.export import free_folder
-from jahp_pl.exported import ExportError
+from jahp_pl.exports.folder import free_folder
+from jahp_pl.exports.stated import ExportError
 from jahp_pl.files import replace_folder
 from jahp_pl.model import CompressionModel
 from jahp_pl.transforms import STRIDE

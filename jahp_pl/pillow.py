@@ -18,9 +18,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from jahp_pl.bundled import locate, of_fingerprint
 from jahp_pl.codec.bitstream import MAGIC, MAX_SIDE, BitstreamError, unpack
-from jahp_pl.exported import is_export, stated_fingerprint
+from jahp_pl.exports.bundled import locate, of_fingerprint
+from jahp_pl.exports.stated import is_export, stated_fingerprint
 
 if TYPE_CHECKING:
     from jahp_pl.codec.codec import Codec
@@ -43,10 +43,10 @@ class Models:
         self._paths: dict[Path, Codec] = {}
 
     def add(self, model: Codec | str | os.PathLike[str]) -> Codec:
-        """Keep a codec, or that of a model as `export.load_codec` takes it, which is loaded once.
+        """Keep a codec, or that of a model as `exports.folder.load_codec` takes it, which is loaded once.
 
         Raises:
-            ExportError, CheckpointError, FreezeError: see `export.load_codec`.
+            ExportError, CheckpointError, FreezeError: see `exports.folder.load_codec`.
         """
         with self._lock:
             codec = self._load(locate(_word(model))) if isinstance(model, str | os.PathLike) else model
@@ -100,7 +100,7 @@ class Models:
             return self._load(locate(None, quality))
 
     def _load(self, path: Path) -> Codec:
-        from jahp_pl.export import load_codec  # with torch, which opening a file does not need
+        from jahp_pl.exports.folder import load_codec  # with torch, which opening a file does not need
 
         path = path.resolve()
         if path not in self._paths:
@@ -116,10 +116,10 @@ def register(model: Codec | str | os.PathLike[str]) -> Codec:
     """Let Pillow decode and save with this model.
 
     Args:
-        model: a codec, or what `export.load_codec` takes.
+        model: a codec, or what `exports.folder.load_codec` takes.
 
     Raises:
-        ExportError, CheckpointError, FreezeError: see `export.load_codec`.
+        ExportError, CheckpointError, FreezeError: see `exports.folder.load_codec`.
     """
     return MODELS.add(model)
 

@@ -30,7 +30,7 @@ from jahp_pl.checkpoint import find_checkpoint, load_model
 from jahp_pl.data.images import decode_rgb
 from jahp_pl.evaluation.images import find_images
 from jahp_pl.evaluation.provenance import provenance
-from jahp_pl.export import export, load_codec
+from jahp_pl.exports.folder import export, load_codec
 from jahp_pl.files import write_atomically
 from jahp_pl.quality import psnr
 

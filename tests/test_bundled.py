@@ -13,11 +13,12 @@ from commands import run
 from PIL import Image
 
 import jahp_pl
-from jahp_pl import bundled, pillow
+from jahp_pl import pillow
 from jahp_pl.codec.bitstream import unpack
 from jahp_pl.codec.codec import Codec
-from jahp_pl.export import export, load_export
-from jahp_pl.exported import CONFIG, ExportError
+from jahp_pl.exports import bundled
+from jahp_pl.exports.folder import export, load_export
+from jahp_pl.exports.stated import CONFIG, ExportError
 
 PIXELS = kodak_crop()[:60, :90]
 LMBDAS = {"a-last": 0.05, "mid-1": 0.01, "z-first": 0.002}

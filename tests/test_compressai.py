@@ -13,7 +13,7 @@ from jahp_pl import compressai
 from jahp_pl.checkpoint import CheckpointError
 from jahp_pl.cli import main
 from jahp_pl.config import ModelConfig, Rung
-from jahp_pl.export import load_codec, load_export
+from jahp_pl.exports.folder import load_codec, load_export
 from jahp_pl.model import CompressionModel
 
 RUNGS: tuple[Rung, ...] = ("factorized", "scale_hyperprior", "mean_scale_hyperprior", "joint")

@@ -19,8 +19,8 @@ from codec_models import GOLDEN, Variant, kodak_crop, load_golden
 
 from jahp_pl.codec.bitstream import MAX_PIXELS, VERSION, Header, pack, with_icc
 from jahp_pl.codec.codec import Codec, Encoded
-from jahp_pl.export import export, load_model
-from jahp_pl.exported import WEIGHTS
+from jahp_pl.exports.folder import export, load_model
+from jahp_pl.exports.stated import WEIGHTS
 from jahp_pl.model import CompressionModel
 
 PAGE = (Path(__file__).parents[1] / "docs" / "file-format.md").read_text()

@@ -20,7 +20,7 @@ CODED = """
 from pathlib import Path
 import torch
 import jahp_pl
-from jahp_pl.export import export
+from jahp_pl.exports.folder import export
 from jahp_pl.data.images import decode_rgb
 from tests.tiny_runs import NOTHING_CODED, PHOTOS, tiny_config, write_tiny_shards
 from jahp_pl.training.run import train

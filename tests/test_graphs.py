@@ -16,7 +16,7 @@ from commands import run
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.exact import to_raw
 from jahp_pl.codec.fixed_point import LARGEST, SMALLEST, Rows, quantize
-from jahp_pl.export import ExportError, export
+from jahp_pl.exports.folder import ExportError, export
 from jahp_pl.graphs import FACTS, HyperDecoder, graphs, to_onnx, write_graphs
 from jahp_pl.model import CompressionModel
 

@@ -13,10 +13,10 @@ from commands import run
 from PIL import Image
 
 import jahp_pl
-from jahp_pl import hub
 from jahp_pl.codec.codec import Codec
-from jahp_pl.export import export
-from jahp_pl.exported import CARD, CONFIG, WEIGHTS, ExportError
+from jahp_pl.exports import hub
+from jahp_pl.exports.folder import export
+from jahp_pl.exports.stated import CARD, CONFIG, WEIGHTS, ExportError
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

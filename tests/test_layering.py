@@ -16,9 +16,9 @@ ROOT = Path(jahp_pl.__file__).parent
 
 # From the bottom up: a module or package may import those on earlier lines, not its neighbours on the same line.
 LAYERS = (
-    ("batch", "config", "exported", "files", "ops", "quality"),
-    ("card", "distributions", "hub", "results", "settings"),
-    ("bundled", "layers"),
+    ("batch", "config", "files", "ops", "quality"),
+    ("distributions", "settings"),
+    ("layers",),
     ("transforms",),
     ("hyperprior",),
     ("context",),
@@ -28,13 +28,11 @@ LAYERS = (
     ("compressai",),
     ("data",),
     ("codec",),
-    ("stored",),
-    ("export",),
+    ("exports",),
     ("training",),
     ("evaluation", "sweeping"),
-    ("console", "graphs", "pillow"),
-    ("benching", "coding", "commands", "options", "reporting", "sweep"),
-    ("bench_options",),
+    ("graphs", "pillow"),
+    ("commands",),
     ("cli",),
     ("__main__",),
 )
@@ -42,8 +40,8 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 DOORS = {
     "constriction": ("codec/coder.py",),
-    "huggingface_hub": ("hub.py",),
-    "safetensors": ("export.py",),
+    "huggingface_hub": ("exports/hub.py",),
+    "safetensors": ("exports/folder.py",),
     "webdataset": ("data/pipeline.py", "data/remote.py", "data/urls.py"),
     "omegaconf": ("settings.py",),
     "lightning": ("training/", "data/module.py"),

@@ -18,7 +18,7 @@ import jahp_pl
 from jahp_pl.codec import codec as codec_module
 from jahp_pl.codec.bitstream import BitstreamError, unpack
 from jahp_pl.codec.codec import Codec
-from jahp_pl.export import export, load_codec
+from jahp_pl.exports.folder import export, load_codec
 
 IMAGE = kodak_crop()[:70, :100]
 

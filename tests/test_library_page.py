@@ -12,8 +12,9 @@ from codec_models import Variant, kodak_crop, model_of
 from commands import run
 from PIL import Image
 
-from jahp_pl import bundled, pillow
-from jahp_pl.export import export
+from jahp_pl import pillow
+from jahp_pl.exports import bundled
+from jahp_pl.exports.folder import export
 
 BLOCKS = pages.blocks(pages.read("library"))
 

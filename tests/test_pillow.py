@@ -14,10 +14,11 @@ from codec_models import GOLDEN, JOINT, codec_of, kodak_crop, load_golden
 from PIL import Image, UnidentifiedImageError
 from profiles import DISPLAY_P3
 
-from jahp_pl import bundled, pillow
+from jahp_pl import pillow
 from jahp_pl.codec.bitstream import with_icc
 from jahp_pl.data.images import ImageError, decode_rgb
-from jahp_pl.export import CONFIG, export
+from jahp_pl.exports import bundled
+from jahp_pl.exports.folder import CONFIG, export
 
 PIXELS = kodak_crop()[:60, :90]
 

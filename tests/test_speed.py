@@ -11,7 +11,7 @@ from codec_models import JOINT, kodak_crop, model_of
 from PIL import Image
 
 from jahp_pl.evaluation.speed import Times
-from jahp_pl.export import export
+from jahp_pl.exports.folder import export
 from tests.commands import run
 
 PEER = """

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from jahp_pl.codec.fixed_point import FreezeError
 from jahp_pl.config import Config, to_dict
-from jahp_pl.export import export_from
+from jahp_pl.exports.folder import export_from
 from jahp_pl.files import write_atomically
 from jahp_pl.training.callbacks import CodingCallback
 

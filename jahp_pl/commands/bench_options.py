@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from jahp_pl import benching
-from jahp_pl.options import MODEL, add_machine, command, group, positive
+from jahp_pl.commands import benching
+from jahp_pl.commands.options import MODEL, add_machine, command, group, positive
 
 
 def add_benches(table: Any) -> None:

@@ -6,7 +6,7 @@ import argparse
 import shlex
 import sys
 
-from jahp_pl.console import CommandError
+from jahp_pl.commands.console import CommandError
 
 
 def sweep(arguments: argparse.Namespace) -> None:

@@ -1,114 +1,15 @@
-"""What each command but compress and decompress does with its parsed arguments. Heavy imports happen inside, so that
-`jahp --help` is instant."""
+"""info, export, graphs and import-compressai: what models and files are, and models in other forms. Heavy imports
+happen inside."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from jahp_pl import console
 from jahp_pl.batch import BatchError, Failure
-from jahp_pl.bundled import NONE, bundled, locate, of_quality
-
-
-def shards(arguments: argparse.Namespace) -> None:
-    """Photographs -> shards."""
-    from tqdm import tqdm
-
-    from jahp_pl.data.index import count_by_reason
-    from jahp_pl.data.preparing import ShardOptions
-    from jahp_pl.data.shards import write_shards
-
-    options = ShardOptions(
-        min_side=arguments.min_side, max_side=arguments.max_side, tile=arguments.tile, quality=arguments.quality,
-        shard_samples=arguments.shard_samples, seed=arguments.seed, shuffle=not arguments.in_order,
-        part=arguments.part[0], num_parts=arguments.part[1],
-    )  # fmt: skip
-    with tqdm(unit=" photos", desc="shards", leave=False, disable=None) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        report = write_shards(
-            arguments.sources, arguments.out, options, overwrite=arguments.overwrite, progress=progress
-        )
-    kind = "photographs" if arguments.tile is None else "photographs and tiles"
-    print(
-        f"{arguments.out}: {report.num_samples} {kind} ({report.num_pixels / 1e6:.0f} megapixels) in "
-        f"{report.num_shards} shards, {report.num_bytes / 1e6:.1f} MB; {report.num_as_is} stored as they were"
-    )
-    if report.skipped:
-        counts = ", ".join(f"{count} {reason}" for reason, count in count_by_reason(report.skipped).items() if count)
-        print(f"skipped {counts}; all are named in {arguments.out / 'index.json'}, the first:")
-        for skipped in report.skipped[:5]:
-            print(f"  {skipped.name}: {skipped.detail}")
-
-
-def train(arguments: argparse.Namespace) -> None:
-    """Train, or list the settings."""
-    from jahp_pl.settings import all_keys, load
-
-    if arguments.keys:
-        for key, meaning in all_keys().items():
-            print(f"{key}\n    {meaning}")
-        return
-    with console.one_voice():
-        config = load(arguments.settings)
-        from jahp_pl.training import is_first_rank
-        from jahp_pl.training.run import train as run_training
-
-        result = run_training(config)
-    if is_first_rank():
-        print(f"trained: {result.run_dir}  (next: jahp evaluate --model {result.run_dir} --images data/kodak)")
-
-
-def evaluate(arguments: argparse.Namespace) -> None:
-    """A model on a folder of images."""
-    from tqdm import tqdm
-
-    from jahp_pl.evaluation.images import ImageResult, find_images, plan, save
-    from jahp_pl.evaluation.images import evaluate as evaluate_images
-    from jahp_pl.evaluation.provenance import command_line
-    from jahp_pl.evaluation.table import format_table, summarise
-
-    images = find_images(arguments.images)[: arguments.limit]
-    codec = console.open_codec(arguments)
-    out: Path = arguments.out or Path("evaluation") / f"{arguments.images.resolve().stem}.json"
-    files = out.with_suffix("")
-    root: Path = arguments.images if arguments.images.is_dir() else arguments.images.parent
-    with tqdm(total=len(images), unit=" images", desc="evaluate", leave=False, disable=None) as bar:
-
-        def progress(result: ImageResult) -> None:
-            bar.set_postfix_str(f"{result.row.name} {result.row.file_psnr:.2f} dB")
-            bar.update()
-
-        evaluation = evaluate_images(codec, plan(images, root, files), arguments.beside, progress)
-    evaluation.provenance["training"] = _training(arguments.model)
-    evaluation.provenance["command"] = command_line(["jahp", *sys.argv[1:]])
-    if arguments.curve is not None:
-        evaluation.provenance["curve"] = arguments.curve
-    save(evaluation, out)
-    print(format_table(evaluation), summarise(evaluation), sep="\n\n")
-    print(f"\nfiles    {files}/\nresults  {out}")
-    if arguments.picture is not None:
-        from jahp_pl.evaluation.picture import draw_evaluation
-
-        draw_evaluation(evaluation, codec, arguments.beside, arguments.picture)
-        print(f"picture  {arguments.picture}")
-
-
-def _training(model: str) -> dict[str, Any]:
-    from jahp_pl.checkpoint import find_checkpoint
-    from jahp_pl.export import training_facts
-    from jahp_pl.exported import is_export, read_config
-
-    path = locate(model)
-    facts: dict[str, Any] = read_config(path)["facts"] if is_export(path) else training_facts(find_checkpoint(path))
-    return facts
+from jahp_pl.commands import console
+from jahp_pl.exports.bundled import NONE, bundled, locate, of_quality
 
 
 def info(arguments: argparse.Namespace) -> None:
@@ -135,7 +36,7 @@ def info(arguments: argparse.Namespace) -> None:
 
 def export(arguments: argparse.Namespace) -> None:
     """A trained model -> a folder."""
-    from jahp_pl.export import export_from
+    from jahp_pl.exports.folder import export_from
 
     source = locate(arguments.model)
     codec = export_from(source, arguments.out, arguments.force, arguments.dtype, arguments.results)
@@ -145,7 +46,7 @@ def export(arguments: argparse.Namespace) -> None:
 
 def graphs(arguments: argparse.Namespace) -> None:
     """The networks of a model -> graphs for other runtimes."""
-    from jahp_pl.export import load_codec
+    from jahp_pl.exports.folder import load_codec
     from jahp_pl.graphs import write_graphs
 
     codec = load_codec(arguments.model)
@@ -156,7 +57,7 @@ def graphs(arguments: argparse.Namespace) -> None:
 def import_compressai(arguments: argparse.Namespace) -> None:
     """A CompressAI checkpoint -> a folder."""
     from jahp_pl import compressai
-    from jahp_pl.export import export as write_export
+    from jahp_pl.exports.folder import export as write_export
 
     model = compressai.load(arguments.checkpoint)
     facts = {"source": arguments.checkpoint.name, "trained_with": "CompressAI"}
@@ -170,7 +71,7 @@ def import_compressai(arguments: argparse.Namespace) -> None:
 
 def _bundled_table() -> list[str]:
     """One line per model that comes with the package, in the order of quality."""
-    from jahp_pl.exported import read_config
+    from jahp_pl.exports.stated import read_config
 
     models = bundled()
     if not models:
@@ -205,7 +106,7 @@ def _things(name: str) -> list[Path]:
 
 def _below(folder: Path) -> Iterator[Path]:
     from jahp_pl.checkpoint import has_checkpoint
-    from jahp_pl.exported import is_export
+    from jahp_pl.exports.stated import is_export
 
     if is_export(folder) or has_checkpoint(folder):
         yield folder
@@ -246,8 +147,8 @@ def _describe_model(path: Path) -> dict[str, str]:
     import dataclasses
 
     from jahp_pl.checkpoint import find_checkpoint
-    from jahp_pl.export import load_codec
-    from jahp_pl.exported import is_export, read_config
+    from jahp_pl.exports.folder import load_codec
+    from jahp_pl.exports.stated import is_export, read_config
 
     codec = load_codec(path)
     rows = {"export": str(path)} if is_export(path) else {"checkpoint": str(find_checkpoint(path))}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from jahp_pl import batch
 from jahp_pl.batch import STREAM, Job
-from jahp_pl.bundled import NONE, bundled, locate, names, of_fingerprint
+from jahp_pl.exports.bundled import NONE, bundled, locate, names, of_fingerprint
 
 if TYPE_CHECKING:
     from jahp_pl.codec.codec import Codec
@@ -32,7 +32,7 @@ def input_errors() -> tuple[type[Exception], ...]:
     from jahp_pl.data.images import ImageError
     from jahp_pl.data.index import DataError
     from jahp_pl.evaluation import EvaluationError
-    from jahp_pl.exported import ExportError
+    from jahp_pl.exports.stated import ExportError
     from jahp_pl.sweeping import SweepError
     from jahp_pl.training import TrainingError
 
@@ -49,7 +49,7 @@ def one_voice() -> Iterator[None]:
     """
     from jahp_pl.checkpoint import CheckpointError
     from jahp_pl.config import ConfigError
-    from jahp_pl.exported import ExportError
+    from jahp_pl.exports.stated import ExportError
     from jahp_pl.training import TrainingError, is_first_rank
 
     try:
@@ -78,7 +78,7 @@ def open_codec(arguments: argparse.Namespace, model: str | Path | None = None) -
     import torch
 
     from jahp_pl.codec.pixels import MemoryLimitError
-    from jahp_pl.export import load_codec
+    from jahp_pl.exports.folder import load_codec
 
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from jahp_pl import console
+from jahp_pl.commands import console
 
 
 def coding(arguments: argparse.Namespace) -> None:

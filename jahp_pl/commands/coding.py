@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jahp_pl import batch, console
+from jahp_pl import batch
 from jahp_pl.batch import STREAM, Job
+from jahp_pl.commands import console
 
 if TYPE_CHECKING:
     from jahp_pl.codec.codec import Codec, Encoded

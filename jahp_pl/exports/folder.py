@@ -1,6 +1,6 @@
 """A model as a folder to keep and to give away, and the one place that makes a codec of whatever holds a model.
 
-    model.safetensors   weights as `stored` has them, and below `tables.` what freezing made of them with exp and erf
+    model.safetensors   weights as `tensors` has them, and below `tables.` what freezing made of them with exp and erf
     config.json         format, architecture, type of the weights, fingerprint, checksum of model.safetensors, facts
                         about the training, results on images
     README.md           the same for people
@@ -25,18 +25,18 @@ import torch
 from torch import Tensor
 
 from jahp_pl import checkpoint
-from jahp_pl.bundled import locate
-from jahp_pl.card import card
 from jahp_pl.checkpoint import HYPER_PARAMETERS, find_checkpoint, read_checkpoint
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.fixed_point import FreezeError
 from jahp_pl.codec.pixels import MEMORY_LIMIT, Precision
 from jahp_pl.config import ConfigError, model_from_dict
-from jahp_pl.exported import CARD, CONFIG, FORMAT, FORMAT_KEY, WEIGHTS, ExportError, is_export, read_config
+from jahp_pl.exports.bundled import locate
+from jahp_pl.exports.card import card
+from jahp_pl.exports.results import read_results
+from jahp_pl.exports.stated import CARD, CONFIG, FORMAT, FORMAT_KEY, WEIGHTS, ExportError, is_export, read_config
+from jahp_pl.exports.tensors import DTYPES, Dtype, restore, store, store_table
 from jahp_pl.files import replace_folder
 from jahp_pl.model import CompressionModel
-from jahp_pl.results import read_results
-from jahp_pl.stored import DTYPES, Dtype, restore, store, store_table
 
 TABLES = "tables."
 """Prefix of the names of tensors that are no weights."""
@@ -78,7 +78,7 @@ def export(
         folder: to be made.
         facts: plain values (JSON) about the training.
         overwrite: replace an export that is there, if the folder holds nothing else.
-        dtype: of kernels, see `stored`; but for float32 the codec is made of the rounded weights.
+        dtype: of kernels, see `tensors`; but for float32 the codec is made of the rounded weights.
         tables: `Codec.tables` to keep; None makes them here.
         results: of this codec: a file of `jahp evaluate`, or what was read of one.
 

@@ -59,7 +59,7 @@ def card(
         config: architecture.
         num_parameters: of all networks.
         fingerprint: of the codec.
-        facts: about the training, see `export.training_facts`; what is not known is left out.
+        facts: about the training, see `folder.training_facts`; what is not known is left out.
         results: see `results.read_results`.
     """
     mixture = f"mixtures of {config.num_components} " if config.num_components > 1 else ""

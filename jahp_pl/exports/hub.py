@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from jahp_pl.exported import CARD, CONFIG, WEIGHTS, ExportError, is_export
+from jahp_pl.exports.stated import CARD, CONFIG, WEIGHTS, ExportError, is_export
 
 PREFIX = "hf://"
 FILES = [WEIGHTS, CONFIG, CARD]

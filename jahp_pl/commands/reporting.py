@@ -1,15 +1,53 @@
-"""What the commands classical and report do with their parsed arguments. Heavy imports happen inside."""
+"""evaluate, classical and report: from codecs to figures, and what these look like. Heavy imports happen inside."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jahp_pl.console import CommandError
+from jahp_pl.commands import console
+from jahp_pl.commands.console import CommandError
+from jahp_pl.exports.bundled import locate
 
 if TYPE_CHECKING:
     from jahp_pl.codec.codec import Codec
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """A model on a folder of images."""
+    from tqdm import tqdm
+
+    from jahp_pl.evaluation.images import ImageResult, find_images, plan, save
+    from jahp_pl.evaluation.images import evaluate as evaluate_images
+    from jahp_pl.evaluation.provenance import command_line
+    from jahp_pl.evaluation.table import format_table, summarise
+
+    images = find_images(arguments.images)[: arguments.limit]
+    codec = console.open_codec(arguments)
+    out: Path = arguments.out or Path("evaluation") / f"{arguments.images.resolve().stem}.json"
+    files = out.with_suffix("")
+    root: Path = arguments.images if arguments.images.is_dir() else arguments.images.parent
+    with tqdm(total=len(images), unit=" images", desc="evaluate", leave=False, disable=None) as bar:
+
+        def progress(result: ImageResult) -> None:
+            bar.set_postfix_str(f"{result.row.name} {result.row.file_psnr:.2f} dB")
+            bar.update()
+
+        evaluation = evaluate_images(codec, plan(images, root, files), arguments.beside, progress)
+    evaluation.provenance["training"] = _training(arguments.model)
+    evaluation.provenance["command"] = command_line(["jahp", *sys.argv[1:]])
+    if arguments.curve is not None:
+        evaluation.provenance["curve"] = arguments.curve
+    save(evaluation, out)
+    print(format_table(evaluation), summarise(evaluation), sep="\n\n")
+    print(f"\nfiles    {files}/\nresults  {out}")
+    if arguments.picture is not None:
+        from jahp_pl.evaluation.picture import draw_evaluation
+
+        draw_evaluation(evaluation, codec, arguments.beside, arguments.picture)
+        print(f"picture  {arguments.picture}")
 
 
 def classical(arguments: argparse.Namespace) -> None:
@@ -78,8 +116,18 @@ def report(arguments: argparse.Namespace) -> None:
     print(f"page     {arguments.out / PAGE}  ({made.page_bytes / 1e6:.1f} MB, opens from disk)")
 
 
+def _training(model: str) -> dict[str, Any]:
+    from jahp_pl.checkpoint import find_checkpoint
+    from jahp_pl.exports.folder import training_facts
+    from jahp_pl.exports.stated import is_export, read_config
+
+    path = locate(model)
+    facts: dict[str, Any] = read_config(path)["facts"] if is_export(path) else training_facts(find_checkpoint(path))
+    return facts
+
+
 def _codecs(models: list[str]) -> dict[str, Codec]:
-    from jahp_pl.export import load_codec
+    from jahp_pl.exports.folder import load_codec
 
     loaded = [load_codec(model) for model in models]
     return {codec.fingerprint.hex(): codec for codec in loaded}

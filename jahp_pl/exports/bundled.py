@@ -10,10 +10,10 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-from jahp_pl.exported import ExportError, is_export, stated_fingerprint, stated_lmbda
-from jahp_pl.hub import PREFIX, download
+from jahp_pl.exports.hub import PREFIX, download
+from jahp_pl.exports.stated import ExportError, is_export, stated_fingerprint, stated_lmbda
 
-FOLDER = Path(__file__).parent / "weights"
+FOLDER = Path(__file__).parents[1] / "weights"
 NONE = "no models are bundled with this jahp_pl; give one: an export, a run folder or a checkpoint"
 
 

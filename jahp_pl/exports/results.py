@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jahp_pl.exported import ExportError
+from jahp_pl.exports.stated import ExportError
 
 KODAK = {f"kodim{number:02}" for number in range(1, 25)}
 

@@ -1,0 +1,1 @@
+"""What the command line does with its parsed arguments. Heavy imports happen inside functions."""
