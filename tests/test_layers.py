@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jahp_pl.layers import GDN, MaskedConv2d
@@ -84,6 +85,63 @@ def test_gdn_gradients_are_those_of_finite_differences(inverse: bool) -> None:
         return torch.func.functional_call(layer, dict(zip(names, parameters, strict=True)), (x,))
 
     assert torch.autograd.gradcheck(apply, (x, *layer.parameters()))
+
+
+def plain_gdn(layer: GDN, x: Tensor) -> Tensor:
+    """The formula, differentiated by autograd."""
+    beta, gamma = layer.beta_gamma()
+    norm = F.conv2d(x.square(), gamma[:, :, None, None], beta)
+    return x * torch.sqrt(norm) if layer.inverse else x * torch.rsqrt(norm)
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_gdn_and_its_gradients_are_those_of_the_plain_formula(batch: int, inverse: bool) -> None:
+    layer, x = randomised(GDN(24, inverse)), torch.randn(batch, 24, 10, 13) * 3
+    weights = torch.randn_like(x)
+    results = []
+    for apply in (layer, lambda x: plain_gdn(layer, x)):
+        layer.zero_grad()
+        leaf = x.clone().requires_grad_()
+        y = apply(leaf)
+        (y * weights).sum().backward()
+        results.append([y, leaf.grad, layer.beta.grad.clone(), layer.gamma.grad.clone()])
+    ours, plain = results
+    assert torch.equal(ours[0], plain[0])
+    for one, other in zip(ours[1:], plain[1:], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5 * float(other.abs().max()))
+    with torch.no_grad():
+        assert torch.equal(layer(x), plain[0])
+
+
+def test_gdn_leaves_what_it_is_given_as_it_is() -> None:
+    layer, x = randomised(GDN(6)), torch.randn(2, 6, 4, 5, requires_grad=True)
+    grad = torch.randn(2, 6, 4, 5)
+    values = [x.detach().clone(), grad.clone()]
+    y = layer(x)
+    for _ in range(2):
+        x.grad = None
+        y.backward(grad, retain_graph=True)
+        values.append(x.grad.clone())  # type: ignore[attr-defined]
+    assert torch.equal(x, values[0])
+    assert torch.equal(grad, values[1])
+    assert torch.equal(values[2], values[3])
+
+
+def test_gdn_keeps_two_maps_beside_its_output_for_the_backward_pass() -> None:
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.numel()
+        return tensor
+
+    for inverse in (False, True):
+        kept.clear()
+        x = torch.randn(2, 8, 16, 16, requires_grad=True)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            y = GDN(8, inverse)(x)
+        kept.pop(y.untyped_storage().data_ptr(), None)
+        assert sum(numel == x.numel() for numel in kept.values()) == 2
 
 
 @pytest.mark.parametrize("inverse", [False, True])
