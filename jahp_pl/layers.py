@@ -22,8 +22,8 @@ class _Normalization(torch.autograd.Function):
         by beta:   e sum p_i
         by gamma:  e sum p_i x_j^2     both sums over all positions
 
-    The parts that autograd would make of the formula pass over memory about twice as often, and keep twice as much of
-    it. Differentiable once.
+    What autograd makes of the formula passes over the maps twice as often on the way back, and keeps x^2 too.
+    Differentiable once.
     """
 
     @staticmethod
