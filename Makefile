@@ -53,7 +53,8 @@ results/ladder/%.json: build/shards/train/index.json build/shards/val/index.json
 ladder: $(LADDER:%=results/ladder/%.json) ## train every rung, K = 1 and 3, for 300 steps; file sizes beside cross-entropies on Kodak
 
 # What the choices of configs/study.yaml are worth: one changed at a time from where the search started, two minutes each.
-RECIPE_START := optim.start_from=null optim.transform_factor=0.3 data.crop_size=128 data.batch_size=4
+RECIPE_START := 'data.train=[build/shards/train]' data.crops_per_photo=1 optim.start_from=null optim.transform_factor=0.3 \
+    data.crop_size=128 data.batch_size=4
 recipe-as_it_is :=
 recipe-random_start := optim.initialization=random
 recipe-one_rate := optim.transform_factor=1
@@ -82,7 +83,7 @@ results/study/%.json: runs/study/%/checkpoints/last.ckpt
 
 study-files: $(patsubst runs/study/%/checkpoints/last.ckpt,results/study/%.json,$(wildcard runs/study/*/checkpoints/last.ckpt))
 
-study: install build/shards/train/index.json build/shards/val/index.json ## five rungs and mixtures, four rates, two seeds, small: hours; then a report
+study: install build/shards/train/index.json build/shards/val/index.json build/shards/photos/index.json ## five rungs and mixtures, four rates, two seeds, small, on PHOTOS=folder: hours; then a report
 	$(JAHP) sweep sweeps/study_transforms.yaml --workers $(WORKERS)
 	$(JAHP) sweep sweeps/study.yaml --workers $(WORKERS)
 	$(JAHP) sweep sweeps/study_mixture.yaml --workers $(WORKERS)

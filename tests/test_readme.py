@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from commands import run_shortened
 from test_compressai import in_their_names, model_of
+
+from jahp_pl.evaluation.curves import read_curves
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -45,8 +50,6 @@ def test_every_command_runs_in_the_order_in_which_it_is_printed(folder, monkeypa
 
 
 def test_the_python_example_runs(folder, monkeypatch):
-    import numpy as np
-
     monkeypatch.chdir(folder)
     names = {"image": np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)}
     for block in PYTHON:
@@ -69,3 +72,27 @@ def test_every_file_of_the_tree_and_every_link_exists():
             assert (parent / name).exists(), name
     for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (ROOT / link).exists(), link
+
+
+def test_the_table_of_bundled_models_is_what_was_measured():
+    results = ROOT / "results"
+    others = [
+        sorted((point.mean.bpp, point.mean.psnr) for point in read_curves([results / f"{name}.json"])[0].points)
+        for name in (
+            "classical/jpeg", "classical/webp", "classical/jpeg2000", "classical/avif", "published/mbt2018-tfc-mse"
+        )
+    ]  # fmt: skip
+    rows = re.findall(r"^\| ([1-9]) \| (0\.\d{3}) \| (\d+\.\d{2}) \| (0\.\d{4}) \| (.*) \|$", README, re.MULTILINE)
+    assert len(rows) == len(list((ROOT / "jahp_pl" / "weights").iterdir()))
+    for quality, bpp, psnr, ms_ssim, beside in rows:
+        mean = json.loads((results / "weights" / f"small-{quality}.json").read_text())["mean"]
+        assert (bpp, psnr, ms_ssim) == (
+            f"{mean['file_bpp']:.3f}", f"{mean['file_psnr']:.2f}", f"{mean['file_ms_ssim']:.4f}"
+        )  # fmt: skip
+        expected = []
+        for points in others:
+            rates, decibels = zip(*points, strict=True)
+            inside = rates[0] <= mean["file_bpp"] <= rates[-1]
+            at_rate = np.interp(math.log(mean["file_bpp"]), np.log(rates), decibels)
+            expected.append(f"{at_rate:.2f}" if inside else "")
+        assert [cell.strip() for cell in beside.split("|")] == expected
