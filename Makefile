@@ -109,7 +109,7 @@ jahp_pl/weights/%/model.safetensors: build/shards/photos/index.json build/shards
 	mkdir -p results/weights && cp runs/weights/$*/kodak.json results/weights/$*.json
 	$(JAHP) export $(@D) --results results/weights/$*.json --out $(@D) --force
 
-weights: install build/shards/train/index.json build/shards/val/index.json ## train the bundled models on PHOTOS=folder, hours; remove jahp_pl/weights first
+weights: install build/shards/train/index.json build/shards/val/index.json ## train the bundled models anew, on PHOTOS=folder: hours
 	$(JAHP) sweep sweeps/study_transforms.yaml --workers $(WORKERS)
 	$(MAKE) -j$(WORKERS) $(WEIGHTS:%=jahp_pl/weights/%/model.safetensors)
 
