@@ -19,6 +19,7 @@ from jahp_pl.files import clear_leftovers, write_atomically
 from jahp_pl.training.callbacks import CodingCallback, PictureCallback
 from jahp_pl.training.checkpoints import AtomicCheckpointIO, BestAndLast
 from jahp_pl.training.loggers import CsvLogger
+from jahp_pl.training.memory import keep_freed_memory
 from jahp_pl.training.messages import only_useful_messages
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.processes import check_launch, choose_strategy, cluster_plugins
@@ -92,9 +93,10 @@ def fit(config: Config, checkpoints: BestAndLast, resume: ResumePoint | None) ->
 
 
 def build_trainer(config: Config, loggers: list[Logger], callbacks: list[Callback]) -> Trainer:
-    """A Lightning trainer that counts optimizer steps, not epochs."""
+    """A Lightning trainer that counts optimizer steps, not epochs. On a CPU, the process keeps its memory from here on
+    (`memory`)."""
     settings = config.trainer
-    return Trainer(
+    trainer = Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
         num_nodes=settings.num_nodes,
@@ -117,6 +119,9 @@ def build_trainer(config: Config, loggers: list[Logger], callbacks: list[Callbac
         use_distributed_sampler=False,
         inference_mode=False,  # what is built while validating, e.g. a codec, may be used afterwards
     )
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
+    return trainer
 
 
 def coding_callbacks(config: Config) -> list[Callback]:
