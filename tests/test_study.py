@@ -54,12 +54,14 @@ def test_the_ladder_is_what_was_measured() -> None:
         assert [f"{point.mean.bpp:.4f}" for point in curves[title].points] == rates.split(" | ")
 
 
-def test_what_more_photographs_do_is_what_was_measured() -> None:
-    rows = re.findall(r"^\| ([a-z& ]+) \| (0\.\d{4}) \| (0\.\d{4}) \|$", PAGE, re.MULTILINE)
+def test_what_chance_does_is_what_was_measured() -> None:
+    rows = re.findall(r"^\| ([a-z& ]+) \| (0\.\d{4}) \| (0\.\d{4})? \| (0\.\d{4}) \|$", PAGE, re.MULTILINE)
     assert len(rows) == 4
     rungs = {"scale": "scale_hyperprior", "mean & scale": "mean_scale_hyperprior", "context only": "context"}
     for title, *rates in rows:
         name = f"{rungs.get(title, title)}-gaussian1-0.0067-1.json"
-        for folder, rate in zip(("study/photographs_36", "study"), rates, strict=True):
-            content = json.loads((ROOT / "results" / folder / name).read_text())
-            assert f"{content['mean']['file_bpp']:.4f}" == rate
+        for folder, rate in zip(("study/photographs_36", "study/one_crop", "study"), rates, strict=True):
+            path = ROOT / "results" / folder / name
+            assert path.exists() == bool(rate)
+            if rate:
+                assert f"{json.loads(path.read_text())['mean']['file_bpp']:.4f}" == rate
