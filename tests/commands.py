@@ -30,5 +30,5 @@ def run(*arguments) -> int:
 def run_shortened(command: str) -> None:
     """Run a command as pages print it, short where that is long; one that fails raises SystemExit."""
     _, name, *arguments = shlex.split(command)
-    shorter = SHORTER.get(name) or SHORTER.get(f"{name} {arguments[0]}", "")
+    shorter = SHORTER.get(name) or SHORTER.get(" ".join([name, *arguments[:1]]), "")
     main([name, *arguments, *shorter.split()])

@@ -97,8 +97,8 @@ def real_run(config: Config) -> dict[str, Any]:
     """`train`, and what this rank saw."""
     modules: list[Watched] = []
 
-    def make(config: Config) -> Watched:
-        modules.append(Watched(config))
+    def make(config: Config, start: model_module.CompressionModel | None) -> Watched:
+        modules.append(Watched(config, start))
         return modules[-1]
 
     run.CompressionModule = make  # type: ignore[assignment, misc]

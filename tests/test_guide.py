@@ -37,7 +37,11 @@ def test_every_command_runs_in_its_order_and_leaves_what_the_page_says(
     assert list(run.glob("pictures/**/*.png"))
     assert (run / "checkpoints" / "best.ckpt").exists()
     assert (tmp_path / "evaluation" / "report" / "report.html").exists()
-    assert {path.name for path in (tmp_path / "models" / "mine").iterdir()} == {"config.json", "model.safetensors"}
+    assert {path.name for path in (tmp_path / "models" / "mine").iterdir()} == {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    }
     assert len(list((tmp_path / "restored").glob("*.png"))) == 2
 
 

@@ -73,7 +73,7 @@ def test_the_best_model_is_sent_as_an_export(result: TrainResult) -> None:
     (artifact,) = [record.artifact for record in records(result.run_dir) if record.HasField("artifact")]
     assert artifact.type == "model"
     assert artifact.name == "joint-export"
-    assert {entry.path for entry in artifact.manifest.contents} == {"config.json", "model.safetensors"}
+    assert {entry.path for entry in artifact.manifest.contents} == {"README.md", "config.json", "model.safetensors"}
     codec = load_codec(result.run_dir / "export")
     assert json.loads(artifact.metadata)["fingerprint"] == codec.fingerprint.hex()
     assert codec.fingerprint == load_codec(result.run_dir).fingerprint
