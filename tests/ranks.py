@@ -45,8 +45,8 @@ class GlobalNoise:
 class Watched(CompressionModule):
     """Notes what it sees."""
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
+    def __init__(self, config: Config, start: model_module.CompressionModel | None = None) -> None:
+        super().__init__(config, start)
         self.crops: list[bytes] = []
         self.validated: list[tuple[int, str]] = []
         self.last_gradients: list[Tensor] = []
