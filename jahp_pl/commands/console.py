@@ -105,7 +105,7 @@ class Decoders:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self._arguments = arguments
-        self._codecs: dict[Path, Codec] = {}
+        self._codecs: dict[bytes, Codec] = {}
         self._only = None if arguments.model is None else open_codec(arguments)
         if self._only is None and not bundled():
             raise CommandError(NONE)
@@ -118,16 +118,15 @@ class Decoders:
         """
         if self._only is not None:
             return self._only
-        model = of_fingerprint(fingerprint)
-        if model is None:
-            raise CommandError(
-                f"made with model {fingerprint.hex()}, and none of that fingerprint is bundled ({names()}); name the "
-                "model that made it with --model"
-            )
-        folder = model.folder
-        if folder not in self._codecs:
-            self._codecs[folder] = open_codec(self._arguments, folder)
-        return self._codecs[folder]
+        if fingerprint not in self._codecs:
+            model = of_fingerprint(fingerprint)
+            if model is None:
+                raise CommandError(
+                    f"made with model {fingerprint.hex()}, and none of that fingerprint is bundled ({names()}); name "
+                    "the model that made it with --model"
+                )
+            self._codecs[fingerprint] = open_codec(self._arguments, model.folder)
+        return self._codecs[fingerprint]
 
 
 def run_jobs(command: str, jobs: Sequence[Job], work: Callable[[Job], str | None]) -> None:

@@ -138,11 +138,9 @@ def export_from(
         return export(model, folder, facts, overwrite, dtype=dtype or "float32", results=results)
     content = load_export(source)
     dtype = dtype or content.dtype
-    if results is None and dtype in (content.dtype, "float32"):  # otherwise rounding makes another codec
-        return export(
-            content.model, folder, content.facts, overwrite, dtype=dtype, tables=content.tables, results=content.results
-        )
-    return export(content.model, folder, content.facts, overwrite, dtype=dtype, tables=content.tables, results=results)
+    is_same_codec = dtype in (content.dtype, "float32")  # otherwise rounding makes another
+    told = content.results if results is None and is_same_codec else results
+    return export(content.model, folder, content.facts, overwrite, dtype=dtype, tables=content.tables, results=told)
 
 
 def load_export(folder: Path) -> Export:
