@@ -134,7 +134,7 @@ class OptimConfig:
     """Peak learning rate."""
     transform_factor: float = 1.0
     """Learning rate of g_a and g_s as a fraction of that of the entropy model. Below 1 where they start near a good
-    transform and the densities do not; 0 keeps them as they are, in half the time a step or less."""
+    transform and the densities do not; 0 keeps them as they are, and a step runs g_a alone, once."""
     schedule: Literal["constant", "cosine"] = "constant"
     """After the warm-up: hold the peak, or a half cosine down to `final_factor` of it over the rest of the run."""
     warmup_steps: int = 0
@@ -159,6 +159,11 @@ class OptimConfig:
         require(0 <= self.final_factor <= 1, "optim.final_factor", self.final_factor, "must be from 0 to 1")
         require(0 <= self.clip_norm < math.inf, "optim.clip_norm", self.clip_norm, "must be finite and not negative")
         require(0 <= self.ema_decay < 1, "optim.ema_decay", self.ema_decay, "must be from 0 to below 1")
+
+    @property
+    def transforms_learn(self) -> bool:
+        """Whether steps change g_a and g_s. Where not, the rate has all gradients: steps need no reconstruction."""
+        return self.transform_factor != 0
 
 
 @dataclass

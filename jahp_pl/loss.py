@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ class RateDistortion(NamedTuple):
     """Scalars, means over the batch; `loss` is the one to differentiate."""
 
     loss: Tensor
-    """bpp + lmbda * distortion."""
+    """bpp + lmbda * distortion; bpp alone where nothing was reconstructed."""
     bpp: Tensor
     """R: bits per pixel of y and z together. An upper bound in training, the cross-entropy in evaluation."""
     bpp_y: Tensor
@@ -25,9 +26,9 @@ class RateDistortion(NamedTuple):
     bpp_z: Tensor
     """Share of the side information."""
     distortion: Tensor
-    """D: 255^2 * MSE, or 1 - MS-SSIM."""
+    """D: 255^2 * MSE, or 1 - MS-SSIM; NaN where nothing was reconstructed."""
     decibels: Tensor
-    """PSNR of the unrounded reconstruction for mse; -10 log10(1 - MS-SSIM) for ms_ssim."""
+    """PSNR of the unrounded reconstruction for mse; -10 log10(1 - MS-SSIM) for ms_ssim; NaN as above."""
 
 
 def rate_distortion(config: LossConfig, x: Tensor, output: ModelOutput) -> RateDistortion:
@@ -40,11 +41,14 @@ def rate_distortion(config: LossConfig, x: Tensor, output: ModelOutput) -> RateD
     """
     num_pixels = x.shape[0] * x.shape[-2] * x.shape[-1]
     bpp_y, bpp_z = output.bits_y.sum() / num_pixels, output.bits_z.sum() / num_pixels
+    bpp = bpp_y + bpp_z
+    if not output.x_hat.numel():
+        unknown = torch.full_like(bpp, math.nan)
+        return RateDistortion(bpp, bpp, bpp_y, bpp_z, unknown, unknown)
     if config.distortion == "mse":
         mse = F.mse_loss(output.x_hat, x)
         distortion, decibels = 255**2 * mse, -10 * torch.log10(mse.detach())
     else:
         distortion = 1 - ms_ssim(output.x_hat, x)
         decibels = -10 * torch.log10(distortion.detach())
-    bpp = bpp_y + bpp_z
     return RateDistortion(bpp + config.lmbda * distortion, bpp, bpp_y, bpp_z, distortion, decibels)

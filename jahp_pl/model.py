@@ -41,7 +41,7 @@ class ModelOutput(NamedTuple):
     """One pass over a batch of images."""
 
     x_hat: Tensor
-    """(B, 3, H, W): reconstruction, about [0, 1], not clipped."""
+    """(B, 3, H, W): reconstruction, about [0, 1], not clipped; (B, 3, 0, 0) where none was asked for."""
     y_hat: Tensor
     """(B, M, h, w): latents as the decoder gets them: integers in evaluation."""
     bits_y: Tensor
@@ -83,11 +83,12 @@ class CompressionModel(nn.Module):
         self.g_ep = EntropyParameterNetwork(M, num_inputs, num_parameters) if has_context else None
         self.prior = FactorizedDensity(N if has_hyperprior else M) if rung != "context" else None
 
-    def forward(self, x: Tensor) -> ModelOutput:
+    def forward(self, x: Tensor, reconstruct: bool = True) -> ModelOutput:
         """Code and reconstruct a batch.
 
         Args:
             x: (B, 3, H, W) in [0, 1], any H and W; padded to multiples of 16 inside.
+            reconstruct: whether to run g_s; the rate does not need it.
 
         Returns:
             In training mode with noise in place of rounding; in evaluation mode exactly what a file would give: y_hat
@@ -109,7 +110,7 @@ class CompressionModel(nn.Module):
         bits_z = (
             self.prior.bits(z_hat) if self.h_a is not None and self.prior is not None else y.new_zeros(len(y), 0, 0, 0)
         )
-        x_hat = self.synthesise(y_hat, x.shape[-2], x.shape[-1])
+        x_hat = self.synthesise(y_hat, x.shape[-2], x.shape[-1]) if reconstruct else x.new_zeros(*x.shape[:2], 0, 0)
         return ModelOutput(x_hat, y_hat, bits_y, bits_z, parameters)
 
     def analyse(self, x: Tensor) -> Tensor:

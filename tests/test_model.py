@@ -113,6 +113,31 @@ def test_training_is_noisy_within_half_a_step_and_differs_between_calls(rung: Ru
         assert not torch.equal(first.bits_z, second.bits_z)
 
 
+@pytest.mark.parametrize("rung", RUNGS)
+def test_the_rate_needs_no_reconstruction(rung: Rung, photos: Tensor) -> None:
+    """Where g_a and g_s stay as they are, the rate alone has the gradients of the whole loss."""
+    model, x = lively(tiny(rung)).train(), photos[:2, :, :64, :64]
+    model.g_a.requires_grad_(False)
+    model.g_s.requires_grad_(False)
+    found = []
+    for reconstruct in (True, False):
+        torch.manual_seed(0)
+        output = model(x, reconstruct=reconstruct)
+        terms = rate_distortion(LossConfig(), x, output)
+        terms.loss.backward()
+        found.append((output, terms, [p.grad.clone() for p in model.parameters() if p.grad is not None]))
+        model.zero_grad()
+    (whole, all_terms, gradients), (bare, rate_terms, rate_gradients) = found
+    assert bare.x_hat.shape == (2, 3, 0, 0)
+    assert torch.equal(bare.bits_y, whole.bits_y)
+    assert torch.equal(bare.bits_z, whole.bits_z)
+    assert rate_terms.loss == rate_terms.bpp == all_terms.bpp < all_terms.loss
+    assert rate_terms.distortion.isnan()
+    assert rate_terms.decibels.isnan()
+    assert gradients
+    assert all(torch.equal(a, b) for a, b in zip(gradients, rate_gradients, strict=True))
+
+
 @pytest.mark.parametrize("rung", WITH_HYPERPRIOR)
 def test_evaluation_codes_and_decodes_the_rounded_hyper_latents(rung: Rung, photos: Tensor) -> None:
     model, x = lively(tiny(rung)).eval(), photos[:1, :, :128, :128]

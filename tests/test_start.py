@@ -13,6 +13,7 @@ from jahp_pl.exports.folder import export_from
 from jahp_pl.exports.stated import ExportError
 from jahp_pl.initialization import initialise, latent_scale, take_networks
 from jahp_pl.model import CompressionModel
+from jahp_pl.training.names import logged_names
 from jahp_pl.training.run import TrainResult, train
 from jahp_pl.training.start import read_start
 from tests.tiny_runs import NOTHING_CODED, tiny_config
@@ -72,9 +73,15 @@ def test_a_run_starts_from_a_run_a_checkpoint_or_an_export(first, shards, tmp_pa
         assert f"g_a g_s from {source}" in capsys.readouterr().err
 
 
-def test_transforms_at_rate_zero_stay_while_the_entropy_model_learns(first, shards, tmp_path) -> None:
+def test_transforms_at_rate_zero_stay_while_the_entropy_model_learns(first, shards, tmp_path, capsys) -> None:
     settings = (f"optim.start_from={first.run_dir}", "model.rung=factorized", *NOTHING_CODED)
-    result = train(tiny_config(tmp_path, shards, "optim.transform_factor=0", *settings))
+    config = tiny_config(tmp_path, shards, "optim.transform_factor=0", *settings)
+    result = train(config)
+    assert "bpp" in (shown := capsys.readouterr().err)
+    assert "nan" not in shown
+    logged = (result.run_dir / "metrics.csv").read_text().split("\n", 1)[0].split(",")
+    assert set(logged) == {"step", *logged_names(config)}
+    assert "train/mse" not in logged
     before, after = load_model(first.last).state_dict(), load_model(result.last).state_dict()
     changed = {key.split(".")[0] for key, tensor in after.items() if not torch.equal(tensor, before[key])}
     assert changed == {"prior"}

@@ -67,6 +67,8 @@ def test_operations_are_counted_forward_and_backward() -> None:
     gdn = 64 / 4 + 64 / 16 + 64 / 64
     once = 2 * 64**2 * 2 * (kernels + gdn)
     assert 2.5 * once < count_flops(config) < 3.5 * once  # forward, and gradients by inputs and by weights
+    config.optim.transform_factor = 0
+    assert 0.4 * once < count_flops(config) < 0.6 * once  # g_a forward
 
 
 def test_a_matrix_product_is_no_slower_than_a_part_of_it() -> None:

@@ -107,7 +107,7 @@ class TrainingRow(NamedTuple):
     """Means over the optimizer steps since the last row, skipped steps left out."""
 
     loss: float
-    """bpp + lmbda * distortion."""
+    """bpp + lmbda * distortion; bpp alone where transforms do not learn."""
     bpp: float
     """Rate of noisy latents, y and z together: an upper bound of the cross-entropy on average."""
     bpp_y: float
@@ -115,9 +115,9 @@ class TrainingRow(NamedTuple):
     bpp_z: float
     """Share of z."""
     distortion: float
-    """255^2 * MSE, or 1 - MS-SSIM."""
+    """255^2 * MSE, or 1 - MS-SSIM; NaN where transforms do not learn."""
     decibels: float
-    """PSNR of the batch before rounding to 8 bits, or its MS-SSIM in dB."""
+    """PSNR of the batch before rounding to 8 bits, or its MS-SSIM in dB; NaN where transforms do not learn."""
     grad_norm: float
     """Global L2 norm of the gradient before clipping."""
 

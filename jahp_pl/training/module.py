@@ -14,6 +14,8 @@ Logged every `trainer.log_every_steps` steps, as means over the steps in between
 | train/skipped_steps | steps since the start of the run with a non-finite loss or gradient |
 | data/broken_photographs, data/small_photographs | left out of the crops of rank 0 since the start of the run |
 
+(where `optim.transform_factor` is 0, steps reconstruct nothing: train/loss is the rate, and the distortion is missing)
+
 and at each validation, as means over images: val/loss, val/bpp_bound, val/bpp, val/bpp_y, val/bpp_z, val/psnr,
 val/ms_ssim, val/ms_ssim_db, with units as in `metrics.ValidationRow`; val/images counts them, val/ms_ssim_images those
 large enough for MS-SSIM.
@@ -79,9 +81,8 @@ class CompressionModule(LightningModule):
             self.taken = initialise(self.model, latent_scale(config.loss), start=start)
         elif start is not None:
             self.taken = take_networks(self.model, start)
-        if config.optim.transform_factor == 0:
-            self.model.g_a.requires_grad_(False)
-            self.model.g_s.requires_grad_(False)
+        for transform in (self.model.g_a, self.model.g_s):
+            transform.requires_grad_(config.optim.transforms_learn)
         if config.trainer.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = make_average(self.model) if config.optim.ema_decay else None
@@ -138,7 +139,8 @@ class CompressionModule(LightningModule):
         """Loss of a batch of crops (B, 3, H, W) in [0, 1]."""
         if self.config.trainer.channels_last:
             batch = batch.contiguous(memory_format=torch.channels_last)
-        terms = rate_distortion(self.config.loss, batch, self._in_training[0](batch))
+        output = self._in_training[0](batch, reconstruct=self.config.optim.transforms_learn)
+        terms = rate_distortion(self.config.loss, batch, output)
         self._terms = torch.stack([term.detach() for term in terms])
         # The factor is 1, or NaN where the loss is not finite: then every gradient is NaN, on every rank once they are
         # averaged, and the norm of the gradient alone tells all ranks alike whether to skip.
@@ -182,19 +184,20 @@ class CompressionModule(LightningModule):
 
     def _log_training(self) -> None:
         self.latest = row = self._means.take(self.trainer.world_size)
-        is_mse = self.config.loss.distortion == "mse"
         values = {
             "train/loss": row.loss,
             "train/bpp": row.bpp,
             "train/bpp_y": row.bpp_y,
             "train/bpp_z": row.bpp_z,
-            "train/mse" if is_mse else "train/one_minus_ms_ssim": row.distortion,
-            "train/psnr" if is_mse else "train/ms_ssim_db": row.decibels,
             "train/grad_norm": row.grad_norm,
             "train/learning_rate": self.trainer.optimizers[0].param_groups[0]["lr"],
             "train/seconds_per_step": self.clock.take_seconds_per_step(),
             "train/skipped_steps": self.skipped_steps,
         }
+        if self.config.optim.transforms_learn:
+            is_mse = self.config.loss.distortion == "mse"
+            values["train/mse" if is_mse else "train/one_minus_ms_ssim"] = row.distortion
+            values["train/psnr" if is_mse else "train/ms_ssim_db"] = row.decibels
         if isinstance(data := getattr(self.trainer, "datamodule", None), ShardDataModule):
             values["data/broken_photographs"] = data.train_skipped.num_broken
             values["data/small_photographs"] = data.train_skipped.num_small

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import time
@@ -99,7 +100,9 @@ class ProgressLine(ProgressBar):
         filled = round(BAR_WIDTH * share)
         parts = [f"step {trainer.global_step}/{pl_module.config.trainer.max_steps}"]
         if (row := pl_module.latest) is not None:
-            parts += [f"loss {row.loss:.3f}", f"{row.bpp:.3f} bpp", f"{row.decibels:.2f} dB"]
+            parts += [f"loss {row.loss:.3f}", f"{row.bpp:.3f} bpp"]
+            if not math.isnan(row.decibels):
+                parts.append(f"{row.decibels:.2f} dB")
         if steps:
             parts.append(f"{steps * self.batch_size / max(now - self._start - self._paused, 1e-9):.1f} images/s")
         if self._start_share < share < 1:

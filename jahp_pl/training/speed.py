@@ -64,7 +64,7 @@ class Speeds(NamedTuple):
     threads: int
     rounds: int
     flops_per_image: float
-    """Of forward and backward pass, as counted by torch; a multiplication and an addition are two."""
+    """Of the first setting's step, as counted by torch; a multiplication and an addition are two."""
     variants: tuple[StepSpeed, ...]
     peer: PeerSpeed | None
 
@@ -154,7 +154,7 @@ def measure(
         words[peer] = [*shlex.split(peer), *map(str, numbers)]
     words |= {name: [*program, *choice] for name, choice in choices.items()}
     answers = _take_turns(words, rounds, progress)
-    flops_per_image = count_flops(config)
+    flops_per_image = {name: count_flops(other) for name, other in configs.items()}
     theirs = answers.pop(peer) if peer is not None else None
     batch_size = config.data.batch_size
     return Speeds(
@@ -162,8 +162,8 @@ def measure(
         config.data.crop_size,
         threads,
         rounds,
-        flops_per_image,
-        tuple(_speed(name, rows, theirs, batch_size, flops_per_image) for name, rows in answers.items()),
+        flops_per_image["as configured"],
+        tuple(_speed(name, rows, theirs, batch_size, flops_per_image[name]) for name, rows in answers.items()),
         PeerSpeed(theirs[0]["name"], batch_size / _median(theirs, "seconds")) if theirs is not None else None,
     )
 
@@ -209,11 +209,13 @@ def _median(rows: list[dict[str, Any]], key: str) -> float:
 
 
 def count_flops(config: Config) -> float:
-    """Floating-point operations of one crop's forward and backward pass, in convolutions and matrix products."""
+    """Floating-point operations of one crop in a training step, in convolutions and matrix products."""
     x = torch.rand(1, 3, config.data.crop_size, config.data.crop_size)
-    model = CompressionModel(config.model)
+    model, learns = CompressionModel(config.model), config.optim.transforms_learn
+    for transform in (model.g_a, model.g_s):
+        transform.requires_grad_(learns)
     with FlopCounterMode(display=False) as counter:
-        torch.autograd.backward(rate_distortion(config.loss, x, model(x)).loss)
+        torch.autograd.backward(rate_distortion(config.loss, x, model(x, reconstruct=learns)).loss)
     return float(counter.get_total_flops())
 
 
