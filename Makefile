@@ -83,7 +83,7 @@ results/study/%.json: runs/study/%/checkpoints/last.ckpt
 
 study-files: $(patsubst runs/study/%/checkpoints/last.ckpt,results/study/%.json,$(wildcard runs/study/*/checkpoints/last.ckpt))
 
-study: install build/shards/train/index.json build/shards/val/index.json build/shards/photos/index.json ## five rungs and mixtures, four rates, two seeds, small, on PHOTOS=folder: hours; then a report
+study: install build/shards/photos/index.json build/shards/val/index.json ## five rungs and mixtures, four rates, two seeds, small, on PHOTOS=folder: hours; then a report
 	$(JAHP) sweep sweeps/study_transforms.yaml --workers $(WORKERS)
 	$(JAHP) sweep sweeps/study.yaml --workers $(WORKERS)
 	$(JAHP) sweep sweeps/study_mixture.yaml --workers $(WORKERS)
@@ -91,12 +91,12 @@ study: install build/shards/train/index.json build/shards/val/index.json build/s
 	$(JAHP) report results/study $(STUDY_BESIDE:%=results/classical/%.json) --anchor "Scale hyperprior" --out results/study/report \
 	    --title "The paper's ladder, small" --images data/kodak --model $(STUDY_MODELS:%=runs/study/%)
 
-# The bundled models. At a low rate few latents ever differ from zero, so those models have fewer.
+# The bundled models.
 PHOTOS ?= data/photos/train
-small-1 := loss.lmbda=0.0018 model.num_latents=48
-small-2 := loss.lmbda=0.0035 model.num_latents=64
-small-3 := loss.lmbda=0.0067 optim.start_from=runs/study_transforms/transforms-0.0067 trainer.max_steps=1500
-small-4 := loss.lmbda=0.0130 optim.start_from=runs/study_transforms/transforms-0.013 trainer.max_steps=1500
+small-1 := loss.lmbda=0.0018
+small-2 := loss.lmbda=0.0035
+small-3 := loss.lmbda=0.0067
+small-4 := loss.lmbda=0.0130
 WEIGHTS := small-1 small-2 small-3 small-4
 
 build/shards/photos/index.json: | install
@@ -109,7 +109,7 @@ jahp_pl/weights/%/model.safetensors: build/shards/photos/index.json build/shards
 	mkdir -p results/weights && cp runs/weights/$*/kodak.json results/weights/$*.json
 	$(JAHP) export $(@D) --results results/weights/$*.json --out $(@D) --force
 
-weights: install build/shards/train/index.json build/shards/val/index.json ## train the bundled models anew, on PHOTOS=folder: hours
+weights: install build/shards/photos/index.json build/shards/val/index.json ## train the bundled models anew, on PHOTOS=folder: hours
 	$(JAHP) sweep sweeps/study_transforms.yaml --workers $(WORKERS)
 	$(MAKE) -j$(WORKERS) $(WEIGHTS:%=jahp_pl/weights/%/model.safetensors)
 

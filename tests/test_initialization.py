@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from jahp_pl.config import LossConfig, ModelConfig
-from jahp_pl.initialization import HYPER_GAIN, initialise, latent_scale, pink_images
+from jahp_pl.initialization.entropy import HYPER_GAIN
+from jahp_pl.initialization.start import initialise, latent_scale
+from jahp_pl.initialization.transforms import pink_images
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
 
@@ -50,6 +52,53 @@ def test_means_begin_as_local_means_of_what_varies_most_and_further_components_a
     assert float((y_hat - mu[:, 0])[:, gray].var()) < 0.6 * float(y_hat[:, gray].var())
     assert (mu[:, 0].var((0, 2, 3)) > 0).sum() == 4  # N / 2 energies, half of the rest means
     assert len({component.std().item() for component in mu.unbind(1)}) == num_components
+
+
+@pytest.mark.parametrize("rung", ["scale_hyperprior", "mean_scale_hyperprior", "joint"])
+@pytest.mark.parametrize("num_components", [1, 3])
+def test_scales_begin_as_interpolated_energies(rung, num_components):
+    model = started(rung=rung, num_filters=16, num_latents=24, num_components=num_components)
+    std = model.analyse(pink_images(64, 128, seed=0)).std((0, 2, 3)).clamp(min=0.3)
+    y = std[:, None, None] * torch.ones(1, 24, 32, 48)
+    y[..., 24:] *= 0.1
+    with torch.no_grad():
+        z_hat = model.h_a(y).round()
+        sigma = model.entropy_parameters(torch.zeros_like(y), z_hat).sigma[0]
+    loudest = std.argsort(descending=True)[:4]
+    left, right = sigma[:, loudest, :, 4:16].mean((2, 3)), sigma[:, loudest, :, 36:44].mean((2, 3))
+    assert (left > 1.5 * right).all()
+    assert (left > 0.5 * std[loudest]).all()
+    assert (left < 2 * std[loudest]).all()
+
+
+@pytest.mark.parametrize("rung", ["context", "joint"])
+@pytest.mark.parametrize("num_components", [1, 3])
+def test_scales_and_means_begin_to_follow_the_left_and_the_upper_neighbour(rung, num_components):
+    model = started(rung=rung, num_filters=16, num_latents=24, num_components=num_components)
+    std = model.analyse(pink_images(64, 128, seed=0)).std((0, 2, 3)).detach()
+    loudest, size = int(std.argmax()), 6 * float(std.max())
+    z_hat = torch.zeros(1, 16, 2, 2) if rung == "joint" else None
+    found = []
+    for value in (0.0, size, -size):
+        y_hat = torch.zeros(1, 24, 8, 8)
+        y_hat[0, loudest, 3, 3] = value
+        with torch.no_grad():
+            found.append(model.entropy_parameters(y_hat, z_hat))
+    quiet, high, low = found
+    for row, column in ((3, 4), (4, 3)):
+        at = (0, slice(None), loudest, row, column)
+        assert (high.sigma[at] - quiet.sigma[at] > 0.1 * size).all()
+        assert (low.sigma[at] - quiet.sigma[at] > 0.1 * size).all()
+        assert (high.mu[at] - low.mu[at] > 0.2 * size).all()
+    assert torch.equal(high.sigma[..., :3, :], quiet.sigma[..., :3, :])
+
+
+def test_where_there_is_no_room_less_is_written():
+    for num_filters, num_latents in ((1, 1), (3, 2), (2, 7), (64, 4)):
+        for rung in ("scale_hyperprior", "mean_scale_hyperprior", "context", "joint"):
+            with torch.no_grad():
+                output = started(rung=rung, num_filters=num_filters, num_latents=num_latents)(torch.rand(1, 3, 70, 40))
+            assert torch.isfinite(output.bits_y).all()
 
 
 def test_random_weights_are_twenty_decibels_away(photos):

@@ -11,7 +11,7 @@ from jahp_pl.checkpoint import load_model
 from jahp_pl.config import Config, ConfigError, LossConfig, ModelConfig, OptimConfig
 from jahp_pl.exports.folder import export_from
 from jahp_pl.exports.stated import ExportError
-from jahp_pl.initialization import initialise, latent_scale, take_networks
+from jahp_pl.initialization.start import initialise, latent_scale, take_networks
 from jahp_pl.model import CompressionModel
 from jahp_pl.training.names import logged_names
 from jahp_pl.training.run import TrainResult, train

@@ -36,7 +36,7 @@ from jahp_pl.checkpoint import FORMAT, FORMAT_KEY, is_validation_due
 from jahp_pl.config import Config, to_dict
 from jahp_pl.data.module import ShardDataModule
 from jahp_pl.data.pipeline import ValImage
-from jahp_pl.initialization import initialise, latent_scale, take_networks
+from jahp_pl.initialization.start import initialise, latent_scale, take_networks
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
 from jahp_pl.quality import decibels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jahp_pl.config import Config, ConfigError
 from jahp_pl.exports.folder import load_model
-from jahp_pl.initialization import take_networks
+from jahp_pl.initialization.start import take_networks
 from jahp_pl.model import CompressionModel
 
 
