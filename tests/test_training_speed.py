@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from jahp_pl.config import ModelConfig
+from jahp_pl.model import CompressionModel
 from jahp_pl.settings import load
-from jahp_pl.training.paced import matrix_flops
+from jahp_pl.training.products import matrix_flops, product_seconds, products
 from jahp_pl.training.speed import count_flops
 from tests.commands import run
 
@@ -51,6 +53,7 @@ def test_steps_are_timed_beside_a_variant_and_another_program(
         assert row["times_peer"] == pytest.approx(0.5 / row["seconds"], rel=0.9)
         assert 0 <= row["waiting"] < 1
         assert 0 < row["flops"] < row["matrix_flops"]
+        assert 0 < row["product_seconds"] < row["seconds"]
         assert row["memory"] > 2**26
         assert 0.8 < sum(row["operations"].values()) <= 1.001
         assert any("convolution" in name for name in row["operations"])
@@ -69,6 +72,20 @@ def test_operations_are_counted_forward_and_backward() -> None:
     assert 2.5 * once < count_flops(config) < 3.5 * once  # forward, and gradients by inputs and by weights
     config.optim.transform_factor = 0
     assert 0.4 * once < count_flops(config) < 0.6 * once  # g_a forward
+
+
+def test_the_products_of_a_step_are_those_that_it_makes() -> None:
+    model = CompressionModel(ModelConfig(num_filters=4, num_latents=6))
+    found = products(model, torch.rand(2, 3, 64, 64), reconstruct=True)
+    assert len(found) == 4 + 3 + 4 + 3 + 3 + 3 + 1 + 3
+    assert [tuple(product.x.shape) for product in found[:2]] == [(2, 3, 64, 64), (2, 4, 32, 32)]
+    assert [product.passes_on for product in found] == [False] + 23 * [True]
+    assert 0 < product_seconds(found[:2], torch.float32) < product_seconds(3 * found, torch.float32)
+    for transform in (model.g_a, model.g_s):
+        transform.requires_grad_(False)
+    found = products(model, torch.rand(2, 3, 64, 64), reconstruct=False)
+    assert [product.learns for product in found] == 7 * [False] + 10 * [True]
+    assert [product.passes_on for product in found] == 8 * [False] + 9 * [True]
 
 
 def test_a_matrix_product_is_no_slower_than_a_part_of_it() -> None:

@@ -66,14 +66,13 @@ def start_entropy_model(model: CompressionModel, std: Tensor) -> None:
         _start_head(head, outputs, scales)
         if has_means:  # random weights say noise of means; further components need it to differ
             head.weight[outputs.num_scales :][: len(std)] = 0
-        energies = _start_energies(model.h_a, scales, loudest)
         if has_means:
-            located = loudest[: (len(hyper_std) - len(energies)) // 2]
-            located = located[: len(_layers(model.h_s)[0].bias) // 2]
-            gains = MEAN_GAIN * scales[located]
-            _hear_means(model.h_a, gains, len(energies))
+            located = loudest[: min(len(hyper_std) // 8, len(_layers(model.h_s)[0].bias) // 2)]
+        energies = _start_energies(model.h_a, scales, loudest, len(located))
+        if has_means:
+            _hear_means(model.h_a, scales[located], len(energies))
             _read_means(model.h_s, outputs, located, len(energies))
-            hyper_std[len(energies) :][: len(located)] = gains
+            hyper_std[len(energies) :][: len(located)] = MEAN_GAIN * scales[located]
         _read_energies(model.h_s, outputs, scales, energies, 2 * len(located))
     if model.g_cm is not None and model.g_ep is not None:
         outputs = Outputs(len(std), num_components, has_means)
@@ -134,28 +133,30 @@ def _start_head(head: Layer, outputs: Outputs, scales: Tensor) -> None:
 # Side information -----------------------------------------------------------------------------------------------------
 
 
-def _start_energies(h_a: HyperAnalysis, scales: Tensor, loudest: list[int]) -> list[int]:
+def _start_energies(h_a: HyperAnalysis, scales: Tensor, loudest: list[int], num_pairs: int) -> list[int]:
     """Let hyper-latents begin as local energies: means of |y| / scale over some 12 x 12 latents of one channel each.
 
-    From random weights a short run finds it late where h_a sees signed latents: their magnitude then takes two units,
-    of y and of -y, behind LeakyReLUs.
+    From random weights a short run finds it late where h_a sees signed latents. Of the first `num_pairs` channels two
+    units take y and -y behind LeakyReLUs, which means need too; of the others one takes y, whose positive part is half
+    of |y| on average. In the second layer as many units as there are pairs are left for means.
 
     Returns:
         Channels of y that the first hyper-latents hear, in their order.
     """
     first, second, last = _layers(h_a)
-    units = 1 if h_a.magnitudes else 2
     first.weight.mul_(0.1)
     first.bias.zero_()
     second.weight.mul_(0.3)
     last.weight.mul_(0.3)
-    channels = loudest[: len(first.bias) // units]
-    for unit, channel in enumerate(channels):
-        pair = slice(units * unit, units * (unit + 1))
-        first.weight[pair, channel, 1, 1] = SIGNS[:units] / scales[channel]
-        second.weight[unit, pair] = 0
-        second.weight[unit, pair, 1:4, 1:4] = 1 / 9
-        last.weight[unit, unit, 1:4, 1:4] += HYPER_GAIN / 9
+    channels = loudest[: len(first.bias) - 2 * num_pairs]
+    for z, channel in enumerate(channels):
+        is_pair = z < num_pairs
+        units = slice(2 * z, 2 * z + 2) if is_pair else slice(num_pairs + z, num_pairs + z + 1)
+        gain = 1 if is_pair or h_a.magnitudes else 2
+        first.weight[units, channel, 1, 1] = gain * SIGNS[: 2 if is_pair else 1] / scales[channel]
+        second.weight[z, units] = 0
+        second.weight[z, units, 1:4, 1:4] = 1 / 9
+        last.weight[z, z, 1:4, 1:4] += HYPER_GAIN / 9
     return channels
 
 
@@ -173,25 +174,25 @@ def _read_energies(h_s: HyperSynthesis, outputs: Outputs, scales: Tensor, energi
         head.bias[outputs.scales(channel)] -= share
 
 
-def _hear_means(h_a: HyperAnalysis, gains: Tensor, num_energies: int) -> None:
+def _hear_means(h_a: HyperAnalysis, scales: Tensor, num_energies: int) -> None:
     """Let hyper-latents that carry no energy begin as local means of y, those of the channels that vary most.
 
     The lowest frequencies vary slowly: half of what they spread is known from such a mean. Each linear path goes
     through two units of every layer, of v and of -v, since their LeakyReLUs differ by v itself.
 
     Args:
-        h_a: after `_start_energies`, whose first pairs of units hear the same channels.
-        gains: hyper-latents per unit of each mean.
+        h_a: after `_start_energies`, whose pairs of units hear the same channels.
+        scales: of these channels.
         num_energies: hyper-latents that are energies.
     """
     _, second, last = _layers(h_a)
-    for number, gain in enumerate(gains):
+    for number, scale in enumerate(scales):
         pair = slice(2 * number, 2 * number + 2)
         free = slice(num_energies + pair.start, num_energies + pair.stop)
         second.weight[free] = 0
         second.weight[free, pair, 1:4, 1:4] = STRAIGHT[:, :, None, None] / 9
         last.weight[num_energies + number] = 0
-        last.weight[num_energies + number, free, 1:4, 1:4] = gain * SIGNS[:, None, None] / 9
+        last.weight[num_energies + number, free, 1:4, 1:4] = MEAN_GAIN * scale * SIGNS[:, None, None] / 9
 
 
 def _read_means(h_s: HyperSynthesis, outputs: Outputs, located: list[int], num_energies: int) -> None:

@@ -146,6 +146,10 @@ class CompressionModule(LightningModule):
         # averaged, and the norm of the gradient alone tells all ranks alike whether to skip.
         return terms.loss * (1 + 0 * terms.loss.detach())
 
+    def laid_out(self, batch: Tensor) -> Tensor:
+        """The batch in the memory format of `trainer.channels_last`."""
+        return batch.contiguous(memory_format=torch.channels_last) if self.config.trainer.channels_last else batch
+
     def configure_gradient_clipping(
         self,
         optimizer: Optimizer,

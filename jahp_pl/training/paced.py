@@ -14,7 +14,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from statistics import median
 from typing import Any, TextIO
 
 import torch
@@ -27,6 +26,7 @@ from jahp_pl.data.module import ShardDataModule, StreamLoader
 from jahp_pl.settings import load
 from jahp_pl.training.messages import only_useful_messages
 from jahp_pl.training.module import CompressionModule
+from jahp_pl.training.products import matrix_flops, product_seconds, products, synchronise
 from jahp_pl.training.run import build_trainer
 
 NUM_LEADING = 2
@@ -96,19 +96,24 @@ class Pace(Callback):
         if self._place == self._num_steps + NUM_LEADING:
             self._stop(pl_module.device)
         if self._place in (-1, self._num_steps + NUM_LEADING):
-            self._begin(trainer, pl_module.device)
+            assert isinstance(pl_module, CompressionModule)
+            self._begin(trainer, pl_module, batch)
             self._place = 0
         if self._place == NUM_LEADING:
             self._start(pl_module.device)
         self._place += 1
 
-    def _begin(self, trainer: Trainer, device: torch.device) -> None:
+    def _begin(self, trainer: Trainer, module: CompressionModule, batch: Tensor) -> None:
         command = self._commands.readline().strip()
         if not command:
             raise _EnoughError
         self._profile = profile() if command == "profile" else None
         dtype = torch.bfloat16 if trainer.precision == "bf16-mixed" else torch.float32
-        self._answer = {"matrix_flops": matrix_flops(device, dtype)}
+        found = products(module.model, module.laid_out(batch), module.config.optim.transforms_learn)
+        self._answer = {
+            "matrix_flops": matrix_flops(module.device, dtype),
+            "product_seconds": product_seconds(found, dtype),
+        }
 
     def _start(self, device: torch.device) -> None:
         synchronise(device)
@@ -131,32 +136,11 @@ class Pace(Callback):
         self._answers.flush()
 
 
-def synchronise(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def peak_memory(device: torch.device) -> int:
     """Bytes: of the device's memory, or of this process where it is the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def matrix_flops(device: torch.device, dtype: torch.dtype, rounds: int = 5) -> float:
-    """Floating-point operations per second of a large square matrix product: what the machine gives at best."""
-    side = 8192 if device.type == "cuda" else 2048
-    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    seconds = []
-    for number in range(rounds + 1):
-        synchronise(device)
-        start = time.perf_counter()
-        left @ right
-        synchronise(device)
-        if number:  # the first warms up
-            seconds.append(time.perf_counter() - start)
-    return 2 * side**3 / median(seconds)
 
 
 def shares(profiled: profile) -> dict[str, float]:

@@ -41,6 +41,8 @@ class StepSpeed(NamedTuple):
     """Floating-point operations per second of the step."""
     matrix_flops: float
     """Those of a large matrix product in the same type, in the same rounds."""
+    product_seconds: float
+    """What the step's convolutions and GDN's matrix products take alone, one after the other, in the same rounds."""
     memory: int
     """Bytes at most: of the device, or of the whole process on a CPU."""
     times_peer: float | None
@@ -198,6 +200,7 @@ def _speed(
         _median(rows, "waiting"),
         flops_per_image * batch_size / seconds,
         _median(rows, "matrix_flops"),
+        _median(rows, "product_seconds"),
         max(row["memory"] for row in rows),
         median(ratios) if ratios else None,
         rows[-1]["operations"],
@@ -224,12 +227,13 @@ def table(name: str, speeds: Speeds) -> str:
     lines = [
         f"{name}: {speeds.batch_size} crops of {speeds.crop_size} a step, {speeds.flops_per_image / 1e9:.1f} GFLOP a "
         f"crop, {speeds.threads} threads, median of {speeds.rounds} rounds",
-        f"  {'':40} images/s   s/step  waiting  GFLOP/s  of a matrix product's   memory",
+        f"  {'':40} images/s   s/step  waiting  GFLOP/s  of a matrix product's  in products   memory",
     ]
     for row in speeds.variants:
         lines.append(
             f"  {row.name:40} {row.images_per_second:8.2f} {row.seconds:8.3f} {row.waiting:8.1%} {row.flops / 1e9:8.0f}"
-            f"  {row.flops / row.matrix_flops:8.0%} of {row.matrix_flops / 1e9:6.0f}  {row.memory / 2**20:6.0f} MiB"
+            f"  {row.flops / row.matrix_flops:8.0%} of {row.matrix_flops / 1e9:6.0f}"
+            f" {row.product_seconds / row.seconds:12.0%}  {row.memory / 2**20:6.0f} MiB"
             + (f"  {row.times_peer:.2f} x peer" if row.times_peer is not None else "")
         )
     if speeds.peer is not None:

@@ -1,0 +1,104 @@
+"""What the matrix products of a training step take alone: its convolutions and those inside GDN, forward and back.
+
+Nothing that leaves the layers as they are makes a step shorter than that, so it tells how much of a step is anything
+else, and how far the library's convolutions are from the machine's large matrix products.
+"""
+
+from __future__ import annotations
+
+import time
+from statistics import median
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jahp_pl.layers import GDN
+from jahp_pl.model import CompressionModel
+
+
+class Product(NamedTuple):
+    """One layer and what it is given."""
+
+    layer: nn.Conv2d | nn.ConvTranspose2d | GDN
+    x: Tensor
+    """Of the shape, type and memory format of its input."""
+    learns: bool
+    """Whether its weights need a gradient."""
+    passes_on: bool
+    """Whether its input does, for layers before it."""
+
+
+@torch.no_grad()
+def products(model: CompressionModel, x: Tensor, reconstruct: bool) -> list[Product]:
+    """All convolutions and GDNs that `model` runs for the batch `x` (B, 3, H, W), in their order."""
+    found: list[Product] = []
+
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | GDN)
+        learns = any(parameter.requires_grad for parameter in layer.parameters())
+        found.append(Product(layer, torch.randn_like(inputs[0]), learns, any(product.learns for product in found)))
+
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | GDN)]
+    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
+    try:
+        model(x, reconstruct=reconstruct)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def product_seconds(found: list[Product], dtype: torch.dtype, rounds: int = 3) -> float:
+    """Seconds of all of them, one after the other, forward and backward; GDN's in float32, as always."""
+    return sum(median(_seconds(product, dtype) for _ in range(rounds + 1)) for product in found)
+
+
+def _seconds(product: Product, dtype: torch.dtype) -> float:
+    layer = product.layer
+    if isinstance(layer, GDN):
+        beta, gamma = layer.beta_gamma()
+        x, weight, bias = product.x.float(), gamma.detach()[:, :, None, None], beta.detach()
+    else:
+        assert layer.bias is not None
+        x, weight, bias = (tensor.detach().to(dtype) for tensor in (product.x, layer.weight, layer.bias))
+    wanted = ([weight, bias] if product.learns else []) + ([x] if product.passes_on else [])
+    for tensor in wanted:
+        tensor.requires_grad_()
+    synchronise(x.device)
+    start = time.perf_counter()
+    with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
+        if isinstance(layer, GDN):
+            y = F.conv2d(x, weight, bias)
+        elif isinstance(layer, nn.Conv2d):
+            y = F.conv2d(x, weight, bias, layer.stride, layer.padding)
+        else:
+            padding, extra = layer.padding, layer.output_padding
+            assert not isinstance(padding, str)
+            y = F.conv_transpose2d(x, weight, bias, layer.stride, padding, extra)
+        if wanted:
+            torch.autograd.grad(y, wanted, torch.ones_like(y))
+    synchronise(x.device)
+    return time.perf_counter() - start
+
+
+def matrix_flops(device: torch.device, dtype: torch.dtype, rounds: int = 5) -> float:
+    """Floating-point operations per second of a large square matrix product: what the machine gives at best."""
+    side = 8192 if device.type == "cuda" else 2048
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    seconds = []
+    for number in range(rounds + 1):
+        synchronise(device)
+        start = time.perf_counter()
+        left @ right
+        synchronise(device)
+        if number:  # the first warms up
+            seconds.append(time.perf_counter() - start)
+    return 2 * side**3 / median(seconds)
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
