@@ -29,6 +29,8 @@ MEAN_MAGNITUDE = 0.7
 """Mean of |y| for a standard deviation of one: 0.71 for Laplacian, 0.80 for Gaussian latents."""
 HYPER_GAIN = 3.0
 """Hyper-latents per unit of local energy. Training makes cheap what does not pay."""
+TOGETHER = 3
+"""Latents that share one energy where h_a has no unit for each."""
 ENERGY_SHARE = 0.7
 """How far a scale of h_s follows the local energy; the rest stays at the standard deviation over all images."""
 MEAN_GAIN = 0.5
@@ -66,14 +68,15 @@ def start_entropy_model(model: CompressionModel, std: Tensor) -> None:
         _start_head(head, outputs, scales)
         if has_means:  # random weights say noise of means; further components need it to differ
             head.weight[outputs.num_scales :][: len(std)] = 0
+        if has_means:  # half of the hyper-latents are energies; a mean takes two units of h_a
+            located = loudest[: min((len(hyper_std) + 1) // 4, len(_layers(model.h_s)[0].bias) // 2)]
+        heard = _start_energies(model.h_a, scales, loudest, len(located))
         if has_means:
-            located = loudest[: min(len(hyper_std) // 8, len(_layers(model.h_s)[0].bias) // 2)]
-        energies = _start_energies(model.h_a, scales, loudest, len(located))
-        if has_means:
-            _hear_means(model.h_a, scales[located], len(energies))
-            _read_means(model.h_s, outputs, located, len(energies))
-            hyper_std[len(energies) :][: len(located)] = MEAN_GAIN * scales[located]
-        _read_energies(model.h_s, outputs, scales, energies, 2 * len(located))
+            gains = MEAN_GAIN * scales[located]
+            _hear_means(model.h_a, gains, len(heard))
+            _read_means(model.h_s, outputs, located, len(heard))
+            hyper_std[len(heard) :][: len(located)] = gains
+        _read_energies(model.h_s, outputs, scales, heard, 2 * len(located))
     if model.g_cm is not None and model.g_ep is not None:
         outputs = Outputs(len(std), num_components, has_means)
         _start_head(_layers(model.g_ep)[-1], outputs, scales)
@@ -133,66 +136,73 @@ def _start_head(head: Layer, outputs: Outputs, scales: Tensor) -> None:
 # Side information -----------------------------------------------------------------------------------------------------
 
 
-def _start_energies(h_a: HyperAnalysis, scales: Tensor, loudest: list[int], num_pairs: int) -> list[int]:
-    """Let hyper-latents begin as local energies: means of |y| / scale over some 12 x 12 latents of one channel each.
+def _start_energies(h_a: HyperAnalysis, scales: Tensor, loudest: list[int], num_located: int) -> list[list[int]]:
+    """Let hyper-latents begin as local energies: means of |y| / scale over some 12 x 12 latents.
 
-    From random weights a short run finds it late where h_a sees signed latents. Of the first `num_pairs` channels two
-    units take y and -y behind LeakyReLUs, which means need too; of the others one takes y, whose positive part is half
-    of |y| on average. In the second layer as many units as there are pairs are left for means.
+    From random weights a short run finds it late where h_a sees signed latents: their magnitude then takes two units,
+    of y and of -y, behind LeakyReLUs. The first `num_located` hear one channel each, for means need these too; the
+    others hear the sum of three, which are loud in the same places.
 
     Returns:
-        Channels of y that the first hyper-latents hear, in their order.
+        Channels of y that each of the first hyper-latents hears.
     """
     first, second, last = _layers(h_a)
+    units = 1 if h_a.magnitudes else 2
     first.weight.mul_(0.1)
     first.bias.zero_()
     second.weight.mul_(0.3)
     last.weight.mul_(0.3)
-    channels = loudest[: len(first.bias) - 2 * num_pairs]
-    for z, channel in enumerate(channels):
-        is_pair = z < num_pairs
-        units = slice(2 * z, 2 * z + 2) if is_pair else slice(num_pairs + z, num_pairs + z + 1)
-        gain = 1 if is_pair or h_a.magnitudes else 2
-        first.weight[units, channel, 1, 1] = gain * SIGNS[: 2 if is_pair else 1] / scales[channel]
-        second.weight[z, units] = 0
-        second.weight[z, units, 1:4, 1:4] = 1 / 9
+    num_single = len(first.bias) if h_a.magnitudes else num_located
+    heard = [[channel] for channel in loudest[:num_single]]
+    rest = loudest[num_single:]
+    heard += [rest[begin : begin + TOGETHER] for begin in range(0, len(rest), TOGETHER)]
+    heard = heard[: len(first.bias) // units]
+    for z, channels in enumerate(heard):
+        pair = slice(units * z, units * (z + 1))
+        signs = SIGNS[:units, None].expand(units, len(channels))
+        first.weight[pair, channels, 1, 1] = signs / (scales[channels] * len(channels) ** 0.5)
+        second.weight[z, pair] = 0
+        second.weight[z, pair, 1:4, 1:4] = 1 / 9
         last.weight[z, z, 1:4, 1:4] += HYPER_GAIN / 9
-    return channels
+    return heard
 
 
-def _read_energies(h_s: HyperSynthesis, outputs: Outputs, scales: Tensor, energies: list[int], num_used: int) -> None:
+def _read_energies(
+    h_s: HyperSynthesis, outputs: Outputs, scales: Tensor, heard: list[list[int]], num_used: int
+) -> None:
     """Let scales follow the interpolated energies, in the units after the first `num_used`, half of those at most."""
     up1, up2, head = _layers(h_s)
-    for z, channel in enumerate(energies[: (min(len(up1.bias), len(up2.bias)) - num_used) // 2]):
+    for z, channels in enumerate(heard[: (min(len(up1.bias), len(up2.bias)) - num_used) // 2]):
         unit = num_used + z
         for layer, below in ((up1, z), (up2, unit)):
             layer.weight[:, unit] = 0
             layer.weight[below, unit] = DOUBLING
             layer.bias[unit] = 0
-        share = ENERGY_SHARE * scales[channel]
-        head.weight[outputs.scales(channel), unit, 1, 1] += share / (MEAN_MAGNITUDE * HYPER_GAIN)
-        head.bias[outputs.scales(channel)] -= share
+        for channel in channels:
+            share = ENERGY_SHARE * scales[channel]
+            head.weight[outputs.scales(channel), unit, 1, 1] += share / (MEAN_MAGNITUDE * HYPER_GAIN)
+            head.bias[outputs.scales(channel)] -= share
 
 
-def _hear_means(h_a: HyperAnalysis, scales: Tensor, num_energies: int) -> None:
+def _hear_means(h_a: HyperAnalysis, gains: Tensor, num_energies: int) -> None:
     """Let hyper-latents that carry no energy begin as local means of y, those of the channels that vary most.
 
     The lowest frequencies vary slowly: half of what they spread is known from such a mean. Each linear path goes
     through two units of every layer, of v and of -v, since their LeakyReLUs differ by v itself.
 
     Args:
-        h_a: after `_start_energies`, whose pairs of units hear the same channels.
-        scales: of these channels.
+        h_a: after `_start_energies`, whose first pairs of units hear the same channels.
+        gains: hyper-latents per unit of each mean.
         num_energies: hyper-latents that are energies.
     """
     _, second, last = _layers(h_a)
-    for number, scale in enumerate(scales):
+    for number, gain in enumerate(gains):
         pair = slice(2 * number, 2 * number + 2)
         free = slice(num_energies + pair.start, num_energies + pair.stop)
         second.weight[free] = 0
         second.weight[free, pair, 1:4, 1:4] = STRAIGHT[:, :, None, None] / 9
         last.weight[num_energies + number] = 0
-        last.weight[num_energies + number, free, 1:4, 1:4] = MEAN_GAIN * scale * SIGNS[:, None, None] / 9
+        last.weight[num_energies + number, free, 1:4, 1:4] = gain * SIGNS[:, None, None] / 9
 
 
 def _read_means(h_s: HyperSynthesis, outputs: Outputs, located: list[int], num_energies: int) -> None:
