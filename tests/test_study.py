@@ -14,6 +14,7 @@ from jahp_pl.evaluation.curves import read_curves
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "study.md").read_text()
+TABLE = r"^\| against the ([a-z &]+), cubic \|.*\n\|[-:|]+\n((?:\|.*\n)+)"
 RECIPE = re.findall(r"^\|.*\(\.\./(results/study/recipe/\w+\.json)\)\) \| (.*) \|$", PAGE, re.MULTILINE)
 
 
@@ -33,35 +34,16 @@ def test_the_table_of_the_recipe_leaves_nothing_out() -> None:
     }
 
 
-def test_the_bd_rates_of_the_first_ladder_are_what_was_measured() -> None:
-    curves = {curve.title.lower(): curve for curve in read_curves([ROOT / "results" / "study" / "crops_128"])}
-    rows = re.findall(r"^\| ([a-z& ]+) \| (-[\d.]+) % \|$", PAGE, re.MULTILINE)
-    assert len(rows) == 4
-    for title, percent in rows:
-        compared = compare(curves["scale hyperprior"], curves[title], "psnr").percent["cubic"]
-        assert compared is not None
-        assert f"{compared:.2f}" == percent
-
-
-def test_the_ladder_is_what_was_measured() -> None:
+def test_the_tables_of_rungs_and_mixtures_are_what_was_measured() -> None:
     curves = {curve.title.lower(): curve for curve in read_curves(sorted((ROOT / "results" / "study").glob("*.json")))}
-    rows = re.findall(r"^\| ([a-z& ]+) \| ([-+][\d.]+) % \| (.*) \|$", PAGE, re.MULTILINE)
-    assert {title for title, _, _ in rows} == set(curves) - {"scale hyperprior"}
-    for title, percent, rates in rows:
-        compared = compare(curves["scale hyperprior"], curves[title], "psnr").percent["cubic"]
-        assert compared is not None
-        assert f"{compared:+.2f}" == percent
-        assert [f"{point.mean.bpp:.4f}" for point in curves[title].points] == rates.split(" | ")
-
-
-def test_what_chance_does_is_what_was_measured() -> None:
-    rows = re.findall(r"^\| ([a-z& ]+) \| (0\.\d{4}) \| (0\.\d{4})? \| (0\.\d{4}) \|$", PAGE, re.MULTILINE)
-    assert len(rows) == 4
-    rungs = {"scale": "scale_hyperprior", "mean & scale": "mean_scale_hyperprior", "context only": "context"}
-    for title, *rates in rows:
-        name = f"{rungs.get(title, title)}-gaussian1-0.0067-1.json"
-        for folder, rate in zip(("study/photographs_36", "study/one_crop", "study"), rates, strict=True):
-            path = ROOT / "results" / folder / name
-            assert path.exists() == bool(rate)
-            if rate:
-                assert f"{json.loads(path.read_text())['mean']['file_bpp']:.4f}" == rate
+    told = set()
+    for anchor, body in re.findall(TABLE, PAGE, re.MULTILINE):
+        for line in body.splitlines():
+            title, percent, spread, *rates = line.strip("| ").split(" | ")
+            compared = compare(curves[anchor], curves[title], "psnr")
+            assert compared.percent["cubic"] is not None
+            assert percent == f"{compared.percent['cubic']:+.2f} %"
+            assert spread == ("one" if compared.spread is None else "{:+.2f} to {:+.2f}".format(*compared.spread))
+            assert rates == [f"{point.mean.bpp:.4f}" for point in curves[title].points]
+            told |= {anchor, title}
+    assert told == set(curves)
