@@ -235,7 +235,8 @@ def test_a_tile_takes_no_more_memory_than_was_said(precision: Precision) -> None
     for line in lines:
         name, *_, peak, allowed = line.split()
         assert int(peak) < int(allowed), line
-        if "800" in line and name != "hyper_analyse":
+        # Processors that multiply bfloat16 themselves need less than said: the others make copies in float32.
+        if "800" in line and name != "hyper_analyse" and precision == "float32":
             assert int(peak) > int(allowed) / 4, f"{line}: the statement is far too high"
 
 

@@ -40,6 +40,7 @@ def test_the_tables_of_rungs_and_mixtures_are_what_was_measured() -> None:
     for anchor, body in re.findall(TABLE, PAGE, re.MULTILINE):
         for line in body.splitlines():
             title, percent, spread, *rates = line.strip("| ").split(" | ")
+            title = title.lower()
             compared = compare(curves[anchor], curves[title], "psnr")
             assert compared.percent["cubic"] is not None
             assert percent == f"{compared.percent['cubic']:+.2f} %"
