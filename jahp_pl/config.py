@@ -128,7 +128,7 @@ class OptimConfig:
     """Run folder, checkpoint, export or bundled model: networks that fit begin with its weights, to be trained on
     with another rung, density, lambda or distortion. What does not fit begins as `initialization` says."""
     initialization: Literal["random", "klt"] = "random"
-    """random: PyTorch's. klt: a linear transform coder of photographs, at 30 dB before the first step instead of 6, with
+    """random: PyTorch's. klt: a linear transform coder of photographs, at 30 dB before the first step instead of 6, and
     estimators of means and scales (`initialization`); decides short runs."""
     learning_rate: float = 1e-4
     """Peak learning rate."""

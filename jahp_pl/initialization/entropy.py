@@ -66,9 +66,10 @@ def start_entropy_model(model: CompressionModel, std: Tensor) -> None:
         outputs = Outputs(len(std), num_components if model.g_ep is None else 1, has_means)
         head = _layers(model.h_s)[-1]
         _start_head(head, outputs, scales)
-        if has_means:  # random weights say noise of means; further components need it to differ
+        if has_means:
+            # Random weights say noise of means; further components need it to differ.
             head.weight[outputs.num_scales :][: len(std)] = 0
-        if has_means:  # half of the hyper-latents are energies; a mean takes two units of h_a
+            # Half of the hyper-latents are energies, and a mean takes two units of h_a.
             located = loudest[: min((len(hyper_std) + 1) // 4, len(_layers(model.h_s)[0].bias) // 2)]
         heard = _start_energies(model.h_a, scales, loudest, len(located))
         if has_means:
