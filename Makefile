@@ -59,7 +59,11 @@ recipe-as_it_is :=
 recipe-random_start := optim.initialization=random
 recipe-one_rate := optim.transform_factor=1
 recipe-rate_twice := optim.learning_rate=2.0e-3
+recipe-constant := optim.schedule=constant
+recipe-no_warmup := optim.warmup_steps=0
 recipe-no_average := optim.ema_decay=0
+recipe-float32 := trainer.precision=32-true
+recipe-channels_last := trainer.channels_last=true
 recipe-batch_8 := data.batch_size=8
 recipe-crops_64 := data.crop_size=64 data.batch_size=16
 recipe-crops_256 := data.crop_size=256 data.batch_size=1

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from jahp_pl.config import LossConfig, ModelConfig
-from jahp_pl.initialization.entropy import HYPER_GAIN
+from jahp_pl.initialization.entropy import HYPER_GAIN, _shared
 from jahp_pl.initialization.start import initialise, latent_scale
 from jahp_pl.initialization.transforms import pink_images
 from jahp_pl.loss import rate_distortion
@@ -36,7 +36,7 @@ def test_side_information_begins_as_local_energies(rung):
     y[..., 16:] = 0  # energy on the left only
     with torch.no_grad():
         z = model.h_a(y)
-    num_energies = 16 if rung == "scale_hyperprior" else 8
+    num_energies = 16 if rung == "scale_hyperprior" else 10  # beside 3 means
     left, right = (part[:, :num_energies].mean((0, 2, 3)) for part in (z[..., :3], z[..., 5:]))
     assert (left > HYPER_GAIN / 3).all()
     assert (right.abs() < HYPER_GAIN / 10).all()
@@ -50,7 +50,7 @@ def test_means_begin_as_local_means_of_what_varies_most_and_further_components_a
     y_hat, mu = output.y_hat, output.parameters.mu
     gray = int(y_hat.var((0, 2, 3)).argmax())
     assert float((y_hat - mu[:, 0])[:, gray].var()) < 0.6 * float(y_hat[:, gray].var())
-    assert (mu[:, 0].var((0, 2, 3)) > 0).sum() == 4  # N / 2 energies, half of the rest means
+    assert (mu[:, 0].var((0, 2, 3)) > 0).sum() == 3  # N / 6
     assert len({component.std().item() for component in mu.unbind(1)}) == num_components
 
 
@@ -91,6 +91,13 @@ def test_scales_and_means_begin_to_follow_the_left_and_the_upper_neighbour(rung,
         assert (low.sigma[at] - quiet.sigma[at] > 0.1 * size).all()
         assert (high.mu[at] - low.mu[at] > 0.2 * size).all()
     assert torch.equal(high.sigma[..., :3, :], quiet.sigma[..., :3, :])
+
+
+def test_energies_are_heard_of_all_channels_and_the_loudest_do_not_share_theirs():
+    assert _shared(list(range(9)), num_groups=4, num_single=2) == [[0], [1], [2, 3, 4], [5, 6, 7, 8]]
+    assert _shared(list(range(5)), num_groups=4, num_single=0) == [[0], [1], [2], [3, 4]]
+    assert _shared([7, 3], num_groups=4, num_single=1) == [[7], [3]]
+    assert _shared([7, 3], num_groups=1, num_single=1) == [[7]]
 
 
 def test_where_there_is_no_room_less_is_written():

@@ -29,8 +29,10 @@ MEAN_MAGNITUDE = 0.7
 """Mean of |y| for a standard deviation of one: 0.71 for Laplacian, 0.80 for Gaussian latents."""
 HYPER_GAIN = 3.0
 """Hyper-latents per unit of local energy. Training makes cheap what does not pay."""
-TOGETHER = 3
-"""Latents that share one energy where h_a has no unit for each."""
+SMALLEST_HEARD = 0.2
+"""Standard deviation from which on a latent's energy is heard; below it one latent in a hundred is not zero."""
+LOCATED_SHARE = 1 / 6
+"""Of the hyper-latents: means, each of which takes the room of two energies."""
 ENERGY_SHARE = 0.7
 """How far a scale of h_s follows the local energy; the rest stays at the standard deviation over all images."""
 MEAN_GAIN = 0.5
@@ -69,9 +71,9 @@ def start_entropy_model(model: CompressionModel, std: Tensor) -> None:
         if has_means:
             # Random weights say noise of means; further components need it to differ.
             head.weight[outputs.num_scales :][: len(std)] = 0
-            # Half of the hyper-latents are energies, and a mean takes two units of h_a.
-            located = loudest[: min((len(hyper_std) + 1) // 4, len(_layers(model.h_s)[0].bias) // 2)]
-        heard = _start_energies(model.h_a, scales, loudest, len(located))
+            located = loudest[: min(round(LOCATED_SHARE * len(hyper_std)), len(_layers(model.h_s)[0].bias) // 2)]
+        num_heard = max(int((std >= SMALLEST_HEARD).sum()), len(located))
+        heard = _start_energies(model.h_a, scales, loudest[:num_heard], len(located))
         if has_means:
             gains = MEAN_GAIN * scales[located]
             _hear_means(model.h_a, gains, len(heard))
@@ -137,35 +139,51 @@ def _start_head(head: Layer, outputs: Outputs, scales: Tensor) -> None:
 # Side information -----------------------------------------------------------------------------------------------------
 
 
-def _start_energies(h_a: HyperAnalysis, scales: Tensor, loudest: list[int], num_located: int) -> list[list[int]]:
+def _start_energies(h_a: HyperAnalysis, scales: Tensor, audible: list[int], num_located: int) -> list[list[int]]:
     """Let hyper-latents begin as local energies: means of |y| / scale over some 12 x 12 latents.
 
     From random weights a short run finds it late where h_a sees signed latents: their magnitude then takes two units,
-    of y and of -y, behind LeakyReLUs. The first `num_located` hear one channel each, for means need these too; the
-    others hear the sum of three, which are loud in the same places.
+    of y and of -y, behind LeakyReLUs.
+
+    Args:
+        h_a: of N units a layer.
+        scales: what latents are divided by.
+        audible: channels to hear, the loudest first.
+        num_located: the first so many need an energy and a pair of units each, and leave room for as many means.
 
     Returns:
         Channels of y that each of the first hyper-latents hears.
     """
     first, second, last = _layers(h_a)
-    units = 1 if h_a.magnitudes else 2
     first.weight.mul_(0.1)
     first.bias.zero_()
     second.weight.mul_(0.3)
     last.weight.mul_(0.3)
-    num_single = len(first.bias) if h_a.magnitudes else num_located
-    heard = [[channel] for channel in loudest[:num_single]]
-    rest = loudest[num_single:]
-    heard += [rest[begin : begin + TOGETHER] for begin in range(0, len(rest), TOGETHER)]
-    heard = heard[: len(first.bias) // units]
+    heard = _shared(audible, len(first.bias) - 2 * num_located, num_located)
+    # Where there are not two units for each, the positive half has to do: its mean is half that of the magnitude.
+    num_pairs = 0 if h_a.magnitudes else min(len(heard), len(first.bias) - len(heard))
     for z, channels in enumerate(heard):
-        pair = slice(units * z, units * (z + 1))
-        signs = SIGNS[:units, None].expand(units, len(channels))
-        first.weight[pair, channels, 1, 1] = signs / (scales[channels] * len(channels) ** 0.5)
-        second.weight[z, pair] = 0
-        second.weight[z, pair, 1:4, 1:4] = 1 / 9
+        units = slice(2 * z, 2 * z + 2) if z < num_pairs else slice(num_pairs + z, num_pairs + z + 1)
+        is_half = not h_a.magnitudes and z >= num_pairs
+        signs = SIGNS[: units.stop - units.start, None].expand(-1, len(channels))
+        first.weight[units, channels, 1, 1] = signs / (scales[channels] * len(channels) ** 0.5)
+        second.weight[z, units] = 0
+        second.weight[z, units, 1:4, 1:4] = (2 if is_half else 1) / 9
         last.weight[z, z, 1:4, 1:4] += HYPER_GAIN / 9
     return heard
+
+
+def _shared(channels: list[int], num_groups: int, num_single: int) -> list[list[int]]:
+    """Divide all channels into groups: the first `num_single` of one each, the others as even as can be, small ones
+    first. Latents that are about as loud are loud in the same places, so they may share an energy."""
+    rest = channels[num_single:]
+    num_shared = min(num_groups - num_single, len(rest))
+    groups = [[channel] for channel in channels[:num_single]]
+    for left in range(num_shared, 0, -1):
+        size = len(rest) // left
+        groups.append(rest[:size])
+        rest = rest[size:]
+    return groups
 
 
 def _read_energies(
