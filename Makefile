@@ -54,7 +54,7 @@ ladder: $(LADDER:%=results/ladder/%.json) ## train every rung, K = 1 and 3, for 
 
 # What the choices of configs/study.yaml are worth: one changed at a time from where the search started, two minutes each.
 RECIPE_START := 'data.train=[build/shards/train]' data.crops_per_photo=1 optim.start_from=null optim.transform_factor=0.3 \
-    data.crop_size=128 data.batch_size=4
+    data.crop_size=128 data.batch_size=4 trainer.channels_last=false
 recipe-as_it_is :=
 recipe-random_start := optim.initialization=random
 recipe-one_rate := optim.transform_factor=1
