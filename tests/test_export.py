@@ -273,7 +273,7 @@ def test_a_tensor_that_does_not_belong_is_named(alter, words, folder):
 
 BAD_CONFIGS = {
     "newer": ({"jahp_pl_export": 3}, "format 3 is newer"),
-    "other type": ({"dtype": "bfloat16"}, r"\d\.\w+ is torch\.float32, not bfloat16"),
+    "other type": ({"dtype": "bfloat16"}, r"g_a\.0\.weight is torch\.float32, not bfloat16"),
     "unknown type": ({"dtype": "float8"}, "dtype 'float8' is none of float32, bfloat16, int8"),
     "foreign": ({"jahp_pl_export": None}, "not the config.json of an export"),
     "unknown setting": ({"model": {"depth": 3}}, r"model\.depth"),

@@ -70,9 +70,9 @@ def restore(
     layout = _layout(wanted, dtype, all_taps)
     if difference := first_difference(layout, stored):
         raise ValueError(difference)
-    for name, tensor in stored.items():
-        if tensor.dtype != layout[name].dtype:
-            raise ValueError(f"{name} is {tensor.dtype}, not {str(layout[name].dtype).removeprefix('torch.')}")
+    for name, expected in layout.items():  # in the model's order: safetensors gives a file's names in any
+        if stored[name].dtype != expected.dtype:
+            raise ValueError(f"{name} is {stored[name].dtype}, not {str(expected.dtype).removeprefix('torch.')}")
     state = {name: stored[name].float() for name in wanted}
     for name in wanted:
         if name + EXPONENT in stored:
