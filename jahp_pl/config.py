@@ -127,6 +127,9 @@ class OptimConfig:
     start_from: str | None = None
     """Run folder, checkpoint, export or bundled model: networks that fit begin with its weights, to be trained on
     with another rung, density, lambda or distortion. What does not fit begins as `initialization` says."""
+    start_networks: Literal["fitting", "transforms"] = "fitting"
+    """fitting: all networks of `start_from` that fit. transforms: g_a and g_s alone, so that the entropy models of
+    several rungs begin alike, whichever rung the transforms learned beside."""
     initialization: Literal["random", "klt"] = "random"
     """random: PyTorch's. klt: a linear transform coder of photographs, at 30 dB before the first step instead of 6, and
     estimators of means and scales (`initialization`); decides short runs."""

@@ -13,6 +13,7 @@ from jahp_pl.exports.folder import export_from
 from jahp_pl.exports.stated import ExportError
 from jahp_pl.initialization.start import initialise, latent_scale, take_networks
 from jahp_pl.model import CompressionModel
+from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.names import logged_names
 from jahp_pl.training.run import TrainResult, train
 from jahp_pl.training.start import read_start
@@ -33,7 +34,7 @@ def model_of(rung: str, **settings) -> CompressionModel:
 
 
 def test_networks_are_taken_whole_or_not_at_all() -> None:
-    joint = model_of("joint")
+    joint = dict(model_of("joint").named_children())
     assert take_networks(model_of("joint"), joint) == ["g_a", "g_s", "h_a", "h_s", "g_cm", "g_ep", "prior"]
     mixture = model_of("joint", num_components=3)
     before = {name: tensor.clone() for name, tensor in mixture.g_ep.state_dict().items()}
@@ -50,7 +51,7 @@ def test_an_entropy_model_begins_at_the_latents_of_the_transforms_that_were_take
     initialise(loud, latent_scale(LossConfig(lmbda=0.18)))
     with torch.no_grad():
         loud.g_a[-1].weight.mul_(8)
-    initialise(model, latent_scale(LossConfig(lmbda=0.0018)), start=loud)
+    initialise(model, latent_scale(LossConfig(lmbda=0.0018)), start=dict(loud.named_children()))
     with torch.no_grad():
         output = model.eval()(photos)
     assert torch.equal(output.y_hat, loud.eval()(photos).y_hat)
@@ -85,6 +86,15 @@ def test_transforms_at_rate_zero_stay_while_the_entropy_model_learns(first, shar
     before, after = load_model(first.last).state_dict(), load_model(result.last).state_dict()
     changed = {key.split(".")[0] for key, tensor in after.items() if not torch.equal(tensor, before[key])}
     assert changed == {"prior"}
+
+
+def test_the_transforms_alone_are_taken_where_asked_for(first) -> None:
+    taken = {}
+    for networks in ("fitting", "transforms"):
+        optim = OptimConfig(start_from=str(first.run_dir), start_networks=networks)
+        config = Config(model=ModelConfig(rung="factorized", **SMALL), optim=optim)
+        taken[networks] = CompressionModule(config, read_start(config)).taken
+    assert taken == {"fitting": ["g_a", "g_s", "prior"], "transforms": ["g_a", "g_s"]}
 
 
 def test_a_resumed_run_does_not_need_what_it_started_from(first, shards, tmp_path) -> None:

@@ -12,7 +12,10 @@ Or a model starts from another one that was trained: from the networks of it tha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
+from torch import nn
 
 from jahp_pl.config import LossConfig
 from jahp_pl.initialization.entropy import start_entropy_model
@@ -35,7 +38,7 @@ def latent_scale(config: LossConfig) -> float:
 
 @torch.no_grad()
 def initialise(
-    model: CompressionModel, scale: float = 3.0, seed: int = 0, start: CompressionModel | None = None
+    model: CompressionModel, scale: float = 3.0, seed: int = 0, start: Mapping[str, nn.Module] | None = None
 ) -> list[str]:
     """Overwrite the initial weights of `model`.
 
@@ -43,7 +46,7 @@ def initialise(
         model: any rung, not trained yet. Layers not named above keep their random weights.
         scale: latents per unit of the orthonormal transform of images in [0, 1], see `latent_scale`.
         seed: of the synthetic images.
-        start: what fits of it is taken over; the entropy model then begins at the latents of these transforms.
+        start: see `take_networks`; the entropy model then begins at the latents of these transforms.
 
     Returns:
         Names of the networks that were taken over.
@@ -53,25 +56,27 @@ def initialise(
     for module in model.modules():
         if isinstance(module, GDN):
             module.gamma.copy_(torch.sqrt(GAMMA * torch.eye(len(module.beta)) + module.PEDESTAL))
-    if start is not None:
-        take_networks(model, start)
+    take_networks(model, start or {})
     start_entropy_model(model, model.analyse(images).std((0, 2, 3)))
-    return take_networks(model, start) if start is not None else []  # again, those of the entropy model
+    return take_networks(model, start or {})  # again, those of the entropy model
 
 
-def take_networks(model: CompressionModel, start: CompressionModel) -> list[str]:
-    """Copy into `model` those networks of `start` that have the same layers: g_a, ..., prior.
+def take_networks(model: CompressionModel, start: Mapping[str, nn.Module]) -> list[str]:
+    """Copy into `model` those networks of `start` that have the same layers.
 
     A network is taken whole or not at all. The last layer of g_ep, or of h_s without context, has as many outputs as
     the density has parameters, so with another density that network begins anew.
+
+    Args:
+        model: to be written to.
+        start: trained networks by their names in a model: g_a, ..., prior.
 
     Returns:
         Names of what was taken.
     """
     taken = []
     for name, network in model.named_children():
-        wanted, found = network.state_dict(), getattr(start, name, None)
-        weights = found.state_dict() if found is not None else {}
+        wanted, weights = network.state_dict(), start[name].state_dict() if name in start else {}
         if {key: tensor.shape for key, tensor in wanted.items()} == {key: w.shape for key, w in weights.items()}:
             network.load_state_dict(weights)
             taken.append(name)

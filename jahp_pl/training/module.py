@@ -24,12 +24,13 @@ large enough for MS-SSIM.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from jahp_pl.checkpoint import FORMAT, FORMAT_KEY, is_validation_due
@@ -60,7 +61,7 @@ class CompressionModule(LightningModule):
 
     Args:
         config: the whole experiment; it is saved in checkpoints as plain dicts.
-        start: model of `optim.start_from`; None where there is none, or where weights are restored anyway.
+        start: networks of `optim.start_from`; None where there is none, or where weights are restored anyway.
 
     Attributes:
         model: the weights that are trained.
@@ -71,7 +72,7 @@ class CompressionModule(LightningModule):
         validation_due: whether a validation of the weights as they are was begun and is not at its end.
     """
 
-    def __init__(self, config: Config, start: CompressionModel | None = None) -> None:
+    def __init__(self, config: Config, start: Mapping[str, nn.Module] | None = None) -> None:
         super().__init__()
         self.config = config
         self.save_hyperparameters(to_dict(config), logger=False)
