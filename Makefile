@@ -40,7 +40,9 @@ train: install build/shards/train/index.json build/shards/val/index.json ## trai
 
 WORKERS ?= $(shell getconf _NPROCESSORS_ONLN)
 STUDY_BESIDE := jpeg jpeg2000 webp
-STUDY_MODELS := $(foreach rung,factorized scale_hyperprior mean_scale_hyperprior context joint,$(foreach rate,0.0018 0.0035 0.0067 0.013,$(rung)-gaussian1-$(rate)-1))
+STUDY_CURVES := $(foreach rung,factorized scale_hyperprior mean_scale_hyperprior context joint,$(rung)-gaussian1) \
+    $(foreach density,gaussian3 logistic1 logistic3,joint-$(density))
+STUDY_MODELS := $(foreach curve,$(STUDY_CURVES),$(foreach rate,0.0018 0.0035 0.0067 0.013,$(curve)-$(rate)-1))
 
 LADDER := factorized-1 scale_hyperprior-1 scale_hyperprior-3 mean_scale_hyperprior-1 mean_scale_hyperprior-3 context-1 context-3 joint-1 joint-3
 
@@ -54,7 +56,7 @@ ladder: $(LADDER:%=results/ladder/%.json) ## train every rung, K = 1 and 3, for 
 
 # What the choices of configs/study.yaml are worth: one changed at a time from where the search started, two minutes each.
 RECIPE_START := 'data.train=[build/shards/train]' data.crops_per_photo=1 optim.start_from=null optim.transform_factor=0.3 \
-    data.crop_size=128 data.batch_size=4 trainer.channels_last=false
+    optim.learning_rate=1.0e-3 data.crop_size=128 data.batch_size=4 trainer.channels_last=false
 recipe-as_it_is :=
 recipe-random_start := optim.initialization=random
 recipe-one_rate := optim.transform_factor=1
