@@ -161,6 +161,7 @@ def test_the_page_draws_everything_and_fits_the_screen(browser: Page, study, wid
         f".filter(b => b.left < 0 || b.right > {width}).length"
     )
     assert cut == 0
+    assert browser.run("(t => t.scrollWidth - t.parentElement.clientWidth)(document.querySelector('#bd-table'))") <= 0
     small = browser.run(
         "[...document.querySelectorAll('body *')].filter(n => n.childNodes.length === 1 && n.firstChild.nodeType === 3 "
         "&& n.checkVisibility() && parseFloat(getComputedStyle(n).fontSize) < 11).length"

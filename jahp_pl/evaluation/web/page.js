@@ -167,7 +167,7 @@ function table() {
       if (v === null && entry.low === null) continue;
       const cell = put(line, "td", v === null ? {} : { class: v < 0 ? "gain" : "loss" }, v === null ? "–" : signed(v, 2));
       cell.title = v === null ? entry.why : "";
-      if (method === "cubic" && entry.spread) put(cell, "small", { title: "least and greatest of one seed" }, ` ${entry.spread.map((s) => signed(s, 1)).join(" … ")}`);
+      if (method === "cubic" && entry.spread) put(cell, "small", { title: "least and greatest of one seed" }, entry.spread.map((s) => signed(s, 1)).join(" … "));
     }
     if (entry.low === null) put(line, "td", { class: "why", colspan: 4 }, entry.why);
     else put(line, "td", {}, `${entry.low.toFixed(1)}–${entry.high.toFixed(1)}`);
