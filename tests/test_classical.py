@@ -16,7 +16,7 @@ from jahp_pl.data.images import decode_rgb
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.bd_rate import bd_rate
 from jahp_pl.evaluation.classical import CODECS, at_least, encode, nearest
-from jahp_pl.evaluation.curves import read_curves
+from jahp_pl.evaluation.reading import read_curves
 from tests.commands import run
 
 ROOT = Path(__file__).parents[1]

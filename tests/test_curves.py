@@ -12,7 +12,8 @@ import pytest
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.bd_rate import METHODS, CurveError, bd_rate, rate_at
 from jahp_pl.evaluation.comparison import compare, format_table
-from jahp_pl.evaluation.curves import find_curve, read_curves
+from jahp_pl.evaluation.curves import find_curve
+from jahp_pl.evaluation.reading import read_curves
 
 RESULTS = Path(__file__).parents[1] / "results"
 PUBLISHED = RESULTS / "published"
@@ -167,6 +168,57 @@ def test_results_of_different_images_are_refused(evaluation, tmp_path):
         read_curves([tmp_path / "fewer.json", whole])
 
 
+def test_other_pictures_of_the_same_names_are_refused(evaluation, tmp_path):
+    hashed, other, turned = (copy.deepcopy(evaluation) for _ in range(3))
+    for number, (row, another) in enumerate(zip(hashed["images"], other["images"], strict=True)):
+        row["pixels"], another["pixels"] = f"a{number}", f"a{number}"
+    other["images"][3]["pixels"] = "b3"
+    turned["images"][7] |= {"width": 512, "height": 769}
+    paths = [
+        write(tmp_path, name, with_facts(content, 0.01, 1, curve=name))
+        for name, content in (("plain", evaluation), ("hashed", hashed), ("other", other), ("turned", turned))
+    ]
+    assert len(read_curves(paths[:2])) == 2
+    with pytest.raises(EvaluationError, match="kodim04 is one picture in the results of hashed, another in those of o"):
+        read_curves(paths[:3])
+    with pytest.raises(EvaluationError, match="kodim08 is one picture in the results of plain, another in those of t"):
+        read_curves([paths[0], paths[3]])
+
+
+def test_a_curve_of_points_on_different_images_is_refused(tmp_path):
+    content = json.loads((RESULTS / "classical" / "webp.json").read_text())
+    del content["curves"][0]["points"][2]["images"][1]
+    with pytest.raises(EvaluationError, match=r"half\.json: the points of WebP cover different images"):
+        read_curves([write(tmp_path, "half", content)])
+
+
+def test_different_models_are_not_taken_for_seeds_of_one(evaluation, tmp_path):
+    wider = with_facts(evaluation, 0.01, 2, seed=2)
+    wider["provenance"]["model"]["num_filters"] = 192
+    paths = [write(tmp_path, "a", with_facts(evaluation, 0.01, 1, seed=1)), write(tmp_path, "b", wider)]
+    with pytest.raises(
+        EvaluationError, match=r"b\.json and .*a\.json are different .*model.num_filters: 192, \d+"
+    ):
+        read_curves(paths)
+    wider["provenance"]["curve"] = "Wider"
+    write(tmp_path, "b", wider)
+    assert [curve.title for curve in read_curves(paths)] == ["Joint", "Wider"]
+
+
+def test_a_rate_without_all_seeds_is_told(evaluation, tmp_path):
+    ladder(evaluation, tmp_path, "joint", {1: 0.8, 2: 0.9})
+    (tmp_path / "joint-2-3.json").unlink()
+    (joint,) = read_curves([tmp_path])
+    assert joint.source.startswith("mean of seeds 1 and 2; λ = 0.08 is of seed 1 alone; ")
+
+
+def spoiled(change) -> str:
+    content = json.loads((RESULTS / "ladder" / "joint-1.json").read_text())
+    content["provenance"]["training"] = {"loss": {"lmbda": 0.01, "distortion": "mse"}}
+    change(content)
+    return json.dumps(content)
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -174,6 +226,17 @@ def test_results_of_different_images_are_refused(evaluation, tmp_path):
         ("[]", "neither of"),
         ('{"mean": {}, "images": [], "provenance": {}}', "without 'file_bpp'"),
         ('{"curves": [{"title": "x"}]}', "without 'points'"),
+        ('{"curves": [1]}', "damaged"),
+        ('{"curves": [{"title": "x", "name": "x", "kind": "classical", "points": []}]}', "x has no points"),
+        (spoiled(lambda c: c["provenance"].pop("model")), "without 'model'"),
+        (spoiled(lambda c: c.update(provenance="x")), "damaged"),
+        (spoiled(lambda c: c.update(mean=None)), "damaged"),
+        (spoiled(lambda c: c.update(images=["a"])), "damaged"),
+        (spoiled(lambda c: c["images"].append(c["images"][0])), "two images are called kodim01"),
+        (spoiled(lambda c: c["provenance"]["training"]["loss"].update(lmbda="x")), "damaged"),
+        (spoiled(lambda c: c["images"][0].update(file_bpp="0.3")), "damaged"),
+        (spoiled(lambda c: c["images"][0].update(file_bpp=None)), "damaged"),
+        (spoiled(lambda c: c["mean"].update(file_bpp=0)), "file_bpp of mean is 0"),
     ],
 )
 def test_files_that_are_no_results_are_named(text, complaint, tmp_path):

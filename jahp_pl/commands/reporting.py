@@ -88,8 +88,9 @@ def report(arguments: argparse.Namespace) -> None:
     """Results -> plots, a table and a page."""
     from tqdm import tqdm
 
-    from jahp_pl.evaluation.curves import find_curve, read_curves
+    from jahp_pl.evaluation.curves import find_curve
     from jahp_pl.evaluation.provenance import command_line, provenance
+    from jahp_pl.evaluation.reading import read_curves
     from jahp_pl.evaluation.report import PAGE, TABLE, Pictures, write_report
 
     curves = read_curves(arguments.results)
