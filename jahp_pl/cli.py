@@ -140,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--codec", nargs="+", required=True, choices=CLASSICAL, metavar="NAME", help=", ".join(CLASSICAL))
     add_images(p)
     p.add_argument("--out", type=Path, required=True, metavar="R.json", help="results; points in it are not done again")
-    p.add_argument("--force", action="store_true", help="do points again that are in it")
+    p.add_argument("--force", action="store_true", help="do them again; until all are done, those in it stay")
     p.add_argument("--threads", type=positive, default=1, metavar="N", help="for MS-SSIM; codecs have one [1]")
 
     p = command(table, "report", reporting.report, "results -> plots, BD-rates and one page to look at", """\

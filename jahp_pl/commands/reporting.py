@@ -61,11 +61,12 @@ def classical(arguments: argparse.Namespace) -> None:
 
     from jahp_pl.evaluation.classical import CODECS
     from jahp_pl.evaluation.ladders import run_ladders
-    from jahp_pl.evaluation.originals import find_images
+    from jahp_pl.evaluation.originals import find_originals
     from jahp_pl.evaluation.provenance import provenance
 
+    _check_out(arguments.out)
     torch.set_num_threads(arguments.threads)
-    images = find_images(arguments.images)[: arguments.limit]
+    images = find_originals(arguments.images, arguments.limit)
     names = list(dict.fromkeys(arguments.codec))
     total = sum(len(CODECS[name].ladder) for name in names)
     with tqdm(total=total, unit=" points", desc="classical", leave=False, disable=None) as bar:
