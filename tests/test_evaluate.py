@@ -14,6 +14,8 @@ from jahp_pl.config import ModelConfig
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.originals import Original, identify
 from jahp_pl.evaluation.previews import compare_images
+from jahp_pl.exports.bundled import locate
+from jahp_pl.exports.stated import stated_fingerprint
 from jahp_pl.files import exclusive
 from jahp_pl.model import CompressionModel
 from tests.commands import run
@@ -70,6 +72,22 @@ def test_results_of_another_model_of_the_same_name_are_kept(capsys) -> None:
     assert evaluate() == 2
     assert "holds results of another model" in refused(capsys)
     assert path.read_text() == other
+
+
+@pytest.mark.parametrize("content", ['{"curves": []}', "[1]", "", '{"provenance": {}}'])
+def test_a_file_of_something_else_is_left_alone(content, capsys) -> None:
+    Path("r.json").write_text(content)
+    assert evaluate("--out", "r.json") == 2
+    assert "r.json: no results of `jahp evaluate`; move it away, or choose another --out" in refused(capsys)
+    assert Path("r.json").read_text() == content
+    assert not Path("r").exists()
+
+
+def test_results_under_a_name_that_was_chosen_are_replaced() -> None:
+    for model in ("small-1", "small-2"):
+        assert evaluate("--out", "r.json", model=model) == 0
+        there = bytes.fromhex(json.loads(Path("r.json").read_text())["provenance"]["fingerprint"])
+        assert there == stated_fingerprint(locate(model))
 
 
 def test_one_image_that_cannot_be_read_is_told_before_any_is_coded(images, capsys) -> None:

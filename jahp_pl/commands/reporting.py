@@ -28,10 +28,11 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
     out: Path = arguments.out or _default_out(arguments)
     _check_out(out)
+    there = _fingerprint_in(out)
     images = find_originals(arguments.images, arguments.limit)
     codec = console.open_codec(arguments)
-    if arguments.out is None:
-        _check_model(out, codec)
+    if arguments.out is None and there not in (None, codec.fingerprint.hex()):  # under a name that nobody chose
+        raise CommandError(f"{out} holds results of another model; move it away, or choose another place with --out")
     files = out.with_suffix("")
     tasks = plan(images, files)
     facts = {"training": _training(arguments.model), "command": command_line(["jahp", *sys.argv[1:]])}
@@ -138,22 +139,20 @@ def _default_out(arguments: argparse.Namespace) -> Path:
     return Path("evaluation") / f"{images}-{model}.json"
 
 
-def _check_model(out: Path, codec: Codec) -> None:
-    """Refuse to replace, under a name that nobody chose, the results of another model of the same name.
+def _fingerprint_in(out: Path) -> str | None:
+    """Of the model whose results are there; None where there are none.
 
     Raises:
-        CommandError: the file is there and not known to be of this model.
+        CommandError: the file holds something else, curves of `jahp classical` for example.
     """
     import json
 
     if not out.exists():
-        return
+        return None
     try:
-        there = json.loads(out.read_text())["provenance"]["fingerprint"]
+        return str(json.loads(out.read_text())["provenance"]["fingerprint"])
     except (ValueError, LookupError, TypeError):
-        there = None
-    if there != codec.fingerprint.hex():
-        raise CommandError(f"{out} holds results of another model; move it away, or choose another place with --out")
+        raise CommandError(f"{out}: no results of `jahp evaluate`; move it away, or choose another --out") from None
 
 
 def _training(model: str) -> dict[str, Any]:
