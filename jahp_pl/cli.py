@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jahp_pl.commands import coding, console, models, reporting, sweep, training
 from jahp_pl.commands.bench_options import add_benches
-from jahp_pl.commands.options import MODEL, add_files, add_model, add_out, command, part, positive
+from jahp_pl.commands.options import MODEL, add_files, add_images, add_model, add_out, command, part, positive
 
 EXAMPLES = """\
 examples:
@@ -126,21 +126,21 @@ def _parser() -> argparse.ArgumentParser:
         jahp evaluate --model small-3 --images data/kodak
         jahp evaluate --model runs/quickstart --images data/kodak --beside jpeg --picture kodak.png""")  # fmt: skip
     add_model(p)
-    p.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of images (or one image)")
-    p.add_argument("--out", type=Path, metavar="R.json", help="results; files go beside it [evaluation/IMAGES.json]")
+    add_images(p)
+    p.add_argument(
+        "--out", type=Path, metavar="R.json", help="results; files go beside it [evaluation/IMAGES-MODEL.json]"
+    )
     p.add_argument("--beside", choices=("jpeg", "jpeg444"), help="compare with this codec at no fewer bytes per image")
     p.add_argument("--picture", type=Path, metavar="P.png", help="originals beside reconstructions")
     p.add_argument("--curve", metavar="NAME", help="of the curve that `jahp report` draws through it [by the model]")
-    p.add_argument("--limit", type=int, metavar="N", help="only the first N images")
 
     p = command(table, "classical", reporting.classical, "code images with JPEG, AVIF, ... at many qualities", """\
         jahp classical --codec jpeg jpeg2000 webp avif --images data/kodak --out classical.json
         jahp classical --codec hevc444 jxl vvc --images data/kodak --out modern.json""")  # fmt: skip
     p.add_argument("--codec", nargs="+", required=True, choices=CLASSICAL, metavar="NAME", help=", ".join(CLASSICAL))
-    p.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of images (or one image)")
+    add_images(p)
     p.add_argument("--out", type=Path, required=True, metavar="R.json", help="results; points in it are not done again")
-    p.add_argument("--force", action="store_true", help="do points again that are in it")
-    p.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    p.add_argument("--force", action="store_true", help="do them again; until all are done, those in it stay")
     p.add_argument("--threads", type=positive, default=1, metavar="N", help="for MS-SSIM; codecs have one [1]")
 
     p = command(table, "report", reporting.report, "results -> plots, BD-rates and one page to look at", """\

@@ -28,7 +28,7 @@ import torch
 from jahp_pl import compressai
 from jahp_pl.checkpoint import find_checkpoint, load_model
 from jahp_pl.data.images import decode_rgb
-from jahp_pl.evaluation.images import find_images
+from jahp_pl.evaluation.originals import find_images
 from jahp_pl.evaluation.provenance import provenance
 from jahp_pl.exports.folder import export, load_codec
 from jahp_pl.files import write_atomically

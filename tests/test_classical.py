@@ -106,6 +106,24 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(name, module, 
     assert not (tmp_path / "r.json").exists()
 
 
+def test_a_pillow_without_avif_is_told_before_other_codecs_begin(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(sys.modules, "PIL._avif", None)
+    out = tmp_path / "r.json"
+    assert run("classical", "--codec", "jpeg", "avif", "--images", KODAK, "--out", out, "--limit", 1) == 2
+    error = capsys.readouterr().err
+    assert "has no avif here" in error
+    assert error.count("\n") == 1
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(("name", "shape"), [("jpeg", (2, 66000)), ("webp", (8, 17000)), ("avif", (2, 66000))])
+def test_a_side_beyond_a_codec_is_told_with_its_name(name, shape):
+    codec, image = CODECS[name], np.zeros((*shape, 3), np.uint8)
+    for work in (lambda: encode(codec, image, codec.ladder[0]), lambda: at_least(codec, image, 100)):
+        with pytest.raises(EvaluationError, match=rf"^{codec.title} cannot code it \(.+\); leave out this codec or"):
+            work()
+
+
 def test_points_that_are_there_are_kept_and_missing_ones_are_added(tmp_path, monkeypatch):
     (tmp_path / "images").mkdir()
     with Image.open(KODAK / "kodim07.png") as picture:

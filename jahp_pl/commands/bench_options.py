@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jahp_pl.commands import benching
-from jahp_pl.commands.options import MODEL, add_machine, command, group, positive
+from jahp_pl.commands.options import MODEL, add_images, add_machine, command, group, positive
 
 
 def add_benches(table: Any) -> None:
@@ -17,8 +17,7 @@ def add_benches(table: Any) -> None:
         jahp bench coding --model small-3 --images data/kodak --limit 4
         jahp bench coding --model models/full models/full-mix3 --images data/kodak --out bench.json""")  # fmt: skip
     p.add_argument("--model", nargs="+", required=True, metavar="M", help=f"each a {MODEL}")
-    p.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of images (or one image)")
-    p.add_argument("--limit", type=positive, metavar="N", help="only the first N images")
+    add_images(p)
     p.add_argument("--rounds", type=positive, default=5, metavar="N", help="of which the median counts [5]")
     p.add_argument("--out", type=Path, metavar="R.json", help="results")
     p.add_argument(

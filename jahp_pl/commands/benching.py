@@ -17,7 +17,7 @@ def coding(arguments: argparse.Namespace) -> None:
     import torch
     from tqdm import tqdm
 
-    from jahp_pl.evaluation.images import find_images
+    from jahp_pl.evaluation.originals import find_images
     from jahp_pl.evaluation.provenance import provenance
     from jahp_pl.evaluation.speed import Speed, mean_times, measure, measure_peer, table, to_json
 

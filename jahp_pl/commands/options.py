@@ -51,6 +51,12 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_images(parser: argparse.ArgumentParser) -> None:
+    """Images to measure on."""
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of images (or one image)")
+    parser.add_argument("--limit", type=positive, metavar="N", help="only the first N images")
+
+
 def add_files(parser: argparse.ArgumentParser, what: str, default: str) -> None:
     """Inputs and outputs, the model, and where it runs.
 

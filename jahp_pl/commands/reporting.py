@@ -19,28 +19,33 @@ def evaluate(arguments: argparse.Namespace) -> None:
     """A model on a folder of images."""
     from tqdm import tqdm
 
-    from jahp_pl.evaluation.images import ImageResult, find_images, plan, save
+    from jahp_pl.evaluation.images import ImageResult, plan, save
     from jahp_pl.evaluation.images import evaluate as evaluate_images
+    from jahp_pl.evaluation.originals import find_originals
     from jahp_pl.evaluation.provenance import command_line
     from jahp_pl.evaluation.table import format_table, summarise
+    from jahp_pl.files import exclusive
 
-    images = find_images(arguments.images)[: arguments.limit]
+    out: Path = arguments.out or _default_out(arguments)
+    _check_out(out)
+    there = _fingerprint_in(out)
+    images = find_originals(arguments.images, arguments.limit)
     codec = console.open_codec(arguments)
-    out: Path = arguments.out or Path("evaluation") / f"{arguments.images.resolve().stem}.json"
+    if arguments.out is None and there not in (None, codec.fingerprint.hex()):  # under a name that nobody chose
+        raise CommandError(f"{out} holds results of another model; move it away, or choose another place with --out")
     files = out.with_suffix("")
-    root: Path = arguments.images if arguments.images.is_dir() else arguments.images.parent
-    with tqdm(total=len(images), unit=" images", desc="evaluate", leave=False, disable=None) as bar:
+    tasks = plan(images, files)
+    facts = {"training": _training(arguments.model), "command": command_line(["jahp", *sys.argv[1:]])}
+    facts |= {} if arguments.curve is None else {"curve": arguments.curve}
+    with exclusive(out), tqdm(total=len(images), unit=" images", desc="evaluate", leave=False, disable=None) as bar:
 
         def progress(result: ImageResult) -> None:
             bar.set_postfix_str(f"{result.row.name} {result.row.file_psnr:.2f} dB")
             bar.update()
 
-        evaluation = evaluate_images(codec, plan(images, root, files), arguments.beside, progress)
-    evaluation.provenance["training"] = _training(arguments.model)
-    evaluation.provenance["command"] = command_line(["jahp", *sys.argv[1:]])
-    if arguments.curve is not None:
-        evaluation.provenance["curve"] = arguments.curve
-    save(evaluation, out)
+        evaluation = evaluate_images(codec, tasks, arguments.beside, progress)
+        evaluation.provenance.update(facts)
+        save(evaluation, out)
     print(format_table(evaluation), summarise(evaluation), sep="\n\n")
     print(f"\nfiles    {files}/\nresults  {out}")
     if arguments.picture is not None:
@@ -56,12 +61,13 @@ def classical(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from jahp_pl.evaluation.classical import CODECS
-    from jahp_pl.evaluation.images import find_images
     from jahp_pl.evaluation.ladders import run_ladders
+    from jahp_pl.evaluation.originals import find_originals
     from jahp_pl.evaluation.provenance import provenance
 
+    _check_out(arguments.out)
     torch.set_num_threads(arguments.threads)
-    images = find_images(arguments.images)[: arguments.limit]
+    images = find_originals(arguments.images, arguments.limit)
     names = list(dict.fromkeys(arguments.codec))
     total = sum(len(CODECS[name].ladder) for name in names)
     with tqdm(total=total, unit=" points", desc="classical", leave=False, disable=None) as bar:
@@ -115,6 +121,39 @@ def report(arguments: argparse.Namespace) -> None:
         )
     print(f"\nplots    {arguments.out}/{{{','.join(made.plots)}}}.{{png,svg}}\ntable    {arguments.out / TABLE}")
     print(f"page     {arguments.out / PAGE}  ({made.page_bytes / 1e6:.1f} MB, opens from disk)")
+
+
+def _check_out(out: Path) -> None:
+    """Refuse names under which no results can be saved, before there are any.
+
+    Raises:
+        CommandError: it does not end in .json, or is a folder.
+    """
+    if out.suffix != ".json" or out.is_dir():
+        raise CommandError(f"--out {out}: must name a file that ends in .json")
+
+
+def _default_out(arguments: argparse.Namespace) -> Path:
+    """evaluation/IMAGES-MODEL.json"""
+    paths = (arguments.images.resolve(), Path(arguments.model).resolve())
+    images, model = (path.stem if path.is_file() else path.name for path in paths)
+    return Path("evaluation") / f"{images}-{model}.json"
+
+
+def _fingerprint_in(out: Path) -> str | None:
+    """Of the model whose results are there; None where there are none.
+
+    Raises:
+        CommandError: the file holds something else, curves of `jahp classical` for example.
+    """
+    import json
+
+    if not out.exists():
+        return None
+    try:
+        return str(json.loads(out.read_text())["provenance"]["fingerprint"])
+    except (ValueError, LookupError, TypeError):
+        raise CommandError(f"{out}: no results of `jahp evaluate`; move it away, or choose another --out") from None
 
 
 def _training(model: str) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 import PIL
 from PIL import Image, features
 
-from jahp_pl.evaluation import optional
+from jahp_pl.evaluation import EvaluationError, optional
 
 RGB = npt.NDArray[np.uint8]
 
@@ -32,7 +33,7 @@ class ClassicalCodec(NamedTuple):
     decode: Callable[[bytes], RGB]
     """File -> (H, W, 3) uint8, H and W one larger where the codec pads odd sides."""
     settings: Callable[[], str]
-    """Library, its version, and what was not left at its default."""
+    """Library, its version, and what was not left at its default; EvaluationError where it is not installed."""
 
 
 class ClassicalFile(NamedTuple):
@@ -46,17 +47,35 @@ class ClassicalFile(NamedTuple):
     width: int
 
     def decode(self) -> RGB:
-        """(H, W, 3) uint8."""
-        return self.codec.decode(self.data)[: self.height, : self.width]
+        """(H, W, 3) uint8.
+
+        Raises:
+            EvaluationError: the codec does not read what it wrote.
+        """
+        with _told(self.codec):
+            return self.codec.decode(self.data)[: self.height, : self.width]
 
 
 def encode(codec: ClassicalCodec, image: RGB, quality: int) -> ClassicalFile:
     """Code one image (H, W, 3) uint8 at one quality.
 
     Raises:
-        EvaluationError: the codec's package is not installed.
+        EvaluationError: the codec's package is not installed, or it cannot code this image.
     """
-    return ClassicalFile(codec, quality, codec.encode(image, quality), *image.shape[:2])
+    with _told(codec):
+        data = codec.encode(image, quality)
+    return ClassicalFile(codec, quality, data, *image.shape[:2])
+
+
+@contextmanager
+def _told(codec: ClassicalCodec) -> Iterator[None]:
+    try:
+        yield
+    except optional.MissingPackageError:
+        raise
+    except (ValueError, OSError, RuntimeError, LookupError) as error:  # every library raises its own
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise EvaluationError(f"{codec.title} cannot code it ({reason}); leave out this codec or this image") from None
 
 
 def at_least(codec: ClassicalCodec, image: RGB, num_bytes: int) -> ClassicalFile:
@@ -67,11 +86,14 @@ def at_least(codec: ClassicalCodec, image: RGB, num_bytes: int) -> ClassicalFile
     Args:
         image: (H, W, 3) uint8.
         num_bytes: size to reach.
+
+    Raises:
+        EvaluationError: as `encode`.
     """
     low, high = 0, len(codec.qualities) - 1
     while low < high:
         middle = (low + high) // 2
-        if len(codec.encode(image, codec.qualities[middle])) >= num_bytes:
+        if len(encode(codec, image, codec.qualities[middle]).data) >= num_bytes:
             high = middle
         else:
             low = middle + 1
@@ -84,6 +106,9 @@ def nearest(codec: ClassicalCodec, image: RGB, num_bytes: int) -> ClassicalFile:
     Args:
         image: (H, W, 3) uint8.
         num_bytes: size to come near to, at least 1.
+
+    Raises:
+        EvaluationError: as `encode`.
     """
     above = at_least(codec, image, num_bytes)
     position = codec.qualities.index(above.quality)
@@ -117,7 +142,16 @@ def _decode(data: bytes) -> RGB:
 
 
 def _settings(library: str, options: str) -> Callable[[], str]:
-    return lambda: f"{library} {features.version(library) or ''} in Pillow {PIL.__version__}, {options}"
+    def settings() -> str:
+        # libjpeg_turbo is how the library was made; Pillow can have another libjpeg.
+        if not features.check("jpg" if library == "libjpeg_turbo" else library):
+            raise EvaluationError(
+                f"Pillow {PIL.__version__} has no {library} here; pip install --force-reinstall pillow, or leave out "
+                "this codec"
+            )
+        return f"{library} {features.version(library) or ''} in Pillow {PIL.__version__}, {options}"
+
+    return settings
 
 
 QUALITY = "quality"

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+from jahp_pl.codec.bitstream import MAX_SIDE
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.roundtrip import CodingRow, code_image, mean_row
-from jahp_pl.data.images import RGB, SUFFIXES, decode_rgb
+from jahp_pl.data.images import RGB, decode_rgb
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.classical import CODECS, at_least
+from jahp_pl.evaluation.originals import Original, about, identify, pixels_hash
 from jahp_pl.evaluation.provenance import provenance
 from jahp_pl.evaluation.rates import Rates, mean_rates, rates
 from jahp_pl.files import write_atomically
@@ -32,9 +34,7 @@ class Beside(NamedTuple):
 class Task(NamedTuple):
     """One image and where its file goes."""
 
-    source: Path
-    name: str
-    """Its path below the folder of all images, with / on every system."""
+    original: Original
     file: Path
 
 
@@ -44,6 +44,8 @@ class ImageResult(NamedTuple):
     task: Task
     row: CodingRow
     rates: Rates
+    pixels: str
+    """Of the original, see `originals.pixels_hash`."""
     beside: Beside | None
 
 
@@ -58,44 +60,34 @@ class Evaluation(NamedTuple):
     provenance: dict[str, Any]
 
 
-def find_images(folder: Path) -> list[Path]:
-    """Image files below a folder, sorted by path; a path of one file gives that file.
-
-    Raises:
-        EvaluationError: the folder is missing or holds no image.
-    """
-    if folder.is_file():
-        return [folder]
-    if not folder.is_dir():
-        raise EvaluationError(f"{folder}: no such folder of images")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not found:
-        raise EvaluationError(f"{folder}: holds no image ({', '.join(sorted(SUFFIXES))})")
-    return found
-
-
-def plan(images: Sequence[Path], root: Path, files: Path) -> list[Task]:
-    """Where the `.jahp` file of each image goes: below `files` in the tree of names of `root`, no two to one place.
+def plan(originals: Sequence[Original], files: Path) -> list[Task]:
+    """Where the `.jahp` file of each image goes: below `files` in the tree of their names, no two to one place.
 
     Args:
-        images: below `root`, all different.
-        root: folder of all images.
+        originals: all different.
         files: folder of all files.
+
+    Raises:
+        EvaluationError: files would go among the images.
     """
-    names = [path.relative_to(root) for path in images]
+    names = [Path(original.name) for original in originals]
     targets = [name.with_suffix(".jahp") for name in names]
     if len(set(targets)) < len(targets):  # a.jpg beside a.png
         targets = [name.with_name(f"{name.name}.jahp") for name in names]
-    return [Task(path, n.as_posix(), files / target) for path, n, target in zip(images, names, targets, strict=True)]
+    sources = {original.source.parent.resolve() for original in originals}
+    for folder in {(files / target).parent for target in targets}:
+        if folder.resolve() in sources:
+            raise EvaluationError(f"{folder}: files would go among the images; choose another --out")
+    return [Task(original, files / target) for original, target in zip(originals, targets, strict=True)]
 
 
 def evaluate(
     codec: Codec,
-    tasks: Iterable[Task],
+    tasks: Sequence[Task],
     beside: str | None = None,
     progress: Callable[[ImageResult], None] = lambda _: None,
 ) -> Evaluation:
-    """Code every image to a file, decode it from there, measure.
+    """Code every image to a file, decode it from there, measure; not before all are known to open.
 
     Args:
         codec: of a trained model.
@@ -104,15 +96,19 @@ def evaluate(
         progress: called after each image.
 
     Raises:
+        EvaluationError: an image that one of the codecs cannot code; two images of one name.
         ImageError: an image that cannot be read.
     """
+    identify([task.original for task in tasks], MAX_SIDE)
     results = []
     for task in tasks:
-        rgb = decode_rgb(task.source)
+        source, name = task.original
+        rgb = decode_rgb(source)
         image = torch.from_numpy(rgb).permute(2, 0, 1)
-        coded = code_image(codec, image, task.name, task.file)
-        other = None if beside is None else _code_beside(rgb, beside, coded.row.file_bytes)
-        results.append(ImageResult(task, coded.row, rates(coded), other))
+        with about(name):
+            coded = code_image(codec, image, name, task.file)
+            other = None if beside is None else _code_beside(rgb, beside, coded.row.file_bytes)
+        results.append(ImageResult(task, coded.row, rates(coded), pixels_hash(rgb), other))
         progress(results[-1])
     others = [result.beside for result in results if result.beside is not None]
     title = CODECS[beside].title if beside is not None else None
@@ -133,6 +129,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
         "provenance": evaluation.provenance,
         "images": [
             _row_to_json(result.row)
+            | {"pixels": result.pixels}
             | {"rate": result.rates.split._asdict()}
             | {"beside": None if result.beside is None else result.beside._asdict()}
             for result in evaluation.images

@@ -16,6 +16,11 @@ from jahp_pl.evaluation import EvaluationError
 
 RGB = npt.NDArray[np.uint8]
 
+
+class MissingPackageError(EvaluationError):
+    """A codec's package is not installed."""
+
+
 _CONVERSION = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 
 
@@ -105,7 +110,7 @@ def _needed(package: str) -> Iterator[None]:
     try:
         yield
     except ImportError:
-        raise EvaluationError(
+        raise MissingPackageError(
             f"this codec needs {package}, which is not installed; pip install 'jahp_pl[classical]'"
         ) from None
 

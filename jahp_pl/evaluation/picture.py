@@ -47,7 +47,7 @@ def draw_evaluation(evaluation: Evaluation, codec: Codec, beside: str | None, pa
     rows = []
     for position, word in chosen.items():
         result = by_gain[position]
-        original = decode_rgb(result.task.source)
+        original = decode_rgb(result.task.original.source)
         window = crop_with_most_detail(original, CROP)
         decoded = codec.decompress(result.task.file.read_bytes()).permute(1, 2, 0).numpy()
         ours = f"{codec.model.config.rung}: {result.row.file_bpp:.3f} bpp, {result.row.file_psnr:.2f} dB"

@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 
 from jahp_pl.codec.codec import Codec
-from jahp_pl.data.images import RGB, decode_rgb
+from jahp_pl.data.images import RGB, SUFFIXES, decode_rgb
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.classical import CODECS, nearest
 from jahp_pl.evaluation.curves import Curve, Point
+from jahp_pl.evaluation.originals import about
 from jahp_pl.quality import decibels, ms_ssim_8bit, psnr
 
 BUDGET = 4_000_000
@@ -90,7 +91,7 @@ def compare_images(
         progress: called with what is done next.
 
     Raises:
-        EvaluationError: an original is missing.
+        EvaluationError: an original is missing, or a codec cannot code it.
     """
     return [_compare(curves, _original(folder, name), name, why, bpp, codecs, progress) for name, why in images.items()]
 
@@ -124,7 +125,8 @@ def _compare(
     for number, curve in enumerate(curves):
         progress(f"{name} {curve.title}")
         if curve.kind == "classical" and curve.key in CODECS:
-            file = nearest(CODECS[curve.key], original, max(1, round(target * pixels / 8)))
+            with about(name):
+                file = nearest(CODECS[curve.key], original, max(1, round(target * pixels / 8)))
             items.append(_shown(number, 8 * len(file.data) / pixels, original, file.decode()))
         elif curve.kind == "model":
             point = min(curve.points, key=lambda point: abs(np.log(point.images[name].bpp / target)))
@@ -148,7 +150,9 @@ def _shown(curve: int, bpp: float, original: RGB, decoded: RGB) -> Shown:
 
 
 def _original(folder: Path, name: str) -> RGB:
-    found = sorted(folder.glob(f"{name}.*")) if folder.is_dir() else []
+    place = (folder / name).parent
+    beside = sorted(place.iterdir()) if place.is_dir() else []
+    found = [path for path in beside if path.suffix.lower() in SUFFIXES and path.with_suffix("") == folder / name]
     if not found:
         raise EvaluationError(f"{folder}: holds no image {name}; --images needs the folder that was evaluated")
     return decode_rgb(found[0])

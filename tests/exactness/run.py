@@ -30,7 +30,7 @@ from jahp_pl.codec.codec import Codec, Encoded
 from jahp_pl.codec.coder import Writer
 from jahp_pl.codec.latent_coder import Span, Task
 from jahp_pl.data.images import decode_rgb
-from jahp_pl.evaluation.images import find_images
+from jahp_pl.evaluation.originals import find_images
 from jahp_pl.evaluation.provenance import provenance
 from jahp_pl.exports.folder import load_codec
 from jahp_pl.files import write_atomically

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from jahp_pl.data.images import decode_rgb
-from jahp_pl.evaluation.images import find_images
+from jahp_pl.evaluation.originals import find_images
 from jahp_pl.evaluation.provenance import provenance
 from jahp_pl.files import write_atomically
 
