@@ -6,6 +6,7 @@ import csv
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -97,12 +98,102 @@ def test_a_killed_sweep_goes_on_where_it_was_and_repeats_nothing(
     assert columns(tmp_path, first) == set(logged_names(load([*TINY, "data.val=[x]"])))
     assert f"{first}: done" in capsys.readouterr().err
 
-    # Another setting makes other runs: neither taken for done nor mixed in.
-    assert run("sweep", path, *settings, "optim.clip_norm=0.5") == 2
+
+@pytest.fixture(scope="module")
+def trained(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a sweep of two points that are done."""
+    folder = tmp_path_factory.mktemp("trained")
+    path, where = write(folder, shards, LMBDAS)
+    assert run("sweep", path, *where, *SHORT) == 0
+    return folder
+
+
+@pytest.fixture
+def finished(trained: Path, tmp_path: Path) -> Path:
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+LMBDAS = {"loss.lmbda": {"values": [0.01, 0.02]}}
+MORE = {"loss.lmbda": {"values": [0.005, 0.01, 0.02]}}
+SHORT = ("trainer.max_steps=2", "trainer.val_every_steps=2", "trainer.log_every_steps=1", "coding.max_images=0")
+
+
+def figures(folder: Path) -> list[tuple[Any, ...]]:
+    return [(p["name"], p["state"], p["steps"], p["seconds"], p["metrics"]) for p in points(folder)]
+
+
+def test_a_sweep_that_is_interrupted_keeps_what_was_done_and_nobody_else_writes_meanwhile(
+    shards: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done, results = figures(finished), finished / "runs" / "tiny.json"
+    path, where = write(finished, shards, MORE)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jahp_pl", "sweep", str(path), *where, *SHORT],
+        start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        end = time.monotonic() + 120
+        while len(points(finished)) < 3 or points(finished)[0]["state"] != "running":
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert figures(finished)[1:] == done
+        before = results.read_bytes(), results.with_suffix(".csv").read_bytes()
+        assert run("sweep", path, *where, *SHORT) == 2
+        assert capsys.readouterr().err == (
+            f"jahp: {finished / 'runs'}: another sweep of tiny is running here; wait for it, use --workers N there, or "
+            "choose another output_dir=...\n"
+        )
+        assert (results.read_bytes(), results.with_suffix(".csv").read_bytes()) == before
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert run("sweep", path, *where, *SHORT) == 0  # a killed sweep locks nothing
+    assert figures(finished)[1:] == done
+    assert points(finished)[0]["state"] == "done"
+
+
+def test_a_sweep_that_is_terminated_writes_what_was_done(shards: Path, finished: Path) -> None:
+    done = figures(finished)
+    path, where = write(finished, shards, MORE)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jahp_pl", "sweep", str(path), *where, *SHORT],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    end = time.monotonic() + 120
+    while len(points(finished)) < 3 or points(finished)[0]["state"] != "running":
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(60) == 130
+    assert figures(finished)[1:] == done
+    assert points(finished)[0]["state"] == "waiting"
+
+
+def test_points_of_other_settings_are_refused_and_their_figures_kept(
+    shards: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done, results = figures(finished), finished / "runs" / "tiny.json"
+    before = results.read_bytes(), results.with_suffix(".csv").read_bytes()
+    path, where = write(finished, shards, LMBDAS)
+    assert run("sweep", path, *where, *SHORT, "optim.learning_rate=0.01") == 2
+    last = finished / "runs" / "tiny-lmbda0.01" / "checkpoints" / "last.ckpt"
+    assert capsys.readouterr().err == (
+        f"jahp: no point of {path} can go on: {last}: was trained with optim.learning_rate=0.0001 instead of 0.01; "
+        "delete its folder, or choose another output_dir=...\n"
+    )
+    assert (results.read_bytes(), results.with_suffix(".csv").read_bytes()) == before
+
+    path, where = write(finished, shards, MORE)
+    assert run("sweep", path, *where, *SHORT, "optim.learning_rate=0.01") == 2
     told = capsys.readouterr().err
-    assert "was trained with optim.clip_norm=1.0 instead of 0.5" in told
-    assert told.endswith("jahp: sweep: 2 of 2 points failed, see above; the same command tries them again\n")
-    assert last.stat() == before
+    assert told.endswith("jahp: sweep: 2 of 3 points failed, see above; the same command tries them again\n")
+    new, *refused = figures(finished)
+    assert new[1:3] == ("done", 2)
+    assert refused == [(name, "failed", *known) for name, _, *known in done]
+    assert "was trained with optim.learning_rate=0.0001 instead of 0.01" in points(finished)[1]["error"]
 
 
 def test_a_point_that_fails_is_reported_with_its_log_and_the_others_go_on(

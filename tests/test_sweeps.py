@@ -6,9 +6,12 @@ import csv
 import io
 import json
 import operator
+import random
 import re
+import subprocess
 import sys
 from collections import Counter
+from datetime import date
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -27,8 +30,8 @@ from jahp_pl.sweeping.entries import Entry, best, is_on_target
 from jahp_pl.sweeping.file import SweepFile, read_sweep
 from jahp_pl.sweeping.points import Point, check_sweep, drawn, grid, make_point
 from jahp_pl.sweeping.processes import environments
-from jahp_pl.sweeping.results import read_values, write_results
-from jahp_pl.sweeping.space import parse_parameter
+from jahp_pl.sweeping.results import read_results, write_results
+from jahp_pl.sweeping.space import Parameter, parse_parameter
 from jahp_pl.sweeping.table import LiveTable, format_table
 from tests.commands import run
 
@@ -145,6 +148,10 @@ def test_the_high_rates_have_the_wide_latents() -> None:
     assert {point.config.output_dir for point in (*low, *high)} == {"runs/lambda"}
 
 
+def listed(parameter: Parameter) -> list[Any]:
+    return [parameter.nth(index) for index in range(parameter.num_values or 0)]
+
+
 # Points ---------------------------------------------------------------------------------------------------------------
 
 
@@ -182,8 +189,6 @@ def test_random_draws_end_where_a_space_is_used_up(tmp_path: Path) -> None:
 
 
 def test_probabilities_weigh_random_draws(tmp_path: Path) -> None:
-    import random
-
     parameter = parse_parameter("loss.lmbda", {"values": [1, 2, 3], "probabilities": [0.1, 0.9, 0.0]})
     source = random.Random(0)
     counts = Counter(parameter.draw(source) for _ in range(1000))
@@ -193,8 +198,47 @@ def test_probabilities_weigh_random_draws(tmp_path: Path) -> None:
 
 def test_stepped_ranges_are_listed_without_binary_noise() -> None:
     parameter = parse_parameter("optim.ema_decay", {"distribution": "q_uniform", "min": 0.1, "max": 0.45, "q": 0.1})
-    assert parameter.listed() == [0.1, 0.2, 0.3, 0.4]
-    assert parse_parameter("seed", {"min": 3, "max": 5}).listed() == [3, 4, 5]
+    assert listed(parameter) == [0.1, 0.2, 0.3, 0.4]
+    assert [value for value in (0, 0.05, 0.1, 0.3, 0.4, 0.45, 0.5, "0.1") if parameter.contains(value)] == [
+        0.1,
+        0.3,
+        0.4,
+    ]
+    assert listed(parse_parameter("seed", {"min": 3, "max": 5})) == [3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"min": -3, "max": 40}, {"min": 0, "max": 1}, {"distribution": "q_uniform", "min": 0.1, "max": 0.97, "q": 0.01}],
+)
+def test_draws_are_those_of_a_choice_among_all_values(content: dict[str, Any]) -> None:
+    parameter = parse_parameter("seed", content)
+    for number in range(200):
+        drawn_value = parameter.draw(random.Random(number))
+        assert drawn_value == random.Random(number).choice(listed(parameter))
+        assert parameter.contains(drawn_value)
+
+
+def test_all_seeds_there_are_take_no_memory(tmp_path: Path) -> None:
+    seeds = {"seed": {"min": 0, "max": 4294967295}}
+    path = write(tmp_path, method="random", run_cap=3, parameters=seeds)
+    found = subprocess.run(
+        ["bash", "-c", 'ulimit -v 16777216; exec "$0" -m jahp_pl sweep "$1" --list', sys.executable, path],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert (found.returncode, found.stdout.count("jahp train")) == (0, 3), found.stderr
+    drawn_seeds = {point.config.seed for point in drawn(read_sweep(path))}
+    assert len(drawn_seeds) == 3
+    assert max(drawn_seeds) > 2**24
+    assert [point.config.seed for point in grid(small(tmp_path, run_cap=2, parameters=seeds))] == [0, 1]
+
+
+def test_a_capped_grid_begins_like_the_whole_one(tmp_path: Path) -> None:
+    parameters = {"seed": {"min": 1, "max": 3}, "loss.lmbda": {"values": [0.01, 0.02]}}
+    points = grid(small(tmp_path, parameters=parameters))
+    assert [tuple(point.values.values()) for point in points] == list(product((1, 2, 3), (0.01, 0.02)))
+    for cap in range(1, 8):
+        assert grid(small(tmp_path, parameters=parameters, run_cap=cap)) == points[:cap]
 
 
 def test_the_grid_stops_at_the_cap(tmp_path: Path) -> None:
@@ -280,7 +324,9 @@ def test_the_best_point_is_that_of_the_goal(tmp_path: Path) -> None:
 def test_results_are_read_back_and_their_csv_has_a_row_for_each_point(tmp_path: Path) -> None:
     sweep, path = small(tmp_path), tmp_path / "results.json"
     write_results(path, sweep, entries(sweep, 3.0, None))
-    assert read_values(path, sweep) == [{"loss.lmbda": 0.01}, {"loss.lmbda": 0.02}]
+    first, second = read_results(path)
+    assert first == ("small-lmbda0.01", {"loss.lmbda": 0.01}, 8, 1.5, {"val/loss": 3.0})
+    assert second == ("small-lmbda0.02", {"loss.lmbda": 0.02}, 8, 1.5, {})
     assert json.loads(path.read_text())["best"] == "small-lmbda0.01"
     rows = list(csv.DictReader(path.with_suffix(".csv").read_text().splitlines()))
     assert [(row["name"], row["state"], row["loss.lmbda"], row["val/loss"]) for row in rows] == [
@@ -288,15 +334,43 @@ def test_results_are_read_back_and_their_csv_has_a_row_for_each_point(tmp_path: 
     ]  # fmt: skip
 
 
-def test_results_of_another_sweep_are_not_mixed_in(tmp_path: Path) -> None:
-    sweep, path = small(tmp_path), tmp_path / "results.json"
-    write_results(path, sweep, entries(sweep, 3.0, 2.0))
-    other = small(tmp_path, parameters={"loss.lmbda": {"values": [0.01, 0.5]}})
-    with pytest.raises(SweepError, match="would not draw"):
-        read_values(path, other)
-    write_atomically(path, b"{}")
-    with pytest.raises(SweepError, match="no results of a sweep"):
-        read_values(path, sweep)
+@pytest.mark.parametrize("method", ["grid", "random", "bayes"])
+def test_results_of_another_sweep_are_neither_mixed_in_nor_replaced(
+    method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if method == "bayes":
+        pytest.importorskip("optuna")
+    path = tmp_path / "small.json"
+    write_results(path, small(tmp_path), entries(small(tmp_path), 3.0, 2.0))
+    before = path.read_bytes(), path.with_suffix(".csv").read_bytes()
+    other = write(tmp_path, method=method, run_cap=2, parameters={"loss.lmbda": {"values": [0.01, 0.5]}})
+    assert run("sweep", other, f"output_dir={tmp_path}") == 2
+    assert capsys.readouterr().err == (
+        f"jahp: {path}: holds small-lmbda0.02, which is none of the points of {other}; move it away, or choose another "
+        "output_dir=...\n"
+    )
+    assert (path.read_bytes(), path.with_suffix(".csv").read_bytes()) == before
+
+
+@pytest.mark.parametrize("method", ["grid", "random"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("small.json", "{}"), ("small.json", "[1, 2"), ("small.json", '{"points": []}'), ("small.json", "[" * 100_000),
+        ("small.json", '{"sweep": "a", "points": [{"name": "b"}]}'), ("small.json", '{"sweep": "a", "points": [3]}'),
+        ("small.csv", "city,population\n"), ("small.csv", ""),
+    ],
+)  # fmt: skip
+def test_files_that_are_no_results_are_not_replaced(
+    name: str, content: str, method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "runs" / name
+    write_atomically(path, content.encode())
+    assert run("sweep", write(tmp_path, method=method, run_cap=2), f"output_dir={path.parent}") == 2
+    told = capsys.readouterr().err
+    assert told == f"jahp: {path}: no results of a sweep; move it away, or choose another output_dir=...\n"
+    assert path.read_text() == content
+    assert sorted(path.parent.iterdir()) == sorted([path, path.parent / ".small.lock"])
 
 
 def test_a_long_table_shows_what_runs_and_what_failed(tmp_path: Path) -> None:
@@ -415,6 +489,28 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "unknown word": ({"parameters": {"loss.lmbda": {"vals": [1]}}}, "parameters.loss.lmbda.vals: no such key"),
     "null": ({"parameters": {"trainer.max_time": {"values": [None]}}}, "None cannot travel on a command line"),
     "twice": ({"parameters": {"loss.lmbda": {"values": [0.1, 0.1]}}}, "parameters.loss.lmbda.values: holds 0.1 twice"),
+    "a date": ({"parameters": {"data.cache_dir": {"values": [date(2001, 1, 1)]}}}, "2001-01-01 cannot travel on a"),
+    "a list of lists": ({"parameters": {"data.val": {"values": [[["a"]]]}}}, "[['a']] cannot travel on a command line"),
+    "no character of a command line": ({"parameters": {"data.cache_dir": {"value": "a\0"}}}, "cannot travel on a"),
+    "nested emptily": ({"parameters": {"loss": {"parameters": None}}}, "parameters.loss: is nested; write dotted keys"),
+    "nested number": ({"parameters": {"loss": {"parameters": 3}}}, "parameters.loss: is nested; write dotted keys"),
+    "distributions": (
+        {"parameters": {"loss.lmbda": {"distribution": ["uniform"], "min": 0, "max": 1}}}, "=['uniform']: not"
+    ),
+    "a number without end": ({"parameters": {"seed": {"min": 0, "max": 10**400}}}, "seed.max=1000"),
+    "steps that are none": (
+        {"parameters": {"loss.lmbda": {"distribution": "q_uniform", "min": 0, "max": 1, "q": 1e-300}}}, "1e-300: is too"
+    ),
+    "a grid of thousands": (
+        {"parameters": {"seed": {"min": 0, "max": 4294967295}, "loss.lmbda": LMBDA}},
+        "has more than 10000 points; set run_cap to fewer, or give fewer values",
+    ),
+    "a cap of thousands": (
+        {"method": "random", "run_cap": 10**9, "parameters": {"seed": {"min": 0, "max": 4294967295}}},
+        "has more than 10000 points",
+    ),
+    "a command in one word": ({"command": "jahp train ${args_no_hyphens}"}, "command: must be a list of words; it"),
+    "a command of lists": ({"command": [["jahp", "train"]]}, "command: must be a list of words; it"),
     "no command": ({"command": None}, "command: is missing; it must run `python -m jahp_pl train"),
     "another program": ({"command": ["python", "train.py", "${args_no_hyphens}"]}, "command: trains nothing"),
     "values with hyphens": ({"command": ["jahp", "train", "${args}"]}, "command: ${args} is not understood"),
@@ -441,7 +537,19 @@ def test_what_is_wrong_in_a_file_is_told_in_one_line(
 
 
 def test_a_file_that_is_none_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for content, words in ((b"a: [", "cannot be read as YAML"), (b"- a", "must be a mapping"), (b"\xff", "YAML")):
+    for content, words in (
+        (b"a: [", "cannot be read as YAML"),
+        (b"- a", "must be a mapping"),
+        (b"\xff", "YAML"),
+        (b"values: [2001-99-99]", "2001-99-99 is no timestamp (month must be in 1..12"),
+        (b"run_cap: !!int many", "many is no int"),
+        (b"run_cap: !!bool many", "many is no bool"),
+        (b'name: "\\UFFFFFFFF"', "cannot be read as YAML"),
+        (b"a: " + b"[" * 2000, "cannot be read as YAML: is nested too deeply"),
+        (b"a: " + b"[" * 2000 + b"]" * 2000, "cannot be read as YAML: is nested too deeply"),
+        (b"method: grid\nmethod: random", "method: is given twice, again in line 2; keep one"),
+        (b"parameters:\n  seed: {value: 1}\n  'seed': {value: 2}", "seed: is given twice, again in line 3; keep one"),
+    ):
         (tmp_path / "x.yaml").write_bytes(content)
         assert run("sweep", tmp_path / "x.yaml") == 2
         told = capsys.readouterr().err
@@ -449,6 +557,13 @@ def test_a_file_that_is_none_is_told_in_one_line(tmp_path: Path, capsys: pytest.
         assert told.count("\n") == 1
     assert run("sweep", tmp_path / "nowhere.yaml") == 2
     assert capsys.readouterr().err == f"jahp: {tmp_path / 'nowhere.yaml'}: no such sweep file\n"
+
+
+def test_yaml_that_merges_mappings_gives_nothing_twice(tmp_path: Path) -> None:
+    path = write(tmp_path, parameters={})
+    merging = "parameters: {loss.lmbda: &a {value: 0.1}, model.num_components: {<<: *a, value: 3}}"
+    path.write_text(path.read_text().replace("parameters: {}", merging))
+    assert [point.config.model.num_components for point in grid(read_sweep(path))] == [3]
 
 
 def test_overrides_that_do_not_go_with_the_file_are_refused(tmp_path: Path) -> None:

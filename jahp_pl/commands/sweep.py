@@ -19,6 +19,8 @@ def sweep(arguments: argparse.Namespace) -> None:
     file = read_sweep(arguments.file)
     prepared = Sweep(file, arguments.settings)
     if arguments.list:
+        if file.method == "bayes":  # the points of other methods follow from the file
+            prepared.recall()
         for entry in prepared.entries:
             print(shlex.join(["jahp", "train", *entry.point.arguments]))
         return

@@ -75,8 +75,9 @@ def _distribution(parameter: Parameter) -> BaseDistribution:
         return CategoricalDistribution(range(len(parameter.choices)))  # by index: lists are no choices for Optuna
     if parameter.kind == "integer":
         return IntDistribution(int(parameter.low), int(parameter.high))
-    listed = parameter.listed()
-    high = parameter.high if listed is None else float(str(listed[-1]))  # a whole number of steps, or Optuna warns
+    high, number = parameter.high, parameter.num_values
+    if number is not None:
+        high = float(str(parameter.nth(number - 1)))  # a whole number of steps, or Optuna warns
     return FloatDistribution(parameter.low, high, log=parameter.is_log, step=parameter.step)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -26,6 +27,8 @@ _KEYS = (
 )
 _FIXED = ("name", "output_dir", "resume")
 _COMMANDS = (("jahp", "train"), ("-m", "jahp_pl", "train"))
+_MOST_POINTS = 10_000
+_MERGE = "tag:yaml.org,2002:merge"  # of `<<`, which may stand in a mapping more than once
 
 
 class SweepFile(NamedTuple):
@@ -47,6 +50,14 @@ class SweepFile(NamedTuple):
     has_early_terminate: bool
     """Asks for points to be stopped early, which only W&B's server does."""
 
+    def most_points(self) -> int:
+        """Points that there can be: all combinations of values, or `run_cap` where that is less."""
+        counts = [number for parameter in self.parameters if (number := parameter.num_values) is not None]
+        limits = [self.run_cap] if self.run_cap is not None else []
+        if len(counts) == len(self.parameters):
+            limits.append(math.prod(counts))
+        return min(limits)
+
     def settings(self, values: Mapping[str, Value]) -> list[str]:
         """Arguments of `jahp train` for one point, as W&B's agent writes them."""
         swept = [f"{key}={value}" for key, value in values.items()]
@@ -67,14 +78,42 @@ def read_sweep(path: Path) -> SweepFile:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_text(), _Loader)
     except FileNotFoundError:
         raise SweepError("no such sweep file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except RecursionError:
+        raise SweepError("cannot be read as YAML: is nested too deeply") from None
+    except SweepError:
+        raise
+    except (OSError, ValueError, ArithmeticError, yaml.YAMLError) as error:  # PyYAML lets errors of Python through
         raise SweepError(f"cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise SweepError("must be a mapping, like the files under sweeps/")
     return content
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without what a person cannot have meant: a key given twice, of which PyYAML keeps the last one."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            name = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else None
+            if name in seen:
+                raise SweepError(f"{key.value}: is given twice, again in line {key.start_mark.line + 1}; keep one")
+            if name is not None and key.tag != _MERGE:
+                seen.add(name)
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError) as error:  # by a date that is none, or a tag
+            kind = node.tag.rsplit(":", 1)[-1]
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{node.value} is no {kind} ({error}); quote it if it is a word", node.start_mark
+            ) from None
 
 
 def _parse(path: Path, content: dict[str, Any]) -> SweepFile:
@@ -91,9 +130,12 @@ def _parse(path: Path, content: dict[str, Any]) -> SweepFile:
         raise SweepError("metric: is missing; method bayes must know what to look for, e.g. {name: val/loss}")
     parameters = _parameters(content.get("parameters"), method)
     command = _command(content.get("command"))
-    return SweepFile(
+    sweep = SweepFile(
         path, method, metric, goal, target, parameters, command, run_cap, bool(content.get("early_terminate"))
     )
+    if sweep.most_points() > _MOST_POINTS:
+        raise SweepError(f"has more than {_MOST_POINTS} points; set run_cap to fewer, or give fewer values")
+    return sweep
 
 
 def _method(content: object) -> Method:
@@ -130,7 +172,7 @@ def _parameters(content: object, method: Method) -> tuple[Parameter, ...]:
             hint = _close(str(key), tuple(known)) or "; `jahp train --keys` lists all"
             raise SweepError(f"parameters.{key}: no such setting{hint}")
     parameters = tuple(parse_parameter(key, entry) for key, entry in content.items())
-    endless = [p.key for p in parameters if p.listed() is None]
+    endless = [p.key for p in parameters if p.num_values is None]
     if method == "grid" and endless:
         raise SweepError(f"parameters.{endless[0]}: a grid has no end there; give values, or distribution: q_uniform")
     return parameters
@@ -141,8 +183,10 @@ def _command(content: object) -> tuple[str, ...]:
 
     W&B's default command passes `--key=value` to `program`, which is why there must be one."""
     remedy = f"it must run `python -m jahp_pl train ... {VALUES}`, see sweeps/lambda.yaml"
-    if not isinstance(content, list) or not content:
+    if not content:
         raise SweepError(f"command: is missing; {remedy}")
+    if not isinstance(content, list) or not all(isinstance(word, str | int | float) for word in content):
+        raise SweepError(f"command: must be a list of words; {remedy}")
     words = [re.sub(r"\$\{envvar:([A-Z0-9_]*)\}", _environment, str(word)) for word in content]
     start = next((i + len(c) for c in _COMMANDS for i in range(len(words)) if tuple(words[i : i + len(c)]) == c), None)
     if start is None:

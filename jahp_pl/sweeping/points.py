@@ -92,9 +92,10 @@ def grid(sweep: SweepFile, overrides: Sequence[str] = ()) -> list[Point]:
     Raises:
         SweepError: see `make_point`; also two points of one name.
     """
-    listed = [parameter.listed() or [] for parameter in sweep.parameters]
+    number = sweep.most_points()  # of no parameter more than its first so many values can take part
+    listed = [[p.nth(index) for index in range(min(number, p.num_values or 0))] for p in sweep.parameters]
     keys = [parameter.key for parameter in sweep.parameters]
-    combinations = itertools.islice(itertools.product(*listed), sweep.run_cap)
+    combinations = itertools.islice(itertools.product(*listed), number)
     return distinct(make_point(sweep, dict(zip(keys, values, strict=True)), overrides) for values in combinations)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jahp_pl.files import write_errors
-from jahp_pl.sweeping import SweepError
+from jahp_pl.sweeping.locks import held
 from jahp_pl.sweeping.points import Point
 
 LOG, LOCK = "log.txt", ".lock"
@@ -44,20 +44,14 @@ def start(point: Point, environment: Mapping[str, str]) -> Running:
     """
     folder = point.config.run_dir
     command = [sys.executable, "-m", "jahp_pl", "train", *point.arguments]
-    with write_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        # The process inherits the lock, so that it is held for as long as anybody trains here, even if this one dies.
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
-        try:
-            _lock(lock, folder)
-            with (folder / LOG).open("ab") as log:
-                begin = log.tell()
-                process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                    env={**os.environ, **environment}, pass_fds=(lock,),
-                )  # fmt: skip
-        finally:
-            os.close(lock)
+    # The process inherits the lock, so that it is held for as long as anybody trains here, even if this one dies.
+    complaint = f"{folder}: another process is training there; wait for it, or end it"
+    with held(folder / LOCK, complaint) as lock, write_errors(folder), (folder / LOG).open("ab") as log:
+        begin = log.tell()
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+            env={**os.environ, **environment}, pass_fds=(lock,),
+        )  # fmt: skip
     return Running(process, folder / LOG, begin)
 
 
@@ -100,17 +94,6 @@ def _wait(processes: list[subprocess.Popen[bytes]], seconds: float) -> None:
             process.wait(seconds)
         except subprocess.TimeoutExpired:
             return
-
-
-def _lock(file: int, folder: Path) -> None:
-    if sys.platform == "win32":  # has no fcntl; there, two sweeps in one folder are not kept apart
-        return
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise SweepError(f"{folder}: another process is training there; wait for it, or end it") from None
 
 
 def environments(workers: int, num_devices: int) -> list[dict[str, str]]:

@@ -7,13 +7,16 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jahp_pl.files import write_atomically
 from jahp_pl.sweeping import SweepError
 from jahp_pl.sweeping.entries import Entry, best
 from jahp_pl.sweeping.file import SweepFile
 from jahp_pl.sweeping.space import Value
+
+_HEAD = ("name", "state")
+"""First columns of the CSV file."""
 
 
 def write_results(path: Path, sweep: SweepFile, entries: Sequence[Entry]) -> None:
@@ -35,23 +38,54 @@ def write_results(path: Path, sweep: SweepFile, entries: Sequence[Entry]) -> Non
     write_atomically(path.with_suffix(".csv"), _to_csv(entries).encode())
 
 
-def read_values(path: Path, sweep: SweepFile) -> list[Mapping[str, Value]]:
-    """The points that earlier sessions proposed, in order; none without a file.
+class Row(NamedTuple):
+    """What the file says of one point."""
+
+    name: str
+    values: Mapping[str, Value]
+    steps: int
+    seconds: float
+    metrics: Mapping[str, float]
+
+
+def read_results(path: Path) -> list[Row]:
+    """The points of earlier sessions, in order; none without files.
 
     Raises:
-        SweepError: the file is of a sweep with other parameters.
+        SweepError: `path` or the .csv beside it was not written by `write_results`, and would be lost with the next.
     """
+    table = path.with_suffix(".csv")
+    if table.exists() and not _starts(table, ",".join(_HEAD)):
+        raise _foreign(table)
     if not path.exists():
         return []
     try:
-        found: list[Mapping[str, Value]] = [point["values"] for point in json.loads(path.read_text())["points"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise SweepError(f"{path}: no results of a sweep; move it away") from None
-    space = {parameter.key: parameter for parameter in sweep.parameters}
-    for values in found:
-        if set(values) != set(space) or not all(space[key].contains(value) for key, value in values.items()):
-            raise SweepError(f"{path}: holds a point that {sweep.path} would not draw, {values}; move it away")
-    return found
+        content = json.loads(path.read_text())
+        rows = [Row(*(point[field] for field in Row._fields)) for point in content["points"]]
+        is_ours = "sweep" in content and all(map(_is_whole, rows))
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        is_ours = False
+    if not is_ours:
+        raise _foreign(path)
+    return rows
+
+
+def _foreign(path: Path) -> SweepError:
+    return SweepError(f"{path}: no results of a sweep; move it away, or choose another output_dir=...")
+
+
+def _starts(path: Path, text: str) -> bool:
+    try:
+        with path.open(errors="replace") as file:
+            return file.read(len(text)) == text
+    except OSError:
+        return False
+
+
+def _is_whole(row: Row) -> bool:
+    is_counted = isinstance(row.steps, int) and isinstance(row.seconds, int | float)
+    is_named = isinstance(row.name, str) and isinstance(row.values, dict) and isinstance(row.metrics, dict)
+    return is_counted and is_named and all(isinstance(value, int | float) for value in row.metrics.values())
 
 
 def _to_json(entry: Entry) -> dict[str, Any]:
@@ -73,7 +107,7 @@ def _to_csv(entries: Sequence[Entry]) -> str:
     keys = list(entries[0].point.values) if entries else []
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["name", "state", *keys, "steps", "seconds", *metrics])
+    writer.writerow([*_HEAD, *keys, "steps", "seconds", *metrics])
     for entry in entries:
         values = [entry.point.values[key] for key in keys]
         figures = [entry.metrics.get(name, "") for name in metrics]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -17,10 +17,12 @@ from jahp_pl.files import WriteError
 from jahp_pl.sweeping import SweepError, bayes
 from jahp_pl.sweeping.entries import Entry, is_on_target, score
 from jahp_pl.sweeping.file import SweepFile
+from jahp_pl.sweeping.locks import held
 from jahp_pl.sweeping.points import Point, check_sweep, distinct, drawn, grid, make_point
 from jahp_pl.sweeping.processes import Running, environments, reason, start, stop, tail
-from jahp_pl.sweeping.results import read_values, write_results
-from jahp_pl.sweeping.standing import last_values, look
+from jahp_pl.sweeping.results import read_results, write_results
+from jahp_pl.sweeping.space import Value
+from jahp_pl.sweeping.standing import OtherSettingsError, last_values, look
 
 POLL_SECONDS = 0.2
 
@@ -43,11 +45,11 @@ class Sweep:
         overrides: further arguments of `jahp train` for all points.
 
     Attributes:
-        entries: all points known so far, in order.
+        entries: all points known so far, in order; those of earlier sessions of `bayes` after `recall`.
         results: the JSON file; a CSV file lies beside it.
 
     Raises:
-        SweepError: points that cannot be run, see `points`; results of another sweep; no Optuna where it is needed.
+        SweepError: points that cannot be run, see `points`; no Optuna where it is needed.
     """
 
     def __init__(self, file: SweepFile, overrides: Sequence[str] = ()) -> None:
@@ -58,15 +60,54 @@ class Sweep:
         first = make_point(file, {p.key: p.ends()[0] for p in file.parameters}, overrides)
         self.trainer: TrainerConfig = first.config.trainer
         self.results = Path(first.config.output_dir) / f"{file.path.stem}.json"
-        self.entries = [Entry(point) for point in self._known_points()]
+        self.entries = [Entry(point) for point in self._given_points()]
 
-    def _known_points(self) -> list[Point]:
-        if self.file.method == "grid":
-            return grid(self.file, self.overrides)
-        if self.file.method == "random":
-            return drawn(self.file, self.overrides)
-        earlier = read_values(self.results, self.file)[: self.file.run_cap]
-        return distinct(make_point(self.file, values, self.overrides) for values in earlier)
+    def _given_points(self) -> list[Point]:
+        if self.file.method == "bayes":
+            return []
+        return grid(self.file, self.overrides) if self.file.method == "grid" else drawn(self.file, self.overrides)
+
+    def recall(self) -> None:
+        """Read what earlier sessions wrote: the points that `bayes` proposed, and the figures of all.
+
+        Raises:
+            SweepError: the file is none of a sweep, or has figures of points that are none of this one.
+        """
+        rows = read_results(self.results)
+        if self.file.method == "bayes":
+            values = [row.values for row in rows if self._would_draw(row.values)][: self.file.run_cap]
+            points = distinct(make_point(self.file, point, self.overrides) for point in values)
+            self.entries[:] = [Entry(point) for point in points]
+        by_name = {entry.point.name: entry for entry in self.entries}
+        for row in rows:
+            entry = by_name.get(row.name)
+            if entry is not None and entry.point.values == row.values:
+                entry.steps, entry.seconds, entry.metrics = row.steps, row.seconds, dict(row.metrics)
+            elif row.steps:
+                raise SweepError(
+                    f"{self.results}: holds {row.name}, which is none of the points of {self.file.path}; move it away, "
+                    "or choose another output_dir=..."
+                )
+
+    def take_stock(self) -> None:
+        """Look at the runs of all points; one that cannot be used has failed, and keeps what is known of it.
+
+        Raises:
+            SweepError: all were trained with other settings.
+        """
+        refused = []
+        for entry in self.entries:
+            try:
+                entry.state = "done" if _take_stock(entry) else "waiting"
+            except (CheckpointError, SweepError) as error:
+                entry.state, entry.error = "failed", str(error)
+                refused += [error] if isinstance(error, OtherSettingsError) else []
+        if refused and len(refused) == len(self.entries):
+            raise SweepError(f"no point of {self.file.path} can go on: {refused[0]}")
+
+    def _would_draw(self, values: Mapping[str, Value]) -> bool:
+        space = {parameter.key: parameter for parameter in self.file.parameters}
+        return set(values) == set(space) and all(space[key].contains(value) for key, value in values.items())
 
     def next_entry(self) -> Entry | None:
         """The point to run next; None where there is none for now."""
@@ -91,12 +132,29 @@ def run(sweep: Sweep, workers: int, watcher: Watcher) -> None:
     """Run all points that are not finished, `workers` at a time. One that fails does not stop the others.
 
     When interrupted or terminated it ends its processes, which save their checkpoints; killed ones are found again by
-    theirs.
+    theirs. Nothing is written before all points were looked at.
 
     Raises:
+        SweepError: another process runs this sweep here; see also `Sweep.recall` and `Sweep.take_stock`.
         WriteError: results cannot be written.
         KeyboardInterrupt: it was interrupted or terminated.
     """
+    folder, name = sweep.results.parent, sweep.results.stem
+    complaint = (
+        f"{folder}: another sweep of {name} is running here; wait for it, use --workers N there, or choose another "
+        "output_dir=..."
+    )
+    with held(folder / f".{name}.lock", complaint):
+        sweep.recall()
+        sweep.take_stock()
+        write_results(sweep.results, sweep.file, sweep.entries)
+        for entry in sweep.entries:
+            if entry.state != "waiting":
+                watcher.changed(entry, ())
+        _run_waiting(sweep, workers, watcher)
+
+
+def _run_waiting(sweep: Sweep, workers: int, watcher: Watcher) -> None:
     uses_gpus = sweep.trainer.accelerator != "cpu"
     shares = environments(workers, sweep.trainer.devices if uses_gpus else 0)
     running: dict[int, tuple[Entry, Running]] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeGuard
 
 from jahp_pl.sweeping import SweepError
 
@@ -22,6 +22,8 @@ _RANGES: dict[str, tuple[Kind, bool, bool]] = {
     "q_uniform": ("real", False, True),
     "log_uniform_values": ("real", True, False),
 }
+_LARGEST = 1e300  # so that differences are finite too
+_MOST_STEPS = 2**53  # as many whole numbers as a float tells apart
 _CHOICES = ("constant", "categorical")
 _KEYS = ("value", "values", "probabilities", "distribution", "min", "max", "q")
 
@@ -45,21 +47,34 @@ class Parameter(NamedTuple):
     step: float | None
     """Between neighbouring values of kind real; None for any value."""
 
-    def listed(self) -> list[Value] | None:
-        """All values in order, for a grid; None where there is no end of them."""
+    @property
+    def num_values(self) -> int | None:
+        """How many values there are; None where there is no end of them."""
         if self.kind == "choice":
-            return list(self.choices)
-        step = 1 if self.kind == "integer" else self.step
-        if step is None:
-            return None
-        count = math.floor((self.high - self.low) / step + 1e-9) + 1
-        return [self.rounded(self.low + index * step) for index in range(count)]
+            return len(self.choices)
+        if self.kind == "integer":
+            return int(self.high) - int(self.low) + 1
+        return None if self.step is None else math.floor((self.high - self.low) / self.step + 1e-9) + 1
+
+    def nth(self, index: int) -> Value:
+        """One of the `num_values` values, from 0, in the order of a grid."""
+        if self.kind == "choice":
+            return self.choices[index]
+        if self.kind == "integer":
+            return int(self.low) + index
+        return self.rounded(self.low + index * (self.step or 0.0))
 
     def contains(self, value: object) -> bool:
         """Whether `draw` could give it."""
-        if (listed := self.listed()) is not None:
-            return value in listed
-        return _is_number(value) and self.low <= value <= self.high  # type: ignore[operator]
+        if self.kind == "choice":
+            return value in self.choices
+        if not _is_number(value) or not self.low <= value <= self.high:
+            return False
+        if self.kind == "integer":
+            return value == round(value)
+        if self.step is None or self.num_values is None:
+            return True
+        return value == self.nth(min(round((value - self.low) / self.step), self.num_values - 1))
 
     def ends(self) -> list[Value]:
         """Values that are all valid settings if every one in between is."""
@@ -69,8 +84,8 @@ class Parameter(NamedTuple):
         """One value at random."""
         if self.kind == "choice":
             return source.choices(self.choices, self.weights)[0]
-        if (listed := self.listed()) is not None:
-            return source.choice(listed)
+        if (number := self.num_values) is not None:
+            return self.nth(source.randrange(number))  # draws as `choice` among all of them would
         if self.is_log:
             return self.rounded(math.exp(source.uniform(math.log(self.low), math.log(self.high))))
         return self.rounded(source.uniform(self.low, self.high))
@@ -97,7 +112,9 @@ def parse_parameter(key: str, content: object) -> Parameter:
     if not isinstance(content, Mapping):
         raise SweepError(f"{where}: must hold value, values, or min and max")
     if "parameters" in content:
-        raise SweepError(f"{where}: is nested; write dotted keys, e.g. {key}.{next(iter(content['parameters']), 'x')}")
+        nested = content["parameters"]
+        name = next(iter(nested), "x") if isinstance(nested, Mapping) else "x"
+        raise SweepError(f"{where}: is nested; write dotted keys, e.g. {key}.{name}")
     if unknown := [name for name in content if name not in _KEYS]:
         raise SweepError(f"{where}.{unknown[0]}: no such key; known are {', '.join(_KEYS)}")
     if "value" in content or "values" in content:
@@ -116,8 +133,9 @@ def _choice(key: str, where: str, content: Mapping[str, Any]) -> Parameter:
     if not isinstance(choices, list) or not choices:
         raise SweepError(f"{where}.values: must be a list with one value at least")
     for number, choice in enumerate(choices):
-        if choice is None or isinstance(choice, Mapping):
-            raise SweepError(f"{where}.{name}: {choice} cannot travel on a command line; use words, numbers or lists")
+        if not all(map(_is_word, choice)) if isinstance(choice, list) else not _is_word(choice):
+            remedy = "use words, numbers or lists of these"
+            raise SweepError(f"{where}.{name}: {choice} cannot travel on a command line; {remedy}")
         if any(repr(choice) == repr(other) for other in choices[:number]):
             raise SweepError(f"{where}.values: holds {choice} twice")
     weights = content.get("probabilities")
@@ -139,7 +157,7 @@ def _range(key: str, where: str, content: Mapping[str, Any]) -> Parameter:
     low, high = content["min"], content["max"]
     is_whole = isinstance(low, int) and isinstance(high, int)
     distribution = content.get("distribution", "int_uniform" if is_whole else "uniform")
-    if distribution not in _RANGES:
+    if not isinstance(distribution, str) or distribution not in _RANGES:
         known = ", ".join((*_CHOICES, *_RANGES))
         raise SweepError(f"{where}.distribution={distribution}: not known here; use one of {known}")
     kind, is_log, is_stepped = _RANGES[distribution]
@@ -154,8 +172,15 @@ def _range(key: str, where: str, content: Mapping[str, Any]) -> Parameter:
     step = float(content.get("q", 1.0)) if is_stepped else None
     if step is not None and not 0 < step <= high - low:
         raise SweepError(f"{where}.q={step:g}: must be positive and at most max - min")
+    if step is not None and (high - low) / step > _MOST_STEPS:
+        raise SweepError(f"{where}.q={step:g}: is too small beside max - min for its multiples to be told apart")
     return Parameter(key, kind, (), None, low, high, is_log, step)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
+
+
+def _is_word(value: object) -> bool:
+    """Whether a process can be given it as an argument, and JSON can hold it."""
+    return value.isprintable() if isinstance(value, str) else isinstance(value, int | float)

@@ -15,6 +15,10 @@ _COMPARED = ("model", "loss", "data", "optim")
 _IRRELEVANT = ("num_workers",)
 
 
+class OtherSettingsError(SweepError):
+    """A run that was trained with other settings than a sweep asks for, so that its figures are none of this sweep."""
+
+
 class Standing(NamedTuple):
     """Of a run, over all its sessions."""
 
@@ -31,7 +35,7 @@ def look(config: Config) -> Standing:
 
     Raises:
         CheckpointError: it cannot be read.
-        SweepError: it was trained with other settings than these, so that its figures would be none of this sweep.
+        OtherSettingsError: it was trained with other settings than these, or for longer.
     """
     newest = read_newest(config.run_dir / "checkpoints")
     if newest is None:
@@ -39,9 +43,11 @@ def look(config: Config) -> Standing:
     path, content = newest.path, newest.content
     steps, seconds = int(content["global_step"]), float(content["training"]["seconds"])
     if change := _first_change(content[HYPER_PARAMETERS], to_dict(config)):
-        raise SweepError(f"{path}: was trained with {change}; delete its folder, or choose another output_dir=...")
+        raise OtherSettingsError(
+            f"{path}: was trained with {change}; delete its folder, or choose another output_dir=..."
+        )
     if steps > config.trainer.max_steps:
-        raise SweepError(
+        raise OtherSettingsError(
             f"{path}: has {steps} steps, more than trainer.max_steps={config.trainer.max_steps}; delete its folder, or "
             "choose another output_dir=..."
         )
