@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -49,49 +48,6 @@ def write_atomically(path: Path, data: bytes) -> None:
     """
     with atomic_writer(path) as file:
         file.write(data)
-
-
-@contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Be the only process that writes `path` for as long as the block takes, by a lock beside it that goes with the
-    process, however that ends. Windows has no such locks; nothing is kept apart there.
-
-    Raises:
-        WriteError: another process is in such a block, or nothing can be written there.
-    """
-    if sys.platform == "win32":
-        yield
-        return
-    lock = path.with_name(f".{path.name}.lock")
-    with write_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        while (file := _lock(lock, path)) is None:
-            pass
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
-        os.close(file)
-
-
-def _lock(lock: Path, path: Path) -> int | None:
-    """A descriptor that holds the lock; None where whoever had it removed the file meanwhile, for others to make it
-    anew."""
-    import fcntl
-
-    file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-    is_held = False
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        is_held = os.path.samestat(os.fstat(file), lock.stat())
-    except FileNotFoundError:
-        pass
-    except BlockingIOError:
-        raise WriteError(f"{path}: another process is writing it; wait for it, or choose another place") from None
-    finally:
-        if not is_held:
-            os.close(file)
-    return file if is_held else None
 
 
 def link_atomically(source: Path, path: Path) -> None:

@@ -16,7 +16,7 @@ from jahp_pl.evaluation.originals import Original, identify
 from jahp_pl.evaluation.previews import compare_images
 from jahp_pl.exports.bundled import locate
 from jahp_pl.exports.stated import stated_fingerprint
-from jahp_pl.files import exclusive
+from jahp_pl.locks import exclusive
 from jahp_pl.model import CompressionModel
 from tests.commands import run
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jahp_pl.files import WriteError, clear_leftovers, exclusive, link_atomically, write_atomically
+from jahp_pl.files import WriteError, clear_leftovers, link_atomically, write_atomically
 
 
 def names(folder: Path) -> list[str]:
@@ -56,32 +56,6 @@ def test_what_a_killed_process_had_begun_is_cleared_and_nothing_else(tmp_path: P
     assert clear_leftovers(tmp_path) == 1
     assert names(tmp_path / "deeper") == []
     assert names(tmp_path) == sorted([*kept, "deeper"])
-
-
-def test_a_file_has_one_writer_at_a_time_and_no_trace_of_it_afterwards(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "x"
-    with exclusive(path):
-        with pytest.raises(WriteError, match="x: another process is writing it"), exclusive(path):
-            pass
-        with exclusive(path.with_name("y")):
-            pass
-    assert names(path.parent) == []
-    with exclusive(path):
-        pass
-
-
-def test_a_writer_that_was_killed_keeps_nobody_out(tmp_path: Path) -> None:
-    code = (
-        "import os, pathlib, signal, sys\n"
-        "from jahp_pl.files import exclusive\n"
-        "with exclusive(pathlib.Path(sys.argv[1])):\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "x")], check=False, timeout=60)
-    assert names(tmp_path) == [".x.lock"]
-    with exclusive(tmp_path / "x"):
-        pass
-    assert names(tmp_path) == []
 
 
 def test_a_limit_on_the_size_of_files_leaves_the_old_one_and_asks_for_space(tmp_path: Path) -> None:

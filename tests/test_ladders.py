@@ -14,7 +14,7 @@ from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.classical import CODECS
 from jahp_pl.evaluation.ladders import run_ladders
 from jahp_pl.evaluation.originals import find_originals
-from jahp_pl.files import exclusive
+from jahp_pl.locks import exclusive
 from tests.commands import run
 
 ROOT = Path(__file__).parents[1]

@@ -24,7 +24,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from jahp_pl.evaluation.originals import find_originals
     from jahp_pl.evaluation.provenance import command_line
     from jahp_pl.evaluation.table import format_table, summarise
-    from jahp_pl.files import exclusive
+    from jahp_pl.locks import exclusive
 
     out: Path = arguments.out or _default_out(arguments)
     _check_out(out)

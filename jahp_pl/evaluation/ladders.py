@@ -17,7 +17,8 @@ from jahp_pl.data.images import RGB, decode_rgb
 from jahp_pl.evaluation.classical import CODECS, ClassicalCodec, encode
 from jahp_pl.evaluation.ladder_files import check_images, is_of, read_file
 from jahp_pl.evaluation.originals import Identity, Original, about, identify, pixels_hash
-from jahp_pl.files import exclusive, write_atomically
+from jahp_pl.files import write_atomically
+from jahp_pl.locks import exclusive
 from jahp_pl.quality import decibels, ms_ssim_8bit, psnr
 
 
@@ -108,7 +109,7 @@ def run_ladders(
 
     Raises:
         EvaluationError: before anything is coded: the file holds something else or, without `force`, other images.
-        EvaluationError, ImageError, WriteError: see `code_point`, `originals.identify`, `files.exclusive`.
+        EvaluationError, ImageError, WriteError: see `code_point`, `originals.identify`, `locks.exclusive`.
     """
     heads = {name: _head(name) for name in names}
     identities = identify(images)

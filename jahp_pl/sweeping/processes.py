@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jahp_pl.files import write_errors
-from jahp_pl.sweeping.locks import held
+from jahp_pl.locks import held
 from jahp_pl.sweeping.points import Point
 
 LOG, LOCK = "log.txt", ".lock"
@@ -39,8 +39,7 @@ def start(point: Point, environment: Mapping[str, str]) -> Running:
         environment: variables on top of those of this process.
 
     Raises:
-        SweepError: another process trains in its folder.
-        WriteError: its folder cannot be made.
+        WriteError: another process trains in its folder, or it cannot be made.
     """
     folder = point.config.run_dir
     command = [sys.executable, "-m", "jahp_pl", "train", *point.arguments]

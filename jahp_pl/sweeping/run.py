@@ -14,10 +14,10 @@ from typing import Protocol
 from jahp_pl.checkpoint import CheckpointError
 from jahp_pl.config import TrainerConfig
 from jahp_pl.files import WriteError
+from jahp_pl.locks import held
 from jahp_pl.sweeping import SweepError, bayes
 from jahp_pl.sweeping.entries import Entry, is_on_target, score
 from jahp_pl.sweeping.file import SweepFile
-from jahp_pl.sweeping.locks import held
 from jahp_pl.sweeping.points import Point, check_sweep, distinct, drawn, grid, make_point
 from jahp_pl.sweeping.processes import Running, environments, reason, start, stop, tail
 from jahp_pl.sweeping.results import read_results, write_results
@@ -135,8 +135,8 @@ def run(sweep: Sweep, workers: int, watcher: Watcher) -> None:
     theirs. Nothing is written before all points were looked at.
 
     Raises:
-        SweepError: another process runs this sweep here; see also `Sweep.recall` and `Sweep.take_stock`.
-        WriteError: results cannot be written.
+        SweepError: see `Sweep.recall` and `Sweep.take_stock`.
+        WriteError: another process runs this sweep here, or its results cannot be written.
         KeyboardInterrupt: it was interrupted or terminated.
     """
     folder, name = sweep.results.parent, sweep.results.stem

@@ -1,0 +1,81 @@
+"""Folders and files that one process has for itself, for as long as it lives."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jahp_pl.files import WriteError, write_errors
+
+
+@contextmanager
+def held(lock: Path, complaint: str) -> Iterator[int]:
+    """Hold the lock that a file stands for; the system takes it back from a process that dies, however it dies.
+
+    The file stays behind. On Windows nothing is locked.
+
+    Args:
+        lock: is made if it is not there, its folder too.
+        complaint: what to say where somebody else holds it.
+
+    Yields:
+        The open file. A process that inherits it holds the lock as well, until both have ended.
+
+    Raises:
+        WriteError: somebody else holds it, or it cannot be made.
+    """
+    with write_errors(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        with write_errors(lock):
+            _lock(file, complaint)
+        yield file
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Be the only process that writes `path` for as long as the block takes, by a lock beside it that is removed.
+
+    Raises:
+        WriteError: another process is in such a block, or nothing can be written there.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    complaint = f"{path}: another process is writing it; wait for it, or choose another place"
+    is_done = False
+    while not is_done:
+        with held(lock, complaint) as file:
+            # Who had it before may have removed the file that this process waits at: then others make it anew.
+            if is_done := _is_there(lock, file):
+                try:
+                    yield
+                finally:
+                    _remove(lock)
+
+
+def _lock(file: int, complaint: str) -> None:
+    if sys.platform == "win32":  # has no fcntl
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise WriteError(complaint) from None
+
+
+def _is_there(lock: Path, file: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), lock.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _remove(lock: Path) -> None:
+    if sys.platform != "win32":  # where what is open cannot be removed
+        lock.unlink(missing_ok=True)
