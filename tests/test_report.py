@@ -167,6 +167,8 @@ def test_the_page_draws_everything_and_fits_the_screen(browser: Page, study, wid
         "&& n.checkVisibility() && parseFloat(getComputedStyle(n).fontSize) < 11).length"
     )
     assert small == 0
+    browser.run("document.querySelectorAll('.sides option').forEach(o => { o.text += ' of a name that goes on'; })")
+    assert browser.run("document.documentElement.scrollWidth") <= width
     browser.screenshot(tmp_path / "page.png")
     with Image.open(tmp_path / "page.png") as image:
         assert len(image.convert("RGB").resize((64, 256)).getcolors(2**16)) > 300
