@@ -29,21 +29,21 @@ def crop(path: Path, number: int, width: int = 40, height: int = 24) -> None:
         image.crop((100, 100, 100 + width, 100 + height)).save(path)
 
 
+def crops(folder: Path, first: int, second: int) -> Path:
+    crop(folder / "a.png", first)
+    crop(folder / "sub" / "b.png", second)
+    return folder
+
+
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    folder = tmp_path / "images"
-    crop(folder / "a.png", 7)
-    crop(folder / "sub" / "b.png", 23)
-    return folder
+    return crops(tmp_path / "images", 7, 23)
 
 
 @pytest.fixture
 def others(tmp_path: Path) -> Path:
     """Other pictures of the same names and sizes."""
-    folder = tmp_path / "others"
-    crop(folder / "a.png", 8)
-    crop(folder / "sub" / "b.png", 15)
-    return folder
+    return crops(tmp_path / "others", 8, 15)
 
 
 @pytest.fixture

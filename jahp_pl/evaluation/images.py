@@ -16,7 +16,7 @@ from jahp_pl.codec.roundtrip import CodingRow, code_image, mean_row
 from jahp_pl.data.images import RGB, decode_rgb
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.classical import CODECS, at_least
-from jahp_pl.evaluation.originals import Original, about, identify, pixels_hash
+from jahp_pl.evaluation.originals import Original, about, identify
 from jahp_pl.evaluation.provenance import provenance
 from jahp_pl.evaluation.rates import Rates, mean_rates, rates
 from jahp_pl.files import write_atomically
@@ -99,16 +99,16 @@ def evaluate(
         EvaluationError: an image that one of the codecs cannot code; two images of one name.
         ImageError: an image that cannot be read.
     """
-    identify([task.original for task in tasks], MAX_SIDE)
+    identities = identify([task.original for task in tasks], MAX_SIDE)
     results = []
-    for task in tasks:
+    for task, identity in zip(tasks, identities, strict=True):
         source, name = task.original
         rgb = decode_rgb(source)
         image = torch.from_numpy(rgb).permute(2, 0, 1)
         with about(name):
             coded = code_image(codec, image, name, task.file)
             other = None if beside is None else _code_beside(rgb, beside, coded.row.file_bytes)
-        results.append(ImageResult(task, coded.row, rates(coded), pixels_hash(rgb), other))
+        results.append(ImageResult(task, coded.row, rates(coded), identity.pixels, other))
         progress(results[-1])
     others = [result.beside for result in results if result.beside is not None]
     title = CODECS[beside].title if beside is not None else None

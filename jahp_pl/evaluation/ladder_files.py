@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jahp_pl.evaluation import EvaluationError
-from jahp_pl.evaluation.originals import Identity
+from jahp_pl.evaluation.originals import Identity, may_be_one
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -70,9 +70,8 @@ def is_of(rows: Sequence[dict[str, Any]], identities: Sequence[Identity]) -> boo
 
 
 def _may_be(row: dict[str, Any], image: Identity) -> bool:
-    if "pixels" in row:
-        return bool(row["pixels"] == image.pixels)
-    return (row.get("width", image.width), row.get("height", image.height)) == (image.width, image.height)
+    size = (row.get("width", image.width), row.get("height", image.height))
+    return may_be_one((size, row.get("pixels", "")), ((image.width, image.height), image.pixels))
 
 
 def _is_content(content: object) -> bool:

@@ -69,6 +69,18 @@ def pixels_hash(rgb: RGB) -> str:
     return hashlib.sha256(f"{width}x{height}".encode() + rgb.tobytes()).hexdigest()[:16]
 
 
+def may_be_one(one: tuple[object, str], other: tuple[object, str]) -> bool:
+    """Whether two rows of results may tell of one picture: by its pixels, by its size where a row tells none of them.
+
+    Args:
+        one, other: size, None where it is not known, and `pixels_hash`, empty where it is not known.
+    """
+    (size, pixels), (other_size, other_pixels) = one, other
+    if pixels and other_pixels:
+        return pixels == other_pixels
+    return None in (size, other_size) or size == other_size
+
+
 def identify(originals: Iterable[Original], max_side: int | None = None) -> list[Identity]:
     """Read every image, so that one that cannot be used is told before hours go into the others.
 

@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.curves import METRICS, Curve, Kind, Measured, Point
+from jahp_pl.evaluation.originals import may_be_one
 
 KODAK = tuple(f"kodim{number:02}" for number in range(1, 25))
 """Published curves name their images so."""
@@ -46,9 +47,9 @@ def read_curves(paths: Iterable[Path]) -> list[Curve]:
             else:
                 point = _point(content, path)
                 evaluations.setdefault(_title(content["provenance"]), []).append(point)
+        except EvaluationError:
+            raise
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            if isinstance(error, EvaluationError):
-                raise
             reason = f"without {error}" if isinstance(error, KeyError) else str(error)
             raise EvaluationError(
                 f"{path}: damaged, or of another program ({reason}); make it again with `jahp evaluate` or "
@@ -80,19 +81,13 @@ def check_images(curves: Sequence[Curve]) -> None:
         for image in (image for point in curve.points for image in point.images.values()):
             others = known.setdefault(image.name, [])
             for one, seen in others:
-                if not _may_be_one(seen, image):
+                if not may_be_one((seen.size, seen.pixels), (image.size, image.pixels)):
                     raise EvaluationError(
                         f"{image.name} is one picture in the results of {one.title}, another in those of "
                         f"{curve.title}; a comparison needs results of the same images"
                     )
             if all((seen.size, seen.pixels) != (image.size, image.pixels) for _, seen in others):
                 others.append((curve, image))
-
-
-def _may_be_one(image: Measured, other: Measured) -> bool:
-    if image.pixels and other.pixels:
-        return image.pixels == other.pixels
-    return None in (image.size, other.size) or image.size == other.size
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:
