@@ -47,11 +47,15 @@ class ModelConfig:
     rate and the context, straight-through rounding for the reconstruction (Minnen & Singh 2020)."""
     transform: Transform = "gdn"
     """Layers of g_a and g_s. gdn: the paper's. docs/extending.md adds others."""
+    num_levels: int = 1
+    """S: levels of a variable-rate model, whose latents are scaled by gains that depend on the level; between levels it
+    codes at any rate. 1 is a model of one rate. With more, set loss.lmbda_max."""
 
     def __post_init__(self) -> None:
         require(self.num_filters >= 1, "model.num_filters", self.num_filters, "must be at least 1")
         require(self.num_latents >= 1, "model.num_latents", self.num_latents, "must be at least 1")
         require(1 <= self.num_components <= 16, "model.num_components", self.num_components, "must be from 1 to 16")
+        require(1 <= self.num_levels <= 64, "model.num_levels", self.num_levels, "must be from 1 to 64")
         require(
             self.rung != "factorized" or (self.likelihood, self.num_components) == ("gaussian", 1),
             "model.rung",
@@ -69,10 +73,38 @@ class LossConfig:
     """D: 255^2 * MSE of images in [0, 1], or 1 - MS-SSIM."""
     lmbda: float = 0.0130
     """Trade-off. Published for mse: .0018 .0035 .0067 .0130 .0250 .0483 .0932 .1800; for ms_ssim: 2.40 4.58 8.73 16.64
-    31.73 60.50 115.37 220.00."""
+    31.73 60.50 115.37 220.00. That of the lowest level where there are several (model.num_levels)."""
+    lmbda_max: float | None = None
+    """Trade-off of the highest level of a variable-rate model; those of the levels between are evenly spaced in log.
+    null for a model of one rate."""
+    level_weighting: float = 0.6
+    """Power p of the weight (lambda_middle / lambda)^p of a crop in the loss of a variable-rate model. Rates grow about
+    as lambda^0.6, so at 0.6 one per cent of the rate counts the same at every level; at 0 the highest levels
+    dominate."""
 
     def __post_init__(self) -> None:
         require(0 < self.lmbda < math.inf, "loss.lmbda", self.lmbda, "must be positive and finite")
+        require(
+            self.lmbda_max is None or self.lmbda < self.lmbda_max < math.inf,
+            "loss.lmbda_max",
+            self.lmbda_max,
+            "must be finite and larger than loss.lmbda, the trade-off of the lowest level",
+        )
+        require(0 <= self.level_weighting <= 2, "loss.level_weighting", self.level_weighting, "must be from 0 to 2")
+
+    @property
+    def lmbda_ratio(self) -> float:
+        """Largest lambda over the smallest; 1 for a model of one rate."""
+        return 1.0 if self.lmbda_max is None else self.lmbda_max / self.lmbda
+
+    @property
+    def lmbda_middle(self) -> float:
+        """Geometric mean of the smallest and the largest lambda."""
+        return self.lmbda * math.sqrt(self.lmbda_ratio)
+
+    def lmbda_at(self, share: float) -> float:
+        """Lambda of the level at `share` of the way from the lowest (0) to the highest (1)."""
+        return self.lmbda * math.pow(self.lmbda_ratio, share)
 
 
 @dataclass
@@ -304,6 +336,12 @@ class Config:
             "data.crop_size",
             self.data.crop_size,
             "MS-SSIM with five scales needs crops of at least 176 pixels",
+        )
+        require(
+            (self.model.num_levels > 1) == (self.loss.lmbda_max is not None),
+            "model.num_levels",
+            self.model.num_levels,
+            "several levels need loss.lmbda_max, and loss.lmbda_max needs several levels",
         )
         require(
             self.data.batch_size % self.trainer.num_ranks == 0,

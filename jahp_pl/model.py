@@ -20,6 +20,8 @@ scale_hyperprior        yes                      psi is sigma; mu = 0
 mean_scale_hyperprior   yes                      psi is (sigma, mu)
 context                            yes           no side information
 joint                   yes        yes           the paper's model
+
+With several levels of rate (`gains`), y is scaled before rounding and y_hat is scaled back before g_s.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from torch import Tensor, nn
 from jahp_pl.config import ModelConfig
 from jahp_pl.context import ContextPrediction, EntropyParameterNetwork
 from jahp_pl.entropy_model import ConditionalDensity, EntropyParameters, FactorizedDensity
+from jahp_pl.gains import LevelGains
 from jahp_pl.hyperprior import HyperAnalysis, HyperSynthesis, crop_to
 from jahp_pl.ops import add_uniform_noise, round_straight_through
 from jahp_pl.transforms import TRANSFORMS, pad_to_stride
@@ -61,6 +64,7 @@ class CompressionModel(nn.Module):
     Attributes:
         g_a, g_s, h_a, h_s, g_cm, g_ep: networks by the paper's letters; None where the rung lacks them.
         prior: factorized density of z_hat, or of y_hat on the factorized rung; None on the context rung.
+        gains: scales of the latents by level of rate; None for a model of one rate.
         density: p(y_hat | ...), stateless.
     """
 
@@ -82,19 +86,21 @@ class CompressionModel(nn.Module):
         num_inputs = 4 * M if has_hyperprior else 2 * M
         self.g_ep = EntropyParameterNetwork(M, num_inputs, num_parameters) if has_context else None
         self.prior = FactorizedDensity(N if has_hyperprior else M) if rung != "context" else None
+        self.gains = LevelGains(config.num_levels, M) if config.num_levels > 1 else None
 
-    def forward(self, x: Tensor, reconstruct: bool = True) -> ModelOutput:
+    def forward(self, x: Tensor, reconstruct: bool = True, level: Tensor | None = None) -> ModelOutput:
         """Code and reconstruct a batch.
 
         Args:
             x: (B, 3, H, W) in [0, 1], any H and W; padded to multiples of 16 inside.
             reconstruct: whether to run g_s; the rate does not need it.
+            level: (B,) from 0 to S - 1, the level of each image; None for a model of one rate.
 
         Returns:
             In training mode with noise in place of rounding; in evaluation mode exactly what a file would give: y_hat
             and z_hat rounded, so that x_hat is the decoder's output.
         """
-        y = self.analyse(x)
+        y = self.analyse(x, level)
         if self.h_a is not None:
             z_hat = self._quantize(self.h_a(y).float())
         y_rate = self._quantize(y)
@@ -110,18 +116,35 @@ class CompressionModel(nn.Module):
         bits_z = (
             self.prior.bits(z_hat) if self.h_a is not None and self.prior is not None else y.new_zeros(len(y), 0, 0, 0)
         )
-        x_hat = self.synthesise(y_hat, x.shape[-2], x.shape[-1]) if reconstruct else x.new_zeros(*x.shape[:2], 0, 0)
+        height, width = x.shape[-2:]
+        x_hat = self.synthesise(y_hat, height, width, level) if reconstruct else x.new_zeros(*x.shape[:2], 0, 0)
         return ModelOutput(x_hat, y_hat, bits_y, bits_z, parameters)
 
-    def analyse(self, x: Tensor) -> Tensor:
-        """g_a: images (B, 3, H, W) of any size -> y (B, M, ceil(H / 16), ceil(W / 16)) in float32."""
-        y: Tensor = self.g_a(pad_to_stride(x)).float()
-        return y
+    def analyse(self, x: Tensor, level: Tensor | None = None) -> Tensor:
+        """g_a and the gains: images (B, 3, H, W) of any size -> y (B, M, ceil(H / 16), ceil(W / 16)) in float32.
 
-    def synthesise(self, y_hat: Tensor, height: int, width: int) -> Tensor:
-        """g_s: y_hat (B, M, h, w) -> x_hat (B, 3, height, width), cropped to the size asked for, not clipped."""
+        Raises:
+            ValueError: no level for a model of several, or a level for a model of one rate.
+        """
+        y: Tensor = self.g_a(pad_to_stride(x)).float()
+        return y if (gains := self._gains(level)) is None or level is None else y * gains.before_rounding(level)
+
+    def synthesise(self, y_hat: Tensor, height: int, width: int, level: Tensor | None = None) -> Tensor:
+        """The gains and g_s: y_hat (B, M, h, w) -> x_hat (B, 3, height, width), cropped to that size, not clipped.
+
+        Raises:
+            ValueError: as `analyse`.
+        """
+        if (gains := self._gains(level)) is not None and level is not None:
+            y_hat = y_hat * gains.after_rounding(level)
         x_hat: Tensor = self.g_s(y_hat)
         return x_hat[..., :height, :width].float()
+
+    def _gains(self, level: Tensor | None) -> LevelGains | None:
+        if (self.gains is None) != (level is None):
+            is_needed = "needs a level for each image" if level is None else "is of one rate and takes no level"
+            raise ValueError(f"this model {is_needed}; it has {self.config.num_levels} levels")
+        return self.gains
 
     def entropy_parameters(self, y_hat: Tensor, z_hat: Tensor | None) -> EntropyParameters:
         """Parameters of p(y_hat | z_hat, y_hat so far) at every position at once.

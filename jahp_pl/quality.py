@@ -27,8 +27,9 @@ def psnr(original: Tensor, shown: Tensor) -> Tensor:
     return 10 * torch.log10(255**2 / mse)
 
 
-def ms_ssim(x_hat: Tensor, x: Tensor) -> Tensor:
-    """Multi-scale structural similarity, mean over the batch, of images (B, 3, H, W) in [0, 1] (Wang et al. 2003).
+def ms_ssim(x_hat: Tensor, x: Tensor, per_image: bool = False) -> Tensor:
+    """Multi-scale structural similarity of images (B, 3, H, W) in [0, 1] (Wang et al. 2003): the mean over the batch,
+    or that of each image, (B,).
 
     Negative contrast terms, which a fractional power would turn into NaN, count as zero.
 
@@ -40,7 +41,9 @@ def ms_ssim(x_hat: Tensor, x: Tensor) -> Tensor:
 
     # Without autocast: variances are E[x^2] - E[x]^2, a difference that bfloat16 convolutions would drown.
     with torch.autocast(x.device.type, enabled=False):
-        value = multiscale_structural_similarity_index_measure(x_hat, x, data_range=1.0, normalize="relu")
+        value = multiscale_structural_similarity_index_measure(
+            x_hat, x, data_range=1.0, normalize="relu", reduction="none" if per_image else "elementwise_mean"
+        )
     assert isinstance(value, Tensor)
     return value
 

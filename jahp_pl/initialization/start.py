@@ -31,9 +31,10 @@ def latent_scale(config: LossConfig) -> float:
     """Latents per unit of the orthonormal transform, for `initialise`.
 
     The quantization step is its inverse, and the best step shrinks with the square root of lambda; 3 was found at
-    lambda 0.013. For MS-SSIM, whose lambda has another unit, it is 3.
+    lambda 0.013. For MS-SSIM, whose lambda has another unit, it is 3. Of several lambdas, it is for the one in the
+    middle.
     """
-    return 3.0 * (config.lmbda / 0.0130) ** 0.5 if config.distortion == "mse" else 3.0
+    return 3.0 * (config.lmbda_middle / 0.0130) ** 0.5 if config.distortion == "mse" else 3.0
 
 
 @torch.no_grad()
@@ -57,7 +58,8 @@ def initialise(
         if isinstance(module, GDN):
             module.gamma.copy_(torch.sqrt(GAMMA * torch.eye(len(module.beta)) + module.PEDESTAL))
     take_networks(model, start or {})
-    start_entropy_model(model, model.analyse(images).std((0, 2, 3)))
+    level = None if model.gains is None else torch.full((len(images),), model.gains.middle)
+    start_entropy_model(model, model.analyse(images, level).std((0, 2, 3)))
     return take_networks(model, start or {})  # again, those of the entropy model
 
 

@@ -16,7 +16,7 @@ from torchmetrics import Metric
 from jahp_pl.config import LossConfig
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
-from jahp_pl.quality import MIN_SIDE, ms_ssim_8bit, psnr, to_uint8
+from jahp_pl.quality import MIN_SIDE, decibels, ms_ssim_8bit, psnr, to_uint8
 
 
 class ValidationRow(NamedTuple):
@@ -39,20 +39,24 @@ class ValidationRow(NamedTuple):
 
 
 @torch.no_grad()
-def measure(model: CompressionModel, config: LossConfig, x: Tensor) -> ValidationRow:
+def measure(model: CompressionModel, config: LossConfig, x: Tensor, level_share: float | None = None) -> ValidationRow:
     """Pass one image through the model, twice: with noise, as in training, and rounded, as in a file.
 
     Args:
         model: in evaluation mode; it is put back into it.
         config: which distortion the loss has.
         x: (1, 3, H, W) in [0, 1].
+        level_share: level of a variable-rate model, from 0 for the lowest to 1 for the highest; None for a model of one
+            rate.
     """
+    share = None if level_share is None else torch.full((1,), level_share, device=x.device)
+    level = None if share is None else share * (model.config.num_levels - 1)
     model.train()
-    noisy = model(x)
-    output = model.eval()(x)
+    noisy = model(x, level=level)
+    output = model.eval()(x, level=level)
     num_pixels = x.shape[-2] * x.shape[-1]
     is_large = min(x.shape[-2:]) >= MIN_SIDE
-    exact = rate_distortion(config, x, output) if config.distortion == "mse" or is_large else None
+    exact = rate_distortion(config, x, output, share) if config.distortion == "mse" or is_large else None
     bpp_y, bpp_z = output.bits_y.sum() / num_pixels, output.bits_z.sum() / num_pixels
     original, shown = to_uint8(x), to_uint8(output.x_hat)
     return ValidationRow(
@@ -64,6 +68,21 @@ def measure(model: CompressionModel, config: LossConfig, x: Tensor) -> Validatio
         psnr=psnr(original, shown),
         ms_ssim=ms_ssim_8bit(original, shown),
     )
+
+
+VALIDATED_SHARES = (0.0, 1 / 3, 2 / 3, 1.0)
+"""Levels at which a variable-rate model is validated, from 0 for the lowest to 1 for the highest."""
+
+
+def level_section(share: float) -> str:
+    """Where the metrics of one level are logged, by percent of the way from the lowest level to the highest."""
+    return f"val_level{round(100 * share):03}"
+
+
+def validation_values(means: ValidationRow, section: str) -> dict[str, float]:
+    """What is logged of means over images, by name; MS-SSIM in decibels too."""
+    values = {f"{section}/{name}": float(value) for name, value in means._asdict().items()}
+    return values | {f"{section}/ms_ssim_db": decibels(values[f"{section}/ms_ssim"])}
 
 
 Row = TypeVar("Row", bound=tuple[Tensor | float | None, ...])

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -40,12 +41,20 @@ from jahp_pl.data.pipeline import ValImage
 from jahp_pl.initialization.start import initialise, latent_scale, take_networks
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
-from jahp_pl.quality import decibels
 from jahp_pl.training import TrainingError
 from jahp_pl.training.clock import TrainingClock
 from jahp_pl.training.ema import decay_at, make_average, update_average
 from jahp_pl.training.loggers import log_now, record
-from jahp_pl.training.metrics import RowMeans, RunningMeans, TrainingRow, ValidationRow, measure
+from jahp_pl.training.metrics import (
+    VALIDATED_SHARES,
+    RowMeans,
+    RunningMeans,
+    TrainingRow,
+    ValidationRow,
+    level_section,
+    measure,
+    validation_values,
+)
 from jahp_pl.training.noise import set_noise
 from jahp_pl.training.processes import check_agreement
 from jahp_pl.training.schedule import learning_rate
@@ -77,12 +86,14 @@ class CompressionModule(LightningModule):
         self.config = config
         self.save_hyperparameters(to_dict(config), logger=False)
         self.model = CompressionModel(config.model)
+        if self.model.gains is not None:
+            self.model.gains.start(config.loss)
         self.taken: list[str] = []
         if config.optim.initialization == "klt":
             self.taken = initialise(self.model, latent_scale(config.loss), start=start)
         elif start is not None:
             self.taken = take_networks(self.model, start)
-        for transform in (self.model.g_a, self.model.g_s):
+        for transform in self._transforms:
             transform.requires_grad_(config.optim.transforms_learn)
         if config.trainer.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -90,7 +101,9 @@ class CompressionModule(LightningModule):
         # In a tuple, so that the compiled twin is no submodule with weights and names of its own.
         self._in_training = (torch.compile(self.model) if config.trainer.compile else self.model,)
 
-        self.validation = RowMeans(ValidationRow)
+        self.validated_shares = VALIDATED_SHARES if config.model.num_levels > 1 else (None,)
+        self._level_means = [RowMeans(ValidationRow) for _ in self.validated_shares]
+        self.validation = nn.ModuleList(self._level_means)  # so that they are where the weights are
         self.latest: TrainingRow | None = None
         self.validation_due = False
         self.clock = TrainingClock()
@@ -98,6 +111,12 @@ class CompressionModule(LightningModule):
         self._means = RunningMeans()
         self._terms = torch.zeros(0)
         self._skips = Skips()
+
+    @property
+    def _transforms(self) -> list[nn.Module]:
+        """What lies between pixels and quantized latents: g_a, g_s, and the gains where there are several levels."""
+        model = self.model
+        return [model.g_a, model.g_s, *([] if model.gains is None else [model.gains])]
 
     @property
     def evaluated_model(self) -> CompressionModel:
@@ -120,7 +139,7 @@ class CompressionModule(LightningModule):
     def configure_optimizers(self) -> Optimizer:
         """One fused Adam: one kernel for all weights, which can also skip a step without asking the host."""
         # Weights that no step changes are in it too: a later session may let them learn.
-        transforms = [*self.model.g_a.parameters(), *self.model.g_s.parameters()]
+        transforms = [parameter for network in self._transforms for parameter in network.parameters()]
         known = {id(parameter) for parameter in transforms}
         others = [parameter for parameter in self.model.parameters() if id(parameter) not in known]
         groups = [
@@ -140,8 +159,10 @@ class CompressionModule(LightningModule):
         """Loss of a batch of crops (B, 3, H, W) in [0, 1]."""
         if self.config.trainer.channels_last:
             batch = batch.contiguous(memory_format=torch.channels_last)
-        output = self._in_training[0](batch, reconstruct=self.config.optim.transforms_learn)
-        terms = rate_distortion(self.config.loss, batch, output)
+        share = draw_levels(len(batch), batch.device) if self.model.gains is not None else None
+        level = None if share is None else share * (self.config.model.num_levels - 1)
+        output = self._in_training[0](batch, reconstruct=self.config.optim.transforms_learn, level=level)
+        terms = rate_distortion(self.config.loss, batch, output, share)
         self._terms = torch.stack([term.detach() for term in terms])
         # The factor is 1, or NaN where the loss is not finite: then every gradient is NaN, on every rank once they are
         # averaged, and the norm of the gradient alone tells all ranks alike whether to skip.
@@ -229,19 +250,26 @@ class CompressionModule(LightningModule):
         # Without autocast: a file is coded in float32, and validation reports what a file would give.
         set_noise(self.config.seed, zlib.crc32(batch.name.encode()))  # the same in every validation, on any rank
         with torch.autocast(self.device.type, enabled=False):
-            self.validation.update(measure(self.evaluated_model, self.config.loss, batch.image))
+            for share, metric in zip(self.validated_shares, self._level_means, strict=True):
+                metric.update(measure(self.evaluated_model, self.config.loss, batch.image, share))
 
     def on_validation_epoch_end(self) -> None:
         """Reduce over all images of all ranks, and log."""
         self._stops.end_validation()
-        means, counts = self.validation.compute()
-        self.validation.reset()
-        num_images = float(counts.bpp)
-        if not num_images:
+        by_level = [metric.compute() for metric in self._level_means]
+        for metric in self._level_means:
+            metric.reset()
+        counts = by_level[0][1]
+        if not counts.bpp:
             return
-        values = {f"val/{name}": float(value) for name, value in means._asdict().items()}
-        values["val/ms_ssim_db"] = decibels(values["val/ms_ssim"])
-        values |= {"val/images": num_images, "val/ms_ssim_images": float(counts.ms_ssim or 0)}
+        values: dict[str, float] = {}
+        for share, (means, _) in zip(self.validated_shares, by_level, strict=True):
+            values |= validation_values(means, "val" if share is None else level_section(share))
+        if len(by_level) > 1:  # the objective of training, and the plain means of what is measured
+            values |= validation_values(
+                ValidationRow._make(map(fmean, zip(*(row for row, _ in by_level), strict=True))), "val"
+            )
+        values |= {"val/images": float(counts.bpp), "val/ms_ssim_images": float(counts.ms_ssim or 0)}
         record(self, values)
 
     def on_validation_end(self) -> None:
@@ -282,6 +310,15 @@ class CompressionModule(LightningModule):
         self.clock.seconds = checkpoint["training"]["seconds"]
         self._skips.to(self.device, checkpoint["training"]["skipped_steps"])
         self.validation_due = is_validation_due(checkpoint)
+
+
+def draw_levels(num_crops: int, device: torch.device) -> Tensor:
+    """Levels of a batch as shares of the way from the lowest to the highest, (B,) from 0 to 1.
+
+    One from each of B equal stretches, in order: crops are in random order already. A batch thus holds low and high
+    rates alike, which keeps the gradient's noise down.
+    """
+    return (torch.arange(num_crops, device=device) + torch.rand(num_crops, device=device)) / num_crops
 
 
 def validate_now(trainer: Trainer) -> None:

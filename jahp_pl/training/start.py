@@ -24,7 +24,7 @@ def read_start(config: Config) -> dict[str, nn.Module] | None:
     start = load_model(source)
     networks = dict(start.named_children())
     if config.optim.start_networks == "transforms":
-        networks = {name: networks[name] for name in ("g_a", "g_s")}
+        networks = {name: networks[name] for name in ("g_a", "g_s", "gains") if name in networks}
     if not take_networks(CompressionModel(config.model), networks):
         raise ConfigError(
             f"optim.start_from={source}: no network of it has the layers of this model; its model.num_filters is "
