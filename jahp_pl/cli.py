@@ -10,7 +10,17 @@ from pathlib import Path
 
 from jahp_pl.commands import coding, console, models, reporting, sweep, training
 from jahp_pl.commands.bench_options import add_benches
-from jahp_pl.commands.options import MODEL, add_files, add_images, add_model, add_out, command, part, positive
+from jahp_pl.commands.options import (
+    MODEL,
+    add_files,
+    add_images,
+    add_model,
+    add_out,
+    add_target,
+    command,
+    part,
+    positive,
+)
 
 EXAMPLES = """\
 examples:
@@ -124,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
 
     p = command(table, "evaluate", reporting.evaluate, "code images to real files and measure", """\
         jahp evaluate --model small-3 --images data/kodak
+        jahp evaluate --model runs/vary --images data/kodak --quality 5 20 40 60 80 95
         jahp evaluate --model runs/quickstart --images data/kodak --beside jpeg --picture kodak.png""")  # fmt: skip
     add_model(p)
     add_images(p)
@@ -132,6 +143,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--beside", choices=("jpeg", "jpeg444"), help="compare with this codec at no fewer bytes per image")
     p.add_argument("--picture", type=Path, metavar="P.png", help="originals beside reconstructions")
+    p.add_argument(
+        "--quality", type=float, nargs="+", metavar="Q", help="of a variable-rate model: one curve of several qualities"
+    )
     p.add_argument("--curve", metavar="NAME", help="of the curve that `jahp report` draws through it [by the model]")
 
     p = command(table, "classical", reporting.classical, "code images with JPEG, AVIF, ... at many qualities", """\
@@ -160,11 +174,13 @@ def _parser() -> argparse.ArgumentParser:
 
     p = command(table, "compress", coding.compress, "images -> .jahp", """\
         jahp compress photo.png
-        jahp compress *.jpg scans/ -o compressed/ --quality 2 --verify
+        jahp compress photo.png --quality 80
+        jahp compress photo.png --size 50k
+        jahp compress *.jpg scans/ -o compressed/ --bpp 0.5 --verify
         jahp compress - < photo.png > photo.jahp
         jahp compress photo.png --model runs/quickstart""")  # fmt: skip
-    add_files(p, "images, folders of them, or - for standard input", "the bundled one of --quality")
-    p.add_argument("--quality", type=int, metavar="Q", help="of a bundled model, from 1 (smallest files) [the middle]")
+    add_files(p, "images, folders of them, or - for standard input", "the bundled one")
+    add_target(p)
     p.add_argument("--flatten", action="store_true", help="put transparent pixels on white instead of refusing them")
     p.add_argument("--srgb", action="store_true", help="convert colours to sRGB instead of keeping their ICC profile")
     p.add_argument("--verify", action="store_true", help="decode every file before it is written, and compare")

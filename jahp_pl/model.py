@@ -55,6 +55,17 @@ class ModelOutput(NamedTuple):
     """Of each latent; None on the factorized rung."""
 
 
+class Bits(NamedTuple):
+    """The rate of some latents."""
+
+    y: Tensor
+    """(B, M, h, w): bits of each latent."""
+    z: Tensor
+    """(B, N, ceil(h / 4), ceil(w / 4)): bits of each hyper-latent; (B, 0, 0, 0) without side information."""
+    parameters: EntropyParameters | None
+    """Of each latent; None on the factorized rung."""
+
+
 class CompressionModel(nn.Module):
     """Transforms, hyperprior and context model (paper, figure 1), as far as the rung has them.
 
@@ -101,24 +112,30 @@ class CompressionModel(nn.Module):
             and z_hat rounded, so that x_hat is the decoder's output.
         """
         y = self.analyse(x, level)
-        if self.h_a is not None:
-            z_hat = self._quantize(self.h_a(y).float())
+        z_hat = None if self.h_a is None else self._quantize(self.h_a(y).float())
         y_rate = self._quantize(y)
         mixed = self.training and self.config.quantization == "mixed"
         y_hat = round_straight_through(y) if mixed else y_rate
-
-        if self.config.rung == "factorized":
-            assert self.prior is not None
-            parameters, bits_y = None, self.prior.bits(y_rate)
-        else:
-            parameters = self.entropy_parameters(y_rate, z_hat if self.h_a is not None else None)
-            bits_y = self.density.bits(y_rate, parameters)
-        bits_z = (
-            self.prior.bits(z_hat) if self.h_a is not None and self.prior is not None else y.new_zeros(len(y), 0, 0, 0)
-        )
+        bits_y, bits_z, parameters = self.bits(y_rate, z_hat)
         height, width = x.shape[-2:]
         x_hat = self.synthesise(y_hat, height, width, level) if reconstruct else x.new_zeros(*x.shape[:2], 0, 0)
         return ModelOutput(x_hat, y_hat, bits_y, bits_z, parameters)
+
+    def bits(self, y_hat: Tensor, z_hat: Tensor | None) -> Bits:
+        """Bits of latents and hyper-latents, whatever they come from: noise added, rounded, or read from a file.
+
+        Args:
+            y_hat: (B, M, h, w), scaled by the gains where the model has them.
+            z_hat: (B, N, ceil(h / 4), ceil(w / 4)); None without side information.
+        """
+        if self.config.rung == "factorized":
+            assert self.prior is not None
+            return Bits(self.prior.bits(y_hat), y_hat.new_zeros(len(y_hat), 0, 0, 0), None)
+        parameters = self.entropy_parameters(y_hat, z_hat)
+        bits_z = y_hat.new_zeros(len(y_hat), 0, 0, 0)
+        if z_hat is not None and self.prior is not None:
+            bits_z = self.prior.bits(z_hat)
+        return Bits(self.density.bits(y_hat, parameters), bits_z, parameters)
 
     def analyse(self, x: Tensor, level: Tensor | None = None) -> Tensor:
         """g_a and the gains: images (B, 3, H, W) of any size -> y (B, M, ceil(H / 16), ceil(W / 16)) in float32.

@@ -2,9 +2,11 @@
 
     offset  bytes  field
     0       4      magic b"jahp"
-    4       1      format version, 1
+    4       1      format version, 1 or 2
     5       8      fingerprint of the weights and tables that made the file
-    13      1-3    width in pixels, varint, 1 to 65535
+    13      1      version 2 only: flags, a varint. Bit 0: a level follows. All others are zero
+            1-3    if bit 0 is set: level of rate in steps of 1 / 256, varint, 0 to 65535
+            1-3    width in pixels, varint, 1 to 65535
             1-3    height in pixels, varint, 1 to 65535
             1-3    smallest latent, zigzag varint, -32768 to 32767
             1-3    largest minus smallest latent, varint, 0 to 65535
@@ -24,7 +26,14 @@ import zlib
 from dataclasses import dataclass, replace
 
 MAGIC = b"jahp"
-VERSION = 1
+VERSION = 2
+"""Newest version that is read. A file is written in version 1 where nothing in it needs a newer one."""
+LEVEL_STEPS = 256
+"""Steps from one level of rate to the next."""
+LEVEL_MAX = 65535
+"""In these steps."""
+HAS_LEVEL = 1
+"""Bit of the flags."""
 FINGERPRINT_BYTES = 8
 MAX_SIDE = 65535
 MAX_PIXELS = 2**27
@@ -56,6 +65,8 @@ class Header:
     icc: bytes = b""
     """ICC profile that says what the image's RGB means, at most `MAX_ICC_BYTES`; empty where it is sRGB. Not looked
     into here."""
+    level: int | None = None
+    """Level of rate in `LEVEL_STEPS`, for a model of several levels; None for a model of one rate."""
 
 
 def pack(header: Header, payload: bytes) -> bytes:
@@ -70,13 +81,17 @@ def pack(header: Header, payload: bytes) -> bytes:
         raise ValueError(
             f"latents from {header.latent_min} to {header.latent_max} do not fit 16 bits; the model has diverged"
         )
+    if header.level is not None and not 0 <= header.level <= LEVEL_MAX:
+        raise ValueError(f"a level of {header.level} steps; must be from 0 to {LEVEL_MAX}")
     assert len(header.fingerprint) == FINGERPRINT_BYTES
     assert len(payload) % 4 == 0
     profile = zlib.compress(header.icc, 9) if header.icc else b""
     if max(len(header.icc), len(profile)) > MAX_ICC_BYTES:
         raise ValueError(f"a colour profile of {len(header.icc)} bytes; at most {MAX_ICC_BYTES} fit into a file")
     smallest = header.latent_min
-    head = MAGIC + bytes([VERSION]) + header.fingerprint
+    head = MAGIC + bytes([1 if header.level is None else 2]) + header.fingerprint
+    if header.level is not None:
+        head += _varint(HAS_LEVEL) + _varint(header.level)
     head += _varint(header.width) + _varint(header.height)
     head += _varint(2 * smallest if smallest >= 0 else -2 * smallest - 1) + _varint(header.latent_max - smallest)
     head += _varint(len(profile)) + _varint(len(payload))
@@ -99,11 +114,17 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Header, bytes]:
         raise BitstreamError("not a .jahp file (it does not start with 'jahp')" if data else "the file is empty")
     if len(data) < 5:
         raise BitstreamError("the file is cut short: it ends within its header")
-    if data[4] != VERSION:
-        raise BitstreamError(f"format version {data[4]}, but this jahp_pl reads version {VERSION}; use a matching one")
+    version = data[4]
+    if not 1 <= version <= VERSION:
+        raise BitstreamError(f"format version {version}, but this jahp_pl reads up to {VERSION}; use a matching one")
     start = 5 + FINGERPRINT_BYTES
     if len(data) < start:
         raise BitstreamError("the file is cut short: it ends within its header")
+    flags, level = 0, None
+    if version > 1:
+        flags, start = _read_varint(data, start)
+        if flags & HAS_LEVEL:
+            level, start = _read_varint(data, start)
     width, start = _read_varint(data, start)
     height, start = _read_varint(data, start)
     zigzag, start = _read_varint(data, start)
@@ -121,7 +142,8 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Header, bytes]:
         raise BitstreamError("the file is damaged (its checksum does not match); fetch it again")
     smallest = zigzag // 2 if zigzag % 2 == 0 else -(zigzag + 1) // 2
     in_range = 1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE and length % 4 == 0
-    in_range = in_range and profile_length <= MAX_ICC_BYTES
+    in_range = in_range and profile_length <= MAX_ICC_BYTES and (level or 0) <= LEVEL_MAX and flags <= HAS_LEVEL
+    in_range = in_range and (version == 1 or flags > 0)  # what version 1 can say is written in version 1
     if not (in_range and smallest >= LATENT_MIN and smallest + span <= LATENT_MAX):
         raise BitstreamError("the header holds values out of the format's range; the file was not made by this program")
     if width * height > max_pixels:
@@ -130,7 +152,8 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Header, bytes]:
             "if you trust it"
         )
     icc = _inflate(rest[:profile_length]) if profile_length else b""
-    return Header(data[5 : 5 + FINGERPRINT_BYTES], width, height, smallest, smallest + span, icc), rest[profile_length:]
+    fingerprint = data[5 : 5 + FINGERPRINT_BYTES]
+    return Header(fingerprint, width, height, smallest, smallest + span, icc, level), rest[profile_length:]
 
 
 def with_icc(data: bytes, icc: bytes) -> bytes:

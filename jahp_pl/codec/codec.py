@@ -13,15 +13,14 @@ from torch import Tensor
 
 from jahp_pl import hyperprior, transforms
 from jahp_pl.codec.bitstream import (
-    LATENT_MAX,
-    LATENT_MIN,
+    LEVEL_STEPS,
     MAX_PIXELS,
     BitstreamError,
     Header,
-    pack,
     unpack,
 )
 from jahp_pl.codec.coder import Reader, Writer
+from jahp_pl.codec.encoder import Encoded, ImageEncoder
 from jahp_pl.codec.exact import ExactContextNetwork, ExactHyperSynthesis
 from jahp_pl.codec.fingerprint import fingerprint
 from jahp_pl.codec.latent_coder import LatentCoder, Span, Task
@@ -29,6 +28,8 @@ from jahp_pl.codec.latent_tables import LatentTables
 from jahp_pl.codec.pictures import Kind, from_pixels, to_pixels
 from jahp_pl.codec.pixels import MEMORY_LIMIT, PixelTransforms, Precision
 from jahp_pl.codec.prior_tables import PriorTables
+from jahp_pl.codec.rate_control import encode_to_target
+from jahp_pl.codec.targets import Target, check_target
 from jahp_pl.model import CompressionModel
 
 if TYPE_CHECKING:
@@ -44,19 +45,6 @@ LOCKSTEP_PIXELS = 2**23
 Array = npt.NDArray[np.uint8]
 
 
-class Encoded(NamedTuple):
-    """A file and what went into it."""
-
-    data: bytes
-    """The whole file."""
-    y_hat: Tensor
-    """(M, h, w) int32: the latents in it."""
-    z_hat: Tensor | None
-    """(N, ceil(h / 4), ceil(w / 4)) int32: the hyper-latents in it."""
-    header_bytes: int
-    """Bytes of the file that are not payload."""
-
-
 class Decoded(NamedTuple):
     """What a file holds."""
 
@@ -68,6 +56,8 @@ class Decoded(NamedTuple):
     """(N, ceil(h / 4), ceil(w / 4)) int32."""
     icc: bytes = b""
     """Colour profile of the image; empty for sRGB."""
+    level: float | None = None
+    """Level of rate; None for a model of one rate."""
 
 
 class Codec:
@@ -117,26 +107,51 @@ class Codec:
             self.latents = LatentCoder(h_s, context, frozen)
         self.fingerprint = fingerprint(self.model, self.prior, self.latents)
 
-    def compress(self, image: Picture) -> bytes:
+    @property
+    def num_levels(self) -> int:
+        """Levels of rate; 1 for a model of one rate."""
+        return self.model.config.num_levels
+
+    def compress(
+        self,
+        image: Picture,
+        *,
+        quality: float | None = None,
+        bpp: float | None = None,
+        size: int | None = None,
+        psnr: float | None = None,
+    ) -> bytes:
         """Image -> file.
 
         Args:
             image: (3, H, W) uint8 tensor, (H, W, 3) uint8 array, or Pillow image; sides from 1 to 65535. Numbers are
                 taken for sRGB; a Pillow image of any kind is made RGB as `jahp compress` does, and its colour profile
                 goes into the file.
+            quality, bpp, size, psnr: for a variable-rate model, at most one of them, see `targets.Target`; without any,
+                a quality of 60.
 
         Raises:
+            TargetError: what is asked for cannot be had; the message says what can.
             ValueError: another shape or type, transparent pixels, or latents beyond 16 bits.
         """
-        return self.encode(image).data
+        return self.encode(image, Target(quality, bpp, size, psnr)).data
 
-    def compress_all(self, images: Iterable[Picture]) -> list[bytes]:
-        """Several images, in their order: a list, a (B, 3, H, W) tensor, a (B, H, W, 3) array.
+    def compress_all(
+        self,
+        images: Iterable[Picture],
+        *,
+        quality: float | None = None,
+        bpp: float | None = None,
+        size: int | None = None,
+        psnr: float | None = None,
+    ) -> list[bytes]:
+        """Several images, in their order: a list, a (B, 3, H, W) tensor, a (B, H, W, 3) array; see `compress`.
 
         Raises:
             ValueError: as `compress`.
         """
-        return [self.compress(image) for image in images]
+        target = Target(quality, bpp, size, psnr)
+        return [self.encode(image, target).data for image in images]
 
     @overload
     def decompress(self, data: bytes, max_pixels: int = ..., *, as_: Literal["tensor"] = ...) -> Tensor: ...
@@ -186,18 +201,21 @@ class Codec:
         return [from_pixels(one.image, one.icc, as_) for one in decoded]  # type: ignore[return-value]
 
     @torch.inference_mode()
-    def encode(self, image: Picture) -> Encoded:
-        """As `compress`, with the latents."""
+    def encode(self, image: Picture, target: Target | None = None) -> Encoded:
+        """As `compress`, with the latents.
+
+        Args:
+            image: see `compress`.
+            target: what is asked of the file; None asks for nothing.
+
+        Raises:
+            TargetError, ValueError: see `compress`.
+        """
+        target = target or Target()
+        check_target(target, self.num_levels)
         x, icc = to_pixels(image)
-        y = self.pixels.analyse(x)
-        y_hat = _to_integers(y)
-        z_hat = _to_integers(self.pixels.hyper_analyse(y)) if self.model.h_a is not None else None
-        writer = Writer()
-        self._write(writer, y_hat, z_hat)
-        payload = writer.payload()
-        header = Header(self.fingerprint, x.shape[-1], x.shape[-2], int(y_hat.min()), int(y_hat.max()), icc)
-        data = pack(header, payload)
-        return Encoded(data, y_hat, z_hat, len(data) - len(payload))
+        encoder = ImageEncoder(self.pixels, self._write, self.fingerprint, x, icc)
+        return encoder.encode(None) if self.num_levels == 1 else encode_to_target(encoder, target, self.num_levels)
 
     def decode(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
         """As `decompress`, with the latents."""
@@ -225,8 +243,9 @@ class Codec:
             task.reader.finish()
             if not header.latent_min <= int(y_hat.min()) <= int(y_hat.max()) <= header.latent_max:
                 raise BitstreamError("the latents leave the range that the header gives; the file was made differently")
-            image = self.pixels.synthesise(y_hat, header.height, header.width)
-            decoded.append(Decoded(image, y_hat, task.z_hat, header.icc))
+            level = None if header.level is None else header.level / LEVEL_STEPS
+            image = self.pixels.synthesise(y_hat, header.height, header.width, level)
+            decoded.append(Decoded(image, y_hat, task.z_hat, header.icc, level))
         return decoded
 
     def exact_bits(self, coded: Encoded | Decoded) -> float:
@@ -253,6 +272,12 @@ class Codec:
             raise BitstreamError(
                 f"the file was made with model {header.fingerprint.hex()}, this one is {self.fingerprint.hex()}; "
                 "decode it with the weights that made it"
+            )
+        if (header.level is None) != (self.num_levels == 1) or (header.level or 0) > (
+            self.num_levels - 1
+        ) * LEVEL_STEPS:
+            raise BitstreamError(
+                "the file names a level of rate that this model does not have; it was made differently"
             )
         h, w = -(-header.height // transforms.STRIDE), -(-header.width // transforms.STRIDE)
         reader, z_hat = Reader(payload), None
@@ -288,13 +313,3 @@ def _below(prefix: str, tables: Mapping[str, Tensor] | None) -> dict[str, Tensor
     if tables is None:
         return None
     return {name.removeprefix(prefix): table for name, table in tables.items() if name.startswith(prefix)}
-
-
-def _to_integers(latents: Tensor) -> Tensor:
-    """(1, C, h, w) -> the nearest integers, (C, h, w) int32 on the CPU."""
-    rounded = torch.round(latents[0]).cpu()
-    if not bool(torch.isfinite(rounded).all()):
-        raise ValueError("the model gives latents that are not finite; its weights are damaged or have diverged")
-    if float(rounded.abs().max()) > LATENT_MAX:
-        raise ValueError(f"latents beyond {LATENT_MIN} to {LATENT_MAX}; the model has diverged")
-    return rounded.to(torch.int32)

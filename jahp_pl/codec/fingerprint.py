@@ -21,6 +21,8 @@ def fingerprint(model: CompressionModel, prior: PriorTables | None, latents: Lat
     )  # fmt: skip
     if config.transform != "gdn":  # files and models are older than this setting
         words += (config.transform,)
+    if config.num_levels > 1:
+        words += ("levels", config.num_levels)
     digest = hashlib.sha256(repr(words).encode())
     for tensor in _decoder_tensors(model, prior, latents):
         array = tensor.detach().cpu().contiguous().numpy()
@@ -32,6 +34,8 @@ def _decoder_tensors(
     model: CompressionModel, prior: PriorTables | None, latents: LatentCoder | None
 ) -> Iterator[Tensor]:
     yield from model.g_s.state_dict().values()
+    if model.gains is not None:
+        yield from model.gains.state_dict().values()
     if prior is not None:
         yield from prior.tensors()
     if latents is not None:

@@ -8,6 +8,7 @@ are, and pixels come after the last decision of the decoder.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal, NamedTuple
@@ -93,7 +94,13 @@ class PixelTransforms:
             self._g_a, self._g_s = StreamedAnalysis(model.g_a), StreamedSynthesis(model.g_s)
         else:
             self._g_a, self._g_s = DirectAnalysis(model.g_a, dtype), DirectSynthesis(model.g_s, dtype)
+        self._gains = copy.deepcopy(model.gains)
         self._h_a = channels_last(model.h_a, torch.float32) if model.h_a is not None else None
+
+    @property
+    def has_hyperprior(self) -> bool:
+        """Whether the rung has h_a."""
+        return self._h_a is not None
 
     def analyse(self, image: Tensor) -> Tensor:
         """g_a.
@@ -138,16 +145,28 @@ class PixelTransforms:
                 z[rows.start : rows.stop, columns.start : columns.stop] = latents[rows.kept, columns.kept]
         return z.movedim(-1, 0)[None]
 
-    def synthesise(self, y_hat: Tensor, height: int, width: int) -> Tensor:
+    def scale(self, y: Tensor, level: float | None) -> Tensor:
+        """y (1, M, h, w), as `analyse` gives it, at a level of rate; as it is for a model of one rate."""
+        if self._gains is None or level is None:
+            return y
+        with _inference(self.device):
+            return y * self._gains.before_rounding(torch.tensor([level], device=self.device))
+
+    def synthesise(self, y_hat: Tensor, height: int, width: int, level: float | None = None) -> Tensor:
         """g_s.
 
         Args:
             y_hat: (M, ceil(height / 16), ceil(width / 16)), integers or floats, on any device.
             height, width: of the image, in pixels.
+            level: of rate; None for a model of one rate.
 
         Returns:
             (3, height, width) uint8 on the CPU, clipped and rounded as `quality.to_uint8` does.
         """
+        if self._gains is not None and level is not None:
+            with _inference(self.device):
+                gain = self._gains.after_rounding(torch.tensor([level], device=self.device))[0]
+                y_hat = y_hat.to(self.device) * gain
         image = torch.empty(3, height, width, dtype=torch.uint8)
         _, h, w = y_hat.shape
         side = largest_side(h, w, self.halo, self._fits(self.tile_bytes.transforms))

@@ -11,7 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from jahp_pl.codec.codec import Codec, Decoded, Encoded
+from jahp_pl.codec.codec import Codec, Decoded
+from jahp_pl.codec.encoder import Encoded
+from jahp_pl.codec.targets import Target
 from jahp_pl.files import write_atomically
 from jahp_pl.quality import ms_ssim_8bit, psnr
 
@@ -45,6 +47,8 @@ class CodingRow(NamedTuple):
     """Image to file on disk."""
     decode_seconds: float
     """File on disk to image."""
+    level: float | None = None
+    """Level of rate that the file was made at; None for a model of one rate. Of a mean, the mean."""
 
     @property
     def gap_percent(self) -> float:
@@ -69,7 +73,7 @@ class CodedImage(NamedTuple):
 
 
 @torch.no_grad()
-def code_image(codec: Codec, image: Tensor, name: str, path: Path) -> CodedImage:
+def code_image(codec: Codec, image: Tensor, name: str, path: Path, target: Target | None = None) -> CodedImage:
     """Write `image` to `path` and read it back.
 
     Args:
@@ -77,21 +81,24 @@ def code_image(codec: Codec, image: Tensor, name: str, path: Path) -> CodedImage
         image: (3, H, W) uint8.
         name: of the image, for the row.
         path: of the file; replaced if it exists.
+        target: what is asked of the file.
 
     Raises:
         ValueError: latents that the codec cannot code.
         WriteError: the disk is full.
     """
     start = time.perf_counter()
-    encoded = codec.encode(image)
+    encoded = codec.encode(image, target)
     write_atomically(path, encoded.data)
     written = time.perf_counter()
     data = path.read_bytes()
     decoded = codec.decode(data)
     read = time.perf_counter()
 
-    output = codec.model(image.to(codec.device).float().unsqueeze(0) / 255)
-    bits_y, bits_z = output.bits_y[0].cpu(), output.bits_z[0].cpu()
+    y_hat = encoded.y_hat.to(codec.device).float()[None]
+    z_hat = None if encoded.z_hat is None else encoded.z_hat.to(codec.device).float()[None]
+    bits = codec.model.bits(y_hat, z_hat)
+    bits_y, bits_z = bits.y[0].cpu(), bits.z[0].cpu()
     height, width = image.shape[-2:]
     original, shown = image.cpu().unsqueeze(0), decoded.image.unsqueeze(0)
     similarity = ms_ssim_8bit(original, shown)
@@ -109,8 +116,9 @@ def code_image(codec: Codec, image: Tensor, name: str, path: Path) -> CodedImage
         mismatched_symbols=mismatches(encoded, decoded),
         encode_seconds=written - start,
         decode_seconds=read - written,
+        level=encoded.level,
     )
-    return CodedImage(row, image.cpu(), decoded.image, output.y_hat[0].cpu(), bits_y, bits_z)
+    return CodedImage(row, image.cpu(), decoded.image, y_hat[0].cpu(), bits_y, bits_z)
 
 
 def mismatches(encoded: Encoded, decoded: Decoded) -> int:
@@ -147,4 +155,5 @@ def mean_row(rows: Sequence[CodingRow]) -> CodingRow:
         mismatched_symbols=sum(row.mismatched_symbols for row in rows),
         encode_seconds=mean("encode_seconds"),
         decode_seconds=mean("decode_seconds"),
+        level=mean("level") if any(row.level is not None for row in rows) else None,
     )

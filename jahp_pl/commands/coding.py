@@ -13,17 +13,21 @@ from jahp_pl.batch import STREAM, Job
 from jahp_pl.commands import console
 
 if TYPE_CHECKING:
-    from jahp_pl.codec.codec import Codec, Encoded
+    from jahp_pl.codec.codec import Codec
+    from jahp_pl.codec.encoder import Encoded
 
 
 def compress(arguments: argparse.Namespace) -> None:
     """Images -> .jahp."""
     from jahp_pl.codec.bitstream import MAX_ICC_BYTES, MAX_PIXELS, MAX_SIDE, BitstreamError, unpack, with_icc
+    from jahp_pl.codec.targets import Target, check_target, quality_of
     from jahp_pl.data.images import SUFFIXES, ImageError, convert_rgb
     from jahp_pl.data.profiles import profile_name
 
     jobs = batch.plan(arguments.inputs, arguments.output, ".jahp", SUFFIXES, arguments.force)
+    target = Target(arguments.quality, arguments.bpp, arguments.size, arguments.psnr)
     codec = console.open_codec(arguments)
+    check_target(target, codec.num_levels)
 
     def is_complete(target: Path) -> bool:
         try:
@@ -40,7 +44,7 @@ def compress(arguments: argparse.Namespace) -> None:
         if max(height, width) > MAX_SIDE:
             raise ImageError(f"{name}: {width} x {height} pixels; sides go up to {MAX_SIDE}, cut it into tiles")
         try:
-            encoded = codec.encode(rgb)
+            encoded = codec.encode(rgb, target)
             encoded = encoded._replace(data=with_icc(encoded.data, icc))
         except ValueError as error:
             raise ImageError(f"{name}: {error}") from None
@@ -49,6 +53,7 @@ def compress(arguments: argparse.Namespace) -> None:
         _write(job.target, encoded.data)
         told = f"{len(encoded.data)} bytes, {8 * len(encoded.data) / (height * width):.4f} bpp"
         words = [told, *([f"colours: {profile_name(icc)}"] if icc else []), *(f"lost: {loss}" for loss in lost)]
+        words += [f"quality {quality_of(encoded.level, codec.num_levels):.1f}"] if encoded.level is not None else []
         words += ["verified"] if arguments.verify else []
         if height * width > MAX_PIXELS:
             words.append(f"to be decompressed with --max-pixels {height * width}")
@@ -105,7 +110,8 @@ def _verify(codec: Codec, encoded: Encoded, name: str) -> None:
     decoded = codec.decode(encoded.data, MAX_SIDE**2)
     if wrong := mismatches(encoded, decoded):
         raise console.CommandError(f"{name}: {wrong} latents come back different, nothing was written; report this")
-    expected = codec.pixels.synthesise(encoded.y_hat, *decoded.image.shape[-2:])
+    _, height, width = decoded.image.shape
+    expected = codec.pixels.synthesise(encoded.y_hat, height, width, encoded.level)
     # Memory may have been cut into other tiles, and where a value lies between two levels both are right.
     if wrong := int(((decoded.image.short() - expected.short()).abs() > 1).sum()):
         raise console.CommandError(f"{name}: {wrong} samples come back different, nothing was written; report this")

@@ -76,6 +76,15 @@ def add_files(parser: argparse.ArgumentParser, what: str, default: str) -> None:
     add_machine(parser)
 
 
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """What is asked of a file of a variable-rate model, one of four."""
+    targets = parser.add_mutually_exclusive_group()
+    targets.add_argument("--quality", type=float, metavar="Q", help="from 1 (smallest files) to 100 [60]")
+    targets.add_argument("--bpp", type=float, metavar="B", help="bits per pixel, met within 1 %%")
+    targets.add_argument("--size", type=num_bytes, metavar="BYTES", help="largest size of a file, e.g. 50k or 1.5M")
+    targets.add_argument("--psnr", type=float, metavar="DB", help="least PSNR in dB")
+
+
 def add_out(parser: argparse.ArgumentParser) -> None:
     """A folder to be made."""
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to be made")
@@ -87,6 +96,18 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text}: must be a whole number from 1")
     return int(text)
+
+
+def num_bytes(text: str) -> int:
+    """A size in bytes; k and M stand for a thousand and a million."""
+    unit = {"k": 1000, "m": 1_000_000}.get(text[-1:].lower(), 1)
+    try:
+        size = float(text if unit == 1 else text[:-1]) * unit
+    except ValueError:
+        size = 0.0
+    if not 1 <= size < 2**40:
+        raise argparse.ArgumentTypeError(f"{text}: must be a size in bytes, e.g. 40000, 50k or 1.5M")
+    return int(size)
 
 
 def part(text: str) -> tuple[int, int]:

@@ -19,11 +19,13 @@ def evaluate(arguments: argparse.Namespace) -> None:
     """A model on a folder of images."""
     from tqdm import tqdm
 
-    from jahp_pl.evaluation.images import ImageResult, plan, save
+    from jahp_pl.codec.targets import Target, check_target
+    from jahp_pl.evaluation.images import ImageResult, plan, save, save_curve, target_folder
     from jahp_pl.evaluation.images import evaluate as evaluate_images
     from jahp_pl.evaluation.originals import find_originals
     from jahp_pl.evaluation.provenance import command_line
-    from jahp_pl.evaluation.table import format_table, summarise
+    from jahp_pl.evaluation.reading import title_of
+    from jahp_pl.evaluation.table import format_curve, format_table, summarise
     from jahp_pl.locks import exclusive
 
     out: Path = arguments.out or _default_out(arguments)
@@ -34,19 +36,33 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if arguments.out is None and there not in (None, codec.fingerprint.hex()):  # under a name that nobody chose
         raise CommandError(f"{out} holds results of another model; move it away, or choose another place with --out")
     files = out.with_suffix("")
-    tasks = plan(images, files)
+    targets = [Target(quality=quality) for quality in arguments.quality or [None]]
+    for target in targets:
+        check_target(target, codec.num_levels)
+    folders = [files / target_folder(target) if len(targets) > 1 else files for target in targets]
+    tasks = [plan(images, folder) for folder in folders]
     facts = {"training": _training(arguments.model), "command": command_line(["jahp", *sys.argv[1:]])}
     facts |= {} if arguments.curve is None else {"curve": arguments.curve}
-    with exclusive(out), tqdm(total=len(images), unit=" images", desc="evaluate", leave=False, disable=None) as bar:
+    total = len(images) * len(targets)
+    with exclusive(out), tqdm(total=total, unit=" images", desc="evaluate", leave=False, disable=None) as bar:
 
         def progress(result: ImageResult) -> None:
             bar.set_postfix_str(f"{result.row.name} {result.row.file_psnr:.2f} dB")
             bar.update()
 
-        evaluation = evaluate_images(codec, tasks, arguments.beside, progress)
-        evaluation.provenance.update(facts)
-        save(evaluation, out)
-    print(format_table(evaluation), summarise(evaluation), sep="\n\n")
+        evaluations = []
+        for target, of_target in zip(targets, tasks, strict=True):
+            evaluations.append(evaluate_images(codec, of_target, arguments.beside, progress, target))
+            evaluations[-1].provenance.update(facts)
+        if len(targets) > 1:
+            save_curve(evaluations, title_of(evaluations[0].provenance), out)
+        else:
+            save(evaluations[0], out)
+    evaluation = evaluations[len(evaluations) // 2]
+    if len(targets) > 1:
+        print(format_curve(evaluations))
+    else:
+        print(format_table(evaluation), summarise(evaluation), sep="\n\n")
     print(f"\nfiles    {files}/\nresults  {out}")
     if arguments.picture is not None:
         from jahp_pl.evaluation.picture import draw_evaluation

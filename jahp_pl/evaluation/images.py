@@ -13,6 +13,7 @@ import torch
 from jahp_pl.codec.bitstream import MAX_SIDE
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.roundtrip import CodingRow, code_image, mean_row
+from jahp_pl.codec.targets import Target
 from jahp_pl.data.images import RGB, decode_rgb
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.classical import CODECS, at_least
@@ -58,6 +59,8 @@ class Evaluation(NamedTuple):
     """Which classical codec is beside."""
     beside_mean: Beside | None
     provenance: dict[str, Any]
+    target: Target = Target()
+    """What was asked of every file."""
 
 
 def plan(originals: Sequence[Original], files: Path) -> list[Task]:
@@ -86,6 +89,7 @@ def evaluate(
     tasks: Sequence[Task],
     beside: str | None = None,
     progress: Callable[[ImageResult], None] = lambda _: None,
+    target: Target | None = None,
 ) -> Evaluation:
     """Code every image to a file, decode it from there, measure; not before all are known to open.
 
@@ -94,6 +98,7 @@ def evaluate(
         tasks: from `plan`; the `.jahp` files stay where they are.
         beside: key of `classical.CODECS`: code each image also with that codec, in at least as many bytes.
         progress: called after each image.
+        target: what is asked of every file of a variable-rate model.
 
     Raises:
         EvaluationError: an image that one of the codecs cannot code; two images of one name.
@@ -106,14 +111,15 @@ def evaluate(
         rgb = decode_rgb(source)
         image = torch.from_numpy(rgb).permute(2, 0, 1)
         with about(name):
-            coded = code_image(codec, image, name, task.file)
+            coded = code_image(codec, image, name, task.file, target)
             other = None if beside is None else _code_beside(rgb, beside, coded.row.file_bytes)
         results.append(ImageResult(task, coded.row, rates(coded), identity.pixels, other))
         progress(results[-1])
     others = [result.beside for result in results if result.beside is not None]
     title = CODECS[beside].title if beside is not None else None
     mean = mean_row([result.row for result in results])
-    return Evaluation(results, mean, title, _mean_beside(others) if others else None, _provenance(codec))
+    beside_mean = _mean_beside(others) if others else None
+    return Evaluation(results, mean, title, beside_mean, _provenance(codec), target or Target())
 
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:
@@ -122,7 +128,9 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
     beside = evaluation.beside_mean
     mean = mean_rates([result.rates for result in evaluation.images])
     channels = {"y": mean.channels_y, "z": mean.channels_z}
+    asked = {name: value for name, value in dataclasses.asdict(evaluation.target).items() if value is not None}
     return {
+        **({"target": asked} if asked else {}),
         "mean": _row_to_json(evaluation.mean) | {"rate": mean.split._asdict()},
         "bpp_per_channel": {k: [round(x, 7) for x in v.sort(descending=True)[0].tolist()] for k, v in channels.items()},
         "beside_mean": None if beside is None else {"codec": evaluation.beside_title, **beside._asdict()},
@@ -139,12 +147,37 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
 
 def _row_to_json(row: CodingRow) -> dict[str, Any]:
     in_decibels = {} if row.file_ms_ssim is None else {"file_ms_ssim_db": decibels(row.file_ms_ssim)}
-    return row._asdict() | in_decibels
+    values = row._asdict() | in_decibels
+    return values if row.level is not None else {name: value for name, value in values.items() if name != "level"}
 
 
 def save(evaluation: Evaluation, path: Path) -> None:
     """Write `to_json` to a file, at once or not at all."""
     write_atomically(path, (json.dumps(to_json(evaluation), indent=1) + "\n").encode())
+
+
+def save_curve(evaluations: Sequence[Evaluation], title: str, path: Path) -> None:
+    """Write evaluations of one model at several qualities as one curve to a file, at once or not at all.
+
+    Args:
+        evaluations: each with a target of its own.
+        title: of the curve.
+        path: of the file.
+    """
+    points = []
+    for evaluation in evaluations:
+        ((name, value),) = to_json(evaluation)["target"].items()
+        points.append(
+            {"quality": f"{name} {value:g}", "folder": target_folder(evaluation.target)} | to_json(evaluation)
+        )
+    curve = {"name": "model", "title": title, "kind": "model", "points": points}
+    content = {"curves": [curve], "provenance": evaluations[0].provenance}
+    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def target_folder(target: Target) -> str:
+    """Name of the folder of files of one quality, below that of all."""
+    return f"quality-{target.quality:g}"
 
 
 def _code_beside(rgb: RGB, codec: str, num_bytes: int) -> Beside:

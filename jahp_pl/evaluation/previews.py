@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from jahp_pl.codec.codec import Codec
+from jahp_pl.codec.targets import Target
 from jahp_pl.data.images import RGB, SUFFIXES, decode_rgb
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.classical import CODECS, nearest
@@ -138,8 +139,10 @@ def _compare(
 def _decoded(point: Point, name: str, original: RGB, codecs: Mapping[str, Codec]) -> RGB | None:
     codec = codecs.get(point.raw["provenance"].get("fingerprint", ""))
     if codec is not None:
-        return codec.decompress(codec.compress(original)).permute(1, 2, 0).numpy()
-    picture = point.path.with_suffix("") / f"{name}.png" if point.path is not None else Path()
+        target = Target(**point.raw.get("target", {}))
+        return codec.decompress(codec.encode(original, target).data).permute(1, 2, 0).numpy()
+    folder = point.path.with_suffix("") / point.raw.get("folder", "") if point.path is not None else Path()
+    picture = folder / f"{name}.png"
     return decode_rgb(picture) if picture.is_file() else None
 
 

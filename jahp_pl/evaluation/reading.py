@@ -46,7 +46,7 @@ def read_curves(paths: Iterable[Path]) -> list[Curve]:
                 curves += [_curve(entry, path) for entry in content["curves"]]
             else:
                 point = _point(content, path)
-                evaluations.setdefault(_title(content["provenance"]), []).append(point)
+                evaluations.setdefault(title_of(content["provenance"]), []).append(point)
         except EvaluationError:
             raise
         except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -56,7 +56,8 @@ def read_curves(paths: Iterable[Path]) -> list[Curve]:
                 "`jahp classical`"
             ) from None
     models = [_of_models(title, points) for title, points in evaluations.items()]
-    curves = sorted(models, key=_rung) + curves
+    models += [curve for curve in curves if curve.kind == "model"]
+    curves = sorted(models, key=_rung) + [curve for curve in curves if curve.kind != "model"]
     if not curves:
         raise EvaluationError("no results; give files that `jahp evaluate` or `jahp classical` wrote")
     check_images(curves)
@@ -263,11 +264,14 @@ def _source(settings: str, provenance: Mapping[str, Any]) -> str:
     return "; ".join(part for part in (settings, cpu, provenance.get("date", "")) if part)
 
 
-def _title(provenance: Mapping[str, Any]) -> str:
+def title_of(provenance: Mapping[str, Any]) -> str:
+    """What a curve of models is called: its `--curve`, or else rung, components, density and distortion in words."""
     if "curve" in provenance:
         return str(provenance["curve"])
     model = provenance["model"]
     words = [RUNGS.get(model["rung"], model["rung"])]
+    if model.get("num_levels", 1) > 1:
+        words.append("variable rate")
     if model["num_components"] > 1:
         words.append(f"K = {model['num_components']}")
     if model["likelihood"] != "gaussian" and model["rung"] != "factorized":

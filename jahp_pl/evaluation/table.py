@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from jahp_pl.codec.roundtrip import CodingRow
 from jahp_pl.evaluation.images import Beside, Evaluation
 
@@ -39,6 +41,20 @@ def summarise(evaluation: Evaluation) -> str:
         lines.append(
             f"{evaluation.beside_title} in files of no fewer bytes ({beside.bpp:.3f} bpp) has {beside.psnr:.2f} dB: "
             f"the model is {abs(gain):.2f} dB {verdict}, ahead on {better} of {count}."
+        )
+    return "\n".join(lines)
+
+
+def format_curve(evaluations: Sequence[Evaluation]) -> str:
+    """One line per quality: means over all images."""
+    lines = ["quality   level     bpp    PSNR MS-SSIM |  gap %  mismatched   enc s   dec s"]
+    lines.append("-" * len(lines[0]))
+    for evaluation in evaluations:
+        row = evaluation.mean
+        lines.append(
+            f"{evaluation.target.quality:7g} {row.level or 0:7.3f}  {row.file_bpp:.4f}  {row.file_psnr:6.2f} "
+            f"{_similarity(row.file_ms_ssim)} | {row.gap_percent:6.2f}  {row.mismatched_symbols:10d}  "
+            f"{row.encode_seconds:6.2f}  {row.decode_seconds:6.2f}"
         )
     return "\n".join(lines)
 

@@ -1,7 +1,7 @@
 """Tensors of a model as an export stores them: fewer bytes for the same numbers, or for numbers near by if asked.
 
 - Of g_cm's kernels only the taps before the centre, in raster order: (2M, M, 12). The others are masked always.
-- bfloat16: kernels take half the bytes. Biases, GDN's beta and the prior, which are few, stay in float32.
+- bfloat16: kernels take half the bytes. Biases, GDN's beta, the prior and the gains, which are few, stay in float32.
 - int8: so do those of h_s, g_cm and g_ep again, as q 2^e with an integer q for each weight and an e for each row, the
   weights that differ in their second index only. The codec itself computes with about as many digits (`fixed_point`).
 - Tables, which are float64 where they are used, in 32 bits: all hold integers, or multiples of 2^-16 below 2^8.
@@ -27,7 +27,8 @@ DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "int8")
 MASKED = "g_cm.weight"
 COARSE = ("h_s.", "g_cm.", "g_ep.")
 """Prefixes of the names of what int8 is for: the networks of which the codec makes integers."""
-PRIOR = "prior."
+FINE = ("prior.", "gains.")
+"""Prefixes of the names of what stays in float32 always: few numbers that much depends on."""
 EXPONENT = ".exponent"
 """Behind the name of a tensor of q: its e."""
 
@@ -104,7 +105,7 @@ def _layout(wanted: Mapping[str, Tensor], dtype: Dtype, all_taps: bool) -> dict[
 
 
 def _dtype_of(name: str, tensor: Tensor, dtype: Dtype) -> torch.dtype:
-    if dtype == "float32" or tensor.ndim < 2 or name.startswith(PRIOR):
+    if dtype == "float32" or tensor.ndim < 2 or name.startswith(FINE):
         return torch.float32
     return torch.int8 if dtype == "int8" and name.startswith(COARSE) else torch.bfloat16
 

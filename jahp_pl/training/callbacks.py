@@ -13,6 +13,9 @@ Logged at each validation, as means over the coded images:
 | val/mismatched_symbols | latents and hyper-latents, in all, that came back different; anything but 0 is a bug |
 | val/encode_seconds, val/decode_seconds | per image, disk included |
 | val/coded_images, val/uncodable_images | how many were coded, and how many the codec refused |
+
+A variable-rate model codes each image at four levels: the figures above are means over all of them, and those of one
+level are logged as val_level000/file_bpp and so on, by percent of the way from the lowest level to the highest.
 """
 
 from __future__ import annotations
@@ -34,12 +37,15 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from jahp_pl.codec.bitstream import LEVEL_STEPS
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.roundtrip import CodedImage, CodingRow, code_image, mean_row
+from jahp_pl.codec.targets import Target
 from jahp_pl.data.pipeline import ValImage
 from jahp_pl.files import atomic_writer, write_atomically
 from jahp_pl.quality import decibels, to_uint8
 from jahp_pl.training.loggers import record
+from jahp_pl.training.metrics import VALIDATED_SHARES, level_section
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.pictures import channel_chart, comparison
 from jahp_pl.training.processes import gather
@@ -91,6 +97,7 @@ class CodingCallback(Callback):
         values: dict[str, float] = {"val/uncodable_images": sum(refused for _, refused in shares)}
         if rows:
             values |= summary(rows)
+            values |= level_summaries(rows, pl_module.config.model.num_levels)
         record(pl_module, values)
         if trainer.is_global_zero:
             write_atomically(folder / "report.json", report(trainer.global_step, rows, values))
@@ -104,10 +111,12 @@ class CodingCallback(Callback):
                 codec = Codec(module.evaluated_model) if waiting else None
                 for name, (_, image) in zip(names, waiting, strict=True):
                     assert codec is not None
-                    self.coded.append(code_image(codec, image, name, folder / f"{name}.jahp"))
+                    for suffix, target in coded_targets(module.config.model.num_levels):
+                        file = f"{name}{suffix}"
+                        self.coded.append(code_image(codec, image, file, folder / f"{file}.jahp", target))
             except ValueError as error:  # of the model, not of the image: weights that diverged
                 rank_zero_warn(f"validation images cannot be coded: {error}")
-        return len(waiting) - len(self.coded)
+        return len(waiting) - len({id(image.original) for image in self.coded})
 
 
 class PictureCallback(Callback):
@@ -143,6 +152,23 @@ class PictureCallback(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_image(f"pictures/{path.stem}", [str(path)], step=trainer.global_step, caption=[caption])
+
+
+def coded_targets(num_levels: int) -> list[tuple[str, Target | None]]:
+    """At which levels images are coded, each with what is added to an image's name."""
+    if num_levels == 1:
+        return [("", None)]
+    return [(f"-level{round(100 * share):03}", Target(level=share * (num_levels - 1))) for share in VALIDATED_SHARES]
+
+
+def level_summaries(rows: Sequence[CodingRow], num_levels: int) -> dict[str, float]:
+    """`summary` of each level of a variable-rate model; nothing for a model of one rate."""
+    values: dict[str, float] = {}
+    for share in VALIDATED_SHARES if num_levels > 1 else ():
+        level = round(share * (num_levels - 1) * LEVEL_STEPS) / LEVEL_STEPS
+        of_level = summary([row for row in rows if row.level == level])
+        values |= {name.replace("val/", f"{level_section(share)}/"): value for name, value in of_level.items()}
+    return values
 
 
 def summary(rows: Sequence[CodingRow]) -> dict[str, float]:

@@ -24,5 +24,6 @@ def logged_names(config: Config) -> tuple[str, ...]:
     training = [f"train/{name}" for name in (*_TRAINING, *distortion)]
     validation = [f"val/{name}" for name in (*_VALIDATION, *(_FILES if config.coding.max_images else ()))]
     if config.model.num_levels > 1:
-        validation += [f"{level_section(share)}/{name}" for share in VALIDATED_SHARES for name in _OF_A_LEVEL]
+        names = (*_OF_A_LEVEL, *(_FILES[:-1] if config.coding.max_images else ()))
+        validation += [f"{level_section(share)}/{name}" for share in VALIDATED_SHARES for name in names]
     return (*training, *_DATA, *(validation if config.data.val else ()))

@@ -1,0 +1,107 @@
+"""One image on its way into a file: analysed once, then rounded, coded and judged at any level of rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from jahp_pl.codec.bitstream import LATENT_MAX, LATENT_MIN, LEVEL_STEPS, Header, pack
+from jahp_pl.codec.coder import Writer
+from jahp_pl.codec.pixels import PixelTransforms
+from jahp_pl.quality import psnr
+
+
+class Encoded(NamedTuple):
+    """A file and what went into it."""
+
+    data: bytes
+    """The whole file."""
+    y_hat: Tensor
+    """(M, h, w) int32: the latents in it."""
+    z_hat: Tensor | None
+    """(N, ceil(h / 4), ceil(w / 4)) int32: the hyper-latents in it."""
+    header_bytes: int
+    """Bytes of the file that are not payload."""
+    level: float | None = None
+    """Level of rate; None for a model of one rate."""
+
+
+Write = Callable[[Writer, Tensor, "Tensor | None"], None]
+"""Appends y_hat (M, h, w) int32 and z_hat (N, ...) int32 or None to a payload."""
+
+
+class ImageEncoder:
+    """An image and its latents, which are quantized at one level after the other.
+
+    Args:
+        pixels: the transforms.
+        write: codes quantized latents.
+        fingerprint: of the codec.
+        x: (3, H, W) uint8.
+        icc: colour profile; empty for sRGB.
+    """
+
+    def __init__(self, pixels: PixelTransforms, write: Write, fingerprint: bytes, x: Tensor, icc: bytes) -> None:
+        self.pixels, self.write, self.fingerprint, self.x, self.icc = pixels, write, fingerprint, x, icc
+        self.y = pixels.analyse(x)  # (1, M, h, w), before it is scaled
+
+    @property
+    def num_pixels(self) -> int:
+        """Of the image."""
+        return self.x.shape[-2] * self.x.shape[-1]
+
+    @property
+    def num_rows(self) -> int:
+        """Of latents."""
+        return self.y.shape[-2]
+
+    def encode(self, level: int | None) -> Encoded:
+        """A whole file.
+
+        Args:
+            level: of rate, in `LEVEL_STEPS`; None for a model of one rate.
+        """
+        y_hat, z_hat = self._quantize(self.y, level)
+        writer = Writer()
+        self.write(writer, y_hat, z_hat)
+        payload = writer.payload()
+        height, width = self.x.shape[-2:]
+        header = Header(self.fingerprint, width, height, int(y_hat.min()), int(y_hat.max()), self.icc, level)
+        data = pack(header, payload)
+        return Encoded(data, y_hat, z_hat, len(data) - len(payload), level_of(level))
+
+    def count_bits(self, rows: Tensor, level: int) -> float:
+        """Bits of some rows of latents at a level, under the codec's exact parameters."""
+        writer = Writer(measure=True)
+        self.write(writer, *self._quantize(self.y[..., rows, :], level))
+        return writer.bits
+
+    def psnr(self, level: int) -> float:
+        """dB of what a file of this level would show."""
+        y_hat, _ = self._quantize(self.y, level)
+        return float(
+            psnr(self.x.cpu(), self.pixels.synthesise(y_hat, self.x.shape[-2], self.x.shape[-1], level_of(level)))
+        )
+
+    def _quantize(self, y: Tensor, level: int | None) -> tuple[Tensor, Tensor | None]:
+        y = self.pixels.scale(y, level_of(level))
+        z_hat = to_integers(self.pixels.hyper_analyse(y)) if self.pixels.has_hyperprior else None
+        return to_integers(y), z_hat
+
+
+def level_of(steps: int | None) -> float | None:
+    """The level that a header names, from 0 to the number of levels less 1; None for a model of one rate."""
+    return None if steps is None else steps / LEVEL_STEPS
+
+
+def to_integers(latents: Tensor) -> Tensor:
+    """(1, C, h, w) -> the nearest integers, (C, h, w) int32 on the CPU."""
+    rounded = torch.round(latents[0]).cpu()
+    if not bool(torch.isfinite(rounded).all()):
+        raise ValueError("the model gives latents that are not finite; its weights are damaged or have diverged")
+    if float(rounded.abs().max()) > LATENT_MAX:
+        raise ValueError(f"latents beyond {LATENT_MIN} to {LATENT_MAX}; the model has diverged")
+    return rounded.to(torch.int32)

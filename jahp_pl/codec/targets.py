@@ -1,0 +1,136 @@
+"""What a caller may ask of a file of a variable-rate model, and the search for the level that gives it.
+
+Rates and PSNR grow with the level, and the logarithm of the rate is nearly linear in it, so a few steps of a secant
+method within a bracket find a level; each costs one entropy pass, or one synthesis for a PSNR, never another analysis.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+from jahp_pl.codec.bitstream import LEVEL_STEPS
+
+DEFAULT_QUALITY = 60.0
+"""Of a variable-rate model where nothing is asked for."""
+MAX_PROBES = 12
+"""Of one search; three or four are usual."""
+
+
+class TargetError(ValueError):
+    """A target that a model cannot meet; the message says what can be had."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is asked of a file: nothing, or one of the fields.
+
+    Raises:
+        TargetError: two targets at once, or one out of its range.
+    """
+
+    quality: float | None = None
+    """From 1, the smallest files, to 100."""
+    bpp: float | None = None
+    """Bits per pixel of the whole file, met within 1 %."""
+    size: int | None = None
+    """Bytes of the whole file, never exceeded."""
+    psnr: float | None = None
+    """dB of the decoded 8-bit image, at least."""
+    level: float | None = None
+    """Level of the model itself, from 0 to its number of levels less 1."""
+
+    def __post_init__(self) -> None:
+        given = [name for name in (field.name for field in fields(self)) if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise TargetError(f"{' and '.join(given)}: ask for one of them")
+        if self.quality is not None and not 1 <= self.quality <= 100:
+            raise TargetError(f"quality {self.quality:g}: must be from 1 (smallest files) to 100")
+        for name in ("bpp", "size", "psnr"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise TargetError(f"{name} {value:g}: must be positive and finite")
+
+    @property
+    def is_given(self) -> bool:
+        """Whether anything is asked for."""
+        return self != Target()
+
+
+def check_target(target: Target, num_levels: int) -> None:
+    """Refuse what a model cannot do.
+
+    Raises:
+        TargetError: a target for a model of one rate, or a level that the model does not have.
+    """
+    if num_levels == 1 and target.is_given:
+        raise TargetError(
+            "this model has a single rate; quality, bpp, size and psnr need a variable-rate model, such as the bundled "
+            "one"
+        )
+    if target.level is not None and not 0 <= target.level <= num_levels - 1:
+        raise TargetError(f"level {target.level:g}: this model has levels from 0 to {num_levels - 1}")
+
+
+def steps_of(target: Target, num_levels: int) -> int | None:
+    """The level that a target names by itself, in steps of 1 / 256; None where it has to be searched for."""
+    last = (num_levels - 1) * LEVEL_STEPS
+    if target.level is not None:
+        return round(target.level * LEVEL_STEPS)
+    if target.bpp is not None or target.size is not None or target.psnr is not None:
+        return None
+    quality = DEFAULT_QUALITY if target.quality is None else target.quality
+    return round((quality - 1) / 99 * last)
+
+
+def quality_of(level: float, num_levels: int) -> float:
+    """The quality from 1 to 100 that a level stands for."""
+    return 1 + 99 * level / (num_levels - 1)
+
+
+class Probe(NamedTuple):
+    """A level that was tried."""
+
+    level: int
+    """In steps."""
+    value: float
+    """What it gave."""
+
+
+def find_level(
+    value_at: Callable[[int], float],
+    aim: float,
+    last: int,
+    start: int,
+    slope: float,
+    is_good: Callable[[float], bool],
+) -> list[Probe]:
+    """Try levels until one is good or no level between two that were tried is left.
+
+    Args:
+        value_at: a function that rises with the level.
+        aim: value wanted.
+        last: largest level; the smallest is 0.
+        start: level to try first.
+        slope: about how much the value rises per level step.
+        is_good: whether a value will do.
+
+    Returns:
+        All levels tried, by level.
+    """
+    probes: dict[int, float] = {}
+    below, above, level = -1, last + 1, min(max(start, 0), last)
+    while above - below > 1 and len(probes) < MAX_PROBES:
+        probes[level] = value_at(level)
+        if is_good(probes[level]):
+            break
+        below, above = (level, above) if probes[level] <= aim else (below, level)
+        if below in probes and above in probes:
+            slope = max((probes[above] - probes[below]) / (above - below), 1e-12)
+        guess = level + round((aim - probes[level]) / slope)
+        if len(probes) >= MAX_PROBES // 2 and below in probes and above in probes:
+            guess = (below + above) // 2
+        level = min(max(guess, below + 1), above - 1)
+    return [Probe(level, probes[level]) for level in sorted(probes)]
