@@ -178,6 +178,9 @@ class OptimConfig:
     """Last learning rate of the cosine, as a fraction of the peak."""
     clip_norm: float = 1.0
     """Gradients are scaled down to this global L2 norm; 0 turns clipping off."""
+    skip_norm: float = 0.0
+    """A step whose gradient has this L2 norm or a larger one is skipped, as one that is not finite is; 0 skips only the
+    latter. One crop on which the transforms overshoot can undo an hour: set it to some twenty times train/grad_norm."""
     ema_decay: float = 0.0
     """Decay per step of a moving average of the weights, used for validation and export; 0 turns it off."""
 
@@ -193,6 +196,7 @@ class OptimConfig:
         require(self.warmup_steps >= 0, "optim.warmup_steps", self.warmup_steps, "must not be negative")
         require(0 <= self.final_factor <= 1, "optim.final_factor", self.final_factor, "must be from 0 to 1")
         require(0 <= self.clip_norm < math.inf, "optim.clip_norm", self.clip_norm, "must be finite and not negative")
+        require(0 <= self.skip_norm < math.inf, "optim.skip_norm", self.skip_norm, "must be finite and not negative")
         require(0 <= self.ema_decay < 1, "optim.ema_decay", self.ema_decay, "must be from 0 to below 1")
 
     @property

@@ -1,10 +1,15 @@
 """The networks of a codec as graphs for other runtimes, each a torch.export program and an ONNX file.
 
-    encoder             x (B, 3, H, W) in [0, 1], H and W multiples of 16 from 32 on -> y (B, M, H / 16, W / 16) and,
-                        where there is a hyperprior, z (B, N, ceil(H / 64), ceil(W / 64))
+    encoder             x (B, 3, H, W) in [0, 1], H and W multiples of 16 from 32 on, and gain (M) for a variable-rate
+                        model -> y (B, M, H / 16, W / 16) and, where there is a hyperprior, z (B, N, ceil(H / 64),
+                        ceil(W / 64))
     hyper_decoder       z_hat (N, h, w) integers -> start (4 h, 4 w, 10M/3), or raw (4 h, 4 w, F) without context
     entropy_parameters  low, high (P, 12 M) integers, and start (P, 10M/3) where there is a hyperprior -> raw (P, F)
-    decoder             y_hat (B, M, h, w) -> x_hat (B, 3, 16 h, 16 w), about [0, 1], not clipped
+    decoder             y_hat (B, M, h, w), and gain (M) for a variable-rate model -> x_hat (B, 3, 16 h, 16 w), about
+                        [0, 1], not clipped
+
+The gains of each level, that of the encoder and that of the decoder, are in graphs.json; between two levels they are
+geometric.
 
 B, H, W, h, w and P are dynamic; all tensors are float32. `low` and `high` are the pieces of the latents at the twelve
 positions before one, 2^8 high + low, as docs/file-format.md has them; `raw` counts steps of 2^-12.
@@ -54,10 +59,25 @@ class Encoder(nn.Module):
         super().__init__()
         self.g_a, self.h_a = model.g_a, model.h_a
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor, gain: Tensor | None = None) -> tuple[Tensor, ...]:
         """See the module."""
         y = self.g_a(x)
+        if gain is not None:
+            y = y * gain[:, None, None]
         return (y,) if self.h_a is None else (y, self.h_a(y))
+
+
+class Decoder(nn.Module):
+    """g_s."""
+
+    def __init__(self, model: CompressionModel) -> None:
+        super().__init__()
+        self.g_s = model.g_s
+
+    def forward(self, y_hat: Tensor, gain: Tensor | None = None) -> Tensor:
+        """See the module."""
+        x_hat: Tensor = self.g_s(y_hat if gain is None else y_hat * gain[:, None, None])
+        return x_hat
 
 
 class HyperDecoder(nn.Module):
@@ -107,16 +127,17 @@ def graphs(codec: Codec) -> dict[str, Graph]:
     batch, height, width, count = (Dim(name, min=1, max=LARGEST) for name in ("batch", "height", "width", "count"))
     rows, columns = Dim("rows", min=2, max=LARGEST), Dim("columns", min=2, max=LARGEST)
     pixels, both = {0: batch, 2: STRIDE * rows, 3: STRIDE * columns}, {1: height, 2: width}
-    found = {
-        "encoder": Graph(
-            Encoder(model), {"x": torch.rand(2, 3, 96, 80)}, {"x": pixels}, ("y",) if model.h_a is None else ("y", "z")
-        )
-    }
+    gain: dict[str, Tensor] = {} if model.gains is None else {"gain": torch.ones(M)}
+    fixed: dict[str, dict[int, Any]] = {name: {} for name in gain}
+    made = ("y",) if model.h_a is None else ("y", "z")
+    found = {"encoder": Graph(Encoder(model), {"x": torch.rand(2, 3, 96, 80)} | gain, {"x": pixels} | fixed, made)}
     h_s, context = (None, None) if latents is None else (latents.h_s, latents.context)
     if h_s is not None:
-        made = "raw" if context is None else "start"
         found["hyper_decoder"] = Graph(
-            HyperDecoder(h_s, context), {"z_hat": torch.ones(N, 2, 3)}, {"z_hat": both}, (made,)
+            HyperDecoder(h_s, context),
+            {"z_hat": torch.ones(N, 2, 3)},
+            {"z_hat": both},
+            ("raw" if context is None else "start",),
         )
     if context is not None:
         inputs = {name: torch.ones(5, len(context.offsets) * M) for name in ("low", "high")}
@@ -125,8 +146,8 @@ def graphs(codec: Codec) -> dict[str, Graph]:
         sizes = {name: {0: count} for name in inputs}
         found["entropy_parameters"] = Graph(EntropyParameters(context), inputs, sizes, ("raw",))
     maps = {0: batch, 2: height, 3: width}
-    inputs, sizes = {"y_hat": torch.ones(2, M, 3, 5)}, {"y_hat": maps}
-    found["decoder"] = Graph(model.g_s, inputs, sizes, ("x_hat",))
+    inputs, sizes = {"y_hat": torch.ones(2, M, 3, 5)} | gain, {"y_hat": maps} | fixed
+    found["decoder"] = Graph(Decoder(model), inputs, sizes, ("x_hat",))
     return found
 
 
@@ -181,7 +202,11 @@ def write_graphs(codec: Codec, folder: Path, overwrite: bool = False) -> list[st
     found = graphs(codec)
     names = {FACTS, *(f"{name}{suffix}" for name in found for suffix in (ONNX, TORCH))}
     folder = free_folder(folder, names, overwrite)
-    facts = {"fingerprint": codec.fingerprint.hex(), "model": dataclasses.asdict(codec.model.config)}
+    facts: dict[str, Any] = {"fingerprint": codec.fingerprint.hex(), "model": dataclasses.asdict(codec.model.config)}
+    if (gains := codec.model.gains) is not None:
+        levels = torch.arange(gains.num_levels)
+        for name, values in (("encoder", gains.before_rounding(levels)), ("decoder", gains.after_rounding(levels))):
+            facts[f"{name}_gain"] = values.flatten(1).tolist()
     contents = {FACTS: (json.dumps(facts, indent=1) + "\n").encode()}
     for name, graph in found.items():
         program = to_program(graph)

@@ -1,8 +1,8 @@
 """A Pillow plugin: with `import jahp_pl.pillow`, Pillow opens and saves .jahp files.
 
     Image.open("photo.jahp")                      size and colour profile at once; pixels, hence a model, when loaded
-    image.save("photo.jahp", quality=2)           with a bundled model, from 1, the smallest files
-    image.save("photo.jahp", model="models/m")    or without either, with the one registered, else a bundled one
+    image.save("photo.jahp", quality=80)          from 1, the smallest files, to 100; or bpp=, size= (bytes), psnr= (dB)
+    image.save("photo.jahp", model="models/m")    without it, with the one registered, else a bundled one
 
 Pillow finds no plugins by itself, so the import has to be made. A file is decoded by the model with its fingerprint:
 one that was registered or used before; or JAHP_MODEL in the environment, which names a model or a folder of exports; or
@@ -20,7 +20,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from jahp_pl.codec.bitstream import MAGIC, MAX_SIDE, BitstreamError, unpack
 from jahp_pl.exports.bundled import locate, of_fingerprint
-from jahp_pl.exports.stated import is_export, stated_fingerprint
+from jahp_pl.exports.stated import Metric, is_export, stated_fingerprint
 
 if TYPE_CHECKING:
     from jahp_pl.codec.codec import Codec
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 FORMAT = "JAHP"
 SUFFIX = ".jahp"
 MODEL_VARIABLE = "JAHP_MODEL"
+TARGETS = ("quality", "bpp", "size", "psnr")
+"""What `Image.save` may ask of a file, see `codec.targets.Target`."""
 
 
 class NoModelError(LookupError):
@@ -87,17 +89,17 @@ class Models:
             if len(self._codecs) == 1:
                 return next(iter(self._codecs.values()))
             if not self._codecs:
-                return self.of_quality(None)
+                return self.bundled(None)
         raise NoModelError(f"{len(self._codecs)} models at hand to save with; give model=, or set {MODEL_VARIABLE}")
 
-    def of_quality(self, quality: int | None) -> Codec:
+    def bundled(self, metric: Metric | None) -> Codec:
         """A bundled one.
 
         Raises:
-            ExportError: there is none of that quality.
+            ExportError: there is none for that metric.
         """
         with self._lock:
-            return self._load(locate(None, quality))
+            return self._load(locate(None, metric))
 
     def _load(self, path: Path) -> Codec:
         from jahp_pl.exports.folder import load_codec  # with torch, which opening a file does not need
@@ -163,25 +165,26 @@ class JahpImageFile(ImageFile.ImageFile):
 
 
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
-    """Of `Image.save`; its arguments are `model`, as `register` takes it, or `quality`, and `icc_profile`."""
+    """Of `Image.save`; its arguments are `model`, as `register` takes it, or `metric`, the fields of `Target`, and
+    `icc_profile`."""
     options: dict[str, Any] = image.encoderinfo
     if "icc_profile" in options and options["icc_profile"] != image.info.get("icc_profile"):
         image = image.copy()
         image.info["icc_profile"] = options["icc_profile"]
     try:
-        codec = _chosen(options.get("model"), options.get("quality"))
-        data = codec.compress(image)
+        codec = _chosen(options.get("model"), options.get("metric"))
+        data = codec.compress(image, **{name: options[name] for name in TARGETS if name in options})
     except (NoModelError, ValueError) as error:
         raise OSError(f"{_name(filename)}{error}") from None
     file.write(data)
 
 
-def _chosen(model: Codec | str | os.PathLike[str] | None, quality: int | None) -> Codec:
-    if model is not None and quality is not None:
-        raise NoModelError("quality= picks one of the bundled models; leave out either it or model=")
+def _chosen(model: Codec | str | os.PathLike[str] | None, metric: Metric | None) -> Codec:
+    if model is not None and metric is not None:
+        raise NoModelError("metric= picks one of the bundled models; leave out either it or model=")
     if model is not None:
         return MODELS.add(model)
-    return MODELS.only() if quality is None else MODELS.of_quality(quality)
+    return MODELS.only() if metric is None else MODELS.bundled(metric)
 
 
 def _candidate(path: Path, fingerprint: bytes) -> Path | None:

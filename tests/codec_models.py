@@ -7,6 +7,7 @@ latents of two photographs, forty steps each.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from jahp_pl.codec.codec import Codec
-from jahp_pl.config import Family, ModelConfig, Rung
+from jahp_pl.config import Family, LossConfig, ModelConfig, Rung
 from jahp_pl.model import CompressionModel
 
 TESTS = Path(__file__).parent
@@ -81,6 +82,22 @@ def model_of(variant: Variant) -> CompressionModel:
         model.load_state_dict(kept, strict=False)
         train_entropy_model(model, latents())
     return model.eval()
+
+
+def variable_model(variant: Variant = JOINT, num_levels: int = 4) -> CompressionModel:
+    """`model_of` with gains as high-rate theory has them, not trained any further."""
+    model = model_of(variant)
+    variable = CompressionModel(dataclasses.replace(model.config, num_levels=num_levels)).eval()
+    variable.load_state_dict(model.state_dict(), strict=False)
+    assert variable.gains is not None
+    variable.gains.start(LossConfig(lmbda=0.002, lmbda_max=0.1))
+    return variable
+
+
+@functools.cache
+def variable_codec(variant: Variant = JOINT) -> Codec:
+    """Codec of `variable_model`, shared."""
+    return Codec(variable_model(variant))
 
 
 @functools.cache

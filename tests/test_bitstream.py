@@ -168,7 +168,7 @@ def test_bytes_behind_a_true_start_and_checksum_are_refused_or_a_valid_header(he
         (b"\x89PNG\r\n\x1a\n" + bytes(100), "not a .jahp file"),
         (b"jah", "not a .jahp file"),
         (b"jahp", "cut short"),
-        (b"jahp\x02" + bytes(100), "format version 2, but this jahp_pl reads version 1"),
+        (b"jahp\x03" + bytes(100), "format version 3, but this jahp_pl reads up to 2"),
         (pack(HEADER, PAYLOAD) + b"abc", "3 bytes too many"),
     ],
 )

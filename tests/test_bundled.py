@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from codec_models import kodak_crop, load_golden
+from codec_models import kodak_crop, load_golden, variable_model
 from commands import run
 from PIL import Image
 
@@ -70,27 +71,37 @@ def made_by(path: Path) -> str:
     return next(name for name in NAMES if fingerprint_of(name) == fingerprint)
 
 
-def test_quality_rises_with_lambda_whatever_the_names():
+def test_models_of_one_rate_are_in_the_order_of_their_lambda():
     assert [model.name for model in bundled.bundled()] == NAMES
-    assert [model.quality for model in bundled.bundled()] == [1, 2, 3]
+    assert bundled.default_model().name == "mid-1"
 
 
-@pytest.mark.parametrize("quality", [None, 1, 2, 3])
-def test_compress_takes_the_model_of_a_quality_and_decompress_finds_it(quality, photo, capsys):
-    options = [] if quality is None else ["--quality", quality]
-    assert run("compress", photo, *options) == 0
+def test_a_variable_rate_model_comes_first_and_a_metric_picks_among_them(weights, tmp_path, monkeypatch):
+    shutil.copytree(weights, tmp_path / "weights")
+    for name, distortion in (("a-similar", "ms_ssim"), ("z-near", "mse")):
+        loss = {"lmbda": 0.001, "lmbda_max": 0.1, "distortion": distortion}
+        export(variable_model(), tmp_path / "weights" / name, {"loss": loss})
+    monkeypatch.setattr(bundled, "FOLDER", tmp_path / "weights")
+    assert [model.name for model in bundled.bundled()] == ["z-near", "a-similar", *NAMES]
+    assert bundled.default_model().name == "z-near"
+    assert bundled.default_model("ms-ssim").name == "a-similar"
+    assert jahp_pl.load_codec(metric="psnr").num_levels == 4
+
+
+def test_compress_takes_the_default_model_and_decompress_finds_it(photo):
+    assert run("compress", photo) == 0
     coded = photo.with_suffix(".jahp")
-    assert made_by(coded) == NAMES[(quality or 2) - 1]
+    assert made_by(coded) == "mid-1"
     assert run("decompress", coded, "-o", photo.with_name("back.png")) == 0
-    expected = jahp_pl.load_codec(quality=quality).decompress(coded.read_bytes(), as_="numpy")
+    expected = jahp_pl.load_codec().decompress(coded.read_bytes(), as_="numpy")
     with Image.open(photo.with_name("back.png")) as image:
         assert np.array_equal(np.asarray(image), expected)
 
 
-def test_files_of_several_models_in_one_folder_are_decompressed_together(photo, tmp_path, capsys):
+def test_files_of_several_models_in_one_folder_are_decompressed_together(photo, tmp_path):
     (tmp_path / "coded").mkdir()
-    for quality, name in enumerate(NAMES, 1):
-        assert run("compress", photo, "--quality", quality, "-o", tmp_path / "coded" / f"{name}.jahp") == 0
+    for name in NAMES:
+        assert run("compress", photo, "--model", name, "-o", tmp_path / "coded" / f"{name}.jahp") == 0
     assert run("decompress", tmp_path / "coded", "-o", tmp_path / "back") == 0
     assert sorted(path.stem for path in (tmp_path / "back").iterdir()) == sorted(NAMES)
 
@@ -98,9 +109,10 @@ def test_files_of_several_models_in_one_folder_are_decompressed_together(photo, 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--quality", "0"], "quality 0: must be from 1 to 3"),
-        (["--quality", "4"], "quality 4: must be from 1 to 3"),
-        (["--quality", "2", "--model", "mid-1"], "--quality picks one of the bundled models; leave out"),
+        (["--quality", "0"], "quality 0: must be from 1 (smallest files) to 100"),
+        (["--quality", "4"], "this model has a single rate; quality, bpp, size and psnr need a variable-rate model"),
+        (["--metric", "ms-ssim"], "no model for ms-ssim is bundled"),
+        (["--metric", "psnr", "--model", "mid-1"], "--metric picks one of the bundled models; leave out"),
         (["--model", "mid-7"], "mid-7: no such export, run folder or checkpoint, and no bundled model (z-first, mid-1"),
     ],
 )
@@ -148,7 +160,7 @@ def test_what_exists_as_a_path_is_not_taken_for_a_name(tmp_path, monkeypatch):
 def test_info_alone_lists_the_bundled_models_with_their_figures(weights, tmp_path, monkeypatch, capsys):
     assert run("info") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[1] for line in lines[1:4]] == NAMES
+    assert [line.split()[0] for line in lines[1:4]] == NAMES
     assert all(fingerprint_of(name).hex() in line for name, line in zip(NAMES, lines[1:4], strict=True))
     assert "not measured" in lines[1]
     results = {"images": "Kodak", "count": 24, "bpp": 0.25, "psnr": 30.5, "ms_ssim": 0.95, "ms_ssim_db": 13.0}
@@ -160,19 +172,19 @@ def test_info_alone_lists_the_bundled_models_with_their_figures(weights, tmp_pat
     assert out.splitlines()[1].endswith("Kodak, 24")
 
 
-def test_the_library_loads_by_quality_and_by_name():
+def test_the_library_loads_by_metric_and_by_name():
     assert jahp_pl.load_codec().fingerprint == fingerprint_of("mid-1")
-    assert jahp_pl.load_codec(quality=3).fingerprint == fingerprint_of("a-last")
+    assert jahp_pl.load_codec(metric="psnr").fingerprint == fingerprint_of("mid-1")
     assert jahp_pl.load_codec("z-first").fingerprint == fingerprint_of("z-first")
     assert torch.equal(jahp_pl.load_model("z-first").g_s[-1].bias, unlike(2).g_s[-1].bias)
-    with pytest.raises(ExportError, match="quality 9: must be from 1 to 3"):
-        jahp_pl.load_codec(quality=9)
+    with pytest.raises(ExportError, match="no model for ms-ssim is bundled"):
+        jahp_pl.load_codec(metric="ms-ssim")
     with pytest.raises(ExportError, match="does not go together"):
-        jahp_pl.load_model("mid-1", quality=1)
+        jahp_pl.load_model("mid-1", metric="psnr")
 
 
 @pytest.mark.parametrize(
-    ("options", "name"), [({}, "mid-1"), ({"quality": 3}, "a-last"), ({"model": "z-first"}, "z-first")]
+    ("options", "name"), [({}, "mid-1"), ({"metric": "psnr"}, "mid-1"), ({"model": "z-first"}, "z-first")]
 )
 def test_pillow_saves_and_loads_with_no_model_registered(options, name, tmp_path, monkeypatch):
     path = tmp_path / "photo.jahp"
@@ -183,11 +195,11 @@ def test_pillow_saves_and_loads_with_no_model_registered(options, name, tmp_path
         assert np.array_equal(np.asarray(image), jahp_pl.load_codec(name).decompress(path.read_bytes(), as_="numpy"))
 
 
-def test_pillow_refuses_a_quality_beside_a_model_or_out_of_range(tmp_path):
+def test_pillow_refuses_a_metric_beside_a_model_and_a_quality_of_a_single_rate(tmp_path):
     image = Image.fromarray(PIXELS)
-    with pytest.raises(OSError, match=r"photo\.jahp: quality= picks one of the bundled models"):
-        image.save(tmp_path / "photo.jahp", quality=1, model="mid-1")
-    with pytest.raises(OSError, match=r"photo\.jahp: quality 95: must be from 1 to 3"):
+    with pytest.raises(OSError, match=r"photo\.jahp: metric= picks one of the bundled models"):
+        image.save(tmp_path / "photo.jahp", metric="psnr", model="mid-1")
+    with pytest.raises(OSError, match=r"photo\.jahp: this model has a single rate"):
         image.save(tmp_path / "photo.jahp", quality=95)
 
 
@@ -223,11 +235,10 @@ def test_the_models_of_the_package_are_whole():
     assert sum(path.stat().st_size for folder in folders for path in folder.iterdir()) <= 12e6
     found = {folder: load_export(folder) for folder in folders}
     assert all((content.results["images"], content.results["count"]) == ("Kodak", 24) for content in found.values())
-    figures = sorted((content.results["bpp"], content.results["psnr"]) for content in found.values())
-    assert figures == sorted(figures, key=lambda pair: pair[1])
-    lmbdas = {folder: content.facts["loss"]["lmbda"] for folder, content in found.items()}
-    by_lmbda = sorted(folders, key=lmbdas.__getitem__)
-    assert [found[folder].results["bpp"] for folder in by_lmbda] == [bpp for bpp, _ in figures]
+    for content in found.values():
+        figures = [(point["bpp"], point["psnr"]) for point in content.results.get("points") or [content.results]]
+        assert figures == sorted(figures)
+        assert [psnr for _, psnr in figures] == sorted(psnr for _, psnr in figures)
     for folder in folders:
         codec = jahp_pl.load_codec(folder)
         data = codec.compress(PIXELS)

@@ -22,7 +22,7 @@ LAYERS = (
     ("transforms",),
     ("hyperprior",),
     ("context",),
-    ("entropy_model",),
+    ("entropy_model", "gains"),
     ("model",),
     ("loss", "checkpoint", "initialization"),
     ("compressai",),

@@ -15,8 +15,10 @@ from jahp_pl.codec.bitstream import LEVEL_STEPS
 
 DEFAULT_QUALITY = 60.0
 """Of a variable-rate model where nothing is asked for."""
-MAX_PROBES = 12
-"""Of one search; three or four are usual."""
+MAX_PROBES = 20
+"""Of one search, of which the last halve what is left; three or four are usual."""
+MAX_SECANTS = 6
+"""Probes after which the search halves."""
 
 
 class TargetError(ValueError):
@@ -130,7 +132,7 @@ def find_level(
         if below in probes and above in probes:
             slope = max((probes[above] - probes[below]) / (above - below), 1e-12)
         guess = level + round((aim - probes[level]) / slope)
-        if len(probes) >= MAX_PROBES // 2 and below in probes and above in probes:
+        if len(probes) >= MAX_SECANTS:
             guess = (below + above) // 2
         level = min(max(guess, below + 1), above - 1)
     return [Probe(level, probes[level]) for level in sorted(probes)]

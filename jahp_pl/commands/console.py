@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from jahp_pl import batch
 from jahp_pl.batch import STREAM, Job
 from jahp_pl.exports.bundled import NONE, bundled, locate, names, of_fingerprint
+from jahp_pl.exports.stated import Metric
 
 if TYPE_CHECKING:
     from jahp_pl.codec.codec import Codec
@@ -28,6 +29,7 @@ def input_errors() -> tuple[type[Exception], ...]:
     from jahp_pl.checkpoint import CheckpointError
     from jahp_pl.codec.bitstream import BitstreamError
     from jahp_pl.codec.fixed_point import FreezeError
+    from jahp_pl.codec.targets import TargetError
     from jahp_pl.config import ConfigError
     from jahp_pl.data.images import ImageError
     from jahp_pl.data.index import DataError
@@ -37,7 +39,7 @@ def input_errors() -> tuple[type[Exception], ...]:
     from jahp_pl.training import TrainingError
 
     about_models = (CheckpointError, ConfigError, ExportError, FreezeError, SweepError, TrainingError)
-    about_files = (BatchError, BitstreamError, DataError, EvaluationError, ImageError, OSError)
+    about_files = (BatchError, BitstreamError, DataError, EvaluationError, ImageError, OSError, TargetError)
     return (*about_models, *about_files, CommandError)
 
 
@@ -61,20 +63,20 @@ def one_voice() -> Iterator[None]:
 
 
 def open_codec(arguments: argparse.Namespace, model: str | Path | None = None) -> Codec:
-    """What --model or --quality, --device, --threads, --precision and --memory ask for.
+    """What --model or --metric, --device, --threads, --precision and --memory ask for.
 
     Args:
-        arguments: with these options, perhaps without --quality.
+        arguments: with these options, perhaps without --metric.
         model: in place of --model.
 
     Raises:
         CommandError: a device that is not there, or too little memory.
         ExportError: no such model.
     """
-    quality: int | None = getattr(arguments, "quality", None)
-    if quality is not None and arguments.model is not None:
-        raise CommandError("--quality picks one of the bundled models; leave out either it or --model")
-    path = locate(model or arguments.model, quality)  # first, because importing torch takes seconds
+    metric: Metric | None = getattr(arguments, "metric", None)
+    if metric is not None and arguments.model is not None:
+        raise CommandError("--metric picks one of the bundled models; leave out either it or --model")
+    path = locate(model or arguments.model, metric)  # first, because importing torch takes seconds
     import torch
 
     from jahp_pl.codec.pixels import MemoryLimitError

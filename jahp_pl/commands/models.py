@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jahp_pl.batch import BatchError, Failure
 from jahp_pl.commands import console
-from jahp_pl.exports.bundled import NONE, bundled, locate, of_quality
+from jahp_pl.exports.bundled import NONE, bundled, default_model, locate
 
 
 def info(arguments: argparse.Namespace) -> None:
@@ -70,24 +70,29 @@ def import_compressai(arguments: argparse.Namespace) -> None:
 
 
 def _bundled_table() -> list[str]:
-    """One line per model that comes with the package, in the order of quality."""
+    """One line per model that comes with the package and quality it was measured at."""
     from jahp_pl.exports.stated import read_config
 
     models = bundled()
     if not models:
         return [NONE]
     width = max(len(model.name) for model in models)
-    lines = [f"quality  {'name':{width}}  bits per pixel     PSNR  MS-SSIM     MB  fingerprint       measured on"]
+    lines = [f"{'name':{width}}  quality  bits per pixel     PSNR  MS-SSIM     MB  fingerprint       measured on"]
     for model in models:
         config = read_config(model.folder)
-        figures, images = " " * 11 + "not measured" + " " * 8, ""
-        if results := config.get("results"):
-            similarity = "      -" if results["ms_ssim"] is None else f"{results['ms_ssim']:7.4f}"
-            figures = f"{results['bpp']:14.4f} {results['psnr']:5.2f} dB  {similarity}"
-            images = f"  {results['images']}, {results['count']}"
+        results = config.get("results") or {}
         size = sum(path.stat().st_size for path in model.folder.iterdir()) / 1e6
-        lines.append(f"{model.quality:7}  {model.name:{width}}  {figures} {size:6.2f}  {config['fingerprint']}{images}")
-    return [*lines, f"without --model and --quality: {of_quality(None).name}"]
+        for number, point in enumerate(results.get("points") or [results]):
+            figures, images = " " * 11 + "not measured" + " " * 8, ""
+            if point:
+                similarity = "      -" if point["ms_ssim"] is None else f"{point['ms_ssim']:7.4f}"
+                figures = f"{point['bpp']:14.4f} {point['psnr']:5.2f} dB  {similarity}"
+                images = f"  {results['images']}, {results['count']}"
+            quality = f"{point['quality']:7g}" if "quality" in point else " " * 6 + "-"
+            name = model.name if number == 0 else ""
+            rest = f" {size:6.2f}  {config['fingerprint']}{images}" if number == 0 else ""
+            lines.append(f"{name:{width}}  {quality}  {figures}{rest}")
+    return [*lines, f"without --model: {default_model().name}"]
 
 
 def _things(name: str) -> list[Path]:
@@ -119,7 +124,7 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def _describe_file(path: Path) -> dict[str, str]:
-    from jahp_pl.codec.bitstream import MAX_SIDE, BitstreamError, unpack, with_icc
+    from jahp_pl.codec.bitstream import LEVEL_STEPS, MAX_SIDE, BitstreamError, unpack, with_icc
     from jahp_pl.data.profiles import profile_name
 
     data = path.read_bytes()
@@ -138,6 +143,7 @@ def _describe_file(path: Path) -> dict[str, str]:
         "size": f"{len(data)} bytes, {8 * len(data) / (header.width * header.height):.4f} bits per pixel",
         "header": f"{len(plain) - len(payload)} bytes",
         "colours": colours,
+        **({} if header.level is None else {"level": f"{header.level / LEVEL_STEPS:g}"}),
         "made by model": header.fingerprint.hex(),
         "latents": f"from {header.latent_min} to {header.latent_max}",
     }

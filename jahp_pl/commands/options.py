@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from jahp_pl.exports.stated import METRICS
+
 MODEL = "name of a bundled model (see `jahp info`), export, run folder, checkpoint, or hf://USER/NAME"
 """What --model takes."""
 
@@ -77,7 +79,8 @@ def add_files(parser: argparse.ArgumentParser, what: str, default: str) -> None:
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:
-    """What is asked of a file of a variable-rate model, one of four."""
+    """What is asked of a file of a variable-rate model, one of four; and which bundled model."""
+    parser.add_argument("--metric", choices=METRICS, help="what the bundled model was trained for [psnr]")
     targets = parser.add_mutually_exclusive_group()
     targets.add_argument("--quality", type=float, metavar="Q", help="from 1 (smallest files) to 100 [60]")
     targets.add_argument("--bpp", type=float, metavar="B", help="bits per pixel, met within 1 %%")

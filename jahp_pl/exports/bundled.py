@@ -1,7 +1,8 @@
 """Models that come with the package: exports below `weights/`, one folder each, known by the folder's name.
 
-Their quality counts from 1 in the order of the lambda they were trained with, so that no list needs to be kept. With no
-folder there, everything works that names its model.
+Which one is used where none is named follows from what they say of themselves, so that no list needs to be kept:
+variable-rate models come first, then models of one rate in the order of their lambda. With no folder there, everything
+works that names its model.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jahp_pl.exports.hub import PREFIX, download
-from jahp_pl.exports.stated import ExportError, is_export, stated_fingerprint, stated_lmbda
+from jahp_pl.exports.stated import METRICS, ExportError, Metric, Stated, is_export, stated_fingerprint, stated_rates
 
 FOLDER = Path(__file__).parents[1] / "weights"
 NONE = "no models are bundled with this jahp_pl; give one: an export, a run folder or a checkpoint"
@@ -20,38 +21,40 @@ NONE = "no models are bundled with this jahp_pl; give one: an export, a run fold
 class Bundled(NamedTuple):
     """One of them."""
 
-    quality: int
-    """From 1, the smallest files."""
     name: str
     folder: Path
+    stated: Stated
 
 
 def bundled() -> list[Bundled]:
-    """All, in the order of their quality; perhaps none.
+    """All, variable-rate models first, those for PSNR before those for MS-SSIM; perhaps none.
 
     Raises:
         ExportError: the config.json of one is damaged.
     """
-    folders = [path for path in FOLDER.glob("*/") if is_export(path)]
-    lmbdas = {path: stated_lmbda(path) for path in folders}
-    folders.sort(key=lambda path: (math.inf if lmbdas[path] is None else lmbdas[path], path.name))
-    return [Bundled(number, path.name, path) for number, path in enumerate(folders, 1)]
+    found = [Bundled(path.name, path, stated_rates(path)) for path in FOLDER.glob("*/") if is_export(path)]
+    return sorted(found, key=_order)
 
 
-def of_quality(quality: int | None) -> Bundled:
-    """The bundled model of that quality; None means one in the middle.
+def _order(model: Bundled) -> tuple[bool, int, float, str]:
+    stated = model.stated
+    lmbda = math.inf if stated.lmbda is None else stated.lmbda
+    return stated.num_levels == 1, METRICS.index(stated.metric), lmbda, model.name
+
+
+def default_model(metric: Metric | None = None) -> Bundled:
+    """The bundled model that is used where none is named: the first variable-rate one, or else one in the middle.
+
+    Args:
+        metric: only among models that were trained for it.
 
     Raises:
         ExportError: there is none.
     """
-    found = bundled()
+    found = [model for model in bundled() if metric in (None, model.stated.metric)]
     if not found:
-        raise ExportError(NONE)
-    if quality is None:
-        return found[len(found) // 2]
-    if not 1 <= quality <= len(found):
-        raise ExportError(f"quality {quality}: must be from 1 to {len(found)}, the models that are bundled")
-    return found[quality - 1]
+        raise ExportError(NONE if metric is None else f"no model for {metric} is bundled with this jahp_pl")
+    return found[0] if found[0].stated.num_levels > 1 else found[len(found) // 2]
 
 
 def of_fingerprint(fingerprint: bytes) -> Bundled | None:
@@ -68,22 +71,22 @@ def names() -> str:
     return ", ".join(model.name for model in bundled()) or "there are none"
 
 
-def locate(model: str | Path | None, quality: int | None = None) -> Path:
+def locate(model: str | Path | None, metric: Metric | None = None) -> Path:
     """Where a model is, in words that a person would use.
 
     Args:
         model: an export, a run folder, a checkpoint; else the name of a bundled model; or hf://USER/NAME, which is
             downloaded from the Hugging Face Hub. What exists as a path is never taken for a name. None takes a bundled
             model.
-        quality: of the bundled model; None takes one in the middle.
+        metric: of the bundled model; not together with a model.
 
     Raises:
         ExportError: there is no such model, or both are given.
     """
     if model is None:
-        return of_quality(quality).folder
-    if quality is not None:
-        raise ExportError("a quality picks one of the bundled models; it does not go together with a model")
+        return default_model(metric).folder
+    if metric is not None:
+        raise ExportError("a metric picks one of the bundled models; it does not go together with a model")
     if str(model).startswith(PREFIX):
         return download(str(model))
     path = Path(model)

@@ -64,10 +64,12 @@ def card(
     """
     mixture = f"mixtures of {config.num_components} " if config.num_components > 1 else ""
     density = "" if config.rung == "factorized" else f"; latents are {mixture}{config.likelihood}"
+    rates = f"; {config.num_levels} levels of rate and all between them" if config.num_levels > 1 else ""
     lines = [
         HEAD + f"# {name}",
         "",
-        f"A learned image codec: {RUNGS[config.rung]}, N = {config.num_filters}, M = {config.num_latents}{density}; "
+        f"A learned image codec: {RUNGS[config.rung]}, N = {config.num_filters}, M = {config.num_latents}{density}"
+        f"{rates}; "
         f"{num_parameters:,} parameters. Made with jahp_pl.",
         *_training(facts),
         *_table(results),
@@ -81,7 +83,7 @@ def _training(facts: Mapping[str, Any]) -> list[str]:
     loss, data, optim = (_mapping(facts, key) for key in ("loss", "data", "optim"))
     rows = {
         "steps": facts.get("step"),
-        "lambda": loss.get("lmbda"),
+        "lambda": _range(loss),
         "distortion": loss.get("distortion"),
         "crops per step": data.get("batch_size"),
         "side of a crop": data.get("crop_size"),
@@ -93,14 +95,27 @@ def _training(facts: Mapping[str, Any]) -> list[str]:
     return ["", "## Training", "", "| | |", "|---|---|", *known] if known else []
 
 
+def _range(loss: Mapping[str, Any]) -> str | None:
+    if (lmbda := loss.get("lmbda")) is None:
+        return None
+    return f"{lmbda} to {loss['lmbda_max']}" if loss.get("lmbda_max") is not None else f"{lmbda}"
+
+
 def _table(results: Mapping[str, Any] | None) -> list[str]:
     if not results:
         return []
-    similarity = "-" if results["ms_ssim"] is None else f"{results['ms_ssim']:.4f}"
+    points = results.get("points")
+    first = "quality" if points else "images"
+    images = f"{results['images']}, {results['count']}"
+    rows = []
+    for point in points or [results]:
+        similarity = "-" if point["ms_ssim"] is None else f"{point['ms_ssim']:.4f}"
+        name = f"{point['quality']:g}" if points else images
+        rows.append(f"| {name} | {point['bpp']:.4f} | {point['psnr']:.2f} dB | {similarity} |")
+    where = f" over {images}" if points else ""
     return [
-        "", "## What it reaches", "", "| images | bits per pixel | PSNR | MS-SSIM |", "|---|---|---|---|",
-        f"| {results['images']}, {results['count']} | {results['bpp']:.4f} | {results['psnr']:.2f} dB | {similarity} |",
-        "", "Means over real files, the header included; PSNR of each decoded 8-bit image.",
+        "", "## What it reaches", "", f"| {first} | bits per pixel | PSNR | MS-SSIM |", "|---|---|---|---|", *rows,
+        "", f"Means{where} over real files, the header included; PSNR of each decoded 8-bit image.",
     ]  # fmt: skip
 
 

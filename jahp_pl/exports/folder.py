@@ -33,7 +33,17 @@ from jahp_pl.config import ConfigError, model_from_dict
 from jahp_pl.exports.bundled import locate
 from jahp_pl.exports.card import card
 from jahp_pl.exports.results import read_results
-from jahp_pl.exports.stated import CARD, CONFIG, FORMAT, FORMAT_KEY, WEIGHTS, ExportError, is_export, read_config
+from jahp_pl.exports.stated import (
+    CARD,
+    CONFIG,
+    FORMAT,
+    FORMAT_KEY,
+    WEIGHTS,
+    ExportError,
+    Metric,
+    is_export,
+    read_config,
+)
 from jahp_pl.exports.tensors import DTYPES, Dtype, restore, store, store_table
 from jahp_pl.files import replace_folder
 from jahp_pl.model import CompressionModel
@@ -195,17 +205,17 @@ def _read_tensors(path: Path, checksum: str) -> dict[str, Tensor]:
         raise ExportError(f"{path}: damaged ({error})") from None
 
 
-def load_model(model: str | Path | None = None, *, quality: int | None = None) -> CompressionModel:
+def load_model(model: str | Path | None = None, *, metric: Metric | None = None) -> CompressionModel:
     """The networks alone, in evaluation mode on the CPU, of whatever holds a model.
 
     Args:
         model: see `load_codec`.
-        quality: see `load_codec`.
+        metric: see `load_codec`.
 
     Raises:
         ExportError, CheckpointError: no usable model there.
     """
-    path = locate(model, quality)
+    path = locate(model, metric)
     return load_export(path).model if is_export(path) else checkpoint.load_model(find_checkpoint(path))
 
 
@@ -215,7 +225,7 @@ def load_codec(
     precision: Precision = "float32",
     memory_limit: int = MEMORY_LIMIT,
     *,
-    quality: int | None = None,
+    metric: Metric | None = None,
 ) -> Codec:
     """The codec of a bundled model, an export, a run folder or a checkpoint.
 
@@ -225,14 +235,13 @@ def load_codec(
         device: where the networks run.
         precision: see `Codec`.
         memory_limit: bytes, see `Codec`.
-        quality: of the bundled model, from 1, the smallest files; None takes one in the middle. Not together with a
-            model.
+        metric: what the bundled model was trained for; None takes the first. Not together with a model.
 
     Raises:
         ExportError, CheckpointError: no usable model there.
         FreezeError: weights that no codec can use.
     """
-    path = locate(model, quality)
+    path = locate(model, metric)
     if not is_export(path):
         return Codec(checkpoint.load_model(find_checkpoint(path)).to(device), None, precision, memory_limit)
     content = load_export(path)

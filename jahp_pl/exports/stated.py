@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 """The files of an export."""
@@ -13,6 +13,8 @@ FORMAT_KEY = "jahp_pl_export"
 FORMAT = 2
 """Version of the layout; a reader refuses newer ones. 1 had all 25 taps of g_cm, and tables in float64."""
 MAX_CONFIG_BYTES = 2**20
+Metric = Literal["psnr", "ms-ssim"]
+METRICS: tuple[Metric, ...] = ("psnr", "ms-ssim")
 
 
 class ExportError(ValueError):
@@ -36,15 +38,32 @@ def stated_fingerprint(folder: Path) -> bytes:
         raise _unreadable(folder, error) from None
 
 
-def stated_lmbda(folder: Path) -> float | None:
-    """The lambda that the model was trained with; None where the export does not say.
+class Stated(NamedTuple):
+    """What an export says of its rates and of what it was trained for."""
+
+    num_levels: int
+    """1 for a model of one rate."""
+    lmbda: float | None
+    """Of its only or its lowest level; None where the export does not say."""
+    metric: Metric
+    """What it was trained for."""
+
+
+def stated_rates(folder: Path) -> Stated:
+    """See `Stated`.
 
     Raises:
         ExportError: config.json is missing or damaged.
     """
+    config = read_config(folder)
     try:
-        lmbda = read_config(folder)["facts"].get("loss", {}).get("lmbda")
-        return None if lmbda is None else float(lmbda)
+        loss = config["facts"].get("loss", {})
+        lmbda = loss.get("lmbda")
+        return Stated(
+            int(config["model"].get("num_levels", 1)),
+            None if lmbda is None else float(lmbda),
+            "ms-ssim" if loss.get("distortion") == "ms_ssim" else "psnr",
+        )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _unreadable(folder, error) from None
 

@@ -23,6 +23,7 @@ large enough for MS-SSIM.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping
 from statistics import fmean
@@ -178,11 +179,13 @@ class CompressionModule(LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip at `optim.clip_norm`, and tell Adam to leave everything as it is if the norm is not finite."""
+        """Clip at `optim.clip_norm`, and tell Adam to leave everything as it is if the norm is not finite or beyond
+        `optim.skip_norm`."""
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         if self.config.optim.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.optim.clip_norm, norm)
-        skipped = (~torch.isfinite(norm)).float()
+        largest = self.config.optim.skip_norm or math.inf
+        skipped = (~(norm < largest)).float()  # NaN is below nothing
         # Adam's side of mixed-precision scaling: a fused step that finds found_inf = 1 writes nothing.
         optimizer.found_inf = skipped  # type: ignore[attr-defined]
         self._skips.add(skipped)
