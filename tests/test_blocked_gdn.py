@@ -52,7 +52,7 @@ def test_bfloat16_is_within_its_rounding(inverse: bool) -> None:
     assert rough[0].dtype == torch.bfloat16
     for exact, rounded in zip(plain, rough, strict=True):
         error = float((rounded.float() - exact).norm() / exact.norm())
-        assert error < 0.01
+        assert error < 2**-6  # eight half-steps of bfloat16, as the sums over positions partly cancel
 
 
 def test_the_result_stays_in_channels_last() -> None:
