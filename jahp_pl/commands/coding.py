@@ -19,23 +19,31 @@ if TYPE_CHECKING:
 def compress(arguments: argparse.Namespace) -> None:
     """Images -> .jahp."""
     from jahp_pl.codec.bitstream import MAX_ICC_BYTES, MAX_PIXELS, MAX_SIDE, BitstreamError, unpack, with_icc
-    from jahp_pl.data.images import SUFFIXES, ImageError, convert_rgb
+    from jahp_pl.data.images import SUFFIXES, ImageError, convert_rgb, kept_profile
     from jahp_pl.data.profiles import profile_name
 
     jobs = batch.plan(arguments.inputs, arguments.output, ".jahp", SUFFIXES, arguments.force)
     codec = console.open_codec(arguments)
 
-    def is_complete(target: Path) -> bool:
+    max_icc = 0 if arguments.srgb else MAX_ICC_BYTES
+
+    def is_complete(job: Job) -> bool:
+        data = job.target.read_bytes()
         try:
-            return unpack(target.read_bytes(), MAX_SIDE**2)[0].fingerprint == codec.fingerprint
+            header, _ = unpack(data, MAX_SIDE**2)
+            if header.fingerprint != codec.fingerprint or header.icc != kept_profile(job.source, max_icc=max_icc):
+                return False
+            if arguments.verify:
+                codec.decode(data, MAX_SIDE**2)
         except BitstreamError:
             return False
+        return True
 
     def work(job: Job) -> str | None:
-        if job.is_resumable and not arguments.force and batch.is_done(job, is_complete):
+        if job.is_resumable and not arguments.force and batch.is_done(job, lambda _: is_complete(job)):
             return None
         name = console.name_of(job.source)
-        rgb, lost, icc = convert_rgb(_read(job.source), name, arguments.flatten, 0 if arguments.srgb else MAX_ICC_BYTES)
+        rgb, lost, icc = convert_rgb(_read(job.source), name, arguments.flatten, max_icc)
         height, width, _ = rgb.shape
         if max(height, width) > MAX_SIDE:
             raise ImageError(f"{name}: {width} x {height} pixels; sides go up to {MAX_SIDE}, cut it into tiles")
@@ -62,7 +70,7 @@ def decompress(arguments: argparse.Namespace) -> None:
     from jahp_pl.codec.bitstream import MAX_PIXELS, MAX_SIDE, BitstreamError, unpack
     from jahp_pl.data.images import ImageError, encode_rgb, image_size
 
-    jobs = batch.plan(arguments.inputs, arguments.output, ".png", {".jahp"}, arguments.force)
+    jobs = batch.plan(arguments.inputs, arguments.output, ".png", {".jahp"}, arguments.force, beside=batch.DECODED)
     decoders = console.Decoders(arguments)
 
     def work(job: Job) -> str | None:

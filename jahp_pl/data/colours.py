@@ -83,7 +83,7 @@ def _told(image: Image.Image) -> Iterator[Colours]:
     elif image.format == "TIFF":
         yield from _of_tiff(image)
     elif image.format in ("JPEG", "MPO") and _is_adobe_rgb(image):
-        yield _matrix(image, ADOBE_RGB, (2.2, 2.2, 2.2), "Adobe RGB (1998)", "Exif: Adobe RGB", exact=True)
+        yield _matrix(image, ADOBE_RGB, (2.2, 2.2, 2.2), "Exif: Adobe RGB", exact=True)
     if "srgb" not in image.info:
         yield from _of_gamma(image)
 
@@ -135,7 +135,7 @@ def _of_cicp(primaries: int, transfer: int, image: Image.Image, origin: str) -> 
             "sRGB"
         )
     gamma = CICP_GAMMAS[transfer]
-    return _matrix(image, CICP_PRIMARIES[primaries], (gamma,) * 3, f"CICP {primaries}/{transfer}", origin, exact=True)
+    return _matrix(image, CICP_PRIMARIES[primaries], (gamma,) * 3, origin, exact=True)
 
 
 def _of_avif(head: bytes, image: Image.Image) -> Iterator[Colours]:
@@ -166,7 +166,7 @@ def _of_bmp(head: bytes, image: Image.Image) -> Iterator[Colours]:
         sums = [sum(points[i : i + 3]) or 1 for i in (0, 3, 6)]
         red, green, blue = ((points[3 * i] / s, points[3 * i + 1] / s) for i, s in enumerate(sums))
         gammas = [nearest_gamma(value / 65536) for value in struct.unpack_from("<3I", head, 110)]
-        yield _matrix(image, Chromaticities(D65, red, green, blue), tuple(gammas), "BMP", "BMP: calibrated RGB")
+        yield _matrix(image, Chromaticities(D65, red, green, blue), tuple(gammas), "BMP: calibrated RGB")
     elif len(head) >= 138 and kind in (0x4C494E4B, 0x4D424544):  # LINK, MBED
         offset, size = struct.unpack_from("<II", head, 126)
         profile = head[14 + offset : 14 + offset + size]
@@ -183,7 +183,7 @@ def _of_tiff(image: Image.Image) -> Iterator[Colours]:
     if len(primaries) == 6 and len(white) == 2:
         points = [(primaries[i], primaries[i + 1]) for i in (0, 2, 4)]
         chromaticities = Chromaticities((white[0], white[1]), *points)
-        yield _matrix(image, chromaticities, (SRGB_CURVE,) * 3, "TIFF", "TIFF: primaries")
+        yield _matrix(image, chromaticities, (SRGB_CURVE,) * 3, "TIFF: primaries")
 
 
 def _is_adobe_rgb(image: Image.Image) -> bool:
@@ -206,14 +206,13 @@ def _of_gamma(image: Image.Image) -> Iterator[Colours]:
         white, red, green, blue = ((points[i], points[i + 1]) for i in (0, 2, 4, 6))
         chromaticities = Chromaticities(white, red, green, blue)
     names = " and ".join(name for name, value in (("gAMA", gamma), ("cHRM", points)) if value)
-    yield _matrix(image, chromaticities, (exponent,) * 3, "PNG", names)
+    yield _matrix(image, chromaticities, (exponent,) * 3, names)
 
 
 def _matrix(
     image: Image.Image,
     chromaticities: Chromaticities,
     gammas: tuple[float, ...],
-    name: str,
     origin: str,
     exact: bool = False,
 ) -> Colours:
@@ -227,9 +226,9 @@ def _matrix(
         return Colours()
     try:
         if image.mode in _GRAY:
-            return Colours(gray_profile(gammas[0], name), origin)
+            return Colours(gray_profile(gammas[0], origin), origin)
         red, green, blue = gammas
-        return Colours(rgb_profile(chromaticities, (red, green, blue), name), origin)
+        return Colours(rgb_profile(chromaticities, (red, green, blue), origin), origin)
     except ValueError:
         if exact:
             raise

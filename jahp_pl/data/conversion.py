@@ -35,7 +35,7 @@ def losses(image: Image.Image, colours: Colours, samples: Samples, max_icc: int)
         yield f"{colours.ignored}, not used"
     if not colours.icc:
         return
-    kind = _profile_mode(image.mode)
+    kind = profile_mode(image.mode)
     if not is_usable(colours.icc, kind):
         yield f"{colours.origin} that is damaged or not for {kind}, not used"
         return
@@ -44,7 +44,7 @@ def losses(image: Image.Image, colours: Colours, samples: Samples, max_icc: int)
         yield f"{colours.origin}, made sRGB"
 
 
-def _profile_mode(mode: str) -> str:
+def profile_mode(mode: str) -> str:
     """The mode in which an image meets its profile."""
     if mode in ("LA", "La", "L", *_NUMERIC):
         return "L"

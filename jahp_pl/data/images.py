@@ -19,7 +19,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from jahp_pl.data.colours import ColourError, colours_of
-from jahp_pl.data.conversion import losses, on_white, orientation, to_8bit, to_rgb, upright
+from jahp_pl.data.conversion import losses, on_white, orientation, profile_mode, to_8bit, to_rgb, upright
 from jahp_pl.data.layouts import LayoutError, checked
 from jahp_pl.data.profiles import rgb_to_srgb, transform_to_srgb
 
@@ -136,6 +136,18 @@ def image_size(source: Source, name: str | None = None) -> ImageSize:
     """
     with _opened(source, name) as image:
         return ImageSize(*image.size)
+
+
+def kept_profile(source: Source, name: str | None = None, max_icc: int = 0) -> bytes:
+    """The profile that `convert_rgb` gives back with these arguments, from the header alone.
+
+    Raises:
+        ImageError: as `image_size`.
+    """
+    with _opened(source, name) as image:
+        icc = colours_of(image).icc
+        is_kept = profile_mode(image.mode) == "RGB" and 0 < len(icc) <= max_icc
+        return icc if is_kept and transform_to_srgb(icc, "RGB") is not None else b""
 
 
 def is_plain_jpeg(source: Source, name: str | None = None) -> bool:
