@@ -188,7 +188,7 @@ def _parser() -> argparse.ArgumentParser:
         "the bundled one that made the file",
         "IN.decoded.png",
     )
-    p.add_argument("--max-pixels", type=positive, metavar="N", help="largest image to accept [134217728]")
+    p.add_argument("--max-pixels", type=positive, metavar="N", help="largest image to accept [33554432]")
 
     add_benches(table)
 

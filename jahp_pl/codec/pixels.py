@@ -148,7 +148,7 @@ class PixelTransforms:
         Returns:
             (3, height, width) uint8 on the CPU, clipped and rounded as `quality.to_uint8` does.
         """
-        image = torch.empty(3, height, width, dtype=torch.uint8)
+        image = torch.empty(3, height, width, dtype=torch.uint8, device="cpu")
         _, h, w = y_hat.shape
         side = largest_side(h, w, self.halo, self._fits(self.tile_bytes.transforms))
         with _inference(self.device):

@@ -42,6 +42,10 @@ class ImageError(ValueError):
     """An image that cannot be used; the message is one line that names it and says why."""
 
 
+class TransparencyError(ImageError):
+    """Pixels that are not opaque, where they may not be flattened."""
+
+
 class ImageSize(NamedTuple):
     """Pixels, as stored: before the EXIF rotation."""
 
@@ -123,7 +127,7 @@ def convert_image(image: Image.Image, flatten: bool = True, max_icc: int = 0) ->
     rgb, icc = to_rgb(to_8bit(upright(image), samples), colours.icc, max_icc)
     if rgb.mode == "RGBA" and rgb.getchannel("A").getextrema() != (255, 255):
         if not flatten:
-            raise ImageError("has transparent pixels, which would be lost; --flatten puts them on white")
+            raise TransparencyError("has transparent pixels, which would be lost; put them on a background")
         lost.append("transparency, put on white")
     return Converted(np.array(on_white(rgb)), tuple(lost), icc)
 
@@ -175,7 +179,9 @@ def _opened(source: Source, name: str | None) -> Iterator[Image.Image]:
         with opened as image:
             _check(image)
             yield image
-    except (ImageError, ColourError, LayoutError) as error:
+    except ImageError as error:
+        raise type(error)(f"{name}: {error}") from None
+    except (ColourError, LayoutError) as error:
         raise ImageError(f"{name}: {error}") from None
     except UnidentifiedImageError:
         raise ImageError(f"{name}: not an image, or in a format that is not supported; convert it to PNG") from None

@@ -49,6 +49,8 @@ def of_quality(quality: int | None) -> Bundled:
         raise ExportError(NONE)
     if quality is None:
         return found[len(found) // 2]
+    if isinstance(quality, bool) or not isinstance(quality, int):
+        raise ExportError(f"quality {quality!r}: must be a whole number from 1 to {len(found)}")
     if not 1 <= quality <= len(found):
         raise ExportError(f"quality {quality}: must be from 1 to {len(found)}, the models that are bundled")
     return found[quality - 1]
