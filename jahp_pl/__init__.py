@@ -36,6 +36,10 @@ _WHERE = {
 }
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> object:
     """The names above, found when they are first asked for: `import jahp_pl` alone loads no torch."""
     if name not in _WHERE:

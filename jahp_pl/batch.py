@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 STREAM = Path("-")
 """Stands for standard input or standard output."""
+DECODED = ".decoded.png"
+"""Ends the name of a picture that is decoded beside its file, where the original may be."""
+_MAX_NAME = 255
+"""Bytes that Linux, macOS and Windows allow."""
+_MAGIC = b"jahp"
+"""Of `codec.bitstream`, which is further up."""
 
 
 class BatchError(ValueError):
@@ -43,7 +51,12 @@ class Report(NamedTuple):
 
 
 def plan(
-    inputs: Sequence[Path], output: Path | None, suffix: str, wanted: Collection[str], force: bool = False
+    inputs: Sequence[Path],
+    output: Path | None,
+    suffix: str,
+    wanted: Collection[str],
+    force: bool = False,
+    beside: str | None = None,
 ) -> list[Job]:
     """Where everything goes: beside its input, or where `output` says.
 
@@ -54,6 +67,7 @@ def plan(
         suffix: of outputs whose name is not given.
         wanted: suffixes, in lower case, of the files to take from folders.
         force: a named file's output may exist.
+        beside: suffix of outputs that go beside their inputs, in place of `suffix`.
 
     Raises:
         BatchError: a missing input, a folder without wanted files, one output for two inputs, an output of a named file
@@ -67,6 +81,8 @@ def plan(
         return _named(inputs[0], output, force)
     if output is not None and output.exists() and not output.is_dir():
         raise BatchError(f"{output}: is a file; several outputs need a folder")
+    if output is None and beside is not None:
+        suffix = beside
     jobs = [job for path in inputs for job in _outputs(path, output, suffix, wanted, force)]
     sources: dict[Path, Path] = {}
     for job in jobs:
@@ -86,13 +102,31 @@ def is_done(job: Job, is_complete: Callable[[Path], bool]) -> bool:
     Raises:
         BatchError: there is another file in its place.
     """
+    _check_length(job.target)
     if not job.target.exists():
         return False
     if job.target.stat().st_mtime < job.source.stat().st_mtime:
-        raise BatchError(f"{job.target} exists and is older than it; --force overwrites it")
+        raise BatchError(f"{job.target} exists and is older than it; {_advice(job.target)}")
     if not is_complete(job.target):
-        raise BatchError(f"{job.target} exists and was not made from it by this model; --force overwrites it")
+        raise BatchError(
+            f"{job.target} exists and was not made from it by this model with these options; {_advice(job.target)}"
+        )
     return True
+
+
+def modified(job: Job) -> int:
+    """When the source of a job was last changed, in nanoseconds; to be asked before it is read."""
+    try:
+        return job.source.stat().st_mtime_ns if job.is_resumable else 0
+    except OSError:
+        return 0
+
+
+def keep_order(job: Job, dated: int) -> None:
+    """Date an output like its source if that is from the future, so that `is_done` holds."""
+    with suppress(OSError):
+        if job.is_resumable and job.target.stat().st_mtime_ns < dated:
+            os.utime(job.target, ns=(dated, dated))
 
 
 def run(
@@ -127,10 +161,11 @@ def run(
 def _named(source: Path, target: Path, force: bool) -> list[Job]:
     if source != STREAM and not source.is_file():
         raise BatchError(f"{source}: no such file")
+    _check_length(target)
     if STREAM not in (source, target) and target.exists() and target.samefile(source):
         raise BatchError(f"{target}: is the input itself; choose another output")
     if target != STREAM and target.exists() and not force:
-        raise BatchError(f"{target}: exists; --force overwrites it")
+        raise BatchError(f"{target}: exists; {_advice(target)}")
     return [Job(source, target, is_resumable=False)]
 
 
@@ -142,4 +177,22 @@ def _outputs(path: Path, output: Path | None, suffix: str, wanted: Collection[st
     if not found:
         raise BatchError(f"{path}: holds no file of the kinds {' '.join(sorted(wanted))}")
     for source in found:
-        yield Job(source, (output or path) / source.relative_to(path).with_suffix(suffix), is_resumable=True)
+        place = source.relative_to(path)
+        yield Job(source, (output or path) / place.with_name(f"{place.stem}{suffix}"), is_resumable=True)
+
+
+def _check_length(target: Path) -> None:
+    if (length := len(os.fsencode(target.name))) > _MAX_NAME:
+        raise BatchError(f"{target}: a name of {length} bytes, of at most {_MAX_NAME}; give a shorter one with -o")
+
+
+def _advice(target: Path) -> str:
+    """What to do about a file in the way; to overwrite it only where it comes from here and is no original."""
+    if target.name.endswith(DECODED):
+        return "--force overwrites it"
+    try:
+        with target.open("rb") as file:
+            is_ours = file.read(len(_MAGIC)) == _MAGIC
+    except OSError:
+        is_ours = False
+    return "--force overwrites it" if is_ours else "it may be an original: choose another output with -o"

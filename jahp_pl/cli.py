@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from jahp_pl.commands import coding, console, models, reporting, sweep, training
 from jahp_pl.commands.bench_options import add_benches
@@ -21,6 +22,7 @@ from jahp_pl.commands.options import (
     part,
     positive,
 )
+from jahp_pl.text import printable
 
 EXAMPLES = """\
 examples:
@@ -47,6 +49,7 @@ DTYPES = ("float32", "bfloat16", "int8")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0 done, 2 input that cannot be used (one line says why), 130 interrupted, 128 + N where
     signal N stopped a training that can go on, 141 if whoever read the output went away."""
+    console.open_streams()
     parsed = _parse(arguments)
     try:
         parsed.run(parsed)
@@ -84,12 +87,17 @@ def _close_output() -> None:
 
 
 def _fail(message: str, status: int) -> int:
-    print(f"jahp: {' '.join(message.split())}", file=sys.stderr)
+    console.say(f"jahp: {' '.join(message.split())}", file=sys.stderr)
     return status
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="jahp",
         description="Learned image compression with joint autoregressive and hierarchical priors.",
         epilog=EXAMPLES,
@@ -190,8 +198,13 @@ def _parser() -> argparse.ArgumentParser:
         jahp decompress photo.jahp -o photo.webp
         jahp decompress compressed/ -o restored/
         jahp decompress photo.jahp --model runs/quickstart""")  # fmt: skip
-    add_files(p, ".jahp files, folders of them, or - for standard input", "the bundled one that made the file")
-    p.add_argument("--max-pixels", type=positive, metavar="N", help="largest image to accept [134217728]")
+    add_files(
+        p,
+        ".jahp files, folders of them, or - for standard input",
+        "the bundled one that made the file",
+        "IN.decoded.png",
+    )
+    p.add_argument("--max-pixels", type=positive, metavar="N", help="largest image to accept [33554432]")
 
     add_benches(table)
 

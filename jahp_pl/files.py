@@ -10,8 +10,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from jahp_pl.text import shortened
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+MAX_STEM_BYTES = 200
+"""Of a file's name in that of its temporary: file systems allow 255 bytes in all."""
 _IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
@@ -104,7 +108,7 @@ def clear_leftovers(folder: Path) -> int:
 
 
 def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
+    return path.with_name(f".{shortened(path.name, MAX_STEM_BYTES)}.{os.getpid()}.part")
 
 
 @contextmanager
@@ -126,6 +130,8 @@ def _remedy(error: OSError) -> str:
         return "Free some space"
     if error.errno in _FORBIDDEN:
         return "Allow writing there"
+    if error.errno == errno.ENAMETOOLONG:
+        return "Give it a shorter name"
     if error.errno in _IN_THE_WAY:
         return "Move away what has its name or its folder's"
     return "Look after the disk"

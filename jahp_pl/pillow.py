@@ -155,7 +155,8 @@ class JahpImageFile(ImageFile.ImageFile):
         if self._data is not None:
             try:
                 codec = MODELS.find(self._fingerprint)
-                pixels = codec.decompress(self._data, self.width * self.height, as_="pil")
+                limit = max(self.width * self.height, Image.MAX_IMAGE_PIXELS or MAX_SIDE**2)  # Pillow checked the size
+                pixels = codec.decompress(self._data, limit, as_="pil")
             except (NoModelError, ValueError) as error:
                 raise OSError(f"{_name(self.filename)}{error}") from None
             if self.fp is not None and self._exclusive_fp:

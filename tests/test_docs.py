@@ -17,8 +17,9 @@ import safetensors.torch
 import torch
 from codec_models import GOLDEN, Variant, kodak_crop, load_golden
 
-from jahp_pl.codec.bitstream import MAX_PIXELS, VERSION, Header, pack, with_icc
+from jahp_pl.codec.bitstream import VERSION, Header, pack, with_icc
 from jahp_pl.codec.codec import Codec, Encoded
+from jahp_pl.codec.limits import ACCEPTED_PIXELS, max_steps
 from jahp_pl.exports.folder import export, load_model
 from jahp_pl.exports.stated import WEIGHTS
 from jahp_pl.model import CompressionModel
@@ -449,5 +450,6 @@ def test_the_header_has_the_sizes_that_the_page_gives():
     usual = len(pack(Header(b"8 bytes!", 16383, 16383, -63, 63), bytes(2**21 - 4))) - (2**21 - 4)
     assert f"{smallest} to 37 bytes; {usual} at most" in PAGE
     assert 37 == 4 + 1 + 8 + 5 * 3 + 5 + 4
-    assert MAX_PIXELS == 2**27
-    assert "accepts 2^27 pixels" in PAGE
+    assert ACCEPTED_PIXELS == 2**25
+    assert "accepts 2^25 pixels" in PAGE
+    assert f"and {max_steps(ACCEPTED_PIXELS)} steps" in PAGE

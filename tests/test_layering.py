@@ -16,6 +16,7 @@ ROOT = Path(jahp_pl.__file__).parent
 
 # From the bottom up: a module or package may import those on earlier lines, not its neighbours on the same line.
 LAYERS = (
+    ("text",),
     ("batch", "config", "files", "ops", "quality"),
     ("blocked_gdn", "distributions", "locks", "settings"),
     ("layers",),

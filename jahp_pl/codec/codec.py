@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
 import numpy as np
@@ -14,17 +14,20 @@ from torch import Tensor
 from jahp_pl import hyperprior, transforms
 from jahp_pl.codec.bitstream import (
     LEVEL_STEPS,
-    MAX_PIXELS,
     BitstreamError,
     Header,
     unpack,
 )
 from jahp_pl.codec.coder import Reader, Writer
+from jahp_pl.codec.devices import on_cpu
 from jahp_pl.codec.encoder import Encoded, ImageEncoder
 from jahp_pl.codec.exact import ExactContextNetwork, ExactHyperSynthesis
 from jahp_pl.codec.fingerprint import fingerprint
+from jahp_pl.codec.frozen import below, check_finite
 from jahp_pl.codec.latent_coder import LatentCoder, Span, Task
 from jahp_pl.codec.latent_tables import LatentTables
+from jahp_pl.codec.limits import ACCEPTED_PIXELS, check_steps
+from jahp_pl.codec.lockstep import groups
 from jahp_pl.codec.pictures import Kind, from_pixels, to_pixels
 from jahp_pl.codec.pixels import MEMORY_LIMIT, PixelTransforms, Precision
 from jahp_pl.codec.prior_tables import PriorTables
@@ -39,8 +42,6 @@ if TYPE_CHECKING:
 
 PRIOR, LATENTS = "prior.", "latents."
 """Prefixes of the names in `Codec.tables`."""
-LOCKSTEP_PIXELS = 2**23
-"""Of images that `Codec.decompress_all` decodes at a time: their entropy parameters take 90 MB at 192 latents."""
 
 Array = npt.NDArray[np.uint8]
 
@@ -83,6 +84,7 @@ class Codec:
         ValueError: a memory limit that not even a single tile fits.
     """
 
+    @on_cpu()
     def __init__(
         self,
         model: CompressionModel,
@@ -90,12 +92,14 @@ class Codec:
         precision: Precision = "float32",
         memory_limit: int = MEMORY_LIMIT,
     ) -> None:
+        check_finite(model)
         self.model = copy.deepcopy(model).float().eval().requires_grad_(False)
+        self.precision = precision
         self.device = next(self.model.parameters()).device
         self.pixels = PixelTransforms(self.model, precision, memory_limit)
         self.prior: PriorTables | None = None
         if self.model.prior is not None:
-            self.prior = PriorTables(self.model.prior, _below(PRIOR, tables))
+            self.prior = PriorTables(self.model.prior, below(PRIOR, tables))
         self.latents: LatentCoder | None = None
         if model.config.rung != "factorized":
             m = self.model
@@ -103,9 +107,20 @@ class Codec:
             context = None
             if m.g_cm is not None and m.g_ep is not None:
                 context = ExactContextNetwork(m.g_cm, m.g_ep, has_psi=h_s is not None)
-            frozen = LatentTables(m.density, m.config.num_latents, _below(LATENTS, tables))
+            frozen = LatentTables(m.density, m.config.num_latents, below(LATENTS, tables))
             self.latents = LatentCoder(h_s, context, frozen)
         self.fingerprint = fingerprint(self.model, self.prior, self.latents)
+
+    def __reduce__(self) -> tuple[type[Codec], tuple[CompressionModel, dict[str, Tensor], Precision, int]]:
+        """To other processes and by deepcopy travels what a codec is made of; it is made anew there."""
+        return type(self), (self.model, self.tables(), self.precision, self.pixels.memory_limit)
+
+    def __repr__(self) -> str:
+        config = self.model.config
+        return (
+            f"<Codec {self.fingerprint.hex()}: {config.rung}, N = {config.num_filters}, M = {config.num_latents}, "
+            f"on {self.device}>"
+        )
 
     @property
     def num_levels(self) -> int:
@@ -160,13 +175,14 @@ class Codec:
     @overload
     def decompress(self, data: bytes, max_pixels: int = ..., *, as_: Literal["pil"]) -> Image.Image: ...
     def decompress(
-        self, data: bytes, max_pixels: int = MAX_PIXELS, *, as_: Kind = "tensor"
+        self, data: bytes, max_pixels: int = ACCEPTED_PIXELS, *, as_: Kind = "tensor"
     ) -> Tensor | Array | Image.Image:
         """File -> image.
 
         Args:
             data: the whole file.
-            max_pixels: largest image to accept; memory is taken in proportion to the size that the file claims.
+            max_pixels: largest image to accept; memory is taken in proportion to the size that the file claims, and
+                time in proportion to that or to the steps of `limits.max_steps`.
             as_: "tensor" for (3, H, W) uint8 on the CPU, "numpy" for (H, W, 3) uint8, "pil" for a Pillow image, which
                 alone tells the file's colour profile, as its `info["icc_profile"]`.
 
@@ -189,17 +205,17 @@ class Codec:
         self, files: Iterable[bytes], max_pixels: int = ..., *, as_: Literal["pil"]
     ) -> list[Image.Image]: ...
     def decompress_all(
-        self, files: Iterable[bytes], max_pixels: int = MAX_PIXELS, *, as_: Kind = "tensor"
+        self, files: Iterable[bytes], max_pixels: int = ACCEPTED_PIXELS, *, as_: Kind = "tensor"
     ) -> list[Tensor] | list[Array] | list[Image.Image]:
         """Several files, in their order, some in lockstep at a time; see `decompress`.
 
         Raises:
             BitstreamError: one of them is no valid file of this model.
         """
-        groups = _groups(files, max_pixels)
-        decoded = (one for group in groups for one in self.decode_all(group, max_pixels))
+        decoded = (one for group in groups(files, max_pixels) for one in self.decode_all(group, max_pixels))
         return [from_pixels(one.image, one.icc, as_) for one in decoded]  # type: ignore[return-value]
 
+    @on_cpu()
     @torch.inference_mode()
     def encode(self, image: Picture, target: Target | None = None) -> Encoded:
         """As `compress`, with the latents.
@@ -217,12 +233,13 @@ class Codec:
         encoder = ImageEncoder(self.pixels, self._write, self.fingerprint, x, icc)
         return encoder.encode(None) if self.num_levels == 1 else encode_to_target(encoder, target, self.num_levels)
 
-    def decode(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
+    def decode(self, data: bytes, max_pixels: int = ACCEPTED_PIXELS) -> Decoded:
         """As `decompress`, with the latents."""
         return self.decode_all([data], max_pixels)[0]
 
+    @on_cpu()
     @torch.inference_mode()
-    def decode_all(self, files: Sequence[bytes], max_pixels: int = MAX_PIXELS) -> list[Decoded]:
+    def decode_all(self, files: Sequence[bytes], max_pixels: int = ACCEPTED_PIXELS) -> list[Decoded]:
         """Several files in lockstep, which takes less time for each than one by one, and the memory of all.
 
         Args:
@@ -255,6 +272,7 @@ class Codec:
         self._write(writer, coded.y_hat, coded.z_hat)
         return writer.bits
 
+    @on_cpu()
     @torch.inference_mode()
     def _write(self, writer: Writer, y_hat: Tensor, z_hat: Tensor | None) -> None:
         if self.latents is None:
@@ -280,36 +298,17 @@ class Codec:
                 "the file names a level of rate that this model does not have; it was made differently"
             )
         h, w = -(-header.height // transforms.STRIDE), -(-header.width // transforms.STRIDE)
+        if self.latents is not None and self.latents.context is not None:
+            check_steps(h, w, max_pixels)
         reader, z_hat = Reader(payload), None
         if self.latents is not None and self.prior is not None:
             z_hat = self.prior.read(reader, -(-h // hyperprior.STRIDE), -(-w // hyperprior.STRIDE))
         return header, Task(reader, h, w, z_hat, Span(header.latent_min, header.latent_max))
 
+    @on_cpu()
     def tables(self) -> dict[str, Tensor]:
         """What was made with exp and erf when the model was frozen, to be kept beside its weights, by name."""
         tables = {} if self.prior is None else {f"{PRIOR}{k}": v for k, v in self.prior.frozen().items()}
         if self.latents is not None:
             tables |= {f"{LATENTS}{k}": v for k, v in self.latents.tables.frozen().items()}
         return tables
-
-
-def _groups(files: Iterable[bytes], max_pixels: int) -> Iterator[list[bytes]]:
-    """Files in runs of about `LOCKSTEP_PIXELS`."""
-    group: list[bytes] = []
-    num_pixels = 0
-    for data in files:
-        header, _ = unpack(data, max_pixels)
-        if group and num_pixels + header.width * header.height > LOCKSTEP_PIXELS:
-            yield group
-            group, num_pixels = [], 0
-        group.append(data)
-        num_pixels += header.width * header.height
-    if group:
-        yield group
-
-
-def _below(prefix: str, tables: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
-    """Those whose name starts with the prefix, without it."""
-    if tables is None:
-        return None
-    return {name.removeprefix(prefix): table for name, table in tables.items() if name.startswith(prefix)}

@@ -8,6 +8,7 @@ back, in the same order. Every entry of a table has at least the smallest probab
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import constriction
 import numpy as np
@@ -39,6 +40,10 @@ class ChannelTable:
         self.masses = masses
         self.model = constriction.stream.model.Categorical(masses, perfect=False)
 
+    def __reduce__(self) -> tuple[type[ChannelTable], tuple[int, FloatArray]]:
+        """constriction's models do not travel; they are made anew."""
+        return ChannelTable, (self.lowest, self.masses)
+
 
 _PLAIN = constriction.stream.model.Uniform(_ESCAPE_BASE)
 _ROWS = constriction.stream.model.Categorical(perfect=False)
@@ -59,7 +64,7 @@ class Writer:
 
     def write_rows(self, indices: IntArray, masses: FloatArray) -> None:
         """Append n symbols, (n,) from 0, each under a row of its own of `masses`, (n, entries)."""
-        self._encoder.encode(indices, _ROWS, masses)
+        self._encode(indices, _ROWS, masses)
         if self._measure:
             chosen = np.take_along_axis(masses, indices[:, None].astype(np.int64), axis=1)[:, 0]
             self.bits += _leaky_bits(chosen / masses.sum(axis=1), masses.shape[1])
@@ -69,11 +74,11 @@ class Writer:
         indices = symbols.astype(np.int64) - table.lowest
         outside = (indices < 0) | (indices >= table.escape)
         indices = np.where(outside, table.escape, indices).astype(np.int32)
-        self._encoder.encode(indices, table.model)
+        self._encode(indices, table.model)
         if outside.any():
             unsigned = symbols[outside].view(np.uint32)
             halves = np.stack([unsigned // _ESCAPE_BASE, unsigned % _ESCAPE_BASE], axis=1)
-            self._encoder.encode(halves.astype(np.int32).ravel(), _PLAIN)
+            self._encode(halves.astype(np.int32).ravel(), _PLAIN)
         if self._measure:
             self.bits += _leaky_bits(table.masses[indices] / table.masses.sum(), len(table.masses))
             self.bits += 32 * int(outside.sum())
@@ -81,8 +86,16 @@ class Writer:
     def write_uniform(self, values: IntArray, size: int) -> None:
         """Append n values, (n,) from 0 to size - 1, all equally likely; size up to 65536."""
         if size > 1 and len(values):
-            self._encoder.encode(values, constriction.stream.model.Uniform(size))
+            self._encode(values, constriction.stream.model.Uniform(size))
             self.bits += len(values) * math.log2(size)
+
+    def _encode(self, *arguments: Any) -> None:
+        try:
+            self._encoder.encode(*arguments)
+        except BaseException as error:
+            if not _is_refusal(error):
+                raise
+            raise ValueError("symbols that this model's tables cannot code; its weights are damaged") from error
 
     def payload(self) -> bytes:
         """All symbols so far, a multiple of 4 bytes."""
@@ -106,10 +119,7 @@ class Reader:
         Raises:
             BitstreamError: the payload cannot have been written under these tables.
         """
-        try:
-            return np.asarray(self._decoder.decode(_ROWS, masses))
-        except AssertionError as error:
-            raise _undecodable() from error
+        return self._decode(_ROWS, masses)
 
     def read_channel(self, count: int, table: ChannelTable) -> IntArray:
         """The next `count` symbols of one table, (count,).
@@ -117,16 +127,13 @@ class Reader:
         Raises:
             BitstreamError: as `read_rows`.
         """
-        try:
-            indices = np.asarray(self._decoder.decode(table.model, count))
-            symbols = indices + np.int32(table.lowest)
-            escaped = indices == table.escape
-            if escaped.any():
-                halves = np.asarray(self._decoder.decode(_PLAIN, 2 * int(escaped.sum()))).astype(np.uint32)
-                symbols[escaped] = (halves[0::2] * np.uint32(_ESCAPE_BASE) + halves[1::2]).view(np.int32)
-            return symbols
-        except AssertionError as error:
-            raise _undecodable() from error
+        indices = self._decode(table.model, count)
+        symbols: IntArray = indices + np.int32(table.lowest)
+        escaped = indices == table.escape
+        if escaped.any():
+            halves = self._decode(_PLAIN, 2 * int(escaped.sum())).astype(np.uint32)
+            symbols[escaped] = (halves[0::2] * np.uint32(_ESCAPE_BASE) + halves[1::2]).view(np.int32)
+        return symbols
 
     def read_uniform(self, count: int, size: int) -> IntArray:
         """The next `count` values, (count,) from 0 to size - 1.
@@ -136,9 +143,14 @@ class Reader:
         """
         if size == 1 or count == 0:
             return np.zeros(count, dtype=np.int32)
+        return self._decode(constriction.stream.model.Uniform(size), count)
+
+    def _decode(self, *arguments: Any) -> IntArray:
         try:
-            return np.asarray(self._decoder.decode(constriction.stream.model.Uniform(size), count))
-        except AssertionError as error:
+            return np.asarray(self._decoder.decode(*arguments))
+        except BaseException as error:
+            if not _is_refusal(error):
+                raise
             raise _undecodable() from error
 
     def finish(self) -> None:
@@ -155,6 +167,11 @@ def _leaky_bits(probability: FloatArray, num_symbols: int) -> float:
     """Bits of symbols (n,) with these probabilities, each one of `num_symbols`, of which the coder rules out none."""
     leak = 2.0**-MASS_BITS
     return float(-np.log2(probability * (1 - num_symbols * leak) + leak).sum())
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether constriction cannot go on; a panic of Rust is a BaseException, and none that could be imported."""
+    return isinstance(error, AssertionError | ValueError) or type(error).__name__ == "PanicException"
 
 
 def _undecodable() -> BitstreamError:

@@ -1,11 +1,11 @@
-"""Tables that were made when a model was frozen and come back with its weights: checked before they are believed."""
+"""Weights and tables that a model is frozen from, which may come from anywhere: checked before they are believed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from jahp_pl.codec.fixed_point import FreezeError
 
@@ -24,6 +24,27 @@ def checked_table(frozen: Mapping[str, Tensor], name: str, size: int, signed: bo
     return table
 
 
+def check_halves(table: Tensor, lengths: Sequence[int], bits: int) -> None:
+    """Check upper halves of cumulatives, 2^bits F, one behind the other: each begins at 1/2, never falls, ends by 1.
+
+    Raises:
+        FreezeError: masses would be negative.
+    """
+    for half in torch.split(table, list(lengths)):
+        if float(half[0]) < 2.0 ** (bits - 1) or float(half[-1]) > 2.0**bits or not bool((half.diff() >= 0).all()):
+            raise FreezeError("table cumulative: does not rise from 1/2 to 1; export the model again")
+
+
+def check_weights(table: Tensor, bits: int) -> None:
+    """Check 2^bits e^-x: it begins at 1 and never rises.
+
+    Raises:
+        FreezeError: otherwise.
+    """
+    if float(table[0]) != 2.0**bits or not bool((table.diff() <= 0).all()):
+        raise FreezeError("table exponential: does not fall from 1; export the model again")
+
+
 def rising_tables(frozen: Mapping[str, Tensor], sizes: Mapping[str, int]) -> tuple[Tensor, ...]:
     """Tables whose numbers rise from above 0, by name and size.
 
@@ -35,3 +56,21 @@ def rising_tables(frozen: Mapping[str, Tensor], sizes: Mapping[str, int]) -> tup
         if float(table[0]) <= 0 or float(table[-1]) > 2.0**31 or not bool((table.diff() > 0).all()):
             raise FreezeError(f"table {name}: does not rise from above 0; export the model again")
     return tables
+
+
+def below(prefix: str, tables: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
+    """Those whose name starts with the prefix, without it."""
+    if tables is None:
+        return None
+    return {name.removeprefix(prefix): table for name, table in tables.items() if name.startswith(prefix)}
+
+
+def check_finite(model: nn.Module) -> None:
+    """Check that every weight is a number.
+
+    Raises:
+        FreezeError: one is not; it would make rubbish of pictures, or of tables.
+    """
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise FreezeError(f"{name}: holds numbers that are not finite; the weights are damaged or have diverged")

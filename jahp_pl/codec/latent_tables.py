@@ -27,7 +27,7 @@ from torch import Tensor
 
 from jahp_pl.codec.coder import MASS_BITS, FloatArray, IntArray
 from jahp_pl.codec.exact import FRACTION_BITS, RAW_CLAMP
-from jahp_pl.codec.frozen import checked_table, rising_tables
+from jahp_pl.codec.frozen import check_halves, check_weights, checked_table, rising_tables
 from jahp_pl.distributions import DENSITIES, Density
 from jahp_pl.entropy_model import ConditionalDensity
 
@@ -42,6 +42,8 @@ ESCAPE_BITS = 16
 """An escape has at least 2^-16 of the mass; that costs all others 2e-5 bits."""
 WEIGHT_STEPS = 64
 """Mixture logits are rounded to 1/64 nat, half a per cent of a weight."""
+WEIGHT_BITS = 16
+"""Weights of components are multiples of 2^-16."""
 NUM_EXPONENTIALS = 16 * WEIGHT_STEPS + 1
 """Down to e^-16, which is taken for all that is less."""
 LIGHTEST = 2.0**4
@@ -92,11 +94,13 @@ class LatentTables:
         if frozen is None:
             self._upper = _cumulatives(family, scales, resolution, extent)
             steps = torch.arange(NUM_EXPONENTIALS).double() / WEIGHT_STEPS
-            self.exponential = torch.round(torch.exp(-steps) * 2.0**16)
+            self.exponential = torch.round(torch.exp(-steps) * 2.0**WEIGHT_BITS)
         else:
             sizes = {"cumulative": sum(extent) + NUM_SCALES, "exponential": NUM_EXPONENTIALS}
             frozen = _of_first_format(frozen, extent)
             self._upper, self.exponential = (checked_table(frozen, name, size) for name, size in sizes.items())
+            check_halves(self._upper, [e + 1 for e in extent], MASS_BITS)
+            check_weights(self.exponential, WEIGHT_BITS)
         pieces = torch.split(self._upper, [e + 1 for e in extent])
         self.cumulative = torch.cat([part for one in pieces for part in (2.0**MASS_BITS - one[1:].flip(0), one)])
 

@@ -167,7 +167,7 @@ class PixelTransforms:
             with _inference(self.device):
                 gain = self._gains.after_rounding(torch.tensor([level], device=self.device))[0]
                 y_hat = y_hat.to(self.device) * gain
-        image = torch.empty(3, height, width, dtype=torch.uint8)
+        image = torch.empty(3, height, width, dtype=torch.uint8, device="cpu")
         _, h, w = y_hat.shape
         side = largest_side(h, w, self.halo, self._fits(self.tile_bytes.transforms))
         with _inference(self.device):

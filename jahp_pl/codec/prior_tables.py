@@ -42,8 +42,9 @@ class PriorTables:
             if min(sizes) < 2 or max(map(abs, self.lowest)) > 2 * TABLE_LIMIT:
                 raise FreezeError("tables of the prior: not those of a density; export the model again")
             self.masses = list(torch.split(checked_table(frozen, "masses", sum(sizes)), sizes))
-            if min(float(masses.sum()) for masses in self.masses) < 1:
-                raise FreezeError("tables of the prior: a channel without mass; export the model again")
+            sums = [float(masses.sum()) for masses in self.masses]
+            if min(sums) < 1 or max(sums) > 2.0 ** (MASS_BITS + 1):
+                raise FreezeError("tables of the prior: a channel whose masses are no density; export the model again")
         self.tables = [ChannelTable(low, m.numpy()) for low, m in zip(self.lowest, self.masses, strict=True)]
 
     def frozen(self) -> dict[str, Tensor]:

@@ -46,6 +46,9 @@ class Target:
 
     def __post_init__(self) -> None:
         given = [name for name in (field.name for field in fields(self)) if getattr(self, name) is not None]
+        for name in given:
+            if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), int | float):
+                raise TargetError(f"{name} {getattr(self, name)!r}: must be a number")
         if len(given) > 1:
             raise TargetError(f"{' and '.join(given)}: ask for one of them")
         if self.quality is not None and not 1 <= self.quality <= 100:

@@ -46,7 +46,7 @@ def coding(arguments: argparse.Namespace) -> None:
                 peer,
             )
             with tqdm.external_write_mode():
-                print(table(Path(model).name, speed))
+                console.say(table(Path(model).name, speed))
             speeds[Path(model).name] = to_json(speed) | {"model": vars(codec.model.config)}
     _save(content | {"precision": arguments.precision, "models": speeds}, arguments.out)
 
@@ -74,7 +74,7 @@ def train(arguments: argparse.Namespace) -> None:
         speeds = measure(
             arguments.settings, arguments.variant, arguments.peer, threads, arguments.steps, arguments.rounds, progress
         )
-    print(table(name, speeds))
+    console.say(table(name, speeds))
     _save(content | {name: to_json(speeds)}, arguments.out)
 
 
@@ -98,12 +98,12 @@ def data(arguments: argparse.Namespace) -> None:
         rounds = measure(case_list, config.data, arguments.batches, arguments.rounds)
         rows = list(tqdm(rounds, total=arguments.rounds, desc="bench data", leave=False, disable=None))[-1]
     need, best = demand(config), max(rows, key=lambda row: row.per_core)
-    print(
+    console.say(
         f"crops of {config.data.crop_size}, {config.data.crops_per_photo} from a photograph, batches of "
         f"{config.data.batch_size}, {config.data.num_workers} workers, median of {arguments.rounds} rounds"
     )
-    print(table(rows))
-    print(
+    console.say(table(rows))
+    console.say(
         f"an H200 at {UTILIZATION:.0%} of its bfloat16 peak takes {need.crops_per_second:.0f} crops per second of "
         f"{need.flops_per_crop / 1e9:.0f} GFLOP each; 16 such cores give {16 * best.per_core:.0f} ({best.name})"
     )
@@ -121,4 +121,4 @@ def _save(content: dict[str, Any], out: Path | None) -> None:
 
     if out is not None:
         write_atomically(out, f"{json.dumps(content, indent=2)}\n".encode())
-        print(f"\nresults  {out}")
+        console.say(f"\nresults  {out}")

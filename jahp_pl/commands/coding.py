@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 def compress(arguments: argparse.Namespace) -> None:
     """Images -> .jahp."""
-    from jahp_pl.codec.bitstream import MAX_ICC_BYTES, MAX_PIXELS, MAX_SIDE, BitstreamError, unpack, with_icc
+    from jahp_pl.codec.bitstream import MAX_ICC_BYTES, MAX_SIDE, BitstreamError, unpack, with_icc
+    from jahp_pl.codec.limits import ACCEPTED_PIXELS, needed_pixels
     from jahp_pl.codec.targets import Target, check_target, quality_of
-    from jahp_pl.data.images import SUFFIXES, ImageError, convert_rgb
+    from jahp_pl.data.images import SUFFIXES, ImageError, TransparencyError, convert_rgb, kept_profile
     from jahp_pl.data.profiles import profile_name
 
     jobs = batch.plan(arguments.inputs, arguments.output, ".jahp", SUFFIXES, arguments.force)
@@ -29,17 +30,28 @@ def compress(arguments: argparse.Namespace) -> None:
     codec = console.open_codec(arguments)
     check_target(target, codec.num_levels)
 
-    def is_complete(target: Path) -> bool:
+    max_icc = 0 if arguments.srgb else MAX_ICC_BYTES
+
+    def is_complete(job: Job) -> bool:
+        data = job.target.read_bytes()
         try:
-            return unpack(target.read_bytes(), MAX_SIDE**2)[0].fingerprint == codec.fingerprint
+            header, _ = unpack(data, MAX_SIDE**2)
+            if header.fingerprint != codec.fingerprint or header.icc != kept_profile(job.source, max_icc=max_icc):
+                return False
+            if arguments.verify:
+                codec.decode(data, MAX_SIDE**2)
         except BitstreamError:
             return False
+        return True
 
     def work(job: Job) -> str | None:
-        if job.is_resumable and not arguments.force and batch.is_done(job, is_complete):
+        if job.is_resumable and not arguments.force and batch.is_done(job, lambda _: is_complete(job)):
             return None
         name = console.name_of(job.source)
-        rgb, lost, icc = convert_rgb(_read(job.source), name, arguments.flatten, 0 if arguments.srgb else MAX_ICC_BYTES)
+        try:
+            rgb, lost, icc = convert_rgb(_read(job.source), name, arguments.flatten, max_icc)
+        except TransparencyError as error:
+            raise ImageError(f"{error}, or --flatten puts them on white") from None
         height, width, _ = rgb.shape
         if max(height, width) > MAX_SIDE:
             raise ImageError(f"{name}: {width} x {height} pixels; sides go up to {MAX_SIDE}, cut it into tiles")
@@ -55,8 +67,8 @@ def compress(arguments: argparse.Namespace) -> None:
         words = [told, *([f"colours: {profile_name(icc)}"] if icc else []), *(f"lost: {loss}" for loss in lost)]
         words += [f"quality {quality_of(encoded.level, codec.num_levels):.1f}"] if encoded.level is not None else []
         words += ["verified"] if arguments.verify else []
-        if height * width > MAX_PIXELS:
-            words.append(f"to be decompressed with --max-pixels {height * width}")
+        if (needed := needed_pixels(height, width)) > ACCEPTED_PIXELS:
+            words.append(f"to be decompressed with --max-pixels {needed}")
         return "; ".join(words)
 
     console.run_jobs("compress", jobs, work)
@@ -64,10 +76,11 @@ def compress(arguments: argparse.Namespace) -> None:
 
 def decompress(arguments: argparse.Namespace) -> None:
     """.jahp -> images."""
-    from jahp_pl.codec.bitstream import MAX_PIXELS, MAX_SIDE, BitstreamError, unpack
+    from jahp_pl.codec.bitstream import MAX_SIDE, BitstreamError, unpack
+    from jahp_pl.codec.limits import ACCEPTED_PIXELS
     from jahp_pl.data.images import ImageError, encode_rgb, image_size
 
-    jobs = batch.plan(arguments.inputs, arguments.output, ".png", {".jahp"}, arguments.force)
+    jobs = batch.plan(arguments.inputs, arguments.output, ".png", {".jahp"}, arguments.force, beside=batch.DECODED)
     decoders = console.Decoders(arguments)
 
     def work(job: Job) -> str | None:
@@ -83,10 +96,10 @@ def decompress(arguments: argparse.Namespace) -> None:
         try:
             if job.is_resumable and not arguments.force and batch.is_done(job, is_complete):
                 return None
-            header, _ = unpack(data, arguments.max_pixels or MAX_PIXELS)
-            image = decoders.find(header.fingerprint).decompress(data, arguments.max_pixels or MAX_PIXELS)
+            header, _ = unpack(data, arguments.max_pixels or ACCEPTED_PIXELS)
+            image = decoders.find(header.fingerprint).decompress(data, arguments.max_pixels or ACCEPTED_PIXELS)
         except (BitstreamError, console.CommandError) as error:
-            raise BitstreamError(f"{name}: {error}") from None
+            raise BitstreamError(f"{name}: {error}".replace("raise max_pixels", "raise --max-pixels")) from None
         suffix = ".png" if job.target == STREAM else job.target.suffix
         try:
             content = encode_rgb(image.permute(1, 2, 0).numpy(), suffix, header.icc)

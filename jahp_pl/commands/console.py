@@ -3,19 +3,42 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from jahp_pl import batch
 from jahp_pl.batch import STREAM, Job
 from jahp_pl.exports.bundled import NONE, bundled, locate, names, of_fingerprint
 from jahp_pl.exports.stated import Metric
+from jahp_pl.text import printable
 
 if TYPE_CHECKING:
     from jahp_pl.codec.codec import Codec
+
+
+def open_streams() -> None:
+    """Let output never stop a command: what the encoding cannot write is escaped, and what is closed goes nowhere.
+
+    A standard descriptor that is closed would else be given to the next file that is opened.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115  as long as the process
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def say(*lines: str, file: TextIO | None = None) -> None:
+    """Print lines, of which nothing moves a terminal's cursor, whatever names are in them."""
+    print(*map(printable, lines), sep="\n", file=file)
 
 
 class CommandError(ValueError):
@@ -149,10 +172,13 @@ def run_jobs(command: str, jobs: Sequence[Job], work: Callable[[Job], str | None
     ) as bar:
 
         def work_aloud(job: Job) -> bool:
+            dated = batch.modified(job)
             told = work(job)
             if told is not None:
+                batch.keep_order(job, dated)
                 file = sys.stderr if job.target == STREAM else sys.stdout
-                bar.write(f"{name_of(job.source)} -> {name_of(job.target, 'output')}: {told}", file=file)
+                line = f"{name_of(job.source)} -> {name_of(job.target, 'output')}: {told}"
+                bar.write(printable(line), file=file)
             return told is not None
 
         if len(jobs) == 1 and not jobs[0].is_resumable:
@@ -160,7 +186,7 @@ def run_jobs(command: str, jobs: Sequence[Job], work: Callable[[Job], str | None
             return
         report = batch.run(jobs, work_aloud, input_errors(), lambda _: bar.update())
     if report.num_skipped:
-        print(f"{report.num_skipped} of {len(jobs)} were done already; --force does them again")
+        say(f"{report.num_skipped} of {len(jobs)} were done already; --force does them again")
     tell_failures(command, report.failures, len(jobs))
 
 
@@ -174,7 +200,7 @@ def tell_failures(command: str, failures: Sequence[batch.Failure], total: int) -
         return
     for failure in failures:
         reason = " ".join(failure.reason.split()).removeprefix(f"{failure.source}: ")
-        print(f"  {failure.source}: {reason}", file=sys.stderr)
+        say(f"  {failure.source}: {reason}", file=sys.stderr)
     raise CommandError(f"{command}: {len(failures)} of {total} failed, see above; the others are done")
 
 

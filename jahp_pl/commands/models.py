@@ -15,7 +15,7 @@ from jahp_pl.exports.bundled import NONE, bundled, default_model, locate
 def info(arguments: argparse.Namespace) -> None:
     """What files and models are; or which models are bundled."""
     if not arguments.paths:
-        print(*_bundled_table(), sep="\n")
+        console.say(*_bundled_table())
         return
     things = [thing for name in arguments.paths for thing in _things(name)]
     failures = []
@@ -28,9 +28,9 @@ def info(arguments: argparse.Namespace) -> None:
             failures.append(Failure(path, str(error)))
             continue
         if len(things) > 1:
-            print(f"{'' if number == 0 else chr(10)}{path}")
+            console.say(f"{'' if number == 0 else chr(10)}{path}")
         for name, value in rows.items():
-            print(f"{name:15} {value}")
+            console.say(f"{name:15} {value}")
     console.tell_failures("info", failures, len(things))
 
 
@@ -41,7 +41,7 @@ def export(arguments: argparse.Namespace) -> None:
     source = locate(arguments.model)
     codec = export_from(source, arguments.out, arguments.force, arguments.dtype, arguments.results)
     size = sum(path.stat().st_size for path in arguments.out.iterdir())
-    print(f"{source} -> {arguments.out}: model {codec.fingerprint.hex()}, {size / 1e6:.2f} MB")
+    console.say(f"{source} -> {arguments.out}: model {codec.fingerprint.hex()}, {size / 1e6:.2f} MB")
 
 
 def graphs(arguments: argparse.Namespace) -> None:
@@ -51,7 +51,7 @@ def graphs(arguments: argparse.Namespace) -> None:
 
     codec = load_codec(arguments.model)
     names = write_graphs(codec, arguments.out, arguments.force)
-    print(f"{arguments.model} -> {arguments.out}: {', '.join(names)} of model {codec.fingerprint.hex()}")
+    console.say(f"{arguments.model} -> {arguments.out}: {', '.join(names)} of model {codec.fingerprint.hex()}")
 
 
 def import_compressai(arguments: argparse.Namespace) -> None:
@@ -63,7 +63,7 @@ def import_compressai(arguments: argparse.Namespace) -> None:
     facts = {"source": arguments.checkpoint.name, "trained_with": "CompressAI"}
     codec = write_export(model, arguments.out, facts, arguments.force)
     config = model.config
-    print(
+    console.say(
         f"{arguments.checkpoint} -> {arguments.out}: {config.rung}, N = {config.num_filters}, "
         f"M = {config.num_latents}, model {codec.fingerprint.hex()}"
     )

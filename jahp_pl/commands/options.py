@@ -59,17 +59,18 @@ def add_images(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=positive, metavar="N", help="only the first N images")
 
 
-def add_files(parser: argparse.ArgumentParser, what: str, default: str) -> None:
+def add_files(parser: argparse.ArgumentParser, what: str, default: str, where: str = "beside the inputs") -> None:
     """Inputs and outputs, the model, and where it runs.
 
     Args:
         parser: of a command.
         what: the inputs are.
         default: which model there is without --model.
+        where: outputs go without --output.
     """
     parser.add_argument("inputs", nargs="+", type=Path, metavar="IN", help=what)
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="OUT", help="a file, a folder for several, or - [beside the inputs]"
+        "-o", "--output", type=Path, metavar="OUT", help=f"a file, a folder for several, or - [{where}]"
     )
     parser.add_argument(
         "--force", action="store_true", help="overwrite outputs that exist; without it, what is done in a folder stays"

@@ -60,15 +60,15 @@ def evaluate(arguments: argparse.Namespace) -> None:
             save(evaluations[0], out)
     evaluation = evaluations[len(evaluations) // 2]
     if len(targets) > 1:
-        print(format_curve(evaluations))
+        console.say(format_curve(evaluations))
     else:
-        print(format_table(evaluation), summarise(evaluation), sep="\n\n")
-    print(f"\nfiles    {files}/\nresults  {out}")
+        console.say(format_table(evaluation), "", summarise(evaluation))
+    console.say(f"\nfiles    {files}/\nresults  {out}")
     if arguments.picture is not None:
         from jahp_pl.evaluation.picture import draw_evaluation
 
         draw_evaluation(evaluation, codec, arguments.beside, arguments.picture)
-        print(f"picture  {arguments.picture}")
+        console.say(f"picture  {arguments.picture}")
 
 
 def classical(arguments: argparse.Namespace) -> None:
@@ -98,12 +98,12 @@ def classical(arguments: argparse.Namespace) -> None:
     for curve in content["curves"]:
         if curve["name"] in names:
             first, last = curve["points"][0]["mean"], curve["points"][-1]["mean"]
-            print(
+            console.say(
                 f"{curve['title']:12} {len(curve['points']):2} points on {len(images)} images: "
                 f"{first['file_bpp']:.3f} bpp {first['file_psnr']:.2f} dB to "
                 f"{last['file_bpp']:.3f} bpp {last['file_psnr']:.2f} dB"
             )
-    print(f"\nresults  {arguments.out}")
+    console.say(f"\nresults  {arguments.out}")
 
 
 def report(arguments: argparse.Namespace) -> None:
@@ -130,13 +130,13 @@ def report(arguments: argparse.Namespace) -> None:
     foot += command_line(["jahp", *sys.argv[1:]])
     with tqdm(desc="report", leave=False, disable=None, bar_format="{desc}: {postfix} [{elapsed}]") as bar:
         made = write_report(curves, anchor, arguments.out, arguments.title, foot, pictures, bar.set_postfix_str)
-    print("\n".join(made.table))
+    console.say("\n".join(made.table))
     if made.without_picture:
-        print(
+        console.say(
             f"\nno pictures of {', '.join(made.without_picture)}: give --model, or decompress the files beside results"
         )
-    print(f"\nplots    {arguments.out}/{{{','.join(made.plots)}}}.{{png,svg}}\ntable    {arguments.out / TABLE}")
-    print(f"page     {arguments.out / PAGE}  ({made.page_bytes / 1e6:.1f} MB, opens from disk)")
+    console.say(f"\nplots    {arguments.out}/{{{','.join(made.plots)}}}.{{png,svg}}\ntable    {arguments.out / TABLE}")
+    console.say(f"page     {arguments.out / PAGE}  ({made.page_bytes / 1e6:.1f} MB, opens from disk)")
 
 
 def _check_out(out: Path) -> None:

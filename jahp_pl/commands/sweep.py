@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 
+from jahp_pl.commands import console
 from jahp_pl.commands.console import CommandError
 
 
@@ -22,23 +23,23 @@ def sweep(arguments: argparse.Namespace) -> None:
         if file.method == "bayes":  # the points of other methods follow from the file
             prepared.recall()
         for entry in prepared.entries:
-            print(shlex.join(["jahp", "train", *entry.point.arguments]))
+            console.say(shlex.join(["jahp", "train", *entry.point.arguments]))
         return
     if file.has_early_terminate:
-        print("early_terminate is for W&B's server; here every point runs to its end")
+        console.say("early_terminate is for W&B's server; here every point runs to its end")
     table = LiveTable(file, prepared.entries, sys.stderr)
     try:
         run(prepared, arguments.workers, table)
     finally:
         table.close()
     entries = prepared.entries
-    print("\n".join(format_table(file, entries)))
+    console.say("\n".join(format_table(file, entries)))
     if file.method != "grid" and (winner := best(entries, file)) is not None:
-        print(f"\nbest     {winner.point.name}: {file.metric} {score(winner, file):.5g}")
-    print(f"\nruns     {prepared.results.parent}/\nresults  {prepared.results} and .csv")
+        console.say(f"\nbest     {winner.point.name}: {file.metric} {score(winner, file):.5g}")
+    console.say(f"\nruns     {prepared.results.parent}/\nresults  {prepared.results} and .csv")
     if failed := [entry for entry in entries if entry.state == "failed"]:
         for entry in failed:
-            print(f"  {entry.point.name}: {entry.error}", file=sys.stderr)
+            console.say(f"  {entry.point.name}: {entry.error}", file=sys.stderr)
         raise CommandError(
             f"sweep: {len(failed)} of {len(entries)} points failed, see above; the same command tries them again"
         )

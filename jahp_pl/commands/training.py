@@ -30,15 +30,15 @@ def shards(arguments: argparse.Namespace) -> None:
             arguments.sources, arguments.out, options, overwrite=arguments.overwrite, progress=progress
         )
     kind = "photographs" if arguments.tile is None else "photographs and tiles"
-    print(
+    console.say(
         f"{arguments.out}: {report.num_samples} {kind} ({report.num_pixels / 1e6:.0f} megapixels) in "
         f"{report.num_shards} shards, {report.num_bytes / 1e6:.1f} MB; {report.num_as_is} stored as they were"
     )
     if report.skipped:
         counts = ", ".join(f"{count} {reason}" for reason, count in count_by_reason(report.skipped).items() if count)
-        print(f"skipped {counts}; all are named in {arguments.out / 'index.json'}, the first:")
+        console.say(f"skipped {counts}; all are named in {arguments.out / 'index.json'}, the first:")
         for skipped in report.skipped[:5]:
-            print(f"  {skipped.name}: {skipped.detail}")
+            console.say(f"  {skipped.name}: {skipped.detail}")
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -47,7 +47,7 @@ def train(arguments: argparse.Namespace) -> None:
 
     if arguments.keys:
         for key, meaning in all_keys().items():
-            print(f"{key}\n    {meaning}")
+            console.say(f"{key}\n    {meaning}")
         return
     with console.one_voice():
         config = load(arguments.settings)
@@ -56,4 +56,4 @@ def train(arguments: argparse.Namespace) -> None:
 
         result = run_training(config)
     if is_first_rank():
-        print(f"trained: {result.run_dir}  (next: jahp evaluate --model {result.run_dir} --images data/kodak)")
+        console.say(f"trained: {result.run_dir}  (next: jahp evaluate --model {result.run_dir} --images data/kodak)")

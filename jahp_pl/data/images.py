@@ -1,8 +1,8 @@
 """Any still image file to 8-bit sRGB, in one place for shards, evaluation and the codec. Pillow and numpy only.
 
 What is done, in this order: the EXIF rotation is applied; 16-bit, 32-bit and float samples are scaled to 8 bits;
-colours are converted to sRGB through the embedded ICC profile, unless the caller keeps that; transparency is put on
-white, as browsers show it.
+colours are converted to sRGB from what the file says of them (`colours`), unless the caller keeps their profile;
+transparency is put on white, as browsers show it. docs/images.md has a table of what is read how.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from jahp_pl.data.profiles import apply, rgb_to_srgb, transform_to_srgb
+from jahp_pl.data.colours import ColourError, colours_of
+from jahp_pl.data.conversion import losses, on_white, orientation, profile_mode, to_8bit, to_rgb, upright
+from jahp_pl.data.layouts import LayoutError, checked
+from jahp_pl.data.profiles import rgb_to_srgb, transform_to_srgb
 
 SUFFIXES = frozenset(
     (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
@@ -27,18 +30,6 @@ SUFFIXES = frozenset(
 
 MAX_PIXELS = 178_000_000
 """Larger images are refused before they are decoded: 0.5 GB as RGB. Pillow has its own limit just above."""
-
-_ORIENTATION = 0x0112
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_NUMERIC = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 
 Source = str | Path | bytes | BinaryIO
 RGB = npt.NDArray[np.uint8]
@@ -49,6 +40,10 @@ _HOLD_PROFILES = ("AVIF", "JPEG", "PNG", "TIFF", "WEBP")
 
 class ImageError(ValueError):
     """An image that cannot be used; the message is one line that names it and says why."""
+
+
+class TransparencyError(ImageError):
+    """Pixels that are not opaque, where they may not be flattened."""
 
 
 class ImageSize(NamedTuple):
@@ -94,8 +89,9 @@ def load_rgb(source: Source, name: str | None = None) -> Image.Image:
         ImageError: as `decode_rgb`.
     """
     with _opened(source, name) as image:
+        colours, samples = colours_of(image), checked(image)
         image.load()
-        return _on_white(_to_rgb(_to_8bit(_upright(image)), 0)[0])
+        return on_white(to_rgb(to_8bit(upright(image), samples), colours.icc, 0)[0])
 
 
 def convert_rgb(source: Source, name: str | None = None, flatten: bool = True, max_icc: int = 0) -> Converted:
@@ -122,27 +118,18 @@ def convert_image(image: Image.Image, flatten: bool = True, max_icc: int = 0) ->
         ImageError: see `convert_rgb`.
         OSError: of Pillow, where the image is not loaded yet and its file is damaged.
     """
-    lost = list(_losses(image, max_icc))  # from the header: loading forgets how many bits the file has
+    try:
+        colours, samples = colours_of(image), checked(image)  # before loading, which forgets much of the header
+    except (ColourError, LayoutError) as error:
+        raise ImageError(str(error)) from None
+    lost = list(losses(image, colours, samples, max_icc))
     image.load()
-    rgb, icc = _to_rgb(_to_8bit(_upright(image)), max_icc)
+    rgb, icc = to_rgb(to_8bit(upright(image), samples), colours.icc, max_icc)
     if rgb.mode == "RGBA" and rgb.getchannel("A").getextrema() != (255, 255):
         if not flatten:
-            raise ImageError("has transparent pixels, which would be lost; --flatten puts them on white")
+            raise TransparencyError("has transparent pixels, which would be lost; put them on a background")
         lost.append("transparency, put on white")
-    return Converted(np.array(_on_white(rgb)), tuple(lost), icc)
-
-
-def _losses(image: Image.Image, max_icc: int) -> Iterator[str]:
-    """What becomes of an image that is open but not loaded, as far as its header tells."""
-    layout = str([tile[3] for tile in getattr(image, "tile", [])])  # e.g. "RGB;16B", which Pillow reads as 8-bit RGB
-    if image.mode in _NUMERIC or ";16" in layout:
-        yield "bits beyond 8 a sample"
-    if image.mode == "CMYK":
-        yield "CMYK, made sRGB"
-    elif image.mode in ("RGB", "RGBA", "P"):
-        profile = image.info.get("icc_profile")
-        if profile and len(profile) > max_icc and transform_to_srgb(profile, "RGB") is not None:
-            yield "a colour profile, made sRGB"
+    return Converted(np.array(on_white(rgb)), tuple(lost), icc)
 
 
 def image_size(source: Source, name: str | None = None) -> ImageSize:
@@ -155,6 +142,18 @@ def image_size(source: Source, name: str | None = None) -> ImageSize:
         return ImageSize(*image.size)
 
 
+def kept_profile(source: Source, name: str | None = None, max_icc: int = 0) -> bytes:
+    """The profile that `convert_rgb` gives back with these arguments, from the header alone.
+
+    Raises:
+        ImageError: as `image_size`.
+    """
+    with _opened(source, name) as image:
+        icc = colours_of(image).icc
+        is_kept = profile_mode(image.mode) == "RGB" and 0 < len(icc) <= max_icc
+        return icc if is_kept and transform_to_srgb(icc, "RGB") is not None else b""
+
+
 def is_plain_jpeg(source: Source, name: str | None = None) -> bool:
     """Whether the file is an upright 8-bit RGB JPEG in sRGB: then its pixels are final and it may be stored as it is.
 
@@ -162,10 +161,10 @@ def is_plain_jpeg(source: Source, name: str | None = None) -> bool:
         ImageError: as `image_size`.
     """
     with _opened(source, name) as image:
-        if image.format != "JPEG" or image.mode != "RGB" or _orientation(image) != 1:
+        if image.format != "JPEG" or image.mode != "RGB" or orientation(image) != 1:
             return False
-        profile = image.info.get("icc_profile")
-        return not profile or transform_to_srgb(profile, "RGB") is None
+        icc = colours_of(image).icc
+        return not icc or transform_to_srgb(icc, "RGB") is None
 
 
 @contextmanager
@@ -181,6 +180,8 @@ def _opened(source: Source, name: str | None) -> Iterator[Image.Image]:
             _check(image)
             yield image
     except ImageError as error:
+        raise type(error)(f"{name}: {error}") from None
+    except (ColourError, LayoutError) as error:
         raise ImageError(f"{name}: {error}") from None
     except UnidentifiedImageError:
         raise ImageError(f"{name}: not an image, or in a format that is not supported; convert it to PNG") from None
@@ -201,64 +202,6 @@ def _check(image: Image.Image) -> None:
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # cameras put a preview behind the photograph and call it MPO
         raise ImageError(f"holds {frames} frames or pages; give one still image")
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # noqa: BLE001  damaged metadata raises nearly every type, and must not cost the picture
-        return 1
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    method = _UPRIGHT.get(_orientation(image))
-    if method is None:
-        return image
-    turned = image.transpose(method)
-    turned.info = image.info
-    return turned
-
-
-def _to_8bit(image: Image.Image) -> Image.Image:
-    """Scale grayscale samples of more than 8 bits: the white is 65535 for 16 bits, else the least of 1 (float), 255 and
-    65535 that no sample exceeds. (Colour with 16 bits a channel reaches us as 8 bits already.)
-    """
-    if image.mode not in _NUMERIC:
-        return image
-    values = np.asarray(image).astype(np.float64)
-    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 65535:
-        raise ImageError("samples that are negative, not finite or over 65535 have no known white; convert to 16-bit")
-    whites = {"I": (255, 65535), "F": (1, 255, 65535)}.get(image.mode, (65535,))
-    white = next(w for w in whites if values.max() <= w)
-    scaled = Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
-    scaled.info = {key: value for key, value in image.info.items() if key != "transparency"}
-    return scaled
-
-
-def _to_rgb(image: Image.Image, max_icc: int) -> tuple[Image.Image, bytes]:
-    """RGB, or RGBA where there is transparency, and the profile it is in, empty for sRGB."""
-    profile: bytes = image.info.get("icc_profile") or b""
-    if image.mode in ("1", "P", "PA", "LA", "La", "RGBa", "RGBX", "HSV", "YCbCr") or "transparency" in image.info:
-        transparent = "transparency" in image.info or image.mode in ("PA", "LA", "La", "RGBa")
-        image = image.convert("RGBA" if transparent else "RGB")
-    alpha = image.getchannel("A") if image.mode == "RGBA" else None
-    image = image.convert("RGB") if alpha is not None else image
-    transform = transform_to_srgb(profile, image.mode) if profile or image.mode == "LAB" else None
-    icc = profile if transform is not None and image.mode == "RGB" and len(profile) <= max_icc else b""
-    if transform is not None and not icc:
-        image = apply(transform, image)
-    elif image.mode != "RGB":  # Pillow would copy it
-        image = image.convert("RGB")
-    if alpha is not None:
-        image.putalpha(alpha)
-    return image, icc
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    if image.mode != "RGBA":
-        return image
-    white = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(white, image).convert("RGB")
 
 
 def encode_rgb(rgb: RGB, suffix: str, icc: bytes = b"") -> bytes:

@@ -48,6 +48,16 @@ def transform_to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTran
     return None if np.abs(result.astype(int) - cube.astype(int)).max() <= 1 else transform
 
 
+def is_usable(profile: bytes, mode: str) -> bool:
+    """Whether littleCMS can read a profile and it is for images of this mode."""
+    try:
+        given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        ImageCms.buildTransform(given, ImageCms.createProfile("sRGB"), mode, "RGB")
+    except _FAILURES:
+        return False
+    return True
+
+
 def apply(transform: ImageCms.ImageCmsTransform, image: Image.Image) -> Image.Image:
     """The image in the space that the transform leads to."""
     result = ImageCms.applyTransform(image, transform)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from webdataset.shardlists import expand_urls
 
+from jahp_pl.data.braces import MAX_NAMES, count_names
 from jahp_pl.data.index import INDEX_NAME, DataError, ShardEntry, ShardIndex
 from jahp_pl.data.remote import is_remote, open_shard
 
@@ -88,6 +89,8 @@ def _files(path: Path, key: str) -> list[Path]:
 
 
 def _braces(pattern: str, key: str) -> list[str]:
+    if (count := count_names(pattern)) > MAX_NAMES:
+        raise DataError(f"{key}: {pattern}: stands for {count:,} names, of at most {MAX_NAMES:,}; correct its ranges")
     try:
         return list(expand_urls(pattern))
     except ValueError as error:

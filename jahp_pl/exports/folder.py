@@ -27,6 +27,7 @@ from torch import Tensor
 from jahp_pl import checkpoint
 from jahp_pl.checkpoint import HYPER_PARAMETERS, find_checkpoint, read_checkpoint
 from jahp_pl.codec.codec import Codec
+from jahp_pl.codec.devices import on_cpu
 from jahp_pl.codec.fixed_point import FreezeError
 from jahp_pl.codec.pixels import MEMORY_LIMIT, Precision
 from jahp_pl.config import ConfigError, model_from_dict
@@ -71,6 +72,7 @@ class Export(NamedTuple):
     """See `results.read_results`."""
 
 
+@on_cpu()
 def export(
     model: CompressionModel,
     folder: Path,
@@ -153,6 +155,7 @@ def export_from(
     return export(content.model, folder, content.facts, overwrite, dtype=dtype, tables=content.tables, results=told)
 
 
+@on_cpu()
 def load_export(folder: Path) -> Export:
     """Read a folder that `export` wrote.
 
@@ -205,6 +208,7 @@ def _read_tensors(path: Path, checksum: str) -> dict[str, Tensor]:
         raise ExportError(f"{path}: damaged ({error})") from None
 
 
+@on_cpu()
 def load_model(model: str | Path | None = None, *, metric: Metric | None = None) -> CompressionModel:
     """The networks alone, in evaluation mode on the CPU, of whatever holds a model.
 
@@ -219,6 +223,7 @@ def load_model(model: str | Path | None = None, *, metric: Metric | None = None)
     return load_export(path).model if is_export(path) else checkpoint.load_model(find_checkpoint(path))
 
 
+@on_cpu()
 def load_codec(
     model: str | Path | None = None,
     device: str = "cpu",

@@ -1,0 +1,18 @@
+"""Where tensors are made that no argument places."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def on_cpu() -> Iterator[None]:
+    """Make tensors on the CPU where no device is named, whatever `torch.set_default_device` says."""
+    if torch.get_default_device().type == "cpu":  # entering torch.device costs every call of torch a little
+        yield
+        return
+    with torch.device("cpu"):
+        yield

@@ -1,0 +1,81 @@
+"""Boxes of ISO files (AVIF, JPEG 2000): a length, a type, a content, perhaps of boxes. Read from a file in memory."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+MAX_BOXES = 10_000
+"""More than any picture has; a file of empty boxes costs no more than this."""
+
+
+class Box(NamedTuple):
+    """One box."""
+
+    kind: bytes
+    """Four letters."""
+    content: bytes
+
+
+def boxes(data: bytes) -> Iterator[Box]:
+    """The boxes that lie one behind the other in `data`; ends where the rest is no box."""
+    start = 0
+    for _ in range(MAX_BOXES):
+        if start + 8 > len(data):
+            return
+        size, kind = struct.unpack_from(">I4s", data, start)
+        head = 8
+        if size == 1 and start + 16 <= len(data):
+            (size,), head = struct.unpack_from(">Q", data, start + 8), 16
+        elif size == 0:
+            size = len(data) - start
+        if size < head:
+            return
+        yield Box(kind, data[start + head : start + size])
+        start += size
+
+
+def find(data: bytes, *path: bytes) -> list[bytes]:
+    """Contents of all boxes at a path of types; `meta`, a full box, is entered behind its version and flags."""
+    contents = [data]
+    for kind in path:
+        contents = [box.content for content in contents for box in boxes(content) if box.kind == kind]
+        if kind == b"meta":
+            contents = [content[4:] for content in contents]
+    return contents
+
+
+def primary_properties(data: bytes) -> list[Box]:
+    """Properties (`ipco`) of the primary item of a HEIF or AVIF file; all of them where the file does not say whose."""
+    meta = next(iter(find(data, b"meta")), b"")
+    properties = [box for content in find(meta, b"iprp", b"ipco") for box in boxes(content)]
+    primary = next((_number(content[4:], content[:1]) for content in find(meta, b"pitm")), None)
+    for content in find(meta, b"iprp", b"ipma"):
+        try:
+            chosen = _associations(content).get(primary)
+        except struct.error:  # cut short
+            chosen = None
+        if chosen is not None:
+            return [properties[i - 1] for i in chosen if 1 <= i <= len(properties)]
+    return properties
+
+
+def _associations(content: bytes) -> dict[int | None, list[int]]:
+    """Item -> numbers of its properties, from 1 (ISO/IEC 23008-12, 9.3.1)."""
+    version, flags = content[0], content[3]
+    (count,) = struct.unpack_from(">I", content, 4)
+    start, found = 8, {}
+    for _ in range(min(count, MAX_BOXES)):
+        item, size = struct.unpack_from(">IB" if version else ">HB", content, start)
+        start += 5 if version else 3
+        width, mask = (2, 0x7FFF) if flags & 1 else (1, 0x7F)
+        numbers = struct.unpack_from(f">{size}{'H' if width == 2 else 'B'}", content, start)
+        found[item] = [number & mask for number in numbers]
+        start += width * size
+    return found
+
+
+def _number(content: bytes, version: bytes) -> int | None:
+    size = 2 if version == b"\0" else 4
+    return int.from_bytes(content[:size], "big") if len(content) >= size else None

@@ -1,0 +1,23 @@
+"""Text from outside (names of files, keys, members of archives), fit for a terminal or for the name of a file."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode's categories of what moves the cursor, turns the direction of writing, or is half a character."""
+
+
+def printable(text: str) -> str:
+    """Replace what a terminal would obey by its escape, e.g. `\\x1b`; ends of lines and tabs stay."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        char if char in "\n\t" or unicodedata.category(char) not in _HIDDEN else ascii(char)[1:-1] for char in text
+    )
+
+
+def shortened(name: str, max_bytes: int) -> str:
+    """The start of a file's name, in at most so many bytes of UTF-8 and of whole characters."""
+    data = name.encode("utf-8", "surrogateescape")
+    return data[:max_bytes].decode("utf-8", "ignore") if len(data) > max_bytes else name
