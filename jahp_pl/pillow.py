@@ -2,6 +2,7 @@
 
     Image.open("photo.jahp")                      size and colour profile at once; pixels, hence a model, when loaded
     image.save("photo.jahp", quality=2)           with a bundled model, from 1, the smallest files
+    image.save("photo.jahp", effort=2)            smaller for seconds of search, see `Codec.compress`
     image.save("photo.jahp", model="models/m")    or without either, with the one registered, else a bundled one
 
 Pillow finds no plugins by itself, so the import has to be made. A file is decoded by the model with its fingerprint:
@@ -163,14 +164,14 @@ class JahpImageFile(ImageFile.ImageFile):
 
 
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
-    """Of `Image.save`; its arguments are `model`, as `register` takes it, or `quality`, and `icc_profile`."""
+    """Of `Image.save`; its arguments are `model`, as `register` takes it, or `quality`, `effort` and `icc_profile`."""
     options: dict[str, Any] = image.encoderinfo
     if "icc_profile" in options and options["icc_profile"] != image.info.get("icc_profile"):
         image = image.copy()
         image.info["icc_profile"] = options["icc_profile"]
     try:
         codec = _chosen(options.get("model"), options.get("quality"))
-        data = codec.compress(image)
+        data = codec.compress(image, options.get("effort", 0))
     except (NoModelError, ValueError) as error:
         raise OSError(f"{_name(filename)}{error}") from None
     file.write(data)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from jahp_pl import hyperprior, transforms
+from jahp_pl.codec import refinement
 from jahp_pl.codec.bitstream import (
     LATENT_MAX,
     LATENT_MIN,
@@ -29,6 +30,7 @@ from jahp_pl.codec.latent_tables import LatentTables
 from jahp_pl.codec.pictures import Kind, from_pixels, to_pixels
 from jahp_pl.codec.pixels import MEMORY_LIMIT, PixelTransforms, Precision
 from jahp_pl.codec.prior_tables import PriorTables
+from jahp_pl.config import LossConfig
 from jahp_pl.model import CompressionModel
 
 if TYPE_CHECKING:
@@ -87,6 +89,8 @@ class Codec:
             of the decoder's pixels, never whether a file decodes.
         memory_limit: bytes that the transforms may take at a time, beside the image and its latents; large images then
             pass through in overlapping tiles, without seams.
+        objective: what the model was trained for, which a search for better latents goes on to minimize; None makes
+            every effort above 0 an error.
 
     Raises:
         FreezeError: weights that are not finite or beyond exact arithmetic, or tables of another model.
@@ -99,7 +103,9 @@ class Codec:
         tables: Mapping[str, Tensor] | None = None,
         precision: Precision = "float32",
         memory_limit: int = MEMORY_LIMIT,
+        objective: LossConfig | None = None,
     ) -> None:
+        self.objective = objective
         self.model = copy.deepcopy(model).float().eval().requires_grad_(False)
         self.device = next(self.model.parameters()).device
         self.pixels = PixelTransforms(self.model, precision, memory_limit)
@@ -117,26 +123,28 @@ class Codec:
             self.latents = LatentCoder(h_s, context, frozen)
         self.fingerprint = fingerprint(self.model, self.prior, self.latents)
 
-    def compress(self, image: Picture) -> bytes:
+    def compress(self, image: Picture, effort: int = 0) -> bytes:
         """Image -> file.
 
         Args:
             image: (3, H, W) uint8 tensor, (H, W, 3) uint8 array, or Pillow image; sides from 1 to 65535. Numbers are
                 taken for sRGB; a Pillow image of any kind is made RGB as `jahp compress` does, and its colour profile
                 goes into the file.
+            effort: of the search for better latents, see `refinement.EFFORTS`; 0 rounds them, up to 6 takes minutes.
 
         Raises:
-            ValueError: another shape or type, transparent pixels, or latents beyond 16 bits.
+            ValueError: another shape or type, transparent pixels, latents beyond 16 bits, or an effort that does not
+                exist or that lacks an objective.
         """
-        return self.encode(image).data
+        return self.encode(image, effort).data
 
-    def compress_all(self, images: Iterable[Picture]) -> list[bytes]:
+    def compress_all(self, images: Iterable[Picture], effort: int = 0) -> list[bytes]:
         """Several images, in their order: a list, a (B, 3, H, W) tensor, a (B, H, W, 3) array.
 
         Raises:
             ValueError: as `compress`.
         """
-        return [self.compress(image) for image in images]
+        return [self.compress(image, effort) for image in images]
 
     @overload
     def decompress(self, data: bytes, max_pixels: int = ..., *, as_: Literal["tensor"] = ...) -> Tensor: ...
@@ -186,12 +194,18 @@ class Codec:
         return [from_pixels(one.image, one.icc, as_) for one in decoded]  # type: ignore[return-value]
 
     @torch.inference_mode()
-    def encode(self, image: Picture) -> Encoded:
-        """As `compress`, with the latents."""
+    def encode(self, image: Picture, effort: int = 0, progress: refinement.Progress | None = None) -> Encoded:
+        """As `compress`, with the latents; `progress` is called after each step of the search."""
+        search = refinement.search_of(effort, self.objective)
         x, icc = to_pixels(image)
         y = self.pixels.analyse(x)
         y_hat = _to_integers(y)
         z_hat = _to_integers(self.pixels.hyper_analyse(y)) if self.model.h_a is not None else None
+        if search is not None and self.objective is not None:
+            start, limit = refinement.Latents(y, y_hat, z_hat), self.pixels.memory_limit
+            y_hat = refinement.refine(
+                self.model, x, start, self.objective, search, memory_limit=limit, progress=progress
+            )
         writer = Writer()
         self._write(writer, y_hat, z_hat)
         payload = writer.payload()

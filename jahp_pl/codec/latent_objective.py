@@ -93,12 +93,12 @@ class LatentObjective:
             self._per_structure = structure_share * value * STRUCTURE_PER_SQUARE
         self._structure = StructuralDistortion(self._x) if self._per_structure else None
         self._scale = None if scale is None else scale.to(device).view(-1, 1, 1)
-        self._autocast = {"device_type": device.type, "dtype": torch.bfloat16, "enabled": _has_bfloat16(device)}
+        self._device = device
 
     def __call__(self, y: Tensor) -> Tensor:
         """The objective at any real y (1, M, h, w), in bits, with a gradient; convolutions in bfloat16 where that is
         faster."""
-        with torch.autocast(**self._autocast):
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=_has_bfloat16(self._device)):
             bits = self._bits(y)
             x_hat = self._synthesise(y)
         return bits + self._distortion(x_hat)

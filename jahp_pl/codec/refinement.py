@@ -93,6 +93,26 @@ class Latents(NamedTuple):
     """(N, ceil(h / 4), ceil(w / 4)) int32 on the CPU; None on rungs without side information."""
 
 
+def search_of(effort: int, objective: LossConfig | None) -> Search | None:
+    """The search of an effort; None for plain rounding.
+
+    Args:
+        effort: index into `EFFORTS`.
+        objective: of the codec.
+
+    Raises:
+        ValueError: no such effort, or a search without an objective.
+    """
+    if not 0 <= effort < len(EFFORTS):
+        raise ValueError(f"effort {effort}: must be from 0 to {len(EFFORTS) - 1}")
+    if effort and objective is None:
+        raise ValueError(
+            f"effort {effort}: the model does not say which lambda it was trained with; use effort 0, or give "
+            "Codec(..., objective=LossConfig('mse', lmbda))"
+        )
+    return EFFORTS[effort]
+
+
 def refine(
     model: CompressionModel,
     image: Tensor,
@@ -132,7 +152,8 @@ def refine(
         current = latents.y_hat.to(start.device).float()[None]
         generator = torch.Generator().manual_seed(seed)
         order = torch.rand(start.shape, generator=generator, dtype=torch.float32).to(start.device)
-        windows = list(_windows(model.config, *start.shape[-2:], memory_limit))
+        height, width = start.shape[-2:]
+        windows = list(_windows(model.config, height, width, memory_limit))
         for number, (core, counted, seen) in enumerate(windows):
             psi = _psi(model, latents.z_hat, seen)
             objective = LatentObjective(model, image, psi, loss, search.structure_share, seen, counted, scale)
@@ -235,7 +256,9 @@ def search_bytes(config: ModelConfig, height: int, width: int) -> int:
     return math.ceil(STRIDE**2 * height * width * per_pixel) + 2**25
 
 
-def _windows(config: ModelConfig, height: int, width: int, memory_limit: int) -> Iterator[tuple[Region, Region, Region]]:
+def _windows(
+    config: ModelConfig, height: int, width: int, memory_limit: int
+) -> Iterator[tuple[Region, Region, Region]]:
     """Tiles of (height, width) latents, each three rectangles: latents that are searched for; those whose bits and
     pixels these have an influence on; and those that the latter depend on."""
     margin = max(-(-TRANSFORMS[config.transform].reach // STRIDE), CONTEXT_REACH)

@@ -69,7 +69,7 @@ class CodedImage(NamedTuple):
 
 
 @torch.no_grad()
-def code_image(codec: Codec, image: Tensor, name: str, path: Path) -> CodedImage:
+def code_image(codec: Codec, image: Tensor, name: str, path: Path, effort: int = 0) -> CodedImage:
     """Write `image` to `path` and read it back.
 
     Args:
@@ -77,21 +77,22 @@ def code_image(codec: Codec, image: Tensor, name: str, path: Path) -> CodedImage
         image: (3, H, W) uint8.
         name: of the image, for the row.
         path: of the file; replaced if it exists.
+        effort: of the encoder, see `Codec.compress`.
 
     Raises:
-        ValueError: latents that the codec cannot code.
+        ValueError: latents that the codec cannot code, or an effort that it does not have.
         WriteError: the disk is full.
     """
     start = time.perf_counter()
-    encoded = codec.encode(image)
+    encoded = codec.encode(image, effort)
     write_atomically(path, encoded.data)
     written = time.perf_counter()
     data = path.read_bytes()
     decoded = codec.decode(data)
     read = time.perf_counter()
 
-    output = codec.model(image.to(codec.device).float().unsqueeze(0) / 255)
-    bits_y, bits_z = output.bits_y[0].cpu(), output.bits_z[0].cpu()
+    y_hat = encoded.y_hat.float()
+    bits_y, bits_z = _bits(codec, encoded)
     height, width = image.shape[-2:]
     original, shown = image.cpu().unsqueeze(0), decoded.image.unsqueeze(0)
     similarity = ms_ssim_8bit(original, shown)
@@ -110,7 +111,22 @@ def code_image(codec: Codec, image: Tensor, name: str, path: Path) -> CodedImage
         encode_seconds=written - start,
         decode_seconds=read - written,
     )
-    return CodedImage(row, image.cpu(), decoded.image, output.y_hat[0].cpu(), bits_y, bits_z)
+    return CodedImage(row, image.cpu(), decoded.image, y_hat, bits_y, bits_z)
+
+
+def _bits(codec: Codec, encoded: Encoded) -> tuple[Tensor, Tensor]:
+    """Bits of each latent (M, h, w) and hyper-latent (N, ceil(h / 4), ceil(w / 4)) of a file under the float model; the
+    latter (0, 0, 0) without side information."""
+    model, device = codec.model, codec.device
+    y_hat = encoded.y_hat.to(device).float()[None]
+    if model.config.rung == "factorized":
+        assert model.prior is not None
+        return model.prior.bits(y_hat)[0].cpu(), torch.zeros(0, 0, 0)
+    z_hat = None if encoded.z_hat is None else encoded.z_hat.to(device).float()[None]
+    bits_y = model.density.bits(y_hat, model.entropy_parameters(y_hat, z_hat))[0].cpu()
+    if z_hat is None or model.prior is None:
+        return bits_y, torch.zeros(0, 0, 0)
+    return bits_y, model.prior.bits(z_hat)[0].cpu()
 
 
 def mismatches(encoded: Encoded, decoded: Decoded) -> int:

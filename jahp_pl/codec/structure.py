@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -64,8 +63,7 @@ class StructuralDistortion:
 
 def _pyramid(x: Tensor) -> list[Tensor]:
     """Luma (1, 1, H, W) of an image, then halved again and again."""
-    red, green, blue = x.split(1, dim=1)
-    levels = [0.299 * red + 0.587 * green + 0.114 * blue]
+    levels = [0.299 * x[:, :1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:]]
     for _ in SCALE_WEIGHTS[1:]:
         levels.append(F.avg_pool2d(levels[-1], 2))
     return levels

@@ -15,6 +15,9 @@ from jahp_pl.commands import console
 if TYPE_CHECKING:
     from jahp_pl.codec.codec import Codec, Encoded
 
+DEFAULT_EFFORT = 2
+"""Gains most of what there is to gain, in about the time that a photograph takes to be looked at."""
+
 
 def compress(arguments: argparse.Namespace) -> None:
     """Images -> .jahp."""
@@ -24,6 +27,7 @@ def compress(arguments: argparse.Namespace) -> None:
 
     jobs = batch.plan(arguments.inputs, arguments.output, ".jahp", SUFFIXES, arguments.force)
     codec = console.open_codec(arguments)
+    effort = _default_effort(codec) if arguments.effort is None else arguments.effort
 
     def is_complete(target: Path) -> bool:
         try:
@@ -40,7 +44,8 @@ def compress(arguments: argparse.Namespace) -> None:
         if max(height, width) > MAX_SIDE:
             raise ImageError(f"{name}: {width} x {height} pixels; sides go up to {MAX_SIDE}, cut it into tiles")
         try:
-            encoded = codec.encode(rgb)
+            with console.search_bar(effort, name) as progress:
+                encoded = codec.encode(rgb, effort, progress)
             encoded = encoded._replace(data=with_icc(encoded.data, icc))
         except ValueError as error:
             raise ImageError(f"{name}: {error}") from None
@@ -91,6 +96,11 @@ def decompress(arguments: argparse.Namespace) -> None:
         return f"{image.shape[2]} x {image.shape[1]}"
 
     console.run_jobs("decompress", jobs, work)
+
+
+def _default_effort(codec: Codec) -> int:
+    """Without --effort."""
+    return 0 if codec.objective is None else DEFAULT_EFFORT
 
 
 def _verify(codec: Codec, encoded: Encoded, name: str) -> None:

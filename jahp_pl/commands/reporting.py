@@ -43,7 +43,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
             bar.set_postfix_str(f"{result.row.name} {result.row.file_psnr:.2f} dB")
             bar.update()
 
-        evaluation = evaluate_images(codec, tasks, arguments.beside, progress)
+        evaluation = evaluate_images(codec, tasks, arguments.beside, progress, arguments.effort)
         evaluation.provenance.update(facts)
         save(evaluation, out)
     print(format_table(evaluation), summarise(evaluation), sep="\n\n")

@@ -86,6 +86,7 @@ def evaluate(
     tasks: Sequence[Task],
     beside: str | None = None,
     progress: Callable[[ImageResult], None] = lambda _: None,
+    effort: int = 0,
 ) -> Evaluation:
     """Code every image to a file, decode it from there, measure; not before all are known to open.
 
@@ -94,6 +95,7 @@ def evaluate(
         tasks: from `plan`; the `.jahp` files stay where they are.
         beside: key of `classical.CODECS`: code each image also with that codec, in at least as many bytes.
         progress: called after each image.
+        effort: of the encoder, see `Codec.compress`; it goes into the provenance.
 
     Raises:
         EvaluationError: an image that one of the codecs cannot code; two images of one name.
@@ -106,14 +108,14 @@ def evaluate(
         rgb = decode_rgb(source)
         image = torch.from_numpy(rgb).permute(2, 0, 1)
         with about(name):
-            coded = code_image(codec, image, name, task.file)
+            coded = code_image(codec, image, name, task.file, effort)
             other = None if beside is None else _code_beside(rgb, beside, coded.row.file_bytes)
         results.append(ImageResult(task, coded.row, rates(coded), identity.pixels, other))
         progress(results[-1])
     others = [result.beside for result in results if result.beside is not None]
     title = CODECS[beside].title if beside is not None else None
     mean = mean_row([result.row for result in results])
-    return Evaluation(results, mean, title, _mean_beside(others) if others else None, _provenance(codec))
+    return Evaluation(results, mean, title, _mean_beside(others) if others else None, _provenance(codec, effort))
 
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:
@@ -164,11 +166,12 @@ def _mean_beside(rows: list[Beside]) -> Beside:
     )
 
 
-def _provenance(codec: Codec) -> dict[str, Any]:
+def _provenance(codec: Codec, effort: int) -> dict[str, Any]:
     return {
         "fingerprint": codec.fingerprint.hex(),
         "model": dataclasses.asdict(codec.model.config),
         **provenance(),
         "threads": torch.get_num_threads(),
         "device": str(codec.device),
+        **({"effort": effort} if effort else {}),
     }
