@@ -1,12 +1,8 @@
 """The encoder's search: integers near y that are worth more, at R + lambda * D, than the nearest ones.
 
 The decoder decodes whatever latents a file holds, so an encoder may choose them. Rounding each latent by itself ignores
-that errors add up through g_s and that every latent is the context of others. Two searches, over y with z_hat fixed:
-
-- freeze: Adam on continuous y; after a while a growing random share of the latents is rounded for good, and the others
-  go on and make up for the errors that this caused. A few steps suffice.
-- sga: stochastic Gumbel annealing (Yang, Bamler & Mandt 2020): each step draws one of the two nearest integers, softly,
-  at a falling temperature. It takes hundreds of steps and then finds a little more.
+that errors add up through g_s and that every latent is the context of others; `latent_search` finds better ones, with
+z_hat fixed.
 
 Guarantees: the result is never worse than plain rounding by the objective on integers (a large image:
 of each of its tiles), else it is plain rounding. Equal inputs, seed and number of threads
@@ -16,9 +12,8 @@ give equal latents on one machine; other machines may find others, which decode 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,6 +21,7 @@ from torch import Tensor
 from jahp_pl import hyperprior
 from jahp_pl.codec.bitstream import LATENT_MAX, LATENT_MIN
 from jahp_pl.codec.latent_objective import LatentObjective, Region
+from jahp_pl.codec.latent_search import Search, run_search
 from jahp_pl.codec.pixels import MEMORY_LIMIT, MemoryLimitError
 from jahp_pl.codec.tiles import SMALLEST, largest_side, tiles
 from jahp_pl.config import LossConfig, ModelConfig
@@ -36,50 +32,22 @@ Progress = Callable[[int, int], object]
 """Called with the number of steps done and of all steps."""
 
 
-class Search(NamedTuple):
-    """How latents are searched for."""
-
-    method: Literal["freeze", "sga"]
-    steps: int
-    """Passes forward and backward."""
-    rate: float = 0.2
-    """Adam's learning rate at the start ..."""
-    final_rate: float = 0.06
-    """... and at the end, falling geometrically."""
-    structure_share: float = 0.3
-    """Of `structure.StructuralDistortion` in the distortion of models that were trained for squared errors."""
-
-
 EFFORTS: tuple[Search | None, ...] = (
     None,
     Search("freeze", 5, rate=0.15),
     Search("freeze", 10),
     Search("freeze", 20),
     Search("freeze", 50),
-    Search("sga", 300, rate=0.01, final_rate=0.01 / 60),
-    Search("sga", 1000, rate=0.005, final_rate=0.005 / 60),
+    Search("sga", 300, rate=0.01, final_rate=0.01 / 60, betas=(0.9, 0.99)),
+    Search("sga", 1000, rate=0.005, final_rate=0.005 / 60, betas=(0.9, 0.99)),
 )
 """By effort; 0 is plain rounding."""
-BETAS = (0.3, 0.8)
-"""Of Adam, for freeze. More momentum drives on what was compensated a moment ago."""
-WARM_UP = 0.15
-"""Share of the steps before anything is frozen."""
-FREEZING_POWER = 1.4
-"""The share frozen is p^1.4, with p from 0 to 1 over the remaining steps."""
-SGA_BETAS = (0.9, 0.99)
-SGA_TEMPERATURES = (0.5, 0.05)
-"""At the start, kept for 35 % of the steps, and at the end, falling geometrically."""
-SGA_CONSTANT = 0.35
 MIN_SIDE = 64
 """Pixels; smaller images are rounded plainly, for lack of anything to gain: a file comes in words of 4 bytes."""
 CONTEXT_REACH = 2
 """Latents from a latent to those whose context it is in."""
 HYPER_REACH = 3
 """Hyper-latents around a tile that h_s needs to see, generously."""
-
-
-class RefinementWarning(UserWarning):
-    """A search that gave nothing because a gradient was not finite."""
 
 
 class Latents(NamedTuple):
@@ -166,7 +134,7 @@ def refine(
                 if progress is not None:
                     progress(done * search.steps + step, len(windows) * search.steps)
 
-            found = _better(objective, plain, _run(objective, first, keys, search, generator, tell))
+            found = _better(objective, plain, run_search(objective, first, keys, search, generator, tell))
             core.of(current).copy_(core.inside(seen).of(found))
         return current[0].to(torch.int32).cpu()
 
@@ -179,80 +147,12 @@ def _better(objective: LatentObjective, plain: Tensor, found: Tensor | None) -> 
     return found if objective.score(found) < objective.score(plain) else plain
 
 
-def _run(
-    objective: LatentObjective,
-    y: Tensor,
-    keys: Tensor,
-    search: Search,
-    generator: torch.Generator,
-    tell: Callable[[int], None],
-) -> Tensor | None:
-    """Search from y (1, M, h, w); latents with a negative key (1, M, h, w) stay. None if a gradient is not finite."""
-    is_free = keys >= 0
-    adam = _Adam(y, BETAS if search.method == "freeze" else SGA_BETAS)
-    for step in range(search.steps):
-        share = step / search.steps
-        y = y.detach()
-        if search.method == "freeze":
-            frozen = keys < max(0.0, (share - WARM_UP) / (1 - WARM_UP)) ** FREEZING_POWER
-            y = torch.where(frozen & is_free, y.round(), y)  # again and again: it then stays where it is
-            is_free = is_free & ~frozen
-        y.requires_grad_(True)
-        tried = y if search.method == "freeze" else torch.where(is_free, _annealed(y, share, generator), y)
-        (gradient,) = torch.autograd.grad(objective(tried), y)
-        if not bool(torch.isfinite(gradient).all()):
-            warnings.warn(
-                "the model's gradients are not finite, so its latents were rounded plainly; its weights may have "
-                "diverged",
-                RefinementWarning,
-                stacklevel=3,
-            )
-            return None
-        rate = search.rate * (search.final_rate / search.rate) ** share
-        y = torch.where(is_free, y.detach() - rate * adam.direction(gradient), y.detach())
-        tell(step + 1)
-    return y
-
-
-class _Adam:
-    """Directions of Adam (Kingma & Ba 2015) for one tensor."""
-
-    def __init__(self, like: Tensor, betas: tuple[float, float]) -> None:
-        self._betas, self._step = betas, 0
-        self._mean, self._square = torch.zeros_like(like), torch.zeros_like(like)
-
-    def direction(self, gradient: Tensor) -> Tensor:
-        """Step of about 1 to be subtracted, the shape of the gradient."""
-        self._step += 1
-        first, second = self._betas
-        self._mean.lerp_(gradient, 1 - first)
-        self._square.lerp_(gradient.square(), 1 - second)
-        variance = self._square / (1 - second**self._step)
-        return self._mean / (1 - first**self._step) / (variance.sqrt_() + 1e-8)
-
-
-def _annealed(y: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """A soft draw of one of the two integers beside each latent, differentiable by y (SGA).
-
-    Args:
-        y: latents.
-        share: of the steps that are done.
-        generator: on the CPU.
-    """
-    start, end = SGA_TEMPERATURES
-    temperature = start * (end / start) ** max(0.0, (share - SGA_CONSTANT) / (1 - SGA_CONSTANT))
-    floor = y.detach().floor()
-    part = (y - floor).clamp(1e-5, 1 - 1e-5)
-    # log-probabilities of floor and ceiling, up to a constant; their difference and one of two Gumbel variables.
-    lean = (torch.atanh(part) - torch.atanh(1 - part)) / temperature
-    uniform = torch.rand(y.shape, generator=generator, dtype=torch.float32).clamp_(1e-7, 1 - 1e-7).to(y.device)
-    return floor + torch.sigmoid((lean + torch.logit(uniform)) / temperature)
-
-
 def search_bytes(config: ModelConfig, height: int, width: int) -> int:
     """Memory that a search takes, beside the image and its latents, for (height, width) latents with their halo."""
     num_parameters = (3 if config.num_components > 1 else 2) * config.num_components * config.num_latents
-    per_pixel = 12 * config.num_filters + 0.12 * num_parameters + 0.25 * config.num_latents + 120
+    densities = 3 * config.num_latents if config.rung == "factorized" else num_parameters / 10
+    # Bytes a pixel, a fifth above what was measured: g_s keeps about two maps of N channels for each of its layers.
+    per_pixel = 9 * config.num_filters + config.num_latents / 4 + densities + 150
     return math.ceil(STRIDE**2 * height * width * per_pixel) + 2**25
 
 

@@ -38,7 +38,7 @@ class StructuralDistortion:
     """D between an original and reconstructions of it, from 0 for equal images to about 1.
 
     Args:
-        x: (1, 3, H, W) original in [0, 1], sides of at least 16.
+        x: (1, 3, H, W) original in [0, 1].
     """
 
     def __init__(self, x: Tensor) -> None:
@@ -65,7 +65,7 @@ def _pyramid(x: Tensor) -> list[Tensor]:
     """Luma (1, 1, H, W) of an image, then halved again and again."""
     levels = [0.299 * x[:, :1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:]]
     for _ in SCALE_WEIGHTS[1:]:
-        levels.append(F.avg_pool2d(levels[-1], 2))
+        levels.append(F.avg_pool2d(levels[-1], 2, ceil_mode=True))
     return levels
 
 
