@@ -21,6 +21,7 @@ valid one.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 MAGIC = b"jahp"
@@ -184,3 +185,22 @@ def _read_varint(data: bytes, start: int) -> tuple[int, int]:
                 break
             return value, start + position + 1
     raise BitstreamError("the header is damaged: a number in it is not in its shortest form")
+
+
+def grouped(files: Iterable[bytes], max_pixels: int, group_pixels: int) -> Iterator[list[bytes]]:
+    """Files in runs whose images have up to `group_pixels` together, or of one.
+
+    Raises:
+        BitstreamError: see `unpack`.
+    """
+    group: list[bytes] = []
+    num_pixels = 0
+    for data in files:
+        header, _ = unpack(data, max_pixels)
+        if group and num_pixels + header.width * header.height > group_pixels:
+            yield group
+            group, num_pixels = [], 0
+        group.append(data)
+        num_pixels += header.width * header.height
+    if group:
+        yield group

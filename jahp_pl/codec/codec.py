@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
 import numpy as np
@@ -19,6 +19,7 @@ from jahp_pl.codec.bitstream import (
     MAX_PIXELS,
     BitstreamError,
     Header,
+    grouped,
     pack,
     unpack,
 )
@@ -189,7 +190,7 @@ class Codec:
         Raises:
             BitstreamError: one of them is no valid file of this model.
         """
-        groups = _groups(files, max_pixels)
+        groups = grouped(files, max_pixels, LOCKSTEP_PIXELS)
         decoded = (one for group in groups for one in self.decode_all(group, max_pixels))
         return [from_pixels(one.image, one.icc, as_) for one in decoded]  # type: ignore[return-value]
 
@@ -280,21 +281,6 @@ class Codec:
         if self.latents is not None:
             tables |= {f"{LATENTS}{k}": v for k, v in self.latents.tables.frozen().items()}
         return tables
-
-
-def _groups(files: Iterable[bytes], max_pixels: int) -> Iterator[list[bytes]]:
-    """Files in runs of about `LOCKSTEP_PIXELS`."""
-    group: list[bytes] = []
-    num_pixels = 0
-    for data in files:
-        header, _ = unpack(data, max_pixels)
-        if group and num_pixels + header.width * header.height > LOCKSTEP_PIXELS:
-            yield group
-            group, num_pixels = [], 0
-        group.append(data)
-        num_pixels += header.width * header.height
-    if group:
-        yield group
 
 
 def _below(prefix: str, tables: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:

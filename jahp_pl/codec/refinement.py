@@ -4,9 +4,9 @@ The decoder decodes whatever latents a file holds, so an encoder may choose them
 that errors add up through g_s and that every latent is the context of others; `latent_search` finds better ones, with
 z_hat fixed.
 
-Guarantees: the result is never worse than plain rounding by the objective on integers (a large image:
-of each of its tiles), else it is plain rounding. Equal inputs, seed and number of threads
-give equal latents on one machine; other machines may find others, which decode everywhere.
+Guarantees: the result is never worse than plain rounding by the objective on integers (a large image: of each of its
+tiles), else it is plain rounding. Equal inputs, seed and number of threads give equal latents on one machine; other
+machines may find others, which decode everywhere.
 """
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ from jahp_pl.transforms import STRIDE, TRANSFORMS
 
 Progress = Callable[[int, int], object]
 """Called with the number of steps done and of all steps."""
-
-
 EFFORTS: tuple[Search | None, ...] = (
     None,
     Search("freeze", 5, rate=0.15),
