@@ -14,7 +14,7 @@ PARITY ?=
 FUZZ ?=
 CHAOS ?=
 
-.PHONY: help install package train weights ladder recipe study study-files exactness bench bench-train bench-data streams test fuzz chaos large lint type docs tour parity parity-files clean
+.PHONY: help install package train weights ladder recipe study study-files exactness bench bench-train bench-data streams test fuzz chaos large lint type docs tour parity parity-files refinement refinement-ablation clean
 
 help: ## list what make can do here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -185,6 +185,23 @@ parity: $(VENV)-parity/installed ## compare networks and likelihoods with Compre
 
 parity-files: runs/full-1/checkpoints/last.ckpt $(VENV)-parity/installed ## files of imported weights beside CompressAI's own strings, on Kodak
 	$(BIN)/python -m parity.files runs/full-1 runs/quickstart --python $(VENV)-parity/bin/python $(PARITY)
+
+# One file for each effort and bundled model; `jahp report` draws a curve through the four models of an effort.
+EFFORTS ?= 0 1 2 3
+REFINED := $(foreach effort,$(EFFORTS),$(WEIGHTS:%=results/refinement/effort$(effort)-%.json))
+
+results/refinement/effort%.json: | install
+	mkdir -p $(@D) runs/refinement
+	$(JAHP) evaluate --model $(word 2,$(subst -small, small,$*)) --effort $(word 1,$(subst -, ,$*)) --images data/kodak --threads 1 \
+	    --out runs/refinement/effort$*.json > /dev/null
+	cp runs/refinement/effort$*.json $@
+
+refinement: $(REFINED) ## Kodak with every bundled model at EFFORTS="0 1 2 3", and BD-rates against effort 0
+	$(JAHP) report $(REFINED) --out results/refinement/report --title "The encoder's search"
+
+refinement-ablation: install ## what each part of the encoder's search is worth, on three Kodak images
+	OMP_NUM_THREADS=1 $(BIN)/python tests/refinement/run.py --images data/kodak --limit 3 --out results/refinement/ablation.json \
+	    --page docs/refinement.md
 
 package: install ## wheel and sdist in dist/, installed into a fresh environment and tried from an empty folder
 	$(BIN)/python tests/package/run.py dist

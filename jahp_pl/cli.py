@@ -13,6 +13,7 @@ from jahp_pl.commands import coding, console, models, reporting, sweep, training
 from jahp_pl.commands.bench_options import add_benches
 from jahp_pl.commands.options import (
     MODEL,
+    add_effort,
     add_files,
     add_images,
     add_model,
@@ -149,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--out", type=Path, metavar="R.json", help="results; files go beside it [evaluation/IMAGES-MODEL.json]"
     )
+    add_effort(p, 0, "0")
     p.add_argument("--beside", choices=("jpeg", "jpeg444"), help="compare with this codec at no fewer bytes per image")
     p.add_argument("--picture", type=Path, metavar="P.png", help="originals beside reconstructions")
     p.add_argument(
@@ -189,6 +191,7 @@ def _parser() -> argparse.ArgumentParser:
         jahp compress photo.png --model runs/quickstart""")  # fmt: skip
     add_files(p, "images, folders of them, or - for standard input", "the bundled one")
     add_target(p)
+    add_effort(p, None, "2; 0 for a model that does not tell its lambda")
     p.add_argument("--flatten", action="store_true", help="put transparent pixels on white instead of refusing them")
     p.add_argument("--srgb", action="store_true", help="convert colours to sRGB instead of keeping their ICC profile")
     p.add_argument("--verify", action="store_true", help="decode every file before it is written, and compare")

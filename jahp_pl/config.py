@@ -106,6 +106,10 @@ class LossConfig:
         """Lambda of the level at `share` of the way from the lowest (0) to the highest (1)."""
         return self.lmbda * math.pow(self.lmbda_ratio, share)
 
+    def at(self, share: float) -> LossConfig:
+        """The objective of that level alone."""
+        return LossConfig(self.distortion, self.lmbda_at(share))
+
 
 @dataclass
 class DataConfig:

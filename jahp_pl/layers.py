@@ -24,7 +24,8 @@ class _Normalization(torch.autograd.Function):
         by gamma:  e sum p_i x_j^2     both sums over all positions
 
     What autograd makes of the formula passes over the maps twice as often on the way back, and keeps x^2 too.
-    Differentiable once.
+    Differentiable once. Where beta and gamma need no gradient, as in a search over latents, the sum over i alone is
+    computed, as the forward convolution that it is.
     """
 
     @staticmethod
@@ -38,15 +39,17 @@ class _Normalization(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
         x, gamma, factor, *y = ctx.saved_tensors
         by_x = grad * factor
         pull = (grad * x).div_(factor) if ctx.inverse else (y[0] * factor).mul_(by_x)
+        sign = 1 if ctx.inverse else -1  # 2 e
+        if not any(ctx.needs_input_grad[1:3]):
+            return by_x.addcmul_(x, F.conv2d(pull, gamma.t()[:, :, None, None]), value=sign), None, None, None
         kernel, plain = gamma[:, :, None, None], ((1, 1), (0, 0), (1, 1), False, (0, 0), 1)  # no stride, no padding
         by_squares, by_gamma, by_beta = torch.ops.aten.convolution_backward(
             pull, x.square(), kernel, gamma.shape[:1], *plain, (True, True, True)
         )
-        sign = 1 if ctx.inverse else -1  # 2 e
         return by_x.addcmul_(x, by_squares, value=sign), 0.5 * sign * by_beta, 0.5 * sign * by_gamma[..., 0, 0], None
 
 

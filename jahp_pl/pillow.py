@@ -3,6 +3,7 @@
     Image.open("photo.jahp")                      size and colour profile at once; pixels, hence a model, when loaded
     image.save("photo.jahp", quality=80)          from 1, the smallest files, to 100; or bpp=, size= (bytes), psnr= (dB)
     image.save("photo.jahp", model="models/m")    without it, with the one registered, else a bundled one
+    image.save("photo.jahp", effort=2)            smaller for seconds of search, see `Codec.compress`
 
 Pillow finds no plugins by itself, so the import has to be made. A file is decoded by the model with its fingerprint:
 one that was registered or used before; or JAHP_MODEL in the environment, which names a model or a folder of exports; or
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 FORMAT = "JAHP"
 SUFFIX = ".jahp"
 MODEL_VARIABLE = "JAHP_MODEL"
-TARGETS = ("quality", "bpp", "size", "psnr")
-"""What `Image.save` may ask of a file, see `codec.targets.Target`."""
+ASKED = ("quality", "bpp", "size", "psnr", "effort")
+"""What `Image.save` may ask of a file, see `Codec.compress`."""
 
 
 class NoModelError(LookupError):
@@ -166,15 +167,15 @@ class JahpImageFile(ImageFile.ImageFile):
 
 
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
-    """Of `Image.save`; its arguments are `model`, as `register` takes it, or `metric`, the fields of `Target`, and
-    `icc_profile`."""
+    """Of `Image.save`; its arguments are `model`, as `register` takes it, or `metric`, the fields of `Target`,
+    `effort` and `icc_profile`."""
     options: dict[str, Any] = image.encoderinfo
     if "icc_profile" in options and options["icc_profile"] != image.info.get("icc_profile"):
         image = image.copy()
         image.info["icc_profile"] = options["icc_profile"]
     try:
         codec = _chosen(options.get("model"), options.get("metric"))
-        data = codec.compress(image, **{name: options[name] for name in TARGETS if name in options})
+        data = codec.compress(image, **{name: options[name] for name in ASKED if name in options})
     except (NoModelError, ValueError) as error:
         raise OSError(f"{_name(filename)}{error}") from None
     file.write(data)

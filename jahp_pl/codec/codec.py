@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from jahp_pl import hyperprior, transforms
+from jahp_pl.codec import refinement
 from jahp_pl.codec.bitstream import (
     LEVEL_STEPS,
     BitstreamError,
@@ -20,7 +21,7 @@ from jahp_pl.codec.bitstream import (
 )
 from jahp_pl.codec.coder import Reader, Writer
 from jahp_pl.codec.devices import on_cpu
-from jahp_pl.codec.encoder import Encoded, ImageEncoder
+from jahp_pl.codec.encoder import Encoded, ImageEncoder, Latents
 from jahp_pl.codec.exact import ExactContextNetwork, ExactHyperSynthesis
 from jahp_pl.codec.fingerprint import fingerprint
 from jahp_pl.codec.frozen import below, check_finite
@@ -33,6 +34,7 @@ from jahp_pl.codec.pixels import MEMORY_LIMIT, PixelTransforms, Precision
 from jahp_pl.codec.prior_tables import PriorTables
 from jahp_pl.codec.rate_control import encode_to_target
 from jahp_pl.codec.targets import Target, check_target
+from jahp_pl.config import LossConfig
 from jahp_pl.model import CompressionModel
 
 if TYPE_CHECKING:
@@ -78,6 +80,8 @@ class Codec:
             of the decoder's pixels, never whether a file decodes.
         memory_limit: bytes that the transforms may take at a time, beside the image and its latents; large images then
             pass through in overlapping tiles, without seams.
+        objective: what the model was trained for, which a search for better latents goes on to minimize; None makes
+            every effort above 0 an error.
 
     Raises:
         FreezeError: weights that are not finite or beyond exact arithmetic, or tables of another model.
@@ -91,8 +95,10 @@ class Codec:
         tables: Mapping[str, Tensor] | None = None,
         precision: Precision = "float32",
         memory_limit: int = MEMORY_LIMIT,
+        objective: LossConfig | None = None,
     ) -> None:
         check_finite(model)
+        self.objective = objective
         self.model = copy.deepcopy(model).float().eval().requires_grad_(False)
         self.precision = precision
         self.device = next(self.model.parameters()).device
@@ -111,9 +117,9 @@ class Codec:
             self.latents = LatentCoder(h_s, context, frozen)
         self.fingerprint = fingerprint(self.model, self.prior, self.latents)
 
-    def __reduce__(self) -> tuple[type[Codec], tuple[CompressionModel, dict[str, Tensor], Precision, int]]:
+    def __reduce__(self) -> tuple[type[Codec], tuple[object, ...]]:
         """To other processes and by deepcopy travels what a codec is made of; it is made anew there."""
-        return type(self), (self.model, self.tables(), self.precision, self.pixels.memory_limit)
+        return type(self), (self.model, self.tables(), self.precision, self.pixels.memory_limit, self.objective)
 
     def __repr__(self) -> str:
         config = self.model.config
@@ -135,6 +141,7 @@ class Codec:
         bpp: float | None = None,
         size: int | None = None,
         psnr: float | None = None,
+        effort: int = 0,
     ) -> bytes:
         """Image -> file.
 
@@ -144,12 +151,14 @@ class Codec:
                 goes into the file.
             quality, bpp, size, psnr: for a variable-rate model, at most one of them, see `targets.Target`; without any,
                 a quality of 60.
+            effort: of the search for better latents, see `refinement.EFFORTS`; 0 rounds them, up to 6 takes minutes.
 
         Raises:
             TargetError: what is asked for cannot be had; the message says what can.
-            ValueError: another shape or type, transparent pixels, or latents beyond 16 bits.
+            ValueError: another shape or type, transparent pixels, latents beyond 16 bits, or an effort that does not
+                exist or that lacks an objective.
         """
-        return self.encode(image, Target(quality, bpp, size, psnr)).data
+        return self.encode(image, Target(quality, bpp, size, psnr), effort=effort).data
 
     def compress_all(
         self,
@@ -159,6 +168,7 @@ class Codec:
         bpp: float | None = None,
         size: int | None = None,
         psnr: float | None = None,
+        effort: int = 0,
     ) -> list[bytes]:
         """Several images, in their order: a list, a (B, 3, H, W) tensor, a (B, H, W, 3) array; see `compress`.
 
@@ -166,7 +176,7 @@ class Codec:
             ValueError: as `compress`.
         """
         target = Target(quality, bpp, size, psnr)
-        return [self.encode(image, target).data for image in images]
+        return [self.encode(image, target, effort=effort).data for image in images]
 
     @overload
     def decompress(self, data: bytes, max_pixels: int = ..., *, as_: Literal["tensor"] = ...) -> Tensor: ...
@@ -217,20 +227,42 @@ class Codec:
 
     @on_cpu()
     @torch.inference_mode()
-    def encode(self, image: Picture, target: Target | None = None) -> Encoded:
+    def encode(
+        self,
+        image: Picture,
+        target: Target | None = None,
+        *,
+        effort: int = 0,
+        progress: refinement.Progress | None = None,
+    ) -> Encoded:
         """As `compress`, with the latents.
 
         Args:
             image: see `compress`.
             target: what is asked of the file; None asks for nothing.
+            effort: see `compress`.
+            progress: called after each step of a search.
 
         Raises:
             TargetError, ValueError: see `compress`.
         """
         target = target or Target()
         check_target(target, self.num_levels)
+        search = refinement.search_of(effort, self.objective)
         x, icc = to_pixels(image)
-        encoder = ImageEncoder(self.pixels, self._write, self.fingerprint, x, icc)
+
+        def refine(start: Latents, level: float | None) -> Tensor:
+            assert search is not None
+            assert self.objective is not None
+            loss, scale = self.objective, None
+            if level is not None:
+                loss, scale = loss.at(level / (self.num_levels - 1)), self.pixels.gain_after(level)
+            limit = self.pixels.memory_limit
+            return refinement.refine(
+                self.model, x, start, loss, search, scale=scale, memory_limit=limit, progress=progress
+            )
+
+        encoder = ImageEncoder(self.pixels, self._write, self.fingerprint, x, icc, None if search is None else refine)
         return encoder.encode(None) if self.num_levels == 1 else encode_to_target(encoder, target, self.num_levels)
 
     def decode(self, data: bytes, max_pixels: int = ACCEPTED_PIXELS) -> Decoded:

@@ -29,6 +29,19 @@ class Encoded(NamedTuple):
     """Level of rate; None for a model of one rate."""
 
 
+class Latents(NamedTuple):
+    """Latents of a level, before and after they are quantized."""
+
+    y: Tensor
+    """(1, M, h, w) float32 on the model's device, as they would be rounded."""
+    y_hat: Tensor
+    """(M, h, w) int32 on the CPU: y, rounded."""
+    z_hat: Tensor | None
+    """(N, ceil(h / 4), ceil(w / 4)) int32 on the CPU; None on rungs without side information."""
+
+
+Refine = Callable[[Latents, "float | None"], Tensor]
+"""A search for better integers y_hat, (M, h, w) int32, at a level of rate."""
 Write = Callable[[Writer, Tensor, "Tensor | None"], None]
 """Appends y_hat (M, h, w) int32 and z_hat (N, ...) int32 or None to a payload."""
 
@@ -42,10 +55,20 @@ class ImageEncoder:
         fingerprint: of the codec.
         x: (3, H, W) uint8.
         icc: colour profile; empty for sRGB.
+        refine: searches for better latents than the nearest integers; None takes these.
     """
 
-    def __init__(self, pixels: PixelTransforms, write: Write, fingerprint: bytes, x: Tensor, icc: bytes) -> None:
+    def __init__(
+        self,
+        pixels: PixelTransforms,
+        write: Write,
+        fingerprint: bytes,
+        x: Tensor,
+        icc: bytes,
+        refine: Refine | None = None,
+    ) -> None:
         self.pixels, self.write, self.fingerprint, self.x, self.icc = pixels, write, fingerprint, x, icc
+        self.refine = refine
         self.y = pixels.analyse(x)  # (1, M, h, w), before it is scaled
 
     @property
@@ -64,7 +87,10 @@ class ImageEncoder:
         Args:
             level: of rate, in `LEVEL_STEPS`; None for a model of one rate.
         """
-        y_hat, z_hat = self._quantize(self.y, level)
+        latents = self._quantize(self.y, level)
+        y_hat, z_hat = latents.y_hat, latents.z_hat
+        if self.refine is not None:
+            y_hat = self.refine(latents, level_of(level))
         writer = Writer()
         self.write(writer, y_hat, z_hat)
         payload = writer.payload()
@@ -76,20 +102,25 @@ class ImageEncoder:
     def count_bits(self, rows: Tensor, level: int) -> float:
         """Bits of some rows of latents at a level, under the codec's exact parameters."""
         writer = Writer(measure=True)
-        self.write(writer, *self._quantize(self.y[..., rows, :], level))
+        latents = self._quantize(self.y[..., rows, :], level)
+        self.write(writer, latents.y_hat, latents.z_hat)
         return writer.bits
 
-    def psnr(self, level: int) -> float:
-        """dB of what a file of this level would show."""
-        y_hat, _ = self._quantize(self.y, level)
-        return float(
-            psnr(self.x.cpu(), self.pixels.synthesise(y_hat, self.x.shape[-2], self.x.shape[-1], level_of(level)))
-        )
+    def psnr(self, file: Encoded) -> float:
+        """dB of what a file of this image shows."""
+        height, width = self.x.shape[-2:]
+        return float(psnr(self.x.cpu(), self.pixels.synthesise(file.y_hat, height, width, file.level)))
 
-    def _quantize(self, y: Tensor, level: int | None) -> tuple[Tensor, Tensor | None]:
+    def plain_psnr(self, level: int) -> float:
+        """dB of what a file of this level would show, without a search."""
+        y_hat = self._quantize(self.y, level).y_hat
+        height, width = self.x.shape[-2:]
+        return float(psnr(self.x.cpu(), self.pixels.synthesise(y_hat, height, width, level_of(level))))
+
+    def _quantize(self, y: Tensor, level: int | None) -> Latents:
         y = self.pixels.scale(y, level_of(level))
         z_hat = to_integers(self.pixels.hyper_analyse(y)) if self.pixels.has_hyperprior else None
-        return to_integers(y), z_hat
+        return Latents(y, to_integers(y), z_hat)
 
 
 def level_of(steps: int | None) -> float | None:

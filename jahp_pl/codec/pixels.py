@@ -152,6 +152,12 @@ class PixelTransforms:
         with _inference(self.device):
             return y * self._gains.before_rounding(torch.tensor([level], device=self.device))
 
+    def gain_after(self, level: float) -> Tensor:
+        """What scales y_hat before g_s, (M,); only for a variable-rate model."""
+        assert self._gains is not None
+        with _inference(self.device):
+            return self._gains.after_rounding(torch.tensor([level], device=self.device))[0, :, 0, 0]
+
     def synthesise(self, y_hat: Tensor, height: int, width: int, level: float | None = None) -> Tensor:
         """g_s.
 
@@ -165,8 +171,7 @@ class PixelTransforms:
         """
         if self._gains is not None and level is not None:
             with _inference(self.device):
-                gain = self._gains.after_rounding(torch.tensor([level], device=self.device))[0]
-                y_hat = y_hat.to(self.device) * gain
+                y_hat = y_hat.to(self.device) * self.gain_after(level)[:, None, None]
         image = torch.empty(3, height, width, dtype=torch.uint8, device="cpu")
         _, h, w = y_hat.shape
         side = largest_side(h, w, self.halo, self._fits(self.tile_bytes.transforms))

@@ -44,22 +44,27 @@ def encode_to_target(encoder: ImageEncoder, target: Target, num_levels: int) -> 
     """
     last = (num_levels - 1) * LEVEL_STEPS
     level = steps_of(target, num_levels)
-    if level is None and target.psnr is not None:
-        level = _level_of_psnr(encoder, target.psnr, last)
     if level is not None:
         return encoder.encode(level)
+    if target.psnr is not None:
+        return _encode_to_psnr(encoder, target.psnr, last)
     return _encode_to_rate(encoder, target, last)
 
 
-def _level_of_psnr(encoder: ImageEncoder, psnr: float, last: int) -> int:
-    """The lowest level found whose PSNR is not below `psnr`."""
-    probes = find_level(
-        encoder.psnr, psnr, last, last // 2, PSNR_SLOPE, lambda value: psnr <= value <= psnr + PSNR_SLACK
-    )
-    reached = [probe for probe in probes if probe.value >= psnr]
+def _encode_to_psnr(encoder: ImageEncoder, psnr: float, last: int) -> Encoded:
+    """A file of the lowest level found whose PSNR is not below `psnr`."""
+    files: dict[int, Encoded] = {}
+
+    def searched(level: int) -> float:
+        files[level] = encoder.encode(level)
+        return encoder.psnr(files[level])
+
+    value_at = encoder.plain_psnr if encoder.refine is None else searched
+    probes = find_level(value_at, psnr, last, last // 2, PSNR_SLOPE, lambda value: psnr <= value <= psnr + PSNR_SLACK)
+    reached = [probe.level for probe in probes if probe.value >= psnr]
     if not reached:
         raise TargetError(f"{psnr:g} dB: this model reaches {probes[-1].value:.2f} dB at most for this image")
-    return reached[0].level
+    return files[reached[0]] if reached[0] in files else encoder.encode(reached[0])
 
 
 def _encode_to_rate(encoder: ImageEncoder, target: Target, last: int) -> Encoded:

@@ -73,7 +73,9 @@ class CodedImage(NamedTuple):
 
 
 @torch.no_grad()
-def code_image(codec: Codec, image: Tensor, name: str, path: Path, target: Target | None = None) -> CodedImage:
+def code_image(
+    codec: Codec, image: Tensor, name: str, path: Path, target: Target | None = None, effort: int = 0
+) -> CodedImage:
     """Write `image` to `path` and read it back.
 
     Args:
@@ -82,13 +84,14 @@ def code_image(codec: Codec, image: Tensor, name: str, path: Path, target: Targe
         name: of the image, for the row.
         path: of the file; replaced if it exists.
         target: what is asked of the file.
+        effort: of the encoder, see `Codec.compress`.
 
     Raises:
-        ValueError: latents that the codec cannot code.
+        ValueError: latents that the codec cannot code, or an effort that it does not have.
         WriteError: the disk is full.
     """
     start = time.perf_counter()
-    encoded = codec.encode(image, target)
+    encoded = codec.encode(image, target, effort=effort)
     write_atomically(path, encoded.data)
     written = time.perf_counter()
     data = path.read_bytes()

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from jahp_pl.codec.codec import Codec
     from jahp_pl.codec.encoder import Encoded
 
+DEFAULT_EFFORT = 2
+"""Gains most of what there is to gain, in about the time that a photograph takes to be looked at."""
+
 
 def compress(arguments: argparse.Namespace) -> None:
     """Images -> .jahp."""
@@ -29,6 +32,7 @@ def compress(arguments: argparse.Namespace) -> None:
     target = Target(arguments.quality, arguments.bpp, arguments.size, arguments.psnr)
     codec = console.open_codec(arguments)
     check_target(target, codec.num_levels)
+    effort = _default_effort(codec) if arguments.effort is None else arguments.effort
 
     max_icc = 0 if arguments.srgb else MAX_ICC_BYTES
 
@@ -56,7 +60,8 @@ def compress(arguments: argparse.Namespace) -> None:
         if max(height, width) > MAX_SIDE:
             raise ImageError(f"{name}: {width} x {height} pixels; sides go up to {MAX_SIDE}, cut it into tiles")
         try:
-            encoded = codec.encode(rgb, target)
+            with console.search_bar(effort, name) as progress:
+                encoded = codec.encode(rgb, target, effort=effort, progress=progress)
             encoded = encoded._replace(data=with_icc(encoded.data, icc))
         except ValueError as error:
             raise ImageError(f"{name}: {error}") from None
@@ -109,6 +114,11 @@ def decompress(arguments: argparse.Namespace) -> None:
         return f"{image.shape[2]} x {image.shape[1]}"
 
     console.run_jobs("decompress", jobs, work)
+
+
+def _default_effort(codec: Codec) -> int:
+    """Without --effort."""
+    return 0 if codec.objective is None else DEFAULT_EFFORT
 
 
 def _verify(codec: Codec, encoded: Encoded, name: str) -> None:

@@ -41,6 +41,10 @@ def say(*lines: str, file: TextIO | None = None) -> None:
     print(*map(printable, lines), sep="\n", file=file)
 
 
+LONG_EFFORT = 3
+"""From here on a search has a progress bar of its own."""
+
+
 class CommandError(ValueError):
     """Arguments that cannot be followed here, or a run of which a part failed; one line."""
 
@@ -116,6 +120,28 @@ def open_codec(arguments: argparse.Namespace, model: str | Path | None = None) -
         return load_codec(path, arguments.device, arguments.precision, limit)
     except MemoryLimitError as error:
         raise CommandError(f"--memory {arguments.memory}: {error}") from None
+
+
+@contextmanager
+def search_bar(effort: int, name: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar for the steps of an encoder's search, where it takes long enough to be looked at.
+
+    Args:
+        effort: of the encoder.
+        name: of the image.
+    """
+    if effort < LONG_EFFORT:
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(unit=" steps", desc=name, leave=False, disable=None) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield progress
 
 
 class Decoders:

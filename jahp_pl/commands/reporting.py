@@ -52,7 +52,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
         evaluations = []
         for target, of_target in zip(targets, tasks, strict=True):
-            evaluations.append(evaluate_images(codec, of_target, arguments.beside, progress, target))
+            evaluations.append(evaluate_images(codec, of_target, arguments.beside, progress, target, arguments.effort))
             evaluations[-1].provenance.update(facts)
         if len(targets) > 1:
             save_curve(evaluations, title_of(evaluations[0].provenance), out)

@@ -90,6 +90,7 @@ def evaluate(
     beside: str | None = None,
     progress: Callable[[ImageResult], None] = lambda _: None,
     target: Target | None = None,
+    effort: int = 0,
 ) -> Evaluation:
     """Code every image to a file, decode it from there, measure; not before all are known to open.
 
@@ -99,6 +100,7 @@ def evaluate(
         beside: key of `classical.CODECS`: code each image also with that codec, in at least as many bytes.
         progress: called after each image.
         target: what is asked of every file of a variable-rate model.
+        effort: of the encoder, see `Codec.compress`; it goes into the provenance.
 
     Raises:
         EvaluationError: an image that one of the codecs cannot code; two images of one name.
@@ -111,7 +113,7 @@ def evaluate(
         rgb = decode_rgb(source)
         image = torch.from_numpy(rgb).permute(2, 0, 1)
         with about(name):
-            coded = code_image(codec, image, name, task.file, target)
+            coded = code_image(codec, image, name, task.file, target, effort)
             other = None if beside is None else _code_beside(rgb, beside, coded.row.file_bytes)
         results.append(ImageResult(task, coded.row, rates(coded), identity.pixels, other))
         progress(results[-1])
@@ -119,7 +121,7 @@ def evaluate(
     title = CODECS[beside].title if beside is not None else None
     mean = mean_row([result.row for result in results])
     beside_mean = _mean_beside(others) if others else None
-    return Evaluation(results, mean, title, beside_mean, _provenance(codec), target or Target())
+    return Evaluation(results, mean, title, beside_mean, _provenance(codec, effort), target or Target())
 
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:
@@ -197,11 +199,12 @@ def _mean_beside(rows: list[Beside]) -> Beside:
     )
 
 
-def _provenance(codec: Codec) -> dict[str, Any]:
+def _provenance(codec: Codec, effort: int) -> dict[str, Any]:
     return {
         "fingerprint": codec.fingerprint.hex(),
         "model": dataclasses.asdict(codec.model.config),
         **provenance(),
         "threads": torch.get_num_threads(),
         "device": str(codec.device),
+        **({"effort": effort} if effort else {}),
     }

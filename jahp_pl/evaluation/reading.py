@@ -278,6 +278,8 @@ def title_of(provenance: Mapping[str, Any]) -> str:
         words.append(model["likelihood"])
     if provenance.get("training", {}).get("loss", {}).get("distortion", "mse") != "mse":
         words.append("for MS-SSIM")
+    if effort := provenance.get("effort", 0):
+        words.append(f"effort {effort}")
     return ", ".join(words)
 
 

@@ -43,6 +43,7 @@ from jahp_pl.exports.stated import (
     ExportError,
     Metric,
     is_export,
+    objective_of,
     read_config,
 )
 from jahp_pl.exports.tensors import DTYPES, Dtype, restore, store, store_table
@@ -248,10 +249,13 @@ def load_codec(
     """
     path = locate(model, metric)
     if not is_export(path):
-        return Codec(checkpoint.load_model(find_checkpoint(path)).to(device), None, precision, memory_limit)
+        found = find_checkpoint(path)
+        objective = objective_of(training_facts(found))
+        return Codec(checkpoint.load_model(found).to(device), None, precision, memory_limit, objective)
     content = load_export(path)
     try:
-        codec = Codec(content.model.to(device), content.tables, precision, memory_limit)
+        objective = objective_of(content.facts)
+        codec = Codec(content.model.to(device), content.tables, precision, memory_limit, objective)
     except FreezeError as error:
         raise ExportError(f"{path}: {error}") from None
     if extra := next((name for name in content.tables if name not in codec.tables()), None):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+
+from jahp_pl.config import ConfigError, LossConfig
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 """The files of an export."""
@@ -66,6 +69,24 @@ def stated_rates(folder: Path) -> Stated:
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _unreadable(folder, error) from None
+
+
+def objective_of(facts: Mapping[str, Any]) -> LossConfig | None:
+    """What a model was trained for, as facts about its training state it; None where they do not, or not in words of
+    this version."""
+    stated = facts.get("loss")
+    if not isinstance(stated, Mapping) or stated.get("distortion") not in ("mse", "ms_ssim"):
+        return None
+    try:
+        is_squares = stated["distortion"] == "mse"
+        lmbda_max = stated.get("lmbda_max")
+        return LossConfig(
+            "mse" if is_squares else "ms_ssim",
+            float(stated["lmbda"]),
+            None if lmbda_max is None else float(lmbda_max),
+        )
+    except (ConfigError, KeyError, TypeError, ValueError):
+        return None
 
 
 def read_config(folder: Path) -> dict[str, Any]:

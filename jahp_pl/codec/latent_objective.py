@@ -1,0 +1,210 @@
+"""R + lambda * D of one image as a function of its latents, with gradients by these alone: what an encoder's search
+minimizes.
+
+The decoder and z_hat are fixed. R is the rate of y under p(y | z_hat, context), the context being y itself, and D the
+distortion of x_hat = g_s(y) clipped to [0, 1], as a file shows it. Both are functions of any real y: between the
+integers R is the density of the noisy latent. All results are in bits of the whole image, so that parts add up.
+
+D may mix squared errors with `structure.StructuralDistortion`. A search that knows squared errors alone gains PSNR and
+pays for a part of it with structure: it drops faint texture, whose bits are dear and whose squares are small.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from jahp_pl.codec.structure import StructuralDistortion
+from jahp_pl.config import LossConfig
+from jahp_pl.distributions import DENSITIES
+from jahp_pl.entropy_model import BITS_PER_NAT, ConditionalDensity
+from jahp_pl.model import CompressionModel
+from jahp_pl.transforms import STRIDE
+
+STRUCTURE_PER_SQUARE = 1280
+"""What 1 - MS-SSIM is worth in units of 255^2 * MSE: the ratio of the published lambdas for the two at equal rates, see
+`config.LossConfig.lmbda`."""
+MASS_MIN = 2.0**-24
+"""Least probability of a latent, see `entropy_model.LOG_LIKELIHOOD_MIN`."""
+
+
+class Region(NamedTuple):
+    """A rectangle of latents."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    def of(self, latents: Tensor) -> Tensor:
+        """The part of (..., h, w) that is in it; a view."""
+        return latents[..., self.top : self.bottom, self.left : self.right]
+
+    def pixels(self, image: Tensor) -> Tensor:
+        """The part of an image (..., H, W) that is in it; a view."""
+        return Region(*(STRIDE * edge for edge in self)).of(image)
+
+    def inside(self, outer: Region) -> Region:
+        """The same rectangle, counted from the corner of another one."""
+        return Region(self.top - outer.top, self.bottom - outer.top, self.left - outer.left, self.right - outer.left)
+
+
+class LatentObjective:
+    """R + lambda * D of one rectangle of an image as a function of the latents in and around it.
+
+    Args:
+        model: frozen, in float32 on its device.
+        image: (3, H, W) uint8 original.
+        psi: (1, F, h, w), what the hyperprior says of the latents `seen`; None on rungs without one.
+        loss: lambda, and what the model was trained for: mse, to be mixed with structure, or ms_ssim, which is
+            structure alone.
+        structure_share: of the structural distortion in a mixture with mse, from 0 to 1.
+        seen: latents that the function is given.
+        counted: rectangle within `seen` whose bits and pixels count; `seen` must hold all that these depend on.
+        scale: (M,) factors of the latents before g_s; None for 1.
+    """
+
+    def __init__(
+        self,
+        model: CompressionModel,
+        image: Tensor,
+        psi: Tensor | None,
+        loss: LossConfig,
+        structure_share: float,
+        seen: Region,
+        counted: Region,
+        scale: Tensor | None = None,
+    ) -> None:
+        device = next(model.parameters()).device
+        self._model, self._psi = model, psi
+        self._counted = counted.inside(seen)
+        self._x = (counted.pixels(image).to(device).float() / 255)[None]
+        num_pixels = self._x.shape[-2] * self._x.shape[-1]
+        if loss.distortion == "ms_ssim":
+            self._per_square, self._per_structure = 0.0, loss.lmbda * num_pixels
+        else:
+            value = loss.lmbda * num_pixels
+            self._per_square = (1 - structure_share) * value * 255**2
+            self._per_structure = structure_share * value * STRUCTURE_PER_SQUARE
+        self._structure = StructuralDistortion(self._x) if self._per_structure else None
+        self._scale = None if scale is None else scale.to(device).view(-1, 1, 1)
+        self._device = device
+
+    def __call__(self, y: Tensor) -> Tensor:
+        """The objective at any real y (1, M, h, w), in bits, with a gradient; convolutions in bfloat16 where that is
+        faster."""
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=_has_bfloat16(self._device)):
+            bits = self._bits(y)
+            x_hat = self._synthesise(y)
+        return bits + self._distortion(x_hat)
+
+    @torch.no_grad()
+    def score(self, y_hat: Tensor) -> float:
+        """The objective at integers, in bits, by the model's own functions in float32."""
+        with torch.autocast(y_hat.device.type, enabled=False):
+            if self._model.config.rung == "factorized":
+                assert self._model.prior is not None
+                bits = self._model.prior.bits(y_hat)
+            else:
+                parameters = self._model.density.parameters(self._raw(y_hat))
+                bits = self._model.density.bits(y_hat, parameters)
+            rate = self._counted.of(bits).double().sum()
+            return float(rate + self._distortion(self._synthesise(y_hat)).double())
+
+    def _bits(self, y: Tensor) -> Tensor:
+        if self._model.config.rung == "factorized":
+            assert self._model.prior is not None
+            return self._counted.of(self._model.prior.bits(y)).sum()
+        raw = self._counted.of(self._raw(y)).float()
+        return mixture_bits(self._model.density, self._counted.of(y), raw).sum()
+
+    def _raw(self, y: Tensor) -> Tensor:
+        """Raw entropy parameters of the latents seen."""
+        if self._model.g_cm is None or self._model.g_ep is None:
+            assert self._psi is not None
+            return self._psi
+        g_cm = self._model.g_cm
+        rows, reach = g_cm.kernel_size[0] // 2 + 1, g_cm.kernel_size[0] // 2  # the rows below are masked
+        kernel = (g_cm.weight * g_cm.mask)[:, :, :rows]
+        phi = F.conv2d(F.pad(y, (reach, reach, reach, 0)), kernel, g_cm.bias)
+        features = phi if self._psi is None else torch.cat([self._psi.to(phi.dtype), phi], dim=1)
+        raw: Tensor = self._model.g_ep(features)
+        return raw
+
+    def _synthesise(self, y: Tensor) -> Tensor:
+        scaled = y if self._scale is None else y * self._scale
+        x_hat = self._model.g_s(scaled.contiguous(memory_format=torch.channels_last))
+        shown: Tensor = self._counted.pixels(x_hat)[..., : self._x.shape[-2], : self._x.shape[-1]].float().clamp(0, 1)
+        return shown
+
+    def _distortion(self, x_hat: Tensor) -> Tensor:
+        """lambda * D in bits."""
+        distortion = self._per_square * (x_hat - self._x).square().mean()
+        return distortion if self._structure is None else distortion + self._per_structure * self._structure(x_hat)
+
+
+def mixture_bits(density: ConditionalDensity, y: Tensor, raw: Tensor) -> Tensor:
+    """-log2 P of each latent as `ConditionalDensity.bits` gives it, with cheaper gradients where there are any.
+
+    Args:
+        density: of the model.
+        y: (B, M, h, w).
+        raw: (B, blocks * K * M, h, w) float32, see `ConditionalDensity`.
+    """
+    if density.family != "gaussian":  # autograd of the others takes a quarter of the Gaussian's time
+        return density.bits(y, density.parameters(raw))
+    batch, _, height, width = raw.shape
+    blocks = raw.view(batch, density.num_blocks, density.num_components, -1, height, width).unbind(1)
+    mu = blocks[1] if density.has_means else torch.zeros_like(blocks[0])
+    logits = blocks[-1] if density.num_components > 1 else torch.zeros_like(blocks[0])
+    bits: Tensor = _GaussianBits.apply(y, blocks[0], mu, logits)  # type: ignore[no-untyped-call]
+    return bits
+
+
+class _GaussianBits(torch.autograd.Function):
+    """-log2 P with P = sum_k w_k (Q(a_k) - Q(b_k)), a, b = (|y - mu| -+ 1/2) / sigma, Q(t) = erfc(t / sqrt 2) / 2.
+
+    In linear space: below 2^-24 the value is cut off, as in the model, and the slope goes on as far as float32 carries
+    P. With phi the standard normal density and s the sign of y - mu:
+
+        dP_k / dy = s (phi(b) - phi(a)) / sigma,   dP_k / dsigma = (a phi(a) - b phi(b)) / sigma,
+        dP / dlogit_k = w_k (P_k - P).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, scales: Tensor, mu: Tensor, logits: Tensor) -> Tensor:
+        scale_min = DENSITIES["gaussian"].scale_min
+        precision = scales.clamp(min=scale_min).reciprocal()
+        weights = torch.softmax(logits, dim=1)
+        offset = y.unsqueeze(1) - mu  # (B, K, M, h, w)
+        low, high = (offset.abs() - 0.5).mul_(precision), (offset.abs() + 0.5).mul_(precision)
+        masses = torch.erfc(low * math.sqrt(0.5)).sub_(torch.erfc(high * math.sqrt(0.5))).mul_(0.5)
+        mass = (weights * masses).sum(1, keepdim=True)
+        if any(ctx.needs_input_grad):
+            slope = -BITS_PER_NAT / mass.clamp(min=1e-30)  # of the bits by P
+            at_low, at_high = (torch.exp(-0.5 * t.square()).mul_(1 / math.sqrt(2 * math.pi)) for t in (low, high))
+            pull = weights * precision * slope
+            by_y = (at_high - at_low).mul_(pull).mul_(offset.sign())
+            by_scale = (low * at_low - high * at_high).mul_(pull)
+            by_scale *= (scales >= scale_min) | (by_scale < 0)  # see `ops.lower_bound`
+            by_logits = (masses - mass).mul_(weights).mul_(slope)
+            ctx.save_for_backward(by_y, by_scale, by_logits)
+        return -torch.log2(mass.squeeze(1).clamp(min=MASS_MIN))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        by_y, by_scale, by_logits = (gradient * grad.unsqueeze(1) for gradient in ctx.saved_tensors)
+        return by_y.sum(1), by_scale, -by_y, by_logits
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 natively; emulated it is slower than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())

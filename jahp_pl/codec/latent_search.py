@@ -1,0 +1,130 @@
+"""Searches for integers near y that are worth more, at R + lambda * D, than the nearest ones. Two, over continuous y:
+
+- freeze: Adam; after a while a growing random share of the latents is rounded for good, and the others go on and make
+  up for the errors that this caused. A few steps suffice.
+- sga: stochastic Gumbel annealing (Yang, Bamler & Mandt 2020): each step draws one of the two integers beside each
+  latent, softly, at a falling temperature. It takes hundreds of steps and then finds a little more.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from jahp_pl.ops import round_straight_through
+
+FREEZING_POWER = 1.4
+"""The share frozen is p^1.4, with p from 0 to 1 over the remaining steps."""
+SGA_TEMPERATURES = (0.5, 0.05)
+"""At the start, kept for 35 % of the steps, and at the end, falling geometrically."""
+SGA_CONSTANT = 0.35
+
+
+class Search(NamedTuple):
+    """How latents are searched for."""
+
+    method: Literal["freeze", "sga", "straight_through"]
+    """The last one is there to be compared with: rounded latents, with the gradient of the identity."""
+    steps: int
+    """Passes forward and backward."""
+    rate: float = 0.2
+    """Adam's learning rate at the start ..."""
+    final_rate: float = 0.06
+    """... and at the end, falling geometrically."""
+    betas: tuple[float, float] = (0.3, 0.8)
+    """Of Adam. More momentum drives on what was compensated a moment ago."""
+    warm_up: float = 0.15
+    """Share of the steps before anything is frozen; 1 rounds all at the end."""
+    structure_share: float = 0.3
+    """Of `structure.StructuralDistortion` in the distortion of models that were trained for squared errors."""
+
+
+class RefinementWarning(UserWarning):
+    """A search that gave nothing because a gradient was not finite."""
+
+
+def run_search(
+    objective: Callable[[Tensor], Tensor],
+    y: Tensor,
+    keys: Tensor,
+    search: Search,
+    generator: torch.Generator,
+    tell: Callable[[int], None],
+) -> Tensor | None:
+    """Search from y (1, M, h, w); latents with a negative key (1, M, h, w) stay. None if a gradient is not finite."""
+    is_free = keys >= 0
+    adam = _Adam(y, search.betas)
+    for step in range(search.steps):
+        share = step / search.steps
+        y = y.detach()
+        if search.method == "freeze":
+            is_frozen = is_free & (keys < _share_frozen(search, share))
+            y, is_free = torch.where(is_frozen, y.round(), y), is_free & ~is_frozen
+        y.requires_grad_(True)
+        tried = torch.where(is_free, _tried(y, search, share, generator), y)
+        (gradient,) = torch.autograd.grad(objective(tried), y)
+        if not bool(torch.isfinite(gradient).all()):
+            warnings.warn(
+                "the model's gradients are not finite, so its latents were rounded plainly; its weights may have "
+                "diverged",
+                RefinementWarning,
+                stacklevel=3,
+            )
+            return None
+        rate = search.rate * (search.final_rate / search.rate) ** share
+        y = torch.where(is_free, y.detach() - rate * adam.direction(gradient), y.detach())
+        tell(step + 1)
+    return y
+
+
+def _share_frozen(search: Search, share: float) -> float:
+    """Of all latents, when a share of the steps is done."""
+    done = max(0.0, share - search.warm_up) / max(1 - search.warm_up, 1e-9)
+    return math.pow(done, FREEZING_POWER)
+
+
+def _tried(y: Tensor, search: Search, share: float, generator: torch.Generator) -> Tensor:
+    """What a step evaluates the objective at, differentiable by y."""
+    if search.method == "sga":
+        return _annealed(y, share, generator)
+    return round_straight_through(y) if search.method == "straight_through" else y
+
+
+class _Adam:
+    """Directions of Adam (Kingma & Ba 2015) for one tensor."""
+
+    def __init__(self, like: Tensor, betas: tuple[float, float]) -> None:
+        self._betas, self._step = betas, 0
+        self._mean, self._square = torch.zeros_like(like), torch.zeros_like(like)
+
+    def direction(self, gradient: Tensor) -> Tensor:
+        """Step of about 1 to be subtracted, the shape of the gradient."""
+        self._step += 1
+        first, second = self._betas
+        self._mean.lerp_(gradient, 1 - first)
+        self._square.lerp_(gradient.square(), 1 - second)
+        variance = self._square / (1 - second**self._step)
+        return self._mean / (1 - first**self._step) / (variance.sqrt_() + 1e-8)
+
+
+def _annealed(y: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """A soft draw of one of the two integers beside each latent, differentiable by y (SGA).
+
+    Args:
+        y: latents.
+        share: of the steps that are done.
+        generator: on the CPU.
+    """
+    start, end = SGA_TEMPERATURES
+    temperature = start * (end / start) ** max(0.0, (share - SGA_CONSTANT) / (1 - SGA_CONSTANT))
+    floor = y.detach().floor()
+    part = (y - floor).clamp(1e-5, 1 - 1e-5)
+    # log-probabilities of floor and ceiling, up to a constant; their difference and one of two Gumbel variables.
+    lean = (torch.atanh(part) - torch.atanh(1 - part)) / temperature
+    uniform = torch.rand(y.shape, generator=generator, dtype=torch.float32).clamp_(1e-7, 1 - 1e-7).to(y.device)
+    return floor + torch.sigmoid((lean + torch.logit(uniform)) / temperature)

@@ -1,0 +1,183 @@
+"""The encoder's search: integers near y that are worth more, at R + lambda * D, than the nearest ones.
+
+The decoder decodes whatever latents a file holds, so an encoder may choose them. Rounding each latent by itself ignores
+that errors add up through g_s and that every latent is the context of others; `latent_search` finds better ones, with
+z_hat fixed.
+
+Guarantees: the result is never worse than plain rounding by the objective on integers (a large image: of each of its
+tiles), else it is plain rounding. Equal inputs, seed and number of threads give equal latents on one machine; other
+machines may find others, which decode everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from jahp_pl import hyperprior
+from jahp_pl.codec.bitstream import LATENT_MAX, LATENT_MIN
+from jahp_pl.codec.encoder import Latents
+from jahp_pl.codec.latent_objective import LatentObjective, Region
+from jahp_pl.codec.latent_search import Search, run_search
+from jahp_pl.codec.pixels import MEMORY_LIMIT, MemoryLimitError
+from jahp_pl.codec.tiles import SMALLEST, largest_side, tiles
+from jahp_pl.config import LossConfig, ModelConfig
+from jahp_pl.model import CompressionModel
+from jahp_pl.transforms import STRIDE, TRANSFORMS
+
+Progress = Callable[[int, int], object]
+"""Called with the number of steps done and of all steps."""
+EFFORTS: tuple[Search | None, ...] = (
+    None,
+    Search("freeze", 5, rate=0.15),
+    Search("freeze", 10),
+    Search("freeze", 20),
+    Search("freeze", 50),
+    Search("sga", 300, rate=0.01, final_rate=0.01 / 60, betas=(0.9, 0.99)),
+    Search("sga", 1000, rate=0.005, final_rate=0.005 / 60, betas=(0.9, 0.99)),
+)
+"""By effort; 0 is plain rounding."""
+MIN_SIDE = 64
+"""Pixels; smaller images are rounded plainly, for lack of anything to gain: a file comes in words of 4 bytes."""
+CONTEXT_REACH = 2
+"""Latents from a latent to those whose context it is in."""
+HYPER_REACH = 3
+"""Hyper-latents around a tile that h_s needs to see, generously."""
+
+
+def search_of(effort: int, objective: LossConfig | None) -> Search | None:
+    """The search of an effort; None for plain rounding.
+
+    Args:
+        effort: index into `EFFORTS`.
+        objective: of the codec.
+
+    Raises:
+        ValueError: no such effort, or a search without an objective.
+    """
+    if not 0 <= effort < len(EFFORTS):
+        raise ValueError(f"effort {effort}: must be from 0 to {len(EFFORTS) - 1}")
+    if effort and objective is None:
+        raise ValueError(
+            f"effort {effort}: the model does not say which lambda it was trained with; use effort 0, or give "
+            "Codec(..., objective=LossConfig('mse', lmbda))"
+        )
+    return EFFORTS[effort]
+
+
+def refine(
+    model: CompressionModel,
+    image: Tensor,
+    latents: Latents,
+    loss: LossConfig,
+    search: Search,
+    *,
+    scale: Tensor | None = None,
+    memory_limit: int = MEMORY_LIMIT,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Search for better y_hat; z_hat stays.
+
+    Args:
+        model: frozen, in float32 and evaluation mode.
+        image: (3, H, W) uint8 on the CPU.
+        latents: of this image.
+        loss: lambda and the measure of distortion.
+        search: one of `EFFORTS`.
+        scale: (M,) factors of the latents before g_s; None for 1.
+        memory_limit: bytes that the search may take, beside the image and its latents; larger images are searched in
+            overlapping tiles, one after another.
+        seed: of all random choices.
+        progress: called after each step.
+
+    Returns:
+        (M, h, w) int32 on the CPU.
+
+    Raises:
+        MemoryLimitError: not even the smallest tile fits.
+    """
+    if min(image.shape[-2:]) < MIN_SIDE:
+        return latents.y_hat
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(latents.y.device.type, enabled=False):
+        start = latents.y.detach().clone()
+        scale = None if scale is None else scale.clone()  # what was made in inference mode is of no use to gradients
+        current = latents.y_hat.to(start.device).float()[None]
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.rand(start.shape, generator=generator, dtype=torch.float32).to(start.device)
+        height, width = start.shape[-2:]
+        windows = list(_windows(model.config, height, width, memory_limit))
+        for number, (core, counted, seen) in enumerate(windows):
+            psi = _psi(model, latents.z_hat, seen)
+            objective = LatentObjective(model, image, psi, loss, search.structure_share, seen, counted, scale)
+            plain = seen.of(current).clone()
+            first, keys = plain.clone(), torch.full_like(plain, -1.0)
+            core.inside(seen).of(first).copy_(core.of(start))
+            core.inside(seen).of(keys).copy_(core.of(order))
+
+            def tell(step: int, done: int = number) -> None:
+                if progress is not None:
+                    progress(done * search.steps + step, len(windows) * search.steps)
+
+            found = _better(objective, plain, run_search(objective, first, keys, search, generator, tell))
+            core.of(current).copy_(core.inside(seen).of(found))
+        return current[0].to(torch.int32).cpu()
+
+
+def _better(objective: LatentObjective, plain: Tensor, found: Tensor | None) -> Tensor:
+    """The integers with the lower objective."""
+    if found is None:
+        return plain
+    found = found.round().clamp(LATENT_MIN, LATENT_MAX)
+    return found if objective.score(found) < objective.score(plain) else plain
+
+
+def search_bytes(config: ModelConfig, height: int, width: int) -> int:
+    """Memory that a search takes, beside the image and its latents, for (height, width) latents with their halo."""
+    num_parameters = (3 if config.num_components > 1 else 2) * config.num_components * config.num_latents
+    densities = 3 * config.num_latents if config.rung == "factorized" else num_parameters / 10
+    # Bytes a pixel, a fifth above what was measured: g_s keeps about two maps of N channels for each of its layers.
+    per_pixel = 9 * config.num_filters + config.num_latents / 4 + densities + 150
+    return math.ceil(STRIDE**2 * height * width * per_pixel) + 2**25
+
+
+def _windows(
+    config: ModelConfig, height: int, width: int, memory_limit: int
+) -> Iterator[tuple[Region, Region, Region]]:
+    """Tiles of (height, width) latents, each three rectangles: latents that are searched for; those whose bits and
+    pixels these have an influence on; and those that the latter depend on."""
+    margin = max(-(-TRANSFORMS[config.transform].reach // STRIDE), CONTEXT_REACH)
+    least = SMALLEST + 4 * margin
+    if search_bytes(config, min(least, height), min(least, width)) > memory_limit:
+        raise MemoryLimitError(
+            f"a memory limit of {memory_limit / 2**20:.0f} MiB is too low to search with this model; give at least "
+            f"{-(-search_bytes(config, least, least) // 2**20)} MiB, or effort 0"
+        )
+    side = largest_side(height, width, 2 * margin, lambda h, w: search_bytes(config, h, w) <= memory_limit)
+    for rows, columns in tiles(height, width, side, 2 * margin):
+        core = Region(rows.start, rows.stop, columns.start, columns.stop)
+        seen = Region(rows.low, rows.high, columns.low, columns.high)
+        counted = Region(
+            max(core.top - margin, 0),
+            min(core.bottom + margin, height),
+            max(core.left - margin, 0),
+            min(core.right + margin, width),
+        )
+        yield core, counted, seen
+
+
+@torch.no_grad()
+def _psi(model: CompressionModel, z_hat: Tensor | None, seen: Region) -> Tensor | None:
+    """h_s for a rectangle of latents."""
+    if model.h_s is None or z_hat is None:
+        return None
+    stride = hyperprior.STRIDE
+    top, left = (max(edge // stride - HYPER_REACH, 0) for edge in (seen.top, seen.left))
+    bottom, right = (-(-edge // stride) + HYPER_REACH for edge in (seen.bottom, seen.right))
+    part = z_hat[:, top:bottom, left:right].to(next(model.parameters()).device).float()[None]
+    offset = Region(stride * top, 0, stride * left, 0)
+    psi: Tensor = seen.inside(offset).of(model.h_s(part))
+    return psi
