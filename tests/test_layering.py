@@ -17,7 +17,7 @@ ROOT = Path(jahp_pl.__file__).parent
 # From the bottom up: a module or package may import those on earlier lines, not its neighbours on the same line.
 LAYERS = (
     ("batch", "config", "files", "ops", "quality"),
-    ("distributions", "locks", "settings"),
+    ("distributions", "locks", "setting_changes", "settings"),
     ("layers",),
     ("transforms",),
     ("hyperprior",),

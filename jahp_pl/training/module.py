@@ -259,11 +259,14 @@ class CompressionModule(LightningModule):
         check_agreement(self.trainer, self.config)
         self.clock.start()
         self._stops.listen(self.trainer)
+        # The factors of this session, which `allow_changes` may have changed, not those of the restored state.
+        (optimizer,) = self.trainer.optimizers
+        for group, fresh in zip(optimizer.param_groups, self.configure_optimizers().param_groups, strict=True):
+            group["factor"] = fresh["factor"]
         # Fused Adam walks weights and moments as flat memory: moments saved in another memory format must follow.
-        for optimizer in self.trainer.optimizers:
-            for parameter, state in optimizer.state.items():
-                for name in ("exp_avg", "exp_avg_sq"):
-                    state[name] = torch.empty_like(parameter).copy_(state[name])
+        for parameter, state in optimizer.state.items():
+            for name in ("exp_avg", "exp_avg_sq"):
+                state[name] = torch.empty_like(parameter).copy_(state[name])
         if self.validation_due:
             self.trainer.should_stop = self.progress >= 1
             validate_now(self.trainer)

@@ -46,29 +46,36 @@ class TrainResult(NamedTuple):
     """Of these, not made because loss or gradient was not finite."""
     seconds: float
     """Trained, over all resumes, validation included."""
+    was_finished: bool
+    """Nothing was left to do: this call changed nothing."""
 
 
 def train(config: Config) -> TrainResult:
     """Train, validate with real files, keep the best and the last checkpoint; resume where the run folder has one.
 
     Raises:
-        ConfigError: `resume` is false and the folder holds a checkpoint; or the checkpoint has another architecture; or
-            nothing of `optim.start_from` fits; or other processes were started than asked for.
+        ConfigError: `resume` is false and the folder holds a checkpoint; or the checkpoint was trained with other
+            settings (`resume.check_changes`); or nothing of `optim.start_from` fits; or other processes were started
+            than asked for.
         CheckpointError, ExportError: what to resume or to start from cannot be read.
         TrainingError: too many steps in a row with a non-finite loss.
-        WriteError: the disk is full; the checkpoints are as they were.
+        WriteError: the disk is full, the checkpoints are as they were; or another process trains in the run folder.
         Stopped: a signal, or the end of `trainer.session_time`; what was trained is saved.
     """
     check_launch(config.trainer)
     resume = find_resume_point(config)
-    prepare_run_folder(config)
+    was_finished = resume is not None and resume.is_end_of(config)
     checkpoints = BestAndLast(
-        config.run_dir / "checkpoints", config.trainer.val_every_steps, config.trainer.keep_checkpoints
+        config.run_dir / "checkpoints",
+        config.trainer.val_every_steps,
+        config.trainer.keep_checkpoints,
+        forgets_best=resume is not None and bool(resume.changes),
     )
-    if resume is None or not resume.is_end_of(config):
+    if not was_finished:
+        prepare_run_folder(config)
         with only_useful_messages():
             fit(config, checkpoints, resume)
-    return read_result(config.run_dir, checkpoints)
+    return read_result(config.run_dir, checkpoints, was_finished)
 
 
 def fit(config: Config, checkpoints: BestAndLast, resume: ResumePoint | None) -> None:
@@ -153,11 +160,12 @@ def prepare_run_folder(config: Config) -> None:
         WriteError: it cannot be written.
     """
     clear_leftovers(config.run_dir)
-    text = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+    settings = to_dict(config) | {"allow_changes": False}  # it holds for one call
+    text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
     write_atomically(config.run_dir / "config.yaml", text.encode())
 
 
-def read_result(run_dir: Path, checkpoints: BestAndLast) -> TrainResult:
+def read_result(run_dir: Path, checkpoints: BestAndLast, was_finished: bool) -> TrainResult:
     """Read the outcome back from the last checkpoint: what a later process would see.
 
     Raises:
@@ -175,4 +183,5 @@ def read_result(run_dir: Path, checkpoints: BestAndLast) -> TrainResult:
         steps=content["global_step"],
         skipped_steps=content["training"]["skipped_steps"],
         seconds=content["training"]["seconds"],
+        was_finished=was_finished,
     )
