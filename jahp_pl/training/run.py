@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -16,6 +17,8 @@ from jahp_pl.checkpoint import CheckpointError, read_checkpoint
 from jahp_pl.config import Config, TrainerConfig, to_dict
 from jahp_pl.data.module import ShardDataModule
 from jahp_pl.files import clear_leftovers, write_atomically
+from jahp_pl.locks import training_in
+from jahp_pl.training import is_first_rank
 from jahp_pl.training.callbacks import CodingCallback, PictureCallback
 from jahp_pl.training.checkpoints import AtomicCheckpointIO, BestAndLast
 from jahp_pl.training.loggers import CsvLogger
@@ -63,6 +66,12 @@ def train(config: Config) -> TrainResult:
         Stopped: a signal, or the end of `trainer.session_time`; what was trained is saved.
     """
     check_launch(config.trainer)
+    # Before any process is launched again for another rank, and by one of them alone.
+    with training_in(config.run_dir) if is_first_rank() else nullcontext():
+        return _train(config)
+
+
+def _train(config: Config) -> TrainResult:
     resume = find_resume_point(config)
     was_finished = resume is not None and resume.is_end_of(config)
     checkpoints = BestAndLast(
