@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from jahp_pl.files import WriteError, write_errors
+from jahp_pl.files import WriteError, try_lock, write_errors
 
 RUN_LOCK = ".lock"
 """In a run folder: held by whoever trains there."""
@@ -40,7 +40,8 @@ def held(lock: Path, complaint: str) -> Iterator[int]:
     try:
         _open_locks.add(file)
         with write_errors(lock):
-            _lock(file, complaint)
+            if not try_lock(file):
+                raise WriteError(complaint)
         yield file
     finally:
         _open_locks.discard(file)
@@ -62,6 +63,22 @@ def training_in(run_dir: Path) -> Iterator[None]:
     complaint = f"{run_dir}: another process is training there; wait for it, end it, or choose another name=..."
     with held(lock, complaint):
         yield
+
+
+@contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Show others that a temporary folder is no leftover (`files.clear_leftovers`)."""
+    if sys.platform == "win32":  # cannot open folders
+        yield
+        return
+    file = os.open(folder, os.O_RDONLY)
+    _open_locks.add(file)
+    try:
+        try_lock(file)
+        yield
+    finally:
+        _open_locks.discard(file)
+        os.close(file)
 
 
 def _holds(file: int, lock: Path) -> bool:
@@ -89,17 +106,6 @@ def exclusive(path: Path) -> Iterator[None]:
                     yield
                 finally:
                     _remove(lock)
-
-
-def _lock(file: int, complaint: str) -> None:
-    if sys.platform == "win32":  # has no fcntl
-        return
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise WriteError(complaint) from None
 
 
 def _remove(lock: Path) -> None:

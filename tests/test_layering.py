@@ -18,7 +18,7 @@ ROOT = Path(jahp_pl.__file__).parent
 LAYERS = (
     ("batch", "config", "files", "ops", "quality"),
     ("distributions", "locks", "setting_changes", "settings"),
-    ("layers",),
+    ("folders", "layers"),
     ("transforms",),
     ("hyperprior",),
     ("context",),

@@ -35,7 +35,7 @@ from jahp_pl.exports.card import card
 from jahp_pl.exports.results import read_results
 from jahp_pl.exports.stated import CARD, CONFIG, FORMAT, FORMAT_KEY, WEIGHTS, ExportError, is_export, read_config
 from jahp_pl.exports.tensors import DTYPES, Dtype, restore, store, store_table
-from jahp_pl.files import replace_folder
+from jahp_pl.folders import replace_folder
 from jahp_pl.model import CompressionModel
 
 TABLES = "tables."

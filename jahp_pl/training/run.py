@@ -168,7 +168,7 @@ def prepare_run_folder(config: Config) -> None:
     Raises:
         WriteError: it cannot be written.
     """
-    clear_leftovers(config.run_dir)
+    clear_leftovers(config.run_dir, alone=True)
     settings = to_dict(config) | {"allow_changes": False}  # it holds for one call
     text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
     write_atomically(config.run_dir / "config.yaml", text.encode())
