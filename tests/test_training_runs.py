@@ -130,6 +130,7 @@ def test_many_non_finite_steps_stop_the_run_and_keep_the_last_good_checkpoint(sh
     good = train(tiny_config(tmp_path, shards, *NOTHING_CODED))
     before = load_model(good.last)
     settings = ("optim.learning_rate=1e30", "optim.clip_norm=0", "trainer.max_steps=500", "trainer.max_skipped_steps=3")
+    settings = (*settings, "allow_changes=true")
     with pytest.raises(TrainingError, match="3 optimizer steps in a row"):
         train(tiny_config(tmp_path, shards, *NOTHING_CODED, *settings, "trainer.val_every_steps=1000"))
     assert read_checkpoint(good.last)["global_step"] == 8
