@@ -12,15 +12,7 @@ import torch
 from torch import Tensor
 
 from jahp_pl import hyperprior, transforms
-from jahp_pl.codec.bitstream import (
-    LATENT_MAX,
-    LATENT_MIN,
-    MAX_PIXELS,
-    BitstreamError,
-    Header,
-    pack,
-    unpack,
-)
+from jahp_pl.codec.bitstream import LATENT_MAX, LATENT_MIN, MAX_PIXELS, BitstreamError, Header, pack, unpack
 from jahp_pl.codec.coder import Reader, Writer
 from jahp_pl.codec.exact import ExactContextNetwork, ExactHyperSynthesis
 from jahp_pl.codec.fingerprint import fingerprint
@@ -28,6 +20,7 @@ from jahp_pl.codec.latent_coder import LatentCoder, Span, Task
 from jahp_pl.codec.latent_tables import LatentTables
 from jahp_pl.codec.pictures import Kind, from_pixels, to_pixels
 from jahp_pl.codec.pixels import MEMORY_LIMIT, PixelTransforms, Precision
+from jahp_pl.codec.precision import again_if_disturbed
 from jahp_pl.codec.prior_tables import PriorTables
 from jahp_pl.model import CompressionModel
 
@@ -185,6 +178,7 @@ class Codec:
         decoded = (one for group in groups for one in self.decode_all(group, max_pixels))
         return [from_pixels(one.image, one.icc, as_) for one in decoded]  # type: ignore[return-value]
 
+    @again_if_disturbed
     @torch.inference_mode()
     def encode(self, image: Picture) -> Encoded:
         """As `compress`, with the latents."""
@@ -203,6 +197,7 @@ class Codec:
         """As `decompress`, with the latents."""
         return self.decode_all([data], max_pixels)[0]
 
+    @again_if_disturbed
     @torch.inference_mode()
     def decode_all(self, files: Sequence[bytes], max_pixels: int = MAX_PIXELS) -> list[Decoded]:
         """Several files in lockstep, which takes less time for each than one by one, and the memory of all.
@@ -229,6 +224,7 @@ class Codec:
             decoded.append(Decoded(image, y_hat, task.z_hat, header.icc))
         return decoded
 
+    @again_if_disturbed
     def exact_bits(self, coded: Encoded | Decoded) -> float:
         """Cross-entropy of the latents under the codec's exact parameters, in bits. The file is longer by the ending of
         the range coder and the header."""

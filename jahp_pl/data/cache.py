@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -83,7 +84,7 @@ class ShardCache:
                 path.unlink(missing_ok=True)
         return None
 
-    def _is_as_known(self, file: BinaryIO, url: str) -> bool:
+    def _is_as_known(self, file: BufferedReader, url: str) -> bool:
         """Whether a file is what the index says. It is read twice, the second time from memory: 0.2 s for 100 MB."""
         entry = self._known.get(url)
         if entry is None:
