@@ -91,7 +91,9 @@ def is_done(job: Job, is_complete: Callable[[Path], bool]) -> bool:
     if job.target.stat().st_mtime < job.source.stat().st_mtime:
         raise BatchError(f"{job.target} exists and is older than it; --force overwrites it")
     if not is_complete(job.target):
-        raise BatchError(f"{job.target} exists and was not made from it by this model; --force overwrites it")
+        raise BatchError(
+            f"{job.target} exists and was not made from it by this model with these options; --force overwrites it"
+        )
     return True
 
 

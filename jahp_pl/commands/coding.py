@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,17 +26,24 @@ def compress(arguments: argparse.Namespace) -> None:
     jobs = batch.plan(arguments.inputs, arguments.output, ".jahp", SUFFIXES, arguments.force)
     codec = console.open_codec(arguments)
 
-    def is_complete(target: Path) -> bool:
+    max_icc = 0 if arguments.srgb else MAX_ICC_BYTES
+
+    def is_complete(source: Path, target: Path) -> bool:
         try:
-            return unpack(target.read_bytes(), MAX_SIDE**2)[0].fingerprint == codec.fingerprint
+            header, _ = unpack(target.read_bytes(), MAX_SIDE**2)
         except BitstreamError:
             return False
+        if header.fingerprint != codec.fingerprint:
+            return False
+        if arguments.srgb or header.icc or not _has_profile(source):
+            return not (arguments.srgb and header.icc)
+        return not convert_rgb(_read(source), str(source), True, max_icc)[2]  # a profile that says sRGB is not kept
 
     def work(job: Job) -> str | None:
-        if job.is_resumable and not arguments.force and batch.is_done(job, is_complete):
+        if job.is_resumable and not arguments.force and batch.is_done(job, partial(is_complete, job.source)):
             return None
         name = console.name_of(job.source)
-        rgb, lost, icc = convert_rgb(_read(job.source), name, arguments.flatten, 0 if arguments.srgb else MAX_ICC_BYTES)
+        rgb, lost, icc = convert_rgb(_read(job.source), name, arguments.flatten, max_icc)
         height, width, _ = rgb.shape
         if max(height, width) > MAX_SIDE:
             raise ImageError(f"{name}: {width} x {height} pixels; sides go up to {MAX_SIDE}, cut it into tiles")
@@ -91,6 +99,17 @@ def decompress(arguments: argparse.Namespace) -> None:
         return f"{image.shape[2]} x {image.shape[1]}"
 
     console.run_jobs("decompress", jobs, work)
+
+
+def _has_profile(path: Path) -> bool:
+    """Whether an image file has an ICC profile, by its header alone; False where it cannot be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return bool(image.info.get("icc_profile"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
 
 
 def _verify(codec: Codec, encoded: Encoded, name: str) -> None:

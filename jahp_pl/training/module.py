@@ -29,6 +29,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
@@ -45,7 +46,7 @@ from jahp_pl.training import TrainingError
 from jahp_pl.training.clock import TrainingClock
 from jahp_pl.training.ema import decay_at, make_average, update_average
 from jahp_pl.training.loggers import log_now, record
-from jahp_pl.training.metrics import RowMeans, RunningMeans, TrainingRow, ValidationRow, measure
+from jahp_pl.training.metrics import NO_LOSS, RowMeans, RunningMeans, TrainingRow, ValidationRow, measure
 from jahp_pl.training.noise import set_noise
 from jahp_pl.training.processes import check_agreement
 from jahp_pl.training.schedule import learning_rate
@@ -241,6 +242,8 @@ class CompressionModule(LightningModule):
             return
         values = {f"val/{name}": float(value) for name, value in means._asdict().items()}
         values["val/ms_ssim_db"] = decibels(values["val/ms_ssim"])
+        if not counts.loss:
+            rank_zero_warn(NO_LOSS)
         values |= {"val/images": num_images, "val/ms_ssim_images": float(counts.ms_ssim or 0)}
         record(self, values)
 
