@@ -328,6 +328,10 @@ class Config:
     """Seed of the initial weights, of the noise, of the order and the place of crops."""
     resume: bool = True
     """Continue from the run folder's last checkpoint if there is one; false refuses a folder that holds one."""
+    allow_changes: bool = False
+    """Continue although settings that change the result (model.quantization, loss, data, optim, seed) are not those of
+    the checkpoint. The best loss is forgotten: best.ckpt is chosen anew. Say it each time; config.yaml does not keep
+    it."""
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     data: DataConfig = field(default_factory=DataConfig)

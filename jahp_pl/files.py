@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from jahp_pl.text import shortened
-
+_OURS = re.compile(r"\.jahp-[0-9a-f]{16}\.part|\..*\.[0-9]+\.part")
+"""Names of what is being written; the second form is that of version 0.1."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
-MAX_STEM_BYTES = 200
-"""Of a file's name in that of its temporary: file systems allow 255 bytes in all."""
 _IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
@@ -30,15 +31,16 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
     Raises:
         WriteError: the file cannot be written (disk full, no permission); `path` is as it was.
     """
-    temporary = _temporary(path)
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary, file = _create(path.parent)
     try:
-        with write_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
+        with write_errors(path), file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
             temporary.replace(path)
+            sync_folder(path.parent)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -62,9 +64,8 @@ def link_atomically(source: Path, path: Path) -> None:
     Raises:
         WriteError: as `atomic_writer`.
     """
-    temporary = _temporary(path)
+    temporary = temporary_name(path.parent)
     with write_errors(path):
-        temporary.unlink(missing_ok=True)
         try:
             temporary.hardlink_to(source)
         except OSError:
@@ -72,43 +73,99 @@ def link_atomically(source: Path, path: Path) -> None:
         else:
             temporary.replace(path)
             temporary.unlink(missing_ok=True)  # replacing a name of the same file does nothing
+            sync_folder(path.parent)
             return
     with atomic_writer(path) as copy, source.open("rb") as original:
         shutil.copyfileobj(original, copy)
 
 
-def replace_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Put a folder with these files in place of `folder`, at once or not at all.
+def temporary_name(folder: Path) -> Path:
+    """A name in this folder that no other process takes, be it in another container or on another machine."""
+    return folder / f".jahp-{secrets.token_hex(8)}.part"
 
-    Raises:
-        WriteError: as `atomic_writer`.
+
+def clear_leftovers(folder: Path, *, alone: bool = False) -> int:
+    """Remove what processes that are gone had begun to write; how many files and folders.
+
+    Args:
+        folder: in which to look.
+        alone: nobody else writes there: look below it too, and remove what seems to be in use.
     """
-    new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{kind}") for kind in ("part", "old"))
-    try:
-        for name, data in contents.items():
-            write_atomically(new / name, data)
-        with write_errors(folder):
-            if folder.exists():
-                folder.rename(old)
-            new.rename(folder)
-    finally:
-        if old.exists() and not folder.exists():  # interrupted between the two
-            old.rename(folder)
-        for left in (new, old):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def clear_leftovers(folder: Path) -> int:
-    """Remove what killed processes had begun to write below a folder in which nobody else writes; how many files."""
-    leftovers = list(folder.rglob(".*.[0-9]*.part"))
+    found = [path for path in (folder.rglob if alone else folder.glob)(".*.part") if _OURS.fullmatch(path.name)]
+    leftovers = [path for path in found if alone or _is_abandoned(path)]
     for path in leftovers:
         with suppress(OSError):
-            path.unlink()
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     return len(leftovers)
 
 
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{shortened(path.name, MAX_STEM_BYTES)}.{os.getpid()}.part")
+def try_lock(file: int) -> bool:
+    """Take the lock of an open file or folder, which the system takes back when the process ends, however it ends.
+
+    Returns:
+        False where another process has it. Where there are no locks (Windows, some network file systems) nobody has.
+
+    Raises:
+        OSError: the disk fails.
+    """
+    if sys.platform == "win32":  # has no fcntl
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK):
+            raise
+    return True
+
+
+def sync_folder(folder: Path) -> None:
+    """Let the names in a folder survive a power cut, where the file system can promise that.
+
+    Raises:
+        OSError: the disk fails.
+    """
+    if sys.platform == "win32":  # cannot open folders
+        return
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # one may write names into a folder that one may not read
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _create(folder: Path) -> tuple[Path, BinaryIO]:
+    """A new file that is locked while it is open, which tells others that it is being written."""
+    while True:
+        path = temporary_name(folder)
+        file = path.open("xb")
+        if try_lock(file.fileno()) and path.exists():  # else somebody took it for a leftover in between
+            return path, file
+        file.close()
+
+
+def _is_abandoned(path: Path) -> bool:
+    if sys.platform == "win32":  # nothing tells
+        return False
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        return try_lock(descriptor)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

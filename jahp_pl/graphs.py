@@ -41,7 +41,7 @@ from jahp_pl.codec.exact import LATENT_RADIX, ExactContextNetwork, ExactHyperSyn
 from jahp_pl.codec.fixed_point import Rows
 from jahp_pl.exports.folder import free_folder
 from jahp_pl.exports.stated import ExportError
-from jahp_pl.files import replace_folder
+from jahp_pl.folders import replace_folder
 from jahp_pl.model import CompressionModel
 from jahp_pl.transforms import STRIDE
 

@@ -56,5 +56,5 @@ def ms_ssim_8bit(original: Tensor, shown: Tensor) -> Tensor | None:
 
 
 def decibels(similarity: float) -> float:
-    """MS-SSIM from 0 to 1 on the scale of figures, -10 log10(1 - s); infinite at 1."""
-    return -10 * math.log10(1 - similarity) if similarity < 1 else math.inf
+    """MS-SSIM from 0 to 1 on the scale of figures, -10 log10(1 - s); infinite at 1, NaN of NaN."""
+    return math.inf if similarity >= 1 else -10 * math.log10(1 - similarity)

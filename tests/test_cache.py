@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import multiprocessing
 import os
 import shutil
@@ -58,6 +60,44 @@ def test_a_shard_is_downloaded_once(server: ShardServer, source: Path, tmp_path:
         assert read(shards, server.address(FIRST)) == (source / FIRST).read_bytes()
     assert server.requests == {f"GET {FIRST}": 1}
     assert len(kept(tmp_path)) == 1
+
+
+def test_what_is_kept_is_compared_with_the_index_whenever_it_is_opened(
+    server: ShardServer, source: Path, tmp_path: Path
+) -> None:
+    """Equal sizes prove nothing: a shard that was published again, or a bit that the disk lost."""
+    url, data = server.address(FIRST), (source / FIRST).read_bytes()
+    assert read(cache(server, tmp_path), url) == data
+    (file,) = kept(tmp_path)
+    file.write_bytes(data[:1000] + bytes([data[1000] ^ 1]) + data[1001:])
+    assert read(cache(server, tmp_path), url) == data
+    write_shards([PHOTOS / "val"], source, ShardOptions(seed=1, shard_samples=1), overwrite=True)
+    other = (source / FIRST).read_bytes() + bytes(10240)
+    padded = data + bytes(len(other) - len(data))
+    (source / FIRST).write_bytes(other)
+    index = (source / "index.json").read_text()
+    for shard in json.loads(index)["shards"][:1]:
+        index = index.replace(shard["sha256"], hashlib.sha256(other).hexdigest())
+        index = index.replace(f'"bytes": {shard["bytes"]}', f'"bytes": {len(other)}')
+    (source / "index.json").write_text(index)
+    next(iter(kept(tmp_path))).write_bytes(padded)
+    assert read(cache(server, tmp_path), url) == other
+
+
+def test_without_a_cache_a_download_that_is_not_what_its_index_says_is_broken(
+    server: ShardServer, source: Path
+) -> None:
+    known = expand_shards([server.address()], "data.train").known
+    url, data = server.address(FIRST), bytearray((source / FIRST).read_bytes())
+    (photo,) = ShardReader(LIMIT, known=known).read([url])
+    assert isinstance(photo, Photo)
+    data[-1] ^= 1  # behind the end mark, where no reader of tars looks
+    (source / FIRST).write_bytes(data)
+    reader = ShardReader(LIMIT, known=known)
+    photo, skipped = reader.read([url])
+    assert isinstance(photo, Photo)
+    assert skipped == Skipped(url, "broken", "is not what its index.json says")
+    assert reader.take_counts().broken_shards == 1
 
 
 def test_two_folders_with_the_same_names_are_not_mixed_up(server: ShardServer, source: Path, tmp_path: Path) -> None:

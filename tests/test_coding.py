@@ -75,6 +75,22 @@ def test_what_is_done_is_not_done_again_unless_forced(model, photos, capsys):
     assert second.stat().st_mtime_ns > before[second]
 
 
+def test_an_output_made_with_other_options_is_not_taken_for_done(model, tmp_path, capsys):
+    folder = tmp_path / "wide"
+    folder.mkdir()
+    Image.fromarray(kodak_crop()[:40, :50]).save(folder / "wide.png", icc_profile=DISPLAY_P3)
+    Image.fromarray(kodak_crop()[:40, :50]).save(folder / "plain.png")
+    for first, second in (((), ("--srgb",)), (("--srgb",), ())):
+        assert run("compress", folder, "--model", model, *first, "--force") == 0
+        assert run("compress", folder, "--model", model, *first) == 0
+        assert "2 of 2 were done already" in capsys.readouterr().out
+        assert run("compress", folder, "--model", model, *second) == 2
+        shown = capsys.readouterr()
+        told = f"{folder / 'wide.png'}: {folder / 'wide.jahp'} exists and was not made from it by this model with these"
+        assert told in shown.err
+        assert "1 of 2 were done already" in shown.out
+
+
 def test_an_output_of_another_model_or_older_than_its_input_is_not_taken_for_done(model, photos, capsys):
     assert run("compress", photos, "--model", model) == 0
     one, two = photos / "one.jahp", photos / "sub" / "two.jahp"

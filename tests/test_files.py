@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jahp_pl.files import WriteError, clear_leftovers, link_atomically, write_atomically
+from jahp_pl.files import WriteError, atomic_writer, clear_leftovers, link_atomically, write_atomically
 
 
 def names(folder: Path) -> list[str]:
@@ -49,11 +49,16 @@ def test_what_a_killed_process_had_begun_is_cleared_and_nothing_else(tmp_path: P
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "deeper" / "x.ckpt")], check=False, timeout=60)
-    kept = ("x.part", ".hidden.part", ".x.12", "x.12.part", ".x.12.partial")
+    kept = ("x.part", ".hidden.part", ".x.12", "x.12.part", ".x.12.partial", ".jahp-12.part")
     for name in kept:
         (tmp_path / name).touch()
     assert len(names(tmp_path / "deeper")) == 1
-    assert clear_leftovers(tmp_path) == 1
+    assert clear_leftovers(tmp_path) == 0
+    with atomic_writer(tmp_path / "deeper" / "y"):
+        assert clear_leftovers(tmp_path / "deeper") == 1  # not what this process writes
+    (tmp_path / "deeper" / "y").unlink()
+    (tmp_path / "deeper" / ".x.12.part").touch()
+    assert clear_leftovers(tmp_path, alone=True) == 1
     assert names(tmp_path / "deeper") == []
     assert names(tmp_path) == sorted([*kept, "deeper"])
 

@@ -18,8 +18,8 @@ ROOT = Path(jahp_pl.__file__).parent
 LAYERS = (
     ("text",),
     ("batch", "config", "files", "ops", "quality"),
-    ("blocked_gdn", "distributions", "locks", "settings"),
-    ("layers",),
+    ("blocked_gdn", "distributions", "locks", "setting_changes", "settings"),
+    ("folders", "layers"),
     ("transforms",),
     ("hyperprior",),
     ("context",),

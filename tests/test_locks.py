@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from jahp_pl.files import WriteError
-from jahp_pl.locks import exclusive
+from jahp_pl.locks import INHERITED, RUN_LOCK, exclusive, held, training_in
+from jahp_pl.settings import load
+from tests.launching import JAHP, has_logged, output_of, settings_of, started, wait_until
+from tests.tiny_runs import NOTHING_CODED, tiny_config
 
 
 def test_a_file_has_one_writer_at_a_time_and_no_trace_of_it_afterwards(tmp_path: Path) -> None:
@@ -36,3 +39,33 @@ def test_a_writer_that_was_killed_keeps_nobody_out(tmp_path: Path) -> None:
     with exclusive(tmp_path / "x"):
         pass
     assert [one.name for one in tmp_path.iterdir()] == []
+
+
+def test_a_second_training_in_a_run_folder_is_refused_until_the_first_is_gone(shards: Path, tmp_path: Path) -> None:
+    """However it went: its worker processes, which a kill leaves behind for a while, must not keep the lock."""
+    settings = ("data.num_workers=1", "trainer.max_steps=100000", "trainer.val_every_steps=100000", *NOTHING_CODED)
+    command = (*JAHP, "train", settings_of(tiny_config(tmp_path, shards, *settings)))
+    config = load([str(command[-1])])
+    with started(command) as first:
+        wait_until(has_logged(config, 4), first)
+        status, told = output_of(command)
+        assert status == 2
+        remedy = "wait for it, end it, or choose another name=..."
+        assert told.splitlines()[-1] == f"jahp: {config.run_dir}: another process is training there; {remedy}"
+        first.kill()
+        first.wait()
+        with training_in(config.run_dir):  # its workers live on
+            pass
+
+
+def test_a_training_takes_over_the_lock_of_the_sweep_that_started_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with held(tmp_path / RUN_LOCK, "mine") as lock:
+        with pytest.raises(WriteError, match="another process is training there"), training_in(tmp_path):
+            pass
+        monkeypatch.setenv(INHERITED, str(lock))
+        with training_in(tmp_path):
+            pass
+        with pytest.raises(WriteError), training_in(tmp_path / "other"), training_in(tmp_path / "other"):
+            pass

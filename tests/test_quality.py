@@ -48,3 +48,4 @@ def test_ms_ssim_exists_from_the_side_on_that_five_scales_need(side, exists):
 def test_decibels_of_similarity():
     assert decibels(0.99) == pytest.approx(20.0)
     assert math.isinf(decibels(1.0))
+    assert math.isnan(decibels(math.nan)), "of nothing"

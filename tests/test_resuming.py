@@ -9,8 +9,10 @@ import pytest
 from torch import Tensor
 
 from jahp_pl.checkpoint import CheckpointError, read_checkpoint
-from jahp_pl.config import ConfigError
+from jahp_pl.config import ConfigError, to_dict
+from jahp_pl.setting_changes import changes
 from jahp_pl.settings import load
+from jahp_pl.training.checkpoints import FORMER_BEST
 from jahp_pl.training.loggers import CsvLogger
 from jahp_pl.training.messages import only_useful_messages
 from jahp_pl.training.module import CompressionModule
@@ -59,8 +61,10 @@ def test_train_goes_on_from_the_last_checkpoint(shards: Path, tmp_path: Path) ->
 
 def test_a_finished_run_is_not_trained_again(finished: TrainResult) -> None:
     written = finished.last.stat().st_mtime_ns
+    told = (finished.run_dir / "config.yaml").stat().st_mtime_ns
     again = train(load([str(finished.run_dir / "config.yaml")]))
-    assert again == finished
+    assert again == finished._replace(was_finished=True)
+    assert (finished.run_dir / "config.yaml").stat().st_mtime_ns == told
     assert finished.last.stat().st_mtime_ns == written
 
 
@@ -101,6 +105,61 @@ def test_a_checkpoint_of_another_architecture_is_refused_naming_the_first_differ
     config = tiny_config(finished.run_dir.parent, shards, "optim.ema_decay=0.9", setting)
     with pytest.raises(ConfigError, match=words):
         train(config)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "loss.lmbda=0.5", "seed=7", "data.batch_size=2", "data.max_val_images=1", "optim.learning_rate=1e-4",
+        "optim.schedule=cosine", "optim.start_from=small-1", "model.quantization=mixed",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("steps", [8, 12], ids=["finished", "unfinished"])
+def test_a_run_does_not_go_on_with_settings_that_change_its_result(
+    setting: str, steps: int, finished: TrainResult, shards: Path
+) -> None:
+    saved = finished.last.stat().st_mtime_ns
+    written = (finished.run_dir / "config.yaml").read_bytes()
+    length = f"trainer.max_steps={steps}"
+    config = tiny_config(finished.run_dir.parent, shards, *NOTHING_CODED, "optim.ema_decay=0.9", length, setting)
+    with pytest.raises(ConfigError, match=rf"was trained with {setting.split('=')[0]}=.* instead of .*; set them back, "
+                       r"choose another name=.*optim\.start_from=.*allow_changes=true"):  # fmt: skip
+        train(config)
+    assert finished.last.stat().st_mtime_ns == saved
+    assert (finished.run_dir / "config.yaml").read_bytes() == written
+
+
+def test_all_changes_are_named_and_a_missing_setting_counts_as_its_default() -> None:
+    then = to_dict(load(["loss.lmbda=1", "seed=3", "data.num_workers=7", "trainer.devices=2", "data.batch_size=16"]))
+    del then["optim"]["clip_norm"]
+    found = changes(then, load(["data.batch_size=16", "trainer.max_steps=9"]))
+    assert [str(change) for change in found] == ["seed=3 instead of 0", "loss.lmbda=1.0 instead of 0.013"]
+    found = changes(then, load(["loss.lmbda=1", "seed=3", "data.batch_size=16", "optim.clip_norm=2"]))
+    assert [str(change) for change in found] == ["optim.clip_norm=1.0 instead of 2.0"]
+
+
+def test_allowed_changes_forget_the_best_loss_and_take_effect(shards: Path, tmp_path: Path) -> None:
+    """With lambda 1 every loss is higher than the best one with lambda 0.001; best.ckpt must still be a new model."""
+    first = train(tiny_config(tmp_path, shards, *NOTHING_CODED, "loss.lmbda=0.001"))
+    assert first.best is not None
+    settings = (*NOTHING_CODED, "loss.lmbda=1", "optim.transform_factor=0.5", "allow_changes=true")
+    with pytest.raises(ConfigError, match=r"trainer\.max_steps=8: .*has 8 steps and is at its end"):
+        train(tiny_config(tmp_path, shards, *settings))
+    second = train(tiny_config(tmp_path, shards, *settings, "trainer.max_steps=12"))
+    assert second.best is not None
+    best = read_checkpoint(second.best)
+    assert (best["global_step"], best["hyper_parameters"]["loss"]["lmbda"]) == (12, 1.0)
+    assert best["optimizer_states"][0]["param_groups"][1]["factor"] == 0.5
+    assert read_checkpoint(first.best.with_name(FORMER_BEST))["hyper_parameters"]["loss"]["lmbda"] == 0.001
+    assert load([str(second.run_dir / "config.yaml")]).allow_changes is False
+    assert train(load([str(second.run_dir / "config.yaml")])).was_finished
+
+
+def test_lengths_devices_and_logging_may_change(shards: Path, tmp_path: Path) -> None:
+    train(tiny_config(tmp_path, shards, *NOTHING_CODED, "trainer.max_steps=2"))
+    others = ("trainer.log_every_steps=1", "trainer.channels_last=true", "data.cache_dir=cache", "data.timeout=5")
+    longer = train(tiny_config(tmp_path, shards, "trainer.max_steps=4", "coding.max_images=1", *others))
+    assert (longer.steps, longer.was_finished) == (4, False)
 
 
 @pytest.mark.parametrize("damage", ["a flipped bit", "cut short", "empty"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,13 +17,15 @@ from jahp_pl.checkpoint import load_model, read_checkpoint
 from jahp_pl.config import Config, to_dict
 from jahp_pl.data.index import DataError
 from jahp_pl.data.module import ShardDataModule
+from jahp_pl.data.preparing import ShardOptions
+from jahp_pl.data.shards import write_shards
 from jahp_pl.settings import load
 from jahp_pl.training import TrainingError
 from jahp_pl.training.metrics import RowMeans, ValidationRow, measure
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.progress import ProgressLine
 from jahp_pl.training.run import TrainResult, choose_precision, train
-from tests.tiny_runs import NOTHING_CODED, all_equal, rows, tiny_config, training_losses
+from tests.tiny_runs import NOTHING_CODED, PHOTOS, all_equal, rows, tiny_config, training_losses
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -130,10 +133,22 @@ def test_many_non_finite_steps_stop_the_run_and_keep_the_last_good_checkpoint(sh
     good = train(tiny_config(tmp_path, shards, *NOTHING_CODED))
     before = load_model(good.last)
     settings = ("optim.learning_rate=1e30", "optim.clip_norm=0", "trainer.max_steps=500", "trainer.max_skipped_steps=3")
+    settings = (*settings, "allow_changes=true")
     with pytest.raises(TrainingError, match="3 optimizer steps in a row"):
         train(tiny_config(tmp_path, shards, *NOTHING_CODED, *settings, "trainer.val_every_steps=1000"))
     assert read_checkpoint(good.last)["global_step"] == 8
     assert all_equal(list(before.parameters()), list(load_model(good.last).parameters()))
+
+
+def test_validation_images_too_small_for_ms_ssim_are_named_when_it_is_the_loss(shards: Path, tmp_path: Path) -> None:
+    write_shards([PHOTOS / "train"], tmp_path / "large", ShardOptions(min_side=176, max_side=300))
+    settings = ("loss.distortion=ms_ssim", "data.crop_size=176", "data.batch_size=1", "trainer.max_steps=1")
+    settings = (*settings, f"data.train=[{tmp_path / 'large'}]")
+    with pytest.warns(UserWarning, match="at least 176 pixels, so MS-SSIM and val/loss are not defined"):
+        result = train(tiny_config(tmp_path, shards, *NOTHING_CODED, *settings))
+    assert result.best is None
+    assert math.isnan(result.metrics["val/ms_ssim_db"])
+    assert result.metrics["val/ms_ssim_images"] == 0
 
 
 # Small things ---------------------------------------------------------------------------------------------------------
@@ -158,7 +173,8 @@ def test_a_run_in_bfloat16_trains_and_validates_in_float32(shards: Path, tmp_pat
 def test_the_progress_line_says_where_training_is(finished: TrainResult) -> None:
     config = load([str(finished.run_dir / "config.yaml")])
     module = CompressionModule(config)
-    metrics = {"val/bpp": torch.tensor(0.5), "val/psnr": torch.tensor(30.0)}
+    metrics = {"val/bpp": torch.tensor(0.4), "val/psnr": torch.tensor(29.0)}
+    metrics |= {"val/file_bpp": torch.tensor(0.5), "val/file_psnr": torch.tensor(30.0)}  # of the images that were coded
     trainer = SimpleNamespace(
         global_step=0, max_steps=8, callback_metrics=metrics, world_size=1, optimizers=[], precision="32-true"
     )

@@ -31,6 +31,7 @@ from jahp_pl.codec.limits import ACCEPTED_PIXELS, check_steps
 from jahp_pl.codec.lockstep import groups
 from jahp_pl.codec.pictures import Kind, from_pixels, to_pixels
 from jahp_pl.codec.pixels import MEMORY_LIMIT, PixelTransforms, Precision
+from jahp_pl.codec.precision import again_if_disturbed
 from jahp_pl.codec.prior_tables import PriorTables
 from jahp_pl.codec.rate_control import encode_to_target
 from jahp_pl.codec.targets import Target, check_target
@@ -226,6 +227,7 @@ class Codec:
         return [from_pixels(one.image, one.icc, as_) for one in decoded]  # type: ignore[return-value]
 
     @on_cpu()
+    @again_if_disturbed
     @torch.inference_mode()
     def encode(
         self,
@@ -270,6 +272,7 @@ class Codec:
         return self.decode_all([data], max_pixels)[0]
 
     @on_cpu()
+    @again_if_disturbed
     @torch.inference_mode()
     def decode_all(self, files: Sequence[bytes], max_pixels: int = ACCEPTED_PIXELS) -> list[Decoded]:
         """Several files in lockstep, which takes less time for each than one by one, and the memory of all.
@@ -297,6 +300,7 @@ class Codec:
             decoded.append(Decoded(image, y_hat, task.z_hat, header.icc, level))
         return decoded
 
+    @again_if_disturbed
     def exact_bits(self, coded: Encoded | Decoded) -> float:
         """Cross-entropy of the latents under the codec's exact parameters, in bits. The file is longer by the ending of
         the range coder and the header."""

@@ -55,5 +55,12 @@ def train(arguments: argparse.Namespace) -> None:
         from jahp_pl.training.run import train as run_training
 
         result = run_training(config)
-    if is_first_rank():
+    if not is_first_rank():
+        return
+    if result.was_finished:
+        console.say(
+            f"nothing was left to do: {result.run_dir} is at its end after {result.steps} steps; raise "
+            "trainer.max_steps or trainer.max_time to go on"
+        )
+    else:
         console.say(f"trained: {result.run_dir}  (next: jahp evaluate --model {result.run_dir} --images data/kodak)")

@@ -3,9 +3,9 @@
 webdataset's own cache calls a shard by the last part of its address, so that two folders' shard-000000.tar are one;
 makes a download visible before it looks at it, and looks at 512 bytes; lets every worker download for itself.
 
-Guarantees: a file in the folder was received to its end and, where an index tells what it should be, is that; one
-process downloads a shard, the others wait for it; what was not used for longest goes first, so that the folder stays
-within its bound but for the shards that are being downloaded.
+Guarantees: a file in the folder was received to its end, and what is opened has the SHA-256 that an index gives it,
+whatever happened to the disk or to the original since; one process downloads a shard, the others wait for it; what was
+not used for longest goes first, so that the folder stays within its bound but for the shards that are being downloaded.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -75,14 +76,24 @@ class ShardCache:
         for path in (self._whole(url), self._cut(url)):
             with suppress(FileNotFoundError, NotADirectoryError):
                 file = path.open("rb")
-                size = os.fstat(file.fileno()).st_size
-                if size == (self._known[url].bytes if url in self._known else size):
+                if self._is_as_known(file, url):
                     with suppress(OSError):
                         os.utime(path)  # the time of the last use; a folder that cannot be written is used as it is
                     return file
                 file.close()
                 path.unlink(missing_ok=True)
         return None
+
+    def _is_as_known(self, file: BufferedReader, url: str) -> bool:
+        """Whether a file is what the index says. It is read twice, the second time from memory: 0.2 s for 100 MB."""
+        entry = self._known.get(url)
+        if entry is None:
+            return True
+        if os.fstat(file.fileno()).st_size != entry.bytes:
+            return False
+        is_equal = hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256
+        file.seek(0)
+        return is_equal
 
     def _fetch(self, url: str) -> None:
         try:

@@ -136,10 +136,10 @@ class ShardDataModule(lightning.LightningDataModule):
 
     def _reader(self, shards: Shards) -> ShardReader:
         if self._config.cache_dir is None:
-            return ShardReader(self._config.timeout)
+            return ShardReader(self._config.timeout, known=shards.known)
         folder = Path(self._config.cache_dir).expanduser()
         cache = ShardCache(folder, self._config.cache_bytes, self._config.timeout, shards.known)
-        return ShardReader(self._config.timeout, cache)
+        return ShardReader(self._config.timeout, cache, known=shards.known)
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)

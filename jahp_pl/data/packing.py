@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 import re
-import shutil
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Self
 
 from jahp_pl.data.index import DataError, ShardEntry
+from jahp_pl.files import WriteError
+from jahp_pl.folders import new_folder
 
 
 class ShardPacker:
@@ -70,19 +71,13 @@ def appears_at_once(out: Path) -> Iterator[Path]:
     """A temporary folder beside `out` that becomes `out` in the end, or vanishes with whatever is raised.
 
     Raises:
-        DataError: the folder cannot be made or written, for want of space or of rights.
+        DataError: another process writes it, or it cannot be made or written, for want of space or of rights.
     """
-    folder, old = (out.parent / f".{out.name}.{os.getpid()}.{state}" for state in ("partial", "old"))
     try:
-        shutil.rmtree(folder, ignore_errors=True)  # of a killed process that had our number
-        folder.mkdir(parents=True)
-        yield folder
-        if out.exists():
-            out.replace(old)
-        folder.replace(out)
+        with new_folder(out) as folder:
+            yield folder
+    except WriteError as error:
+        raise DataError(str(error)) from None
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"{out}: cannot be written ({reason}); free some space or choose another folder") from None
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+import hashlib
+import io
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from jahp_pl.data.cache import ShardCache
-from jahp_pl.data.index import DataError, Skipped
-from jahp_pl.data.remote import is_remote, open_shard
+from jahp_pl.data.index import DataError, ShardEntry, Skipped
+from jahp_pl.data.remote import BLOCK, is_remote, open_shard
 from jahp_pl.data.tar import ArchiveError, stream_members
 
 _MAX_SHARDS_WITHOUT_PHOTO = 10
@@ -51,6 +53,8 @@ class ShardReader:
     """Seconds that a block of a download may take."""
     cache: ShardCache | None = None
     """Keeps what is downloaded."""
+    known: Mapping[str, ShardEntry] = field(default_factory=dict)
+    """What an index says of an address; without a cache, what is downloaded is compared with it while it is read."""
     drawn: Drawn = field(default_factory=Drawn)
     """Of shards, since `take_counts`."""
 
@@ -101,10 +105,47 @@ class ShardReader:
     def _open(self, url: str) -> BinaryIO:
         if self.cache is not None and is_remote(url):
             return self.cache.open(url)
-        return open_shard(url, self.timeout)
+        stream = open_shard(url, self.timeout)
+        return cast(BinaryIO, _Checked(stream, self.known[url])) if url in self.known and is_remote(url) else stream
+
+
+class _Checked(io.RawIOBase):
+    """A download that is compared with its index, byte for byte as it is read."""
+
+    def __init__(self, stream: BinaryIO, entry: ShardEntry) -> None:
+        self._stream, self._entry = stream, entry
+        self._digest, self._count = hashlib.sha256(), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer)
+        data = self._stream.read(len(view))
+        view[: len(data)] = data
+        self._digest.update(data)
+        self._count += len(data)
+        return len(data)
+
+    def finish(self) -> None:
+        """Read what is left.
+
+        Raises:
+            OSError: it was not what the index says.
+        """
+        while self._count <= self._entry.bytes and self.read(BLOCK):
+            pass
+        if (self._count, self._digest.hexdigest()) != (self._entry.bytes, self._entry.sha256):
+            raise OSError("is not what its index.json says")
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
 
 
 def _photos(stream: BinaryIO, url: str) -> Iterator[Photo]:
     with contextlib.closing(stream):
         for member in stream_members(stream):
             yield Photo(f"{url}/{member.name}", member.data)
+        if isinstance(stream, _Checked):
+            stream.finish()

@@ -71,7 +71,8 @@ def write_shards(
         DataError: an option out of range; no usable photograph; `out` exists; the disk is full. Nothing is left behind.
     """
     options, out = options or ShardOptions(), Path(out).absolute()
-    _check(options, out, overwrite)
+    _check(options)
+    _check_out(out, overwrite)
     found = find_items(sources)
     items = found.items[options.part - 1 :: options.num_parts]
     if not items and options.num_parts > 1:
@@ -80,6 +81,7 @@ def write_shards(
         random.Random(options.seed).shuffle(items)
     photos = _prepare_all(items, options, workers or _num_cores())
     with appears_at_once(out) as folder:
+        _check_out(out, overwrite)  # another process may have written it since
         is_mixed = options.tile is not None and options.shuffle
         packed = _pack(photos, folder / "tiles" if is_mixed else folder, options, len(items), progress)
         skipped = [*found.skipped, *packed.skipped]
@@ -168,7 +170,7 @@ def _start_worker() -> None:
     warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
 
 
-def _check(options: ShardOptions, out: Path, overwrite: bool) -> None:
+def _check(options: ShardOptions) -> None:
     for name, low, high in (
         ("min_side", 1, None),
         ("quality", 1, 100),
@@ -183,6 +185,9 @@ def _check(options: ShardOptions, out: Path, overwrite: bool) -> None:
             raise DataError(f"{name}={value}: must be at least {low}" + (f" and at most {high}" if high else ""))
     if options.max_side is not None and options.max_side < options.min_side:
         raise DataError(f"max_side={options.max_side}: must be at least min_side={options.min_side}")
+
+
+def _check_out(out: Path, overwrite: bool) -> None:
     if not out.exists():
         return
     if not out.is_dir():

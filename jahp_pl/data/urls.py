@@ -12,6 +12,7 @@ from webdataset.shardlists import expand_urls
 from jahp_pl.data.braces import MAX_NAMES, count_names
 from jahp_pl.data.index import INDEX_NAME, DataError, ShardEntry, ShardIndex
 from jahp_pl.data.remote import is_remote, open_shard
+from jahp_pl.folders import bring_back
 
 
 class Shards(NamedTuple):
@@ -77,6 +78,7 @@ def _local(entry: str, key: str) -> list[str]:
 
 
 def _files(path: Path, key: str) -> list[Path]:
+    bring_back(path)
     if path.is_dir():
         if not (path / INDEX_NAME).exists():
             raise DataError(f"{key}: {path}: no {INDEX_NAME} in this folder; write it with `jahp shards` or give *.tar")

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from jahp_pl.exports.hub import PREFIX, download
 from jahp_pl.exports.stated import METRICS, ExportError, Metric, Stated, is_export, stated_fingerprint, stated_rates
+from jahp_pl.folders import bring_back
 
 FOLDER = Path(__file__).parents[1] / "weights"
 NONE = "no models are bundled with this jahp_pl; give one: an export, a run folder or a checkpoint"
@@ -90,6 +91,7 @@ def locate(model: str | Path | None, metric: Metric | None = None) -> Path:
     if str(model).startswith(PREFIX):
         return download(str(model))
     path = Path(model)
+    bring_back(path)
     if path.exists():
         return path
     if named := next((one for one in bundled() if one.name == str(model)), None):

@@ -47,7 +47,7 @@ from jahp_pl.exports.stated import (
     read_config,
 )
 from jahp_pl.exports.tensors import DTYPES, Dtype, restore, store, store_table
-from jahp_pl.files import replace_folder
+from jahp_pl.folders import replace_folder
 from jahp_pl.model import CompressionModel
 
 TABLES = "tables."

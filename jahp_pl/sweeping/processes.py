@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jahp_pl.files import write_errors
-from jahp_pl.locks import held
+from jahp_pl.locks import INHERITED, RUN_LOCK, held
 from jahp_pl.sweeping.points import Point
 
-LOG, LOCK = "log.txt", ".lock"
+LOG = "log.txt"
 """In the run folder."""
 _TAIL = 10
 _CHUNK = 65536
@@ -45,11 +45,11 @@ def start(point: Point, environment: Mapping[str, str]) -> Running:
     command = [sys.executable, "-m", "jahp_pl", "train", *point.arguments]
     # The process inherits the lock, so that it is held for as long as anybody trains here, even if this one dies.
     complaint = f"{folder}: another process is training there; wait for it, or end it"
-    with held(folder / LOCK, complaint) as lock, write_errors(folder), (folder / LOG).open("ab") as log:
+    with held(folder / RUN_LOCK, complaint) as lock, write_errors(folder), (folder / LOG).open("ab") as log:
         begin = log.tell()
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-            env={**os.environ, **environment}, pass_fds=(lock,),
+            env={**os.environ, **environment, INHERITED: str(lock)}, pass_fds=(lock,),
         )  # fmt: skip
     return Running(process, folder / LOG, begin)
 

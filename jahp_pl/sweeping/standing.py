@@ -5,14 +5,12 @@ from __future__ import annotations
 import csv
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jahp_pl.checkpoint import HYPER_PARAMETERS, is_validation_due, read_newest
-from jahp_pl.config import Config, to_dict
+from jahp_pl.config import Config
+from jahp_pl.setting_changes import changes
 from jahp_pl.sweeping import SweepError
-
-_COMPARED = ("model", "loss", "data", "optim")
-_IRRELEVANT = ("num_workers",)
 
 
 class OtherSettingsError(SweepError):
@@ -42,9 +40,10 @@ def look(config: Config) -> Standing:
         return Standing(0, 0.0, is_finished=False)
     path, content = newest.path, newest.content
     steps, seconds = int(content["global_step"]), float(content["training"]["seconds"])
-    if change := _first_change(content[HYPER_PARAMETERS], to_dict(config)):
+    if changed := changes(content[HYPER_PARAMETERS], config):
         raise OtherSettingsError(
-            f"{path}: was trained with {change}; delete its folder, or choose another output_dir=..."
+            f"{path}: was trained with {', '.join(map(str, changed))}; delete its folder, or choose another "
+            "output_dir=..."
         )
     if steps > config.trainer.max_steps:
         raise OtherSettingsError(
@@ -66,18 +65,6 @@ def last_values(run_dir: Path) -> dict[str, float]:
                 if (number := _number(text)) is not None and name is not None:
                     values[name] = number
     return values
-
-
-def _first_change(then: dict[str, Any], now: dict[str, Any]) -> str | None:
-    """The first setting that matters to the result and is not the same, in words."""
-    for section in _COMPARED:
-        for key, value in now[section].items():
-            before = then.get(section, {}).get(key, value)
-            if before != value and key not in _IRRELEVANT:
-                return f"{section}.{key}={before} instead of {value}"
-    if then.get("seed", now["seed"]) != now["seed"]:
-        return f"seed={then['seed']} instead of {now['seed']}"
-    return None
 
 
 def _number(text: object) -> float | None:

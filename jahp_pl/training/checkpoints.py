@@ -19,6 +19,8 @@ from jahp_pl.training.stopping import Stopped
 
 MONITORED = "val/loss"
 """What best means: the lowest."""
+FORMER_BEST = "best-of-former-settings.ckpt"
+"""Name of what was best before settings changed that change the result."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -60,19 +62,22 @@ class BestAndLast(Checkpoint):
         folder: where they lie.
         every_steps: optimizer steps between two saves where there is no validation.
         keep: how many of the last to keep: last.ckpt, and before it last-1.ckpt, last-2.ckpt, ...
+        forgets_best: begin without the best loss of the checkpoint that is resumed, which was that of other settings;
+            at the first save best.ckpt becomes `FORMER_BEST`.
 
     Attributes:
         best_loss: lowest validation loss so far; infinite before the first.
         metrics: all metrics of the latest validation, by name.
     """
 
-    def __init__(self, folder: Path, every_steps: int, keep: int = 1) -> None:
+    def __init__(self, folder: Path, every_steps: int, keep: int = 1, forgets_best: bool = False) -> None:
         self.last, self.best = folder / "last.ckpt", folder / "best.ckpt"
         self.every_steps, self.keep = every_steps, keep
         self.best_loss = math.inf
         self.metrics: dict[str, float] = {}
         self._is_best = False
         self._saved_step = -1
+        self._forgets_best = forgets_best
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finish what a kill between the two names of a best checkpoint left undone."""
@@ -128,6 +133,8 @@ class BestAndLast(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Resume."""
+        if self._forgets_best:
+            return
         self.best_loss, self.metrics = state_dict["best_loss"], state_dict["metrics"]
         self._is_best = state_dict.get("is_best", False)
 
@@ -138,6 +145,9 @@ class BestAndLast(Checkpoint):
             for number in range(self.keep - 1, 0, -1):
                 if (newer := earlier_checkpoint(self.last.parent, number - 1)).exists():
                     link_atomically(newer, earlier_checkpoint(self.last.parent, number))
+        if self._forgets_best and trainer.is_global_zero and self.best.exists():
+            self.best.replace(self.best.with_name(FORMER_BEST))
+        self._forgets_best = False
         trainer.save_checkpoint(self.last, weights_only=False)  # all of it: optimizer and loops too
         self._saved_step = trainer.global_step
 

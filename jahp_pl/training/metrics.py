@@ -18,6 +18,11 @@ from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
 from jahp_pl.quality import MIN_SIDE, decibels, ms_ssim_8bit, psnr, to_uint8
 
+NO_LOSS = (
+    f"no validation image has both sides of at least {MIN_SIDE} pixels, so MS-SSIM and val/loss are not defined and no "
+    "best.ckpt is kept; put larger images into data.val"
+)
+
 
 class ValidationRow(NamedTuple):
     """Of one image, or the mean over images. None: not defined for an image so small."""

@@ -31,6 +31,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
@@ -47,6 +48,7 @@ from jahp_pl.training.clock import TrainingClock
 from jahp_pl.training.ema import decay_at, make_average, update_average
 from jahp_pl.training.loggers import log_now, record
 from jahp_pl.training.metrics import (
+    NO_LOSS,
     VALIDATED_SHARES,
     RowMeans,
     RunningMeans,
@@ -272,6 +274,8 @@ class CompressionModule(LightningModule):
             values |= validation_values(
                 ValidationRow._make(map(fmean, zip(*(row for row, _ in by_level), strict=True))), "val"
             )
+        if not counts.loss:
+            rank_zero_warn(NO_LOSS)
         values |= {"val/images": float(counts.bpp), "val/ms_ssim_images": float(counts.ms_ssim or 0)}
         record(self, values)
 
@@ -290,11 +294,14 @@ class CompressionModule(LightningModule):
         check_agreement(self.trainer, self.config)
         self.clock.start()
         self._stops.listen(self.trainer)
+        # The factors of this session, which `allow_changes` may have changed, not those of the restored state.
+        (optimizer,) = self.trainer.optimizers
+        for group, fresh in zip(optimizer.param_groups, self.configure_optimizers().param_groups, strict=True):
+            group["factor"] = fresh["factor"]
         # Fused Adam walks weights and moments as flat memory: moments saved in another memory format must follow.
-        for optimizer in self.trainer.optimizers:
-            for parameter, state in optimizer.state.items():
-                for name in ("exp_avg", "exp_avg_sq"):
-                    state[name] = torch.empty_like(parameter).copy_(state[name])
+        for parameter, state in optimizer.state.items():
+            for name in ("exp_avg", "exp_avg_sq"):
+                state[name] = torch.empty_like(parameter).copy_(state[name])
         if self.validation_due:
             self.trainer.should_stop = self.progress >= 1
             validate_now(self.trainer)

@@ -72,9 +72,11 @@ class ProgressLine(ProgressBar):
         """Keep its figures on the line."""
         self._paused += time.monotonic() - self._pause_start
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        rate = metrics.get("val/file_bpp", metrics.get("val/bpp"))
-        if rate is not None and "val/psnr" in metrics:
-            self._validated = f" | validation {rate:.3f} bpp {metrics['val/psnr']:.2f} dB"
+        # Rate and quality of the same images: of those that were coded, or else of all.
+        kind = "file_" if "val/file_bpp" in metrics else ""
+        rate, quality = metrics.get(f"val/{kind}bpp"), metrics.get(f"val/{kind}psnr")
+        if rate is not None and quality is not None:
+            self._validated = f" | validation {rate:.3f} bpp {quality:.2f} dB"
         self._draw(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -16,6 +17,8 @@ from jahp_pl.checkpoint import CheckpointError, read_checkpoint
 from jahp_pl.config import Config, TrainerConfig, to_dict
 from jahp_pl.data.module import ShardDataModule
 from jahp_pl.files import clear_leftovers, write_atomically
+from jahp_pl.locks import training_in
+from jahp_pl.training import is_first_rank
 from jahp_pl.training.callbacks import CodingCallback, PictureCallback
 from jahp_pl.training.checkpoints import AtomicCheckpointIO, BestAndLast
 from jahp_pl.training.loggers import CsvLogger
@@ -46,29 +49,42 @@ class TrainResult(NamedTuple):
     """Of these, not made because loss or gradient was not finite."""
     seconds: float
     """Trained, over all resumes, validation included."""
+    was_finished: bool
+    """Nothing was left to do: this call changed nothing."""
 
 
 def train(config: Config) -> TrainResult:
     """Train, validate with real files, keep the best and the last checkpoint; resume where the run folder has one.
 
     Raises:
-        ConfigError: `resume` is false and the folder holds a checkpoint; or the checkpoint has another architecture; or
-            nothing of `optim.start_from` fits; or other processes were started than asked for.
+        ConfigError: `resume` is false and the folder holds a checkpoint; or the checkpoint was trained with other
+            settings (`resume.check_changes`); or nothing of `optim.start_from` fits; or other processes were started
+            than asked for.
         CheckpointError, ExportError: what to resume or to start from cannot be read.
         TrainingError: too many steps in a row with a non-finite loss.
-        WriteError: the disk is full; the checkpoints are as they were.
+        WriteError: the disk is full, the checkpoints are as they were; or another process trains in the run folder.
         Stopped: a signal, or the end of `trainer.session_time`; what was trained is saved.
     """
     check_launch(config.trainer)
+    # Before any process is launched again for another rank, and by one of them alone.
+    with training_in(config.run_dir) if is_first_rank() else nullcontext():
+        return _train(config)
+
+
+def _train(config: Config) -> TrainResult:
     resume = find_resume_point(config)
-    prepare_run_folder(config)
+    was_finished = resume is not None and resume.is_end_of(config)
     checkpoints = BestAndLast(
-        config.run_dir / "checkpoints", config.trainer.val_every_steps, config.trainer.keep_checkpoints
+        config.run_dir / "checkpoints",
+        config.trainer.val_every_steps,
+        config.trainer.keep_checkpoints,
+        forgets_best=resume is not None and bool(resume.changes),
     )
-    if resume is None or not resume.is_end_of(config):
+    if not was_finished:
+        prepare_run_folder(config)
         with only_useful_messages():
             fit(config, checkpoints, resume)
-    return read_result(config.run_dir, checkpoints)
+    return read_result(config.run_dir, checkpoints, was_finished)
 
 
 def fit(config: Config, checkpoints: BestAndLast, resume: ResumePoint | None) -> None:
@@ -152,12 +168,13 @@ def prepare_run_folder(config: Config) -> None:
     Raises:
         WriteError: it cannot be written.
     """
-    clear_leftovers(config.run_dir)
-    text = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+    clear_leftovers(config.run_dir, alone=True)
+    settings = to_dict(config) | {"allow_changes": False}  # it holds for one call
+    text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
     write_atomically(config.run_dir / "config.yaml", text.encode())
 
 
-def read_result(run_dir: Path, checkpoints: BestAndLast) -> TrainResult:
+def read_result(run_dir: Path, checkpoints: BestAndLast, was_finished: bool) -> TrainResult:
     """Read the outcome back from the last checkpoint: what a later process would see.
 
     Raises:
@@ -175,4 +192,5 @@ def read_result(run_dir: Path, checkpoints: BestAndLast) -> TrainResult:
         steps=content["global_step"],
         skipped_steps=content["training"]["skipped_steps"],
         seconds=content["training"]["seconds"],
+        was_finished=was_finished,
     )

@@ -1,0 +1,49 @@
+"""Which settings of a run change its result, and which of those differ from the ones in its checkpoint.
+
+The model, the loss, the optimizer, the seed and what is drawn from the data change the result. Lengths, devices,
+precision, logging, coding, caches and time-outs do not: a run may go on with others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from jahp_pl.config import Config, to_dict
+
+_SECTIONS = ("model", "loss", "data", "optim")
+_HARMLESS = ("data.num_workers", "data.timeout", "data.cache_dir", "data.cache_bytes", "data.max_broken_share")
+
+
+class Change(NamedTuple):
+    """A setting that is not what it was."""
+
+    key: str
+    """Dotted name."""
+    before: Any
+    """The value in the checkpoint; where it has none, the default."""
+    now: Any
+
+    def __str__(self) -> str:
+        return f"{self.key}={self.before} instead of {self.now}"
+
+
+def changes(then: Mapping[str, Any], config: Config) -> list[Change]:
+    """The settings that change the result and differ from those of a checkpoint, in the order of the configuration.
+
+    Args:
+        then: what `to_dict` gave when the checkpoint was written. A setting that the version of that time did not have
+            counts as its default.
+        config: what is asked for now.
+    """
+    before, now = _flat(then), _flat(to_dict(config))
+    defaults = _flat(to_dict(Config()))
+    pairs = ((key, before.get(key, defaults[key]), value) for key, value in now.items())
+    return [Change(*pair) for pair in pairs if pair[1] != pair[2]]
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    flat = {"seed": values["seed"]} if "seed" in values else {}
+    for section in _SECTIONS:
+        flat |= {f"{section}.{name}": value for name, value in values.get(section, {}).items()}
+    return {key: value for key, value in flat.items() if key not in _HARMLESS}

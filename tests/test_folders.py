@@ -1,0 +1,108 @@
+"""Folders are complete or not there, whoever else writes them and whenever the writer is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jahp_pl import folders
+from jahp_pl.files import WriteError
+from jahp_pl.folders import bring_back, new_folder, replace_folder
+
+OLD, NEW = {"a": b"old", "b": b"old"}, {"a": b"new"}
+AT_STEP = """\
+import os, pathlib, signal, sys
+from jahp_pl import folders
+if sys.argv[3] == "plain":
+    folders._exchange = lambda a, b: False
+count = 0
+def die(event, _):
+    global count
+    if event == "os.rename":
+        count += 1
+        if count == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(die)
+folders.replace_folder(pathlib.Path(sys.argv[1]), {"a": b"new"})
+"""
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("way", ["exchange", "plain"])
+def test_a_folder_is_replaced_and_nothing_else_is_left(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if way == "plain":
+        monkeypatch.setattr(folders, "_exchange", lambda a, b: False)
+    for contents in (OLD, NEW, OLD):
+        replace_folder(tmp_path / "deeper" / "x", contents)
+        assert content(tmp_path / "deeper" / "x") == contents
+        assert [path.name for path in (tmp_path / "deeper").iterdir()] == ["x"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="renameat2")
+def test_two_names_are_exchanged_in_one_step(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").write_bytes(b"b")
+    assert folders._exchange(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").is_dir()
+    with pytest.raises(FileNotFoundError):
+        folders._exchange(tmp_path / "a", tmp_path / "none")
+
+
+@pytest.mark.parametrize("way", ["exchange", "plain"])
+def test_a_kill_at_any_rename_leaves_the_old_folder_or_the_new_one(way: str, tmp_path: Path) -> None:
+    """A reader finds one of them, and the next writer clears up."""
+    folder, outcomes = tmp_path / "x", []
+    for step in range(1, 6):
+        replace_folder(folder, OLD)
+        command = [sys.executable, "-c", AT_STEP, str(folder), str(step), way]
+        outcomes.append(subprocess.run(command, check=False, timeout=60).returncode)
+        bring_back(folder)
+        assert content(folder) in (OLD, NEW)
+        if outcomes[-1] == 0:
+            break
+    assert outcomes[-1] == 0
+    assert set(outcomes[:-1]) == {-signal.SIGKILL}
+    replace_folder(folder, NEW)
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_second_writer_is_refused_and_leaves_the_first_alone(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "x") as first:
+        (first / "a").write_bytes(b"new")
+        with pytest.raises(WriteError, match="x: another process is writing it"):
+            replace_folder(tmp_path / "x", OLD)
+        replace_folder(tmp_path / "y", OLD)  # clears leftovers, not this
+    assert content(tmp_path / "x") == NEW
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="needs PID namespaces")
+def test_equal_process_numbers_write_different_names(tmp_path: Path) -> None:
+    """As in two containers, whose first process is number 1 in each."""
+    code = (
+        "import os, pathlib, sys\n"
+        "from jahp_pl.files import atomic_writer\n"
+        "with atomic_writer(pathlib.Path(sys.argv[1])) as file:\n"
+        "    print(os.getpid(), flush=True)\n"
+        "    sys.stdin.read()\n"
+        "    file.write(sys.argv[2].encode())\n"
+    )
+    command = ["unshare", "-pf", sys.executable, "-c", code, str(tmp_path / "x")]
+    if subprocess.run(["unshare", "-pf", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no rights to make PID namespaces")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    writers = [subprocess.Popen([*command, word], **pipes) for word in ("first", "second")]  # type: ignore[call-overload]
+    assert [writer.stdout.readline() for writer in writers] == ["1\n", "1\n"]
+    for writer, word in zip(writers, ("first", "second"), strict=True):
+        writer.communicate()
+        assert writer.returncode == 0
+        assert (tmp_path / "x").read_text() == word
