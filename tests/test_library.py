@@ -15,7 +15,7 @@ from PIL import Image, ImageCms
 from profiles import DISPLAY_P3
 
 import jahp_pl
-from jahp_pl.codec import codec as codec_module
+from jahp_pl.codec import lockstep
 from jahp_pl.codec.bitstream import BitstreamError, unpack
 from jahp_pl.codec.codec import Codec
 from jahp_pl.exports.folder import export, load_codec
@@ -65,7 +65,7 @@ def test_several_images_give_the_files_and_pictures_of_each_alone(monkeypatch):
     assert files == [codec.compress(image) for image in images]
     alone = [codec.decompress(data, as_="numpy") for data in files]
     for limit in (1, 40 * 84, 2**23):  # in lockstep: none, two, all
-        monkeypatch.setattr(codec_module, "LOCKSTEP_PIXELS", limit)
+        monkeypatch.setattr(lockstep, "LOCKSTEP_PIXELS", limit)
         together = codec.decompress_all(iter(files), as_="numpy")
         assert all(np.array_equal(a, b) for a, b in zip(together, alone, strict=True))
     assert codec.decompress_all([]) == codec.compress_all([]) == []

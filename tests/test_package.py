@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sysconfig
 import tarfile
 import zipfile
 from pathlib import Path
@@ -34,3 +35,12 @@ def test_the_sdist_has_what_the_wheel_is_built_from(built: Distributions) -> Non
     with tarfile.open(built.sdist) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
     assert {"pyproject.toml", "README.md", "LICENSE", "jahp_pl/py.typed"} <= names
+
+
+def test_the_environment_of_make_install_shows_the_package_to_every_tool() -> None:
+    """A path in a .pth file: type checkers and editors look no further, and follow no import hooks."""
+    files = Path(sysconfig.get_path("purelib")).glob("*jahp_pl*.pth")
+    paths = [line for file in files for line in file.read_text().splitlines()]
+    if not paths:
+        pytest.skip("not installed by `make install`")
+    assert [Path(line) for line in paths] == [ROOT]

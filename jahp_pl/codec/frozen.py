@@ -25,23 +25,26 @@ def checked_table(frozen: Mapping[str, Tensor], name: str, size: int, signed: bo
 
 
 def check_halves(table: Tensor, lengths: Sequence[int], bits: int) -> None:
-    """Check upper halves of cumulatives, 2^bits F, one behind the other: each begins at 1/2, never falls, ends by 1.
+    """Check upper halves of cumulatives, 2^bits F, one behind the other: each begins at 1/2, rises, and ends by 1.
+
+    Where one is flat, the last bit of another machine's erf may put a number a step below the one before.
 
     Raises:
-        FreezeError: masses would be negative.
+        FreezeError: they are no cumulatives.
     """
     for half in torch.split(table, list(lengths)):
-        if float(half[0]) < 2.0 ** (bits - 1) or float(half[-1]) > 2.0**bits or not bool((half.diff() >= 0).all()):
+        is_within = 2.0 ** (bits - 1) <= float(half.min()) and float(half.max()) <= 2.0**bits
+        if not is_within or not bool((half.diff() >= -1).all()):
             raise FreezeError("table cumulative: does not rise from 1/2 to 1; export the model again")
 
 
 def check_weights(table: Tensor, bits: int) -> None:
-    """Check 2^bits e^-x: it begins at 1 and never rises.
+    """Check 2^bits e^-x: it begins at 1, which it never exceeds.
 
     Raises:
         FreezeError: otherwise.
     """
-    if float(table[0]) != 2.0**bits or not bool((table.diff() <= 0).all()):
+    if float(table[0]) != 2.0**bits or float(table.max()) > 2.0**bits:
         raise FreezeError("table exponential: does not fall from 1; export the model again")
 
 

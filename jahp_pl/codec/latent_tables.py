@@ -215,7 +215,8 @@ class LatentTables:
             # Lower edges of the integers, in steps from the mean.
             edges = (2 * np.arange(-reach, reach + 2) - 1) * half - np.arange(-half, half)[:, None]
             row = np.zeros((2 * half, stride))
-            row[:, : 2 * reach + 1] = np.diff(cumulative[origin + e + np.clip(edges, -e, e)], axis=1)
+            masses = np.diff(cumulative[origin + e + np.clip(edges, -e, e)], axis=1)
+            row[:, : 2 * reach + 1] = np.maximum(masses, 0)  # a cumulative may dip by a step where it is flat
             home.append(length + half * stride + reach)
             rows.append(row.ravel())
             length += row.size

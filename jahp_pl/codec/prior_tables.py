@@ -43,8 +43,10 @@ class PriorTables:
                 raise FreezeError("tables of the prior: not those of a density; export the model again")
             self.masses = list(torch.split(checked_table(frozen, "masses", sum(sizes)), sizes))
             sums = [float(masses.sum()) for masses in self.masses]
-            if min(sums) < 1 or max(sums) > 2.0 ** (MASS_BITS + 1):
-                raise FreezeError("tables of the prior: a channel whose masses are no density; export the model again")
+            if min(sums) < 1:
+                raise FreezeError("tables of the prior: a channel without mass; export the model again")
+            if max(sums) > 2.0 ** (MASS_BITS + 1):
+                raise FreezeError("tables of the prior: a channel with too much mass; export the model again")
         self.tables = [ChannelTable(low, m.numpy()) for low, m in zip(self.lowest, self.masses, strict=True)]
 
     def frozen(self) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from typing import TextIO
 from jahp_pl.sweeping.entries import Entry, State
 from jahp_pl.sweeping.file import SweepFile
 from jahp_pl.sweeping.standing import last_values
+from jahp_pl.text import printable
 
 _ORDER: tuple[State, ...] = ("running", "failed", "done", "waiting")
 _FIGURES = ("val/file_bpp", "val/bpp", "val/psnr")
@@ -38,12 +39,12 @@ class LiveTable:
             news = [f"{news[0]}: {entry.error}", *(f"  | {line}" for line in lines)]
             news += [f"  | ({entry.point.config.run_dir / 'log.txt'})"] if lines else []
         if not self.redraws:
-            self.stream.write("".join(f"{line}\n" for line in news))
+            self.stream.write("".join(f"{printable(line)}\n" for line in news))
             self.stream.flush()
             return
         if entry.state == "failed":
             self._erase()
-            self.stream.write("".join(f"{line}\n" for line in news))
+            self.stream.write("".join(f"{printable(line)}\n" for line in news))
         self._draw()
 
     def tick(self, entries: Sequence[Entry]) -> None:
@@ -70,7 +71,7 @@ class LiveTable:
         lines = [summary(self.entries, time.monotonic() - self._start)]
         lines += format_table(self.sweep, self.entries, most=max(3, height - 4))
         self._erase()
-        self.stream.write("".join(f"{line[: width - 1]}\n" for line in lines))
+        self.stream.write("".join(f"{printable(line)[: width - 1]}\n" for line in lines))
         self.stream.flush()
         self._height, self._drawn = len(lines), time.monotonic()
 
