@@ -144,17 +144,27 @@ def search_bytes(config: ModelConfig, height: int, width: int) -> int:
     return math.ceil(STRIDE**2 * height * width * per_pixel) + 2**25
 
 
+def least_bytes(config: ModelConfig) -> int:
+    """The least memory limit in which every image can be searched."""
+    side = SMALLEST + 4 * _margin(config)
+    return search_bytes(config, side, side)
+
+
+def _margin(config: ModelConfig) -> int:
+    """Latents from a latent to the farthest whose pixels or bits depend on it."""
+    return max(-(-TRANSFORMS[config.transform].reach // STRIDE), CONTEXT_REACH)
+
+
 def _windows(
     config: ModelConfig, height: int, width: int, memory_limit: int
 ) -> Iterator[tuple[Region, Region, Region]]:
     """Tiles of (height, width) latents, each three rectangles: latents that are searched for; those whose bits and
     pixels these have an influence on; and those that the latter depend on."""
-    margin = max(-(-TRANSFORMS[config.transform].reach // STRIDE), CONTEXT_REACH)
-    least = SMALLEST + 4 * margin
-    if search_bytes(config, min(least, height), min(least, width)) > memory_limit:
+    margin, least = _margin(config), least_bytes(config)
+    if min(search_bytes(config, height, width), least) > memory_limit:
         raise MemoryLimitError(
             f"a memory limit of {memory_limit / 2**20:.0f} MiB is too low to search with this model; give at least "
-            f"{-(-search_bytes(config, least, least) // 2**20)} MiB, or effort 0"
+            f"{-(-least // 2**20)} MiB, or effort 0"
         )
     side = largest_side(height, width, 2 * margin, lambda h, w: search_bytes(config, h, w) <= memory_limit)
     for rows, columns in tiles(height, width, side, 2 * margin):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jahp_pl.codec.encoder import Encoded
 
 DEFAULT_EFFORT = 2
-"""Gains most of what there is to gain, in about the time that a photograph takes to be looked at."""
+"""Gains most of what there is to gain, in seconds."""
 
 
 def compress(arguments: argparse.Namespace) -> None:
@@ -117,8 +117,11 @@ def decompress(arguments: argparse.Namespace) -> None:
 
 
 def _default_effort(codec: Codec) -> int:
-    """Without --effort."""
-    return 0 if codec.objective is None else DEFAULT_EFFORT
+    """Without --effort: none where a search has no objective, or too little memory."""
+    from jahp_pl.codec.refinement import least_bytes
+
+    can_search = codec.objective is not None and least_bytes(codec.model.config) <= codec.pixels.memory_limit
+    return DEFAULT_EFFORT if can_search else 0
 
 
 def _verify(codec: Codec, encoded: Encoded, name: str) -> None:

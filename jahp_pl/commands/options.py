@@ -60,8 +60,9 @@ def add_images(parser: argparse.ArgumentParser) -> None:
 
 
 EFFORT = (
-    "how long to search for latents that give the same picture in fewer bits: 0 not at all; on 0.4 megapixels and one "
-    "core 1 takes about 1 s, 2: 2 s, 3: 4 s, 4: 10 s, 5: 1 min, 6: 4 min; docs/refinement.md tells what each gains"
+    "how long to search for latents that need fewer bits for the same quality: 0 not at all; on 0.4 megapixels and one "
+    "core 1 takes about 1.5 s, 2 takes 3 s and gains a tenth of the bits, 3 takes 5 s, 4: 12 s, 5: 75 s, 6: 4 min; "
+    "docs/refinement.md tells what each gains"
 )
 
 
