@@ -15,10 +15,11 @@ import pytest
 import safetensors.numpy
 import safetensors.torch
 import torch
-from codec_models import GOLDEN, Variant, kodak_crop, load_golden
+from codec_models import GOLDEN, Variant, kodak_crop, load_golden, variable_codec
 
 from jahp_pl.codec.bitstream import VERSION, Header, pack, with_icc
-from jahp_pl.codec.codec import Codec, Encoded
+from jahp_pl.codec.codec import Codec
+from jahp_pl.codec.encoder import Encoded
 from jahp_pl.codec.limits import ACCEPTED_PIXELS, max_steps
 from jahp_pl.exports.folder import export, load_model
 from jahp_pl.exports.stated import WEIGHTS
@@ -334,6 +335,10 @@ def read_header(data: bytes) -> Reading:
     """By the page's table: its fields in their order."""
     position, values, plain = 0, {}, {}
     for name, size, content in FIELDS:
+        if "version 2 only" in content and plain["version"] == bytes([1]):
+            continue
+        if "bit 0 of the flags is set" in content and not values.get("flags", 0) & 1:
+            continue
         if "varint" in content:
             value = shift = 0
             while True:
@@ -348,7 +353,7 @@ def read_header(data: bytes) -> Reading:
             position += length
     assert position == len(data)
     assert plain["magic"] == b"jahp"
-    assert plain["version"] == bytes([1])
+    assert plain["version"] == bytes([2 if "flags" in values else 1])
     behind = plain["profile"] + plain["payload"]
     everything_else = data[: -len(behind) - 4] + behind
     assert int.from_bytes(plain["checksum"], "little") == zlib.crc32(everything_else)
@@ -358,9 +363,27 @@ def read_header(data: bytes) -> Reading:
 def test_the_page_is_of_the_version_that_is_written():
     assert f"version {VERSION}\n" in PAGE.splitlines(keepends=True)[0]
     assert [field[0] for field in FIELDS] == [
-        "magic", "version", "fingerprint", "width", "height", "smallest latent", "span",
+        "magic", "version", "fingerprint", "flags", "level", "width", "height", "smallest latent", "span",
         "profile length", "length", "checksum", "profile", "payload",
     ]  # fmt: skip
+
+
+def test_level_and_gray_are_where_the_page_says():
+    for level, is_gray in ((None, False), (0, False), (1792, True), (None, True)):
+        values = read_header(pack(Header(b"8 bytes!", 300, 200, -5, 9, b"", level, is_gray), b"payload.")).values
+        assert values.get("level") == level
+        assert bool(values.get("flags", 0) & 2) == is_gray
+        assert ("flags" in values) == (level is not None or is_gray)
+
+
+def test_latents_are_scaled_as_the_page_says():
+    gains = variable_codec().model.gains
+    level = 1.375
+    a, o = gains.gain.double().numpy(), gains.offset.double().numpy()
+    i = min(int(level), len(a) - 2)
+    t = level - i
+    expected = np.exp((1 - t) * (o[i] - a[i]) + t * (o[i + 1] - a[i + 1]))
+    assert np.allclose(variable_codec().pixels.gain_after(level).numpy(), expected, rtol=1e-5)
 
 
 def test_a_profile_is_where_the_page_says():
@@ -447,9 +470,9 @@ def test_the_fingerprint_covers_what_the_page_says(coded):
 
 def test_the_header_has_the_sizes_that_the_page_gives():
     smallest = len(pack(Header(b"8 bytes!", 1, 1, 0, 0), b""))
-    usual = len(pack(Header(b"8 bytes!", 16383, 16383, -63, 63), bytes(2**21 - 4))) - (2**21 - 4)
-    assert f"{smallest} to 37 bytes; {usual} at most" in PAGE
-    assert 37 == 4 + 1 + 8 + 5 * 3 + 5 + 4
+    usual = len(pack(Header(b"8 bytes!", 16383, 16383, -63, 63, b"", 7 * 256, True), bytes(2**21 - 4))) - (2**21 - 4)
+    assert f"{smallest} to 41 bytes; {usual} at most" in PAGE
+    assert 41 == 4 + 1 + 8 + 1 + 3 + 5 * 3 + 5 + 4
     assert ACCEPTED_PIXELS == 2**25
     assert "accepts 2^25 pixels" in PAGE
     assert f"and {max_steps(ACCEPTED_PIXELS)} steps" in PAGE

@@ -16,6 +16,7 @@ from PIL import Image
 
 from jahp_pl import pillow
 from jahp_pl.codec.bitstream import BitstreamError, Header, pack, unpack
+from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.targets import Target, TargetError, find_level, quality_of, steps_of
 from jahp_pl.exports.folder import export, load_codec
 from jahp_pl.quality import psnr
@@ -194,3 +195,17 @@ def test_evaluate_makes_one_curve_of_several_qualities(model: Path, tmp_path: Pa
     exported = tmp_path / "with-results"
     assert run("export", model, "--out", exported, "--results", out) == 0
     assert "| 60 |" in (exported / "README.md").read_text()
+
+
+@pytest.mark.parametrize("codec", [CODEC, codec_of(JOINT)], ids=["variable", "fixed"])
+def test_a_gray_photograph_stays_gray(codec: Codec) -> None:
+    gray = np.repeat(IMAGE[:, :, 1:2], 3, axis=2)
+    decoded = codec.decompress(codec.compress(gray))
+    assert torch.equal(decoded[0], decoded[1])
+    assert torch.equal(decoded[0], decoded[2])
+    plain = codec.pixels.synthesise(codec.encode(gray).y_hat, *gray.shape[:2], codec.encode(gray).level)
+    assert not torch.equal(plain[0], plain[1])
+    original = torch.from_numpy(gray.copy()).movedim(-1, 0)
+    assert float(psnr(original, decoded)) > float(psnr(original, plain))
+    assert unpack(codec.compress(gray))[0].is_gray
+    assert not unpack(codec.compress(IMAGE))[0].is_gray

@@ -4,7 +4,7 @@
     0       4      magic b"jahp"
     4       1      format version, 1 or 2
     5       8      fingerprint of the weights and tables that made the file
-    13      1      version 2 only: flags, a varint. Bit 0: a level follows. All others are zero
+    13      1      version 2 only: flags, varint. Bit 0: a level follows. Bit 1: the image is gray. The others are zero
             1-3    if bit 0 is set: level of rate in steps of 1 / 256, varint, 0 to 65535
             1-3    width in pixels, varint, 1 to 65535
             1-3    height in pixels, varint, 1 to 65535
@@ -32,8 +32,8 @@ LEVEL_STEPS = 256
 """Steps from one level of rate to the next."""
 LEVEL_MAX = 65535
 """In these steps."""
-HAS_LEVEL = 1
-"""Bit of the flags."""
+HAS_LEVEL, IS_GRAY = 1, 2
+"""Bits of the flags."""
 FINGERPRINT_BYTES = 8
 MAX_SIDE = 65535
 MAX_PIXELS = 2**27
@@ -67,6 +67,13 @@ class Header:
     into here."""
     level: int | None = None
     """Level of rate in `LEVEL_STEPS`, for a model of several levels; None for a model of one rate."""
+    is_gray: bool = False
+    """Whether the image had R = G = B everywhere; the decoder then keeps it gray."""
+
+    @property
+    def flags(self) -> int:
+        """Of version 2; 0 where version 1 says everything."""
+        return (HAS_LEVEL if self.level is not None else 0) | (IS_GRAY if self.is_gray else 0)
 
 
 def pack(header: Header, payload: bytes) -> bytes:
@@ -89,9 +96,11 @@ def pack(header: Header, payload: bytes) -> bytes:
     if max(len(header.icc), len(profile)) > MAX_ICC_BYTES:
         raise ValueError(f"a colour profile of {len(header.icc)} bytes; at most {MAX_ICC_BYTES} fit into a file")
     smallest = header.latent_min
-    head = MAGIC + bytes([1 if header.level is None else 2]) + header.fingerprint
+    head = MAGIC + bytes([2 if header.flags else 1]) + header.fingerprint
+    if header.flags:
+        head += _varint(header.flags)
     if header.level is not None:
-        head += _varint(HAS_LEVEL) + _varint(header.level)
+        head += _varint(header.level)
     head += _varint(header.width) + _varint(header.height)
     head += _varint(2 * smallest if smallest >= 0 else -2 * smallest - 1) + _varint(header.latent_max - smallest)
     head += _varint(len(profile)) + _varint(len(payload))
@@ -142,7 +151,9 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Header, bytes]:
         raise BitstreamError("the file is damaged (its checksum does not match); fetch it again")
     smallest = zigzag // 2 if zigzag % 2 == 0 else -(zigzag + 1) // 2
     in_range = 1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE and length % 4 == 0
-    in_range = in_range and profile_length <= MAX_ICC_BYTES and (level or 0) <= LEVEL_MAX and flags <= HAS_LEVEL
+    in_range = (
+        in_range and profile_length <= MAX_ICC_BYTES and (level or 0) <= LEVEL_MAX and flags <= HAS_LEVEL | IS_GRAY
+    )
     in_range = in_range and (version == 1 or flags > 0)  # what version 1 can say is written in version 1
     if not (in_range and smallest >= LATENT_MIN and smallest + span <= LATENT_MAX):
         raise BitstreamError("the header holds values out of the format's range; the file was not made by this program")
@@ -153,7 +164,9 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Header, bytes]:
         )
     icc = _inflate(rest[:profile_length]) if profile_length else b""
     fingerprint = data[5 : 5 + FINGERPRINT_BYTES]
-    return Header(fingerprint, width, height, smallest, smallest + span, icc, level), rest[profile_length:]
+    return Header(fingerprint, width, height, smallest, smallest + span, icc, level, bool(flags & IS_GRAY)), rest[
+        profile_length:
+    ]
 
 
 def with_icc(data: bytes, icc: bytes) -> bytes:

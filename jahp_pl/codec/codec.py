@@ -21,7 +21,7 @@ from jahp_pl.codec.bitstream import (
 )
 from jahp_pl.codec.coder import Reader, Writer
 from jahp_pl.codec.devices import on_cpu
-from jahp_pl.codec.encoder import Encoded, ImageEncoder, Latents
+from jahp_pl.codec.encoder import Encoded, ImageEncoder, to_gray
 from jahp_pl.codec.exact import ExactContextNetwork, ExactHyperSynthesis
 from jahp_pl.codec.fingerprint import fingerprint
 from jahp_pl.codec.frozen import below, check_finite
@@ -253,18 +253,10 @@ class Codec:
         search = refinement.search_of(effort, self.objective)
         x, icc = to_pixels(image)
 
-        def refine(start: Latents, level: float | None) -> Tensor:
-            assert search is not None
-            assert self.objective is not None
-            loss, scale = self.objective, None
-            if level is not None:
-                loss, scale = loss.at(level / (self.num_levels - 1)), self.pixels.gain_after(level)
-            limit = self.pixels.memory_limit
-            return refinement.refine(
-                self.model, x, start, loss, search, scale=scale, memory_limit=limit, progress=progress
-            )
-
-        encoder = ImageEncoder(self.pixels, self._write, self.fingerprint, x, icc, None if search is None else refine)
+        refine: refinement.Refiner | None = None
+        if search is not None and self.objective is not None:
+            refine = refinement.Refiner(self.model, self.pixels, x, self.objective, search, progress)
+        encoder = ImageEncoder(self.pixels, self._write, self.fingerprint, x, icc, refine)
         return encoder.encode(None) if self.num_levels == 1 else encode_to_target(encoder, target, self.num_levels)
 
     def decode(self, data: bytes, max_pixels: int = ACCEPTED_PIXELS) -> Decoded:
@@ -297,6 +289,7 @@ class Codec:
                 raise BitstreamError("the latents leave the range that the header gives; the file was made differently")
             level = None if header.level is None else header.level / LEVEL_STEPS
             image = self.pixels.synthesise(y_hat, header.height, header.width, level)
+            image = to_gray(image) if header.is_gray else image
             decoded.append(Decoded(image, y_hat, task.z_hat, header.icc, level))
         return decoded
 

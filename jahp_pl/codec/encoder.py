@@ -95,7 +95,8 @@ class ImageEncoder:
         self.write(writer, y_hat, z_hat)
         payload = writer.payload()
         height, width = self.x.shape[-2:]
-        header = Header(self.fingerprint, width, height, int(y_hat.min()), int(y_hat.max()), self.icc, level)
+        span = int(y_hat.min()), int(y_hat.max())
+        header = Header(self.fingerprint, width, height, *span, self.icc, level, is_gray(self.x))
         data = pack(header, payload)
         return Encoded(data, y_hat, z_hat, len(data) - len(payload), level_of(level))
 
@@ -108,14 +109,16 @@ class ImageEncoder:
 
     def psnr(self, file: Encoded) -> float:
         """dB of what a file of this image shows."""
-        height, width = self.x.shape[-2:]
-        return float(psnr(self.x.cpu(), self.pixels.synthesise(file.y_hat, height, width, file.level)))
+        return self._psnr(file.y_hat, file.level)
 
     def plain_psnr(self, level: int) -> float:
         """dB of what a file of this level would show, without a search."""
-        y_hat = self._quantize(self.y, level).y_hat
+        return self._psnr(self._quantize(self.y, level).y_hat, level_of(level))
+
+    def _psnr(self, y_hat: Tensor, level: float | None) -> float:
         height, width = self.x.shape[-2:]
-        return float(psnr(self.x.cpu(), self.pixels.synthesise(y_hat, height, width, level_of(level))))
+        shown = self.pixels.synthesise(y_hat, height, width, level)
+        return float(psnr(self.x.cpu(), to_gray(shown) if is_gray(self.x) else shown))
 
     def _quantize(self, y: Tensor, level: int | None) -> Latents:
         y = self.pixels.scale(y, level_of(level))
@@ -126,6 +129,19 @@ class ImageEncoder:
 def level_of(steps: int | None) -> float | None:
     """The level that a header names, from 0 to the number of levels less 1; None for a model of one rate."""
     return None if steps is None else steps / LEVEL_STEPS
+
+
+def is_gray(image: Tensor) -> bool:
+    """Whether (3, H, W) has R = G = B everywhere."""
+    return bool((image[0] == image[1]).all()) and bool((image[0] == image[2]).all())
+
+
+def to_gray(image: Tensor) -> Tensor:
+    """The luma of BT.601 in all channels: (3, H, W) uint8 -> (3, H, W) uint8, in integers."""
+    red, green, blue = image.int()
+    luma = (299 * red + 587 * green + 114 * blue + 500) // 1000
+    gray: Tensor = luma.to(torch.uint8).expand(3, -1, -1).contiguous()
+    return gray
 
 
 def to_integers(latents: Tensor) -> Tensor:

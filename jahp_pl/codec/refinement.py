@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from jahp_pl.codec.bitstream import LATENT_MAX, LATENT_MIN
 from jahp_pl.codec.encoder import Latents
 from jahp_pl.codec.latent_objective import LatentObjective, Region
 from jahp_pl.codec.latent_search import Search, run_search
-from jahp_pl.codec.pixels import MEMORY_LIMIT, MemoryLimitError
+from jahp_pl.codec.pixels import MEMORY_LIMIT, MemoryLimitError, PixelTransforms
 from jahp_pl.codec.tiles import SMALLEST, largest_side, tiles
 from jahp_pl.config import LossConfig, ModelConfig
 from jahp_pl.model import CompressionModel
@@ -66,6 +67,31 @@ def search_of(effort: int, objective: LossConfig | None) -> Search | None:
             "Codec(..., objective=LossConfig('mse', lmbda))"
         )
     return EFFORTS[effort]
+
+
+@dataclass(frozen=True)
+class Refiner:
+    """`refine` for one image, at the lambda of any level of rate."""
+
+    model: CompressionModel
+    pixels: PixelTransforms
+    image: Tensor
+    """(3, H, W) uint8 on the CPU."""
+    loss: LossConfig
+    """Of all levels."""
+    search: Search
+    progress: Progress | None = None
+
+    def __call__(self, start: Latents, level: float | None) -> Tensor:
+        """Better integers than `start`, (M, h, w) int32."""
+        loss, scale = self.loss, None
+        if level is not None:
+            loss = loss.at(level / (self.model.config.num_levels - 1))
+            scale = self.pixels.gain_after(level)
+        limit = self.pixels.memory_limit
+        return refine(
+            self.model, self.image, start, loss, self.search, scale=scale, memory_limit=limit, progress=self.progress
+        )
 
 
 def refine(
