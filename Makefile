@@ -14,7 +14,7 @@ PARITY ?=
 FUZZ ?=
 CHAOS ?=
 
-.PHONY: help install package train weights ladder recipe study study-files exactness bench bench-train bench-data streams test fuzz chaos large lint type docs tour parity parity-files refinement refinement-ablation clean
+.PHONY: help install package train weights variable-cost ladder recipe study study-files exactness bench bench-train bench-data streams test fuzz chaos large lint type docs tour parity parity-files refinement refinement-ablation clean
 
 help: ## list what make can do here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -96,6 +96,25 @@ study: install build/shards/photos/index.json build/shards/val/index.json ## fiv
 	$(MAKE) -j$(WORKERS) study-files
 	$(JAHP) report results/study $(STUDY_BESIDE:%=results/classical/%.json) --anchor "Scale hyperprior" --out results/study/report \
 	    --title "The paper's ladder, small" --images data/kodak --model $(STUDY_MODELS:%=runs/study/%)
+
+# One variable-rate model of 3200 steps beside four models of one rate of 800 steps each, from equal starts.
+RATES := 0.0018 0.0067 0.025 0.0932
+
+results/rates/fixed-%.json: build/shards/photos/index.json build/shards/val/index.json
+	$(JAHP) train configs/rates.yaml name=fixed-$* loss.lmbda=$*
+	$(JAHP) evaluate --model runs/rates/fixed-$* --images data/kodak --threads 1 --curve "Four models" --out runs/rates/fixed-$*.json
+	mkdir -p $(@D) && cp runs/rates/fixed-$*.json $@
+
+results/rates/variable.json: build/shards/photos/index.json build/shards/val/index.json
+	$(JAHP) train configs/rates.yaml configs/overlays/variable_rate.yaml name=variable trainer.max_steps=3200
+	$(JAHP) evaluate --model runs/rates/variable --images data/kodak --threads 1 --curve "One model" \
+	    --quality 1 17 34 50 67 84 100 --out runs/rates/variable.json
+	mkdir -p $(@D) && cp runs/rates/variable.json $@
+
+variable-cost: install $(RATES:%=results/rates/fixed-%.json) results/rates/variable.json ## one model of all rates beside four of one rate, small, on PHOTOS=folder
+	$(JAHP) report results/rates/fixed-*.json results/rates/variable.json --anchor "Four models" --out runs/rates/report \
+	    --title "What variable rate costs"
+	cp runs/rates/report/bd-rates.md runs/rates/report/rd-psnr.png results/rates/
 
 # The bundled models.
 PHOTOS ?= data/photos/train

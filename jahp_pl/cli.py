@@ -229,6 +229,7 @@ def _parser() -> argparse.ArgumentParser:
     add_out(p)
     p.add_argument("--dtype", choices=DTYPES, help="of the weights; the last two are smaller [float32, or as it is]")
     p.add_argument("--results", type=Path, metavar="R.json", help="of `jahp evaluate` with this model, to go along")
+    p.add_argument("--note", metavar="TEXT", help="a sentence about the training, for the model card")
 
     p = command(table, "graphs", models.graphs, "a model's networks -> ONNX and torch.export graphs", """\
         jahp graphs models/mbt2018 --out graphs/mbt2018""")  # fmt: skip

@@ -39,7 +39,7 @@ def export(arguments: argparse.Namespace) -> None:
     from jahp_pl.exports.folder import export_from
 
     source = locate(arguments.model)
-    codec = export_from(source, arguments.out, arguments.force, arguments.dtype, arguments.results)
+    codec = export_from(source, arguments.out, arguments.force, arguments.dtype, arguments.results, arguments.note)
     size = sum(path.stat().st_size for path in arguments.out.iterdir())
     console.say(f"{source} -> {arguments.out}: model {codec.fingerprint.hex()}, {size / 1e6:.2f} MB")
 

@@ -86,13 +86,24 @@ def _training(facts: Mapping[str, Any]) -> list[str]:
         "lambda": _range(loss),
         "distortion": loss.get("distortion"),
         "crops per step": data.get("batch_size"),
+        "crops seen": _product(facts.get("step"), data.get("batch_size")),
+        "hours": _hours(facts.get("seconds")),
         "side of a crop": data.get("crop_size"),
         "learning rate": optim.get("learning_rate"),
         "seed": facts.get("seed"),
         "trained with": facts.get("trained_with"),
     }
     known = [f"| {name} | {value} |" for name, value in rows.items() if value is not None]
-    return ["", "## Training", "", "| | |", "|---|---|", *known] if known else []
+    note = ["", str(facts["note"])] if facts.get("note") else []
+    return ["", "## Training", "", "| | |", "|---|---|", *known, *note] if known else []
+
+
+def _product(steps: Any, crops: Any) -> str | None:
+    return f"{steps * crops:,}" if isinstance(steps, int) and isinstance(crops, int) else None
+
+
+def _hours(seconds: Any) -> str | None:
+    return f"{seconds / 3600:.1f}" if isinstance(seconds, int | float) else None
 
 
 def _range(loss: Mapping[str, Any]) -> str | None:

@@ -129,7 +129,12 @@ def export(
 
 
 def export_from(
-    source: Path, folder: Path, overwrite: bool = False, dtype: Dtype | None = None, results: Path | None = None
+    source: Path,
+    folder: Path,
+    overwrite: bool = False,
+    dtype: Dtype | None = None,
+    results: Path | None = None,
+    note: str | None = None,
 ) -> Codec:
     """`export` whatever holds a model, with what is known of its training.
 
@@ -139,21 +144,24 @@ def export_from(
         overwrite: see `export`.
         dtype: of kernels; None keeps that of an export, and is float32 otherwise.
         results: a file of `jahp evaluate`; where there is none, those of an export go on as long as they hold.
+        note: a sentence about the training for the model card; None keeps that of an export.
 
     Raises:
         CheckpointError: it cannot be read.
         ExportError, FreezeError, WriteError: see `export`.
     """
+    noted = {} if note is None else {"note": note}
     if not is_export(source):
         path = find_checkpoint(source)
-        facts = {"source": path.name, **training_facts(path)}
+        facts = {"source": path.name, **training_facts(path), **noted}
         model = checkpoint.load_model(path)
         return export(model, folder, facts, overwrite, dtype=dtype or "float32", results=results)
     content = load_export(source)
     dtype = dtype or content.dtype
     is_same_codec = dtype in (content.dtype, "float32")  # otherwise rounding makes another
     told = content.results if results is None and is_same_codec else results
-    return export(content.model, folder, content.facts, overwrite, dtype=dtype, tables=content.tables, results=told)
+    facts = content.facts | noted
+    return export(content.model, folder, facts, overwrite, dtype=dtype, tables=content.tables, results=told)
 
 
 @on_cpu()
@@ -295,7 +303,8 @@ def training_facts(checkpoint: Path) -> dict[str, Any]:
     """
     content = read_checkpoint(checkpoint)
     settings = content.get(HYPER_PARAMETERS, {})
-    facts = {"step": content.get("global_step")}
+    seconds = content.get("training", {}).get("seconds")
+    facts = {"step": content.get("global_step")} | ({} if seconds is None else {"seconds": round(seconds)})
     facts |= {name: settings[name] for name in ("seed", "loss", "optim", "trainer") if name in settings}
     data = settings.get("data", {})
     return facts | {"data": {name: data[name] for name in ("crop_size", "batch_size") if name in data}}
