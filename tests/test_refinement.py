@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import functools
+import json
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from codec_models import GOLDEN, JOINT, MIXTURE, ONE_OF_EACH, Variant, codec_of, kodak_crop, load_golden, model_of
+from PIL import Image
 from torch import Tensor
 
+import jahp_pl.pillow  # noqa: F401, a plugin
 from jahp_pl.codec import refinement
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.latent_objective import LatentObjective, Region, mixture_bits
@@ -20,8 +24,10 @@ from jahp_pl.codec.pixels import MemoryLimitError
 from jahp_pl.codec.refinement import EFFORTS, Latents, refine, search_bytes
 from jahp_pl.codec.structure import StructuralDistortion
 from jahp_pl.config import LossConfig
+from jahp_pl.evaluation.reading import read_curves
 from jahp_pl.layers import GDN
 from jahp_pl.quality import ms_ssim
+from tests.commands import run
 
 LOSS = LossConfig("mse", 0.01)
 FEW = Search("freeze", 4)
@@ -260,3 +266,31 @@ def test_nothing_warns_in_an_ordinary_search() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         searching(JOINT).compress(picture(64, 64), effort=1)
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+def test_commands_search_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    Image.fromarray(kodak_crop("kodim05")[:96, :96]).save("photos/a.png")
+    for effort in ("0", "1"):
+        assert run("compress", "photos/a.png", "-o", f"{effort}.jahp", "--quality", "1", "--effort", effort) == 0
+    assert Path("1.jahp").read_bytes() != Path("0.jahp").read_bytes()
+    assert run("compress", "photos/a.png", "-o", "none.jahp", "--quality", "1", "--memory", "48") == 0
+    assert Path("none.jahp").read_bytes() == Path("0.jahp").read_bytes()
+    results = ("--model", "small-1", "--images", "photos")
+    assert run("evaluate", *results, "--effort", "1", "--out", "r.json") == 0
+    content = json.loads(Path("r.json").read_text())
+    assert content["provenance"]["effort"] == 1
+    assert content["images"][0]["mismatched_symbols"] == 0
+    assert 0.97 < content["mean"]["cross_entropy_bpp"] / content["mean"]["exact_bpp"] < 1.03
+    assert read_curves([Path("r.json")])[0].title == "Joint, K = 3, effort 1"
+
+
+def test_pillow_searches_where_it_is_asked_to(tmp_path: Path) -> None:
+    codec = searching(JOINT)
+    image = Image.fromarray(kodak_crop("kodim05")[:96, :96])
+    image.save(tmp_path / "a.jahp", model=codec, effort=1)
+    assert (tmp_path / "a.jahp").read_bytes() == codec.compress(image, effort=1)
