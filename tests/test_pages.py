@@ -18,8 +18,9 @@ from jahp_pl.config import Config
 NAMES = sorted(path.stem for path in pages.DOCS.glob("*.md"))
 RUN_BY = {
     "data": "test_data_docs.py", "exact-arithmetic": "test_exact_arithmetic_page.py", "extending": "test_extending.py",
-    "guide": "test_guide.py", "index": "test_pages.py", "library": "test_library_page.py", "scaling": "test_scaling.py",
-    "sweeps": "test_sweeps.py",
+    "guide": "test_guide.py", "index": "test_pages.py", "library": "test_library_page.py",
+    "refinement": "test_refinement.py",
+    "scaling": "test_scaling.py", "sweeps": "test_sweeps.py",
 }  # fmt: skip
 """Which test runs the code of which page."""
 MACHINE = re.compile(r"/(?:home|root|work|tmp)/|pypi|registry")

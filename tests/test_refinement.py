@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import json
+import shlex
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pages
 import pytest
 import torch
 from codec_models import GOLDEN, JOINT, MIXTURE, ONE_OF_EACH, Variant, codec_of, kodak_crop, load_golden, model_of
@@ -287,6 +289,18 @@ def test_commands_search_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert content["images"][0]["mismatched_symbols"] == 0
     assert 0.97 < content["mean"]["cross_entropy_bpp"] / content["mean"]["exact_bpp"] < 1.03
     assert read_curves([Path("r.json")])[0].title == "Joint, K = 3, effort 1"
+
+
+def test_the_page_says_commands_that_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data/kodak").mkdir(parents=True)
+    for path in ("photo.png", "data/kodak/kodim05.png"):
+        Image.fromarray(kodak_crop("kodim05")[:80, :80]).save(path)
+    commands = pages.commands(pages.read("refinement"))
+    assert len(commands) == 2
+    for command in commands:
+        assert run(*shlex.split(command)[1:]) == 0
+    assert Path("photo.jahp").exists()
 
 
 def test_pillow_searches_where_it_is_asked_to(tmp_path: Path) -> None:
