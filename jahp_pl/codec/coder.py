@@ -108,7 +108,9 @@ class Reader:
         """
         try:
             return np.asarray(self._decoder.decode(_ROWS, masses))
-        except AssertionError as error:
+        except BaseException as error:
+            if not _is_refusal(error):
+                raise
             raise _undecodable() from error
 
     def read_channel(self, count: int, table: ChannelTable) -> IntArray:
@@ -125,7 +127,9 @@ class Reader:
                 halves = np.asarray(self._decoder.decode(_PLAIN, 2 * int(escaped.sum()))).astype(np.uint32)
                 symbols[escaped] = (halves[0::2] * np.uint32(_ESCAPE_BASE) + halves[1::2]).view(np.int32)
             return symbols
-        except AssertionError as error:
+        except BaseException as error:
+            if not _is_refusal(error):
+                raise
             raise _undecodable() from error
 
     def read_uniform(self, count: int, size: int) -> IntArray:
@@ -138,7 +142,9 @@ class Reader:
             return np.zeros(count, dtype=np.int32)
         try:
             return np.asarray(self._decoder.decode(constriction.stream.model.Uniform(size), count))
-        except AssertionError as error:
+        except BaseException as error:
+            if not _is_refusal(error):
+                raise
             raise _undecodable() from error
 
     def finish(self) -> None:
@@ -149,6 +155,11 @@ class Reader:
         """
         if not self._decoder.maybe_exhausted():
             raise _undecodable()
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether constriction refuses what it was given: an AssertionError, or a panic, which is no Exception."""
+    return isinstance(error, AssertionError) or type(error).__name__ == "PanicException"
 
 
 def _leaky_bits(probability: FloatArray, num_symbols: int) -> float:

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from jahp_pl.codec.coder import MASS_BITS, FloatArray, IntArray
 from jahp_pl.codec.exact import FRACTION_BITS, RAW_CLAMP
+from jahp_pl.codec.fixed_point import FreezeError
 from jahp_pl.codec.frozen import checked_table, rising_tables
 from jahp_pl.distributions import DENSITIES, Density
 from jahp_pl.entropy_model import ConditionalDensity
@@ -98,6 +99,9 @@ class LatentTables:
             frozen = _of_first_format(frozen, extent)
             self._upper, self.exponential = (checked_table(frozen, name, size) for name, size in sizes.items())
         pieces = torch.split(self._upper, [e + 1 for e in extent])
+        # Another machine's erf may be off by one step, so neighbours may fall by one; more is no cumulative table.
+        if any(bool((one.diff() < -1).any()) or float(one.max()) > 2.0**MASS_BITS + 1 for one in pieces):
+            raise FreezeError("table cumulative: falls, or rises over its end; export the model again")
         self.cumulative = torch.cat([part for one in pieces for part in (2.0**MASS_BITS - one[1:].flip(0), one)])
 
         # Raw parameters are integers that float32 holds, and so are all numbers made of them below.
