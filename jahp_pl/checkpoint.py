@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from jahp_pl.config import ConfigError, model_from_dict
+from jahp_pl.config import ConfigError, ModelConfig, model_from_dict
 from jahp_pl.model import CompressionModel
 
 FORMAT_KEY = "jahp_pl_format"
@@ -21,6 +22,14 @@ HYPER_PARAMETERS = "hyper_parameters"
 """Where the configuration lies, as plain nested dicts (`config.to_dict`)."""
 MODEL, AVERAGE = "model.", "average."
 """Prefixes in `state_dict` of the trained weights and of their moving average, which is there only if one was kept."""
+
+
+_CONTENT = {HYPER_PARAMETERS: dict, "state_dict": dict}
+_DAMAGES = (
+    RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError,
+    AssertionError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What reading a file that anybody may have made ends in."""
 
 
 class CheckpointError(ValueError):
@@ -108,17 +117,24 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise DamagedCheckpointError(f"{path}: no checkpoint, or cut short; use another one")
     try:
         with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise CheckpointError(f"{path}: compressed, as torch.save never writes it; not written by jahp_pl")
             if changed := archive.testzip():  # torch compares no checksums
                 raise zipfile.BadZipFile(f"{changed} is not what was written")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise CheckpointError(f"{path}: holds more than tensors and plain values; not written by jahp_pl") from None
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise DamagedCheckpointError(
-            f"{path}: damaged ({str(error).strip().splitlines()[0]}); use another one"
-        ) from None
+    except CheckpointError:
+        raise
+    except _DAMAGES as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DamagedCheckpointError(f"{path}: damaged ({reason}); use another one") from None
     if not isinstance(content, dict) or FORMAT_KEY not in content:
         raise CheckpointError(f"{path}: not a checkpoint of jahp_pl")
+    if type(content[FORMAT_KEY]) is not int or any(
+        not isinstance(content.get(key), kind) for key, kind in _CONTENT.items()
+    ):
+        raise CheckpointError(f"{path}: not laid out like a checkpoint of jahp_pl; use another one")
     if content[FORMAT_KEY] > FORMAT:
         raise CheckpointError(f"{path}: format {content[FORMAT_KEY]} is newer than this jahp_pl reads; upgrade it")
     return content
@@ -149,15 +165,39 @@ def load_model(path: str | Path, average: bool = True) -> CompressionModel:
         config = model_from_dict(content[HYPER_PARAMETERS]["model"])
     except (ConfigError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: its configuration cannot be read: {error}") from None
-    model = CompressionModel(config).float()  # whatever the default dtype
-    weights = {key: value for key, value in content["state_dict"].items() if isinstance(value, Tensor)}
+    state = content["state_dict"].items()
+    weights = {key: value for key, value in state if isinstance(key, str) and isinstance(value, Tensor)}
     has_average = any(key.startswith(AVERAGE) for key in weights)
     prefix = AVERAGE if average and has_average else MODEL
     weights = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-    if difference := first_difference(model.state_dict(), weights):
+    if difference := first_difference(shapes_of(config), weights):
         raise CheckpointError(f"{path}: does not fit its own configuration: {difference}")
+    if unusable := next((name for name, tensor in weights.items() if not is_usable(tensor)), None):
+        raise CheckpointError(f"{path}: {unusable} is not finite, or no plain tensor; use an earlier checkpoint")
+    model = CompressionModel(config).float()  # whatever the default dtype
     model.load_state_dict(weights)
     return model.eval().requires_grad_(False)
+
+
+def shapes_of(config: ModelConfig) -> dict[str, Tensor]:
+    """Tensors of the names and shapes that a model has, without memory, whatever sizes its configuration asks for.
+
+    The one of sizes beyond all that torch can count is empty, so that nothing fits it.
+    """
+    try:
+        with torch.device("meta"):
+            return CompressionModel(config).state_dict()
+    except (RuntimeError, OverflowError, TypeError):
+        return {}
+
+
+def is_usable(tensor: Tensor) -> bool:
+    """Whether this holds its numbers itself, dense, real and finite; a view may claim more than there is."""
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.device.type != "cpu":
+        return False
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        return False
+    return bool(torch.isfinite(tensor).all())
 
 
 def first_difference(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> str | None:

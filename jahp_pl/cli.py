@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NoReturn
 
@@ -53,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console.open_streams()
     parsed = _parse(arguments)
     try:
-        parsed.run(parsed)
+        with console.tidy_end() if parsed.run not in (training.train, sweep.sweep) else nullcontext():
+            parsed.run(parsed)
         sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(_fail("interrupted", 130))
@@ -115,6 +117,9 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--overwrite", action="store_true", help="replace an existing folder of shards")
     p.add_argument("--min-side", type=int, default=256, metavar="PX", help="skip photographs with a shorter side [256]")
     p.add_argument("--max-side", type=int, metavar="PX", help="scale larger photographs down to this side")
+    p.add_argument(
+        "--max-pixels", type=positive, default=2**26, metavar="N", help="skip photographs of more pixels [67108864]"
+    )
     p.add_argument("--tile", type=int, metavar="PX", help="cut photographs of over 2 PX x PX pixels into such tiles")
     p.add_argument(
         "--quality", type=int, metavar="Q", help="store as JPEG of this quality where not lossless [lossless]"

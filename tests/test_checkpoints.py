@@ -115,3 +115,22 @@ def test_a_run_folder_stands_for_its_best_checkpoint(finished: TrainResult, tmp_
     assert find_checkpoint(finished.run_dir) == finished.best
     (tmp_path / "last.ckpt").touch()
     assert find_checkpoint(tmp_path) == tmp_path / "last.ckpt"
+
+
+def test_a_small_checkpoint_cannot_ask_for_a_big_model_and_must_hold_finite_numbers(
+    finished: TrainResult, tmp_path: Path
+) -> None:
+    content = read_checkpoint(finished.last)
+    name = next(key for key in content["state_dict"] if key.startswith("average.g_s"))
+    spoiled = content["state_dict"][name].clone()
+    spoiled.view(-1)[0] = float("nan")
+    big = content["hyper_parameters"] | {"model": content["hyper_parameters"]["model"] | {"num_filters": 10**6}}
+    for changed, words in (
+        ({"state_dict": content["state_dict"] | {name: spoiled}}, "is not finite"),
+        ({"hyper_parameters": big}, "does not fit its own configuration"),
+        ({"state_dict": [1]}, "not laid out like a checkpoint"),
+        ({"jahp_pl_format": "1"}, "not laid out like a checkpoint"),
+    ):
+        torch.save(content | changed, tmp_path / "x.ckpt")
+        with pytest.raises(CheckpointError, match=words):
+            load_model(tmp_path / "x.ckpt")

@@ -375,3 +375,16 @@ def test_the_command_exports_a_run_with_its_facts_but_no_paths(run_folder, tmp_p
         main(["export", str(run_folder), "--out", str(tmp_path / "out")])
     assert caught.value.code == 2
     assert "--force" in capsys.readouterr().err
+
+
+def test_weights_that_are_not_finite_are_refused(folder):
+    change(folder, lambda tensors: tensors.update({"g_s.0.bias": tensors["g_s.0.bias"] * float("nan")}))
+    with pytest.raises(ExportError, match=r"g_s\.0\.bias is not finite"):
+        load_model(folder)
+
+
+def test_falling_cumulative_tables_are_refused(folder):
+    name = "tables.latents.cumulative"
+    change(folder, lambda tensors: tensors.update({name: tensors[name].flip(0).contiguous()}))
+    with pytest.raises(ExportError, match="cumulative: falls"):
+        load_codec(folder)

@@ -69,7 +69,7 @@ def mixed(tmp_path: Path) -> Path:
 def test_what_is_left_out_is_counted_and_named(mixed: Path, tmp_path: Path) -> None:
     report = write_shards([mixed], tmp_path / "out", SMALL)
     assert report.num_samples == 2
-    assert count_by_reason(report.skipped) == {"broken": 4, "small": 1, "duplicate": 2}
+    assert count_by_reason(report.skipped) == {"broken": 4, "small": 1, "large": 0, "duplicate": 2}
     reasons = {skipped.name: skipped.reason for skipped in report.skipped}
     assert {name for name, reason in reasons.items() if reason == "broken"} == {
         "empty.jpg", "text.png", "cut.jpg", "clip.gif"
@@ -80,7 +80,7 @@ def test_what_is_left_out_is_counted_and_named(mixed: Path, tmp_path: Path) -> N
     assert "2 frames" in details["clip.gif"]
     assert "truncated" in details["cut.jpg"]
     content = json.loads((tmp_path / "out" / "index.json").read_text())
-    assert content["num_skipped"] == {"broken": 4, "small": 1, "duplicate": 2}
+    assert content["num_skipped"] == {"broken": 4, "small": 1, "large": 0, "duplicate": 2}
     assert {entry["name"] for entry in content["skipped"]} == set(reasons)
 
 

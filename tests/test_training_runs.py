@@ -143,7 +143,8 @@ def test_many_non_finite_steps_stop_the_run_and_keep_the_last_good_checkpoint(sh
 def test_validation_images_too_small_for_ms_ssim_are_named_when_it_is_the_loss(shards: Path, tmp_path: Path) -> None:
     write_shards([PHOTOS / "train"], tmp_path / "large", ShardOptions(min_side=176, max_side=300))
     settings = ("loss.distortion=ms_ssim", "data.crop_size=176", "data.batch_size=1", "trainer.max_steps=1")
-    settings = (*settings, f"data.train=[{tmp_path / 'large'}]")
+    write_shards([PHOTOS / "val"], tmp_path / "small", ShardOptions(min_side=64, max_side=128))
+    settings = (*settings, f"data.train=[{tmp_path / 'large'}]", f"data.val=[{tmp_path / 'small'}]")
     with pytest.warns(UserWarning, match="at least 176 pixels, so MS-SSIM and val/loss are not defined"):
         result = train(tiny_config(tmp_path, shards, *NOTHING_CODED, *settings))
     assert result.best is None

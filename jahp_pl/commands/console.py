@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
 from jahp_pl import batch
@@ -68,6 +71,27 @@ def input_errors() -> tuple[type[Exception], ...]:
     about_models = (CheckpointError, ConfigError, ExportError, FreezeError, SweepError, TrainingError)
     about_files = (BatchError, BitstreamError, DataError, EvaluationError, ImageError, OSError, TargetError)
     return (*about_models, *about_files, CommandError)
+
+
+@contextmanager
+def tidy_end() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block like an error, so that what it began to write is removed; the status is 128
+    plus the signal, as shells have it."""
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [number for name in names if signal.getsignal(number := getattr(signal, name)) == signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():  # only there can signals be handled
+        numbers = []
+
+    def end(number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    for number in numbers:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
@@ -193,6 +217,10 @@ def run_jobs(command: str, jobs: Sequence[Job], work: Callable[[Job], str | None
     """
     from tqdm import tqdm
 
+    from jahp_pl.files import clear_leftovers
+
+    for folder in {job.target.parent for job in jobs if job.target != STREAM}:
+        clear_leftovers(folder)
     with tqdm(
         total=len(jobs), unit=" files", desc=command, leave=False, disable=None if len(jobs) > 1 else True
     ) as bar:

@@ -16,7 +16,8 @@ def shards(arguments: argparse.Namespace) -> None:
     from jahp_pl.data.shards import write_shards
 
     options = ShardOptions(
-        min_side=arguments.min_side, max_side=arguments.max_side, tile=arguments.tile, quality=arguments.quality,
+        min_side=arguments.min_side, max_side=arguments.max_side, max_pixels=arguments.max_pixels,
+        tile=arguments.tile, quality=arguments.quality,
         shard_samples=arguments.shard_samples, seed=arguments.seed, shuffle=not arguments.in_order,
         part=arguments.part[0], num_parts=arguments.part[1],
     )  # fmt: skip

@@ -25,6 +25,8 @@ from jahp_pl.data.remote import BLOCK, open_shard
 from jahp_pl.data.tar import ArchiveError, stream_members
 from jahp_pl.files import WriteError, write_errors
 
+MAX_SHARD_BYTES = 2**36
+"""Of a download that no index describes."""
 _TRIES = 2
 _ABANDONED_SECONDS = 3600.0
 
@@ -125,7 +127,10 @@ class ShardCache:
         digest = hashlib.sha256()
         try:
             with open_shard(url, self._timeout) as stream, _create(part) as file:
+                limit = self._known[url].bytes if url in self._known else MAX_SHARD_BYTES
                 while data := stream.read(BLOCK):
+                    if file.tell() + len(data) > limit:
+                        raise OSError(f"takes more than {limit} bytes")
                     digest.update(data)
                     with write_errors(self._whole(url)):
                         file.write(data)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 INDEX_NAME = "index.json"
+MAX_INDEX_BYTES = 2**26
+"""A larger index is refused unread."""
 _FORMAT, _VERSION = "jahp-shards", 1
 
-Reason = Literal["broken", "small", "duplicate"]
+Reason = Literal["broken", "small", "large", "duplicate"]
 
 
 class DataError(ValueError):
@@ -24,7 +27,8 @@ class Skipped(NamedTuple):
     name: str
     """Its path below the folder or archive that was searched, or its name inside a shard."""
     reason: Reason
-    """broken: unreadable, an animation, or not an image; small: a side too short; duplicate: the same pixels."""
+    """broken: unreadable, an animation, or not an image; small: a side too short; large: too many pixels;
+    duplicate: the same pixels."""
     detail: str
     """What exactly was wrong, in a few words."""
 
@@ -64,7 +68,7 @@ class ShardIndex(NamedTuple):
             "shards": [shard._asdict() for shard in self.shards],
             "skipped": [skipped._asdict() for skipped in self.skipped],
         }
-        with (folder / INDEX_NAME).open("w", encoding="utf-8") as file:
+        with (folder / INDEX_NAME).open("w", encoding="utf-8", errors="backslashreplace") as file:
             json.dump(content, file, indent=1, ensure_ascii=False)
             file.write("\n")
             file.flush()
@@ -79,7 +83,8 @@ class ShardIndex(NamedTuple):
         """
         path = folder / INDEX_NAME
         try:
-            content = path.read_bytes()
+            with path.open("rb") as file:
+                content = file.read(MAX_INDEX_BYTES + 1)
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror}); write it with `jahp shards`") from None
         return cls.parse(content, str(path))
@@ -91,21 +96,33 @@ class ShardIndex(NamedTuple):
         Raises:
             DataError: as `load`.
         """
+        if len(data) > MAX_INDEX_BYTES:
+            raise DataError(f"{name}: takes more than the {MAX_INDEX_BYTES} bytes of any index; make several folders")
         try:
             content = json.loads(data)
             if content["format"] != _FORMAT:
                 raise DataError(f"{name}: not an index of shards; write the folder with `jahp shards`")
             if content["version"] > _VERSION:
                 raise DataError(f"{name}: written by a later version of jahp_pl; upgrade it to read these shards")
-            shards = tuple(ShardEntry(**entry) for entry in content["shards"])
+            shards = tuple(_checked(ShardEntry(**entry)) for entry in content["shards"])
             return cls(shards, tuple(Skipped(**entry) for entry in content["skipped"]), int(content["pixels"]))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             if isinstance(error, DataError):
                 raise
             raise DataError(f"{name}: damaged; write the folder again with `jahp shards`") from None
 
 
+def _checked(entry: ShardEntry) -> ShardEntry:
+    """Raise ValueError where this is no shard beside its index."""
+    are_counts = all(type(count) is int and count >= 0 for count in (entry.samples, entry.bytes))
+    is_name = isinstance(entry.name, str) and re.fullmatch(r"[^/\\\x00-\x1f]+", entry.name)
+    is_digest = isinstance(entry.sha256, str) and re.fullmatch(r"[0-9a-f]{64}", entry.sha256)
+    if not (are_counts and is_name and is_digest) or entry.name in (".", ".."):
+        raise ValueError
+    return entry
+
+
 def count_by_reason(skipped: Sequence[Skipped]) -> dict[Reason, int]:
     """How many were left out for each reason, zeros included."""
-    reasons: tuple[Reason, ...] = ("broken", "small", "duplicate")
+    reasons: tuple[Reason, ...] = ("broken", "small", "large", "duplicate")
     return {reason: sum(s.reason == reason for s in skipped) for reason in reasons}

@@ -23,6 +23,8 @@ class ShardOptions(NamedTuple):
 
     min_side: int = 256
     """Photographs with a shorter side, in pixels, are skipped: no training crop fits into them."""
+    max_pixels: int = 2**26
+    """Photographs of more pixels are skipped unread: a process takes about 13 bytes a pixel."""
     max_side: int | None = None
     """Photographs with a longer side are scaled down to it, in pixels, which also removes the traces of an earlier
     compression; None keeps every size."""
@@ -73,8 +75,12 @@ def prepare(item: Item, options: ShardOptions) -> Prepared | Skipped:
     """Decode, check and encode one photograph."""
     try:
         data = item.read()
-        if min(image_size(data, item.name)) < options.min_side:
-            return _too_small(item.name, *image_size(data, item.name), options)
+        width, height = image_size(data, item.name)
+        if min(width, height) < options.min_side:
+            return _too_small(item.name, width, height, options)
+        if width * height > options.max_pixels:
+            detail = f"{width}x{height}, over {options.max_pixels} pixels; --max-pixels takes it"
+            return Skipped(item.name, "large", detail)
         rgb = decode_rgb(data, item.name)
         resized = options.max_side is not None and max(rgb.shape[:2]) > options.max_side
         if resized and options.max_side is not None:
@@ -87,6 +93,8 @@ def prepare(item: Item, options: ShardOptions) -> Prepared | Skipped:
         return Skipped(item.name, "broken", str(error).removeprefix(f"{item.name}: "))
     except OSError as error:
         return Skipped(item.name, "broken", error.strerror or str(error))
+    except MemoryError:
+        return Skipped(item.name, "broken", "not enough memory")
     digest = hashlib.blake2b(repr(rgb.shape).encode() + rgb.tobytes(), digest_size=16).digest()
     stored: tuple[Stored, ...]
     if as_is:

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from jahp_pl.data.cache import ShardCache
+from jahp_pl.data.http import without_credentials
 from jahp_pl.data.index import DataError, ShardEntry, Skipped
 from jahp_pl.data.remote import BLOCK, is_remote, open_shard
 from jahp_pl.data.tar import ArchiveError, stream_members
@@ -71,7 +72,7 @@ class ShardReader:
         """
         in_vain = 0
         for url in urls:
-            num_photos = 0
+            num_photos, shown = 0, without_credentials(url)
             self.drawn = self.drawn.plus(Drawn(shards=1))
             try:
                 for photo in self._members(url):
@@ -82,13 +83,15 @@ class ShardReader:
                 in_vain = 0 if num_photos else in_vain + 1
                 reason = getattr(error, "strerror", None) or str(error)
                 if in_vain == _MAX_SHARDS_WITHOUT_PHOTO:
-                    raise DataError(f"{url}: no photograph in {in_vain} shards in a row, this one: {reason}") from None
-                yield Skipped(url, "broken", reason)
+                    raise DataError(
+                        f"{shown}: no photograph in {in_vain} shards in a row, this one: {reason}"
+                    ) from None
+                yield Skipped(shown, "broken", reason)
             else:
                 in_vain = 0
                 if num_photos == 0:
                     raise DataError(
-                        f"{url}: this shard holds no photographs; remove it or write it again with `jahp shards`"
+                        f"{shown}: this shard holds no photographs; remove it or write it again with `jahp shards`"
                     )
 
     def _members(self, url: str) -> Iterator[Photo]:
@@ -146,6 +149,6 @@ class _Checked(io.RawIOBase):
 def _photos(stream: BinaryIO, url: str) -> Iterator[Photo]:
     with contextlib.closing(stream):
         for member in stream_members(stream):
-            yield Photo(f"{url}/{member.name}", member.data)
+            yield Photo(f"{without_credentials(url)}/{member.name}", member.data)
         if isinstance(stream, _Checked):
             stream.finish()

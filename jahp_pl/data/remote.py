@@ -11,8 +11,9 @@
 webdataset 1.0.2 itself reads http through curl without a limit on silence, tries again into a pipe that has bytes
 already, and knows no s3.
 
-Guarantee: a read brings `BLOCK` bytes, the end, or an OSError, after at most `TRIES` times a few time-outs (to connect,
-to answer, for the block). A name server that hangs is bounded by the system's resolver alone.
+Guarantee: a read brings `BLOCK` bytes, the end, or an OSError, after at most `TRIES` times a few time-outs (one from
+the connection to the last byte of the header, one for the block). A name server that hangs is bounded by the system's
+resolver alone.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ import signal
 import subprocess
 import time
 import urllib.error
-import urllib.request
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from webdataset.gopen import Pipe, gopen, rewrite_url
+
+from jahp_pl.data.http import Response, open_url
 
 TRIES = 3
 """Connections in a row without progress, for http and https."""
@@ -82,7 +84,7 @@ class _HttpStream(io.RawIOBase):
             self._headers["Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
         self._timeout, self._position = timeout, 0
         self._length: int | None = None
-        self._response: http.client.HTTPResponse | None = None
+        self._response: Response | None = None
 
     def readable(self) -> bool:
         return True
@@ -115,6 +117,7 @@ class _HttpStream(io.RawIOBase):
         deadline, count = time.monotonic() + self._timeout, 0
         if self._response is None:
             self._response = self._connect()
+        self._response.deadline.end = deadline
         while count < len(view):
             data = self._response.read1(len(view) - count)
             view[count : count + len(data)] = data
@@ -127,10 +130,9 @@ class _HttpStream(io.RawIOBase):
                 raise TimeoutError
         return count
 
-    def _connect(self) -> http.client.HTTPResponse:
+    def _connect(self) -> Response:
         headers = self._headers | ({"Range": f"bytes={self._position}-"} if self._position else {})
-        request = urllib.request.Request(self._url, headers=headers)
-        response = cast(http.client.HTTPResponse, urllib.request.urlopen(request, timeout=self._timeout))
+        response = open_url(self._url, headers, self._timeout)
         start = self._position if response.status == http.client.PARTIAL_CONTENT else 0
         length = None if response.length is None else start + response.length
         if self._position and length != self._length:
@@ -138,6 +140,7 @@ class _HttpStream(io.RawIOBase):
             raise OSError("changed on the server while it was read")
         self._length = length
         while start < self._position:  # a server that cannot begin in the middle
+            response.deadline.end = time.monotonic() + self._timeout
             skipped = len(response.read1(min(BLOCK, self._position - start)))
             if not skipped:
                 response.close()

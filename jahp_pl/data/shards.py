@@ -13,6 +13,8 @@ import random
 import re
 import shutil
 import signal
+import threading
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -150,7 +152,9 @@ def _prepare_all(items: list[Item], options: ShardOptions, workers: int) -> Iter
         return
     # fork starts at once and imports nothing; these processes touch neither torch nor its threads
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context(method), initializer=_start_worker)
+    pool = ProcessPoolExecutor(
+        workers, multiprocessing.get_context(method), initializer=_start_worker, initargs=(os.getpid(),)
+    )
     pending: deque[Future[Prepared | Skipped]] = deque()
     try:
         for item in items:
@@ -165,15 +169,25 @@ def _prepare_all(items: list[Item], options: ShardOptions, workers: int) -> Iter
         pool.shutdown(cancel_futures=True)
 
 
-def _start_worker() -> None:
+def _start_worker(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone, however that ended: nobody else would tell it."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _check(options: ShardOptions) -> None:
     for name, low, high in (
         ("min_side", 1, None),
         ("quality", 1, 100),
+        ("max_pixels", 1, None),
         ("tile", 2 * options.min_side, None),
         ("num_parts", 1, None),
         ("part", 1, options.num_parts),
@@ -204,7 +218,8 @@ def _explain(skipped: list[Skipped], options: ShardOptions) -> str:
     counts = count_by_reason(skipped)
     first = skipped[0]
     return (
-        f"{counts['broken']} broken, {counts['small']} with a side under min_side={options.min_side} "
+        f"{counts['broken']} broken, {counts['small']} with a side under min_side={options.min_side}, "
+        f"{counts['large']} over max_pixels={options.max_pixels} "
         f"(the first: {first.name}: {first.detail})"
     )
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from jahp_pl.data.images import SUFFIXES
 from jahp_pl.data.index import DataError, Skipped
-from jahp_pl.data.tar import ArchiveError, is_image_name, list_members
+from jahp_pl.data.tar import MAX_PHOTO_BYTES, ArchiveError, is_image_name, list_members
 
 
 class Item(NamedTuple):
@@ -25,7 +25,12 @@ class Item(NamedTuple):
     """Bytes; -1 is to the end of the file."""
 
     def read(self) -> bytes:
-        """Raise OSError where the file cannot be read; a truncated archive gives fewer bytes."""
+        """Raise OSError where the file cannot be read or is too large; a truncated archive gives fewer bytes."""
+        if not Path(self.path).is_file() and Path(self.path).exists():
+            raise OSError("not a regular file")
+        size = self.size if self.size >= 0 else Path(self.path).stat().st_size
+        if size > MAX_PHOTO_BYTES:
+            raise OSError(f"takes {size} bytes, more than the {MAX_PHOTO_BYTES} of a photograph")
         with Path(self.path).open("rb") as file:
             file.seek(self.offset)
             return file.read(self.size)
@@ -66,13 +71,18 @@ def find_items(sources: Sequence[str | Path]) -> Found:
 
 def _add(path: Path, name: str, found: Found) -> None:
     if path.suffix.lower() != ".tar":
-        found.items.append(Item(name, str(path), 0, -1))
+        found.items.append(Item(printable(name), str(path), 0, -1))
         return
     try:
         for place in list_members(path):
-            found.items.append(Item(f"{name}/{place.name}", str(path), place.offset, place.size))
+            found.items.append(Item(printable(f"{name}/{place.name}"), str(path), place.offset, place.size))
     except ArchiveError as damage:
-        found.skipped.append(Skipped(name, "broken", str(damage)))
+        found.skipped.append(Skipped(printable(name), "broken", printable(str(damage))))
+
+
+def printable(name: str) -> str:
+    """A name in which bytes that are no UTF-8 are written as \\xNN, so that it can be shown and kept."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -9,9 +9,16 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, Self
 
 from jahp_pl.data.images import SUFFIXES
+
+MAX_PHOTO_BYTES = 2**29
+"""A larger image file is refused unread; so much a worker takes to read one."""
+_MAX_HEADER_BYTES = 2**18
+"""Of a long name, or of all extended headers that hold for a whole archive."""
+_EXTENSIONS = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, b"X")
+_DAMAGES = (tarfile.TarError, OSError, EOFError, ValueError, OverflowError, RecursionError, MemoryError)
 
 
 class ArchiveError(Exception):
@@ -46,10 +53,12 @@ def stream_members(file: IO[bytes]) -> Iterator[Member]:
         with tarfile.open(fileobj=file, mode="r|*", tarinfo=_StrictHeader) as tar:
             for info in _images(tar):
                 name = info.name
+                if info.size > MAX_PHOTO_BYTES:
+                    raise tarfile.ReadError(f"takes {info.size} bytes, more than the {MAX_PHOTO_BYTES} of a photograph")
                 content = tar.extractfile(info)
                 assert content is not None
                 yield Member(name, content.read())
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+    except _DAMAGES as error:
         raise ArchiveError(f"damaged at or after {name} ({_first_line(error)})") from None
 
 
@@ -61,11 +70,13 @@ def list_members(path: Path) -> Iterator[Place]:
     """
     name = "its start"
     try:
+        if not path.is_file():
+            raise tarfile.ReadError("not a regular file")
         with tarfile.open(path, mode="r:", tarinfo=_StrictHeader) as tar:
             for info in _images(tar):
                 name = info.name
                 yield Place(name, info.offset_data, info.size)
-    except (tarfile.TarError, OSError, ValueError) as error:
+    except _DAMAGES as error:
         raise ArchiveError(f"damaged at or after {name}, or compressed ({_first_line(error)})") from None
 
 
@@ -76,6 +87,14 @@ def is_image_name(name: str) -> bool:
 
 
 class _StrictHeader(tarfile.TarInfo):
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        header = super().frombuf(buf, encoding, errors)
+        is_extension = header.type in _EXTENSIONS
+        if header.size < 0 or (is_extension and header.size > _MAX_HEADER_BYTES):
+            raise tarfile.InvalidHeaderError(f"a header that says it takes {header.size} bytes")  # type: ignore[attr-defined]
+        return header
+
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> tarfile.TarInfo:  # type: ignore[override]
         try:
@@ -89,7 +108,11 @@ class _StrictHeader(tarfile.TarInfo):
 def _images(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     while (info := tar.next()) is not None:
         tar.members = []  # type: ignore[attr-defined]  # or they pile up
+        if sum(len(key) + len(value) for key, value in tar.pax_headers.items()) > _MAX_HEADER_BYTES:
+            raise tarfile.ReadError("its extended headers are too long")
         if info.isreg() and is_image_name(info.name):
+            if info.issparse():
+                raise tarfile.ReadError(f"{info.name} is a sparse file, which no photograph is")
             yield info
 
 

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from webdataset.shardlists import expand_urls
 
 from jahp_pl.data.braces import MAX_NAMES, count_names
-from jahp_pl.data.index import INDEX_NAME, DataError, ShardEntry, ShardIndex
+from jahp_pl.data.http import without_credentials
+from jahp_pl.data.index import INDEX_NAME, MAX_INDEX_BYTES, DataError, ShardEntry, ShardIndex
 from jahp_pl.data.remote import is_remote, open_shard
 from jahp_pl.folders import bring_back
 
@@ -49,15 +50,16 @@ def expand_shards(entries: Sequence[str], key: str, timeout: float = 30.0) -> Sh
 
 def _add_remote(url: str, key: str, timeout: float, shards: Shards) -> None:
     folder = url.removesuffix(INDEX_NAME)
+    shown = without_credentials(folder + INDEX_NAME)
     if url.startswith("pipe:") or not folder.endswith("/"):
         shards.urls.append(url)
         return
     try:
         with open_shard(folder + INDEX_NAME, timeout) as stream:
-            index = ShardIndex.parse(stream.read(), folder + INDEX_NAME)
+            index = ShardIndex.parse(stream.read(MAX_INDEX_BYTES + 1), shown)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise DataError(f"{key}: {folder}{INDEX_NAME}: {reason}; correct {key}, or give the .tar files") from None
+        raise DataError(f"{key}: {shown}: {reason}; correct {key}, or give the .tar files") from None
     for entry in index.shards:
         shards.urls.append(folder + entry.name)
         shards.known[folder + entry.name] = entry

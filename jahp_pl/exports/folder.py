@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 
 import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor
 
 from jahp_pl import checkpoint
@@ -189,12 +188,14 @@ def load_export(folder: Path) -> Export:
         raise ExportError(f"{folder / CONFIG}: cannot be read: {error}") from None
     tensors = _read_tensors(folder / WEIGHTS, checksum)
     tables = {name.removeprefix(TABLES): tensors.pop(name) for name in list(tensors) if name.startswith(TABLES)}
-    with torch.device("meta"):  # shapes only, so that no config.json can ask for memory that the weights do not fill
-        wanted = CompressionModel(architecture).state_dict()
+    # Shapes only, so that no config.json can ask for memory that the weights do not fill.
+    wanted = checkpoint.shapes_of(architecture)
     try:
         state = restore(tensors, wanted, dtype, is_first)
     except ValueError as error:
         raise ExportError(f"{folder / WEIGHTS}: does not fit {CONFIG}: {error}") from None
+    if unusable := next((name for name, tensor in state.items() if not checkpoint.is_usable(tensor)), None):
+        raise ExportError(f"{folder / WEIGHTS}: {unusable} is not finite, or no plain tensor; export the model again")
     model = CompressionModel(architecture).float()  # whatever the default dtype
     model.load_state_dict(state)
     doubles = {name: table.double() for name, table in tables.items()}

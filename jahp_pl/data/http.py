@@ -1,0 +1,130 @@
+"""One request over http or https: a deadline for all of it, redirects within http(s), credentials for their host alone.
+
+A time-out of a socket begins anew with every byte. Here a response is read through a file that knows when it must be
+done, from the first name that is looked up to the last byte of the header, redirects and proxies included.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.client
+import io
+import socket
+import time
+import urllib.error
+import urllib.request
+from typing import IO, Any, cast
+from urllib.parse import urlsplit, urlunsplit
+
+
+class Deadline(io.RawIOBase):
+    """The bytes of a socket, all of them before a moment that can be moved.
+
+    Attributes:
+        end: seconds of the monotonic clock.
+    """
+
+    def __init__(self, sock: socket.socket, end: float) -> None:
+        self._socket, self.end = sock, end
+        self._file = sock.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Some bytes; raises TimeoutError when the time is up."""
+        left = self.end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._socket.settimeout(left)
+        return self._file.readinto(buffer)
+
+    def close(self) -> None:
+        """Close the file; the socket goes with its connection."""
+        self._file.close()
+        super().close()
+
+
+class Response(http.client.HTTPResponse):
+    """A response whose `deadline.end` bounds all further reading."""
+
+    def __init__(self, end: float, sock: socket.socket, *arguments: Any, **more: Any) -> None:
+        super().__init__(sock, *arguments, **more)
+        self.fp.close()
+        self.deadline = Deadline(sock, end)
+        self.fp = io.BufferedReader(self.deadline)
+
+
+def open_url(url: str, headers: dict[str, str], timeout: float) -> Response:
+    """Send a GET request; the header of its answer is there.
+
+    Args:
+        url: http or https, without credentials.
+        headers: of the request; an Authorization goes to the host of `url` alone.
+        timeout: seconds for everything.
+
+    Raises:
+        urllib.error.HTTPError: a status that is no success; it is to be closed.
+        OSError, http.client.HTTPException: everything else that can go wrong.
+    """
+    end = time.monotonic() + timeout
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(), urllib.request.UnknownHandler(), urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(), _Redirects(), _Http(end), _Https(end),
+    ):  # fmt: skip
+        opener.add_handler(handler)
+    request = urllib.request.Request(url, headers=headers)
+    return cast(Response, opener.open(request, timeout=timeout))
+
+
+def without_credentials(url: str) -> str:
+    """An address as it may be shown: no user, no password, no values of a query, which may be signatures."""
+    if not url.startswith(("http:", "https:", "ftp:", "ftps:", "sftp:", "s3:")):
+        return url
+    parts = urlsplit(url)
+    query = "..." if parts.query else ""
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query))
+
+
+class _Http(urllib.request.HTTPHandler):
+    def __init__(self, end: float) -> None:
+        super().__init__()
+        self._end = end
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(functools.partial(_connection, http.client.HTTPConnection, self._end), req)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def __init__(self, end: float) -> None:
+        super().__init__()
+        self._end = end
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(functools.partial(_connection, http.client.HTTPSConnection, self._end), req)
+
+
+def _connection(kind: type[http.client.HTTPConnection], end: float, host: str, **more: Any) -> Any:
+    left = end - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    connection = kind(host, **(more | {"timeout": left}))
+    connection.response_class = functools.partial(Response, end)  # type: ignore[assignment]
+    return connection
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        fp.close()  # what it would read to its end
+        before, after = urlsplit(req.full_url), urlsplit(newurl)
+        if after.scheme not in ("http", "https"):
+            raise urllib.error.URLError(f"redirected to {after.scheme}:, which is not followed")
+        clean = urlunsplit(after._replace(netloc=after.netloc.rpartition("@")[2]))
+        request = super().redirect_request(req, fp, code, msg, headers, clean)
+        if request is not None and (before.scheme, before.netloc) != (after.scheme, after.netloc):
+            request.remove_header("Authorization")
+        return request
