@@ -163,11 +163,6 @@ class Reader:
             raise _undecodable()
 
 
-def _is_refusal(error: BaseException) -> bool:
-    """Whether constriction refuses what it was given: an AssertionError, or a panic, which is no Exception."""
-    return isinstance(error, AssertionError) or type(error).__name__ == "PanicException"
-
-
 def _leaky_bits(probability: FloatArray, num_symbols: int) -> float:
     """Bits of symbols (n,) with these probabilities, each one of `num_symbols`, of which the coder rules out none."""
     leak = 2.0**-MASS_BITS
