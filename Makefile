@@ -14,7 +14,7 @@ PARITY ?=
 FUZZ ?=
 CHAOS ?=
 
-.PHONY: help install package train weights variable-cost ladder recipe study study-files exactness bench bench-train bench-data streams test fuzz chaos large lint type docs tour parity parity-files refinement refinement-ablation clean
+.PHONY: help install package train weights weights-files variable-cost ladder recipe study study-files exactness bench bench-train bench-data streams test fuzz chaos large lint type docs tour parity parity-files refinement refinement-ablation clean
 
 help: ## list what make can do here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -116,27 +116,23 @@ variable-cost: install $(RATES:%=results/rates/fixed-%.json) results/rates/varia
 	    --title "What variable rate costs"
 	cp runs/rates/report/bd-rates.md runs/rates/report/rd-psnr.png results/rates/
 
-# The bundled models.
+# The bundled model: 12 hours, or as many as there are. A run that was interrupted goes on.
 PHOTOS ?= data/photos/train
-small-1 := loss.lmbda=0.0018
-small-2 := loss.lmbda=0.0035
-small-3 := loss.lmbda=0.0067
-small-4 := loss.lmbda=0.0130
-WEIGHTS := small-1 small-2 small-3 small-4
+HOURS ?= 12
 
 build/shards/photos/index.json: | install
 	$(JAHP) shards $(PHOTOS) --out $(@D) --overwrite
 
-jahp_pl/weights/%/model.safetensors: build/shards/photos/index.json build/shards/val/index.json
-	$(JAHP) train configs/small.yaml output_dir=runs/weights name=$* $($*)
-	$(JAHP) export runs/weights/$* --dtype int8 --out $(@D) --force
-	$(JAHP) evaluate --model $(@D) --images data/kodak --threads 1 --out runs/weights/$*/kodak.json
-	mkdir -p results/weights && cp runs/weights/$*/kodak.json results/weights/$*.json
-	$(JAHP) export $(@D) --results results/weights/$*.json --out $(@D) --force
+weights: install build/shards/photos/index.json build/shards/val/index.json ## train the bundled model anew, on PHOTOS=folder for HOURS=12
+	$(JAHP) train configs/weights.yaml 'trainer.max_time="00:$(HOURS):00:00"'
+	$(MAKE) weights-files
 
-weights: install build/shards/photos/index.json build/shards/val/index.json ## train the bundled models anew, on PHOTOS=folder: hours
-	$(JAHP) sweep sweeps/study_transforms.yaml --workers $(WORKERS)
-	$(MAKE) -j$(WORKERS) $(WEIGHTS:%=jahp_pl/weights/%/model.safetensors)
+weights-files: ## export and measure runs/weights/joint-psnr as the bundled model
+	$(JAHP) export runs/weights/joint-psnr --dtype int8 --out jahp_pl/weights/joint-psnr --force
+	$(JAHP) evaluate --model joint-psnr --images data/kodak --threads 1 --quality 1 10 20 30 40 50 60 70 80 90 100 \
+	    --out runs/weights/joint-psnr.json
+	mkdir -p results/weights && cp runs/weights/joint-psnr.json results/weights/
+	$(JAHP) export jahp_pl/weights/joint-psnr --results results/weights/joint-psnr.json --out jahp_pl/weights/joint-psnr --force
 
 runs/full-%/checkpoints/last.ckpt: build/shards/train/index.json build/shards/val/index.json | install
 	$(JAHP) train $(CONFIG) configs/overlays/full_width.yaml name=full-$* model.num_components=$*

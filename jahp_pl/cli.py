@@ -147,8 +147,8 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--list", action="store_true", help="print the command of each point known so far, then exit")
 
     p = command(table, "evaluate", reporting.evaluate, "code images to real files and measure", """\
-        jahp evaluate --model small-3 --images data/kodak
-        jahp evaluate --model runs/vary --images data/kodak --quality 5 20 40 60 80 95
+        jahp evaluate --model joint-psnr --images data/kodak
+        jahp evaluate --model joint-psnr --images data/kodak --quality 5 20 40 60 80 95
         jahp evaluate --model runs/quickstart --images data/kodak --beside jpeg --picture kodak.png""")  # fmt: skip
     add_model(p)
     add_images(p)
@@ -218,7 +218,7 @@ def _parser() -> argparse.ArgumentParser:
 
     p = command(table, "info", models.info, "what is inside .jahp files and models; which models are bundled", """\
         jahp info
-        jahp info small-3
+        jahp info joint-psnr
         jahp info photo.jahp
         jahp info runs/quickstart models/
         jahp info compressed/*.jahp""")  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image
 
 import jahp_pl
 from jahp_pl import pillow
-from jahp_pl.codec.bitstream import unpack
+from jahp_pl.codec.bitstream import pack, unpack
 from jahp_pl.codec.codec import Codec
 from jahp_pl.exports import bundled
 from jahp_pl.exports.folder import export, load_export
@@ -131,6 +132,17 @@ def test_a_file_of_no_bundled_model_is_named_with_its_fingerprint(photo, tmp_pat
     error = capsys.readouterr().err
     assert f"other.jahp: made with model {codec.fingerprint.hex()}, and none of that fingerprint is bundled" in error
     assert "--model" in error
+    assert error.count("\n") == 1
+
+
+def test_a_file_of_a_model_that_is_no_longer_bundled_names_its_version(tmp_path, capsys):
+    codec = Codec(unlike(7))
+    header, payload = unpack(codec.compress(PIXELS))
+    former = replace(header, fingerprint=bytes.fromhex("c07d5f562701e0ed"))
+    (tmp_path / "old.jahp").write_bytes(pack(former, payload))
+    assert run("decompress", tmp_path / "old.jahp") == 2
+    error = capsys.readouterr().err
+    assert "it is small-2, which came with jahp_pl 0.1.0; decode the file with that version" in error
     assert error.count("\n") == 1
 
 

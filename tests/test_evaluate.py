@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from codec_models import load_golden
 from PIL import Image
 
 from jahp_pl import checkpoint
@@ -14,13 +15,27 @@ from jahp_pl.config import ModelConfig
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.originals import Original, identify
 from jahp_pl.evaluation.previews import compare_images
+from jahp_pl.exports import bundled
 from jahp_pl.exports.bundled import locate
+from jahp_pl.exports.folder import export
 from jahp_pl.exports.stated import stated_fingerprint
 from jahp_pl.locks import exclusive
 from jahp_pl.model import CompressionModel
 from tests.commands import run
 
 KODAK = Path(__file__).parents[1] / "data" / "kodak"
+
+
+@pytest.fixture(autouse=True)
+def models(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two bundled ones, of one rate each."""
+    folder = tmp_path_factory.mktemp("package") / "weights"
+    for number in (1, 2):
+        model = load_golden("joint")
+        with torch.no_grad():
+            model.g_s[-1].bias += number / 100
+        export(model, folder / f"small-{number}", {"loss": {"lmbda": number / 100}})
+    monkeypatch.setattr(bundled, "FOLDER", folder)
 
 
 @pytest.fixture(autouse=True)

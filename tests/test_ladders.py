@@ -102,7 +102,7 @@ def test_rows_name_images_below_the_folder_and_tell_their_pixels(images: Path, o
     assert [len(pixels) for pixels in hashes.pop()] == [16, 16]
     assert "pixels" not in points[0]["mean"]
     model = out.with_name("m.json")
-    assert run("evaluate", "--model", "small-1", "--images", images, "--out", model) == 0
+    assert run("evaluate", "--model", "joint-psnr", "--images", images, "--out", model) == 0
     rows = [{key: row[key] for key in ("name", "width", "height", "pixels")} for row in read(model)["images"]]
     assert rows == [{key: row[key] for key in rows[0]} for row in points[0]["images"]]
 
@@ -252,7 +252,7 @@ def test_results_go_to_a_json_file(name, images, tmp_path, capsys) -> None:
     assert not (tmp_path / "r").exists()
 
 
-@pytest.mark.parametrize("command", [("classical", "--codec", "jpeg"), ("evaluate", "--model", "small-1")])
+@pytest.mark.parametrize("command", [("classical", "--codec", "jpeg"), ("evaluate", "--model", "joint-psnr")])
 @pytest.mark.parametrize("limit", ["0", "-1", "two"])
 def test_a_limit_is_a_whole_number_from_one(command, limit, images, out, capsys) -> None:
     assert run(*command, "--images", images, "--out", out, f"--limit={limit}") == 2

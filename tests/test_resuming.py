@@ -111,7 +111,7 @@ def test_a_checkpoint_of_another_architecture_is_refused_naming_the_first_differ
     "setting",
     [
         "loss.lmbda=0.5", "seed=7", "data.batch_size=2", "data.max_val_images=1", "optim.learning_rate=1e-4",
-        "optim.schedule=cosine", "optim.start_from=small-1", "model.quantization=mixed",
+        "optim.schedule=cosine", "optim.start_from=joint-psnr", "model.quantization=mixed",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("steps", [8, 12], ids=["finished", "unfinished"])

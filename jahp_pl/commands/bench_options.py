@@ -14,7 +14,7 @@ def add_benches(table: Any) -> None:
     benches = group(table, "bench", "measure the speed of coding, training, or reading data")
 
     p = command(benches, "coding", benching.coding, "time coding, stage by stage, beside the transforms alone", """\
-        jahp bench coding --model small-3 --images data/kodak --limit 4
+        jahp bench coding --model joint-psnr --images data/kodak --limit 4
         jahp bench coding --model models/full models/full-mix3 --images data/kodak --out bench.json""")  # fmt: skip
     p.add_argument("--model", nargs="+", required=True, metavar="M", help=f"each a {MODEL}")
     add_images(p)
