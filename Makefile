@@ -101,12 +101,12 @@ study: install build/shards/photos/index.json build/shards/val/index.json ## fiv
 RATES := 0.0018 0.0067 0.025 0.0932
 
 results/rates/fixed-%.json: build/shards/photos/index.json build/shards/val/index.json
-	$(JAHP) train configs/rates.yaml name=fixed-$* loss.lmbda=$*
+	$(JAHP) train configs/rates.yaml output_dir=runs/rates name=fixed-$* loss.lmbda=$*
 	$(JAHP) evaluate --model runs/rates/fixed-$* --images data/kodak --threads 1 --curve "Four models" --out runs/rates/fixed-$*.json
 	mkdir -p $(@D) && cp runs/rates/fixed-$*.json $@
 
 results/rates/variable.json: build/shards/photos/index.json build/shards/val/index.json
-	$(JAHP) train configs/rates.yaml configs/overlays/variable_rate.yaml name=variable trainer.max_steps=1200
+	$(JAHP) train configs/rates.yaml configs/overlays/variable_rate.yaml output_dir=runs/rates name=variable trainer.max_steps=1200
 	$(JAHP) evaluate --model runs/rates/variable --images data/kodak --threads 1 --curve "One model" \
 	    --quality 1 17 34 50 67 84 100 --out runs/rates/variable.json
 	mkdir -p $(@D) && cp runs/rates/variable.json $@
@@ -127,11 +127,11 @@ weights: install build/shards/photos/index.json build/shards/val/index.json ## t
 	$(JAHP) train configs/weights.yaml 'trainer.max_time="00:$(HOURS):00:00"'
 	$(MAKE) weights-files
 
-weights-files: ## export and measure runs/weights/joint-psnr as the bundled model
-	$(JAHP) export runs/weights/joint-psnr --dtype int8 --out jahp_pl/weights/joint-psnr --force
+weights-files: ## export and measure runs/weights as the bundled model
+	$(JAHP) export runs/weights --dtype int8 --out jahp_pl/weights/joint-psnr --force
 	$(JAHP) evaluate --model joint-psnr --images data/kodak --threads 1 --quality 1 10 20 30 40 50 60 70 80 90 100 \
-	    --out runs/weights/joint-psnr.json
-	mkdir -p results/weights && cp runs/weights/joint-psnr.json results/weights/
+	    --out runs/weights/kodak.json
+	mkdir -p results/weights && cp runs/weights/kodak.json results/weights/joint-psnr.json
 	$(JAHP) export jahp_pl/weights/joint-psnr --results results/weights/joint-psnr.json --out jahp_pl/weights/joint-psnr --force
 
 runs/full-%/checkpoints/last.ckpt: build/shards/train/index.json build/shards/val/index.json | install

@@ -196,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
         jahp compress photo.png --model runs/quickstart""")  # fmt: skip
     add_files(p, "images, folders of them, or - for standard input", "the bundled one")
     add_target(p)
-    add_effort(p, None, "2; 0 for a model that does not tell its lambda")
+    add_effort(p, None, "1; 0 for a model that does not tell its lambda")
     p.add_argument("--flatten", action="store_true", help="put transparent pixels on white instead of refusing them")
     p.add_argument("--srgb", action="store_true", help="convert colours to sRGB instead of keeping their ICC profile")
     p.add_argument("--verify", action="store_true", help="decode every file before it is written, and compare")

@@ -244,7 +244,7 @@ def test_a_damaged_one_is_named(tmp_path, monkeypatch, capsys):
 def test_the_models_of_the_package_are_whole():
     """Those that are there, if any: each loads, has its figures on Kodak, and better ones take more bits."""
     folders = sorted((Path(jahp_pl.__file__).parent / "weights").glob("*/"))
-    assert sum(path.stat().st_size for folder in folders for path in folder.iterdir()) <= 12e6
+    assert sum(path.stat().st_size for folder in folders for path in folder.iterdir()) <= 13.5e6
     found = {folder: load_export(folder) for folder in folders}
     assert all((content.results["images"], content.results["count"]) == ("Kodak", 24) for content in found.values())
     for content in found.values():

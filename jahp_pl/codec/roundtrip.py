@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from jahp_pl.codec.bitstream import MAX_SIDE
 from jahp_pl.codec.codec import Codec, Decoded
 from jahp_pl.codec.encoder import Encoded
 from jahp_pl.codec.targets import Target
@@ -95,7 +96,7 @@ def code_image(
     write_atomically(path, encoded.data)
     written = time.perf_counter()
     data = path.read_bytes()
-    decoded = codec.decode(data)
+    decoded = codec.decode(data, MAX_SIDE**2)  # a file of one's own may be of any size
     read = time.perf_counter()
 
     y_hat = encoded.y_hat.to(codec.device).float()[None]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jahp_pl.codec.codec import Codec
     from jahp_pl.codec.encoder import Encoded
 
-DEFAULT_EFFORT = 2
+DEFAULT_EFFORT = 1
 """Gains most of what there is to gain, in seconds."""
 
 

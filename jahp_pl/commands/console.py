@@ -44,7 +44,7 @@ def say(*lines: str, file: TextIO | None = None) -> None:
     print(*map(printable, lines), sep="\n", file=file)
 
 
-LONG_EFFORT = 3
+LONG_EFFORT = 1
 """From here on a search has a progress bar of its own."""
 
 
