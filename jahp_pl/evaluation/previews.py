@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from jahp_pl.batch import DECODED
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.targets import Target
 from jahp_pl.data.images import RGB, SUFFIXES, decode_rgb
@@ -142,8 +143,9 @@ def _decoded(point: Point, name: str, original: RGB, codecs: Mapping[str, Codec]
         target = Target(**point.raw.get("target", {}))
         return codec.decompress(codec.encode(original, target).data).permute(1, 2, 0).numpy()
     folder = point.path.with_suffix("") / point.raw.get("folder", "") if point.path is not None else Path()
-    picture = folder / f"{name}.png"
-    return decode_rgb(picture) if picture.is_file() else None
+    pictures = (folder / f"{name}{suffix}" for suffix in (DECODED, ".png"))  # as `jahp decompress` names them
+    found = next((picture for picture in pictures if picture.is_file()), None)
+    return None if found is None else decode_rgb(found)
 
 
 def _shown(curve: int, bpp: float, original: RGB, decoded: RGB) -> Shown:
