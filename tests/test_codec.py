@@ -339,7 +339,7 @@ def test_a_header_that_promises_a_vast_range_takes_no_more_time_or_memory(varian
 # --- files of earlier versions --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["joint", "mixture"])
+@pytest.mark.parametrize("name", ["joint", "mixture", "variable"])
 def test_golden_files_decode_to_the_latents_they_were_made_of(name: str) -> None:
     decoded = Codec(load_golden(name)).decode((GOLDEN / f"{name}.jahp").read_bytes())
     sums = (GOLDEN / "SHA256SUMS").read_text().splitlines()
@@ -351,8 +351,8 @@ def test_golden_files_decode_to_the_latents_they_were_made_of(name: str) -> None
 
 def test_the_golden_payload_is_pinned_by_its_checksum() -> None:
     """The files themselves, so that no one makes them anew by accident."""
-    checksums = {name: zlib.crc32((GOLDEN / f"{name}.jahp").read_bytes()) for name in ("joint", "mixture")}
+    checksums = {name: zlib.crc32((GOLDEN / f"{name}.jahp").read_bytes()) for name in ("joint", "mixture", "variable")}
     assert checksums == GOLDEN_CHECKSUMS
 
 
-GOLDEN_CHECKSUMS = {"joint": 3499623365, "mixture": 2198219801}
+GOLDEN_CHECKSUMS = {"joint": 3499623365, "mixture": 2198219801, "variable": 475550003}

@@ -26,9 +26,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jahp_pl.codec.codec import Codec, Encoded
+from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.coder import Writer
+from jahp_pl.codec.encoder import Encoded
 from jahp_pl.codec.latent_coder import Span, Task
+from jahp_pl.codec.targets import Target
 from jahp_pl.data.images import decode_rgb
 from jahp_pl.evaluation.originals import find_images
 from jahp_pl.evaluation.provenance import provenance
@@ -87,6 +89,12 @@ CIRCUMSTANCES: dict[str, Callable[[], Any]] = {
     "under autocast": lambda: torch.autocast("cpu", torch.bfloat16),
 }
 """Within one process."""
+
+
+def targets(codec: Codec) -> list[Target | None]:
+    """What files are made at: the lowest, a middle and the highest level of a variable-rate model."""
+    last = codec.num_levels - 1
+    return [None] if not last else [Target(level=level) for level in (0, 0.55 * last, last)]
 
 
 def payload_of(codec: Codec, encoded: Encoded) -> bytes:
@@ -188,7 +196,7 @@ def check(model: str, images: list[Path], batch: int, folder: Path) -> dict[str,
     """All circumstances for one model."""
     codec = load_codec(model)
     print(f"{model}: {codec.fingerprint.hex()}, {len(images)} images", flush=True)
-    encoded = [codec.encode(decode_rgb(path)) for path in images]
+    encoded = [codec.encode(decode_rgb(path), target) for target in targets(codec) for path in images]
     wrong: dict[str, int] = {}
     for name, circumstance in CIRCUMSTANCES.items():
         with circumstance():

@@ -5,8 +5,8 @@
 `joint.pt` (weights in half precision) was trained from scratch on the photographs of data/photos/train with Adam, noisy
 quantization and clipping at norm 1: 3,500 steps of eight 64x64 crops at lambda 0.05, then 2,000 of three 192x192 crops
 at lambda 0.02. `mixture.pt`, made here if it is not there, is K = 3 with the same transforms: its own entropy model,
-trained on their latents. Each `.jahp` file is a part of Kodak's kodim20 coded with its model, and `SHA256SUMS` has the
-latents in it.
+trained on their latents. `variable.pt` gives the joint model four levels of rate. Each `.jahp` file is a part of
+Kodak's kodim20 coded with its model, and `SHA256SUMS` has the latents in it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from codec_models import GOLDEN, MIXTURE, kodak_crop, latents, load_golden, train_entropy_model
+from codec_models import GOLDEN, MIXTURE, kodak_crop, latents, load_golden, train_entropy_model, variable_model
 
-from jahp_pl.codec.codec import Codec, Decoded, Encoded
+from jahp_pl.codec.codec import Codec, Decoded
+from jahp_pl.codec.encoder import Encoded
+from jahp_pl.codec.targets import Target
 from jahp_pl.model import CompressionModel
 
 
@@ -46,12 +48,23 @@ def train_mixture() -> None:
     torch.save({"model": vars(mixture.config), "state": state}, GOLDEN / "mixture.pt")
 
 
+def give_levels() -> None:
+    variable = variable_model()
+    state = {key: value for key, value in variable.state_dict().items() if key.startswith("gains")}
+    torch.save({"model": vars(variable.config), "state": state}, GOLDEN / "variable.pt")
+
+
+TARGETS = {"joint": None, "mixture": None, "variable": Target(level=2.25)}
+
+
 def make() -> None:
+    if not (GOLDEN / "variable.pt").exists():
+        give_levels()
     if not (GOLDEN / "mixture.pt").exists():
         train_mixture()
     lines = []
-    for name in ("joint", "mixture"):
-        encoded = Codec(load_golden(name)).encode(kodak_crop("kodim20", 150, 211))
+    for name, target in TARGETS.items():
+        encoded = Codec(load_golden(name)).encode(kodak_crop("kodim20", 150, 211), target)
         (GOLDEN / f"{name}.jahp").write_bytes(encoded.data)
         lines += latent_sums(encoded, name)
     (GOLDEN / "SHA256SUMS").write_text("\n".join(lines) + "\n")
