@@ -1,11 +1,11 @@
 # ruff: noqa: T201
-"""`make refinement-ablation`: what each part of the encoder's search is worth, as BD-rates against plain rounding over
-the bundled models.
+"""`make refinement-ablation`: what each part of the encoder's search is worth, as BD-rates against plain rounding, by
+the bundled model at four qualities.
 
     python tests/refinement/run.py --images data/kodak --limit 3 --out results/refinement/ablation.json
 
 Rates are lengths of files, header included; quality is that of the 8-bit pictures; curves run through the means over
-the images of the bundled models. Times are CPU seconds of the search alone, for one image. The table on --page, between
+the images of each quality. Times are CPU seconds of the search alone, for one image. The table on --page, between
 two comments, is replaced by what was measured.
 """
 
@@ -23,14 +23,15 @@ import torch
 from jahp_pl.codec import refinement
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.latent_search import Search
+from jahp_pl.codec.targets import Target
 from jahp_pl.data.images import decode_rgb
 from jahp_pl.evaluation.bd_rate import bd_rate
 from jahp_pl.evaluation.originals import find_originals
-from jahp_pl.exports.bundled import bundled
 from jahp_pl.exports.folder import load_codec
 from jahp_pl.quality import decibels, ms_ssim_8bit, psnr
 
 SLOW = (0.9, 0.99)
+QUALITIES = (20, 40, 60, 80)
 ROWS = {
     "freeze, 10 steps": Search("freeze", 10),
     "freeze, 10 steps, squared errors alone": Search("freeze", 10, structure_share=0.0),
@@ -48,7 +49,7 @@ MARKS = ("<!-- made by make refinement-ablation -->", "<!-- end -->")
 
 
 class Point(NamedTuple):
-    """Means over the images with one model."""
+    """Means over the images at one quality."""
 
     bpp: float
     psnr: float
@@ -57,7 +58,7 @@ class Point(NamedTuple):
     """Of CPU, for one image."""
 
 
-def measure(codec: Codec, images: list[torch.Tensor], search: Search | None) -> Point:
+def measure(codec: Codec, target: Target, images: list[torch.Tensor], search: Search | None) -> Point:
     """Code all images with one search. The codec is given the search in place of its first effort."""
     rows = []
     efforts, effort = refinement.EFFORTS, 0 if search is None else 1
@@ -65,7 +66,7 @@ def measure(codec: Codec, images: list[torch.Tensor], search: Search | None) -> 
         start = time.process_time()
         try:
             refinement.EFFORTS = (None, search)
-            encoded = codec.encode(image, effort)
+            encoded = codec.encode(image, target, effort=effort)
         finally:
             refinement.EFFORTS = efforts
         seconds = time.process_time() - start
@@ -103,11 +104,11 @@ def main() -> None:
     torch.set_num_threads(1)
     originals = find_originals(arguments.images, arguments.limit)
     images = [torch.from_numpy(decode_rgb(one.source).copy()).permute(2, 0, 1).contiguous() for one in originals]
-    codecs = [load_codec(model.folder) for model in bundled()]
-    plain = [measure(codec, images, None) for codec in codecs]
+    codec, targets = load_codec(), [Target(quality=quality) for quality in QUALITIES]
+    plain = [measure(codec, target, images, None) for target in targets]
     rows: dict[str, dict[str, object]] = {}
     for name, search in ROWS.items():
-        found = [measure(codec, images, search) for codec in codecs]
+        found = [measure(codec, target, images, search) for target in targets]
         by_psnr, by_ms_ssim = compare(plain, found)
         seconds = float(np.mean([a.seconds - b.seconds for a, b in zip(found, plain, strict=True)]))
         rows[name] = {
