@@ -14,7 +14,7 @@ PARITY ?=
 FUZZ ?=
 CHAOS ?=
 
-.PHONY: help install package train weights weights-files variable-cost ladder recipe study study-files exactness bench bench-train bench-data streams test fuzz chaos large lint type docs tour parity parity-files refinement refinement-ablation clean
+.PHONY: help install package train weights weights-files weights-small variable-cost ladder recipe study study-files exactness bench bench-train bench-data streams test fuzz chaos large lint type docs tour parity parity-files refinement refinement-ablation clean
 
 help: ## list what make can do here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -133,6 +133,24 @@ weights-files: ## export and measure runs/weights as the bundled model
 	    --out runs/weights/kodak.json
 	mkdir -p results/weights && cp runs/weights/kodak.json results/weights/joint-psnr.json
 	$(JAHP) export jahp_pl/weights/joint-psnr --results results/weights/joint-psnr.json --out jahp_pl/weights/joint-psnr --force
+
+# Models of one rate each, small; smaller files than the variable-rate model gives.
+small-1 := loss.lmbda=0.0018
+small-2 := loss.lmbda=0.0035
+small-3 := loss.lmbda=0.0067
+small-4 := loss.lmbda=0.0130
+SMALL := small-1 small-2 small-3 small-4
+
+jahp_pl/weights/small-%/model.safetensors: build/shards/photos/index.json build/shards/val/index.json
+	$(JAHP) train configs/small.yaml output_dir=runs/weights-small name=small-$* $(small-$*)
+	$(JAHP) export runs/weights-small/small-$* --dtype int8 --out $(@D) --force
+	$(JAHP) evaluate --model $(@D) --images data/kodak --threads 1 --out runs/weights-small/small-$*/kodak.json
+	mkdir -p results/weights && cp runs/weights-small/small-$*/kodak.json results/weights/small-$*.json
+	$(JAHP) export $(@D) --results results/weights/small-$*.json --out $(@D) --force
+
+weights-small: install build/shards/photos/index.json build/shards/val/index.json ## train the bundled models of one rate anew, on PHOTOS=folder: hours
+	$(JAHP) sweep sweeps/study_transforms.yaml --workers $(WORKERS)
+	$(MAKE) -j$(WORKERS) $(SMALL:%=jahp_pl/weights/%/model.safetensors)
 
 runs/full-%/checkpoints/last.ckpt: build/shards/train/index.json build/shards/val/index.json | install
 	$(JAHP) train $(CONFIG) configs/overlays/full_width.yaml name=full-$* model.num_components=$*

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from jahp_pl import batch
 from jahp_pl.batch import STREAM, Job
-from jahp_pl.exports.bundled import NONE, bundled, how_to_decode, locate, of_fingerprint
+from jahp_pl.exports.bundled import NONE, bundled, locate, names, of_fingerprint
 from jahp_pl.exports.stated import Metric
 from jahp_pl.text import printable
 
@@ -197,8 +197,8 @@ class Decoders:
             model = of_fingerprint(fingerprint)
             if model is None:
                 raise CommandError(
-                    f"made with model {fingerprint.hex()}, and {how_to_decode(fingerprint)}; name the model that made "
-                    "it with --model"
+                    f"made with model {fingerprint.hex()}, and none of that fingerprint is bundled ({names()}); name "
+                    "the model that made it with --model"
                 )
             self._codecs[fingerprint] = open_codec(self._arguments, model.folder)
         return self._codecs[fingerprint]

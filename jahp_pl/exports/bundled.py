@@ -16,13 +16,6 @@ from jahp_pl.exports.stated import METRICS, ExportError, Metric, Stated, is_expo
 from jahp_pl.folders import bring_back
 
 FOLDER = Path(__file__).parents[1] / "weights"
-FORMER = {
-    "6521ff18f93aa8fb": "small-1",
-    "c07d5f562701e0ed": "small-2",
-    "42f12daab46f02e6": "small-3",
-    "5f08b717a9d27c18": "small-4",
-}
-"""Fingerprints of models that came with version 0.1.0 and no longer do, and what they were called."""
 NONE = "no models are bundled with this jahp_pl; give one: an export, a run folder or a checkpoint"
 
 
@@ -72,13 +65,6 @@ def of_fingerprint(fingerprint: bytes) -> Bundled | None:
         ExportError: the config.json of one is damaged.
     """
     return next((one for one in bundled() if stated_fingerprint(one.folder) == fingerprint), None)
-
-
-def how_to_decode(fingerprint: bytes) -> str:
-    """What to do with a file whose model is not bundled, in words."""
-    if former := FORMER.get(fingerprint.hex()):
-        return f"it is {former}, which came with jahp_pl 0.1.0; decode the file with that version, or keep its model"
-    return f"none of that fingerprint is bundled ({names()})"
 
 
 def names() -> str:
