@@ -92,7 +92,12 @@ def test_workers_end_with_a_killed_command_and_the_next_one_clears_up(number: si
         "--min-side",
         "16",
     ]
-    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command,
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # as from a terminal, also under nohup
+    )
     try:
         end = time.monotonic() + 60
         while not list(tmp_path.glob(".jahp-*.part/*.tar")):
