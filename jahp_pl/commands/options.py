@@ -61,8 +61,8 @@ def add_images(parser: argparse.ArgumentParser) -> None:
 
 EFFORT = (
     "how long to search for latents that need fewer bits for the same quality: 0 not at all; on 0.4 megapixels and one "
-    "core 1 takes about 1.5 s, 2 takes 3 s and gains a tenth of the bits, 3 takes 5 s, 4: 12 s, 5: 75 s, 6: 4 min; "
-    "docs/refinement.md tells what each gains"
+    "core 1 takes about 5 s with joint-psnr and 1.5 s with small-2, 2 twice, 3 four, 4 eight, 5 fifty and 6 170 times "
+    "as long; docs/refinement.md tells what is gained"
 )
 
 
