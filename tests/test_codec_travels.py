@@ -66,9 +66,9 @@ def test_another_default_device_changes_nothing_of_coding(variant: Variant) -> N
 
 @pytest.mark.usefixtures("another_device")
 def test_another_default_device_changes_nothing_of_loading(tmp_path) -> None:
-    codec = jahp_pl.load_codec(quality=1)
+    codec = jahp_pl.load_codec("small-1")
     assert codec.decompress(codec.compress(CROP)).device.type == "cpu"
-    assert next(jahp_pl.load_model(quality=1).parameters()).device.type == "cpu"
+    assert next(jahp_pl.load_model("small-1").parameters()).device.type == "cpu"
 
 
 def test_a_codec_says_what_it_is() -> None:
