@@ -1,4 +1,4 @@
-"""Text from outside (names of files, keys, members of archives), fit for a terminal or for the name of a file."""
+"""Text from outside (names of files, keys, members of archives), fit for a terminal."""
 
 from __future__ import annotations
 
@@ -15,9 +15,3 @@ def printable(text: str) -> str:
     return "".join(
         char if char in "\n\t" or unicodedata.category(char) not in _HIDDEN else ascii(char)[1:-1] for char in text
     )
-
-
-def shortened(name: str, max_bytes: int) -> str:
-    """The start of a file's name, in at most so many bytes of UTF-8 and of whole characters."""
-    data = name.encode("utf-8", "surrogateescape")
-    return data[:max_bytes].decode("utf-8", "ignore") if len(data) > max_bytes else name
