@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from jahp_pl.codec.wavefront import schedule
+from jahp_pl.codec.entropy.wavefront import schedule
 
 HEIGHT, WIDTH, SIDE, MARGIN = 6, 10, 44, 12
 OFFSETS = [(row, column) for row in (-2, -1, 0) for column in range(-2, 3) if row < 0 or column < 0]

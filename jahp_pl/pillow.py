@@ -20,8 +20,8 @@ from typing import IO, TYPE_CHECKING, Any
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from jahp_pl.codec.bitstream import MAGIC, MAX_SIDE, BitstreamError, unpack
-from jahp_pl.exports.bundled import locate, of_fingerprint
-from jahp_pl.exports.stated import Metric, is_export, stated_fingerprint
+from jahp_pl.model_io.export_config import Metric, is_export, stated_fingerprint
+from jahp_pl.model_io.pretrained import locate, of_fingerprint
 
 if TYPE_CHECKING:
     from jahp_pl.codec.codec import Codec
@@ -103,7 +103,7 @@ class Models:
             return self._load(locate(None, metric))
 
     def _load(self, path: Path) -> Codec:
-        from jahp_pl.exports.folder import load_codec  # with torch, which opening a file does not need
+        from jahp_pl.model_io.load import load_codec  # with torch, which opening a file does not need
 
         path = path.resolve()
         if path not in self._paths:

@@ -26,10 +26,10 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from jahp_pl import compressai
 from jahp_pl.config import ModelConfig
 from jahp_pl.entropy_model import EntropyParameters
 from jahp_pl.model import CompressionModel
+from jahp_pl.model_io import compressai
 from parity import oracle
 from parity.oracle import Answers
 

@@ -25,13 +25,13 @@ from typing import Any
 
 import torch
 
-from jahp_pl import compressai
-from jahp_pl.checkpoint import find_checkpoint, load_model
-from jahp_pl.data.images import decode_rgb
-from jahp_pl.evaluation.originals import find_images
-from jahp_pl.evaluation.provenance import provenance
-from jahp_pl.exports.folder import export, load_codec
+from jahp_pl.evaluation.image_set import find_images
 from jahp_pl.files import write_atomically
+from jahp_pl.images.io import decode_rgb
+from jahp_pl.measurement.provenance import provenance
+from jahp_pl.model_io import compressai
+from jahp_pl.model_io.checkpoint import find_checkpoint, load_model
+from jahp_pl.model_io.load import export, load_codec
 from jahp_pl.quality import psnr
 
 BOUND = 1e-4

@@ -27,8 +27,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from jahp_pl import compressai
 from jahp_pl.config import ModelConfig
+from jahp_pl.model_io import compressai
 from jahp_pl.quality import psnr, to_uint8
 from parity import oracle
 

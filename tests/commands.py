@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from jahp_pl.cli import main
+from jahp_pl.cli.main import main
 
 SHORTER = {
     # Trainings and evaluations as printed take minutes to days; these make them short and change nothing else.

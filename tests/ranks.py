@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from jahp_pl import model as model_module
 from jahp_pl.config import Config
 from jahp_pl.training import TrainingError, run
-from jahp_pl.training.messages import only_useful_messages
+from jahp_pl.training.lightning_warnings import only_useful_messages
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.processes import check_agreement
 from jahp_pl.training.run import build_trainer, train

@@ -17,9 +17,9 @@ import jahp_pl
 from jahp_pl import pillow
 from jahp_pl.codec.bitstream import unpack
 from jahp_pl.codec.codec import Codec
-from jahp_pl.exports import bundled
-from jahp_pl.exports.folder import export, load_export
-from jahp_pl.exports.stated import CONFIG, ExportError
+from jahp_pl.model_io import pretrained
+from jahp_pl.model_io.export_config import CONFIG, ExportError
+from jahp_pl.model_io.load import export, load_export
 
 PIXELS = kodak_crop()[:60, :90]
 LMBDAS = {"a-last": 0.05, "mid-1": 0.01, "z-first": 0.002}
@@ -46,14 +46,14 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def three(weights, monkeypatch):
-    monkeypatch.setattr(bundled, "FOLDER", weights)
+    monkeypatch.setattr(pretrained, "FOLDER", weights)
     monkeypatch.setattr(pillow, "MODELS", pillow.Models())
     monkeypatch.delenv(pillow.MODEL_VARIABLE, raising=False)
 
 
 @pytest.fixture
 def none(tmp_path, monkeypatch):
-    monkeypatch.setattr(bundled, "FOLDER", tmp_path / "empty")
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "empty")
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def photo(tmp_path):
 
 
 def fingerprint_of(name: str) -> bytes:
-    return load_export(bundled.locate(name)).fingerprint
+    return load_export(pretrained.locate(name)).fingerprint
 
 
 def made_by(path: Path) -> str:
@@ -72,8 +72,8 @@ def made_by(path: Path) -> str:
 
 
 def test_models_of_one_rate_are_in_the_order_of_their_lambda():
-    assert [model.name for model in bundled.bundled()] == NAMES
-    assert bundled.default_model().name == "mid-1"
+    assert [model.name for model in pretrained.bundled()] == NAMES
+    assert pretrained.default_model().name == "mid-1"
 
 
 def test_a_variable_rate_model_comes_first_and_a_metric_picks_among_them(weights, tmp_path, monkeypatch):
@@ -81,10 +81,10 @@ def test_a_variable_rate_model_comes_first_and_a_metric_picks_among_them(weights
     for name, distortion in (("a-similar", "ms_ssim"), ("z-near", "mse")):
         loss = {"lmbda": 0.001, "lmbda_max": 0.1, "distortion": distortion}
         export(variable_model(), tmp_path / "weights" / name, {"loss": loss})
-    monkeypatch.setattr(bundled, "FOLDER", tmp_path / "weights")
-    assert [model.name for model in bundled.bundled()] == ["z-near", "a-similar", *NAMES]
-    assert bundled.default_model().name == "z-near"
-    assert bundled.default_model("ms-ssim").name == "a-similar"
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "weights")
+    assert [model.name for model in pretrained.bundled()] == ["z-near", "a-similar", *NAMES]
+    assert pretrained.default_model().name == "z-near"
+    assert pretrained.default_model("ms-ssim").name == "a-similar"
     assert jahp_pl.load_codec(metric="psnr").num_levels == 4
 
 
@@ -165,7 +165,7 @@ def test_info_alone_lists_the_bundled_models_with_their_figures(weights, tmp_pat
     assert "not measured" in lines[1]
     results = {"images": "Kodak", "count": 24, "bpp": 0.25, "psnr": 30.5, "ms_ssim": 0.95, "ms_ssim_db": 13.0}
     export(unlike(0), tmp_path / "weights" / "one", {}, results=results)
-    monkeypatch.setattr(bundled, "FOLDER", tmp_path / "weights")
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "weights")
     assert run("info") == 0
     out = capsys.readouterr().out
     assert "0.2500 30.50 dB   0.9500" in out
@@ -224,7 +224,7 @@ def test_without_bundled_models_each_use_says_that_one_must_be_given(photo, caps
 def test_a_damaged_one_is_named(tmp_path, monkeypatch, capsys):
     export(unlike(0), tmp_path / "weights" / "one", {})
     (tmp_path / "weights" / "one" / CONFIG).write_text("{}")
-    monkeypatch.setattr(bundled, "FOLDER", tmp_path / "weights")
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "weights")
     assert run("info") == 2
     assert "one/config.json: not the config.json of an export" in capsys.readouterr().err
 

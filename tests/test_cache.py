@@ -15,8 +15,8 @@ from shard_servers import ShardServer, serving
 
 from jahp_pl.data.cache import ShardCache
 from jahp_pl.data.index import DataError, Skipped
-from jahp_pl.data.preparing import ShardOptions
-from jahp_pl.data.reading import Photo, ShardReader
+from jahp_pl.data.prepare import ShardOptions
+from jahp_pl.data.shard_reader import Photo, ShardReader
 from jahp_pl.data.shards import write_shards
 from jahp_pl.data.urls import expand_shards
 

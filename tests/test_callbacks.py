@@ -10,15 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
-from jahp_pl.checkpoint import load_model
 from jahp_pl.codec.bitstream import BitstreamError
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.roundtrip import CodedImage, code_image
 from jahp_pl.config import ModelConfig
 from jahp_pl.data.pipeline import ValImage
+from jahp_pl.measurement.roundtrip import CodedImage, code_image
 from jahp_pl.model import CompressionModel
+from jahp_pl.model_io.checkpoint import load_model
 from jahp_pl.training.callbacks import CodingCallback, file_name, report, summary
-from jahp_pl.training.pictures import bits_per_pixel, channel_chart, comparison
+from jahp_pl.training.figures import bits_per_pixel, channel_chart, comparison
 from jahp_pl.training.run import TrainResult, train
 from tests.tiny_runs import tiny_config
 

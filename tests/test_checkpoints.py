@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from jahp_pl.checkpoint import CheckpointError, find_checkpoint, load_model, read_checkpoint
 from jahp_pl.config import to_dict
 from jahp_pl.files import WriteError
+from jahp_pl.model_io.checkpoint import CheckpointError, find_checkpoint, load_model, read_checkpoint
 from jahp_pl.settings import load
 from jahp_pl.training.checkpoints import AtomicCheckpointIO
 from jahp_pl.training.run import TrainResult, train

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jahp_pl.cli import CLASSICAL
-from jahp_pl.data.images import decode_rgb
+from jahp_pl.cli.main import CLASSICAL
 from jahp_pl.evaluation import EvaluationError
-from jahp_pl.evaluation.bd_rate import bd_rate
 from jahp_pl.evaluation.classical import CODECS, at_least, encode, nearest
-from jahp_pl.evaluation.reading import read_curves
+from jahp_pl.images.io import decode_rgb
+from jahp_pl.report.bd_rate import bd_rate
+from jahp_pl.report.read_results import read_curves
 from tests.commands import run
 
 ROOT = Path(__file__).parents[1]

@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from jahp_pl import checkpoint
 from jahp_pl.config import ModelConfig
 from jahp_pl.model import CompressionModel
+from jahp_pl.model_io import checkpoint
 from tests.commands import run
 
 ROOT = Path(__file__).parents[1]
@@ -50,7 +50,7 @@ def photo(tmp_path):
 
 
 def test_help_is_fast_because_it_imports_nothing_heavy():
-    script = "import sys; from jahp_pl.cli import _parser; _parser(); print(sorted(sys.modules))"
+    script = "import sys; from jahp_pl.cli.main import _parser; _parser(); print(sorted(sys.modules))"
     modules = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     for heavy in ("torch", "lightning", "wandb", "omegaconf", "webdataset", "matplotlib", "numpy"):
         assert f"'{heavy}'" not in modules

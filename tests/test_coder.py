@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jahp_pl.codec.bitstream import BitstreamError
-from jahp_pl.codec.coder import MASS_BITS, ChannelTable, FloatArray, Reader, Writer
+from jahp_pl.codec.entropy.range_coder import MASS_BITS, ChannelTable, FloatArray, Reader, Writer
 
 INT32 = st.integers(-(2**31), 2**31 - 1)
 

@@ -23,7 +23,7 @@ from profiles import DISPLAY_P3
 
 from jahp_pl.codec.bitstream import MAX_ICC_BYTES, unpack, with_icc
 from jahp_pl.codec.codec import Codec
-from jahp_pl.exports.folder import export, load_codec
+from jahp_pl.model_io.load import export, load_codec
 from tests.commands import run
 
 

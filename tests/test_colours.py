@@ -11,8 +11,8 @@ import pytest
 from coloured_files import CASES, GRAY, P3, RGB, png
 from PIL import Image
 
-from jahp_pl.data.images import ImageError, convert_image, convert_rgb, decode_rgb, is_plain_jpeg, load_rgb
-from jahp_pl.data.matrix_profiles import BT709, Chromaticities, rgb_profile
+from jahp_pl.images.io import ImageError, convert_image, convert_rgb, decode_rgb, is_plain_jpeg, load_rgb
+from jahp_pl.images.matrix_profiles import BT709, Chromaticities, rgb_profile
 
 PAGE = Path(__file__).parent.parent / "docs" / "images.md"
 ROWS = [

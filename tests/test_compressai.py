@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from jahp_pl import compressai
-from jahp_pl.checkpoint import CheckpointError
-from jahp_pl.cli import main
+from jahp_pl.cli.main import main
 from jahp_pl.config import ModelConfig, Rung
-from jahp_pl.exports.folder import load_codec, load_export
 from jahp_pl.model import CompressionModel
+from jahp_pl.model_io import compressai
+from jahp_pl.model_io.checkpoint import CheckpointError
+from jahp_pl.model_io.load import load_codec, load_export
 
 RUNGS: tuple[Rung, ...] = ("factorized", "scale_hyperprior", "mean_scale_hyperprior", "joint")
 N, M = 8, 12

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from jahp_pl.evaluation import EvaluationError
-from jahp_pl.evaluation.bd_rate import METHODS, CurveError, bd_rate, rate_at
-from jahp_pl.evaluation.comparison import compare, format_table
-from jahp_pl.evaluation.curves import find_curve
-from jahp_pl.evaluation.reading import read_curves
+from jahp_pl.report.bd_rate import METHODS, CurveError, bd_rate, rate_at
+from jahp_pl.report.comparison import compare, format_table
+from jahp_pl.report.curves import find_curve
+from jahp_pl.report.read_results import read_curves
 
 RESULTS = Path(__file__).parents[1] / "results"
 PUBLISHED = RESULTS / "published"

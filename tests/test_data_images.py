@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageCms
 from profiles import DISPLAY_P3
 
-from jahp_pl.data.images import ImageError, convert_rgb, decode_rgb, encode_rgb, image_size, is_plain_jpeg
+from jahp_pl.images.io import ImageError, convert_rgb, decode_rgb, encode_rgb, image_size, is_plain_jpeg
 
 PHOTOS = Path(__file__).parent.parent / "data" / "photos"
 WHITE, RED = (255, 255, 255), (255, 0, 0)
@@ -289,7 +289,7 @@ def test_only_pillow_and_numpy_are_needed() -> None:
     import subprocess
     import sys
 
-    code = "import sys, jahp_pl.data.images; print(sorted({'torch', 'webdataset', 'lightning'} & set(sys.modules)))"
+    code = "import sys, jahp_pl.images.io; print(sorted({'torch', 'webdataset', 'lightning'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -23,7 +23,7 @@ from jahp_pl.config import ConfigError, DataConfig
 from jahp_pl.data.index import DataError
 from jahp_pl.data.module import ShardDataModule
 from jahp_pl.data.pipeline import ValImage
-from jahp_pl.data.preparing import ShardOptions
+from jahp_pl.data.prepare import ShardOptions
 from jahp_pl.data.shards import write_shards
 from jahp_pl.data.tar import list_members
 from jahp_pl.data.urls import Shards

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from jahp_pl.data.images import decode_rgb
-from jahp_pl.data.speed import PlainLoader
+from jahp_pl.bench.data import PlainLoader
+from jahp_pl.images.io import decode_rgb
 from tests.commands import run
 
 PHOTOS = Path(__file__).parent.parent / "data" / "photos"

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from jahp_pl.checkpoint import read_checkpoint
 from jahp_pl.config import ConfigError
+from jahp_pl.model_io.checkpoint import read_checkpoint
 from jahp_pl.settings import load
 from jahp_pl.training.callbacks import file_names, in_turn
 from jahp_pl.training.processes import check_launch

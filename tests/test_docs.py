@@ -21,9 +21,9 @@ from jahp_pl.codec.bitstream import VERSION, Header, pack, with_icc
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.encoder import Encoded
 from jahp_pl.codec.limits import ACCEPTED_PIXELS, max_steps
-from jahp_pl.exports.folder import export, load_model
-from jahp_pl.exports.stated import WEIGHTS
 from jahp_pl.model import CompressionModel
+from jahp_pl.model_io.export_config import WEIGHTS
+from jahp_pl.model_io.load import export, load_model
 
 PAGE = (Path(__file__).parents[1] / "docs" / "file-format.md").read_text()
 FIELDS = [[cell.strip() for cell in row.split("|")[1:-1]] for row in re.findall(r"^\|.*\|$", PAGE, re.MULTILINE)[2:]]

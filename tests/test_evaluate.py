@@ -10,17 +10,16 @@ import torch
 from codec_models import load_golden
 from PIL import Image
 
-from jahp_pl import checkpoint
 from jahp_pl.config import ModelConfig
 from jahp_pl.evaluation import EvaluationError
-from jahp_pl.evaluation.originals import Original, identify
-from jahp_pl.evaluation.previews import compare_images
-from jahp_pl.exports import bundled
-from jahp_pl.exports.bundled import locate
-from jahp_pl.exports.folder import export
-from jahp_pl.exports.stated import stated_fingerprint
+from jahp_pl.evaluation.image_set import Original, identify
 from jahp_pl.locks import exclusive
 from jahp_pl.model import CompressionModel
+from jahp_pl.model_io import checkpoint, pretrained
+from jahp_pl.model_io.export_config import stated_fingerprint
+from jahp_pl.model_io.load import export
+from jahp_pl.model_io.pretrained import locate
+from jahp_pl.report.previews import compare_images
 from tests.commands import run
 
 KODAK = Path(__file__).parents[1] / "data" / "kodak"
@@ -35,7 +34,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
         with torch.no_grad():
             model.g_s[-1].bias += number / 100
         export(model, folder / f"small-{number}", {"loss": {"lmbda": number / 100}})
-    monkeypatch.setattr(bundled, "FOLDER", folder)
+    monkeypatch.setattr(pretrained, "FOLDER", folder)
 
 
 @pytest.fixture(autouse=True)

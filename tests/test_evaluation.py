@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from test_compressai import in_their_names, model_of
 
-from jahp_pl.evaluation.provenance import command_line, provenance
+from jahp_pl.measurement.provenance import command_line, provenance
 from tests.commands import run
 
 ROOT = Path(__file__).parents[1]

@@ -18,13 +18,13 @@ from circumstances import changed
 from codec_models import ALL, GOLDEN, JOINT, MIXTURE, TESTS, Variant, codec_of, latents, load_golden, model_of
 from torch import Tensor, nn
 
-from jahp_pl.codec import exact
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.coder import Writer
-from jahp_pl.codec.exact import RAW_CLAMP, ExactContextNetwork, ExactHyperSynthesis, to_raw
-from jahp_pl.codec.fixed_point import FixedPointLayer, FreezeError, Rows
-from jahp_pl.codec.latent_coder import Span, _Frame
-from jahp_pl.codec.precision import full_precision
+from jahp_pl.codec.entropy import networks
+from jahp_pl.codec.entropy.fixed_point import FixedPointLayer, FreezeError, Rows
+from jahp_pl.codec.entropy.latent_coder import Span, _Frame
+from jahp_pl.codec.entropy.networks import RAW_CLAMP, ExactContextNetwork, ExactHyperSynthesis, to_raw
+from jahp_pl.codec.entropy.range_coder import Writer
+from jahp_pl.codec.entropy.torch_settings import full_precision
 from jahp_pl.context import ContextPrediction, EntropyParameterNetwork
 from jahp_pl.hyperprior import HyperSynthesis
 from jahp_pl.model import CompressionModel
@@ -86,7 +86,7 @@ def test_raw_outputs_and_fingerprint_are_equal_under_every_setting_of_the_caller
 
 PRECISIONS = """
 import torch
-from jahp_pl.codec.precision import full_precision
+from jahp_pl.codec.entropy.torch_settings import full_precision
 settings = [torch.backends.mkldnn.matmul, torch.backends.cuda.matmul]
 def state():
     try:
@@ -141,7 +141,7 @@ def test_psi_is_the_same_in_strips_of_any_height(strip: int, monkeypatch: pytest
         z_hat = torch.randint(-15, 16, (8, -(-height // 4), -(-width // 4)), dtype=torch.int32)
         ((first, whole),) = coder.h_s.strips(z_hat, height, width)
         assert first == 0
-        monkeypatch.setattr(exact, "STRIP_POSITIONS", strip * width)
+        monkeypatch.setattr(networks, "STRIP_POSITIONS", strip * width)
         strips = list(coder.h_s.strips(z_hat, height, width))
         monkeypatch.undo()
         assert len(strips) == -(-height // max(strip, 4))

@@ -11,10 +11,10 @@ from typing import Any
 import pages
 import pytest
 
-from jahp_pl.codec.exact import LATENT_RADIX, ExactContextNetwork, ExactHyperSynthesis
-from jahp_pl.codec.fixed_point import FLOAT32_EXACT, LARGEST_INPUT, FixedPointLayer
-from jahp_pl.codec.latent_tables import NUM_SCALES
-from jahp_pl.codec.wavefront import schedule
+from jahp_pl.codec.entropy.fixed_point import FLOAT32_EXACT, LARGEST_INPUT, FixedPointLayer
+from jahp_pl.codec.entropy.latent_tables import NUM_SCALES
+from jahp_pl.codec.entropy.networks import LATENT_RADIX, ExactContextNetwork, ExactHyperSynthesis
+from jahp_pl.codec.entropy.wavefront import schedule
 from jahp_pl.config import ModelConfig
 from jahp_pl.model import CompressionModel
 

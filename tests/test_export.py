@@ -15,16 +15,16 @@ import safetensors.torch
 import torch
 from codec_models import GOLDEN, ONE_OF_EACH, Variant, kodak_crop, load_golden
 
-from jahp_pl import checkpoint
-from jahp_pl.checkpoint import find_checkpoint
-from jahp_pl.cli import main
+from jahp_pl.cli.main import main
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.fixed_point import FreezeError
-from jahp_pl.exports.folder import export, export_from, load_codec, load_export, load_model, training_facts
-from jahp_pl.exports.stated import CARD, CONFIG, WEIGHTS, ExportError
-from jahp_pl.exports.tensors import DTYPES, restore, store
+from jahp_pl.codec.entropy.fixed_point import FreezeError
 from jahp_pl.files import WriteError
 from jahp_pl.model import CompressionModel
+from jahp_pl.model_io import checkpoint
+from jahp_pl.model_io.checkpoint import find_checkpoint
+from jahp_pl.model_io.export_config import CARD, CONFIG, WEIGHTS, ExportError
+from jahp_pl.model_io.load import export, export_from, load_codec, load_export, load_model, training_facts
+from jahp_pl.model_io.tensors import DTYPES, restore, store
 
 FACTS = {"step": 7, "lmbda": 0.013}
 

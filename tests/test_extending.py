@@ -20,8 +20,8 @@ CODED = """
 from pathlib import Path
 import torch
 import jahp_pl
-from jahp_pl.exports.folder import export
-from jahp_pl.data.images import decode_rgb
+from jahp_pl.model_io.load import export
+from jahp_pl.images.io import decode_rgb
 from tests.tiny_runs import NOTHING_CODED, PHOTOS, tiny_config, write_tiny_shards
 from jahp_pl.training.run import train
 assert Path(jahp_pl.__file__).is_relative_to(Path.cwd()), jahp_pl.__file__

@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from jahp_pl.codec.exact import LATENT_RADIX
-from jahp_pl.codec.fixed_point import (
+from jahp_pl.codec.entropy.fixed_point import (
     FEW_ROWS,
     FLOAT32_EXACT,
     GRID_LIMIT,
@@ -28,6 +27,7 @@ from jahp_pl.codec.fixed_point import (
     freeze_layer,
     quantize,
 )
+from jahp_pl.codec.entropy.networks import LATENT_RADIX
 
 
 def largest_sum(layer: FixedPointLayer, largest_input: int = LARGEST_INPUT) -> int:

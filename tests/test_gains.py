@@ -15,7 +15,7 @@ from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.targets import Target
 from jahp_pl.config import Config, ConfigError, LossConfig, ModelConfig
 from jahp_pl.gains import LevelGains
-from jahp_pl.initialization.start import initialise, latent_scale
+from jahp_pl.initialization.warm_start import initialise, latent_scale
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
 from jahp_pl.training.module import draw_levels

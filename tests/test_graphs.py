@@ -14,11 +14,11 @@ from codec_models import GOLDEN, JOINT, Variant, codec_of, kodak_crop
 from commands import run
 
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.exact import to_raw
-from jahp_pl.codec.fixed_point import LARGEST, SMALLEST, Rows, quantize
-from jahp_pl.exports.folder import ExportError, export
-from jahp_pl.graphs import FACTS, HyperDecoder, graphs, to_onnx, write_graphs
+from jahp_pl.codec.entropy.fixed_point import LARGEST, SMALLEST, Rows, quantize
+from jahp_pl.codec.entropy.networks import to_raw
 from jahp_pl.model import CompressionModel
+from jahp_pl.model_io.load import ExportError, export
+from jahp_pl.model_io.onnx import FACTS, HyperDecoder, graphs, to_onnx, write_graphs
 
 N, M, TAPS = 8, 12, 12
 NAMES = {

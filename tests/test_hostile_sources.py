@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from jahp_pl.data.index import ShardIndex, Skipped
-from jahp_pl.data.preparing import ShardOptions
-from jahp_pl.data.reading import Photo, ShardReader
+from jahp_pl.data.prepare import ShardOptions
+from jahp_pl.data.shard_reader import Photo, ShardReader
 from jahp_pl.data.shards import write_shards
 
 PHOTO = sorted((Path(__file__).parent.parent / "data" / "photos" / "val").glob("*.jpg"))[0]

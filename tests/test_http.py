@@ -12,8 +12,8 @@ import pytest
 
 from jahp_pl.data.http import without_credentials
 from jahp_pl.data.index import MAX_INDEX_BYTES, DataError
-from jahp_pl.data.reading import ShardReader
 from jahp_pl.data.remote import open_shard
+from jahp_pl.data.shard_reader import ShardReader
 from jahp_pl.data.urls import expand_shards
 
 Handler = http.server.BaseHTTPRequestHandler

@@ -14,9 +14,9 @@ from PIL import Image
 
 import jahp_pl
 from jahp_pl.codec.codec import Codec
-from jahp_pl.exports import hub
-from jahp_pl.exports.folder import export
-from jahp_pl.exports.stated import CARD, CONFIG, WEIGHTS, ExportError
+from jahp_pl.model_io import pretrained
+from jahp_pl.model_io.export_config import CARD, CONFIG, WEIGHTS, ExportError
+from jahp_pl.model_io.load import export
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -98,12 +98,12 @@ def test_an_export_is_pushed_with_its_card_and_loads_from_what_was_pushed(folder
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda **_: server.api)
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     (copy / "notes.txt").write_text("mine")
-    address = hub.push(copy, "user/mine")
+    address = pretrained.push(copy, "user/mine")
     assert address.endswith("user/mine")
     pushed = tmp_path / "server" / "user" / "mine"
     assert {path.name for path in pushed.iterdir()} == {CARD, CONFIG, WEIGHTS}
     assert jahp_pl.load_codec(pushed).fingerprint == Codec(load_golden("joint")).fingerprint
-    hub.push(folder, "user/mine")  # again
+    pretrained.push(folder, "user/mine")  # again
 
 
 def test_a_card_has_the_head_that_the_hub_reads(folder):
@@ -114,13 +114,13 @@ def test_a_card_has_the_head_that_the_hub_reads(folder):
 
 def test_what_is_no_export_or_not_allowed_is_not_pushed(folder, tmp_path):
     with pytest.raises(ExportError, match="no export; make one"):
-        hub.push(tmp_path, "user/mine")
+        pretrained.push(tmp_path, "user/mine")
     with pytest.raises(ExportError, match="user/mine: "):
-        hub.push(folder, "user/mine")  # there is no network
+        pretrained.push(folder, "user/mine")  # there is no network
 
 
 def test_without_the_package_one_line_says_how_to_get_it(folder, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    for call in (lambda: hub.push(folder, "user/mine"), lambda: jahp_pl.load_codec("hf://user/mine")):
+    for call in (lambda: pretrained.push(folder, "user/mine"), lambda: jahp_pl.load_codec("hf://user/mine")):
         with pytest.raises(ExportError, match=r"pip install 'jahp_pl\[hub\]'"):
             call()

@@ -7,8 +7,8 @@ import torch
 
 from jahp_pl.config import LossConfig, ModelConfig
 from jahp_pl.initialization.entropy import HYPER_GAIN, _shared
-from jahp_pl.initialization.start import initialise, latent_scale
-from jahp_pl.initialization.transforms import pink_images
+from jahp_pl.initialization.klt import pink_images
+from jahp_pl.initialization.warm_start import initialise, latent_scale
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.classical import CODECS
-from jahp_pl.evaluation.ladders import run_ladders
-from jahp_pl.evaluation.originals import find_originals
+from jahp_pl.evaluation.classical_curves import run_ladders
+from jahp_pl.evaluation.image_set import find_originals
 from jahp_pl.locks import exclusive
 from tests.commands import run
 

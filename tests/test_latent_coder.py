@@ -11,15 +11,15 @@ import torch
 from codec_models import FAMILIES, JOINT, MIXTURE, Variant, codec_of, load_golden
 from torch import Tensor
 
-from jahp_pl.codec import latent_coder
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.coder import Reader, Writer
-from jahp_pl.codec.exact import ExactContextNetwork, ExactHyperSynthesis
-from jahp_pl.codec.fixed_point import Rows
-from jahp_pl.codec.latent_coder import LatentCoder, Span, Task, _Frame
-from jahp_pl.codec.latent_tables import WIDTHS, LatentTables
-from jahp_pl.codec.precision import full_precision
-from jahp_pl.codec.wavefront import BLOCK
+from jahp_pl.codec.entropy import latent_coder
+from jahp_pl.codec.entropy.fixed_point import Rows
+from jahp_pl.codec.entropy.latent_coder import LatentCoder, Span, Task, _Frame
+from jahp_pl.codec.entropy.latent_tables import WIDTHS, LatentTables
+from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis
+from jahp_pl.codec.entropy.range_coder import Reader, Writer
+from jahp_pl.codec.entropy.torch_settings import full_precision
+from jahp_pl.codec.entropy.wavefront import BLOCK
 from jahp_pl.config import Family, ModelConfig
 from jahp_pl.entropy_model import ConditionalDensity
 from jahp_pl.hyperprior import HyperSynthesis

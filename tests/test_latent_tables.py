@@ -12,9 +12,8 @@ import torch
 from codec_models import FAMILIES
 from torch import Tensor
 
-from jahp_pl.codec.coder import MASS_BITS
-from jahp_pl.codec.fixed_point import FreezeError
-from jahp_pl.codec.latent_tables import (
+from jahp_pl.codec.entropy.fixed_point import FreezeError
+from jahp_pl.codec.entropy.latent_tables import (
     ESCAPE_BITS,
     LIGHTEST,
     NUM_SCALES,
@@ -24,6 +23,7 @@ from jahp_pl.codec.latent_tables import (
     LatentTables,
     Windows,
 )
+from jahp_pl.codec.entropy.range_coder import MASS_BITS
 from jahp_pl.config import Family, ModelConfig, Rung
 from jahp_pl.distributions import DENSITIES, mixture_log_mass
 from jahp_pl.entropy_model import ConditionalDensity

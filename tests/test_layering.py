@@ -17,7 +17,7 @@ ROOT = Path(jahp_pl.__file__).parent
 # From the bottom up: a module or package may import those on earlier lines, not its neighbours on the same line.
 LAYERS = (
     ("text",),
-    ("batch", "config", "files", "ops", "quality"),
+    ("batch", "config", "files", "images", "ops", "quality"),
     ("blocked_gdn", "distributions", "locks", "setting_changes", "settings"),
     ("folders", "layers"),
     ("transforms",),
@@ -25,35 +25,33 @@ LAYERS = (
     ("context",),
     ("entropy_model", "gains"),
     ("model",),
-    ("loss", "checkpoint", "initialization"),
-    ("compressai",),
-    ("data",),
+    ("loss", "initialization"),
     ("codec",),
-    ("exports",),
+    ("model_io", "measurement", "data"),
     ("training",),
-    ("evaluation", "sweeping"),
-    ("graphs", "pillow"),
-    ("commands",),
+    ("evaluation",),
+    ("bench", "sweeping", "report"),
+    ("pillow",),
     ("cli",),
     ("__main__",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 DOORS = {
-    "constriction": ("codec/coder.py",),
-    "huggingface_hub": ("exports/hub.py",),
-    "safetensors": ("exports/folder.py",),
+    "constriction": ("codec/entropy/range_coder.py",),
+    "huggingface_hub": ("model_io/pretrained.py",),
+    "safetensors": ("model_io/load.py",),
     "webdataset": ("data/pipeline.py", "data/remote.py", "data/urls.py"),
     "omegaconf": ("settings.py",),
-    "lightning": ("training/", "data/module.py"),
+    "lightning": ("training/", "data/module.py", "bench/training_worker.py"),
     "wandb": ("training/",),
     "torchmetrics": ("quality.py", "training/"),
-    "matplotlib": ("training/", "evaluation/"),
-    "bjontegaard": ("evaluation/bd_rate.py",),
+    "matplotlib": ("training/", "report/", "evaluation/picture.py"),
+    "bjontegaard": ("report/bd_rate.py",),
     "optuna": ("sweeping/bayes.py",),
-    "imageio_ffmpeg": ("evaluation/optional.py",),
-    "pillow_heif": ("evaluation/optional.py",),
-    "pillow_jxl": ("evaluation/optional.py",),
+    "imageio_ffmpeg": ("evaluation/classical_optional.py",),
+    "pillow_heif": ("evaluation/classical_optional.py",),
+    "pillow_jxl": ("evaluation/classical_optional.py",),
 }
 
 FILES = sorted(ROOT.rglob("*.py"))

@@ -18,7 +18,7 @@ import jahp_pl
 from jahp_pl.codec import lockstep
 from jahp_pl.codec.bitstream import BitstreamError, unpack
 from jahp_pl.codec.codec import Codec
-from jahp_pl.exports.folder import export, load_codec
+from jahp_pl.model_io.load import export, load_codec
 
 IMAGE = kodak_crop()[:70, :100]
 
@@ -138,7 +138,7 @@ print(tuple(image.shape))
 
 COMMAND = """
 import sys
-from jahp_pl.cli import main
+from jahp_pl.cli.main import main
 main(["decompress", sys.argv[2], "-o", sys.argv[3], "--model", sys.argv[1]])
 for name in ("lightning", "wandb", "webdataset", "omegaconf", "torchmetrics", "matplotlib", "torch._dynamo"):
     assert name not in sys.modules, name

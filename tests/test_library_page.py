@@ -12,8 +12,8 @@ from commands import run
 from PIL import Image
 
 from jahp_pl import pillow
-from jahp_pl.exports import bundled
-from jahp_pl.exports.folder import export
+from jahp_pl.model_io import pretrained
+from jahp_pl.model_io.load import export
 
 BLOCKS = pages.blocks(pages.read("library"))
 
@@ -24,7 +24,7 @@ def test_every_block_runs_and_gives_what_the_page_says(tmp_path, monkeypatch, ca
     monkeypatch.setattr(pillow, "MODELS", pillow.Models())
     monkeypatch.delenv(pillow.MODEL_VARIABLE, raising=False)
     export(model_of(Variant("factorized")), Path("model"), {})  # has the fewest graphs, hence is soon done
-    monkeypatch.setattr(bundled, "FOLDER", tmp_path / "weights")
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "weights")
     export(variable_model(), tmp_path / "weights" / "joint-psnr", {"loss": {"lmbda": 0.002, "lmbda_max": 0.1}})
     Image.fromarray(kodak_crop()[:64, :96]).save("photo.png")
     names: dict[str, object] = {}

@@ -11,7 +11,7 @@ import pytest
 # Pages that were asked of the system while tensors of 48 MiB came and went, before and after.
 PROGRAM = """
 import resource, torch
-from jahp_pl.training.memory import keep_freed_memory
+from jahp_pl.training.run import keep_freed_memory
 torch.set_num_threads(1)
 
 def faults():

@@ -10,7 +10,7 @@ from jahp_pl.config import LossConfig, ModelConfig
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
 from jahp_pl.quality import MIN_SIDE, psnr, to_uint8
-from jahp_pl.training.metrics import RowMeans, RunningMeans, TrainingRow, ValidationRow, measure
+from jahp_pl.training.validation import RowMeans, RunningMeans, TrainingRow, ValidationRow, measure
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,9 @@ from jahp_pl.config import Config, DataConfig, LossConfig, ModelConfig, OptimCon
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
 from jahp_pl.training import TrainingError
-from jahp_pl.training.ema import decay_at, make_average, update_average
-from jahp_pl.training.messages import only_useful_messages
+from jahp_pl.training.lightning_warnings import only_useful_messages
 from jahp_pl.training.module import CompressionModule
-from jahp_pl.training.schedule import learning_rate
+from jahp_pl.training.optimization import decay_at, learning_rate, make_average, update_average
 from tests.tiny_runs import all_equal, loader, moments, weights
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from jahp_pl.codec.pace import PATIENCE, SLOW, TRIAL, Pace
+from jahp_pl.codec.entropy.thread_tuner import PATIENCE, SLOW, TRIAL, Pace
 
 
 @pytest.fixture

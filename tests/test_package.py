@@ -20,13 +20,13 @@ def test_the_wheel_holds_every_file_of_the_package_and_no_others(built: Distribu
     names = {name for name in zipfile.ZipFile(built.wheel).namelist() if ".dist-info/" not in name}
     files = (path for path in (ROOT / "jahp_pl").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     assert names == {str(path.relative_to(ROOT)) for path in files}
-    assert {"jahp_pl/py.typed", "jahp_pl/evaluation/web/page.js"} <= names
+    assert {"jahp_pl/py.typed", "jahp_pl/report/web/page.js"} <= names
 
 
 def test_the_wheel_says_how_it_is_called_and_under_which_licence(built: Distributions) -> None:
     wheel = zipfile.ZipFile(built.wheel)
     info = {Path(name).name: wheel.read(name).decode() for name in wheel.namelist() if ".dist-info/" in name}
-    assert "jahp = jahp_pl.cli:main" in info["entry_points.txt"]
+    assert "jahp = jahp_pl.cli.main:main" in info["entry_points.txt"]
     assert "Apache License" in info["LICENSE"]
     assert "Requires-Python: >=3.11" in info["METADATA"]
 

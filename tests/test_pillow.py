@@ -16,9 +16,9 @@ from profiles import DISPLAY_P3
 
 from jahp_pl import pillow
 from jahp_pl.codec.bitstream import with_icc
-from jahp_pl.data.images import ImageError, decode_rgb
-from jahp_pl.exports import bundled
-from jahp_pl.exports.folder import CONFIG, export
+from jahp_pl.images.io import ImageError, decode_rgb
+from jahp_pl.model_io import pretrained
+from jahp_pl.model_io.load import CONFIG, export
 
 PIXELS = kodak_crop()[:60, :90]
 
@@ -26,7 +26,7 @@ PIXELS = kodak_crop()[:60, :90]
 @pytest.fixture(autouse=True)
 def models(monkeypatch):
     """None registered by tests before, none bundled."""
-    monkeypatch.setattr(bundled, "FOLDER", Path("nowhere"))
+    monkeypatch.setattr(pretrained, "FOLDER", Path("nowhere"))
     monkeypatch.delenv(pillow.MODEL_VARIABLE, raising=False)
     monkeypatch.setattr(pillow, "MODELS", pillow.Models())
 

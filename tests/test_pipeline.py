@@ -18,14 +18,14 @@ import pytest
 import torch
 from PIL import Image
 
-from jahp_pl.data import mixing
-from jahp_pl.data.images import decode_rgb
+from jahp_pl.data import shuffle
 from jahp_pl.data.index import DataError
 from jahp_pl.data.pipeline import CropStream, Cuts, Delivery, ValImage, WholeImages
-from jahp_pl.data.preparing import ShardOptions
-from jahp_pl.data.reading import Item, ShardReader
+from jahp_pl.data.prepare import ShardOptions
+from jahp_pl.data.shard_reader import Item, ShardReader
 from jahp_pl.data.shards import write_shards
 from jahp_pl.data.urls import expand_shards
+from jahp_pl.images.io import decode_rgb
 
 PHOTOS = Path(__file__).parent.parent / "data" / "photos"
 
@@ -222,7 +222,7 @@ def test_a_shard_that_goes_missing_is_skipped_and_counted(shards: Path) -> None:
 
 
 def test_the_shuffle_buffer_is_bounded_in_bytes(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mixing, "_BUFFER_BYTES", 500_000)
+    monkeypatch.setattr(shuffle, "_BUFFER_BYTES", 500_000)
     held = 0
     held_when_pulled = []
 
@@ -230,11 +230,11 @@ def test_the_shuffle_buffer_is_bounded_in_bytes(shards: Path, monkeypatch: pytes
         nonlocal held
         for item in ShardReader().read(expand_shards([str(shards)], "data.train").urls):
             held_when_pulled.append(held)
-            held += mixing.size_of(item)
+            held += shuffle.size_of(item)
             yield item
 
-    for item in mixing.shuffled(counted(), 1000, random.Random(0)):
-        held -= mixing.size_of(item)
+    for item in shuffle.shuffled(counted(), 1000, random.Random(0)):
+        held -= shuffle.size_of(item)
     assert len(held_when_pulled) == 36
     assert 300_000 < max(held_when_pulled) <= 500_000
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from jahp_pl.codec.direct import DirectAnalysis, DirectSynthesis
-from jahp_pl.codec.pixels import PixelTransforms, Precision, TileBytes
-from jahp_pl.codec.tiles import HYPER_HALO, SMALLEST
+from jahp_pl.codec.transforms.runner import PixelTransforms, Precision, TileBytes
+from jahp_pl.codec.transforms.tiles import HYPER_HALO, SMALLEST
+from jahp_pl.codec.transforms.torch_backend import DirectAnalysis, DirectSynthesis
 from jahp_pl.config import ModelConfig, Rung, Transform
 from jahp_pl.layers import GDN
 from jahp_pl.model import CompressionModel

@@ -9,9 +9,9 @@ import pytest
 import torch
 from codec_models import ALL, Variant, codec_of, model_of
 
-from jahp_pl.codec.coder import MASS_BITS, Reader, Writer
-from jahp_pl.codec.fixed_point import FreezeError
-from jahp_pl.codec.prior_tables import TABLE_LIMIT, TABLE_MARGIN, PriorTables
+from jahp_pl.codec.entropy.fixed_point import FreezeError
+from jahp_pl.codec.entropy.prior_tables import TABLE_LIMIT, TABLE_MARGIN, PriorTables
+from jahp_pl.codec.entropy.range_coder import MASS_BITS, Reader, Writer
 from jahp_pl.entropy_model import FactorizedDensity
 
 WITH_PRIOR = [v for v in ALL if v.rung != "context"][::6]

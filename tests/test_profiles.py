@@ -6,7 +6,7 @@ import numpy as np
 from PIL import ImageCms
 from profiles import DISPLAY_P3
 
-from jahp_pl.data.profiles import profile_name, rgb_to_srgb
+from jahp_pl.images.icc import profile_name, rgb_to_srgb
 
 
 def named(name: bytes) -> bytes:

@@ -18,7 +18,7 @@ from jahp_pl import pillow
 from jahp_pl.codec.bitstream import BitstreamError, Header, pack, unpack
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.targets import Target, TargetError, find_level, quality_of, steps_of
-from jahp_pl.exports.folder import export, load_codec
+from jahp_pl.model_io.load import export, load_codec
 from jahp_pl.quality import psnr
 
 IMAGE = kodak_crop()

@@ -13,7 +13,7 @@ import torch
 from commands import run_shortened
 from test_compressai import in_their_names, model_of
 
-from jahp_pl.evaluation.reading import read_curves
+from jahp_pl.report.read_results import read_curves
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

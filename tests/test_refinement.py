@@ -22,13 +22,13 @@ from jahp_pl.codec import refinement
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.latent_objective import LatentObjective, Region, mixture_bits
 from jahp_pl.codec.latent_search import RefinementWarning, Search
-from jahp_pl.codec.pixels import MemoryLimitError
 from jahp_pl.codec.refinement import EFFORTS, Latents, refine, search_bytes
 from jahp_pl.codec.structure import StructuralDistortion
+from jahp_pl.codec.transforms.runner import MemoryLimitError
 from jahp_pl.config import LossConfig
-from jahp_pl.evaluation.reading import read_curves
 from jahp_pl.layers import GDN
 from jahp_pl.quality import ms_ssim
+from jahp_pl.report.read_results import read_curves
 from tests.commands import run
 
 LOSS = LossConfig("mse", 0.01)

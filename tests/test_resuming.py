@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-from jahp_pl.checkpoint import CheckpointError, read_checkpoint
 from jahp_pl.config import ConfigError, to_dict
+from jahp_pl.model_io.checkpoint import CheckpointError, read_checkpoint
 from jahp_pl.setting_changes import changes
 from jahp_pl.settings import load
 from jahp_pl.training.checkpoints import FORMER_BEST
+from jahp_pl.training.lightning_warnings import only_useful_messages
 from jahp_pl.training.loggers import CsvLogger
-from jahp_pl.training.messages import only_useful_messages
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.run import TrainResult, build_trainer, train
 from tests.tiny_runs import NOTHING_CODED, all_equal, loader, moments, rows, tiny_config, training_losses

@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jahp_pl.data.images import decode_rgb
 from jahp_pl.data.index import DataError, ShardIndex, count_by_reason
-from jahp_pl.data.preparing import ShardOptions, spans
+from jahp_pl.data.prepare import ShardOptions, spans
 from jahp_pl.data.shards import write_shards
 from jahp_pl.data.urls import expand_shards
+from jahp_pl.images.io import decode_rgb
 
 PHOTOS = Path(__file__).parent.parent / "data" / "photos"
 SMALL = ShardOptions(min_side=32)

@@ -10,8 +10,8 @@ import pytest
 from codec_models import JOINT, kodak_crop, model_of
 from PIL import Image
 
-from jahp_pl.evaluation.speed import Times
-from jahp_pl.exports.folder import export
+from jahp_pl.bench.coding import Times
+from jahp_pl.model_io.load import export
 from tests.commands import run
 
 PEER = """

@@ -7,16 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from jahp_pl.checkpoint import load_model
 from jahp_pl.config import Config, ConfigError, LossConfig, ModelConfig, OptimConfig
-from jahp_pl.exports.folder import export_from
-from jahp_pl.exports.stated import ExportError
-from jahp_pl.initialization.start import initialise, latent_scale, take_networks
+from jahp_pl.initialization.warm_start import initialise, latent_scale, take_networks
 from jahp_pl.model import CompressionModel
+from jahp_pl.model_io.checkpoint import load_model
+from jahp_pl.model_io.export_config import ExportError
+from jahp_pl.model_io.load import export_from
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.names import logged_names
-from jahp_pl.training.run import TrainResult, train
-from jahp_pl.training.start import read_start
+from jahp_pl.training.run import TrainResult, read_start, train
 from tests.tiny_runs import NOTHING_CODED, tiny_config
 
 SMALL = {"num_filters": 8, "num_latents": 12}

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from jahp_pl.checkpoint import is_validation_due, read_checkpoint
 from jahp_pl.config import Config
 from jahp_pl.data.pipeline import ValImage
+from jahp_pl.model_io.checkpoint import is_validation_due, read_checkpoint
 from jahp_pl.settings import load
 from jahp_pl.training import run as training
 from jahp_pl.training.module import CompressionModule

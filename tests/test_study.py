@@ -9,8 +9,8 @@ from statistics import fmean
 
 import pytest
 
-from jahp_pl.evaluation.comparison import compare
-from jahp_pl.evaluation.reading import read_curves
+from jahp_pl.report.comparison import compare
+from jahp_pl.report.read_results import read_curves
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "study.md").read_text()

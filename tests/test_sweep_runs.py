@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
-from jahp_pl.checkpoint import read_checkpoint
+from jahp_pl.model_io.checkpoint import read_checkpoint
 from jahp_pl.settings import load
 from jahp_pl.training.names import logged_names
 from tests.commands import run

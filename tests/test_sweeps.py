@@ -26,13 +26,11 @@ from jahp_pl.files import write_atomically
 from jahp_pl.settings import load
 from jahp_pl.sweeping import SweepError
 from jahp_pl.sweeping.bayes import Trial, propose
-from jahp_pl.sweeping.entries import Entry, best, is_on_target
 from jahp_pl.sweeping.file import SweepFile, read_sweep
-from jahp_pl.sweeping.points import Point, check_sweep, drawn, grid, make_point
+from jahp_pl.sweeping.parameters import Parameter, parse_parameter
 from jahp_pl.sweeping.processes import environments
-from jahp_pl.sweeping.results import read_results, write_results
-from jahp_pl.sweeping.space import Parameter, parse_parameter
-from jahp_pl.sweeping.table import LiveTable, format_table
+from jahp_pl.sweeping.table import LiveTable, format_table, read_results, write_results
+from jahp_pl.sweeping.trials import Entry, Point, best, check_sweep, drawn, grid, is_on_target, make_point
 from tests.commands import run
 
 ROOT = Path(__file__).parents[1]

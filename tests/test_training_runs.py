@@ -13,18 +13,18 @@ import torch
 import yaml
 from lightning.pytorch import seed_everything
 
-from jahp_pl.checkpoint import load_model, read_checkpoint
 from jahp_pl.config import Config, to_dict
 from jahp_pl.data.index import DataError
 from jahp_pl.data.module import ShardDataModule
-from jahp_pl.data.preparing import ShardOptions
+from jahp_pl.data.prepare import ShardOptions
 from jahp_pl.data.shards import write_shards
+from jahp_pl.model_io.checkpoint import load_model, read_checkpoint
 from jahp_pl.settings import load
 from jahp_pl.training import TrainingError
-from jahp_pl.training.metrics import RowMeans, ValidationRow, measure
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.progress import ProgressLine
 from jahp_pl.training.run import TrainResult, choose_precision, train
+from jahp_pl.training.validation import RowMeans, ValidationRow, measure
 from tests.tiny_runs import NOTHING_CODED, PHOTOS, all_equal, rows, tiny_config, training_losses
 
 pytestmark = pytest.mark.usefixtures("one_thread")

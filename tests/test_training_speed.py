@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from jahp_pl.bench.roofline import matrix_flops, product_seconds, products
+from jahp_pl.bench.training import count_flops
 from jahp_pl.config import ModelConfig
 from jahp_pl.model import CompressionModel
 from jahp_pl.settings import load
-from jahp_pl.training.products import matrix_flops, product_seconds, products
-from jahp_pl.training.speed import count_flops
 from tests.commands import run
 
 SMALL = ("model.num_filters=8", "model.num_latents=12", "data.crop_size=64", "data.batch_size=2", "data.num_workers=1")

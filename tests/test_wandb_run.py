@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from wandb.proto.wandb_internal_pb2 import Record
 
-from jahp_pl.exports.folder import load_codec
+from jahp_pl.model_io.load import load_codec
 from jahp_pl.settings import load
 from jahp_pl.training.run import TrainResult, train
 from jahp_pl.training.wandb_run import NUM_BINS, finish_wandb, wandb_logger

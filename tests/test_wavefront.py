@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 import torch
 
-from jahp_pl.codec.wavefront import BLOCK, NOWHERE, Schedule, schedule
+from jahp_pl.codec.entropy.wavefront import BLOCK, NOWHERE, Schedule, schedule
 from jahp_pl.layers import MaskedConv2d
 
 SIZES = [*product(range(1, 8), range(1, 8)), (1, 40), (40, 1), (2, 33), (33, 2), (13, 29)]

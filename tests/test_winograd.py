@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jahp_pl.codec.normalization import MatrixGDN, Scratch
-from jahp_pl.codec.winograd import PATCH, TILE, Downsampling, Upsampling, toom_cook_basis
+from jahp_pl.codec.transforms.gdn import MatrixGDN, Scratch
+from jahp_pl.codec.transforms.winograd import PATCH, TILE, Downsampling, Upsampling, toom_cook_basis
 from jahp_pl.layers import GDN
 from jahp_pl.transforms import downsample, upsample
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from jahp_pl.config import Config
-from jahp_pl.data.preparing import ShardOptions
+from jahp_pl.data.prepare import ShardOptions
 from jahp_pl.data.shards import write_shards
 from jahp_pl.settings import load
 from jahp_pl.training.module import CompressionModule

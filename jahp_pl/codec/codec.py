@@ -19,29 +19,29 @@ from jahp_pl.codec.bitstream import (
     Header,
     unpack,
 )
-from jahp_pl.codec.coder import Reader, Writer
 from jahp_pl.codec.devices import on_cpu
 from jahp_pl.codec.encoder import Encoded, ImageEncoder, to_gray
-from jahp_pl.codec.exact import ExactContextNetwork, ExactHyperSynthesis
+from jahp_pl.codec.entropy.latent_coder import LatentCoder, Span, Task
+from jahp_pl.codec.entropy.latent_tables import LatentTables
+from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis
+from jahp_pl.codec.entropy.prior_tables import PriorTables
+from jahp_pl.codec.entropy.range_coder import Reader, Writer
+from jahp_pl.codec.entropy.table_checks import below, check_finite
+from jahp_pl.codec.entropy.torch_settings import again_if_disturbed
 from jahp_pl.codec.fingerprint import fingerprint
-from jahp_pl.codec.frozen import below, check_finite
-from jahp_pl.codec.latent_coder import LatentCoder, Span, Task
-from jahp_pl.codec.latent_tables import LatentTables
+from jahp_pl.codec.image_types import Kind, from_pixels, to_pixels
 from jahp_pl.codec.limits import ACCEPTED_PIXELS, check_steps
 from jahp_pl.codec.lockstep import groups
-from jahp_pl.codec.pictures import Kind, from_pixels, to_pixels
-from jahp_pl.codec.pixels import MEMORY_LIMIT, PixelTransforms, Precision
-from jahp_pl.codec.precision import again_if_disturbed
-from jahp_pl.codec.prior_tables import PriorTables
 from jahp_pl.codec.rate_control import encode_to_target
 from jahp_pl.codec.targets import Target, check_target
+from jahp_pl.codec.transforms.runner import MEMORY_LIMIT, PixelTransforms, Precision
 from jahp_pl.config import LossConfig
 from jahp_pl.model import CompressionModel
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from jahp_pl.codec.pictures import Picture
+    from jahp_pl.codec.image_types import Picture
 
 PRIOR, LATENTS = "prior.", "latents."
 """Prefixes of the names in `Codec.tables`."""

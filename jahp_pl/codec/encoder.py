@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from jahp_pl.codec.bitstream import LATENT_MAX, LATENT_MIN, LEVEL_STEPS, Header, pack
-from jahp_pl.codec.coder import Writer
-from jahp_pl.codec.pixels import PixelTransforms
+from jahp_pl.codec.entropy.range_coder import Writer
+from jahp_pl.codec.transforms.runner import PixelTransforms
 from jahp_pl.quality import psnr
 
 

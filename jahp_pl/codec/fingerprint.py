@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from jahp_pl.codec.bitstream import FINGERPRINT_BYTES
-from jahp_pl.codec.latent_coder import LatentCoder
-from jahp_pl.codec.prior_tables import PriorTables
+from jahp_pl.codec.entropy.latent_coder import LatentCoder
+from jahp_pl.codec.entropy.prior_tables import PriorTables
 from jahp_pl.model import CompressionModel
 
 

@@ -23,8 +23,8 @@ from jahp_pl.codec.bitstream import LATENT_MAX, LATENT_MIN
 from jahp_pl.codec.encoder import Latents
 from jahp_pl.codec.latent_objective import LatentObjective, Region
 from jahp_pl.codec.latent_search import Search, run_search
-from jahp_pl.codec.pixels import MEMORY_LIMIT, MemoryLimitError, PixelTransforms
-from jahp_pl.codec.tiles import SMALLEST, largest_side, tiles
+from jahp_pl.codec.transforms.runner import MEMORY_LIMIT, MemoryLimitError, PixelTransforms
+from jahp_pl.codec.transforms.tiles import SMALLEST, largest_side, tiles
 from jahp_pl.config import LossConfig, ModelConfig
 from jahp_pl.model import CompressionModel
 from jahp_pl.transforms import STRIDE, TRANSFORMS

@@ -20,8 +20,8 @@ from jahp_pl.config import ConfigError, DataConfig
 from jahp_pl.data.cache import ShardCache
 from jahp_pl.data.index import DataError
 from jahp_pl.data.pipeline import CropStream, Cuts, Delivery, ValImage, WholeImages
-from jahp_pl.data.reading import Drawn, ShardReader
-from jahp_pl.data.tally import SkipTally
+from jahp_pl.data.shard_reader import Drawn, ShardReader
+from jahp_pl.data.skip_counts import SkipTally
 from jahp_pl.data.urls import Shards, expand_shards
 
 _PREFETCH = 4

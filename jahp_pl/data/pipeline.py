@@ -23,10 +23,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from jahp_pl.data.images import ImageError, image_size, load_rgb
 from jahp_pl.data.index import DataError, Skipped
-from jahp_pl.data.mixing import apart, shuffled
-from jahp_pl.data.reading import Drawn, Item, Photo, ShardReader
+from jahp_pl.data.shard_reader import Drawn, Item, Photo, ShardReader
+from jahp_pl.data.shuffle import apart, shuffled
+from jahp_pl.images.io import ImageError, image_size, load_rgb
 
 DECODED_BYTES = 128 * 2**20
 """Of decoded photographs that a stream keeps: a small corpus is decoded once instead of once per crop."""

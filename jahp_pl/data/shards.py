@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jahp_pl.data.index import INDEX_NAME, DataError, ShardEntry, ShardIndex, Skipped, count_by_reason
-from jahp_pl.data.packing import ShardPacker, appears_at_once
-from jahp_pl.data.preparing import Prepared, ShardOptions, prepare
+from jahp_pl.data.prepare import Prepared, ShardOptions, prepare
+from jahp_pl.data.shard_writer import ShardPacker, appears_at_once
 from jahp_pl.data.sources import Item, find_items
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from jahp_pl.data.images import SUFFIXES
 from jahp_pl.data.index import DataError, Skipped
 from jahp_pl.data.tar import MAX_PHOTO_BYTES, ArchiveError, is_image_name, list_members
+from jahp_pl.images.io import SUFFIXES
 
 
 class Item(NamedTuple):

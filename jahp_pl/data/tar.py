@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple, Self
 
-from jahp_pl.data.images import SUFFIXES
+from jahp_pl.images.io import SUFFIXES
 
 MAX_PHOTO_BYTES = 2**29
 """A larger image file is refused unread; so much a worker takes to read one."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import PIL
 from PIL import Image, features
 
-from jahp_pl.evaluation import EvaluationError, optional
+from jahp_pl.evaluation import EvaluationError, classical_optional
 
 RGB = npt.NDArray[np.uint8]
 
@@ -71,7 +71,7 @@ def encode(codec: ClassicalCodec, image: RGB, quality: int) -> ClassicalFile:
 def _told(codec: ClassicalCodec) -> Iterator[None]:
     try:
         yield
-    except optional.MissingPackageError:
+    except classical_optional.MissingPackageError:
         raise
     except (ValueError, OSError, RuntimeError, LookupError) as error:  # every library raises its own
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -202,19 +202,19 @@ CODECS = {
     ),
     "hevc": ClassicalCodec(
         "HEVC 4:2:0", range(101), (0, 3, 7, 12, 18, 25, 33, 42, 52, 62), QUALITY,
-        optional.hevc(420), optional.decode_hevc, optional.hevc_settings,
+        classical_optional.hevc(420), classical_optional.decode_hevc, classical_optional.hevc_settings,
     ),
     "hevc444": ClassicalCodec(
         "HEVC 4:4:4", range(101), (0, 3, 7, 12, 18, 25, 33, 42, 52, 62), QUALITY,
-        optional.hevc(444), optional.decode_hevc, optional.hevc_settings,
+        classical_optional.hevc(444), classical_optional.decode_hevc, classical_optional.hevc_settings,
     ),
     "jxl": ClassicalCodec(
         "JPEG XL", range(1, 100), (1, 5, 10, 16, 22, 30, 40, 50, 60, 70, 80, 87, 92, 95), QUALITY,
-        optional.encode_jxl, optional.decode_jxl, optional.jxl_settings,
+        classical_optional.encode_jxl, classical_optional.decode_jxl, classical_optional.jxl_settings,
     ),
     "vvc": ClassicalCodec(
         "VVC 4:2:0", range(63, 4, -1), (53, 49, 45, 41, 37, 33, 29, 25, 21, 17), "QP",
-        optional.encode_vvc, optional.decode_vvc, optional.vvc_settings,
+        classical_optional.encode_vvc, classical_optional.decode_vvc, classical_optional.vvc_settings,
     ),
 }  # fmt: skip
 """By the name on the command line. jpeg-plain and jpeg2000-53 come within 3 % of what is published as JPEG and JPEG

@@ -12,10 +12,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from jahp_pl.codec.codec import Codec
-from jahp_pl.data.images import decode_rgb
 from jahp_pl.evaluation.classical import CODECS, at_least
-from jahp_pl.evaluation.images import Evaluation, ImageResult
+from jahp_pl.evaluation.evaluate import Evaluation, ImageResult
 from jahp_pl.files import write_atomically
+from jahp_pl.images.io import decode_rgb
 
 RGB = npt.NDArray[np.uint8]
 

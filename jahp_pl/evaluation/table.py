@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jahp_pl.codec.roundtrip import CodingRow
-from jahp_pl.evaluation.images import Beside, Evaluation
+from jahp_pl.evaluation.evaluate import Beside, Evaluation
+from jahp_pl.measurement.roundtrip import CodingRow
 
 
 def format_table(evaluation: Evaluation) -> str:

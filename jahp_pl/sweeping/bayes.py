@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from jahp_pl.sweeping import SweepError
-from jahp_pl.sweeping.space import Parameter, Value
+from jahp_pl.sweeping.parameters import Parameter, Value
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

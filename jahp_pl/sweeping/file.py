@@ -14,7 +14,7 @@ import yaml
 
 from jahp_pl.settings import all_keys
 from jahp_pl.sweeping import SweepError
-from jahp_pl.sweeping.space import Parameter, Value, parse_parameter
+from jahp_pl.sweeping.parameters import Parameter, Value, parse_parameter
 
 Method = Literal["grid", "random", "bayes"]
 Goal = Literal["minimize", "maximize"]

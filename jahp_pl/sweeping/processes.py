@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from jahp_pl.files import write_errors
 from jahp_pl.locks import INHERITED, RUN_LOCK, held
-from jahp_pl.sweeping.points import Point
+from jahp_pl.sweeping.trials import Point
 
 LOG = "log.txt"
 """In the run folder."""

@@ -11,18 +11,29 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
-from jahp_pl.checkpoint import CheckpointError
 from jahp_pl.config import TrainerConfig
 from jahp_pl.files import WriteError
 from jahp_pl.locks import held
+from jahp_pl.model_io.checkpoint import CheckpointError
 from jahp_pl.sweeping import SweepError, bayes
-from jahp_pl.sweeping.entries import Entry, is_on_target, score
 from jahp_pl.sweeping.file import SweepFile
-from jahp_pl.sweeping.points import Point, check_sweep, distinct, drawn, grid, make_point
+from jahp_pl.sweeping.parameters import Value
 from jahp_pl.sweeping.processes import Running, environments, reason, start, stop, tail
-from jahp_pl.sweeping.results import read_results, write_results
-from jahp_pl.sweeping.space import Value
-from jahp_pl.sweeping.standing import OtherSettingsError, last_values, look
+from jahp_pl.sweeping.table import read_results, write_results
+from jahp_pl.sweeping.trials import (
+    Entry,
+    OtherSettingsError,
+    Point,
+    check_sweep,
+    distinct,
+    drawn,
+    grid,
+    is_on_target,
+    last_values,
+    look,
+    make_point,
+    score,
+)
 
 POLL_SECONDS = 0.2
 

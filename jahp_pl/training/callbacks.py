@@ -39,16 +39,16 @@ from torch import Tensor
 
 from jahp_pl.codec.bitstream import LEVEL_STEPS
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.roundtrip import CodedImage, CodingRow, code_image, mean_row
 from jahp_pl.codec.targets import Target
 from jahp_pl.data.pipeline import ValImage
 from jahp_pl.files import atomic_writer, write_atomically
+from jahp_pl.measurement.roundtrip import CodedImage, CodingRow, code_image, mean_row
 from jahp_pl.quality import decibels, to_uint8
+from jahp_pl.training.figures import channel_chart, comparison
 from jahp_pl.training.loggers import record
-from jahp_pl.training.metrics import VALIDATED_SHARES, level_section
 from jahp_pl.training.module import CompressionModule
-from jahp_pl.training.pictures import channel_chart, comparison
 from jahp_pl.training.processes import gather
+from jahp_pl.training.validation import VALIDATED_SHARES, level_section
 
 Item = TypeVar("Item")
 

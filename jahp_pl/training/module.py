@@ -36,18 +36,20 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from jahp_pl.checkpoint import FORMAT, FORMAT_KEY, is_validation_due
 from jahp_pl.config import Config, to_dict
 from jahp_pl.data.module import ShardDataModule
 from jahp_pl.data.pipeline import ValImage
-from jahp_pl.initialization.start import initialise, latent_scale, take_networks
+from jahp_pl.initialization.warm_start import initialise, latent_scale, take_networks
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
+from jahp_pl.model_io.checkpoint import FORMAT, FORMAT_KEY, is_validation_due
 from jahp_pl.training import TrainingError
 from jahp_pl.training.clock import TrainingClock
-from jahp_pl.training.ema import decay_at, make_average, update_average
 from jahp_pl.training.loggers import log_now, record
-from jahp_pl.training.metrics import (
+from jahp_pl.training.optimization import Skips, decay_at, learning_rate, make_average, set_noise, update_average
+from jahp_pl.training.processes import check_agreement
+from jahp_pl.training.stopping import StopRequests
+from jahp_pl.training.validation import (
     NO_LOSS,
     VALIDATED_SHARES,
     RowMeans,
@@ -58,11 +60,6 @@ from jahp_pl.training.metrics import (
     measure,
     validation_values,
 )
-from jahp_pl.training.noise import set_noise
-from jahp_pl.training.processes import check_agreement
-from jahp_pl.training.schedule import learning_rate
-from jahp_pl.training.skips import Skips
-from jahp_pl.training.stopping import StopRequests
 
 
 class CompressionModule(LightningModule):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jahp_pl.config import Config
-from jahp_pl.training.metrics import VALIDATED_SHARES, level_section
+from jahp_pl.training.validation import VALIDATED_SHARES, level_section
 
 _TRAINING = (
     *("loss", "bpp", "bpp_y", "bpp_z", "grad_norm", "learning_rate", "seconds_per_step", "skipped_steps"),

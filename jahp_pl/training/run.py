@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
+import platform
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -12,23 +14,24 @@ import yaml
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
+from torch import nn
 
-from jahp_pl.checkpoint import CheckpointError, read_checkpoint
-from jahp_pl.config import Config, TrainerConfig, to_dict
+from jahp_pl.config import Config, ConfigError, TrainerConfig, to_dict
 from jahp_pl.data.module import ShardDataModule
 from jahp_pl.files import clear_leftovers, write_atomically
+from jahp_pl.initialization.warm_start import take_networks
 from jahp_pl.locks import training_in
+from jahp_pl.model import CompressionModel
+from jahp_pl.model_io.checkpoint import CheckpointError, read_checkpoint
+from jahp_pl.model_io.load import load_model
 from jahp_pl.training import is_first_rank
 from jahp_pl.training.callbacks import CodingCallback, PictureCallback
-from jahp_pl.training.checkpoints import AtomicCheckpointIO, BestAndLast
+from jahp_pl.training.checkpoints import AtomicCheckpointIO, BestAndLast, ResumePoint, find_resume_point
+from jahp_pl.training.lightning_warnings import only_useful_messages
 from jahp_pl.training.loggers import CsvLogger
-from jahp_pl.training.memory import keep_freed_memory
-from jahp_pl.training.messages import only_useful_messages
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.processes import check_launch, choose_strategy, cluster_plugins
 from jahp_pl.training.progress import ProgressLine
-from jahp_pl.training.resume import ResumePoint, find_resume_point
-from jahp_pl.training.start import read_start
 from jahp_pl.training.wandb_run import HistogramCallback, finish_wandb, log_export, wandb_logger
 
 
@@ -194,3 +197,46 @@ def read_result(run_dir: Path, checkpoints: BestAndLast, was_finished: bool) -> 
         seconds=content["training"]["seconds"],
         was_finished=was_finished,
     )
+
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Of glibc's malloc.h."""
+
+
+def keep_freed_memory() -> bool:
+    """Keep the memory that this process frees, so that the next training step on the CPU reuses it.
+
+    glibc maps every large tensor anew, and gives back to the system what is free at the end of its heap. Each step then
+    asks for its feature maps again, and the system clears them page by page first: docs/scaling.md has the times.
+    PyTorch keeps freed memory on GPUs, not on CPUs.
+
+    Returns:
+        Whether the C library is glibc and took both settings.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    libc = ctypes.CDLL(None)
+    return all([libc.mallopt(M_MMAP_MAX, 0), libc.mallopt(M_TRIM_THRESHOLD, -1)])  # no maps; never trim
+
+
+def read_start(config: Config) -> dict[str, nn.Module] | None:
+    """Networks of the model of `optim.start_from`, by name, as `optim.start_networks` has them; None where there is
+    none. Of a run, the average of its weights where there is one.
+
+    Raises:
+        CheckpointError, ExportError: it cannot be read.
+        ConfigError: no network of it fits.
+    """
+    source = config.optim.start_from
+    if source is None:
+        return None
+    start = load_model(source)
+    networks = dict(start.named_children())
+    if config.optim.start_networks == "transforms":
+        networks = {name: networks[name] for name in ("g_a", "g_s", "gains") if name in networks}
+    if not take_networks(CompressionModel(config.model), networks):
+        raise ConfigError(
+            f"optim.start_from={source}: no network of it has the layers of this model; its model.num_filters is "
+            f"{start.config.num_filters}, its model.num_latents {start.config.num_latents}"
+        )
+    return networks

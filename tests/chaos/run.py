@@ -27,8 +27,8 @@ from chaos.sessions import MOMENTS, EndedError, SessionError, run_and_kill, run_
 
 from jahp_pl.config import Config
 from jahp_pl.data.shards import ShardOptions, write_shards
-from jahp_pl.evaluation.provenance import provenance
 from jahp_pl.files import write_atomically
+from jahp_pl.measurement.provenance import provenance
 from jahp_pl.settings import load
 
 ROOT = Path(__file__).parents[2]

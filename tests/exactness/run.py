@@ -27,15 +27,15 @@ import torch
 from torch import Tensor
 
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.coder import Writer
 from jahp_pl.codec.encoder import Encoded
-from jahp_pl.codec.latent_coder import Span, Task
+from jahp_pl.codec.entropy.latent_coder import Span, Task
+from jahp_pl.codec.entropy.range_coder import Writer
 from jahp_pl.codec.targets import Target
-from jahp_pl.data.images import decode_rgb
-from jahp_pl.evaluation.originals import find_images
-from jahp_pl.evaluation.provenance import provenance
-from jahp_pl.exports.folder import load_codec
+from jahp_pl.evaluation.image_set import find_images
 from jahp_pl.files import write_atomically
+from jahp_pl.images.io import decode_rgb
+from jahp_pl.measurement.provenance import provenance
+from jahp_pl.model_io.load import load_codec
 
 PROCESSES = {
     "another process": {},
@@ -123,7 +123,7 @@ def raster_differences(codec: Codec, encoded: Encoded) -> int:
 
     The context of a position holds only what precedes it in raster order: the rest of the buffer is spoiled.
     """
-    from jahp_pl.codec.latent_coder import _Frame
+    from jahp_pl.codec.entropy.latent_coder import _Frame
 
     assert codec.latents is not None
     _, height, width = encoded.y_hat.shape

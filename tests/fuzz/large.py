@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jahp_pl.data.images import decode_rgb
-from jahp_pl.evaluation.originals import find_images
-from jahp_pl.evaluation.provenance import provenance
+from jahp_pl.evaluation.image_set import find_images
 from jahp_pl.files import write_atomically
+from jahp_pl.images.io import decode_rgb
+from jahp_pl.measurement.provenance import provenance
 
 SIZES = (
     "1x65535", "65535x16", "4001x3", "4000x3000", "30000x500", "17x50000", "6000x4000", "3999x9001", "7001x5003",

@@ -26,8 +26,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from codec_models import load_golden, read  # noqa: E402
 from package.build import build  # noqa: E402
 
-from jahp_pl.exports.bundled import bundled  # noqa: E402
-from jahp_pl.exports.folder import export, load_codec  # noqa: E402
+from jahp_pl.model_io.load import export, load_codec  # noqa: E402
+from jahp_pl.model_io.pretrained import bundled  # noqa: E402
 
 IMAGE = ROOT / "data" / "kodak" / "kodim23.png"
 

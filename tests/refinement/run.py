@@ -24,11 +24,11 @@ from jahp_pl.codec import refinement
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.latent_search import Search
 from jahp_pl.codec.targets import Target
-from jahp_pl.data.images import decode_rgb
-from jahp_pl.evaluation.bd_rate import bd_rate
-from jahp_pl.evaluation.originals import find_originals
-from jahp_pl.exports.folder import load_codec
+from jahp_pl.evaluation.image_set import find_originals
+from jahp_pl.images.io import decode_rgb
+from jahp_pl.model_io.load import load_codec
 from jahp_pl.quality import decibels, ms_ssim_8bit, psnr
+from jahp_pl.report.bd_rate import bd_rate
 
 SLOW = (0.9, 0.99)
 QUALITIES = (20, 40, 60, 80)

@@ -24,8 +24,8 @@ from PIL import Image
 
 from jahp_pl.data.pipeline import CropStream, Cuts
 from jahp_pl.data.urls import expand_shards
-from jahp_pl.evaluation.provenance import provenance
 from jahp_pl.files import write_atomically
+from jahp_pl.measurement.provenance import provenance
 
 MAX_BYTES_PER_PHOTO = 1000
 """Growth of `jahp shards`: names, and digests against duplicates."""

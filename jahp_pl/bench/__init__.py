@@ -1,0 +1,1 @@
+"""Benchmarks: coding, training and data, each as a ratio measured in one run."""

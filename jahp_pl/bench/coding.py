@@ -1,0 +1,196 @@
+"""Where the time of coding goes: whole files beside the transforms alone, and beside another program if one is given.
+
+Everything is measured in one process on the same images, stage after stage within each round, so that a machine that
+slows down slows all of them; of the rounds the median counts, of the images the mean.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from jahp_pl.codec.codec import Codec
+from jahp_pl.evaluation import EvaluationError
+from jahp_pl.images.io import decode_rgb
+from jahp_pl.quality import psnr
+
+
+class Times(NamedTuple):
+    """Seconds per image."""
+
+    encode: float
+    """Image in memory to the bytes of a file."""
+    decode: float
+    """Bytes of a file to image in memory."""
+    g_a: float
+    """The analysis transform as the codec runs it."""
+    h_a: float
+    """The hyper-analysis transform; 0 where the rung has none."""
+    g_s: float
+    """The synthesis transform as the codec runs it."""
+    module_g_a: float
+    """torch's own layers in channels_last, for comparison."""
+    module_g_s: float
+    """torch's own layers in channels_last, for comparison."""
+
+    @property
+    def outside_encode(self) -> float:
+        """Share of g_a and h_a that everything else in `encode` takes."""
+        return self.encode / (self.g_a + self.h_a) - 1
+
+    @property
+    def outside_decode(self) -> float:
+        """Share of g_s that everything else in `decode` takes."""
+        return self.decode / self.g_s - 1
+
+
+class Peer(NamedTuple):
+    """Another program's coding with the same weights."""
+
+    name: str
+    encode: float
+    """Seconds per image."""
+    decode: float
+    """Seconds per image."""
+    bpp: float
+    psnr: float
+
+
+class Speed(NamedTuple):
+    """One model on all images."""
+
+    num_images: int
+    rounds: int
+    threads: int
+    times: Times
+    bpp: float
+    psnr: float
+    """dB, RGB, 8 bits: mean over images."""
+    peer: Peer | None
+
+
+def measure(codec: Codec, paths: Sequence[Path], rounds: int) -> Iterator[tuple[Path, Times, float, float]]:
+    """Time one image after the other.
+
+    Args:
+        codec: of the model.
+        paths: images.
+        rounds: of every stage; the median counts.
+
+    Yields:
+        The image, its times, bits per pixel and PSNR in dB.
+    """
+    for path in paths:
+        image = torch.from_numpy(decode_rgb(path)).permute(2, 0, 1).contiguous()
+        height, width = image.shape[1:]
+        encoded = codec.encode(image)
+        y = codec.pixels.analyse(image)
+        stages = _stages(codec, image, encoded.data, encoded.y_hat, y)
+        seconds: dict[str, list[float]] = {name: [] for name in stages}
+        for number in range(rounds + 1):
+            for name, stage in stages.items():
+                start = time.perf_counter()
+                stage()
+                if number:  # the first round warms up
+                    seconds[name].append(time.perf_counter() - start)
+        decoded = codec.decode(encoded.data).image
+        times = Times(**{name: median(values) for name, values in seconds.items()})
+        yield path, times, 8 * len(encoded.data) / (height * width), float(psnr(image[None], decoded[None]))
+
+
+def _stages(codec: Codec, image: Tensor, data: bytes, y_hat: Tensor, y: Tensor) -> dict[str, Callable[[], Any]]:
+    _, height, width = image.shape
+    model, pixels = codec.model, codec.pixels
+
+    def module_g_a() -> Tensor:
+        with torch.inference_mode():
+            x = image[None].to(codec.device, memory_format=torch.channels_last).float() / 255
+            return model.analyse(x)
+
+    def module_g_s() -> Tensor:
+        with torch.inference_mode():
+            latents = y_hat[None].to(codec.device, torch.float32, memory_format=torch.channels_last)
+            return model.synthesise(latents, height, width)
+
+    model.g_a.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.g_s.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return {
+        "encode": lambda: codec.encode(image),
+        "decode": lambda: codec.decode(data),
+        "g_a": lambda: pixels.analyse(image),
+        "h_a": lambda: pixels.hyper_analyse(y) if model.h_a is not None else None,
+        "g_s": lambda: pixels.synthesise(y_hat, height, width),
+        "module_g_a": module_g_a,
+        "module_g_s": module_g_s,
+    }
+
+
+def mean_times(times: Sequence[Times]) -> Times:
+    """Over images."""
+    return Times(*(fmean(column) for column in zip(*times, strict=True)))
+
+
+def measure_peer(command: str, codec: Codec, paths: Sequence[Path], rounds: int) -> Peer:
+    """Let another program code the same images with the same weights.
+
+    Args:
+        command: called with WEIGHTS ROUNDS THREADS IMAGE...; WEIGHTS is a file of `torch.save` with "model" (settings
+            of the architecture) and "state". Prints as its last line a JSON object with the fields of `Peer`.
+        codec: of the model.
+        paths: images.
+        rounds: of every stage.
+
+    Raises:
+        EvaluationError: it fails.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "weights.pt"
+        torch.save({"model": vars(codec.model.config), "state": codec.model.state_dict()}, weights)
+        words = [*shlex.split(command), str(weights), str(rounds), str(torch.get_num_threads()), *map(str, paths)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+    lines = done.stdout.strip().splitlines()
+    if done.returncode != 0 or not lines:
+        reason = (done.stderr.strip() or "it printed nothing").splitlines()[-1]
+        raise EvaluationError(f"{command}: {reason}")
+    return Peer(**json.loads(lines[-1]))
+
+
+def table(name: str, speed: Speed) -> str:
+    """For people."""
+    t, peer = speed.times, speed.peer
+    rows = [
+        (f"{name}: {speed.num_images} images, {speed.bpp:.3f} bpp, {speed.psnr:.2f} dB, median of {speed.rounds}, "
+         f"{speed.threads} threads"),
+        f"  encode {_ms(t.encode)}  g_a {_ms(t.g_a)}  h_a {_ms(t.h_a)}  all else {t.outside_encode:.2f} of g_a + h_a",
+        f"  decode {_ms(t.decode)}  g_s {_ms(t.g_s)}                 all else {t.outside_decode:.2f} of g_s",
+        (f"  torch's layers in channels_last: g_a {_ms(t.module_g_a)}, g_s {_ms(t.module_g_s)}; all else is "
+         f"{t.outside_encode * (t.g_a + t.h_a) / (t.module_g_a + t.h_a):.2f} and "
+         f"{t.outside_decode * t.g_s / t.module_g_s:.2f} of these"),
+    ]  # fmt: skip
+    if peer is not None:
+        rows.append(
+            f"  {peer.name}: encode {_ms(peer.encode)} ({peer.encode / t.encode:.1f} times ours), decode "
+            f"{_ms(peer.decode)} ({peer.decode / t.decode:.1f} times ours), {peer.bpp:.3f} bpp, {peer.psnr:.2f} dB"
+        )
+    return "\n".join(rows)
+
+
+def to_json(speed: Speed) -> dict[str, Any]:
+    """Plain values."""
+    ratios = {"outside_encode": speed.times.outside_encode, "outside_decode": speed.times.outside_decode}
+    peer = speed.peer._asdict() if speed.peer is not None else None
+    return speed._asdict() | {"times": speed.times._asdict() | ratios, "peer": peer}
+
+
+def _ms(seconds: float) -> str:
+    return f"{1000 * seconds:6.0f} ms"

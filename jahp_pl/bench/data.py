@@ -1,0 +1,267 @@
+"""Crops a second: the stream of shards beside a plain loader of image files, in alternation.
+
+A core's figure counts the processor's time and not the clock's, so that other programs on the machine disturb it
+little; figures with workers go by the clock. Cases of one round follow each other; of the rounds the median counts.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from jahp_pl.bench.training import count_flops
+from jahp_pl.config import Config, DataConfig
+from jahp_pl.data.index import DataError
+from jahp_pl.data.module import StreamLoader
+from jahp_pl.data.pipeline import DECODED_BYTES, CropStream, Cuts
+from jahp_pl.data.prepare import ShardOptions
+from jahp_pl.data.shards import write_shards
+from jahp_pl.data.skip_counts import SkipTally
+from jahp_pl.data.sources import find_items
+from jahp_pl.data.urls import expand_shards
+from jahp_pl.images.io import decode_rgb, encode_rgb, image_size, load_rgb
+
+_PREFETCH = 2
+
+
+class PlainLoader(Dataset[Tensor]):
+    """What one writes without this project: a folder of image files, each decoded whole for one random crop.
+
+    Args:
+        files: at least as large as a crop.
+        size: side of the crops.
+    """
+
+    def __init__(self, files: Sequence[Path], size: int) -> None:
+        self._files, self._size = list(files), size
+
+    def __len__(self) -> int:
+        return 1_000_000  # without end, as far as a measurement goes
+
+    def __getitem__(self, index: int) -> Tensor:
+        number, top, left, flip = torch.randint(2**31, (4,)).tolist()
+        with Image.open(self._files[number % len(self._files)]) as image:
+            rgb = np.asarray(image.convert("RGB"))
+        top, left = top % (rgb.shape[0] - self._size + 1), left % (rgb.shape[1] - self._size + 1)
+        crop = rgb[top : top + self._size, left : left + self._size]
+        crop = crop[:, ::-1] if flip % 2 else crop
+        return torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1))).float().div_(255)
+
+
+class Case(NamedTuple):
+    """One way to get crops."""
+
+    name: str
+    make: Callable[[int], Iterator[Any]]
+    """Batches from so many workers."""
+    decode_seconds: Callable[[], float] | None
+    """Processor seconds of decoding per crop; None where it is not told apart."""
+
+
+class Measured(NamedTuple):
+    """Medians of a case."""
+
+    name: str
+    per_core: float
+    """Crops per second of one core's time."""
+    with_workers: float
+    """Crops per second of the clock, by `data.num_workers` processes."""
+    decode_share: float | None
+    """Of a core's time, spent decoding."""
+    worker_mib: float | None
+    """Memory that a worker shares with nobody; None where the system does not tell."""
+
+
+def cases(config: DataConfig, images: Path, folder: Path) -> list[Case]:
+    """Everything to be compared, from the same photographs.
+
+    Args:
+        config: crops, batches, workers; its own shards are a case where it names some.
+        images: folder of photographs.
+        folder: for shards and lossless files.
+
+    Raises:
+        DataError: no photograph is as large as a crop.
+    """
+    found = find_items([images]).items
+    files = [Path(item.path) for item in found if min(image_size(item.read(), item.name)) >= config.crop_size]
+    if not files:
+        raise DataError(f"{images}: no photograph is as large as data.crop_size={config.crop_size}")
+    lossless = folder / "png"
+    lossless.mkdir()
+    for number, file in enumerate(files):
+        (lossless / f"{number:06d}.png").write_bytes(encode_rgb(decode_rgb(file), ".png"))
+    options = ShardOptions(min_side=config.crop_size, shard_samples=50)
+    write_shards(files, folder / "jpeg_shards", options)
+    write_shards([lossless], folder / "lossless_shards", options)
+    found_cases = [
+        _plain("plain loader, the files", config, files),
+        _plain("plain loader, as PNG", config, sorted(lossless.iterdir())),
+        _stream("shards, as given", config, [str(folder / "jpeg_shards")]),
+        _stream("shards, as given, one crop a photograph", config, [str(folder / "jpeg_shards")], per_photo=1),
+        _stream("shards, as given, kept decoded", config, [str(folder / "jpeg_shards")], decoded_bytes=DECODED_BYTES),
+        _stream("shards, lossless", config, [str(folder / "lossless_shards")]),
+    ]
+    return found_cases + ([_stream("shards of data.train", config, config.train)] if config.train else [])
+
+
+def _plain(name: str, config: DataConfig, files: Sequence[Path]) -> Case:
+    def make(workers: int) -> Iterator[Any]:
+        dataset = PlainLoader(files, config.crop_size)
+        return iter(DataLoader(dataset, config.batch_size, num_workers=workers, prefetch_factor=_prefetch(workers)))
+
+    def decode() -> float:
+        for file in files:
+            with Image.open(file) as image:
+                np.asarray(image.convert("RGB"))
+        return len(files)
+
+    return Case(name, make, lambda: _seconds(decode))
+
+
+def _stream(
+    name: str, config: DataConfig, entries: Sequence[str], per_photo: int | None = None, decoded_bytes: int = 0
+) -> Case:
+    """Without photographs kept decoded, as where the corpus is larger than what is kept."""
+    urls = expand_shards(entries, "data.train", config.timeout).urls
+    cuts = Cuts(config.crop_size, per_photo or config.crops_per_photo, config.batch_size, decoded_bytes)
+
+    def make(workers: int) -> Iterator[Any]:
+        stream = CropStream(urls, cuts, 0, 0, 0, config.shuffle_buffer)
+        return iter(
+            StreamLoader(
+                stream, SkipTally(), batch_size=config.batch_size, num_workers=workers,
+                prefetch_factor=_prefetch(workers),
+            )
+        )  # fmt: skip
+
+    def decode() -> float:
+        photos = [item for url in urls for item in find_items([url]).items]
+        for photo in photos:
+            load_rgb(photo.read(), photo.name)
+        return len(photos) * cuts.per_photo
+
+    return Case(name, make, None if decoded_bytes or "://" in urls[0] else lambda: _seconds(decode))
+
+
+def _prefetch(workers: int) -> int | None:
+    return _PREFETCH if workers else None
+
+
+def _seconds(work: Callable[[], float]) -> float:
+    """Of the processor, for one of what `work` counts."""
+    start = time.process_time()
+    count = work()
+    return (time.process_time() - start) / count
+
+
+def measure(case_list: Sequence[Case], config: DataConfig, num_batches: int, rounds: int) -> Iterator[list[Measured]]:
+    """Measure every case in every round.
+
+    Args:
+        case_list: of `cases`.
+        config: batches and workers.
+        num_batches: timed each time.
+        rounds: of which the medians count.
+
+    Yields:
+        The medians after each round.
+    """
+    seen: dict[str, list[Measured]] = {case.name: [] for case in case_list}
+    for _ in range(rounds):
+        for case in case_list:
+            per_core = _per_core(case, num_batches) * config.batch_size
+            with_workers, memory = _with_workers(case, config.num_workers, num_batches)
+            share = None if case.decode_seconds is None else case.decode_seconds() * per_core
+            seen[case.name].append(Measured(case.name, per_core, with_workers * config.batch_size, share, memory))
+        yield [_median(rows) for rows in seen.values()]
+
+
+def _per_core(case: Case, num_batches: int) -> float:
+    batches = case.make(0)
+    next(batches)
+    start = time.process_time()
+    for _ in itertools.islice(batches, num_batches):
+        pass
+    return num_batches / (time.process_time() - start)
+
+
+def _with_workers(case: Case, workers: int, num_batches: int) -> tuple[float, float | None]:
+    batches = case.make(workers)
+    for _ in itertools.islice(batches, 1 + 2 * _PREFETCH * workers):  # what was prepared while starting
+        pass
+    start = time.perf_counter()
+    for _ in itertools.islice(batches, num_batches):
+        pass
+    speed = num_batches / (time.perf_counter() - start)
+    return speed, _worker_mib()
+
+
+def _worker_mib() -> float | None:
+    """The largest of this process's children."""
+    sizes = []
+    for rollup in Path("/proc").glob("[0-9]*/smaps_rollup"):
+        try:
+            parent = (rollup.parent / "stat").read_text().rpartition(")")[2].split()[1]
+            if int(parent) == os.getpid():
+                sizes.append(
+                    sum(int(line.split()[1]) for line in rollup.read_text().splitlines() if line.startswith("Private_"))
+                )
+        except OSError:
+            continue
+    return max(sizes) / 1024 if sizes else None
+
+
+def _median(rows: Sequence[Measured]) -> Measured:
+    def of(values: Sequence[float | None]) -> float | None:
+        told = [value for value in values if value is not None]
+        return median(told) if told else None
+
+    name, per_core, with_workers, shares, memory = zip(*rows, strict=True)
+    return Measured(name[0], median(per_core), median(with_workers), of(shares), of(memory))
+
+
+def table(rows: Sequence[Measured]) -> str:
+    """For people; the first row is what the others are compared with."""
+    lines = [
+        f"{'crops per second':42} {'one core':>9} {'ratio':>6} {'workers':>9} {'ratio':>6} {'decode':>7} {'worker':>9}"
+    ]
+    for row in rows:
+        ratios = row.per_core / rows[0].per_core, row.with_workers / rows[0].with_workers
+        share = "" if row.decode_share is None else f"{row.decode_share:.0%}"
+        memory = "" if row.worker_mib is None else f"{row.worker_mib:.0f} MiB"
+        figures = f"{row.per_core:9.0f} {ratios[0]:6.2f} {row.with_workers:9.0f} {ratios[1]:6.2f}"
+        lines.append(f"{row.name:42} {figures} {share:>7} {memory:>9}")
+    return "\n".join(lines)
+
+
+H200_FLOPS = 989e12
+"""Dense bfloat16 per second, by NVIDIA's data sheet; sparse matrices would be twice that."""
+UTILIZATION = 0.3
+"""Share of it that training convolutions reach: assumed, not measured."""
+
+
+class Demand(NamedTuple):
+    """Of one GPU."""
+
+    flops_per_crop: float
+    """Floating-point operations of one training step, per crop: convolutions and matrix products, both ways."""
+    crops_per_second: float
+    """At `UTILIZATION` of an H200."""
+
+
+def demand(config: Config) -> Demand:
+    """Count the operations of one crop through the model and back."""
+    flops = count_flops(config)
+    return Demand(flops, UTILIZATION * H200_FLOPS / flops)

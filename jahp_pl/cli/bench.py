@@ -1,0 +1,166 @@
+"""`jahp bench`: its options, and what it runs. Heavy imports happen inside the functions."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from jahp_pl.cli import shared
+from jahp_pl.cli.options import MODEL, add_images, add_machine, command, group, positive
+
+
+def coding(arguments: argparse.Namespace) -> None:
+    """Times of coding beside those of the transforms."""
+    from statistics import fmean
+
+    import torch
+    from tqdm import tqdm
+
+    from jahp_pl.bench.coding import Speed, mean_times, measure, measure_peer, table, to_json
+    from jahp_pl.evaluation.image_set import find_images
+    from jahp_pl.measurement.provenance import provenance
+
+    images = find_images(arguments.images)[: arguments.limit]
+    content = provenance(["jahp", *sys.argv[1:]])
+    speeds: dict[str, Any] = {}
+    total = len(images) * len(arguments.model)
+    with tqdm(total=total, unit=" images", desc="bench coding", leave=False, disable=None) as bar:
+        for number, model in enumerate(arguments.model):
+            codec = shared.open_codec(arguments, model)
+            measured = []
+            for row in measure(codec, images, arguments.rounds):
+                measured.append(row)
+                bar.update()
+            peer = None
+            if arguments.peer is not None and number == 0:
+                peer = measure_peer(arguments.peer, codec, images, arguments.rounds)
+            _, times, bpp, quality = zip(*measured, strict=True)
+            speed = Speed(
+                len(images),
+                arguments.rounds,
+                torch.get_num_threads(),
+                mean_times(times),
+                fmean(bpp),
+                fmean(quality),
+                peer,
+            )
+            with tqdm.external_write_mode():
+                shared.say(table(Path(model).name, speed))
+            speeds[Path(model).name] = to_json(speed) | {"model": vars(codec.model.config)}
+    _save(content | {"precision": arguments.precision, "models": speeds}, arguments.out)
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Times of training steps."""
+    import torch
+    from tqdm import tqdm
+
+    from jahp_pl.bench.training import measure, table, to_json
+    from jahp_pl.measurement.provenance import provenance
+    from jahp_pl.settings import load
+
+    content = provenance(["jahp", *sys.argv[1:]])
+    name = load(arguments.settings).name
+    threads = arguments.threads or torch.get_num_threads()
+    num_ours = 1 + len(arguments.variant)
+    total = arguments.rounds * (num_ours + (arguments.peer is not None)) + num_ours  # each of ours is profiled at last
+    with tqdm(total=total, unit=" turns", desc="bench train", leave=False, disable=None) as bar:
+
+        def progress(what: str) -> None:
+            bar.set_postfix_str(what)
+            bar.update()
+
+        speeds = measure(
+            arguments.settings, arguments.variant, arguments.peer, threads, arguments.steps, arguments.rounds, progress
+        )
+    shared.say(table(name, speeds))
+    _save(content | {name: to_json(speeds)}, arguments.out)
+
+
+def data(arguments: argparse.Namespace) -> None:
+    """Crops per second from shards and from files."""
+    import tempfile
+    from dataclasses import asdict
+
+    import torch
+    from tqdm import tqdm
+
+    from jahp_pl.bench.data import UTILIZATION, cases, demand, measure, table
+    from jahp_pl.measurement.provenance import provenance
+    from jahp_pl.settings import load
+
+    config = load(arguments.settings)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        case_list = cases(config.data, arguments.images, Path(folder))
+        rounds = measure(case_list, config.data, arguments.batches, arguments.rounds)
+        rows = list(tqdm(rounds, total=arguments.rounds, desc="bench data", leave=False, disable=None))[-1]
+    need, best = demand(config), max(rows, key=lambda row: row.per_core)
+    shared.say(
+        f"crops of {config.data.crop_size}, {config.data.crops_per_photo} from a photograph, batches of "
+        f"{config.data.batch_size}, {config.data.num_workers} workers, median of {arguments.rounds} rounds"
+    )
+    shared.say(table(rows))
+    shared.say(
+        f"an H200 at {UTILIZATION:.0%} of its bfloat16 peak takes {need.crops_per_second:.0f} crops per second of "
+        f"{need.flops_per_crop / 1e9:.0f} GFLOP each; 16 such cores give {16 * best.per_core:.0f} ({best.name})"
+    )
+    facts = {
+        "data": asdict(config.data), "rounds": arguments.rounds, "batches": arguments.batches,
+        "rows": [row._asdict() for row in rows], "h200": need._asdict() | {"utilization": UTILIZATION},
+    }  # fmt: skip
+    _save(provenance(["jahp", *sys.argv[1:]]) | facts, arguments.out)
+
+
+def _save(content: dict[str, Any], out: Path | None) -> None:
+    import json
+
+    from jahp_pl.files import write_atomically
+
+    if out is not None:
+        write_atomically(out, f"{json.dumps(content, indent=2)}\n".encode())
+        shared.say(f"\nresults  {out}")
+
+
+def add_benches(table: Any) -> None:
+    """bench and its commands."""
+    benches = group(table, "bench", "measure the speed of coding, training, or reading data")
+
+    p = command(benches, "coding", coding, "time coding, stage by stage, beside the transforms alone", """\
+        jahp bench coding --model joint-psnr --images data/kodak --limit 4
+        jahp bench coding --model models/full models/full-mix3 --images data/kodak --out bench.json""")  # fmt: skip
+    p.add_argument("--model", nargs="+", required=True, metavar="M", help=f"each a {MODEL}")
+    add_images(p)
+    p.add_argument("--rounds", type=positive, default=5, metavar="N", help="of which the median counts [5]")
+    p.add_argument("--out", type=Path, metavar="R.json", help="results")
+    p.add_argument(
+        "--peer",
+        metavar="COMMAND",
+        help="another program to time with the weights of the first model",
+    )
+    add_machine(p)
+
+    p = command(benches, "train", train, "time training steps, beside the machine's matrix products", """\
+        jahp bench train configs/quickstart.yaml
+        jahp bench train configs/mbt2018.yaml --variant trainer.channels_last=true
+        jahp bench train configs/mbt2018.yaml --variant 'trainer.channels_last=true optim.ema_decay=0'""")  # fmt: skip
+    p.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value", help="as for `jahp train`")
+    p.add_argument(
+        "--variant", action="append", default=[], metavar="'KEY=VALUE ...'", help="time it with these as well; again"
+    )
+    p.add_argument("--steps", type=positive, default=5, metavar="N", help="of each in each round [5]")
+    p.add_argument("--rounds", type=positive, default=5, metavar="N", help="of which the median counts [5]")
+    p.add_argument("--threads", type=positive, metavar="N", help="of the processor [one per core]")
+    p.add_argument("--out", type=Path, metavar="R.json", help="results")
+    p.add_argument("--peer", metavar="COMMAND", help="another program whose steps to time")
+
+    p = command(benches, "data", data, "crops per second from shards and from files", """\
+        jahp bench data configs/mbt2018.yaml --images data/photos/train
+        jahp bench data data.crops_per_photo=8 --images ~/photos --out bench-data.json""")  # fmt: skip
+    p.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value", help="crops, batches, workers; data.train")
+    p.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of photographs to make shards of")
+    p.add_argument("--batches", type=positive, default=25, metavar="N", help="timed at a time [25]")
+    p.add_argument("--rounds", type=positive, default=5, metavar="N", help="of which the median counts [5]")
+    p.add_argument("--out", type=Path, metavar="R.json", help="results")

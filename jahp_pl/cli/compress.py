@@ -1,0 +1,166 @@
+"""compress and decompress: files, folders and streams through the codec. Heavy imports happen inside, so that
+`jahp --help` is instant."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jahp_pl import batch
+from jahp_pl.batch import STREAM, Job
+from jahp_pl.cli import shared
+
+if TYPE_CHECKING:
+    from jahp_pl.codec.codec import Codec
+    from jahp_pl.codec.encoder import Encoded
+
+DEFAULT_EFFORT = 1
+"""Gains most of what there is to gain, in seconds."""
+
+
+def compress(arguments: argparse.Namespace) -> None:
+    """Images -> .jahp."""
+    from jahp_pl.codec.bitstream import MAX_ICC_BYTES, MAX_SIDE, BitstreamError, unpack, with_icc
+    from jahp_pl.codec.limits import ACCEPTED_PIXELS, needed_pixels
+    from jahp_pl.codec.targets import Target, check_target, quality_of
+    from jahp_pl.images.icc import profile_name
+    from jahp_pl.images.io import SUFFIXES, ImageError, TransparencyError, convert_rgb, kept_profile
+
+    jobs = batch.plan(arguments.inputs, arguments.output, ".jahp", SUFFIXES, arguments.force)
+    target = Target(arguments.quality, arguments.bpp, arguments.size, arguments.psnr)
+    codec = shared.open_codec(arguments)
+    check_target(target, codec.num_levels)
+    effort = _default_effort(codec) if arguments.effort is None else arguments.effort
+
+    max_icc = 0 if arguments.srgb else MAX_ICC_BYTES
+
+    def is_complete(job: Job) -> bool:
+        data = job.target.read_bytes()
+        try:
+            header, _ = unpack(data, MAX_SIDE**2)
+            if header.fingerprint != codec.fingerprint or header.icc != kept_profile(job.source, max_icc=max_icc):
+                return False
+            if arguments.verify:
+                codec.decode(data, MAX_SIDE**2)
+        except BitstreamError:
+            return False
+        return True
+
+    def work(job: Job) -> str | None:
+        if job.is_resumable and not arguments.force and batch.is_done(job, lambda _: is_complete(job)):
+            return None
+        name = shared.name_of(job.source)
+        try:
+            rgb, lost, icc = convert_rgb(_read(job.source), name, arguments.flatten, max_icc)
+        except TransparencyError as error:
+            raise ImageError(f"{error}, or --flatten puts them on white") from None
+        height, width, _ = rgb.shape
+        if max(height, width) > MAX_SIDE:
+            raise ImageError(f"{name}: {width} x {height} pixels; sides go up to {MAX_SIDE}, cut it into tiles")
+        try:
+            with shared.search_bar(effort, name) as progress:
+                encoded = codec.encode(rgb, target, effort=effort, progress=progress)
+            encoded = encoded._replace(data=with_icc(encoded.data, icc))
+        except ValueError as error:
+            raise ImageError(f"{name}: {error}") from None
+        if arguments.verify:
+            _verify(codec, encoded, name)
+        _write(job.target, encoded.data)
+        told = f"{len(encoded.data)} bytes, {8 * len(encoded.data) / (height * width):.4f} bpp"
+        words = [told, *([f"colours: {profile_name(icc)}"] if icc else []), *(f"lost: {loss}" for loss in lost)]
+        words += [f"quality {quality_of(encoded.level, codec.num_levels):.1f}"] if encoded.level is not None else []
+        words += ["verified"] if arguments.verify else []
+        if (needed := needed_pixels(height, width)) > ACCEPTED_PIXELS:
+            words.append(f"to be decompressed with --max-pixels {needed}")
+        return "; ".join(words)
+
+    shared.run_jobs("compress", jobs, work)
+
+
+def decompress(arguments: argparse.Namespace) -> None:
+    """.jahp -> images."""
+    from jahp_pl.codec.bitstream import MAX_SIDE, BitstreamError, unpack
+    from jahp_pl.codec.limits import ACCEPTED_PIXELS
+    from jahp_pl.images.io import ImageError, encode_rgb, image_size
+
+    jobs = batch.plan(arguments.inputs, arguments.output, ".png", {".jahp"}, arguments.force, beside=batch.DECODED)
+    decoders = shared.Decoders(arguments)
+
+    def work(job: Job) -> str | None:
+        data, name = _read(job.source), shared.name_of(job.source)
+
+        def is_complete(target: Path) -> bool:
+            header, _ = unpack(data, MAX_SIDE**2)
+            try:
+                return image_size(target) == (header.width, header.height)
+            except ImageError:
+                return False
+
+        try:
+            if job.is_resumable and not arguments.force and batch.is_done(job, is_complete):
+                return None
+            header, _ = unpack(data, arguments.max_pixels or ACCEPTED_PIXELS)
+            image = decoders.find(header.fingerprint).decompress(data, arguments.max_pixels or ACCEPTED_PIXELS)
+        except (BitstreamError, shared.CommandError) as error:
+            raise BitstreamError(f"{name}: {error}".replace("raise max_pixels", "raise --max-pixels")) from None
+        suffix = ".png" if job.target == STREAM else job.target.suffix
+        try:
+            content = encode_rgb(image.permute(1, 2, 0).numpy(), suffix, header.icc)
+        except ImageError as error:
+            raise ImageError(f"{shared.name_of(job.target, 'output')}: {error}") from None
+        _write(job.target, content)
+        return f"{image.shape[2]} x {image.shape[1]}"
+
+    shared.run_jobs("decompress", jobs, work)
+
+
+def _default_effort(codec: Codec) -> int:
+    """Without --effort: none where a search has no objective, or too little memory."""
+    from jahp_pl.codec.refinement import least_bytes
+
+    can_search = codec.objective is not None and least_bytes(codec.model.config) <= codec.pixels.memory_limit
+    return DEFAULT_EFFORT if can_search else 0
+
+
+def _verify(codec: Codec, encoded: Encoded, name: str) -> None:
+    """Decode what is about to be written: the latents must be the encoder's, the pixels what g_s makes of those.
+
+    Raises:
+        CommandError: they are not.
+    """
+    from jahp_pl.codec.bitstream import MAX_SIDE
+    from jahp_pl.codec.encoder import is_gray, to_gray
+    from jahp_pl.measurement.roundtrip import mismatches
+
+    decoded = codec.decode(encoded.data, MAX_SIDE**2)
+    if wrong := mismatches(encoded, decoded):
+        raise shared.CommandError(f"{name}: {wrong} latents come back different, nothing was written; report this")
+    _, height, width = decoded.image.shape
+    expected = codec.pixels.synthesise(encoded.y_hat, height, width, encoded.level)
+    expected = to_gray(expected) if is_gray(decoded.image) else expected
+    # Memory may have been cut into other tiles, and where a value lies between two levels both are right.
+    if wrong := int(((decoded.image.short() - expected.short()).abs() > 1).sum()):
+        raise shared.CommandError(f"{name}: {wrong} samples come back different, nothing was written; report this")
+
+
+def _read(source: Path) -> bytes:
+    return sys.stdin.buffer.read() if source == STREAM else source.read_bytes()
+
+
+def _write(target: Path, data: bytes) -> None:
+    from jahp_pl.files import write_atomically
+
+    if target != STREAM:
+        write_atomically(target, data)
+        return
+    if sys.stdout.isatty():
+        raise shared.CommandError("standard output is a terminal; send it to a file, or name one with -o")
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise shared.CommandError(f"standard output: cannot be written ({error.strerror})") from None

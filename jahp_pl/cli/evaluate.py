@@ -1,0 +1,189 @@
+"""evaluate, classical and report: from codecs to figures, and what these look like. Heavy imports happen inside."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jahp_pl.cli import shared
+from jahp_pl.cli.shared import CommandError
+from jahp_pl.model_io.pretrained import locate
+
+if TYPE_CHECKING:
+    from jahp_pl.codec.codec import Codec
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """A model on a folder of images."""
+    from tqdm import tqdm
+
+    from jahp_pl.codec.targets import Target, check_target
+    from jahp_pl.evaluation.evaluate import ImageResult, plan, save, save_curve, target_folder
+    from jahp_pl.evaluation.evaluate import evaluate as evaluate_images
+    from jahp_pl.evaluation.image_set import find_originals
+    from jahp_pl.evaluation.table import format_curve, format_table, summarise
+    from jahp_pl.locks import exclusive
+    from jahp_pl.measurement.provenance import command_line
+    from jahp_pl.report.read_results import title_of
+
+    out: Path = arguments.out or _default_out(arguments)
+    _check_out(out)
+    there = _fingerprint_in(out)
+    images = find_originals(arguments.images, arguments.limit)
+    codec = shared.open_codec(arguments)
+    if arguments.out is None and there not in (None, codec.fingerprint.hex()):  # under a name that nobody chose
+        raise CommandError(f"{out} holds results of another model; move it away, or choose another place with --out")
+    files = out.with_suffix("")
+    targets = [Target(quality=quality) for quality in arguments.quality or [None]]
+    for target in targets:
+        check_target(target, codec.num_levels)
+    folders = [files / target_folder(target) if len(targets) > 1 else files for target in targets]
+    tasks = [plan(images, folder) for folder in folders]
+    facts = {"training": _training(arguments.model), "command": command_line(["jahp", *sys.argv[1:]])}
+    facts |= {} if arguments.curve is None else {"curve": arguments.curve}
+    total = len(images) * len(targets)
+    with exclusive(out), tqdm(total=total, unit=" images", desc="evaluate", leave=False, disable=None) as bar:
+
+        def progress(result: ImageResult) -> None:
+            bar.set_postfix_str(f"{result.row.name} {result.row.file_psnr:.2f} dB")
+            bar.update()
+
+        evaluations = []
+        for target, of_target in zip(targets, tasks, strict=True):
+            evaluations.append(evaluate_images(codec, of_target, arguments.beside, progress, target, arguments.effort))
+            evaluations[-1].provenance.update(facts)
+        if len(targets) > 1:
+            save_curve(evaluations, title_of(evaluations[0].provenance), out)
+        else:
+            save(evaluations[0], out)
+    evaluation = evaluations[len(evaluations) // 2]
+    if len(targets) > 1:
+        shared.say(format_curve(evaluations))
+    else:
+        shared.say(format_table(evaluation), "", summarise(evaluation))
+    shared.say(f"\nfiles    {files}/\nresults  {out}")
+    if arguments.picture is not None:
+        from jahp_pl.evaluation.picture import draw_evaluation
+
+        draw_evaluation(evaluation, codec, arguments.beside, arguments.picture)
+        shared.say(f"picture  {arguments.picture}")
+
+
+def classical(arguments: argparse.Namespace) -> None:
+    """Classical codecs over their ladders of qualities."""
+    import torch
+    from tqdm import tqdm
+
+    from jahp_pl.evaluation.classical import CODECS
+    from jahp_pl.evaluation.classical_curves import run_ladders
+    from jahp_pl.evaluation.image_set import find_originals
+    from jahp_pl.measurement.provenance import provenance
+
+    _check_out(arguments.out)
+    torch.set_num_threads(arguments.threads)
+    images = find_originals(arguments.images, arguments.limit)
+    names = list(dict.fromkeys(arguments.codec))
+    total = sum(len(CODECS[name].ladder) for name in names)
+    with tqdm(total=total, unit=" points", desc="classical", leave=False, disable=None) as bar:
+
+        def progress(name: str, done: int, point: dict[str, Any]) -> None:
+            mean = point["mean"]
+            bar.set_postfix_str(f"{name} {mean['file_bpp']:.3f} bpp {mean['file_psnr']:.2f} dB")
+            bar.update()
+
+        facts = provenance(["jahp", *sys.argv[1:]]) | {"threads": arguments.threads}
+        content = run_ladders(names, images, arguments.out, facts, arguments.force, progress)
+    for curve in content["curves"]:
+        if curve["name"] in names:
+            first, last = curve["points"][0]["mean"], curve["points"][-1]["mean"]
+            shared.say(
+                f"{curve['title']:12} {len(curve['points']):2} points on {len(images)} images: "
+                f"{first['file_bpp']:.3f} bpp {first['file_psnr']:.2f} dB to "
+                f"{last['file_bpp']:.3f} bpp {last['file_psnr']:.2f} dB"
+            )
+    shared.say(f"\nresults  {arguments.out}")
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """Results -> plots, a table and a page."""
+    from tqdm import tqdm
+
+    from jahp_pl.measurement.provenance import command_line, provenance
+    from jahp_pl.report.curves import find_curve
+    from jahp_pl.report.read_results import read_curves
+    from jahp_pl.report.write import PAGE, TABLE, Pictures, write_report
+
+    curves = read_curves(arguments.results)
+    anchor = curves[0] if arguments.anchor is None else find_curve(curves, arguments.anchor)
+    pictures = None
+    if not 0 < arguments.rate < 24:
+        raise CommandError(f"--rate {arguments.rate:g}: must lie between 0 and 24 bits per pixel")
+    if arguments.images is not None:
+        codecs = _codecs(arguments.model)
+        pictures = Pictures(arguments.images, arguments.show, arguments.rate, codecs)
+    elif arguments.show or arguments.model:
+        raise CommandError("--show and --model are for pictures; they need --images, the folder with the originals")
+    facts = provenance()
+    foot = f"Made by jahp_pl {facts['versions'].get('jahp_pl', '')} on {facts['date']}: "
+    foot += command_line(["jahp", *sys.argv[1:]])
+    with tqdm(desc="report", leave=False, disable=None, bar_format="{desc}: {postfix} [{elapsed}]") as bar:
+        made = write_report(curves, anchor, arguments.out, arguments.title, foot, pictures, bar.set_postfix_str)
+    shared.say("\n".join(made.table))
+    if made.without_picture:
+        shared.say(
+            f"\nno pictures of {', '.join(made.without_picture)}: give --model, or decompress the files beside results"
+        )
+    shared.say(f"\nplots    {arguments.out}/{{{','.join(made.plots)}}}.{{png,svg}}\ntable    {arguments.out / TABLE}")
+    shared.say(f"page     {arguments.out / PAGE}  ({made.page_bytes / 1e6:.1f} MB, opens from disk)")
+
+
+def _check_out(out: Path) -> None:
+    """Refuse names under which no results can be saved, before there are any.
+
+    Raises:
+        CommandError: it does not end in .json, or is a folder.
+    """
+    if out.suffix != ".json" or out.is_dir():
+        raise CommandError(f"--out {out}: must name a file that ends in .json")
+
+
+def _default_out(arguments: argparse.Namespace) -> Path:
+    """evaluation/IMAGES-MODEL.json"""
+    paths = (arguments.images.resolve(), Path(arguments.model).resolve())
+    images, model = (path.stem if path.is_file() else path.name for path in paths)
+    return Path("evaluation") / f"{images}-{model}.json"
+
+
+def _fingerprint_in(out: Path) -> str | None:
+    """Of the model whose results are there; None where there are none.
+
+    Raises:
+        CommandError: the file holds something else, curves of `jahp classical` for example.
+    """
+    import json
+
+    if not out.exists():
+        return None
+    try:
+        return str(json.loads(out.read_text())["provenance"]["fingerprint"])
+    except (ValueError, LookupError, TypeError):
+        raise CommandError(f"{out}: no results of `jahp evaluate`; move it away, or choose another --out") from None
+
+
+def _training(model: str) -> dict[str, Any]:
+    from jahp_pl.model_io.checkpoint import find_checkpoint
+    from jahp_pl.model_io.export_config import is_export, read_config
+    from jahp_pl.model_io.load import training_facts
+
+    path = locate(model)
+    facts: dict[str, Any] = read_config(path)["facts"] if is_export(path) else training_facts(find_checkpoint(path))
+    return facts
+
+
+def _codecs(models: list[str]) -> dict[str, Codec]:
+    from jahp_pl.model_io.load import load_codec
+
+    loaded = [load_codec(model) for model in models]
+    return {codec.fingerprint.hex(): codec for codec in loaded}

@@ -1,0 +1,249 @@
+"""The command line: every command with its options, and how errors are reported. The files beside this one run them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import NoReturn
+
+from jahp_pl.cli import compress, evaluate, models, shared, sweep, train
+from jahp_pl.cli.bench import add_benches
+from jahp_pl.cli.options import (
+    MODEL,
+    add_effort,
+    add_files,
+    add_images,
+    add_model,
+    add_out,
+    add_target,
+    command,
+    part,
+    positive,
+)
+from jahp_pl.text import printable
+
+EXAMPLES = """\
+examples:
+  jahp shards ~/photos --out shards/mine
+  jahp train configs/mbt2018.yaml 'data.train=[shards/mine]' loss.lmbda=0.0067
+  jahp sweep sweeps/ladder.yaml --workers 2
+  jahp evaluate --model runs/mbt2018 --images data/kodak --beside jpeg
+  jahp compress photo.png
+  jahp decompress photo.jahp -o again.png
+  jahp compress photo.png --model runs/mbt2018
+  jahp export runs/mbt2018 --out models/mbt2018
+
+`jahp COMMAND --help` says more about each."""
+
+CLASSICAL = (
+    *("jpeg", "jpeg-plain", "jpeg444", "jpeg2000", "jpeg2000-53", "webp", "avif", "avif444"),
+    *("hevc", "hevc444", "jxl", "vvc"),
+)
+"""Names of `evaluation.classical.CODECS`, here so that the parser needs not import them."""
+DTYPES = ("float32", "bfloat16", "int8")
+"""Of `exports.tensors.DTYPES`, likewise."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit: 0 done, 2 input that cannot be used (one line says why), 130 interrupted, 128 + N where
+    signal N stopped a training that can go on, 141 if whoever read the output went away."""
+    shared.open_streams()
+    parsed = _parse(arguments)
+    try:
+        with shared.tidy_end() if parsed.run not in (train.train, sweep.sweep) else nullcontext():
+            parsed.run(parsed)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.exit(_fail("interrupted", 130))
+    except BrokenPipeError:
+        _close_output()
+        sys.exit(141)
+    except Exception as error:
+        if not isinstance(error, shared.input_errors()):
+            raise
+        _close_output()
+        sys.exit(_fail(str(error).strip() or type(error).__name__, 2))
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Settings may stand before and behind options, which argparse alone would refuse."""
+    parser = _parser()
+    parsed, rest = parser.parse_known_args(arguments)
+    if rest and (not hasattr(parsed, "settings") or any(word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        parsed.settings = [*parsed.settings, *rest]
+    return parsed
+
+
+def _close_output() -> None:
+    """Write what is still to be written; where that is not possible, let it go nowhere, or else Python would try again
+    when it ends, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail(message: str, status: int) -> int:
+    shared.say(f"jahp: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="jahp",
+        description="Learned image compression with joint autoregressive and hierarchical priors.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    table = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    p = command(table, "shards", train.shards, "turn photographs into shards to train on", """\
+        jahp shards ~/photos more/*.tif --out shards/mine
+        jahp shards ~/photos --tile 1024 --quality 95 --part 3/16 --out shards/mine-03
+        jahp shards old-shards/*.tar --out shards/mine --overwrite""")  # fmt: skip
+    p.add_argument("sources", nargs="+", metavar="SRC", help="folders, image files, or tar files")
+    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for shard-*.tar and index.json")
+    p.add_argument("--overwrite", action="store_true", help="replace an existing folder of shards")
+    p.add_argument("--min-side", type=int, default=256, metavar="PX", help="skip photographs with a shorter side [256]")
+    p.add_argument("--max-side", type=int, metavar="PX", help="scale larger photographs down to this side")
+    p.add_argument(
+        "--max-pixels", type=positive, default=2**26, metavar="N", help="skip photographs of more pixels [67108864]"
+    )
+    p.add_argument("--tile", type=int, metavar="PX", help="cut photographs of over 2 PX x PX pixels into such tiles")
+    p.add_argument(
+        "--quality", type=int, metavar="Q", help="store as JPEG of this quality where not lossless [lossless]"
+    )
+    p.add_argument("--shard-samples", type=int, default=500, metavar="N", help="photographs per shard [500]")
+    p.add_argument("--part", type=part, default=(1, 1), metavar="I/N", help="only the I-th of N parts, one a machine")
+    p.add_argument("--seed", type=int, default=0, help="of the order [0]")
+    p.add_argument("--in-order", action="store_true", help="keep the order of names, for validation sets")
+
+    p = command(table, "train", train.train, "train, resume, validate with real files", """\
+        jahp train configs/quickstart.yaml
+        jahp train configs/mbt2018.yaml configs/overlays/mixture3.yaml name=mix3 loss.lmbda=0.0067
+        jahp train configs/mbt2018.yaml 'data.train=[shards/mine]' wandb.mode=offline
+        jahp train --keys""")  # fmt: skip
+    p.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value", help="merged from left to right")
+    p.add_argument("--keys", action="store_true", help="list every setting with its default, then exit")
+
+    p = command(table, "sweep", sweep.sweep, "run all points of a W&B sweep file here, without a server", """\
+        jahp sweep sweeps/ladder.yaml --list
+        jahp sweep sweeps/lambda.yaml --workers 4 'data.train=[shards/mine]' trainer.max_steps=100000
+        jahp sweep sweeps/mixture.yaml configs/overlays/anneal.yaml output_dir=runs/mixture-short""")  # fmt: skip
+    p.add_argument("file", type=Path, metavar="FILE.yaml", help="as for `wandb sweep`")
+    p.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value", help="for all points, over the file's")
+    p.add_argument("--workers", type=positive, default=1, metavar="N", help="points at a time, sharing the GPUs [1]")
+    p.add_argument("--list", action="store_true", help="print the command of each point known so far, then exit")
+
+    p = command(table, "evaluate", evaluate.evaluate, "code images to real files and measure", """\
+        jahp evaluate --model joint-psnr --images data/kodak
+        jahp evaluate --model joint-psnr --images data/kodak --quality 5 20 40 60 80 95
+        jahp evaluate --model runs/quickstart --images data/kodak --beside jpeg --picture kodak.png""")  # fmt: skip
+    add_model(p)
+    add_images(p)
+    p.add_argument(
+        "--out", type=Path, metavar="R.json", help="results; files go beside it [evaluation/IMAGES-MODEL.json]"
+    )
+    add_effort(p, 0, "0")
+    p.add_argument("--beside", choices=("jpeg", "jpeg444"), help="compare with this codec at no fewer bytes per image")
+    p.add_argument("--picture", type=Path, metavar="P.png", help="originals beside reconstructions")
+    p.add_argument(
+        "--quality", type=float, nargs="+", metavar="Q", help="of a variable-rate model: one curve of several qualities"
+    )
+    p.add_argument("--curve", metavar="NAME", help="of the curve that `jahp report` draws through it [by the model]")
+
+    p = command(table, "classical", evaluate.classical, "code images with JPEG, AVIF, ... at many qualities", """\
+        jahp classical --codec jpeg jpeg2000 webp avif --images data/kodak --out classical.json
+        jahp classical --codec hevc444 jxl vvc --images data/kodak --out modern.json""")  # fmt: skip
+    p.add_argument("--codec", nargs="+", required=True, choices=CLASSICAL, metavar="NAME", help=", ".join(CLASSICAL))
+    add_images(p)
+    p.add_argument("--out", type=Path, required=True, metavar="R.json", help="results; points in it are not done again")
+    p.add_argument("--force", action="store_true", help="do them again; until all are done, those in it stay")
+    p.add_argument("--threads", type=positive, default=1, metavar="N", help="for MS-SSIM; codecs have one [1]")
+
+    p = command(table, "report", evaluate.report, "results -> plots, BD-rates and one page to look at", """\
+        jahp report results/classical results/published/mbt2018-tfc-mse.json --out report --anchor jpeg
+        jahp report results/study results/classical --out report --anchor jpeg2000 \\
+            --images data/kodak --model runs/joint runs/factorized""")  # fmt: skip
+    p.add_argument(
+        "results", nargs="+", type=Path, metavar="R.json", help="of evaluate or classical; or folders of them"
+    )
+    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for report.html, bd-rates.md, plots")
+    p.add_argument("--anchor", metavar="NAME", help="curve that others are compared with, or part of its name [first]")
+    p.add_argument("--images", type=Path, metavar="DIR", help="originals: show pictures at equal rate")
+    p.add_argument("--model", nargs="+", default=[], metavar="M", help="models that decode pictures to show")
+    p.add_argument("--show", nargs="+", default=[], metavar="NAME", help="images to show [two, chosen by their rate]")
+    p.add_argument("--rate", type=float, default=0.25, metavar="BPP", help="mean rate to show pictures at [0.25]")
+    p.add_argument("--title", default="Rate-distortion report", help="of the page")
+
+    p = command(table, "compress", compress.compress, "images -> .jahp", """\
+        jahp compress photo.png
+        jahp compress photo.png --quality 80
+        jahp compress photo.png --size 50k
+        jahp compress *.jpg scans/ -o compressed/ --bpp 0.5 --verify
+        jahp compress - < photo.png > photo.jahp
+        jahp compress photo.png --model runs/quickstart""")  # fmt: skip
+    add_files(p, "images, folders of them, or - for standard input", "the bundled one")
+    add_target(p)
+    add_effort(p, None, "1; 0 for a model that does not tell its lambda")
+    p.add_argument("--flatten", action="store_true", help="put transparent pixels on white instead of refusing them")
+    p.add_argument("--srgb", action="store_true", help="convert colours to sRGB instead of keeping their ICC profile")
+    p.add_argument("--verify", action="store_true", help="decode every file before it is written, and compare")
+
+    p = command(table, "decompress", compress.decompress, ".jahp -> PNG, or what the output's suffix says", """\
+        jahp decompress photo.jahp
+        jahp decompress photo.jahp -o photo.webp
+        jahp decompress compressed/ -o restored/
+        jahp decompress photo.jahp --model runs/quickstart""")  # fmt: skip
+    add_files(
+        p,
+        ".jahp files, folders of them, or - for standard input",
+        "the bundled one that made the file",
+        "IN.decoded.png",
+    )
+    p.add_argument("--max-pixels", type=positive, metavar="N", help="largest image to accept [33554432]")
+
+    add_benches(table)
+
+    p = command(table, "info", models.info, "what is inside .jahp files and models; which models are bundled", """\
+        jahp info
+        jahp info joint-psnr
+        jahp info photo.jahp
+        jahp info runs/quickstart models/
+        jahp info compressed/*.jahp""")  # fmt: skip
+    p.add_argument(
+        "paths", nargs="*", metavar="PATH", help="files, models, or folders with any below [the bundled models]"
+    )
+
+    p = command(table, "export", models.export, "a trained model -> a folder to keep and to give away", """\
+        jahp export runs/mbt2018 --out models/mbt2018
+        jahp export runs/mbt2018 --dtype bfloat16 --out models/half
+        jahp export models/half --results evaluation/kodak.json --out models/half --force""")  # fmt: skip
+    p.add_argument("model", metavar="M", help=MODEL)
+    add_out(p)
+    p.add_argument("--dtype", choices=DTYPES, help="of the weights; the last two are smaller [float32, or as it is]")
+    p.add_argument("--results", type=Path, metavar="R.json", help="of `jahp evaluate` with this model, to go along")
+    p.add_argument("--note", metavar="TEXT", help="a sentence about the training, for the model card")
+
+    p = command(table, "graphs", models.graphs, "a model's networks -> ONNX and torch.export graphs", """\
+        jahp graphs models/mbt2018 --out graphs/mbt2018""")  # fmt: skip
+    p.add_argument("model", metavar="M", help=MODEL)
+    add_out(p)
+
+    p = command(table, "import-compressai", models.import_compressai, "CompressAI's weights -> such a folder", """\
+        jahp import-compressai mbt2018.pth.tar --out models/mbt2018
+        jahp compress photo.png --model models/mbt2018""")  # fmt: skip
+    p.add_argument("checkpoint", type=Path, metavar="CKPT", help="file that torch.save wrote")
+    add_out(p)
+    return parser

@@ -1,0 +1,166 @@
+"""info, export, graphs and import-compressai: what models and files are, and models in other forms. Heavy imports
+happen inside."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from jahp_pl.batch import BatchError, Failure
+from jahp_pl.cli import shared
+from jahp_pl.model_io.pretrained import NONE, bundled, default_model, locate
+
+
+def info(arguments: argparse.Namespace) -> None:
+    """What files and models are; or which models are bundled."""
+    if not arguments.paths:
+        shared.say(*_bundled_table())
+        return
+    things = [thing for name in arguments.paths for thing in _things(name)]
+    failures = []
+    for number, path in enumerate(things):
+        try:
+            rows = _describe_file(path) if path.suffix == ".jahp" else _describe_model(path)
+        except shared.input_errors() as error:
+            if len(things) == 1:
+                raise
+            failures.append(Failure(path, str(error)))
+            continue
+        if len(things) > 1:
+            shared.say(f"{'' if number == 0 else chr(10)}{path}")
+        for name, value in rows.items():
+            shared.say(f"{name:15} {value}")
+    shared.tell_failures("info", failures, len(things))
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """A trained model -> a folder."""
+    from jahp_pl.model_io.load import export_from
+
+    source = locate(arguments.model)
+    codec = export_from(source, arguments.out, arguments.force, arguments.dtype, arguments.results, arguments.note)
+    size = sum(path.stat().st_size for path in arguments.out.iterdir())
+    shared.say(f"{source} -> {arguments.out}: model {codec.fingerprint.hex()}, {size / 1e6:.2f} MB")
+
+
+def graphs(arguments: argparse.Namespace) -> None:
+    """The networks of a model -> graphs for other runtimes."""
+    from jahp_pl.model_io.load import load_codec
+    from jahp_pl.model_io.onnx import write_graphs
+
+    codec = load_codec(arguments.model)
+    names = write_graphs(codec, arguments.out, arguments.force)
+    shared.say(f"{arguments.model} -> {arguments.out}: {', '.join(names)} of model {codec.fingerprint.hex()}")
+
+
+def import_compressai(arguments: argparse.Namespace) -> None:
+    """A CompressAI checkpoint -> a folder."""
+    from jahp_pl.model_io import compressai
+    from jahp_pl.model_io.load import export as write_export
+
+    model = compressai.load(arguments.checkpoint)
+    facts = {"source": arguments.checkpoint.name, "trained_with": "CompressAI"}
+    codec = write_export(model, arguments.out, facts, arguments.force)
+    config = model.config
+    shared.say(
+        f"{arguments.checkpoint} -> {arguments.out}: {config.rung}, N = {config.num_filters}, "
+        f"M = {config.num_latents}, model {codec.fingerprint.hex()}"
+    )
+
+
+def _bundled_table() -> list[str]:
+    """One line per model that comes with the package and quality it was measured at."""
+    from jahp_pl.model_io.export_config import read_config
+
+    models = bundled()
+    if not models:
+        return [NONE]
+    width = max(len(model.name) for model in models)
+    lines = [f"{'name':{width}}  quality  bits per pixel     PSNR  MS-SSIM     MB  fingerprint       measured on"]
+    for model in models:
+        config = read_config(model.folder)
+        results = config.get("results") or {}
+        size = sum(path.stat().st_size for path in model.folder.iterdir()) / 1e6
+        for number, point in enumerate(results.get("points") or [results]):
+            figures, images = " " * 11 + "not measured" + " " * 8, ""
+            if point:
+                similarity = "      -" if point["ms_ssim"] is None else f"{point['ms_ssim']:7.4f}"
+                figures = f"{point['bpp']:14.4f} {point['psnr']:5.2f} dB  {similarity}"
+                images = f"  {results['images']}, {results['count']}"
+            quality = f"{point['quality']:7g}" if "quality" in point else " " * 6 + "-"
+            name = model.name if number == 0 else ""
+            rest = f" {size:6.2f}  {config['fingerprint']}{images}" if number == 0 else ""
+            lines.append(f"{name:{width}}  {quality}  {figures}{rest}")
+    return [*lines, f"without --model: {default_model().name}"]
+
+
+def _things(name: str) -> list[Path]:
+    """A file, an export, a run folder, a bundled model; or all of these below another folder.
+
+    Raises:
+        BatchError: a folder with none of them.
+        ExportError: there is nothing of that name.
+    """
+    path = Path(name) if name.endswith(".jahp") else locate(name)
+    things = list(_below(path)) if path.is_dir() else [path]
+    if not things:
+        raise BatchError(f"{path}: holds no checkpoint, export or .jahp file")
+    return things
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    from jahp_pl.model_io.checkpoint import has_checkpoint
+    from jahp_pl.model_io.export_config import is_export
+
+    if is_export(folder) or has_checkpoint(folder):
+        yield folder
+        return
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            yield from _below(path)
+        elif path.suffix == ".jahp":
+            yield path
+
+
+def _describe_file(path: Path) -> dict[str, str]:
+    from jahp_pl.codec.bitstream import LEVEL_STEPS, MAX_SIDE, BitstreamError, unpack, with_icc
+    from jahp_pl.images.icc import profile_name
+
+    data = path.read_bytes()
+    try:
+        header, payload = unpack(data, MAX_SIDE**2)
+    except BitstreamError as error:
+        raise BitstreamError(f"{path}: {error}") from None
+    colours, plain = "sRGB", with_icc(data, b"")
+    if header.icc:
+        stored = len(data) - len(plain)
+        colours = (
+            f"{profile_name(header.icc)}, an ICC profile of {len(header.icc)} bytes that takes {stored} in the file"
+        )
+    return {
+        "image": f"{header.width} x {header.height} pixels",
+        "size": f"{len(data)} bytes, {8 * len(data) / (header.width * header.height):.4f} bits per pixel",
+        "header": f"{len(plain) - len(payload)} bytes",
+        "colours": colours,
+        **({} if header.level is None else {"level": f"{header.level / LEVEL_STEPS:g}"}),
+        "made by model": header.fingerprint.hex(),
+        "latents": f"from {header.latent_min} to {header.latent_max}",
+    }
+
+
+def _describe_model(path: Path) -> dict[str, str]:
+    import dataclasses
+
+    from jahp_pl.model_io.checkpoint import find_checkpoint
+    from jahp_pl.model_io.export_config import is_export, read_config
+    from jahp_pl.model_io.load import load_codec
+
+    codec = load_codec(path)
+    rows = {"export": str(path)} if is_export(path) else {"checkpoint": str(find_checkpoint(path))}
+    rows["fingerprint"] = codec.fingerprint.hex()
+    rows["parameters"] = f"{sum(p.numel() for p in codec.model.parameters()):,}"
+    rows |= {key: str(value) for key, value in dataclasses.asdict(codec.model.config).items()}
+    told = read_config(path) if is_export(path) else {}
+    more = {key: str(told[key]) for key in ("dtype", "results") if key in told}
+    return rows | more | {key: str(value) for key, value in told.get("facts", {}).items()}

@@ -1,0 +1,263 @@
+"""What commands share: errors that are for the user, the codec that the options ask for, progress and failures."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, TextIO
+
+from jahp_pl import batch
+from jahp_pl.batch import STREAM, Job
+from jahp_pl.model_io.export_config import Metric
+from jahp_pl.model_io.pretrained import NONE, bundled, locate, names, of_fingerprint
+from jahp_pl.text import printable
+
+if TYPE_CHECKING:
+    from jahp_pl.codec.codec import Codec
+
+
+def open_streams() -> None:
+    """Let output never stop a command: what the encoding cannot write is escaped, and what is closed goes nowhere.
+
+    A standard descriptor that is closed would else be given to the next file that is opened.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115  as long as the process
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def say(*lines: str, file: TextIO | None = None) -> None:
+    """Print lines, of which nothing moves a terminal's cursor, whatever names are in them."""
+    print(*map(printable, lines), sep="\n", file=file)
+
+
+LONG_EFFORT = 1
+"""From here on a search has a progress bar of its own."""
+
+
+class CommandError(ValueError):
+    """Arguments that cannot be followed here, or a run of which a part failed; one line."""
+
+
+def input_errors() -> tuple[type[Exception], ...]:
+    """Errors about what the user gave, whose message is for the user; anything else is a bug and keeps its
+    traceback."""
+    from jahp_pl.batch import BatchError
+    from jahp_pl.codec.bitstream import BitstreamError
+    from jahp_pl.codec.entropy.fixed_point import FreezeError
+    from jahp_pl.codec.targets import TargetError
+    from jahp_pl.config import ConfigError
+    from jahp_pl.data.index import DataError
+    from jahp_pl.evaluation import EvaluationError
+    from jahp_pl.images.io import ImageError
+    from jahp_pl.model_io.checkpoint import CheckpointError
+    from jahp_pl.model_io.export_config import ExportError
+    from jahp_pl.sweeping import SweepError
+    from jahp_pl.training import TrainingError
+
+    about_models = (CheckpointError, ConfigError, ExportError, FreezeError, SweepError, TrainingError)
+    about_files = (BatchError, BitstreamError, DataError, EvaluationError, ImageError, OSError, TargetError)
+    return (*about_models, *about_files, CommandError)
+
+
+@contextmanager
+def tidy_end() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block like an error, so that what it began to write is removed; the status is 128
+    plus the signal, as shells have it."""
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [number for name in names if signal.getsignal(number := getattr(signal, name)) == signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():  # only there can signals be handled
+        numbers = []
+
+    def end(number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    for number in numbers:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
+def one_voice() -> Iterator[None]:
+    """Errors that all ranks meet alike are told by the first one; the others end in silence.
+
+    They end with status 0, because a launcher kills all processes when one fails, before the first has said why.
+    """
+    from jahp_pl.config import ConfigError
+    from jahp_pl.model_io.checkpoint import CheckpointError
+    from jahp_pl.model_io.export_config import ExportError
+    from jahp_pl.training import TrainingError, is_first_rank
+
+    try:
+        yield
+    except (CheckpointError, ConfigError, ExportError, TrainingError):
+        if is_first_rank():
+            raise
+        sys.exit(0)
+
+
+def open_codec(arguments: argparse.Namespace, model: str | Path | None = None) -> Codec:
+    """What --model or --metric, --device, --threads, --precision and --memory ask for.
+
+    Args:
+        arguments: with these options, perhaps without --metric.
+        model: in place of --model.
+
+    Raises:
+        CommandError: a device that is not there, or too little memory.
+        ExportError: no such model.
+    """
+    metric: Metric | None = getattr(arguments, "metric", None)
+    if metric is not None and arguments.model is not None:
+        raise CommandError("--metric picks one of the bundled models; leave out either it or --model")
+    path = locate(model or arguments.model, metric)  # first, because importing torch takes seconds
+    import torch
+
+    from jahp_pl.codec.transforms.runner import MemoryLimitError
+    from jahp_pl.model_io.load import load_codec
+
+    if arguments.threads is not None:
+        torch.set_num_threads(arguments.threads)
+    try:
+        torch.empty(1, device=arguments.device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise CommandError(f"--device {arguments.device}: {str(error).strip().splitlines()[0]}") from None
+    limit = arguments.memory * 2**20
+    try:
+        return load_codec(path, arguments.device, arguments.precision, limit)
+    except MemoryLimitError as error:
+        raise CommandError(f"--memory {arguments.memory}: {error}") from None
+
+
+@contextmanager
+def search_bar(effort: int, name: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar for the steps of an encoder's search, where it takes long enough to be looked at.
+
+    Args:
+        effort: of the encoder.
+        name: of the image.
+    """
+    if effort < LONG_EFFORT:
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(unit=" steps", desc=name, leave=False, disable=None) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield progress
+
+
+class Decoders:
+    """The codec for each file: that of --model, or else the bundled one that made it.
+
+    Args:
+        arguments: of a command that decodes.
+
+    Raises:
+        CommandError, ExportError: as `open_codec`; or no model is named and none is bundled.
+    """
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self._arguments = arguments
+        self._codecs: dict[bytes, Codec] = {}
+        self._only = None if arguments.model is None else open_codec(arguments)
+        if self._only is None and not bundled():
+            raise CommandError(NONE)
+
+    def find(self, fingerprint: bytes) -> Codec:
+        """For a file with this fingerprint in its header; the codec of --model may have another and then refuses it.
+
+        Raises:
+            CommandError: no bundled model has it.
+        """
+        if self._only is not None:
+            return self._only
+        if fingerprint not in self._codecs:
+            model = of_fingerprint(fingerprint)
+            if model is None:
+                raise CommandError(
+                    f"made with model {fingerprint.hex()}, and none of that fingerprint is bundled ({names()}); name "
+                    "the model that made it with --model"
+                )
+            self._codecs[fingerprint] = open_codec(self._arguments, model.folder)
+        return self._codecs[fingerprint]
+
+
+def run_jobs(command: str, jobs: Sequence[Job], work: Callable[[Job], str | None]) -> None:
+    """Do all jobs with a progress bar; an only one tells its error itself.
+
+    Args:
+        command: for messages.
+        jobs: what to do.
+        work: makes one output and says in a few words what it is; None where it was there already.
+
+    Raises:
+        CommandError: some failed, which have been named.
+    """
+    from tqdm import tqdm
+
+    from jahp_pl.files import clear_leftovers
+
+    for folder in {job.target.parent for job in jobs if job.target != STREAM}:
+        clear_leftovers(folder)
+    with tqdm(
+        total=len(jobs), unit=" files", desc=command, leave=False, disable=None if len(jobs) > 1 else True
+    ) as bar:
+
+        def work_aloud(job: Job) -> bool:
+            dated = batch.modified(job)
+            told = work(job)
+            if told is not None:
+                batch.keep_order(job, dated)
+                file = sys.stderr if job.target == STREAM else sys.stdout
+                line = f"{name_of(job.source)} -> {name_of(job.target, 'output')}: {told}"
+                bar.write(printable(line), file=file)
+            return told is not None
+
+        if len(jobs) == 1 and not jobs[0].is_resumable:
+            work_aloud(jobs[0])
+            return
+        report = batch.run(jobs, work_aloud, input_errors(), lambda _: bar.update())
+    if report.num_skipped:
+        say(f"{report.num_skipped} of {len(jobs)} were done already; --force does them again")
+    tell_failures(command, report.failures, len(jobs))
+
+
+def tell_failures(command: str, failures: Sequence[batch.Failure], total: int) -> None:
+    """Name what failed.
+
+    Raises:
+        CommandError: anything did.
+    """
+    if not failures:
+        return
+    for failure in failures:
+        reason = " ".join(failure.reason.split()).removeprefix(f"{failure.source}: ")
+        say(f"  {failure.source}: {reason}", file=sys.stderr)
+    raise CommandError(f"{command}: {len(failures)} of {total} failed, see above; the others are done")
+
+
+def name_of(path: Path, direction: str = "input") -> str:
+    """A path as it is called in messages."""
+    return f"standard {direction}" if path == STREAM else str(path)

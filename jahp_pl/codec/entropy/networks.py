@@ -1,0 +1,196 @@
+"""The entropy-parameter networks h_s, g_cm and g_ep in exact arithmetic (`fixed_point`).
+
+h_s waits for no latent and runs once per image, a strip of rows at a time. g_cm and g_ep run once per wavefront in the
+decoder; there, time is that of reading the weights, so the hyperprior's half of g_ep's first layer is computed
+beforehand for the whole frame.
+
+Guarantees: for equal integer inputs the outputs are equal to the last bit, whatever the batch, order, thread count,
+library, instruction set or device, as long as a matrix product adds products in the precision of its operands
+(`precision` sees to that).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jahp_pl.codec.entropy.fixed_point import FixedPointLayer, Rows, conv_taps, freeze_layer, quantize
+from jahp_pl.context import ContextPrediction, EntropyParameterNetwork
+from jahp_pl.hyperprior import STRIDE, HyperSynthesis
+
+FRACTION_BITS = 12
+"""Raw entropy parameters are integers that count steps of 2^-12."""
+RAW_CLAMP = 2**24
+"""In such steps: they are clamped to +-4096."""
+HYPER_LATENT_CLAMP = 2**24
+"""Hyper-latents enter h_s clamped to +-this, beyond which float32 does not hold all integers."""
+LATENT_RADIX = 2**8
+"""Latents up to +-128 enter g_cm as they are, others in two pieces: y = 2^8 high + low."""
+STRIP_POSITIONS = 2**13
+"""Latent positions per strip of h_s: 40 MB at 192 channels."""
+
+
+class ExactHyperSynthesis:
+    """h_s on integers.
+
+    Args:
+        network: trained h_s; this runs on the same device.
+
+    Raises:
+        FreezeError: weights that are not finite or too large.
+    """
+
+    def __init__(self, network: HyperSynthesis) -> None:
+        self.device = next(network.parameters()).device
+        self.layers = [
+            freeze_layer(f"h_s.{2 * position}", conv_taps(layer), layer.bias, slope).to(self.device)
+            for position, (layer, slope) in enumerate(_with_slopes(network))
+        ]
+
+    def strips(self, z_hat: Tensor, height: int, width: int) -> Iterator[tuple[int, Tensor]]:
+        """z_hat (N, hz, wz) integers -> psi, some rows of latents at a time.
+
+        Yields:
+            The first row, and psi from there on: (rows * width, F) float32.
+        """
+        step = max(1, STRIP_POSITIONS // (width * STRIDE))  # rows of z
+        for first in range(0, -(-height // STRIDE), step):
+            # Two rows of z on either side reach all that the strip depends on; the borders of the image keep the
+            # zeros that the network pads with.
+            top, bottom = max(first - 2, 0), min(first + step + 2, z_hat.shape[1])
+            x = self.psi(z_hat[:, top:bottom].to(self.device))
+            start, stop = STRIDE * first, min(STRIDE * (first + step), height)
+            yield start, x[start - STRIDE * top : stop - STRIDE * top, :width].flatten(0, 1)
+
+    def psi(self, z_hat: Tensor) -> Tensor:
+        """z_hat (N, hz, wz) integers on this device -> psi (4 hz, 4 wz, F) float32."""
+        x = z_hat.clamp(-HYPER_LATENT_CLAMP, HYPER_LATENT_CLAMP).float().permute(1, 2, 0)
+        for layer in self.layers[:-1]:
+            x = _upsample(x, layer)
+        shifted, nine = _shifted(x), [(i, j) for i in range(3) for j in range(3)]
+        return _correlate(shifted, x.shape, self.layers[-1], nine, range(9))
+
+
+def _shifted(x: Tensor) -> dict[tuple[int, int], Rows]:
+    """x (h, w, in) as integers, moved by each offset (row, column) from 0 to 2, 1 being no shift; outside x are zeros.
+
+    With a border of zeros around x and its positions in one row, a shift is a slice: no patch is ever copied. Of each
+    row, (h * (w + 2), in), the last two positions stand for nothing.
+    """
+    height, width, _ = x.shape
+    padded = F.pad(x, (0, 0, 1, 1, 1, 2)).flatten(0, 1)  # a row more than needed, into which the last slice runs
+    mantissas, steps = quantize(padded)
+    count, stride = height * (width + 2), width + 2
+    starts = {(row, column): row * stride + column for row in range(3) for column in range(3)}
+    return {
+        offset: Rows(mantissas[start : start + count], steps[start : start + count]) for offset, start in starts.items()
+    }
+
+
+def _correlate(
+    shifted: Mapping[tuple[int, int], Rows],
+    shape: torch.Size,
+    layer: FixedPointLayer,
+    offsets: Sequence[tuple[int, int]],
+    taps: Sequence[int],
+) -> Tensor:
+    """A convolution of x, of which these are the shape and the shifts, tap by tap, each at its offset: (h, w, in) ->
+    (h, w, out), the nonlinearity included."""
+    height, width, _ = shape
+    out = layer.bias.repeat(height * (width + 2), 1)
+    for offset, tap in zip(offsets, taps, strict=True):
+        layer.add(out, shifted[offset], tap)
+    return layer.activate(out).view(height, width + 2, -1)[:, :width]
+
+
+def _upsample(x: Tensor, layer: FixedPointLayer) -> Tensor:
+    """The 5x5 transposed convolution of stride 2 as four convolutions, one for each parity of the output's row and
+    column: (h, w, in) -> (2 h, 2 w, out)."""
+    # Output o = 2 i - 2 + k: even ones see taps k = 0, 2, 4 of inputs one ahead, at and one behind o / 2, odd ones
+    # k = 1, 3.
+    reach = [[(2, 0), (1, 2), (0, 4)], [(2, 1), (1, 3)]]
+    shifted, by_row = _shifted(x), []
+    for rows in reach:
+        by_column = []
+        for columns in reach:
+            pairs = [(row, column) for row in rows for column in columns]
+            offsets, taps = [(r[0], c[0]) for r, c in pairs], [5 * r[1] + c[1] for r, c in pairs]
+            by_column.append(_correlate(shifted, x.shape, layer, offsets, taps))
+        by_row.append(torch.stack(by_column, dim=2))
+    return torch.stack(by_row, dim=1).flatten(2, 3).flatten(0, 1)
+
+
+class ExactContextNetwork:
+    """g_cm and g_ep on integers, at any set of positions: one gather and four matrix products.
+
+    Encoder and decoder call the same function, the one with many wavefronts at once, the other with a single one.
+
+    Args:
+        g_cm: trained context prediction; this runs on the same device.
+        g_ep: trained entropy parameters.
+        has_psi: whether the first inputs of g_ep come from a hyperprior.
+
+    Raises:
+        FreezeError: weights that are not finite or too large.
+    """
+
+    def __init__(self, g_cm: ContextPrediction, g_ep: EntropyParameterNetwork, has_psi: bool) -> None:
+        self.device = g_cm.weight.device
+        side = g_cm.kernel_size[0]
+        live = conv_taps(g_cm)[: side**2 // 2]  # in raster order those before the centre
+        self.offsets = [(tap // side - side // 2, tap % side - side // 2) for tap in range(len(live))]
+        weight = live.flatten(0, 1).unsqueeze(0)
+        self.context = freeze_layer("g_cm", weight, g_cm.bias, 1.0, LATENT_RADIX // 2).to(self.device)
+        self.layers: list[FixedPointLayer] = []
+        self.from_psi: FixedPointLayer | None = None
+        for position, (layer, slope) in enumerate(_with_slopes(g_ep)):
+            name, weight, bias = f"g_ep.{2 * position}", conv_taps(layer), layer.bias
+            if position == 0 and has_psi:
+                num_psi = weight.shape[1] - g_cm.out_channels
+                self.from_psi = freeze_layer(name, weight[:, :num_psi], bias, 1.0).to(self.device)
+                weight, bias = weight[:, num_psi:], None
+            self.layers.append(freeze_layer(name, weight, bias, slope).to(self.device))
+
+    def precompute(self, psi: Tensor) -> Tensor:
+        """The hyperprior's half of g_ep's first layer with its bias, which waits for no latent: (positions, 2M) ->
+        (positions, 10M/3)."""
+        assert self.from_psi is not None
+        return self.from_psi(quantize(psi))
+
+    def raw(self, pieces: Sequence[Rows], start: Tensor | None) -> Tensor:
+        """Raw entropy parameters at P positions.
+
+        Args:
+            pieces: (P, 12 M) latents at the live taps, in raster order: all of them, or their low and high pieces.
+            start: (P, 10M/3), `precompute` at these positions; None without a hyperprior.
+
+        Returns:
+            (P, outputs) float32 integers, see `to_raw`.
+        """
+        x = self.context.bias.repeat(pieces[0].mantissas.shape[0], 1)
+        for rows in pieces:
+            self.context.add(x, rows)
+        for layer in self.layers:
+            x = layer(quantize(x), start)
+            start = None
+        return to_raw(x)
+
+
+def to_raw(outputs: Tensor) -> Tensor:
+    """Outputs of a network, float32, in place to integers that count steps of 2^-12."""
+    return outputs.mul_(2.0**FRACTION_BITS).round_().clamp_(-RAW_CLAMP, RAW_CLAMP)
+
+
+def _with_slopes(network: nn.Sequential) -> list[tuple[nn.Conv2d | nn.ConvTranspose2d, float]]:
+    """Layers of a sequence, each with the slope of the nonlinearity behind it."""
+    modules = list(network)
+    found = []
+    for position in range(0, len(modules), 2):
+        layer = modules[position]
+        assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
+        activation = modules[position + 1] if position + 1 < len(modules) else None
+        found.append((layer, 1.0 if activation is None else float(getattr(activation, "negative_slope", 0.0))))
+    return found

@@ -1,0 +1,90 @@
+"""What callers hold images in: tensors, arrays and Pillow images, and the pixels that a codec sees of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from jahp_pl.codec.bitstream import MAX_ICC_BYTES
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    Picture = Tensor | npt.NDArray[np.uint8] | Image.Image
+
+Kind = Literal["tensor", "numpy", "pil"]
+"""(3, H, W) uint8 tensor; (H, W, 3) uint8 array; Pillow image of mode RGB."""
+
+
+class Pixels(NamedTuple):
+    """An image as a codec codes it."""
+
+    rgb: Tensor
+    """(3, H, W) uint8 on the CPU."""
+    icc: bytes
+    """ICC profile that says what RGB means; empty for sRGB."""
+
+
+def to_pixels(image: Picture) -> Pixels:
+    """The pixels of an image.
+
+    Args:
+        image: of one of the kinds above, a tensor on any device, a Pillow image of any mode; never changed.
+
+    Raises:
+        ValueError: another type or shape, or a Pillow image with transparent pixels.
+    """
+    if not isinstance(image, Tensor | np.ndarray):
+        image, icc = _from_pillow(image)
+    else:
+        icc = b""
+    tensor = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image, order="C")).movedim(-1, 0)
+    if tensor.dtype != torch.uint8 or tensor.dim() != 3 or tensor.shape[0] != 3 or 0 in tensor.shape:
+        raise ValueError(
+            "an image must be uint8 RGB, a tensor (3, H, W) or an array (H, W, 3), or a Pillow image, not "
+            f"{image.dtype} of shape {tuple(image.shape)}"
+        )
+    return Pixels(tensor.cpu(), icc)
+
+
+def from_pixels(rgb: Tensor, icc: bytes, kind: Kind) -> Tensor | npt.NDArray[np.uint8] | Image.Image:
+    """An image of the kind that is wanted.
+
+    Args:
+        rgb: (3, H, W) uint8 on the CPU.
+        icc: its ICC profile, which only a Pillow image takes along; empty for sRGB.
+        kind: what to make.
+
+    Raises:
+        ValueError: another kind.
+    """
+    if kind == "tensor":
+        return rgb
+    if kind not in ("numpy", "pil"):
+        raise ValueError(f"as_={kind!r}: must be 'tensor', 'numpy' or 'pil'")
+    array: npt.NDArray[np.uint8] = rgb.movedim(0, -1).contiguous().numpy()
+    if kind == "numpy":
+        return array
+    from PIL import Image  # costs those nothing who hold no Pillow images
+
+    image = Image.fromarray(array)
+    if icc:
+        image.info["icc_profile"] = icc
+    return image
+
+
+def _from_pillow(image: object) -> tuple[npt.NDArray[np.uint8], bytes]:
+    from PIL import Image
+
+    from jahp_pl.images.io import convert_image
+
+    if not isinstance(image, Image.Image):
+        raise ValueError(
+            f"an image must be uint8 RGB, a tensor, an array or a Pillow image, not {type(image).__name__}"
+        )
+    converted = convert_image(image, flatten=False, max_icc=MAX_ICC_BYTES)
+    return converted.rgb, converted.icc

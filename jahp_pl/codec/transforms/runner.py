@@ -1,0 +1,215 @@
+"""The transforms as the codec runs them: uint8 images to latents and back, in bounded memory, in their fastest form.
+
+Guarantees: the result does not depend on the memory limit but for the rounding of float32 (relative 1e-5; pixels then
+differ by one level, rarely), whatever the size; latents and pixels are those of `CompressionModel.analyse` and
+`synthesise` in the same sense. They are no part of what has to be exact: latents are rounded and then coded as they
+are, and pixels come after the last decision of the decoder.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from jahp_pl.codec.transforms.cpu_backend import StreamedAnalysis, StreamedSynthesis, streamed_bytes
+from jahp_pl.codec.transforms.tiles import HYPER_HALO, SMALLEST, Span, largest_side, tiles
+from jahp_pl.codec.transforms.torch_backend import DirectAnalysis, DirectSynthesis, channels_last, direct_bytes
+from jahp_pl.hyperprior import STRIDE as HYPER_STRIDE
+from jahp_pl.model import CompressionModel
+from jahp_pl.transforms import STRIDE, TRANSFORMS
+
+Precision = Literal["float32", "bfloat16"]
+MEMORY_LIMIT = 2**30
+"""Bytes that suffice for 9 megapixels in one piece on a CPU, at N = M = 192."""
+
+
+class MemoryLimitError(ValueError):
+    """A memory limit that not even the smallest tile fits."""
+
+
+class TileBytes(NamedTuple):
+    """Memory a tile takes, apart from the weights, the whole image and all its latents."""
+
+    num_filters: int
+    num_latents: int
+    streamed: bool = True
+    """As the paper's on a CPU in float32; otherwise by `direct`, whatever the precision."""
+    halo: int = 2
+    """Latents around a tile that are computed and dropped."""
+
+    def transforms(self, height: int, width: int) -> int:
+        """Of g_a or g_s, for (height, width) latents with their halo, at most, in bytes."""
+        if self.streamed:
+            size = streamed_bytes(height, width, self.num_filters, self.num_latents)
+        else:
+            size = direct_bytes(height, width, self.num_filters, self.num_latents)
+        return size * 5 // 4 + 2**24
+
+    def hyper_analysis(self, height: int, width: int) -> int:
+        """Of h_a, for (height, width) hyper-latents with their halo, at most, in bytes."""
+        return 4 * HYPER_STRIDE**2 * height * width * (2 * self.num_latents + 2 * self.num_filters) * 5 // 4 + 2**24
+
+    def smallest(self) -> int:
+        """The least limit that any image can be coded in."""
+        side, hyper_side = SMALLEST + 2 * self.halo, SMALLEST + 2 * HYPER_HALO
+        return max(self.transforms(side, side), self.hyper_analysis(hyper_side, hyper_side))
+
+
+class PixelTransforms:
+    """g_a, h_a and g_s of a trained model.
+
+    Args:
+        model: trained; its weights are copied. Everything runs on its device.
+        precision: of the convolutions of g_a and g_s; GDN and h_a are in float32.
+        memory_limit: bytes that a tile may take, see `TileBytes`. On a GPU, of its memory.
+
+    Raises:
+        MemoryLimitError: a limit below `TileBytes.smallest`.
+    """
+
+    def __init__(
+        self, model: CompressionModel, precision: Precision = "float32", memory_limit: int = MEMORY_LIMIT
+    ) -> None:
+        self.device = next(model.parameters()).device
+        self.config = model.config
+        config = model.config
+        streamed = self.device.type == "cpu" and precision == "float32" and config.transform == "gdn"
+        self.halo = -(-TRANSFORMS[config.transform].reach // STRIDE)
+        self.tile_bytes = TileBytes(config.num_filters, config.num_latents, streamed, self.halo)
+        if memory_limit < self.tile_bytes.smallest():
+            raise MemoryLimitError(
+                f"a memory limit of {memory_limit / 2**20:.0f} MiB is too low for this model; give at least "
+                f"{-(-self.tile_bytes.smallest() // 2**20)} MiB"
+            )
+        self.memory_limit = memory_limit
+        dtype = _dtype(precision)
+        self._g_a: Callable[[Tensor], Tensor]
+        self._g_s: Callable[[Tensor], Tensor]
+        if streamed:
+            self._g_a, self._g_s = StreamedAnalysis(model.g_a), StreamedSynthesis(model.g_s)
+        else:
+            self._g_a, self._g_s = DirectAnalysis(model.g_a, dtype), DirectSynthesis(model.g_s, dtype)
+        self._gains = copy.deepcopy(model.gains)
+        self._h_a = channels_last(model.h_a, torch.float32) if model.h_a is not None else None
+
+    @property
+    def has_hyperprior(self) -> bool:
+        """Whether the rung has h_a."""
+        return self._h_a is not None
+
+    def analyse(self, image: Tensor) -> Tensor:
+        """g_a.
+
+        Args:
+            image: (3, H, W) uint8 on the CPU.
+
+        Returns:
+            y (1, M, ceil(H / 16), ceil(W / 16)) float32 on the model's device, channels last in memory.
+        """
+        height, width = (-(-side // STRIDE) for side in image.shape[1:])
+        y = torch.empty(height, width, self.config.num_latents, dtype=torch.float32, device=self.device)
+        side = largest_side(height, width, self.halo, self._fits(self.tile_bytes.transforms))
+        with _inference(self.device):
+            for rows, columns in tiles(height, width, side, self.halo):
+                seen = image[:, _part(rows, STRIDE), _part(columns, STRIDE)].to(self.device)
+                latents = self._g_a(_padded(seen))
+                y[rows.start : rows.stop, columns.start : columns.stop] = latents[rows.kept, columns.kept]
+        return y.movedim(-1, 0)[None]
+
+    def hyper_analyse(self, y: Tensor) -> Tensor:
+        """h_a.
+
+        Args:
+            y: (1, M, h, w) float32 on the model's device, as `analyse` gives it.
+
+        Returns:
+            z (1, N, ceil(h / 4), ceil(w / 4)) float32 on the model's device, channels last in memory.
+
+        Raises:
+            ValueError: the rung has no side information.
+        """
+        if self._h_a is None:
+            raise ValueError(f"the rung {self.config.rung} has no h_a")
+        height, width = (-(-side // HYPER_STRIDE) for side in y.shape[2:])
+        z = torch.empty(height, width, self.config.num_filters, dtype=torch.float32, device=self.device)
+        side = largest_side(height, width, HYPER_HALO, self._fits(self.tile_bytes.hyper_analysis))
+        with _inference(self.device):
+            for rows, columns in tiles(height, width, side, HYPER_HALO):
+                seen = y[..., _part(rows, HYPER_STRIDE), _part(columns, HYPER_STRIDE)]
+                latents = self._h_a(seen)[0].movedim(0, -1)
+                z[rows.start : rows.stop, columns.start : columns.stop] = latents[rows.kept, columns.kept]
+        return z.movedim(-1, 0)[None]
+
+    def scale(self, y: Tensor, level: float | None) -> Tensor:
+        """y (1, M, h, w), as `analyse` gives it, at a level of rate; as it is for a model of one rate."""
+        if self._gains is None or level is None:
+            return y
+        with _inference(self.device):
+            return y * self._gains.before_rounding(torch.tensor([level], device=self.device))
+
+    def gain_after(self, level: float) -> Tensor:
+        """What scales y_hat before g_s, (M,); only for a variable-rate model."""
+        assert self._gains is not None
+        with _inference(self.device):
+            return self._gains.after_rounding(torch.tensor([level], device=self.device))[0, :, 0, 0]
+
+    def synthesise(self, y_hat: Tensor, height: int, width: int, level: float | None = None) -> Tensor:
+        """g_s.
+
+        Args:
+            y_hat: (M, ceil(height / 16), ceil(width / 16)), integers or floats, on any device.
+            height, width: of the image, in pixels.
+            level: of rate; None for a model of one rate.
+
+        Returns:
+            (3, height, width) uint8 on the CPU, clipped and rounded as `quality.to_uint8` does.
+        """
+        if self._gains is not None and level is not None:
+            with _inference(self.device):
+                y_hat = y_hat.to(self.device) * self.gain_after(level)[:, None, None]
+        image = torch.empty(3, height, width, dtype=torch.uint8, device="cpu")
+        _, h, w = y_hat.shape
+        side = largest_side(h, w, self.halo, self._fits(self.tile_bytes.transforms))
+        with _inference(self.device):
+            for rows, columns in tiles(h, w, side, self.halo):
+                seen = y_hat[:, _part(rows, 1), _part(columns, 1)].to(self.device)
+                part = self._g_s(seen.movedim(0, -1))[:, STRIDE * rows.kept.start :, STRIDE * columns.kept.start :]
+                target = image[
+                    :, STRIDE * rows.start : STRIDE * rows.stop, STRIDE * columns.start : STRIDE * columns.stop
+                ]
+                target.copy_(part[:, : target.shape[1], : target.shape[2]])
+        return image
+
+    def _fits(self, size: Callable[[int, int], int]) -> Callable[[int, int], bool]:
+        return lambda height, width: size(height, width) <= self.memory_limit
+
+
+def _padded(image: Tensor) -> Tensor:
+    """`transforms.pad_to_stride` of (3, H, W) uint8."""
+    for dim in (1, 2):
+        missing = -image.shape[dim] % STRIDE
+        if missing:
+            last = image.narrow(dim, image.shape[dim] - 1, 1)
+            image = torch.cat([image, last.repeat_interleave(missing, dim)], dim)
+    return image
+
+
+def _part(span: Span, stride: int) -> slice:
+    """What a tile is computed from, where there are `stride` positions to one of its own."""
+    return slice(stride * span.low, stride * span.high)
+
+
+def _dtype(precision: Precision) -> torch.dtype:
+    return torch.float32 if precision == "float32" else torch.bfloat16
+
+
+@contextmanager
+def _inference(device: torch.device) -> Iterator[None]:
+    """Nothing is kept for gradients, and the caller's autocast changes nothing."""
+    with torch.inference_mode(), torch.autocast(device.type, enabled=False):
+        yield

@@ -1,0 +1,156 @@
+"""One photograph -> what is stored of it: checked, upright 8-bit sRGB, scaled or cut where asked, encoded."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from jahp_pl.data.index import Skipped
+from jahp_pl.data.sources import Item
+from jahp_pl.images.io import RGB, ImageError, decode_rgb, image_size, is_plain_jpeg
+
+_WEBP_MAX_SIDE = 16383
+
+
+class ShardOptions(NamedTuple):
+    """How photographs are prepared and packed."""
+
+    min_side: int = 256
+    """Photographs with a shorter side, in pixels, are skipped: no training crop fits into them."""
+    max_pixels: int = 2**26
+    """Photographs of more pixels are skipped unread: a process takes about 13 bytes a pixel."""
+    max_side: int | None = None
+    """Photographs with a longer side are scaled down to it, in pixels, which also removes the traces of an earlier
+    compression; None keeps every size."""
+    tile: int | None = None
+    """Photographs of more than twice this side squared, in pixels, are cut into tiles of at most this side, so that
+    training decodes no more than that for a few crops; None keeps them whole. Tiles overlap by `min_side` - 1, so that
+    each crop of `min_side` pixels is in exactly one of them."""
+    quality: int | None = None
+    """JPEG quality (4:4:4) for photographs that cannot be stored as they are; None stores them losslessly as WebP,
+    which takes four fifths of a PNG's bytes and two thirds of its decoding time (above 16383 pixels a side: PNG)."""
+    shard_samples: int = 500
+    """Most photographs in a shard."""
+    shard_bytes: int = 256 * 2**20
+    """Most bytes of photographs in a shard, unless a single one is larger."""
+    seed: int = 0
+    """Seed of the order in which photographs are packed."""
+    shuffle: bool = True
+    """False packs them in the order of their names, for validation sets."""
+    part: int = 1
+    """Pack only this part, from 1, ..."""
+    num_parts: int = 1
+    """... of so many: each name in turn goes to the next part, so that several machines share the work."""
+
+
+class Stored(NamedTuple):
+    """One image file of a shard."""
+
+    name: str
+    """Of the photograph, with the place of a tile."""
+    suffix: str
+    data: bytes
+    num_pixels: int
+
+
+class Prepared(NamedTuple):
+    """What becomes of one photograph."""
+
+    name: str
+    digest: bytes
+    """Of its pixels; equal for equal photographs."""
+    stored: tuple[Stored, ...]
+    """The whole, or its tiles."""
+    as_is: bool
+    """Stored byte for byte as given."""
+
+
+def prepare(item: Item, options: ShardOptions) -> Prepared | Skipped:
+    """Decode, check and encode one photograph."""
+    try:
+        data = item.read()
+        width, height = image_size(data, item.name)
+        if min(width, height) < options.min_side:
+            return _too_small(item.name, width, height, options)
+        if width * height > options.max_pixels:
+            detail = f"{width}x{height}, over {options.max_pixels} pixels; --max-pixels takes it"
+            return Skipped(item.name, "large", detail)
+        rgb = decode_rgb(data, item.name)
+        resized = options.max_side is not None and max(rgb.shape[:2]) > options.max_side
+        if resized and options.max_side is not None:
+            rgb = _scaled_down(rgb, options.max_side)
+            if min(rgb.shape[:2]) < options.min_side:
+                return _too_small(item.name, rgb.shape[1], rgb.shape[0], options)
+        is_cut = options.tile is not None and rgb.shape[0] * rgb.shape[1] > 2 * options.tile**2
+        as_is = not resized and not is_cut and is_plain_jpeg(data)
+    except ImageError as error:
+        return Skipped(item.name, "broken", str(error).removeprefix(f"{item.name}: "))
+    except OSError as error:
+        return Skipped(item.name, "broken", error.strerror or str(error))
+    except MemoryError:
+        return Skipped(item.name, "broken", "not enough memory")
+    digest = hashlib.blake2b(repr(rgb.shape).encode() + rgb.tobytes(), digest_size=16).digest()
+    stored: tuple[Stored, ...]
+    if as_is:
+        stored = (Stored(item.name, "jpg", data, rgb.shape[0] * rgb.shape[1]),)
+    elif is_cut:
+        stored = tuple(_encoded(name, tile, options) for name, tile in _tiles(item.name, rgb, options))
+    else:
+        stored = (_encoded(item.name, rgb, options),)
+    return Prepared(item.name, digest, stored, as_is)
+
+
+def spans(length: int, tile: int, crop: int) -> list[tuple[int, int]]:
+    """Where tiles begin and end along one side: each of the length - crop + 1 places of a crop is in exactly one tile,
+    and all tiles hold equally many, but for one.
+
+    Args:
+        length: of the side, in pixels, at least `crop`.
+        tile: the most pixels of a tile; more than `crop`.
+        crop: pixels of the crops.
+    """
+    places = length - crop + 1
+    count = -(-places // (tile - crop + 1))
+    return [(places * i // count, places * (i + 1) // count + crop - 1) for i in range(count)]
+
+
+def _tiles(name: str, rgb: RGB, options: ShardOptions) -> Iterator[tuple[str, RGB]]:
+    assert options.tile is not None
+    rows, columns = (spans(side, options.tile, options.min_side) for side in rgb.shape[:2])
+    path = Path(name)
+    for i, (top, bottom) in enumerate(rows):
+        for j, (left, right) in enumerate(columns):
+            place = str(path.with_name(f"{path.stem[:50]}-{i}-{j}{path.suffix}"))
+            yield place, np.ascontiguousarray(rgb[top:bottom, left:right])
+
+
+def _encoded(name: str, rgb: RGB, options: ShardOptions) -> Stored:
+    suffix, data = _encode(rgb, options.quality)
+    return Stored(name, suffix, data, rgb.shape[0] * rgb.shape[1])
+
+
+def _too_small(name: str, width: int, height: int, options: ShardOptions) -> Skipped:
+    return Skipped(name, "small", f"{width}x{height}, under {options.min_side} pixels")
+
+
+def _scaled_down(rgb: RGB, max_side: int) -> RGB:
+    height, width = (max(1, round(side * max_side / max(rgb.shape[:2]))) for side in rgb.shape[:2])
+    return np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def _encode(rgb: RGB, quality: int | None) -> tuple[str, bytes]:
+    buffer, image = io.BytesIO(), Image.fromarray(rgb)
+    if quality is not None:
+        image.save(buffer, "JPEG", quality=quality, subsampling=0)
+        return "jpg", buffer.getvalue()
+    if max(image.size) > _WEBP_MAX_SIDE:
+        image.save(buffer, "PNG")
+        return "png", buffer.getvalue()
+    image.save(buffer, "WEBP", lossless=True, quality=0, method=0)  # effort 0: 7 times as fast, a tenth larger
+    return "webp", buffer.getvalue()

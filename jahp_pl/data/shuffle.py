@@ -1,0 +1,52 @@
+"""Two ways to bring neighbours apart: photographs of one shard at random, crops of one photograph by a distance."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from jahp_pl.data.shard_reader import Item, Photo
+
+_BUFFER_BYTES = 128 * 2**20
+_SHUFFLE_START = 100
+
+T = TypeVar("T")
+
+
+def shuffled(items: Iterable[Item], capacity: int, rng: random.Random) -> Iterator[Item]:
+    """Random items from a buffer that fills up while the first ones leave; bounded in items and in bytes."""
+    buffer: list[Item] = []
+    num_bytes = 0
+    for count, item in enumerate(items):
+        buffer.append(item)
+        num_bytes += size_of(item)
+        while len(buffer) >= min(capacity, _SHUFFLE_START + count // 2) or num_bytes > _BUFFER_BYTES:
+            chosen = rng.randrange(len(buffer))
+            buffer[chosen], buffer[-1] = buffer[-1], buffer[chosen]
+            num_bytes -= size_of(buffer[-1])
+            yield buffer.pop()
+
+
+def size_of(item: Item) -> int:
+    """Bytes that an item holds."""
+    return len(item.data) if isinstance(item, Photo) else 0
+
+
+def apart(groups: Iterable[Sequence[T]], size: int, distance: int) -> Iterator[T]:
+    """Members of groups, two of one group more than `distance` places apart; each place of a group is a lane with a
+    delay of its own, and the first groups, which only fill the lanes, give fewer.
+
+    Args:
+        groups: of `size` members each, from an endless source.
+        size: k; some distance * k / 2 members are held.
+        distance: at least 1.
+    """
+    delay = -(-distance // size)  # groups between two lanes
+    lanes = [deque[T](maxlen=place * delay + 1) for place in range(size)]
+    for count, group in enumerate(groups):
+        for lane, member in zip(lanes, group, strict=True):
+            lane.append(member)
+        if count >= (size - 1) * delay:
+            yield from (lane[0] for lane in lanes)

@@ -1,0 +1,86 @@
+"""What was drawn and what of it was of no use: exact counts, and when they are reason to stop."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from dataclasses import dataclass, field
+
+from jahp_pl.data.index import DataError, Skipped
+from jahp_pl.data.shard_reader import Drawn
+
+_NUM_EXAMPLES = 20
+_NUM_PHOTOS = 1000
+_NUM_SHARDS = 100
+
+_log = logging.getLogger(__name__)
+
+
+class RecentShare:
+    """Share of broken among the last draws: over as few deliveries as hold `least`, and 0 until there are so many."""
+
+    def __init__(self, least: int) -> None:
+        self._least = least
+        self._deliveries: deque[tuple[int, int]] = deque()
+        self._total = self._broken = 0
+
+    def add(self, total: int, broken: int) -> float:
+        """The share after one more delivery."""
+        self._deliveries.append((total, broken))
+        self._total, self._broken = self._total + total, self._broken + broken
+        while self._total - self._deliveries[0][0] >= self._least:
+            oldest = self._deliveries.popleft()
+            self._total, self._broken = self._total - oldest[0], self._broken - oldest[1]
+        return self._broken / self._total if self._total >= self._least else 0.0
+
+
+@dataclass
+class SkipTally:
+    """What the batches that reached this process drew and left out on their way; exact, and equal in two equal runs.
+
+    Training draws photographs again and again, and each draw of a broken one counts.
+    """
+
+    num_broken: int = 0
+    """Photographs that could not be decoded, and truncated rests of shards."""
+    num_small: int = 0
+    """Photographs smaller than the crop."""
+    drawn: Drawn = field(default_factory=Drawn)
+    """All that was drawn, usable or not."""
+    examples: list[Skipped] = field(default_factory=list)
+    """The first 20 different ones, for a message."""
+    max_broken_share: float = 1.0
+    """More is an error: of the last 1000 photographs, or of the last 100 shards."""
+    _photos: RecentShare = field(default_factory=lambda: RecentShare(_NUM_PHOTOS), compare=False, repr=False)
+    _shards: RecentShare = field(default_factory=lambda: RecentShare(_NUM_SHARDS), compare=False, repr=False)
+
+    def clear(self) -> None:
+        """Start again from nothing."""
+        self.num_broken, self.num_small, self.drawn = 0, 0, Drawn()
+        self.examples.clear()
+
+    def add(self, skipped: tuple[Skipped, ...], drawn: Drawn) -> None:
+        """Count what one delivery brought; what is broken is logged where it is new.
+
+        Raises:
+            DataError: too large a share of what was drawn last is broken.
+        """
+        num_broken = sum(photo.reason == "broken" for photo in skipped)
+        self.num_broken += num_broken
+        self.num_small += sum(photo.reason == "small" for photo in skipped)
+        self.drawn = self.drawn.plus(drawn)
+        for photo in skipped:
+            if len(self.examples) < _NUM_EXAMPLES and photo not in self.examples:
+                self.examples.append(photo)
+                if photo.reason == "broken":
+                    _log.warning("%s: skipped and counted (%s)", photo.name, photo.detail)
+        self._judge("photographs", self._photos.add(drawn.photos, num_broken))
+        self._judge("shards", self._shards.add(drawn.shards, drawn.broken_shards))
+
+    def _judge(self, what: str, share: float) -> None:
+        if share > self.max_broken_share:
+            broken = [f"{photo.name} ({photo.detail})" for photo in self.examples if photo.reason == "broken"]
+            raise DataError(
+                f"{share:.0%} of the {what} drawn last are broken, more than data.max_broken_share="
+                f"{self.max_broken_share:g}, e.g. {', '.join(broken[:3])}; repair the shards or allow more"
+            )

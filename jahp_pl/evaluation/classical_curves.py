@@ -1,0 +1,237 @@
+"""A classical codec over its ladder of qualities: real files, per image and mean, in the form of an evaluation."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from jahp_pl.evaluation.classical import CODECS, ClassicalCodec, encode
+from jahp_pl.evaluation.curve_files import check_images, is_of, read_file
+from jahp_pl.evaluation.image_set import Identity, Original, about, identify, pixels_hash
+from jahp_pl.files import write_atomically
+from jahp_pl.images.io import RGB, decode_rgb
+from jahp_pl.locks import exclusive
+from jahp_pl.quality import decibels, ms_ssim_8bit, psnr
+
+
+class ClassicalRow(NamedTuple):
+    """What one file cost and gave, or the means over several; named as in `codec.roundtrip.CodingRow`."""
+
+    name: str
+    """Of the image, see `originals.Original`."""
+    width: int
+    """Pixels."""
+    height: int
+    """Pixels."""
+    pixels: str
+    """See `originals.pixels_hash`; empty for a mean."""
+    file_bytes: int
+    """Length of the whole file."""
+    file_bpp: float
+    """Bits per pixel of the whole file."""
+    file_psnr: float
+    """dB, of the decoded 8-bit image."""
+    file_ms_ssim: float | None
+    """0 to 1; None with a side too short for it (`quality.MIN_SIDE`)."""
+    encode_seconds: float
+    """Pixels to file, in memory."""
+    decode_seconds: float
+    """File to pixels, in memory."""
+
+
+@dataclass
+class _Ladder:
+    """A curve in the making."""
+
+    codec: ClassicalCodec
+    head: dict[str, Any]
+    """What it is: points of a curve with another head are of another curve."""
+    provenance: dict[str, Any]
+    points: dict[int, dict[str, Any]]
+    """By quality; perhaps not all."""
+    is_aside: bool
+    """Whether there may be a curve that it takes the place of, which stays until all is done."""
+
+    def is_complete(self) -> bool:
+        return all(quality in self.points for quality in self.codec.ladder)
+
+    def to_json(self) -> dict[str, Any]:
+        points = [self.points[quality] for quality in self.codec.qualities if quality in self.points]
+        return {**self.head, "provenance": self.provenance, "points": points}
+
+
+def code_point(codec: ClassicalCodec, images: Sequence[Original], quality: int) -> list[ClassicalRow]:
+    """Code every image at one quality, decode it, measure.
+
+    Raises:
+        EvaluationError: the codec's package is not installed, or it cannot code an image.
+        ImageError: an image that cannot be read.
+    """
+    return [_code(codec, decode_rgb(source), name, quality) for source, name in images]
+
+
+def point_to_json(quality: int, rows: Sequence[ClassicalRow]) -> dict[str, Any]:
+    """One point of a curve as plain values, means over images of equal weight."""
+    return {"quality": quality, "mean": _plain(_mean(rows)), "images": [_plain(row) for row in rows]}
+
+
+def run_ladders(
+    names: Sequence[str],
+    images: Sequence[Original],
+    out: Path,
+    provenance: dict[str, Any],
+    force: bool = False,
+    progress: Callable[[str, int, dict[str, Any]], object] = lambda *_: None,
+) -> dict[str, Any]:
+    """Curves of several codecs, written to a file after each point; points that are in it already are kept.
+
+    Curves of the same codecs with other settings, and with `force` all, are measured anew. They stay until all that is
+    asked for is done; what is done until then is in the file as "unfinished", and another call goes on with it.
+
+    Args:
+        names: keys of `classical.CODECS`, all different.
+        images: from `originals.find_originals`.
+        out: results; curves of other codecs in it stay. No other process can write it meanwhile.
+        provenance: of what is measured now.
+        force: measure points again that are there.
+        progress: called with codec, number of points done, and each point, measured or kept.
+
+    Returns:
+        What is in the file: `{"curves": [...]}`.
+
+    Raises:
+        EvaluationError: before anything is coded: the file holds something else or, without `force`, other images.
+        EvaluationError, ImageError, WriteError: see `code_point`, `originals.identify`, `locks.exclusive`.
+    """
+    heads = {name: _head(name) for name in names}
+    identities = identify(images)
+    with exclusive(out):
+        stored = read_file(out)
+        check_images(out, stored["curves"], identities, names, force)
+        ladders = [_begin(name, head, stored, identities, provenance, force) for name, head in heads.items()]
+        for name, ladder in zip(names, ladders, strict=True):
+            for done, quality in enumerate(ladder.codec.ladder, start=1):
+                if quality not in ladder.points:
+                    ladder.points[quality] = point_to_json(quality, code_point(ladder.codec, images, quality))
+                    ladder.provenance = provenance
+                    _write(out, _merged(stored, ladders))
+                progress(name, done, ladder.points[quality])
+        content = _merged(stored, ladders)
+        if content != stored:
+            _write(out, content)
+        return content
+
+
+def _head(name: str) -> dict[str, Any]:
+    codec = CODECS[name]
+    return {
+        "name": name, "title": codec.title, "kind": "classical", "knob": codec.knob, "settings": codec.settings()
+    }  # fmt: skip
+
+
+def _begin(
+    name: str,
+    head: dict[str, Any],
+    stored: dict[str, Any],
+    identities: Sequence[Identity],
+    provenance: dict[str, Any],
+    force: bool,
+) -> _Ladder:
+    """With the points that need not be measured."""
+
+    def find(curves: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+        return next((curve for curve in curves if curve["name"] == name), None)
+
+    def has_head(curve: dict[str, Any]) -> bool:
+        return {key: curve.get(key) for key in head} == head
+
+    def kept(curve: dict[str, Any]) -> dict[int, dict[str, Any]]:
+        return {point["quality"]: point for point in curve["points"] if is_of(point["images"], identities)}
+
+    old, begun = find(stored["curves"]), find(stored.get("unfinished", ()))
+    if old is not None and has_head(old) and not force:
+        return _Ladder(CODECS[name], head, old["provenance"], kept(old), False)
+    is_aside = force or old is not None
+    if begun is not None and has_head(begun) and _facts(begun["provenance"]) == _facts(provenance):
+        return _Ladder(CODECS[name], head, begun["provenance"], kept(begun), is_aside)
+    return _Ladder(CODECS[name], head, provenance, {}, is_aside)
+
+
+def _facts(provenance: dict[str, Any]) -> dict[str, Any]:
+    """That without which figures or times would be others."""
+    return {key: value for key, value in provenance.items() if key not in ("date", "command")}
+
+
+def _merged(stored: dict[str, Any], ladders: Sequence[_Ladder]) -> dict[str, Any]:
+    is_done = all(ladder.is_complete() for ladder in ladders)
+    begun = {ladder.head["name"]: ladder.to_json() for ladder in ladders if ladder.points}
+    aside = {ladder.head["name"] for ladder in ladders if ladder.is_aside and not is_done}
+    ready = {name: curve for name, curve in begun.items() if name not in aside}
+    unfinished = {curve["name"]: curve for curve in stored.get("unfinished", ()) if curve["name"] not in ready}
+    unfinished |= {name: curve for name, curve in begun.items() if name in aside}
+    there = [curve["name"] for curve in stored["curves"]]
+    curves = [ready.get(curve["name"], curve) for curve in stored["curves"]]
+    curves += [curve for name, curve in ready.items() if name not in there]
+    others = {key: value for key, value in stored.items() if key != "unfinished"}
+    return others | {"curves": curves} | ({"unfinished": list(unfinished.values())} if unfinished else {})
+
+
+def _write(out: Path, content: dict[str, Any]) -> None:
+    write_atomically(out, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def _code(codec: ClassicalCodec, image: RGB, name: str, quality: int) -> ClassicalRow:
+    with about(name):
+        start = time.perf_counter()
+        file = encode(codec, image, quality)
+        coded = time.perf_counter()
+        shown = file.decode()
+        decoded = time.perf_counter()
+    pair = [torch.from_numpy(np.ascontiguousarray(p)).permute(2, 0, 1)[None] for p in (image, shown)]
+    similarity = ms_ssim_8bit(*pair)
+    return ClassicalRow(
+        name=name,
+        width=image.shape[1],
+        height=image.shape[0],
+        pixels=pixels_hash(image),
+        file_bytes=len(file.data),
+        file_bpp=8 * len(file.data) / (image.shape[0] * image.shape[1]),
+        file_psnr=float(psnr(*pair)),
+        file_ms_ssim=None if similarity is None else float(similarity),
+        encode_seconds=coded - start,
+        decode_seconds=decoded - coded,
+    )
+
+
+def _mean(rows: Sequence[ClassicalRow]) -> ClassicalRow:
+    def mean(name: str) -> float:
+        values = [value for row in rows if (value := getattr(row, name)) is not None]
+        return math.fsum(values) / len(values) if values else math.nan
+
+    similarity = mean("file_ms_ssim")
+    return ClassicalRow(
+        name="mean",
+        width=round(mean("width")),
+        height=round(mean("height")),
+        pixels="",
+        file_bytes=round(mean("file_bytes")),
+        file_bpp=mean("file_bpp"),
+        file_psnr=mean("file_psnr"),
+        file_ms_ssim=None if math.isnan(similarity) else similarity,
+        encode_seconds=mean("encode_seconds"),
+        decode_seconds=mean("decode_seconds"),
+    )
+
+
+def _plain(row: ClassicalRow) -> dict[str, Any]:
+    similarity = row.file_ms_ssim
+    rounded = {k: round(v, 6) if isinstance(v, float) else v for k, v in row._asdict().items() if v != ""}
+    return rounded | ({} if similarity is None else {"file_ms_ssim_db": round(decibels(similarity), 4)})

@@ -1,0 +1,102 @@
+"""Files of `jahp classical`, as far as a call that goes on with one must know them: what is in it, of which images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jahp_pl.evaluation import EvaluationError
+from jahp_pl.evaluation.image_set import Identity, may_be_one
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """`{"curves": [...]}`, perhaps with "unfinished" ones; without curves where there is no file.
+
+    Raises:
+        EvaluationError: the file is cut short or of something else.
+    """
+    if not path.exists():
+        return {"curves": []}
+    remedy = "move it away, or choose another --out"
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise EvaluationError(f"{path}: not JSON ({error}); {remedy}") from None
+    if not _is_content(content):
+        raise EvaluationError(f"{path}: no results of `jahp classical`; {remedy}")
+    result: dict[str, Any] = content
+    return result
+
+
+def check_images(
+    path: Path, curves: Sequence[dict[str, Any]], identities: Sequence[Identity], names: Sequence[str], force: bool
+) -> None:
+    """Refuse to mix curves of different images, which nothing could compare, and to replace any unasked.
+
+    Args:
+        path: of the file, for messages.
+        curves: of the file.
+        identities: of the images that are going to be coded.
+        names: of the codecs that are going to code them.
+        force: whether their curves may be replaced.
+
+    Raises:
+        EvaluationError: the file covers other images.
+    """
+    others = {
+        curve["name"]: len(point["images"])
+        for curve in curves
+        if not _is_published(curve)
+        for point in curve["points"]
+        if not is_of(point["images"], identities)
+    }
+    if not others:
+        return
+    number = max(others.values())
+    count = f"{path} holds {number} other image{'s' * (number > 1)}"
+    if staying := sorted(set(others) - set(names)):
+        raise EvaluationError(f"{count} under {', '.join(staying)}; choose another --out, or --force with these codecs")
+    if not force:
+        raise EvaluationError(f"{count}; choose another --out, or --force")
+
+
+def is_of(rows: Sequence[dict[str, Any]], identities: Sequence[Identity]) -> bool:
+    """Whether these rows of a point are of these images, as far as they tell: earlier ones tell no pixels."""
+    return len(rows) == len(identities) and all(
+        row["name"] == image.name and _may_be(row, image) for row, image in zip(rows, identities, strict=True)
+    )
+
+
+def _may_be(row: dict[str, Any], image: Identity) -> bool:
+    size = (row.get("width", image.width), row.get("height", image.height))
+    return may_be_one((size, row.get("pixels", "")), ((image.width, image.height), image.pixels))
+
+
+def _is_content(content: object) -> bool:
+    if not isinstance(content, dict):
+        return False
+    curves, unfinished = content.get("curves"), content.get("unfinished", [])
+    return isinstance(curves, list) and isinstance(unfinished, list) and all(map(_is_curve, [*curves, *unfinished]))
+
+
+def _is_curve(curve: object) -> bool:
+    if not isinstance(curve, dict) or not isinstance(curve.get("name"), str):
+        return False
+    points = curve.get("points")
+    if not isinstance(points, list) or _is_published(curve):
+        return isinstance(points, list)
+    return isinstance(curve.get("provenance"), dict) and all(map(_is_point, points))
+
+
+def _is_published(curve: dict[str, Any]) -> bool:
+    return curve.get("kind") == "published"
+
+
+def _is_point(point: object) -> bool:
+    if not isinstance(point, dict) or not isinstance(point.get("quality"), int):
+        return False
+    mean, rows = point.get("mean"), point.get("images")
+    is_mean = isinstance(mean, dict) and all(isinstance(mean.get(k), int | float) for k in ("file_bpp", "file_psnr"))
+    return is_mean and isinstance(rows, list) and all(isinstance(row, dict) and "name" in row for row in rows)

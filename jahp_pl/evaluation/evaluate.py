@@ -1,0 +1,210 @@
+"""A model on a folder of images: real files, per image and mean, with all it takes to know where a number came from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from jahp_pl.codec.bitstream import MAX_SIDE
+from jahp_pl.codec.codec import Codec
+from jahp_pl.codec.targets import Target
+from jahp_pl.evaluation import EvaluationError
+from jahp_pl.evaluation.classical import CODECS, at_least
+from jahp_pl.evaluation.image_set import Original, about, identify
+from jahp_pl.files import write_atomically
+from jahp_pl.images.io import RGB, decode_rgb
+from jahp_pl.measurement.provenance import provenance
+from jahp_pl.measurement.rates import Rates, mean_rates, rates
+from jahp_pl.measurement.roundtrip import CodingRow, code_image, mean_row
+from jahp_pl.quality import decibels, ms_ssim_8bit, psnr
+
+
+class Beside(NamedTuple):
+    """A classical codec's file of at least the same size, for comparison."""
+
+    bpp: float
+    psnr: float
+    ms_ssim: float | None
+
+
+class Task(NamedTuple):
+    """One image and where its file goes."""
+
+    original: Original
+    file: Path
+
+
+class ImageResult(NamedTuple):
+    """One image."""
+
+    task: Task
+    row: CodingRow
+    rates: Rates
+    pixels: str
+    """Of the original, see `originals.pixels_hash`."""
+    beside: Beside | None
+
+
+class Evaluation(NamedTuple):
+    """All images and their mean."""
+
+    images: list[ImageResult]
+    mean: CodingRow
+    beside_title: str | None
+    """Which classical codec is beside."""
+    beside_mean: Beside | None
+    provenance: dict[str, Any]
+    target: Target = Target()
+    """What was asked of every file."""
+
+
+def plan(originals: Sequence[Original], files: Path) -> list[Task]:
+    """Where the `.jahp` file of each image goes: below `files` in the tree of their names, no two to one place.
+
+    Args:
+        originals: all different.
+        files: folder of all files.
+
+    Raises:
+        EvaluationError: files would go among the images.
+    """
+    names = [Path(original.name) for original in originals]
+    targets = [name.with_suffix(".jahp") for name in names]
+    if len(set(targets)) < len(targets):  # a.jpg beside a.png
+        targets = [name.with_name(f"{name.name}.jahp") for name in names]
+    sources = {original.source.parent.resolve() for original in originals}
+    for folder in {(files / target).parent for target in targets}:
+        if folder.resolve() in sources:
+            raise EvaluationError(f"{folder}: files would go among the images; choose another --out")
+    return [Task(original, files / target) for original, target in zip(originals, targets, strict=True)]
+
+
+def evaluate(
+    codec: Codec,
+    tasks: Sequence[Task],
+    beside: str | None = None,
+    progress: Callable[[ImageResult], None] = lambda _: None,
+    target: Target | None = None,
+    effort: int = 0,
+) -> Evaluation:
+    """Code every image to a file, decode it from there, measure; not before all are known to open.
+
+    Args:
+        codec: of a trained model.
+        tasks: from `plan`; the `.jahp` files stay where they are.
+        beside: key of `classical.CODECS`: code each image also with that codec, in at least as many bytes.
+        progress: called after each image.
+        target: what is asked of every file of a variable-rate model.
+        effort: of the encoder, see `Codec.compress`; it goes into the provenance.
+
+    Raises:
+        EvaluationError: an image that one of the codecs cannot code; two images of one name.
+        ImageError: an image that cannot be read.
+    """
+    identities = identify([task.original for task in tasks], MAX_SIDE)
+    results = []
+    for task, identity in zip(tasks, identities, strict=True):
+        source, name = task.original
+        rgb = decode_rgb(source)
+        image = torch.from_numpy(rgb).permute(2, 0, 1)
+        with about(name):
+            coded = code_image(codec, image, name, task.file, target, effort)
+            other = None if beside is None else _code_beside(rgb, beside, coded.row.file_bytes)
+        results.append(ImageResult(task, coded.row, rates(coded), identity.pixels, other))
+        progress(results[-1])
+    others = [result.beside for result in results if result.beside is not None]
+    title = CODECS[beside].title if beside is not None else None
+    mean = mean_row([result.row for result in results])
+    beside_mean = _mean_beside(others) if others else None
+    return Evaluation(results, mean, title, beside_mean, _provenance(codec, effort), target or Target())
+
+
+def to_json(evaluation: Evaluation) -> dict[str, Any]:
+    """Plain values; MS-SSIM also in decibels, that of the mean from the mean MS-SSIM; rates of channels from the
+    greatest to the least."""
+    beside = evaluation.beside_mean
+    mean = mean_rates([result.rates for result in evaluation.images])
+    channels = {"y": mean.channels_y, "z": mean.channels_z}
+    asked = {name: value for name, value in dataclasses.asdict(evaluation.target).items() if value is not None}
+    return {
+        **({"target": asked} if asked else {}),
+        "mean": _row_to_json(evaluation.mean) | {"rate": mean.split._asdict()},
+        "bpp_per_channel": {k: [round(x, 7) for x in v.sort(descending=True)[0].tolist()] for k, v in channels.items()},
+        "beside_mean": None if beside is None else {"codec": evaluation.beside_title, **beside._asdict()},
+        "provenance": evaluation.provenance,
+        "images": [
+            _row_to_json(result.row)
+            | {"pixels": result.pixels}
+            | {"rate": result.rates.split._asdict()}
+            | {"beside": None if result.beside is None else result.beside._asdict()}
+            for result in evaluation.images
+        ],
+    }
+
+
+def _row_to_json(row: CodingRow) -> dict[str, Any]:
+    in_decibels = {} if row.file_ms_ssim is None else {"file_ms_ssim_db": decibels(row.file_ms_ssim)}
+    values = row._asdict() | in_decibels
+    return values if row.level is not None else {name: value for name, value in values.items() if name != "level"}
+
+
+def save(evaluation: Evaluation, path: Path) -> None:
+    """Write `to_json` to a file, at once or not at all."""
+    write_atomically(path, (json.dumps(to_json(evaluation), indent=1) + "\n").encode())
+
+
+def save_curve(evaluations: Sequence[Evaluation], title: str, path: Path) -> None:
+    """Write evaluations of one model at several qualities as one curve to a file, at once or not at all.
+
+    Args:
+        evaluations: each with a target of its own.
+        title: of the curve.
+        path: of the file.
+    """
+    points = []
+    for evaluation in evaluations:
+        ((name, value),) = to_json(evaluation)["target"].items()
+        points.append(
+            {"quality": f"{name} {value:g}", "folder": target_folder(evaluation.target)} | to_json(evaluation)
+        )
+    curve = {"name": "model", "title": title, "kind": "model", "points": points}
+    content = {"curves": [curve], "provenance": evaluations[0].provenance}
+    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def target_folder(target: Target) -> str:
+    """Name of the folder of files of one quality, below that of all."""
+    return f"quality-{target.quality:g}"
+
+
+def _code_beside(rgb: RGB, codec: str, num_bytes: int) -> Beside:
+    file = at_least(CODECS[codec], rgb, num_bytes)
+    original, shown = (torch.from_numpy(pixels).permute(2, 0, 1)[None] for pixels in (rgb, file.decode()))
+    similarity = ms_ssim_8bit(original, shown)
+    bpp = 8 * len(file.data) / (rgb.shape[0] * rgb.shape[1])
+    return Beside(bpp, float(psnr(original, shown)), None if similarity is None else float(similarity))
+
+
+def _mean_beside(rows: list[Beside]) -> Beside:
+    similarities = [row.ms_ssim for row in rows if row.ms_ssim is not None]
+    return Beside(
+        sum(row.bpp for row in rows) / len(rows),
+        sum(row.psnr for row in rows) / len(rows),
+        sum(similarities) / len(similarities) if similarities else None,
+    )
+
+
+def _provenance(codec: Codec, effort: int) -> dict[str, Any]:
+    return {
+        "fingerprint": codec.fingerprint.hex(),
+        "model": dataclasses.asdict(codec.model.config),
+        **provenance(),
+        "threads": torch.get_num_threads(),
+        "device": str(codec.device),
+        **({"effort": effort} if effort else {}),
+    }

@@ -1,0 +1,1 @@
+"""Still images of any kind to RGB, with their colours."""

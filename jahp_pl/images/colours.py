@@ -1,0 +1,249 @@
+"""What an image file says of its colours, beside the ICC profile that Pillow hands out.
+
+Whatever says it becomes an ICC profile, so that littleCMS converts every image. High dynamic range has no meaning in 8
+bits without a choice of tones, and is refused.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from PIL import Image
+
+from jahp_pl.images.boxes import find, primary_properties
+from jahp_pl.images.matrix_profiles import (
+    ADOBE_RGB,
+    BT709,
+    CICP_GAMMAS,
+    CICP_HDR,
+    CICP_PRIMARIES,
+    D65,
+    SRGB_CURVE,
+    Chromaticities,
+    gray_profile,
+    nearest_gamma,
+    rgb_profile,
+)
+
+_MAX_HEAD = 2**24
+"""Bytes of a file in which its colours are looked for."""
+_GRAY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+_EXIF_INTEROP, _INTEROP_INDEX, _ADOBE_RGB = 0xA005, 1, "R03"
+_TIFF_TRANSFER, _TIFF_WHITE, _TIFF_PRIMARIES = 301, 318, 319
+
+
+class ColourError(ValueError):
+    """Colours that cannot be converted; one line."""
+
+
+class Colours(NamedTuple):
+    """What the numbers of an image mean."""
+
+    icc: bytes = b""
+    """A profile; empty for sRGB."""
+    origin: str = ""
+    """What gave it."""
+    ignored: str = ""
+    """What the file says of its colours that is not used; empty where there is no such thing."""
+
+
+def colours_of(image: Image.Image) -> Colours:
+    """The colours of an image; of one that is loaded already, what Pillow keeps of them.
+
+    Args:
+        image: opened by Pillow; the position in its file stays as it is.
+
+    Raises:
+        ColourError: high dynamic range, or a colour space that is not known.
+    """
+    told = next(_told(image), Colours())
+    if told.icc and (transfer := _icc_transfer(told.icc)) in CICP_HDR:
+        raise ColourError(_hdr(CICP_HDR[transfer]))
+    return told
+
+
+def _told(image: Image.Image) -> Iterator[Colours]:
+    """What says something of the colours, in the order of precedence."""
+    head = file_head(image) if image.format in ("AVIF", "BMP", "JPEG2000", "PNG") else b""
+    if image.format == "PNG":
+        yield from _of_cicp_chunk(head, image)
+    profile = image.info.get("icc_profile") or _late_profile(image)
+    if profile:
+        yield Colours(profile, "a colour profile")
+    elif getattr(image, "icclist", None):
+        yield Colours(ignored="a colour profile of which parts are missing")
+    if image.format == "AVIF":
+        yield from _of_avif(head, image)
+    elif image.format == "JPEG2000":
+        yield from _of_jpeg_2000(head)
+    elif image.format == "BMP":
+        yield from _of_bmp(head, image)
+    elif image.format == "TIFF":
+        yield from _of_tiff(image)
+    elif image.format in ("JPEG", "MPO") and _is_adobe_rgb(image):
+        yield _matrix(image, ADOBE_RGB, (2.2, 2.2, 2.2), "Exif: Adobe RGB", exact=True)
+    if "srgb" not in image.info:
+        yield from _of_gamma(image)
+
+
+def file_head(image: Image.Image) -> bytes:
+    """The start of the file, empty where it is not at hand."""
+    file = getattr(image, "fp", None)
+    if file is None or not getattr(image, "tile", None):
+        return b""
+    try:
+        position = file.tell()
+        file.seek(0)
+        head: bytes = file.read(_MAX_HEAD)
+        file.seek(position)
+    except (OSError, ValueError):  # closed, or not seekable
+        return b""
+    return head
+
+
+def _late_profile(image: Image.Image) -> bytes:
+    """The ICC profile that stands behind the frame header of a JPEG, where Pillow no longer joins it."""
+    parts = sorted(getattr(image, "icclist", []))
+    is_whole = parts and all(len(p) > 14 and p[12] == i and p[13] == len(parts) for i, p in enumerate(parts, 1))
+    return b"".join(part[14:] for part in parts) if is_whole else b""
+
+
+def _of_cicp_chunk(head: bytes, image: Image.Image) -> Iterator[Colours]:
+    start = 8
+    while start + 12 <= len(head):
+        size, kind = struct.unpack_from(">I4s", head, start)
+        if kind == b"IDAT":
+            return
+        if kind == b"cICP" and size == 4:
+            primaries, transfer, matrix, full_range = head[start + 8 : start + 12]
+            if matrix or not full_range:
+                raise ColourError("a PNG of YCbCr or of narrow range, which is not supported; convert it to sRGB")
+            yield _of_cicp(primaries, transfer, image, "cICP")
+            return
+        start += 12 + size
+
+
+def _of_cicp(primaries: int, transfer: int, image: Image.Image, origin: str) -> Colours:
+    """Code points of ITU-T H.273."""
+    if transfer in CICP_HDR:
+        raise ColourError(_hdr(CICP_HDR[transfer]))
+    if transfer not in CICP_GAMMAS or primaries not in CICP_PRIMARIES:
+        raise ColourError(
+            f"colours of primaries {primaries} and transfer {transfer} (ITU-T H.273) are not supported; convert it to "
+            "sRGB"
+        )
+    gamma = CICP_GAMMAS[transfer]
+    return _matrix(image, CICP_PRIMARIES[primaries], (gamma,) * 3, origin, exact=True)
+
+
+def _of_avif(head: bytes, image: Image.Image) -> Iterator[Colours]:
+    for kind, content in primary_properties(head):
+        if kind == b"colr" and content[:4] == b"nclx" and len(content) >= 10:
+            primaries, transfer = struct.unpack_from(">HH", content, 4)
+            yield _of_cicp(primaries, transfer, image, "nclx")
+
+
+def _of_jpeg_2000(head: bytes) -> Iterator[Colours]:
+    for content in find(head, b"jp2h", b"colr"):
+        if content[:1] in (b"\2", b"\3"):
+            yield Colours(content[3:], "a colour profile")
+        elif content[:1] == b"\1" and len(content) >= 7:
+            (space,) = struct.unpack_from(">I", content, 3)
+            if space not in (0, 12, 15, 16, 17, 18):  # bilevel, CMYK, sRGB, gray, sYCC
+                raise ColourError(f"a JPEG 2000 file in colour space {space}, not supported; convert it to sRGB")
+            yield Colours()
+        return
+
+
+def _of_bmp(head: bytes, image: Image.Image) -> Iterator[Colours]:
+    if len(head) < 122 or int.from_bytes(head[14:18], "little") < 108:
+        return
+    (kind,) = struct.unpack_from("<I", head, 70)
+    if kind == 0 and any(head[74:110]):  # LCS_CALIBRATED_RGB
+        points = struct.unpack_from("<9i", head, 74)
+        sums = [sum(points[i : i + 3]) or 1 for i in (0, 3, 6)]
+        red, green, blue = ((points[3 * i] / s, points[3 * i + 1] / s) for i, s in enumerate(sums))
+        gammas = [nearest_gamma(value / 65536) for value in struct.unpack_from("<3I", head, 110)]
+        yield _matrix(image, Chromaticities(D65, red, green, blue), tuple(gammas), "BMP: calibrated RGB")
+    elif len(head) >= 138 and kind in (0x4C494E4B, 0x4D424544):  # LINK, MBED
+        offset, size = struct.unpack_from("<II", head, 126)
+        profile = head[14 + offset : 14 + offset + size]
+        is_inside = kind == 0x4D424544 and 0 < size == len(profile)
+        yield Colours(profile, "a colour profile") if is_inside else Colours(ignored="a linked colour profile")
+
+
+def _of_tiff(image: Image.Image) -> Iterator[Colours]:
+    tags = getattr(image, "tag_v2", {})
+    if _TIFF_TRANSFER in tags:
+        yield Colours(ignored="a transfer function of TIFF")
+    primaries = [float(value) for value in tags.get(_TIFF_PRIMARIES, ())]
+    white = [float(value) for value in tags.get(_TIFF_WHITE, D65)]
+    if len(primaries) == 6 and len(white) == 2:
+        points = [(primaries[i], primaries[i + 1]) for i in (0, 2, 4)]
+        chromaticities = Chromaticities((white[0], white[1]), *points)
+        yield _matrix(image, chromaticities, (SRGB_CURVE,) * 3, "TIFF: primaries")
+
+
+def _is_adobe_rgb(image: Image.Image) -> bool:
+    """DCF 2.0 marks Adobe RGB by the index of its interoperability rule; cameras then write no profile."""
+    try:
+        index = image.getexif().get_ifd(_EXIF_INTEROP).get(_INTEROP_INDEX)
+    except Exception:  # noqa: BLE001  damaged metadata raises nearly every type, and must not cost the picture
+        return False
+    return isinstance(index, str) and index.rstrip("\0") == _ADOBE_RGB
+
+
+def _of_gamma(image: Image.Image) -> Iterator[Colours]:
+    """PNG's gAMA and cHRM."""
+    gamma, points = image.info.get("gamma"), image.info.get("chromaticity")
+    if not gamma and not points:
+        return
+    exponent = nearest_gamma(1 / gamma) if gamma else SRGB_CURVE
+    chromaticities = BT709
+    if points and len(points) == 8:
+        white, red, green, blue = ((points[i], points[i + 1]) for i in (0, 2, 4, 6))
+        chromaticities = Chromaticities(white, red, green, blue)
+    names = " and ".join(name for name, value in (("gAMA", gamma), ("cHRM", points)) if value)
+    yield _matrix(image, chromaticities, (exponent,) * 3, names)
+
+
+def _matrix(
+    image: Image.Image,
+    chromaticities: Chromaticities,
+    gammas: tuple[float, ...],
+    origin: str,
+    exact: bool = False,
+) -> Colours:
+    """Colours by primaries and exponents; nothing for sRGB's.
+
+    Args:
+        exact: the numbers are from a table; others, from a file, may be impossible and are then ignored.
+    """
+    is_srgb_curve = set(gammas) == {SRGB_CURVE}
+    if is_srgb_curve and (image.mode in _GRAY or chromaticities == BT709):
+        return Colours()
+    try:
+        if image.mode in _GRAY:
+            return Colours(gray_profile(gammas[0], origin), origin)
+        red, green, blue = gammas
+        return Colours(rgb_profile(chromaticities, (red, green, blue), origin), origin)
+    except ValueError:
+        if exact:
+            raise
+        return Colours(ignored=f"impossible colours ({origin})")
+
+
+def _icc_transfer(profile: bytes) -> int:
+    """The transfer function that a profile names by its code point (ICC.1:2022, cicpTag); 2 where it names none."""
+    count = int.from_bytes(profile[128:132], "big")
+    for start in range(132, min(132 + 12 * count, len(profile) - 11), 12):
+        if profile[start : start + 4] == b"cicp":
+            place = int.from_bytes(profile[start + 4 : start + 8], "big")
+            return profile[place + 9] if place + 9 < len(profile) else 2
+    return 2
+
+
+def _hdr(name: str) -> str:
+    return f"high dynamic range ({name}), which 8 bits do not hold; convert it to sRGB by a program that maps tones"

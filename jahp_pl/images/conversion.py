@@ -1,0 +1,119 @@
+"""Pixels as Pillow reads them to 8-bit RGB: rotation, bits, colours, transparency, each in one function."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+
+from jahp_pl.images.colours import Colours
+from jahp_pl.images.icc import apply, is_usable, transform_to_srgb
+from jahp_pl.images.layouts import LayoutError, Samples, transparent_gray
+
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_NUMERIC = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+
+
+def losses(image: Image.Image, colours: Colours, samples: Samples, max_icc: int) -> Iterator[str]:
+    """What becomes of an image that is open but not loaded, if its header says it."""
+    layout = str([tile[3] for tile in getattr(image, "tile", [])])  # e.g. "RGB;16B", which Pillow reads as 8-bit RGB
+    if samples.is_deep or image.mode in _NUMERIC or ";16" in layout:
+        yield "bits beyond 8 a sample"
+    if image.mode == "CMYK":
+        yield "CMYK, made sRGB"
+    if colours.ignored:
+        yield f"{colours.ignored}, not used"
+    if not colours.icc:
+        return
+    kind = profile_mode(image.mode)
+    if not is_usable(colours.icc, kind):
+        yield f"{colours.origin} that is damaged or not for {kind}, not used"
+        return
+    is_kept = kind == "RGB" and len(colours.icc) <= max_icc
+    if kind != "CMYK" and not is_kept and transform_to_srgb(colours.icc, kind) is not None:
+        yield f"{colours.origin}, made sRGB"
+
+
+def profile_mode(mode: str) -> str:
+    """The mode in which an image meets its profile."""
+    if mode in ("LA", "La", "L", *_NUMERIC):
+        return "L"
+    return mode if mode in ("CMYK", "LAB") else "RGB"
+
+
+def orientation(image: Image.Image) -> int:
+    """Exif's orientation, 1 (upright) where none is readable."""
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # noqa: BLE001  damaged metadata raises nearly every type, and must not cost the picture
+        return 1
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Turn an image as its metadata asks."""
+    method = _UPRIGHT.get(orientation(image))
+    if method is None:
+        return image
+    turned = image.transpose(method)
+    turned.info = image.info
+    return turned
+
+
+def to_8bit(image: Image.Image, samples: Samples) -> Image.Image:
+    """Scale grayscale samples of more than 8 bits: the white is what the header says or 65535 for 16 bits, else the
+    least of 1 (float), 255 and 65535 that no sample exceeds. (Colour with 16 bits a channel reaches us as 8 bits
+    already.)
+    """
+    if image.mode not in _NUMERIC:
+        return image
+    values = np.asarray(image).astype(np.float64)
+    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 65535:
+        raise LayoutError("samples that are negative, not finite or over 65535 have no known white; convert to 16-bit")
+    whites = {"I": (255, 65535), "F": (1, 255, 65535)}.get(image.mode, (65535,))
+    white = samples.white or next(w for w in whites if values.max() <= w)
+    levels = np.rint(values * (255 / white)).astype(np.uint8)
+    scaled = Image.fromarray(255 - levels if samples.is_inverted else levels)
+    if alpha := transparent_gray(image):
+        scaled.putalpha(alpha)
+    scaled.info = {key: value for key, value in image.info.items() if key != "transparency"}
+    return scaled
+
+
+def to_rgb(image: Image.Image, profile: bytes, max_icc: int) -> tuple[Image.Image, bytes]:
+    """RGB, or RGBA where there is transparency, and the profile it is in, empty for sRGB."""
+    alpha = None
+    if image.mode == "LA" or (image.mode == "L" and "transparency" in image.info):
+        image = image.convert("LA")  # a gray profile takes gray
+        image, alpha = image.getchannel("L"), image.getchannel("A")
+    elif image.mode in ("1", "P", "PA", "La", "RGBa", "RGBX", "HSV", "YCbCr") or "transparency" in image.info:
+        transparent = "transparency" in image.info or image.mode in ("PA", "La", "RGBa")
+        image = image.convert("RGBA" if transparent else "RGB")
+    if image.mode == "RGBA":
+        image, alpha = image.convert("RGB"), image.getchannel("A")
+    transform = transform_to_srgb(profile, image.mode) if profile or image.mode == "LAB" else None
+    icc = profile if transform is not None and image.mode == "RGB" and len(profile) <= max_icc else b""
+    if transform is not None and not icc:
+        image = apply(transform, image)
+    elif image.mode != "RGB":  # Pillow would copy it
+        image = image.convert("RGB")
+    if alpha is not None:
+        image.putalpha(alpha)
+    return image, icc
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """Put an RGBA image on white."""
+    if image.mode != "RGBA":
+        return image
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")

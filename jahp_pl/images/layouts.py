@@ -1,0 +1,146 @@
+"""Files that Pillow opens and would read wrongly: mended before they are loaded, or refused.
+
+Every case here was shown on a small file (tests/test_layouts.py). What a later Pillow reads rightly stays right.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from jahp_pl.images.boxes import find, primary_properties
+from jahp_pl.images.colours import file_head
+
+_BITS, _PHOTOMETRIC, _FILL_ORDER = 258, 262, 266
+_WHITE_IS_ZERO, _YCBCR = 0, 6
+_SIZ = b"\xff\x4f\xff\x51"
+_INDEXED = "1", "P", "PA"
+
+
+class LayoutError(ValueError):
+    """A layout that cannot be read rightly; one line."""
+
+
+class Samples(NamedTuple):
+    """What a header says of the samples and Pillow forgets."""
+
+    is_deep: bool = False
+    """More than 8 bits each, of which Pillow gives 8."""
+    white: int | None = None
+    """The largest sample; None where the mode says it."""
+    is_inverted: bool = False
+    """The largest sample is black."""
+
+
+def checked(image: Image.Image) -> Samples:
+    """Look at an image that is open but not loaded, and mend how Pillow is going to read it.
+
+    Raises:
+        LayoutError: Pillow would read it wrongly.
+    """
+    if not isinstance(image, ImageFile.ImageFile):
+        return Samples()
+    if image.format == "TIFF":
+        return _tiff(image)
+    if image.format == "JPEG2000":
+        return _jpeg_2000(file_head(image), image.mode)
+    if image.format == "AVIF":
+        flags = next((p.content[2] for p in primary_properties(file_head(image)) if p.kind == b"av1C"), 0)
+        return Samples(is_deep=bool(flags & 0x40))
+    if image.format == "PNG":
+        return _png(image)
+    if image.format == "PPM":
+        maxima = [tile[3][-1] for tile in image.tile if isinstance(tile[3], tuple) and isinstance(tile[3][-1], int)]
+        return Samples(is_deep=max(maxima, default=0) > 255 and image.mode == "RGB")
+    return Samples()
+
+
+def transparent_gray(image: Image.Image) -> Image.Image | None:
+    """The alpha of a gray image with 16 bits a sample of which one level is transparent; None without such a level."""
+    level = image.info.get("transparency")
+    if not image.mode.startswith("I") or not isinstance(level, int):
+        return None
+    return Image.fromarray(np.where(np.asarray(image) == level, 0, 255).astype(np.uint8))
+
+
+def _tiff(image: ImageFile.ImageFile) -> Samples:
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(_BITS, (1,))
+    photometric = tags.get(_PHOTOMETRIC)
+    is_raw = bool(image.tile) and image.tile[0][0] == "raw"
+    if getattr(image, "_planar_configuration", 1) == 2 and is_raw and set(bits) != {8}:
+        _mend_planes(image, bits)
+    if photometric == _YCBCR and is_raw:
+        raise LayoutError("an uncompressed TIFF in YCbCr, which is not supported; convert it to RGB")
+    if image.mode == "F" and photometric == _WHITE_IS_ZERO:
+        raise LayoutError("a TIFF of float samples whose white is 0, which is not supported; convert it to PNG")
+    white = 4095 if tuple(bits) == (12,) else None
+    return Samples(white=white, is_inverted=photometric == _WHITE_IS_ZERO and image.mode.startswith("I"))
+
+
+def _mend_planes(image: ImageFile.ImageFile, bits: tuple[int, ...]) -> None:
+    """Pillow takes planes of 16 bits for planes of 8."""
+    if set(bits) != {16} or image.mode not in ("RGB", "RGBA"):
+        raise LayoutError(f"a TIFF in planes of {bits[0]} bits a sample in mode {image.mode}; convert it to PNG")
+    order = "L" if getattr(image, "tag_v2").prefix == b"II" else "B"  # noqa: B009  not an attribute of all images
+    image.tile = [
+        tile._replace(args=(f"{tile.args[0]};16{order}", *tile.args[1:])) if len(str(tile.args[0])) == 1 else tile
+        for tile in image.tile
+        if isinstance(tile.args, tuple)
+    ]
+
+
+def _png(image: Image.Image) -> Samples:
+    """One transparent level or colour is given in the bits of the file, where Pillow compares 8."""
+    level = image.info.get("transparency")
+    depth = _raw_bits(image)
+    if isinstance(level, tuple) and depth == 16:
+        raise LayoutError("a PNG of 16 bits a sample with one transparent colour; give it an alpha channel or 8 bits")
+    if image.mode == "L" and isinstance(level, int) and depth in (2, 4):
+        image.info["transparency"] = level * (255 // (2**depth - 1))
+    return Samples()
+
+
+def _raw_bits(image: Image.Image) -> int:
+    head = file_head(image)
+    return head[24] if len(head) > 24 else 8
+
+
+def _jpeg_2000(head: bytes, mode: str) -> Samples:
+    start = head.find(_SIZ)
+    if start < 0 or start + 42 > len(head):
+        return Samples()
+    width, height, left, top, tile_width, tile_height, *_ = struct.unpack_from(">8I", head, start + 8)
+    (count,) = struct.unpack_from(">H", head, start + 40)
+    components = [head[start + 42 + 3 * i : start + 45 + 3 * i] for i in range(count)]
+    steps = {(c[1], c[2]) for c in components if len(c) == 3}
+    if len(steps) > 1 or steps - {(1, 1)}:
+        across, down = (max(step[i] for step in steps) for i in (0, 1))
+        sides = [(width, tile_width, across), (height, tile_height, down)]
+        if left or top or any(side % step or (tile < side and tile % step) for side, tile, step in sides):
+            raise LayoutError(
+                f"a JPEG 2000 file of {width - left}x{height - top} pixels with subsampled colours, which are only "
+                "read for even sides; convert it to PNG"
+            )
+    _check_channels(head)
+    deep = any((c[0] & 0x7F) + 1 > 8 for c in components if c)
+    return Samples(is_deep=deep and mode not in ("I;16", *_INDEXED))
+
+
+def _check_channels(head: bytes) -> None:
+    """Pillow takes the channels of JPEG 2000 in the order of the file, and alpha as not multiplied in."""
+    for content in find(head, b"jp2h", b"cdef"):
+        entries = [struct.unpack_from(">3H", content, i) for i in range(2, len(content) - 5, 6)]
+        num_colours = sum(kind == 0 for _, kind, _ in entries)
+        expected = [(i, 0, i + 1) for i in range(num_colours)]
+        if sorted(e for e in entries if e[1] == 0) != expected:
+            raise LayoutError("a JPEG 2000 file with its colours in another order; convert it to PNG")
+        if any(kind == 2 for _, kind, _ in entries):
+            raise LayoutError("a JPEG 2000 file whose colours are multiplied by alpha; convert it to PNG")
+    for content in find(head, b"jp2h", b"cmap"):
+        columns = [content[i + 3] for i in range(0, len(content) - 3, 4) if content[i + 2] == 1]
+        if columns != list(range(len(columns))):
+            raise LayoutError("a JPEG 2000 file with its palette in another order; convert it to PNG")

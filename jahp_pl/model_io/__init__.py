@@ -1,0 +1,1 @@
+"""Models on disk: checkpoints, exports, the bundled ones, and what other programs write or read."""

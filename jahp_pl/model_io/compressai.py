@@ -1,0 +1,132 @@
+"""CompressAI's weights under this project's names, and a model from a file of them.
+
+Both build the same layers in the same order, so a state dict is renamed, never reshaped. What CompressAI stores besides
+weights (coding tables, quantiles, bounds, masks) has no counterpart here and is left out. Needs neither CompressAI nor
+more than its state dict.
+
+The networks are the same, the files are not: CompressAI rounds y - mu and z - median where this project rounds y and z.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from jahp_pl.config import ModelConfig
+from jahp_pl.model import CompressionModel
+from jahp_pl.model_io.checkpoint import CheckpointError, first_difference
+
+NETWORKS = {
+    "g_a": "g_a",
+    "g_s": "g_s",
+    "h_a": "h_a",
+    "h_s": "h_s",
+    "context_prediction": "g_cm",
+    "entropy_parameters": "g_ep",
+    "entropy_bottleneck": "prior",
+}
+"""Name of a module in CompressAI -> here."""
+
+NOT_WEIGHTS = re.compile(
+    r"gaussian_conditional\..*"
+    r"|entropy_bottleneck\.(quantiles|target|_offset|_quantized_cdf|_cdf_length|likelihood_lower_bound\.bound)"
+    r"|context_prediction\.mask"
+    r"|.*\.(beta|gamma)_reparam\..*"
+)
+"""Entries of a CompressAI state dict that follow from the weights or serve its coder only."""
+
+FLAT_DENSITY = re.compile(r"entropy_bottleneck\._(matrix|bias|factor)(\d)")
+"""How checkpoints of older CompressAI versions name the weights of the factorized density."""
+
+PLURALS = {"matrix": "matrices", "bias": "biases", "factor": "factors"}
+
+
+def load(path: str | Path) -> CompressionModel:
+    """A checkpoint of bmshj2018-factorized, bmshj2018-hyperprior, mbt2018-mean or mbt2018 as a model, in evaluation
+    mode on the CPU. No pickled code is run.
+
+    Args:
+        path: what torch.save wrote: a state dict, or a dict with one under "state_dict" as CompressAI's own training
+            script leaves it.
+
+    Raises:
+        CheckpointError: missing, damaged, with more than tensors and plain values in it, or of another model.
+    """
+    path = Path(path)
+    state = _state_dict(path)
+    try:
+        model = CompressionModel(architecture(state)).float()
+    except (KeyError, IndexError, TypeError):
+        raise CheckpointError(
+            f"{path}: no weights of bmshj2018-factorized, bmshj2018-hyperprior, mbt2018-mean or mbt2018"
+        ) from None
+    weights = rename(state)
+    if difference := first_difference(model.state_dict(), weights):
+        raise CheckpointError(f"{path}: looks like a {model.config.rung} model, but {difference}")
+    model.load_state_dict(weights)
+    return model.eval().requires_grad_(False)
+
+
+def _state_dict(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    try:
+        with warnings.catch_warnings():  # about what is unusual in a pickle; if it is refused, one line says so
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise CheckpointError(
+            f"{path}: no checkpoint, or one with pickled code, which is never run; save its state_dict() alone"
+        ) from None
+    except Exception as error:  # noqa: BLE001  torch's readers raise nearly every type on damaged files
+        raise CheckpointError(f"{path}: damaged, or no checkpoint ({type(error).__name__}); use another one") from None
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path}: holds no state dict")
+    return {name: tensor for name, tensor in state.items() if isinstance(name, str) and isinstance(tensor, Tensor)}
+
+
+def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a CompressAI model -> weights for `CompressionModel(architecture(state))`, the same tensors.
+
+    Args:
+        state: state dict of FactorizedPrior, ScaleHyperprior, MeanScaleHyperprior or
+            JointAutoregressiveHierarchicalPriors, as saved by 1.0 to 1.2, from DataParallel or not, before or after
+            `update()`.
+
+    Returns:
+        A state dict to be loaded strictly. Entries of unknown name keep it, so that a strict load refuses them by name.
+    """
+    renamed = {}
+    for key, tensor in state.items():
+        key = FLAT_DENSITY.sub(_list_entry, key.removeprefix("module."))
+        if not NOT_WEIGHTS.fullmatch(key):
+            module, _, rest = key.partition(".")
+            renamed[f"{NETWORKS.get(module, module)}.{rest}"] = tensor
+    return renamed
+
+
+def architecture(state: Mapping[str, Tensor]) -> ModelConfig:
+    """Rung, N and M that a CompressAI state dict was made with.
+
+    Raises:
+        KeyError: `g_a` is not the one of these models.
+    """
+    weights = rename(state)
+    num_filters, num_latents = len(weights["g_a.0.weight"]), len(weights["g_a.6.weight"])
+    if "g_ep.0.weight" in weights:
+        return ModelConfig("joint", num_filters, num_latents)
+    if "h_s.4.weight" not in weights:
+        return ModelConfig("factorized", num_filters, num_latents)
+    has_means = len(weights["h_s.4.weight"]) == 2 * num_latents
+    return ModelConfig("mean_scale_hyperprior" if has_means else "scale_hyperprior", num_filters, num_latents)
+
+
+def _list_entry(match: re.Match[str]) -> str:
+    return f"entropy_bottleneck.{PLURALS[match[1]]}.{match[2]}"

@@ -1,0 +1,310 @@
+"""A model as a folder to keep and to give away, and the one place that makes a codec of whatever holds a model.
+
+    model.safetensors   weights as `tensors` has them, and below `tables.` what freezing made of them with exp and erf
+    config.json         format, architecture, type of the weights, fingerprint, checksum of model.safetensors, facts
+                        about the training, results on images
+    README.md           the same for people
+
+Guarantees: `load_codec` of an export gives a codec of the stated fingerprint or raises `ExportError`; nothing in the
+folder is ever run, and no tensor may be missing, unknown, misshapen or altered.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Set
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from jahp_pl.codec.codec import Codec
+from jahp_pl.codec.devices import on_cpu
+from jahp_pl.codec.entropy.fixed_point import FreezeError
+from jahp_pl.codec.transforms.runner import MEMORY_LIMIT, Precision
+from jahp_pl.config import ConfigError, model_from_dict
+from jahp_pl.folders import replace_folder
+from jahp_pl.model import CompressionModel
+from jahp_pl.model_io import checkpoint
+from jahp_pl.model_io.checkpoint import HYPER_PARAMETERS, find_checkpoint, read_checkpoint
+from jahp_pl.model_io.export_config import (
+    CARD,
+    CONFIG,
+    FORMAT,
+    FORMAT_KEY,
+    WEIGHTS,
+    ExportError,
+    Metric,
+    is_export,
+    objective_of,
+    read_config,
+)
+from jahp_pl.model_io.model_card import card, read_results
+from jahp_pl.model_io.pretrained import locate
+from jahp_pl.model_io.tensors import DTYPES, Dtype, restore, store, store_table
+
+TABLES = "tables."
+"""Prefix of the names of tensors that are no weights."""
+MAX_WEIGHTS_BYTES = 2**30
+"""A larger model.safetensors is refused unread: the paper's largest model takes a tenth."""
+
+
+class Export(NamedTuple):
+    """What a folder holds."""
+
+    model: CompressionModel
+    """In evaluation mode on the CPU."""
+    tables: dict[str, Tensor]
+    """For the Codec, see `Codec.tables`."""
+    fingerprint: bytes
+    """Of the codec that they make."""
+    facts: dict[str, Any]
+    """Plain values about where the weights come from."""
+    dtype: Dtype
+    """Of kernels in the file."""
+    results: dict[str, Any] | None
+    """See `results.read_results`."""
+
+
+@on_cpu()
+def export(
+    model: CompressionModel,
+    folder: Path,
+    facts: Mapping[str, Any],
+    overwrite: bool = False,
+    *,
+    dtype: Dtype = "float32",
+    tables: Mapping[str, Tensor] | None = None,
+    results: Path | Mapping[str, Any] | None = None,
+) -> Codec:
+    """Write a model to a folder, at once or not at all.
+
+    Args:
+        model: trained weights.
+        folder: to be made.
+        facts: plain values (JSON) about the training.
+        overwrite: replace an export that is there, if the folder holds nothing else.
+        dtype: of kernels, see `tensors`; but for float32 the codec is made of the rounded weights.
+        tables: `Codec.tables` to keep; None makes them here.
+        results: of this codec: a file of `jahp evaluate`, or what was read of one.
+
+    Returns:
+        The codec of the folder, on the CPU.
+
+    Raises:
+        ExportError: the folder holds something already, or results are of another codec.
+        FreezeError: weights that no codec can use.
+        WriteError: the disk is full.
+    """
+    folder = free_folder(folder, {CONFIG, WEIGHTS, CARD}, overwrite)
+    stored = store({name: tensor.cpu() for name, tensor in model.state_dict().items()}, dtype)
+    rounded = copy.deepcopy(model).cpu().float()
+    rounded.load_state_dict(restore(stored, rounded.state_dict(), dtype))
+    codec = Codec(rounded, tables)
+    if isinstance(results, Path):
+        results = read_results(results, codec.fingerprint)
+    tensors = stored | {f"{TABLES}{name}": store_table(table) for name, table in codec.tables().items()}
+    data = safetensors.torch.save({name: tensor.contiguous().clone() for name, tensor in tensors.items()})
+    config = {
+        FORMAT_KEY: FORMAT,
+        "model": dataclasses.asdict(model.config),
+        "dtype": dtype,
+        "fingerprint": codec.fingerprint.hex(),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "facts": dict(facts),
+        **({"results": dict(results)} if results else {}),
+    }
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    text = card(folder.name, model.config, num_parameters, codec.fingerprint, facts, results)
+    contents = {WEIGHTS: data, CARD: text.encode(), CONFIG: (json.dumps(config, indent=1) + "\n").encode()}
+    replace_folder(folder, contents)
+    return codec
+
+
+def export_from(
+    source: Path,
+    folder: Path,
+    overwrite: bool = False,
+    dtype: Dtype | None = None,
+    results: Path | None = None,
+    note: str | None = None,
+) -> Codec:
+    """`export` whatever holds a model, with what is known of its training.
+
+    Args:
+        source: a checkpoint, a run folder, or an export, which may be `folder` itself.
+        folder: to be made.
+        overwrite: see `export`.
+        dtype: of kernels; None keeps that of an export, and is float32 otherwise.
+        results: a file of `jahp evaluate`; where there is none, those of an export go on as long as they hold.
+        note: a sentence about the training for the model card; None keeps that of an export.
+
+    Raises:
+        CheckpointError: it cannot be read.
+        ExportError, FreezeError, WriteError: see `export`.
+    """
+    noted = {} if note is None else {"note": note}
+    if not is_export(source):
+        path = find_checkpoint(source)
+        facts = {"source": path.name, **training_facts(path), **noted}
+        model = checkpoint.load_model(path)
+        return export(model, folder, facts, overwrite, dtype=dtype or "float32", results=results)
+    content = load_export(source)
+    dtype = dtype or content.dtype
+    is_same_codec = dtype in (content.dtype, "float32")  # otherwise rounding makes another
+    told = content.results if results is None and is_same_codec else results
+    facts = content.facts | noted
+    return export(content.model, folder, facts, overwrite, dtype=dtype, tables=content.tables, results=told)
+
+
+@on_cpu()
+def load_export(folder: Path) -> Export:
+    """Read a folder that `export` wrote.
+
+    Raises:
+        ExportError: a file is missing, damaged, altered, of a newer format or larger than its limit, or a tensor is
+            missing, unknown or of another shape or type.
+    """
+    config = read_config(folder)
+    is_first = config[FORMAT_KEY] == 1
+    try:
+        architecture = model_from_dict(config["model"])
+        checksum, fingerprint, facts = (
+            str(config["sha256"]),
+            bytes.fromhex(config["fingerprint"]),
+            dict(config["facts"]),
+        )
+        dtype: Dtype = "float32" if is_first else config["dtype"]
+        results = None if config.get("results") is None else dict(config["results"])
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype {dtype!r} is none of {', '.join(DTYPES)}; upgrade jahp_pl")
+    except (ConfigError, KeyError, TypeError, ValueError) as error:
+        raise ExportError(f"{folder / CONFIG}: cannot be read: {error}") from None
+    tensors = _read_tensors(folder / WEIGHTS, checksum)
+    tables = {name.removeprefix(TABLES): tensors.pop(name) for name in list(tensors) if name.startswith(TABLES)}
+    # Shapes only, so that no config.json can ask for memory that the weights do not fill.
+    wanted = checkpoint.shapes_of(architecture)
+    try:
+        state = restore(tensors, wanted, dtype, is_first)
+    except ValueError as error:
+        raise ExportError(f"{folder / WEIGHTS}: does not fit {CONFIG}: {error}") from None
+    if unusable := next((name for name, tensor in state.items() if not checkpoint.is_usable(tensor)), None):
+        raise ExportError(f"{folder / WEIGHTS}: {unusable} is not finite, or no plain tensor; export the model again")
+    model = CompressionModel(architecture).float()  # whatever the default dtype
+    model.load_state_dict(state)
+    doubles = {name: table.double() for name, table in tables.items()}
+    return Export(model.eval().requires_grad_(False), doubles, fingerprint, facts, dtype, results)
+
+
+def _read_tensors(path: Path, checksum: str) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ExportError(f"{path}: is missing; export the model again")
+    if (size := path.stat().st_size) > MAX_WEIGHTS_BYTES:
+        raise ExportError(f"{path}: takes {size} bytes, more than the {MAX_WEIGHTS_BYTES} of any model; fetch it again")
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != checksum:
+        raise ExportError(
+            f"{path}: is not the file that {CONFIG} was written with (altered or cut short); fetch it again"
+        )
+    try:
+        return safetensors.torch.load(data)
+    except safetensors.SafetensorError as error:
+        raise ExportError(f"{path}: damaged ({error})") from None
+
+
+@on_cpu()
+def load_model(model: str | Path | None = None, *, metric: Metric | None = None) -> CompressionModel:
+    """The networks alone, in evaluation mode on the CPU, of whatever holds a model.
+
+    Args:
+        model: see `load_codec`.
+        metric: see `load_codec`.
+
+    Raises:
+        ExportError, CheckpointError: no usable model there.
+    """
+    path = locate(model, metric)
+    return load_export(path).model if is_export(path) else checkpoint.load_model(find_checkpoint(path))
+
+
+@on_cpu()
+def load_codec(
+    model: str | Path | None = None,
+    device: str = "cpu",
+    precision: Precision = "float32",
+    memory_limit: int = MEMORY_LIMIT,
+    *,
+    metric: Metric | None = None,
+) -> Codec:
+    """The codec of a bundled model, an export, a run folder or a checkpoint.
+
+    Args:
+        model: the path of one; or the name of a bundled model; or hf://USER/NAME on the Hugging Face Hub. None takes a
+            bundled one.
+        device: where the networks run.
+        precision: see `Codec`.
+        memory_limit: bytes, see `Codec`.
+        metric: what the bundled model was trained for; None takes the first. Not together with a model.
+
+    Raises:
+        ExportError, CheckpointError: no usable model there.
+        FreezeError: weights that no codec can use.
+    """
+    path = locate(model, metric)
+    if not is_export(path):
+        found = find_checkpoint(path)
+        objective = objective_of(training_facts(found))
+        return Codec(checkpoint.load_model(found).to(device), None, precision, memory_limit, objective)
+    content = load_export(path)
+    try:
+        objective = objective_of(content.facts)
+        codec = Codec(content.model.to(device), content.tables, precision, memory_limit, objective)
+    except FreezeError as error:
+        raise ExportError(f"{path}: {error}") from None
+    if extra := next((name for name in content.tables if name not in codec.tables()), None):
+        raise ExportError(f"{path / WEIGHTS}: {TABLES}{extra} is unknown")
+    if codec.fingerprint != content.fingerprint:
+        raise ExportError(
+            f"{path}: freezes to model {codec.fingerprint.hex()}, but was exported as {content.fingerprint.hex()}; use "
+            "the jahp_pl that exported it, or export the model again"
+        )
+    return codec
+
+
+def free_folder(folder: Path, names: Set[str], overwrite: bool) -> Path:
+    """The folder's full path, where it may be written.
+
+    Args:
+        folder: to be made.
+        names: of the files that will be in it.
+        overwrite: it may be there already, with files of these names and nothing else.
+
+    Raises:
+        ExportError: it may not.
+    """
+    folder = folder.resolve()
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else {""} if folder.exists() else set()
+    if found and not (overwrite and found <= names):
+        remedy = "--force replaces it" if found <= names else "choose another name"
+        raise ExportError(f"{folder}: exists; {remedy}")
+    return folder
+
+
+def training_facts(checkpoint: Path) -> dict[str, Any]:
+    """Plain values about the run that wrote a checkpoint: how far it was, and the settings that are no names of places.
+
+    Raises:
+        CheckpointError: see `checkpoint.read_checkpoint`.
+    """
+    content = read_checkpoint(checkpoint)
+    settings = content.get(HYPER_PARAMETERS, {})
+    seconds = content.get("training", {}).get("seconds")
+    facts = {"step": content.get("global_step")} | ({} if seconds is None else {"seconds": round(seconds)})
+    facts |= {name: settings[name] for name in ("seed", "loss", "optim", "trainer") if name in settings}
+    data = settings.get("data", {})
+    return facts | {"data": {name: data[name] for name in ("crop_size", "batch_size") if name in data}}

@@ -1,0 +1,186 @@
+"""The README.md of an export: what the model is, how it was trained, what it reaches, how to use it.
+
+Rates and distortions are means from a results file of `jahp evaluate`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jahp_pl.config import ModelConfig
+from jahp_pl.model_io.export_config import ExportError
+
+RUNGS = {
+    "factorized": "a factorized prior (Ballé et al. 2018)",
+    "scale_hyperprior": "a scale hyperprior (Ballé et al. 2018)",
+    "mean_scale_hyperprior": "a mean and scale hyperprior (Minnen et al. 2018)",
+    "context": "a context model without hyperprior (Minnen et al. 2018)",
+    "joint": "joint autoregressive and hierarchical priors (Minnen et al. 2018)",
+}
+HEAD = """\
+---
+library_name: jahp_pl
+tags:
+- image-compression
+- safetensors
+---
+"""
+USE = """\
+## How to use it
+
+```
+jahp compress photo.png --model {name}
+jahp decompress photo.jahp --model {name}
+```
+
+```python
+import jahp_pl
+
+codec = jahp_pl.load_codec("{name}")
+data = codec.compress(image)  # Pillow image, (H, W, 3) uint8 array or (3, H, W) uint8 tensor, any size
+restored = codec.decompress(data, as_="pil")
+```
+
+`{name}` is the path of this folder, or the model's name where it comes with jahp_pl. A file is decoded by the model
+that made it and by no other: it names fingerprint `{fingerprint}`, which covers all that a decoder uses.
+`model.safetensors` and `config.json` are checked before they are used; no code is in them.
+"""
+
+
+def card(
+    name: str,
+    config: ModelConfig,
+    num_parameters: int,
+    fingerprint: bytes,
+    facts: Mapping[str, Any],
+    results: Mapping[str, Any] | None,
+) -> str:
+    """Markdown.
+
+    Args:
+        name: of the folder.
+        config: architecture.
+        num_parameters: of all networks.
+        fingerprint: of the codec.
+        facts: about the training, see `folder.training_facts`; what is not known is left out.
+        results: see `results.read_results`.
+    """
+    mixture = f"mixtures of {config.num_components} " if config.num_components > 1 else ""
+    density = "" if config.rung == "factorized" else f"; latents are {mixture}{config.likelihood}"
+    rates = f"; {config.num_levels} levels of rate and all between them" if config.num_levels > 1 else ""
+    lines = [
+        HEAD + f"# {name}",
+        "",
+        f"A learned image codec: {RUNGS[config.rung]}, N = {config.num_filters}, M = {config.num_latents}{density}"
+        f"{rates}; "
+        f"{num_parameters:,} parameters. Made with jahp_pl.",
+        *_training(facts),
+        *_table(results),
+        "",
+        USE.format(name=name, fingerprint=fingerprint.hex()),
+    ]
+    return "\n".join(lines)
+
+
+def _training(facts: Mapping[str, Any]) -> list[str]:
+    loss, data, optim = (_mapping(facts, key) for key in ("loss", "data", "optim"))
+    rows = {
+        "steps": facts.get("step"),
+        "lambda": _range(loss),
+        "distortion": loss.get("distortion"),
+        "crops per step": data.get("batch_size"),
+        "crops seen": _product(facts.get("step"), data.get("batch_size")),
+        "hours": _hours(facts.get("seconds")),
+        "side of a crop": data.get("crop_size"),
+        "learning rate": optim.get("learning_rate"),
+        "seed": facts.get("seed"),
+        "trained with": facts.get("trained_with"),
+    }
+    known = [f"| {name} | {value} |" for name, value in rows.items() if value is not None]
+    note = ["", str(facts["note"])] if facts.get("note") else []
+    return ["", "## Training", "", "| | |", "|---|---|", *known, *note] if known else []
+
+
+def _product(steps: Any, crops: Any) -> str | None:
+    return f"{steps * crops:,}" if isinstance(steps, int) and isinstance(crops, int) else None
+
+
+def _hours(seconds: Any) -> str | None:
+    return f"{seconds / 3600:.1f}" if isinstance(seconds, int | float) else None
+
+
+def _range(loss: Mapping[str, Any]) -> str | None:
+    if (lmbda := loss.get("lmbda")) is None:
+        return None
+    return f"{lmbda} to {loss['lmbda_max']}" if loss.get("lmbda_max") is not None else f"{lmbda}"
+
+
+def _table(results: Mapping[str, Any] | None) -> list[str]:
+    if not results:
+        return []
+    points = results.get("points")
+    first = "quality" if points else "images"
+    images = f"{results['images']}, {results['count']}"
+    rows = []
+    for point in points or [results]:
+        similarity = "-" if point["ms_ssim"] is None else f"{point['ms_ssim']:.4f}"
+        name = f"{point['quality']:g}" if points else images
+        rows.append(f"| {name} | {point['bpp']:.4f} | {point['psnr']:.2f} dB | {similarity} |")
+    where = f" over {images}" if points else ""
+    return [
+        "", "## What it reaches", "", f"| {first} | bits per pixel | PSNR | MS-SSIM |", "|---|---|---|---|", *rows,
+        "", f"Means{where} over real files, the header included; PSNR of each decoded 8-bit image.",
+    ]  # fmt: skip
+
+
+def _mapping(facts: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = facts.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+KODAK = {f"kodim{number:02}" for number in range(1, 25)}
+
+
+def read_results(path: Path, fingerprint: bytes) -> dict[str, Any]:
+    """What an export tells of them: on which images, how many, and their means: bits per pixel of whole files, PSNR in
+    dB, MS-SSIM from 0 to 1 and in dB. Of several qualities, those of the middle one, and all as "points".
+
+    Args:
+        path: a file of `jahp evaluate`.
+        fingerprint: of the model that it must be about.
+
+    Raises:
+        ExportError: it cannot be read, is no such file, or is about another model.
+    """
+    try:
+        content = json.loads(path.read_text())
+        measured = bytes.fromhex(content["provenance"]["fingerprint"])
+        points = content["curves"][0]["points"] if "curves" in content else [content]
+        names = [Path(image["name"]).stem for image in points[0]["images"]]
+        results = {
+            "images": "Kodak" if set(names) == KODAK else "other images",
+            "count": len(names),
+            **_figures(points[len(points) // 2]["mean"]),
+            "date": content["provenance"].get("date"),
+        }
+        if "curves" in content:
+            results["points"] = [{"quality": p["target"]["quality"]} | _figures(p["mean"]) for p in points]
+    except OSError as error:
+        raise ExportError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise ExportError(f"{path}: no results of `jahp evaluate`") from None
+    if measured != fingerprint:
+        raise ExportError(
+            f"{path}: results of model {measured.hex()}, but this one is {fingerprint.hex()}; evaluate this one"
+        )
+    return results
+
+
+def _figures(mean: Mapping[str, Any]) -> dict[str, float | None]:
+    values = {name: mean[f"file_{name}"] for name in ("bpp", "psnr", "ms_ssim")} | {
+        "ms_ssim_db": mean.get("file_ms_ssim_db")
+    }
+    return {name: None if value is None else float(value) for name, value in values.items()}

@@ -1,0 +1,232 @@
+"""The networks of a codec as graphs for other runtimes, each a torch.export program and an ONNX file.
+
+    encoder             x (B, 3, H, W) in [0, 1], H and W multiples of 16 from 32 on, and gain (M) for a variable-rate
+                        model -> y (B, M, H / 16, W / 16) and, where there is a hyperprior, z (B, N, ceil(H / 64),
+                        ceil(W / 64))
+    hyper_decoder       z_hat (N, h, w) integers -> start (4 h, 4 w, 10M/3), or raw (4 h, 4 w, F) without context
+    entropy_parameters  low, high (P, 12 M) integers, and start (P, 10M/3) where there is a hyperprior -> raw (P, F)
+    decoder             y_hat (B, M, h, w), and gain (M) for a variable-rate model -> x_hat (B, 3, 16 h, 16 w), about
+                        [0, 1], not clipped
+
+The gains of each level, that of the encoder and that of the decoder, are in graphs.json; between two levels they are
+geometric.
+
+B, H, W, h, w and P are dynamic; all tensors are float32. `low` and `high` are the pieces of the latents at the twelve
+positions before one, 2^8 high + low, as docs/file-format.md has them; `raw` counts steps of 2^-12.
+
+Guarantees: hyper_decoder and entropy_parameters, being the same integer arithmetic (`codec.exact`), give the codec's
+own outputs to the last bit on a runtime that multiplies float32 matrices in float32. The others agree with the model to
+the rounding of float32.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from jahp_pl.codec.codec import Codec
+from jahp_pl.codec.entropy.fixed_point import Rows
+from jahp_pl.codec.entropy.networks import LATENT_RADIX, ExactContextNetwork, ExactHyperSynthesis, to_raw
+from jahp_pl.folders import replace_folder
+from jahp_pl.model import CompressionModel
+from jahp_pl.model_io.export_config import ExportError
+from jahp_pl.model_io.load import free_folder
+from jahp_pl.transforms import STRIDE
+
+FACTS = "graphs.json"
+"""Says whose graphs they are."""
+LARGEST = 2**12
+"""Of each dynamic size."""
+ONNX, TORCH = ".onnx", ".pt2"
+
+
+class Encoder(nn.Module):
+    """g_a and h_a."""
+
+    def __init__(self, model: CompressionModel) -> None:
+        super().__init__()
+        self.g_a, self.h_a = model.g_a, model.h_a
+
+    def forward(self, x: Tensor, gain: Tensor | None = None) -> tuple[Tensor, ...]:
+        """See the module."""
+        y = self.g_a(x)
+        if gain is not None:
+            y = y * gain[:, None, None]
+        return (y,) if self.h_a is None else (y, self.h_a(y))
+
+
+class Decoder(nn.Module):
+    """g_s."""
+
+    def __init__(self, model: CompressionModel) -> None:
+        super().__init__()
+        self.g_s = model.g_s
+
+    def forward(self, y_hat: Tensor, gain: Tensor | None = None) -> Tensor:
+        """See the module."""
+        x_hat: Tensor = self.g_s(y_hat if gain is None else y_hat * gain[:, None, None])
+        return x_hat
+
+
+class HyperDecoder(nn.Module):
+    """h_s on integers, and what of g_ep waits for no latent."""
+
+    def __init__(self, h_s: ExactHyperSynthesis, context: ExactContextNetwork | None) -> None:
+        super().__init__()
+        self.h_s, self.context = h_s, context
+
+    def forward(self, z_hat: Tensor) -> Tensor:
+        """See the module."""
+        psi = self.h_s.psi(z_hat)
+        rows = psi.flatten(0, 1)
+        rows = to_raw(rows) if self.context is None else self.context.precompute(rows)
+        return rows.view(psi.shape[0], psi.shape[1], rows.shape[1])
+
+
+class EntropyParameters(nn.Module):
+    """g_cm and g_ep on integers, at any positions."""
+
+    def __init__(self, context: ExactContextNetwork) -> None:
+        super().__init__()
+        self.context = context
+
+    def forward(self, low: Tensor, high: Tensor, start: Tensor | None = None) -> Tensor:
+        """See the module."""
+        pieces = [Rows(low, low.new_ones(1)), Rows(high, high.new_full((1,), LATENT_RADIX))]
+        return self.context.raw(pieces, start)
+
+
+class Graph(NamedTuple):
+    """A network with what is needed to trace it."""
+
+    network: nn.Module
+    inputs: dict[str, Tensor]
+    """An example of each, by name."""
+    sizes: dict[str, dict[int, Any]]
+    """Of each input, the dimensions that are dynamic."""
+    outputs: tuple[str, ...]
+    """Their names."""
+
+
+def graphs(codec: Codec) -> dict[str, Graph]:
+    """The networks of a codec, by name; those that its rung has."""
+    model, latents = codec.model, codec.latents
+    N, M = model.config.num_filters, model.config.num_latents
+    batch, height, width, count = (Dim(name, min=1, max=LARGEST) for name in ("batch", "height", "width", "count"))
+    rows, columns = Dim("rows", min=2, max=LARGEST), Dim("columns", min=2, max=LARGEST)
+    pixels, both = {0: batch, 2: STRIDE * rows, 3: STRIDE * columns}, {1: height, 2: width}
+    gain: dict[str, Tensor] = {} if model.gains is None else {"gain": torch.ones(M)}
+    fixed: dict[str, dict[int, Any]] = {name: {} for name in gain}
+    made = ("y",) if model.h_a is None else ("y", "z")
+    found = {"encoder": Graph(Encoder(model), {"x": torch.rand(2, 3, 96, 80)} | gain, {"x": pixels} | fixed, made)}
+    h_s, context = (None, None) if latents is None else (latents.h_s, latents.context)
+    if h_s is not None:
+        found["hyper_decoder"] = Graph(
+            HyperDecoder(h_s, context),
+            {"z_hat": torch.ones(N, 2, 3)},
+            {"z_hat": both},
+            ("raw" if context is None else "start",),
+        )
+    if context is not None:
+        inputs = {name: torch.ones(5, len(context.offsets) * M) for name in ("low", "high")}
+        if context.from_psi is not None:
+            inputs["start"] = torch.ones(5, len(context.from_psi.bias))
+        sizes = {name: {0: count} for name in inputs}
+        found["entropy_parameters"] = Graph(EntropyParameters(context), inputs, sizes, ("raw",))
+    maps = {0: batch, 2: height, 3: width}
+    inputs, sizes = {"y_hat": torch.ones(2, M, 3, 5)} | gain, {"y_hat": maps} | fixed
+    found["decoder"] = Graph(Decoder(model), inputs, sizes, ("x_hat",))
+    return found
+
+
+@torch.no_grad()
+def to_program(graph: Graph) -> ExportedProgram:
+    """A program of torch.export, with dynamic sizes."""
+    sizes = tuple(graph.sizes.values())
+    with _quiet():
+        return torch.export.export(graph.network.eval(), tuple(graph.inputs.values()), dynamic_shapes=sizes)
+
+
+def to_onnx(graph: Graph, program: ExportedProgram, properties: Mapping[str, str]) -> bytes:
+    """An ONNX file with the weights in it.
+
+    Args:
+        graph: what the program is of.
+        program: from `to_program`.
+        properties: to be written into the file's metadata.
+
+    Raises:
+        ExportError: a package is not installed.
+    """
+    if importlib.util.find_spec("onnxscript") is None:
+        raise ExportError("ONNX needs more packages; install them with: pip install 'jahp_pl[graphs]'")
+    with _quiet():
+        # Runtimes optimize by themselves; the exporter's own optimizer takes longer than all else.
+        onnx = torch.onnx.export(
+            program, input_names=list(graph.inputs), output_names=list(graph.outputs),
+            dynamo=True, verbose=False, optimize=False,
+        )  # fmt: skip
+    assert onnx is not None
+    onnx.model.metadata_props.update(properties)
+    data: bytes = onnx.model_proto.SerializeToString()
+    return data
+
+
+def write_graphs(codec: Codec, folder: Path, overwrite: bool = False) -> list[str]:
+    """All graphs of a codec into a folder, at once or not at all.
+
+    Args:
+        codec: on the CPU.
+        folder: to be made.
+        overwrite: replace graphs that are there, if the folder holds nothing else.
+
+    Returns:
+        Their names; each is a file of `ONNX` and one of `TORCH`.
+
+    Raises:
+        ExportError: the folder holds something already, or a package is not installed.
+        WriteError: the disk is full.
+    """
+    found = graphs(codec)
+    names = {FACTS, *(f"{name}{suffix}" for name in found for suffix in (ONNX, TORCH))}
+    folder = free_folder(folder, names, overwrite)
+    facts: dict[str, Any] = {"fingerprint": codec.fingerprint.hex(), "model": dataclasses.asdict(codec.model.config)}
+    if (gains := codec.model.gains) is not None:
+        levels = torch.arange(gains.num_levels)
+        for name, values in (("encoder", gains.before_rounding(levels)), ("decoder", gains.after_rounding(levels))):
+            facts[f"{name}_gain"] = values.flatten(1).tolist()
+    contents = {FACTS: (json.dumps(facts, indent=1) + "\n").encode()}
+    for name, graph in found.items():
+        program = to_program(graph)
+        buffer = io.BytesIO()
+        torch.export.save(program, buffer)
+        contents[f"{name}{TORCH}"] = buffer.getvalue()
+        contents[f"{name}{ONNX}"] = to_onnx(graph, program, {"jahp_pl.fingerprint": codec.fingerprint.hex()})
+    replace_folder(folder, contents)
+    return list(found)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch tells about packages that are not needed here, and about its own future."""
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)

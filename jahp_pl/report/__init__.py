@@ -1,0 +1,1 @@
+"""Rate-distortion curves read back from results, compared, and drawn."""

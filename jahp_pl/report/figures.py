@@ -1,0 +1,234 @@
+"""The plots of a report as PNG and SVG, for papers and READMEs."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from jahp_pl.files import write_atomically
+from jahp_pl.report.comparison import STEP, rate_grid
+from jahp_pl.report.curves import METRICS, Curve, Metric
+
+COLORS = ("#0072b2", "#d55e00", "#00896a", "#b0479a", "#c98a00", "#3d9fdd", "#7d7a1c", "#6b7178")
+"""Distinguishable without full colour vision; the page has the same."""
+MARKERS = ("o", "s", "D", "^", "v")
+DASHES = {"model": "-", "classical": (0, (5, 2.5)), "published": (0, (1, 1.6))}
+PARTS = {"y": COLORS[0], "z": COLORS[4], "header": COLORS[1], "coder": COLORS[7]}
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none", "svg.hashsalt": "jahp", "font.size": 9.5, "axes.spines.top": False,
+    "axes.spines.right": False, "axes.grid": True, "grid.color": "#ebedef", "axes.edgecolor": "#9aa1aa",
+    "axes.axisbelow": True, "legend.frameon": False,
+}  # fmt: skip
+
+
+def draw_all(curves: Sequence[Curve], anchor: Curve, folder: Path) -> list[str]:
+    """Write every plot that the curves have data for.
+
+    Args:
+        curves: of the report.
+        anchor: that savings are against.
+        folder: for NAME.png and NAME.svg.
+
+    Returns:
+        Names of the plots.
+    """
+    plots: dict[str, Callable[[], Figure | None]] = {}
+    for metric in METRICS:
+        plots[f"rd-{metric}"] = partial(rate_distortion, curves, metric)
+        plots[f"savings-{metric}"] = partial(savings, curves, anchor, metric)
+        plots[f"images-{metric}"] = partial(image_by_image, curves, metric)
+    plots |= {"rate-split": partial(rate_split, curves), "channels": partial(channels, curves)}
+    plots["times"] = partial(times, curves)
+    drawn = []
+    with mpl.rc_context(_STYLE):
+        for name, plot in plots.items():
+            if (figure := plot()) is not None:
+                _save(figure, folder / name)
+                drawn.append(name)
+    return drawn
+
+
+def rate_distortion(curves: Sequence[Curve], metric: Metric) -> Figure | None:
+    """Quality against rate, on the models' range of rates where there are models."""
+    figure, axes = _figure(8.6, 5.2)
+    if not _lines(axes, curves, metric, None):
+        return None
+    _focus(axes, curves, metric, None)
+    axes.set(xlabel="Rate (bits per pixel)", ylabel=f"{METRICS[metric]} (dB)")
+    _beside(figure, axes)
+    return figure
+
+
+def savings(curves: Sequence[Curve], anchor: Curve, metric: Metric) -> Figure | None:
+    """Per cent of the anchor's bits that each curve saves, against quality."""
+    figure, axes = _figure(8.6, 4.6)
+    grid = rate_grid(curves, metric)
+    base = next(rates for rates, curve in zip(grid.rates, curves, strict=True) if curve is anchor)
+    lowest = 0.0
+    for number, (curve, rates) in enumerate(zip(curves, grid.rates, strict=True)):
+        if curve is anchor or rates is None or base is None:
+            continue
+        pairs = [
+            (grid.start + STEP * k, 100 * (1 - rate / other))
+            for k, (rate, other) in enumerate(zip(rates, base, strict=True))
+            if rate is not None and other is not None
+        ]
+        if pairs:
+            axes.plot(*zip(*pairs, strict=True), color=_color(number), ls=DASHES[curve.kind], label=curve.title)
+            lowest = min(lowest, *(saved for _, saved in pairs))
+    if not axes.lines:
+        return None
+    axes.axhline(0, color="#5a626d", lw=1)
+    axes.set_ylim(bottom=max(-150, lowest * 1.05) or None)
+    axes.set(xlabel=f"{METRICS[metric]} (dB)", ylabel=f"Bits saved against {anchor.title} (%)")
+    _beside(figure, axes)
+    return figure
+
+
+def image_by_image(curves: Sequence[Curve], metric: Metric) -> Figure | None:
+    """Quality against rate, one small plot per image."""
+    names = sorted({name for curve in curves for point in curve.points for name in point.images})
+    if not names:
+        return None
+    columns = min(4, len(names))
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(3.1 * columns, 2.4 * rows + 0.8), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    entries: dict[str, Artist] = {}
+    for axes, name in zip(grid.flat, names, strict=False):
+        _lines(axes, curves, metric, name)
+        _focus(axes, curves, metric, name)
+        axes.set_title(name, fontsize=9)
+        axes.tick_params(labelsize=7.5)
+        handles, labels = axes.get_legend_handles_labels()
+        entries |= dict(zip(labels, handles, strict=True))
+    for axes in list(grid.flat)[len(names) :]:
+        axes.set_visible(False)
+    if not entries:
+        return None
+    figure.supxlabel("Rate (bits per pixel)", fontsize=10)
+    figure.supylabel(f"{METRICS[metric]} (dB)", fontsize=10)
+    columns = min(4, len(entries))
+    figure.legend(list(entries.values()), list(entries), loc="outside upper center", ncols=columns, fontsize=8.5)
+    return figure
+
+
+def rate_split(curves: Sequence[Curve]) -> Figure | None:
+    """The parts of the files of models."""
+    pairs = [(curve, point) for curve in curves for point in curve.points if "rate" in point.raw.get("mean", {})]
+    points = [(f"{curve.title}, {point.quality}".rstrip(", "), point.raw["mean"]["rate"]) for curve, point in pairs]
+    if not points:
+        return None
+    figure, axes = _figure(7.2, 0.3 * len(points) + 1.4)
+    left = [0.0] * len(points)
+    for part, color in PARTS.items():
+        widths = [max(0.0, rate[part]) for _, rate in points]
+        axes.barh(range(len(points)), widths, left=left, color=color, label=part, height=0.62)
+        left = [a + b for a, b in zip(left, widths, strict=True)]
+    axes.set_yticks(range(len(points)), [label for label, _ in points])
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("Rate (bits per pixel)")
+    figure.legend(loc="outside upper right", ncols=len(PARTS))
+    return figure
+
+
+def channels(curves: Sequence[Curve]) -> Figure | None:
+    """Bits of each channel, sorted; one line per point of a model."""
+    points = [(curve, point) for curve in curves for point in curve.points if point.raw.get("bpp_per_channel")]
+    if not points:
+        return None
+    figure, axes = _figure(8.6, 4.6)
+    for number, curve in enumerate(curves):
+        mine = [point for other, point in points if other is curve]
+        for rank, point in enumerate(mine):
+            for part, dash in (("y", "-"), ("z", (0, (3, 2)))):
+                values = [value for value in point.raw["bpp_per_channel"][part] if value > 1e-6]
+                label = curve.title if part == "y" and rank == len(mine) - 1 else None
+                alpha = 0.35 + 0.65 * (rank + 1) / len(mine)
+                axes.plot(
+                    range(1, len(values) + 1), values, color=_color(number), ls=dash, alpha=alpha, label=label, lw=1.3
+                )
+    axes.set_yscale("log")
+    axes.set(xlabel="Channel, sorted (solid: y, dashed: z)", ylabel="Bits per pixel")
+    _beside(figure, axes)
+    return figure
+
+
+def times(curves: Sequence[Curve]) -> Figure | None:
+    """Seconds per image to encode and to decode, medians; lines span the settings of a curve."""
+    timed = [
+        (number, curve, [point.seconds for point in curve.points if point.seconds is not None])
+        for number, curve in enumerate(curves)
+    ]
+    timed = [row for row in timed if row[2]]
+    if not timed:
+        return None
+    figure, axes = _figure(7.2, 0.5 * len(timed) + 1.3)
+    for row, (number, _, seconds) in enumerate(timed):
+        for offset, way in ((-0.17, 0), (0.17, 1)):
+            values = sorted(max(1e-4, pair[way]) for pair in seconds)
+            axes.plot([values[0], values[-1]], [row + offset] * 2, color=_color(number), lw=4, alpha=0.3)
+            fill = _color(number) if way == 0 else "white"
+            axes.plot(values[len(values) // 2], row + offset, MARKERS[way], mfc=fill, mec=_color(number))
+    axes.set_yticks(range(len(timed)), [curve.title for _, curve, _ in timed])
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlabel("Seconds per image (filled: encode, hollow: decode)")
+    return figure
+
+
+def _color(number: int) -> str:
+    return COLORS[number % len(COLORS)]
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots()
+
+
+def _beside(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize=8.5)
+
+
+def _lines(axes: Axes, curves: Sequence[Curve], metric: Metric, image: str | None) -> bool:
+    for number, curve in enumerate(curves):
+        if pairs := curve.values(metric, image):
+            axes.plot(
+                *zip(*pairs, strict=True), color=_color(number), ls=DASHES[curve.kind], label=curve.title,
+                marker=MARKERS[number // len(COLORS) % len(MARKERS)] if len(pairs) <= 40 else "",
+                ms=3.6 if image is None else 2.6, lw=1.9 if curve.kind == "model" else 1.4,
+                zorder=3 - (curve.kind != "model"),
+            )  # fmt: skip
+    return bool(axes.lines)
+
+
+def _focus(axes: Axes, curves: Sequence[Curve], metric: Metric, image: str | None) -> None:
+    """Limits to the rates of the models, and the qualities of all curves at these."""
+    rates = [bpp for curve in curves if curve.kind == "model" for bpp, _ in curve.values(metric, image)]
+    if not rates:
+        axes.set_xlim(left=0)
+        return
+    right = 1.35 * max(rates)
+    inside = [value for curve in curves for bpp, value in curve.values(metric, image) if bpp <= right]
+    pad = 0.05 * (max(inside) - min(inside)) or 1.0
+    axes.set_xlim(0, right)
+    axes.set_ylim(min(inside) - pad, max(inside) + pad)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    for suffix, options in (("png", {"dpi": 150}), ("svg", {"metadata": {"Date": None}})):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=suffix, **options)
+        write_atomically(path.with_name(f"{path.name}.{suffix}"), buffer.getvalue())

@@ -1,0 +1,120 @@
+"""A report as one page that opens from disk without a network: all data, styles, scripts and pictures are in it."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+from jahp_pl.report.bd_rate import METHODS
+from jahp_pl.report.comparison import MAX_ANCHORS, STEP, compare, rate_grid
+from jahp_pl.report.curves import METRICS, Curve, Measured, Point
+from jahp_pl.report.previews import Comparison, data_uris
+
+
+def page(curves: Sequence[Curve], anchor: Curve, comparisons: Sequence[Comparison], title: str, foot: str) -> str:
+    """The page.
+
+    Args:
+        curves: in the order of the legend.
+        anchor: one of them, that savings are against at first.
+        comparisons: pictures at equal rate; without any, that part is left out.
+        title: heading.
+        foot: small print.
+    """
+    data = page_data(curves, anchor, comparisons, title, foot)
+    # In a script element nothing but its end tag, or what opens a comment, means anything.
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    files = resources.files("jahp_pl.report") / "web"
+    result = (files / "page.html").read_text(encoding="utf-8").replace("__TITLE__", html.escape(title))
+    for mark, name in (("__STYLE__", "style.css"), ("__CHARTS__", "charts.js"), ("__PAGE__", "page.js")):
+        result = result.replace(mark, (files / name).read_text(encoding="utf-8").strip())
+    return result.replace("__DATA__", text)
+
+
+def page_data(
+    curves: Sequence[Curve], anchor: Curve, comparisons: Sequence[Comparison], title: str, foot: str
+) -> dict[str, Any]:
+    """All that the scripts of the page draw, as plain values."""
+    position = next(number for number, curve in enumerate(curves) if curve is anchor)
+    anchors = range(len(curves)) if len(curves) <= MAX_ANCHORS else [position]
+    names = sorted({name for curve in curves for point in curve.points for name in point.images})
+    count = len(curves[0].images)
+    return {
+        "title": title,
+        "subtitle": f"{count} image{'s' * (count > 1)}, {len(curves)} curve{'s' * (len(curves) > 1)}. "
+        "Rates are those of whole files, qualities those of decoded 8-bit RGB pictures.",
+        "foot": foot,
+        "anchor": position,
+        "methods": METHODS,
+        "curves": [_curve(curve, names) for curve in curves],
+        "image_names": names,
+        "bd": {number: {metric: _bd(curves, curves[number], metric) for metric in METRICS} for number in anchors},
+        "savings": {metric: _grid(curves, metric) for metric in METRICS},
+        "compare": [
+            _comparison(c, sources) for c, sources in zip(comparisons, data_uris(comparisons), strict=True) if c.items
+        ],
+    }
+
+
+def _curve(curve: Curve, names: Sequence[str]) -> dict[str, Any]:
+    images = {name: [_measured(p.images[name], p) for p in curve.points if name in p.images] for name in names}
+    return {
+        "title": curve.title,
+        "kind": curve.kind,
+        "knob": "" if curve.kind == "model" else "setting",
+        "source": curve.source,
+        "points": [_measured(point.mean, point) | _details(point) for point in curve.points],
+        "images": {name: rows for name, rows in images.items() if rows},
+    }
+
+
+def _measured(row: Measured, point: Point) -> dict[str, Any]:
+    return {"quality": point.quality, "bpp": _short(row.bpp), "psnr": _short(row.psnr), "ms_ssim": _short(row.ms_ssim)}
+
+
+def _details(point: Point) -> dict[str, Any]:
+    channels = point.raw.get("bpp_per_channel")
+    return {
+        "seconds": [_short(s) for s in point.seconds] if point.seconds is not None else None,
+        "rate": point.raw.get("mean", {}).get("rate"),
+        "channels": {k: [_short(v) for v in values] for k, values in channels.items()} if channels else None,
+    }
+
+
+def _bd(curves: Sequence[Curve], anchor: Curve, metric: Any) -> list[dict[str, Any]]:
+    rows = [compare(anchor, curve, metric) for curve in curves]
+    return [
+        {method: _short(value) for method, value in row.percent.items()}
+        | {"low": row.low, "high": row.high, "why": row.why, "spread": row.spread}
+        for row in rows
+    ]
+
+
+def _grid(curves: Sequence[Curve], metric: Any) -> dict[str, Any]:
+    grid = rate_grid(curves, metric)
+    rates = [None if row is None else [_short(value) for value in row] for row in grid.rates]
+    return {"start": grid.start, "step": STEP, "rates": rates}
+
+
+def _comparison(comparison: Comparison, sources: Sequence[str]) -> dict[str, Any]:
+    items = [
+        {
+            "curve": item.curve,
+            "bpp": _short(item.bpp),
+            "psnr": _short(item.psnr) or 99.0,
+            "ms_ssim": _short(item.ms_ssim),
+            "source": source,
+        }
+        for item, source in zip(comparison.items, sources[1:], strict=True)
+    ]
+    height, width = comparison.original.shape[:2]
+    facts = {"name": comparison.name, "why": comparison.why, "bpp": _short(comparison.bpp)}
+    return facts | {"width": width, "height": height, "source": sources[0], "items": items}
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")

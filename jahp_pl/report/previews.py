@@ -1,0 +1,169 @@
+"""Originals and what each codec makes of them at equal rate, small enough for one page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from jahp_pl.batch import DECODED
+from jahp_pl.codec.codec import Codec
+from jahp_pl.codec.targets import Target
+from jahp_pl.evaluation import EvaluationError
+from jahp_pl.evaluation.classical import CODECS, nearest
+from jahp_pl.evaluation.image_set import about
+from jahp_pl.images.io import RGB, SUFFIXES, decode_rgb
+from jahp_pl.quality import decibels, ms_ssim_8bit, psnr
+from jahp_pl.report.curves import Curve, Point
+
+BUDGET = 4_000_000
+"""Bytes that all pictures of a page may take together, before base64 adds a third."""
+_QUALITIES = (96, 93, 90, 85, 80, 70, 60)
+
+
+class Shown(NamedTuple):
+    """What one codec makes of an image."""
+
+    curve: int
+    """Position in the list of curves."""
+    bpp: float
+    psnr: float
+    """dB."""
+    ms_ssim: float | None
+    """dB."""
+    pixels: RGB
+
+
+class Comparison(NamedTuple):
+    """One image at equal rate."""
+
+    name: str
+    why: str
+    """Why this one, in words."""
+    bpp: float
+    """The rate that all codecs come near to."""
+    original: RGB
+    items: list[Shown]
+
+
+def choose(curves: Sequence[Curve], wanted: Sequence[str]) -> dict[str, str]:
+    """Images to show and why: those asked for, else the one in the middle and the last by rate on the first curve.
+
+    Raises:
+        EvaluationError: an image asked for is not in the results.
+    """
+    if missing := sorted(set(wanted) - curves[0].images):
+        there = ", ".join(sorted(curves[0].images))
+        raise EvaluationError(f"{missing[0]}: no such image in the results; there are {there}")
+    if wanted:
+        return dict.fromkeys(wanted, "chosen by hand")
+    point = next((c.points[len(c.points) // 2] for c in curves if c.points and c.points[0].images), None)
+    if point is None:
+        return {}
+    by_rate = sorted(point.images, key=lambda name: point.images[name].bpp)
+    middle, last = by_rate[(len(by_rate) - 1) // 2], by_rate[-1]
+    return {last: f"of {len(by_rate)} images the one with the most detail (bits)"} | {middle: "of median detail (bits)"}
+
+
+def compare_images(
+    curves: Sequence[Curve],
+    folder: Path,
+    images: Mapping[str, str],
+    bpp: float,
+    codecs: Mapping[str, Codec],
+    progress: Callable[[str], object] = lambda _: None,
+) -> list[Comparison]:
+    """Pictures of all codecs that can make them, at the rate of the last model's point nearest to `bpp`.
+
+    A model's picture is decoded by the codec of its fingerprint, or taken from the PNG that `jahp decompress` put
+    beside its results. Classical codecs code the image again.
+
+    Args:
+        curves: of the report.
+        folder: with the originals.
+        images: from `choose`.
+        bpp: wanted mean rate.
+        codecs: by fingerprint.
+        progress: called with what is done next.
+
+    Raises:
+        EvaluationError: an original is missing, or a codec cannot code it.
+    """
+    return [_compare(curves, _original(folder, name), name, why, bpp, codecs, progress) for name, why in images.items()]
+
+
+def data_uris(comparisons: Sequence[Comparison]) -> list[list[str]]:
+    """For each comparison its original and its items as WebP in data URIs, at the best quality within `BUDGET`."""
+    pictures = [[c.original, *(item.pixels for item in c.items)] for c in comparisons]
+    for quality in _QUALITIES:
+        files = [[_webp(picture, quality) for picture in row] for row in pictures]
+        if sum(len(file) for row in files for file in row) <= BUDGET:
+            break
+    return [[f"data:image/webp;base64,{base64.b64encode(file).decode()}" for file in row] for row in files]
+
+
+def _compare(
+    curves: Sequence[Curve],
+    original: RGB,
+    name: str,
+    why: str,
+    bpp: float,
+    codecs: Mapping[str, Codec],
+    progress: Callable[[str], object],
+) -> Comparison:
+    pixels = original.shape[0] * original.shape[1]
+    models = [curve for curve in curves if curve.kind == "model"]
+    target = bpp
+    if models:
+        closest = min(models[-1].points, key=lambda point: abs(point.mean.bpp / bpp - 1))
+        target = closest.images[name].bpp
+    items = []
+    for number, curve in enumerate(curves):
+        progress(f"{name} {curve.title}")
+        if curve.kind == "classical" and curve.key in CODECS:
+            with about(name):
+                file = nearest(CODECS[curve.key], original, max(1, round(target * pixels / 8)))
+            items.append(_shown(number, 8 * len(file.data) / pixels, original, file.decode()))
+        elif curve.kind == "model":
+            point = min(curve.points, key=lambda point: abs(np.log(point.images[name].bpp / target)))
+            if (decoded := _decoded(point, name, original, codecs)) is not None:
+                items.append(_shown(number, point.images[name].bpp, original, decoded))
+    return Comparison(name, why, target, original, items)
+
+
+def _decoded(point: Point, name: str, original: RGB, codecs: Mapping[str, Codec]) -> RGB | None:
+    codec = codecs.get(point.raw["provenance"].get("fingerprint", ""))
+    if codec is not None:
+        target = Target(**point.raw.get("target", {}))
+        return codec.decompress(codec.encode(original, target).data).permute(1, 2, 0).numpy()
+    folder = point.path.with_suffix("") / point.raw.get("folder", "") if point.path is not None else Path()
+    pictures = (folder / f"{name}{suffix}" for suffix in (DECODED, ".png"))  # as `jahp decompress` names them
+    found = next((picture for picture in pictures if picture.is_file()), None)
+    return None if found is None else decode_rgb(found)
+
+
+def _shown(curve: int, bpp: float, original: RGB, decoded: RGB) -> Shown:
+    pair = [torch.from_numpy(np.ascontiguousarray(p)).permute(2, 0, 1)[None] for p in (original, decoded)]
+    similarity = ms_ssim_8bit(*pair)
+    return Shown(curve, bpp, float(psnr(*pair)), None if similarity is None else decibels(float(similarity)), decoded)
+
+
+def _original(folder: Path, name: str) -> RGB:
+    place = (folder / name).parent
+    beside = sorted(place.iterdir()) if place.is_dir() else []
+    found = [path for path in beside if path.suffix.lower() in SUFFIXES and path.with_suffix("") == folder / name]
+    if not found:
+        raise EvaluationError(f"{folder}: holds no image {name}; --images needs the folder that was evaluated")
+    return decode_rgb(found[0])
+
+
+def _webp(picture: RGB, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "WEBP", quality=quality, method=5, use_sharp_yuv=True)
+    return buffer.getvalue()

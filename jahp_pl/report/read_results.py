@@ -1,0 +1,298 @@
+"""Result files -> curves: evaluations of models, one point each, and files of whole curves."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any, get_args
+
+from jahp_pl.evaluation import EvaluationError
+from jahp_pl.evaluation.image_set import may_be_one
+from jahp_pl.report.curves import METRICS, Curve, Kind, Measured, Point
+
+KODAK = tuple(f"kodim{number:02}" for number in range(1, 25))
+"""Published curves name their images so."""
+RUNGS = {
+    "factorized": "Factorized",
+    "scale_hyperprior": "Scale hyperprior",
+    "mean_scale_hyperprior": "Mean & scale hyperprior",
+    "context": "Context only",
+    "joint": "Joint",
+}
+NOT_THE_MODEL = ("seed", "step", "source")
+"""Facts of a training in which two models of one point may differ."""
+
+
+def read_curves(paths: Iterable[Path]) -> list[Curve]:
+    """Curves of result files; folders stand for all results directly in them.
+
+    Evaluations of models of one architecture, or of one `--curve` name, become the points of one curve; those of one
+    lambda and several seeds a point that is their mean.
+
+    Raises:
+        EvaluationError: a missing, damaged or foreign file, files about different images, or models of one lambda that
+            differ in more than their seed.
+    """
+    curves: list[Curve] = []
+    evaluations: dict[str, list[Point]] = {}
+    for path in _files(paths):
+        content = _read(path)
+        try:
+            if "curves" in content:
+                curves += [_curve(entry, path) for entry in content["curves"]]
+            else:
+                point = _point(content, path)
+                evaluations.setdefault(title_of(content["provenance"]), []).append(point)
+        except EvaluationError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            reason = f"without {error}" if isinstance(error, KeyError) else str(error)
+            raise EvaluationError(
+                f"{path}: damaged, or of another program ({reason}); make it again with `jahp evaluate` or "
+                "`jahp classical`"
+            ) from None
+    models = [_of_models(title, points) for title, points in evaluations.items()]
+    models += [curve for curve in curves if curve.kind == "model"]
+    curves = sorted(models, key=_rung) + [curve for curve in curves if curve.kind != "model"]
+    if not curves:
+        raise EvaluationError("no results; give files that `jahp evaluate` or `jahp classical` wrote")
+    check_images(curves)
+    return _unique(curves)
+
+
+def check_images(curves: Sequence[Curve]) -> None:
+    """Refuse curves that are means over different images.
+
+    Raises:
+        EvaluationError: naming two curves and the first image that only one has, or that is another picture in one.
+    """
+    first = curves[0]
+    for other in curves[1:]:
+        if difference := sorted(first.images ^ other.images):
+            raise EvaluationError(
+                f"{other.title} covers {len(other.images)} images, {first.title} {len(first.images)} (first "
+                f"difference: {difference[0]}); a comparison needs results of the same images"
+            )
+    known: dict[str, list[tuple[Curve, Measured]]] = {}
+    for curve in curves:
+        for image in (image for point in curve.points for image in point.images.values()):
+            others = known.setdefault(image.name, [])
+            for one, seen in others:
+                if not may_be_one((seen.size, seen.pixels), (image.size, image.pixels)):
+                    raise EvaluationError(
+                        f"{image.name} is one picture in the results of {one.title}, another in those of "
+                        f"{curve.title}; a comparison needs results of the same images"
+                    )
+            if all((seen.size, seen.pixels) != (image.size, image.pixels) for _, seen in others):
+                others.append((curve, image))
+
+
+def _files(paths: Iterable[Path]) -> list[Path]:
+    found = []
+    for path in paths:
+        inside = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        if not inside:
+            raise EvaluationError(f"{path}: holds no results (*.json)")
+        found += inside
+    return list(dict.fromkeys(found))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise EvaluationError(f"{path}: no such file of results")
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise EvaluationError(f"{path}: not JSON ({error})") from None
+    is_evaluation = isinstance(content, dict) and {"mean", "images", "provenance"} <= set(content)
+    if not is_evaluation and not (isinstance(content, dict) and isinstance(content.get("curves"), list)):
+        raise EvaluationError(f"{path}: neither of `jahp evaluate` nor of `jahp classical`")
+    result: dict[str, Any] = content
+    return result
+
+
+def _curve(entry: Mapping[str, Any], path: Path) -> Curve:
+    points = tuple(_point(point, path) for point in entry["points"])
+    title, kind, key = str(entry["title"]), entry["kind"], entry["name"]
+    if kind not in get_args(Kind):
+        raise ValueError(f"kind {kind!r} of {title}")
+    if not points:
+        raise ValueError(f"{title} has no points")
+    covered = {frozenset(point.images) for point in points}
+    if len(covered) > 1:
+        raise EvaluationError(f"{path}: the points of {title} cover different images; code them again")
+    names = frozenset(KODAK) if entry.get("images") == "kodak" else covered.pop()
+    source = entry.get("source") or _source(entry.get("settings", ""), entry.get("provenance", {}))
+    return Curve(title, kind, _sorted(points), names, key if kind == "classical" else "", source)
+
+
+def _point(content: Mapping[str, Any], path: Path) -> Point:
+    rows = {}
+    for row in content.get("images", ()):
+        name = Path(row["name"]).with_suffix("").as_posix()
+        if name in rows:
+            raise EvaluationError(f"{path}: two images are called {name}; rename one of them and code them again")
+        rows[name] = row
+    images = {name: _measured(row, name) for name, row in rows.items()}
+    mean = _measured(content["mean"], "mean")
+    times = [
+        [row[f"{way}_seconds"] for row in rows.values() if f"{way}_seconds" in row] for way in ("encode", "decode")
+    ]
+    seconds = (_median(times[0]), _median(times[1])) if all(times) else None
+    quality = content["quality"] if "quality" in content else _lmbda(content["provenance"])
+    raw = {key: value for key, value in content.items() if key != "images"}
+    return Point("" if quality is None else str(quality), mean, images, seconds, raw, path)
+
+
+def _measured(row: Mapping[str, Any], name: str) -> Measured:
+    bpp, similarity, psnr = row["file_bpp"], row.get("file_ms_ssim"), row.get("file_psnr")
+    if not 0 < bpp < math.inf:
+        raise ValueError(f"file_bpp of {name} is {bpp}")
+    in_decibels = None if similarity is None or similarity >= 1 else -10 * math.log10(1 - similarity)
+    size = (row["width"], row["height"]) if "width" in row else None
+    in_range = psnr if psnr is not None and math.isfinite(psnr) else None
+    return Measured(name, bpp, in_range, in_decibels, size, str(row.get("pixels", "")))
+
+
+def _median(values: Sequence[float]) -> float:
+    # Not the mean: one image during which the machine did something else would decide.
+    ordered = sorted(values)
+    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+
+
+def _sorted(points: Iterable[Point]) -> tuple[Point, ...]:
+    return tuple(sorted(points, key=lambda point: point.mean.bpp))
+
+
+def _of_models(title: str, points: Sequence[Point]) -> Curve:
+    first = points[0]
+    for other in points[1:]:
+        if first.images.keys() != other.images.keys():
+            raise EvaluationError(
+                f"{other.path} covers {len(other.images)} images, {first.path} {len(first.images)}; a curve needs "
+                "results of the same images"
+            )
+    source = _source("", first.raw["provenance"])
+    images = frozenset(first.images)
+    by_seed: dict[int | None, list[Point]] = {}
+    by_quality: dict[str, dict[int | None, Point]] = {}
+    for point in points:
+        seed = point.raw["provenance"].get("training", {}).get("seed")
+        by_seed.setdefault(seed, []).append(point)
+        ones = by_quality.setdefault(point.quality, {})
+        if ones and point.quality:
+            _check_models(title, next(iter(ones.values())), point)
+        if ones.setdefault(seed, point) is not point:  # the same trained twice
+            by_quality[f"{point.quality} ({point.path})"] = {seed: point}
+    if len(by_seed) == 1:
+        return Curve(title, "model", _sorted(points), images, "", source)
+    seeds = {
+        seed: Curve(f"{title}, seed {seed}", "model", _sorted(ones), images, "", source)
+        for seed, ones in by_seed.items()
+        if seed is not None
+    }
+    means = [_mean_point(list(ones.values())) for ones in by_quality.values()]
+    fewer = [
+        f"{quality} is of seed {_words(seed for seed in ones if seed is not None)} alone"
+        for quality, ones in by_quality.items()
+        if len(ones) < len(by_seed)
+    ]
+    told = "; ".join((f"mean of seeds {_words(seeds)}", *fewer, source))
+    return Curve(title, "model", _sorted(means), images, "", told, seeds)
+
+
+def _check_models(title: str, first: Point, other: Point) -> None:
+    """Refuse to take for seeds of one model what differs otherwise."""
+    known, found = _facts(first), _facts(other)
+    for key in sorted(known.keys() | found.keys()):
+        if known.get(key) != found.get(key):
+            raise EvaluationError(
+                f"{other.path} and {first.path} are different models at one point of {title}, {first.quality} ({key}: "
+                f"{found.get(key)}, {known.get(key)}); evaluate one with --curve NAME, or report them apart"
+            )
+
+
+def _facts(point: Point) -> dict[str, Any]:
+    """What makes two trained models the same but for chance: `model.num_filters`, `optim.learning_rate`, ..."""
+    provenance = point.raw["provenance"]
+    training = {key: value for key, value in provenance.get("training", {}).items() if key not in NOT_THE_MODEL}
+    groups = {"model": provenance.get("model", {})} | training
+    return {
+        f"{group}.{key}": value
+        for group, settings in groups.items()
+        for key, value in (settings.items() if isinstance(settings, Mapping) else [("", settings)])
+    }
+
+
+def _mean_point(points: Sequence[Point]) -> Point:
+    """Of models that differ in their seed. What is not a figure, pictures for example, is that of the first."""
+    first = points[0]
+    if len(points) == 1:
+        return first
+    images = {name: _mean_measured([point.images[name] for point in points]) for name in first.images}
+    return replace(first, mean=_mean_measured([point.mean for point in points]), images=images)
+
+
+def _mean_measured(rows: Sequence[Measured]) -> Measured:
+    psnr, ms_ssim = ([getattr(row, name) for row in rows] for name in METRICS)
+    return Measured(
+        rows[0].name,
+        fmean(row.bpp for row in rows),
+        None if None in psnr else fmean(psnr),
+        None if None in ms_ssim else fmean(ms_ssim),
+    )
+
+
+def _words(numbers: Iterable[int]) -> str:
+    *others, last = map(str, sorted(numbers))
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _rung(curve: Curve) -> int:
+    rung = curve.points[0].raw["provenance"]["model"]["rung"]
+    return list(RUNGS).index(rung) if rung in RUNGS else len(RUNGS)
+
+
+def _source(settings: str, provenance: Mapping[str, Any]) -> str:
+    machine = provenance.get("machine", {})
+    threads = provenance.get("threads", 1)
+    cpu = f"{machine['cpu']}, {threads} thread{'s' * (threads > 1)}" if "cpu" in machine else ""
+    return "; ".join(part for part in (settings, cpu, provenance.get("date", "")) if part)
+
+
+def title_of(provenance: Mapping[str, Any]) -> str:
+    """What a curve of models is called: its `--curve`, or else rung, components, density and distortion in words."""
+    if "curve" in provenance:
+        return str(provenance["curve"])
+    model = provenance["model"]
+    words = [RUNGS.get(model["rung"], model["rung"])]
+    if model.get("num_levels", 1) > 1:
+        words.append("variable rate")
+    if model["num_components"] > 1:
+        words.append(f"K = {model['num_components']}")
+    if model["likelihood"] != "gaussian" and model["rung"] != "factorized":
+        words.append(model["likelihood"])
+    if provenance.get("training", {}).get("loss", {}).get("distortion", "mse") != "mse":
+        words.append("for MS-SSIM")
+    if effort := provenance.get("effort", 0):
+        words.append(f"effort {effort}")
+    return ", ".join(words)
+
+
+def _lmbda(provenance: Mapping[str, Any]) -> str | None:
+    lmbda = provenance.get("training", {}).get("loss", {}).get("lmbda")
+    return None if lmbda is None else f"λ = {lmbda:g}"
+
+
+def _unique(curves: Sequence[Curve]) -> list[Curve]:
+    count: dict[str, int] = {}
+    result = []
+    for curve in curves:
+        count[curve.title] = count.get(curve.title, 0) + 1
+        number = count[curve.title]
+        result.append(curve if number == 1 else replace(curve, title=f"{curve.title} ({number})"))
+    return result

@@ -1,0 +1,84 @@
+"""A report of results: plots, a table of BD-rates and one page, in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from jahp_pl.codec.codec import Codec
+from jahp_pl.files import write_atomically
+from jahp_pl.report.comparison import format_table
+from jahp_pl.report.curves import METRICS, Curve
+from jahp_pl.report.figures import draw_all
+from jahp_pl.report.page import page
+from jahp_pl.report.previews import choose, compare_images
+
+PAGE, TABLE = "report.html", "bd-rates.md"
+
+
+class Pictures(NamedTuple):
+    """What the comparison of pictures needs."""
+
+    folder: Path
+    """With the originals."""
+    wanted: Sequence[str]
+    """Names without suffix; empty for a choice by rate."""
+    bpp: float
+    """Mean rate to compare at."""
+    codecs: Mapping[str, Codec]
+    """Of models, by fingerprint."""
+
+
+class Report(NamedTuple):
+    """What was written."""
+
+    table: list[str]
+    """BD-rates over PSNR, in Markdown."""
+    plots: list[str]
+    without_picture: list[str]
+    """Titles of models that the comparison of pictures lacks."""
+    page_bytes: int
+
+
+def write_report(
+    curves: Sequence[Curve],
+    anchor: Curve,
+    out: Path,
+    title: str,
+    foot: str,
+    pictures: Pictures | None = None,
+    progress: Callable[[str], object] = lambda _: None,
+) -> Report:
+    """Write `report.html`, `bd-rates.md` and the plots as PNG and SVG.
+
+    Args:
+        curves: from `curves.read_curves`.
+        anchor: one of them.
+        out: folder; files of these names in it are replaced.
+        title, foot: of the page.
+        pictures: what to compare; None leaves that part out.
+        progress: called with what is done next.
+
+    Raises:
+        EvaluationError: an image to show is missing, or a package of the extra `report`.
+        WriteError: the disk is full.
+    """
+    progress("BD-rates")
+    tables = {metric: format_table(curves, anchor, metric) for metric in METRICS}
+    comparisons = []
+    if pictures is not None:
+        chosen = choose(curves, pictures.wanted)
+        comparisons = compare_images(curves, pictures.folder, chosen, pictures.bpp, pictures.codecs, progress)
+    progress("plots")
+    plots = draw_all(curves, anchor, out)
+    progress("page")
+    text = page(curves, anchor, comparisons, title, foot).encode()
+    write_atomically(out / PAGE, text)
+    parts = [
+        f"BD-rates over {name}, log rate interpolated over dB\n\n" + "\n".join(tables[m]) for m, name in METRICS.items()
+    ]
+    write_atomically(out / TABLE, ("\n\n".join(parts) + "\n").encode())
+    shown = {item.curve for comparison in comparisons for item in comparison.items}
+    missing = [c.title for n, c in enumerate(curves) if c.kind == "model" and n not in shown] if comparisons else []
+    return Report(tables["psnr"], plots, missing, len(text))

@@ -1,0 +1,264 @@
+"""Trials of a sweep: their values, the command and configuration of each run, and how far each run has come."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import itertools
+import math
+import random
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from jahp_pl.config import Config, ConfigError
+from jahp_pl.model_io.checkpoint import HYPER_PARAMETERS, is_validation_due, read_newest
+from jahp_pl.setting_changes import changes
+from jahp_pl.settings import load
+from jahp_pl.sweeping import SweepError
+from jahp_pl.sweeping.file import SweepFile
+from jahp_pl.sweeping.parameters import Value
+from jahp_pl.training.names import logged_names
+
+_ATTEMPTS = 100
+"""Draws in a row that give nothing new before a space counts as used up."""
+
+
+class Point(NamedTuple):
+    """One run."""
+
+    values: Mapping[str, Value]
+    """Of the swept settings, by dotted key."""
+    arguments: tuple[str, ...]
+    """Of `jahp train`."""
+    config: Config
+    """What they make."""
+
+    @property
+    def name(self) -> str:
+        """Of the run and its folder."""
+        return self.config.name
+
+
+def make_point(sweep: SweepFile, values: Mapping[str, Value], overrides: Sequence[str] = ()) -> Point:
+    """The run with these values, on this machine: W&B stays off unless `overrides` turn it on.
+
+    Where the command names no run, the name is made of the file's name and the values.
+
+    Args:
+        sweep: the file.
+        values: one for each of its parameters.
+        overrides: further arguments of `jahp train`, which come last.
+
+    Raises:
+        SweepError: a value that the schema of settings refuses.
+    """
+    arguments = [*sweep.settings(values), "wandb.mode=disabled", *overrides]
+    if not any(word.startswith("name=") for word in arguments):
+        arguments.append(f"name={_default_name(sweep.path.stem, values)}")
+    try:
+        return Point(values, tuple(arguments), load(arguments))
+    except ConfigError as error:
+        raise SweepError(f"{sweep.path}: {error}") from None
+
+
+def check_sweep(sweep: SweepFile, overrides: Sequence[str] = ()) -> None:
+    """Look at the corners of the space, before anything is run.
+
+    Raises:
+        SweepError: an override of a swept setting, a value out of the schema, a metric that no run logs, names that do
+            not tell points apart, runs in several folders.
+    """
+    keys = [parameter.key for parameter in sweep.parameters]
+    if swept := [word for word in overrides if word.removeprefix("--").split("=", 1)[0] in keys]:
+        raise SweepError(f"{swept[0]}: is swept by {sweep.path}; leave it out")
+    base = {parameter.key: parameter.ends()[0] for parameter in sweep.parameters}
+    start = make_point(sweep, base, overrides)
+    _check_metric(sweep, start.config)
+    names = {start.name}
+    for parameter in sweep.parameters:
+        for value in parameter.ends()[1:]:
+            point = make_point(sweep, base | {parameter.key: value}, overrides)
+            if point.name in names:
+                raise SweepError(
+                    f"{sweep.path}: {parameter.key}={value} does not show in the name {point.name}, so that runs would "
+                    f"share a folder; write ${{{parameter.key}}} into name=... of the command"
+                )
+            names.add(point.name)
+            if point.config.output_dir != start.config.output_dir:
+                raise SweepError(f"{sweep.path}: output_dir must be the same for all points")
+            _check_metric(sweep, point.config)
+
+
+def grid(sweep: SweepFile, overrides: Sequence[str] = ()) -> list[Point]:
+    """All combinations, the last parameter fastest, at most `run_cap` of them.
+
+    Raises:
+        SweepError: see `make_point`; also two points of one name.
+    """
+    number = sweep.most_points()  # of no parameter more than its first so many values can take part
+    listed = [[p.nth(index) for index in range(min(number, p.num_values or 0))] for p in sweep.parameters]
+    keys = [parameter.key for parameter in sweep.parameters]
+    combinations = itertools.islice(itertools.product(*listed), number)
+    return distinct(make_point(sweep, dict(zip(keys, values, strict=True)), overrides) for values in combinations)
+
+
+def drawn(sweep: SweepFile, overrides: Sequence[str] = ()) -> list[Point]:
+    """`run_cap` different points at random, or all there are. Point i is the same in every session.
+
+    Raises:
+        SweepError: see `make_point`; also two points of one name.
+    """
+    chosen: dict[str, Mapping[str, Value]] = {}
+    for number in range(sweep.run_cap or 0):
+        for attempt in range(_ATTEMPTS):
+            source = random.Random(f"point {number}, attempt {attempt}")
+            values = {parameter.key: parameter.draw(source) for parameter in sweep.parameters}
+            if repr(values) not in chosen:
+                chosen[repr(values)] = values
+                break
+        else:
+            break
+    return distinct(make_point(sweep, values, overrides) for values in chosen.values())
+
+
+def distinct(points: Iterator[Point]) -> list[Point]:
+    """The same points.
+
+    Raises:
+        SweepError: two have one name.
+    """
+    by_name: dict[str, Point] = {}
+    for point in points:
+        if point.name in by_name:
+            raise SweepError(
+                f"two points are called {point.name}: {_words(by_name[point.name].values)} and {_words(point.values)}; "
+                "let name=... of the command follow from all swept values"
+            )
+        by_name[point.name] = point
+    return list(by_name.values())
+
+
+def _check_metric(sweep: SweepFile, config: Config) -> None:
+    names = logged_names(config)
+    if sweep.metric is None or sweep.metric in names:
+        return
+    close = difflib.get_close_matches(sweep.metric, names, n=1, cutoff=0.6)
+    hint = f"did you mean {close[0]}?" if close else f"logged are {', '.join(names)}"
+    if sweep.metric.startswith("val/") and not config.data.val:
+        hint = "data.val is empty, so nothing is validated"
+    raise SweepError(f"{sweep.path}: metric.name={sweep.metric}: {config.name} never logs it; {hint}")
+
+
+def _default_name(stem: str, values: Mapping[str, Value]) -> str:
+    parts = [f"{key.rsplit('.', 1)[-1]}{value}" for key, value in values.items()]
+    return "-".join(re.sub(r"[^\w.+-]+", "_", part).strip("_") for part in (stem, *parts))
+
+
+def _words(values: Mapping[str, Value]) -> str:
+    return " ".join(f"{key}={value}" for key, value in values.items())
+
+
+State = Literal["waiting", "running", "done", "failed"]
+
+
+@dataclass
+class Entry:
+    """One row of the table; changes while the sweep runs."""
+
+    point: Point
+    state: State = "waiting"
+    steps: int = 0
+    """Optimizer steps done, over all sessions."""
+    seconds: float = 0.0
+    """Trained, over all sessions."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Last value of each."""
+    error: str = ""
+    """One line, of a point that failed."""
+
+
+def score(entry: Entry, sweep: SweepFile) -> float | None:
+    """What the sweep looks at, of a point that is done; None where there is no such figure."""
+    return entry.metrics.get(sweep.metric) if sweep.metric is not None and entry.state == "done" else None
+
+
+def best(entries: Sequence[Entry], sweep: SweepFile) -> Entry | None:
+    """The point whose metric is the best so far."""
+    sign = 1 if sweep.goal == "minimize" else -1
+    scored = [(sign * value, number) for number, e in enumerate(entries) if (value := score(e, sweep)) is not None]
+    return entries[min(scored)[1]] if scored else None
+
+
+def is_on_target(entries: Sequence[Entry], sweep: SweepFile) -> bool:
+    """Whether some point is as good as `metric.target` asks for."""
+    winner = best(entries, sweep)
+    value = score(winner, sweep) if winner is not None else None
+    if value is None or sweep.target is None:
+        return False
+    return value <= sweep.target if sweep.goal == "minimize" else value >= sweep.target
+
+
+class OtherSettingsError(SweepError):
+    """A run that was trained with other settings than a sweep asks for, so that its figures are none of this sweep."""
+
+
+class Standing(NamedTuple):
+    """Of a run, over all its sessions."""
+
+    steps: int
+    """Optimizer steps in the last checkpoint; 0 without one."""
+    seconds: float
+    """Trained until then."""
+    is_finished: bool
+    """Has used up its steps or its time, and made its last validation."""
+
+
+def look(config: Config) -> Standing:
+    """Read the last checkpoint of a run.
+
+    Raises:
+        CheckpointError: it cannot be read.
+        OtherSettingsError: it was trained with other settings than these, or for longer.
+    """
+    newest = read_newest(config.run_dir / "checkpoints")
+    if newest is None:
+        return Standing(0, 0.0, is_finished=False)
+    path, content = newest.path, newest.content
+    steps, seconds = int(content["global_step"]), float(content["training"]["seconds"])
+    if changed := changes(content[HYPER_PARAMETERS], config):
+        raise OtherSettingsError(
+            f"{path}: was trained with {', '.join(map(str, changed))}; delete its folder, or choose another "
+            "output_dir=..."
+        )
+    if steps > config.trainer.max_steps:
+        raise OtherSettingsError(
+            f"{path}: has {steps} steps, more than trainer.max_steps={config.trainer.max_steps}; delete its folder, or "
+            "choose another output_dir=..."
+        )
+    return Standing(steps, seconds, config.trainer.is_over(steps, seconds) and not is_validation_due(content))
+
+
+def last_values(run_dir: Path) -> dict[str, float]:
+    """The last finite value of each column of metrics.csv, `step` among them; empty before the first row."""
+    path = run_dir / "metrics.csv"
+    values: dict[str, float] = {}
+    if not path.exists():
+        return values
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            for name, text in row.items():
+                if (number := _number(text)) is not None and name is not None:
+                    values[name] = number
+    return values
+
+
+def _number(text: object) -> float | None:
+    """A finite number in a cell, if that is what it holds; a row that is being written may be cut short."""
+    try:
+        number = float(text) if isinstance(text, str) else math.nan
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
