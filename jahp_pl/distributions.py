@@ -15,7 +15,8 @@ for the Gaussian and 4 for the others: only where a bin is narrow beside sigma a
 
 Shapes broadcast. mu, sigma in the units of y; results in nats (natural log), <= 0 but for these rounding errors.
 
-All that the rest of the code knows of a family is its entry of `DENSITIES`; docs/extending.md adds one.
+All that the rest of the code knows of a family is its entry of `DENSITIES`, and of `density_layout.BOUNDS`;
+docs/extending.md adds one.
 """
 
 from __future__ import annotations
@@ -31,20 +32,12 @@ from jahp_pl.config import Family
 
 
 class Density(NamedTuple):
-    """A family of symmetric densities, given by location and scale."""
+    """A family of symmetric densities, given by location and scale; `density_layout.BOUNDS` has its reach."""
 
     log_mass: Callable[[Tensor, Tensor], Tensor]
     """log P as a function of v = |y - mu| and sigma, for training and evaluation."""
     cumulative: Callable[[Tensor], Tensor]
     """F(t) of location 0 and scale 1, float64, for the tables of the codec; sees a model only when it is frozen."""
-    scale_min: float
-    """Smallest sigma. With it a unit bin around the mean holds all but 5.5e-6 of the mass, for all families alike: with
-    the Gaussian's 0.11 a Laplace density could not leave less than 1 % outside, a floor of 0.015 bits per latent."""
-    reach: float
-    """Scales to either side of the mean that a window of the codec holds: beyond is about 2^-16, where an escape is as
-    good."""
-    extent: float
-    """Scales to either side for which the codec tabulates F: beyond is less than 2^-25."""
 
 
 def log_mass(family: Family, y: Tensor, mu: Tensor, sigma: Tensor) -> Tensor:
@@ -117,7 +110,7 @@ def _laplace_cumulative(t: Tensor) -> Tensor:
 
 
 DENSITIES: dict[Family, Density] = {
-    "gaussian": Density(_gaussian, _gaussian_cumulative, scale_min=0.11, reach=4.2, extent=5.5),
-    "laplace": Density(_laplace, _laplace_cumulative, scale_min=0.041, reach=10.4, extent=18.0),
-    "logistic": Density(_logistic, torch.sigmoid, scale_min=0.039, reach=11.1, extent=18.0),
+    "gaussian": Density(_gaussian, _gaussian_cumulative),
+    "laplace": Density(_laplace, _laplace_cumulative),
+    "logistic": Density(_logistic, torch.sigmoid),
 }

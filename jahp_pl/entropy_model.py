@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jahp_pl.config import ModelConfig
-from jahp_pl.distributions import DENSITIES, mixture_log_mass
+from jahp_pl.density_layout import BOUNDS, DensityLayout
+from jahp_pl.distributions import mixture_log_mass
 from jahp_pl.ops import lower_bound
 
 LOG_LIKELIHOOD_MIN = -24 * math.log(2)
@@ -82,29 +82,15 @@ class EntropyParameters(NamedTuple):
     """(B, K, M, h, w): log w_k, normalised over K; zero for K = 1."""
 
 
-class ConditionalDensity:
-    """p(y_hat | hyperprior, context): one density or mixture per latent, given by raw network outputs.
-
-    The raw outputs of one position are blocks of K M channels: scales, then means (but for the scale-only rung), then
-    mixture logits (for K > 1). Stateless.
-    """
-
-    def __init__(self, config: ModelConfig) -> None:
-        self.family = config.likelihood
-        self.num_components = config.num_components
-        self.has_means = config.rung != "scale_hyperprior"
-
-    @property
-    def num_blocks(self) -> int:
-        """Parameters per latent and component: scale, mean, logit, as far as they exist."""
-        return 1 + self.has_means + (self.num_components > 1)
+class ConditionalDensity(DensityLayout):
+    """p(y_hat | hyperprior, context): one density or mixture per latent, given by raw network outputs. Stateless."""
 
     def parameters(self, raw: Tensor) -> EntropyParameters:
         """Raw outputs (B, num_blocks K M, h, w) -> entropy parameters, in float32."""
         batch, channels, height, width = raw.shape
         num_latents = channels // (self.num_blocks * self.num_components)
         blocks = raw.float().view(batch, self.num_blocks, self.num_components, num_latents, height, width).unbind(1)
-        sigma = lower_bound(blocks[0], DENSITIES[self.family].scale_min)
+        sigma = lower_bound(blocks[0], BOUNDS[self.family].scale_min)
         zeros = torch.zeros_like(sigma)
         mu = blocks[1] if self.has_means else zeros
         log_weights = torch.log_softmax(blocks[-1], dim=1) if self.num_components > 1 else zeros

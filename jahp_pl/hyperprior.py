@@ -10,9 +10,6 @@ from torch import Tensor, nn
 
 from jahp_pl.transforms import downsample, upsample
 
-STRIDE = 4
-"""Latents per hyper-latent along each axis."""
-
 
 class HyperAnalysis(nn.Sequential):
     """h_a: y (B, M, h, w) -> z (B, N, ceil(h / 4), ceil(w / 4)).

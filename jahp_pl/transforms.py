@@ -16,9 +16,7 @@ from torch import Tensor, nn
 
 from jahp_pl.config import Transform
 from jahp_pl.layers import GDN
-
-STRIDE = 16
-"""Pixels per latent along each axis; images are padded to multiples of it."""
+from jahp_pl.strides import STRIDE
 
 
 def pad_to_stride(x: Tensor) -> Tensor:

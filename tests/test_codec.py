@@ -20,7 +20,7 @@ from golden.make import latent_sums
 
 from jahp_pl.codec.bitstream import BitstreamError, Header, pack, unpack
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.entropy.fixed_point import FreezeError
+from jahp_pl.codec.entropy.freezing import FreezeError
 from jahp_pl.config import ModelConfig
 from jahp_pl.model import CompressionModel, ModelOutput
 from jahp_pl.quality import to_uint8

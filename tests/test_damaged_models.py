@@ -10,7 +10,7 @@ from codec_models import JOINT, ONE_OF_EACH, Variant, codec_of, model_of
 
 from jahp_pl.codec.bitstream import BitstreamError
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.entropy.fixed_point import FreezeError
+from jahp_pl.codec.entropy.freezing import FreezeError
 from jahp_pl.codec.entropy.range_coder import Reader, Writer
 
 FALLING = np.array([[5.0, -3.0, 2.0, 1.0], [1.0, 2.0, -9.0, 3.0]])

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from jahp_pl.config import Family, ModelConfig, Rung
-from jahp_pl.distributions import DENSITIES, log_mass
+from jahp_pl.density_layout import BOUNDS
+from jahp_pl.distributions import log_mass
 from jahp_pl.entropy_model import (
     LOG_LIKELIHOOD_MIN,
     ConditionalDensity,
@@ -163,7 +164,7 @@ def test_raw_outputs_are_blocks_of_scales_means_and_logits(rung: Rung, num_compo
     for k in range(K):
         for m in range(M):
             channel = k * M + m
-            assert torch.equal(parameters.sigma[:, k, m], raw[:, channel].clamp(min=DENSITIES["gaussian"].scale_min))
+            assert torch.equal(parameters.sigma[:, k, m], raw[:, channel].clamp(min=BOUNDS["gaussian"].scale_min))
             expected = raw[:, K * M + channel] if has_means else torch.zeros(3, 4, 5)
             assert torch.equal(parameters.mu[:, k, m], expected)
     if K > 1:
@@ -236,6 +237,6 @@ def test_the_gradient_reaches_a_scale_below_its_bound_if_it_should_rise(num_comp
 
 @pytest.mark.parametrize("family", ["gaussian", "laplace", "logistic"])
 def test_the_smallest_scale_leaves_as_little_outside_of_a_bin_for_every_family(family: Family) -> None:
-    zero, sigma = torch.zeros(1).double(), torch.tensor([DENSITIES[family].scale_min]).double()
+    zero, sigma = torch.zeros(1).double(), torch.tensor([BOUNDS[family].scale_min]).double()
     outside = -torch.expm1(log_mass(family, zero, zero, sigma))
     assert 4e-6 < float(outside) < 7e-6

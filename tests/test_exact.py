@@ -19,11 +19,13 @@ from codec_models import ALL, GOLDEN, JOINT, MIXTURE, TESTS, Variant, codec_of, 
 from torch import Tensor, nn
 
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.entropy import networks
-from jahp_pl.codec.entropy.fixed_point import FixedPointLayer, FreezeError, Rows
-from jahp_pl.codec.entropy.latent_coder import Span, _Frame
-from jahp_pl.codec.entropy.networks import RAW_CLAMP, ExactContextNetwork, ExactHyperSynthesis, to_raw
+from jahp_pl.codec.entropy import hyper_strips
+from jahp_pl.codec.entropy.fixed_point import FixedPointLayer, Rows
+from jahp_pl.codec.entropy.freezing import RAW_CLAMP, FreezeError
+from jahp_pl.codec.entropy.latent_coder import _Frame
+from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis, to_raw
 from jahp_pl.codec.entropy.range_coder import Writer
+from jahp_pl.codec.entropy.symbol_coder import Span
 from jahp_pl.codec.entropy.torch_settings import full_precision
 from jahp_pl.context import ContextPrediction, EntropyParameterNetwork
 from jahp_pl.hyperprior import HyperSynthesis
@@ -141,7 +143,7 @@ def test_psi_is_the_same_in_strips_of_any_height(strip: int, monkeypatch: pytest
         z_hat = torch.randint(-15, 16, (8, -(-height // 4), -(-width // 4)), dtype=torch.int32)
         ((first, whole),) = coder.h_s.strips(z_hat, height, width)
         assert first == 0
-        monkeypatch.setattr(networks, "STRIP_POSITIONS", strip * width)
+        monkeypatch.setattr(hyper_strips, "STRIP_POSITIONS", strip * width)
         strips = list(coder.h_s.strips(z_hat, height, width))
         monkeypatch.undo()
         assert len(strips) == -(-height // max(strip, 4))

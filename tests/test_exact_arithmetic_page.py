@@ -11,10 +11,11 @@ from typing import Any
 import pages
 import pytest
 
-from jahp_pl.codec.entropy.fixed_point import FLOAT32_EXACT, LARGEST_INPUT, FixedPointLayer
-from jahp_pl.codec.entropy.latent_tables import NUM_SCALES
-from jahp_pl.codec.entropy.networks import LATENT_RADIX, ExactContextNetwork, ExactHyperSynthesis
+from jahp_pl.codec.entropy.fixed_point import FixedPointLayer
+from jahp_pl.codec.entropy.freezing import FLOAT32_EXACT, LARGEST_INPUT, LATENT_RADIX
+from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis
 from jahp_pl.codec.entropy.wavefront import schedule
+from jahp_pl.codec.entropy.window_tables import NUM_SCALES
 from jahp_pl.config import ModelConfig
 from jahp_pl.model import CompressionModel
 

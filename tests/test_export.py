@@ -17,7 +17,7 @@ from codec_models import GOLDEN, ONE_OF_EACH, Variant, kodak_crop, load_golden
 
 from jahp_pl.cli.main import main
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.entropy.fixed_point import FreezeError
+from jahp_pl.codec.entropy.freezing import FreezeError
 from jahp_pl.files import WriteError
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io import checkpoint
@@ -144,7 +144,7 @@ def test_masked_taps_are_not_stored(original):
 def as_first_format(folder: Path, model: CompressionModel) -> None:
     """An export as jahp_pl 0.1.0 wrote it: all taps, tables in float64, cumulatives on both sides of 0, no card."""
     codec = Codec(model)
-    tables = codec.tables() | {"latents.cumulative": codec.latents.tables.cumulative}
+    tables = codec.tables() | {"latents.cumulative": torch.from_numpy(codec.latents.tables.cumulative)}
     tensors = model.state_dict() | {f"tables.{name}": table for name, table in tables.items()}
     data = safetensors.torch.save({name: tensor.clone() for name, tensor in tensors.items()})
     config = {

@@ -14,7 +14,8 @@ from codec_models import GOLDEN, JOINT, Variant, codec_of, kodak_crop
 from commands import run
 
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.entropy.fixed_point import LARGEST, SMALLEST, Rows, quantize
+from jahp_pl.codec.entropy.fixed_point import Rows, quantize
+from jahp_pl.codec.entropy.freezing import LARGEST, SMALLEST
 from jahp_pl.codec.entropy.networks import to_raw
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.load import ExportError, export

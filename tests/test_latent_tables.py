@@ -12,20 +12,21 @@ import torch
 from codec_models import FAMILIES
 from torch import Tensor
 
-from jahp_pl.codec.entropy.fixed_point import FreezeError
-from jahp_pl.codec.entropy.latent_tables import (
+from jahp_pl.codec.entropy.freezing import FreezeError
+from jahp_pl.codec.entropy.latent_tables import LatentTables
+from jahp_pl.codec.entropy.range_coder import MASS_BITS
+from jahp_pl.codec.entropy.window_tables import (
     ESCAPE_BITS,
     LIGHTEST,
     NUM_SCALES,
     SCALE_BITS,
     SCALE_MAX,
     WIDTHS,
-    LatentTables,
     Windows,
 )
-from jahp_pl.codec.entropy.range_coder import MASS_BITS
 from jahp_pl.config import Family, ModelConfig, Rung
-from jahp_pl.distributions import DENSITIES, mixture_log_mass
+from jahp_pl.density_layout import BOUNDS
+from jahp_pl.distributions import mixture_log_mass
 from jahp_pl.entropy_model import ConditionalDensity
 
 M = 4
@@ -71,7 +72,7 @@ def true_scales(family: Family, offset: float = 0.0) -> list[Decimal]:
     """The family's SCALE_MIN to SCALE_MAX in equal ratios, to fifty digits."""
     with localcontext() as context:
         context.prec = 50
-        first = Decimal(str(DENSITIES[family].scale_min)).ln()
+        first = Decimal(str(BOUNDS[family].scale_min)).ln()
         ratio = (Decimal(int(SCALE_MAX)).ln() - first) / (NUM_SCALES - 1)
         return [(first + ratio * (i + Decimal(offset))).exp() for i in range(NUM_SCALES)]
 
@@ -100,8 +101,8 @@ DIGESTS = {
 def test_the_tables_of_every_family_are_pinned(family: Family) -> None:
     """Another digest means other fingerprints: no earlier file would decode."""
     digest = hashlib.sha256()
-    for tensor in tables_of(family, 2).tensors():
-        digest.update(tensor.double().numpy().astype("<f8").tobytes())
+    for table in tables_of(family, 2).arrays():
+        digest.update(table.astype("<f8").tobytes())
     assert digest.hexdigest() == DIGESTS[family]
 
 
@@ -112,7 +113,7 @@ def cumulatives(tables: LatentTables) -> list[Tensor]:
     for scale in tables.scales.tolist():
         resolution = next(r for r in range(1, 9) if r == 8 or 2.0**r >= 32 / scale)
         sizes.append(2 * math.ceil(rho * scale * 2**resolution) + 1)
-    return list(torch.split(tables.cumulative, sizes))
+    return list(torch.split(torch.from_numpy(tables.cumulative), sizes))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -128,9 +129,9 @@ def test_cumulatives_rise_from_nothing_to_everything_and_are_symmetric(family: F
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_reach_leaves_less_than_an_escape_outside(family: Family) -> None:
     outside = {
-        "gaussian": math.erfc(DENSITIES[family].reach / math.sqrt(2)),
-        "laplace": math.exp(-DENSITIES[family].reach),
-        "logistic": 2 / (1 + math.exp(DENSITIES[family].reach)),
+        "gaussian": math.erfc(BOUNDS[family].reach / math.sqrt(2)),
+        "laplace": math.exp(-BOUNDS[family].reach),
+        "logistic": 2 / (1 + math.exp(BOUNDS[family].reach)),
     }
     assert 2.0**-17 < outside[family] < 2.0 ** -(ESCAPE_BITS - 1)
 
@@ -141,9 +142,9 @@ def test_a_reach_leaves_less_than_an_escape_outside(family: Family) -> None:
 def test_the_nearest_scale_by_ratio_is_taken() -> None:
     tables = tables_of("gaussian", 2)
     sigma = torch.exp(torch.empty(500, 2, M).uniform_(math.log(0.05), math.log(400)))
-    windows = tables.windows(raw_of(torch.zeros_like(sigma), sigma, torch.zeros_like(sigma)))
-    found = tables.scales.numpy()[windows.source[2]]  # (K, P M)
-    smallest = DENSITIES["gaussian"].scale_min
+    windows = tables.windows(raw_of(torch.zeros_like(sigma), sigma, torch.zeros_like(sigma)).numpy())
+    found = tables.scales[windows.source[2]]  # (K, P M)
+    smallest = BOUNDS["gaussian"].scale_min
     wanted = np.clip(sigma.transpose(0, 1).reshape(2, -1).numpy(), smallest, SCALE_MAX)
     assert np.abs(np.log(found / wanted)).max() < math.log(SCALE_MAX / smallest) / (NUM_SCALES - 1) / 2 + 1e-3
 
@@ -154,15 +155,15 @@ def test_the_narrowest_window_that_holds_the_reach_is_taken_around_the_mean(
     family: Family, num_components: int
 ) -> None:
     tables = tables_of(family, num_components)
-    scales = tables.scales.float()
+    scales = torch.from_numpy(tables.scales).float()
     for mean in (-4096.0, -77.3, -0.5, 0.0, 0.25, 0.5, 4096.0):
         sigma = scales[:, None, None].expand(-1, num_components, M)
         logits = torch.zeros_like(sigma) if num_components > 1 else None
-        windows = tables.windows(raw_of(torch.full_like(sigma, mean), sigma, logits))
+        windows = tables.windows(raw_of(torch.full_like(sigma, mean), sigma, logits).numpy())
         for i, scale in enumerate(tables.scales.tolist()):
             kind, lowest = int(windows.kind[i * M]), int(windows.lowest[i * M])
             half = WIDTHS[kind] // 2 - 1
-            reach = math.ceil(DENSITIES[family].reach * scale)
+            reach = math.ceil(BOUNDS[family].reach * scale)
             assert half >= reach or kind == len(WIDTHS) - 1
             assert kind == 0 or WIDTHS[kind - 1] // 2 - 1 < reach
             assert abs(lowest + half - mean) <= 0.5
@@ -171,7 +172,7 @@ def test_the_narrowest_window_that_holds_the_reach_is_taken_around_the_mean(
 
 def test_all_kinds_of_windows_occur() -> None:
     for family in FAMILIES:
-        windows = tables_of(family, 1).windows(random_raw(400, 1))
+        windows = tables_of(family, 1).windows(random_raw(400, 1).numpy())
         assert set(windows.kind.tolist()) == set(range(len(WIDTHS)))
 
 
@@ -179,7 +180,7 @@ def test_without_means_windows_lie_around_zero() -> None:
     for num_components in (1, 3):
         tables = tables_of("laplace", num_components, "scale_hyperprior")
         sigma = torch.exp(torch.randn(50, num_components, M))
-        windows = tables.windows(raw_of(None, sigma, torch.randn_like(sigma) if num_components > 1 else None))
+        windows = tables.windows(raw_of(None, sigma, torch.randn_like(sigma) if num_components > 1 else None).numpy())
         halves = np.array(WIDTHS)[windows.kind] // 2 - 1
         assert np.array_equal(windows.lowest, -halves)
 
@@ -188,13 +189,13 @@ def test_a_window_spans_all_components_but_the_lightest() -> None:
     tables = tables_of("gaussian", 3)
     mu = torch.tensor([-20.0, 0.0, 30.0]).view(1, 3, 1).expand(1, 3, M)
     sigma = torch.ones(1, 3, M)
-    windows = tables.windows(raw_of(mu, sigma, torch.zeros(1, 3, M)))
+    windows = tables.windows(raw_of(mu, sigma, torch.zeros(1, 3, M)).numpy())
     reach = math.ceil(4.2)
     assert windows.lowest[0] <= -20 - reach
     assert windows.lowest[0] + WIDTHS[windows.kind[0]] - 2 >= 30 + reach + 1
     light = torch.tensor([0.0, 0.0, -9.0]).view(1, 3, 1).expand(1, 3, M)
     assert math.exp(-9.0) * 2**16 < LIGHTEST
-    narrower = tables.windows(raw_of(mu, sigma, light))
+    narrower = tables.windows(raw_of(mu, sigma, light).numpy())
     assert narrower.kind[0] == windows.kind[0] - 1
     assert narrower.lowest[0] + WIDTHS[narrower.kind[0]] // 2 - 1 == -10
     mass = probabilities(tables, narrower)[0]
@@ -205,7 +206,7 @@ def test_a_window_spans_all_components_but_the_lightest() -> None:
 def test_components_far_apart_leave_what_the_window_cannot_hold_to_the_escape(distance: int) -> None:
     tables = tables_of("gaussian", 2)
     mu = torch.tensor([-1.0, 1.0]).mul(distance).view(1, 2, 1).expand(1, 2, M)
-    mass = probabilities(tables, tables.windows(raw_of(mu, torch.ones(1, 2, M), torch.zeros(1, 2, M))))[0]
+    mass = probabilities(tables, tables.windows(raw_of(mu, torch.ones(1, 2, M), torch.zeros(1, 2, M)).numpy()))[0]
     assert sum(mass.values()) == pytest.approx(1)
     if distance == 500:
         assert mass[500] == mass[-500] == pytest.approx(0.5 * math.erf(0.5 / math.sqrt(2)), rel=0.02)
@@ -235,8 +236,8 @@ def test_masses_are_the_differences_of_the_cumulative_to_the_step(family: Family
     raw = random_raw(25, K)
     raw[3, K * M : 2 * K * M] = 2.0**24  # means at both ends
     raw[4, K * M : 2 * K * M] = -(2.0**24)
-    windows = tables.windows(raw)
-    scale = np.searchsorted(tables.thresholds.numpy(), raw[:, : K * M].numpy()).reshape(25, K, M)
+    windows = tables.windows(raw.numpy())
+    scale = np.searchsorted(tables.thresholds, raw[:, : K * M].numpy()).reshape(25, K, M)
     blocks = raw.double().view(25, -1, K, M).tolist()
     for kind in range(len(WIDTHS)):
         chosen = (windows.kind == kind).nonzero()[0]
@@ -269,7 +270,7 @@ def test_masses_are_the_differences_of_the_cumulative_to_the_step(family: Family
 def test_masses_are_integers_that_double_holds(family: Family, num_components: int) -> None:
     tables = tables_of(family, num_components)
     raw = torch.randint(-(2**24), 2**24 + 1, (20, (3 if num_components > 1 else 2) * num_components * M)).float()
-    windows = tables.windows(raw)
+    windows = tables.windows(raw.numpy())
     for kind in set(windows.kind.tolist()):
         masses = tables.masses(windows, (windows.kind == kind).nonzero()[0], kind)
         assert np.array_equal(masses, np.round(masses))
@@ -284,7 +285,7 @@ def test_a_mixture_of_equal_components_is_its_component(family: Family) -> None:
     raw = random_raw(60, 1)
     sigma, mu = raw.view(60, 2, 1, M).unbind(1)
     mixed = torch.stack([sigma.expand(-1, 3, -1), mu.expand(-1, 3, -1), torch.zeros(60, 3, M)], dim=1).flatten(1)
-    first, second = one.windows(raw), three.windows(mixed)
+    first, second = one.windows(raw.numpy()), three.windows(mixed.numpy())
     assert np.array_equal(first.kind, second.kind)
     assert np.array_equal(first.lowest, second.lowest)
     for kind in set(first.kind.tolist()):
@@ -299,7 +300,7 @@ def test_coding_costs_no_more_than_three_ten_thousandths_over_the_density(family
     escapes, behind which an integer out of 501 follows."""
     tables = tables_of(family, num_components)
     P, K = 400, num_components
-    sigma = torch.exp(torch.empty(P, K, M).uniform_(math.log(DENSITIES[family].scale_min), math.log(30)))
+    sigma = torch.exp(torch.empty(P, K, M).uniform_(math.log(BOUNDS[family].scale_min), math.log(30)))
     mu = torch.empty(P, K, M).uniform_(-20, 20)
     logits = 3 * torch.randn(P, K, M)
     values = torch.arange(-250, 251)
@@ -310,7 +311,7 @@ def test_coding_costs_no_more_than_three_ten_thousandths_over_the_density(family
         *(t.double().unsqueeze(-1) for t in (mu, sigma, torch.log_softmax(logits, dim=1))),
     ).view(P * M, -1)
     best = paid = 0.0
-    chances = probabilities(tables, tables.windows(raw_of(mu, sigma, logits if K > 1 else None)))
+    chances = probabilities(tables, tables.windows(raw_of(mu, sigma, logits if K > 1 else None).numpy()))
     for row, chance in zip(log_mass.tolist(), chances, strict=True):
         for value, log_p in zip(values.tolist(), row, strict=True):
             p = math.exp(log_p)
@@ -327,11 +328,11 @@ def test_coding_costs_no_more_than_three_ten_thousandths_over_the_density(family
 @pytest.mark.parametrize("name", ["scales", "thresholds", "cumulative", "exponential"])
 def test_tables_that_were_taken_along_are_used(name: str) -> None:
     tables = tables_of("laplace", 2)
-    frozen = {key: value.clone() for key, value in tables.frozen().items()}
+    frozen = {key: value.clone() for key, value in tables.frozen_tensors().items()}
     frozen[name][7] += 2.0**-16 if name == "scales" else 1
     again = LatentTables(tables.density, M, frozen)
-    assert torch.equal(again.frozen()[name], frozen[name])
-    same = [torch.equal(a, b) for a, b in zip(again.tensors(), tables.tensors(), strict=True)]
+    assert torch.equal(again.frozen_tensors()[name], frozen[name])
+    same = [np.array_equal(a, b) for a, b in zip(again.arrays(), tables.arrays(), strict=True)]
     assert same.count(False) == 1, "what determines probabilities is in the fingerprint"
 
 
@@ -339,7 +340,7 @@ def test_tables_that_were_taken_along_are_used(name: str) -> None:
 @pytest.mark.parametrize("fault", ["missing", "short", "long", "half", "nan", "negative"])
 def test_tables_that_cannot_be_ones_are_refused_by_name(name: str, fault: str) -> None:
     tables = tables_of("gaussian", 2)
-    frozen = {key: value.clone() for key, value in tables.frozen().items()}
+    frozen = {key: value.clone() for key, value in tables.frozen_tensors().items()}
     if fault == "missing":
         del frozen[name]
     elif fault == "half":
@@ -354,6 +355,6 @@ def test_tables_that_cannot_be_ones_are_refused_by_name(name: str, fault: str) -
 
 def test_scales_that_do_not_rise_are_refused() -> None:
     tables = tables_of("gaussian", 2)
-    frozen = tables.frozen() | {"scales": tables.scales.flip(0)}
+    frozen = tables.frozen_tensors() | {"scales": torch.from_numpy(tables.scales).flip(0)}
     with pytest.raises(FreezeError, match=r"^table scales: does not rise"):
         LatentTables(tables.density, M, frozen)

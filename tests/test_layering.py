@@ -17,7 +17,8 @@ ROOT = Path(jahp_pl.__file__).parent
 # From the bottom up: a module or package may import those on earlier lines, not its neighbours on the same line.
 LAYERS = (
     ("text",),
-    ("batch", "config", "files", "images", "ops", "quality"),
+    ("batch", "config", "files", "images", "ops", "quality", "strides"),
+    ("density_layout",),
     ("blocked_gdn", "distributions", "locks", "setting_changes", "settings"),
     ("folders", "layers"),
     ("transforms",),

@@ -13,6 +13,8 @@ from jahp_pl.batch import STREAM, Job
 from jahp_pl.cli import shared
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from jahp_pl.codec.codec import Codec
     from jahp_pl.codec.encoder import Encoded
 
@@ -124,12 +126,14 @@ def _default_effort(codec: Codec) -> int:
     return DEFAULT_EFFORT if can_search else 0
 
 
-def _verify(codec: Codec, encoded: Encoded, name: str) -> None:
+def _verify(codec: Codec, encoded: Encoded[Tensor], name: str) -> None:
     """Decode what is about to be written: the latents must be the encoder's, the pixels what g_s makes of those.
 
     Raises:
         CommandError: they are not.
     """
+    import numpy as np
+
     from jahp_pl.codec.bitstream import MAX_SIDE
     from jahp_pl.codec.encoder import is_gray, to_gray
     from jahp_pl.measurement.roundtrip import mismatches
@@ -138,10 +142,11 @@ def _verify(codec: Codec, encoded: Encoded, name: str) -> None:
     if wrong := mismatches(encoded, decoded):
         raise shared.CommandError(f"{name}: {wrong} latents come back different, nothing was written; report this")
     _, height, width = decoded.image.shape
-    expected = codec.pixels.synthesise(encoded.y_hat, height, width, encoded.level)
-    expected = to_gray(expected) if is_gray(decoded.image) else expected
+    shown = decoded.image.numpy()
+    expected = codec.pixels.synthesise(encoded.y_hat, height, width, encoded.level).numpy()
+    expected = to_gray(expected) if is_gray(shown) else expected
     # Memory may have been cut into other tiles, and where a value lies between two levels both are right.
-    if wrong := int(((decoded.image.short() - expected.short()).abs() > 1).sum()):
+    if wrong := int((np.abs(shown.astype(np.int16) - expected) > 1).sum()):
         raise shared.CommandError(f"{name}: {wrong} samples come back different, nothing was written; report this")
 
 

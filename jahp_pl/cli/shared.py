@@ -57,7 +57,7 @@ def input_errors() -> tuple[type[Exception], ...]:
     traceback."""
     from jahp_pl.batch import BatchError
     from jahp_pl.codec.bitstream import BitstreamError
-    from jahp_pl.codec.entropy.fixed_point import FreezeError
+    from jahp_pl.codec.entropy.freezing import FreezeError
     from jahp_pl.codec.targets import TargetError
     from jahp_pl.config import ConfigError
     from jahp_pl.data.index import DataError

@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from jahp_pl import hyperprior, transforms
 from jahp_pl.codec import refinement
-from jahp_pl.codec.bitstream import (
-    LEVEL_STEPS,
-    BitstreamError,
-    Header,
-    unpack,
-)
+from jahp_pl.codec.analysed import TorchAnalysed
+from jahp_pl.codec.bitstream import Header
 from jahp_pl.codec.devices import on_cpu
 from jahp_pl.codec.encoder import Encoded, ImageEncoder, to_gray
-from jahp_pl.codec.entropy.latent_coder import LatentCoder, Span, Task
+from jahp_pl.codec.entropy.freezing import FreezeError
+from jahp_pl.codec.entropy.latent_coder import LatentCoder
 from jahp_pl.codec.entropy.latent_tables import LatentTables
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis
 from jahp_pl.codec.entropy.prior_tables import PriorTables
-from jahp_pl.codec.entropy.range_coder import Reader, Writer
-from jahp_pl.codec.entropy.table_checks import below, check_finite
+from jahp_pl.codec.entropy.range_coder import IntArray, Reader, Writer
+from jahp_pl.codec.entropy.symbol_coder import Task
 from jahp_pl.codec.entropy.torch_settings import again_if_disturbed
 from jahp_pl.codec.fingerprint import fingerprint
 from jahp_pl.codec.image_types import Kind, from_pixels, to_pixels
-from jahp_pl.codec.limits import ACCEPTED_PIXELS, check_steps
+from jahp_pl.codec.limits import ACCEPTED_PIXELS
 from jahp_pl.codec.lockstep import groups
+from jahp_pl.codec.opening import Opened, check_latents, open_file
 from jahp_pl.codec.rate_control import encode_to_target
 from jahp_pl.codec.targets import Target, check_target
 from jahp_pl.codec.transforms.runner import MEMORY_LIMIT, PixelTransforms, Precision
@@ -98,7 +95,7 @@ class Codec:
         memory_limit: int = MEMORY_LIMIT,
         objective: LossConfig | None = None,
     ) -> None:
-        check_finite(model)
+        _check_finite(model)
         self.objective = objective
         self.model = copy.deepcopy(model).float().eval().requires_grad_(False)
         self.precision = precision
@@ -106,7 +103,7 @@ class Codec:
         self.pixels = PixelTransforms(self.model, precision, memory_limit)
         self.prior: PriorTables | None = None
         if self.model.prior is not None:
-            self.prior = PriorTables(self.model.prior, below(PRIOR, tables))
+            self.prior = PriorTables(self.model.prior, _below(PRIOR, tables))
         self.latents: LatentCoder | None = None
         if model.config.rung != "factorized":
             m = self.model
@@ -114,9 +111,9 @@ class Codec:
             context = None
             if m.g_cm is not None and m.g_ep is not None:
                 context = ExactContextNetwork(m.g_cm, m.g_ep, has_psi=h_s is not None)
-            frozen = LatentTables(m.density, m.config.num_latents, below(LATENTS, tables))
+            frozen = LatentTables(m.density, m.config.num_latents, _below(LATENTS, tables))
             self.latents = LatentCoder(h_s, context, frozen)
-        self.fingerprint = fingerprint(self.model, self.prior, self.latents)
+        self.fingerprint = fingerprint(self.model.config, self._decoder_arrays())
 
     def __reduce__(self) -> tuple[type[Codec], tuple[object, ...]]:
         """To other processes and by deepcopy travels what a codec is made of; it is made anew there."""
@@ -236,7 +233,7 @@ class Codec:
         *,
         effort: int = 0,
         progress: refinement.Progress | None = None,
-    ) -> Encoded:
+    ) -> Encoded[Tensor]:
         """As `compress`, with the latents.
 
         Args:
@@ -252,12 +249,14 @@ class Codec:
         check_target(target, self.num_levels)
         search = refinement.search_of(effort, self.objective)
         x, icc = to_pixels(image)
-
-        refine: refinement.Refiner | None = None
+        refiner: refinement.Refiner | None = None
         if search is not None and self.objective is not None:
-            refine = refinement.Refiner(self.model, self.pixels, x, self.objective, search, progress)
-        encoder = ImageEncoder(self.pixels, self._write, self.fingerprint, x, icc, refine)
-        return encoder.encode(None) if self.num_levels == 1 else encode_to_target(encoder, target, self.num_levels)
+            refiner = refinement.Refiner(self.model, self.pixels, x, self.objective, search, progress)
+        analysed = TorchAnalysed(self.pixels, x, refiner)
+        encoder = ImageEncoder(analysed, self._write_arrays, self.fingerprint, icc, refiner is not None)
+        file = encoder.encode(None) if self.num_levels == 1 else encode_to_target(encoder, target, self.num_levels)
+        z_hat = None if file.z_hat is None else torch.from_numpy(file.z_hat)
+        return Encoded(file.data, torch.from_numpy(file.y_hat), z_hat, file.header_bytes, file.level)
 
     def decode(self, data: bytes, max_pixels: int = ACCEPTED_PIXELS) -> Decoded:
         """As `decompress`, with the latents."""
@@ -284,17 +283,14 @@ class Codec:
             y_hats = self.latents.read([task for _, task in opened])
         decoded = []
         for (header, task), y_hat in zip(opened, y_hats, strict=True):
-            task.reader.finish()
-            if not header.latent_min <= int(y_hat.min()) <= int(y_hat.max()) <= header.latent_max:
-                raise BitstreamError("the latents leave the range that the header gives; the file was made differently")
-            level = None if header.level is None else header.level / LEVEL_STEPS
+            level = check_latents(header, task.reader, y_hat.numpy())
             image = self.pixels.synthesise(y_hat, header.height, header.width, level)
-            image = to_gray(image) if header.is_gray else image
+            image = torch.from_numpy(to_gray(image.numpy())) if header.is_gray else image
             decoded.append(Decoded(image, y_hat, task.z_hat, header.icc, level))
         return decoded
 
     @again_if_disturbed
-    def exact_bits(self, coded: Encoded | Decoded) -> float:
+    def exact_bits(self, coded: Encoded[Tensor] | Decoded) -> float:
         """Cross-entropy of the latents under the codec's exact parameters, in bits. The file is longer by the ending of
         the range coder and the header."""
         writer = Writer(measure=True)
@@ -312,32 +308,53 @@ class Codec:
             self.prior.write(writer, z_hat)
         self.latents.write(writer, y_hat, z_hat)
 
-    def _open(self, data: bytes, max_pixels: int) -> tuple[Header, Task]:
+    def _write_arrays(self, writer: Writer, y_hat: IntArray, z_hat: IntArray | None) -> None:
+        self._write(writer, torch.from_numpy(y_hat), None if z_hat is None else torch.from_numpy(z_hat))
+
+    def _open(self, data: bytes, max_pixels: int) -> tuple[Header, Task[Tensor]]:
         """Check a file and read its side information."""
-        header, payload = unpack(data, max_pixels)
-        if header.fingerprint != self.fingerprint:
-            raise BitstreamError(
-                f"the file was made with model {header.fingerprint.hex()}, this one is {self.fingerprint.hex()}; "
-                "decode it with the weights that made it"
-            )
-        if (header.level is None) != (self.num_levels == 1) or (header.level or 0) > (
-            self.num_levels - 1
-        ) * LEVEL_STEPS:
-            raise BitstreamError(
-                "the file names a level of rate that this model does not have; it was made differently"
-            )
-        h, w = -(-header.height // transforms.STRIDE), -(-header.width // transforms.STRIDE)
-        if self.latents is not None and self.latents.context is not None:
-            check_steps(h, w, max_pixels)
-        reader, z_hat = Reader(payload), None
+        has_context = self.latents is not None and self.latents.context is not None
+        opened: Opened = open_file(data, max_pixels, self.fingerprint, self.num_levels, has_context)
+        reader, z_hat = Reader(opened.payload), None
         if self.latents is not None and self.prior is not None:
-            z_hat = self.prior.read(reader, -(-h // hyperprior.STRIDE), -(-w // hyperprior.STRIDE))
-        return header, Task(reader, h, w, z_hat, Span(header.latent_min, header.latent_max))
+            z_hat = self.prior.read(reader, *opened.hyper_shape)
+        return opened.header, Task(reader, *opened.shape, z_hat, opened.span)
 
     @on_cpu()
     def tables(self) -> dict[str, Tensor]:
         """What was made with exp and erf when the model was frozen, to be kept beside its weights, by name."""
-        tables = {} if self.prior is None else {f"{PRIOR}{k}": v for k, v in self.prior.frozen().items()}
+        tables = {} if self.prior is None else {f"{PRIOR}{k}": v for k, v in self.prior.frozen_tensors().items()}
         if self.latents is not None:
-            tables |= {f"{LATENTS}{k}": v for k, v in self.latents.tables.frozen().items()}
+            frozen = self.latents.tables.frozen().items()
+            tables |= {f"{LATENTS}{name}": torch.from_numpy(table) for name, table in frozen}
         return tables
+
+    def _decoder_arrays(self) -> Iterator[npt.NDArray[np.generic]]:
+        """All that a decoder uses, for the fingerprint."""
+        for network in (self.model.g_s, self.model.gains):
+            for tensor in [] if network is None else network.state_dict().values():
+                yield tensor.detach().cpu().numpy()
+        if self.prior is not None:
+            yield from self.prior.arrays()
+        if self.latents is not None:
+            yield from self.latents.tables.arrays()
+            for layer in self.latents.layers():
+                yield from layer.arrays()
+
+
+def _below(prefix: str, tables: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
+    """Those whose name starts with the prefix, without it."""
+    if tables is None:
+        return None
+    return {name.removeprefix(prefix): table for name, table in tables.items() if name.startswith(prefix)}
+
+
+def _check_finite(model: nn.Module) -> None:
+    """Check that every weight is a number.
+
+    Raises:
+        FreezeError: one is not; it would make rubbish of pictures, or of tables.
+    """
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise FreezeError(f"{name}: holds numbers that are not finite; the weights are damaged or have diverged")

@@ -1,21 +1,24 @@
-"""The fingerprint of a model: what a file says of the weights and tables that can read it."""
+"""The fingerprint of a model: what a file says of the weights and tables that can read it. No torch."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable
 
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
 from jahp_pl.codec.bitstream import FINGERPRINT_BYTES
-from jahp_pl.codec.entropy.latent_coder import LatentCoder
-from jahp_pl.codec.entropy.prior_tables import PriorTables
-from jahp_pl.model import CompressionModel
+from jahp_pl.config import ModelConfig
 
 
-def fingerprint(model: CompressionModel, prior: PriorTables | None, latents: LatentCoder | None) -> bytes:
-    """First 8 bytes of the SHA-256 of all that a decoder uses; g_a and h_a may differ, files stay readable."""
-    config = model.config  # of it, what a decoder depends on; settings of training do not make other files
+def fingerprint(config: ModelConfig, arrays: Iterable[npt.NDArray[np.generic]]) -> bytes:
+    """First 8 bytes of the SHA-256 of all that a decoder uses; g_a and h_a may differ, files stay readable.
+
+    Args:
+        config: of the model; of it, what a decoder depends on, as settings of training do not make other files.
+        arrays: weights of g_s, gains, tables of the prior, tables of the latents, frozen layers, if the model has them.
+    """
     words: tuple[str | int, ...] = (
         config.rung, config.num_filters, config.num_latents, config.likelihood, config.num_components
     )  # fmt: skip
@@ -24,21 +27,6 @@ def fingerprint(model: CompressionModel, prior: PriorTables | None, latents: Lat
     if config.num_levels > 1:
         words += ("levels", config.num_levels)
     digest = hashlib.sha256(repr(words).encode())
-    for tensor in _decoder_tensors(model, prior, latents):
-        array = tensor.detach().cpu().contiguous().numpy()
-        digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data)
     return digest.digest()[:FINGERPRINT_BYTES]
-
-
-def _decoder_tensors(
-    model: CompressionModel, prior: PriorTables | None, latents: LatentCoder | None
-) -> Iterator[Tensor]:
-    yield from model.g_s.state_dict().values()
-    if model.gains is not None:
-        yield from model.gains.state_dict().values()
-    if prior is not None:
-        yield from prior.tensors()
-    if latents is not None:
-        yield from latents.tables.tensors()
-        for layer in latents.layers():
-            yield from layer.tensors()

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from jahp_pl.codec.bitstream import MAX_ICC_BYTES
+from jahp_pl.codec.array_images import array_from, image_from
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -38,17 +38,15 @@ def to_pixels(image: Picture) -> Pixels:
     Raises:
         ValueError: another type or shape, or a Pillow image with transparent pixels.
     """
-    if not isinstance(image, Tensor | np.ndarray):
-        image, icc = _from_pillow(image)
-    else:
-        icc = b""
-    tensor = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image, order="C")).movedim(-1, 0)
-    if tensor.dtype != torch.uint8 or tensor.dim() != 3 or tensor.shape[0] != 3 or 0 in tensor.shape:
+    if not isinstance(image, Tensor):
+        rgb, icc = array_from(image)
+        return Pixels(torch.from_numpy(np.array(rgb, order="C")).movedim(-1, 0), icc)
+    if image.dtype != torch.uint8 or image.dim() != 3 or image.shape[0] != 3 or 0 in image.shape:
         raise ValueError(
             "an image must be uint8 RGB, a tensor (3, H, W) or an array (H, W, 3), or a Pillow image, not "
             f"{image.dtype} of shape {tuple(image.shape)}"
         )
-    return Pixels(tensor.cpu(), icc)
+    return Pixels(image.cpu(), b"")
 
 
 def from_pixels(rgb: Tensor, icc: bytes, kind: Kind) -> Tensor | npt.NDArray[np.uint8] | Image.Image:
@@ -64,27 +62,4 @@ def from_pixels(rgb: Tensor, icc: bytes, kind: Kind) -> Tensor | npt.NDArray[np.
     """
     if kind == "tensor":
         return rgb
-    if kind not in ("numpy", "pil"):
-        raise ValueError(f"as_={kind!r}: must be 'tensor', 'numpy' or 'pil'")
-    array: npt.NDArray[np.uint8] = rgb.movedim(0, -1).contiguous().numpy()
-    if kind == "numpy":
-        return array
-    from PIL import Image  # costs those nothing who hold no Pillow images
-
-    image = Image.fromarray(array)
-    if icc:
-        image.info["icc_profile"] = icc
-    return image
-
-
-def _from_pillow(image: object) -> tuple[npt.NDArray[np.uint8], bytes]:
-    from PIL import Image
-
-    from jahp_pl.images.io import convert_image
-
-    if not isinstance(image, Image.Image):
-        raise ValueError(
-            f"an image must be uint8 RGB, a tensor, an array or a Pillow image, not {type(image).__name__}"
-        )
-    converted = convert_image(image, flatten=False, max_icc=MAX_ICC_BYTES)
-    return converted.rgb, converted.icc
+    return image_from(rgb.numpy(), icc, kind)

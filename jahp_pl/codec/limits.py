@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from jahp_pl.codec.bitstream import BitstreamError
-from jahp_pl.transforms import STRIDE
+from jahp_pl.strides import STRIDE
 
 ACCEPTED_PIXELS = 2**25
 """Pixels, 34 million, that a decoder accepts unless it is told otherwise."""

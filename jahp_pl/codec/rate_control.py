@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 
-import torch
+import numpy as np
 
 from jahp_pl.codec.bitstream import LEVEL_STEPS
 from jahp_pl.codec.encoder import Encoded, ImageEncoder
+from jahp_pl.codec.entropy.range_coder import IntArray
 from jahp_pl.codec.targets import Target, TargetError, find_level, steps_of
-from jahp_pl.hyperprior import STRIDE
+from jahp_pl.strides import HYPER_STRIDE
 
 SIZE_SLACK = 0.012
 """A file may be smaller than asked for by this share."""
@@ -31,7 +32,7 @@ PSNR_SLOPE = 1.4 / LEVEL_STEPS
 """dB per step, about."""
 
 
-def encode_to_target(encoder: ImageEncoder, target: Target, num_levels: int) -> Encoded:
+def encode_to_target(encoder: ImageEncoder, target: Target, num_levels: int) -> Encoded[IntArray]:
     """A file of a variable-rate model that meets the target.
 
     Args:
@@ -51,15 +52,15 @@ def encode_to_target(encoder: ImageEncoder, target: Target, num_levels: int) -> 
     return _encode_to_rate(encoder, target, last)
 
 
-def _encode_to_psnr(encoder: ImageEncoder, psnr: float, last: int) -> Encoded:
+def _encode_to_psnr(encoder: ImageEncoder, psnr: float, last: int) -> Encoded[IntArray]:
     """A file of the lowest level found whose PSNR is not below `psnr`."""
-    files: dict[int, Encoded] = {}
+    files: dict[int, Encoded[IntArray]] = {}
 
     def searched(level: int) -> float:
         files[level] = encoder.encode(level)
         return encoder.psnr(files[level])
 
-    value_at = encoder.plain_psnr if encoder.refine is None else searched
+    value_at = encoder.plain_psnr if not encoder.is_refined else searched
     probes = find_level(value_at, psnr, last, last // 2, PSNR_SLOPE, lambda value: psnr <= value <= psnr + PSNR_SLACK)
     reached = [probe.level for probe in probes if probe.value >= psnr]
     if not reached:
@@ -67,8 +68,8 @@ def _encode_to_psnr(encoder: ImageEncoder, psnr: float, last: int) -> Encoded:
     return files[reached[0]] if reached[0] in files else encoder.encode(reached[0])
 
 
-def _encode_to_rate(encoder: ImageEncoder, target: Target, last: int) -> Encoded:
-    files: dict[int, Encoded] = {}
+def _encode_to_rate(encoder: ImageEncoder, target: Target, last: int) -> Encoded[IntArray]:
+    files: dict[int, Encoded[IntArray]] = {}
 
     def log_bytes(level: int) -> float:
         files[level] = encoder.encode(level)
@@ -102,10 +103,10 @@ def _encode_to_rate(encoder: ImageEncoder, target: Target, last: int) -> Encoded
 
 def _sketch(encoder: ImageEncoder, aim: float, last: int) -> tuple[int, float]:
     """Where to begin: a level, and the slope of the logarithm of the rate there, from a part of the latents."""
-    num_groups = encoder.num_rows // STRIDE
+    num_groups = encoder.num_rows // HYPER_STRIDE
     if num_groups < MIN_GROUPS:
         return last // 2, RATE_SLOPE
-    rows = torch.arange(num_groups * STRIDE).view(num_groups, STRIDE)[SKETCHED // 2 :: SKETCHED].flatten()
+    rows = np.arange(num_groups * HYPER_STRIDE).reshape(num_groups, HYPER_STRIDE)[SKETCHED // 2 :: SKETCHED].ravel()
     share = len(rows) / encoder.num_rows
 
     def log_bytes(level: int) -> float:

@@ -14,20 +14,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from jahp_pl import hyperprior
 from jahp_pl.codec.bitstream import LATENT_MAX, LATENT_MIN
-from jahp_pl.codec.encoder import Latents
 from jahp_pl.codec.latent_objective import LatentObjective, Region
 from jahp_pl.codec.latent_search import Search, run_search
 from jahp_pl.codec.transforms.runner import MEMORY_LIMIT, MemoryLimitError, PixelTransforms
 from jahp_pl.codec.transforms.tiles import SMALLEST, largest_side, tiles
 from jahp_pl.config import LossConfig, ModelConfig
 from jahp_pl.model import CompressionModel
-from jahp_pl.transforms import STRIDE, TRANSFORMS
+from jahp_pl.strides import HYPER_STRIDE, STRIDE
+from jahp_pl.transforms import TRANSFORMS
 
 Progress = Callable[[int, int], object]
 """Called with the number of steps done and of all steps."""
@@ -67,6 +67,17 @@ def search_of(effort: int, objective: LossConfig | None) -> Search | None:
             "Codec(..., objective=LossConfig('mse', lmbda))"
         )
     return EFFORTS[effort]
+
+
+class Latents(NamedTuple):
+    """Latents of a level, before and after they are quantized."""
+
+    y: Tensor
+    """(1, M, h, w) float32 on the model's device, as they would be rounded."""
+    y_hat: Tensor
+    """(M, h, w) int32 on the CPU: y, rounded."""
+    z_hat: Tensor | None
+    """(N, ceil(h / 4), ceil(w / 4)) int32 on the CPU; None on rungs without side information."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +221,7 @@ def _psi(model: CompressionModel, z_hat: Tensor | None, seen: Region) -> Tensor 
     """h_s for a rectangle of latents."""
     if model.h_s is None or z_hat is None:
         return None
-    stride = hyperprior.STRIDE
+    stride = HYPER_STRIDE
     top, left = (max(edge // stride - HYPER_REACH, 0) for edge in (seen.top, seen.left))
     bottom, right = (-(-edge // stride) + HYPER_REACH for edge in (seen.bottom, seen.right))
     part = z_hat[:, top:bottom, left:right].to(next(model.parameters()).device).float()[None]

@@ -125,7 +125,7 @@ def code_image(
     return CodedImage(row, image.cpu(), decoded.image, y_hat[0].cpu(), bits_y, bits_z)
 
 
-def mismatches(encoded: Encoded, decoded: Decoded) -> int:
+def mismatches(encoded: Encoded[Tensor], decoded: Decoded) -> int:
     """How many latents and hyper-latents the decoder got wrong; all of a tensor whose shape differs."""
     pairs = [(encoded.y_hat, decoded.y_hat)]
     if encoded.z_hat is not None and decoded.z_hat is not None:

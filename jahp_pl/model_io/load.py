@@ -25,7 +25,7 @@ from torch import Tensor
 
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.devices import on_cpu
-from jahp_pl.codec.entropy.fixed_point import FreezeError
+from jahp_pl.codec.entropy.freezing import FreezeError
 from jahp_pl.codec.transforms.runner import MEMORY_LIMIT, Precision
 from jahp_pl.config import ConfigError, model_from_dict
 from jahp_pl.folders import replace_folder

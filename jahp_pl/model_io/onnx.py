@@ -38,12 +38,13 @@ from torch.export import Dim, ExportedProgram
 
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.entropy.fixed_point import Rows
-from jahp_pl.codec.entropy.networks import LATENT_RADIX, ExactContextNetwork, ExactHyperSynthesis, to_raw
+from jahp_pl.codec.entropy.freezing import LATENT_RADIX
+from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis, to_raw
 from jahp_pl.folders import replace_folder
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.export_config import ExportError
 from jahp_pl.model_io.load import free_folder
-from jahp_pl.transforms import STRIDE
+from jahp_pl.strides import STRIDE
 
 FACTS = "graphs.json"
 """Says whose graphs they are."""

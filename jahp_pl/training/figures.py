@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from jahp_pl import hyperprior, transforms
 from jahp_pl.measurement.roundtrip import CodedImage
+from jahp_pl.strides import HYPER_STRIDE, STRIDE
 
 DPI = 120
 PANEL = (420, 640)
@@ -86,12 +86,12 @@ def bits_per_pixel(bits_y: Tensor, bits_z: Tensor) -> npt.NDArray[np.float32]:
     spent = bits_y.sum(0)
     if bits_z.numel():
         cells = torch.ones_like(spent)
-        side = hyperprior.STRIDE
+        side = HYPER_STRIDE
         rows, columns = (torch.arange(n) // side for n in spent.shape)
         # A hyper-latent at the border describes fewer than 16 latents; its bits go to those.
         shares = torch.zeros(bits_z.shape[1:]).index_put_((rows[:, None], columns[None]), cells, accumulate=True)
         spent = spent + (bits_z.sum(0) / shares.clamp(min=1))[rows[:, None], columns[None]]
-    per_pixel: npt.NDArray[np.float32] = (spent / transforms.STRIDE**2).numpy()
+    per_pixel: npt.NDArray[np.float32] = (spent / STRIDE**2).numpy()
     return per_pixel
 
 
@@ -105,7 +105,7 @@ def _per_channel(images: list[tuple[Tensor, int]]) -> npt.NDArray[np.float32]:
 def _bit_map(axes: Axes, image: CodedImage) -> None:
     """Bits per pixel at each latent position, on the scale of the picture beside it."""
     bits = bits_per_pixel(image.bits_y, image.bits_z)
-    extent = (-0.5, bits.shape[1] * transforms.STRIDE - 0.5, bits.shape[0] * transforms.STRIDE - 0.5, -0.5)
+    extent = (-0.5, bits.shape[1] * STRIDE - 0.5, bits.shape[0] * STRIDE - 0.5, -0.5)
     drawn = axes.imshow(bits, cmap="viridis", vmin=0, extent=extent, interpolation="nearest")
     axes.set_xlim(-0.5, image.row.width - 0.5)  # the latents of the padding reach beyond the image
     axes.set_ylim(image.row.height - 0.5, -0.5)

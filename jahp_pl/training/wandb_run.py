@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
-from jahp_pl.codec.entropy.fixed_point import FreezeError
+from jahp_pl.codec.entropy.freezing import FreezeError
 from jahp_pl.config import Config, to_dict
 from jahp_pl.files import write_atomically
 from jahp_pl.model_io.load import export_from

@@ -7,9 +7,9 @@ float32 holds them all: nothing is ever rounded, in whatever order they are adde
 frozen, per output channel: the sum of |weights| times the largest input. What happens between two matrix products is
 elementwise, for which IEEE 754 prescribes the result.
 
-Weights are integers on a grid of their own for each output channel, the finest for which 24 bits can be proved. Inputs
-are block floating point: at each position the channels are integers of 11 bits times a power of two that follows from
-the largest of them. So no range has to be guessed, and a product costs what it costs in float32.
+Weights are integers on a grid of their own for each output channel (`freezing`). Inputs are block floating point: at
+each position the channels are integers of 11 bits times a power of two that follows from the largest of them. So no
+range has to be guessed, and a product costs what it costs in float32.
 """
 
 from __future__ import annotations
@@ -18,25 +18,17 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-FLOAT32_EXACT = 2**24
-"""float32 holds every integer up to here."""
-LARGEST_INPUT = 2**10
-"""Inputs are integers from -2^10 to 2^10: 11 bits."""
-SMALLEST, LARGEST = 2.0**-40, 2.0**40
-"""Rows of activations whose largest is below count as if it were this much; what is above is clamped."""
-GRID_LIMIT = 32
-"""Weights are multiples of something from 2^-32 to 2^32, so that all scales are ordinary floats."""
+from jahp_pl.codec.entropy.freezing import LARGEST, LARGEST_INPUT, SMALLEST, FrozenLayer, freeze
+
 FEW_ROWS = 64
 """Up to here a product is bound by reading the weights."""
 _EXPONENT_FIELD = 0x7F800000
-
-
-class FreezeError(ValueError):
-    """A model whose arithmetic cannot be shown to be exact; the message names the layer."""
 
 
 class Rows(NamedTuple):
@@ -91,50 +83,25 @@ class FixedPointLayer(NamedTuple):
         halves = None if self.halves is None else self.halves.to(device)
         return FixedPointLayer(self.weight.to(device), self.bias.to(device), self.grid.to(device), self.slope, halves)
 
-    def tensors(self) -> Iterator[Tensor]:
+    def arrays(self) -> Iterator[npt.NDArray[np.generic]]:
         """All that determines the output, for the fingerprint."""
-        yield from (self.weight, self.bias, self.grid, torch.tensor(self.slope, dtype=torch.float64))
+        weight, bias, grid = (part.cpu().numpy() for part in (self.weight, self.bias, self.grid))
+        yield from FrozenLayer(weight, bias, grid, self.slope).arrays()
 
 
 def freeze_layer(
-    name: str,
-    weight: Tensor,
-    bias: Tensor | None,
-    slope: float,
-    largest_input: int = LARGEST_INPUT,
+    name: str, weight: Tensor, bias: Tensor | None, slope: float, largest_input: int = LARGEST_INPUT
 ) -> FixedPointLayer:
-    """Round a layer to the finest grids for which 24 bits can be proved.
+    """`freezing.freeze` of tensors: (taps, in, out) weights and (out,) biases, on any device."""
+    doubles = None if bias is None else bias.detach().cpu().double().numpy()
+    return to_torch(freeze(name, weight.detach().cpu().double().numpy(), doubles, slope, largest_input))
 
-    Args:
-        name: for the error message.
-        weight: (taps, in, out) trained weights.
-        bias: (out,) trained biases; None for none.
-        slope: of the nonlinearity behind the layer; 1 for none.
-        largest_input: magnitude of the integers that come in.
 
-    Raises:
-        FreezeError: not finite, or so large that no grid is left.
-    """
-    weight = weight.detach().cpu().double()
-    bias = weight.new_zeros(weight.shape[-1]) if bias is None else bias.detach().cpu().double()
-    if not (bool(torch.isfinite(weight).all()) and bool(torch.isfinite(bias).all())):
-        raise FreezeError(f"{name}: has weights that are not finite; train again from an earlier checkpoint")
-    # Rounding may add half a step per input to a sum, so that much is left free.
-    room = FLOAT32_EXACT // largest_input - weight.shape[1] // 2 - 1
-    if room < 2**6:
-        raise FreezeError(f"{name}: {weight.shape[1]} inputs are too many for exact sums")
-    largest = weight.abs().sum(1).amax(0) / room
-    # Powers of two by frexp and Python's arithmetic, which are exact; a vectorized log2 or exp2 may miss them.
-    exponents = [max(math.frexp(value)[1], -GRID_LIMIT) if value else 0 for value in largest.tolist()]
-    if max(exponents) > GRID_LIMIT:
-        raise FreezeError(f"{name}: weights up to {float(weight.abs().max()):.2e}; they have grown out of proportion")
-    grid = weight.new_tensor([2.0**exponent for exponent in exponents])
-    integers = torch.round(weight / grid)
-    reached = int(integers.abs().sum(1).max()) * largest_input
-    assert reached < FLOAT32_EXACT, f"{name}: {reached} grid steps"
-    weight = integers.float().contiguous()
+def to_torch(layer: FrozenLayer) -> FixedPointLayer:
+    """A frozen layer on the CPU."""
+    weight = torch.from_numpy(layer.weight)
     halves = torch.stack(weight.chunk(2, dim=-1), dim=1).contiguous() if weight.shape[-1] % 2 == 0 else None
-    return FixedPointLayer(weight, bias.float(), grid.float(), slope, halves)
+    return FixedPointLayer(weight, torch.from_numpy(layer.bias), torch.from_numpy(layer.grid), layer.slope, halves)
 
 
 def quantize(values: Tensor) -> Rows:
@@ -157,9 +124,3 @@ def _power_by_comparison(largest: Tensor) -> Tensor:
     exponents = range(round(math.log2(SMALLEST)), round(math.log2(LARGEST)) + 1)
     powers = torch.tensor([2.0**exponent for exponent in exponents], device=largest.device)
     return powers[(largest >= powers[1:]).sum(1)].unsqueeze(1)
-
-
-def conv_taps(layer: nn.Conv2d | nn.ConvTranspose2d) -> Tensor:
-    """Weights of a convolution by tap, rows of the kernel from the top: (height * width, in, out)."""
-    order = (2, 3, 0, 1) if isinstance(layer, nn.ConvTranspose2d) else (2, 3, 1, 0)
-    return layer.weight.permute(*order).flatten(0, 1)

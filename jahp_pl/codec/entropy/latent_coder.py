@@ -1,60 +1,25 @@
-"""Codes y_hat under p(y_hat | z_hat, y_hat so far), for every rung that has such a density.
-
-The latents before a position in coding order are all its context sees, so the encoder, which has them all, computes
-the parameters of many wavefronts at once, and the decoder one wavefront at a time with the same function. Both code
-symbols by wavefront, then image, then kind of window, then position, then channel.
-"""
+"""The latents' networks in torch, on any device, as `symbol_coder` wants them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from jahp_pl.codec.entropy.fixed_point import FixedPointLayer, Rows
-from jahp_pl.codec.entropy.latent_tables import WIDTHS, Index, LatentTables, Windows
-from jahp_pl.codec.entropy.networks import LATENT_RADIX, ExactContextNetwork, ExactHyperSynthesis, to_raw
-from jahp_pl.codec.entropy.range_coder import IntArray, Reader, Writer
+from jahp_pl.codec.entropy.freezing import LATENT_RADIX, Singles
+from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis, to_raw
+from jahp_pl.codec.entropy.range_coder import IntArray, Writer
+from jahp_pl.codec.entropy.symbol_coder import Span, SymbolCoder, Task
 from jahp_pl.codec.entropy.thread_tuner import Pace
 from jahp_pl.codec.entropy.torch_settings import full_precision
-from jahp_pl.codec.entropy.wavefront import Schedule, Step, schedule
-
-CHUNK = 512
-"""Positions whose parameters the encoder computes at a time; bounds memory, does not change the file."""
-MAX_CELLS = 2**22
-"""Entries of tables held at a time, 32 MB; does not change the file."""
+from jahp_pl.codec.entropy.wavefront import Schedule, schedule
+from jahp_pl.codec.entropy.window_tables import WindowTables
 
 
-class Span(NamedTuple):
-    """Range of the latents of an image."""
-
-    lowest: int
-    highest: int
-
-    @property
-    def size(self) -> int:
-        """How many integers it has."""
-        return self.highest - self.lowest + 1
-
-
-class Task(NamedTuple):
-    """One image to be read."""
-
-    reader: Reader
-    height: int
-    """Of the map of latents."""
-    width: int
-    z_hat: Tensor | None
-    """(N, ceil(height / 4), ceil(width / 4)) int32; None without side information."""
-    span: Span
-    """Range of the latents, from the header."""
-
-
-class LatentCoder:
-    """Writer and reader of latents.
+class LatentCoder(SymbolCoder):
+    """`SymbolCoder` of tensors, with the networks in torch.
 
     Args:
         h_s: exact hyper-synthesis; None on the context rung.
@@ -63,9 +28,10 @@ class LatentCoder:
     """
 
     def __init__(
-        self, h_s: ExactHyperSynthesis | None, context: ExactContextNetwork | None, tables: LatentTables
+        self, h_s: ExactHyperSynthesis | None, context: ExactContextNetwork | None, tables: WindowTables
     ) -> None:
-        self.h_s, self.context, self.tables = h_s, context, tables
+        super().__init__(tables)
+        self.h_s, self.context = h_s, context
         network = h_s if h_s is not None else context
         assert network is not None
         self.device = network.device
@@ -80,70 +46,21 @@ class LatentCoder:
 
     def write(self, writer: Writer, y_hat: Tensor, z_hat: Tensor | None) -> None:
         """Append (M, h, w) int32."""
-        with full_precision(self.device):
-            self._write(writer, y_hat, z_hat)
-
-    def _write(self, writer: Writer, y_hat: Tensor, z_hat: Tensor | None) -> None:
-        num_latents, height, width = y_hat.shape
         span = Span(int(y_hat.min()), int(y_hat.max()))
-        frame = _Frame(self, [(height, width)], [z_hat], span)
-        symbols = torch.empty(height * width, num_latents, dtype=torch.int32)
-        symbols[frame.schedule.ranks[0]] = y_hat.flatten(1).T
-        frame.put(0, symbols)
-        for steps in _chunks(frame.schedule.steps):
-            start, stop = steps[0].start, steps[-1].stop
-            windows = self.tables.windows(frame.raw(start, stop).cpu())
-            values = symbols[start:stop].numpy().ravel()
-            for step in steps:
-                part = slice((step.start - start) * num_latents, (step.stop - start) * num_latents)
-                self._write_step(writer, values[part], _part(windows, part), span)
+        with full_precision(self.device):
+            frame = _Frame(self, [(y_hat.shape[1], y_hat.shape[2])], [z_hat], span)
+            self.write_frame(writer, frame, y_hat.numpy(), span)
 
-    def read(self, tasks: Sequence[Task]) -> list[Tensor]:
+    def read(self, tasks: Sequence[Task[Tensor]]) -> list[Tensor]:
         """The next latents of each image, which advance in lockstep: (M, height, width) int32 each.
 
         Raises:
             BitstreamError: a payload does not decode, or gives latents out of its range.
         """
-        with full_precision(self.device):
-            return self._read(tasks)
-
-    def _read(self, tasks: Sequence[Task]) -> list[Tensor]:
-        num_latents = self.tables.num_latents
         span = Span(min(task.span.lowest for task in tasks), max(task.span.highest for task in tasks))
-        frame = _Frame(self, [(task.height, task.width) for task in tasks], [task.z_hat for task in tasks], span)
-        with Pace() as pace:
-            for steps in frame.schedule.steps:
-                pace.step()
-                start = steps[0].start
-                windows = self.tables.windows(frame.raw(start, steps[-1].stop).cpu())
-                for step in steps:
-                    part = slice((step.start - start) * num_latents, (step.stop - start) * num_latents)
-                    values = self._read_step(tasks[step.image], _part(windows, part))
-                    frame.put(step.start, torch.from_numpy(values).view(-1, num_latents))
-        return [frame.latents(image, task.height, task.width) for image, task in enumerate(tasks)]
-
-    def _write_step(self, writer: Writer, values: IntArray, windows: Windows, span: Span) -> None:
-        for kind, chosen in _kinds(windows):
-            escape = WIDTHS[kind] - 1
-            indices = values[chosen] - windows.lowest[chosen]
-            outside = (indices < 0) | (indices >= escape)
-            indices[outside] = escape
-            for first, part in _limited(chosen, WIDTHS[kind]):
-                writer.write_rows(indices[first : first + len(part)], self.tables.masses(windows, part, kind))
-            writer.write_uniform(values[chosen[outside]] - np.int32(span.lowest), span.size)
-
-    def _read_step(self, task: Task, windows: Windows) -> IntArray:
-        values = windows.lowest.copy()
-        for kind, chosen in _kinds(windows):
-            parts = [task.reader.read_rows(self.tables.masses(windows, part, kind))
-                     for _, part in _limited(chosen, WIDTHS[kind])]  # fmt: skip
-            indices = parts[0] if len(parts) == 1 else np.concatenate(parts)
-            values[chosen] += indices
-            outside = indices == WIDTHS[kind] - 1
-            if outside.any():
-                escaped = task.reader.read_uniform(int(outside.sum()), task.span.size)
-                values[chosen[outside]] = escaped + np.int32(task.span.lowest)
-        return values
+        with full_precision(self.device), Pace() as pace:
+            frame = _Frame(self, [(task.height, task.width) for task in tasks], [task.z_hat for task in tasks], span)
+            return [torch.from_numpy(y_hat) for y_hat in self.read_frame(tasks, frame, pace.step)]
 
 
 class _Frame:
@@ -160,7 +77,7 @@ class _Frame:
     ) -> None:
         self.context = coder.context
         self.schedule: Schedule = schedule(shapes, self.context.offsets if self.context is not None else [])
-        self.taps = self.schedule.taps.to(coder.device)
+        self.taps = torch.from_numpy(self.schedule.taps).to(coder.device)
         count = sum(height * width for height, width in shapes)
         num_pieces = 1 if max(-span.lowest, span.highest) <= LATENT_RADIX // 2 else 2
         # Row 0 stands for everything outside of the images.
@@ -174,7 +91,8 @@ class _Frame:
                 rows = self.context.precompute(psi) if self.context is not None else to_raw(psi)
                 if self.from_psi is None:
                     self.from_psi = rows.new_empty(count, rows.shape[1])
-                self.from_psi[ranks[first * width : first * width + len(rows)].to(coder.device)] = rows
+                places = torch.from_numpy(ranks[first * width : first * width + len(rows)])
+                self.from_psi[places.to(coder.device)] = rows
 
     def raw(self, start: int, stop: int) -> Tensor:
         """Raw parameters of positions by rank: (stop - start, outputs) float32, steps of 2^-12."""
@@ -197,41 +115,11 @@ class _Frame:
             torch.mul(self.y[0, rows], 1 / LATENT_RADIX, out=self.y[1, rows]).round_()
             self.y[0, rows].sub_(self.y[1, rows], alpha=LATENT_RADIX)
 
-    def latents(self, image: int, height: int, width: int) -> Tensor:
-        """(M, height, width) int32."""
-        rows = self.schedule.ranks[image].to(self.y.device) + 1
-        y_hat = self.y[0, rows].int()
-        if len(self.y) == 2:
-            y_hat += LATENT_RADIX * self.y[1, rows].int()
-        return y_hat.cpu().T.reshape(-1, height, width)
+    def parameters(self, start: int, stop: int) -> Singles:
+        """`raw`, as an array."""
+        parameters: Singles = self.raw(start, stop).cpu().numpy()
+        return parameters
 
-
-def _part(windows: Windows, part: slice) -> Windows:
-    return Windows(windows.kind[part], windows.lowest[part], windows.source[..., part])
-
-
-def _kinds(windows: Windows) -> Iterator[tuple[int, Index]]:
-    """The kinds of windows that there are, each with the latents that have it."""
-    for kind in range(len(WIDTHS)):
-        chosen = (windows.kind == kind).nonzero()[0]
-        if len(chosen):
-            yield kind, chosen
-
-
-def _limited(chosen: Index, width: int) -> Iterator[tuple[int, Index]]:
-    """Parts of `chosen`, each with its start, whose tables have no more than `MAX_CELLS` entries."""
-    size = max(1, MAX_CELLS // width)
-    for first in range(0, len(chosen), size):
-        yield first, chosen[first : first + size]
-
-
-def _chunks(steps: list[list[Step]]) -> Iterator[list[Step]]:
-    """Steps of a single image in runs of about `CHUNK` positions."""
-    run: list[Step] = []
-    for (step,) in steps:
-        run.append(step)
-        if step.stop - run[0].start >= CHUNK:
-            yield run
-            run = []
-    if run:
-        yield run
+    def show(self, start: int, symbols: IntArray) -> None:
+        """`put`, of an array."""
+        self.put(start, torch.from_numpy(symbols))

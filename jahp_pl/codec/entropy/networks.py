@@ -17,20 +17,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jahp_pl.codec.entropy.fixed_point import FixedPointLayer, Rows, conv_taps, freeze_layer, quantize
+from jahp_pl.codec.entropy.fixed_point import FixedPointLayer, Rows, quantize, to_torch
+from jahp_pl.codec.entropy.freezing import (
+    FRACTION_BITS,
+    HYPER_LATENT_CLAMP,
+    RAW_CLAMP,
+    Trained,
+    conv_taps,
+    freeze_context,
+    freeze_hyper_synthesis,
+)
+from jahp_pl.codec.entropy.hyper_strips import hyper_strips
 from jahp_pl.context import ContextPrediction, EntropyParameterNetwork
-from jahp_pl.hyperprior import STRIDE, HyperSynthesis
-
-FRACTION_BITS = 12
-"""Raw entropy parameters are integers that count steps of 2^-12."""
-RAW_CLAMP = 2**24
-"""In such steps: they are clamped to +-4096."""
-HYPER_LATENT_CLAMP = 2**24
-"""Hyper-latents enter h_s clamped to +-this, beyond which float32 does not hold all integers."""
-LATENT_RADIX = 2**8
-"""Latents up to +-128 enter g_cm as they are, others in two pieces: y = 2^8 high + low."""
-STRIP_POSITIONS = 2**13
-"""Latent positions per strip of h_s: 40 MB at 192 channels."""
+from jahp_pl.hyperprior import HyperSynthesis
 
 
 class ExactHyperSynthesis:
@@ -45,10 +44,8 @@ class ExactHyperSynthesis:
 
     def __init__(self, network: HyperSynthesis) -> None:
         self.device = next(network.parameters()).device
-        self.layers = [
-            freeze_layer(f"h_s.{2 * position}", conv_taps(layer), layer.bias, slope).to(self.device)
-            for position, (layer, slope) in enumerate(_with_slopes(network))
-        ]
+        frozen = freeze_hyper_synthesis(_trained("h_s", network))
+        self.layers = [to_torch(layer).to(self.device) for layer in frozen]
 
     def strips(self, z_hat: Tensor, height: int, width: int) -> Iterator[tuple[int, Tensor]]:
         """z_hat (N, hz, wz) integers -> psi, some rows of latents at a time.
@@ -56,14 +53,9 @@ class ExactHyperSynthesis:
         Yields:
             The first row, and psi from there on: (rows * width, F) float32.
         """
-        step = max(1, STRIP_POSITIONS // (width * STRIDE))  # rows of z
-        for first in range(0, -(-height // STRIDE), step):
-            # Two rows of z on either side reach all that the strip depends on; the borders of the image keep the
-            # zeros that the network pads with.
-            top, bottom = max(first - 2, 0), min(first + step + 2, z_hat.shape[1])
-            x = self.psi(z_hat[:, top:bottom].to(self.device))
-            start, stop = STRIDE * first, min(STRIDE * (first + step), height)
-            yield start, x[start - STRIDE * top : stop - STRIDE * top, :width].flatten(0, 1)
+        for strip in hyper_strips(height, width, z_hat.shape[1]):
+            x = self.psi(z_hat[:, strip.top : strip.bottom].to(self.device))
+            yield strip.first, x[strip.kept, :width].flatten(0, 1)
 
     def psi(self, z_hat: Tensor) -> Tensor:
         """z_hat (N, hz, wz) integers on this device -> psi (4 hz, 4 wz, F) float32."""
@@ -140,19 +132,13 @@ class ExactContextNetwork:
     def __init__(self, g_cm: ContextPrediction, g_ep: EntropyParameterNetwork, has_psi: bool) -> None:
         self.device = g_cm.weight.device
         side = g_cm.kernel_size[0]
-        live = conv_taps(g_cm)[: side**2 // 2]  # in raster order those before the centre
-        self.offsets = [(tap // side - side // 2, tap % side - side // 2) for tap in range(len(live))]
-        weight = live.flatten(0, 1).unsqueeze(0)
-        self.context = freeze_layer("g_cm", weight, g_cm.bias, 1.0, LATENT_RADIX // 2).to(self.device)
-        self.layers: list[FixedPointLayer] = []
-        self.from_psi: FixedPointLayer | None = None
-        for position, (layer, slope) in enumerate(_with_slopes(g_ep)):
-            name, weight, bias = f"g_ep.{2 * position}", conv_taps(layer), layer.bias
-            if position == 0 and has_psi:
-                num_psi = weight.shape[1] - g_cm.out_channels
-                self.from_psi = freeze_layer(name, weight[:, :num_psi], bias, 1.0).to(self.device)
-                weight, bias = weight[:, num_psi:], None
-            self.layers.append(freeze_layer(name, weight, bias, slope).to(self.device))
+        (first,) = _trained("g_cm", nn.Sequential(g_cm))
+        live = Trained("g_cm", first.weight[: side**2 // 2], first.bias, 1.0)  # in raster order, before the centre
+        frozen = freeze_context(live, side, _trained("g_ep", g_ep), has_psi)
+        self.offsets = frozen.offsets
+        self.context = to_torch(frozen.context).to(self.device)
+        self.layers = [to_torch(layer).to(self.device) for layer in frozen.layers]
+        self.from_psi = None if frozen.from_psi is None else to_torch(frozen.from_psi).to(self.device)
 
     def precompute(self, psi: Tensor) -> Tensor:
         """The hyperprior's half of g_ep's first layer with its bias, which waits for no latent: (positions, 2M) ->
@@ -184,13 +170,17 @@ def to_raw(outputs: Tensor) -> Tensor:
     return outputs.mul_(2.0**FRACTION_BITS).round_().clamp_(-RAW_CLAMP, RAW_CLAMP)
 
 
-def _with_slopes(network: nn.Sequential) -> list[tuple[nn.Conv2d | nn.ConvTranspose2d, float]]:
-    """Layers of a sequence, each with the slope of the nonlinearity behind it."""
+def _trained(name: str, network: nn.Sequential) -> list[Trained]:
+    """Layers of a network, each with the slope of the nonlinearity behind it."""
     modules = list(network)
     found = []
     for position in range(0, len(modules), 2):
         layer = modules[position]
         assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
+        assert layer.bias is not None
         activation = modules[position + 1] if position + 1 < len(modules) else None
-        found.append((layer, 1.0 if activation is None else float(getattr(activation, "negative_slope", 0.0))))
+        slope = 1.0 if activation is None else float(getattr(activation, "negative_slope", 0.0))
+        weight, bias = (part.detach().cpu().float().numpy() for part in (layer.weight, layer.bias))
+        taps = conv_taps(weight, isinstance(layer, nn.ConvTranspose2d))
+        found.append(Trained(f"{name}.{position}" if len(modules) > 1 else name, taps, bias, slope))
     return found

@@ -1,33 +1,30 @@
-"""The factorized density p(z_hat) (or p(y_hat) on the factorized rung) as one table of masses per channel."""
+"""The factorized density p(z_hat) (or p(y_hat) on the factorized rung), made into one table of masses per channel."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from jahp_pl.codec.entropy.fixed_point import FreezeError
-from jahp_pl.codec.entropy.range_coder import MASS_BITS, ChannelTable, Reader, Writer
-from jahp_pl.codec.entropy.table_checks import checked_table
+from jahp_pl.codec.entropy.channel_tables import TABLE_LIMIT, ChannelTables
+from jahp_pl.codec.entropy.range_coder import MASS_BITS, FloatArray, Reader, Writer
 from jahp_pl.entropy_model import FactorizedDensity
 
-TABLE_LIMIT = 2**12
-"""Tails of a channel's density are searched for within +-4096."""
 TABLE_MARGIN = 32
 """Symbols that a channel's table holds beyond each tail. There they cost 24 bits, an escape costs 56; the room they
 take from the others is 6e-6 bits a symbol."""
 
 
-class PriorTables:
-    """p(z_hat) (or p(y_hat) on the factorized rung): one table per channel.
+class PriorTables(ChannelTables):
+    """`ChannelTables` of a trained density, which writes and reads tensors.
 
     Args:
-        prior: trained factorized density, on any device; the tables are computed on the CPU, alike for all.
-        frozen: `frozen()` of another instance for the same density; None makes the tables here.
+        prior: trained factorized density, on any device; the tables are computed on the CPU, the same for all.
+        frozen: `frozen_tensors()` of another instance for the same density; None makes the tables here.
 
     Raises:
         FreezeError: `frozen` does not fit the density.
@@ -35,39 +32,29 @@ class PriorTables:
 
     def __init__(self, prior: FactorizedDensity, frozen: Mapping[str, Tensor] | None = None) -> None:
         if frozen is None:
-            self.lowest, self.masses = _prior_masses(copy.deepcopy(prior).cpu())
+            made = _made(copy.deepcopy(prior).cpu())
         else:
-            sizes = checked_table(frozen, "sizes", prior.num_channels).long().tolist()
-            self.lowest = checked_table(frozen, "lowest", prior.num_channels, signed=True).long().tolist()
-            if min(sizes) < 2 or max(map(abs, self.lowest)) > 2 * TABLE_LIMIT:
-                raise FreezeError("tables of the prior: not those of a density; export the model again")
-            self.masses = list(torch.split(checked_table(frozen, "masses", sum(sizes)), sizes))
-            sums = [float(masses.sum()) for masses in self.masses]
-            if min(sums) < 1:
-                raise FreezeError("tables of the prior: a channel without mass; export the model again")
-            if max(sums) > 2.0 ** (MASS_BITS + 1):
-                raise FreezeError("tables of the prior: a channel with too much mass; export the model again")
-        self.tables = [ChannelTable(low, m.numpy()) for low, m in zip(self.lowest, self.masses, strict=True)]
+            made = {name: table.numpy() for name, table in frozen.items()}
+        super().__init__(prior.num_channels, made)
 
-    def frozen(self) -> dict[str, Tensor]:
-        """What to keep beside the weights, float64; the masses of all channels one behind the other."""
-        sizes = torch.tensor([len(masses) for masses in self.masses]).double()
-        return {"lowest": torch.tensor(self.lowest).double(), "sizes": sizes, "masses": torch.cat(self.masses)}
+    def frozen_tensors(self) -> dict[str, Tensor]:
+        """`frozen`, as tensors."""
+        return {name: torch.from_numpy(table) for name, table in self.frozen().items()}
 
     def write(self, writer: Writer, symbols: Tensor) -> None:
         """Append (C, h, w) int32, channel by channel."""
-        for channel, table in zip(symbols.flatten(1).contiguous().numpy(), self.tables, strict=True):
-            writer.write_channel(channel, table)
+        self.write_channels(writer, symbols.contiguous().numpy())
 
     def read(self, reader: Reader, height: int, width: int) -> Tensor:
         """The next (C, height, width) int32."""
-        channels = [reader.read_channel(height * width, table) for table in self.tables]
-        return torch.from_numpy(np.stack(channels)).view(len(channels), height, width)
+        return torch.from_numpy(self.read_channels(reader, height, width))
 
-    def tensors(self) -> Iterator[Tensor]:
-        """All that determines the probabilities, for the fingerprint."""
-        yield torch.tensor(self.lowest).double()
-        yield from self.masses
+
+def _made(prior: FactorizedDensity) -> dict[str, FloatArray]:
+    """All tables of a density, float64."""
+    lowest, masses = _prior_masses(prior)
+    sizes = [float(len(one)) for one in masses]
+    return {"lowest": np.array(lowest, dtype=np.float64), "sizes": np.array(sizes), "masses": torch.cat(masses).numpy()}
 
 
 def _prior_masses(prior: FactorizedDensity) -> tuple[list[int], list[Tensor]]:

@@ -16,14 +16,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
 NOWHERE = 0
 """Row of the latents' buffer that stands for all positions outside of an image; it stays zero."""
 
 BLOCK = 1024
 """Positions per step where none depends on another; bounds memory."""
+
+Ranks = npt.NDArray[np.int64]
 
 
 class Step(NamedTuple):
@@ -42,9 +44,9 @@ class Schedule(NamedTuple):
 
     steps: list[list[Step]]
     """Images within one step are in their given order; their ranks follow each other."""
-    ranks: list[Tensor]
+    ranks: list[Ranks]
     """Per image (height * width,) int64: rank of each position in raster order."""
-    taps: Tensor
+    taps: Ranks
     """(positions, live taps) int64: rows of the latents' buffer that a position's context consists of."""
 
 
@@ -58,22 +60,22 @@ def schedule(shapes: Sequence[tuple[int, int]], offsets: Sequence[tuple[int, int
     """
     lag = 1 + max((column for _, column in offsets), default=-1)  # 3 for a 5x5 mask
     times = [_times(height, width, lag) for height, width in shapes]
-    image = torch.cat([torch.full((len(time),), index) for index, time in enumerate(times)])
-    time = torch.cat(times)
-    order = torch.argsort(time * len(shapes) + image, stable=True)
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order))
-    ranks = list(torch.split(rank, [len(part) for part in times]))
+    image = np.repeat(np.arange(len(times)), [len(time) for time in times])
+    time = np.concatenate(times)
+    order = np.argsort(time * len(shapes) + image, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    ranks = np.split(rank, np.cumsum([len(part) for part in times])[:-1])
     return Schedule(_steps(time[order], image[order]), ranks, _taps(shapes, ranks, offsets))
 
 
-def _times(height: int, width: int, lag: int) -> Tensor:
-    positions = torch.arange(height * width)
+def _times(height: int, width: int, lag: int) -> Ranks:
+    positions = np.arange(height * width)
     return positions % width + lag * (positions // width) if lag else positions // BLOCK
 
 
-def _steps(time: Tensor, image: Tensor) -> list[list[Step]]:
-    changes = torch.nonzero((time[1:] != time[:-1]) | (image[1:] != image[:-1])).flatten() + 1
+def _steps(time: Ranks, image: Ranks) -> list[list[Step]]:
+    changes = np.flatnonzero((time[1:] != time[:-1]) | (image[1:] != image[:-1])) + 1
     bounds = [0, *changes.tolist(), len(time)]
     steps: list[list[Step]] = []
     last = None
@@ -86,13 +88,13 @@ def _steps(time: Tensor, image: Tensor) -> list[list[Step]]:
     return steps
 
 
-def _taps(shapes: Sequence[tuple[int, int]], ranks: list[Tensor], offsets: Sequence[tuple[int, int]]) -> Tensor:
+def _taps(shapes: Sequence[tuple[int, int]], ranks: list[Ranks], offsets: Sequence[tuple[int, int]]) -> Ranks:
     reach = max((-row for row, _ in offsets), default=0)
-    taps = torch.empty(sum(len(rank) for rank in ranks), len(offsets), dtype=torch.int64)
+    taps = np.empty((sum(len(rank) for rank in ranks), len(offsets)), dtype=np.int64)
     for (height, width), rank in zip(shapes, ranks, strict=True):
-        rows = torch.full((height + 2 * reach, width + 2 * reach), NOWHERE)
-        rows[reach : reach + height, reach : reach + width] = rank.view(height, width) + 1
+        rows = np.full((height + 2 * reach, width + 2 * reach), NOWHERE)
+        rows[reach : reach + height, reach : reach + width] = rank.reshape(height, width) + 1
         for tap, (row, column) in enumerate(offsets):
             seen = rows[reach + row :][:height, reach + column : reach + column + width]
-            taps[rank, tap] = seen.flatten()
+            taps[rank, tap] = seen.ravel()
     return taps

@@ -19,9 +19,9 @@ from torch import Tensor
 from jahp_pl.codec.transforms.cpu_backend import StreamedAnalysis, StreamedSynthesis, streamed_bytes
 from jahp_pl.codec.transforms.tiles import HYPER_HALO, SMALLEST, Span, largest_side, tiles
 from jahp_pl.codec.transforms.torch_backend import DirectAnalysis, DirectSynthesis, channels_last, direct_bytes
-from jahp_pl.hyperprior import STRIDE as HYPER_STRIDE
 from jahp_pl.model import CompressionModel
-from jahp_pl.transforms import STRIDE, TRANSFORMS
+from jahp_pl.strides import HYPER_STRIDE, STRIDE
+from jahp_pl.transforms import TRANSFORMS
 
 Precision = Literal["float32", "bfloat16"]
 MEMORY_LIMIT = 2**30

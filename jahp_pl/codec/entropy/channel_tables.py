@@ -1,0 +1,63 @@
+"""One table of masses per channel: p(z_hat), or p(y_hat) on the factorized rung. In numpy, from tables taken along."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from jahp_pl.codec.entropy.freezing import FloatArray, FreezeError
+from jahp_pl.codec.entropy.range_coder import MASS_BITS, ChannelTable, IntArray, Reader, Writer
+from jahp_pl.codec.entropy.table_checks import checked_table
+
+TABLE_LIMIT = 2**12
+"""Tails of a channel's density are searched for within +-4096."""
+
+
+class ChannelTables:
+    """Writer and reader of (C, h, w) integers, channel by channel.
+
+    Args:
+        num_channels: C.
+        frozen: the tables that were made of the density, float64.
+
+    Raises:
+        FreezeError: `frozen` does not fit the channels.
+    """
+
+    def __init__(self, num_channels: int, frozen: Mapping[str, FloatArray]) -> None:
+        sizes = checked_table(frozen, "sizes", num_channels)
+        lowest = checked_table(frozen, "lowest", num_channels, signed=True)
+        if sizes.min() < 2 or sizes.sum() >= 2**31 or np.abs(lowest).max() > 2 * TABLE_LIMIT:
+            raise FreezeError("tables of the prior: not those of a density; export the model again")
+        bounds = np.cumsum(sizes.astype(np.int64))
+        masses = np.split(checked_table(frozen, "masses", int(bounds[-1])), bounds[:-1])
+        sums = [float(one.sum()) for one in masses]
+        if min(sums) < 1:
+            raise FreezeError("tables of the prior: a channel without mass; export the model again")
+        if max(sums) > 2.0 ** (MASS_BITS + 1):
+            raise FreezeError("tables of the prior: a channel with too much mass; export the model again")
+        self.tables = [ChannelTable(int(low), one) for low, one in zip(lowest, masses, strict=True)]
+
+    def frozen(self) -> dict[str, FloatArray]:
+        """What to keep beside the weights, float64; the masses of all channels one behind the other."""
+        return {
+            "lowest": np.array([table.lowest for table in self.tables], dtype=np.float64),
+            "sizes": np.array([len(table.masses) for table in self.tables], dtype=np.float64),
+            "masses": np.concatenate([table.masses for table in self.tables]),
+        }
+
+    def write_channels(self, writer: Writer, symbols: IntArray) -> None:
+        """Append (C, h, w), channel by channel."""
+        for channel, table in zip(symbols.reshape(len(symbols), -1), self.tables, strict=True):
+            writer.write_channel(channel, table)
+
+    def read_channels(self, reader: Reader, height: int, width: int) -> IntArray:
+        """The next (C, height, width)."""
+        channels = [reader.read_channel(height * width, table) for table in self.tables]
+        return np.stack(channels).reshape(len(channels), height, width)
+
+    def arrays(self) -> Iterator[FloatArray]:
+        """All that determines the probabilities, for the fingerprint."""
+        yield self.frozen()["lowest"]
+        yield from (table.masses for table in self.tables)

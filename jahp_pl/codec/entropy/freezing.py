@@ -1,0 +1,161 @@
+"""Trained layers to the integers that the codec multiplies, in numpy: every runtime takes its weights from here.
+
+Weights are integers on a grid of their own for each output channel, the finest for which 24 bits can be proved: the sum
+of |weights| times the largest input stays below 2^24, so float32 holds every partial sum (`fixed_point`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+FLOAT32_EXACT = 2**24
+"""float32 holds every integer up to here."""
+LARGEST_INPUT = 2**10
+"""Inputs are integers from -2^10 to 2^10: 11 bits."""
+SMALLEST, LARGEST = 2.0**-40, 2.0**40
+"""Rows of activations whose largest is below count as if it were this much; what is above is clamped."""
+GRID_LIMIT = 32
+"""Weights are multiples of something from 2^-32 to 2^32, so that all scales are ordinary floats."""
+FRACTION_BITS = 12
+"""Raw entropy parameters are integers that count steps of 2^-12."""
+RAW_CLAMP = 2**24
+"""In such steps: they are clamped to +-4096."""
+HYPER_LATENT_CLAMP = 2**24
+"""Hyper-latents enter h_s clamped to +-this, beyond which float32 does not hold all integers."""
+LATENT_RADIX = 2**8
+"""Latents up to +-128 enter g_cm as they are, others in two pieces: y = 2^8 high + low."""
+
+FloatArray = npt.NDArray[np.float64]
+Singles = npt.NDArray[np.float32]
+Weights = Singles | FloatArray
+
+
+class FreezeError(ValueError):
+    """A model whose arithmetic cannot be shown to be exact; the message names the layer."""
+
+
+class FrozenLayer(NamedTuple):
+    """A linear layer, or a convolution seen as one for each tap."""
+
+    weight: Singles
+    """(taps, in, out), integers: per output channel a multiple of its entry of `grid`."""
+    bias: Singles
+    """(out,)."""
+    grid: Singles
+    """(out,), powers of two: what one step of a weight is worth."""
+    slope: float
+    """Of the nonlinearity behind the layer, below zero: 1 for none, 0 for ReLU."""
+
+    def arrays(self) -> Iterator[npt.NDArray[np.generic]]:
+        """All that determines the output, for the fingerprint."""
+        yield from (self.weight, self.bias, self.grid, np.array(self.slope))
+
+
+class Trained(NamedTuple):
+    """A layer as it was trained, with the slope of the nonlinearity behind it."""
+
+    name: str
+    weight: Weights
+    """(taps, in, out), see `conv_taps`."""
+    bias: Weights
+    """(out,)."""
+    slope: float
+
+
+class FrozenContext(NamedTuple):
+    """g_cm and g_ep on integers."""
+
+    context: FrozenLayer
+    """g_cm, one tap of 12 M inputs."""
+    layers: list[FrozenLayer]
+    """g_ep, of whose first layer only what sees g_cm."""
+    from_psi: FrozenLayer | None
+    """What of the first layer of g_ep sees h_s, with its bias; None without a hyperprior."""
+    offsets: list[tuple[int, int]]
+    """Row and column of each live tap of g_cm relative to the position, in raster order."""
+
+
+def freeze(
+    name: str, weight: Weights, bias: Weights | None, slope: float, largest_input: int = LARGEST_INPUT
+) -> FrozenLayer:
+    """Round a layer to the finest grids for which 24 bits can be proved.
+
+    Args:
+        name: for the error message.
+        weight: (taps, in, out) trained weights.
+        bias: (out,) trained biases; None for none.
+        slope: of the nonlinearity behind the layer; 1 for none.
+        largest_input: magnitude of the integers that come in.
+
+    Raises:
+        FreezeError: not finite, or so large that no grid is left.
+    """
+    num_inputs = weight.shape[1]
+    bias = np.zeros(weight.shape[-1]) if bias is None else bias
+    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+        raise FreezeError(f"{name}: has weights that are not finite; train again from an earlier checkpoint")
+    # Rounding may add half a step per input to a sum, so that much is left free.
+    room = FLOAT32_EXACT // largest_input - num_inputs // 2 - 1
+    if room < 2**6:
+        raise FreezeError(f"{name}: {num_inputs} inputs are too many for exact sums")
+    taps = [np.asarray(tap) for tap in weight]  # one at a time in doubles: all of them take as much as the model
+    sums = np.stack([np.abs(tap, dtype=np.float64).sum(axis=0) for tap in taps])
+    # Powers of two by frexp and Python's arithmetic, which are exact; a vectorized log2 or exp2 may miss them.
+    largest = (sums.max(axis=0) / room).tolist()
+    exponents = [max(math.frexp(value)[1], -GRID_LIMIT) if value else 0 for value in largest]
+    if max(exponents) > GRID_LIMIT:
+        raise FreezeError(f"{name}: weights up to {np.abs(weight).max():.2e}; they have grown out of proportion")
+    grid = np.array([2.0**exponent for exponent in exponents])
+    integers = np.empty(weight.shape, dtype=np.float32)
+    for tap, out in zip(taps, integers, strict=True):
+        out[:] = np.rint(tap / grid)
+        reached = int(np.abs(out, dtype=np.float64).sum(axis=0).max()) * largest_input
+        assert reached < FLOAT32_EXACT, f"{name}: {reached} grid steps"
+    return FrozenLayer(integers, bias.astype(np.float32), grid.astype(np.float32), slope)
+
+
+def conv_taps(weight: Singles, is_transposed: bool = False) -> Singles:
+    """Weights of a convolution by tap, rows of the kernel from the top: (out, in, height, width), or (in, out, height,
+    width) for a transposed one, -> (height * width, in, out)."""
+    by_tap = weight.transpose((2, 3, 0, 1) if is_transposed else (2, 3, 1, 0))
+    return np.ascontiguousarray(by_tap).reshape(-1, *by_tap.shape[2:])
+
+
+def freeze_hyper_synthesis(layers: Sequence[Trained]) -> list[FrozenLayer]:
+    """h_s: two transposed convolutions and one that is not.
+
+    Raises:
+        FreezeError: see `freeze`.
+    """
+    return [freeze(*layer) for layer in layers]
+
+
+def freeze_context(g_cm: Trained, side: int, g_ep: Sequence[Trained], has_psi: bool) -> FrozenContext:
+    """g_cm and g_ep.
+
+    Args:
+        g_cm: its taps that come before the centre.
+        side: of its kernel.
+        g_ep: its layers.
+        has_psi: whether the first inputs of g_ep come from a hyperprior.
+
+    Raises:
+        FreezeError: see `freeze`.
+    """
+    num_taps, num_latents, num_outputs = g_cm.weight.shape
+    offsets = [(tap // side - side // 2, tap % side - side // 2) for tap in range(num_taps)]
+    joined = g_cm.weight.reshape(1, num_taps * num_latents, num_outputs)
+    context = freeze(g_cm.name, joined, g_cm.bias, 1.0, LATENT_RADIX // 2)
+    first, *others = g_ep
+    weight, from_psi = first.weight, None
+    if has_psi:
+        num_psi = weight.shape[1] - num_outputs
+        from_psi = freeze(first.name, weight[:, :num_psi], first.bias, 1.0)
+        weight = weight[:, num_psi:]
+    layers = [freeze(first.name, weight, None if has_psi else first.bias, first.slope)]
+    return FrozenContext(context, layers + [freeze(*layer) for layer in others], from_psi, offsets)

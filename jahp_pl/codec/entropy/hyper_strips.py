@@ -1,0 +1,36 @@
+"""h_s in strips of rows, which bound its memory, for every runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from jahp_pl.strides import HYPER_STRIDE
+
+STRIP_POSITIONS = 2**13
+"""Latent positions per strip of h_s: 40 MB at 192 channels."""
+
+
+class HyperStrip(NamedTuple):
+    """Some rows of latents and what of z_hat they depend on."""
+
+    first: int
+    """The first row of latents."""
+    top: int
+    bottom: int
+    """h_s has to see rows [top, bottom) of z_hat."""
+    kept: slice
+    """Rows of its output that are those of the strip."""
+
+
+def hyper_strips(height: int, width: int, num_rows: int) -> Iterator[HyperStrip]:
+    """Cut a map of (height, width) latents, of whose z_hat there are `num_rows` rows.
+
+    Two rows of z_hat on either side reach all that a strip depends on; the borders of the image keep the zeros that
+    the network pads with.
+    """
+    step = max(1, STRIP_POSITIONS // (width * HYPER_STRIDE))  # rows of z_hat
+    for first in range(0, -(-height // HYPER_STRIDE), step):
+        top, bottom = max(first - 2, 0), min(first + step + 2, num_rows)
+        start, stop = HYPER_STRIDE * first, min(HYPER_STRIDE * (first + step), height)
+        yield HyperStrip(start, top, bottom, slice(start - HYPER_STRIDE * top, stop - HYPER_STRIDE * top))

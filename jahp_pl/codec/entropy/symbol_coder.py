@@ -1,0 +1,173 @@
+"""Codes y_hat under p(y_hat | z_hat, y_hat so far), for every rung that has such a density and every runtime.
+
+The latents before a position in coding order are all its context sees, so the encoder, which has them all, computes
+the parameters of many wavefronts at once, and the decoder one wavefront at a time with the same function. Both code
+symbols by wavefront, then image, then kind of window, then position, then channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+
+from jahp_pl.codec.entropy.freezing import Singles
+from jahp_pl.codec.entropy.range_coder import IntArray, Reader, Writer
+from jahp_pl.codec.entropy.wavefront import Schedule, Step
+from jahp_pl.codec.entropy.window_tables import WIDTHS, Index, Windows, WindowTables
+
+Array = TypeVar("Array")
+"""What a runtime holds integers in: a tensor or an array."""
+
+CHUNK = 512
+"""Positions whose parameters the encoder computes at a time; bounds memory, does not change the file."""
+MAX_CELLS = 2**22
+"""Entries of tables held at a time, 32 MB; does not change the file."""
+
+
+class Span(NamedTuple):
+    """Range of the latents of an image."""
+
+    lowest: int
+    highest: int
+
+    @property
+    def size(self) -> int:
+        """How many integers it has."""
+        return self.highest - self.lowest + 1
+
+
+class Task(NamedTuple, Generic[Array]):
+    """One image to be read."""
+
+    reader: Reader
+    height: int
+    """Of the map of latents."""
+    width: int
+    z_hat: Array | None
+    """(N, ceil(height / 4), ceil(width / 4)) int32; None without side information."""
+    span: Span
+    """Range of the latents, from the header."""
+
+
+class Frame(Protocol):
+    """Latents of some images in coding order, and the raw parameters that they give: what a runtime computes."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """The coding order."""
+
+    def parameters(self, start: int, stop: int) -> Singles:
+        """Raw parameters of positions by rank: (stop - start, outputs) integers, steps of 2^-12."""
+
+    def show(self, start: int, symbols: IntArray) -> None:
+        """Make latents (P, M) visible, those of ranks from `start` on."""
+
+
+class SymbolCoder:
+    """Writer and reader of latents in coding order.
+
+    Args:
+        tables: symbol models of raw parameters.
+    """
+
+    def __init__(self, tables: WindowTables) -> None:
+        self.tables = tables
+
+    def write_frame(self, writer: Writer, frame: Frame, y_hat: IntArray, span: Span) -> None:
+        """Append the latents (M, h, w) of the only image of a frame."""
+        num_latents = len(y_hat)
+        symbols = np.empty((y_hat[0].size, num_latents), dtype=np.int32)
+        symbols[frame.schedule.ranks[0]] = y_hat.reshape(num_latents, -1).T
+        frame.show(0, symbols)
+        for steps in _chunks(frame.schedule.steps):
+            start, stop = steps[0].start, steps[-1].stop
+            windows = self.tables.windows(frame.parameters(start, stop))
+            values = symbols[start:stop].ravel()
+            for step in steps:
+                part = slice((step.start - start) * num_latents, (step.stop - start) * num_latents)
+                self._write_step(writer, values[part], _part(windows, part), span)
+
+    def read_frame(
+        self, tasks: Sequence[Task[Array]], frame: Frame, begin_step: Callable[[], None] = lambda: None
+    ) -> list[IntArray]:
+        """The next latents of each image of a frame, which advance in lockstep: (M, height, width) each.
+
+        Args:
+            tasks: of the images.
+            frame: of the same images.
+            begin_step: called before each step.
+
+        Raises:
+            BitstreamError: a payload does not decode, or gives latents out of its range.
+        """
+        num_latents = self.tables.num_latents
+        symbols = np.empty((sum(len(ranks) for ranks in frame.schedule.ranks), num_latents), dtype=np.int32)
+        for steps in frame.schedule.steps:
+            begin_step()
+            start = steps[0].start
+            windows = self.tables.windows(frame.parameters(start, steps[-1].stop))
+            for step in steps:
+                part = slice((step.start - start) * num_latents, (step.stop - start) * num_latents)
+                values = self._read_step(tasks[step.image], _part(windows, part)).reshape(-1, num_latents)
+                symbols[step.start : step.stop] = values
+                frame.show(step.start, values)
+        return [
+            symbols[ranks].T.reshape(num_latents, task.height, task.width)
+            for ranks, task in zip(frame.schedule.ranks, tasks, strict=True)
+        ]
+
+    def _write_step(self, writer: Writer, values: IntArray, windows: Windows, span: Span) -> None:
+        for kind, chosen in _kinds(windows):
+            escape = WIDTHS[kind] - 1
+            indices = values[chosen] - windows.lowest[chosen]
+            outside = (indices < 0) | (indices >= escape)
+            indices[outside] = escape
+            for first, part in _limited(chosen, WIDTHS[kind]):
+                writer.write_rows(indices[first : first + len(part)], self.tables.masses(windows, part, kind))
+            writer.write_uniform(values[chosen[outside]] - np.int32(span.lowest), span.size)
+
+    def _read_step(self, task: Task[Array], windows: Windows) -> IntArray:
+        values = windows.lowest.copy()
+        for kind, chosen in _kinds(windows):
+            parts = [task.reader.read_rows(self.tables.masses(windows, part, kind))
+                     for _, part in _limited(chosen, WIDTHS[kind])]  # fmt: skip
+            indices = parts[0] if len(parts) == 1 else np.concatenate(parts)
+            values[chosen] += indices
+            outside = indices == WIDTHS[kind] - 1
+            if outside.any():
+                escaped = task.reader.read_uniform(int(outside.sum()), task.span.size)
+                values[chosen[outside]] = escaped + np.int32(task.span.lowest)
+        return values
+
+
+def _part(windows: Windows, part: slice) -> Windows:
+    return Windows(windows.kind[part], windows.lowest[part], windows.source[..., part])
+
+
+def _kinds(windows: Windows) -> Iterator[tuple[int, Index]]:
+    """The kinds of windows that there are, each with the latents that have it."""
+    for kind in range(len(WIDTHS)):
+        chosen = (windows.kind == kind).nonzero()[0]
+        if len(chosen):
+            yield kind, chosen
+
+
+def _limited(chosen: Index, width: int) -> Iterator[tuple[int, Index]]:
+    """Parts of `chosen`, each with its start, whose tables have no more than `MAX_CELLS` entries."""
+    size = max(1, MAX_CELLS // width)
+    for first in range(0, len(chosen), size):
+        yield first, chosen[first : first + size]
+
+
+def _chunks(steps: list[list[Step]]) -> Iterator[list[Step]]:
+    """Steps of a single image in runs of about `CHUNK` positions."""
+    run: list[Step] = []
+    for (step,) in steps:
+        run.append(step)
+        if step.stop - run[0].start >= CHUNK:
+            yield run
+            run = []
+    if run:
+        yield run

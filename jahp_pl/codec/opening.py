@@ -1,0 +1,65 @@
+"""What every decoder checks before and after it reads latents, whatever its networks run in. No torch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from jahp_pl.codec.bitstream import LEVEL_STEPS, BitstreamError, Header, unpack
+from jahp_pl.codec.entropy.range_coder import IntArray, Reader
+from jahp_pl.codec.entropy.symbol_coder import Span
+from jahp_pl.codec.limits import check_steps
+from jahp_pl.strides import HYPER_STRIDE, STRIDE
+
+
+class Opened(NamedTuple):
+    """A file whose header can be believed."""
+
+    header: Header
+    payload: bytes
+    shape: tuple[int, int]
+    """Height and width of the latents."""
+    hyper_shape: tuple[int, int]
+    """Those of the hyper-latents."""
+    span: Span
+    """Range of the latents."""
+
+
+def open_file(data: bytes, max_pixels: int, fingerprint: bytes, num_levels: int, has_context: bool) -> Opened:
+    """Check a file against the model that is to read it.
+
+    Args:
+        data: the whole file.
+        max_pixels: largest image to accept.
+        fingerprint: of the model.
+        num_levels: of the model.
+        has_context: whether latents are read step by step.
+
+    Raises:
+        BitstreamError: no file of this model, or too large.
+    """
+    header, payload = unpack(data, max_pixels)
+    if header.fingerprint != fingerprint:
+        raise BitstreamError(
+            f"the file was made with model {header.fingerprint.hex()}, this one is {fingerprint.hex()}; "
+            "decode it with the weights that made it"
+        )
+    if (header.level is None) != (num_levels == 1) or (header.level or 0) > (num_levels - 1) * LEVEL_STEPS:
+        raise BitstreamError("the file names a level of rate that this model does not have; it was made differently")
+    height, width = -(-header.height // STRIDE), -(-header.width // STRIDE)
+    if has_context:
+        check_steps(height, width, max_pixels)
+    hyper_shape = -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE)
+    span = Span(header.latent_min, header.latent_max)
+    return Opened(header, payload, (height, width), hyper_shape, span)
+
+
+def check_latents(header: Header, reader: Reader, y_hat: IntArray) -> float | None:
+    """Check that a payload held these latents and nothing else; the level of rate, None for a model of one rate.
+
+    Raises:
+        BitstreamError: it did not.
+    """
+    reader.finish()
+    if not header.latent_min <= int(y_hat.min()) <= int(y_hat.max()) <= header.latent_max:
+        raise BitstreamError("the latents leave the range that the header gives; the file was made differently")
+    return None if header.level is None else header.level / LEVEL_STEPS

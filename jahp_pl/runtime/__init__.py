@@ -1,0 +1,1 @@
+"""The codec without torch: its networks in onnxruntime, everything else the code of `jahp_pl.codec`."""

@@ -1,0 +1,149 @@
+"""g_a, h_a and g_s of whole images in onnxruntime, tile by tile: the counterpart of `transforms.runner`."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from jahp_pl.codec.encoder import Quantized, Samples, to_integers
+from jahp_pl.codec.entropy.freezing import Singles
+from jahp_pl.codec.entropy.range_coder import IntArray
+from jahp_pl.codec.transforms.tiles import HYPER_HALO, SMALLEST, Span, largest_side, tiles
+from jahp_pl.config import ModelConfig
+from jahp_pl.runtime.networks import TransformNetworks
+from jahp_pl.strides import HYPER_STRIDE, STRIDE
+
+HALO = 2
+"""Latents around a tile that are computed and dropped: the paper's transforms reach 30 pixels."""
+MEMORY_LIMIT = 80 * 2**20
+"""Bytes that a tile may take, about; more are no faster."""
+
+
+class RuntimePixels:
+    """g_a, h_a and g_s.
+
+    Args:
+        networks: the sessions.
+        config: of the model.
+        gain: (S, M) logarithms of the gains before rounding; None for a model of one rate.
+        offset: (S, M), likewise, see `gains.LevelGains`.
+        memory_limit: bytes that a tile may take.
+    """
+
+    def __init__(
+        self,
+        networks: TransformNetworks,
+        config: ModelConfig,
+        gain: Singles | None,
+        offset: Singles | None,
+        memory_limit: int = MEMORY_LIMIT,
+    ) -> None:
+        self._networks, self._config = networks, config
+        self._gain, self._offset = gain, offset
+        self.memory_limit = memory_limit
+
+    @property
+    def has_hyperprior(self) -> bool:
+        """Whether the rung has h_a."""
+        return self._config.rung not in ("factorized", "context")
+
+    def analyse(self, image: Samples) -> Singles:
+        """g_a: (3, H, W) -> y (M, ceil(H / 16), ceil(W / 16))."""
+        height, width = (-(-side // STRIDE) for side in image.shape[1:])
+        y = np.empty((self._config.num_latents, height, width), dtype=np.float32)
+        for rows, columns in tiles(height, width, largest_side(height, width, HALO, self._fits), HALO):
+            seen = image[:, _part(rows, STRIDE), _part(columns, STRIDE)]
+            missing = [(0, -side % STRIDE) for side in seen.shape[1:]]
+            padded = np.pad(seen, ((0, 0), *missing), mode="edge")
+            latents = self._networks.g_a(image=np.ascontiguousarray(padded)[None])[0]
+            y[:, rows.start : rows.stop, columns.start : columns.stop] = latents[:, rows.kept, columns.kept]
+        return y
+
+    def hyper_analyse(self, y: Singles) -> Singles:
+        """h_a: (M, h, w), scaled -> z (N, ceil(h / 4), ceil(w / 4))."""
+        height, width = (-(-side // HYPER_STRIDE) for side in y.shape[1:])
+        z = np.empty((self._config.num_filters, height, width), dtype=np.float32)
+        side = largest_side(height, width, HYPER_HALO, self._hyper_fits)
+        for rows, columns in tiles(height, width, side, HYPER_HALO):
+            seen = y[:, _part(rows, HYPER_STRIDE), _part(columns, HYPER_STRIDE)]
+            latents = self._networks.h_a(y=np.ascontiguousarray(seen)[None])[0]
+            z[:, rows.start : rows.stop, columns.start : columns.stop] = latents[:, rows.kept, columns.kept]
+        return z
+
+    def scale(self, y: Singles, level: float | None) -> Singles:
+        """y at a level of rate; as it is for a model of one rate."""
+        return y if self._gain is None or level is None else y * _between(self._gain, level)
+
+    def synthesise(self, y_hat: IntArray, height: int, width: int, level: float | None) -> Samples:
+        """g_s: (M, ceil(height / 16), ceil(width / 16)) -> (3, height, width), clipped and rounded."""
+        y = y_hat.astype(np.float32)
+        if self._gain is not None and self._offset is not None and level is not None:
+            y *= _between(self._offset - self._gain, level)
+        image = np.empty((3, height, width), dtype=np.uint8)
+        _, h, w = y.shape
+        for rows, columns in tiles(h, w, largest_side(h, w, HALO, self._fits), HALO):
+            seen = y[:, _part(rows, 1), _part(columns, 1)]
+            part = self._networks.g_s(y_hat=np.ascontiguousarray(seen)[None])[0]
+            part = part[:, STRIDE * rows.kept.start :, STRIDE * columns.kept.start :]
+            target = image[:, STRIDE * rows.start : STRIDE * rows.stop, STRIDE * columns.start : STRIDE * columns.stop]
+            target[:] = part[:, : target.shape[1], : target.shape[2]]
+        return image
+
+    def _fits(self, height: int, width: int) -> bool:
+        """Whether a tile of so many latents takes few enough bytes: five maps at half the image's resolution."""
+        widest = max(self._config.num_filters, self._config.num_latents // 4)
+        is_smallest = max(height, width) <= SMALLEST + 2 * HALO
+        return is_smallest or 5 * 4 * 64 * height * width * widest <= self.memory_limit
+
+    def _hyper_fits(self, height: int, width: int) -> bool:
+        """The same for a tile of so many hyper-latents: four maps at the latents' resolution."""
+        widest = max(self._config.num_filters, self._config.num_latents)
+        is_smallest = max(height, width) <= SMALLEST + 2 * HYPER_HALO
+        return is_smallest or 4 * 4 * HYPER_STRIDE**2 * height * width * widest <= self.memory_limit
+
+
+class RuntimeAnalysed:
+    """See `encoder.Analysed`.
+
+    Args:
+        pixels: the transforms.
+        image: (3, H, W).
+    """
+
+    def __init__(self, pixels: RuntimePixels, image: Samples) -> None:
+        self._pixels = pixels
+        self.image = image
+        self._y = pixels.analyse(image)
+
+    @property
+    def num_rows(self) -> int:
+        """Of latents."""
+        return int(self._y.shape[1])
+
+    def quantize(self, level: float | None, rows: npt.NDArray[np.int64] | None = None) -> Quantized:
+        """The nearest integers at a level of rate."""
+        y = self._pixels.scale(self._y if rows is None else self._y[:, rows], level)
+        z_hat = to_integers(self._pixels.hyper_analyse(y)) if self._pixels.has_hyperprior else None
+        return Quantized(to_integers(y), z_hat)
+
+    def refine(self, level: float | None) -> Quantized:
+        """The nearest integers: a search for better ones needs torch."""
+        return self.quantize(level)
+
+    def synthesise(self, y_hat: IntArray, level: float | None) -> Samples:
+        """g_s."""
+        _, height, width = self.image.shape
+        return self._pixels.synthesise(y_hat, height, width, level)
+
+
+def _part(span: Span, stride: int) -> slice:
+    """What a tile is computed from, where there are `stride` positions to one of its own."""
+    return slice(stride * span.low, stride * span.high)
+
+
+def _between(logarithms: Singles, level: float) -> Singles:
+    """Gains (M, 1, 1) at a level: rows of (S, M) logarithms, interpolated."""
+    below = min(int(level), len(logarithms) - 2)
+    share = np.float32(level - below)
+    row: Singles = np.exp(logarithms[below] + share * (logarithms[below + 1] - logarithms[below]))
+    return row[:, None, None]

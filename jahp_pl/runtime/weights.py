@@ -1,0 +1,108 @@
+"""An export read without torch: weights in float32 and tables in float64, as numpy arrays.
+
+The counterpart of `model_io.load.load_export`; docs/file-format.md says what the types of tensors mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+
+from jahp_pl.codec.entropy.freezing import FloatArray, Singles
+from jahp_pl.config import ConfigError, ModelConfig, model_from_dict
+from jahp_pl.model_io.export_config import CONFIG, WEIGHTS, ExportError, read_config
+
+MAX_WEIGHTS_BYTES = 2**30
+"""A larger model.safetensors is refused unread: the paper's largest model takes a tenth."""
+TABLES = "tables."
+"""Prefix of the names of tensors that are no weights."""
+EXPONENT = ".exponent"
+"""Behind the name of a tensor of integers q: the e of q 2^e."""
+_TYPES = {"F32": "<f4", "F64": "<f8", "I32": "<i4", "I8": "i1", "BF16": "<u2"}
+
+
+class Stored(NamedTuple):
+    """What a folder holds."""
+
+    config: ModelConfig
+    fingerprint: bytes
+    """That the export says it has."""
+    state: Weights
+    """Weights by name; of g_cm the taps that are not masked, (2M, M, 12)."""
+    tables: dict[str, FloatArray]
+
+
+def read_weights(folder: Path) -> Stored:
+    """Read a folder that `jahp export` wrote.
+
+    Raises:
+        ExportError: a file is missing, damaged, altered or of another format.
+    """
+    config = read_config(folder)
+    try:
+        architecture = model_from_dict(config["model"])
+        checksum, fingerprint = str(config["sha256"]), bytes.fromhex(config["fingerprint"])
+    except (ConfigError, KeyError, TypeError, ValueError) as error:
+        raise ExportError(f"{folder / CONFIG}: cannot be read: {error}") from None
+    arrays = _arrays(folder / WEIGHTS, checksum)
+    tables = {
+        name.removeprefix(TABLES): arrays.pop(name).astype(np.float64)
+        for name in list(arrays)
+        if name.startswith(TABLES)
+    }
+    return Stored(architecture, fingerprint, Weights(arrays), tables)
+
+
+def _arrays(path: Path, checksum: str) -> dict[str, npt.NDArray[np.generic]]:
+    if not path.is_file():
+        raise ExportError(f"{path}: is missing; export the model again")
+    if (size := path.stat().st_size) > MAX_WEIGHTS_BYTES:
+        raise ExportError(f"{path}: takes {size} bytes, more than the {MAX_WEIGHTS_BYTES} of any model; fetch it again")
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != checksum:
+        raise ExportError(
+            f"{path}: is not the file that {CONFIG} was written with (altered or cut short); fetch it again"
+        )
+    arrays: dict[str, npt.NDArray[np.generic]] = {}
+    try:
+        for name, entry in safetensors.deserialize(data):  # type: ignore[no-untyped-call]
+            values = np.frombuffer(entry["data"], dtype=_TYPES[entry["dtype"]])
+            arrays[name] = values.reshape(entry["shape"])
+    except (KeyError, ValueError, safetensors.SafetensorError) as error:
+        raise ExportError(f"{path}: damaged ({error})") from None
+    return arrays
+
+
+class Weights(Mapping[str, Singles]):
+    """Weights of a model in float32, each made when it is asked for: q 2^e where there is an e.
+
+    Args:
+        arrays: tensors of an export that are no tables.
+    """
+
+    def __init__(self, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
+        self._arrays = arrays
+
+    def __getitem__(self, name: str) -> Singles:
+        values = self._arrays[name]
+        if values.dtype == np.uint16:  # bfloat16, the upper half of a float32
+            return (values.astype(np.uint32) << 16).view(np.float32)
+        weights = values.astype(np.float32)
+        if name + EXPONENT in self._arrays:
+            exponents = np.clip(self._arrays[name + EXPONENT].astype(np.int32), -126, 127)
+            weights *= ((exponents + 127) << 23).view(np.float32)  # a power of two, put together from its bits
+        if name == "g_cm.weight" and weights.ndim == 4:  # format 1 has all taps
+            weights = weights.reshape(*weights.shape[:2], -1)[:, :, : weights[0, 0].size // 2]
+        return weights
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._arrays if not name.endswith(EXPONENT))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
