@@ -25,14 +25,18 @@ if TYPE_CHECKING:
     from jahp_pl.codec.codec import Codec as Codec
     from jahp_pl.model_io.load import load_codec as load_codec
     from jahp_pl.model_io.load import load_model as load_model
+    from jahp_pl.runtime.codec import RuntimeCodec as RuntimeCodec
+    from jahp_pl.runtime.codec import load_runtime as load_runtime
 
-__all__ = ["BitstreamError", "Codec", "load_codec", "load_model"]
+__all__ = ["BitstreamError", "Codec", "RuntimeCodec", "load_codec", "load_model", "load_runtime"]
 
 _WHERE = {
     "BitstreamError": "jahp_pl.codec.bitstream",
     "Codec": "jahp_pl.codec.codec",
     "load_codec": "jahp_pl.model_io.load",
     "load_model": "jahp_pl.model_io.load",
+    "RuntimeCodec": "jahp_pl.runtime.codec",
+    "load_runtime": "jahp_pl.runtime.codec",
 }
 
 

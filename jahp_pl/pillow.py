@@ -22,9 +22,13 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from jahp_pl.codec.bitstream import MAGIC, MAX_SIDE, BitstreamError, unpack
 from jahp_pl.model_io.export_config import Metric, is_export, stated_fingerprint
 from jahp_pl.model_io.pretrained import locate, of_fingerprint
+from jahp_pl.model_io.runtimes import default_runtime
 
 if TYPE_CHECKING:
     from jahp_pl.codec.codec import Codec
+    from jahp_pl.runtime.codec import RuntimeCodec
+
+    AnyCodec = Codec | RuntimeCodec
 
 FORMAT = "JAHP"
 SUFFIX = ".jahp"
@@ -42,10 +46,10 @@ class Models:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._codecs: dict[bytes, Codec] = {}
-        self._paths: dict[Path, Codec] = {}
+        self._codecs: dict[bytes, AnyCodec] = {}
+        self._paths: dict[Path, AnyCodec] = {}
 
-    def add(self, model: Codec | str | os.PathLike[str]) -> Codec:
+    def add(self, model: AnyCodec | str | os.PathLike[str]) -> AnyCodec:
         """Keep a codec, or that of a model as `exports.folder.load_codec` takes it, which is loaded once.
 
         Raises:
@@ -56,7 +60,7 @@ class Models:
             self._codecs[codec.fingerprint] = codec
             return codec
 
-    def find(self, fingerprint: bytes) -> Codec:
+    def find(self, fingerprint: bytes) -> AnyCodec:
         """The codec that decodes a file.
 
         Raises:
@@ -76,7 +80,7 @@ class Models:
             f"{MODEL_VARIABLE} to its folder, or call jahp_pl.pillow.register with it"
         )
 
-    def only(self) -> Codec:
+    def only(self) -> AnyCodec:
         """The codec to save with where none is named: that of JAHP_MODEL, or else the only one at hand, or else a
         bundled one.
 
@@ -93,7 +97,7 @@ class Models:
                 return self.bundled(None)
         raise NoModelError(f"{len(self._codecs)} models at hand to save with; give model=, or set {MODEL_VARIABLE}")
 
-    def bundled(self, metric: Metric | None) -> Codec:
+    def bundled(self, metric: Metric | None) -> AnyCodec:
         """A bundled one.
 
         Raises:
@@ -102,12 +106,10 @@ class Models:
         with self._lock:
             return self._load(locate(None, metric))
 
-    def _load(self, path: Path) -> Codec:
-        from jahp_pl.model_io.load import load_codec  # with torch, which opening a file does not need
-
+    def _load(self, path: Path) -> AnyCodec:
         path = path.resolve()
         if path not in self._paths:
-            self._paths[path] = load_codec(path)
+            self._paths[path] = _load(path)
         return self._paths[path]
 
 
@@ -115,7 +117,7 @@ MODELS = Models()
 """Of this process, as Pillow's own table of formats is."""
 
 
-def register(model: Codec | str | os.PathLike[str]) -> Codec:
+def register(model: AnyCodec | str | os.PathLike[str]) -> AnyCodec:
     """Let Pillow decode and save with this model.
 
     Args:
@@ -181,7 +183,7 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     file.write(data)
 
 
-def _chosen(model: Codec | str | os.PathLike[str] | None, metric: Metric | None) -> Codec:
+def _chosen(model: AnyCodec | str | os.PathLike[str] | None, metric: Metric | None) -> AnyCodec:
     if model is not None and metric is not None:
         raise NoModelError("metric= picks one of the bundled models; leave out either it or model=")
     if model is not None:
@@ -195,6 +197,17 @@ def _candidate(path: Path, fingerprint: bytes) -> Path | None:
     if not exports:
         return path
     return next((folder for folder in exports if stated_fingerprint(folder) == fingerprint), None)
+
+
+def _load(path: Path) -> AnyCodec:
+    """In torch, or in onnxruntime where there is no torch; opening a file needs neither."""
+    if default_runtime() == "onnx":
+        from jahp_pl.runtime.codec import load_runtime
+
+        return load_runtime(path)
+    from jahp_pl.model_io.load import load_codec
+
+    return load_codec(path)
 
 
 def _word(model: str | os.PathLike[str]) -> str | Path:

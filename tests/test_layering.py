@@ -29,7 +29,7 @@ LAYERS = (
     ("loss", "initialization"),
     ("codec",),
     ("model_io", "measurement", "data"),
-    ("training",),
+    ("runtime", "training"),
     ("evaluation",),
     ("bench", "sweeping", "report"),
     ("pillow",),
@@ -41,7 +41,8 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 DOORS = {
     "constriction": ("codec/entropy/range_coder.py",),
     "huggingface_hub": ("model_io/pretrained.py",),
-    "safetensors": ("model_io/load.py",),
+    "onnxruntime": ("runtime/networks.py",),
+    "safetensors": ("model_io/load.py", "runtime/weights.py"),
     "webdataset": ("data/pipeline.py", "data/remote.py", "data/urls.py"),
     "omegaconf": ("settings.py",),
     "lightning": ("training/", "data/module.py", "bench/training_worker.py"),

@@ -19,6 +19,7 @@ from jahp_pl.cli.options import (
     add_images,
     add_model,
     add_out,
+    add_runtime,
     add_target,
     command,
     part,
@@ -222,6 +223,7 @@ def _parser() -> argparse.ArgumentParser:
         jahp info photo.jahp
         jahp info runs/quickstart models/
         jahp info compressed/*.jahp""")  # fmt: skip
+    add_runtime(p)
     p.add_argument(
         "paths", nargs="*", metavar="PATH", help="files, models, or folders with any below [the bundled models]"
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from jahp_pl.batch import BatchError, Failure
 from jahp_pl.cli import shared
 from jahp_pl.model_io.pretrained import NONE, bundled, default_model, locate
+from jahp_pl.model_io.runtimes import Runtime, default_runtime
 
 
 def info(arguments: argparse.Namespace) -> None:
@@ -21,7 +22,7 @@ def info(arguments: argparse.Namespace) -> None:
     failures = []
     for number, path in enumerate(things):
         try:
-            rows = _describe_file(path) if path.suffix == ".jahp" else _describe_model(path)
+            rows = _describe_file(path) if path.suffix == ".jahp" else _describe_model(path, arguments.runtime)
         except shared.input_errors() as error:
             if len(things) == 1:
                 raise
@@ -110,10 +111,9 @@ def _things(name: str) -> list[Path]:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    from jahp_pl.model_io.checkpoint import has_checkpoint
     from jahp_pl.model_io.export_config import is_export
 
-    if is_export(folder) or has_checkpoint(folder):
+    if is_export(folder) or _is_run(folder):
         yield folder
         return
     for path in sorted(folder.iterdir()):
@@ -121,6 +121,14 @@ def _below(folder: Path) -> Iterator[Path]:
             yield from _below(path)
         elif path.suffix == ".jahp":
             yield path
+
+
+def _is_run(folder: Path) -> bool:
+    if default_runtime() == "onnx":  # which reads no checkpoints
+        return False
+    from jahp_pl.model_io.checkpoint import has_checkpoint
+
+    return has_checkpoint(folder)
 
 
 def _describe_file(path: Path) -> dict[str, str]:
@@ -149,18 +157,27 @@ def _describe_file(path: Path) -> dict[str, str]:
     }
 
 
-def _describe_model(path: Path) -> dict[str, str]:
+def _describe_model(path: Path, runtime: Runtime | None) -> dict[str, str]:
     import dataclasses
 
-    from jahp_pl.model_io.checkpoint import find_checkpoint
     from jahp_pl.model_io.export_config import is_export, read_config
-    from jahp_pl.model_io.load import load_codec
 
-    codec = load_codec(path)
-    rows = {"export": str(path)} if is_export(path) else {"checkpoint": str(find_checkpoint(path))}
-    rows["fingerprint"] = codec.fingerprint.hex()
-    rows["parameters"] = f"{sum(p.numel() for p in codec.model.parameters()):,}"
-    rows |= {key: str(value) for key, value in dataclasses.asdict(codec.model.config).items()}
     told = read_config(path) if is_export(path) else {}
+    if (runtime or default_runtime()) == "onnx":
+        from jahp_pl.runtime.codec import load_runtime
+
+        found = load_runtime(path)
+        config, fingerprint = found.config, found.fingerprint
+        rows = {"export": str(path), "fingerprint": fingerprint.hex()}
+    else:
+        from jahp_pl.model_io.checkpoint import find_checkpoint
+        from jahp_pl.model_io.load import load_codec
+
+        codec = load_codec(path)
+        config, fingerprint = codec.model.config, codec.fingerprint
+        rows = {"export": str(path)} if told else {"checkpoint": str(find_checkpoint(path))}
+        rows["fingerprint"] = fingerprint.hex()
+        rows["parameters"] = f"{sum(p.numel() for p in codec.model.parameters()):,}"
+    rows |= {key: str(value) for key, value in dataclasses.asdict(config).items()}
     more = {key: str(told[key]) for key in ("dtype", "results") if key in told}
     return rows | more | {key: str(value) for key, value in told.get("facts", {}).items()}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jahp_pl.model_io.export_config import METRICS
+from jahp_pl.model_io.runtimes import RUNTIMES
 
 MODEL = "name of a bundled model (see `jahp info`), export, run folder, checkpoint, or hf://USER/NAME"
 """What --model takes."""
@@ -53,6 +54,16 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_runtime(parser: argparse.ArgumentParser) -> None:
+    """--runtime."""
+    parser.add_argument(
+        "--runtime",
+        choices=RUNTIMES,
+        help="what runs the networks: torch, or onnx, which starts sooner, on a CPU and without --effort [torch where "
+        "it is installed]",
+    )
+
+
 def add_images(parser: argparse.ArgumentParser) -> None:
     """Images to measure on."""
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of images (or one image)")
@@ -90,6 +101,7 @@ def add_files(parser: argparse.ArgumentParser, what: str, default: str, where: s
         "--force", action="store_true", help="overwrite outputs that exist; without it, what is done in a folder stays"
     )
     parser.add_argument("--model", metavar="M", help=f"{MODEL} [{default}]")
+    add_runtime(parser)
     add_machine(parser)
 
 

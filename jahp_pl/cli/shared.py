@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import io
 import os
 import signal
@@ -12,16 +13,22 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Never, TextIO
 
 from jahp_pl import batch
 from jahp_pl.batch import STREAM, Job
 from jahp_pl.model_io.export_config import Metric
 from jahp_pl.model_io.pretrained import NONE, bundled, locate, names, of_fingerprint
+from jahp_pl.model_io.runtimes import default_runtime
 from jahp_pl.text import printable
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from jahp_pl.codec.codec import Codec
+    from jahp_pl.runtime.codec import RuntimeCodec
+
+    AnyCodec = Codec | RuntimeCodec
 
 
 def open_streams() -> None:
@@ -52,25 +59,30 @@ class CommandError(ValueError):
     """Arguments that cannot be followed here, or a run of which a part failed; one line."""
 
 
+_INPUT_ERRORS = {
+    "jahp_pl.batch": "BatchError",
+    "jahp_pl.codec.bitstream": "BitstreamError",
+    "jahp_pl.codec.entropy.freezing": "FreezeError",
+    "jahp_pl.codec.targets": "TargetError",
+    "jahp_pl.config": "ConfigError",
+    "jahp_pl.data.index": "DataError",
+    "jahp_pl.evaluation": "EvaluationError",
+    "jahp_pl.images.io": "ImageError",
+    "jahp_pl.model_io.checkpoint": "CheckpointError",
+    "jahp_pl.model_io.export_config": "ExportError",
+    "jahp_pl.sweeping": "SweepError",
+    "jahp_pl.training": "TrainingError",
+}
+
+
 def input_errors() -> tuple[type[Exception], ...]:
     """Errors about what the user gave, whose message is for the user; anything else is a bug and keeps its
-    traceback."""
-    from jahp_pl.batch import BatchError
-    from jahp_pl.codec.bitstream import BitstreamError
-    from jahp_pl.codec.entropy.freezing import FreezeError
-    from jahp_pl.codec.targets import TargetError
-    from jahp_pl.config import ConfigError
-    from jahp_pl.data.index import DataError
-    from jahp_pl.evaluation import EvaluationError
-    from jahp_pl.images.io import ImageError
-    from jahp_pl.model_io.checkpoint import CheckpointError
-    from jahp_pl.model_io.export_config import ExportError
-    from jahp_pl.sweeping import SweepError
-    from jahp_pl.training import TrainingError
+    traceback.
 
-    about_models = (CheckpointError, ConfigError, ExportError, FreezeError, SweepError, TrainingError)
-    about_files = (BatchError, BitstreamError, DataError, EvaluationError, ImageError, OSError, TargetError)
-    return (*about_models, *about_files, CommandError)
+    Only of modules that are loaded, as no other can have raised any: nothing is imported for it.
+    """
+    found = [getattr(sys.modules[module], name) for module, name in _INPUT_ERRORS.items() if module in sys.modules]
+    return (*found, OSError, CommandError)
 
 
 @contextmanager
@@ -146,6 +158,25 @@ def open_codec(arguments: argparse.Namespace, model: str | Path | None = None) -
         raise CommandError(f"--memory {arguments.memory}: {error}") from None
 
 
+def open_any_codec(arguments: argparse.Namespace, model: str | Path | None = None) -> AnyCodec:
+    """`open_codec`, in the runtime that --runtime asks for.
+
+    Raises:
+        CommandError, ExportError: see `open_codec`; or options that the runtime lacks.
+    """
+    if (arguments.runtime or default_runtime()) == "torch":
+        return open_codec(arguments, model)
+    for option, only in (("device", "cpu"), ("precision", "float32")):
+        if (value := getattr(arguments, option)) != only:
+            raise CommandError(f"--{option} {value}: the onnx runtime has {only} only; use --runtime torch")
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise CommandError("the onnx runtime is not installed; install it with: pip install 'jahp_pl[runtime]'")
+    from jahp_pl.runtime.codec import load_runtime
+
+    metric: Metric | None = getattr(arguments, "metric", None)
+    return load_runtime(model or arguments.model, metric=metric, threads=arguments.threads or 0)
+
+
 @contextmanager
 def search_bar(effort: int, name: str) -> Iterator[Callable[[int, int], None] | None]:
     """A bar for the steps of an encoder's search, where it takes long enough to be looked at.
@@ -180,12 +211,12 @@ class Decoders:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self._arguments = arguments
-        self._codecs: dict[bytes, Codec] = {}
-        self._only = None if arguments.model is None else open_codec(arguments)
+        self._codecs: dict[bytes, AnyCodec] = {}
+        self._only = None if arguments.model is None else open_any_codec(arguments)
         if self._only is None and not bundled():
             raise CommandError(NONE)
 
-    def find(self, fingerprint: bytes) -> Codec:
+    def find(self, fingerprint: bytes) -> AnyCodec:
         """For a file with this fingerprint in its header; the codec of --model may have another and then refuses it.
 
         Raises:
@@ -200,7 +231,7 @@ class Decoders:
                     f"made with model {fingerprint.hex()}, and none of that fingerprint is bundled ({names()}); name "
                     "the model that made it with --model"
                 )
-            self._codecs[fingerprint] = open_codec(self._arguments, model.folder)
+            self._codecs[fingerprint] = open_any_codec(self._arguments, model.folder)
         return self._codecs[fingerprint]
 
 
@@ -215,15 +246,11 @@ def run_jobs(command: str, jobs: Sequence[Job], work: Callable[[Job], str | None
     Raises:
         CommandError: some failed, which have been named.
     """
-    from tqdm import tqdm
-
     from jahp_pl.files import clear_leftovers
 
     for folder in {job.target.parent for job in jobs if job.target != STREAM}:
         clear_leftovers(folder)
-    with tqdm(
-        total=len(jobs), unit=" files", desc=command, leave=False, disable=None if len(jobs) > 1 else True
-    ) as bar:
+    with _bar_of_files(command, len(jobs)) as bar:
 
         def work_aloud(job: Job) -> bool:
             dated = batch.modified(job)
@@ -242,6 +269,31 @@ def run_jobs(command: str, jobs: Sequence[Job], work: Callable[[Job], str | None
     if report.num_skipped:
         say(f"{report.num_skipped} of {len(jobs)} were done already; --force does them again")
     tell_failures(command, report.failures, len(jobs))
+
+
+class _NoBar:
+    """Stands for a bar of tqdm where there is nothing to show, or where tqdm is not installed."""
+
+    def __enter__(self) -> _NoBar:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing to clear."""
+
+    def update(self) -> None:
+        """Show nothing."""
+
+    def write(self, line: str, file: TextIO | None = None) -> None:
+        """Print a line."""
+        print(line, file=file)
+
+
+def _bar_of_files(command: str, total: int) -> tqdm[Never] | _NoBar:
+    if total == 1 or importlib.util.find_spec("tqdm") is None:
+        return _NoBar()
+    from tqdm import tqdm
+
+    return tqdm(total=total, unit=" files", desc=command, leave=False, disable=None)
 
 
 def tell_failures(command: str, failures: Sequence[batch.Failure], total: int) -> None:

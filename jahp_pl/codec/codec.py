@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -85,6 +85,9 @@ class Codec:
         FreezeError: weights that are not finite or beyond exact arithmetic, or tables of another model.
         ValueError: a memory limit that not even a single tile fits.
     """
+
+    runtime: ClassVar[Literal["torch"]] = "torch"
+    """What its networks run in."""
 
     @on_cpu()
     def __init__(
@@ -288,6 +291,13 @@ class Codec:
             image = torch.from_numpy(to_gray(image.numpy())) if header.is_gray else image
             decoded.append(Decoded(image, y_hat, task.z_hat, header.icc, level))
         return decoded
+
+    @on_cpu()
+    @torch.inference_mode()
+    def reconstruct(self, y_hat: IntArray, height: int, width: int, level: float | None) -> Array:
+        """g_s: latents (M, h, w) -> (3, height, width) uint8, before `to_gray`."""
+        image: Array = self.pixels.synthesise(torch.from_numpy(y_hat), height, width, level).numpy()
+        return image
 
     @again_if_disturbed
     def exact_bits(self, coded: Encoded[Tensor] | Decoded) -> float:

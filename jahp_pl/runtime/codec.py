@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -82,12 +82,17 @@ class RuntimeCodec:
         ValueError: another transform.
     """
 
+    runtime: ClassVar[Literal["onnx"]] = "onnx"
+    """What its networks run in."""
+
     def __init__(
         self, config: ModelConfig, state: Mapping[str, Singles], tables: Mapping[str, FloatArray], threads: int = 0
     ) -> None:
         if config.transform != "gdn":
             raise ValueError(f"transform {config.transform}: onnxruntime has only gdn; use the torch runtime")
         self.config = config
+        self.num_parameters = sum(state[name].size for name in state)
+        """Of all networks, but for the masked taps of g_cm."""
         gain, offset = (state.get(f"gains.{name}") for name in ("gain", "offset"))
         networks = TransformNetworks(state, config.rung == "scale_hyperprior", threads)
         self.pixels = RuntimePixels(networks, config, gain, offset, MEMORY_LIMIT)
@@ -192,6 +197,10 @@ class RuntimeCodec:
             image = to_gray(image) if header.is_gray else image
             decoded.append(RuntimeDecoded(image, y_hat, task.z_hat, header.icc, level))
         return decoded
+
+    def reconstruct(self, y_hat: IntArray, height: int, width: int, level: float | None) -> Samples:
+        """g_s: latents (M, h, w) -> (3, height, width), before `to_gray`."""
+        return self.pixels.synthesise(y_hat, height, width, level)
 
     def _read(self, tasks: Sequence[Task[IntArray]]) -> list[IntArray]:
         if self._coder is None:
