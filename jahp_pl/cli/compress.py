@@ -36,6 +36,10 @@ def compress(arguments: argparse.Namespace) -> None:
     codec = shared.open_any_codec(arguments)
     check_target(target, codec.num_levels)
     effort = _default_effort(codec) if arguments.effort is None else arguments.effort
+    if effort and codec.runtime == "onnx":
+        from jahp_pl.runtime.codec import NO_SEARCH
+
+        raise shared.CommandError(f"--effort {effort}: {NO_SEARCH}")
 
     max_icc = 0 if arguments.srgb else MAX_ICC_BYTES
 

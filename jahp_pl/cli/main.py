@@ -63,6 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         _close_output()
         sys.exit(141)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "jahp_pl":
+            raise
+        sys.exit(_fail(f"this command needs {error.name}, which is not installed; see `pip install jahp_pl`", 2))
     except Exception as error:
         if not isinstance(error, shared.input_errors()):
             raise

@@ -168,7 +168,7 @@ def _describe_model(path: Path, runtime: Runtime | None) -> dict[str, str]:
 
         found = load_runtime(path)
         config, fingerprint = found.config, found.fingerprint
-        rows = {"export": str(path), "fingerprint": fingerprint.hex()}
+        rows = {"export": str(path), "fingerprint": fingerprint.hex(), "parameters": f"{found.num_parameters:,}"}
     else:
         from jahp_pl.model_io.checkpoint import find_checkpoint
         from jahp_pl.model_io.load import load_codec

@@ -126,7 +126,7 @@ def hyper_start(layers: Sequence[FrozenLayer], from_psi: FrozenLayer | None) -> 
     for number, layer in enumerate(layers[:-1]):
         x = _exact_upsample(graph, weights, x, layer, f"h_s.{number}")
     nine = [(row, column, 3 * row + column) for row in range(3) for column in range(3)]
-    x = _exact_convolution(graph, weights, _shifted(graph, x, nine), layers[-1], f"h_s.{len(layers) - 1}", nine)
+    x = _exact_convolution(graph, weights, _Shifted(graph, x), layers[-1], f"h_s.{len(layers) - 1}", nine)
     if from_psi is not None:
         x = _exact_product(graph, weights, x, from_psi, "g_ep.psi", _bias(graph, weights, from_psi, "g_ep.psi"))
     else:
@@ -283,27 +283,34 @@ def _exact_add(
     return graph.op("Add", u, graph.op("Mul", product, _grid(graph, weights, layer, name)))
 
 
-Shifts = Mapping[tuple[int, int], tuple[str, str]]
-"""Mantissas and steps of x, moved by each offset (row, column) from 0 to 2, 1 being no shift; outside x are zeros."""
+class _Shifted:
+    """x in integers, moved by an offset (row, column) from 0 to 2, 1 being no shift; outside x are zeros.
 
+    A shift is made where it is first used, so that a runtime need not hold all of them.
+    """
 
-def _shifted(graph: Graph, x: str, offsets: Sequence[tuple[int, int, int]]) -> Shifts:
-    mantissas, steps = _quantize(graph, x)
-    border = graph.constant([1, 1, 0, 1, 1, 0], np.int64)
-    padded = [graph.op("Pad", part, border, graph.constant(0.0)) for part in (mantissas, steps)]
-    axes, found = graph.constant([0, 1], np.int64), {}
-    for row, column, _ in offsets:
-        starts = graph.constant([row, column], np.int64)
-        ends = graph.constant([row - 2 or TO_END, column - 2 or TO_END], np.int64)
-        low, high = (graph.op("Slice", part, starts, ends, axes) for part in padded)
-        found[row, column] = low, high
-    return found
+    def __init__(self, graph: Graph, x: str) -> None:
+        self._graph = graph
+        border = graph.constant([1, 1, 0, 1, 1, 0], np.int64)
+        self._padded = [graph.op("Pad", part, border, graph.constant(0.0)) for part in _quantize(graph, x)]
+        self._axes = graph.constant([0, 1], np.int64)
+        self._made: dict[tuple[int, int], tuple[str, str]] = {}
+
+    def at(self, row: int, column: int) -> tuple[str, str]:
+        """Mantissas and steps."""
+        if (row, column) not in self._made:
+            graph = self._graph
+            starts = graph.constant([row, column], np.int64)
+            ends = graph.constant([row - 2 or TO_END, column - 2 or TO_END], np.int64)
+            mantissas, steps = (graph.op("Slice", part, starts, ends, self._axes) for part in self._padded)
+            self._made[row, column] = mantissas, steps
+        return self._made[row, column]
 
 
 def _exact_convolution(
     graph: Graph,
     weights: Weights,
-    shifted: Shifts,
+    shifted: _Shifted,
     layer: FrozenLayer,
     name: str,
     taps: Sequence[tuple[int, int, int]],
@@ -311,14 +318,14 @@ def _exact_convolution(
     """A convolution, tap by tap: its offset (row, column) and its number."""
     x = _bias(graph, weights, layer, name)
     for row, column, tap in taps:
-        x = _exact_add(graph, weights, x, *shifted[row, column], layer, name, tap)
+        x = _exact_add(graph, weights, x, *shifted.at(row, column), layer, name, tap)
     return _activate(graph, x, layer.slope)
 
 
 def _exact_upsample(graph: Graph, weights: Weights, x: str, layer: FrozenLayer, name: str) -> str:
     """The 5x5 transposed convolution of stride 2: (h, w, in) -> (2 h, 2 w, out). Taps as in `_upsample`, in order."""
     reach = [[(2, 0), (1, 2), (0, 4)], [(2, 1), (1, 3)]]
-    shifted = _shifted(graph, x, [(row, column, 0) for row in range(3) for column in range(3)])
+    shifted = _Shifted(graph, x)
     rows = []
     for row in reach:
         parts = []

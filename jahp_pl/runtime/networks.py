@@ -25,15 +25,17 @@ class Session:
         network: graph and weights.
         is_exact: no optimization may change it.
         threads: of the processor; 0 for one per core.
+        keeps_memory: between its runs, which are faster then.
     """
 
-    def __init__(self, network: Network, is_exact: bool, threads: int) -> None:
+    def __init__(self, network: Network, is_exact: bool, threads: int, keeps_memory: bool = True) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # of warnings there is one for each weight without a file
         levels = onnxruntime.GraphOptimizationLevel
         options.graph_optimization_level = levels.ORT_DISABLE_ALL if is_exact else levels.ORT_ENABLE_ALL
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.enable_cpu_mem_arena = keeps_memory
         options.enable_mem_pattern = False  # plans for shapes seen before, and with them a second arena
         names = list(network.graph.weights)
         self._values = [
@@ -74,7 +76,7 @@ class EntropyNetworks:
     def hyper_start(self) -> Session:
         """See `graphs`."""
         from_psi = None if self.context is None else self.context.from_psi
-        return Session(graphs.hyper_start(self.h_s, from_psi), True, self._threads)
+        return Session(graphs.hyper_start(self.h_s, from_psi), True, self._threads, keeps_memory=False)
 
     @cached_property
     def narrow(self) -> Session:
