@@ -14,7 +14,7 @@ PARITY ?=
 FUZZ ?=
 CHAOS ?=
 
-.PHONY: help install package train weights weights-files weights-small variable-cost ladder recipe study study-files exactness bench bench-train bench-data streams test fuzz chaos large lint type docs tour parity parity-files refinement refinement-ablation clean
+.PHONY: help install package train weights weights-files weights-small variable-cost ladder recipe study study-files exactness bench bench-train bench-data streams test fuzz chaos large lint type docs tour parity parity-files refinement refinement-ablation web web-serve clean
 
 help: ## list what make can do here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -236,9 +236,23 @@ refinement-ablation: install ## what each part of the encoder's search is worth,
 	OMP_NUM_THREADS=1 $(BIN)/python tests/refinement/run.py --images data/kodak --limit 3 --out results/refinement/ablation.json \
 	    --page docs/refinement.md
 
+# The page in web/: what is written by hand is in git, what is generated is not.
+ORT_WEB := 1.30.0
+
+build/onnxruntime-web/package/package.json:
+	mkdir -p build/onnxruntime-web
+	cd build/onnxruntime-web && npm pack --silent onnxruntime-web@$(ORT_WEB) > /dev/null && tar xzf onnxruntime-web-$(ORT_WEB).tgz
+
+web: install build/onnxruntime-web/package/package.json ## the page that codes in a browser: onnxruntime-web from npm, the bundled model, its graphs
+	$(BIN)/python web/build.py build/onnxruntime-web/package/dist
+
+PORT ?= 8000
+web-serve: install ## serve that page on localhost, PORT=8000
+	$(BIN)/python web/serve.py $(PORT)
+
 package: install ## wheel and sdist in dist/, installed into a fresh environment and tried from an empty folder
 	$(BIN)/python tests/package/run.py dist
 
 clean: ## remove everything that was generated, the environment included
-	rm -rf $(VENV) $(VENV)-parity build runs dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-parity build runs dist web/graphs web/model web/vendor *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find jahp_pl tests -name __pycache__ -type d -prune -exec rm -rf {} +

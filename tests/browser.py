@@ -29,6 +29,7 @@ class Page:
     def __init__(self, read: int, write: int) -> None:
         self._read, self._write, self._rest, self._last = read, write, b"", 0
         self._session: str | None = None
+        self._origin = "file:"
         self.complaints: list[str] = []
         """Errors and warnings of the console, exceptions, and requests that left the page."""
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
@@ -37,16 +38,22 @@ class Page:
             self._call(f"{domain}.enable")
 
     def open(
-        self, path: Path, width: int, height: int = 900, dark: bool = False, is_ready: str = REPORT_IS_READY
+        self, page: Path | str, width: int, height: int = 900, dark: bool = False, is_ready: str = REPORT_IS_READY,
+        patience: int = 10,
     ) -> None:
-        """Show a file at a size of screen and wait until its script is done, as an expression in it tells."""
+        """Show a file or an address at a size of screen and wait until its script is done, as an expression in it tells.
+
+        An address may be asked for what it links to; a file may not ask for anything.
+        """
         self._call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._call("Emulation.setEmulatedMedia", features=[scheme])
-        self._call("Page.navigate", url=path.resolve().as_uri())
-        for _ in range(200):
+        url = page if isinstance(page, str) else page.resolve().as_uri()
+        self._origin = "/".join(url.split("/")[:3]) + "/"
+        self._call("Page.navigate", url=url)
+        for _ in range(patience * 20):
             time.sleep(0.05)
             if self._call("Runtime.evaluate", expression=is_ready, returnByValue=True)["result"].get("value"):
                 return
@@ -112,7 +119,7 @@ class Page:
             self.complaints.append(str(parameters["entry"]))
         if method == "Network.requestWillBeSent":
             url = parameters["request"]["url"]
-            if not url.startswith(("data:", "file:", "about:")):
+            if not url.startswith(("data:", "file:", "about:", "blob:", self._origin)):
                 self.complaints.append(f"request to {url}")
 
 

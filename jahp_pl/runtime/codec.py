@@ -101,12 +101,12 @@ class RuntimeCodec:
             num_channels = config.num_latents if config.rung == "factorized" else config.num_filters
             self._prior = ChannelTables(num_channels, _below("prior.", tables))
         self._coder: SymbolCoder | None = None
-        self._networks = EntropyNetworks([], None, threads)
+        self.networks = EntropyNetworks([], None, threads)
         if config.rung != "factorized":
             self._coder = SymbolCoder(
                 WindowTables(DensityLayout(config), config.num_latents, _below("latents.", tables))
             )
-            self._networks = EntropyNetworks(*_frozen(config, state), threads)
+            self.networks = EntropyNetworks(*_frozen(config, state), threads)
         self.fingerprint = fingerprint(config, self._decoder_arrays(state))
 
     def __repr__(self) -> str:
@@ -181,7 +181,7 @@ class RuntimeCodec:
         Raises:
             BitstreamError: one of them is no valid file of this model.
         """
-        has_context = self._networks.context is not None
+        has_context = self.networks.context is not None
         opened = [open_file(data, max_pixels, self.fingerprint, self.num_levels, has_context) for data in files]
         tasks: list[Task[IntArray]] = []
         for one in opened:
@@ -209,7 +209,7 @@ class RuntimeCodec:
         span = Span(min(task.span.lowest for task in tasks), max(task.span.highest for task in tasks))
         shapes = [(task.height, task.width) for task in tasks]
         z_hats = [task.z_hat for task in tasks]
-        return self._coder.read_frame(tasks, self._networks.frame(shapes, z_hats, span, self.config.num_latents))
+        return self._coder.read_frame(tasks, self.networks.frame(shapes, z_hats, span, self.config.num_latents))
 
     def _write(self, writer: Writer, y_hat: IntArray, z_hat: IntArray | None) -> None:
         if self._coder is None:
@@ -219,7 +219,7 @@ class RuntimeCodec:
         if self._prior is not None and z_hat is not None:
             self._prior.write_channels(writer, z_hat)
         span = Span(int(y_hat.min()), int(y_hat.max()))
-        frame = self._networks.frame([(y_hat.shape[1], y_hat.shape[2])], [z_hat], span, self.config.num_latents)
+        frame = self.networks.frame([(y_hat.shape[1], y_hat.shape[2])], [z_hat], span, self.config.num_latents)
         self._coder.write_frame(writer, frame, y_hat, span)
 
     def _decoder_arrays(self, state: Mapping[str, Singles]) -> Iterator[npt.NDArray[np.generic]]:
@@ -233,7 +233,7 @@ class RuntimeCodec:
             yield from self._prior.arrays()
         if self._coder is not None:
             yield from self._coder.tables.arrays()
-        for layer in self._networks.layers():
+        for layer in self.networks.layers():
             yield from layer.arrays()
 
 

@@ -1,0 +1,292 @@
+// The page: takes files, shows pictures beside each other, and leaves all coding to the worker.
+
+const MAX_PIXELS = 2 ** 24;
+const MAX_FILE_BYTES = 2 ** 27;
+const JPEG_STEPS = 8;
+const element = (id) => document.getElementById(id);
+// A function that adds two vectors of bytes: it validates only where WebAssembly has SIMD.
+const SIMD = Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11);
+
+let worker = null;
+let original = null; // { rgb, width, height, isGray, name }
+let pictures = {}; // by label: { rgb, bytes }
+let turn = 0; // of the newest request for an encoding; answers to older ones are dropped
+
+function say(text, isError = false) {
+  element("status").textContent = text;
+  element("status").classList.toggle("error", isError);
+  if (isError) element("progress").hidden = true;
+}
+
+/** Send a request to the worker; resolves to its result or rejects with a sentence. */
+function request(what, values = {}, transfer = []) {
+  return new Promise((resolve, reject) => {
+    const id = (request.last = (request.last ?? 0) + 1);
+    request.waiting.set(id, { resolve, reject });
+    worker.postMessage({ id, what, ...values }, transfer);
+  });
+}
+request.waiting = new Map();
+
+function startWorker() {
+  worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+  worker.onmessage = ({ data: { id, result, error, progress } }) => {
+    if (progress !== undefined) {
+      element("progress").value = progress;
+      return;
+    }
+    const { resolve, reject } = request.waiting.get(id);
+    request.waiting.delete(id);
+    if (error === undefined) resolve(result);
+    else reject(new Error(error));
+  };
+  worker.onerror = (event) => {
+    event.preventDefault?.();
+    say("The codec does not start in this browser; try a newer one.", true);
+  };
+}
+
+// --- pictures ------------------------------------------------------------------------------------------------------
+
+function planes(rgba) {
+  const count = rgba.length / 4;
+  const rgb = new Uint8Array(3 * count);
+  for (let c = 0; c < 3; c++) for (let index = 0; index < count; index++) rgb[c * count + index] = rgba[4 * index + c];
+  return rgb;
+}
+
+function imageData(rgb, width, height) {
+  const count = width * height;
+  const data = new ImageData(width, height);
+  data.data.fill(255);
+  for (let c = 0; c < 3; c++) for (let index = 0; index < count; index++) data.data[4 * index + c] = rgb[c * count + index];
+  return data;
+}
+
+function canvasOf(rgb, width, height) {
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [width, height];
+  canvas.getContext("2d").putImageData(imageData(rgb, width, height), 0, 0);
+  return canvas;
+}
+
+async function pixelsOf(blob) {
+  const bitmap = await createImageBitmap(blob);
+  const { width, height } = bitmap;
+  if (width * height > MAX_PIXELS) throw new Error(`The picture has ${width} × ${height} pixels, too many for this page.`);
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [width, height];
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.fillStyle = "white"; // below transparent pixels
+  context.fillRect(0, 0, width, height);
+  context.drawImage(bitmap, 0, 0);
+  return { rgb: planes(context.getImageData(0, 0, width, height).data), width, height };
+}
+
+function psnr(a, b) {
+  let sum = 0;
+  for (let index = 0; index < a.length; index++) sum += (a[index] - b[index]) ** 2;
+  return 10 * Math.log10((255 ** 2 * a.length) / sum);
+}
+
+function isGray({ rgb, width, height }) {
+  const count = width * height;
+  for (let index = 0; index < count; index++) {
+    if (rgb[index] !== rgb[count + index] || rgb[index] !== rgb[2 * count + index]) return false;
+  }
+  return true;
+}
+
+const toBlob = (canvas, type, quality) => new Promise((resolve) => canvas.toBlob(resolve, type, quality));
+
+/** The browser's own encoder at the highest quality of which the file is no larger; else its smallest file. */
+async function classical(type, size) {
+  const canvas = canvasOf(original.rgb, original.width, original.height);
+  let best = await toBlob(canvas, type, 0);
+  if (best === null || best.type !== type) return null; // the browser does not write this format
+  let [low, high] = [0, 1];
+  for (let step = 0; step < JPEG_STEPS && best.size <= size; step++) {
+    const middle = (low + high) / 2;
+    const blob = await toBlob(canvas, type, middle);
+    if (blob.size <= size) [low, best] = [middle, blob];
+    else high = middle;
+  }
+  return { rgb: (await pixelsOf(best)).rgb, bytes: best.size };
+}
+
+// --- the viewer ----------------------------------------------------------------------------------------------------
+
+function draw() {
+  const { width, height } = original;
+  for (const [canvas, choice] of [["over", "left"], ["under", "right"]]) {
+    const picture = pictures[element(choice).value];
+    if (picture === undefined) continue;
+    [element(canvas).width, element(canvas).height] = [width, height];
+    element(canvas).getContext("2d").putImageData(imageData(picture.rgb, width, height), 0, 0);
+  }
+}
+
+function move() {
+  const share = element("split").value / 10;
+  element("over").style.clipPath = `inset(0 ${100 - share}% 0 0)`;
+  element("divider").style.left = `${share}%`;
+}
+
+function fill(id, fallback) {
+  const select = element(id);
+  const before = select.value;
+  select.replaceChildren(...Object.keys(pictures).map((label) => new Option(label)));
+  select.value = pictures[before] ? before : fallback;
+}
+
+function show(left, right) {
+  const { width, height } = original;
+  fill("left", left);
+  fill("right", right);
+  element("rows").replaceChildren(
+    ...Object.entries(pictures).map(([label, { rgb, bytes }]) => {
+      const row = document.createElement("tr");
+      const isOriginal = label === "original";
+      const loss = pictures.original && !isOriginal ? `${psnr(pictures.original.rgb, rgb).toFixed(2)} dB` : "–";
+      const rate = bytes === null ? "–" : ((8 * bytes) / (width * height)).toFixed(3);
+      for (const text of [label, bytes === null ? "–" : bytes.toLocaleString("en"), rate, loss]) row.insertCell().textContent = text;
+      return row;
+    }),
+  );
+  element("viewer").hidden = false;
+  draw();
+  move();
+}
+
+async function offer(id, blob, name) {
+  const link = element(id);
+  if (link.href) URL.revokeObjectURL(link.href);
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.hidden = false;
+}
+
+// --- files ---------------------------------------------------------------------------------------------------------
+
+async function openFile(file) {
+  try {
+    if (file.size > MAX_FILE_BYTES) throw new Error(`${file.name} has ${file.size} bytes, too many for this page.`);
+    element("progress").hidden = false;
+    element("progress").removeAttribute("value");
+    if (/\.jahp$/i.test(file.name)) await openJahp(file);
+    else await openPhotograph(file);
+  } catch (error) {
+    say(error.message, true);
+  } finally {
+    element("progress").hidden = true;
+  }
+}
+
+async function openJahp(file) {
+  say(`Decoding ${file.name} …`);
+  const data = new Uint8Array(await file.arrayBuffer());
+  const { header, rgb, seconds } = await request("decode", { data });
+  turn++;
+  original = { rgb, width: header.width, height: header.height, name: file.name.replace(/\.jahp$/i, "") };
+  pictures = { decoded: { rgb, bytes: data.length } };
+  element("controls").hidden = true;
+  element("choices").hidden = true;
+  element("saveFile").hidden = true;
+  show("decoded", "decoded");
+  await offer("savePicture", await toBlob(canvasOf(rgb, header.width, header.height), "image/png"), `${original.name}.png`);
+  const profile = header.hasProfile ? " Its colour profile is not applied here; `jahp decompress` keeps it." : "";
+  element("facts").textContent = `${header.width} × ${header.height} pixels, model ${header.fingerprint}.${profile}`;
+  say(`Decoded in ${seconds.toFixed(1)} s.`);
+}
+
+async function openPhotograph(file) {
+  say(`Reading ${file.name} …`);
+  let pixels;
+  try {
+    pixels = await pixelsOf(file);
+  } catch (error) {
+    if (/too many/.test(error.message)) throw error;
+    throw new Error(`${file.name} is not a picture that this browser reads.`);
+  }
+  original = { ...pixels, name: file.name.replace(/\.[^.]*$/, ""), size: file.size };
+  say("Analysing …");
+  await request("analyse", { ...pixels, isGray: isGray(pixels) });
+  await encode();
+}
+
+async function encode() {
+  const mine = ++turn;
+  const quality = Number(element("quality").value);
+  element("progress").hidden = false;
+  element("progress").removeAttribute("value");
+  say("Compressing …");
+  const { data, header, rgb, seconds } = await request("encode", { quality });
+  if (mine !== turn) return;
+  const found = { original: { rgb: original.rgb, bytes: null }, jahp: { rgb, bytes: data.length } };
+  for (const [label, type] of [["JPEG", "image/jpeg"], ["WebP", "image/webp"]]) {
+    const picture = await classical(type, data.length);
+    if (mine !== turn) return;
+    if (picture !== null) found[label] = picture;
+  }
+  pictures = found;
+  element("controls").hidden = false;
+  element("choices").hidden = false;
+  show("jahp", "JPEG");
+  await offer("saveFile", new Blob([data]), `${original.name}.jahp`);
+  await offer("savePicture", await toBlob(canvasOf(rgb, header.width, header.height), "image/png"), `${original.name}.png`);
+  const larger = Object.entries(found).filter(([, picture]) => picture.bytes !== null && picture.bytes > data.length);
+  const note = larger.length ? ` ${larger.map(([label]) => label).join(" and ")}: no smaller file can be made.` : "";
+  element("facts").textContent = `${header.width} × ${header.height} pixels. JPEG and WebP are this browser's own, at no more bytes.${note}`;
+  element("progress").hidden = true;
+  say(`Compressed in ${seconds.toFixed(1)} s.`);
+}
+
+// --- start ---------------------------------------------------------------------------------------------------------
+
+function listen() {
+  const drop = element("drop");
+  element("file").addEventListener("change", ({ target }) => {
+    if (target.files.length) openFile(target.files[0]);
+    target.value = "";
+  });
+  for (const kind of ["dragover", "dragenter"]) {
+    addEventListener(kind, (event) => {
+      event.preventDefault();
+      drop.classList.add("over");
+    });
+  }
+  addEventListener("dragleave", () => drop.classList.remove("over"));
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    drop.classList.remove("over");
+    const [file] = event.dataTransfer.files;
+    if (file) openFile(file);
+  });
+  element("quality").addEventListener("input", ({ target }) => (element("qualityValue").textContent = target.value));
+  element("quality").addEventListener("change", () => encode().catch((error) => say(error.message, true)));
+  for (const id of ["left", "right"]) element(id).addEventListener("change", draw);
+  element("split").addEventListener("input", move);
+}
+
+async function start() {
+  if (typeof WebAssembly !== "object" || !WebAssembly.validate(SIMD)) {
+    say("This browser lacks WebAssembly SIMD, which the codec needs; try a newer one.", true);
+    return;
+  }
+  startWorker();
+  say("Loading the model …");
+  try {
+    const { numLevels, numThreads } = await request("load");
+    element("quality").disabled = numLevels === 1;
+    listen();
+    element("progress").hidden = true;
+    say(`Ready, on ${numThreads} thread${numThreads > 1 ? "s" : ""}.`);
+    document.documentElement.dataset.ready = "yes";
+  } catch (error) {
+    say(error.message, true);
+    document.documentElement.dataset.ready = "failed";
+  }
+  if ("serviceWorker" in navigator) navigator.serviceWorker.register(new URL("offline.js", import.meta.url)).catch(() => {});
+}
+
+start();

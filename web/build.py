@@ -1,0 +1,63 @@
+"""Puts beside the page what is generated: onnxruntime-web, a model and its graphs. Run by `make web`.
+
+    vendor/   onnxruntime-web, from `dist` of its npm package
+    model/    an export as it is stored
+    graphs/   graphs without weights, and graphs.json with the names of the weights that each asks for
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from jahp_pl.model_io.export_config import CONFIG, WEIGHTS
+from jahp_pl.model_io.pretrained import locate
+from jahp_pl.runtime import graphs
+from jahp_pl.runtime.codec import load_runtime
+from jahp_pl.runtime.weights import read_weights
+
+WEB = Path(__file__).parent
+PAGE = ("index.html", "style.css", *sorted(path.name for path in WEB.glob("*.js")))
+"""The files that are written by hand."""
+VENDOR = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+
+
+def build(vendor: Path, out: Path = WEB, model: str | Path | None = None) -> None:
+    """Make the three folders, and copy the page where it is not there.
+
+    Args:
+        vendor: folder with the files of onnxruntime-web.
+        out: where the page is to be.
+        model: as `locate` takes it; None takes the bundled one.
+    """
+    for name in PAGE if out != WEB else ():
+        shutil.copy(WEB / name, out)
+    folder = locate(model)
+    codec = load_runtime(folder)
+    for name in ("vendor", "model", "graphs"):
+        shutil.rmtree(out / name, ignore_errors=True)
+        (out / name).mkdir()
+    for name in VENDOR:
+        shutil.copy(vendor / name, out / "vendor")
+    for name in (CONFIG, WEIGHTS):
+        shutil.copy(folder / name, out / "model")
+    state, networks = read_weights(folder).state, codec.networks
+    assert networks.context is not None, "the page runs joint models only"
+    made = {
+        "analysis": graphs.analysis(state),
+        "hyper": graphs.hyper(state, magnitudes=False),
+        "hyper_start": graphs.hyper_start(networks.h_s, networks.context.from_psi),
+        "context": graphs.context(networks.context, wide=False),
+        "context_wide": graphs.context(networks.context, wide=True),
+        "synthesis": graphs.synthesis(state),
+    }
+    for name, network in made.items():
+        (out / "graphs" / f"{name}.onnx").write_bytes(network.graph.to_bytes())
+    names = {name: list(network.graph.weights) for name, network in made.items()}
+    (out / "graphs" / "graphs.json").write_text(json.dumps(names, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    build(Path(sys.argv[1]), model=sys.argv[2] if len(sys.argv) > 2 else None)

@@ -1,0 +1,398 @@
+// Files of photographs and back, for a joint model: docs/file-format.md in JavaScript.
+
+import { FileError, LEVEL_STEPS, pack, unpack } from "./bitstream.js";
+import { Networks } from "./networks.js";
+import { equalChances, Reader, Writer } from "./range_coder.js";
+import { channelTables, KINDS, rint, Windows } from "./tables.js";
+import { fingerprint, GraphWeights, readTensors } from "./weights.js";
+
+const STRIDE = 16;
+const HYPER_STRIDE = 4;
+const STRIP_POSITIONS = 2 ** 13;
+const CHUNK = 512;
+const TILE = 24;
+const HALO = 2;
+export const MAX_PIXELS = 2 ** 24;
+const PLAIN = equalChances(2 ** 16);
+
+/** Positions in coding order: wavefronts of equal j + 3 i, and the twelve taps of each as rows of the buffer. */
+function schedule(height, width) {
+  const order = Array.from({ length: height * width }, (_, position) => position);
+  const time = (position) => (position % width) + 3 * Math.floor(position / width);
+  order.sort((a, b) => time(a) - time(b) || a - b);
+  const rank = new Int32Array(height * width);
+  order.forEach((position, index) => (rank[position] = index));
+  const steps = [];
+  order.forEach((position, index) => {
+    if (index === 0 || time(position) !== time(order[index - 1])) steps.push({ start: index, stop: index });
+    steps[steps.length - 1].stop = index + 1;
+  });
+  const taps = new Int32Array(12 * order.length); // row 0 stands for all positions outside
+  order.forEach((position, index) => {
+    const [i, j] = [Math.floor(position / width), position % width];
+    for (let tap = 0; tap < 12; tap++) {
+      const [row, column] = [i + Math.floor(tap / 5) - 2, j + (tap % 5) - 2];
+      const isInside = row >= 0 && column >= 0 && column < width;
+      taps[12 * index + tap] = isInside ? rank[row * width + column] + 1 : 0;
+    }
+  });
+  return { rank, steps, taps };
+}
+
+/** Latents of an image in coding order, and the raw parameters that they give. */
+class Frame {
+  constructor(codec, height, width, isWide) {
+    Object.assign(this, schedule(height, width));
+    this.networks = codec.networks;
+    this.M = codec.config.num_latents;
+    const size = (height * width + 1) * this.M;
+    this.pieces = isWide ? [new Float32Array(size), new Float32Array(size)] : [new Float32Array(size)];
+  }
+
+  /** h_s in strips of rows; z_hat is (N, hz, wz). */
+  async prepare(zHat, N, height, width) {
+    const [hz, wz] = [Math.ceil(height / HYPER_STRIDE), Math.ceil(width / HYPER_STRIDE)];
+    const step = Math.max(1, Math.floor(STRIP_POSITIONS / (width * HYPER_STRIDE)));
+    for (let first = 0; first < hz; first += step) {
+      const [top, bottom] = [Math.max(first - 2, 0), Math.min(first + step + 2, hz)];
+      const seen = new Float32Array((bottom - top) * wz * N);
+      for (let n = 0; n < N; n++) {
+        for (let i = top; i < bottom; i++) {
+          for (let j = 0; j < wz; j++) seen[((i - top) * wz + j) * N + n] = zHat[(n * hz + i) * wz + j];
+        }
+      }
+      const { values, shape } = await this.networks.run("hyper_start", { z_hat: ["float32", seen, [bottom - top, wz, N]] });
+      this.size = shape[2];
+      this.start ??= new Float32Array(height * width * this.size);
+      const stop = Math.min(HYPER_STRIDE * (first + step), height);
+      for (let i = HYPER_STRIDE * first; i < stop; i++) {
+        for (let j = 0; j < width; j++) {
+          const from = ((i - HYPER_STRIDE * top) * shape[1] + j) * this.size;
+          this.start.set(values.subarray(from, from + this.size), this.rank[i * width + j] * this.size);
+        }
+      }
+    }
+  }
+
+  async parameters(start, stop) {
+    const { M } = this;
+    const count = stop - start;
+    const inputs = { start: ["float32", this.start.subarray(start * this.size, stop * this.size), [count, this.size]] };
+    const names = this.pieces.length === 1 ? ["latents"] : ["low", "high"];
+    this.pieces.forEach((piece, index) => {
+      const seen = new Float32Array(count * 12 * M);
+      for (let tap = 0; tap < 12 * count; tap++) {
+        const row = this.taps[12 * start + tap] * M;
+        if (row > 0) seen.set(piece.subarray(row, row + M), tap * M);
+      }
+      inputs[names[index]] = ["float32", seen, [count, 12 * M]];
+    });
+    return this.networks.run(this.pieces.length === 1 ? "context" : "context_wide", inputs);
+  }
+
+  show(start, symbols) {
+    const offset = (start + 1) * this.M;
+    symbols.forEach((symbol, index) => {
+      const high = this.pieces.length === 1 ? 0 : rint(symbol / 256);
+      this.pieces[0][offset + index] = symbol - 256 * high;
+      if (this.pieces.length === 2) this.pieces[1][offset + index] = high;
+    });
+  }
+}
+
+export class Codec {
+  /** Loads the model that `make web` put beside this file; progress is told as (bytes, all bytes). */
+  static async load(progress) {
+    const at = (path) => new URL(path, import.meta.url);
+    const get = async (path) => {
+      const response = await fetch(at(path));
+      if (!response.ok) throw new FileError(`The model does not load: ${path} gives ${response.status}.`);
+      return response;
+    };
+    const config = await (await get("model/config.json")).json();
+    const graphs = await (await get("graphs/graphs.json")).json();
+    const response = await get("model/model.safetensors");
+    const total = Number(response.headers.get("Content-Length")) || 14e6;
+    const chunks = [];
+    let done = 0;
+    const reader = response.body.getReader();
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      chunks.push(part.value);
+      done += part.value.length;
+      progress(done, Math.max(total, done));
+    }
+    const codec = new Codec();
+    codec.config = config.model;
+    if (codec.config.rung !== "joint" || codec.config.transform !== "gdn") {
+      throw new FileError(`This page runs joint models only; this one is ${codec.config.rung}.`);
+    }
+    const { tensors, tables } = readTensors(await new Blob(chunks).arrayBuffer());
+    codec.tensors = tensors;
+    const weights = new GraphWeights(tensors);
+    codec.fingerprint = config.fingerprint;
+    if (globalThis.crypto?.subtle) {
+      const found = await fingerprint(codec.config, tensors, tables, weights.layers);
+      if (found !== config.fingerprint) {
+        throw new FileError(`The model is damaged: it freezes to ${found}, not ${config.fingerprint}. Reload the page.`);
+      }
+    }
+    codec.channels = channelTables(tables);
+    codec.windows = new Windows(tables, codec.config.likelihood, codec.config.num_components);
+    codec.networks = new Networks(graphs, weights);
+    return codec;
+  }
+
+  get numLevels() {
+    return this.config.num_levels;
+  }
+
+  /** Pixels (RGB, channel after channel) and latents of a file. */
+  async decode(data) {
+    const header = unpack(data, MAX_PIXELS);
+    if (header.fingerprint !== this.fingerprint) {
+      throw new FileError(
+        `The file was made with model ${header.fingerprint}; this page has ${this.fingerprint}. Use the jahp command.`,
+      );
+    }
+    const { level } = header;
+    if ((level === null) !== (this.numLevels === 1) || (level ?? 0) > (this.numLevels - 1) * LEVEL_STEPS) {
+      throw new FileError("The file names a level of rate that this model does not have.");
+    }
+    const [height, width] = [Math.ceil(header.height / STRIDE), Math.ceil(header.width / STRIDE)];
+    const reader = new Reader(header.payload);
+    const zHat = this.readHyper(reader, Math.ceil(height / HYPER_STRIDE) * Math.ceil(width / HYPER_STRIDE));
+    const yHat = await this.readLatents(reader, zHat, height, width, header);
+    reader.finish();
+    const rgb = await this.synthesise(yHat, height, width, header);
+    return { header, rgb, yHat, zHat };
+  }
+
+  readHyper(reader, count) {
+    const zHat = new Int32Array(this.channels.length * count);
+    this.channels.forEach(({ partition, lowest, escape }, channel) => {
+      const escaped = [];
+      for (let index = channel * count; index < (channel + 1) * count; index++) {
+        const entry = reader.symbol(partition);
+        zHat[index] = entry + lowest;
+        if (entry === escape) escaped.push(index);
+      }
+      for (const index of escaped) {
+        const high = reader.symbol(PLAIN);
+        zHat[index] = (high << 16) | reader.symbol(PLAIN);
+      }
+    });
+    return zHat;
+  }
+
+  writeHyper(writer, zHat, count) {
+    this.channels.forEach(({ partition, lowest, escape }, channel) => {
+      const part = zHat.subarray(channel * count, (channel + 1) * count);
+      const isInside = (z) => z >= lowest && z < lowest + escape;
+      for (const z of part) writer.symbol(isInside(z) ? z - lowest : escape, partition);
+      for (const z of part) {
+        if (isInside(z)) continue;
+        writer.symbol(z >>> 16, PLAIN);
+        writer.symbol(z & 0xffff, PLAIN);
+      }
+    });
+  }
+
+  async frame(zHat, height, width, lowest, highest) {
+    const frame = new Frame(this, height, width, Math.max(-lowest, highest) > 128);
+    await frame.prepare(zHat, this.config.num_filters, height, width);
+    return frame;
+  }
+
+  /** Windows of all latents of some positions, by position, then channel. */
+  windowsOf(raw, count) {
+    const M = this.config.num_latents;
+    const size = raw.length / count;
+    return Array.from({ length: count * M }, (_, index) =>
+      this.windows.at(raw, Math.floor(index / M) * size, index % M, M),
+    );
+  }
+
+  async readLatents(reader, zHat, height, width, { lowest, highest }) {
+    const M = this.config.num_latents;
+    const frame = await this.frame(zHat, height, width, lowest, highest);
+    const uniform = highest > lowest ? equalChances(highest - lowest + 1) : null;
+    const symbols = new Int32Array(height * width * M);
+    for (const { start, stop } of frame.steps) {
+      const { values } = await frame.parameters(start, stop);
+      const windows = this.windowsOf(values, stop - start);
+      const found = symbols.subarray(start * M, stop * M);
+      for (let kind = 0; kind < KINDS; kind++) {
+        const escaped = [];
+        windows.forEach((window, index) => {
+          if (window.kind !== kind) return;
+          const entry = reader.symbol(window.partition);
+          found[index] = window.lowest + entry;
+          if (entry === window.partition.length - 2) escaped.push(index);
+        });
+        for (const index of escaped) found[index] = lowest + (uniform === null ? 0 : reader.symbol(uniform));
+      }
+      for (const y of found) {
+        if (y < lowest || y > highest) throw new FileError("The latents leave the range that the header gives.");
+      }
+      frame.show(start, found);
+    }
+    return this.inRaster(symbols, frame.rank);
+  }
+
+  async writeLatents(writer, yHat, zHat, height, width, lowest, highest) {
+    const M = this.config.num_latents;
+    const frame = await this.frame(zHat, height, width, lowest, highest);
+    const uniform = highest > lowest ? equalChances(highest - lowest + 1) : null;
+    const symbols = new Int32Array(yHat.length);
+    frame.rank.forEach((rank, position) => {
+      for (let m = 0; m < M; m++) symbols[rank * M + m] = yHat[m * height * width + position];
+    });
+    frame.show(0, symbols);
+    let first = 0;
+    while (first < frame.steps.length) {
+      const { start } = frame.steps[first];
+      let last = first;
+      while (last + 1 < frame.steps.length && frame.steps[last].stop - start < CHUNK) last++;
+      const { values } = await frame.parameters(start, frame.steps[last].stop);
+      const windows = this.windowsOf(values, frame.steps[last].stop - start);
+      for (; first <= last; first++) {
+        const step = frame.steps[first];
+        const part = windows.slice((step.start - start) * M, (step.stop - start) * M);
+        for (let kind = 0; kind < KINDS; kind++) {
+          const escaped = [];
+          part.forEach((window, index) => {
+            if (window.kind !== kind) return;
+            const symbol = symbols[step.start * M + index];
+            const escape = window.partition.length - 2;
+            const entry = symbol - window.lowest;
+            const isInside = entry >= 0 && entry < escape;
+            writer.symbol(isInside ? entry : escape, window.partition);
+            if (!isInside) escaped.push(symbol);
+          });
+          if (uniform !== null) for (const symbol of escaped) writer.symbol(symbol - lowest, uniform);
+        }
+      }
+    }
+  }
+
+  inRaster(symbols, rank) {
+    const M = this.config.num_latents;
+    const yHat = new Int32Array(symbols.length);
+    rank.forEach((row, position) => {
+      for (let m = 0; m < M; m++) yHat[m * rank.length + position] = symbols[row * M + m];
+    });
+    return yHat;
+  }
+
+  /** What latents are multiplied by at a level in steps: logarithms interpolated between two levels. */
+  gains(level, logarithm) {
+    const M = this.config.num_latents;
+    if (level === null) return new Float32Array(M).fill(1);
+    const s = level / LEVEL_STEPS;
+    const below = Math.min(Math.floor(s), this.numLevels - 2);
+    const t = s - below;
+    return Float32Array.from({ length: M }, (_, m) =>
+      Math.exp((1 - t) * logarithm(below * M + m) + t * logarithm((below + 1) * M + m)),
+    );
+  }
+
+  async synthesise(yHat, height, width, header) {
+    const M = this.config.num_latents;
+    const gain = this.tensors["gains.gain"]?.values;
+    const offset = this.tensors["gains.offset"]?.values;
+    const gains = this.gains(header.level, (index) => offset[index] - gain[index]);
+    const rgb = new Uint8Array(3 * header.width * header.height);
+    for (const tile of tiles(height, width)) {
+      const [h, w] = [tile.bottom - tile.top, tile.right - tile.left];
+      const seen = new Float32Array(M * h * w);
+      for (let m = 0, index = 0; m < M; m++) {
+        for (let i = tile.top; i < tile.bottom; i++) {
+          for (let j = tile.left; j < tile.right; j++) seen[index++] = yHat[(m * height + i) * width + j] * gains[m];
+        }
+      }
+      const { values, shape } = await this.networks.run("synthesis", { y_hat: ["float32", seen, [1, M, h, w]] });
+      const rows = [tile.row * STRIDE, Math.min((tile.row + tile.rows) * STRIDE, header.height)];
+      const columns = [tile.column * STRIDE, Math.min((tile.column + tile.columns) * STRIDE, header.width)];
+      for (let c = 0; c < 3; c++) {
+        for (let y = rows[0]; y < rows[1]; y++) {
+          const from = (c * shape[2] + y - tile.top * STRIDE) * shape[3] - tile.left * STRIDE;
+          rgb.set(values.subarray(from + columns[0], from + columns[1]), (c * header.height + y) * header.width + columns[0]);
+        }
+      }
+    }
+    if (header.isGray) toGray(rgb, header.width * header.height);
+    return rgb;
+  }
+
+  /** y before the gains of an image (RGB, channel after channel). */
+  async analyse(rgb, width, height) {
+    const M = this.config.num_latents;
+    const [h, w] = [Math.ceil(height / STRIDE), Math.ceil(width / STRIDE)];
+    const y = new Float32Array(M * h * w);
+    for (const tile of tiles(h, w)) {
+      const [rows, columns] = [(tile.bottom - tile.top) * STRIDE, (tile.right - tile.left) * STRIDE];
+      const seen = new Uint8Array(3 * rows * columns);
+      for (let c = 0, index = 0; c < 3; c++) {
+        for (let i = 0; i < rows; i++) {
+          const row = (c * height + Math.min(tile.top * STRIDE + i, height - 1)) * width;
+          for (let j = 0; j < columns; j++) seen[index++] = rgb[row + Math.min(tile.left * STRIDE + j, width - 1)];
+        }
+      }
+      const { values, shape } = await this.networks.run("analysis", { image: ["uint8", seen, [1, 3, rows, columns]] });
+      for (let m = 0; m < M; m++) {
+        for (let i = tile.row; i < tile.row + tile.rows; i++) {
+          const from = (m * shape[2] + i - tile.top) * shape[3] + tile.column - tile.left;
+          y.set(values.subarray(from, from + tile.columns), (m * h + i) * w + tile.column);
+        }
+      }
+    }
+    return { y, height: h, width: w };
+  }
+
+  /** A file of an analysed image at a quality from 1 to 100. */
+  async encode(analysed, width, height, isGray, quality) {
+    const M = this.config.num_latents;
+    const level = this.numLevels === 1 ? null : Math.round(((quality - 1) / 99) * (this.numLevels - 1) * LEVEL_STEPS);
+    const gain = this.tensors["gains.gain"]?.values;
+    const gains = this.gains(level, (index) => gain[index]);
+    const { height: h, width: w } = analysed;
+    const y = analysed.y.map((value, index) => value * gains[Math.floor(index / (h * w))]);
+    const z = await this.networks.run("hyper", { y: ["float32", y, [1, M, h, w]] });
+    const yHat = Int32Array.from(y, rint);
+    const zHat = Int32Array.from(z.values, rint);
+    let [lowest, highest] = [Infinity, -Infinity];
+    for (const value of yHat) {
+      lowest = Math.min(lowest, value);
+      highest = Math.max(highest, value);
+    }
+    const writer = new Writer();
+    this.writeHyper(writer, zHat, zHat.length / this.channels.length);
+    await this.writeLatents(writer, yHat, zHat, h, w, lowest, highest);
+    const header = { fingerprint: this.fingerprint, width, height, level, lowest, highest, isGray };
+    return { data: pack(header, writer.payload()), header, yHat, zHat };
+  }
+}
+
+function* tiles(height, width) {
+  const pieces = (length) => {
+    const number = Math.ceil(length / TILE);
+    const size = Math.ceil(length / number);
+    return Array.from({ length: Math.ceil(length / size) }, (_, index) => [index * size, Math.min(size, length - index * size)]);
+  };
+  for (const [row, rows] of pieces(height)) {
+    for (const [column, columns] of pieces(width)) {
+      yield {
+        row, rows, column, columns,
+        top: Math.max(row - HALO, 0), bottom: Math.min(row + rows + HALO, height),
+        left: Math.max(column - HALO, 0), right: Math.min(column + columns + HALO, width),
+      };
+    }
+  }
+}
+
+export function toGray(rgb, count) {
+  for (let index = 0; index < count; index++) {
+    const luma = Math.floor((299 * rgb[index] + 587 * rgb[count + index] + 114 * rgb[2 * count + index] + 500) / 1000);
+    rgb[index] = rgb[count + index] = rgb[2 * count + index] = luma;
+  }
+}

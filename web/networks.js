@@ -1,0 +1,46 @@
+// The codec's networks in onnxruntime-web: sessions, made when they are first needed.
+
+import * as ort from "./vendor/ort.wasm.min.mjs";
+
+export class Networks {
+  /** graphs: names of the weights of each graph; weights: gives one by its name. */
+  constructor(graphs, weights) {
+    this.graphs = graphs;
+    this.weights = weights;
+    this.sessions = {};
+    ort.env.wasm.wasmPaths = new URL("vendor/", import.meta.url).href;
+    ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency || 1, 4) : 1;
+    ort.env.logLevel = "error";
+  }
+
+  get numThreads() {
+    return ort.env.wasm.numThreads;
+  }
+
+  async session(name) {
+    if (this.sessions[name] === undefined) {
+      const response = await fetch(new URL(`graphs/${name}.onnx`, import.meta.url));
+      const bytes = new Uint8Array(await response.arrayBuffer());
+      const externalData = this.graphs[name].map((weight) => {
+        const values = this.weights.get(weight);
+        return { path: weight, data: new Uint8Array(values.buffer, values.byteOffset, values.byteLength).slice() };
+      });
+      // Those on integers stay as they are: an addition fused into a product would be rounded differently.
+      const isExact = name.startsWith("context") || name === "hyper_start";
+      this.sessions[name] = await ort.InferenceSession.create(bytes, {
+        executionProviders: ["wasm"], graphOptimizationLevel: isExact ? "disabled" : "all", externalData,
+      });
+    }
+    return this.sessions[name];
+  }
+
+  /** inputs: { name: [type, values, shape] }; the values of the only output. */
+  async run(name, inputs) {
+    const session = await this.session(name);
+    const feeds = {};
+    for (const [key, [type, values, shape]] of Object.entries(inputs)) feeds[key] = new ort.Tensor(type, values, shape);
+    const outputs = await session.run(feeds);
+    const output = outputs[session.outputNames[0]];
+    return { values: output.data, shape: output.dims };
+  }
+}

@@ -1,0 +1,164 @@
+// The range coder of docs/file-format.md. Numbers of 64 bits are pairs of unsigned 32-bit halves in doubles.
+
+import { FileError } from "./bitstream.js";
+
+const WORD = 2 ** 32;
+export const TOP = 2 ** 24;
+
+const undecodable = () => new FileError("The payload does not decode under this model; the file was made differently.");
+
+/** Equal chances for n values. */
+export function equalChances(n) {
+  const step = Math.floor(TOP / n);
+  const partition = new Uint32Array(n + 1);
+  for (let k = 0; k < n; k++) partition[k] = k * step;
+  partition[n] = TOP;
+  return partition;
+}
+
+/** Masses, integers in doubles, to a partition of 0 to 2^24. */
+export function partitionOf(masses) {
+  const n = masses.length;
+  let total = 0;
+  for (const mass of masses) total += mass;
+  const factor = (TOP - n) / total;
+  const partition = new Uint32Array(n + 1);
+  let sum = 0;
+  for (let k = 0; k < n; k++) {
+    partition[k] = Math.floor(sum * factor) + k;
+    sum += masses[k];
+  }
+  partition[n] = TOP;
+  return partition;
+}
+
+function words(payload) {
+  const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
+  return Uint32Array.from({ length: payload.length / 4 }, (_, index) => view.getUint32(4 * index, true));
+}
+
+export class Reader {
+  constructor(payload) {
+    this.words = words(payload);
+    this.position = 0;
+    [this.lowerHigh, this.lowerLow] = [0, 0];
+    [this.rangeHigh, this.rangeLow] = [WORD - 1, WORD - 1];
+    this.pointHigh = this.next();
+    this.pointLow = this.next();
+  }
+
+  next() {
+    const word = this.position < this.words.length ? this.words[this.position] : 0;
+    this.position++;
+    return word;
+  }
+
+  symbol(partition) {
+    const scale = this.rangeHigh * 256 + Math.floor(this.rangeLow / TOP); // range >> 24, below 2^40
+    let low = this.pointLow - this.lowerLow;
+    let high = this.pointHigh - this.lowerHigh;
+    if (low < 0) {
+      low += WORD;
+      high--;
+    }
+    if (high < 0) high += WORD;
+    // The quotient in doubles may be off by one; products of halves are exact and say so.
+    let q = Math.floor((high * WORD + low) / scale);
+    const upper = Math.floor(scale / 2 ** 20);
+    const lower = scale % 2 ** 20;
+    const compare = (number) => {
+      const product = upper * number;
+      const productLow = (product % 4096) * 2 ** 20 + lower * number;
+      const productHigh = Math.floor(product / 4096) + Math.floor(productLow / WORD);
+      return high - productHigh || low - (productLow % WORD);
+    };
+    if (compare(q) < 0) q--;
+    else if (compare(q + 1) >= 0) q++;
+    if (q >= TOP) throw undecodable();
+    let [first, last] = [0, partition.length - 1];
+    while (last - first > 1) {
+      const middle = (first + last) >> 1;
+      if (partition[middle] <= q) first = middle;
+      else last = middle;
+    }
+    const start = partition[first];
+    const product = upper * start;
+    const productLow = (product % 4096) * 2 ** 20 + lower * start + this.lowerLow;
+    this.lowerLow = productLow % WORD;
+    this.lowerHigh = (this.lowerHigh + Math.floor(product / 4096) + Math.floor(productLow / WORD)) % WORD;
+    const width = partition[first + 1] - start;
+    const span = upper * width;
+    const spanLow = (span % 4096) * 2 ** 20 + lower * width;
+    this.rangeLow = spanLow % WORD;
+    this.rangeHigh = Math.floor(span / 4096) + Math.floor(spanLow / WORD);
+    if (this.rangeHigh === 0) {
+      [this.lowerHigh, this.lowerLow] = [this.lowerLow, 0];
+      [this.rangeHigh, this.rangeLow] = [this.rangeLow, 0];
+      [this.pointHigh, this.pointLow] = [this.pointLow, this.next()];
+    }
+    return first;
+  }
+
+  /** Throws where words are left, or more were read than a writer leaves out. */
+  finish() {
+    if (this.position < this.words.length || this.position > this.words.length + 1) throw undecodable();
+  }
+}
+
+export class Writer {
+  constructor() {
+    this.words = [];
+    [this.lowerHigh, this.lowerLow] = [0, 0];
+    [this.rangeHigh, this.rangeLow] = [WORD - 1, WORD - 1];
+    this.isEmpty = true;
+  }
+
+  symbol(index, partition) {
+    const scale = this.rangeHigh * 256 + Math.floor(this.rangeLow / TOP);
+    const upper = Math.floor(scale / 2 ** 20);
+    const lower = scale % 2 ** 20;
+    const start = partition[index];
+    const product = upper * start;
+    const productLow = (product % 4096) * 2 ** 20 + lower * start + this.lowerLow;
+    this.lowerLow = productLow % WORD;
+    this.lowerHigh += Math.floor(product / 4096) + Math.floor(productLow / WORD);
+    if (this.lowerHigh >= WORD) {
+      this.lowerHigh -= WORD;
+      this.carry();
+    }
+    const width = partition[index + 1] - start;
+    const span = upper * width;
+    const spanLow = (span % 4096) * 2 ** 20 + lower * width;
+    this.rangeLow = spanLow % WORD;
+    this.rangeHigh = Math.floor(span / 4096) + Math.floor(spanLow / WORD);
+    if (this.rangeHigh === 0) {
+      this.words.push(this.lowerHigh);
+      [this.lowerHigh, this.lowerLow] = [this.lowerLow, 0];
+      [this.rangeHigh, this.rangeLow] = [this.rangeLow, 0];
+    }
+    this.isEmpty = false;
+  }
+
+  carry() {
+    let last = this.words.length - 1;
+    while (this.words[last] === WORD - 1) this.words[last--] = 0;
+    this.words[last]++;
+  }
+
+  /** All symbols as bytes; the coder is not to be used further. */
+  payload() {
+    if (!this.isEmpty) {
+      // The shortest number within the interval: its first word, and a second one where the first alone is not.
+      let point = this.lowerHigh + (this.lowerLow > 0 ? 1 : 0);
+      const endLow = this.lowerLow + this.rangeLow;
+      const end = this.lowerHigh + this.rangeHigh + Math.floor(endLow / WORD);
+      if (point >= WORD) this.carry();
+      this.words.push(point % WORD);
+      if (end === point) this.words.push(0);
+    }
+    const bytes = new Uint8Array(4 * this.words.length);
+    const view = new DataView(bytes.buffer);
+    this.words.forEach((word, index) => view.setUint32(4 * index, word, true));
+    return bytes;
+  }
+}

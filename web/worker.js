@@ -1,0 +1,47 @@
+// The codec in a thread of its own, so that the page stays responsive. Answers carry the number of their request.
+
+import { FileError } from "./bitstream.js";
+import { Codec } from "./codec.js";
+
+let codec = null;
+let analysed = null;
+
+const seconds = (since) => (performance.now() - since) / 1000;
+
+const requests = {
+  async load() {
+    codec = await Codec.load((done, total) => postMessage({ progress: done / total }));
+    return { fingerprint: codec.fingerprint, numLevels: codec.numLevels, numThreads: codec.networks.numThreads };
+  },
+
+  async decode({ data }) {
+    const start = performance.now();
+    const { header, rgb, yHat, zHat } = await codec.decode(data);
+    return { header, rgb, yHat, zHat, seconds: seconds(start) };
+  },
+
+  /** The image to encode from now on: RGB, channel after channel. */
+  async analyse({ rgb, width, height, isGray }) {
+    const start = performance.now();
+    analysed = { latents: await codec.analyse(rgb, width, height), width, height, isGray };
+    return { seconds: seconds(start) };
+  },
+
+  async encode({ quality }) {
+    const start = performance.now();
+    const { latents, width, height, isGray } = analysed;
+    const { data, header, yHat, zHat } = await codec.encode(latents, width, height, isGray, quality);
+    const encoded = seconds(start);
+    const rgb = await codec.synthesise(yHat, latents.height, latents.width, header);
+    return { data, header, rgb, yHat, zHat, seconds: encoded };
+  },
+};
+
+onmessage = async ({ data: { id, what, ...rest } }) => {
+  try {
+    postMessage({ id, result: await requests[what](rest) });
+  } catch (error) {
+    const sentence = error instanceof FileError ? error.message : `Something went wrong: ${error.message ?? error}.`;
+    postMessage({ id, error: sentence });
+  }
+};
