@@ -38,10 +38,15 @@ class Page:
             self._call(f"{domain}.enable")
 
     def open(
-        self, page: Path | str, width: int, height: int = 900, dark: bool = False, is_ready: str = REPORT_IS_READY,
+        self,
+        page: Path | str,
+        width: int,
+        height: int = 900,
+        dark: bool = False,
+        is_ready: str = REPORT_IS_READY,
         patience: int = 10,
     ) -> None:
-        """Show a file or an address at a size of screen and wait until its script is done, as an expression in it tells.
+        """Show a file or an address at a size of screen and wait until its script is done, as an expression says.
 
         An address may be asked for what it links to; a file may not ask for anything.
         """

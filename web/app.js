@@ -154,6 +154,7 @@ function show(left, right) {
     }),
   );
   element("viewer").hidden = false;
+  for (const id of ["split", "divider"]) element(id).hidden = Object.keys(pictures).length === 1;
   draw();
   move();
 }

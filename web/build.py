@@ -1,8 +1,8 @@
 """Puts beside the page what is generated: onnxruntime-web, a model and its graphs. Run by `make web`.
 
-    vendor/   onnxruntime-web, from `dist` of its npm package
-    model/    an export as it is stored
-    graphs/   graphs without weights, and graphs.json with the names of the weights that each asks for
+vendor/   onnxruntime-web, from `dist` of its npm package
+model/    an export as it is stored
+graphs/   graphs without weights, and graphs.json with the names of the weights that each asks for
 """
 
 from __future__ import annotations

@@ -1,0 +1,448 @@
+"""The page in web/: torch's files and latents to the last bit, in a browser; what it shows; what it says of bad input.
+
+It needs Chromium, and the files of onnxruntime-web that `make web` puts into web/vendor.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import io
+import json
+import shutil
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from browser import CHROMIUM, Page, chromium
+from codec_models import MIXTURE, codec_of, kodak_crop, variable_model
+from PIL import Image
+
+from jahp_pl.codec.bitstream import BitstreamError, Header, pack
+from jahp_pl.codec.codec import Codec
+from jahp_pl.codec.entropy.range_coder import Writer
+from jahp_pl.model_io.load import export, load_codec
+
+WEB = Path(__file__).parents[1] / "web"
+VENDOR = WEB / "vendor"
+IS_READY = "document.documentElement.dataset.ready !== undefined"
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium"),
+    pytest.mark.skipif(not (VENDOR / "ort.wasm.min.mjs").exists(), reason="run `make web` first"),
+]
+
+
+def module(name: str) -> ModuleType:
+    """A script of web/."""
+    spec = importlib.util.spec_from_file_location(f"web_{name}", WEB / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+class Site:
+    """The page with a model, on localhost."""
+
+    def __init__(self, folder: Path, codec: Codec) -> None:
+        self.folder, self.codec = folder, codec
+        self.server: ThreadingHTTPServer = module("serve").server(folder=folder)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}/index.html"
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Site]]:
+    """A variable-rate model, and mixtures of one rate; both tiny."""
+    found = {}
+    for name, model in (("variable", variable_model()), ("mixture", codec_of(MIXTURE).model)):
+        folder = tmp_path_factory.mktemp(name)
+        codec = export(model, folder / "export", {})
+        (folder / "page").mkdir()
+        module("build").build(VENDOR, folder / "page", folder / "export")
+        found[name] = Site(folder / "page", codec)
+    yield found
+    for site in found.values():
+        site.stop()
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    with chromium() as opened:
+        yield opened
+
+
+def encoded(data: bytes) -> str:
+    """An expression for the bytes."""
+    return f"Uint8Array.from(atob('{base64.b64encode(data).decode()}'), c => c.charCodeAt(0))"
+
+
+ASK = """(() => {
+  const worker = new Worker('/worker.js', { type: 'module' });
+  window.ask = (what, values = {}) => new Promise((resolve) => {
+    worker.onmessage = ({ data }) => data.progress === undefined && resolve(data);
+    worker.postMessage({ id: 1, what, ...values });
+  });
+  window.text = (array) => btoa(Array.from(new Uint8Array(array.buffer, array.byteOffset, array.byteLength),
+    (byte) => String.fromCharCode(byte)).join(''));
+})()"""
+
+
+def asked(page: Page, site: Site, expression: str) -> Any:
+    """What a worker of the site says, its arrays as base64."""
+    if page.run("location.href") != site.url or not page.run("'ask' in window"):
+        page.open(site.url, 1000, is_ready=IS_READY, patience=120)
+        page.run(ASK)
+        assert "error" not in page.run("ask('load')")
+    names = "['yHat', 'zHat', 'rgb', 'data']"
+    packed = f"for (const name of {names}) if (result?.[name]) result[name] = text(result[name]);"
+    return page.run(
+        f"(async () => {{ const {{ result, error }} = await {expression}; {packed} return result ?? error; }})()"
+    )
+
+
+def array(text: str, dtype: str, *shape: int) -> npt.NDArray[Any]:
+    return np.frombuffer(base64.b64decode(text), dtype=dtype).reshape(shape)
+
+
+# --- the codec --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["variable", "mixture"])
+@pytest.mark.parametrize("size", [(150, 219), (16, 16), (1, 40), (420, 100)])
+def test_it_reads_torchs_files_to_the_last_bit(
+    name: str, size: tuple[int, int], page: Page, sites: dict[str, Site]
+) -> None:
+    site, (height, width) = sites[name], size
+    file = site.codec.encode(kodak_crop("kodim05", height, width))
+    found = asked(page, site, f"ask('decode', {{ data: {encoded(file.data)} }})")
+    assert np.array_equal(array(found["yHat"], "<i4", *file.y_hat.shape), file.y_hat.numpy())
+    assert file.z_hat is not None
+    assert np.array_equal(array(found["zHat"], "<i4", *file.z_hat.shape), file.z_hat.numpy())
+    shown = array(found["rgb"], "u1", 3, height, width).astype(int)
+    assert np.abs(shown - site.codec.decode(file.data).image.numpy()).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["variable", "mixture"])
+def test_torch_reads_its_files_to_the_last_bit(name: str, page: Page, sites: dict[str, Site]) -> None:
+    site, image = sites[name], kodak_crop("kodim19", 150, 219)
+    planes = np.ascontiguousarray(image.transpose(2, 0, 1))
+    values = f"{{ rgb: {encoded(planes.tobytes())}, width: 219, height: 150, isGray: false }}"
+    asked(page, site, f"ask('analyse', {values})")
+    for quality in (1, 60, 100):
+        found = asked(page, site, f"ask('encode', {{ quality: {quality} }})")
+        data = base64.b64decode(found["data"])
+        decoded = site.codec.decode(data)
+        assert np.array_equal(array(found["yHat"], "<i4", *decoded.y_hat.shape), decoded.y_hat.numpy())
+        assert np.abs(array(found["rgb"], "u1", 3, 150, 219).astype(int) - decoded.image.numpy()).max() <= 1
+        # The latents of g_a are floats, of which single ones may be rounded to the other side.
+        level = {} if name == "mixture" else {"quality": quality}
+        ours = site.codec.compress(image, **level)
+        assert len(data) == pytest.approx(len(ours), rel=0.01)
+
+
+def test_latents_beyond_a_piece_and_escapes_come_back(page: Page, sites: dict[str, Site]) -> None:
+    """Payloads of latents that no image gives, written by torch."""
+    numbers = np.random.default_rng(1)
+    for name, factor in (("variable", 3), ("variable", 300), ("mixture", 300)):
+        codec = sites[name].codec
+        y_hat = torch.from_numpy((numbers.integers(-40, 41, (12, 5, 6)) * factor).astype(np.int32))
+        z_hat = torch.from_numpy((numbers.integers(-20, 21, (8, 2, 2)) * factor**2).astype(np.int32))
+        writer = Writer()
+        codec._write(writer, y_hat, z_hat)
+        level = 256 if name == "variable" else None
+        header = Header(codec.fingerprint, 96, 80, int(y_hat.min()), int(y_hat.max()), level=level)
+        found = asked(page, sites[name], f"ask('decode', {{ data: {encoded(pack(header, writer.payload()))} }})")
+        assert np.array_equal(array(found["yHat"], "<i4", 12, 5, 6), y_hat.numpy())
+        assert np.array_equal(array(found["zHat"], "<i4", 8, 2, 2), z_hat.numpy())
+
+
+def test_its_writer_gives_constrictions_bytes(page: Page, sites: dict[str, Site]) -> None:
+    """Of any latents: read, and written once more."""
+    site = sites["variable"]
+    file = site.codec.encode(kodak_crop("kodim23", 96, 112))
+    code = f"""(async () => {{
+      const {{ Codec }} = await import('/codec.js');
+      const {{ Writer }} = await import('/range_coder.js');
+      const codec = await Codec.load(() => {{}});
+      const {{ header, yHat, zHat }} = await codec.decode({encoded(file.data)});
+      const writer = new Writer();
+      codec.writeHyper(writer, zHat, 4);
+      await codec.writeLatents(writer, yHat, zHat, 6, 7, header.lowest, header.highest);
+      const payload = writer.payload();
+      return payload.length === header.payload.length && payload.every((byte, i) => byte === header.payload[i]);
+    }})()"""
+    page.open(site.url, 1000, is_ready=IS_READY, patience=120)
+    assert page.run(code) is True
+
+
+@pytest.mark.parametrize("fault", ["other model", "cut", "altered", "level", "large", "empty"])
+def test_bad_files_get_a_sentence(fault: str, page: Page, sites: dict[str, Site]) -> None:
+    site = sites["variable"]
+    data = site.codec.compress(kodak_crop("kodim05", 48, 64))
+    if fault == "other model":
+        data = sites["mixture"].codec.compress(kodak_crop("kodim05", 48, 64))
+    data = {
+        "cut": data[:-8], "altered": data[:-1] + bytes([data[-1] ^ 1]), "empty": b"",
+        "level": checked(data[:14] + b"\xff\x7f" + data[16:]),
+        "large": checked(data[:16] + b"\xff\xff\x03\xff\xff\x03" + data[18:]),
+    }.get(fault, data)  # fmt: skip
+    said = asked(page, site, f"ask('decode', {{ data: {encoded(data)} }})")
+    assert isinstance(said, str), "an error"
+    assert not said.startswith("Something went wrong"), said
+    assert said.endswith(".")
+
+
+def test_a_payload_that_no_image_gave_is_refused_by_both_or_read_as_the_same(
+    page: Page, sites: dict[str, Site]
+) -> None:
+    codec = sites["variable"].codec
+    data = codec.compress(kodak_crop("kodim05", 48, 64))
+    refused = 0
+    for place in (12, 40, 90, 150):
+        damaged = checked(data[: len(data) - place] + bytes([data[-place] ^ 0x5A]) + data[len(data) - place + 1 :])
+        found = asked(page, sites["variable"], f"ask('decode', {{ data: {encoded(damaged)} }})")
+        try:
+            y_hat = codec.decode(damaged).y_hat
+        except BitstreamError:
+            refused += 1
+            assert isinstance(found, str)
+            assert not found.startswith("Something went wrong"), found
+        else:
+            assert np.array_equal(array(found["yHat"], "<i4", *y_hat.shape), y_hat.numpy())
+    assert refused
+
+
+def checked(data: bytes) -> bytes:
+    """A file of version 2 whose checksum is made to fit."""
+    start = 14
+    for _ in range(7):  # level, width, height, smallest latent, span, length of the profile, length
+        while data[start] & 128:
+            start += 1
+        start += 1
+    crc = zlib.crc32(data[start + 4 :], zlib.crc32(data[:start]))
+    return data[:start] + struct.pack("<I", crc) + data[start + 4 :]
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def give(page: Page, name: str, data: bytes, kind: str = "") -> None:
+    """Choose a file."""
+    page.run(
+        f"(() => {{ const moved = new DataTransfer(); moved.items.add(new File([{encoded(data)}], '{name}', "
+        f"{{ type: '{kind}' }})); const input = document.getElementById('file'); input.files = moved.files; "
+        "input.dispatchEvent(new Event('change')); })()"
+    )
+
+
+def turn(page: Page, name: str, value: str) -> None:
+    """Set a control."""
+    page.run(
+        f"(() => {{ const control = document.getElementById('{name}'); control.value = '{value}'; "
+        "for (const kind of ['input', 'change']) control.dispatchEvent(new Event(kind)); })()"
+    )
+
+
+def status(page: Page, beginning: str, patience: float = 60.0) -> str:
+    """What the page says, once it says that, or an error."""
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        said, is_error = page.run(
+            "[document.getElementById('status').textContent, document.getElementById('status').className === 'error']"
+        )
+        if is_error or said.startswith(beginning):
+            return str(said)
+        time.sleep(0.1)
+    raise AssertionError(f"still says: {said}")
+
+
+def png(image: npt.NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def rows(page: Page) -> dict[str, list[str]]:
+    table = page.run(
+        "Array.from(document.querySelectorAll('#rows tr'), (row) => Array.from(row.cells, (c) => c.textContent))"
+    )
+    return {label: cells for label, *cells in table}
+
+
+def link(page: Page, name: str) -> bytes:
+    """What a link downloads."""
+    code = f"fetch(document.getElementById('{name}').href).then((r) => r.arrayBuffer())"
+    text = page.run(
+        f"({code}).then((b) => btoa(Array.from(new Uint8Array(b), (x) => String.fromCharCode(x)).join('')))"
+    )
+    return base64.b64decode(text)
+
+
+@contextmanager
+def opened(page: Page, site: Site, width: int = 1400) -> Iterator[None]:
+    page.complaints.clear()
+    page.open(site.url, width, is_ready=IS_READY, patience=120)
+    assert status(page, "Ready").startswith("Ready")
+    yield
+    assert page.complaints == []
+    assert page.run("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+def test_a_photograph_is_compressed_compared_and_saved(width: int, page: Page, sites: dict[str, Site]) -> None:
+    site, image = sites["variable"], kodak_crop("kodim23", 160, 224)
+    with opened(page, site, width):
+        give(page, "photo.png", png(image), "image/png")
+        assert status(page, "Compressed").startswith("Compressed")
+        found = rows(page)
+        assert list(found) == ["original", "jahp", "JPEG", "WebP"]
+        data = link(page, "saveFile")
+        assert found["jahp"][0] == f"{len(data):,}"
+        shown = site.codec.decompress(data, as_="numpy")
+        saved = np.asarray(Image.open(io.BytesIO(link(page, "savePicture"))).convert("RGB"))
+        assert np.abs(saved.astype(int) - shown).max() <= 1
+        mse = np.square(saved.astype(float) - image).mean()
+        assert found["jahp"][2] == f"{10 * np.log10(255**2 / mse):.2f} dB"
+        for label in ("JPEG", "WebP"):
+            size = int(found[label][0].replace(",", ""))
+            assert size <= len(data) or label in page.run("document.getElementById('facts').textContent")
+        turn(page, "quality", "95")
+        assert status(page, "Compressed").startswith("Compressed")
+        assert len(link(page, "saveFile")) > len(data)
+
+
+def test_the_divider_and_the_choices_change_the_picture(page: Page, sites: dict[str, Site]) -> None:
+    with opened(page, sites["variable"]):
+        give(page, "photo.png", png(kodak_crop("kodim23", 64, 96)), "image/png")
+        status(page, "Compressed")
+        before = page.run("document.getElementById('over').toDataURL()")
+        turn(page, "left", "original")
+        assert page.run("document.getElementById('over').toDataURL()") != before
+        turn(page, "split", "250")
+        assert page.run("document.getElementById('over').style.clipPath") == "inset(0px 75% 0px 0px)"
+        box = page.run("document.getElementById('stage').getBoundingClientRect().toJSON()")
+        page.press(box["x"] + box["width"] * 0.8, box["y"] + 40)
+        assert float(page.run("document.getElementById('split').value")) > 700
+
+
+def test_a_file_is_opened_and_its_picture_saved(page: Page, sites: dict[str, Site]) -> None:
+    site = sites["variable"]
+    data = site.codec.compress(kodak_crop("kodim05", 100, 120))
+    with opened(page, site, 400):
+        give(page, "photo.jahp", data)
+        assert status(page, "Decoded").startswith("Decoded")
+        assert rows(page) == {"decoded": [f"{len(data):,}", f"{8 * len(data) / 12000:.3f}", "–"]}
+        saved = np.asarray(Image.open(io.BytesIO(link(page, "savePicture"))).convert("RGB"))
+        assert np.abs(saved.astype(int) - site.codec.decompress(data, as_="numpy")).max() <= 1
+        assert page.run("getComputedStyle(document.getElementById('controls')).display") == "none"
+
+
+def test_a_gray_picture_stays_gray(page: Page, sites: dict[str, Site]) -> None:
+    site = sites["variable"]
+    gray = np.repeat(kodak_crop("kodim05", 64, 64)[:, :, :1], 3, axis=2)
+    with opened(page, site):
+        give(page, "photo.png", png(gray), "image/png")
+        status(page, "Compressed")
+        red, green, blue = site.codec.decompress(link(page, "saveFile")).numpy()
+        assert np.array_equal(red, green)
+        assert np.array_equal(red, blue)
+
+
+@pytest.mark.parametrize(("name", "data"), [("x.jahp", b"no such file"), ("x.png", b"no picture"), ("x.jahp", b"jahp")])
+def test_the_page_says_what_is_wrong_and_goes_on(name: str, data: bytes, page: Page, sites: dict[str, Site]) -> None:
+    site = sites["variable"]
+    with opened(page, site):
+        give(page, name, data)
+        said = status(page, "never")
+        assert said.endswith(".")
+        assert "undefined" not in said
+        give(page, "photo.jahp", site.codec.compress(kodak_crop("kodim05", 32, 32)))
+        assert status(page, "Decoded").startswith(("Decoded", said))
+        time.sleep(1)
+        assert status(page, "Decoded").startswith("Decoded")
+
+
+def test_a_browser_without_simd_gets_a_sentence(page: Page, sites: dict[str, Site]) -> None:
+    source = "WebAssembly.validate = () => false;"
+    script = page._call("Page.addScriptToEvaluateOnNewDocument", source=source)["identifier"]
+    try:
+        page.open(sites["variable"].url, 400, is_ready="document.getElementById('status').className === 'error'")
+    finally:
+        page._call("Page.removeScriptToEvaluateOnNewDocument", identifier=script)
+    assert "lacks WebAssembly SIMD" in page.run("document.getElementById('status').textContent")
+
+
+@pytest.mark.parametrize("fault", ["missing", "altered"])
+def test_a_model_that_does_not_load_gets_a_sentence(
+    fault: str, page: Page, sites: dict[str, Site], tmp_path: Path
+) -> None:
+    shutil.copytree(sites["variable"].folder, tmp_path / "page")
+    weights = tmp_path / "page" / "model" / "model.safetensors"
+    if fault == "missing":
+        weights.unlink()
+    else:
+        data = bytearray(weights.read_bytes())
+        size = struct.unpack("<Q", data[:8])[0]
+        begin = json.loads(data[8 : 8 + size])["g_cm.weight"]["data_offsets"][0]
+        data[8 + size + begin] ^= 64
+        weights.write_bytes(data)
+    site = Site(tmp_path / "page", sites["variable"].codec)
+    try:
+        page.open(site.url, 400, is_ready=IS_READY, patience=60)
+        said = page.run("document.getElementById('status').textContent")
+    finally:
+        site.stop()
+    assert ("does not load" if fault == "missing" else "The model is damaged") in said
+
+
+def test_it_works_offline_once_loaded(sites: dict[str, Site], tmp_path: Path) -> None:
+    shutil.copytree(sites["variable"].folder, tmp_path / "page")
+    site = Site(tmp_path / "page", sites["variable"].codec)
+    data = site.codec.compress(kodak_crop("kodim05", 64, 64))
+    with chromium() as alone:
+        alone.open(site.url, 1000, is_ready=IS_READY, patience=60)
+        alone.run("navigator.serviceWorker.ready.then(() => true)")
+        alone.open(site.url, 1000, is_ready=IS_READY, patience=60)  # now through the service worker
+        give(alone, "photo.jahp", data)
+        status(alone, "Decoded")
+        give(alone, "photo.png", png(kodak_crop("kodim05", 64, 64)), "image/png")
+        status(alone, "Compressed")
+        site.stop()
+        alone.open(site.url, 1000, is_ready=IS_READY, patience=60)
+        give(alone, "photo.jahp", data)
+        assert status(alone, "Decoded").startswith("Decoded")
+
+
+# --- the bundled model ------------------------------------------------------------------------------------------------
+
+
+def test_the_bundled_model_reads_a_kodak_image_to_the_last_bit(page: Page) -> None:
+    codec = load_codec(WEB / "model")
+    site = Site(WEB, codec)
+    try:
+        for name in ("kodim05", "kodim23"):
+            file = codec.encode(kodak_crop(name, 512, 512))
+            found = asked(page, site, f"ask('decode', {{ data: {encoded(file.data)} }})")
+            assert np.array_equal(array(found["yHat"], "<i4", *file.y_hat.shape), file.y_hat.numpy())
+            shown = array(found["rgb"], "u1", 3, 512, 512).astype(int)
+            assert np.abs(shown - codec.decode(file.data).image.numpy()).max() <= 1
+    finally:
+        site.stop()
