@@ -99,9 +99,14 @@ export class Reader {
     return first;
   }
 
-  /** Throws where words are left, or more were read than a writer leaves out. */
+  /** Throws where words are left, or where the number is too far above what a writer ends with. */
   finish() {
-    if (this.position < this.words.length || this.position > this.words.length + 1) throw undecodable();
+    let low = this.pointLow - this.lowerLow;
+    let high = this.pointHigh - this.lowerHigh - (low < 0 ? 1 : 0);
+    low = (low + WORD) % WORD;
+    high = (high + WORD) % WORD;
+    const isUsedUp = this.position >= this.words.length && high * WORD + low < 2 ** 33 - 1;
+    if (!isUsedUp) throw undecodable();
   }
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from jahp_pl.cli import shared
 from jahp_pl.cli.options import MODEL, add_images, add_machine, command, group, positive
+from jahp_pl.model_io.runtimes import RUNTIMES
 
 
 def coding(arguments: argparse.Namespace) -> None:
@@ -124,6 +125,23 @@ def _save(content: dict[str, Any], out: Path | None) -> None:
         shared.say(f"\nresults  {out}")
 
 
+def runtimes(arguments: argparse.Namespace) -> None:
+    """Cold start, steady state and memory of each runtime."""
+    from jahp_pl.bench.runtimes import measure, table
+    from jahp_pl.images.io import decode_rgb
+    from jahp_pl.measurement.provenance import provenance
+    from jahp_pl.model_io.pretrained import locate
+    from jahp_pl.runtime.codec import load_runtime
+
+    model = locate(arguments.model)
+    data = load_runtime(model).compress(decode_rgb(arguments.image))
+    costs = {name: measure(name, str(model), data, arguments.threads, arguments.rounds) for name in RUNTIMES}
+    shared.say(table(costs))
+    facts = {"image": arguments.image.name, "bytes": len(data), "model": model.name, "threads": arguments.threads}
+    facts |= {"rounds": arguments.rounds, "runtimes": {name: cost._asdict() for name, cost in costs.items()}}
+    _save(provenance(["jahp", *sys.argv[1:]]) | facts, arguments.out)
+
+
 def add_benches(table: Any) -> None:
     """bench and its commands."""
     benches = group(table, "bench", "measure the speed of coding, training, or reading data")
@@ -162,5 +180,14 @@ def add_benches(table: Any) -> None:
     p.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value", help="crops, batches, workers; data.train")
     p.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of photographs to make shards of")
     p.add_argument("--batches", type=positive, default=25, metavar="N", help="timed at a time [25]")
+    p.add_argument("--rounds", type=positive, default=5, metavar="N", help="of which the median counts [5]")
+    p.add_argument("--out", type=Path, metavar="R.json", help="results")
+
+    p = command(benches, "runtimes", runtimes, "cold start, time and memory of torch and of onnxruntime", """\
+        jahp bench runtimes --image data/kodak/kodim23.png
+        jahp bench runtimes --image data/kodak/kodim23.png --threads 4 --out runtimes.json""")  # fmt: skip
+    p.add_argument("--image", type=Path, required=True, metavar="IMAGE", help="to be compressed, then decoded")
+    p.add_argument("--model", metavar="M", help="bundled model or export [the bundled one]")
+    p.add_argument("--threads", type=positive, default=1, metavar="N", help="of the processor [1]")
     p.add_argument("--rounds", type=positive, default=5, metavar="N", help="of which the median counts [5]")
     p.add_argument("--out", type=Path, metavar="R.json", help="results")
