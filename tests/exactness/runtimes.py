@@ -12,7 +12,6 @@ import argparse
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -111,12 +110,12 @@ def runtimes(model: Path) -> Iterator[dict[str, Runtime]]:
         yield found
 
 
-def measure(model: Path, paths: Sequence[Path]) -> dict[str, Any]:
-    """Differences over all images, by who wrote and who read."""
+def measure(model: Path, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """Differences over the images so far, by who wrote and who read."""
     with runtimes(model) as found:
         names = list(found)
         pairs = {f"{writer} -> {reader}": [0, 0] for writer in names for reader in names}
-        num_latents = files_equal = 0
+        num_images = num_latents = files_equal = 0
         for path in paths:
             image = decode_rgb(path)
             files = {name: runtime.encode(image) for name, runtime in found.items()}
@@ -129,36 +128,36 @@ def measure(model: Path, paths: Sequence[Path]) -> dict[str, Any]:
                     pair = pairs[f"{writer} -> {reader}"]
                     pair[0] += int((read.latents != expected.latents).sum())
                     pair[1] = max(pair[1], int(np.abs(read.pixels.astype(int) - expected.pixels).max()))
+            num_images += 1
             print(path.name, pairs, flush=True)
-    return {
-        "images": len(paths), "latents": num_latents, "images_whose_files_are_equal": files_equal,
-        "different_latents": {name: latents for name, (latents, _) in pairs.items()},
-        "largest_difference_of_pixels": {name: pixels for name, (_, pixels) in pairs.items()},
-    }  # fmt: skip
+            yield {
+                "images": num_images, "latents": num_latents, "images_whose_files_are_equal": files_equal,
+                "different_latents": {name: latents for name, (latents, _) in pairs.items()},
+                "largest_difference_of_pixels": {name: pixels for name, (_, pixels) in pairs.items()},
+            }  # fmt: skip
 
 
 def main() -> None:
     """Measure the bundled variable-rate model, a small one of one rate, and mixtures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--limit", type=int)
+    parser.add_argument("--every", type=int, default=1, help="take one image of so many")
     parser.add_argument("--model", nargs="+", default=["joint-psnr", "small-2", "mixture"])
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    paths = sorted(arguments.images.glob("*.png"))[: arguments.limit]
+    paths = sorted(arguments.images.glob("*.png"))[:: arguments.every]
     content: dict[str, Any] = provenance(["python", *sys.argv]) | {"models": {}}
     with tempfile.TemporaryDirectory() as folder:
         for name in arguments.model:
             path = Path(folder) / name
             codec = codec_of(MIXTURE) if name == "mixture" else load_codec(name)
             codec = export(codec.model, path, {}, dtype="float32", tables=codec.tables())
-            start = time.monotonic()
-            found = measure(path, paths)
             config = codec.model.config
             about = {"rung": config.rung, "num_components": config.num_components, "num_levels": config.num_levels}
-            content["models"][name] = about | found | {"seconds": round(time.monotonic() - start)}
-            arguments.out.write_text(json.dumps(content, indent=1) + "\n")
+            for found in measure(path, paths):
+                content["models"][name] = about | found
+                arguments.out.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":
