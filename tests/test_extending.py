@@ -56,7 +56,7 @@ def patched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(pages.ROOT / "pyproject.toml", folder)
     (folder / "data").symlink_to(pages.ROOT / "data")
     patches = [block.text for block in pages.blocks(PAGE)]
-    assert len(patches) == 5
+    assert len(patches) == 6
     for patch in patches:
         pages.apply(patch, folder)
     return folder

@@ -115,8 +115,8 @@ def measure(model: Path, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
     with runtimes(model) as found:
         names = list(found)
         pairs = {f"{writer} -> {reader}": [0, 0] for writer in names for reader in names}
-        num_images = num_latents = files_equal = 0
-        for path in paths:
+        num_latents = files_equal = 0
+        for number, path in enumerate(paths, start=1):
             image = decode_rgb(path)
             files = {name: runtime.encode(image) for name, runtime in found.items()}
             files_equal += len(set(files.values())) == 1
@@ -128,10 +128,9 @@ def measure(model: Path, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
                     pair = pairs[f"{writer} -> {reader}"]
                     pair[0] += int((read.latents != expected.latents).sum())
                     pair[1] = max(pair[1], int(np.abs(read.pixels.astype(int) - expected.pixels).max()))
-            num_images += 1
             print(path.name, pairs, flush=True)
             yield {
-                "images": num_images, "latents": num_latents, "images_whose_files_are_equal": files_equal,
+                "images": number, "latents": num_latents, "images_whose_files_are_equal": files_equal,
                 "different_latents": {name: latents for name, (latents, _) in pairs.items()},
                 "largest_difference_of_pixels": {name: pixels for name, (_, pixels) in pairs.items()},
             }  # fmt: skip
