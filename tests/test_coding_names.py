@@ -90,7 +90,7 @@ def test_verify_looks_at_what_is_there_already(photo: Path, capsys: pytest.Captu
     coded.write_bytes(pack(Header(header.fingerprint, 40, 40, 0, 0), payload))
     assert compress(photo.parent) == 0  # a header does not show it
     assert compress(photo.parent, "--verify") == 2
-    assert "photo.jahp exists and was not made from it" in capsys.readouterr().err
+    assert "photo.jahp: exists and was not made by this model" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", [80 * "\u732b", 240 * "a", 250 * "b"])

@@ -225,7 +225,10 @@ def test_a_value_out_of_range_is_refused_from_a_file_too(text: str, write: typin
 
 
 def test_files_that_are_missing_no_file_or_no_text_are_named(tmp_path: Path) -> None:
-    assert refusal(tmp_path / "none.yaml") == f"{tmp_path / 'none.yaml'}: no such configuration file"
+    assert (
+        refusal(tmp_path / "none.yaml")
+        == f"{tmp_path / 'none.yaml'}: no such file; give the path of a YAML file with settings"
+    )
     assert refusal(tmp_path).startswith(f"{tmp_path}: ")
     binary = tmp_path / "binary.yaml"
     binary.write_bytes(b"\xff\xfe\x00seed")
