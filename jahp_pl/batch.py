@@ -165,7 +165,7 @@ def _named(source: Path, target: Path, force: bool) -> list[Job]:
     if STREAM not in (source, target) and target.exists() and target.samefile(source):
         raise BatchError(f"{target}: is the input itself; choose another output")
     if target != STREAM and target.exists() and not force:
-        raise BatchError(f"{target}: exists already; {_advice(target)}")
+        raise BatchError(f"{target}: exists; {_advice(target)}")
     return [Job(source, target, is_resumable=False)]
 
 

@@ -60,7 +60,7 @@ def test_what_cannot_work_is_refused_by_name(tree, tmp_path):
     (tree / "a.jahp").write_bytes(b"x")
     for inputs, output, words in (
         ([tree / "none.png"], None, "none.png: no such file"),
-        ([tmp_path / "empty"], None, "empty: holds no file"),
+        ([tmp_path / "empty"], None, "empty: contains no"),
         ([tree / "a.png"], None, "a.jahp: exists; it may be an original: choose another"),
         ([tree], tmp_path / "file.d", "file.d: is a file"),
         ([STREAM, tree / "a.png"], None, "one input"),

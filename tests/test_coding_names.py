@@ -102,7 +102,7 @@ def test_every_name_that_a_file_system_holds_can_be_written(name: str, photo: Pa
 
 def test_a_name_that_becomes_too_long_is_told(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compress(photo.rename(photo.with_name(f"{251 * 'a'}.png"))) == 2
-    assert "a name of 256 bytes, of at most 255; give a shorter one" in capsys.readouterr().err
+    assert "has a name of 256 bytes, at most 255 fit; give a shorter one" in capsys.readouterr().err
 
 
 def test_a_source_dated_in_the_future_is_done_once(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -189,7 +189,7 @@ def test_a_bad_pair_is_refused_by_name_with_a_remedy(pair: str, named: str, reme
         ("model: {num_filter: 5}", "model.num_filter", "did you mean model.num_filters?"),
         ("modle: {num_filters: 5}", "modle", "did you mean model?"),
         ("1: 2", "1:", "--keys"),
-        ("model.num_filters: 64", "model.num_filters", "nest it below `model:`"),
+        ("model.num_filters: 64", "model.num_filters", "nest the key below `model:`"),
         ("model: 5", "model=5", "a section"),
         ("model:", "model=None", "a section"),
         ("model: [5]", "model=[5]", "a section"),
