@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from jahp_pl.codec.bitstream import LATENT_MAX, LATENT_MIN, LEVEL_STEPS, Header, pack
@@ -39,6 +41,9 @@ class Latents(NamedTuple):
     z_hat: Tensor | None
     """(N, ceil(h / 4), ceil(w / 4)) int32 on the CPU; None on rungs without side information."""
 
+
+ESTIMATE_BIAS = 1.05
+"""Average factor by which `ImageEncoder.estimate_bytes` would otherwise be too high."""
 
 Refine = Callable[[Latents, "float | None"], Tensor]
 """Searches for better integers y_hat, (M, h, w) int32, at a rate level."""
@@ -76,11 +81,6 @@ class ImageEncoder:
         """Number of pixels of the image."""
         return self.x.shape[-2] * self.x.shape[-1]
 
-    @property
-    def num_rows(self) -> int:
-        """Number of rows of latents."""
-        return self.y.shape[-2]
-
     def encode(self, level: int | None) -> Encoded:
         """Encode the image to a complete file.
 
@@ -100,12 +100,17 @@ class ImageEncoder:
         data = pack(header, payload)
         return Encoded(data, y_hat, z_hat, len(data) - len(payload), level_of(level))
 
-    def count_bits(self, rows: Tensor, level: int) -> float:
-        """Compute the bits of some rows of latents at a level, under the codec's exact parameters."""
-        writer = Writer(measure=True)
-        latents = self._quantize(self.y[..., rows, :], level)
-        self.write(writer, latents.y_hat, latents.z_hat)
-        return writer.bits
+    def estimate_bytes(self, level: int) -> float:
+        """Estimate the bytes of a file at a rate level from the energy of its latents.
+
+        A latent is modelled as a Gaussian whose variance is the energy E of the 3 x 3 latents around it in its channel. Its bits are then 1/2 log2(1 + 2 pi e E): for large E the entropy of that Gaussian in unit bins, and almost
+        nothing if all latents are 0. For the bundled models the estimate is 0 to 15 % too high, about
+        equally at all levels of one image.
+        """
+        y_hat = torch.round(self.transforms.scale(self.y, level_of(level)))
+        energy = F.avg_pool2d(y_hat.square(), 3, stride=1, padding=1, count_include_pad=False)
+        bits = 0.5 * torch.log2(1 + 2 * math.pi * math.e * energy).sum()
+        return float(bits) / 8 / ESTIMATE_BIAS
 
     def psnr(self, file: Encoded) -> float:
         """Compute the PSNR in dB of the image that this file decodes to."""

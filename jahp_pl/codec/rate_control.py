@@ -1,19 +1,16 @@
 """Encoding to a target: finds the level at which a variable-rate model gives a file of that size, rate or PSNR.
 
-The image is analysed once. An estimate of the rate from some rows of its latents finds an approximate level; whole
-files, usually two, then find it exactly.
+The image is analysed once. An estimate of the rate from the energy of its latents finds the level to a few per cent, and
+the slope there; whole files, usually two, then find it exactly.
 """
 
 from __future__ import annotations
 
 import math
 
-import torch
-
 from jahp_pl.codec.bitstream import LEVEL_STEPS
 from jahp_pl.codec.encoder import Encoded, ImageEncoder
 from jahp_pl.codec.targets import Target, TargetError, find_level, steps_of
-from jahp_pl.hyperprior import STRIDE
 
 SIZE_SLACK = 0.012
 """Relative amount by which a file may be smaller than requested."""
@@ -21,10 +18,10 @@ RATE_SLACK = 0.006
 """Relative amount by which a rate may deviate in either direction."""
 PSNR_SLACK = 0.05
 """dB by which a PSNR may exceed the requested one."""
-SKETCHED = 4
-"""One in this many groups of rows of latents is used to estimate the rate."""
-MIN_GROUPS = 8
-"""With fewer groups of rows the image is small, and coding it whole is as fast as estimating."""
+ESTIMATE_SLACK = 0.005
+"""Tolerance of the log of the estimated rate; the estimate itself is off by about 5 %."""
+SLOPE_SPAN = LEVEL_STEPS // 4
+"""Level steps in either direction over which the slope is computed."""
 RATE_SLOPE = 0.35 / LEVEL_STEPS
 """Approximate increase of the log rate per step."""
 PSNR_SLOPE = 1.4 / LEVEL_STEPS
@@ -83,7 +80,7 @@ def _encode_to_rate(encoder: ImageEncoder, target: Target, last: int) -> Encoded
         wanted = target.bpp * encoder.num_pixels / 8
         low, high = 1 - RATE_SLACK, 1 + RATE_SLACK
         aim = math.log(wanted)
-    start, slope = _sketch(encoder, aim, last)
+    start, slope = _start(encoder, aim, last)
     probes = find_level(log_bytes, aim, last, start, slope, lambda value: low <= math.exp(value) / wanted <= high)
     if target.size is not None:
         fitting = [probe.level for probe in probes if len(files[probe.level].data) <= target.size]
@@ -100,22 +97,13 @@ def _encode_to_rate(encoder: ImageEncoder, target: Target, last: int) -> Encoded
     return nearest
 
 
-def _sketch(encoder: ImageEncoder, aim: float, last: int) -> tuple[int, float]:
-    """Estimate from a part of the latents at which level to start, and the slope of the log rate there."""
-    num_groups = encoder.num_rows // STRIDE
-    if num_groups < MIN_GROUPS:
-        return last // 2, RATE_SLOPE
-    rows = torch.arange(num_groups * STRIDE).view(num_groups, STRIDE)[SKETCHED // 2 :: SKETCHED].flatten()
-    share = len(rows) / encoder.num_rows
+def _start(encoder: ImageEncoder, aim: float, last: int) -> tuple[int, float]:
+    """Find the level whose estimated file has exp(aim) bytes, and the slope of the log rate there."""
 
-    def log_bytes(level: int) -> float:
-        return math.log(max(encoder.count_bits(rows, level), 1.0) / share / 8)
+    def estimate(level: int) -> float:
+        return math.log(max(encoder.estimate_bytes(level), 1.0))
 
-    probes = find_level(log_bytes, aim, last, last // 2, RATE_SLOPE, lambda value: abs(value - aim) < 0.03)
-    best = min(probes, key=lambda probe: abs(probe.value - aim))
-    others = [probe for probe in probes if probe is not best]
-    if not others:
-        return best.level, RATE_SLOPE
-    other = min(others, key=lambda probe: abs(probe.level - best.level))
-    slope = (best.value - other.value) / (best.level - other.level)
-    return best.level + round((aim - best.value) / max(slope, 1e-5)), max(slope, 1e-5)
+    probes = find_level(estimate, aim, last, last // 2, RATE_SLOPE, lambda value: abs(value - aim) < ESTIMATE_SLACK)
+    level = min(probes, key=lambda probe: abs(probe.value - aim)).level
+    low, high = max(level - SLOPE_SPAN, 0), min(level + SLOPE_SPAN, last)
+    return level, max((estimate(high) - estimate(low)) / (high - low), 1e-5)
