@@ -103,9 +103,10 @@ class ImageEncoder:
     def estimate_bytes(self, level: int) -> float:
         """Estimate the bytes of a file at a rate level from the energy of its latents.
 
-        A latent is modelled as a Gaussian whose variance is the energy E of the 3 x 3 latents around it in its channel. Its bits are then 1/2 log2(1 + 2 pi e E): for large E the entropy of that Gaussian in unit bins, and almost
-        nothing if all latents are 0. For the bundled models the estimate is 0 to 15 % too high, about
-        equally at all levels of one image.
+        A latent is modelled as a Gaussian whose variance is the energy E of the 3 x 3 latents around it in its channel.
+        Its bits are then 1/2 log2(1 + 2 pi e E): for large E the entropy of that Gaussian in unit bins, and almost
+        nothing if all latents are 0. For the bundled models the estimate is 0 to 15 % too high, about equally at all
+        levels of one image.
         """
         y_hat = torch.round(self.transforms.scale(self.y, level_of(level)))
         energy = F.avg_pool2d(y_hat.square(), 3, stride=1, padding=1, count_include_pad=False)
