@@ -14,7 +14,7 @@ PARITY ?=
 FUZZ ?=
 CHAOS ?=
 
-.PHONY: help install package train weights weights-files weights-small variable-cost ladder recipe study study-files exactness bench bench-train bench-data streams test fuzz chaos large lint type docs tour parity parity-files refinement refinement-ablation clean
+.PHONY: help install package train weights weights-files weights-small variable-cost ladder recipe study study-files exactness bench bench-train bench-data streams test golden fuzz chaos large lint type docs tour parity parity-files refinement refinement-ablation clean
 
 help: ## list what make can do here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -176,6 +176,9 @@ streams: install ## memory of jahp shards and of a data worker over 100,000 phot
 # One thread each: threads of several processes would wait for each other. Files stay whole, as do their fixtures.
 test: install ## run all tests (no network, no GPU needed)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+golden: install ## decode the golden files of every format version to the latents that they were made from
+	$(BIN)/python -m pytest tests/codec/test_codec.py tests/docs/test_file_format.py -k golden
 
 fuzz: install ## code images of every size to 70x70; decode 100,000 spoiled files, which must do no harm
 	$(BIN)/python -m checks.fuzz.sizes
