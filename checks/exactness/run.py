@@ -28,7 +28,7 @@ from torch import Tensor
 
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.encoder import Encoded
-from jahp_pl.codec.entropy.latent_coder import Span, Task
+from jahp_pl.codec.entropy.latent_coder import DecodeTask, LatentRange
 from jahp_pl.codec.entropy.range_coder import Writer
 from jahp_pl.codec.targets import Target
 from jahp_pl.evaluation.image_set import find_images
@@ -131,7 +131,7 @@ def raster_differences(codec: Codec, encoded: Encoded) -> int:
 
     assert codec.latents is not None
     _, height, width = encoded.y_hat.shape
-    span = Span(int(encoded.y_hat.min()), int(encoded.y_hat.max()))
+    span = LatentRange(int(encoded.y_hat.min()), int(encoded.y_hat.max()))
     symbols = encoded.y_hat.flatten(1).T.contiguous()
     with torch.inference_mode():
         whole, growing = (_Frame(codec.latents, [(height, width)], [encoded.z_hat], span) for _ in range(2))
@@ -151,7 +151,7 @@ def raster_differences(codec: Codec, encoded: Encoded) -> int:
 def lockstep_differences(codec: Codec, several: list[Encoded]) -> int:
     """Several images in lockstep; how many latents differ."""
     assert codec.latents is not None
-    tasks: list[Task] = [codec._open(encoded.data, 2**27)[1] for encoded in several]
+    tasks: list[DecodeTask] = [codec._open(encoded.data, 2**27)[1] for encoded in several]
     y_hats = codec.latents.read(tasks)
     return sum(different(y, encoded.y_hat) for y, encoded in zip(y_hats, several, strict=True))
 

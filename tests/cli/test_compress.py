@@ -86,7 +86,7 @@ def test_an_output_made_with_other_options_is_not_taken_for_done(model, tmp_path
         assert "2 of 2 were done already" in capsys.readouterr().out
         assert run("compress", folder, "--model", model, *second) == 2
         shown = capsys.readouterr()
-        told = f"{folder / 'wide.png'}: {folder / 'wide.jahp'} exists and was not made from it by this model with these"
+        told = f"{folder / 'wide.png'}: {folder / 'wide.jahp'}: exists and was not made by this model with these"
         assert told in shown.err
         assert "1 of 2 were done already" in shown.out
 
@@ -100,7 +100,7 @@ def test_an_output_of_another_model_or_older_than_its_input_is_not_taken_for_don
     os.utime(two, (1, 1))
     assert run("compress", photos, "--model", model) == 2
     error = capsys.readouterr().err
-    assert "was not made from it by this model" in error
+    assert "was not made by this model" in error
     assert "older" in error
     assert one.read_bytes() == data
 
@@ -292,7 +292,7 @@ def test_a_limit_on_the_size_of_files_is_told_and_leaves_nothing(model, photos):
     done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit, timeout=120, check=False)
     assert done.returncode == 2
     lines = done.stderr.strip().splitlines()
-    assert "one.jahp: cannot be written (File too large); what was there before is kept. Free some space" in lines[0]
+    assert "one.jahp: cannot be written (File too large); the previous content is kept. Free some space" in lines[0]
     assert lines[-1] == "jahp: compress: 2 of 2 failed, see above; the others are done"
     assert files(photos) == ["one.png", "sub/two.png"]
 

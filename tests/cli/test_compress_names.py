@@ -90,7 +90,7 @@ def test_verify_looks_at_what_is_there_already(photo: Path, capsys: pytest.Captu
     coded.write_bytes(pack(Header(header.fingerprint, 40, 40, 0, 0), payload))
     assert compress(photo.parent) == 0  # a header does not show it
     assert compress(photo.parent, "--verify") == 2
-    assert "photo.jahp exists and was not made from it" in capsys.readouterr().err
+    assert "photo.jahp: exists and was not made by this model" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", [80 * "\u732b", 240 * "a", 250 * "b"])
@@ -102,7 +102,7 @@ def test_every_name_that_a_file_system_holds_can_be_written(name: str, photo: Pa
 
 def test_a_name_that_becomes_too_long_is_told(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compress(photo.rename(photo.with_name(f"{251 * 'a'}.png"))) == 2
-    assert "a name of 256 bytes, of at most 255; give a shorter one" in capsys.readouterr().err
+    assert "has a name of 256 bytes, at most 255 fit; give a shorter one" in capsys.readouterr().err
 
 
 def test_a_source_dated_in_the_future_is_done_once(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -190,7 +190,7 @@ def test_two_inputs_of_one_name_are_refused_before_either_is_lost(model_file, ph
     other.parent.mkdir()
     other.write_bytes(photo.read_bytes())
     assert run("compress", photo, other, "-o", tmp_path / "out", "--model", model_file) == 2
-    assert "one output" in capsys.readouterr().err
+    assert "have the same output" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -81,7 +81,7 @@ def test_a_profile_is_put_into_a_file_replaced_and_taken_out() -> None:
 def test_a_profile_of_the_largest_size_is_kept_and_one_beyond_it_is_not_packed() -> None:
     largest = PROFILE.ljust(MAX_ICC_BYTES, b"\x00")
     assert unpack(with_icc(PLAIN, largest))[0].icc == largest
-    with pytest.raises(ValueError, match="a colour profile of 1048577 bytes; at most 1048576"):
+    with pytest.raises(ValueError, match="the colour profile has 1048577 bytes; a file holds at most 1048576"):
         with_icc(PLAIN, largest + b"\x00")
     with pytest.raises(ValueError, match="at most 1048576"):  # what does not get smaller leaves no room for zlib's own
         with_icc(PLAIN, np.random.default_rng(0).bytes(MAX_ICC_BYTES))
@@ -169,7 +169,7 @@ def test_bytes_behind_a_true_start_and_checksum_are_refused_or_a_valid_header(he
         (b"jah", "not a .jahp file"),
         (b"jahp", "cut short"),
         (b"jahp\x03" + bytes(100), "format version 3, but this jahp_pl reads up to 2"),
-        (pack(HEADER, PAYLOAD) + b"abc", "3 bytes too many"),
+        (pack(HEADER, PAYLOAD) + b"abc", "3 extra bytes"),
     ],
 )
 def test_the_message_names_the_reason(data: bytes, reason: str) -> None:

@@ -152,7 +152,7 @@ def test_a_model_that_has_diverged_is_refused_when_it_is_frozen_or_encodes() -> 
         Codec(model).compress(patch(20, 20))
     with torch.no_grad():
         model.g_a[-1].bias[3] = 1e6
-    with pytest.raises(ValueError, match="latents beyond -32768 to 32767"):
+    with pytest.raises(ValueError, match="latents exceed -32768 to 32767"):
         Codec(model).compress(patch(20, 20))
     with torch.no_grad():
         model.h_s[0].weight[0] = float("nan")
@@ -241,7 +241,7 @@ def test_one_damaged_file_among_several_is_refused() -> None:
 def test_other_weights_are_refused_by_both_fingerprints() -> None:
     data = codec_of(JOINT).compress(patch(20, 20))
     with pytest.raises(
-        BitstreamError, match=f"model {codec_of(JOINT).fingerprint.hex()}, this one is .* decode it with"
+        BitstreamError, match=f"model {codec_of(JOINT).fingerprint.hex()}, but this is .* decode it with"
     ):
         codec_of(MIXTURE).decode(data)
 

@@ -27,7 +27,7 @@ def test_weights_that_are_not_finite_are_refused_wherever_they_are(variant: Vari
             before = parameter.flatten()[-1].clone()
             parameter.flatten()[-1] = value
         try:
-            with pytest.raises(FreezeError, match=f"{name}: holds numbers that are not finite"):
+            with pytest.raises(FreezeError, match=f"{name}: has numbers that are not finite"):
                 Codec(model)
         finally:
             with torch.no_grad():

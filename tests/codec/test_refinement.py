@@ -56,8 +56,8 @@ def picture(height: int, width: int) -> Tensor:
 
 
 def start_of(codec: Codec, image: Tensor) -> Latents:
-    y = codec.pixels.analyse(image)
-    z_hat = None if codec.model.h_a is None else codec.pixels.hyper_analyse(y)[0].round().int()
+    y = codec.transforms.analyse(image)
+    z_hat = None if codec.model.h_a is None else codec.transforms.hyper_analyse(y)[0].round().int()
     return Latents(y, y[0].round().int(), z_hat)
 
 
@@ -172,7 +172,7 @@ def test_gradients_that_are_not_finite_give_rounding_and_a_warning() -> None:
 def test_factors_before_the_synthesis_belong_to_the_objective() -> None:
     """Halved latents that are doubled again before g_s are searched for as such."""
     codec, image = searching(JOINT), picture(80, 80)
-    y = codec.pixels.analyse(image) / 2
+    y = codec.transforms.analyse(image) / 2
     start = Latents(y, y[0].round().int(), start_of(codec, image).z_hat)
     scale = torch.full((y.shape[1],), 2.0)
     whole = Region(0, y.shape[2], 0, y.shape[3])

@@ -383,7 +383,7 @@ def test_latents_are_scaled_as_the_page_says():
     i = min(int(level), len(a) - 2)
     t = level - i
     expected = np.exp((1 - t) * (o[i] - a[i]) + t * (o[i + 1] - a[i + 1]))
-    assert np.allclose(variable_codec().pixels.gain_after(level).numpy(), expected, rtol=1e-5)
+    assert np.allclose(variable_codec().transforms.gain_after(level).numpy(), expected, rtol=1e-5)
 
 
 def test_a_profile_is_where_the_page_says():

@@ -159,7 +159,7 @@ def test_a_diverged_model_is_told_with_the_image(capsys) -> None:
     torch.save(content, "diverged.ckpt")
     assert evaluate("--out", "r.json", model="diverged.ckpt") == 2
     error = refused(capsys)
-    assert "a.png: latents beyond" in error
+    assert "a.png: latents exceed" in error
     assert "diverged" in error
 
 

@@ -257,7 +257,7 @@ BAD_TENSORS = {
     "falling table": (lambda t: t["tables.latents.scales"].neg_(), "numbers that no frozen model has"),
     "altered table": (lambda t: t["tables.latents.thresholds"][3].add_(1), "freezes to model"),
     "negative mass": (lambda t: t["tables.prior.masses"].sub_(10**9), "numbers that no frozen model has"),
-    "no mass": (lambda t: t["tables.prior.masses"].zero_(), "without mass"),
+    "no mass": (lambda t: t["tables.prior.masses"].zero_(), "has no mass"),
     "wrong sizes": (lambda t: t["tables.prior.sizes"].fill_(1), "not those of a density"),
 }
 

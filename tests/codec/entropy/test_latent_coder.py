@@ -13,7 +13,7 @@ from torch import Tensor
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.entropy import latent_coder
 from jahp_pl.codec.entropy.fixed_point import Rows
-from jahp_pl.codec.entropy.latent_coder import LatentCoder, Span, Task, _Frame
+from jahp_pl.codec.entropy.latent_coder import DecodeTask, LatentCoder, LatentRange, _Frame
 from jahp_pl.codec.entropy.latent_tables import WIDTHS, LatentTables
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis
 from jahp_pl.codec.entropy.range_coder import Reader, Writer
@@ -47,8 +47,8 @@ def written(coder: LatentCoder, y_hat: Tensor, z_hat: Tensor | None) -> bytes:
     return writer.payload()
 
 
-def task_of(payload: bytes, y_hat: Tensor, z_hat: Tensor | None) -> Task:
-    return Task(Reader(payload), *y_hat.shape[1:], z_hat, Span(int(y_hat.min()), int(y_hat.max())))
+def task_of(payload: bytes, y_hat: Tensor, z_hat: Tensor | None) -> DecodeTask:
+    return DecodeTask(Reader(payload), *y_hat.shape[1:], z_hat, LatentRange(int(y_hat.min()), int(y_hat.max())))
 
 
 # --- the order does not matter ----------------------------------------------------------------------------------------
@@ -79,7 +79,7 @@ def raster_scan(coder: LatentCoder, y_hat: Tensor, z_hat: Tensor | None) -> Tens
 def test_full_frame_wavefront_and_raster_scan_give_equal_parameters(variant: Variant, height: int, width: int) -> None:
     coder = coder_of(variant)
     y_hat, z_hat = some_latents(variant, height, width)
-    span = Span(-30, 30)
+    span = LatentRange(-30, 30)
     at_once, growing = (_Frame(coder, [(height, width)], [z_hat], span) for _ in range(2))
     ranks = at_once.schedule.ranks[0]
     symbols = torch.empty(height * width, 12, dtype=torch.int32)
@@ -167,7 +167,7 @@ def test_two_pieces_give_the_parameters_that_one_gives(variant: Variant) -> None
     y_hat, z_hat = some_latents(variant, 5, 6, 128)
     y_hat[0, 0, :2] = torch.tensor([128, -128])
     found = []
-    for span in (Span(-128, 128), Span(-128, 129)):
+    for span in (LatentRange(-128, 128), LatentRange(-128, 129)):
         frame = _Frame(coder, [(5, 6)], [z_hat], span)
         frame.put(0, y_hat.flatten(1).T)
         assert len(frame.y) == (1 if span.highest == 128 else 2)
@@ -218,11 +218,11 @@ def test_escapes_of_every_kind_of_window_come_back_from_both_ends(family: Family
     for offset in (-1, 0, "last", "behind", -32768, 32767):
         values = windows.lowest + (size - (offset == "last") if isinstance(offset, str) else offset)
         values = values.astype(np.int32) if isinstance(offset, str) or abs(offset) < 2 else np.full_like(values, offset)
-        for span in (Span(-32768, 32767), Span(int(values.min()), int(values.max()))):
+        for span in (LatentRange(-32768, 32767), LatentRange(int(values.min()), int(values.max()))):
             writer = Writer(measure=True)
             coder._write_step(writer, values, windows, span)
             reader = Reader(writer.payload())
-            task = Task(reader, 1, 15, None, span)
+            task = DecodeTask(reader, 1, 15, None, span)
             assert np.array_equal(coder._read_step(task, windows), values)
             reader.finish()
             assert writer.bits <= len(values) * (24 + math.log2(span.size))
@@ -237,9 +237,9 @@ def test_an_escape_costs_no_more_than_24_bits_and_those_of_the_range() -> None:
     windows = coder.tables.windows(raw)
     values = np.random.default_rng(0).integers(-300, 301, 200, dtype=np.int32)
     writer = Writer(measure=True)
-    coder._write_step(writer, values, windows, Span(-300, 300))
+    coder._write_step(writer, values, windows, LatentRange(-300, 300))
     assert writer.bits <= 200 * (24 + math.log2(601))
-    task = Task(Reader(writer.payload()), 1, 50, None, Span(-300, 300))
+    task = DecodeTask(Reader(writer.payload()), 1, 50, None, LatentRange(-300, 300))
     assert np.array_equal(coder._read_step(task, windows), values)
 
 

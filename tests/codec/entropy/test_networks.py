@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.entropy import networks
 from jahp_pl.codec.entropy.fixed_point import FixedPointLayer, FreezeError, Rows
-from jahp_pl.codec.entropy.latent_coder import Span, _Frame
+from jahp_pl.codec.entropy.latent_coder import LatentRange, _Frame
 from jahp_pl.codec.entropy.networks import RAW_CLAMP, ExactContextNetwork, ExactHyperSynthesis, to_raw
 from jahp_pl.codec.entropy.range_coder import Writer
 from jahp_pl.codec.entropy.torch_settings import full_precision
@@ -49,7 +49,7 @@ def raw_outputs(codec: Codec, y_hat: Tensor, z_hat: Tensor | None) -> Tensor:
     assert coder is not None
     _, height, width = y_hat.shape
     with full_precision(coder.device):
-        frame = _Frame(coder, [(height, width)], [z_hat], Span(int(y_hat.min()), int(y_hat.max())))
+        frame = _Frame(coder, [(height, width)], [z_hat], LatentRange(int(y_hat.min()), int(y_hat.max())))
         ranks = frame.schedule.ranks[0]
         rows = torch.empty(height * width, len(y_hat), dtype=torch.int32)
         rows[ranks] = y_hat.flatten(1).T
@@ -373,7 +373,7 @@ def test_weights_that_are_not_finite_are_refused_by_the_layers_name(
 @pytest.mark.parametrize(("name", "pick"), PICKS)
 def test_weights_out_of_proportion_are_refused_by_the_layers_name(name: str, pick: Callable[..., nn.Module]) -> None:
     freeze = joint_networks(lambda *networks: pick(*networks).weight.view(-1)[:1].fill_(1e30))  # type: ignore[union-attr,operator]
-    with pytest.raises(FreezeError, match=rf"^{name}: weights up to 1\.00e\+30; they have grown"):
+    with pytest.raises(FreezeError, match=rf"^{name}: weights up to 1\.00e\+30 are too large"):
         freeze()
 
 

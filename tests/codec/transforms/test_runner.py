@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from jahp_pl.codec.transforms.runner import PixelTransforms, Precision, TileBytes
+from jahp_pl.codec.transforms.runner import Precision, TileBytes, TransformRunner
 from jahp_pl.codec.transforms.tiles import HYPER_HALO, SMALLEST
-from jahp_pl.codec.transforms.torch_backend import DirectAnalysis, DirectSynthesis
+from jahp_pl.codec.transforms.torch_backend import TorchAnalysis, TorchSynthesis
 from jahp_pl.config import ModelConfig, Rung, Transform
 from jahp_pl.layers import GDN
 from jahp_pl.model import CompressionModel
@@ -44,11 +44,11 @@ def random_model(
     return model
 
 
-def direct(model: CompressionModel) -> PixelTransforms:
+def on_torch_backend(model: CompressionModel) -> TransformRunner:
     """As on a GPU."""
-    transforms = PixelTransforms(model)
+    transforms = TransformRunner(model)
     transforms._g_a, transforms._g_s = (
-        DirectAnalysis(model.g_a, torch.float32), DirectSynthesis(model.g_s, torch.float32)
+        TorchAnalysis(model.g_a, torch.float32), TorchSynthesis(model.g_s, torch.float32)
     )  # fmt: skip
     return transforms
 
@@ -77,10 +77,10 @@ def levels(found: Tensor, expected: Tensor) -> tuple[int, float]:
 SIDES = (1, 2, 15, 16, 17, 33, 64)
 
 
-@pytest.mark.parametrize("how", ["streamed", "direct"])
+@pytest.mark.parametrize("how", ["cpu", "torch"])
 @torch.no_grad()
 def test_every_size_gives_what_the_model_gives(model: CompressionModel, how: str) -> None:
-    transforms = PixelTransforms(model) if how == "streamed" else direct(model)
+    transforms = TransformRunner(model) if how == "cpu" else on_torch_backend(model)
     sizes = [(h, w) for h in SIDES for w in range(1, 71)]
     sizes += [(w, h) for h, w in sizes] + [(70, 70), (200, 333), (1, 2000), (2000, 1)]
     differing, values = 0.0, 0
@@ -101,7 +101,7 @@ def test_every_size_gives_what_the_model_gives(model: CompressionModel, how: str
 def test_a_model_of_full_width_agrees_on_a_photograph(kodak: Tensor) -> None:
     model, x = random_model(192, 192), kodak[..., :250, :380]
     image = to_uint8(x)[0]
-    transforms = PixelTransforms(model)
+    transforms = TransformRunner(model)
     y, expected = transforms.analyse(image), model.analyse(x)
     assert relative(y, expected) < 1e-5
     y_hat = (torch.randn(192, 16, 24) * 3).round().int()
@@ -116,8 +116,8 @@ def test_a_model_of_full_width_agrees_on_a_photograph(kodak: Tensor) -> None:
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_tiles_leave_no_seam(transform: Transform, size: tuple[int, int], precision: Precision) -> None:
     model = random_model(transform=transform)
-    whole = PixelTransforms(model, precision)
-    tiled = PixelTransforms(model, precision, whole.tile_bytes.smallest())
+    whole = TransformRunner(model, precision)
+    tiled = TransformRunner(model, precision, whole.tile_bytes.smallest())
     h, w = (-(-side // 16) for side in size)
     assert whole.tile_bytes.transforms(h, w) > tiled.memory_limit, "the image must need tiles"
     image, y_hat = random_image(*size), random_latents(*size)
@@ -131,15 +131,15 @@ def test_tiles_leave_no_seam(transform: Transform, size: tuple[int, int], precis
 
 
 def test_a_narrower_halo_would_leave_seams(model: CompressionModel) -> None:
-    whole, y_hat = PixelTransforms(model), random_latents(512, 512)
-    tiled = PixelTransforms(model, memory_limit=whole.tile_bytes.smallest())
+    whole, y_hat = TransformRunner(model), random_latents(512, 512)
+    tiled = TransformRunner(model, memory_limit=whole.tile_bytes.smallest())
     tiled.halo -= 1
     assert levels(tiled.synthesise(y_hat, 512, 512), whole.synthesise(y_hat, 512, 512))[0] > 1
 
 
 def test_hyper_latents_are_made_in_tiles_too(model: CompressionModel) -> None:
     y = torch.randn(1, M, 301, 257)
-    whole, tiled = PixelTransforms(model), PixelTransforms(model)
+    whole, tiled = TransformRunner(model), TransformRunner(model)
     tiled.memory_limit = whole.tile_bytes.hyper_analysis(SMALLEST + 2 * HYPER_HALO, SMALLEST + 2 * HYPER_HALO)
     assert whole.tile_bytes.hyper_analysis(76, 65) > tiled.memory_limit
     assert relative(tiled.hyper_analyse(y), whole.hyper_analyse(y)) < 1e-5
@@ -147,34 +147,34 @@ def test_hyper_latents_are_made_in_tiles_too(model: CompressionModel) -> None:
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_limit_too_low_for_any_tile_is_refused(model: CompressionModel, precision: Precision) -> None:
-    smallest = PixelTransforms(model, precision).tile_bytes.smallest()
+    smallest = TransformRunner(model, precision).tile_bytes.smallest()
     with pytest.raises(ValueError, match=f"give at least {-(-smallest // 2**20)} MiB") as refusal:
-        PixelTransforms(model, precision, smallest - 1)
+        TransformRunner(model, precision, smallest - 1)
     assert "\n" not in str(refusal.value)
 
 
 def test_bfloat16_is_near_float32(model: CompressionModel) -> None:
-    exact, rough = PixelTransforms(model), PixelTransforms(model, "bfloat16")
+    exact, rough = TransformRunner(model), TransformRunner(model, "bfloat16")
     image, y_hat = random_image(100, 150), random_latents(100, 150)
     assert 1e-4 < relative(rough.analyse(image), exact.analyse(image)) < 0.05
     assert psnr(exact.synthesise(y_hat, 100, 150), rough.synthesise(y_hat, 100, 150)) > 35
 
 
 def test_autocast_and_default_dtype_of_the_caller_change_nothing(model: CompressionModel) -> None:
-    transforms, image, y_hat = PixelTransforms(model), random_image(50, 70), random_latents(50, 70)
+    transforms, image, y_hat = TransformRunner(model), random_image(50, 70), random_latents(50, 70)
     y, x_hat = transforms.analyse(image), transforms.synthesise(y_hat, 50, 70)
     torch.set_default_dtype(torch.bfloat16)
     try:
         with torch.autocast("cpu"):
-            assert torch.equal(PixelTransforms(model).analyse(image), y)
-            assert torch.equal(PixelTransforms(model).synthesise(y_hat, 50, 70), x_hat)
+            assert torch.equal(TransformRunner(model).analyse(image), y)
+            assert torch.equal(TransformRunner(model).synthesise(y_hat, 50, 70), x_hat)
     finally:
         torch.set_default_dtype(torch.float32)
 
 
 def test_later_training_does_not_change_the_transforms(model: CompressionModel) -> None:
     trained, image, y_hat = copy.deepcopy(model), random_image(30, 40), random_latents(30, 40)
-    for make in (PixelTransforms, direct):
+    for make in (TransformRunner, on_torch_backend):
         transforms = make(trained)
         y, x_hat = transforms.analyse(image), transforms.synthesise(y_hat, 30, 40)
         z = transforms.hyper_analyse(y)
@@ -188,20 +188,20 @@ def test_later_training_does_not_change_the_transforms(model: CompressionModel) 
 def test_hyper_latents_of_magnitudes_and_of_none() -> None:
     y = torch.randn(1, M, 9, 14)
     model = random_model(rung="scale_hyperprior")
-    assert relative(PixelTransforms(model).hyper_analyse(y), model.h_a(y)) < 1e-5
+    assert relative(TransformRunner(model).hyper_analyse(y), model.h_a(y)) < 1e-5
     with pytest.raises(ValueError, match="the rung factorized has no h_a"):
-        PixelTransforms(random_model(rung="factorized")).hyper_analyse(y)
+        TransformRunner(random_model(rung="factorized")).hyper_analyse(y)
 
 
 MEASURE = """
 import sys, torch
-from tests.codec.transforms.test_runner import PixelTransforms, random_image, random_latents, random_model
+from tests.codec.transforms.test_runner import TransformRunner, random_image, random_latents, random_model
 
 def status(name):
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(name))
 
 torch.set_num_threads(1)
-transforms = PixelTransforms(random_model(48, 64), {precision!r}, 2**33)
+transforms = TransformRunner(random_model(48, 64), {precision!r}, 2**33)
 transforms.hyper_analyse(transforms.analyse(random_image(64, 64)))
 transforms.synthesise(random_latents(64, 64, 64), 64, 64)
 for height, width in ((400, 600), (64, 6000), (6000, 64), (800, 800)):
@@ -258,8 +258,8 @@ def test_memory_of_a_tile_grows_with_it() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_gpu_gives_what_the_cpu_gives(model: CompressionModel, precision: Precision) -> None:
-    cpu = PixelTransforms(model)
-    gpu = PixelTransforms(copy.deepcopy(model).cuda(), precision)
+    cpu = TransformRunner(model)
+    gpu = TransformRunner(copy.deepcopy(model).cuda(), precision)
     image, y_hat = random_image(333, 517), random_latents(333, 517)
     y = gpu.analyse(image)
     assert y.is_cuda
