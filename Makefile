@@ -14,7 +14,7 @@ PARITY ?=
 FUZZ ?=
 CHAOS ?=
 
-.PHONY: help install package train weights weights-files weights-small variable-cost ladder recipe study study-files exactness bench bench-train bench-data streams test golden fuzz chaos large lint type docs tour parity parity-files refinement refinement-ablation clean
+.PHONY: help install package train weights weights-files weights-small variable-cost ladder recipe study study-files exactness bench bench-train bench-data streams test golden fuzz chaos large lint type docs tables tour parity parity-files refinement refinement-ablation clean
 
 help: ## list what make can do here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -186,6 +186,9 @@ docs: install ## build the site of docs/ in build/site, for any browser, without
 	$(BIN)/mkdocs build --strict --quiet
 	@echo "site: build/site/index.html"
 
+tables: install ## write the tables of README.md and docs/ that come from results/
+	$(BIN)/python docs/tables.py
+
 tour: install ## run the notebook docs/tour.ipynb and keep in it what it shows
 	$(BIN)/python docs/run_notebook.py docs/tour.ipynb
 
@@ -217,8 +220,8 @@ refinement: $(REFINED) ## Kodak with the bundled model at EFFORTS="0 1 2 3", and
 	$(JAHP) report $(REFINED) --out results/refinement/report --title "The encoder's search"
 
 refinement-ablation: install ## what each part of the encoder's search is worth, on three Kodak images
-	OMP_NUM_THREADS=1 $(BIN)/python -m checks.refinement.run --images data/kodak --limit 3 --out results/refinement/ablation.json \
-	    --page docs/refinement.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m checks.refinement.run --images data/kodak --limit 3 --out results/refinement/ablation.json
+	$(MAKE) tables
 
 package: install ## wheel and sdist in dist/, installed into a fresh environment and tried from an empty folder
 	$(BIN)/python -m checks.package.run dist
