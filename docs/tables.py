@@ -67,7 +67,7 @@ def bundled_model() -> str:
 
 
 def _rates_and_psnr(curve: Curve) -> tuple[list[float], list[float]]:
-    points = sorted((point.mean.bpp, point.mean.psnr) for point in curve.points)
+    points = sorted((point.mean.bpp, point.mean.psnr) for point in curve.points if point.mean.psnr is not None)
     return [bpp for bpp, _ in points], [psnr for _, psnr in points]
 
 
