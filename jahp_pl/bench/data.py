@@ -27,7 +27,7 @@ from jahp_pl.data.module import StreamLoader
 from jahp_pl.data.pipeline import DECODED_BYTES, CropStream, Cuts
 from jahp_pl.data.prepare import ShardOptions
 from jahp_pl.data.shards import write_shards
-from jahp_pl.data.skip_counts import SkipTally
+from jahp_pl.data.skip_counts import SkipCounts
 from jahp_pl.data.sources import find_items
 from jahp_pl.data.urls import expand_shards
 from jahp_pl.images.io import decode_rgb, encode_rgb, image_size, load_rgb
@@ -141,7 +141,7 @@ def _stream(
         stream = CropStream(urls, cuts, 0, 0, 0, config.shuffle_buffer)
         return iter(
             StreamLoader(
-                stream, SkipTally(), batch_size=config.batch_size, num_workers=workers,
+                stream, SkipCounts(), batch_size=config.batch_size, num_workers=workers,
                 prefetch_factor=_prefetch(workers),
             )
         )  # fmt: skip
