@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from jahp_pl.data.index import DataError, ShardIndex, count_by_reason
-from jahp_pl.data.prepare import ShardOptions
+from jahp_pl.data.prepare import ShardOptions, tile_spans
 from jahp_pl.data.shards import write_shards
 from jahp_pl.data.urls import expand_shards
 from jahp_pl.images.io import decode_rgb

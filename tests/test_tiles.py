@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jahp_pl.codec.transforms.tiles import SMALLEST, largest_side, tiles
+from jahp_pl.codec.transforms.tiles import SMALLEST, largest_side, spans, tiles
 
 HALO = 2
 
