@@ -20,8 +20,8 @@ from typing import IO, TYPE_CHECKING, Any
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from jahp_pl.codec.bitstream import MAGIC, MAX_SIDE, BitstreamError, unpack
-from jahp_pl.model_io.export_config import Metric, is_export, stated_fingerprint
-from jahp_pl.model_io.pretrained import locate, of_fingerprint
+from jahp_pl.model_io.export_config import Metric, is_export, read_fingerprint
+from jahp_pl.model_io.pretrained import bundled_with_fingerprint, locate
 
 if TYPE_CHECKING:
     from jahp_pl.codec.codec import Codec
@@ -69,7 +69,7 @@ class Models:
                 self.add(path)
             if fingerprint in self._codecs:
                 return self._codecs[fingerprint]
-            if model := of_fingerprint(fingerprint):
+            if model := bundled_with_fingerprint(fingerprint):
                 return self._load(model.folder)
         raise NoModelError(
             f"the file was made with model {fingerprint.hex()}, which is neither at hand nor bundled; set "
@@ -194,7 +194,7 @@ def _candidate(path: Path, fingerprint: bytes) -> Path | None:
     exports = [folder for folder in (path, *sorted(path.glob("*/"))) if is_export(folder)]
     if not exports:
         return path
-    return next((folder for folder in exports if stated_fingerprint(folder) == fingerprint), None)
+    return next((folder for folder in exports if read_fingerprint(folder) == fingerprint), None)
 
 
 def _word(model: str | os.PathLike[str]) -> str | Path:

@@ -179,7 +179,7 @@ def test_the_library_loads_by_metric_and_by_name():
     assert torch.equal(jahp_pl.load_model("z-first").g_s[-1].bias, unlike(2).g_s[-1].bias)
     with pytest.raises(ExportError, match="no model for ms-ssim is bundled"):
         jahp_pl.load_codec(metric="ms-ssim")
-    with pytest.raises(ExportError, match="does not go together"):
+    with pytest.raises(ExportError, match="leave out either it or model"):
         jahp_pl.load_model("mid-1", metric="psnr")
 
 
@@ -226,7 +226,7 @@ def test_a_damaged_one_is_named(tmp_path, monkeypatch, capsys):
     (tmp_path / "weights" / "one" / CONFIG).write_text("{}")
     monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "weights")
     assert run("info") == 2
-    assert "one/config.json: not the config.json of an export" in capsys.readouterr().err
+    assert "one/config.json: not the config.json of a jahp_pl export" in capsys.readouterr().err
 
 
 def test_the_models_of_the_package_are_whole():

@@ -16,7 +16,7 @@ from jahp_pl.evaluation.image_set import Original, identify
 from jahp_pl.locks import exclusive
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io import checkpoint, pretrained
-from jahp_pl.model_io.export_config import stated_fingerprint
+from jahp_pl.model_io.export_config import read_fingerprint
 from jahp_pl.model_io.load import export
 from jahp_pl.model_io.pretrained import locate
 from jahp_pl.report.previews import compare_images
@@ -101,7 +101,7 @@ def test_results_under_a_name_that_was_chosen_are_replaced() -> None:
     for model in ("small-1", "small-2"):
         assert evaluate("--out", "r.json", model=model) == 0
         there = bytes.fromhex(json.loads(Path("r.json").read_text())["provenance"]["fingerprint"])
-        assert there == stated_fingerprint(locate(model))
+        assert there == read_fingerprint(locate(model))
 
 
 def test_one_image_that_cannot_be_read_is_told_before_any_is_coded(images, capsys) -> None:

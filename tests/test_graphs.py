@@ -18,7 +18,7 @@ from jahp_pl.codec.entropy.fixed_point import LARGEST, SMALLEST, Rows, quantize
 from jahp_pl.codec.entropy.networks import to_raw
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.load import ExportError, export
-from jahp_pl.model_io.onnx import FACTS, HyperDecoder, graphs, to_onnx, write_graphs
+from jahp_pl.model_io.onnx import FACTS, HyperDecoder, build_graphs, to_onnx, write_graphs
 
 N, M, TAPS = 8, 12, 12
 NAMES = {
@@ -67,7 +67,7 @@ def test_the_folder_says_whose_graphs_it_holds(folder, capsys):
 @pytest.mark.parametrize("rung", NAMES)
 def test_every_rung_has_the_graphs_that_it_needs(rung):
     codec = Codec(CompressionModel(Variant(rung).config()).eval())
-    found = graphs(codec)
+    found = build_graphs(codec)
     assert list(found) == NAMES[rung]
     for graph in found.values():
         outputs = graph.network(*graph.inputs.values())

@@ -59,7 +59,7 @@ def import_compressai(arguments: argparse.Namespace) -> None:
     from jahp_pl.model_io import compressai
     from jahp_pl.model_io.load import export as write_export
 
-    model = compressai.load(arguments.checkpoint)
+    model = compressai.load_compressai(arguments.checkpoint)
     facts = {"source": arguments.checkpoint.name, "trained_with": "CompressAI"}
     codec = write_export(model, arguments.out, facts, arguments.force)
     config = model.config

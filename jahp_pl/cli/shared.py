@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TextIO
 from jahp_pl import batch
 from jahp_pl.batch import STREAM, Job
 from jahp_pl.model_io.export_config import Metric
-from jahp_pl.model_io.pretrained import NONE, bundled, locate, names, of_fingerprint
+from jahp_pl.model_io.pretrained import NONE, bundled, bundled_with_fingerprint, locate, names
 from jahp_pl.text import printable
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class Decoders:
         if self._only is not None:
             return self._only
         if fingerprint not in self._codecs:
-            model = of_fingerprint(fingerprint)
+            model = bundled_with_fingerprint(fingerprint)
             if model is None:
                 raise CommandError(
                     f"made with model {fingerprint.hex()}, and none of that fingerprint is bundled ({names()}); name "
