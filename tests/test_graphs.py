@@ -181,4 +181,4 @@ def test_powers_by_comparison_are_those_by_bits(monkeypatch):
 def test_without_its_packages_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ExportError, match=r"pip install 'jahp_pl\[graphs\]'"):
-        to_onnx(graphs(codec_of(JOINT))["decoder"], None, {})
+        to_onnx(build_graphs(codec_of(JOINT))["decoder"], None, {})
