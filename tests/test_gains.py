@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from codec_models import ALL, JOINT, Variant, kodak_crop, load_golden, variable_codec, variable_model
 from torch.testing import assert_close
 
 from jahp_pl.codec.codec import Codec
@@ -19,6 +18,7 @@ from jahp_pl.initialization.warm_start import initialise, latent_scale
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
 from jahp_pl.training.module import draw_levels
+from tests.support.codec_models import ALL, JOINT, Variant, kodak_crop, load_golden, variable_codec, variable_model
 
 LOSS = LossConfig(lmbda=0.002, lmbda_max=0.1)
 IMAGE = kodak_crop()[:64, :96]

@@ -1,6 +1,6 @@
 """Fixes or refuses files that Pillow would read incorrectly.
 
-Every case was demonstrated on a small file (tests/test_layouts.py). Files that a later Pillow reads correctly stay
+Every case was demonstrated on a small file (tests/docs/test_images.py). Files that a later Pillow reads correctly stay
 correct.
 """
 
