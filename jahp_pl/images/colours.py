@@ -58,13 +58,13 @@ def colours_of(image: Image.Image) -> Colours:
     Raises:
         ColourError: if the image has high dynamic range or an unknown colour space.
     """
-    told = next(_told(image), Colours())
-    if told.icc and (transfer := _icc_transfer(told.icc)) in CICP_HDR:
+    found = next(_descriptions(image), Colours())
+    if found.icc and (transfer := _icc_transfer(found.icc)) in CICP_HDR:
         raise ColourError(_hdr(CICP_HDR[transfer]))
-    return told
+    return found
 
 
-def _told(image: Image.Image) -> Iterator[Colours]:
+def _descriptions(image: Image.Image) -> Iterator[Colours]:
     """Yield the colour descriptions of the file in order of precedence."""
     head = file_head(image) if image.format in ("AVIF", "BMP", "JPEG2000", "PNG") else b""
     if image.format == "PNG":

@@ -24,7 +24,7 @@ from jahp_pl.training import TrainingError
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.progress import ProgressLine
 from jahp_pl.training.run import TrainResult, choose_precision, train
-from jahp_pl.training.validation import RowMeans, ValidationRow, measure
+from jahp_pl.training.validation import RowMeans, ValidationRow, measure_image
 from tests.support.tiny_runs import NOTHING_CODED, PHOTOS, all_equal, rows, tiny_config, training_losses
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -67,7 +67,7 @@ def test_the_loaded_model_is_the_one_that_was_validated(finished: TrainResult, s
 def validate(model: torch.nn.Module, config: Config) -> ValidationRow:
     means = RowMeans(ValidationRow)
     for image in ShardDataModule(config.data, config.seed).val_dataloader():
-        means.update(measure(model, config.loss, image.image))  # type: ignore[arg-type]
+        means.update(measure_image(model, config.loss, image.image))  # type: ignore[arg-type]
     return means.compute()[0]
 
 
@@ -145,7 +145,7 @@ def test_validation_images_too_small_for_ms_ssim_are_named_when_it_is_the_loss(s
     settings = ("loss.distortion=ms_ssim", "data.crop_size=176", "data.batch_size=1", "trainer.max_steps=1")
     write_shards([PHOTOS / "val"], tmp_path / "small", ShardOptions(min_side=64, max_side=128))
     settings = (*settings, f"data.train=[{tmp_path / 'large'}]", f"data.val=[{tmp_path / 'small'}]")
-    with pytest.warns(UserWarning, match="at least 176 pixels, so MS-SSIM and val/loss are not defined"):
+    with pytest.warns(UserWarning, match="at least 176 pixels, so MS-SSIM and val/loss are undefined"):
         result = train(tiny_config(tmp_path, shards, *NOTHING_CODED, *settings))
     assert result.best is None
     assert math.isnan(result.metrics["val/ms_ssim_db"])

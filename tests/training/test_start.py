@@ -112,5 +112,5 @@ def test_what_cannot_be_started_from_is_named(first, tmp_path) -> None:
     assert read_start(Config()) is None
     with pytest.raises(ExportError, match="nothing: no such"):
         read_start(config(tmp_path / "nothing"))
-    with pytest.raises(ConfigError, match=r"optim.start_from=.*: no network of it .* model.num_filters is 8"):
+    with pytest.raises(ConfigError, match=r"optim.start_from=.*: none of its networks fits .* model.num_filters=8"):
         read_start(config(first.run_dir, num_filters=9))
