@@ -20,10 +20,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from jahp_pl.codec.targets import Target, check_target
-    from jahp_pl.evaluation.evaluate import ImageResult, plan, save, save_curve, target_folder
+    from jahp_pl.evaluation.evaluate import ImageResult, plan_files, save, save_curve, target_folder
     from jahp_pl.evaluation.evaluate import evaluate as evaluate_images
     from jahp_pl.evaluation.image_set import find_originals
-    from jahp_pl.evaluation.table import format_curve, format_table, summarise
+    from jahp_pl.evaluation.table import format_curve, format_evaluation_table, summarise
     from jahp_pl.locks import exclusive
     from jahp_pl.measurement.provenance import command_line
     from jahp_pl.report.read_results import title_of
@@ -40,7 +40,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     for target in targets:
         check_target(target, codec.num_levels)
     folders = [files / target_folder(target) if len(targets) > 1 else files for target in targets]
-    tasks = [plan(images, folder) for folder in folders]
+    tasks = [plan_files(images, folder) for folder in folders]
     facts = {"training": _training(arguments.model), "command": command_line(["jahp", *sys.argv[1:]])}
     facts |= {} if arguments.curve is None else {"curve": arguments.curve}
     total = len(images) * len(targets)
@@ -62,7 +62,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if len(targets) > 1:
         shared.say(format_curve(evaluations))
     else:
-        shared.say(format_table(evaluation), "", summarise(evaluation))
+        shared.say(format_evaluation_table(evaluation), "", summarise(evaluation))
     shared.say(f"\nfiles    {files}/\nresults  {out}")
     if arguments.picture is not None:
         from jahp_pl.evaluation.picture import draw_evaluation

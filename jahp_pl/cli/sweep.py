@@ -14,7 +14,7 @@ def sweep(arguments: argparse.Namespace) -> None:
     """All points of a sweep file, on this machine."""
     from jahp_pl.sweeping.file import read_sweep
     from jahp_pl.sweeping.run import Sweep, run
-    from jahp_pl.sweeping.table import LiveTable, format_table
+    from jahp_pl.sweeping.table import LiveTable, format_sweep_table
     from jahp_pl.sweeping.trials import best, score
 
     file = read_sweep(arguments.file)
@@ -33,7 +33,7 @@ def sweep(arguments: argparse.Namespace) -> None:
     finally:
         table.close()
     entries = prepared.entries
-    shared.say("\n".join(format_table(file, entries)))
+    shared.say("\n".join(format_sweep_table(file, entries)))
     if file.method != "grid" and (winner := best(entries, file)) is not None:
         shared.say(f"\nbest     {winner.point.name}: {file.metric} {score(winner, file):.5g}")
     shared.say(f"\nruns     {prepared.results.parent}/\nresults  {prepared.results} and .csv")

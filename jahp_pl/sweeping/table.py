@@ -75,7 +75,7 @@ class LiveTable:
     def _draw(self) -> None:
         width, height = shutil.get_terminal_size()
         lines = [summary(self.entries, time.monotonic() - self._start)]
-        lines += format_table(self.sweep, self.entries, most=max(3, height - 4))
+        lines += format_sweep_table(self.sweep, self.entries, most=max(3, height - 4))
         self._erase()
         self.stream.write("".join(f"{printable(line)[: width - 1]}\n" for line in lines))
         self.stream.flush()
@@ -103,7 +103,7 @@ def summary(entries: Sequence[Entry], seconds: float) -> str:
     return f"{len(entries)} points: {', '.join(parts)} | {minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
-def format_table(sweep: SweepFile, entries: Sequence[Entry], most: int | None = None) -> list[str]:
+def format_sweep_table(sweep: SweepFile, entries: Sequence[Entry], most: int | None = None) -> list[str]:
     """Head, a rule and a line for each point: values, state, the metric, rate and PSNR where they were measured.
 
     Args:

@@ -111,7 +111,7 @@ def test_other_pictures_of_the_same_names_are_told_before_anything_is_coded(imag
     assert classical(images, out) == 0
     before = out.read_bytes()
     assert classical(others, out) == 2
-    assert f"{out} holds 2 other images; choose another --out, or --force" in refused(capsys)
+    assert f"{out}: has 2 other images; choose another --out, or --force" in refused(capsys)
     assert out.read_bytes() == before
 
 

@@ -142,7 +142,7 @@ def test_files_never_go_among_the_images(images, capsys) -> None:
     before = files()
     for out in ("photos.json", "photos/sub/../../photos.json"):
         assert evaluate("--out", out) == 2
-        assert "files would go among the images; choose another --out" in refused(capsys)
+        assert "files would be written among the images; choose another --out" in refused(capsys)
         assert files() == before
     assert run("evaluate", "--model", "small-1", "--images", "photos/b.png", "--out", "photos.json") == 2
     assert files() == before
@@ -170,7 +170,7 @@ def test_two_processes_do_not_write_one_file(capsys) -> None:
 
 
 def test_two_images_of_one_name_are_refused(images) -> None:
-    with pytest.raises(EvaluationError, match=r"b\.png: a second image called a\.png"):
+    with pytest.raises(EvaluationError, match=r"b\.png: another image is also called a\.png"):
         identify([Original(images / "a.png", "a.png"), Original(images / "b.png", "a.png")])
 
 
@@ -184,5 +184,5 @@ def test_pictures_are_of_the_image_of_a_name_and_of_nothing_beside_it(tmp_path, 
     with Image.open(images / f"{name}.png") as image:
         assert (comparison.original == image).all()
     (images / f"{name}.png").unlink()
-    with pytest.raises(EvaluationError, match="holds no image"):
+    with pytest.raises(EvaluationError, match="has no image"):
         compare_images([], images, {name: "chosen"}, 0.25, {})

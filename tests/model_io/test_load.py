@@ -315,7 +315,7 @@ def test_what_is_there_is_replaced_only_on_demand_and_only_an_export(folder, tmp
 def test_weights_of_an_absurd_size_are_refused_unread(folder):
     with (folder / WEIGHTS).open("r+b") as file:
         file.truncate(2**40)  # without taking any space
-    with pytest.raises(ExportError, match=rf"{WEIGHTS}: takes 1099511627776 bytes, more than the 1073741824"):
+    with pytest.raises(ExportError, match=rf"{WEIGHTS}: has 1099511627776 bytes, more than the maximum of 1073741824"):
         load_export(folder)
 
 

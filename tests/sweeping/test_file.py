@@ -28,7 +28,7 @@ from jahp_pl.sweeping.bayes import Trial, propose
 from jahp_pl.sweeping.file import SweepFile, read_sweep
 from jahp_pl.sweeping.parameters import Parameter, parse_parameter
 from jahp_pl.sweeping.processes import environments
-from jahp_pl.sweeping.table import LiveTable, format_table, read_results, write_results
+from jahp_pl.sweeping.table import LiveTable, format_sweep_table, read_results, write_results
 from jahp_pl.sweeping.trials import Entry, Point, best, check_sweep, drawn, grid, is_on_target, make_point
 from tests.support import pages
 from tests.support.commands import run
@@ -376,12 +376,12 @@ def test_a_long_table_shows_what_runs_and_what_failed(tmp_path: Path) -> None:
     rows = [Entry(point) for point in grid(sweep)]
     rows[20].state, rows[29].state = "running", "failed"
     rows[20].metrics = {"step": 250_000.0}
-    lines = format_table(sweep, rows, most=5)
+    lines = format_sweep_table(sweep, rows, most=5)
     assert len(lines) == 2 + 4 + 1
     assert "running 25 %" in lines[-3]
     assert "failed" in lines[-2]
     assert lines[-1] == "and 26 more"
-    assert len(format_table(sweep, rows)) == 32
+    assert len(format_sweep_table(sweep, rows)) == 32
 
 
 class Terminal(io.StringIO):
