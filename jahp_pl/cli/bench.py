@@ -18,7 +18,7 @@ def coding(arguments: argparse.Namespace) -> None:
     import torch
     from tqdm import tqdm
 
-    from jahp_pl.bench.coding import Speed, mean_times, measure, measure_peer, table, to_json
+    from jahp_pl.bench.coding import CodingSpeed, coding_table, coding_to_json, mean_times, measure_coding, measure_peer
     from jahp_pl.evaluation.image_set import find_images
     from jahp_pl.measurement.provenance import provenance
 
@@ -30,14 +30,14 @@ def coding(arguments: argparse.Namespace) -> None:
         for number, model in enumerate(arguments.model):
             codec = shared.open_codec(arguments, model)
             measured = []
-            for row in measure(codec, images, arguments.rounds):
+            for row in measure_coding(codec, images, arguments.rounds):
                 measured.append(row)
                 bar.update()
             peer = None
             if arguments.peer is not None and number == 0:
                 peer = measure_peer(arguments.peer, codec, images, arguments.rounds)
             _, times, bpp, quality = zip(*measured, strict=True)
-            speed = Speed(
+            speed = CodingSpeed(
                 len(images),
                 arguments.rounds,
                 torch.get_num_threads(),
@@ -47,8 +47,8 @@ def coding(arguments: argparse.Namespace) -> None:
                 peer,
             )
             with tqdm.external_write_mode():
-                shared.say(table(Path(model).name, speed))
-            speeds[Path(model).name] = to_json(speed) | {"model": vars(codec.model.config)}
+                shared.say(coding_table(Path(model).name, speed))
+            speeds[Path(model).name] = coding_to_json(speed) | {"model": vars(codec.model.config)}
     _save(content | {"precision": arguments.precision, "models": speeds}, arguments.out)
 
 
@@ -57,7 +57,7 @@ def train(arguments: argparse.Namespace) -> None:
     import torch
     from tqdm import tqdm
 
-    from jahp_pl.bench.training import measure, table, to_json
+    from jahp_pl.bench.training import measure_training, training_table, training_to_json
     from jahp_pl.measurement.provenance import provenance
     from jahp_pl.settings import load
 
@@ -72,11 +72,11 @@ def train(arguments: argparse.Namespace) -> None:
             bar.set_postfix_str(what)
             bar.update()
 
-        speeds = measure(
+        speeds = measure_training(
             arguments.settings, arguments.variant, arguments.peer, threads, arguments.steps, arguments.rounds, progress
         )
-    shared.say(table(name, speeds))
-    _save(content | {name: to_json(speeds)}, arguments.out)
+    shared.say(training_table(name, speeds))
+    _save(content | {name: training_to_json(speeds)}, arguments.out)
 
 
 def data(arguments: argparse.Namespace) -> None:
@@ -87,7 +87,7 @@ def data(arguments: argparse.Namespace) -> None:
     import torch
     from tqdm import tqdm
 
-    from jahp_pl.bench.data import UTILIZATION, cases, demand, measure, table
+    from jahp_pl.bench.data import UTILIZATION, cases, data_demand, loading_table, measure_loading
     from jahp_pl.measurement.provenance import provenance
     from jahp_pl.settings import load
 
@@ -95,14 +95,14 @@ def data(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         case_list = cases(config.data, arguments.images, Path(folder))
-        rounds = measure(case_list, config.data, arguments.batches, arguments.rounds)
+        rounds = measure_loading(case_list, config.data, arguments.batches, arguments.rounds)
         rows = list(tqdm(rounds, total=arguments.rounds, desc="bench data", leave=False, disable=None))[-1]
-    need, best = demand(config), max(rows, key=lambda row: row.per_core)
+    need, best = data_demand(config), max(rows, key=lambda row: row.per_core)
     shared.say(
         f"crops of {config.data.crop_size}, {config.data.crops_per_photo} from a photograph, batches of "
         f"{config.data.batch_size}, {config.data.num_workers} workers, median of {arguments.rounds} rounds"
     )
-    shared.say(table(rows))
+    shared.say(loading_table(rows))
     shared.say(
         f"an H200 at {UTILIZATION:.0%} of its bfloat16 peak takes {need.crops_per_second:.0f} crops per second of "
         f"{need.flops_per_crop / 1e9:.0f} GFLOP each; 16 such cores give {16 * best.per_core:.0f} ({best.name})"
