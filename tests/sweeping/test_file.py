@@ -353,7 +353,7 @@ def test_results_of_another_sweep_are_neither_mixed_in_nor_replaced(
     other = write(tmp_path, method=method, run_cap=2, parameters={"loss.lmbda": {"values": [0.01, 0.5]}})
     assert run("sweep", other, f"output_dir={tmp_path}") == 2
     assert capsys.readouterr().err == (
-        f"jahp: {path}: holds small-lmbda0.02, which is none of the points of {other}; move it away, or choose another "
+        f"jahp: {path}: has small-lmbda0.02, which is not a point of {other}; move it away, or choose another "
         "output_dir=...\n"
     )
     assert (path.read_bytes(), path.with_suffix(".csv").read_bytes()) == before
@@ -476,10 +476,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "metric without name": ({"metric": {"goal": "minimize"}}, "metric.name: is missing"),
     "unknown goal": ({"metric": {"name": "val/loss", "goal": "least"}}, "metric.goal=least: must be minimize or"),
     "bayes without metric": ({"method": "bayes", "run_cap": 2, "metric": None}, "metric: is missing; method bayes"),
-    "random without end": ({"method": "random"}, "run_cap: is missing; method random has no end"),
-    "no cap": ({"run_cap": 0}, "run_cap=0: must be a whole number from 1"),
+    "random without end": ({"method": "random"}, "run_cap: is missing; method random never ends"),
+    "no cap": ({"run_cap": 0}, "run_cap=0: must be a whole number of at least 1"),
     "grid over a range": (
-        {"parameters": {"loss.lmbda": {"min": 0.1, "max": 0.2}}}, "parameters.loss.lmbda: a grid has no end there"
+        {"parameters": {"loss.lmbda": {"min": 0.1, "max": 0.2}}}, "parameters.loss.lmbda: has no finite grid"
     ),
     "number that YAML reads as a word": (
         {"parameters": {"loss.lmbda": {"min": "1e-4", "max": 0.2}}}, "loss.lmbda.min=1e-4: must be a number (YAML reads"
@@ -519,8 +519,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a command in one word": ({"command": "jahp train ${args_no_hyphens}"}, "command: must be a list of words; it"),
     "a command of lists": ({"command": [["jahp", "train"]]}, "command: must be a list of words; it"),
     "no command": ({"command": None}, "command: is missing; it must run `python -m jahp_pl train"),
-    "another program": ({"command": ["python", "train.py", "${args_no_hyphens}"]}, "command: trains nothing"),
-    "values with hyphens": ({"command": ["jahp", "train", "${args}"]}, "command: ${args} is not understood"),
+    "another program": ({"command": ["python", "train.py", "${args_no_hyphens}"]}, "command: does not train"),
+    "values with hyphens": ({"command": ["jahp", "train", "${args}"]}, "command: ${args} is not supported"),
     "values left out": ({"command": ["jahp", "train"]}, "command: must contain ${args_no_hyphens} once"),
     "one name for all": (
         {"command": ["jahp", "train", "name=one", "data.val=[x]", "${args_no_hyphens}"]},
@@ -546,14 +546,14 @@ def test_what_is_wrong_in_a_file_is_told_in_one_line(
 def test_a_file_that_is_none_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for content, words in (
         (b"a: [", "cannot be read as YAML"),
-        (b"- a", "must be a mapping"),
+        (b"- a", "is not a mapping"),
         (b"\xff", "YAML"),
         (b"values: [2001-99-99]", "2001-99-99 is no timestamp (month must be in 1..12"),
         (b"run_cap: !!int many", "many is no int"),
         (b"run_cap: !!bool many", "many is no bool"),
         (b'name: "\\UFFFFFFFF"', "cannot be read as YAML"),
-        (b"a: " + b"[" * 2000, "cannot be read as YAML: is nested too deeply"),
-        (b"a: " + b"[" * 2000 + b"]" * 2000, "cannot be read as YAML: is nested too deeply"),
+        (b"a: " + b"[" * 2000, "cannot be read as YAML: it is nested too deeply"),
+        (b"a: " + b"[" * 2000 + b"]" * 2000, "cannot be read as YAML: it is nested too deeply"),
         (b"method: grid\nmethod: random", "method: is given twice, again in line 2; keep one"),
         (b"parameters:\n  seed: {value: 1}\n  'seed': {value: 2}", "seed: is given twice, again in line 3; keep one"),
     ):
