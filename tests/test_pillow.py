@@ -139,7 +139,7 @@ def test_saving_without_a_model_or_with_two_says_what_to_do(tmp_path):
         image.save(tmp_path / "photo.jahp")
     pillow.register(codec_of(JOINT))
     pillow.register(load_codec_of_mixture())
-    with pytest.raises(OSError, match="2 models at hand"):
+    with pytest.raises(OSError, match="2 models are registered"):
         image.save(tmp_path / "photo.jahp")
     assert list(tmp_path.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""What the command sweep does with its parsed arguments. Heavy imports happen inside."""
+"""`jahp sweep`. Heavy imports happen inside."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jahp_pl.cli.shared import CommandError
 
 
 def sweep(arguments: argparse.Namespace) -> None:
-    """All points of a sweep file, on this machine."""
+    """Run all points of a sweep file on this machine."""
     from jahp_pl.sweeping.file import read_sweep
     from jahp_pl.sweeping.run import Sweep, run
     from jahp_pl.sweeping.table import LiveTable, format_sweep_table
@@ -26,7 +26,7 @@ def sweep(arguments: argparse.Namespace) -> None:
             shared.say(shlex.join(["jahp", "train", *entry.point.arguments]))
         return
     if file.has_early_terminate:
-        shared.say("early_terminate is for W&B's server; here every point runs to its end")
+        shared.say("early_terminate is only supported by W&B's server; here every point runs to its end")
     table = LiveTable(file, prepared.entries, sys.stderr)
     try:
         run(prepared, arguments.workers, table)

@@ -248,7 +248,7 @@ def test_a_file_of_something_else_is_left_alone(content, told, images, out, caps
 def test_results_go_to_a_json_file(name, images, tmp_path, capsys) -> None:
     (tmp_path / "folder.json").mkdir()
     assert classical(images, tmp_path / name) == 2
-    assert "must name a file that ends in .json" in refused(capsys)
+    assert "must be the name of a file that ends in .json" in refused(capsys)
     assert not (tmp_path / "r").exists()
 
 
@@ -256,7 +256,7 @@ def test_results_go_to_a_json_file(name, images, tmp_path, capsys) -> None:
 @pytest.mark.parametrize("limit", ["0", "-1", "two"])
 def test_a_limit_is_a_whole_number_from_one(command, limit, images, out, capsys) -> None:
     assert run(*command, "--images", images, "--out", out, f"--limit={limit}") == 2
-    assert "must be a whole number from 1" in capsys.readouterr().err
+    assert "must be a whole number of at least 1" in capsys.readouterr().err
     assert not out.exists()
 
 

@@ -84,7 +84,7 @@ def test_results_of_another_model_of_the_same_name_are_kept(capsys) -> None:
     other = text.replace(json.loads(text)["provenance"]["fingerprint"], "0" * 16)
     path.write_text(other)
     assert evaluate() == 2
-    assert "holds results of another model" in refused(capsys)
+    assert "has results of another model" in refused(capsys)
     assert path.read_text() == other
 
 
@@ -92,7 +92,7 @@ def test_results_of_another_model_of_the_same_name_are_kept(capsys) -> None:
 def test_a_file_of_something_else_is_left_alone(content, capsys) -> None:
     Path("r.json").write_text(content)
     assert evaluate("--out", "r.json") == 2
-    assert "r.json: no results of `jahp evaluate`; move it away, or choose another --out" in refused(capsys)
+    assert "r.json: has no results of `jahp evaluate`; move it away, or choose another --out" in refused(capsys)
     assert Path("r.json").read_text() == content
     assert not Path("r").exists()
 
@@ -132,7 +132,7 @@ def test_results_go_to_a_json_file(name, capsys) -> None:
     Path("folder.json").mkdir()
     before = files()
     assert evaluate("--out", name) == 2
-    assert "must name a file that ends in .json" in refused(capsys)
+    assert "must be the name of a file that ends in .json" in refused(capsys)
     assert files() == before
 
 
