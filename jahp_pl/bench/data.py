@@ -227,8 +227,8 @@ def _worker_mib() -> float | None:
 
 def _median(rows: Sequence[LoadingSpeed]) -> LoadingSpeed:
     def of(values: Sequence[float | None]) -> float | None:
-        told = [value for value in values if value is not None]
-        return median(told) if told else None
+        known = [value for value in values if value is not None]
+        return median(known) if known else None
 
     name, per_core, with_workers, shares, memory = zip(*rows, strict=True)
     return LoadingSpeed(name[0], median(per_core), median(with_workers), of(shares), of(memory))

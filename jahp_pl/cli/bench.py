@@ -11,7 +11,7 @@ from jahp_pl.cli import shared
 from jahp_pl.cli.options import MODEL, add_images, add_machine, command, group, positive
 
 
-def coding(arguments: argparse.Namespace) -> None:
+def bench_coding(arguments: argparse.Namespace) -> None:
     """Time coding and compare it with the transforms."""
     from statistics import fmean
 
@@ -52,7 +52,7 @@ def coding(arguments: argparse.Namespace) -> None:
     _save(content | {"precision": arguments.precision, "models": speeds}, arguments.out)
 
 
-def train(arguments: argparse.Namespace) -> None:
+def bench_train(arguments: argparse.Namespace) -> None:
     """Time training steps."""
     import torch
     from tqdm import tqdm
@@ -79,7 +79,7 @@ def train(arguments: argparse.Namespace) -> None:
     _save(content | {name: training_to_json(speeds)}, arguments.out)
 
 
-def data(arguments: argparse.Namespace) -> None:
+def bench_data(arguments: argparse.Namespace) -> None:
     """Measure crops per second from shards and from image files."""
     import tempfile
     from dataclasses import asdict
@@ -128,7 +128,7 @@ def add_benches(table: Any) -> None:
     """Add `bench` and its subcommands."""
     benches = group(table, "bench", "measure the speed of coding, training, or data loading")
 
-    p = command(benches, "coding", coding, "time coding by stages, and compare it with the transforms", """\
+    p = command(benches, "coding", bench_coding, "time coding by stages, and compare it with the transforms", """\
         jahp bench coding --model joint-psnr --images data/kodak --limit 4
         jahp bench coding --model models/full models/full-mix3 --images data/kodak --out bench.json""")  # fmt: skip
     p.add_argument("--model", nargs="+", required=True, metavar="M", help=f"one or more models: {MODEL}")
@@ -142,7 +142,7 @@ def add_benches(table: Any) -> None:
     )
     add_machine(p)
 
-    p = command(benches, "train", train, "time training steps, and compare them with matrix products", """\
+    p = command(benches, "train", bench_train, "time training steps, and compare them with matrix products", """\
         jahp bench train configs/quickstart.yaml
         jahp bench train configs/mbt2018.yaml --variant trainer.channels_last=true
         jahp bench train configs/mbt2018.yaml --variant 'trainer.channels_last=true optim.ema_decay=0'""")  # fmt: skip
@@ -156,7 +156,7 @@ def add_benches(table: Any) -> None:
     p.add_argument("--out", type=Path, metavar="R.json", help="file for the results")
     p.add_argument("--peer", metavar="COMMAND", help="another program whose steps to time")
 
-    p = command(benches, "data", data, "measure crops per second from shards and from image files", """\
+    p = command(benches, "data", bench_data, "measure crops per second from shards and from image files", """\
         jahp bench data configs/mbt2018.yaml --images data/photos/train
         jahp bench data data.crops_per_photo=8 --images ~/photos --out bench-data.json""")  # fmt: skip
     p.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value", help="crops, batches, workers, data.train")

@@ -70,8 +70,8 @@ def compress(arguments: argparse.Namespace) -> None:
         if arguments.verify:
             _verify(codec, encoded, name)
         _write(job.target, encoded.data)
-        told = f"{len(encoded.data)} bytes, {8 * len(encoded.data) / (height * width):.4f} bpp"
-        words = [told, *([f"colours: {profile_name(icc)}"] if icc else []), *(f"lost: {loss}" for loss in lost)]
+        size_text = f"{len(encoded.data)} bytes, {8 * len(encoded.data) / (height * width):.4f} bpp"
+        words = [size_text, *([f"colours: {profile_name(icc)}"] if icc else []), *(f"lost: {loss}" for loss in lost)]
         words += [f"quality {quality_of(encoded.level, codec.num_levels):.1f}"] if encoded.level is not None else []
         words += ["verified"] if arguments.verify else []
         if (needed := needed_pixels(height, width)) > ACCEPTED_PIXELS:

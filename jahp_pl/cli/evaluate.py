@@ -20,8 +20,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from jahp_pl.codec.targets import Target, check_target
-    from jahp_pl.evaluation.evaluate import ImageResult, plan_files, save, save_curve, target_folder
-    from jahp_pl.evaluation.evaluate import evaluate as evaluate_images
+    from jahp_pl.evaluation.evaluate import ImageResult, evaluate_codec, plan_files, save, save_curve, target_folder
     from jahp_pl.evaluation.image_set import find_originals
     from jahp_pl.evaluation.table import format_curve, format_evaluation_table, summarise
     from jahp_pl.locks import exclusive
@@ -52,7 +51,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
         evaluations = []
         for target, of_target in zip(targets, tasks, strict=True):
-            evaluations.append(evaluate_images(codec, of_target, arguments.beside, progress, target, arguments.effort))
+            evaluations.append(evaluate_codec(codec, of_target, arguments.beside, progress, target, arguments.effort))
             evaluations[-1].provenance.update(facts)
         if len(targets) > 1:
             save_curve(evaluations, title_of(evaluations[0].provenance), out)

@@ -161,6 +161,6 @@ def _describe_model(path: Path) -> dict[str, str]:
     rows["fingerprint"] = codec.fingerprint.hex()
     rows["parameters"] = f"{sum(p.numel() for p in codec.model.parameters()):,}"
     rows |= {key: str(value) for key, value in dataclasses.asdict(codec.model.config).items()}
-    told = read_config(path) if is_export(path) else {}
-    more = {key: str(told[key]) for key in ("dtype", "results") if key in told}
-    return rows | more | {key: str(value) for key, value in told.get("facts", {}).items()}
+    exported = read_config(path) if is_export(path) else {}
+    more = {key: str(exported[key]) for key in ("dtype", "results") if key in exported}
+    return rows | more | {key: str(value) for key, value in exported.get("facts", {}).items()}

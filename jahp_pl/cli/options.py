@@ -70,10 +70,10 @@ EFFORT = (
 )
 
 
-def add_effort(parser: argparse.ArgumentParser, default: int | None, told: str) -> None:
+def add_effort(parser: argparse.ArgumentParser, default: int | None, default_text: str) -> None:
     """Add --effort."""
     parser.add_argument(
-        "--effort", type=int, choices=range(7), default=default, metavar="0..6", help=f"{EFFORT} [{told}]"
+        "--effort", type=int, choices=range(7), default=default, metavar="0..6", help=f"{EFFORT} [{default_text}]"
     )
 
 

@@ -229,18 +229,18 @@ def run_jobs(command: str, jobs: Sequence[Job], work: Callable[[Job], str | None
 
         def work_aloud(job: Job) -> bool:
             dated = batch.modified(job)
-            told = work(job)
-            if told is not None:
+            description = work(job)
+            if description is not None:
                 batch.keep_order(job, dated)
                 file = sys.stderr if job.target == STREAM else sys.stdout
-                line = f"{name_of(job.source)} -> {name_of(job.target, 'output')}: {told}"
+                line = f"{name_of(job.source)} -> {name_of(job.target, 'output')}: {description}"
                 bar.write(printable(line), file=file)
-            return told is not None
+            return description is not None
 
         if len(jobs) == 1 and not jobs[0].is_resumable:
             work_aloud(jobs[0])
             return
-        report = batch.run(jobs, work_aloud, input_errors(), lambda _: bar.update())
+        report = batch.run_all(jobs, work_aloud, input_errors(), lambda _: bar.update())
     if report.num_skipped:
         say(f"{report.num_skipped} of {len(jobs)} were done already; --force does them again")
     tell_failures(command, report.failures, len(jobs))

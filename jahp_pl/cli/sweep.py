@@ -13,7 +13,7 @@ from jahp_pl.cli.shared import CommandError
 def sweep(arguments: argparse.Namespace) -> None:
     """Run all points of a sweep file on this machine."""
     from jahp_pl.sweeping.file import read_sweep
-    from jahp_pl.sweeping.run import Sweep, run
+    from jahp_pl.sweeping.run import Sweep, run_sweep
     from jahp_pl.sweeping.table import LiveTable, format_sweep_table
     from jahp_pl.sweeping.trials import best, score
 
@@ -29,7 +29,7 @@ def sweep(arguments: argparse.Namespace) -> None:
         shared.say("early_terminate is only supported by W&B's server; here every point runs to its end")
     table = LiveTable(file, prepared.entries, sys.stderr)
     try:
-        run(prepared, arguments.workers, table)
+        run_sweep(prepared, arguments.workers, table)
     finally:
         table.close()
     entries = prepared.entries

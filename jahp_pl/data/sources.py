@@ -72,16 +72,16 @@ def find_items(sources: Sequence[str | Path]) -> Found:
 
 def _add(path: Path, name: str, found: Found) -> None:
     if path.suffix.lower() != ".tar":
-        found.items.append(Item(printable(name), str(path), 0, -1))
+        found.items.append(Item(escape_name(name), str(path), 0, -1))
         return
     try:
         for place in list_members(path):
-            found.items.append(Item(printable(f"{name}/{place.name}"), str(path), place.offset, place.size))
+            found.items.append(Item(escape_name(f"{name}/{place.name}"), str(path), place.offset, place.size))
     except ArchiveError as damage:
-        found.skipped.append(Skipped(printable(name), "broken", printable(str(damage))))
+        found.skipped.append(Skipped(escape_name(name), "broken", escape_name(str(damage))))
 
 
-def printable(name: str) -> str:
+def escape_name(name: str) -> str:
     """Write bytes of a name that are not UTF-8 as \\xNN, so that it can be shown and stored."""
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 

@@ -84,7 +84,7 @@ def plan_files(originals: Sequence[Original], files: Path) -> list[EvaluationTas
     return [EvaluationTask(original, files / target) for original, target in zip(originals, targets, strict=True)]
 
 
-def evaluate(
+def evaluate_codec(
     codec: Codec,
     tasks: Sequence[EvaluationTask],
     beside: str | None = None,

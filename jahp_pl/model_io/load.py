@@ -158,9 +158,9 @@ def export_from(
     content = load_export(source)
     dtype = dtype or content.dtype
     is_same_codec = dtype in (content.dtype, "float32")  # otherwise rounding makes another codec
-    told = content.results if results is None and is_same_codec else results
+    kept_results = content.results if results is None and is_same_codec else results
     facts = content.facts | noted
-    return export(content.model, folder, facts, overwrite, dtype=dtype, tables=content.tables, results=told)
+    return export(content.model, folder, facts, overwrite, dtype=dtype, tables=content.tables, results=kept_results)
 
 
 @on_cpu()

@@ -143,7 +143,7 @@ class Sweep:
         return self.entries[-1]
 
 
-def run(sweep: Sweep, workers: int, watcher: Watcher) -> None:
+def run_sweep(sweep: Sweep, workers: int, watcher: Watcher) -> None:
     """Run all unfinished points, `workers` at a time; a failed point does not stop the others.
 
     On an interrupt or termination, it ends its processes, which save their checkpoints; after a kill, runs continue
