@@ -39,7 +39,7 @@ def gdn(x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool) -> tuple[Tensor, 
     y, factor = torch.empty_like(x), torch.empty_like(x)
     transposed, beta = gamma.t().to(x.dtype).contiguous(), beta.to(x.dtype)
     for rows, out, norm in zip(_blocks(x), _blocks(y), _blocks(factor), strict=True):
-        torch.addmm(beta, rows.square(), transposed, out=norm)
+        torch.addmm(beta, rows.square(), transposed, out=norm)  # n_i = beta_i + sum_j gamma_ij x_j^2
         _ = norm.sqrt_() if inverse else norm.rsqrt_()
         torch.mul(rows, norm, out=out)
     return y, factor
@@ -60,11 +60,12 @@ def gdn_backward(
     sign = 1 if inverse else -1  # 2 e
     grad, typed = grad.contiguous(memory_format=torch.channels_last), gamma.to(x.dtype)
     for g, rows, f, out in zip(_blocks(grad), _blocks(x), _blocks(factor), _blocks(by_x), strict=True):
-        torch.mul(g, f, out=out)
+        torch.mul(g, f, out=out)  # g_j n_j^e
+        # p_i = g_i x_i n_i^(e - 1)
         pull = (g * rows).div_(f) if inverse else (out * rows).mul_(f).mul_(f)
         by_beta += pull.sum(0, dtype=torch.float32)
         by_gamma += torch.mm(pull.t(), rows.square())
-        out.addcmul_(rows, torch.mm(pull, typed), value=sign)
+        out.addcmul_(rows, torch.mm(pull, typed), value=sign)  # + 2 e x_j sum_i gamma_ij p_i
     return by_x, by_beta.mul_(0.5 * sign), by_gamma.mul_(0.5 * sign)
 
 

@@ -57,7 +57,7 @@ def log_mass(family: Family, y: Tensor, mu: Tensor, sigma: Tensor) -> Tensor:
         mu: location.
         sigma: scale > 0: standard deviation of the Gaussian, b of the Laplace, s of the logistic density.
     """
-    return DENSITIES[family].log_mass((y - mu).abs(), sigma)
+    return DENSITIES[family].log_mass((y - mu).abs(), sigma)  # log(F(a) - F(b)) at v = |y - mu|
 
 
 def mixture_log_mass(family: Family, y: Tensor, mu: Tensor, sigma: Tensor, log_weights: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ def _gaussian_cumulative(t: Tensor) -> Tensor:
 
 
 def _laplace_cumulative(t: Tensor) -> Tensor:
-    return 0.5 + 0.5 * torch.sign(t) * -torch.expm1(-t.abs())
+    return 0.5 + 0.5 * torch.sign(t) * -torch.expm1(-t.abs())  # 1/2 + sign(t) (1 - exp(-|t|)) / 2
 
 
 DENSITIES: dict[Family, Density] = {

@@ -79,5 +79,5 @@ def _over_levels(config: LossConfig, x: Tensor, output: ModelOutput, level_share
     else:
         distortion = 1 - ms_ssim(output.x_hat, x, per_image=True)
         decibels = -10 * torch.log10(distortion.detach()).mean()
-    loss = (weight * (rate + lmbda * distortion)).mean()
+    loss = (weight * (rate + lmbda * distortion)).mean()  # mean over images b
     return RateDistortion(loss, bpp, bpp_y, bpp_z, distortion.mean(), decibels)

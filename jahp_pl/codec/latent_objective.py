@@ -187,6 +187,7 @@ class _GaussianBits(torch.autograd.Function):
         precision = scales.clamp(min=scale_min).reciprocal()
         weights = torch.softmax(logits, dim=1)
         offset = y.unsqueeze(1) - mu  # (B, K, M, h, w)
+        # a_k and b_k, then Q(a_k) - Q(b_k), then P
         low, high = (offset.abs() - 0.5).mul_(precision), (offset.abs() + 0.5).mul_(precision)
         masses = torch.erfc(low * math.sqrt(0.5)).sub_(torch.erfc(high * math.sqrt(0.5))).mul_(0.5)
         mass = (weights * masses).sum(1, keepdim=True)
@@ -194,6 +195,7 @@ class _GaussianBits(torch.autograd.Function):
             slope = -BITS_PER_NAT / mass.clamp(min=1e-30)  # d bits / dP
             at_low, at_high = (torch.exp(-0.5 * t.square()).mul_(1 / math.sqrt(2 * math.pi)) for t in (low, high))
             pull = weights * precision * slope
+            # Gradients of the bits with respect to y, sigma_k and logit_k
             by_y = (at_high - at_low).mul_(pull).mul_(offset.sign())
             by_scale = (low * at_low - high * at_high).mul_(pull)
             by_scale *= (scales >= scale_min) | (by_scale < 0)  # see `ops.lower_bound`

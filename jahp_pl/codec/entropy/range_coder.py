@@ -167,6 +167,7 @@ class Reader:
 def _leaky_bits(probability: FloatArray, num_symbols: int) -> float:
     """Compute the bits of symbols (n,) with these probabilities among `num_symbols`; the coder keeps each one
     possible."""
+    # The coder uses p (1 - n 2^-24) + 2^-24 for each of n symbols.
     leak = 2.0**-MASS_BITS
     return float(-np.log2(probability * (1 - num_symbols * leak) + leak).sum())
 
