@@ -10,9 +10,9 @@ With n_i = beta_i + sum_j gamma_ij x_j^2, e = 1/2 if inverse, else -1/2, and g t
 
     y_i  = x_i n_i^e
     p_i  = g_i x_i n_i^(e - 1)
-        x:      g_j n_j^e + 2 e x_j sum_i gamma_ij p_i
-        beta:   e sum p_i
-        gamma:  e sum p_i x_j^2     (both sums run over all positions)
+    x:      g_j n_j^e + 2 e x_j sum_i gamma_ij p_i
+    beta:   e sum p_i
+    gamma:  e sum p_i x_j^2     (both sums run over all positions)
 """
 
 from __future__ import annotations

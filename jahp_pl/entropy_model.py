@@ -32,7 +32,7 @@ class FactorizedDensity(nn.Module):
 
     Args:
         num_channels: C.
-            init_scale: approximate width of the initial density.
+        init_scale: approximate width of the initial density.
     """
 
     WIDTHS = (1, 3, 3, 3, 3, 1)

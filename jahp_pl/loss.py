@@ -40,9 +40,9 @@ def rate_distortion(
     Args:
         config: distortion measure and lambda.
         x: (B, 3, H, W) originals in [0, 1].
-            output: the model's output for x.
-            level_share: (B,) level of each image, from 0 (lowest) to 1 (highest); None for a single-rate model. Each
-                image then has its own lambda and its own weight (see `LossConfig.level_weighting`).
+        output: the model's output for x.
+        level_share: (B,) level of each image, from 0 (lowest) to 1 (highest); None for a single-rate model. Each
+            image then has its own lambda and its own weight (see `LossConfig.level_weighting`).
     """
     if level_share is not None:
         return _over_levels(config, x, output, level_share)

@@ -1,15 +1,12 @@
 """R + lambda * D of one image as a function of its latents, which an encoder's search minimizes.
 
 The decoder and z_hat are fixed, and only the latents get gradients. R is the rate of y under p(y | z_hat, context),
-where
-the context is y itself. D is the distortion of x_hat = g_s(y), clipped to [0, 1] as in a file. Both are functions of
-any
-real y; between the integers, R is the density of the noisy latent. All results are in bits of the whole image, so that
-parts can be summed.
+where the context is y itself. D is the distortion of x_hat = g_s(y), clipped to [0, 1] as in a file. Both are functions
+of any real y; between the integers, R is the density of the noisy latent. All results are in bits of the whole image,
+so that parts can be summed.
 
 D may mix squared errors with `structure.StructuralDistortion`. A search for squared errors alone gains PSNR partly at
-the
-expense of structure: it drops faint texture, which costs many bits and has small squares.
+the expense of structure: it drops faint texture, which costs many bits and has small squares.
 """
 
 from __future__ import annotations

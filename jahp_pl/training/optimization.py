@@ -83,7 +83,7 @@ class SkipCounter:
         """Count one step.
 
         Args:
-                skipped: () 1.0 if it was skipped, else 0.0.
+            skipped: () 1.0 if it was skipped, else 0.0.
         """
         total, in_row, longest = self._counts
         in_row = (in_row + 1) * skipped

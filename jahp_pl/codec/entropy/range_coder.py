@@ -31,8 +31,8 @@ class ChannelTable:
 
     Args:
         lowest: symbol of the first mass.
-            masses: (symbols + 1,) integers, probabilities up to a factor. The last one is the escape, after which the
-                symbol itself follows in 32 plain bits.
+        masses: (symbols + 1,) integers, probabilities up to a factor. The last one is the escape, after which the
+            symbol itself follows in 32 plain bits.
     """
 
     def __init__(self, lowest: int, masses: FloatArray) -> None:
@@ -54,7 +54,7 @@ class Writer:
     """Collects symbols into a payload.
 
     Args:
-            measure: sum in `bits` what the symbols cost under their tables.
+        measure: sum in `bits` what the symbols cost under their tables.
     """
 
     def __init__(self, measure: bool = False) -> None:
