@@ -14,7 +14,7 @@ PARITY ?=
 FUZZ ?=
 CHAOS ?=
 
-.PHONY: help install package train weights weights-files weights-small variable-cost ladder recipe study study-files exactness bench bench-train bench-data streams test fuzz chaos large lint type docs tour parity parity-files refinement refinement-ablation clean
+.PHONY: help install package train weights weights-files weights-small variable-cost ladder recipe study study-files exactness bench bench-train bench-data streams test golden fuzz chaos large lint type docs tables tour parity parity-files refinement refinement-ablation clean
 
 help: ## list what make can do here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,30 +54,11 @@ results/ladder/%.json: build/shards/train/index.json build/shards/val/index.json
 
 ladder: $(LADDER:%=results/ladder/%.json) ## train every rung, K = 1 and 3, for 300 steps; file sizes beside cross-entropies on Kodak
 
-# What the choices of configs/study.yaml are worth: one changed at a time from where the search started, two minutes each.
-RECIPE_START := 'data.train=[build/shards/train]' data.crops_per_photo=1 optim.start_from=null optim.transform_factor=0.3 \
-    optim.learning_rate=1.0e-3 data.crop_size=128 data.batch_size=4 trainer.channels_last=false
-recipe-as_it_is :=
-recipe-random_start := optim.initialization=random
-recipe-one_rate := optim.transform_factor=1
-recipe-rate_twice := optim.learning_rate=2.0e-3
-recipe-constant := optim.schedule=constant
-recipe-no_warmup := optim.warmup_steps=0
-recipe-no_average := optim.ema_decay=0
-recipe-float32 := trainer.precision=32-true
-recipe-channels_last := trainer.channels_last=true
-recipe-batch_8 := data.batch_size=8
-recipe-crops_64 := data.crop_size=64 data.batch_size=16
-recipe-crops_256 := data.crop_size=256 data.batch_size=1
-recipe-crops_192 := data.crop_size=192 data.batch_size=2
-recipe-narrower := model.num_filters=32 model.num_latents=64
-recipe-paper := optim.initialization=random optim.transform_factor=1 optim.learning_rate=1.0e-4 optim.schedule=constant \
-    optim.warmup_steps=0 optim.ema_decay=0 data.batch_size=8 data.crop_size=256
-RECIPE := $(patsubst recipe-%,%,$(filter recipe-%,$(.VARIABLES)))
+# configs/recipe/start.yaml, with the settings of one other file of that folder changed.
+RECIPE := $(filter-out start,$(basename $(notdir $(wildcard configs/recipe/*.yaml))))
 
 results/study/recipe/%.json: build/shards/train/index.json build/shards/val/index.json | install
-	OMP_NUM_THREADS=1 $(JAHP) train configs/study.yaml output_dir=runs/recipe name=$* loss.lmbda=0.0067 trainer.max_steps=100000 \
-	    trainer.val_every_steps=100000 trainer.max_time=00:00:02:00 $(RECIPE_START) $(recipe-$*) > runs/recipe-$*.txt
+	OMP_NUM_THREADS=1 $(JAHP) train configs/study.yaml configs/recipe/start.yaml configs/recipe/$*.yaml > runs/recipe-$*.txt
 	$(JAHP) evaluate --model runs/recipe/$* --images data/kodak --curve $* --threads 1 --out runs/recipe/$*/kodak.json > /dev/null
 	mkdir -p $(@D) && cp runs/recipe/$*/kodak.json $@
 
@@ -101,12 +82,12 @@ study: install build/shards/photos/index.json build/shards/val/index.json ## fiv
 RATES := 0.0018 0.0067 0.025 0.0932
 
 results/rates/fixed-%.json: build/shards/photos/index.json build/shards/val/index.json
-	$(JAHP) train configs/rates.yaml output_dir=runs/rates name=fixed-$* loss.lmbda=$*
+	$(JAHP) train configs/study.yaml configs/overlays/rates.yaml output_dir=runs/rates name=fixed-$* loss.lmbda=$*
 	$(JAHP) evaluate --model runs/rates/fixed-$* --images data/kodak --threads 1 --curve "Four models" --out runs/rates/fixed-$*.json
 	mkdir -p $(@D) && cp runs/rates/fixed-$*.json $@
 
 results/rates/variable.json: build/shards/photos/index.json build/shards/val/index.json
-	$(JAHP) train configs/rates.yaml configs/overlays/variable_rate.yaml output_dir=runs/rates name=variable trainer.max_steps=1200
+	$(JAHP) train configs/study.yaml configs/overlays/rates.yaml configs/overlays/variable_rate.yaml output_dir=runs/rates name=variable trainer.max_steps=1200
 	$(JAHP) evaluate --model runs/rates/variable --images data/kodak --threads 1 --curve "One model" \
 	    --quality 1 17 34 50 67 84 100 --out runs/rates/variable.json
 	mkdir -p $(@D) && cp runs/rates/variable.json $@
@@ -142,7 +123,7 @@ small-4 := loss.lmbda=0.0130
 SMALL := small-1 small-2 small-3 small-4
 
 jahp_pl/weights/small-%/model.safetensors: build/shards/photos/index.json build/shards/val/index.json
-	$(JAHP) train configs/small.yaml output_dir=runs/weights-small name=small-$* $(small-$*)
+	$(JAHP) train configs/study.yaml configs/overlays/small.yaml output_dir=runs/weights-small name=small-$* $(small-$*)
 	$(JAHP) export runs/weights-small/small-$* --dtype int8 --out $(@D) --force
 	$(JAHP) evaluate --model $(@D) --images data/kodak --threads 1 --out runs/weights-small/small-$*/kodak.json
 	mkdir -p results/weights && cp runs/weights-small/small-$*/kodak.json results/weights/small-$*.json
@@ -177,6 +158,9 @@ streams: install ## memory of jahp shards and of a data worker over 100,000 phot
 test: install ## run all tests (no network, no GPU needed)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
+golden: install ## decode the golden files of every format version to the latents that they were made from
+	$(BIN)/python -m pytest tests/codec/test_codec.py tests/docs/test_file_format.py -k golden
+
 fuzz: install ## code images of every size to 70x70; decode 100,000 spoiled files, which must do no harm
 	$(BIN)/python -m checks.fuzz.sizes
 	$(BIN)/python -m checks.fuzz.run --out results/fuzz.json $(FUZZ)
@@ -201,6 +185,9 @@ docs: install ## build the site of docs/ in build/site, for any browser, without
 	$(BIN)/python docs/assemble.py build/docs
 	$(BIN)/mkdocs build --strict --quiet
 	@echo "site: build/site/index.html"
+
+tables: install ## write the tables of README.md and docs/ that come from results/
+	$(BIN)/python docs/tables.py
 
 tour: install ## run the notebook docs/tour.ipynb and keep in it what it shows
 	$(BIN)/python docs/run_notebook.py docs/tour.ipynb
@@ -233,8 +220,8 @@ refinement: $(REFINED) ## Kodak with the bundled model at EFFORTS="0 1 2 3", and
 	$(JAHP) report $(REFINED) --out results/refinement/report --title "The encoder's search"
 
 refinement-ablation: install ## what each part of the encoder's search is worth, on three Kodak images
-	OMP_NUM_THREADS=1 $(BIN)/python -m checks.refinement.run --images data/kodak --limit 3 --out results/refinement/ablation.json \
-	    --page docs/refinement.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m checks.refinement.run --images data/kodak --limit 3 --out results/refinement/ablation.json
+	$(MAKE) tables
 
 package: install ## wheel and sdist in dist/, installed into a fresh environment and tried from an empty folder
 	$(BIN)/python -m checks.package.run dist

@@ -48,7 +48,7 @@ def compare(run: Path, images: list[Path], python: str, folder: Path) -> dict[st
     imported = compressai.load_compressai(folder / "mbt2018.pth.tar")
     export(imported, folder / "export", {"source": "mbt2018.pth.tar"}, overwrite=True)
     codec = load_codec(folder / "export")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for path, their in zip(images, theirs, strict=True):
         image = torch.from_numpy(decode_rgb(path)).permute(2, 0, 1).contiguous()
         encoded = codec.encode(image)
@@ -71,8 +71,7 @@ def compare(run: Path, images: list[Path], python: str, folder: Path) -> dict[st
         })  # fmt: skip
         print(f"  {path.name}: file {rows[-1]['file']}, strings {rows[-1]['strings']}", flush=True)
     means = {
-        kind: {name: fmean(row[kind][name] for row in rows) for name in ("bpp", "psnr")}  # type: ignore[index]
-        for kind in ("file", "strings")
+        kind: {name: fmean(row[kind][name] for row in rows) for name in ("bpp", "psnr")} for kind in ("file", "strings")
     }
     return {"run": run.name, "model": vars(model.config), "mean": means, "images": rows}
 
