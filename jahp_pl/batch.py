@@ -129,7 +129,7 @@ def keep_order(job: Job, dated: int) -> None:
             os.utime(job.target, ns=(dated, dated))
 
 
-def run(
+def run_all(
     jobs: Sequence[Job],
     work: Callable[[Job], bool],
     expected: tuple[type[Exception], ...],

@@ -83,11 +83,11 @@ class GDN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalize (B, C, H, W) -> (B, C, H, W).
 
-        Computed in float32 even under autocast, because x^2 exceeds the range of half precision. Training steps on a
+        Computed in float32 even under autocast, because x^2 exceeds the range of half precision. Gradients on a
         CPU in channels_last memory use `blocked_gdn`, which stays in bfloat16 if x is.
         """
         with torch.autocast(x.device.type, enabled=False):
-            if torch.is_grad_enabled() and self.gamma.requires_grad and is_blocked(x):
+            if torch.is_grad_enabled() and (x.requires_grad or self.gamma.requires_grad) and is_blocked(x):
                 blocked: Tensor = gdn(x, *self.beta_gamma(), self.inverse)[0]
                 return blocked
             x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

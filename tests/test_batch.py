@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jahp_pl.batch import STREAM, BatchError, Job, is_done, plan, run
+from jahp_pl.batch import STREAM, BatchError, Job, is_done, plan, run_all
 
 WANTED = {".png", ".jpg"}
 
@@ -95,7 +95,7 @@ def test_a_failure_is_noted_and_the_others_go_on():
             raise BatchError("no good")
         return job.source.name == "a"
 
-    report = run(jobs, work, (BatchError,), seen.append)
+    report = run_all(jobs, work, (BatchError,), seen.append)
     assert (report.num_done, report.num_skipped) == (1, 1)
     assert report.failures == [(Path("b"), "no good")]
     assert seen == jobs
@@ -106,4 +106,4 @@ def test_a_bug_is_no_failure_of_an_input():
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        run([Job(Path("a"), Path("o"), is_resumable=True)], work, (BatchError,))
+        run_all([Job(Path("a"), Path("o"), is_resumable=True)], work, (BatchError,))

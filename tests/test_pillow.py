@@ -129,7 +129,7 @@ def test_a_model_that_cannot_be_loaded_is_named(photo, exports, tmp_path, monkey
     damaged = shutil.copytree(exports / "joint", tmp_path / "damaged")
     (damaged / CONFIG).write_text("{}")
     monkeypatch.setenv(pillow.MODEL_VARIABLE, str(damaged))
-    with Image.open(photo) as image, pytest.raises(OSError, match=r"not the config\.json of an export"):
+    with Image.open(photo) as image, pytest.raises(OSError, match=r"not the config\.json of a jahp_pl export"):
         image.load()
 
 
@@ -139,7 +139,7 @@ def test_saving_without_a_model_or_with_two_says_what_to_do(tmp_path):
         image.save(tmp_path / "photo.jahp")
     pillow.register(codec_of(JOINT))
     pillow.register(load_codec_of_mixture())
-    with pytest.raises(OSError, match="2 models at hand"):
+    with pytest.raises(OSError, match="2 models are registered"):
         image.save(tmp_path / "photo.jahp")
     assert list(tmp_path.iterdir()) == []
 
@@ -192,7 +192,7 @@ def test_a_payload_that_does_not_decode_is_an_error_when_loaded(photo):
     header, payload = unpack(photo.read_bytes())
     forged = pack(header, np.random.default_rng(1).bytes(len(payload)))
     assert header.fingerprint == codec.fingerprint
-    with Image.open(io.BytesIO(forged)) as image, pytest.raises(OSError, match="another program made it"):
+    with Image.open(io.BytesIO(forged)) as image, pytest.raises(OSError, match="another program made the file"):
         image.load()
 
 

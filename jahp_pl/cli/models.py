@@ -1,5 +1,5 @@
-"""info, export, graphs and import-compressai: what models and files are, and models in other forms. Heavy imports
-happen inside."""
+"""`jahp info`, `export`, `graphs` and `import-compressai`: describes and converts models. Heavy imports happen
+inside."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jahp_pl.model_io.pretrained import NONE, bundled, default_model, locate
 
 
 def info(arguments: argparse.Namespace) -> None:
-    """What files and models are; or which models are bundled."""
+    """Describe files and models, or list the bundled models."""
     if not arguments.paths:
         shared.say(*_bundled_table())
         return
@@ -35,7 +35,7 @@ def info(arguments: argparse.Namespace) -> None:
 
 
 def export(arguments: argparse.Namespace) -> None:
-    """A trained model -> a folder."""
+    """Export a trained model to a folder."""
     from jahp_pl.model_io.load import export_from
 
     source = locate(arguments.model)
@@ -45,7 +45,7 @@ def export(arguments: argparse.Namespace) -> None:
 
 
 def graphs(arguments: argparse.Namespace) -> None:
-    """The networks of a model -> graphs for other runtimes."""
+    """Export the networks of a model as graphs for other runtimes."""
     from jahp_pl.model_io.load import load_codec
     from jahp_pl.model_io.onnx import write_graphs
 
@@ -55,11 +55,11 @@ def graphs(arguments: argparse.Namespace) -> None:
 
 
 def import_compressai(arguments: argparse.Namespace) -> None:
-    """A CompressAI checkpoint -> a folder."""
+    """Export a CompressAI checkpoint to a folder."""
     from jahp_pl.model_io import compressai
     from jahp_pl.model_io.load import export as write_export
 
-    model = compressai.load(arguments.checkpoint)
+    model = compressai.load_compressai(arguments.checkpoint)
     facts = {"source": arguments.checkpoint.name, "trained_with": "CompressAI"}
     codec = write_export(model, arguments.out, facts, arguments.force)
     config = model.config
@@ -70,7 +70,7 @@ def import_compressai(arguments: argparse.Namespace) -> None:
 
 
 def _bundled_table() -> list[str]:
-    """One line per model that comes with the package and quality it was measured at."""
+    """Format one line per bundled model and quality at which it was measured."""
     from jahp_pl.model_io.export_config import read_config
 
     models = bundled()
@@ -96,16 +96,16 @@ def _bundled_table() -> list[str]:
 
 
 def _things(name: str) -> list[Path]:
-    """A file, an export, a run folder, a bundled model; or all of these below another folder.
+    """Resolve a name to a file, an export, a run folder or a bundled model, or to all of these below another folder.
 
     Raises:
-        BatchError: a folder with none of them.
-        ExportError: there is nothing of that name.
+        BatchError: if a folder has none of them.
+        ExportError: if the name does not exist.
     """
     path = Path(name) if name.endswith(".jahp") else locate(name)
     things = list(_below(path)) if path.is_dir() else [path]
     if not things:
-        raise BatchError(f"{path}: holds no checkpoint, export or .jahp file")
+        raise BatchError(f"{path}: has no checkpoint, export or .jahp file; give another folder")
     return things
 
 
@@ -161,6 +161,6 @@ def _describe_model(path: Path) -> dict[str, str]:
     rows["fingerprint"] = codec.fingerprint.hex()
     rows["parameters"] = f"{sum(p.numel() for p in codec.model.parameters()):,}"
     rows |= {key: str(value) for key, value in dataclasses.asdict(codec.model.config).items()}
-    told = read_config(path) if is_export(path) else {}
-    more = {key: str(told[key]) for key in ("dtype", "results") if key in told}
-    return rows | more | {key: str(value) for key, value in told.get("facts", {}).items()}
+    exported = read_config(path) if is_export(path) else {}
+    more = {key: str(exported[key]) for key in ("dtype", "results") if key in exported}
+    return rows | more | {key: str(value) for key, value in exported.get("facts", {}).items()}

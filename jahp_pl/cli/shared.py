@@ -1,4 +1,4 @@
-"""What commands share: errors that are for the user, the codec that the options ask for, progress and failures."""
+"""Shared by commands: reporting of user errors, opening codecs from options, progress and failures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TextIO
 from jahp_pl import batch
 from jahp_pl.batch import STREAM, Job
 from jahp_pl.model_io.export_config import Metric
-from jahp_pl.model_io.pretrained import NONE, bundled, locate, names, of_fingerprint
+from jahp_pl.model_io.pretrained import NONE, bundled, bundled_with_fingerprint, locate, names
 from jahp_pl.text import printable
 
 if TYPE_CHECKING:
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 
 def open_streams() -> None:
-    """Let output never stop a command: what the encoding cannot write is escaped, and what is closed goes nowhere.
+    """Make output safe: escape what the encoding cannot write, and discard output to closed streams.
 
-    A standard descriptor that is closed would else be given to the next file that is opened.
+    Otherwise, a closed standard descriptor would be reused by the next file that is opened.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115  as long as the process
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115  open until the process ends
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -40,21 +40,20 @@ def open_streams() -> None:
 
 
 def say(*lines: str, file: TextIO | None = None) -> None:
-    """Print lines, of which nothing moves a terminal's cursor, whatever names are in them."""
+    """Print lines with control characters escaped, whatever names are in them."""
     print(*map(printable, lines), sep="\n", file=file)
 
 
 LONG_EFFORT = 1
-"""From here on a search has a progress bar of its own."""
+"""Smallest effort whose search shows its own progress bar."""
 
 
 class CommandError(ValueError):
-    """Arguments that cannot be followed here, or a run of which a part failed; one line."""
+    """Arguments that cannot be used, or a run that failed in part; the message is one line."""
 
 
 def input_errors() -> tuple[type[Exception], ...]:
-    """Errors about what the user gave, whose message is for the user; anything else is a bug and keeps its
-    traceback."""
+    """Return the errors about user input, whose message is shown; any other is a bug and keeps its traceback."""
     from jahp_pl.batch import BatchError
     from jahp_pl.codec.bitstream import BitstreamError
     from jahp_pl.codec.entropy.fixed_point import FreezeError
@@ -75,11 +74,13 @@ def input_errors() -> tuple[type[Exception], ...]:
 
 @contextmanager
 def tidy_end() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the block like an error, so that what it began to write is removed; the status is 128
-    plus the signal, as shells have it."""
+    """Let SIGTERM and SIGHUP end the block like an error, so that partial output is removed.
+
+    The status is 128 plus the signal, as in shells.
+    """
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     numbers = [number for name in names if signal.getsignal(number := getattr(signal, name)) == signal.SIG_DFL]
-    if threading.current_thread() is not threading.main_thread():  # only there can signals be handled
+    if threading.current_thread() is not threading.main_thread():  # only the main thread can handle signals
         numbers = []
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -96,9 +97,10 @@ def tidy_end() -> Iterator[None]:
 
 @contextmanager
 def one_voice() -> Iterator[None]:
-    """Errors that all ranks meet alike are told by the first one; the others end in silence.
+    """Let only rank 0 report errors that every rank hits; the others end silently.
 
-    They end with status 0, because a launcher kills all processes when one fails, before the first has said why.
+    They end with status 0, because a launcher kills all processes when one fails, before rank 0 has reported the
+    reason.
     """
     from jahp_pl.config import ConfigError
     from jahp_pl.model_io.checkpoint import CheckpointError
@@ -114,15 +116,15 @@ def one_voice() -> Iterator[None]:
 
 
 def open_codec(arguments: argparse.Namespace, model: str | Path | None = None) -> Codec:
-    """What --model or --metric, --device, --threads, --precision and --memory ask for.
+    """Open the codec for --model or --metric, --device, --threads, --precision and --memory.
 
     Args:
-        arguments: with these options, perhaps without --metric.
-        model: in place of --model.
+        arguments: arguments with these options; --metric may be missing.
+        model: replaces --model.
 
     Raises:
-        CommandError: a device that is not there, or too little memory.
-        ExportError: no such model.
+        CommandError: if the device is unavailable or the memory too small.
+        ExportError: if there is no such model.
     """
     metric: Metric | None = getattr(arguments, "metric", None)
     if metric is not None and arguments.model is not None:
@@ -148,11 +150,11 @@ def open_codec(arguments: argparse.Namespace, model: str | Path | None = None) -
 
 @contextmanager
 def search_bar(effort: int, name: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar for the steps of an encoder's search, where it takes long enough to be looked at.
+    """Show a progress bar for the steps of an encoder's search if it takes long.
 
     Args:
-        effort: of the encoder.
-        name: of the image.
+        effort: effort of the encoder.
+        name: name of the image.
     """
     if effort < LONG_EFFORT:
         yield None
@@ -169,13 +171,13 @@ def search_bar(effort: int, name: str) -> Iterator[Callable[[int, int], None] | 
 
 
 class Decoders:
-    """The codec for each file: that of --model, or else the bundled one that made it.
+    """The codec for each file: that of --model, or the bundled one that made the file.
 
     Args:
-        arguments: of a command that decodes.
+        arguments: arguments of a command that decodes.
 
     Raises:
-        CommandError, ExportError: as `open_codec`; or no model is named and none is bundled.
+        CommandError, ExportError: see `open_codec`; also if no model is given and none is bundled.
     """
 
     def __init__(self, arguments: argparse.Namespace) -> None:
@@ -186,18 +188,18 @@ class Decoders:
             raise CommandError(NONE)
 
     def find(self, fingerprint: bytes) -> Codec:
-        """For a file with this fingerprint in its header; the codec of --model may have another and then refuses it.
+        """Return the codec for a file with this fingerprint; the codec of --model refuses a file with another one.
 
         Raises:
-            CommandError: no bundled model has it.
+            CommandError: if no bundled model has it.
         """
         if self._only is not None:
             return self._only
         if fingerprint not in self._codecs:
-            model = of_fingerprint(fingerprint)
+            model = bundled_with_fingerprint(fingerprint)
             if model is None:
                 raise CommandError(
-                    f"made with model {fingerprint.hex()}, and none of that fingerprint is bundled ({names()}); name "
+                    f"made with model {fingerprint.hex()}, which is not bundled ({names()}); give "
                     "the model that made it with --model"
                 )
             self._codecs[fingerprint] = open_codec(self._arguments, model.folder)
@@ -205,15 +207,15 @@ class Decoders:
 
 
 def run_jobs(command: str, jobs: Sequence[Job], work: Callable[[Job], str | None]) -> None:
-    """Do all jobs with a progress bar; an only one tells its error itself.
+    """Do all jobs with a progress bar; the error of a single job is raised.
 
     Args:
-        command: for messages.
-        jobs: what to do.
-        work: makes one output and says in a few words what it is; None where it was there already.
+        command: name of the command for messages.
+        jobs: jobs to do.
+        work: makes one output and returns a short description of it; None if it existed already.
 
     Raises:
-        CommandError: some failed, which have been named.
+        CommandError: if some failed; they have been printed.
     """
     from tqdm import tqdm
 
@@ -227,28 +229,28 @@ def run_jobs(command: str, jobs: Sequence[Job], work: Callable[[Job], str | None
 
         def work_aloud(job: Job) -> bool:
             dated = batch.modified(job)
-            told = work(job)
-            if told is not None:
+            description = work(job)
+            if description is not None:
                 batch.keep_order(job, dated)
                 file = sys.stderr if job.target == STREAM else sys.stdout
-                line = f"{name_of(job.source)} -> {name_of(job.target, 'output')}: {told}"
+                line = f"{name_of(job.source)} -> {name_of(job.target, 'output')}: {description}"
                 bar.write(printable(line), file=file)
-            return told is not None
+            return description is not None
 
         if len(jobs) == 1 and not jobs[0].is_resumable:
             work_aloud(jobs[0])
             return
-        report = batch.run(jobs, work_aloud, input_errors(), lambda _: bar.update())
+        report = batch.run_all(jobs, work_aloud, input_errors(), lambda _: bar.update())
     if report.num_skipped:
         say(f"{report.num_skipped} of {len(jobs)} were done already; --force does them again")
     tell_failures(command, report.failures, len(jobs))
 
 
 def tell_failures(command: str, failures: Sequence[batch.Failure], total: int) -> None:
-    """Name what failed.
+    """Print the failed jobs.
 
     Raises:
-        CommandError: anything did.
+        CommandError: if there are any.
     """
     if not failures:
         return
@@ -259,5 +261,5 @@ def tell_failures(command: str, failures: Sequence[batch.Failure], total: int) -
 
 
 def name_of(path: Path, direction: str = "input") -> str:
-    """A path as it is called in messages."""
+    """Return the name of a path in messages."""
     return f"standard {direction}" if path == STREAM else str(path)

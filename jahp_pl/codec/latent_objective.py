@@ -143,7 +143,9 @@ class LatentObjective:
 
     def _synthesise(self, y: Tensor) -> Tensor:
         scaled = y if self._scale is None else y * self._scale
-        x_hat = self._model.g_s(scaled.contiguous(memory_format=torch.channels_last))
+        # A clone, not `contiguous`: a batch of one may count as channels_last with strides for which convolutions
+        # return maps in the other memory format, and everything behind them takes a slower path.
+        x_hat = self._model.g_s(scaled.clone(memory_format=torch.channels_last))
         shown: Tensor = self._counted.pixels(x_hat)[..., : self._x.shape[-2], : self._x.shape[-1]].float().clamp(0, 1)
         return shown
 

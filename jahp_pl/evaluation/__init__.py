@@ -1,5 +1,5 @@
-"""From models and codecs to numbers and pictures. This package imports nothing; import its modules one by one."""
+"""Evaluates models and codecs. The package itself imports nothing; import its modules individually."""
 
 
 class EvaluationError(ValueError):
-    """An evaluation that cannot start or go on; the message is one line that says why and what to do."""
+    """An evaluation that cannot start or continue; the message is one line with the reason and the remedy."""

@@ -34,7 +34,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_others_do(tmp_path: Path) 
     faults = " | ".join(faults_of_finished(config))
     assert "at steps" in faults
     assert "temporary files are left" in faults
-    assert "last-1.ckpt: no checkpoint, or cut short" in faults
+    assert "last-1.ckpt: not a checkpoint, or cut short" in faults
     assert look(config).step == 32
 
 

@@ -226,7 +226,7 @@ def test_verify_writes_nothing_when_one_value_comes_back_different(altered, mode
 
     monkeypatch.setattr(Codec, "decode", faulty)
     assert run("compress", photos / "one.png", "--model", model, "--verify") == 2
-    assert "come back different" in capsys.readouterr().err
+    assert "decode differently" in capsys.readouterr().err
     assert files(photos) == ["one.png", "sub/two.png"]
 
 

@@ -71,7 +71,7 @@ def test_a_photograph_survives_compress_info_decompress(model_file, photo, capsy
     assert run("decompress", compressed, "-o", back, "--model", model_file) == 0
     with Image.open(back) as decoded:
         pixels = np.asarray(decoded)
-    model = checkpoint.load_model(model_file)
+    model = checkpoint.load_checkpoint_model(model_file)
     with Image.open(photo) as image:
         x = torch.from_numpy(np.array(image)).movedim(-1, 0)[None] / 255
     with torch.no_grad():

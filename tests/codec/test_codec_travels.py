@@ -41,7 +41,7 @@ def test_a_copy_is_the_same_codec(variant: Variant, copied) -> None:
 def test_a_copy_keeps_precision_and_limit_of_memory() -> None:
     codec = Codec(load_golden("joint"), precision="bfloat16", memory_limit=2**28)
     other = pickle.loads(pickle.dumps(codec))
-    assert (other.precision, other.pixels.memory_limit) == ("bfloat16", 2**28)
+    assert (other.precision, other.transforms.memory_limit) == ("bfloat16", 2**28)
 
 
 def test_a_pool_of_spawned_processes_codes_with_one_codec() -> None:

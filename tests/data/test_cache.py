@@ -96,7 +96,7 @@ def test_without_a_cache_a_download_that_is_not_what_its_index_says_is_broken(
     reader = ShardReader(LIMIT, known=known)
     photo, skipped = reader.read([url])
     assert isinstance(photo, Photo)
-    assert skipped == Skipped(url, "broken", "is not what its index.json says")
+    assert skipped == Skipped(url, "broken", "does not match its index.json")
     assert reader.take_counts().broken_shards == 1
 
 
@@ -148,7 +148,7 @@ def test_a_shard_that_is_not_what_the_index_says_is_never_used(
     data = bytearray((source / FIRST).read_bytes())
     data[2000] ^= 1
     (source / FIRST).write_bytes(data)
-    with pytest.raises(OSError, match=r"downloaded 2 times, is not what its index\.json says"):
+    with pytest.raises(OSError, match=r"downloaded 2 times, does not match its index\.json"):
         shards.open(server.address(FIRST))
     assert kept(tmp_path) == []
 

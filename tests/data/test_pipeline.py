@@ -201,7 +201,7 @@ def test_a_stream_of_broken_photographs_alone_ends_in_an_error(tmp_path: Path) -
 def test_a_shard_without_photographs_ends_in_an_error_that_names_it(tmp_path: Path, files: dict[str, bytes]) -> None:
     url = pack(tmp_path / "void.tar", files)
     for deliveries in (take(stream([url]), 5), list(WholeImages([url]))):
-        assert "void.tar: this shard holds no photographs; remove it" in str(deliveries[-1].error)
+        assert "void.tar: this shard has no photographs; remove it" in str(deliveries[-1].error)
 
 
 def test_shards_that_cannot_be_opened_end_in_an_error(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_shards_that_cannot_be_opened_end_in_an_error(tmp_path: Path) -> None:
         [*_, last] = take(stream([url], timeout=0.1), 5)
         assert f"{url}: no photograph in 10 shards in a row" in str(last.error)
         [*_, last] = WholeImages([url], reader=ShardReader(timeout=0.1))
-        assert "no image can be read" in str(last.error)
+        assert "no validation shard has a readable image" in str(last.error)
         assert "\n" not in str(last.error)
 
 
@@ -315,7 +315,7 @@ def test_entries_that_stand_for_nothing_are_named(shards: Path, tmp_path: Path) 
         "x-{0..3}.tar": r"x-0\.tar: no such shard",
         "*.tgz": r"no shard matches",
         "folder": r"folder: no index\.json in this folder",
-        "empty.tar": r"empty\.tar: an empty shard",
+        "empty.tar": r"empty\.tar: is empty",
     }
     for entry, message in cases.items():
         with pytest.raises(DataError, match=message):

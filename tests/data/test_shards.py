@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from jahp_pl.data.index import DataError, ShardIndex, count_by_reason
-from jahp_pl.data.prepare import ShardOptions, spans
+from jahp_pl.data.prepare import ShardOptions, tile_spans
 from jahp_pl.data.shards import write_shards
 from jahp_pl.data.urls import expand_shards
 from jahp_pl.images.io import decode_rgb
@@ -217,7 +217,7 @@ def test_an_output_that_exists_is_not_touched_unless_it_is_shards_and_may_be(tmp
     out = tmp_path / "out"
     write_shards([PHOTOS / "val"], out, ShardOptions(shard_samples=1))
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    with pytest.raises(DataError, match="holds shards already"):
+    with pytest.raises(DataError, match="contains shards already"):
         write_shards([PHOTOS / "val"], out)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     write_shards([PHOTOS / "val"], out, overwrite=True)
@@ -342,10 +342,10 @@ def test_an_index_that_cannot_be_used_is_named(tmp_path: Path, content: str, mes
 def test_each_place_of_a_crop_is_in_exactly_one_tile_and_tiles_hold_equally_many(
     length: int, tile: int, crop: int
 ) -> None:
-    held = [set(range(start, stop - crop + 1)) for start, stop in spans(length, tile, crop)]
+    held = [set(range(start, stop - crop + 1)) for start, stop in tile_spans(length, tile, crop)]
     assert sorted(place for one in held for place in one) == list(range(length - crop + 1))
     assert max(map(len, held)) - min(map(len, held)) <= 1
-    assert all(stop - start <= tile for start, stop in spans(length, tile, crop))
+    assert all(stop - start <= tile for start, stop in tile_spans(length, tile, crop))
 
 
 def test_large_photographs_become_tiles_that_cover_them_and_are_mixed(tmp_path: Path) -> None:
@@ -357,7 +357,7 @@ def test_large_photographs_become_tiles_that_cover_them_and_are_mixed(tmp_path: 
     options = SMALL._replace(tile=96, shard_samples=7)
     report = write_shards(sources, tmp_path / "out", options)
     stored = members(tmp_path / "out")
-    rows, columns = spans(200, 96, 32), spans(300, 96, 32)
+    rows, columns = tile_spans(200, 96, 32), tile_spans(300, 96, 32)
     assert report.num_samples == len(stored) == 4 * len(rows) * len(columns) + 1
     assert report.num_as_is == 1
     assert ShardIndex.load(tmp_path / "out").pixels == sum(decode_rgb(data).size // 3 for data in stored.values())
@@ -384,5 +384,5 @@ def test_parts_of_a_folder_together_are_all_of_it_and_train_as_one(mixed: Path, 
     assert len(joined) == whole.num_samples
     shards = expand_shards([str(tmp_path / f"part-{part}") for part in (1, 2)], "data.train")
     assert len(shards.urls) == 4
-    with pytest.raises(DataError, match="part 30/30: no photograph falls to it"):
+    with pytest.raises(DataError, match="part 30/30: has no photographs"):
         write_shards([mixed], tmp_path / "none", SMALL._replace(part=30, num_parts=30))

@@ -111,7 +111,7 @@ def test_other_pictures_of_the_same_names_are_told_before_anything_is_coded(imag
     assert classical(images, out) == 0
     before = out.read_bytes()
     assert classical(others, out) == 2
-    assert f"{out} holds 2 other images; choose another --out, or --force" in refused(capsys)
+    assert f"{out}: has 2 other images; choose another --out, or --force" in refused(capsys)
     assert out.read_bytes() == before
 
 
@@ -248,7 +248,7 @@ def test_a_file_of_something_else_is_left_alone(content, told, images, out, caps
 def test_results_go_to_a_json_file(name, images, tmp_path, capsys) -> None:
     (tmp_path / "folder.json").mkdir()
     assert classical(images, tmp_path / name) == 2
-    assert "must name a file that ends in .json" in refused(capsys)
+    assert "must be the name of a file that ends in .json" in refused(capsys)
     assert not (tmp_path / "r").exists()
 
 
@@ -256,7 +256,7 @@ def test_results_go_to_a_json_file(name, images, tmp_path, capsys) -> None:
 @pytest.mark.parametrize("limit", ["0", "-1", "two"])
 def test_a_limit_is_a_whole_number_from_one(command, limit, images, out, capsys) -> None:
     assert run(*command, "--images", images, "--out", out, f"--limit={limit}") == 2
-    assert "must be a whole number from 1" in capsys.readouterr().err
+    assert "must be a whole number of at least 1" in capsys.readouterr().err
     assert not out.exists()
 
 

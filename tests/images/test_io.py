@@ -218,7 +218,7 @@ def test_cmyk_jpeg_has_the_right_polarity() -> None:
 @pytest.mark.parametrize("file_format", ["GIF", "WEBP", "PNG", "TIFF"])
 def test_animations_and_several_pages_are_refused(photo: Image.Image, file_format: str) -> None:
     data = encode(photo, file_format, save_all=True, append_images=[photo.rotate(90), photo.rotate(180)])
-    with pytest.raises(ImageError, match=r"^clip\.x: holds 3 frames or pages"):
+    with pytest.raises(ImageError, match=r"^clip\.x: has 3 frames or pages"):
         decode_rgb(data, name="clip.x")
 
 

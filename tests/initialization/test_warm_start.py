@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from jahp_pl.config import LossConfig, ModelConfig
-from jahp_pl.initialization.entropy import HYPER_GAIN, _shared
+from jahp_pl.initialization.entropy import HYPER_GAIN, _group
 from jahp_pl.initialization.klt import pink_images
 from jahp_pl.initialization.warm_start import initialise, latent_scale
 from jahp_pl.loss import rate_distortion
@@ -94,10 +94,10 @@ def test_scales_and_means_begin_to_follow_the_left_and_the_upper_neighbour(rung,
 
 
 def test_energies_are_heard_of_all_channels_and_the_loudest_do_not_share_theirs():
-    assert _shared(list(range(9)), num_groups=4, num_single=2) == [[0], [1], [2, 3, 4], [5, 6, 7, 8]]
-    assert _shared(list(range(5)), num_groups=4, num_single=0) == [[0], [1], [2], [3, 4]]
-    assert _shared([7, 3], num_groups=4, num_single=1) == [[7], [3]]
-    assert _shared([7, 3], num_groups=1, num_single=1) == [[7]]
+    assert _group(list(range(9)), num_groups=4, num_single=2) == [[0], [1], [2, 3, 4], [5, 6, 7, 8]]
+    assert _group(list(range(5)), num_groups=4, num_single=0) == [[0], [1], [2], [3, 4]]
+    assert _group([7, 3], num_groups=4, num_single=1) == [[7], [3]]
+    assert _group([7, 3], num_groups=1, num_single=1) == [[7]]
 
 
 def test_where_there_is_no_room_less_is_written():

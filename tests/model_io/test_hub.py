@@ -113,7 +113,7 @@ def test_a_card_has_the_head_that_the_hub_reads(folder):
 
 
 def test_what_is_no_export_or_not_allowed_is_not_pushed(folder, tmp_path):
-    with pytest.raises(ExportError, match="no export; make one"):
+    with pytest.raises(ExportError, match="is not an export; make one"):
         pretrained.push(tmp_path, "user/mine")
     with pytest.raises(ExportError, match="user/mine: "):
         pretrained.push(folder, "user/mine")  # there is no network

@@ -11,7 +11,7 @@ import pytest
 
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.report.bd_rate import METHODS, CurveError, bd_rate, rate_at
-from jahp_pl.report.comparison import compare, format_table
+from jahp_pl.report.comparison import compare, format_bd_rate_table
 from jahp_pl.report.curves import find_curve
 from jahp_pl.report.read_results import read_curves
 
@@ -146,7 +146,7 @@ def test_seeds_are_averaged_and_their_spread_is_told(evaluation, tmp_path):
     compared = compare(anchor, joint, "psnr")
     assert compared.percent["cubic"] == pytest.approx(100 * (0.895 / 1.05 - 1))
     assert compared.spread == pytest.approx((-20.0, -10.0))
-    head, _, row = format_table([anchor, joint], anchor, "psnr")
+    head, _, row = format_bd_rate_table([anchor, joint], anchor, "psnr")
     assert head.endswith("| range, dB | cubic by seed, % |")
     assert row.endswith("| -20.00 to -10.00 |")
 
@@ -179,9 +179,9 @@ def test_other_pictures_of_the_same_names_are_refused(evaluation, tmp_path):
         for name, content in (("plain", evaluation), ("hashed", hashed), ("other", other), ("turned", turned))
     ]
     assert len(read_curves(paths[:2])) == 2
-    with pytest.raises(EvaluationError, match="kodim04 is one picture in the results of hashed, another in those of o"):
+    with pytest.raises(EvaluationError, match="kodim04 is one image in the results of hashed, but another in those of"):
         read_curves(paths[:3])
-    with pytest.raises(EvaluationError, match="kodim08 is one picture in the results of plain, another in those of t"):
+    with pytest.raises(EvaluationError, match="kodim08 is one image in the results of plain, but another in those of"):
         read_curves([paths[0], paths[3]])
 
 
@@ -247,7 +247,7 @@ def test_files_that_are_no_results_are_named(text, complaint, tmp_path):
 def test_missing_files_and_empty_folders_are_named(tmp_path):
     with pytest.raises(EvaluationError, match="nowhere: no such file"):
         read_curves([tmp_path / "nowhere"])
-    with pytest.raises(EvaluationError, match="holds no results"):
+    with pytest.raises(EvaluationError, match="has no results"):
         read_curves([tmp_path])
 
 

@@ -104,7 +104,7 @@ def test_titles_cannot_break_out_of_the_page(study, tmp_path):
     [
         (("--anchor", "gif"), "anchor 'gif'"),
         (("--show", "c"), "c: no such image in the results"),
-        (("--images", "nowhere"), "nowhere: holds no image"),
+        (("--images", "nowhere"), "nowhere: has no image"),
     ],
 )
 def test_what_cannot_be_reported_is_named(study, tmp_path, capsys, more, complaint):

@@ -181,7 +181,7 @@ def test_points_of_other_settings_are_refused_and_their_figures_kept(
     assert run("sweep", path, *where, *SHORT, "optim.learning_rate=0.01") == 2
     last = finished / "runs" / "tiny-lmbda0.01" / "checkpoints" / "last.ckpt"
     assert capsys.readouterr().err == (
-        f"jahp: no point of {path} can go on: {last}: was trained with optim.learning_rate=0.0001 instead of 0.01; "
+        f"jahp: no point of {path} can continue: {last}: was trained with optim.learning_rate=0.0001 instead of 0.01; "
         "delete its folder, or choose another output_dir=...\n"
     )
     assert (results.read_bytes(), results.with_suffix(".csv").read_bytes()) == before
@@ -255,5 +255,5 @@ def test_a_damaged_checkpoint_is_a_failed_point(
     last.parent.mkdir(parents=True)
     last.write_bytes(b"PK")
     assert run("sweep", path, *where) == 2
-    assert "last.ckpt: no checkpoint, or cut short" in capsys.readouterr().err
+    assert "last.ckpt: not a checkpoint, or cut short" in capsys.readouterr().err
     assert last.read_bytes() == b"PK"

@@ -170,7 +170,7 @@ def test_ranks_that_resume_from_other_steps_or_with_other_settings_are_refused(r
     for rank in ranks:
         agreed, steps, settings = rank["refusals"]
         assert agreed == ""
-        assert "start from different steps, 0, 5: all machines must see the same " in steps
+        assert "start from different steps: 0, 5; all machines must see the same " in steps
         assert "different settings; start the same command on all machines" in settings
         assert "\n" not in steps + settings
 
@@ -188,7 +188,7 @@ def test_a_stopped_run_of_two_ranks_goes_on_with_torchrun_and_with_one_process(s
     last = config.run_dir / "checkpoints" / "last.ckpt"
     steps = read_checkpoint(last)["global_step"]
     assert process.returncode == 128 + signal.SIGTERM, output
-    sentence = f"joint: stopped after step {steps}, by SIGTERM; not at its end, the same command goes on from there"
+    sentence = f"joint: stopped after step {steps}, by SIGTERM; not finished, the same command continues from there"
     assert output.count("stopped after") == output.count(sentence) == 1
     assert "Traceback" not in output
 

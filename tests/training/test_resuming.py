@@ -143,7 +143,7 @@ def test_allowed_changes_forget_the_best_loss_and_take_effect(shards: Path, tmp_
     first = train(tiny_config(tmp_path, shards, *NOTHING_CODED, "loss.lmbda=0.001"))
     assert first.best is not None
     settings = (*NOTHING_CODED, "loss.lmbda=1", "optim.transform_factor=0.5", "allow_changes=true")
-    with pytest.raises(ConfigError, match=r"trainer\.max_steps=8: .*has 8 steps and is at its end"):
+    with pytest.raises(ConfigError, match=r"trainer\.max_steps=8: .*has 8 steps and is complete"):
         train(tiny_config(tmp_path, shards, *settings))
     second = train(tiny_config(tmp_path, shards, *settings, "trainer.max_steps=12"))
     assert second.best is not None
@@ -180,7 +180,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage: str, shards: 
     last.write_bytes(spoiled)
 
     config.trainer.max_steps = 8
-    with pytest.warns(UserWarning, match=r"last\.ckpt: .*; going on from last-1\.ckpt, step 4; what is damaged"):
+    with pytest.warns(UserWarning, match=r"last\.ckpt: .*; continuing from last-1\.ckpt, step 4; the damaged file"):
         result = train(config)
     assert result.steps == 8
     assert last.with_name("last.ckpt.damaged").read_bytes() == spoiled
@@ -194,6 +194,6 @@ def test_where_all_checkpoints_are_damaged_the_last_is_named(shards: Path, tmp_p
     for path in (last, last.with_name("last-1.ckpt")):
         path.unlink()
         path.write_bytes(b"PK")
-    with pytest.raises(CheckpointError, match=r"last\.ckpt: no checkpoint, or cut short"):
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: not a checkpoint, or cut short"):
         train(config)
     assert last.read_bytes() == b"PK"

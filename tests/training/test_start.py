@@ -10,7 +10,7 @@ import torch
 from jahp_pl.config import Config, ConfigError, LossConfig, ModelConfig, OptimConfig
 from jahp_pl.initialization.warm_start import initialise, latent_scale, take_networks
 from jahp_pl.model import CompressionModel
-from jahp_pl.model_io.checkpoint import load_model
+from jahp_pl.model_io.checkpoint import load_checkpoint_model
 from jahp_pl.model_io.export_config import ExportError
 from jahp_pl.model_io.load import export_from
 from jahp_pl.training.module import CompressionModule
@@ -64,8 +64,8 @@ def test_a_run_starts_from_a_run_a_checkpoint_or_an_export(first, shards, tmp_pa
     for number, source in enumerate((first.run_dir, first.last, tmp_path / "export")):
         config = tiny_config(tmp_path, shards, f"name=second-{number}", f"optim.start_from={source}", *settings)
         result = train(config)
-        start = load_model(first.last)
-        model = load_model(result.last)
+        start = load_checkpoint_model(first.last)
+        model = load_checkpoint_model(result.last)
         assert model.config.rung == "joint"
         for name in ("g_a", "g_s"):
             before, after = getattr(start, name).state_dict(), getattr(model, name).state_dict()
@@ -82,7 +82,7 @@ def test_transforms_at_rate_zero_stay_while_the_entropy_model_learns(first, shar
     logged = (result.run_dir / "metrics.csv").read_text().split("\n", 1)[0].split(",")
     assert set(logged) == {"step", *logged_names(config)}
     assert "train/mse" not in logged
-    before, after = load_model(first.last).state_dict(), load_model(result.last).state_dict()
+    before, after = load_checkpoint_model(first.last).state_dict(), load_checkpoint_model(result.last).state_dict()
     changed = {key.split(".")[0] for key, tensor in after.items() if not torch.equal(tensor, before[key])}
     assert changed == {"prior"}
 
@@ -112,5 +112,5 @@ def test_what_cannot_be_started_from_is_named(first, tmp_path) -> None:
     assert read_start(Config()) is None
     with pytest.raises(ExportError, match="nothing: no such"):
         read_start(config(tmp_path / "nothing"))
-    with pytest.raises(ConfigError, match=r"optim.start_from=.*: no network of it .* model.num_filters is 8"):
+    with pytest.raises(ConfigError, match=r"optim.start_from=.*: none of its networks fits .* model.num_filters=8"):
         read_start(config(first.run_dir, num_filters=9))

@@ -75,7 +75,7 @@ def test_a_signal_to_all_processes_of_a_run_saves_and_the_run_goes_on_from_there
     steps = read_checkpoint(config.run_dir / "checkpoints" / "last.ckpt")["global_step"]
     assert steps >= 4
     assert process.returncode == 128 + signal.SIGTERM
-    assert f"joint: stopped after step {steps}, by SIGTERM; not at its end, the same command goes on" in output
+    assert f"joint: stopped after step {steps}, by SIGTERM; not finished, the same command continues" in output
     assert "Traceback" not in output
     assert not list(config.run_dir.rglob("*.part"))
     more = tiny_config(tmp_path, shards, f"trainer.max_steps={steps + 2}", *NOTHING_CODED)
@@ -136,7 +136,7 @@ def test_every_session_of_limited_time_trains_on_without_annealing(
         told = capsys.readouterr()
         steps.append(read_checkpoint(last)["global_step"])
         reason = "the session's time (trainer.session_time=00:00:00:01) is up"
-        assert f"joint: stopped after step {steps[-1]}, {reason}; not at its end, the same command goes on" in told.err
+        assert f"joint: stopped after step {steps[-1]}, {reason}; not finished, the same command continues" in told.err
         assert "trained: " not in told.out
     assert steps == sorted(set(steps))
     logged = (config.run_dir / "metrics.csv").read_text().splitlines()

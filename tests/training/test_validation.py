@@ -10,7 +10,7 @@ from jahp_pl.config import LossConfig, ModelConfig
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
 from jahp_pl.quality import MIN_SIDE, psnr, to_uint8
-from jahp_pl.training.validation import RowMeans, RunningMeans, TrainingRow, ValidationRow, measure
+from jahp_pl.training.validation import RowMeans, RunningMeans, TrainingRow, ValidationRow, measure_image
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def row(value: float, ms_ssim: float | None = 0.5) -> ValidationRow:
 
 def test_a_row_states_what_evaluation_mode_gives(model: CompressionModel, photos: Tensor) -> None:
     x = photos[:1]
-    measured = measure(model, LossConfig(), x)
+    measured = measure_image(model, LossConfig(), x)
     with torch.no_grad():
         output = model(x)
     expected = rate_distortion(LossConfig(), x, output)
@@ -46,7 +46,7 @@ def test_psnr_is_that_of_the_clipped_8_bit_image(photos: Tensor) -> None:
 
 def test_the_noisy_rate_is_about_the_rate_of_a_training_pass(model: CompressionModel, photos: Tensor) -> None:
     x = photos[:1]
-    bounds = torch.tensor([float(measure(model, LossConfig(), x).bpp_bound) for _ in range(4)])
+    bounds = torch.tensor([float(measure_image(model, LossConfig(), x).bpp_bound) for _ in range(4)])
     with torch.no_grad():
         output = model.train()(x)
     model.eval()
@@ -57,10 +57,10 @@ def test_the_noisy_rate_is_about_the_rate_of_a_training_pass(model: CompressionM
 
 def test_an_image_too_small_for_ms_ssim_has_none(model: CompressionModel, photos: Tensor) -> None:
     small = photos[:1, :, : MIN_SIDE - 1, :200]
-    assert measure(model, LossConfig(), small).ms_ssim is None
-    assert measure(model, LossConfig(), small).loss is not None
-    assert measure(model, LossConfig(distortion="ms_ssim"), small).loss is None
-    large = measure(model, LossConfig(distortion="ms_ssim"), photos[:1, :, :MIN_SIDE, :MIN_SIDE])
+    assert measure_image(model, LossConfig(), small).ms_ssim is None
+    assert measure_image(model, LossConfig(), small).loss is not None
+    assert measure_image(model, LossConfig(distortion="ms_ssim"), small).loss is None
+    large = measure_image(model, LossConfig(distortion="ms_ssim"), photos[:1, :, :MIN_SIDE, :MIN_SIDE])
     assert large.ms_ssim is not None
     assert large.loss is not None
 
