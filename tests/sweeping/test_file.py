@@ -502,7 +502,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "nested emptily": ({"parameters": {"loss": {"parameters": None}}}, "parameters.loss: is nested; write dotted keys"),
     "nested number": ({"parameters": {"loss": {"parameters": 3}}}, "parameters.loss: is nested; write dotted keys"),
     "distributions": (
-        {"parameters": {"loss.lmbda": {"distribution": ["uniform"], "min": 0, "max": 1}}}, "=['uniform']: is not supported"
+        {"parameters": {"loss.lmbda": {"distribution": ["uniform"], "min": 0, "max": 1}}},
+        "=['uniform']: is not supported",
     ),
     "a number without end": ({"parameters": {"seed": {"min": 0, "max": 10**400}}}, "seed.max=1000"),
     "steps that are none": (
