@@ -14,7 +14,7 @@ PARITY ?=
 FUZZ ?=
 CHAOS ?=
 
-.PHONY: help install package train weights weights-files weights-small variable-cost ladder recipe study study-files exactness bench bench-train bench-data streams test golden fuzz chaos large lint type docs tables tour parity parity-files refinement refinement-ablation clean
+.PHONY: help install package train weights weights-files weights-small variable-cost ladder recipe study study-files exactness bench bench-train bench-data streams test golden fuzz chaos large lint type docs tables tour parity parity-files refinement refinement-ablation weights-checks clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
@@ -219,6 +219,9 @@ results/refinement/effort%.json: | install
 
 refinement: $(REFINED) ## code Kodak with the bundled model at EFFORTS="0 1 2 3"; BD-rates against effort 0
 	$(JAHP) report $(REFINED) --out results/refinement/report --title "The encoder's search"
+
+weights-checks: install ## measure what hyperprior and context save in the bundled model, and how it codes unusual images
+	$(BIN)/python -m checks.weights.run joint-psnr --images data/kodak --out results/weights/checks.json
 
 refinement-ablation: install ## measure what each part of the encoder's search is worth, on three Kodak images
 	OMP_NUM_THREADS=1 $(BIN)/python -m checks.refinement.run --images data/kodak --limit 3 --out results/refinement/ablation.json

@@ -61,17 +61,17 @@ def plan(
     """Assign an output to every input: beside it, or where `output` says.
 
     Args:
-            inputs: files, folders (searched recursively), or `STREAM` alone.
-            output: a file for a single input file, `STREAM`, or a folder, which reproduces the tree of each input
-                folder; None writes beside the inputs.
-            suffix: suffix of outputs that are not named explicitly.
-            wanted: lower-case suffixes of the files to take from folders.
-            force: whether the output of a named file may exist.
-            beside: suffix of outputs beside their inputs, replacing `suffix`.
+        inputs: files, folders (searched recursively), or `STREAM` alone.
+        output: a file for a single input file, `STREAM`, or a folder, which reproduces the tree of each input
+            folder; None writes beside the inputs.
+        suffix: suffix of outputs that are not named explicitly.
+        wanted: lower-case suffixes of the files to take from folders.
+        force: whether the output of a named file may exist.
+        beside: suffix of outputs beside their inputs, replacing `suffix`.
 
-        Raises:
-            BatchError: if an input is missing, a folder holds no wanted file, two inputs share an output, or the output
-                of a named file exists or is its input.
+    Raises:
+        BatchError: if an input is missing, a folder holds no wanted file, two inputs share an output, or the output
+            of a named file exists or is its input.
     """
     if STREAM in inputs or output == STREAM:
         if len(inputs) > 1 or inputs[0].is_dir():
@@ -139,10 +139,10 @@ def run_all(
 
     Args:
         jobs: from `plan`.
-            work: makes one output; returns False if it existed already.
-            expected: errors that mean a bad input. Any other error ends the run, and so does a BrokenPipeError, after
-                which nobody could read a message.
-            progress: called after each job.
+        work: makes one output; returns False if it existed already.
+        expected: errors that mean a bad input. Any other error ends the run, and so does a BrokenPipeError, after
+            which nobody could read a message.
+        progress: called after each job.
     """
     num_done, num_skipped, failures = 0, 0, []
     for job in jobs:

@@ -10,9 +10,9 @@ With n_i = beta_i + sum_j gamma_ij x_j^2, e = 1/2 if inverse, else -1/2, and g t
 
     y_i  = x_i n_i^e
     p_i  = g_i x_i n_i^(e - 1)
-        x:      g_j n_j^e + 2 e x_j sum_i gamma_ij p_i
-        beta:   e sum p_i
-        gamma:  e sum p_i x_j^2     (both sums run over all positions)
+    x:      g_j n_j^e + 2 e x_j sum_i gamma_ij p_i
+    beta:   e sum p_i
+    gamma:  e sum p_i x_j^2     (both sums run over all positions)
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def gdn(x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool) -> tuple[Tensor, 
     y, factor = torch.empty_like(x), torch.empty_like(x)
     transposed, beta = gamma.t().to(x.dtype).contiguous(), beta.to(x.dtype)
     for rows, out, norm in zip(_blocks(x), _blocks(y), _blocks(factor), strict=True):
-        torch.addmm(beta, rows.square(), transposed, out=norm)
+        torch.addmm(beta, rows.square(), transposed, out=norm)  # n_i = beta_i + sum_j gamma_ij x_j^2
         _ = norm.sqrt_() if inverse else norm.rsqrt_()
         torch.mul(rows, norm, out=out)
     return y, factor
@@ -54,18 +54,19 @@ def _(x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool) -> tuple[Tensor, Te
 def gdn_backward(
     grad: Tensor, x: Tensor, factor: Tensor, gamma: Tensor, inverse: bool, learns: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients with respect to x, beta and gamma, the last two in float32, and zero unless `learns`."""
+    """Return the gradients with respect to x, beta and gamma; the last two are in float32, and 0 unless `learns`."""
     by_x = torch.empty_like(x)
     by_beta, by_gamma = torch.zeros(len(gamma)), torch.zeros_like(gamma)
     sign = 1 if inverse else -1  # 2 e
     grad, typed = grad.contiguous(memory_format=torch.channels_last), gamma.to(x.dtype)
     for g, rows, f, out in zip(_blocks(grad), _blocks(x), _blocks(factor), _blocks(by_x), strict=True):
-        torch.mul(g, f, out=out)
+        torch.mul(g, f, out=out)  # g_j n_j^e
+        # p_i = g_i x_i n_i^(e - 1)
         pull = (g * rows).div_(f) if inverse else (out * rows).mul_(f).mul_(f)
         if learns:
             by_beta += pull.sum(0, dtype=torch.float32)
             by_gamma += torch.mm(pull.t(), rows.square())
-        out.addcmul_(rows, torch.mm(pull, typed), value=sign)
+        out.addcmul_(rows, torch.mm(pull, typed), value=sign)  # + 2 e x_j sum_i gamma_ij p_i
     return by_x, by_beta.mul_(0.5 * sign), by_gamma.mul_(0.5 * sign)
 
 

@@ -1,16 +1,13 @@
 """A Pillow plugin: with `import jahp_pl.pillow`, Pillow opens and saves .jahp files.
 
-    Image.open("photo.jahp")                      reads size and colour profile; a model is needed to load the
-    pixels
+    Image.open("photo.jahp")                      reads size and colour profile; loading the pixels needs a model
     image.save("photo.jahp", quality=80)          from 1 (smallest files) to 100; or bpp=, size= (bytes), psnr= (dB)
     image.save("photo.jahp", model="models/m")    default: the registered model, otherwise a bundled one
     image.save("photo.jahp", effort=2)            searches for seconds for a smaller file, see `Codec.compress`
 
 Pillow does not find plugins by itself, so the import is required. A file is decoded by the model with its
-fingerprint:
-one that was registered or used before, the one in the environment variable JAHP_MODEL (a model or a folder of
-exports),
-or a bundled one.
+fingerprint: one that was registered or used before, the one in the environment variable JAHP_MODEL (a model or a folder
+of exports), or a bundled one.
 """
 
 from __future__ import annotations

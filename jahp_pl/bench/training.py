@@ -1,8 +1,7 @@
 """Measures the speed of training steps: several settings, and optionally another program, alternating on one machine.
 
 Each is its own process (`training_worker`) that trains only on command. In each round each of them takes a few steps,
-so
-that a slowdown of the machine affects all. The results are medians over rounds; ratios are computed within rounds.
+so that a slowdown of the machine affects all. The results are medians over rounds; ratios are computed within rounds.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 It trains like `jahp train`, with the same loop, loaders and precision, but only on command: for each line on standard
 input, "time" or "profile", it takes its steps and answers with one line of JSON on standard output. It waits in
-between,
-so that several such programs can take turns. It does not write checkpoints or validate.
+between, so that several such programs can take turns. It does not write checkpoints or validate.
 """
 
 from __future__ import annotations

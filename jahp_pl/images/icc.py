@@ -1,8 +1,7 @@
 """ICC colour profiles and their conversion to sRGB. Pillow and numpy only.
 
 Profiles are untrusted. A damaged one, or one for another kind of image, is ignored, and the image is taken as sRGB,
-like
-images without a profile.
+like images without a profile.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Reads any still image file as 8-bit sRGB, for shards, evaluation and the codec alike. Pillow and numpy only.
 
 Conversion steps, in order: apply the Exif rotation; scale 16-bit, 32-bit and float samples to 8 bits; convert colours
-to
-sRGB according to the file (`colours`), unless the caller keeps their profile; composite transparency on white, as
+to sRGB according to the file (`colours`), unless the caller keeps their profile; composite transparency on white, as
 browsers do. docs/images.md has a table of formats.
 """
 

@@ -1,8 +1,7 @@
 """Initialises the entropy model as simple estimators of each latent's mean and scale.
 
 From random weights, a short run spends its steps on learning what is known in advance: a latent probably has a
-magnitude
-similar to that of its surroundings, and a value near their mean. The weights are therefore set as follows:
+magnitude similar to that of its surroundings, and a value near their mean. The weights are therefore set as follows:
 
 - h_a: hyper-latents are local energies and, if the model has means, local means;
 - h_s: scales follow the interpolated energies, means are the interpolated local means;

@@ -6,8 +6,7 @@
     README.md           the same for readers
 
 Guarantees: `load_codec` of an export returns a codec with the stated fingerprint or raises `ExportError`. Nothing in
-the
-folder is executed, and no tensor may be missing, unknown, misshapen or altered.
+the folder is executed, and no tensor may be missing, unknown, misshapen or altered.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Exports the networks of a codec for other runtimes, each as a torch.export program and an ONNX file.
 
     encoder             x (B, 3, H, W) in [0, 1], H and W multiples of 16 from 32 on, and gain (M) for a variable-rate
-                                            model -> y (B, M, H / 16, W / 16) and, with a hyperprior, z (B, N, ceil(H /
-                                            64), ceil(W / 64))
+                        model -> y (B, M, H / 16, W / 16) and, with a hyperprior, z (B, N, ceil(H / 64),
+                        ceil(W / 64))
     hyper_decoder       z_hat (N, h, w) integers -> start (4 h, 4 w, 10M/3), or raw (4 h, 4 w, F) without context
     entropy_parameters  low, high (P, 12 M) integers, and start (P, 10M/3) with a hyperprior -> raw (P, F)
     decoder             y_hat (B, M, h, w), and gain (M) for a variable-rate model -> x_hat (B, 3, 16 h, 16 w), about

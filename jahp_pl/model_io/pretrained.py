@@ -7,8 +7,8 @@ single-rate models in the order of their lambda. Without any bundled model, only
 
 The Hub needs `pip install 'jahp_pl[hub]'`; downloads are validated like every export before they are used:
 
-        push("models/mine", "user/mine")              uploads an export with its model card as a model repository
-        jahp_pl.load_codec("hf://user/mine")          loads it through the Hub's own cache; @REVISION may follow
+    push("models/mine", "user/mine")              uploads an export with its model card as a model repository
+    jahp_pl.load_codec("hf://user/mine")          loads it through the Hub's own cache; @REVISION may follow
 """
 
 from __future__ import annotations

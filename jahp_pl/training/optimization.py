@@ -36,6 +36,7 @@ def learning_rate(config: OptimConfig, step: int, max_steps: int, time_share: fl
     if config.schedule == "cosine":
         steps_left = max(1, max_steps - config.warmup_steps)
         progress = min(1.0, max((step - config.warmup_steps) / steps_left, time_share, 0.0))
+        # peak * (f + (1 - f) (1 + cos(pi progress)) / 2)
         rate *= config.final_factor + (1 - config.final_factor) * (1 + math.cos(math.pi * progress)) / 2
     return rate
 
@@ -82,7 +83,7 @@ class SkipCounter:
         """Count one step.
 
         Args:
-                skipped: () 1.0 if it was skipped, else 0.0.
+            skipped: () 1.0 if it was skipped, else 0.0.
         """
         total, in_row, longest = self._counts
         in_row = (in_row + 1) * skipped

@@ -219,17 +219,17 @@ def test_two_processes_do_not_write_one_file(images, out, capsys) -> None:
 
 
 FOREIGN = {
-    "cut short": ('{"curves": [{"na', "not JSON"),
-    "empty": ("", "not JSON"),
-    "not text": ("\0\x7f", "not JSON"),
-    "something else": ('{"a": 1}', "no results of `jahp classical`"),
-    "a list": ("[1]", "no results of `jahp classical`"),
-    "a curve without points": ('{"curves": [{"title": "x"}]}', "no results of `jahp classical`"),
+    "cut short": ('{"curves": [{"na', "is not JSON"),
+    "empty": ("", "is not JSON"),
+    "not text": ("\0\x7f", "is not JSON"),
+    "something else": ('{"a": 1}', "has no results of `jahp classical`"),
+    "a list": ("[1]", "has no results of `jahp classical`"),
+    "a curve without points": ('{"curves": [{"title": "x"}]}', "has no results of `jahp classical`"),
     "points without images": (
         '{"curves": [{"name": "jpeg", "provenance": {}, "points": [{"quality": 1}]}]}',
-        "no results of `jahp classical`",
+        "has no results of `jahp classical`",
     ),
-    "an evaluation": ('{"mean": {}, "images": [], "provenance": {}}', "no results of `jahp classical`"),
+    "an evaluation": ('{"mean": {}, "images": [], "provenance": {}}', "has no results of `jahp classical`"),
 }
 
 

@@ -221,7 +221,7 @@ def spoiled(change) -> str:
     ("text", "complaint"),
     [
         ("{", "not JSON"),
-        ("[]", "neither of"),
+        ("[]", "neither by"),
         ('{"mean": {}, "images": [], "provenance": {}}', "without 'file_bpp'"),
         ('{"curves": [{"title": "x"}]}', "without 'points'"),
         ('{"curves": [1]}', "damaged"),
@@ -245,7 +245,7 @@ def test_files_that_are_no_results_are_named(text, complaint, tmp_path):
 
 
 def test_missing_files_and_empty_folders_are_named(tmp_path):
-    with pytest.raises(EvaluationError, match="nowhere: no such file"):
+    with pytest.raises(EvaluationError, match="nowhere: no such results file"):
         read_curves([tmp_path / "nowhere"])
     with pytest.raises(EvaluationError, match="has no results"):
         read_curves([tmp_path])
@@ -254,7 +254,7 @@ def test_missing_files_and_empty_folders_are_named(tmp_path):
 def test_a_curve_is_found_by_title_codec_or_part_of_the_title():
     curves = read_curves([PUBLISHED / f"{name}.json" for name in ("mbt2018-tfc-mse", "jpeg420-tfc", "bpg444-tfc")])
     assert find_curve(curves, "bpg").title == "BPG 4:4:4 (published)"
-    with pytest.raises(EvaluationError, match=r"anchor '4:': several .*JPEG 4:2:0"):
+    with pytest.raises(EvaluationError, match=r"anchor '4:': matches several .*JPEG 4:2:0"):
         find_curve(curves, "4:")
-    with pytest.raises(EvaluationError, match="anchor 'gif': none"):
+    with pytest.raises(EvaluationError, match="anchor 'gif': matches none"):
         find_curve(curves, "gif")

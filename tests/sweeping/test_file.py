@@ -502,7 +502,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "nested emptily": ({"parameters": {"loss": {"parameters": None}}}, "parameters.loss: is nested; write dotted keys"),
     "nested number": ({"parameters": {"loss": {"parameters": 3}}}, "parameters.loss: is nested; write dotted keys"),
     "distributions": (
-        {"parameters": {"loss.lmbda": {"distribution": ["uniform"], "min": 0, "max": 1}}}, "=['uniform']: not"
+        {"parameters": {"loss.lmbda": {"distribution": ["uniform"], "min": 0, "max": 1}}},
+        "=['uniform']: is not supported",
     ),
     "a number without end": ({"parameters": {"seed": {"min": 0, "max": 10**400}}}, "seed.max=1000"),
     "steps that are none": (
@@ -548,9 +549,9 @@ def test_a_file_that_is_none_is_told_in_one_line(tmp_path: Path, capsys: pytest.
         (b"a: [", "cannot be read as YAML"),
         (b"- a", "is not a mapping"),
         (b"\xff", "YAML"),
-        (b"values: [2001-99-99]", "2001-99-99 is no timestamp (month must be in 1..12"),
-        (b"run_cap: !!int many", "many is no int"),
-        (b"run_cap: !!bool many", "many is no bool"),
+        (b"values: [2001-99-99]", "2001-99-99 is not a valid timestamp (month must be in 1..12"),
+        (b"run_cap: !!int many", "many is not a valid int"),
+        (b"run_cap: !!bool many", "many is not a valid bool"),
         (b'name: "\\UFFFFFFFF"', "cannot be read as YAML"),
         (b"a: " + b"[" * 2000, "cannot be read as YAML: it is nested too deeply"),
         (b"a: " + b"[" * 2000 + b"]" * 2000, "cannot be read as YAML: it is nested too deeply"),
