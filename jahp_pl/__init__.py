@@ -23,14 +23,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jahp_pl.codec.bitstream import BitstreamError as BitstreamError
     from jahp_pl.codec.codec import Codec as Codec
+    from jahp_pl.errors import JahpError as JahpError
     from jahp_pl.model_io.load import load_codec as load_codec
     from jahp_pl.model_io.load import load_model as load_model
 
-__all__ = ["BitstreamError", "Codec", "load_codec", "load_model"]
+__all__ = ["BitstreamError", "Codec", "JahpError", "load_codec", "load_model"]
 
 _WHERE = {
     "BitstreamError": "jahp_pl.codec.bitstream",
     "Codec": "jahp_pl.codec.codec",
+    "JahpError": "jahp_pl.errors",
     "load_codec": "jahp_pl.model_io.load",
     "load_model": "jahp_pl.model_io.load",
 }

@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from jahp_pl.errors import JahpError
+
 STREAM = Path("-")
 """Stands for standard input or standard output."""
 DECODED = ".decoded.png"
@@ -18,7 +20,7 @@ _MAGIC = b"jahp"
 """Of `codec.bitstream`, which is further up."""
 
 
-class BatchError(ValueError):
+class BatchError(JahpError, ValueError):
     """Inputs and outputs that do not go together; one line. Nothing has been written."""
 
 

@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from jahp_pl.errors import JahpError
+
 Rung = Literal["factorized", "scale_hyperprior", "mean_scale_hyperprior", "context", "joint"]
 Family = Literal["gaussian", "laplace", "logistic"]
 Transform = Literal["gdn"]
 
 
-class ConfigError(ValueError):
+class ConfigError(JahpError, ValueError):
     """A setting that cannot be used; the message is one line that names the key and the remedy."""
 
 

@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from jahp_pl.codec.bitstream import MAGIC, MAX_SIDE, BitstreamError, unpack
+from jahp_pl.errors import JahpError
 from jahp_pl.model_io.export_config import Metric, is_export, stated_fingerprint
 from jahp_pl.model_io.pretrained import locate, of_fingerprint
 
@@ -33,7 +34,7 @@ ASKED = ("quality", "bpp", "size", "psnr", "effort")
 """What `Image.save` may ask of a file, see `Codec.compress`."""
 
 
-class NoModelError(LookupError):
+class NoModelError(JahpError, LookupError):
     """The model that is needed is not at hand; one line says what to do."""
 
 

@@ -16,7 +16,7 @@ ROOT = Path(jahp_pl.__file__).parent
 
 # From the bottom up: a module or package may import those on earlier lines, not its neighbours on the same line.
 LAYERS = (
-    ("text",),
+    ("errors", "text"),
     ("batch", "config", "files", "images", "ops", "quality"),
     ("blocked_gdn", "distributions", "locks", "setting_changes", "settings"),
     ("folders", "layers"),

@@ -62,9 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         _close_output()
         sys.exit(141)
-    except Exception as error:
-        if not isinstance(error, shared.input_errors()):
-            raise
+    except shared.INPUT_ERRORS as error:
         _close_output()
         sys.exit(_fail(str(error).strip() or type(error).__name__, 2))
 

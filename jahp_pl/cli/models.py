@@ -22,7 +22,7 @@ def info(arguments: argparse.Namespace) -> None:
     for number, path in enumerate(things):
         try:
             rows = _describe_file(path) if path.suffix == ".jahp" else _describe_model(path)
-        except shared.input_errors() as error:
+        except shared.INPUT_ERRORS as error:
             if len(things) == 1:
                 raise
             failures.append(Failure(path, str(error)))

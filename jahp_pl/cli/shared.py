@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from jahp_pl import batch
 from jahp_pl.batch import STREAM, Job
+from jahp_pl.errors import JahpError
 from jahp_pl.model_io.export_config import Metric
 from jahp_pl.model_io.pretrained import NONE, bundled, locate, names, of_fingerprint
 from jahp_pl.text import printable
@@ -48,29 +49,12 @@ LONG_EFFORT = 1
 """From here on a search has a progress bar of its own."""
 
 
-class CommandError(ValueError):
+class CommandError(JahpError, ValueError):
     """Arguments that cannot be followed here, or a run of which a part failed; one line."""
 
 
-def input_errors() -> tuple[type[Exception], ...]:
-    """Errors about what the user gave, whose message is for the user; anything else is a bug and keeps its
-    traceback."""
-    from jahp_pl.batch import BatchError
-    from jahp_pl.codec.bitstream import BitstreamError
-    from jahp_pl.codec.entropy.fixed_point import FreezeError
-    from jahp_pl.codec.targets import TargetError
-    from jahp_pl.config import ConfigError
-    from jahp_pl.data.index import DataError
-    from jahp_pl.evaluation import EvaluationError
-    from jahp_pl.images.io import ImageError
-    from jahp_pl.model_io.checkpoint import CheckpointError
-    from jahp_pl.model_io.export_config import ExportError
-    from jahp_pl.sweeping import SweepError
-    from jahp_pl.training import TrainingError
-
-    about_models = (CheckpointError, ConfigError, ExportError, FreezeError, SweepError, TrainingError)
-    about_files = (BatchError, BitstreamError, DataError, EvaluationError, ImageError, OSError, TargetError)
-    return (*about_models, *about_files, CommandError)
+INPUT_ERRORS = (JahpError, OSError)
+"""Errors about what the user gave, whose message is for the user; anything else is a bug and keeps its traceback."""
 
 
 @contextmanager
@@ -238,7 +222,7 @@ def run_jobs(command: str, jobs: Sequence[Job], work: Callable[[Job], str | None
         if len(jobs) == 1 and not jobs[0].is_resumable:
             work_aloud(jobs[0])
             return
-        report = batch.run(jobs, work_aloud, input_errors(), lambda _: bar.update())
+        report = batch.run(jobs, work_aloud, INPUT_ERRORS, lambda _: bar.update())
     if report.num_skipped:
         say(f"{report.num_skipped} of {len(jobs)} were done already; --force does them again")
     tell_failures(command, report.failures, len(jobs))

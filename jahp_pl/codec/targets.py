@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 from jahp_pl.codec.bitstream import LEVEL_STEPS
+from jahp_pl.errors import JahpError
 
 DEFAULT_QUALITY = 60.0
 """Of a variable-rate model where nothing is asked for."""
@@ -21,7 +22,7 @@ MAX_SECANTS = 6
 """Probes after which the search halves."""
 
 
-class TargetError(ValueError):
+class TargetError(JahpError, ValueError):
     """A target that a model cannot meet; the message says what can be had."""
 
 

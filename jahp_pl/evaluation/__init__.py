@@ -1,5 +1,8 @@
-"""From models and codecs to numbers and pictures. This package imports nothing; import its modules one by one."""
+"""From models and codecs to numbers and pictures. This package itself imports nothing heavy; import
+its modules one by one."""
+
+from jahp_pl.errors import JahpError
 
 
-class EvaluationError(ValueError):
+class EvaluationError(JahpError, ValueError):
     """An evaluation that cannot start or go on; the message is one line that says why and what to do."""

@@ -2,8 +2,10 @@
 
 import os
 
+from jahp_pl.errors import JahpError
 
-class TrainingError(RuntimeError):
+
+class TrainingError(JahpError, RuntimeError):
     """Training cannot go on; the message is one line that says why and what to do."""
 
 

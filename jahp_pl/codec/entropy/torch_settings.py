@@ -10,6 +10,8 @@ from typing import ParamSpec, TypeVar
 
 import torch
 
+from jahp_pl.errors import JahpError
+
 BACKENDS = ("cuda", "mkldnn")
 TRIES = 3
 """How often a call is made whose products another thread has spoiled."""
@@ -19,7 +21,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class PrecisionError(RuntimeError):
+class PrecisionError(JahpError, RuntimeError):
     """Another thread changed torch's precision of float32 matrix products while this one needed full precision."""
 
 
