@@ -22,8 +22,9 @@ DEFAULT_EFFORT = 1
 
 def compress(arguments: argparse.Namespace) -> None:
     """Images -> .jahp."""
-    from jahp_pl.codec.bitstream import MAX_ICC_BYTES, MAX_SIDE, BitstreamError, unpack, with_icc
+    from jahp_pl.codec.bitstream import MAX_ICC_BYTES, MAX_SIDE, BitstreamError, unpack
     from jahp_pl.codec.limits import ACCEPTED_PIXELS, needed_pixels
+    from jahp_pl.codec.rate_control import may_be_of
     from jahp_pl.codec.targets import Target, check_target, quality_of
     from jahp_pl.images.icc import profile_name
     from jahp_pl.images.io import SUFFIXES, ImageError, TransparencyError, convert_rgb, kept_profile
@@ -41,6 +42,8 @@ def compress(arguments: argparse.Namespace) -> None:
         try:
             header, _ = unpack(data, MAX_SIDE**2)
             if header.fingerprint != codec.fingerprint or header.icc != kept_profile(job.source, max_icc=max_icc):
+                return False
+            if not may_be_of(header, len(data), target, codec.num_levels):
                 return False
             if arguments.verify:
                 codec.decode(data, MAX_SIDE**2)
@@ -61,8 +64,7 @@ def compress(arguments: argparse.Namespace) -> None:
             raise ImageError(f"{name}: {width} x {height} pixels; sides go up to {MAX_SIDE}, cut it into tiles")
         try:
             with shared.search_bar(effort, name) as progress:
-                encoded = codec.encode(rgb, target, effort=effort, progress=progress)
-            encoded = encoded._replace(data=with_icc(encoded.data, icc))
+                encoded = codec.encode(rgb, target, effort=effort, progress=progress, icc=icc)
         except ValueError as error:
             raise ImageError(f"{name}: {error}") from None
         if arguments.verify:
@@ -76,7 +78,8 @@ def compress(arguments: argparse.Namespace) -> None:
             words.append(f"to be decompressed with --max-pixels {needed}")
         return "; ".join(words)
 
-    shared.run_jobs("compress", jobs, work)
+    unseen = [name for name in ("effort", "psnr") if getattr(arguments, name) is not None]
+    shared.run_jobs("compress", jobs, work, [f"--{name}" for name in unseen])
 
 
 def decompress(arguments: argparse.Namespace) -> None:

@@ -188,13 +188,16 @@ class Decoders:
         return self._codecs[fingerprint]
 
 
-def run_jobs(command: str, jobs: Sequence[Job], work: Callable[[Job], str | None]) -> None:
+def run_jobs(
+    command: str, jobs: Sequence[Job], work: Callable[[Job], str | None], not_compared: Sequence[str] = ()
+) -> None:
     """Do all jobs with a progress bar; an only one tells its error itself.
 
     Args:
         command: for messages.
         jobs: what to do.
         work: makes one output and says in a few words what it is; None where it was there already.
+        not_compared: options that a file does not show, so that one made with others counts as done.
 
     Raises:
         CommandError: some failed, which have been named.
@@ -224,7 +227,10 @@ def run_jobs(command: str, jobs: Sequence[Job], work: Callable[[Job], str | None
             return
         report = batch.run(jobs, work_aloud, INPUT_ERRORS, lambda _: bar.update())
     if report.num_skipped:
-        say(f"{report.num_skipped} of {len(jobs)} were done already; --force does them again")
+        unseen = (
+            f", perhaps with another {' or '.join(not_compared)}, which a file does not show" if not_compared else ""
+        )
+        say(f"{report.num_skipped} of {len(jobs)} were done already{unseen}; --force does them again")
     tell_failures(command, report.failures, len(jobs))
 
 
