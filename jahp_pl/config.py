@@ -334,6 +334,9 @@ class Config:
     """Continue although settings that change the result (model.quantization, loss, data, optim, seed) are not those of
     the checkpoint. The best loss is forgotten: best.ckpt is chosen anew. Say it each time; config.yaml does not keep
     it."""
+    tensorboard: bool = False
+    """Write TensorBoard's event files, too, to `tensorboard` in the run folder; needs `pip install
+    'jahp_pl[tensorboard]'`."""
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     data: DataConfig = field(default_factory=DataConfig)

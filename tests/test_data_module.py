@@ -27,6 +27,7 @@ from jahp_pl.data.prepare import ShardOptions
 from jahp_pl.data.shards import write_shards
 from jahp_pl.data.tar import list_members
 from jahp_pl.data.urls import Shards
+from jahp_pl.training.batches import images_of
 
 PHOTOS = Path(__file__).parent.parent / "data" / "photos"
 
@@ -78,7 +79,7 @@ def test_two_workers_never_draw_the_same_crops(folder: Path) -> None:
 def test_levels_are_those_of_the_photographs(folder: Path) -> None:
     module = ShardDataModule(config(folder), 0)
     [batch] = batches(module, 1)
-    scaled = module.on_after_batch_transfer(batch, 0)
+    scaled = images_of(batch)
     assert isinstance(scaled, Tensor)
     assert scaled.dtype == torch.float32
     assert torch.equal(scaled, batch / 255)

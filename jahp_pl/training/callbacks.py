@@ -40,10 +40,10 @@ from torch import Tensor
 from jahp_pl.codec.bitstream import LEVEL_STEPS
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.targets import Target
-from jahp_pl.data.pipeline import ValImage
 from jahp_pl.files import atomic_writer, write_atomically
 from jahp_pl.measurement.roundtrip import CodedImage, CodingRow, code_image, mean_row
 from jahp_pl.quality import decibels, to_uint8
+from jahp_pl.training.batches import named_images
 from jahp_pl.training.figures import channel_chart, comparison
 from jahp_pl.training.loggers import record
 from jahp_pl.training.module import CompressionModule
@@ -77,18 +77,21 @@ class CodingCallback(Callback):
         trainer: Trainer,
         pl_module: LightningModule,
         outputs: Any,
-        batch: ValImage,
+        batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         """Keep this rank's share of the images until all are measured."""
         share = len(range(trainer.global_rank, self.max_images, trainer.world_size))
-        if len(self._waiting) < share:
-            self._waiting.append((batch.name, to_uint8(batch.image[0])))
+        for name, image in named_images(batch, batch_idx)[: max(0, share - len(self._waiting))]:
+            self._waiting.append((name, to_uint8(image[0])))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Code, log, and tidy up."""
         assert isinstance(pl_module, CompressionModule)
+        if trainer.sanity_checking:
+            self._waiting, self.coded = [], []
+            return
         folder = step_folder(self.folder, trainer.global_step)
         names = gather([name for name, _ in self._waiting], trainer.world_size)
         num_refused = self._code_waiting(pl_module, folder, file_names(names)[trainer.global_rank])

@@ -11,6 +11,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
 from jahp_pl.files import write_atomically, write_errors
@@ -23,15 +24,22 @@ def log_now(trainer: Trainer, values: Mapping[str, float]) -> None:
 
 
 def record(module: LightningModule, values: Mapping[str, float]) -> None:
-    """Write a row of validation, and let other callbacks see it in `trainer.callback_metrics`.
+    """Write a row, and let callbacks see it in `trainer.callback_metrics`. Nothing of Lightning's sanity check.
 
     Args:
-        module: in training.
+        module: in training, or in a validation of its own.
         values: already reduced: the same on all ranks.
     """
-    log_now(module.trainer, values)
+    trainer = module.trainer
+    if trainer.sanity_checking:
+        return
+    # A validation of its own is logged by Lightning, which then returns the values too; in training, `log_now` has
+    # the right step.
+    is_training = trainer.state.fn == TrainerFn.FITTING
+    if is_training:
+        log_now(trainer, values)
     # Each rank has the reduced value, so there is nothing to synchronise; rank_zero_only would hide it from the others.
-    module.log_dict(dict(values), logger=False, sync_dist=False, batch_size=1)
+    module.log_dict(dict(values), logger=not is_training, sync_dist=False, batch_size=1)
 
 
 class CsvLogger(Logger):

@@ -1,6 +1,7 @@
 """CompressionModule: the model and its loss as a LightningModule with one Adam and automatic optimization.
 
-Logged every `trainer.log_every_steps` steps, as means over the steps in between:
+Logged every `trainer.log_every_steps` steps (of a Trainer of one's own: its `log_every_n_steps`), as means over the
+steps in between; callbacks find the same in `trainer.callback_metrics`:
 
 | name | unit |
 |---|---|
@@ -26,8 +27,9 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Self
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -36,16 +38,25 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from jahp_pl.config import Config, to_dict
+from jahp_pl.config import Config, ConfigError, to_dict
 from jahp_pl.data.module import ShardDataModule
-from jahp_pl.data.pipeline import ValImage
 from jahp_pl.initialization.warm_start import initialise, latent_scale, take_networks
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
-from jahp_pl.model_io.checkpoint import FORMAT, FORMAT_KEY, is_validation_due
+from jahp_pl.model_io.checkpoint import (
+    FORMAT,
+    FORMAT_KEY,
+    HYPER_PARAMETERS,
+    CheckpointError,
+    is_validation_due,
+    load_model,
+    read_checkpoint,
+)
+from jahp_pl.settings import config_from_dict
 from jahp_pl.training import TrainingError
+from jahp_pl.training.batches import check_range, images_of, named_images
 from jahp_pl.training.clock import TrainingClock
-from jahp_pl.training.loggers import log_now, record
+from jahp_pl.training.loggers import record
 from jahp_pl.training.optimization import Skips, decay_at, learning_rate, make_average, set_noise, update_average
 from jahp_pl.training.processes import check_agreement
 from jahp_pl.training.stopping import StopRequests
@@ -65,6 +76,10 @@ from jahp_pl.training.validation import (
 class CompressionModule(LightningModule):
     """Trains `CompressionModel`; see the module's table for what is logged.
 
+    Works in any Lightning Trainer, with its callbacks and loggers, and with any loader whose batches are images
+    (`batches`). The learning rate anneals over `trainer.max_steps` and `trainer.max_time` of the configuration, or
+    until the Trainer itself ends the run, whichever comes first.
+
     A step whose loss or gradient is not finite changes neither weights nor Adam's moments nor their average, only
     counters. `trainer.max_skipped_steps` of them in a row raise `TrainingError`.
 
@@ -79,6 +94,7 @@ class CompressionModule(LightningModule):
         clock: how long the run has trained.
         latest: the last row that was logged while training; None before the first.
         validation_due: whether a validation of the weights as they are was begun and is not at its end.
+        stops: what may ask the run to stop; None where the Trainer alone decides.
     """
 
     def __init__(self, config: Config, start: Mapping[str, nn.Module] | None = None) -> None:
@@ -107,10 +123,39 @@ class CompressionModule(LightningModule):
         self.latest: TrainingRow | None = None
         self.validation_due = False
         self.clock = TrainingClock()
-        self._stops = StopRequests(config.trainer)
+        self.stops: StopRequests | None = None
         self._means = RunningMeans()
         self._terms = torch.zeros(0)
         self._skips = Skips()
+        self._max_steps: float = config.trainer.max_steps
+        self._stepped = False  # whether the last batch ended an optimizer step
+        self._was_checked = False  # whether a batch of this stage has been looked at
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls, checkpoint_path: str | Path, map_location: Any = None, *, config: Config | None = None, **_: Any
+    ) -> Self:
+        """The module of a checkpoint, with its weights and what was counted; no pickled code is run.
+
+        Args:
+            checkpoint_path: written by `jahp train`, or by any Trainer from a `CompressionModule`.
+            map_location: the device to put it on; None is the CPU.
+            config: in place of the one in the checkpoint; its model must be the same.
+
+        Raises:
+            CheckpointError: it cannot be read, or does not fit its configuration.
+        """
+        load_model(checkpoint_path, average=False)  # checks everything before memory is taken
+        content = read_checkpoint(checkpoint_path)
+        try:
+            module = cls(config or config_from_dict(content[HYPER_PARAMETERS]))
+            module.load_state_dict(content["state_dict"])
+            module.on_load_checkpoint(content)
+        except (ConfigError, RuntimeError, LookupError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"{checkpoint_path}: does not fit its configuration: {' '.join(str(error).split())}"
+            ) from None
+        return module.to(map_location or "cpu")
 
     @property
     def _transforms(self) -> list[nn.Module]:
@@ -131,8 +176,8 @@ class CompressionModule(LightningModule):
     @property
     def progress(self) -> float:
         """Share of the run that is done, from 0 to 1, by steps or by time, whichever is ahead."""
-        settings = self.config.trainer
-        return min(1.0, max(self.global_step / settings.max_steps, self.clock.seconds / settings.max_seconds()))
+        seconds = self.config.trainer.max_seconds()
+        return min(1.0, max(self.global_step / self._max_steps, self.clock.seconds / seconds))
 
     # The optimizer step -----------------------------------------------------------------------------------------------
 
@@ -148,17 +193,19 @@ class CompressionModule(LightningModule):
         ]
         return Adam(groups, lr=self.config.optim.learning_rate, fused=True)
 
-    def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set what depends on the step alone: learning rate and seed of the noise."""
         # Noise is a function of (seed, rank, step): a resumed run draws what an uninterrupted one would have drawn.
-        set_noise(self.config.seed, self.global_rank, self.global_step)
+        self._stepped = False
+        parts = self.trainer.accumulate_grad_batches
+        set_noise(self.config.seed, self.global_rank, self.global_step, *([batch_idx % parts] if parts > 1 else []))
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = group["factor"] * self._learning_rate(self.global_step)
 
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        """Loss of a batch of crops (B, 3, H, W) in [0, 1]."""
-        if self.config.trainer.channels_last:
-            batch = batch.contiguous(memory_format=torch.channels_last)
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Loss of a batch of crops (B, 3, H, W), as `batches` takes them."""
+        batch = self.laid_out(batch)
+        self._check_range(batch)
         share = draw_levels(len(batch), batch.device) if self.model.gains is not None else None
         level = None if share is None else share * (self.config.model.num_levels - 1)
         output = self._in_training[0](batch, reconstruct=self.config.optim.transforms_learn, level=level)
@@ -168,9 +215,16 @@ class CompressionModule(LightningModule):
         # averaged, and the norm of the gradient alone tells all ranks alike whether to skip.
         return terms.loss * (1 + 0 * terms.loss.detach())
 
-    def laid_out(self, batch: Tensor) -> Tensor:
-        """The batch in the memory format of `trainer.channels_last`."""
-        return batch.contiguous(memory_format=torch.channels_last) if self.config.trainer.channels_last else batch
+    def laid_out(self, batch: Any) -> Tensor:
+        """The images of a batch, in [0, 1], in the memory format of `trainer.channels_last`."""
+        images = images_of(batch)
+        return images.contiguous(memory_format=torch.channels_last) if self.config.trainer.channels_last else images
+
+    def _check_range(self, images: Tensor) -> None:
+        """Look at the first batch alone: it waits for the device."""
+        if not self._was_checked:
+            check_range(images)
+            self._was_checked = True
 
     def configure_gradient_clipping(
         self,
@@ -190,25 +244,33 @@ class CompressionModule(LightningModule):
         self._skips.add(skipped)
         self._means.update(torch.cat([self._terms, norm.view(1)]), skipped)
 
-    def on_train_batch_end(self, outputs: STEP_OUTPUT, batch: Tensor, batch_idx: int) -> None:
-        """After the step: average, clock, logs, and whether to go on."""
-        step, settings = self.global_step, self.config.trainer
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, and let the average follow, before any callback saves either."""
+        super().optimizer_step(*args, **kwargs)
+        self._stepped = True
         if self.average is not None:
-            update_average(self.average, self.model, decay_at(step, self.config.optim.ema_decay))
+            update_average(self.average, self.model, decay_at(self.global_step + 1, self.config.optim.ema_decay))
+
+    def on_train_batch_end(self, outputs: STEP_OUTPUT, batch: Any, batch_idx: int) -> None:
+        """After the step: clock, logs, and whether to go on."""
+        if not self._stepped:  # gradients are being accumulated
+            return
+        step, settings, log_every = self.global_step, self.config.trainer, self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         self.clock.advance(self.trainer, step, is_shared=settings.max_time is not None)
         is_last = self.progress >= 1
-        if step % settings.log_every_steps == 0 or is_last:
+        is_logged = log_every > 0 and step % log_every == 0
+        if is_logged or is_last:
             self._log_training()
-        if self.device.type == "cpu" or step % settings.log_every_steps == 0:  # elsewhere, to look is to wait
+        if self.device.type == "cpu" or is_logged:  # elsewhere, to look is to wait
             self._stop_if_stuck()
         if is_last:
             self.trainer.should_stop = True  # validates once more
-        elif not (self.trainer.enable_validation and step % settings.val_every_steps == 0):
-            self._stops.stop_if_asked()  # else it is asked when the validation starts
+        elif self.stops is not None and not (self.trainer.enable_validation and step % settings.val_every_steps == 0):
+            self.stops.stop_if_asked()  # else it is asked when the validation starts
 
     def _learning_rate(self, step: int) -> float:
-        settings = self.config.trainer
-        return learning_rate(self.config.optim, step, settings.max_steps, self.clock.seconds / settings.max_seconds())
+        time_share = self.clock.seconds / self.config.trainer.max_seconds()
+        return learning_rate(self.config.optim, step, int(self._max_steps), time_share)
 
     def _log_training(self) -> None:
         self.latest = row = self._means.take(self.trainer.world_size)
@@ -229,7 +291,7 @@ class CompressionModule(LightningModule):
         if isinstance(data := getattr(self.trainer, "datamodule", None), ShardDataModule):
             values["data/broken_photographs"] = data.train_skipped.num_broken
             values["data/small_photographs"] = data.train_skipped.num_small
-        log_now(self.trainer, values)
+        record(self, values)
 
     def _stop_if_stuck(self) -> None:
         longest = self._skips.longest
@@ -245,19 +307,24 @@ class CompressionModule(LightningModule):
     def on_validation_start(self) -> None:
         """Time from here on is not that of training steps."""
         self.clock.pause_steps()
-        self._stops.start_validation()
+        self._was_checked = False
+        if self.stops is not None:
+            self.stops.start_validation()
 
-    def validation_step(self, batch: ValImage, batch_idx: int) -> None:
-        """Measure one whole image."""
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Measure whole images, one by one."""
         # Without autocast: a file is coded in float32, and validation reports what a file would give.
-        set_noise(self.config.seed, zlib.crc32(batch.name.encode()))  # the same in every validation, on any rank
-        with torch.autocast(self.device.type, enabled=False):
-            for share, metric in zip(self.validated_shares, self._level_means, strict=True):
-                metric.update(measure(self.evaluated_model, self.config.loss, batch.image, share))
+        for name, image in named_images(batch, batch_idx):
+            self._check_range(image)
+            set_noise(self.config.seed, zlib.crc32(name.encode()))  # the same in every validation, on any rank
+            with torch.autocast(self.device.type, enabled=False):
+                for share, metric in zip(self.validated_shares, self._level_means, strict=True):
+                    metric.update(measure(self.evaluated_model, self.config.loss, image, share))
 
     def on_validation_epoch_end(self) -> None:
         """Reduce over all images of all ranks, and log."""
-        self._stops.end_validation()
+        if self.stops is not None:
+            self.stops.end_validation()
         by_level = [metric.compute() for metric in self._level_means]
         for metric in self._level_means:
             metric.reset()
@@ -279,6 +346,7 @@ class CompressionModule(LightningModule):
     def on_validation_end(self) -> None:
         """Training goes on."""
         self.clock.resume_steps()
+        self._was_checked = False
 
     # Checkpoints ------------------------------------------------------------------------------------------------------
 
@@ -289,8 +357,11 @@ class CompressionModule(LightningModule):
     def on_train_start(self) -> None:
         """After everything was restored."""
         check_agreement(self.trainer, self.config)
+        # Infinite for a Trainer without max_steps, or without epochs that end.
+        self._max_steps = min(self.config.trainer.max_steps, self.trainer.estimated_stepping_batches)
         self.clock.start()
-        self._stops.listen(self.trainer)
+        if self.stops is not None:
+            self.stops.listen(self.trainer)
         # The factors of this session, which `allow_changes` may have changed, not those of the restored state.
         (optimizer,) = self.trainer.optimizers
         for group, fresh in zip(optimizer.param_groups, self.configure_optimizers().param_groups, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import platform
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -12,7 +13,7 @@ from typing import Literal, NamedTuple
 import torch
 import yaml
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
@@ -32,6 +33,7 @@ from jahp_pl.training.loggers import CsvLogger
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.processes import check_launch, choose_strategy, cluster_plugins
 from jahp_pl.training.progress import ProgressLine
+from jahp_pl.training.stopping import StopRequests
 from jahp_pl.training.wandb_run import HistogramCallback, finish_wandb, log_export, wandb_logger
 
 
@@ -56,8 +58,13 @@ class TrainResult(NamedTuple):
     """Nothing was left to do: this call changed nothing."""
 
 
-def train(config: Config) -> TrainResult:
+def train(config: Config, *, callbacks: Sequence[Callback] = (), loggers: Sequence[Logger] = ()) -> TrainResult:
     """Train, validate with real files, keep the best and the last checkpoint; resume where the run folder has one.
+
+    Args:
+        config: the whole experiment.
+        callbacks: Lightning's or your own, beside those of the run.
+        loggers: beside metrics.csv and those that the configuration asks for.
 
     Raises:
         ConfigError: `resume` is false and the folder holds a checkpoint; or the checkpoint was trained with other
@@ -71,10 +78,10 @@ def train(config: Config) -> TrainResult:
     check_launch(config.trainer)
     # Before any process is launched again for another rank, and by one of them alone.
     with training_in(config.run_dir) if is_first_rank() else nullcontext():
-        return _train(config)
+        return _train(config, callbacks, loggers)
 
 
-def _train(config: Config) -> TrainResult:
+def _train(config: Config, callbacks: Sequence[Callback], loggers: Sequence[Logger]) -> TrainResult:
     resume = find_resume_point(config)
     was_finished = resume is not None and resume.is_end_of(config)
     checkpoints = BestAndLast(
@@ -86,22 +93,31 @@ def _train(config: Config) -> TrainResult:
     if not was_finished:
         prepare_run_folder(config)
         with only_useful_messages():
-            fit(config, checkpoints, resume)
+            fit(config, checkpoints, resume, callbacks, loggers)
     return read_result(config.run_dir, checkpoints, was_finished)
 
 
-def fit(config: Config, checkpoints: BestAndLast, resume: ResumePoint | None) -> None:
+def fit(
+    config: Config,
+    checkpoints: BestAndLast,
+    resume: ResumePoint | None,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
+) -> None:
     """Build everything and train; see `train`."""
     csv = CsvLogger(config.run_dir / "metrics.csv")
     if resume is not None:
         csv.resume(resume.steps, resume.validation_due)
     seed_everything(config.seed, workers=True, verbose=False)
     module = CompressionModule(config, read_start(config) if resume is None else None)
+    module.stops = StopRequests(config.trainer)
     data = ShardDataModule(config.data, config.seed)  # begins its stream at the step that Lightning restores
-    loggers: list[Logger] = [csv]
+    own: list[Logger] = [csv]
     if (wandb_log := wandb_logger(config)) is not None:
-        loggers.append(wandb_log)
-    trainer = build_trainer(config, loggers, [*coding_callbacks(config), checkpoints])
+        own.append(wandb_log)
+    if (tensorboard := tensorboard_logger(config, resume)) is not None:
+        own.append(tensorboard)
+    trainer = build_trainer(config, [*own, *loggers], [*coding_callbacks(config), *callbacks, checkpoints])
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume.path if resume is not None else None)
         if wandb_log is not None and config.wandb.log_model:
@@ -110,6 +126,22 @@ def fit(config: Config, checkpoints: BestAndLast, resume: ResumePoint | None) ->
     finally:
         if wandb_log is not None:
             finish_wandb(wandb_log)
+
+
+def tensorboard_logger(config: Config, resume: ResumePoint | None) -> TensorBoardLogger | None:
+    """Event files in the run folder's `tensorboard`; None where they are not asked for. What comes after the step that
+    a run resumes from is hidden.
+
+    Raises:
+        ConfigError: the package is not installed.
+    """
+    if not config.tensorboard:
+        return None
+    step = None if resume is None else resume.steps + 1
+    try:
+        return TensorBoardLogger(config.run_dir, name="tensorboard", version="", purge_step=step)
+    except ModuleNotFoundError:
+        raise ConfigError("tensorboard=True: needs the package; pip install 'jahp_pl[tensorboard]'") from None
 
 
 def build_trainer(config: Config, loggers: list[Logger], callbacks: list[Callback]) -> Trainer:
