@@ -158,37 +158,37 @@ runs/full-%/checkpoints/last.ckpt: build/shards/train/index.json build/shards/va
 FULL := runs/full-1 runs/full-3
 
 exactness: $(FULL:%=%/checkpoints/last.ckpt) ## full-size models, K = 1 and 3: equal latents under every circumstance, on Kodak
-	$(BIN)/python tests/exactness/run.py $(FULL) --out results/exactness.json
+	$(BIN)/python -m checks.exactness.run $(FULL) --out results/exactness.json
 
 bench: $(FULL:%=%/checkpoints/last.ckpt) $(VENV)-parity/installed ## time full-size models stage by stage, and CompressAI with the same weights
-	$(JAHP) bench coding --model $(FULL) --images data/kodak --limit 1 --out results/bench.json --peer "$(VENV)-parity/bin/python -m parity.strings"
+	$(JAHP) bench coding --model $(FULL) --images data/kodak --limit 1 --out results/bench.json --peer "$(VENV)-parity/bin/python -m checks.parity.strings"
 
 bench-train: build/shards/train/index.json $(VENV)-parity/installed ## time training steps of the paper's model, and CompressAI's
 	$(JAHP) bench train configs/mbt2018.yaml data.num_workers=1 --variant trainer.channels_last=true --steps 2 --rounds 3 \
-	    --out results/bench-train.json --peer "$(VENV)-parity/bin/python -m parity.steps"
+	    --out results/bench-train.json --peer "$(VENV)-parity/bin/python -m checks.parity.steps"
 
 bench-data: build/shards/train/index.json ## crops per second from shards beside a plain loader of files
 	$(JAHP) bench data configs/mbt2018.yaml data.num_workers=2 'data.train=[]' --images data/photos/train --out results/bench-data.json
 
 streams: install ## memory of jahp shards and of a data worker over 100,000 photographs
-	$(BIN)/python tests/streams/run.py --out results/streams.json
+	$(BIN)/python -m checks.streams.run --out results/streams.json
 
 # One thread each: threads of several processes would wait for each other. Files stay whole, as do their fixtures.
 test: install ## run all tests (no network, no GPU needed)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 fuzz: install ## code images of every size to 70x70; decode 100,000 spoiled files, which must do no harm
-	$(BIN)/python tests/fuzz/sizes.py
-	$(BIN)/python tests/fuzz/run.py --out results/fuzz.json $(FUZZ)
+	$(BIN)/python -m checks.fuzz.sizes
+	$(BIN)/python -m checks.fuzz.run --out results/fuzz.json $(FUZZ)
 
 chaos: install ## kill a training twenty times, resume it each time, compare its end with runs left alone
-	$(BIN)/python tests/chaos/run.py --out results/chaos.json $(CHAOS)
+	$(BIN)/python -m checks.chaos.run --out results/chaos.json $(CHAOS)
 
 runs/quickstart/checkpoints/last.ckpt: build/shards/train/index.json build/shards/val/index.json | install
 	$(JAHP) train configs/quickstart.yaml
 
 large: runs/quickstart/checkpoints/last.ckpt ## code images of up to 50 megapixels, each within 4 GiB
-	$(BIN)/python tests/fuzz/large.py runs/quickstart --out results/large.json
+	$(BIN)/python -m checks.fuzz.large runs/quickstart --out results/large.json
 
 lint: install ## check style and formatting
 	$(BIN)/ruff check .
@@ -205,7 +205,7 @@ docs: install ## build the site of docs/ in build/site, for any browser, without
 tour: install ## run the notebook docs/tour.ipynb and keep in it what it shows
 	$(BIN)/python docs/run_notebook.py docs/tour.ipynb
 
-$(VENV)-parity/installed: parity/constraints.txt
+$(VENV)-parity/installed: checks/parity/constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("CompressAI 1.2.8 needs numpy below 2, hence Python 3.11 or 3.12; try: make parity PYTHON=python3.12") if sys.version_info[:2] not in ((3, 11), (3, 12)) else None'
 	$(PYTHON) -m venv $(VENV)-parity
 	$(VENV)-parity/bin/python -m pip install --quiet -c $< torch
@@ -214,10 +214,10 @@ $(VENV)-parity/installed: parity/constraints.txt
 	touch $@
 
 parity: $(VENV)-parity/installed ## compare networks and likelihoods with CompressAI 1.2.8, in an environment of its own
-	$(VENV)-parity/bin/python -m parity.compare $(PARITY)
+	$(VENV)-parity/bin/python -m checks.parity.compare $(PARITY)
 
 parity-files: runs/full-1/checkpoints/last.ckpt $(VENV)-parity/installed ## files of imported weights beside CompressAI's own strings, on Kodak
-	$(BIN)/python -m parity.files runs/full-1 runs/quickstart --python $(VENV)-parity/bin/python $(PARITY)
+	$(BIN)/python -m checks.parity.files runs/full-1 runs/quickstart --python $(VENV)-parity/bin/python $(PARITY)
 
 # One file for each effort and bundled model; `jahp report` draws a curve through the four models of an effort.
 EFFORTS ?= 0 1 2 3
@@ -233,12 +233,12 @@ refinement: $(REFINED) ## Kodak with the bundled model at EFFORTS="0 1 2 3", and
 	$(JAHP) report $(REFINED) --out results/refinement/report --title "The encoder's search"
 
 refinement-ablation: install ## what each part of the encoder's search is worth, on three Kodak images
-	OMP_NUM_THREADS=1 $(BIN)/python tests/refinement/run.py --images data/kodak --limit 3 --out results/refinement/ablation.json \
+	OMP_NUM_THREADS=1 $(BIN)/python -m checks.refinement.run --images data/kodak --limit 3 --out results/refinement/ablation.json \
 	    --page docs/refinement.md
 
 package: install ## wheel and sdist in dist/, installed into a fresh environment and tried from an empty folder
-	$(BIN)/python tests/package/run.py dist
+	$(BIN)/python -m checks.package.run dist
 
 clean: ## remove everything that was generated, the environment included
 	rm -rf $(VENV) $(VENV)-parity build runs dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find jahp_pl tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find jahp_pl tests checks -name __pycache__ -type d -prune -exec rm -rf {} +

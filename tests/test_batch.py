@@ -60,12 +60,12 @@ def test_what_cannot_work_is_refused_by_name(tree, tmp_path):
     (tree / "a.jahp").write_bytes(b"x")
     for inputs, output, words in (
         ([tree / "none.png"], None, "none.png: no such file"),
-        ([tmp_path / "empty"], None, "empty: holds no file"),
+        ([tmp_path / "empty"], None, "empty: contains no"),
         ([tree / "a.png"], None, "a.jahp: exists; it may be an original: choose another"),
         ([tree], tmp_path / "file.d", "file.d: is a file"),
         ([STREAM, tree / "a.png"], None, "one input"),
         ([tree], STREAM, "one input"),
-        ([tree, tree / "sub" / "b.JPG", tree / "sub"], tmp_path / "o", "written to one output"),
+        ([tree, tree / "sub" / "b.JPG", tree / "sub"], tmp_path / "o", "have the same output"),
     ):
         with pytest.raises(BatchError, match=words):
             plan(inputs, output, ".jahp", WANTED)
@@ -79,7 +79,7 @@ def test_only_a_newer_output_of_the_same_kind_counts_as_done(tmp_path):
     job.target.write_bytes(b"y")
     os.utime(job.source, (100, 100))
     assert is_done(job, lambda _: True)
-    with pytest.raises(BatchError, match="was not made from it"):
+    with pytest.raises(BatchError, match="was not made by this model"):
         is_done(job, lambda _: False)
     os.utime(job.target, (50, 50))
     with pytest.raises(BatchError, match="older"):

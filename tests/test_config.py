@@ -189,7 +189,7 @@ def test_a_bad_pair_is_refused_by_name_with_a_remedy(pair: str, named: str, reme
         ("model: {num_filter: 5}", "model.num_filter", "did you mean model.num_filters?"),
         ("modle: {num_filters: 5}", "modle", "did you mean model?"),
         ("1: 2", "1:", "--keys"),
-        ("model.num_filters: 64", "model.num_filters", "nest it below `model:`"),
+        ("model.num_filters: 64", "model.num_filters", "nest the key below `model:`"),
         ("model: 5", "model=5", "a section"),
         ("model:", "model=None", "a section"),
         ("model: [5]", "model=[5]", "a section"),
@@ -225,7 +225,10 @@ def test_a_value_out_of_range_is_refused_from_a_file_too(text: str, write: typin
 
 
 def test_files_that_are_missing_no_file_or_no_text_are_named(tmp_path: Path) -> None:
-    assert refusal(tmp_path / "none.yaml") == f"{tmp_path / 'none.yaml'}: no such configuration file"
+    assert (
+        refusal(tmp_path / "none.yaml")
+        == f"{tmp_path / 'none.yaml'}: no such file; give the path of a YAML file with settings"
+    )
     assert refusal(tmp_path).startswith(f"{tmp_path}: ")
     binary = tmp_path / "binary.yaml"
     binary.write_bytes(b"\xff\xfe\x00seed")

@@ -7,9 +7,9 @@ import pkgutil
 from importlib import import_module
 
 import pytest
-from codec_models import JOINT, codec_of
 
 import jahp_pl
+from tests.support.codec_models import JOINT, codec_of
 
 NOT_FOR_CALLERS = {"Stopped", "_EnoughError"}
 """Ends of a training, by which Lightning and a benchmark are left."""

@@ -75,7 +75,7 @@ def test_a_limit_on_the_size_of_files_leaves_the_old_one_and_asks_for_space(tmp_
         "    print(error)\n"
     )
     told = subprocess.run([sys.executable, "-c", code, tmp_path / "x"], capture_output=True, text=True, check=True)
-    remedy = "what was there before is kept. Free some space or choose another place"
+    remedy = "the previous content is kept. Free some space or choose another place"
     assert told.stdout.strip() == f"{tmp_path / 'x'}: cannot be written (File too large); {remedy}"
     assert (tmp_path / "x").read_bytes() == b"old"
     assert names(tmp_path) == ["x"]
@@ -85,7 +85,7 @@ def test_what_is_in_the_way_is_to_be_moved(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"mine")
     (tmp_path / "folder" / "below").mkdir(parents=True)
     for path in (tmp_path / "file" / "x", tmp_path / "folder"):
-        with pytest.raises(WriteError, match=r"Move away what has its name or its folder's or choose another place$"):
+        with pytest.raises(WriteError, match=r"Move the file or folder of that name away or choose another place$"):
             write_atomically(path, b"new")
     assert (tmp_path / "file").read_bytes() == b"mine"
     assert names(tmp_path) == ["file", "folder"]
@@ -93,7 +93,7 @@ def test_what_is_in_the_way_is_to_be_moved(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "remedy"),
-    [(errno.ENOSPC, "Free some space"), (errno.EROFS, "Allow writing there"), (errno.EIO, "Look after the disk")],
+    [(errno.ENOSPC, "Free some space"), (errno.EROFS, "Allow writing there"), (errno.EIO, "Check the disk")],
 )
 def test_the_remedy_fits_the_error(number: int, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: int) -> None:

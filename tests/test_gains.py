@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from codec_models import ALL, JOINT, Variant, kodak_crop, load_golden, variable_codec, variable_model
 from torch.testing import assert_close
 
 from jahp_pl.codec.codec import Codec
@@ -19,6 +18,7 @@ from jahp_pl.initialization.warm_start import initialise, latent_scale
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
 from jahp_pl.training.module import draw_levels
+from tests.support.codec_models import ALL, JOINT, Variant, kodak_crop, load_golden, variable_codec, variable_model
 
 LOSS = LossConfig(lmbda=0.002, lmbda_max=0.1)
 IMAGE = kodak_crop()[:64, :96]
@@ -93,7 +93,7 @@ def test_each_image_of_a_batch_has_its_own_level() -> None:
 def test_a_level_is_needed_where_there_are_several_and_refused_where_there_is_one() -> None:
     with pytest.raises(ValueError, match="needs a level for each image"):
         variable_model()(photo())
-    with pytest.raises(ValueError, match="is of one rate and takes no level"):
+    with pytest.raises(ValueError, match="has a single rate and takes no level"):
         load_golden("joint")(photo(), level=torch.zeros(1))
 
 
@@ -142,7 +142,7 @@ def test_gradients_reach_the_gains_of_the_levels_in_the_batch() -> None:
     ],
 )
 def test_levels_and_the_range_of_lambda_need_each_other(settings: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match=r"several levels need loss\.lmbda_max"):
+    with pytest.raises(ConfigError, match=r"levels above 1 require loss\.lmbda_max"):
         Config(**settings)  # type: ignore[arg-type]
 
 

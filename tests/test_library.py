@@ -10,15 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from codec_models import GOLDEN, JOINT, codec_of, kodak_crop, load_golden
 from PIL import Image, ImageCms
-from profiles import DISPLAY_P3
 
 import jahp_pl
 from jahp_pl.codec import lockstep
 from jahp_pl.codec.bitstream import BitstreamError, unpack
 from jahp_pl.codec.codec import Codec
 from jahp_pl.model_io.load import export, load_codec
+from tests.support.codec_models import GOLDEN, JOINT, codec_of, kodak_crop, load_golden
+from tests.support.profiles import DISPLAY_P3
 
 IMAGE = kodak_crop()[:70, :100]
 

@@ -94,7 +94,7 @@ def measure(codec: Codec, paths: Sequence[Path], rounds: int) -> Iterator[tuple[
         image = torch.from_numpy(decode_rgb(path)).permute(2, 0, 1).contiguous()
         height, width = image.shape[1:]
         encoded = codec.encode(image)
-        y = codec.pixels.analyse(image)
+        y = codec.transforms.analyse(image)
         stages = _stages(codec, image, encoded.data, encoded.y_hat, y)
         seconds: dict[str, list[float]] = {name: [] for name in stages}
         for number in range(rounds + 1):
@@ -110,7 +110,7 @@ def measure(codec: Codec, paths: Sequence[Path], rounds: int) -> Iterator[tuple[
 
 def _stages(codec: Codec, image: Tensor, data: bytes, y_hat: Tensor, y: Tensor) -> dict[str, Callable[[], Any]]:
     _, height, width = image.shape
-    model, pixels = codec.model, codec.pixels
+    model, transforms = codec.model, codec.transforms
 
     def module_g_a() -> Tensor:
         with torch.inference_mode():
@@ -127,9 +127,9 @@ def _stages(codec: Codec, image: Tensor, data: bytes, y_hat: Tensor, y: Tensor) 
     return {
         "encode": lambda: codec.encode(image),
         "decode": lambda: codec.decode(data),
-        "g_a": lambda: pixels.analyse(image),
-        "h_a": lambda: pixels.hyper_analyse(y) if model.h_a is not None else None,
-        "g_s": lambda: pixels.synthesise(y_hat, height, width),
+        "g_a": lambda: transforms.analyse(image),
+        "h_a": lambda: transforms.hyper_analyse(y) if model.h_a is not None else None,
+        "g_s": lambda: transforms.synthesise(y_hat, height, width),
         "module_g_a": module_g_a,
         "module_g_s": module_g_s,
     }

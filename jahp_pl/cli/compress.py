@@ -123,7 +123,7 @@ def _default_effort(codec: Codec) -> int:
     """Without --effort: none where a search has no objective, or too little memory."""
     from jahp_pl.codec.refinement import least_bytes
 
-    can_search = codec.objective is not None and least_bytes(codec.model.config) <= codec.pixels.memory_limit
+    can_search = codec.objective is not None and least_bytes(codec.model.config) <= codec.transforms.memory_limit
     return DEFAULT_EFFORT if can_search else 0
 
 
@@ -141,7 +141,7 @@ def _verify(codec: Codec, encoded: Encoded, name: str) -> None:
     if wrong := mismatches(encoded, decoded):
         raise shared.CommandError(f"{name}: {wrong} latents come back different, nothing was written; report this")
     _, height, width = decoded.image.shape
-    expected = codec.pixels.synthesise(encoded.y_hat, height, width, encoded.level)
+    expected = codec.transforms.synthesise(encoded.y_hat, height, width, encoded.level)
     expected = to_gray(expected) if is_gray(decoded.image) else expected
     # Memory may have been cut into other tiles, and where a value lies between two levels both are right.
     if wrong := int(((decoded.image.short() - expected.short()).abs() > 1).sum()):

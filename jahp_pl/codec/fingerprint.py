@@ -1,4 +1,4 @@
-"""The fingerprint of a model: what a file says of the weights and tables that can read it."""
+"""The model fingerprint, which ties a file to the weights and tables that can decode it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from jahp_pl.model import CompressionModel
 
 
 def fingerprint(model: CompressionModel, prior: PriorTables | None, latents: LatentCoder | None) -> bytes:
-    """First 8 bytes of the SHA-256 of all that a decoder uses; g_a and h_a may differ, files stay readable."""
-    config = model.config  # of it, what a decoder depends on; settings of training do not make other files
+    """Hash everything that a decoder uses to the first 8 bytes of a SHA-256; g_a and h_a do not count."""
+    config = model.config  # only the settings that a decoder depends on; training settings do not count
     words: tuple[str | int, ...] = (
         config.rung, config.num_filters, config.num_latents, config.likelihood, config.num_components
     )  # fmt: skip
-    if config.transform != "gdn":  # files and models are older than this setting
+    if config.transform != "gdn":  # older files and models do not have this setting
         words += (config.transform,)
     if config.num_levels > 1:
         words += ("levels", config.num_levels)

@@ -60,9 +60,9 @@ class StreamLoader(DataLoader[Delivery]):
 class ShardDataModule(lightning.LightningDataModule):
     """Crops for training, whole images for validation.
 
-    A batch for training is (B, 3, crop, crop) uint8 with B = batch size / number of processes: a quarter as much to
-    move between processes and to a GPU as the floats in [0, 1] that `CompressionModule` makes of it there. A batch for
-    validation is a `ValImage` with (1, 3, H, W), float in [0, 1].
+    A batch for training is (B, 3, crop, crop), float in [0, 1], with B = batch size / number of processes; its loader
+    gives bytes from 0 to 255, a quarter as much to move between processes and to a GPU. A batch for validation is a
+    `ValImage` with (1, 3, H, W).
 
     Resuming: the stream is seeded with the optimizer step it begins at, so that a resumed run draws new crops instead
     of those it has seen. It neither repeats nor skips in expectation; the shuffle buffer starts empty.
@@ -129,6 +129,10 @@ class ShardDataModule(lightning.LightningDataModule):
             num_workers=min(1, self._config.num_workers),
             pin_memory=self._on_gpu(),
         )
+
+    def on_after_batch_transfer(self, batch: Tensor | ValImage, dataloader_idx: int) -> Tensor | ValImage:
+        """Bytes -> [0, 1], where the batch is trained on."""
+        return batch.float().div_(255) if isinstance(batch, Tensor) else batch
 
     def _reader(self, shards: Shards) -> ShardReader:
         if self._config.cache_dir is None:

@@ -1,6 +1,6 @@
 """Files that Pillow opens and would read wrongly: mended before they are loaded, or refused.
 
-Every case here was shown on a small file (tests/test_layouts.py). What a later Pillow reads rightly stays right.
+Every case here was shown on a small file (tests/docs/test_images.py). What a later Pillow reads rightly stays right.
 """
 
 from __future__ import annotations

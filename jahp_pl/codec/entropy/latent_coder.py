@@ -1,8 +1,8 @@
-"""Codes y_hat under p(y_hat | z_hat, y_hat so far), for every rung that has such a density.
+"""Codes y_hat under p(y_hat | z_hat, earlier y_hat), for every rung that has such a density.
 
-The latents before a position in coding order are all its context sees, so the encoder, which has them all, computes
-the parameters of many wavefronts at once, and the decoder one wavefront at a time with the same function. Both code
-symbols by wavefront, then image, then kind of window, then position, then channel.
+The context of a position consists of latents that precede it in coding order. The encoder knows all latents and
+computes the parameters of many wavefronts at once; the decoder computes one wavefront at a time with the same function.
+Both code symbols by wavefront, then image, then kind of window, then position, then channel.
 """
 
 from __future__ import annotations
@@ -18,48 +18,49 @@ from jahp_pl.codec.entropy.fixed_point import FixedPointLayer, Rows
 from jahp_pl.codec.entropy.latent_tables import WIDTHS, Index, LatentTables, Windows
 from jahp_pl.codec.entropy.networks import LATENT_RADIX, ExactContextNetwork, ExactHyperSynthesis, to_raw
 from jahp_pl.codec.entropy.range_coder import IntArray, Reader, Writer
-from jahp_pl.codec.entropy.thread_tuner import Pace
+from jahp_pl.codec.entropy.thread_tuner import ThreadTuner
 from jahp_pl.codec.entropy.torch_settings import full_precision
 from jahp_pl.codec.entropy.wavefront import Schedule, Step, schedule
 
 CHUNK = 512
-"""Positions whose parameters the encoder computes at a time; bounds memory, does not change the file."""
+"""Positions whose parameters the encoder computes at a time; bounds the memory and does not affect the file."""
 MAX_CELLS = 2**22
-"""Entries of tables held at a time, 32 MB; does not change the file."""
+"""Table entries held at a time, 32 MB; does not affect the file."""
 
 
-class Span(NamedTuple):
-    """Range of the latents of an image."""
+class LatentRange(NamedTuple):
+    """Range of the latents of an image, both ends included."""
 
     lowest: int
     highest: int
 
     @property
     def size(self) -> int:
-        """How many integers it has."""
+        """Number of integers in the range."""
         return self.highest - self.lowest + 1
 
 
-class Task(NamedTuple):
-    """One image to be read."""
+class DecodeTask(NamedTuple):
+    """One image to decode."""
 
     reader: Reader
     height: int
-    """Of the map of latents."""
+    """Rows of latents."""
     width: int
+    """Columns of latents."""
     z_hat: Tensor | None
     """(N, ceil(height / 4), ceil(width / 4)) int32; None without side information."""
-    span: Span
-    """Range of the latents, from the header."""
+    span: LatentRange
+    """Range of the latents, as stated in the header."""
 
 
 class LatentCoder:
-    """Writer and reader of latents.
+    """Writes and reads latents.
 
     Args:
-        h_s: exact hyper-synthesis; None on the context rung.
-        context: exact g_cm and g_ep; None for the rungs without context.
-        tables: symbol models of raw parameters.
+            h_s: exact hyper-synthesis; None on the context rung.
+            context: exact g_cm and g_ep; None on rungs without context.
+            tables: converts raw parameters to tables.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class LatentCoder:
         self.device = network.device
 
     def layers(self) -> Iterator[FixedPointLayer]:
-        """All layers that the symbols depend on, for the fingerprint."""
+        """Yield all layers that the symbols depend on, for the fingerprint."""
         if self.h_s is not None:
             yield from self.h_s.layers
         if self.context is not None:
@@ -79,13 +80,13 @@ class LatentCoder:
             yield from [] if self.context.from_psi is None else [self.context.from_psi]
 
     def write(self, writer: Writer, y_hat: Tensor, z_hat: Tensor | None) -> None:
-        """Append (M, h, w) int32."""
+        """Append latents (M, h, w) int32."""
         with full_precision(self.device):
             self._write(writer, y_hat, z_hat)
 
     def _write(self, writer: Writer, y_hat: Tensor, z_hat: Tensor | None) -> None:
         num_latents, height, width = y_hat.shape
-        span = Span(int(y_hat.min()), int(y_hat.max()))
+        span = LatentRange(int(y_hat.min()), int(y_hat.max()))
         frame = _Frame(self, [(height, width)], [z_hat], span)
         symbols = torch.empty(height * width, num_latents, dtype=torch.int32)
         symbols[frame.schedule.ranks[0]] = y_hat.flatten(1).T
@@ -98,22 +99,22 @@ class LatentCoder:
                 part = slice((step.start - start) * num_latents, (step.stop - start) * num_latents)
                 self._write_step(writer, values[part], _part(windows, part), span)
 
-    def read(self, tasks: Sequence[Task]) -> list[Tensor]:
-        """The next latents of each image, which advance in lockstep: (M, height, width) int32 each.
+    def read(self, tasks: Sequence[DecodeTask]) -> list[Tensor]:
+        """Read the next latents of each image, (M, height, width) int32 each; the images advance in lockstep.
 
         Raises:
-            BitstreamError: a payload does not decode, or gives latents out of its range.
+            BitstreamError: if a payload does not decode, or its latents are out of range.
         """
         with full_precision(self.device):
             return self._read(tasks)
 
-    def _read(self, tasks: Sequence[Task]) -> list[Tensor]:
+    def _read(self, tasks: Sequence[DecodeTask]) -> list[Tensor]:
         num_latents = self.tables.num_latents
-        span = Span(min(task.span.lowest for task in tasks), max(task.span.highest for task in tasks))
+        span = LatentRange(min(task.span.lowest for task in tasks), max(task.span.highest for task in tasks))
         frame = _Frame(self, [(task.height, task.width) for task in tasks], [task.z_hat for task in tasks], span)
-        with Pace() as pace:
+        with ThreadTuner() as tuner:
             for steps in frame.schedule.steps:
-                pace.step()
+                tuner.step()
                 start = steps[0].start
                 windows = self.tables.windows(frame.raw(start, steps[-1].stop).cpu())
                 for step in steps:
@@ -122,7 +123,7 @@ class LatentCoder:
                     frame.put(step.start, torch.from_numpy(values).view(-1, num_latents))
         return [frame.latents(image, task.height, task.width) for image, task in enumerate(tasks)]
 
-    def _write_step(self, writer: Writer, values: IntArray, windows: Windows, span: Span) -> None:
+    def _write_step(self, writer: Writer, values: IntArray, windows: Windows, span: LatentRange) -> None:
         for kind, chosen in _kinds(windows):
             escape = WIDTHS[kind] - 1
             indices = values[chosen] - windows.lowest[chosen]
@@ -132,7 +133,7 @@ class LatentCoder:
                 writer.write_rows(indices[first : first + len(part)], self.tables.masses(windows, part, kind))
             writer.write_uniform(values[chosen[outside]] - np.int32(span.lowest), span.size)
 
-    def _read_step(self, task: Task, windows: Windows) -> IntArray:
+    def _read_step(self, task: DecodeTask, windows: Windows) -> IntArray:
         values = windows.lowest.copy()
         for kind, chosen in _kinds(windows):
             parts = [task.reader.read_rows(self.tables.masses(windows, part, kind))
@@ -147,23 +148,23 @@ class LatentCoder:
 
 
 class _Frame:
-    """Latents of some images in coding order, and the raw parameters that they give.
+    """Latents of several images in coding order, and the raw parameters that they determine.
 
     Args:
         shapes: height and width of each map of latents.
-        z_hats: side information of each; None without.
+        z_hats: side information of each image; None without.
         span: range of the latents that will be put in.
     """
 
     def __init__(
-        self, coder: LatentCoder, shapes: Sequence[tuple[int, int]], z_hats: Sequence[Tensor | None], span: Span
+        self, coder: LatentCoder, shapes: Sequence[tuple[int, int]], z_hats: Sequence[Tensor | None], span: LatentRange
     ) -> None:
         self.context = coder.context
         self.schedule: Schedule = schedule(shapes, self.context.offsets if self.context is not None else [])
         self.taps = self.schedule.taps.to(coder.device)
         count = sum(height * width for height, width in shapes)
         num_pieces = 1 if max(-span.lowest, span.highest) <= LATENT_RADIX // 2 else 2
-        # Row 0 stands for everything outside of the images.
+        # Row 0 represents all positions outside the images.
         self.y = torch.zeros(num_pieces, count + 1, coder.tables.num_latents, dtype=torch.float32, device=coder.device)
         self.units = torch.tensor([[1.0], [LATENT_RADIX]], dtype=torch.float32, device=coder.device)[:num_pieces]
         self.from_psi: Tensor | None = None
@@ -177,7 +178,7 @@ class _Frame:
                 self.from_psi[ranks[first * width : first * width + len(rows)].to(coder.device)] = rows
 
     def raw(self, start: int, stop: int) -> Tensor:
-        """Raw parameters of positions by rank: (stop - start, outputs) float32, steps of 2^-12."""
+        """Compute the raw parameters of positions by rank: (stop - start, outputs) float32, in steps of 2^-12."""
         from_psi = self.from_psi[start:stop] if self.from_psi is not None else None
         if self.context is None:
             assert from_psi is not None
@@ -190,7 +191,7 @@ class _Frame:
         return self.context.raw(pieces, from_psi)
 
     def put(self, start: int, symbols: Tensor) -> None:
-        """Make latents (P, M) int32 visible, those of ranks from `start` on."""
+        """Insert latents (P, M) int32 at ranks from `start` on, so that later positions can use them as context."""
         rows = slice(start + 1, start + 1 + len(symbols))
         self.y[0, rows] = symbols
         if len(self.y) == 2:
@@ -198,7 +199,7 @@ class _Frame:
             self.y[0, rows].sub_(self.y[1, rows], alpha=LATENT_RADIX)
 
     def latents(self, image: int, height: int, width: int) -> Tensor:
-        """(M, height, width) int32."""
+        """Return the latents of an image, (M, height, width) int32."""
         rows = self.schedule.ranks[image].to(self.y.device) + 1
         y_hat = self.y[0, rows].int()
         if len(self.y) == 2:
@@ -211,7 +212,7 @@ def _part(windows: Windows, part: slice) -> Windows:
 
 
 def _kinds(windows: Windows) -> Iterator[tuple[int, Index]]:
-    """The kinds of windows that there are, each with the latents that have it."""
+    """Yield each kind of window that occurs, with the latents that have it."""
     for kind in range(len(WIDTHS)):
         chosen = (windows.kind == kind).nonzero()[0]
         if len(chosen):
@@ -219,14 +220,14 @@ def _kinds(windows: Windows) -> Iterator[tuple[int, Index]]:
 
 
 def _limited(chosen: Index, width: int) -> Iterator[tuple[int, Index]]:
-    """Parts of `chosen`, each with its start, whose tables have no more than `MAX_CELLS` entries."""
+    """Split `chosen` into parts whose tables have at most `MAX_CELLS` entries; yield each with its start."""
     size = max(1, MAX_CELLS // width)
     for first in range(0, len(chosen), size):
         yield first, chosen[first : first + size]
 
 
 def _chunks(steps: list[list[Step]]) -> Iterator[list[Step]]:
-    """Steps of a single image in runs of about `CHUNK` positions."""
+    """Group the steps of a single image into runs of about `CHUNK` positions."""
     run: list[Step] = []
     for (step,) in steps:
         run.append(step)

@@ -1,4 +1,4 @@
-"""The factorized density p(z_hat) (or p(y_hat) on the factorized rung) as one table of masses per channel."""
+"""Tables of the factorized density: p(z_hat), or p(y_hat) on the factorized rung."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from jahp_pl.codec.entropy.table_checks import checked_table
 from jahp_pl.entropy_model import FactorizedDensity
 
 TABLE_LIMIT = 2**12
-"""Tails of a channel's density are searched for within +-4096."""
+"""The tails of a channel's density are searched for within +-4096."""
 TABLE_MARGIN = 32
-"""Symbols that a channel's table holds beyond each tail. There they cost 24 bits, an escape costs 56; the room they
-take from the others is 6e-6 bits a symbol."""
+"""Symbols that a table holds beyond each tail. They cost 24 bits each, where an escape costs 56; together they take
+6e-6 bits per symbol from the others."""
 
 
 class PriorTables:
-    """p(z_hat) (or p(y_hat) on the factorized rung): one table per channel.
+    """p(z_hat) (p(y_hat) on the factorized rung): one table per channel.
 
     Args:
-        prior: trained factorized density, on any device; the tables are computed on the CPU, alike for all.
-        frozen: `frozen()` of another instance for the same density; None makes the tables here.
+            prior: trained factorized density on any device; the tables are always computed on the CPU.
+            frozen: `frozen()` of another instance for the same density; None computes the tables.
 
-    Raises:
-        FreezeError: `frozen` does not fit the density.
+        Raises:
+            FreezeError: if `frozen` does not fit the density.
     """
 
     def __init__(self, prior: FactorizedDensity, frozen: Mapping[str, Tensor] | None = None) -> None:
@@ -40,38 +40,38 @@ class PriorTables:
             sizes = checked_table(frozen, "sizes", prior.num_channels).long().tolist()
             self.lowest = checked_table(frozen, "lowest", prior.num_channels, signed=True).long().tolist()
             if min(sizes) < 2 or max(map(abs, self.lowest)) > 2 * TABLE_LIMIT:
-                raise FreezeError("tables of the prior: not those of a density; export the model again")
+                raise FreezeError("tables of the prior: are not those of a density; export the model again")
             self.masses = list(torch.split(checked_table(frozen, "masses", sum(sizes)), sizes))
             sums = [float(masses.sum()) for masses in self.masses]
             if min(sums) < 1:
-                raise FreezeError("tables of the prior: a channel without mass; export the model again")
+                raise FreezeError("tables of the prior: a channel has no mass; export the model again")
             if max(sums) > 2.0 ** (MASS_BITS + 1):
-                raise FreezeError("tables of the prior: a channel with too much mass; export the model again")
+                raise FreezeError("tables of the prior: a channel has too much mass; export the model again")
         self.tables = [ChannelTable(low, m.numpy()) for low, m in zip(self.lowest, self.masses, strict=True)]
 
     def frozen(self) -> dict[str, Tensor]:
-        """What to keep beside the weights, float64; the masses of all channels one behind the other."""
+        """Return the tables to be stored with the weights, in float64; the masses of all channels are concatenated."""
         sizes = torch.tensor([len(masses) for masses in self.masses]).double()
         return {"lowest": torch.tensor(self.lowest).double(), "sizes": sizes, "masses": torch.cat(self.masses)}
 
     def write(self, writer: Writer, symbols: Tensor) -> None:
-        """Append (C, h, w) int32, channel by channel."""
+        """Append symbols (C, h, w) int32, channel by channel."""
         for channel, table in zip(symbols.flatten(1).contiguous().numpy(), self.tables, strict=True):
             writer.write_channel(channel, table)
 
     def read(self, reader: Reader, height: int, width: int) -> Tensor:
-        """The next (C, height, width) int32."""
+        """Read the next symbols, (C, height, width) int32."""
         channels = [reader.read_channel(height * width, table) for table in self.tables]
         return torch.from_numpy(np.stack(channels)).view(len(channels), height, width)
 
     def tensors(self) -> Iterator[Tensor]:
-        """All that determines the probabilities, for the fingerprint."""
+        """Yield all tensors that determine the probabilities, for the fingerprint."""
         yield torch.tensor(self.lowest).double()
         yield from self.masses
 
 
 def _prior_masses(prior: FactorizedDensity) -> tuple[list[int], list[Tensor]]:
-    """Per channel the first symbol of its table, and the masses, the last one that of an escape."""
+    """Return the first symbol of each channel's table, and the masses, of which the last is the escape."""
     low, high = _tails(prior)
     lowest, highest = (low - TABLE_MARGIN).tolist(), (high + TABLE_MARGIN).tolist()
     edges = [torch.arange(first, last + 2).double() - 0.5 for first, last in zip(lowest, highest, strict=True)]
@@ -86,7 +86,8 @@ def _prior_masses(prior: FactorizedDensity) -> tuple[list[int], list[Tensor]]:
 
 
 def _tails(prior: FactorizedDensity) -> tuple[Tensor, Tensor]:
-    """Integers per channel outside of which less than 2^-24 of the mass lies on either side, by bisection of F."""
+    """Find by bisection of F, per channel, the integers outside which less than 2^-24 of the mass lies on either
+    side."""
     target = math.log(2.0) * MASS_BITS
     found = []
     for sign in (-1.0, 1.0):

@@ -1,4 +1,4 @@
-"""Weights and tables that a model is frozen from, which may come from anywhere: checked before they are believed."""
+"""Validates weights and tables from untrusted sources before a model is frozen."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from jahp_pl.codec.entropy.fixed_point import FreezeError
 
 
 def checked_table(frozen: Mapping[str, Tensor], name: str, size: int, signed: bool = False) -> Tensor:
-    """A table that was taken along, if it can be one.
+    """Return a stored table if it is plausible.
 
     Raises:
-        FreezeError: missing, of another size or type, not finite, or negative where that has no meaning.
+        FreezeError: if it is missing, has another size or dtype, is not finite, or is negative without `signed`.
     """
     table = frozen.get(name)
     if table is None or table.shape != (size,) or table.dtype != torch.float64:
-        raise FreezeError(f"table {name}: missing or not {size} numbers in float64; export the model again")
+        raise FreezeError(f"table {name}: is missing or not {size} numbers in float64; export the model again")
     if not bool(torch.isfinite(table).all()) or (not signed and float(table.min()) < 0):
-        raise FreezeError(f"table {name}: holds numbers that no frozen model has; export the model again")
+        raise FreezeError(f"table {name}: has numbers that no frozen model has; export the model again")
     return table
 
 
 def check_halves(table: Tensor, lengths: Sequence[int], bits: int) -> None:
-    """Check upper halves of cumulatives, 2^bits F, one behind the other: each begins at 1/2, rises, and ends by 1.
+    """Check concatenated upper halves of cumulatives, 2^bits F: each starts at 1/2 or more, rises, and ends at 1 or
+    less.
 
-    Where one is flat, the last bit of another machine's erf may put a number a step below the one before.
+    In flat parts, the last bit of another machine's erf may make a number one step smaller than the one before.
 
     Raises:
-        FreezeError: they are no cumulatives.
+        FreezeError: if they are not cumulatives.
     """
     for half in torch.split(table, list(lengths)):
         is_within = 2.0 ** (bits - 1) <= float(half.min()) and float(half.max()) <= 2.0**bits
@@ -39,20 +40,20 @@ def check_halves(table: Tensor, lengths: Sequence[int], bits: int) -> None:
 
 
 def check_weights(table: Tensor, bits: int) -> None:
-    """Check 2^bits e^-x: it begins at 1, which it never exceeds.
+    """Check a table of 2^bits e^-x: it starts at 2^bits, its maximum.
 
     Raises:
-        FreezeError: otherwise.
+        FreezeError: if it does not.
     """
     if float(table[0]) != 2.0**bits or float(table.max()) > 2.0**bits:
         raise FreezeError("table exponential: does not fall from 1; export the model again")
 
 
 def rising_tables(frozen: Mapping[str, Tensor], sizes: Mapping[str, int]) -> tuple[Tensor, ...]:
-    """Tables whose numbers rise from above 0, by name and size.
+    """Return tables, by name and size, whose numbers rise from above 0.
 
     Raises:
-        FreezeError: as `checked_table`, or not rising.
+        FreezeError: if a table fails `checked_table` or does not rise.
     """
     tables = tuple(checked_table(frozen, name, size) for name, size in sizes.items())
     for name, table in zip(sizes, tables, strict=True):
@@ -61,19 +62,19 @@ def rising_tables(frozen: Mapping[str, Tensor], sizes: Mapping[str, int]) -> tup
     return tables
 
 
-def below(prefix: str, tables: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
-    """Those whose name starts with the prefix, without it."""
+def with_prefix(prefix: str, tables: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
+    """Select the tables whose names start with the prefix, and remove the prefix."""
     if tables is None:
         return None
     return {name.removeprefix(prefix): table for name, table in tables.items() if name.startswith(prefix)}
 
 
 def check_finite(model: nn.Module) -> None:
-    """Check that every weight is a number.
+    """Check that every weight is finite.
 
     Raises:
-        FreezeError: one is not; it would make rubbish of pictures, or of tables.
+        FreezeError: if one is not; it would corrupt images or tables.
     """
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise FreezeError(f"{name}: holds numbers that are not finite; the weights are damaged or have diverged")
+            raise FreezeError(f"{name}: has numbers that are not finite; use weights of an earlier checkpoint")
