@@ -38,6 +38,7 @@ LAYERS = (
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 DOORS = {
+    "argcomplete": ("cli/main.py",),
     "constriction": ("codec/entropy/range_coder.py",),
     "huggingface_hub": ("model_io/pretrained.py",),
     "safetensors": ("model_io/load.py",),

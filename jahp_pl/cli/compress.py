@@ -51,7 +51,7 @@ def compress(arguments: argparse.Namespace) -> None:
             return False
         return True
 
-    def work(job: Job) -> str | None:
+    def work(job: Job) -> shared.Made | None:
         if job.is_resumable and not arguments.force and batch.is_done(job, lambda _: is_complete(job)):
             return None
         name = shared.name_of(job.source)
@@ -76,8 +76,11 @@ def compress(arguments: argparse.Namespace) -> None:
         words += ["verified"] if arguments.verify else []
         if (needed := needed_pixels(height, width)) > ACCEPTED_PIXELS:
             words.append(f"to be decompressed with --max-pixels {needed}")
-        return "; ".join(words)
+        return shared.Made("; ".join(words), len(encoded.data), height * width)
 
+    if kinds := batch.left_out(arguments.inputs, SUFFIXES):
+        counts = ", ".join(f"{count} {suffix}" for suffix, count in kinds.items())
+        shared.say(f"left out, as these kinds are not read: {counts}; convert them to PNG first", file=sys.stderr)
     unseen = [name for name in ("effort", "psnr") if getattr(arguments, name) is not None]
     shared.run_jobs("compress", jobs, work, [f"--{name}" for name in unseen])
 
@@ -91,7 +94,7 @@ def decompress(arguments: argparse.Namespace) -> None:
     jobs = batch.plan(arguments.inputs, arguments.output, ".png", {".jahp"}, arguments.force, beside=batch.DECODED)
     decoders = shared.Decoders(arguments)
 
-    def work(job: Job) -> str | None:
+    def work(job: Job) -> shared.Made | None:
         data, name = _read(job.source), shared.name_of(job.source)
 
         def is_complete(target: Path) -> bool:
@@ -114,7 +117,8 @@ def decompress(arguments: argparse.Namespace) -> None:
         except ImageError as error:
             raise ImageError(f"{shared.name_of(job.target, 'output')}: {error}") from None
         _write(job.target, content)
-        return f"{image.shape[2]} x {image.shape[1]}"
+        height, width = image.shape[1:]
+        return shared.Made(f"{width} x {height}", len(data), height * width)
 
     shared.run_jobs("decompress", jobs, work)
 

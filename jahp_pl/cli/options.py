@@ -31,7 +31,9 @@ def command(
         epilog=f"examples:\n{lines}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
+    parser.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors; no progress")
+    parser.add_argument("-v", "--verbose", action="store_true", help="with an error, show where it happened")
     return parser
 
 
@@ -43,7 +45,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def add_machine(parser: argparse.ArgumentParser) -> None:
     """Where the networks run, and with how much."""
-    parser.add_argument("--device", default="cpu", help="where the networks run [cpu]")
+    parser.add_argument("--device", default="cpu", metavar="D", help="cpu, cuda, mps, or auto [cpu]")
     parser.add_argument("--threads", type=positive, metavar="N", help="of the processor [one per core]")
     parser.add_argument(
         "--precision", choices=("float32", "bfloat16"), default="float32", help="of the transforms [float32]"
@@ -83,12 +85,8 @@ def add_files(parser: argparse.ArgumentParser, what: str, default: str, where: s
         where: outputs go without --output.
     """
     parser.add_argument("inputs", nargs="+", type=Path, metavar="IN", help=what)
-    parser.add_argument(
-        "-o", "--output", type=Path, metavar="OUT", help=f"a file, a folder for several, or - [{where}]"
-    )
-    parser.add_argument(
-        "--force", action="store_true", help="overwrite outputs that exist; without it, what is done in a folder stays"
-    )
+    add_output(parser, "OUT", f"a file, a folder for several, or - [{where}]", required=False)
+    add_force(parser, "overwrite outputs that exist; without it, what is done in a folder stays")
     parser.add_argument("--model", metavar="M", help=f"{MODEL} [{default}]")
     add_machine(parser)
 
@@ -105,8 +103,18 @@ def add_target(parser: argparse.ArgumentParser) -> None:
 
 def add_out(parser: argparse.ArgumentParser) -> None:
     """A folder to be made."""
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to be made")
-    parser.add_argument("--force", action="store_true", help="replace an export that is there")
+    add_output(parser, "DIR", "folder to be made")
+    add_force(parser, "replace an export that is there")
+
+
+def add_output(parser: argparse.ArgumentParser, kind: str, what: str, required: bool = True) -> None:
+    """-o or --output; argparse takes --out, as it was once called, for its beginning."""
+    parser.add_argument("-o", "--output", type=Path, required=required, metavar=kind, help=what)
+
+
+def add_force(parser: argparse.ArgumentParser, what: str, *former: str) -> None:
+    """-f or --force, and what it was once called."""
+    parser.add_argument("-f", "--force", *former, action="store_true", help=what)
 
 
 def positive(text: str) -> int:

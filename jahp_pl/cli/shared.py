@@ -8,11 +8,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from jahp_pl import batch
 from jahp_pl.batch import STREAM, Job
@@ -22,6 +24,8 @@ from jahp_pl.model_io.pretrained import NONE, bundled, locate, names, of_fingerp
 from jahp_pl.text import printable
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from jahp_pl.codec.codec import Codec
 
 
@@ -40,8 +44,17 @@ def open_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
+"""Whether --quiet was given: then neither progress nor results are printed, errors are."""
+
+
 def say(*lines: str, file: TextIO | None = None) -> None:
-    """Print lines, of which nothing moves a terminal's cursor, whatever names are in them."""
+    """Print lines with escaped control characters, so that names in them cannot move a terminal's cursor.
+
+    With --quiet only what names a file of its own, standard error for example, is printed.
+    """
+    if QUIET.get() and file is None:
+        return
     print(*map(printable, lines), sep="\n", file=file)
 
 
@@ -119,6 +132,8 @@ def open_codec(arguments: argparse.Namespace, model: str | Path | None = None) -
 
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
+    if arguments.device == "auto":
+        arguments.device = "cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu"
     try:
         torch.empty(1, device=arguments.device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
@@ -128,6 +143,13 @@ def open_codec(arguments: argparse.Namespace, model: str | Path | None = None) -
         return load_codec(path, arguments.device, arguments.precision, limit)
     except MemoryLimitError as error:
         raise CommandError(f"--memory {arguments.memory}: {error}") from None
+
+
+def bar(iterable: Iterable[Any] | None = None, **options: Any) -> tqdm[Any]:
+    """A progress bar on a terminal, unless --quiet was given."""
+    from tqdm import tqdm
+
+    return tqdm(iterable, leave=False, disable=options.pop("disable", None) or QUIET.get() or None, **options)
 
 
 @contextmanager
@@ -141,13 +163,11 @@ def search_bar(effort: int, name: str) -> Iterator[Callable[[int, int], None] | 
     if effort < LONG_EFFORT:
         yield None
         return
-    from tqdm import tqdm
-
-    with tqdm(unit=" steps", desc=name, leave=False, disable=None) as bar:
+    with bar(unit=" steps", desc=name) as steps:
 
         def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
+            steps.total = total
+            steps.update(done - steps.n)
 
         yield progress
 
@@ -188,44 +208,62 @@ class Decoders:
         return self._codecs[fingerprint]
 
 
+class Made(NamedTuple):
+    """A file that was made, or the sum over several."""
+
+    words: str
+    """What it is."""
+    num_bytes: int
+    """Of the compressed file."""
+    num_pixels: int
+    """Of its image."""
+
+
 def run_jobs(
-    command: str, jobs: Sequence[Job], work: Callable[[Job], str | None], not_compared: Sequence[str] = ()
+    command: str, jobs: Sequence[Job], work: Callable[[Job], Made | None], not_compared: Sequence[str] = ()
 ) -> None:
     """Do all jobs with a progress bar; an only one tells its error itself.
 
     Args:
         command: for messages.
         jobs: what to do.
-        work: makes one output and says in a few words what it is; None where it was there already.
+        work: makes one output; None where it was there already.
         not_compared: options that a file does not show, so that one made with others counts as done.
 
     Raises:
         CommandError: some failed, which have been named.
     """
-    from tqdm import tqdm
-
     from jahp_pl.files import clear_leftovers
 
     for folder in {job.target.parent for job in jobs if job.target != STREAM}:
         clear_leftovers(folder)
-    with tqdm(
-        total=len(jobs), unit=" files", desc=command, leave=False, disable=None if len(jobs) > 1 else True
-    ) as bar:
+    start = time.monotonic()
+    total = Made("", 0, 0)
+    with bar(total=len(jobs), unit=" files", desc=command, disable=len(jobs) == 1) as files:
 
         def work_aloud(job: Job) -> bool:
+            nonlocal total
             dated = batch.modified(job)
-            told = work(job)
-            if told is not None:
-                batch.keep_order(job, dated)
-                file = sys.stderr if job.target == STREAM else sys.stdout
-                line = f"{name_of(job.source)} -> {name_of(job.target, 'output')}: {told}"
-                bar.write(printable(line), file=file)
-            return told is not None
+            made = work(job)
+            if made is None:
+                return False
+            batch.keep_order(job, dated)
+            total = Made("", total.num_bytes + made.num_bytes, total.num_pixels + made.num_pixels)
+            with files.external_write_mode():
+                line = f"{name_of(job.source)} -> {name_of(job.target, 'output')}: {made.words}"
+                if not QUIET.get():
+                    say(line, file=sys.stderr if job.target == STREAM else sys.stdout)
+            return True
 
         if len(jobs) == 1 and not jobs[0].is_resumable:
             work_aloud(jobs[0])
             return
-        report = batch.run(jobs, work_aloud, INPUT_ERRORS, lambda _: bar.update())
+        report = batch.run(jobs, work_aloud, INPUT_ERRORS, lambda _: files.update())
+    if report.num_done > 1:
+        say(
+            f"{report.num_done} files, {total.num_bytes} bytes, {8 * total.num_bytes / total.num_pixels:.4f} bpp, "
+            f"{time.monotonic() - start:.1f} s"
+        )
     if report.num_skipped:
         unseen = (
             f", perhaps with another {' or '.join(not_compared)}, which a file does not show" if not_compared else ""

@@ -80,7 +80,7 @@ def plan(originals: Sequence[Original], files: Path) -> list[Task]:
     sources = {original.source.parent.resolve() for original in originals}
     for folder in {(files / target).parent for target in targets}:
         if folder.resolve() in sources:
-            raise EvaluationError(f"{folder}: files would go among the images; choose another --out")
+            raise EvaluationError(f"{folder}: files would go among the images; choose another --output")
     return [Task(original, files / target) for original, target in zip(originals, targets, strict=True)]
 
 

@@ -29,12 +29,14 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from jahp_pl.codec.bitstream import LEVEL_STEPS
@@ -123,7 +125,7 @@ class CodingCallback(Callback):
 
 
 class PictureCallback(Callback):
-    """Draws what `coding` coded, into `folder`/step-0001000/ and to W&B; pictures of the last validation are kept.
+    """Draws what `coding` coded, into `folder`/step-0001000/, to W&B and to TensorBoard; the last pictures are kept.
 
     NAME.png shows an original beside its reconstruction and where its bits went, channels.png the bits of each channel.
 
@@ -153,6 +155,10 @@ class PictureCallback(Callback):
         with atomic_writer(path) as file:
             figure.savefig(file, format="png")
         for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                with Image.open(path) as picture:
+                    pixels = np.array(picture.convert("RGB"))
+                logger.experiment.add_image(f"pictures/{path.stem}", pixels, trainer.global_step, dataformats="HWC")
             if isinstance(logger, WandbLogger):
                 logger.log_image(f"pictures/{path.stem}", [str(path)], step=trainer.global_step, caption=[caption])
 

@@ -58,13 +58,29 @@ class TrainResult(NamedTuple):
     """Nothing was left to do: this call changed nothing."""
 
 
-def train(config: Config, *, callbacks: Sequence[Callback] = (), loggers: Sequence[Logger] = ()) -> TrainResult:
+class Extras(NamedTuple):
+    """What a caller adds to a run."""
+
+    callbacks: Sequence[Callback] = ()
+    """Lightning's or one's own, beside those of the run."""
+    loggers: Sequence[Logger] = ()
+    """Beside metrics.csv and those that the configuration asks for."""
+    show_progress: bool = True
+    """Whether to print the progress line."""
+
+
+def train(
+    config: Config,
+    *,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
+    show_progress: bool = True,
+) -> TrainResult:
     """Train, validate with real files, keep the best and the last checkpoint; resume where the run folder has one.
 
     Args:
         config: the whole experiment.
-        callbacks: Lightning's or your own, beside those of the run.
-        loggers: beside metrics.csv and those that the configuration asks for.
+        callbacks, loggers, show_progress: see `Extras`.
 
     Raises:
         ConfigError: `resume` is false and the folder holds a checkpoint; or the checkpoint was trained with other
@@ -78,10 +94,10 @@ def train(config: Config, *, callbacks: Sequence[Callback] = (), loggers: Sequen
     check_launch(config.trainer)
     # Before any process is launched again for another rank, and by one of them alone.
     with training_in(config.run_dir) if is_first_rank() else nullcontext():
-        return _train(config, callbacks, loggers)
+        return _train(config, Extras(callbacks, loggers, show_progress))
 
 
-def _train(config: Config, callbacks: Sequence[Callback], loggers: Sequence[Logger]) -> TrainResult:
+def _train(config: Config, extras: Extras) -> TrainResult:
     resume = find_resume_point(config)
     was_finished = resume is not None and resume.is_end_of(config)
     checkpoints = BestAndLast(
@@ -93,17 +109,11 @@ def _train(config: Config, callbacks: Sequence[Callback], loggers: Sequence[Logg
     if not was_finished:
         prepare_run_folder(config)
         with only_useful_messages():
-            fit(config, checkpoints, resume, callbacks, loggers)
+            fit(config, checkpoints, resume, extras)
     return read_result(config.run_dir, checkpoints, was_finished)
 
 
-def fit(
-    config: Config,
-    checkpoints: BestAndLast,
-    resume: ResumePoint | None,
-    callbacks: Sequence[Callback] = (),
-    loggers: Sequence[Logger] = (),
-) -> None:
+def fit(config: Config, checkpoints: BestAndLast, resume: ResumePoint | None, extras: Extras) -> None:
     """Build everything and train; see `train`."""
     csv = CsvLogger(config.run_dir / "metrics.csv")
     if resume is not None:
@@ -117,7 +127,8 @@ def fit(
         own.append(wandb_log)
     if (tensorboard := tensorboard_logger(config, resume)) is not None:
         own.append(tensorboard)
-    trainer = build_trainer(config, [*own, *loggers], [*coding_callbacks(config), *callbacks, checkpoints])
+    callbacks = [*coding_callbacks(config), *extras.callbacks, checkpoints]
+    trainer = build_trainer(config, [*own, *extras.loggers], callbacks, extras.show_progress)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume.path if resume is not None else None)
         if wandb_log is not None and config.wandb.log_model:
@@ -144,7 +155,9 @@ def tensorboard_logger(config: Config, resume: ResumePoint | None) -> TensorBoar
         raise ConfigError("tensorboard=True: needs the package; pip install 'jahp_pl[tensorboard]'") from None
 
 
-def build_trainer(config: Config, loggers: list[Logger], callbacks: list[Callback]) -> Trainer:
+def build_trainer(
+    config: Config, loggers: list[Logger], callbacks: list[Callback], show_progress: bool = True
+) -> Trainer:
     """A Lightning trainer that counts optimizer steps, not epochs. On a CPU, the process keeps its memory from here on
     (`memory`)."""
     settings = config.trainer
@@ -164,7 +177,8 @@ def build_trainer(config: Config, loggers: list[Logger], callbacks: list[Callbac
         num_sanity_val_steps=0,
         log_every_n_steps=settings.log_every_steps,
         logger=loggers,
-        callbacks=[*callbacks, ProgressLine(config.name, config.data.batch_size)],
+        callbacks=[*callbacks, *([ProgressLine(config.name, config.data.batch_size)] if show_progress else [])],
+        enable_progress_bar=show_progress,
         plugins=[AtomicCheckpointIO(), *cluster_plugins()],
         default_root_dir=config.run_dir / "checkpoints",
         enable_model_summary=False,

@@ -186,7 +186,7 @@ def test_a_rerun_that_asks_for_something_else_does_not_take_files_for_done(
     assert run(*command, *first) == 0
     assert "1 of 1 were done already; --force" in capsys.readouterr().out
     assert run(*command, *second) == 2
-    assert "was not made from it by this model with these options; --force overwrites it" in capsys.readouterr().err
+    assert "was not made by this model with these options; --force overwrites it" in capsys.readouterr().err
     assert (tmp_path / "photo.jahp").read_bytes() == data
     assert run(*command, *second, "--force") == 0
     assert (tmp_path / "photo.jahp").read_bytes() != data
