@@ -7,12 +7,12 @@
 | y_hat = round(y) | as y | quantized latents, coded under p(y_hat) | `entropy_model` |
 | z = h_a(y) | (B, N, h / 4, w / 4) | hyper-latents, the side information | `hyperprior` |
 | z_hat = round(z) | as z | quantized, coded under the factorized p(z_hat) | `entropy_model` |
-| psi = h_s(z_hat) | (B, 2M, h, w) | what the hyperprior says of each latent | `hyperprior` |
-| phi = g_cm(y_hat) | (B, 2M, h, w) | what the latents decoded so far say | `context` |
-| mu, sigma = g_ep(psi, phi) | (B, M, h, w) each | entropy parameters | `context` |
+ psi = h_s(z_hat) | (B, 2M, h, w) | what the side information tells about each latent | `hyperprior` |
+ phi = g_cm(y_hat) | (B, 2M, h, w) | what the already decoded latents tell about it | `context` |
+ mu, sigma = g_ep(psi, phi) | (B, M, h, w) each | entropy parameters | `context` |
 | x_hat = g_s(y_hat) | (B, 3, H, W) | reconstruction | `transforms` |
 
-The loss is R + lmbda * D: bits of y_hat and z_hat per pixel, and distortion between x and x_hat (`loss`).
+The loss is R + lmbda * D: the bits of y_hat and z_hat per pixel, plus the distortion between x and x_hat (`loss`).
 """
 
 from __future__ import annotations
@@ -23,21 +23,43 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jahp_pl.codec.bitstream import BitstreamError as BitstreamError
     from jahp_pl.codec.codec import Codec as Codec
+    from jahp_pl.data.module import ShardDataModule as ShardDataModule
+    from jahp_pl.errors import JahpError as JahpError
     from jahp_pl.model_io.load import load_codec as load_codec
     from jahp_pl.model_io.load import load_model as load_model
     from jahp_pl.runtime.codec import RuntimeCodec as RuntimeCodec
     from jahp_pl.runtime.codec import load_runtime as load_runtime
-
-__all__ = ["BitstreamError", "Codec", "RuntimeCodec", "load_codec", "load_model", "load_runtime"]
+    from jahp_pl.settings import load_config as load_config
+    from jahp_pl.training.module import CompressionModule as CompressionModule
+    from jahp_pl.training.run import train as train
 
 _WHERE = {
     "BitstreamError": "jahp_pl.codec.bitstream",
     "Codec": "jahp_pl.codec.codec",
+    "CompressionModule": "jahp_pl.training.module",
+    "JahpError": "jahp_pl.errors",
+    "ShardDataModule": "jahp_pl.data.module",
     "load_codec": "jahp_pl.model_io.load",
+    "load_config": "jahp_pl.settings",
     "load_model": "jahp_pl.model_io.load",
-    "RuntimeCodec": "jahp_pl.runtime.codec",
     "load_runtime": "jahp_pl.runtime.codec",
+    "RuntimeCodec": "jahp_pl.runtime.codec",
+    "train": "jahp_pl.training.run",
 }
+
+__all__ = [
+    "BitstreamError",
+    "Codec",
+    "CompressionModule",
+    "JahpError",
+    "RuntimeCodec",
+    "ShardDataModule",
+    "load_codec",
+    "load_config",
+    "load_model",
+    "load_runtime",
+    "train",
+]
 
 
 def __dir__() -> list[str]:
@@ -45,7 +67,7 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> object:
-    """The names above, found when they are first asked for: `import jahp_pl` alone loads no torch."""
+    """Import a public name on first use, so that `import jahp_pl` alone does not load torch."""
     if name not in _WHERE:
         raise AttributeError(f"module 'jahp_pl' has no attribute '{name}'")
     return getattr(import_module(_WHERE[name]), name)

@@ -1,4 +1,4 @@
-"""Many files in one command: which output each input has, what is done already, what failed while others went on."""
+"""Plans and runs one command over many files: the output of each input, finished files, and failures."""
 
 from __future__ import annotations
 
@@ -8,29 +8,42 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from jahp_pl.errors import JahpError
+
 STREAM = Path("-")
 """Stands for standard input or standard output."""
 DECODED = ".decoded.png"
-"""Ends the name of a picture that is decoded beside its file, where the original may be."""
+"""Suffix of an image decoded next to its file, where the original may be."""
 _MAX_NAME = 255
-"""Bytes that Linux, macOS and Windows allow."""
+"""Maximum length of a file name in bytes on Linux, macOS and Windows."""
 _MAGIC = b"jahp"
-"""Of `codec.bitstream`, which is further up."""
+"""Equal to `codec.bitstream.MAGIC`, which is in a higher layer."""
 
 
-class BatchError(ValueError):
-    """Inputs and outputs that do not go together; one line. Nothing has been written."""
+PICTURES = frozenset(
+    {
+        *(".ai", ".arw", ".cr2", ".cr3", ".dng", ".eps", ".exr", ".hdr", ".heic", ".heif", ".hif", ".jxl", ".jxr"),
+        *(".nef", ".orf", ".pef", ".psd", ".raf", ".rw2", ".srw", ".svg"),
+    }
+)
+"""Suffixes of pictures that may lie in a folder and that no command reads."""
+
+
+class BatchError(JahpError, ValueError):
+    """Inputs and outputs that do not fit together; the message is one line. Nothing has been written."""
 
 
 class Job(NamedTuple):
-    """One file to be made."""
+    """One file to make."""
 
     source: Path
     """A file, or `STREAM`."""
     target: Path
     """A file, or `STREAM`."""
     is_resumable: bool
-    """Found in a folder: an output that is there already may be taken for done."""
+    """Whether the source was found in a folder, so that an existing output may count as finished."""
+    conflict: str | None = None
+    """Why it cannot be done, where another job has the same output; one line."""
 
 
 class Failure(NamedTuple):
@@ -42,11 +55,11 @@ class Failure(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What became of all jobs."""
+    """Outcome of all jobs."""
 
     num_done: int
     num_skipped: int
-    """Outputs that were there already."""
+    """Number of outputs that existed already."""
     failures: list[Failure]
 
 
@@ -58,64 +71,90 @@ def plan(
     force: bool = False,
     beside: str | None = None,
 ) -> list[Job]:
-    """Where everything goes: beside its input, or where `output` says.
+    """Assign an output to every input: beside it, or where `output` says.
 
     Args:
-        inputs: files; folders, which are searched with all below them; or `STREAM` alone.
-        output: a file for one file; otherwise a folder, below which the tree of names of each input folder is kept;
-            `STREAM` for one file.
-        suffix: of outputs whose name is not given.
-        wanted: suffixes, in lower case, of the files to take from folders.
-        force: a named file's output may exist.
-        beside: suffix of outputs that go beside their inputs, in place of `suffix`.
+        inputs: files, folders (searched recursively), or `STREAM` alone.
+        output: a file for a single input file, `STREAM`, or a folder, which reproduces the tree of each input
+            folder; None writes beside the inputs.
+        suffix: suffix of outputs that are not named explicitly.
+        wanted: lower-case suffixes of the files to take from folders.
+        force: whether the output of a named file may exist.
+        beside: suffix of outputs beside their inputs, replacing `suffix`.
+
+    Returns:
+        One job per input. Two files of folders that share an output become jobs with a `conflict`.
 
     Raises:
-        BatchError: a missing input, a folder without wanted files, one output for two inputs, an output of a named file
-            that exists or is its input.
+        BatchError: if an input is missing, a folder holds no wanted file, a named file shares its output with another,
+            or the output of a named file exists or is its input.
     """
     if STREAM in inputs or output == STREAM:
         if len(inputs) > 1 or inputs[0].is_dir():
-            raise BatchError("'-' stands for one file; give one input")
+            raise BatchError("'-' stands for a single file; give exactly one input, and no folder")
         return _named(inputs[0], output or STREAM, force)
     if len(inputs) == 1 and not inputs[0].is_dir() and output is not None and not output.is_dir() and output.suffix:
         return _named(inputs[0], output, force)
     if output is not None and output.exists() and not output.is_dir():
-        raise BatchError(f"{output}: is a file; several outputs need a folder")
+        raise BatchError(f"{output}: is a file, but several outputs need a folder; give a folder with -o")
     if output is None and beside is not None:
         suffix = beside
+    if len(inputs) > 1 and not inputs[-1].exists():
+        raise BatchError(f"{inputs[-1]}: no such file; if it is meant as the output, write -o {inputs[-1]}")
     jobs = [job for path in inputs for job in _outputs(path, output, suffix, wanted, force)]
-    sources: dict[Path, Path] = {}
+    by_target: dict[Path, list[Job]] = {}
     for job in jobs:
-        other = sources.setdefault(job.target, job.source)
-        if other is not job.source:
-            raise BatchError(f"{other} and {job.source} would be written to one output, {job.target}; rename one")
-    return jobs
+        by_target.setdefault(job.target, []).append(job)
+    return [_checked(job, by_target[job.target]) for job in jobs]
+
+
+def _checked(job: Job, rivals: Sequence[Job]) -> Job:
+    """The job, which notes it where another one has the same output."""
+    other = next((rival for rival in rivals if rival.source is not job.source), None)
+    if other is None:
+        return job
+    conflict = f"{job.source} and {other.source} have the same output, {job.target}; rename one of them"
+    if not all(rival.is_resumable for rival in rivals):
+        raise BatchError(conflict)
+    return job._replace(conflict=conflict)
+
+
+def left_out(inputs: Sequence[Path], wanted: Collection[str]) -> dict[str, int]:
+    """How many pictures of other kinds are in the folders among the inputs, by suffix; `PICTURES` knows the kinds.
+
+    Args:
+        inputs: see `plan`.
+        wanted: see `plan`.
+    """
+    paths = (path for folder in inputs if folder.is_dir() for path in folder.rglob("*"))
+    suffixes = sorted(suffix for path in paths if (suffix := path.suffix.lower()) in PICTURES - set(wanted))
+    return {suffix: suffixes.count(suffix) for suffix in dict.fromkeys(suffixes)}
 
 
 def is_done(job: Job, is_complete: Callable[[Path], bool]) -> bool:
-    """Whether the output of a job is there already and newer than its input.
+    """Check whether the output of a job exists and is newer than its input.
 
     Args:
-        job: of a folder.
-        is_complete: whether a file is an output of this command, as it would be made now.
+        job: a job from a folder.
+        is_complete: returns whether a file is an output that this command would make now.
 
     Raises:
-        BatchError: there is another file in its place.
+        BatchError: if another file is in its place.
     """
     _check_length(job.target)
     if not job.target.exists():
         return False
     if job.target.stat().st_mtime < job.source.stat().st_mtime:
-        raise BatchError(f"{job.target} exists and is older than it; {_advice(job.target)}")
+        raise BatchError(f"{job.target}: exists and is older than its input; {_advice(job.target)}")
     if not is_complete(job.target):
         raise BatchError(
-            f"{job.target} exists and was not made from it by this model with these options; {_advice(job.target)}"
+            f"{job.target}: exists and was not made by this model with these options; {_advice(job.target)}"
         )
     return True
 
 
 def modified(job: Job) -> int:
-    """When the source of a job was last changed, in nanoseconds; to be asked before it is read."""
+    """Return the source's modification time in nanoseconds; call it before the source is read."""
     try:
         return job.source.stat().st_mtime_ns if job.is_resumable else 0
     except OSError:
@@ -123,30 +162,33 @@ def modified(job: Job) -> int:
 
 
 def keep_order(job: Job, dated: int) -> None:
-    """Date an output like its source if that is from the future, so that `is_done` holds."""
+    """Date an output like its source if the source is dated in the future, so that `is_done` holds."""
     with suppress(OSError):
         if job.is_resumable and job.target.stat().st_mtime_ns < dated:
             os.utime(job.target, ns=(dated, dated))
 
 
-def run(
+def run_all(
     jobs: Sequence[Job],
     work: Callable[[Job], bool],
     expected: tuple[type[Exception], ...],
     progress: Callable[[Job], object] = lambda _: None,
 ) -> Report:
-    """Do all jobs, the others too when one fails.
+    """Do all jobs; a failed job does not stop the others.
 
     Args:
         jobs: from `plan`.
-        work: makes one output; False where it was there already.
-        expected: errors that say what is wrong with an input; any other ends the whole run, and so does a
-            BrokenPipeError, after which nobody would be told anything.
+        work: makes one output; returns False if it existed already.
+        expected: errors that mean a bad input. Any other error ends the run, and so does a BrokenPipeError, after
+            which nobody could read a message.
         progress: called after each job.
     """
     num_done, num_skipped, failures = 0, 0, []
     for job in jobs:
         try:
+            if job.conflict is not None:
+                failures.append(Failure(job.source, job.conflict))
+                continue
             was_made = work(job)
         except BrokenPipeError:
             raise
@@ -154,13 +196,14 @@ def run(
             failures.append(Failure(job.source, str(error)))
         else:
             num_done, num_skipped = num_done + was_made, num_skipped + (not was_made)
-        progress(job)
+        finally:
+            progress(job)
     return Report(num_done, num_skipped, failures)
 
 
 def _named(source: Path, target: Path, force: bool) -> list[Job]:
     if source != STREAM and not source.is_file():
-        raise BatchError(f"{source}: no such file")
+        raise BatchError(f"{source}: no such file; check the path")
     _check_length(target)
     if STREAM not in (source, target) and target.exists() and target.samefile(source):
         raise BatchError(f"{target}: is the input itself; choose another output")
@@ -175,7 +218,7 @@ def _outputs(path: Path, output: Path | None, suffix: str, wanted: Collection[st
         return
     found = sorted(p for p in path.rglob("*") if p.suffix.lower() in wanted and p.is_file())
     if not found:
-        raise BatchError(f"{path}: holds no file of the kinds {' '.join(sorted(wanted))}")
+        raise BatchError(f"{path}: contains no {', '.join(sorted(wanted))} file; give another folder")
     for source in found:
         place = source.relative_to(path)
         yield Job(source, (output or path) / place.with_name(f"{place.stem}{suffix}"), is_resumable=True)
@@ -183,11 +226,11 @@ def _outputs(path: Path, output: Path | None, suffix: str, wanted: Collection[st
 
 def _check_length(target: Path) -> None:
     if (length := len(os.fsencode(target.name))) > _MAX_NAME:
-        raise BatchError(f"{target}: a name of {length} bytes, of at most {_MAX_NAME}; give a shorter one with -o")
+        raise BatchError(f"{target}: has a name of {length} bytes, at most {_MAX_NAME} fit; give a shorter one with -o")
 
 
 def _advice(target: Path) -> str:
-    """What to do about a file in the way; to overwrite it only where it comes from here and is no original."""
+    """Suggest what to do about a file in the way: overwriting it only if this program made it."""
     if target.name.endswith(DECODED):
         return "--force overwrites it"
     try:

@@ -1,6 +1,8 @@
-"""Every setting of an experiment: the schema, the defaults, the ranges. Plain dataclasses; `settings` reads files.
+"""All settings of an experiment, with defaults and valid ranges, as plain dataclasses; `settings` reads them from
+files.
 
-Each field's meaning is the string below it; an out-of-range value is refused by name when a dataclass is made.
+The string below each field documents it. Creating a dataclass with a value out of range raises a `ConfigError` that
+names the setting.
 """
 
 from __future__ import annotations
@@ -12,24 +14,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from jahp_pl.errors import JahpError
+
 Rung = Literal["factorized", "scale_hyperprior", "mean_scale_hyperprior", "context", "joint"]
 Family = Literal["gaussian", "laplace", "logistic"]
 Transform = Literal["gdn"]
 
 
-class ConfigError(ValueError):
-    """A setting that cannot be used; the message is one line that names the key and the remedy."""
+class ConfigError(JahpError, ValueError):
+    """An unusable setting; the message is one line that names the key and the remedy."""
 
 
 def require(condition: bool, key: str, value: object, remedy: str) -> None:
-    """Refuse a setting in one line unless the condition holds."""
+    """Raise a one-line `ConfigError` unless the condition holds."""
     if not condition:
         raise ConfigError(f"{key}={value}: {remedy}")
 
 
 @dataclass
 class ModelConfig:
-    """Architecture: which rung of the paper's ladder, how wide, which density for the latents."""
+    """Architecture: rung of the paper's ladder, widths, density of the latents."""
 
     rung: Rung = "joint"
     """factorized (Balle 2018, no hyperprior) < scale_hyperprior (Balle 2018) < mean_scale_hyperprior < joint (the
@@ -41,15 +45,15 @@ class ModelConfig:
     likelihood: Family = "gaussian"
     """Density of one latent before it is convolved with U(-1/2, 1/2)."""
     num_components: int = 1
-    """K: components of the mixture per latent; 1 is the plain density."""
+    """K: mixture components per latent; 1 is a single density."""
     quantization: Literal["noise", "mixed"] = "noise"
-    """Stand-in for rounding while training. noise: y + U(-1/2, 1/2) everywhere, as in the paper. mixed: noise for the
+    """What replaces rounding in training. noise: y + U(-1/2, 1/2) everywhere, as in the paper. mixed: noise for the
     rate and the context, straight-through rounding for the reconstruction (Minnen & Singh 2020)."""
     transform: Transform = "gdn"
-    """Layers of g_a and g_s. gdn: the paper's. docs/extending.md adds others."""
+    """Layers of g_a and g_s. gdn: as in the paper. docs/extending.md shows how to add others."""
     num_levels: int = 1
-    """S: levels of a variable-rate model, whose latents are scaled by gains that depend on the level; between levels it
-    codes at any rate. 1 is a model of one rate. With more, set loss.lmbda_max."""
+    """S: rate levels of a variable-rate model, whose latents are scaled by a gain per level; it can also code at any
+    rate between two levels. 1 is a single-rate model; with more, set loss.lmbda_max."""
 
     def __post_init__(self) -> None:
         require(self.num_filters >= 1, "model.num_filters", self.num_filters, "must be at least 1")
@@ -73,13 +77,13 @@ class LossConfig:
     """D: 255^2 * MSE of images in [0, 1], or 1 - MS-SSIM."""
     lmbda: float = 0.0130
     """Trade-off. Published for mse: .0018 .0035 .0067 .0130 .0250 .0483 .0932 .1800; for ms_ssim: 2.40 4.58 8.73 16.64
-    31.73 60.50 115.37 220.00. That of the lowest level where there are several (model.num_levels)."""
+    31.73 60.50 115.37 220.00. In a variable-rate model (model.num_levels > 1), the trade-off of the lowest level."""
     lmbda_max: float | None = None
-    """Trade-off of the highest level of a variable-rate model; those of the levels between are evenly spaced in log.
-    null for a model of one rate."""
+    """Trade-off of the highest level of a variable-rate model; the levels between are evenly spaced in log. null for a
+    single-rate model."""
     level_weighting: float = 0.6
-    """Power p of the weight (lambda_middle / lambda)^p of a crop in the loss of a variable-rate model. Rates grow about
-    as lambda^0.6, so at 0.6 one per cent of the rate counts the same at every level; at 0 the highest levels
+    """Exponent p of the weight (lambda_middle / lambda)^p of a crop in the loss of a variable-rate model. Rates grow
+    about as lambda^0.6, so at 0.6 a relative change of the rate counts the same at every level; at 0 the highest levels
     dominate."""
 
     def __post_init__(self) -> None:
@@ -94,7 +98,7 @@ class LossConfig:
 
     @property
     def lmbda_ratio(self) -> float:
-        """Largest lambda over the smallest; 1 for a model of one rate."""
+        """Ratio of the largest lambda to the smallest; 1 for a single-rate model."""
         return 1.0 if self.lmbda_max is None else self.lmbda_max / self.lmbda
 
     @property
@@ -103,45 +107,45 @@ class LossConfig:
         return self.lmbda * math.sqrt(self.lmbda_ratio)
 
     def lmbda_at(self, share: float) -> float:
-        """Lambda of the level at `share` of the way from the lowest (0) to the highest (1)."""
+        """Return lambda of the level at `share` of the way from the lowest (0) to the highest (1)."""
         return self.lmbda * math.pow(self.lmbda_ratio, share)
 
     def at(self, share: float) -> LossConfig:
-        """The objective of that level alone."""
+        """Return the objective of that level alone."""
         return LossConfig(self.distortion, self.lmbda_at(share))
 
 
 @dataclass
 class DataConfig:
-    """Where the shards are and how crops are drawn from them."""
+    """Training and validation shards, and how crops are drawn from them."""
 
     train: list[str] = field(default_factory=list)
     """Training shards: folders written by `jahp shards`, .tar paths, globs, brace patterns, http(s):, s3: or pipe:
-    URLs; a URL that ends in / stands for a folder with its index.json."""
+    URLs; a URL that ends in / is a folder with an index.json."""
     val: list[str] = field(default_factory=list)
-    """Validation shards, in the same forms; whole images are used. Empty: no validation."""
+    """Validation shards, in the same forms; whole images are used. If empty, there is no validation."""
     crop_size: int = 256
     """Side of the square training crops, in pixels."""
     crops_per_photo: int = 4
-    """Crops cut from a photograph each time it is drawn and decoded; no two of them in one batch of a device."""
+    """Crops cut from a photograph each time it is decoded; they go to different batches of a device."""
     batch_size: int = 8
-    """Crops per optimizer step, over all devices together."""
+    """Crops per optimizer step, summed over all devices."""
     num_workers: int = 2
-    """Processes that decode and crop, per device. 0 decodes in the training process."""
+    """Processes per device that decode and crop. 0 decodes in the training process."""
     shuffle_buffer: int = 1000
-    """Samples, still compressed, held per worker to shuffle from."""
+    """Compressed samples that each worker holds to shuffle from."""
     max_val_images: int = 0
-    """Use only the first so many validation images; 0 means all."""
+    """Use only the first this many validation images; 0 means all."""
     timeout: float = 30.0
-    """Seconds without progress after which a download is given up: http(s) is tried three times; then the shard counts
+    """Seconds without progress after which a download is abandoned. http(s) is tried three times; then the shard counts
     as broken and is skipped."""
     cache_dir: str | None = None
-    """Folder on a local disk that keeps downloaded shards for all processes of the machine; null: none is kept."""
+    """Folder on a local disk in which all processes of the machine keep downloaded shards; null keeps none."""
     cache_bytes: int = 100 * 2**30
-    """Size of that folder: the shards not used for longest are removed."""
+    """Maximum size of that folder; the least recently used shards are removed."""
     max_broken_share: float = 0.5
-    """Stop when more of the last 1000 photographs, or of the last 100 shards, that a device drew are broken; 1 never
-    stops."""
+    """Stop if more than this share of the last 1000 photographs, or of the last 100 shards, that a device drew is
+    broken; 1 never stops."""
 
     def __post_init__(self) -> None:
         require(self.crop_size >= 16, "data.crop_size", self.crop_size, "must be at least 16")
@@ -158,35 +162,36 @@ class DataConfig:
 
 @dataclass
 class OptimConfig:
-    """Where training starts, and one Adam over all parameters."""
+    """Initial weights, and the one Adam optimizer of all parameters."""
 
     start_from: str | None = None
-    """Run folder, checkpoint, export or bundled model: networks that fit begin with its weights, to be trained on
-    with another rung, density, lambda or distortion. What does not fit begins as `initialization` says."""
+    """Run folder, checkpoint, export or bundled model whose weights initialise every network that fits, to be trained
+    further with another rung, density, lambda or distortion. The other networks start as `initialization` says."""
     start_networks: Literal["fitting", "transforms"] = "fitting"
-    """fitting: all networks of `start_from` that fit. transforms: g_a and g_s alone, so that the entropy models of
-    several rungs begin alike, whichever rung the transforms learned beside."""
+    """fitting: all networks of `start_from` that fit. transforms: only g_a and g_s, so that the entropy models of
+    several rungs start equal, whichever rung the transforms were trained with."""
     initialization: Literal["random", "klt"] = "random"
-    """random: PyTorch's. klt: a linear transform coder of photographs, at 30 dB before the first step instead of 6, and
-    estimators of means and scales (`initialization`); decides short runs."""
+    """random: PyTorch's default. klt: a linear transform coder for photographs, which has 30 dB before the first step
+    instead of 6, and estimators of means and scales (see `initialization`); it decides the result of short runs."""
     learning_rate: float = 1e-4
     """Peak learning rate."""
     transform_factor: float = 1.0
-    """Learning rate of g_a and g_s as a fraction of that of the entropy model. Below 1 where they start near a good
-    transform and the densities do not; 0 keeps them as they are, and a step runs g_a alone, once."""
+    """Learning rate of g_a and g_s relative to that of the entropy model. Use less than 1 if they start near a good
+    transform and the densities do not; 0 freezes them, and a step then runs g_a once and g_s not at all."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """After the warm-up: hold the peak, or a half cosine down to `final_factor` of it over the rest of the run."""
+    """After the warm-up: constant keeps the peak; cosine falls to `final_factor` of it over the rest of the run."""
     warmup_steps: int = 0
     """Optimizer steps over which the learning rate rises linearly from 0 to its peak."""
     final_factor: float = 0.01
-    """Last learning rate of the cosine, as a fraction of the peak."""
+    """Final learning rate of the cosine schedule, as a fraction of the peak."""
     clip_norm: float = 1.0
     """Gradients are scaled down to this global L2 norm; 0 turns clipping off."""
     skip_norm: float = 0.0
-    """A step whose gradient has this L2 norm or a larger one is skipped, as one that is not finite is; 0 skips only the
-    latter. One crop on which the transforms overshoot can undo an hour: set it to some twenty times train/grad_norm."""
+    """Skip a step whose gradient has at least this L2 norm, as if it were not finite; 0 skips only non-finite ones. One
+    crop on which the transforms overshoot can undo an hour of training; about twenty times train/grad_norm is a good
+    value."""
     ema_decay: float = 0.0
-    """Decay per step of a moving average of the weights, used for validation and export; 0 turns it off."""
+    """Decay per step of a moving average of the weights, which validation and export use; 0 turns it off."""
 
     def __post_init__(self) -> None:
         rate_is_usable = 0 < self.learning_rate < math.inf
@@ -205,30 +210,31 @@ class OptimConfig:
 
     @property
     def transforms_learn(self) -> bool:
-        """Whether steps change g_a and g_s. Where not, the rate has all gradients: steps need no reconstruction."""
+        """Whether steps change g_a and g_s. If not, all gradients come from the rate, and no reconstruction is
+        needed."""
         return self.transform_factor != 0
 
 
 @dataclass
 class TrainerConfig:
-    """How long, on what, and how often to look."""
+    """Length of the run, hardware, and intervals of logging and validation."""
 
     max_steps: int = 1_000_000
-    """Optimizer steps in all; there are no epochs."""
+    """Total number of optimizer steps; there are no epochs."""
     max_time: str | None = None
-    """End after DD:HH:MM:SS of training, over all sessions of the run, even if steps are left; a cosine schedule then
-    anneals over whichever ends first."""
+    """End after DD:HH:MM:SS of training, summed over all sessions of the run, even if steps are left. A cosine schedule
+    then anneals towards whichever limit comes first."""
     session_time: str | None = None
-    """Stop after DD:HH:MM:SS of one session with a checkpoint, for jobs of limited length; the same command goes on.
+    """Stop with a checkpoint after DD:HH:MM:SS of one session, for jobs of limited length; the same command continues.
     Steps, schedule and result are those of a run without stops."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    """Where to train; auto takes a GPU when there is one."""
+    """Where to train; auto uses a GPU if there is one."""
     devices: int = 1
     """Processes per node, one per GPU (or CPU rank)."""
     num_nodes: int = 1
-    """Machines."""
+    """Number of machines."""
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
-    """auto takes bf16-mixed where the hardware computes in bfloat16, else 32-true."""
+    """auto uses bf16-mixed if the hardware computes in bfloat16, otherwise 32-true."""
     deterministic: bool = False
     """Refuse operations whose result may differ between two runs."""
     val_every_steps: int = 5000
@@ -236,11 +242,11 @@ class TrainerConfig:
     log_every_steps: int = 50
     """Optimizer steps between two rows of metrics."""
     keep_checkpoints: int = 2
-    """Last checkpoints kept: where the newest is damaged, a run goes on from the one before."""
+    """Number of latest checkpoints to keep; if the newest is damaged, a run continues from the one before."""
     max_skipped_steps: int = 20
-    """So many optimizer steps in a row with a non-finite loss or gradient stop the run."""
+    """Stop the run after this many consecutive optimizer steps with a non-finite loss or gradient."""
     compile: bool = False
-    """Compile the training forward with torch.compile: minutes at the start, faster steps afterwards."""
+    """Compile the training forward with torch.compile, which takes minutes at the start and makes steps faster."""
     channels_last: bool = False
     """Keep images and transforms in channels_last memory format."""
 
@@ -257,7 +263,7 @@ class TrainerConfig:
                 f"trainer.{name}",
                 getattr(self, name),
                 "must read DD:HH:MM:SS, e.g. 00:00:10:00 for ten minutes; put ten days or more in quotes, "
-                'like "10:00:00:00", or YAML takes them for a number',
+                'like "10:00:00:00", because YAML would read a number',
             )
 
     @property
@@ -266,15 +272,15 @@ class TrainerConfig:
         return self.devices * self.num_nodes
 
     def max_seconds(self) -> float:
-        """`max_time` in seconds; infinity where it is not set."""
+        """Return `max_time` in seconds; infinity if it is not set."""
         return _seconds(self.max_time)
 
     def session_seconds(self) -> float:
-        """`session_time` in seconds; infinity where it is not set."""
+        """Return `session_time` in seconds; infinity if it is not set."""
         return _seconds(self.session_time)
 
     def is_over(self, steps: int, seconds: float) -> bool:
-        """Whether a run that did so many steps in so many seconds has used up either."""
+        """Check whether a run with this many steps and seconds has reached either limit."""
         return steps >= self.max_steps or seconds >= self.max_seconds()
 
 
@@ -287,12 +293,12 @@ def _seconds(time: str | None) -> float:
 
 @dataclass
 class CodingConfig:
-    """What validation codes to real files, and which pictures it leaves behind."""
+    """Which validation images are coded to real files, and how many pictures are saved."""
 
     max_images: int = 8
-    """Validation images entropy-coded to files and decoded again; 0 turns real coding off."""
+    """Validation images that are entropy-coded to files and decoded again; 0 turns real coding off."""
     max_pictures: int = 4
-    """Of those, how many get a picture: original, reconstruction, bits per position."""
+    """How many of those get a picture with original, reconstruction and bits per position."""
 
     def __post_init__(self) -> None:
         require(self.max_images >= 0, "coding.max_images", self.max_images, "must not be negative")
@@ -301,19 +307,19 @@ class CodingConfig:
 
 @dataclass
 class WandbConfig:
-    """Weights & Biases; CSV logs are written always."""
+    """Weights & Biases; CSV logs are always written."""
 
     mode: Literal["disabled", "offline", "online"] = "disabled"
-    """offline writes to the run folder and needs no account; send it later with `wandb sync`."""
+    """offline writes to the run folder and needs no account; `wandb sync` sends it later."""
     project: str = "jahp_pl"
     """W&B project."""
     group: str | None = None
-    """Runs of one group are shown together."""
+    """Group under which W&B shows runs together."""
     tags: list[str] = field(default_factory=list)
     """Labels of the run."""
     log_model: bool = False
-    """At the end, export the best checkpoint (the last, without validation) to `export` in the run folder and send it
-    as an artifact."""
+    """At the end, export the best checkpoint (the last one, without validation) to `export` in the run folder and
+    upload it as an artifact."""
 
 
 @dataclass
@@ -325,13 +331,16 @@ class Config:
     output_dir: str = "runs"
     """Folder that holds the run folders."""
     seed: int = 0
-    """Seed of the initial weights, of the noise, of the order and the place of crops."""
+    """Seed of the initial weights, the noise, and the order and position of crops."""
     resume: bool = True
-    """Continue from the run folder's last checkpoint if there is one; false refuses a folder that holds one."""
+    """Continue from the run folder's last checkpoint if there is one; false refuses a folder that has one."""
     allow_changes: bool = False
-    """Continue although settings that change the result (model.quantization, loss, data, optim, seed) are not those of
-    the checkpoint. The best loss is forgotten: best.ckpt is chosen anew. Say it each time; config.yaml does not keep
-    it."""
+    """Continue even if settings that change the result (model.quantization, loss, data, optim, seed) differ from those
+    of the checkpoint. The best loss so far is forgotten, so best.ckpt is chosen again. Pass it each time; config.yaml
+    does not keep it."""
+    tensorboard: bool = False
+    """Also write TensorBoard event files to `tensorboard` in the run folder; needs `pip install
+    'jahp_pl[tensorboard]'`."""
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -353,7 +362,7 @@ class Config:
             (self.model.num_levels > 1) == (self.loss.lmbda_max is not None),
             "model.num_levels",
             self.model.num_levels,
-            "several levels need loss.lmbda_max, and loss.lmbda_max needs several levels",
+            "levels above 1 require loss.lmbda_max, and loss.lmbda_max requires levels above 1",
         )
         require(
             self.data.batch_size % self.trainer.num_ranks == 0,
@@ -364,20 +373,20 @@ class Config:
 
     @property
     def run_dir(self) -> Path:
-        """Where this run writes everything."""
+        """Folder to which this run writes everything."""
         return Path(self.output_dir) / self.name
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """Plain nested dicts, for checkpoints (`torch.load(weights_only=True)` takes them) and logs."""
+    """Convert to plain nested dicts, for logs and for checkpoints (`torch.load(weights_only=True)` accepts them)."""
     return dataclasses.asdict(config)
 
 
 def model_from_dict(values: dict[str, Any]) -> ModelConfig:
-    """The architecture back from `to_dict(config)["model"]`.
+    """Rebuild the architecture from `to_dict(config)["model"]`.
 
     Raises:
-        ConfigError: a key or a word this version does not know, a wrong type, or a value out of range.
+        ConfigError: if a key or a word is unknown to this version, a type is wrong, or a value is out of range.
     """
     remedy = "unknown to this version of jahp_pl; upgrade it to read this model"
     known = {f.name for f in dataclasses.fields(ModelConfig)}

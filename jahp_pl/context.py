@@ -9,7 +9,7 @@ from jahp_pl.layers import MaskedConv2d
 
 
 class ContextPrediction(MaskedConv2d):
-    """g_cm: y_hat (B, M, h, w) -> phi (B, 2M, h, w), at each position a linear function of the 12 decoded before it.
+    """g_cm: y_hat (B, M, h, w) -> phi (B, 2M, h, w), at each position a linear function of 12 earlier positions.
 
     Args:
         num_latents: M.
@@ -20,16 +20,15 @@ class ContextPrediction(MaskedConv2d):
 
 
 class EntropyParameterNetwork(nn.Sequential):
-    """g_ep: three 1x1 convolutions that fuse psi and phi, (B, in, h, w), into the raw entropy parameters of each
-    latent.
+    """g_ep: three 1x1 convolutions that fuse psi and phi (B, in, h, w) into raw entropy parameters of each latent.
 
-    1x1, so that a position depends on no other; all causality is in g_cm. Widths 10M/3 and 8M/3 step evenly from the 4M
-    inputs of the joint model to the 2M outputs of a Gaussian.
+    With 1x1 kernels no position depends on another; only g_cm has to be causal. The widths 10M/3 and 8M/3 are evenly
+    spaced between the joint model's 4M inputs and a Gaussian's 2M outputs.
 
     Args:
         num_latents: M.
         num_inputs: 4M for psi and phi together (joint), 2M for phi alone (context-only).
-        num_outputs: M times the parameters per latent.
+        num_outputs: M times the number of parameters per latent.
     """
 
     def __init__(self, num_latents: int, num_inputs: int, num_outputs: int) -> None:

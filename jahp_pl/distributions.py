@@ -5,18 +5,19 @@ The probability of the integer y under a location-scale density with cumulative 
     P(y) = F((y + 1/2 - mu) / sigma) - F((y - 1/2 - mu) / sigma),
 
 and the same function of a real y is the density of the noisy latent (Balle et al. 2018, equation 6). Far from mu both
-terms round to the same number, so everything here is in log space. All three families are symmetric: with v = |y - mu|,
+terms round to the same number, so everything here works in log space. All three families are symmetric: with
+v = |y - mu|,
 
     P(y) = F(a) - F(b),   a = (1/2 - v) / sigma,   b = (-1/2 - v) / sigma,
 
-where b < a lie in the lower tail, in which log F is accurate. Written out per family below, values and gradients are
-finite for v up to 1e4 and sigma from 0.05 to 1e3 in float32, and accurate to max(1, sigma) times 32 machine epsilons
-for the Gaussian and 4 for the others: only where a bin is narrow beside sigma are digits lost, in proportion.
+where b < a lie in the lower tail, in which log F is accurate. In the per-family forms below, values and gradients are
+finite for v up to 1e4 and sigma from 0.05 to 1e3 in float32. They are accurate to max(1, sigma) times 32 machine
+epsilons for the Gaussian and 4 for the others: digits are lost only if a bin is narrow compared to sigma.
 
-Shapes broadcast. mu, sigma in the units of y; results in nats (natural log), <= 0 but for these rounding errors.
+Shapes broadcast. mu and sigma have the units of y; results are in nats (natural log), <= 0 up to these rounding errors.
 
-All that the rest of the code knows of a family is its entry of `DENSITIES`, and of `density_layout.BOUNDS`;
-docs/extending.md adds one.
+The rest of the code knows a family only through its entries in `DENSITIES` and
+`density_layout.BOUNDS`; docs/extending.md adds one.
 """
 
 from __future__ import annotations
@@ -32,16 +33,16 @@ from jahp_pl.config import Family
 
 
 class Density(NamedTuple):
-    """A family of symmetric densities, given by location and scale; `density_layout.BOUNDS` has its reach."""
+    """A family of symmetric densities, parametrized by location and scale."""
 
     log_mass: Callable[[Tensor, Tensor], Tensor]
-    """log P as a function of v = |y - mu| and sigma, for training and evaluation."""
+    """log P as a function of v = |y - mu| and sigma; used in training and evaluation."""
     cumulative: Callable[[Tensor], Tensor]
-    """F(t) of location 0 and scale 1, float64, for the tables of the codec; sees a model only when it is frozen."""
+    """F(t) for location 0 and scale 1, in float64; called only when a model is frozen, to make the codec's tables."""
 
 
 def log_mass(family: Family, y: Tensor, mu: Tensor, sigma: Tensor) -> Tensor:
-    """log P(y) of the unit bin centred on y.
+    """Compute log P(y) of the unit bin centred on y.
 
     Args:
         family: density before the convolution.
@@ -49,19 +50,19 @@ def log_mass(family: Family, y: Tensor, mu: Tensor, sigma: Tensor) -> Tensor:
         mu: location.
         sigma: scale > 0: standard deviation of the Gaussian, b of the Laplace, s of the logistic density.
     """
-    return DENSITIES[family].log_mass((y - mu).abs(), sigma)
+    return DENSITIES[family].log_mass((y - mu).abs(), sigma)  # log(F(a) - F(b)) at v = |y - mu|
 
 
 def mixture_log_mass(family: Family, y: Tensor, mu: Tensor, sigma: Tensor, log_weights: Tensor) -> Tensor:
-    """log of sum_k w_k P_k(y) for K components along dimension 1.
+    """Compute log sum_k w_k P_k(y) for K components along dimension 1.
 
     Args:
         family: density of every component.
         y: (B, M, h, w).
         mu: (B, K, M, h, w).
         sigma: (B, K, M, h, w), > 0.
-        log_weights: (B, K, M, h, w), log w_k, normalised over K. With K = 1 the result equals `log_mass` to the last
-        bit.
+        log_weights: (B, K, M, h, w), log w_k, normalised over K. With K = 1 the result is bit-identical to
+            `log_mass`.
 
     Returns:
         (B, M, h, w).
@@ -73,9 +74,10 @@ def mixture_log_mass(family: Family, y: Tensor, mu: Tensor, sigma: Tensor, log_w
 
 
 def _gaussian(v: Tensor, sigma: Tensor) -> Tensor:
-    # Phi(t) = exp(-t^2 / 2) erfcx(-t / sqrt 2) / 2, hence Phi(b) / Phi(a) = erfcx(..b) / erfcx(..a) exp(-(b^2 - a^2) /
-    # 2), and (b^2 - a^2) / 2 = v / sigma^2 without cancellation. erfcx(t) = exp(t^2) erfc(t) neither under- nor
-    # overflows here: its argument is never below -0.5 / (0.05 sqrt 2) = -7.1.
+    # Phi(t) = exp(-t^2 / 2) erfcx(-t / sqrt 2) / 2, hence
+    # Phi(b) / Phi(a) = erfcx(..b) / erfcx(..a) exp(-(b^2 - a^2) / 2), and (b^2 - a^2) / 2 = v / sigma^2 without
+    # cancellation. erfcx(t) = exp(t^2) erfc(t) neither under- nor overflows here: its argument is never below
+    # -0.5 / (0.05 sqrt 2) = -7.1.
     a = (0.5 - v) / sigma
     erfcx_a = torch.special.erfcx(a * -math.sqrt(0.5))
     erfcx_b = torch.special.erfcx((v + 0.5) / sigma * math.sqrt(0.5))
@@ -84,9 +86,9 @@ def _gaussian(v: Tensor, sigma: Tensor) -> Tensor:
 
 
 def _laplace(v: Tensor, sigma: Tensor) -> Tensor:
-    # F(t) = exp(t) / 2 below 0. Bins beside the peak: P = exp(a) (1 - exp(-1 / sigma)) / 2. The bin that holds the
-    # peak: P = -(expm1(-a) + expm1(b)) / 2. Each branch sees only arguments at which it is finite, so that no NaN of
-    # the one that is not chosen reaches the gradient.
+    # F(t) = exp(t) / 2 below 0. Bins beside the peak: P = exp(a) (1 - exp(-1 / sigma)) / 2. The bin that contains the
+    # peak: P = -(expm1(-a) + expm1(b)) / 2. Each branch only sees arguments at which it is finite, so that the branch
+    # not taken contributes no NaN to the gradient.
     a = (0.5 - v) / sigma
     tail = a.clamp(max=0.0) - math.log(2.0) + torch.log(-torch.expm1(-1.0 / sigma))
     near = v.clamp(max=0.5)
@@ -106,7 +108,7 @@ def _gaussian_cumulative(t: Tensor) -> Tensor:
 
 
 def _laplace_cumulative(t: Tensor) -> Tensor:
-    return 0.5 + 0.5 * torch.sign(t) * -torch.expm1(-t.abs())
+    return 0.5 + 0.5 * torch.sign(t) * -torch.expm1(-t.abs())  # 1/2 + sign(t) (1 - exp(-|t|)) / 2
 
 
 DENSITIES: dict[Family, Density] = {

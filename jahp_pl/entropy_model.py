@@ -1,7 +1,7 @@
 """The two probability models: factorized p(z_hat), and p(y_hat | hyperprior, context) with its entropy parameters.
 
-Rates are in bits. Each model serves three arguments alike: noisy latents while training (the rate is then an upper
-bound of the cross-entropy), rounded latents in evaluation, and whatever integers a codec asks about.
+Rates are in bits. Each model accepts three kinds of latents: noisy ones in training (the rate is then an upper bound
+of the cross-entropy), rounded ones in evaluation, and any integers that a codec asks about.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from jahp_pl.distributions import mixture_log_mass
 from jahp_pl.ops import lower_bound
 
 LOG_LIKELIHOOD_MIN = -24 * math.log(2)
-"""Floor of a latent's log-probability, in nats: 24 bits, the resolution of the range coder, which is what an outlier
-costs in a file. The gradient passes. (Published implementations have it at 1e-9, 29.9 bits.)"""
+"""Floor of a latent's log-probability in nats: 24 bits, the resolution of the range coder, and therefore what an
+outlier costs in a file. The gradient passes through. (Published implementations use 1e-9, which is 29.9 bits.)"""
 
 BITS_PER_NAT = 1 / math.log(2)
 
 
 class FactorizedDensity(nn.Module):
-    """Learned density of each channel on its own, without conditions (Balle et al. 2018, appendix 6.1).
+    """Learned unconditional density of each channel (Balle et al. 2018, appendix 6.1).
 
     The cumulative is F = sigmoid(f_4 ... f_0), with f_k(x) = g_k(softplus(H_k) x + b_k), g_k(x) = x + tanh(a_k) tanh(x)
-    and g_4 the identity: monotone by construction, flexible through widths 3, 3, 3, 3.
+    and g_4 the identity. It is monotone by construction; hidden widths 3, 3, 3, 3 make it flexible.
 
     Args:
         num_channels: C.
-        init_scale: about the width of the density at the start.
+        init_scale: approximate width of the initial density.
     """
 
     WIDTHS = (1, 3, 3, 3, 3, 1)
@@ -51,19 +51,20 @@ class FactorizedDensity(nn.Module):
                 self.factors.append(torch.zeros(num_channels, width_out, 1))
 
     def cumulative_logits(self, x: Tensor) -> Tensor:
-        """logit F(x), elementwise: (C, 1, n) -> (C, 1, n), in the dtype of x."""
+        """Compute logit F(x) elementwise: (C, 1, n) -> (C, 1, n), in the dtype of x."""
         for k, (matrix, bias) in enumerate(zip(self.matrices, self.biases, strict=True)):
-            x = F.softplus(matrix.to(x.dtype)) @ x + bias.to(x.dtype)
-            if k < len(self.factors):
+            x = F.softplus(matrix.to(x.dtype)) @ x + bias.to(x.dtype)  # softplus(H_k) x + b_k
+            if k < len(self.factors):  # g_k(x) = x + tanh(a_k) tanh(x)
                 x = x + torch.tanh(self.factors[k].to(x.dtype)) * torch.tanh(x)
         return x
 
     def bits(self, z: Tensor) -> Tensor:
-        """-log2 P of the unit bin around each value: (B, C, h, w) -> (B, C, h, w), >= 0, in float32."""
+        """Compute -log2 P of the unit bin around each value: (B, C, h, w) -> (B, C, h, w), >= 0, in float32."""
         with torch.autocast(z.device.type, enabled=False):
             rows = z.float().transpose(0, 1).reshape(self.num_channels, 1, -1)  # (C, 1, B h w)
             lower, upper = self.cumulative_logits(rows - 0.5), self.cumulative_logits(rows + 0.5)
-            # s(u) - s(l) = s(u) s(-l) (1 - exp(l - u)); the bound keeps a bin on a flat stretch of F off log 0.
+            # P = F(z + 1/2) - F(z - 1/2) with F = s, the sigmoid of the logits l and u:
+            # s(u) - s(l) = s(u) s(-l) (1 - exp(l - u)); the bound keeps log(0) away where F is flat.
             width = lower_bound(upper - lower, 1e-6)
             log_mass = F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(-width))
             batch, _, height, columns = z.shape
@@ -72,7 +73,7 @@ class FactorizedDensity(nn.Module):
 
 
 class EntropyParameters(NamedTuple):
-    """What g_ep says of each latent, for K mixture components; float32."""
+    """Entropy parameters of each latent, for K mixture components; float32."""
 
     mu: Tensor
     """(B, K, M, h, w): means; zero for the scale-only rung."""
@@ -86,7 +87,7 @@ class ConditionalDensity(DensityLayout):
     """p(y_hat | hyperprior, context): one density or mixture per latent, given by raw network outputs. Stateless."""
 
     def parameters(self, raw: Tensor) -> EntropyParameters:
-        """Raw outputs (B, num_blocks K M, h, w) -> entropy parameters, in float32."""
+        """Convert raw outputs (B, num_blocks K M, h, w) to entropy parameters in float32."""
         batch, channels, height, width = raw.shape
         num_latents = channels // (self.num_blocks * self.num_components)
         blocks = raw.float().view(batch, self.num_blocks, self.num_components, num_latents, height, width).unbind(1)
@@ -97,7 +98,7 @@ class ConditionalDensity(DensityLayout):
         return EntropyParameters(mu, sigma, log_weights)
 
     def bits(self, y: Tensor, parameters: EntropyParameters) -> Tensor:
-        """-log2 P of the unit bin around each value: (B, M, h, w) -> (B, M, h, w), in float32."""
+        """Compute -log2 P of the unit bin around each value: (B, M, h, w) -> (B, M, h, w), in float32."""
         with torch.autocast(y.device.type, enabled=False):
             log_mass = mixture_log_mass(self.family, y.float(), *parameters)
             return -BITS_PER_NAT * lower_bound(log_mass, LOG_LIKELIHOOD_MIN)

@@ -1,4 +1,4 @@
-"""Files that are either complete or not there: a full disk or a kill at any moment leaves the previous version."""
+"""Files that are either complete or absent: a full disk or a kill at any moment leaves the previous version."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from jahp_pl.errors import JahpError
+
 _OURS = re.compile(r"\.jahp-[0-9a-f]{16}\.part|\..*\.[0-9]+\.part")
-"""Names of what is being written; the second form is that of version 0.1."""
+"""Names of temporary files; the second form is that of version 0.1."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
-class WriteError(OSError):
+class WriteError(JahpError, OSError):
     """A file that could not be written; the message is one line that names it and the remedy."""
 
 
 @contextmanager
 def atomic_writer(path: Path) -> Iterator[BinaryIO]:
-    """Open a new file beside `path`; when the block ends well it is on the disk and takes the name in one step.
+    """Open a new file beside `path`, which replaces `path` in one step once the block succeeds and the data is on disk.
 
     Raises:
-        WriteError: the file cannot be written (disk full, no permission); `path` is as it was.
+        WriteError: if the file cannot be written (disk full, no permission); `path` is unchanged.
     """
     with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,19 +52,19 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Replace the content of `path`.
 
     Raises:
-        WriteError: as `atomic_writer`.
+        WriteError: see `atomic_writer`.
     """
     with atomic_writer(path) as file:
         file.write(data)
 
 
 def link_atomically(source: Path, path: Path) -> None:
-    """Let `path` be what `source` is now: a second name where the file system has hard links, else a copy.
+    """Make `path` a snapshot of `source`: a hard link if the file system has them, otherwise a copy.
 
-    Files written by this module are replaced and never changed in place, so the two do not follow each other.
+    This module replaces files and never changes them in place, so later writes to one do not affect the other.
 
     Raises:
-        WriteError: as `atomic_writer`.
+        WriteError: see `atomic_writer`.
     """
     temporary = temporary_name(path.parent)
     with write_errors(path):
@@ -72,7 +74,7 @@ def link_atomically(source: Path, path: Path) -> None:
             pass
         else:
             temporary.replace(path)
-            temporary.unlink(missing_ok=True)  # replacing a name of the same file does nothing
+            temporary.unlink(missing_ok=True)  # replacing a link to the same file is a no-op
             sync_folder(path.parent)
             return
     with atomic_writer(path) as copy, source.open("rb") as original:
@@ -80,16 +82,16 @@ def link_atomically(source: Path, path: Path) -> None:
 
 
 def temporary_name(folder: Path) -> Path:
-    """A name in this folder that no other process takes, be it in another container or on another machine."""
+    """Return a name in this folder that no other process uses, even in another container or on another machine."""
     return folder / f".jahp-{secrets.token_hex(8)}.part"
 
 
 def clear_leftovers(folder: Path, *, alone: bool = False) -> int:
-    """Remove what processes that are gone had begun to write; how many files and folders.
+    """Remove temporary files and folders of processes that have ended, and return how many there were.
 
     Args:
-        folder: in which to look.
-        alone: nobody else writes there: look below it too, and remove what seems to be in use.
+        folder: folder to search.
+        alone: no other process writes there, so search subfolders too and also remove what looks in use.
     """
     found = [path for path in (folder.rglob if alone else folder.glob)(".*.part") if _OURS.fullmatch(path.name)]
     leftovers = [path for path in found if alone or _is_abandoned(path)]
@@ -100,13 +102,13 @@ def clear_leftovers(folder: Path, *, alone: bool = False) -> int:
 
 
 def try_lock(file: int) -> bool:
-    """Take the lock of an open file or folder, which the system takes back when the process ends, however it ends.
+    """Try to lock an open file or folder; the system releases the lock when the process ends, however it ends.
 
     Returns:
-        False where another process has it. Where there are no locks (Windows, some network file systems) nobody has.
+        False if another process holds it. True if there are no locks (Windows, some network file systems).
 
     Raises:
-        OSError: the disk fails.
+        OSError: if the disk fails.
     """
     if sys.platform == "win32":  # has no fcntl
         return True
@@ -123,16 +125,16 @@ def try_lock(file: int) -> bool:
 
 
 def sync_folder(folder: Path) -> None:
-    """Let the names in a folder survive a power cut, where the file system can promise that.
+    """Sync a folder, so that its names survive a power cut if the file system supports that.
 
     Raises:
-        OSError: the disk fails.
+        OSError: if the disk fails.
     """
     if sys.platform == "win32":  # cannot open folders
         return
     try:
         descriptor = os.open(folder, os.O_RDONLY)
-    except PermissionError:  # one may write names into a folder that one may not read
+    except PermissionError:  # a folder may be writable but not readable
         return
     try:
         os.fsync(descriptor)
@@ -144,17 +146,17 @@ def sync_folder(folder: Path) -> None:
 
 
 def _create(folder: Path) -> tuple[Path, BinaryIO]:
-    """A new file that is locked while it is open, which tells others that it is being written."""
+    """Create a file that stays locked while it is open, which marks it as being written."""
     while True:
         path = temporary_name(folder)
         file = path.open("xb")
-        if try_lock(file.fileno()) and path.exists():  # else somebody took it for a leftover in between
+        if try_lock(file.fileno()) and path.exists():  # otherwise another process removed it as a leftover
             return path, file
         file.close()
 
 
 def _is_abandoned(path: Path) -> bool:
-    if sys.platform == "win32":  # nothing tells
+    if sys.platform == "win32":  # there is no way to know
         return False
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -177,7 +179,7 @@ def write_errors(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise WriteError(
-            f"{path}: cannot be written ({error.strerror or error}); what was there before is kept. "
+            f"{path}: cannot be written ({error.strerror or error}); the previous content is kept. "
             f"{_remedy(error)} or choose another place"
         ) from error
 
@@ -190,5 +192,5 @@ def _remedy(error: OSError) -> str:
     if error.errno == errno.ENAMETOOLONG:
         return "Give it a shorter name"
     if error.errno in _IN_THE_WAY:
-        return "Move away what has its name or its folder's"
-    return "Look after the disk"
+        return "Move the file or folder of that name away"
+    return "Check the disk"

@@ -1,7 +1,7 @@
-"""Folders that are either complete or not there, each with one writer at a time.
+"""Folders that are either complete or absent, each with one writer at a time.
 
-Guarantees: a kill or a power cut at any moment leaves the folder that was there before or the new one, under its name;
-where the system cannot exchange two names in one step, `recover` brings the old one back at the next start.
+Guarantees: a kill or a power cut at any moment leaves the old folder or the new one under its name. If the system
+cannot exchange two names in one step, `recover` restores the old one at the next start.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder` that takes its place when the block ends well, and vanishes otherwise.
+    """Yield a temporary folder that replaces `folder` if the block succeeds, and is removed otherwise.
 
-    Who puts files into it syncs them.
+    The caller syncs the files that it puts there.
 
     Raises:
-        WriteError: another process writes this folder, or it cannot be written.
+        WriteError: if another process writes this folder, or it cannot be written.
     """
     with exclusive(folder):
         with write_errors(folder):
@@ -46,14 +46,14 @@ def new_folder(folder: Path) -> Iterator[Path]:
                     _put(new, folder)
                     sync_folder(folder.parent)
         finally:
-            shutil.rmtree(new, ignore_errors=True)  # after an exchange, what was there before
+            shutil.rmtree(new, ignore_errors=True)  # after an exchange, this is the old folder
 
 
 def replace_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Put a folder with these files in place of `folder`, at once or not at all.
+    """Replace `folder` by one with these files, completely or not at all.
 
     Raises:
-        WriteError: as `new_folder`.
+        WriteError: see `new_folder`.
     """
     with new_folder(folder) as new:
         for name, data in contents.items():
@@ -61,7 +61,7 @@ def replace_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
 
 
 def bring_back(folder: Path) -> None:
-    """`recover` for those who read: does nothing where the folder is there, is being written, or cannot be renamed."""
+    """Call `recover` before reading; do nothing if the folder exists, is being written, or cannot be renamed."""
     with suppress(OSError):
         if not folder.exists() and any(_is_former(path.name, folder.name) for path in folder.parent.iterdir()):
             with exclusive(folder):
@@ -69,10 +69,10 @@ def bring_back(folder: Path) -> None:
 
 
 def recover(folder: Path) -> None:
-    """Give a folder its name back that a kill between two renames took, and remove what such a kill left behind.
+    """Restore the name of a folder after a kill between two renames, and remove leftovers of such a kill.
 
     Raises:
-        OSError: it cannot be renamed.
+        OSError: if it cannot be renamed.
     """
     if not folder.parent.is_dir():
         return
@@ -106,10 +106,10 @@ def _put(new: Path, folder: Path) -> None:
 
 
 def _exchange(a: Path, b: Path) -> bool:
-    """Exchange two names in one step; False where the system or the file system cannot.
+    """Exchange two names in one step; return False if the system or the file system cannot.
 
     Raises:
-        OSError: they cannot be renamed.
+        OSError: if the names cannot be exchanged.
     """
     function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if sys.platform == "linux" else None
     if function is None:

@@ -1,7 +1,7 @@
 """The hyper-transforms h_a and h_s: side information z about the latents y (paper, section 2 and table 1).
 
-The scale-only rung describes how large each latent is (Balle et al. 2018), so h_a looks at |y| and h_s says one number
-per latent; the others describe mean and scale with signed features (paper, section 3).
+The scale-only rung describes only the magnitude of each latent (Balle et al. 2018): h_a reads |y| and h_s returns one
+number per latent. The other rungs describe mean and scale with signed features (paper, section 3).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class HyperAnalysis(nn.Sequential):
     Args:
         num_filters: N, channels of the hidden layers and of z.
         num_latents: M.
-        magnitudes: look at |y| through ReLUs (scale-only rung) instead of y through LeakyReLUs.
+        magnitudes: read |y| through ReLUs (scale-only rung) instead of y through LeakyReLUs.
     """
 
     def __init__(self, num_filters: int, num_latents: int, magnitudes: bool) -> None:
@@ -29,7 +29,7 @@ class HyperAnalysis(nn.Sequential):
         self.magnitudes = magnitudes
 
     def forward(self, y: Tensor) -> Tensor:
-        """See the class."""
+        """Apply h_a; shapes as in the class."""
         z = y.abs() if self.magnitudes else y
         for layer in self:
             z = layer(z)
@@ -39,13 +39,13 @@ class HyperAnalysis(nn.Sequential):
 class HyperSynthesis(nn.Sequential):
     """h_s: z_hat (B, N, ceil(h / 4), ceil(w / 4)) -> features psi (B, `num_features`, >= h, >= w).
 
-    Crop the result to (h, w): z covers up to three rows and columns of latents that y does not have.
+    Crop the result to (h, w): z covers up to three more rows and columns of latents than y has.
 
     Args:
         num_filters: N.
         num_latents: M.
-        num_features: 2M for the joint model; the entropy parameters themselves where nothing is fused with them.
-        magnitudes: layers of the scale-only rung.
+        num_features: 2M for the joint model; the number of entropy parameters if no other features join them.
+        magnitudes: whether to use the layers of the scale-only rung.
     """
 
     def __init__(self, num_filters: int, num_latents: int, num_features: int, magnitudes: bool) -> None:
@@ -58,7 +58,7 @@ class HyperSynthesis(nn.Sequential):
 
 
 def crop_to(features: Tensor, like: Tensor) -> Tensor:
-    """First rows and columns of `features` (B, F, >= h, >= w), as many as `like` (B, M, h, w) has."""
+    """Crop `features` (B, F, >= h, >= w) to the height and width of `like` (B, M, h, w)."""
     return features[..., : like.shape[-2], : like.shape[-1]]
 
 

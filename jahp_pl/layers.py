@@ -1,4 +1,4 @@
-"""The two layers that the paper's networks need beyond plain convolutions: GDN and the causally masked convolution."""
+"""The layers that the paper's networks need beyond plain convolutions: GDN and the causally masked convolution."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from jahp_pl.ops import lower_bound
 class _Normalization(torch.autograd.Function):
     """y_i = x_i n_i^e with n_i = beta_i + sum_j gamma_ij x_j^2 and e = 1/2 if inverse, else -1/2.
 
-    With g the gradient by y, and p_i = g_i x_i n_i^(e - 1):
+    With g the gradient with respect to y, and p_i = g_i x_i n_i^(e - 1), the gradients with respect to
 
-        by x:      g_j n_j^e + 2 e x_j sum_i gamma_ij p_i
-        by beta:   e sum p_i
-        by gamma:  e sum p_i x_j^2     both sums over all positions
+        x:      g_j n_j^e + 2 e x_j sum_i gamma_ij p_i
+        beta:   e sum p_i
+        gamma:  e sum p_i x_j^2     (both sums run over all positions)
 
-    What autograd makes of the formula passes over the maps twice as often on the way back, and keeps x^2 too.
-    Differentiable once. Where beta and gamma need no gradient, as in a search over latents, the sum over i alone is
-    computed, as the forward convolution that it is.
+    Autograd of the plain formula would make twice as many passes over the maps in the backward pass and keep x^2 too.
+    Differentiable once. If beta and gamma need no gradient, as in a search over latents, only the sum over i is
+    computed, as a forward convolution.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool) -> Tensor:
-        norm = F.conv2d(x.square(), gamma[:, :, None, None], beta)
+        norm = F.conv2d(x.square(), gamma[:, :, None, None], beta)  # n_i = beta_i + sum_j gamma_ij x_j^2
         factor = norm.sqrt_() if inverse else norm.rsqrt_()  # n^e
         y = x * factor
         ctx.inverse = inverse
@@ -41,7 +41,8 @@ class _Normalization(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
         x, gamma, factor, *y = ctx.saved_tensors
-        by_x = grad * factor
+        by_x = grad * factor  # g_j n_j^e
+        # p_i = g_i x_i n_i^(e - 1), from x n^-e if e = 1/2, and from y = x n^e otherwise
         pull = (grad * x).div_(factor) if ctx.inverse else (y[0] * factor).mul_(by_x)
         sign = 1 if ctx.inverse else -1  # 2 e
         if not any(ctx.needs_input_grad[1:3]):
@@ -59,8 +60,8 @@ class GDN(nn.Module):
         GDN:   y_i = x_i / sqrt(beta_i + sum_j gamma_ij x_j^2)
         IGDN:  y_i = x_i * sqrt(beta_i + sum_j gamma_ij x_j^2)
 
-    beta and gamma are kept non-negative by storing s with value = max(s, sqrt(bound + eps))^2 - eps, eps = 2^-36: near
-    zero a parameter then takes ever smaller steps instead of being cut off. The pooling over j is a 1x1 convolution,
+    beta and gamma stay non-negative because s is stored with value = max(s, sqrt(bound + eps))^2 - eps, eps = 2^-36:
+    near zero a parameter takes ever smaller steps instead of being cut off. The pooling over j is a 1x1 convolution,
     i.e. one matrix product.
 
     Args:
@@ -75,16 +76,19 @@ class GDN(nn.Module):
     def __init__(self, num_channels: int, inverse: bool = False, gamma_init: float = 0.1) -> None:
         super().__init__()
         self.inverse = inverse
-        # Filled, not computed: arithmetic on meta tensors, with which `export` checks shapes, imports torch's compiler.
+        # Filled, not computed: `export` checks shapes on meta tensors, where arithmetic would import torch's compiler.
         self.beta = nn.Parameter(torch.full((num_channels,), math.sqrt(1 + self.PEDESTAL)))
         gamma = torch.full((num_channels, num_channels), math.sqrt(self.PEDESTAL))
         self.gamma = nn.Parameter(gamma.fill_diagonal_(math.sqrt(gamma_init + self.PEDESTAL)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W), computed in float32 also under autocast: x^2 leaves the range of half
-        precision. Training steps on a CPU in channels_last go by `blocked_gdn`, in bfloat16 where x is."""
+        """Normalize (B, C, H, W) -> (B, C, H, W).
+
+        Computed in float32 even under autocast, because x^2 exceeds the range of half precision. With
+        gradients, a map on a CPU in channels_last memory goes through `blocked_gdn`, which stays in bfloat16 if x is.
+        """
         with torch.autocast(x.device.type, enabled=False):
-            if torch.is_grad_enabled() and self.gamma.requires_grad and is_blocked(x):
+            if torch.is_grad_enabled() and (x.requires_grad or self.gamma.requires_grad) and is_blocked(x):
                 blocked: Tensor = gdn(x, *self.beta_gamma(), self.inverse)[0]
                 return blocked
             x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
@@ -93,23 +97,24 @@ class GDN(nn.Module):
             return y
 
     def beta_gamma(self) -> tuple[Tensor, Tensor]:
-        """beta (C) and gamma (C, C), as the equations have them."""
+        """Return beta (C,) and gamma (C, C) as they stand in the equations."""
         return self._value(self.beta, self.BETA_MIN), self._value(self.gamma, 0.0)
 
     def _value(self, stored: Tensor, bound: float) -> Tensor:
+        # value = max(s, sqrt(bound + eps))^2 - eps
         bounded: Tensor = lower_bound(stored, (bound + self.PEDESTAL) ** 0.5)
         return bounded.square() - self.PEDESTAL
 
     def extra_repr(self) -> str:
-        """Shown by print(model)."""
+        """Describe the layer for `print(model)`."""
         return f"{self.beta.numel()}, inverse={self.inverse}"
 
 
 class MaskedConv2d(nn.Conv2d):
     """Convolution that sees only positions before its own in raster order (mask A of van den Oord et al. 2016).
 
-    A k x k kernel keeps the (k^2 - 1) / 2 taps above and to the left of its centre, 12 for k = 5. Output at (i, j) is a
-    function of inputs at rows above i, and in row i of columns before j.
+    A k x k kernel keeps the (k^2 - 1) / 2 taps above and to the left of its centre, 12 for k = 5. The output at (i, j)
+    depends on inputs in rows above i, and in row i on columns before j.
     """
 
     mask: Tensor
@@ -118,10 +123,10 @@ class MaskedConv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
         mask = torch.zeros(kernel_size**2)
         mask[: kernel_size**2 // 2] = 1
-        # Not persistent: it follows from the kernel size, so checkpoints need not hold it.
+        # Not persistent: the kernel size determines it, so checkpoints need not hold it.
         self.register_buffer("mask", mask.view(kernel_size, kernel_size), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in, h, w) -> (B, out, h, w)."""
+        """Convolve (B, in, h, w) to (B, out, h, w)."""
         result: Tensor = self._conv_forward(x, self.weight * self.mask, self.bias)
         return result

@@ -1,4 +1,4 @@
-"""Folders and files that one process has for itself, for as long as it lives."""
+"""Locks that give one process exclusive use of a folder or file until it ends."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from pathlib import Path
 from jahp_pl.files import WriteError, try_lock, write_errors
 
 RUN_LOCK = ".lock"
-"""In a run folder: held by whoever trains there."""
+"""Name of the lock file in a run folder, held by the process that trains there."""
 INHERITED = "JAHP_RUN_LOCK"
-"""Environment variable with the number of an open file that holds the lock of the run folder already."""
+"""Environment variable with the descriptor of an open file that already holds the lock of the run folder."""
 _open_locks: set[int] = set()
 
 
 @contextmanager
 def held(lock: Path, complaint: str) -> Iterator[int]:
-    """Hold the lock that a file stands for; the system takes it back from a process that dies, however it dies.
+    """Hold the lock of a file; the system releases it when the process ends, however it ends.
 
-    The file stays behind. On Windows nothing is locked.
+    The file stays. On Windows nothing is locked.
 
     Args:
-        lock: is made if it is not there, its folder too.
-        complaint: what to say where somebody else holds it.
+        lock: lock file; created with its folder if missing.
+        complaint: error message if another process holds it.
 
     Yields:
-        The open file. A process that it is passed to holds the lock as well, until both have ended; a forked one, like
-        a worker that loads data, does not: it must not keep the lock of a parent that was killed.
+        The open file. A process that inherits it holds the lock as well, until both have ended. A forked process, such
+            as a data loading worker, does not: it must not keep the lock of a parent that was killed.
 
     Raises:
-        WriteError: somebody else holds it, or it cannot be made.
+        WriteError: if another process holds the lock, or the file cannot be created.
     """
     with write_errors(lock):
         lock.parent.mkdir(parents=True, exist_ok=True)
@@ -50,10 +50,10 @@ def held(lock: Path, complaint: str) -> Iterator[int]:
 
 @contextmanager
 def training_in(run_dir: Path) -> Iterator[None]:
-    """Be the only process that trains in a run folder. A sweep passes the lock on to the training that it starts.
+    """Be the only process that trains in a run folder. A sweep passes its lock on to the training that it starts.
 
     Raises:
-        WriteError: another process trains there.
+        WriteError: if another process trains there.
     """
     lock, inherited = run_dir / RUN_LOCK, os.environ.get(INHERITED, "")
     if inherited.isdecimal() and _holds(int(inherited), lock):
@@ -67,7 +67,7 @@ def training_in(run_dir: Path) -> Iterator[None]:
 
 @contextmanager
 def in_use(folder: Path) -> Iterator[None]:
-    """Show others that a temporary folder is no leftover (`files.clear_leftovers`)."""
+    """Mark a temporary folder as in use, so that `files.clear_leftovers` keeps it."""
     if sys.platform == "win32":  # cannot open folders
         yield
         return
@@ -90,17 +90,17 @@ def _holds(file: int, lock: Path) -> bool:
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Be the only process that writes `path` for as long as the block takes, by a lock beside it that is removed.
+    """Be the only process that writes `path` during the block, by a lock file beside it that is removed afterwards.
 
     Raises:
-        WriteError: another process is in such a block, or nothing can be written there.
+        WriteError: if another process is in such a block, or nothing can be written there.
     """
     lock = path.with_name(f".{path.name}.lock")
     complaint = f"{path}: another process is writing it; wait for it, or choose another place"
     is_done = False
     while not is_done:
         with held(lock, complaint) as file:
-            # Who had it before may have removed the file that this process waits at: then others make it anew.
+            # The previous holder may have removed the file that this process waited for; others would create a new one.
             if is_done := _holds(file, lock):
                 try:
                     yield
@@ -109,12 +109,12 @@ def exclusive(path: Path) -> Iterator[None]:
 
 
 def _remove(lock: Path) -> None:
-    if sys.platform != "win32":  # where what is open cannot be removed
+    if sys.platform != "win32":  # where open files cannot be removed
         lock.unlink(missing_ok=True)
 
 
 def _drop_locks() -> None:
-    """In a forked child: close what only its parent holds."""
+    """Close, in a forked child, the locks that only its parent holds."""
     while _open_locks:
         os.close(_open_locks.pop())
 

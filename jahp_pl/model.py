@@ -1,4 +1,4 @@
-"""The one model and its one forward; every rung of the paper's ladder is a configuration of it.
+"""The compression model; every rung of the paper's ladder is one configuration of it.
 
           +-----+       +----------------+
 x ------->| g_a |-- y ->| round (+noise) |-- y_hat ---------------+----------> g_s ---> x_hat
@@ -14,14 +14,29 @@ x ------->| g_a |-- y ->| round (+noise) |-- y_hat ---------------+----------> g
             +----------------+          +-----+            +-----------+
                coded under p(z_hat)
 
+Networks by rung:
+
 rung                    h_a, h_s   g_cm, g_ep
-factorized                                       y_hat is coded under a factorized density of its own
+factorized                                       y_hat has a factorized density of its own
 scale_hyperprior        yes                      psi is sigma; mu = 0
 mean_scale_hyperprior   yes                      psi is (sigma, mu)
 context                            yes           no side information
 joint                   yes        yes           the paper's model
 
-With several levels of rate (`gains`), y is scaled before rounding and y_hat is scaled back before g_s.
+Layers of the joint model with N filters and M latent channels ("/2" halves and "x2" doubles height and width;
+LeakyReLU has slope 0.01):
+
+net    layers
+g_a    conv 5x5 /2   3-N,  GDN    conv 5x5 /2   N-N,  GDN    conv 5x5 /2   N-N,  GDN    conv 5x5 /2   N-M
+g_s    tconv 5x5 x2  M-N,  IGDN   tconv 5x5 x2  N-N,  IGDN   tconv 5x5 x2  N-N,  IGDN   tconv 5x5 x2  N-3
+h_a    conv 3x3      M-N,  LeakyReLU   conv 5x5 /2   N-N,       LeakyReLU   conv 5x5 /2  N-N
+h_s    tconv 5x5 x2  N-M,  LeakyReLU   tconv 5x5 x2  M-3M/2,    LeakyReLU   conv 3x3     3M/2-2M
+g_cm   masked conv 5x5 (12 of 25 taps)  M-2M
+g_ep   conv 1x1      4M-10M/3,  LeakyReLU   conv 1x1  10M/3-8M/3,  LeakyReLU   conv 1x1  8M/3-2M
+       (3KM outputs with K > 1 mixture components: scales, means, logits)
+prior  factorized density of z_hat, widths 1-3-3-3-3-1 per channel
+
+A variable-rate model (`gains`) scales y before rounding and scales y_hat back before g_s.
 """
 
 from __future__ import annotations
@@ -41,41 +56,41 @@ from jahp_pl.transforms import TRANSFORMS, pad_to_stride
 
 
 class ModelOutput(NamedTuple):
-    """One pass over a batch of images."""
+    """Result of one forward pass over a batch of images."""
 
     x_hat: Tensor
-    """(B, 3, H, W): reconstruction, about [0, 1], not clipped; (B, 3, 0, 0) where none was asked for."""
+    """(B, 3, H, W): reconstruction, about [0, 1], not clipped; (B, 3, 0, 0) if none was requested."""
     y_hat: Tensor
-    """(B, M, h, w): latents as the decoder gets them: integers in evaluation."""
+    """(B, M, h, w): latents as the decoder gets them; integers in evaluation mode."""
     bits_y: Tensor
     """(B, M, h, w): bits of each latent."""
     bits_z: Tensor
     """(B, N, ceil(h / 4), ceil(w / 4)): bits of each hyper-latent; (B, 0, 0, 0) without side information."""
     parameters: EntropyParameters | None
-    """Of each latent; None on the factorized rung."""
+    """Entropy parameters of each latent; None on the factorized rung."""
 
 
 class Bits(NamedTuple):
-    """The rate of some latents."""
+    """Rate of given latents."""
 
     y: Tensor
     """(B, M, h, w): bits of each latent."""
     z: Tensor
     """(B, N, ceil(h / 4), ceil(w / 4)): bits of each hyper-latent; (B, 0, 0, 0) without side information."""
     parameters: EntropyParameters | None
-    """Of each latent; None on the factorized rung."""
+    """Entropy parameters of each latent; None on the factorized rung."""
 
 
 class CompressionModel(nn.Module):
-    """Transforms, hyperprior and context model (paper, figure 1), as far as the rung has them.
+    """Transforms, hyperprior and context model (paper, figure 1); a rung may lack the last two.
 
     Args:
         config: architecture.
 
     Attributes:
-        g_a, g_s, h_a, h_s, g_cm, g_ep: networks by the paper's letters; None where the rung lacks them.
+        g_a, g_s, h_a, h_s, g_cm, g_ep: networks, named by the paper's letters; None if the rung lacks them.
         prior: factorized density of z_hat, or of y_hat on the factorized rung; None on the context rung.
-        gains: scales of the latents by level of rate; None for a model of one rate.
+        gains: scales of the latents at each rate level; None for a single-rate model.
         density: p(y_hat | ...), stateless.
     """
 
@@ -100,16 +115,16 @@ class CompressionModel(nn.Module):
         self.gains = LevelGains(config.num_levels, M) if config.num_levels > 1 else None
 
     def forward(self, x: Tensor, reconstruct: bool = True, level: Tensor | None = None) -> ModelOutput:
-        """Code and reconstruct a batch.
+        """Quantize, rate and reconstruct a batch of images.
 
         Args:
-            x: (B, 3, H, W) in [0, 1], any H and W; padded to multiples of 16 inside.
+            x: (B, 3, H, W) in [0, 1], any H and W; padded internally to multiples of 16.
             reconstruct: whether to run g_s; the rate does not need it.
-            level: (B,) from 0 to S - 1, the level of each image; None for a model of one rate.
+            level: (B,) level of each image, from 0 to S - 1; None for a single-rate model.
 
         Returns:
-            In training mode with noise in place of rounding; in evaluation mode exactly what a file would give: y_hat
-            and z_hat rounded, so that x_hat is the decoder's output.
+            In training mode, noise replaces rounding. In evaluation mode, y_hat and z_hat are rounded, so that
+            x_hat is exactly the decoder's output.
         """
         y = self.analyse(x, level)
         z_hat = None if self.h_a is None else self._quantize(self.h_a(y).float())
@@ -122,10 +137,10 @@ class CompressionModel(nn.Module):
         return ModelOutput(x_hat, y_hat, bits_y, bits_z, parameters)
 
     def bits(self, y_hat: Tensor, z_hat: Tensor | None) -> Bits:
-        """Bits of latents and hyper-latents, whatever they come from: noise added, rounded, or read from a file.
+        """Compute the bits of latents and hyper-latents, which may be noisy, rounded, or read from a file.
 
         Args:
-            y_hat: (B, M, h, w), scaled by the gains where the model has them.
+            y_hat: (B, M, h, w), scaled by the gains if the model has them.
             z_hat: (B, N, ceil(h / 4), ceil(w / 4)); None without side information.
         """
         if self.config.rung == "factorized":
@@ -138,19 +153,19 @@ class CompressionModel(nn.Module):
         return Bits(self.density.bits(y_hat, parameters), bits_z, parameters)
 
     def analyse(self, x: Tensor, level: Tensor | None = None) -> Tensor:
-        """g_a and the gains: images (B, 3, H, W) of any size -> y (B, M, ceil(H / 16), ceil(W / 16)) in float32.
+        """Apply g_a and the gains: images (B, 3, H, W) of any size -> y (B, M, ceil(H / 16), ceil(W / 16)) in float32.
 
         Raises:
-            ValueError: no level for a model of several, or a level for a model of one rate.
+            ValueError: if a variable-rate model gets no level, or a single-rate model gets one.
         """
         y: Tensor = self.g_a(pad_to_stride(x)).float()
         return y if (gains := self._gains(level)) is None or level is None else y * gains.before_rounding(level)
 
     def synthesise(self, y_hat: Tensor, height: int, width: int, level: Tensor | None = None) -> Tensor:
-        """The gains and g_s: y_hat (B, M, h, w) -> x_hat (B, 3, height, width), cropped to that size, not clipped.
+        """Apply the gains and g_s: y_hat (B, M, h, w) -> x_hat (B, 3, height, width), cropped, not clipped.
 
         Raises:
-            ValueError: as `analyse`.
+            ValueError: see `analyse`.
         """
         if (gains := self._gains(level)) is not None and level is not None:
             y_hat = y_hat * gains.after_rounding(level)
@@ -159,12 +174,12 @@ class CompressionModel(nn.Module):
 
     def _gains(self, level: Tensor | None) -> LevelGains | None:
         if (self.gains is None) != (level is None):
-            is_needed = "needs a level for each image" if level is None else "is of one rate and takes no level"
-            raise ValueError(f"this model {is_needed}; it has {self.config.num_levels} levels")
+            is_needed = "needs a level for each image" if level is None else "has a single rate and takes no level"
+            raise ValueError(f"this model {is_needed}; its number of levels is {self.config.num_levels}")
         return self.gains
 
     def entropy_parameters(self, y_hat: Tensor, z_hat: Tensor | None) -> EntropyParameters:
-        """Parameters of p(y_hat | z_hat, y_hat so far) at every position at once.
+        """Compute the parameters of p(y_hat | z_hat, y_hat so far) at all positions at once.
 
         Args:
             y_hat: (B, M, h, w).

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def round_straight_through(x: Tensor) -> Tensor:
-    """Nearest integers (halves to even), with the gradient of the identity.
+    """Round to the nearest integer (ties to even), with the gradient of the identity.
 
     Args:
         x: any shape.
@@ -18,16 +18,16 @@ def round_straight_through(x: Tensor) -> Tensor:
 
 
 def add_uniform_noise(x: Tensor) -> Tensor:
-    """x + u with u ~ U(-1/2, 1/2), the differentiable stand-in for rounding (Balle et al. 2017, section 3).
+    """Add u ~ U(-1/2, 1/2), the differentiable stand-in for rounding (Balle et al. 2017, section 3).
 
-    The density of the result is that of x convolved with a unit box, which at the integers equals the probabilities of
-    the rounded values.
+    The result has the density of x convolved with a unit box, which at the integers equals the probabilities of the
+    rounded values.
     """
     return x + torch.rand_like(x).sub_(0.5)
 
 
 class _LowerBound(torch.autograd.Function):
-    """max(x, bound) whose gradient also passes below the bound where it would raise x."""
+    """max(x, bound), whose gradient also passes below the bound if it would raise x."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, bound: float) -> Tensor:
@@ -43,7 +43,7 @@ class _LowerBound(torch.autograd.Function):
 
 
 def lower_bound(x: Tensor, bound: float) -> Tensor:
-    """max(x, bound), whose gradient passes through wherever a descent step would move x up.
+    """Compute max(x, bound), with a gradient that passes through wherever a descent step would raise x.
 
     With a plain clamp, a value that once fell below the bound would get no gradient and stay there.
     """

@@ -1,7 +1,7 @@
-"""Which settings of a run change its result, and which of those differ from the ones in its checkpoint.
+"""Finds settings that change the result of a run and differ from those in its checkpoint.
 
-The model, the loss, the optimizer, the seed and what is drawn from the data change the result. Lengths, devices,
-precision, logging, coding, caches and time-outs do not: a run may go on with others.
+The model, the loss, the optimizer, the seed and the selection of data change the result. Durations, devices, precision,
+logging, coding, caches and timeouts do not: a run may continue with other values.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _HARMLESS = ("data.num_workers", "data.timeout", "data.cache_dir", "data.cache_b
 
 
 class Change(NamedTuple):
-    """A setting that is not what it was."""
+    """A setting whose value differs from the checkpoint."""
 
     key: str
     """Dotted name."""
     before: Any
-    """The value in the checkpoint; where it has none, the default."""
+    """The value in the checkpoint; the default if it has none."""
     now: Any
 
     def __str__(self) -> str:
@@ -29,12 +29,13 @@ class Change(NamedTuple):
 
 
 def changes(then: Mapping[str, Any], config: Config) -> list[Change]:
-    """The settings that change the result and differ from those of a checkpoint, in the order of the configuration.
+    """List the settings that change the result and differ from those of a checkpoint, in the order of the
+    configuration.
 
     Args:
-        then: what `to_dict` gave when the checkpoint was written. A setting that the version of that time did not have
-            counts as its default.
-        config: what is asked for now.
+        then: result of `to_dict` when the checkpoint was written. A setting that did not exist then counts as its
+            default.
+        config: the settings of this run.
     """
     before, now = _flat(then), _flat(to_dict(config))
     defaults = _flat(to_dict(Config()))

@@ -1,7 +1,7 @@
-"""From command-line arguments and YAML files to a `Config`: the only door to OmegaConf.
+"""Builds a `Config` from command-line arguments and YAML files; the only module that imports OmegaConf.
 
 The dataclasses of `config` are the schema. YAML files are overlays, merged from left to right onto the defaults;
-`key=value` arguments come last. An unknown key, a wrong type or an out-of-range value is refused, by name, before
+`key=value` arguments are applied last. An unknown key, a wrong type or a value out of range is refused by name before
 anything starts.
 
     >>> load(["model.num_filters=64", "model.num_latents=96"]).model.num_filters
@@ -16,20 +16,26 @@ import difflib
 import functools
 import inspect
 import typing
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from jahp_pl.config import Config, ConfigError, require
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
 def load(arguments: Sequence[str]) -> Config:
     """Merge YAML files and `key=value` pairs, left to right, onto the defaults.
 
     Args:
-        arguments: paths of YAML files and dotted `section.key=value` pairs, as on the command line. A leading `--` of a
-            pair is dropped (some sweep agents write it).
+        arguments: paths of YAML files and dotted `section.key=value` pairs, as on the command line. A leading `--`
+            of a pair is dropped, because some sweep agents add it.
+
     Raises:
-        ConfigError: a file that is missing or no mapping, an unknown key, a wrong type, a value out of range.
+        ConfigError: if a file is missing or is not a mapping, a key is unknown, a type is wrong, or a value is out
+            of range.
     """
     from omegaconf import DictConfig, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -42,11 +48,11 @@ def load(arguments: Sequence[str]) -> Config:
         try:
             loaded = OmegaConf.load(file)
         except FileNotFoundError:
-            raise ConfigError(f"{file}: no such configuration file") from None
+            raise ConfigError(f"{file}: no such file; give the path of a YAML file with settings") from None
         except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{file}: cannot be read as YAML: {_first_line(error)}") from None
         if not isinstance(loaded, DictConfig):
-            raise ConfigError(f"{file}: must be a mapping of settings, like those under configs/")
+            raise ConfigError(f"{file}: is not a mapping; write settings as in the files under configs/")
         layers.append((f"{file}: ", loaded))
     for pair in pairs:
         key = pair.split("=", 1)[0]
@@ -56,6 +62,38 @@ def load(arguments: Sequence[str]) -> Config:
             layers.append(("", OmegaConf.from_dotlist([pair])))
         except (YAMLError, OmegaConfBaseException) as error:
             raise ConfigError(f"{pair}: the value cannot be read as YAML: {_first_line(error)}; quote it") from None
+    return _merge(layers)
+
+
+def load_config(*arguments: str | Path) -> Config:
+    """The settings of an experiment: defaults, then YAML files and `key=value` pairs, from left to right.
+
+        load_config("configs/quickstart.yaml", "loss.lmbda=0.0067")
+
+    Raises:
+        ConfigError: see `load`.
+    """
+    return load([str(argument) for argument in arguments])
+
+
+def config_from_dict(values: Mapping[str, Any]) -> Config:
+    """The configuration back from `config.to_dict`; what is missing has its default.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type, a value out of range.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return _merge([("", OmegaConf.create(dict(values)))])
+    except OmegaConfBaseException as error:
+        raise ConfigError(_first_line(error)) from None
+
+
+def _merge(layers: Sequence[tuple[str, DictConfig]]) -> Config:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     merged = OmegaConf.structured(Config)
     for origin, layer in layers:
@@ -73,7 +111,7 @@ def load(arguments: Sequence[str]) -> Config:
 
 
 def all_keys() -> dict[str, str]:
-    """Dotted name of every setting -> one line with its type, default and meaning."""
+    """Map the dotted name of every setting to one line with its type, default and meaning."""
     return dict(_walk(Config, ""))
 
 
@@ -94,9 +132,9 @@ def _type_name(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
 
 
-@functools.cache  # parsing the source takes 20 ms a section, and every `key=value` pair is looked up
+@functools.cache  # parsing the source takes 20 ms per section, and every `key=value` pair is looked up
 def _field_docs(section: type) -> dict[str, str]:
-    """The string literal under each field, which Python itself throws away."""
+    """Return the string literal below each field, which Python itself discards."""
     body = ast.parse(inspect.getsource(section)).body[0]
     assert isinstance(body, ast.ClassDef)
     docs = {}
@@ -112,11 +150,11 @@ def _field_docs(section: type) -> dict[str, str]:
 
 
 def _check_structure(values: Any, section: type, prefix: str, origin: str) -> None:
-    """Refuse, by name, what OmegaConf's merge would refuse with words of its own: unknown keys, wrong nesting."""
+    """Refuse unknown keys and wrong nesting by name, before OmegaConf's merge refuses them in its own words."""
     hints = typing.get_type_hints(section)
     if not isinstance(values, dict):
         raise ConfigError(
-            f"{origin}{prefix[:-1]}={values}: a section; give its settings, e.g. {prefix}{next(iter(hints))}"
+            f"{origin}{prefix[:-1]}={values}: is a section; set one of its keys, e.g. {prefix}{next(iter(hints))}"
         )
     for name, value in values.items():
         key = f"{prefix}{name}"
@@ -135,7 +173,7 @@ def _sections() -> list[str]:
 
 def _unknown_key(key: str) -> str:
     if key in all_keys():
-        return f"{key}: dotted keys are for the command line; here, nest it below `{key.split('.')[0]}:`"
+        return f"{key}: dotted keys are for the command line; in a file, nest the key below `{key.split('.')[0]}:`"
     close = difflib.get_close_matches(key, [*_sections(), *all_keys()], n=1, cutoff=0.5)
     hint = f"did you mean {close[0]}?" if close else "`jahp train --keys` lists all"
     return f"{key}: no such setting; {hint}"

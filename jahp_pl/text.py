@@ -1,15 +1,15 @@
-"""Text from outside (names of files, keys, members of archives), fit for a terminal."""
+"""Makes text from outside (file names, keys, archive members) safe to print on a terminal."""
 
 from __future__ import annotations
 
 import unicodedata
 
 _HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
-"""Unicode's categories of what moves the cursor, turns the direction of writing, or is half a character."""
+"""Unicode categories of characters that move the cursor, change the writing direction, or are half a character."""
 
 
 def printable(text: str) -> str:
-    """Replace what a terminal would obey by its escape, e.g. `\\x1b`; ends of lines and tabs stay."""
+    """Replace control characters by escapes such as `\\x1b`; keep newlines and tabs."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(

@@ -1,9 +1,9 @@
-"""The transforms g_a and g_s between image and latents (paper, table 1; Balle et al. 2018, figure 4).
+"""The transforms g_a and g_s between images and latents (paper, table 1; Balle et al. 2018, figure 4).
 
 g_a:  x (B, 3, H, W) -> [conv 5x5, stride 2 | GDN] x 3 -> conv 5x5, stride 2 -> y (B, M, H / 16, W / 16)
 g_s:  y_hat -> [transposed conv 5x5, stride 2 | IGDN] x 3 -> transposed conv 5x5, stride 2 -> x_hat
 
-All that the rest of the code knows of a pair of networks is its entry of `TRANSFORMS`; docs/extending.md adds one.
+The rest of the code knows a pair of networks only through its entry in `TRANSFORMS`; docs/extending.md adds one.
 """
 
 from __future__ import annotations
@@ -22,20 +22,19 @@ from jahp_pl.strides import STRIDE
 def pad_to_stride(x: Tensor) -> Tensor:
     """Replicate the last row and column until H and W are multiples of 16: (B, C, H, W) -> (B, C, >= H, >= W).
 
-    Replicated borders cost few bits; zeros would draw an edge that is then coded. Crop the reconstruction back to (H,
-    W).
+    Replicated borders cost few bits, whereas zeros would add an edge to be coded. Crop the reconstruction to (H, W).
     """
     right, bottom = -x.shape[-1] % STRIDE, -x.shape[-2] % STRIDE
     return F.pad(x, (0, right, 0, bottom), mode="replicate") if right or bottom else x
 
 
 def downsample(num_in: int, num_out: int) -> nn.Conv2d:
-    """5x5 convolution with stride 2: (B, in, H, W) -> (B, out, ceil(H / 2), ceil(W / 2))."""
+    """Create a 5x5 convolution of stride 2: (B, in, H, W) -> (B, out, ceil(H / 2), ceil(W / 2))."""
     return nn.Conv2d(num_in, num_out, kernel_size=5, stride=2, padding=2)
 
 
 def upsample(num_in: int, num_out: int) -> nn.ConvTranspose2d:
-    """5x5 transposed convolution with stride 2: (B, in, H, W) -> (B, out, 2 H, 2 W)."""
+    """Create a 5x5 transposed convolution of stride 2: (B, in, H, W) -> (B, out, 2 H, 2 W)."""
     return nn.ConvTranspose2d(num_in, num_out, kernel_size=5, stride=2, padding=2, output_padding=1)
 
 
@@ -71,15 +70,15 @@ class SynthesisTransform(nn.Sequential):
 
 
 class Transforms(NamedTuple):
-    """A pair of networks: sequences of layers, each made for N filters and M latents, that end in a convolution."""
+    """A pair of networks: sequences of layers built for N filters and M latents, each ending in a convolution."""
 
     analysis: Callable[[int, int], nn.Sequential]
-    """g_a: (B, 3, H, W), sides multiples of 16, to (B, M, H / 16, W / 16)."""
+    """g_a: (B, 3, H, W), sides multiples of 16, -> (B, M, H / 16, W / 16)."""
     synthesis: Callable[[int, int], nn.Sequential]
-    """g_s: (B, M, h, w) to (B, 3, 16 h, 16 w)."""
+    """g_s: (B, M, h, w) -> (B, 3, 16 h, 16 w)."""
     reach: int
-    """Pixels from a latent of g_a, or from a pixel of g_s, up to which what goes in changes what comes out: the larger
-    of the two. Tiles of large images overlap by as much."""
+    """Receptive field radius in pixels: the largest distance at which an input of g_a or g_s changes an output. Tiles
+    of large images overlap by this much."""
 
 
 TRANSFORMS: dict[Transform, Transforms] = {"gdn": Transforms(AnalysisTransform, SynthesisTransform, reach=30)}

@@ -50,7 +50,7 @@ def photos() -> Tensor:
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tiny photographs, `train` and `val`."""
-    from tests.tiny_runs import write_tiny_shards
+    from tests.support.tiny_runs import write_tiny_shards
 
     return write_tiny_shards(tmp_path_factory.mktemp("shards"))
 
@@ -59,7 +59,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
     """Eight steps with an average of the weights, validated after four and eight, nothing coded. Not to be changed."""
     from jahp_pl.training.run import train
-    from tests.tiny_runs import NOTHING_CODED, tiny_config
+    from tests.support.tiny_runs import NOTHING_CODED, tiny_config
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)

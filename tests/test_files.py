@@ -41,7 +41,7 @@ def test_a_second_name_of_the_same_file_leaves_nothing_else(tmp_path: Path) -> N
     assert names(tmp_path) == ["first", "second"]
 
 
-def test_what_a_killed_process_had_begun_is_cleared_and_nothing_else(tmp_path: Path) -> None:
+def test_only_leftovers_of_killed_processes_are_removed(tmp_path: Path) -> None:
     code = (
         "import os, pathlib, signal, sys\n"
         "from jahp_pl.files import atomic_writer\n"
@@ -75,17 +75,17 @@ def test_a_limit_on_the_size_of_files_leaves_the_old_one_and_asks_for_space(tmp_
         "    print(error)\n"
     )
     told = subprocess.run([sys.executable, "-c", code, tmp_path / "x"], capture_output=True, text=True, check=True)
-    remedy = "what was there before is kept. Free some space or choose another place"
+    remedy = "the previous content is kept. Free some space or choose another place"
     assert told.stdout.strip() == f"{tmp_path / 'x'}: cannot be written (File too large); {remedy}"
     assert (tmp_path / "x").read_bytes() == b"old"
     assert names(tmp_path) == ["x"]
 
 
-def test_what_is_in_the_way_is_to_be_moved(tmp_path: Path) -> None:
+def test_the_message_asks_to_move_what_is_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"mine")
     (tmp_path / "folder" / "below").mkdir(parents=True)
     for path in (tmp_path / "file" / "x", tmp_path / "folder"):
-        with pytest.raises(WriteError, match=r"Move away what has its name or its folder's or choose another place$"):
+        with pytest.raises(WriteError, match=r"Move the file or folder of that name away or choose another place$"):
             write_atomically(path, b"new")
     assert (tmp_path / "file").read_bytes() == b"mine"
     assert names(tmp_path) == ["file", "folder"]
@@ -93,7 +93,7 @@ def test_what_is_in_the_way_is_to_be_moved(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "remedy"),
-    [(errno.ENOSPC, "Free some space"), (errno.EROFS, "Allow writing there"), (errno.EIO, "Look after the disk")],
+    [(errno.ENOSPC, "Free some space"), (errno.EROFS, "Allow writing there"), (errno.EIO, "Check the disk")],
 )
 def test_the_remedy_fits_the_error(number: int, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: int) -> None:

@@ -11,8 +11,8 @@ import pytest
 from jahp_pl.files import WriteError
 from jahp_pl.locks import INHERITED, RUN_LOCK, exclusive, held, training_in
 from jahp_pl.settings import load
-from tests.launching import JAHP, has_logged, output_of, settings_of, started, wait_until
-from tests.tiny_runs import NOTHING_CODED, tiny_config
+from tests.support.launching import JAHP, has_logged, output_of, settings_of, started, wait_until
+from tests.support.tiny_runs import NOTHING_CODED, tiny_config
 
 
 def test_a_file_has_one_writer_at_a_time_and_no_trace_of_it_afterwards(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_a_file_has_one_writer_at_a_time_and_no_trace_of_it_afterwards(tmp_path:
         pass
 
 
-def test_a_writer_that_was_killed_keeps_nobody_out(tmp_path: Path) -> None:
+def test_a_killed_writer_does_not_keep_the_lock(tmp_path: Path) -> None:
     code = (
         "import os, pathlib, signal, sys\n"
         "from jahp_pl.locks import exclusive\n"

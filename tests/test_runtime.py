@@ -13,7 +13,6 @@ import onnx
 import pytest
 import safetensors.torch
 import torch
-from codec_models import JOINT, KODAK, MIXTURE, ONE_OF_EACH, Variant, codec_of, kodak_crop, variable_codec
 from PIL import Image
 
 from jahp_pl.codec.bitstream import BitstreamError
@@ -25,6 +24,7 @@ from jahp_pl.model_io.load import export
 from jahp_pl.runtime import graphs
 from jahp_pl.runtime.codec import RuntimeCodec, load_runtime
 from jahp_pl.runtime.weights import read_weights
+from tests.support.codec_models import JOINT, KODAK, MIXTURE, ONE_OF_EACH, Variant, codec_of, kodak_crop, variable_codec
 
 VARIABLE = "variable"
 

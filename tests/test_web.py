@@ -25,14 +25,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from browser import CHROMIUM, Page, chromium
-from codec_models import MIXTURE, codec_of, kodak_crop, variable_model
 from PIL import Image
 
 from jahp_pl.codec.bitstream import BitstreamError, Header, pack
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.entropy.range_coder import Writer
 from jahp_pl.model_io.load import export, load_codec
+from tests.support.browser import CHROMIUM, Page, chromium
+from tests.support.codec_models import MIXTURE, codec_of, kodak_crop, variable_model
 
 WEB = Path(__file__).parents[1] / "web"
 VENDOR = WEB / "vendor"

@@ -55,7 +55,15 @@ class RuntimeCost(NamedTuple):
     """Largest resident memory of the process that decodes again and again."""
 
 
-def measure(runtime: Runtime, model: str, data: bytes, threads: int, rounds: int) -> RuntimeCost:
+def compressed(image: Path, model: str) -> bytes:
+    """The file of an image, made by another process: what this one holds in memory, its children would start with."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "image.jahp"
+        _run(["-m", "jahp_pl", "compress", str(image), "-o", str(path), "--model", model, "--runtime", "onnx"])
+        return path.read_bytes()
+
+
+def measure_runtime(runtime: Runtime, model: str, data: bytes, threads: int, rounds: int) -> RuntimeCost:
     """The cost of decoding one file.
 
     Args:
@@ -83,7 +91,7 @@ def measure(runtime: Runtime, model: str, data: bytes, threads: int, rounds: int
     )
 
 
-def table(costs: dict[Runtime, RuntimeCost]) -> str:
+def runtime_table(costs: dict[Runtime, RuntimeCost]) -> str:
     """One line for each runtime."""
     lines = [f"{'runtime':8}  {'cold start':>20}  {'memory':>7}  {'decode again':>20}  {'memory':>7}"]
     for runtime, cost in costs.items():

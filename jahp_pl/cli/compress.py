@@ -1,5 +1,7 @@
-"""compress and decompress: files, folders and streams through the codec. Heavy imports happen inside, so that
-`jahp --help` is instant."""
+"""`jahp compress` and `jahp decompress`: codes files, folders and streams.
+
+Heavy imports happen inside the functions, so that `jahp --help` is instant.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,14 @@ if TYPE_CHECKING:
     from jahp_pl.codec.entropy.range_coder import IntArray
 
 DEFAULT_EFFORT = 1
-"""Gains most of what there is to gain, in seconds."""
+"""Effort that gains most of what is possible within seconds."""
 
 
 def compress(arguments: argparse.Namespace) -> None:
-    """Images -> .jahp."""
-    from jahp_pl.codec.bitstream import MAX_ICC_BYTES, MAX_SIDE, BitstreamError, unpack, with_icc
+    """Compress images to .jahp files."""
+    from jahp_pl.codec.bitstream import MAX_ICC_BYTES, MAX_SIDE, BitstreamError, unpack
     from jahp_pl.codec.limits import ACCEPTED_PIXELS, needed_pixels
+    from jahp_pl.codec.rate_control import may_be_of
     from jahp_pl.codec.targets import Target, check_target, quality_of
     from jahp_pl.images.icc import profile_name
     from jahp_pl.images.io import SUFFIXES, ImageError, TransparencyError, convert_rgb, kept_profile
@@ -49,45 +52,50 @@ def compress(arguments: argparse.Namespace) -> None:
             header, _ = unpack(data, MAX_SIDE**2)
             if header.fingerprint != codec.fingerprint or header.icc != kept_profile(job.source, max_icc=max_icc):
                 return False
+            if not may_be_of(header, len(data), target, codec.num_levels):
+                return False
             if arguments.verify:
                 codec.decode(data, MAX_SIDE**2)
         except BitstreamError:
             return False
         return True
 
-    def work(job: Job) -> str | None:
+    def work(job: Job) -> shared.Made | None:
         if job.is_resumable and not arguments.force and batch.is_done(job, lambda _: is_complete(job)):
             return None
         name = shared.name_of(job.source)
         try:
             rgb, lost, icc = convert_rgb(_read(job.source), name, arguments.flatten, max_icc)
         except TransparencyError as error:
-            raise ImageError(f"{error}, or --flatten puts them on white") from None
+            raise ImageError(f"{error}, or use --flatten to put them on white") from None
         height, width, _ = rgb.shape
         if max(height, width) > MAX_SIDE:
             raise ImageError(f"{name}: {width} x {height} pixels; sides go up to {MAX_SIDE}, cut it into tiles")
         try:
             with shared.search_bar(effort, name) as progress:
-                encoded = codec.encode(rgb, target, effort=effort, progress=progress)
-            encoded = encoded._replace(data=with_icc(encoded.data, icc))
+                encoded = codec.encode(rgb, target, effort=effort, progress=progress, icc=icc)
         except ValueError as error:
             raise ImageError(f"{name}: {error}") from None
         if arguments.verify:
             _verify(codec, encoded, name)
         _write(job.target, encoded.data)
-        told = f"{len(encoded.data)} bytes, {8 * len(encoded.data) / (height * width):.4f} bpp"
-        words = [told, *([f"colours: {profile_name(icc)}"] if icc else []), *(f"lost: {loss}" for loss in lost)]
+        size_text = f"{len(encoded.data)} bytes, {8 * len(encoded.data) / (height * width):.4f} bpp"
+        words = [size_text, *([f"colours: {profile_name(icc)}"] if icc else []), *(f"lost: {loss}" for loss in lost)]
         words += [f"quality {quality_of(encoded.level, codec.num_levels):.1f}"] if encoded.level is not None else []
         words += ["verified"] if arguments.verify else []
         if (needed := needed_pixels(height, width)) > ACCEPTED_PIXELS:
-            words.append(f"to be decompressed with --max-pixels {needed}")
-        return "; ".join(words)
+            words.append(f"decompress it with --max-pixels {needed}")
+        return shared.Made("; ".join(words), len(encoded.data), height * width)
 
-    shared.run_jobs("compress", jobs, work)
+    if kinds := batch.left_out(arguments.inputs, SUFFIXES):
+        counts = ", ".join(f"{count} {suffix}" for suffix, count in kinds.items())
+        shared.say(f"left out, as these kinds are not read: {counts}; convert them to PNG first", file=sys.stderr)
+    unseen = [name for name in ("effort", "psnr") if getattr(arguments, name) is not None]
+    shared.run_jobs("compress", jobs, work, [f"--{name}" for name in unseen])
 
 
 def decompress(arguments: argparse.Namespace) -> None:
-    """.jahp -> images."""
+    """Decompress .jahp files to images."""
     from jahp_pl.codec.bitstream import MAX_SIDE, BitstreamError, unpack
     from jahp_pl.codec.limits import ACCEPTED_PIXELS
     from jahp_pl.images.io import ImageError, encode_rgb, image_size
@@ -95,7 +103,7 @@ def decompress(arguments: argparse.Namespace) -> None:
     jobs = batch.plan(arguments.inputs, arguments.output, ".png", {".jahp"}, arguments.force, beside=batch.DECODED)
     decoders = shared.Decoders(arguments)
 
-    def work(job: Job) -> str | None:
+    def work(job: Job) -> shared.Made | None:
         data, name = _read(job.source), shared.name_of(job.source)
 
         def is_complete(target: Path) -> bool:
@@ -119,26 +127,27 @@ def decompress(arguments: argparse.Namespace) -> None:
         except ImageError as error:
             raise ImageError(f"{shared.name_of(job.target, 'output')}: {error}") from None
         _write(job.target, content)
-        return f"{image.shape[1]} x {image.shape[0]}"
+        height, width, _ = image.shape
+        return shared.Made(f"{width} x {height}", len(data), height * width)
 
     shared.run_jobs("decompress", jobs, work)
 
 
 def _default_effort(codec: AnyCodec) -> int:
-    """Without --effort: none where a search has no objective, too little memory, or no gradients."""
+    """Return the default of --effort: 0 if a search has no objective, too little memory or no gradients."""
     if codec.runtime == "onnx":
         return 0
     from jahp_pl.codec.refinement import least_bytes
 
-    can_search = codec.objective is not None and least_bytes(codec.model.config) <= codec.pixels.memory_limit
+    can_search = codec.objective is not None and least_bytes(codec.model.config) <= codec.transforms.memory_limit
     return DEFAULT_EFFORT if can_search else 0
 
 
 def _verify(codec: AnyCodec, encoded: Encoded[Tensor] | Encoded[IntArray], name: str) -> None:
-    """Decode what is about to be written: the latents must be the encoder's, the pixels what g_s makes of those.
+    """Decode a file before it is written, and compare latents and pixels with those of the encoder.
 
     Raises:
-        CommandError: they are not.
+        CommandError: if they differ.
     """
     import numpy as np
 
@@ -149,14 +158,14 @@ def _verify(codec: AnyCodec, encoded: Encoded[Tensor] | Encoded[IntArray], name:
     pairs = [(encoded.y_hat, decoded.y_hat), (encoded.z_hat, decoded.z_hat)]
     wrong = sum(int((np.asarray(a) != np.asarray(b)).sum()) for a, b in pairs if a is not None and b is not None)
     if wrong:
-        raise shared.CommandError(f"{name}: {wrong} latents come back different, nothing was written; report this")
+        raise shared.CommandError(f"{name}: {wrong} latents decode differently, nothing was written; report this bug")
     shown = np.asarray(decoded.image)
     _, height, width = shown.shape
     expected = codec.reconstruct(np.asarray(encoded.y_hat), height, width, encoded.level)
     expected = to_gray(expected) if is_gray(shown) else expected
-    # Memory may have been cut into other tiles, and where a value lies between two levels both are right.
+    # Tiles may have been cut differently, so a value halfway between two levels may round either way.
     if wrong := int((np.abs(shown.astype(np.int16) - expected) > 1).sum()):
-        raise shared.CommandError(f"{name}: {wrong} samples come back different, nothing was written; report this")
+        raise shared.CommandError(f"{name}: {wrong} samples decode differently, nothing was written; report this bug")
 
 
 def _read(source: Path) -> bytes:
@@ -170,11 +179,11 @@ def _write(target: Path, data: bytes) -> None:
         write_atomically(target, data)
         return
     if sys.stdout.isatty():
-        raise shared.CommandError("standard output is a terminal; send it to a file, or name one with -o")
+        raise shared.CommandError("standard output is a terminal; redirect it to a file, or name one with -o")
     try:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise shared.CommandError(f"standard output: cannot be written ({error.strerror})") from None
+        raise shared.CommandError(f"standard output: cannot be written ({error.strerror}); use -o") from None

@@ -1,20 +1,22 @@
-"""info, export, graphs and import-compressai: what models and files are, and models in other forms. Heavy imports
-happen inside."""
+"""`jahp info`, `export`, `graphs` and `import-compressai`: describes and converts models. Heavy imports happen
+inside."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from jahp_pl.batch import BatchError, Failure
+from jahp_pl.batch import STREAM, BatchError, Failure
 from jahp_pl.cli import shared
-from jahp_pl.model_io.pretrained import NONE, bundled, default_model, locate
+from jahp_pl.model_io.pretrained import NONE, bundled, bundled_with_fingerprint, default_model, locate
 from jahp_pl.model_io.runtimes import Runtime, default_runtime
 
 
 def info(arguments: argparse.Namespace) -> None:
-    """What files and models are; or which models are bundled."""
+    """Describe files and models, or list the bundled models."""
     if not arguments.paths:
         shared.say(*_bundled_table())
         return
@@ -22,8 +24,9 @@ def info(arguments: argparse.Namespace) -> None:
     failures = []
     for number, path in enumerate(things):
         try:
-            rows = _describe_file(path) if path.suffix == ".jahp" else _describe_model(path, arguments.runtime)
-        except shared.input_errors() as error:
+            is_file = path.suffix == ".jahp" or path == STREAM
+            rows = _describe_file(path) if is_file else _describe_model(path, arguments.runtime)
+        except shared.INPUT_ERRORS as error:
             if len(things) == 1:
                 raise
             failures.append(Failure(path, str(error)))
@@ -36,42 +39,42 @@ def info(arguments: argparse.Namespace) -> None:
 
 
 def export(arguments: argparse.Namespace) -> None:
-    """A trained model -> a folder."""
+    """Export a trained model to a folder."""
     from jahp_pl.model_io.load import export_from
 
     source = locate(arguments.model)
-    codec = export_from(source, arguments.out, arguments.force, arguments.dtype, arguments.results, arguments.note)
-    size = sum(path.stat().st_size for path in arguments.out.iterdir())
-    shared.say(f"{source} -> {arguments.out}: model {codec.fingerprint.hex()}, {size / 1e6:.2f} MB")
+    codec = export_from(source, arguments.output, arguments.force, arguments.dtype, arguments.results, arguments.note)
+    size = sum(path.stat().st_size for path in arguments.output.iterdir())
+    shared.say(f"{source} -> {arguments.output}: model {codec.fingerprint.hex()}, {size / 1e6:.2f} MB")
 
 
 def graphs(arguments: argparse.Namespace) -> None:
-    """The networks of a model -> graphs for other runtimes."""
+    """Export the networks of a model as graphs for other runtimes."""
     from jahp_pl.model_io.load import load_codec
     from jahp_pl.model_io.onnx import write_graphs
 
     codec = load_codec(arguments.model)
-    names = write_graphs(codec, arguments.out, arguments.force)
-    shared.say(f"{arguments.model} -> {arguments.out}: {', '.join(names)} of model {codec.fingerprint.hex()}")
+    names = write_graphs(codec, arguments.output, arguments.force)
+    shared.say(f"{arguments.model} -> {arguments.output}: {', '.join(names)} of model {codec.fingerprint.hex()}")
 
 
 def import_compressai(arguments: argparse.Namespace) -> None:
-    """A CompressAI checkpoint -> a folder."""
+    """Export a CompressAI checkpoint to a folder."""
     from jahp_pl.model_io import compressai
     from jahp_pl.model_io.load import export as write_export
 
-    model = compressai.load(arguments.checkpoint)
+    model = compressai.load_compressai(arguments.checkpoint)
     facts = {"source": arguments.checkpoint.name, "trained_with": "CompressAI"}
-    codec = write_export(model, arguments.out, facts, arguments.force)
+    codec = write_export(model, arguments.output, facts, arguments.force)
     config = model.config
     shared.say(
-        f"{arguments.checkpoint} -> {arguments.out}: {config.rung}, N = {config.num_filters}, "
+        f"{arguments.checkpoint} -> {arguments.output}: {config.rung}, N = {config.num_filters}, "
         f"M = {config.num_latents}, model {codec.fingerprint.hex()}"
     )
 
 
 def _bundled_table() -> list[str]:
-    """One line per model that comes with the package and quality it was measured at."""
+    """Format one line per bundled model and quality at which it was measured."""
     from jahp_pl.model_io.export_config import read_config
 
     models = bundled()
@@ -97,16 +100,16 @@ def _bundled_table() -> list[str]:
 
 
 def _things(name: str) -> list[Path]:
-    """A file, an export, a run folder, a bundled model; or all of these below another folder.
+    """Resolve a name to a file, an export, a run folder or a bundled model, or to all of these below another folder.
 
     Raises:
-        BatchError: a folder with none of them.
-        ExportError: there is nothing of that name.
+        BatchError: if a folder has none of them.
+        ExportError: if the name does not exist.
     """
-    path = Path(name) if name.endswith(".jahp") else locate(name)
+    path = Path(name) if name.endswith(".jahp") or name == str(STREAM) else locate(name)
     things = list(_below(path)) if path.is_dir() else [path]
     if not things:
-        raise BatchError(f"{path}: holds no checkpoint, export or .jahp file")
+        raise BatchError(f"{path}: has no checkpoint, export or .jahp file; give another folder")
     return things
 
 
@@ -135,11 +138,12 @@ def _describe_file(path: Path) -> dict[str, str]:
     from jahp_pl.codec.bitstream import LEVEL_STEPS, MAX_SIDE, BitstreamError, unpack, with_icc
     from jahp_pl.images.icc import profile_name
 
-    data = path.read_bytes()
+    data = sys.stdin.buffer.read() if path == STREAM else path.read_bytes()
     try:
         header, payload = unpack(data, MAX_SIDE**2)
     except BitstreamError as error:
-        raise BitstreamError(f"{path}: {error}") from None
+        raise BitstreamError(f"{shared.name_of(path)}: {error}") from None
+    maker = bundled_with_fingerprint(header.fingerprint)
     colours, plain = "sRGB", with_icc(data, b"")
     if header.icc:
         stored = len(data) - len(plain)
@@ -152,7 +156,7 @@ def _describe_file(path: Path) -> dict[str, str]:
         "header": f"{len(plain) - len(payload)} bytes",
         "colours": colours,
         **({} if header.level is None else {"level": f"{header.level / LEVEL_STEPS:g}"}),
-        "made by model": header.fingerprint.hex(),
+        "made by model": header.fingerprint.hex() + (f" ({maker.name})" if maker is not None else ""),
         "latents": f"from {header.latent_min} to {header.latent_max}",
     }
 
@@ -162,22 +166,50 @@ def _describe_model(path: Path, runtime: Runtime | None) -> dict[str, str]:
 
     from jahp_pl.model_io.export_config import is_export, read_config
 
-    told = read_config(path) if is_export(path) else {}
     if (runtime or default_runtime()) == "onnx":
         from jahp_pl.runtime.codec import load_runtime
 
         found = load_runtime(path)
-        config, fingerprint = found.config, found.fingerprint
-        rows = {"export": str(path), "fingerprint": fingerprint.hex(), "parameters": f"{found.num_parameters:,}"}
+        config, fingerprint, num_parameters = found.config, found.fingerprint, found.num_parameters
+        rows, exported = {"export": str(path)}, read_config(path)
     else:
         from jahp_pl.model_io.checkpoint import find_checkpoint
-        from jahp_pl.model_io.load import load_codec
+        from jahp_pl.model_io.load import load_codec, training_facts
 
         codec = load_codec(path)
         config, fingerprint = codec.model.config, codec.fingerprint
-        rows = {"export": str(path)} if told else {"checkpoint": str(find_checkpoint(path))}
-        rows["fingerprint"] = fingerprint.hex()
-        rows["parameters"] = f"{sum(p.numel() for p in codec.model.parameters()):,}"
+        num_parameters = sum(p.numel() for p in codec.model.parameters())
+        rows = {"export": str(path)} if is_export(path) else {"checkpoint": str(find_checkpoint(path))}
+        exported = read_config(path) if is_export(path) else {"facts": training_facts(find_checkpoint(path))}
+    rows["fingerprint"] = fingerprint.hex()
+    if (same := bundled_with_fingerprint(fingerprint)) is not None:
+        rows["bundled as"] = same.name
+    rows["parameters"] = f"{num_parameters:,}"
     rows |= {key: str(value) for key, value in dataclasses.asdict(config).items()}
-    more = {key: str(told[key]) for key in ("dtype", "results") if key in told}
-    return rows | more | {key: str(value) for key, value in told.get("facts", {}).items()}
+    facts = exported.get("facts", {})
+    rows |= {"dtype": str(exported["dtype"])} if "dtype" in exported else {}
+    return rows | _training_rows(facts) | _result_rows(exported.get("results") or {})
+
+
+def _training_rows(facts: dict[str, Any]) -> dict[str, str]:
+    """Describe the training: the trade-off and the steps first, then everything else."""
+    left, rows, loss = dict(facts), {}, facts.get("loss")
+    if isinstance(loss, dict) and "lmbda" in loss:
+        del left["loss"]
+        highest = f" to {loss['lmbda_max']}" if loss.get("lmbda_max") is not None else ""
+        rows["lambda"] = f"{loss['lmbda']}{highest} ({loss.get('distortion', 'mse')})"
+    if (steps := left.pop("step", None)) is not None:
+        rows["steps"] = f"{steps}"
+    if isinstance(seconds := left.pop("seconds", None), int | float):
+        rows["trained for"] = f"{seconds / 3600:.1f} hours"
+    return rows | {key: str(value) for key, value in left.items()}
+
+
+def _result_rows(results: dict[str, Any]) -> dict[str, str]:
+    """Describe what was measured, one row for each quality."""
+    rows = {"measured on": f"{results['images']}, {results['count']} images"} if "images" in results else {}
+    for point in results.get("points") or ([results] if "bpp" in results else []):
+        name = f"  quality {point['quality']:g}" if "quality" in point else "  figures"
+        similarity = "" if point.get("ms_ssim") is None else f", MS-SSIM {point['ms_ssim']:.4f}"
+        rows[name] = f"{point['bpp']:.4f} bits per pixel, {point['psnr']:.2f} dB{similarity}"
+    return rows

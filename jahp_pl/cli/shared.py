@@ -1,4 +1,4 @@
-"""What commands share: errors that are for the user, the codec that the options ask for, progress and failures."""
+"""Shared by commands: reporting of user errors, opening codecs from options, progress and failures."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Never, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from jahp_pl import batch
 from jahp_pl.batch import STREAM, Job
+from jahp_pl.errors import JahpError
 from jahp_pl.model_io.export_config import Metric
-from jahp_pl.model_io.pretrained import NONE, bundled, locate, names, of_fingerprint
+from jahp_pl.model_io.pretrained import NONE, bundled, bundled_with_fingerprint, locate, names
 from jahp_pl.model_io.runtimes import default_runtime
 from jahp_pl.text import printable
 
@@ -32,66 +35,55 @@ if TYPE_CHECKING:
 
 
 def open_streams() -> None:
-    """Let output never stop a command: what the encoding cannot write is escaped, and what is closed goes nowhere.
+    """Make output safe: escape what the encoding cannot write, and discard output to closed streams.
 
-    A standard descriptor that is closed would else be given to the next file that is opened.
+    Otherwise, a closed standard descriptor would be reused by the next file that is opened.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115  as long as the process
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115  open until the process ends
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
+QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
+"""Whether --quiet was given: then neither progress nor results are printed, errors are."""
+
+
 def say(*lines: str, file: TextIO | None = None) -> None:
-    """Print lines, of which nothing moves a terminal's cursor, whatever names are in them."""
+    """Print lines with escaped control characters, so that names in them cannot move a terminal's cursor.
+
+    With --quiet, only lines with an explicit file, such as standard error, are printed.
+    """
+    if QUIET.get() and file is None:
+        return
     print(*map(printable, lines), sep="\n", file=file)
 
 
 LONG_EFFORT = 1
-"""From here on a search has a progress bar of its own."""
+"""Smallest effort whose search shows its own progress bar."""
 
 
-class CommandError(ValueError):
-    """Arguments that cannot be followed here, or a run of which a part failed; one line."""
+class CommandError(JahpError, ValueError):
+    """Arguments that cannot be used, or a run that failed in part; the message is one line."""
 
 
-_INPUT_ERRORS = {
-    "jahp_pl.batch": "BatchError",
-    "jahp_pl.codec.bitstream": "BitstreamError",
-    "jahp_pl.codec.entropy.freezing": "FreezeError",
-    "jahp_pl.codec.targets": "TargetError",
-    "jahp_pl.config": "ConfigError",
-    "jahp_pl.data.index": "DataError",
-    "jahp_pl.evaluation": "EvaluationError",
-    "jahp_pl.images.io": "ImageError",
-    "jahp_pl.model_io.checkpoint": "CheckpointError",
-    "jahp_pl.model_io.export_config": "ExportError",
-    "jahp_pl.sweeping": "SweepError",
-    "jahp_pl.training": "TrainingError",
-}
-
-
-def input_errors() -> tuple[type[Exception], ...]:
-    """Errors about what the user gave, whose message is for the user; anything else is a bug and keeps its
-    traceback.
-
-    Only of modules that are loaded, as no other can have raised any: nothing is imported for it.
-    """
-    found = [getattr(sys.modules[module], name) for module, name in _INPUT_ERRORS.items() if module in sys.modules]
-    return (*found, OSError, CommandError)
+INPUT_ERRORS = (JahpError, OSError)
+"""Errors about user input, whose message is shown; any other is a bug and keeps its traceback."""
 
 
 @contextmanager
 def tidy_end() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the block like an error, so that what it began to write is removed; the status is 128
-    plus the signal, as shells have it."""
+    """Let SIGTERM and SIGHUP end the block like an error, so that partial output is removed.
+
+    The status is 128 plus the signal, as in shells.
+    """
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     numbers = [number for name in names if signal.getsignal(number := getattr(signal, name)) == signal.SIG_DFL]
-    if threading.current_thread() is not threading.main_thread():  # only there can signals be handled
+    if threading.current_thread() is not threading.main_thread():  # only the main thread can handle signals
         numbers = []
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -108,9 +100,10 @@ def tidy_end() -> Iterator[None]:
 
 @contextmanager
 def one_voice() -> Iterator[None]:
-    """Errors that all ranks meet alike are told by the first one; the others end in silence.
+    """Let only rank 0 report errors that every rank hits; the others end silently.
 
-    They end with status 0, because a launcher kills all processes when one fails, before the first has said why.
+    They end with status 0, because a launcher kills all processes when one fails, before rank 0 has reported the
+    reason.
     """
     from jahp_pl.config import ConfigError
     from jahp_pl.model_io.checkpoint import CheckpointError
@@ -126,15 +119,15 @@ def one_voice() -> Iterator[None]:
 
 
 def open_codec(arguments: argparse.Namespace, model: str | Path | None = None) -> Codec:
-    """What --model or --metric, --device, --threads, --precision and --memory ask for.
+    """Open the codec for --model or --metric, --device, --threads, --precision and --memory.
 
     Args:
-        arguments: with these options, perhaps without --metric.
-        model: in place of --model.
+        arguments: arguments with these options; --metric may be missing.
+        model: replaces --model.
 
     Raises:
-        CommandError: a device that is not there, or too little memory.
-        ExportError: no such model.
+        CommandError: if the device is unavailable or the memory too small.
+        ExportError: if there is no such model.
     """
     metric: Metric | None = getattr(arguments, "metric", None)
     if metric is not None and arguments.model is not None:
@@ -147,6 +140,8 @@ def open_codec(arguments: argparse.Namespace, model: str | Path | None = None) -
 
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
+    if arguments.device == "auto":
+        arguments.device = "cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu"
     try:
         torch.empty(1, device=arguments.device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
@@ -159,16 +154,16 @@ def open_codec(arguments: argparse.Namespace, model: str | Path | None = None) -
 
 
 def open_any_codec(arguments: argparse.Namespace, model: str | Path | None = None) -> AnyCodec:
-    """`open_codec`, in the runtime that --runtime asks for.
+    """Open the codec as `open_codec`, in the runtime that --runtime asks for.
 
     Raises:
-        CommandError, ExportError: see `open_codec`; or options that the runtime lacks.
+        CommandError, ExportError: see `open_codec`; also for options that the runtime lacks.
     """
     if (arguments.runtime or default_runtime()) == "torch":
         return open_codec(arguments, model)
-    for option, only in (("device", "cpu"), ("precision", "float32")):
-        if (value := getattr(arguments, option)) != only:
-            raise CommandError(f"--{option} {value}: the onnx runtime has {only} only; use --runtime torch")
+    for option, allowed in (("device", ("cpu", "auto")), ("precision", ("float32",))):
+        if (value := getattr(arguments, option)) not in allowed:
+            raise CommandError(f"--{option} {value}: the onnx runtime has {allowed[0]} only; use --runtime torch")
     if importlib.util.find_spec("onnxruntime") is None:
         raise CommandError("the onnx runtime is not installed; install it with: pip install 'jahp_pl[runtime]'")
     from jahp_pl.runtime.codec import load_runtime
@@ -177,36 +172,65 @@ def open_any_codec(arguments: argparse.Namespace, model: str | Path | None = Non
     return load_runtime(model or arguments.model, metric=metric, threads=arguments.threads or 0)
 
 
+class NoBar:
+    """Replaces a bar of tqdm if there is nothing to show, or if tqdm is not installed."""
+
+    def __enter__(self) -> NoBar:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing to clear."""
+
+    def update(self) -> None:
+        """Show nothing."""
+
+    def external_write_mode(self) -> NoBar:
+        """Nothing is in the way of other output."""
+        return self
+
+
+def bar_of_files(command: str, total: int) -> tqdm[Any] | NoBar:
+    """A progress bar for several files."""
+    if total == 1 or importlib.util.find_spec("tqdm") is None:
+        return NoBar()
+    return bar(total=total, unit=" files", desc=command)
+
+
+def bar(iterable: Iterable[Any] | None = None, **options: Any) -> tqdm[Any]:
+    """A progress bar on a terminal, unless --quiet was given."""
+    from tqdm import tqdm
+
+    return tqdm(iterable, leave=False, disable=options.pop("disable", None) or QUIET.get() or None, **options)
+
+
 @contextmanager
 def search_bar(effort: int, name: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar for the steps of an encoder's search, where it takes long enough to be looked at.
+    """Show a progress bar for the steps of an encoder's search if it takes long.
 
     Args:
-        effort: of the encoder.
-        name: of the image.
+        effort: effort of the encoder.
+        name: name of the image.
     """
     if effort < LONG_EFFORT:
         yield None
         return
-    from tqdm import tqdm
-
-    with tqdm(unit=" steps", desc=name, leave=False, disable=None) as bar:
+    with bar(unit=" steps", desc=name) as steps:
 
         def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
+            steps.total = total
+            steps.update(done - steps.n)
 
         yield progress
 
 
 class Decoders:
-    """The codec for each file: that of --model, or else the bundled one that made it.
+    """The codec for each file: that of --model, or the bundled one that made the file.
 
     Args:
-        arguments: of a command that decodes.
+        arguments: arguments of a command that decodes.
 
     Raises:
-        CommandError, ExportError: as `open_codec`; or no model is named and none is bundled.
+        CommandError, ExportError: see `open_codec`; also if no model is given and none is bundled.
     """
 
     def __init__(self, arguments: argparse.Namespace) -> None:
@@ -217,90 +241,93 @@ class Decoders:
             raise CommandError(NONE)
 
     def find(self, fingerprint: bytes) -> AnyCodec:
-        """For a file with this fingerprint in its header; the codec of --model may have another and then refuses it.
+        """Return the codec for a file with this fingerprint; the codec of --model refuses a file with another one.
 
         Raises:
-            CommandError: no bundled model has it.
+            CommandError: if no bundled model has it.
         """
         if self._only is not None:
             return self._only
         if fingerprint not in self._codecs:
-            model = of_fingerprint(fingerprint)
+            model = bundled_with_fingerprint(fingerprint)
             if model is None:
                 raise CommandError(
-                    f"made with model {fingerprint.hex()}, and none of that fingerprint is bundled ({names()}); name "
+                    f"made with model {fingerprint.hex()}, which is not bundled ({names()}); give "
                     "the model that made it with --model"
                 )
             self._codecs[fingerprint] = open_any_codec(self._arguments, model.folder)
         return self._codecs[fingerprint]
 
 
-def run_jobs(command: str, jobs: Sequence[Job], work: Callable[[Job], str | None]) -> None:
-    """Do all jobs with a progress bar; an only one tells its error itself.
+class Made(NamedTuple):
+    """A finished output, or the sum over several."""
+
+    words: str
+    """Short description."""
+    num_bytes: int
+    """Size of the compressed file."""
+    num_pixels: int
+    """Pixels of its image."""
+
+
+def run_jobs(
+    command: str, jobs: Sequence[Job], work: Callable[[Job], Made | None], not_compared: Sequence[str] = ()
+) -> None:
+    """Do all jobs with a progress bar; the error of a single job is raised.
 
     Args:
-        command: for messages.
-        jobs: what to do.
-        work: makes one output and says in a few words what it is; None where it was there already.
+        command: name of the command for messages.
+        jobs: jobs to do.
+        work: makes one output and describes it; None if it existed already.
+        not_compared: options that cannot be read from a file, so that existing files count as done.
 
     Raises:
-        CommandError: some failed, which have been named.
+        CommandError: if some failed; they have been printed.
     """
     from jahp_pl.files import clear_leftovers
 
     for folder in {job.target.parent for job in jobs if job.target != STREAM}:
         clear_leftovers(folder)
-    with _bar_of_files(command, len(jobs)) as bar:
+    start = time.monotonic()
+    total = Made("", 0, 0)
+    with bar_of_files(command, len(jobs)) as files:
 
         def work_aloud(job: Job) -> bool:
+            nonlocal total
             dated = batch.modified(job)
-            told = work(job)
-            if told is not None:
-                batch.keep_order(job, dated)
-                file = sys.stderr if job.target == STREAM else sys.stdout
-                line = f"{name_of(job.source)} -> {name_of(job.target, 'output')}: {told}"
-                bar.write(printable(line), file=file)
-            return told is not None
+            made = work(job)
+            if made is None:
+                return False
+            batch.keep_order(job, dated)
+            total = Made("", total.num_bytes + made.num_bytes, total.num_pixels + made.num_pixels)
+            with files.external_write_mode():
+                line = f"{name_of(job.source)} -> {name_of(job.target, 'output')}: {made.words}"
+                if not QUIET.get():
+                    say(line, file=sys.stderr if job.target == STREAM else sys.stdout)
+            return True
 
         if len(jobs) == 1 and not jobs[0].is_resumable:
             work_aloud(jobs[0])
             return
-        report = batch.run(jobs, work_aloud, input_errors(), lambda _: bar.update())
+        report = batch.run_all(jobs, work_aloud, INPUT_ERRORS, lambda _: files.update())
+    if report.num_done > 1:
+        say(
+            f"{report.num_done} files, {total.num_bytes} bytes, {8 * total.num_bytes / total.num_pixels:.4f} bpp, "
+            f"{time.monotonic() - start:.1f} s"
+        )
     if report.num_skipped:
-        say(f"{report.num_skipped} of {len(jobs)} were done already; --force does them again")
+        unseen = (
+            f", perhaps with another {' or '.join(not_compared)}, which a file does not show" if not_compared else ""
+        )
+        say(f"{report.num_skipped} of {len(jobs)} were done already{unseen}; --force does them again")
     tell_failures(command, report.failures, len(jobs))
 
 
-class _NoBar:
-    """Stands for a bar of tqdm where there is nothing to show, or where tqdm is not installed."""
-
-    def __enter__(self) -> _NoBar:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Nothing to clear."""
-
-    def update(self) -> None:
-        """Show nothing."""
-
-    def write(self, line: str, file: TextIO | None = None) -> None:
-        """Print a line."""
-        print(line, file=file)
-
-
-def _bar_of_files(command: str, total: int) -> tqdm[Never] | _NoBar:
-    if total == 1 or importlib.util.find_spec("tqdm") is None:
-        return _NoBar()
-    from tqdm import tqdm
-
-    return tqdm(total=total, unit=" files", desc=command, leave=False, disable=None)
-
-
 def tell_failures(command: str, failures: Sequence[batch.Failure], total: int) -> None:
-    """Name what failed.
+    """Print the failed jobs.
 
     Raises:
-        CommandError: anything did.
+        CommandError: if there are any.
     """
     if not failures:
         return
@@ -311,5 +338,5 @@ def tell_failures(command: str, failures: Sequence[batch.Failure], total: int) -
 
 
 def name_of(path: Path, direction: str = "input") -> str:
-    """A path as it is called in messages."""
+    """Return the name of a path in messages."""
     return f"standard {direction}" if path == STREAM else str(path)

@@ -1,11 +1,11 @@
-"""The file format: a header that is checked before it is believed, and a range-coded payload. No torch.
+"""The file format: a header that is verified before use, and a range-coded payload. Does not import torch.
 
     offset  bytes  field
     0       4      magic b"jahp"
     4       1      format version, 1 or 2
     5       8      fingerprint of the weights and tables that made the file
-    13      1      version 2 only: flags, varint. Bit 0: a level follows. Bit 1: the image is gray. The others are zero
-            1-3    if bit 0 is set: level of rate in steps of 1 / 256, varint, 0 to 65535
+    13      1      version 2 only: flags, varint. Bit 0: a level follows. Bit 1: the image is gray. The rest are zero
+            1-3    if bit 0 is set: rate level in steps of 1 / 256, varint, 0 to 65535
             1-3    width in pixels, varint, 1 to 65535
             1-3    height in pixels, varint, 1 to 65535
             1-3    smallest latent, zigzag varint, -32768 to 32767
@@ -13,11 +13,11 @@
             1-3    length of the colour profile below in bytes, varint, 0 (none) to 1048576
             1-5    length of the payload in bytes, varint, a multiple of 4
             4      CRC-32 (zlib) of everything else, little endian
-            m      ICC profile of the image's RGB, a zlib stream of 1 to 1048576 bytes; without one, RGB is sRGB
+            m      ICC profile of the image's RGB, a zlib stream of 1 to 1048576 bytes; absent for sRGB
             n      payload: z_hat, then y_hat in wavefront order, as little-endian 32-bit words of a range coder
 
-A varint holds 7 bits a byte, lowest first, the top bit set on all but the last byte; the shortest form is the only
-valid one.
+A varint holds 7 bits per byte, lowest first, with the top bit set on all but the last byte; only the shortest form is
+valid.
 """
 
 from __future__ import annotations
@@ -25,32 +25,34 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass, replace
 
+from jahp_pl.errors import JahpError
+
 MAGIC = b"jahp"
 VERSION = 2
-"""Newest version that is read. A file is written in version 1 where nothing in it needs a newer one."""
+"""Newest version that can be read. A file is written as version 1 if it needs nothing newer."""
 LEVEL_STEPS = 256
-"""Steps from one level of rate to the next."""
+"""Steps between two adjacent rate levels."""
 LEVEL_MAX = 65535
-"""In these steps."""
+"""Largest level, in steps."""
 HAS_LEVEL, IS_GRAY = 1, 2
 """Bits of the flags."""
 FINGERPRINT_BYTES = 8
 MAX_SIDE = 65535
 MAX_PIXELS = 2**27
-"""Pixels, 134 million, that a decoder accepts unless it is told otherwise. A range-coded payload of any length can
-stand for any number of symbols, so only a limit of its own keeps 30 bytes from asking for all memory."""
+"""Default limit of pixels in this module, 134 million. A range-coded payload of any length can encode any number of
+symbols, so only an explicit limit keeps a file of 30 bytes from using up all memory."""
 MAX_ICC_BYTES = 2**20
-"""Of a colour profile, deflated and inflated."""
+"""Maximum size of a colour profile, both deflated and inflated."""
 LATENT_MIN, LATENT_MAX = -32768, 32767
 
 
-class BitstreamError(ValueError):
-    """Bytes that are no valid file for this decoder; the message says what is wrong and what to do."""
+class BitstreamError(JahpError, ValueError):
+    """Bytes that are not a valid file for this decoder; the message says what is wrong and what to do."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a decoder must know before the payload."""
+    """Information that a decoder needs before the payload."""
 
     fingerprint: bytes
     """8 bytes, see `Codec.fingerprint`."""
@@ -63,38 +65,37 @@ class Header:
     latent_max: int
     """Largest y_hat in the file."""
     icc: bytes = b""
-    """ICC profile that says what the image's RGB means, at most `MAX_ICC_BYTES`; empty where it is sRGB. Not looked
-    into here."""
+    """ICC profile of the image's RGB, at most `MAX_ICC_BYTES`; empty for sRGB. Not parsed here."""
     level: int | None = None
-    """Level of rate in `LEVEL_STEPS`, for a model of several levels; None for a model of one rate."""
+    """Rate level in `LEVEL_STEPS`; None for a single-rate model."""
     is_gray: bool = False
     """Whether the image had R = G = B everywhere; the decoder then keeps it gray."""
 
     @property
     def flags(self) -> int:
-        """Of version 2; 0 where version 1 says everything."""
+        """Flags of version 2; 0 if version 1 suffices."""
         return (HAS_LEVEL if self.level is not None else 0) | (IS_GRAY if self.is_gray else 0)
 
 
 def pack(header: Header, payload: bytes) -> bytes:
-    """Header and payload as one file.
+    """Write header and payload as one file.
 
     Raises:
-        ValueError: a field out of the format's range.
+        ValueError: if a field is out of the format's range.
     """
     if not (1 <= header.width <= MAX_SIDE and 1 <= header.height <= MAX_SIDE):
-        raise ValueError(f"an image of {header.width} x {header.height} pixels; sides must be from 1 to {MAX_SIDE}")
+        raise ValueError(f"the image has {header.width} x {header.height} pixels; sides must be from 1 to {MAX_SIDE}")
     if not LATENT_MIN <= header.latent_min <= header.latent_max <= LATENT_MAX:
         raise ValueError(
-            f"latents from {header.latent_min} to {header.latent_max} do not fit 16 bits; the model has diverged"
+            f"latents from {header.latent_min} to {header.latent_max} do not fit 16 bits; the model diverged"
         )
     if header.level is not None and not 0 <= header.level <= LEVEL_MAX:
-        raise ValueError(f"a level of {header.level} steps; must be from 0 to {LEVEL_MAX}")
+        raise ValueError(f"the level is {header.level} steps; it must be from 0 to {LEVEL_MAX}")
     assert len(header.fingerprint) == FINGERPRINT_BYTES
     assert len(payload) % 4 == 0
     profile = zlib.compress(header.icc, 9) if header.icc else b""
     if max(len(header.icc), len(profile)) > MAX_ICC_BYTES:
-        raise ValueError(f"a colour profile of {len(header.icc)} bytes; at most {MAX_ICC_BYTES} fit into a file")
+        raise ValueError(f"the colour profile has {len(header.icc)} bytes; a file holds at most {MAX_ICC_BYTES}")
     smallest = header.latent_min
     head = MAGIC + bytes([2 if header.flags else 1]) + header.fingerprint
     if header.flags:
@@ -109,15 +110,17 @@ def pack(header: Header, payload: bytes) -> bytes:
 
 
 def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Header, bytes]:
-    """Inverse of `pack`. Allocates nothing but a copy of the file and at most `MAX_ICC_BYTES`.
+    """Split a file into header and payload, the inverse of `pack`.
+
+    Allocates no more than a copy of the file and `MAX_ICC_BYTES`.
 
     Args:
         data: the whole file.
         max_pixels: largest width times height to accept.
 
     Raises:
-        BitstreamError: not a file of this format, of another version, cut short, too long, altered, or of an image
-            beyond `max_pixels`.
+        BitstreamError: if the data has another format or version, is truncated, too long or altered, or states an image
+            larger than `max_pixels`.
     """
     if data[:4] != MAGIC:
         raise BitstreamError("not a .jahp file (it does not start with 'jahp')" if data else "the file is empty")
@@ -125,7 +128,7 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Header, bytes]:
         raise BitstreamError("the file is cut short: it ends within its header")
     version = data[4]
     if not 1 <= version <= VERSION:
-        raise BitstreamError(f"format version {version}, but this jahp_pl reads up to {VERSION}; use a matching one")
+        raise BitstreamError(f"format version {version}, but this jahp_pl reads up to {VERSION}; upgrade jahp_pl")
     start = 5 + FINGERPRINT_BYTES
     if len(data) < start:
         raise BitstreamError("the file is cut short: it ends within its header")
@@ -143,10 +146,10 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Header, bytes]:
     head, crc, rest = data[:start], data[start : start + 4], data[start + 4 :]
     if len(crc) < 4 or len(rest) < profile_length + length:
         raise BitstreamError(
-            f"the file is cut short: {len(rest)} of {profile_length + length} bytes behind its header are there"
+            f"the file is cut short: {len(rest)} of {profile_length + length} bytes after its header are present"
         )
     if len(rest) > profile_length + length:
-        raise BitstreamError(f"the file has {len(rest) - profile_length - length} bytes too many behind its payload")
+        raise BitstreamError(f"the file has {len(rest) - profile_length - length} extra bytes after its payload")
     if zlib.crc32(rest, zlib.crc32(head)) != int.from_bytes(crc, "little"):
         raise BitstreamError("the file is damaged (its checksum does not match); fetch it again")
     smallest = zigzag // 2 if zigzag % 2 == 0 else -(zigzag + 1) // 2
@@ -154,12 +157,12 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Header, bytes]:
     in_range = (
         in_range and profile_length <= MAX_ICC_BYTES and (level or 0) <= LEVEL_MAX and flags <= HAS_LEVEL | IS_GRAY
     )
-    in_range = in_range and (version == 1 or flags > 0)  # what version 1 can say is written in version 1
+    in_range = in_range and (version == 1 or flags > 0)  # version 2 without flags must be written as version 1
     if not (in_range and smallest >= LATENT_MIN and smallest + span <= LATENT_MAX):
-        raise BitstreamError("the header holds values out of the format's range; the file was not made by this program")
+        raise BitstreamError("the header has values out of the format's range; an incompatible program made the file")
     if width * height > max_pixels:
         raise BitstreamError(
-            f"the file says it holds {width} x {height} pixels, more than the {max_pixels} accepted; raise max_pixels "
+            f"the file states {width} x {height} pixels, more than the {max_pixels} accepted; raise max_pixels "
             "if you trust it"
         )
     icc = _inflate(rest[:profile_length]) if profile_length else b""
@@ -170,31 +173,31 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Header, bytes]:
 
 
 def with_icc(data: bytes, icc: bytes) -> bytes:
-    """The same file with another colour profile. The payload knows nothing of it: a codec codes RGB as it is given.
+    """Replace the colour profile of a file. The payload does not depend on it, because RGB is coded as given.
 
     Args:
         data: a whole file.
         icc: the profile; empty for sRGB.
 
     Raises:
-        BitstreamError: as `unpack`.
-        ValueError: a profile beyond `MAX_ICC_BYTES`.
+        BitstreamError: see `unpack`.
+        ValueError: if the profile exceeds `MAX_ICC_BYTES`.
     """
     header, payload = unpack(data, MAX_SIDE**2)
     return pack(replace(header, icc=icc), payload)
 
 
 def _inflate(profile: bytes) -> bytes:
-    """Content of a zlib stream, never more of it than the limit and a byte."""
+    """Inflate a zlib stream, reading at most one byte more than the limit."""
     stream = zlib.decompressobj()
     try:
         icc = stream.decompress(profile, MAX_ICC_BYTES + 1)
     except zlib.error:
-        raise BitstreamError("the colour profile is damaged; the file was not made by this program") from None
+        raise BitstreamError("the colour profile is damaged; an incompatible program made the file") from None
     if not (stream.eof and 0 < len(icc) <= MAX_ICC_BYTES and not stream.unused_data):
         raise BitstreamError(
-            f"the colour profile is not one zlib stream of 1 to {MAX_ICC_BYTES} bytes; the file was not made by this "
-            "program"
+            f"the colour profile is not one zlib stream of 1 to {MAX_ICC_BYTES} bytes; an incompatible program made "
+            "the file"
         )
     return icc
 
@@ -208,7 +211,7 @@ def _varint(value: int) -> bytes:
 
 
 def _read_varint(data: bytes, start: int) -> tuple[int, int]:
-    """Value and the offset behind it."""
+    """Return a varint and the offset after it."""
     value = 0
     for position in range(5):
         if start + position >= len(data):
@@ -219,4 +222,4 @@ def _read_varint(data: bytes, start: int) -> tuple[int, int]:
             if byte == 0 and position > 0:
                 break
             return value, start + position + 1
-    raise BitstreamError("the header is damaged: a number in it is not in its shortest form")
+    raise BitstreamError("the header is damaged: a number is not in its shortest form; fetch the file again")

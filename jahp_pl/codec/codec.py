@@ -1,4 +1,4 @@
-"""Codec: an image to the bytes of a file and back, for every rung, density and size."""
+"""`Codec`: compresses images to the bytes of a file and back, for every rung, density and image size."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from jahp_pl.codec.entropy.latent_tables import LatentTables
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis
 from jahp_pl.codec.entropy.prior_tables import PriorTables
 from jahp_pl.codec.entropy.range_coder import IntArray, Reader, Writer
-from jahp_pl.codec.entropy.symbol_coder import Task
-from jahp_pl.codec.entropy.torch_settings import again_if_disturbed
+from jahp_pl.codec.entropy.symbol_coder import DecodeTask
+from jahp_pl.codec.entropy.torch_settings import retry_if_precision_changed
 from jahp_pl.codec.fingerprint import fingerprint
 from jahp_pl.codec.image_types import Kind, from_pixels, to_pixels
 from jahp_pl.codec.limits import ACCEPTED_PIXELS
-from jahp_pl.codec.lockstep import groups
+from jahp_pl.codec.lockstep import lockstep_groups
 from jahp_pl.codec.opening import Opened, check_latents, open_file
 from jahp_pl.codec.rate_control import encode_to_target
 from jahp_pl.codec.targets import Target, check_target
-from jahp_pl.codec.transforms.runner import MEMORY_LIMIT, PixelTransforms, Precision
+from jahp_pl.codec.transforms.runner import MEMORY_LIMIT, Precision, TransformRunner
 from jahp_pl.config import LossConfig
 from jahp_pl.model import CompressionModel
 
@@ -41,13 +41,13 @@ if TYPE_CHECKING:
     from jahp_pl.codec.image_types import Picture
 
 PRIOR, LATENTS = "prior.", "latents."
-"""Prefixes of the names in `Codec.tables`."""
+"""Prefixes of the names in `Codec.tables()`."""
 
 Array = npt.NDArray[np.uint8]
 
 
 class Decoded(NamedTuple):
-    """What a file holds."""
+    """Content of a file."""
 
     image: Tensor
     """(3, H, W) uint8."""
@@ -58,36 +58,36 @@ class Decoded(NamedTuple):
     icc: bytes = b""
     """Colour profile of the image; empty for sRGB."""
     level: float | None = None
-    """Level of rate; None for a model of one rate."""
+    """Rate level; None for a single-rate model."""
 
 
 class Codec:
     """Compresses images with a trained model.
 
-    Guarantees: `decompress(compress(image))` on any machine with the same frozen model has the latents that the encoder
-    had, to the last bit, and the image is the model's own evaluation-mode reconstruction (to the rounding of float32),
-    clipped and rounded to 8 bits. A file is decoded by this model's weights or refused. Stateless between calls: no
-    table is ever updated.
+    Guarantees: on any machine with the same frozen model, `decompress(compress(image))` recovers the encoder's latents
+    to the last bit, and the image is the model's own evaluation-mode reconstruction (up to float32 rounding), clipped
+    and rounded to 8 bits. A file is decoded with the weights that made it or refused. A codec is stateless: no call
+    changes its tables.
 
     Args:
         model: trained weights, copied and frozen in float32; later training does not change the codec. All networks run
-            on the device the model is on, range coding on the CPU.
-        tables: `tables()` of a codec of the same model; None makes them on this machine, whose exp may differ from
-            another's in the last bit.
-        precision: of the convolutions of g_a and g_s. It changes the latents that the encoder finds and the last bits
-            of the decoder's pixels, never whether a file decodes.
-        memory_limit: bytes that the transforms may take at a time, beside the image and its latents; large images then
-            pass through in overlapping tiles, without seams.
-        objective: what the model was trained for, which a search for better latents goes on to minimize; None makes
-            every effort above 0 an error.
+            on the model's device, range coding runs on the CPU.
+        tables: `tables()` of a codec of the same model. If None, they are computed on this machine, whose exp may
+            differ from another machine's in the last bit.
+        precision: precision of the convolutions of g_a and g_s. It affects which latents the encoder finds and the last
+            bits of the decoded pixels, never whether a file decodes.
+        memory_limit: bytes that the transforms may use at a time, in addition to the image and its latents; larger
+            images are processed in overlapping tiles, without seams.
+        objective: training objective of the model, which the search for better latents minimizes; without it, every
+            effort above 0 is an error.
 
     Raises:
-        FreezeError: weights that are not finite or beyond exact arithmetic, or tables of another model.
-        ValueError: a memory limit that not even a single tile fits.
+        FreezeError: if weights are not finite or too large for exact arithmetic, or the tables belong to another model.
+        ValueError: if not even one tile fits the memory limit.
     """
 
     runtime: ClassVar[Literal["torch"]] = "torch"
-    """What its networks run in."""
+    """Library that runs its networks."""
 
     @on_cpu()
     def __init__(
@@ -103,7 +103,7 @@ class Codec:
         self.model = copy.deepcopy(model).float().eval().requires_grad_(False)
         self.precision = precision
         self.device = next(self.model.parameters()).device
-        self.pixels = PixelTransforms(self.model, precision, memory_limit)
+        self.transforms = TransformRunner(self.model, precision, memory_limit)
         self.prior: PriorTables | None = None
         if self.model.prior is not None:
             self.prior = PriorTables(self.model.prior, _below(PRIOR, tables))
@@ -119,8 +119,8 @@ class Codec:
         self.fingerprint = fingerprint(self.model.config, self._decoder_arrays())
 
     def __reduce__(self) -> tuple[type[Codec], tuple[object, ...]]:
-        """To other processes and by deepcopy travels what a codec is made of; it is made anew there."""
-        return type(self), (self.model, self.tables(), self.precision, self.pixels.memory_limit, self.objective)
+        """Pickle or copy the constructor's arguments; the copy is rebuilt from them."""
+        return type(self), (self.model, self.tables(), self.precision, self.transforms.memory_limit, self.objective)
 
     def __repr__(self) -> str:
         config = self.model.config
@@ -131,7 +131,7 @@ class Codec:
 
     @property
     def num_levels(self) -> int:
-        """Levels of rate; 1 for a model of one rate."""
+        """Number of rate levels; 1 for a single-rate model."""
         return self.model.config.num_levels
 
     def compress(
@@ -144,20 +144,20 @@ class Codec:
         psnr: float | None = None,
         effort: int = 0,
     ) -> bytes:
-        """Image -> file.
+        """Compress an image to the bytes of a file.
 
         Args:
-            image: (3, H, W) uint8 tensor, (H, W, 3) uint8 array, or Pillow image; sides from 1 to 65535. Numbers are
-                taken for sRGB; a Pillow image of any kind is made RGB as `jahp compress` does, and its colour profile
-                goes into the file.
-            quality, bpp, size, psnr: for a variable-rate model, at most one of them, see `targets.Target`; without any,
-                a quality of 60.
-            effort: of the search for better latents, see `refinement.EFFORTS`; 0 rounds them, up to 6 takes minutes.
+            image: (3, H, W) uint8 tensor, (H, W, 3) uint8 array, or Pillow image; sides from 1 to 65535. Tensors and
+                arrays are taken as sRGB. A Pillow image of any mode is converted to RGB as by `jahp compress`, and its
+                colour profile is kept in the file.
+            quality, bpp, size, psnr: at most one of them, for a variable-rate model only; see `targets.Target`. The
+                default is a quality of 60.
+            effort: effort of the search for better latents, see `refinement.EFFORTS`; 0 only rounds, 6 takes minutes.
 
         Raises:
-            TargetError: what is asked for cannot be had; the message says what can.
-            ValueError: another shape or type, transparent pixels, latents beyond 16 bits, or an effort that does not
-                exist or that lacks an objective.
+            TargetError: if the model cannot meet the target; the message says what is possible.
+            ValueError: if the shape or type is wrong, pixels are transparent, latents exceed 16 bits, or the effort
+                does not exist or lacks an objective.
         """
         return self.encode(image, Target(quality, bpp, size, psnr), effort=effort).data
 
@@ -171,10 +171,10 @@ class Codec:
         psnr: float | None = None,
         effort: int = 0,
     ) -> list[bytes]:
-        """Several images, in their order: a list, a (B, 3, H, W) tensor, a (B, H, W, 3) array; see `compress`.
+        """Compress several images in order: a list, a (B, 3, H, W) tensor or a (B, H, W, 3) array; see `compress`.
 
         Raises:
-            ValueError: as `compress`.
+            ValueError: see `compress`.
         """
         target = Target(quality, bpp, size, psnr)
         return [self.encode(image, target, effort=effort).data for image in images]
@@ -188,17 +188,17 @@ class Codec:
     def decompress(
         self, data: bytes, max_pixels: int = ACCEPTED_PIXELS, *, as_: Kind = "tensor"
     ) -> Tensor | Array | Image.Image:
-        """File -> image.
+        """Decompress a file to an image.
 
         Args:
             data: the whole file.
-            max_pixels: largest image to accept; memory is taken in proportion to the size that the file claims, and
-                time in proportion to that or to the steps of `limits.max_steps`.
-            as_: "tensor" for (3, H, W) uint8 on the CPU, "numpy" for (H, W, 3) uint8, "pil" for a Pillow image, which
-                alone tells the file's colour profile, as its `info["icc_profile"]`.
+            max_pixels: largest image to accept. Memory is proportional to the size that the file states; time is
+                proportional to that or to the steps of `limits.max_steps`.
+            as_: "tensor" for (3, H, W) uint8 on the CPU, "numpy" for (H, W, 3) uint8, "pil" for a Pillow image, the
+                only one with the file's colour profile, in `info["icc_profile"]`.
 
         Raises:
-            BitstreamError: no valid file of this model; the message says what to do.
+            BitstreamError: if the data is not a valid file of this model; the message says what to do.
         """
         decoded = self.decode(data, max_pixels)
         return from_pixels(decoded.image, decoded.icc, as_)
@@ -218,16 +218,16 @@ class Codec:
     def decompress_all(
         self, files: Iterable[bytes], max_pixels: int = ACCEPTED_PIXELS, *, as_: Kind = "tensor"
     ) -> list[Tensor] | list[Array] | list[Image.Image]:
-        """Several files, in their order, some in lockstep at a time; see `decompress`.
+        """Decompress several files in order, a group of them in lockstep at a time; see `decompress`.
 
         Raises:
-            BitstreamError: one of them is no valid file of this model.
+            BitstreamError: if one of them is not a valid file of this model.
         """
-        decoded = (one for group in groups(files, max_pixels) for one in self.decode_all(group, max_pixels))
+        decoded = (one for group in lockstep_groups(files, max_pixels) for one in self.decode_all(group, max_pixels))
         return [from_pixels(one.image, one.icc, as_) for one in decoded]  # type: ignore[return-value]
 
     @on_cpu()
-    @again_if_disturbed
+    @retry_if_precision_changed
     @torch.inference_mode()
     def encode(
         self,
@@ -236,47 +236,50 @@ class Codec:
         *,
         effort: int = 0,
         progress: refinement.Progress | None = None,
+        icc: bytes | None = None,
     ) -> Encoded[Tensor]:
-        """As `compress`, with the latents.
+        """Compress an image and return the file together with its latents.
 
         Args:
             image: see `compress`.
-            target: what is asked of the file; None asks for nothing.
+            target: size, quality or rate of the file; None for the default.
             effort: see `compress`.
             progress: called after each step of a search.
+            icc: colour profile of the image; None takes that of a Pillow image, and sRGB otherwise.
 
         Raises:
             TargetError, ValueError: see `compress`.
         """
         target = target or Target()
         check_target(target, self.num_levels)
-        search = refinement.search_of(effort, self.objective)
-        x, icc = to_pixels(image)
+        search = refinement.search_for_effort(effort, self.objective)
+        x, own_icc = to_pixels(image)
+        icc = own_icc if icc is None else icc
         refiner: refinement.Refiner | None = None
         if search is not None and self.objective is not None:
-            refiner = refinement.Refiner(self.model, self.pixels, x, self.objective, search, progress)
-        analysed = TorchAnalysed(self.pixels, x, refiner)
+            refiner = refinement.Refiner(self.model, self.transforms, x, self.objective, search, progress)
+        analysed = TorchAnalysed(self.transforms, x, refiner)
         encoder = ImageEncoder(analysed, self._write_arrays, self.fingerprint, icc, refiner is not None)
         file = encoder.encode(None) if self.num_levels == 1 else encode_to_target(encoder, target, self.num_levels)
         z_hat = None if file.z_hat is None else torch.from_numpy(file.z_hat)
         return Encoded(file.data, torch.from_numpy(file.y_hat), z_hat, file.header_bytes, file.level)
 
     def decode(self, data: bytes, max_pixels: int = ACCEPTED_PIXELS) -> Decoded:
-        """As `decompress`, with the latents."""
+        """Decompress a file and return the image together with its latents; see `decompress`."""
         return self.decode_all([data], max_pixels)[0]
 
     @on_cpu()
-    @again_if_disturbed
+    @retry_if_precision_changed
     @torch.inference_mode()
     def decode_all(self, files: Sequence[bytes], max_pixels: int = ACCEPTED_PIXELS) -> list[Decoded]:
-        """Several files in lockstep, which takes less time for each than one by one, and the memory of all.
+        """Decode several files in lockstep, which is faster per file than one by one and uses the memory of all.
 
         Args:
-            files: at least one.
+            files: at least one file.
             max_pixels: largest image to accept.
 
         Raises:
-            BitstreamError: one of them is no valid file of this model.
+            BitstreamError: if one of them is not a valid file of this model.
         """
         opened = [self._open(data, max_pixels) for data in files]
         if self.latents is None:
@@ -287,7 +290,7 @@ class Codec:
         decoded = []
         for (header, task), y_hat in zip(opened, y_hats, strict=True):
             level = check_latents(header, task.reader, y_hat.numpy())
-            image = self.pixels.synthesise(y_hat, header.height, header.width, level)
+            image = self.transforms.synthesise(y_hat, header.height, header.width, level)
             image = torch.from_numpy(to_gray(image.numpy())) if header.is_gray else image
             decoded.append(Decoded(image, y_hat, task.z_hat, header.icc, level))
         return decoded
@@ -295,14 +298,16 @@ class Codec:
     @on_cpu()
     @torch.inference_mode()
     def reconstruct(self, y_hat: IntArray, height: int, width: int, level: float | None) -> Array:
-        """g_s: latents (M, h, w) -> (3, height, width) uint8, before `to_gray`."""
-        image: Array = self.pixels.synthesise(torch.from_numpy(y_hat), height, width, level).numpy()
+        """Run g_s: latents (M, h, w) -> (3, height, width) uint8, before `to_gray`."""
+        image: Array = self.transforms.synthesise(torch.from_numpy(y_hat), height, width, level).numpy()
         return image
 
-    @again_if_disturbed
+    @retry_if_precision_changed
     def exact_bits(self, coded: Encoded[Tensor] | Decoded) -> float:
-        """Cross-entropy of the latents under the codec's exact parameters, in bits. The file is longer by the ending of
-        the range coder and the header."""
+        """Compute the cross-entropy of the latents under the codec's exact parameters, in bits.
+
+        The file is longer by the header and the end of the range coder's data.
+        """
         writer = Writer(measure=True)
         self._write(writer, coded.y_hat, coded.z_hat)
         return writer.bits
@@ -321,18 +326,19 @@ class Codec:
     def _write_arrays(self, writer: Writer, y_hat: IntArray, z_hat: IntArray | None) -> None:
         self._write(writer, torch.from_numpy(y_hat), None if z_hat is None else torch.from_numpy(z_hat))
 
-    def _open(self, data: bytes, max_pixels: int) -> tuple[Header, Task[Tensor]]:
+    def _open(self, data: bytes, max_pixels: int) -> tuple[Header, DecodeTask[Tensor]]:
         """Check a file and read its side information."""
         has_context = self.latents is not None and self.latents.context is not None
         opened: Opened = open_file(data, max_pixels, self.fingerprint, self.num_levels, has_context)
         reader, z_hat = Reader(opened.payload), None
         if self.latents is not None and self.prior is not None:
             z_hat = self.prior.read(reader, *opened.hyper_shape)
-        return opened.header, Task(reader, *opened.shape, z_hat, opened.span)
+        return opened.header, DecodeTask(reader, *opened.shape, z_hat, opened.span)
 
     @on_cpu()
     def tables(self) -> dict[str, Tensor]:
-        """What was made with exp and erf when the model was frozen, to be kept beside its weights, by name."""
+        """Return the tables that were computed with exp and erf when the model was frozen, to be stored with the
+        weights."""
         tables = {} if self.prior is None else {f"{PRIOR}{k}": v for k, v in self.prior.frozen_tensors().items()}
         if self.latents is not None:
             frozen = self.latents.tables.frozen().items()

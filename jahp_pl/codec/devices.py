@@ -1,4 +1,4 @@
-"""Where tensors are made that no argument places."""
+"""Default device of new tensors."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 
 @contextmanager
 def on_cpu() -> Iterator[None]:
-    """Make tensors on the CPU where no device is named, whatever `torch.set_default_device` says."""
-    if torch.get_default_device().type == "cpu":  # entering torch.device costs every call of torch a little
+    """Create tensors on the CPU unless a device is named, whatever `torch.set_default_device` says."""
+    if torch.get_default_device().type == "cpu":  # entering torch.device slows down every call of torch a little
         yield
         return
     with torch.device("cpu"):

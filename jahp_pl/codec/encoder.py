@@ -1,4 +1,4 @@
-"""One image on its way into a file: analysed once, then rounded, coded and judged at any level of rate. No torch."""
+"""Encoding of one image: analysed once, then rounded, coded and measured at any rate level. No torch."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Samples = npt.NDArray[np.uint8]
 
 
 class Encoded(NamedTuple, Generic[Array]):
-    """A file and what went into it."""
+    """A file and the latents in it."""
 
     data: bytes
     """The whole file."""
     y_hat: Array
-    """(M, h, w) int32: the latents in it."""
+    """(M, h, w) int32: latents in the file."""
     z_hat: Array | None
-    """(N, ceil(h / 4), ceil(w / 4)) int32: the hyper-latents in it."""
+    """(N, ceil(h / 4), ceil(w / 4)) int32: hyper-latents in the file."""
     header_bytes: int
     """Bytes of the file that are not payload."""
     level: float | None = None
-    """Level of rate; None for a model of one rate."""
+    """Rate level; None for a single-rate model."""
 
 
 class Quantized(NamedTuple):
@@ -47,12 +47,11 @@ class Analysed(Protocol):
     def image(self) -> Samples:
         """(3, H, W)."""
 
-    @property
-    def num_rows(self) -> int:
-        """Of latents."""
+    def scaled(self, level: float | None) -> npt.NDArray[np.float32]:
+        """(M, h, w): the latents at a rate level, before they are rounded."""
 
-    def quantize(self, level: float | None, rows: npt.NDArray[np.int64] | None = None) -> Quantized:
-        """The nearest integers at a level of rate, of some rows of latents or of all."""
+    def quantize(self, level: float | None) -> Quantized:
+        """The nearest integers at a rate level."""
 
     def refine(self, level: float | None) -> Quantized:
         """What is to be coded: the nearest integers, or what a search found better."""
@@ -61,12 +60,15 @@ class Analysed(Protocol):
         """What a file with these latents shows, (3, H, W), apart from `to_gray`."""
 
 
+ESTIMATE_BIAS = 1.05
+"""Average factor by which `ImageEncoder.estimate_bytes` would otherwise be too high."""
+
 Write = Callable[[Writer, IntArray, "IntArray | None"], None]
 """Appends y_hat (M, h, w) and z_hat (N, ...) or None to a payload."""
 
 
 class ImageEncoder:
-    """Makes files of an image, at one level after the other.
+    """Encodes one image at any number of rate levels.
 
     Args:
         analysed: the image and its latents.
@@ -84,19 +86,14 @@ class ImageEncoder:
 
     @property
     def num_pixels(self) -> int:
-        """Of the image."""
+        """Number of pixels of the image."""
         return int(self.analysed.image[0].size)
 
-    @property
-    def num_rows(self) -> int:
-        """Of latents."""
-        return self.analysed.num_rows
-
     def encode(self, level: int | None) -> Encoded[IntArray]:
-        """A whole file.
+        """Encode the image to a complete file.
 
         Args:
-            level: of rate, in `LEVEL_STEPS`; None for a model of one rate.
+            level: rate level in `LEVEL_STEPS`; None for a single-rate model.
         """
         y_hat, z_hat = self.analysed.refine(level_of(level))
         writer = Writer()
@@ -107,18 +104,25 @@ class ImageEncoder:
         data = pack(Header(self.fingerprint, width, height, *span, self.icc, level, is_gray(image)), payload)
         return Encoded(data, y_hat, z_hat, len(data) - len(payload), level_of(level))
 
-    def count_bits(self, rows: npt.NDArray[np.int64], level: int) -> float:
-        """Bits of some rows of latents at a level, under the codec's exact parameters."""
-        writer = Writer(measure=True)
-        self.write(writer, *self.analysed.quantize(level_of(level), rows))
-        return writer.bits
+    def estimate_bytes(self, level: int) -> float:
+        """Estimate the bytes of a file at a rate level from the energy of its latents.
+
+        A latent is modelled as a Gaussian whose variance is the energy E of the 3 x 3 latents around it in its channel.
+        Its bits are then 1/2 log2(1 + 2 pi e E): for large E the entropy of that Gaussian in unit bins, and almost
+        nothing if all latents are 0. For the bundled models the estimate is 0 to 15 % too high, about equally at all
+        levels of one image.
+        """
+        y_hat = np.rint(self.analysed.scaled(level_of(level)))
+        energy = _local_mean(np.square(y_hat))
+        bits = 0.5 * float(np.log2(1 + 2 * np.pi * np.e * energy).sum(dtype=np.float64))
+        return bits / 8 / ESTIMATE_BIAS
 
     def psnr(self, file: Encoded[IntArray]) -> float:
-        """dB of what a file of this image shows."""
+        """Compute the PSNR in dB of the image that this file decodes to."""
         return self._psnr(file.y_hat, file.level)
 
     def plain_psnr(self, level: int) -> float:
-        """dB of what a file of this level would show, without a search."""
+        """Compute the PSNR in dB at a level with plain rounding, without a search."""
         return self._psnr(self.analysed.quantize(level_of(level)).y_hat, level_of(level))
 
     def _psnr(self, y_hat: IntArray, level: float | None) -> float:
@@ -129,20 +133,37 @@ class ImageEncoder:
 
 
 def level_of(steps: int | None) -> float | None:
-    """The level that a header names, from 0 to the number of levels less 1; None for a model of one rate."""
+    """Convert the level in a header to one from 0 to the number of levels minus 1; None for a single-rate model."""
     return None if steps is None else steps / LEVEL_STEPS
 
 
 def is_gray(image: Samples) -> bool:
-    """Whether (3, H, W) has R = G = B everywhere."""
+    """Check whether an image (3, H, W) has R = G = B everywhere."""
     return bool((image[0] == image[1]).all()) and bool((image[0] == image[2]).all())
 
 
 def to_gray(image: Samples) -> Samples:
-    """The luma of BT.601 in all channels: (3, H, W) -> (3, H, W), in integers."""
+    """Put the BT.601 luma into all channels: (3, H, W) uint8 -> (3, H, W) uint8, in integer arithmetic."""
     red, green, blue = image.astype(np.int32)
     luma = (299 * red + 587 * green + 114 * blue + 500) // 1000
     return np.repeat(luma.astype(np.uint8)[None], 3, axis=0)
+
+
+def _local_mean(maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Average each (h, w) map over 3 x 3 positions, at its borders over those that there are."""
+    for axis in (1, 2):
+        length = maps.shape[axis]
+        below, above = np.arange(length) - 1, np.arange(length) + 1
+        neighbours = maps.take(np.maximum(below, 0), axis) * _along(below >= 0, axis)
+        neighbours += maps.take(np.minimum(above, length - 1), axis) * _along(above < length, axis)
+        counts = 1 + (below >= 0).astype(np.float32) + (above < length)
+        maps = ((maps + neighbours) / _along(counts, axis)).astype(np.float32, copy=False)
+    return maps
+
+
+def _along(values: npt.NDArray[np.generic], axis: int) -> npt.NDArray[np.float32]:
+    """A row of numbers as float32 that broadcasts over (C, h, w) along an axis."""
+    return values.astype(np.float32).reshape([-1 if axis == dimension else 1 for dimension in range(3)])
 
 
 def to_integers(latents: npt.NDArray[np.float32]) -> IntArray:
@@ -153,7 +174,7 @@ def to_integers(latents: npt.NDArray[np.float32]) -> IntArray:
     """
     rounded = np.rint(latents)
     if not np.isfinite(rounded).all():
-        raise ValueError("the model gives latents that are not finite; its weights are damaged or have diverged")
+        raise ValueError("the latents are not finite; the weights are damaged or diverged; use an earlier checkpoint")
     if float(np.abs(rounded).max()) > LATENT_MAX:
-        raise ValueError(f"latents beyond {LATENT_MIN} to {LATENT_MAX}; the model has diverged")
+        raise ValueError(f"latents exceed {LATENT_MIN} to {LATENT_MAX}; the model diverged; use an earlier checkpoint")
     return np.ascontiguousarray(rounded).astype(np.int32)

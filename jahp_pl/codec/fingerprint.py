@@ -1,4 +1,4 @@
-"""The fingerprint of a model: what a file says of the weights and tables that can read it. No torch."""
+"""The model fingerprint, which ties a file to the weights and tables that can decode it. No torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jahp_pl.config import ModelConfig
 
 
 def fingerprint(config: ModelConfig, arrays: Iterable[npt.NDArray[np.generic]]) -> bytes:
-    """First 8 bytes of the SHA-256 of all that a decoder uses; g_a and h_a may differ, files stay readable.
+    """Hash everything that a decoder uses to the first 8 bytes of a SHA-256; g_a and h_a do not count.
 
     Args:
         config: of the model; of it, what a decoder depends on, as settings of training do not make other files.
@@ -22,7 +22,7 @@ def fingerprint(config: ModelConfig, arrays: Iterable[npt.NDArray[np.generic]]) 
     words: tuple[str | int, ...] = (
         config.rung, config.num_filters, config.num_latents, config.likelihood, config.num_components
     )  # fmt: skip
-    if config.transform != "gdn":  # files and models are older than this setting
+    if config.transform != "gdn":  # older files and models do not have this setting
         words += (config.transform,)
     if config.num_levels > 1:
         words += ("levels", config.num_levels)

@@ -1,4 +1,4 @@
-"""What callers hold images in: tensors, arrays and Pillow images, and the pixels that a codec sees of them."""
+"""Converts tensors, arrays and Pillow images to the pixels that a codec codes, and back."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ Kind = Literal["tensor", "numpy", "pil"]
 
 
 class Pixels(NamedTuple):
-    """An image as a codec codes it."""
+    """An image in the form that a codec codes."""
 
     rgb: Tensor
     """(3, H, W) uint8 on the CPU."""
     icc: bytes
-    """ICC profile that says what RGB means; empty for sRGB."""
+    """ICC profile that defines RGB; empty for sRGB."""
 
 
 def to_pixels(image: Picture) -> Pixels:
-    """The pixels of an image.
+    """Convert an image to pixels; the image is never changed.
 
     Args:
-        image: of one of the kinds above, a tensor on any device, a Pillow image of any mode; never changed.
+        image: a tensor on any device, an array, or a Pillow image of any mode.
 
     Raises:
-        ValueError: another type or shape, or a Pillow image with transparent pixels.
+        ValueError: if the type or shape is wrong, or a Pillow image has transparent pixels.
     """
     if not isinstance(image, Tensor):
         rgb, icc = array_from(image)
@@ -50,15 +50,15 @@ def to_pixels(image: Picture) -> Pixels:
 
 
 def from_pixels(rgb: Tensor, icc: bytes, kind: Kind) -> Tensor | npt.NDArray[np.uint8] | Image.Image:
-    """An image of the kind that is wanted.
+    """Convert pixels to an image of the requested kind.
 
     Args:
         rgb: (3, H, W) uint8 on the CPU.
-        icc: its ICC profile, which only a Pillow image takes along; empty for sRGB.
-        kind: what to make.
+        icc: its ICC profile, which only a Pillow image can carry; empty for sRGB.
+        kind: kind of image to return.
 
     Raises:
-        ValueError: another kind.
+        ValueError: if the kind is unknown.
     """
     if kind == "tensor":
         return rgb

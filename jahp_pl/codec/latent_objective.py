@@ -1,12 +1,12 @@
-"""R + lambda * D of one image as a function of its latents, with gradients by these alone: what an encoder's search
-minimizes.
+"""R + lambda * D of one image as a function of its latents, which an encoder's search minimizes.
 
-The decoder and z_hat are fixed. R is the rate of y under p(y | z_hat, context), the context being y itself, and D the
-distortion of x_hat = g_s(y) clipped to [0, 1], as a file shows it. Both are functions of any real y: between the
-integers R is the density of the noisy latent. All results are in bits of the whole image, so that parts add up.
+The decoder and z_hat are fixed, and only the latents get gradients. R is the rate of y under p(y | z_hat, context),
+where the context is y itself. D is the distortion of x_hat = g_s(y), clipped to [0, 1] as in a file. Both are functions
+of any real y; between the integers, R is the density of the noisy latent. All results are in bits of the whole image,
+so that parts can be summed.
 
-D may mix squared errors with `structure.StructuralDistortion`. A search that knows squared errors alone gains PSNR and
-pays for a part of it with structure: it drops faint texture, whose bits are dear and whose squares are small.
+D may mix squared errors with `structure.StructuralDistortion`. A search for squared errors alone gains PSNR partly at
+the expense of structure: it drops faint texture, which costs many bits and has small squares.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from jahp_pl.model import CompressionModel
 from jahp_pl.strides import STRIDE
 
 STRUCTURE_PER_SQUARE = 1280
-"""What 1 - MS-SSIM is worth in units of 255^2 * MSE: the ratio of the published lambdas for the two at equal rates, see
+"""Weight of 1 - MS-SSIM relative to 255^2 * MSE: the ratio of the published lambdas for the two at equal rates, see
 `config.LossConfig.lmbda`."""
 MASS_MIN = 2.0**-24
-"""Least probability of a latent, see `entropy_model.LOG_LIKELIHOOD_MIN`."""
+"""Smallest probability of a latent, see `entropy_model.LOG_LIKELIHOOD_MIN`."""
 
 
 class Region(NamedTuple):
@@ -42,15 +42,15 @@ class Region(NamedTuple):
     right: int
 
     def of(self, latents: Tensor) -> Tensor:
-        """The part of (..., h, w) that is in it; a view."""
+        """Return the part of (..., h, w) inside the rectangle, as a view."""
         return latents[..., self.top : self.bottom, self.left : self.right]
 
     def pixels(self, image: Tensor) -> Tensor:
-        """The part of an image (..., H, W) that is in it; a view."""
+        """Return the part of an image (..., H, W) inside the rectangle, as a view."""
         return Region(*(STRIDE * edge for edge in self)).of(image)
 
     def inside(self, outer: Region) -> Region:
-        """The same rectangle, counted from the corner of another one."""
+        """Express the same rectangle relative to the corner of another one."""
         return Region(self.top - outer.top, self.bottom - outer.top, self.left - outer.left, self.right - outer.left)
 
 
@@ -58,14 +58,14 @@ class LatentObjective:
     """R + lambda * D of one rectangle of an image as a function of the latents in and around it.
 
     Args:
-        model: frozen, in float32 on its device.
+        model: frozen model, in float32 on its device.
         image: (3, H, W) uint8 original.
-        psi: (1, F, h, w), what the hyperprior says of the latents `seen`; None on rungs without one.
-        loss: lambda, and what the model was trained for: mse, to be mixed with structure, or ms_ssim, which is
-            structure alone.
-        structure_share: of the structural distortion in a mixture with mse, from 0 to 1.
-        seen: latents that the function is given.
-        counted: rectangle within `seen` whose bits and pixels count; `seen` must hold all that these depend on.
+        psi: (1, F, h, w) output of h_s for the latents `seen`; None on rungs without h_s.
+        loss: lambda and the distortion of training: mse is mixed with structure, ms_ssim is structure alone.
+        structure_share: share of the structural distortion in a mixture with mse, from 0 to 1.
+        seen: latents that the function receives.
+        counted: rectangle within `seen` whose bits and pixels count; `seen` must contain all latents that these depend
+            on.
         scale: (M,) factors of the latents before g_s; None for 1.
     """
 
@@ -96,8 +96,10 @@ class LatentObjective:
         self._device = device
 
     def __call__(self, y: Tensor) -> Tensor:
-        """The objective at any real y (1, M, h, w), in bits, with a gradient; convolutions in bfloat16 where that is
-        faster."""
+        """Compute the differentiable objective at any real y (1, M, h, w), in bits.
+
+        Convolutions run in bfloat16 if that is faster.
+        """
         with torch.autocast(self._device.type, torch.bfloat16, enabled=_has_bfloat16(self._device)):
             bits = self._bits(y)
             x_hat = self._synthesise(y)
@@ -105,7 +107,7 @@ class LatentObjective:
 
     @torch.no_grad()
     def score(self, y_hat: Tensor) -> float:
-        """The objective at integers, in bits, by the model's own functions in float32."""
+        """Compute the objective at integers, in bits, with the model's own functions in float32."""
         with torch.autocast(y_hat.device.type, enabled=False):
             if self._model.config.rung == "factorized":
                 assert self._model.prior is not None
@@ -124,7 +126,7 @@ class LatentObjective:
         return mixture_bits(self._model.density, self._counted.of(y), raw).sum()
 
     def _raw(self, y: Tensor) -> Tensor:
-        """Raw entropy parameters of the latents seen."""
+        """Compute the raw entropy parameters of the latents `seen`."""
         if self._model.g_cm is None or self._model.g_ep is None:
             assert self._psi is not None
             return self._psi
@@ -138,25 +140,27 @@ class LatentObjective:
 
     def _synthesise(self, y: Tensor) -> Tensor:
         scaled = y if self._scale is None else y * self._scale
-        x_hat = self._model.g_s(scaled.contiguous(memory_format=torch.channels_last))
+        # A clone, not `contiguous`: a batch of one may count as channels_last with strides for which convolutions
+        # return maps in the other memory format, and everything behind them takes a slower path.
+        x_hat = self._model.g_s(scaled.clone(memory_format=torch.channels_last))
         shown: Tensor = self._counted.pixels(x_hat)[..., : self._x.shape[-2], : self._x.shape[-1]].float().clamp(0, 1)
         return shown
 
     def _distortion(self, x_hat: Tensor) -> Tensor:
-        """lambda * D in bits."""
+        """Compute lambda * D in bits."""
         distortion = self._per_square * (x_hat - self._x).square().mean()
         return distortion if self._structure is None else distortion + self._per_structure * self._structure(x_hat)
 
 
 def mixture_bits(density: ConditionalDensity, y: Tensor, raw: Tensor) -> Tensor:
-    """-log2 P of each latent as `ConditionalDensity.bits` gives it, with cheaper gradients where there are any.
+    """Compute -log2 P of each latent like `ConditionalDensity.bits`, with a cheaper gradient for the Gaussian.
 
     Args:
-        density: of the model.
+        density: density of the model.
         y: (B, M, h, w).
         raw: (B, blocks * K * M, h, w) float32, see `ConditionalDensity`.
     """
-    if density.family != "gaussian":  # autograd of the others takes a quarter of the Gaussian's time
+    if density.family != "gaussian":  # for the others, autograd takes a quarter of the Gaussian's time
         return density.bits(y, density.parameters(raw))
     batch, _, height, width = raw.shape
     blocks = raw.view(batch, density.num_blocks, density.num_components, -1, height, width).unbind(1)
@@ -169,8 +173,8 @@ def mixture_bits(density: ConditionalDensity, y: Tensor, raw: Tensor) -> Tensor:
 class _GaussianBits(torch.autograd.Function):
     """-log2 P with P = sum_k w_k (Q(a_k) - Q(b_k)), a, b = (|y - mu| -+ 1/2) / sigma, Q(t) = erfc(t / sqrt 2) / 2.
 
-    In linear space: below 2^-24 the value is cut off, as in the model, and the slope goes on as far as float32 carries
-    P. With phi the standard normal density and s the sign of y - mu:
+    Works in linear space: below 2^-24 the value is clamped, as in the model, and the slope continues while float32 can
+    represent P. With phi the standard normal density and s the sign of y - mu:
 
         dP_k / dy = s (phi(b) - phi(a)) / sigma,   dP_k / dsigma = (a phi(a) - b phi(b)) / sigma,
         dP / dlogit_k = w_k (P_k - P).
@@ -182,13 +186,15 @@ class _GaussianBits(torch.autograd.Function):
         precision = scales.clamp(min=scale_min).reciprocal()
         weights = torch.softmax(logits, dim=1)
         offset = y.unsqueeze(1) - mu  # (B, K, M, h, w)
+        # a_k and b_k, then Q(a_k) - Q(b_k), then P
         low, high = (offset.abs() - 0.5).mul_(precision), (offset.abs() + 0.5).mul_(precision)
         masses = torch.erfc(low * math.sqrt(0.5)).sub_(torch.erfc(high * math.sqrt(0.5))).mul_(0.5)
         mass = (weights * masses).sum(1, keepdim=True)
         if any(ctx.needs_input_grad):
-            slope = -BITS_PER_NAT / mass.clamp(min=1e-30)  # of the bits by P
+            slope = -BITS_PER_NAT / mass.clamp(min=1e-30)  # d bits / dP
             at_low, at_high = (torch.exp(-0.5 * t.square()).mul_(1 / math.sqrt(2 * math.pi)) for t in (low, high))
             pull = weights * precision * slope
+            # Gradients of the bits with respect to y, sigma_k and logit_k
             by_y = (at_high - at_low).mul_(pull).mul_(offset.sign())
             by_scale = (low * at_low - high * at_high).mul_(pull)
             by_scale *= (scales >= scale_min) | (by_scale < 0)  # see `ops.lower_bound`
@@ -204,7 +210,7 @@ class _GaussianBits(torch.autograd.Function):
 
 
 def _has_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 natively; emulated it is slower than float32."""
+    """Check whether the device multiplies bfloat16 natively; emulation is slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())

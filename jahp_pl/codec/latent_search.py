@@ -1,9 +1,9 @@
-"""Searches for integers near y that are worth more, at R + lambda * D, than the nearest ones. Two, over continuous y:
+"""Two searches for integers near y with a lower R + lambda * D than the nearest ones, both over continuous y:
 
-- freeze: Adam; after a while a growing random share of the latents is rounded for good, and the others go on and make
-  up for the errors that this caused. A few steps suffice.
-- sga: stochastic Gumbel annealing (Yang, Bamler & Mandt 2020): each step draws one of the two integers beside each
-  latent, softly, at a falling temperature. It takes hundreds of steps and then finds a little more.
+- freeze: Adam; after a warm-up, a growing random share of the latents is rounded for good, while the others continue
+  and compensate for the errors that this causes. A few steps suffice.
+- sga: stochastic Gumbel annealing (Yang, Bamler & Mandt 2020): each step softly samples one of the two integers next to
+  each latent, at a falling temperature. It takes hundreds of steps and then finds a little more.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ from torch import Tensor
 from jahp_pl.ops import round_straight_through
 
 FREEZING_POWER = 1.4
-"""The share frozen is p^1.4, with p from 0 to 1 over the remaining steps."""
+"""The frozen share is p^1.4, with p from 0 to 1 over the steps after the warm-up."""
 SGA_TEMPERATURES = (0.5, 0.05)
-"""At the start, kept for 35 % of the steps, and at the end, falling geometrically."""
+"""Initial temperature, kept for 35 % of the steps, and final temperature; it falls geometrically in between."""
 SGA_CONSTANT = 0.35
 
 
 class Search(NamedTuple):
-    """How latents are searched for."""
+    """Settings of a search for latents."""
 
     method: Literal["freeze", "sga", "straight_through"]
-    """The last one is there to be compared with: rounded latents, with the gradient of the identity."""
+    """straight_through rounds the latents, with the gradient of the identity; it serves as a baseline."""
     steps: int
-    """Passes forward and backward."""
+    """Forward and backward passes."""
     rate: float = 0.2
-    """Adam's learning rate at the start ..."""
+    """Initial learning rate of Adam."""
     final_rate: float = 0.06
-    """... and at the end, falling geometrically."""
+    """Final learning rate of Adam; it falls geometrically."""
     betas: tuple[float, float] = (0.3, 0.8)
-    """Of Adam. More momentum drives on what was compensated a moment ago."""
+    """Betas of Adam. With more momentum, latents would keep moving after their error is compensated."""
     warm_up: float = 0.15
-    """Share of the steps before anything is frozen; 1 rounds all at the end."""
+    """Share of the steps before anything is frozen; 1 rounds everything at the end."""
     structure_share: float = 0.3
-    """Of `structure.StructuralDistortion` in the distortion of models that were trained for squared errors."""
+    """Share of `structure.StructuralDistortion` in the distortion of models that were trained for squared errors."""
 
 
 class RefinementWarning(UserWarning):
-    """A search that gave nothing because a gradient was not finite."""
+    """Warns that a search found nothing because a gradient was not finite."""
 
 
 def run_search(
@@ -56,7 +56,8 @@ def run_search(
     generator: torch.Generator,
     tell: Callable[[int], None],
 ) -> Tensor | None:
-    """Search from y (1, M, h, w); latents with a negative key (1, M, h, w) stay. None if a gradient is not finite."""
+    """Search from y (1, M, h, w), keeping latents with a negative key (1, M, h, w); None if a gradient is not
+    finite."""
     is_free = keys >= 0
     adam = _Adam(y, search.betas)
     for step in range(search.steps):
@@ -70,8 +71,8 @@ def run_search(
         (gradient,) = torch.autograd.grad(objective(tried), y)
         if not bool(torch.isfinite(gradient).all()):
             warnings.warn(
-                "the model's gradients are not finite, so its latents were rounded plainly; its weights may have "
-                "diverged",
+                "the gradients of the model are not finite, so its latents were only rounded; the weights may have "
+                "diverged; use an earlier checkpoint",
                 RefinementWarning,
                 stacklevel=3,
             )
@@ -83,13 +84,13 @@ def run_search(
 
 
 def _share_frozen(search: Search, share: float) -> float:
-    """Of all latents, when a share of the steps is done."""
+    """Return the share of latents that is frozen after a share of the steps."""
     done = max(0.0, share - search.warm_up) / max(1 - search.warm_up, 1e-9)
     return math.pow(done, FREEZING_POWER)
 
 
 def _tried(y: Tensor, search: Search, share: float, generator: torch.Generator) -> Tensor:
-    """What a step evaluates the objective at, differentiable by y."""
+    """Return the latents at which a step evaluates the objective, differentiable with respect to y."""
     if search.method == "sga":
         return _annealed(y, share, generator)
     return round_straight_through(y) if search.method == "straight_through" else y
@@ -103,9 +104,10 @@ class _Adam:
         self._mean, self._square = torch.zeros_like(like), torch.zeros_like(like)
 
     def direction(self, gradient: Tensor) -> Tensor:
-        """Step of about 1 to be subtracted, the shape of the gradient."""
+        """Return the step to subtract, of magnitude about 1 and the shape of the gradient."""
         self._step += 1
         first, second = self._betas
+        # Moments m and v, then m / (1 - beta_1^t) / (sqrt(v / (1 - beta_2^t)) + eps)
         self._mean.lerp_(gradient, 1 - first)
         self._square.lerp_(gradient.square(), 1 - second)
         variance = self._square / (1 - second**self._step)
@@ -113,18 +115,18 @@ class _Adam:
 
 
 def _annealed(y: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """A soft draw of one of the two integers beside each latent, differentiable by y (SGA).
+    """Softly sample one of the two integers next to each latent, differentiable with respect to y (SGA).
 
     Args:
         y: latents.
-        share: of the steps that are done.
-        generator: on the CPU.
+        share: share of the steps that are done.
+        generator: random generator on the CPU.
     """
     start, end = SGA_TEMPERATURES
     temperature = start * (end / start) ** max(0.0, (share - SGA_CONSTANT) / (1 - SGA_CONSTANT))
     floor = y.detach().floor()
     part = (y - floor).clamp(1e-5, 1 - 1e-5)
-    # log-probabilities of floor and ceiling, up to a constant; their difference and one of two Gumbel variables.
+    # Difference of the log-probabilities of ceiling and floor, for two Gumbel variables whose difference is logistic.
     lean = (torch.atanh(part) - torch.atanh(1 - part)) / temperature
     uniform = torch.rand(y.shape, generator=generator, dtype=torch.float32).clamp_(1e-7, 1 - 1e-7).to(y.device)
     return floor + torch.sigmoid((lean + torch.logit(uniform)) / temperature)

@@ -1,4 +1,4 @@
-"""Which files are decoded together: as many as memory bears."""
+"""Groups files for decoding in lockstep, as many as memory allows."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from jahp_pl.codec.bitstream import unpack
 
 LOCKSTEP_PIXELS = 2**23
-"""Of images that `Codec.decompress_all` decodes at a time: their entropy parameters take 90 MB at 192 latents."""
+"""Pixels that `Codec.decompress_all` decodes at a time: their entropy parameters take 90 MB at 192 latents."""
 
 
-def groups(files: Iterable[bytes], max_pixels: int) -> Iterator[list[bytes]]:
-    """Files in runs of about `LOCKSTEP_PIXELS`."""
+def lockstep_groups(files: Iterable[bytes], max_pixels: int) -> Iterator[list[bytes]]:
+    """Split files into consecutive groups of about `LOCKSTEP_PIXELS`."""
     group: list[bytes] = []
     num_pixels = 0
     for data in files:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from jahp_pl.codec.bitstream import LEVEL_STEPS, BitstreamError, Header, unpack
 from jahp_pl.codec.entropy.range_coder import IntArray, Reader
-from jahp_pl.codec.entropy.symbol_coder import Span
+from jahp_pl.codec.entropy.symbol_coder import LatentRange
 from jahp_pl.codec.limits import check_steps
 from jahp_pl.strides import HYPER_STRIDE, STRIDE
 
@@ -20,7 +20,7 @@ class Opened(NamedTuple):
     """Height and width of the latents."""
     hyper_shape: tuple[int, int]
     """Those of the hyper-latents."""
-    span: Span
+    span: LatentRange
     """Range of the latents."""
 
 
@@ -40,16 +40,18 @@ def open_file(data: bytes, max_pixels: int, fingerprint: bytes, num_levels: int,
     header, payload = unpack(data, max_pixels)
     if header.fingerprint != fingerprint:
         raise BitstreamError(
-            f"the file was made with model {header.fingerprint.hex()}, this one is {fingerprint.hex()}; "
-            "decode it with the weights that made it"
+            f"the file was made with model {header.fingerprint.hex()}, but this is {fingerprint.hex()}; "
+            "decode it with the model that made it"
         )
     if (header.level is None) != (num_levels == 1) or (header.level or 0) > (num_levels - 1) * LEVEL_STEPS:
-        raise BitstreamError("the file names a level of rate that this model does not have; it was made differently")
+        raise BitstreamError(
+            "the file states a rate level that this model does not have; an incompatible program made the file"
+        )
     height, width = -(-header.height // STRIDE), -(-header.width // STRIDE)
     if has_context:
         check_steps(height, width, max_pixels)
     hyper_shape = -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE)
-    span = Span(header.latent_min, header.latent_max)
+    span = LatentRange(header.latent_min, header.latent_max)
     return Opened(header, payload, (height, width), hyper_shape, span)
 
 
@@ -61,5 +63,5 @@ def check_latents(header: Header, reader: Reader, y_hat: IntArray) -> float | No
     """
     reader.finish()
     if not header.latent_min <= int(y_hat.min()) <= int(y_hat.max()) <= header.latent_max:
-        raise BitstreamError("the latents leave the range that the header gives; the file was made differently")
+        raise BitstreamError("the latents exceed the range stated in the header; an incompatible program made the file")
     return None if header.level is None else header.level / LEVEL_STEPS

@@ -1,12 +1,11 @@
-"""The encoder's search: integers near y that are worth more, at R + lambda * D, than the nearest ones.
+"""The encoder's search: integers near y with a lower R + lambda * D than the nearest ones.
 
-The decoder decodes whatever latents a file holds, so an encoder may choose them. Rounding each latent by itself ignores
-that errors add up through g_s and that every latent is the context of others; `latent_search` finds better ones, with
-z_hat fixed.
+The decoder accepts any latents, so an encoder may choose them. Rounding each latent separately ignores that errors
+add up through g_s and that every latent is context of others; `latent_search` finds better integers for fixed z_hat.
 
-Guarantees: the result is never worse than plain rounding by the objective on integers (a large image: of each of its
-tiles), else it is plain rounding. Equal inputs, seed and number of threads give equal latents on one machine; other
-machines may find others, which decode everywhere.
+Guarantees: by the objective on integers, the result (for a large image, each tile) is never worse than plain rounding,
+which is the fallback. Equal inputs, seed and thread count give equal latents on one machine; other machines may find
+others, which decode everywhere.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from torch import Tensor
 from jahp_pl.codec.bitstream import LATENT_MAX, LATENT_MIN
 from jahp_pl.codec.latent_objective import LatentObjective, Region
 from jahp_pl.codec.latent_search import Search, run_search
-from jahp_pl.codec.transforms.runner import MEMORY_LIMIT, MemoryLimitError, PixelTransforms
+from jahp_pl.codec.transforms.runner import MEMORY_LIMIT, MemoryLimitError, TransformRunner
 from jahp_pl.codec.transforms.tiles import SMALLEST, largest_side, tiles
 from jahp_pl.config import LossConfig, ModelConfig
 from jahp_pl.model import CompressionModel
@@ -30,7 +29,7 @@ from jahp_pl.strides import HYPER_STRIDE, STRIDE
 from jahp_pl.transforms import TRANSFORMS
 
 Progress = Callable[[int, int], object]
-"""Called with the number of steps done and of all steps."""
+"""Called with the number of finished steps and the total."""
 EFFORTS: tuple[Search | None, ...] = (
     None,
     Search("freeze", 5, rate=0.15),
@@ -40,30 +39,31 @@ EFFORTS: tuple[Search | None, ...] = (
     Search("sga", 300, rate=0.01, final_rate=0.01 / 60, betas=(0.9, 0.99)),
     Search("sga", 1000, rate=0.005, final_rate=0.005 / 60, betas=(0.9, 0.99)),
 )
-"""By effort; 0 is plain rounding."""
+"""Searches by effort; 0 is plain rounding."""
 MIN_SIDE = 64
-"""Pixels; smaller images are rounded plainly, for lack of anything to gain: a file comes in words of 4 bytes."""
+"""Shortest side in pixels of images that are searched; smaller ones have little to gain, as files grow in 4-byte
+words."""
 CONTEXT_REACH = 2
-"""Latents from a latent to those whose context it is in."""
+"""Distance in latents at which a latent is still context of another."""
 HYPER_REACH = 3
-"""Hyper-latents around a tile that h_s needs to see, generously."""
+"""Number of hyper-latents around a tile that h_s needs, rounded up."""
 
 
-def search_of(effort: int, objective: LossConfig | None) -> Search | None:
-    """The search of an effort; None for plain rounding.
+def search_for_effort(effort: int, objective: LossConfig | None) -> Search | None:
+    """Return the search for an effort; None for plain rounding.
 
     Args:
         effort: index into `EFFORTS`.
-        objective: of the codec.
+        objective: objective of the codec.
 
     Raises:
-        ValueError: no such effort, or a search without an objective.
+        ValueError: if the effort does not exist, or a search has no objective.
     """
     if not 0 <= effort < len(EFFORTS):
         raise ValueError(f"effort {effort}: must be from 0 to {len(EFFORTS) - 1}")
     if effort and objective is None:
         raise ValueError(
-            f"effort {effort}: the model does not say which lambda it was trained with; use effort 0, or give "
+            f"effort {effort}: the model does not state the lambda it was trained with; use effort 0, or pass "
             "Codec(..., objective=LossConfig('mse', lmbda))"
         )
     return EFFORTS[effort]
@@ -82,24 +82,24 @@ class Latents(NamedTuple):
 
 @dataclass(frozen=True)
 class Refiner:
-    """`refine` for one image, at the lambda of any level of rate."""
+    """Applies `refine` to one image, with the lambda of any rate level."""
 
     model: CompressionModel
-    pixels: PixelTransforms
+    transforms: TransformRunner
     image: Tensor
     """(3, H, W) uint8 on the CPU."""
     loss: LossConfig
-    """Of all levels."""
+    """Objective of all levels."""
     search: Search
     progress: Progress | None = None
 
     def __call__(self, start: Latents, level: float | None) -> Tensor:
-        """Better integers than `start`, (M, h, w) int32."""
+        """Search for better integers than `start`, (M, h, w) int32."""
         loss, scale = self.loss, None
         if level is not None:
             loss = loss.at(level / (self.model.config.num_levels - 1))
-            scale = self.pixels.gain_after(level)
-        limit = self.pixels.memory_limit
+            scale = self.transforms.gain_after(level)
+        limit = self.transforms.memory_limit
         return refine(
             self.model, self.image, start, loss, self.search, scale=scale, memory_limit=limit, progress=self.progress
         )
@@ -117,31 +117,31 @@ def refine(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Search for better y_hat; z_hat stays.
+    """Search for a better y_hat, with z_hat fixed.
 
     Args:
-        model: frozen, in float32 and evaluation mode.
+        model: frozen model, in float32 and evaluation mode.
         image: (3, H, W) uint8 on the CPU.
-        latents: of this image.
+        latents: latents of this image.
         loss: lambda and the measure of distortion.
         search: one of `EFFORTS`.
         scale: (M,) factors of the latents before g_s; None for 1.
-        memory_limit: bytes that the search may take, beside the image and its latents; larger images are searched in
-            overlapping tiles, one after another.
-        seed: of all random choices.
+        memory_limit: bytes that the search may use in addition to the image and its latents; larger images are searched
+            in overlapping tiles, one after another.
+        seed: seed of all random choices.
         progress: called after each step.
 
     Returns:
         (M, h, w) int32 on the CPU.
 
     Raises:
-        MemoryLimitError: not even the smallest tile fits.
+        MemoryLimitError: if not even the smallest tile fits.
     """
     if min(image.shape[-2:]) < MIN_SIDE:
         return latents.y_hat
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(latents.y.device.type, enabled=False):
         start = latents.y.detach().clone()
-        scale = None if scale is None else scale.clone()  # what was made in inference mode is of no use to gradients
+        scale = None if scale is None else scale.clone()  # inference tensors cannot be used with autograd
         current = latents.y_hat.to(start.device).float()[None]
         generator = torch.Generator().manual_seed(seed)
         order = torch.rand(start.shape, generator=generator, dtype=torch.float32).to(start.device)
@@ -165,7 +165,7 @@ def refine(
 
 
 def _better(objective: LatentObjective, plain: Tensor, found: Tensor | None) -> Tensor:
-    """The integers with the lower objective."""
+    """Return the integers with the lower objective."""
     if found is None:
         return plain
     found = found.round().clamp(LATENT_MIN, LATENT_MAX)
@@ -173,30 +173,33 @@ def _better(objective: LatentObjective, plain: Tensor, found: Tensor | None) -> 
 
 
 def search_bytes(config: ModelConfig, height: int, width: int) -> int:
-    """Memory that a search takes, beside the image and its latents, for (height, width) latents with their halo."""
+    """Estimate the bytes of a search on (height, width) latents with their halo, without the image and its latents."""
     num_parameters = (3 if config.num_components > 1 else 2) * config.num_components * config.num_latents
     densities = 3 * config.num_latents if config.rung == "factorized" else num_parameters / 10
-    # Bytes a pixel, a fifth above what was measured: g_s keeps about two maps of N channels for each of its layers.
+    # Bytes per pixel, 20 % above what was measured: g_s keeps about two maps of N channels per layer.
     per_pixel = 9 * config.num_filters + config.num_latents / 4 + densities + 150
     return math.ceil(STRIDE**2 * height * width * per_pixel) + 2**25
 
 
 def least_bytes(config: ModelConfig) -> int:
-    """The least memory limit in which every image can be searched."""
+    """Return the smallest memory limit in which every image can be searched."""
     side = SMALLEST + 4 * _margin(config)
     return search_bytes(config, side, side)
 
 
 def _margin(config: ModelConfig) -> int:
-    """Latents from a latent to the farthest whose pixels or bits depend on it."""
+    """Return the distance in latents to the farthest latent whose pixels or bits depend on one."""
     return max(-(-TRANSFORMS[config.transform].reach // STRIDE), CONTEXT_REACH)
 
 
 def _windows(
     config: ModelConfig, height: int, width: int, memory_limit: int
 ) -> Iterator[tuple[Region, Region, Region]]:
-    """Tiles of (height, width) latents, each three rectangles: latents that are searched for; those whose bits and
-    pixels these have an influence on; and those that the latter depend on."""
+    """Cut (height, width) latents into tiles.
+
+    Each is given by three rectangles: the latents to search; the latents whose bits and pixels these influence; and
+    the latents on which the latter depend.
+    """
     margin, least = _margin(config), least_bytes(config)
     if min(search_bytes(config, height, width), least) > memory_limit:
         raise MemoryLimitError(
@@ -218,7 +221,7 @@ def _windows(
 
 @torch.no_grad()
 def _psi(model: CompressionModel, z_hat: Tensor | None, seen: Region) -> Tensor | None:
-    """h_s for a rectangle of latents."""
+    """Compute h_s for a rectangle of latents."""
     if model.h_s is None or z_hat is None:
         return None
     stride = HYPER_STRIDE

@@ -1,12 +1,12 @@
-"""A cheap stand-in for 1 - MS-SSIM that can be differentiated at every step of a search and added up over tiles.
+"""A cheap differentiable stand-in for 1 - MS-SSIM that can be summed over tiles, for the search of better latents.
 
 MS-SSIM (Wang et al. 2003) compares contrast and structure in Gaussian windows around every pixel, at five scales. Here
-the windows are boxes of 8 x 8 pixels of the luma, half overlapping, and the scales are added up instead of multiplied:
+the windows are boxes of 8 x 8 luma pixels that overlap by half, and the scales are summed instead of multiplied:
 
     D = sum_s w_s mean(1 - cs_s),   cs_s = (2 cov(x, x_hat) + C2) / (var(x) + var(x_hat) + C2),
 
-times the comparison of means at the coarsest scale. Near 1 a product of powers is this sum to first order. It takes a
-tenth of the time of the real one, which is what results are reported in (`quality.ms_ssim`).
+times the comparison of means at the coarsest scale. Near 1 this sum equals the product of powers to first order. It
+takes a tenth of the time of MS-SSIM itself (`quality.ms_ssim`), which results are reported in.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from torch import Tensor
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """w_s, from the finest scale to the coarsest (Wang et al. 2003)."""
 C1, C2 = 0.01**2, 0.03**2
-"""Of intensities in [0, 1]."""
+"""Stabilizing constants for intensities in [0, 1]."""
 WINDOW = 8
-"""Side of the windows in pixels of their scale, as far as the image reaches."""
+"""Side of the windows in pixels of their scale; smaller if the image is."""
 
 
 class _Scale(NamedTuple):
-    """What is known of the original at one scale."""
+    """The original at one scale."""
 
     luma: Tensor
     """(1, 1, h, w)."""
     mean: Tensor
     variance: Tensor
-    """(1, 1, rows, columns), of each window."""
+    """(1, 1, rows, columns) mean and variance of each window."""
 
 
 class StructuralDistortion:
-    """D between an original and reconstructions of it, from 0 for equal images to about 1.
+    """Structural distortion D of reconstructions of one original, from 0 for equal images to about 1.
 
     Args:
         x: (1, 3, H, W) original in [0, 1].
@@ -48,21 +48,22 @@ class StructuralDistortion:
             self._scales.append(_Scale(luma, mean, _windows(luma.square()) - mean.square()))
 
     def __call__(self, x_hat: Tensor) -> Tensor:
-        """(1, 3, H, W) in [0, 1] -> scalar, differentiable."""
+        """Compute D of a reconstruction (1, 3, H, W) in [0, 1]: a differentiable scalar."""
         total = x_hat.new_zeros(())
         for weight, scale, luma in zip(SCALE_WEIGHTS, self._scales, _pyramid(x_hat), strict=True):
             mean = _windows(luma)
             variance = _windows(luma.square()) - mean.square()
             covariance = _windows(luma * scale.luma) - mean * scale.mean
+            # cs_s of each window
             similarity = (2 * covariance + C2) / (variance + scale.variance + C2)
-            if scale is self._scales[-1]:
+            if scale is self._scales[-1]:  # comparison of means
                 similarity = similarity * (2 * mean * scale.mean + C1) / (mean.square() + scale.mean.square() + C1)
             total = total + weight * (1 - similarity).mean()
         return total
 
 
 def _pyramid(x: Tensor) -> list[Tensor]:
-    """Luma (1, 1, H, W) of an image, then halved again and again."""
+    """Return the luma (1, 1, H, W) of an image and its repeatedly halved versions."""
     levels = [0.299 * x[:, :1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:]]
     for _ in SCALE_WEIGHTS[1:]:
         levels.append(F.avg_pool2d(levels[-1], 2, ceil_mode=True))
@@ -70,6 +71,6 @@ def _pyramid(x: Tensor) -> list[Tensor]:
 
 
 def _windows(values: Tensor) -> Tensor:
-    """Means over all windows."""
+    """Average the values over each window."""
     sides = [min(WINDOW, side) for side in values.shape[-2:]]
     return F.avg_pool2d(values, sides, stride=[max(side // 2, 1) for side in sides])

@@ -1,7 +1,7 @@
-"""What a caller may ask of a file of a variable-rate model, and the search for the level that gives it.
+"""Targets that a caller may set for a file of a variable-rate model, and the search for the matching level.
 
-Rates and PSNR grow with the level, and the logarithm of the rate is nearly linear in it, so a few steps of a secant
-method within a bracket find a level; each costs one entropy pass, or one synthesis for a PSNR, never another analysis.
+Rate and PSNR grow with the level, and the log rate is nearly linear in it, so a bracketed secant method finds a level
+in a few steps. Each step costs one entropy pass, or one synthesis for a PSNR, but never another analysis.
 """
 
 from __future__ import annotations
@@ -12,37 +12,38 @@ from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 from jahp_pl.codec.bitstream import LEVEL_STEPS
+from jahp_pl.errors import JahpError
 
 DEFAULT_QUALITY = 60.0
-"""Of a variable-rate model where nothing is asked for."""
+"""Quality of a variable-rate model if no target is set."""
 MAX_PROBES = 20
-"""Of one search, of which the last halve what is left; three or four are usual."""
+"""Maximum number of probes per search; three or four are usual."""
 MAX_SECANTS = 6
-"""Probes after which the search halves."""
+"""Number of probes after which the search bisects."""
 
 
-class TargetError(ValueError):
-    """A target that a model cannot meet; the message says what can be had."""
+class TargetError(JahpError, ValueError):
+    """A target that a model cannot meet; the message says what is possible."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is asked of a file: nothing, or one of the fields.
+    """Target of a file: at most one field is set.
 
     Raises:
-        TargetError: two targets at once, or one out of its range.
+        TargetError: if two fields are set, or one is out of range.
     """
 
     quality: float | None = None
-    """From 1, the smallest files, to 100."""
+    """From 1 (smallest files) to 100."""
     bpp: float | None = None
     """Bits per pixel of the whole file, met within 1 %."""
     size: int | None = None
     """Bytes of the whole file, never exceeded."""
     psnr: float | None = None
-    """dB of the decoded 8-bit image, at least."""
+    """Minimum PSNR of the decoded 8-bit image, in dB."""
     level: float | None = None
-    """Level of the model itself, from 0 to its number of levels less 1."""
+    """Level of the model, from 0 to its number of levels minus 1."""
 
     def __post_init__(self) -> None:
         given = [name for name in (field.name for field in fields(self)) if getattr(self, name) is not None]
@@ -50,7 +51,7 @@ class Target:
             if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), int | float):
                 raise TargetError(f"{name} {getattr(self, name)!r}: must be a number")
         if len(given) > 1:
-            raise TargetError(f"{' and '.join(given)}: ask for one of them")
+            raise TargetError(f"{' and '.join(given)}: exclude each other; give one of them")
         if self.quality is not None and not 1 <= self.quality <= 100:
             raise TargetError(f"quality {self.quality:g}: must be from 1 (smallest files) to 100")
         for name in ("bpp", "size", "psnr"):
@@ -60,15 +61,15 @@ class Target:
 
     @property
     def is_given(self) -> bool:
-        """Whether anything is asked for."""
+        """Whether any field is set."""
         return self != Target()
 
 
 def check_target(target: Target, num_levels: int) -> None:
-    """Refuse what a model cannot do.
+    """Refuse targets that a model does not support.
 
     Raises:
-        TargetError: a target for a model of one rate, or a level that the model does not have.
+        TargetError: if a single-rate model gets a target, or the model does not have the level.
     """
     if num_levels == 1 and target.is_given:
         raise TargetError(
@@ -80,7 +81,7 @@ def check_target(target: Target, num_levels: int) -> None:
 
 
 def steps_of(target: Target, num_levels: int) -> int | None:
-    """The level that a target names by itself, in steps of 1 / 256; None where it has to be searched for."""
+    """Return the level that a target names directly, in steps of 1 / 256; None if it has to be searched for."""
     last = (num_levels - 1) * LEVEL_STEPS
     if target.level is not None:
         return round(target.level * LEVEL_STEPS)
@@ -91,7 +92,7 @@ def steps_of(target: Target, num_levels: int) -> int | None:
 
 
 def quality_of(level: float, num_levels: int) -> float:
-    """The quality from 1 to 100 that a level stands for."""
+    """Convert a level to a quality from 1 to 100."""
     return 1 + 99 * level / (num_levels - 1)
 
 
@@ -99,9 +100,9 @@ class Probe(NamedTuple):
     """A level that was tried."""
 
     level: int
-    """In steps."""
+    """The level, in steps."""
     value: float
-    """What it gave."""
+    """The resulting value."""
 
 
 def find_level(
@@ -112,18 +113,18 @@ def find_level(
     slope: float,
     is_good: Callable[[float], bool],
 ) -> list[Probe]:
-    """Try levels until one is good or no level between two that were tried is left.
+    """Try levels until one is good or no untried level is left in the bracket.
 
     Args:
-        value_at: a function that rises with the level.
-        aim: value wanted.
+        value_at: increasing function of the level.
+        aim: requested value.
         last: largest level; the smallest is 0.
         start: level to try first.
-        slope: about how much the value rises per level step.
-        is_good: whether a value will do.
+        slope: approximate increase of the value per step.
+        is_good: returns whether a value is close enough.
 
     Returns:
-        All levels tried, by level.
+        All levels tried, sorted by level.
     """
     probes: dict[int, float] = {}
     below, above, level = -1, last + 1, min(max(start, 0), last)

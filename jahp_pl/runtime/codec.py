@@ -24,11 +24,11 @@ from jahp_pl.codec.entropy.freezing import (
     freeze_hyper_synthesis,
 )
 from jahp_pl.codec.entropy.range_coder import IntArray, Reader, Writer
-from jahp_pl.codec.entropy.symbol_coder import Span, SymbolCoder, Task
+from jahp_pl.codec.entropy.symbol_coder import DecodeTask, LatentRange, SymbolCoder
 from jahp_pl.codec.entropy.window_tables import WindowTables
 from jahp_pl.codec.fingerprint import fingerprint
 from jahp_pl.codec.limits import ACCEPTED_PIXELS
-from jahp_pl.codec.lockstep import groups
+from jahp_pl.codec.lockstep import lockstep_groups
 from jahp_pl.codec.opening import check_latents, open_file
 from jahp_pl.codec.rate_control import encode_to_target
 from jahp_pl.codec.targets import Target, check_target
@@ -131,7 +131,13 @@ class RuntimeCodec:
         return self.encode(image, Target(quality, bpp, size, psnr), effort=effort).data
 
     def encode(
-        self, image: Samples | Image.Image, target: Target | None = None, *, effort: int = 0, progress: object = None
+        self,
+        image: Samples | Image.Image,
+        target: Target | None = None,
+        *,
+        effort: int = 0,
+        progress: object = None,
+        icc: bytes | None = None,
     ) -> Encoded[IntArray]:
         """As `compress`, with the latents.
 
@@ -142,9 +148,9 @@ class RuntimeCodec:
         check_target(target, self.num_levels)
         if effort:
             raise ValueError(f"effort {effort}: {NO_SEARCH}")
-        rgb, icc = array_from(image)
+        rgb, own_icc = array_from(image)
         analysed = RuntimeAnalysed(self.pixels, np.ascontiguousarray(rgb.transpose(2, 0, 1)))
-        encoder = ImageEncoder(analysed, self._write, self.fingerprint, icc)
+        encoder = ImageEncoder(analysed, self._write, self.fingerprint, own_icc if icc is None else icc)
         return encoder.encode(None) if self.num_levels == 1 else encode_to_target(encoder, target, self.num_levels)
 
     @overload
@@ -168,7 +174,7 @@ class RuntimeCodec:
         Raises:
             BitstreamError: one of them is no valid file of this model.
         """
-        decoded = (one for group in groups(files, max_pixels) for one in self.decode_all(group, max_pixels))
+        decoded = (one for group in lockstep_groups(files, max_pixels) for one in self.decode_all(group, max_pixels))
         return [np.ascontiguousarray(one.image.transpose(1, 2, 0)) for one in decoded]
 
     def decode(self, data: bytes, max_pixels: int = ACCEPTED_PIXELS) -> RuntimeDecoded:
@@ -183,12 +189,12 @@ class RuntimeCodec:
         """
         has_context = self.networks.context is not None
         opened = [open_file(data, max_pixels, self.fingerprint, self.num_levels, has_context) for data in files]
-        tasks: list[Task[IntArray]] = []
+        tasks: list[DecodeTask[IntArray]] = []
         for one in opened:
             reader, z_hat = Reader(one.payload), None
             if self._coder is not None and self._prior is not None:
                 z_hat = self._prior.read_channels(reader, *one.hyper_shape)
-            tasks.append(Task(reader, *one.shape, z_hat, one.span))
+            tasks.append(DecodeTask(reader, *one.shape, z_hat, one.span))
         decoded = []
         for one, task, y_hat in zip(opened, tasks, self._read(tasks), strict=True):
             header = one.header
@@ -202,11 +208,11 @@ class RuntimeCodec:
         """g_s: latents (M, h, w) -> (3, height, width), before `to_gray`."""
         return self.pixels.synthesise(y_hat, height, width, level)
 
-    def _read(self, tasks: Sequence[Task[IntArray]]) -> list[IntArray]:
+    def _read(self, tasks: Sequence[DecodeTask[IntArray]]) -> list[IntArray]:
         if self._coder is None:
             assert self._prior is not None
             return [self._prior.read_channels(task.reader, task.height, task.width) for task in tasks]
-        span = Span(min(task.span.lowest for task in tasks), max(task.span.highest for task in tasks))
+        span = LatentRange(min(task.span.lowest for task in tasks), max(task.span.highest for task in tasks))
         shapes = [(task.height, task.width) for task in tasks]
         z_hats = [task.z_hat for task in tasks]
         return self._coder.read_frame(tasks, self.networks.frame(shapes, z_hats, span, self.config.num_latents))
@@ -218,7 +224,7 @@ class RuntimeCodec:
             return
         if self._prior is not None and z_hat is not None:
             self._prior.write_channels(writer, z_hat)
-        span = Span(int(y_hat.min()), int(y_hat.max()))
+        span = LatentRange(int(y_hat.min()), int(y_hat.max()))
         frame = self.networks.frame([(y_hat.shape[1], y_hat.shape[2])], [z_hat], span, self.config.num_latents)
         self._coder.write_frame(writer, frame, y_hat, span)
 

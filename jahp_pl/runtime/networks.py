@@ -12,7 +12,7 @@ import onnxruntime
 from jahp_pl.codec.entropy.freezing import LATENT_RADIX, FrozenContext, FrozenLayer, Singles
 from jahp_pl.codec.entropy.hyper_strips import hyper_strips
 from jahp_pl.codec.entropy.range_coder import IntArray
-from jahp_pl.codec.entropy.symbol_coder import Span
+from jahp_pl.codec.entropy.symbol_coder import LatentRange
 from jahp_pl.codec.entropy.wavefront import Schedule, schedule
 from jahp_pl.runtime import graphs
 from jahp_pl.runtime.graphs import Network
@@ -91,7 +91,7 @@ class EntropyNetworks:
         return Session(graphs.context(self.context, wide=True), True, self._threads)
 
     def frame(
-        self, shapes: Sequence[tuple[int, int]], z_hats: Sequence[IntArray | None], span: Span, num_latents: int
+        self, shapes: Sequence[tuple[int, int]], z_hats: Sequence[IntArray | None], span: LatentRange, num_latents: int
     ) -> RuntimeFrame:
         """See `symbol_coder.Frame`.
 
@@ -112,7 +112,7 @@ class RuntimeFrame:
         networks: EntropyNetworks,
         shapes: Sequence[tuple[int, int]],
         z_hats: Sequence[IntArray | None],
-        span: Span,
+        span: LatentRange,
         num_latents: int,
     ) -> None:
         self._networks = networks

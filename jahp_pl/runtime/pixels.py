@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from jahp_pl.codec.encoder import Quantized, Samples, to_integers
 from jahp_pl.codec.entropy.freezing import Singles
 from jahp_pl.codec.entropy.range_coder import IntArray
-from jahp_pl.codec.transforms.tiles import HYPER_HALO, SMALLEST, Span, largest_side, tiles
+from jahp_pl.codec.transforms.tiles import HYPER_HALO, SMALLEST, TileSpan, largest_side, tiles
 from jahp_pl.config import ModelConfig
 from jahp_pl.runtime.networks import TransformNetworks
 from jahp_pl.strides import HYPER_STRIDE, STRIDE
@@ -115,14 +114,13 @@ class RuntimeAnalysed:
         self.image = image
         self._y = pixels.analyse(image)
 
-    @property
-    def num_rows(self) -> int:
-        """Of latents."""
-        return int(self._y.shape[1])
+    def scaled(self, level: float | None) -> Singles:
+        """The latents at a rate level, before they are rounded."""
+        return self._pixels.scale(self._y, level)
 
-    def quantize(self, level: float | None, rows: npt.NDArray[np.int64] | None = None) -> Quantized:
-        """The nearest integers at a level of rate."""
-        y = self._pixels.scale(self._y if rows is None else self._y[:, rows], level)
+    def quantize(self, level: float | None) -> Quantized:
+        """The nearest integers at a rate level."""
+        y = self.scaled(level)
         z_hat = to_integers(self._pixels.hyper_analyse(y)) if self._pixels.has_hyperprior else None
         return Quantized(to_integers(y), z_hat)
 
@@ -136,7 +134,7 @@ class RuntimeAnalysed:
         return self._pixels.synthesise(y_hat, height, width, level)
 
 
-def _part(span: Span, stride: int) -> slice:
+def _part(span: TileSpan, stride: int) -> slice:
     """What a tile is computed from, where there are `stride` positions to one of its own."""
     return slice(stride * span.low, stride * span.high)
 

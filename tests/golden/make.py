@@ -1,6 +1,6 @@
 """How the files of this folder were made; run again only when the format's version changes.
 
-    python tests/golden/make.py
+    python -m tests.golden.make
 
 `joint.pt` (weights in half precision) was trained from scratch on the photographs of data/photos/train with Adam, noisy
 quantization and clipping at norm 1: 3,500 steps of eight 64x64 crops at lambda 0.05, then 2,000 of three 192x192 crops
@@ -12,19 +12,22 @@ Kodak's kodim20 coded with its model, and `SHA256SUMS` has the latents in it.
 from __future__ import annotations
 
 import hashlib
-import sys
-from pathlib import Path
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-from codec_models import GOLDEN, MIXTURE, kodak_crop, latents, load_golden, train_entropy_model, variable_model
 
 from jahp_pl.codec.codec import Codec, Decoded
 from jahp_pl.codec.encoder import Encoded
 from jahp_pl.codec.targets import Target
 from jahp_pl.model import CompressionModel
+from tests.support.codec_models import (
+    GOLDEN,
+    MIXTURE,
+    kodak_crop,
+    latents,
+    load_golden,
+    train_entropy_model,
+    variable_model,
+)
 
 
 def latent_sums(coded: Encoded | Decoded, name: str) -> list[str]:

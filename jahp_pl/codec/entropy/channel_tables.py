@@ -22,21 +22,21 @@ class ChannelTables:
         frozen: the tables that were made of the density, float64.
 
     Raises:
-        FreezeError: `frozen` does not fit the channels.
+        FreezeError: if `frozen` does not fit the channels.
     """
 
     def __init__(self, num_channels: int, frozen: Mapping[str, FloatArray]) -> None:
         sizes = checked_table(frozen, "sizes", num_channels)
         lowest = checked_table(frozen, "lowest", num_channels, signed=True)
         if sizes.min() < 2 or sizes.sum() >= 2**31 or np.abs(lowest).max() > 2 * TABLE_LIMIT:
-            raise FreezeError("tables of the prior: not those of a density; export the model again")
+            raise FreezeError("tables of the prior: are not those of a density; export the model again")
         bounds = np.cumsum(sizes.astype(np.int64))
         masses = np.split(checked_table(frozen, "masses", int(bounds[-1])), bounds[:-1])
         sums = [float(one.sum()) for one in masses]
         if min(sums) < 1:
-            raise FreezeError("tables of the prior: a channel without mass; export the model again")
+            raise FreezeError("tables of the prior: a channel has no mass; export the model again")
         if max(sums) > 2.0 ** (MASS_BITS + 1):
-            raise FreezeError("tables of the prior: a channel with too much mass; export the model again")
+            raise FreezeError("tables of the prior: a channel has too much mass; export the model again")
         self.tables = [ChannelTable(int(low), one) for low, one in zip(lowest, masses, strict=True)]
 
     def frozen(self) -> dict[str, FloatArray]:

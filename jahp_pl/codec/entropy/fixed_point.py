@@ -1,15 +1,15 @@
-"""Linear layers on integers that float32 carries exactly.
+"""Linear layers on integers that float32 represents exactly.
 
-A range decoder must see the encoder's probabilities to the last bit, and float networks do not give them: the order of
-summation, hence the result, depends on the shape of the batch, the number of threads, the library and the machine. Here
-both sides of a matrix product are integers, so every product and every partial sum is an integer too, and below 2^24
-float32 holds them all: nothing is ever rounded, in whatever order they are added. That is proved when a model is
-frozen, per output channel: the sum of |weights| times the largest input. What happens between two matrix products is
-elementwise, for which IEEE 754 prescribes the result.
+A range decoder needs the encoder's probabilities to the last bit, which float networks cannot guarantee: the order of
+summation, and therefore the result, depends on the batch shape, the number of threads, the library and the machine.
+Here both operands of a matrix product are integers, so all products and partial sums are integers too. Below 2^24
+float32 holds them exactly, and nothing is rounded in any order of summation. This is proved per output channel when a
+model is frozen: the sum of |weights| times the largest input stays below 2^24. Between two matrix products everything
+is elementwise, and IEEE 754 defines the result.
 
-Weights are integers on a grid of their own for each output channel (`freezing`). Inputs are block floating point: at
-each position the channels are integers of 11 bits times a power of two that follows from the largest of them. So no
-range has to be guessed, and a product costs what it costs in float32.
+Weights are integers on a grid per output channel, the finest for which the bound can be proved. Inputs are in block
+floating point: at each position the channels are 11-bit integers times a power of two derived from the largest of
+them. So no range has to be calibrated, and a product costs the same as in float32.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from torch import Tensor
 from jahp_pl.codec.entropy.freezing import LARGEST, LARGEST_INPUT, SMALLEST, FrozenLayer, freeze
 
 FEW_ROWS = 64
-"""Up to here a product is bound by reading the weights."""
+"""Up to this many rows, reading the weights dominates the time of a product."""
 _EXPONENT_FIELD = 0x7F800000
 
 
@@ -41,27 +41,27 @@ class Rows(NamedTuple):
 
 
 class FixedPointLayer(NamedTuple):
-    """A linear layer, or a convolution seen as one for each tap."""
+    """A linear layer, or a convolution as one linear layer per tap."""
 
     weight: Tensor
-    """(taps, in, out) float32, integers: per output channel a multiple of its entry of `grid`."""
+    """(taps, in, out) float32 integers; in units of `grid` per output channel."""
     bias: Tensor
     """(out,) float32."""
     grid: Tensor
-    """(out,) float32, powers of two: what one step of a weight is worth."""
+    """(out,) float32, powers of two: value of one integer step of a weight."""
     slope: float
-    """Of the nonlinearity behind the layer, below zero: 1 for none, 0 for ReLU."""
+    """Slope of the following nonlinearity below zero: 1 for none, 0 for ReLU."""
     halves: Tensor | None
-    """(taps, 2, in, out / 2) float32: `weight` once more, each half of the outputs in one piece, so that two threads
-    need not share a product of few rows, which takes a third off its time. None for an odd number of outputs."""
+    """(taps, 2, in, out / 2) float32: copy of `weight` with each half of the outputs contiguous. Two threads then take
+    one half each of a product of few rows, which saves a third of its time. None if the number of outputs is odd."""
 
     def add(self, out: Tensor, rows: Rows, tap: int = 0) -> Tensor:
-        """out += rows @ weight[tap], in place: (n, out) float32.
+        """Compute out += rows @ weight[tap] in place; out is (n, out) float32.
 
-        The product is exact, and so is its scaling by powers of two; the one rounding is that of the addition to
-        `out`, as IEEE 754 says, with or without fused multiply-add.
+        The product and its scaling by powers of two are exact. The only rounding is that of the addition to `out`,
+        which IEEE 754 defines, with or without fused multiply-add.
         """
-        # A graph (`graphs`) is for any number of rows, hence the test for it comes first.
+        # Checked first under compilation, because a compiled graph (`model_io.onnx`) must accept any number of rows.
         if self.halves is None or torch.compiler.is_compiling() or len(rows.mantissas) > FEW_ROWS:
             product = torch.mm(rows.mantissas, self.weight[tap])
         else:
@@ -70,16 +70,16 @@ class FixedPointLayer(NamedTuple):
         return out.addcmul_(product.mul_(rows.steps), self.grid)
 
     def __call__(self, rows: Rows, start: Tensor | None = None) -> Tensor:
-        """(n, in) -> (n, out) float32, the nonlinearity included; `start` takes the place of the bias."""
+        """Apply the layer and its nonlinearity: (n, in) -> (n, out) float32; `start` replaces the bias."""
         start = self.bias if start is None else start
         return self.activate(self.add(start.expand(rows.mantissas.shape[0], -1).clone(), rows))
 
     def activate(self, values: Tensor) -> Tensor:
-        """The nonlinearity, in place."""
+        """Apply the nonlinearity in place."""
         return F.leaky_relu_(values, self.slope) if self.slope != 1.0 else values
 
     def to(self, device: torch.device) -> FixedPointLayer:
-        """The same on another device."""
+        """Copy the layer to another device."""
         halves = None if self.halves is None else self.halves.to(device)
         return FixedPointLayer(self.weight.to(device), self.bias.to(device), self.grid.to(device), self.slope, halves)
 
@@ -105,9 +105,9 @@ def to_torch(layer: FrozenLayer) -> FixedPointLayer:
 
 
 def quantize(values: Tensor) -> Rows:
-    """Activations (n, channels) float32 -> the nearest integers up to 2^10 times a power of two per row.
+    """Convert activations (n, channels) float32 to integers up to 2^10 times a power of two per row.
 
-    Multiplying and dividing by powers of two is exact, so nothing here hangs on the machine.
+    Multiplication and division by powers of two are exact, so the result does not depend on the machine.
     """
     largest = values.abs().amax(1, keepdim=True)
     if torch.compiler.is_compiling():
@@ -119,8 +119,10 @@ def quantize(values: Tensor) -> Rows:
 
 
 def _power_by_comparison(largest: Tensor) -> Tensor:
-    """The power of two at or below each number (n, 1), from `SMALLEST` to `LARGEST`: for graphs, as their formats know
-    no bits of a float."""
+    """Return the power of two at or below each number (n, 1), clamped to `SMALLEST` and `LARGEST`.
+
+    For exported graphs, whose formats cannot access the bits of a float.
+    """
     exponents = range(round(math.log2(SMALLEST)), round(math.log2(LARGEST)) + 1)
     powers = torch.tensor([2.0**exponent for exponent in exponents], device=largest.device)
     return powers[(largest >= powers[1:]).sum(1)].unsqueeze(1)

@@ -13,30 +13,33 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from jahp_pl.errors import JahpError
+
 FLOAT32_EXACT = 2**24
-"""float32 holds every integer up to here."""
+"""float32 holds every integer up to this one."""
 LARGEST_INPUT = 2**10
-"""Inputs are integers from -2^10 to 2^10: 11 bits."""
+"""Inputs are integers from -2^10 to 2^10, i.e. 11 bits."""
 SMALLEST, LARGEST = 2.0**-40, 2.0**40
-"""Rows of activations whose largest is below count as if it were this much; what is above is clamped."""
+"""Bounds for the largest magnitude in a row of activations; smaller rows are scaled as if they reached SMALLEST, larger
+ones are clamped."""
 GRID_LIMIT = 32
-"""Weights are multiples of something from 2^-32 to 2^32, so that all scales are ordinary floats."""
+"""Grid steps are between 2^-32 and 2^32, so that all scales are ordinary floats."""
 FRACTION_BITS = 12
-"""Raw entropy parameters are integers that count steps of 2^-12."""
+"""Raw entropy parameters are integers in steps of 2^-12."""
 RAW_CLAMP = 2**24
-"""In such steps: they are clamped to +-4096."""
+"""Limit of the raw parameters in these steps, i.e. +-4096."""
 HYPER_LATENT_CLAMP = 2**24
-"""Hyper-latents enter h_s clamped to +-this, beyond which float32 does not hold all integers."""
+"""Limit of the hyper-latents that enter h_s; float32 does not hold all integers beyond."""
 LATENT_RADIX = 2**8
-"""Latents up to +-128 enter g_cm as they are, others in two pieces: y = 2^8 high + low."""
+"""Latents up to +-128 enter g_cm unchanged, larger ones in two pieces: y = 2^8 high + low."""
 
 FloatArray = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
 Weights = Singles | FloatArray
 
 
-class FreezeError(ValueError):
-    """A model whose arithmetic cannot be shown to be exact; the message names the layer."""
+class FreezeError(JahpError, ValueError):
+    """A model whose arithmetic cannot be proved exact; the message names the layer."""
 
 
 class FrozenLayer(NamedTuple):
@@ -102,14 +105,14 @@ def freeze(
     # Rounding may add half a step per input to a sum, so that much is left free.
     room = FLOAT32_EXACT // largest_input - num_inputs // 2 - 1
     if room < 2**6:
-        raise FreezeError(f"{name}: {num_inputs} inputs are too many for exact sums")
+        raise FreezeError(f"{name}: {num_inputs} inputs are too many for exact sums; use narrower layers")
     taps = [np.asarray(tap) for tap in weight]  # one at a time in doubles: all of them take as much as the model
     sums = np.stack([np.abs(tap, dtype=np.float64).sum(axis=0) for tap in taps])
     # Powers of two by frexp and Python's arithmetic, which are exact; a vectorized log2 or exp2 may miss them.
     largest = (sums.max(axis=0) / room).tolist()
     exponents = [max(math.frexp(value)[1], -GRID_LIMIT) if value else 0 for value in largest]
     if max(exponents) > GRID_LIMIT:
-        raise FreezeError(f"{name}: weights up to {np.abs(weight).max():.2e}; they have grown out of proportion")
+        raise FreezeError(f"{name}: weights up to {np.abs(weight).max():.2e} are too large; train again")
     grid = np.array([2.0**exponent for exponent in exponents])
     integers = np.empty(weight.shape, dtype=np.float32)
     for tap, out in zip(taps, integers, strict=True):

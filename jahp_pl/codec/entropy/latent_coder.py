@@ -11,8 +11,8 @@ from jahp_pl.codec.entropy.fixed_point import FixedPointLayer, Rows
 from jahp_pl.codec.entropy.freezing import LATENT_RADIX, Singles
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis, to_raw
 from jahp_pl.codec.entropy.range_coder import IntArray, Writer
-from jahp_pl.codec.entropy.symbol_coder import Span, SymbolCoder, Task
-from jahp_pl.codec.entropy.thread_tuner import Pace
+from jahp_pl.codec.entropy.symbol_coder import DecodeTask, LatentRange, SymbolCoder
+from jahp_pl.codec.entropy.thread_tuner import ThreadTuner
 from jahp_pl.codec.entropy.torch_settings import full_precision
 from jahp_pl.codec.entropy.wavefront import Schedule, schedule
 from jahp_pl.codec.entropy.window_tables import WindowTables
@@ -37,7 +37,7 @@ class LatentCoder(SymbolCoder):
         self.device = network.device
 
     def layers(self) -> Iterator[FixedPointLayer]:
-        """All layers that the symbols depend on, for the fingerprint."""
+        """Yield all layers that the symbols depend on, for the fingerprint."""
         if self.h_s is not None:
             yield from self.h_s.layers
         if self.context is not None:
@@ -46,25 +46,25 @@ class LatentCoder(SymbolCoder):
 
     def write(self, writer: Writer, y_hat: Tensor, z_hat: Tensor | None) -> None:
         """Append (M, h, w) int32."""
-        span = Span(int(y_hat.min()), int(y_hat.max()))
+        span = LatentRange(int(y_hat.min()), int(y_hat.max()))
         with full_precision(self.device):
             frame = _Frame(self, [(y_hat.shape[1], y_hat.shape[2])], [z_hat], span)
             self.write_frame(writer, frame, y_hat.numpy(), span)
 
-    def read(self, tasks: Sequence[Task[Tensor]]) -> list[Tensor]:
+    def read(self, tasks: Sequence[DecodeTask[Tensor]]) -> list[Tensor]:
         """The next latents of each image, which advance in lockstep: (M, height, width) int32 each.
 
         Raises:
-            BitstreamError: a payload does not decode, or gives latents out of its range.
+            BitstreamError: if a payload does not decode, or its latents are out of range.
         """
-        span = Span(min(task.span.lowest for task in tasks), max(task.span.highest for task in tasks))
-        with full_precision(self.device), Pace() as pace:
+        span = LatentRange(min(task.span.lowest for task in tasks), max(task.span.highest for task in tasks))
+        with full_precision(self.device), ThreadTuner() as tuner:
             frame = _Frame(self, [(task.height, task.width) for task in tasks], [task.z_hat for task in tasks], span)
-            return [torch.from_numpy(y_hat) for y_hat in self.read_frame(tasks, frame, pace.step)]
+            return [torch.from_numpy(y_hat) for y_hat in self.read_frame(tasks, frame, tuner.step)]
 
 
 class _Frame:
-    """Latents of some images in coding order, and the raw parameters that they give.
+    """Latents of several images in coding order, and the raw parameters that they determine.
 
     Args:
         shapes: height and width of each map of latents.
@@ -73,14 +73,14 @@ class _Frame:
     """
 
     def __init__(
-        self, coder: LatentCoder, shapes: Sequence[tuple[int, int]], z_hats: Sequence[Tensor | None], span: Span
+        self, coder: LatentCoder, shapes: Sequence[tuple[int, int]], z_hats: Sequence[Tensor | None], span: LatentRange
     ) -> None:
         self.context = coder.context
         self.schedule: Schedule = schedule(shapes, self.context.offsets if self.context is not None else [])
         self.taps = torch.from_numpy(self.schedule.taps).to(coder.device)
         count = sum(height * width for height, width in shapes)
         num_pieces = 1 if max(-span.lowest, span.highest) <= LATENT_RADIX // 2 else 2
-        # Row 0 stands for everything outside of the images.
+        # Row 0 represents all positions outside the images.
         self.y = torch.zeros(num_pieces, count + 1, coder.tables.num_latents, dtype=torch.float32, device=coder.device)
         self.units = torch.tensor([[1.0], [LATENT_RADIX]], dtype=torch.float32, device=coder.device)[:num_pieces]
         self.from_psi: Tensor | None = None
@@ -95,7 +95,7 @@ class _Frame:
                 self.from_psi[places.to(coder.device)] = rows
 
     def raw(self, start: int, stop: int) -> Tensor:
-        """Raw parameters of positions by rank: (stop - start, outputs) float32, steps of 2^-12."""
+        """Compute the raw parameters of positions by rank: (stop - start, outputs) float32, in steps of 2^-12."""
         from_psi = self.from_psi[start:stop] if self.from_psi is not None else None
         if self.context is None:
             assert from_psi is not None
@@ -108,7 +108,7 @@ class _Frame:
         return self.context.raw(pieces, from_psi)
 
     def put(self, start: int, symbols: Tensor) -> None:
-        """Make latents (P, M) int32 visible, those of ranks from `start` on."""
+        """Insert latents (P, M) int32 at ranks from `start` on, so that later positions can use them as context."""
         rows = slice(start + 1, start + 1 + len(symbols))
         self.y[0, rows] = symbols
         if len(self.y) == 2:

@@ -1,7 +1,7 @@
 """The tables of p(y_hat | raw entropy parameters), made of a trained model's density with exp and erf.
 
-Another machine's exp may round a value to the other side of a step, so these tables are taken along (`frozen`) and
-given back in place of making them anew.
+The exp of another machine may round a value differently, so these tables are stored (`frozen`) and passed back instead
+of being recomputed.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class LatentTables(WindowTables):
     Args:
         density: family, number of components, presence of means.
         num_latents: M.
-        frozen: `frozen_tensors()` of another instance for the same density; None makes the tables here.
+        frozen: `frozen_tensors()` of another instance for the same density; None computes the tables.
 
     Raises:
-        FreezeError: `frozen` does not fit the density.
+        FreezeError: if `frozen` does not fit the density.
     """
 
     def __init__(
@@ -79,10 +79,10 @@ def _made(density: ConditionalDensity) -> dict[str, FloatArray]:
 
 
 def _scales(smallest: float) -> tuple[Tensor, Tensor]:
-    """The scales, and the thresholds between them in steps of the raw outputs."""
+    """Compute the scales, and the thresholds between them in steps of the raw outputs."""
     ratio = math.log(SCALE_MAX / smallest) / (NUM_SCALES - 1)
     logs = math.log(smallest) + ratio * torch.arange(NUM_SCALES).double()
-    # On a grid, so that they do not depend on the last bit of this machine's exp.
+    # Rounded to a grid, so that they do not depend on the last bit of this machine's exp.
     scales = torch.round(logs.exp() * 2.0**SCALE_BITS) * 2.0**-SCALE_BITS
-    # In between two scales the nearer one by ratio, which costs the least rate.
+    # The threshold is the geometric mean of two scales, which minimizes the rate lost.
     return scales, torch.round((logs[:-1] + ratio / 2).exp() * 2.0**FRACTION_BITS)

@@ -1,12 +1,12 @@
 """The entropy-parameter networks h_s, g_cm and g_ep in exact arithmetic (`fixed_point`).
 
-h_s waits for no latent and runs once per image, a strip of rows at a time. g_cm and g_ep run once per wavefront in the
-decoder; there, time is that of reading the weights, so the hyperprior's half of g_ep's first layer is computed
-beforehand for the whole frame.
+h_s depends on no latent and runs once per image, some rows at a time. g_cm and g_ep run once per wavefront in the
+decoder, where reading the weights dominates the time; therefore the hyperprior's half of g_ep's first layer is computed
+in advance for the whole image.
 
-Guarantees: for equal integer inputs the outputs are equal to the last bit, whatever the batch, order, thread count,
-library, instruction set or device, as long as a matrix product adds products in the precision of its operands
-(`precision` sees to that).
+Guarantees: for equal integer inputs the outputs are equal to the last bit, for any batch, order, thread count, library,
+instruction set or device, provided that matrix products accumulate in the precision of their operands
+(`torch_settings` ensures that).
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from jahp_pl.hyperprior import HyperSynthesis
 
 
 class ExactHyperSynthesis:
-    """h_s on integers.
+    """h_s in integer arithmetic.
 
     Args:
-        network: trained h_s; this runs on the same device.
+        network: trained h_s; its device is used.
 
     Raises:
-        FreezeError: weights that are not finite or too large.
+        FreezeError: if weights are not finite or too large.
     """
 
     def __init__(self, network: HyperSynthesis) -> None:
@@ -48,17 +48,17 @@ class ExactHyperSynthesis:
         self.layers = [to_torch(layer).to(self.device) for layer in frozen]
 
     def strips(self, z_hat: Tensor, height: int, width: int) -> Iterator[tuple[int, Tensor]]:
-        """z_hat (N, hz, wz) integers -> psi, some rows of latents at a time.
+        """Compute psi from z_hat (N, hz, wz), some rows of latents at a time.
 
         Yields:
-            The first row, and psi from there on: (rows * width, F) float32.
+            The index of the first row, and psi from that row on, (rows * width, F) float32.
         """
         for strip in hyper_strips(height, width, z_hat.shape[1]):
             x = self.psi(z_hat[:, strip.top : strip.bottom].to(self.device))
             yield strip.first, x[strip.kept, :width].flatten(0, 1)
 
     def psi(self, z_hat: Tensor) -> Tensor:
-        """z_hat (N, hz, wz) integers on this device -> psi (4 hz, 4 wz, F) float32."""
+        """Compute psi (4 hz, 4 wz, F) float32 from z_hat (N, hz, wz), integers on this device."""
         x = z_hat.clamp(-HYPER_LATENT_CLAMP, HYPER_LATENT_CLAMP).float().permute(1, 2, 0)
         for layer in self.layers[:-1]:
             x = _upsample(x, layer)
@@ -67,13 +67,13 @@ class ExactHyperSynthesis:
 
 
 def _shifted(x: Tensor) -> dict[tuple[int, int], Rows]:
-    """x (h, w, in) as integers, moved by each offset (row, column) from 0 to 2, 1 being no shift; outside x are zeros.
+    """Quantize x (h, w, in) and shift it by each offset (row, column) from 0 to 2, where 1 is no shift.
 
-    With a border of zeros around x and its positions in one row, a shift is a slice: no patch is ever copied. Of each
-    row, (h * (w + 2), in), the last two positions stand for nothing.
+    Outside x are zeros. Because x is padded and its positions are flattened, a shift is a slice and nothing is copied.
+    Each result is (h * (w + 2), in); the last two positions of each row are meaningless.
     """
     height, width, _ = x.shape
-    padded = F.pad(x, (0, 0, 1, 1, 1, 2)).flatten(0, 1)  # a row more than needed, into which the last slice runs
+    padded = F.pad(x, (0, 0, 1, 1, 1, 2)).flatten(0, 1)  # one extra row, because the last slice exceeds the others
     mantissas, steps = quantize(padded)
     count, stride = height * (width + 2), width + 2
     starts = {(row, column): row * stride + column for row in range(3) for column in range(3)}
@@ -89,8 +89,8 @@ def _correlate(
     offsets: Sequence[tuple[int, int]],
     taps: Sequence[int],
 ) -> Tensor:
-    """A convolution of x, of which these are the shape and the shifts, tap by tap, each at its offset: (h, w, in) ->
-    (h, w, out), the nonlinearity included."""
+    """Convolve x with the given taps and offsets, using its shifts: (h, w, in) -> (h, w, out), nonlinearity
+    included."""
     height, width, _ = shape
     out = layer.bias.repeat(height * (width + 2), 1)
     for offset, tap in zip(offsets, taps, strict=True):
@@ -99,10 +99,12 @@ def _correlate(
 
 
 def _upsample(x: Tensor, layer: FixedPointLayer) -> Tensor:
-    """The 5x5 transposed convolution of stride 2 as four convolutions, one for each parity of the output's row and
-    column: (h, w, in) -> (2 h, 2 w, out)."""
-    # Output o = 2 i - 2 + k: even ones see taps k = 0, 2, 4 of inputs one ahead, at and one behind o / 2, odd ones
-    # k = 1, 3.
+    """Apply the 5x5 transposed convolution of stride 2 as four convolutions: (h, w, in) -> (2 h, 2 w, out).
+
+    There is one for each parity of the output's row and column.
+    """
+    # Output o = 2 i - 2 + k: even outputs use taps k = 0, 2, 4 of the inputs at o / 2 + 1, o / 2 and o / 2 - 1; odd
+    # ones use k = 1, 3.
     reach = [[(2, 0), (1, 2), (0, 4)], [(2, 1), (1, 3)]]
     shifted, by_row = _shifted(x), []
     for rows in reach:
@@ -116,17 +118,17 @@ def _upsample(x: Tensor, layer: FixedPointLayer) -> Tensor:
 
 
 class ExactContextNetwork:
-    """g_cm and g_ep on integers, at any set of positions: one gather and four matrix products.
+    """g_cm and g_ep in integer arithmetic, at any set of positions: one gather and four matrix products.
 
-    Encoder and decoder call the same function, the one with many wavefronts at once, the other with a single one.
+    Encoder and decoder call the same function, with many wavefronts or a single one at a time.
 
     Args:
-        g_cm: trained context prediction; this runs on the same device.
-        g_ep: trained entropy parameters.
+        g_cm: trained context prediction; its device is used.
+        g_ep: trained entropy parameter network.
         has_psi: whether the first inputs of g_ep come from a hyperprior.
 
     Raises:
-        FreezeError: weights that are not finite or too large.
+        FreezeError: if weights are not finite or too large.
     """
 
     def __init__(self, g_cm: ContextPrediction, g_ep: EntropyParameterNetwork, has_psi: bool) -> None:
@@ -141,17 +143,19 @@ class ExactContextNetwork:
         self.from_psi = None if frozen.from_psi is None else to_torch(frozen.from_psi).to(self.device)
 
     def precompute(self, psi: Tensor) -> Tensor:
-        """The hyperprior's half of g_ep's first layer with its bias, which waits for no latent: (positions, 2M) ->
-        (positions, 10M/3)."""
+        """Compute the hyperprior's half of g_ep's first layer, bias included: (positions, 2M) -> (positions, 10M/3).
+
+        It depends on no latent.
+        """
         assert self.from_psi is not None
         return self.from_psi(quantize(psi))
 
     def raw(self, pieces: Sequence[Rows], start: Tensor | None) -> Tensor:
-        """Raw entropy parameters at P positions.
+        """Compute the raw entropy parameters at P positions.
 
         Args:
-            pieces: (P, 12 M) latents at the live taps, in raster order: all of them, or their low and high pieces.
-            start: (P, 10M/3), `precompute` at these positions; None without a hyperprior.
+            pieces: (P, 12 M) latents at the live taps, in raster order: one piece, or low and high pieces.
+            start: (P, 10M/3) result of `precompute` at these positions; None without a hyperprior.
 
         Returns:
             (P, outputs) float32 integers, see `to_raw`.
@@ -166,7 +170,7 @@ class ExactContextNetwork:
 
 
 def to_raw(outputs: Tensor) -> Tensor:
-    """Outputs of a network, float32, in place to integers that count steps of 2^-12."""
+    """Convert float32 network outputs in place to integers in steps of 2^-12."""
     return outputs.mul_(2.0**FRACTION_BITS).round_().clamp_(-RAW_CLAMP, RAW_CLAMP)
 
 

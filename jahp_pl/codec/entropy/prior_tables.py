@@ -15,8 +15,8 @@ from jahp_pl.codec.entropy.range_coder import MASS_BITS, FloatArray, Reader, Wri
 from jahp_pl.entropy_model import FactorizedDensity
 
 TABLE_MARGIN = 32
-"""Symbols that a channel's table holds beyond each tail. There they cost 24 bits, an escape costs 56; the room they
-take from the others is 6e-6 bits a symbol."""
+"""Symbols that a table holds beyond each tail. They cost 24 bits each, where an escape costs 56; together they take
+6e-6 bits per symbol from the others."""
 
 
 class PriorTables(ChannelTables):
@@ -24,10 +24,10 @@ class PriorTables(ChannelTables):
 
     Args:
         prior: trained factorized density, on any device; the tables are computed on the CPU, the same for all.
-        frozen: `frozen_tensors()` of another instance for the same density; None makes the tables here.
+        frozen: `frozen_tensors()` of another instance for the same density; None computes the tables.
 
     Raises:
-        FreezeError: `frozen` does not fit the density.
+        FreezeError: if `frozen` does not fit the density.
     """
 
     def __init__(self, prior: FactorizedDensity, frozen: Mapping[str, Tensor] | None = None) -> None:
@@ -58,7 +58,7 @@ def _made(prior: FactorizedDensity) -> dict[str, FloatArray]:
 
 
 def _prior_masses(prior: FactorizedDensity) -> tuple[list[int], list[Tensor]]:
-    """Per channel the first symbol of its table, and the masses, the last one that of an escape."""
+    """Return the first symbol of each channel's table, and the masses, of which the last is the escape."""
     low, high = _tails(prior)
     lowest, highest = (low - TABLE_MARGIN).tolist(), (high + TABLE_MARGIN).tolist()
     edges = [torch.arange(first, last + 2).double() - 0.5 for first, last in zip(lowest, highest, strict=True)]
@@ -73,7 +73,8 @@ def _prior_masses(prior: FactorizedDensity) -> tuple[list[int], list[Tensor]]:
 
 
 def _tails(prior: FactorizedDensity) -> tuple[Tensor, Tensor]:
-    """Integers per channel outside of which less than 2^-24 of the mass lies on either side, by bisection of F."""
+    """Find by bisection of F, per channel, the integers outside which less than 2^-24 of the mass lies on either
+    side."""
     target = math.log(2.0) * MASS_BITS
     found = []
     for sign in (-1.0, 1.0):

@@ -1,8 +1,9 @@
-"""Writer and Reader of integer symbols: the only door to constriction, whose range coder does the arithmetic.
+"""Writer and Reader of integer symbols; the only module that imports constriction, whose range coder does the
+arithmetic.
 
-Every symbol model here is a table of masses, integers up to a factor per table, so that no probability hangs on
-anybody's exp or erf. Guarantees: what a Writer wrote under a sequence of tables, a Reader given equal tables reads
-back, in the same order. Every entry of a table has at least the smallest probability, 2^-24, so none is impossible.
+Every symbol model is a table of masses, integers up to a factor per table, so no probability depends on a machine's exp
+or erf. Guarantees: a Reader with the same sequence of tables reads back what a Writer wrote, in the same order. Every
+entry of a table has at least the smallest probability, 2^-24, so no symbol is impossible.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float64]
 
 MASS_BITS = 24
-"""Probabilities count steps of 2^-24, the resolution of the range coder."""
+"""Probabilities are multiples of 2^-24, the resolution of the range coder."""
 _WORD = np.dtype("<u4")
 _ESCAPE_BASE = 2**16
 
 
 class ChannelTable:
-    """One table for many symbols: a mass for each integer from `lowest` on, and a last one for everything else.
+    """One table for many symbols: a mass for each integer from `lowest` on, and one for everything else.
 
     Args:
         lowest: symbol of the first mass.
-        masses: (symbols + 1,) integers: probabilities up to a factor; the last is that of an escape, behind which the
+        masses: (symbols + 1,) integers, probabilities up to a factor. The last one is the escape, after which the
             symbol itself follows in 32 plain bits.
     """
 
@@ -41,7 +42,7 @@ class ChannelTable:
         self.model = constriction.stream.model.Categorical(masses, perfect=False)
 
     def __reduce__(self) -> tuple[type[ChannelTable], tuple[int, FloatArray]]:
-        """constriction's models do not travel; they are made anew."""
+        """Pickle the arguments, because constriction's models cannot be pickled."""
         return ChannelTable, (self.lowest, self.masses)
 
 
@@ -53,24 +54,24 @@ class Writer:
     """Collects symbols into a payload.
 
     Args:
-        measure: add up in `bits` what the symbols cost under their tables.
+        measure: sum in `bits` what the symbols cost under their tables.
     """
 
     def __init__(self, measure: bool = False) -> None:
         self._encoder = constriction.stream.queue.RangeEncoder()
         self._measure = measure
         self.bits = 0.0
-        """Cross-entropy of all symbols so far under the tables as they are coded."""
+        """Cross-entropy of all symbols so far under the tables with which they are coded."""
 
     def write_rows(self, indices: IntArray, masses: FloatArray) -> None:
-        """Append n symbols, (n,) from 0, each under a row of its own of `masses`, (n, entries)."""
+        """Append n symbols, (n,) from 0, each under its own row of `masses`, (n, entries)."""
         self._encode(indices, _ROWS, masses)
         if self._measure:
             chosen = np.take_along_axis(masses, indices[:, None].astype(np.int64), axis=1)[:, 0]
             self.bits += _leaky_bits(chosen / masses.sum(axis=1), masses.shape[1])
 
     def write_channel(self, symbols: IntArray, table: ChannelTable) -> None:
-        """Append symbols, (n,), of any 32-bit value, all under one table."""
+        """Append symbols, (n,) of any 32-bit value, all under one table."""
         indices = symbols.astype(np.int64) - table.lowest
         outside = (indices < 0) | (indices >= table.escape)
         indices = np.where(outside, table.escape, indices).astype(np.int32)
@@ -95,10 +96,10 @@ class Writer:
         except BaseException as error:
             if not _is_refusal(error):
                 raise
-            raise ValueError("symbols that this model's tables cannot code; its weights are damaged") from error
+            raise ValueError("symbols that the model's tables cannot code; its weights are damaged") from error
 
     def payload(self) -> bytes:
-        """All symbols so far, a multiple of 4 bytes."""
+        """Return all symbols so far as bytes, a multiple of 4."""
         words = self._encoder.get_compressed()
         return np.asarray(words).astype(_WORD).tobytes()
 
@@ -114,18 +115,18 @@ class Reader:
         self._decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(payload, dtype=_WORD).astype(np.uint32))
 
     def read_rows(self, masses: FloatArray) -> IntArray:
-        """The next n symbols, (n,) from 0, each under a row of its own of `masses`, (n, entries).
+        """Read the next n symbols, (n,) from 0, each under its own row of `masses`, (n, entries).
 
         Raises:
-            BitstreamError: the payload cannot have been written under these tables.
+            BitstreamError: if the payload cannot have been written under these tables.
         """
         return self._decode(_ROWS, masses)
 
     def read_channel(self, count: int, table: ChannelTable) -> IntArray:
-        """The next `count` symbols of one table, (count,).
+        """Read the next `count` symbols under one table, (count,).
 
         Raises:
-            BitstreamError: as `read_rows`.
+            BitstreamError: see `read_rows`.
         """
         indices = self._decode(table.model, count)
         symbols: IntArray = indices + np.int32(table.lowest)
@@ -136,10 +137,10 @@ class Reader:
         return symbols
 
     def read_uniform(self, count: int, size: int) -> IntArray:
-        """The next `count` values, (count,) from 0 to size - 1.
+        """Read the next `count` values, (count,) from 0 to size - 1.
 
         Raises:
-            BitstreamError: as `read_rows`.
+            BitstreamError: see `read_rows`.
         """
         if size == 1 or count == 0:
             return np.zeros(count, dtype=np.int32)
@@ -154,25 +155,27 @@ class Reader:
             raise _undecodable() from error
 
     def finish(self) -> None:
-        """Check that nothing is left.
+        """Check that the payload is used up.
 
         Raises:
-            BitstreamError: symbols remain, so what was read is not what was written.
+            BitstreamError: if data is left, so that the symbols read are not those written.
         """
         if not self._decoder.maybe_exhausted():
             raise _undecodable()
 
 
 def _leaky_bits(probability: FloatArray, num_symbols: int) -> float:
-    """Bits of symbols (n,) with these probabilities, each one of `num_symbols`, of which the coder rules out none."""
+    """Compute the bits of symbols (n,) with these probabilities among `num_symbols`; the coder keeps each one
+    possible."""
+    # The coder uses p (1 - n 2^-24) + 2^-24 for each of n symbols.
     leak = 2.0**-MASS_BITS
     return float(-np.log2(probability * (1 - num_symbols * leak) + leak).sum())
 
 
 def _is_refusal(error: BaseException) -> bool:
-    """Whether constriction cannot go on; a panic of Rust is a BaseException, and none that could be imported."""
+    """Check whether constriction refused the data; a Rust panic is a BaseException that cannot be imported."""
     return isinstance(error, AssertionError | ValueError) or type(error).__name__ == "PanicException"
 
 
 def _undecodable() -> BitstreamError:
-    return BitstreamError("the payload does not decode under this model's probabilities; the file was made differently")
+    return BitstreamError("the payload does not decode under this model's probabilities; another program made the file")

@@ -1,8 +1,8 @@
-"""Codes y_hat under p(y_hat | z_hat, y_hat so far), for every rung that has such a density and every runtime.
+"""Codes y_hat under p(y_hat | z_hat, earlier y_hat), for every rung that has such a density, in any runtime.
 
-The latents before a position in coding order are all its context sees, so the encoder, which has them all, computes
-the parameters of many wavefronts at once, and the decoder one wavefront at a time with the same function. Both code
-symbols by wavefront, then image, then kind of window, then position, then channel.
+The context of a position consists of latents that precede it in coding order. The encoder knows all latents and
+computes the parameters of many wavefronts at once; the decoder computes one wavefront at a time with the same function.
+Both code symbols by wavefront, then image, then kind of window, then position, then channel.
 """
 
 from __future__ import annotations
@@ -21,34 +21,35 @@ Array = TypeVar("Array")
 """What a runtime holds integers in: a tensor or an array."""
 
 CHUNK = 512
-"""Positions whose parameters the encoder computes at a time; bounds memory, does not change the file."""
+"""Positions whose parameters the encoder computes at a time; bounds the memory and does not affect the file."""
 MAX_CELLS = 2**22
-"""Entries of tables held at a time, 32 MB; does not change the file."""
+"""Table entries held at a time, 32 MB; does not affect the file."""
 
 
-class Span(NamedTuple):
-    """Range of the latents of an image."""
+class LatentRange(NamedTuple):
+    """Range of the latents of an image, both ends included."""
 
     lowest: int
     highest: int
 
     @property
     def size(self) -> int:
-        """How many integers it has."""
+        """Number of integers in the range."""
         return self.highest - self.lowest + 1
 
 
-class Task(NamedTuple, Generic[Array]):
-    """One image to be read."""
+class DecodeTask(NamedTuple, Generic[Array]):
+    """One image to decode."""
 
     reader: Reader
     height: int
-    """Of the map of latents."""
+    """Rows of latents."""
     width: int
+    """Columns of latents."""
     z_hat: Array | None
     """(N, ceil(height / 4), ceil(width / 4)) int32; None without side information."""
-    span: Span
-    """Range of the latents, from the header."""
+    span: LatentRange
+    """Range of the latents, as stated in the header."""
 
 
 class Frame(Protocol):
@@ -66,7 +67,7 @@ class Frame(Protocol):
 
 
 class SymbolCoder:
-    """Writer and reader of latents in coding order.
+    """Writes and reads latents in coding order.
 
     Args:
         tables: symbol models of raw parameters.
@@ -75,7 +76,7 @@ class SymbolCoder:
     def __init__(self, tables: WindowTables) -> None:
         self.tables = tables
 
-    def write_frame(self, writer: Writer, frame: Frame, y_hat: IntArray, span: Span) -> None:
+    def write_frame(self, writer: Writer, frame: Frame, y_hat: IntArray, span: LatentRange) -> None:
         """Append the latents (M, h, w) of the only image of a frame."""
         num_latents = len(y_hat)
         symbols = np.empty((y_hat[0].size, num_latents), dtype=np.int32)
@@ -90,7 +91,7 @@ class SymbolCoder:
                 self._write_step(writer, values[part], _part(windows, part), span)
 
     def read_frame(
-        self, tasks: Sequence[Task[Array]], frame: Frame, begin_step: Callable[[], None] = lambda: None
+        self, tasks: Sequence[DecodeTask[Array]], frame: Frame, begin_step: Callable[[], None] = lambda: None
     ) -> list[IntArray]:
         """The next latents of each image of a frame, which advance in lockstep: (M, height, width) each.
 
@@ -100,7 +101,7 @@ class SymbolCoder:
             begin_step: called before each step.
 
         Raises:
-            BitstreamError: a payload does not decode, or gives latents out of its range.
+            BitstreamError: if a payload does not decode, or its latents are out of range.
         """
         num_latents = self.tables.num_latents
         symbols = np.empty((sum(len(ranks) for ranks in frame.schedule.ranks), num_latents), dtype=np.int32)
@@ -118,7 +119,7 @@ class SymbolCoder:
             for ranks, task in zip(frame.schedule.ranks, tasks, strict=True)
         ]
 
-    def _write_step(self, writer: Writer, values: IntArray, windows: Windows, span: Span) -> None:
+    def _write_step(self, writer: Writer, values: IntArray, windows: Windows, span: LatentRange) -> None:
         for kind, chosen in _kinds(windows):
             escape = WIDTHS[kind] - 1
             indices = values[chosen] - windows.lowest[chosen]
@@ -128,7 +129,7 @@ class SymbolCoder:
                 writer.write_rows(indices[first : first + len(part)], self.tables.masses(windows, part, kind))
             writer.write_uniform(values[chosen[outside]] - np.int32(span.lowest), span.size)
 
-    def _read_step(self, task: Task[Array], windows: Windows) -> IntArray:
+    def _read_step(self, task: DecodeTask[Array], windows: Windows) -> IntArray:
         values = windows.lowest.copy()
         for kind, chosen in _kinds(windows):
             parts = [task.reader.read_rows(self.tables.masses(windows, part, kind))
@@ -147,7 +148,7 @@ def _part(windows: Windows, part: slice) -> Windows:
 
 
 def _kinds(windows: Windows) -> Iterator[tuple[int, Index]]:
-    """The kinds of windows that there are, each with the latents that have it."""
+    """Yield each kind of window that occurs, with the latents that have it."""
     for kind in range(len(WIDTHS)):
         chosen = (windows.kind == kind).nonzero()[0]
         if len(chosen):
@@ -155,14 +156,14 @@ def _kinds(windows: Windows) -> Iterator[tuple[int, Index]]:
 
 
 def _limited(chosen: Index, width: int) -> Iterator[tuple[int, Index]]:
-    """Parts of `chosen`, each with its start, whose tables have no more than `MAX_CELLS` entries."""
+    """Split `chosen` into parts whose tables have at most `MAX_CELLS` entries; yield each with its start."""
     size = max(1, MAX_CELLS // width)
     for first in range(0, len(chosen), size):
         yield first, chosen[first : first + size]
 
 
 def _chunks(steps: list[list[Step]]) -> Iterator[list[Step]]:
-    """Steps of a single image in runs of about `CHUNK` positions."""
+    """Group the steps of a single image into runs of about `CHUNK` positions."""
     run: list[Step] = []
     for (step,) in steps:
         run.append(step)

@@ -1,4 +1,4 @@
-"""Tables that a model is frozen with, which may come from anywhere: checked before they are believed."""
+"""Validates weights and tables from untrusted sources before a model is frozen."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from jahp_pl.codec.entropy.freezing import FloatArray, FreezeError
 
 
 def checked_table(frozen: Mapping[str, FloatArray], name: str, size: int, signed: bool = False) -> FloatArray:
-    """A table that was taken along, if it can be one.
+    """Return a stored table if it is plausible.
 
     Raises:
-        FreezeError: missing, of another size or type, not finite, or negative where that has no meaning.
+        FreezeError: if it is missing, has another size or dtype, is not finite, or is negative without `signed`.
     """
     table = frozen.get(name)
     if table is None or table.shape != (size,) or table.dtype != np.float64:
-        raise FreezeError(f"table {name}: missing or not {size} numbers in float64; export the model again")
+        raise FreezeError(f"table {name}: is missing or not {size} numbers in float64; export the model again")
     if not np.isfinite(table).all() or (not signed and float(table.min()) < 0):
-        raise FreezeError(f"table {name}: holds numbers that no frozen model has; export the model again")
+        raise FreezeError(f"table {name}: has numbers that no frozen model has; export the model again")
     return table
 
 
 def check_halves(table: FloatArray, lengths: Sequence[int], bits: int) -> None:
-    """Check upper halves of cumulatives, 2^bits F, one behind the other: each begins at 1/2, rises, and ends by 1.
+    """Check concatenated upper halves of cumulatives, 2^bits F: each starts at 1/2 or more, rises, and ends at 1 or
+    less.
 
-    Where one is flat, the last bit of another machine's erf may put a number a step below the one before.
+    In flat parts, the last bit of another machine's erf may make a number one step smaller than the one before.
 
     Raises:
-        FreezeError: they are no cumulatives.
+        FreezeError: if they are not cumulatives.
     """
     rises = np.diff(table) >= -1
     rises[np.cumsum(lengths)[:-1] - 1] = True  # from one half to the next
@@ -38,20 +39,20 @@ def check_halves(table: FloatArray, lengths: Sequence[int], bits: int) -> None:
 
 
 def check_weights(table: FloatArray, bits: int) -> None:
-    """Check 2^bits e^-x: it begins at 1, which it never exceeds.
+    """Check a table of 2^bits e^-x: it starts at 2^bits, its maximum.
 
     Raises:
-        FreezeError: otherwise.
+        FreezeError: if it does not.
     """
     if float(table[0]) != 2.0**bits or float(table.max()) > 2.0**bits:
         raise FreezeError("table exponential: does not fall from 1; export the model again")
 
 
 def rising_tables(frozen: Mapping[str, FloatArray], sizes: Mapping[str, int]) -> tuple[FloatArray, ...]:
-    """Tables whose numbers rise from above 0, by name and size.
+    """Return tables, by name and size, whose numbers rise from above 0.
 
     Raises:
-        FreezeError: as `checked_table`, or not rising.
+        FreezeError: if a table fails `checked_table` or does not rise.
     """
     tables = tuple(checked_table(frozen, name, size) for name, size in sizes.items())
     for name, table in zip(sizes, tables, strict=True):

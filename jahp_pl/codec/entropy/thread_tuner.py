@@ -1,8 +1,8 @@
-"""How many threads a loop of small steps should use, found out while it runs.
+"""Chooses the number of threads for a loop of small steps while it runs.
 
-A step of the decoder is a millisecond of matrix products with few rows. On an idle machine more threads take a third
-off it; where another process wants the same cores, threads wait for each other at every product and a step can take
-ten times as long. No setting is right for both, and the results are the same to the last bit, so the loop tries.
+A step of the decoder is a millisecond of matrix products with few rows. On an idle machine more threads save a third of
+it. If another process uses the same cores, threads wait for each other at every product and a step can take ten times
+as long. No fixed number suits both, and the results are bit-identical, so the loop measures.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from types import TracebackType
 import torch
 
 TRIAL = 6
-"""Steps per count of threads before choosing, the counts taking turns."""
+"""Steps per thread count in the trial, in which the counts alternate."""
 PATIENCE = 4
-"""Steps in a row that may be slow before fewer threads are used for the rest."""
+"""Consecutive slow steps after which one thread is used for the rest."""
 SLOW = 2.0
-"""A step is slow when it takes this many times what it took with one thread in the trial."""
+"""A step is slow if it takes this many times the median of the trial with one thread."""
 
 
-class Pace:
-    """Sets torch's number of threads from step to step, and back at the end.
+class ThreadTuner:
+    """Sets torch's number of threads step by step, and restores it at the end.
 
-    Use as a context manager around the loop, and call `step` where each of its steps begins. Tries 1, 2, 4 threads and
-    as many as the caller has, none more than that.
+    Use it as a context manager around the loop, and call `step` at the start of each step. It tries 1, 2 and 4 threads
+    and the caller's number, never more than the latter.
     """
 
     def __init__(self) -> None:
@@ -35,16 +35,16 @@ class Pace:
         self._slow = 0
         self._started: float | None = None
         self.threads = self._before
-        """In use now."""
+        """Number of threads in use."""
 
-    def __enter__(self) -> Pace:
+    def __enter__(self) -> ThreadTuner:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._use(self._before)
 
     def step(self) -> None:
-        """A step begins, and the one before has ended."""
+        """Note that a step begins and the previous one has ended."""
         if len(self._counts) == 1:
             return
         now = time.perf_counter()

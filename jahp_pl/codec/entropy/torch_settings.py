@@ -1,4 +1,4 @@
-"""Float32 matrix products that are float32 products, whatever the caller has asked torch for."""
+"""Full float32 precision of matrix products, whatever the caller has set in torch."""
 
 from __future__ import annotations
 
@@ -10,27 +10,30 @@ from typing import ParamSpec, TypeVar
 
 import torch
 
+from jahp_pl.errors import JahpError
+
 BACKENDS = ("cuda", "mkldnn")
 TRIES = 3
-"""How often a call is made whose products another thread has spoiled."""
+"""Attempts for a call whose products another thread has disturbed."""
 _FULL = "ieee"
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class PrecisionError(RuntimeError):
-    """Another thread changed torch's precision of float32 matrix products while this one needed full precision."""
+class PrecisionError(JahpError, RuntimeError):
+    """Raised if another thread changed torch's float32 matmul precision while this one needed full precision."""
 
 
 class MatmulPrecision:
-    """torch's precision of float32 matrix products: full while anybody holds it, then exactly as it was before.
+    """torch's float32 matmul precision: full while anyone holds it, then restored.
 
-    It is one setting of the whole process. Threads that code at the same time hold it together, so that none takes it
-    back while another is at work. What another thread asks for in the meantime is noticed, and stays when all are done.
+    The setting is global to the process. Threads that code at the same time hold it together, so that none restores it
+    while another is working. A change by another thread is detected, and stays in effect once all are done.
 
-    Since torch 2.9 there are two ways to ask: an older one for all backends, and a newer one with a value for each,
-    where "none" stands for that of the backend, and there for that of all. Reading gives the value that applies.
+    Since torch 2.9 there are two APIs: the older one sets all backends, the newer one has a value per backend, where
+    "none" inherits from the backend's parent setting and finally from the global one. Reading returns the effective
+    value.
     """
 
     def __init__(self) -> None:
@@ -40,7 +43,7 @@ class MatmulPrecision:
         self._own: dict[str, str] = {}
 
     def hold(self) -> int:
-        """Full precision from here on; returns what `release` wants to know."""
+        """Enable full precision, and return the argument for `release`."""
         with self._lock:
             self._num_holders += 1
             if self._num_holders == 1:
@@ -51,10 +54,10 @@ class MatmulPrecision:
             return self._num_breaches
 
     def release(self, held: int) -> bool:
-        """What `hold` began ends; the last one gives back what the caller had. Whether precision was full all along.
+        """End a `hold`; the last one restores the caller's setting. Return whether precision was full throughout.
 
         Args:
-            held: what `hold` returned.
+            held: the result of `hold`.
         """
         with self._lock:
             self._num_holders -= 1
@@ -71,7 +74,7 @@ class MatmulPrecision:
     def _take(self) -> None:
         self._own = {backend: _own(backend, "matmul") for backend in BACKENDS} if _has_newer() else {}
         self._older = _older()
-        torch.set_float32_matmul_precision("highest")  # sets both
+        torch.set_float32_matmul_precision("highest")  # sets both APIs
 
     def _give_back(self, is_full: bool) -> None:
         if is_full:
@@ -80,7 +83,7 @@ class MatmulPrecision:
                 _set(backend, "matmul", value)
             return
         for backend, value in self._own.items():
-            if _get(backend, "matmul") == _FULL:  # else it is what another thread asked for
+            if _get(backend, "matmul") == _FULL:  # otherwise another thread has set it
                 _set(backend, "matmul", value)
 
 
@@ -97,7 +100,8 @@ def _set(backend: str, operation: str, value: str) -> None:
 
 
 def _own(backend: str, operation: str) -> str:
-    """The setting itself, "none" where it is inherited, which reading alone does not tell: it follows its parent."""
+    """Return the setting itself, "none" if inherited. Reading cannot tell, so the parent is changed to see the
+    effect."""
     parent = (backend, "all") if operation != "all" else ("generic", "all")
     before = _own(*parent) if parent[0] != "generic" else _get(*parent)
     now = _get(backend, operation)
@@ -108,7 +112,7 @@ def _own(backend: str, operation: str) -> str:
 
 
 def _older() -> str:
-    """The older setting; "highest" where it cannot be read, because the newer one says otherwise."""
+    """Return the older setting; "highest" if it is unreadable because the newer API contradicts it."""
     try:
         return torch.get_float32_matmul_precision()
     except RuntimeError:
@@ -132,26 +136,26 @@ _MATMUL = MatmulPrecision()
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """While this holds, float32 matrix products are float32 products: no TF32, bfloat16 or autocast that the caller
-    may have asked for.
+    """Compute float32 matrix products of the block in full precision, without TF32, bfloat16 or autocast.
 
     Raises:
-        PrecisionError: at the end, where another thread took full precision away; results may then be wrong.
+        PrecisionError: at the end, if another thread changed the precision; results may then be wrong.
     """
     held = _MATMUL.hold()
     try:
         with torch.autocast(device.type, enabled=False):
             yield
     finally:
-        if not _MATMUL.release(held):  # in place of an error of the block too, which this may have caused
+        if not _MATMUL.release(held):  # replaces any error of the block, which this may have caused
             raise PrecisionError(
-                "another thread changed torch's precision of float32 matrix products during the call; set it before "
-                "coding begins, or in a process of its own"
+                "another thread changed torch's float32 matmul precision during the call; set it before coding "
+                "begins, or code in a process of its own"
             )
 
 
-def again_if_disturbed(function: Callable[P, T]) -> Callable[P, T]:
-    """Call a function without side effects again where another thread took full precision away; a few times."""
+def retry_if_precision_changed(function: Callable[P, T]) -> Callable[P, T]:
+    """Repeat a call of a function without side effects, up to `TRIES` times, if another thread changed the
+    precision."""
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:

@@ -1,14 +1,14 @@
-"""The order in which positions are coded: wavefronts, each of which needs only latents of earlier ones.
+"""Coding order of positions: wavefronts, each of which depends only on earlier ones.
 
-With the 5x5 causal mask, the latent at (i, j) depends on rows i-1 and i-2 up to column j+2 and on two columns to its
-left. Number positions by t = j + 3 i: every dependency has a smaller t, so all positions of one t are decoded together,
-in W + 3 (H - 1) steps instead of W H.
+With the 5x5 causal mask, the latent at (i, j) depends on rows i-1 and i-2 up to column j+2, and on two columns to its
+left. With t = j + 3 i, every dependency has a smaller t. So all positions with the same t are decoded together, in
+W + 3 (H - 1) steps instead of W H.
 
     t of each position:   0  1  2  3  4
                           3  4  5  6  7
                           6  7  8  9 10
 
-Several images advance in lockstep: a step takes from each its positions of one t.
+Several images advance in lockstep: a step takes the positions with the same t from each of them.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ import numpy as np
 import numpy.typing as npt
 
 NOWHERE = 0
-"""Row of the latents' buffer that stands for all positions outside of an image; it stays zero."""
+"""Row of the latents' buffer that represents all positions outside an image; it stays zero."""
 
 BLOCK = 1024
-"""Positions per step where none depends on another; bounds memory."""
+"""Positions per step if none depends on another; bounds the memory."""
 
 Ranks = npt.NDArray[np.int64]
 
 
 class Step(NamedTuple):
-    """Positions of one image in one step: rows `start` to `stop` of the coding order."""
+    """Positions of one image in one step: ranks `start` to `stop` of the coding order."""
 
     image: int
     start: int
@@ -37,26 +37,26 @@ class Step(NamedTuple):
 
 
 class Schedule(NamedTuple):
-    """The coding order of the latents of some images.
+    """Coding order of the latents of several images.
 
-    Positions are numbered by their rank in that order; the latents' buffer has the position of rank r in row r + 1.
+    Positions are numbered by their rank in that order; row r + 1 of the latents' buffer holds the position of rank r.
     """
 
     steps: list[list[Step]]
-    """Images within one step are in their given order; their ranks follow each other."""
+    """The images of each step, in the given order; their ranks are consecutive."""
     ranks: list[Ranks]
     """Per image (height * width,) int64: rank of each position in raster order."""
     taps: Ranks
-    """(positions, live taps) int64: rows of the latents' buffer that a position's context consists of."""
+    """(positions, live taps) int64: rows of the latents' buffer that form the context of each position."""
 
 
 def schedule(shapes: Sequence[tuple[int, int]], offsets: Sequence[tuple[int, int]]) -> Schedule:
-    """Plan the decoding of images.
+    """Plan the coding order of images.
 
     Args:
         shapes: height and width of each image's map of latents.
-        offsets: row and column of each live tap relative to the position, as the causal mask has them; none means no
-            context, hence steps of `BLOCK` positions in raster order.
+        offsets: row and column of each live tap of the causal mask, relative to the position; if empty, there is no
+            context, and steps consist of `BLOCK` positions in raster order.
     """
     lag = 1 + max((column for _, column in offsets), default=-1)  # 3 for a 5x5 mask
     times = [_times(height, width, lag) for height, width in shapes]

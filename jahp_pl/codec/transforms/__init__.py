@@ -1,1 +1,1 @@
-"""The transforms as the codec runs them: in tiles, by torch or by the form for CPUs."""
+"""The transforms as the codec runs them: in tiles, on a backend for CPUs or on torch's convolutions."""

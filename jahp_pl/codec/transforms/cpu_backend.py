@@ -1,8 +1,7 @@
-"""The paper's g_a and g_s in float32 on a CPU, strip by strip: what is as large as the image passes through small
-buffers.
+"""The paper's g_a and g_s in float32 on a CPU, in strips: maps as large as the image only exist in small buffers.
 
 Three of the four layers are `winograd` convolutions. The layer at the image (3 -> N, N -> 3) is one matrix product with
-the 75 taps of its kernel, and nothing of half the image's resolution or finer is ever held as a whole:
+the 75 taps of its kernel. Nothing at half the image's resolution or finer is ever stored as a whole:
 
     g_a:  uint8 strip -> its 75 taps -> product, GDN -> strip at 1/2 -> whole at 1/4 -> whole at 1/8 -> y
     g_s:  y_hat -> whole at 1/8 -> whole at 1/4 -> strip at 1/2 -> product -> sum of its 75 taps -> uint8 strip
@@ -22,15 +21,15 @@ from jahp_pl.layers import GDN
 from jahp_pl.quality import to_uint8
 
 TILES = 144
-"""Winograd tiles of a strip, about: enough for efficient matrix products, few enough for caches."""
+"""Approximate number of Winograd tiles per strip: enough for efficient matrix products, few enough for caches."""
 POSITIONS = 4096
-"""Positions at half the image's resolution that the first layer makes at a time, about."""
+"""Approximate number of positions at half the image's resolution that the first layer computes at a time."""
 NUM_TAPS = 75
-"""Row, column and colour of a 5x5 kernel at the image."""
+"""Rows times columns times colours of a 5x5 kernel at the image."""
 
 
-def streamed_bytes(height: int, width: int, num_filters: int, num_latents: int) -> int:
-    """Memory that g_a or g_s takes at most for (height, width) latents, in bytes: its maps, buffers and image."""
+def cpu_bytes(height: int, width: int, num_filters: int, num_latents: int) -> int:
+    """Bound the bytes that g_a or g_s needs for (height, width) latents: maps, buffers and the image."""
     widest = max(num_filters, num_latents)
     rows, columns = -(-height // 2) * 2, -(-width // 2) * 2  # whole tiles
     maps = (16 + 4 + 1) * (rows + 1) * (columns + 1) * widest
@@ -41,13 +40,14 @@ def streamed_bytes(height: int, width: int, num_filters: int, num_latents: int) 
 
 
 class Canvas:
-    """A map (height, width, C) amid zeros, wide enough for whole tiles.
+    """A map (height, width, C) with a border of zeros, large enough for whole tiles.
 
     Args:
-        height, width: of the map.
+        height, width: size of the map.
         num_channels: C.
-        border: rows and columns of zeros around it; more at the bottom and at the right, up to a multiple of 8.
-        device: where it is.
+        border: rows and columns of zeros around it; bottom and right are extended so that the inside is a multiple of
+            8.
+        device: device of the map.
     """
 
     def __init__(self, height: int, width: int, num_channels: int, border: int, device: torch.device) -> None:
@@ -56,26 +56,26 @@ class Canvas:
         self.data = torch.empty(*sides, num_channels, dtype=torch.float32, device=device)
 
     def window(self, top: int, height: int, width: int, around: int) -> Tensor:
-        """Rows from `top` on and columns from 0 on, with `around` more on each side."""
+        """Return rows from `top` and columns from 0 on, with `around` more on each side."""
         offset = self.border - around
         return self.data[top + offset :][: height + 2 * around, offset : offset + width + 2 * around]
 
     def map(self) -> Tensor:
-        """(height, width, C)."""
+        """Return the map without its border, (height, width, C)."""
         return self.window(0, self.height, self.width, 0)
 
     def clear_surroundings(self) -> None:
-        """Make zero what is not the map: the border, and what tiles wrote beyond the map."""
+        """Zero the border and whatever tiles wrote beyond the map."""
         bottom, right = self.border + self.height, self.border + self.width
         for part in (self.data[: self.border], self.data[bottom:], self.data[:, : self.border], self.data[:, right:]):
             part.zero_()
 
 
-class StreamedAnalysis:
-    """g_a of uint8 images.
+class CpuAnalysis:
+    """g_a of uint8 images on a CPU.
 
     Args:
-        g_a: trained; its weights are copied.
+        g_a: trained network; its weights are copied.
     """
 
     def __init__(self, g_a: nn.Sequential) -> None:
@@ -85,13 +85,13 @@ class StreamedAnalysis:
         assert conv.bias is not None
         assert gdn is not None
         self.gdn = gdn
-        # A 76th tap, always one, carries the bias.
+        # A 76th tap, always one, adds the bias.
         taps = conv.weight.detach().float().permute(2, 3, 1, 0).reshape(NUM_TAPS, -1) / 255
         self.first = torch.cat([taps, conv.bias.detach().float()[None]])
         self.layers = [Downsampling(layer, gdn) for layer, gdn in others if isinstance(layer, nn.Conv2d)]
 
     def __call__(self, image: Tensor) -> Tensor:
-        """(3, H, W) uint8, H and W multiples of 16 -> y (H / 16, W / 16, M) float32."""
+        """Compute y (H / 16, W / 16, M) float32 of an image (3, H, W) uint8, H and W multiples of 16."""
         scratch = Scratch(image.device)
         x = self._quarter(image, scratch)
         for layer in self.layers[1:]:
@@ -99,7 +99,7 @@ class StreamedAnalysis:
         return x.map()
 
     def _quarter(self, image: Tensor, scratch: Scratch) -> Canvas:
-        """The first two layers: (3, H, W) -> (H / 4, W / 4, N)."""
+        """Apply the first two layers: (3, H, W) -> (H / 4, W / 4, N)."""
         layer, (height, width) = self.layers[0], (image.shape[1] // 2, image.shape[2] // 2)
         quarter = Canvas(height // 2, width // 2, layer.num_out, layer.BORDER, image.device)
         strips = list(_strips(quarter.height, quarter.width))
@@ -107,8 +107,8 @@ class StreamedAnalysis:
         half, filled = Canvas(full, width, layer.num_in, layer.BORDER, image.device), 0
         half.clear_surroundings()
         for top, num_rows, num_columns in strips:
-            first = layer.TILE_IN * top - layer.BORDER  # the row of the map that is row 0 of half.data
-            if top:  # the last four rows of the strip before are the first four of this one
+            first = layer.TILE_IN * top - layer.BORDER  # row of the map in row 0 of half.data
+            if top:  # the last four rows of the previous strip are the first four of this one
                 half.data[:4] = half.data[full : full + 4]
             step = layer.TILE_IN * num_rows
             stop = min(first + step + 4, height)
@@ -122,7 +122,7 @@ class StreamedAnalysis:
         return quarter
 
     def _half_rows(self, image: Tensor, start: int, stop: int, out: Tensor, scratch: Scratch) -> None:
-        """The first layer: rows `start` to `stop` of (H / 2, W / 2, N) into `out`."""
+        """Apply the first layer: write rows `start` to `stop` of (H / 2, W / 2, N) into `out`."""
         top, bottom, num_rows, width = 2 * start - 2, 2 * stop + 1, stop - start, image.shape[2]
         pixels = scratch("pixels", 3, bottom - top, width + 4).zero_()
         seen = image[:, max(top, 0) : bottom]
@@ -135,11 +135,11 @@ class StreamedAnalysis:
         torch.mul(filters.view(out.shape), self.gdn.factors(filters, scratch).view(out.shape), out=out)
 
 
-class StreamedSynthesis:
-    """g_s to uint8 images.
+class CpuSynthesis:
+    """g_s to uint8 images on a CPU.
 
     Args:
-        g_s: trained; its weights are copied.
+        g_s: trained network; its weights are copied.
     """
 
     def __init__(self, g_s: nn.Sequential) -> None:
@@ -151,7 +151,7 @@ class StreamedSynthesis:
         self.layers = [Upsampling(layer, gdn) for layer, gdn in others if isinstance(layer, nn.ConvTranspose2d)]
 
     def __call__(self, y_hat: Tensor) -> Tensor:
-        """(h, w, M), any numeric type -> (3, 16 h, 16 w) uint8."""
+        """Reconstruct (3, 16 h, 16 w) uint8 from y_hat (h, w, M) of any numeric type."""
         scratch = Scratch(y_hat.device)
         height, width, num_latents = y_hat.shape
         x = Canvas(height, width, num_latents, self.layers[0].BORDER, y_hat.device)
@@ -162,7 +162,7 @@ class StreamedSynthesis:
         return self._image(x, scratch)
 
     def _image(self, quarter: Canvas, scratch: Scratch) -> Tensor:
-        """The last two layers: (H / 4, W / 4, N) -> (3, H, W) uint8."""
+        """Apply the last two layers: (H / 4, W / 4, N) -> (3, H, W) uint8."""
         layer, height, width = self.layers[-1], 2 * quarter.height, 2 * quarter.width
         image = torch.empty(3, 2 * height, 2 * width, dtype=torch.uint8, device=quarter.data.device)
         pairs = image.view(3, height, 2, width, 2).permute(2, 4, 0, 1, 3)  # (2, 2, 3, H / 2, W / 2)
@@ -172,7 +172,7 @@ class StreamedSynthesis:
             layer.strip(quarter.window(top * TILE, num_rows * TILE, num_columns * TILE, layer.BORDER), half, scratch)
             first = top * layer.TILE_OUT
             sums = self._sums(half[: height - first], width, carried, scratch)
-            # Row 0 of the sums is row first - 1 of the half; the last two still lack what the next strip adds.
+            # Row 0 of the sums is row first - 1 of the map; the last two rows are incomplete until the next strip.
             stop = height if first + len(half) >= height else first + len(half) - 1
             start = max(first - 1, 0)
             done = sums[:, :, :, start - first + 1 : stop - first + 1, 1:-1]
@@ -181,10 +181,10 @@ class StreamedSynthesis:
         return image
 
     def _sums(self, half: Tensor, width: int, carried: Tensor | None, scratch: Scratch) -> Tensor:
-        """The last layer, added up: rows of (H / 2, W / 2, N) -> (2, 2, 3, rows + 2, W / 2 + 2).
+        """Apply and sum up the last layer: rows of (H / 2, W / 2, N) -> (2, 2, 3, rows + 2, W / 2 + 2).
 
-        By parity of row and column of the image, as the taps fall; with one position more on each side, where they
-        reach beyond the strip. Its first two rows begin with what the strip before has `carried` over.
+        The first two dimensions are the parities of row and column of the image. There is one extra position on each
+        side, where taps reach beyond the strip. The first two rows start with what the previous strip `carried` over.
         """
         num_rows, num_columns, num_filters = half.shape
         taps = scratch("taps", NUM_TAPS, num_rows * num_columns)
@@ -202,7 +202,7 @@ class StreamedSynthesis:
 
 
 def _convolve(layer: Upsampling | Downsampling, x: Canvas, scratch: Scratch) -> Canvas:
-    """A whole layer in strips."""
+    """Apply a whole layer in strips."""
     height, width = (side * layer.TILE_OUT // layer.TILE_IN for side in (x.height, x.width))
     out = Canvas(height, width, layer.num_out, layer.BORDER, x.data.device)
     coarse = out if layer.TILE_OUT == TILE else x
@@ -217,7 +217,7 @@ def _convolve(layer: Upsampling | Downsampling, x: Canvas, scratch: Scratch) -> 
 
 
 def _strips(height: int, width: int) -> Iterator[tuple[int, int, int]]:
-    """First row, number of rows and number of columns of tiles, of the strips that cover a coarse map."""
+    """Yield the first row, the number of rows and the number of columns of tiles of the strips of a coarse map."""
     num_rows, num_columns = -(-height // TILE), -(-width // TILE)
     step = max(1, round(TILES / num_columns))
     for top in range(0, num_rows, step):
@@ -230,7 +230,7 @@ def _pieces(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
 
 
 def _with_gdn(transform: nn.Sequential) -> list[tuple[nn.Module, MatrixGDN | None]]:
-    """Convolutions, each with the GDN that follows it."""
+    """List the convolutions, each with the GDN that follows it."""
     layers = [*transform, None]
     return [
         (layer, MatrixGDN(after) if isinstance(after, GDN) else None)

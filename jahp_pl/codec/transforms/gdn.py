@@ -1,7 +1,7 @@
-"""GDN on matrices of positions by channels, into memory that is there already.
+"""GDN on matrices of positions by channels, in preallocated memory.
 
-As a module, GDN makes four fresh tensors of the size of its input; on large images the system spends longer on handing
-out their pages than the arithmetic takes.
+As a module, GDN allocates four tensors of the size of its input; on large images the system spends longer on providing
+their pages than the arithmetic takes.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from torch import Tensor
 from jahp_pl.layers import GDN
 
 ROWS = 4096
-"""Positions normalized at a time in place: their squares and norms stay within a cache."""
+"""Positions normalized in place at a time: their squares and norms stay within a cache."""
 
 
 class Scratch:
-    """Named float32 buffers that the strips of one call share; what a buffer held before is still in it.
+    """Named float32 buffers shared by the strips of one call; a buffer keeps its previous content.
 
     Args:
-        device: where they are.
+        device: device of the buffers.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -29,11 +29,11 @@ class Scratch:
         self._buffers: dict[str, Tensor] = {}
 
     def __call__(self, name: str, *shape: int) -> Tensor:
-        """The buffer of that name in the given shape, not cleared."""
+        """Return the buffer of that name in the given shape, without clearing it."""
         size = math.prod(shape)
         buffer = self._buffers.pop(name, None)
         if buffer is None or buffer.numel() < size:
-            del buffer  # before the larger one is there
+            del buffer  # frees it before the larger one is allocated
             buffer = torch.empty(size, dtype=torch.float32, device=self.device)
         self._buffers[name] = buffer
         return buffer[:size].view(shape)
@@ -43,7 +43,7 @@ class MatrixGDN:
     """GDN or IGDN (see `layers.GDN`) with beta and gamma computed once.
 
     Args:
-        gdn: the layer; its parameters are copied.
+        gdn: trained layer; its parameters are copied.
     """
 
     def __init__(self, gdn: GDN) -> None:
@@ -53,14 +53,14 @@ class MatrixGDN:
             self.beta, self.gamma_t = beta.float().clone(), gamma.float().t().contiguous()
 
     def factors(self, x: Tensor, scratch: Scratch) -> Tensor:
-        """What to multiply x with: (P, C) float32 -> (P, C), in scratch memory."""
+        """Compute the factors of x, (P, C) float32 -> (P, C), in scratch memory."""
         squares, norm = scratch("squares", *x.shape), scratch("norm", *x.shape)
         torch.mul(x, x, out=squares)
         torch.addmm(self.beta, squares, self.gamma_t, out=norm)
         return norm.sqrt_() if self.inverse else norm.rsqrt_()
 
     def apply_(self, x: Tensor, scratch: Scratch) -> None:
-        """Replace x (P, C), of any floating type, by its normalization; float32 inside."""
+        """Normalize x (P, C), of any floating type, in place; computed in float32."""
         for start in range(0, len(x), ROWS):
             rows = x[start : start + ROWS]
             rows.copy_(rows.float() * self.factors(rows.float(), scratch))

@@ -1,9 +1,9 @@
-"""The transforms as the codec runs them: uint8 images to latents and back, in bounded memory, in their fastest form.
+"""Runs the transforms for the codec: uint8 images to latents and back, in bounded memory, on the fastest backend.
 
-Guarantees: the result does not depend on the memory limit but for the rounding of float32 (relative 1e-5; pixels then
-differ by one level, rarely), whatever the size; latents and pixels are those of `CompressionModel.analyse` and
-`synthesise` in the same sense. They are no part of what has to be exact: latents are rounded and then coded as they
-are, and pixels come after the last decision of the decoder.
+Guarantees: for any image size, the result depends on the memory limit only through float32 rounding (relative 1e-5;
+rarely, a pixel differs by one level). In the same sense, latents and pixels equal those of `CompressionModel.analyse`
+and `synthesise`. Exactness is not needed here: latents are rounded before they are coded, and pixels are computed after
+everything is decoded.
 """
 
 from __future__ import annotations
@@ -16,60 +16,62 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from jahp_pl.codec.transforms.cpu_backend import StreamedAnalysis, StreamedSynthesis, streamed_bytes
-from jahp_pl.codec.transforms.tiles import HYPER_HALO, SMALLEST, Span, largest_side, tiles
-from jahp_pl.codec.transforms.torch_backend import DirectAnalysis, DirectSynthesis, channels_last, direct_bytes
+from jahp_pl.codec.transforms.cpu_backend import CpuAnalysis, CpuSynthesis, cpu_bytes
+from jahp_pl.codec.transforms.tiles import HYPER_HALO, SMALLEST, TileSpan, largest_side, tiles
+from jahp_pl.codec.transforms.torch_backend import TorchAnalysis, TorchSynthesis, channels_last, torch_bytes
+from jahp_pl.errors import JahpError
 from jahp_pl.model import CompressionModel
 from jahp_pl.strides import HYPER_STRIDE, STRIDE
 from jahp_pl.transforms import TRANSFORMS
 
 Precision = Literal["float32", "bfloat16"]
 MEMORY_LIMIT = 2**30
-"""Bytes that suffice for 9 megapixels in one piece on a CPU, at N = M = 192."""
+"""Default memory limit in bytes; it suffices for 9 megapixels in one piece on a CPU, at N = M = 192."""
 
 
-class MemoryLimitError(ValueError):
-    """A memory limit that not even the smallest tile fits."""
+class MemoryLimitError(JahpError, ValueError):
+    """A memory limit that is too low for the smallest tile."""
 
 
 class TileBytes(NamedTuple):
-    """Memory a tile takes, apart from the weights, the whole image and all its latents."""
+    """Memory of a tile, without the weights, the whole image and all its latents."""
 
     num_filters: int
     num_latents: int
-    streamed: bool = True
-    """As the paper's on a CPU in float32; otherwise by `direct`, whatever the precision."""
+    is_on_cpu_backend: bool = True
+    """Whether the CPU backend is used, which requires the paper's transforms in float32; otherwise the torch
+    backend."""
     halo: int = 2
-    """Latents around a tile that are computed and dropped."""
+    """Latents around a tile that are computed and discarded."""
 
     def transforms(self, height: int, width: int) -> int:
-        """Of g_a or g_s, for (height, width) latents with their halo, at most, in bytes."""
-        if self.streamed:
-            size = streamed_bytes(height, width, self.num_filters, self.num_latents)
+        """Bound the bytes of g_a or g_s for (height, width) latents, halo included."""
+        if self.is_on_cpu_backend:
+            size = cpu_bytes(height, width, self.num_filters, self.num_latents)
         else:
-            size = direct_bytes(height, width, self.num_filters, self.num_latents)
+            size = torch_bytes(height, width, self.num_filters, self.num_latents)
         return size * 5 // 4 + 2**24
 
     def hyper_analysis(self, height: int, width: int) -> int:
-        """Of h_a, for (height, width) hyper-latents with their halo, at most, in bytes."""
+        """Bound the bytes of h_a for (height, width) hyper-latents, halo included."""
         return 4 * HYPER_STRIDE**2 * height * width * (2 * self.num_latents + 2 * self.num_filters) * 5 // 4 + 2**24
 
     def smallest(self) -> int:
-        """The least limit that any image can be coded in."""
+        """Return the smallest limit with which any image can be coded."""
         side, hyper_side = SMALLEST + 2 * self.halo, SMALLEST + 2 * HYPER_HALO
         return max(self.transforms(side, side), self.hyper_analysis(hyper_side, hyper_side))
 
 
-class PixelTransforms:
-    """g_a, h_a and g_s of a trained model.
+class TransformRunner:
+    """Runs g_a, h_a and g_s of a trained model.
 
     Args:
-        model: trained; its weights are copied. Everything runs on its device.
-        precision: of the convolutions of g_a and g_s; GDN and h_a are in float32.
-        memory_limit: bytes that a tile may take, see `TileBytes`. On a GPU, of its memory.
+        model: trained model; its weights are copied, and its device is used.
+        precision: precision of the convolutions of g_a and g_s; GDN and h_a run in float32.
+        memory_limit: bytes that a tile may use, see `TileBytes`; on a GPU, bytes of GPU memory.
 
     Raises:
-        MemoryLimitError: a limit below `TileBytes.smallest`.
+        MemoryLimitError: if the limit is below `TileBytes.smallest`.
     """
 
     def __init__(
@@ -78,9 +80,9 @@ class PixelTransforms:
         self.device = next(model.parameters()).device
         self.config = model.config
         config = model.config
-        streamed = self.device.type == "cpu" and precision == "float32" and config.transform == "gdn"
+        is_on_cpu_backend = self.device.type == "cpu" and precision == "float32" and config.transform == "gdn"
         self.halo = -(-TRANSFORMS[config.transform].reach // STRIDE)
-        self.tile_bytes = TileBytes(config.num_filters, config.num_latents, streamed, self.halo)
+        self.tile_bytes = TileBytes(config.num_filters, config.num_latents, is_on_cpu_backend, self.halo)
         if memory_limit < self.tile_bytes.smallest():
             raise MemoryLimitError(
                 f"a memory limit of {memory_limit / 2**20:.0f} MiB is too low for this model; give at least "
@@ -90,10 +92,10 @@ class PixelTransforms:
         dtype = _dtype(precision)
         self._g_a: Callable[[Tensor], Tensor]
         self._g_s: Callable[[Tensor], Tensor]
-        if streamed:
-            self._g_a, self._g_s = StreamedAnalysis(model.g_a), StreamedSynthesis(model.g_s)
+        if is_on_cpu_backend:
+            self._g_a, self._g_s = CpuAnalysis(model.g_a), CpuSynthesis(model.g_s)
         else:
-            self._g_a, self._g_s = DirectAnalysis(model.g_a, dtype), DirectSynthesis(model.g_s, dtype)
+            self._g_a, self._g_s = TorchAnalysis(model.g_a, dtype), TorchSynthesis(model.g_s, dtype)
         self._gains = copy.deepcopy(model.gains)
         self._h_a = channels_last(model.h_a, torch.float32) if model.h_a is not None else None
 
@@ -103,7 +105,7 @@ class PixelTransforms:
         return self._h_a is not None
 
     def analyse(self, image: Tensor) -> Tensor:
-        """g_a.
+        """Apply g_a to an image.
 
         Args:
             image: (3, H, W) uint8 on the CPU.
@@ -122,19 +124,19 @@ class PixelTransforms:
         return y.movedim(-1, 0)[None]
 
     def hyper_analyse(self, y: Tensor) -> Tensor:
-        """h_a.
+        """Apply h_a to latents.
 
         Args:
-            y: (1, M, h, w) float32 on the model's device, as `analyse` gives it.
+            y: (1, M, h, w) float32 on the model's device, as returned by `analyse`.
 
         Returns:
             z (1, N, ceil(h / 4), ceil(w / 4)) float32 on the model's device, channels last in memory.
 
         Raises:
-            ValueError: the rung has no side information.
+            ValueError: if the rung has no side information.
         """
         if self._h_a is None:
-            raise ValueError(f"the rung {self.config.rung} has no h_a")
+            raise ValueError(f"the rung {self.config.rung} has no h_a; call this on rungs with side information only")
         height, width = (-(-side // HYPER_STRIDE) for side in y.shape[2:])
         z = torch.empty(height, width, self.config.num_filters, dtype=torch.float32, device=self.device)
         side = largest_side(height, width, HYPER_HALO, self._fits(self.tile_bytes.hyper_analysis))
@@ -146,25 +148,25 @@ class PixelTransforms:
         return z.movedim(-1, 0)[None]
 
     def scale(self, y: Tensor, level: float | None) -> Tensor:
-        """y (1, M, h, w), as `analyse` gives it, at a level of rate; as it is for a model of one rate."""
+        """Scale y (1, M, h, w) by the gains of a rate level; return it unchanged for a single-rate model."""
         if self._gains is None or level is None:
             return y
         with _inference(self.device):
             return y * self._gains.before_rounding(torch.tensor([level], device=self.device))
 
     def gain_after(self, level: float) -> Tensor:
-        """What scales y_hat before g_s, (M,); only for a variable-rate model."""
+        """Return the factors (M,) of y_hat before g_s; only for a variable-rate model."""
         assert self._gains is not None
         with _inference(self.device):
             return self._gains.after_rounding(torch.tensor([level], device=self.device))[0, :, 0, 0]
 
     def synthesise(self, y_hat: Tensor, height: int, width: int, level: float | None = None) -> Tensor:
-        """g_s.
+        """Apply g_s to latents.
 
         Args:
             y_hat: (M, ceil(height / 16), ceil(width / 16)), integers or floats, on any device.
-            height, width: of the image, in pixels.
-            level: of rate; None for a model of one rate.
+            height, width: size of the image in pixels.
+            level: rate level; None for a single-rate model.
 
         Returns:
             (3, height, width) uint8 on the CPU, clipped and rounded as `quality.to_uint8` does.
@@ -190,7 +192,7 @@ class PixelTransforms:
 
 
 def _padded(image: Tensor) -> Tensor:
-    """`transforms.pad_to_stride` of (3, H, W) uint8."""
+    """Pad an image (3, H, W) uint8 like `transforms.pad_to_stride`."""
     for dim in (1, 2):
         missing = -image.shape[dim] % STRIDE
         if missing:
@@ -199,8 +201,8 @@ def _padded(image: Tensor) -> Tensor:
     return image
 
 
-def _part(span: Span, stride: int) -> slice:
-    """What a tile is computed from, where there are `stride` positions to one of its own."""
+def _part(span: TileSpan, stride: int) -> slice:
+    """Return the input positions of a tile, with `stride` input positions per output position."""
     return slice(stride * span.low, stride * span.high)
 
 
@@ -210,6 +212,6 @@ def _dtype(precision: Precision) -> torch.dtype:
 
 @contextmanager
 def _inference(device: torch.device) -> Iterator[None]:
-    """Nothing is kept for gradients, and the caller's autocast changes nothing."""
+    """Disable gradients and the caller's autocast."""
     with torch.inference_mode(), torch.autocast(device.type, enabled=False):
         yield

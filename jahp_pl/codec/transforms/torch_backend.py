@@ -1,7 +1,7 @@
-"""g_a and g_s by the convolutions of torch, on any device and in any precision, a whole tile at a time.
+"""g_a and g_s with torch's convolutions, on any device and in any precision, one tile at a time.
 
-Channels are the last dimension in memory, so that a map is a matrix of positions by channels and GDN works in place on
-a few rows of it.
+Channels are the last dimension in memory, so that a map is a matrix of positions by channels, and GDN works in place on
+a few rows at a time.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from jahp_pl.layers import GDN
 from jahp_pl.quality import to_uint8
 
 
-def direct_bytes(height: int, width: int, num_filters: int, num_latents: int) -> int:
-    """Memory that g_a or g_s takes at most for (height, width) latents, in bytes: maps at half the resolution and what
-    a library needs beside them.
+def torch_bytes(height: int, width: int, num_filters: int, num_latents: int) -> int:
+    """Bound the bytes that g_a or g_s needs for (height, width) latents: maps at half the resolution and workspace.
 
-    The same in every precision: where a processor lacks bfloat16, a library makes float32 copies.
+    The bound holds in every precision, because a library makes float32 copies if the processor lacks bfloat16.
     """
     pixels = 256 * height * width
     maps = pixels * (max(num_filters, num_latents) // 4 + 3)
@@ -28,19 +27,19 @@ def direct_bytes(height: int, width: int, num_filters: int, num_latents: int) ->
 
 
 def channels_last(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """A frozen copy whose kernels lie in memory as its maps will."""
+    """Copy and freeze a network, with its kernels in channels_last memory like its maps."""
     frozen = copy.deepcopy(network).to(dtype).requires_grad_(False)
     return frozen.to(memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
 
 
-class DirectTransform:
-    """g_a or g_s: convolutions and other layers in one precision, GDN in float32.
+class TorchTransform:
+    """g_a or g_s with GDN and the last convolution in float32, and the other layers in a given precision.
 
-    The last convolution is in float32 always: rounded to bfloat16, pixels near white would be a whole level apart.
+    In bfloat16, the last convolution would round pixels near white by a whole level.
 
     Args:
-        transform: trained; its weights are copied.
-        dtype: of the other convolutions.
+        transform: trained network; its weights are copied.
+        dtype: dtype of the other convolutions.
     """
 
     def __init__(self, transform: nn.Sequential, dtype: torch.dtype) -> None:
@@ -52,7 +51,7 @@ class DirectTransform:
         self.last = channels_last(last, torch.float32)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(H, W, C), any floating type -> (H', W', C') float32."""
+        """Apply the transform: (H, W, C) of any floating type -> (H', W', C') float32."""
         scratch = Scratch(x.device)
         x = x.to(self.dtype)
         for layer in self.layers:
@@ -64,38 +63,38 @@ class DirectTransform:
 
 
 def _apply(network: nn.Module, x: Tensor) -> Tensor:
-    """A network of (B, C, H, W) on one (H, W, C)."""
+    """Apply a network for (B, C, H, W) to one (H, W, C)."""
     result: Tensor = network(x.movedim(-1, 0)[None])
     return result[0].movedim(0, -1).contiguous()
 
 
-class DirectAnalysis:
+class TorchAnalysis:
     """g_a of uint8 images.
 
     Args:
-        g_a: trained; its weights are copied.
-        dtype: of the convolutions.
+        g_a: trained network; its weights are copied.
+        dtype: dtype of the convolutions.
     """
 
     def __init__(self, g_a: nn.Sequential, dtype: torch.dtype) -> None:
-        self.transform = DirectTransform(g_a, dtype)
+        self.transform = TorchTransform(g_a, dtype)
 
     def __call__(self, image: Tensor) -> Tensor:
-        """(3, H, W) uint8, H and W multiples of 16 -> y (H / 16, W / 16, M) float32."""
+        """Compute y (H / 16, W / 16, M) float32 of an image (3, H, W) uint8, H and W multiples of 16."""
         return self.transform(image.movedim(0, -1).contiguous().float().div_(255))
 
 
-class DirectSynthesis:
+class TorchSynthesis:
     """g_s to uint8 images.
 
     Args:
-        g_s: trained; its weights are copied.
-        dtype: of the convolutions.
+        g_s: trained network; its weights are copied.
+        dtype: dtype of the convolutions.
     """
 
     def __init__(self, g_s: nn.Sequential, dtype: torch.dtype) -> None:
-        self.transform = DirectTransform(g_s, dtype)
+        self.transform = TorchTransform(g_s, dtype)
 
     def __call__(self, y_hat: Tensor) -> Tensor:
-        """(h, w, M), any numeric type -> (3, 16 h, 16 w) uint8."""
+        """Reconstruct (3, 16 h, 16 w) uint8 from y_hat (h, w, M) of any numeric type."""
         return to_uint8(self.transform(y_hat.float()).movedim(-1, 0))

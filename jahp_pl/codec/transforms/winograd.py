@@ -1,14 +1,14 @@
 """5x5 convolutions of stride 2, down and up, with 3.3 times fewer multiplications (Winograd 1980; Lavin & Gray 2016).
 
-A 5x5 kernel of stride 2 is four kernels of stride 1, one for each parity of row and column of the finer grid: 3x3, 3x2,
-2x3 and 2x2 taps. Where an output of 4x4 positions takes 6x6 inputs d,
+A 5x5 kernel of stride 2 splits into four kernels of stride 1, one for each parity of row and column of the finer grid,
+with 3x3, 3x2, 2x3 and 2x2 taps. For an output of 4x4 positions from 6x6 inputs d,
 
     Y = A^T [(G g G^T) * (B^T d B)] A
 
-gives the convolution with a 3x3 kernel g by 36 products per pair of channels instead of 144. Over many tiles and all
-channels each of these products is a matrix product; both transforms are products with one small matrix too. A dimension
-of two taps needs only five of the six points: the one dropped is 0 where the first tap is missing (up) and infinity
-where the last one is (down).
+computes the convolution with a 3x3 kernel g by 36 products per pair of channels instead of 144. Over many tiles and all
+channels, each of these products is a matrix product, and both transforms are products with one small matrix. A
+dimension of two taps needs only five of the six points; the one dropped is 0 if the first tap is missing (up), and
+infinity if the last one is (down).
 
 The points 0, +-3/4, +-3/2, infinity keep rounding errors at about twice those of the plain sum in float32 (measured at
 192 channels: 1.4e-6 of the standard deviation, plain 0.4e-6 to 0.8e-6); the usual 0, +-1, +-2 make them four times.
@@ -28,15 +28,15 @@ from jahp_pl.codec.transforms.gdn import MatrixGDN, Scratch
 TILE = 4
 """Positions of the coarse grid that a tile covers along each axis."""
 PATCH = TILE + 2
-"""Positions that it sees."""
+"""Input positions of a tile along each axis."""
 POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)
-"""Where polynomials are evaluated, besides infinity, which is the sixth."""
+"""Points at which polynomials are evaluated; infinity is the sixth."""
 DROPPED_UP, DROPPED_DOWN = 0, 5
-"""Index of the point that a dimension of two taps does without."""
+"""Index of the point that a dimension of two taps does not need."""
 
 
 class Basis(NamedTuple):
-    """Transforms between positions and points, in one dimension, float64."""
+    """One-dimensional transforms between positions and points, in float64."""
 
     outputs: Tensor
     """A^T: (4, 6)."""
@@ -47,7 +47,7 @@ class Basis(NamedTuple):
 
 
 def toom_cook_basis() -> Basis:
-    """The matrices that belong to `POINTS`: products of polynomials by evaluation and interpolation, transposed."""
+    """Compute the matrices for `POINTS`: transposed polynomial multiplication by evaluation and interpolation."""
     outputs = torch.zeros(TILE, PATCH, dtype=torch.float64)
     taps = torch.zeros(PATCH, 3, dtype=torch.float64)
     inputs = torch.zeros(PATCH, PATCH, dtype=torch.float64)
@@ -59,13 +59,13 @@ def toom_cook_basis() -> Basis:
         inputs[i, :-1] = _polynomial(others)
     outputs[-1, -1] = taps[-1, -1] = 1
     inputs[-1] = _polynomial(POINTS)
-    # A power of two moved from inputs to taps costs no accuracy and keeps both about 1.
+    # Moving a power of two from inputs to taps costs no accuracy and keeps both near 1.
     scale = torch.exp2(inputs.abs().amax(1, keepdim=True).log2().round())
     return Basis(outputs, taps * scale, inputs / scale)
 
 
 def _polynomial(roots: Sequence[float]) -> Tensor:
-    """Coefficients of prod(x - root), from the constant upwards."""
+    """Return the coefficients of prod(x - root), constant first."""
     coefficients = torch.ones(1, dtype=torch.float64)
     for root in roots:
         shifted = F.pad(coefficients, (1, 0))
@@ -75,23 +75,23 @@ def _polynomial(roots: Sequence[float]) -> Tensor:
 
 
 class _Parity(NamedTuple):
-    """The part of a kernel that belongs to one parity of row and column of the finer grid."""
+    """The part of a kernel for one parity of row and column of the finer grid."""
 
     row: int
     column: int
     products: slice
-    """Which of the 36 products it takes part in."""
+    """Which of the 36 products it uses."""
     kernels: Tensor
-    """(number of them, in, out): G g G^T."""
+    """(number of products, in, out): G g G^T."""
 
 
 class _StridedConvolution:
-    """What both directions share: the order of the 36 products and the transforms in that order."""
+    """Base of both directions: the transforms, with the 36 products in an order that suits all parities."""
 
     def __init__(self, kernel: Tensor, bias: Tensor, dropped: int, gdn: MatrixGDN | None) -> None:
         basis = toom_cook_basis()
         kept = [i for i in range(PATCH) if i != dropped]
-        # In this order, the products that each parity takes part in follow each other.
+        # In this order, the products of each parity are consecutive.
         order = [(dropped, j) for j in kept] + [(i, j) for i in kept for j in kept]
         order += [(i, dropped) for i in kept] + [(dropped, dropped)]
         products = {(0, 0): slice(0, 36), (0, 1): slice(0, 30), (1, 0): slice(5, 35), (1, 1): slice(5, 30)}
@@ -110,7 +110,7 @@ class _StridedConvolution:
             self.parities.append(_Parity(row, column, chosen, kernels))
 
     def _finish(self, y: Tensor, out: Tensor, num_rows: int, scratch: Scratch) -> None:
-        """Bias and GDN of y (16, T * out), into `out` (rows, 4, columns, 4, C)."""
+        """Add the bias to y (16, T * out), apply GDN, and write to `out` (rows, 4, columns, 4, C)."""
 
         def spatial(matrix: Tensor) -> Tensor:
             return matrix.view(TILE, TILE, num_rows, -1, self.num_out).permute(2, 0, 3, 1, 4)
@@ -123,33 +123,33 @@ class _StridedConvolution:
             torch.mul(spatial(rows), spatial(self.gdn.factors(rows, scratch)), out=out)
 
     def _patches(self, x: Tensor, scratch: Scratch) -> Tensor:
-        """Overlapping patches of x (4 n + 2, 4 m + 2, in), position first: (36, n * m * in)."""
+        """Collect the overlapping patches of x (4 n + 2, 4 m + 2, in), position first: (36, n * m * in)."""
         view = x.unfold(0, PATCH, TILE).unfold(1, PATCH, TILE).permute(3, 4, 0, 1, 2)
         patches = scratch("patches", *view.shape)
         return patches.copy_(view).view(PATCH * PATCH, -1)
 
 
 class Upsampling(_StridedConvolution):
-    """Transposed 5x5 convolution of stride 2 and, if given, a GDN after it: a strip of tiles at a time.
+    """Transposed 5x5 convolution of stride 2 with an optional GDN, computed by strips of tiles.
 
     Args:
-        conv: as `transforms.upsample` makes it; its weights are copied.
-        gdn: what follows; None if nothing does.
+        conv: convolution from `transforms.upsample`; its weights are copied.
+        gdn: the GDN that follows; None if there is none.
     """
 
     TILE_IN, TILE_OUT, BORDER = TILE, 2 * TILE, 1
 
     def __init__(self, conv: nn.ConvTranspose2d, gdn: MatrixGDN | None) -> None:
         assert conv.bias is not None
-        # From a fine position, a transposed convolution looks back to the coarse grid through the kernel turned around.
+        # A transposed convolution gathers from the coarse grid with the flipped kernel.
         super().__init__(conv.weight.detach().flip(2, 3), conv.bias, DROPPED_UP, gdn)
 
     def strip(self, x: Tensor, out: Tensor, scratch: Scratch) -> None:
         """Compute n x m tiles.
 
         Args:
-            x: (4 n + 2, 4 m + 2, in), one position of surroundings on each side.
-            out: (8 n, 8 m, out), written to; last dimension contiguous.
+            x: (4 n + 2, 4 m + 2, in), with one extra position on each side.
+            out: (8 n, 8 m, out), overwritten; last dimension contiguous.
             scratch: working memory.
         """
         n, m = x.shape[0] // TILE, x.shape[1] // TILE
@@ -165,11 +165,11 @@ class Upsampling(_StridedConvolution):
 
 
 class Downsampling(_StridedConvolution):
-    """5x5 convolution of stride 2 and, if given, a GDN after it: a strip of tiles at a time.
+    """5x5 convolution of stride 2 with an optional GDN, computed by strips of tiles.
 
     Args:
-        conv: as `transforms.downsample` makes it; its weights are copied.
-        gdn: what follows; None if nothing does.
+        conv: convolution from `transforms.downsample`; its weights are copied.
+        gdn: the GDN that follows; None if there is none.
     """
 
     TILE_IN, TILE_OUT, BORDER = 2 * TILE, TILE, 2
@@ -182,8 +182,8 @@ class Downsampling(_StridedConvolution):
         """Compute n x m tiles.
 
         Args:
-            x: (8 n + 4, 8 m + 4, in), two positions of surroundings on each side.
-            out: (4 n, 4 m, out), written to; last dimension contiguous.
+            x: (8 n + 4, 8 m + 4, in), with two extra positions on each side.
+            out: (4 n, 4 m, out), overwritten; last dimension contiguous.
             scratch: working memory.
         """
         n, m = x.shape[0] // (2 * TILE), x.shape[1] // (2 * TILE)
@@ -192,7 +192,7 @@ class Downsampling(_StridedConvolution):
             at_points = scratch("at_points", len(kernels), n * m, self.num_in)
             patches = self._patches(x[row::2, column::2], scratch)
             torch.mm(self.inputs[chosen], patches, out=at_points.view(len(kernels), -1))
-            if len(kernels) == PATCH**2:  # the first parity takes part in all
+            if len(kernels) == PATCH**2:  # the first parity uses all products
                 torch.bmm(at_points, kernels, out=products)
             else:
                 products[chosen].baddbmm_(at_points, kernels)
@@ -202,5 +202,5 @@ class Downsampling(_StridedConvolution):
 
 
 def _every_other_tap(kernel: Tensor, row: int, column: int) -> Tensor:
-    """Three by three taps of a padded kernel (in, out, 7, 7) from (row, column) on: (9, in * out)."""
+    """Take three by three taps, two apart, of a padded kernel (in, out, 7, 7) from (row, column) on: (9, in * out)."""
     return kernel[:, :, row : row + 5 : 2, column : column + 5 : 2].permute(2, 3, 0, 1).reshape(9, -1)

@@ -1,0 +1,1 @@
+"""What `make` proves and `pytest` does not run: minutes to hours each."""

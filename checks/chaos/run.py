@@ -1,0 +1,144 @@
+# ruff: noqa: T201
+"""Kill a training again and again with SIGKILL, resume it each time, and compare its end with runs left alone.
+
+    python -m checks.chaos.run --kills 20 --out results/chaos.json
+
+Every session is a process of its own that calls `train`. Kills come while it starts, trains, validates and writes
+checkpoints, spread over the run at random. Ends with exit code 1 where anything that must hold does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from checks.chaos.checks import faults_of_finished, final_loss, judge, look
+from checks.chaos.sessions import MOMENTS, EndedError, SessionError, run_and_kill, run_to_its_end
+from jahp_pl.config import Config
+from jahp_pl.data.prepare import ShardOptions
+from jahp_pl.data.shards import write_shards
+from jahp_pl.files import write_atomically
+from jahp_pl.measurement.provenance import provenance
+from jahp_pl.settings import load
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = (
+    *("model.num_filters=8", "model.num_latents=12", "data.crop_size=64", "data.batch_size=4", "data.num_workers=1"),
+    *("optim.initialization=klt", "optim.learning_rate=1e-3", "optim.schedule=cosine", "optim.ema_decay=0.95"),
+    *("trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.log_every_steps=1", "coding.max_images=1"),
+    "coding.max_pictures=0",
+)
+"""A small model on small photographs: what is tested is what a run writes and reads."""
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description="Kill a training again and again.")
+    parser.add_argument("--kills", type=int, default=20, help="how many [20]")
+    parser.add_argument("--others", type=int, default=3, help="runs of other seeds, left alone [3]")
+    parser.add_argument("--steps", type=int, default=200, help="of each run [200]")
+    parser.add_argument("--val-every", type=int, default=10, metavar="STEPS", help="between validations [10]")
+    parser.add_argument("--seed", type=int, default=0, help="of the kills [0]")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "chaos", help="folder of the runs [build/chaos]")
+    parser.add_argument("--out", type=Path, help="JSON with the result")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of the session, which is ended
+    shutil.rmtree(options.work, ignore_errors=True)
+    told = chaos(options.work, options.kills, options.others, options.steps, options.val_every, options.seed)
+    told = provenance(["python", "-m", "checks.chaos.run", *sys.argv[1:]]) | told
+    if options.out is not None:
+        write_atomically(options.out, (json.dumps(told, indent=1) + "\n").encode())
+    print(json.dumps({key: told[key] for key in ("moments", "leftovers", "final", "failures")}, indent=1))
+    if told["failures"]:
+        sys.exit(f"{len(told['failures'])} things that must hold do not")
+    if not told["final"]["inside"]:
+        sys.exit("the final validation loss of the killed run is not one that the others could have")
+
+
+def chaos(
+    work: Path, kills: int, others: int, steps: int, val_every: int, seed: int, *, quiet: bool = False
+) -> dict[str, Any]:
+    """Kill and resume one run, leave others alone, compare.
+
+    Args:
+        work: folder for shards and runs, new.
+        kills: how many.
+        others: runs of other seeds, at least two.
+        steps: optimizer steps of each run.
+        val_every: steps between validations, of which `steps` is a multiple.
+        seed: of the kills.
+        quiet: print no progress.
+    """
+    start = time.monotonic()
+
+    def tell(line: str) -> None:
+        if not quiet:
+            print(f"{time.monotonic() - start:6.0f} s  {line}", flush=True)
+
+    def config(name: str, run_seed: int) -> Config:
+        where = (f"output_dir={work / 'runs'}", f"data.train=[{work / 'train'}]", f"data.val=[{work / 'val'}]")
+        length = (f"trainer.max_steps={steps}", f"trainer.val_every_steps={val_every}")
+        return load([*SETTINGS, *where, *length, f"name={name}", f"seed={run_seed}"])
+
+    for part, count in (("train", 6), ("val", 3)):
+        photos = sorted((ROOT / "data" / "photos" / part).glob("*.jpg"))[:count]
+        write_shards([str(path) for path in photos], work / part, ShardOptions(min_side=64, max_side=192))
+    killed, failures = config("killed", 1), []
+    sessions: list[dict[str, Any]] = []
+    rng = random.Random(seed)
+    moments = [MOMENTS[number % len(MOMENTS)] for number in range(kills)]
+    rng.shuffle(moments)
+    for number, moment in enumerate(moments):
+        before = look(killed).step
+        aim = max(before + 1, round(steps * (number + rng.random()) / (kills + 1)))
+        try:
+            seconds = run_and_kill(killed, min(aim, steps - 1), moment, rng)
+        except EndedError:
+            break
+        except SessionError as error:
+            failures.append(f"session {number + 1}: {error}")
+            break
+        state = look(killed)
+        failures += [f"after kill {number + 1}: {complaint}" for complaint in state.unreadable]
+        if state.step < before:
+            failures.append(f"after kill {number + 1}: back at step {state.step} from {before}")
+        sessions.append({"moment": moment, "seconds": round(seconds, 2)} | state._asdict())
+        tell(f"kill {number + 1:3} of {kills}: {moment:10} last.ckpt at step {state.step}, {len(failures)} failures")
+    finished = [killed, *(config(f"alone-{number}", 2 + number) for number in range(others))]
+    for one in finished:
+        try:
+            run_to_its_end(one)
+            failures += [f"{one.name}: {fault}" for fault in faults_of_finished(one)]
+        except SessionError as error:
+            failures.append(f"{one.name}: {error}")
+        tell(f"{one.name} at its end, {len(failures)} failures")
+    final = {} if failures else judge(final_loss(killed), [final_loss(one) for one in finished[1:]])
+    return {
+        "kills": len(sessions),
+        "steps": steps,
+        "val_every_steps": val_every,
+        "seed": seed,
+        "settings": list(SETTINGS),
+        "seconds": round(time.monotonic() - start),
+        "moments": dict(Counter(session["moment"] for session in sessions)),
+        "killed_while_validating": sum(session["validation_due"] for session in sessions),
+        "leftovers": {
+            "largest": max((session["num_leftovers"] for session in sessions), default=0),
+            "after_kills": sum(session["num_leftovers"] > 0 for session in sessions),
+        },
+        "final": final,
+        "failures": failures,
+        "sessions": sessions,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Equal latents under every circumstance."""

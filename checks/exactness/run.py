@@ -1,0 +1,259 @@
+# ruff: noqa: T201
+"""`make exactness`: the same latents under every circumstance, for full-size models on all of Kodak.
+
+    python -m checks.exactness.run MODEL... --images data/kodak --out results/exactness.json
+
+Each image is encoded once. The bytes must then come out alike, and decode to the encoder's latents, under each of the
+circumstances below; the worker processes differ in what can only be set before a process starts. Pixels are left out:
+nothing that is decoded depends on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jahp_pl.codec.codec import Codec
+from jahp_pl.codec.encoder import Encoded
+from jahp_pl.codec.entropy.range_coder import Writer
+from jahp_pl.codec.entropy.symbol_coder import DecodeTask, LatentRange
+from jahp_pl.codec.targets import Target
+from jahp_pl.evaluation.image_set import find_images
+from jahp_pl.files import write_atomically
+from jahp_pl.images.io import decode_rgb
+from jahp_pl.measurement.provenance import provenance
+from jahp_pl.model_io.load import load_codec
+
+PROCESSES = {
+    "another process": {},
+    "ATEN_CPU_CAPABILITY=default": {"ATEN_CPU_CAPABILITY": "default"},
+    "ATEN_CPU_CAPABILITY=avx2": {"ATEN_CPU_CAPABILITY": "avx2"},
+    "MKL_CBWR=COMPATIBLE": {"MKL_CBWR": "COMPATIBLE"},
+    "MKL_CBWR=SSE4_2, one thread": {"MKL_CBWR": "SSE4_2", "OMP_NUM_THREADS": "1"},
+    "MKL_DEBUG_CPU_TYPE=5, OMP_DYNAMIC": {"MKL_DEBUG_CPU_TYPE": "5", "OMP_DYNAMIC": "true"},
+    "DNNL_MAX_CPU_ISA=SSE41": {"DNNL_MAX_CPU_ISA": "SSE41", "ONEDNN_MAX_CPU_ISA": "SSE41"},
+}
+"""Variables of the environment, by name of the circumstance."""
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Compute with this many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Make new tensors of this type by default."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextmanager
+def medium_precision() -> Iterator[None]:
+    """Let torch multiply float32 matrices with less precision."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+CIRCUMSTANCES: dict[str, Callable[[], Any]] = {
+    "1 thread": lambda: threads(1),
+    "2 threads": lambda: threads(2),
+    "oneDNN off": lambda: torch.backends.mkldnn.flags(enabled=False),
+    "float64 by default": lambda: default_dtype(torch.float64),
+    "bfloat16 by default": lambda: default_dtype(torch.bfloat16),
+    "matmul precision medium": medium_precision,
+    "under autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+}
+"""Within one process."""
+
+
+def targets(codec: Codec) -> list[Target | None]:
+    """What files are made at: the lowest, a middle and the highest level of a variable-rate model."""
+    last = codec.num_levels - 1
+    return [None] if not last else [Target(level=level) for level in (0, 0.55 * last, last)]
+
+
+def payload_of(codec: Codec, encoded: Encoded[Tensor]) -> bytes:
+    """The latents through the full-frame encoder, once more."""
+    writer = Writer()
+    codec._write(writer, encoded.y_hat, encoded.z_hat)
+    return writer.payload()
+
+
+def differences(codec: Codec, encoded: Encoded[Tensor]) -> int:
+    """How many latents the wavefront decoder gets wrong, plus one where the encoder writes other bytes."""
+    payload = payload_of(codec, encoded)
+    wrong = 0 if encoded.data.endswith(payload) else 1
+    _, task = codec._open(encoded.data, 2**27)
+    assert codec.latents is not None
+    (y_hat,) = codec.latents.read([task])
+    return wrong + different(y_hat, encoded.y_hat) + different(task.z_hat, encoded.z_hat)
+
+
+def different(a: Tensor | None, b: Tensor | None) -> int:
+    """Count the elements that differ; absent latents have none."""
+    return 0 if a is None or b is None else int((a != b).sum())
+
+
+def raster_differences(codec: Codec, encoded: Encoded[Tensor]) -> int:
+    """Raw parameters position by position in raster order beside those of the whole frame at once; how many differ.
+
+    The context of a position holds only what precedes it in raster order: the rest of the buffer is spoiled.
+    """
+    from jahp_pl.codec.entropy.latent_coder import _Frame
+
+    assert codec.latents is not None
+    _, height, width = encoded.y_hat.shape
+    span = LatentRange(int(encoded.y_hat.min()), int(encoded.y_hat.max()))
+    symbols = encoded.y_hat.flatten(1).T.contiguous()
+    with torch.inference_mode():
+        whole, growing = (_Frame(codec.latents, [(height, width)], [encoded.z_hat], span) for _ in range(2))
+        ranks = whole.schedule.ranks[0]
+        in_order = torch.empty_like(symbols)
+        in_order[ranks] = symbols
+        whole.put(0, in_order)
+        expected = whole.raw(0, height * width)
+        growing.y[:, 1:] = 77.0
+        wrong = 0
+        for position, rank in enumerate(ranks.tolist()):
+            wrong += int((growing.raw(rank, rank + 1) != expected[rank]).sum())
+            growing.put(rank, symbols[position : position + 1])
+    return wrong
+
+
+def lockstep_differences(codec: Codec, several: list[Encoded[Tensor]]) -> int:
+    """Several images in lockstep; how many latents differ."""
+    assert codec.latents is not None
+    tasks: list[DecodeTask[Tensor]] = [codec._open(encoded.data, 2**27)[1] for encoded in several]
+    y_hats = codec.latents.read(tasks)
+    return sum(different(y, encoded.y_hat) for y, encoded in zip(y_hats, several, strict=True))
+
+
+def worker(model: str, files: list[str]) -> None:
+    """In another process: latents' sum and payload's sum of every file."""
+    codec = load_codec(model)
+    for name in files:
+        data = Path(name).read_bytes()
+        header, task = codec._open(data, 2**27)
+        assert codec.latents is not None
+        (y_hat,) = codec.latents.read([task])
+        writer = Writer()
+        codec._write(writer, y_hat, task.z_hat)
+        print(latent_sum(y_hat, task.z_hat), hashlib.sha256(writer.payload()).hexdigest(), header.width)
+
+
+def latent_sum(y_hat: Tensor, z_hat: Tensor | None) -> str:
+    """Hash latents: SHA-256 over their int32 values."""
+    parts = [y_hat] if z_hat is None else [y_hat, z_hat]
+    return hashlib.sha256(b"".join(p.numpy().astype(np.int32).tobytes() for p in parts)).hexdigest()
+
+
+def run_workers(model: str, encoded: list[Encoded[Tensor]], folder: Path) -> dict[str, int]:
+    """Files that come out otherwise in other processes, by circumstance."""
+    names = []
+    for number, one in enumerate(encoded):
+        names.append(str(folder / f"{number}.jahp"))
+        Path(names[-1]).write_bytes(one.data)
+    wrong = {}
+    for circumstance, variables in PROCESSES.items():
+        command = [sys.executable, __file__, model, "--worker", *names]
+        done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=False)
+        lines = done.stdout.splitlines()
+        if done.returncode != 0 or len(lines) != len(encoded):
+            raise SystemExit(f"{circumstance}: {done.stderr.strip().splitlines()[-1:]}")
+        wrong[circumstance] = 0
+        for one, line in zip(encoded, lines, strict=True):
+            latents, payload, _ = line.split()
+            payload_sum = hashlib.sha256(one.data[one.header_bytes :]).hexdigest()
+            wrong[circumstance] += latents != latent_sum(one.y_hat, one.z_hat) or payload != payload_sum
+        print(f"  {circumstance}: {wrong[circumstance]} of {len(encoded)} files differ", flush=True)
+    return wrong
+
+
+def check(model: str, images: list[Path], batch: int, folder: Path) -> dict[str, Any]:
+    """All circumstances for one model."""
+    codec = load_codec(model)
+    print(f"{model}: {codec.fingerprint.hex()}, {len(images)} images", flush=True)
+    encoded = [codec.encode(decode_rgb(path), target) for target in targets(codec) for path in images]
+    wrong: dict[str, int] = {}
+    for name, circumstance in CIRCUMSTANCES.items():
+        with circumstance():
+            fresh = load_codec(model)  # frozen under the circumstance too
+            same = fresh.fingerprint == codec.fingerprint
+            wrong[name] = sum(differences(fresh, one) for one in encoded) if same else -1
+        print(f"  {name}: {wrong[name]} latents differ", flush=True)
+    lockstep = f"{batch} images in lockstep"
+    wrong[lockstep] = sum(
+        lockstep_differences(codec, encoded[first : first + batch]) for first in range(0, len(encoded), batch)
+    )
+    print(f"  {lockstep}: {wrong[lockstep]} latents differ", flush=True)
+    wrong["raster order"] = sum(raster_differences(codec, one) for one in encoded)
+    print(f"  raster order: {wrong['raster order']} parameters differ", flush=True)
+    wrong |= run_workers(model, encoded, folder)
+    if torch.cuda.is_available():
+        on_gpu = load_codec(model, "cuda")
+        wrong["CUDA"] = sum(differences(on_gpu, one) for one in encoded)
+    latents = sum(one.y_hat.numel() for one in encoded)
+    return {"model": vars(codec.model.config), "latents": latents, "differences": wrong}
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("models", nargs="+", metavar="MODEL")
+    parser.add_argument("--images", type=Path, default=Path("data/kodak"))
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--batch", type=int, default=4, help="images in lockstep (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("results/exactness.json"))
+    parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker is not None:
+        worker(options.models[0], options.worker)
+        return
+    start = time.monotonic()
+    images = find_images(options.images)[: options.limit]
+    content: dict[str, Any] = provenance(["python", "-m", "checks.exactness.run", *sys.argv[1:]])
+    folder = options.out.parent / ".exactness"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        content["models"] = [check(model, images, options.batch, folder) for model in options.models]
+    finally:
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+    content["seconds"] = round(time.monotonic() - start)
+    write_atomically(options.out, f"{json.dumps(content, indent=2)}\n".encode())
+    total = sum(abs(number) for model in content["models"] for number in model["differences"].values())
+    print(f"{total} differences; details in {options.out}")
+    sys.exit(1 if total else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+# ruff: noqa: T201
+"""Codes images in torch, onnxruntime and a browser; each reads the files of all. How many latents differ: none.
+
+    python -m checks.exactness.runtimes --images data/kodak --out results/runtimes-exact.json
+
+The browser is left out where there is no Chromium or no web/vendor (`make web`), and for models that are not joint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from jahp_pl.codec.codec import Codec
+from jahp_pl.images.io import decode_rgb
+from jahp_pl.measurement.provenance import provenance
+from jahp_pl.model_io.load import export, load_codec
+from jahp_pl.runtime.codec import RuntimeCodec, load_runtime
+from tests import test_web as web
+from tests.support.browser import CHROMIUM, Page, chromium
+from tests.support.codec_models import MIXTURE, codec_of
+
+Samples = npt.NDArray[np.uint8]
+
+
+class Read(NamedTuple):
+    """What a runtime reads of a file."""
+
+    latents: npt.NDArray[np.int32]
+    """All of y_hat, then all of z_hat."""
+    pixels: Samples
+    """(3, H, W)."""
+
+
+class Runtime(Protocol):
+    """One of the three."""
+
+    def encode(self, image: Samples) -> bytes:
+        """(H, W, 3) -> file."""
+
+    def decode(self, data: bytes) -> Read:
+        """File -> latents and pixels."""
+
+
+class Library:
+    """torch or onnxruntime."""
+
+    def __init__(self, codec: Codec | RuntimeCodec) -> None:
+        self.codec = codec
+
+    def encode(self, image: Samples) -> bytes:
+        """See `Runtime`."""
+        return self.codec.compress(image)
+
+    def decode(self, data: bytes) -> Read:
+        """See `Runtime`."""
+        decoded = self.codec.decode(data)
+        parts = [np.asarray(part).ravel() for part in (decoded.y_hat, decoded.z_hat) if part is not None]
+        return Read(np.concatenate(parts), np.asarray(decoded.image))
+
+
+class Browser:
+    """The page in Chromium."""
+
+    def __init__(self, page: Page, site: web.Site) -> None:
+        self.page, self.site = page, site
+
+    def encode(self, image: Samples) -> bytes:
+        """See `Runtime`."""
+        height, width, _ = image.shape
+        rgb = web.encoded(np.ascontiguousarray(image.transpose(2, 0, 1)).tobytes())
+        values = f"{{ rgb: {rgb}, width: {width}, height: {height}, isGray: false }}"
+        web.asked(self.page, self.site, f"ask('analyse', {values})")
+        found = web.asked(self.page, self.site, "ask('encode', { quality: 60 })")
+        return base64.b64decode(str(found["data"]))
+
+    def decode(self, data: bytes) -> Read:
+        """See `Runtime`."""
+        found = web.asked(self.page, self.site, f"ask('decode', {{ data: {web.encoded(data)} }})")
+        parts = [web.array(found[name], "<i4", -1) for name in ("yHat", "zHat")]
+        header = found["header"]
+        return Read(np.concatenate(parts), web.array(found["rgb"], "u1", 3, header["height"], header["width"]))
+
+
+@contextmanager
+def runtimes(model: Path) -> Iterator[dict[str, Runtime]]:
+    """All that there are, for an export."""
+    codec = load_codec(model)
+    found: dict[str, Runtime] = {"torch": Library(codec), "onnxruntime": Library(load_runtime(model, threads=1))}
+    with ExitStack() as stack:
+        if CHROMIUM is not None and web.VENDOR.exists() and codec.model.config.rung == "joint":
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            web.module("build").build(web.VENDOR, folder, model)
+            site = web.Site(folder, codec)
+            stack.callback(site.stop)
+            found["browser"] = Browser(stack.enter_context(chromium()), site)
+        yield found
+
+
+def measure(model: Path, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """Differences over the images so far, by who wrote and who read."""
+    with runtimes(model) as found:
+        names = list(found)
+        pairs = {f"{writer} -> {reader}": [0, 0] for writer in names for reader in names}
+        num_latents = files_equal = 0
+        for number, path in enumerate(paths, start=1):
+            image = decode_rgb(path)
+            files = {name: runtime.encode(image) for name, runtime in found.items()}
+            files_equal += len(set(files.values())) == 1
+            reads = {data: {name: runtime.decode(data) for name, runtime in found.items()} for data in files.values()}
+            for writer, data in files.items():
+                expected = reads[data]["torch"]
+                num_latents += len(expected.latents)
+                for reader, read in reads[data].items():
+                    pair = pairs[f"{writer} -> {reader}"]
+                    pair[0] += int((read.latents != expected.latents).sum())
+                    pair[1] = max(pair[1], int(np.abs(read.pixels.astype(int) - expected.pixels).max()))
+            print(path.name, pairs, flush=True)
+            yield {
+                "images": number, "latents": num_latents, "images_whose_files_are_equal": files_equal,
+                "different_latents": {name: latents for name, (latents, _) in pairs.items()},
+                "largest_difference_of_pixels": {name: pixels for name, (_, pixels) in pairs.items()},
+            }  # fmt: skip
+
+
+def main() -> None:
+    """Measure the bundled variable-rate model, a small one of one rate, and mixtures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--every", type=int, default=1, help="take one image of so many")
+    parser.add_argument("--model", nargs="+", default=["joint-psnr", "small-2", "mixture"])
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    paths = sorted(arguments.images.glob("*.png"))[:: arguments.every]
+    content: dict[str, Any] = provenance(["python", *sys.argv]) | {"models": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in arguments.model:
+            path = Path(folder) / name
+            codec = codec_of(MIXTURE) if name == "mixture" else load_codec(name)
+            codec = export(codec.model, path, {}, dtype="float32", tables=codec.tables())
+            config = codec.model.config
+            about = {"rung": config.rung, "num_components": config.num_components, "num_levels": config.num_levels}
+            for found in measure(path, paths):
+                content["models"][name] = about | found
+                arguments.out.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

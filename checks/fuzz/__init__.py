@@ -1,0 +1,1 @@
+"""Damaged files and images of every size."""

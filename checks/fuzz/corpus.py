@@ -1,0 +1,50 @@
+"""What is mutated: true files of small models of every rung, from one pixel up."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from jahp_pl.codec.bitstream import with_icc
+from jahp_pl.codec.codec import Codec
+from jahp_pl.model import CompressionModel
+from tests.support.codec_models import Variant, kodak_crop, load_golden
+
+SIZES = ((1, 1), (1, 40), (5, 7), (16, 16), (17, 33), (48, 80))
+"""Height and width; the last two need more than one cell of latents, the last more than one of hyper-latents."""
+PROFILE = bytes(range(256)) * 2
+"""In every other file. The format does not look into profiles, so these bytes are as good as any."""
+UNTRAINED = (
+    Variant("factorized"), Variant("scale_hyperprior", "logistic"), Variant("mean_scale_hyperprior", "laplace", 3),
+    Variant("context", "laplace"),
+)  # fmt: skip
+
+
+class Subject(NamedTuple):
+    """A codec and files that it made."""
+
+    name: str
+    codec: Codec
+    files: tuple[bytes, ...]
+
+
+def subjects() -> list[Subject]:
+    """The golden models, and latents of a photograph under untrained densities of the other rungs."""
+    models = {name: load_golden(name) for name in ("joint", "mixture")}
+    return [
+        _subject(name, Codec(model)) for name, model in (models | {str(v): _untrained(v) for v in UNTRAINED}).items()
+    ]
+
+
+def _untrained(variant: Variant) -> CompressionModel:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = CompressionModel(variant.config()).eval()
+    model.g_a.load_state_dict(load_golden("joint").g_a.state_dict())
+    return model
+
+
+def _subject(name: str, codec: Codec) -> Subject:
+    files = [codec.compress(kodak_crop()[:height, :width]) for height, width in SIZES]
+    return Subject(name, codec, tuple(with_icc(f, PROFILE) if n % 2 else f for n, f in enumerate(files)))

@@ -1,0 +1,117 @@
+# ruff: noqa: T201
+"""Large images and long ones through the command line, within 4 GiB: each must come back as the model sees it.
+
+python -m checks.fuzz.large MODEL [SIZE...] --out results/large.json
+
+Mosaics of Kodak; `jahp compress --verify` decodes before it writes, `jahp decompress` is a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from jahp_pl.evaluation.image_set import find_images
+from jahp_pl.files import write_atomically
+from jahp_pl.images.io import decode_rgb
+from jahp_pl.measurement.provenance import provenance
+
+SIZES = (
+    "1x65535", "65535x16", "4001x3", "4000x3000", "30000x500", "17x50000", "6000x4000", "3999x9001", "7001x5003",
+    "8192x6144",
+)  # fmt: skip
+"""Width x height, the largest of 50 megapixels."""
+BYTES = 2**32
+"""Of memory that a process may have in use at once."""
+
+
+def mosaic(images: list[Path], width: int, height: int) -> Image.Image:
+    """As many photographs as it takes, upright ones left out."""
+    tiles = [rgb for rgb in map(decode_rgb, images) if rgb.shape[1] > rgb.shape[0]]
+    h, w = tiles[0].shape[:2]
+    rows = [
+        np.concatenate([tiles[(row + column) % len(tiles)] for column in range(-(-width // w))], axis=1)[:, :width]
+        for row in range(-(-height // h))
+    ]
+    return Image.fromarray(np.concatenate(rows)[:height])
+
+
+def run(*arguments: str) -> tuple[float, int]:
+    """A command's seconds and its peak memory in bytes.
+
+    Raises:
+        SystemExit: it fails.
+    """
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", "jahp_pl", *arguments], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"jahp {' '.join(arguments)}: exit code {os.waitstatus_to_exitcode(status)}")
+    return time.perf_counter() - start, usage.ru_maxrss * 1024
+
+
+def code(model: str, size: str, images: list[Path], folder: Path) -> dict[str, Any]:
+    """One image there and back."""
+    width, height = map(int, size.split("x"))
+    source, file, back = folder / "image.ppm", folder / "image.jahp", folder / "back.png"
+    mosaic(images, width, height).save(source)
+    encoding = run("compress", str(source), "-o", str(file), "--verify", "--model", model, "--force")
+    decoding = run("decompress", str(file), "-o", str(back), "--model", model, "--force")
+    with Image.open(back) as decoded, Image.open(source) as original:
+        assert decoded.size == original.size
+        wrong = np.asarray(decoded, dtype=np.float32) - np.asarray(original, dtype=np.float32)
+    return {
+        "size": size,
+        "megapixels": width * height / 1e6,
+        "bpp": 8 * file.stat().st_size / (width * height),
+        "psnr": float(20 * np.log10(255) - 10 * np.log10(np.square(wrong).mean(dtype=np.float64))),
+        "compress_seconds": encoding[0],
+        "decompress_seconds": decoding[0],
+        "compress_bytes": encoding[1],
+        "decompress_bytes": decoding[1],
+    }
+
+
+def main() -> None:
+    """All sizes; exit code 1 where one takes too much memory."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("sizes", nargs="*", default=SIZES, metavar="WIDTHxHEIGHT")
+    parser.add_argument("--images", type=Path, default=Path("data/kodak"))
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    images, rows = find_images(arguments.images), []
+    Image.MAX_IMAGE_PIXELS = None
+    with tempfile.TemporaryDirectory() as folder:
+        for size in arguments.sizes:
+            row = code(arguments.model, size, images, Path(folder))
+            rows.append(row)
+            print(
+                f"{size:>12}: {row['bpp']:.3f} bpp, {row['psnr']:.2f} dB; compress --verify "
+                f"{row['compress_seconds']:.0f} s {row['compress_bytes'] / 2**20:.0f} MiB, decompress "
+                f"{row['decompress_seconds']:.0f} s {row['decompress_bytes'] / 2**20:.0f} MiB",
+                flush=True,
+            )
+    if arguments.out is not None:
+        content = provenance(["python", "-m", "checks.fuzz.large", *sys.argv[1:]]) | {
+            "model": arguments.model,
+            "images": rows,
+        }
+        write_atomically(arguments.out, f"{json.dumps(content, indent=1)}\n".encode())
+    most = max(max(row["compress_bytes"], row["decompress_bytes"]) for row in rows)
+    print(f"at most {most / 2**20:.0f} MiB; allowed are {BYTES / 2**20:.0f}")
+    sys.exit(most > BYTES)
+
+
+if __name__ == "__main__":
+    main()

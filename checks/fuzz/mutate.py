@@ -1,0 +1,274 @@
+"""Ways to spoil a file. Most repair the checksum, so that what lies behind it is reached.
+
+Every case is a pure function of a seed and its number.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from jahp_pl.codec.bitstream import MAX_ICC_BYTES, MAX_PIXELS, MAX_SIDE, unpack
+
+T = TypeVar("T")
+
+SMALL_PIXELS = 2**16
+"""Largest image that most cases accept: a decoder takes time and memory in proportion to the size it accepts."""
+EDGES = (0, 1, 2, 15, 16, 17, 63, 64, 65, 127, 128, 129, 255, 256, 4095, 4096, 16384, 32767, 32768, 65534, 65535, 65536)
+"""Numbers around which programs err."""
+
+
+class Case(NamedTuple):
+    """A file to be decoded, or refused."""
+
+    strategy: str
+    subject: int
+    """Whose codec is to read it."""
+    data: bytes
+    max_pixels: int
+
+
+class Parts(NamedTuple):
+    """A file taken apart, to be put together again with a true checksum, whatever is in it."""
+
+    fingerprint: bytes
+    width: int
+    height: int
+    smallest: int
+    span: int
+    profile: bytes
+    """As stored."""
+    payload: bytes
+    profile_length: int | None = None
+    """Instead of the true one."""
+    payload_length: int | None = None
+    """Instead of the true one."""
+
+
+def case(seed: int, number: int, corpus: Sequence[Sequence[bytes]]) -> Case:
+    """The case of that number.
+
+    Args:
+        seed: of a run.
+        number: from 0.
+        corpus: files by subject.
+    """
+    rng = np.random.default_rng([seed, number])
+    strategy = STRATEGIES[int(rng.integers(len(STRATEGIES)))]
+    subject = int(rng.integers(len(corpus)))
+    data = _choice(rng, corpus[subject])
+    other = _choice(rng, _choice(rng, corpus))
+    max_pixels = MAX_PIXELS if strategy is vast_size else SMALL_PIXELS
+    return Case(strategy.__name__, subject, strategy(rng, data, other), max_pixels)
+
+
+# --- without a true checksum ----------------------------------------------------------------------------------------
+
+
+def flipped_bits(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
+    """One to eight bits."""
+    result = np.frombuffer(data, np.uint8).copy()
+    for bit in rng.integers(8 * len(data), size=rng.integers(1, 9)):
+        result[bit // 8] ^= 1 << bit % 8
+    return result.tobytes()
+
+
+def other_bytes(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
+    """A run of zeros, of ones or of anything, in place of what was there."""
+    start = int(rng.integers(len(data)))
+    return _overwritten(rng, data, start)
+
+
+def truncated(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
+    """The beginning of a file."""
+    return data[: int(rng.integers(len(data)))]
+
+
+def extended(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
+    """A file and something behind it."""
+    tail = (rng.bytes(int(rng.integers(1, 100))), bytes(int(rng.integers(1, 100))), data, other)
+    return data + _choice(rng, tail)
+
+
+def spliced(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
+    """The beginning of one file and the end of another."""
+    return data[: int(rng.integers(len(data)))] + other[int(rng.integers(len(other))) :]
+
+
+def garbage(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
+    """Any bytes, behind so much of a true start that they are looked at."""
+    return data[: int(_choice(rng, (0, 4, 5, 13)))] + rng.bytes(int(rng.integers(200)))
+
+
+# --- with a true checksum -------------------------------------------------------------------------------------------
+
+
+def garbage_behind_checksum(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
+    """True magic, version and fingerprint, then a header of any bytes, which the checksum covers."""
+    head, rest = data[:13] + rng.bytes(int(rng.integers(6, 20))), rng.bytes(4 * int(rng.integers(20)))
+    return head + zlib.crc32(head + rest).to_bytes(4, "little") + rest
+
+
+def header_field(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
+    """One number of the header, in or out of its range."""
+    parts, field = take_apart(data), _choice(rng, ("width", "height", "smallest", "span"))
+    number = _number(rng) * (-1 if field == "smallest" and rng.random() < 0.5 else 1)
+    fields: dict[str, Any] = {field: number}
+    return put_together(parts._replace(**fields))
+
+
+def lengths(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
+    """Lengths that are not those of what follows."""
+    parts = take_apart(data)
+    near = [n + int(rng.integers(-8, 9)) for n in (len(parts.profile), len(parts.payload))]
+    profile, payload = (max(0, n) if rng.random() < 0.5 else _number(rng) for n in near)
+    if rng.random() < 0.3:  # another border between the two, the sum being true
+        profile = int(rng.integers(len(parts.profile) + len(parts.payload) + 1))
+        payload = len(parts.profile) + len(parts.payload) - profile
+    return put_together(parts._replace(profile_length=profile, payload_length=payload))
+
+
+def image_size(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
+    """Another size that is accepted, long and thin ones included."""
+    width = int(2 ** rng.uniform(0, 16))
+    height = int(2 ** rng.uniform(0, np.log2(SMALL_PIXELS / width)))
+    width, height = (width, height) if rng.random() < 0.5 else (height, width)
+    return put_together(take_apart(data)._replace(width=width, height=height))
+
+
+def vast_size(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
+    """A size beyond the limit that a decoder has by itself."""
+    width = int(rng.integers(MAX_PIXELS // MAX_SIDE + 1, MAX_SIDE + 1))
+    height = int(rng.integers(MAX_PIXELS // width + 1, MAX_SIDE + 1))
+    return put_together(take_apart(data)._replace(width=width, height=height))
+
+
+def latent_range(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
+    """Another valid range of latents, from a single value to all 16-bit ones."""
+    span = min(65535, int(2 ** rng.uniform(0, 17)) - 1)
+    smallest = int(rng.integers(-32768, 32768 - span))
+    if rng.random() < 0.5:  # around zero, where latents are
+        smallest = max(-32768, min(-span // 2, 32767 - span))
+    return put_together(take_apart(data)._replace(smallest=smallest, span=span))
+
+
+def payload_bytes(rng: np.random.Generator, data: bytes, _other: bytes) -> bytes:
+    """A payload in which some bytes are others."""
+    parts = take_apart(data)
+    if not parts.payload:
+        return data
+    payload = parts.payload
+    for _ in range(int(rng.integers(1, 4))):
+        payload = _overwritten(rng, payload, int(rng.integers(len(payload))))
+    return put_together(parts._replace(payload=payload))
+
+
+def payload_words(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
+    """A payload of other words: cut, repeated, longer, another file's, random, all zeros, all ones, none."""
+    parts = take_apart(data)
+    old, foreign, count = parts.payload, take_apart(other).payload, 4 * int(rng.integers(1, 50))
+    at = 4 * int(rng.integers(len(old) // 4 + 1))
+    options = (
+        old[:at], old[at:], old[:at] + old, old + bytes(count), old + rng.bytes(count), foreign, old[:at] + foreign,
+        rng.bytes(count), rng.bytes(100 * count), bytes(count), b"\xff" * count, b"\xff" * len(old), b"",
+    )  # fmt: skip
+    payload = _choice(rng, options)
+    return put_together(parts._replace(payload=payload))
+
+
+def several_fields(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
+    """Size, range and payload at once."""
+    steps = [image_size, latent_range, payload_bytes, payload_words]
+    for step in rng.permutation(len(steps))[: int(rng.integers(2, 5))]:
+        data = steps[int(step)](rng, data, other)
+    return data
+
+
+def other_model(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
+    """A fingerprint that is nearly this model's, or another's."""
+    parts, theirs = take_apart(data), take_apart(other).fingerprint
+    at = int(rng.integers(8))
+    near = (
+        parts.fingerprint[:at]
+        + bytes([parts.fingerprint[at] ^ 1 << int(rng.integers(8))])
+        + parts.fingerprint[at + 1 :]
+    )
+    return put_together(parts._replace(fingerprint=_choice(rng, (near, theirs))))
+
+
+def foreign_insides(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
+    """Another file, of another model maybe, under this model's fingerprint."""
+    return put_together(take_apart(other)._replace(fingerprint=take_apart(data).fingerprint))
+
+
+def profile(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
+    """Another profile: no zlib stream, a cut or damaged or double one, one that inflates to nothing or too much."""
+    parts = take_apart(data)
+    good = zlib.compress(rng.bytes(int(rng.integers(1, 300))))
+    size = MAX_ICC_BYTES + int(_choice(rng, (-1, 0, 1, 10 * MAX_ICC_BYTES)))
+    kinds: tuple[Callable[[], bytes], ...] = (
+        lambda: good,
+        lambda: good + good,
+        lambda: good[: int(rng.integers(len(good)))],
+        lambda: _overwritten(rng, good, int(rng.integers(len(good)))),
+        lambda: zlib.compress(b""),
+        lambda: zlib.compress(bytes(size), 9),
+        lambda: rng.bytes(int(rng.integers(1, 300))),
+        lambda: bytes(int(rng.integers(1, 300))),
+    )
+    field = _choice(rng, kinds)()
+    return put_together(parts._replace(profile=field))
+
+
+STRATEGIES: tuple[Callable[[np.random.Generator, bytes, bytes], bytes], ...] = (
+    flipped_bits, other_bytes, truncated, extended, spliced, garbage, garbage_behind_checksum, header_field, lengths,
+    image_size, vast_size, latent_range, payload_bytes, payload_words, several_fields, other_model, foreign_insides,
+    profile,
+)  # fmt: skip
+
+
+# --- parts ----------------------------------------------------------------------------------------------------------
+
+
+def take_apart(data: bytes) -> Parts:
+    """A valid file's parts."""
+    header, payload = unpack(data, MAX_SIDE**2)
+    profile = zlib.compress(header.icc, 9) if header.icc else b""
+    span = header.latent_max - header.latent_min
+    return Parts(header.fingerprint, header.width, header.height, header.latent_min, span, profile, payload)
+
+
+def put_together(parts: Parts) -> bytes:
+    """A file with a true checksum."""
+    zigzag = 2 * parts.smallest if parts.smallest >= 0 else -2 * parts.smallest - 1
+    profile_length = len(parts.profile) if parts.profile_length is None else parts.profile_length
+    payload_length = len(parts.payload) if parts.payload_length is None else parts.payload_length
+    numbers = (parts.width, parts.height, zigzag, parts.span, profile_length, payload_length)
+    head = b"jahp\x01" + parts.fingerprint + b"".join(_varint(number) for number in numbers)
+    crc = zlib.crc32(head + parts.profile + parts.payload)
+    return head + crc.to_bytes(4, "little") + parts.profile + parts.payload
+
+
+def _varint(number: int) -> bytes:
+    result = bytearray()
+    while number >= 128:
+        result.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*result, number])
+
+
+def _number(rng: np.random.Generator) -> int:
+    return int(_choice(rng, EDGES)) if rng.random() < 0.5 else int(2 ** rng.uniform(0, 40)) - 1
+
+
+def _overwritten(rng: np.random.Generator, data: bytes, start: int) -> bytes:
+    length = min(len(data) - start, int(2 ** rng.uniform(0, 8)))
+    run = _choice(rng, (bytes(length), b"\xff" * length, rng.bytes(length)))
+    return data[:start] + run + data[start + length :]
+
+
+def _choice(rng: np.random.Generator, options: Sequence[T]) -> T:
+    return options[int(rng.integers(len(options)))]

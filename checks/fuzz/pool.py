@@ -1,0 +1,122 @@
+"""Worker processes that may hang, die or be killed by their limits, without anything being lost."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.connection import Connection, wait
+from typing import Self
+
+from checks.fuzz.outcome import Outcome, Ready
+
+TIME_LIMIT = 120.0
+"""Seconds after which a process that does not even use the processor is given up."""
+TICK = 0.25
+"""Seconds after which processes are looked at anew."""
+START_LIMIT = 120.0
+"""Seconds for a worker to build and try its codecs."""
+
+Work = Callable[[Connection, int], None]
+
+
+class Worker:
+    """A process, and the case that it is at."""
+
+    def __init__(self, seed: int, work: Work) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=work, args=(theirs, seed), daemon=True)
+        self.process.start()
+        theirs.close()
+        if not self.connection.poll(START_LIMIT):
+            raise RuntimeError(f"a worker did not start within {START_LIMIT} s")
+        ready = self.connection.recv()
+        assert isinstance(ready, Ready)
+        self.number: int | None = None
+        self.taken = 0.0
+
+    def give(self, number: int) -> None:
+        """Send a case."""
+        self.number, self.taken = number, 0.0
+        self.connection.send(number)
+
+    def end(self) -> None:
+        """Kill it."""
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+class Pool:
+    """Keeps workers busy and puts new ones in place of those that were lost.
+
+    Args:
+        seed: of the cases.
+        workers: how many processes.
+        work: what each runs: sends `Ready`, then an outcome for every number it receives.
+        limit: seconds for one case, by a clock that stands still while this process does. A case that exceeds it is
+            run once more, for the machine may have been busy. (Processor time is the worker's to limit.)
+    """
+
+    def __init__(self, seed: int, workers: int, work: Work, limit: float = TIME_LIMIT) -> None:
+        self.seed, self.work, self.limit = seed, work, limit
+        self.workers = [Worker(seed, work) for _ in range(workers)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self.workers:
+            worker.end()
+
+    def run(self, numbers: Iterable[int]) -> Iterator[Outcome]:
+        """Outcomes of all cases, in any order; every number gives one."""
+        waiting, again = list(numbers)[::-1], set[int]()
+        while waiting or any(worker.number is not None for worker in self.workers):
+            for worker in self.workers:
+                if worker.number is None and waiting:
+                    worker.give(waiting.pop())
+            busy = [worker for worker in self.workers if worker.number is not None]
+            start = time.perf_counter()
+            ready = wait([worker.connection for worker in busy], timeout=TICK)
+            passed = min(time.perf_counter() - start, 2 * TICK)
+            for worker in busy:
+                worker.taken += passed
+                number, taken = worker.number, worker.taken
+                assert number is not None
+                outcome: Outcome | None = None
+                if worker.connection in ready:
+                    outcome = self._received(worker, number, taken)
+                elif taken > self.limit:
+                    self._replace(worker)
+                    outcome = _lost(number, f"took more than {self.limit} s", taken)
+                if outcome is None:
+                    continue
+                if taken > self.limit and number not in again:
+                    again.add(number)
+                    waiting.append(number)
+                    continue
+                yield outcome if taken <= self.limit else outcome._replace(result="failed")
+
+    def _received(self, worker: Worker, number: int, taken: float) -> Outcome:
+        try:
+            outcome = worker.connection.recv()
+        except (EOFError, ConnectionResetError):
+            worker.process.join()
+            code = worker.process.exitcode
+            self._replace(worker)
+            why = "it took too much processor time" if code == -signal.SIGXCPU else f"exit code {code}"
+            return _lost(number, f"the process died: {why}", taken)
+        worker.number = None
+        assert isinstance(outcome, Outcome)
+        return outcome
+
+    def _replace(self, worker: Worker) -> None:
+        worker.end()
+        self.workers[self.workers.index(worker)] = Worker(self.seed, self.work)
+
+
+def _lost(number: int, why: str, seconds: float) -> Outcome:
+    return Outcome(number, "failed", why, seconds, seconds, 0)

@@ -1,0 +1,196 @@
+# ruff: noqa: T201
+"""Decode very many spoiled files: each must give an image or the one exception, in little time and memory.
+
+    python -m checks.fuzz.run --cases 100000 --out results/fuzz.json
+    python -m checks.fuzz.run --first 4711 --cases 1        # one case again
+
+What is done is kept, a thousand cases at a time, and not done again while nothing changes that the result depends on.
+Ends with exit code 1 where a case failed; its file is then in the folder of failures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import hashlib
+import json
+import platform
+import shlex
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from checks.fuzz.corpus import subjects
+from checks.fuzz.mutate import SMALL_PIXELS, case
+from checks.fuzz.outcome import Outcome
+from checks.fuzz.pool import TIME_LIMIT, Pool
+from checks.fuzz.worker import CPU_LIMIT, MEMORY_LIMIT, work
+from jahp_pl.files import write_atomically
+
+ROOT = Path(__file__).parents[2]
+CHUNK = 1000
+
+
+@dataclasses.dataclass
+class Tally:
+    """What came of many cases."""
+
+    cases: int = 0
+    by_strategy: dict[str, Counter[str]] = dataclasses.field(default_factory=dict)
+    """Strategy -> how many were decoded, refused, failed."""
+    refusals: Counter[str] = dataclasses.field(default_factory=Counter)
+    """Reason, without its numbers -> how many."""
+    slowest: dict[str, Any] = dataclasses.field(default_factory=dict)
+    largest: dict[str, Any] = dataclasses.field(default_factory=dict)
+    failures: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    def add(self, outcome: Outcome, subject: str, strategy: str) -> None:
+        """Count one case."""
+        self.cases += 1
+        self.by_strategy.setdefault(strategy, Counter())[outcome.result] += 1
+        short = {"number": outcome.number, "subject": subject, "strategy": strategy}
+        if outcome.result == "refused":
+            self.refusals[outcome.detail] += 1
+        elif outcome.result == "failed":
+            self.failures.append(short | outcome._asdict())
+        if outcome.cpu_seconds > self.slowest.get("cpu_seconds", -1):
+            self.slowest = short | {"cpu_seconds": outcome.cpu_seconds, "seconds": outcome.seconds}
+        if outcome.memory > self.largest.get("bytes", -1):
+            self.largest = short | {"bytes": outcome.memory}
+
+    def merge(self, other: Tally) -> None:
+        """Count another tally's cases too."""
+        self.cases += other.cases
+        for strategy, counts in other.by_strategy.items():
+            self.by_strategy.setdefault(strategy, Counter()).update(counts)
+        self.refusals.update(other.refusals)
+        self.slowest = max(self.slowest, other.slowest, key=lambda one: one.get("cpu_seconds", -1))
+        self.largest = max(self.largest, other.largest, key=lambda one: one.get("bytes", -1))
+        self.failures += other.failures
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description="Decode spoiled files.")
+    parser.add_argument("--cases", type=int, default=100_000, help="how many [100000]")
+    parser.add_argument("--first", type=int, default=0, help="number of the first [0]")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2, help="processes [2]")
+    parser.add_argument("--out", type=Path, help="JSON with the result")
+    parser.add_argument(
+        "--state", type=Path, default=ROOT / "build" / "fuzz", help="folder of what is done [build/fuzz]"
+    )
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of the pool, which ends its processes
+    tally = fuzz(options.seed, options.first, options.cases, options.workers, options.state)
+    told = summary(tally, options.seed, options.first)
+    if options.out is not None:
+        write_atomically(options.out, (json.dumps(told, indent=1) + "\n").encode())
+    print(json.dumps({key: told[key] for key in ("cases", "outcomes", "slowest", "largest_memory")}, indent=1))
+    if tally.failures:
+        sys.exit(f"{len(tally.failures)} cases failed; their files are in {options.state / 'failures'}")
+
+
+def fuzz(seed: int, first: int, cases: int, workers: int, state: Path, *, quiet: bool = False) -> Tally:
+    """Run the cases that have not been run yet.
+
+    Args:
+        seed: of all.
+        first: number of the first.
+        cases: how many.
+        workers: processes.
+        state: folder for what is done and for the files of failures.
+        quiet: print no progress.
+    """
+    known = subjects()
+    corpus = [subject.files for subject in known]
+    identity = _identity(corpus)
+    total, start = Tally(), time.perf_counter()
+    with Pool(seed, workers, work) as pool:
+        for numbers in _chunks(first, cases):
+            path = state / identity / f"{seed}-{numbers.start}-{numbers.stop}.json"
+            tally = _read(path)
+            if tally is None:
+                tally = Tally()
+                for outcome in pool.run(numbers):
+                    spoiled = case(seed, outcome.number, corpus)
+                    tally.add(outcome, known[spoiled.subject].name, spoiled.strategy)
+                    if outcome.result == "failed":
+                        _keep(state / "failures" / f"{seed}-{outcome.number}", outcome, spoiled.data)
+                write_atomically(path, json.dumps(vars(tally)).encode())
+            total.merge(tally)
+            if not quiet:
+                print(
+                    f"{numbers.stop - first:7} of {cases}: {len(total.failures)} failed, slowest "
+                    f"{total.slowest['cpu_seconds']:.2f} s, {time.perf_counter() - start:.0f} s so far",
+                    flush=True,
+                )
+    return total
+
+
+def summary(tally: Tally, seed: int, first: int) -> dict[str, Any]:
+    """What goes into the JSON."""
+    outcomes = sum(tally.by_strategy.values(), Counter())
+    return {
+        "command": shlex.join(["python", "-m", "checks.fuzz.run", *sys.argv[1:]]),
+        "date": datetime.date.today().isoformat(),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "machine": platform.machine(),
+        "seed": seed,
+        "first": first,
+        "cases": tally.cases,
+        "limits": {
+            "cpu_seconds": CPU_LIMIT,
+            "seconds": TIME_LIMIT,
+            "bytes_beyond_normal": MEMORY_LIMIT,
+            "max_pixels": SMALL_PIXELS,
+        },
+        "outcomes": dict(outcomes),
+        "slowest": tally.slowest,
+        "largest_memory": tally.largest,
+        "by_strategy": {name: dict(tally.by_strategy[name]) for name in sorted(tally.by_strategy)},
+        "refusals": dict(tally.refusals.most_common()),
+        "failures": tally.failures,
+    }
+
+
+def _chunks(first: int, cases: int) -> Iterator[range]:
+    """Ranges that end at multiples of `CHUNK`, so that runs which overlap share them."""
+    start = first
+    while start < first + cases:
+        stop = min(first + cases, (start // CHUNK + 1) * CHUNK)
+        yield range(start, stop)
+        start = stop
+
+
+def _identity(corpus: Sequence[Sequence[bytes]]) -> str:
+    """Of all that an outcome depends on; a file has its model's fingerprint."""
+    digest = hashlib.sha256(b"".join(data for files in corpus for data in files))
+    for path in sorted([*(ROOT / "jahp_pl" / "codec").rglob("*.py"), *Path(__file__).parent.glob("*.py")]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _read(path: Path) -> Tally | None:
+    if not path.exists():
+        return None
+    content = json.loads(path.read_text())
+    content["by_strategy"] = {name: Counter(counts) for name, counts in content["by_strategy"].items()}
+    return Tally(**content | {"refusals": Counter(content["refusals"])})
+
+
+def _keep(name: Path, outcome: Outcome, data: bytes) -> None:
+    write_atomically(name.with_suffix(".jahp"), data)
+    write_atomically(name.with_suffix(".json"), json.dumps(outcome._asdict(), indent=1).encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""One process that decodes spoiled files under a limit of memory, and says what came of each."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import resource
+import time
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import torch
+
+from checks.fuzz.corpus import Subject, subjects
+from checks.fuzz.mutate import Case, case
+from checks.fuzz.outcome import Outcome, Ready
+from jahp_pl.codec.bitstream import MAX_SIDE, BitstreamError, unpack
+
+CPU_LIMIT = 10
+"""Seconds of processor time for one case, all threads together: what it takes by the clock on an idle machine, or
+more. The kernel ends a process that takes a second longer."""
+MEMORY_LIMIT = 2**30
+"""Bytes beyond what the process has after it decoded every true file."""
+
+
+def work(connection: Connection, seed: int) -> None:
+    """Answer case numbers with outcomes until None comes."""
+    torch.set_num_threads(1)
+    known = subjects()
+    corpus = [subject.files for subject in known]
+    for subject in known:
+        for data in subject.files:
+            subject.codec.decode(data)
+    before = _peak()
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY_LIMIT, size + MEMORY_LIMIT))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    connection.send(Ready(tuple(subject.codec.fingerprint.hex() for subject in known)))
+    while (number := connection.recv()) is not None:
+        spoiled = case(seed, number, corpus)
+        subject = known[spoiled.subject]
+        start, cpu_start = time.perf_counter(), time.process_time()
+        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(cpu_start) + CPU_LIMIT, resource.RLIM_INFINITY))
+        result, detail = _tried(subject, spoiled)
+        seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
+        memory = _peak() - before
+        if cpu_seconds > CPU_LIMIT:
+            result, detail = "failed", f"took {cpu_seconds:.1f} s"
+        connection.send(Outcome(number, result, detail, seconds, cpu_seconds, memory))
+
+
+def _tried(subject: Subject, spoiled: Case) -> tuple[str, str]:
+    try:
+        decoded = subject.codec.decode(spoiled.data, spoiled.max_pixels)
+    except BitstreamError as error:
+        return "refused", re.sub(r"\b[0-9a-f]{16}\b|-?\d+", "#", str(error))
+    except BaseException:  # noqa: BLE001  anything but the one exception is what is looked for
+        return "failed", traceback.format_exc()
+    header, _ = unpack(spoiled.data, MAX_SIDE**2)
+    if decoded.image.shape != (3, header.height, header.width) or decoded.image.dtype != torch.uint8:
+        return "failed", f"the image has shape {tuple(decoded.image.shape)}"
+    if not header.latent_min <= int(decoded.y_hat.min()) <= int(decoded.y_hat.max()) <= header.latent_max:
+        return "failed", "latents beyond the range of the header"
+    return "decoded", ""
+
+
+def _peak() -> int:
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,0 +1,1 @@
+"""The distributions, built, installed and tried."""

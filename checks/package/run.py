@@ -1,0 +1,80 @@
+# ruff: noqa: T201
+"""The package as a stranger gets it: built, installed into a fresh environment, run from an empty folder.
+
+python -m checks.package.run DIST
+
+An image is compressed and decompressed with an exported model, whose result must be what this tree decodes; and with a
+bundled one, if there is any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from checks.package.build import build
+from jahp_pl.model_io.load import export, load_codec
+from jahp_pl.model_io.pretrained import bundled
+from tests.support.codec_models import load_golden, read
+
+ROOT = Path(__file__).parents[2]
+
+
+IMAGE = ROOT / "data" / "kodak" / "kodim23.png"
+
+
+def main() -> None:
+    """Build, install, run, compare."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("dist", type=Path, help="where the distributions go; replaced")
+    folder: Path = parser.parse_args().dist
+    shutil.rmtree(folder, ignore_errors=True)
+    built = build(folder)
+    print(*built, sep="\n")
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(temporary)
+        export(load_golden("joint"), place / "model", {})
+        shutil.copy(IMAGE, place / "photo.png")
+        shell = Shell(place)
+        shell.run(sys.executable, "-m", "venv", "venv")
+        shell.run("venv/bin/python", "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt",
+                  built.wheel.resolve())  # fmt: skip
+        shell.run("venv/bin/jahp", "--help")
+        shell.run("venv/bin/jahp", "compress", "photo.png", "--model", "model")
+        shell.run("venv/bin/jahp", "decompress", "photo.jahp", "-o", "again.png", "--model", "model")
+        shell.run("venv/bin/jahp", "info")
+        if bundled():
+            shell.run("venv/bin/jahp", "compress", "photo.png", "-o", "bundled.jahp")
+            shell.run("venv/bin/jahp", "decompress", "bundled.jahp", "-o", "bundled.png")
+        image = load_codec(place / "model").decompress((place / "photo.jahp").read_bytes(), as_="numpy")
+        # Another build of torch may round a pixel to the other side.
+        assert np.abs(read(place / "again.png").astype(int) - image).max() <= 1
+    print("installed and run: the same picture")
+
+
+class Shell:
+    """Commands in a folder that knows nothing of this tree."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+
+    def run(self, *words: str | Path) -> None:
+        """Run one, and say how long it took."""
+        start = time.perf_counter()
+        subprocess.run(
+            [str(w) for w in words], cwd=self.folder, env=self.environment, check=True, stdout=subprocess.DEVNULL
+        )
+        print(f"{time.perf_counter() - start:7.2f} s  {' '.join(Path(str(w)).name for w in words)}")
+
+
+if __name__ == "__main__":
+    main()

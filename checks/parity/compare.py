@@ -1,0 +1,306 @@
+# ruff: noqa: T201
+"""Compare this project's networks and likelihoods with CompressAI 1.2.8, weight for weight, on photographs.
+
+Every rung that CompressAI has is built there at the published sizes with random weights, and at a small size trained
+for some hundred steps. Its weights are loaded here, strictly, and both are asked about the same images and latents in
+float32 on one CPU thread. Prints a table, writes a JSON, and ends with exit code 1 where a bound is exceeded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.metadata
+import json
+import math
+import platform
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from checks.parity import oracle
+from checks.parity.oracle import Answers
+from jahp_pl.config import ModelConfig
+from jahp_pl.entropy_model import EntropyParameters
+from jahp_pl.model import CompressionModel
+from jahp_pl.model_io import compressai
+
+BOUND = 1e-5
+"""Largest deviation allowed. Likelihoods: absolute. Bits of an image: relative. All else, elementwise: absolute up to a
+magnitude of 1, relative above."""
+
+SIZES = ((128, 192), (192, 192), (192, 320))
+"""(N, M) of the published models."""
+
+SMALL = (64, 96)
+"""(N, M) of the models that are trained here."""
+
+PUBLISHED_COUNTS = {
+    "factorized": (2_998_147, 5_793_795, 7_030_531),
+    "scale_hyperprior": (5_075_843, 10_144_899, 11_816_323),
+    "mean_scale_hyperprior": (7_028_003, 11_269_539, 17_561_699),
+    "joint": (9_888_931, 14_130_467, 25_504_596),
+}
+"""Parameters of CompressAI's models, by `SIZES`. They include three quantiles per channel of the factorized density,
+which this project finds by bisection instead."""
+
+CROP = (256, 384)
+"""Height and width in pixels of the crops compared: CompressAI's hyperpriors take multiples of 64 only."""
+
+QUANTITIES = ("y", "z", "mu", "sigma", "p_y", "p_z", "x_hat", "bits")
+
+
+class Count(NamedTuple):
+    """Parameters of one rung at one size."""
+
+    rung: str
+    num_filters: int
+    num_latents: int
+    compressai: int
+    """Built there, without its quantiles; on the context rung put together from the parts of mbt2018."""
+    ours: int
+    published: int | None
+    """Without quantiles; None on the context rung."""
+
+
+class Deviations(NamedTuple):
+    """Largest deviation of each quantity over all images, for one pair of models with equal weights."""
+
+    rung: str
+    num_filters: int
+    num_latents: int
+    steps: int
+    """Training steps; 0 is random weights."""
+    losses: tuple[float, float] | None
+    """Before and after training, mean of ten steps."""
+    largest: dict[str, float]
+    """Quantity -> deviation as `BOUND` has it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the comparison; the exit code is 1 where a bound is exceeded."""
+    parser = argparse.ArgumentParser(
+        prog="python -m checks.parity.compare", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("--photographs", type=Path, default=Path("data/photos/train"), help="folder (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("results/parity.json"), help="result (%(default)s)")
+    parser.add_argument("--images", type=int, default=3, help="photographs compared (%(default)s)")
+    parser.add_argument("--steps", type=int, default=100, help="training steps of each small model (%(default)s)")
+    options = parser.parse_args(arguments)
+
+    torch.set_num_threads(1)
+    photographs = read_photographs(options.photographs)
+    if len(photographs) < options.images:
+        sys.exit(f"{options.photographs}: {options.images} photographs of {CROP[1]}x{CROP[0]} or more are needed here")
+    crops = [centre_crop(photograph) for photograph in photographs[: options.images]]
+
+    counts = list(count_parameters())
+    print_counts(counts)
+    print_heading()
+    results = []
+    for result in compare_all(photographs, crops, options.steps):
+        print_deviations(result)
+        results.append(result)
+
+    worst = {name: max(r.largest.get(name, 0.0) for r in results) for name in QUANTITIES}
+    counts_equal = all(c.ours == c.compressai and c.published in (None, c.ours) for c in counts)
+    passed = counts_equal and all(value <= BOUND for value in worst.values())
+    write_json(options.out, {
+        "command": shlex.join([Path(sys.executable).name, "-m", "checks.parity.compare", *(arguments or sys.argv[1:])]),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "versions": {name: importlib.metadata.version(name) for name in ("compressai", "torch", "numpy", "pillow")}
+        | {"python": platform.python_version(), "cpu": torch.backends.cpu.get_cpu_capability()},
+        "images": f"{options.images} crops of {CROP[1]}x{CROP[0]}",
+        "bound": BOUND,
+        "passed": passed,
+        "worst": worst,
+        "parameters": [count._asdict() for count in counts],
+        "deviations": [result._asdict() for result in results],
+    })  # fmt: skip
+    print(f"\n{'equal' if passed else 'NOT EQUAL'} within {BOUND:g}; details in {options.out}")
+    return 0 if passed else 1
+
+
+def read_photographs(folder: Path) -> list[Tensor]:
+    """(3, H, W) in [0, 1] of every photograph in `folder` that holds a `CROP`, by name."""
+    photographs = []
+    for path in sorted(p for p in folder.glob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")):
+        with Image.open(path) as image:
+            pixels = np.array(ImageOps.exif_transpose(image).convert("RGB"))
+        if pixels.shape[0] >= CROP[0] and pixels.shape[1] >= CROP[1]:
+            photographs.append(torch.from_numpy(pixels).permute(2, 0, 1).float() / 255)
+    return photographs
+
+
+def centre_crop(photograph: Tensor) -> Tensor:
+    """(3, H, W) -> (1, 3, *CROP)."""
+    top, left = ((size - crop) // 2 for size, crop in zip(photograph.shape[1:], CROP, strict=True))
+    return photograph[None, :, top : top + CROP[0], left : left + CROP[1]]
+
+
+def count_parameters() -> Iterator[Count]:
+    """Every rung at every published size."""
+    for index, (N, M) in enumerate(SIZES):
+        for rung, build in oracle.CLASSES.items():
+            theirs = build(N, M)
+            quantiles = theirs.entropy_bottleneck.quantiles.numel()
+            published = PUBLISHED_COUNTS[rung][index] - quantiles
+            yield Count(rung, N, M, number(theirs) - quantiles, count_ours(rung, N, M), published)
+        # `theirs` is mbt2018: without side information it loses what makes it, and the 2M inputs of g_ep that read it.
+        side = sum(number(net) for net in (theirs.h_a, theirs.h_s, theirs.entropy_bottleneck))
+        side += 2 * M * theirs.entropy_parameters[0].out_channels
+        yield Count("context", N, M, number(theirs) - side, count_ours("context", N, M), None)
+
+
+def number(module: torch.nn.Module) -> int:
+    """Parameters in `module`."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def count_ours(rung: Any, num_filters: int, num_latents: int) -> int:
+    """Parameters of this project's model."""
+    return number(CompressionModel(ModelConfig(rung, num_filters, num_latents)))
+
+
+def compare_all(photographs: Sequence[Tensor], crops: Sequence[Tensor], steps: int) -> Iterator[Deviations]:
+    """Every rung of CompressAI: random at every published size, then small and trained for so many steps."""
+    for (N, M), num_steps in [(size, 0) for size in SIZES] + [(SMALL, steps)]:
+        for rung, build in oracle.CLASSES.items():
+            torch.manual_seed(0)
+            theirs = build(N, M).eval()
+            losses = oracle.train_briefly(theirs, photographs, num_steps) if num_steps else []
+            first_last = (fmean(losses[:10]), fmean(losses[-10:])) if losses else None
+            state = theirs.state_dict()
+            config = compressai.architecture(state)
+            assert config == ModelConfig(rung, N, M)  # type: ignore[arg-type]
+            ours = CompressionModel(config).eval()
+            ours.load_state_dict(compressai.rename(state), strict=True)
+            yield Deviations(rung, N, M, num_steps, first_last, largest_deviations(theirs, ours, crops))
+
+
+@torch.no_grad()
+def largest_deviations(theirs: Any, ours: CompressionModel, crops: Sequence[Tensor]) -> dict[str, float]:
+    """Quantity -> largest deviation over the crops, for the latents of the crop and for stretched ones."""
+    largest: dict[str, float] = {}
+    for x in crops:
+        y, z = oracle.latents(theirs, x)
+        our_y = ours.analyse(x)
+        our_z = ours.h_a(our_y) if ours.h_a is not None else None
+        found = [("y", relative(our_y, y)), ("z", relative(our_z, z))]
+
+        # This project's forward, against CompressAI's modules on the latents that it rounded to.
+        out = ours(x)
+        z_hat = None if our_z is None else our_z.round()
+        found += deviations(
+            as_answers(out.x_hat, out.parameters, out.bits_y, out.bits_z), oracle.answers(theirs, out.y_hat, z_hat)
+        )
+
+        # Random weights round to nearly nothing but zeros, so the same for latents with a standard deviation of 4. They
+        # are rounded as CompressAI does it, around its medians, which are no integers after training.
+        y_hat, z_hat = stretch(y).round(), z
+        if z is None:
+            y_hat = (stretch(y) - oracle.medians(theirs)).round() + oracle.medians(theirs)
+        else:
+            z_hat = (stretch(z) - oracle.medians(theirs)).round() + oracle.medians(theirs)
+        found += deviations(ask(ours, y_hat, z_hat), oracle.answers(theirs, y_hat, z_hat))
+
+        for name, deviation in found:
+            if deviation is not None:
+                largest[name] = max(largest.get(name, 0.0), deviation)
+    return largest
+
+
+def stretch(latents: Tensor) -> Tensor:
+    """The same latents with a standard deviation of at least 4."""
+    return latents * max(1.0, 4.0 / float(latents.std()))
+
+
+def ask(ours: CompressionModel, y_hat: Tensor, z_hat: Tensor | None) -> Answers:
+    """What this project's model says of given latents."""
+    assert ours.prior is not None
+    x_hat = ours.synthesise(y_hat, y_hat.shape[-2] * 16, y_hat.shape[-1] * 16)
+    if z_hat is None:
+        return as_answers(x_hat, None, ours.prior.bits(y_hat), y_hat.new_zeros(1, 0, 0, 0))
+    parameters = ours.entropy_parameters(y_hat, z_hat)
+    return as_answers(x_hat, parameters, ours.density.bits(y_hat, parameters), ours.prior.bits(z_hat))
+
+
+def as_answers(x_hat: Tensor, parameters: EntropyParameters | None, bits_y: Tensor, bits_z: Tensor) -> Answers:
+    """This project's results in the oracle's terms: one component."""
+    p_y, p_z = torch.exp2(-bits_y), torch.exp2(-bits_z)
+    bits = float(bits_y.double().sum() + bits_z.double().sum())
+    if parameters is None:
+        return Answers(x_hat, None, None, p_y, None, bits)
+    return Answers(x_hat, parameters.mu[:, 0], parameters.sigma[:, 0], p_y, p_z, bits)
+
+
+def deviations(ours: Answers, theirs: Answers) -> list[tuple[str, float | None]]:
+    """(quantity, deviation) as `BOUND` has it; None for what the rung lacks."""
+    return [
+        ("mu", relative(ours.mu, theirs.mu)),
+        ("sigma", relative(ours.sigma, theirs.sigma)),
+        ("p_y", absolute(ours.p_y, theirs.p_y)),
+        ("p_z", absolute(ours.p_z, theirs.p_z)),
+        ("x_hat", relative(ours.x_hat, theirs.x_hat)),
+        ("bits", abs(ours.bits / theirs.bits - 1)),
+    ]
+
+
+def absolute(ours: Tensor | None, theirs: Tensor | None) -> float | None:
+    """Largest |ours - theirs|; NaN counts as infinite."""
+    if ours is None or theirs is None:
+        assert ours is theirs
+        return None
+    assert ours.shape == theirs.shape
+    return float((ours - theirs).abs().nan_to_num(nan=math.inf).max())
+
+
+def relative(ours: Tensor | None, theirs: Tensor | None) -> float | None:
+    """Largest |ours - theirs| / max(1, |theirs|); NaN counts as infinite."""
+    if ours is None or theirs is None:
+        return absolute(ours, theirs)
+    scale = theirs.abs().clamp(min=1.0)
+    return absolute(ours / scale, theirs / scale)
+
+
+def print_counts(counts: Sequence[Count]) -> None:
+    """Parameters, ours beside CompressAI's."""
+    print(f"{'parameters (without quantiles)':34}{'CompressAI':>12}{'ours':>12}")
+    for c in counts:
+        verdict = "" if c.ours == c.compressai and c.published in (None, c.ours) else "  DIFFERS"
+        print(f"{c.rung:22}{c.num_filters:5},{c.num_latents:4}  {c.compressai:12,}{c.ours:12,}{verdict}")
+
+
+def print_heading() -> None:
+    """Of the table of deviations."""
+    print(f"\n{'largest deviation, N, M, steps':38}" + "".join(f"{name:>9}" for name in QUANTITIES))
+
+
+def print_deviations(result: Deviations) -> None:
+    """One row of the table of deviations."""
+    cells = [f"{result.largest[name]:9.1e}" if name in result.largest else f"{'-':>9}" for name in QUANTITIES]
+    verdict = "" if max(result.largest.values()) <= BOUND else "  EXCEEDED"
+    if result.losses:
+        verdict += "  loss {:.1f} -> {:.1f}".format(*result.losses)
+    head = f"{result.rung:22}{result.num_filters:5},{result.num_latents:4},{result.steps:4} "
+    print(f"{head:38}" + "".join(cells) + verdict, flush=True)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    temporary.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What each part of the encoder's search is worth."""

@@ -1,0 +1,105 @@
+# ruff: noqa: T201
+"""Memory of `jahp shards` and of a data worker over 100,000 photographs.
+
+python -m checks.streams.run --out results/streams.json
+
+Photographs are of 16 x 16 pixels, so that what grows with their number shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from jahp_pl.data.pipeline import CropStream, Cuts
+from jahp_pl.data.urls import expand_shards
+from jahp_pl.files import write_atomically
+from jahp_pl.measurement.provenance import provenance
+
+MAX_BYTES_PER_PHOTO = 1000
+"""Growth of `jahp shards`: names, and digests against duplicates."""
+MAX_WORKER_GROWTH = 8 * 2**20
+"""Of a worker between a tenth of its crops and all of them."""
+
+
+def write_archive(path: Path, count: int) -> None:
+    """So many different photographs."""
+    rng = np.random.default_rng(0)
+    with tarfile.open(path, "w") as tar:
+        for number in range(count):
+            buffer = io.BytesIO()
+            Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(buffer, "BMP")
+            info = tarfile.TarInfo(f"holiday/photograph-{number:08d}.bmp")
+            info.size = len(buffer.getvalue())
+            buffer.seek(0)
+            tar.addfile(info, buffer)
+
+
+def peak_of_shards(archive: Path, out: Path) -> int:
+    """Bytes of the process that packs, at most.
+
+    Raises:
+        SystemExit: it fails.
+    """
+    command = [sys.executable, "-m", "jahp_pl", "shards", str(archive), "--out", str(out), "--min-side", "16"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"jahp shards: exit code {os.waitstatus_to_exitcode(status)}")
+    return usage.ru_maxrss * 1024
+
+
+def resident() -> int:
+    """Bytes that this process has in memory now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def main() -> None:
+    """Exit code 1 where something grows too much."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    few, many = arguments.count // 10, arguments.count
+    with tempfile.TemporaryDirectory() as name:
+        folder, peaks = Path(name), []
+        for count in (few, many):
+            write_archive(folder / f"{count}.tar", count)
+            peaks.append(peak_of_shards(folder / f"{count}.tar", folder / f"shards-{count}"))
+        urls = expand_shards([str(folder / f"shards-{many}")], "data.train").urls
+        crops = iter(CropStream(urls, Cuts(16, decoded_bytes=2**20), 0, 0, 0, 1000))
+        sizes = []
+        for count in (few, many - few):
+            for _ in itertools.islice(crops, count):
+                pass
+            sizes.append(resident())
+    growth = {
+        "shards_bytes_per_photo": (peaks[1] - peaks[0]) / (many - few),
+        "worker_bytes": sizes[1] - sizes[0],
+    }
+    print(f"jahp shards: {peaks[0] / 2**20:.0f} MiB for {few} photographs, {peaks[1] / 2**20:.0f} MiB for {many}: "
+          f"{growth['shards_bytes_per_photo']:.0f} bytes a photograph")  # fmt: skip
+    print(f"data worker: {sizes[0] / 2**20:.0f} MiB after {few} crops, {sizes[1] / 2**20:.0f} MiB after {many}")
+    if arguments.out is not None:
+        content = (
+            provenance(["python", "-m", "checks.streams.run", *sys.argv[1:]])
+            | {"photos": [few, many], "shards": peaks, "worker": sizes}
+            | growth
+        )
+        write_atomically(arguments.out, f"{json.dumps(content, indent=1)}\n".encode())
+    sys.exit(growth["shards_bytes_per_photo"] > MAX_BYTES_PER_PHOTO or growth["worker_bytes"] > MAX_WORKER_GROWTH)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""jahp bench data: every way to get crops is measured on the same photographs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from jahp_pl.bench.data import PlainLoader
+from jahp_pl.images.io import decode_rgb
+from tests.support.commands import run
+
+PHOTOS = Path(__file__).parents[2] / "data" / "photos"
+
+
+def test_the_plain_loader_cuts_crops_from_whole_files() -> None:
+    path = PHOTOS / "val" / "neon.jpg"
+    whole = torch.from_numpy(decode_rgb(path)).permute(2, 0, 1)
+    crop = PlainLoader([path], 500)[0]
+    assert crop.shape == (3, 500, 500)
+    level = (crop * 255).round().to(torch.uint8)
+    places = whole.unfold(1, 500, 1).unfold(2, 500, 1)
+    assert any(
+        torch.equal(places[:, y, x], candidate)
+        for candidate in (level, level.flip(-1))
+        for y in range(places.shape[1])
+        for x in range(places.shape[2])
+    )
+
+
+def test_all_cases_are_measured_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("dogs", "neon"):
+        with Image.open(PHOTOS / "val" / f"{name}.jpg") as image:
+            image.resize((160, 120)).save(tmp_path / "in" / f"{name}.jpg")
+    Image.new("RGB", (20, 20)).save(tmp_path / "in" / "small.png")
+    settings = [
+        "data.crop_size=64", "data.batch_size=4", "data.num_workers=1", "model.num_filters=8", "model.num_latents=8"
+    ]  # fmt: skip
+    out = tmp_path / "bench.json"
+    measure = ["--images", tmp_path / "in", "--batches", 2, "--rounds", 2, "--out", out]
+    assert run("bench", "data", *settings, *measure) == 0
+    content = json.loads(out.read_text())
+    rows = {row["name"]: row for row in content["rows"]}
+    assert len(rows) == 6
+    assert all(row["per_core"] > 0 and row["with_workers"] > 0 for row in rows.values())
+    assert rows["shards, lossless"]["decode_share"] > 0
+    assert content["h200"]["flops_per_crop"] > 1e6
+    assert content["data"]["crop_size"] == 64
+    told = capsys.readouterr().out
+    assert "plain loader, the files" in told
+    assert "an H200 at 30%" in told
+
+
+def test_photographs_smaller_than_a_crop_are_reported_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (20, 20)).save(tmp_path / "small.png")
+    assert run("bench", "data", "--images", tmp_path) == 2
+    assert "no photograph is as large as data.crop_size=256" in capsys.readouterr().err

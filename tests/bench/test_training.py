@@ -1,0 +1,121 @@
+"""jahp bench train: real training steps in turns with another program's, and plain words where one fails."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from jahp_pl.bench.roofline import list_products, matrix_flops, product_seconds
+from jahp_pl.bench.training import count_flops
+from jahp_pl.config import ModelConfig
+from jahp_pl.model import CompressionModel
+from jahp_pl.settings import load
+from tests.support.commands import run
+
+SMALL = ("model.num_filters=8", "model.num_latents=12", "data.crop_size=64", "data.batch_size=2", "data.num_workers=1")
+PEER = """
+import json, sys
+assert sys.argv[1:] == ["2", "64", "2", "1"], sys.argv
+print("talk")
+for line in sys.stdin:
+    print(json.dumps({"name": "Peer", "seconds": 0.5}), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, shards: Path) -> Path:
+    """A folder with shards and another program."""
+    folder = tmp_path_factory.mktemp("bench")
+    (folder / "train").symlink_to(shards / "train")
+    (folder / "peer.py").write_text(PEER)
+    return folder
+
+
+def bench(place: Path, *arguments: object) -> int:
+    settings = (*SMALL, f"data.train=[{place / 'train'}]", "trainer.accelerator=cpu", "name=small")
+    return run("bench", "train", *settings, "--threads", 1, "--steps", 2, "--rounds", 2, *arguments)
+
+
+def test_steps_are_timed_beside_a_variant_and_another_program(
+    place: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "steps.json"
+    peer = f"{sys.executable} {place / 'peer.py'}"
+    assert bench(place, "--variant", "trainer.channels_last=true", "--peer", peer, "--out", out) == 0
+    speeds = json.loads(out.read_text())["small"]
+    assert [row["name"] for row in speeds["variants"]] == ["as configured", "trainer.channels_last=true"]
+    for row in speeds["variants"]:
+        assert row["images_per_second"] == pytest.approx(2 / row["seconds"])
+        assert row["times_peer"] == pytest.approx(0.5 / row["seconds"], rel=0.9)
+        assert 0 <= row["waiting"] < 1
+        assert 0 < row["flops"] < row["matrix_flops"]
+        assert 0 < row["product_seconds"] < row["seconds"]
+        assert row["memory"] > 2**26
+        assert 0.8 < sum(row["operations"].values()) <= 1.001
+        assert any("convolution" in name for name in row["operations"])
+    assert speeds["peer"] == {"name": "Peer", "images_per_second": 4.0}
+    told = capsys.readouterr().out
+    assert "images/s" in told
+    assert "where the time of the fastest goes" in told
+
+
+def test_operations_are_counted_forward_and_backward() -> None:
+    config = load(["model.num_filters=8", "model.num_latents=12", "model.rung=factorized", "data.crop_size=64"])
+    # Multiplications of g_a's and g_s's kernels and of their GDNs, from the sizes of their outputs, per pixel of x.
+    kernels = 25 * (3 * 8 / 4 + 64 / 16 + 64 / 64 + 8 * 12 / 256)
+    gdn = 64 / 4 + 64 / 16 + 64 / 64
+    once = 2 * 64**2 * 2 * (kernels + gdn)
+    assert 2.5 * once < count_flops(config) < 3.5 * once  # forward, and gradients by inputs and by weights
+    config.optim.transform_factor = 0
+    assert 0.4 * once < count_flops(config) < 0.6 * once  # g_a forward
+
+
+def test_the_products_of_a_step_are_those_that_it_makes() -> None:
+    model = CompressionModel(ModelConfig(num_filters=4, num_latents=6))
+    found = list_products(model, torch.rand(2, 3, 64, 64), reconstruct=True)
+    assert len(found) == 4 + 3 + 4 + 3 + 3 + 3 + 1 + 3
+    assert [tuple(product.x.shape) for product in found[:2]] == [(2, 3, 64, 64), (2, 4, 32, 32)]
+    assert [product.passes_on for product in found] == [False] + 23 * [True]
+    assert 0 < product_seconds(found[:2], torch.float32) < product_seconds(3 * found, torch.float32)
+    for transform in (model.g_a, model.g_s):
+        transform.requires_grad_(False)
+    found = list_products(model, torch.rand(2, 3, 64, 64), reconstruct=False)
+    assert [product.learns for product in found] == 7 * [False] + 10 * [True]
+    assert [product.passes_on for product in found] == 8 * [False] + 9 * [True]
+
+
+def test_a_matrix_product_is_no_slower_than_a_part_of_it() -> None:
+    rate = matrix_flops(torch.device("cpu"), torch.float32, rounds=1)
+    assert 1e8 < rate < 1e15
+
+
+@pytest.mark.parametrize("program", ["import sys; sys.exit('no such model')", "pass"])
+def test_a_program_that_fails_is_named(place: Path, program: str, capsys: pytest.CaptureFixture[str]) -> None:
+    script = place / "failing.py"
+    script.write_text(program)
+    assert bench(place, "--peer", f"{sys.executable} {script}") == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("jahp: ")
+    assert "failing.py" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--variant", "data.crop_size=128"), "data.crop_size=128: has another batch or crop size"),
+        (("trainer.devices=2",), "trainer.devices=2: steps are timed in one process"),
+        (("--variant", "model.width=3"), "model.width"),
+        (("data.train=[nowhere]",), "nowhere"),
+    ],
+)
+def test_incomparable_settings_are_refused(
+    place: Path, arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench(place, *arguments) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert "Traceback" not in error

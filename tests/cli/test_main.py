@@ -1,0 +1,330 @@
+"""The command line as a person uses it: real commands, real files, one line for every mistake."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from jahp_pl.cli.main import _parser
+from jahp_pl.config import ModelConfig
+from jahp_pl.model import CompressionModel
+from jahp_pl.model_io import checkpoint, pretrained
+from tests.support.commands import run
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = (
+    *("shards", "train", "evaluate", "classical", "report", "compress", "decompress", "info", "export"),
+    "import-compressai",
+    "sweep",
+)
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    """A checkpoint of an untrained model whose latents are large enough to matter."""
+    torch.manual_seed(1)
+    model = CompressionModel(ModelConfig(num_filters=16, num_latents=24))
+    with torch.no_grad():
+        model.g_a[-1].weight.mul_(100)
+    path = tmp_path_factory.mktemp("model") / "small.ckpt"
+    state = {f"{checkpoint.MODEL}{name}": value for name, value in model.state_dict().items()}
+    hyper = {"model": {"rung": "joint", "num_filters": 16, "num_latents": 24}}
+    torch.save(
+        {checkpoint.FORMAT_KEY: checkpoint.FORMAT, checkpoint.HYPER_PARAMETERS: hyper, "state_dict": state}, path
+    )
+    return path
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.png"
+    with Image.open(ROOT / "data" / "kodak" / "kodim15.png") as image:
+        image.crop((100, 100, 317, 281)).save(path)
+    return path
+
+
+def test_help_is_fast_because_it_imports_nothing_heavy():
+    script = "import sys; from jahp_pl.cli.main import _parser; _parser(); print(sorted(sys.modules))"
+    modules = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    for heavy in ("torch", "lightning", "wandb", "omegaconf", "webdataset", "matplotlib", "numpy"):
+        assert f"'{heavy}'" not in modules
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_examples(command, capsys):
+    assert run(command, "--help") == 0
+    assert f"jahp {command}" in capsys.readouterr().out.split("examples:")[1]
+
+
+def test_a_photograph_survives_compress_info_decompress(model_file, photo, capsys):
+    assert run("compress", photo, "--model", model_file) == 0
+    compressed = photo.with_suffix(".jahp")
+    assert run("info", compressed) == 0
+    assert "217 x 181 pixels" in capsys.readouterr().out
+    back = photo.with_name("back.png")
+    assert run("decompress", compressed, "-o", back, "--model", model_file) == 0
+    with Image.open(back) as decoded:
+        pixels = np.asarray(decoded)
+    model = checkpoint.load_checkpoint_model(model_file)
+    with Image.open(photo) as image:
+        x = torch.from_numpy(np.array(image)).movedim(-1, 0)[None] / 255
+    with torch.no_grad():
+        expected = torch.round(model(x).x_hat[0].clamp(0, 1) * 255)
+    assert np.array_equal(pixels, expected.movedim(0, -1).byte().numpy())
+
+
+def test_info_describes_a_checkpoint(model_file, capsys):
+    assert run("info", model_file) == 0
+    out = capsys.readouterr().out
+    assert "joint" in out
+    assert "fingerprint" in out
+
+
+def test_info_describes_all_below_a_folder_and_names_what_it_cannot_read(model_file, photo, capsys):
+    run("compress", photo, "--model", model_file)
+    folder = photo.parent
+    (folder / "run").mkdir()
+    (folder / "run" / "best.ckpt").write_bytes(model_file.read_bytes())
+    capsys.readouterr()
+    assert run("info", folder) == 0
+    out = capsys.readouterr().out
+    assert "217 x 181 pixels" in out
+    assert "num_latents     24" in out
+    (folder / "bad.jahp").write_bytes(b"jahp")
+    assert run("info", folder) == 2
+    told = capsys.readouterr()
+    assert "217 x 181 pixels" in told.out
+    assert "bad.jahp: the file is cut short" in told.err
+
+
+def test_evaluate_leaves_files_results_and_a_picture(model_file, tmp_path, capsys):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in (3, 4):
+        with Image.open(ROOT / "data" / "kodak" / f"kodim{number:02}.png") as image:
+            image.crop((0, 0, 192, 200)).save(folder / f"{number}.png")
+    out, picture = tmp_path / "r.json", tmp_path / "r.png"
+    assert run(
+        "evaluate", "--model", model_file, "--images", folder, "--out", out, "--beside", "jpeg", "--picture", picture
+    ) == 0  # fmt: skip
+    results = json.loads(out.read_text())
+    assert [image["name"] for image in results["images"]] == ["3.png", "4.png"]
+    for image in results["images"]:
+        size = (tmp_path / "r" / image["name"]).with_suffix(".jahp").stat().st_size
+        assert image["file_bytes"] == size
+        assert image["file_bpp"] == pytest.approx(8 * size / (192 * 200))
+        assert image["beside"]["bpp"] > 0
+        assert image["mismatched_symbols"] == 0
+    assert results["mean"]["file_psnr"] == pytest.approx(np.mean([i["file_psnr"] for i in results["images"]]))
+    assert "every latent came back as it was written" in capsys.readouterr().out
+    with Image.open(picture) as drawn:
+        assert drawn.width > 600
+
+
+def test_evaluate_keeps_images_of_one_stem_apart(model_file, tmp_path):
+    folder = tmp_path / "images"
+    (folder / "sub").mkdir(parents=True)
+    with Image.open(ROOT / "data" / "kodak" / "kodim05.png") as image:
+        for number, name in enumerate(("a.png", "sub/a.png", "sub/b.png")):
+            image.crop((0, 0, 32 + 16 * number, 40)).save(folder / name)
+
+    def evaluated(out):
+        assert run("evaluate", "--model", model_file, "--images", folder, "--out", tmp_path / f"{out}.json") == 0
+        rows = json.loads((tmp_path / f"{out}.json").read_text())["images"]
+        made = {str(p.relative_to(tmp_path / out)): p.stat().st_size for p in (tmp_path / out).rglob("*.jahp")}
+        return {row["name"]: row["file_bytes"] for row in rows}, made
+
+    rows, made = evaluated("stems")
+    assert set(made) == {"a.jahp", "sub/a.jahp", "sub/b.jahp"}
+    assert {name.replace(".png", ".jahp"): size for name, size in rows.items()} == made
+    with Image.open(folder / "a.png") as image:
+        image.crop((0, 0, 20, 20)).save(folder / "a.bmp")
+    rows, made = evaluated("suffixes")
+    assert set(made) == {"a.bmp.jahp", "a.png.jahp", "sub/a.png.jahp", "sub/b.png.jahp"}
+    assert {f"{name}.jahp": size for name, size in rows.items()} == made
+
+
+MISTAKES = {
+    "unknown key": (["train", "model.depth=3"], "model.depth"),
+    "wrong type": (["train", "data.batch_size=many"], "data.batch_size"),
+    "missing config": (["train", "nowhere.yaml"], "nowhere.yaml"),
+    "no shards": (["train", "data.train=[nowhere/]"], "nowhere"),
+    "missing model": (["info", "nowhere"], "nowhere"),
+    "no images": (["evaluate", "--model", "m.ckpt", "--images", "nowhere"], "nowhere"),
+    "missing run": (["export", "nowhere", "--out", "o"], "nowhere"),
+    "missing CompressAI checkpoint": (["import-compressai", "nowhere.pth", "--out", "o"], "nowhere.pth"),
+    "missing image": (["compress", "nowhere.png", "--model", "m.ckpt"], "nowhere.png"),
+    "no photographs": (["shards", "nowhere", "--out", "o"], "nowhere"),
+    "foreign checkpoint": (["info", str(ROOT / "README.md")], "README.md"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "named"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_reported_in_one_line(arguments, named, capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(*arguments) == 2
+    error = capfd.readouterr().err.strip()
+    assert error.startswith("jahp: ")
+    assert "\n" not in error
+    assert named in error
+
+
+def test_outputs_that_exist_are_kept_unless_forced(model_file, photo, capsys):
+    target = photo.with_suffix(".jahp")
+    target.write_bytes(b"precious")
+    assert run("compress", photo, "--model", model_file) == 2
+    assert "choose another output" in capsys.readouterr().err
+    assert target.read_bytes() == b"precious"
+    assert run("compress", photo, "--model", model_file, "--force") == 0
+    assert target.read_bytes()[:4] == b"jahp"
+
+
+def test_two_inputs_of_one_name_are_refused_before_either_is_lost(model_file, photo, tmp_path, capsys):
+    other = tmp_path / "sub" / "photo.png"
+    other.parent.mkdir()
+    other.write_bytes(photo.read_bytes())
+    assert run("compress", photo, other, "-o", tmp_path / "out", "--model", model_file) == 2
+    assert "have the same output" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_file_is_refused_and_leaves_no_picture(model_file, photo, capsys):
+    run("compress", photo, "--model", model_file)
+    compressed = photo.with_suffix(".jahp")
+    data = bytearray(compressed.read_bytes())
+    data[-1] ^= 1
+    compressed.write_bytes(data)
+    back = photo.with_name("back.png")
+    assert run("decompress", compressed, "-o", back, "--model", model_file) == 2
+    assert "damaged" in capsys.readouterr().err
+    assert not back.exists()
+
+
+def test_an_unknown_suffix_of_an_output_is_refused(model_file, photo, capsys):
+    run("compress", photo, "--model", model_file)
+    status = run("decompress", photo.with_suffix(".jahp"), "-o", photo.with_name("x.nope"), "--model", model_file)
+    assert status == 2
+    assert ".nope" in capsys.readouterr().err
+
+
+def test_keys_lists_every_setting_with_its_meaning(capsys):
+    assert run("train", "--keys") == 0
+    out = capsys.readouterr().out
+    assert "loss.lmbda" in out
+    assert "Trade-off" in out
+
+
+def test_the_version_is_told(capsys):
+    assert run("--version") == 0
+    assert capsys.readouterr().out.strip() == f"jahp {version('jahp_pl')}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["compres", "a.png"], "did you mean compress?"),
+        (["compress", "a.png", "--qualty", "5"], "did you mean --quality?"),
+        (["decompress", "a.jahp", "--fource"], "did you mean --force?"),
+        (["compress", "a.png", "--metric", "pnsr"], "did you mean psnr?"),
+        (["bench", "codng"], "did you mean coding?"),
+    ],
+)
+def test_a_slip_is_answered_by_what_was_perhaps_meant(arguments, meant, capsys):
+    assert run(*arguments) == 2
+    assert capsys.readouterr().err.strip().endswith(meant)
+
+
+def test_quiet_says_nothing_but_errors(model_file, photo, capsys):
+    assert run("compress", photo, "--model", model_file, "-q") == 0
+    assert run("decompress", photo.with_suffix(".jahp"), "--model", model_file, "--quiet") == 0
+    assert capsys.readouterr() == ("", "")
+    assert run("compress", photo, "--model", model_file, "-q") == 2
+    assert "exists" in capsys.readouterr().err
+    assert run("info", photo.with_suffix(".jahp")) == 0
+    assert "217 x 181" in capsys.readouterr().out
+
+
+def test_verbose_shows_where_an_error_happened(capsys):
+    assert run("info", "nowhere", "-v") == 2
+    told = capsys.readouterr().err
+    assert "Traceback" in told
+    assert told.strip().splitlines()[-1].startswith("jahp: ")
+
+
+def test_one_spelling_holds_for_all_commands_and_the_former_ones_still_work(tmp_path, monkeypatch, capsys):
+    photos = str(ROOT / "data" / "photos" / "val" / "dogs.jpg")
+    monkeypatch.chdir(tmp_path)
+    for options in (["-o", "s"], ["--output", "s", "-f"], ["--out", "s", "--force"], ["--out", "s", "--overwrite"]):
+        assert run("shards", photos, *options) == 0
+    assert run("shards", photos, "-o", "s") == 2
+    parser = _parser()
+    for arguments in (
+        ["compress", "a", "-f", "-o", "x"],
+        ["decompress", "a", "-f", "-o", "x"],
+        ["evaluate", "--model", "m", "--images", "i", "-o", "x"],
+        ["classical", "--codec", "jpeg", "--images", "i", "-f", "-o", "x"],
+        ["report", "r", "-o", "x"],
+        ["export", "m", "-f", "-o", "x"],
+        ["graphs", "m", "-f", "-o", "x"],
+        ["import-compressai", "c", "-f", "-o", "x"],
+        ["bench", "coding", "--model", "m", "--images", "i", "-o", "x"],
+        ["bench", "train", "-o", "x"],
+        ["bench", "data", "--images", "i", "-o", "x"],
+    ):
+        assert parser.parse_args(arguments).output == Path("x")
+        former = ["--out" if word == "-o" else word for word in arguments]
+        assert parser.parse_args(former).output == Path("x")
+
+
+def test_an_output_given_as_a_second_input_is_explained(photo, capsys):
+    assert run("compress", photo, photo.with_name("out.jahp")) == 2
+    assert "if it is meant as the output, write -o" in capsys.readouterr().err
+
+
+def test_a_device_is_found_by_itself(model_file, photo):
+    assert run("compress", photo, "--model", model_file, "--device", "auto") == 0
+
+
+def test_info_reads_standard_input(model_file, photo, monkeypatch, capsys):
+    run("compress", photo, "--model", model_file)
+    data = photo.with_suffix(".jahp").read_bytes()
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    assert run("info", "-") == 0
+    assert "217 x 181 pixels" in capsys.readouterr().out
+
+
+def test_info_tells_lambda_steps_and_figures_of_a_bundled_model_and_knows_it_by_its_weights(tmp_path, capsys):
+    name = pretrained.bundled()[-1].name
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(pretrained.FOLDER / name, copy)
+    assert run("info", copy) == 0
+    rows = {line[:15].strip(): line[16:] for line in capsys.readouterr().out.splitlines()}
+    config = json.loads((copy / "config.json").read_text())
+    assert rows["bundled as"] == name
+    assert rows["lambda"].startswith(str(config["facts"]["loss"]["lmbda"]))
+    assert rows["steps"] == str(config["facts"]["step"])
+    assert f"{config['results']['bpp']:.4f} bits per pixel, {config['results']['psnr']:.2f} dB" in rows["figures"]
+
+
+def test_a_shell_completes_commands_and_options(tmp_path):
+    pytest.importorskip("argcomplete")
+    for line, expected in (("jahp compr", "compress"), ("jahp compress --ver", "--verify")):
+        answer = tmp_path / "answer"
+        environment = {
+            **os.environ, "_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line)),
+            "_ARGCOMPLETE_STDOUT_FILENAME": str(answer), "_ARGCOMPLETE_IFS": "\n",
+        }  # fmt: skip
+        subprocess.run([sys.executable, "-m", "jahp_pl"], env=environment, check=False, timeout=60)
+        assert expected in [word.strip() for word in answer.read_text().splitlines()]

@@ -1,0 +1,288 @@
+"""Integers that float32 carries: every sum is exact, and that is proved for any weights whatever."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from jahp_pl.codec.entropy.fixed_point import FEW_ROWS, FixedPointLayer, Rows, freeze_layer, quantize
+from jahp_pl.codec.entropy.freezing import (
+    FLOAT32_EXACT,
+    GRID_LIMIT,
+    LARGEST,
+    LARGEST_INPUT,
+    LATENT_RADIX,
+    SMALLEST,
+    FreezeError,
+    conv_taps,
+)
+from tests.support.codec_models import JOINT, MIXTURE, Variant, codec_of
+
+
+def largest_sum(layer: FixedPointLayer, largest_input: int = LARGEST_INPUT) -> int:
+    """In Python integers: what any partial sum can reach."""
+    weight = layer.weight.long().abs().tolist()
+    return max(sum(column) for tap in weight for column in zip(*tap, strict=True)) * largest_input
+
+
+def rows_of(values: Tensor) -> Rows:
+    return Rows(values.float(), torch.ones(len(values), 1))
+
+
+def random_layer(num_in: int = 40, num_out: int = 6, taps: int = 3, slope: float = 1.0) -> FixedPointLayer:
+    return freeze_layer("any", torch.randn(taps, num_in, num_out), torch.randn(num_out), slope)
+
+
+# --- weights ----------------------------------------------------------------------------------------------------------
+
+TRAINED = [JOINT, MIXTURE, Variant("scale_hyperprior"), Variant("context")]
+
+
+@pytest.mark.parametrize("variant", TRAINED, ids=str)
+def test_the_bound_holds_for_every_layer_of_trained_models(variant: Variant) -> None:
+    coder = codec_of(variant).latents
+    assert coder is not None
+    layers = list(coder.layers())
+    assert len(layers) == {"joint": 8, "scale_hyperprior": 3, "context": 4}[variant.rung]
+    for layer in layers:
+        is_g_cm = coder.context is not None and layer is coder.context.context
+        reached = largest_sum(layer, LATENT_RADIX // 2 if is_g_cm else LARGEST_INPUT)
+        assert FLOAT32_EXACT / 4 < reached < FLOAT32_EXACT, "proved, and no bit given away"
+
+
+ADVERSARIAL: dict[str, Callable[[], Tensor]] = {
+    "one giant": lambda: torch.full((3, 40, 6), 1e-6).index_fill_(1, torch.tensor([7]), 9e3),
+    "halves, all rounded up": lambda: torch.full((3, 40, 6), (16384 - 21) / 40 // 1 + 0.5),
+    "equal powers of two": lambda: torch.full((3, 40, 6), 2.0**-5),
+    "just below a power of two": lambda: torch.full((3, 40, 6), 1 - 2.0**-24),
+    "just above a power of two": lambda: torch.full((3, 40, 6), 1 + 2.0**-23),
+    "of very different channels": lambda: torch.randn(3, 40, 6) * torch.logspace(-30, 9, 6),
+    "one tap large": lambda: torch.randn(3, 40, 6) * torch.tensor([1e-9, 1e4, 1.0])[:, None, None],
+    "denormal": lambda: torch.full((3, 40, 6), 1e-42),
+    "zero": lambda: torch.zeros(3, 40, 6),
+    "many inputs": lambda: torch.randn(1, 32000, 2),
+    "one input": lambda: torch.tensor([[[0.1, -3.0]]]),
+}
+
+
+@pytest.mark.parametrize("largest_input", [LARGEST_INPUT, LATENT_RADIX // 2])
+@pytest.mark.parametrize("name", ADVERSARIAL)
+def test_the_bound_holds_for_weights_made_to_break_it_and_the_grid_is_the_finest(name: str, largest_input: int) -> None:
+    weight = ADVERSARIAL[name]()
+    layer = freeze_layer("any", weight, None, 1.0, largest_input)
+    assert torch.equal(layer.weight, layer.weight.round())
+    assert largest_sum(layer, largest_input) < FLOAT32_EXACT
+    assert torch.equal(torch.frexp(layer.grid).mantissa, torch.full_like(layer.grid, 0.5)), "powers of two"
+    assert float((layer.weight.double() * layer.grid - weight).abs().div(layer.grid).max()) <= 0.5
+    largest = weight.double().abs().sum(1).amax(0)
+    room = FLOAT32_EXACT // largest_input - weight.shape[1] // 2 - 1
+    finest = (largest * 2 / layer.grid >= room) | (layer.grid == 2.0**-GRID_LIMIT) | (largest == 0)
+    assert bool(finest.all())
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    num_in=st.integers(1, 300),
+    log_scale=st.floats(-40, 8),
+    spread=st.floats(0, 6),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_bound_holds_for_random_weights(seed: int, num_in: int, log_scale: float, spread: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    scale = 10.0 ** (log_scale - spread * torch.rand(2, num_in, 3, generator=generator))
+    weight = (torch.randn(2, num_in, 3, generator=generator) * scale).float()
+    assert largest_sum(freeze_layer("any", weight, None, 1.0)) < FLOAT32_EXACT
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("where", ["weight", "bias"])
+def test_non_finite_weights_are_refused_with_the_layers_name(where: str, value: float) -> None:
+    tensors = {"weight": torch.zeros(1, 3, 2), "bias": torch.zeros(2)}
+    tensors[where].view(-1)[-1] = value
+    with pytest.raises(FreezeError, match=r"^h_s\.2: has weights that are not finite"):
+        freeze_layer("h_s.2", tensors["weight"], tensors["bias"], 1.0)
+
+
+def test_weights_beyond_the_coarsest_grid_are_refused() -> None:
+    weight = torch.zeros(1, 10, 3)
+    weight[0, 4, 1] = 2.0**46
+    with pytest.raises(FreezeError, match=r"^g_ep\.2: weights up to 7\.04e\+13 are too large"):
+        freeze_layer("g_ep.2", weight, None, 1.0)
+    weight[0, 4, 1] = 2.0**45
+    assert largest_sum(freeze_layer("g_ep.2", weight, None, 1.0)) < FLOAT32_EXACT
+
+
+def test_a_layer_of_too_many_inputs_is_refused() -> None:
+    with pytest.raises(FreezeError, match=r"^broad: 32768 inputs are too many"):
+        freeze_layer("broad", torch.ones(1, 2**15, 1), None, 1.0)
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(3, 4, 5), nn.ConvTranspose2d(3, 4, 5)], ids=["plain", "transposed"])
+def test_taps_are_in_raster_order(layer: nn.Conv2d | nn.ConvTranspose2d) -> None:
+    taps = torch.from_numpy(conv_taps(layer.weight.detach().numpy(), isinstance(layer, nn.ConvTranspose2d)))
+    assert taps.shape == (25, 3, 4)
+    for row, column in [(0, 0), (1, 3), (4, 4)]:
+        kernel = layer.weight[:, :, row, column]
+        assert torch.equal(taps[5 * row + column], kernel if isinstance(layer, nn.ConvTranspose2d) else kernel.T)
+
+
+# --- sums -------------------------------------------------------------------------------------------------------------
+
+
+def test_sums_equal_those_of_python_integers_for_random_and_extreme_inputs() -> None:
+    layer = random_layer()
+    for tap in range(3):
+        towards = LARGEST_INPUT * torch.sign(layer.weight[tap]).T  # each output as large as it can become
+        random = torch.randint(-LARGEST_INPUT, LARGEST_INPUT + 1, (90, 40))
+        inputs = torch.cat([towards, -towards, random, torch.zeros(1, 40)])
+        sums = layer.add(torch.zeros(len(inputs), 6), rows_of(inputs), tap) / layer.grid
+        weight = layer.weight[tap].long().tolist()
+        expected = [
+            [sum(int(x) * w for x, w in zip(row, column, strict=True)) for column in zip(*weight, strict=True)]
+            for row in inputs.tolist()
+        ]
+        assert sums.tolist() == expected
+        assert float(sums.abs().max()) <= largest_sum(layer)
+
+
+def test_a_sum_is_rounded_once_as_ieee_754_says() -> None:
+    """numpy's float32 additions, one number at a time; steps and grids from the one end to the other."""
+    weight = torch.randn(2, 30, 8) * torch.logspace(-12, 9, 8)
+    layer = freeze_layer("any", weight, torch.randn(8) * torch.logspace(-9, 12, 8), 0.01)
+    x = torch.randn(50, 30) * torch.logspace(-14, 14, 50)[:, None]
+    rows = quantize(x)
+    out = layer.add(layer.bias.repeat(50, 1), rows, 1)
+    product = (rows.mantissas.long() @ layer.weight[1].long()).numpy().astype(np.float32)
+    for i in range(50):
+        for o in range(8):
+            scaled = product[i, o] * np.float32(rows.steps[i]) * np.float32(layer.grid[o])
+            assert np.float32(layer.bias[o]) + scaled == np.float32(out[i, o])
+    slope = np.float32(0.01)
+    expected = [[v if v > 0 else v * slope for v in row] for row in out.numpy()]
+    assert np.array_equal(layer.activate(out).numpy(), np.array(expected))
+
+
+def test_no_order_of_summation_makes_a_difference() -> None:
+    layer = random_layer(num_in=500, taps=1)
+    rows = quantize(torch.randn(100, 500) * 7)
+    expected = layer(rows)
+    for _ in range(5):
+        order = torch.randperm(500)
+        shuffled = layer._replace(weight=layer.weight[:, order], halves=None)
+        assert torch.equal(shuffled(Rows(rows.mantissas[:, order], rows.steps)), expected)
+    one_by_one = torch.zeros(100, 6)
+    for i in range(500):
+        one_by_one += rows.mantissas[:, i : i + 1] * layer.weight[0, i]
+    assert torch.equal(one_by_one * rows.steps * layer.grid + layer.bias, expected)
+
+
+@pytest.mark.parametrize("num_out", [6, 7], ids=["halves", "no halves"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_neither_threads_nor_the_size_of_the_batch_make_a_difference(num_out: int, threads: int) -> None:
+    layer = random_layer(num_in=300, num_out=num_out, slope=0.01)
+    assert (layer.halves is None) == (num_out == 7)
+    values, start = torch.randn(200, 300), torch.randn(200, num_out)
+    expected = layer(quantize(values), start)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for size in (1, 2, 7, FEW_ROWS, FEW_ROWS + 1, 200):
+            parts = [layer(quantize(v), s) for v, s in zip(values.split(size), start.split(size), strict=True)]
+            assert torch.equal(torch.cat(parts), expected)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_given_start_replaces_the_bias_and_is_not_modified() -> None:
+    layer = random_layer(taps=1)
+    rows, start = quantize(torch.randn(9, 40)), torch.randn(9, 6)
+    kept = start.clone()
+    nothing = layer._replace(bias=torch.full((6,), torch.nan))
+    assert torch.equal(nothing(rows, start), layer.add(start.clone(), rows))
+    assert torch.equal(start, kept)
+    bias = layer.bias.clone()
+    layer(rows)
+    assert torch.equal(layer.bias, bias)
+
+
+# --- inputs -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("exponent", [-40, -39, -20, -1, 0, 1, 9, 10, 11, 30, 40])
+def test_powers_of_two_are_exact_and_take_half_of_the_range(exponent: int) -> None:
+    rows = quantize(torch.tensor([[2.0**exponent, -(2.0 ** (exponent - 9)), 0.0]]))
+    assert rows.mantissas.tolist() == [[512.0, -1.0, 0.0]]
+    assert float(rows.steps) == 2.0 ** (exponent - 9)
+
+
+def test_integers_of_ten_bits_are_exact() -> None:
+    values = torch.randint(-1023, 1024, (500, 5)).float()
+    rows = quantize(values)
+    assert torch.equal(rows.mantissas * rows.steps, values)
+
+
+def test_rows_are_rounded_to_the_nearest_half_a_step_at_most_and_alone() -> None:
+    values = torch.randn(300, 17) * torch.logspace(-11, 11, 300)[:, None]
+    rows = quantize(values)
+    assert torch.equal(rows.mantissas, rows.mantissas.round())
+    assert torch.equal(torch.frexp(rows.steps).mantissa, torch.full_like(rows.steps, 0.5))
+    largest = rows.mantissas.abs().amax(1)
+    assert bool(((largest >= LARGEST_INPUT // 2) & (largest <= LARGEST_INPUT)).all())
+    error = (rows.mantissas.double() * rows.steps - values.double()).abs() / rows.steps
+    assert float(error.max()) <= 0.5
+    for i in range(0, 300, 37):
+        alone = quantize(values[i : i + 1])
+        assert torch.equal(alone.mantissas[0], rows.mantissas[i])
+        assert float(alone.steps) == float(rows.steps[i])
+
+
+def test_the_largest_mantissa_is_reached_from_below_a_power_of_two() -> None:
+    just_below = torch.nextafter(torch.tensor(2.0), torch.tensor(0.0))
+    rows = quantize(torch.tensor([[float(just_below), -float(just_below), 1.0]]))
+    assert rows.mantissas.tolist() == [[1024.0, -1024.0, 512.0]]
+
+
+@pytest.mark.parametrize(
+    ("values", "mantissas", "step"),
+    [
+        ([0.0, -0.0], [0, 0], SMALLEST), ([1e-42, -1e-45], [0, 0], SMALLEST),
+        ([2.0**-60, 2.0**-41], [0, 256], SMALLEST),
+        ([2.0**41, 1.0], [1024, 0], LARGEST), ([-3e38, 2.0**40], [-1024, 512], LARGEST),
+        ([math.inf, -math.inf], [1024, -1024], LARGEST),
+    ],
+)  # fmt: skip
+def test_tiny_inputs_count_little_and_huge_ones_are_clamped(
+    values: list[float], mantissas: list[int], step: float
+) -> None:
+    rows = quantize(torch.tensor([values]))
+    assert rows.mantissas.tolist() == [mantissas]
+    assert float(rows.steps) == step * 2 / LARGEST_INPUT
+
+
+def test_the_extremes_of_inputs_weights_and_biases_overflow_nothing() -> None:
+    layer = freeze_layer("any", torch.full((25, 4, 2), 2.0**42), torch.tensor([3.4e38, -3.4e38]), 0.0)
+    out = layer.bias.repeat(2, 1)
+    for tap in range(25):
+        layer.add(out, quantize(torch.tensor([[math.inf] * 4, [-math.inf] * 4])), tap)
+    assert bool(torch.isfinite(layer.activate(out)).all())
+
+
+def test_numbers_that_are_flushed_to_zero_change_nothing() -> None:
+    """A caller may have set torch.set_flush_denormal."""
+    layer = freeze_layer("any", torch.randn(1, 6, 4) * 1e-9, torch.tensor([1e-41, -1e-39, 0.0, 1e-30]), 0.01)
+    values = torch.tensor([[1e-40] * 6, [1e-45, 0, 0, 0, 0, 0], [1e-12] * 6, [1.0] * 6])
+    expected = quantize(layer(quantize(values)))
+    try:
+        torch.set_flush_denormal(True)
+        found = quantize(layer(quantize(values)))
+    finally:
+        torch.set_flush_denormal(False)
+    assert torch.equal(found.mantissas, expected.mantissas)
+    assert torch.equal(found.steps, expected.steps)

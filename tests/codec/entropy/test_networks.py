@@ -1,0 +1,396 @@
+"""Exact networks: equal to the last bit however they are computed, and equal to arithmetic done by hand."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import Tensor, nn
+
+from jahp_pl.codec.codec import Codec
+from jahp_pl.codec.entropy import hyper_strips
+from jahp_pl.codec.entropy.fixed_point import FixedPointLayer, Rows
+from jahp_pl.codec.entropy.freezing import RAW_CLAMP, FreezeError
+from jahp_pl.codec.entropy.latent_coder import _Frame
+from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis, to_raw
+from jahp_pl.codec.entropy.range_coder import Writer
+from jahp_pl.codec.entropy.symbol_coder import LatentRange
+from jahp_pl.codec.entropy.torch_settings import full_precision
+from jahp_pl.context import ContextPrediction, EntropyParameterNetwork
+from jahp_pl.hyperprior import HyperSynthesis
+from jahp_pl.model import CompressionModel
+from tests.support import ROOT
+from tests.support.circumstances import changed
+from tests.support.codec_models import (
+    ALL,
+    GOLDEN,
+    JOINT,
+    MIXTURE,
+    Variant,
+    codec_of,
+    latents,
+    load_golden,
+    model_of,
+)
+
+Floats = npt.NDArray[np.float32]
+
+
+def raw_outputs(codec: Codec, y_hat: Tensor, z_hat: Tensor | None) -> Tensor:
+    """Raw parameters of a whole frame, (positions, outputs) in raster order."""
+    coder = codec.latents
+    assert coder is not None
+    _, height, width = y_hat.shape
+    with full_precision(coder.device):
+        frame = _Frame(coder, [(height, width)], [z_hat], LatentRange(int(y_hat.min()), int(y_hat.max())))
+        ranks = frame.schedule.ranks[0]
+        rows = torch.empty(height * width, len(y_hat), dtype=torch.int32)
+        rows[ranks] = y_hat.flatten(1).T
+        frame.put(0, rows)
+        return frame.raw(0, height * width)[ranks]
+
+
+def some_latents(variant: Variant, height: int = 9, width: int = 14) -> tuple[Tensor, Tensor | None]:
+    generator = torch.Generator().manual_seed(1)
+    y_hat = torch.randint(-40, 41, (12, height, width), generator=generator, dtype=torch.int32)
+    shape = (8, -(-height // 4), -(-width // 4))
+    z_hat = torch.randint(-15, 16, shape, generator=generator, dtype=torch.int32)
+    return y_hat, None if variant.rung == "context" else z_hat
+
+
+# --- how it is computed does not matter -------------------------------------------------------------------------------
+
+
+SETTINGS: dict[str, Callable[[], AbstractContextManager[object]]] = {
+    "1 thread": lambda: changed(torch.set_num_threads, 1, torch.get_num_threads()),
+    "2 threads": lambda: changed(torch.set_num_threads, 2, torch.get_num_threads()),
+    "bfloat16 by default": lambda: changed(torch.set_default_dtype, torch.bfloat16, torch.float32),
+    "float64 by default": lambda: changed(torch.set_default_dtype, torch.float64, torch.float32),
+    "medium precision": lambda: changed(torch.set_float32_matmul_precision, "medium", "highest"),
+    "deterministic algorithms": lambda: changed(torch.use_deterministic_algorithms, True, False),
+    "denormals flushed": lambda: changed(torch.set_flush_denormal, True, False),
+    "oneDNN off": lambda: torch.backends.mkldnn.flags(enabled=False),
+    "bfloat16 autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    "inference mode": torch.inference_mode,
+}
+
+
+@pytest.mark.parametrize("variant", [JOINT, MIXTURE, Variant("scale_hyperprior"), Variant("context")], ids=str)
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_raw_outputs_and_fingerprint_are_equal_under_every_setting_of_the_caller(
+    variant: Variant, setting: str
+) -> None:
+    y_hat, z_hat = some_latents(variant)
+    expected = raw_outputs(codec_of(variant), y_hat, z_hat)
+    with SETTINGS[setting]():
+        codec = Codec(model_of(variant))
+        assert codec.fingerprint == codec_of(variant).fingerprint
+        assert torch.equal(raw_outputs(codec, y_hat, z_hat), expected)
+
+
+PRECISIONS = """
+import torch
+from jahp_pl.codec.entropy.torch_settings import full_precision
+settings = [torch.backends.mkldnn.matmul, torch.backends.cuda.matmul]
+def state():
+    try:
+        older = torch.get_float32_matmul_precision()
+    except RuntimeError:
+        older = "mixed"
+    return older, [setting.fp32_precision for setting in settings]
+SET
+before = state()
+with full_precision(torch.device("cpu")):
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert all(precision in ("ieee", "none") for precision in state()[1]), state()
+assert state() == before, (before, state())
+"""
+
+
+@pytest.mark.parametrize(
+    "ask_for_less",
+    [
+        "pass", "torch.set_float32_matmul_precision('medium')", "torch.backends.cuda.matmul.allow_tf32 = True",
+        "torch.backends.mkldnn.matmul.fp32_precision = 'bf16'", "torch.backends.fp32_precision = 'tf32'",
+    ],
+)  # fmt: skip
+def test_full_precision_holds_under_every_setting_of_the_caller_and_is_restored(ask_for_less: str) -> None:
+    """In a process of its own, as torch never forgets which way was used."""
+    if not hasattr(torch.backends, "fp32_precision"):
+        pytest.skip("this torch knows only the older way")
+    code = PRECISIONS.replace("SET", ask_for_less)
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert child.returncode == 0, child.stderr
+
+
+def test_full_precision_lasts_until_its_last_user_is_done() -> None:
+    """As when one thread ends while another is at work."""
+    before = torch.get_float32_matmul_precision()
+    with changed(torch.set_float32_matmul_precision, "medium", before):
+        first, second = full_precision(torch.device("cpu")), full_precision(torch.device("cpu"))
+        with contextlib.ExitStack() as inner, contextlib.ExitStack() as outer:
+            outer.enter_context(first)
+            inner.enter_context(second)
+            outer.close()
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == "medium"
+
+
+@pytest.mark.parametrize("strip", [1, 4, 16, 10**6])
+def test_psi_is_the_same_in_strips_of_any_height(strip: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    coder = codec_of(JOINT).latents
+    assert coder is not None
+    assert coder.h_s is not None
+    for height, width in [(1, 1), (3, 2), (4, 5), (47, 11), (48, 12)]:
+        z_hat = torch.randint(-15, 16, (8, -(-height // 4), -(-width // 4)), dtype=torch.int32)
+        ((first, whole),) = coder.h_s.strips(z_hat, height, width)
+        assert first == 0
+        monkeypatch.setattr(hyper_strips, "STRIP_POSITIONS", strip * width)
+        strips = list(coder.h_s.strips(z_hat, height, width))
+        monkeypatch.undo()
+        assert len(strips) == -(-height // max(strip, 4))
+        assert [start for start, _ in strips] == [strip_height * max(strip, 4) for strip_height in range(len(strips))]
+        assert torch.equal(torch.cat([psi for _, psi in strips]), whole)
+
+
+CHILD = """
+from tests.codec.entropy.test_networks import summary
+print(summary())
+"""
+
+
+def summary() -> str:
+    """SHA-256 over the raw outputs, fingerprints, payloads and read latents of fixed latents."""
+    digest = hashlib.sha256()
+    for name in ("joint", "mixture"):
+        codec = Codec(load_golden(name))
+        assert codec.prior is not None
+        assert codec.latents is not None
+        for scale in (1, 40):
+            y_hat, z_hat = some_latents(JOINT)
+            assert z_hat is not None
+            raw = raw_outputs(codec, scale * y_hat, z_hat) + 0.0  # the sign of a zero is not part of the promise
+            writer = Writer()
+            codec.prior.write(writer, z_hat)
+            codec.latents.write(writer, scale * y_hat, z_hat)
+            digest.update(raw.numpy().tobytes() + codec.fingerprint + writer.payload())
+        stored = codec.decode((GOLDEN / f"{name}.jahp").read_bytes())
+        digest.update(stored.y_hat.numpy().tobytes())
+    return digest.hexdigest()
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "OMP_NUM_THREADS": "1"},
+        {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "SSE41", "OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"},
+    ],
+    ids=["oldest instructions", "other instructions and two threads"],
+)
+def test_another_process_with_other_kernels_gives_the_same_bytes(environment: dict[str, str]) -> None:
+    child = subprocess.run(
+        [sys.executable, "-c", CHILD],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert child.stdout.strip() == summary()
+
+
+# --- it equals arithmetic by hand -------------------------------------------------------------------------------------
+
+
+def by_hand(layer: FixedPointLayer, out: Floats, inputs: list[tuple[int, Floats]]) -> Floats:
+    """out (n, out) plus, tap by tap, inputs (n, in): block floating point with integers of 64 bits, sums in float32."""
+    for tap, values in inputs:
+        largest = np.abs(values).max(axis=1, keepdims=True).astype(np.float64)
+        steps = 2.0 ** (np.floor(np.log2(np.clip(largest, 2.0**-40, 2.0**40))) - 9)
+        mantissas = np.clip(np.rint(values / steps), -1024, 1024).astype(np.int64)
+        sums = mantissas @ layer.weight[tap].long().numpy()
+        assert np.abs(sums).max() < 2**24
+        out = out + (sums * steps * layer.grid.numpy().astype(np.float64)).astype(np.float32)
+    return np.where(out > 0, out, out * np.float32(layer.slope)) if layer.slope != 1.0 else out
+
+
+def gather(x: Floats, row: int, column: int) -> Floats:
+    """(h, w, C) -> what lies that far down and right of each position, zero outside: (h w, C)."""
+    height, width, _ = x.shape
+    out = np.zeros_like(x)
+    for i in range(height):
+        for j in range(width):
+            if 0 <= i + row < height and 0 <= j + column < width:
+                out[i, j] = x[i + row, j + column]
+    return out.reshape(height * width, -1)
+
+
+def h_s_by_hand(layers: list[FixedPointLayer], z_hat: Tensor) -> Floats:
+    """(N, hz, wz) -> (4 hz, 4 wz, F): each transposed convolution as a plain one over an input spread out with zeros,
+    whose taps come in raster order of the kernel."""
+    x = z_hat.permute(1, 2, 0).numpy().astype(np.float32)
+    for layer in layers[:-1]:
+        height, width = 2 * x.shape[0], 2 * x.shape[1]
+        spread = np.zeros((height, width, x.shape[2]), np.float32)
+        spread[::2, ::2] = x
+        taps = [(tap, gather(spread, 2 - tap // 5, 2 - tap % 5)) for tap in range(25)]
+        start = layer.bias.repeat(height * width, 1).numpy()
+        x = by_hand(layer, start, taps).reshape(height, width, -1)
+    height, width, _ = x.shape
+    taps = [(tap, gather(x, tap // 3 - 1, tap % 3 - 1)) for tap in range(9)]
+    return by_hand(layers[-1], layers[-1].bias.repeat(height * width, 1).numpy(), taps).reshape(height, width, -1)
+
+
+def context_by_hand(network: ExactContextNetwork, y_hat: Tensor, psi: Floats | None) -> Floats:
+    """(M, h, w) and (h, w, F) -> (h w, outputs) before they become integers."""
+    y = y_hat.permute(1, 2, 0).numpy()
+    high = np.rint(y / 256) if np.abs(y).max() > 128 else np.zeros(y.shape)
+    live = [(tap // 5 - 2, tap % 5 - 2) for tap in range(12)]
+    layer, count = network.context, y[..., 0].size
+    x = layer.bias.repeat(count, 1).numpy()
+    for piece, unit in ((y - 256 * high, 1), (high, 256)):
+        seen = np.concatenate([gather(piece, *offset) for offset in live], axis=1).astype(np.int64)
+        sums = seen @ layer.weight[0].long().numpy()
+        assert np.abs(seen).max() <= 128
+        assert np.abs(sums).max() < 2**24
+        x = x + (sums * unit * layer.grid.numpy().astype(np.float64)).astype(np.float32)
+    starts = [layer.bias.repeat(count, 1).numpy() for layer in network.layers]
+    if network.from_psi is not None and psi is not None:
+        bias = network.from_psi.bias.repeat(count, 1).numpy()
+        starts[0] = by_hand(network.from_psi, bias, [(0, psi.reshape(count, -1))])
+    for layer, start in zip(network.layers, starts, strict=True):
+        x = by_hand(layer, start, [(0, x)])
+    return x
+
+
+@pytest.mark.parametrize("magnitude", [12, 128, 5000, 32768])
+@pytest.mark.parametrize("has_psi", [True, False])
+def test_outputs_equal_those_of_arithmetic_by_hand(magnitude: int, has_psi: bool) -> None:
+    M, N = 3, 2
+    h_s = HyperSynthesis(N, M, 2 * M, magnitudes=False)
+    g_cm, g_ep = ContextPrediction(M), EntropyParameterNetwork(M, (4 if has_psi else 2) * M, 2 * M)
+    for network in (h_s, g_cm, g_ep):
+        for parameter in network.parameters():
+            nn.init.normal_(parameter, std=0.4)
+    exact_h_s, context = ExactHyperSynthesis(h_s), ExactContextNetwork(g_cm, g_ep, has_psi)
+    z_hat = torch.randint(-magnitude, magnitude + 1, (N, 2, 1), dtype=torch.int32)
+    y_hat = torch.randint(-magnitude, magnitude + 1, (M, 7, 4), dtype=torch.int32)
+    y_hat[:, 0, 0] = -magnitude
+
+    psi = h_s_by_hand(exact_h_s.layers, z_hat)[:7, :4]
+    ((_, flat),) = exact_h_s.strips(z_hat, 7, 4)
+    assert np.array_equal(flat.numpy(), psi.reshape(28, -1))
+
+    taps = []
+    y = y_hat.permute(1, 2, 0).float()
+    high = torch.round(y / 256) if magnitude > 128 else torch.zeros_like(y)
+    for piece, unit in ((y - 256 * high, 1.0), (high, 256.0)):
+        seen = [torch.from_numpy(gather(piece.numpy(), *offset)) for offset in context.offsets]
+        taps.append(Rows(torch.cat(seen, dim=1), torch.tensor([unit])))
+    pieces = taps if magnitude > 128 else taps[:1]
+    expected = context_by_hand(context, y_hat, psi if has_psi else None)
+    expected = np.clip(np.rint(expected * np.float32(4096)), -RAW_CLAMP, RAW_CLAMP)
+    found = context.raw(pieces, context.precompute(flat) if has_psi else None)
+    assert np.array_equal(found.numpy(), expected)
+
+
+def test_raw_outputs_are_integers_clamped_on_both_sides() -> None:
+    outputs = torch.tensor([0.0, 2.0**-13, 3 * 2.0**-13, -(2.0**-12), 1.23, 4096.0, 4097.0, -1e30, float("inf")])
+    assert to_raw(outputs).tolist() == [0, 0, 2, -1, 5038, 2**24, 2**24, -(2**24), 2**24]
+
+
+# --- it stays close to the float model --------------------------------------------------------------------------------
+
+
+def float_outputs(variant: Variant, y_hat: Tensor, z_hat: Tensor | None) -> Tensor:
+    model = model_of(variant)
+    with torch.no_grad():
+        features = [] if model.h_s is None else [model.h_s(z_hat)[..., :16, :16]]
+        features += [] if model.g_cm is None else [model.g_cm(y_hat)]
+        joined = torch.cat(features, dim=1)
+        return (model.g_ep(joined) if model.g_ep is not None else joined)[0].flatten(1).T
+
+
+@pytest.mark.parametrize("variant", [v for v in ALL if v.rung != "factorized"][::3], ids=str)
+def test_outputs_are_within_a_256th_of_the_largest_of_those_of_the_float_model(variant: Variant) -> None:
+    """Measured: at most 0.0033 of it, the median 0.00016. What it costs in rate, test_codec says."""
+    model = model_of(variant)
+    y_hat = torch.round(latents()[:1])
+    with torch.no_grad():
+        z_hat = torch.round(model.h_a(latents()[:1])) if model.h_a is not None else None
+    raw = float_outputs(variant, y_hat, z_hat)
+    found = raw_outputs(codec_of(variant), y_hat[0].int(), None if z_hat is None else z_hat[0].int()) * 2.0**-12
+    error = (found - raw).abs()
+    largest = float(raw.abs().max())
+    assert float(error.max()) < 2.0**-8 * largest
+    assert float(error.median()) < 2.0**-12 * largest
+
+
+# --- what cannot be shown to be exact is refused ----------------------------------------------------------------------
+
+
+def joint_networks(change: Callable[[nn.Module, nn.Module, nn.Module], object]) -> Callable[[], None]:
+    h_s, g_cm, g_ep = HyperSynthesis(4, 6, 12, False), ContextPrediction(6), EntropyParameterNetwork(6, 24, 12)
+    with torch.no_grad():
+        change(h_s, g_cm, g_ep)
+
+    def freeze() -> None:
+        ExactHyperSynthesis(h_s)
+        ExactContextNetwork(g_cm, g_ep, has_psi=True)
+
+    return freeze
+
+
+PICKS: list[tuple[str, Callable[..., nn.Module]]] = [
+    (r"h_s\.0", lambda h_s, _cm, _ep: h_s[0]),
+    (r"h_s\.4", lambda h_s, _cm, _ep: h_s[4]),
+    ("g_cm", lambda _hs, g_cm, _ep: g_cm),
+    (r"g_ep\.0", lambda _hs, _cm, g_ep: g_ep[0]),
+    (r"g_ep\.2", lambda _hs, _cm, g_ep: g_ep[2]),
+]
+
+
+@pytest.mark.parametrize(("name", "pick"), PICKS)
+@pytest.mark.parametrize("what", ["weight", "bias"])
+def test_non_finite_weights_are_refused_with_the_layers_name(
+    name: str, pick: Callable[..., nn.Module], what: str
+) -> None:
+    def spoil(*networks: nn.Module) -> None:
+        # Of g_cm's weights a live one: the masked ones are never used.
+        getattr(pick(*networks), what).view(-1)[0] = float("nan")
+
+    with pytest.raises(FreezeError, match=rf"^{name}: has weights that are not finite"):
+        joint_networks(spoil)()
+
+
+@pytest.mark.parametrize(("name", "pick"), PICKS)
+def test_disproportionate_weights_are_refused_with_the_layers_name(name: str, pick: Callable[..., nn.Module]) -> None:
+    freeze = joint_networks(lambda *networks: pick(*networks).weight.view(-1)[:1].fill_(1e30))  # type: ignore[union-attr,operator]
+    with pytest.raises(FreezeError, match=rf"^{name}: weights up to 1\.00e\+30 are too large"):
+        freeze()
+
+
+def test_a_model_of_zeros_freezes_and_gives_zeros() -> None:
+    h_s = HyperSynthesis(4, 6, 12, False)
+    for parameter in h_s.parameters():
+        nn.init.zeros_(parameter)
+    ((_, out),) = ExactHyperSynthesis(h_s).strips(torch.ones(4, 2, 2, dtype=torch.int32), 8, 8)
+    assert out.shape == (64, 12)
+    assert not out.any()
+
+
+def test_masked_weights_of_the_context_prediction_do_not_matter() -> None:
+    model = load_golden("joint")
+    changed_model: CompressionModel = load_golden("joint")
+    with torch.no_grad():
+        changed_model.g_cm.weight.view(24, 12, 25)[:, :, 12:] += 5.0  # type: ignore[union-attr]
+    assert Codec(changed_model).fingerprint == Codec(model).fingerprint

@@ -1,0 +1,80 @@
+"""A codec goes to other processes and copies, and no default of torch reaches into it."""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import pickle
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+import jahp_pl
+from jahp_pl.codec.codec import Codec
+from tests.support.codec_models import JOINT, MIXTURE, ONE_OF_EACH, Variant, codec_of, kodak_crop, load_golden
+
+CROP = np.ascontiguousarray(kodak_crop()[:40, :56])
+
+
+@pytest.fixture
+def another_device() -> Iterator[None]:
+    """Stands for "cuda" on a machine that has none: every tensor that is made on it fails."""
+    torch.set_default_device("meta")
+    yield
+    torch.set_default_device(None)
+
+
+@pytest.mark.parametrize("variant", ONE_OF_EACH, ids=str)
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda codec: pickle.loads(pickle.dumps(codec))])
+def test_a_copy_is_the_same_codec(variant: Variant, copied) -> None:
+    codec = codec_of(variant)
+    other = copied(codec)
+    assert other is not codec
+    assert other.fingerprint == codec.fingerprint
+    data = other.compress(CROP)
+    assert data == codec.compress(CROP)
+    assert torch.equal(other.decompress(data), codec.decompress(data))
+
+
+def test_a_copy_keeps_precision_and_memory_limit() -> None:
+    codec = Codec(load_golden("joint"), precision="bfloat16", memory_limit=2**28)
+    other = pickle.loads(pickle.dumps(codec))
+    assert (other.precision, other.transforms.memory_limit) == ("bfloat16", 2**28)
+
+
+def test_a_pool_of_spawned_processes_codes_with_one_codec() -> None:
+    codec = codec_of(JOINT)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.apply(codec.compress, (CROP,)) == codec.compress(CROP)
+
+
+@pytest.mark.usefixtures("another_device")
+@pytest.mark.parametrize("variant", ONE_OF_EACH, ids=str)
+def test_the_default_device_does_not_affect_coding(variant: Variant) -> None:
+    codec = codec_of(variant)
+    encoded = codec.encode(CROP)
+    assert codec.exact_bits(encoded) > 0
+    decoded = codec.decode(encoded.data)
+    assert torch.equal(decoded.y_hat, encoded.y_hat)
+    assert torch.equal(codec.transforms.synthesise(encoded.y_hat, 40, 56), decoded.image)
+    assert codec.decompress(encoded.data, as_="pil").size == (56, 40)
+    assert Codec(codec.model).fingerprint == codec.fingerprint
+    assert all(table.device.type == "cpu" for table in codec.tables().values())
+
+
+@pytest.mark.usefixtures("another_device")
+def test_the_default_device_does_not_affect_loading(tmp_path) -> None:
+    codec = jahp_pl.load_codec("small-1")
+    assert codec.decompress(codec.compress(CROP)).device.type == "cpu"
+    assert next(jahp_pl.load_model("small-1").parameters()).device.type == "cpu"
+
+
+def test_repr_describes_the_codec() -> None:
+    codec = codec_of(MIXTURE)
+    assert repr(codec) == f"<Codec {codec.fingerprint.hex()}: joint, N = 8, M = 12, on cpu>"
+
+
+def test_dir_lists_the_public_names() -> None:
+    assert set(jahp_pl.__all__) <= set(dir(jahp_pl))

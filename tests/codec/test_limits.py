@@ -1,0 +1,80 @@
+"""What a decoder accepts from outside costs no more than was allowed."""
+
+from __future__ import annotations
+
+import io
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import jahp_pl.pillow
+from jahp_pl.codec.bitstream import MAX_SIDE, BitstreamError, Header, pack
+from jahp_pl.codec.limits import ACCEPTED_PIXELS, max_steps, needed_pixels
+from tests.support.codec_models import JOINT, Variant, codec_of
+
+
+def claim(variant: Variant, width: int, height: int) -> bytes:
+    """A file of some thirty bytes."""
+    return pack(Header(codec_of(variant).fingerprint, width, height, -3, 3), b"")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 65535), (65535, 8192), (16384, 8192), (256, 32768)])
+def test_thirty_bytes_cost_no_more_than_a_moment_by_default(width: int, height: int) -> None:
+    began = time.process_time()
+    with pytest.raises(BitstreamError, match="raise max_pixels"):
+        codec_of(JOINT).decode(claim(JOINT, width, height))
+    assert time.process_time() - began < 0.1
+
+
+def test_the_message_names_the_limit_that_decodes_a_long_image() -> None:
+    with pytest.raises(BitstreamError, match=rf"raise max_pixels to {needed_pixels(65535, 1)} if"):
+        codec_of(JOINT).decode(claim(JOINT, 1, 65535))
+    steps = 1 + 3 * (4096 - 1)
+    assert max_steps(needed_pixels(65535, 1)) == steps
+    assert max_steps(needed_pixels(65535, 1) - 1) < steps
+
+
+def test_a_model_without_context_has_no_steps_to_bound() -> None:
+    variant = Variant("scale_hyperprior")
+    codec = codec_of(variant)
+    data = codec.compress(np.zeros((17000, 1, 3), np.uint8))
+    assert codec.decompress(data).shape == (3, 17000, 1)
+    data = codec_of(JOINT).compress(np.zeros((17000, 1, 3), np.uint8))
+    with pytest.raises(BitstreamError, match="3187 steps"):
+        codec_of(JOINT).decompress(data)
+    assert codec_of(JOINT).decompress(data, needed_pixels(17000, 1)).shape == (3, 17000, 1)
+
+
+def test_every_image_of_a_usual_shape_is_accepted_with_its_own_pixels() -> None:
+    for width, height in ((1, 5000), (16, 5000), (300, 5000), (3000, 4000), (2048, 16384), (65535, 65535)):
+        assert width // 16 + 1 + 3 * (height // 16) <= max_steps(width * height) or height > 4 * width
+    assert needed_pixels(5000, 5000) == 5000**2 <= ACCEPTED_PIXELS
+    assert needed_pixels(MAX_SIDE, MAX_SIDE) == MAX_SIDE**2
+
+
+def test_pillow_has_its_own_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    jahp_pl.pillow.register(codec_of(JOINT))
+    thin = codec_of(JOINT).compress(np.zeros((6000, 1, 3), np.uint8))
+    assert Image.open(io.BytesIO(thin)).convert("L").size == (1, 6000)
+    with Image.open(io.BytesIO(claim(JOINT, 1, 65535))) as image, pytest.raises(OSError, match="raise max_pixels"):
+        image.load()
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2999)
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(io.BytesIO(thin))
+
+
+@pytest.mark.parametrize("quality", ["keep", True, 0, 101])
+def test_an_invalid_quality_is_named(quality: object) -> None:
+    with pytest.raises(ValueError, match=rf"quality {quality!r}: must be"):
+        jahp_pl.load_codec().compress(Image.new("RGB", (8, 8)), quality=quality)  # type: ignore[arg-type]
+    with pytest.raises(OSError, match=rf"quality {quality!r}: must be"):
+        Image.new("RGB", (8, 8)).save(io.BytesIO(), "JAHP", quality=quality)
+
+
+def test_the_library_names_no_option_of_the_command_line() -> None:
+    clear = Image.new("RGBA", (8, 8))
+    with pytest.raises(ValueError, match=r"transparent pixels.*put them on a background") as refused:
+        codec_of(JOINT).compress(clear)
+    assert "--" not in str(refused.value)

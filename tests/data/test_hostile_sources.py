@@ -1,0 +1,117 @@
+"""Photographs and archives that are made to do harm, and commands that are killed: all else is packed all the same."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jahp_pl.data.index import ShardIndex, Skipped
+from jahp_pl.data.prepare import ShardOptions
+from jahp_pl.data.shard_reader import Photo, ShardReader
+from jahp_pl.data.shards import write_shards
+
+PHOTO = sorted((Path(__file__).parents[2] / "data" / "photos" / "val").glob("*.jpg"))[0]
+
+
+def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size, info.type = size, kind
+    return info.tobuf(format=tarfile.GNU_FORMAT)
+
+
+def padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 512)
+
+
+GOOD = header("good.jpg", PHOTO.stat().st_size) + padded(PHOTO.read_bytes())
+LONG_NAME = header("././@LongLink", 5, tarfile.GNUTYPE_LONGNAME) + padded(b"a.jpg")
+PAX = b"30 size=99999999999999999999\n"
+TARS = {
+    "a huge size": GOOD + header("big.jpg", 2**40) + padded(b"abc") + bytes(1024),
+    "chained long names": GOOD + LONG_NAME * 1500 + bytes(1024),
+    "a huge long name": GOOD + header("@", 2**40, tarfile.GNUTYPE_LONGNAME) + padded(b"a.jpg") + bytes(1024),
+    "a huge pax size": GOOD + header("pax", len(PAX), tarfile.XHDTYPE) + padded(PAX) + header("x.jpg", 3) + bytes(1536),
+    "a sparse file": GOOD + header("sparse.jpg", 512, tarfile.GNUTYPE_SPARSE) + bytes(1536),
+}
+
+
+@pytest.mark.parametrize("archive", TARS)
+def test_a_hostile_archive_gives_what_comes_before_and_is_counted(archive: str, tmp_path: Path) -> None:
+    (tmp_path / "hostile.tar").write_bytes(TARS[archive])
+    report = write_shards([tmp_path / "hostile.tar"], tmp_path / "out", ShardOptions(min_side=16), workers=1)
+    assert report.num_samples == 1
+    assert {skipped.reason for skipped in report.skipped} == {"broken"}
+    photo, *rest = ShardReader().read([str(tmp_path / "hostile.tar")])
+    assert isinstance(photo, Photo)
+    assert [type(item) for item in rest] == [Skipped]
+
+
+def test_special_files_names_that_are_not_utf8_and_too_many_pixels_are_skipped(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    shutil.copy(PHOTO, folder / "good.jpg")
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / os.fsdecode(b"caf\xe9.jpg")).write_bytes(b"no image")
+    Image.fromarray(np.zeros((2000, 3000), np.uint8)).save(folder / "vast.png")
+    report = write_shards([folder], tmp_path / "out", ShardOptions(min_side=16, max_pixels=5 * 10**6), workers=2)
+    assert report.num_samples == 1
+    reasons = {skipped.name: skipped.reason for skipped in ShardIndex.load(tmp_path / "out").skipped}
+    assert reasons == {"pipe.jpg": "broken", "caf\\xe9.jpg": "broken", "vast.png": "large"}
+
+
+def processes_of(session: int) -> int:
+    listed = subprocess.run(["ps", "-o", "stat=", "-s", str(session)], capture_output=True, text=True, check=False)
+    return sum(not state.startswith("Z") for state in listed.stdout.split())
+
+
+@pytest.mark.skipif(shutil.which("ps") is None, reason="needs ps")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_workers_end_with_a_killed_command_and_the_next_one_clears_up(number: signal.Signals, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for copy in range(60):
+        shutil.copy(PHOTO, photos / f"{copy}.jpg")
+    command = [
+        sys.executable,
+        "-m",
+        "jahp_pl",
+        "shards",
+        str(photos),
+        "--out",
+        str(tmp_path / "out"),
+        "--min-side",
+        "16",
+    ]
+    process = subprocess.Popen(
+        command,
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # as from a terminal, also under nohup
+    )
+    try:
+        end = time.monotonic() + 60
+        while not list(tmp_path.glob(".jahp-*.part/*.tar")):
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        process.send_signal(number)
+        assert process.wait(30) == (-number if number == signal.SIGKILL else 128 + number)
+        while processes_of(process.pid):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    finally:
+        if process.poll() is None:
+            process.kill()
+    assert bool(list(tmp_path.glob(".jahp-*.part"))) == (number == signal.SIGKILL)
+    assert subprocess.run(command, check=False, capture_output=True).returncode == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "photos"]

@@ -1,0 +1,188 @@
+"""`jahp evaluate` keeps what is there, and says before hours of coding what will not do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from jahp_pl.config import ModelConfig
+from jahp_pl.evaluation import EvaluationError
+from jahp_pl.evaluation.image_set import Original, identify
+from jahp_pl.locks import exclusive
+from jahp_pl.model import CompressionModel
+from jahp_pl.model_io import checkpoint, pretrained
+from jahp_pl.model_io.export_config import read_fingerprint
+from jahp_pl.model_io.load import export
+from jahp_pl.model_io.pretrained import locate
+from jahp_pl.report.previews import compare_images
+from tests.support.codec_models import load_golden
+from tests.support.commands import run
+
+KODAK = Path(__file__).parents[2] / "data" / "kodak"
+
+
+@pytest.fixture(autouse=True)
+def models(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two bundled ones, of one rate each."""
+    folder = tmp_path_factory.mktemp("package") / "weights"
+    for number in (1, 2):
+        model = load_golden("joint")
+        with torch.no_grad():
+            model.g_s[-1].bias += number / 100
+        export(model, folder / f"small-{number}", {"loss": {"lmbda": number / 100}})
+    monkeypatch.setattr(pretrained, "FOLDER", folder)
+
+
+@pytest.fixture(autouse=True)
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two small ones, below the working directory."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, number in (("a", 7), ("b", 23)):
+        with Image.open(KODAK / f"kodim{number:02}.png") as image:
+            image.crop((100, 100, 140, 124)).save(folder / f"{name}.png")
+    return folder
+
+
+def evaluate(*more: object, model: object = "small-1") -> int:
+    return run("evaluate", "--model", model, "--images", "photos", *more)
+
+
+def files() -> set[str]:
+    return {path.as_posix() for path in Path().rglob("*") if path.is_file()}
+
+
+def refused(capsys: pytest.CaptureFixture[str]) -> str:
+    error = capsys.readouterr().err
+    assert error.startswith("jahp: ")
+    assert error.count("\n") == 1
+    return error
+
+
+def test_two_models_on_one_folder_have_results_of_their_own() -> None:
+    assert evaluate(model="small-1") == 0
+    assert evaluate(model="small-2") == 0
+    fingerprints = [
+        json.loads(Path(f"evaluation/photos-{model}.json").read_text())["provenance"]["fingerprint"]
+        for model in ("small-1", "small-2")
+    ]
+    assert fingerprints[0] != fingerprints[1]
+    assert {f"evaluation/photos-small-{k}/{name}.jahp" for k in (1, 2) for name in "ab"} <= files()
+
+
+def test_results_of_another_model_of_the_same_name_are_kept(capsys) -> None:
+    assert evaluate() == 0
+    assert evaluate() == 0
+    capsys.readouterr()
+    path = Path("evaluation/photos-small-1.json")
+    text = path.read_text()
+    other = text.replace(json.loads(text)["provenance"]["fingerprint"], "0" * 16)
+    path.write_text(other)
+    assert evaluate() == 2
+    assert "has results of another model" in refused(capsys)
+    assert path.read_text() == other
+
+
+@pytest.mark.parametrize("content", ['{"curves": []}', "[1]", "", '{"provenance": {}}'])
+def test_a_file_of_something_else_is_left_alone(content, capsys) -> None:
+    Path("r.json").write_text(content)
+    assert evaluate("--out", "r.json") == 2
+    assert "r.json: has no results of `jahp evaluate`; move it away, or choose another --output" in refused(capsys)
+    assert Path("r.json").read_text() == content
+    assert not Path("r").exists()
+
+
+def test_results_under_a_chosen_name_are_replaced() -> None:
+    for model in ("small-1", "small-2"):
+        assert evaluate("--out", "r.json", model=model) == 0
+        there = bytes.fromhex(json.loads(Path("r.json").read_text())["provenance"]["fingerprint"])
+        assert there == read_fingerprint(locate(model))
+
+
+def test_an_unreadable_image_is_reported_before_any_is_coded(images, capsys) -> None:
+    whole = (images / "b.png").read_bytes()
+    (images / "b.png").write_bytes(whole[: len(whole) // 2])
+    assert evaluate("--out", "r.json") == 2
+    assert "b.png: damaged" in refused(capsys)
+    assert not Path("r").exists()
+
+
+def test_an_image_with_a_side_too_long_for_the_format_is_reported_before_any_is_coded(images, capsys) -> None:
+    Image.new("RGB", (66000, 2)).save(images / "wide.png")
+    assert evaluate("--out", "r.json") == 2
+    assert "wide.png: 66000 x 2 pixels; sides go up to 65535" in refused(capsys)
+    assert not Path("r").exists()
+
+
+def test_an_image_too_large_for_the_classical_codec_is_named(images, capsys) -> None:
+    for path in images.iterdir():
+        path.unlink()
+    Image.new("RGB", (65520, 1)).save(images / "wide.png")
+    assert evaluate("--out", "r.json", "--beside", "jpeg") == 2
+    assert "jahp: wide.png: JPEG 4:2:0 cannot code it (" in capsys.readouterr().err  # libjpeg itself says more
+
+
+@pytest.mark.parametrize("name", ["r", "r.txt", "photos", "folder.json"])
+def test_results_go_to_a_json_file(name, capsys) -> None:
+    Path("folder.json").mkdir()
+    before = files()
+    assert evaluate("--out", name) == 2
+    assert "must be the name of a file that ends in .json" in refused(capsys)
+    assert files() == before
+
+
+def test_files_never_go_among_the_images(images, capsys) -> None:
+    (images / "sub").mkdir()
+    (images / "a.png").rename(images / "sub" / "a.png")
+    before = files()
+    for out in ("photos.json", "photos/sub/../../photos.json"):
+        assert evaluate("--out", out) == 2
+        assert "files would be written among the images; choose another --output" in refused(capsys)
+        assert files() == before
+    assert run("evaluate", "--model", "small-1", "--images", "photos/b.png", "--out", "photos.json") == 2
+    assert files() == before
+    assert evaluate("--out", "photos/mine.json") == 0
+
+
+def test_a_diverged_model_is_reported_with_the_image(capsys) -> None:
+    model = CompressionModel(ModelConfig(num_filters=8, num_latents=12))
+    with torch.no_grad():
+        model.g_a[-1].weight.mul_(1e9)
+    hyper = {"model": {"rung": "joint", "num_filters": 8, "num_latents": 12}}
+    state = {f"{checkpoint.MODEL}{name}": value for name, value in model.state_dict().items()}
+    content = {checkpoint.FORMAT_KEY: checkpoint.FORMAT, checkpoint.HYPER_PARAMETERS: hyper, "state_dict": state}
+    torch.save(content, "diverged.ckpt")
+    assert evaluate("--out", "r.json", model="diverged.ckpt") == 2
+    error = refused(capsys)
+    assert "a.png: latents exceed" in error
+    assert "diverged" in error
+
+
+def test_two_processes_do_not_write_one_file(capsys) -> None:
+    with exclusive(Path("r.json")):
+        assert evaluate("--out", "r.json") == 2
+    assert "another process" in refused(capsys)
+
+
+def test_two_images_of_one_name_are_refused(images) -> None:
+    with pytest.raises(EvaluationError, match=r"b\.png: another image is also called a\.png"):
+        identify([Original(images / "a.png", "a.png"), Original(images / "b.png", "a.png")])
+
+
+def test_pictures_are_of_the_image_of_a_name_and_of_nothing_beside_it(tmp_path, images) -> None:
+    name = "a[1]"
+    (images / "a.png").rename(images / f"{name}.png")
+    (images / "b.png").rename(images / f"{name}.copy.png")
+    for suffix in ("jahp", "json"):
+        (images / f"{name}.{suffix}").write_text("none")
+    (comparison,) = compare_images([], images, {name: "chosen"}, 0.25, {})
+    with Image.open(images / f"{name}.png") as image:
+        assert (comparison.original == image).all()
+    (images / f"{name}.png").unlink()
+    with pytest.raises(EvaluationError, match="has no image"):
+        compare_images([], images, {name: "chosen"}, 0.25, {})

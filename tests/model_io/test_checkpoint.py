@@ -1,0 +1,136 @@
+"""Checkpoints are whole, plain and of this project, or refused in one line."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from jahp_pl.config import to_dict
+from jahp_pl.files import WriteError
+from jahp_pl.model_io.checkpoint import CheckpointError, find_checkpoint, load_checkpoint_model, read_checkpoint
+from jahp_pl.settings import load
+from jahp_pl.training.checkpoints import AtomicCheckpointIO
+from jahp_pl.training.run import TrainResult, train
+from tests.support.launching import output_of, script
+from tests.support.tiny_runs import NOTHING_CODED, rows, tiny_config
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_checkpoints_hold_plain_values_only(finished: TrainResult) -> None:
+    assert finished.best is not None
+    for path in (finished.last, finished.best):
+        content = torch.load(path, weights_only=True)
+        assert content["hyper_parameters"] == to_dict(load([str(finished.run_dir / "config.yaml")]))
+        assert {key.split(".")[0] for key in content["state_dict"]} == {"model", "average"}
+
+
+def test_the_best_checkpoint_is_that_of_the_lowest_validation_loss(finished: TrainResult) -> None:
+    losses = {int(row["step"]): float(row["val/loss"]) for row in rows(finished) if row["val/loss"]}
+    assert finished.best is not None
+    assert read_checkpoint(finished.best)["global_step"] == min(losses, key=lambda step: losses[step])
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint_and_says_so(shards: Path, tmp_path: Path) -> None:
+    """A limit on the size of files makes the same error as a full disk, at the same place."""
+    config = tiny_config(tmp_path, shards, *NOTHING_CODED, "trainer.max_steps=4")
+    good = train(config)
+    content = good.last.read_bytes()
+    config.trainer.max_steps = 8
+    body = (
+        "import resource\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({len(content) // 2}, {len(content) // 2}))\n"
+        "try:\n"
+        "    train(config)\n"
+        "except OSError as error:\n"
+        "    print('ERROR', type(error).__name__, error)\n"
+    )
+    _, output = output_of(script(config, body))
+    (line,) = [line for line in output.splitlines() if line.startswith("ERROR")]
+    assert re.search(r"WriteError .*last\.ckpt: cannot be written \(File too large\).*is kept\. Free some space", line)
+    assert good.last.read_bytes() == content
+    assert sorted(path.name for path in good.last.parent.iterdir()) == ["best.ckpt", "last-1.ckpt", "last.ckpt"]
+
+
+def test_a_checkpoint_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "x.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"a": torch.ones(2)}, path)
+    before = path.read_bytes()
+    with pytest.raises(AttributeError):
+        AtomicCheckpointIO().save_checkpoint({"a": torch.zeros(2), "b": lambda: None}, path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["x.ckpt"]
+    (tmp_path / "folder").write_text("a file in the way")
+    with pytest.raises(WriteError, match="cannot be written"):
+        AtomicCheckpointIO().save_checkpoint({}, tmp_path / "folder" / "x.ckpt")
+
+
+def test_a_foreign_checkpoint_is_refused_in_one_line(finished: TrainResult, tmp_path: Path) -> None:
+    content = finished.last.read_bytes()
+    whole = read_checkpoint(finished.last)
+
+    def saved(name: str, **changes: object) -> Path:
+        torch.save({**whole, **changes}, tmp_path / name)
+        return tmp_path / name
+
+    def written(name: str, data: bytes) -> Path:
+        (tmp_path / name).write_bytes(data)
+        return tmp_path / name
+
+    weights_of = whole["state_dict"]
+    lacking = {key: value for key, value in weights_of.items() if key != "average.g_s.0.weight"}
+    reshaped = {**weights_of, "average.g_a.0.bias": torch.zeros(3)}
+    foreign = {**weights_of, "average.g_a.99.bias": torch.zeros(3)}
+    model = {**whole["hyper_parameters"]["model"], "num_filters": 9}
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    torch.save({"code": SimpleNamespace()}, tmp_path / "code.ckpt")
+    cases = [
+        (tmp_path / "none.ckpt", "no such checkpoint"),
+        (tmp_path, "has no checkpoint"),
+        (written("empty.ckpt", b""), "cut short"),
+        (written("short.ckpt", content[: len(content) // 2]), "cut short"),
+        (written("damaged.ckpt", content[:20000] + bytes(2000) + content[22000:]), "damaged"),
+        (written("text.ckpt", b"hello " * 1000), "not a checkpoint"),
+        (tmp_path / "other.ckpt", "not a checkpoint of jahp_pl"),
+        (tmp_path / "code.ckpt", "more than tensors"),
+        (saved("newer.ckpt", jahp_pl_format=2), "newer than this jahp_pl reads; upgrade"),
+        (saved("lacking.ckpt", state_dict=lacking), "g_s.0.weight is missing"),
+        (saved("reshaped.ckpt", state_dict=reshaped), r"g_a.0.bias has shape \(3,\) instead of \(8,\)"),
+        (saved("foreign.ckpt", state_dict=foreign), "g_a.99.bias is unknown"),
+        (saved("wider.ckpt", hyper_parameters={"model": model}), "g_a.0.weight has shape"),
+        (saved("bare.ckpt", hyper_parameters={}), "configuration cannot be read"),
+    ]
+    for path, words in cases:
+        with pytest.raises(CheckpointError, match=words) as refusal:
+            load_checkpoint_model(find_checkpoint(path))
+        assert "\n" not in str(refusal.value)
+        assert str(path) in str(refusal.value)
+
+
+def test_a_run_folder_stands_for_its_best_checkpoint(finished: TrainResult, tmp_path: Path) -> None:
+    assert find_checkpoint(finished.run_dir) == finished.best
+    (tmp_path / "last.ckpt").touch()
+    assert find_checkpoint(tmp_path) == tmp_path / "last.ckpt"
+
+
+def test_a_small_checkpoint_cannot_ask_for_a_big_model_and_must_hold_finite_numbers(
+    finished: TrainResult, tmp_path: Path
+) -> None:
+    content = read_checkpoint(finished.last)
+    name = next(key for key in content["state_dict"] if key.startswith("average.g_s"))
+    spoiled = content["state_dict"][name].clone()
+    spoiled.view(-1)[0] = float("nan")
+    big = content["hyper_parameters"] | {"model": content["hyper_parameters"]["model"] | {"num_filters": 10**6}}
+    for changed, words in (
+        ({"state_dict": content["state_dict"] | {name: spoiled}}, "is not finite"),
+        ({"hyper_parameters": big}, "does not fit its own configuration"),
+        ({"state_dict": [1]}, "does not have the layout of a jahp_pl checkpoint"),
+        ({"jahp_pl_format": "1"}, "does not have the layout of a jahp_pl checkpoint"),
+    ):
+        torch.save(content | changed, tmp_path / "x.ckpt")
+        with pytest.raises(CheckpointError, match=words):
+            load_checkpoint_model(tmp_path / "x.ckpt")

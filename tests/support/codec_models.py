@@ -1,0 +1,155 @@
+"""Small models whose densities fit their latents, for the tests of the codec.
+
+The transforms come from `golden/joint.pt`, a joint model of N = 8, M = 12 trained for seven minutes on the bundled
+photographs. Every other rung, family and number of components keeps them and trains its own entropy model on the same
+latents of two photographs, forty steps each.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from jahp_pl.codec.codec import Codec
+from jahp_pl.config import Family, LossConfig, ModelConfig, Rung
+from jahp_pl.model import CompressionModel
+
+TESTS = Path(__file__).parents[1]
+GOLDEN = TESTS / "golden"
+PHOTOS = TESTS.parent / "data" / "photos" / "train"
+KODAK = TESTS.parent / "data" / "kodak"
+NUM_FILTERS, NUM_LATENTS = 8, 12
+STEPS = 40
+
+
+class Variant(NamedTuple):
+    rung: Rung
+    family: Family = "gaussian"
+    num_components: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.rung}-{self.family}-{self.num_components}"
+
+    def config(self, num_filters: int = NUM_FILTERS, num_latents: int = NUM_LATENTS) -> ModelConfig:
+        return ModelConfig(self.rung, num_filters, num_latents, self.family, self.num_components)
+
+
+FAMILIES: tuple[Family, ...] = ("gaussian", "laplace", "logistic")
+CONDITIONAL: tuple[Rung, ...] = ("scale_hyperprior", "mean_scale_hyperprior", "context", "joint")
+ALL = [Variant("factorized"), *(Variant(r, f, k) for r in CONDITIONAL for f in FAMILIES for k in (1, 3))]
+ONE_OF_EACH = [
+    Variant("factorized"), Variant("scale_hyperprior"), Variant("scale_hyperprior", "logistic", 3),
+    Variant("mean_scale_hyperprior", "laplace"), Variant("mean_scale_hyperprior", "gaussian", 3),
+    Variant("context", "gaussian"), Variant("context", "laplace", 3),
+    Variant("joint"), Variant("joint", "logistic"), Variant("joint", "gaussian", 3),
+]  # fmt: skip
+JOINT, MIXTURE = Variant("joint"), Variant("joint", "gaussian", 3)
+
+
+def load_golden(name: str) -> CompressionModel:
+    """A model of `golden/`, in evaluation mode; what its file does not hold is that of `joint.pt`."""
+    stored = torch.load(GOLDEN / f"{name}.pt", weights_only=True)
+    model = CompressionModel(ModelConfig(**stored["model"]))
+    state = {} if name == "joint" else torch.load(GOLDEN / "joint.pt", weights_only=True)["state"]
+    model.load_state_dict({key: value.float() for key, value in {**state, **stored["state"]}.items()})
+    return model.eval()
+
+
+@functools.cache
+def model_of(variant: Variant) -> CompressionModel:
+    """Trained model in evaluation mode; shared, so not to be changed."""
+    golden = load_golden("joint")
+    if variant == JOINT:
+        return golden
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = CompressionModel(variant.config())
+        shapes = {key: value.shape for key, value in model.state_dict().items()}
+        is_prior_of_y = variant.rung == "factorized"
+        kept = {
+            key: value
+            for key, value in golden.state_dict().items()
+            if shapes.get(key) == value.shape and not (is_prior_of_y and key.startswith("prior"))
+        }
+        model.load_state_dict(kept, strict=False)
+        train_entropy_model(model, latents())
+    return model.eval()
+
+
+def variable_model(variant: Variant = JOINT, num_levels: int = 4) -> CompressionModel:
+    """`model_of` with gains as high-rate theory has them, not trained any further."""
+    model = model_of(variant)
+    variable = CompressionModel(dataclasses.replace(model.config, num_levels=num_levels)).eval()
+    variable.load_state_dict(model.state_dict(), strict=False)
+    assert variable.gains is not None
+    variable.gains.start(LossConfig(lmbda=0.002, lmbda_max=0.1))
+    return variable
+
+
+@functools.cache
+def variable_codec(variant: Variant = JOINT) -> Codec:
+    """Codec of `variable_model`, shared."""
+    return Codec(variable_model(variant))
+
+
+@functools.cache
+def codec_of(variant: Variant) -> Codec:
+    """Codec of `model_of`; stateless, so safely shared."""
+    return Codec(model_of(variant))
+
+
+@functools.cache
+def latents() -> Tensor:
+    """y of two photographs: (2, M, 16, 16)."""
+    crops = [read(path)[100:356, 100:356] for path in sorted(PHOTOS.glob("*.jpg"))[::18]]
+    x = torch.from_numpy(np.stack(crops)).movedim(-1, 1).float() / 255
+    with torch.no_grad():
+        return load_golden("joint").analyse(x)
+
+
+@torch.enable_grad()
+def train_entropy_model(model: CompressionModel, y: Tensor, steps: int = STEPS) -> None:
+    """Minimize the noisy rate of fixed latents over everything but g_a and g_s."""
+    networks = [n for n in (model.h_a, model.h_s, model.g_cm, model.g_ep, model.prior) if n is not None]
+    optimizer = torch.optim.Adam([p for network in networks for p in network.parameters()], lr=3e-3, fused=True)
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = 3e-3 * (1 - step / steps)
+        noisy = y + torch.rand_like(y) - 0.5
+        if model.config.rung == "factorized":
+            assert model.prior is not None
+            bits = model.prior.bits(noisy).sum()
+        else:
+            z = None
+            bits = y.new_zeros(())
+            if model.h_a is not None and model.prior is not None:
+                z = model.h_a(y)
+                z = z + torch.rand_like(z) - 0.5
+                bits = model.prior.bits(z).sum()
+            bits = bits + model.density.bits(noisy, model.entropy_parameters(noisy, z)).sum()
+        optimizer.zero_grad()
+        torch.autograd.backward(bits / y.numel())
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+
+def read(path: Path) -> npt.NDArray[np.uint8]:
+    """A picture as (H, W, 3)."""
+    with Image.open(path) as image:
+        return np.array(image.convert("RGB"))
+
+
+@functools.cache
+def kodak_crop(name: str = "kodim23", height: int = 256, width: int = 384) -> npt.NDArray[np.uint8]:
+    """(height, width, 3) out of the middle of a Kodak image; not to be changed."""
+    image = read(KODAK / f"{name}.png")
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return np.ascontiguousarray(image[top : top + height, left : left + width])

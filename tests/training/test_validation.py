@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from jahp_pl.config import LossConfig, ModelConfig
+from jahp_pl.loss import rate_distortion
+from jahp_pl.model import CompressionModel
+from jahp_pl.quality import MIN_SIDE, psnr, to_uint8
+from jahp_pl.training.validation import RowMeans, RunningMeans, TrainingRow, ValidationRow, measure_image
+
+
+@pytest.fixture(scope="module")
+def model() -> CompressionModel:
+    torch.manual_seed(1)
+    return CompressionModel(ModelConfig(num_filters=8, num_latents=12)).eval()
+
+
+def row(value: float, ms_ssim: float | None = 0.5) -> ValidationRow:
+    return ValidationRow(value, value, value, value, value, value, ms_ssim)
+
+
+def test_a_row_states_what_evaluation_mode_gives(model: CompressionModel, photos: Tensor) -> None:
+    x = photos[:1]
+    measured = measure_image(model, LossConfig(), x)
+    with torch.no_grad():
+        output = model(x)
+    expected = rate_distortion(LossConfig(), x, output)
+    assert float(measured.bpp) == pytest.approx(float(expected.bpp), rel=1e-6)
+    assert float(measured.bpp_y) + float(measured.bpp_z) == pytest.approx(float(measured.bpp), rel=1e-6)
+    assert measured.loss is not None
+    assert float(measured.loss) == pytest.approx(float(expected.loss), rel=1e-6)
+    assert float(measured.psnr) == float(psnr(to_uint8(x), to_uint8(output.x_hat)))
+    assert not model.training
+
+
+def test_psnr_is_that_of_the_clipped_8_bit_image(photos: Tensor) -> None:
+    x = photos[:1]
+    beyond = torch.where(x > 0.9, x + 10, x)
+    clipped = torch.where(x > 0.9, torch.ones(()), x)
+    assert torch.equal(psnr(to_uint8(x), to_uint8(beyond)), psnr(to_uint8(x), to_uint8(clipped)))
+
+
+def test_the_noisy_rate_is_about_the_rate_of_a_training_pass(model: CompressionModel, photos: Tensor) -> None:
+    x = photos[:1]
+    bounds = torch.tensor([float(measure_image(model, LossConfig(), x).bpp_bound) for _ in range(4)])
+    with torch.no_grad():
+        output = model.train()(x)
+    model.eval()
+    expected = float(rate_distortion(LossConfig(), x, output).bpp)
+    assert bounds.std() > 0  # it is a random number
+    assert float(bounds.mean()) == pytest.approx(expected, rel=0.05)
+
+
+def test_an_image_too_small_for_ms_ssim_has_none(model: CompressionModel, photos: Tensor) -> None:
+    small = photos[:1, :, : MIN_SIDE - 1, :200]
+    assert measure_image(model, LossConfig(), small).ms_ssim is None
+    assert measure_image(model, LossConfig(), small).loss is not None
+    assert measure_image(model, LossConfig(distortion="ms_ssim"), small).loss is None
+    large = measure_image(model, LossConfig(distortion="ms_ssim"), photos[:1, :, :MIN_SIDE, :MIN_SIDE])
+    assert large.ms_ssim is not None
+    assert large.loss is not None
+
+
+def test_missing_values_are_left_out_of_the_mean_and_counted() -> None:
+    means = RowMeans(ValidationRow)
+    for value, similarity in ((1.0, 0.5), (2.0, None), (6.0, 0.9)):
+        means.update(row(value, similarity))
+    mean, count = means.compute()
+    assert mean.loss == 3.0
+    assert mean.ms_ssim == pytest.approx(0.7)
+    assert (count.loss, count.ms_ssim) == (3, 2)
+
+
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
+def test_ranks_with_unequal_shares_give_the_mean_over_all_images() -> None:
+    shares = [RowMeans(ValidationRow) for _ in range(3)]
+    values = [0.5, 1.5, 4.0, 7.0]
+    for value in values[:3]:
+        shares[0].update(row(value))
+    shares[1].update(row(values[3]))  # the third rank has no image at all
+    total = RowMeans(ValidationRow)
+    for share in shares:
+        total.sums += share.sums
+        total.counts += share.counts
+    mean, count = total.compute()
+    assert mean.psnr == pytest.approx(sum(values) / 4)
+    assert count.psnr == 4
+
+
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
+def test_a_mean_over_nothing_is_not_a_number() -> None:
+    mean, count = RowMeans(ValidationRow).compute()
+    assert math.isnan(float(mean.bpp))
+    assert count.bpp == 0
+
+
+def test_a_skipped_step_is_left_out_of_the_running_means() -> None:
+    running = RunningMeans()
+    running.update(torch.arange(7.0), torch.tensor(0.0))
+    running.update(torch.full((7,), torch.nan), torch.tensor(1.0))
+    running.update(torch.arange(7.0) + 2, torch.tensor(0.0))
+    assert running.take() == TrainingRow(1, 2, 3, 4, 5, 6, 7)
+
+
+def test_running_means_restart_after_they_are_read() -> None:
+    running = RunningMeans()
+    running.update(torch.ones(7), torch.tensor(0.0))
+    running.take()
+    running.update(torch.full((7,), 5.0), torch.tensor(0.0))
+    assert running.take().loss == 5
+    running.update(torch.full((7,), torch.inf), torch.tensor(1.0))
+    assert math.isnan(running.take().loss)

@@ -1,0 +1,102 @@
+"""What a run leaves on Weights & Biases, read back from the file that `wandb sync` would send; and that it costs no
+training where it is not there."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wandb.proto.wandb_internal_pb2 import Record
+
+from jahp_pl.model_io.load import load_codec
+from jahp_pl.settings import load
+from jahp_pl.training.run import TrainResult, train
+from jahp_pl.training.wandb_run import NUM_BINS, finish_wandb, wandb_logger
+from tests.support.launching import output_of, script
+from tests.support.tiny_runs import NOTHING_CODED, tiny_config
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory, shards: Path) -> TrainResult:
+    settings = ("wandb.mode=offline", "wandb.log_model=true", "wandb.group=ladder", "trainer.max_steps=4")
+    return train(tiny_config(tmp_path_factory.mktemp("runs"), shards, *settings))
+
+
+def records(run_dir: Path) -> Iterator[Record]:
+    """Of the run's only file: records of protobuf in a log of LevelDB, blocks of 32 KiB behind a header of 7 bytes."""
+    (path,) = (run_dir / "wandb").glob("offline-run-*/run-*.wandb")
+    content, place, parts = path.read_bytes(), 7, b""
+    while place + 7 <= len(content):
+        if (left := 32768 - place % 32768) < 7:
+            place += left
+            continue
+        length, kind = struct.unpack_from("<HB", content, place + 4)
+        parts += content[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield Record.FromString(parts)
+            parts = b""
+
+
+def logged(run_dir: Path, name: str) -> list[dict[str, Any]]:
+    """What each row of the history that has a thing of this name says of it."""
+    rows = [
+        {item.nested_key[1]: json.loads(item.value_json) for item in record.history.item if item.nested_key[0] == name}
+        for record in records(run_dir)
+    ]
+    return [row for row in rows if row]
+
+
+def test_settings_have_dotted_keys_and_the_run_its_group(result: TrainResult) -> None:
+    (run,) = [record.run for record in records(result.run_dir) if record.run.run_id]
+    settings = {item.key: json.loads(item.value_json) for item in run.config.update}
+    assert settings["model.num_filters"] == 8
+    assert settings["trainer.max_steps"] == 4
+    assert run.run_group == "ladder"
+
+
+@pytest.mark.parametrize("name", ["latents", "bits_per_latent", "bits_per_channel"])
+def test_validation_sends_histograms(result: TrainResult, name: str) -> None:
+    (histogram,) = logged(result.run_dir, f"histograms/{name}")
+    assert histogram["_type"] == "histogram"
+    assert len(histogram["bins"]) == NUM_BINS + 1
+    assert sum(histogram["values"]) == 12 if name == "bits_per_channel" else sum(histogram["values"]) > 12
+
+
+def test_the_best_model_is_sent_as_an_export(result: TrainResult) -> None:
+    (artifact,) = [record.artifact for record in records(result.run_dir) if record.HasField("artifact")]
+    assert artifact.type == "model"
+    assert artifact.name == "joint-export"
+    assert {entry.path for entry in artifact.manifest.contents} == {"README.md", "config.json", "model.safetensors"}
+    codec = load_codec(result.run_dir / "export")
+    assert json.loads(artifact.metadata)["fingerprint"] == codec.fingerprint.hex()
+    assert codec.fingerprint == load_codec(result.run_dir).fingerprint
+
+
+def test_an_unreachable_wandb_leaves_the_run_offline(shards: Path, tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, shards, *NOTHING_CODED, "wandb.mode=online", "trainer.max_steps=2")
+    server = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40, "WANDB_INIT_TIMEOUT": "2"}
+    _, output = output_of(script(config, "print('DONE', train(config).steps)"), **server)
+    assert "DONE 2" in output
+    assert "W&B cannot be reached" in output
+    assert "wandb sync" in output
+    assert list((config.run_dir / "wandb").glob("offline-run-*/run-*.wandb"))
+
+
+def test_without_an_account_the_run_is_kept_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "WANDB_CONFIG_DIR"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    config = load([f"output_dir={tmp_path}", "name=run", "wandb.mode=online"])
+    with pytest.warns(UserWarning, match="W&B cannot be reached .*; the run is kept offline; upload it later"):
+        logger = wandb_logger(config)
+    assert logger is not None
+    logger.log_metrics({"a": 1.0}, step=1)
+    finish_wandb(logger)
+    assert list((config.run_dir / "wandb").glob("offline-run-*/run-*.wandb"))
