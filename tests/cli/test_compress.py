@@ -279,7 +279,7 @@ def test_standard_output_that_is_full_is_named(model, photos):
     with Path("/dev/full").open("wb") as full:
         status, error = piped("compress", photos / "one.png", "-o", "-", "--model", model, stdout=full)
     assert status == 2
-    assert error == "jahp: standard output: cannot be written (No space left on device)\n"
+    assert error == "jahp: standard output: cannot be written (No space left on device); use -o\n"
 
 
 def test_a_limit_on_the_size_of_files_is_reported_and_leaves_nothing(model, photos):
