@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import warnings
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,7 +40,9 @@ def record(module: LightningModule, values: Mapping[str, float]) -> None:
     if is_training:
         log_now(trainer, values)
     # Each rank has the reduced value, so there is nothing to synchronise; rank_zero_only would hide it from the others.
-    module.log_dict(dict(values), logger=not is_training, sync_dist=False, batch_size=1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"You called `self\.log\(")  # a Trainer may have no logger
+        module.log_dict(dict(values), logger=not is_training, sync_dist=False, batch_size=1)
 
 
 class CsvLogger(Logger):
