@@ -75,8 +75,8 @@ def plan(
 
     Args:
         inputs: files, folders (searched recursively), or `STREAM` alone.
-        output: a file for a single input file, `STREAM`, or a folder, which reproduces the tree of each input folder;
-            None writes beside the inputs.
+        output: a file for a single input file, `STREAM`, or a folder, which reproduces the tree of each input
+            folder; None writes beside the inputs.
         suffix: suffix of outputs that are not named explicitly.
         wanted: lower-case suffixes of the files to take from folders.
         force: whether the output of a named file may exist.
@@ -168,7 +168,7 @@ def keep_order(job: Job, dated: int) -> None:
             os.utime(job.target, ns=(dated, dated))
 
 
-def run(
+def run_all(
     jobs: Sequence[Job],
     work: Callable[[Job], bool],
     expected: tuple[type[Exception], ...],

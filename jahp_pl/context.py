@@ -28,7 +28,7 @@ class EntropyParameterNetwork(nn.Sequential):
     Args:
         num_latents: M.
         num_inputs: 4M for psi and phi together (joint), 2M for phi alone (context-only).
-            num_outputs: M times the number of parameters per latent.
+        num_outputs: M times the number of parameters per latent.
     """
 
     def __init__(self, num_latents: int, num_inputs: int, num_outputs: int) -> None:

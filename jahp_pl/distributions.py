@@ -57,7 +57,7 @@ def log_mass(family: Family, y: Tensor, mu: Tensor, sigma: Tensor) -> Tensor:
         mu: location.
         sigma: scale > 0: standard deviation of the Gaussian, b of the Laplace, s of the logistic density.
     """
-    return DENSITIES[family].log_mass((y - mu).abs(), sigma)
+    return DENSITIES[family].log_mass((y - mu).abs(), sigma)  # log(F(a) - F(b)) at v = |y - mu|
 
 
 def mixture_log_mass(family: Family, y: Tensor, mu: Tensor, sigma: Tensor, log_weights: Tensor) -> Tensor:
@@ -68,8 +68,8 @@ def mixture_log_mass(family: Family, y: Tensor, mu: Tensor, sigma: Tensor, log_w
         y: (B, M, h, w).
         mu: (B, K, M, h, w).
         sigma: (B, K, M, h, w), > 0.
-            log_weights: (B, K, M, h, w), log w_k, normalised over K. With K = 1 the result is bit-identical to
-                `log_mass`.
+        log_weights: (B, K, M, h, w), log w_k, normalised over K. With K = 1 the result is bit-identical to
+            `log_mass`.
 
     Returns:
         (B, M, h, w).
@@ -95,8 +95,7 @@ def _gaussian(v: Tensor, sigma: Tensor) -> Tensor:
 def _laplace(v: Tensor, sigma: Tensor) -> Tensor:
     # F(t) = exp(t) / 2 below 0. Bins beside the peak: P = exp(a) (1 - exp(-1 / sigma)) / 2. The bin that contains the
     # peak: P = -(expm1(-a) + expm1(b)) / 2. Each branch only sees arguments at which it is finite, so that the branch
-    # not
-    # taken contributes no NaN to the gradient.
+    # not taken contributes no NaN to the gradient.
     a = (0.5 - v) / sigma
     tail = a.clamp(max=0.0) - math.log(2.0) + torch.log(-torch.expm1(-1.0 / sigma))
     near = v.clamp(max=0.5)
@@ -116,7 +115,7 @@ def _gaussian_cumulative(t: Tensor) -> Tensor:
 
 
 def _laplace_cumulative(t: Tensor) -> Tensor:
-    return 0.5 + 0.5 * torch.sign(t) * -torch.expm1(-t.abs())
+    return 0.5 + 0.5 * torch.sign(t) * -torch.expm1(-t.abs())  # 1/2 + sign(t) (1 - exp(-|t|)) / 2
 
 
 DENSITIES: dict[Family, Density] = {

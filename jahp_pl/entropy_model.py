@@ -32,7 +32,7 @@ class FactorizedDensity(nn.Module):
 
     Args:
         num_channels: C.
-            init_scale: approximate width of the initial density.
+        init_scale: approximate width of the initial density.
     """
 
     WIDTHS = (1, 3, 3, 3, 3, 1)
@@ -53,8 +53,8 @@ class FactorizedDensity(nn.Module):
     def cumulative_logits(self, x: Tensor) -> Tensor:
         """Compute logit F(x) elementwise: (C, 1, n) -> (C, 1, n), in the dtype of x."""
         for k, (matrix, bias) in enumerate(zip(self.matrices, self.biases, strict=True)):
-            x = F.softplus(matrix.to(x.dtype)) @ x + bias.to(x.dtype)
-            if k < len(self.factors):
+            x = F.softplus(matrix.to(x.dtype)) @ x + bias.to(x.dtype)  # softplus(H_k) x + b_k
+            if k < len(self.factors):  # g_k(x) = x + tanh(a_k) tanh(x)
                 x = x + torch.tanh(self.factors[k].to(x.dtype)) * torch.tanh(x)
         return x
 
@@ -63,6 +63,7 @@ class FactorizedDensity(nn.Module):
         with torch.autocast(z.device.type, enabled=False):
             rows = z.float().transpose(0, 1).reshape(self.num_channels, 1, -1)  # (C, 1, B h w)
             lower, upper = self.cumulative_logits(rows - 0.5), self.cumulative_logits(rows + 0.5)
+            # P = F(z + 1/2) - F(z - 1/2) with F = s, the sigmoid of the logits l and u:
             # s(u) - s(l) = s(u) s(-l) (1 - exp(l - u)); the bound keeps log(0) away where F is flat.
             width = lower_bound(upper - lower, 1e-6)
             log_mass = F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(-width))

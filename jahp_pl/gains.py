@@ -51,6 +51,7 @@ class LevelGains(nn.Module):
         The best quantization step shrinks with the square root of lambda, so gain s starts at
         sqrt(lambda_s / lambda_middle).
         """
+        # gain[s] = log(lambda_s / lambda_middle) / 2, with log lambda_s linear in s
         shares = torch.linspace(-0.5, 0.5, self.num_levels)
         self.gain.copy_((0.5 * math.log(loss.lmbda_ratio) * shares)[:, None].expand_as(self.gain))
         self.offset.zero_()

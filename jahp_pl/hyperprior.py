@@ -20,7 +20,7 @@ class HyperAnalysis(nn.Sequential):
     Args:
         num_filters: N, channels of the hidden layers and of z.
         num_latents: M.
-            magnitudes: read |y| through ReLUs (scale-only rung) instead of y through LeakyReLUs.
+        magnitudes: read |y| through ReLUs (scale-only rung) instead of y through LeakyReLUs.
     """
 
     def __init__(self, num_filters: int, num_latents: int, magnitudes: bool) -> None:
@@ -47,8 +47,8 @@ class HyperSynthesis(nn.Sequential):
     Args:
         num_filters: N.
         num_latents: M.
-            num_features: 2M for the joint model; the number of entropy parameters if no other features join them.
-            magnitudes: whether to use the layers of the scale-only rung.
+        num_features: 2M for the joint model; the number of entropy parameters if no other features join them.
+        magnitudes: whether to use the layers of the scale-only rung.
     """
 
     def __init__(self, num_filters: int, num_latents: int, num_features: int, magnitudes: bool) -> None:

@@ -30,7 +30,7 @@ class _Normalization(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool) -> Tensor:
-        norm = F.conv2d(x.square(), gamma[:, :, None, None], beta)
+        norm = F.conv2d(x.square(), gamma[:, :, None, None], beta)  # n_i = beta_i + sum_j gamma_ij x_j^2
         factor = norm.sqrt_() if inverse else norm.rsqrt_()  # n^e
         y = x * factor
         ctx.inverse = inverse
@@ -41,7 +41,8 @@ class _Normalization(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
         x, gamma, factor, *y = ctx.saved_tensors
-        by_x = grad * factor
+        by_x = grad * factor  # g_j n_j^e
+        # p_i = g_i x_i n_i^(e - 1), from x n^-e if e = 1/2, and from y = x n^e otherwise
         pull = (grad * x).div_(factor) if ctx.inverse else (y[0] * factor).mul_(by_x)
         sign = 1 if ctx.inverse else -1  # 2 e
         if not any(ctx.needs_input_grad[1:3]):
@@ -83,11 +84,11 @@ class GDN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalize (B, C, H, W) -> (B, C, H, W).
 
-        Computed in float32 even under autocast, because x^2 exceeds the range of half precision. Training steps on a
-        CPU in channels_last memory use `blocked_gdn`, which stays in bfloat16 if x is.
+        Computed in float32 even under autocast, because x^2 exceeds the range of half precision. With
+        gradients, a map on a CPU in channels_last memory goes through `blocked_gdn`, which stays in bfloat16 if x is.
         """
         with torch.autocast(x.device.type, enabled=False):
-            if torch.is_grad_enabled() and self.gamma.requires_grad and is_blocked(x):
+            if torch.is_grad_enabled() and (x.requires_grad or self.gamma.requires_grad) and is_blocked(x):
                 blocked: Tensor = gdn(x, *self.beta_gamma(), self.inverse)[0]
                 return blocked
             x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
@@ -100,6 +101,7 @@ class GDN(nn.Module):
         return self._value(self.beta, self.BETA_MIN), self._value(self.gamma, 0.0)
 
     def _value(self, stored: Tensor, bound: float) -> Tensor:
+        # value = max(s, sqrt(bound + eps))^2 - eps
         bounded: Tensor = lower_bound(stored, (bound + self.PEDESTAL) ** 0.5)
         return bounded.square() - self.PEDESTAL
 

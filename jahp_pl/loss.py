@@ -40,9 +40,9 @@ def rate_distortion(
     Args:
         config: distortion measure and lambda.
         x: (B, 3, H, W) originals in [0, 1].
-            output: the model's output for x.
-            level_share: (B,) level of each image, from 0 (lowest) to 1 (highest); None for a single-rate model. Each
-                image then has its own lambda and its own weight (see `LossConfig.level_weighting`).
+        output: the model's output for x.
+        level_share: (B,) level of each image, from 0 (lowest) to 1 (highest); None for a single-rate model. Each
+            image then has its own lambda and its own weight (see `LossConfig.level_weighting`).
     """
     if level_share is not None:
         return _over_levels(config, x, output, level_share)
@@ -79,5 +79,5 @@ def _over_levels(config: LossConfig, x: Tensor, output: ModelOutput, level_share
     else:
         distortion = 1 - ms_ssim(output.x_hat, x, per_image=True)
         decibels = -10 * torch.log10(distortion.detach()).mean()
-    loss = (weight * (rate + lmbda * distortion)).mean()
+    loss = (weight * (rate + lmbda * distortion)).mean()  # mean over images b
     return RateDistortion(loss, bpp, bpp_y, bpp_z, distortion.mean(), decibels)

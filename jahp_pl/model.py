@@ -88,10 +88,10 @@ class CompressionModel(nn.Module):
         config: architecture.
 
     Attributes:
-            g_a, g_s, h_a, h_s, g_cm, g_ep: networks, named by the paper's letters; None if the rung lacks them.
-            prior: factorized density of z_hat, or of y_hat on the factorized rung; None on the context rung.
-            gains: scales of the latents at each rate level; None for a single-rate model.
-            density: p(y_hat | ...), stateless.
+        g_a, g_s, h_a, h_s, g_cm, g_ep: networks, named by the paper's letters; None if the rung lacks them.
+        prior: factorized density of z_hat, or of y_hat on the factorized rung; None on the context rung.
+        gains: scales of the latents at each rate level; None for a single-rate model.
+        density: p(y_hat | ...), stateless.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -118,14 +118,13 @@ class CompressionModel(nn.Module):
         """Quantize, rate and reconstruct a batch of images.
 
         Args:
-                x: (B, 3, H, W) in [0, 1], any H and W; padded internally to multiples of 16.
-                reconstruct: whether to run g_s; the rate does not need it.
-                level: (B,) level of each image, from 0 to S - 1; None for a single-rate model.
+            x: (B, 3, H, W) in [0, 1], any H and W; padded internally to multiples of 16.
+            reconstruct: whether to run g_s; the rate does not need it.
+            level: (B,) level of each image, from 0 to S - 1; None for a single-rate model.
 
-            Returns:
-                In training mode, noise replaces rounding. In evaluation mode, y_hat and z_hat are rounded, so that
-                x_hat is
-                exactly the decoder's output.
+        Returns:
+            In training mode, noise replaces rounding. In evaluation mode, y_hat and z_hat are rounded, so that
+            x_hat is exactly the decoder's output.
         """
         y = self.analyse(x, level)
         z_hat = None if self.h_a is None else self._quantize(self.h_a(y).float())

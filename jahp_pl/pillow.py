@@ -1,13 +1,13 @@
 """A Pillow plugin: with `import jahp_pl.pillow`, Pillow opens and saves .jahp files.
 
-    Image.open("photo.jahp")                      size and colour profile at once; pixels, hence a model, when loaded
-    image.save("photo.jahp", quality=80)          from 1, the smallest files, to 100; or bpp=, size= (bytes), psnr= (dB)
-    image.save("photo.jahp", model="models/m")    without it, with the one registered, else a bundled one
-    image.save("photo.jahp", effort=2)            smaller for seconds of search, see `Codec.compress`
+    Image.open("photo.jahp")                      reads size and colour profile; loading the pixels needs a model
+    image.save("photo.jahp", quality=80)          from 1 (smallest files) to 100; or bpp=, size= (bytes), psnr= (dB)
+    image.save("photo.jahp", model="models/m")    default: the registered model, otherwise a bundled one
+    image.save("photo.jahp", effort=2)            searches for seconds for a smaller file, see `Codec.compress`
 
-Pillow finds no plugins by itself, so the import has to be made. A file is decoded by the model with its fingerprint:
-one that was registered or used before; or JAHP_MODEL in the environment, which names a model or a folder of exports; or
-a bundled one.
+Pillow does not find plugins by itself, so the import is required. A file is decoded by the model with its
+fingerprint: one that was registered or used before, the one in the environment variable JAHP_MODEL (a model or a folder
+of exports), or a bundled one.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from jahp_pl.codec.bitstream import MAGIC, MAX_SIDE, BitstreamError, unpack
 from jahp_pl.errors import JahpError
-from jahp_pl.model_io.export_config import Metric, is_export, stated_fingerprint
-from jahp_pl.model_io.pretrained import locate, of_fingerprint
+from jahp_pl.model_io.export_config import Metric, is_export, read_fingerprint
+from jahp_pl.model_io.pretrained import bundled_with_fingerprint, locate
 
 if TYPE_CHECKING:
     from jahp_pl.codec.codec import Codec
@@ -31,15 +31,15 @@ FORMAT = "JAHP"
 SUFFIX = ".jahp"
 MODEL_VARIABLE = "JAHP_MODEL"
 ASKED = ("quality", "bpp", "size", "psnr", "effort")
-"""What `Image.save` may ask of a file, see `Codec.compress`."""
+"""Options of `Image.save` that are passed on, see `Codec.compress`."""
 
 
 class NoModelError(JahpError, LookupError):
-    """The model that is needed is not at hand; one line says what to do."""
+    """The required model is not available; the message is one line with the remedy."""
 
 
 class Models:
-    """Codecs at hand, by fingerprint. Threads may share it."""
+    """Available codecs by fingerprint. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -47,10 +47,10 @@ class Models:
         self._paths: dict[Path, Codec] = {}
 
     def add(self, model: Codec | str | os.PathLike[str]) -> Codec:
-        """Keep a codec, or that of a model as `exports.folder.load_codec` takes it, which is loaded once.
+        """Add a codec, or that of a model as accepted by `jahp_pl.load_codec`, which is loaded once.
 
         Raises:
-            ExportError, CheckpointError, FreezeError: see `exports.folder.load_codec`.
+            ExportError, CheckpointError, FreezeError: see `jahp_pl.load_codec`.
         """
         with self._lock:
             codec = self._load(locate(_word(model))) if isinstance(model, str | os.PathLike) else model
@@ -58,11 +58,11 @@ class Models:
             return codec
 
     def find(self, fingerprint: bytes) -> Codec:
-        """The codec that decodes a file.
+        """Return the codec that decodes a file.
 
         Raises:
-            NoModelError: it is not at hand.
-            ExportError, CheckpointError, FreezeError: JAHP_MODEL or a bundled model cannot be loaded.
+            NoModelError: if it is not available.
+            ExportError, CheckpointError, FreezeError: if JAHP_MODEL or a bundled model cannot be loaded.
         """
         with self._lock:
             folder = os.environ.get(MODEL_VARIABLE)
@@ -70,20 +70,20 @@ class Models:
                 self.add(path)
             if fingerprint in self._codecs:
                 return self._codecs[fingerprint]
-            if model := of_fingerprint(fingerprint):
+            if model := bundled_with_fingerprint(fingerprint):
                 return self._load(model.folder)
         raise NoModelError(
-            f"the file was made with model {fingerprint.hex()}, which is neither at hand nor bundled; set "
-            f"{MODEL_VARIABLE} to its folder, or call jahp_pl.pillow.register with it"
+            f"the file was made with model {fingerprint.hex()}, which is neither registered nor bundled; set "
+            f"{MODEL_VARIABLE} to its folder, or pass it to jahp_pl.pillow.register"
         )
 
     def only(self) -> Codec:
-        """The codec to save with where none is named: that of JAHP_MODEL, or else the only one at hand, or else a
+        """Return the default codec for saving: that of JAHP_MODEL, otherwise the only registered one, otherwise a
         bundled one.
 
         Raises:
-            NoModelError: there are several at hand.
-            ExportError, CheckpointError, FreezeError: JAHP_MODEL cannot be loaded, or none is bundled.
+            NoModelError: if several are registered.
+            ExportError, CheckpointError, FreezeError: if JAHP_MODEL cannot be loaded, or none is bundled.
         """
         with self._lock:
             if folder := os.environ.get(MODEL_VARIABLE):
@@ -92,19 +92,19 @@ class Models:
                 return next(iter(self._codecs.values()))
             if not self._codecs:
                 return self.bundled(None)
-        raise NoModelError(f"{len(self._codecs)} models at hand to save with; give model=, or set {MODEL_VARIABLE}")
+        raise NoModelError(f"{len(self._codecs)} models are registered; give model=, or set {MODEL_VARIABLE}")
 
     def bundled(self, metric: Metric | None) -> Codec:
-        """A bundled one.
+        """Return a bundled codec.
 
         Raises:
-            ExportError: there is none for that metric.
+            ExportError: if there is none for that metric.
         """
         with self._lock:
             return self._load(locate(None, metric))
 
     def _load(self, path: Path) -> Codec:
-        from jahp_pl.model_io.load import load_codec  # with torch, which opening a file does not need
+        from jahp_pl.model_io.load import load_codec  # imports torch, which opening a file does not need
 
         path = path.resolve()
         if path not in self._paths:
@@ -113,27 +113,27 @@ class Models:
 
 
 MODELS = Models()
-"""Of this process, as Pillow's own table of formats is."""
+"""Models of this process, global like Pillow's own table of formats."""
 
 
 def register(model: Codec | str | os.PathLike[str]) -> Codec:
     """Let Pillow decode and save with this model.
 
     Args:
-        model: a codec, or what `exports.folder.load_codec` takes.
+        model: a codec, or a model as accepted by `jahp_pl.load_codec`.
 
     Raises:
-        ExportError, CheckpointError, FreezeError: see `exports.folder.load_codec`.
+        ExportError, CheckpointError, FreezeError: see `jahp_pl.load_codec`.
     """
     return MODELS.add(model)
 
 
 class JahpImageFile(ImageFile.ImageFile):
-    """A .jahp file: checked when it is opened, decoded when it is loaded.
+    """A .jahp file: validated when it is opened, decoded when it is loaded.
 
     Raises:
-        UnidentifiedImageError: when opened, damaged or cut short; the message says how.
-        OSError: when loaded, no model of its fingerprint is at hand, or the payload is none of this model.
+        UnidentifiedImageError: when opened, if it is damaged or cut short; the message says how.
+        OSError: when loaded, if no model with its fingerprint is available, or the payload does not decode.
     """
 
     format = FORMAT
@@ -144,7 +144,7 @@ class JahpImageFile(ImageFile.ImageFile):
         assert self.fp is not None
         data = self.fp.read()
         try:
-            header, _ = unpack(data, MAX_SIDE**2)  # Pillow has a limit of its own
+            header, _ = unpack(data, MAX_SIDE**2)  # Pillow has its own limit
         except BitstreamError as error:
             raise UnidentifiedImageError(f"{_name(self.filename)}{error}") from None
         self._size, self._mode = (header.width, header.height), "RGB"
@@ -153,11 +153,11 @@ class JahpImageFile(ImageFile.ImageFile):
         self._data, self._fingerprint = data, header.fingerprint
 
     def load(self) -> Any:
-        """See `PIL.Image.Image.load`."""
+        """Decode the pixels, see `PIL.Image.Image.load`."""
         if self._data is not None:
             try:
                 codec = MODELS.find(self._fingerprint)
-                limit = max(self.width * self.height, Image.MAX_IMAGE_PIXELS or MAX_SIDE**2)  # Pillow checked the size
+                limit = max(self.width * self.height, Image.MAX_IMAGE_PIXELS or MAX_SIDE**2)  # Pillow checked it
                 pixels = codec.decompress(self._data, limit, as_="pil")
             except (NoModelError, ValueError) as error:
                 raise OSError(f"{_name(self.filename)}{error}") from None
@@ -168,8 +168,8 @@ class JahpImageFile(ImageFile.ImageFile):
 
 
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
-    """Of `Image.save`; its arguments are `model`, as `register` takes it, or `metric`, the fields of `Target`,
-    `effort` and `icc_profile`."""
+    """Implement `Image.save` with the options `model` (see `register`) or `metric`, the fields of `Target`, `effort`
+    and `icc_profile`."""
     options: dict[str, Any] = image.encoderinfo
     if "icc_profile" in options and options["icc_profile"] != image.info.get("icc_profile"):
         image = image.copy()
@@ -191,11 +191,12 @@ def _chosen(model: Codec | str | os.PathLike[str] | None, metric: Metric | None)
 
 
 def _candidate(path: Path, fingerprint: bytes) -> Path | None:
-    """What may be the model of that fingerprint: among exports, one or a folder of them, only that which says so."""
+    """Find what may be the model with that fingerprint: of an export or a folder of exports, only one that states
+    it."""
     exports = [folder for folder in (path, *sorted(path.glob("*/"))) if is_export(folder)]
     if not exports:
         return path
-    return next((folder for folder in exports if stated_fingerprint(folder) == fingerprint), None)
+    return next((folder for folder in exports if read_fingerprint(folder) == fingerprint), None)
 
 
 def _word(model: str | os.PathLike[str]) -> str | Path:

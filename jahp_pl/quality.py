@@ -23,7 +23,7 @@ def to_uint8(x_hat: Tensor) -> Tensor:
 def psnr(original: Tensor, shown: Tensor) -> Tensor:
     """Compute the peak signal-to-noise ratio in dB of two uint8 images of equal shape; infinite if they are equal."""
     mse = (original.float() - shown.float()).square().mean()
-    return 10 * torch.log10(255**2 / mse)
+    return 10 * torch.log10(255**2 / mse)  # 255 is the peak of 8-bit samples
 
 
 def ms_ssim(x_hat: Tensor, x: Tensor, per_image: bool = False) -> Tensor:

@@ -30,12 +30,12 @@ def load(arguments: Sequence[str]) -> Config:
     """Merge YAML files and `key=value` pairs, left to right, onto the defaults.
 
     Args:
-            arguments: paths of YAML files and dotted `section.key=value` pairs, as on the command line. A leading `--`
-                of a pair is dropped, because some sweep agents add it.
+        arguments: paths of YAML files and dotted `section.key=value` pairs, as on the command line. A leading `--`
+            of a pair is dropped, because some sweep agents add it.
 
-        Raises:
-            ConfigError: if a file is missing or is not a mapping, a key is unknown, a type is wrong, or a value is out
-                of range.
+    Raises:
+        ConfigError: if a file is missing or is not a mapping, a key is unknown, a type is wrong, or a value is out
+            of range.
     """
     from omegaconf import DictConfig, OmegaConf
     from omegaconf.errors import OmegaConfBaseException

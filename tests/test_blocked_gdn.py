@@ -69,11 +69,10 @@ def test_without_gradients_the_plain_layer_runs(monkeypatch: pytest.MonkeyPatch)
     x = torch.randn(1, 12, 8, 8).contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         assert layer(True)(x).shape == x.shape
-    layer(True).requires_grad_(False)(x.requires_grad_())
 
 
 @pytest.mark.parametrize("inverse", [False, True])
-def test_the_operators_keep_to_what_torch_asks_of_operators(inverse: bool) -> None:
+def test_the_operators_satisfy_torchs_checks(inverse: bool) -> None:
     gdn = layer(inverse, 4)
     x = torch.randn(1, 4, 6, 5).contiguous(memory_format=torch.channels_last).requires_grad_()
     beta, gamma = (value.detach().requires_grad_() for value in gdn.beta_gamma())
@@ -82,3 +81,15 @@ def test_the_operators_keep_to_what_torch_asks_of_operators(inverse: bool) -> No
         (x, beta, gamma, inverse),
         test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
     )
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_frozen_weights_do_not_change_the_gradient_of_the_map(inverse: bool) -> None:
+    gdn, x = layer(inverse), torch.randn(1, 12, 9, 7).contiguous(memory_format=torch.channels_last)
+    _, expected, *_ = step(gdn, x)
+    gdn.requires_grad_(False)
+    x.requires_grad_()
+    y = gdn(x)
+    (y * torch.linspace(-1, 2, y.shape[-1])).sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, expected)

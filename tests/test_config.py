@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 import typing
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from jahp_pl.settings import all_keys, load
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 BASES, OVERLAYS = sorted(CONFIGS.glob("*.yaml")), sorted((CONFIGS / "overlays").glob("*.yaml"))
+RECIPE = sorted(set((CONFIGS / "recipe").glob("*.yaml")) - {CONFIGS / "recipe" / "start.yaml"})
 
 
 def look_up(config: Config, key: str) -> Any:
@@ -49,13 +51,13 @@ def write(tmp_path: Path) -> typing.Callable[..., str]:
 # What loads -----------------------------------------------------------------------------------------------------------
 
 
-def test_without_arguments_the_defaults_hold() -> None:
+def test_without_arguments_the_defaults_apply() -> None:
     config = load([])
     assert config == Config()
     assert (config.model.rung, config.model.num_filters, config.loss.lmbda) == ("joint", 192, 0.013)
 
 
-def test_files_are_merged_left_to_right_and_pairs_come_last_wherever_they_stand(
+def test_files_are_merged_left_to_right_and_pairs_override_them_in_any_position(
     write: typing.Callable[..., str],
 ) -> None:
     first = write("seed: 1\nmodel: {num_filters: 10, num_latents: 20}\nname: first\n")
@@ -224,7 +226,7 @@ def test_a_value_out_of_range_is_refused_from_a_file_too(text: str, write: typin
     assert (f"{section}.{name}=" if "{" in rest else f"{section}=") in refusal(write(text))
 
 
-def test_files_that_are_missing_no_file_or_no_text_are_named(tmp_path: Path) -> None:
+def test_missing_files_folders_and_binary_files_are_named(tmp_path: Path) -> None:
     assert (
         refusal(tmp_path / "none.yaml")
         == f"{tmp_path / 'none.yaml'}: no such file; give the path of a YAML file with settings"
@@ -340,10 +342,10 @@ def test_sections_share_nothing_between_two_configurations() -> None:
 
 
 def test_there_are_configurations_for_every_rung() -> None:
-    assert {load([str(path)]).model.rung for path in BASES} == set(
+    base = str(CONFIGS / "mbt2018.yaml")
+    assert {load([base, str(path)]).model.rung for path in OVERLAYS} == set(
         typing.get_args(typing.get_type_hints(ModelConfig)["rung"])
     )
-    assert OVERLAYS
 
 
 @pytest.mark.parametrize("path", BASES, ids=lambda p: p.stem)
@@ -355,10 +357,20 @@ def test_every_configuration_loads_alone_and_is_named_like_its_file(path: Path) 
 
 
 @pytest.mark.parametrize("path", OVERLAYS, ids=lambda p: p.stem)
-def test_every_overlay_loads_on_the_papers_model_and_changes_it(path: Path) -> None:
-    base = str(CONFIGS / "mbt2018.yaml")
-    assert load([base, str(path)]) != load([base])
+def test_every_overlay_loads_on_the_base_that_it_names_and_changes_it(path: Path) -> None:
+    base = re.search(r"Use after (a base|\w+\.yaml)", path.read_text().replace("\n# ", " "))
+    name = "mbt2018.yaml" if base is None or base[1] == "a base" else base[1]
+    assert load([str(CONFIGS / name), str(path)]) != load([str(CONFIGS / name)])
+
+
+@pytest.mark.parametrize("path", RECIPE, ids=lambda p: p.stem)
+def test_every_change_of_the_recipe_loads_after_its_start_and_is_named_like_its_result(path: Path) -> None:
+    start = [str(CONFIGS / "study.yaml"), str(CONFIGS / "recipe" / "start.yaml")]
+    config = load([*start, str(path)])
+    assert config.name == path.stem
+    assert (config == dataclasses.replace(load(start), name=path.stem)) == (path.stem == "as_it_is")
+    assert (CONFIGS.parent / "results" / "study" / "recipe" / f"{path.stem}.json").exists()
 
 
 def test_configurations_are_all_found() -> None:
-    assert {*BASES, *OVERLAYS} == set(CONFIGS.rglob("*.y*ml"))
+    assert {*BASES, *OVERLAYS, *RECIPE, CONFIGS / "recipe" / "start.yaml"} == set(CONFIGS.rglob("*.y*ml"))

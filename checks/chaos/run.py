@@ -23,7 +23,8 @@ from typing import Any
 from checks.chaos.checks import faults_of_finished, final_loss, judge, look
 from checks.chaos.sessions import MOMENTS, EndedError, SessionError, run_and_kill, run_to_its_end
 from jahp_pl.config import Config
-from jahp_pl.data.shards import ShardOptions, write_shards
+from jahp_pl.data.prepare import ShardOptions
+from jahp_pl.data.shards import write_shards
 from jahp_pl.files import write_atomically
 from jahp_pl.measurement.provenance import provenance
 from jahp_pl.settings import load
@@ -91,7 +92,7 @@ def chaos(
         photos = sorted((ROOT / "data" / "photos" / part).glob("*.jpg"))[:count]
         write_shards([str(path) for path in photos], work / part, ShardOptions(min_side=64, max_side=192))
     killed, failures = config("killed", 1), []
-    sessions = []
+    sessions: list[dict[str, Any]] = []
     rng = random.Random(seed)
     moments = [MOMENTS[number % len(MOMENTS)] for number in range(kills)]
     rng.shuffle(moments)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -115,9 +115,9 @@ def garbage_behind_checksum(rng: np.random.Generator, data: bytes, _: bytes) -> 
 def header_field(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
     """One number of the header, in or out of its range."""
     parts, field = take_apart(data), _choice(rng, ("width", "height", "smallest", "span"))
-    return put_together(
-        parts._replace(**{field: _number(rng) * (-1 if field == "smallest" and rng.random() < 0.5 else 1)})
-    )
+    number = _number(rng) * (-1 if field == "smallest" and rng.random() < 0.5 else 1)
+    fields: dict[str, Any] = {field: number}
+    return put_together(parts._replace(**fields))
 
 
 def lengths(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
@@ -155,7 +155,7 @@ def latent_range(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
     return put_together(take_apart(data)._replace(smallest=smallest, span=span))
 
 
-def payload_bytes(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
+def payload_bytes(rng: np.random.Generator, data: bytes, _other: bytes) -> bytes:
     """A payload in which some bytes are others."""
     parts = take_apart(data)
     if not parts.payload:
@@ -209,7 +209,7 @@ def profile(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
     parts = take_apart(data)
     good = zlib.compress(rng.bytes(int(rng.integers(1, 300))))
     size = MAX_ICC_BYTES + int(_choice(rng, (-1, 0, 1, 10 * MAX_ICC_BYTES)))
-    kinds = (
+    kinds: tuple[Callable[[], bytes], ...] = (
         lambda: good,
         lambda: good + good,
         lambda: good[: int(rng.integers(len(good)))],

@@ -20,7 +20,7 @@ from tests.support.codec_models import Variant, kodak_crop
 
 LARGEST = 70
 """Pixels: up to 5 cells of latents and 2 of hyper-latents, so that each side has all remainders of both strides."""
-EVERY = tuple(product(range(1, LARGEST + 1), repeat=2))
+EVERY = tuple(product(range(1, LARGEST + 1), range(1, LARGEST + 1)))
 """Height and width."""
 TELLING = (1, 16, 17, 70)
 """Around the borders of cells."""

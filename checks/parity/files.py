@@ -30,7 +30,7 @@ from jahp_pl.files import write_atomically
 from jahp_pl.images.io import decode_rgb
 from jahp_pl.measurement.provenance import provenance
 from jahp_pl.model_io import compressai
-from jahp_pl.model_io.checkpoint import find_checkpoint, load_model
+from jahp_pl.model_io.checkpoint import find_checkpoint, load_checkpoint_model
 from jahp_pl.model_io.load import export, load_codec
 from jahp_pl.quality import psnr
 
@@ -40,15 +40,15 @@ BOUND = 1e-4
 
 def compare(run: Path, images: list[Path], python: str, folder: Path) -> dict[str, Any]:
     """One model on all images."""
-    model = load_model(find_checkpoint(run))
+    model = load_checkpoint_model(find_checkpoint(run))
     torch.save({"model": vars(model.config), "state": model.state_dict()}, folder / "weights.pt")
     command = [python, "-m", "checks.parity.strings", "--to", str(folder), *map(str, images)]
     theirs = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
-    imported = compressai.load(folder / "mbt2018.pth.tar")
+    imported = compressai.load_compressai(folder / "mbt2018.pth.tar")
     export(imported, folder / "export", {"source": "mbt2018.pth.tar"}, overwrite=True)
     codec = load_codec(folder / "export")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for path, their in zip(images, theirs, strict=True):
         image = torch.from_numpy(decode_rgb(path)).permute(2, 0, 1).contiguous()
         encoded = codec.encode(image)
@@ -71,8 +71,7 @@ def compare(run: Path, images: list[Path], python: str, folder: Path) -> dict[st
         })  # fmt: skip
         print(f"  {path.name}: file {rows[-1]['file']}, strings {rows[-1]['strings']}", flush=True)
     means = {
-        kind: {name: fmean(row[kind][name] for row in rows) for name in ("bpp", "psnr")}  # type: ignore[index]
-        for kind in ("file", "strings")
+        kind: {name: fmean(row[kind][name] for row in rows) for name in ("bpp", "psnr")} for kind in ("file", "strings")
     }
     return {"run": run.name, "model": vars(model.config), "mean": means, "images": rows}
 

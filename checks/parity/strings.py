@@ -48,7 +48,7 @@ class Coded(NamedTuple):
 def load(stored: dict[str, Any]) -> Any:
     """CompressAI's model with our weights, its tables made."""
     config = ModelConfig(**stored["model"])
-    net = oracle.CLASSES[config.rung](config.num_filters, config.num_latents).eval()  # type: ignore[no-untyped-call]
+    net = oracle.CLASSES[config.rung](config.num_filters, config.num_latents).eval()
     with torch.no_grad():
         for name, tensor in compressai.rename(net.state_dict()).items():
             tensor.copy_(stored["state"][name])

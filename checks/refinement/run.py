@@ -5,8 +5,7 @@ the bundled model at four qualities.
     python -m checks.refinement.run --images data/kodak --limit 3 --out results/refinement/ablation.json
 
 Rates are lengths of files, header included; quality is that of the 8-bit pictures; curves run through the means over
-the images of each quality. Times are CPU seconds of the search alone, for one image. The table on --page, between
-two comments, is replaced by what was measured.
+the images of each quality. Times are CPU seconds of the search alone, for one image.
 """
 
 from __future__ import annotations
@@ -45,7 +44,6 @@ ROWS = {
     "straight-through, 20 steps": Search("straight_through", 20, rate=0.02, final_rate=0.001, betas=SLOW),
     "SGA, 20 steps": Search("sga", 20, rate=0.05, final_rate=0.001, betas=SLOW),
 }
-MARKS = ("<!-- made by make refinement-ablation -->", "<!-- end -->")
 
 
 class Point(NamedTuple):
@@ -86,21 +84,12 @@ def compare(plain: list[Point], found: list[Point]) -> tuple[float, float]:
     return by_psnr.percent, by_ms_ssim.percent
 
 
-def table(rows: dict[str, dict[str, object]]) -> str:
-    """Markdown."""
-    lines = ["| search | BD-rate, PSNR | BD-rate, MS-SSIM | CPU seconds |", "|---|---:|---:|---:|"]
-    for name, row in rows.items():
-        lines.append(f"| {name} | {row['psnr']:+.1f} % | {row['ms_ssim']:+.1f} % | {row['seconds']:.1f} |")
-    return "\n".join(lines)
-
-
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--limit", type=int, default=3)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--page", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     originals = find_originals(arguments.images, arguments.limit)
@@ -120,11 +109,6 @@ def main() -> None:
     content = {"images": [one.name for one in originals], "plain": [p._asdict() for p in plain], "rows": rows}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(content, indent=1) + "\n")
-    print(table(rows))
-    if arguments.page is not None:
-        before, rest = arguments.page.read_text().split(MARKS[0])
-        _, after = rest.split(MARKS[1])
-        arguments.page.write_text(f"{before}{MARKS[0]}\n{table(rows)}\n{MARKS[1]}{after}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Where the time of coding goes: whole files beside the transforms alone, and beside another program if one is given.
+"""Measures coding times: whole files compared with the transforms alone, and optionally with another program.
 
-Everything is measured in one process on the same images, stage after stage within each round, so that a machine that
-slows down slows all of them; of the rounds the median counts, of the images the mean.
+Everything is measured in one process on the same images, stage after stage within each round, so that a slowdown of the
+machine affects all stages. The results are medians over rounds and means over images.
 """
 
 from __future__ import annotations
@@ -25,37 +25,37 @@ from jahp_pl.images.io import decode_rgb
 from jahp_pl.quality import psnr
 
 
-class Times(NamedTuple):
+class CodingTimes(NamedTuple):
     """Seconds per image."""
 
     encode: float
-    """Image in memory to the bytes of a file."""
+    """Time from an image in memory to the bytes of a file."""
     decode: float
-    """Bytes of a file to image in memory."""
+    """Time from the bytes of a file to an image in memory."""
     g_a: float
-    """The analysis transform as the codec runs it."""
+    """Time of the analysis transform as the codec runs it."""
     h_a: float
-    """The hyper-analysis transform; 0 where the rung has none."""
+    """Time of the hyper-analysis transform; 0 if the rung has none."""
     g_s: float
-    """The synthesis transform as the codec runs it."""
+    """Time of the synthesis transform as the codec runs it."""
     module_g_a: float
-    """torch's own layers in channels_last, for comparison."""
+    """Time of g_a with torch's own layers in channels_last, for comparison."""
     module_g_s: float
-    """torch's own layers in channels_last, for comparison."""
+    """Time of g_s with torch's own layers in channels_last, for comparison."""
 
     @property
     def outside_encode(self) -> float:
-        """Share of g_a and h_a that everything else in `encode` takes."""
+        """Time of `encode` outside g_a and h_a, relative to these."""
         return self.encode / (self.g_a + self.h_a) - 1
 
     @property
     def outside_decode(self) -> float:
-        """Share of g_s that everything else in `decode` takes."""
+        """Time of `decode` outside g_s, relative to g_s."""
         return self.decode / self.g_s - 1
 
 
 class Peer(NamedTuple):
-    """Another program's coding with the same weights."""
+    """Another program's coding times with the same weights."""
 
     name: str
     encode: float
@@ -66,26 +66,28 @@ class Peer(NamedTuple):
     psnr: float
 
 
-class Speed(NamedTuple):
-    """One model on all images."""
+class CodingSpeed(NamedTuple):
+    """Results of one model on all images."""
 
     num_images: int
     rounds: int
     threads: int
-    times: Times
+    times: CodingTimes
     bpp: float
     psnr: float
-    """dB, RGB, 8 bits: mean over images."""
+    """PSNR in dB (RGB, 8 bits), mean over images."""
     peer: Peer | None
 
 
-def measure(codec: Codec, paths: Sequence[Path], rounds: int) -> Iterator[tuple[Path, Times, float, float]]:
+def measure_coding(
+    codec: Codec, paths: Sequence[Path], rounds: int
+) -> Iterator[tuple[Path, CodingTimes, float, float]]:
     """Time one image after the other.
 
     Args:
-        codec: of the model.
+        codec: codec of the model.
         paths: images.
-        rounds: of every stage; the median counts.
+        rounds: number of rounds; their median is used.
 
     Yields:
         The image, its times, bits per pixel and PSNR in dB.
@@ -104,7 +106,7 @@ def measure(codec: Codec, paths: Sequence[Path], rounds: int) -> Iterator[tuple[
                 if number:  # the first round warms up
                     seconds[name].append(time.perf_counter() - start)
         decoded = codec.decode(encoded.data).image
-        times = Times(**{name: median(values) for name, values in seconds.items()})
+        times = CodingTimes(**{name: median(values) for name, values in seconds.items()})
         yield path, times, 8 * len(encoded.data) / (height * width), float(psnr(image[None], decoded[None]))
 
 
@@ -135,9 +137,9 @@ def _stages(codec: Codec, image: Tensor, data: bytes, y_hat: Tensor, y: Tensor) 
     }
 
 
-def mean_times(times: Sequence[Times]) -> Times:
-    """Over images."""
-    return Times(*(fmean(column) for column in zip(*times, strict=True)))
+def mean_times(times: Sequence[CodingTimes]) -> CodingTimes:
+    """Average over images."""
+    return CodingTimes(*(fmean(column) for column in zip(*times, strict=True)))
 
 
 def measure_peer(command: str, codec: Codec, paths: Sequence[Path], rounds: int) -> Peer:
@@ -145,13 +147,13 @@ def measure_peer(command: str, codec: Codec, paths: Sequence[Path], rounds: int)
 
     Args:
         command: called with WEIGHTS ROUNDS THREADS IMAGE...; WEIGHTS is a file of `torch.save` with "model" (settings
-            of the architecture) and "state". Prints as its last line a JSON object with the fields of `Peer`.
-        codec: of the model.
+            of the architecture) and "state". The last line it prints is a JSON object with the fields of `Peer`.
+        codec: codec of the model.
         paths: images.
-        rounds: of every stage.
+        rounds: rounds of every stage.
 
     Raises:
-        EvaluationError: it fails.
+        EvaluationError: if the program fails.
     """
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.pt"
@@ -165,8 +167,8 @@ def measure_peer(command: str, codec: Codec, paths: Sequence[Path], rounds: int)
     return Peer(**json.loads(lines[-1]))
 
 
-def table(name: str, speed: Speed) -> str:
-    """For people."""
+def coding_table(name: str, speed: CodingSpeed) -> str:
+    """Format the results for reading."""
     t, peer = speed.times, speed.peer
     rows = [
         (f"{name}: {speed.num_images} images, {speed.bpp:.3f} bpp, {speed.psnr:.2f} dB, median of {speed.rounds}, "
@@ -185,8 +187,8 @@ def table(name: str, speed: Speed) -> str:
     return "\n".join(rows)
 
 
-def to_json(speed: Speed) -> dict[str, Any]:
-    """Plain values."""
+def coding_to_json(speed: CodingSpeed) -> dict[str, Any]:
+    """Convert the results to plain values."""
     ratios = {"outside_encode": speed.times.outside_encode, "outside_decode": speed.times.outside_decode}
     peer = speed.peer._asdict() if speed.peer is not None else None
     return speed._asdict() | {"times": speed.times._asdict() | ratios, "peer": peer}

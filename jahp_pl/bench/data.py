@@ -1,7 +1,7 @@
-"""Crops a second: the stream of shards beside a plain loader of image files, in alternation.
+"""Measures crops per second: the stream of shards against a plain loader of image files, in alternation.
 
-A core's figure counts the processor's time and not the clock's, so that other programs on the machine disturb it
-little; figures with workers go by the clock. Cases of one round follow each other; of the rounds the median counts.
+Figures per core use processor time instead of wall time, so that other programs on the machine have little effect;
+figures with workers use wall time. The cases alternate within each round; the results are medians over rounds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from jahp_pl.data.module import StreamLoader
 from jahp_pl.data.pipeline import DECODED_BYTES, CropStream, Cuts
 from jahp_pl.data.prepare import ShardOptions
 from jahp_pl.data.shards import write_shards
-from jahp_pl.data.skip_counts import SkipTally
+from jahp_pl.data.skip_counts import SkipCounts
 from jahp_pl.data.sources import find_items
 from jahp_pl.data.urls import expand_shards
 from jahp_pl.images.io import decode_rgb, encode_rgb, image_size, load_rgb
@@ -36,10 +36,10 @@ _PREFETCH = 2
 
 
 class PlainLoader(Dataset[Tensor]):
-    """What one writes without this project: a folder of image files, each decoded whole for one random crop.
+    """The usual alternative to this project: a folder of image files, each decoded completely for one random crop.
 
     Args:
-        files: at least as large as a crop.
+        files: image files at least as large as a crop.
         size: side of the crops.
     """
 
@@ -47,7 +47,7 @@ class PlainLoader(Dataset[Tensor]):
         self._files, self._size = list(files), size
 
     def __len__(self) -> int:
-        return 1_000_000  # without end, as far as a measurement goes
+        return 1_000_000  # more than any measurement uses
 
     def __getitem__(self, index: int) -> Tensor:
         number, top, left, flip = torch.randint(2**31, (4,)).tolist()
@@ -60,44 +60,44 @@ class PlainLoader(Dataset[Tensor]):
 
 
 class Case(NamedTuple):
-    """One way to get crops."""
+    """One way to load crops."""
 
     name: str
     make: Callable[[int], Iterator[Any]]
-    """Batches from so many workers."""
+    """Creates batches with a number of workers."""
     decode_seconds: Callable[[], float] | None
-    """Processor seconds of decoding per crop; None where it is not told apart."""
+    """Processor seconds of decoding per crop; None if it cannot be separated."""
 
 
-class Measured(NamedTuple):
+class LoadingSpeed(NamedTuple):
     """Medians of a case."""
 
     name: str
     per_core: float
     """Crops per second of one core's time."""
     with_workers: float
-    """Crops per second of the clock, by `data.num_workers` processes."""
+    """Crops per second of wall time, with `data.num_workers` processes."""
     decode_share: float | None
-    """Of a core's time, spent decoding."""
+    """Share of a core's time spent on decoding."""
     worker_mib: float | None
-    """Memory that a worker shares with nobody; None where the system does not tell."""
+    """Private memory of a worker; None if the system does not report it."""
 
 
 def cases(config: DataConfig, images: Path, folder: Path) -> list[Case]:
-    """Everything to be compared, from the same photographs.
+    """Create all cases to compare, from the same photographs.
 
     Args:
-        config: crops, batches, workers; its own shards are a case where it names some.
+        config: crops, batches, workers; its own shards, if any, are a case too.
         images: folder of photographs.
-        folder: for shards and lossless files.
+        folder: folder for shards and lossless files.
 
     Raises:
-        DataError: no photograph is as large as a crop.
+        DataError: if no photograph is as large as a crop.
     """
     found = find_items([images]).items
     files = [Path(item.path) for item in found if min(image_size(item.read(), item.name)) >= config.crop_size]
     if not files:
-        raise DataError(f"{images}: no photograph is as large as data.crop_size={config.crop_size}")
+        raise DataError(f"{images}: no photograph is as large as data.crop_size={config.crop_size}; lower it")
     lossless = folder / "png"
     lossless.mkdir()
     for number, file in enumerate(files):
@@ -133,7 +133,7 @@ def _plain(name: str, config: DataConfig, files: Sequence[Path]) -> Case:
 def _stream(
     name: str, config: DataConfig, entries: Sequence[str], per_photo: int | None = None, decoded_bytes: int = 0
 ) -> Case:
-    """Without photographs kept decoded, as where the corpus is larger than what is kept."""
+    """Create a case without cached photographs by default, as for a corpus larger than the cache."""
     urls = expand_shards(entries, "data.train", config.timeout).urls
     cuts = Cuts(config.crop_size, per_photo or config.crops_per_photo, config.batch_size, decoded_bytes)
 
@@ -141,7 +141,7 @@ def _stream(
         stream = CropStream(urls, cuts, 0, 0, 0, config.shuffle_buffer)
         return iter(
             StreamLoader(
-                stream, SkipTally(), batch_size=config.batch_size, num_workers=workers,
+                stream, SkipCounts(), batch_size=config.batch_size, num_workers=workers,
                 prefetch_factor=_prefetch(workers),
             )
         )  # fmt: skip
@@ -160,31 +160,33 @@ def _prefetch(workers: int) -> int | None:
 
 
 def _seconds(work: Callable[[], float]) -> float:
-    """Of the processor, for one of what `work` counts."""
+    """Measure the processor time per item, where `work` returns the number of items."""
     start = time.process_time()
     count = work()
     return (time.process_time() - start) / count
 
 
-def measure(case_list: Sequence[Case], config: DataConfig, num_batches: int, rounds: int) -> Iterator[list[Measured]]:
+def measure_loading(
+    case_list: Sequence[Case], config: DataConfig, num_batches: int, rounds: int
+) -> Iterator[list[LoadingSpeed]]:
     """Measure every case in every round.
 
     Args:
-        case_list: of `cases`.
+        case_list: result of `cases`.
         config: batches and workers.
-        num_batches: timed each time.
-        rounds: of which the medians count.
+        num_batches: number of batches timed each time.
+        rounds: number of rounds for the medians.
 
     Yields:
         The medians after each round.
     """
-    seen: dict[str, list[Measured]] = {case.name: [] for case in case_list}
+    seen: dict[str, list[LoadingSpeed]] = {case.name: [] for case in case_list}
     for _ in range(rounds):
         for case in case_list:
             per_core = _per_core(case, num_batches) * config.batch_size
             with_workers, memory = _with_workers(case, config.num_workers, num_batches)
             share = None if case.decode_seconds is None else case.decode_seconds() * per_core
-            seen[case.name].append(Measured(case.name, per_core, with_workers * config.batch_size, share, memory))
+            seen[case.name].append(LoadingSpeed(case.name, per_core, with_workers * config.batch_size, share, memory))
         yield [_median(rows) for rows in seen.values()]
 
 
@@ -199,7 +201,7 @@ def _per_core(case: Case, num_batches: int) -> float:
 
 def _with_workers(case: Case, workers: int, num_batches: int) -> tuple[float, float | None]:
     batches = case.make(workers)
-    for _ in itertools.islice(batches, 1 + 2 * _PREFETCH * workers):  # what was prepared while starting
+    for _ in itertools.islice(batches, 1 + 2 * _PREFETCH * workers):  # batches prepared during the start
         pass
     start = time.perf_counter()
     for _ in itertools.islice(batches, num_batches):
@@ -209,7 +211,7 @@ def _with_workers(case: Case, workers: int, num_batches: int) -> tuple[float, fl
 
 
 def _worker_mib() -> float | None:
-    """The largest of this process's children."""
+    """Return the private memory of the largest child process in MiB."""
     sizes = []
     for rollup in Path("/proc").glob("[0-9]*/smaps_rollup"):
         try:
@@ -223,17 +225,17 @@ def _worker_mib() -> float | None:
     return max(sizes) / 1024 if sizes else None
 
 
-def _median(rows: Sequence[Measured]) -> Measured:
+def _median(rows: Sequence[LoadingSpeed]) -> LoadingSpeed:
     def of(values: Sequence[float | None]) -> float | None:
-        told = [value for value in values if value is not None]
-        return median(told) if told else None
+        known = [value for value in values if value is not None]
+        return median(known) if known else None
 
     name, per_core, with_workers, shares, memory = zip(*rows, strict=True)
-    return Measured(name[0], median(per_core), median(with_workers), of(shares), of(memory))
+    return LoadingSpeed(name[0], median(per_core), median(with_workers), of(shares), of(memory))
 
 
-def table(rows: Sequence[Measured]) -> str:
-    """For people; the first row is what the others are compared with."""
+def loading_table(rows: Sequence[LoadingSpeed]) -> str:
+    """Format the results for reading, relative to the first row."""
     lines = [
         f"{'crops per second':42} {'one core':>9} {'ratio':>6} {'workers':>9} {'ratio':>6} {'decode':>7} {'worker':>9}"
     ]
@@ -247,21 +249,22 @@ def table(rows: Sequence[Measured]) -> str:
 
 
 H200_FLOPS = 989e12
-"""Dense bfloat16 per second, by NVIDIA's data sheet; sparse matrices would be twice that."""
+"""Dense bfloat16 operations per second from NVIDIA's data sheet; sparse matrices would double it."""
 UTILIZATION = 0.3
-"""Share of it that training convolutions reach: assumed, not measured."""
+"""Share of it that training convolutions reach; assumed, not measured."""
 
 
-class Demand(NamedTuple):
-    """Of one GPU."""
+class DataDemand(NamedTuple):
+    """DataDemand of one GPU for data."""
 
     flops_per_crop: float
-    """Floating-point operations of one training step, per crop: convolutions and matrix products, both ways."""
+    """Floating-point operations per crop of one training step: convolutions and matrix products, forward and
+    backward."""
     crops_per_second: float
-    """At `UTILIZATION` of an H200."""
+    """Crops per second at `UTILIZATION` of an H200."""
 
 
-def demand(config: Config) -> Demand:
-    """Count the operations of one crop through the model and back."""
+def data_demand(config: Config) -> DataDemand:
+    """Compute how many crops per second an H200 would need for this configuration."""
     flops = count_flops(config)
-    return Demand(flops, UTILIZATION * H200_FLOPS / flops)
+    return DataDemand(flops, UTILIZATION * H200_FLOPS / flops)

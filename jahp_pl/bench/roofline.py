@@ -1,7 +1,7 @@
-"""What the matrix products of a training step take alone: its convolutions and those inside GDN, forward and back.
+"""Roofline of a training step: the time of its matrix products alone, i.e. of its convolutions and those inside GDN.
 
-Nothing that leaves the layers as they are makes a step shorter than that, so it tells how much of a step is anything
-else, and how far the library's convolutions are from the machine's large matrix products.
+With unchanged layers, no step can be shorter. It shows how much of a step is spent on anything else, and how far the
+library's convolutions are from the speed of large matrix products.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from jahp_pl.model import CompressionModel
 
 
 class Product(NamedTuple):
-    """One layer and what it is given."""
+    """One layer and its input."""
 
     layer: nn.Conv2d | nn.ConvTranspose2d | GDN
     x: Tensor
-    """Of the shape, type and memory format of its input."""
+    """Tensor with the shape, dtype and memory format of its input."""
     learns: bool
     """Whether its weights need a gradient."""
     passes_on: bool
-    """Whether its input does, for layers before it."""
+    """Whether its input needs a gradient, for earlier layers."""
 
 
 @torch.no_grad()
-def products(model: CompressionModel, x: Tensor, reconstruct: bool) -> list[Product]:
-    """All convolutions and GDNs that `model` runs for the batch `x` (B, 3, H, W), in their order."""
+def list_products(model: CompressionModel, x: Tensor, reconstruct: bool) -> list[Product]:
+    """List all convolutions and GDNs that `model` runs for the batch `x` (B, 3, H, W), in order."""
     found: list[Product] = []
 
     def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -51,7 +51,7 @@ def products(model: CompressionModel, x: Tensor, reconstruct: bool) -> list[Prod
 
 
 def product_seconds(found: list[Product], dtype: torch.dtype, rounds: int = 3) -> float:
-    """Seconds of all of them, one after the other, forward and backward; GDN's in float32, as always."""
+    """Time all of them one after the other, forward and backward, in seconds; GDN in float32, as always."""
     return sum(median(_seconds(product, dtype) for _ in range(rounds + 1)) for product in found)
 
 
@@ -84,7 +84,7 @@ def _seconds(product: Product, dtype: torch.dtype) -> float:
 
 
 def matrix_flops(device: torch.device, dtype: torch.dtype, rounds: int = 5) -> float:
-    """Floating-point operations per second of a large square matrix product: what the machine gives at best."""
+    """Measure the floating-point operations per second of a large square matrix product, the practical maximum."""
     side = 8192 if device.type == "cuda" else 2048
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     seconds = []
@@ -93,12 +93,12 @@ def matrix_flops(device: torch.device, dtype: torch.dtype, rounds: int = 5) -> f
         start = time.perf_counter()
         left @ right
         synchronise(device)
-        if number:  # the first warms up
+        if number:  # the first one warms up
             seconds.append(time.perf_counter() - start)
     return 2 * side**3 / median(seconds)
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

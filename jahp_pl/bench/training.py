@@ -1,7 +1,7 @@
-"""How fast training steps are: several settings, and another program if one is given, in turns on the same machine.
+"""Measures the speed of training steps: several settings, and optionally another program, alternating on one machine.
 
-Each is a process of its own (`paced`) that trains only when it is told to. In each round each of them takes a few
-steps, so that a machine that slows down slows all; of the rounds the median counts, and ratios are taken within rounds.
+Each is its own process (`training_worker`) that trains only on command. In each round each of them takes a few steps,
+so that a slowdown of the machine affects all. The results are medians over rounds; ratios are computed within rounds.
 """
 
 from __future__ import annotations
@@ -29,50 +29,50 @@ from jahp_pl.training import TrainingError
 
 
 class StepSpeed(NamedTuple):
-    """Of one setting, medians over rounds."""
+    """Results of one setting, medians over rounds."""
 
     name: str
     images_per_second: float
     seconds: float
-    """Of an optimizer step."""
+    """Seconds per optimizer step."""
     waiting: float
-    """Share of it that was spent waiting for data."""
+    """Share of the time spent waiting for data."""
     flops: float
     """Floating-point operations per second of the step."""
     matrix_flops: float
-    """Those of a large matrix product in the same type, in the same rounds."""
+    """Operations per second of a large matrix product with the same dtype, in the same rounds."""
     product_seconds: float
-    """What the step's convolutions and GDN's matrix products take alone, one after the other, in the same rounds."""
+    """Time of the step's convolutions and GDN's matrix products alone, one after the other, in the same rounds."""
     memory: int
-    """Bytes at most: of the device, or of the whole process on a CPU."""
+    """Peak memory in bytes: of the device, or of the whole process on a CPU."""
     times_peer: float | None
-    """How many times the other program's images per second these are."""
+    """Ratio of its images per second to the other program's."""
     operations: dict[str, float]
-    """Share of time of each operation that takes more than half a per cent."""
+    """Share of time of each operation that takes more than 0.5 %."""
 
 
 class PeerSpeed(NamedTuple):
-    """Of another program."""
+    """Results of another program."""
 
     name: str
     images_per_second: float
 
 
-class Speeds(NamedTuple):
-    """What was measured."""
+class TrainingSpeeds(NamedTuple):
+    """Results of all programs."""
 
     batch_size: int
     crop_size: int
     threads: int
     rounds: int
     flops_per_image: float
-    """Of the first setting's step, as counted by torch; a multiplication and an addition are two."""
+    """Operations of the first setting's step, counted by torch; a multiplication and an addition count as two."""
     variants: tuple[StepSpeed, ...]
     peer: PeerSpeed | None
 
 
 class _Stepper:
-    """A process that takes steps on command."""
+    """A process that takes training steps on command."""
 
     def __init__(self, name: str, words: Sequence[str]) -> None:
         self.name = name
@@ -92,10 +92,10 @@ class _Stepper:
         self._errors.close()
 
     def ask(self, command: str) -> dict[str, Any]:
-        """Let it take its steps.
+        """Let the process take its steps, and return its answer.
 
         Raises:
-            TrainingError: it fails, or answers with something else.
+            TrainingError: if it fails or answers with something else.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -116,7 +116,7 @@ class _Stepper:
         return answer
 
 
-def measure(
+def measure_training(
     settings: Sequence[str],
     variants: Sequence[str],
     peer: str | None,
@@ -124,22 +124,22 @@ def measure(
     steps: int,
     rounds: int,
     progress: Callable[[str], None],
-) -> Speeds:
-    """Time the configuration as it is, then with each variant.
+) -> TrainingSpeeds:
+    """Time the given configuration, then each variant of it.
 
     Args:
         settings: YAML files and key=value pairs.
-        variants: further pairs each, separated by spaces.
+        variants: further pairs for each variant, separated by spaces.
         peer: command of another program, called with BATCH CROP STEPS THREADS. For each line on its standard input it
-            makes STEPS optimizer steps and prints {"name": ..., "seconds": of one step}.
-        threads: of each program.
-        steps: in each round.
-        rounds: turns that each program has.
-        progress: told the name of what runs now.
+            takes STEPS optimizer steps and prints {"name": ..., "seconds": of one step}.
+        threads: threads of each program.
+        steps: steps in each round.
+        rounds: number of rounds.
+        progress: called with the name of what runs next.
 
     Raises:
-        ConfigError: a setting that cannot be used, or more than one process.
-        TrainingError: a program fails.
+        ConfigError: if a setting is unusable, or there is more than one process.
+        TrainingError: if a program fails.
     """
     choices = {"as configured": list(settings)} | {v: [*settings, *shlex.split(v)] for v in variants}
     configs = {name: load([*choice, *UNTIMED]) for name, choice in choices.items()}
@@ -148,10 +148,10 @@ def measure(
         if other.trainer.num_ranks > 1:
             raise ConfigError(f"trainer.devices={other.trainer.devices}: steps are timed in one process; set it to 1")
         if (other.data.batch_size, other.data.crop_size) != (config.data.batch_size, config.data.crop_size):
-            raise ConfigError(f"{name}: variants must have the batch and the crops of the first, to be compared")
+            raise ConfigError(f"{name}: has another batch or crop size than the first; variants must keep both")
     program = [sys.executable, "-m", "jahp_pl.bench.training_worker", str(threads), str(steps)]
     words = {}
-    if peer is not None:  # first, so that a wrong command is known at once
+    if peer is not None:  # first, so that a wrong command fails at once
         numbers = (config.data.batch_size, config.data.crop_size, steps, threads)
         words[peer] = [*shlex.split(peer), *map(str, numbers)]
     words |= {name: [*program, *choice] for name, choice in choices.items()}
@@ -159,7 +159,7 @@ def measure(
     flops_per_image = {name: count_flops(other) for name, other in configs.items()}
     theirs = answers.pop(peer) if peer is not None else None
     batch_size = config.data.batch_size
-    return Speeds(
+    return TrainingSpeeds(
         batch_size,
         config.data.crop_size,
         threads,
@@ -173,7 +173,7 @@ def measure(
 def _take_turns(
     words: dict[str, list[str]], rounds: int, progress: Callable[[str], None]
 ) -> dict[str, list[dict[str, Any]]]:
-    """`rounds` answers of each program, and a profile with the last one of ours."""
+    """Collect `rounds` answers of each program, and a profile with the last answer of ours."""
     answers: dict[str, list[dict[str, Any]]] = {name: [] for name in words}
     with ExitStack() as stack:
         steppers = [stack.enter_context(_Stepper(name, line)) for name, line in words.items()]
@@ -212,7 +212,7 @@ def _median(rows: list[dict[str, Any]], key: str) -> float:
 
 
 def count_flops(config: Config) -> float:
-    """Floating-point operations of one crop in a training step, in convolutions and matrix products."""
+    """Count the floating-point operations of one crop in a training step, in convolutions and matrix products."""
     x = torch.rand(1, 3, config.data.crop_size, config.data.crop_size)
     model, learns = CompressionModel(config.model), config.optim.transforms_learn
     for transform in (model.g_a, model.g_s):
@@ -222,8 +222,8 @@ def count_flops(config: Config) -> float:
     return float(counter.get_total_flops())
 
 
-def table(name: str, speeds: Speeds) -> str:
-    """For people."""
+def training_table(name: str, speeds: TrainingSpeeds) -> str:
+    """Format the results for reading."""
     lines = [
         f"{name}: {speeds.batch_size} crops of {speeds.crop_size} a step, {speeds.flops_per_image / 1e9:.1f} GFLOP a "
         f"crop, {speeds.threads} threads, median of {speeds.rounds} rounds",
@@ -244,7 +244,7 @@ def table(name: str, speeds: Speeds) -> str:
     return "\n".join(lines)
 
 
-def to_json(speeds: Speeds) -> dict[str, Any]:
-    """Plain values."""
+def training_to_json(speeds: TrainingSpeeds) -> dict[str, Any]:
+    """Convert the results to plain values."""
     peer = speeds.peer._asdict() if speeds.peer is not None else None
     return speeds._asdict() | {"variants": [row._asdict() for row in speeds.variants], "peer": peer}

@@ -1,9 +1,8 @@
-"""Training steps on command: `python -m jahp_pl.bench.training_worker THREADS STEPS SETTING...`, a program for `speed`.
+"""Training steps on command: `python -m jahp_pl.bench.training_worker THREADS STEPS SETTING...`, used by `training`.
 
-It trains as `jahp train` does, with the same loop, loaders and precision, but only when it is told to: each line on
-standard input, "time" or "profile", makes it take its steps and answer with one line of JSON on standard output.
-Between two of them it waits, so that several such programs can take turns. It writes no checkpoint and validates
-nothing.
+It trains like `jahp train`, with the same loop, loaders and precision, but only on command: for each line on standard
+input, "time" or "profile", it takes its steps and answers with one line of JSON on standard output. It waits in
+between, so that several such programs can take turns. It does not write checkpoints or validate.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from torch import Tensor
 from torch.profiler import profile
 
-from jahp_pl.bench.roofline import matrix_flops, product_seconds, products, synchronise
+from jahp_pl.bench.roofline import list_products, matrix_flops, product_seconds, synchronise
 from jahp_pl.config import Config
 from jahp_pl.data.module import ShardDataModule, StreamLoader
 from jahp_pl.settings import load
@@ -30,58 +29,58 @@ from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.run import build_trainer
 
 NUM_LEADING = 2
-"""Steps before the clock starts: memory is laid out in the first, and loaders that worked ahead have nothing left."""
+"""Untimed steps: memory is allocated in the first, and they use up what the loaders prepared in advance."""
 
 UNTIMED = ("data.val=[]", "coding.max_images=0", "wandb.mode=disabled", "trainer.max_steps=1000000000")
-"""Settings that leave nothing but steps."""
+"""Settings that disable everything but steps."""
 
 
 class _EnoughError(Exception):
-    """Standard input ended."""
+    """Raised when standard input ends."""
 
 
 class TimedBatches:
-    """Batches of a loader, and how long they were waited for."""
+    """Batches of a loader, with the time spent waiting for them."""
 
     def __init__(self, loader: StreamLoader) -> None:
         self.seconds = 0.0
-        """Spent waiting since the start."""
+        """Seconds of waiting since the start."""
         self._loader = loader
 
     def __iter__(self) -> Iterator[Any]:
         batches = iter(self._loader)
         while True:
             start = time.perf_counter()
-            batch = next(batches)  # without end
+            batch = next(batches)  # the loader is endless
             self.seconds += time.perf_counter() - start
             yield batch
 
 
 class TimedData(ShardDataModule):
-    """With a clock on its training batches."""
+    """A data module that times its training batches."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.data, config.seed)
         self._timed: TimedBatches | None = None
 
     def train_dataloader(self) -> TimedBatches:  # type: ignore[override]
-        """Batches without end."""
+        """Return an endless loader of timed batches."""
         self._timed = TimedBatches(super().train_dataloader())
         return self._timed
 
     def waited(self) -> float:
-        """Seconds so far."""
+        """Return the seconds of waiting so far."""
         return self._timed.seconds if self._timed is not None else 0.0
 
 
-class Pace(Callback):
-    """Lets so many steps go for each command.
+class StepController(Callback):
+    """Releases a number of steps for each command.
 
     Args:
-        data: what is trained on.
-        num_steps: timed for each command, after `NUM_LEADING` others.
-        commands: lines to read.
-        answers: where JSON is written.
+        data: training data.
+        num_steps: timed steps per command, after `NUM_LEADING` untimed ones.
+        commands: stream of commands, one per line.
+        answers: stream for JSON answers.
     """
 
     def __init__(self, data: TimedData, num_steps: int, commands: TextIO, answers: TextIO) -> None:
@@ -92,7 +91,7 @@ class Pace(Callback):
         self._profile: profile | None = None
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Tensor, batch_idx: int) -> None:
-        """A step ends where the next one begins."""
+        """Handle the start of a step, which is also the end of the previous one."""
         if self._place == self._num_steps + NUM_LEADING:
             self._stop(pl_module.device)
         if self._place in (-1, self._num_steps + NUM_LEADING):
@@ -109,7 +108,7 @@ class Pace(Callback):
             raise _EnoughError
         self._profile = profile() if command == "profile" else None
         dtype = torch.bfloat16 if trainer.precision == "bf16-mixed" else torch.float32
-        found = products(module.model, module.laid_out(batch), module.config.optim.transforms_learn)
+        found = list_products(module.model, module.laid_out(batch), module.config.optim.transforms_learn)
         self._answer = {
             "matrix_flops": matrix_flops(module.device, dtype),
             "product_seconds": product_seconds(found, dtype),
@@ -137,14 +136,14 @@ class Pace(Callback):
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: of the device's memory, or of this process where it is the CPU."""
+    """Return the peak memory in bytes: of the device, or of this process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def shares(profiled: profile) -> dict[str, float]:
-    """Operation -> its own share of the time of all, largest first; on a GPU, of the time of its kernels."""
+    """Compute each operation's own share of the total time, largest first; on a GPU, of the time of its kernels."""
     events = profiled.key_averages()
     own = {event.key: float(event.self_device_time_total) for event in events}
     if not any(own.values()):
@@ -154,13 +153,13 @@ def shares(profiled: profile) -> dict[str, float]:
 
 
 def main(threads: str, num_steps: str, *settings: str) -> None:
-    """Train on command; see the module."""
+    """Train on command, see the module's docstring."""
     torch.set_num_threads(int(threads))
     with tempfile.TemporaryDirectory() as folder, only_useful_messages():
         config = load([*settings, *UNTIMED, f"output_dir={folder}"])
         seed_everything(config.seed, workers=True, verbose=False)
         data = TimedData(config)
-        trainer = build_trainer(config, [], [Pace(data, int(num_steps), sys.stdin, sys.stdout)])
+        trainer = build_trainer(config, [], [StepController(data, int(num_steps), sys.stdin, sys.stdout)])
         try:
             trainer.fit(CompressionModule(config), datamodule=data)
         except _EnoughError:

@@ -1,1 +1,1 @@
-"""The command line: one file per group of commands, its options and what runs."""
+"""The command line: one file per group of commands, with their implementation and some with their options."""

@@ -1,4 +1,4 @@
-"""`jahp bench`: its options, and what it runs. Heavy imports happen inside the functions."""
+"""`jahp bench`: options and implementation. Heavy imports happen inside the functions."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from jahp_pl.cli import shared
 from jahp_pl.cli.options import MODEL, add_images, add_machine, add_output, command, group, positive
 
 
-def coding(arguments: argparse.Namespace) -> None:
-    """Times of coding beside those of the transforms."""
+def bench_coding(arguments: argparse.Namespace) -> None:
+    """Time coding and compare it with the transforms."""
     from statistics import fmean
 
     import torch
 
-    from jahp_pl.bench.coding import Speed, mean_times, measure, measure_peer, table, to_json
+    from jahp_pl.bench.coding import CodingSpeed, coding_table, coding_to_json, mean_times, measure_coding, measure_peer
     from jahp_pl.evaluation.image_set import find_images
     from jahp_pl.measurement.provenance import provenance
 
@@ -29,14 +29,14 @@ def coding(arguments: argparse.Namespace) -> None:
         for number, model in enumerate(arguments.model):
             codec = shared.open_codec(arguments, model)
             measured = []
-            for row in measure(codec, images, arguments.rounds):
+            for row in measure_coding(codec, images, arguments.rounds):
                 measured.append(row)
                 bar.update()
             peer = None
             if arguments.peer is not None and number == 0:
                 peer = measure_peer(arguments.peer, codec, images, arguments.rounds)
             _, times, bpp, quality = zip(*measured, strict=True)
-            speed = Speed(
+            speed = CodingSpeed(
                 len(images),
                 arguments.rounds,
                 torch.get_num_threads(),
@@ -46,16 +46,16 @@ def coding(arguments: argparse.Namespace) -> None:
                 peer,
             )
             with bar.external_write_mode():
-                shared.say(table(Path(model).name, speed))
-            speeds[Path(model).name] = to_json(speed) | {"model": vars(codec.model.config)}
+                shared.say(coding_table(Path(model).name, speed))
+            speeds[Path(model).name] = coding_to_json(speed) | {"model": vars(codec.model.config)}
     _save(content | {"precision": arguments.precision, "models": speeds}, arguments.output)
 
 
-def train(arguments: argparse.Namespace) -> None:
-    """Times of training steps."""
+def bench_train(arguments: argparse.Namespace) -> None:
+    """Time training steps."""
     import torch
 
-    from jahp_pl.bench.training import measure, table, to_json
+    from jahp_pl.bench.training import measure_training, training_table, training_to_json
     from jahp_pl.measurement.provenance import provenance
     from jahp_pl.settings import load
 
@@ -63,28 +63,28 @@ def train(arguments: argparse.Namespace) -> None:
     name = load(arguments.settings).name
     threads = arguments.threads or torch.get_num_threads()
     num_ours = 1 + len(arguments.variant)
-    total = arguments.rounds * (num_ours + (arguments.peer is not None)) + num_ours  # each of ours is profiled at last
+    total = arguments.rounds * (num_ours + (arguments.peer is not None)) + num_ours  # ours are profiled at the end
     with shared.bar(total=total, unit=" turns", desc="bench train") as bar:
 
         def progress(what: str) -> None:
             bar.set_postfix_str(what)
             bar.update()
 
-        speeds = measure(
+        speeds = measure_training(
             arguments.settings, arguments.variant, arguments.peer, threads, arguments.steps, arguments.rounds, progress
         )
-    shared.say(table(name, speeds))
-    _save(content | {name: to_json(speeds)}, arguments.output)
+    shared.say(training_table(name, speeds))
+    _save(content | {name: training_to_json(speeds)}, arguments.output)
 
 
-def data(arguments: argparse.Namespace) -> None:
-    """Crops per second from shards and from files."""
+def bench_data(arguments: argparse.Namespace) -> None:
+    """Measure crops per second from shards and from image files."""
     import tempfile
     from dataclasses import asdict
 
     import torch
 
-    from jahp_pl.bench.data import UTILIZATION, cases, demand, measure, table
+    from jahp_pl.bench.data import UTILIZATION, cases, data_demand, loading_table, measure_loading
     from jahp_pl.measurement.provenance import provenance
     from jahp_pl.settings import load
 
@@ -92,16 +92,16 @@ def data(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         case_list = cases(config.data, arguments.images, Path(folder))
-        rounds = measure(case_list, config.data, arguments.batches, arguments.rounds)
+        rounds = measure_loading(case_list, config.data, arguments.batches, arguments.rounds)
         rows = list(shared.bar(rounds, total=arguments.rounds, desc="bench data"))[-1]
-    need, best = demand(config), max(rows, key=lambda row: row.per_core)
+    need, best = data_demand(config), max(rows, key=lambda row: row.per_core)
     shared.say(
-        f"crops of {config.data.crop_size}, {config.data.crops_per_photo} from a photograph, batches of "
+        f"crops of {config.data.crop_size}, {config.data.crops_per_photo} per photograph, batches of "
         f"{config.data.batch_size}, {config.data.num_workers} workers, median of {arguments.rounds} rounds"
     )
-    shared.say(table(rows))
+    shared.say(loading_table(rows))
     shared.say(
-        f"an H200 at {UTILIZATION:.0%} of its bfloat16 peak takes {need.crops_per_second:.0f} crops per second of "
+        f"an H200 at {UTILIZATION:.0%} of its bfloat16 peak needs {need.crops_per_second:.0f} crops per second of "
         f"{need.flops_per_crop / 1e9:.0f} GFLOP each; 16 such cores give {16 * best.per_core:.0f} ({best.name})"
     )
     facts = {
@@ -122,16 +122,16 @@ def _save(content: dict[str, Any], out: Path | None) -> None:
 
 
 def add_benches(table: Any) -> None:
-    """bench and its commands."""
-    benches = group(table, "bench", "measure the speed of coding, training, or reading data")
+    """Add `bench` and its subcommands."""
+    benches = group(table, "bench", "measure the speed of coding, training, or data loading")
 
-    p = command(benches, "coding", coding, "time coding, stage by stage, beside the transforms alone", """\
+    p = command(benches, "coding", bench_coding, "time coding by stages, and compare it with the transforms", """\
         jahp bench coding --model joint-psnr --images data/kodak --limit 4
         jahp bench coding --model models/full models/full-mix3 --images data/kodak -o bench.json""")  # fmt: skip
-    p.add_argument("--model", nargs="+", required=True, metavar="M", help=f"each a {MODEL}")
+    p.add_argument("--model", nargs="+", required=True, metavar="M", help=f"one or more models: {MODEL}")
     add_images(p)
-    p.add_argument("--rounds", type=positive, default=5, metavar="N", help="of which the median counts [5]")
-    add_output(p, "R.json", "results", required=False)
+    p.add_argument("--rounds", type=positive, default=5, metavar="N", help="number of rounds; the median is used [5]")
+    add_output(p, "R.json", "file for the results", required=False)
     p.add_argument(
         "--peer",
         metavar="COMMAND",
@@ -139,25 +139,25 @@ def add_benches(table: Any) -> None:
     )
     add_machine(p)
 
-    p = command(benches, "train", train, "time training steps, beside the machine's matrix products", """\
+    p = command(benches, "train", bench_train, "time training steps, and compare them with matrix products", """\
         jahp bench train configs/quickstart.yaml
         jahp bench train configs/mbt2018.yaml --variant trainer.channels_last=true
         jahp bench train configs/mbt2018.yaml --variant 'trainer.channels_last=true optim.ema_decay=0'""")  # fmt: skip
     p.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value", help="as for `jahp train`")
     p.add_argument(
-        "--variant", action="append", default=[], metavar="'KEY=VALUE ...'", help="time it with these as well; again"
+        "--variant", action="append", default=[], metavar="'KEY=VALUE ...'", help="also time these changes; repeatable"
     )
-    p.add_argument("--steps", type=positive, default=5, metavar="N", help="of each in each round [5]")
-    p.add_argument("--rounds", type=positive, default=5, metavar="N", help="of which the median counts [5]")
-    p.add_argument("--threads", type=positive, metavar="N", help="of the processor [one per core]")
-    add_output(p, "R.json", "results", required=False)
+    p.add_argument("--steps", type=positive, default=5, metavar="N", help="steps per program and round [5]")
+    p.add_argument("--rounds", type=positive, default=5, metavar="N", help="number of rounds; the median is used [5]")
+    p.add_argument("--threads", type=positive, metavar="N", help="processor threads [one per core]")
+    add_output(p, "R.json", "file for the results", required=False)
     p.add_argument("--peer", metavar="COMMAND", help="another program whose steps to time")
 
-    p = command(benches, "data", data, "crops per second from shards and from files", """\
+    p = command(benches, "data", bench_data, "measure crops per second from shards and from image files", """\
         jahp bench data configs/mbt2018.yaml --images data/photos/train
         jahp bench data data.crops_per_photo=8 --images ~/photos -o bench-data.json""")  # fmt: skip
-    p.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value", help="crops, batches, workers; data.train")
+    p.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value", help="crops, batches, workers, data.train")
     p.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of photographs to make shards of")
-    p.add_argument("--batches", type=positive, default=25, metavar="N", help="timed at a time [25]")
-    p.add_argument("--rounds", type=positive, default=5, metavar="N", help="of which the median counts [5]")
-    add_output(p, "R.json", "results", required=False)
+    p.add_argument("--batches", type=positive, default=25, metavar="N", help="batches per measurement [25]")
+    p.add_argument("--rounds", type=positive, default=5, metavar="N", help="number of rounds; the median is used [5]")
+    add_output(p, "R.json", "file for the results", required=False)

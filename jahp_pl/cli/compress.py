@@ -1,5 +1,7 @@
-"""compress and decompress: files, folders and streams through the codec. Heavy imports happen inside, so that
-`jahp --help` is instant."""
+"""`jahp compress` and `jahp decompress`: codes files, folders and streams.
+
+Heavy imports happen inside the functions, so that `jahp --help` is instant.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,11 @@ if TYPE_CHECKING:
     from jahp_pl.codec.encoder import Encoded
 
 DEFAULT_EFFORT = 1
-"""Gains most of what there is to gain, in seconds."""
+"""Effort that gains most of what is possible within seconds."""
 
 
 def compress(arguments: argparse.Namespace) -> None:
-    """Images -> .jahp."""
+    """Compress images to .jahp files."""
     from jahp_pl.codec.bitstream import MAX_ICC_BYTES, MAX_SIDE, BitstreamError, unpack
     from jahp_pl.codec.limits import ACCEPTED_PIXELS, needed_pixels
     from jahp_pl.codec.rate_control import may_be_of
@@ -58,7 +60,7 @@ def compress(arguments: argparse.Namespace) -> None:
         try:
             rgb, lost, icc = convert_rgb(_read(job.source), name, arguments.flatten, max_icc)
         except TransparencyError as error:
-            raise ImageError(f"{error}, or --flatten puts them on white") from None
+            raise ImageError(f"{error}, or use --flatten to put them on white") from None
         height, width, _ = rgb.shape
         if max(height, width) > MAX_SIDE:
             raise ImageError(f"{name}: {width} x {height} pixels; sides go up to {MAX_SIDE}, cut it into tiles")
@@ -70,12 +72,12 @@ def compress(arguments: argparse.Namespace) -> None:
         if arguments.verify:
             _verify(codec, encoded, name)
         _write(job.target, encoded.data)
-        told = f"{len(encoded.data)} bytes, {8 * len(encoded.data) / (height * width):.4f} bpp"
-        words = [told, *([f"colours: {profile_name(icc)}"] if icc else []), *(f"lost: {loss}" for loss in lost)]
+        size_text = f"{len(encoded.data)} bytes, {8 * len(encoded.data) / (height * width):.4f} bpp"
+        words = [size_text, *([f"colours: {profile_name(icc)}"] if icc else []), *(f"lost: {loss}" for loss in lost)]
         words += [f"quality {quality_of(encoded.level, codec.num_levels):.1f}"] if encoded.level is not None else []
         words += ["verified"] if arguments.verify else []
         if (needed := needed_pixels(height, width)) > ACCEPTED_PIXELS:
-            words.append(f"to be decompressed with --max-pixels {needed}")
+            words.append(f"decompress it with --max-pixels {needed}")
         return shared.Made("; ".join(words), len(encoded.data), height * width)
 
     if kinds := batch.left_out(arguments.inputs, SUFFIXES):
@@ -86,7 +88,7 @@ def compress(arguments: argparse.Namespace) -> None:
 
 
 def decompress(arguments: argparse.Namespace) -> None:
-    """.jahp -> images."""
+    """Decompress .jahp files to images."""
     from jahp_pl.codec.bitstream import MAX_SIDE, BitstreamError, unpack
     from jahp_pl.codec.limits import ACCEPTED_PIXELS
     from jahp_pl.images.io import ImageError, encode_rgb, image_size
@@ -124,7 +126,7 @@ def decompress(arguments: argparse.Namespace) -> None:
 
 
 def _default_effort(codec: Codec) -> int:
-    """Without --effort: none where a search has no objective, or too little memory."""
+    """Return the default of --effort: 0 if a search has no objective or too little memory."""
     from jahp_pl.codec.refinement import least_bytes
 
     can_search = codec.objective is not None and least_bytes(codec.model.config) <= codec.transforms.memory_limit
@@ -132,10 +134,10 @@ def _default_effort(codec: Codec) -> int:
 
 
 def _verify(codec: Codec, encoded: Encoded, name: str) -> None:
-    """Decode what is about to be written: the latents must be the encoder's, the pixels what g_s makes of those.
+    """Decode a file before it is written, and compare latents and pixels with those of the encoder.
 
     Raises:
-        CommandError: they are not.
+        CommandError: if they differ.
     """
     from jahp_pl.codec.bitstream import MAX_SIDE
     from jahp_pl.codec.encoder import is_gray, to_gray
@@ -143,13 +145,13 @@ def _verify(codec: Codec, encoded: Encoded, name: str) -> None:
 
     decoded = codec.decode(encoded.data, MAX_SIDE**2)
     if wrong := mismatches(encoded, decoded):
-        raise shared.CommandError(f"{name}: {wrong} latents come back different, nothing was written; report this")
+        raise shared.CommandError(f"{name}: {wrong} latents decode differently, nothing was written; report this bug")
     _, height, width = decoded.image.shape
     expected = codec.transforms.synthesise(encoded.y_hat, height, width, encoded.level)
     expected = to_gray(expected) if is_gray(decoded.image) else expected
-    # Memory may have been cut into other tiles, and where a value lies between two levels both are right.
+    # Tiles may have been cut differently, so a value halfway between two levels may round either way.
     if wrong := int(((decoded.image.short() - expected.short()).abs() > 1).sum()):
-        raise shared.CommandError(f"{name}: {wrong} samples come back different, nothing was written; report this")
+        raise shared.CommandError(f"{name}: {wrong} samples decode differently, nothing was written; report this bug")
 
 
 def _read(source: Path) -> bytes:
@@ -163,11 +165,11 @@ def _write(target: Path, data: bytes) -> None:
         write_atomically(target, data)
         return
     if sys.stdout.isatty():
-        raise shared.CommandError("standard output is a terminal; send it to a file, or name one with -o")
+        raise shared.CommandError("standard output is a terminal; redirect it to a file, or name one with -o")
     try:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise shared.CommandError(f"standard output: cannot be written ({error.strerror})") from None
+        raise shared.CommandError(f"standard output: cannot be written ({error.strerror}); use -o") from None

@@ -1,4 +1,4 @@
-"""evaluate, classical and report: from codecs to figures, and what these look like. Heavy imports happen inside."""
+"""`jahp evaluate`, `classical` and `report`: measures codecs and presents the results. Heavy imports happen inside."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ RUN_METRICS = "metrics.csv"
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    """A model on a folder of images."""
+    """Evaluate a model on a folder of images."""
     from jahp_pl.codec.targets import Target, check_target
-    from jahp_pl.evaluation.evaluate import ImageResult, plan, save, save_curve, target_folder
-    from jahp_pl.evaluation.evaluate import evaluate as evaluate_images
+    from jahp_pl.evaluation.evaluate import ImageResult, evaluate_codec, plan_files, save, save_curve, target_folder
     from jahp_pl.evaluation.image_set import find_originals
-    from jahp_pl.evaluation.table import format_curve, format_table, summarise
+    from jahp_pl.evaluation.table import format_curve, format_evaluation_table, summarise
     from jahp_pl.locks import exclusive
     from jahp_pl.measurement.provenance import command_line
     from jahp_pl.report.read_results import title_of
@@ -34,14 +33,14 @@ def evaluate(arguments: argparse.Namespace) -> None:
     there = _fingerprint_in(out)
     images = find_originals(arguments.images, arguments.limit)
     codec = shared.open_codec(arguments)
-    if arguments.output is None and there not in (None, codec.fingerprint.hex()):  # under a name that nobody chose
-        raise CommandError(f"{out} holds results of another model; move it away, or choose another place with --output")
+    if arguments.output is None and there not in (None, codec.fingerprint.hex()):  # under a default name
+        raise CommandError(f"{out}: has results of another model; move it away, or choose another place with --output")
     files = out.with_suffix("")
     targets = [Target(quality=quality) for quality in arguments.quality or [None]]
     for target in targets:
         check_target(target, codec.num_levels)
     folders = [files / target_folder(target) if len(targets) > 1 else files for target in targets]
-    tasks = [plan(images, folder) for folder in folders]
+    tasks = [plan_files(images, folder) for folder in folders]
     facts = {"training": _training(arguments.model), "command": command_line(["jahp", *sys.argv[1:]])}
     facts |= {} if arguments.curve is None else {"curve": arguments.curve}
     total = len(images) * len(targets)
@@ -53,7 +52,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
         evaluations = []
         for target, of_target in zip(targets, tasks, strict=True):
-            evaluations.append(evaluate_images(codec, of_target, arguments.beside, progress, target, arguments.effort))
+            evaluations.append(evaluate_codec(codec, of_target, arguments.beside, progress, target, arguments.effort))
             evaluations[-1].provenance.update(facts)
         if len(targets) > 1:
             save_curve(evaluations, title_of(evaluations[0].provenance), out)
@@ -63,7 +62,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if len(targets) > 1:
         shared.say(format_curve(evaluations))
     else:
-        shared.say(format_table(evaluation), "", summarise(evaluation))
+        shared.say(format_evaluation_table(evaluation), "", summarise(evaluation))
     shared.say(f"\nfiles    {files}/\nresults  {out}")
     if arguments.picture is not None:
         from jahp_pl.evaluation.picture import draw_evaluation
@@ -73,7 +72,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 
 def classical(arguments: argparse.Namespace) -> None:
-    """Classical codecs over their ladders of qualities."""
+    """Measure classical codecs at several qualities."""
     import torch
 
     from jahp_pl.evaluation.classical import CODECS
@@ -107,7 +106,7 @@ def classical(arguments: argparse.Namespace) -> None:
 
 
 def report(arguments: argparse.Namespace) -> None:
-    """Results -> plots, a table and a page."""
+    """Write plots, a table and a page from results, or curves of training runs."""
     runs = [path for path in arguments.results if (path / RUN_METRICS).is_file()]
     if runs:
         _report_training(arguments, runs)
@@ -123,7 +122,7 @@ def report(arguments: argparse.Namespace) -> None:
     anchor = curves[0] if arguments.anchor is None else find_curve(curves, arguments.anchor)
     pictures = None
     if not 0 < arguments.rate < 24:
-        raise CommandError(f"--rate {arguments.rate:g}: must lie between 0 and 24 bits per pixel")
+        raise CommandError(f"--rate {arguments.rate:g}: must be between 0 and 24 bits per pixel")
     if arguments.images is not None:
         codecs = _codecs(arguments.model)
         pictures = Pictures(arguments.images, arguments.show, arguments.rate, codecs)
@@ -137,45 +136,45 @@ def report(arguments: argparse.Namespace) -> None:
     shared.say("\n".join(made.table))
     if made.without_picture:
         shared.say(
-            f"\nno pictures of {', '.join(made.without_picture)}: give --model, or decompress the files beside results"
+            f"\nno pictures of {', '.join(made.without_picture)}; give --model, or decompress the files beside results"
         )
     out: Path = arguments.output
     shared.say(f"\nplots    {out}/{{{','.join(made.plots)}}}.{{png,svg}}\ntable    {out / TABLE}")
-    shared.say(f"page     {out / PAGE}  ({made.page_bytes / 1e6:.1f} MB, opens from disk)")
+    shared.say(f"page     {out / PAGE}  ({made.page_bytes / 1e6:.1f} MB, works offline)")
 
 
 def _report_training(arguments: argparse.Namespace, runs: list[Path]) -> None:
-    """Run folders -> curves of training and validation."""
+    """Draw the curves of training and validation from run folders."""
     from jahp_pl.report.training_curves import draw_training
 
     if others := [path for path in arguments.results if path not in runs]:
-        raise CommandError(f"{others[0]}: is no run folder, but {runs[0]} is one; make two reports")
+        raise CommandError(f"{others[0]}: is not a run folder, but {runs[0]} is one; make two reports")
     for path in draw_training(runs, arguments.output or runs[0]):
         shared.say(f"curves   {path}")
 
 
 def _check_out(out: Path) -> None:
-    """Refuse names under which no results can be saved, before there are any.
+    """Refuse an unusable path for results before anything is computed.
 
     Raises:
-        CommandError: it does not end in .json, or is a folder.
+        CommandError: if it does not end in .json, or is a folder.
     """
     if out.suffix != ".json" or out.is_dir():
-        raise CommandError(f"--output {out}: must name a file that ends in .json")
+        raise CommandError(f"--output {out}: must be the name of a file that ends in .json")
 
 
 def _default_out(arguments: argparse.Namespace) -> Path:
-    """evaluation/IMAGES-MODEL.json"""
+    """Return evaluation/IMAGES-MODEL.json."""
     paths = (arguments.images.resolve(), Path(arguments.model).resolve())
     images, model = (path.stem if path.is_file() else path.name for path in paths)
     return Path("evaluation") / f"{images}-{model}.json"
 
 
 def _fingerprint_in(out: Path) -> str | None:
-    """Of the model whose results are there; None where there are none.
+    """Read the fingerprint of the model whose results are in a file; None without a file.
 
     Raises:
-        CommandError: the file holds something else, curves of `jahp classical` for example.
+        CommandError: if the file has other content, e.g. curves of `jahp classical`.
     """
     import json
 
@@ -184,7 +183,9 @@ def _fingerprint_in(out: Path) -> str | None:
     try:
         return str(json.loads(out.read_text())["provenance"]["fingerprint"])
     except (ValueError, LookupError, TypeError):
-        raise CommandError(f"{out}: no results of `jahp evaluate`; move it away, or choose another --output") from None
+        raise CommandError(
+            f"{out}: has no results of `jahp evaluate`; move it away, or choose another --output"
+        ) from None
 
 
 def _training(model: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The command line: every command with its options, and how errors are reported. The files beside this one run them."""
+"""The command line: the parser of every command, and error reporting. The other files of this package run them."""
 
 from __future__ import annotations
 
@@ -48,14 +48,17 @@ CLASSICAL = (
     *("jpeg", "jpeg-plain", "jpeg444", "jpeg2000", "jpeg2000-53", "webp", "avif", "avif444"),
     *("hevc", "hevc444", "jxl", "vvc"),
 )
-"""Names of `evaluation.classical.CODECS`, here so that the parser needs not import them."""
+"""Names in `evaluation.classical.CODECS`, repeated here so that the parser need not import them."""
 DTYPES = ("float32", "bfloat16", "int8")
-"""Of `exports.tensors.DTYPES`, likewise."""
+"""`model_io.tensors.DTYPES`, repeated for the same reason."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and exit: 0 done, 2 input that cannot be used (one line says why), 130 interrupted, 128 + N where
-    signal N stopped a training that can go on, 141 if whoever read the output went away."""
+    """Run one command and exit.
+
+    The status is 0 on success, 2 for unusable input (with a one-line message), 130 after an interrupt, 128 + N if
+    signal N stopped a training that can continue, and 141 if the reader of the output is gone.
+    """
     shared.open_streams()
     parsed = _parse(arguments)
     shared.QUIET.set(parsed.quiet)
@@ -76,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Settings may stand before and behind options, which argparse alone would refuse."""
+    """Parse arguments, allowing settings before and after options, which argparse alone refuses."""
     parser = _parser()
     if "_ARGCOMPLETE" in os.environ:  # a shell that completes a command sets it
         import argcomplete
@@ -91,8 +94,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _close_output() -> None:
-    """Write what is still to be written; where that is not possible, let it go nowhere, or else Python would try again
-    when it ends, and complain."""
+    """Flush standard output, or redirect it to nowhere if that fails; otherwise Python would retry at exit and
+    complain."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -150,15 +153,15 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--min-side", type=int, default=256, metavar="PX", help="skip photographs with a shorter side [256]")
     p.add_argument("--max-side", type=int, metavar="PX", help="scale larger photographs down to this side")
     p.add_argument(
-        "--max-pixels", type=positive, default=2**26, metavar="N", help="skip photographs of more pixels [67108864]"
+        "--max-pixels", type=positive, default=2**26, metavar="N", help="skip photographs with more pixels [67108864]"
     )
-    p.add_argument("--tile", type=int, metavar="PX", help="cut photographs of over 2 PX x PX pixels into such tiles")
+    p.add_argument("--tile", type=int, metavar="PX", help="cut photographs with over 2 PX x PX pixels into such tiles")
     p.add_argument(
-        "--quality", type=int, metavar="Q", help="store as JPEG of this quality where not lossless [lossless]"
+        "--quality", type=int, metavar="Q", help="JPEG quality of photographs that are not stored unchanged [lossless]"
     )
     p.add_argument("--shard-samples", type=int, default=500, metavar="N", help="photographs per shard [500]")
-    p.add_argument("--part", type=part, default=(1, 1), metavar="I/N", help="only the I-th of N parts, one a machine")
-    p.add_argument("--seed", type=int, default=0, help="of the order [0]")
+    p.add_argument("--part", type=part, default=(1, 1), metavar="I/N", help="pack only the I-th of N parts")
+    p.add_argument("--seed", type=int, default=0, help="seed of the order [0]")
     p.add_argument("--in-order", action="store_true", help="keep the order of names, for validation sets")
 
     p = command(table, "train", train.train, "train, resume, validate with real files", """\
@@ -173,9 +176,9 @@ def _parser() -> argparse.ArgumentParser:
         jahp sweep sweeps/ladder.yaml --list
         jahp sweep sweeps/lambda.yaml --workers 4 'data.train=[shards/mine]' trainer.max_steps=100000
         jahp sweep sweeps/mixture.yaml configs/overlays/anneal.yaml output_dir=runs/mixture-short""")  # fmt: skip
-    p.add_argument("file", type=Path, metavar="FILE.yaml", help="as for `wandb sweep`")
-    p.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value", help="for all points, over the file's")
-    p.add_argument("--workers", type=positive, default=1, metavar="N", help="points at a time, sharing the GPUs [1]")
+    p.add_argument("file", type=Path, metavar="FILE.yaml", help="sweep file, as for `wandb sweep`")
+    p.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value", help="settings for all points")
+    p.add_argument("--workers", type=positive, default=1, metavar="N", help="points at once, sharing the GPUs [1]")
     p.add_argument("--list", action="store_true", help="print the command of each point known so far, then exit")
 
     p = command(table, "evaluate", evaluate.evaluate, "code images to real files and measure", """\
@@ -184,25 +187,25 @@ def _parser() -> argparse.ArgumentParser:
         jahp evaluate --model runs/quickstart --images data/kodak --beside jpeg --picture kodak.png""")  # fmt: skip
     add_model(p)
     add_images(p)
-    add_output(p, "R.json", "results; files go beside it [evaluation/IMAGES-MODEL.json]", required=False)
+    add_output(p, "R.json", "results; the files go beside it [evaluation/IMAGES-MODEL.json]", required=False)
     add_effort(p, 0, "0")
     p.add_argument("--beside", choices=("jpeg", "jpeg444"), help="compare with this codec at no fewer bytes per image")
-    p.add_argument("--picture", type=Path, metavar="P.png", help="originals beside reconstructions")
+    p.add_argument("--picture", type=Path, metavar="P.png", help="picture of originals and reconstructions")
     p.add_argument(
-        "--quality", type=float, nargs="+", metavar="Q", help="of a variable-rate model: one curve of several qualities"
+        "--quality", type=float, nargs="+", metavar="Q", help="of a variable-rate model; several qualities give a curve"
     )
-    p.add_argument("--curve", metavar="NAME", help="of the curve that `jahp report` draws through it [by the model]")
+    p.add_argument("--curve", metavar="NAME", help="curve to which `jahp report` adds the result [named by the model]")
 
     p = command(table, "classical", evaluate.classical, "code images with JPEG, AVIF, ... at many qualities", """\
         jahp classical --codec jpeg jpeg2000 webp avif --images data/kodak -o classical.json
         jahp classical --codec hevc444 jxl vvc --images data/kodak -o modern.json""")  # fmt: skip
     p.add_argument("--codec", nargs="+", required=True, choices=CLASSICAL, metavar="NAME", help=", ".join(CLASSICAL))
     add_images(p)
-    add_output(p, "R.json", "results; points in it are not done again")
-    add_force(p, "do them again; until all are done, those in it stay")
-    p.add_argument("--threads", type=positive, default=1, metavar="N", help="for MS-SSIM; codecs have one [1]")
+    add_output(p, "R.json", "results; existing points are kept")
+    add_force(p, "measure them again; the old ones stay until all are done")
+    p.add_argument("--threads", type=positive, default=1, metavar="N", help="for MS-SSIM; codecs use one [1]")
 
-    p = command(table, "report", evaluate.report, "results -> plots, BD-rates, a page; or a training's curves", """\
+    p = command(table, "report", evaluate.report, "results -> plots, BD-rates, a page; or training curves", """\
         jahp report results/classical results/published/mbt2018-tfc-mse.json -o report --anchor jpeg
         jahp report results/study results/classical -o report --anchor jpeg2000 \\
             --images data/kodak --model runs/joint runs/factorized
@@ -212,15 +215,15 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         type=Path,
         metavar="R.json",
-        help="results of evaluate or classical, or folders of them; or run folders",
+        help="results of evaluate or classical, folders of them, or run folders",
     )
-    add_output(p, "DIR", "folder for report.html, bd-rates.md, plots; of run folders, for training.png", required=False)
-    p.add_argument("--anchor", metavar="NAME", help="curve that others are compared with, or part of its name [first]")
-    p.add_argument("--images", type=Path, metavar="DIR", help="originals: show pictures at equal rate")
-    p.add_argument("--model", nargs="+", default=[], metavar="M", help="models that decode pictures to show")
-    p.add_argument("--show", nargs="+", default=[], metavar="NAME", help="images to show [two, chosen by their rate]")
-    p.add_argument("--rate", type=float, default=0.25, metavar="BPP", help="mean rate to show pictures at [0.25]")
-    p.add_argument("--title", default="Rate-distortion report", help="of the page")
+    add_output(p, "DIR", "folder for report.html, bd-rates.md and plots, or for training.png", required=False)
+    p.add_argument("--anchor", metavar="NAME", help="curve to compare with, or part of its name [first]")
+    p.add_argument("--images", type=Path, metavar="DIR", help="originals; shows pictures at equal rate")
+    p.add_argument("--model", nargs="+", default=[], metavar="M", help="models that decode the pictures")
+    p.add_argument("--show", nargs="+", default=[], metavar="NAME", help="images to show [two, chosen by rate]")
+    p.add_argument("--rate", type=float, default=0.25, metavar="BPP", help="mean rate of the pictures [0.25]")
+    p.add_argument("--title", default="Rate-distortion report", help="title of the page")
 
     p = command(table, "compress", compress.compress, "images -> .jahp", """\
         jahp compress photo.png
@@ -231,12 +234,12 @@ def _parser() -> argparse.ArgumentParser:
         jahp compress photo.png --model runs/quickstart""")  # fmt: skip
     add_files(p, "images, folders of them, or - for standard input", "the bundled one")
     add_target(p)
-    add_effort(p, None, "1; 0 for a model that does not tell its lambda")
+    add_effort(p, None, "1; 0 for a model that does not state its lambda")
     p.add_argument("--flatten", action="store_true", help="put transparent pixels on white instead of refusing them")
     p.add_argument("--srgb", action="store_true", help="convert colours to sRGB instead of keeping their ICC profile")
-    p.add_argument("--verify", action="store_true", help="decode every file before it is written, and compare")
+    p.add_argument("--verify", action="store_true", help="decode and compare every file before it is written")
 
-    p = command(table, "decompress", compress.decompress, ".jahp -> PNG, or what the output's suffix says", """\
+    p = command(table, "decompress", compress.decompress, ".jahp -> PNG, or the format of the output's suffix", """\
         jahp decompress photo.jahp
         jahp decompress photo.jahp -o photo.webp
         jahp decompress compressed/ -o restored/
@@ -251,7 +254,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_benches(table)
 
-    p = command(table, "info", models.info, "what is inside .jahp files and models; which models are bundled", """\
+    p = command(table, "info", models.info, "describe .jahp files and models, or list the bundled models", """\
         jahp info
         jahp info joint-psnr
         jahp info photo.jahp
@@ -261,27 +264,27 @@ def _parser() -> argparse.ArgumentParser:
         "paths",
         nargs="*",
         metavar="PATH",
-        help="files, - for standard input, models, or folders with any below [the bundled models]",
+        help="files, - for standard input, models, or folders that contain any [the bundled models]",
     )
 
-    p = command(table, "export", models.export, "a trained model -> a folder to keep and to give away", """\
+    p = command(table, "export", models.export, "a trained model -> a folder to keep and to share", """\
         jahp export runs/mbt2018 -o models/mbt2018
         jahp export runs/mbt2018 --dtype bfloat16 -o models/half
         jahp export models/half --results evaluation/kodak.json -o models/half --force""")  # fmt: skip
     p.add_argument("model", metavar="M", help=MODEL)
     add_out(p)
-    p.add_argument("--dtype", choices=DTYPES, help="of the weights; the last two are smaller [float32, or as it is]")
-    p.add_argument("--results", type=Path, metavar="R.json", help="of `jahp evaluate` with this model, to go along")
-    p.add_argument("--note", metavar="TEXT", help="a sentence about the training, for the model card")
+    p.add_argument("--dtype", choices=DTYPES, help="of the weights; the last two are smaller [float32, or unchanged]")
+    p.add_argument("--results", type=Path, metavar="R.json", help="results of this model to include")
+    p.add_argument("--note", metavar="TEXT", help="sentence about the training for the model card")
 
     p = command(table, "graphs", models.graphs, "a model's networks -> ONNX and torch.export graphs", """\
         jahp graphs models/mbt2018 -o graphs/mbt2018""")  # fmt: skip
     p.add_argument("model", metavar="M", help=MODEL)
     add_out(p)
 
-    p = command(table, "import-compressai", models.import_compressai, "CompressAI's weights -> such a folder", """\
+    p = command(table, "import-compressai", models.import_compressai, "CompressAI's weights -> an export", """\
         jahp import-compressai mbt2018.pth.tar -o models/mbt2018
         jahp compress photo.png --model models/mbt2018""")  # fmt: skip
-    p.add_argument("checkpoint", type=Path, metavar="CKPT", help="file that torch.save wrote")
+    p.add_argument("checkpoint", type=Path, metavar="CKPT", help="file written by torch.save")
     add_out(p)
     return parser

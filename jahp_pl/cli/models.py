@@ -1,5 +1,5 @@
-"""info, export, graphs and import-compressai: what models and files are, and models in other forms. Heavy imports
-happen inside."""
+"""`jahp info`, `export`, `graphs` and `import-compressai`: describes and converts models. Heavy imports happen
+inside."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 
 from jahp_pl.batch import STREAM, BatchError, Failure
 from jahp_pl.cli import shared
-from jahp_pl.model_io.pretrained import NONE, bundled, default_model, locate, of_fingerprint
+from jahp_pl.model_io.pretrained import NONE, bundled, bundled_with_fingerprint, default_model, locate
 
 
 def info(arguments: argparse.Namespace) -> None:
-    """What files and models are; or which models are bundled."""
+    """Describe files and models, or list the bundled models."""
     if not arguments.paths:
         shared.say(*_bundled_table())
         return
@@ -37,7 +37,7 @@ def info(arguments: argparse.Namespace) -> None:
 
 
 def export(arguments: argparse.Namespace) -> None:
-    """A trained model -> a folder."""
+    """Export a trained model to a folder."""
     from jahp_pl.model_io.load import export_from
 
     source = locate(arguments.model)
@@ -47,7 +47,7 @@ def export(arguments: argparse.Namespace) -> None:
 
 
 def graphs(arguments: argparse.Namespace) -> None:
-    """The networks of a model -> graphs for other runtimes."""
+    """Export the networks of a model as graphs for other runtimes."""
     from jahp_pl.model_io.load import load_codec
     from jahp_pl.model_io.onnx import write_graphs
 
@@ -57,11 +57,11 @@ def graphs(arguments: argparse.Namespace) -> None:
 
 
 def import_compressai(arguments: argparse.Namespace) -> None:
-    """A CompressAI checkpoint -> a folder."""
+    """Export a CompressAI checkpoint to a folder."""
     from jahp_pl.model_io import compressai
     from jahp_pl.model_io.load import export as write_export
 
-    model = compressai.load(arguments.checkpoint)
+    model = compressai.load_compressai(arguments.checkpoint)
     facts = {"source": arguments.checkpoint.name, "trained_with": "CompressAI"}
     codec = write_export(model, arguments.output, facts, arguments.force)
     config = model.config
@@ -72,7 +72,7 @@ def import_compressai(arguments: argparse.Namespace) -> None:
 
 
 def _bundled_table() -> list[str]:
-    """One line per model that comes with the package and quality it was measured at."""
+    """Format one line per bundled model and quality at which it was measured."""
     from jahp_pl.model_io.export_config import read_config
 
     models = bundled()
@@ -98,16 +98,16 @@ def _bundled_table() -> list[str]:
 
 
 def _things(name: str) -> list[Path]:
-    """A file, an export, a run folder, a bundled model; or all of these below another folder.
+    """Resolve a name to a file, an export, a run folder or a bundled model, or to all of these below another folder.
 
     Raises:
-        BatchError: a folder with none of them.
-        ExportError: there is nothing of that name.
+        BatchError: if a folder has none of them.
+        ExportError: if the name does not exist.
     """
     path = Path(name) if name.endswith(".jahp") or name == str(STREAM) else locate(name)
     things = list(_below(path)) if path.is_dir() else [path]
     if not things:
-        raise BatchError(f"{path}: holds no checkpoint, export or .jahp file")
+        raise BatchError(f"{path}: has no checkpoint, export or .jahp file; give another folder")
     return things
 
 
@@ -134,7 +134,7 @@ def _describe_file(path: Path) -> dict[str, str]:
         header, payload = unpack(data, MAX_SIDE**2)
     except BitstreamError as error:
         raise BitstreamError(f"{shared.name_of(path)}: {error}") from None
-    maker = of_fingerprint(header.fingerprint)
+    maker = bundled_with_fingerprint(header.fingerprint)
     colours, plain = "sRGB", with_icc(data, b"")
     if header.icc:
         stored = len(data) - len(plain)
@@ -162,18 +162,18 @@ def _describe_model(path: Path) -> dict[str, str]:
     codec = load_codec(path)
     rows = {"export": str(path)} if is_export(path) else {"checkpoint": str(find_checkpoint(path))}
     rows["fingerprint"] = codec.fingerprint.hex()
-    if (same := of_fingerprint(codec.fingerprint)) is not None:
+    if (same := bundled_with_fingerprint(codec.fingerprint)) is not None:
         rows["bundled as"] = same.name
     rows["parameters"] = f"{sum(p.numel() for p in codec.model.parameters()):,}"
     rows |= {key: str(value) for key, value in dataclasses.asdict(codec.model.config).items()}
-    told = read_config(path) if is_export(path) else {"facts": training_facts(find_checkpoint(path))}
-    facts = told.get("facts", {})
-    rows |= {"dtype": str(told["dtype"])} if "dtype" in told else {}
-    return rows | _training_rows(facts) | _result_rows(told.get("results") or {})
+    exported = read_config(path) if is_export(path) else {"facts": training_facts(find_checkpoint(path))}
+    facts = exported.get("facts", {})
+    rows |= {"dtype": str(exported["dtype"])} if "dtype" in exported else {}
+    return rows | _training_rows(facts) | _result_rows(exported.get("results") or {})
 
 
 def _training_rows(facts: dict[str, Any]) -> dict[str, str]:
-    """What is known of the training: the trade-off and the steps first, what is left as it is."""
+    """Describe the training: the trade-off and the steps first, then everything else."""
     left, rows, loss = dict(facts), {}, facts.get("loss")
     if isinstance(loss, dict) and "lmbda" in loss:
         del left["loss"]
@@ -187,7 +187,7 @@ def _training_rows(facts: dict[str, Any]) -> dict[str, str]:
 
 
 def _result_rows(results: dict[str, Any]) -> dict[str, str]:
-    """What was measured, a row for each quality."""
+    """Describe what was measured, one row for each quality."""
     rows = {"measured on": f"{results['images']}, {results['count']} images"} if "images" in results else {}
     for point in results.get("points") or ([results] if "bpp" in results else []):
         name = f"  quality {point['quality']:g}" if "quality" in point else "  figures"

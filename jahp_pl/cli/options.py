@@ -1,4 +1,4 @@
-"""Options that several commands have, and how a command tells its own."""
+"""Options that several commands share, and functions that define commands."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from jahp_pl.model_io.export_config import METRICS
 
 MODEL = "name of a bundled model (see `jahp info`), export, run folder, checkpoint, or hf://USER/NAME"
-"""What --model takes."""
+"""Description of what --model accepts."""
 
 
 def group(table: Any, name: str, title: str) -> Any:
-    """A command with commands of its own."""
+    """Add a command with subcommands."""
     parser = table.add_parser(name, help=title, description=title[0].upper() + title[1:] + ".")
     return parser.add_subparsers(title="commands", metavar="WHAT", required=True)
 
@@ -22,7 +22,7 @@ def group(table: Any, name: str, title: str) -> Any:
 def command(
     table: Any, name: str, run: Callable[[argparse.Namespace], None], title: str, examples: str
 ) -> argparse.ArgumentParser:
-    """A command, with what runs it, what it does and how it is used, an example a line."""
+    """Add a command with its function, its title and its examples, one per line."""
     lines = "\n".join(f"  {line.strip()}" for line in examples.splitlines())
     parser: argparse.ArgumentParser = table.add_parser(
         name,
@@ -38,94 +38,98 @@ def command(
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """--model, and where it runs."""
+    """Add --model and the options of `add_machine`."""
     parser.add_argument("--model", required=True, metavar="M", help=MODEL)
     add_machine(parser)
 
 
 def add_machine(parser: argparse.ArgumentParser) -> None:
-    """Where the networks run, and with how much."""
-    parser.add_argument("--device", default="cpu", metavar="D", help="cpu, cuda, mps, or auto [cpu]")
-    parser.add_argument("--threads", type=positive, metavar="N", help="of the processor [one per core]")
+    """Add the options for the device and its resources."""
+    parser.add_argument("--device", default="cpu", metavar="D", help="of the networks: cpu, cuda, mps or auto [cpu]")
+    parser.add_argument("--threads", type=positive, metavar="N", help="processor threads [one per core]")
     parser.add_argument(
-        "--precision", choices=("float32", "bfloat16"), default="float32", help="of the transforms [float32]"
+        "--precision", choices=("float32", "bfloat16"), default="float32", help="precision of the transforms [float32]"
     )
     parser.add_argument(
-        "--memory", type=positive, default=1024, metavar="MIB", help="for the transforms; limits their tiles [1024]"
+        "--memory",
+        type=positive,
+        default=1024,
+        metavar="MIB",
+        help="memory of the transforms and their tiles [1024]",
     )
 
 
 def add_images(parser: argparse.ArgumentParser) -> None:
-    """Images to measure on."""
+    """Add the options for images to measure on."""
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of images (or one image)")
     parser.add_argument("--limit", type=positive, metavar="N", help="only the first N images")
 
 
 EFFORT = (
-    "how long to search for latents that need fewer bits for the same quality: 0 not at all; on 0.4 megapixels and one "
-    "core 1 takes about 5 s with joint-psnr and 1.5 s with small-2, 2 twice, 3 four, 4 eight, 5 fifty and 6 170 times "
-    "as long; docs/refinement.md tells what is gained"
+    "how long to search for latents that need fewer bits at equal quality; 0 does not search. For 0.4 megapixels on "
+    "one core, 1 takes about 5 s with joint-psnr and 1.5 s with small-2; 2, 3, 4, 5 and 6 take 2, 4, 8, 50 and 170 "
+    "times as long; see docs/refinement.md for the gain"
 )
 
 
-def add_effort(parser: argparse.ArgumentParser, default: int | None, told: str) -> None:
-    """--effort."""
+def add_effort(parser: argparse.ArgumentParser, default: int | None, default_text: str) -> None:
+    """Add --effort."""
     parser.add_argument(
-        "--effort", type=int, choices=range(7), default=default, metavar="0..6", help=f"{EFFORT} [{told}]"
+        "--effort", type=int, choices=range(7), default=default, metavar="0..6", help=f"{EFFORT} [{default_text}]"
     )
 
 
 def add_files(parser: argparse.ArgumentParser, what: str, default: str, where: str = "beside the inputs") -> None:
-    """Inputs and outputs, the model, and where it runs.
+    """Add inputs and outputs, the model, and the options of `add_machine`.
 
     Args:
-        parser: of a command.
-        what: the inputs are.
-        default: which model there is without --model.
-        where: outputs go without --output.
+        parser: parser of a command.
+        what: description of the inputs.
+        default: description of the model without --model.
+        where: description of the place of outputs without --output.
     """
     parser.add_argument("inputs", nargs="+", type=Path, metavar="IN", help=what)
     add_output(parser, "OUT", f"a file, a folder for several, or - [{where}]", required=False)
-    add_force(parser, "overwrite outputs that exist; without it, what is done in a folder stays")
+    add_force(parser, "overwrite existing outputs; otherwise finished files of a folder are kept")
     parser.add_argument("--model", metavar="M", help=f"{MODEL} [{default}]")
     add_machine(parser)
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:
-    """What is asked of a file of a variable-rate model, one of four; and which bundled model."""
-    parser.add_argument("--metric", choices=METRICS, help="what the bundled model was trained for [psnr]")
+    """Add the mutually exclusive targets of a variable-rate model, and --metric."""
+    parser.add_argument("--metric", choices=METRICS, help="metric that the bundled model was trained for [psnr]")
     targets = parser.add_mutually_exclusive_group()
     targets.add_argument("--quality", type=float, metavar="Q", help="from 1 (smallest files) to 100 [60]")
     targets.add_argument("--bpp", type=float, metavar="B", help="bits per pixel, met within 1 %%")
-    targets.add_argument("--size", type=num_bytes, metavar="BYTES", help="largest size of a file, e.g. 50k or 1.5M")
-    targets.add_argument("--psnr", type=float, metavar="DB", help="least PSNR in dB")
+    targets.add_argument("--size", type=num_bytes, metavar="BYTES", help="maximum size of a file, e.g. 50k or 1.5M")
+    targets.add_argument("--psnr", type=float, metavar="DB", help="minimum PSNR in dB")
 
 
 def add_out(parser: argparse.ArgumentParser) -> None:
-    """A folder to be made."""
-    add_output(parser, "DIR", "folder to be made")
-    add_force(parser, "replace an export that is there")
+    """Add the options for a folder to create."""
+    add_output(parser, "DIR", "folder to create")
+    add_force(parser, "replace an existing export")
 
 
 def add_output(parser: argparse.ArgumentParser, kind: str, what: str, required: bool = True) -> None:
-    """-o or --output; argparse takes --out, as it was once called, for its beginning."""
+    """Add -o or --output; argparse accepts the former --out as an abbreviation."""
     parser.add_argument("-o", "--output", type=Path, required=required, metavar=kind, help=what)
 
 
 def add_force(parser: argparse.ArgumentParser, what: str, *former: str) -> None:
-    """-f or --force, and what it was once called."""
+    """Add -f or --force, and its former names."""
     parser.add_argument("-f", "--force", *former, action="store_true", help=what)
 
 
 def positive(text: str) -> int:
-    """A whole number from 1."""
+    """Parse a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be a whole number from 1")
+        raise argparse.ArgumentTypeError(f"{text}: must be a whole number of at least 1")
     return int(text)
 
 
 def num_bytes(text: str) -> int:
-    """A size in bytes; k and M stand for a thousand and a million."""
+    """Parse a size in bytes; k and M mean a thousand and a million."""
     unit = {"k": 1000, "m": 1_000_000}.get(text[-1:].lower(), 1)
     try:
         size = float(text if unit == 1 else text[:-1]) * unit
@@ -137,7 +141,7 @@ def num_bytes(text: str) -> int:
 
 
 def part(text: str) -> tuple[int, int]:
-    """I/N."""
+    """Parse I/N."""
     number, _, count = text.partition("/")
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise argparse.ArgumentTypeError(f"{text}: must read I/N with I from 1 to N, e.g. 3/16")

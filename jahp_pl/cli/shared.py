@@ -1,4 +1,4 @@
-"""What commands share: errors that are for the user, the codec that the options ask for, progress and failures."""
+"""Shared by commands: reporting of user errors, opening codecs from options, progress and failures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jahp_pl import batch
 from jahp_pl.batch import STREAM, Job
 from jahp_pl.errors import JahpError
 from jahp_pl.model_io.export_config import Metric
-from jahp_pl.model_io.pretrained import NONE, bundled, locate, names, of_fingerprint
+from jahp_pl.model_io.pretrained import NONE, bundled, bundled_with_fingerprint, locate, names
 from jahp_pl.text import printable
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 
 def open_streams() -> None:
-    """Let output never stop a command: what the encoding cannot write is escaped, and what is closed goes nowhere.
+    """Make output safe: escape what the encoding cannot write, and discard output to closed streams.
 
-    A standard descriptor that is closed would else be given to the next file that is opened.
+    Otherwise, a closed standard descriptor would be reused by the next file that is opened.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115  as long as the process
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115  open until the process ends
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -51,7 +51,7 @@ QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
 def say(*lines: str, file: TextIO | None = None) -> None:
     """Print lines with escaped control characters, so that names in them cannot move a terminal's cursor.
 
-    With --quiet only what names a file of its own, standard error for example, is printed.
+    With --quiet, only lines with an explicit file, such as standard error, are printed.
     """
     if QUIET.get() and file is None:
         return
@@ -59,24 +59,26 @@ def say(*lines: str, file: TextIO | None = None) -> None:
 
 
 LONG_EFFORT = 1
-"""From here on a search has a progress bar of its own."""
+"""Smallest effort whose search shows its own progress bar."""
 
 
 class CommandError(JahpError, ValueError):
-    """Arguments that cannot be followed here, or a run of which a part failed; one line."""
+    """Arguments that cannot be used, or a run that failed in part; the message is one line."""
 
 
 INPUT_ERRORS = (JahpError, OSError)
-"""Errors about what the user gave, whose message is for the user; anything else is a bug and keeps its traceback."""
+"""Errors about user input, whose message is shown; any other is a bug and keeps its traceback."""
 
 
 @contextmanager
 def tidy_end() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the block like an error, so that what it began to write is removed; the status is 128
-    plus the signal, as shells have it."""
+    """Let SIGTERM and SIGHUP end the block like an error, so that partial output is removed.
+
+    The status is 128 plus the signal, as in shells.
+    """
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     numbers = [number for name in names if signal.getsignal(number := getattr(signal, name)) == signal.SIG_DFL]
-    if threading.current_thread() is not threading.main_thread():  # only there can signals be handled
+    if threading.current_thread() is not threading.main_thread():  # only the main thread can handle signals
         numbers = []
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -93,9 +95,10 @@ def tidy_end() -> Iterator[None]:
 
 @contextmanager
 def one_voice() -> Iterator[None]:
-    """Errors that all ranks meet alike are told by the first one; the others end in silence.
+    """Let only rank 0 report errors that every rank hits; the others end silently.
 
-    They end with status 0, because a launcher kills all processes when one fails, before the first has said why.
+    They end with status 0, because a launcher kills all processes when one fails, before rank 0 has reported the
+    reason.
     """
     from jahp_pl.config import ConfigError
     from jahp_pl.model_io.checkpoint import CheckpointError
@@ -111,15 +114,15 @@ def one_voice() -> Iterator[None]:
 
 
 def open_codec(arguments: argparse.Namespace, model: str | Path | None = None) -> Codec:
-    """What --model or --metric, --device, --threads, --precision and --memory ask for.
+    """Open the codec for --model or --metric, --device, --threads, --precision and --memory.
 
     Args:
-        arguments: with these options, perhaps without --metric.
-        model: in place of --model.
+        arguments: arguments with these options; --metric may be missing.
+        model: replaces --model.
 
     Raises:
-        CommandError: a device that is not there, or too little memory.
-        ExportError: no such model.
+        CommandError: if the device is unavailable or the memory too small.
+        ExportError: if there is no such model.
     """
     metric: Metric | None = getattr(arguments, "metric", None)
     if metric is not None and arguments.model is not None:
@@ -154,11 +157,11 @@ def bar(iterable: Iterable[Any] | None = None, **options: Any) -> tqdm[Any]:
 
 @contextmanager
 def search_bar(effort: int, name: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar for the steps of an encoder's search, where it takes long enough to be looked at.
+    """Show a progress bar for the steps of an encoder's search if it takes long.
 
     Args:
-        effort: of the encoder.
-        name: of the image.
+        effort: effort of the encoder.
+        name: name of the image.
     """
     if effort < LONG_EFFORT:
         yield None
@@ -173,13 +176,13 @@ def search_bar(effort: int, name: str) -> Iterator[Callable[[int, int], None] | 
 
 
 class Decoders:
-    """The codec for each file: that of --model, or else the bundled one that made it.
+    """The codec for each file: that of --model, or the bundled one that made the file.
 
     Args:
-        arguments: of a command that decodes.
+        arguments: arguments of a command that decodes.
 
     Raises:
-        CommandError, ExportError: as `open_codec`; or no model is named and none is bundled.
+        CommandError, ExportError: see `open_codec`; also if no model is given and none is bundled.
     """
 
     def __init__(self, arguments: argparse.Namespace) -> None:
@@ -190,18 +193,18 @@ class Decoders:
             raise CommandError(NONE)
 
     def find(self, fingerprint: bytes) -> Codec:
-        """For a file with this fingerprint in its header; the codec of --model may have another and then refuses it.
+        """Return the codec for a file with this fingerprint; the codec of --model refuses a file with another one.
 
         Raises:
-            CommandError: no bundled model has it.
+            CommandError: if no bundled model has it.
         """
         if self._only is not None:
             return self._only
         if fingerprint not in self._codecs:
-            model = of_fingerprint(fingerprint)
+            model = bundled_with_fingerprint(fingerprint)
             if model is None:
                 raise CommandError(
-                    f"made with model {fingerprint.hex()}, and none of that fingerprint is bundled ({names()}); name "
+                    f"made with model {fingerprint.hex()}, which is not bundled ({names()}); give "
                     "the model that made it with --model"
                 )
             self._codecs[fingerprint] = open_codec(self._arguments, model.folder)
@@ -209,29 +212,29 @@ class Decoders:
 
 
 class Made(NamedTuple):
-    """A file that was made, or the sum over several."""
+    """A finished output, or the sum over several."""
 
     words: str
-    """What it is."""
+    """Short description."""
     num_bytes: int
-    """Of the compressed file."""
+    """Size of the compressed file."""
     num_pixels: int
-    """Of its image."""
+    """Pixels of its image."""
 
 
 def run_jobs(
     command: str, jobs: Sequence[Job], work: Callable[[Job], Made | None], not_compared: Sequence[str] = ()
 ) -> None:
-    """Do all jobs with a progress bar; an only one tells its error itself.
+    """Do all jobs with a progress bar; the error of a single job is raised.
 
     Args:
-        command: for messages.
-        jobs: what to do.
-        work: makes one output; None where it was there already.
-        not_compared: options that a file does not show, so that one made with others counts as done.
+        command: name of the command for messages.
+        jobs: jobs to do.
+        work: makes one output and describes it; None if it existed already.
+        not_compared: options that cannot be read from a file, so that existing files count as done.
 
     Raises:
-        CommandError: some failed, which have been named.
+        CommandError: if some failed; they have been printed.
     """
     from jahp_pl.files import clear_leftovers
 
@@ -258,7 +261,7 @@ def run_jobs(
         if len(jobs) == 1 and not jobs[0].is_resumable:
             work_aloud(jobs[0])
             return
-        report = batch.run(jobs, work_aloud, INPUT_ERRORS, lambda _: files.update())
+        report = batch.run_all(jobs, work_aloud, INPUT_ERRORS, lambda _: files.update())
     if report.num_done > 1:
         say(
             f"{report.num_done} files, {total.num_bytes} bytes, {8 * total.num_bytes / total.num_pixels:.4f} bpp, "
@@ -273,10 +276,10 @@ def run_jobs(
 
 
 def tell_failures(command: str, failures: Sequence[batch.Failure], total: int) -> None:
-    """Name what failed.
+    """Print the failed jobs.
 
     Raises:
-        CommandError: anything did.
+        CommandError: if there are any.
     """
     if not failures:
         return
@@ -287,5 +290,5 @@ def tell_failures(command: str, failures: Sequence[batch.Failure], total: int) -
 
 
 def name_of(path: Path, direction: str = "input") -> str:
-    """A path as it is called in messages."""
+    """Return the name of a path in messages."""
     return f"standard {direction}" if path == STREAM else str(path)

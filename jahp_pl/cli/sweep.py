@@ -1,4 +1,4 @@
-"""What the command sweep does with its parsed arguments. Heavy imports happen inside."""
+"""`jahp sweep`. Heavy imports happen inside."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from jahp_pl.cli.shared import CommandError
 
 
 def sweep(arguments: argparse.Namespace) -> None:
-    """All points of a sweep file, on this machine."""
+    """Run all points of a sweep file on this machine."""
     from jahp_pl.sweeping.file import read_sweep
-    from jahp_pl.sweeping.run import Sweep, run
-    from jahp_pl.sweeping.table import LiveTable, format_table
+    from jahp_pl.sweeping.run import Sweep, run_sweep
+    from jahp_pl.sweeping.table import LiveTable, format_sweep_table
     from jahp_pl.sweeping.trials import best, score
 
     file = read_sweep(arguments.file)
@@ -26,14 +26,14 @@ def sweep(arguments: argparse.Namespace) -> None:
             shared.say(shlex.join(["jahp", "train", *entry.point.arguments]))
         return
     if file.has_early_terminate:
-        shared.say("early_terminate is for W&B's server; here every point runs to its end")
+        shared.say("early_terminate is only supported by W&B's server; here every point runs to its end")
     table = LiveTable(file, prepared.entries, sys.stderr)
     try:
-        run(prepared, arguments.workers, table)
+        run_sweep(prepared, arguments.workers, table)
     finally:
         table.close()
     entries = prepared.entries
-    shared.say("\n".join(format_table(file, entries)))
+    shared.say("\n".join(format_sweep_table(file, entries)))
     if file.method != "grid" and (winner := best(entries, file)) is not None:
         shared.say(f"\nbest     {winner.point.name}: {file.metric} {score(winner, file):.5g}")
     shared.say(f"\nruns     {prepared.results.parent}/\nresults  {prepared.results} and .csv")

@@ -1,4 +1,4 @@
-"""shards and train: from photographs to a trained model. Heavy imports happen inside."""
+"""`jahp shards` and `jahp train`: from photographs to a trained model. Heavy imports happen inside."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from jahp_pl.cli import shared
 
 
 def shards(arguments: argparse.Namespace) -> None:
-    """Photographs -> shards."""
+    """Pack photographs into shards."""
     from jahp_pl.data.index import count_by_reason
     from jahp_pl.data.prepare import ShardOptions
     from jahp_pl.data.shards import write_shards
@@ -31,11 +31,11 @@ def shards(arguments: argparse.Namespace) -> None:
     kind = "photographs" if arguments.tile is None else "photographs and tiles"
     shared.say(
         f"{arguments.output}: {report.num_samples} {kind} ({report.num_pixels / 1e6:.0f} megapixels) in "
-        f"{report.num_shards} shards, {report.num_bytes / 1e6:.1f} MB; {report.num_as_is} stored as they were"
+        f"{report.num_shards} shards, {report.num_bytes / 1e6:.1f} MB; {report.num_as_is} stored unchanged"
     )
     if report.skipped:
         counts = ", ".join(f"{count} {reason}" for reason, count in count_by_reason(report.skipped).items() if count)
-        shared.say(f"skipped {counts}; all are named in {arguments.output / 'index.json'}, the first:")
+        shared.say(f"skipped {counts}; all are listed in {arguments.output / 'index.json'}, the first:")
         for skipped in report.skipped[:5]:
             shared.say(f"  {skipped.name}: {skipped.detail}")
 
@@ -58,8 +58,8 @@ def train(arguments: argparse.Namespace) -> None:
         return
     if result.was_finished:
         shared.say(
-            f"nothing was left to do: {result.run_dir} is at its end after {result.steps} steps; raise "
-            "trainer.max_steps or trainer.max_time to go on"
+            f"nothing was left to do: {result.run_dir} is complete after {result.steps} steps; raise "
+            "trainer.max_steps or trainer.max_time to continue"
         )
     else:
         shared.say(f"trained: {result.run_dir}  (next: jahp evaluate --model {result.run_dir} --images data/kodak)")

@@ -4,9 +4,8 @@
     0       4      magic b"jahp"
     4       1      format version, 1 or 2
     5       8      fingerprint of the weights and tables that made the file
-        13      1      version 2 only: flags, varint. Bit 0: a level follows. Bit 1: the image is gray. Other bits are
-            zero
-                1-3    if bit 0 is set: rate level in steps of 1 / 256, varint, 0 to 65535
+    13      1      version 2 only: flags, varint. Bit 0: a level follows. Bit 1: the image is gray. The rest are zero
+            1-3    if bit 0 is set: rate level in steps of 1 / 256, varint, 0 to 65535
             1-3    width in pixels, varint, 1 to 65535
             1-3    height in pixels, varint, 1 to 65535
             1-3    smallest latent, zigzag varint, -32768 to 32767
@@ -14,7 +13,7 @@
             1-3    length of the colour profile below in bytes, varint, 0 (none) to 1048576
             1-5    length of the payload in bytes, varint, a multiple of 4
             4      CRC-32 (zlib) of everything else, little endian
-                        m      ICC profile of the image's RGB, a zlib stream of 1 to 1048576 bytes; absent for sRGB
+            m      ICC profile of the image's RGB, a zlib stream of 1 to 1048576 bytes; absent for sRGB
             n      payload: z_hat, then y_hat in wavefront order, as little-endian 32-bit words of a range coder
 
 A varint holds 7 bits per byte, lowest first, with the top bit set on all but the last byte; only the shortest form is

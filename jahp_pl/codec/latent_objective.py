@@ -1,15 +1,12 @@
 """R + lambda * D of one image as a function of its latents, which an encoder's search minimizes.
 
 The decoder and z_hat are fixed, and only the latents get gradients. R is the rate of y under p(y | z_hat, context),
-where
-the context is y itself. D is the distortion of x_hat = g_s(y), clipped to [0, 1] as in a file. Both are functions of
-any
-real y; between the integers, R is the density of the noisy latent. All results are in bits of the whole image, so that
-parts can be summed.
+where the context is y itself. D is the distortion of x_hat = g_s(y), clipped to [0, 1] as in a file. Both are functions
+of any real y; between the integers, R is the density of the noisy latent. All results are in bits of the whole image,
+so that parts can be summed.
 
 D may mix squared errors with `structure.StructuralDistortion`. A search for squared errors alone gains PSNR partly at
-the
-expense of structure: it drops faint texture, which costs many bits and has small squares.
+the expense of structure: it drops faint texture, which costs many bits and has small squares.
 """
 
 from __future__ import annotations
@@ -143,7 +140,9 @@ class LatentObjective:
 
     def _synthesise(self, y: Tensor) -> Tensor:
         scaled = y if self._scale is None else y * self._scale
-        x_hat = self._model.g_s(scaled.contiguous(memory_format=torch.channels_last))
+        # A clone, not `contiguous`: a batch of one may count as channels_last with strides for which convolutions
+        # return maps in the other memory format, and everything behind them takes a slower path.
+        x_hat = self._model.g_s(scaled.clone(memory_format=torch.channels_last))
         shown: Tensor = self._counted.pixels(x_hat)[..., : self._x.shape[-2], : self._x.shape[-1]].float().clamp(0, 1)
         return shown
 
@@ -187,6 +186,7 @@ class _GaussianBits(torch.autograd.Function):
         precision = scales.clamp(min=scale_min).reciprocal()
         weights = torch.softmax(logits, dim=1)
         offset = y.unsqueeze(1) - mu  # (B, K, M, h, w)
+        # a_k and b_k, then Q(a_k) - Q(b_k), then P
         low, high = (offset.abs() - 0.5).mul_(precision), (offset.abs() + 0.5).mul_(precision)
         masses = torch.erfc(low * math.sqrt(0.5)).sub_(torch.erfc(high * math.sqrt(0.5))).mul_(0.5)
         mass = (weights * masses).sum(1, keepdim=True)
@@ -194,6 +194,7 @@ class _GaussianBits(torch.autograd.Function):
             slope = -BITS_PER_NAT / mass.clamp(min=1e-30)  # d bits / dP
             at_low, at_high = (torch.exp(-0.5 * t.square()).mul_(1 / math.sqrt(2 * math.pi)) for t in (low, high))
             pull = weights * precision * slope
+            # Gradients of the bits with respect to y, sigma_k and logit_k
             by_y = (at_high - at_low).mul_(pull).mul_(offset.sign())
             by_scale = (low * at_low - high * at_high).mul_(pull)
             by_scale *= (scales >= scale_min) | (by_scale < 0)  # see `ops.lower_bound`

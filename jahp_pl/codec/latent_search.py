@@ -107,6 +107,7 @@ class _Adam:
         """Return the step to subtract, of magnitude about 1 and the shape of the gradient."""
         self._step += 1
         first, second = self._betas
+        # Moments m and v, then m / (1 - beta_1^t) / (sqrt(v / (1 - beta_2^t)) + eps)
         self._mean.lerp_(gradient, 1 - first)
         self._square.lerp_(gradient.square(), 1 - second)
         variance = self._square / (1 - second**self._step)

@@ -54,8 +54,9 @@ class StructuralDistortion:
             mean = _windows(luma)
             variance = _windows(luma.square()) - mean.square()
             covariance = _windows(luma * scale.luma) - mean * scale.mean
+            # cs_s of each window
             similarity = (2 * covariance + C2) / (variance + scale.variance + C2)
-            if scale is self._scales[-1]:
+            if scale is self._scales[-1]:  # comparison of means
                 similarity = similarity * (2 * mean * scale.mean + C1) / (mean.square() + scale.mean.square() + C1)
             total = total + weight * (1 - similarity).mean()
         return total

@@ -1,8 +1,7 @@
 """Targets that a caller may set for a file of a variable-rate model, and the search for the matching level.
 
 Rate and PSNR grow with the level, and the log rate is nearly linear in it, so a bracketed secant method finds a level
-in
-a few steps. Each step costs one entropy pass, or one synthesis for a PSNR, but never another analysis.
+in a few steps. Each step costs one entropy pass, or one synthesis for a PSNR, but never another analysis.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Photographs on disk -> webdataset shards -> crops for training and whole images for validation."""
+"""Training data: photographs on disk -> webdataset shards -> random crops for training, whole images for validation."""

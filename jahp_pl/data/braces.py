@@ -1,4 +1,4 @@
-"""Brace patterns, `shard-{000..017}.tar` and `{a,b}.tar`: counted before they are expanded."""
+"""Counts the names of brace patterns such as `shard-{000..017}.tar` and `{a,b}.tar` before they are expanded."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterator
 
 MAX_NAMES = 1_000_000
-"""More shards than any setting names: 1 PB at a gigabyte each."""
+"""Maximum number of names per pattern; at a gigabyte per shard, these are 1 PB."""
 
 _RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)(?:\.\.(-?\d+))?")
 
 
 def count_names(pattern: str) -> int:
-    """How many names a pattern stands for, without making one; unbalanced braces count as text."""
+    """Count the names that a pattern expands to without expanding it; unbalanced braces count as text."""
     count, depth, start = 1, 0, 0
     for place, char in enumerate(pattern):
         if char == "{":
@@ -33,7 +33,7 @@ def _count_group(inside: str) -> int:
 
 
 def _alternatives(inside: str) -> Iterator[str]:
-    """The parts between commas that no inner braces hold."""
+    """Split at the commas outside inner braces."""
     depth, start = 0, 0
     for place, char in enumerate(inside):
         depth += (char == "{") - (char == "}")

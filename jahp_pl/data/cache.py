@@ -1,11 +1,11 @@
-"""Downloaded shards on a local disk, shared by all processes of a machine.
+"""Cache of downloaded shards on a local disk, shared by all processes of a machine.
 
-webdataset's own cache calls a shard by the last part of its address, so that two folders' shard-000000.tar are one;
-makes a download visible before it looks at it, and looks at 512 bytes; lets every worker download for itself.
+webdataset's own cache names a shard by the last part of its address, so the shard-000000.tar of two folders collide; it
+makes a download visible before checking it, and checks only 512 bytes; and every worker downloads for itself.
 
-Guarantees: a file in the folder was received to its end, and what is opened has the SHA-256 that an index gives it,
-whatever happened to the disk or to the original since; one process downloads a shard, the others wait for it; what was
-not used for longest goes first, so that the folder stays within its bound but for the shards that are being downloaded.
+Guarantees: a file in the folder was received completely, and a shard that is opened has the SHA-256 of its index,
+whatever happened to the disk or to the original since. One process downloads a shard while the others wait. The least
+recently used shards are removed first; the folder exceeds its limit only by shards that are being downloaded.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from jahp_pl.data.tar import ArchiveError, stream_members
 from jahp_pl.files import WriteError, write_errors
 
 MAX_SHARD_BYTES = 2**36
-"""Of a download that no index describes."""
+"""Maximum size of a download without an index."""
 _TRIES = 2
 _ABANDONED_SECONDS = 3600.0
 
 
 class ShardCache:
-    """Opens shards through a folder.
+    """Opens shards through a cache folder.
 
     Args:
-        folder: on a local disk; made when needed.
-        max_bytes: of the shards in it.
-        timeout: seconds that a block of a download may take.
-        known: what an index says of an address.
+        folder: on a local disk; created when needed.
+        max_bytes: maximum size of the shards in the folder.
+        timeout: seconds that one block of a download may take.
+        known: index entries by address.
     """
 
     def __init__(self, folder: Path, max_bytes: int, timeout: float, known: Mapping[str, ShardEntry]) -> None:
@@ -46,11 +46,11 @@ class ShardCache:
         self._renewed: set[str] = set()
 
     def open(self, url: str) -> BinaryIO:
-        """The shard from the folder, downloaded first if it is not there.
+        """Open a shard from the folder, and download it first if it is not there.
 
         Raises:
-            OSError: it cannot be downloaded, or is not what its index says, twice.
-            DataError: the folder cannot be written.
+            OSError: if it cannot be downloaded, or twice does not match its index.
+            DataError: if the folder cannot be written.
         """
         file = self._find(url)
         while file is None:
@@ -59,8 +59,10 @@ class ShardCache:
         return file
 
     def renew(self, url: str) -> bool:
-        """Drop a shard that turned out damaged, to be downloaded again; once in a process, and not if the damage is
-        that of the original."""
+        """Remove a shard that turned out damaged, so that it is downloaded again.
+
+        Returns False without removing it if this process has already done so, or if the original itself is damaged.
+        """
         if url in self._renewed or not self._whole(url).exists():
             return False
         self._renewed.add(url)
@@ -71,7 +73,7 @@ class ShardCache:
         return self._folder / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.tar"
 
     def _cut(self, url: str) -> Path:
-        """Name of a shard that is damaged where it comes from."""
+        """Return the name for a shard whose original is damaged."""
         return self._whole(url).with_suffix(".cut")
 
     def _find(self, url: str) -> BinaryIO | None:
@@ -80,14 +82,14 @@ class ShardCache:
                 file = path.open("rb")
                 if self._is_as_known(file, url):
                     with suppress(OSError):
-                        os.utime(path)  # the time of the last use; a folder that cannot be written is used as it is
+                        os.utime(path)  # records the last use; a read-only folder is used as it is
                     return file
                 file.close()
                 path.unlink(missing_ok=True)
         return None
 
     def _is_as_known(self, file: BufferedReader, url: str) -> bool:
-        """Whether a file is what the index says. It is read twice, the second time from memory: 0.2 s for 100 MB."""
+        """Check a file against the index. The second read comes from memory; 0.2 s for 100 MB."""
         entry = self._known.get(url)
         if entry is None:
             return True
@@ -100,13 +102,13 @@ class ShardCache:
     def _fetch(self, url: str) -> None:
         try:
             with self._lock(self._whole(url).stem):
-                if (found := self._find(url)) is not None:  # somebody else was faster
+                if (found := self._find(url)) is not None:  # another process was faster
                     found.close()
                     return
                 self._download(url)
             self._make_room(url)
         except WriteError as error:
-            raise DataError(f"data.cache_dir: {error}; lower data.cache_bytes where the disk is smaller") from None
+            raise DataError(f"data.cache_dir: {error}; lower data.cache_bytes if the disk is too small") from None
 
     def _download(self, url: str) -> None:
         part = self._whole(url).with_suffix(".part")
@@ -119,18 +121,18 @@ class ShardCache:
                 return
             before = digest
         part.unlink(missing_ok=True)
-        wrong = "is not what its index.json says" if url in self._known else "comes damaged, each time differently"
+        wrong = "does not match its index.json" if url in self._known else "is damaged, differently each time"
         raise OSError(f"downloaded {_TRIES} times, {wrong}")
 
     def _receive(self, url: str, part: Path) -> str:
-        """Download once; the SHA-256."""
+        """Download the shard once, and return its SHA-256."""
         digest = hashlib.sha256()
         try:
             with open_shard(url, self._timeout) as stream, _create(part) as file:
                 limit = self._known[url].bytes if url in self._known else MAX_SHARD_BYTES
                 while data := stream.read(BLOCK):
                     if file.tell() + len(data) > limit:
-                        raise OSError(f"takes more than {limit} bytes")
+                        raise OSError(f"exceeds {limit} bytes")
                     digest.update(data)
                     with write_errors(self._whole(url)):
                         file.write(data)
@@ -149,7 +151,7 @@ class ShardCache:
                 with suppress(FileNotFoundError):
                     stat = path.stat()
                     if path.suffix == ".part" and time.time() - stat.st_mtime > _ABANDONED_SECONDS:
-                        path.unlink()  # of a process that was killed
+                        path.unlink()  # left by a process that was killed
                     elif path.suffix in (".tar", ".cut"):
                         files.append((stat.st_mtime, stat.st_size, path))
             total = sum(size for _, size, _ in files)
@@ -157,7 +159,7 @@ class ShardCache:
                 if total <= self._max_bytes:
                     break
                 if path not in (self._whole(url), self._cut(url)):
-                    path.unlink(missing_ok=True)  # who reads it reads on
+                    path.unlink(missing_ok=True)  # processes that have it open can still read it
                     total -= size
 
     @contextmanager
@@ -166,7 +168,7 @@ class ShardCache:
             self._folder.mkdir(parents=True, exist_ok=True)
             file = (self._folder / f"{name}.lock").open("w")
         with file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # the system takes it back from a process that dies
+            fcntl.flock(file, fcntl.LOCK_EX)  # the system releases it if the process dies
             yield
 
 
@@ -176,7 +178,7 @@ def _create(path: Path) -> BinaryIO:
 
 
 def _is_sound(path: Path) -> bool:
-    """Whether an archive can be read to its end mark."""
+    """Check whether an archive can be read up to its end mark."""
     try:
         with path.open("rb") as file:
             for _ in stream_members(file):

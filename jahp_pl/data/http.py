@@ -1,7 +1,7 @@
-"""One request over http or https: a deadline for all of it, redirects within http(s), credentials for their host alone.
+"""HTTP(S) requests with a total deadline, redirects only within http(s), and credentials only for their own host.
 
-A time-out of a socket begins anew with every byte. Here a response is read through a file that knows when it must be
-done, from the first name that is looked up to the last byte of the header, redirects and proxies included.
+A socket's timeout restarts with every byte. Here a response is read through a file with a deadline, which covers
+everything from the name lookup to the last byte of the header, including redirects and proxies.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 
 class Deadline(io.RawIOBase):
-    """The bytes of a socket, all of them before a moment that can be moved.
+    """The bytes of a socket, with a deadline that can be moved.
 
     Attributes:
-        end: seconds of the monotonic clock.
+        end: deadline in seconds of the monotonic clock.
     """
 
     def __init__(self, sock: socket.socket, end: float) -> None:
@@ -29,11 +29,11 @@ class Deadline(io.RawIOBase):
         self._file = sock.makefile("rb", buffering=0)
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        """Some bytes; raises TimeoutError when the time is up."""
+        """Read some bytes; raise TimeoutError after the deadline."""
         left = self.end - time.monotonic()
         if left <= 0:
             raise TimeoutError
@@ -41,13 +41,13 @@ class Deadline(io.RawIOBase):
         return self._file.readinto(buffer)
 
     def close(self) -> None:
-        """Close the file; the socket goes with its connection."""
+        """Close the file; the socket is closed with its connection."""
         self._file.close()
         super().close()
 
 
 class Response(http.client.HTTPResponse):
-    """A response whose `deadline.end` bounds all further reading."""
+    """A response whose `deadline.end` limits all further reading."""
 
     def __init__(self, end: float, sock: socket.socket, *arguments: Any, **more: Any) -> None:
         super().__init__(sock, *arguments, **more)
@@ -57,16 +57,16 @@ class Response(http.client.HTTPResponse):
 
 
 def open_url(url: str, headers: dict[str, str], timeout: float) -> Response:
-    """Send a GET request; the header of its answer is there.
+    """Send a GET request, and return when the header of the response has arrived.
 
     Args:
         url: http or https, without credentials.
-        headers: of the request; an Authorization goes to the host of `url` alone.
+        headers: headers of the request; an Authorization is only sent to the host of `url`.
         timeout: seconds for everything.
 
     Raises:
-        urllib.error.HTTPError: a status that is no success; it is to be closed.
-        OSError, http.client.HTTPException: everything else that can go wrong.
+        urllib.error.HTTPError: if the status is not a success; the caller closes it.
+        OSError, http.client.HTTPException: for all other failures.
     """
     end = time.monotonic() + timeout
     opener = urllib.request.OpenerDirector()
@@ -80,7 +80,7 @@ def open_url(url: str, headers: dict[str, str], timeout: float) -> Response:
 
 
 def without_credentials(url: str) -> str:
-    """An address as it may be shown: no user, no password, no values of a query, which may be signatures."""
+    """Remove user, password and query values (which may be signatures) from an address before it is shown."""
     if not url.startswith(("http:", "https:", "ftp:", "ftps:", "sftp:", "s3:")):
         return url
     parts = urlsplit(url)
@@ -119,7 +119,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
-        fp.close()  # what it would read to its end
+        fp.close()  # the base class would read it to the end
         before, after = urlsplit(req.full_url), urlsplit(newurl)
         if after.scheme not in ("http", "https"):
             raise urllib.error.URLError(f"redirected to {after.scheme}:, which is not followed")

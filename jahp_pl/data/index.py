@@ -1,4 +1,4 @@
-"""`index.json`: what a folder of shards holds, and what was left out of it."""
+"""`index.json`: the shards of a folder, and the photographs that were left out."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from jahp_pl.errors import JahpError
 
 INDEX_NAME = "index.json"
 MAX_INDEX_BYTES = 2**26
-"""A larger index is refused unread."""
+"""Maximum size of an index; larger ones are not read."""
 _FORMAT, _VERSION = "jahp-shards", 1
 
 Reason = Literal["broken", "small", "large", "duplicate"]
 
 
 class DataError(JahpError, ValueError):
-    """Photographs or shards that cannot be used; the message is one line that names the thing and the remedy."""
+    """Unusable photographs or shards; the message is one line that names them and the remedy."""
 
 
 class Skipped(NamedTuple):
@@ -29,10 +29,10 @@ class Skipped(NamedTuple):
     name: str
     """Its path below the folder or archive that was searched, or its name inside a shard."""
     reason: Reason
-    """broken: unreadable, an animation, or not an image; small: a side too short; large: too many pixels;
-    duplicate: the same pixels."""
+    """broken: unreadable, an animation, or not an image; small: a side is too short; large: too many pixels; duplicate:
+    same pixels as an earlier one."""
     detail: str
-    """What exactly was wrong, in a few words."""
+    """What exactly is wrong, in a few words."""
 
 
 class ShardEntry(NamedTuple):
@@ -41,7 +41,7 @@ class ShardEntry(NamedTuple):
     name: str
     """File name."""
     samples: int
-    """Photographs in it."""
+    """Number of photographs in it."""
     bytes: int
     """Size of the file."""
     sha256: str
@@ -52,14 +52,14 @@ class ShardIndex(NamedTuple):
     """The content of `index.json`."""
 
     shards: tuple[ShardEntry, ...]
-    """In the order they were written."""
+    """In the order in which they were written."""
     skipped: tuple[Skipped, ...]
-    """In the order they were met."""
+    """In the order in which they were found."""
     pixels: int
-    """Height times width, over all photographs."""
+    """Total number of pixels of all photographs."""
 
     def dump(self, folder: Path) -> None:
-        """Write `index.json`, sync it to the disk, with totals in front for those who open the file."""
+        """Write `index.json` with totals at the top for human readers, and sync it to disk."""
         content = {
             "format": _FORMAT,
             "version": _VERSION,
@@ -78,10 +78,10 @@ class ShardIndex(NamedTuple):
 
     @classmethod
     def load(cls, folder: Path) -> ShardIndex:
-        """Read `index.json` of a folder of shards.
+        """Read the `index.json` of a folder of shards.
 
         Raises:
-            DataError: no such file, a damaged one, or one that a later version wrote.
+            DataError: if the file is missing, damaged, or written by a later version.
         """
         path = folder / INDEX_NAME
         try:
@@ -93,17 +93,17 @@ class ShardIndex(NamedTuple):
 
     @classmethod
     def parse(cls, data: bytes, name: str) -> ShardIndex:
-        """The content of a file called `name`.
+        """Parse the content of a file called `name`.
 
         Raises:
-            DataError: as `load`.
+            DataError: see `load`.
         """
         if len(data) > MAX_INDEX_BYTES:
-            raise DataError(f"{name}: takes more than the {MAX_INDEX_BYTES} bytes of any index; make several folders")
+            raise DataError(f"{name}: exceeds the maximum of {MAX_INDEX_BYTES} bytes; split it into several folders")
         try:
             content = json.loads(data)
             if content["format"] != _FORMAT:
-                raise DataError(f"{name}: not an index of shards; write the folder with `jahp shards`")
+                raise DataError(f"{name}: is not an index of shards; write the folder with `jahp shards`")
             if content["version"] > _VERSION:
                 raise DataError(f"{name}: written by a later version of jahp_pl; upgrade it to read these shards")
             shards = tuple(_checked(ShardEntry(**entry)) for entry in content["shards"])
@@ -111,11 +111,11 @@ class ShardIndex(NamedTuple):
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             if isinstance(error, DataError):
                 raise
-            raise DataError(f"{name}: damaged; write the folder again with `jahp shards`") from None
+            raise DataError(f"{name}: is damaged; write the folder again with `jahp shards`") from None
 
 
 def _checked(entry: ShardEntry) -> ShardEntry:
-    """Raise ValueError where this is no shard beside its index."""
+    """Raise ValueError if this is not a shard next to its index."""
     are_counts = all(type(count) is int and count >= 0 for count in (entry.samples, entry.bytes))
     is_name = isinstance(entry.name, str) and re.fullmatch(r"[^/\\\x00-\x1f]+", entry.name)
     is_digest = isinstance(entry.sha256, str) and re.fullmatch(r"[0-9a-f]{64}", entry.sha256)
@@ -125,6 +125,6 @@ def _checked(entry: ShardEntry) -> ShardEntry:
 
 
 def count_by_reason(skipped: Sequence[Skipped]) -> dict[Reason, int]:
-    """How many were left out for each reason, zeros included."""
+    """Count the photographs that were left out for each reason, including zeros."""
     reasons: tuple[Reason, ...] = ("broken", "small", "large", "duplicate")
     return {reason: sum(s.reason == reason for s in skipped) for reason in reasons}

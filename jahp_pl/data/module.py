@@ -1,4 +1,4 @@
-"""The LightningDataModule: streams of `pipeline` behind loaders, with exact counts of what was skipped."""
+"""The LightningDataModule: loaders of the streams of `pipeline`, with exact counts of skipped photographs."""
 
 from __future__ import annotations
 
@@ -21,57 +21,58 @@ from jahp_pl.data.cache import ShardCache
 from jahp_pl.data.index import DataError
 from jahp_pl.data.pipeline import CropStream, Cuts, Delivery, ValImage, WholeImages
 from jahp_pl.data.shard_reader import Drawn, ShardReader
-from jahp_pl.data.skip_counts import SkipTally
+from jahp_pl.data.skip_counts import SkipCounts
 from jahp_pl.data.urls import Shards, expand_shards
 
 _PREFETCH = 4
-"""Batches that each worker has ready: evens out photographs that take long."""
+"""Batches that each worker prepares in advance, which evens out slow photographs."""
 
 
 class StreamLoader(DataLoader[Delivery]):
-    """A DataLoader that keeps the tally and hands on the payloads alone.
+    """A DataLoader that updates the skip counts and yields only the payloads.
 
-    It is resumable in Lightning's sense: its state is the tally; the place in the stream follows from the step.
+    Lightning can resume it: its state is the skip counts, and the position in the stream follows from the step.
     """
 
-    def __init__(self, stream: CropStream | WholeImages, tally: SkipTally, **options: Any) -> None:
+    def __init__(self, stream: CropStream | WholeImages, counts: SkipCounts, **options: Any) -> None:
         super().__init__(stream, collate_fn=_collate, worker_init_fn=_start_worker, **options)
-        self._tally = tally
+        self._counts = counts
 
     def __iter__(self) -> Iterator[Tensor | ValImage]:  # type: ignore[override]
-        if isinstance(self.dataset, WholeImages):  # each validation counts for itself
-            self._tally.clear()
+        if isinstance(self.dataset, WholeImages):  # each validation counts separately
+            self._counts.clear()
         for delivery in super().__iter__():
-            self._tally.add(delivery.skipped, delivery.drawn)
+            self._counts.add(delivery.skipped, delivery.drawn)
             if delivery.error is not None:
                 raise DataError(delivery.error)
             if delivery.payload is not None:
                 yield delivery.payload
 
     def state_dict(self) -> dict[str, int]:
-        """The counts so far, as plain numbers."""
-        return {"num_broken": self._tally.num_broken, "num_small": self._tally.num_small}
+        """Return the counts so far as plain numbers."""
+        return {"num_broken": self._counts.num_broken, "num_small": self._counts.num_small}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on counting from there."""
-        self._tally.num_broken, self._tally.num_small = state["num_broken"], state["num_small"]
+        """Continue counting from these numbers."""
+        self._counts.num_broken, self._counts.num_small = state["num_broken"], state["num_small"]
 
 
 class ShardDataModule(lightning.LightningDataModule):
-    """Crops for training, whole images for validation.
+    """Random crops for training, whole images for validation.
 
-    A batch for training is (B, 3, crop, crop), float in [0, 1], with B = batch size / number of processes; its loader
-    gives bytes from 0 to 255, a quarter as much to move between processes and to a GPU. A batch for validation is a
+    A training batch is (B, 3, crop, crop), float in [0, 1], with B = batch size / number of processes. Its loader
+    yields bytes from 0 to 255, a quarter of the data to move between processes and to a GPU. A validation batch is a
     `ValImage` with (1, 3, H, W).
 
-    Resuming: the stream is seeded with the optimizer step it begins at, so that a resumed run draws new crops instead
-    of those it has seen. It neither repeats nor skips in expectation; the shuffle buffer starts empty.
+    Resuming: the stream's seed includes the optimizer step at which it starts, so a resumed run draws new crops instead
+    of repeating earlier ones. In expectation it neither repeats nor skips any; the shuffle buffer starts empty.
 
     Args:
         config: shards, crops, batches and workers.
-        seed: of the order and the place of the crops.
+        seed: seed of the order and position of crops.
+
     Raises:
-        DataError: shards that are missing or empty.
+        DataError: if shards are missing or empty.
     """
 
     def __init__(self, config: DataConfig, seed: int = 0) -> None:
@@ -79,16 +80,16 @@ class ShardDataModule(lightning.LightningDataModule):
         self._config, self._seed = config, seed
         self._train = expand_shards(config.train, "data.train", config.timeout)
         self._val = expand_shards(config.val, "data.val", config.timeout) if config.val else Shards([], {})
-        self.train_skipped = SkipTally(max_broken_share=config.max_broken_share)
-        """Of the training batches that this process has received."""
-        self.val_skipped = SkipTally()
-        """Of this process's share of the validation images, in the last validation."""
+        self.train_skipped = SkipCounts(max_broken_share=config.max_broken_share)
+        """Skip counts of the training batches that this process has received."""
+        self.val_skipped = SkipCounts()
+        """Skip counts of this process's share of the validation images, in the last validation."""
 
     def train_dataloader(self) -> StreamLoader:
-        """Batches without end; the run's number of steps ends it.
+        """Return an endless loader of batches; the run ends it.
 
         Raises:
-            ConfigError: the batch does not divide by the number of processes.
+            ConfigError: if the batch size is not divisible by the number of processes.
         """
         rank, world_size = self._place()
         if self._config.batch_size % world_size:
@@ -101,8 +102,8 @@ class ShardDataModule(lightning.LightningDataModule):
         num_streams = world_size * max(1, workers)
         if len(self._train.urls) < num_streams:
             rank_zero_warn(
-                f"data.train: {len(self._train.urls)} shards for {num_streams} workers on all devices, so that several "
-                "draw from the same few hundred photographs at a time; write more and smaller ones with "
+                f"data.train: {len(self._train.urls)} shards for {num_streams} workers on all devices, so several "
+                "workers draw from the same few hundred photographs at a time; write more and smaller shards with "
                 "`jahp shards --shard-samples`"
             )
         return StreamLoader(
@@ -118,7 +119,8 @@ class ShardDataModule(lightning.LightningDataModule):
         )
 
     def val_dataloader(self) -> StreamLoader | list[StreamLoader]:
-        """Whole images, each on one process only, in the order of the shards; an empty list without `data.val`."""
+        """Return a loader of this process's share of whole images, in the order of the shards; [] without
+        `data.val`."""
         if not self._val.urls:
             return []
         rank, world_size = self._place()
@@ -131,7 +133,7 @@ class ShardDataModule(lightning.LightningDataModule):
         )
 
     def on_after_batch_transfer(self, batch: Tensor | ValImage, dataloader_idx: int) -> Tensor | ValImage:
-        """Bytes -> [0, 1], where the batch is trained on."""
+        """Convert bytes to [0, 1] on the training device."""
         return batch.float().div_(255) if isinstance(batch, Tensor) else batch
 
     def _reader(self, shards: Shards) -> ShardReader:
@@ -161,9 +163,9 @@ def _collate(deliveries: list[Delivery]) -> Delivery:
 
 
 def _start_worker(worker: int) -> None:
-    warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
-    # A cluster or a terminal signals all processes. One that asks a run to stop is for the process that trains, which
-    # needs its workers until the step is done. It ends them, if it must, with a second one.
+    warnings.simplefilter("ignore")  # Pillow's warnings about odd metadata
+    # A cluster or a terminal signals all processes. A first signal asks the training process to stop, which needs its
+    # workers until the step is done; a second signal ends the workers.
     for number in ("SIGINT", "SIGTERM", "SIGUSR1"):
         if hasattr(signal, number):
             signal.signal(getattr(signal, number), _pass_over_once)

@@ -1,11 +1,11 @@
-"""Shards -> random crops without end for training, whole images once each for validation.
+"""Shards -> endless random crops for training, each whole image once for validation.
 
     ResampledShards -> photographs -> shuffle buffer -> decode (cached) -> crops, flipped -> apart     training
     shards in order -> photographs -> this rank's and worker's share -> decode                          validation
 
-Guarantees: the crops are a function of (seed, start step, rank, worker, number of workers) and of the shards. What is
-skipped travels with the next crop, so that the process that trains knows it exactly; a stream that finds nothing it can
-use ends with an error instead of searching for ever.
+Guarantees: the crops are a function of (seed, start step, rank, worker, number of workers) and the shards. Skipped
+photographs are delivered with the next crop, so the training process counts them exactly. A stream that finds nothing
+usable ends with an error instead of searching forever.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from jahp_pl.data.shuffle import apart, shuffled
 from jahp_pl.images.io import ImageError, image_size, load_rgb
 
 DECODED_BYTES = 128 * 2**20
-"""Of decoded photographs that a stream keeps: a small corpus is decoded once instead of once per crop."""
+"""Bytes of decoded photographs that a stream caches, so that a small corpus is decoded once instead of once per
+crop."""
 _MAX_SKIPPED = 1000
 
 
@@ -43,16 +44,16 @@ class ValImage(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """What a stream hands over: a payload, and what it left out on the way to it."""
+    """A payload, and what the stream skipped before it."""
 
     payload: Tensor | ValImage | None
-    """(3, crop, crop) uint8, or a validation image; None where there was nothing more but skipped ones, or an error."""
+    """(3, crop, crop) uint8, or a validation image; None if only skipped photographs or an error follow."""
     skipped: tuple[Skipped, ...]
-    """Photographs left out since the delivery before."""
+    """Photographs skipped since the previous delivery."""
     drawn: Drawn = Drawn()
-    """What was drawn since the delivery before."""
+    """Photographs and shards drawn since the previous delivery."""
     error: str | None = None
-    """Why the stream ends here. As a message, because an exception would cross the processes as a page of traceback."""
+    """Why the stream ends here. A message, because an exception would reach the other process as a long traceback."""
 
 
 class Cuts(NamedTuple):
@@ -61,17 +62,17 @@ class Cuts(NamedTuple):
     size: int
     """Side in pixels."""
     per_photo: int = 1
-    """Crops from a photograph each time it is drawn."""
+    """Crops per photograph each time it is drawn."""
     distance: int = 1
-    """Two crops from one draw are more than so many crops apart."""
+    """Two crops from one draw are more than this many crops apart."""
     decoded_bytes: int = DECODED_BYTES
-    """Of decoded photographs that are kept."""
+    """Bytes of decoded photographs to cache."""
 
 
 class CropStream(IterableDataset[Delivery]):
-    """Random crops, flipped left to right half of the time, from shards drawn with replacement, without end.
+    """Endless random crops, half of them flipped left to right, from shards drawn with replacement.
 
-    Two ranks, workers or start steps never share a sequence: each has its own branch of a numpy `SeedSequence`.
+    Two ranks, workers or start steps never share a random sequence: each has its own branch of a numpy `SeedSequence`.
     """
 
     def __init__(
@@ -91,29 +92,29 @@ class CropStream(IterableDataset[Delivery]):
     def __iter__(self) -> Iterator[Delivery]:
         worker = get_worker_info()
         entropy = (*self._seed, worker.id if worker else 0, self._passes)
-        self._passes += 1  # a loader that is iterated again goes on with other crops
+        self._passes += 1  # iterating again yields other crops
         for_shards, for_order, for_crops = np.random.SeedSequence(entropy).spawn(3)
         shard_seed = int(for_shards.generate_state(1)[0])
         order = random.Random(int(for_order.generate_state(1, np.uint64)[0]))
-        ledger = _Ledger(self._reader)
+        counts = _DeliveryCounts(self._reader)
         pipeline = wds.DataPipeline(
             wds.ResampledShards(self._urls, deterministic=True, worker_seed=lambda: shard_seed),
             lambda sources: self._reader.read(source["url"] for source in sources),
             lambda items: shuffled(items, self._shuffle_buffer, order),
-            lambda items: _cut_all(items, self._cuts, np.random.default_rng(for_crops), ledger),
+            lambda items: _cut_all(items, self._cuts, np.random.default_rng(for_crops), counts),
             lambda groups: apart(groups, self._cuts.per_photo, self._cuts.distance),
         )
         try:
             for crop in pipeline:
-                yield Delivery(crop, *ledger.take())
+                yield Delivery(crop, *counts.take())
         except DataError as error:
-            yield Delivery(None, *ledger.take(), error=str(error))
+            yield Delivery(None, *counts.take(), error=str(error))
 
 
 class WholeImages(IterableDataset[Delivery]):
     """Every image of the shards once over all ranks and workers, in the order of the shards; ranks take turns.
 
-    Every worker reads every shard and decodes its share alone, so any number of shards does for any number of ranks.
+    Every worker reads every shard but only decodes its share, so any number of shards suits any number of ranks.
     """
 
     def __init__(
@@ -130,38 +131,38 @@ class WholeImages(IterableDataset[Delivery]):
     def __iter__(self) -> Iterator[Delivery]:
         worker = get_worker_info()
         num_workers, worker_id = (worker.num_workers, worker.id) if worker else (1, 0)
-        # Item i is the k-th of rank i mod R and goes to its worker k mod W: asked in turn, the workers keep the order
+        # Image i goes to rank i mod R; the k-th image of a rank goes to its worker k mod W, which keeps the order.
         turn, period = self._rank + self._world_size * worker_id, self._world_size * num_workers
-        ledger = _Ledger(self._reader)
+        counts = _DeliveryCounts(self._reader)
         num_photos = 0
         try:
             for index, item in enumerate(self._reader.read(self._urls)):
                 num_photos += isinstance(item, Photo)
                 if index % period == turn:
-                    image = ledger.count(_decoded(item))
+                    image = counts.count(_decoded(item))
                     if image is not None:
                         x = torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div_(255)
-                        yield Delivery(ValImage(Path(item.name).stem, x), *ledger.take())
+                        yield Delivery(ValImage(Path(item.name).stem, x), *counts.take())
                 if num_photos == self._max_images != 0:
                     break
             if num_photos == 0:
-                raise DataError(f"{self._urls[0]}: no image can be read from the validation shards; write them again")
+                raise DataError(f"{self._urls[0]}: no validation shard has a readable image; write the shards again")
         except DataError as error:
-            yield Delivery(None, *ledger.take(), error=str(error))
+            yield Delivery(None, *counts.take(), error=str(error))
         else:
-            if ledger.skipped:
-                yield Delivery(None, *ledger.take())
+            if counts.skipped:
+                yield Delivery(None, *counts.take())
 
 
-class _Ledger:
-    """What was drawn and skipped since the last delivery."""
+class _DeliveryCounts:
+    """Counts what was drawn and skipped since the last delivery."""
 
     def __init__(self, reader: ShardReader) -> None:
         self.skipped: list[Skipped] = []
         self._reader, self._num_photos = reader, 0
 
     def count(self, image: Image.Image | Skipped) -> Image.Image | None:
-        """None for what was skipped."""
+        """Count one photograph; return None if it was skipped."""
         self._num_photos += 1
         if isinstance(image, Skipped):
             self.skipped.append(image)
@@ -169,20 +170,20 @@ class _Ledger:
         return image
 
     def take(self) -> tuple[tuple[Skipped, ...], Drawn]:
-        """Begin again."""
+        """Return the counts and reset them."""
         skipped, drawn = tuple(self.skipped), self._reader.take_counts()._replace(photos=self._num_photos)
         self.skipped, self._num_photos = [], 0
         return skipped, drawn
 
 
 def _cut_all(
-    items: Iterable[Item], cuts: Cuts, rng: np.random.Generator, ledger: _Ledger
+    items: Iterable[Item], cuts: Cuts, rng: np.random.Generator, counts: _DeliveryCounts
 ) -> Iterator[tuple[Tensor, ...]]:
     decode = _Decoder(lambda item: _decoded(item, min_side=cuts.size), cuts.decoded_bytes)
     in_vain: list[Skipped] = []
     for item in items:
         decoded = decode(item)
-        image = ledger.count(decoded)
+        image = counts.count(decoded)
         if image is not None:
             in_vain = []
             yield tuple(_cut(image, cuts.size, rng) for _ in range(cuts.per_photo))
@@ -193,7 +194,7 @@ def _cut_all(
 
 
 def _cut(image: Image.Image, size: int, rng: np.random.Generator) -> Tensor:
-    """One crop, (3, size, size) uint8; only its pixels leave Pillow."""
+    """Cut one crop, (3, size, size) uint8; only its pixels are copied out of Pillow."""
     top, left = (int(rng.integers(side - size + 1)) for side in (image.height, image.width))
     crop = np.asarray(image.crop((left, top, left + size, top + size)))
     crop = crop[:, ::-1] if rng.random() < 0.5 else crop
@@ -213,7 +214,7 @@ def _decoded(item: Item, min_side: int = 1) -> Image.Image | Skipped:
 
 
 class _Decoder:
-    """Keeps the photographs that were decoded last."""
+    """Caches the most recently used decoded photographs."""
 
     def __init__(self, decode: Callable[[Item], Image.Image | Skipped], max_bytes: int) -> None:
         self._decode, self._max_bytes = decode, max_bytes
@@ -234,16 +235,14 @@ class _Decoder:
 
 
 def _num_bytes(image: Image.Image) -> int:
-    return 4 * image.width * image.height  # Pillow has a fourth byte beside R, G and B
+    return 4 * image.width * image.height  # Pillow stores four bytes per RGB pixel
 
 
 def _nothing_usable(skipped: Sequence[Skipped], size: int) -> str:
     small = [photo for photo in skipped if photo.reason == "small"]
     if not small:
         last = skipped[-1]
-        return (
-            f"{len(skipped)} broken photographs in a row, the last {last.name}: {last.detail}; write the shards again"
-        )
+        return f"{len(skipped)} broken photographs in a row, the last {last.name}: {last.detail}; write them again"
     return (
         f"no photograph is large enough for data.crop_size={size}: {len(small)} of {len(skipped)} in a row are smaller,"
         f" the last {small[-1].name} with {small[-1].detail}; lower data.crop_size or write shards with min_side={size}"

@@ -1,4 +1,4 @@
-"""One photograph -> what is stored of it: checked, upright 8-bit sRGB, scaled or cut where asked, encoded."""
+"""Prepares one photograph for a shard: checked, upright 8-bit sRGB, scaled or tiled if requested, encoded."""
 
 from __future__ import annotations
 
@@ -22,53 +22,53 @@ class ShardOptions(NamedTuple):
     """How photographs are prepared and packed."""
 
     min_side: int = 256
-    """Photographs with a shorter side, in pixels, are skipped: no training crop fits into them."""
+    """Photographs with a shorter side, in pixels, are skipped, because no training crop fits into them."""
     max_pixels: int = 2**26
-    """Photographs of more pixels are skipped unread: a process takes about 13 bytes a pixel."""
+    """Photographs with more pixels are skipped without decoding; a process needs about 13 bytes per pixel."""
     max_side: int | None = None
-    """Photographs with a longer side are scaled down to it, in pixels, which also removes the traces of an earlier
+    """Photographs with a longer side, in pixels, are scaled down to it, which also removes artifacts of earlier
     compression; None keeps every size."""
     tile: int | None = None
-    """Photographs of more than twice this side squared, in pixels, are cut into tiles of at most this side, so that
-    training decodes no more than that for a few crops; None keeps them whole. Tiles overlap by `min_side` - 1, so that
-    each crop of `min_side` pixels is in exactly one of them."""
+    """Photographs with more than twice this side squared, in pixels, are cut into tiles of at most this side, which
+    limits what training decodes for a few crops; None keeps them whole. Tiles overlap by `min_side` - 1, so that each
+    crop of `min_side` pixels is in exactly one of them."""
     quality: int | None = None
-    """JPEG quality (4:4:4) for photographs that cannot be stored as they are; None stores them losslessly as WebP,
-    which takes four fifths of a PNG's bytes and two thirds of its decoding time (above 16383 pixels a side: PNG)."""
+    """JPEG quality (4:4:4) for photographs that cannot be stored unchanged; None stores them as lossless WebP, which
+    takes four fifths of a PNG's bytes and two thirds of its decoding time (PNG if a side exceeds 16383 pixels)."""
     shard_samples: int = 500
-    """Most photographs in a shard."""
+    """Maximum number of photographs per shard."""
     shard_bytes: int = 256 * 2**20
-    """Most bytes of photographs in a shard, unless a single one is larger."""
+    """Maximum bytes of photographs per shard, unless a single one is larger."""
     seed: int = 0
     """Seed of the order in which photographs are packed."""
     shuffle: bool = True
     """False packs them in the order of their names, for validation sets."""
     part: int = 1
-    """Pack only this part, from 1, ..."""
+    """Number of the part to pack, from 1 to `num_parts`."""
     num_parts: int = 1
-    """... of so many: each name in turn goes to the next part, so that several machines share the work."""
+    """Number of parts, so that several machines can share the work; successive names go to successive parts."""
 
 
 class Stored(NamedTuple):
     """One image file of a shard."""
 
     name: str
-    """Of the photograph, with the place of a tile."""
+    """Name of the photograph, with the position of a tile."""
     suffix: str
     data: bytes
     num_pixels: int
 
 
 class Prepared(NamedTuple):
-    """What becomes of one photograph."""
+    """Result for one photograph."""
 
     name: str
     digest: bytes
-    """Of its pixels; equal for equal photographs."""
+    """Digest of its pixels; equal for equal photographs."""
     stored: tuple[Stored, ...]
-    """The whole, or its tiles."""
+    """The whole photograph, or its tiles."""
     as_is: bool
-    """Stored byte for byte as given."""
+    """Whether the original bytes are stored unchanged."""
 
 
 def prepare(item: Item, options: ShardOptions) -> Prepared | Skipped:
@@ -79,7 +79,7 @@ def prepare(item: Item, options: ShardOptions) -> Prepared | Skipped:
         if min(width, height) < options.min_side:
             return _too_small(item.name, width, height, options)
         if width * height > options.max_pixels:
-            detail = f"{width}x{height}, over {options.max_pixels} pixels; --max-pixels takes it"
+            detail = f"{width}x{height}, over {options.max_pixels} pixels; --max-pixels raises the limit"
             return Skipped(item.name, "large", detail)
         rgb = decode_rgb(data, item.name)
         resized = options.max_side is not None and max(rgb.shape[:2]) > options.max_side
@@ -106,14 +106,16 @@ def prepare(item: Item, options: ShardOptions) -> Prepared | Skipped:
     return Prepared(item.name, digest, stored, as_is)
 
 
-def spans(length: int, tile: int, crop: int) -> list[tuple[int, int]]:
-    """Where tiles begin and end along one side: each of the length - crop + 1 places of a crop is in exactly one tile,
-    and all tiles hold equally many, but for one.
+def tile_spans(length: int, tile: int, crop: int) -> list[tuple[int, int]]:
+    """Compute where tiles begin and end along one side.
+
+    Each of the length - crop + 1 positions of a crop is in exactly one tile, and the numbers of positions per tile
+    differ by at most one.
 
     Args:
-        length: of the side, in pixels, at least `crop`.
-        tile: the most pixels of a tile; more than `crop`.
-        crop: pixels of the crops.
+        length: length of the side in pixels, at least `crop`.
+        tile: maximum length of a tile in pixels, more than `crop`.
+        crop: side of the crops in pixels.
     """
     places = length - crop + 1
     count = -(-places // (tile - crop + 1))
@@ -122,7 +124,7 @@ def spans(length: int, tile: int, crop: int) -> list[tuple[int, int]]:
 
 def _tiles(name: str, rgb: RGB, options: ShardOptions) -> Iterator[tuple[str, RGB]]:
     assert options.tile is not None
-    rows, columns = (spans(side, options.tile, options.min_side) for side in rgb.shape[:2])
+    rows, columns = (tile_spans(side, options.tile, options.min_side) for side in rgb.shape[:2])
     path = Path(name)
     for i, (top, bottom) in enumerate(rows):
         for j, (left, right) in enumerate(columns):
@@ -152,5 +154,5 @@ def _encode(rgb: RGB, quality: int | None) -> tuple[str, bytes]:
     if max(image.size) > _WEBP_MAX_SIDE:
         image.save(buffer, "PNG")
         return "png", buffer.getvalue()
-    image.save(buffer, "WEBP", lossless=True, quality=0, method=0)  # effort 0: 7 times as fast, a tenth larger
+    image.save(buffer, "WEBP", lossless=True, quality=0, method=0)  # effort 0: 7 times as fast, 10 % larger
     return "webp", buffer.getvalue()

@@ -1,19 +1,19 @@
-"""Opening shards wherever they lie, without ever waiting for long.
+"""Opens shards from paths and addresses, with a bound on every wait.
 
 | address | read by |
 |---|---|
 | path | this process |
-| http:, https: | this process; goes on where a connection broke off |
+ http:, https: | this process; resumes where a connection broke off |
 | s3: | `aws s3 cp URL -`, which must be installed and have its credentials |
 | pipe: | the shell |
-| gs:, hf:, ais:, sftp:, ftps:, scp: | the command that webdataset's gopen takes |
+ gs:, hf:, ais:, sftp:, ftps:, scp: | the command that webdataset's gopen uses |
 
-webdataset 1.0.2 itself reads http through curl without a limit on silence, tries again into a pipe that has bytes
-already, and knows no s3.
+webdataset 1.0.2 itself reads http through curl without a limit on silence, retries into a pipe that already has bytes,
+and does not support s3.
 
-Guarantee: a read brings `BLOCK` bytes, the end, or an OSError, after at most `TRIES` times a few time-outs (one from
-the connection to the last byte of the header, one for the block). A name server that hangs is bounded by the system's
-resolver alone.
+Guarantee: a read returns `BLOCK` bytes, the end, or raises an OSError, after at most `TRIES` times a few timeouts (one
+from the connection to the last byte of the header, one for the block). Only the system's resolver bounds a name server
+that hangs.
 """
 
 from __future__ import annotations
@@ -37,33 +37,33 @@ from webdataset.gopen import Pipe, gopen, rewrite_url
 from jahp_pl.data.http import Response, open_url
 
 TRIES = 3
-"""Connections in a row without progress, for http and https."""
+"""Consecutive connections without progress after which http and https give up."""
 BLOCK = 256 * 2**10
-"""Bytes that must arrive within the time-out: who sends one a second hangs too."""
+"""Bytes that must arrive within the timeout; a server that trickles one byte a second also counts as hung."""
 
 _MAY_PASS = (408, 425, 429, *range(500, 600))
 _FINE = (0, 128 + signal.SIGPIPE)
 
 
 def is_remote(entry: str) -> bool:
-    """Whether an address is anything but a path or a file: URL."""
+    """Check whether an address is neither a path nor a file: URL."""
     return entry.startswith("pipe:") or ("://" in entry and not entry.startswith(("file:", "/")))
 
 
 def open_shard(url: str, timeout: float) -> BinaryIO:
-    """Open for one pass from front to back; its first block is there.
+    """Open a shard for one pass from front to back, and read its first block.
 
     Args:
         url: absolute path or address.
         timeout: seconds that a block may take.
 
     Raises:
-        OSError: missing, refused, too slow, cut off; reading raises it too. An end that is not the shard's is an error
-            as far as the server or the command tells.
+        OSError: if the shard is missing, refused, too slow or truncated; reading raises it too. A premature end is an
+            error if the server or the command reveals it.
     """
     if not is_remote(url):
         return Path(url).open("rb")
-    url = rewrite_url(url)  # webdataset's, by GOPEN_REWRITE
+    url = rewrite_url(url)  # webdataset's rewriting by GOPEN_REWRITE
     raw = _HttpStream(url, timeout) if url.startswith(("http:", "https:")) else _CommandStream(_start(url), timeout)
     stream = io.BufferedReader(raw, BLOCK)
     try:
@@ -90,7 +90,7 @@ class _HttpStream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """A full block, or the end; what came before a failure is asked for again."""
+        """Read a full block or up to the end; after a failure, request the rest again."""
         failure = ""
         for attempt in range(TRIES):
             time.sleep(attempt * min(1.0, self._timeout / 10))
@@ -102,7 +102,7 @@ class _HttpStream(io.RawIOBase):
                 if error.code not in _MAY_PASS:
                     raise OSError(failure) from None
             except TimeoutError:
-                failure = f"nothing, or too little, within {self._timeout:g} s"
+                failure = f"nothing or too little received within {self._timeout:g} s"
             except urllib.error.URLError as error:
                 failure = str(getattr(error.reason, "strerror", None) or error.reason)
             except (OSError, http.client.HTTPException) as error:
@@ -139,7 +139,7 @@ class _HttpStream(io.RawIOBase):
             response.close()
             raise OSError("changed on the server while it was read")
         self._length = length
-        while start < self._position:  # a server that cannot begin in the middle
+        while start < self._position:  # the server does not support ranges
             response.deadline.end = time.monotonic() + self._timeout
             skipped = len(response.read1(min(BLOCK, self._position - start)))
             if not skipped:
@@ -159,7 +159,7 @@ class _HttpStream(io.RawIOBase):
 
 
 def _start(url: str) -> Pipe:
-    """Run the command in a process group of its own, so that all of it can be stopped."""
+    """Run the command in its own process group, so that it can be stopped as a whole."""
     own_group = {"mode": "rb", "bufsize": 0, "start_new_session": True, "stdin": subprocess.DEVNULL}
     if url.startswith("pipe:"):
         return Pipe(url.removeprefix("pipe:"), shell=True, **own_group)
@@ -168,9 +168,9 @@ def _start(url: str) -> Pipe:
             return Pipe(["aws", "s3", "cp", "--only-show-errors", url, "-"], **own_group)
         return gopen(url, "rb", 0)
     except FileNotFoundError as error:
-        raise OSError(f"needs the command {error.filename}, which is not installed") from None
+        raise OSError(f"needs the command {error.filename}, which is not installed; install it") from None
     except (ImportError, ValueError):
-        raise OSError("no way to open such an address") from None
+        raise OSError("unsupported address; use a path, http, https, s3 or pipe") from None
 
 
 class _CommandStream(io.RawIOBase):
@@ -182,14 +182,14 @@ class _CommandStream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """A full block, or the end if the command ends well."""
+        """Read a full block, or up to the end if the command succeeds."""
         view, deadline, count = memoryview(buffer), time.monotonic() + self._timeout, 0
         output = self._pipe.stream.fileno()
         poll = select.poll()
         poll.register(output, select.POLLIN)
         while count < len(view):
             if not poll.poll(max(0.0, 1000 * (deadline - time.monotonic()))):
-                raise TimeoutError(f"the command gave nothing, or too little, within {self._timeout:g} s")
+                raise TimeoutError(f"the command returned nothing or too little within {self._timeout:g} s")
             data = os.read(output, len(view) - count)
             if not data:
                 self._check_end()

@@ -1,4 +1,4 @@
-"""Shards, wherever they lie -> photographs as stored; what cannot be read is an item too, so that it is counted."""
+"""Reads shards from anywhere as encoded photographs; unreadable ones are items too, so that they are counted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Photo(NamedTuple):
     """One photograph of a shard, not decoded yet."""
 
     name: str
-    """Address of the shard, and the name in it."""
+    """Address of the shard and name inside it."""
     data: bytes
     """Content of the image file."""
 
@@ -32,43 +32,43 @@ Item = Photo | Skipped
 
 
 class Drawn(NamedTuple):
-    """How much was drawn, usable or not."""
+    """Number of photographs and shards drawn, usable or not."""
 
     photos: int = 0
-    """Photographs, each draw counted; what is left of a damaged shard is one."""
+    """Photographs, counting each draw; the unreadable rest of a damaged shard counts as one."""
     shards: int = 0
-    """Shards that were begun."""
+    """Shards whose reading began."""
     broken_shards: int = 0
-    """Of these, not readable to their end, or at all."""
+    """Those of them that could not be read to their end."""
 
     def plus(self, other: Drawn) -> Drawn:
-        """Both together."""
+        """Add two counts."""
         return Drawn(*(a + b for a, b in zip(self, other, strict=True)))
 
 
 @dataclass
 class ShardReader:
-    """Reads shards through a cache or without one, and counts those that were begun."""
+    """Reads shards, through a cache or directly, and counts them."""
 
     timeout: float = 30.0
     """Seconds that a block of a download may take."""
     cache: ShardCache | None = None
-    """Keeps what is downloaded."""
+    """Cache for downloads; None for none."""
     known: Mapping[str, ShardEntry] = field(default_factory=dict)
-    """What an index says of an address; without a cache, what is downloaded is compared with it while it is read."""
+    """Index entries by address; without a cache, downloads are compared with them while they are read."""
     drawn: Drawn = field(default_factory=Drawn)
-    """Of shards, since `take_counts`."""
+    """Counts of shards since `take_counts`."""
 
     def take_counts(self) -> Drawn:
-        """The counts so far, which begin again."""
+        """Return the counts so far and reset them."""
         drawn, self.drawn = self.drawn, Drawn()
         return drawn
 
     def read(self, urls: Iterable[str]) -> Iterator[Item]:
-        """The photographs of shards; what is left of a damaged one counts as one broken item.
+        """Yield the photographs of shards; the unreadable rest of a damaged shard counts as one broken item.
 
         Raises:
-            DataError: ten shards in a row without a photograph that can be read, or a sound one without any.
+            DataError: if ten shards in a row have no readable photograph, or an intact one has none.
         """
         in_vain = 0
         for url in urls:
@@ -84,14 +84,14 @@ class ShardReader:
                 reason = getattr(error, "strerror", None) or str(error)
                 if in_vain == _MAX_SHARDS_WITHOUT_PHOTO:
                     raise DataError(
-                        f"{shown}: no photograph in {in_vain} shards in a row, this one: {reason}"
+                        f"{shown}: no photograph in {in_vain} shards in a row; this one: {reason}"
                     ) from None
                 yield Skipped(shown, "broken", reason)
             else:
                 in_vain = 0
                 if num_photos == 0:
                     raise DataError(
-                        f"{shown}: this shard holds no photographs; remove it or write it again with `jahp shards`"
+                        f"{shown}: this shard has no photographs; remove it or write it again with `jahp shards`"
                     )
 
     def _members(self, url: str) -> Iterator[Photo]:
@@ -113,7 +113,7 @@ class ShardReader:
 
 
 class _Checked(io.RawIOBase):
-    """A download that is compared with its index, byte for byte as it is read."""
+    """A download that is compared with its index while it is read."""
 
     def __init__(self, stream: BinaryIO, entry: ShardEntry) -> None:
         self._stream, self._entry = stream, entry
@@ -131,15 +131,15 @@ class _Checked(io.RawIOBase):
         return len(data)
 
     def finish(self) -> None:
-        """Read what is left.
+        """Read the rest and compare it with the index.
 
         Raises:
-            OSError: it was not what the index says.
+            OSError: if the content does not match the index.
         """
         while self._count <= self._entry.bytes and self.read(BLOCK):
             pass
         if (self._count, self._digest.hexdigest()) != (self._entry.bytes, self._entry.sha256):
-            raise OSError("is not what its index.json says")
+            raise OSError("does not match its index.json")
 
     def close(self) -> None:
         self._stream.close()

@@ -1,4 +1,4 @@
-"""Writing shards: tar files that depend on nothing but their content, in a folder that appears whole or not at all."""
+"""Writes shards: tar files determined by their content alone, in a folder that appears completely or not at all."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from jahp_pl.folders import new_folder
 
 
 class ShardPacker:
-    """Tar files without times, owners or order of their own; the next one begins when one is full.
+    """Writes photographs to numbered tar files without times or owners, starting a new one when one is full.
 
-    In a `with` statement, a shard that an error leaves unfinished is at least closed.
+    Used in a `with` statement, it closes an unfinished shard after an error.
     """
 
     def __init__(self, folder: Path, max_samples: int, max_bytes: int) -> None:
         self.entries: list[ShardEntry] = []
-        """The shards that are finished."""
+        """The finished shards."""
         self._folder, self._max_samples, self._max_bytes = folder, max_samples, max_bytes
         self._tar: tarfile.TarFile | None = None
         self._num_samples = self._num_bytes = self._num_before = 0
@@ -38,7 +38,7 @@ class ShardPacker:
             self._tar.close()
 
     def add(self, name: str, suffix: str, data: bytes) -> None:
-        """Append one photograph as `{running number}_{name without folders and odd letters}.{suffix}`."""
+        """Append one photograph as `{running number}_{sanitized name}.{suffix}`."""
         if self._num_samples >= self._max_samples or self._num_bytes + len(data) > self._max_bytes:
             self.close()
         if self._tar is None:
@@ -50,7 +50,7 @@ class ShardPacker:
         self._num_samples, self._num_bytes = self._num_samples + 1, self._num_bytes + len(data)
 
     def close(self) -> None:
-        """Finish the shard that is open, if any."""
+        """Finish the open shard, if any."""
         if self._tar is None:
             return
         self._tar.close()
@@ -68,10 +68,10 @@ class ShardPacker:
 
 @contextmanager
 def appears_at_once(out: Path) -> Iterator[Path]:
-    """A temporary folder beside `out` that becomes `out` in the end, or vanishes with whatever is raised.
+    """Yield a temporary folder beside `out` that becomes `out` at the end, or is removed after an error.
 
     Raises:
-        DataError: another process writes it, or it cannot be made or written, for want of space or of rights.
+        DataError: if another process writes it, or it cannot be written for lack of space or permission.
     """
     try:
         with new_folder(out) as folder:

@@ -1,8 +1,8 @@
-"""Photographs -> webdataset shards: plain tar files of images that one reads from front to back, and an `index.json`.
+"""Photographs -> webdataset shards: plain tar files of images to be read front to back, and an `index.json`.
 
-Guarantees: the same photographs, options and libraries give the same bytes, whatever the number of processes. Pixels
-are upright 8-bit sRGB; a photograph that is stored as JPEG was given as that JPEG, all others are stored losslessly
-(unless `quality` asks otherwise). The output folder appears complete or not at all.
+Guarantees: the same photographs, options and libraries give the same bytes, for any number of processes. Pixels are
+upright 8-bit sRGB. A photograph stored as JPEG is its unchanged original; all others are stored losslessly (unless
+`quality` is given). The output folder appears completely or not at all.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from jahp_pl.data.sources import Item, find_items
 
 
 class ShardReport(NamedTuple):
-    """What `write_shards` made."""
+    """Result of `write_shards`."""
 
     out: Path
     """The folder."""
     num_shards: int
-    """Tar files in it."""
+    """Number of tar files in it."""
     num_samples: int
-    """Photographs in them, or tiles."""
+    """Number of photographs or tiles in them."""
     num_as_is: int
-    """Photographs stored byte for byte as given."""
+    """Number of photographs whose original bytes are stored unchanged."""
     num_bytes: int
     """Size of all shards."""
     num_pixels: int
-    """Height times width, over all photographs."""
+    """Total number of pixels."""
     skipped: tuple[Skipped, ...]
     """Files that were left out, each with its reason; also in `index.json`."""
 
@@ -59,18 +59,20 @@ def write_shards(
 ) -> ShardReport:
     """Pack the photographs of folders, files and tar archives into shards.
 
-    Memory holds a few photographs per process, and of all their names and digests of 16 bytes (`make streams` measures
-    it). Tiles are written twice, to be mixed: the disk holds both for a while.
+    Memory holds a few photographs per process, plus the names and 16-byte digests of all (`make streams` measures it).
+    Tiles are written twice to shuffle them, so the disk temporarily holds both.
 
     Args:
-        sources: folders (searched through), image files, uncompressed tar archives.
-        out: folder to be made.
-        options: sizes, storage and order; the defaults if None.
-        workers: processes that decode; all cores by default, 1 stays in this process.
+        sources: folders (searched recursively), image files, uncompressed tar archives.
+        out: folder to create.
+        options: sizes, storage and order; None for the defaults.
+        workers: decoding processes; all cores by default; 1 works in this process.
         overwrite: replace `out` if it is a folder of shards.
         progress: called with (photographs done, photographs found).
+
     Raises:
-        DataError: an option out of range; no usable photograph; `out` exists; the disk is full. Nothing is left behind.
+        DataError: if an option is out of range, no photograph is usable, `out` exists, or the disk is full. Nothing is
+            left behind.
     """
     options, out = options or ShardOptions(), Path(out).absolute()
     _check(options)
@@ -78,12 +80,12 @@ def write_shards(
     found = find_items(sources)
     items = found.items[options.part - 1 :: options.num_parts]
     if not items and options.num_parts > 1:
-        raise DataError(f"part {options.part}/{options.num_parts}: no photograph falls to it; make fewer parts")
+        raise DataError(f"part {options.part}/{options.num_parts}: has no photographs; use fewer parts")
     if options.shuffle:
         random.Random(options.seed).shuffle(items)
     photos = _prepare_all(items, options, workers or _num_cores())
     with appears_at_once(out) as folder:
-        _check_out(out, overwrite)  # another process may have written it since
+        _check_out(out, overwrite)  # again, because another process may have written it since
         is_mixed = options.tile is not None and options.shuffle
         packed = _pack(photos, folder / "tiles" if is_mixed else folder, options, len(items), progress)
         skipped = [*found.skipped, *packed.skipped]
@@ -109,7 +111,7 @@ def _pack(
     total: int,
     progress: Callable[[int, int], None] | None,
 ) -> _Packed:
-    """In the order given, each picture once."""
+    """Write photographs in the given order, without duplicates."""
     seen: set[bytes] = set()
     skipped: list[Skipped] = []
     num_as_is = num_pixels = 0
@@ -133,7 +135,7 @@ def _pack(
 
 
 def _mix(tiles: Path, folder: Path, options: ShardOptions) -> list[ShardEntry]:
-    """Shards in random order over all of them, so that the tiles of a photograph do not follow each other."""
+    """Write the tiles to shards in random order, so that tiles of one photograph are not adjacent."""
     found = find_items([tiles]).items
     random.Random(options.seed).shuffle(found)
     with ShardPacker(folder, options.shard_samples, options.shard_bytes) as packer:
@@ -146,11 +148,11 @@ def _mix(tiles: Path, folder: Path, options: ShardOptions) -> list[ShardEntry]:
 
 
 def _prepare_all(items: list[Item], options: ShardOptions, workers: int) -> Iterator[Prepared | Skipped]:
-    """`prepare` over processes: results in the order of the items, few of them in flight."""
+    """Run `prepare` in several processes; yield results in the order of the items, with few of them in flight."""
     if workers == 1:
         yield from (prepare(item, options) for item in items)
         return
-    # fork starts at once and imports nothing; these processes touch neither torch nor its threads
+    # fork starts quickly and imports nothing; these processes use neither torch nor its threads
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
     pool = ProcessPoolExecutor(
         workers, multiprocessing.get_context(method), initializer=_start_worker, initargs=(os.getpid(),)
@@ -164,20 +166,20 @@ def _prepare_all(items: list[Item], options: ShardOptions, workers: int) -> Iter
         while pending:
             yield pending.popleft().result()
     except BrokenProcessPool:
-        raise DataError("a decoding process was killed, likely for want of memory; give fewer `workers`") from None
+        raise DataError("a decoding process was killed, probably for lack of memory; use fewer `workers`") from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _start_worker(parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interrupts
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+    warnings.simplefilter("ignore")  # Pillow's warnings about odd metadata
 
 
 def _end_with(parent: int) -> None:
-    """End this process when its parent is gone, however that ended: nobody else would tell it."""
+    """End this process when its parent has ended, however that happened."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
@@ -205,13 +207,13 @@ def _check_out(out: Path, overwrite: bool) -> None:
     if not out.exists():
         return
     if not out.is_dir():
-        raise DataError(f"{out}: exists and is not a folder; choose another")
+        raise DataError(f"{out}: exists and is not a folder; choose another folder")
     names = {path.name for path in out.iterdir()}
     foreign = {name for name in names if name != INDEX_NAME and not re.fullmatch(r"shard-\d+\.tar", name)}
     if foreign or (names and INDEX_NAME not in names):
-        raise DataError(f"{out}: exists and holds other things than shards; choose another folder")
+        raise DataError(f"{out}: exists and contains other things than shards; choose another folder")
     if names and not overwrite:
-        raise DataError(f"{out}: holds shards already; choose another folder, or ask to overwrite it")
+        raise DataError(f"{out}: contains shards already; choose another folder, or pass --overwrite")
 
 
 def _explain(skipped: list[Skipped], options: ShardOptions) -> str:

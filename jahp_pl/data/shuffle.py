@@ -1,4 +1,4 @@
-"""Two ways to bring neighbours apart: photographs of one shard at random, crops of one photograph by a distance."""
+"""Two ways to separate neighbours: photographs of one shard randomly, crops of one photograph by a distance."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def shuffled(items: Iterable[Item], capacity: int, rng: random.Random) -> Iterator[Item]:
-    """Random items from a buffer that fills up while the first ones leave; bounded in items and in bytes."""
+    """Yield random items from a buffer that fills up while the first ones leave; limited in items and in bytes."""
     buffer: list[Item] = []
     num_bytes = 0
     for count, item in enumerate(items):
@@ -30,17 +30,18 @@ def shuffled(items: Iterable[Item], capacity: int, rng: random.Random) -> Iterat
 
 
 def size_of(item: Item) -> int:
-    """Bytes that an item holds."""
+    """Return the bytes that an item holds."""
     return len(item.data) if isinstance(item, Photo) else 0
 
 
 def apart(groups: Iterable[Sequence[T]], size: int, distance: int) -> Iterator[T]:
-    """Members of groups, two of one group more than `distance` places apart; each place of a group is a lane with a
-    delay of its own, and the first groups, which only fill the lanes, give fewer.
+    """Interleave groups so that two members of one group are more than `distance` positions apart.
+
+    Each position of a group is a lane with its own delay. The first groups only fill the lanes.
 
     Args:
-        groups: of `size` members each, from an endless source.
-        size: k; some distance * k / 2 members are held.
+        groups: endless source of groups of `size` members.
+        size: k; about distance * k / 2 members are held.
         distance: at least 1.
     """
     delay = -(-distance // size)  # groups between two lanes

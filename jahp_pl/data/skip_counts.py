@@ -1,4 +1,4 @@
-"""What was drawn and what of it was of no use: exact counts, and when they are reason to stop."""
+"""Exact counts of what was drawn and skipped, and the limit beyond which training stops."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 
 class RecentShare:
-    """Share of broken among the last draws: over as few deliveries as hold `least`, and 0 until there are so many."""
+    """Share of broken items among the last draws, over the fewest deliveries with `least` draws; 0 before that many."""
 
     def __init__(self, least: int) -> None:
         self._least = least
@@ -25,7 +25,7 @@ class RecentShare:
         self._total = self._broken = 0
 
     def add(self, total: int, broken: int) -> float:
-        """The share after one more delivery."""
+        """Add one delivery and return the share."""
         self._deliveries.append((total, broken))
         self._total, self._broken = self._total + total, self._broken + broken
         while self._total - self._deliveries[0][0] >= self._least:
@@ -35,35 +35,35 @@ class RecentShare:
 
 
 @dataclass
-class SkipTally:
-    """What the batches that reached this process drew and left out on their way; exact, and equal in two equal runs.
+class SkipCounts:
+    """What the batches of this process drew and skipped; exact, and equal in two equal runs.
 
-    Training draws photographs again and again, and each draw of a broken one counts.
+    Training draws photographs repeatedly, and each draw of a broken one counts.
     """
 
     num_broken: int = 0
-    """Photographs that could not be decoded, and truncated rests of shards."""
+    """Photographs that could not be decoded, and unreadable rests of shards."""
     num_small: int = 0
     """Photographs smaller than the crop."""
     drawn: Drawn = field(default_factory=Drawn)
-    """All that was drawn, usable or not."""
+    """Everything that was drawn, usable or not."""
     examples: list[Skipped] = field(default_factory=list)
-    """The first 20 different ones, for a message."""
+    """The first 20 different skipped photographs, for messages."""
     max_broken_share: float = 1.0
-    """More is an error: of the last 1000 photographs, or of the last 100 shards."""
+    """Maximum share of broken ones among the last 1000 photographs or the last 100 shards."""
     _photos: RecentShare = field(default_factory=lambda: RecentShare(_NUM_PHOTOS), compare=False, repr=False)
     _shards: RecentShare = field(default_factory=lambda: RecentShare(_NUM_SHARDS), compare=False, repr=False)
 
     def clear(self) -> None:
-        """Start again from nothing."""
+        """Reset all counts."""
         self.num_broken, self.num_small, self.drawn = 0, 0, Drawn()
         self.examples.clear()
 
     def add(self, skipped: tuple[Skipped, ...], drawn: Drawn) -> None:
-        """Count what one delivery brought; what is broken is logged where it is new.
+        """Count one delivery, and log each broken photograph the first time.
 
         Raises:
-            DataError: too large a share of what was drawn last is broken.
+            DataError: if the share of broken items among the latest draws is too large.
         """
         num_broken = sum(photo.reason == "broken" for photo in skipped)
         self.num_broken += num_broken
@@ -81,6 +81,6 @@ class SkipTally:
         if share > self.max_broken_share:
             broken = [f"{photo.name} ({photo.detail})" for photo in self.examples if photo.reason == "broken"]
             raise DataError(
-                f"{share:.0%} of the {what} drawn last are broken, more than data.max_broken_share="
-                f"{self.max_broken_share:g}, e.g. {', '.join(broken[:3])}; repair the shards or allow more"
+                f"{share:.0%} of the latest {what} are broken, more than data.max_broken_share="
+                f"{self.max_broken_share:g}, e.g. {', '.join(broken[:3])}; repair the shards or raise the limit"
             )

@@ -1,4 +1,4 @@
-"""Finding photographs: folders, single files and tar archives -> a sorted list of items."""
+"""Finds photographs in folders, single files and tar archives, as a sorted list of items."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from jahp_pl.images.io import SUFFIXES
 
 
 class Item(NamedTuple):
-    """One photograph that was found, not read yet."""
+    """One photograph that was found but not read yet."""
 
     name: str
-    """Path below the source, the same wherever the source lies."""
+    """Path below the source, independent of where the source is."""
     path: str
-    """File that holds it."""
+    """File that contains it."""
     offset: int
     """Bytes from the start of that file."""
     size: int
-    """Bytes; -1 is to the end of the file."""
+    """Bytes; -1 means up to the end of the file."""
 
     def read(self) -> bytes:
-        """Raise OSError where the file cannot be read or is too large; a truncated archive gives fewer bytes."""
+        """Read the image file; a truncated archive gives fewer bytes. Raise OSError if it is unreadable or too
+        large."""
         if not Path(self.path).is_file() and Path(self.path).exists():
             raise OSError("not a regular file")
         size = self.size if self.size >= 0 else Path(self.path).stat().st_size
         if size > MAX_PHOTO_BYTES:
-            raise OSError(f"takes {size} bytes, more than the {MAX_PHOTO_BYTES} of a photograph")
+            raise OSError(f"has {size} bytes, more than the {MAX_PHOTO_BYTES} allowed for a photograph")
         with Path(self.path).open("rb") as file:
             file.seek(self.offset)
             return file.read(self.size)
@@ -40,18 +41,18 @@ class Found(NamedTuple):
     """All photographs of some sources."""
 
     items: list[Item]
-    """Sorted by name; those of an earlier source first where names are equal."""
+    """Sorted by name; for equal names, in the order of the sources."""
     skipped: list[Skipped]
     """Archives that could not be read to their end."""
 
 
 def find_items(sources: Sequence[str | Path]) -> Found:
-    """Search folders through all subfolders, and archives; a file that is named is taken whatever its suffix.
+    """Search folders recursively, and archives; a file given explicitly is taken whatever its suffix.
 
-    Only names and places are held: some 300 bytes a photograph.
+    Only names and positions are held, about 300 bytes per photograph.
 
     Raises:
-        DataError: a source that does not exist, or none that holds a photograph.
+        DataError: if a source does not exist, or none contains a photograph.
     """
     found = Found([], [])
     for source in map(Path, sources):
@@ -61,7 +62,7 @@ def find_items(sources: Sequence[str | Path]) -> Found:
         elif source.exists():
             _add(source, source.name, found)
         else:
-            raise DataError(f"{source}: no such file or folder")
+            raise DataError(f"{source}: no such file or folder; check the path")
     if not found.items and not found.skipped:
         names = ", ".join(str(source) for source in sources) or "no source"
         raise DataError(f"{names}: no photographs found; looked for {' '.join(sorted(SUFFIXES))} and .tar")
@@ -71,17 +72,17 @@ def find_items(sources: Sequence[str | Path]) -> Found:
 
 def _add(path: Path, name: str, found: Found) -> None:
     if path.suffix.lower() != ".tar":
-        found.items.append(Item(printable(name), str(path), 0, -1))
+        found.items.append(Item(escape_name(name), str(path), 0, -1))
         return
     try:
         for place in list_members(path):
-            found.items.append(Item(printable(f"{name}/{place.name}"), str(path), place.offset, place.size))
+            found.items.append(Item(escape_name(f"{name}/{place.name}"), str(path), place.offset, place.size))
     except ArchiveError as damage:
-        found.skipped.append(Skipped(printable(name), "broken", printable(str(damage))))
+        found.skipped.append(Skipped(escape_name(name), "broken", escape_name(str(damage))))
 
 
-def printable(name: str) -> str:
-    """A name in which bytes that are no UTF-8 are written as \\xNN, so that it can be shown and kept."""
+def escape_name(name: str) -> str:
+    """Write bytes of a name that are not UTF-8 as \\xNN, so that it can be shown and stored."""
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 

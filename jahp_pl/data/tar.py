@@ -1,7 +1,7 @@
-"""Reading tar archives without believing them.
+"""Reads tar archives strictly.
 
-Python's `tarfile` takes a damaged header for the end of the archive, and a webdataset pipeline then loses samples in
-silence. Here only the end mark ends an archive; everything else is damage, and is reported.
+Python's `tarfile` takes a damaged header for the end of the archive, and a webdataset pipeline then silently loses
+samples. Here only the end mark ends an archive; everything else is damage and is reported.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from jahp_pl.errors import JahpError
 from jahp_pl.images.io import SUFFIXES
 
 MAX_PHOTO_BYTES = 2**29
-"""A larger image file is refused unread; so much a worker takes to read one."""
+"""Maximum size of an image file, which is also what a worker needs to read one; larger ones are refused."""
 _MAX_HEADER_BYTES = 2**18
-"""Of a long name, or of all extended headers that hold for a whole archive."""
+"""Maximum size of a long name, or of all global extended headers of an archive."""
 _EXTENSIONS = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, b"X")
 _DAMAGES = (tarfile.TarError, OSError, EOFError, ValueError, OverflowError, RecursionError, MemoryError)
 
 
 class ArchiveError(JahpError):
-    """The archive cannot be read further; the message says where. What came before is sound."""
+    """An archive that cannot be read further; the message says where. Everything before is intact."""
 
 
 class Member(NamedTuple):
@@ -34,7 +34,7 @@ class Member(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where an image file lies inside an uncompressed archive."""
+    """Position of an image file inside an uncompressed archive."""
 
     name: str
     offset: int
@@ -47,7 +47,7 @@ def stream_members(file: IO[bytes]) -> Iterator[Member]:
     """Read the image files of an archive (compressed or not) in one pass; `file` need not be seekable.
 
     Raises:
-        ArchiveError: after the last sound member.
+        ArchiveError: after the last intact member.
     """
     name = "its start"
     try:
@@ -55,7 +55,7 @@ def stream_members(file: IO[bytes]) -> Iterator[Member]:
             for info in _images(tar):
                 name = info.name
                 if info.size > MAX_PHOTO_BYTES:
-                    raise tarfile.ReadError(f"takes {info.size} bytes, more than the {MAX_PHOTO_BYTES} of a photograph")
+                    raise tarfile.ReadError(f"has {info.size} bytes, more than the {MAX_PHOTO_BYTES} of a photograph")
                 content = tar.extractfile(info)
                 assert content is not None
                 yield Member(name, content.read())
@@ -64,10 +64,10 @@ def stream_members(file: IO[bytes]) -> Iterator[Member]:
 
 
 def list_members(path: Path) -> Iterator[Place]:
-    """Find the image files of an uncompressed archive on disk, by its headers alone.
+    """Locate the image files of an uncompressed archive on disk from its headers alone.
 
     Raises:
-        ArchiveError: after the last sound header; or the archive is compressed.
+        ArchiveError: after the last intact header, or if the archive is compressed.
     """
     name = "its start"
     try:
@@ -82,7 +82,7 @@ def list_members(path: Path) -> Iterator[Place]:
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a path is taken for a photograph: by its suffix, and neither it nor a folder in it is hidden."""
+    """Check whether a path is a photograph by its suffix, and neither it nor a folder in it is hidden."""
     path = Path(name)
     return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
 
@@ -93,7 +93,7 @@ class _StrictHeader(tarfile.TarInfo):
         header = super().frombuf(buf, encoding, errors)
         is_extension = header.type in _EXTENSIONS
         if header.size < 0 or (is_extension and header.size > _MAX_HEADER_BYTES):
-            raise tarfile.InvalidHeaderError(f"a header that says it takes {header.size} bytes")  # type: ignore[attr-defined]
+            raise tarfile.InvalidHeaderError(f"a header states a size of {header.size} bytes")  # type: ignore[attr-defined]
         return header
 
     @classmethod
@@ -108,12 +108,12 @@ class _StrictHeader(tarfile.TarInfo):
 
 def _images(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     while (info := tar.next()) is not None:
-        tar.members = []  # type: ignore[attr-defined]  # or they pile up
+        tar.members = []  # type: ignore[attr-defined]  # otherwise they accumulate
         if sum(len(key) + len(value) for key, value in tar.pax_headers.items()) > _MAX_HEADER_BYTES:
             raise tarfile.ReadError("its extended headers are too long")
         if info.isreg() and is_image_name(info.name):
             if info.issparse():
-                raise tarfile.ReadError(f"{info.name} is a sparse file, which no photograph is")
+                raise tarfile.ReadError(f"{info.name} is a sparse file, which a photograph cannot be")
             yield info
 
 

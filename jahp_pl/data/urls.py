@@ -1,4 +1,4 @@
-"""Entries of `data.train` and `data.val` -> the shards they stand for, checked before anything starts."""
+"""Resolves the entries of `data.train` and `data.val` to shards, which are checked before anything starts."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ class Shards(NamedTuple):
     """The shards of a setting."""
 
     urls: list[str]
-    """Absolute paths and URLs, in the order given; a glob's matches sorted."""
+    """Absolute paths and URLs, in the order given; matches of a glob are sorted."""
     known: dict[str, ShardEntry]
-    """What an index says of a URL."""
+    """Index entries by URL."""
 
 
 def expand_shards(entries: Sequence[str], key: str, timeout: float = 30.0) -> Shards:
-    """The shards that the entries of a setting stand for.
+    """Resolve the entries of a setting to shards.
 
     Args:
-        entries: folders with an `index.json`, paths, globs, brace patterns, and URLs (`remote`); a URL that ends in /
-            or in /index.json stands for the shards of that index.
-        key: name of the setting, for errors.
-        timeout: seconds that an index may take.
+        entries: folders with an `index.json`, paths, globs, brace patterns, and URLs (see `remote`); a URL that ends in
+            / or in /index.json means the shards of that index.
+        key: name of the setting for error messages.
+        timeout: seconds that reading an index may take.
+
     Raises:
-        DataError: no entry, a missing or empty shard, a folder without index, a glob that matches nothing.
+        DataError: if there is no entry, a shard is missing or empty, a folder has no index, or a glob matches nothing.
     """
     shards = Shards([], {})
     for entry in entries:
@@ -66,7 +67,7 @@ def _add_remote(url: str, key: str, timeout: float, shards: Shards) -> None:
 
 
 def _local(entry: str, key: str) -> list[str]:
-    # absolute, because webdataset would take a relative "a:b.tar" for a URL
+    # absolute, because webdataset would parse a relative "a:b.tar" as a URL
     path = Path(entry.removeprefix("file://").removeprefix("file:")).expanduser().absolute()
     files = _files(path, key)
     if not files:
@@ -75,7 +76,7 @@ def _local(entry: str, key: str) -> list[str]:
         if not file.is_file():
             raise DataError(f"{key}: {file}: no such shard; write it with `jahp shards`, or correct {key}")
         if file.stat().st_size == 0:
-            raise DataError(f"{key}: {file}: an empty shard; remove it or write it again with `jahp shards`")
+            raise DataError(f"{key}: {file}: is empty; remove it or write it again with `jahp shards`")
     return [str(file) for file in files]
 
 
@@ -85,7 +86,7 @@ def _files(path: Path, key: str) -> list[Path]:
         if not (path / INDEX_NAME).exists():
             raise DataError(f"{key}: {path}: no {INDEX_NAME} in this folder; write it with `jahp shards` or give *.tar")
         return [path / shard.name for shard in ShardIndex.load(path).shards]
-    if path.exists():  # whatever letters its name has
+    if path.exists():  # even if its name contains special characters
         return [path]
     if any(letter in str(path) for letter in "*?["):
         return [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207  absolute
@@ -94,7 +95,7 @@ def _files(path: Path, key: str) -> list[Path]:
 
 def _braces(pattern: str, key: str) -> list[str]:
     if (count := count_names(pattern)) > MAX_NAMES:
-        raise DataError(f"{key}: {pattern}: stands for {count:,} names, of at most {MAX_NAMES:,}; correct its ranges")
+        raise DataError(f"{key}: {pattern}: expands to {count:,} names, more than {MAX_NAMES:,}; correct its ranges")
     try:
         return list(expand_urls(pattern))
     except ValueError as error:

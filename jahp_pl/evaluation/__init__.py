@@ -1,8 +1,7 @@
-"""From models and codecs to numbers and pictures. This package itself imports nothing heavy; import
-its modules one by one."""
+"""Evaluates models and codecs. The package itself imports nothing; import its modules individually."""
 
 from jahp_pl.errors import JahpError
 
 
 class EvaluationError(JahpError, ValueError):
-    """An evaluation that cannot start or go on; the message is one line that says why and what to do."""
+    """An evaluation that cannot start or continue; the message is one line with the reason and the remedy."""

@@ -1,4 +1,4 @@
-"""Classical codecs to compare with: those that Pillow has, and from `optional` those that need the extra."""
+"""Classical codecs for comparison: those in Pillow, and from `classical_optional` those of the extra `classical`."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ RGB = npt.NDArray[np.uint8]
 
 
 class ClassicalCodec(NamedTuple):
-    """One codec, its scale of qualities and the part of it that curves are drawn through."""
+    """One codec, its range of qualities and those that form its curve."""
 
     title: str
-    """How tables and figures call it."""
+    """Name in tables and figures."""
     qualities: Sequence[int]
-    """All settings of its one knob, from the smallest file to the largest."""
+    """All values of its quality setting, from the smallest file to the largest."""
     ladder: Sequence[int]
-    """Those of a curve, about 0.05 (or the least it can do) to 3 bits per pixel on photographs."""
+    """Qualities of its curve, from about 0.05 bits per pixel (or its minimum) to 3 on photographs."""
     knob: str
-    """What the numbers of `qualities` are."""
+    """What the numbers in `qualities` are."""
     encode: Callable[[RGB, int], bytes]
-    """Image (H, W, 3) uint8 and quality -> file."""
+    """Encodes an image (H, W, 3) uint8 at a quality to a file."""
     decode: Callable[[bytes], RGB]
-    """File -> (H, W, 3) uint8, H and W one larger where the codec pads odd sides."""
+    """Decodes a file to (H, W, 3) uint8; H and W are one larger if the codec pads odd sides."""
     settings: Callable[[], str]
-    """Library, its version, and what was not left at its default; EvaluationError where it is not installed."""
+    """Returns library, version and non-default options; raises EvaluationError if it is not installed."""
 
 
 class ClassicalFile(NamedTuple):
@@ -43,16 +43,17 @@ class ClassicalFile(NamedTuple):
     quality: int
     data: bytes
     height: int
-    """Pixels, of the image."""
+    """Height of the image in pixels."""
     width: int
+    """Width of the image in pixels."""
 
     def decode(self) -> RGB:
-        """(H, W, 3) uint8.
+        """Decode the file to (H, W, 3) uint8.
 
         Raises:
-            EvaluationError: the codec does not read what it wrote.
+            EvaluationError: if the codec cannot read its own file.
         """
-        with _told(self.codec):
+        with _evaluation_errors(self.codec):
             return self.codec.decode(self.data)[: self.height, : self.width]
 
 
@@ -60,35 +61,36 @@ def encode(codec: ClassicalCodec, image: RGB, quality: int) -> ClassicalFile:
     """Code one image (H, W, 3) uint8 at one quality.
 
     Raises:
-        EvaluationError: the codec's package is not installed, or it cannot code this image.
+        EvaluationError: if the codec's package is not installed, or it cannot code this image.
     """
-    with _told(codec):
+    with _evaluation_errors(codec):
         data = codec.encode(image, quality)
     return ClassicalFile(codec, quality, data, *image.shape[:2])
 
 
 @contextmanager
-def _told(codec: ClassicalCodec) -> Iterator[None]:
+def _evaluation_errors(codec: ClassicalCodec) -> Iterator[None]:
     try:
         yield
     except classical_optional.MissingPackageError:
         raise
-    except (ValueError, OSError, RuntimeError, LookupError) as error:  # every library raises its own
+    except (ValueError, OSError, RuntimeError, LookupError) as error:  # each library raises its own
         reason = " ".join(str(error).split()) or type(error).__name__
         raise EvaluationError(f"{codec.title} cannot code it ({reason}); leave out this codec or this image") from None
 
 
 def at_least(codec: ClassicalCodec, image: RGB, num_bytes: int) -> ClassicalFile:
-    """The smallest file of a codec's qualities that has at least so many bytes; the largest where none has.
+    """Find the smallest file over a codec's qualities with at least `num_bytes`; the largest file if none has as many.
 
-    A comparison at this file is one at equal rate that errs in favour of the classical codec.
+    A comparison with this file is one at equal rate, slightly in favour of the classical codec.
 
     Args:
+        codec: the codec.
         image: (H, W, 3) uint8.
         num_bytes: size to reach.
 
     Raises:
-        EvaluationError: as `encode`.
+        EvaluationError: see `encode`.
     """
     low, high = 0, len(codec.qualities) - 1
     while low < high:
@@ -101,14 +103,15 @@ def at_least(codec: ClassicalCodec, image: RGB, num_bytes: int) -> ClassicalFile
 
 
 def nearest(codec: ClassicalCodec, image: RGB, num_bytes: int) -> ClassicalFile:
-    """The file of a codec's qualities whose size comes nearest to so many bytes, by ratio.
+    """Find the file over a codec's qualities whose size is closest to `num_bytes` by ratio.
 
     Args:
+        codec: the codec.
         image: (H, W, 3) uint8.
-        num_bytes: size to come near to, at least 1.
+        num_bytes: size to approximate, at least 1.
 
     Raises:
-        EvaluationError: as `encode`.
+        EvaluationError: see `encode`.
     """
     above = at_least(codec, image, num_bytes)
     position = codec.qualities.index(above.quality)
@@ -126,7 +129,7 @@ def _pillow(name: str, **options: object) -> Callable[[RGB, int], bytes]:
 
 
 def _jpeg2000(is_irreversible: bool) -> Callable[[RGB, int], bytes]:
-    # mct: without the transform to YCbCr, RGB loses several dB. A bare codestream: its container is 85 bytes.
+    # mct: without conversion to YCbCr, RGB loses several dB. The codestream is bare; its container would take 85 bytes.
     def encode(image: RGB, quality: int) -> bytes:
         buffer = io.BytesIO()
         rate = {"quality_mode": "rates", "quality_layers": [2400 / quality]}
@@ -143,7 +146,7 @@ def _decode(data: bytes) -> RGB:
 
 def _settings(library: str, options: str) -> Callable[[], str]:
     def settings() -> str:
-        # libjpeg_turbo is how the library was made; Pillow can have another libjpeg.
+        # libjpeg_turbo describes how the library was built; Pillow may use another libjpeg.
         if not features.check("jpg" if library == "libjpeg_turbo" else library):
             raise EvaluationError(
                 f"Pillow {PIL.__version__} has no {library} here; pip install --force-reinstall pillow, or leave out "
@@ -217,5 +220,5 @@ CODECS = {
         classical_optional.encode_vvc, classical_optional.decode_vvc, classical_optional.vvc_settings,
     ),
 }  # fmt: skip
-"""By the name on the command line. jpeg-plain and jpeg2000-53 come within 3 % of what is published as JPEG and JPEG
-2000, whose settings nobody wrote down; jpeg and jpeg2000 need an eighth fewer bits with the same formats."""
+"""Codecs by their name on the command line. jpeg-plain and jpeg2000-53 are within 3 % of what is published as JPEG and
+JPEG 2000, whose settings are not documented; jpeg and jpeg2000 need an eighth fewer bits in the same formats."""

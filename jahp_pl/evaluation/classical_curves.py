@@ -1,4 +1,4 @@
-"""A classical codec over its ladder of qualities: real files, per image and mean, in the form of an evaluation."""
+"""Curves of classical codecs: real files, measured per image and on average, in the form of an evaluation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from jahp_pl.evaluation.classical import CODECS, ClassicalCodec, encode
-from jahp_pl.evaluation.curve_files import check_images, is_of, read_file
+from jahp_pl.evaluation.curve_files import check_stored_images, is_of, read_file
 from jahp_pl.evaluation.image_set import Identity, Original, about, identify, pixels_hash
 from jahp_pl.files import write_atomically
 from jahp_pl.images.io import RGB, decode_rgb
@@ -23,42 +23,42 @@ from jahp_pl.quality import decibels, ms_ssim_8bit, psnr
 
 
 class ClassicalRow(NamedTuple):
-    """What one file cost and gave, or the means over several; named as in `codec.roundtrip.CodingRow`."""
+    """Size and quality of one file, or the means over several; fields as in `measurement.roundtrip.CodingRow`."""
 
     name: str
-    """Of the image, see `originals.Original`."""
+    """Name of the image, see `image_set.Original`."""
     width: int
-    """Pixels."""
+    """Width in pixels."""
     height: int
-    """Pixels."""
+    """Height in pixels."""
     pixels: str
-    """See `originals.pixels_hash`; empty for a mean."""
+    """See `image_set.pixels_hash`; empty for a mean."""
     file_bytes: int
     """Length of the whole file."""
     file_bpp: float
     """Bits per pixel of the whole file."""
     file_psnr: float
-    """dB, of the decoded 8-bit image."""
+    """PSNR of the decoded 8-bit image in dB."""
     file_ms_ssim: float | None
-    """0 to 1; None with a side too short for it (`quality.MIN_SIDE`)."""
+    """MS-SSIM from 0 to 1; None if a side is too short (`quality.MIN_SIDE`)."""
     encode_seconds: float
-    """Pixels to file, in memory."""
+    """Time from pixels to file, in memory."""
     decode_seconds: float
-    """File to pixels, in memory."""
+    """Time from file to pixels, in memory."""
 
 
 @dataclass
 class _Ladder:
-    """A curve in the making."""
+    """A curve that is being measured."""
 
     codec: ClassicalCodec
     head: dict[str, Any]
-    """What it is: points of a curve with another head are of another curve."""
+    """Identity of the curve; points of a curve with another head belong to another curve."""
     provenance: dict[str, Any]
     points: dict[int, dict[str, Any]]
-    """By quality; perhaps not all."""
+    """Finished points by quality."""
     is_aside: bool
-    """Whether there may be a curve that it takes the place of, which stays until all is done."""
+    """Whether it will replace an existing curve, which stays in the file until everything is done."""
 
     def is_complete(self) -> bool:
         return all(quality in self.points for quality in self.codec.ladder)
@@ -69,17 +69,17 @@ class _Ladder:
 
 
 def code_point(codec: ClassicalCodec, images: Sequence[Original], quality: int) -> list[ClassicalRow]:
-    """Code every image at one quality, decode it, measure.
+    """Code every image at one quality, decode it, and measure.
 
     Raises:
-        EvaluationError: the codec's package is not installed, or it cannot code an image.
-        ImageError: an image that cannot be read.
+        EvaluationError: if the codec's package is not installed, or it cannot code an image.
+        ImageError: if an image cannot be read.
     """
     return [_code(codec, decode_rgb(source), name, quality) for source, name in images]
 
 
 def point_to_json(quality: int, rows: Sequence[ClassicalRow]) -> dict[str, Any]:
-    """One point of a curve as plain values, means over images of equal weight."""
+    """Convert one point of a curve to plain values, with means over images of equal weight."""
     return {"quality": quality, "mean": _plain(_mean(rows)), "images": [_plain(row) for row in rows]}
 
 
@@ -91,31 +91,33 @@ def run_ladders(
     force: bool = False,
     progress: Callable[[str, int, dict[str, Any]], object] = lambda *_: None,
 ) -> dict[str, Any]:
-    """Curves of several codecs, written to a file after each point; points that are in it already are kept.
+    """Measure the curves of several codecs, writing the file after each point and keeping points that are in it
+    already.
 
-    Curves of the same codecs with other settings, and with `force` all, are measured anew. They stay until all that is
-    asked for is done; what is done until then is in the file as "unfinished", and another call goes on with it.
+    Curves of the same codecs with other settings, and with `force` all curves, are measured again. The old ones stay
+    until everything requested is done; until then, new points are stored as "unfinished", and another call continues
+    with them.
 
     Args:
         names: keys of `classical.CODECS`, all different.
-        images: from `originals.find_originals`.
-        out: results; curves of other codecs in it stay. No other process can write it meanwhile.
-        provenance: of what is measured now.
-        force: measure points again that are there.
+        images: result of `image_set.find_originals`.
+        out: results file; curves of other codecs in it are kept. No other process can write it meanwhile.
+        provenance: provenance of new measurements.
+        force: measure existing points again.
         progress: called with codec, number of points done, and each point, measured or kept.
 
     Returns:
-        What is in the file: `{"curves": [...]}`.
+        The content of the file: `{"curves": [...]}`.
 
     Raises:
-        EvaluationError: before anything is coded: the file holds something else or, without `force`, other images.
-        EvaluationError, ImageError, WriteError: see `code_point`, `originals.identify`, `locks.exclusive`.
+        EvaluationError: before anything is coded, if the file has other content or, without `force`, other images.
+        EvaluationError, ImageError, WriteError: see `code_point`, `image_set.identify`, `locks.exclusive`.
     """
     heads = {name: _head(name) for name in names}
     identities = identify(images)
     with exclusive(out):
         stored = read_file(out)
-        check_images(out, stored["curves"], identities, names, force)
+        check_stored_images(out, stored["curves"], identities, names, force)
         ladders = [_begin(name, head, stored, identities, provenance, force) for name, head in heads.items()]
         for name, ladder in zip(names, ladders, strict=True):
             for done, quality in enumerate(ladder.codec.ladder, start=1):
@@ -145,7 +147,7 @@ def _begin(
     provenance: dict[str, Any],
     force: bool,
 ) -> _Ladder:
-    """With the points that need not be measured."""
+    """Start a curve with the points that need not be measured again."""
 
     def find(curves: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
         return next((curve for curve in curves if curve["name"] == name), None)
@@ -166,7 +168,7 @@ def _begin(
 
 
 def _facts(provenance: dict[str, Any]) -> dict[str, Any]:
-    """That without which figures or times would be others."""
+    """Return the part of the provenance that affects figures or times."""
     return {key: value for key, value in provenance.items() if key not in ("date", "command")}
 
 

@@ -1,4 +1,4 @@
-"""Codecs from packages of the extra `classical`: HEVC stills, JPEG XL, VVC. Each is imported when it is first used."""
+"""Codecs from packages of the extra `classical`: HEVC stills, JPEG XL, VVC. Each is imported on first use."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _CONVERSION = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 
 
 def hevc(chroma: int) -> Callable[[RGB, int], bytes]:
-    """An encoder of HEIF files with x265, for chroma 420 or 444."""
-    # x265's table of chroma QP is one for 4:2:0; at 4:4:4 it starves chroma, which PSNR over RGB sees.
+    """Create an encoder of HEIF files with x265, for chroma 420 or 444."""
+    # x265's chroma QP table is meant for 4:2:0; at 4:4:4 it gives chroma too few bits, which lowers the RGB PSNR.
     offset = {"x265:cbqpoffs": "-3", "x265:crqpoffs": "-3"} if chroma == 444 else {}
 
     def encode(image: RGB, quality: int) -> bytes:
@@ -41,14 +41,14 @@ def hevc(chroma: int) -> Callable[[RGB, int], bytes]:
 
 
 def decode_hevc(data: bytes) -> RGB:
-    """HEIF file -> (H, W, 3) uint8."""
+    """Decode a HEIF file to (H, W, 3) uint8."""
     with _needed("pillow-heif"):
         import pillow_heif
     return np.array(pillow_heif.open_heif(io.BytesIO(data)).to_pillow().convert("RGB"))
 
 
 def hevc_settings() -> str:
-    """What codes HEVC."""
+    """Describe the HEVC encoder."""
     with _needed("pillow-heif"):
         import pillow_heif
     info = pillow_heif.libheif_info()
@@ -56,31 +56,31 @@ def hevc_settings() -> str:
 
 
 def encode_jxl(image: RGB, quality: int) -> bytes:
-    """(H, W, 3) uint8 -> JPEG XL file."""
+    """Encode (H, W, 3) uint8 to a JPEG XL file."""
     with _needed("pillow-jxl-plugin"):
-        import pillow_jxl  # noqa: F401  (it gives Pillow the format)
+        import pillow_jxl  # noqa: F401  (registers the format with Pillow)
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JXL", quality=quality, effort=7, lossless=False)
     return buffer.getvalue()
 
 
 def decode_jxl(data: bytes) -> RGB:
-    """JPEG XL file -> (H, W, 3) uint8."""
+    """Decode a JPEG XL file to (H, W, 3) uint8."""
     with _needed("pillow-jxl-plugin"):
-        import pillow_jxl  # noqa: F401  (it gives Pillow the format)
+        import pillow_jxl  # noqa: F401  (registers the format with Pillow)
     with Image.open(io.BytesIO(data)) as image:
         return np.array(image.convert("RGB"))
 
 
 def jxl_settings() -> str:
-    """What codes JPEG XL."""
+    """Describe the JPEG XL encoder."""
     with _needed("pillow-jxl-plugin"):
         import pillow_jxl  # noqa: F401
     return f"libjxl in pillow-jxl-plugin {importlib.metadata.version('pillow-jxl-plugin')}, effort 7"
 
 
 def encode_vvc(image: RGB, qp: int) -> bytes:
-    """(H, W, 3) uint8 -> one intra picture as a bare VVC stream, odd sides padded by one line."""
+    """Encode (H, W, 3) uint8 to one intra picture as a bare VVC stream; odd sides are padded by one line."""
     height, width = image.shape[:2]
     even = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     source = f"-f rawvideo -pix_fmt rgb24 -s {even.shape[1]}x{even.shape[0]} -i -"
@@ -90,7 +90,7 @@ def encode_vvc(image: RGB, qp: int) -> bytes:
 
 
 def decode_vvc(data: bytes) -> RGB:
-    """Bare VVC stream of one picture -> (H, W, 3) uint8."""
+    """Decode a bare VVC stream of one picture to (H, W, 3) uint8."""
     to_rgb = f"-vf scale=in_color_matrix=bt709:in_range=full:{_CONVERSION} -pix_fmt rgb24"
     picture = _ffmpeg(f"-threads 1 -f vvc -i - {to_rgb} -c:v ppm -f image2pipe -", data)
     with Image.open(io.BytesIO(picture)) as image:
@@ -98,7 +98,7 @@ def decode_vvc(data: bytes) -> RGB:
 
 
 def vvc_settings() -> str:
-    """What codes VVC."""
+    """Describe the VVC encoder."""
     with _needed("imageio-ffmpeg"):
         import imageio_ffmpeg
     version = imageio_ffmpeg.get_ffmpeg_version()
@@ -122,5 +122,5 @@ def _ffmpeg(options: str, data: bytes) -> bytes:
     result = subprocess.run(command, input=data, capture_output=True, check=False)
     if result.returncode or not result.stdout:
         reason = result.stderr.decode(errors="replace").strip().splitlines()
-        raise EvaluationError(f"FFmpeg failed: {reason[0] if reason else 'no output'}")
+        raise EvaluationError(f"FFmpeg failed: {reason[0] if reason else 'no output'}; leave out this codec")
     return result.stdout

@@ -1,4 +1,4 @@
-"""Files of `jahp classical`, as far as a call that goes on with one must know them: what is in it, of which images."""
+"""Reads and checks files of `jahp classical`, so that a later call can continue them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from jahp_pl.evaluation.image_set import Identity, may_be_one
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """`{"curves": [...]}`, perhaps with "unfinished" ones; without curves where there is no file.
+    """Read `{"curves": [...]}`, with "unfinished" ones if there are any; an empty list without a file.
 
     Raises:
-        EvaluationError: the file is cut short or of something else.
+        EvaluationError: if the file is truncated or has other content.
     """
     if not path.exists():
         return {"curves": []}
@@ -23,27 +23,27 @@ def read_file(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
     except ValueError as error:
-        raise EvaluationError(f"{path}: not JSON ({error}); {remedy}") from None
+        raise EvaluationError(f"{path}: is not JSON ({error}); {remedy}") from None
     if not _is_content(content):
-        raise EvaluationError(f"{path}: no results of `jahp classical`; {remedy}")
+        raise EvaluationError(f"{path}: has no results of `jahp classical`; {remedy}")
     result: dict[str, Any] = content
     return result
 
 
-def check_images(
+def check_stored_images(
     path: Path, curves: Sequence[dict[str, Any]], identities: Sequence[Identity], names: Sequence[str], force: bool
 ) -> None:
-    """Refuse to mix curves of different images, which nothing could compare, and to replace any unasked.
+    """Refuse to mix curves of different images, which cannot be compared, and to replace curves without `force`.
 
     Args:
-        path: of the file, for messages.
-        curves: of the file.
-        identities: of the images that are going to be coded.
-        names: of the codecs that are going to code them.
+        path: path of the file, for messages.
+        curves: curves in the file.
+        identities: images to be coded.
+        names: codecs that will code them.
         force: whether their curves may be replaced.
 
     Raises:
-        EvaluationError: the file covers other images.
+        EvaluationError: if the file covers other images.
     """
     others = {
         curve["name"]: len(point["images"])
@@ -55,7 +55,7 @@ def check_images(
     if not others:
         return
     number = max(others.values())
-    count = f"{path} holds {number} other image{'s' * (number > 1)}"
+    count = f"{path}: has {number} other image{'s' * (number > 1)}"
     if staying := sorted(set(others) - set(names)):
         raise EvaluationError(
             f"{count} under {', '.join(staying)}; choose another --output, or --force with these codecs"
@@ -65,7 +65,7 @@ def check_images(
 
 
 def is_of(rows: Sequence[dict[str, Any]], identities: Sequence[Identity]) -> bool:
-    """Whether these rows of a point are of these images, as far as they tell: earlier ones tell no pixels."""
+    """Check whether the rows of a point belong to these images; older rows lack the hash of pixels."""
     return len(rows) == len(identities) and all(
         row["name"] == image.name and _may_be(row, image) for row, image in zip(rows, identities, strict=True)
     )

@@ -1,4 +1,4 @@
-"""A model on a folder of images: real files, per image and mean, with all it takes to know where a number came from."""
+"""Evaluates a model on a folder of images: real files, measured per image and on average, with full provenance."""
 
 from __future__ import annotations
 
@@ -32,79 +32,79 @@ class Beside(NamedTuple):
     ms_ssim: float | None
 
 
-class Task(NamedTuple):
-    """One image and where its file goes."""
+class EvaluationTask(NamedTuple):
+    """One image and the path of its file."""
 
     original: Original
     file: Path
 
 
 class ImageResult(NamedTuple):
-    """One image."""
+    """Result for one image."""
 
-    task: Task
+    task: EvaluationTask
     row: CodingRow
     rates: Rates
     pixels: str
-    """Of the original, see `originals.pixels_hash`."""
+    """Hash of the original, see `image_set.pixels_hash`."""
     beside: Beside | None
 
 
 class Evaluation(NamedTuple):
-    """All images and their mean."""
+    """Results of all images and their mean."""
 
     images: list[ImageResult]
     mean: CodingRow
     beside_title: str | None
-    """Which classical codec is beside."""
+    """Title of the classical codec in `beside`."""
     beside_mean: Beside | None
     provenance: dict[str, Any]
     target: Target = Target()
-    """What was asked of every file."""
+    """Target of every file."""
 
 
-def plan(originals: Sequence[Original], files: Path) -> list[Task]:
-    """Where the `.jahp` file of each image goes: below `files` in the tree of their names, no two to one place.
+def plan_files(originals: Sequence[Original], files: Path) -> list[EvaluationTask]:
+    """Assign a `.jahp` file to each image: below `files` in the same tree, without collisions.
 
     Args:
         originals: all different.
         files: folder of all files.
 
     Raises:
-        EvaluationError: files would go among the images.
+        EvaluationError: if files would be written among the images.
     """
     names = [Path(original.name) for original in originals]
     targets = [name.with_suffix(".jahp") for name in names]
-    if len(set(targets)) < len(targets):  # a.jpg beside a.png
+    if len(set(targets)) < len(targets):  # e.g. a.jpg and a.png
         targets = [name.with_name(f"{name.name}.jahp") for name in names]
     sources = {original.source.parent.resolve() for original in originals}
     for folder in {(files / target).parent for target in targets}:
         if folder.resolve() in sources:
-            raise EvaluationError(f"{folder}: files would go among the images; choose another --output")
-    return [Task(original, files / target) for original, target in zip(originals, targets, strict=True)]
+            raise EvaluationError(f"{folder}: files would be written among the images; choose another --output")
+    return [EvaluationTask(original, files / target) for original, target in zip(originals, targets, strict=True)]
 
 
-def evaluate(
+def evaluate_codec(
     codec: Codec,
-    tasks: Sequence[Task],
+    tasks: Sequence[EvaluationTask],
     beside: str | None = None,
     progress: Callable[[ImageResult], None] = lambda _: None,
     target: Target | None = None,
     effort: int = 0,
 ) -> Evaluation:
-    """Code every image to a file, decode it from there, measure; not before all are known to open.
+    """Code every image to a file, decode it from there, and measure, once all images are known to be readable.
 
     Args:
-        codec: of a trained model.
-        tasks: from `plan`; the `.jahp` files stay where they are.
-        beside: key of `classical.CODECS`: code each image also with that codec, in at least as many bytes.
+        codec: codec of a trained model.
+        tasks: result of `plan_files`; the `.jahp` files are kept.
+        beside: key of `classical.CODECS`; codes each image also with that codec, in at least as many bytes.
         progress: called after each image.
-        target: what is asked of every file of a variable-rate model.
-        effort: of the encoder, see `Codec.compress`; it goes into the provenance.
+        target: target of every file of a variable-rate model.
+        effort: effort of the encoder, see `Codec.compress`; recorded in the provenance.
 
     Raises:
-        EvaluationError: an image that one of the codecs cannot code; two images of one name.
-        ImageError: an image that cannot be read.
+        EvaluationError: if one of the codecs cannot code an image, or two images have the same name.
+        ImageError: if an image cannot be read.
     """
     identities = identify([task.original for task in tasks], MAX_SIDE)
     results = []
@@ -124,9 +124,12 @@ def evaluate(
     return Evaluation(results, mean, title, beside_mean, _provenance(codec, effort), target or Target())
 
 
-def to_json(evaluation: Evaluation) -> dict[str, Any]:
-    """Plain values; MS-SSIM also in decibels, that of the mean from the mean MS-SSIM; rates of channels from the
-    greatest to the least."""
+def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
+    """Convert to plain values.
+
+    MS-SSIM is also given in decibels, for the mean computed from the mean MS-SSIM; channel rates are sorted, largest
+    first.
+    """
     beside = evaluation.beside_mean
     mean = mean_rates([result.rates for result in evaluation.images])
     channels = {"y": mean.channels_y, "z": mean.channels_z}
@@ -154,31 +157,30 @@ def _row_to_json(row: CodingRow) -> dict[str, Any]:
 
 
 def save(evaluation: Evaluation, path: Path) -> None:
-    """Write `to_json` to a file, at once or not at all."""
-    write_atomically(path, (json.dumps(to_json(evaluation), indent=1) + "\n").encode())
+    """Write `evaluation_to_json` to a file, completely or not at all."""
+    write_atomically(path, (json.dumps(evaluation_to_json(evaluation), indent=1) + "\n").encode())
 
 
 def save_curve(evaluations: Sequence[Evaluation], title: str, path: Path) -> None:
-    """Write evaluations of one model at several qualities as one curve to a file, at once or not at all.
+    """Write evaluations of one model at several qualities as one curve to a file, completely or not at all.
 
     Args:
-        evaluations: each with a target of its own.
-        title: of the curve.
-        path: of the file.
+        evaluations: each with its own target.
+        title: title of the curve.
+        path: path of the file.
     """
     points = []
     for evaluation in evaluations:
-        ((name, value),) = to_json(evaluation)["target"].items()
-        points.append(
-            {"quality": f"{name} {value:g}", "folder": target_folder(evaluation.target)} | to_json(evaluation)
-        )
+        point = evaluation_to_json(evaluation)
+        ((name, value),) = point["target"].items()
+        points.append({"quality": f"{name} {value:g}", "folder": target_folder(evaluation.target)} | point)
     curve = {"name": "model", "title": title, "kind": "model", "points": points}
     content = {"curves": [curve], "provenance": evaluations[0].provenance}
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def target_folder(target: Target) -> str:
-    """Name of the folder of files of one quality, below that of all."""
+    """Return the name of the folder with the files of one quality."""
     return f"quality-{target.quality:g}"
 
 

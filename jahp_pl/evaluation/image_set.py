@@ -1,4 +1,4 @@
-"""The images that codecs are measured on: found, named, and known again by their pixels."""
+"""The images that codecs are measured on: their names, and their identity by pixels."""
 
 from __future__ import annotations
 
@@ -13,54 +13,54 @@ from jahp_pl.images.io import RGB, SUFFIXES, decode_rgb
 
 
 class Original(NamedTuple):
-    """One image."""
+    """One image and its name."""
 
     source: Path
     name: str
-    """Its path below the folder of all images, with / on every system."""
+    """Path below the folder of all images, with / on every system."""
 
 
 class Identity(NamedTuple):
-    """What tells one image from another, as rows of results tell it."""
+    """Properties that identify an image, as in rows of results."""
 
     name: str
     """See `Original`."""
     width: int
-    """Pixels."""
+    """Width in pixels."""
     height: int
-    """Pixels."""
+    """Height in pixels."""
     pixels: str
     """See `pixels_hash`."""
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Image files below a folder, sorted by path; a path of one file gives that file.
+    """Find the image files below a folder, sorted by path; a path of one file gives that file.
 
     Raises:
-        EvaluationError: the folder is missing or holds no image.
+        EvaluationError: if the folder is missing or has no image.
     """
     if folder.is_file():
         return [folder]
     if not folder.is_dir():
-        raise EvaluationError(f"{folder}: no such folder of images")
+        raise EvaluationError(f"{folder}: no such folder of images; check the path")
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not found:
-        raise EvaluationError(f"{folder}: holds no image ({', '.join(sorted(SUFFIXES))})")
+        raise EvaluationError(f"{folder}: has no image ({', '.join(sorted(SUFFIXES))}); give another folder")
     return found
 
 
 def find_originals(folder: Path, limit: int | None = None) -> list[Original]:
-    """`find_images` with their names, at most the first `limit` of them.
+    """Find images like `find_images`, with their names, at most the first `limit`.
 
     Raises:
-        EvaluationError: as `find_images`.
+        EvaluationError: see `find_images`.
     """
     root = folder if folder.is_dir() else folder.parent
     return [Original(path, path.relative_to(root).as_posix()) for path in find_images(folder)[:limit]]
 
 
 def pixels_hash(rgb: RGB) -> str:
-    """First 16 hex digits of the SHA-256 of "WIDTHxHEIGHT" in ASCII and the samples, row by row, R, G, B.
+    """Return the first 16 hex digits of the SHA-256 of "WIDTHxHEIGHT" in ASCII and the samples, row by row, R, G, B.
 
     Args:
         rgb: (H, W, 3) uint8.
@@ -70,10 +70,10 @@ def pixels_hash(rgb: RGB) -> str:
 
 
 def may_be_one(one: tuple[object, str], other: tuple[object, str]) -> bool:
-    """Whether two rows of results may tell of one picture: by its pixels, by its size where a row tells none of them.
+    """Check whether two rows of results may belong to the same image: by pixels, or by size if a row lacks the pixels.
 
     Args:
-        one, other: size, None where it is not known, and `pixels_hash`, empty where it is not known.
+        one, other: size, None if unknown, and `pixels_hash`, empty if unknown.
     """
     (size, pixels), (other_size, other_pixels) = one, other
     if pixels and other_pixels:
@@ -82,20 +82,20 @@ def may_be_one(one: tuple[object, str], other: tuple[object, str]) -> bool:
 
 
 def identify(originals: Iterable[Original], max_side: int | None = None) -> list[Identity]:
-    """Read every image, so that one that cannot be used is told before hours go into the others.
+    """Read every image, so that an unusable one is reported before hours are spent on the others.
 
     Args:
-        originals: in any order, which is kept.
-        max_side: pixels, of what is going to code them.
+        originals: images, whose order is kept.
+        max_side: longest side in pixels that the codec supports.
 
     Raises:
-        EvaluationError: two of one name; a side beyond `max_side`.
-        ImageError: one that cannot be read.
+        EvaluationError: if two images have the same name, or a side exceeds `max_side`.
+        ImageError: if an image cannot be read.
     """
     found: dict[str, Identity] = {}
     for source, name in originals:
         if name in found:
-            raise EvaluationError(f"{source}: a second image called {name}; rename one of them")
+            raise EvaluationError(f"{source}: another image is also called {name}; rename one of them")
         rgb = decode_rgb(source)
         height, width, _ = rgb.shape
         if max_side is not None and max(height, width) > max_side:
@@ -106,7 +106,7 @@ def identify(originals: Iterable[Original], max_side: int | None = None) -> list
 
 @contextmanager
 def about(name: str) -> Iterator[None]:
-    """Let errors of coding say which image they are about.
+    """Add the name of the image to errors of the block.
 
     Raises:
         EvaluationError: in place of any ValueError of the block.

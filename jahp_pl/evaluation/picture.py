@@ -1,4 +1,4 @@
-"""A picture that shows what a model does: original, reconstruction and a classical codec side by side."""
+"""Pictures of an evaluation: original, reconstruction and a classical codec side by side."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RGB = npt.NDArray[np.uint8]
 
 
 class Panel(NamedTuple):
-    """One image of a row."""
+    """One image in a row of a picture."""
 
     title: str
     pixels: RGB
@@ -29,18 +29,17 @@ class Panel(NamedTuple):
 
 
 CROP = 256
-"""Side of the crops shown, in pixels."""
+"""Side of the crops in pixels."""
 
 
 def draw_evaluation(evaluation: Evaluation, codec: Codec, beside: str | None, path: Path) -> None:
-    """Draw three images of an evaluation: with a comparison the best, median and worst against it, so nothing is
-    picked.
+    """Draw three images of an evaluation; in a comparison the best, median and worst, so that none is hand-picked.
 
     Args:
-        evaluation: what to draw; the originals and the files it left are read again.
-        codec: what made them.
-        beside: key of `classical.CODECS` that was compared with.
-        path: of the PNG.
+        evaluation: evaluation to draw; its originals and files are read again.
+        codec: codec that made the files.
+        beside: key of `classical.CODECS` of the comparison; None without one.
+        path: path of the PNG.
     """
     by_gain = sorted(evaluation.images, key=_gain, reverse=True)
     chosen = {0: "best", len(by_gain) // 2: "median", len(by_gain) - 1: "worst"}
@@ -70,11 +69,11 @@ def _gain(result: ImageResult) -> float:
 
 
 def crop_with_most_detail(image: RGB, size: int) -> tuple[slice, slice]:
-    """Rows and columns of the square crop, on a grid of half its size, whose gradient is strongest.
+    """Find the square crop with the strongest gradient, on a grid of half its size, as slices of rows and columns.
 
     Args:
         image: (H, W, 3) uint8.
-        size: side in pixels; the whole image where it is smaller.
+        size: side in pixels; the whole image if it is smaller.
     """
     gray = image.mean(axis=2)
     detail = np.abs(np.diff(gray, axis=0))[:, :-1] + np.abs(np.diff(gray, axis=1))[:-1]
@@ -92,9 +91,9 @@ def draw_comparison(rows: list[list[Panel]], heading: str, path: Path) -> None:
     """Save rows of panels as a PNG.
 
     Args:
-        rows: equally many panels each.
-        heading: one line above all.
-        path: of the PNG.
+        rows: rows with equal numbers of panels.
+        heading: line above all rows.
+        path: path of the PNG.
     """
     columns = max(len(row) for row in rows)
     figure = Figure(figsize=(4.2 * columns, 4.55 * len(rows) + 0.6), dpi=100, layout="constrained")

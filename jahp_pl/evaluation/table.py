@@ -1,4 +1,4 @@
-"""An evaluation in words and columns, for a terminal of 100 columns."""
+"""Formats evaluations as tables and sentences, for a terminal of 100 columns."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from jahp_pl.evaluation.evaluate import Beside, Evaluation
 from jahp_pl.measurement.roundtrip import CodingRow
 
 
-def format_table(evaluation: Evaluation) -> str:
-    """One line per image, the mean below, and what the columns mean."""
+def format_evaluation_table(evaluation: Evaluation) -> str:
+    """Format one line per image, and the mean below."""
     width = max(5, *(len(result.row.name) for result in evaluation.images))
     title = evaluation.beside_title
     head = f"{'image':{width}}   bytes     bpp    PSNR MS-SSIM"
@@ -24,7 +24,7 @@ def format_table(evaluation: Evaluation) -> str:
 
 
 def summarise(evaluation: Evaluation) -> str:
-    """What happened, in sentences for somebody who sees these figures for the first time."""
+    """Summarise the results in sentences for readers who see such figures for the first time."""
     mean, beside, count = evaluation.mean, evaluation.beside_mean, len(evaluation.images)
     mismatched = "every latent came back as it was written" if mean.mismatched_symbols == 0 else (
         f"{mean.mismatched_symbols} LATENTS CAME BACK CHANGED, which is a bug: please report it"
@@ -46,7 +46,7 @@ def summarise(evaluation: Evaluation) -> str:
 
 
 def format_curve(evaluations: Sequence[Evaluation]) -> str:
-    """One line per quality: means over all images."""
+    """Format one line per quality with means over all images."""
     lines = ["quality   level     bpp    PSNR MS-SSIM |  gap %  mismatched   enc s   dec s"]
     lines.append("-" * len(lines[0]))
     for evaluation in evaluations:

@@ -1,1 +1,1 @@
-"""Still images of any kind to RGB, with their colours."""
+"""Reads still images of many formats as RGB, with their colours converted correctly."""

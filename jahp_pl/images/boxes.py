@@ -1,4 +1,5 @@
-"""Boxes of ISO files (AVIF, JPEG 2000): a length, a type, a content, perhaps of boxes. Read from a file in memory."""
+"""Reads boxes of ISO files (AVIF, JPEG 2000) in memory: each has a length, a type and a content, which may hold
+boxes."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 MAX_BOXES = 10_000
-"""More than any picture has; a file of empty boxes costs no more than this."""
+"""Limit on the number of boxes, more than any image has; it bounds the time for a file of empty boxes."""
 
 
 class Box(NamedTuple):
@@ -19,7 +20,7 @@ class Box(NamedTuple):
 
 
 def boxes(data: bytes) -> Iterator[Box]:
-    """The boxes that lie one behind the other in `data`; ends where the rest is no box."""
+    """Yield the consecutive boxes in `data`; stop where the rest is not a box."""
     start = 0
     for _ in range(MAX_BOXES):
         if start + 8 > len(data):
@@ -37,7 +38,7 @@ def boxes(data: bytes) -> Iterator[Box]:
 
 
 def find(data: bytes, *path: bytes) -> list[bytes]:
-    """Contents of all boxes at a path of types; `meta`, a full box, is entered behind its version and flags."""
+    """Return the contents of all boxes at a path of types; the version and flags of `meta`, a full box, are skipped."""
     contents = [data]
     for kind in path:
         contents = [box.content for content in contents for box in boxes(content) if box.kind == kind]
@@ -47,14 +48,15 @@ def find(data: bytes, *path: bytes) -> list[bytes]:
 
 
 def primary_properties(data: bytes) -> list[Box]:
-    """Properties (`ipco`) of the primary item of a HEIF or AVIF file; all of them where the file does not say whose."""
+    """Return the properties (`ipco`) of the primary item of a HEIF or AVIF file; all if the file does not assign
+    them."""
     meta = next(iter(find(data, b"meta")), b"")
     properties = [box for content in find(meta, b"iprp", b"ipco") for box in boxes(content)]
     primary = next((_number(content[4:], content[:1]) for content in find(meta, b"pitm")), None)
     for content in find(meta, b"iprp", b"ipma"):
         try:
             chosen = _associations(content).get(primary)
-        except struct.error:  # cut short
+        except struct.error:  # truncated
             chosen = None
         if chosen is not None:
             return [properties[i - 1] for i in chosen if 1 <= i <= len(properties)]
@@ -62,7 +64,7 @@ def primary_properties(data: bytes) -> list[Box]:
 
 
 def _associations(content: bytes) -> dict[int | None, list[int]]:
-    """Item -> numbers of its properties, from 1 (ISO/IEC 23008-12, 9.3.1)."""
+    """Map items to the numbers of their properties, from 1 (ISO/IEC 23008-12, 9.3.1)."""
     version, flags = content[0], content[3]
     (count,) = struct.unpack_from(">I", content, 4)
     start, found = 8, {}

@@ -1,7 +1,7 @@
-"""What an image file says of its colours, beside the ICC profile that Pillow hands out.
+"""Finds the colour space of an image file beyond the ICC profile that Pillow provides.
 
-Whatever says it becomes an ICC profile, so that littleCMS converts every image. High dynamic range has no meaning in 8
-bits without a choice of tones, and is refused.
+Every description is converted to an ICC profile, so that littleCMS converts every image. High dynamic range is refused,
+because 8 bits require a choice of tone mapping.
 """
 
 from __future__ import annotations
@@ -29,44 +29,44 @@ from jahp_pl.images.matrix_profiles import (
 )
 
 _MAX_HEAD = 2**24
-"""Bytes of a file in which its colours are looked for."""
+"""Bytes at the start of a file that are searched for colour information."""
 _GRAY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _EXIF_INTEROP, _INTEROP_INDEX, _ADOBE_RGB = 0xA005, 1, "R03"
 _TIFF_TRANSFER, _TIFF_WHITE, _TIFF_PRIMARIES = 301, 318, 319
 
 
 class ColourError(JahpError, ValueError):
-    """Colours that cannot be converted; one line."""
+    """Colours that cannot be converted; the message is one line."""
 
 
 class Colours(NamedTuple):
-    """What the numbers of an image mean."""
+    """Colour space of an image."""
 
     icc: bytes = b""
-    """A profile; empty for sRGB."""
+    """ICC profile; empty for sRGB."""
     origin: str = ""
-    """What gave it."""
+    """Where the profile comes from."""
     ignored: str = ""
-    """What the file says of its colours that is not used; empty where there is no such thing."""
+    """Colour information of the file that is not used; empty if there is none."""
 
 
 def colours_of(image: Image.Image) -> Colours:
-    """The colours of an image; of one that is loaded already, what Pillow keeps of them.
+    """Determine the colour space of an image; for an image that is already loaded, from what Pillow keeps.
 
     Args:
-        image: opened by Pillow; the position in its file stays as it is.
+        image: opened by Pillow; the position in its file is preserved.
 
     Raises:
-        ColourError: high dynamic range, or a colour space that is not known.
+        ColourError: if the image has high dynamic range or an unknown colour space.
     """
-    told = next(_told(image), Colours())
-    if told.icc and (transfer := _icc_transfer(told.icc)) in CICP_HDR:
+    found = next(_descriptions(image), Colours())
+    if found.icc and (transfer := _icc_transfer(found.icc)) in CICP_HDR:
         raise ColourError(_hdr(CICP_HDR[transfer]))
-    return told
+    return found
 
 
-def _told(image: Image.Image) -> Iterator[Colours]:
-    """What says something of the colours, in the order of precedence."""
+def _descriptions(image: Image.Image) -> Iterator[Colours]:
+    """Yield the colour descriptions of the file in order of precedence."""
     head = file_head(image) if image.format in ("AVIF", "BMP", "JPEG2000", "PNG") else b""
     if image.format == "PNG":
         yield from _of_cicp_chunk(head, image)
@@ -90,7 +90,7 @@ def _told(image: Image.Image) -> Iterator[Colours]:
 
 
 def file_head(image: Image.Image) -> bytes:
-    """The start of the file, empty where it is not at hand."""
+    """Return the start of the file; empty if it is not available."""
     file = getattr(image, "fp", None)
     if file is None or not getattr(image, "tile", None):
         return b""
@@ -105,7 +105,7 @@ def file_head(image: Image.Image) -> bytes:
 
 
 def _late_profile(image: Image.Image) -> bytes:
-    """The ICC profile that stands behind the frame header of a JPEG, where Pillow no longer joins it."""
+    """Join the ICC profile after the frame header of a JPEG, which Pillow does not."""
     parts = sorted(getattr(image, "icclist", []))
     is_whole = parts and all(len(p) > 14 and p[12] == i and p[13] == len(parts) for i, p in enumerate(parts, 1))
     return b"".join(part[14:] for part in parts) if is_whole else b""
@@ -120,20 +120,19 @@ def _of_cicp_chunk(head: bytes, image: Image.Image) -> Iterator[Colours]:
         if kind == b"cICP" and size == 4:
             primaries, transfer, matrix, full_range = head[start + 8 : start + 12]
             if matrix or not full_range:
-                raise ColourError("a PNG of YCbCr or of narrow range, which is not supported; convert it to sRGB")
+                raise ColourError("the PNG is in YCbCr or narrow range, which is not supported; convert it to sRGB")
             yield _of_cicp(primaries, transfer, image, "cICP")
             return
         start += 12 + size
 
 
 def _of_cicp(primaries: int, transfer: int, image: Image.Image, origin: str) -> Colours:
-    """Code points of ITU-T H.273."""
+    """Convert the code points of ITU-T H.273."""
     if transfer in CICP_HDR:
         raise ColourError(_hdr(CICP_HDR[transfer]))
     if transfer not in CICP_GAMMAS or primaries not in CICP_PRIMARIES:
         raise ColourError(
-            f"colours of primaries {primaries} and transfer {transfer} (ITU-T H.273) are not supported; convert it to "
-            "sRGB"
+            f"primaries {primaries} with transfer {transfer} (ITU-T H.273) are not supported; convert the image to sRGB"
         )
     gamma = CICP_GAMMAS[transfer]
     return _matrix(image, CICP_PRIMARIES[primaries], (gamma,) * 3, origin, exact=True)
@@ -153,7 +152,7 @@ def _of_jpeg_2000(head: bytes) -> Iterator[Colours]:
         elif content[:1] == b"\1" and len(content) >= 7:
             (space,) = struct.unpack_from(">I", content, 3)
             if space not in (0, 12, 15, 16, 17, 18):  # bilevel, CMYK, sRGB, gray, sYCC
-                raise ColourError(f"a JPEG 2000 file in colour space {space}, not supported; convert it to sRGB")
+                raise ColourError(f"JPEG 2000 colour space {space} is not supported; convert the image to sRGB")
             yield Colours()
         return
 
@@ -188,16 +187,16 @@ def _of_tiff(image: Image.Image) -> Iterator[Colours]:
 
 
 def _is_adobe_rgb(image: Image.Image) -> bool:
-    """DCF 2.0 marks Adobe RGB by the index of its interoperability rule; cameras then write no profile."""
+    """Check for DCF 2.0's mark of Adobe RGB, the interoperability index; such cameras write no profile."""
     try:
         index = image.getexif().get_ifd(_EXIF_INTEROP).get(_INTEROP_INDEX)
-    except Exception:  # noqa: BLE001  damaged metadata raises nearly every type, and must not cost the picture
+    except Exception:  # noqa: BLE001  damaged metadata raises nearly every type, and must not make the image unreadable
         return False
     return isinstance(index, str) and index.rstrip("\0") == _ADOBE_RGB
 
 
 def _of_gamma(image: Image.Image) -> Iterator[Colours]:
-    """PNG's gAMA and cHRM."""
+    """Convert PNG's gAMA and cHRM."""
     gamma, points = image.info.get("gamma"), image.info.get("chromaticity")
     if not gamma and not points:
         return
@@ -217,10 +216,10 @@ def _matrix(
     origin: str,
     exact: bool = False,
 ) -> Colours:
-    """Colours by primaries and exponents; nothing for sRGB's.
+    """Make a profile from primaries and exponents; none for those of sRGB.
 
     Args:
-        exact: the numbers are from a table; others, from a file, may be impossible and are then ignored.
+        exact: whether the numbers come from a table; those from a file may be invalid and are then ignored.
     """
     is_srgb_curve = set(gammas) == {SRGB_CURVE}
     if is_srgb_curve and (image.mode in _GRAY or chromaticities == BT709):
@@ -237,7 +236,7 @@ def _matrix(
 
 
 def _icc_transfer(profile: bytes) -> int:
-    """The transfer function that a profile names by its code point (ICC.1:2022, cicpTag); 2 where it names none."""
+    """Return the transfer function code point of a profile (ICC.1:2022, cicpTag); 2 if it has none."""
     count = int.from_bytes(profile[128:132], "big")
     for start in range(132, min(132 + 12 * count, len(profile) - 11), 12):
         if profile[start : start + 4] == b"cicp":
@@ -247,4 +246,4 @@ def _icc_transfer(profile: bytes) -> int:
 
 
 def _hdr(name: str) -> str:
-    return f"high dynamic range ({name}), which 8 bits do not hold; convert it to sRGB by a program that maps tones"
+    return f"high dynamic range ({name}) does not fit 8 bits; convert the image to sRGB with tone mapping"

@@ -1,4 +1,4 @@
-"""Pixels as Pillow reads them to 8-bit RGB: rotation, bits, colours, transparency, each in one function."""
+"""Converts images as Pillow reads them to 8-bit RGB: rotation, bit depth, colours, transparency."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from jahp_pl.images.colours import Colours
-from jahp_pl.images.icc import apply, is_usable, transform_to_srgb
+from jahp_pl.images.icc import apply, is_usable_profile, transform_to_srgb
 from jahp_pl.images.layouts import LayoutError, Samples, transparent_gray
 
 _ORIENTATION = 0x0112
@@ -25,7 +25,7 @@ _NUMERIC = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 
 
 def losses(image: Image.Image, colours: Colours, samples: Samples, max_icc: int) -> Iterator[str]:
-    """What becomes of an image that is open but not loaded, if its header says it."""
+    """Yield what is lost in converting an image that is open but not loaded, according to its header."""
     layout = str([tile[3] for tile in getattr(image, "tile", [])])  # e.g. "RGB;16B", which Pillow reads as 8-bit RGB
     if samples.is_deep or image.mode in _NUMERIC or ";16" in layout:
         yield "bits beyond 8 a sample"
@@ -36,7 +36,7 @@ def losses(image: Image.Image, colours: Colours, samples: Samples, max_icc: int)
     if not colours.icc:
         return
     kind = profile_mode(image.mode)
-    if not is_usable(colours.icc, kind):
+    if not is_usable_profile(colours.icc, kind):
         yield f"{colours.origin} that is damaged or not for {kind}, not used"
         return
     is_kept = kind == "RGB" and len(colours.icc) <= max_icc
@@ -45,22 +45,22 @@ def losses(image: Image.Image, colours: Colours, samples: Samples, max_icc: int)
 
 
 def profile_mode(mode: str) -> str:
-    """The mode in which an image meets its profile."""
+    """Return the mode in which an image is converted with its profile."""
     if mode in ("LA", "La", "L", *_NUMERIC):
         return "L"
     return mode if mode in ("CMYK", "LAB") else "RGB"
 
 
 def orientation(image: Image.Image) -> int:
-    """Exif's orientation, 1 (upright) where none is readable."""
+    """Return the Exif orientation; 1 (upright) if it is not readable."""
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # noqa: BLE001  damaged metadata raises nearly every type, and must not cost the picture
+    except Exception:  # noqa: BLE001  damaged metadata raises nearly every type, and must not make the image unreadable
         return 1
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Turn an image as its metadata asks."""
+    """Rotate or mirror an image according to its metadata."""
     method = _UPRIGHT.get(orientation(image))
     if method is None:
         return image
@@ -70,15 +70,16 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def to_8bit(image: Image.Image, samples: Samples) -> Image.Image:
-    """Scale grayscale samples of more than 8 bits: the white is what the header says or 65535 for 16 bits, else the
-    least of 1 (float), 255 and 65535 that no sample exceeds. (Colour with 16 bits a channel reaches us as 8 bits
-    already.)
+    """Scale grayscale samples of more than 8 bits to 8.
+
+    White is the maximum in the header, 65535 for 16 bits, or otherwise the least of 1 (float), 255 and 65535 that no
+    sample exceeds. (Pillow has already converted colour of 16 bits per channel to 8 bits.)
     """
     if image.mode not in _NUMERIC:
         return image
     values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all() or values.min() < 0 or values.max() > 65535:
-        raise LayoutError("samples that are negative, not finite or over 65535 have no known white; convert to 16-bit")
+        raise LayoutError("samples are negative, not finite or over 65535 and have no known white; convert to 16-bit")
     whites = {"I": (255, 65535), "F": (1, 255, 65535)}.get(image.mode, (65535,))
     white = samples.white or next(w for w in whites if values.max() <= w)
     levels = np.rint(values * (255 / white)).astype(np.uint8)
@@ -90,10 +91,10 @@ def to_8bit(image: Image.Image, samples: Samples) -> Image.Image:
 
 
 def to_rgb(image: Image.Image, profile: bytes, max_icc: int) -> tuple[Image.Image, bytes]:
-    """RGB, or RGBA where there is transparency, and the profile it is in, empty for sRGB."""
+    """Convert to RGB, or RGBA if there is transparency; also return the remaining profile, empty for sRGB."""
     alpha = None
     if image.mode == "LA" or (image.mode == "L" and "transparency" in image.info):
-        image = image.convert("LA")  # a gray profile takes gray
+        image = image.convert("LA")  # gray profiles apply to gray
         image, alpha = image.getchannel("L"), image.getchannel("A")
     elif image.mode in ("1", "P", "PA", "La", "RGBa", "RGBX", "HSV", "YCbCr") or "transparency" in image.info:
         transparent = "transparency" in image.info or image.mode in ("PA", "La", "RGBa")
@@ -104,7 +105,7 @@ def to_rgb(image: Image.Image, profile: bytes, max_icc: int) -> tuple[Image.Imag
     icc = profile if transform is not None and image.mode == "RGB" and len(profile) <= max_icc else b""
     if transform is not None and not icc:
         image = apply(transform, image)
-    elif image.mode != "RGB":  # Pillow would copy it
+    elif image.mode != "RGB":  # convert would copy the image
         image = image.convert("RGB")
     if alpha is not None:
         image.putalpha(alpha)
@@ -112,7 +113,7 @@ def to_rgb(image: Image.Image, profile: bytes, max_icc: int) -> tuple[Image.Imag
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """Put an RGBA image on white."""
+    """Composite an RGBA image on white."""
     if image.mode != "RGBA":
         return image
     white = Image.new("RGBA", image.size, "white")

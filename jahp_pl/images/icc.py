@@ -1,7 +1,7 @@
-"""ICC colour profiles: what an image's numbers mean, and how they become sRGB. Pillow and numpy only.
+"""ICC colour profiles and their conversion to sRGB. Pillow and numpy only.
 
-A profile may come from anywhere. A damaged one, or one of another kind than the image, is taken for none: the numbers
-then are sRGB, as where there is no profile.
+Profiles are untrusted. A damaged one, or one for another kind of image, is ignored, and the image is taken as sRGB,
+like images without a profile.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _MAX_NAME = 60
 
 @lru_cache(maxsize=64)
 def transform_to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """From a profile to sRGB; LAB has but one meaning, and no other way to RGB.
+    """Build the transform from a profile to sRGB. LAB needs no profile, and has no other way to RGB.
 
     Args:
         profile: content of an ICC profile; None for LAB.
-        mode: Pillow's name of the image's kind.
+        mode: Pillow's mode of the image.
 
     Returns:
-        None where the profile is damaged, of another kind than `mode`, or sRGB already (within one level).
+        None if the profile is damaged, of another kind than `mode`, or equal to sRGB (within one level).
     """
     try:
         given = ImageCms.ImageCmsProfile(io.BytesIO(profile or b"")) if mode != "LAB" else ImageCms.createProfile("LAB")
@@ -36,7 +36,7 @@ def transform_to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTran
             mode,
             "RGB",
             ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            ImageCms.Flags.BLACKPOINTCOMPENSATION | ImageCms.Flags.NOCACHE,  # with a cache, threads could not share it
+            ImageCms.Flags.BLACKPOINTCOMPENSATION | ImageCms.Flags.NOCACHE,  # a cache is not thread-safe
         )
     except _FAILURES:
         return None
@@ -48,8 +48,8 @@ def transform_to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTran
     return None if np.abs(result.astype(int) - cube.astype(int)).max() <= 1 else transform
 
 
-def is_usable(profile: bytes, mode: str) -> bool:
-    """Whether littleCMS can read a profile and it is for images of this mode."""
+def is_usable_profile(profile: bytes, mode: str) -> bool:
+    """Check whether littleCMS can use a profile for images of this mode."""
     try:
         given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         ImageCms.buildTransform(given, ImageCms.createProfile("sRGB"), mode, "RGB")
@@ -59,20 +59,20 @@ def is_usable(profile: bytes, mode: str) -> bool:
 
 
 def apply(transform: ImageCms.ImageCmsTransform, image: Image.Image) -> Image.Image:
-    """The image in the space that the transform leads to."""
+    """Apply a transform to an image."""
     result = ImageCms.applyTransform(image, transform)
-    assert result is not None  # None means in place, which was not asked for
+    assert result is not None  # None is returned only for conversion in place
     return result
 
 
 def rgb_to_srgb(rgb: npt.NDArray[np.uint8], profile: bytes) -> npt.NDArray[np.uint8]:
-    """Numbers that mean what `profile` says -> sRGB; both (H, W, 3) uint8."""
+    """Convert (H, W, 3) uint8 from the space of `profile` to sRGB."""
     transform = transform_to_srgb(profile, "RGB")
     return rgb if transform is None else np.array(apply(transform, Image.fromarray(rgb)))
 
 
 def profile_name(profile: bytes) -> str:
-    """What a profile calls itself, e.g. Display P3: printable, at most 60 characters."""
+    """Return the name of a profile, e.g. Display P3, printable and with at most 60 characters."""
     try:
         name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
     except _FAILURES:

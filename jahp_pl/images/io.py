@@ -1,8 +1,8 @@
-"""Any still image file to 8-bit sRGB, in one place for shards, evaluation and the codec. Pillow and numpy only.
+"""Reads any still image file as 8-bit sRGB, for shards, evaluation and the codec alike. Pillow and numpy only.
 
-What is done, in this order: the EXIF rotation is applied; 16-bit, 32-bit and float samples are scaled to 8 bits;
-colours are converted to sRGB from what the file says of them (`colours`), unless the caller keeps their profile;
-transparency is put on white, as browsers show it. docs/images.md has a table of what is read how.
+Conversion steps, in order: apply the Exif rotation; scale 16-bit, 32-bit and float samples to 8 bits; convert colours
+to sRGB according to the file (`colours`), unless the caller keeps their profile; composite transparency on white, as
+browsers do. docs/images.md has a table of formats.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from jahp_pl.images.layouts import LayoutError, checked
 SUFFIXES = frozenset(
     (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 )
-"""Names that are taken for images when a folder or an archive is searched."""
+"""Suffixes of image files when a folder or an archive is searched."""
 
 MAX_PIXELS = 178_000_000
-"""Larger images are refused before they are decoded: 0.5 GB as RGB. Pillow has its own limit just above."""
+"""Limit of pixels, checked before decoding: 0.5 GB as RGB. Pillow's own limit is slightly higher."""
 
 Source = str | Path | bytes | BinaryIO
 RGB = npt.NDArray[np.uint8]
@@ -40,29 +40,29 @@ _HOLD_PROFILES = ("AVIF", "JPEG", "PNG", "TIFF", "WEBP")
 
 
 class ImageError(JahpError, ValueError):
-    """An image that cannot be used; the message is one line that names it and says why."""
+    """An unusable image; the message is one line that names it and the reason."""
 
 
 class TransparencyError(ImageError):
-    """Pixels that are not opaque, where they may not be flattened."""
+    """An image with transparent pixels that may not be flattened."""
 
 
 class ImageSize(NamedTuple):
-    """Pixels, as stored: before the EXIF rotation."""
+    """Size in pixels as stored, before the Exif rotation."""
 
     width: int
     height: int
 
 
 class Converted(NamedTuple):
-    """An image as 8-bit RGB, and what that cost."""
+    """An image as 8-bit RGB, and what was lost in the conversion."""
 
     rgb: RGB
     """(H, W, 3) uint8, upright, contiguous and writable."""
     lost: tuple[str, ...]
-    """What of the original the pixels no longer tell, a few words each; empty where nothing was lost."""
+    """What the conversion lost, in a few words each; empty if nothing."""
     icc: bytes
-    """ICC profile that says what RGB means here; empty for sRGB."""
+    """ICC profile of the RGB values; empty for sRGB."""
 
 
 def decode_rgb(source: Source, name: str | None = None) -> RGB:
@@ -70,24 +70,28 @@ def decode_rgb(source: Source, name: str | None = None) -> RGB:
 
     Args:
         source: path, content, or file opened in binary mode.
-        name: what to call it in an error; the path by default.
+        name: name for error messages; the path by default.
+
     Returns:
         (H, W, 3) uint8, upright, contiguous and writable.
+
     Raises:
-        ImageError: missing, empty, truncated or foreign file; animation or several pages; more than `MAX_PIXELS`;
-            32-bit or float samples without a white that can be told.
+        ImageError: if the file is missing, empty, truncated or not an image, has several frames or pages, exceeds
+            `MAX_PIXELS`, or has 32-bit or float samples with an unknown white.
     """
     return convert_rgb(source, name).rgb
 
 
 def load_rgb(source: Source, name: str | None = None) -> Image.Image:
-    """As `decode_rgb`, left with Pillow: a crop of it costs the crop alone, all of it as an array half as much as
-    decoding.
+    """Read one still image like `decode_rgb`, but keep it in Pillow.
+
+    Cropping then costs only the crop; converting all of it to an array takes half as long as decoding.
 
     Returns:
-        In mode RGB, loaded.
+        A loaded image in mode RGB.
+
     Raises:
-        ImageError: as `decode_rgb`.
+        ImageError: see `decode_rgb`.
     """
     with _opened(source, name) as image:
         colours, samples = colours_of(image), checked(image)
@@ -96,31 +100,31 @@ def load_rgb(source: Source, name: str | None = None) -> Image.Image:
 
 
 def convert_rgb(source: Source, name: str | None = None, flatten: bool = True, max_icc: int = 0) -> Converted:
-    """As `decode_rgb`, and say what was lost on the way; on request, colours stay in their own space.
+    """Read one still image like `decode_rgb`, report what was lost, and optionally keep its colour space.
 
     Args:
         source: path, content, or file opened in binary mode.
-        name: what to call it in an error; the path by default.
-        flatten: put transparent pixels on white; False refuses them.
-        max_icc: an RGB image whose profile is not that of sRGB and has at most so many bytes keeps its numbers, and the
-            profile is given back with them; 0 converts every image.
+        name: name for error messages; the path by default.
+        flatten: composite transparent pixels on white; False refuses them.
+        max_icc: an RGB image whose profile differs from sRGB and has at most this many bytes keeps its values and
+            returns the profile; 0 converts every image.
 
     Raises:
-        ImageError: as `decode_rgb`; with `flatten=False` also a pixel that is not opaque.
+        ImageError: see `decode_rgb`; with `flatten=False` also if a pixel is not opaque.
     """
     with _opened(source, name) as image:
         return convert_image(image, flatten, max_icc)
 
 
 def convert_image(image: Image.Image, flatten: bool = True, max_icc: int = 0) -> Converted:
-    """As `convert_rgb`, of an image that Pillow has opened or made, of whose frames the current one; it stays as it is.
+    """Convert an image opened or created by Pillow like `convert_rgb`; only the current frame, without changing it.
 
     Raises:
         ImageError: see `convert_rgb`.
-        OSError: of Pillow, where the image is not loaded yet and its file is damaged.
+        OSError: raised by Pillow if the image is not loaded yet and its file is damaged.
     """
     try:
-        colours, samples = colours_of(image), checked(image)  # before loading, which forgets much of the header
+        colours, samples = colours_of(image), checked(image)  # before loading, which discards much of the header
     except (ColourError, LayoutError) as error:
         raise ImageError(str(error)) from None
     lost = list(losses(image, colours, samples, max_icc))
@@ -134,20 +138,20 @@ def convert_image(image: Image.Image, flatten: bool = True, max_icc: int = 0) ->
 
 
 def image_size(source: Source, name: str | None = None) -> ImageSize:
-    """Width and height from the header alone, without decoding.
+    """Read width and height from the header without decoding.
 
     Raises:
-        ImageError: as `decode_rgb`, as far as a header tells.
+        ImageError: see `decode_rgb`, if the header shows it.
     """
     with _opened(source, name) as image:
         return ImageSize(*image.size)
 
 
 def kept_profile(source: Source, name: str | None = None, max_icc: int = 0) -> bytes:
-    """The profile that `convert_rgb` gives back with these arguments, from the header alone.
+    """Return the profile that `convert_rgb` would keep with these arguments, from the header alone.
 
     Raises:
-        ImageError: as `image_size`.
+        ImageError: see `image_size`.
     """
     with _opened(source, name) as image:
         icc = colours_of(image).icc
@@ -156,10 +160,10 @@ def kept_profile(source: Source, name: str | None = None, max_icc: int = 0) -> b
 
 
 def is_plain_jpeg(source: Source, name: str | None = None) -> bool:
-    """Whether the file is an upright 8-bit RGB JPEG in sRGB: then its pixels are final and it may be stored as it is.
+    """Check whether a file is an upright 8-bit RGB JPEG in sRGB, which may be stored unchanged.
 
     Raises:
-        ImageError: as `image_size`.
+        ImageError: see `image_size`.
     """
     with _opened(source, name) as image:
         if image.format != "JPEG" or image.mode != "RGB" or orientation(image) != 1:
@@ -170,12 +174,12 @@ def is_plain_jpeg(source: Source, name: str | None = None) -> bool:
 
 @contextmanager
 def _opened(source: Source, name: str | None) -> Iterator[Image.Image]:
-    """Open, check and hand out an image; whatever Pillow raises meanwhile becomes one `ImageError`."""
+    """Open and check an image for the block; convert every error of Pillow to an `ImageError`."""
     name = name or (str(source) if isinstance(source, str | Path) else getattr(source, "name", None) or "image")
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # from half of our own limit on
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # it starts at half of our limit
             opened = Image.open(file)
         with opened as image:
             _check(image)
@@ -201,21 +205,21 @@ def _check(image: Image.Image) -> None:
             f"{image.width}x{image.height} is more than {MAX_PIXELS:,} pixels; scale it down or cut it into tiles"
         )
     frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":  # cameras put a preview behind the photograph and call it MPO
-        raise ImageError(f"holds {frames} frames or pages; give one still image")
+    if frames > 1 and image.format != "MPO":  # MPO files of cameras have a preview after the photograph
+        raise ImageError(f"has {frames} frames or pages; give one still image")
 
 
 def encode_rgb(rgb: RGB, suffix: str, icc: bytes = b"") -> bytes:
-    """The content of an image file that shows the colours meant, in every format.
+    """Encode an image to the content of a file that shows the intended colours in every format.
 
     Args:
         rgb: (H, W, 3) uint8.
-        suffix: of the format, with its dot, e.g. .png.
-        icc: ICC profile of `rgb`, empty for sRGB. It is put into the file; for a format that has no room for one, the
+        suffix: suffix of the format with its dot, e.g. .png.
+        icc: ICC profile of `rgb`, empty for sRGB. It is written into the file; for formats without profiles, the
             colours are converted to sRGB.
 
     Raises:
-        ImageError: a suffix of no format that Pillow writes, or an image that the format cannot hold.
+        ImageError: if Pillow writes no format with this suffix, or the format cannot hold the image.
     """
     Image.init()
     format_name = Image.EXTENSION.get(suffix.lower())
@@ -226,6 +230,6 @@ def encode_rgb(rgb: RGB, suffix: str, icc: bytes = b"") -> bytes:
     buffer = io.BytesIO()
     try:
         Image.fromarray(pixels).save(buffer, format_name, **options)
-    except (OSError, ValueError) as error:  # JPEG and WebP have a largest side
-        raise ImageError(f"{suffix} cannot hold it ({str(error).strip()}); use .png") from None
+    except (OSError, ValueError) as error:  # e.g. JPEG and WebP limit the side length
+        raise ImageError(f"{suffix} cannot hold the image ({str(error).strip()}); use .png") from None
     return buffer.getvalue()

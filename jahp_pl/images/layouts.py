@@ -1,6 +1,7 @@
-"""Files that Pillow opens and would read wrongly: mended before they are loaded, or refused.
+"""Fixes or refuses files that Pillow would read incorrectly.
 
-Every case here was shown on a small file (tests/docs/test_images.py). What a later Pillow reads rightly stays right.
+Every case was demonstrated on a small file (tests/docs/test_images.py). Files that a later Pillow reads correctly stay
+correct.
 """
 
 from __future__ import annotations
@@ -22,25 +23,25 @@ _INDEXED = "1", "P", "PA"
 
 
 class LayoutError(JahpError, ValueError):
-    """A layout that cannot be read rightly; one line."""
+    """A layout that cannot be read correctly; the message is one line."""
 
 
 class Samples(NamedTuple):
-    """What a header says of the samples and Pillow forgets."""
+    """Properties of the samples in a header that Pillow discards."""
 
     is_deep: bool = False
-    """More than 8 bits each, of which Pillow gives 8."""
+    """Whether samples have more than 8 bits, of which Pillow returns 8."""
     white: int | None = None
-    """The largest sample; None where the mode says it."""
+    """Value of white; None if the mode implies it."""
     is_inverted: bool = False
-    """The largest sample is black."""
+    """Whether the largest sample is black."""
 
 
 def checked(image: Image.Image) -> Samples:
-    """Look at an image that is open but not loaded, and mend how Pillow is going to read it.
+    """Inspect an image that is open but not loaded, and fix how Pillow will read it.
 
     Raises:
-        LayoutError: Pillow would read it wrongly.
+        LayoutError: if Pillow would read it incorrectly.
     """
     if not isinstance(image, ImageFile.ImageFile):
         return Samples()
@@ -60,7 +61,7 @@ def checked(image: Image.Image) -> Samples:
 
 
 def transparent_gray(image: Image.Image) -> Image.Image | None:
-    """The alpha of a gray image with 16 bits a sample of which one level is transparent; None without such a level."""
+    """Return the alpha channel of a 16-bit gray image with one transparent level; None without such a level."""
     level = image.info.get("transparency")
     if not image.mode.startswith("I") or not isinstance(level, int):
         return None
@@ -75,17 +76,17 @@ def _tiff(image: ImageFile.ImageFile) -> Samples:
     if getattr(image, "_planar_configuration", 1) == 2 and is_raw and set(bits) != {8}:
         _mend_planes(image, bits)
     if photometric == _YCBCR and is_raw:
-        raise LayoutError("an uncompressed TIFF in YCbCr, which is not supported; convert it to RGB")
+        raise LayoutError("uncompressed TIFF in YCbCr is not supported; convert it to RGB")
     if image.mode == "F" and photometric == _WHITE_IS_ZERO:
-        raise LayoutError("a TIFF of float samples whose white is 0, which is not supported; convert it to PNG")
+        raise LayoutError("TIFF with float samples whose white is 0 is not supported; convert it to PNG")
     white = 4095 if tuple(bits) == (12,) else None
     return Samples(white=white, is_inverted=photometric == _WHITE_IS_ZERO and image.mode.startswith("I"))
 
 
 def _mend_planes(image: ImageFile.ImageFile, bits: tuple[int, ...]) -> None:
-    """Pillow takes planes of 16 bits for planes of 8."""
+    """Correct planes of 16 bits, which Pillow reads as planes of 8 bits."""
     if set(bits) != {16} or image.mode not in ("RGB", "RGBA"):
-        raise LayoutError(f"a TIFF in planes of {bits[0]} bits a sample in mode {image.mode}; convert it to PNG")
+        raise LayoutError(f"TIFF planes of {bits[0]} bits in mode {image.mode} are not supported; convert it to PNG")
     order = "L" if getattr(image, "tag_v2").prefix == b"II" else "B"  # noqa: B009  not an attribute of all images
     image.tile = [
         tile._replace(args=(f"{tile.args[0]};16{order}", *tile.args[1:])) if len(str(tile.args[0])) == 1 else tile
@@ -95,11 +96,11 @@ def _mend_planes(image: ImageFile.ImageFile, bits: tuple[int, ...]) -> None:
 
 
 def _png(image: Image.Image) -> Samples:
-    """One transparent level or colour is given in the bits of the file, where Pillow compares 8."""
+    """Correct the transparent level, which the file gives in its own bit depth while Pillow compares 8 bits."""
     level = image.info.get("transparency")
     depth = _raw_bits(image)
     if isinstance(level, tuple) and depth == 16:
-        raise LayoutError("a PNG of 16 bits a sample with one transparent colour; give it an alpha channel or 8 bits")
+        raise LayoutError("16-bit PNG with one transparent colour is not supported; use an alpha channel or 8 bits")
     if image.mode == "L" and isinstance(level, int) and depth in (2, 4):
         image.info["transparency"] = level * (255 // (2**depth - 1))
     return Samples()
@@ -123,8 +124,8 @@ def _jpeg_2000(head: bytes, mode: str) -> Samples:
         sides = [(width, tile_width, across), (height, tile_height, down)]
         if left or top or any(side % step or (tile < side and tile % step) for side, tile, step in sides):
             raise LayoutError(
-                f"a JPEG 2000 file of {width - left}x{height - top} pixels with subsampled colours, which are only "
-                "read for even sides; convert it to PNG"
+                f"JPEG 2000 of {width - left}x{height - top} pixels with subsampled colours is only supported "
+                "for even sides; convert it to PNG"
             )
     _check_channels(head)
     deep = any((c[0] & 0x7F) + 1 > 8 for c in components if c)
@@ -132,16 +133,16 @@ def _jpeg_2000(head: bytes, mode: str) -> Samples:
 
 
 def _check_channels(head: bytes) -> None:
-    """Pillow takes the channels of JPEG 2000 in the order of the file, and alpha as not multiplied in."""
+    """Refuse channels in another order and premultiplied alpha, which Pillow ignores for JPEG 2000."""
     for content in find(head, b"jp2h", b"cdef"):
         entries = [struct.unpack_from(">3H", content, i) for i in range(2, len(content) - 5, 6)]
         num_colours = sum(kind == 0 for _, kind, _ in entries)
         expected = [(i, 0, i + 1) for i in range(num_colours)]
         if sorted(e for e in entries if e[1] == 0) != expected:
-            raise LayoutError("a JPEG 2000 file with its colours in another order; convert it to PNG")
+            raise LayoutError("JPEG 2000 with reordered colours is not supported; convert it to PNG")
         if any(kind == 2 for _, kind, _ in entries):
-            raise LayoutError("a JPEG 2000 file whose colours are multiplied by alpha; convert it to PNG")
+            raise LayoutError("JPEG 2000 with premultiplied alpha is not supported; convert it to PNG")
     for content in find(head, b"jp2h", b"cmap"):
         columns = [content[i + 3] for i in range(0, len(content) - 3, 4) if content[i + 2] == 1]
         if columns != list(range(len(columns))):
-            raise LayoutError("a JPEG 2000 file with its palette in another order; convert it to PNG")
+            raise LayoutError("JPEG 2000 with a reordered palette is not supported; convert it to PNG")

@@ -1,5 +1,6 @@
-"""ICC profiles made of a few numbers: for images that give the chromaticities and the curve of their colours without a
-profile. littleCMS then converts every image in the same way.
+"""Builds ICC profiles from primaries and exponents, for images that state these instead of a profile.
+
+littleCMS then converts every image in the same way.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 SRGB_CURVE = 0.0
-"""Stands for sRGB's piecewise curve where a gamma is expected."""
+"""Represents sRGB's piecewise curve in place of a gamma."""
 GAMMA_TOLERANCE = 0.05
-"""Writers put 1/2.2 into files that are sRGB; libpng and browsers show what lies that near to it unchanged."""
+"""Relative tolerance. Writers put 1/2.2 into sRGB files; libpng and browsers leave such values unchanged too."""
 
 _D50 = (0.9642, 1.0, 0.8249)
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
@@ -24,7 +25,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class Chromaticities(NamedTuple):
-    """Where white and the primaries are."""
+    """Chromaticities of white and the primaries."""
 
     white: Point
     red: Point
@@ -54,25 +55,25 @@ CICP_PRIMARIES = {
 }
 """ITU-T H.273, table 2."""
 CICP_GAMMAS = {
-    **dict.fromkeys((1, 2, 6, 13, 14, 15), SRGB_CURVE),  # BT.709's curve is shown as sRGB's by browsers and players
+    **dict.fromkeys((1, 2, 6, 13, 14, 15), SRGB_CURVE),  # browsers and players show BT.709's curve as sRGB's
     4: 2.2,
     5: 2.8,
     8: 1.0,
 }
-"""ITU-T H.273, table 3: the exponent of light in terms of samples."""
+"""ITU-T H.273, table 3: exponent that converts samples to light."""
 CICP_HDR = {16: "PQ", 18: "HLG"}
 
 
 def rgb_profile(chromaticities: Chromaticities, gammas: tuple[float, float, float], name: str) -> bytes:
-    """Make a matrix profile (ICC.1:2001).
+    """Build a matrix profile (ICC.1:2001).
 
     Args:
-        chromaticities: of white and the primaries, not adapted.
+        chromaticities: white and primaries, not adapted.
         gammas: exponents for red, green and blue, or `SRGB_CURVE`.
-        name: what the profile is called, in ASCII.
+        name: name of the profile, in ASCII.
 
     Raises:
-        ValueError: primaries on a line, a white outside of them, an exponent that is not positive.
+        ValueError: if the primaries are collinear, white is outside them, or an exponent is not positive.
     """
     matrix = _to_d50(chromaticities)
     tags = {f"{letter}XYZ": _xyz(column) for letter, column in zip("rgb", matrix.T, strict=True)}
@@ -81,17 +82,17 @@ def rgb_profile(chromaticities: Chromaticities, gammas: tuple[float, float, floa
 
 
 def gray_profile(gamma: float, name: str) -> bytes:
-    """Make a profile for gray images; arguments and errors as for `rgb_profile`."""
+    """Build a profile for gray images; arguments and errors as in `rgb_profile`."""
     return _profile(b"GRAY", {"kTRC": _curve(gamma)}, name)
 
 
 def nearest_gamma(exponent: float) -> float:
-    """An exponent as written in a file, or `SRGB_CURVE` if it is within `GAMMA_TOLERANCE` of 2.2."""
+    """Return `SRGB_CURVE` if the exponent is within `GAMMA_TOLERANCE` of 2.2, otherwise the exponent."""
     return SRGB_CURVE if abs(exponent / 2.2 - 1) <= GAMMA_TOLERANCE else exponent
 
 
 def _to_d50(chromaticities: Chromaticities) -> Floats:
-    """Linear RGB -> XYZ relative to D50, (3, 3)."""
+    """Compute the matrix (3, 3) from linear RGB to XYZ relative to D50, with Bradford adaptation."""
     if min(y for _, y in chromaticities) <= 0:
         raise ValueError("a chromaticity with y = 0")
     white, *primaries = (np.array([x / y, 1.0, (1 - x - y) / y]) for x, y in chromaticities)

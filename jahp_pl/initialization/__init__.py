@@ -1,1 +1,1 @@
-"""Where training starts: a transform coder with plain estimators of means and scales, or another model's networks."""
+"""Initial weights: a transform coder with simple estimators of means and scales, or another model's networks."""

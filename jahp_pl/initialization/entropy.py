@@ -1,14 +1,14 @@
-"""Entropy models that start as plain estimators of each latent's mean and scale.
+"""Initialises the entropy model as simple estimators of each latent's mean and scale.
 
-From random weights a short run spends its steps on finding what is known beforehand: a latent is likely to be as large
-as those around it, and to be near their mean. What is written into the weights here is
+From random weights, a short run spends its steps on learning what is known in advance: a latent probably has a
+magnitude similar to that of its surroundings, and a value near their mean. The weights are therefore set as follows:
 
-- h_a: hyper-latents that are local energies, and, where the model has means, hyper-latents that are local means;
-- h_s: scales that follow the interpolated energies, means that are the interpolated means;
-- g_cm: features that are the left and the upper neighbour of each latent;
-- g_ep: scales and means of h_s handed through, to which the neighbours' magnitudes and means are added.
+- h_a: hyper-latents are local energies and, if the model has means, local means;
+- h_s: scales follow the interpolated energies, means are the interpolated local means;
+- g_cm: features are the left and the upper neighbour of each latent;
+- g_ep: scales and means of h_s pass through, plus the magnitudes and means of the neighbours.
 
-Everything else keeps its random weights, and all of it learns. docs/study.md has what each part is worth.
+All other weights stay random, and all weights are trained. docs/study.md shows the effect of each part.
 """
 
 from __future__ import annotations
@@ -24,74 +24,77 @@ from jahp_pl.hyperprior import HyperAnalysis, HyperSynthesis
 from jahp_pl.model import CompressionModel
 
 SMALLEST_STD = 0.3
-"""Latents that vary less all round to zero; their scale starts here."""
+"""Smallest initial scale; latents that vary less than this all round to zero."""
 MEAN_MAGNITUDE = 0.7
 """Mean of |y| for a standard deviation of one: 0.71 for Laplacian, 0.80 for Gaussian latents."""
 HYPER_GAIN = 3.0
-"""Hyper-latents per unit of local energy. Training makes cheap what does not pay."""
-SMALLEST_HEARD = 0.2
-"""Standard deviation from which on a latent's energy is heard; below it one latent in a hundred is not zero."""
+"""Hyper-latents per unit of local energy. Training lowers the rate of those that are not worth it."""
+SMALLEST_WEIGHTED = 0.2
+"""Smallest standard deviation of latents that get an energy; below it, one latent in a hundred is not zero."""
 LOCATED_SHARE = 1 / 6
-"""Of the hyper-latents: means, each of which takes the room of two energies."""
+"""Share of hyper-latents that are means; each takes the room of two energies."""
 ENERGY_SHARE = 0.7
 """How far a scale of h_s follows the local energy; the rest stays at the standard deviation over all images."""
 MEAN_GAIN = 0.5
-"""Hyper-latents per unit of a latent's local mean: rounded to steps of two latents, small beside their spread."""
+"""Hyper-latents per unit of a latent's local mean: rounded in steps of two latents, which is small compared to their
+spread."""
 NEIGHBOUR_SHARE = 0.3
-"""Share of the neighbours' magnitude in a scale and of their mean in a mean, where there is a context."""
+"""Share of the neighbours' magnitude in a scale, and of their mean in a mean, if there is a context model."""
 NOISE = 0.1
-"""Of random weights in the last layers, whose inputs are as large as latents are, not of order one."""
+"""Factor of random weights in the last layers, whose inputs are as large as latents instead of about one."""
 SPLINE = torch.tensor([0.125, 0.5, 0.75, 0.5, 0.125])
-"""Doubles the resolution smoothly; the taps of either phase add up to one."""
+"""Kernel that doubles the resolution smoothly; the taps of either phase sum to one."""
 DOUBLING = torch.outer(SPLINE, SPLINE)
-"""The same in two dimensions."""
+"""The same kernel in two dimensions."""
 SIGNS = torch.tensor([1.0, -1.0])
-"""Of the two units that carry a signed value through an activation."""
+"""Signs of the two units that pass a signed value through an activation."""
 STRAIGHT = torch.outer(SIGNS, SIGNS)
-"""From such a pair of units to the next."""
+"""Weights from one such pair of units to the next."""
 
 
 @torch.no_grad()
 def start_entropy_model(model: CompressionModel, std: Tensor) -> None:
-    """Overwrite weights of h_a, h_s, g_cm, g_ep and of the prior, as far as the rung has them.
+    """Overwrite weights of h_a, h_s, g_cm, g_ep and the prior, where the rung has them.
 
     Args:
-        model: any rung.
+        model: model of any rung.
         std: standard deviations of the latents, (M,).
     """
     scales = std.clamp(min=SMALLEST_STD)
-    loudest: list[int] = std.argsort(descending=True, stable=True).tolist()
+    by_std: list[int] = std.argsort(descending=True, stable=True).tolist()
     has_means, num_components = model.density.has_means, model.config.num_components
     hyper_std, located = torch.ones(model.config.num_filters), []
     if model.h_a is not None and model.h_s is not None:
-        # Beside a context psi is a first estimate of one scale and one mean; alone it has those of every component.
+        # With a context model, psi is a first estimate of one scale and one mean; otherwise it has those of all
+        # components.
         outputs = Outputs(len(std), num_components if model.g_ep is None else 1, has_means)
         head = _layers(model.h_s)[-1]
         _start_head(head, outputs, scales)
         if has_means:
-            # Random weights say noise of means; further components need it to differ.
+            # Random weights would add noise to the means; only the first component is reset, because the others must
+            # differ.
             head.weight[outputs.num_scales :][: len(std)] = 0
-            located = loudest[: min(round(LOCATED_SHARE * len(hyper_std)), len(_layers(model.h_s)[0].bias) // 2)]
-        num_heard = max(int((std >= SMALLEST_HEARD).sum()), len(located))
-        heard = _start_energies(model.h_a, scales, loudest[:num_heard], len(located))
+            located = by_std[: min(round(LOCATED_SHARE * len(hyper_std)), len(_layers(model.h_s)[0].bias) // 2)]
+        num_weighted = max(int((std >= SMALLEST_WEIGHTED).sum()), len(located))
+        grouped = _start_energies(model.h_a, scales, by_std[:num_weighted], len(located))
         if has_means:
             gains = MEAN_GAIN * scales[located]
-            _hear_means(model.h_a, gains, len(heard))
-            _read_means(model.h_s, outputs, located, len(heard))
-            hyper_std[len(heard) :][: len(located)] = gains
-        _read_energies(model.h_s, outputs, scales, heard, 2 * len(located))
+            _start_local_means(model.h_a, gains, len(grouped))
+            _read_means(model.h_s, outputs, located, len(grouped))
+            hyper_std[len(grouped) :][: len(located)] = gains
+        _read_energies(model.h_s, outputs, scales, grouped, 2 * len(located))
     if model.g_cm is not None and model.g_ep is not None:
         outputs = Outputs(len(std), num_components, has_means)
         _start_head(_layers(model.g_ep)[-1], outputs, scales)
-        num_used = _hand_through(model.g_ep, outputs, located) if model.h_s is not None else 0
-        _hear_neighbours(model.g_cm)
-        _read_neighbours(model.g_ep, outputs, scales, loudest, num_used)
+        num_used = _pass_through(model.g_ep, outputs, located) if model.h_s is not None else 0
+        _start_neighbours(model.g_cm)
+        _read_neighbours(model.g_ep, outputs, scales, by_std, num_used)
     if model.prior is not None:
         _start_prior(model.prior, hyper_std if model.h_a is not None else scales)
 
 
 class Outputs(NamedTuple):
-    """Which outputs of a network are the scales and the means of a latent, those of all components."""
+    """Indices of the scales and means of a latent among the outputs of a network, for all components."""
 
     num_latents: int
     num_components: int
@@ -99,20 +102,20 @@ class Outputs(NamedTuple):
 
     @property
     def num_scales(self) -> int:
-        """They come first, the means after them."""
+        """Number of scales, which come first; the means follow."""
         return self.num_components * self.num_latents
 
     def scales(self, channel: int) -> slice:
-        """Of latent `channel`."""
+        """Return the indices of the scales of latent `channel`."""
         return slice(channel, self.num_scales, self.num_latents)
 
     def means(self, channel: int) -> slice:
-        """Of latent `channel`."""
+        """Return the indices of the means of latent `channel`."""
         return slice(self.num_scales + channel, 2 * self.num_scales, self.num_latents)
 
 
 class Layer(NamedTuple):
-    """Of a convolution, or of a transposed one, whose kernels are (in, out, k, k)."""
+    """Parameters of a convolution, or of a transposed one, whose kernels are (in, out, k, k)."""
 
     weight: Tensor
     bias: Tensor
@@ -128,7 +131,7 @@ def _layers(network: nn.Sequential) -> list[Layer]:
 
 
 def _start_head(head: Layer, outputs: Outputs, scales: Tensor) -> None:
-    """Let scales begin at `scales` and means at zero, but for what random weights add."""
+    """Initialise scales at `scales` and means at zero, apart from small random weights."""
     repeats = outputs.num_components * (2 if outputs.has_means else 1)
     located = slice(0, repeats * outputs.num_latents)
     head.weight[located] *= NOISE * scales.clamp(max=3.0).repeat(repeats)[:, None, None, None]
@@ -139,30 +142,31 @@ def _start_head(head: Layer, outputs: Outputs, scales: Tensor) -> None:
 # Side information -----------------------------------------------------------------------------------------------------
 
 
-def _start_energies(h_a: HyperAnalysis, scales: Tensor, audible: list[int], num_located: int) -> list[list[int]]:
-    """Let hyper-latents begin as local energies: means of |y| / scale over some 12 x 12 latents.
+def _start_energies(h_a: HyperAnalysis, scales: Tensor, by_std: list[int], num_located: int) -> list[list[int]]:
+    """Initialise hyper-latents as local energies: means of |y| / scale over about 12 x 12 latents.
 
-    From random weights a short run finds it late where h_a sees signed latents: their magnitude then takes two units,
-    of y and of -y, behind LeakyReLUs.
+    From random weights, a short run learns this late if h_a reads signed latents, because the magnitude then takes two
+    units, for y and -y, after LeakyReLUs.
 
     Args:
-        h_a: of N units a layer.
-        scales: what latents are divided by.
-        audible: channels to hear, the loudest first.
-        num_located: the first so many need an energy and a pair of units each, and leave room for as many means.
+        h_a: network with N units per layer.
+        scales: divisors of the latents.
+        by_std: channels to use, in order of decreasing standard deviation.
+        num_located: number of first channels that get their own energy with a pair of units, and leave room for as many
+            means.
 
     Returns:
-        Channels of y that each of the first hyper-latents hears.
+        Channels of y that enter each of the first hyper-latents.
     """
     first, second, last = _layers(h_a)
     first.weight.mul_(0.1)
     first.bias.zero_()
     second.weight.mul_(0.3)
     last.weight.mul_(0.3)
-    heard = _shared(audible, len(first.bias) - 2 * num_located, num_located)
-    # Where there are not two units for each, the positive half has to do: its mean is half that of the magnitude.
-    num_pairs = 0 if h_a.magnitudes else min(len(heard), len(first.bias) - len(heard))
-    for z, channels in enumerate(heard):
+    grouped = _group(by_std, len(first.bias) - 2 * num_located, num_located)
+    # If there are not two units for each, only the positive half is used, whose mean is half that of the magnitude.
+    num_pairs = 0 if h_a.magnitudes else min(len(grouped), len(first.bias) - len(grouped))
+    for z, channels in enumerate(grouped):
         units = slice(2 * z, 2 * z + 2) if z < num_pairs else slice(num_pairs + z, num_pairs + z + 1)
         is_half = not h_a.magnitudes and z >= num_pairs
         signs = SIGNS[: units.stop - units.start, None].expand(-1, len(channels))
@@ -170,12 +174,14 @@ def _start_energies(h_a: HyperAnalysis, scales: Tensor, audible: list[int], num_
         second.weight[z, units] = 0
         second.weight[z, units, 1:4, 1:4] = (2 if is_half else 1) / 9
         last.weight[z, z, 1:4, 1:4] += HYPER_GAIN / 9
-    return heard
+    return grouped
 
 
-def _shared(channels: list[int], num_groups: int, num_single: int) -> list[list[int]]:
-    """Divide all channels into groups: the first `num_single` of one each, the others as even as can be, small ones
-    first. Latents that are about as loud are loud in the same places, so they may share an energy."""
+def _group(channels: list[int], num_groups: int, num_single: int) -> list[list[int]]:
+    """Divide the channels into groups: the first `num_single` separately, the others evenly, small groups first.
+
+    Latents of similar standard deviation are large in the same places, so they can share an energy.
+    """
     rest = channels[num_single:]
     num_shared = min(num_groups - num_single, len(rest))
     groups = [[channel] for channel in channels[:num_single]]
@@ -187,11 +193,11 @@ def _shared(channels: list[int], num_groups: int, num_single: int) -> list[list[
 
 
 def _read_energies(
-    h_s: HyperSynthesis, outputs: Outputs, scales: Tensor, heard: list[list[int]], num_used: int
+    h_s: HyperSynthesis, outputs: Outputs, scales: Tensor, grouped: list[list[int]], num_used: int
 ) -> None:
-    """Let scales follow the interpolated energies, in the units after the first `num_used`, half of those at most."""
+    """Let scales follow the interpolated energies, in the units after the first `num_used`, at most half of them."""
     up1, up2, head = _layers(h_s)
-    for z, channels in enumerate(heard[: (min(len(up1.bias), len(up2.bias)) - num_used) // 2]):
+    for z, channels in enumerate(grouped[: (min(len(up1.bias), len(up2.bias)) - num_used) // 2]):
         unit = num_used + z
         for layer, below in ((up1, z), (up2, unit)):
             layer.weight[:, unit] = 0
@@ -203,16 +209,16 @@ def _read_energies(
             head.bias[outputs.scales(channel)] -= share
 
 
-def _hear_means(h_a: HyperAnalysis, gains: Tensor, num_energies: int) -> None:
-    """Let hyper-latents that carry no energy begin as local means of y, those of the channels that vary most.
+def _start_local_means(h_a: HyperAnalysis, gains: Tensor, num_energies: int) -> None:
+    """Initialise hyper-latents that are no energies as local means of the channels of y that vary most.
 
-    The lowest frequencies vary slowly: half of what they spread is known from such a mean. Each linear path goes
-    through two units of every layer, of v and of -v, since their LeakyReLUs differ by v itself.
+    The lowest frequencies vary slowly, and such a mean explains half of their spread. Each linear path uses two units
+    of every layer, for v and -v, because the difference of their LeakyReLUs is proportional to v.
 
     Args:
-        h_a: after `_start_energies`, whose first pairs of units hear the same channels.
+        h_a: network after `_start_energies`, whose first pairs of units read the same channels.
         gains: hyper-latents per unit of each mean.
-        num_energies: hyper-latents that are energies.
+        num_energies: number of hyper-latents that are energies.
     """
     _, second, last = _layers(h_a)
     for number, gain in enumerate(gains):
@@ -225,7 +231,7 @@ def _hear_means(h_a: HyperAnalysis, gains: Tensor, num_energies: int) -> None:
 
 
 def _read_means(h_s: HyperSynthesis, outputs: Outputs, located: list[int], num_energies: int) -> None:
-    """Let means mu of the channels `located` begin as those local means, interpolated."""
+    """Initialise the means mu of the channels `located` as those local means, interpolated."""
     up1, up2, head = _layers(h_s)
     for number, channel in enumerate(located):
         pair = slice(2 * number, 2 * number + 2)
@@ -237,7 +243,7 @@ def _read_means(h_s: HyperSynthesis, outputs: Outputs, located: list[int], num_e
 
 
 def _start_prior(prior: FactorizedDensity, std: Tensor) -> None:
-    # Each of the layers shares in the slope of the logit; a logistic density of scale s has standard deviation 1.8 s.
+    # All layers share in the slope of the logit; a logistic density of scale s has standard deviation 1.8 s.
     per_layer = (std / 1.8) ** (1 / len(prior.matrices))
     for matrix in prior.matrices:
         matrix.copy_(torch.log(torch.expm1(1 / per_layer / matrix.shape[1]))[:, None, None].expand_as(matrix))
@@ -246,24 +252,24 @@ def _start_prior(prior: FactorizedDensity, std: Tensor) -> None:
 # Context --------------------------------------------------------------------------------------------------------------
 
 
-def _hear_neighbours(g_cm: ContextPrediction) -> None:
-    """Let phi begin as the left neighbour of every latent, then the upper one, beside what the random weights say."""
+def _start_neighbours(g_cm: ContextPrediction) -> None:
+    """Initialise phi as the left neighbour of every latent, then the upper one, plus the random weights."""
     channels = torch.arange(g_cm.in_channels)
     g_cm.weight[channels, channels, 2, 1] += 1
     g_cm.weight[len(channels) + channels, channels, 1, 2] += 1
 
 
-def _hand_through(g_ep: EntropyParameterNetwork, outputs: Outputs, located: list[int]) -> int:
-    """Let the scales of h_s, and its means of the channels `located`, pass g_ep as they are.
+def _pass_through(g_ep: EntropyParameterNetwork, outputs: Outputs, located: list[int]) -> int:
+    """Pass the scales of h_s, and its means of the channels `located`, through g_ep unchanged.
 
     Returns:
-        How many units of each hidden layer are in use now. Means get no more than half of what the scales leave.
+        Number of units of each hidden layer that are used. Means get at most half of what the scales leave.
     """
     first, second, last = _layers(g_ep)
     num_latents = outputs.num_latents
     located = located[: (len(second.bias) - num_latents) // 4]
     num_used = num_latents + 2 * len(located)
-    scales = torch.arange(num_latents)  # positive, so they pass a LeakyReLU in one unit
+    scales = torch.arange(num_latents)  # positive, so one unit passes them through a LeakyReLU
     for layer in (first, second):
         layer.weight[:num_used] = 0
         layer.bias[:num_used] = 0
@@ -280,16 +286,15 @@ def _hand_through(g_ep: EntropyParameterNetwork, outputs: Outputs, located: list
 
 
 def _read_neighbours(
-    g_ep: EntropyParameterNetwork, outputs: Outputs, scales: Tensor, loudest: list[int], num_used: int
+    g_ep: EntropyParameterNetwork, outputs: Outputs, scales: Tensor, by_std: list[int], num_used: int
 ) -> None:
-    """Let scales and means follow the neighbours that `_hear_neighbours` made features, in units after the first
-    `num_used`, half of those at most."""
+    """Let scales and means follow the neighbours from `_start_neighbours`, in units after the first `num_used`."""
     first, second, last = _layers(g_ep)
     num_latents = outputs.num_latents
     phi = first.weight.shape[1] - 2 * num_latents
     room = min((len(first.bias) - num_used) // 8, (len(second.bias) - num_used) // 6)
-    for number, channel in enumerate(loudest[:room]):
-        around = slice(num_used + 4 * number, num_used + 4 * number + 4)  # v and -v of either neighbour
+    for number, channel in enumerate(by_std[:room]):
+        around = slice(num_used + 4 * number, num_used + 4 * number + 4)  # v and -v of each neighbour
         size, mean = num_used + 3 * number, slice(num_used + 3 * number + 1, num_used + 3 * number + 3)
         first.weight[around] = 0
         first.bias[around] = 0

@@ -1,4 +1,4 @@
-"""Transforms that start as a tree of Karhunen-Loeve transforms of textures with the statistics of photographs."""
+"""Initialises transforms as a tree of Karhunen-Loeve transforms of textures with the statistics of photographs."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SPECTRAL_EXPONENT = 1.4
-"""Amplitudes fall as 1 / f^1.4: slightly faster than the 1 / f of scenes, as photographs are blurred by optics."""
+"""Exponent of the amplitudes 1 / f^1.4: slightly more than the 1 of scenes, because optics blur photographs."""
 CONTRASTS = (0.35, 0.0875, 0.042)
-"""Standard deviations of the luma and the two opponent colours (orthonormal axes), images in [0, 1]."""
+"""Standard deviations of the luma and the two opponent colours (orthonormal axes), for images in [0, 1]."""
 OPPONENT_AXES = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (-0.5, 1.0, -0.5))
-"""Gray, red against blue, green against magenta; normalised on use."""
+"""Gray, red against blue, green against magenta; normalised when used."""
 
 
 def pink_images(num_images: int, size: int, seed: int) -> Tensor:
-    """Gaussian textures with the spectrum and the colours of photographs: (B, 3, size, size), mean 0.5, not clipped."""
+    """Generate Gaussian textures with the spectrum and colours of photographs: (B, 3, size, size), mean 0.5, not
+    clipped."""
     generator = torch.Generator().manual_seed(seed)
     rows, columns = torch.fft.fftfreq(2 * size)[:, None], torch.fft.rfftfreq(2 * size)[None]
-    # Twice the size, of which a quarter is kept: opposite borders of a periodic texture would match.
+    # Twice the size, of which a quarter is kept, because opposite borders of a periodic texture match.
     amplitudes = (rows.square() + columns.square() + (0.5 / size) ** 2) ** (-SPECTRAL_EXPONENT / 2)
     white = torch.randn(num_images, 3, 2 * size, 2 * size, generator=generator)
     texture = torch.fft.irfft2(torch.fft.rfft2(white) * amplitudes)[..., :size, :size]
@@ -30,25 +31,25 @@ def start_transforms(g_a: nn.Sequential, g_s: nn.Sequential, x: Tensor, scale: f
     """Overwrite the weights of g_a and g_s.
 
     Args:
-        g_a, g_s: convolutions of stride 2 from pixels to latents and back.
-        x: images (B, 3, H, W) less their mean, whose statistics count.
+        g_a, g_s: networks with convolutions of stride 2 from pixels to latents and back.
+        x: images (B, 3, H, W) minus their mean, which provide the statistics.
         scale: latents per unit of the orthonormal transform.
     """
-    # All of `scale` goes into the layers at the pixels. The weights inside are then of order one, and Adam's steps,
-    # which are equal for all weights, do no harm; put at the latents instead, a learning rate of 1e-3 ruins the start.
+    # All of `scale` goes into the layers at the pixels, so that the inner weights are about one and Adam's steps, which
+    # are equal for all weights, do no harm. At the latents instead, a learning rate of 1e-3 would destroy the start.
     downs = [layer for layer in g_a if isinstance(layer, nn.Conv2d)]
     ups = [layer for layer in g_s if isinstance(layer, nn.ConvTranspose2d)]
     for level, (down, up) in enumerate(zip(downs, reversed(ups), strict=True)):
         gain = scale if level == 0 else 1.0
         num_in = x.shape[1]
-        patches = F.pixel_unshuffle(x, 2)  # (B, 4 C, h, w): the taps 2 and 3 of a 5x5 kernel with stride 2, padding 2
+        patches = F.pixel_unshuffle(x, 2)  # (B, 4 C, h, w): taps 2 and 3 of a 5x5 kernel with stride 2, padding 2
         rows = patches.transpose(0, 1).flatten(1).double()
         eigenvectors = torch.linalg.eigh(rows @ rows.T).eigenvectors.flip(1)  # columns, largest variance first
         basis = eigenvectors[:, : down.out_channels].T.float()
         num_out = len(basis)
         kernels = basis.view(num_out, num_in, 2, 2)
 
-        # Filters beyond the basis stay random, and what follows ignores them until training finds a use.
+        # Filters beyond the basis stay random, and the next layer ignores them until training finds a use for them.
         down.weight[:num_out] = 0
         down.weight[:, num_in:] = 0
         down.weight[:num_out, :num_in, 2:4, 2:4] = gain * kernels
@@ -60,7 +61,7 @@ def start_transforms(g_a: nn.Sequential, g_s: nn.Sequential, x: Tensor, scale: f
         up.weight[num_out:] = 0
         up.weight[:num_out, :num_in, 2:4, 2:4] = kernels / gain
         up.weight[:num_out, num_in:].normal_(0, 0.02 / num_in**0.5)
-        if level == 0:  # gray is zero inside
+        if level == 0:  # inside, gray is zero
             down.bias[:num_out] = -0.5 * gain * kernels.sum((1, 2, 3))
             up.bias.fill_(0.5)
         x = F.conv2d(patches, basis[:, :, None, None])

@@ -1,13 +1,13 @@
-"""Initial weights that make the model a usable transform coder before its first step.
+"""Initial weights that make a model a usable transform coder before its first step.
 
-Default initial weights shrink the signal layer by layer: the reconstruction starts at 6 dB, and most of a short run
-goes into leaving 20 dB. Here g_a starts as a tree of orthonormal transforms of 2x2 patches (each the Karhunen-Loeve
-transform of what the layer below hands over), g_s as its transpose, and GDN near the identity, so that training starts
-at the rate and distortion of linear transform coding; the entropy model starts as plain estimators of each latent's
-mean and scale (`entropy`). The statistics come from Gaussian images with the power spectrum of photographs: nothing
-depends on the training data, and every rank of a distributed run starts alike.
+Default initial weights shrink the signal layer by layer: the reconstruction starts at 6 dB, and most of a short run is
+spent on leaving 20 dB. Here g_a starts as a tree of orthonormal transforms of 2x2 patches (each is the Karhunen-Loeve
+transform of the previous layer's output), g_s as its transpose, and GDN near the identity. Training therefore starts
+at the rate and distortion of linear transform coding. The entropy model starts as simple estimators of each latent's
+mean and scale (`entropy`). The statistics come from Gaussian images with the power spectrum of photographs, so nothing
+depends on the training data, and every rank of a distributed run starts with the same weights.
 
-Or a model starts from another one that was trained: from the networks of it that fit.
+Alternatively, a model starts from the networks of another trained model that fit.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from jahp_pl.layers import GDN
 from jahp_pl.model import CompressionModel
 
 GAMMA = 1e-4
-"""Initial gamma of GDN. Activations reach 50, and a larger gamma would bend g_a far off the inverse of g_s."""
+"""Initial gamma of GDN. Activations reach 50, and with a larger gamma, g_s would be far from the inverse of g_a."""
 
 
 def latent_scale(config: LossConfig) -> float:
-    """Latents per unit of the orthonormal transform, for `initialise`.
+    """Return the latents per unit of the orthonormal transform, for `initialise`.
 
-    The quantization step is its inverse, and the best step shrinks with the square root of lambda; 3 was found at
-    lambda 0.013. For MS-SSIM, whose lambda has another unit, it is 3. Of several lambdas, it is for the one in the
-    middle.
+    It is the inverse of the quantization step, and the best step shrinks with the square root of lambda; 3 was
+    determined at lambda 0.013. For MS-SSIM, whose lambda has another unit, it is 3. With several lambdas, the middle
+    one is used.
     """
     return 3.0 * (config.lmbda_middle / 0.0130) ** 0.5 if config.distortion == "mse" else 3.0
 
@@ -44,13 +44,14 @@ def initialise(
     """Overwrite the initial weights of `model`.
 
     Args:
-        model: any rung, not trained yet. Layers not named above keep their random weights.
+        model: untrained model of any rung. Layers that the module's docstring does not mention keep their random
+            weights.
         scale: latents per unit of the orthonormal transform of images in [0, 1], see `latent_scale`.
-        seed: of the synthetic images.
-        start: see `take_networks`; the entropy model then begins at the latents of these transforms.
+        seed: seed of the synthetic images.
+        start: see `take_networks`; the entropy model is then initialised for the latents of these transforms.
 
     Returns:
-        Names of the networks that were taken over.
+        Names of the networks that were copied.
     """
     images = pink_images(64, 128, seed)
     start_transforms(model.g_a, model.g_s, images - 0.5, scale)
@@ -60,21 +61,21 @@ def initialise(
     take_networks(model, start or {})
     level = None if model.gains is None else torch.full((len(images),), model.gains.middle)
     start_entropy_model(model, model.analyse(images, level).std((0, 2, 3)))
-    return take_networks(model, start or {})  # again, those of the entropy model
+    return take_networks(model, start or {})  # again, for those of the entropy model
 
 
 def take_networks(model: CompressionModel, start: Mapping[str, nn.Module]) -> list[str]:
-    """Copy into `model` those networks of `start` that have the same layers.
+    """Copy the networks of `start` that have the same layers into `model`.
 
-    A network is taken whole or not at all. The last layer of g_ep, or of h_s without context, has as many outputs as
-    the density has parameters, so with another density that network begins anew.
+    A network is copied completely or not at all. The last layer of g_ep, or of h_s without context, has as many outputs
+    as the density has parameters, so with another density that network keeps its initial weights.
 
     Args:
-        model: to be written to.
+        model: model to write to.
         start: trained networks by their names in a model: g_a, ..., prior.
 
     Returns:
-        Names of what was taken.
+        Names of the networks that were copied.
     """
     taken = []
     for name, network in model.named_children():

@@ -1,1 +1,1 @@
-"""What a file costs and how near the image comes back, for models and classical codecs alike."""
+"""Measures the bytes of files and the quality of decoded images, for models and classical codecs."""

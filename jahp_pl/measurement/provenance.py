@@ -1,4 +1,4 @@
-"""Where results come from: versions, machine, command. Never a host, a user or a place in somebody's file system."""
+"""Records the origin of results: versions, machine, command. Never a host name, a user name or an absolute path."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("jahp_pl", "torch", "numpy", "pillow", "constriction", "torchmetrics")
-"""Whose versions can move a figure."""
+"""Packages whose versions can affect results."""
 
 
 def provenance(command: Sequence[str] = ()) -> dict[str, Any]:
-    """Date, versions, machine; with `command`, the words of the command line that was given."""
+    """Collect date, versions, machine and, if given, the words of the command line."""
     facts: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "versions": versions(), "machine": machine()}
     return facts | ({"command": command_line(command)} if command else {})
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of `PACKAGES`."""
+    """Return the versions of Python and of `PACKAGES`."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
-        with suppress(importlib.metadata.PackageNotFoundError):  # run from a folder, not installed
+        with suppress(importlib.metadata.PackageNotFoundError):  # if run without being installed
             found[name] = importlib.metadata.version(name)
     return found
 
 
 def machine() -> dict[str, Any]:
-    """Model and number of the processor's cores, operating system, architecture."""
+    """Return the processor's model and number of cores, the operating system and the architecture."""
     return {
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -43,7 +43,7 @@ def machine() -> dict[str, Any]:
 
 
 def command_line(words: Sequence[str]) -> str:
-    """A command as it can be typed, with absolute paths made relative to the working directory or cut to their last
+    """Format a command line, with absolute paths made relative to the working directory or reduced to their last
     part."""
     return shlex.join("=".join(_without_place(part) for part in word.split("=")) for word in words)
 

@@ -1,5 +1,4 @@
-"""Where the bits of files go: latents, hyper-latents, header, and what the range coder adds; and which channels take
-them."""
+"""Splits the bits of files into latents, hyper-latents, header and coding overhead, and by channel."""
 
 from __future__ import annotations
 
@@ -13,16 +12,16 @@ from jahp_pl.measurement.roundtrip import CodedImage
 
 
 class RateSplit(NamedTuple):
-    """Parts of the rate of a file, in bits per pixel of the image; they add up to `CodingRow.file_bpp`."""
+    """Parts of the rate of a file, in bits per pixel of the image; their sum is `CodingRow.file_bpp`."""
 
     y: float
     """Cross-entropy of the latents under the float model."""
     z: float
-    """Of the hyper-latents; 0 without side information."""
+    """Cross-entropy of the hyper-latents; 0 without side information."""
     header: float
-    """What is not payload."""
+    """Everything that is not payload."""
     coder: float
-    """The rest: exact instead of float parameters, the range coder's precision and its ending. May be below 0."""
+    """The rest: use of exact instead of float parameters, the range coder's precision and its end. May be negative."""
 
 
 class Rates(NamedTuple):
@@ -30,13 +29,13 @@ class Rates(NamedTuple):
 
     split: RateSplit
     channels_y: Tensor
-    """(M,): bits per pixel of the image that each channel of the latents takes."""
+    """(M,): bits per image pixel of each channel of the latents."""
     channels_z: Tensor
-    """(N,): of the hyper-latents; (0,) without side information."""
+    """(N,): bits per image pixel of each channel of the hyper-latents; (0,) without side information."""
 
 
 def rates(coded: CodedImage) -> Rates:
-    """Where the bits of one file went."""
+    """Compute the parts of the rate of one file."""
     pixels = coded.row.height * coded.row.width
     y, z = (bits.double().sum(dim=(1, 2)) / pixels for bits in (coded.bits_y, coded.bits_z))
     header = 8 * coded.row.header_bytes / pixels
@@ -45,7 +44,7 @@ def rates(coded: CodedImage) -> Rates:
 
 
 def mean_rates(items: Sequence[Rates]) -> Rates:
-    """Means over files of equal weight; at least one, all of one model."""
+    """Average over files with equal weight; at least one, all of one model."""
     splits = torch.tensor([item.split for item in items], dtype=torch.float64).mean(dim=0)
     channels = (torch.stack([getattr(item, name) for item in items]).mean(dim=0) for name in Rates._fields[1:])
     return Rates(RateSplit(*splits.tolist()), *channels)

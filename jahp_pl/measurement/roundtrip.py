@@ -1,4 +1,4 @@
-"""One image through a real file: written to disk, read back, decoded from those bytes alone, measured."""
+"""Round trip of one image through a real file: written to disk, read back, decoded from its bytes alone, measured."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from jahp_pl.quality import ms_ssim_8bit, psnr
 
 
 class CodingRow(NamedTuple):
-    """What one file cost and gave, or the means over several."""
+    """Size and quality of one file, or the means over several."""
 
     name: str
-    """Of the image."""
+    """Name of the image."""
     width: int
-    """Pixels."""
+    """Width in pixels."""
     height: int
-    """Pixels."""
+    """Height in pixels."""
     file_bytes: int
     """Length of the whole file."""
     header_bytes: int
-    """Of these, what is not payload."""
+    """Bytes of the file that are not payload."""
     file_bpp: float
     """Bits per pixel of the whole file."""
     cross_entropy_bpp: float
@@ -39,26 +39,26 @@ class CodingRow(NamedTuple):
     exact_bpp: float
     """Bits per pixel of the rounded latents under the codec's exact parameters."""
     file_psnr: float
-    """dB, of the decoded 8-bit image."""
+    """PSNR of the decoded 8-bit image in dB."""
     file_ms_ssim: float | None
-    """0 to 1, of the decoded 8-bit image; None with a side too short for it (`quality.MIN_SIDE`)."""
+    """MS-SSIM of the decoded 8-bit image, from 0 to 1; None if a side is too short (`quality.MIN_SIDE`)."""
     mismatched_symbols: int
-    """Latents and hyper-latents that came back different; anything but 0 is a bug."""
+    """Latents and hyper-latents that were decoded differently; anything but 0 is a bug."""
     encode_seconds: float
-    """Image to file on disk."""
+    """Time from the image to the file on disk."""
     decode_seconds: float
-    """File on disk to image."""
+    """Time from the file on disk to the image."""
     level: float | None = None
-    """Level of rate that the file was made at; None for a model of one rate. Of a mean, the mean."""
+    """Rate level of the file; None for a single-rate model. In a mean row, the mean."""
 
     @property
     def gap_percent(self) -> float:
-        """What the file takes beyond the float model's cross-entropy; infinite where that is 0."""
+        """Excess of the file over the float model's cross-entropy in percent; infinite if the latter is 0."""
         return 100 * (self.file_bpp / self.cross_entropy_bpp - 1) if self.cross_entropy_bpp else math.inf
 
 
 class CodedImage(NamedTuple):
-    """An image that went through a file, and where its bits went."""
+    """An image that was coded to a file and decoded, and the bits of its latents."""
 
     row: CodingRow
     original: Tensor
@@ -77,26 +77,26 @@ class CodedImage(NamedTuple):
 def code_image(
     codec: Codec, image: Tensor, name: str, path: Path, target: Target | None = None, effort: int = 0
 ) -> CodedImage:
-    """Write `image` to `path` and read it back.
+    """Encode `image` to the file `path`, decode it and measure both.
 
     Args:
-        codec: of the model to measure.
+        codec: codec of the model to measure.
         image: (3, H, W) uint8.
-        name: of the image, for the row.
-        path: of the file; replaced if it exists.
-        target: what is asked of the file.
-        effort: of the encoder, see `Codec.compress`.
+        name: name of the image in the row.
+        path: path of the file; replaced if it exists.
+        target: target of the file.
+        effort: effort of the encoder, see `Codec.compress`.
 
     Raises:
-        ValueError: latents that the codec cannot code, or an effort that it does not have.
-        WriteError: the disk is full.
+        ValueError: if the codec cannot code the latents, or does not have the effort.
+        WriteError: if the disk is full.
     """
     start = time.perf_counter()
     encoded = codec.encode(image, target, effort=effort)
     write_atomically(path, encoded.data)
     written = time.perf_counter()
     data = path.read_bytes()
-    decoded = codec.decode(data, MAX_SIDE**2)  # a file of one's own may be of any size
+    decoded = codec.decode(data, MAX_SIDE**2)  # this program's own file may have any size
     read = time.perf_counter()
 
     y_hat = encoded.y_hat.to(codec.device).float()[None]
@@ -126,7 +126,7 @@ def code_image(
 
 
 def mismatches(encoded: Encoded, decoded: Decoded) -> int:
-    """How many latents and hyper-latents the decoder got wrong; all of a tensor whose shape differs."""
+    """Count the latents and hyper-latents that were decoded differently; all of a tensor whose shape differs."""
     pairs = [(encoded.y_hat, decoded.y_hat)]
     if encoded.z_hat is not None and decoded.z_hat is not None:
         pairs.append((encoded.z_hat, decoded.z_hat))
@@ -134,10 +134,10 @@ def mismatches(encoded: Encoded, decoded: Decoded) -> int:
 
 
 def mean_row(rows: Sequence[CodingRow]) -> CodingRow:
-    """Means over images of equal weight, MS-SSIM over those that have one; mismatched symbols are added up.
+    """Average over images with equal weight, MS-SSIM over those that have it; mismatched symbols are summed.
 
     Args:
-        rows: at least one.
+        rows: at least one row.
     """
 
     def mean(name: str) -> float:

@@ -1,1 +1,1 @@
-"""Models on disk: checkpoints, exports, the bundled ones, and what other programs write or read."""
+"""Models on disk: checkpoints, exports, bundled models, and the formats of other programs."""

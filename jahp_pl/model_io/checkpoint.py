@@ -1,4 +1,4 @@
-"""Checkpoints without Lightning: what is in them, and the model back from one. No pickled code is ever run."""
+"""Reads checkpoints without Lightning, and rebuilds the model. Never runs pickled code."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from jahp_pl.errors import JahpError
 from jahp_pl.model import CompressionModel
 
 FORMAT_KEY = "jahp_pl_format"
-"""Marks a checkpoint as ours; the value is `FORMAT`."""
+"""Key that marks a checkpoint as written by this project; the value is `FORMAT`."""
 FORMAT = 1
-"""Version of the layout; a reader refuses newer ones."""
+"""Version of the layout; newer ones are refused."""
 HYPER_PARAMETERS = "hyper_parameters"
-"""Where the configuration lies, as plain nested dicts (`config.to_dict`)."""
+"""Key of the configuration, as plain nested dicts (`config.to_dict`)."""
 MODEL, AVERAGE = "model.", "average."
-"""Prefixes in `state_dict` of the trained weights and of their moving average, which is there only if one was kept."""
+"""Prefixes in `state_dict` of the trained weights and of their moving average, which may be absent."""
 
 
 _CONTENT = {HYPER_PARAMETERS: dict, "state_dict": dict}
@@ -30,34 +30,34 @@ _DAMAGES = (
     RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError,
     AssertionError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
-"""What reading a file that anybody may have made ends in."""
+"""Exceptions from reading an untrusted file."""
 
 
 class CheckpointError(JahpError, ValueError):
-    """A checkpoint that cannot be used; the message is one line that names the file and says why."""
+    """An unusable checkpoint; the message is one line that names the file and the reason."""
 
 
 class DamagedCheckpointError(CheckpointError):
-    """A checkpoint that was whole once, or never came to be."""
+    """A checkpoint that is damaged or incomplete."""
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """The checkpoint that a person means: a file itself, or the best one of a run folder, else its last.
+    """Resolve a path to a checkpoint: a file itself, or the best checkpoint of a run folder, otherwise the last.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: if there is none.
     """
     path = Path(path)
     if not path.is_dir():
         return path
     found = _candidate(path)
     if found is None:
-        raise CheckpointError(f"{path}: holds no checkpoint; give a run folder that `jahp train` made, or a .ckpt file")
+        raise CheckpointError(f"{path}: has no checkpoint; give a run folder that `jahp train` made, or a .ckpt file")
     return found
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether `find_checkpoint` finds one in this folder."""
+    """Check whether `find_checkpoint` finds a checkpoint in this folder."""
     return _candidate(folder) is not None
 
 
@@ -67,28 +67,28 @@ def _candidate(folder: Path) -> Path | None:
 
 
 class Newest(NamedTuple):
-    """The newest checkpoint of a run that is whole."""
+    """The newest intact checkpoint of a run."""
 
     path: Path
     content: dict[str, Any]
-    """See `read_checkpoint`."""
+    """Result of `read_checkpoint`."""
     complaint: DamagedCheckpointError | None
-    """What is wrong with last.ckpt, where this is an older one."""
+    """What is wrong with last.ckpt if an older checkpoint had to be used."""
 
 
 def earlier_checkpoint(folder: Path, number: int) -> Path:
-    """The checkpoint so many saves before last.ckpt; `BestAndLast` keeps some."""
+    """Return the path of the checkpoint `number` saves before last.ckpt; `BestAndLast` keeps some."""
     return folder / (f"last-{number}.ckpt" if number else "last.ckpt")
 
 
 def read_newest(folder: Path) -> Newest | None:
-    """last.ckpt, or the newest one before it that is not damaged; None where there is none at all.
+    """Read last.ckpt, or the newest earlier one that is intact; None if there is none at all.
 
     Args:
-        folder: `checkpoints` of a run.
+        folder: `checkpoints` folder of a run.
 
     Raises:
-        CheckpointError: all are damaged, or the newest is of another kind, see `read_checkpoint`.
+        CheckpointError: if all are damaged, or the newest is unusable for another reason, see `read_checkpoint`.
     """
     last = folder / "last.ckpt"
     earlier = [path for path in folder.glob("last-*.ckpt") if path.stem.removeprefix("last-").isdecimal()]
@@ -106,25 +106,25 @@ def read_newest(folder: Path) -> Newest | None:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Everything in a checkpoint, tensors on the CPU.
+    """Read the whole content of a checkpoint, with tensors on the CPU.
 
     Raises:
-        CheckpointError: missing, damaged, not written by this project, or by a newer version of it.
+        CheckpointError: if it is missing, damaged, not written by this project, or written by a newer version of it.
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint")
+        raise CheckpointError(f"{path}: no such checkpoint; check the path")
     if not zipfile.is_zipfile(path):
-        raise DamagedCheckpointError(f"{path}: no checkpoint, or cut short; use another one")
+        raise DamagedCheckpointError(f"{path}: not a checkpoint, or cut short; use another one")
     try:
         with zipfile.ZipFile(path) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise CheckpointError(f"{path}: compressed, as torch.save never writes it; not written by jahp_pl")
-            if changed := archive.testzip():  # torch compares no checksums
-                raise zipfile.BadZipFile(f"{changed} is not what was written")
+                raise CheckpointError(f"{path}: is compressed, which torch.save never does; not written by jahp_pl")
+            if changed := archive.testzip():  # torch does not verify checksums
+                raise zipfile.BadZipFile(f"{changed} does not match its checksum")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise CheckpointError(f"{path}: holds more than tensors and plain values; not written by jahp_pl") from None
+        raise CheckpointError(f"{path}: has more than tensors and plain values; not written by jahp_pl") from None
     except CheckpointError:
         raise
     except _DAMAGES as error:
@@ -135,31 +135,30 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if type(content[FORMAT_KEY]) is not int or any(
         not isinstance(content.get(key), kind) for key, kind in _CONTENT.items()
     ):
-        raise CheckpointError(f"{path}: not laid out like a checkpoint of jahp_pl; use another one")
+        raise CheckpointError(f"{path}: does not have the layout of a jahp_pl checkpoint; use another one")
     if content[FORMAT_KEY] > FORMAT:
         raise CheckpointError(f"{path}: format {content[FORMAT_KEY]} is newer than this jahp_pl reads; upgrade it")
     return content
 
 
 def is_validation_due(content: dict[str, Any]) -> bool:
-    """Whether the run was cut off in the validation of this checkpoint's step.
+    """Check whether the run was interrupted during the validation of this checkpoint's step.
 
     Args:
-        content: see `read_checkpoint`.
+        content: result of `read_checkpoint`.
     """
     return bool(content["training"].get("validation_due", False))
 
 
-def load_model(path: str | Path, average: bool = True) -> CompressionModel:
-    """The trained model, in evaluation mode on the CPU.
+def load_checkpoint_model(path: str | Path, average: bool = True) -> CompressionModel:
+    """Load the trained model, in evaluation mode on the CPU.
 
     Args:
         path: a checkpoint of a training run.
-        average: take the moving average of the weights where there is one, as validation did.
+        average: use the moving average of the weights if there is one, as validation does.
 
     Raises:
-        CheckpointError: see `read_checkpoint`; also weights that do not fit the stated architecture, naming the first
-            that differs.
+        CheckpointError: see `read_checkpoint`; also if the weights do not fit the stored architecture.
     """
     content = read_checkpoint(path)
     try:
@@ -173,7 +172,7 @@ def load_model(path: str | Path, average: bool = True) -> CompressionModel:
     weights = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
     if difference := first_difference(shapes_of(config), weights):
         raise CheckpointError(f"{path}: does not fit its own configuration: {difference}")
-    if unusable := next((name for name, tensor in weights.items() if not is_usable(tensor)), None):
+    if unusable := next((name for name, tensor in weights.items() if not is_plain_tensor(tensor)), None):
         raise CheckpointError(f"{path}: {unusable} is not finite, or no plain tensor; use an earlier checkpoint")
     model = CompressionModel(config).float()  # whatever the default dtype
     model.load_state_dict(weights)
@@ -181,9 +180,9 @@ def load_model(path: str | Path, average: bool = True) -> CompressionModel:
 
 
 def shapes_of(config: ModelConfig) -> dict[str, Tensor]:
-    """Tensors of the names and shapes that a model has, without memory, whatever sizes its configuration asks for.
+    """Return a model's state dict on the meta device, which needs no memory whatever sizes the configuration states.
 
-    The one of sizes beyond all that torch can count is empty, so that nothing fits it.
+    If the sizes exceed what torch supports, it is empty, so that no weights fit it.
     """
     try:
         with torch.device("meta"):
@@ -192,8 +191,8 @@ def shapes_of(config: ModelConfig) -> dict[str, Tensor]:
         return {}
 
 
-def is_usable(tensor: Tensor) -> bool:
-    """Whether this holds its numbers itself, dense, real and finite; a view may claim more than there is."""
+def is_plain_tensor(tensor: Tensor) -> bool:
+    """Check that a tensor is dense, real, finite, on the CPU, and within its storage (a view may claim more)."""
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.device.type != "cpu":
         return False
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
@@ -202,7 +201,7 @@ def is_usable(tensor: Tensor) -> bool:
 
 
 def first_difference(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> str | None:
-    """The first tensor that is missing, unknown or of another shape, in words; None where all fit."""
+    """Describe the first tensor that is missing, unknown or of another shape; None if all fit."""
     for name, tensor in wanted.items():
         if name not in found:
             return f"{name} is missing"

@@ -1,10 +1,11 @@
-"""CompressAI's weights under this project's names, and a model from a file of them.
+"""Loads CompressAI's weights into this project's models.
 
-Both build the same layers in the same order, so a state dict is renamed, never reshaped. What CompressAI stores besides
-weights (coding tables, quantiles, bounds, masks) has no counterpart here and is left out. Needs neither CompressAI nor
-more than its state dict.
+Both have the same layers in the same order, so a state dict is renamed, never reshaped. Everything else in CompressAI's
+files (coding tables, quantiles, bounds, masks) has no counterpart here and is dropped. Only a state dict is needed, not
+CompressAI itself.
 
-The networks are the same, the files are not: CompressAI rounds y - mu and z - median where this project rounds y and z.
+The networks are the same but the coded files differ: CompressAI rounds y - mu and z - median, this project rounds y and
+z.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ NETWORKS = {
     "entropy_parameters": "g_ep",
     "entropy_bottleneck": "prior",
 }
-"""Name of a module in CompressAI -> here."""
+"""Module names in CompressAI and here."""
 
 NOT_WEIGHTS = re.compile(
     r"gaussian_conditional\..*"
@@ -39,24 +40,27 @@ NOT_WEIGHTS = re.compile(
     r"|context_prediction\.mask"
     r"|.*\.(beta|gamma)_reparam\..*"
 )
-"""Entries of a CompressAI state dict that follow from the weights or serve its coder only."""
+"""Entries of a CompressAI state dict that are derived from the weights or used only by its coder."""
 
 FLAT_DENSITY = re.compile(r"entropy_bottleneck\._(matrix|bias|factor)(\d)")
-"""How checkpoints of older CompressAI versions name the weights of the factorized density."""
+"""Names of the factorized density's weights in checkpoints of older CompressAI versions."""
 
 PLURALS = {"matrix": "matrices", "bias": "biases", "factor": "factors"}
 
 
-def load(path: str | Path) -> CompressionModel:
-    """A checkpoint of bmshj2018-factorized, bmshj2018-hyperprior, mbt2018-mean or mbt2018 as a model, in evaluation
-    mode on the CPU. No pickled code is run.
+def load_compressai(path: str | Path) -> CompressionModel:
+    """Load a checkpoint of bmshj2018-factorized, bmshj2018-hyperprior, mbt2018-mean or mbt2018.
 
     Args:
-        path: what torch.save wrote: a state dict, or a dict with one under "state_dict" as CompressAI's own training
-            script leaves it.
+        path: file written by torch.save: a state dict, or a dict with one under "state_dict", as CompressAI's training
+            script writes it.
+
+    Returns:
+        The model, in evaluation mode on the CPU. No pickled code is run.
 
     Raises:
-        CheckpointError: missing, damaged, with more than tensors and plain values in it, or of another model.
+        CheckpointError: if the file is missing, damaged, has more than tensors and plain values, or is of another
+            model.
     """
     path = Path(path)
     state = _state_dict(path)
@@ -64,7 +68,7 @@ def load(path: str | Path) -> CompressionModel:
         model = CompressionModel(architecture(state)).float()
     except (KeyError, IndexError, TypeError):
         raise CheckpointError(
-            f"{path}: no weights of bmshj2018-factorized, bmshj2018-hyperprior, mbt2018-mean or mbt2018"
+            f"{path}: has no weights of bmshj2018-factorized, bmshj2018-hyperprior, mbt2018-mean or mbt2018"
         ) from None
     weights = rename(state)
     if difference := first_difference(model.state_dict(), weights):
@@ -75,33 +79,33 @@ def load(path: str | Path) -> CompressionModel:
 
 def _state_dict(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint")
+        raise CheckpointError(f"{path}: no such checkpoint; check the path")
     try:
-        with warnings.catch_warnings():  # about what is unusual in a pickle; if it is refused, one line says so
+        with warnings.catch_warnings():  # about unusual pickles, which are refused below if they cannot be loaded
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise CheckpointError(
-            f"{path}: no checkpoint, or one with pickled code, which is never run; save its state_dict() alone"
+            f"{path}: not a checkpoint, or one with pickled code, which is never run; save its state_dict() alone"
         ) from None
     except Exception as error:  # noqa: BLE001  torch's readers raise nearly every type on damaged files
-        raise CheckpointError(f"{path}: damaged, or no checkpoint ({type(error).__name__}); use another one") from None
+        raise CheckpointError(f"{path}: not a checkpoint, or damaged ({type(error).__name__}); use another") from None
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict):
-        raise CheckpointError(f"{path}: holds no state dict")
+        raise CheckpointError(f"{path}: has no state dict; save the model's state_dict()")
     return {name: tensor for name, tensor in state.items() if isinstance(name, str) and isinstance(tensor, Tensor)}
 
 
 def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of a CompressAI model -> weights for `CompressionModel(architecture(state))`, the same tensors.
+    """Rename the weights of a CompressAI model for `CompressionModel(architecture(state))`; tensors are shared.
 
     Args:
         state: state dict of FactorizedPrior, ScaleHyperprior, MeanScaleHyperprior or
-            JointAutoregressiveHierarchicalPriors, as saved by 1.0 to 1.2, from DataParallel or not, before or after
-            `update()`.
+            JointAutoregressiveHierarchicalPriors, as saved by versions 1.0 to 1.2, with or without DataParallel, before
+            or after `update()`.
 
     Returns:
-        A state dict to be loaded strictly. Entries of unknown name keep it, so that a strict load refuses them by name.
+        A state dict for strict loading. Entries with unknown names keep them, so that a strict load reports them.
     """
     renamed = {}
     for key, tensor in state.items():
@@ -113,10 +117,10 @@ def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def architecture(state: Mapping[str, Tensor]) -> ModelConfig:
-    """Rung, N and M that a CompressAI state dict was made with.
+    """Infer the rung, N and M of a CompressAI state dict.
 
     Raises:
-        KeyError: `g_a` is not the one of these models.
+        KeyError: if `g_a` is not the one of these models.
     """
     weights = rename(state)
     num_filters, num_latents = len(weights["g_a.0.weight"]), len(weights["g_a.6.weight"])

@@ -1,4 +1,4 @@
-"""What an export says of itself in its config.json; the weights stay unread, and torch is not needed."""
+"""Reads an export's config.json, without its weights and without torch."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from jahp_pl.errors import JahpError
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 """The files of an export."""
 FORMAT_KEY = "jahp_pl_export"
-"""In config.json; the value is `FORMAT`."""
+"""Key in config.json; the value is `FORMAT`."""
 FORMAT = 2
-"""Version of the layout; a reader refuses newer ones. 1 had all 25 taps of g_cm, and tables in float64."""
+"""Version of the layout; newer ones are refused. Version 1 stored all 25 taps of g_cm, and tables in float64."""
 MAX_CONFIG_BYTES = 2**20
 Metric = Literal["psnr", "ms-ssim"]
 METRICS: tuple[Metric, ...] = ("psnr", "ms-ssim")
 
 
 class ExportError(JahpError, ValueError):
-    """A folder that cannot be used or made; the message is one line that names it and says why."""
+    """A folder that cannot be used or created; the message is one line that names it and the reason."""
 
 
 def is_export(path: Path) -> bool:
-    """Whether this is a folder that `export` wrote, or what is left of one."""
+    """Check whether this is a folder written by `export`, even if files are missing."""
     return (path / CONFIG).is_file() or (path / WEIGHTS).is_file()
 
 
-def stated_fingerprint(folder: Path) -> bytes:
-    """The fingerprint that an export says it has.
+def read_fingerprint(folder: Path) -> bytes:
+    """Read the fingerprint in an export's config.json.
 
     Raises:
-        ExportError: config.json is missing or damaged.
+        ExportError: if config.json is missing or damaged.
     """
     try:
         return bytes.fromhex(read_config(folder)["fingerprint"])
@@ -42,28 +42,28 @@ def stated_fingerprint(folder: Path) -> bytes:
         raise _unreadable(folder, error) from None
 
 
-class Stated(NamedTuple):
-    """What an export says of its rates and of what it was trained for."""
+class ExportRates(NamedTuple):
+    """Rates of an export, and what it was trained for."""
 
     num_levels: int
-    """1 for a model of one rate."""
+    """Number of rate levels; 1 for a single-rate model."""
     lmbda: float | None
-    """Of its only or its lowest level; None where the export does not say."""
+    """Lambda of its only or lowest level; None if unknown."""
     metric: Metric
-    """What it was trained for."""
+    """Metric that it was trained for."""
 
 
-def stated_rates(folder: Path) -> Stated:
-    """See `Stated`.
+def read_rates(folder: Path) -> ExportRates:
+    """Read the rates of an export from its config.json.
 
     Raises:
-        ExportError: config.json is missing or damaged.
+        ExportError: if config.json is missing or damaged.
     """
     config = read_config(folder)
     try:
         loss = config["facts"].get("loss", {})
         lmbda = loss.get("lmbda")
-        return Stated(
+        return ExportRates(
             int(config["model"].get("num_levels", 1)),
             None if lmbda is None else float(lmbda),
             "ms-ssim" if loss.get("distortion") == "ms_ssim" else "psnr",
@@ -73,8 +73,7 @@ def stated_rates(folder: Path) -> Stated:
 
 
 def objective_of(facts: Mapping[str, Any]) -> LossConfig | None:
-    """What a model was trained for, as facts about its training state it; None where they do not, or not in words of
-    this version."""
+    """Return the training objective in the facts about a model; None if they lack it or this version cannot read it."""
     stated = facts.get("loss")
     if not isinstance(stated, Mapping) or stated.get("distortion") not in ("mse", "ms_ssim"):
         return None
@@ -91,10 +90,10 @@ def objective_of(facts: Mapping[str, Any]) -> LossConfig | None:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The whole of config.json.
+    """Read config.json.
 
     Raises:
-        ExportError: it is missing, damaged, of something else or of a newer format.
+        ExportError: if it is missing, damaged, not of an export, or of a newer format.
     """
     path = folder / CONFIG
     if not path.is_file():
@@ -106,7 +105,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ExportError(f"{path}: damaged; export the model again") from None
     version = config.get(FORMAT_KEY) if isinstance(config, dict) else None
     if not isinstance(version, int):
-        raise ExportError(f"{path}: not the config.json of an export of jahp_pl")
+        raise ExportError(f"{path}: not the config.json of a jahp_pl export; give a folder that `jahp export` made")
     if version > FORMAT:
         raise ExportError(f"{path}: format {version} is newer than this jahp_pl reads; upgrade it")
     result: dict[str, Any] = config
@@ -114,4 +113,4 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def _unreadable(folder: Path, error: Exception) -> ExportError:
-    return ExportError(f"{folder / CONFIG}: cannot be read: {error}")
+    return ExportError(f"{folder / CONFIG}: cannot be read: {error}; export the model again")

@@ -1,12 +1,12 @@
-"""A model as a folder to keep and to give away, and the one place that makes a codec of whatever holds a model.
+"""Exports models to folders, and loads models and codecs from exports, run folders, checkpoints and names.
 
-    model.safetensors   weights as `tensors` has them, and below `tables.` what freezing made of them with exp and erf
-    config.json         format, architecture, type of the weights, fingerprint, checksum of model.safetensors, facts
+    model.safetensors   weights as stored by `tensors`; below `tables.` the tables that needed exp and erf
+    config.json         format, architecture, dtype of the weights, fingerprint, checksum of model.safetensors, facts
                         about the training, results on images
-    README.md           the same for people
+    README.md           the same for readers
 
-Guarantees: `load_codec` of an export gives a codec of the stated fingerprint or raises `ExportError`; nothing in the
-folder is ever run, and no tensor may be missing, unknown, misshapen or altered.
+Guarantees: `load_codec` of an export returns a codec with the stated fingerprint or raises `ExportError`. Nothing in
+the folder is executed, and no tensor may be missing, unknown, misshapen or altered.
 """
 
 from __future__ import annotations
@@ -44,31 +44,31 @@ from jahp_pl.model_io.export_config import (
     objective_of,
     read_config,
 )
-from jahp_pl.model_io.model_card import card, read_results
+from jahp_pl.model_io.model_card import card, read_evaluation_results
 from jahp_pl.model_io.pretrained import locate
 from jahp_pl.model_io.tensors import DTYPES, Dtype, restore, store, store_table
 
 TABLES = "tables."
-"""Prefix of the names of tensors that are no weights."""
+"""Prefix of the names of tensors that are not weights."""
 MAX_WEIGHTS_BYTES = 2**30
-"""A larger model.safetensors is refused unread: the paper's largest model takes a tenth."""
+"""Maximum size of model.safetensors; larger files are not read. The paper's largest model needs a tenth of it."""
 
 
 class Export(NamedTuple):
-    """What a folder holds."""
+    """Content of an export folder."""
 
     model: CompressionModel
     """In evaluation mode on the CPU."""
     tables: dict[str, Tensor]
-    """For the Codec, see `Codec.tables`."""
+    """Tables for the codec, see `Codec.tables`."""
     fingerprint: bytes
-    """Of the codec that they make."""
+    """Fingerprint of the resulting codec."""
     facts: dict[str, Any]
-    """Plain values about where the weights come from."""
+    """Plain values about the training."""
     dtype: Dtype
-    """Of kernels in the file."""
+    """Dtype of the kernels in the file."""
     results: dict[str, Any] | None
-    """See `results.read_results`."""
+    """Result of `model_card.read_evaluation_results`."""
 
 
 @on_cpu()
@@ -82,24 +82,24 @@ def export(
     tables: Mapping[str, Tensor] | None = None,
     results: Path | Mapping[str, Any] | None = None,
 ) -> Codec:
-    """Write a model to a folder, at once or not at all.
+    """Write a model to a folder, completely or not at all.
 
     Args:
         model: trained weights.
-        folder: to be made.
+        folder: folder to create.
         facts: plain values (JSON) about the training.
-        overwrite: replace an export that is there, if the folder holds nothing else.
-        dtype: of kernels, see `tensors`; but for float32 the codec is made of the rounded weights.
-        tables: `Codec.tables` to keep; None makes them here.
-        results: of this codec: a file of `jahp evaluate`, or what was read of one.
+        overwrite: replace an existing export, if the folder has nothing else.
+        dtype: dtype of the kernels, see `tensors`; the codec is made from the weights after this rounding.
+        tables: `Codec.tables` to store; None computes them here.
+        results: results of this codec: a file of `jahp evaluate`, or what was read from one.
 
     Returns:
         The codec of the folder, on the CPU.
 
     Raises:
-        ExportError: the folder holds something already, or results are of another codec.
-        FreezeError: weights that no codec can use.
-        WriteError: the disk is full.
+        ExportError: if the folder has other content, or the results are of another codec.
+        FreezeError: if no codec can use the weights.
+        WriteError: if the disk is full.
     """
     folder = free_folder(folder, {CONFIG, WEIGHTS, CARD}, overwrite)
     stored = store({name: tensor.cpu() for name, tensor in model.state_dict().items()}, dtype)
@@ -107,7 +107,7 @@ def export(
     rounded.load_state_dict(restore(stored, rounded.state_dict(), dtype))
     codec = Codec(rounded, tables)
     if isinstance(results, Path):
-        results = read_results(results, codec.fingerprint)
+        results = read_evaluation_results(results, codec.fingerprint)
     tensors = stored | {f"{TABLES}{name}": store_table(table) for name, table in codec.tables().items()}
     data = safetensors.torch.save({name: tensor.contiguous().clone() for name, tensor in tensors.items()})
     config = {
@@ -134,41 +134,41 @@ def export_from(
     results: Path | None = None,
     note: str | None = None,
 ) -> Codec:
-    """`export` whatever holds a model, with what is known of its training.
+    """Export any model source, with what is known about its training.
 
     Args:
         source: a checkpoint, a run folder, or an export, which may be `folder` itself.
-        folder: to be made.
+        folder: folder to create.
         overwrite: see `export`.
-        dtype: of kernels; None keeps that of an export, and is float32 otherwise.
-        results: a file of `jahp evaluate`; where there is none, those of an export go on as long as they hold.
+        dtype: dtype of the kernels; None keeps that of an export, and is float32 otherwise.
+        results: a file of `jahp evaluate`; None keeps the results of an export while they are valid.
         note: a sentence about the training for the model card; None keeps that of an export.
 
     Raises:
-        CheckpointError: it cannot be read.
+        CheckpointError: if the source cannot be read.
         ExportError, FreezeError, WriteError: see `export`.
     """
     noted = {} if note is None else {"note": note}
     if not is_export(source):
         path = find_checkpoint(source)
         facts = {"source": path.name, **training_facts(path), **noted}
-        model = checkpoint.load_model(path)
+        model = checkpoint.load_checkpoint_model(path)
         return export(model, folder, facts, overwrite, dtype=dtype or "float32", results=results)
     content = load_export(source)
     dtype = dtype or content.dtype
-    is_same_codec = dtype in (content.dtype, "float32")  # otherwise rounding makes another
-    told = content.results if results is None and is_same_codec else results
+    is_same_codec = dtype in (content.dtype, "float32")  # otherwise rounding makes another codec
+    kept_results = content.results if results is None and is_same_codec else results
     facts = content.facts | noted
-    return export(content.model, folder, facts, overwrite, dtype=dtype, tables=content.tables, results=told)
+    return export(content.model, folder, facts, overwrite, dtype=dtype, tables=content.tables, results=kept_results)
 
 
 @on_cpu()
 def load_export(folder: Path) -> Export:
-    """Read a folder that `export` wrote.
+    """Read a folder written by `export`.
 
     Raises:
-        ExportError: a file is missing, damaged, altered, of a newer format or larger than its limit, or a tensor is
-            missing, unknown or of another shape or type.
+        ExportError: if a file is missing, damaged, altered, too new or too large, or a tensor is missing, unknown, or
+            of another shape or dtype.
     """
     config = read_config(folder)
     is_first = config[FORMAT_KEY] == 1
@@ -182,19 +182,19 @@ def load_export(folder: Path) -> Export:
         dtype: Dtype = "float32" if is_first else config["dtype"]
         results = None if config.get("results") is None else dict(config["results"])
         if dtype not in DTYPES:
-            raise ValueError(f"dtype {dtype!r} is none of {', '.join(DTYPES)}; upgrade jahp_pl")
+            raise ValueError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}; upgrade jahp_pl")
     except (ConfigError, KeyError, TypeError, ValueError) as error:
         raise ExportError(f"{folder / CONFIG}: cannot be read: {error}") from None
     tensors = _read_tensors(folder / WEIGHTS, checksum)
     tables = {name.removeprefix(TABLES): tensors.pop(name) for name in list(tensors) if name.startswith(TABLES)}
-    # Shapes only, so that no config.json can ask for memory that the weights do not fill.
+    # Shapes only, so that config.json cannot request more memory than the weights fill.
     wanted = checkpoint.shapes_of(architecture)
     try:
         state = restore(tensors, wanted, dtype, is_first)
     except ValueError as error:
         raise ExportError(f"{folder / WEIGHTS}: does not fit {CONFIG}: {error}") from None
-    if unusable := next((name for name, tensor in state.items() if not checkpoint.is_usable(tensor)), None):
-        raise ExportError(f"{folder / WEIGHTS}: {unusable} is not finite, or no plain tensor; export the model again")
+    if unusable := next((name for name, tensor in state.items() if not checkpoint.is_plain_tensor(tensor)), None):
+        raise ExportError(f"{folder / WEIGHTS}: {unusable} is not finite or not a plain tensor; export the model again")
     model = CompressionModel(architecture).float()  # whatever the default dtype
     model.load_state_dict(state)
     doubles = {name: table.double() for name, table in tables.items()}
@@ -205,31 +205,29 @@ def _read_tensors(path: Path, checksum: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise ExportError(f"{path}: is missing; export the model again")
     if (size := path.stat().st_size) > MAX_WEIGHTS_BYTES:
-        raise ExportError(f"{path}: takes {size} bytes, more than the {MAX_WEIGHTS_BYTES} of any model; fetch it again")
+        raise ExportError(f"{path}: has {size} bytes, more than the maximum of {MAX_WEIGHTS_BYTES}; fetch it again")
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != checksum:
-        raise ExportError(
-            f"{path}: is not the file that {CONFIG} was written with (altered or cut short); fetch it again"
-        )
+        raise ExportError(f"{path}: does not match the checksum in {CONFIG} (altered or cut short); fetch it again")
     try:
         return safetensors.torch.load(data)
     except safetensors.SafetensorError as error:
-        raise ExportError(f"{path}: damaged ({error})") from None
+        raise ExportError(f"{path}: damaged ({error}); fetch it again") from None
 
 
 @on_cpu()
 def load_model(model: str | Path | None = None, *, metric: Metric | None = None) -> CompressionModel:
-    """The networks alone, in evaluation mode on the CPU, of whatever holds a model.
+    """Load the networks of any model source, in evaluation mode on the CPU.
 
     Args:
         model: see `load_codec`.
         metric: see `load_codec`.
 
     Raises:
-        ExportError, CheckpointError: no usable model there.
+        ExportError, CheckpointError: if there is no usable model.
     """
     path = locate(model, metric)
-    return load_export(path).model if is_export(path) else checkpoint.load_model(find_checkpoint(path))
+    return load_export(path).model if is_export(path) else checkpoint.load_checkpoint_model(find_checkpoint(path))
 
 
 @on_cpu()
@@ -241,25 +239,25 @@ def load_codec(
     *,
     metric: Metric | None = None,
 ) -> Codec:
-    """The codec of a bundled model, an export, a run folder or a checkpoint.
+    """Load the codec of a bundled model, an export, a run folder or a checkpoint.
 
     Args:
-        model: the path of one; or the name of a bundled model; or hf://USER/NAME on the Hugging Face Hub. None takes a
-            bundled one.
-        device: where the networks run.
+        model: a path, the name of a bundled model, or hf://USER/NAME on the Hugging Face Hub. None takes a bundled
+            model.
+        device: device of the networks.
         precision: see `Codec`.
         memory_limit: bytes, see `Codec`.
-        metric: what the bundled model was trained for; None takes the first. Not together with a model.
+        metric: metric that the bundled model was trained for; None takes the first model. Not allowed with a model.
 
     Raises:
-        ExportError, CheckpointError: no usable model there.
-        FreezeError: weights that no codec can use.
+        ExportError, CheckpointError: if there is no usable model.
+        FreezeError: if no codec can use the weights.
     """
     path = locate(model, metric)
     if not is_export(path):
         found = find_checkpoint(path)
         objective = objective_of(training_facts(found))
-        return Codec(checkpoint.load_model(found).to(device), None, precision, memory_limit, objective)
+        return Codec(checkpoint.load_checkpoint_model(found).to(device), None, precision, memory_limit, objective)
     content = load_export(path)
     try:
         objective = objective_of(content.facts)
@@ -267,25 +265,25 @@ def load_codec(
     except FreezeError as error:
         raise ExportError(f"{path}: {error}") from None
     if extra := next((name for name in content.tables if name not in codec.tables()), None):
-        raise ExportError(f"{path / WEIGHTS}: {TABLES}{extra} is unknown")
+        raise ExportError(f"{path / WEIGHTS}: {TABLES}{extra} is unknown; export the model again")
     if codec.fingerprint != content.fingerprint:
         raise ExportError(
-            f"{path}: freezes to model {codec.fingerprint.hex()}, but was exported as {content.fingerprint.hex()}; use "
-            "the jahp_pl that exported it, or export the model again"
+            f"{path}: has fingerprint {codec.fingerprint.hex()}, but was exported as {content.fingerprint.hex()}; use "
+            "the jahp_pl version that exported it, or export the model again"
         )
     return codec
 
 
 def free_folder(folder: Path, names: Set[str], overwrite: bool) -> Path:
-    """The folder's full path, where it may be written.
+    """Return a folder's full path if it may be written.
 
     Args:
-        folder: to be made.
-        names: of the files that will be in it.
-        overwrite: it may be there already, with files of these names and nothing else.
+        folder: folder to create.
+        names: names of the files that will be in it.
+        overwrite: whether it may exist already, with files of these names and nothing else.
 
     Raises:
-        ExportError: it may not.
+        ExportError: if it may not be written.
     """
     folder = folder.resolve()
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else {""} if folder.exists() else set()
@@ -296,7 +294,7 @@ def free_folder(folder: Path, names: Set[str], overwrite: bool) -> Path:
 
 
 def training_facts(checkpoint: Path) -> dict[str, Any]:
-    """Plain values about the run that wrote a checkpoint: how far it was, and the settings that are no names of places.
+    """Collect plain values about the run of a checkpoint: its progress, and the settings that are not paths.
 
     Raises:
         CheckpointError: see `checkpoint.read_checkpoint`.

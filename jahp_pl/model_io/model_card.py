@@ -1,4 +1,4 @@
-"""The README.md of an export: what the model is, how it was trained, what it reaches, how to use it.
+"""Writes the README.md of an export: what the model is, how it was trained, its results, how to use it.
 
 Rates and distortions are means from a results file of `jahp evaluate`.
 """
@@ -58,15 +58,15 @@ def card(
     facts: Mapping[str, Any],
     results: Mapping[str, Any] | None,
 ) -> str:
-    """Markdown.
+    """Write the model card in Markdown.
 
     Args:
-        name: of the folder.
+        name: name of the folder.
         config: architecture.
-        num_parameters: of all networks.
-        fingerprint: of the codec.
-        facts: about the training, see `folder.training_facts`; what is not known is left out.
-        results: see `results.read_results`.
+        num_parameters: number of parameters of all networks.
+        fingerprint: fingerprint of the codec.
+        facts: facts about the training, see `load.training_facts`; unknown ones are omitted.
+        results: result of `read_evaluation_results`.
     """
     mixture = f"mixtures of {config.num_components} " if config.num_components > 1 else ""
     density = "" if config.rung == "factorized" else f"; latents are {mixture}{config.likelihood}"
@@ -144,16 +144,19 @@ def _mapping(facts: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 KODAK = {f"kodim{number:02}" for number in range(1, 25)}
 
 
-def read_results(path: Path, fingerprint: bytes) -> dict[str, Any]:
-    """What an export tells of them: on which images, how many, and their means: bits per pixel of whole files, PSNR in
-    dB, MS-SSIM from 0 to 1 and in dB. Of several qualities, those of the middle one, and all as "points".
+def read_evaluation_results(path: Path, fingerprint: bytes) -> dict[str, Any]:
+    """Read the results for a model card from a file of `jahp evaluate`.
 
     Args:
         path: a file of `jahp evaluate`.
-        fingerprint: of the model that it must be about.
+        fingerprint: fingerprint of the model that the results must belong to.
+
+    Returns:
+        Image set, number of images, and means: bits per pixel of whole files, PSNR in dB, MS-SSIM from 0 to 1 and in
+            dB. With several qualities, those of the middle one, and all of them as "points".
 
     Raises:
-        ExportError: it cannot be read, is no such file, or is about another model.
+        ExportError: if the file cannot be read, has another format, or belongs to another model.
     """
     try:
         content = json.loads(path.read_text())
@@ -171,10 +174,10 @@ def read_results(path: Path, fingerprint: bytes) -> dict[str, Any]:
     except OSError as error:
         raise ExportError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise ExportError(f"{path}: no results of `jahp evaluate`") from None
+        raise ExportError(f"{path}: has no results of `jahp evaluate`; give a JSON file that it wrote") from None
     if measured != fingerprint:
         raise ExportError(
-            f"{path}: results of model {measured.hex()}, but this one is {fingerprint.hex()}; evaluate this one"
+            f"{path}: has results of model {measured.hex()}, but this one is {fingerprint.hex()}; evaluate this one"
         )
     return results
 

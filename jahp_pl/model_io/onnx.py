@@ -1,22 +1,21 @@
-"""The networks of a codec as graphs for other runtimes, each a torch.export program and an ONNX file.
+"""Exports the networks of a codec for other runtimes, each as a torch.export program and an ONNX file.
 
     encoder             x (B, 3, H, W) in [0, 1], H and W multiples of 16 from 32 on, and gain (M) for a variable-rate
-                        model -> y (B, M, H / 16, W / 16) and, where there is a hyperprior, z (B, N, ceil(H / 64),
+                        model -> y (B, M, H / 16, W / 16) and, with a hyperprior, z (B, N, ceil(H / 64),
                         ceil(W / 64))
     hyper_decoder       z_hat (N, h, w) integers -> start (4 h, 4 w, 10M/3), or raw (4 h, 4 w, F) without context
-    entropy_parameters  low, high (P, 12 M) integers, and start (P, 10M/3) where there is a hyperprior -> raw (P, F)
+    entropy_parameters  low, high (P, 12 M) integers, and start (P, 10M/3) with a hyperprior -> raw (P, F)
     decoder             y_hat (B, M, h, w), and gain (M) for a variable-rate model -> x_hat (B, 3, 16 h, 16 w), about
                         [0, 1], not clipped
 
-The gains of each level, that of the encoder and that of the decoder, are in graphs.json; between two levels they are
-geometric.
+graphs.json has the gains of each level, for the encoder and for the decoder; between two levels they are geometric.
 
 B, H, W, h, w and P are dynamic; all tensors are float32. `low` and `high` are the pieces of the latents at the twelve
-positions before one, 2^8 high + low, as docs/file-format.md has them; `raw` counts steps of 2^-12.
+positions before one, 2^8 high + low, as in docs/file-format.md; `raw` is in steps of 2^-12.
 
-Guarantees: hyper_decoder and entropy_parameters, being the same integer arithmetic (`codec.exact`), give the codec's
-own outputs to the last bit on a runtime that multiplies float32 matrices in float32. The others agree with the model to
-the rounding of float32.
+Guarantees: hyper_decoder and entropy_parameters use the same integer arithmetic as the codec (`codec.entropy`), and are
+bit-identical to it on a runtime that multiplies float32 matrices in float32. The others agree with the model up to
+float32 rounding.
 """
 
 from __future__ import annotations
@@ -46,9 +45,9 @@ from jahp_pl.model_io.load import free_folder
 from jahp_pl.transforms import STRIDE
 
 FACTS = "graphs.json"
-"""Says whose graphs they are."""
+"""Name of the file that describes the graphs and their model."""
 LARGEST = 2**12
-"""Of each dynamic size."""
+"""Maximum of each dynamic size."""
 ONNX, TORCH = ".onnx", ".pt2"
 
 
@@ -60,7 +59,7 @@ class Encoder(nn.Module):
         self.g_a, self.h_a = model.g_a, model.h_a
 
     def forward(self, x: Tensor, gain: Tensor | None = None) -> tuple[Tensor, ...]:
-        """See the module."""
+        """Compute y, and z if there is a hyperprior; shapes as in the module's docstring."""
         y = self.g_a(x)
         if gain is not None:
             y = y * gain[:, None, None]
@@ -75,27 +74,27 @@ class Decoder(nn.Module):
         self.g_s = model.g_s
 
     def forward(self, y_hat: Tensor, gain: Tensor | None = None) -> Tensor:
-        """See the module."""
+        """Compute x_hat; shapes as in the module's docstring."""
         x_hat: Tensor = self.g_s(y_hat if gain is None else y_hat * gain[:, None, None])
         return x_hat
 
 
 class HyperDecoder(nn.Module):
-    """h_s on integers, and what of g_ep waits for no latent."""
+    """h_s on integers, and the part of g_ep that depends on no latent."""
 
     def __init__(self, h_s: ExactHyperSynthesis, context: ExactContextNetwork | None) -> None:
         super().__init__()
         self.h_s, self.context = h_s, context
 
     def forward(self, z_hat: Tensor) -> Tensor:
-        """See the module."""
+        """Compute start, or raw without context; shapes as in the module's docstring."""
         psi = self.h_s.psi(z_hat)
         rows = psi.flatten(0, 1)
         rows = to_raw(rows) if self.context is None else self.context.precompute(rows)
         return rows.view(psi.shape[0], psi.shape[1], rows.shape[1])
 
 
-class EntropyParameters(nn.Module):
+class EntropyParameterGraph(nn.Module):
     """g_cm and g_ep on integers, at any positions."""
 
     def __init__(self, context: ExactContextNetwork) -> None:
@@ -103,25 +102,25 @@ class EntropyParameters(nn.Module):
         self.context = context
 
     def forward(self, low: Tensor, high: Tensor, start: Tensor | None = None) -> Tensor:
-        """See the module."""
+        """Compute raw; shapes as in the module's docstring."""
         pieces = [Rows(low, low.new_ones(1)), Rows(high, high.new_full((1,), LATENT_RADIX))]
         return self.context.raw(pieces, start)
 
 
 class Graph(NamedTuple):
-    """A network with what is needed to trace it."""
+    """A network and what is needed to trace it."""
 
     network: nn.Module
     inputs: dict[str, Tensor]
-    """An example of each, by name."""
+    """Example inputs by name."""
     sizes: dict[str, dict[int, Any]]
-    """Of each input, the dimensions that are dynamic."""
+    """Dynamic dimensions of each input."""
     outputs: tuple[str, ...]
-    """Their names."""
+    """Names of the outputs."""
 
 
-def graphs(codec: Codec) -> dict[str, Graph]:
-    """The networks of a codec, by name; those that its rung has."""
+def build_graphs(codec: Codec) -> dict[str, Graph]:
+    """Return the networks of a codec by name; only those that its rung has."""
     model, latents = codec.model, codec.latents
     N, M = model.config.num_filters, model.config.num_latents
     batch, height, width, count = (Dim(name, min=1, max=LARGEST) for name in ("batch", "height", "width", "count"))
@@ -144,7 +143,7 @@ def graphs(codec: Codec) -> dict[str, Graph]:
         if context.from_psi is not None:
             inputs["start"] = torch.ones(5, len(context.from_psi.bias))
         sizes = {name: {0: count} for name in inputs}
-        found["entropy_parameters"] = Graph(EntropyParameters(context), inputs, sizes, ("raw",))
+        found["entropy_parameters"] = Graph(EntropyParameterGraph(context), inputs, sizes, ("raw",))
     maps = {0: batch, 2: height, 3: width}
     inputs, sizes = {"y_hat": torch.ones(2, M, 3, 5)} | gain, {"y_hat": maps} | fixed
     found["decoder"] = Graph(Decoder(model), inputs, sizes, ("x_hat",))
@@ -153,27 +152,27 @@ def graphs(codec: Codec) -> dict[str, Graph]:
 
 @torch.no_grad()
 def to_program(graph: Graph) -> ExportedProgram:
-    """A program of torch.export, with dynamic sizes."""
+    """Export a torch.export program with dynamic sizes."""
     sizes = tuple(graph.sizes.values())
     with _quiet():
         return torch.export.export(graph.network.eval(), tuple(graph.inputs.values()), dynamic_shapes=sizes)
 
 
 def to_onnx(graph: Graph, program: ExportedProgram, properties: Mapping[str, str]) -> bytes:
-    """An ONNX file with the weights in it.
+    """Export an ONNX file that includes the weights.
 
     Args:
-        graph: what the program is of.
-        program: from `to_program`.
-        properties: to be written into the file's metadata.
+        graph: the graph of the program.
+        program: result of `to_program`.
+        properties: entries for the metadata of the file.
 
     Raises:
-        ExportError: a package is not installed.
+        ExportError: if a package is not installed.
     """
     if importlib.util.find_spec("onnxscript") is None:
         raise ExportError("ONNX needs more packages; install them with: pip install 'jahp_pl[graphs]'")
     with _quiet():
-        # Runtimes optimize by themselves; the exporter's own optimizer takes longer than all else.
+        # Runtimes optimize by themselves; the exporter's optimizer would take most of the time.
         onnx = torch.onnx.export(
             program, input_names=list(graph.inputs), output_names=list(graph.outputs),
             dynamo=True, verbose=False, optimize=False,
@@ -185,21 +184,21 @@ def to_onnx(graph: Graph, program: ExportedProgram, properties: Mapping[str, str
 
 
 def write_graphs(codec: Codec, folder: Path, overwrite: bool = False) -> list[str]:
-    """All graphs of a codec into a folder, at once or not at all.
+    """Write all graphs of a codec to a folder, completely or not at all.
 
     Args:
-        codec: on the CPU.
-        folder: to be made.
-        overwrite: replace graphs that are there, if the folder holds nothing else.
+        codec: codec on the CPU.
+        folder: folder to create.
+        overwrite: replace existing graphs, if the folder has nothing else.
 
     Returns:
-        Their names; each is a file of `ONNX` and one of `TORCH`.
+        Names of the graphs; each has a file with suffix `ONNX` and one with `TORCH`.
 
     Raises:
-        ExportError: the folder holds something already, or a package is not installed.
-        WriteError: the disk is full.
+        ExportError: if the folder has other content, or a package is not installed.
+        WriteError: if the disk is full.
     """
-    found = graphs(codec)
+    found = build_graphs(codec)
     names = {FACTS, *(f"{name}{suffix}" for name in found for suffix in (ONNX, TORCH))}
     folder = free_folder(folder, names, overwrite)
     facts: dict[str, Any] = {"fingerprint": codec.fingerprint.hex(), "model": dataclasses.asdict(codec.model.config)}
@@ -220,7 +219,7 @@ def write_graphs(codec: Codec, folder: Path, overwrite: bool = False) -> list[st
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what torch tells about packages that are not needed here, and about its own future."""
+    """Suppress torch's messages about optional packages and future changes."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,15 +1,14 @@
-"""Trained models by name: those that come with the package, and those on the Hugging Face Hub.
+"""Finds trained models by name: bundled ones, and those on the Hugging Face Hub.
 
-The bundled models are exports below `weights/`, one folder each, known by the folder's name.
+The bundled models are exports below `weights/`, one folder each, named by the folder.
 
-Which one is used where none is named follows from what they say of themselves, so that no list needs to be kept:
-variable-rate models come first, then models of one rate in the order of their lambda. With no folder there, everything
-works that names its model.
+The default model follows from the exports themselves, so that no list is needed: variable-rate models come first, then
+single-rate models in the order of their lambda. Without any bundled model, only commands without a model name fail.
 
-The Hub needs `pip install 'jahp_pl[hub]'`; what comes from it is checked as every export is, before it is used:
+The Hub needs `pip install 'jahp_pl[hub]'`; downloads are validated like every export before they are used:
 
-    push("models/mine", "user/mine")              an export, its model card included, as a repository of models
-    jahp_pl.load_codec("hf://user/mine")          and from there, by the Hub's own cache; @REVISION may follow
+    push("models/mine", "user/mine")              uploads an export with its model card as a model repository
+    jahp_pl.load_codec("hf://user/mine")          loads it through the Hub's own cache; @REVISION may follow
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from jahp_pl.model_io.export_config import (
     METRICS,
     WEIGHTS,
     ExportError,
+    ExportRates,
     Metric,
-    Stated,
     is_export,
-    stated_fingerprint,
-    stated_rates,
+    read_fingerprint,
+    read_rates,
 )
 
 FOLDER = Path(__file__).parents[1] / "weights"
@@ -38,74 +37,74 @@ NONE = "no models are bundled with this jahp_pl; give one: an export, a run fold
 
 
 class Bundled(NamedTuple):
-    """One of them."""
+    """A bundled model."""
 
     name: str
     folder: Path
-    stated: Stated
+    rates: ExportRates
 
 
 def bundled() -> list[Bundled]:
-    """All, variable-rate models first, those for PSNR before those for MS-SSIM; perhaps none.
+    """List the bundled models: variable-rate models first, those for PSNR before those for MS-SSIM; may be empty.
 
     Raises:
-        ExportError: the config.json of one is damaged.
+        ExportError: if the config.json of one is damaged.
     """
-    found = [Bundled(path.name, path, stated_rates(path)) for path in FOLDER.glob("*/") if is_export(path)]
+    found = [Bundled(path.name, path, read_rates(path)) for path in FOLDER.glob("*/") if is_export(path)]
     return sorted(found, key=_order)
 
 
 def _order(model: Bundled) -> tuple[bool, int, float, str]:
-    stated = model.stated
-    lmbda = math.inf if stated.lmbda is None else stated.lmbda
-    return stated.num_levels == 1, METRICS.index(stated.metric), lmbda, model.name
+    rates = model.rates
+    lmbda = math.inf if rates.lmbda is None else rates.lmbda
+    return rates.num_levels == 1, METRICS.index(rates.metric), lmbda, model.name
 
 
 def default_model(metric: Metric | None = None) -> Bundled:
-    """The bundled model that is used where none is named: the first variable-rate one, or else one in the middle.
+    """Return the default bundled model: the first variable-rate one, otherwise the middle one.
 
     Args:
-        metric: only among models that were trained for it.
+        metric: consider only models trained for it.
 
     Raises:
-        ExportError: there is none.
+        ExportError: if there is none.
     """
-    found = [model for model in bundled() if metric in (None, model.stated.metric)]
+    found = [model for model in bundled() if metric in (None, model.rates.metric)]
     if not found:
         raise ExportError(NONE if metric is None else f"no model for {metric} is bundled with this jahp_pl")
-    return found[0] if found[0].stated.num_levels > 1 else found[len(found) // 2]
+    return found[0] if found[0].rates.num_levels > 1 else found[len(found) // 2]
 
 
-def of_fingerprint(fingerprint: bytes) -> Bundled | None:
-    """The bundled model that decodes a file, if there is one.
+def bundled_with_fingerprint(fingerprint: bytes) -> Bundled | None:
+    """Return the bundled model that decodes files with this fingerprint, or None.
 
     Raises:
-        ExportError: the config.json of one is damaged.
+        ExportError: if the config.json of one is damaged.
     """
-    return next((one for one in bundled() if stated_fingerprint(one.folder) == fingerprint), None)
+    return next((one for one in bundled() if read_fingerprint(one.folder) == fingerprint), None)
 
 
 def names() -> str:
-    """Of all bundled models, in words."""
+    """Return the names of all bundled models, comma-separated."""
     return ", ".join(model.name for model in bundled()) or "there are none"
 
 
 def locate(model: str | Path | None, metric: Metric | None = None) -> Path:
-    """Where a model is, in words that a person would use.
+    """Resolve a model's path or name to a path.
 
     Args:
-        model: an export, a run folder, a checkpoint; else the name of a bundled model; or hf://USER/NAME, which is
-            downloaded from the Hugging Face Hub. What exists as a path is never taken for a name. None takes a bundled
+        model: an export, a run folder or a checkpoint; otherwise the name of a bundled model, or hf://USER/NAME, which
+            is downloaded from the Hugging Face Hub. An existing path takes precedence over a name. None takes a bundled
             model.
-        metric: of the bundled model; not together with a model.
+        metric: metric of the bundled model; not allowed with a model.
 
     Raises:
-        ExportError: there is no such model, or both are given.
+        ExportError: if there is no such model, or both arguments are given.
     """
     if model is None:
         return default_model(metric).folder
     if metric is not None:
-        raise ExportError("a metric picks one of the bundled models; it does not go together with a model")
+        raise ExportError("metric picks one of the bundled models; leave out either it or model")
     if str(model).startswith(PREFIX):
         return download(str(model))
     path = Path(model)
@@ -122,22 +121,22 @@ FILES = [WEIGHTS, CONFIG, CARD]
 
 
 def push(folder: str | Path, repo: str, private: bool = False) -> str:
-    """Send an export to the Hub; the repository is made if it is not there.
+    """Upload an export to the Hub; the repository is created if needed.
 
     Args:
-        folder: that `jahp export` wrote.
+        folder: folder written by `jahp export`.
         repo: USER/NAME.
-        private: make it visible to its owner only; a repository that is there stays as it is.
+        private: make a new repository visible only to its owner; an existing one is not changed.
 
     Returns:
-        The address of its page.
+        The URL of its page.
 
     Raises:
-        ExportError: no export there, or the Hub refuses; the message says why.
+        ExportError: if there is no export, or the Hub refuses; the message says why.
     """
     folder = Path(folder)
     if not is_export(folder):
-        raise ExportError(f"{folder}: no export; make one with `jahp export`")
+        raise ExportError(f"{folder}: is not an export; make one with `jahp export`")
     _require()
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -154,13 +153,13 @@ def push(folder: str | Path, repo: str, private: bool = False) -> str:
 
 
 def download(name: str) -> Path:
-    """The folder of an export from the Hub; what is in the cache already is not fetched again.
+    """Download an export from the Hub, or take it from the cache, and return its folder.
 
     Args:
-        name: hf://USER/NAME, perhaps followed by @ and a branch, a tag or a commit.
+        name: hf://USER/NAME, optionally followed by @ and a branch, tag or commit.
 
     Raises:
-        ExportError: no such repository, or no network; the message says why.
+        ExportError: if there is no such repository, or no network; the message says why.
     """
     _require()
     from huggingface_hub import snapshot_download

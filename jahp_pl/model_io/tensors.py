@@ -1,13 +1,15 @@
-"""Tensors of a model as an export stores them: fewer bytes for the same numbers, or for numbers near by if asked.
+"""Stores the tensors of a model for an export, exactly or, if requested, in fewer bytes.
 
-- Of g_cm's kernels only the taps before the centre, in raster order: (2M, M, 12). The others are masked always.
-- bfloat16: kernels take half the bytes. Biases, GDN's beta, the prior and the gains, which are few, stay in float32.
-- int8: so do those of h_s, g_cm and g_ep again, as q 2^e with an integer q for each weight and an e for each row, the
-  weights that differ in their second index only. The codec itself computes with about as many digits (`fixed_point`).
-- Tables, which are float64 where they are used, in 32 bits: all hold integers, or multiples of 2^-16 below 2^8.
+- Of g_cm's kernels only the taps before the centre are stored, in raster order: (2M, M, 12). The others are always
+  masked.
+- bfloat16: kernels take half the bytes. Biases, GDN's beta, the prior and the gains are small and stay in float32.
+- int8: kernels of h_s, g_cm and g_ep are halved again, as q 2^e with an integer q per weight and an e per row, i.e. per
+  group of weights that differ only in their second index. The codec itself computes with similar precision
+  (`fixed_point`).
+- Tables are used in float64 and stored in 32 bits: all hold integers, or multiples of 2^-16 below 2^8.
 
-Guarantees: `restore(store(state, dtype), ...)` has the numbers of `state` to the last bit in float32, and the nearest
-ones otherwise, the same on every machine; masked taps become 0. Storing once more changes nothing.
+Guarantees: `restore(store(state, dtype), ...)` equals `state` to the last bit in float32, and otherwise has the nearest
+representable values, the same on every machine; masked taps become 0. Storing the result again changes nothing.
 """
 
 from __future__ import annotations
@@ -26,22 +28,22 @@ Dtype = Literal["float32", "bfloat16", "int8"]
 DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "int8")
 MASKED = "g_cm.weight"
 COARSE = ("h_s.", "g_cm.", "g_ep.")
-"""Prefixes of the names of what int8 is for: the networks of which the codec makes integers."""
+"""Name prefixes of the networks that int8 applies to: those that the codec converts to integers."""
 FINE = ("prior.", "gains.")
-"""Prefixes of the names of what stays in float32 always: few numbers that much depends on."""
+"""Name prefixes of what always stays in float32: few numbers with a large effect."""
 EXPONENT = ".exponent"
-"""Behind the name of a tensor of q: its e."""
+"""Suffix of the tensor with the exponents e of a tensor of q."""
 
 
 def store(state: Mapping[str, Tensor], dtype: Dtype) -> dict[str, Tensor]:
-    """Weights as they lie in the file.
+    """Convert weights to the tensors of an export.
 
     Args:
         state: state dict of a `CompressionModel`.
-        dtype: of kernels.
+        dtype: dtype of the kernels.
 
     Raises:
-        FreezeError: weights that are not finite, for which there is no q.
+        FreezeError: if weights are not finite, so that there is no q.
     """
     stored = {}
     for name, tensor in state.items():
@@ -57,21 +59,21 @@ def store(state: Mapping[str, Tensor], dtype: Dtype) -> dict[str, Tensor]:
 def restore(
     stored: dict[str, Tensor], wanted: Mapping[str, Tensor], dtype: Dtype, all_taps: bool = False
 ) -> dict[str, Tensor]:
-    """The state dict in float32.
+    """Convert the tensors of an export to a float32 state dict.
 
     Args:
-        stored: from a file; may be anything.
-        wanted: tensors of the names and shapes that the model has; numbers are not looked at.
-        dtype: of kernels.
-        all_taps: masked ones are stored too, as format 1 of exports has it.
+        stored: tensors from an untrusted file.
+        wanted: tensors with the names and shapes of the model; their values are not used.
+        dtype: dtype of the kernels.
+        all_taps: whether masked taps are stored too, as in export format 1.
 
     Raises:
-        ValueError: a tensor is missing, unknown, or of another shape or type; the message names it.
+        ValueError: if a tensor is missing, unknown, or of another shape or dtype; the message names it.
     """
     layout = _layout(wanted, dtype, all_taps)
     if difference := first_difference(layout, stored):
         raise ValueError(difference)
-    for name, expected in layout.items():  # in the model's order: safetensors gives a file's names in any
+    for name, expected in layout.items():  # in the model's order, because safetensors has no fixed order
         if stored[name].dtype != expected.dtype:
             raise ValueError(f"{name} is {stored[name].dtype}, not {str(expected.dtype).removeprefix('torch.')}")
     state = {name: stored[name].float() for name in wanted}
@@ -85,13 +87,13 @@ def restore(
 
 
 def store_table(table: Tensor) -> Tensor:
-    """A float64 table in the smallest of int32, float32 and float64 that holds it exactly."""
+    """Convert a float64 table to the smallest of int32, float32 and float64 that represents it exactly."""
     smaller = (table.to(dtype) for dtype in (torch.int32, torch.float32))
     return next((one for one in smaller if torch.equal(one.double(), table)), table)
 
 
 def _layout(wanted: Mapping[str, Tensor], dtype: Dtype, all_taps: bool) -> dict[str, Tensor]:
-    """Tensors without numbers of the names, shapes and types that a file has."""
+    """Return empty tensors with the names, shapes and dtypes of a file."""
     layout = {}
     for name, tensor in wanted.items():
         shape = tuple(tensor.shape)
@@ -111,7 +113,7 @@ def _dtype_of(name: str, tensor: Tensor, dtype: Dtype) -> torch.dtype:
 
 
 def _to_integers(name: str, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """q up to +-127, and the least e of each row for which they suffice, from -126 to 127."""
+    """Return q up to +-127, and per row the smallest e that suffices, from -126 to 127."""
     largest = weights.abs().amax(1, keepdim=True)
     if not bool(torch.isfinite(largest).all()):
         raise FreezeError(f"{name}: has weights that are not finite; train again from an earlier checkpoint")
@@ -121,5 +123,5 @@ def _to_integers(name: str, weights: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _power(exponent: Tensor) -> Tensor:
-    """2^e in float32, put together from its bits: another machine's pow may be off by one."""
+    """Compute 2^e in float32 from its bits, because another machine's pow may be inexact."""
     return ((exponent.int().clamp(-126, 127) + 127) << 23).view(torch.float32)

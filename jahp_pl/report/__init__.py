@@ -1,1 +1,1 @@
-"""Rate-distortion curves read back from results, compared, and drawn."""
+"""Reports: rate-distortion curves read from results, compared, and drawn."""

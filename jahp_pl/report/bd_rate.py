@@ -1,5 +1,5 @@
-"""BD-rates: by how many per cent the rate of one curve is above that of another, on average over the qualities that
-both reach (Bjøntegaard, VCEG-M33)."""
+"""BD-rates: average difference in rate of two curves in percent, over their common range of quality (Bjøntegaard,
+VCEG-M33)."""
 
 from __future__ import annotations
 
@@ -12,36 +12,37 @@ from jahp_pl.evaluation import EvaluationError
 
 Method = Literal["cubic", "pchip", "akima"]
 METHODS: dict[Method, str] = {"cubic": "cubic", "pchip": "PCHIP", "akima": "Akima"}
-"""Of log rate over quality: one cubic polynomial fitted to all points, or piecewise through each."""
+"""Interpolation of the log rate over quality: one cubic polynomial fitted to all points, or piecewise through all
+points."""
 MIN_POINTS: dict[Method, int] = {"cubic": 4, "pchip": 2, "akima": 2}
 Pairs = Sequence[tuple[float, float]]
 """(bits per pixel, dB)."""
 
 
 class CurveError(EvaluationError):
-    """Two curves that cannot be compared; one line that says why."""
+    """Two curves that cannot be compared; the message is one line with the reason."""
 
 
 class BDRate(NamedTuple):
-    """A comparison of two curves."""
+    """Comparison of two curves."""
 
     percent: float
-    """Negative where the tested curve needs less rate."""
+    """Difference in rate; negative if the tested curve needs less."""
     low: float
-    """dB, from where ..."""
+    """Lower end of the common range of quality, in dB."""
     high: float
-    """... to where both curves reach: the range of the average."""
+    """Upper end of the common range of quality, in dB."""
 
 
 def bd_rate(anchor: Pairs, test: Pairs, method: Method) -> BDRate:
-    """BD-rate of `test` against `anchor` over their whole common range of quality.
+    """Compute the BD-rate of `test` against `anchor` over their whole common range of quality.
 
     Args:
-        anchor, test: points by rising rate.
-        method: of interpolation.
+        anchor, test: points with increasing rate.
+        method: interpolation method.
 
     Raises:
-        CurveError: no common quality, too few points for the method, or quality that falls as the rate rises.
+        CurveError: if there is no common quality, too few points for the method, or quality that falls with the rate.
     """
     _check(anchor, "the anchor", method)
     _check(test, "it", method)
@@ -58,7 +59,8 @@ def bd_rate(anchor: Pairs, test: Pairs, method: Method) -> BDRate:
 
 
 def rate_at(pairs: Pairs, qualities: Sequence[float]) -> list[float | None]:
-    """Rate in bits per pixel at given qualities in dB, by PCHIP of the log rate; None outside the curve.
+    """Interpolate the rate in bits per pixel at given qualities in dB, by PCHIP of the log rate; None outside the
+    curve.
 
     Raises:
         CurveError: see `bd_rate`.
@@ -80,7 +82,7 @@ def _check(pairs: Pairs, name: str, method: Method) -> None:
         raise CurveError(f"{METHODS[method]} needs {MIN_POINTS[method]} points, {name} has {points}; {left}")
     rates, values = zip(*pairs, strict=True)
     if any(b <= a for series in (rates, values) for a, b in pairwise(series)):
-        raise CurveError(f"quality must rise with the rate; along {name} it does not")
+        raise CurveError(f"quality must rise with the rate, but along {name} it does not")
 
 
 def _package() -> ModuleType:

@@ -1,4 +1,4 @@
-"""Every curve against every anchor: BD-rates by three interpolations, and the rates that savings are drawn from."""
+"""Compares every curve with every anchor: BD-rates by three interpolations, and rates for plots of savings."""
 
 from __future__ import annotations
 
@@ -11,37 +11,36 @@ from jahp_pl.report.bd_rate import METHODS, CurveError, Method, bd_rate, rate_at
 from jahp_pl.report.curves import Curve, Metric
 
 MAX_ANCHORS = 24
-"""With more curves than this, only the chosen anchor is compared with: a report of all published ones takes long."""
+"""With more curves than this, only the chosen anchor is compared, because comparing all published curves takes long."""
 STEP = 0.1
-"""dB between the qualities at which savings are drawn."""
+"""Step in dB between qualities at which savings are drawn."""
 
 
 class Compared(NamedTuple):
-    """One curve against an anchor."""
+    """Comparison of one curve with an anchor."""
 
     percent: dict[Method, float | None]
-    """BD-rate by method; None where that method cannot say."""
+    """BD-rate by method; None if a method is not applicable."""
     low: float | None
-    """dB, from where both curves reach; None where no method can say anything."""
+    """Lower end of the common range in dB; None if no method is applicable."""
     high: float | None
     why: str
-    """Why the first method that cannot say cannot; empty where all can."""
+    """Why the first inapplicable method is not applicable; empty if all are."""
     spread: tuple[float, float] | None = None
-    """Least and greatest cubic BD-rate of one seed's curve against the anchor's of the same seed; None where fewer than
-    two seeds can be compared."""
+    """Smallest and largest cubic BD-rate between curves of equal seed; None for fewer than two comparable seeds."""
 
 
 class RateGrid(NamedTuple):
-    """The rates of all curves at common qualities."""
+    """Rates of all curves at common qualities."""
 
     start: float
-    """dB, of the first quality; the others follow in steps of `STEP`."""
+    """First quality in dB; the others follow in steps of `STEP`."""
     rates: list[list[float | None] | None]
-    """By curve and quality, bits per pixel; None outside a curve and for curves that cannot be interpolated."""
+    """Bits per pixel by curve and quality; None outside a curve, and for curves that cannot be interpolated."""
 
 
 def compare(anchor: Curve, curve: Curve, metric: Metric) -> Compared:
-    """BD-rates of a curve, with the reasons for those that do not exist."""
+    """Compute the BD-rates of a curve, and the reasons for those that do not exist."""
     percent: dict[Method, float | None] = {}
     low, high, why = None, None, ""
     for method in METHODS:
@@ -57,7 +56,7 @@ def compare(anchor: Curve, curve: Curve, metric: Metric) -> Compared:
 def _spread(anchor: Curve, curve: Curve, metric: Metric) -> tuple[float, float] | None:
     percents = []
     for seed, one in curve.seeds.items():
-        # An anchor without seeds, a classical codec for example, is the same for all.
+        # An anchor without seeds, e.g. a classical codec, serves for all seeds.
         other = anchor.seeds.get(seed) if anchor.seeds else anchor
         if other is None:
             continue
@@ -69,7 +68,7 @@ def _spread(anchor: Curve, curve: Curve, metric: Metric) -> tuple[float, float] 
 
 
 def rate_grid(curves: Sequence[Curve], metric: Metric) -> RateGrid:
-    """Rates at common qualities."""
+    """Compute the rates of all curves at common qualities."""
     values = [value for curve in curves for _, value in curve.values(metric)]
     if not values:
         return RateGrid(0.0, [None] * len(curves))
@@ -84,8 +83,8 @@ def rate_grid(curves: Sequence[Curve], metric: Metric) -> RateGrid:
     return RateGrid(start, rates)
 
 
-def format_table(curves: Sequence[Curve], anchor: Curve, metric: Metric) -> list[str]:
-    """A table in Markdown of all curves against one, best first, with the range of each comparison."""
+def format_bd_rate_table(curves: Sequence[Curve], anchor: Curve, metric: Metric) -> list[str]:
+    """Format a Markdown table of all curves against one, best first, with the range of each comparison."""
     rows = [(curve, compare(anchor, curve, metric)) for curve in curves if curve is not anchor]
     rows.sort(key=lambda row: min((v for v in row[1].percent.values() if v is not None), default=np.inf))
     heads = [*(f"{name}, %" for name in METHODS.values()), "range, dB"]

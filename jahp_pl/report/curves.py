@@ -1,4 +1,4 @@
-"""Rate-distortion curves: one codec over its rates, as points of bits per pixel and quality."""
+"""Rate-distortion curves: one codec at several rates, as points of bits per pixel and quality."""
 
 from __future__ import annotations
 
@@ -11,77 +11,78 @@ from jahp_pl.evaluation import EvaluationError
 
 Metric = Literal["psnr", "ms_ssim"]
 METRICS: dict[Metric, str] = {"psnr": "PSNR", "ms_ssim": "MS-SSIM"}
-"""How a file's pictures are judged, both in dB here, and how to call it."""
+"""Quality measures with their titles; both are in dB here."""
 Kind = Literal["model", "classical", "published"]
 
 
-class Measured(NamedTuple):
-    """One image, or the mean over all."""
+class QualityRow(NamedTuple):
+    """Measures of one image, or the mean over all images."""
 
     name: str
     bpp: float
     psnr: float | None
-    """dB; None where it was not published or is infinite."""
+    """dB; None if unpublished or infinite."""
     ms_ssim: float | None
     """dB."""
     size: tuple[int, int] | None = None
-    """Width and height of the image, where known."""
+    """Width and height of the image, if known."""
     pixels: str = ""
-    """Hash of its pixels, where known."""
+    """Hash of its pixels, if known."""
 
 
 @dataclass(frozen=True)
-class Point:
+class CurvePoint:
     """One setting of one codec on all images."""
 
     quality: str
-    """Its lambda, quality or QP, in words."""
-    mean: Measured
-    images: Mapping[str, Measured] = field(default_factory=dict)
-    """By the name of the image without suffix; empty for published points."""
+    """Its lambda, quality or QP, as text."""
+    mean: QualityRow
+    images: Mapping[str, QualityRow] = field(default_factory=dict)
+    """Images by name without suffix; empty for published points."""
     seconds: tuple[float, float] | None = None
-    """Median time to encode and to decode an image."""
+    """Median times to encode and to decode an image."""
     raw: Mapping[str, Any] = field(default_factory=dict)
-    """What the file holds about this point: rate split, channels, provenance."""
+    """Other content of the file about this point: rate split, channels, provenance."""
     path: Path | None = None
-    """The file it is from."""
+    """File of the point."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One codec over its rates."""
+    """One codec at several rates."""
 
     title: str
-    """How figures and tables call it; unique in one report."""
+    """Title in figures and tables; unique in a report."""
     kind: Kind
-    points: tuple[Point, ...]
-    """By rising rate."""
+    points: tuple[CurvePoint, ...]
+    """Points with increasing rate."""
     images: frozenset[str]
-    """Names without suffix of the images it is the mean of."""
+    """Names without suffix of the images that it averages over."""
     key: str = ""
-    """Of a classical codec, its name in `classical.CODECS`."""
+    """Name of a classical codec in `classical.CODECS`."""
     source: str = ""
-    """Where published points are from, or what coded the images on which machine."""
+    """Source of published points, or settings and machine of measured ones."""
     seeds: Mapping[int, Curve] = field(default_factory=dict)
-    """Of models trained several times, one curve for each seed; this one is their mean."""
+    """For models trained with several seeds, one curve per seed; this curve is their mean."""
 
     def values(self, metric: Metric, image: str | None = None) -> list[tuple[float, float]]:
-        """(bits per pixel, dB) by rising rate, of the mean or of one image; points without this metric left out."""
+        """Return (bits per pixel, dB) with increasing rate, of the mean or of one image; points without this metric are
+        omitted."""
         rows = [point.mean if image is None else point.images.get(image) for point in self.points]
         pairs = [(row.bpp, getattr(row, metric)) for row in rows if row is not None]
         return sorted((bpp, value) for bpp, value in pairs if value is not None)
 
 
 def find_curve(curves: Sequence[Curve], name: str) -> Curve:
-    """The curve of this title or codec name; else the only one whose title contains it, in any case.
+    """Find the curve with this title or codec name, otherwise the only one whose title contains it, ignoring case.
 
     Raises:
-        EvaluationError: none or several.
+        EvaluationError: if there is none, or more than one.
     """
     exact = [curve for curve in curves if name in (curve.title, curve.key)]
     found = exact or [curve for curve in curves if name.lower() in curve.title.lower()]
     if len(found) != 1:
         which = "none of the curves" if not found else "several curves"
         known = ", ".join(repr(curve.title) for curve in found or curves)
-        raise EvaluationError(f"anchor {name!r}: {which} is called so; choose among {known}")
+        raise EvaluationError(f"anchor {name!r}: matches {which}; choose among {known}")
     return found[0]

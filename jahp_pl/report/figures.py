@@ -1,4 +1,4 @@
-"""The plots of a report as PNG and SVG, for papers and READMEs."""
+"""Draws the plots of a report as PNG and SVG, for papers and READMEs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jahp_pl.report.comparison import STEP, rate_grid
 from jahp_pl.report.curves import METRICS, Curve, Metric
 
 COLORS = ("#0072b2", "#d55e00", "#00896a", "#b0479a", "#c98a00", "#3d9fdd", "#7d7a1c", "#6b7178")
-"""Distinguishable without full colour vision; the page has the same."""
+"""Colours that can be distinguished with colour vision deficiency; the page uses the same."""
 MARKERS = ("o", "s", "D", "^", "v")
 DASHES = {"model": "-", "classical": (0, (5, 2.5)), "published": (0, (1, 1.6))}
 PARTS = {"y": COLORS[0], "z": COLORS[4], "header": COLORS[1], "coder": COLORS[7]}
@@ -31,23 +31,23 @@ STYLE: dict[Any, Any] = {
 
 
 def draw_all(curves: Sequence[Curve], anchor: Curve, folder: Path) -> list[str]:
-    """Write every plot that the curves have data for.
+    """Write every plot for which the curves have data.
 
     Args:
-        curves: of the report.
-        anchor: that savings are against.
-        folder: for NAME.png and NAME.svg.
+        curves: curves of the report.
+        anchor: curve that savings refer to.
+        folder: folder for NAME.png and NAME.svg.
 
     Returns:
         Names of the plots.
     """
     plots: dict[str, Callable[[], Figure | None]] = {}
     for metric in METRICS:
-        plots[f"rd-{metric}"] = partial(rate_distortion, curves, metric)
-        plots[f"savings-{metric}"] = partial(savings, curves, anchor, metric)
-        plots[f"images-{metric}"] = partial(image_by_image, curves, metric)
-    plots |= {"rate-split": partial(rate_split, curves), "channels": partial(channels, curves)}
-    plots["times"] = partial(times, curves)
+        plots[f"rd-{metric}"] = partial(draw_rate_distortion, curves, metric)
+        plots[f"savings-{metric}"] = partial(draw_savings, curves, anchor, metric)
+        plots[f"images-{metric}"] = partial(draw_images, curves, metric)
+    plots |= {"rate-split": partial(draw_rate_split, curves), "channels": partial(draw_channels, curves)}
+    plots["times"] = partial(draw_times, curves)
     drawn = []
     with mpl.rc_context(STYLE):
         for name, plot in plots.items():
@@ -57,8 +57,8 @@ def draw_all(curves: Sequence[Curve], anchor: Curve, folder: Path) -> list[str]:
     return drawn
 
 
-def rate_distortion(curves: Sequence[Curve], metric: Metric) -> Figure | None:
-    """Quality against rate, on the models' range of rates where there are models."""
+def draw_rate_distortion(curves: Sequence[Curve], metric: Metric) -> Figure | None:
+    """Draw quality against rate, over the models' range of rates if there are models."""
     figure, axes = _figure(8.6, 5.2)
     if not _lines(axes, curves, metric, None):
         return None
@@ -68,8 +68,8 @@ def rate_distortion(curves: Sequence[Curve], metric: Metric) -> Figure | None:
     return figure
 
 
-def savings(curves: Sequence[Curve], anchor: Curve, metric: Metric) -> Figure | None:
-    """Per cent of the anchor's bits that each curve saves, against quality."""
+def draw_savings(curves: Sequence[Curve], anchor: Curve, metric: Metric) -> Figure | None:
+    """Draw the percentage of the anchor's bits that each curve saves, against quality."""
     figure, axes = _figure(8.6, 4.6)
     grid = rate_grid(curves, metric)
     base = next(rates for rates, curve in zip(grid.rates, curves, strict=True) if curve is anchor)
@@ -94,8 +94,8 @@ def savings(curves: Sequence[Curve], anchor: Curve, metric: Metric) -> Figure | 
     return figure
 
 
-def image_by_image(curves: Sequence[Curve], metric: Metric) -> Figure | None:
-    """Quality against rate, one small plot per image."""
+def draw_images(curves: Sequence[Curve], metric: Metric) -> Figure | None:
+    """Draw quality against rate in one small plot per image."""
     names = sorted({name for curve in curves for point in curve.points for name in point.images})
     if not names:
         return None
@@ -122,8 +122,8 @@ def image_by_image(curves: Sequence[Curve], metric: Metric) -> Figure | None:
     return figure
 
 
-def rate_split(curves: Sequence[Curve]) -> Figure | None:
-    """The parts of the files of models."""
+def draw_rate_split(curves: Sequence[Curve]) -> Figure | None:
+    """Draw the parts of the models' files."""
     pairs = [(curve, point) for curve in curves for point in curve.points if "rate" in point.raw.get("mean", {})]
     points = [(f"{curve.title}, {point.quality}".rstrip(", "), point.raw["mean"]["rate"]) for curve, point in pairs]
     if not points:
@@ -142,8 +142,8 @@ def rate_split(curves: Sequence[Curve]) -> Figure | None:
     return figure
 
 
-def channels(curves: Sequence[Curve]) -> Figure | None:
-    """Bits of each channel, sorted; one line per point of a model."""
+def draw_channels(curves: Sequence[Curve]) -> Figure | None:
+    """Draw the bits of each channel, sorted; one line per point of a model."""
     points = [(curve, point) for curve in curves for point in curve.points if point.raw.get("bpp_per_channel")]
     if not points:
         return None
@@ -164,8 +164,8 @@ def channels(curves: Sequence[Curve]) -> Figure | None:
     return figure
 
 
-def times(curves: Sequence[Curve]) -> Figure | None:
-    """Seconds per image to encode and to decode, medians; lines span the settings of a curve."""
+def draw_times(curves: Sequence[Curve]) -> Figure | None:
+    """Draw median seconds per image for encoding and decoding; lines span the settings of a curve."""
     timed = [
         (number, curve, [point.seconds for point in curve.points if point.seconds is not None])
         for number, curve in enumerate(curves)
@@ -215,7 +215,7 @@ def _lines(axes: Axes, curves: Sequence[Curve], metric: Metric, image: str | Non
 
 
 def _focus(axes: Axes, curves: Sequence[Curve], metric: Metric, image: str | None) -> None:
-    """Limits to the rates of the models, and the qualities of all curves at these."""
+    """Limit the axes to the rates of the models, and to the qualities of all curves at these."""
     rates = [bpp for curve in curves if curve.kind == "model" for bpp, _ in curve.values(metric, image)]
     if not rates:
         axes.set_xlim(left=0)

@@ -1,4 +1,4 @@
-"""A report as one page that opens from disk without a network: all data, styles, scripts and pictures are in it."""
+"""A report as one HTML page that works offline: it contains all data, styles, scripts and pictures."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Any
 
 from jahp_pl.report.bd_rate import METHODS
 from jahp_pl.report.comparison import MAX_ANCHORS, STEP, compare, rate_grid
-from jahp_pl.report.curves import METRICS, Curve, Measured, Point
+from jahp_pl.report.curves import METRICS, Curve, CurvePoint, QualityRow
 from jahp_pl.report.previews import Comparison, data_uris
 
 
 def page(curves: Sequence[Curve], anchor: Curve, comparisons: Sequence[Comparison], title: str, foot: str) -> str:
-    """The page.
+    """Build the page.
 
     Args:
-        curves: in the order of the legend.
-        anchor: one of them, that savings are against at first.
-        comparisons: pictures at equal rate; without any, that part is left out.
+        curves: curves in the order of the legend.
+        anchor: curve that savings refer to initially.
+        comparisons: pictures at equal rate; if empty, that part is omitted.
         title: heading.
         foot: small print.
     """
     data = page_data(curves, anchor, comparisons, title, foot)
-    # In a script element nothing but its end tag, or what opens a comment, means anything.
+    # Inside a script element, only its end tag and the start of a comment have a special meaning.
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     files = resources.files("jahp_pl.report") / "web"
     result = (files / "page.html").read_text(encoding="utf-8").replace("__TITLE__", html.escape(title))
@@ -38,7 +38,7 @@ def page(curves: Sequence[Curve], anchor: Curve, comparisons: Sequence[Compariso
 def page_data(
     curves: Sequence[Curve], anchor: Curve, comparisons: Sequence[Comparison], title: str, foot: str
 ) -> dict[str, Any]:
-    """All that the scripts of the page draw, as plain values."""
+    """Collect everything that the page's scripts draw, as plain values."""
     position = next(number for number, curve in enumerate(curves) if curve is anchor)
     anchors = range(len(curves)) if len(curves) <= MAX_ANCHORS else [position]
     names = sorted({name for curve in curves for point in curve.points for name in point.images})
@@ -72,11 +72,11 @@ def _curve(curve: Curve, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _measured(row: Measured, point: Point) -> dict[str, Any]:
+def _measured(row: QualityRow, point: CurvePoint) -> dict[str, Any]:
     return {"quality": point.quality, "bpp": _short(row.bpp), "psnr": _short(row.psnr), "ms_ssim": _short(row.ms_ssim)}
 
 
-def _details(point: Point) -> dict[str, Any]:
+def _details(point: CurvePoint) -> dict[str, Any]:
     channels = point.raw.get("bpp_per_channel")
     return {
         "seconds": [_short(s) for s in point.seconds] if point.seconds is not None else None,

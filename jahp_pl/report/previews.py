@@ -1,4 +1,4 @@
-"""Originals and what each codec makes of them at equal rate, small enough for one page."""
+"""Previews for a report: originals and their reconstructions by each codec at equal rate, small enough for one page."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from jahp_pl.evaluation.classical import CODECS, nearest
 from jahp_pl.evaluation.image_set import about
 from jahp_pl.images.io import RGB, SUFFIXES, decode_rgb
 from jahp_pl.quality import decibels, ms_ssim_8bit, psnr
-from jahp_pl.report.curves import Curve, Point
+from jahp_pl.report.curves import Curve, CurvePoint
 
 BUDGET = 4_000_000
-"""Bytes that all pictures of a page may take together, before base64 adds a third."""
+"""Maximum bytes of all pictures of a page, before base64 adds a third."""
 _QUALITIES = (96, 93, 90, 85, 80, 70, 60)
 
 
 class Shown(NamedTuple):
-    """What one codec makes of an image."""
+    """One codec's reconstruction of an image."""
 
     curve: int
-    """Position in the list of curves."""
+    """Index of the curve."""
     bpp: float
     psnr: float
     """dB."""
@@ -45,22 +45,22 @@ class Comparison(NamedTuple):
 
     name: str
     why: str
-    """Why this one, in words."""
+    """Why this image was chosen, in words."""
     bpp: float
-    """The rate that all codecs come near to."""
+    """Rate that all codecs approximate."""
     original: RGB
     items: list[Shown]
 
 
 def choose(curves: Sequence[Curve], wanted: Sequence[str]) -> dict[str, str]:
-    """Images to show and why: those asked for, else the one in the middle and the last by rate on the first curve.
+    """Choose images to show, with reasons: those requested, otherwise the median and the largest by rate on one curve.
 
     Raises:
-        EvaluationError: an image asked for is not in the results.
+        EvaluationError: if a requested image is not in the results.
     """
     if missing := sorted(set(wanted) - curves[0].images):
         there = ", ".join(sorted(curves[0].images))
-        raise EvaluationError(f"{missing[0]}: no such image in the results; there are {there}")
+        raise EvaluationError(f"{missing[0]}: no such image in the results; choose among {there}")
     if wanted:
         return dict.fromkeys(wanted, "chosen by hand")
     point = next((c.points[len(c.points) // 2] for c in curves if c.points and c.points[0].images), None)
@@ -79,27 +79,27 @@ def compare_images(
     codecs: Mapping[str, Codec],
     progress: Callable[[str], object] = lambda _: None,
 ) -> list[Comparison]:
-    """Pictures of all codecs that can make them, at the rate of the last model's point nearest to `bpp`.
+    """Make pictures of all codecs that can, at the rate of the last model's point nearest to `bpp`.
 
-    A model's picture is decoded by the codec of its fingerprint, or taken from the PNG that `jahp decompress` put
-    beside its results. Classical codecs code the image again.
+    A model's picture is decoded by the codec with its fingerprint, or taken from the PNG that `jahp decompress` wrote
+    next to its results. Classical codecs code the image again.
 
     Args:
-        curves: of the report.
-        folder: with the originals.
-        images: from `choose`.
-        bpp: wanted mean rate.
-        codecs: by fingerprint.
+        curves: curves of the report.
+        folder: folder with the originals.
+        images: result of `choose`.
+        bpp: requested mean rate.
+        codecs: codecs by fingerprint.
         progress: called with what is done next.
 
     Raises:
-        EvaluationError: an original is missing, or a codec cannot code it.
+        EvaluationError: if an original is missing, or a codec cannot code it.
     """
     return [_compare(curves, _original(folder, name), name, why, bpp, codecs, progress) for name, why in images.items()]
 
 
 def data_uris(comparisons: Sequence[Comparison]) -> list[list[str]]:
-    """For each comparison its original and its items as WebP in data URIs, at the best quality within `BUDGET`."""
+    """Encode each comparison's original and items as WebP data URIs, at the best quality within `BUDGET`."""
     pictures = [[c.original, *(item.pixels for item in c.items)] for c in comparisons]
     for quality in _QUALITIES:
         files = [[_webp(picture, quality) for picture in row] for row in pictures]
@@ -137,13 +137,13 @@ def _compare(
     return Comparison(name, why, target, original, items)
 
 
-def _decoded(point: Point, name: str, original: RGB, codecs: Mapping[str, Codec]) -> RGB | None:
+def _decoded(point: CurvePoint, name: str, original: RGB, codecs: Mapping[str, Codec]) -> RGB | None:
     codec = codecs.get(point.raw["provenance"].get("fingerprint", ""))
     if codec is not None:
         target = Target(**point.raw.get("target", {}))
         return codec.decompress(codec.encode(original, target).data).permute(1, 2, 0).numpy()
     folder = point.path.with_suffix("") / point.raw.get("folder", "") if point.path is not None else Path()
-    pictures = (folder / f"{name}{suffix}" for suffix in (DECODED, ".png"))  # as `jahp decompress` names them
+    pictures = (folder / f"{name}{suffix}" for suffix in (DECODED, ".png"))  # names used by `jahp decompress`
     found = next((picture for picture in pictures if picture.is_file()), None)
     return None if found is None else decode_rgb(found)
 
@@ -159,7 +159,7 @@ def _original(folder: Path, name: str) -> RGB:
     beside = sorted(place.iterdir()) if place.is_dir() else []
     found = [path for path in beside if path.suffix.lower() in SUFFIXES and path.with_suffix("") == folder / name]
     if not found:
-        raise EvaluationError(f"{folder}: holds no image {name}; --images needs the folder that was evaluated")
+        raise EvaluationError(f"{folder}: has no image {name}; --images needs the folder that was evaluated")
     return decode_rgb(found[0])
 
 

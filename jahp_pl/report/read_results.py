@@ -1,4 +1,4 @@
-"""Result files -> curves: evaluations of models, one point each, and files of whole curves."""
+"""Reads result files as curves: evaluations of models, one point each, and files with whole curves."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any, get_args
 
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.image_set import may_be_one
-from jahp_pl.report.curves import METRICS, Curve, Kind, Measured, Point
+from jahp_pl.report.curves import METRICS, Curve, CurvePoint, Kind, QualityRow
 
 KODAK = tuple(f"kodim{number:02}" for number in range(1, 25))
-"""Published curves name their images so."""
+"""Image names of published curves."""
 RUNGS = {
     "factorized": "Factorized",
     "scale_hyperprior": "Scale hyperprior",
@@ -24,21 +24,21 @@ RUNGS = {
     "joint": "Joint",
 }
 NOT_THE_MODEL = ("seed", "step", "source")
-"""Facts of a training in which two models of one point may differ."""
+"""Training facts that may differ between models of one point."""
 
 
 def read_curves(paths: Iterable[Path]) -> list[Curve]:
-    """Curves of result files; folders stand for all results directly in them.
+    """Read curves from result files; a folder means all results directly in it.
 
-    Evaluations of models of one architecture, or of one `--curve` name, become the points of one curve; those of one
-    lambda and several seeds a point that is their mean.
+    Evaluations of models with the same architecture, or the same `--curve` name, become points of one curve. Those with
+    the same lambda and several seeds become one point, their mean.
 
     Raises:
-        EvaluationError: a missing, damaged or foreign file, files about different images, or models of one lambda that
-            differ in more than their seed.
+        EvaluationError: if a file is missing, damaged or not a result, files are about different images, or models of
+            one lambda differ in more than their seed.
     """
     curves: list[Curve] = []
-    evaluations: dict[str, list[Point]] = {}
+    evaluations: dict[str, list[CurvePoint]] = {}
     for path in _files(paths):
         content = _read(path)
         try:
@@ -52,7 +52,7 @@ def read_curves(paths: Iterable[Path]) -> list[Curve]:
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             reason = f"without {error}" if isinstance(error, KeyError) else str(error)
             raise EvaluationError(
-                f"{path}: damaged, or of another program ({reason}); make it again with `jahp evaluate` or "
+                f"{path}: is damaged, or not a result ({reason}); make it again with `jahp evaluate` or "
                 "`jahp classical`"
             ) from None
     models = [_of_models(title, points) for title, points in evaluations.items()]
@@ -60,15 +60,15 @@ def read_curves(paths: Iterable[Path]) -> list[Curve]:
     curves = sorted(models, key=_rung) + [curve for curve in curves if curve.kind != "model"]
     if not curves:
         raise EvaluationError("no results; give files that `jahp evaluate` or `jahp classical` wrote")
-    check_images(curves)
+    check_same_images(curves)
     return _unique(curves)
 
 
-def check_images(curves: Sequence[Curve]) -> None:
+def check_same_images(curves: Sequence[Curve]) -> None:
     """Refuse curves that are means over different images.
 
     Raises:
-        EvaluationError: naming two curves and the first image that only one has, or that is another picture in one.
+        EvaluationError: if images differ; it names two curves and the first image that is missing or different in one.
     """
     first = curves[0]
     for other in curves[1:]:
@@ -77,14 +77,14 @@ def check_images(curves: Sequence[Curve]) -> None:
                 f"{other.title} covers {len(other.images)} images, {first.title} {len(first.images)} (first "
                 f"difference: {difference[0]}); a comparison needs results of the same images"
             )
-    known: dict[str, list[tuple[Curve, Measured]]] = {}
+    known: dict[str, list[tuple[Curve, QualityRow]]] = {}
     for curve in curves:
         for image in (image for point in curve.points for image in point.images.values()):
             others = known.setdefault(image.name, [])
             for one, seen in others:
                 if not may_be_one((seen.size, seen.pixels), (image.size, image.pixels)):
                     raise EvaluationError(
-                        f"{image.name} is one picture in the results of {one.title}, another in those of "
+                        f"{image.name} is one image in the results of {one.title}, but another in those of "
                         f"{curve.title}; a comparison needs results of the same images"
                     )
             if all((seen.size, seen.pixels) != (image.size, image.pixels) for _, seen in others):
@@ -96,21 +96,21 @@ def _files(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         inside = sorted(path.glob("*.json")) if path.is_dir() else [path]
         if not inside:
-            raise EvaluationError(f"{path}: holds no results (*.json)")
+            raise EvaluationError(f"{path}: has no results (*.json); give files that `jahp evaluate` wrote")
         found += inside
     return list(dict.fromkeys(found))
 
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise EvaluationError(f"{path}: no such file of results")
+        raise EvaluationError(f"{path}: no such results file; check the path")
     try:
         content = json.loads(path.read_text())
     except ValueError as error:
-        raise EvaluationError(f"{path}: not JSON ({error})") from None
+        raise EvaluationError(f"{path}: is not JSON ({error}); make it again") from None
     is_evaluation = isinstance(content, dict) and {"mean", "images", "provenance"} <= set(content)
     if not is_evaluation and not (isinstance(content, dict) and isinstance(content.get("curves"), list)):
-        raise EvaluationError(f"{path}: neither of `jahp evaluate` nor of `jahp classical`")
+        raise EvaluationError(f"{path}: was written neither by `jahp evaluate` nor by `jahp classical`; leave it out")
     result: dict[str, Any] = content
     return result
 
@@ -130,7 +130,7 @@ def _curve(entry: Mapping[str, Any], path: Path) -> Curve:
     return Curve(title, kind, _sorted(points), names, key if kind == "classical" else "", source)
 
 
-def _point(content: Mapping[str, Any], path: Path) -> Point:
+def _point(content: Mapping[str, Any], path: Path) -> CurvePoint:
     rows = {}
     for row in content.get("images", ()):
         name = Path(row["name"]).with_suffix("").as_posix()
@@ -145,30 +145,30 @@ def _point(content: Mapping[str, Any], path: Path) -> Point:
     seconds = (_median(times[0]), _median(times[1])) if all(times) else None
     quality = content["quality"] if "quality" in content else _lmbda(content["provenance"])
     raw = {key: value for key, value in content.items() if key != "images"}
-    return Point("" if quality is None else str(quality), mean, images, seconds, raw, path)
+    return CurvePoint("" if quality is None else str(quality), mean, images, seconds, raw, path)
 
 
-def _measured(row: Mapping[str, Any], name: str) -> Measured:
+def _measured(row: Mapping[str, Any], name: str) -> QualityRow:
     bpp, similarity, psnr = row["file_bpp"], row.get("file_ms_ssim"), row.get("file_psnr")
     if not 0 < bpp < math.inf:
         raise ValueError(f"file_bpp of {name} is {bpp}")
     in_decibels = None if similarity is None or similarity >= 1 else -10 * math.log10(1 - similarity)
     size = (row["width"], row["height"]) if "width" in row else None
     in_range = psnr if psnr is not None and math.isfinite(psnr) else None
-    return Measured(name, bpp, in_range, in_decibels, size, str(row.get("pixels", "")))
+    return QualityRow(name, bpp, in_range, in_decibels, size, str(row.get("pixels", "")))
 
 
 def _median(values: Sequence[float]) -> float:
-    # Not the mean: one image during which the machine did something else would decide.
+    # Not the mean, which a single image during which the machine was busy would dominate.
     ordered = sorted(values)
     return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
 
 
-def _sorted(points: Iterable[Point]) -> tuple[Point, ...]:
+def _sorted(points: Iterable[CurvePoint]) -> tuple[CurvePoint, ...]:
     return tuple(sorted(points, key=lambda point: point.mean.bpp))
 
 
-def _of_models(title: str, points: Sequence[Point]) -> Curve:
+def _of_models(title: str, points: Sequence[CurvePoint]) -> Curve:
     first = points[0]
     for other in points[1:]:
         if first.images.keys() != other.images.keys():
@@ -178,15 +178,15 @@ def _of_models(title: str, points: Sequence[Point]) -> Curve:
             )
     source = _source("", first.raw["provenance"])
     images = frozenset(first.images)
-    by_seed: dict[int | None, list[Point]] = {}
-    by_quality: dict[str, dict[int | None, Point]] = {}
+    by_seed: dict[int | None, list[CurvePoint]] = {}
+    by_quality: dict[str, dict[int | None, CurvePoint]] = {}
     for point in points:
         seed = point.raw["provenance"].get("training", {}).get("seed")
         by_seed.setdefault(seed, []).append(point)
         ones = by_quality.setdefault(point.quality, {})
         if ones and point.quality:
             _check_models(title, next(iter(ones.values())), point)
-        if ones.setdefault(seed, point) is not point:  # the same trained twice
+        if ones.setdefault(seed, point) is not point:  # the same model trained twice
             by_quality[f"{point.quality} ({point.path})"] = {seed: point}
     if len(by_seed) == 1:
         return Curve(title, "model", _sorted(points), images, "", source)
@@ -201,12 +201,12 @@ def _of_models(title: str, points: Sequence[Point]) -> Curve:
         for quality, ones in by_quality.items()
         if len(ones) < len(by_seed)
     ]
-    told = "; ".join((f"mean of seeds {_words(seeds)}", *fewer, source))
-    return Curve(title, "model", _sorted(means), images, "", told, seeds)
+    source_text = "; ".join((f"mean of seeds {_words(seeds)}", *fewer, source))
+    return Curve(title, "model", _sorted(means), images, "", source_text, seeds)
 
 
-def _check_models(title: str, first: Point, other: Point) -> None:
-    """Refuse to take for seeds of one model what differs otherwise."""
+def _check_models(title: str, first: CurvePoint, other: CurvePoint) -> None:
+    """Refuse to treat models as seeds of one model if they differ in more than their seed."""
     known, found = _facts(first), _facts(other)
     for key in sorted(known.keys() | found.keys()):
         if known.get(key) != found.get(key):
@@ -216,8 +216,8 @@ def _check_models(title: str, first: Point, other: Point) -> None:
             )
 
 
-def _facts(point: Point) -> dict[str, Any]:
-    """What makes two trained models the same but for chance: `model.num_filters`, `optim.learning_rate`, ..."""
+def _facts(point: CurvePoint) -> dict[str, Any]:
+    """Collect the settings that two models must share: `model.num_filters`, `optim.learning_rate`, ..."""
     provenance = point.raw["provenance"]
     training = {key: value for key, value in provenance.get("training", {}).items() if key not in NOT_THE_MODEL}
     groups = {"model": provenance.get("model", {})} | training
@@ -228,8 +228,8 @@ def _facts(point: Point) -> dict[str, Any]:
     }
 
 
-def _mean_point(points: Sequence[Point]) -> Point:
-    """Of models that differ in their seed. What is not a figure, pictures for example, is that of the first."""
+def _mean_point(points: Sequence[CurvePoint]) -> CurvePoint:
+    """Average the points of models that differ in their seed; everything but figures is taken from the first."""
     first = points[0]
     if len(points) == 1:
         return first
@@ -237,9 +237,9 @@ def _mean_point(points: Sequence[Point]) -> Point:
     return replace(first, mean=_mean_measured([point.mean for point in points]), images=images)
 
 
-def _mean_measured(rows: Sequence[Measured]) -> Measured:
+def _mean_measured(rows: Sequence[QualityRow]) -> QualityRow:
     psnr, ms_ssim = ([getattr(row, name) for row in rows] for name in METRICS)
-    return Measured(
+    return QualityRow(
         rows[0].name,
         fmean(row.bpp for row in rows),
         None if None in psnr else fmean(psnr),
@@ -265,7 +265,7 @@ def _source(settings: str, provenance: Mapping[str, Any]) -> str:
 
 
 def title_of(provenance: Mapping[str, Any]) -> str:
-    """What a curve of models is called: its `--curve`, or else rung, components, density and distortion in words."""
+    """Return the title of a model's curve: its `--curve`, or rung, components, density and distortion in words."""
     if "curve" in provenance:
         return str(provenance["curve"])
     model = provenance["model"]

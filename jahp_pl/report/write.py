@@ -1,4 +1,4 @@
-"""A report of results: plots, a table of BD-rates and one page, in a folder."""
+"""Writes a report of results to a folder: plots, a table of BD-rates and one HTML page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from jahp_pl.codec.codec import Codec
 from jahp_pl.files import write_atomically
-from jahp_pl.report.comparison import format_table
+from jahp_pl.report.comparison import format_bd_rate_table
 from jahp_pl.report.curves import METRICS, Curve
 from jahp_pl.report.figures import draw_all
 from jahp_pl.report.page import page
@@ -18,26 +18,26 @@ PAGE, TABLE = "report.html", "bd-rates.md"
 
 
 class Pictures(NamedTuple):
-    """What the comparison of pictures needs."""
+    """Inputs for the comparison of pictures."""
 
     folder: Path
-    """With the originals."""
+    """Folder with the originals."""
     wanted: Sequence[str]
-    """Names without suffix; empty for a choice by rate."""
+    """Names without suffix; if empty, images are chosen by rate."""
     bpp: float
-    """Mean rate to compare at."""
+    """Mean rate of the comparison."""
     codecs: Mapping[str, Codec]
-    """Of models, by fingerprint."""
+    """Codecs of models by fingerprint."""
 
 
-class Report(NamedTuple):
-    """What was written."""
+class ReportSummary(NamedTuple):
+    """Summary of a written report."""
 
     table: list[str]
     """BD-rates over PSNR, in Markdown."""
     plots: list[str]
     without_picture: list[str]
-    """Titles of models that the comparison of pictures lacks."""
+    """Titles of models that are missing in the comparison of pictures."""
     page_bytes: int
 
 
@@ -49,23 +49,23 @@ def write_report(
     foot: str,
     pictures: Pictures | None = None,
     progress: Callable[[str], object] = lambda _: None,
-) -> Report:
+) -> ReportSummary:
     """Write `report.html`, `bd-rates.md` and the plots as PNG and SVG.
 
     Args:
-        curves: from `curves.read_curves`.
+        curves: result of `read_results.read_curves`.
         anchor: one of them.
         out: folder; files of these names in it are replaced.
-        title, foot: of the page.
-        pictures: what to compare; None leaves that part out.
+        title, foot: heading and small print of the page.
+        pictures: images to compare; None omits that part.
         progress: called with what is done next.
 
     Raises:
-        EvaluationError: an image to show is missing, or a package of the extra `report`.
-        WriteError: the disk is full.
+        EvaluationError: if an image to show or a package of the extra `report` is missing.
+        WriteError: if the disk is full.
     """
     progress("BD-rates")
-    tables = {metric: format_table(curves, anchor, metric) for metric in METRICS}
+    tables = {metric: format_bd_rate_table(curves, anchor, metric) for metric in METRICS}
     comparisons = []
     if pictures is not None:
         chosen = choose(curves, pictures.wanted)
@@ -81,4 +81,4 @@ def write_report(
     write_atomically(out / TABLE, ("\n\n".join(parts) + "\n").encode())
     shown = {item.curve for comparison in comparisons for item in comparison.items}
     missing = [c.title for n, c in enumerate(curves) if c.kind == "model" and n not in shown] if comparisons else []
-    return Report(tables["psnr"], plots, missing, len(text))
+    return ReportSummary(tables["psnr"], plots, missing, len(text))

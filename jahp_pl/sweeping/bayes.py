@@ -1,4 +1,4 @@
-"""Where to look next, given what was found: the only door to Optuna, of the extra `sweep`."""
+"""Bayesian search for the next point; the only module that imports Optuna, of the extra `sweep`."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _ATTEMPTS = 20
 
 
 class Trial(NamedTuple):
-    """A point that was proposed."""
+    """A proposed point."""
 
     values: Mapping[str, Value]
     score: float | None
-    """The metric; None while it is not known, or where the point failed."""
+    """The metric; None if unknown, or if the point failed."""
     is_open: bool
-    """Still waiting or running."""
+    """Whether it is waiting or running."""
 
 
 def check_engine() -> None:
-    """Look for Optuna.
+    """Check that Optuna is installed.
 
     Raises:
-        SweepError: it is not installed.
+        SweepError: if it is not.
     """
     try:
         import optuna
@@ -39,18 +39,18 @@ def check_engine() -> None:
 
 
 def propose(parameters: Sequence[Parameter], history: Sequence[Trial], is_minimum: bool) -> dict[str, Value] | None:
-    """Values for the next point by a tree-structured Parzen estimator: a function of its arguments alone.
+    """Propose values for the next point with a tree-structured Parzen estimator, as a function of the arguments alone.
 
     Args:
-        parameters: the space.
-        history: all points proposed so far, in order; open ones are kept away from.
+        parameters: search space.
+        history: all points proposed so far, in order; open ones are avoided.
         is_minimum: whether small scores are good.
 
     Returns:
-        one value for each parameter, new to the history; None where nothing new is found.
+        One value for each parameter, not in the history; None if nothing new is found.
 
     Raises:
-        SweepError: Optuna is not installed.
+        SweepError: if Optuna is not installed.
     """
     check_engine()
     import optuna
@@ -72,12 +72,12 @@ def _distribution(parameter: Parameter) -> BaseDistribution:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if parameter.kind == "choice":
-        return CategoricalDistribution(range(len(parameter.choices)))  # by index: lists are no choices for Optuna
+        return CategoricalDistribution(range(len(parameter.choices)))  # indices, because Optuna does not support lists
     if parameter.kind == "integer":
         return IntDistribution(int(parameter.low), int(parameter.high))
     high, number = parameter.high, parameter.num_values
     if number is not None:
-        high = float(str(parameter.nth(number - 1)))  # a whole number of steps, or Optuna warns
+        high = float(str(parameter.nth(number - 1)))  # a whole number of steps, otherwise Optuna warns
     return FloatDistribution(parameter.low, high, log=parameter.is_log, step=parameter.step)
 
 

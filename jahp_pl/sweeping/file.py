@@ -1,4 +1,4 @@
-"""A sweep file as W&B reads it, checked before anything starts."""
+"""Reads a sweep file in W&B's format, and checks it before anything starts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Method = Literal["grid", "random", "bayes"]
 Goal = Literal["minimize", "maximize"]
 
 VALUES = "${args_no_hyphens}"
-"""Stands in a command for `key=value` of each parameter."""
+"""Placeholder in a command for `key=value` of each parameter."""
 _KEYS = (
     *("program", "name", "description", "project", "entity", "method", "metric", "parameters", "command", "run_cap"),
     "early_terminate",
@@ -28,30 +28,30 @@ _KEYS = (
 _FIXED = ("name", "output_dir", "resume")
 _COMMANDS = (("jahp", "train"), ("-m", "jahp_pl", "train"))
 _MOST_POINTS = 10_000
-_MERGE = "tag:yaml.org,2002:merge"  # of `<<`, which may stand in a mapping more than once
+_MERGE = "tag:yaml.org,2002:merge"  # tag of `<<`, which may occur more than once in a mapping
 
 
 class SweepFile(NamedTuple):
-    """What a sweep file asks for."""
+    """Content of a sweep file."""
 
     path: Path
     method: Method
     metric: str | None
-    """Name of what is looked for; None where no best point is."""
+    """Name of the metric; None if there is none, and therefore no best point."""
     goal: Goal
     target: float | None
-    """No new point is started once the metric is there."""
+    """Value of the metric at which no new points are started."""
     parameters: tuple[Parameter, ...]
-    """At least one."""
+    """At least one parameter."""
     command: tuple[str, ...]
-    """Arguments of `jahp train`, `VALUES` among them."""
+    """Arguments of `jahp train`, including `VALUES`."""
     run_cap: int | None
-    """Most points; None for all of a grid."""
+    """Maximum number of points; None for all points of a grid."""
     has_early_terminate: bool
-    """Asks for points to be stopped early, which only W&B's server does."""
+    """Whether it requests early termination, which only W&B's server supports."""
 
     def most_points(self) -> int:
-        """Points that there can be: all combinations of values, or `run_cap` where that is less."""
+        """Return the maximum number of points: all combinations of values, or `run_cap` if that is less."""
         counts = [number for parameter in self.parameters if (number := parameter.num_values) is not None]
         limits = [self.run_cap] if self.run_cap is not None else []
         if len(counts) == len(self.parameters):
@@ -59,16 +59,16 @@ class SweepFile(NamedTuple):
         return min(limits)
 
     def settings(self, values: Mapping[str, Value]) -> list[str]:
-        """Arguments of `jahp train` for one point, as W&B's agent writes them."""
+        """Return the arguments of `jahp train` for one point, as W&B's agent writes them."""
         swept = [f"{key}={value}" for key, value in values.items()]
         return [word for part in self.command for word in (swept if part == VALUES else [part])]
 
 
 def read_sweep(path: Path) -> SweepFile:
-    """Read a file and check all that can be checked without its points.
+    """Read a file, and check everything that can be checked without its points.
 
     Raises:
-        SweepError: it cannot be read, a key or a parameter that does not exist, a method without what it needs.
+        SweepError: if it cannot be read, a key or parameter does not exist, or the method lacks something.
     """
     try:
         return _parse(path, _load(path))
@@ -80,20 +80,20 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         content = yaml.load(path.read_text(), _Loader)
     except FileNotFoundError:
-        raise SweepError("no such sweep file") from None
+        raise SweepError("no such sweep file; check the path") from None
     except RecursionError:
-        raise SweepError("cannot be read as YAML: is nested too deeply") from None
+        raise SweepError("cannot be read as YAML: it is nested too deeply") from None
     except SweepError:
         raise
-    except (OSError, ValueError, ArithmeticError, yaml.YAMLError) as error:  # PyYAML lets errors of Python through
+    except (OSError, ValueError, ArithmeticError, yaml.YAMLError) as error:  # PyYAML passes on Python's own errors
         raise SweepError(f"cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
-        raise SweepError("must be a mapping, like the files under sweeps/")
+        raise SweepError("is not a mapping; write it as in the files under sweeps/")
     return content
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without what a person cannot have meant: a key given twice, of which PyYAML keeps the last one."""
+    """YAML loader that refuses duplicate keys, of which PyYAML silently keeps the last one."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -109,10 +109,10 @@ class _Loader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
-        except (ValueError, LookupError, AttributeError) as error:  # by a date that is none, or a tag
+        except (ValueError, LookupError, AttributeError) as error:  # e.g. from an invalid date or tag
             kind = node.tag.rsplit(":", 1)[-1]
             raise yaml.constructor.ConstructorError(
-                None, None, f"{node.value} is no {kind} ({error}); quote it if it is a word", node.start_mark
+                None, None, f"{node.value} is not a valid {kind} ({error}); quote it if it is a word", node.start_mark
             ) from None
 
 
@@ -122,12 +122,12 @@ def _parse(path: Path, content: dict[str, Any]) -> SweepFile:
     method = _method(content.get("method"))
     run_cap = content.get("run_cap")
     if run_cap is not None and (type(run_cap) is not int or run_cap < 1):
-        raise SweepError(f"run_cap={run_cap}: must be a whole number from 1")
+        raise SweepError(f"run_cap={run_cap}: must be a whole number of at least 1")
     if run_cap is None and method != "grid":
-        raise SweepError(f"run_cap: is missing; method {method} has no end, say how many points to run")
+        raise SweepError(f"run_cap: is missing; method {method} never ends, so give the number of points to run")
     metric, goal, target = _metric(content.get("metric"))
     if method == "bayes" and metric is None:
-        raise SweepError("metric: is missing; method bayes must know what to look for, e.g. {name: val/loss}")
+        raise SweepError("metric: is missing; method bayes needs a metric to optimize, e.g. {name: val/loss}")
     parameters = _parameters(content.get("parameters"), method)
     command = _command(content.get("command"))
     sweep = SweepFile(
@@ -149,7 +149,7 @@ def _metric(content: object) -> tuple[str | None, Goal, float | None]:
     if content is None:
         return None, "minimize", None
     if not isinstance(content, dict) or not isinstance(content.get("name"), str):
-        raise SweepError("metric.name: is missing, e.g. val/loss")
+        raise SweepError("metric.name: is missing; give one, e.g. val/loss")
     if unknown := [key for key in content if key not in ("name", "goal", "target")]:
         raise SweepError(f"metric.{unknown[0]}: no such key; known are name, goal, target")
     goal, target = content.get("goal", "minimize"), content.get("target")
@@ -162,7 +162,7 @@ def _metric(content: object) -> tuple[str | None, Goal, float | None]:
 
 def _parameters(content: object, method: Method) -> tuple[Parameter, ...]:
     if not isinstance(content, dict) or not content:
-        raise SweepError("parameters: has no settings to sweep, so there are no points")
+        raise SweepError("parameters: has no settings to sweep; add at least one")
     known = all_keys()
     for key in content:
         if key in _FIXED:
@@ -174,14 +174,15 @@ def _parameters(content: object, method: Method) -> tuple[Parameter, ...]:
     parameters = tuple(parse_parameter(key, entry) for key, entry in content.items())
     endless = [p.key for p in parameters if p.num_values is None]
     if method == "grid" and endless:
-        raise SweepError(f"parameters.{endless[0]}: a grid has no end there; give values, or distribution: q_uniform")
+        raise SweepError(f"parameters.{endless[0]}: has no finite grid; give values, or distribution: q_uniform")
     return parameters
 
 
 def _command(content: object) -> tuple[str, ...]:
-    """What follows `train`.
+    """Return the arguments after `train`.
 
-    W&B's default command passes `--key=value` to `program`, which is why there must be one."""
+    W&B's default command passes `--key=value` to `program`, so a command is required.
+    """
     remedy = f"it must run `python -m jahp_pl train ... {VALUES}`, see sweeps/lambda.yaml"
     if not content:
         raise SweepError(f"command: is missing; {remedy}")
@@ -190,12 +191,12 @@ def _command(content: object) -> tuple[str, ...]:
     words = [re.sub(r"\$\{envvar:([A-Z0-9_]*)\}", _environment, str(word)) for word in content]
     start = next((i + len(c) for c in _COMMANDS for i in range(len(words)) if tuple(words[i : i + len(c)]) == c), None)
     if start is None:
-        raise SweepError(f"command: trains nothing; {remedy}")
+        raise SweepError(f"command: does not train; {remedy}")
     arguments = words[start:]
     if foreign := [word for word in arguments if word.startswith("${") and word != VALUES]:
-        raise SweepError(f"command: {foreign[0]} is not understood by `jahp train`; {remedy}")
+        raise SweepError(f"command: {foreign[0]} is not supported by `jahp train`; {remedy}")
     if arguments.count(VALUES) != 1:
-        raise SweepError(f"command: must hold {VALUES} once; {remedy}")
+        raise SweepError(f"command: must contain {VALUES} once; {remedy}")
     return tuple(arguments)
 
 

@@ -1,4 +1,4 @@
-"""One swept setting: the values that W&B's words (`values`, `min`, `max`, `distribution`, `q`) allow for it."""
+"""One swept setting, with the values that W&B's keywords (`values`, `min`, `max`, `distribution`, `q`) allow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Value = str | int | float | bool | list[Any]
 Kind = Literal["choice", "integer", "real"]
 
 DIGITS = 4
-"""Significant digits of drawn numbers, so that they can be read in names."""
+"""Significant digits of drawn numbers, few enough to read in names."""
 
 _RANGES: dict[str, tuple[Kind, bool, bool]] = {
     # distribution: kind, logarithmic, in steps of q
@@ -22,34 +22,34 @@ _RANGES: dict[str, tuple[Kind, bool, bool]] = {
     "q_uniform": ("real", False, True),
     "log_uniform_values": ("real", True, False),
 }
-_LARGEST = 1e300  # so that differences are finite too
-_MOST_STEPS = 2**53  # as many whole numbers as a float tells apart
+_LARGEST = 1e300  # keeps differences finite
+_MOST_STEPS = 2**53  # limit of the whole numbers that a float distinguishes
 _CHOICES = ("constant", "categorical")
 _KEYS = ("value", "values", "probabilities", "distribution", "min", "max", "q")
 
 
 class Parameter(NamedTuple):
-    """What may stand for one setting."""
+    """Values that one setting may take."""
 
     key: str
-    """Dotted, as on the command line."""
+    """Dotted key, as on the command line."""
     kind: Kind
     choices: Sequence[Value]
-    """Of kind choice, at least one."""
+    """Values of kind choice, at least one."""
     weights: Sequence[float] | None
-    """Of the choices, for random draws; None for equal ones."""
+    """Probabilities of the choices in random draws; None for equal ones."""
     low: float
     """Smallest number of the other kinds."""
     high: float
     """Largest number, above `low`."""
     is_log: bool
-    """Draw the logarithm evenly."""
+    """Whether the logarithm is drawn uniformly."""
     step: float | None
-    """Between neighbouring values of kind real; None for any value."""
+    """Distance between adjacent values of kind real; None for any value."""
 
     @property
     def num_values(self) -> int | None:
-        """How many values there are; None where there is no end of them."""
+        """Number of values; None if infinite."""
         if self.kind == "choice":
             return len(self.choices)
         if self.kind == "integer":
@@ -57,7 +57,7 @@ class Parameter(NamedTuple):
         return None if self.step is None else math.floor((self.high - self.low) / self.step + 1e-9) + 1
 
     def nth(self, index: int) -> Value:
-        """One of the `num_values` values, from 0, in the order of a grid."""
+        """Return one of the `num_values` values, from 0, in the order of a grid."""
         if self.kind == "choice":
             return self.choices[index]
         if self.kind == "integer":
@@ -65,7 +65,7 @@ class Parameter(NamedTuple):
         return self.rounded(self.low + index * (self.step or 0.0))
 
     def contains(self, value: object) -> bool:
-        """Whether `draw` could give it."""
+        """Check whether `draw` could return a value."""
         if self.kind == "choice":
             return value in self.choices
         if not _is_number(value) or not self.low <= value <= self.high:
@@ -77,40 +77,40 @@ class Parameter(NamedTuple):
         return value == self.nth(min(round((value - self.low) / self.step), self.num_values - 1))
 
     def ends(self) -> list[Value]:
-        """Values that are all valid settings if every one in between is."""
+        """Return the extreme values; if they are valid settings, so are all in between."""
         return list(self.choices) if self.kind == "choice" else [self.rounded(self.low), self.rounded(self.high)]
 
     def draw(self, source: random.Random) -> Value:
-        """One value at random."""
+        """Draw one random value."""
         if self.kind == "choice":
             return source.choices(self.choices, self.weights)[0]
         if (number := self.num_values) is not None:
-            return self.nth(source.randrange(number))  # draws as `choice` among all of them would
+            return self.nth(source.randrange(number))  # the same draw as `choice` among all values
         if self.is_log:
             return self.rounded(math.exp(source.uniform(math.log(self.low), math.log(self.high))))
         return self.rounded(source.uniform(self.low, self.high))
 
     def rounded(self, number: float) -> Value:
-        """A number of this parameter as it is written: whole, or with few digits, and within the range."""
+        """Round a number to a valid value: a whole number, or few digits, within the range."""
         if self.kind == "integer":
             return round(number)
-        digits = DIGITS if self.step is None else 10  # multiples of a step only lose their binary noise
+        digits = DIGITS if self.step is None else 10  # for multiples of a step, only binary noise is removed
         return float(min(self.high, max(self.low, float(f"{number:.{digits}g}"))))
 
 
 def parse_parameter(key: str, content: object) -> Parameter:
-    """One entry of `parameters`.
+    """Parse one entry of `parameters`.
 
     Args:
         key: dotted name of the setting.
-        content: what stands below it.
+        content: value of the entry.
 
     Raises:
-        SweepError: a word that W&B does not know or that is not followed here, or values that contradict each other.
+        SweepError: if a keyword is unknown to W&B or unsupported here, or values contradict each other.
     """
     where = f"parameters.{key}"
     if not isinstance(content, Mapping):
-        raise SweepError(f"{where}: must hold value, values, or min and max")
+        raise SweepError(f"{where}: must contain value, values, or min and max")
     if "parameters" in content:
         nested = content["parameters"]
         name = next(iter(nested), "x") if isinstance(nested, Mapping) else "x"
@@ -126,23 +126,23 @@ def _choice(key: str, where: str, content: Mapping[str, Any]) -> Parameter:
     name = "values" if "values" in content else "value"
     distribution = content.get("distribution", "categorical")
     if others := [word for word in content if word not in (name, "probabilities", "distribution")]:
-        raise SweepError(f"{where}: has {name} and {others[0]}; keep one of them")
+        raise SweepError(f"{where}: has both {name} and {others[0]}; keep one of them")
     if distribution not in (*_CHOICES, "categorical_w_probabilities"):
-        raise SweepError(f"{where}.distribution={distribution}: does not go with {name}; remove it")
+        raise SweepError(f"{where}.distribution={distribution}: cannot be combined with {name}; remove it")
     choices = content[name] if name == "values" else [content[name]]
     if not isinstance(choices, list) or not choices:
-        raise SweepError(f"{where}.values: must be a list with one value at least")
+        raise SweepError(f"{where}.values: must be a list with at least one value")
     for number, choice in enumerate(choices):
         if not all(map(_is_word, choice)) if isinstance(choice, list) else not _is_word(choice):
             remedy = "use words, numbers or lists of these"
-            raise SweepError(f"{where}.{name}: {choice} cannot travel on a command line; {remedy}")
+            raise SweepError(f"{where}.{name}: {choice} cannot be passed on a command line; {remedy}")
         if any(repr(choice) == repr(other) for other in choices[:number]):
-            raise SweepError(f"{where}.values: holds {choice} twice")
+            raise SweepError(f"{where}.values: has {choice} twice; remove one")
     weights = content.get("probabilities")
     if weights is not None:
         is_right = isinstance(weights, list) and len(weights) == len(choices) and all(map(_is_number, weights))
         if not is_right or min(weights) < 0 or not math.isclose(sum(weights), 1, abs_tol=1e-6):
-            raise SweepError(f"{where}.probabilities: must be one number for each value, with sum 1")
+            raise SweepError(f"{where}.probabilities: must be one number per value, with sum 1")
     return Parameter(key, "choice", choices, weights, 0.0, 0.0, is_log=False, step=None)
 
 
@@ -152,14 +152,14 @@ def _range(key: str, where: str, content: Mapping[str, Any]) -> Parameter:
             raise SweepError(f"{where}.{name}: is missing; give value, values, or min and max")
     for name in ("min", "max", "q"):
         if name in content and not _is_number(content[name]):
-            hint = " (YAML takes 1e-4 for a word; write 1.0e-4)" if isinstance(content[name], str) else ""
+            hint = " (YAML reads 1e-4 as a word; write 1.0e-4)" if isinstance(content[name], str) else ""
             raise SweepError(f"{where}.{name}={content[name]}: must be a number{hint}")
     low, high = content["min"], content["max"]
     is_whole = isinstance(low, int) and isinstance(high, int)
     distribution = content.get("distribution", "int_uniform" if is_whole else "uniform")
     if not isinstance(distribution, str) or distribution not in _RANGES:
         known = ", ".join((*_CHOICES, *_RANGES))
-        raise SweepError(f"{where}.distribution={distribution}: not known here; use one of {known}")
+        raise SweepError(f"{where}.distribution={distribution}: is not supported; use one of {known}")
     kind, is_log, is_stepped = _RANGES[distribution]
     if not low < high:
         raise SweepError(f"{where}: min={low} must be below max={high}")
@@ -168,12 +168,12 @@ def _range(key: str, where: str, content: Mapping[str, Any]) -> Parameter:
     if is_log and low <= 0:
         raise SweepError(f"{where}.min={low}: must be positive for {distribution}")
     if "q" in content and not is_stepped:
-        raise SweepError(f"{where}.q: goes with distribution: q_uniform only")
+        raise SweepError(f"{where}.q: is only for distribution: q_uniform; remove it")
     step = float(content.get("q", 1.0)) if is_stepped else None
     if step is not None and not 0 < step <= high - low:
         raise SweepError(f"{where}.q={step:g}: must be positive and at most max - min")
     if step is not None and (high - low) / step > _MOST_STEPS:
-        raise SweepError(f"{where}.q={step:g}: is too small beside max - min for its multiples to be told apart")
+        raise SweepError(f"{where}.q={step:g}: is too small relative to max - min to distinguish its multiples")
     return Parameter(key, kind, (), None, low, high, is_log, step)
 
 
@@ -182,5 +182,5 @@ def _is_number(value: object) -> TypeGuard[int | float]:
 
 
 def _is_word(value: object) -> bool:
-    """Whether a process can be given it as an argument, and JSON can hold it."""
+    """Check whether a value can be passed as a process argument and stored in JSON."""
     return value.isprintable() if isinstance(value, str) else isinstance(value, int | float)

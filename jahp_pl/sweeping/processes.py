@@ -1,4 +1,4 @@
-"""A point as a process: `jahp train` with its arguments, its log in the run folder, nobody else in that folder."""
+"""Runs a point as a process: `jahp train`, with its log in the run folder and exclusive use of that folder."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from typing import NamedTuple
 
 from jahp_pl.files import write_errors
 from jahp_pl.locks import INHERITED, RUN_LOCK, held
-from jahp_pl.sweeping.trials import Point
+from jahp_pl.sweeping.trials import SweepPoint
 
 LOG = "log.txt"
-"""In the run folder."""
+"""Name of the log in the run folder."""
 _TAIL = 10
 _CHUNK = 65536
 INTERRUPTED_SECONDS, ENDING_SECONDS = 10.0, 60.0
-"""How long an interrupted process may take by itself, and then to save its checkpoint when it is told to."""
+"""Seconds that an interrupted process gets to end by itself, and then to save its checkpoint on request."""
 
 
 class Running(NamedTuple):
-    """A process and where it writes."""
+    """A process and its log."""
 
     process: subprocess.Popen[bytes]
     log: Path
     log_start: int
-    """Bytes of earlier sessions in the log."""
+    """Size of the log from earlier sessions, in bytes."""
 
 
-def start(point: Point, environment: Mapping[str, str]) -> Running:
-    """Begin a run, or go on with it.
+def start(point: SweepPoint, environment: Mapping[str, str]) -> Running:
+    """Start or continue a run.
 
     Args:
-        point: which.
-        environment: variables on top of those of this process.
+        point: point to run.
+        environment: variables in addition to those of this process.
 
     Raises:
-        WriteError: another process trains in its folder, or it cannot be made.
+        WriteError: if another process trains in its folder, or the folder cannot be created.
     """
     folder = point.config.run_dir
     command = [sys.executable, "-m", "jahp_pl", "train", *point.arguments]
-    # The process inherits the lock, so that it is held for as long as anybody trains here, even if this one dies.
+    # The process inherits the lock, so the lock is held while training continues, even if this process dies.
     complaint = f"{folder}: another process is training there; wait for it, or end it"
     with held(folder / RUN_LOCK, complaint) as lock, write_errors(folder), (folder / LOG).open("ab") as log:
         begin = log.tell()
@@ -55,7 +55,7 @@ def start(point: Point, environment: Mapping[str, str]) -> Running:
 
 
 def tail(running: Running) -> list[str]:
-    """The last lines that a process wrote in this session."""
+    """Return the last lines that a process wrote in this session."""
     with running.log.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(running.log_start, size - _CHUNK))
@@ -64,18 +64,18 @@ def tail(running: Running) -> list[str]:
 
 
 def reason(running: Running) -> str:
-    """Why a process ended that should not have, in one line."""
+    """Describe in one line why a process failed."""
     status = running.process.returncode
     if status < 0:
         name = signal.Signals(-status).name
         return f"killed by {name}" + ("; was there enough memory?" if name == "SIGKILL" else "")
     lines = tail(running)
-    told = [line.removeprefix("jahp: ") for line in lines if line.startswith("jahp: ")] or lines
-    return told[-1] if told else f"ended with status {status} and said nothing"
+    messages = [line.removeprefix("jahp: ") for line in lines if line.startswith("jahp: ")] or lines
+    return messages[-1] if messages else f"ended with status {status} and no message"
 
 
 def stop(processes: list[subprocess.Popen[bytes]]) -> None:
-    """End processes that were interrupted with this one, or did not hear of it; they save their checkpoints."""
+    """End processes after an interrupt that may not have reached them; they save their checkpoints."""
     try:
         _wait(processes, INTERRUPTED_SECONDS)
         for process in processes:
@@ -96,11 +96,11 @@ def _wait(processes: list[subprocess.Popen[bytes]], seconds: float) -> None:
 
 
 def environments(workers: int, num_devices: int) -> list[dict[str, str]]:
-    """For each of several workers its share of the machine: processor threads, and GPUs in turn.
+    """Divide the machine among workers: processor threads, and GPUs in turn.
 
     Args:
-        workers: how many points run at once.
-        num_devices: GPUs that each point uses; 0 where it uses none.
+        workers: number of points that run at once.
+        num_devices: number of GPUs per point; 0 if it uses none.
     """
     if workers == 1:
         return [{}]

@@ -1,4 +1,4 @@
-"""run(sweep, ...): start points, watch them, write down what became of them."""
+"""Runs a sweep: starts points, watches them, and records their results."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from jahp_pl.sweeping import SweepError, bayes
 from jahp_pl.sweeping.file import SweepFile
 from jahp_pl.sweeping.parameters import Value
 from jahp_pl.sweeping.processes import Running, environments, reason, start, stop, tail
-from jahp_pl.sweeping.table import read_results, write_results
+from jahp_pl.sweeping.table import read_sweep_results, write_sweep_results
 from jahp_pl.sweeping.trials import (
     Entry,
     OtherSettingsError,
-    Point,
+    SweepPoint,
+    check_distinct,
     check_sweep,
-    distinct,
-    drawn,
-    grid,
+    grid_points,
     is_on_target,
     last_values,
-    look,
     make_point,
+    random_points,
+    read_run_state,
     score,
 )
 
@@ -39,28 +39,28 @@ POLL_SECONDS = 0.2
 
 
 class Watcher(Protocol):
-    """Who is told of the progress."""
+    """Receives the progress of a sweep."""
 
     def changed(self, entry: Entry, lines: Sequence[str]) -> None:
-        """A point has a new state; `lines` are the end of its log where it failed."""
+        """Handle a new state of a point; `lines` are the end of its log if it failed."""
 
     def tick(self, entries: Sequence[Entry]) -> None:
-        """Called a few times a second."""
+        """Handle the passing of time; called several times per second."""
 
 
 class Sweep:
-    """A sweep file with everything that its points have in common.
+    """A sweep file with everything that its points share.
 
     Args:
-        file: from `read_sweep`.
+        file: result of `read_sweep`.
         overrides: further arguments of `jahp train` for all points.
 
     Attributes:
-        entries: all points known so far, in order; those of earlier sessions of `bayes` after `recall`.
-        results: the JSON file; a CSV file lies beside it.
+        entries: all points known so far, in order; `recall` adds those of earlier sessions of `bayes`.
+        results: path of the JSON file; a CSV file is next to it.
 
     Raises:
-        SweepError: points that cannot be run, see `points`; no Optuna where it is needed.
+        SweepError: if points cannot be run, see `check_sweep`, or Optuna is needed and missing.
     """
 
     def __init__(self, file: SweepFile, overrides: Sequence[str] = ()) -> None:
@@ -73,21 +73,25 @@ class Sweep:
         self.results = Path(first.config.output_dir) / f"{file.path.stem}.json"
         self.entries = [Entry(point) for point in self._given_points()]
 
-    def _given_points(self) -> list[Point]:
+    def _given_points(self) -> list[SweepPoint]:
         if self.file.method == "bayes":
             return []
-        return grid(self.file, self.overrides) if self.file.method == "grid" else drawn(self.file, self.overrides)
+        return (
+            grid_points(self.file, self.overrides)
+            if self.file.method == "grid"
+            else random_points(self.file, self.overrides)
+        )
 
     def recall(self) -> None:
-        """Read what earlier sessions wrote: the points that `bayes` proposed, and the figures of all.
+        """Read the results of earlier sessions: the points that `bayes` proposed, and the figures of all points.
 
         Raises:
-            SweepError: the file is none of a sweep, or has figures of points that are none of this one.
+            SweepError: if the file is not of a sweep, or has figures of points that are not in this one.
         """
-        rows = read_results(self.results)
+        rows = read_sweep_results(self.results)
         if self.file.method == "bayes":
             values = [row.values for row in rows if self._would_draw(row.values)][: self.file.run_cap]
-            points = distinct(make_point(self.file, point, self.overrides) for point in values)
+            points = check_distinct(make_point(self.file, point, self.overrides) for point in values)
             self.entries[:] = [Entry(point) for point in points]
         by_name = {entry.point.name: entry for entry in self.entries}
         for row in rows:
@@ -96,32 +100,32 @@ class Sweep:
                 entry.steps, entry.seconds, entry.metrics = row.steps, row.seconds, dict(row.metrics)
             elif row.steps:
                 raise SweepError(
-                    f"{self.results}: holds {row.name}, which is none of the points of {self.file.path}; move it away, "
+                    f"{self.results}: has {row.name}, which is not a point of {self.file.path}; move it away, "
                     "or choose another output_dir=..."
                 )
 
-    def take_stock(self) -> None:
-        """Look at the runs of all points; one that cannot be used has failed, and keeps what is known of it.
+    def read_run_states(self) -> None:
+        """Read the state of all runs; an unusable run counts as failed and keeps its known figures.
 
         Raises:
-            SweepError: all were trained with other settings.
+            SweepError: if all runs were trained with other settings.
         """
         refused = []
         for entry in self.entries:
             try:
-                entry.state = "done" if _take_stock(entry) else "waiting"
+                entry.state = "done" if _update(entry) else "waiting"
             except (CheckpointError, SweepError) as error:
                 entry.state, entry.error = "failed", str(error)
                 refused += [error] if isinstance(error, OtherSettingsError) else []
         if refused and len(refused) == len(self.entries):
-            raise SweepError(f"no point of {self.file.path} can go on: {refused[0]}")
+            raise SweepError(f"no point of {self.file.path} can continue: {refused[0]}")
 
     def _would_draw(self, values: Mapping[str, Value]) -> bool:
         space = {parameter.key: parameter for parameter in self.file.parameters}
         return set(values) == set(space) and all(space[key].contains(value) for key, value in values.items())
 
     def next_entry(self) -> Entry | None:
-        """The point to run next; None where there is none for now."""
+        """Return the point to run next; None if there is none at present."""
         if is_on_target(self.entries, self.file):
             return None
         waiting = next((entry for entry in self.entries if entry.state == "waiting"), None)
@@ -135,20 +139,20 @@ class Sweep:
         if values is None:
             return None
         self.entries.append(Entry(make_point(self.file, values, self.overrides)))
-        distinct(entry.point for entry in self.entries)
+        check_distinct(entry.point for entry in self.entries)
         return self.entries[-1]
 
 
-def run(sweep: Sweep, workers: int, watcher: Watcher) -> None:
-    """Run all points that are not finished, `workers` at a time. One that fails does not stop the others.
+def run_sweep(sweep: Sweep, workers: int, watcher: Watcher) -> None:
+    """Run all unfinished points, `workers` at a time; a failed point does not stop the others.
 
-    When interrupted or terminated it ends its processes, which save their checkpoints; killed ones are found again by
-    theirs. Nothing is written before all points were looked at.
+    On an interrupt or termination, it ends its processes, which save their checkpoints; after a kill, runs continue
+    from their checkpoints. Nothing is written until the state of all points is read.
 
     Raises:
-        SweepError: see `Sweep.recall` and `Sweep.take_stock`.
-        WriteError: another process runs this sweep here, or its results cannot be written.
-        KeyboardInterrupt: it was interrupted or terminated.
+        SweepError: see `Sweep.recall` and `Sweep.read_run_states`.
+        WriteError: if another process runs this sweep here, or its results cannot be written.
+        KeyboardInterrupt: if it was interrupted or terminated.
     """
     folder, name = sweep.results.parent, sweep.results.stem
     complaint = (
@@ -157,8 +161,8 @@ def run(sweep: Sweep, workers: int, watcher: Watcher) -> None:
     )
     with held(folder / f".{name}.lock", complaint):
         sweep.recall()
-        sweep.take_stock()
-        write_results(sweep.results, sweep.file, sweep.entries)
+        sweep.read_run_states()
+        write_sweep_results(sweep.results, sweep.file, sweep.entries)
         for entry in sweep.entries:
             if entry.state != "waiting":
                 watcher.changed(entry, ())
@@ -171,7 +175,7 @@ def _run_waiting(sweep: Sweep, workers: int, watcher: Watcher) -> None:
     running: dict[int, tuple[Entry, Running]] = {}
 
     def change(entry: Entry, lines: Sequence[str] = ()) -> None:
-        write_results(sweep.results, sweep.file, sweep.entries)
+        write_sweep_results(sweep.results, sweep.file, sweep.entries)
         watcher.changed(entry, lines)
 
     try:
@@ -196,13 +200,13 @@ def _run_waiting(sweep: Sweep, workers: int, watcher: Watcher) -> None:
         for entry, _ in running.values():
             entry.state = "waiting"
         if running:
-            write_results(sweep.results, sweep.file, sweep.entries)
+            write_sweep_results(sweep.results, sweep.file, sweep.entries)
 
 
 def _begin(entry: Entry, environment: dict[str, str]) -> Running | None:
-    """Start a point; None where it is finished already, or cannot be started."""
+    """Start a point; return None if it is finished or cannot be started."""
     try:
-        if _take_stock(entry):
+        if _update(entry):
             entry.state = "done"
             return None
         begun = start(entry.point, environment)
@@ -214,9 +218,9 @@ def _begin(entry: Entry, environment: dict[str, str]) -> Running | None:
 
 
 def _settle(entry: Entry, ended: Running) -> None:
-    """Note how a point ended."""
+    """Record how a point ended."""
     try:
-        is_finished = _take_stock(entry)
+        is_finished = _update(entry)
     except (CheckpointError, SweepError) as error:
         entry.state, entry.error = "failed", str(error)
         return
@@ -226,18 +230,18 @@ def _settle(entry: Entry, ended: Running) -> None:
         entry.state, entry.error = "failed", reason(ended)
 
 
-def _take_stock(entry: Entry) -> bool:
-    """Read from the disk how far a point is; whether that is its end."""
-    standing = look(entry.point.config)
-    entry.steps, entry.seconds = standing.steps, standing.seconds
-    entry.metrics = last_values(entry.point.config.run_dir) if standing.steps else {}
-    return standing.is_finished
+def _update(entry: Entry) -> bool:
+    """Read the state of a run from disk, and return whether it is finished."""
+    state = read_run_state(entry.point.config)
+    entry.steps, entry.seconds = state.steps, state.seconds
+    entry.metrics = last_values(entry.point.config.run_dir) if state.steps else {}
+    return state.is_finished
 
 
 @contextmanager
 def _termination_interrupts(running: dict[int, tuple[Entry, Running]]) -> Iterator[None]:
-    """Let SIGTERM end the points too, and then this process as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():  # only there can signals be handled
+    """Let SIGTERM terminate the points too, and then end this process like Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread can handle signals
         yield
         return
 

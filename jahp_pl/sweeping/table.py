@@ -1,4 +1,4 @@
-"""The state of a sweep: a table that redraws itself on a terminal, and one JSON and one CSV file that stay."""
+"""The state of a sweep: a live table on a terminal, and results in a JSON and a CSV file."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _INTERVAL = 2.0  # seconds
 
 
 class LiveTable:
-    """Follows a sweep; see `run.Watcher`.
+    """Displays the progress of a sweep, see `run.Watcher`.
 
     Args:
-        sweep: names the columns.
+        sweep: sweep file, for the columns.
         entries: all points; may grow.
-        stream: a terminal is drawn on, anything else gets a line for each change.
+        stream: a terminal shows a live table, anything else gets a line per change.
     """
 
     def __init__(self, sweep: SweepFile, entries: Sequence[Entry], stream: TextIO) -> None:
@@ -39,7 +39,7 @@ class LiveTable:
         self._height, self._drawn, self._start = 0, 0.0, time.monotonic()
 
     def changed(self, entry: Entry, lines: Sequence[str]) -> None:
-        """Draw, or write a line; the end of a failed point's log stays on the screen."""
+        """Redraw, or write a line; the end of a failed point's log stays on the screen."""
         news = [f"{entry.point.name}: {state_of(entry)}{self._found(entry)}"]
         if entry.state == "failed":
             news = [f"{news[0]}: {entry.error}", *(f"  | {line}" for line in lines)]
@@ -54,7 +54,7 @@ class LiveTable:
         self._draw()
 
     def tick(self, entries: Sequence[Entry]) -> None:
-        """Read how far running points are, and redraw, now and then."""
+        """Update the progress of running points and redraw, at intervals."""
         if not self.redraws or time.monotonic() - self._drawn < _INTERVAL:
             return
         for entry in entries:
@@ -63,7 +63,7 @@ class LiveTable:
         self._draw()
 
     def close(self) -> None:
-        """Leave the screen to what follows."""
+        """Clear the table."""
         if self.redraws:
             self._erase()
             self.stream.flush()
@@ -74,8 +74,8 @@ class LiveTable:
 
     def _draw(self) -> None:
         width, height = shutil.get_terminal_size()
-        lines = [summary(self.entries, time.monotonic() - self._start)]
-        lines += format_table(self.sweep, self.entries, most=max(3, height - 4))
+        lines = [sweep_summary(self.entries, time.monotonic() - self._start)]
+        lines += format_sweep_table(self.sweep, self.entries, most=max(3, height - 4))
         self._erase()
         self.stream.write("".join(f"{printable(line)[: width - 1]}\n" for line in lines))
         self.stream.flush()
@@ -88,28 +88,28 @@ class LiveTable:
 
 
 def state_of(entry: Entry) -> str:
-    """In one word, or with the share of steps that are done."""
+    """Describe the state in one word, with the share of steps done if unfinished."""
     steps = max(entry.steps, int(entry.metrics.get("step", 0)))
     if entry.state in ("done", "waiting") or not steps:
         return entry.state
     return f"{entry.state} {100 * steps / entry.point.config.trainer.max_steps:.0f} %"
 
 
-def summary(entries: Sequence[Entry], seconds: float) -> str:
-    """How many points are in which state."""
+def sweep_summary(entries: Sequence[Entry], seconds: float) -> str:
+    """Count the points in each state."""
     counts = Counter(entry.state for entry in entries)
     parts = [f"{counts[state]} {state}" for state in ("done", "running", "waiting", "failed") if counts[state]]
     minutes, rest = divmod(round(seconds), 60)
     return f"{len(entries)} points: {', '.join(parts)} | {minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
-def format_table(sweep: SweepFile, entries: Sequence[Entry], most: int | None = None) -> list[str]:
-    """Head, a rule and a line for each point: values, state, the metric, rate and PSNR where they were measured.
+def format_sweep_table(sweep: SweepFile, entries: Sequence[Entry], most: int | None = None) -> list[str]:
+    """Format a header, a rule and a line per point: values, state, the metric, and rate and PSNR if measured.
 
     Args:
-        sweep: names the columns.
+        sweep: sweep file, for the columns.
         entries: the points.
-        most: lines for points; where there are more of these, running and failed ones are shown first.
+        most: maximum number of lines for points; if there are more points, running and failed ones have priority.
     """
     keys = [parameter.key for parameter in sweep.parameters]
     figures = [sweep.metric] if sweep.metric is not None else []
@@ -146,11 +146,11 @@ _HEAD = ("name", "state")
 """First columns of the CSV file."""
 
 
-def write_results(path: Path, sweep: SweepFile, entries: Sequence[Entry]) -> None:
-    """Replace `path` (.json) and the .csv beside it.
+def write_sweep_results(path: Path, sweep: SweepFile, entries: Sequence[Entry]) -> None:
+    """Replace `path` (.json) and the .csv next to it.
 
     Raises:
-        WriteError: the disk is full; what was there before is kept.
+        WriteError: if the disk is full; the previous files are kept.
     """
     winner = best(entries, sweep)
     content = {
@@ -166,7 +166,7 @@ def write_results(path: Path, sweep: SweepFile, entries: Sequence[Entry]) -> Non
 
 
 class Row(NamedTuple):
-    """What the file says of one point."""
+    """Stored results of one point."""
 
     name: str
     values: Mapping[str, Value]
@@ -175,11 +175,11 @@ class Row(NamedTuple):
     metrics: Mapping[str, float]
 
 
-def read_results(path: Path) -> list[Row]:
-    """The points of earlier sessions, in order; none without files.
+def read_sweep_results(path: Path) -> list[Row]:
+    """Read the points of earlier sessions in order; empty without files.
 
     Raises:
-        SweepError: `path` or the .csv beside it was not written by `write_results`, and would be lost with the next.
+        SweepError: if `path` or the .csv next to it was not written by `write_sweep_results`, and would be overwritten.
     """
     table = path.with_suffix(".csv")
     if table.exists() and not _starts(table, ",".join(_HEAD)):
@@ -198,7 +198,7 @@ def read_results(path: Path) -> list[Row]:
 
 
 def _foreign(path: Path) -> SweepError:
-    return SweepError(f"{path}: no results of a sweep; move it away, or choose another output_dir=...")
+    return SweepError(f"{path}: has no results of a sweep; move it away, or choose another output_dir=...")
 
 
 def _starts(path: Path, text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Trials of a sweep: their values, the command and configuration of each run, and how far each run has come."""
+"""Points of a sweep: their values, the command and configuration of each run, and the state of each run."""
 
 from __future__ import annotations
 
@@ -23,53 +23,53 @@ from jahp_pl.sweeping.parameters import Value
 from jahp_pl.training.names import logged_names
 
 _ATTEMPTS = 100
-"""Draws in a row that give nothing new before a space counts as used up."""
+"""Consecutive draws without a new point after which the space counts as exhausted."""
 
 
-class Point(NamedTuple):
+class SweepPoint(NamedTuple):
     """One run."""
 
     values: Mapping[str, Value]
-    """Of the swept settings, by dotted key."""
+    """Values of the swept settings by dotted key."""
     arguments: tuple[str, ...]
-    """Of `jahp train`."""
+    """Arguments of `jahp train`."""
     config: Config
-    """What they make."""
+    """The resulting configuration."""
 
     @property
     def name(self) -> str:
-        """Of the run and its folder."""
+        """Name of the run and its folder."""
         return self.config.name
 
 
-def make_point(sweep: SweepFile, values: Mapping[str, Value], overrides: Sequence[str] = ()) -> Point:
-    """The run with these values, on this machine: W&B stays off unless `overrides` turn it on.
+def make_point(sweep: SweepFile, values: Mapping[str, Value], overrides: Sequence[str] = ()) -> SweepPoint:
+    """Create the run with these values, on this machine: W&B is disabled unless `overrides` enable it.
 
-    Where the command names no run, the name is made of the file's name and the values.
+    If the command does not set a name, it is built from the file's name and the values.
 
     Args:
-        sweep: the file.
-        values: one for each of its parameters.
+        sweep: sweep file.
+        values: one value for each of its parameters.
         overrides: further arguments of `jahp train`, which come last.
 
     Raises:
-        SweepError: a value that the schema of settings refuses.
+        SweepError: if the schema of settings refuses a value.
     """
     arguments = [*sweep.settings(values), "wandb.mode=disabled", *overrides]
     if not any(word.startswith("name=") for word in arguments):
         arguments.append(f"name={_default_name(sweep.path.stem, values)}")
     try:
-        return Point(values, tuple(arguments), load(arguments))
+        return SweepPoint(values, tuple(arguments), load(arguments))
     except ConfigError as error:
         raise SweepError(f"{sweep.path}: {error}") from None
 
 
 def check_sweep(sweep: SweepFile, overrides: Sequence[str] = ()) -> None:
-    """Look at the corners of the space, before anything is run.
+    """Check the corners of the search space before anything runs.
 
     Raises:
-        SweepError: an override of a swept setting, a value out of the schema, a metric that no run logs, names that do
-            not tell points apart, runs in several folders.
+        SweepError: if an override sets a swept setting, a value is invalid, no run logs the metric, names do not
+            distinguish points, or runs have different output folders.
     """
     keys = [parameter.key for parameter in sweep.parameters]
     if swept := [word for word in overrides if word.removeprefix("--").split("=", 1)[0] in keys]:
@@ -83,7 +83,7 @@ def check_sweep(sweep: SweepFile, overrides: Sequence[str] = ()) -> None:
             point = make_point(sweep, base | {parameter.key: value}, overrides)
             if point.name in names:
                 raise SweepError(
-                    f"{sweep.path}: {parameter.key}={value} does not show in the name {point.name}, so that runs would "
+                    f"{sweep.path}: {parameter.key}={value} is not visible in the name {point.name}, so runs would "
                     f"share a folder; write ${{{parameter.key}}} into name=... of the command"
                 )
             names.add(point.name)
@@ -92,24 +92,24 @@ def check_sweep(sweep: SweepFile, overrides: Sequence[str] = ()) -> None:
             _check_metric(sweep, point.config)
 
 
-def grid(sweep: SweepFile, overrides: Sequence[str] = ()) -> list[Point]:
-    """All combinations, the last parameter fastest, at most `run_cap` of them.
+def grid_points(sweep: SweepFile, overrides: Sequence[str] = ()) -> list[SweepPoint]:
+    """List all combinations, the last parameter fastest, at most `run_cap` of them.
 
     Raises:
-        SweepError: see `make_point`; also two points of one name.
+        SweepError: see `make_point`; also if two points have the same name.
     """
-    number = sweep.most_points()  # of no parameter more than its first so many values can take part
+    number = sweep.most_points()  # an upper bound for the values of each parameter that occur
     listed = [[p.nth(index) for index in range(min(number, p.num_values or 0))] for p in sweep.parameters]
     keys = [parameter.key for parameter in sweep.parameters]
     combinations = itertools.islice(itertools.product(*listed), number)
-    return distinct(make_point(sweep, dict(zip(keys, values, strict=True)), overrides) for values in combinations)
+    return check_distinct(make_point(sweep, dict(zip(keys, values, strict=True)), overrides) for values in combinations)
 
 
-def drawn(sweep: SweepFile, overrides: Sequence[str] = ()) -> list[Point]:
-    """`run_cap` different points at random, or all there are. Point i is the same in every session.
+def random_points(sweep: SweepFile, overrides: Sequence[str] = ()) -> list[SweepPoint]:
+    """Draw `run_cap` different random points, or all if there are fewer. SweepPoint i is the same in every session.
 
     Raises:
-        SweepError: see `make_point`; also two points of one name.
+        SweepError: see `make_point`; also if two points have the same name.
     """
     chosen: dict[str, Mapping[str, Value]] = {}
     for number in range(sweep.run_cap or 0):
@@ -121,21 +121,21 @@ def drawn(sweep: SweepFile, overrides: Sequence[str] = ()) -> list[Point]:
                 break
         else:
             break
-    return distinct(make_point(sweep, values, overrides) for values in chosen.values())
+    return check_distinct(make_point(sweep, values, overrides) for values in chosen.values())
 
 
-def distinct(points: Iterator[Point]) -> list[Point]:
-    """The same points.
+def check_distinct(points: Iterator[SweepPoint]) -> list[SweepPoint]:
+    """Check that the names of points are check_distinct, and return the points.
 
     Raises:
-        SweepError: two have one name.
+        SweepError: if two have the same name.
     """
-    by_name: dict[str, Point] = {}
+    by_name: dict[str, SweepPoint] = {}
     for point in points:
         if point.name in by_name:
             raise SweepError(
                 f"two points are called {point.name}: {_words(by_name[point.name].values)} and {_words(point.values)}; "
-                "let name=... of the command follow from all swept values"
+                "include all swept values in name=... of the command"
             )
         by_name[point.name] = point
     return list(by_name.values())
@@ -166,34 +166,34 @@ State = Literal["waiting", "running", "done", "failed"]
 
 @dataclass
 class Entry:
-    """One row of the table; changes while the sweep runs."""
+    """State of a point while the sweep runs; one row of the table."""
 
-    point: Point
+    point: SweepPoint
     state: State = "waiting"
     steps: int = 0
-    """Optimizer steps done, over all sessions."""
+    """Optimizer steps over all sessions."""
     seconds: float = 0.0
-    """Trained, over all sessions."""
+    """Training time over all sessions."""
     metrics: dict[str, float] = field(default_factory=dict)
-    """Last value of each."""
+    """Last value of each metric."""
     error: str = ""
-    """One line, of a point that failed."""
+    """One line, if the point failed."""
 
 
 def score(entry: Entry, sweep: SweepFile) -> float | None:
-    """What the sweep looks at, of a point that is done; None where there is no such figure."""
+    """Return the sweep's metric of a finished point; None if there is none."""
     return entry.metrics.get(sweep.metric) if sweep.metric is not None and entry.state == "done" else None
 
 
 def best(entries: Sequence[Entry], sweep: SweepFile) -> Entry | None:
-    """The point whose metric is the best so far."""
+    """Return the point with the best metric so far."""
     sign = 1 if sweep.goal == "minimize" else -1
     scored = [(sign * value, number) for number, e in enumerate(entries) if (value := score(e, sweep)) is not None]
     return entries[min(scored)[1]] if scored else None
 
 
 def is_on_target(entries: Sequence[Entry], sweep: SweepFile) -> bool:
-    """Whether some point is as good as `metric.target` asks for."""
+    """Check whether a point has reached `metric.target`."""
     winner = best(entries, sweep)
     value = score(winner, sweep) if winner is not None else None
     if value is None or sweep.target is None:
@@ -202,30 +202,30 @@ def is_on_target(entries: Sequence[Entry], sweep: SweepFile) -> bool:
 
 
 class OtherSettingsError(SweepError):
-    """A run that was trained with other settings than a sweep asks for, so that its figures are none of this sweep."""
+    """A run that was trained with settings other than the sweep's, so its figures do not belong to the sweep."""
 
 
-class Standing(NamedTuple):
-    """Of a run, over all its sessions."""
+class RunState(NamedTuple):
+    """State of a run over all its sessions."""
 
     steps: int
     """Optimizer steps in the last checkpoint; 0 without one."""
     seconds: float
-    """Trained until then."""
+    """Training time up to it."""
     is_finished: bool
-    """Has used up its steps or its time, and made its last validation."""
+    """Whether its steps or its time are used up and its last validation is done."""
 
 
-def look(config: Config) -> Standing:
-    """Read the last checkpoint of a run.
+def read_run_state(config: Config) -> RunState:
+    """Read the state of a run from its last checkpoint.
 
     Raises:
-        CheckpointError: it cannot be read.
-        OtherSettingsError: it was trained with other settings than these, or for longer.
+        CheckpointError: if it cannot be read.
+        OtherSettingsError: if it was trained with other settings, or for longer.
     """
     newest = read_newest(config.run_dir / "checkpoints")
     if newest is None:
-        return Standing(0, 0.0, is_finished=False)
+        return RunState(0, 0.0, is_finished=False)
     path, content = newest.path, newest.content
     steps, seconds = int(content["global_step"]), float(content["training"]["seconds"])
     if changed := changes(content[HYPER_PARAMETERS], config):
@@ -238,11 +238,11 @@ def look(config: Config) -> Standing:
             f"{path}: has {steps} steps, more than trainer.max_steps={config.trainer.max_steps}; delete its folder, or "
             "choose another output_dir=..."
         )
-    return Standing(steps, seconds, config.trainer.is_over(steps, seconds) and not is_validation_due(content))
+    return RunState(steps, seconds, config.trainer.is_over(steps, seconds) and not is_validation_due(content))
 
 
 def last_values(run_dir: Path) -> dict[str, float]:
-    """The last finite value of each column of metrics.csv, `step` among them; empty before the first row."""
+    """Read the last finite value of each column of metrics.csv, including `step`; empty before the first row."""
     path = run_dir / "metrics.csv"
     values: dict[str, float] = {}
     if not path.exists():
@@ -256,7 +256,7 @@ def last_values(run_dir: Path) -> dict[str, float]:
 
 
 def _number(text: object) -> float | None:
-    """A finite number in a cell, if that is what it holds; a row that is being written may be cut short."""
+    """Parse a cell as a finite number; None otherwise, e.g. in a row that is still being written."""
     try:
         number = float(text) if isinstance(text, str) else math.nan
     except ValueError:

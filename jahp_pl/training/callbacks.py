@@ -1,4 +1,4 @@
-"""Callbacks that code for real: validation images become files, are decoded from them, and are looked at.
+"""Callbacks that code validation images to real files, decode them, and draw the results.
 
 Logged at each validation, as means over the coded images:
 
@@ -7,15 +7,16 @@ Logged at each validation, as means over the coded images:
 | val/file_bpp | bits per pixel of the whole file |
 | val/cross_entropy_bpp | bits per pixel of the same latents under the float model |
 | val/exact_bpp | the same under the codec's exact parameters |
-| val/file_gap_percent | by how much file_bpp exceeds cross_entropy_bpp |
-| val/file_psnr | dB, of the decoded 8-bit image |
-| val/file_ms_ssim, val/file_ms_ssim_db | 0 to 1 and dB, of the decoded image; images too small for it left out |
-| val/mismatched_symbols | latents and hyper-latents, in all, that came back different; anything but 0 is a bug |
-| val/encode_seconds, val/decode_seconds | per image, disk included |
-| val/coded_images, val/uncodable_images | how many were coded, and how many the codec refused |
+ val/file_gap_percent | excess of file_bpp over cross_entropy_bpp |
+ val/file_psnr | dB, of the decoded 8-bit image |
+ val/file_ms_ssim, val/file_ms_ssim_db | 0 to 1 and dB, of the decoded image; images that are too small are left out |
+ val/mismatched_symbols | total number of latents and hyper-latents decoded differently; anything but 0 is a bug |
+ val/encode_seconds, val/decode_seconds | per image, disk included |
+ val/coded_images, val/uncodable_images | number of images coded, and number that the codec refused |
 
-A variable-rate model codes each image at four levels: the figures above are means over all of them, and those of one
-level are logged as val_level000/file_bpp and so on, by percent of the way from the lowest level to the highest.
+A variable-rate model codes each image at four levels. The figures above are then means over all of them; those of a
+single level are logged as val_level000/file_bpp etc., with the percentage of the way from the lowest level to the
+highest.
 """
 
 from __future__ import annotations
@@ -56,17 +57,18 @@ Item = TypeVar("Item")
 
 
 class CodingCallback(Callback):
-    """Codes validation images to files in `folder`/step-0001000/ and back; those of the last validation are kept.
+    """Codes validation images to files in `folder`/step-0001000/ and back; only the files of the last validation are
+    kept.
 
-    Every rank codes a share of the images. Beside the files, report.json has a row for each image, in the order of the
+    Every rank codes a share of the images. report.json, next to the files, has a row per image, in the order of the
     shards, and the means.
 
     Args:
-        folder: in the run folder, for these files only.
-        max_images: over all ranks.
+        folder: folder in the run folder, used only for these files.
+        max_images: number of images over all ranks.
 
     Attributes:
-        coded: what this rank coded at the last validation.
+        coded: images that this rank coded in the last validation.
     """
 
     def __init__(self, folder: Path, max_images: int) -> None:
@@ -83,13 +85,13 @@ class CodingCallback(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep this rank's share of the images until all are measured."""
+        """Keep this rank's share of the images until the end of the validation."""
         share = len(range(trainer.global_rank, self.max_images, trainer.world_size))
         for name, image in named_images(batch, batch_idx)[: max(0, share - len(self._waiting))]:
             self._waiting.append((name, to_uint8(image[0])))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Code, log, and tidy up."""
+        """Code the images, log the means, and remove older files."""
         assert isinstance(pl_module, CompressionModule)
         if trainer.sanity_checking:
             self._waiting, self.coded = [], []
@@ -101,15 +103,15 @@ class CodingCallback(Callback):
         rows = in_turn([share for share, _ in shares])
         values: dict[str, float] = {"val/uncodable_images": sum(refused for _, refused in shares)}
         if rows:
-            values |= summary(rows)
+            values |= coding_summary(rows)
             values |= level_summaries(rows, pl_module.config.model.num_levels)
         record(pl_module, values)
         if trainer.is_global_zero:
-            write_atomically(folder / "report.json", report(trainer.global_step, rows, values))
+            write_atomically(folder / "report.json", coding_report(trainer.global_step, rows, values))
             keep_only(folder)
 
     def _code_waiting(self, module: CompressionModule, folder: Path, names: Sequence[str]) -> int:
-        """Code what was kept, under these names; returns how many images the codec refused."""
+        """Code the kept images under these names, and return how many the codec refused."""
         waiting, self._waiting, self.coded = self._waiting, [], []
         with torch.autocast(module.device.type, enabled=False):
             try:
@@ -119,20 +121,21 @@ class CodingCallback(Callback):
                     for suffix, target in coded_targets(module.config.model.num_levels):
                         file = f"{name}{suffix}"
                         self.coded.append(code_image(codec, image, file, folder / f"{file}.jahp", target))
-            except ValueError as error:  # of the model, not of the image: weights that diverged
+            except ValueError as error:  # the model's fault, not the image's: weights that diverged
                 rank_zero_warn(f"validation images cannot be coded: {error}")
         return len(waiting) - len({id(image.original) for image in self.coded})
 
 
 class PictureCallback(Callback):
-    """Draws what `coding` coded, into `folder`/step-0001000/, to W&B and to TensorBoard; the last pictures are kept.
+    """Draws the images of `coding` into `folder`/step-0001000/, W&B and TensorBoard; only pictures of the last
+    validation are kept.
 
-    NAME.png shows an original beside its reconstruction and where its bits went, channels.png the bits of each channel.
+    NAME.png shows an original, its reconstruction and where its bits are; channels.png shows the bits of each channel.
 
     Args:
-        coding: comes before this one in the trainer's list.
-        folder: in the run folder, for these files only.
-        max_pictures: of images; rank 0 draws of its own share.
+        coding: callback that precedes this one in the trainer's list.
+        folder: folder in the run folder, used only for these files.
+        max_pictures: maximum number of images; rank 0 draws from its own share.
     """
 
     def __init__(self, coding: CodingCallback, folder: Path, max_pictures: int) -> None:
@@ -140,7 +143,7 @@ class PictureCallback(Callback):
 
     @rank_zero_only
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw."""
+        """Draw and save the pictures."""
         coded = self.coding.coded[: self.max_pictures]
         if not coded:
             return
@@ -164,24 +167,24 @@ class PictureCallback(Callback):
 
 
 def coded_targets(num_levels: int) -> list[tuple[str, Target | None]]:
-    """At which levels images are coded, each with what is added to an image's name."""
+    """Return the levels at which images are coded, each with a suffix for the image's name."""
     if num_levels == 1:
         return [("", None)]
     return [(f"-level{round(100 * share):03}", Target(level=share * (num_levels - 1))) for share in VALIDATED_SHARES]
 
 
 def level_summaries(rows: Sequence[CodingRow], num_levels: int) -> dict[str, float]:
-    """`summary` of each level of a variable-rate model; nothing for a model of one rate."""
+    """Compute the `coding_summary` of each level of a variable-rate model; empty for a single-rate model."""
     values: dict[str, float] = {}
     for share in VALIDATED_SHARES if num_levels > 1 else ():
         level = round(share * (num_levels - 1) * LEVEL_STEPS) / LEVEL_STEPS
-        of_level = summary([row for row in rows if row.level == level])
+        of_level = coding_summary([row for row in rows if row.level == level])
         values |= {name.replace("val/", f"{level_section(share)}/"): value for name, value in of_level.items()}
     return values
 
 
-def summary(rows: Sequence[CodingRow]) -> dict[str, float]:
-    """What is logged of coded images, at least one: see the module's table."""
+def coding_summary(rows: Sequence[CodingRow]) -> dict[str, float]:
+    """Compute the values to log for at least one coded image, see the module's table."""
     mean = mean_row(rows)
     similarity = math.nan if mean.file_ms_ssim is None else mean.file_ms_ssim
     return {
@@ -200,19 +203,19 @@ def summary(rows: Sequence[CodingRow]) -> dict[str, float]:
 
 
 def step_folder(folder: Path, step: int) -> Path:
-    """Folder of one validation."""
+    """Return the folder of one validation."""
     return folder / f"step-{step:07d}"
 
 
 def keep_only(folder: Path) -> None:
-    """Remove the folders of other steps beside `folder`."""
+    """Remove the folders of other steps next to `folder`."""
     for other in folder.parent.glob("step-*"):
         if other != folder:
             shutil.rmtree(other, ignore_errors=True)
 
 
 def file_name(name: str, taken: Collection[str]) -> str:
-    """`name` as the stem of a file: safe characters only, numbered if it is taken."""
+    """Convert `name` to the stem of a file: safe characters only, numbered if it is taken."""
     stem = re.sub(r"[^\w.-]+", "_", name).strip("._") or "image"
     number, unique = 1, stem
     while unique in taken:
@@ -222,7 +225,8 @@ def file_name(name: str, taken: Collection[str]) -> str:
 
 
 def file_names(shares: Sequence[Sequence[str]]) -> list[list[str]]:
-    """For the images of each rank their `file_name`, as one process would give them: no two ranks write one file."""
+    """Compute the `file_name` of each rank's images as a single process would, so that no two ranks write the same
+    file."""
     taken: dict[str, tuple[int, int]] = {}
     places = in_turn([[(rank, place) for place in range(len(share))] for rank, share in enumerate(shares)])
     for rank, place in places:
@@ -231,13 +235,14 @@ def file_names(shares: Sequence[Sequence[str]]) -> list[list[str]]:
 
 
 def in_turn(shares: Sequence[Sequence[Item]]) -> list[Item]:
-    """The first of every rank, then the second of every rank, ...: the order before it was shared out."""
+    """Interleave the ranks' items: the first of every rank, then the second, etc., which restores the original
+    order."""
     turns = itertools.zip_longest(*([(item,) for item in share] for share in shares), fillvalue=())
     return [item for turn in turns for place in turn for item in place]
 
 
-def report(step: int, rows: list[CodingRow], means: dict[str, float]) -> bytes:
-    """JSON of one validation; no NaN, which JSON does not know."""
+def coding_report(step: int, rows: list[CodingRow], means: dict[str, float]) -> bytes:
+    """Serialize one validation to JSON; NaN, which JSON lacks, becomes null."""
     numbers = {name: value if math.isfinite(value) else None for name, value in means.items()}
     content = {"step": step, "mean": numbers, "images": [row._asdict() for row in rows]}
     return json.dumps(content, indent=1).encode()

@@ -1,4 +1,4 @@
-"""Best and last checkpoints of a run, each replaced atomically, and the one from which a run resumes."""
+"""Best and last checkpoints of a run, each replaced atomically, and the checkpoint from which a run resumes."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.stopping import Stopped
 
 MONITORED = "val/loss"
-"""What best means: the lowest."""
+"""Metric of which the lowest value is best."""
 FORMER_BEST = "best-of-former-settings.ckpt"
-"""Name of what was best before settings changed that change the result."""
+"""New name of best.ckpt after a change of settings that affect the result."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints whole or not at all, reads them without running pickled code."""
+    """Writes checkpoints completely or not at all, and reads them without running pickled code."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Replace `path`.
+        """Write a checkpoint to `path`.
 
         Raises:
-            WriteError: the disk is full; the checkpoint that was there before is kept.
+            WriteError: if the disk is full; the previous checkpoint is kept.
         """
         with atomic_writer(Path(path)) as file:
             try:
                 torch.save(checkpoint, file)
             except RuntimeError as error:
-                # While an OSError is under way torch tries to end its archive, fails again and raises that instead.
+                # After an OSError, torch still tries to finish its archive, fails again and raises that error instead.
                 if isinstance(error.__context__, OSError):
                     raise error.__context__ from None
                 raise
@@ -56,30 +56,30 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Callable[..., Any] | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Everything in a checkpoint, on the CPU.
+        """Read a whole checkpoint, on the CPU.
 
         Raises:
-            CheckpointError: missing, damaged or foreign.
+            CheckpointError: if it is missing, damaged or not of this project.
         """
         return read_checkpoint(path)
 
 
 class BestAndLast(Checkpoint):
-    """Saves last.ckpt before and after each validation, at the end and when interrupted; best.ckpt is the last that was
-    best.
+    """Saves last.ckpt before and after each validation, at the end and on interruption; best.ckpt links to the best
+    one.
 
-    A validation that is cut off thus costs no training: the run goes on with that validation.
+    An interrupted validation therefore loses no training: the run continues with that validation.
 
     Args:
-        folder: where they lie.
-        every_steps: optimizer steps between two saves where there is no validation.
-        keep: how many of the last to keep: last.ckpt, and before it last-1.ckpt, last-2.ckpt, ...
-        forgets_best: begin without the best loss of the checkpoint that is resumed, which was that of other settings;
-            at the first save best.ckpt becomes `FORMER_BEST`.
+        folder: folder of the checkpoints.
+        every_steps: optimizer steps between two saves if there is no validation.
+        keep: number of latest checkpoints to keep: last.ckpt, and before it last-1.ckpt, last-2.ckpt, ...
+        forgets_best: ignore the best loss of the resumed checkpoint, which had other settings; the first save renames
+            best.ckpt to `FORMER_BEST`.
 
     Attributes:
-        best_loss: lowest validation loss so far; infinite before the first.
-        metrics: all metrics of the latest validation, by name.
+        best_loss: lowest validation loss so far; infinite before the first validation.
+        metrics: all metrics of the latest validation by name.
     """
 
     def __init__(self, folder: Path, every_steps: int, keep: int = 1, forgets_best: bool = False) -> None:
@@ -92,20 +92,20 @@ class BestAndLast(Checkpoint):
         self._forgets_best = forgets_best
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Finish what a kill between the two names of a best checkpoint left undone."""
-        self._saved_step = trainer.global_step or -1  # what a run resumes from is last.ckpt
+        """Complete a best.ckpt that a kill prevented after last.ckpt was written."""
+        self._saved_step = trainer.global_step or -1  # a resumed run starts from last.ckpt
         if self._is_best and trainer.is_global_zero:
             link_atomically(self.last, self.best)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save by steps where validation will not."""
+        """Save every few steps if there is no validation."""
         if not trainer.enable_validation and trainer.global_step % self.every_steps == 0:
             self._save(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the steps until here; validation may take long, and may fail."""
+        """Save before the validation, which may be long and may fail."""
         assert isinstance(pl_module, CompressionModule)
         if not _is_training(trainer):
             return
@@ -115,7 +115,7 @@ class BestAndLast(Checkpoint):
             self._save(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save, and note whether it is the best."""
+        """Save, and update best.ckpt if the loss is the best so far."""
         assert isinstance(pl_module, CompressionModule)
         if not _is_training(trainer):
             return
@@ -132,23 +132,24 @@ class BestAndLast(Checkpoint):
             link_atomically(self.last, self.best)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save unless the last step was."""
+        """Save unless the last step is saved already."""
         if self._saved_step != trainer.global_step:
             self._is_best = False
             self._save(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save when asked to stop: all ranks get there. After an error they may not, and saving would hang."""
+        """Save after a stop request, which reaches all ranks. After an error they may not all get here, and saving
+        would hang."""
         if isinstance(exception, Stopped) and self._saved_step != trainer.global_step:
             self._is_best = False
             self._save(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """Travels in the checkpoint."""
+        """Return the state to store in the checkpoint."""
         return {"best_loss": self.best_loss, "metrics": self.metrics, "is_best": self._is_best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Resume."""
+        """Restore the state from a checkpoint."""
         if self._forgets_best:
             return
         self.best_loss, self.metrics = state_dict["best_loss"], state_dict["metrics"]
@@ -156,15 +157,15 @@ class BestAndLast(Checkpoint):
 
     def _save(self, trainer: Trainer) -> None:
         if trainer.is_global_zero and self.last.exists() and self._saved_step != trainer.global_step:
-            # A second save of one step replaces the first: the last ones are of different steps. Others become second
-            # names, so that last.ckpt is there at any moment; the oldest first, so that none is lost.
+            # A second save of the same step replaces the first, so that the kept checkpoints are of different steps.
+            # The older ones are links, so that last.ckpt always exists; the oldest is made first, so that none is lost.
             for number in range(self.keep - 1, 0, -1):
                 if (newer := earlier_checkpoint(self.last.parent, number - 1)).exists():
                     link_atomically(newer, earlier_checkpoint(self.last.parent, number))
         if self._forgets_best and trainer.is_global_zero and self.best.exists():
             self.best.replace(self.best.with_name(FORMER_BEST))
         self._forgets_best = False
-        trainer.save_checkpoint(self.last, weights_only=False)  # all of it: optimizer and loops too
+        trainer.save_checkpoint(self.last, weights_only=False)  # including optimizer and loops
         self._saved_step = trainer.global_step
 
 
@@ -174,45 +175,45 @@ def _is_training(trainer: Trainer) -> bool:
 
 
 def put_back(newest: Newest) -> str:
-    """Let the newest whole checkpoint be last.ckpt again and keep the damaged one as last.ckpt.damaged; in words.
+    """Restore last.ckpt from the newest intact checkpoint, keep the damaged one, and return a message about it.
 
     Raises:
-        WriteError: the disk is full.
+        WriteError: if the disk is full.
     """
     last = newest.path.with_name("last.ckpt")
     if last.exists():
         link_atomically(last, last.with_name("last.ckpt.damaged"))
     link_atomically(newest.path, last)
     step = newest.content["global_step"]
-    return f"{newest.complaint}; going on from {newest.path.name}, step {step}; what is damaged is kept beside it"
+    return f"{newest.complaint}; continuing from {newest.path.name}, step {step}; the damaged file is kept beside it"
 
 
 class ResumePoint(NamedTuple):
-    """Where a run goes on."""
+    """The state from which a run continues."""
 
     path: Path
     """Checkpoint to load."""
     steps: int
     """Optimizer steps done."""
     seconds: float
-    """Trained so far."""
+    """Training time so far."""
     validation_due: bool
-    """Whether the validation of that step was cut off."""
+    """Whether the validation of that step was interrupted."""
     changes: tuple[Change, ...] = ()
-    """Settings that change the result and are not those of the checkpoint; only with `allow_changes`."""
+    """Settings that affect the result and differ from those of the checkpoint; only with `allow_changes`."""
 
     def is_end_of(self, config: Config) -> bool:
-        """Whether nothing is left to do: the steps or the time are used up, the last validation is made."""
+        """Check whether nothing is left to do: the steps or the time are used up, and the last validation is done."""
         return config.trainer.is_over(self.steps, self.seconds) and not self.validation_due
 
 
 def find_resume_point(config: Config) -> ResumePoint | None:
-    """The run folder's last checkpoint, if it has one and it fits; where it is damaged, the one before.
+    """Find the run folder's last usable checkpoint, if there is any.
 
     Raises:
-        ConfigError: `resume` is false and the folder holds a checkpoint; or the checkpoint was trained with other
-            settings, see `check_changes`.
-        CheckpointError: it cannot be read.
+        ConfigError: if `resume` is false and the folder has a checkpoint, or the checkpoint has other settings, see
+            `check_changes`.
+        CheckpointError: if it cannot be read.
     """
     folder = config.run_dir / "checkpoints"
     path = folder / "last.ckpt"
@@ -232,36 +233,36 @@ def find_resume_point(config: Config) -> ResumePoint | None:
     point = ResumePoint(newest.path, steps, seconds, is_validation_due(content), tuple(changed))
     if changed and point.is_end_of(config):
         raise ConfigError(
-            f"trainer.max_steps={config.trainer.max_steps}: {path} has {steps} steps and is at its end, so the changed "
-            "settings would train nothing; raise trainer.max_steps or trainer.max_time"
+            f"trainer.max_steps={config.trainer.max_steps}: {path} has {steps} steps and is complete, so the changed "
+            "settings would have no effect; raise trainer.max_steps or trainer.max_time"
         )
     return point
 
 
 def check_changes(changed: list[Change], then: dict[str, Any], path: Path, config: Config) -> None:
-    """Refuse to go on with other settings than before, unless `allow_changes` asks for it and the weights still fit.
+    """Refuse to continue with changed settings, unless `allow_changes` permits it and the weights still fit.
 
     Args:
-        changed: see `setting_changes.changes`.
+        changed: result of `setting_changes.changes`.
         then: all settings of the checkpoint.
-        path: of the checkpoint.
-        config: what is asked for now.
+        path: path of the checkpoint.
+        config: settings of this run.
 
     Raises:
-        ConfigError: another architecture, an average of the weights that begins or ends; without `allow_changes`, any
-            change of the result.
+        ConfigError: if the architecture changed, or averaging of the weights was turned on or off; without
+            `allow_changes`, if any setting that affects the result changed.
     """
     for key, before, now in changed:
         if key.startswith("model.") and key != "model.quantization":
             raise ConfigError(f"{key}={now}: {path} was trained with {before}; set it back, or choose another name")
     if bool(then["optim"]["ema_decay"]) != bool(config.optim.ema_decay):
         raise ConfigError(
-            f"optim.ema_decay={config.optim.ema_decay}: {path} was trained with {then['optim']['ema_decay']}; an "
-            "average cannot be started or dropped in between; set it back, or choose another name"
+            f"optim.ema_decay={config.optim.ema_decay}: {path} was trained with {then['optim']['ema_decay']}; "
+            "averaging cannot be turned on or off during a run; set it back, or choose another name"
         )
     if changed and not config.allow_changes:
         raise ConfigError(
             f"{path}: was trained with {', '.join(map(str, changed))}; set them back, choose another name=... (and "
-            f"optim.start_from={config.run_dir} to begin with these weights), or go on in this folder with "
+            f"optim.start_from={config.run_dir} to start with these weights), or continue in this folder with "
             "allow_changes=true, which forgets the best loss"
         )

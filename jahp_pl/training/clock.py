@@ -1,4 +1,4 @@
-"""How long a run has trained, over all its resumes, agreed upon by all ranks; and how long one step takes."""
+"""Training time of a run over all sessions, agreed upon by all ranks, and the time per step."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from lightning.pytorch import Trainer
 
 
 class TrainingClock:
-    """Wall time of training, validation included, stops between resumes left out.
+    """Wall time of training, including validation, without pauses between sessions.
 
     Attributes:
-        seconds: trained so far; the same on all ranks, so that what follows from it (learning rate, end) is too.
+        seconds: training time; the same on all ranks, and therefore also what depends on it (learning rate, end).
     """
 
     AGREE_EVERY = 10
@@ -23,17 +23,17 @@ class TrainingClock:
         self._num_steps = 0
 
     def start(self) -> None:
-        """Call when training starts."""
+        """Start the clock; call it when training starts."""
         self._last = self._step_start = time.monotonic()
         self._num_steps = 0
 
     def advance(self, trainer: Trainer, step: int, is_shared: bool) -> None:
-        """Call after every step.
+        """Advance the clock; call it after every step.
 
         Args:
-            trainer: knows the other ranks.
-            step: the same on all ranks.
-            is_shared: whether decisions hang on the time, so that ranks must agree on it.
+            trainer: the trainer, for communication between ranks.
+            step: optimizer step, the same on all ranks.
+            is_shared: whether any decision depends on elapsed time, so that ranks must agree on it.
         """
         self._num_steps += 1
         if is_shared and trainer.world_size > 1 and step % self.AGREE_EVERY:
@@ -44,15 +44,15 @@ class TrainingClock:
         self.seconds += trainer.strategy.broadcast(passed) if is_shared else passed
 
     def pause_steps(self) -> None:
-        """Call when validation starts: what follows is no training step."""
+        """Exclude the following time from the time per step; call it when validation starts."""
         self._pause_start = time.monotonic()
 
     def resume_steps(self) -> None:
-        """Call when validation ends."""
+        """End the exclusion; call it when validation ends."""
         self._step_start += time.monotonic() - self._pause_start
 
     def take_seconds_per_step(self) -> float:
-        """Mean since the last call, without pauses."""
+        """Return the mean time per step since the last call, without pauses."""
         now = time.monotonic()
         mean = (now - self._step_start) / max(1, self._num_steps)
         self._step_start, self._num_steps = now, 0

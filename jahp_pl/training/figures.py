@@ -1,4 +1,4 @@
-"""Figures of coded images, drawn without pyplot and so without a window or any state."""
+"""Figures of coded images, drawn without pyplot and therefore without windows or global state."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from jahp_pl.measurement.roundtrip import CodedImage
 
 DPI = 120
 PANEL = (420, 640)
-"""Least and greatest longest side in pixels of a picture inside a figure; others are shown larger or smaller."""
+"""Limits of the longest side of a picture in a figure, in pixels; pictures are scaled to fit."""
 Y_COLOUR, Z_COLOUR, MUTED = "#2a6f97", "#e07a2f", "#5f6b76"
 
 
 def comparison(image: CodedImage) -> Figure:
-    """Original, reconstruction with its rate and PSNR, the map of bits per pixel, and the file in numbers."""
+    """Draw the original, the reconstruction with rate and PSNR, the map of bits per pixel, and a table of the file."""
     row = image.row
     longest = max(row.width, row.height)
     scale = min(max(longest, PANEL[0]), PANEL[1]) / longest / DPI
@@ -42,7 +42,7 @@ def comparison(image: CodedImage) -> Figure:
 
 
 def channel_chart(coded: Sequence[CodedImage]) -> Figure:
-    """Bits per pixel of each channel of y, and of z where there is one, most expensive first, means over images.
+    """Draw the bits per pixel of each channel of y, and of z if there is one, sorted; means over images.
 
     Args:
         coded: at least one image, all of one model.
@@ -74,7 +74,7 @@ def channel_chart(coded: Sequence[CodedImage]) -> Figure:
 
 
 def bits_per_pixel(bits_y: Tensor, bits_z: Tensor) -> npt.NDArray[np.float32]:
-    """Bits per image pixel around each latent position, the bits of z spread evenly over the latents they describe.
+    """Compute the bits per image pixel at each latent position, with the bits of z spread evenly over its latents.
 
     Args:
         bits_y: (M, h, w).
@@ -88,7 +88,7 @@ def bits_per_pixel(bits_y: Tensor, bits_z: Tensor) -> npt.NDArray[np.float32]:
         cells = torch.ones_like(spent)
         side = hyperprior.STRIDE
         rows, columns = (torch.arange(n) // side for n in spent.shape)
-        # A hyper-latent at the border describes fewer than 16 latents; its bits go to those.
+        # A hyper-latent at the border covers fewer than 16 latents, which share its bits.
         shares = torch.zeros(bits_z.shape[1:]).index_put_((rows[:, None], columns[None]), cells, accumulate=True)
         spent = spent + (bits_z.sum(0) / shares.clamp(min=1))[rows[:, None], columns[None]]
     per_pixel: npt.NDArray[np.float32] = (spent / transforms.STRIDE**2).numpy()
@@ -96,18 +96,19 @@ def bits_per_pixel(bits_y: Tensor, bits_z: Tensor) -> npt.NDArray[np.float32]:
 
 
 def _per_channel(images: list[tuple[Tensor, int]]) -> npt.NDArray[np.float32]:
-    """Bits (C, h, w) with the pixels they describe -> bits per pixel of each channel, mean over images, sorted."""
+    """Convert bits (C, h, w) with their pixel counts to bits per pixel of each channel, averaged over images and
+    sorted."""
     means = torch.stack([bits.sum((1, 2)) / num_pixels for bits, num_pixels in images]).mean(0)
     ordered: npt.NDArray[np.float32] = means.sort(descending=True).values.numpy()
     return ordered
 
 
 def _bit_map(axes: Axes, image: CodedImage) -> None:
-    """Bits per pixel at each latent position, on the scale of the picture beside it."""
+    """Draw the bits per pixel at each latent position, at the scale of the picture next to it."""
     bits = bits_per_pixel(image.bits_y, image.bits_z)
     extent = (-0.5, bits.shape[1] * transforms.STRIDE - 0.5, bits.shape[0] * transforms.STRIDE - 0.5, -0.5)
     drawn = axes.imshow(bits, cmap="viridis", vmin=0, extent=extent, interpolation="nearest")
-    axes.set_xlim(-0.5, image.row.width - 0.5)  # the latents of the padding reach beyond the image
+    axes.set_xlim(-0.5, image.row.width - 0.5)  # the latents of the padding extend beyond the image
     axes.set_ylim(image.row.height - 0.5, -0.5)
     letters = "y and z" if image.bits_z.numel() else "y"
     _bare(axes, f"where the bits went\n{letters}, {image.row.cross_entropy_bpp:.3f} bpp")
@@ -119,7 +120,7 @@ def _bit_map(axes: Axes, image: CodedImage) -> None:
 
 
 def _facts(axes: Axes, image: CodedImage) -> None:
-    """The file in numbers."""
+    """Write a table of the file's properties."""
     row = image.row
     num_pixels = row.width * row.height
     facts = [

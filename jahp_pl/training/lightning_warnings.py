@@ -1,4 +1,4 @@
-"""What Lightning says that a user of this project cannot act on, each with the reason why it is dropped."""
+"""Filters messages of Lightning that users of this project cannot act on; each has the reason for dropping it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 CHATTER = (
-    r"GPU available: ",  # hardware and precision are in the configuration and in the first line of the run
+    r"GPU available: ",  # the configuration and the first line of the run state hardware and precision
     r"TPU available: ",
     r"Using bfloat16 Automatic Mixed Precision",
     r"💡 Tip: ",  # advertisements
     r"You are using a CUDA device .* that has Tensor Cores",  # trainer.precision decides
-    r"Restoring states from the checkpoint",  # said by the step that the progress line starts from
+    r"Restoring states from the checkpoint",  # the progress line shows the first step
     r"Restored all states from the checkpoint",
-    r"`Trainer\.fit` stopped: ",  # so is the end
-    r"\nDetected KeyboardInterrupt",  # who pressed it knows
+    r"`Trainer\.fit` stopped: ",  # the progress line shows the end
+    r"\nDetected KeyboardInterrupt",  # the user pressed it
 )
-"""Log messages, by how they begin."""
+"""Beginnings of log messages to drop."""
 
 IRRELEVANT = (
     r"The '\w+_dataloader' does not have many workers",  # data.num_workers is chosen, 0 included
@@ -28,16 +28,16 @@ IRRELEVANT = (
     r"It is recommended to use `self\.log\(.*sync_dist=True\)`",  # values are reduced before they are logged
     r"Found \d+ module\(s\) in eval mode at the start of training",  # the average of the weights always is
     r"The ``compute`` method of metric RowMeans was called before",  # a rank may have no image to validate
-    r"`broadcast_buffers` is deprecated",  # its successor is not known to older releases of torch
-    r"Checkpoint directory .* exists and is not empty",  # resuming is what it is for
+    r"`broadcast_buffers` is deprecated",  # older releases of torch do not know its successor
+    r"Checkpoint directory .* exists and is not empty",  # as intended when resuming
     r"`?isinstance\(treespec, LeafSpec\)",  # Lightning's own use of torch
 )
-"""Warnings, by how they begin."""
+"""Beginnings of warnings to drop."""
 
 
 @contextmanager
 def only_useful_messages() -> Iterator[None]:
-    """Drop `CHATTER` and `IRRELEVANT` within the block; everything else is shown."""
+    """Drop messages of `CHATTER` and `IRRELEVANT` within the block; show all others."""
     chatter = re.compile("|".join(CHATTER))
 
     def is_useful(entry: logging.LogRecord) -> bool:

@@ -1,4 +1,4 @@
-"""Where metrics go: to every logger of the run, and to a CSV file in its folder always."""
+"""Metrics go to every logger of the run, and always to a CSV file in its folder."""
 
 from __future__ import annotations
 
@@ -19,39 +19,40 @@ from jahp_pl.files import write_atomically, write_errors
 
 
 def log_now(trainer: Trainer, values: Mapping[str, float]) -> None:
-    """Write a row to every logger, under the number of optimizer steps done. Only rank 0 writes."""
+    """Write a row to every logger, with the current number of optimizer steps. Only rank 0 writes."""
     for logger in trainer.loggers:
         logger.log_metrics(dict(values), step=trainer.global_step)
 
 
 def record(module: LightningModule, values: Mapping[str, float]) -> None:
-    """Write a row, and let callbacks see it in `trainer.callback_metrics`. Nothing of Lightning's sanity check.
+    """Write a row of validation, and make it visible to callbacks in `trainer.callback_metrics`.
+
+    The sanity check of Lightning writes nothing.
 
     Args:
-        module: in training, or in a validation of its own.
-        values: already reduced: the same on all ranks.
+        module: module in training, or in a separate validation.
+        values: reduced values, the same on all ranks.
     """
     trainer = module.trainer
     if trainer.sanity_checking:
         return
-    # A validation of its own is logged by Lightning, which then returns the values too; in training, `log_now` has
-    # the right step.
+    # Lightning logs a separate validation and returns its values; in training, only `log_now` has the right step.
     is_training = trainer.state.fn == TrainerFn.FITTING
     if is_training:
         log_now(trainer, values)
-    # Each rank has the reduced value, so there is nothing to synchronise; rank_zero_only would hide it from the others.
+    # All ranks have the reduced values, so nothing is synchronised; rank_zero_only would hide them from other ranks.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"You called `self\.log\(")  # a Trainer may have no logger
         module.log_dict(dict(values), logger=not is_training, sync_dist=False, batch_size=1)
 
 
 class CsvLogger(Logger):
-    """One file of all metrics, one line per row, empty where a row lacks a column; ready for pandas or a spreadsheet.
+    """Writes all metrics to one CSV file: one line per row, empty where a row lacks a column.
 
-    A file that is there is begun anew, unless `resume` says how much of it to keep.
+    An existing file is overwritten, unless `resume` states how much of it to keep.
 
     Args:
-        path: the file.
+        path: path of the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -62,30 +63,30 @@ class CsvLogger(Logger):
         self._validates_again = False
 
     def resume(self, step: int, validates_again: bool = False) -> None:
-        """Go on in the same file: rows after the step that the run resumes from are dropped before the next is written.
+        """Continue the existing file; rows after the resumed step are dropped before the next row is written.
 
         Args:
-            step: that the run resumes from.
-            validates_again: at that step; what the validation before it came to write is dropped too.
+            step: step from which the run resumes.
+            validates_again: whether the validation of that step is repeated, so that its rows are dropped too.
         """
         self._kept_steps, self._validates_again = step, validates_again
 
     @property
     def name(self) -> str:
-        """Name of the run: its folder's."""
+        """Name of the run, i.e. of its folder."""
         return self.path.parent.name
 
     @property
     def version(self) -> str:
-        """There is one file for all sessions of a run."""
+        """Empty, because all sessions of a run share one file."""
         return ""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append a row; a column not seen before rewrites the file once.
+        """Append a row; a new column rewrites the file once.
 
         Raises:
-            WriteError: the disk is full.
+            WriteError: if the disk is full.
         """
         row = {"step": str(step)} | {name: f"{value:.7g}" for name, value in metrics.items()}
         if set(row) <= set(self.columns):
@@ -100,10 +101,10 @@ class CsvLogger(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Nothing to do: the run folder has them in config.yaml."""
+        """Do nothing, because config.yaml in the run folder has the settings."""
 
     def _written_rows(self) -> list[dict[str, str]]:
-        """What is in the file: of this session everything, of earlier ones the rows up to the step it starts from."""
+        """Read the rows to keep: all rows of this session, and those of earlier sessions up to the resumed step."""
         if not self.path.exists() or not (self.columns or self._kept_steps):
             return []
         with self.path.open(newline="") as file:
@@ -121,6 +122,6 @@ class CsvLogger(Logger):
 
 
 def _step_of(row: Mapping[str, str | None]) -> float:
-    """Step of a row; infinite for one that a kill cut short."""
+    """Return the step of a row; infinite if a kill truncated the row."""
     text = row.get("step") or ""
     return int(text) if text.isdigit() and None not in row.values() else float("inf")

@@ -1,7 +1,24 @@
 """CompressionModule: the model and its loss as a LightningModule with one Adam and automatic optimization.
 
-Logged every `trainer.log_every_steps` steps (of a Trainer of one's own: its `log_every_n_steps`), as means over the
-steps in between; callbacks find the same in `trainer.callback_metrics`:
+One optimizer step calls these hooks, from top to bottom; Lightning calls callbacks before the module:
+
+    on_train_batch_start            sets the learning rate and seeds the noise from (seed, rank, step)
+    Adam.step
+      training_step                 forward pass and loss; NaN if the loss is not finite
+      zero_grad, backward           DDP averages the gradients over all ranks
+      configure_gradient_clipping   computes the norm, clips, and sets found_inf if the step must be skipped
+      fused Adam kernel             changes nothing if found_inf is 1
+    on_train_batch_end
+      callbacks                     BestAndLast saves if there is no validation; the progress line is redrawn
+      module                        weight average, clock, logging, check for too many skipped steps, end or stop
+    every val_every_steps steps
+      on_validation_start           BestAndLast saves last.ckpt; the clock pauses step times; a stop request ends here
+      validation_step               measures one image per batch; CodingCallback keeps its share of the images
+      on_validation_epoch_end       CodingCallback codes, PictureCallback draws; the module reduces and logs means
+      on_validation_end             BestAndLast saves last.ckpt and best.ckpt; step times continue
+
+Values logged every `trainer.log_every_steps` steps (in a Trainer of your own: `log_every_n_steps`), as means over the
+steps since the last time; callbacks find them in `trainer.callback_metrics`:
 
 | name | unit |
 |---|---|
@@ -10,16 +27,16 @@ steps in between; callbacks find the same in `trainer.callback_metrics`:
 | train/mse or train/one_minus_ms_ssim | mean squared error of intensities from 0 to 255; 1 - MS-SSIM |
 | train/psnr or train/ms_ssim_db | dB, mean over batches, before rounding to 8 bits |
 | train/grad_norm | L2 norm of the whole gradient before clipping |
-| train/learning_rate | of the last step, for the entropy model |
-| train/seconds_per_step | wall time, validation left out |
-| train/skipped_steps | steps since the start of the run with a non-finite loss or gradient |
-| data/broken_photographs, data/small_photographs | left out of the crops of rank 0 since the start of the run |
+ train/learning_rate | of the last step, for the entropy model |
+ train/seconds_per_step | wall time without validation |
+ train/skipped_steps | steps since the start of the run that were skipped for their loss or gradient |
+ data/broken_photographs, data/small_photographs | skipped by the crops of rank 0 since the start of the run |
 
-(where `optim.transform_factor` is 0, steps reconstruct nothing: train/loss is the rate, and the distortion is missing)
+(With `optim.transform_factor` 0, steps do not reconstruct: train/loss is the rate, and the distortion is missing.)
 
-and at each validation, as means over images: val/loss, val/bpp_bound, val/bpp, val/bpp_y, val/bpp_z, val/psnr,
-val/ms_ssim, val/ms_ssim_db, with units as in `metrics.ValidationRow`; val/images counts them, val/ms_ssim_images those
-large enough for MS-SSIM.
+Values logged at each validation, as means over images: val/loss, val/bpp_bound, val/bpp, val/bpp_y, val/bpp_z,
+val/psnr, val/ms_ssim, val/ms_ssim_db, with units as in `validation.ValidationRow`; val/images is the number of images,
+val/ms_ssim_images the number of those large enough for MS-SSIM.
 """
 
 from __future__ import annotations
@@ -49,7 +66,7 @@ from jahp_pl.model_io.checkpoint import (
     HYPER_PARAMETERS,
     CheckpointError,
     is_validation_due,
-    load_model,
+    load_checkpoint_model,
     read_checkpoint,
 )
 from jahp_pl.settings import config_from_dict
@@ -57,7 +74,7 @@ from jahp_pl.training import TrainingError
 from jahp_pl.training.batches import check_range, images_of, named_images
 from jahp_pl.training.clock import TrainingClock
 from jahp_pl.training.loggers import record
-from jahp_pl.training.optimization import Skips, decay_at, learning_rate, make_average, set_noise, update_average
+from jahp_pl.training.optimization import SkipCounter, decay_at, learning_rate, make_average, set_noise, update_average
 from jahp_pl.training.processes import check_agreement
 from jahp_pl.training.stopping import StopRequests
 from jahp_pl.training.validation import (
@@ -68,33 +85,33 @@ from jahp_pl.training.validation import (
     TrainingRow,
     ValidationRow,
     level_section,
-    measure,
+    measure_image,
     validation_values,
 )
 
 
 class CompressionModule(LightningModule):
-    """Trains `CompressionModel`; see the module's table for what is logged.
+    """Trains `CompressionModel`; the module's docstring lists the hooks and what is logged.
 
-    Works in any Lightning Trainer, with its callbacks and loggers, and with any loader whose batches are images
-    (`batches`). The learning rate anneals over `trainer.max_steps` and `trainer.max_time` of the configuration, or
-    until the Trainer itself ends the run, whichever comes first.
+    Works in any Lightning Trainer, with its callbacks and loggers, and with any loader whose batches are images (see
+    `batches`). The learning rate anneals over `trainer.max_steps` and `trainer.max_time` of the configuration, or until
+    the Trainer ends the run, whichever comes first.
 
-    A step whose loss or gradient is not finite changes neither weights nor Adam's moments nor their average, only
-    counters. `trainer.max_skipped_steps` of them in a row raise `TrainingError`.
+    A step whose loss or gradient is not finite changes neither weights nor Adam's moments nor the weight average, only
+    counters. `trainer.max_skipped_steps` consecutive ones raise `TrainingError`.
 
     Args:
-        config: the whole experiment; it is saved in checkpoints as plain dicts.
-        start: networks of `optim.start_from`; None where there is none, or where weights are restored anyway.
+        config: the whole experiment; checkpoints store it as plain dicts.
+        start: networks of `optim.start_from`; None if there are none, or if weights are restored anyway.
 
     Attributes:
-        model: the weights that are trained.
-        taken: names of the networks that began with the weights of `start`.
-        average: their moving average, or None where `optim.ema_decay` is 0.
-        clock: how long the run has trained.
-        latest: the last row that was logged while training; None before the first.
-        validation_due: whether a validation of the weights as they are was begun and is not at its end.
-        stops: what may ask the run to stop; None where the Trainer alone decides.
+        model: the weights being trained.
+        taken: names of the networks that were initialised from `start`.
+        average: moving average of the weights; None if `optim.ema_decay` is 0.
+        clock: training time of the run.
+        latest: the last row logged in training; None before the first.
+        validation_due: whether a validation of the current weights has started and not ended.
+        stops: requests to stop the run; None if the Trainer alone decides.
     """
 
     def __init__(self, config: Config, start: Mapping[str, nn.Module] | None = None) -> None:
@@ -114,38 +131,38 @@ class CompressionModule(LightningModule):
         if config.trainer.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = make_average(self.model) if config.optim.ema_decay else None
-        # In a tuple, so that the compiled twin is no submodule with weights and names of its own.
+        # In a tuple, so that the compiled model is not registered as a submodule with its own weights and names.
         self._in_training = (torch.compile(self.model) if config.trainer.compile else self.model,)
 
         self.validated_shares = VALIDATED_SHARES if config.model.num_levels > 1 else (None,)
         self._level_means = [RowMeans(ValidationRow) for _ in self.validated_shares]
-        self.validation = nn.ModuleList(self._level_means)  # so that they are where the weights are
+        self.validation = nn.ModuleList(self._level_means)  # moves them to the device of the weights
         self.latest: TrainingRow | None = None
         self.validation_due = False
         self.clock = TrainingClock()
         self.stops: StopRequests | None = None
         self._means = RunningMeans()
         self._terms = torch.zeros(0)
-        self._skips = Skips()
+        self._skips = SkipCounter()
         self._max_steps: float = config.trainer.max_steps
         self._stepped = False  # whether the last batch ended an optimizer step
-        self._was_checked = False  # whether a batch of this stage has been looked at
+        self._was_checked = False  # whether a batch of this stage was checked
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
         cls, checkpoint_path: str | Path, map_location: Any = None, *, config: Config | None = None, **_: Any
     ) -> Self:
-        """The module of a checkpoint, with its weights and what was counted; no pickled code is run.
+        """Load the module of a checkpoint, with its weights and counters; no pickled code runs.
 
         Args:
             checkpoint_path: written by `jahp train`, or by any Trainer from a `CompressionModule`.
-            map_location: the device to put it on; None is the CPU.
-            config: in place of the one in the checkpoint; its model must be the same.
+            map_location: device of the module; None is the CPU.
+            config: replaces the one in the checkpoint; the model must be the same.
 
         Raises:
-            CheckpointError: it cannot be read, or does not fit its configuration.
+            CheckpointError: if it cannot be read or does not fit its configuration.
         """
-        load_model(checkpoint_path, average=False)  # checks everything before memory is taken
+        load_checkpoint_model(checkpoint_path, average=False)  # checks everything before memory is taken
         content = read_checkpoint(checkpoint_path)
         try:
             module = cls(config or config_from_dict(content[HYPER_PARAMETERS]))
@@ -159,31 +176,32 @@ class CompressionModule(LightningModule):
 
     @property
     def _transforms(self) -> list[nn.Module]:
-        """What lies between pixels and quantized latents: g_a, g_s, and the gains where there are several levels."""
+        """Modules between pixels and quantized latents: g_a, g_s, and the gains of a variable-rate model."""
         model = self.model
         return [model.g_a, model.g_s, *([] if model.gains is None else [model.gains])]
 
     @property
     def evaluated_model(self) -> CompressionModel:
-        """The weights to validate, code and export with: the average where there is one."""
+        """The weights to validate, code and export: the average if there is one."""
         return self.model if self.average is None else self.average
 
     @property
     def skipped_steps(self) -> int:
-        """Optimizer steps of the run that were not made. Waits for the device."""
+        """Number of skipped optimizer steps of the run. Waits for the device."""
         return self._skips.total
 
     @property
     def progress(self) -> float:
-        """Share of the run that is done, from 0 to 1, by steps or by time, whichever is ahead."""
+        """Finished share of the run from 0 to 1, by steps or by time, whichever is larger."""
         seconds = self.config.trainer.max_seconds()
         return min(1.0, max(self.global_step / self._max_steps, self.clock.seconds / seconds))
 
     # The optimizer step -----------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> Optimizer:
-        """One fused Adam: one kernel for all weights, which can also skip a step without asking the host."""
-        # Weights that no step changes are in it too: a later session may let them learn.
+        """Create one fused Adam: a single kernel for all weights, which can skip a step without waiting for the
+        host."""
+        # Frozen weights are included, because a later session may train them.
         transforms = [parameter for network in self._transforms for parameter in network.parameters()]
         known = {id(parameter) for parameter in transforms}
         others = [parameter for parameter in self.model.parameters() if id(parameter) not in known]
@@ -194,8 +212,8 @@ class CompressionModule(LightningModule):
         return Adam(groups, lr=self.config.optim.learning_rate, fused=True)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Set what depends on the step alone: learning rate and seed of the noise."""
-        # Noise is a function of (seed, rank, step): a resumed run draws what an uninterrupted one would have drawn.
+        """Set what depends only on the step: learning rate and seed of the noise."""
+        # Noise is a function of (seed, rank, step): a resumed run draws the same noise as an uninterrupted one.
         self._stepped = False
         parts = self.trainer.accumulate_grad_batches
         set_noise(self.config.seed, self.global_rank, self.global_step, *([batch_idx % parts] if parts > 1 else []))
@@ -203,7 +221,7 @@ class CompressionModule(LightningModule):
             group["lr"] = group["factor"] * self._learning_rate(self.global_step)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Loss of a batch of crops (B, 3, H, W), as `batches` takes them."""
+        """Compute the loss of a batch of crops (B, 3, H, W), in any form that `batches` accepts."""
         batch = self.laid_out(batch)
         self._check_range(batch)
         share = draw_levels(len(batch), batch.device) if self.model.gains is not None else None
@@ -211,17 +229,17 @@ class CompressionModule(LightningModule):
         output = self._in_training[0](batch, reconstruct=self.config.optim.transforms_learn, level=level)
         terms = rate_distortion(self.config.loss, batch, output, share)
         self._terms = torch.stack([term.detach() for term in terms])
-        # The factor is 1, or NaN where the loss is not finite: then every gradient is NaN, on every rank once they are
-        # averaged, and the norm of the gradient alone tells all ranks alike whether to skip.
+        # The factor is 1, or NaN if the loss is not finite. Then every gradient is NaN, on every rank after averaging,
+        # so the gradient norm alone tells all ranks whether to skip.
         return terms.loss * (1 + 0 * terms.loss.detach())
 
     def laid_out(self, batch: Any) -> Tensor:
-        """The images of a batch, in [0, 1], in the memory format of `trainer.channels_last`."""
+        """Return the images of a batch, in [0, 1], in the memory format of `trainer.channels_last`."""
         images = images_of(batch)
         return images.contiguous(memory_format=torch.channels_last) if self.config.trainer.channels_last else images
 
     def _check_range(self, images: Tensor) -> None:
-        """Look at the first batch alone: it waits for the device."""
+        """Check the first batch only, because the check waits for the device."""
         if not self._was_checked:
             check_range(images)
             self._was_checked = True
@@ -232,20 +250,20 @@ class CompressionModule(LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip at `optim.clip_norm`, and tell Adam to leave everything as it is if the norm is not finite or beyond
-        `optim.skip_norm`."""
+        """Clip the gradient at `optim.clip_norm`, and make Adam skip the step if the norm is not finite or too
+        large."""
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         if self.config.optim.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.optim.clip_norm, norm)
         largest = self.config.optim.skip_norm or math.inf
-        skipped = (~(norm < largest)).float()  # NaN is below nothing
-        # Adam's side of mixed-precision scaling: a fused step that finds found_inf = 1 writes nothing.
+        skipped = (~(norm < largest)).float()  # also true if the norm is NaN
+        # found_inf is Adam's support for mixed-precision scaling: with found_inf = 1, a fused step writes nothing.
         optimizer.found_inf = skipped  # type: ignore[attr-defined]
         self._skips.add(skipped)
         self._means.update(torch.cat([self._terms, norm.view(1)]), skipped)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Step, and let the average follow, before any callback saves either."""
+        """Step, and update the average before a callback saves either."""
         super().optimizer_step(*args, **kwargs)
         self._stepped = True
         if self.average is not None:
@@ -261,12 +279,12 @@ class CompressionModule(LightningModule):
         is_logged = log_every > 0 and step % log_every == 0
         if is_logged or is_last:
             self._log_training()
-        if self.device.type == "cpu" or is_logged:  # elsewhere, to look is to wait
+        if self.device.type == "cpu" or is_logged:  # on a GPU the check waits for the device
             self._stop_if_stuck()
         if is_last:
-            self.trainer.should_stop = True  # validates once more
+            self.trainer.should_stop = True  # Lightning validates once more
         elif self.stops is not None and not (self.trainer.enable_validation and step % settings.val_every_steps == 0):
-            self.stops.stop_if_asked()  # else it is asked when the validation starts
+            self.stops.stop_if_asked()  # before a validation, `start_validation` asks
 
     def _learning_rate(self, step: int) -> float:
         time_share = self.clock.seconds / self.config.trainer.max_seconds()
@@ -298,14 +316,14 @@ class CompressionModule(LightningModule):
         if longest >= self.config.trainer.max_skipped_steps:
             raise TrainingError(
                 f"{longest} optimizer steps in a row had a non-finite loss or gradient; stopped after step "
-                f"{self.global_step}, the last checkpoint is good. Try a lower optim.learning_rate or a longer "
+                f"{self.global_step}, the last checkpoint is intact. Try a lower optim.learning_rate or a longer "
                 "optim.warmup_steps, or look for broken images"
             )
 
     # Validation -------------------------------------------------------------------------------------------------------
 
     def on_validation_start(self) -> None:
-        """Time from here on is not that of training steps."""
+        """Exclude validation from the time per step."""
         self.clock.pause_steps()
         self._was_checked = False
         if self.stops is not None:
@@ -316,13 +334,13 @@ class CompressionModule(LightningModule):
         # Without autocast: a file is coded in float32, and validation reports what a file would give.
         for name, image in named_images(batch, batch_idx):
             self._check_range(image)
-            set_noise(self.config.seed, zlib.crc32(name.encode()))  # the same in every validation, on any rank
+            set_noise(self.config.seed, zlib.crc32(name.encode()))  # the same in every validation and on every rank
             with torch.autocast(self.device.type, enabled=False):
                 for share, metric in zip(self.validated_shares, self._level_means, strict=True):
-                    metric.update(measure(self.evaluated_model, self.config.loss, image, share))
+                    metric.update(measure_image(self.evaluated_model, self.config.loss, image, share))
 
     def on_validation_epoch_end(self) -> None:
-        """Reduce over all images of all ranks, and log."""
+        """Reduce over all images of all ranks, and log the means."""
         if self.stops is not None:
             self.stops.end_validation()
         by_level = [metric.compute() for metric in self._level_means]
@@ -334,7 +352,7 @@ class CompressionModule(LightningModule):
         values: dict[str, float] = {}
         for share, (means, _) in zip(self.validated_shares, by_level, strict=True):
             values |= validation_values(means, "val" if share is None else level_section(share))
-        if len(by_level) > 1:  # the objective of training, and the plain means of what is measured
+        if len(by_level) > 1:  # the training objective, and plain means of the measures
             values |= validation_values(
                 ValidationRow._make(map(fmean, zip(*(row for row, _ in by_level), strict=True))), "val"
             )
@@ -344,29 +362,29 @@ class CompressionModule(LightningModule):
         record(self, values)
 
     def on_validation_end(self) -> None:
-        """Training goes on."""
+        """Resume the time per step."""
         self.clock.resume_steps()
         self._was_checked = False
 
     # Checkpoints ------------------------------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
-        """Counters go where the weights are."""
+        """Move counters to the device of the weights."""
         self._skips.to(self.device, self._skips.total)
 
     def on_train_start(self) -> None:
-        """After everything was restored."""
+        """Check the ranks and start the clock after everything is restored."""
         check_agreement(self.trainer, self.config)
         # Infinite for a Trainer without max_steps, or without epochs that end.
         self._max_steps = min(self.config.trainer.max_steps, self.trainer.estimated_stepping_batches)
         self.clock.start()
         if self.stops is not None:
             self.stops.listen(self.trainer)
-        # The factors of this session, which `allow_changes` may have changed, not those of the restored state.
+        # Use the factors of this session, which `allow_changes` may have changed, not those of the restored state.
         (optimizer,) = self.trainer.optimizers
         for group, fresh in zip(optimizer.param_groups, self.configure_optimizers().param_groups, strict=True):
             group["factor"] = fresh["factor"]
-        # Fused Adam walks weights and moments as flat memory: moments saved in another memory format must follow.
+        # Fused Adam treats weights and moments as flat memory, so moments saved in another memory format are converted.
         for parameter, state in optimizer.state.items():
             for name in ("exp_avg", "exp_avg_sq"):
                 state[name] = torch.empty_like(parameter).copy_(state[name])
@@ -375,7 +393,7 @@ class CompressionModule(LightningModule):
             validate_now(self.trainer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the format and what is counted here; the configuration is in Lightning's `hyper_parameters`."""
+        """Add the format and this module's counters; the configuration is in Lightning's `hyper_parameters`."""
         checkpoint[FORMAT_KEY] = FORMAT
         checkpoint["training"] = {
             "seconds": self.clock.seconds,
@@ -391,16 +409,16 @@ class CompressionModule(LightningModule):
 
 
 def draw_levels(num_crops: int, device: torch.device) -> Tensor:
-    """Levels of a batch as shares of the way from the lowest to the highest, (B,) from 0 to 1.
+    """Draw the levels of a batch as shares of the way from the lowest to the highest, (B,) from 0 to 1.
 
-    One from each of B equal stretches, in order: crops are in random order already. A batch thus holds low and high
-    rates alike, which keeps the gradient's noise down.
+    They are stratified: one from each of B equal intervals, in order, because crops are in random order already. Each
+    batch then covers low and high rates, which reduces the noise of the gradient.
     """
     return (torch.arange(num_crops, device=device) + torch.rand(num_crops, device=device)) / num_crops
 
 
 def validate_now(trainer: Trainer) -> None:
-    """Make the validation that the last session did not come to the end of; Lightning alone would skip it."""
+    """Run the validation that the last session did not finish, which Lightning would skip."""
     trainer.validating = True
     trainer.fit_loop.epoch_loop.val_loop.run()
     trainer.training = True

@@ -1,4 +1,4 @@
-"""What surrounds an optimizer step: learning rate, noise, averaged weights and the count of skipped steps.
+"""Parts of an optimizer step: learning rate, noise, averaged weights and the count of skipped steps.
 
 The learning rate and the noise are functions of the step alone, so that a run resumes exactly.
 """
@@ -18,17 +18,17 @@ from jahp_pl.config import OptimConfig
 
 
 def learning_rate(config: OptimConfig, step: int, max_steps: int, time_share: float = 0.0) -> float:
-    """Learning rate of one optimizer step.
+    """Compute the learning rate of one optimizer step.
 
-    Linear from 0 to the peak over the warm-up, reached by its last step; then the peak, or a half cosine down to
-    `final_factor` times the peak whose progress is that of the steps or of the time, whichever is ahead. A run that is
-    limited by time thus anneals too.
+    It rises linearly from 0 over the warm-up and reaches the peak at its last step. Then it stays there, or falls by a
+    half cosine to `final_factor` times the peak. The cosine advances with the steps or with the time, whichever is
+    further, so that a run limited by time anneals too.
 
     Args:
         config: peak, warm-up and schedule.
-        step: optimizer steps already done.
+        step: number of optimizer steps already done.
         max_steps: optimizer steps of the whole run.
-        time_share: time trained over the time allowed, from 0 to 1; 0 where time is not limited.
+        time_share: training time relative to the time limit, from 0 to 1; 0 without a limit.
     """
     rate = config.learning_rate
     if step < config.warmup_steps:
@@ -36,6 +36,7 @@ def learning_rate(config: OptimConfig, step: int, max_steps: int, time_share: fl
     if config.schedule == "cosine":
         steps_left = max(1, max_steps - config.warmup_steps)
         progress = min(1.0, max((step - config.warmup_steps) / steps_left, time_share, 0.0))
+        # peak * (f + (1 - f) (1 + cos(pi progress)) / 2)
         rate *= config.final_factor + (1 - config.final_factor) * (1 + math.cos(math.pi * progress)) / 2
     return rate
 
@@ -44,45 +45,45 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def make_average(model: Model) -> Model:
-    """A frozen copy of `model` in evaluation mode, the start of its average."""
+    """Copy and freeze `model` in evaluation mode as the start of its average."""
     return copy.deepcopy(model).eval().requires_grad_(False)
 
 
 def decay_at(step: int, decay: float) -> float:
-    """Decay after so many steps: min(decay, (1 + step) / (10 + step)), so that the random start is soon forgotten."""
+    """Compute the decay after some steps, min(decay, (1 + step) / (10 + step)), which soon forgets the random start."""
     return min(decay, (1 + step) / (10 + step))
 
 
 def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """average <- decay * average + (1 - decay) * model, over all parameters at once, without synchronisation."""
+    """Update all parameters: average <- decay * average + (1 - decay) * model, without synchronisation."""
     update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
     update(list(average.parameters()), list(model.parameters()), 0)
 
 
 def set_noise(*entropy: int) -> None:
-    """Seed the noise of what is computed next, on all devices.
+    """Seed the noise of subsequent computations on all devices.
 
     Args:
-        entropy: the seed of the run, and what the noise is for, e.g. rank and step.
+        entropy: the seed of the run, and the purpose of the noise, e.g. rank and step.
     """
     torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
 
 
-class Skips:
-    """How many in all, how many in a row until now, and the longest row; a step does not wait for them."""
+class SkipCounter:
+    """Counts skipped steps on the device, without waiting for it: in total, currently in a row, longest row."""
 
     def __init__(self) -> None:
         self._counts = torch.zeros(3)
 
     def to(self, device: torch.device, total: int) -> None:
-        """Go on counting on a device, from `total`."""
+        """Continue counting on a device, from `total`."""
         self._counts = torch.tensor([float(total), 0.0, 0.0], device=device)
 
     def add(self, skipped: Tensor) -> None:
         """Count one step.
 
         Args:
-            skipped: () 1.0 where it was not made, else 0.0.
+            skipped: () 1.0 if it was skipped, else 0.0.
         """
         total, in_row, longest = self._counts
         in_row = (in_row + 1) * skipped
@@ -90,10 +91,10 @@ class Skips:
 
     @property
     def total(self) -> int:
-        """Of the run. Waits for the device."""
+        """Number of skipped steps of the run. Waits for the device."""
         return int(self._counts[0])
 
     @property
     def longest(self) -> int:
-        """In a row, in this session. Waits for the device."""
+        """Longest row of skipped steps in this session. Waits for the device."""
         return int(self._counts[2])

@@ -1,4 +1,4 @@
-"""The processes that train together: who starts them, whether they are as many as asked for and of one mind."""
+"""Processes of a distributed training: how they are launched, whether their number is right and whether they agree."""
 
 from __future__ import annotations
 
@@ -18,26 +18,29 @@ from jahp_pl.training import TrainingError
 
 
 def choose_strategy(settings: TrainerConfig) -> DDPStrategy | str:
-    """Data parallelism where there are several processes."""
+    """Choose data parallelism if there are several processes."""
     if settings.num_ranks == 1:
         return "auto"
-    # Buffers are constants; to broadcast them in every forward would hang where ranks validate unequal shares.
+    # Buffers are constants; broadcasting them in every forward would hang if ranks validate unequal shares.
     return DDPStrategy(gradient_as_bucket_view=True, broadcast_buffers=False)
 
 
 def cluster_plugins() -> list[SLURMEnvironment]:
-    """SLURM, where it started this process, without Lightning's requeueing: that saves wherever a signal finds it, to
-    files of its own, which it prefers when it resumes."""
+    """Return the SLURM plugin if SLURM launched this process, without Lightning's requeueing.
+
+    Requeueing saves wherever a signal arrives, to separate files that take precedence when resuming.
+    """
     is_slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
     return [SLURMEnvironment(auto_requeue=False)] if is_slurm else []
 
 
 def check_launch(settings: TrainerConfig) -> None:
-    """Refuse to train where torchrun or SLURM started another number of processes than the settings say: some would
-    wait for ever, or each would train alone in the same folder.
+    """Refuse to train if torchrun or SLURM launched another number of processes than the settings state.
+
+    Some would wait forever, or each would train alone in the same folder.
 
     Raises:
-        ConfigError: so it is.
+        ConfigError: if the process counts differ.
     """
     if TorchElasticEnvironment.detect():
         starter, count = "torchrun", int(os.environ["WORLD_SIZE"])
@@ -47,31 +50,31 @@ def check_launch(settings: TrainerConfig) -> None:
         return
     if count != settings.num_ranks:
         raise ConfigError(
-            f"trainer.devices={settings.devices}: with trainer.num_nodes={settings.num_nodes} these are "
-            f"{settings.num_ranks} processes, but {starter} started {count}; set trainer.devices to those of one node "
-            "and trainer.num_nodes to the nodes"
+            f"trainer.devices={settings.devices}: with trainer.num_nodes={settings.num_nodes} this makes "
+            f"{settings.num_ranks} processes, but {starter} started {count}; set trainer.devices to the processes "
+            "per node and trainer.num_nodes to the number of nodes"
         )
 
 
 def check_agreement(trainer: Trainer, config: Config) -> None:
-    """Refuse to train where ranks resumed from different steps or were given different settings. All ranks call it.
+    """Refuse to train if ranks resumed from different steps or have different settings. All ranks must call it.
 
     Raises:
-        TrainingError: so it is.
+        TrainingError: if they differ.
     """
     settings = hashlib.sha256(json.dumps(to_dict(config), sort_keys=True).encode()).hexdigest()
     steps, digests = zip(*gather((trainer.global_step, settings), trainer.world_size), strict=True)
     if len(set(steps)) > 1:
         raise TrainingError(
-            f"processes start from different steps, {', '.join(map(str, sorted(set(steps))))}: all machines must see "
-            f"the same {config.run_dir}; put output_dir on a file system that they share"
+            f"processes start from different steps: {', '.join(map(str, sorted(set(steps))))}; all machines must "
+            f"see the same {config.run_dir}; put output_dir on a shared file system"
         )
     if len(set(digests)) > 1:
-        raise TrainingError("processes were given different settings; start the same command on all machines")
+        raise TrainingError("processes have different settings; start the same command on all machines")
 
 
 def gather(value: Any, world_size: int) -> list[Any]:
-    """`value` of each rank, on every rank; all ranks call it."""
+    """Collect `value` of each rank on every rank; all ranks must call it."""
     values = [value] * world_size
     if world_size > 1:
         torch.distributed.all_gather_object(values, value)

@@ -1,4 +1,4 @@
-"""train(config): one experiment from its configuration to its checkpoints."""
+"""Runs one experiment from its configuration to its checkpoints: `train(config)`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from jahp_pl.training.wandb_run import HistogramCallback, finish_wandb, log_expo
 
 
 class TrainResult(NamedTuple):
-    """What a run left behind."""
+    """Result of a run."""
 
     run_dir: Path
     """config.yaml, metrics.csv, checkpoints/, coding/, pictures/, wandb/."""
@@ -47,24 +47,24 @@ class TrainResult(NamedTuple):
     best: Path | None
     """Checkpoint of the lowest validation loss; None without validation."""
     metrics: dict[str, float]
-    """Of the last validation, by name (`module`, `callbacks`); empty without validation."""
+    """Metrics of the last validation by name (see `module`, `callbacks`); empty without validation."""
     steps: int
-    """Optimizer steps done, over all resumes."""
+    """Number of optimizer steps over all sessions."""
     skipped_steps: int
-    """Of these, not made because loss or gradient was not finite."""
+    """Those of them that were skipped because loss or gradient was not finite."""
     seconds: float
-    """Trained, over all resumes, validation included."""
+    """Training time over all sessions, including validation."""
     was_finished: bool
-    """Nothing was left to do: this call changed nothing."""
+    """Whether nothing was left to do, so that this call changed nothing."""
 
 
 class Extras(NamedTuple):
-    """What a caller adds to a run."""
+    """Additions of the caller to a run."""
 
     callbacks: Sequence[Callback] = ()
-    """Lightning's or one's own, beside those of the run."""
+    """Callbacks in addition to those of the run."""
     loggers: Sequence[Logger] = ()
-    """Beside metrics.csv and those that the configuration asks for."""
+    """Loggers in addition to metrics.csv and those of the configuration."""
     show_progress: bool = True
     """Whether to print the progress line."""
 
@@ -76,23 +76,22 @@ def train(
     loggers: Sequence[Logger] = (),
     show_progress: bool = True,
 ) -> TrainResult:
-    """Train, validate with real files, keep the best and the last checkpoint; resume where the run folder has one.
+    """Train, validate with real files, and keep the best and the last checkpoint; resume if the run folder has one.
 
     Args:
         config: the whole experiment.
         callbacks, loggers, show_progress: see `Extras`.
 
     Raises:
-        ConfigError: `resume` is false and the folder holds a checkpoint; or the checkpoint was trained with other
-            settings (`resume.check_changes`); or nothing of `optim.start_from` fits; or other processes were started
-            than asked for.
-        CheckpointError, ExportError: what to resume or to start from cannot be read.
-        TrainingError: too many steps in a row with a non-finite loss.
-        WriteError: the disk is full, the checkpoints are as they were; or another process trains in the run folder.
-        Stopped: a signal, or the end of `trainer.session_time`; what was trained is saved.
+        ConfigError: if `resume` is false and the folder has a checkpoint, the checkpoint has other settings
+            (`checkpoints.check_changes`), nothing of `optim.start_from` fits, or the number of processes is wrong.
+        CheckpointError, ExportError: if the model to resume or to start from cannot be read.
+        TrainingError: if too many consecutive steps have a non-finite loss.
+        WriteError: if the disk is full (the checkpoints are unchanged), or another process trains in the run folder.
+        Stopped: after a signal or the end of `trainer.session_time`; the training so far is saved.
     """
     check_launch(config.trainer)
-    # Before any process is launched again for another rank, and by one of them alone.
+    # The lock is taken before Lightning launches processes for other ranks, and only by rank 0.
     with training_in(config.run_dir) if is_first_rank() else nullcontext():
         return _train(config, Extras(callbacks, loggers, show_progress))
 
@@ -114,14 +113,14 @@ def _train(config: Config, extras: Extras) -> TrainResult:
 
 
 def fit(config: Config, checkpoints: BestAndLast, resume: ResumePoint | None, extras: Extras) -> None:
-    """Build everything and train; see `train`."""
+    """Build everything and train, see `train`."""
     csv = CsvLogger(config.run_dir / "metrics.csv")
     if resume is not None:
         csv.resume(resume.steps, resume.validation_due)
     seed_everything(config.seed, workers=True, verbose=False)
     module = CompressionModule(config, read_start(config) if resume is None else None)
     module.stops = StopRequests(config.trainer)
-    data = ShardDataModule(config.data, config.seed)  # begins its stream at the step that Lightning restores
+    data = ShardDataModule(config.data, config.seed)  # starts its stream at the step that Lightning restores
     own: list[Logger] = [csv]
     if (wandb_log := wandb_logger(config)) is not None:
         own.append(wandb_log)
@@ -140,11 +139,12 @@ def fit(config: Config, checkpoints: BestAndLast, resume: ResumePoint | None, ex
 
 
 def tensorboard_logger(config: Config, resume: ResumePoint | None) -> TensorBoardLogger | None:
-    """Event files in the run folder's `tensorboard`; None where they are not asked for. What comes after the step that
-    a run resumes from is hidden.
+    """Return the logger of event files in the run folder's `tensorboard`; None if they are not requested.
+
+    Events after the step that a run resumes from are hidden.
 
     Raises:
-        ConfigError: the package is not installed.
+        ConfigError: if the package is not installed.
     """
     if not config.tensorboard:
         return None
@@ -158,8 +158,10 @@ def tensorboard_logger(config: Config, resume: ResumePoint | None) -> TensorBoar
 def build_trainer(
     config: Config, loggers: list[Logger], callbacks: list[Callback], show_progress: bool = True
 ) -> Trainer:
-    """A Lightning trainer that counts optimizer steps, not epochs. On a CPU, the process keeps its memory from here on
-    (`memory`)."""
+    """Build a Lightning trainer that counts optimizer steps instead of epochs.
+
+    On a CPU, the process keeps freed memory from here on, see `keep_freed_memory`.
+    """
     settings = config.trainer
     trainer = Trainer(
         accelerator=settings.accelerator,
@@ -168,7 +170,7 @@ def build_trainer(
         strategy=choose_strategy(settings),
         precision=choose_precision(settings),
         deterministic=settings.deterministic,
-        # The module ends the run, by steps or by time. Lightning alone would leave out a last validation that is due.
+        # The module ends the run, by steps or by time. Lightning alone would skip a last validation that is due.
         max_steps=-1,
         max_epochs=-1,
         val_check_interval=settings.val_every_steps,
@@ -183,7 +185,7 @@ def build_trainer(
         default_root_dir=config.run_dir / "checkpoints",
         enable_model_summary=False,
         use_distributed_sampler=False,
-        inference_mode=False,  # what is built while validating, e.g. a codec, may be used afterwards
+        inference_mode=False,  # objects built in validation, e.g. a codec, may be used afterwards
     )
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
@@ -191,7 +193,7 @@ def build_trainer(
 
 
 def coding_callbacks(config: Config) -> list[Callback]:
-    """Real files and pictures at validation, as far as they are asked for."""
+    """Return the callbacks that make real files and pictures at validation, if enabled."""
     if not config.coding.max_images or not config.data.val:
         return []
     coding = CodingCallback(config.run_dir / "coding", config.coding.max_images)
@@ -200,39 +202,39 @@ def coding_callbacks(config: Config) -> list[Callback]:
 
 
 def choose_precision(settings: TrainerConfig) -> Literal["32-true", "bf16-mixed"]:
-    """`trainer.precision`, with auto resolved: bf16-mixed only where the hardware multiplies bfloat16 natively."""
+    """Resolve `trainer.precision`: auto is bf16-mixed only if the hardware multiplies bfloat16 natively."""
     if settings.precision != "auto":
         return settings.precision
     if settings.accelerator != "cpu" and torch.cuda.is_available():
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        native = torch.cpu._is_avx512_bf16_supported()  # so has every CPU with AMX
+        native = torch.cpu._is_avx512_bf16_supported()  # true for every CPU with AMX too
     return "bf16-mixed" if native else "32-true"
 
 
 @rank_zero_only
 def prepare_run_folder(config: Config) -> None:
-    """Make the folder, tidy up after a kill, and write down what is run.
+    """Create the run folder, remove leftovers of a kill, and write config.yaml.
 
     Raises:
-        WriteError: it cannot be written.
+        WriteError: if it cannot be written.
     """
     clear_leftovers(config.run_dir, alone=True)
-    settings = to_dict(config) | {"allow_changes": False}  # it holds for one call
+    settings = to_dict(config) | {"allow_changes": False}  # it applies to one call only
     text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
     write_atomically(config.run_dir / "config.yaml", text.encode())
 
 
 def read_result(run_dir: Path, checkpoints: BestAndLast, was_finished: bool) -> TrainResult:
-    """Read the outcome back from the last checkpoint: what a later process would see.
+    """Read the result from the last checkpoint, as a later process would see it.
 
     Raises:
-        CheckpointError: it cannot be read.
+        CheckpointError: if it cannot be read.
     """
     content = read_checkpoint(checkpoints.last)
     saved = content["callbacks"].get(checkpoints.state_key)
     if saved is None:
-        raise CheckpointError(f"{checkpoints.last}: not written by `jahp train`")
+        raise CheckpointError(f"{checkpoints.last}: was not written by `jahp train`; choose another name=...")
     return TrainResult(
         run_dir=run_dir,
         last=checkpoints.last,
@@ -246,32 +248,33 @@ def read_result(run_dir: Path, checkpoints: BestAndLast, was_finished: bool) -> 
 
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Of glibc's malloc.h."""
+"""Parameter numbers from glibc's malloc.h."""
 
 
 def keep_freed_memory() -> bool:
-    """Keep the memory that this process frees, so that the next training step on the CPU reuses it.
+    """Keep memory that this process frees, so that the next training step on the CPU reuses it.
 
-    glibc maps every large tensor anew, and gives back to the system what is free at the end of its heap. Each step then
-    asks for its feature maps again, and the system clears them page by page first: docs/scaling.md has the times.
-    PyTorch keeps freed memory on GPUs, not on CPUs.
+    By default, glibc maps each large tensor separately and returns free memory at the end of its heap to the system.
+    Each step then requests its feature maps again, and the system first clears them page by page; docs/scaling.md has
+    the times. PyTorch caches freed memory on GPUs but not on CPUs.
 
     Returns:
-        Whether the C library is glibc and took both settings.
+        Whether the C library is glibc and accepted both settings.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
     libc = ctypes.CDLL(None)
-    return all([libc.mallopt(M_MMAP_MAX, 0), libc.mallopt(M_TRIM_THRESHOLD, -1)])  # no maps; never trim
+    return all([libc.mallopt(M_MMAP_MAX, 0), libc.mallopt(M_TRIM_THRESHOLD, -1)])  # never map, never trim
 
 
 def read_start(config: Config) -> dict[str, nn.Module] | None:
-    """Networks of the model of `optim.start_from`, by name, as `optim.start_networks` has them; None where there is
-    none. Of a run, the average of its weights where there is one.
+    """Read the networks of `optim.start_from` by name, filtered by `optim.start_networks`; None if it is not set.
+
+    For a run, the average of its weights is used if there is one.
 
     Raises:
-        CheckpointError, ExportError: it cannot be read.
-        ConfigError: no network of it fits.
+        CheckpointError, ExportError: if it cannot be read.
+        ConfigError: if none of its networks fits.
     """
     source = config.optim.start_from
     if source is None:
@@ -282,7 +285,7 @@ def read_start(config: Config) -> dict[str, nn.Module] | None:
         networks = {name: networks[name] for name in ("g_a", "g_s", "gains") if name in networks}
     if not take_networks(CompressionModel(config.model), networks):
         raise ConfigError(
-            f"optim.start_from={source}: no network of it has the layers of this model; its model.num_filters is "
-            f"{start.config.num_filters}, its model.num_latents {start.config.num_latents}"
+            f"optim.start_from={source}: none of its networks fits this model; it has model.num_filters="
+            f"{start.config.num_filters} and model.num_latents={start.config.num_latents}"
         )
     return networks

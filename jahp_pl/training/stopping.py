@@ -1,4 +1,5 @@
-"""Stopping a run before its end so that it can go on: at a signal, or the end of a session, all ranks at one step."""
+"""Stops a run so that it can continue later, at a signal or at the end of a session, with all ranks at the same
+step."""
 
 from __future__ import annotations
 
@@ -13,17 +14,19 @@ from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from jahp_pl.config import TrainerConfig
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
-"""Ctrl+C; what ends a process in good order; what SLURM is told to send ahead of a job's limit (docs/slurm.sh)."""
+"""Ctrl+C, the usual request to terminate, and the signal that SLURM sends before a job's limit (docs/slurm.sh)."""
 
 
 class Stopped(SystemExit):
-    """The run was stopped before its end and has saved itself. Not caught, it ends the process with its `code`: 0 where
-    the session's time was up, else 128 + the signal, as shells have it; 0 on all ranks but the first, which speaks.
+    """Raised after a run was stopped before its end and saved.
+
+    If not caught, it ends the process with its `code`: 0 if the session's time was up, otherwise 128 + the signal as in
+    shells; 0 on all ranks but the first, which prints the reason.
 
     Args:
-        reason: in words.
-        status: of the first rank.
-        trainer: that is stopped.
+        reason: reason in words.
+        status: exit status of the first rank.
+        trainer: the stopped trainer.
     """
 
     def __init__(self, reason: str, status: int, trainer: Trainer) -> None:
@@ -31,17 +34,17 @@ class Stopped(SystemExit):
         self.reason, self.step = reason, trainer.global_step
 
     def __str__(self) -> str:
-        return f"stopped after step {self.step}, {self.reason}; not at its end, the same command goes on from there"
+        return f"stopped after step {self.step}, {self.reason}; not finished, the same command continues from there"
 
 
 class StopRequests:
-    """Listens for signals and watches the session's time.
+    """Handles signals and limits the session's time.
 
-    While training, a signal is only noted: after each step the ranks agree whether any has one, so that all save the
-    same step. A validation changes nothing and was saved before: it is left at once, by each rank for itself.
+    In training, a signal is only recorded. After each step the ranks agree on whether any of them has one, so that all
+    save the same step. A validation changes nothing and was saved before, so each rank leaves it at once.
 
     Args:
-        settings: what a session may take, from here on.
+        settings: limits of the session, which starts now.
     """
 
     def __init__(self, settings: TrainerConfig) -> None:
@@ -50,21 +53,21 @@ class StopRequests:
         self._is_validating = False
 
     def listen(self, trainer: Trainer) -> None:
-        """Take signals over from Lightning until the trainer ends, which puts back what was before.
+        """Replace Lightning's signal handlers until the trainer ends, which restores the previous ones.
 
-        Lightning's own handler talks to the other ranks from within whatever a rank is just doing, so that they may
-        wait for different things, and its way to requeue SLURM jobs saves in the middle of a step.
+        Lightning's handler communicates with other ranks from inside any operation, so ranks may wait for different
+        things. Its requeueing of SLURM jobs saves in the middle of a step.
         """
         self._trainer = trainer
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
-                signal.signal(number, self._hear)
+                signal.signal(number, self._on_signal)
 
     def stop_if_asked(self) -> None:
-        """Call on all ranks after the same step.
+        """Stop if requested; call it on all ranks after the same step.
 
         Raises:
-            Stopped: on all of them, or on none.
+            Stopped: on all ranks, or on none.
         """
         is_asked = self._signal is not None or time.monotonic() - self._start >= self._settings.session_seconds()
         if self._trainer.world_size > 1:
@@ -73,22 +76,23 @@ class StopRequests:
             raise self._stopped()
 
     def start_validation(self) -> None:
-        """Call on all ranks when the checkpoint before validation is written; see `stop_if_asked`."""
+        """Stop if requested, and allow signals to end the validation; call it after the checkpoint before
+        validation."""
         self.stop_if_asked()
         self._is_validating = True
 
     def end_validation(self) -> None:
-        """Call before its result is saved."""
+        """Stop signals from ending the validation; call it before its result is saved."""
         self._is_validating = False
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         is_second = self._signal is not None
         self._signal = signal.Signals(number)
         if number == signal.SIGINT:
             if is_second:
-                raise KeyboardInterrupt  # who presses it twice does not want to wait for a step
+                raise KeyboardInterrupt  # the user does not want to wait for the end of the step
         elif isinstance(launcher := self._trainer.strategy.launcher, _SubprocessScriptLauncher):
-            launcher.kill(number)  # a terminal sends Ctrl+C to all, others signal the process that they started
+            launcher.kill(number)  # a terminal sends Ctrl+C to all processes, other signals reach only the first
         if self._is_validating:
             self._is_validating = False
             raise self._stopped()

@@ -1,7 +1,7 @@
-"""What is measured on validation images and training batches, and how it is averaged.
+"""Measures of validation images and training batches, and their averages.
 
-Rates are bits per pixel of the unpadded image. PSNR and MS-SSIM are those of the reconstruction as a file shows it,
-clipped and rounded to 8 bits. Images have equal weight.
+Rates are bits per pixel of the unpadded image. PSNR and MS-SSIM refer to the reconstruction as a file shows it, clipped
+and rounded to 8 bits. Images have equal weight.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from jahp_pl.model import CompressionModel
 from jahp_pl.quality import MIN_SIDE, decibels, ms_ssim_8bit, psnr, to_uint8
 
 NO_LOSS = (
-    f"no validation image has both sides of at least {MIN_SIDE} pixels, so MS-SSIM and val/loss are not defined and no "
-    "best.ckpt is kept; put larger images into data.val"
+    f"no validation image has both sides of at least {MIN_SIDE} pixels, so MS-SSIM and val/loss are undefined and no "
+    "best.ckpt is kept; add larger images to data.val"
 )
 
 
 class ValidationRow(NamedTuple):
-    """Of one image, or the mean over images. None: not defined for an image so small."""
+    """Measures of one image, or means over images. None if undefined for a small image."""
 
     loss: Tensor | float | None
-    """bpp + lmbda * distortion, with rounded latents and the reconstruction before it is rounded to 8 bits."""
+    """bpp + lmbda * distortion, with rounded latents and the reconstruction before rounding to 8 bits."""
     bpp_bound: Tensor | float
-    """Rate of noisy latents, an upper bound of the cross-entropy on average; what training minimises."""
+    """Rate of noisy latents, which training minimises; on average an upper bound of the cross-entropy."""
     bpp: Tensor | float
-    """Cross-entropy of the rounded latents, y_hat and z_hat together."""
+    """Cross-entropy of the rounded latents y_hat and z_hat."""
     bpp_y: Tensor | float
-    """Share of y_hat."""
+    """Cross-entropy of y_hat."""
     bpp_z: Tensor | float
-    """Share of z_hat."""
+    """Cross-entropy of z_hat."""
     psnr: Tensor | float
     """dB, RGB, 8 bits."""
     ms_ssim: Tensor | float | None
@@ -44,15 +44,16 @@ class ValidationRow(NamedTuple):
 
 
 @torch.no_grad()
-def measure(model: CompressionModel, config: LossConfig, x: Tensor, level_share: float | None = None) -> ValidationRow:
-    """Pass one image through the model, twice: with noise, as in training, and rounded, as in a file.
+def measure_image(
+    model: CompressionModel, config: LossConfig, x: Tensor, level_share: float | None = None
+) -> ValidationRow:
+    """Measure one image with noise, as in training, and with rounding, as in a file.
 
     Args:
-        model: in evaluation mode; it is put back into it.
-        config: which distortion the loss has.
+        model: in evaluation mode, and returned to it.
+        config: distortion and lambda of the loss.
         x: (1, 3, H, W) in [0, 1].
-        level_share: level of a variable-rate model, from 0 for the lowest to 1 for the highest; None for a model of one
-            rate.
+        level_share: level of a variable-rate model, from 0 (lowest) to 1 (highest); None for a single-rate model.
     """
     share = None if level_share is None else torch.full((1,), level_share, device=x.device)
     level = None if share is None else share * (model.config.num_levels - 1)
@@ -76,16 +77,16 @@ def measure(model: CompressionModel, config: LossConfig, x: Tensor, level_share:
 
 
 VALIDATED_SHARES = (0.0, 1 / 3, 2 / 3, 1.0)
-"""Levels at which a variable-rate model is validated, from 0 for the lowest to 1 for the highest."""
+"""Levels at which a variable-rate model is validated, from 0 (lowest) to 1 (highest)."""
 
 
 def level_section(share: float) -> str:
-    """Where the metrics of one level are logged, by percent of the way from the lowest level to the highest."""
+    """Return the metric section of one level, named by percent of the way from the lowest level to the highest."""
     return f"val_level{round(100 * share):03}"
 
 
 def validation_values(means: ValidationRow, section: str) -> dict[str, float]:
-    """What is logged of means over images, by name; MS-SSIM in decibels too."""
+    """Convert means over images to the values to log, including MS-SSIM in decibels."""
     values = {f"{section}/{name}": float(value) for name, value in means._asdict().items()}
     return values | {f"{section}/ms_ssim_db": decibels(values[f"{section}/ms_ssim"])}
 
@@ -94,12 +95,12 @@ Row = TypeVar("Row", bound=tuple[Tensor | float | None, ...])
 
 
 class RowMeans(Metric, Generic[Row]):
-    """Column means of named rows over all images of all ranks. A None is left out of its column's mean.
+    """Column means of named rows over all images of all ranks; a None is left out of its column's mean.
 
-    One reduction at `compute`, so ranks may have seen different numbers of images, none included.
+    `compute` reduces once, so ranks may have different numbers of images, including none.
 
     Args:
-        row_type: the NamedTuple that rows are.
+        row_type: NamedTuple type of the rows.
     """
 
     full_state_update = False
@@ -114,34 +115,34 @@ class RowMeans(Metric, Generic[Row]):
         self.add_state("counts", torch.zeros(width), dist_reduce_fx="sum")
 
     def update(self, row: Row) -> None:
-        """Take in one image."""
+        """Add one image."""
         present = torch.tensor([value is not None for value in row], device=self.sums.device)
         values = [torch.as_tensor(0.0 if v is None else v, dtype=torch.float, device=self.sums.device) for v in row]
         self.sums += torch.stack(values)
         self.counts += present
 
     def compute(self) -> tuple[Row, Row]:
-        """Means as floats (NaN for a column without values), and how many values each column had."""
+        """Return the means as floats (NaN for a column without values), and the number of values per column."""
         means, counts = (self.sums / self.counts).tolist(), self.counts.int().tolist()
         make = self.row_type._make  # type: ignore[attr-defined]
         return make(means), make(counts)
 
 
 class TrainingRow(NamedTuple):
-    """Means over the optimizer steps since the last row, skipped steps left out."""
+    """Means over the optimizer steps since the last row, without skipped steps."""
 
     loss: float
-    """bpp + lmbda * distortion; bpp alone where transforms do not learn."""
+    """bpp + lmbda * distortion; bpp alone if the transforms are frozen."""
     bpp: float
-    """Rate of noisy latents, y and z together: an upper bound of the cross-entropy on average."""
+    """Rate of noisy latents y and z; on average an upper bound of the cross-entropy."""
     bpp_y: float
-    """Share of y."""
+    """Rate of noisy y."""
     bpp_z: float
-    """Share of z."""
+    """Rate of noisy z."""
     distortion: float
-    """255^2 * MSE, or 1 - MS-SSIM; NaN where transforms do not learn."""
+    """255^2 * MSE, or 1 - MS-SSIM; NaN if the transforms are frozen."""
     decibels: float
-    """PSNR of the batch before rounding to 8 bits, or its MS-SSIM in dB; NaN where transforms do not learn."""
+    """PSNR of the batch before rounding to 8 bits, or its MS-SSIM in dB; NaN if the transforms are frozen."""
     grad_norm: float
     """Global L2 norm of the gradient before clipping."""
 
@@ -153,18 +154,18 @@ class RunningMeans:
         self.sums: Tensor | None = None
 
     def update(self, terms: Tensor, skipped: Tensor) -> None:
-        """Take in one step.
+        """Add one step.
 
         Args:
             terms: (7,) in the order of `TrainingRow`.
-            skipped: () 1.0 where the step was not made, else 0.0.
+            skipped: () 1.0 if the step was skipped, else 0.0.
         """
         weighted = torch.where(skipped > 0, torch.zeros_like(terms), terms)
         entry = torch.cat([weighted, 1 - skipped.view(1)])
         self.sums = entry if self.sums is None else self.sums + entry
 
     def take(self, num_ranks: int = 1) -> TrainingRow:
-        """Means over all ranks since the last call, NaN if every step was skipped. Synchronises; all ranks call it."""
+        """Return means over all ranks since the last call, NaN if all steps were skipped. Synchronises all ranks."""
         assert self.sums is not None
         if num_ranks > 1:
             torch.distributed.all_reduce(self.sums)

@@ -1,4 +1,4 @@
-"""Weights & Biases: one run on it for each run folder, over all resumes; histograms; the model at the end."""
+"""Weights & Biases: one W&B run per run folder over all sessions, histograms, and the final model."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from jahp_pl.model_io.load import export_from
 from jahp_pl.training.callbacks import CodingCallback
 
 NUM_BINS = 64
-"""Of a histogram."""
+"""Number of bins of a histogram."""
 
 
 def wandb_logger(config: Config) -> WandbLogger | None:
-    """Weights & Biases with its files in the run folder; None where `wandb.mode` is disabled.
+    """Create a W&B logger with its files in the run folder; None if `wandb.mode` is disabled.
 
-    Only rank 0 talks to it. A resumed run continues the same W&B run. Where the server cannot be reached the run is
-    kept offline, with a warning: losing a log is no reason to lose a training.
+    Only rank 0 communicates with W&B. A resumed run continues the same W&B run. If the server cannot be reached, the
+    run is kept offline with a warning, because a lost log must not end a training.
     """
     if config.wandb.mode == "disabled":
         return None
@@ -41,8 +41,8 @@ def wandb_logger(config: Config) -> WandbLogger | None:
 def _wandb_run(config: Config) -> Any:
     import wandb
 
-    # Quiet: what W&B prints would break the progress line, and its files are in the run folder anyway.
-    # A server that went away is waited for at the end for two minutes; the run folder then still has everything.
+    # Silent: W&B's output would break the progress line, and its files are in the run folder anyway. At the end it
+    # waits up to two minutes for an unreachable server; the run folder then still has everything.
     settings = wandb.Settings(silent=True, console="off", finish_timeout=120)
     id_file = config.run_dir / "wandb" / "run_id"
     start = partial(
@@ -61,11 +61,11 @@ def _wandb_run(config: Config) -> Any:
     except (wandb.Error, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         rank_zero_warn(
-            f"W&B cannot be reached ({reason}); the run is kept offline, send it later with "
+            f"W&B cannot be reached ({reason}); the run is kept offline; upload it later with "
             f"`wandb sync {config.run_dir / 'wandb' / 'offline-run-*'}`"
         )
         wandb.teardown()
-        # Under a new id: W&B's service may go on holding the failed run under the old one.
+        # A new id is needed, because W&B's service may still hold the failed run under the old one.
         write_atomically(id_file, secrets.token_hex(4).encode())
         run = start(mode="offline", id=id_file.read_text())
     run.define_metric("trainer/global_step")
@@ -74,7 +74,7 @@ def _wandb_run(config: Config) -> Any:
 
 
 def _wandb_id(file: Path) -> str:
-    """Id of the run: given by a sweep's agent, or that of the session before, or a new one."""
+    """Return the id of the run: from a sweep's agent, from the previous session, or a new one."""
     if given := os.environ.get("WANDB_RUN_ID"):
         return given
     if not file.exists():
@@ -84,12 +84,12 @@ def _wandb_id(file: Path) -> str:
 
 @rank_zero_only
 def finish_wandb(logger: WandbLogger) -> None:
-    """Close the run, so that its files are whole and the next one in this process is its own."""
+    """Close the run, so that its files are complete and a later run in this process is separate."""
     logger.experiment.finish()
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings -> dotted keys, as on the command line and in sweep files."""
+    """Convert nested settings to dotted keys, as on the command line and in sweep files."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
@@ -98,19 +98,19 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 @rank_zero_only
 def log_export(logger: WandbLogger, checkpoint: Path, folder: Path) -> None:
-    """Export a checkpoint to `folder` and send it as an artifact of type model, NAME-export, NAME being the run's.
+    """Export a checkpoint to `folder` and upload it as an artifact of type model, named after the run with -export.
 
-    Weights that no codec can use leave a warning and no artifact: losing it is no reason to lose a training.
+    If no codec can use the weights, it warns and uploads nothing, because that must not end a training.
 
     Raises:
-        WriteError: the disk is full.
+        WriteError: if the disk is full.
     """
     import wandb
 
     try:
         codec = export_from(checkpoint, folder, overwrite=True)
     except FreezeError as error:
-        rank_zero_warn(f"{checkpoint}: not sent to W&B, no codec can use these weights: {error}")
+        rank_zero_warn(f"{checkpoint}: not uploaded to W&B, because no codec can use these weights: {error}")
         return
     run = logger.experiment
     facts = {"fingerprint": codec.fingerprint.hex(), "checkpoint": checkpoint.name}
@@ -120,16 +120,16 @@ def log_export(logger: WandbLogger, checkpoint: Path, folder: Path) -> None:
 
 
 class HistogramCallback(Callback):
-    """At each validation, histograms of what `coding` coded, to W&B.
+    """Sends histograms of the images of `coding` to W&B at each validation.
 
-    | name | of |
-    |---|---|
-    | histograms/latents | y_hat, zeros left out |
-    | histograms/bits_per_latent | bits of each latent, of those that cost any |
-    | histograms/bits_per_channel | bits per pixel of each latent channel, mean over images |
+     name | values |
+    ---|---|
+     histograms/latents | y_hat without zeros |
+     histograms/bits_per_latent | bits of each latent that costs any |
+     histograms/bits_per_channel | bits per pixel of each latent channel, mean over images |
 
     Args:
-        coding: comes before this one in the trainer's list.
+        coding: callback that precedes this one in the trainer's list.
     """
 
     def __init__(self, coding: CodingCallback) -> None:
@@ -137,7 +137,7 @@ class HistogramCallback(Callback):
 
     @rank_zero_only
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count and send."""
+        """Compute and send the histograms."""
         coded = self.coding.coded
         loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
         if not coded or not loggers:

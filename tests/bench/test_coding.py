@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from jahp_pl.bench.coding import Times
+from jahp_pl.bench.coding import CodingTimes
 from jahp_pl.model_io.load import export
 from tests.support.codec_models import JOINT, kodak_crop, model_of
 from tests.support.commands import run
@@ -58,7 +58,7 @@ def test_stages_are_part_of_the_whole(place, capsys):
 
 
 def test_shares_are_of_the_transforms():
-    times = Times(encode=1.5, decode=3.0, g_a=0.9, h_a=0.1, g_s=2.0, module_g_a=1.0, module_g_s=4.0)
+    times = CodingTimes(encode=1.5, decode=3.0, g_a=0.9, h_a=0.1, g_s=2.0, module_g_a=1.0, module_g_s=4.0)
     assert times.outside_encode == pytest.approx(0.5)
     assert times.outside_decode == pytest.approx(0.5)
 
@@ -73,6 +73,6 @@ def test_a_peer_that_fails_is_named(place, program, capsys):
     assert "failing.py" in line
 
 
-def test_a_limit_of_memory_that_nothing_fits_is_refused(place, capsys):
+def test_a_memory_limit_below_one_tile_is_refused(place, capsys):
     assert bench(place, "--memory", 1) == 2
     assert "--memory 1: a memory limit of 1 MiB is too low" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from jahp_pl.bench.roofline import matrix_flops, product_seconds, products
+from jahp_pl.bench.roofline import list_products, matrix_flops, product_seconds
 from jahp_pl.bench.training import count_flops
 from jahp_pl.config import ModelConfig
 from jahp_pl.model import CompressionModel
@@ -76,14 +76,14 @@ def test_operations_are_counted_forward_and_backward() -> None:
 
 def test_the_products_of_a_step_are_those_that_it_makes() -> None:
     model = CompressionModel(ModelConfig(num_filters=4, num_latents=6))
-    found = products(model, torch.rand(2, 3, 64, 64), reconstruct=True)
+    found = list_products(model, torch.rand(2, 3, 64, 64), reconstruct=True)
     assert len(found) == 4 + 3 + 4 + 3 + 3 + 3 + 1 + 3
     assert [tuple(product.x.shape) for product in found[:2]] == [(2, 3, 64, 64), (2, 4, 32, 32)]
     assert [product.passes_on for product in found] == [False] + 23 * [True]
     assert 0 < product_seconds(found[:2], torch.float32) < product_seconds(3 * found, torch.float32)
     for transform in (model.g_a, model.g_s):
         transform.requires_grad_(False)
-    found = products(model, torch.rand(2, 3, 64, 64), reconstruct=False)
+    found = list_products(model, torch.rand(2, 3, 64, 64), reconstruct=False)
     assert [product.learns for product in found] == 7 * [False] + 10 * [True]
     assert [product.passes_on for product in found] == 8 * [False] + 9 * [True]
 
@@ -106,13 +106,13 @@ def test_a_program_that_fails_is_named(place: Path, program: str, capsys: pytest
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--variant", "data.crop_size=128"), "data.crop_size=128: variants must have the batch and the crops"),
+        (("--variant", "data.crop_size=128"), "data.crop_size=128: has another batch or crop size"),
         (("trainer.devices=2",), "trainer.devices=2: steps are timed in one process"),
         (("--variant", "model.width=3"), "model.width"),
         (("data.train=[nowhere]",), "nowhere"),
     ],
 )
-def test_settings_that_cannot_be_compared_are_refused(
+def test_incomparable_settings_are_refused(
     place: Path, arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert bench(place, *arguments) == 2

@@ -76,7 +76,7 @@ def test_a_photograph_survives_compress_info_decompress(model_file, photo, capsy
     assert run("decompress", compressed, "-o", back, "--model", model_file) == 0
     with Image.open(back) as decoded:
         pixels = np.asarray(decoded)
-    model = checkpoint.load_model(model_file)
+    model = checkpoint.load_checkpoint_model(model_file)
     with Image.open(photo) as image:
         x = torch.from_numpy(np.array(image)).movedim(-1, 0)[None] / 255
     with torch.no_grad():
@@ -84,7 +84,7 @@ def test_a_photograph_survives_compress_info_decompress(model_file, photo, capsy
     assert np.array_equal(pixels, expected.movedim(0, -1).byte().numpy())
 
 
-def test_info_tells_what_a_checkpoint_is(model_file, capsys):
+def test_info_describes_a_checkpoint(model_file, capsys):
     assert run("info", model_file) == 0
     out = capsys.readouterr().out
     assert "joint" in out
@@ -171,7 +171,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("arguments", "named"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_is_answered_by_one_line_that_names_it(arguments, named, capfd, tmp_path, monkeypatch):
+def test_a_mistake_is_reported_in_one_line(arguments, named, capfd, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run(*arguments) == 2
     error = capfd.readouterr().err.strip()

@@ -24,6 +24,6 @@ def test_the_count_is_that_of_the_names(pattern: str) -> None:
 @pytest.mark.parametrize("prefix", ["", "http://localhost/"])
 def test_a_pattern_of_more_names_than_there_are_shards_is_refused_at_once(prefix: str, pattern: str) -> None:
     began = time.monotonic()
-    with pytest.raises(DataError, match=r"data\.train: .*stands for [\d,]+ names"):
+    with pytest.raises(DataError, match=r"data\.train: .*expands to [\d,]+ names"):
         expand_shards([f"{prefix}{pattern}.tar"], "data.train")
     assert time.monotonic() - began < 1

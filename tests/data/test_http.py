@@ -54,7 +54,7 @@ def redirect(port: int, scheme: str = "http") -> Callable[[Handler], None]:
     return answer
 
 
-def test_a_header_that_drips_is_given_up_in_time() -> None:
+def test_a_slow_header_is_abandoned_in_time() -> None:
     def drip(handler: Handler) -> None:
         handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
         for _ in range(300):
@@ -102,5 +102,5 @@ def test_an_index_without_an_end_is_refused() -> None:
         for _ in range(10**4):
             handler.wfile.write(b" " * 2**20)
 
-    with answering(endless) as port, pytest.raises(DataError, match=f"more than the {MAX_INDEX_BYTES} bytes"):
+    with answering(endless) as port, pytest.raises(DataError, match=f"exceeds the maximum of {MAX_INDEX_BYTES} bytes"):
         expand_shards([f"http://127.0.0.1:{port}/"], "data.train", 5.0)

@@ -189,7 +189,7 @@ def test_a_run_without_validation_shards_trains(folder: Path, tmp_path: Path) ->
 
 
 @pytest.mark.filterwarnings("error:You're resuming from a checkpoint")
-def test_a_resumed_run_draws_new_crops_and_goes_on_counting(folder: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_draws_new_crops_and_continues_counting(folder: Path, tmp_path: Path) -> None:
     changes = {"crop_size": 272, "batch_size": 16}  # one photograph is smaller, so that there is something to count
     first, before, trainer = train(folder, tmp_path, 3, **changes)
     assert before.train_skipped.num_small > 0
@@ -233,7 +233,7 @@ def test_a_batch_that_does_not_divide_is_refused(folder: Path) -> None:
         module.train_dataloader()
 
 
-def test_no_process_is_left_when_the_loader_goes(folder: Path) -> None:
+def test_no_process_is_left_after_the_loader(folder: Path) -> None:
     loader = ShardDataModule(config(folder, num_workers=2), 0).train_dataloader()
     stream = iter(loader)
     next(stream)
@@ -278,16 +278,16 @@ def test_a_run_trains_through_damage_and_counts_it_exactly(folder: Path, tmp_pat
     changes: dict[str, Any] = {"train": urls, "val": [], "batch_size": 16, "shuffle_buffer": 1}
     model, module, _ = train(folder, tmp_path, 80, crops_per_photo=crops_per_photo, **changes)
     assert len(model.seen) == 80
-    tally = module.train_skipped
-    drawn = Counter(itertools.islice(items_drawn(urls), tally.drawn.photos))
+    counts = module.train_skipped
+    drawn = Counter(itertools.islice(items_drawn(urls), counts.drawn.photos))
     assert drawn["cut"] > 0
-    assert tally.num_broken == drawn["spoiled"] + drawn["cut"]
-    assert tally.drawn.broken_shards == drawn["cut"]
-    assert tally.num_small == 0
+    assert counts.num_broken == drawn["spoiled"] + drawn["cut"]
+    assert counts.drawn.broken_shards == drawn["cut"]
+    assert counts.num_small == 0
     waiting = 3 * 4 if crops_per_photo == 4 else 0  # photographs whose crops wait for their turn
     batches_fetched = (drawn["sound"] - waiting) * crops_per_photo / 16
     assert batches_fetched in (80, 81)  # Lightning may be one ahead
-    assert len(tally.examples) == 9
+    assert len(counts.examples) == 9
 
 
 @pytest.mark.parametrize(("share", "stops"), [(0.2, True), (0.25, False)])
@@ -299,9 +299,7 @@ def test_a_run_stops_when_too_many_photographs_are_broken(
     if not stops:
         assert len(batches(module, 90)) == 90
     else:
-        with pytest.raises(
-            DataError, match=r"^2\d% of the photographs drawn last are broken, more than data\.max_"
-        ) as e:
+        with pytest.raises(DataError, match=r"^2\d% of the latest photographs are broken, more than data\.max_") as e:
             batches(module, 90)
         assert "shard-000006.tar/00000031_31.jpg (not an image" in str(e.value)
         assert "\n" not in str(e.value)
@@ -315,12 +313,12 @@ def test_a_run_stops_when_too_many_shards_are_broken_though_few_photographs_are(
     shards = Shards(urls, {})
     module = ShardDataModule(config(folder), 0)
     module._train = shards
-    with pytest.raises(DataError, match=r"% of the shards drawn last are broken, more than .*=0\.5, e\.g\. .*gone-"):
+    with pytest.raises(DataError, match=r"% of the latest shards are broken, more than .*=0\.5, e\.g\. .*gone-"):
         batches(module, 1000)
     assert 100 <= module.train_skipped.drawn.shards < 130
 
 
-def test_streams_without_their_own_shards_are_said_once_and_work(folder: Path) -> None:
+def test_streams_without_their_own_shards_work_with_one_warning(folder: Path) -> None:
     """One shard for two workers: both draw from it, each crops of its own."""
     module = ShardDataModule(config(folder, train=[str(folder / "val")], num_workers=2), 0)
     with pytest.warns(UserWarning, match=r"data\.train: 1 shards for 2 workers on all devices") as said:
@@ -338,7 +336,7 @@ def test_more_ranks_than_validation_images_leave_some_with_none(folder: Path) ->
     assert [len(share) for share in images] == [1, 1, 1, 1, 0, 0]
 
 
-def test_crops_come_through_the_cache_folder_that_is_set(folder: Path, tmp_path: Path) -> None:
+def test_crops_come_through_the_configured_cache_folder(folder: Path, tmp_path: Path) -> None:
     with serving(folder / "train") as server:
         changes: dict[str, Any] = {"train": [server.address()], "cache_dir": str(tmp_path / "kept"), "num_workers": 2}
         first = batches(ShardDataModule(config(folder, **changes), 0), 4)

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from jahp_pl.data.index import DataError, ShardIndex, count_by_reason
-from jahp_pl.data.prepare import ShardOptions, spans
+from jahp_pl.data.prepare import ShardOptions, tile_spans
 from jahp_pl.data.shards import write_shards
 from jahp_pl.data.urls import expand_shards
 from jahp_pl.images.io import decode_rgb
@@ -66,7 +66,7 @@ def mixed(tmp_path: Path) -> Path:
     return folder
 
 
-def test_what_is_left_out_is_counted_and_named(mixed: Path, tmp_path: Path) -> None:
+def test_left_out_photographs_are_counted_and_named(mixed: Path, tmp_path: Path) -> None:
     report = write_shards([mixed], tmp_path / "out", SMALL)
     assert report.num_samples == 2
     assert count_by_reason(report.skipped) == {"broken": 4, "small": 1, "large": 0, "duplicate": 2}
@@ -84,7 +84,7 @@ def test_what_is_left_out_is_counted_and_named(mixed: Path, tmp_path: Path) -> N
     assert {entry["name"] for entry in content["skipped"]} == set(reasons)
 
 
-def test_the_index_tells_the_truth(tmp_path: Path) -> None:
+def test_the_index_matches_the_shards(tmp_path: Path) -> None:
     report = write_shards([PHOTOS / "val"], tmp_path / "out", ShardOptions(shard_samples=3))
     index = ShardIndex.load(tmp_path / "out")
     assert [shard.samples for shard in index.shards] == [3, 1]
@@ -154,7 +154,7 @@ def test_everything_else_is_stored_without_loss(tmp_path: Path) -> None:
     assert decode_rgb(stored["rotated.webp"]).shape == (80, 48, 3)
 
 
-def test_large_photographs_are_scaled_down_when_asked(tmp_path: Path) -> None:
+def test_large_photographs_are_scaled_down_on_request(tmp_path: Path) -> None:
     report = write_shards([PHOTOS / "val" / "peaks.jpg"], tmp_path / "out", ShardOptions(max_side=400))
     [(name, data)] = members(tmp_path / "out").items()
     assert name.endswith(".webp")
@@ -207,17 +207,17 @@ def test_a_truncated_archive_gives_what_it_holds_and_is_named(tmp_path: Path) ->
     assert {skipped.reason for skipped in report.skipped} == {"broken"}
 
 
-def test_progress_is_told_after_every_photograph(mixed: Path, tmp_path: Path) -> None:
+def test_progress_is_reported_after_every_photograph(mixed: Path, tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     write_shards([mixed], tmp_path / "out", SMALL, progress=lambda done, total: calls.append((done, total)))
     assert calls == [(i, 9) for i in range(1, 10)]
 
 
-def test_an_output_that_exists_is_not_touched_unless_it_is_shards_and_may_be(tmp_path: Path) -> None:
+def test_only_existing_shards_are_replaced_and_only_with_force(tmp_path: Path) -> None:
     out = tmp_path / "out"
     write_shards([PHOTOS / "val"], out, ShardOptions(shard_samples=1))
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    with pytest.raises(DataError, match="holds shards already"):
+    with pytest.raises(DataError, match="contains shards already"):
         write_shards([PHOTOS / "val"], out)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     write_shards([PHOTOS / "val"], out, overwrite=True)
@@ -289,7 +289,7 @@ def test_a_limit_on_file_sizes_ends_in_one_line_and_leaves_nothing(tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_source_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+def test_an_unusable_source_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="gone: no such file or folder"):
         write_shards([PHOTOS / "val", tmp_path / "gone"], tmp_path / "out")
@@ -330,7 +330,7 @@ def test_an_option_out_of_range_is_named(tmp_path: Path, options: ShardOptions) 
         ('{"format": "jahp-shards", "version": 2, "shards": []}', "later version"),
     ],
 )
-def test_an_index_that_cannot_be_used_is_named(tmp_path: Path, content: str, message: str) -> None:
+def test_an_unusable_index_is_named(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "index.json").write_text(content)
     with pytest.raises(DataError, match=rf"index\.json: .*{message}"):
         ShardIndex.load(tmp_path)
@@ -342,10 +342,10 @@ def test_an_index_that_cannot_be_used_is_named(tmp_path: Path, content: str, mes
 def test_each_place_of_a_crop_is_in_exactly_one_tile_and_tiles_hold_equally_many(
     length: int, tile: int, crop: int
 ) -> None:
-    held = [set(range(start, stop - crop + 1)) for start, stop in spans(length, tile, crop)]
+    held = [set(range(start, stop - crop + 1)) for start, stop in tile_spans(length, tile, crop)]
     assert sorted(place for one in held for place in one) == list(range(length - crop + 1))
     assert max(map(len, held)) - min(map(len, held)) <= 1
-    assert all(stop - start <= tile for start, stop in spans(length, tile, crop))
+    assert all(stop - start <= tile for start, stop in tile_spans(length, tile, crop))
 
 
 def test_large_photographs_become_tiles_that_cover_them_and_are_mixed(tmp_path: Path) -> None:
@@ -357,7 +357,7 @@ def test_large_photographs_become_tiles_that_cover_them_and_are_mixed(tmp_path: 
     options = SMALL._replace(tile=96, shard_samples=7)
     report = write_shards(sources, tmp_path / "out", options)
     stored = members(tmp_path / "out")
-    rows, columns = spans(200, 96, 32), spans(300, 96, 32)
+    rows, columns = tile_spans(200, 96, 32), tile_spans(300, 96, 32)
     assert report.num_samples == len(stored) == 4 * len(rows) * len(columns) + 1
     assert report.num_as_is == 1
     assert ShardIndex.load(tmp_path / "out").pixels == sum(decode_rgb(data).size // 3 for data in stored.values())
@@ -384,5 +384,5 @@ def test_parts_of_a_folder_together_are_all_of_it_and_train_as_one(mixed: Path, 
     assert len(joined) == whole.num_samples
     shards = expand_shards([str(tmp_path / f"part-{part}") for part in (1, 2)], "data.train")
     assert len(shards.urls) == 4
-    with pytest.raises(DataError, match="part 30/30: no photograph falls to it"):
+    with pytest.raises(DataError, match="part 30/30: has no photographs"):
         write_shards([mixed], tmp_path / "none", SMALL._replace(part=30, num_parts=30))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from pathlib import Path
 
@@ -11,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from jahp_pl.report.read_results import read_curves
 from tests.model_io.test_compressai import in_their_names, model_of
 from tests.support.commands import run_shortened
 
@@ -72,30 +69,3 @@ def test_every_file_of_the_tree_and_every_link_exists():
             assert (parent / name).exists(), name
     for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (ROOT / link).exists(), link
-
-
-def test_the_table_of_bundled_models_is_what_was_measured():
-    results = ROOT / "results"
-    others = [
-        sorted((point.mean.bpp, point.mean.psnr) for point in read_curves([results / f"{name}.json"])[0].points)
-        for name in (
-            "classical/jpeg", "classical/webp", "classical/jpeg2000", "classical/avif", "published/bpg444-tfc",
-            "published/mbt2018-tfc-mse",
-        )
-    ]  # fmt: skip
-    rows = re.findall(r"^\| (\d+) \| (\d\.\d{3}) \| (\d+\.\d{2}) \| (0\.\d{4}) \| (.*) \|$", README, re.MULTILINE)
-    assert len(rows) == 6
-    (curve,) = json.loads((results / "weights" / "joint-psnr.json").read_text())["curves"]
-    measured = {f"{point['target']['quality']:g}": point["mean"] for point in curve["points"]}
-    for quality, bpp, psnr, ms_ssim, beside in rows:
-        mean = measured[quality]
-        assert (bpp, psnr, ms_ssim) == (
-            f"{mean['file_bpp']:.3f}", f"{mean['file_psnr']:.2f}", f"{mean['file_ms_ssim']:.4f}"
-        )  # fmt: skip
-        expected = []
-        for points in others:
-            rates, decibels = zip(*points, strict=True)
-            inside = rates[0] <= mean["file_bpp"] <= rates[-1]
-            at_rate = np.interp(math.log(mean["file_bpp"]), np.log(rates), decibels)
-            expected.append(f"{at_rate:.2f}" if inside else "")
-        assert [cell.strip() for cell in beside.split("|")] == expected

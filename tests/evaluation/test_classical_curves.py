@@ -93,7 +93,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
     return error
 
 
-def test_rows_name_images_below_the_folder_and_tell_their_pixels(images: Path, out: Path) -> None:
+def test_rows_have_image_names_relative_to_the_folder_and_pixels(images: Path, out: Path) -> None:
     assert classical(images, out) == 0
     points = read(out)["curves"][0]["points"]
     assert [row["name"] for row in points[0]["images"]] == ["a.png", "sub/b.png"]
@@ -107,11 +107,11 @@ def test_rows_name_images_below_the_folder_and_tell_their_pixels(images: Path, o
     assert rows == [{key: row[key] for key in rows[0]} for row in points[0]["images"]]
 
 
-def test_other_pictures_of_the_same_names_are_told_before_anything_is_coded(images, others, out, capsys) -> None:
+def test_other_images_with_the_same_names_are_reported_before_anything_is_coded(images, others, out, capsys) -> None:
     assert classical(images, out) == 0
     before = out.read_bytes()
     assert classical(others, out) == 2
-    assert f"{out} holds 2 other images; choose another --output, or --force" in refused(capsys)
+    assert f"{out}: has 2 other images; choose another --output, or --force" in refused(capsys)
     assert out.read_bytes() == before
 
 
@@ -184,7 +184,7 @@ def test_curves_that_replace_others_take_their_places_together(images, others, o
     assert rows[0] != [row["pixels"] for row in old[0]["points"][0]["images"]]
 
 
-def test_what_is_unfinished_is_not_gone_on_with_by_another_version(images, out) -> None:
+def test_another_version_does_not_continue_unfinished_results(images, out) -> None:
     assert classical(images, out) == 0
     interrupted(images, out, 3, force=True)
     mark(out, "unfinished")
@@ -192,7 +192,7 @@ def test_what_is_unfinished_is_not_gone_on_with_by_another_version(images, out) 
     assert not any(marks(read(out)["curves"][0]))
 
 
-def test_a_first_run_that_was_interrupted_is_gone_on_with(images, out) -> None:
+def test_an_interrupted_first_run_is_continued(images, out) -> None:
     interrupted(images, out, 3, force=False)
     assert [point["quality"] for point in read(out)["curves"][0]["points"]] == LADDER[:3]
     mark(out)
@@ -219,17 +219,17 @@ def test_two_processes_do_not_write_one_file(images, out, capsys) -> None:
 
 
 FOREIGN = {
-    "cut short": ('{"curves": [{"na', "not JSON"),
-    "empty": ("", "not JSON"),
-    "not text": ("\0\x7f", "not JSON"),
-    "something else": ('{"a": 1}', "no results of `jahp classical`"),
-    "a list": ("[1]", "no results of `jahp classical`"),
-    "a curve without points": ('{"curves": [{"title": "x"}]}', "no results of `jahp classical`"),
+    "cut short": ('{"curves": [{"na', "is not JSON"),
+    "empty": ("", "is not JSON"),
+    "not text": ("\0\x7f", "is not JSON"),
+    "something else": ('{"a": 1}', "has no results of `jahp classical`"),
+    "a list": ("[1]", "has no results of `jahp classical`"),
+    "a curve without points": ('{"curves": [{"title": "x"}]}', "has no results of `jahp classical`"),
     "points without images": (
         '{"curves": [{"name": "jpeg", "provenance": {}, "points": [{"quality": 1}]}]}',
-        "no results of `jahp classical`",
+        "has no results of `jahp classical`",
     ),
-    "an evaluation": ('{"mean": {}, "images": [], "provenance": {}}', "no results of `jahp classical`"),
+    "an evaluation": ('{"mean": {}, "images": [], "provenance": {}}', "has no results of `jahp classical`"),
 }
 
 
@@ -248,7 +248,7 @@ def test_a_file_of_something_else_is_left_alone(content, told, images, out, caps
 def test_results_go_to_a_json_file(name, images, tmp_path, capsys) -> None:
     (tmp_path / "folder.json").mkdir()
     assert classical(images, tmp_path / name) == 2
-    assert "must name a file that ends in .json" in refused(capsys)
+    assert "must be the name of a file that ends in .json" in refused(capsys)
     assert not (tmp_path / "r").exists()
 
 
@@ -256,7 +256,7 @@ def test_results_go_to_a_json_file(name, images, tmp_path, capsys) -> None:
 @pytest.mark.parametrize("limit", ["0", "-1", "two"])
 def test_a_limit_is_a_whole_number_from_one(command, limit, images, out, capsys) -> None:
     assert run(*command, "--images", images, "--out", out, f"--limit={limit}") == 2
-    assert "must be a whole number from 1" in capsys.readouterr().err
+    assert "must be a whole number of at least 1" in capsys.readouterr().err
     assert not out.exists()
 
 
@@ -270,7 +270,7 @@ def test_an_image_that_a_codec_cannot_code_is_named_and_other_codecs_stay(images
     assert [len(curve["points"]) for curve in read(out)["curves"]] == [len(LADDER)]
 
 
-def test_an_image_that_cannot_be_read_is_told_before_anything_is_coded(images, out, capsys) -> None:
+def test_an_unreadable_image_is_reported_before_anything_is_coded(images, out, capsys) -> None:
     whole = (images / "sub" / "b.png").read_bytes()
     (images / "sub" / "b.png").write_bytes(whole[: len(whole) // 2])
     assert classical(images, out) == 2

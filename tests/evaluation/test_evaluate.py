@@ -15,7 +15,7 @@ from jahp_pl.evaluation.image_set import Original, identify
 from jahp_pl.locks import exclusive
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io import checkpoint, pretrained
-from jahp_pl.model_io.export_config import stated_fingerprint
+from jahp_pl.model_io.export_config import read_fingerprint
 from jahp_pl.model_io.load import export
 from jahp_pl.model_io.pretrained import locate
 from jahp_pl.report.previews import compare_images
@@ -84,7 +84,7 @@ def test_results_of_another_model_of_the_same_name_are_kept(capsys) -> None:
     other = text.replace(json.loads(text)["provenance"]["fingerprint"], "0" * 16)
     path.write_text(other)
     assert evaluate() == 2
-    assert "holds results of another model" in refused(capsys)
+    assert "has results of another model" in refused(capsys)
     assert path.read_text() == other
 
 
@@ -92,19 +92,19 @@ def test_results_of_another_model_of_the_same_name_are_kept(capsys) -> None:
 def test_a_file_of_something_else_is_left_alone(content, capsys) -> None:
     Path("r.json").write_text(content)
     assert evaluate("--out", "r.json") == 2
-    assert "r.json: no results of `jahp evaluate`; move it away, or choose another --output" in refused(capsys)
+    assert "r.json: has no results of `jahp evaluate`; move it away, or choose another --output" in refused(capsys)
     assert Path("r.json").read_text() == content
     assert not Path("r").exists()
 
 
-def test_results_under_a_name_that_was_chosen_are_replaced() -> None:
+def test_results_under_a_chosen_name_are_replaced() -> None:
     for model in ("small-1", "small-2"):
         assert evaluate("--out", "r.json", model=model) == 0
         there = bytes.fromhex(json.loads(Path("r.json").read_text())["provenance"]["fingerprint"])
-        assert there == stated_fingerprint(locate(model))
+        assert there == read_fingerprint(locate(model))
 
 
-def test_one_image_that_cannot_be_read_is_told_before_any_is_coded(images, capsys) -> None:
+def test_an_unreadable_image_is_reported_before_any_is_coded(images, capsys) -> None:
     whole = (images / "b.png").read_bytes()
     (images / "b.png").write_bytes(whole[: len(whole) // 2])
     assert evaluate("--out", "r.json") == 2
@@ -112,14 +112,14 @@ def test_one_image_that_cannot_be_read_is_told_before_any_is_coded(images, capsy
     assert not Path("r").exists()
 
 
-def test_an_image_with_a_side_beyond_the_format_is_told_before_any_is_coded(images, capsys) -> None:
+def test_an_image_with_a_side_too_long_for_the_format_is_reported_before_any_is_coded(images, capsys) -> None:
     Image.new("RGB", (66000, 2)).save(images / "wide.png")
     assert evaluate("--out", "r.json") == 2
     assert "wide.png: 66000 x 2 pixels; sides go up to 65535" in refused(capsys)
     assert not Path("r").exists()
 
 
-def test_an_image_beyond_the_codec_beside_is_named(images, capsys) -> None:
+def test_an_image_too_large_for_the_classical_codec_is_named(images, capsys) -> None:
     for path in images.iterdir():
         path.unlink()
     Image.new("RGB", (65520, 1)).save(images / "wide.png")
@@ -132,7 +132,7 @@ def test_results_go_to_a_json_file(name, capsys) -> None:
     Path("folder.json").mkdir()
     before = files()
     assert evaluate("--out", name) == 2
-    assert "must name a file that ends in .json" in refused(capsys)
+    assert "must be the name of a file that ends in .json" in refused(capsys)
     assert files() == before
 
 
@@ -142,14 +142,14 @@ def test_files_never_go_among_the_images(images, capsys) -> None:
     before = files()
     for out in ("photos.json", "photos/sub/../../photos.json"):
         assert evaluate("--out", out) == 2
-        assert "files would go among the images; choose another --output" in refused(capsys)
+        assert "files would be written among the images; choose another --output" in refused(capsys)
         assert files() == before
     assert run("evaluate", "--model", "small-1", "--images", "photos/b.png", "--out", "photos.json") == 2
     assert files() == before
     assert evaluate("--out", "photos/mine.json") == 0
 
 
-def test_a_diverged_model_is_told_with_the_image(capsys) -> None:
+def test_a_diverged_model_is_reported_with_the_image(capsys) -> None:
     model = CompressionModel(ModelConfig(num_filters=8, num_latents=12))
     with torch.no_grad():
         model.g_a[-1].weight.mul_(1e9)
@@ -170,7 +170,7 @@ def test_two_processes_do_not_write_one_file(capsys) -> None:
 
 
 def test_two_images_of_one_name_are_refused(images) -> None:
-    with pytest.raises(EvaluationError, match=r"b\.png: a second image called a\.png"):
+    with pytest.raises(EvaluationError, match=r"b\.png: another image is also called a\.png"):
         identify([Original(images / "a.png", "a.png"), Original(images / "b.png", "a.png")])
 
 
@@ -184,5 +184,5 @@ def test_pictures_are_of_the_image_of_a_name_and_of_nothing_beside_it(tmp_path, 
     with Image.open(images / f"{name}.png") as image:
         assert (comparison.original == image).all()
     (images / f"{name}.png").unlink()
-    with pytest.raises(EvaluationError, match="holds no image"):
+    with pytest.raises(EvaluationError, match="has no image"):
         compare_images([], images, {name: "chosen"}, 0.25, {})

@@ -11,7 +11,7 @@ import torch
 
 from jahp_pl.config import to_dict
 from jahp_pl.files import WriteError
-from jahp_pl.model_io.checkpoint import CheckpointError, find_checkpoint, load_model, read_checkpoint
+from jahp_pl.model_io.checkpoint import CheckpointError, find_checkpoint, load_checkpoint_model, read_checkpoint
 from jahp_pl.settings import load
 from jahp_pl.training.checkpoints import AtomicCheckpointIO
 from jahp_pl.training.run import TrainResult, train
@@ -69,7 +69,7 @@ def test_a_checkpoint_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         AtomicCheckpointIO().save_checkpoint({}, tmp_path / "folder" / "x.ckpt")
 
 
-def test_what_is_no_checkpoint_of_ours_is_refused_in_one_line(finished: TrainResult, tmp_path: Path) -> None:
+def test_a_foreign_checkpoint_is_refused_in_one_line(finished: TrainResult, tmp_path: Path) -> None:
     content = finished.last.read_bytes()
     whole = read_checkpoint(finished.last)
 
@@ -90,11 +90,11 @@ def test_what_is_no_checkpoint_of_ours_is_refused_in_one_line(finished: TrainRes
     torch.save({"code": SimpleNamespace()}, tmp_path / "code.ckpt")
     cases = [
         (tmp_path / "none.ckpt", "no such checkpoint"),
-        (tmp_path, "holds no checkpoint"),
+        (tmp_path, "has no checkpoint"),
         (written("empty.ckpt", b""), "cut short"),
         (written("short.ckpt", content[: len(content) // 2]), "cut short"),
         (written("damaged.ckpt", content[:20000] + bytes(2000) + content[22000:]), "damaged"),
-        (written("text.ckpt", b"hello " * 1000), "no checkpoint"),
+        (written("text.ckpt", b"hello " * 1000), "not a checkpoint"),
         (tmp_path / "other.ckpt", "not a checkpoint of jahp_pl"),
         (tmp_path / "code.ckpt", "more than tensors"),
         (saved("newer.ckpt", jahp_pl_format=2), "newer than this jahp_pl reads; upgrade"),
@@ -106,7 +106,7 @@ def test_what_is_no_checkpoint_of_ours_is_refused_in_one_line(finished: TrainRes
     ]
     for path, words in cases:
         with pytest.raises(CheckpointError, match=words) as refusal:
-            load_model(find_checkpoint(path))
+            load_checkpoint_model(find_checkpoint(path))
         assert "\n" not in str(refusal.value)
         assert str(path) in str(refusal.value)
 
@@ -128,9 +128,9 @@ def test_a_small_checkpoint_cannot_ask_for_a_big_model_and_must_hold_finite_numb
     for changed, words in (
         ({"state_dict": content["state_dict"] | {name: spoiled}}, "is not finite"),
         ({"hyper_parameters": big}, "does not fit its own configuration"),
-        ({"state_dict": [1]}, "not laid out like a checkpoint"),
-        ({"jahp_pl_format": "1"}, "not laid out like a checkpoint"),
+        ({"state_dict": [1]}, "does not have the layout of a jahp_pl checkpoint"),
+        ({"jahp_pl_format": "1"}, "does not have the layout of a jahp_pl checkpoint"),
     ):
         torch.save(content | changed, tmp_path / "x.ckpt")
         with pytest.raises(CheckpointError, match=words):
-            load_model(tmp_path / "x.ckpt")
+            load_checkpoint_model(tmp_path / "x.ckpt")

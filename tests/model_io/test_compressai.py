@@ -50,7 +50,7 @@ def test_a_checkpoint_becomes_the_model_with_the_same_weights(rung, nested, flat
     state = in_their_names(model, flat)
     content = {"epoch": 3, "state_dict": state, "optimizer": {"lr": 1e-4}, "loss": torch.ones(())} if nested else state
     torch.save(content, tmp_path / "c.pth.tar")
-    loaded = compressai.load(tmp_path / "c.pth.tar")
+    loaded = compressai.load_compressai(tmp_path / "c.pth.tar")
     assert loaded.config == model.config
     assert not loaded.training
     for name, tensor in model.state_dict().items():
@@ -59,13 +59,13 @@ def test_a_checkpoint_becomes_the_model_with_the_same_weights(rung, nested, flat
 
 def test_files_of_torchs_older_layout_are_read_too(tmp_path):
     torch.save(in_their_names(model_of("joint")), tmp_path / "old.pth.tar", _use_new_zipfile_serialization=False)
-    assert compressai.load(tmp_path / "old.pth.tar").config.rung == "joint"
+    assert compressai.load_compressai(tmp_path / "old.pth.tar").config.rung == "joint"
 
 
 def test_the_names_of_a_parallel_training_are_understood(tmp_path):
     state = {f"module.{name}": tensor for name, tensor in in_their_names(model_of("joint")).items()}
     torch.save({"state_dict": state}, tmp_path / "c.pth")
-    assert compressai.load(tmp_path / "c.pth").config.rung == "joint"
+    assert compressai.load_compressai(tmp_path / "c.pth").config.rung == "joint"
 
 
 def test_the_command_leaves_an_export_that_codes(tmp_path, capsys):
@@ -94,10 +94,10 @@ def test_pickled_code_is_refused_and_not_run(new_layout, tmp_path):
     mark, path = tmp_path / "was-run", tmp_path / "bomb.pth"
     torch.save({"state_dict": Bomb(mark)}, path, _use_new_zipfile_serialization=new_layout)
     with pytest.raises(CheckpointError, match=r"bomb\.pth: .*never run"):
-        compressai.load(path)
+        compressai.load_compressai(path)
     path.write_bytes(pickle.dumps(Bomb(mark)))
     with pytest.raises(CheckpointError, match=r"bomb\.pth"):
-        compressai.load(path)
+        compressai.load_compressai(path)
     assert not mark.exists()
 
 
@@ -109,8 +109,8 @@ def without(name: str) -> dict[str, Tensor]:
 
 FOREIGN = {
     "another network": ({"conv1.weight": torch.zeros(3, 3)}, "no weights of bmshj2018"),
-    "no state dict": ([torch.zeros(3)], "holds no state dict"),
-    "numbers": ({"state_dict": 5}, "holds no state dict"),
+    "no state dict": ([torch.zeros(3)], "has no state dict"),
+    "numbers": ({"state_dict": 5}, "has no state dict"),
     "scalar layers": ({"g_a.0.weight": torch.zeros(()), "g_a.6.weight": torch.zeros(())}, "no weights of bmshj2018"),
     "missing tensor": (without("g_s.0.bias"), r"joint model, but g_s\.0\.bias is missing"),
     "extra tensor": (in_their_names(model_of("joint")) | {"lmbda": torch.ones(1)}, "is unknown"),
@@ -119,10 +119,10 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize(("content", "words"), FOREIGN.values(), ids=FOREIGN)
-def test_what_is_none_of_these_models_is_refused_by_name(content, words, tmp_path):
+def test_other_models_are_refused_with_the_path(content, words, tmp_path):
     torch.save(content, tmp_path / "c.pth")
     with pytest.raises(CheckpointError, match=words) as caught:
-        compressai.load(tmp_path / "c.pth")
+        compressai.load_compressai(tmp_path / "c.pth")
     assert "\n" not in str(caught.value)
 
 
@@ -144,5 +144,5 @@ def test_damaged_and_missing_files_are_refused_in_one_line(tmp_path, capsys):
         assert f"{name}.pth" in error
         assert "\n" not in error
     with pytest.raises(CheckpointError, match="no such checkpoint"):
-        compressai.load(tmp_path / "nowhere.pth")
+        compressai.load_compressai(tmp_path / "nowhere.pth")
     assert not (tmp_path / "m").exists()

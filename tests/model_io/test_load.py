@@ -58,7 +58,7 @@ def change(folder: Path, change_tensors=lambda tensors: None, **settings) -> Non
 
 
 @pytest.mark.parametrize("variant", ONE_OF_EACH, ids=str)
-def test_weights_tables_and_files_come_back_to_the_last_bit(variant, tmp_path):
+def test_weights_tables_and_files_are_restored_to_the_last_bit(variant, tmp_path):
     model = model_of(variant)
     codec = export(model, tmp_path / "m", FACTS)
     content = load_export(tmp_path / "m")
@@ -74,7 +74,7 @@ def test_weights_tables_and_files_come_back_to_the_last_bit(variant, tmp_path):
 
 
 @pytest.mark.parametrize("variant", ONE_OF_EACH, ids=str)
-def test_the_tables_of_an_export_are_used_and_not_made_again(variant):
+def test_the_tables_of_an_export_are_used_instead_of_computed(variant):
     """A table one step off, as another machine's exp may have it, gives another codec: the one that was exported."""
     model = model_of(variant)
     codec = Codec(model)
@@ -95,7 +95,7 @@ def test_two_exports_of_one_model_are_the_same_bytes(original, tmp_path):
 
 
 @pytest.mark.parametrize(("dtype", "share"), [("bfloat16", 0.65), ("int8", 0.5)])
-def test_fewer_bytes_are_a_codec_of_the_rounded_weights(dtype, share, original, tmp_path):
+def test_a_smaller_export_is_a_codec_of_the_rounded_weights(dtype, share, original, tmp_path):
     """What the export gives, codes and says is what the reloaded export gives, codes and says."""
     model, image = load_golden("joint"), kodak_crop()[:72, :90]
     codec = export(model, tmp_path / "half", FACTS, dtype=dtype)
@@ -115,7 +115,7 @@ def test_fewer_bytes_are_a_codec_of_the_rounded_weights(dtype, share, original, 
     assert again.fingerprint == codec.fingerprint, "rounding what is rounded changes nothing"
 
 
-def test_weights_that_are_not_finite_are_refused_in_every_type(tmp_path):
+def test_non_finite_weights_are_refused_in_every_type(tmp_path):
     model = load_golden("joint")
     with torch.no_grad():
         model.h_s[0].weight[0, 0, 0, 0] = torch.nan
@@ -189,7 +189,7 @@ def test_results_of_the_model_go_into_config_and_card(results, original, folder,
     assert load_export(tmp_path / "rated").results == told, "kept with the model"
     export_from(tmp_path / "rated", tmp_path / "half", dtype="bfloat16")
     assert load_export(tmp_path / "half").results is None, "of other weights"
-    with pytest.raises(ExportError, match=r"r\.json: results of model \w{16}, but this one is"):
+    with pytest.raises(ExportError, match=r"r\.json: has results of model \w{16}, but this one is"):
         export_from(tmp_path / "half", tmp_path / "wrong", results=results)
     assert not (tmp_path / "wrong").exists()
 
@@ -197,7 +197,7 @@ def test_results_of_the_model_go_into_config_and_card(results, original, folder,
 def test_results_that_cannot_be_read_are_named(original, tmp_path):
     for text in ("", "[]", "{}", '{"mean": 3, "provenance": {"fingerprint": "00"}}'):
         (tmp_path / "r.json").write_text(text)
-        with pytest.raises(ExportError, match=r"r\.json: no results of `jahp evaluate`"):
+        with pytest.raises(ExportError, match=r"r\.json: has no results of `jahp evaluate`"):
             export_from(original, tmp_path / "rated", results=tmp_path / "r.json")
     with pytest.raises(ExportError, match=r"nowhere\.json: cannot be read"):
         export_from(original, tmp_path / "rated", results=tmp_path / "nowhere.json")
@@ -222,7 +222,7 @@ def test_an_altered_or_shortened_file_is_refused(folder):
     data = (folder / WEIGHTS).read_bytes()
     for altered in (data[:1000] + bytes([data[1000] ^ 1]) + data[1001:], data[:-1], b"", data + b"x"):
         (folder / WEIGHTS).write_bytes(altered)
-        with pytest.raises(ExportError, match=r"model\.safetensors: is not the file"):
+        with pytest.raises(ExportError, match=r"model\.safetensors: does not match the checksum"):
             load_codec(folder)
 
 
@@ -249,13 +249,13 @@ BAD_TENSORS = {
         r"g_s\.0\.weight is torch\.bfloat16, not float32",
     ),
     "other type": (lambda t: t.update({"g_cm.bias": t["g_cm.bias"].half()}), r"g_cm\.bias is torch\.float16"),
-    "altered weight": (lambda t: t["g_s.0.weight"].view(-1)[0].add_(1), "freezes to model"),
+    "altered weight": (lambda t: t["g_s.0.weight"].view(-1)[0].add_(1), "has fingerprint"),
     "not finite": (lambda t: t["g_cm.bias"].fill_(torch.nan), "not finite"),
-    "missing table": (lambda t: t.pop("tables.prior.masses"), "table masses: missing"),
+    "missing table": (lambda t: t.pop("tables.prior.masses"), "table masses: is missing"),
     "unknown table": (lambda t: t.update({"tables.latents.medians": torch.zeros(3)}), "medians is unknown"),
-    "misshapen table": (lambda t: t.update({"tables.latents.scales": torch.ones(3).double()}), "table scales: missing"),
+    "misshapen table": (lambda t: t.update({"tables.latents.scales": torch.ones(3).double()}), "scales: is missing"),
     "falling table": (lambda t: t["tables.latents.scales"].neg_(), "numbers that no frozen model has"),
-    "altered table": (lambda t: t["tables.latents.thresholds"][3].add_(1), "freezes to model"),
+    "altered table": (lambda t: t["tables.latents.thresholds"][3].add_(1), "has fingerprint"),
     "negative mass": (lambda t: t["tables.prior.masses"].sub_(10**9), "numbers that no frozen model has"),
     "no mass": (lambda t: t["tables.prior.masses"].zero_(), "has no mass"),
     "wrong sizes": (lambda t: t["tables.prior.sizes"].fill_(1), "not those of a density"),
@@ -274,8 +274,8 @@ def test_a_tensor_that_does_not_belong_is_named(alter, words, folder):
 BAD_CONFIGS = {
     "newer": ({"jahp_pl_export": 3}, "format 3 is newer"),
     "other type": ({"dtype": "bfloat16"}, r"g_a\.0\.weight is torch\.float32, not bfloat16"),
-    "unknown type": ({"dtype": "float8"}, "dtype 'float8' is none of float32, bfloat16, int8"),
-    "foreign": ({"jahp_pl_export": None}, "not the config.json of an export"),
+    "unknown type": ({"dtype": "float8"}, "dtype 'float8' is not one of float32, bfloat16, int8"),
+    "foreign": ({"jahp_pl_export": None}, "not the config.json of a jahp_pl export"),
     "unknown setting": ({"model": {"depth": 3}}, r"model\.depth"),
     "other width": ({"model": {"rung": "joint", "num_filters": 9, "num_latents": 12}}, "has shape"),
     "immense": ({"model": {"rung": "joint", "num_filters": 10**6, "num_latents": 10**6}}, "has shape"),
@@ -290,14 +290,14 @@ def test_a_config_that_does_not_fit_is_refused(settings, words, folder):
         load_codec(folder)
 
 
-def test_a_config_that_is_no_json_is_refused(folder):
+def test_a_config_that_is_not_json_is_refused(folder):
     for text in (b"", b"{", b"[1]", b"\xff\xfe", b"[" * 100_000):
         (folder / CONFIG).write_bytes(text)
         with pytest.raises(ExportError, match=r"config\.json"):
             load_codec(folder)
 
 
-def test_what_is_there_is_replaced_only_on_demand_and_only_an_export(folder, tmp_path):
+def test_only_an_export_is_replaced_and_only_with_force(folder, tmp_path):
     model = load_golden("joint")
     with pytest.raises(ExportError, match="--force"):
         export(model, folder, {})
@@ -315,7 +315,7 @@ def test_what_is_there_is_replaced_only_on_demand_and_only_an_export(folder, tmp
 def test_weights_of_an_absurd_size_are_refused_unread(folder):
     with (folder / WEIGHTS).open("r+b") as file:
         file.truncate(2**40)  # without taking any space
-    with pytest.raises(ExportError, match=rf"{WEIGHTS}: takes 1099511627776 bytes, more than the 1073741824"):
+    with pytest.raises(ExportError, match=rf"{WEIGHTS}: has 1099511627776 bytes, more than the maximum of 1073741824"):
         load_export(folder)
 
 
@@ -377,7 +377,7 @@ def test_the_command_exports_a_run_with_its_facts_but_no_paths(run_folder, tmp_p
     assert "--force" in capsys.readouterr().err
 
 
-def test_weights_that_are_not_finite_are_refused(folder):
+def test_non_finite_weights_are_refused(folder):
     change(folder, lambda tensors: tensors.update({"g_s.0.bias": tensors["g_s.0.bias"] * float("nan")}))
     with pytest.raises(ExportError, match=r"g_s\.0\.bias is not finite"):
         load_model(folder)

@@ -16,7 +16,7 @@ from jahp_pl.codec.entropy.fixed_point import LARGEST, SMALLEST, Rows, quantize
 from jahp_pl.codec.entropy.networks import to_raw
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.load import ExportError, export
-from jahp_pl.model_io.onnx import FACTS, HyperDecoder, graphs, to_onnx, write_graphs
+from jahp_pl.model_io.onnx import FACTS, HyperDecoder, build_graphs, to_onnx, write_graphs
 from tests.support.codec_models import GOLDEN, JOINT, Variant, codec_of, kodak_crop
 from tests.support.commands import run
 
@@ -52,7 +52,7 @@ def runtime(folder):
     return compute
 
 
-def test_the_folder_says_whose_graphs_it_holds(folder, capsys):
+def test_the_folder_names_its_model(folder, capsys):
     codec = codec_of(JOINT)
     assert json.loads((folder / FACTS).read_text())["fingerprint"] == codec.fingerprint.hex()
     expected = {f"{name}{suffix}" for name in NAMES["joint"] for suffix in (".onnx", ".pt2")}
@@ -67,7 +67,7 @@ def test_the_folder_says_whose_graphs_it_holds(folder, capsys):
 @pytest.mark.parametrize("rung", NAMES)
 def test_every_rung_has_the_graphs_that_it_needs(rung):
     codec = Codec(CompressionModel(Variant(rung).config()).eval())
-    found = graphs(codec)
+    found = build_graphs(codec)
     assert list(found) == NAMES[rung]
     for graph in found.values():
         outputs = graph.network(*graph.inputs.values())
@@ -181,4 +181,4 @@ def test_powers_by_comparison_are_those_by_bits(monkeypatch):
 def test_without_its_packages_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ExportError, match=r"pip install 'jahp_pl\[graphs\]'"):
-        to_onnx(graphs(codec_of(JOINT))["decoder"], None, {})
+        to_onnx(build_graphs(codec_of(JOINT))["decoder"], None, {})

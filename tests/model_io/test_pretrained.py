@@ -71,7 +71,7 @@ def made_by(path: Path) -> str:
     return next(name for name in NAMES if fingerprint_of(name) == fingerprint)
 
 
-def test_models_of_one_rate_are_in_the_order_of_their_lambda():
+def test_single_rate_models_are_in_the_order_of_their_lambda():
     assert [model.name for model in pretrained.bundled()] == NAMES
     assert pretrained.default_model().name == "mid-1"
 
@@ -116,7 +116,7 @@ def test_files_of_several_models_in_one_folder_are_decompressed_together(photo, 
         (["--model", "mid-7"], "mid-7: no such export, run folder or checkpoint, and no bundled model (z-first, mid-1"),
     ],
 )
-def test_a_model_that_there_is_not_is_answered_in_one_line(options, words, photo, capsys):
+def test_an_unknown_model_is_reported_in_one_line(options, words, photo, capsys):
     assert run("compress", photo, *options) == 2
     error = capsys.readouterr().err
     assert words in error
@@ -129,12 +129,12 @@ def test_a_file_of_no_bundled_model_is_named_with_its_fingerprint(photo, tmp_pat
     (tmp_path / "other.jahp").write_bytes(codec.compress(PIXELS))
     assert run("decompress", tmp_path / "other.jahp") == 2
     error = capsys.readouterr().err
-    assert f"other.jahp: made with model {codec.fingerprint.hex()}, and none of that fingerprint is bundled" in error
+    assert f"other.jahp: made with model {codec.fingerprint.hex()}, which is not bundled" in error
     assert "--model" in error
     assert error.count("\n") == 1
 
 
-def test_a_name_stands_for_a_model_wherever_one_is_asked_for(photo, tmp_path, capsys, monkeypatch):
+def test_every_command_accepts_the_name_of_a_model(photo, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run("compress", photo, "--model", "a-last") == 0
     assert made_by(photo.with_suffix(".jahp")) == "a-last"
@@ -151,13 +151,13 @@ def test_a_name_stands_for_a_model_wherever_one_is_asked_for(photo, tmp_path, ca
     assert mine.fingerprint.hex() in capsys.readouterr().out
 
 
-def test_what_exists_as_a_path_is_not_taken_for_a_name(tmp_path, monkeypatch):
+def test_an_existing_path_takes_precedence_over_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     export(unlike(5), tmp_path / "mid-1", {})
     assert jahp_pl.load_codec("mid-1").fingerprint == Codec(unlike(5)).fingerprint
 
 
-def test_info_alone_lists_the_bundled_models_with_their_figures(weights, tmp_path, monkeypatch, capsys):
+def test_info_without_arguments_lists_the_bundled_models_with_their_figures(weights, tmp_path, monkeypatch, capsys):
     assert run("info") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:4]] == NAMES
@@ -179,7 +179,7 @@ def test_the_library_loads_by_metric_and_by_name():
     assert torch.equal(jahp_pl.load_model("z-first").g_s[-1].bias, unlike(2).g_s[-1].bias)
     with pytest.raises(ExportError, match="no model for ms-ssim is bundled"):
         jahp_pl.load_codec(metric="ms-ssim")
-    with pytest.raises(ExportError, match="does not go together"):
+    with pytest.raises(ExportError, match="leave out either it or model"):
         jahp_pl.load_model("mid-1", metric="psnr")
 
 
@@ -217,16 +217,19 @@ def test_without_bundled_models_each_use_says_that_one_must_be_given(photo, caps
         jahp_pl.load_codec()
     with pytest.raises(OSError, match="no models are bundled"):
         Image.fromarray(PIXELS).save(photo.with_name("x.jahp"))
-    with Image.open(photo.with_suffix(".jahp")) as image, pytest.raises(OSError, match="neither at hand nor bundled"):
+    with (
+        Image.open(photo.with_suffix(".jahp")) as image,
+        pytest.raises(OSError, match="neither registered nor"),
+    ):
         image.load()
 
 
-def test_a_damaged_one_is_named(tmp_path, monkeypatch, capsys):
+def test_a_damaged_bundled_model_is_named(tmp_path, monkeypatch, capsys):
     export(unlike(0), tmp_path / "weights" / "one", {})
     (tmp_path / "weights" / "one" / CONFIG).write_text("{}")
     monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "weights")
     assert run("info") == 2
-    assert "one/config.json: not the config.json of an export" in capsys.readouterr().err
+    assert "one/config.json: not the config.json of a jahp_pl export" in capsys.readouterr().err
 
 
 def test_the_models_of_the_package_are_whole():

@@ -11,7 +11,7 @@ import pytest
 
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.report.bd_rate import METHODS, CurveError, bd_rate, rate_at
-from jahp_pl.report.comparison import compare, format_table
+from jahp_pl.report.comparison import compare, format_bd_rate_table
 from jahp_pl.report.curves import find_curve
 from jahp_pl.report.read_results import read_curves
 
@@ -134,7 +134,7 @@ def ladder(evaluation, tmp_path, rung: str, factors: dict[int, float]) -> None:
             write(tmp_path, f"{rung}-{seed}-{step}", content)
 
 
-def test_seeds_are_averaged_and_their_spread_is_told(evaluation, tmp_path):
+def test_seeds_are_averaged_and_their_spread_is_reported(evaluation, tmp_path):
     ladder(evaluation, tmp_path, "scale_hyperprior", {1: 1.0, 2: 1.1})
     ladder(evaluation, tmp_path, "joint", {1: 0.8, 2: 0.99})
     anchor, joint = read_curves([tmp_path])
@@ -146,7 +146,7 @@ def test_seeds_are_averaged_and_their_spread_is_told(evaluation, tmp_path):
     compared = compare(anchor, joint, "psnr")
     assert compared.percent["cubic"] == pytest.approx(100 * (0.895 / 1.05 - 1))
     assert compared.spread == pytest.approx((-20.0, -10.0))
-    head, _, row = format_table([anchor, joint], anchor, "psnr")
+    head, _, row = format_bd_rate_table([anchor, joint], anchor, "psnr")
     assert head.endswith("| range, dB | cubic by seed, % |")
     assert row.endswith("| -20.00 to -10.00 |")
 
@@ -168,7 +168,7 @@ def test_results_of_different_images_are_refused(evaluation, tmp_path):
         read_curves([tmp_path / "fewer.json", whole])
 
 
-def test_other_pictures_of_the_same_names_are_refused(evaluation, tmp_path):
+def test_other_images_with_the_same_names_are_refused(evaluation, tmp_path):
     hashed, other, turned = (copy.deepcopy(evaluation) for _ in range(3))
     for number, (row, another) in enumerate(zip(hashed["images"], other["images"], strict=True)):
         row["pixels"], another["pixels"] = f"a{number}", f"a{number}"
@@ -179,9 +179,9 @@ def test_other_pictures_of_the_same_names_are_refused(evaluation, tmp_path):
         for name, content in (("plain", evaluation), ("hashed", hashed), ("other", other), ("turned", turned))
     ]
     assert len(read_curves(paths[:2])) == 2
-    with pytest.raises(EvaluationError, match="kodim04 is one picture in the results of hashed, another in those of o"):
+    with pytest.raises(EvaluationError, match="kodim04 is one image in the results of hashed, but another in those of"):
         read_curves(paths[:3])
-    with pytest.raises(EvaluationError, match="kodim08 is one picture in the results of plain, another in those of t"):
+    with pytest.raises(EvaluationError, match="kodim08 is one image in the results of plain, but another in those of"):
         read_curves([paths[0], paths[3]])
 
 
@@ -192,7 +192,7 @@ def test_a_curve_of_points_on_different_images_is_refused(tmp_path):
         read_curves([write(tmp_path, "half", content)])
 
 
-def test_different_models_are_not_taken_for_seeds_of_one(evaluation, tmp_path):
+def test_different_models_are_not_mistaken_for_seeds_of_one(evaluation, tmp_path):
     wider = with_facts(evaluation, 0.01, 2, seed=2)
     wider["provenance"]["model"]["num_filters"] = 192
     paths = [write(tmp_path, "a", with_facts(evaluation, 0.01, 1, seed=1)), write(tmp_path, "b", wider)]
@@ -203,7 +203,7 @@ def test_different_models_are_not_taken_for_seeds_of_one(evaluation, tmp_path):
     assert [curve.title for curve in read_curves(paths)] == ["Joint", "Wider"]
 
 
-def test_a_rate_without_all_seeds_is_told(evaluation, tmp_path):
+def test_a_rate_without_all_seeds_is_reported(evaluation, tmp_path):
     ladder(evaluation, tmp_path, "joint", {1: 0.8, 2: 0.9})
     (tmp_path / "joint-2-3.json").unlink()
     (joint,) = read_curves([tmp_path])
@@ -221,7 +221,7 @@ def spoiled(change) -> str:
     ("text", "complaint"),
     [
         ("{", "not JSON"),
-        ("[]", "neither of"),
+        ("[]", "neither by"),
         ('{"mean": {}, "images": [], "provenance": {}}', "without 'file_bpp'"),
         ('{"curves": [{"title": "x"}]}', "without 'points'"),
         ('{"curves": [1]}', "damaged"),
@@ -237,7 +237,7 @@ def spoiled(change) -> str:
         (spoiled(lambda c: c["mean"].update(file_bpp=0)), "file_bpp of mean is 0"),
     ],
 )
-def test_files_that_are_no_results_are_named(text, complaint, tmp_path):
+def test_files_without_results_are_named(text, complaint, tmp_path):
     path = tmp_path / "odd.json"
     path.write_text(text)
     with pytest.raises(EvaluationError, match=rf"odd\.json: .*{complaint}"):
@@ -245,16 +245,16 @@ def test_files_that_are_no_results_are_named(text, complaint, tmp_path):
 
 
 def test_missing_files_and_empty_folders_are_named(tmp_path):
-    with pytest.raises(EvaluationError, match="nowhere: no such file"):
+    with pytest.raises(EvaluationError, match="nowhere: no such results file"):
         read_curves([tmp_path / "nowhere"])
-    with pytest.raises(EvaluationError, match="holds no results"):
+    with pytest.raises(EvaluationError, match="has no results"):
         read_curves([tmp_path])
 
 
 def test_a_curve_is_found_by_title_codec_or_part_of_the_title():
     curves = read_curves([PUBLISHED / f"{name}.json" for name in ("mbt2018-tfc-mse", "jpeg420-tfc", "bpg444-tfc")])
     assert find_curve(curves, "bpg").title == "BPG 4:4:4 (published)"
-    with pytest.raises(EvaluationError, match=r"anchor '4:': several .*JPEG 4:2:0"):
+    with pytest.raises(EvaluationError, match=r"anchor '4:': matches several .*JPEG 4:2:0"):
         find_curve(curves, "4:")
-    with pytest.raises(EvaluationError, match="anchor 'gif': none"):
+    with pytest.raises(EvaluationError, match="anchor 'gif': matches none"):
         find_curve(curves, "gif")

@@ -136,7 +136,7 @@ def train_entropy_model(model: CompressionModel, y: Tensor, steps: int = STEPS) 
                 bits = model.prior.bits(z).sum()
             bits = bits + model.density.bits(noisy, model.entropy_parameters(noisy, z)).sum()
         optimizer.zero_grad()
-        (bits / y.numel()).backward()
+        torch.autograd.backward(bits / y.numel())
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
 

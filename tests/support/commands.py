@@ -18,7 +18,7 @@ SHORTER = {
 }
 
 
-def run(*arguments) -> int:
+def run(*arguments: object) -> int:
     """Exit status of a command."""
     try:
         main([str(a) for a in arguments])

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from jahp_pl import model as model_module
 from jahp_pl.config import Config
@@ -43,7 +45,7 @@ class GlobalNoise:
 class Watched(CompressionModule):
     """Notes what it sees."""
 
-    def __init__(self, config: Config, start: model_module.CompressionModel | None = None) -> None:
+    def __init__(self, config: Config, start: Mapping[str, nn.Module] | None = None) -> None:
         super().__init__(config, start)
         self.crops: list[bytes] = []
         self.validated: list[tuple[int, str]] = []
@@ -53,9 +55,9 @@ class Watched(CompressionModule):
         self.crops += [crop.numpy().tobytes() for crop in batch]
         return super().training_step(batch, batch_idx)
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         self.validated.append((self.global_step, batch.name))
-        super().validation_step(batch, batch_idx)
+        super().validation_step(batch, batch_idx, dataloader_idx)
 
     def on_train_end(self) -> None:
         self.last_gradients = [p.grad.clone() for p in self.model.parameters() if p.grad is not None]
@@ -70,17 +72,14 @@ def fixed_steps(folder: Path, shards: Path, rank: int, world_size: int) -> dict[
     photos = torch.stack([read_image(DATA / "photos" / "val" / f"{name}.jpg")[:, :256, :256] for name in names])
     share = GLOBAL_BATCH // world_size
     is_damaged = rank == world_size - 1
-    before = model_module.add_uniform_noise
-    model_module.add_uniform_noise = GlobalNoise(rank, world_size)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model_module, "add_uniform_noise", GlobalNoise(rank, world_size))
         torch.manual_seed(3)
         module = Watched(config)
         start = weights(module)
         batches = loader(photos[rank * share : (rank + 1) * share], damaged=(DAMAGED_STEP,) if is_damaged else ())
         with only_useful_messages():
             build_trainer(config, [], []).fit(module, batches)
-    finally:
-        model_module.add_uniform_noise = before
     return {
         "start": start,
         "weights": weights(module),
@@ -95,15 +94,13 @@ def real_run(config: Config) -> dict[str, Any]:
     """`train`, and what this rank saw."""
     modules: list[Watched] = []
 
-    def make(config: Config, start: model_module.CompressionModel | None) -> Watched:
+    def make(config: Config, start: Mapping[str, nn.Module] | None) -> Watched:
         modules.append(Watched(config, start))
         return modules[-1]
 
-    run.CompressionModule = make  # type: ignore[assignment, misc]
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "CompressionModule", make)
         metrics = train(config).metrics
-    finally:
-        run.CompressionModule = CompressionModule  # type: ignore[misc]
     return {"crops": modules[0].crops, "validated": modules[0].validated, "metrics": metrics}
 
 

@@ -28,8 +28,17 @@ from jahp_pl.sweeping.bayes import Trial, propose
 from jahp_pl.sweeping.file import SweepFile, read_sweep
 from jahp_pl.sweeping.parameters import Parameter, parse_parameter
 from jahp_pl.sweeping.processes import environments
-from jahp_pl.sweeping.table import LiveTable, format_table, read_results, write_results
-from jahp_pl.sweeping.trials import Entry, Point, best, check_sweep, drawn, grid, is_on_target, make_point
+from jahp_pl.sweeping.table import LiveTable, format_sweep_table, read_sweep_results, write_sweep_results
+from jahp_pl.sweeping.trials import (
+    Entry,
+    SweepPoint,
+    best,
+    check_sweep,
+    grid_points,
+    is_on_target,
+    make_point,
+    random_points,
+)
 from tests.support import pages
 from tests.support.commands import run
 
@@ -87,7 +96,7 @@ def rendered(path: Path, values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 
 def test_the_files_hold_the_published_points() -> None:
     def values(name: str) -> list[tuple[Any, ...]]:
-        return [tuple(point.values.values()) for point in grid(read_sweep(ROOT / "sweeps" / f"{name}.yaml"))]
+        return [tuple(point.values.values()) for point in grid_points(read_sweep(ROOT / "sweeps" / f"{name}.yaml"))]
 
     assert values("ladder") == list(product(RUNGS, LOW))
     assert values("lambda") == [(value,) for value in LOW]
@@ -104,7 +113,7 @@ def test_every_point_renders_with_the_agent_of_wandb_and_loads(
     for name in ("WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):  # which the agent sets for good
         monkeypatch.setenv(name, "")
     sweep, run_dirs = read_sweep(path), set()
-    points = grid(sweep)
+    points = grid_points(sweep)
     for point in points:
         command = rendered(path, dict(point.values), monkeypatch)
         assert command[:5] == ["/usr/bin/env", "python", "-m", "jahp_pl", "train"]
@@ -129,7 +138,7 @@ def test_the_example_of_the_page_is_a_sweep(tmp_path: Path) -> None:
     assert str(point.config.run_dir) == "runs/search/lr0.00012-K3"
 
 
-def test_the_commands_of_the_page_can_be_followed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_of_the_page_work(capsys: pytest.CaptureFixture[str]) -> None:
     for command in pages.commands(pages.read("sweeps")):
         words = command.split()
         if words[0] == "jahp":
@@ -140,7 +149,7 @@ def test_the_commands_of_the_page_can_be_followed(capsys: pytest.CaptureFixture[
 
 
 def test_the_high_rates_have_the_wide_latents() -> None:
-    low, high = (grid(read_sweep(ROOT / "sweeps" / f"{name}.yaml")) for name in ("lambda", "lambda_high"))
+    low, high = (grid_points(read_sweep(ROOT / "sweeps" / f"{name}.yaml")) for name in ("lambda", "lambda_high"))
     assert {point.config.model.num_latents for point in low} == {192}
     assert {point.config.model.num_latents for point in high} == {320}
     assert {point.config.output_dir for point in (*low, *high)} == {"runs/lambda"}
@@ -154,14 +163,14 @@ def listed(parameter: Parameter) -> list[Any]:
 
 
 def test_overrides_come_last_and_turn_wandb_on(tmp_path: Path) -> None:
-    point = grid(small(tmp_path), ["optim.clip_norm=0.5", "wandb.mode=offline"])[0]
+    point = grid_points(small(tmp_path), ["optim.clip_norm=0.5", "wandb.mode=offline"])[0]
     assert point.config.optim.clip_norm == 0.5
     assert point.config.wandb.mode == "offline"
 
 
-def test_names_follow_from_the_values_where_the_command_has_none(tmp_path: Path) -> None:
+def test_names_follow_from_the_values_if_the_command_has_none(tmp_path: Path) -> None:
     parameters = {"loss.lmbda": {"values": [0.01, 0.02]}, "data.val": {"values": [["a/b"], ["a/c"]]}}
-    names = [point.name for point in grid(small(tmp_path, parameters=parameters))]
+    names = [point.name for point in grid_points(small(tmp_path, parameters=parameters))]
     assert names == [f"small-lmbda{lmbda}-val_a_{part}" for lmbda in (0.01, 0.02) for part in "bc"]
 
 
@@ -171,9 +180,9 @@ def test_random_points_are_the_same_in_every_session_and_all_different(tmp_path:
         "model.num_components": {"min": 1, "max": 3},
     }
     sweep = small(tmp_path, method="random", run_cap=30, parameters=parameters)
-    points = drawn(sweep)
-    assert points == drawn(sweep)
-    assert points[:10] == drawn(sweep._replace(run_cap=10))
+    points = random_points(sweep)
+    assert points == random_points(sweep)
+    assert points[:10] == random_points(sweep._replace(run_cap=10))
     assert len({point.name for point in points}) == 30
     lmbdas = [point.config.loss.lmbda for point in points]
     assert 0.001 <= min(lmbdas) < 0.003
@@ -182,8 +191,8 @@ def test_random_points_are_the_same_in_every_session_and_all_different(tmp_path:
     assert {point.config.model.num_components for point in points} == {1, 2, 3}
 
 
-def test_random_draws_end_where_a_space_is_used_up(tmp_path: Path) -> None:
-    assert len(drawn(small(tmp_path, method="random", run_cap=9))) == 2
+def test_random_draws_end_when_a_space_is_exhausted(tmp_path: Path) -> None:
+    assert len(random_points(small(tmp_path, method="random", run_cap=9))) == 2
 
 
 def test_probabilities_weigh_random_draws(tmp_path: Path) -> None:
@@ -217,7 +226,7 @@ def test_draws_are_those_of_a_choice_among_all_values(content: dict[str, Any]) -
         assert parameter.contains(drawn_value)
 
 
-def test_all_seeds_there_are_take_no_memory(tmp_path: Path) -> None:
+def test_a_range_of_all_seeds_takes_no_memory(tmp_path: Path) -> None:
     seeds = {"seed": {"min": 0, "max": 4294967295}}
     path = write(tmp_path, method="random", run_cap=3, parameters=seeds)
     found = subprocess.run(
@@ -225,29 +234,29 @@ def test_all_seeds_there_are_take_no_memory(tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert (found.returncode, found.stdout.count("jahp train")) == (0, 3), found.stderr
-    drawn_seeds = {point.config.seed for point in drawn(read_sweep(path))}
+    drawn_seeds = {point.config.seed for point in random_points(read_sweep(path))}
     assert len(drawn_seeds) == 3
     assert max(drawn_seeds) > 2**24
-    assert [point.config.seed for point in grid(small(tmp_path, run_cap=2, parameters=seeds))] == [0, 1]
+    assert [point.config.seed for point in grid_points(small(tmp_path, run_cap=2, parameters=seeds))] == [0, 1]
 
 
 def test_a_capped_grid_begins_like_the_whole_one(tmp_path: Path) -> None:
     parameters = {"seed": {"min": 1, "max": 3}, "loss.lmbda": {"values": [0.01, 0.02]}}
-    points = grid(small(tmp_path, parameters=parameters))
+    points = grid_points(small(tmp_path, parameters=parameters))
     assert [tuple(point.values.values()) for point in points] == list(product((1, 2, 3), (0.01, 0.02)))
     for cap in range(1, 8):
-        assert grid(small(tmp_path, parameters=parameters, run_cap=cap)) == points[:cap]
+        assert grid_points(small(tmp_path, parameters=parameters, run_cap=cap)) == points[:cap]
 
 
 def test_the_grid_stops_at_the_cap(tmp_path: Path) -> None:
-    assert len(grid(small(tmp_path, run_cap=1))) == 1
+    assert len(grid_points(small(tmp_path, run_cap=1))) == 1
 
 
 def test_variables_of_the_environment_are_filled_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHARDS", "/data/shards")
     command = ["jahp", "train", "data.train=[${envvar:SHARDS}]", "${args_no_hyphens}"]
     sweep = small(tmp_path, command=command, metric=None)
-    assert grid(sweep)[0].config.data.train == ["/data/shards"]
+    assert grid_points(sweep)[0].config.data.train == ["/data/shards"]
 
 
 # Bayes ----------------------------------------------------------------------------------------------------------------
@@ -279,7 +288,7 @@ def test_proposals_approach_the_optimum_and_follow_from_the_history_alone() -> N
     assert sum(score(dict(values)) < 0.3 for values in late) >= 8  # one in ten of random draws
 
 
-def test_proposals_end_where_a_space_is_used_up() -> None:
+def test_proposals_end_when_a_space_is_exhausted() -> None:
     pytest.importorskip("optuna")
     space = [parse_parameter("model.rung", {"values": ["joint", "context"]})]
     history = [Trial({"model.rung": rung}, 1.0, is_open=False) for rung in ("joint", "context")]
@@ -301,7 +310,7 @@ def test_without_optuna_the_extra_is_named(
 
 
 def entries(sweep: SweepFile, *scores: float | None) -> list[Entry]:
-    points = grid(sweep)
+    points = grid_points(sweep)
     return [
         Entry(point, "failed" if value is None else "done", 8, 1.5, {} if value is None else {"val/loss": value})
         for point, value in zip(points, scores, strict=True)
@@ -321,8 +330,8 @@ def test_the_best_point_is_that_of_the_goal(tmp_path: Path) -> None:
 
 def test_results_are_read_back_and_their_csv_has_a_row_for_each_point(tmp_path: Path) -> None:
     sweep, path = small(tmp_path), tmp_path / "results.json"
-    write_results(path, sweep, entries(sweep, 3.0, None))
-    first, second = read_results(path)
+    write_sweep_results(path, sweep, entries(sweep, 3.0, None))
+    first, second = read_sweep_results(path)
     assert first == ("small-lmbda0.01", {"loss.lmbda": 0.01}, 8, 1.5, {"val/loss": 3.0})
     assert second == ("small-lmbda0.02", {"loss.lmbda": 0.02}, 8, 1.5, {})
     assert json.loads(path.read_text())["best"] == "small-lmbda0.01"
@@ -339,12 +348,12 @@ def test_results_of_another_sweep_are_neither_mixed_in_nor_replaced(
     if method == "bayes":
         pytest.importorskip("optuna")
     path = tmp_path / "small.json"
-    write_results(path, small(tmp_path), entries(small(tmp_path), 3.0, 2.0))
+    write_sweep_results(path, small(tmp_path), entries(small(tmp_path), 3.0, 2.0))
     before = path.read_bytes(), path.with_suffix(".csv").read_bytes()
     other = write(tmp_path, method=method, run_cap=2, parameters={"loss.lmbda": {"values": [0.01, 0.5]}})
     assert run("sweep", other, f"output_dir={tmp_path}") == 2
     assert capsys.readouterr().err == (
-        f"jahp: {path}: holds small-lmbda0.02, which is none of the points of {other}; move it away, or choose another "
+        f"jahp: {path}: has small-lmbda0.02, which is not a point of {other}; move it away, or choose another "
         "output_dir=...\n"
     )
     assert (path.read_bytes(), path.with_suffix(".csv").read_bytes()) == before
@@ -359,29 +368,29 @@ def test_results_of_another_sweep_are_neither_mixed_in_nor_replaced(
         ("small.csv", "city,population\n"), ("small.csv", ""),
     ],
 )  # fmt: skip
-def test_files_that_are_no_results_are_not_replaced(
+def test_files_without_results_are_not_replaced(
     name: str, content: str, method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "runs" / name
     write_atomically(path, content.encode())
     assert run("sweep", write(tmp_path, method=method, run_cap=2), f"output_dir={path.parent}") == 2
     told = capsys.readouterr().err
-    assert told == f"jahp: {path}: no results of a sweep; move it away, or choose another output_dir=...\n"
+    assert told == f"jahp: {path}: has no results of a sweep; move it away, or choose another output_dir=...\n"
     assert path.read_text() == content
     assert sorted(path.parent.iterdir()) == sorted([path, path.parent / ".small.lock"])
 
 
 def test_a_long_table_shows_what_runs_and_what_failed(tmp_path: Path) -> None:
     sweep = small(tmp_path, parameters={"loss.lmbda": {"values": [n / 100 for n in range(1, 31)]}})
-    rows = [Entry(point) for point in grid(sweep)]
+    rows = [Entry(point) for point in grid_points(sweep)]
     rows[20].state, rows[29].state = "running", "failed"
     rows[20].metrics = {"step": 250_000.0}
-    lines = format_table(sweep, rows, most=5)
+    lines = format_sweep_table(sweep, rows, most=5)
     assert len(lines) == 2 + 4 + 1
     assert "running 25 %" in lines[-3]
     assert "failed" in lines[-2]
     assert lines[-1] == "and 26 more"
-    assert len(format_table(sweep, rows)) == 32
+    assert len(format_sweep_table(sweep, rows)) == 32
 
 
 class Terminal(io.StringIO):
@@ -391,7 +400,7 @@ class Terminal(io.StringIO):
 
 def test_on_a_terminal_the_table_is_drawn_over_itself_and_failures_stay(tmp_path: Path) -> None:
     sweep = small(tmp_path)
-    rows, stream = [Entry(point) for point in grid(sweep)], Terminal()
+    rows, stream = [Entry(point) for point in grid_points(sweep)], Terminal()
     table = LiveTable(sweep, rows, stream)
     rows[0].state = "running"
     table.changed(rows[0], ())
@@ -432,8 +441,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "unknown key": ({"parameter": {}}, "parameter: no such key of a sweep; did you mean parameters?"),
     "unknown method": ({"method": "anneal"}, "method=anneal: must be one of grid, random, bayes"),
     "no method": ({"method": None}, "method=None: must be one of"),
-    "no parameters": ({"parameters": {}}, "parameters: has no settings to sweep, so there are no points"),
-    "empty grid": ({"parameters": {"loss.lmbda": {"values": []}}}, "loss.lmbda.values: must be a list with one value"),
+    "no parameters": ({"parameters": {}}, "parameters: has no settings to sweep; add at least one"),
+    "empty grid": ({"parameters": {"loss.lmbda": {"values": []}}}, "loss.lmbda.values: must be a list"),
     "unknown setting": (
         {"parameters": {"loss.lamda": LMBDA}}, "parameters.loss.lamda: no such setting; did you mean loss.lmbda?"
     ),
@@ -467,13 +476,13 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "metric without name": ({"metric": {"goal": "minimize"}}, "metric.name: is missing"),
     "unknown goal": ({"metric": {"name": "val/loss", "goal": "least"}}, "metric.goal=least: must be minimize or"),
     "bayes without metric": ({"method": "bayes", "run_cap": 2, "metric": None}, "metric: is missing; method bayes"),
-    "random without end": ({"method": "random"}, "run_cap: is missing; method random has no end"),
-    "no cap": ({"run_cap": 0}, "run_cap=0: must be a whole number from 1"),
+    "random without end": ({"method": "random"}, "run_cap: is missing; method random never ends"),
+    "no cap": ({"run_cap": 0}, "run_cap=0: must be a whole number of at least 1"),
     "grid over a range": (
-        {"parameters": {"loss.lmbda": {"min": 0.1, "max": 0.2}}}, "parameters.loss.lmbda: a grid has no end there"
+        {"parameters": {"loss.lmbda": {"min": 0.1, "max": 0.2}}}, "parameters.loss.lmbda: has no finite grid"
     ),
     "number that YAML reads as a word": (
-        {"parameters": {"loss.lmbda": {"min": "1e-4", "max": 0.2}}}, "loss.lmbda.min=1e-4: must be a number (YAML takes"
+        {"parameters": {"loss.lmbda": {"min": "1e-4", "max": 0.2}}}, "loss.lmbda.min=1e-4: must be a number (YAML reads"
     ),
     "empty range": ({"parameters": {"loss.lmbda": {"min": 0.2, "max": 0.2}}}, "min=0.2 must be below max=0.2"),
     "half a range": ({"parameters": {"loss.lmbda": {"min": 0.2}}}, "parameters.loss.lmbda.max: is missing"),
@@ -482,18 +491,19 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "loss.lmbda.min=0: must be positive for log_uniform_values",
     ),
     "unknown distribution": (
-        {"parameters": {"loss.lmbda": {"distribution": "beta", "min": 0, "max": 1}}}, "distribution=beta: not known"
+        {"parameters": {"loss.lmbda": {"distribution": "beta", "min": 0, "max": 1}}}, "distribution=beta: is not"
     ),
     "unknown word": ({"parameters": {"loss.lmbda": {"vals": [1]}}}, "parameters.loss.lmbda.vals: no such key"),
-    "null": ({"parameters": {"trainer.max_time": {"values": [None]}}}, "None cannot travel on a command line"),
-    "twice": ({"parameters": {"loss.lmbda": {"values": [0.1, 0.1]}}}, "parameters.loss.lmbda.values: holds 0.1 twice"),
-    "a date": ({"parameters": {"data.cache_dir": {"values": [date(2001, 1, 1)]}}}, "2001-01-01 cannot travel on a"),
-    "a list of lists": ({"parameters": {"data.val": {"values": [[["a"]]]}}}, "[['a']] cannot travel on a command line"),
-    "no character of a command line": ({"parameters": {"data.cache_dir": {"value": "a\0"}}}, "cannot travel on a"),
+    "null": ({"parameters": {"trainer.max_time": {"values": [None]}}}, "None cannot be passed on a command line"),
+    "twice": ({"parameters": {"loss.lmbda": {"values": [0.1, 0.1]}}}, "parameters.loss.lmbda.values: has 0.1 twice"),
+    "a date": ({"parameters": {"data.cache_dir": {"values": [date(2001, 1, 1)]}}}, "2001-01-01 cannot be passed on a"),
+    "a list of lists": ({"parameters": {"data.val": {"values": [[["a"]]]}}}, "[['a']] cannot be passed"),
+    "no character of a command line": ({"parameters": {"data.cache_dir": {"value": "a\0"}}}, "cannot be passed on a"),
     "nested emptily": ({"parameters": {"loss": {"parameters": None}}}, "parameters.loss: is nested; write dotted keys"),
     "nested number": ({"parameters": {"loss": {"parameters": 3}}}, "parameters.loss: is nested; write dotted keys"),
     "distributions": (
-        {"parameters": {"loss.lmbda": {"distribution": ["uniform"], "min": 0, "max": 1}}}, "=['uniform']: not"
+        {"parameters": {"loss.lmbda": {"distribution": ["uniform"], "min": 0, "max": 1}}},
+        "=['uniform']: is not supported",
     ),
     "a number without end": ({"parameters": {"seed": {"min": 0, "max": 10**400}}}, "seed.max=1000"),
     "steps that are none": (
@@ -510,18 +520,18 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a command in one word": ({"command": "jahp train ${args_no_hyphens}"}, "command: must be a list of words; it"),
     "a command of lists": ({"command": [["jahp", "train"]]}, "command: must be a list of words; it"),
     "no command": ({"command": None}, "command: is missing; it must run `python -m jahp_pl train"),
-    "another program": ({"command": ["python", "train.py", "${args_no_hyphens}"]}, "command: trains nothing"),
-    "values with hyphens": ({"command": ["jahp", "train", "${args}"]}, "command: ${args} is not understood"),
-    "values left out": ({"command": ["jahp", "train"]}, "command: must hold ${args_no_hyphens} once"),
+    "another program": ({"command": ["python", "train.py", "${args_no_hyphens}"]}, "command: does not train"),
+    "values with hyphens": ({"command": ["jahp", "train", "${args}"]}, "command: ${args} is not supported"),
+    "values left out": ({"command": ["jahp", "train"]}, "command: must contain ${args_no_hyphens} once"),
     "one name for all": (
         {"command": ["jahp", "train", "name=one", "data.val=[x]", "${args_no_hyphens}"]},
-        "loss.lmbda=0.02 does not show in the name one",
+        "loss.lmbda=0.02 is not visible in the name one",
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_is_wrong_in_a_file_is_told_in_one_line(
+def test_a_mistake_in_a_file_is_reported_in_one_line(
     case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changes, words = BAD[case]
@@ -534,17 +544,17 @@ def test_what_is_wrong_in_a_file_is_told_in_one_line(
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_file_that_is_none_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_file_is_reported_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for content, words in (
         (b"a: [", "cannot be read as YAML"),
-        (b"- a", "must be a mapping"),
+        (b"- a", "is not a mapping"),
         (b"\xff", "YAML"),
-        (b"values: [2001-99-99]", "2001-99-99 is no timestamp (month must be in 1..12"),
-        (b"run_cap: !!int many", "many is no int"),
-        (b"run_cap: !!bool many", "many is no bool"),
+        (b"values: [2001-99-99]", "2001-99-99 is not a valid timestamp (month must be in 1..12"),
+        (b"run_cap: !!int many", "many is not a valid int"),
+        (b"run_cap: !!bool many", "many is not a valid bool"),
         (b'name: "\\UFFFFFFFF"', "cannot be read as YAML"),
-        (b"a: " + b"[" * 2000, "cannot be read as YAML: is nested too deeply"),
-        (b"a: " + b"[" * 2000 + b"]" * 2000, "cannot be read as YAML: is nested too deeply"),
+        (b"a: " + b"[" * 2000, "cannot be read as YAML: it is nested too deeply"),
+        (b"a: " + b"[" * 2000 + b"]" * 2000, "cannot be read as YAML: it is nested too deeply"),
         (b"method: grid\nmethod: random", "method: is given twice, again in line 2; keep one"),
         (b"parameters:\n  seed: {value: 1}\n  'seed': {value: 2}", "seed: is given twice, again in line 3; keep one"),
     ):
@@ -561,10 +571,10 @@ def test_yaml_that_merges_mappings_gives_nothing_twice(tmp_path: Path) -> None:
     path = write(tmp_path, parameters={})
     merging = "parameters: {loss.lmbda: &a {value: 0.1}, model.num_components: {<<: *a, value: 3}}"
     path.write_text(path.read_text().replace("parameters: {}", merging))
-    assert [point.config.model.num_components for point in grid(read_sweep(path))] == [3]
+    assert [point.config.model.num_components for point in grid_points(read_sweep(path))] == [3]
 
 
-def test_overrides_that_do_not_go_with_the_file_are_refused(tmp_path: Path) -> None:
+def test_overrides_that_conflict_with_the_file_are_refused(tmp_path: Path) -> None:
     sweep = small(tmp_path)
     with pytest.raises(SweepError, match=r"loss\.lmbda=1: is swept by"):
         check_sweep(sweep, ["loss.lmbda=1"])
@@ -574,7 +584,7 @@ def test_overrides_that_do_not_go_with_the_file_are_refused(tmp_path: Path) -> N
         check_sweep(sweep, ["output_dir=runs/${loss.lmbda}"])
 
 
-def test_settings_may_stand_behind_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_settings_may_follow_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("sweep", write(tmp_path), "--list", "optim.clip_norm=0.5") == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
@@ -583,8 +593,8 @@ def test_settings_may_stand_behind_options(tmp_path: Path, capsys: pytest.Captur
     assert "unrecognized arguments: --lst" in capsys.readouterr().err
 
 
-def test_a_point_is_what_its_arguments_load(tmp_path: Path) -> None:
+def test_a_point_equals_its_loaded_arguments(tmp_path: Path) -> None:
     point = make_point(small(tmp_path), {"loss.lmbda": 0.5}, ["seed=3"])
-    assert isinstance(point, Point)
+    assert isinstance(point, SweepPoint)
     assert load(point.arguments) == point.config
     assert (point.config.loss.lmbda, point.config.seed) == (0.5, 3)

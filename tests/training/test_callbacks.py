@@ -16,8 +16,8 @@ from jahp_pl.config import ModelConfig
 from jahp_pl.data.pipeline import ValImage
 from jahp_pl.measurement.roundtrip import CodedImage, code_image
 from jahp_pl.model import CompressionModel
-from jahp_pl.model_io.checkpoint import load_model
-from jahp_pl.training.callbacks import CodingCallback, file_name, report, summary
+from jahp_pl.model_io.checkpoint import load_checkpoint_model
+from jahp_pl.training.callbacks import CodingCallback, coding_report, coding_summary, file_name
 from jahp_pl.training.figures import bits_per_pixel, channel_chart, comparison
 from jahp_pl.training.run import TrainResult, train
 from tests.support.tiny_runs import tiny_config
@@ -45,7 +45,7 @@ def coded(codec: Codec, photos: torch.Tensor, tmp_path: Path) -> CodedImage:
 # Files ----------------------------------------------------------------------------------------------------------------
 
 
-def test_the_report_tells_what_the_files_on_the_disk_weigh(result: TrainResult) -> None:
+def test_the_report_has_the_sizes_of_the_files_on_disk(result: TrainResult) -> None:
     folder = result.run_dir / "coding" / "step-0000008"
     content = json.loads((folder / "report.json").read_text())
     assert content["step"] == 8
@@ -59,15 +59,15 @@ def test_the_report_tells_what_the_files_on_the_disk_weigh(result: TrainResult) 
 def test_a_file_of_a_run_is_decoded_with_its_last_checkpoint_alone(result: TrainResult) -> None:
     """The average of the weights is what both sides take."""
     folder = result.run_dir / "coding" / "step-0000008"
-    decoder = Codec(load_model(result.last))
+    decoder = Codec(load_checkpoint_model(result.last))
     for path in folder.glob("*.jahp"):
         row = next(r for r in json.loads((folder / "report.json").read_text())["images"] if r["name"] == path.stem)
         assert decoder.decompress(path.read_bytes()).shape == (3, row["height"], row["width"])
     with pytest.raises(BitstreamError):
-        Codec(load_model(result.last, average=False)).decompress(path.read_bytes())
+        Codec(load_checkpoint_model(result.last, average=False)).decompress(path.read_bytes())
 
 
-def test_what_was_coded_is_logged_and_nothing_came_back_different(result: TrainResult) -> None:
+def test_coded_images_are_logged_and_decode_exactly(result: TrainResult) -> None:
     metrics = result.metrics
     assert metrics["val/mismatched_symbols"] == 0
     assert metrics["val/coded_images"] == 2
@@ -142,9 +142,9 @@ def test_names_of_images_become_names_of_files() -> None:
 
 
 def test_a_report_is_json_also_where_a_mean_does_not_exist(coded: CodedImage) -> None:
-    means = summary([coded.row])
+    means = coding_summary([coded.row])
     assert np.isnan(means["val/file_ms_ssim"])  # the picture is too small for it
-    content = json.loads(report(3, [coded.row], means), parse_constant=lambda name: pytest.fail(name))
+    content = json.loads(coding_report(3, [coded.row], means), parse_constant=lambda name: pytest.fail(name))
     assert content["mean"]["val/file_ms_ssim"] is None
     assert content["images"][0]["name"] == "photo"
 

@@ -48,7 +48,7 @@ def test_a_resumed_run_takes_the_steps_of_an_uninterrupted_one(
     assert second.clock.seconds > first.clock.seconds
 
 
-def test_train_goes_on_from_the_last_checkpoint(shards: Path, tmp_path: Path) -> None:
+def test_train_continues_from_the_last_checkpoint(shards: Path, tmp_path: Path) -> None:
     short = train(tiny_config(tmp_path, shards, *NOTHING_CODED))
     longer = train(tiny_config(tmp_path, shards, *NOTHING_CODED, "trainer.max_steps=12"))
     assert longer.steps == 12
@@ -115,7 +115,7 @@ def test_a_checkpoint_of_another_architecture_is_refused_naming_the_first_differ
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("steps", [8, 12], ids=["finished", "unfinished"])
-def test_a_run_does_not_go_on_with_settings_that_change_its_result(
+def test_a_run_does_not_continue_with_settings_that_change_its_result(
     setting: str, steps: int, finished: TrainResult, shards: Path
 ) -> None:
     saved = finished.last.stat().st_mtime_ns
@@ -143,7 +143,7 @@ def test_allowed_changes_forget_the_best_loss_and_take_effect(shards: Path, tmp_
     first = train(tiny_config(tmp_path, shards, *NOTHING_CODED, "loss.lmbda=0.001"))
     assert first.best is not None
     settings = (*NOTHING_CODED, "loss.lmbda=1", "optim.transform_factor=0.5", "allow_changes=true")
-    with pytest.raises(ConfigError, match=r"trainer\.max_steps=8: .*has 8 steps and is at its end"):
+    with pytest.raises(ConfigError, match=r"trainer\.max_steps=8: .*has 8 steps and is complete"):
         train(tiny_config(tmp_path, shards, *settings))
     second = train(tiny_config(tmp_path, shards, *settings, "trainer.max_steps=12"))
     assert second.best is not None
@@ -180,7 +180,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage: str, shards: 
     last.write_bytes(spoiled)
 
     config.trainer.max_steps = 8
-    with pytest.warns(UserWarning, match=r"last\.ckpt: .*; going on from last-1\.ckpt, step 4; what is damaged"):
+    with pytest.warns(UserWarning, match=r"last\.ckpt: .*; continuing from last-1\.ckpt, step 4; the damaged file"):
         result = train(config)
     assert result.steps == 8
     assert last.with_name("last.ckpt.damaged").read_bytes() == spoiled
@@ -194,6 +194,6 @@ def test_where_all_checkpoints_are_damaged_the_last_is_named(shards: Path, tmp_p
     for path in (last, last.with_name("last-1.ckpt")):
         path.unlink()
         path.write_bytes(b"PK")
-    with pytest.raises(CheckpointError, match=r"last\.ckpt: no checkpoint, or cut short"):
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: not a checkpoint, or cut short"):
         train(config)
     assert last.read_bytes() == b"PK"

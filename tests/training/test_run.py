@@ -18,13 +18,13 @@ from jahp_pl.data.index import DataError
 from jahp_pl.data.module import ShardDataModule
 from jahp_pl.data.prepare import ShardOptions
 from jahp_pl.data.shards import write_shards
-from jahp_pl.model_io.checkpoint import load_model, read_checkpoint
+from jahp_pl.model_io.checkpoint import load_checkpoint_model, read_checkpoint
 from jahp_pl.settings import load
 from jahp_pl.training import TrainingError
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.progress import ProgressLine
 from jahp_pl.training.run import TrainResult, choose_precision, train
-from jahp_pl.training.validation import RowMeans, ValidationRow, measure
+from jahp_pl.training.validation import RowMeans, ValidationRow, measure_image
 from tests.support.tiny_runs import NOTHING_CODED, PHOTOS, all_equal, rows, tiny_config, training_losses
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -45,7 +45,7 @@ def test_metrics_are_written_by_optimizer_steps(finished: TrainResult) -> None:
         assert all(float(row[f"train/{name}"]) > 0 for row in rows(finished) if row["train/loss"])
 
 
-def test_the_result_tells_what_the_last_validation_found(finished: TrainResult) -> None:
+def test_the_result_is_that_of_the_last_validation(finished: TrainResult) -> None:
     last = [row for row in rows(finished) if row["val/loss"]][-1]
     for name in ("val/loss", "val/bpp", "val/psnr"):
         assert finished.metrics[name] == pytest.approx(float(last[name]), rel=1e-5)
@@ -55,10 +55,10 @@ def test_the_result_tells_what_the_last_validation_found(finished: TrainResult) 
 
 
 def test_the_loaded_model_is_the_one_that_was_validated(finished: TrainResult, shards: Path) -> None:
-    model = load_model(finished.last)
+    model = load_checkpoint_model(finished.last)
     expected = finished.metrics["val/bpp"]
     assert validate(model, load([str(finished.run_dir / "config.yaml")])).bpp == pytest.approx(expected, rel=1e-5)
-    trained = load_model(finished.last, average=False)
+    trained = load_checkpoint_model(finished.last, average=False)
     assert not all_equal(list(model.parameters()), list(trained.parameters()))
     assert not model.training
     assert not any(p.requires_grad for p in model.parameters())
@@ -67,7 +67,7 @@ def test_the_loaded_model_is_the_one_that_was_validated(finished: TrainResult, s
 def validate(model: torch.nn.Module, config: Config) -> ValidationRow:
     means = RowMeans(ValidationRow)
     for image in ShardDataModule(config.data, config.seed).val_dataloader():
-        means.update(measure(model, config.loss, image.image))  # type: ignore[arg-type]
+        means.update(measure_image(model, config.loss, image.image))  # type: ignore[arg-type]
     return means.compute()[0]
 
 
@@ -131,13 +131,13 @@ def test_missing_shards_leave_no_checkpoint_behind(shards: Path, tmp_path: Path)
 
 def test_many_non_finite_steps_stop_the_run_and_keep_the_last_good_checkpoint(shards: Path, tmp_path: Path) -> None:
     good = train(tiny_config(tmp_path, shards, *NOTHING_CODED))
-    before = load_model(good.last)
+    before = load_checkpoint_model(good.last)
     settings = ("optim.learning_rate=1e30", "optim.clip_norm=0", "trainer.max_steps=500", "trainer.max_skipped_steps=3")
     settings = (*settings, "allow_changes=true")
     with pytest.raises(TrainingError, match="3 optimizer steps in a row"):
         train(tiny_config(tmp_path, shards, *NOTHING_CODED, *settings, "trainer.val_every_steps=1000"))
     assert read_checkpoint(good.last)["global_step"] == 8
-    assert all_equal(list(before.parameters()), list(load_model(good.last).parameters()))
+    assert all_equal(list(before.parameters()), list(load_checkpoint_model(good.last).parameters()))
 
 
 def test_validation_images_too_small_for_ms_ssim_are_named_when_it_is_the_loss(shards: Path, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_validation_images_too_small_for_ms_ssim_are_named_when_it_is_the_loss(s
     settings = ("loss.distortion=ms_ssim", "data.crop_size=176", "data.batch_size=1", "trainer.max_steps=1")
     write_shards([PHOTOS / "val"], tmp_path / "small", ShardOptions(min_side=64, max_side=128))
     settings = (*settings, f"data.train=[{tmp_path / 'large'}]", f"data.val=[{tmp_path / 'small'}]")
-    with pytest.warns(UserWarning, match="at least 176 pixels, so MS-SSIM and val/loss are not defined"):
+    with pytest.warns(UserWarning, match="at least 176 pixels, so MS-SSIM and val/loss are undefined"):
         result = train(tiny_config(tmp_path, shards, *NOTHING_CODED, *settings))
     assert result.best is None
     assert math.isnan(result.metrics["val/ms_ssim_db"])
@@ -168,7 +168,9 @@ def test_a_run_in_bfloat16_trains_and_validates_in_float32(shards: Path, tmp_pat
     result = train(config)
     assert result.skipped_steps == 0
     assert result.metrics["val/mismatched_symbols"] == 0
-    assert result.metrics["val/bpp"] == pytest.approx(float(validate(load_model(result.last), config).bpp), rel=1e-5)
+    assert result.metrics["val/bpp"] == pytest.approx(
+        float(validate(load_checkpoint_model(result.last), config).bpp), rel=1e-5
+    )
 
 
 def test_the_progress_line_says_where_training_is(finished: TrainResult) -> None:

@@ -10,7 +10,7 @@ import torch
 from jahp_pl.config import Config, ConfigError, LossConfig, ModelConfig, OptimConfig
 from jahp_pl.initialization.warm_start import initialise, latent_scale, take_networks
 from jahp_pl.model import CompressionModel
-from jahp_pl.model_io.checkpoint import load_model
+from jahp_pl.model_io.checkpoint import load_checkpoint_model
 from jahp_pl.model_io.export_config import ExportError
 from jahp_pl.model_io.load import export_from
 from jahp_pl.training.module import CompressionModule
@@ -32,7 +32,7 @@ def model_of(rung: str, **settings) -> CompressionModel:
     return CompressionModel(ModelConfig(rung=rung, **SMALL | settings))
 
 
-def test_networks_are_taken_whole_or_not_at_all() -> None:
+def test_networks_are_loaded_whole_or_not_at_all() -> None:
     joint = dict(model_of("joint").named_children())
     assert take_networks(model_of("joint"), joint) == ["g_a", "g_s", "h_a", "h_s", "g_cm", "g_ep", "prior"]
     mixture = model_of("joint", num_components=3)
@@ -45,7 +45,7 @@ def test_networks_are_taken_whole_or_not_at_all() -> None:
 
 
 @pytest.mark.parametrize("rung", ["scale_hyperprior", "mean_scale_hyperprior", "context", "joint"])
-def test_an_entropy_model_begins_at_the_latents_of_the_transforms_that_were_taken(rung, photos) -> None:
+def test_an_entropy_model_is_initialised_for_the_latents_of_loaded_transforms(rung, photos) -> None:
     loud, model = model_of("factorized"), model_of(rung)
     initialise(loud, latent_scale(LossConfig(lmbda=0.18)))
     with torch.no_grad():
@@ -64,8 +64,8 @@ def test_a_run_starts_from_a_run_a_checkpoint_or_an_export(first, shards, tmp_pa
     for number, source in enumerate((first.run_dir, first.last, tmp_path / "export")):
         config = tiny_config(tmp_path, shards, f"name=second-{number}", f"optim.start_from={source}", *settings)
         result = train(config)
-        start = load_model(first.last)
-        model = load_model(result.last)
+        start = load_checkpoint_model(first.last)
+        model = load_checkpoint_model(result.last)
         assert model.config.rung == "joint"
         for name in ("g_a", "g_s"):
             before, after = getattr(start, name).state_dict(), getattr(model, name).state_dict()
@@ -82,12 +82,12 @@ def test_transforms_at_rate_zero_stay_while_the_entropy_model_learns(first, shar
     logged = (result.run_dir / "metrics.csv").read_text().split("\n", 1)[0].split(",")
     assert set(logged) == {"step", *logged_names(config)}
     assert "train/mse" not in logged
-    before, after = load_model(first.last).state_dict(), load_model(result.last).state_dict()
+    before, after = load_checkpoint_model(first.last).state_dict(), load_checkpoint_model(result.last).state_dict()
     changed = {key.split(".")[0] for key, tensor in after.items() if not torch.equal(tensor, before[key])}
     assert changed == {"prior"}
 
 
-def test_the_transforms_alone_are_taken_where_asked_for(first) -> None:
+def test_only_the_transforms_are_loaded_on_request(first) -> None:
     taken = {}
     for networks in ("fitting", "transforms"):
         optim = OptimConfig(start_from=str(first.run_dir), start_networks=networks)
@@ -105,12 +105,12 @@ def test_a_resumed_run_does_not_need_what_it_started_from(first, shards, tmp_pat
     assert train(tiny_config(tmp_path, shards, "trainer.max_steps=4", *settings)).steps == 4
 
 
-def test_what_cannot_be_started_from_is_named(first, tmp_path) -> None:
+def test_an_unusable_start_is_named(first, tmp_path) -> None:
     def config(path: Path, **model) -> Config:
         return Config(model=ModelConfig(**SMALL | model), optim=OptimConfig(start_from=str(path)))
 
     assert read_start(Config()) is None
     with pytest.raises(ExportError, match="nothing: no such"):
         read_start(config(tmp_path / "nothing"))
-    with pytest.raises(ConfigError, match=r"optim.start_from=.*: no network of it .* model.num_filters is 8"):
+    with pytest.raises(ConfigError, match=r"optim.start_from=.*: none of its networks fits .* model.num_filters=8"):
         read_start(config(first.run_dir, num_filters=9))

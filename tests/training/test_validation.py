@@ -10,7 +10,7 @@ from jahp_pl.config import LossConfig, ModelConfig
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
 from jahp_pl.quality import MIN_SIDE, psnr, to_uint8
-from jahp_pl.training.validation import RowMeans, RunningMeans, TrainingRow, ValidationRow, measure
+from jahp_pl.training.validation import RowMeans, RunningMeans, TrainingRow, ValidationRow, measure_image
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def row(value: float, ms_ssim: float | None = 0.5) -> ValidationRow:
 
 def test_a_row_states_what_evaluation_mode_gives(model: CompressionModel, photos: Tensor) -> None:
     x = photos[:1]
-    measured = measure(model, LossConfig(), x)
+    measured = measure_image(model, LossConfig(), x)
     with torch.no_grad():
         output = model(x)
     expected = rate_distortion(LossConfig(), x, output)
@@ -46,7 +46,7 @@ def test_psnr_is_that_of_the_clipped_8_bit_image(photos: Tensor) -> None:
 
 def test_the_noisy_rate_is_about_the_rate_of_a_training_pass(model: CompressionModel, photos: Tensor) -> None:
     x = photos[:1]
-    bounds = torch.tensor([float(measure(model, LossConfig(), x).bpp_bound) for _ in range(4)])
+    bounds = torch.tensor([float(measure_image(model, LossConfig(), x).bpp_bound) for _ in range(4)])
     with torch.no_grad():
         output = model.train()(x)
     model.eval()
@@ -57,15 +57,15 @@ def test_the_noisy_rate_is_about_the_rate_of_a_training_pass(model: CompressionM
 
 def test_an_image_too_small_for_ms_ssim_has_none(model: CompressionModel, photos: Tensor) -> None:
     small = photos[:1, :, : MIN_SIDE - 1, :200]
-    assert measure(model, LossConfig(), small).ms_ssim is None
-    assert measure(model, LossConfig(), small).loss is not None
-    assert measure(model, LossConfig(distortion="ms_ssim"), small).loss is None
-    large = measure(model, LossConfig(distortion="ms_ssim"), photos[:1, :, :MIN_SIDE, :MIN_SIDE])
+    assert measure_image(model, LossConfig(), small).ms_ssim is None
+    assert measure_image(model, LossConfig(), small).loss is not None
+    assert measure_image(model, LossConfig(distortion="ms_ssim"), small).loss is None
+    large = measure_image(model, LossConfig(distortion="ms_ssim"), photos[:1, :, :MIN_SIDE, :MIN_SIDE])
     assert large.ms_ssim is not None
     assert large.loss is not None
 
 
-def test_what_an_image_lacks_is_left_out_of_the_mean_and_counted() -> None:
+def test_missing_values_are_left_out_of_the_mean_and_counted() -> None:
     means = RowMeans(ValidationRow)
     for value, similarity in ((1.0, 0.5), (2.0, None), (6.0, 0.9)):
         means.update(row(value, similarity))
@@ -106,7 +106,7 @@ def test_a_skipped_step_is_left_out_of_the_running_means() -> None:
     assert running.take() == TrainingRow(1, 2, 3, 4, 5, 6, 7)
 
 
-def test_running_means_start_anew_after_they_were_taken() -> None:
+def test_running_means_restart_after_they_are_read() -> None:
     running = RunningMeans()
     running.update(torch.ones(7), torch.tensor(0.0))
     running.take()

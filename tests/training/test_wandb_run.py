@@ -94,7 +94,7 @@ def test_without_an_account_the_run_is_kept_offline(tmp_path: Path, monkeypatch:
         monkeypatch.setenv(name, str(tmp_path))
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     config = load([f"output_dir={tmp_path}", "name=run", "wandb.mode=online"])
-    with pytest.warns(UserWarning, match="W&B cannot be reached .*; the run is kept offline, send it later"):
+    with pytest.warns(UserWarning, match="W&B cannot be reached .*; the run is kept offline; upload it later"):
         logger = wandb_logger(config)
     assert logger is not None
     logger.log_metrics({"a": 1.0}, step=1)

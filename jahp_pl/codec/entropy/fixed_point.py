@@ -70,8 +70,7 @@ class FixedPointLayer(NamedTuple):
         """Compute out += rows @ weight[tap] in place; out is (n, out) float32.
 
         The product and its scaling by powers of two are exact. The only rounding is that of the addition to `out`,
-        which
-        IEEE 754 defines, with or without fused multiply-add.
+        which IEEE 754 defines, with or without fused multiply-add.
         """
         # Checked first under compilation, because a compiled graph (`model_io.onnx`) must accept any number of rows.
         if self.halves is None or torch.compiler.is_compiling() or len(rows.mantissas) > FEW_ROWS:

@@ -58,9 +58,9 @@ class LatentCoder:
     """Writes and reads latents.
 
     Args:
-            h_s: exact hyper-synthesis; None on the context rung.
-            context: exact g_cm and g_ep; None on rungs without context.
-            tables: converts raw parameters to tables.
+        h_s: exact hyper-synthesis; None on the context rung.
+        context: exact g_cm and g_ep; None on rungs without context.
+        tables: converts raw parameters to tables.
     """
 
     def __init__(

@@ -78,10 +78,10 @@ class LatentTables:
     Args:
         density: family, number of components, presence of means.
         num_latents: M.
-            frozen: `frozen()` of another instance for the same density; None computes the tables.
+        frozen: `frozen()` of another instance for the same density; None computes the tables.
 
-        Raises:
-            FreezeError: if `frozen` does not fit the density.
+    Raises:
+        FreezeError: if `frozen` does not fit the density.
     """
 
     def __init__(

@@ -1,9 +1,8 @@
 """The entropy-parameter networks h_s, g_cm and g_ep in exact arithmetic (`fixed_point`).
 
 h_s depends on no latent and runs once per image, some rows at a time. g_cm and g_ep run once per wavefront in the
-decoder,
-where reading the weights dominates the time; therefore the hyperprior's half of g_ep's first layer is computed in
-advance for the whole image.
+decoder, where reading the weights dominates the time; therefore the hyperprior's half of g_ep's first layer is computed
+in advance for the whole image.
 
 Guarantees: for equal integer inputs the outputs are equal to the last bit, for any batch, order, thread count, library,
 instruction set or device, provided that matrix products accumulate in the precision of their operands
@@ -38,10 +37,10 @@ class ExactHyperSynthesis:
     """h_s in integer arithmetic.
 
     Args:
-            network: trained h_s; its device is used.
+        network: trained h_s; its device is used.
 
-        Raises:
-            FreezeError: if weights are not finite or too large.
+    Raises:
+        FreezeError: if weights are not finite or too large.
     """
 
     def __init__(self, network: HyperSynthesis) -> None:
@@ -55,7 +54,7 @@ class ExactHyperSynthesis:
         """Compute psi from z_hat (N, hz, wz), some rows of latents at a time.
 
         Yields:
-                The index of the first row, and psi from that row on, (rows * width, F) float32.
+            The index of the first row, and psi from that row on, (rows * width, F) float32.
         """
         step = max(1, STRIP_POSITIONS // (width * STRIDE))  # rows of z
         for first in range(0, -(-height // STRIDE), step):

@@ -26,11 +26,11 @@ class PriorTables:
     """p(z_hat) (p(y_hat) on the factorized rung): one table per channel.
 
     Args:
-            prior: trained factorized density on any device; the tables are always computed on the CPU.
-            frozen: `frozen()` of another instance for the same density; None computes the tables.
+        prior: trained factorized density on any device; the tables are always computed on the CPU.
+        frozen: `frozen()` of another instance for the same density; None computes the tables.
 
-        Raises:
-            FreezeError: if `frozen` does not fit the density.
+    Raises:
+        FreezeError: if `frozen` does not fit the density.
     """
 
     def __init__(self, prior: FactorizedDensity, frozen: Mapping[str, Tensor] | None = None) -> None:

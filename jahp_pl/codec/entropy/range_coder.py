@@ -31,8 +31,8 @@ class ChannelTable:
 
     Args:
         lowest: symbol of the first mass.
-            masses: (symbols + 1,) integers, probabilities up to a factor. The last one is the escape, after which the
-                symbol itself follows in 32 plain bits.
+        masses: (symbols + 1,) integers, probabilities up to a factor. The last one is the escape, after which the
+            symbol itself follows in 32 plain bits.
     """
 
     def __init__(self, lowest: int, masses: FloatArray) -> None:
@@ -54,7 +54,7 @@ class Writer:
     """Collects symbols into a payload.
 
     Args:
-            measure: sum in `bits` what the symbols cost under their tables.
+        measure: sum in `bits` what the symbols cost under their tables.
     """
 
     def __init__(self, measure: bool = False) -> None:
@@ -167,6 +167,7 @@ class Reader:
 def _leaky_bits(probability: FloatArray, num_symbols: int) -> float:
     """Compute the bits of symbols (n,) with these probabilities among `num_symbols`; the coder keeps each one
     possible."""
+    # The coder uses p (1 - n 2^-24) + 2^-24 for each of n symbols.
     leak = 2.0**-MASS_BITS
     return float(-np.log2(probability * (1 - num_symbols * leak) + leak).sum())
 

@@ -43,7 +43,7 @@ class MatrixGDN:
     """GDN or IGDN (see `layers.GDN`) with beta and gamma computed once.
 
     Args:
-            gdn: trained layer; its parameters are copied.
+        gdn: trained layer; its parameters are copied.
     """
 
     def __init__(self, gdn: GDN) -> None:
