@@ -27,20 +27,19 @@ def write_tiny_shards(folder: Path) -> Path:
     return folder
 
 
+SMALL = (
+    "model.num_filters=8", "model.num_latents=12", "data.crop_size=64", "data.batch_size=4", "data.num_workers=0",
+    "optim.learning_rate=1e-3", "trainer.accelerator=cpu", "trainer.max_steps=8", "trainer.val_every_steps=4",
+    "trainer.log_every_steps=2", "coding.max_images=2", "coding.max_pictures=1",
+)  # fmt: skip
+"""Settings of a model of a few thousand weights, trained for eight steps."""
 NOTHING_CODED = ("coding.max_images=0",)
 
 
 def tiny_config(output_dir: Path, shards: Path, *settings: str) -> Config:
     """A joint model of a few thousand weights, batches of four crops of 64 pixels, no worker processes."""
-    return load(
-        [
-            f"output_dir={output_dir}", f"data.train=[{shards / 'train'}]", f"data.val=[{shards / 'val'}]",
-            "model.num_filters=8", "model.num_latents=12", "data.crop_size=64", "data.batch_size=4",
-            "data.num_workers=0", "optim.learning_rate=1e-3", "trainer.accelerator=cpu", "trainer.max_steps=8",
-            "trainer.val_every_steps=4", "trainer.log_every_steps=2", "coding.max_images=2", "coding.max_pictures=1",
-            *settings,
-        ]
-    )  # fmt: skip
+    data = [f"data.train=[{shards / 'train'}]", f"data.val=[{shards / 'val'}]"]
+    return load([f"output_dir={output_dir}", *data, *SMALL, *settings])
 
 
 class FixedBatches(IterableDataset[Tensor]):
