@@ -31,7 +31,7 @@ def test_a_folder_keeps_its_tree_of_names_below_the_output(tree, tmp_path):
     assert targets([tree], out, ".jahp", WANTED) == [out / "a.jahp", out / "sub" / "b.jahp"]
 
 
-def test_without_an_output_everything_goes_beside_its_input(tree):
+def test_without_an_output_files_are_written_beside_their_inputs(tree):
     assert targets([tree], None, ".jahp", WANTED) == [tree / "a.jahp", tree / "sub" / "b.jahp"]
     assert targets([tree / "a.png"], None, ".jahp", WANTED) == [tree / "a.jahp"]
 
@@ -48,13 +48,13 @@ def test_one_file_takes_the_output_as_its_name_or_its_folder(tree, tmp_path):
     assert targets([tree / "a.png"], tmp_path, ".jahp", WANTED) == [tmp_path / "a.jahp"]
 
 
-def test_a_stream_goes_to_a_stream_unless_told_otherwise(tree):
+def test_a_stream_goes_to_a_stream_by_default(tree):
     assert targets([STREAM], None, ".jahp", WANTED) == [STREAM]
     assert targets([STREAM], tree / "x.jahp", ".jahp", WANTED) == [tree / "x.jahp"]
     assert targets([tree / "a.png"], STREAM, ".jahp", WANTED) == [STREAM]
 
 
-def test_what_cannot_work_is_refused_by_name(tree, tmp_path):
+def test_impossible_plans_are_refused_by_name(tree, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.d").write_bytes(b"x")
     (tree / "a.jahp").write_bytes(b"x")
@@ -86,7 +86,7 @@ def test_only_a_newer_output_of_the_same_kind_counts_as_done(tmp_path):
         is_done(job, lambda _: True)
 
 
-def test_a_failure_is_noted_and_the_others_go_on():
+def test_a_failure_is_recorded_and_the_others_continue():
     jobs = [Job(Path(name), Path("o"), is_resumable=True) for name in "abc"]
     seen = []
 
@@ -101,7 +101,7 @@ def test_a_failure_is_noted_and_the_others_go_on():
     assert seen == jobs
 
 
-def test_a_bug_is_no_failure_of_an_input():
+def test_a_bug_does_not_count_as_a_failed_input():
     def work(_: Job) -> bool:
         raise ZeroDivisionError
 

@@ -72,7 +72,7 @@ def test_without_gradients_the_plain_layer_runs(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("inverse", [False, True])
-def test_the_operators_keep_to_what_torch_asks_of_operators(inverse: bool) -> None:
+def test_the_operators_satisfy_torchs_checks(inverse: bool) -> None:
     gdn = layer(inverse, 4)
     x = torch.randn(1, 4, 6, 5).contiguous(memory_format=torch.channels_last).requires_grad_()
     beta, gamma = (value.detach().requires_grad_() for value in gdn.beta_gamma())
@@ -84,7 +84,7 @@ def test_the_operators_keep_to_what_torch_asks_of_operators(inverse: bool) -> No
 
 
 @pytest.mark.parametrize("inverse", [False, True])
-def test_the_gradient_by_the_map_is_the_same_where_the_weights_are_frozen(inverse: bool) -> None:
+def test_frozen_weights_do_not_change_the_gradient_of_the_map(inverse: bool) -> None:
     gdn, x = layer(inverse), torch.randn(1, 12, 9, 7).contiguous(memory_format=torch.channels_last)
     _, expected, *_ = step(gdn, x)
     gdn.requires_grad_(False)

@@ -51,13 +51,13 @@ def write(tmp_path: Path) -> typing.Callable[..., str]:
 # What loads -----------------------------------------------------------------------------------------------------------
 
 
-def test_without_arguments_the_defaults_hold() -> None:
+def test_without_arguments_the_defaults_apply() -> None:
     config = load([])
     assert config == Config()
     assert (config.model.rung, config.model.num_filters, config.loss.lmbda) == ("joint", 192, 0.013)
 
 
-def test_files_are_merged_left_to_right_and_pairs_come_last_wherever_they_stand(
+def test_files_are_merged_left_to_right_and_pairs_override_them_in_any_position(
     write: typing.Callable[..., str],
 ) -> None:
     first = write("seed: 1\nmodel: {num_filters: 10, num_latents: 20}\nname: first\n")
@@ -226,7 +226,7 @@ def test_a_value_out_of_range_is_refused_from_a_file_too(text: str, write: typin
     assert (f"{section}.{name}=" if "{" in rest else f"{section}=") in refusal(write(text))
 
 
-def test_files_that_are_missing_no_file_or_no_text_are_named(tmp_path: Path) -> None:
+def test_missing_files_folders_and_binary_files_are_named(tmp_path: Path) -> None:
     assert (
         refusal(tmp_path / "none.yaml")
         == f"{tmp_path / 'none.yaml'}: no such file; give the path of a YAML file with settings"

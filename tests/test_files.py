@@ -41,7 +41,7 @@ def test_a_second_name_of_the_same_file_leaves_nothing_else(tmp_path: Path) -> N
     assert names(tmp_path) == ["first", "second"]
 
 
-def test_what_a_killed_process_had_begun_is_cleared_and_nothing_else(tmp_path: Path) -> None:
+def test_only_leftovers_of_killed_processes_are_removed(tmp_path: Path) -> None:
     code = (
         "import os, pathlib, signal, sys\n"
         "from jahp_pl.files import atomic_writer\n"
@@ -81,7 +81,7 @@ def test_a_limit_on_the_size_of_files_leaves_the_old_one_and_asks_for_space(tmp_
     assert names(tmp_path) == ["x"]
 
 
-def test_what_is_in_the_way_is_to_be_moved(tmp_path: Path) -> None:
+def test_the_message_asks_to_move_what_is_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"mine")
     (tmp_path / "folder" / "below").mkdir(parents=True)
     for path in (tmp_path / "file" / "x", tmp_path / "folder"):

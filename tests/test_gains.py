@@ -57,7 +57,7 @@ def test_between_two_levels_gains_are_geometric() -> None:
 
 
 @pytest.mark.parametrize("variant", ALL[:1] + [v for v in ALL if v.num_components == 3 and v.family == "gaussian"])
-def test_with_gains_of_one_everything_is_that_of_the_model_of_one_rate(variant: Variant) -> None:
+def test_with_unit_gains_the_model_equals_a_single_rate_model(variant: Variant) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         fixed = CompressionModel(variant.config()).eval()
@@ -90,7 +90,7 @@ def test_each_image_of_a_batch_has_its_own_level() -> None:
         assert torch.equal(both.y_hat[number], alone.y_hat[0])
 
 
-def test_a_level_is_needed_where_there_are_several_and_refused_where_there_is_one() -> None:
+def test_a_level_is_required_by_variable_rate_models_and_refused_by_others() -> None:
     with pytest.raises(ValueError, match="needs a level for each image"):
         variable_model()(photo())
     with pytest.raises(ValueError, match="has a single rate and takes no level"):
@@ -112,7 +112,7 @@ def test_the_loss_weighs_each_crop_by_its_level() -> None:
     assert float(terms.bpp) == pytest.approx(float(output.bits_y.sum() + output.bits_z.sum()) / (2 * 64 * 96), rel=1e-5)
 
 
-def test_at_equal_levels_the_loss_is_that_of_one_rate_times_its_weight() -> None:
+def test_at_equal_levels_the_loss_is_the_single_rate_loss_times_its_weight() -> None:
     model, x = variable_model(), photo()
     output = model(x, level=torch.tensor([3.0]))
     one = rate_distortion(LossConfig(lmbda=0.1), x, output)

@@ -33,7 +33,7 @@ def test_the_scale_only_rung_sees_magnitudes_and_the_others_signs() -> None:
     assert not torch.equal(signed(y), signed(-y))
 
 
-def test_the_input_is_left_as_it_was() -> None:
+def test_the_input_is_not_modified() -> None:
     for magnitudes in (False, True):
         y = torch.randn(1, 6, 8, 8)
         before = y.clone()

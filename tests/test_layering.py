@@ -92,7 +92,7 @@ def test_imports_point_down(path: Path) -> None:
 
 
 @pytest.mark.parametrize("dependency", DOORS)
-def test_each_dependency_has_one_door(dependency: str) -> None:
+def test_each_dependency_is_imported_in_one_place(dependency: str) -> None:
     users = {
         str(path.relative_to(ROOT))
         for path in FILES
@@ -103,7 +103,7 @@ def test_each_dependency_has_one_door(dependency: str) -> None:
     assert not strangers
 
 
-def test_a_decoder_loads_nothing_that_only_training_needs() -> None:
+def test_a_decoder_does_not_load_training_dependencies() -> None:
     unwanted = {"lightning", "pytorch_lightning", "wandb", "webdataset", "omegaconf", "torchmetrics", "matplotlib"}
     code = f"""
 import sys

@@ -114,7 +114,7 @@ def test_gdn_and_its_gradients_are_those_of_the_plain_formula(batch: int, invers
         assert torch.equal(layer(x), plain[0])
 
 
-def test_gdn_leaves_what_it_is_given_as_it_is() -> None:
+def test_gdn_does_not_modify_its_input() -> None:
     layer, x = randomised(GDN(6)), torch.randn(2, 6, 4, 5, requires_grad=True)
     grad = torch.randn(2, 6, 4, 5)
     values = [x.detach().clone(), grad.clone()]
@@ -203,7 +203,7 @@ def test_weights_under_the_mask_change_nothing() -> None:
     assert torch.equal(layer(x), before)
 
 
-def test_the_mask_is_no_part_of_a_checkpoint() -> None:
+def test_the_mask_is_not_part_of_a_checkpoint() -> None:
     assert set(MaskedConv2d(3, 4).state_dict()) == {"weight", "bias"}
 
 

@@ -23,7 +23,7 @@ from tests.support.profiles import DISPLAY_P3
 IMAGE = kodak_crop()[:70, :100]
 
 
-def test_what_the_package_offers_is_where_it_is_made():
+def test_public_names_are_those_of_their_modules():
     assert jahp_pl.load_codec is load_codec
     assert jahp_pl.Codec is Codec
     assert jahp_pl.BitstreamError is BitstreamError
@@ -38,7 +38,7 @@ def test_pillow_images_arrays_and_tensors_give_one_file():
     assert codec.compress(torch.tensor(IMAGE).movedim(-1, 0)) == data
 
 
-def test_an_image_comes_back_as_what_is_asked_for():
+def test_an_image_is_returned_in_the_requested_type():
     codec = codec_of(JOINT)
     data = codec.compress(IMAGE)
     tensor, array, image = (
@@ -58,7 +58,7 @@ def test_an_image_comes_back_as_what_is_asked_for():
         codec.decompress(data, as_="jpeg")
 
 
-def test_several_images_give_the_files_and_pictures_of_each_alone(monkeypatch):
+def test_several_images_give_the_same_files_and_images_as_one_by_one(monkeypatch):
     codec = codec_of(JOINT)
     images = [kodak_crop(name)[:40, :width] for name, width in [("kodim01", 50), ("kodim05", 33), ("kodim20", 64)]]
     files = codec.compress_all(images)
@@ -71,14 +71,14 @@ def test_several_images_give_the_files_and_pictures_of_each_alone(monkeypatch):
     assert codec.decompress_all([]) == codec.compress_all([]) == []
 
 
-def test_a_batch_is_so_many_images():
+def test_a_batch_is_a_sequence_of_images():
     codec, batch = codec_of(JOINT), np.stack([kodak_crop(name)[:32, :48] for name in ("kodim01", "kodim05")])
     files = [codec.compress(image) for image in batch]
     assert codec.compress_all(batch) == files
     assert codec.compress_all(torch.from_numpy(batch).movedim(-1, 1)) == files
 
 
-def test_a_pillow_image_of_any_kind_is_coded_as_the_command_does():
+def test_a_pillow_image_of_any_mode_is_coded_as_by_the_command():
     codec, image = codec_of(JOINT), Image.fromarray(IMAGE)
     gray = image.convert("L")
     assert codec.compress(gray) == codec.compress(np.asarray(gray.convert("RGB")))
@@ -92,7 +92,7 @@ def test_a_pillow_image_of_any_kind_is_coded_as_the_command_does():
         codec.compress(opaque)
 
 
-def test_a_colour_profile_goes_into_the_file_and_comes_back_with_a_pillow_image():
+def test_a_colour_profile_round_trips_with_a_pillow_image():
     codec, image = codec_of(JOINT), Image.fromarray(IMAGE)
     image.info["icc_profile"] = DISPLAY_P3
     data = codec.compress(image)
@@ -104,13 +104,13 @@ def test_a_colour_profile_goes_into_the_file_and_comes_back_with_a_pillow_image(
 
 
 @pytest.mark.parametrize("image", [None, "photo.png", [[0]], b"jahp"], ids=repr)
-def test_what_is_no_image_is_named(image):
+def test_inputs_that_are_not_images_are_refused_by_name(image):
     with pytest.raises(ValueError, match=f"an image must be .* not {type(image).__name__}"):
         codec_of(JOINT).compress(image)
 
 
 @pytest.mark.parametrize("name", ["joint", "mixture"])
-def test_threads_that_share_a_codec_get_what_each_gets_alone(name):
+def test_threads_that_share_a_codec_get_the_same_results_as_alone(name):
     codec, names = Codec(load_golden(name)), ("kodim01", "kodim05", "kodim13", "kodim20")
     images = [kodak_crop(name, 96, 160 - 16 * number) for number, name in enumerate(names)]
     files = codec.compress_all(images)
@@ -145,14 +145,14 @@ for name in ("lightning", "wandb", "webdataset", "omegaconf", "torchmetrics", "m
 """
 
 
-def test_the_command_decodes_without_what_only_training_needs(tmp_path):
+def test_the_command_decodes_without_training_dependencies(tmp_path):
     export(load_golden("joint"), tmp_path / "model", {})
     command = [sys.executable, "-c", COMMAND, tmp_path / "model", GOLDEN / "joint.jahp", tmp_path / "out.png"]
     child = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120, check=False)
     assert child.returncode == 0, child.stderr
 
 
-def test_an_export_is_loaded_and_a_file_decoded_without_what_only_training_needs(tmp_path):
+def test_an_export_is_loaded_and_a_file_decoded_without_training_dependencies(tmp_path):
     export(load_golden("joint"), tmp_path / "model", {})
     command = [sys.executable, "-c", DECODE, str(tmp_path / "model"), str(GOLDEN / "joint.jahp")]
     child = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

@@ -27,7 +27,7 @@ def test_a_file_has_one_writer_at_a_time_and_no_trace_of_it_afterwards(tmp_path:
         pass
 
 
-def test_a_writer_that_was_killed_keeps_nobody_out(tmp_path: Path) -> None:
+def test_a_killed_writer_does_not_keep_the_lock(tmp_path: Path) -> None:
     code = (
         "import os, pathlib, signal, sys\n"
         "from jahp_pl.locks import exclusive\n"

@@ -39,7 +39,7 @@ def test_noise_is_uniform_on_the_unit_bin_and_fresh_in_each_call() -> None:
     assert abs((first * second).mean()) < 5 / 12 / 2e5**0.5
 
 
-def test_noise_leaves_its_input_alone_and_passes_the_gradient() -> None:
+def test_noise_does_not_modify_its_input_and_passes_the_gradient() -> None:
     x = torch.randn(10, requires_grad=True)
     before = x.detach().clone()
     add_uniform_noise(x).sum().backward()

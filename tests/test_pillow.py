@@ -64,7 +64,7 @@ def test_a_registered_model_saves_and_loads(tmp_path):
     assert image.fp is None
 
 
-def test_a_model_may_be_given_when_saving_and_then_is_at_hand(exports, tmp_path):
+def test_a_model_given_when_saving_is_known_when_loading(exports, tmp_path):
     Image.fromarray(PIXELS).save(tmp_path / "photo.jahp", model=exports / "joint")
     assert np.array_equal(np.asarray(Image.open(tmp_path / "photo.jahp")), decoded())
     buffer = io.BytesIO()
@@ -196,7 +196,7 @@ def test_a_payload_that_does_not_decode_is_an_error_when_loaded(photo):
         image.load()
 
 
-def test_what_reads_images_elsewhere_reads_these_too(photo):
+def test_the_package_reads_jahp_files_through_pillow(photo):
     with pytest.raises(ImageError, match=r"photo\.jahp: .*set JAHP_MODEL"):
         decode_rgb(photo)
     pillow.register(codec_of(JOINT))

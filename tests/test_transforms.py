@@ -97,7 +97,7 @@ def test_every_transform_of_the_configuration_has_its_networks_and_no_other_does
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
-def test_what_goes_in_changes_what_comes_out_up_to_the_reach_and_no_further(name: Transform) -> None:
+def test_an_input_influences_outputs_exactly_within_the_reach(name: Transform) -> None:
     g_a, g_s, reach = TRANSFORMS[name].analysis(6, 10), TRANSFORMS[name].synthesis(6, 10), TRANSFORMS[name].reach
     side = 2 * -(-reach // 16) + 3
     middle = side // 2

@@ -73,6 +73,6 @@ def test_a_peer_that_fails_is_named(place, program, capsys):
     assert "failing.py" in line
 
 
-def test_a_limit_of_memory_that_nothing_fits_is_refused(place, capsys):
+def test_a_memory_limit_below_one_tile_is_refused(place, capsys):
     assert bench(place, "--memory", 1) == 2
     assert "--memory 1: a memory limit of 1 MiB is too low" in capsys.readouterr().err

@@ -55,7 +55,9 @@ def test_all_cases_are_measured_and_written(tmp_path: Path, capsys: pytest.Captu
     assert "an H200 at 30%" in told
 
 
-def test_photographs_smaller_than_a_crop_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_photographs_smaller_than_a_crop_are_reported_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     Image.new("RGB", (20, 20)).save(tmp_path / "small.png")
     assert run("bench", "data", "--images", tmp_path) == 2
     assert "no photograph is as large as data.crop_size=256" in capsys.readouterr().err

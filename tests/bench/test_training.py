@@ -112,7 +112,7 @@ def test_a_program_that_fails_is_named(place: Path, program: str, capsys: pytest
         (("data.train=[nowhere]",), "nowhere"),
     ],
 )
-def test_settings_that_cannot_be_compared_are_refused(
+def test_incomparable_settings_are_refused(
     place: Path, arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert bench(place, *arguments) == 2

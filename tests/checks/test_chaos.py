@@ -12,7 +12,7 @@ from jahp_pl.settings import load
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_again_and_again_ends_as_others_do(tmp_path: Path) -> None:
+def test_a_repeatedly_killed_run_ends_like_others(tmp_path: Path) -> None:
     told = chaos(tmp_path, kills=3, others=2, steps=32, val_every=4, seed=5, quiet=True)
     assert told["failures"] == []
     assert told["final"]["loss"] == pytest.approx(told["final"]["mean"], rel=0.05)  # of two others, too few to judge by
@@ -38,7 +38,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_others_do(tmp_path: Path) 
     assert look(config).step == 32
 
 
-def test_a_loss_is_judged_by_where_another_run_could_end() -> None:
+def test_a_loss_is_compared_with_the_spread_of_other_runs() -> None:
     others = [1.0, 1.1, 1.2]  # mean 1.1, standard deviation 0.1: 1.1 +- 4.303 * 0.1 * sqrt(4 / 3)
     judged = judge(1.55, others)
     assert judged["interval_of_95_percent"] == pytest.approx([1.1 - 0.49687, 1.1 + 0.49687], abs=1e-4)

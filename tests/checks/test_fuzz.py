@@ -23,7 +23,7 @@ UNCHECKED = ("flipped_bits", "other_bytes", "truncated", "extended", "spliced", 
 PARTS_FILE = pack(Header(b"8 bytes!", 300, 200, -5, 9, PROFILE), bytes(range(40)))
 
 
-def test_hundreds_of_spoiled_files_decode_or_raise_the_one_exception(tmp_path: Path) -> None:
+def test_hundreds_of_damaged_files_decode_or_raise_bitstream_error(tmp_path: Path) -> None:
     tally = fuzz(seed=1, first=0, cases=300, workers=1, state=tmp_path, quiet=True)
     assert tally.failures == []
     assert tally.cases == 300
@@ -34,7 +34,7 @@ def test_hundreds_of_spoiled_files_decode_or_raise_the_one_exception(tmp_path: P
     assert tally == fuzz(seed=1, first=0, cases=300, workers=0, state=tmp_path, quiet=True), "what is done is kept"
 
 
-def test_true_files_of_all_sizes_and_models_are_what_is_spoiled() -> None:
+def test_damaged_files_derive_from_valid_ones_of_all_sizes_and_models() -> None:
     known = subjects()
     assert len({subject.codec.fingerprint for subject in known}) == len(known) == 6
     for subject in known:
@@ -51,12 +51,12 @@ def test_a_case_depends_on_nothing_but_its_seed_and_number() -> None:
     assert {one.subject for one in cases} == {0, 1}
 
 
-def test_a_file_put_together_of_its_parts_is_that_file() -> None:
+def test_a_file_reassembled_from_its_parts_is_identical() -> None:
     assert put_together(take_apart(PARTS_FILE)) == PARTS_FILE
 
 
 @pytest.mark.parametrize("strategy", [s for s in STRATEGIES if s.__name__ not in UNCHECKED], ids=lambda s: s.__name__)
-def test_what_repairs_the_checksum_does(strategy: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_checksum_is_repaired(strategy: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """No single place of the file serves: lengths in the header may be wrong. But one place must hold it."""
     assert callable(strategy)
     for seed in range(20):
@@ -67,7 +67,7 @@ def test_what_repairs_the_checksum_does(strategy: object, monkeypatch: pytest.Mo
         )
 
 
-def test_a_case_that_hangs_or_kills_its_process_fails_and_the_others_are_done() -> None:
+def test_a_case_that_hangs_or_kills_its_process_fails_and_the_others_complete() -> None:
     with Pool(0, 2, misbehaving.work, limit=0.5) as pool:
         outcomes = {outcome.number: outcome for outcome in pool.run(range(8))}
     assert sorted(outcomes) == list(range(8))

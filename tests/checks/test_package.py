@@ -24,7 +24,7 @@ def test_the_wheel_holds_every_file_of_the_package_and_no_others(built: Distribu
     assert {"jahp_pl/py.typed", "jahp_pl/report/web/page.js"} <= names
 
 
-def test_the_wheel_says_how_it_is_called_and_under_which_licence(built: Distributions) -> None:
+def test_the_wheel_has_entry_point_licence_and_python_version(built: Distributions) -> None:
     wheel = zipfile.ZipFile(built.wheel)
     info = {Path(name).name: wheel.read(name).decode() for name in wheel.namelist() if ".dist-info/" in name}
     assert "jahp = jahp_pl.cli.main:main" in info["entry_points.txt"]
@@ -38,7 +38,7 @@ def test_the_sdist_has_what_the_wheel_is_built_from(built: Distributions) -> Non
     assert {"pyproject.toml", "README.md", "LICENSE", "jahp_pl/py.typed"} <= names
 
 
-def test_the_environment_of_make_install_shows_the_package_to_every_tool() -> None:
+def test_make_install_adds_the_package_as_a_path() -> None:
     """A path in a .pth file: type checkers and editors look no further, and follow no import hooks."""
     files = Path(sysconfig.get_path("purelib")).glob("*jahp_pl*.pth")
     paths = [line for file in files for line in file.read_text().splitlines()]

@@ -9,11 +9,11 @@ from tests.support.codec_models import Variant
 
 
 @pytest.mark.slow
-def test_every_size_comes_back_from_a_factorized_model() -> None:
+def test_every_size_round_trips_with_a_factorized_model() -> None:
     assert round_trip(tiny_codec(Variant("factorized")), EVERY) == 4900
 
 
 @pytest.mark.parametrize("variant", [v for v in RUNGS if v.rung != "factorized"], ids=str)
-def test_every_height_and_every_width_comes_back_beside_those_at_the_borders_of_cells(variant: Variant) -> None:
+def test_every_height_and_width_round_trips_at_the_borders_of_cells(variant: Variant) -> None:
     assert {height for height, _ in COVERING} == {width for _, width in COVERING} == set(range(1, LARGEST + 1))
     assert round_trip(tiny_codec(variant), COVERING) == len(COVERING) == 544

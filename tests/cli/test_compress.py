@@ -61,7 +61,7 @@ def test_a_folder_goes_through_and_comes_back_with_its_tree_of_names(model, phot
             assert np.array_equal(np.asarray(image), expected.movedim(0, -1).numpy())
 
 
-def test_what_is_done_is_not_done_again_unless_forced(model, photos, capsys):
+def test_finished_outputs_are_skipped_unless_forced(model, photos, capsys):
     command = ("compress", photos, "--model", model)
     assert run(*command) == 0
     before = {path: path.stat().st_mtime_ns for path in photos.rglob("*.jahp")}
@@ -75,7 +75,7 @@ def test_what_is_done_is_not_done_again_unless_forced(model, photos, capsys):
     assert second.stat().st_mtime_ns > before[second]
 
 
-def test_an_output_made_with_other_options_is_not_taken_for_done(model, tmp_path, capsys):
+def test_an_output_made_with_other_options_does_not_count_as_done(model, tmp_path, capsys):
     folder = tmp_path / "wide"
     folder.mkdir()
     Image.fromarray(kodak_crop()[:40, :50]).save(folder / "wide.png", icc_profile=DISPLAY_P3)
@@ -91,7 +91,7 @@ def test_an_output_made_with_other_options_is_not_taken_for_done(model, tmp_path
         assert "1 of 2 were done already" in shown.out
 
 
-def test_an_output_of_another_model_or_older_than_its_input_is_not_taken_for_done(model, photos, capsys):
+def test_an_output_of_another_model_or_older_than_its_input_does_not_count_as_done(model, photos, capsys):
     assert run("compress", photos, "--model", model) == 0
     one, two = photos / "one.jahp", photos / "sub" / "two.jahp"
     data = bytearray(one.read_bytes())
@@ -146,7 +146,7 @@ def test_standard_input_and_output_carry_the_same_bytes_as_files(model, photos):
     assert back.stdout == (photos / "back.png").read_bytes()
 
 
-def test_transparency_is_refused_unless_it_is_to_be_put_on_white(model, tmp_path, capsys):
+def test_transparency_is_refused_without_flatten(model, tmp_path, capsys):
     pixels = np.dstack([kodak_crop()[:40, :40], np.full((40, 40), 255, np.uint8)])
     opaque, clear, out = tmp_path / "opaque.png", tmp_path / "clear.png", tmp_path / "clear.jahp"
     Image.fromarray(pixels).save(opaque)
@@ -161,7 +161,7 @@ def test_transparency_is_refused_unless_it_is_to_be_put_on_white(model, tmp_path
     assert out.exists()
 
 
-def test_what_an_image_loses_is_said(model, tmp_path, capsys):
+def test_losses_of_an_image_are_reported(model, tmp_path, capsys):
     gray = np.arange(1600, dtype=np.uint16).reshape(40, 40) * 40
     Image.fromarray(gray).save(tmp_path / "deep.png")
     Image.new("CMYK", (40, 30), (10, 20, 30, 0)).save(tmp_path / "print.jpg")
@@ -173,7 +173,7 @@ def test_what_an_image_loses_is_said(model, tmp_path, capsys):
     assert "lost" not in told["gray.png"]
 
 
-def test_a_colour_profile_goes_through_the_file_and_comes_back(model, tmp_path, capsys):
+def test_a_colour_profile_round_trips(model, tmp_path, capsys):
     photo, coded = tmp_path / "wide.png", tmp_path / "wide.jahp"
     pixels = kodak_crop()[:40, :50]
     Image.fromarray(pixels).save(photo, icc_profile=DISPLAY_P3)
@@ -194,7 +194,7 @@ def test_a_colour_profile_goes_through_the_file_and_comes_back(model, tmp_path, 
                 assert np.array_equal(np.asarray(image), load_codec(model).decompress(data).movedim(0, -1).numpy())
 
 
-def test_colours_are_made_srgb_where_that_is_asked_for_or_their_profile_is_vast(model, tmp_path, capsys):
+def test_colours_are_converted_to_srgb_on_request_or_if_their_profile_is_too_large(model, tmp_path, capsys):
     Image.fromarray(kodak_crop()[:40, :50]).save(tmp_path / "wide.png", icc_profile=DISPLAY_P3)
     assert run("compress", tmp_path / "wide.png", "--model", model, "--srgb") == 0
     assert "lost: a colour profile, made sRGB" in capsys.readouterr().out
@@ -209,13 +209,13 @@ def test_colours_are_made_srgb_where_that_is_asked_for_or_their_profile_is_vast(
     assert (tmp_path / "vast.jahp").read_bytes() == first
 
 
-def test_verify_accepts_what_decodes(model, photos, capsys):
+def test_verify_accepts_files_that_decode(model, photos, capsys):
     assert run("compress", photos, "--model", model, "--verify") == 0
     assert capsys.readouterr().out.count("verified") == 2
 
 
 @pytest.mark.parametrize("altered", ["y_hat", "z_hat", "image"])
-def test_verify_writes_nothing_when_one_value_comes_back_different(altered, model, photos, monkeypatch, capsys):
+def test_verify_writes_nothing_if_one_value_decodes_differently(altered, model, photos, monkeypatch, capsys):
     decode = Codec.decode
 
     def faulty(self, *arguments):
@@ -265,7 +265,7 @@ def piped(*arguments, stdout, is_buffered=True):
 
 
 @pytest.mark.parametrize("is_buffered", [True, False])
-def test_a_reader_that_goes_away_ends_the_command_without_a_word(is_buffered, model, photos):
+def test_a_closed_pipe_ends_the_command_silently(is_buffered, model, photos):
     reading, writing = os.pipe()
     os.close(reading)
     assert piped("compress", photos, "--model", model, stdout=writing, is_buffered=is_buffered) == (141, "")
@@ -282,7 +282,7 @@ def test_standard_output_that_is_full_is_named(model, photos):
     assert error == "jahp: standard output: cannot be written (No space left on device)\n"
 
 
-def test_a_limit_on_the_size_of_files_is_told_and_leaves_nothing(model, photos):
+def test_a_limit_on_the_size_of_files_is_reported_and_leaves_nothing(model, photos):
     """As a full disk, but without the means to make one."""
     command = [sys.executable, "-m", "jahp_pl", "compress", photos, "--model", model, "--threads", "1"]
 
@@ -352,8 +352,8 @@ def test_every_kind_of_picture_is_coded_or_refused_for_a_reason(model, tmp_path,
     see_through.info["transparency"] = see_through.getpixel((3, 3))
     rows = b"".join(b"\0" + bytes(range(8)) * 6 for _ in range(4))
     kinds = {
-        "animated.gif": (saved(photo, "GIF", save_all=True, append_images=[photo.rotate(90)]), "holds 2 frames"),
-        "animated.png": (saved(photo, "PNG", save_all=True, append_images=[photo.rotate(90)]), "holds 2 frames"),
+        "animated.gif": (saved(photo, "GIF", save_all=True, append_images=[photo.rotate(90)]), "has 2 frames"),
+        "animated.png": (saved(photo, "PNG", save_all=True, append_images=[photo.rotate(90)]), "has 2 frames"),
         "bilevel.png": (saved(photo.convert("1"), "PNG"), None),
         "bomb.png": (png(60_000, 60_000, 8, 2, bytes(1000)), "more than 178,000,000 pixels"),
         "cut.jpg": (saved(photo, "JPEG")[:-300], "damaged or unreadable image"),
@@ -363,7 +363,7 @@ def test_every_kind_of_picture_is_coded_or_refused_for_a_reason(model, tmp_path,
         "empty.png": (b"", "not an image"),
         "fax.tif": (saved(photo.convert("1"), "TIFF", compression="group4"), None),
         "negative.tif": (saved(Image.fromarray(np.full((9, 9), -0.5, np.float32)), "TIFF"), "no known white"),
-        "pages.tif": (saved(photo, "TIFF", save_all=True, append_images=[photo]), "holds 2 frames"),
+        "pages.tif": (saved(photo, "TIFF", save_all=True, append_images=[photo]), "has 2 frames"),
         "palette.gif": (saved(photo.convert("P"), "GIF"), None),
         "see-through.png": (saved(see_through, "PNG"), "--flatten"),
         "text.jpg": (b"hello", "not an image"),
@@ -387,13 +387,13 @@ def test_every_kind_of_picture_is_coded_or_refused_for_a_reason(model, tmp_path,
     assert files(back) == sorted(f"{name}.png" for name in coded)
 
 
-def test_a_device_that_is_not_there_is_named(model, photos, capsys):
+def test_a_missing_device_is_named(model, photos, capsys):
     for device in ("nonsense", "cuda:77"):
         assert run("compress", photos, "--model", model, "--device", device) == 2
         assert f"--device {device}" in capsys.readouterr().err
 
 
-def test_the_number_of_threads_is_the_one_asked_for(model, photos):
+def test_the_number_of_threads_is_the_requested_one(model, photos):
     threads = torch.get_num_threads()
     try:
         for number in (1, 2):
@@ -404,7 +404,7 @@ def test_the_number_of_threads_is_the_one_asked_for(model, photos):
     assert run("compress", photos, "--model", model, "--threads", "0") == 2
 
 
-def test_an_image_beyond_the_limit_is_decoded_only_when_asked(model, photos, capsys):
+def test_an_image_beyond_the_limit_is_decoded_only_on_request(model, photos, capsys):
     run("compress", photos / "one.png", "--model", model)
     command = ("decompress", photos / "one.jahp", "-o", photos / "b.png", "--model", model, "--max-pixels")
     assert run(*command, 70 * 101 - 1) == 2

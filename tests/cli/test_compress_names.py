@@ -53,7 +53,7 @@ def test_a_folder_is_decoded_beside_its_originals_under_other_names(photo: Path)
     assert photo.read_bytes() == original
 
 
-def test_nobody_is_advised_to_overwrite_what_is_not_made_here(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_overwriting_foreign_files_is_never_suggested(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     coded = photo.with_suffix(".jahp")
     assert compress(photo) == 0
     assert run("decompress", coded, "-o", photo, "--threads", "1") == 2
@@ -81,7 +81,7 @@ def test_another_option_than_in_the_run_before_is_not_ignored(
         assert header.icc == (b"" if first else DISPLAY_P3)
 
 
-def test_verify_looks_at_what_is_there_already(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_checks_existing_outputs(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from jahp_pl.codec.bitstream import Header, pack
 
     assert compress(photo.parent, "--verify") == 0
@@ -100,7 +100,7 @@ def test_every_name_that_a_file_system_holds_can_be_written(name: str, photo: Pa
     assert source.with_suffix(".jahp").exists()
 
 
-def test_a_name_that_becomes_too_long_is_told(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_name_that_becomes_too_long_is_reported(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compress(photo.rename(photo.with_name(f"{251 * 'a'}.png"))) == 2
     assert "has a name of 256 bytes, at most 255 fit; give a shorter one" in capsys.readouterr().err
 
@@ -152,7 +152,7 @@ def test_a_closed_standard_stream_is_no_error_and_gets_no_file(closed: str, phot
     assert (header.width, header.height) == (40, 40)
 
 
-def test_colours_that_a_file_tells_without_a_profile_go_along(tmp_path: Path) -> None:
+def test_colours_stated_without_a_profile_are_kept(tmp_path: Path) -> None:
     source = tmp_path / "gamma.png"
     source.write_bytes(CASES["PNG", "cHRM", "8"]().data)
     assert compress(source) == 0

@@ -79,7 +79,7 @@ def test_a_photograph_survives_compress_info_decompress(model_file, photo, capsy
     assert np.array_equal(pixels, expected.movedim(0, -1).byte().numpy())
 
 
-def test_info_tells_what_a_checkpoint_is(model_file, capsys):
+def test_info_describes_a_checkpoint(model_file, capsys):
     assert run("info", model_file) == 0
     out = capsys.readouterr().out
     assert "joint" in out
@@ -166,7 +166,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("arguments", "named"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_is_answered_by_one_line_that_names_it(arguments, named, capfd, tmp_path, monkeypatch):
+def test_a_mistake_is_reported_in_one_line(arguments, named, capfd, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run(*arguments) == 2
     error = capfd.readouterr().err.strip()

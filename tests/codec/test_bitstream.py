@@ -68,7 +68,7 @@ def test_the_layout_is_the_documented_one() -> None:
     assert repack(fields, profile + PAYLOAD) == PROFILED
 
 
-def test_a_profile_is_put_into_a_file_replaced_and_taken_out() -> None:
+def test_a_profile_can_be_added_replaced_and_removed() -> None:
     assert with_icc(PLAIN, PROFILE) == PROFILED
     assert with_icc(PROFILED, b"another") == pack(replace(HEADER, icc=b"another"), PAYLOAD)
     assert with_icc(PROFILED, b"") == PLAIN
@@ -99,13 +99,13 @@ def test_a_profile_of_the_largest_size_is_kept_and_one_beyond_it_is_not_packed()
         (zlib.compress(np.random.default_rng(0).bytes(MAX_ICC_BYTES)), "out of the format's range"),
     ],
 )
-def test_a_profile_field_that_was_not_packed_here_is_refused(field: bytes, reason: str) -> None:
+def test_an_invalid_profile_field_is_refused(field: bytes, reason: str) -> None:
     assert unpack(with_profile_field(zlib.compress(b"good")))[0].icc == b"good"
     with pytest.raises(BitstreamError, match=reason):
         unpack(with_profile_field(field))
 
 
-def test_a_profile_that_would_inflate_to_more_takes_no_more_than_its_limit() -> None:
+def test_a_profile_that_inflates_beyond_the_limit_takes_no_more_memory() -> None:
     stream = zlib.compressobj(9)
     field = b"".join(stream.compress(bytes(2**20)) for _ in range(128)) + stream.flush()
     data = with_profile_field(field)

@@ -90,7 +90,7 @@ def test_the_decoder_has_the_encoders_latents_and_the_models_reconstruction(vari
 
 @pytest.mark.parametrize("variant", [Variant("factorized"), JOINT, MIXTURE, Variant("context", "laplace", 3)], ids=str)
 @pytest.mark.parametrize("level", [0, 128, 255])
-def test_a_constant_image_comes_back_as_the_model_sees_it(variant: Variant, level: int) -> None:
+def test_a_constant_image_decodes_to_the_models_reconstruction(variant: Variant, level: int) -> None:
     image = np.full((50, 40, 3), level, dtype=np.uint8)
     image[..., 2] ^= 1  # just not gray, which the decoder would keep
     decoded = codec_of(variant).decode(codec_of(variant).compress(image))
@@ -128,12 +128,12 @@ def test_arrays_and_tensors_of_an_image_give_the_same_file() -> None:
     ],
     ids=lambda i: f"{tuple(i.shape)}",
 )  # fmt: skip
-def test_what_is_no_rgb_image_is_refused_by_shape_and_type(image: Picture) -> None:
+def test_anything_but_an_rgb_image_is_refused_with_its_shape_and_type(image: Picture) -> None:
     with pytest.raises(ValueError, match="an image must be uint8 RGB"):
         codec_of(JOINT).compress(image)
 
 
-def test_the_codec_keeps_its_weights_when_training_goes_on() -> None:
+def test_the_codec_keeps_its_weights_when_training_continues() -> None:
     model = load_golden("joint")
     codec = Codec(model)
     before = codec.compress(patch(33, 33))
@@ -215,7 +215,7 @@ def test_files_and_pictures_are_the_same_under_every_setting_of_the_caller(varia
 
 
 @pytest.mark.parametrize("variant", ONE_OF_EACH, ids=str)
-def test_files_in_lockstep_give_what_each_gives_alone(variant: Variant) -> None:
+def test_files_in_lockstep_decode_as_alone(variant: Variant) -> None:
     codec = codec_of(variant)
     files = [codec.compress(patch(*size)) for size in SIZES]
     for data, together in zip(files, codec.decode_all(files), strict=True):
@@ -286,7 +286,7 @@ def forged(codec: Codec, rng: np.random.Generator) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("variant", ONE_OF_EACH, ids=str)
-def test_a_forged_payload_gives_an_image_or_the_one_exception(variant: Variant) -> None:
+def test_a_forged_payload_gives_an_image_or_bitstream_error(variant: Variant) -> None:
     codec = codec_of(variant)
     refused = 0
     for data in forged(codec, np.random.default_rng(0)):
@@ -338,7 +338,7 @@ def test_a_header_that_promises_a_vast_range_takes_no_more_time_or_memory(varian
 
 
 @pytest.mark.parametrize("name", ["joint", "mixture", "variable"])
-def test_golden_files_decode_to_the_latents_they_were_made_of(name: str) -> None:
+def test_golden_files_decode_to_their_original_latents(name: str) -> None:
     decoded = Codec(load_golden(name)).decode((GOLDEN / f"{name}.jahp").read_bytes())
     sums = (GOLDEN / "SHA256SUMS").read_text().splitlines()
     assert latent_sums(decoded, name) == [line for line in sums if f"  {name}." in line]

@@ -38,7 +38,7 @@ def test_a_copy_is_the_same_codec(variant: Variant, copied) -> None:
     assert torch.equal(other.decompress(data), codec.decompress(data))
 
 
-def test_a_copy_keeps_precision_and_limit_of_memory() -> None:
+def test_a_copy_keeps_precision_and_memory_limit() -> None:
     codec = Codec(load_golden("joint"), precision="bfloat16", memory_limit=2**28)
     other = pickle.loads(pickle.dumps(codec))
     assert (other.precision, other.transforms.memory_limit) == ("bfloat16", 2**28)
@@ -52,7 +52,7 @@ def test_a_pool_of_spawned_processes_codes_with_one_codec() -> None:
 
 @pytest.mark.usefixtures("another_device")
 @pytest.mark.parametrize("variant", ONE_OF_EACH, ids=str)
-def test_another_default_device_changes_nothing_of_coding(variant: Variant) -> None:
+def test_the_default_device_does_not_affect_coding(variant: Variant) -> None:
     codec = codec_of(variant)
     encoded = codec.encode(CROP)
     assert codec.exact_bits(encoded) > 0
@@ -65,16 +65,16 @@ def test_another_default_device_changes_nothing_of_coding(variant: Variant) -> N
 
 
 @pytest.mark.usefixtures("another_device")
-def test_another_default_device_changes_nothing_of_loading(tmp_path) -> None:
+def test_the_default_device_does_not_affect_loading(tmp_path) -> None:
     codec = jahp_pl.load_codec("small-1")
     assert codec.decompress(codec.compress(CROP)).device.type == "cpu"
     assert next(jahp_pl.load_model("small-1").parameters()).device.type == "cpu"
 
 
-def test_a_codec_says_what_it_is() -> None:
+def test_repr_describes_the_codec() -> None:
     codec = codec_of(MIXTURE)
     assert repr(codec) == f"<Codec {codec.fingerprint.hex()}: joint, N = 8, M = 12, on cpu>"
 
 
-def test_the_package_lists_what_it_offers() -> None:
+def test_dir_lists_the_public_names() -> None:
     assert set(jahp_pl.__all__) <= set(dir(jahp_pl))

@@ -18,7 +18,7 @@ FALLING = np.array([[5.0, -3.0, 2.0, 1.0], [1.0, 2.0, -9.0, 3.0]])
 
 @pytest.mark.parametrize("variant", ONE_OF_EACH, ids=str)
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_not_finite_are_refused_wherever_they_are(variant: Variant, value: float) -> None:
+def test_non_finite_weights_are_refused_in_every_network(variant: Variant, value: float) -> None:
     networks = {name.split(".")[0] for name, _ in model_of(variant).named_parameters()}
     for network in networks:
         model = model_of(variant)
@@ -35,7 +35,7 @@ def test_weights_that_are_not_finite_are_refused_wherever_they_are(variant: Vari
 
 
 @pytest.mark.parametrize("name", ["latents.cumulative", "latents.exponential", "latents.scales", "latents.thresholds"])
-def test_tables_that_fall_or_rise_where_none_does_are_refused(name: str) -> None:
+def test_altered_tables_are_refused(name: str) -> None:
     codec = codec_of(JOINT)
     table = codec.tables()[name]
     for spoiled in (table.flip(0), table * 2**20, table * 0):
@@ -43,7 +43,7 @@ def test_tables_that_fall_or_rise_where_none_does_are_refused(name: str) -> None
             Codec(codec.model, codec.tables() | {name: spoiled})
 
 
-def test_masses_of_the_prior_that_are_no_density_are_refused() -> None:
+def test_altered_masses_of_the_prior_are_refused() -> None:
     codec = codec_of(JOINT)
     masses = codec.tables()["prior.masses"]
     for spoiled in (masses * 1e300, masses * 4, masses * 0, -masses):
@@ -52,7 +52,7 @@ def test_masses_of_the_prior_that_are_no_density_are_refused() -> None:
 
 
 @pytest.mark.parametrize("masses", [FALLING, FALLING * np.nan, FALLING * np.inf, FALLING * 0], ids=str)
-def test_a_panic_of_the_range_coder_is_the_one_exception(masses: npt.NDArray[np.float64]) -> None:
+def test_a_panic_of_the_range_coder_becomes_bitstream_error(masses: npt.NDArray[np.float64]) -> None:
     written, read = set(), set()
     for seed in range(20):
         generator = np.random.default_rng(seed)

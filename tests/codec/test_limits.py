@@ -28,7 +28,7 @@ def test_thirty_bytes_cost_no_more_than_a_moment_by_default(width: int, height: 
     assert time.process_time() - began < 0.1
 
 
-def test_the_message_says_with_what_a_long_image_is_decoded() -> None:
+def test_the_message_names_the_limit_that_decodes_a_long_image() -> None:
     with pytest.raises(BitstreamError, match=rf"raise max_pixels to {needed_pixels(65535, 1)} if"):
         codec_of(JOINT).decode(claim(JOINT, 1, 65535))
     steps = 1 + 3 * (4096 - 1)
@@ -66,7 +66,7 @@ def test_pillow_has_its_own_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("quality", ["keep", True, 0, 101])
-def test_a_quality_that_there_is_not_is_named(quality: object) -> None:
+def test_an_invalid_quality_is_named(quality: object) -> None:
     with pytest.raises(ValueError, match=rf"quality {quality!r}: must be"):
         jahp_pl.load_codec().compress(Image.new("RGB", (8, 8)), quality=quality)  # type: ignore[arg-type]
     with pytest.raises(OSError, match=rf"quality {quality!r}: must be"):

@@ -30,7 +30,7 @@ def file_psnr(data: bytes) -> float:
     return float(psnr(original, CODEC.decompress(data)))
 
 
-def test_sizes_and_psnr_rise_over_thirty_qualities() -> None:
+def test_size_and_psnr_rise_over_thirty_qualities() -> None:
     files = [CODEC.compress(IMAGE, quality=quality) for quality in np.linspace(1, 100, 31)]
     sizes, fidelities = [len(file) for file in files], [file_psnr(file) for file in files]
     for lower, higher in itertools.pairwise(sizes):
@@ -55,7 +55,7 @@ def test_a_rate_is_met_within_one_per_cent(share: float) -> None:
     assert 8 * len(data) / (IMAGE.shape[0] * IMAGE.shape[1]) == pytest.approx(bpp, rel=0.01)
 
 
-def test_a_psnr_is_reached_and_not_by_far_exceeded() -> None:
+def test_a_psnr_is_reached_and_barely_exceeded() -> None:
     low, high = (file_psnr(CODEC.compress(IMAGE, quality=quality)) for quality in (1, 100))
     wanted = (low + high) / 2
     assert wanted <= file_psnr(CODEC.compress(IMAGE, psnr=wanted)) < wanted + 0.1
@@ -75,29 +75,29 @@ def test_a_psnr_is_reached_and_not_by_far_exceeded() -> None:
         ({"quality": 50, "size": 1000}, "quality and size: exclude each other; give one of them"),
     ],
 )
-def test_what_cannot_be_had_says_what_can(target: dict[str, float], words: str) -> None:
+def test_an_unreachable_target_is_refused_with_the_possible_range(target: dict[str, float], words: str) -> None:
     with pytest.raises(TargetError, match=words):
         CODEC.compress(IMAGE, **target)  # type: ignore[arg-type]
 
 
-def test_a_model_of_one_rate_refuses_every_target() -> None:
+def test_a_single_rate_model_refuses_every_target() -> None:
     for target in (Target(quality=50), Target(bpp=0.5), Target(size=1000), Target(psnr=30), Target(level=0)):
         with pytest.raises(TargetError, match="has a single rate"):
             codec_of(JOINT).encode(IMAGE, target)
 
 
-def test_nothing_asked_for_is_quality_sixty() -> None:
+def test_the_default_quality_is_sixty() -> None:
     assert CODEC.compress(IMAGE) == CODEC.compress(IMAGE, quality=60)
 
 
-def test_quality_and_level_are_two_names_of_one_thing() -> None:
+def test_quality_and_level_convert_both_ways() -> None:
     for quality in (1, 33.3, 100):
         steps = steps_of(Target(quality=quality), 8)
         assert steps is not None
         assert quality_of(steps / 256, 8) == pytest.approx(quality, abs=0.03)
 
 
-def test_a_search_ends_where_no_level_is_left_between_two() -> None:
+def test_a_search_ends_when_no_level_is_left_between_two() -> None:
     tried: list[int] = []
 
     def stairs(level: int) -> float:
@@ -111,7 +111,7 @@ def test_a_search_ends_where_no_level_is_left_between_two() -> None:
 
 
 @pytest.mark.parametrize("level", [None, 4 * 256, 65535])
-def test_a_level_that_the_model_does_not_have_is_refused(level: int | None) -> None:
+def test_a_level_outside_the_models_range_is_refused(level: int | None) -> None:
     header, payload = unpack(CODEC.compress(IMAGE))
     forged = pack(
         Header(header.fingerprint, header.width, header.height, header.latent_min, header.latent_max, b"", level),
@@ -121,7 +121,7 @@ def test_a_level_that_the_model_does_not_have_is_refused(level: int | None) -> N
         CODEC.decode(forged)
 
 
-def test_a_level_in_a_file_of_a_model_of_one_rate_is_refused() -> None:
+def test_a_level_in_a_file_of_a_single_rate_model_is_refused() -> None:
     codec = codec_of(JOINT)
     header, payload = unpack(codec.compress(IMAGE))
     forged = pack(
@@ -144,7 +144,7 @@ def test_an_export_keeps_the_gains_to_the_last_bit(model: Path) -> None:
     assert torch.equal(gains.gain, CODEC.model.gains.gain)  # type: ignore[union-attr]
 
 
-def test_the_command_line_takes_each_target(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_accepts_each_target(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.fromarray(IMAGE).save(tmp_path / "photo.png")
     codec, source, coded = load_codec(model), tmp_path / "photo.png", tmp_path / "photo.jahp"
     for options, expected in (
@@ -182,7 +182,7 @@ def test_pillow_saves_to_a_target(model: Path, tmp_path: Path, monkeypatch: pyte
         Image.fromarray(IMAGE).save(path, quality=0)
 
 
-def test_evaluate_makes_one_curve_of_several_qualities(model: Path, tmp_path: Path) -> None:
+def test_evaluate_makes_one_curve_from_several_qualities(model: Path, tmp_path: Path) -> None:
     Image.fromarray(IMAGE[:64, :96]).save(tmp_path / "photo.png")
     out = tmp_path / "r.json"
     command = ["evaluate", "--model", model, "--images", tmp_path / "photo.png", "--out", out]

@@ -94,7 +94,7 @@ def test_golden_files_decode_with_a_codec_that_searches(name: str) -> None:
     assert codec.decompress((GOLDEN / f"{name}.jahp").read_bytes()).shape[0] == 3
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_one_others() -> None:
+def test_the_bytes_depend_on_the_seed_alone() -> None:
     codec, image = searching(MIXTURE), picture(96, 64)
     assert codec.compress(image, effort=1) == codec.compress(image, effort=1)
     start = start_of(codec, image)
@@ -139,7 +139,7 @@ def test_the_result_is_never_worse_than_rounding(search: Search, distortion) -> 
         assert score(codec, image, found, start.z_hat, loss) <= score(codec, image, start.y_hat, start.z_hat, loss)
 
 
-def test_small_images_are_rounded_plainly() -> None:
+def test_small_images_are_only_rounded() -> None:
     codec, image = searching(JOINT), picture(63, 200)
     assert codec.compress(image, effort=1) == codec.compress(image)
 
@@ -159,7 +159,7 @@ def test_annealing_improves_on_rounding_and_reports_each_step() -> None:
     assert seen == [(step, 30) for step in range(1, 31)]
 
 
-def test_gradients_that_are_not_finite_give_rounding_and_a_warning() -> None:
+def test_non_finite_gradients_fall_back_to_rounding_with_a_warning() -> None:
     model = load_golden("joint")
     with torch.no_grad():
         model.g_s[0].weight *= 1e30  # finite itself, as a codec demands
@@ -186,7 +186,7 @@ def test_factors_before_the_synthesis_belong_to_the_objective() -> None:
 
 
 @pytest.mark.parametrize("variant", [MIXTURE, Variant("context", "laplace", 3), Variant("factorized")], ids=str)
-def test_tiles_gain_nearly_what_the_whole_gains(variant: Variant, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_gain_nearly_as_much_as_the_whole_image(variant: Variant, monkeypatch: pytest.MonkeyPatch) -> None:
     codec, image = searching(variant), picture(256, 384)
     start = start_of(codec, image)
     whole = refine(codec.model, image, start, LOSS, FEW)
@@ -198,7 +198,7 @@ def test_tiles_gain_nearly_what_the_whole_gains(variant: Variant, monkeypatch: p
     assert before - apart > 0.8 * (before - after) > 0
 
 
-def test_a_tile_sees_all_that_its_latents_have_an_influence_on() -> None:
+def test_a_tile_covers_everything_its_latents_influence() -> None:
     """Changing latents of a tile changes its objective by what it changes that of the whole image."""
     codec, image = searching(MIXTURE), picture(256, 384)
     start = start_of(codec, image)
@@ -218,7 +218,7 @@ def test_a_tile_sees_all_that_its_latents_have_an_influence_on() -> None:
         assert by_tile == pytest.approx(whole.score(changed) - whole.score(y_hat), rel=1e-3)
 
 
-def test_a_limit_that_no_tile_fits_says_how_much_one_takes() -> None:
+def test_a_limit_below_one_tile_is_refused_with_the_memory_needed() -> None:
     codec, image = searching(JOINT), picture(256, 384)
     with pytest.raises(MemoryLimitError, match=r"give at least \d+ MiB, or effort 0"):
         refine(codec.model, image, start_of(codec, image), LOSS, FEW, memory_limit=2**20)
@@ -252,7 +252,7 @@ def test_gdn_has_the_same_gradient_with_frozen_parameters(inverse: bool) -> None
     torch.testing.assert_close(*gradients)
 
 
-def test_the_search_sees_the_values_that_decide() -> None:
+def test_the_objective_equals_the_score_at_integers() -> None:
     """At integers what is descended on is what is compared, but for bfloat16."""
     codec, image = searching(MIXTURE), picture(96, 96)
     start = start_of(codec, image)
@@ -274,7 +274,7 @@ def test_structural_distortion_orders_as_ms_ssim_does() -> None:
     assert sorted(noisy, key=lambda one: float(structure(one))) == noisy
 
 
-def test_nothing_warns_in_an_ordinary_search() -> None:
+def test_an_ordinary_search_gives_no_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         searching(JOINT).compress(picture(64, 64), effort=1)
@@ -301,7 +301,7 @@ def test_commands_search_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert read_curves([Path("r.json")])[0].title == "Joint, variable rate, effort 1"
 
 
-def test_the_page_says_commands_that_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("data/kodak").mkdir(parents=True)
     for path in ("photo.png", "data/kodak/kodim05.png"):
@@ -313,7 +313,7 @@ def test_the_page_says_commands_that_run(tmp_path: Path, monkeypatch: pytest.Mon
     assert Path("photo.jahp").exists()
 
 
-def test_pillow_searches_where_it_is_asked_to(tmp_path: Path) -> None:
+def test_pillow_searches_on_request(tmp_path: Path) -> None:
     codec = searching(JOINT)
     image = Image.fromarray(kodak_crop("kodim05")[:96, :96])
     image.save(tmp_path / "a.jahp", model=codec, effort=1)

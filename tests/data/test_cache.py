@@ -62,7 +62,7 @@ def test_a_shard_is_downloaded_once(server: ShardServer, source: Path, tmp_path:
     assert len(kept(tmp_path)) == 1
 
 
-def test_what_is_kept_is_compared_with_the_index_whenever_it_is_opened(
+def test_a_cached_shard_is_compared_with_the_index_on_every_open(
     server: ShardServer, source: Path, tmp_path: Path
 ) -> None:
     """Equal sizes prove nothing: a shard that was published again, or a bit that the disk lost."""
@@ -84,9 +84,7 @@ def test_what_is_kept_is_compared_with_the_index_whenever_it_is_opened(
     assert read(cache(server, tmp_path), url) == other
 
 
-def test_without_a_cache_a_download_that_is_not_what_its_index_says_is_broken(
-    server: ShardServer, source: Path
-) -> None:
+def test_without_a_cache_a_download_that_differs_from_its_index_is_broken(server: ShardServer, source: Path) -> None:
     known = expand_shards([server.address()], "data.train").known
     url, data = server.address(FIRST), bytearray((source / FIRST).read_bytes())
     (photo,) = ShardReader(LIMIT, known=known).read([url])
@@ -141,9 +139,7 @@ def test_a_download_that_fails_leaves_nothing(server: ShardServer, tmp_path: Pat
     shards.open(server.address(FIRST)).close()
 
 
-def test_a_shard_that_is_not_what_the_index_says_is_never_used(
-    server: ShardServer, source: Path, tmp_path: Path
-) -> None:
+def test_a_shard_that_differs_from_the_index_is_never_used(server: ShardServer, source: Path, tmp_path: Path) -> None:
     shards = cache(server, tmp_path)
     data = bytearray((source / FIRST).read_bytes())
     data[2000] ^= 1
@@ -168,7 +164,7 @@ def test_without_an_index_a_shard_that_is_damaged_at_its_origin_gives_what_it_ho
 
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("damage", ["cut short", "a header lost", "emptied"])
-def test_a_shard_damaged_in_the_cache_is_fetched_again_and_no_photograph_is_lost(
+def test_a_shard_damaged_in_the_cache_is_downloaded_again_and_no_photograph_is_lost(
     server: ShardServer, source: Path, tmp_path: Path, damage: str, known: bool
 ) -> None:
     write_shards([PHOTOS / "val"], source, ShardOptions(shuffle=False), overwrite=True)
@@ -210,14 +206,14 @@ def test_the_folder_stays_within_its_bound_and_keeps_what_was_used_last(
     assert server.requests == {"GET shard-000001.tar": 1}
 
 
-def test_a_shard_larger_than_the_bound_is_read_all_the_same(server: ShardServer, source: Path, tmp_path: Path) -> None:
+def test_a_shard_larger_than_the_bound_is_still_read(server: ShardServer, source: Path, tmp_path: Path) -> None:
     shards = cache(server, tmp_path, max_bytes=1)
     for name in (FIRST, "shard-000001.tar"):
         assert read(shards, server.address(name)) == (source / name).read_bytes()
     assert len(kept(tmp_path)) == 1
 
 
-def test_what_a_killed_process_left_is_written_over_or_removed(server: ShardServer, tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_process_are_overwritten_or_removed(server: ShardServer, tmp_path: Path) -> None:
     shards = cache(server, tmp_path)
     read(shards, server.address(FIRST))
     [path] = kept(tmp_path)

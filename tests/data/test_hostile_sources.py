@@ -56,7 +56,7 @@ def test_a_hostile_archive_gives_what_comes_before_and_is_counted(archive: str, 
     assert [type(item) for item in rest] == [Skipped]
 
 
-def test_files_that_are_none_names_that_are_no_utf8_and_too_many_pixels_are_skipped(tmp_path: Path) -> None:
+def test_special_files_names_that_are_not_utf8_and_too_many_pixels_are_skipped(tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     shutil.copy(PHOTO, folder / "good.jpg")

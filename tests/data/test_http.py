@@ -54,7 +54,7 @@ def redirect(port: int, scheme: str = "http") -> Callable[[Handler], None]:
     return answer
 
 
-def test_a_header_that_drips_is_given_up_in_time() -> None:
+def test_a_slow_header_is_abandoned_in_time() -> None:
     def drip(handler: Handler) -> None:
         handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
         for _ in range(300):

@@ -189,7 +189,7 @@ def test_a_run_without_validation_shards_trains(folder: Path, tmp_path: Path) ->
 
 
 @pytest.mark.filterwarnings("error:You're resuming from a checkpoint")
-def test_a_resumed_run_draws_new_crops_and_goes_on_counting(folder: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_draws_new_crops_and_continues_counting(folder: Path, tmp_path: Path) -> None:
     changes = {"crop_size": 272, "batch_size": 16}  # one photograph is smaller, so that there is something to count
     first, before, trainer = train(folder, tmp_path, 3, **changes)
     assert before.train_skipped.num_small > 0
@@ -233,7 +233,7 @@ def test_a_batch_that_does_not_divide_is_refused(folder: Path) -> None:
         module.train_dataloader()
 
 
-def test_no_process_is_left_when_the_loader_goes(folder: Path) -> None:
+def test_no_process_is_left_after_the_loader(folder: Path) -> None:
     loader = ShardDataModule(config(folder, num_workers=2), 0).train_dataloader()
     stream = iter(loader)
     next(stream)
@@ -318,7 +318,7 @@ def test_a_run_stops_when_too_many_shards_are_broken_though_few_photographs_are(
     assert 100 <= module.train_skipped.drawn.shards < 130
 
 
-def test_streams_without_their_own_shards_are_said_once_and_work(folder: Path) -> None:
+def test_streams_without_their_own_shards_work_with_one_warning(folder: Path) -> None:
     """One shard for two workers: both draw from it, each crops of its own."""
     module = ShardDataModule(config(folder, train=[str(folder / "val")], num_workers=2), 0)
     with pytest.warns(UserWarning, match=r"data\.train: 1 shards for 2 workers on all devices") as said:
@@ -336,7 +336,7 @@ def test_more_ranks_than_validation_images_leave_some_with_none(folder: Path) ->
     assert [len(share) for share in images] == [1, 1, 1, 1, 0, 0]
 
 
-def test_crops_come_through_the_cache_folder_that_is_set(folder: Path, tmp_path: Path) -> None:
+def test_crops_come_through_the_configured_cache_folder(folder: Path, tmp_path: Path) -> None:
     with serving(folder / "train") as server:
         changes: dict[str, Any] = {"train": [server.address()], "cache_dir": str(tmp_path / "kept"), "num_workers": 2}
         first = batches(ShardDataModule(config(folder, **changes), 0), 4)

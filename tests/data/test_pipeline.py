@@ -109,7 +109,7 @@ def test_another_seed_step_or_rank_gives_other_crops(shards: Path, other: dict[s
     assert not first & second
 
 
-def test_a_second_pass_goes_on_with_other_crops(shards: Path) -> None:
+def test_a_second_pass_continues_with_other_crops(shards: Path) -> None:
     crops = stream(expand_shards([str(shards)], "data.train").urls)
     assert not same(take(crops, 5), take(crops, 5))
 
@@ -139,7 +139,7 @@ def test_a_truncated_member_is_skipped_and_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["in a header", "between members", "without end mark"])
-def test_a_cut_that_tarfile_takes_for_the_end_is_counted_too(tmp_path: Path, where: str) -> None:
+def test_a_truncation_that_tarfile_mistakes_for_the_end_is_counted_too(tmp_path: Path, where: str) -> None:
     whole = pack(tmp_path / "whole.tar", {f"{n}.jpg": photo_bytes(n) for n in ("moon", "dusk")})
     data = Path(whole).read_bytes()
     second = 512 + -(-len(photo_bytes("moon")) // 512) * 512
@@ -277,7 +277,7 @@ def test_ranks_share_the_validation_images_without_overlap(tmp_path: Path, world
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-def test_the_first_images_can_be_asked_for(tmp_path: Path) -> None:
+def test_the_number_of_images_can_be_limited(tmp_path: Path) -> None:
     urls = expand_shards([val_shards(tmp_path)], "data.val").urls
     assert names(list(WholeImages(urls, max_images=4))) == [f"{i:08d}_p{i}" for i in range(4)]
     shares = [names(list(WholeImages(urls, 4, rank, 3))) for rank in range(3)]
@@ -307,7 +307,7 @@ def test_every_form_of_entry_finds_the_shards(shards: Path, monkeypatch: pytest.
     assert expand_shards(["https://host/x-{0..1}.tar"], "k").urls == ["https://host/x-0.tar", "https://host/x-1.tar"]
 
 
-def test_entries_that_stand_for_nothing_are_named(shards: Path, tmp_path: Path) -> None:
+def test_entries_that_match_nothing_are_named(shards: Path, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "empty.tar").touch()
     cases = {
@@ -331,7 +331,7 @@ def test_a_shard_named_in_the_index_but_missing_is_named(tmp_path: Path) -> None
         expand_shards([str(folder)], "data.val")
 
 
-def test_names_with_odd_letters_are_paths_all_the_same(tmp_path: Path) -> None:
+def test_names_with_special_characters_are_still_paths(tmp_path: Path) -> None:
     url = pack(tmp_path / "a:b {1} [x] #?.tar", {"a.b.c/photo.jpg": photo_bytes("moon")})
     assert names(list(WholeImages(expand_shards([url], "data.val").urls))) == ["photo"]
 
@@ -377,7 +377,7 @@ def test_crops_of_one_photograph_never_share_a_batch(tmp_path: Path) -> None:
     assert max(Counter(drawn).values()) == 4
 
 
-def test_several_crops_of_a_photograph_fall_everywhere_alike(tmp_path: Path) -> None:
+def test_several_crops_of_a_photograph_are_uniformly_distributed(tmp_path: Path) -> None:
     """The pixels say where they are: of 48 x 32 positions each is as likely as the others (chi-squared)."""
     y, x = np.mgrid[0:63, 0:79].astype(np.uint8)
     Image.fromarray(np.stack([y, x, x], axis=-1)).save(tmp_path / "a.png")

@@ -53,13 +53,13 @@ def test_a_shard_comes_from_a_server_byte_for_byte(server: ShardServer, shards: 
 
 
 @pytest.mark.parametrize("fault", ["close early", "hang in the middle", "hang", "503", "429"])
-def test_a_fault_that_passes_costs_nothing_but_time(server: ShardServer, shards: Path, fault: str) -> None:
+def test_a_temporary_fault_costs_only_time(server: ShardServer, shards: Path, fault: str) -> None:
     server.faults[FIRST] = (fault, 2)
     assert read(server.address(FIRST)) == (shards / FIRST).read_bytes()
     assert server.requests[f"GET {FIRST}"] == 3
 
 
-def test_a_server_that_cannot_begin_in_the_middle_begins_again(server: ShardServer, shards: Path) -> None:
+def test_a_server_without_ranges_starts_over(server: ShardServer, shards: Path) -> None:
     with open_shard(server.address(FIRST), LIMIT) as stream:
         start = stream.read(BLOCK)
         server.faults[FIRST] = ("no ranges", 1)
@@ -78,7 +78,7 @@ def test_a_server_that_cannot_begin_in_the_middle_begins_again(server: ShardServ
         ("403", "HTTP status 403"),
     ],
 )
-def test_a_fault_that_stays_ends_within_its_time(server: ShardServer, fault: str, message: str) -> None:
+def test_a_permanent_fault_ends_within_its_time(server: ShardServer, fault: str, message: str) -> None:
     server.faults[FIRST] = (fault, 99)
     start = time.monotonic()
     with pytest.raises(OSError, match=f"^{message}$"):
@@ -132,7 +132,7 @@ def test_a_command_that_fails_after_its_output_is_an_error(shards: Path) -> None
         read(f"pipe:cat '{shards / FIRST}'; exit 3")
 
 
-def test_an_address_that_nothing_opens_is_said_so() -> None:
+def test_an_unsupported_address_is_reported() -> None:
     with pytest.raises(OSError, match="unsupported address"):
         open_shard("carrier-pigeon://roof/x.tar", LIMIT)
 

@@ -66,7 +66,7 @@ def mixed(tmp_path: Path) -> Path:
     return folder
 
 
-def test_what_is_left_out_is_counted_and_named(mixed: Path, tmp_path: Path) -> None:
+def test_left_out_photographs_are_counted_and_named(mixed: Path, tmp_path: Path) -> None:
     report = write_shards([mixed], tmp_path / "out", SMALL)
     assert report.num_samples == 2
     assert count_by_reason(report.skipped) == {"broken": 4, "small": 1, "large": 0, "duplicate": 2}
@@ -84,7 +84,7 @@ def test_what_is_left_out_is_counted_and_named(mixed: Path, tmp_path: Path) -> N
     assert {entry["name"] for entry in content["skipped"]} == set(reasons)
 
 
-def test_the_index_tells_the_truth(tmp_path: Path) -> None:
+def test_the_index_matches_the_shards(tmp_path: Path) -> None:
     report = write_shards([PHOTOS / "val"], tmp_path / "out", ShardOptions(shard_samples=3))
     index = ShardIndex.load(tmp_path / "out")
     assert [shard.samples for shard in index.shards] == [3, 1]
@@ -154,7 +154,7 @@ def test_everything_else_is_stored_without_loss(tmp_path: Path) -> None:
     assert decode_rgb(stored["rotated.webp"]).shape == (80, 48, 3)
 
 
-def test_large_photographs_are_scaled_down_when_asked(tmp_path: Path) -> None:
+def test_large_photographs_are_scaled_down_on_request(tmp_path: Path) -> None:
     report = write_shards([PHOTOS / "val" / "peaks.jpg"], tmp_path / "out", ShardOptions(max_side=400))
     [(name, data)] = members(tmp_path / "out").items()
     assert name.endswith(".webp")
@@ -207,13 +207,13 @@ def test_a_truncated_archive_gives_what_it_holds_and_is_named(tmp_path: Path) ->
     assert {skipped.reason for skipped in report.skipped} == {"broken"}
 
 
-def test_progress_is_told_after_every_photograph(mixed: Path, tmp_path: Path) -> None:
+def test_progress_is_reported_after_every_photograph(mixed: Path, tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     write_shards([mixed], tmp_path / "out", SMALL, progress=lambda done, total: calls.append((done, total)))
     assert calls == [(i, 9) for i in range(1, 10)]
 
 
-def test_an_output_that_exists_is_not_touched_unless_it_is_shards_and_may_be(tmp_path: Path) -> None:
+def test_only_existing_shards_are_replaced_and_only_with_force(tmp_path: Path) -> None:
     out = tmp_path / "out"
     write_shards([PHOTOS / "val"], out, ShardOptions(shard_samples=1))
     before = {path.name: path.read_bytes() for path in out.iterdir()}
@@ -289,7 +289,7 @@ def test_a_limit_on_file_sizes_ends_in_one_line_and_leaves_nothing(tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_source_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+def test_an_unusable_source_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="gone: no such file or folder"):
         write_shards([PHOTOS / "val", tmp_path / "gone"], tmp_path / "out")
@@ -330,7 +330,7 @@ def test_an_option_out_of_range_is_named(tmp_path: Path, options: ShardOptions) 
         ('{"format": "jahp-shards", "version": 2, "shards": []}', "later version"),
     ],
 )
-def test_an_index_that_cannot_be_used_is_named(tmp_path: Path, content: str, message: str) -> None:
+def test_an_unusable_index_is_named(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "index.json").write_text(content)
     with pytest.raises(DataError, match=rf"index\.json: .*{message}"):
         ShardIndex.load(tmp_path)

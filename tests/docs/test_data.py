@@ -20,7 +20,7 @@ DEFAULTS = {
 }  # fmt: skip
 
 
-def test_every_setting_named_exists_with_the_default_told() -> None:
+def test_every_setting_on_the_page_exists_with_its_default() -> None:
     assert set(re.findall(r"`data\.(\w+)`", PAGE)) <= set(vars(DataConfig()))
     for name, told in DEFAULTS.items():
         assert re.search(rf"`data\.{name}`\s+\({told}\)", PAGE), name

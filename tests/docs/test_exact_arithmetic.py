@@ -32,7 +32,7 @@ def names() -> dict[str, Any]:
     return names
 
 
-def test_one_wrong_step_of_one_mass_spoils_what_follows_after_24_bits(names: dict[str, Any]) -> None:
+def test_an_error_in_one_mass_corrupts_all_symbols_after_24_bits(names: dict[str, Any]) -> None:
     wrong = names["wrong"]
     assert f"The first wrong symbol is number {wrong[0]}." in PAGE
     assert f"# {len(names['payload'])} bytes" in PAGE

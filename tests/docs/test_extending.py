@@ -86,7 +86,7 @@ def test_both_at_once_train_export_and_code(patched: Path) -> None:
     python(patched, "-c", CODED)
 
 
-def test_what_the_page_says_of_the_three_numbers_is_so() -> None:
+def test_the_statements_about_the_three_numbers_hold() -> None:
     def tail(t: float) -> float:
         return float(mpmath.atan(mpmath.exp(-mpmath.pi * t / 2)) * 2 / mpmath.pi)
 

@@ -415,7 +415,7 @@ def test_a_reader_written_from_the_page_gets_every_latent(coded):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
-def test_weights_mean_what_the_page_says(dtype, tmp_path):
+def test_weights_are_as_the_page_says(dtype, tmp_path):
     export(load_golden("joint"), tmp_path / "m", {}, dtype=dtype)
     tensors = safetensors.torch.load_file(tmp_path / "m" / WEIGHTS)
     for name, wanted in load_model(tmp_path / "m").state_dict().items():

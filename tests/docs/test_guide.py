@@ -46,6 +46,6 @@ def test_every_command_runs_in_its_order_and_leaves_what_the_page_says(
     assert len(list((tmp_path / "restored").glob("*.png"))) == 2
 
 
-def test_the_speed_told_is_that_of_the_results() -> None:
+def test_the_speed_on_the_page_is_that_of_the_results() -> None:
     results = json.loads((pages.ROOT / "results" / "bench-train.json").read_text())["mbt2018"]
     assert f"{results['variants'][0]['images_per_second']:.1f} crops a second" in PAGE

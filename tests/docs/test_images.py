@@ -32,7 +32,7 @@ def test_the_page_has_a_row_for_every_case() -> None:
 
 
 @pytest.mark.parametrize("key", CASES, ids=", ".join)
-def test_every_row_of_the_page_is_so(key: tuple[str, str, str]) -> None:
+def test_every_row_of_the_page_holds(key: tuple[str, str, str]) -> None:
     case, outcome = CASES[key](), TABLE[key]
     if case.meant is None:
         with pytest.raises(ImageError, match=r"^file: .*(convert it|give it)") as refused:
@@ -53,7 +53,7 @@ def test_every_row_of_the_page_is_so(key: tuple[str, str, str]) -> None:
 @pytest.mark.parametrize(
     "key", [key for key in CASES if "made sRGB" in TABLE[key] and "gray" not in key[0]], ids=", ".join
 )
-def test_colours_that_are_kept_are_those_that_are_meant(key: tuple[str, str, str]) -> None:
+def test_kept_profiles_have_the_intended_colours(key: tuple[str, str, str]) -> None:
     """With the numbers goes a profile, whatever form the file told them in."""
     case = CASES[key]()
     kept = convert_rgb(case.data, max_icc=2**20)
@@ -71,7 +71,7 @@ def test_transparency_in_16_bits_is_refused_where_it_would_be_lost() -> None:
             convert_rgb(CASES["PNG, gray", "tRNS", depth]().data, flatten=False)
 
 
-def test_an_image_that_pillow_holds_is_read_as_its_file() -> None:
+def test_a_loaded_pillow_image_is_read_like_its_file() -> None:
     for key in (("PNG", "cHRM", "8"), ("PNG", "cICP, e.g. Display P3", "8"), ("AVIF", "nclx, e.g. Display P3", "8")):
         with Image.open(io.BytesIO(CASES[key]().data)) as image:
             assert psnr(convert_image(image).rgb, P3) > 40
@@ -80,7 +80,7 @@ def test_an_image_that_pillow_holds_is_read_as_its_file() -> None:
         assert psnr(convert_image(image).rgb, P3) > 40
 
 
-def test_an_srgb_chunk_and_a_profile_go_before_gamma() -> None:
+def test_an_srgb_chunk_and_a_profile_take_precedence_over_gamma() -> None:
     for sooner in ((b"sRGB", b"\0"), (b"cICP", bytes([1, 13, 0, 1]))):
         data = png(RGB, 8, 2, sooner, (b"gAMA", (100000).to_bytes(4, "big")))
         assert np.array_equal(decode_rgb(data), RGB)

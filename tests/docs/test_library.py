@@ -18,7 +18,7 @@ from tests.support.commands import run
 BLOCKS = pages.blocks(pages.read("library"))
 
 
-def test_every_block_runs_and_gives_what_the_page_says(tmp_path, monkeypatch, capsys):
+def test_every_block_runs_with_the_output_on_the_page(tmp_path, monkeypatch, capsys):
     assert [language for language, _ in BLOCKS] == ["python"] * 6 + ["sh", "python", "sh", "python"]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pillow, "MODELS", pillow.Models())

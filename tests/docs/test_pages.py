@@ -47,7 +47,7 @@ def test_code_is_run_by_a_test(name: str) -> None:
         assert name not in RUN_BY
 
 
-def test_the_first_page_says_commands_that_other_tests_run() -> None:
+def test_the_commands_of_the_first_page_are_run_by_other_tests() -> None:
     commands = pages.commands(pages.read("index"))
     assert commands[0] == "pip install -e ."  # as the Makefile does
     readme = (pages.ROOT / "README.md").read_text()
@@ -80,7 +80,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_site_asks_no_other_place_for_anything(built: Path) -> None:
+def test_the_site_loads_nothing_from_other_sites(built: Path) -> None:
     for page in built.rglob("*.html"):
         for tag in re.findall(r"<(?:link|script|img|iframe)\b[^>]*>", page.read_text()):
             if 'rel="canonical"' not in tag:
@@ -89,7 +89,7 @@ def test_the_site_asks_no_other_place_for_anything(built: Path) -> None:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 @pytest.mark.parametrize("width", [1280, 390])
-def test_pages_show_without_complaint_and_fit_the_screen(built: Path, width: int) -> None:
+def test_pages_render_without_errors_and_fit_the_screen(built: Path, width: int) -> None:
     with chromium() as page:
         for name in (*NAMES, "tour"):
             page.open(built / f"{name}.html", width, is_ready="document.readyState === 'complete'")

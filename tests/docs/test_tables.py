@@ -22,12 +22,12 @@ def test_every_table_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
     assert TABLES["main"](["--check"]) == 0, capsys.readouterr().err
 
 
-def test_every_table_stands_on_one_page() -> None:
+def test_every_table_is_on_one_page() -> None:
     assert sorted(name for page in TABLES["pages"]() for name in marks(page.read_text())) == NAMES
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "refinement-ablation"])
-def test_a_changed_figure_is_noticed_and_put_right(name: str) -> None:
+def test_a_changed_figure_is_noticed_and_corrected(name: str) -> None:
     page: Path = next(page for page in TABLES["pages"]() if name in marks(page.read_text()))
     text = page.read_text()
     table: str = next(found[3] for found in TABLES["MARKED"].finditer(text) if found[2] == name)
@@ -37,7 +37,7 @@ def test_a_changed_figure_is_noticed_and_put_right(name: str) -> None:
     assert TABLES["updated"](wrong) == text
 
 
-def test_the_study_leaves_no_result_out() -> None:
+def test_the_study_covers_every_result() -> None:
     page = pages.read("study")
     for path in (ROOT / "results" / "study" / "recipe").glob("*.json"):
         assert f"(../results/study/recipe/{path.name})" in page

@@ -16,7 +16,7 @@ NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_the_notebook_runs_and_shows_what_is_kept_in_it() -> None:
+def test_the_notebook_reproduces_its_stored_outputs() -> None:
     kept = nbformat.read(PATH, as_version=4)
     run = runpy.run_path(str(pages.DOCS / "run_notebook.py"))["executed"](PATH)
     assert [cell.source for cell in run.cells] == [cell.source for cell in kept.cells]
@@ -30,7 +30,7 @@ def test_the_notebook_runs_and_shows_what_is_kept_in_it() -> None:
     assert bits[4] == pytest.approx(bits[0], rel=0.01), "the file is as long as theory says"
 
 
-def test_what_is_kept_is_small_and_without_errors() -> None:
+def test_stored_outputs_are_small_and_without_errors() -> None:
     kept = nbformat.read(PATH, as_version=4)
     assert PATH.stat().st_size < 400_000
     outputs = [output for cell in kept.cells for output in cell.get("outputs", [])]

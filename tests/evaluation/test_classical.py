@@ -52,7 +52,7 @@ def test_files_of_a_ladder_grow_get_better_and_decode_to_the_same_shape(name, im
 
 
 @pytest.mark.parametrize("num_bytes", [2_000, 5_000, 12_345])
-def test_the_file_has_at_least_the_bytes_asked_for_and_one_quality_less_has_not(num_bytes, image):
+def test_the_file_has_at_least_the_requested_bytes_and_one_quality_less_has_not(num_bytes, image):
     codec = CODECS["jpeg"]
     file = at_least(codec, image, num_bytes)
     assert len(file.data) >= num_bytes
@@ -106,7 +106,7 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(name, module, 
     assert not (tmp_path / "r.json").exists()
 
 
-def test_a_pillow_without_avif_is_told_before_other_codecs_begin(monkeypatch, tmp_path, capsys):
+def test_a_pillow_without_avif_is_reported_before_other_codecs_begin(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(sys.modules, "PIL._avif", None)
     out = tmp_path / "r.json"
     assert run("classical", "--codec", "jpeg", "avif", "--images", KODAK, "--out", out, "--limit", 1) == 2
@@ -117,7 +117,7 @@ def test_a_pillow_without_avif_is_told_before_other_codecs_begin(monkeypatch, tm
 
 
 @pytest.mark.parametrize(("name", "shape"), [("jpeg", (2, 66000)), ("webp", (8, 17000)), ("avif", (2, 66000))])
-def test_a_side_beyond_a_codec_is_told_with_its_name(name, shape):
+def test_a_side_too_long_for_a_codec_is_reported_with_its_name(name, shape):
     codec, image = CODECS[name], np.zeros((*shape, 3), np.uint8)
     for work in (lambda: encode(codec, image, codec.ladder[0]), lambda: at_least(codec, image, 100)):
         with pytest.raises(EvaluationError, match=rf"^{codec.title} cannot code it \(.+\); leave out this codec or"):

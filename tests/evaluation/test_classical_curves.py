@@ -93,7 +93,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
     return error
 
 
-def test_rows_name_images_below_the_folder_and_tell_their_pixels(images: Path, out: Path) -> None:
+def test_rows_have_image_names_relative_to_the_folder_and_pixels(images: Path, out: Path) -> None:
     assert classical(images, out) == 0
     points = read(out)["curves"][0]["points"]
     assert [row["name"] for row in points[0]["images"]] == ["a.png", "sub/b.png"]
@@ -107,7 +107,7 @@ def test_rows_name_images_below_the_folder_and_tell_their_pixels(images: Path, o
     assert rows == [{key: row[key] for key in rows[0]} for row in points[0]["images"]]
 
 
-def test_other_pictures_of_the_same_names_are_told_before_anything_is_coded(images, others, out, capsys) -> None:
+def test_other_images_with_the_same_names_are_reported_before_anything_is_coded(images, others, out, capsys) -> None:
     assert classical(images, out) == 0
     before = out.read_bytes()
     assert classical(others, out) == 2
@@ -184,7 +184,7 @@ def test_curves_that_replace_others_take_their_places_together(images, others, o
     assert rows[0] != [row["pixels"] for row in old[0]["points"][0]["images"]]
 
 
-def test_what_is_unfinished_is_not_gone_on_with_by_another_version(images, out) -> None:
+def test_another_version_does_not_continue_unfinished_results(images, out) -> None:
     assert classical(images, out) == 0
     interrupted(images, out, 3, force=True)
     mark(out, "unfinished")
@@ -192,7 +192,7 @@ def test_what_is_unfinished_is_not_gone_on_with_by_another_version(images, out) 
     assert not any(marks(read(out)["curves"][0]))
 
 
-def test_a_first_run_that_was_interrupted_is_gone_on_with(images, out) -> None:
+def test_an_interrupted_first_run_is_continued(images, out) -> None:
     interrupted(images, out, 3, force=False)
     assert [point["quality"] for point in read(out)["curves"][0]["points"]] == LADDER[:3]
     mark(out)
@@ -270,7 +270,7 @@ def test_an_image_that_a_codec_cannot_code_is_named_and_other_codecs_stay(images
     assert [len(curve["points"]) for curve in read(out)["curves"]] == [len(LADDER)]
 
 
-def test_an_image_that_cannot_be_read_is_told_before_anything_is_coded(images, out, capsys) -> None:
+def test_an_unreadable_image_is_reported_before_anything_is_coded(images, out, capsys) -> None:
     whole = (images / "sub" / "b.png").read_bytes()
     (images / "sub" / "b.png").write_bytes(whole[: len(whole) // 2])
     assert classical(images, out) == 2

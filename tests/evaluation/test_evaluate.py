@@ -97,14 +97,14 @@ def test_a_file_of_something_else_is_left_alone(content, capsys) -> None:
     assert not Path("r").exists()
 
 
-def test_results_under_a_name_that_was_chosen_are_replaced() -> None:
+def test_results_under_a_chosen_name_are_replaced() -> None:
     for model in ("small-1", "small-2"):
         assert evaluate("--out", "r.json", model=model) == 0
         there = bytes.fromhex(json.loads(Path("r.json").read_text())["provenance"]["fingerprint"])
         assert there == read_fingerprint(locate(model))
 
 
-def test_one_image_that_cannot_be_read_is_told_before_any_is_coded(images, capsys) -> None:
+def test_an_unreadable_image_is_reported_before_any_is_coded(images, capsys) -> None:
     whole = (images / "b.png").read_bytes()
     (images / "b.png").write_bytes(whole[: len(whole) // 2])
     assert evaluate("--out", "r.json") == 2
@@ -112,14 +112,14 @@ def test_one_image_that_cannot_be_read_is_told_before_any_is_coded(images, capsy
     assert not Path("r").exists()
 
 
-def test_an_image_with_a_side_beyond_the_format_is_told_before_any_is_coded(images, capsys) -> None:
+def test_an_image_with_a_side_too_long_for_the_format_is_reported_before_any_is_coded(images, capsys) -> None:
     Image.new("RGB", (66000, 2)).save(images / "wide.png")
     assert evaluate("--out", "r.json") == 2
     assert "wide.png: 66000 x 2 pixels; sides go up to 65535" in refused(capsys)
     assert not Path("r").exists()
 
 
-def test_an_image_beyond_the_codec_beside_is_named(images, capsys) -> None:
+def test_an_image_too_large_for_the_classical_codec_is_named(images, capsys) -> None:
     for path in images.iterdir():
         path.unlink()
     Image.new("RGB", (65520, 1)).save(images / "wide.png")
@@ -149,7 +149,7 @@ def test_files_never_go_among_the_images(images, capsys) -> None:
     assert evaluate("--out", "photos/mine.json") == 0
 
 
-def test_a_diverged_model_is_told_with_the_image(capsys) -> None:
+def test_a_diverged_model_is_reported_with_the_image(capsys) -> None:
     model = CompressionModel(ModelConfig(num_filters=8, num_latents=12))
     with torch.no_grad():
         model.g_a[-1].weight.mul_(1e9)

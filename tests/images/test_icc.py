@@ -13,12 +13,12 @@ def named(name: bytes) -> bytes:
     return DISPLAY_P3.replace(b"wide", name)
 
 
-def test_a_profile_is_called_by_its_description() -> None:
+def test_a_profile_is_named_by_its_description() -> None:
     assert profile_name(DISPLAY_P3) == "wide"
     assert profile_name(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()) == "sRGB built-in"
 
 
-def test_a_name_that_would_not_fit_on_a_line_is_cut_to_what_does() -> None:
+def test_a_long_name_is_shortened_to_one_line() -> None:
     assert profile_name(named(b"a\nb\t")) == "a b"
     assert profile_name(named(b"\x1b[2J")) == "[2J"
     assert profile_name(named(bytes(4))) == "unnamed"
@@ -26,7 +26,7 @@ def test_a_name_that_would_not_fit_on_a_line_is_cut_to_what_does() -> None:
     assert profile_name(long) == "x" * 60
 
 
-def test_what_is_no_profile_is_said_to_be_unreadable_and_changes_no_number() -> None:
+def test_an_invalid_profile_is_called_unreadable_and_changes_no_pixel() -> None:
     rgb = (5 * np.arange(48)).astype(np.uint8).reshape(4, 4, 3)
     rgb[..., 1] = 20
     for profile in (b"", b"no profile", DISPLAY_P3[:100]):

@@ -36,7 +36,7 @@ def pixels(image: Image.Image) -> npt.NDArray[np.uint8]:
     return np.asarray(image.convert("RGB"))
 
 
-def test_rgb_comes_back_as_it_is(photo: Image.Image) -> None:
+def test_rgb_is_unchanged(photo: Image.Image) -> None:
     decoded = decode_rgb(encode(photo, "PNG"))
     assert decoded.dtype == np.uint8
     assert decoded.shape == (64, 96, 3)
@@ -69,7 +69,7 @@ def test_rotation_in_the_metadata_is_applied(photo: Image.Image, orientation: in
     assert is_plain_jpeg(data) == (file_format == "JPEG" and orientation == 1)
 
 
-def test_damaged_metadata_does_not_cost_the_picture(photo: Image.Image) -> None:
+def test_damaged_metadata_does_not_lose_the_image(photo: Image.Image) -> None:
     data = encode(photo, "JPEG", exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff", icc_profile=b"not a profile")
     assert decode_rgb(data).shape == (64, 96, 3)
 
@@ -95,7 +95,7 @@ def test_colours_stay_in_their_own_space_on_request(photo: Image.Image, mode: st
     assert (converted.icc, converted.lost) == (b"", ("a colour profile, made sRGB",))
 
 
-def test_only_a_profile_that_says_something_of_rgb_is_kept(photo: Image.Image) -> None:
+def test_only_an_rgb_profile_other_than_srgb_is_kept(photo: Image.Image) -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     for profile in (srgb, b"not a profile", DISPLAY_P3[:150]):
         kept = convert_rgb(encode(photo, "PNG", icc_profile=profile), max_icc=2**20)
@@ -115,7 +115,7 @@ def test_every_format_shows_the_colours_that_a_profile_means(suffix: str) -> Non
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif", ".bmp"])
-def test_a_profile_that_is_none_does_not_cost_the_picture(photo: Image.Image, suffix: str) -> None:
+def test_an_invalid_profile_does_not_lose_the_image(photo: Image.Image, suffix: str) -> None:
     for profile in (b"no profile", DISPLAY_P3[:-100], bytes(2**20)):
         assert decode_rgb(encode_rgb(pixels(photo), suffix, profile)).shape == (64, 96, 3)
 
@@ -189,7 +189,7 @@ def test_float_samples_without_a_known_white_are_refused(value: float) -> None:
         decode_rgb(encode(image, "TIFF"))
 
 
-def test_transparency_is_put_on_white() -> None:
+def test_transparency_is_composited_on_white() -> None:
     image = Image.new("RGBA", (3, 1), (255, 0, 0, 255))
     image.putpixel((1, 0), (0, 0, 0, 0))
     image.putpixel((2, 0), (0, 0, 0, 128))
@@ -200,7 +200,7 @@ def test_transparency_is_put_on_white() -> None:
     assert decode_rgb(encode(gray, "PNG"))[0].tolist() == [[0] * 3, [255] * 3]
 
 
-def test_a_transparent_palette_entry_is_put_on_white() -> None:
+def test_a_transparent_palette_entry_is_composited_on_white() -> None:
     image = Image.new("P", (2, 1), 0)
     image.putpalette([0, 0, 255, 0, 128, 0])
     image.putpixel((1, 0), 1)
@@ -276,7 +276,7 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
         decode_rgb(tmp_path)
 
 
-def test_paths_contents_and_open_files_are_the_same(tmp_path: Path, photo: Image.Image) -> None:
+def test_paths_bytes_and_open_files_give_the_same_image(tmp_path: Path, photo: Image.Image) -> None:
     path = tmp_path / "a.png"
     photo.save(path)
     with path.open("rb") as file:
@@ -294,7 +294,7 @@ def test_only_pillow_and_numpy_are_needed() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_conversion_says_what_it_lost_and_nothing_where_nothing_was(photo: Image.Image) -> None:
+def test_a_conversion_reports_only_what_it_lost(photo: Image.Image) -> None:
     deep = Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000)
     assert convert_rgb(encode(deep, "PNG")).lost == ("bits beyond 8 a sample",)
     assert convert_rgb(encode(photo.convert("CMYK"), "TIFF")).lost == ("CMYK, made sRGB",)
@@ -307,7 +307,7 @@ def test_a_conversion_says_what_it_lost_and_nothing_where_nothing_was(photo: Ima
         assert convert_rgb(encode(lossless, "PNG"), flatten=False).lost == ()
 
 
-def test_colour_of_16_bits_a_sample_is_said_to_lose_them() -> None:
+def test_colour_with_16_bits_per_sample_reports_the_loss() -> None:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 

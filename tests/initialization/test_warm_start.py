@@ -28,7 +28,7 @@ def test_every_rung_codes_photographs_before_its_first_step(rung, photos):
 
 
 @pytest.mark.parametrize("rung", ["scale_hyperprior", "mean_scale_hyperprior"])
-def test_side_information_begins_as_local_energies(rung):
+def test_side_information_starts_as_local_energies(rung):
     model = started(rung=rung, num_filters=16, num_latents=24)
     std = model.analyse(pink_images(64, 128, seed=0)).std((0, 2, 3))
     signs = torch.randint(0, 2, (4, 24, 32, 32)).float() * 2 - 1
@@ -43,7 +43,7 @@ def test_side_information_begins_as_local_energies(rung):
 
 
 @pytest.mark.parametrize("num_components", [1, 3])
-def test_means_begin_as_local_means_of_what_varies_most_and_further_components_apart(num_components, photos):
+def test_means_start_as_local_means_of_the_strongest_channels_and_components_start_apart(num_components, photos):
     with torch.no_grad():
         model = started(rung="mean_scale_hyperprior", num_filters=16, num_latents=24, num_components=num_components)
         output = model(photos)
@@ -56,7 +56,7 @@ def test_means_begin_as_local_means_of_what_varies_most_and_further_components_a
 
 @pytest.mark.parametrize("rung", ["scale_hyperprior", "mean_scale_hyperprior", "joint"])
 @pytest.mark.parametrize("num_components", [1, 3])
-def test_scales_begin_as_interpolated_energies(rung, num_components):
+def test_scales_start_as_interpolated_energies(rung, num_components):
     model = started(rung=rung, num_filters=16, num_latents=24, num_components=num_components)
     std = model.analyse(pink_images(64, 128, seed=0)).std((0, 2, 3)).clamp(min=0.3)
     y = std[:, None, None] * torch.ones(1, 24, 32, 48)
@@ -73,7 +73,7 @@ def test_scales_begin_as_interpolated_energies(rung, num_components):
 
 @pytest.mark.parametrize("rung", ["context", "joint"])
 @pytest.mark.parametrize("num_components", [1, 3])
-def test_scales_and_means_begin_to_follow_the_left_and_the_upper_neighbour(rung, num_components):
+def test_scales_and_means_start_from_the_left_and_the_upper_neighbour(rung, num_components):
     model = started(rung=rung, num_filters=16, num_latents=24, num_components=num_components)
     std = model.analyse(pink_images(64, 128, seed=0)).std((0, 2, 3)).detach()
     loudest, size = int(std.argmax()), 6 * float(std.max())
@@ -93,14 +93,14 @@ def test_scales_and_means_begin_to_follow_the_left_and_the_upper_neighbour(rung,
     assert torch.equal(high.sigma[..., :3, :], quiet.sigma[..., :3, :])
 
 
-def test_energies_are_heard_of_all_channels_and_the_loudest_do_not_share_theirs():
+def test_all_channels_have_energies_and_the_strongest_have_their_own():
     assert _group(list(range(9)), num_groups=4, num_single=2) == [[0], [1], [2, 3, 4], [5, 6, 7, 8]]
     assert _group(list(range(5)), num_groups=4, num_single=0) == [[0], [1], [2], [3, 4]]
     assert _group([7, 3], num_groups=4, num_single=1) == [[7], [3]]
     assert _group([7, 3], num_groups=1, num_single=1) == [[7]]
 
 
-def test_where_there_is_no_room_less_is_written():
+def test_narrow_networks_start_finite():
     for num_filters, num_latents in ((1, 1), (3, 2), (2, 7), (64, 4)):
         for rung in ("scale_hyperprior", "mean_scale_hyperprior", "context", "joint"):
             with torch.no_grad():
@@ -130,7 +130,7 @@ def test_mixtures_start_with_finite_rates_and_gradients(photos):
         assert torch.isfinite(parameter.grad).all(), name
 
 
-def test_the_start_depends_on_nothing_but_its_seed():
+def test_initialization_depends_on_its_seed_alone():
     torch.manual_seed(1)
     first = pink_images(2, 32, seed=5)
     torch.manual_seed(2)

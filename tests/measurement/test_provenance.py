@@ -55,7 +55,7 @@ def test_similarity_in_decibels_is_that_of_the_similarity(content):
         assert math.isclose(row["file_ms_ssim_db"], -10 * math.log10(1 - row["file_ms_ssim"]), rel_tol=1e-9)
 
 
-def test_provenance_names_model_versions_machine_and_no_place(content):
+def test_provenance_names_model_versions_and_machine_but_no_path(content):
     facts = content["provenance"]
     assert len(facts["fingerprint"]) == 16
     assert facts["curve"] == "Mine"
@@ -68,12 +68,12 @@ def test_provenance_names_model_versions_machine_and_no_place(content):
     assert "/tmp" not in text
 
 
-def test_nothing_tells_the_host():
+def test_the_host_name_is_never_recorded():
     words = json.dumps(provenance(["jahp", "evaluate"]))
     assert socket.gethostname() not in words
     assert os.fspath(Path.cwd()) not in words
 
 
-def test_a_command_is_told_without_absolute_paths():
+def test_a_command_is_recorded_without_absolute_paths():
     words = ["jahp", "evaluate", "--out=/home/someone/r.json", str(Path.cwd() / "data" / "kodak"), "a b"]
     assert command_line(words) == "jahp evaluate --out=r.json data/kodak 'a b'"

@@ -69,7 +69,7 @@ def test_a_checkpoint_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         AtomicCheckpointIO().save_checkpoint({}, tmp_path / "folder" / "x.ckpt")
 
 
-def test_what_is_no_checkpoint_of_ours_is_refused_in_one_line(finished: TrainResult, tmp_path: Path) -> None:
+def test_a_foreign_checkpoint_is_refused_in_one_line(finished: TrainResult, tmp_path: Path) -> None:
     content = finished.last.read_bytes()
     whole = read_checkpoint(finished.last)
 

@@ -96,7 +96,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize(("content", "words"), FOREIGN.values(), ids=FOREIGN)
-def test_what_is_none_of_these_models_is_refused_by_name(content, words, tmp_path):
+def test_other_models_are_refused_with_the_path(content, words, tmp_path):
     torch.save(content, tmp_path / "c.pth")
     with pytest.raises(CheckpointError, match=words) as caught:
         compressai.load_compressai(tmp_path / "c.pth")

@@ -49,7 +49,7 @@ def cached(folder, tmp_path):
 
 
 @pytest.mark.usefixtures("cached")
-def test_a_model_of_the_hub_is_loaded_and_named_as_any_other(tmp_path, capsys):
+def test_a_model_of_the_hub_is_loaded_and_named_like_any_other(tmp_path, capsys):
     for name in ("hf://user/mine", "hf://user/mine@main", f"hf://user/mine@{COMMIT}"):
         assert jahp_pl.load_codec(name).fingerprint == Codec(load_golden("joint")).fingerprint
     Image.new("RGB", (40, 30), "teal").save(tmp_path / "photo.png")
@@ -58,7 +58,7 @@ def test_a_model_of_the_hub_is_loaded_and_named_as_any_other(tmp_path, capsys):
     assert Codec(load_golden("joint")).fingerprint.hex() in capsys.readouterr().out
 
 
-def test_what_comes_from_the_hub_is_checked_as_every_export(cached):
+def test_downloads_from_the_hub_are_validated_like_every_export(cached):
     data = bytearray((cached / WEIGHTS).read_bytes())
     data[1000] ^= 1
     (cached / WEIGHTS).write_bytes(data)
@@ -112,7 +112,7 @@ def test_a_card_has_the_head_that_the_hub_reads(folder):
     assert "image-compression" in head.tags
 
 
-def test_what_is_no_export_or_not_allowed_is_not_pushed(folder, tmp_path):
+def test_a_failed_push_is_reported_in_one_line(folder, tmp_path):
     with pytest.raises(ExportError, match="is not an export; make one"):
         pretrained.push(tmp_path, "user/mine")
     with pytest.raises(ExportError, match="user/mine: "):

@@ -58,7 +58,7 @@ def change(folder: Path, change_tensors=lambda tensors: None, **settings) -> Non
 
 
 @pytest.mark.parametrize("variant", ONE_OF_EACH, ids=str)
-def test_weights_tables_and_files_come_back_to_the_last_bit(variant, tmp_path):
+def test_weights_tables_and_files_are_restored_to_the_last_bit(variant, tmp_path):
     model = model_of(variant)
     codec = export(model, tmp_path / "m", FACTS)
     content = load_export(tmp_path / "m")
@@ -74,7 +74,7 @@ def test_weights_tables_and_files_come_back_to_the_last_bit(variant, tmp_path):
 
 
 @pytest.mark.parametrize("variant", ONE_OF_EACH, ids=str)
-def test_the_tables_of_an_export_are_used_and_not_made_again(variant):
+def test_the_tables_of_an_export_are_used_instead_of_computed(variant):
     """A table one step off, as another machine's exp may have it, gives another codec: the one that was exported."""
     model = model_of(variant)
     codec = Codec(model)
@@ -95,7 +95,7 @@ def test_two_exports_of_one_model_are_the_same_bytes(original, tmp_path):
 
 
 @pytest.mark.parametrize(("dtype", "share"), [("bfloat16", 0.65), ("int8", 0.5)])
-def test_fewer_bytes_are_a_codec_of_the_rounded_weights(dtype, share, original, tmp_path):
+def test_a_smaller_export_is_a_codec_of_the_rounded_weights(dtype, share, original, tmp_path):
     """What the export gives, codes and says is what the reloaded export gives, codes and says."""
     model, image = load_golden("joint"), kodak_crop()[:72, :90]
     codec = export(model, tmp_path / "half", FACTS, dtype=dtype)
@@ -115,7 +115,7 @@ def test_fewer_bytes_are_a_codec_of_the_rounded_weights(dtype, share, original, 
     assert again.fingerprint == codec.fingerprint, "rounding what is rounded changes nothing"
 
 
-def test_weights_that_are_not_finite_are_refused_in_every_type(tmp_path):
+def test_non_finite_weights_are_refused_in_every_type(tmp_path):
     model = load_golden("joint")
     with torch.no_grad():
         model.h_s[0].weight[0, 0, 0, 0] = torch.nan
@@ -290,14 +290,14 @@ def test_a_config_that_does_not_fit_is_refused(settings, words, folder):
         load_codec(folder)
 
 
-def test_a_config_that_is_no_json_is_refused(folder):
+def test_a_config_that_is_not_json_is_refused(folder):
     for text in (b"", b"{", b"[1]", b"\xff\xfe", b"[" * 100_000):
         (folder / CONFIG).write_bytes(text)
         with pytest.raises(ExportError, match=r"config\.json"):
             load_codec(folder)
 
 
-def test_what_is_there_is_replaced_only_on_demand_and_only_an_export(folder, tmp_path):
+def test_only_an_export_is_replaced_and_only_with_force(folder, tmp_path):
     model = load_golden("joint")
     with pytest.raises(ExportError, match="--force"):
         export(model, folder, {})
@@ -377,7 +377,7 @@ def test_the_command_exports_a_run_with_its_facts_but_no_paths(run_folder, tmp_p
     assert "--force" in capsys.readouterr().err
 
 
-def test_weights_that_are_not_finite_are_refused(folder):
+def test_non_finite_weights_are_refused(folder):
     change(folder, lambda tensors: tensors.update({"g_s.0.bias": tensors["g_s.0.bias"] * float("nan")}))
     with pytest.raises(ExportError, match=r"g_s\.0\.bias is not finite"):
         load_model(folder)

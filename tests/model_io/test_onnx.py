@@ -52,7 +52,7 @@ def runtime(folder):
     return compute
 
 
-def test_the_folder_says_whose_graphs_it_holds(folder, capsys):
+def test_the_folder_names_its_model(folder, capsys):
     codec = codec_of(JOINT)
     assert json.loads((folder / FACTS).read_text())["fingerprint"] == codec.fingerprint.hex()
     expected = {f"{name}{suffix}" for name in NAMES["joint"] for suffix in (".onnx", ".pt2")}

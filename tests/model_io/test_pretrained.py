@@ -71,7 +71,7 @@ def made_by(path: Path) -> str:
     return next(name for name in NAMES if fingerprint_of(name) == fingerprint)
 
 
-def test_models_of_one_rate_are_in_the_order_of_their_lambda():
+def test_single_rate_models_are_in_the_order_of_their_lambda():
     assert [model.name for model in pretrained.bundled()] == NAMES
     assert pretrained.default_model().name == "mid-1"
 
@@ -116,7 +116,7 @@ def test_files_of_several_models_in_one_folder_are_decompressed_together(photo, 
         (["--model", "mid-7"], "mid-7: no such export, run folder or checkpoint, and no bundled model (z-first, mid-1"),
     ],
 )
-def test_a_model_that_there_is_not_is_answered_in_one_line(options, words, photo, capsys):
+def test_an_unknown_model_is_reported_in_one_line(options, words, photo, capsys):
     assert run("compress", photo, *options) == 2
     error = capsys.readouterr().err
     assert words in error
@@ -134,7 +134,7 @@ def test_a_file_of_no_bundled_model_is_named_with_its_fingerprint(photo, tmp_pat
     assert error.count("\n") == 1
 
 
-def test_a_name_stands_for_a_model_wherever_one_is_asked_for(photo, tmp_path, capsys, monkeypatch):
+def test_every_command_accepts_the_name_of_a_model(photo, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run("compress", photo, "--model", "a-last") == 0
     assert made_by(photo.with_suffix(".jahp")) == "a-last"
@@ -151,13 +151,13 @@ def test_a_name_stands_for_a_model_wherever_one_is_asked_for(photo, tmp_path, ca
     assert mine.fingerprint.hex() in capsys.readouterr().out
 
 
-def test_what_exists_as_a_path_is_not_taken_for_a_name(tmp_path, monkeypatch):
+def test_an_existing_path_takes_precedence_over_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     export(unlike(5), tmp_path / "mid-1", {})
     assert jahp_pl.load_codec("mid-1").fingerprint == Codec(unlike(5)).fingerprint
 
 
-def test_info_alone_lists_the_bundled_models_with_their_figures(weights, tmp_path, monkeypatch, capsys):
+def test_info_without_arguments_lists_the_bundled_models_with_their_figures(weights, tmp_path, monkeypatch, capsys):
     assert run("info") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:4]] == NAMES
@@ -224,7 +224,7 @@ def test_without_bundled_models_each_use_says_that_one_must_be_given(photo, caps
         image.load()
 
 
-def test_a_damaged_one_is_named(tmp_path, monkeypatch, capsys):
+def test_a_damaged_bundled_model_is_named(tmp_path, monkeypatch, capsys):
     export(unlike(0), tmp_path / "weights" / "one", {})
     (tmp_path / "weights" / "one" / CONFIG).write_text("{}")
     monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "weights")

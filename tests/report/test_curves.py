@@ -134,7 +134,7 @@ def ladder(evaluation, tmp_path, rung: str, factors: dict[int, float]) -> None:
             write(tmp_path, f"{rung}-{seed}-{step}", content)
 
 
-def test_seeds_are_averaged_and_their_spread_is_told(evaluation, tmp_path):
+def test_seeds_are_averaged_and_their_spread_is_reported(evaluation, tmp_path):
     ladder(evaluation, tmp_path, "scale_hyperprior", {1: 1.0, 2: 1.1})
     ladder(evaluation, tmp_path, "joint", {1: 0.8, 2: 0.99})
     anchor, joint = read_curves([tmp_path])
@@ -168,7 +168,7 @@ def test_results_of_different_images_are_refused(evaluation, tmp_path):
         read_curves([tmp_path / "fewer.json", whole])
 
 
-def test_other_pictures_of_the_same_names_are_refused(evaluation, tmp_path):
+def test_other_images_with_the_same_names_are_refused(evaluation, tmp_path):
     hashed, other, turned = (copy.deepcopy(evaluation) for _ in range(3))
     for number, (row, another) in enumerate(zip(hashed["images"], other["images"], strict=True)):
         row["pixels"], another["pixels"] = f"a{number}", f"a{number}"
@@ -192,7 +192,7 @@ def test_a_curve_of_points_on_different_images_is_refused(tmp_path):
         read_curves([write(tmp_path, "half", content)])
 
 
-def test_different_models_are_not_taken_for_seeds_of_one(evaluation, tmp_path):
+def test_different_models_are_not_mistaken_for_seeds_of_one(evaluation, tmp_path):
     wider = with_facts(evaluation, 0.01, 2, seed=2)
     wider["provenance"]["model"]["num_filters"] = 192
     paths = [write(tmp_path, "a", with_facts(evaluation, 0.01, 1, seed=1)), write(tmp_path, "b", wider)]
@@ -203,7 +203,7 @@ def test_different_models_are_not_taken_for_seeds_of_one(evaluation, tmp_path):
     assert [curve.title for curve in read_curves(paths)] == ["Joint", "Wider"]
 
 
-def test_a_rate_without_all_seeds_is_told(evaluation, tmp_path):
+def test_a_rate_without_all_seeds_is_reported(evaluation, tmp_path):
     ladder(evaluation, tmp_path, "joint", {1: 0.8, 2: 0.9})
     (tmp_path / "joint-2-3.json").unlink()
     (joint,) = read_curves([tmp_path])
@@ -237,7 +237,7 @@ def spoiled(change) -> str:
         (spoiled(lambda c: c["mean"].update(file_bpp=0)), "file_bpp of mean is 0"),
     ],
 )
-def test_files_that_are_no_results_are_named(text, complaint, tmp_path):
+def test_files_without_results_are_named(text, complaint, tmp_path):
     path = tmp_path / "odd.json"
     path.write_text(text)
     with pytest.raises(EvaluationError, match=rf"odd\.json: .*{complaint}"):

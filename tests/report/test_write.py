@@ -69,7 +69,7 @@ def test_a_report_is_a_page_a_table_and_plots(study):
             assert min(image.size) > 200
 
 
-def test_the_page_is_one_file_that_asks_for_nothing(study):
+def test_the_page_is_one_file_without_external_resources(study):
     page = (study / "report" / "report.html").read_text()
     assert not re.search(r'(?:src|href)="(?!data:)', page)
     assert not re.search(r"@import|url\(http", page)
@@ -77,7 +77,7 @@ def test_the_page_is_one_file_that_asks_for_nothing(study):
     assert str(study) not in page
 
 
-def test_every_codec_is_shown_at_about_the_rate_of_the_last_model(study):
+def test_every_codec_is_shown_near_the_rate_of_the_last_model(study):
     page = (study / "report" / "report.html").read_text()
     data = json.loads(re.search(r'id="data">(.*?)</script>', page, flags=re.DOTALL)[1])
     titles = [curve["title"] for curve in data["curves"]]

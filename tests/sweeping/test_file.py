@@ -138,7 +138,7 @@ def test_the_example_of_the_page_is_a_sweep(tmp_path: Path) -> None:
     assert str(point.config.run_dir) == "runs/search/lr0.00012-K3"
 
 
-def test_the_commands_of_the_page_can_be_followed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_of_the_page_work(capsys: pytest.CaptureFixture[str]) -> None:
     for command in pages.commands(pages.read("sweeps")):
         words = command.split()
         if words[0] == "jahp":
@@ -168,7 +168,7 @@ def test_overrides_come_last_and_turn_wandb_on(tmp_path: Path) -> None:
     assert point.config.wandb.mode == "offline"
 
 
-def test_names_follow_from_the_values_where_the_command_has_none(tmp_path: Path) -> None:
+def test_names_follow_from_the_values_if_the_command_has_none(tmp_path: Path) -> None:
     parameters = {"loss.lmbda": {"values": [0.01, 0.02]}, "data.val": {"values": [["a/b"], ["a/c"]]}}
     names = [point.name for point in grid_points(small(tmp_path, parameters=parameters))]
     assert names == [f"small-lmbda{lmbda}-val_a_{part}" for lmbda in (0.01, 0.02) for part in "bc"]
@@ -191,7 +191,7 @@ def test_random_points_are_the_same_in_every_session_and_all_different(tmp_path:
     assert {point.config.model.num_components for point in points} == {1, 2, 3}
 
 
-def test_random_draws_end_where_a_space_is_used_up(tmp_path: Path) -> None:
+def test_random_draws_end_when_a_space_is_exhausted(tmp_path: Path) -> None:
     assert len(random_points(small(tmp_path, method="random", run_cap=9))) == 2
 
 
@@ -226,7 +226,7 @@ def test_draws_are_those_of_a_choice_among_all_values(content: dict[str, Any]) -
         assert parameter.contains(drawn_value)
 
 
-def test_all_seeds_there_are_take_no_memory(tmp_path: Path) -> None:
+def test_a_range_of_all_seeds_takes_no_memory(tmp_path: Path) -> None:
     seeds = {"seed": {"min": 0, "max": 4294967295}}
     path = write(tmp_path, method="random", run_cap=3, parameters=seeds)
     found = subprocess.run(
@@ -288,7 +288,7 @@ def test_proposals_approach_the_optimum_and_follow_from_the_history_alone() -> N
     assert sum(score(dict(values)) < 0.3 for values in late) >= 8  # one in ten of random draws
 
 
-def test_proposals_end_where_a_space_is_used_up() -> None:
+def test_proposals_end_when_a_space_is_exhausted() -> None:
     pytest.importorskip("optuna")
     space = [parse_parameter("model.rung", {"values": ["joint", "context"]})]
     history = [Trial({"model.rung": rung}, 1.0, is_open=False) for rung in ("joint", "context")]
@@ -368,7 +368,7 @@ def test_results_of_another_sweep_are_neither_mixed_in_nor_replaced(
         ("small.csv", "city,population\n"), ("small.csv", ""),
     ],
 )  # fmt: skip
-def test_files_that_are_no_results_are_not_replaced(
+def test_files_without_results_are_not_replaced(
     name: str, content: str, method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "runs" / name
@@ -531,7 +531,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_is_wrong_in_a_file_is_told_in_one_line(
+def test_a_mistake_in_a_file_is_reported_in_one_line(
     case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changes, words = BAD[case]
@@ -544,7 +544,7 @@ def test_what_is_wrong_in_a_file_is_told_in_one_line(
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_file_that_is_none_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_file_is_reported_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for content, words in (
         (b"a: [", "cannot be read as YAML"),
         (b"- a", "is not a mapping"),
@@ -574,7 +574,7 @@ def test_yaml_that_merges_mappings_gives_nothing_twice(tmp_path: Path) -> None:
     assert [point.config.model.num_components for point in grid_points(read_sweep(path))] == [3]
 
 
-def test_overrides_that_do_not_go_with_the_file_are_refused(tmp_path: Path) -> None:
+def test_overrides_that_conflict_with_the_file_are_refused(tmp_path: Path) -> None:
     sweep = small(tmp_path)
     with pytest.raises(SweepError, match=r"loss\.lmbda=1: is swept by"):
         check_sweep(sweep, ["loss.lmbda=1"])
@@ -584,7 +584,7 @@ def test_overrides_that_do_not_go_with_the_file_are_refused(tmp_path: Path) -> N
         check_sweep(sweep, ["output_dir=runs/${loss.lmbda}"])
 
 
-def test_settings_may_stand_behind_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_settings_may_follow_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("sweep", write(tmp_path), "--list", "optim.clip_norm=0.5") == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
@@ -593,7 +593,7 @@ def test_settings_may_stand_behind_options(tmp_path: Path, capsys: pytest.Captur
     assert "unrecognized arguments: --lst" in capsys.readouterr().err
 
 
-def test_a_point_is_what_its_arguments_load(tmp_path: Path) -> None:
+def test_a_point_equals_its_loaded_arguments(tmp_path: Path) -> None:
     point = make_point(small(tmp_path), {"loss.lmbda": 0.5}, ["seed=3"])
     assert isinstance(point, SweepPoint)
     assert load(point.arguments) == point.config

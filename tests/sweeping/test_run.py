@@ -61,7 +61,7 @@ def columns(folder: Path, name: str) -> set[str]:
         return set(next(csv.reader(file))) - {"step"}
 
 
-def test_a_killed_sweep_goes_on_where_it_was_and_repeats_nothing(
+def test_a_killed_sweep_continues_and_repeats_nothing(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, where = write(tmp_path, shards, {"loss.lmbda": {"values": [0.01, 0.02]}})
@@ -123,7 +123,7 @@ def figures(folder: Path) -> list[tuple[Any, ...]]:
     return [(p["name"], p["state"], p["steps"], p["seconds"], p["metrics"]) for p in points(folder)]
 
 
-def test_a_sweep_that_is_interrupted_keeps_what_was_done_and_nobody_else_writes_meanwhile(
+def test_an_interrupted_sweep_keeps_its_results_and_excludes_other_writers(
     shards: Path, finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     done, results = figures(finished), finished / "runs" / "tiny.json"
@@ -155,7 +155,7 @@ def test_a_sweep_that_is_interrupted_keeps_what_was_done_and_nobody_else_writes_
     assert points(finished)[0]["state"] == "done"
 
 
-def test_a_sweep_that_is_terminated_writes_what_was_done(shards: Path, finished: Path) -> None:
+def test_a_terminated_sweep_writes_its_results(shards: Path, finished: Path) -> None:
     done = figures(finished)
     path, where = write(finished, shards, MORE)
     process = subprocess.Popen(
@@ -197,7 +197,7 @@ def test_points_of_other_settings_are_refused_and_their_figures_kept(
     assert "was trained with optim.learning_rate=0.0001 instead of 0.01" in points(finished)[1]["error"]
 
 
-def test_a_point_that_fails_is_reported_with_its_log_and_the_others_go_on(
+def test_a_point_that_fails_is_reported_with_its_log_and_the_others_continue(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folders = [[str(tmp_path / "nowhere")], [str(shards / "train")]]
@@ -217,7 +217,7 @@ def test_a_point_that_fails_is_reported_with_its_log_and_the_others_go_on(
     assert columns(tmp_path, good["name"]) == set(logged_names(load([*settings, "data.val=[x]"])))
 
 
-def test_bayes_proposes_as_many_points_as_it_may_and_none_again(shards: Path, tmp_path: Path) -> None:
+def test_bayes_proposes_all_points_and_repeats_none(shards: Path, tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     rates = {"distribution": "log_uniform_values", "min": 1.0e-5, "max": 1.0e-2}
     path, where = write(

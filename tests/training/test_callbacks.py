@@ -45,7 +45,7 @@ def coded(codec: Codec, photos: torch.Tensor, tmp_path: Path) -> CodedImage:
 # Files ----------------------------------------------------------------------------------------------------------------
 
 
-def test_the_report_tells_what_the_files_on_the_disk_weigh(result: TrainResult) -> None:
+def test_the_report_has_the_sizes_of_the_files_on_disk(result: TrainResult) -> None:
     folder = result.run_dir / "coding" / "step-0000008"
     content = json.loads((folder / "report.json").read_text())
     assert content["step"] == 8
@@ -67,7 +67,7 @@ def test_a_file_of_a_run_is_decoded_with_its_last_checkpoint_alone(result: Train
         Codec(load_checkpoint_model(result.last, average=False)).decompress(path.read_bytes())
 
 
-def test_what_was_coded_is_logged_and_nothing_came_back_different(result: TrainResult) -> None:
+def test_coded_images_are_logged_and_decode_exactly(result: TrainResult) -> None:
     metrics = result.metrics
     assert metrics["val/mismatched_symbols"] == 0
     assert metrics["val/coded_images"] == 2

@@ -150,7 +150,7 @@ def test_a_batch_that_does_not_divide_ends_with_one_line(
     assert not (tmp_path / "joint").exists()
 
 
-def test_other_processes_than_asked_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_number_of_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     two = load(["trainer.devices=2"]).trainer
     check_launch(two)
     for starter, variables in (
@@ -178,7 +178,7 @@ def test_ranks_that_resume_from_other_steps_or_with_other_settings_are_refused(r
 # Stopping and going on ------------------------------------------------------------------------------------------------
 
 
-def test_a_stopped_run_of_two_ranks_goes_on_with_torchrun_and_with_one_process(shards: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_of_two_ranks_continues_with_torchrun_and_with_one_process(shards: Path, tmp_path: Path) -> None:
     settings = ("trainer.devices=2", "trainer.val_every_steps=100000", "trainer.max_steps=100000", "data.num_workers=1")
     config = tiny_config(tmp_path, shards, *settings, "wandb.mode=offline", "coding.max_images=1")
     with started([*JAHP, "train", settings_of(config)]) as process:
@@ -210,7 +210,7 @@ def test_a_stopped_run_of_two_ranks_goes_on_with_torchrun_and_with_one_process(s
     assert len({path.name.split("-")[-1] for path in (config.run_dir / "wandb").glob("offline-run-*")}) == 1
 
 
-def test_two_ranks_leave_a_validation_at_once_when_they_are_told_to_stop(shards: Path, tmp_path: Path) -> None:
+def test_two_ranks_leave_a_validation_at_once_on_a_signal_to_stop(shards: Path, tmp_path: Path) -> None:
     """One process is told, in the middle of an image, and tells the other; nobody waits for anybody."""
     config = tiny_config(tmp_path, shards, "trainer.devices=2", "trainer.max_steps=4")
     body = (

@@ -110,7 +110,7 @@ def test_the_average_follows_its_formula(photos: Tensor) -> None:
         assert not new.requires_grad
 
 
-def test_the_average_forgets_its_start_quickly_and_never_more_slowly_than_asked() -> None:
+def test_the_average_forgets_its_start_at_least_as_fast_as_configured() -> None:
     decays = [decay_at(step, 0.999) for step in range(1, 100_000, 37)]
     assert decays[0] == pytest.approx(2 / 11)
     assert decays == sorted(decays)
@@ -135,7 +135,7 @@ def test_two_runs_with_one_seed_give_identical_weights(photos: Tensor) -> None:
     assert all_equal(weights(first), weights(second))
 
 
-def test_gradients_are_clipped_at_the_norm_asked_for(photos: Tensor) -> None:
+def test_gradients_are_clipped_at_the_configured_norm(photos: Tensor) -> None:
     norms: list[float] = []
 
     class Watching(CompressionModule):
@@ -238,7 +238,7 @@ def test_a_gradient_that_is_not_finite_skips_the_step(photos: Tensor) -> None:
     assert all_equal(moments(good), moments(broken))
 
 
-def test_training_goes_on_after_a_skipped_step(photos: Tensor) -> None:
+def test_training_continues_after_a_skipped_step(photos: Tensor) -> None:
     module = fit(seeded(experiment()), photos, 4, damaged=(1,))
     before = weights(seeded(experiment()))
     assert module.skipped_steps == 1
@@ -260,7 +260,7 @@ def test_many_skipped_steps_in_a_row_stop_with_one_line(photos: Tensor) -> None:
 # Memory formats -------------------------------------------------------------------------------------------------------
 
 
-def test_moments_saved_in_another_memory_format_are_laid_out_anew(photos: Tensor, tmp_path: Path) -> None:
+def test_moments_saved_in_another_memory_format_are_converted(photos: Tensor, tmp_path: Path) -> None:
     def resumed(channels_last: bool) -> CompressionModule:
         module = seeded(experiment(channels_last=channels_last), WithoutNoise)
         trainer = Trainer(

@@ -48,7 +48,7 @@ def test_a_resumed_run_takes_the_steps_of_an_uninterrupted_one(
     assert second.clock.seconds > first.clock.seconds
 
 
-def test_train_goes_on_from_the_last_checkpoint(shards: Path, tmp_path: Path) -> None:
+def test_train_continues_from_the_last_checkpoint(shards: Path, tmp_path: Path) -> None:
     short = train(tiny_config(tmp_path, shards, *NOTHING_CODED))
     longer = train(tiny_config(tmp_path, shards, *NOTHING_CODED, "trainer.max_steps=12"))
     assert longer.steps == 12
@@ -115,7 +115,7 @@ def test_a_checkpoint_of_another_architecture_is_refused_naming_the_first_differ
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("steps", [8, 12], ids=["finished", "unfinished"])
-def test_a_run_does_not_go_on_with_settings_that_change_its_result(
+def test_a_run_does_not_continue_with_settings_that_change_its_result(
     setting: str, steps: int, finished: TrainResult, shards: Path
 ) -> None:
     saved = finished.last.stat().st_mtime_ns

@@ -45,7 +45,7 @@ def test_metrics_are_written_by_optimizer_steps(finished: TrainResult) -> None:
         assert all(float(row[f"train/{name}"]) > 0 for row in rows(finished) if row["train/loss"])
 
 
-def test_the_result_tells_what_the_last_validation_found(finished: TrainResult) -> None:
+def test_the_result_is_that_of_the_last_validation(finished: TrainResult) -> None:
     last = [row for row in rows(finished) if row["val/loss"]][-1]
     for name in ("val/loss", "val/bpp", "val/psnr"):
         assert finished.metrics[name] == pytest.approx(float(last[name]), rel=1e-5)

@@ -32,7 +32,7 @@ def model_of(rung: str, **settings) -> CompressionModel:
     return CompressionModel(ModelConfig(rung=rung, **SMALL | settings))
 
 
-def test_networks_are_taken_whole_or_not_at_all() -> None:
+def test_networks_are_loaded_whole_or_not_at_all() -> None:
     joint = dict(model_of("joint").named_children())
     assert take_networks(model_of("joint"), joint) == ["g_a", "g_s", "h_a", "h_s", "g_cm", "g_ep", "prior"]
     mixture = model_of("joint", num_components=3)
@@ -45,7 +45,7 @@ def test_networks_are_taken_whole_or_not_at_all() -> None:
 
 
 @pytest.mark.parametrize("rung", ["scale_hyperprior", "mean_scale_hyperprior", "context", "joint"])
-def test_an_entropy_model_begins_at_the_latents_of_the_transforms_that_were_taken(rung, photos) -> None:
+def test_an_entropy_model_is_initialised_for_the_latents_of_loaded_transforms(rung, photos) -> None:
     loud, model = model_of("factorized"), model_of(rung)
     initialise(loud, latent_scale(LossConfig(lmbda=0.18)))
     with torch.no_grad():
@@ -87,7 +87,7 @@ def test_transforms_at_rate_zero_stay_while_the_entropy_model_learns(first, shar
     assert changed == {"prior"}
 
 
-def test_the_transforms_alone_are_taken_where_asked_for(first) -> None:
+def test_only_the_transforms_are_loaded_on_request(first) -> None:
     taken = {}
     for networks in ("fitting", "transforms"):
         optim = OptimConfig(start_from=str(first.run_dir), start_networks=networks)
@@ -105,7 +105,7 @@ def test_a_resumed_run_does_not_need_what_it_started_from(first, shards, tmp_pat
     assert train(tiny_config(tmp_path, shards, "trainer.max_steps=4", *settings)).steps == 4
 
 
-def test_what_cannot_be_started_from_is_named(first, tmp_path) -> None:
+def test_an_unusable_start_is_named(first, tmp_path) -> None:
     def config(path: Path, **model) -> Config:
         return Config(model=ModelConfig(**SMALL | model), optim=OptimConfig(start_from=str(path)))
 

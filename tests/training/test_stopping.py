@@ -64,7 +64,9 @@ def validations(result: TrainResult) -> list[dict[str, str]]:
 # Signals --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_signal_to_all_processes_of_a_run_saves_and_the_run_goes_on_from_there(shards: Path, tmp_path: Path) -> None:
+def test_a_signal_to_all_processes_of_a_run_saves_and_the_run_continues_from_there(
+    shards: Path, tmp_path: Path
+) -> None:
     """Workers hear it too, as on a cluster, and still bring what the step needs."""
     settings = ("trainer.max_steps=100000", "trainer.val_every_steps=100000", "data.num_workers=1")
     config = tiny_config(tmp_path, shards, *settings)
@@ -153,7 +155,7 @@ def test_every_session_of_limited_time_trains_on_without_annealing(
 
 @pytest.mark.parametrize("act", [fail, sent(signal.SIGTERM)], ids=["an error", "SIGTERM"])
 @pytest.mark.parametrize("step", [4, 8])
-def test_a_validation_that_is_cut_off_is_made_again_and_costs_no_step(
+def test_an_interrupted_validation_is_repeated_and_costs_no_step(
     act: Act, step: int, shards: Path, tmp_path: Path, finished: TrainResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny_config(tmp_path, shards, *AS_FINISHED)
@@ -178,7 +180,7 @@ def test_a_validation_that_is_cut_off_is_made_again_and_costs_no_step(
     assert train(config) == result._replace(was_finished=True)
 
 
-def test_a_last_validation_off_the_interval_is_made_again_too(
+def test_an_interrupted_final_validation_is_repeated_too(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny_config(tmp_path, shards, *AS_FINISHED, "trainer.max_steps=6")
@@ -192,7 +194,7 @@ def test_a_last_validation_off_the_interval_is_made_again_too(
     assert result.metrics["val/images"] == 3
 
 
-def test_rows_of_a_validation_that_is_made_again_are_not_kept_twice(
+def test_rows_of_a_repeated_validation_are_not_kept_twice(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cut off behind its rows and ahead of its checkpoint."""

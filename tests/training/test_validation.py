@@ -65,7 +65,7 @@ def test_an_image_too_small_for_ms_ssim_has_none(model: CompressionModel, photos
     assert large.loss is not None
 
 
-def test_what_an_image_lacks_is_left_out_of_the_mean_and_counted() -> None:
+def test_missing_values_are_left_out_of_the_mean_and_counted() -> None:
     means = RowMeans(ValidationRow)
     for value, similarity in ((1.0, 0.5), (2.0, None), (6.0, 0.9)):
         means.update(row(value, similarity))
@@ -106,7 +106,7 @@ def test_a_skipped_step_is_left_out_of_the_running_means() -> None:
     assert running.take() == TrainingRow(1, 2, 3, 4, 5, 6, 7)
 
 
-def test_running_means_start_anew_after_they_were_taken() -> None:
+def test_running_means_restart_after_they_are_read() -> None:
     running = RunningMeans()
     running.update(torch.ones(7), torch.tensor(0.0))
     running.take()

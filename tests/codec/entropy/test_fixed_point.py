@@ -107,7 +107,7 @@ def test_the_bound_holds_for_random_weights(seed: int, num_in: int, log_scale: f
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("where", ["weight", "bias"])
-def test_weights_that_are_not_finite_are_refused_by_the_layers_name(where: str, value: float) -> None:
+def test_non_finite_weights_are_refused_with_the_layers_name(where: str, value: float) -> None:
     tensors = {"weight": torch.zeros(1, 3, 2), "bias": torch.zeros(2)}
     tensors[where].view(-1)[-1] = value
     with pytest.raises(FreezeError, match=r"^h_s\.2: has weights that are not finite"):
@@ -204,7 +204,7 @@ def test_neither_threads_nor_the_size_of_the_batch_make_a_difference(num_out: in
         torch.set_num_threads(before)
 
 
-def test_what_is_given_as_start_takes_the_place_of_the_bias_and_is_left_alone() -> None:
+def test_a_given_start_replaces_the_bias_and_is_not_modified() -> None:
     layer = random_layer(taps=1)
     rows, start = quantize(torch.randn(9, 40)), torch.randn(9, 6)
     kept = start.clone()
@@ -262,7 +262,7 @@ def test_the_largest_mantissa_is_reached_from_below_a_power_of_two() -> None:
         ([math.inf, -math.inf], [1024, -1024], LARGEST),
     ],
 )  # fmt: skip
-def test_what_is_tiny_counts_little_and_what_is_huge_is_clamped(
+def test_tiny_inputs_count_little_and_huge_ones_are_clamped(
     values: list[float], mantissas: list[int], step: float
 ) -> None:
     rows = quantize(torch.tensor([values]))

@@ -98,7 +98,7 @@ def test_full_frame_wavefront_and_raster_scan_give_equal_parameters(variant: Var
 
 
 @pytest.mark.parametrize("variant", OF_EACH_KIND, ids=str)
-def test_what_is_written_is_read_back_however_it_is_cut(variant: Variant, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_chunking_round_trips(variant: Variant, monkeypatch: pytest.MonkeyPatch) -> None:
     coder = coder_of(variant)
     for height, width in [(1, 1), (4, 7), (11, 5)]:
         y_hat, z_hat = some_latents(variant, height, width)
@@ -113,7 +113,7 @@ def test_what_is_written_is_read_back_however_it_is_cut(variant: Variant, monkey
         assert len(payloads) == 1, "how much is computed at a time does not change the file"
 
 
-def test_several_blocks_of_positions_without_context_come_back() -> None:
+def test_several_blocks_of_positions_without_context_round_trip() -> None:
     variant = Variant("mean_scale_hyperprior")
     y_hat, z_hat = some_latents(variant, 45, 47)
     assert 2 * BLOCK < 45 * 47
@@ -122,7 +122,7 @@ def test_several_blocks_of_positions_without_context_come_back() -> None:
 
 
 @pytest.mark.parametrize("variant", OF_EACH_KIND, ids=str)
-def test_images_in_lockstep_come_back_as_one_by_one(variant: Variant) -> None:
+def test_images_in_lockstep_decode_as_one_by_one(variant: Variant) -> None:
     """Of different sizes, and of different ranges: the widest range among them decides how many pieces all have."""
     coder = coder_of(variant)
     latents = [some_latents(variant, *size, largest) for size, largest in zip(SIZES, (5, 40, 128, 700, 9), strict=True)]
@@ -136,7 +136,7 @@ def test_images_in_lockstep_come_back_as_one_by_one(variant: Variant) -> None:
         task.reader.finish()
 
 
-def test_threads_are_given_back() -> None:
+def test_the_number_of_threads_is_restored() -> None:
     before = torch.get_num_threads()
     y_hat, z_hat = some_latents(JOINT, 9, 9)
     coder_of(JOINT).read([task_of(written(coder_of(JOINT), y_hat, z_hat), y_hat, z_hat)])
@@ -148,7 +148,7 @@ def test_threads_are_given_back() -> None:
 
 @pytest.mark.parametrize("variant", OF_EACH_KIND, ids=str)
 @pytest.mark.parametrize("largest", [128, 129, 5000, 32767])
-def test_latents_of_sixteen_bits_come_back(variant: Variant, largest: int) -> None:
+def test_latents_of_sixteen_bits_round_trip(variant: Variant, largest: int) -> None:
     coder = coder_of(variant)
     y_hat, z_hat = some_latents(variant, 6, 8, largest)
     y_hat[0, 0, 0], y_hat[3, 2, 2] = largest, -largest - (largest == 32767)
@@ -206,7 +206,7 @@ def tables_of(family: Family, num_components: int) -> LatentCoder:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("num_components", [1, 3])
-def test_escapes_of_every_kind_of_window_come_back_from_both_ends(family: Family, num_components: int) -> None:
+def test_escapes_of_every_kind_of_window_round_trip_at_both_ends(family: Family, num_components: int) -> None:
     coder = tables_of(family, num_components)
     sigma = torch.tensor([0.05, 1.0, 4.0, 20.0, 200.0])[:, None, None].expand(5, num_components, 4)
     sigma = sigma.repeat(3, 1, 1)

@@ -266,7 +266,7 @@ def test_masses_are_the_differences_of_the_cumulative_to_the_step(family: Family
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("num_components", [1, 16])
-def test_masses_are_integers_that_double_holds(family: Family, num_components: int) -> None:
+def test_masses_are_integers_that_doubles_represent(family: Family, num_components: int) -> None:
     tables = tables_of(family, num_components)
     raw = torch.randint(-(2**24), 2**24 + 1, (20, (3 if num_components > 1 else 2) * num_components * M)).float()
     windows = tables.windows(raw)
@@ -294,7 +294,7 @@ def test_a_mixture_of_equal_components_is_its_component(family: Family) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("num_components", [1, 3])
-def test_coding_costs_no_more_than_three_ten_thousandths_over_the_density(family: Family, num_components: int) -> None:
+def test_coding_costs_at_most_three_ten_thousandths_more_than_the_density(family: Family, num_components: int) -> None:
     """Expected under the float density, over all scales: the price of 128 scales, rounded means and weights, and of
     escapes, behind which an integer out of 501 follows."""
     tables = tables_of(family, num_components)
@@ -325,7 +325,7 @@ def test_coding_costs_no_more_than_three_ten_thousandths_over_the_density(family
 
 
 @pytest.mark.parametrize("name", ["scales", "thresholds", "cumulative", "exponential"])
-def test_tables_that_were_taken_along_are_used(name: str) -> None:
+def test_given_tables_are_used(name: str) -> None:
     tables = tables_of("laplace", 2)
     frozen = {key: value.clone() for key, value in tables.frozen().items()}
     frozen[name][7] += 2.0**-16 if name == "scales" else 1
@@ -337,7 +337,7 @@ def test_tables_that_were_taken_along_are_used(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["scales", "thresholds", "cumulative", "exponential"])
 @pytest.mark.parametrize("fault", ["missing", "short", "long", "half", "nan", "negative"])
-def test_tables_that_cannot_be_ones_are_refused_by_name(name: str, fault: str) -> None:
+def test_invalid_tables_are_refused_by_name(name: str, fault: str) -> None:
     tables = tables_of("gaussian", 2)
     frozen = {key: value.clone() for key, value in tables.frozen().items()}
     if fault == "missing":

@@ -121,7 +121,7 @@ assert state() == before, (before, state())
         "torch.backends.mkldnn.matmul.fp32_precision = 'bf16'", "torch.backends.fp32_precision = 'tf32'",
     ],
 )  # fmt: skip
-def test_full_precision_holds_whichever_way_the_caller_asked_for_less_and_gives_it_back(ask_for_less: str) -> None:
+def test_full_precision_holds_under_every_setting_of_the_caller_and_is_restored(ask_for_less: str) -> None:
     """In a process of its own, as torch never forgets which way was used."""
     if not hasattr(torch.backends, "fp32_precision"):
         pytest.skip("this torch knows only the older way")
@@ -130,7 +130,7 @@ def test_full_precision_holds_whichever_way_the_caller_asked_for_less_and_gives_
     assert child.returncode == 0, child.stderr
 
 
-def test_full_precision_lasts_until_the_last_of_those_who_need_it_is_done() -> None:
+def test_full_precision_lasts_until_its_last_user_is_done() -> None:
     """As when one thread ends while another is at work."""
     before = torch.get_float32_matmul_precision()
     with changed(torch.set_float32_matmul_precision, "medium", before):
@@ -359,7 +359,7 @@ PICKS: list[tuple[str, Callable[..., nn.Module]]] = [
 
 @pytest.mark.parametrize(("name", "pick"), PICKS)
 @pytest.mark.parametrize("what", ["weight", "bias"])
-def test_weights_that_are_not_finite_are_refused_by_the_layers_name(
+def test_non_finite_weights_are_refused_with_the_layers_name(
     name: str, pick: Callable[..., nn.Module], what: str
 ) -> None:
     def spoil(*networks: nn.Module) -> None:
@@ -371,7 +371,7 @@ def test_weights_that_are_not_finite_are_refused_by_the_layers_name(
 
 
 @pytest.mark.parametrize(("name", "pick"), PICKS)
-def test_weights_out_of_proportion_are_refused_by_the_layers_name(name: str, pick: Callable[..., nn.Module]) -> None:
+def test_disproportionate_weights_are_refused_with_the_layers_name(name: str, pick: Callable[..., nn.Module]) -> None:
     freeze = joint_networks(lambda *networks: pick(*networks).weight.view(-1)[:1].fill_(1e30))  # type: ignore[union-attr,operator]
     with pytest.raises(FreezeError, match=rf"^{name}: weights up to 1\.00e\+30 are too large"):
         freeze()

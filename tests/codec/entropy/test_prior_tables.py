@@ -24,7 +24,7 @@ def tables_of(variant: Variant) -> PriorTables:
 
 
 @pytest.mark.parametrize("variant", WITH_PRIOR, ids=str)
-def test_tables_cost_what_the_density_says(variant: Variant) -> None:
+def test_tables_cost_as_much_as_the_density(variant: Variant) -> None:
     prior, tables = model_of(variant).prior, tables_of(variant)
     assert prior is not None
     for channel, (low, masses) in enumerate(zip(tables.lowest, tables.masses, strict=True)):
@@ -41,7 +41,7 @@ def test_tables_cost_what_the_density_says(variant: Variant) -> None:
         assert float((-torch.log2(mass / 2.0**MASS_BITS) - bits)[likely].abs().max()) < 2e-3
 
 
-def test_any_symbol_survives_and_is_paid_for() -> None:
+def test_any_symbol_round_trips_at_its_cost() -> None:
     tables = tables_of(WITH_PRIOR[0])
     channels = len(tables.lowest)
     ends = torch.tensor([-(2**31), 2**31 - 1, -32768, 32767, tables.lowest[0] - 1, tables.lowest[0]])
@@ -56,7 +56,7 @@ def test_any_symbol_survives_and_is_paid_for() -> None:
 
 @pytest.mark.parametrize("shift", [0.0, 1e3, -1e5])
 @pytest.mark.parametrize("width", [1e-4, 1.0, 1e5])
-def test_a_density_of_any_place_and_width_freezes(shift: float, width: float) -> None:
+def test_a_density_of_any_location_and_width_freezes(shift: float, width: float) -> None:
     prior = FactorizedDensity(3, init_scale=width)
     with torch.no_grad():
         prior.biases[-1].add_(shift)
@@ -68,7 +68,7 @@ def test_a_density_of_any_place_and_width_freezes(shift: float, width: float) ->
     assert max(len(m) for m in tables.masses) <= 2 * (TABLE_LIMIT + TABLE_MARGIN) + 2
 
 
-def test_tables_that_were_taken_along_are_used() -> None:
+def test_given_tables_are_used() -> None:
     prior, tables = model_of(WITH_PRIOR[0]).prior, tables_of(WITH_PRIOR[0])
     assert prior is not None
     for name in ("lowest", "masses"):
@@ -100,7 +100,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("name", "spoil"), FAULTS.values(), ids=FAULTS)
-def test_tables_that_cannot_be_ones_are_refused(name: str, spoil: object) -> None:
+def test_invalid_tables_are_refused(name: str, spoil: object) -> None:
     assert callable(spoil)
     prior = model_of(WITH_PRIOR[0]).prior
     assert prior is not None
@@ -111,7 +111,7 @@ def test_tables_that_cannot_be_ones_are_refused(name: str, spoil: object) -> Non
         PriorTables(prior, frozen)
 
 
-def test_the_tables_of_a_bfloat16_or_doubled_model_are_made_in_doubles() -> None:
+def test_the_tables_of_a_bfloat16_or_float64_model_are_computed_in_doubles() -> None:
     prior = FactorizedDensity(3)
     expected = PriorTables(prior).frozen()
     for name, table in PriorTables(prior.double()).frozen().items():

@@ -24,7 +24,7 @@ def random_masses(rng: np.random.Generator, count: int, width: int) -> FloatArra
 
 @given(seed=st.integers(0, 2**32), width=st.integers(2, 2048), count=st.integers(0, 60))
 @settings(max_examples=60, deadline=None)
-def test_symbols_come_back_even_where_their_mass_is_zero(seed: int, width: int, count: int) -> None:
+def test_symbols_round_trip_even_if_their_mass_is_zero(seed: int, width: int, count: int) -> None:
     rng = np.random.default_rng(seed)
     masses = random_masses(rng, count, width)
     symbols = rng.integers(0, width, count, dtype=np.int32)
@@ -58,7 +58,7 @@ def test_the_ends_of_32_bits_and_the_symbols_beside_the_table_survive() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 255, 40000, 65535, 65536])
-def test_equally_likely_values_come_back_for_the_logarithm_of_their_number(size: int) -> None:
+def test_equally_likely_values_cost_the_logarithm_of_their_number(size: int) -> None:
     values = np.random.default_rng(0).integers(0, size, 2000, dtype=np.int32)
     values[:2] = 0, size - 1
     writer = Writer()
@@ -71,7 +71,7 @@ def test_equally_likely_values_come_back_for_the_logarithm_of_their_number(size:
     reader.finish()
 
 
-def test_no_values_leave_nothing_behind() -> None:
+def test_no_values_write_nothing() -> None:
     writer = Writer()
     writer.write_uniform(np.zeros(0, dtype=np.int32), 500)
     writer.write_uniform(np.zeros(9, dtype=np.int32), 1)
@@ -125,7 +125,7 @@ def test_no_symbols_make_a_payload_that_finishes() -> None:
     reader.finish()
 
 
-def test_symbols_that_were_not_read_are_noticed() -> None:
+def test_unread_symbols_are_noticed() -> None:
     rng = np.random.default_rng(0)
     masses = random_masses(rng, 400, 9)
     writer = Writer()
@@ -138,7 +138,7 @@ def test_symbols_that_were_not_read_are_noticed() -> None:
 
 @given(words=st.binary(max_size=64), seed=st.integers(0, 2**32))
 @settings(max_examples=150, deadline=None)
-def test_garbage_decodes_or_raises_the_one_exception(words: bytes, seed: int) -> None:
+def test_garbage_decodes_or_raises_bitstream_error(words: bytes, seed: int) -> None:
     rng = np.random.default_rng(seed)
     reader = Reader(words[: len(words) // 4 * 4])
     table = ChannelTable(-3, np.array([5.0, 0.0, 900.0, 3.0, 1.0]))

@@ -78,7 +78,7 @@ def test_steps_that_stay_slow_lead_back_to_one_thread(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.usefixtures("threads")
-def test_the_callers_number_comes_back_after_an_error() -> None:
+def test_the_callers_number_is_restored_after_an_error() -> None:
     def fail() -> None:
         with ThreadTuner() as tuner:
             for _ in range(5):

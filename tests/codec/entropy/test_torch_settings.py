@@ -37,7 +37,7 @@ def test_a_setting_that_was_inherited_stays_inherited(ask_first: str) -> None:
     assert child.returncode == 0, child.stderr
 
 
-def test_precision_that_another_thread_takes_away_is_noticed_by_all_and_left_as_it_asked() -> None:
+def test_a_change_of_precision_by_another_thread_is_noticed_by_all_and_kept() -> None:
     before = torch.get_float32_matmul_precision()
     with changed(torch.set_float32_matmul_precision, "highest", before):
         first, second = full_precision(torch.device("cpu")), full_precision(torch.device("cpu"))
@@ -56,7 +56,7 @@ def test_precision_that_another_thread_takes_away_is_noticed_by_all_and_left_as_
         assert torch.get_float32_matmul_precision() == "medium"
 
 
-def test_a_disturbed_call_is_made_again_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disturbed_call_is_retried_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
     codec, calls = codec_of(JOINT), []
     data = codec.compress(torch.zeros(3, 40, 50, dtype=torch.uint8))
     whole = LatentCoder.read

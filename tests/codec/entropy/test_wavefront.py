@@ -51,7 +51,7 @@ def test_every_dependency_lies_in_an_earlier_step(reach: int) -> None:
         assert seen == set(range(height * width)), "a partition of all positions"
 
 
-def test_there_are_no_more_steps_than_promised() -> None:
+def test_the_number_of_steps_stays_within_the_bound() -> None:
     for height, width in SIZES:
         steps = schedule([(height, width)], offsets_of(2)).steps
         assert len(steps) <= width + 3 * (height - 1)
@@ -69,7 +69,7 @@ def test_without_context_steps_are_blocks_in_raster_order() -> None:
 
 @pytest.mark.parametrize("shapes", [[(6, 9)], SOME], ids=["one image", "several"])
 @pytest.mark.parametrize("reach", [1, 2])
-def test_taps_are_the_rows_of_the_buffer_that_the_mask_shows(shapes: list[tuple[int, int]], reach: int) -> None:
+def test_taps_are_the_buffer_rows_inside_the_mask(shapes: list[tuple[int, int]], reach: int) -> None:
     plan = schedule(shapes, offsets_of(reach))
     for (height, width), ranks in zip(shapes, plan.ranks, strict=True):
         for position in range(height * width):

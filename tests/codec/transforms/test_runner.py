@@ -79,7 +79,7 @@ SIDES = (1, 2, 15, 16, 17, 33, 64)
 
 @pytest.mark.parametrize("how", ["cpu", "torch"])
 @torch.no_grad()
-def test_every_size_gives_what_the_model_gives(model: CompressionModel, how: str) -> None:
+def test_every_size_gives_the_models_output(model: CompressionModel, how: str) -> None:
     transforms = TransformRunner(model) if how == "cpu" else on_torch_backend(model)
     sizes = [(h, w) for h in SIDES for w in range(1, 71)]
     sizes += [(w, h) for h, w in sizes] + [(70, 70), (200, 333), (1, 2000), (2000, 1)]
@@ -130,14 +130,14 @@ def test_tiles_leave_no_seam(transform: Transform, size: tuple[int, int], precis
     assert share < (1e-3 if precision == "float32" else 0.5)
 
 
-def test_a_narrower_halo_would_leave_seams(model: CompressionModel) -> None:
+def test_a_narrower_halo_leaves_seams(model: CompressionModel) -> None:
     whole, y_hat = TransformRunner(model), random_latents(512, 512)
     tiled = TransformRunner(model, memory_limit=whole.tile_bytes.smallest())
     tiled.halo -= 1
     assert levels(tiled.synthesise(y_hat, 512, 512), whole.synthesise(y_hat, 512, 512))[0] > 1
 
 
-def test_hyper_latents_are_made_in_tiles_too(model: CompressionModel) -> None:
+def test_hyper_latents_are_computed_in_tiles_too(model: CompressionModel) -> None:
     y = torch.randn(1, M, 301, 257)
     whole, tiled = TransformRunner(model), TransformRunner(model)
     tiled.memory_limit = whole.tile_bytes.hyper_analysis(SMALLEST + 2 * HYPER_HALO, SMALLEST + 2 * HYPER_HALO)
@@ -185,7 +185,7 @@ def test_later_training_does_not_change_the_transforms(model: CompressionModel) 
         assert torch.equal(transforms.synthesise(y_hat, 30, 40), x_hat)
 
 
-def test_hyper_latents_of_magnitudes_and_of_none() -> None:
+def test_hyper_latents_of_magnitudes_and_without_hyperprior() -> None:
     y = torch.randn(1, M, 9, 14)
     model = random_model(rung="scale_hyperprior")
     assert relative(TransformRunner(model).hyper_analyse(y), model.h_a(y)) < 1e-5
@@ -223,7 +223,7 @@ for height, width in ((400, 600), (64, 6000), (6000, 64), (800, 800)):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peaks of memory are read from /proc")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_tile_takes_no_more_memory_than_was_said(precision: Precision) -> None:
+def test_a_tile_takes_no_more_memory_than_estimated(precision: Precision) -> None:
     code = MEASURE.format(precision=precision)
     environment = {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}  # what is freed goes back at once
     result = subprocess.run(
@@ -257,7 +257,7 @@ def test_memory_of_a_tile_grows_with_it() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_gpu_gives_what_the_cpu_gives(model: CompressionModel, precision: Precision) -> None:
+def test_gpu_and_cpu_agree(model: CompressionModel, precision: Precision) -> None:
     cpu = TransformRunner(model)
     gpu = TransformRunner(copy.deepcopy(model).cuda(), precision)
     image, y_hat = random_image(333, 517), random_latents(333, 517)
