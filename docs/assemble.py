@@ -1,8 +1,8 @@
 """Assemble the sources of the site that `make docs` builds: python docs/assemble.py build/docs.
 
 Pages link to files of the repository as on a code host (`../results/bench.json`). In the site, these links lead to
-copies below `files/`: JSON unchanged, text as a page that shows it, a folder as a list. The notebook becomes a page. The
-output is plain Markdown, so that no page depends on the program that converts it to HTML.
+copies below `files/`: JSON unchanged, text as a page that shows it, a folder as a list. The notebook becomes a page.
+The output is plain Markdown, so that no page depends on the program that converts it to HTML.
 """
 
 from __future__ import annotations
