@@ -1,1 +1,1 @@
-"""What `make` proves and `pytest` does not run: minutes to hours each."""
+"""Checks of minutes to hours that `make` runs and `pytest` does not."""

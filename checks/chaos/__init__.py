@@ -1,1 +1,1 @@
-"""Training that is killed again and again."""
+"""Kill a training again and again."""

@@ -1,4 +1,4 @@
-"""What must hold in a run folder after a kill, and when the run is at its end."""
+"""Check a run folder after a kill, and at the end of the run."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ QUANTILES = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.3
 
 
 class State(NamedTuple):
-    """Of a run folder after a kill."""
+    """State of a run folder after a kill."""
 
     step: int
-    """Of last.ckpt; 0 where there is none yet."""
+    """Step of last.ckpt; 0 if there is none yet."""
     validation_due: bool
     num_checkpoints: int
     num_leftovers: int
-    """Temporary files of those who were killed."""
+    """Number of temporary files that killed processes left."""
     unreadable: list[str]
-    """Complaints about checkpoints."""
+    """Checkpoints that cannot be read, with the reasons."""
 
 
 def look(config: Config) -> State:
@@ -48,7 +48,7 @@ def look(config: Config) -> State:
 
 
 def faults_of_finished(config: Config) -> list[str]:
-    """What is wrong with a run that came to its end, in words; nothing, it is hoped."""
+    """List everything that is wrong with a completed run."""
     with (config.run_dir / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     steps = config.trainer.max_steps
@@ -78,14 +78,14 @@ def faults_of_finished(config: Config) -> list[str]:
 
 
 def final_loss(config: Config) -> float:
-    """val/loss of the last validation."""
+    """Return val/loss of the last validation."""
     content = read_checkpoint(config.run_dir / "checkpoints" / "last.ckpt")
     metrics = next(state["metrics"] for state in content["callbacks"].values() if "metrics" in state)
     return float(metrics["val/loss"])
 
 
 def judge(loss: float, others: Sequence[float]) -> dict[str, Any]:
-    """Whether a loss is one that another run like `others` could have: inside Student's 95 % prediction interval."""
+    """Test whether a loss lies inside Student's 95 % prediction interval of `others`."""
     mean, deviation = statistics.mean(others), statistics.stdev(others)
     reach = QUANTILES[len(others) - 1] * deviation * math.sqrt(1 + 1 / len(others))
     return {

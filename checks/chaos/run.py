@@ -1,5 +1,5 @@
 # ruff: noqa: T201
-"""Kill a training again and again with SIGKILL, resume it each time, and compare its end with runs left alone.
+"""Kill a training again and again with SIGKILL, resume it each time, and compare its end with undisturbed runs.
 
     python -m checks.chaos.run --kills 20 --out results/chaos.json
 
@@ -36,21 +36,21 @@ SETTINGS = (
     *("trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.log_every_steps=1", "coding.max_images=1"),
     "coding.max_pictures=0",
 )
-"""A small model on small photographs: what is tested is what a run writes and reads."""
+"""A small model on small photographs, because only what a run writes and reads is tested."""
 
 
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description="Kill a training again and again.")
-    parser.add_argument("--kills", type=int, default=20, help="how many [20]")
-    parser.add_argument("--others", type=int, default=3, help="runs of other seeds, left alone [3]")
-    parser.add_argument("--steps", type=int, default=200, help="of each run [200]")
-    parser.add_argument("--val-every", type=int, default=10, metavar="STEPS", help="between validations [10]")
-    parser.add_argument("--seed", type=int, default=0, help="of the kills [0]")
+    parser.add_argument("--kills", type=int, default=20, help="number of kills [20]")
+    parser.add_argument("--others", type=int, default=3, help="undisturbed runs with other seeds [3]")
+    parser.add_argument("--steps", type=int, default=200, help="steps of each run [200]")
+    parser.add_argument("--val-every", type=int, default=10, metavar="STEPS", help="steps between validations [10]")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the kills [0]")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "chaos", help="folder of the runs [build/chaos]")
     parser.add_argument("--out", type=Path, help="JSON with the result")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of the session, which is ended
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds through the session, which ends its process
     shutil.rmtree(options.work, ignore_errors=True)
     told = chaos(options.work, options.kills, options.others, options.steps, options.val_every, options.seed)
     told = provenance(["python", "-m", "checks.chaos.run", *sys.argv[1:]]) | told
@@ -58,7 +58,7 @@ def main() -> None:
         write_atomically(options.out, (json.dumps(told, indent=1) + "\n").encode())
     print(json.dumps({key: told[key] for key in ("moments", "leftovers", "final", "failures")}, indent=1))
     if told["failures"]:
-        sys.exit(f"{len(told['failures'])} things that must hold do not")
+        sys.exit(f"{len(told['failures'])} checks failed")
     if not told["final"]["inside"]:
         sys.exit("the final validation loss of the killed run is not one that the others could have")
 
@@ -66,7 +66,7 @@ def main() -> None:
 def chaos(
     work: Path, kills: int, others: int, steps: int, val_every: int, seed: int, *, quiet: bool = False
 ) -> dict[str, Any]:
-    """Kill and resume one run, leave others alone, compare.
+    """Kill and resume one run, leave the others alone, and compare them.
 
     Args:
         work: folder for shards and runs, new.

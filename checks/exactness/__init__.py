@@ -1,1 +1,1 @@
-"""Equal latents under every circumstance."""
+"""Check that latents are equal under every circumstance."""

@@ -1,11 +1,11 @@
 # ruff: noqa: T201
-"""`make exactness`: the same latents under every circumstance, for full-size models on all of Kodak.
+"""`make exactness`: check that full-size models code all of Kodak to the same latents under every circumstance.
 
     python -m checks.exactness.run MODEL... --images data/kodak --out results/exactness.json
 
-Each image is encoded once. The bytes must then come out alike, and decode to the encoder's latents, under each of the
-circumstances below; the worker processes differ in what can only be set before a process starts. Pixels are left out:
-nothing that is decoded depends on them.
+Each image is encoded once. Under each of the circumstances below, encoding must give the same bytes, and decoding the
+encoder's latents. The worker processes cover settings that must be made before a process starts. Pixels are not
+compared, because no later decoding depends on them.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Damaged files and images of every size."""
+"""Decode damaged files; code images of every size."""

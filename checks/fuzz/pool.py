@@ -1,4 +1,4 @@
-"""Worker processes that may hang, die or be killed by their limits, without anything being lost."""
+"""A pool of worker processes that may hang, die or be killed by their limits without losing a case."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Self
 from checks.fuzz.outcome import Outcome, Ready
 
 TIME_LIMIT = 120.0
-"""Seconds after which a process that does not even use the processor is given up."""
+"""Seconds after which a process is killed even if it uses no CPU time."""
 TICK = 0.25
-"""Seconds after which processes are looked at anew."""
+"""Seconds between checks of the processes."""
 START_LIMIT = 120.0
-"""Seconds for a worker to build and try its codecs."""
+"""Seconds in which a worker must build and try its codecs."""
 
 Work = Callable[[Connection, int], None]
 
 
 class Worker:
-    """A process, and the case that it is at."""
+    """A process and its current case."""
 
     def __init__(self, seed: int, work: Work) -> None:
         context = multiprocessing.get_context("spawn")
@@ -50,7 +50,7 @@ class Worker:
 
 
 class Pool:
-    """Keeps workers busy and puts new ones in place of those that were lost.
+    """Keeps workers busy and replaces lost ones.
 
     Args:
         seed: of the cases.
@@ -72,7 +72,7 @@ class Pool:
             worker.end()
 
     def run(self, numbers: Iterable[int]) -> Iterator[Outcome]:
-        """Outcomes of all cases, in any order; every number gives one."""
+        """Yield one outcome per case, in any order."""
         waiting, again = list(numbers)[::-1], set[int]()
         while waiting or any(worker.number is not None for worker in self.workers):
             for worker in self.workers:

@@ -1,1 +1,1 @@
-"""The distributions, built, installed and tried."""
+"""Build, install and try the distributions."""

@@ -1,4 +1,4 @@
-"""The distributions, built without network and without leaving anything behind: sdist, and the wheel out of it."""
+"""Build the sdist, and the wheel from it, without network and without leaving anything behind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SOURCES = ("pyproject.toml", "README.md", "LICENSE")
 
 
 class Distributions(NamedTuple):
-    """What is given to those who install."""
+    """The files that users install."""
 
     sdist: Path
     wheel: Path

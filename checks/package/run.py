@@ -1,5 +1,5 @@
 # ruff: noqa: T201
-"""The package as a stranger gets it: built, installed into a fresh environment, run from an empty folder.
+"""Try the package as a user gets it: built, installed into a fresh environment, run from an empty folder.
 
 python -m checks.package.run DIST
 
@@ -61,14 +61,14 @@ def main() -> None:
 
 
 class Shell:
-    """Commands in a folder that knows nothing of this tree."""
+    """Runs commands in a folder without access to this tree."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
 
     def run(self, *words: str | Path) -> None:
-        """Run one, and say how long it took."""
+        """Run a command and print how long it took."""
         start = time.perf_counter()
         subprocess.run(
             [str(w) for w in words], cwd=self.folder, env=self.environment, check=True, stdout=subprocess.DEVNULL

@@ -1,1 +1,1 @@
-"""The same weights in CompressAI and here."""
+"""Compare with CompressAI, given the same weights."""

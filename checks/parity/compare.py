@@ -2,8 +2,8 @@
 """Compare this project's networks and likelihoods with CompressAI 1.2.8, weight for weight, on photographs.
 
 Every rung that CompressAI has is built there at the published sizes with random weights, and at a small size trained
-for some hundred steps. Its weights are loaded here, strictly, and both are asked about the same images and latents in
-float32 on one CPU thread. Prints a table, writes a JSON, and ends with exit code 1 where a bound is exceeded.
+for some hundred steps. Its weights are loaded here, strictly, and both process the same images and latents in
+float32 on one CPU thread. Prints a table, writes a JSON file, and exits with code 1 if a bound is exceeded.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from jahp_pl.model import CompressionModel
 from jahp_pl.model_io import compressai
 
 BOUND = 1e-5
-"""Largest deviation allowed. Likelihoods: absolute. Bits of an image: relative. All else, elementwise: absolute up to a
-magnitude of 1, relative above."""
+"""Largest deviation allowed. Likelihoods: absolute. Bits of an image: relative. Everything else, elementwise: absolute
+up to a magnitude of 1, relative above."""
 
 SIZES = ((128, 192), (192, 192), (192, 320))
 """(N, M) of the published models."""
@@ -86,7 +86,7 @@ class Deviations(NamedTuple):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the comparison; the exit code is 1 where a bound is exceeded."""
+    """Run the comparison; the exit code is 1 if a bound is exceeded."""
     parser = argparse.ArgumentParser(
         prog="python -m checks.parity.compare", description=(__doc__ or "").splitlines()[0]
     )

@@ -1,15 +1,15 @@
 # ruff: noqa: T201
-"""Files of an imported mbt2018 beside CompressAI's own strings, on real images: `make parity-files`.
+"""Compare files of an imported mbt2018 with CompressAI's own strings, on real images: `make parity-files`.
 
     python -m checks.parity.files RUN... --images data/kodak
 
-For each run's weights, CompressAI (another process, in its own environment) writes a checkpoint as its users have them,
+For each run's weights, CompressAI (another process, in its own environment) writes one of its usual checkpoints,
 its reconstruction in evaluation mode and the sizes of its strings. Here the checkpoint is imported, exported and loaded
 as by `jahp import-compressai`, and codes the same images to files. CompressAI reconstructs from round(y) in evaluation,
-as our files do, but its strings hold round(y - mu) + mu: the table tells which of the two is better, and by how much.
+as our files do, but its strings hold round(y - mu) + mu; the table shows which is better, and by how much.
 
-The model's forward must give CompressAI's x_hat. The codec adds in another order than torch's layers, so where a latent
-lies within rounding of the middle between two integers, its file may hold the other one: those are counted.
+The model's forward must give CompressAI's x_hat. The codec adds in another order than torch's layers, so if a latent
+lies within rounding of the middle between two integers, its file may hold the other one; these are counted.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """CompressAI 1.2.8 as the oracle: its networks, its likelihoods, and a brief training with its own loss.
 
 Its forward mixes two quantizer rules (mbt2018 feeds round(y) to the context and to g_s, but takes the likelihood of
-round(y - mu) + mu) and rounds z around learned medians. Hence the oracle is put together from CompressAI's modules,
-each asked about latents that are handed in.
+round(y - mu) + mu) and rounds z around learned medians. Hence the oracle is assembled from CompressAI's modules,
+each of which is given the same latents.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 try:
     import torchvision as _torchvision  # noqa: F401
 except RuntimeError:
-    # Its CUDA wheel cannot load its own operators beside a CPU build of torch, and registers shape functions for these
-    # two at import all the same, so their schemas must stand before. The variable keeps them defined.
+    # Its CUDA wheel cannot load its own operators with a CPU build of torch, yet registers shape functions for these
+    # two at import, so their schemas must exist before. The variable keeps them defined.
     _SCHEMAS = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for _name in ("nms", "qnms"):
         _SCHEMAS.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")  # type: ignore[no-untyped-call]
@@ -41,7 +41,7 @@ LIKELIHOOD_BOUND = math.exp(LOG_LIKELIHOOD_MIN)
 
 
 class Answers(NamedTuple):
-    """What a model says of given latents; None for what its rung lacks."""
+    """A model's outputs for given latents; None for parts that its rung lacks."""
 
     x_hat: Tensor
     """(B, 3, H, W)."""

@@ -1,9 +1,9 @@
 # ruff: noqa: T201
-"""CompressAI 1.2.8's mbt2018 in training, a step as its example of a training program makes it.
+"""Training steps of CompressAI 1.2.8's mbt2018, as in its example training program.
 
     python -m checks.parity.steps BATCH CROP STEPS THREADS
 
-For `jahp bench train --peer`: for each line on standard input, makes STEPS steps and prints one JSON object.
+For `jahp bench train --peer`: makes STEPS steps for each line on standard input and prints one JSON object.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NUM_LEADING = 1
 
 
 def main(batch: str, crop: str, steps: str, threads: str) -> None:
-    """Step on command."""
+    """Make steps for each line on standard input."""
     from compressai.losses import RateDistortionLoss  # imports torchvision, which `oracle` has to prepare
 
     torch.set_num_threads(int(threads))

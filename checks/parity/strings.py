@@ -1,5 +1,5 @@
 # ruff: noqa: T201
-"""Code images with CompressAI's own mbt2018, weights given. Its strings hold round(y - mu) + mu.
+"""Code images with CompressAI's own mbt2018 and given weights. Its strings hold round(y - mu) + mu.
 
     python -m checks.parity.strings WEIGHTS ROUNDS THREADS IMAGE...
 

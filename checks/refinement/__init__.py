@@ -1,1 +1,1 @@
-"""What each part of the encoder's search is worth."""
+"""Measure what each part of the encoder's search is worth."""

@@ -1,5 +1,5 @@
 # ruff: noqa: T201
-"""Memory of `jahp shards` and of a data worker over 100,000 photographs.
+"""Measure the memory of `jahp shards` and of a data worker over 100,000 photographs.
 
 python -m checks.streams.run --out results/streams.json
 
@@ -28,13 +28,13 @@ from jahp_pl.files import write_atomically
 from jahp_pl.measurement.provenance import provenance
 
 MAX_BYTES_PER_PHOTO = 1000
-"""Growth of `jahp shards`: names, and digests against duplicates."""
+"""Growth of `jahp shards` per photograph: its name, and a digest to find duplicates."""
 MAX_WORKER_GROWTH = 8 * 2**20
-"""Of a worker between a tenth of its crops and all of them."""
+"""Growth of a worker from a tenth of its crops to all of them."""
 
 
 def write_archive(path: Path, count: int) -> None:
-    """So many different photographs."""
+    """Write an archive of this many different photographs."""
     rng = np.random.default_rng(0)
     with tarfile.open(path, "w") as tar:
         for number in range(count):
@@ -47,7 +47,7 @@ def write_archive(path: Path, count: int) -> None:
 
 
 def peak_of_shards(archive: Path, out: Path) -> int:
-    """Bytes of the process that packs, at most.
+    """Return the peak memory of the packing process in bytes.
 
     Raises:
         SystemExit: it fails.
@@ -61,12 +61,12 @@ def peak_of_shards(archive: Path, out: Path) -> int:
 
 
 def resident() -> int:
-    """Bytes that this process has in memory now."""
+    """Return the resident memory of this process in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def main() -> None:
-    """Exit code 1 where something grows too much."""
+    """Run from the command line; exit with code 1 if memory grows too much."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--out", type=Path)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.model_io.test_compressai import in_their_names, model_of
 from tests.support.commands import run_shortened
+from tests.support.compressai_states import in_their_names, model_of
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from jahp_pl.measurement.provenance import command_line, provenance
-from tests.model_io.test_compressai import in_their_names, model_of
 from tests.support.commands import run
+from tests.support.compressai_states import in_their_names, model_of
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.model_io.test_compressai import in_their_names, model_of
 from tests.support.browser import CHROMIUM, Page, chromium
 from tests.support.commands import run
+from tests.support.compressai_states import in_their_names, model_of
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT / "results" / "published"
