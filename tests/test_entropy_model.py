@@ -26,7 +26,7 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def trained(num_channels: int) -> FactorizedDensity:
-    """A density with every parameter away from its start."""
+    """Create a density with every parameter away from its initial value."""
     prior = FactorizedDensity(num_channels)
     with torch.no_grad():
         for parameters in (prior.matrices, prior.biases, prior.factors):
@@ -36,7 +36,7 @@ def trained(num_channels: int) -> FactorizedDensity:
 
 
 def loop_logit(prior: FactorizedDensity, channel: int, x: float) -> float:
-    """logit F(x) of one channel, by the equations of Balle et al. 2018, appendix 6.1, in double precision."""
+    """Compute logit F(x) of one channel by the equations of Balle et al. 2018, appendix 6.1, in double precision."""
     v: FloatArray = np.array([[x]])
     for k, (matrix, bias) in enumerate(zip(prior.matrices, prior.biases, strict=True)):
         H, b = (p.detach()[channel].double().numpy() for p in (matrix, bias))

@@ -1,4 +1,4 @@
-"""Files are complete or not there, and an error says what to do about it."""
+"""Files are complete or absent, and errors state the remedy."""
 
 from __future__ import annotations
 

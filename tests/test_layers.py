@@ -21,7 +21,7 @@ def randomised(layer: GDN) -> GDN:
 
 
 def loop_gdn(x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool) -> Tensor:
-    """The formula, element by element, in double precision."""
+    """Compute the formula element by element in double precision."""
     out = torch.empty(x.shape, dtype=torch.float64)
     batch, channels, height, width = x.shape
     for n in range(batch):
@@ -88,7 +88,7 @@ def test_gdn_gradients_are_those_of_finite_differences(inverse: bool) -> None:
 
 
 def plain_gdn(layer: GDN, x: Tensor) -> Tensor:
-    """The formula, differentiated by autograd."""
+    """Compute the formula; autograd differentiates it."""
     beta, gamma = layer.beta_gamma()
     norm = F.conv2d(x.square(), gamma[:, :, None, None], beta)
     return x * torch.sqrt(norm) if layer.inverse else x * torch.rsqrt(norm)

@@ -1,4 +1,4 @@
-"""What one process has for itself, and gives back however it ends."""
+"""Locks exclude other processes, and are released however a process ends."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_killed_writer_does_not_keep_the_lock(tmp_path: Path) -> None:
 
 
 def test_a_second_training_in_a_run_folder_is_refused_until_the_first_is_gone(shards: Path, tmp_path: Path) -> None:
-    """However it went: its worker processes, which a kill leaves behind for a while, must not keep the lock."""
+    """Worker processes, which survive a kill for a while, must not keep the lock."""
     settings = ("data.num_workers=1", "trainer.max_steps=100000", "trainer.val_every_steps=100000", *NOTHING_CODED)
     command = (*JAHP, "train", settings_of(tiny_config(tmp_path, shards, *settings)))
     config = load([str(command[-1])])

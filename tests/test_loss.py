@@ -1,4 +1,4 @@
-"""The objective by hand on a tiny example, its units, and MS-SSIM against two other evaluations of it."""
+"""The objective by hand on a tiny example, its units, and MS-SSIM against two other implementations."""
 
 from __future__ import annotations
 
@@ -81,7 +81,9 @@ def test_the_mse_gradient_is_255_squared_lambda_times_twice_the_error_over_the_c
 
 
 def reference_ms_ssim(a: Tensor, b: Tensor) -> float:
-    """Wang, Simoncelli & Bovik 2003: five scales, 11x11 Gaussian window of 1.5 pixels, in double precision."""
+    """Compute MS-SSIM by Wang, Simoncelli & Bovik 2003: five scales, 11x11 Gaussian window of 1.5 pixels, in double
+    precision.
+    """
     a, b = a.double(), b.double()
     taps = torch.exp(-0.5 * (torch.arange(11, dtype=torch.float64) - 5).square() / 1.5**2)
     window = taps.div(taps.sum()).expand(3, 1, 1, 11)

@@ -1,4 +1,4 @@
-"""What a worker process tells."""
+"""Messages of a worker process."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 
 class Ready(NamedTuple):
-    """A worker can be given cases."""
+    """The worker accepts cases."""
 
     fingerprints: tuple[str, ...]
     """Of the subjects' codecs."""
 
 
 class Outcome(NamedTuple):
-    """What came of a case."""
+    """Result of a case."""
 
     number: int
     result: str

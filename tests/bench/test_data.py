@@ -1,4 +1,4 @@
-"""jahp bench data: every way to get crops is measured on the same photographs."""
+"""Tests of `jahp bench data`: every way to get crops is measured on the same photographs."""
 
 from __future__ import annotations
 

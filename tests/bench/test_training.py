@@ -1,4 +1,4 @@
-"""jahp bench train: real training steps in turns with another program's, and plain words where one fails."""
+"""Tests of `jahp bench train`: real training steps alternating with a peer program, and errors in one line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, shards: Path) -> Path:
-    """A folder with shards and another program."""
+    """A folder with shards and a peer program."""
     folder = tmp_path_factory.mktemp("bench")
     (folder / "train").symlink_to(shards / "train")
     (folder / "peer.py").write_text(PEER)

@@ -1,4 +1,4 @@
-"""A training that is killed and resumed: three kills of those that `make chaos` makes twenty of."""
+"""A training is killed and resumed three times; `make chaos` does it twenty times."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from checks.chaos.checks import faults_of_finished, judge, look
+from checks.chaos.checks import faults_of_finished, judge, read_state
 from checks.chaos.run import SETTINGS, chaos
 from jahp_pl.settings import load
 
@@ -35,7 +35,7 @@ def test_a_repeatedly_killed_run_ends_like_others(tmp_path: Path) -> None:
     assert "at steps" in faults
     assert "temporary files are left" in faults
     assert "last-1.ckpt: not a checkpoint, or cut short" in faults
-    assert look(config).step == 32
+    assert read_state(config).step == 32
 
 
 def test_a_loss_is_compared_with_the_spread_of_other_runs() -> None:

@@ -1,4 +1,4 @@
-"""Spoiled files: a few hundred of those that `make fuzz` makes by the hundred thousand, and whether it would notice."""
+"""A few hundred damaged files, of which `make fuzz` makes hundreds of thousands, and tests of its own detection."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_file_reassembled_from_its_parts_is_identical() -> None:
 
 @pytest.mark.parametrize("strategy", [s for s in STRATEGIES if s.__name__ not in UNCHECKED], ids=lambda s: s.__name__)
 def test_the_checksum_is_repaired(strategy: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No single place of the file serves: lengths in the header may be wrong. But one place must hold it."""
+    """No fixed place serves, because lengths in the header may be wrong; but one place must hold it."""
     assert callable(strategy)
     for seed in range(20):
         data = strategy(np.random.default_rng(seed), PARTS_FILE, pack(Header(b"8 others", 30, 20, 0, 3), b"payload."))
@@ -77,11 +77,11 @@ def test_a_case_that_hangs_or_kills_its_process_fails_and_the_others_complete() 
 
 
 class BrokenError(Exception):
-    """Not the one exception."""
+    """An error other than `BitstreamError`."""
 
 
 def break_codec(connection: Connection, seed: int) -> None:
-    """The real worker on a codec with faults: an error of another kind, too much memory, too much time."""
+    """Run the real worker on a codec with a fault: an error of another type, too much memory, too much time."""
     from checks.fuzz import worker
     from jahp_pl.codec.codec import Codec
 

@@ -1,4 +1,4 @@
-"""compress and decompress as commands: files, folders and streams, with real models and real mistakes."""
+"""Tests of the commands compress and decompress with files, folders and streams, real models and real mistakes."""
 
 from __future__ import annotations
 
@@ -255,7 +255,7 @@ def test_an_interrupt_ends_all_and_leaves_no_partial_output(model, photos, monke
 
 
 def piped(*arguments, stdout, is_buffered=True):
-    """A command whose output nobody reads to its end: status and complaints."""
+    """Run a command with its output to a file descriptor, and return status and messages."""
     command = [sys.executable, *([] if is_buffered else ["-u"]), "-m", "jahp_pl", *map(str, arguments)]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     done = subprocess.run(
@@ -279,11 +279,11 @@ def test_standard_output_that_is_full_is_named(model, photos):
     with Path("/dev/full").open("wb") as full:
         status, error = piped("compress", photos / "one.png", "-o", "-", "--model", model, stdout=full)
     assert status == 2
-    assert error == "jahp: standard output: cannot be written (No space left on device)\n"
+    assert error == "jahp: standard output: cannot be written (No space left on device); use -o\n"
 
 
 def test_a_limit_on_the_size_of_files_is_reported_and_leaves_nothing(model, photos):
-    """As a full disk, but without the means to make one."""
+    """This is like a full disk, which needs privileges."""
     command = [sys.executable, "-m", "jahp_pl", "compress", photos, "--model", model, "--threads", "1"]
 
     def limit() -> None:
@@ -299,7 +299,7 @@ def test_a_limit_on_the_size_of_files_is_reported_and_leaves_nothing(model, phot
 
 @pytest.fixture
 def heeded_interrupts():
-    """A shell lets what it runs in the background ignore Ctrl+C, and so would what is started here."""
+    """Restore Ctrl+C, which a shell makes background processes and their children ignore."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

@@ -1,4 +1,4 @@
-"""compress and decompress with names, dates and outputs that a day's use brings."""
+"""Tests of compress and decompress with names, dates and existing outputs as they occur in daily use."""
 
 from __future__ import annotations
 

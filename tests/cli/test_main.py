@@ -1,4 +1,4 @@
-"""The command line as a person uses it: real commands, real files, one line for every mistake."""
+"""Tests of the command line: real commands, real files, one line for every mistake."""
 
 from __future__ import annotations
 

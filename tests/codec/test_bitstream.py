@@ -1,4 +1,4 @@
-"""The file format: what is packed comes back, and nothing else is believed."""
+"""The file format round-trips, and a reader trusts nothing in a file."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def headers() -> st.SearchStrategy[Header]:
 
 
 def repack(head: bytes, payload: bytes = PAYLOAD) -> bytes:
-    """A file with a header of one's own and a checksum that matches."""
+    """Build a file with the given header and a matching checksum."""
     return head + zlib.crc32(head + payload).to_bytes(4, "little") + payload
 
 
 def with_profile_field(field: bytes) -> bytes:
-    """A file with a profile field of one's own, empty payload and a checksum that matches."""
+    """Build a file with the given profile field, an empty payload and a matching checksum."""
     size = bytes([len(field) & 127 | 128, len(field) >> 7 & 127 | 128, len(field) >> 14])
     if len(field) < 2**14:
         size = bytes([len(field) & 127 | 128, len(field) >> 7]) if len(field) > 127 else bytes([len(field)])
@@ -133,7 +133,7 @@ def test_arbitrary_bytes_are_refused(data: bytes) -> None:
 @given(st.binary(max_size=60), st.binary(max_size=20))
 @settings(max_examples=300)
 def test_bytes_behind_a_true_start_and_checksum_are_refused_or_a_valid_header(head: bytes, payload: bytes) -> None:
-    """A file whose checksum matches may still hold nonsense; what comes out is then within the format's range."""
+    """A file with a matching checksum may hold nonsense; its fields are still within the format's ranges."""
     try:
         header, rest = unpack(repack(b"jahp\x01" + bytes(8) + head, payload))
     except BitstreamError:

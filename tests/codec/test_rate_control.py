@@ -1,4 +1,4 @@
-"""Files of a wanted quality, size, rate or PSNR from one model of several rates."""
+"""One variable-rate model writes files of a given quality, size, rate or PSNR."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/data.md tells the settings as they are, commands as they run and figures as they were measured."""
+"""docs/data.md is correct: its settings exist, its commands run, its figures were measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/exact-arithmetic.md tells the truth: its blocks run, its bounds are the codec's, its figures were measured."""
+"""docs/exact-arithmetic.md is correct: its blocks run, its bounds are the codec's, its figures were measured."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DRAWING = runpy.run_path(str(pages.DOCS / "wavefront.py"))
 
 @pytest.fixture(scope="module")
 def names() -> dict[str, Any]:
-    """What the page's blocks define, run in their order."""
+    """The names that the page's blocks define, run in order."""
     names: dict[str, Any] = {}
     for block in pages.blocks(PAGE):
         assert block.language == "python"

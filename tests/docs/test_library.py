@@ -1,4 +1,4 @@
-"""docs/library.md tells the truth: its blocks run in their order."""
+"""docs/library.md is correct: its blocks run in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/scaling.md and docs/slurm.sh tell the truth: every command of theirs is one that `jahp train` takes."""
+"""docs/scaling.md and docs/slurm.sh are correct: `jahp train` accepts each of their commands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COMMANDS = pages.commands(PAGE)
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine whose srun and scontrol note what they are told; srun ends as `STATUS` says."""
+    """A machine whose srun and scontrol record their arguments; srun ends with the status in `STATUS`."""
     note = f'#!/bin/bash\nprintf "%s\\n" "$0" "$@" >> {tmp_path}/told\n'
     for name, end in (("srun", "exit ${STATUS:-0}\n"), ("scontrol", "")):
         (tmp_path / name).write_text(note + end)
@@ -34,7 +34,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def settings_of_job(cluster: Path, *arguments: str, status: int = 0) -> list[str]:
-    """What the job script gives to `jahp train`."""
+    """Return the arguments of `jahp train` in the job script."""
     job = subprocess.run(["bash", JOB, *arguments], env={**os.environ, "STATUS": str(status)}, check=False, timeout=60)
     assert job.returncode == status
     told = (cluster / "told").read_text().splitlines()
@@ -42,7 +42,7 @@ def settings_of_job(cluster: Path, *arguments: str, status: int = 0) -> list[str
 
 
 def config_of(command: str, cluster: Path) -> Config:
-    """As what a command of the page would train."""
+    """Return the configuration that a command of the page would train."""
     words = shlex.split(command)
     if words[0] == "sbatch":
         assert words[1] == "docs/slurm.sh"

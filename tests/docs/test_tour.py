@@ -1,4 +1,4 @@
-"""docs/tour.ipynb runs from a fresh kernel, and what it keeps is of such a run."""
+"""docs/tour.ipynb runs in a fresh kernel and stores the outputs of such a run."""
 
 from __future__ import annotations
 

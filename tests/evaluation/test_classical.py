@@ -1,4 +1,4 @@
-"""The classical codecs that models are compared with."""
+"""The classical codecs with which models are compared."""
 
 from __future__ import annotations
 

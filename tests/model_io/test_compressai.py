@@ -1,4 +1,4 @@
-"""CompressAI's checkpoints become models of ours; anything else is refused by name and never run."""
+"""CompressAI's checkpoints become this project's models; anything else is refused by name and never executed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def model_of(rung: Rung) -> CompressionModel:
 
 
 def in_their_names(model: CompressionModel, flat: bool = False) -> dict[str, Tensor]:
-    """The state dict that CompressAI would have for these weights, with what it stores besides."""
+    """Return the state dict that CompressAI would have for these weights, with its additional entries."""
     theirs = {ours: name for name, ours in compressai.NETWORKS.items()}
     singular = {plural: name for name, plural in compressai.PLURALS.items()}
     state = {}

@@ -1,4 +1,4 @@
-"""Sweep files: what they say to W&B's agent they say to `jahp sweep`, and what is wrong in one is told in one line."""
+"""Sweep files: `jahp sweep` reads them like W&B's agent, and reports mistakes in one line."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write(folder: Path, **changes: Any) -> Path:
-    """`SMALL` with other entries, in a file; None takes one out."""
+    """Write `SMALL` with other entries to a file; None removes one."""
     content = {key: value for key, value in (SMALL | changes).items() if value is not None}
     path = folder / "small.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
@@ -75,14 +75,14 @@ def small(folder: Path, **changes: Any) -> SweepFile:
 
 
 class Launched:
-    """In place of the process that W&B's agent would start."""
+    """Stands in for the process that W&B's agent would start."""
 
     def __init__(self, command: list[str], **_: Any) -> None:
         self.command = command
 
 
 def rendered(path: Path, values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The command that W&B's own agent makes of a sweep file and the values that the server chose."""
+    """Return the command that W&B's own agent makes of a sweep file and the server's values."""
     content = load_sweep_config(str(path))
     assert content is not None
     agent = wandb_agent.Agent(api=None, queue=None, sweep_id="local")

@@ -1,4 +1,4 @@
-"""`jahp sweep` for real: processes that train, are killed, resume, fail and search."""
+"""Real runs of `jahp sweep`: processes that train, are killed, resume, fail and search."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def write(folder: Path, shards: Path, parameters: dict[str, Any], **more: Any) -> tuple[Path, list[str]]:
-    """A sweep file over a tiny model, and the arguments that send its runs to `folder`/runs."""
+    """Write a sweep file over a tiny model, and return the arguments that send its runs to `folder`/runs."""
     command = ["python", "-m", "jahp_pl", "train", f"data.train=[{shards / 'train'}]", f"data.val=[{shards / 'val'}]"]
     content = {"method": "grid", "metric": {"name": "val/loss"}, "parameters": parameters, **more}
     content["command"] = [*command, *TINY, "${args_no_hyphens}"]
@@ -101,7 +101,7 @@ def test_a_killed_sweep_continues_and_repeats_nothing(
 
 @pytest.fixture(scope="module")
 def trained(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a sweep of two points that are done."""
+    """A folder with a finished sweep of two points."""
     folder = tmp_path_factory.mktemp("trained")
     path, where = write(folder, shards, LMBDAS)
     assert run("sweep", path, *where, *SHORT) == 0

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def folder(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two ranks of `ranks.py` left."""
+    """The output of two ranks of `ranks.py`."""
     path = tmp_path_factory.mktemp("ranks")
     status, output = output_of([*TORCHRUN, "-m", "tests.support.ranks", path, shards], PYTHONPATH=str(ROOT))
     assert status == 0, output
@@ -61,7 +61,7 @@ def test_after_twenty_steps_both_ranks_have_the_same_weights_average_and_gradien
 def test_twenty_steps_of_two_ranks_are_those_of_one_process_on_the_same_global_batches(
     ranks: list[dict[str, Any]], shards: Path, tmp_path: Path
 ) -> None:
-    """Up to rounding, of which Adam makes more where a gradient is next to nothing: it divides by its size."""
+    """They agree up to rounding, which Adam amplifies where a gradient is nearly 0, because it divides by its size."""
     alone, together = fixed_steps(tmp_path, shards, 0, 1), ranks[0]["fixed"]
     assert all_equal(alone["start"], together["start"])
     assert max(float((a - b).abs().max()) for a, b in zip(alone["start"], alone["weights"], strict=True)) > 1e-3
@@ -211,7 +211,7 @@ def test_a_stopped_run_of_two_ranks_continues_with_torchrun_and_with_one_process
 
 
 def test_two_ranks_leave_a_validation_at_once_on_a_signal_to_stop(shards: Path, tmp_path: Path) -> None:
-    """One process is told, in the middle of an image, and tells the other; nobody waits for anybody."""
+    """One process gets the signal in the middle of an image and tells the other; neither waits."""
     config = tiny_config(tmp_path, shards, "trainer.devices=2", "trainer.max_steps=4")
     body = (
         "import pathlib, time\n"

@@ -1,4 +1,4 @@
-"""Memory that a training process frees stays its own, where the C library is glibc."""
+"""A training process keeps the memory that it frees, if the C library is glibc."""
 
 from __future__ import annotations
 

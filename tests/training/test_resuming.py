@@ -1,4 +1,4 @@
-"""Runs that go on: from the last whole checkpoint, with the steps of a run that was never interrupted."""
+"""Runs continue from the last complete checkpoint with the steps of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def test_a_resumed_run_takes_the_steps_of_an_uninterrupted_one(
     settings: tuple[str, ...], shards: Path, photos: Tensor, tmp_path: Path
 ) -> None:
-    """On the same batches: weights, moments, average and learning rate, to the last bit."""
+    """On the same batches, weights, moments, average and learning rate agree to the last bit."""
     schedule = ("optim.schedule=cosine", "optim.warmup_steps=3", "data.batch_size=3", "trainer.max_steps=8")
     config = tiny_config(tmp_path, shards, "data.val=[]", *schedule, *settings)
     whole = CompressionModule(config)

@@ -1,4 +1,4 @@
-"""Whole runs of `train` on shards of real photographs: what they leave on the disk."""
+"""Whole runs of `train` on shards of real photographs, and the files they leave."""
 
 from __future__ import annotations
 

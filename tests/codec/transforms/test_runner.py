@@ -1,4 +1,4 @@
-"""The codec's transforms are the model's, at every size, in any memory that they accept."""
+"""The codec's transforms agree with the model's, at every size and within any memory limit they accept."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def model() -> CompressionModel:
 def random_model(
     num_filters: int = N, num_latents: int = M, rung: Rung = "joint", transform: Transform = "gdn"
 ) -> CompressionModel:
-    """Untrained, but with dense gamma and pixels about the middle of their range."""
+    """Create an untrained model with dense gamma and pixels near the middle of their range."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         config = ModelConfig(rung, num_filters, num_latents, transform=transform)
@@ -45,7 +45,7 @@ def random_model(
 
 
 def on_torch_backend(model: CompressionModel) -> TransformRunner:
-    """As on a GPU."""
+    """Use the backend of GPUs."""
     transforms = TransformRunner(model)
     transforms._g_a, transforms._g_s = (
         TorchAnalysis(model.g_a, torch.float32), TorchSynthesis(model.g_s, torch.float32)
@@ -67,7 +67,7 @@ def relative(found: Tensor, expected: Tensor) -> float:
 
 
 def levels(found: Tensor, expected: Tensor) -> tuple[int, float]:
-    """Greatest difference of two uint8 images, and the share of values that differ."""
+    """Return the largest difference of two uint8 images, and the share of values that differ."""
     assert found.shape == expected.shape
     assert found.dtype == expected.dtype == torch.uint8
     difference = (found.int() - expected.int()).abs()

@@ -1,4 +1,4 @@
-"""Tiles cover a map once, fit the memory and leave out nothing that they depend on."""
+"""Tiles cover a map once, fit the memory and contain all their dependencies."""
 
 from __future__ import annotations
 
