@@ -40,7 +40,7 @@ def sent(number: signal.Signals) -> Act:
 
 
 def acting(monkeypatch: pytest.MonkeyPatch, act: Act, training_step: int = 0, validation_step: int = 0) -> None:
-    """Let the next run call `act` before step `training_step`, and at the second validation image after another step."""
+    """Let the next run call `act` before one step, and at the second validation image after another one."""
 
     class Acting(CompressionModule):
         def training_step(self, batch, batch_idx):  # type: ignore[no-untyped-def]
