@@ -14,10 +14,10 @@ PARITY ?=
 FUZZ ?=
 CHAOS ?=
 
-.PHONY: help install package train weights weights-files weights-small variable-cost ladder recipe study study-files exactness bench bench-train bench-data streams test golden fuzz chaos large lint type docs tables tour parity parity-files refinement refinement-ablation clean
+.PHONY: help install package train weights weights-files weights-small variable-cost ladder recipe study study-files exactness bench bench-train bench-data streams test golden fuzz chaos large lint type docs tables tour parity parity-files refinement refinement-ablation weights-checks clean
 
-help: ## list what make can do here
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; try: make install PYTHON=python3.12") if sys.version_info < (3, 11) else None'
@@ -25,18 +25,18 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]' --config-settings editable_mode=compat
 	touch $@
 
-install: $(VENV)/installed ## make .venv with pinned versions and install jahp into it
+install: $(VENV)/installed ## create .venv with pinned versions and install jahp into it
 
 build/shards/%/index.json: data/photos/% | install
 	$(JAHP) shards $< --out $(@D) --overwrite $(if $(filter val,$*),--in-order)
 
-train: install build/shards/train/index.json build/shards/val/index.json ## train the quickstart model, code Kodak with it to real files, show the result
+train: install build/shards/train/index.json build/shards/val/index.json ## train the quickstart model, code Kodak to real files with it, show the result
 	$(JAHP) train $(CONFIG) $(TRAIN)
 	$(JAHP) evaluate --model $(RUN) --images data/kodak --beside jpeg --out $(RUN)/kodak.json --picture $(RUN)/kodak.png $(EVALUATE)
 	@echo
-	@echo "What this was: $(CONFIG), trained on the photographs of data/photos; its checkpoints and pictures are in $(RUN)/."
-	@echo "Try it:        $(JAHP) compress PHOTO.png --model $(RUN)      then: $(JAHP) decompress PHOTO.jahp --model $(RUN)"
-	@echo "Make it good:  more steps and more photographs, see README.md and: $(JAHP) train --help"
+	@echo "Trained:   $(CONFIG) on the photographs in data/photos; checkpoints and pictures are in $(RUN)/."
+	@echo "Try it:    $(JAHP) compress PHOTO.png --model $(RUN)      then: $(JAHP) decompress PHOTO.jahp --model $(RUN)"
+	@echo "Go on:     train longer on more photographs; see docs/guide.md and $(JAHP) train --help"
 
 WORKERS ?= $(shell getconf _NPROCESSORS_ONLN)
 STUDY_BESIDE := jpeg jpeg2000 webp
@@ -52,7 +52,7 @@ results/ladder/%.json: build/shards/train/index.json build/shards/val/index.json
 	$(JAHP) evaluate --model runs/ladder-$* --images data/kodak --out runs/ladder-$*/kodak.json
 	mkdir -p $(@D) && cp runs/ladder-$*/kodak.json $@
 
-ladder: $(LADDER:%=results/ladder/%.json) ## train every rung, K = 1 and 3, for 300 steps; file sizes beside cross-entropies on Kodak
+ladder: $(LADDER:%=results/ladder/%.json) ## train every rung, K = 1 and 3, for 300 steps; compare file sizes with cross-entropies on Kodak
 
 # configs/recipe/start.yaml, with the settings of one other file of that folder changed.
 RECIPE := $(filter-out start,$(basename $(notdir $(wildcard configs/recipe/*.yaml))))
@@ -62,7 +62,7 @@ results/study/recipe/%.json: build/shards/train/index.json build/shards/val/inde
 	$(JAHP) evaluate --model runs/recipe/$* --images data/kodak --curve $* --threads 1 --out runs/recipe/$*/kodak.json > /dev/null
 	mkdir -p $(@D) && cp runs/recipe/$*/kodak.json $@
 
-recipe: $(RECIPE:%=results/study/recipe/%.json) ## what each setting of the study's training is worth; with -j2 two at a time
+recipe: $(RECIPE:%=results/study/recipe/%.json) ## measure what each setting of the study's training is worth; -j2 runs two at a time
 
 results/study/%.json: runs/study/%/checkpoints/last.ckpt
 	$(JAHP) evaluate --model runs/study/$* --images data/kodak --threads 1 --out runs/study/$*/kodak.json > /dev/null
@@ -70,7 +70,7 @@ results/study/%.json: runs/study/%/checkpoints/last.ckpt
 
 study-files: $(patsubst runs/study/%/checkpoints/last.ckpt,results/study/%.json,$(wildcard runs/study/*/checkpoints/last.ckpt))
 
-study: install build/shards/photos/index.json build/shards/val/index.json ## five rungs and mixtures, four rates, two seeds, small, on PHOTOS=folder: hours; then a report
+study: install build/shards/photos/index.json build/shards/val/index.json ## compare five rungs and mixtures at four rates, two seeds, small, on PHOTOS=folder (hours); write a report
 	$(JAHP) sweep sweeps/study_transforms.yaml --workers $(WORKERS)
 	$(JAHP) sweep sweeps/study.yaml --workers $(WORKERS)
 	$(JAHP) sweep sweeps/study_mixture.yaml --workers $(WORKERS)
@@ -78,7 +78,7 @@ study: install build/shards/photos/index.json build/shards/val/index.json ## fiv
 	$(JAHP) report results/study $(STUDY_BESIDE:%=results/classical/%.json) --anchor "Scale hyperprior" --out results/study/report \
 	    --title "The paper's ladder, small" --images data/kodak --model $(STUDY_MODELS:%=runs/study/%)
 
-# One variable-rate model of 1200 steps beside four models of one rate of 300 steps each, from equal starts.
+# One variable-rate model of 1200 steps and four models of one rate with 300 steps each, from equal starts.
 RATES := 0.0018 0.0067 0.025 0.0932
 
 results/rates/fixed-%.json: build/shards/photos/index.json build/shards/val/index.json
@@ -92,19 +92,19 @@ results/rates/variable.json: build/shards/photos/index.json build/shards/val/ind
 	    --quality 1 17 34 50 67 84 100 --out runs/rates/variable.json
 	mkdir -p $(@D) && cp runs/rates/variable.json $@
 
-variable-cost: install $(RATES:%=results/rates/fixed-%.json) results/rates/variable.json ## one model of all rates beside four of one rate, small, on PHOTOS=folder
+variable-cost: install $(RATES:%=results/rates/fixed-%.json) results/rates/variable.json ## compare one model of all rates with four of one rate, small, on PHOTOS=folder
 	$(JAHP) report results/rates/fixed-*.json results/rates/variable.json --anchor "Four models" --out runs/rates/report \
 	    --title "What variable rate costs"
 	cp runs/rates/report/bd-rates.md runs/rates/report/rd-psnr.png results/rates/
 
-# The bundled model: 12 hours, or as many as there are. A run that was interrupted goes on.
+# The bundled model. An interrupted run resumes.
 PHOTOS ?= data/photos/train
 HOURS ?= 12
 
 build/shards/photos/index.json: | install
 	$(JAHP) shards $(PHOTOS) --out $(@D) --overwrite
 
-weights: install build/shards/photos/index.json build/shards/val/index.json ## train the bundled model anew, on PHOTOS=folder for HOURS=12
+weights: install build/shards/photos/index.json build/shards/val/index.json ## train the bundled model on PHOTOS=folder for HOURS=12, from scratch or from where it stopped
 	$(JAHP) train configs/weights.yaml 'trainer.max_time="00:$(HOURS):00:00"'
 	$(MAKE) weights-files
 
@@ -115,7 +115,7 @@ weights-files: ## export and measure runs/weights as the bundled model
 	mkdir -p results/weights && cp runs/weights/kodak.json results/weights/joint-psnr.json
 	$(JAHP) export jahp_pl/weights/joint-psnr --results results/weights/joint-psnr.json --out jahp_pl/weights/joint-psnr --force
 
-# Models of one rate each, small; smaller files than the variable-rate model gives.
+# Small models of one rate each. Their files are smaller than those of the variable-rate model.
 small-1 := loss.lmbda=0.0018
 small-2 := loss.lmbda=0.0035
 small-3 := loss.lmbda=0.0067
@@ -129,7 +129,7 @@ jahp_pl/weights/small-%/model.safetensors: build/shards/photos/index.json build/
 	mkdir -p results/weights && cp runs/weights-small/small-$*/kodak.json results/weights/small-$*.json
 	$(JAHP) export $(@D) --results results/weights/small-$*.json --out $(@D) --force
 
-weights-small: install build/shards/photos/index.json build/shards/val/index.json ## train the bundled models of one rate anew, on PHOTOS=folder: hours
+weights-small: install build/shards/photos/index.json build/shards/val/index.json ## train the bundled models of one rate on PHOTOS=folder (hours)
 	$(JAHP) sweep sweeps/study_transforms.yaml --workers $(WORKERS)
 	$(MAKE) -j$(WORKERS) $(SMALL:%=jahp_pl/weights/%/model.safetensors)
 
@@ -138,34 +138,35 @@ runs/full-%/checkpoints/last.ckpt: build/shards/train/index.json build/shards/va
 
 FULL := runs/full-1 runs/full-3
 
-exactness: $(FULL:%=%/checkpoints/last.ckpt) ## full-size models, K = 1 and 3: equal latents under every circumstance, on Kodak
+exactness: $(FULL:%=%/checkpoints/last.ckpt) ## check that full-size models code Kodak to equal latents under every circumstance
 	$(BIN)/python -m checks.exactness.run $(FULL) --out results/exactness.json
 
-bench: $(FULL:%=%/checkpoints/last.ckpt) $(VENV)-parity/installed ## time full-size models stage by stage, and CompressAI with the same weights
+bench: $(FULL:%=%/checkpoints/last.ckpt) $(VENV)-parity/installed ## time the stages of full-size models, and CompressAI with the same weights
 	$(JAHP) bench coding --model $(FULL) --images data/kodak --limit 1 --out results/bench.json --peer "$(VENV)-parity/bin/python -m checks.parity.strings"
 
 bench-train: build/shards/train/index.json $(VENV)-parity/installed ## time training steps of the paper's model, and CompressAI's
 	$(JAHP) bench train configs/mbt2018.yaml data.num_workers=1 --variant trainer.channels_last=true --steps 2 --rounds 3 \
 	    --out results/bench-train.json --peer "$(VENV)-parity/bin/python -m checks.parity.steps"
 
-bench-data: build/shards/train/index.json ## crops per second from shards beside a plain loader of files
+bench-data: build/shards/train/index.json ## compare crops per second from shards with those of a plain file loader
 	$(JAHP) bench data configs/mbt2018.yaml data.num_workers=2 'data.train=[]' --images data/photos/train --out results/bench-data.json
 
-streams: install ## memory of jahp shards and of a data worker over 100,000 photographs
+streams: install ## measure the memory of jahp shards and of a data worker over 100,000 photographs
 	$(BIN)/python -m checks.streams.run --out results/streams.json
 
-# One thread each: threads of several processes would wait for each other. Files stay whole, as do their fixtures.
-test: install ## run all tests (no network, no GPU needed)
+# One thread per process, because threads of several processes would wait for each other. Each file runs in one process,
+# so that its fixtures are created once.
+test: install ## run all tests (needs no network and no GPU)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 golden: install ## decode the golden files of every format version to the latents that they were made from
 	$(BIN)/python -m pytest tests/codec/test_codec.py tests/docs/test_file_format.py -k golden
 
-fuzz: install ## code images of every size to 70x70; decode 100,000 spoiled files, which must do no harm
+fuzz: install ## code images of every size up to 70x70; decode 100,000 damaged files, which must do no harm
 	$(BIN)/python -m checks.fuzz.sizes
 	$(BIN)/python -m checks.fuzz.run --out results/fuzz.json $(FUZZ)
 
-chaos: install ## kill a training twenty times, resume it each time, compare its end with runs left alone
+chaos: install ## kill a training twenty times, resume it each time, compare its end with undisturbed runs
 	$(BIN)/python -m checks.chaos.run --out results/chaos.json $(CHAOS)
 
 runs/quickstart/checkpoints/last.ckpt: build/shards/train/index.json build/shards/val/index.json | install
@@ -181,7 +182,7 @@ lint: install ## check style and formatting
 type: install ## check types, strictly
 	$(BIN)/mypy
 
-docs: install ## build the site of docs/ in build/site, for any browser, without a network
+docs: install ## build the site of docs/ in build/site; needs no network
 	$(BIN)/python docs/assemble.py build/docs
 	$(BIN)/mkdocs build --strict --quiet
 	@echo "site: build/site/index.html"
@@ -189,7 +190,7 @@ docs: install ## build the site of docs/ in build/site, for any browser, without
 tables: install ## write the tables of README.md and docs/ that come from results/
 	$(BIN)/python docs/tables.py
 
-tour: install ## run the notebook docs/tour.ipynb and keep in it what it shows
+tour: install ## run the notebook docs/tour.ipynb and store its outputs
 	$(BIN)/python docs/run_notebook.py docs/tour.ipynb
 
 $(VENV)-parity/installed: checks/parity/constraints.txt
@@ -200,13 +201,13 @@ $(VENV)-parity/installed: checks/parity/constraints.txt
 	$(VENV)-parity/bin/python -m pip install --quiet -c $< compressai
 	touch $@
 
-parity: $(VENV)-parity/installed ## compare networks and likelihoods with CompressAI 1.2.8, in an environment of its own
+parity: $(VENV)-parity/installed ## compare networks and likelihoods with CompressAI 1.2.8, in a separate environment
 	$(VENV)-parity/bin/python -m checks.parity.compare $(PARITY)
 
-parity-files: runs/full-1/checkpoints/last.ckpt $(VENV)-parity/installed ## files of imported weights beside CompressAI's own strings, on Kodak
+parity-files: runs/full-1/checkpoints/last.ckpt $(VENV)-parity/installed ## compare files of imported weights with CompressAI's own strings on Kodak
 	$(BIN)/python -m checks.parity.files runs/full-1 runs/quickstart --python $(VENV)-parity/bin/python $(PARITY)
 
-# One file for each effort and bundled model; `jahp report` draws a curve through the four models of an effort.
+# One file for each effort, with a curve over the qualities.
 EFFORTS ?= 0 1 2 3
 REFINED := $(EFFORTS:%=results/refinement/effort%.json)
 
@@ -216,16 +217,19 @@ results/refinement/effort%.json: | install
 	    --out runs/refinement/effort$*.json > /dev/null
 	cp runs/refinement/effort$*.json $@
 
-refinement: $(REFINED) ## Kodak with the bundled model at EFFORTS="0 1 2 3", and BD-rates against effort 0
+refinement: $(REFINED) ## code Kodak with the bundled model at EFFORTS="0 1 2 3"; BD-rates against effort 0
 	$(JAHP) report $(REFINED) --out results/refinement/report --title "The encoder's search"
 
-refinement-ablation: install ## what each part of the encoder's search is worth, on three Kodak images
+weights-checks: install ## measure what hyperprior and context save in the bundled model, and how it codes unusual images
+	$(BIN)/python -m checks.weights.run joint-psnr --images data/kodak --out results/weights/checks.json
+
+refinement-ablation: install ## measure what each part of the encoder's search is worth, on three Kodak images
 	OMP_NUM_THREADS=1 $(BIN)/python -m checks.refinement.run --images data/kodak --limit 3 --out results/refinement/ablation.json
 	$(MAKE) tables
 
-package: install ## wheel and sdist in dist/, installed into a fresh environment and tried from an empty folder
+package: install ## build wheel and sdist in dist/, install them into a fresh environment and try them from an empty folder
 	$(BIN)/python -m checks.package.run dist
 
-clean: ## remove everything that was generated, the environment included
+clean: ## remove everything that was generated, including the environment
 	rm -rf $(VENV) $(VENV)-parity build runs dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find jahp_pl tests checks -name __pycache__ -type d -prune -exec rm -rf {} +

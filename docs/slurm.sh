@@ -1,9 +1,11 @@
 #!/bin/bash
-# Train on several machines with SLURM, over as many jobs as it takes. From the folder of the repository:
+# Train on several machines with SLURM, over as many jobs as it takes. Run it from the repository's folder:
 #
 #     sbatch docs/slurm.sh configs/mbt2018.yaml name=joint16 output_dir=/shared/runs 'data.train=[/shared/shards/train]'
 #
-# The numbers below are for two machines of eight GPUs; options of sbatch override them: sbatch --nodes=4 docs/slurm.sh ...
+# The numbers below are for two machines with eight GPUs each. Options of sbatch override them:
+#
+#     sbatch --nodes=4 docs/slurm.sh ...
 #SBATCH --job-name=jahp
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=8
@@ -11,9 +13,9 @@
 #SBATCH --cpus-per-task=8
 #SBATCH --mem=0
 #SBATCH --time=24:00:00
-# Three minutes ahead of the limit every process hears SIGUSR1: the run saves and ends with status 138.
+# Three minutes before the limit, every process receives SIGUSR1: the run saves and exits with status 138.
 #SBATCH --signal=USR1@180
-# After preemption (SIGTERM: the run saves) or the failure of a machine SLURM itself starts the job again.
+# After preemption (SIGTERM: the run saves) or a machine's failure, SLURM itself restarts the job.
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%j.txt

@@ -23,17 +23,37 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jahp_pl.codec.bitstream import BitstreamError as BitstreamError
     from jahp_pl.codec.codec import Codec as Codec
+    from jahp_pl.data.module import ShardDataModule as ShardDataModule
+    from jahp_pl.errors import JahpError as JahpError
     from jahp_pl.model_io.load import load_codec as load_codec
     from jahp_pl.model_io.load import load_model as load_model
-
-__all__ = ["BitstreamError", "Codec", "load_codec", "load_model"]
+    from jahp_pl.settings import load_config as load_config
+    from jahp_pl.training.module import CompressionModule as CompressionModule
+    from jahp_pl.training.run import train as train
 
 _WHERE = {
     "BitstreamError": "jahp_pl.codec.bitstream",
     "Codec": "jahp_pl.codec.codec",
+    "CompressionModule": "jahp_pl.training.module",
+    "JahpError": "jahp_pl.errors",
+    "ShardDataModule": "jahp_pl.data.module",
     "load_codec": "jahp_pl.model_io.load",
+    "load_config": "jahp_pl.settings",
     "load_model": "jahp_pl.model_io.load",
+    "train": "jahp_pl.training.run",
 }
+
+__all__ = [
+    "BitstreamError",
+    "Codec",
+    "CompressionModule",
+    "JahpError",
+    "ShardDataModule",
+    "load_codec",
+    "load_config",
+    "load_model",
+    "train",
+]
 
 
 def __dir__() -> list[str]:

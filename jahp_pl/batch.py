@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from jahp_pl.errors import JahpError
+
 STREAM = Path("-")
 """Stands for standard input or standard output."""
 DECODED = ".decoded.png"
@@ -18,7 +20,16 @@ _MAGIC = b"jahp"
 """Equal to `codec.bitstream.MAGIC`, which is in a higher layer."""
 
 
-class BatchError(ValueError):
+PICTURES = frozenset(
+    {
+        *(".ai", ".arw", ".cr2", ".cr3", ".dng", ".eps", ".exr", ".hdr", ".heic", ".heif", ".hif", ".jxl", ".jxr"),
+        *(".nef", ".orf", ".pef", ".psd", ".raf", ".rw2", ".srw", ".svg"),
+    }
+)
+"""Suffixes of pictures that may lie in a folder and that no command reads."""
+
+
+class BatchError(JahpError, ValueError):
     """Inputs and outputs that do not fit together; the message is one line. Nothing has been written."""
 
 
@@ -31,6 +42,8 @@ class Job(NamedTuple):
     """A file, or `STREAM`."""
     is_resumable: bool
     """Whether the source was found in a folder, so that an existing output may count as finished."""
+    conflict: str | None = None
+    """Why it cannot be done, where another job has the same output; one line."""
 
 
 class Failure(NamedTuple):
@@ -69,9 +82,12 @@ def plan(
         force: whether the output of a named file may exist.
         beside: suffix of outputs beside their inputs, replacing `suffix`.
 
+    Returns:
+        One job per input. Two files of folders that share an output become jobs with a `conflict`.
+
     Raises:
-        BatchError: if an input is missing, a folder holds no wanted file, two inputs share an output, or the output
-            of a named file exists or is its input.
+        BatchError: if an input is missing, a folder holds no wanted file, a named file shares its output with another,
+            or the output of a named file exists or is its input.
     """
     if STREAM in inputs or output == STREAM:
         if len(inputs) > 1 or inputs[0].is_dir():
@@ -83,13 +99,36 @@ def plan(
         raise BatchError(f"{output}: is a file, but several outputs need a folder; give a folder with -o")
     if output is None and beside is not None:
         suffix = beside
+    if len(inputs) > 1 and not inputs[-1].exists():
+        raise BatchError(f"{inputs[-1]}: no such file; if it is meant as the output, write -o {inputs[-1]}")
     jobs = [job for path in inputs for job in _outputs(path, output, suffix, wanted, force)]
-    sources: dict[Path, Path] = {}
+    by_target: dict[Path, list[Job]] = {}
     for job in jobs:
-        other = sources.setdefault(job.target, job.source)
-        if other is not job.source:
-            raise BatchError(f"{other} and {job.source} have the same output, {job.target}; rename one of them")
-    return jobs
+        by_target.setdefault(job.target, []).append(job)
+    return [_checked(job, by_target[job.target]) for job in jobs]
+
+
+def _checked(job: Job, rivals: Sequence[Job]) -> Job:
+    """The job, which notes it where another one has the same output."""
+    other = next((rival for rival in rivals if rival.source is not job.source), None)
+    if other is None:
+        return job
+    conflict = f"{job.source} and {other.source} have the same output, {job.target}; rename one of them"
+    if not all(rival.is_resumable for rival in rivals):
+        raise BatchError(conflict)
+    return job._replace(conflict=conflict)
+
+
+def left_out(inputs: Sequence[Path], wanted: Collection[str]) -> dict[str, int]:
+    """How many pictures of other kinds are in the folders among the inputs, by suffix; `PICTURES` knows the kinds.
+
+    Args:
+        inputs: see `plan`.
+        wanted: see `plan`.
+    """
+    paths = (path for folder in inputs if folder.is_dir() for path in folder.rglob("*"))
+    suffixes = sorted(suffix for path in paths if (suffix := path.suffix.lower()) in PICTURES - set(wanted))
+    return {suffix: suffixes.count(suffix) for suffix in dict.fromkeys(suffixes)}
 
 
 def is_done(job: Job, is_complete: Callable[[Path], bool]) -> bool:
@@ -147,6 +186,9 @@ def run_all(
     num_done, num_skipped, failures = 0, 0, []
     for job in jobs:
         try:
+            if job.conflict is not None:
+                failures.append(Failure(job.source, job.conflict))
+                continue
             was_made = work(job)
         except BrokenPipeError:
             raise
@@ -154,7 +196,8 @@ def run_all(
             failures.append(Failure(job.source, str(error)))
         else:
             num_done, num_skipped = num_done + was_made, num_skipped + (not was_made)
-        progress(job)
+        finally:
+            progress(job)
     return Report(num_done, num_skipped, failures)
 
 

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from jahp_pl.errors import JahpError
+
 Rung = Literal["factorized", "scale_hyperprior", "mean_scale_hyperprior", "context", "joint"]
 Family = Literal["gaussian", "laplace", "logistic"]
 Transform = Literal["gdn"]
 
 
-class ConfigError(ValueError):
+class ConfigError(JahpError, ValueError):
     """An unusable setting; the message is one line that names the key and the remedy."""
 
 
@@ -336,6 +338,9 @@ class Config:
     """Continue even if settings that change the result (model.quantization, loss, data, optim, seed) differ from those
     of the checkpoint. The best loss so far is forgotten, so best.ckpt is chosen again. Pass it each time; config.yaml
     does not keep it."""
+    tensorboard: bool = False
+    """Also write TensorBoard event files to `tensorboard` in the run folder; needs `pip install
+    'jahp_pl[tensorboard]'`."""
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     data: DataConfig = field(default_factory=DataConfig)

@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from jahp_pl.errors import JahpError
+
 _OURS = re.compile(r"\.jahp-[0-9a-f]{16}\.part|\..*\.[0-9]+\.part")
 """Names of temporary files; the second form is that of version 0.1."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -20,7 +22,7 @@ _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
-class WriteError(OSError):
+class WriteError(JahpError, OSError):
     """A file that could not be written; the message is one line that names it and the remedy."""
 
 

@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from jahp_pl.codec.bitstream import MAGIC, MAX_SIDE, BitstreamError, unpack
+from jahp_pl.errors import JahpError
 from jahp_pl.model_io.export_config import Metric, is_export, read_fingerprint
 from jahp_pl.model_io.pretrained import bundled_with_fingerprint, locate
 
@@ -33,7 +34,7 @@ ASKED = ("quality", "bpp", "size", "psnr", "effort")
 """Options of `Image.save` that are passed on, see `Codec.compress`."""
 
 
-class NoModelError(LookupError):
+class NoModelError(JahpError, LookupError):
     """The required model is not available; the message is one line with the remedy."""
 
 

@@ -16,10 +16,14 @@ import difflib
 import functools
 import inspect
 import typing
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from jahp_pl.config import Config, ConfigError, require
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
 def load(arguments: Sequence[str]) -> Config:
@@ -58,6 +62,38 @@ def load(arguments: Sequence[str]) -> Config:
             layers.append(("", OmegaConf.from_dotlist([pair])))
         except (YAMLError, OmegaConfBaseException) as error:
             raise ConfigError(f"{pair}: the value cannot be read as YAML: {_first_line(error)}; quote it") from None
+    return _merge(layers)
+
+
+def load_config(*arguments: str | Path) -> Config:
+    """The settings of an experiment: defaults, then YAML files and `key=value` pairs, from left to right.
+
+        load_config("configs/quickstart.yaml", "loss.lmbda=0.0067")
+
+    Raises:
+        ConfigError: see `load`.
+    """
+    return load([str(argument) for argument in arguments])
+
+
+def config_from_dict(values: Mapping[str, Any]) -> Config:
+    """The configuration back from `config.to_dict`; what is missing has its default.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type, a value out of range.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return _merge([("", OmegaConf.create(dict(values)))])
+    except OmegaConfBaseException as error:
+        raise ConfigError(_first_line(error)) from None
+
+
+def _merge(layers: Sequence[tuple[str, DictConfig]]) -> Config:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     merged = OmegaConf.structured(Config)
     for origin, layer in layers:

@@ -16,7 +16,7 @@ ROOT = Path(jahp_pl.__file__).parent
 
 # From the bottom up: a module or package may import those on earlier lines, not its neighbours on the same line.
 LAYERS = (
-    ("text",),
+    ("errors", "text"),
     ("batch", "config", "files", "images", "ops", "quality"),
     ("blocked_gdn", "distributions", "locks", "setting_changes", "settings"),
     ("folders", "layers"),
@@ -38,6 +38,7 @@ LAYERS = (
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 DOORS = {
+    "argcomplete": ("cli/main.py",),
     "constriction": ("codec/entropy/range_coder.py",),
     "huggingface_hub": ("model_io/pretrained.py",),
     "safetensors": ("model_io/load.py",),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jahp_pl.cli import shared
-from jahp_pl.cli.options import MODEL, add_images, add_machine, command, group, positive
+from jahp_pl.cli.options import MODEL, add_images, add_machine, add_output, command, group, positive
 
 
 def bench_coding(arguments: argparse.Namespace) -> None:
@@ -16,7 +16,6 @@ def bench_coding(arguments: argparse.Namespace) -> None:
     from statistics import fmean
 
     import torch
-    from tqdm import tqdm
 
     from jahp_pl.bench.coding import CodingSpeed, coding_table, coding_to_json, mean_times, measure_coding, measure_peer
     from jahp_pl.evaluation.image_set import find_images
@@ -26,7 +25,7 @@ def bench_coding(arguments: argparse.Namespace) -> None:
     content = provenance(["jahp", *sys.argv[1:]])
     speeds: dict[str, Any] = {}
     total = len(images) * len(arguments.model)
-    with tqdm(total=total, unit=" images", desc="bench coding", leave=False, disable=None) as bar:
+    with shared.bar(total=total, unit=" images", desc="bench coding") as bar:
         for number, model in enumerate(arguments.model):
             codec = shared.open_codec(arguments, model)
             measured = []
@@ -46,16 +45,15 @@ def bench_coding(arguments: argparse.Namespace) -> None:
                 fmean(quality),
                 peer,
             )
-            with tqdm.external_write_mode():
+            with bar.external_write_mode():
                 shared.say(coding_table(Path(model).name, speed))
             speeds[Path(model).name] = coding_to_json(speed) | {"model": vars(codec.model.config)}
-    _save(content | {"precision": arguments.precision, "models": speeds}, arguments.out)
+    _save(content | {"precision": arguments.precision, "models": speeds}, arguments.output)
 
 
 def bench_train(arguments: argparse.Namespace) -> None:
     """Time training steps."""
     import torch
-    from tqdm import tqdm
 
     from jahp_pl.bench.training import measure_training, training_table, training_to_json
     from jahp_pl.measurement.provenance import provenance
@@ -66,7 +64,7 @@ def bench_train(arguments: argparse.Namespace) -> None:
     threads = arguments.threads or torch.get_num_threads()
     num_ours = 1 + len(arguments.variant)
     total = arguments.rounds * (num_ours + (arguments.peer is not None)) + num_ours  # ours are profiled at the end
-    with tqdm(total=total, unit=" turns", desc="bench train", leave=False, disable=None) as bar:
+    with shared.bar(total=total, unit=" turns", desc="bench train") as bar:
 
         def progress(what: str) -> None:
             bar.set_postfix_str(what)
@@ -76,7 +74,7 @@ def bench_train(arguments: argparse.Namespace) -> None:
             arguments.settings, arguments.variant, arguments.peer, threads, arguments.steps, arguments.rounds, progress
         )
     shared.say(training_table(name, speeds))
-    _save(content | {name: training_to_json(speeds)}, arguments.out)
+    _save(content | {name: training_to_json(speeds)}, arguments.output)
 
 
 def bench_data(arguments: argparse.Namespace) -> None:
@@ -85,7 +83,6 @@ def bench_data(arguments: argparse.Namespace) -> None:
     from dataclasses import asdict
 
     import torch
-    from tqdm import tqdm
 
     from jahp_pl.bench.data import UTILIZATION, cases, data_demand, loading_table, measure_loading
     from jahp_pl.measurement.provenance import provenance
@@ -96,7 +93,7 @@ def bench_data(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         case_list = cases(config.data, arguments.images, Path(folder))
         rounds = measure_loading(case_list, config.data, arguments.batches, arguments.rounds)
-        rows = list(tqdm(rounds, total=arguments.rounds, desc="bench data", leave=False, disable=None))[-1]
+        rows = list(shared.bar(rounds, total=arguments.rounds, desc="bench data"))[-1]
     need, best = data_demand(config), max(rows, key=lambda row: row.per_core)
     shared.say(
         f"crops of {config.data.crop_size}, {config.data.crops_per_photo} per photograph, batches of "
@@ -111,7 +108,7 @@ def bench_data(arguments: argparse.Namespace) -> None:
         "data": asdict(config.data), "rounds": arguments.rounds, "batches": arguments.batches,
         "rows": [row._asdict() for row in rows], "h200": need._asdict() | {"utilization": UTILIZATION},
     }  # fmt: skip
-    _save(provenance(["jahp", *sys.argv[1:]]) | facts, arguments.out)
+    _save(provenance(["jahp", *sys.argv[1:]]) | facts, arguments.output)
 
 
 def _save(content: dict[str, Any], out: Path | None) -> None:
@@ -130,11 +127,11 @@ def add_benches(table: Any) -> None:
 
     p = command(benches, "coding", bench_coding, "time coding by stages, and compare it with the transforms", """\
         jahp bench coding --model joint-psnr --images data/kodak --limit 4
-        jahp bench coding --model models/full models/full-mix3 --images data/kodak --out bench.json""")  # fmt: skip
+        jahp bench coding --model models/full models/full-mix3 --images data/kodak -o bench.json""")  # fmt: skip
     p.add_argument("--model", nargs="+", required=True, metavar="M", help=f"one or more models: {MODEL}")
     add_images(p)
     p.add_argument("--rounds", type=positive, default=5, metavar="N", help="number of rounds; the median is used [5]")
-    p.add_argument("--out", type=Path, metavar="R.json", help="file for the results")
+    add_output(p, "R.json", "file for the results", required=False)
     p.add_argument(
         "--peer",
         metavar="COMMAND",
@@ -153,14 +150,14 @@ def add_benches(table: Any) -> None:
     p.add_argument("--steps", type=positive, default=5, metavar="N", help="steps per program and round [5]")
     p.add_argument("--rounds", type=positive, default=5, metavar="N", help="number of rounds; the median is used [5]")
     p.add_argument("--threads", type=positive, metavar="N", help="processor threads [one per core]")
-    p.add_argument("--out", type=Path, metavar="R.json", help="file for the results")
+    add_output(p, "R.json", "file for the results", required=False)
     p.add_argument("--peer", metavar="COMMAND", help="another program whose steps to time")
 
     p = command(benches, "data", bench_data, "measure crops per second from shards and from image files", """\
         jahp bench data configs/mbt2018.yaml --images data/photos/train
-        jahp bench data data.crops_per_photo=8 --images ~/photos --out bench-data.json""")  # fmt: skip
+        jahp bench data data.crops_per_photo=8 --images ~/photos -o bench-data.json""")  # fmt: skip
     p.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value", help="crops, batches, workers, data.train")
     p.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of photographs to make shards of")
     p.add_argument("--batches", type=positive, default=25, metavar="N", help="batches per measurement [25]")
     p.add_argument("--rounds", type=positive, default=5, metavar="N", help="number of rounds; the median is used [5]")
-    p.add_argument("--out", type=Path, metavar="R.json", help="file for the results")
+    add_output(p, "R.json", "file for the results", required=False)

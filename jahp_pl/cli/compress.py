@@ -24,8 +24,9 @@ DEFAULT_EFFORT = 1
 
 def compress(arguments: argparse.Namespace) -> None:
     """Compress images to .jahp files."""
-    from jahp_pl.codec.bitstream import MAX_ICC_BYTES, MAX_SIDE, BitstreamError, unpack, with_icc
+    from jahp_pl.codec.bitstream import MAX_ICC_BYTES, MAX_SIDE, BitstreamError, unpack
     from jahp_pl.codec.limits import ACCEPTED_PIXELS, needed_pixels
+    from jahp_pl.codec.rate_control import may_be_of
     from jahp_pl.codec.targets import Target, check_target, quality_of
     from jahp_pl.images.icc import profile_name
     from jahp_pl.images.io import SUFFIXES, ImageError, TransparencyError, convert_rgb, kept_profile
@@ -44,13 +45,15 @@ def compress(arguments: argparse.Namespace) -> None:
             header, _ = unpack(data, MAX_SIDE**2)
             if header.fingerprint != codec.fingerprint or header.icc != kept_profile(job.source, max_icc=max_icc):
                 return False
+            if not may_be_of(header, len(data), target, codec.num_levels):
+                return False
             if arguments.verify:
                 codec.decode(data, MAX_SIDE**2)
         except BitstreamError:
             return False
         return True
 
-    def work(job: Job) -> str | None:
+    def work(job: Job) -> shared.Made | None:
         if job.is_resumable and not arguments.force and batch.is_done(job, lambda _: is_complete(job)):
             return None
         name = shared.name_of(job.source)
@@ -63,8 +66,7 @@ def compress(arguments: argparse.Namespace) -> None:
             raise ImageError(f"{name}: {width} x {height} pixels; sides go up to {MAX_SIDE}, cut it into tiles")
         try:
             with shared.search_bar(effort, name) as progress:
-                encoded = codec.encode(rgb, target, effort=effort, progress=progress)
-            encoded = encoded._replace(data=with_icc(encoded.data, icc))
+                encoded = codec.encode(rgb, target, effort=effort, progress=progress, icc=icc)
         except ValueError as error:
             raise ImageError(f"{name}: {error}") from None
         if arguments.verify:
@@ -76,9 +78,13 @@ def compress(arguments: argparse.Namespace) -> None:
         words += ["verified"] if arguments.verify else []
         if (needed := needed_pixels(height, width)) > ACCEPTED_PIXELS:
             words.append(f"decompress it with --max-pixels {needed}")
-        return "; ".join(words)
+        return shared.Made("; ".join(words), len(encoded.data), height * width)
 
-    shared.run_jobs("compress", jobs, work)
+    if kinds := batch.left_out(arguments.inputs, SUFFIXES):
+        counts = ", ".join(f"{count} {suffix}" for suffix, count in kinds.items())
+        shared.say(f"left out, as these kinds are not read: {counts}; convert them to PNG first", file=sys.stderr)
+    unseen = [name for name in ("effort", "psnr") if getattr(arguments, name) is not None]
+    shared.run_jobs("compress", jobs, work, [f"--{name}" for name in unseen])
 
 
 def decompress(arguments: argparse.Namespace) -> None:
@@ -90,7 +96,7 @@ def decompress(arguments: argparse.Namespace) -> None:
     jobs = batch.plan(arguments.inputs, arguments.output, ".png", {".jahp"}, arguments.force, beside=batch.DECODED)
     decoders = shared.Decoders(arguments)
 
-    def work(job: Job) -> str | None:
+    def work(job: Job) -> shared.Made | None:
         data, name = _read(job.source), shared.name_of(job.source)
 
         def is_complete(target: Path) -> bool:
@@ -113,7 +119,8 @@ def decompress(arguments: argparse.Namespace) -> None:
         except ImageError as error:
             raise ImageError(f"{shared.name_of(job.target, 'output')}: {error}") from None
         _write(job.target, content)
-        return f"{image.shape[2]} x {image.shape[1]}"
+        height, width = image.shape[1:]
+        return shared.Made(f"{width} x {height}", len(data), height * width)
 
     shared.run_jobs("decompress", jobs, work)
 

@@ -14,11 +14,12 @@ from jahp_pl.model_io.pretrained import locate
 if TYPE_CHECKING:
     from jahp_pl.codec.codec import Codec
 
+RUN_METRICS = "metrics.csv"
+"""What `jahp train` leaves in a run folder."""
+
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """Evaluate a model on a folder of images."""
-    from tqdm import tqdm
-
     from jahp_pl.codec.targets import Target, check_target
     from jahp_pl.evaluation.evaluate import ImageResult, evaluate_codec, plan_files, save, save_curve, target_folder
     from jahp_pl.evaluation.image_set import find_originals
@@ -27,13 +28,13 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from jahp_pl.measurement.provenance import command_line
     from jahp_pl.report.read_results import title_of
 
-    out: Path = arguments.out or _default_out(arguments)
+    out: Path = arguments.output or _default_out(arguments)
     _check_out(out)
     there = _fingerprint_in(out)
     images = find_originals(arguments.images, arguments.limit)
     codec = shared.open_codec(arguments)
-    if arguments.out is None and there not in (None, codec.fingerprint.hex()):  # under a default name
-        raise CommandError(f"{out}: has results of another model; move it away, or choose another place with --out")
+    if arguments.output is None and there not in (None, codec.fingerprint.hex()):  # under a default name
+        raise CommandError(f"{out}: has results of another model; move it away, or choose another place with --output")
     files = out.with_suffix("")
     targets = [Target(quality=quality) for quality in arguments.quality or [None]]
     for target in targets:
@@ -43,7 +44,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     facts = {"training": _training(arguments.model), "command": command_line(["jahp", *sys.argv[1:]])}
     facts |= {} if arguments.curve is None else {"curve": arguments.curve}
     total = len(images) * len(targets)
-    with exclusive(out), tqdm(total=total, unit=" images", desc="evaluate", leave=False, disable=None) as bar:
+    with exclusive(out), shared.bar(total=total, unit=" images", desc="evaluate") as bar:
 
         def progress(result: ImageResult) -> None:
             bar.set_postfix_str(f"{result.row.name} {result.row.file_psnr:.2f} dB")
@@ -73,19 +74,18 @@ def evaluate(arguments: argparse.Namespace) -> None:
 def classical(arguments: argparse.Namespace) -> None:
     """Measure classical codecs at several qualities."""
     import torch
-    from tqdm import tqdm
 
     from jahp_pl.evaluation.classical import CODECS
     from jahp_pl.evaluation.classical_curves import run_ladders
     from jahp_pl.evaluation.image_set import find_originals
     from jahp_pl.measurement.provenance import provenance
 
-    _check_out(arguments.out)
+    _check_out(arguments.output)
     torch.set_num_threads(arguments.threads)
     images = find_originals(arguments.images, arguments.limit)
     names = list(dict.fromkeys(arguments.codec))
     total = sum(len(CODECS[name].ladder) for name in names)
-    with tqdm(total=total, unit=" points", desc="classical", leave=False, disable=None) as bar:
+    with shared.bar(total=total, unit=" points", desc="classical") as bar:
 
         def progress(name: str, done: int, point: dict[str, Any]) -> None:
             mean = point["mean"]
@@ -93,7 +93,7 @@ def classical(arguments: argparse.Namespace) -> None:
             bar.update()
 
         facts = provenance(["jahp", *sys.argv[1:]]) | {"threads": arguments.threads}
-        content = run_ladders(names, images, arguments.out, facts, arguments.force, progress)
+        content = run_ladders(names, images, arguments.output, facts, arguments.force, progress)
     for curve in content["curves"]:
         if curve["name"] in names:
             first, last = curve["points"][0]["mean"], curve["points"][-1]["mean"]
@@ -102,13 +102,17 @@ def classical(arguments: argparse.Namespace) -> None:
                 f"{first['file_bpp']:.3f} bpp {first['file_psnr']:.2f} dB to "
                 f"{last['file_bpp']:.3f} bpp {last['file_psnr']:.2f} dB"
             )
-    shared.say(f"\nresults  {arguments.out}")
+    shared.say(f"\nresults  {arguments.output}")
 
 
 def report(arguments: argparse.Namespace) -> None:
-    """Write plots, a table and a page from results."""
-    from tqdm import tqdm
-
+    """Write plots, a table and a page from results, or curves of training runs."""
+    runs = [path for path in arguments.results if (path / RUN_METRICS).is_file()]
+    if runs:
+        _report_training(arguments, runs)
+        return
+    if arguments.output is None:
+        raise CommandError("report: name the folder for the report with --output DIR")
     from jahp_pl.measurement.provenance import command_line, provenance
     from jahp_pl.report.curves import find_curve
     from jahp_pl.report.read_results import read_curves
@@ -127,15 +131,26 @@ def report(arguments: argparse.Namespace) -> None:
     facts = provenance()
     foot = f"Made by jahp_pl {facts['versions'].get('jahp_pl', '')} on {facts['date']}: "
     foot += command_line(["jahp", *sys.argv[1:]])
-    with tqdm(desc="report", leave=False, disable=None, bar_format="{desc}: {postfix} [{elapsed}]") as bar:
-        made = write_report(curves, anchor, arguments.out, arguments.title, foot, pictures, bar.set_postfix_str)
+    with shared.bar(desc="report", bar_format="{desc}: {postfix} [{elapsed}]") as bar:
+        made = write_report(curves, anchor, arguments.output, arguments.title, foot, pictures, bar.set_postfix_str)
     shared.say("\n".join(made.table))
     if made.without_picture:
         shared.say(
             f"\nno pictures of {', '.join(made.without_picture)}; give --model, or decompress the files beside results"
         )
-    shared.say(f"\nplots    {arguments.out}/{{{','.join(made.plots)}}}.{{png,svg}}\ntable    {arguments.out / TABLE}")
-    shared.say(f"page     {arguments.out / PAGE}  ({made.page_bytes / 1e6:.1f} MB, works offline)")
+    out: Path = arguments.output
+    shared.say(f"\nplots    {out}/{{{','.join(made.plots)}}}.{{png,svg}}\ntable    {out / TABLE}")
+    shared.say(f"page     {out / PAGE}  ({made.page_bytes / 1e6:.1f} MB, works offline)")
+
+
+def _report_training(arguments: argparse.Namespace, runs: list[Path]) -> None:
+    """Draw the curves of training and validation from run folders."""
+    from jahp_pl.report.training_curves import draw_training
+
+    if others := [path for path in arguments.results if path not in runs]:
+        raise CommandError(f"{others[0]}: is not a run folder, but {runs[0]} is one; make two reports")
+    for path in draw_training(runs, arguments.output or runs[0]):
+        shared.say(f"curves   {path}")
 
 
 def _check_out(out: Path) -> None:
@@ -145,7 +160,7 @@ def _check_out(out: Path) -> None:
         CommandError: if it does not end in .json, or is a folder.
     """
     if out.suffix != ".json" or out.is_dir():
-        raise CommandError(f"--out {out}: must be the name of a file that ends in .json")
+        raise CommandError(f"--output {out}: must be the name of a file that ends in .json")
 
 
 def _default_out(arguments: argparse.Namespace) -> Path:
@@ -168,7 +183,9 @@ def _fingerprint_in(out: Path) -> str | None:
     try:
         return str(json.loads(out.read_text())["provenance"]["fingerprint"])
     except (ValueError, LookupError, TypeError):
-        raise CommandError(f"{out}: has no results of `jahp evaluate`; move it away, or choose another --out") from None
+        raise CommandError(
+            f"{out}: has no results of `jahp evaluate`; move it away, or choose another --output"
+        ) from None
 
 
 def _training(model: str) -> dict[str, Any]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
+import re
 import sys
+import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,9 +19,11 @@ from jahp_pl.cli.options import (
     MODEL,
     add_effort,
     add_files,
+    add_force,
     add_images,
     add_model,
     add_out,
+    add_output,
     add_target,
     command,
     part,
@@ -28,14 +33,14 @@ from jahp_pl.text import printable
 
 EXAMPLES = """\
 examples:
-  jahp shards ~/photos --out shards/mine
+  jahp shards ~/photos -o shards/mine
   jahp train configs/mbt2018.yaml 'data.train=[shards/mine]' loss.lmbda=0.0067
   jahp sweep sweeps/ladder.yaml --workers 2
   jahp evaluate --model runs/mbt2018 --images data/kodak --beside jpeg
   jahp compress photo.png
   jahp decompress photo.jahp -o again.png
   jahp compress photo.png --model runs/mbt2018
-  jahp export runs/mbt2018 --out models/mbt2018
+  jahp export runs/mbt2018 -o models/mbt2018
 
 `jahp COMMAND --help` says more about each."""
 
@@ -56,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     shared.open_streams()
     parsed = _parse(arguments)
+    shared.QUIET.set(parsed.quiet)
     try:
         with shared.tidy_end() if parsed.run not in (train.train, sweep.sweep) else nullcontext():
             parsed.run(parsed)
@@ -65,19 +71,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         _close_output()
         sys.exit(141)
-    except Exception as error:
-        if not isinstance(error, shared.input_errors()):
-            raise
+    except shared.INPUT_ERRORS as error:
         _close_output()
+        if parsed.verbose:
+            traceback.print_exc()
         sys.exit(_fail(str(error).strip() or type(error).__name__, 2))
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse arguments, allowing settings before and after options, which argparse alone refuses."""
     parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:  # a shell that completes a command sets it
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
     parsed, rest = parser.parse_known_args(arguments)
     if rest and (not hasattr(parsed, "settings") or any(word.startswith("-") for word in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        parsed.parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
         parsed.settings = [*parsed.settings, *rest]
     return parsed
@@ -99,7 +109,28 @@ def _fail(message: str, status: int) -> int:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        super().error(printable(message))
+        super().error(printable(message + self._suggestion(message)))
+
+    def _suggestion(self, message: str) -> str:
+        """The command, option or value that was perhaps meant."""
+        if found := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message):
+            word, known = found[1], [choice.strip("' ") for choice in found[2].split(",")]
+        elif found := re.match(r"unrecognized arguments:.*?(--[^\s=]+)", message):
+            word, known = found[1], re.findall(r"--[a-z][a-z-]*", self.format_help())
+        else:
+            return ""
+        close = difflib.get_close_matches(word, known, n=1)
+        return f"; did you mean {close[0]}?" if close else ""
+
+
+class _Version(argparse.Action):
+    """Prints the version when it is asked for; to look it up takes a moment."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import version
+
+        shared.say(f"jahp {version('jahp_pl')}")
+        parser.exit()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -109,15 +140,16 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version, then exit")
     table = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     p = command(table, "shards", train.shards, "turn photographs into shards to train on", """\
-        jahp shards ~/photos more/*.tif --out shards/mine
-        jahp shards ~/photos --tile 1024 --quality 95 --part 3/16 --out shards/mine-03
-        jahp shards old-shards/*.tar --out shards/mine --overwrite""")  # fmt: skip
+        jahp shards ~/photos more/*.tif -o shards/mine
+        jahp shards ~/photos --tile 1024 --quality 95 --part 3/16 -o shards/mine-03
+        jahp shards old-shards/*.tar -o shards/mine --overwrite""")  # fmt: skip
     p.add_argument("sources", nargs="+", metavar="SRC", help="folders, image files, or tar files")
-    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for shard-*.tar and index.json")
-    p.add_argument("--overwrite", action="store_true", help="replace an existing folder of shards")
+    add_output(p, "DIR", "folder for shard-*.tar and index.json")
+    add_force(p, "replace an existing folder of shards", "--overwrite")
     p.add_argument("--min-side", type=int, default=256, metavar="PX", help="skip photographs with a shorter side [256]")
     p.add_argument("--max-side", type=int, metavar="PX", help="scale larger photographs down to this side")
     p.add_argument(
@@ -155,9 +187,7 @@ def _parser() -> argparse.ArgumentParser:
         jahp evaluate --model runs/quickstart --images data/kodak --beside jpeg --picture kodak.png""")  # fmt: skip
     add_model(p)
     add_images(p)
-    p.add_argument(
-        "--out", type=Path, metavar="R.json", help="results; the files go beside it [evaluation/IMAGES-MODEL.json]"
-    )
+    add_output(p, "R.json", "results; the files go beside it [evaluation/IMAGES-MODEL.json]", required=False)
     add_effort(p, 0, "0")
     p.add_argument("--beside", choices=("jpeg", "jpeg444"), help="compare with this codec at no fewer bytes per image")
     p.add_argument("--picture", type=Path, metavar="P.png", help="picture of originals and reconstructions")
@@ -167,22 +197,27 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--curve", metavar="NAME", help="curve to which `jahp report` adds the result [named by the model]")
 
     p = command(table, "classical", evaluate.classical, "code images with JPEG, AVIF, ... at many qualities", """\
-        jahp classical --codec jpeg jpeg2000 webp avif --images data/kodak --out classical.json
-        jahp classical --codec hevc444 jxl vvc --images data/kodak --out modern.json""")  # fmt: skip
+        jahp classical --codec jpeg jpeg2000 webp avif --images data/kodak -o classical.json
+        jahp classical --codec hevc444 jxl vvc --images data/kodak -o modern.json""")  # fmt: skip
     p.add_argument("--codec", nargs="+", required=True, choices=CLASSICAL, metavar="NAME", help=", ".join(CLASSICAL))
     add_images(p)
-    p.add_argument("--out", type=Path, required=True, metavar="R.json", help="results; existing points are kept")
-    p.add_argument("--force", action="store_true", help="measure them again; the old ones stay until all are done")
+    add_output(p, "R.json", "results; existing points are kept")
+    add_force(p, "measure them again; the old ones stay until all are done")
     p.add_argument("--threads", type=positive, default=1, metavar="N", help="for MS-SSIM; codecs use one [1]")
 
-    p = command(table, "report", evaluate.report, "results -> plots, BD-rates and an HTML page", """\
-        jahp report results/classical results/published/mbt2018-tfc-mse.json --out report --anchor jpeg
-        jahp report results/study results/classical --out report --anchor jpeg2000 \\
-            --images data/kodak --model runs/joint runs/factorized""")  # fmt: skip
+    p = command(table, "report", evaluate.report, "results -> plots, BD-rates, a page; or training curves", """\
+        jahp report results/classical results/published/mbt2018-tfc-mse.json -o report --anchor jpeg
+        jahp report results/study results/classical -o report --anchor jpeg2000 \\
+            --images data/kodak --model runs/joint runs/factorized
+        jahp report runs/mbt2018""")  # fmt: skip
     p.add_argument(
-        "results", nargs="+", type=Path, metavar="R.json", help="files of evaluate or classical, or folders of them"
+        "results",
+        nargs="+",
+        type=Path,
+        metavar="R.json",
+        help="results of evaluate or classical, folders of them, or run folders",
     )
-    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for report.html, bd-rates.md, plots")
+    add_output(p, "DIR", "folder for report.html, bd-rates.md and plots, or for training.png", required=False)
     p.add_argument("--anchor", metavar="NAME", help="curve to compare with, or part of its name [first]")
     p.add_argument("--images", type=Path, metavar="DIR", help="originals; shows pictures at equal rate")
     p.add_argument("--model", nargs="+", default=[], metavar="M", help="models that decode the pictures")
@@ -226,13 +261,16 @@ def _parser() -> argparse.ArgumentParser:
         jahp info runs/quickstart models/
         jahp info compressed/*.jahp""")  # fmt: skip
     p.add_argument(
-        "paths", nargs="*", metavar="PATH", help="files, models, or folders that contain any [the bundled models]"
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="files, - for standard input, models, or folders that contain any [the bundled models]",
     )
 
     p = command(table, "export", models.export, "a trained model -> a folder to keep and to share", """\
-        jahp export runs/mbt2018 --out models/mbt2018
-        jahp export runs/mbt2018 --dtype bfloat16 --out models/half
-        jahp export models/half --results evaluation/kodak.json --out models/half --force""")  # fmt: skip
+        jahp export runs/mbt2018 -o models/mbt2018
+        jahp export runs/mbt2018 --dtype bfloat16 -o models/half
+        jahp export models/half --results evaluation/kodak.json -o models/half --force""")  # fmt: skip
     p.add_argument("model", metavar="M", help=MODEL)
     add_out(p)
     p.add_argument("--dtype", choices=DTYPES, help="of the weights; the last two are smaller [float32, or unchanged]")
@@ -240,12 +278,12 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--note", metavar="TEXT", help="sentence about the training for the model card")
 
     p = command(table, "graphs", models.graphs, "a model's networks -> ONNX and torch.export graphs", """\
-        jahp graphs models/mbt2018 --out graphs/mbt2018""")  # fmt: skip
+        jahp graphs models/mbt2018 -o graphs/mbt2018""")  # fmt: skip
     p.add_argument("model", metavar="M", help=MODEL)
     add_out(p)
 
     p = command(table, "import-compressai", models.import_compressai, "CompressAI's weights -> an export", """\
-        jahp import-compressai mbt2018.pth.tar --out models/mbt2018
+        jahp import-compressai mbt2018.pth.tar -o models/mbt2018
         jahp compress photo.png --model models/mbt2018""")  # fmt: skip
     p.add_argument("checkpoint", type=Path, metavar="CKPT", help="file written by torch.save")
     add_out(p)

@@ -4,12 +4,14 @@ inside."""
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from jahp_pl.batch import BatchError, Failure
+from jahp_pl.batch import STREAM, BatchError, Failure
 from jahp_pl.cli import shared
-from jahp_pl.model_io.pretrained import NONE, bundled, default_model, locate
+from jahp_pl.model_io.pretrained import NONE, bundled, bundled_with_fingerprint, default_model, locate
 
 
 def info(arguments: argparse.Namespace) -> None:
@@ -21,8 +23,8 @@ def info(arguments: argparse.Namespace) -> None:
     failures = []
     for number, path in enumerate(things):
         try:
-            rows = _describe_file(path) if path.suffix == ".jahp" else _describe_model(path)
-        except shared.input_errors() as error:
+            rows = _describe_file(path) if path.suffix == ".jahp" or path == STREAM else _describe_model(path)
+        except shared.INPUT_ERRORS as error:
             if len(things) == 1:
                 raise
             failures.append(Failure(path, str(error)))
@@ -39,9 +41,9 @@ def export(arguments: argparse.Namespace) -> None:
     from jahp_pl.model_io.load import export_from
 
     source = locate(arguments.model)
-    codec = export_from(source, arguments.out, arguments.force, arguments.dtype, arguments.results, arguments.note)
-    size = sum(path.stat().st_size for path in arguments.out.iterdir())
-    shared.say(f"{source} -> {arguments.out}: model {codec.fingerprint.hex()}, {size / 1e6:.2f} MB")
+    codec = export_from(source, arguments.output, arguments.force, arguments.dtype, arguments.results, arguments.note)
+    size = sum(path.stat().st_size for path in arguments.output.iterdir())
+    shared.say(f"{source} -> {arguments.output}: model {codec.fingerprint.hex()}, {size / 1e6:.2f} MB")
 
 
 def graphs(arguments: argparse.Namespace) -> None:
@@ -50,8 +52,8 @@ def graphs(arguments: argparse.Namespace) -> None:
     from jahp_pl.model_io.onnx import write_graphs
 
     codec = load_codec(arguments.model)
-    names = write_graphs(codec, arguments.out, arguments.force)
-    shared.say(f"{arguments.model} -> {arguments.out}: {', '.join(names)} of model {codec.fingerprint.hex()}")
+    names = write_graphs(codec, arguments.output, arguments.force)
+    shared.say(f"{arguments.model} -> {arguments.output}: {', '.join(names)} of model {codec.fingerprint.hex()}")
 
 
 def import_compressai(arguments: argparse.Namespace) -> None:
@@ -61,10 +63,10 @@ def import_compressai(arguments: argparse.Namespace) -> None:
 
     model = compressai.load_compressai(arguments.checkpoint)
     facts = {"source": arguments.checkpoint.name, "trained_with": "CompressAI"}
-    codec = write_export(model, arguments.out, facts, arguments.force)
+    codec = write_export(model, arguments.output, facts, arguments.force)
     config = model.config
     shared.say(
-        f"{arguments.checkpoint} -> {arguments.out}: {config.rung}, N = {config.num_filters}, "
+        f"{arguments.checkpoint} -> {arguments.output}: {config.rung}, N = {config.num_filters}, "
         f"M = {config.num_latents}, model {codec.fingerprint.hex()}"
     )
 
@@ -102,7 +104,7 @@ def _things(name: str) -> list[Path]:
         BatchError: if a folder has none of them.
         ExportError: if the name does not exist.
     """
-    path = Path(name) if name.endswith(".jahp") else locate(name)
+    path = Path(name) if name.endswith(".jahp") or name == str(STREAM) else locate(name)
     things = list(_below(path)) if path.is_dir() else [path]
     if not things:
         raise BatchError(f"{path}: has no checkpoint, export or .jahp file; give another folder")
@@ -127,11 +129,12 @@ def _describe_file(path: Path) -> dict[str, str]:
     from jahp_pl.codec.bitstream import LEVEL_STEPS, MAX_SIDE, BitstreamError, unpack, with_icc
     from jahp_pl.images.icc import profile_name
 
-    data = path.read_bytes()
+    data = sys.stdin.buffer.read() if path == STREAM else path.read_bytes()
     try:
         header, payload = unpack(data, MAX_SIDE**2)
     except BitstreamError as error:
-        raise BitstreamError(f"{path}: {error}") from None
+        raise BitstreamError(f"{shared.name_of(path)}: {error}") from None
+    maker = bundled_with_fingerprint(header.fingerprint)
     colours, plain = "sRGB", with_icc(data, b"")
     if header.icc:
         stored = len(data) - len(plain)
@@ -144,7 +147,7 @@ def _describe_file(path: Path) -> dict[str, str]:
         "header": f"{len(plain) - len(payload)} bytes",
         "colours": colours,
         **({} if header.level is None else {"level": f"{header.level / LEVEL_STEPS:g}"}),
-        "made by model": header.fingerprint.hex(),
+        "made by model": header.fingerprint.hex() + (f" ({maker.name})" if maker is not None else ""),
         "latents": f"from {header.latent_min} to {header.latent_max}",
     }
 
@@ -154,13 +157,40 @@ def _describe_model(path: Path) -> dict[str, str]:
 
     from jahp_pl.model_io.checkpoint import find_checkpoint
     from jahp_pl.model_io.export_config import is_export, read_config
-    from jahp_pl.model_io.load import load_codec
+    from jahp_pl.model_io.load import load_codec, training_facts
 
     codec = load_codec(path)
     rows = {"export": str(path)} if is_export(path) else {"checkpoint": str(find_checkpoint(path))}
     rows["fingerprint"] = codec.fingerprint.hex()
+    if (same := bundled_with_fingerprint(codec.fingerprint)) is not None:
+        rows["bundled as"] = same.name
     rows["parameters"] = f"{sum(p.numel() for p in codec.model.parameters()):,}"
     rows |= {key: str(value) for key, value in dataclasses.asdict(codec.model.config).items()}
-    exported = read_config(path) if is_export(path) else {}
-    more = {key: str(exported[key]) for key in ("dtype", "results") if key in exported}
-    return rows | more | {key: str(value) for key, value in exported.get("facts", {}).items()}
+    exported = read_config(path) if is_export(path) else {"facts": training_facts(find_checkpoint(path))}
+    facts = exported.get("facts", {})
+    rows |= {"dtype": str(exported["dtype"])} if "dtype" in exported else {}
+    return rows | _training_rows(facts) | _result_rows(exported.get("results") or {})
+
+
+def _training_rows(facts: dict[str, Any]) -> dict[str, str]:
+    """Describe the training: the trade-off and the steps first, then everything else."""
+    left, rows, loss = dict(facts), {}, facts.get("loss")
+    if isinstance(loss, dict) and "lmbda" in loss:
+        del left["loss"]
+        highest = f" to {loss['lmbda_max']}" if loss.get("lmbda_max") is not None else ""
+        rows["lambda"] = f"{loss['lmbda']}{highest} ({loss.get('distortion', 'mse')})"
+    if (steps := left.pop("step", None)) is not None:
+        rows["steps"] = f"{steps}"
+    if isinstance(seconds := left.pop("seconds", None), int | float):
+        rows["trained for"] = f"{seconds / 3600:.1f} hours"
+    return rows | {key: str(value) for key, value in left.items()}
+
+
+def _result_rows(results: dict[str, Any]) -> dict[str, str]:
+    """Describe what was measured, one row for each quality."""
+    rows = {"measured on": f"{results['images']}, {results['count']} images"} if "images" in results else {}
+    for point in results.get("points") or ([results] if "bpp" in results else []):
+        name = f"  quality {point['quality']:g}" if "quality" in point else "  figures"
+        similarity = "" if point.get("ms_ssim") is None else f", MS-SSIM {point['ms_ssim']:.4f}"
+        rows[name] = f"{point['bpp']:.4f} bits per pixel, {point['psnr']:.2f} dB{similarity}"
+    return rows

@@ -31,7 +31,9 @@ def command(
         epilog=f"examples:\n{lines}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
+    parser.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors; no progress")
+    parser.add_argument("-v", "--verbose", action="store_true", help="with an error, show where it happened")
     return parser
 
 
@@ -43,7 +45,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def add_machine(parser: argparse.ArgumentParser) -> None:
     """Add the options for the device and its resources."""
-    parser.add_argument("--device", default="cpu", help="device of the networks [cpu]")
+    parser.add_argument("--device", default="cpu", metavar="D", help="of the networks: cpu, cuda, mps or auto [cpu]")
     parser.add_argument("--threads", type=positive, metavar="N", help="processor threads [one per core]")
     parser.add_argument(
         "--precision", choices=("float32", "bfloat16"), default="float32", help="precision of the transforms [float32]"
@@ -87,12 +89,8 @@ def add_files(parser: argparse.ArgumentParser, what: str, default: str, where: s
         where: description of the place of outputs without --output.
     """
     parser.add_argument("inputs", nargs="+", type=Path, metavar="IN", help=what)
-    parser.add_argument(
-        "-o", "--output", type=Path, metavar="OUT", help=f"a file, a folder for several, or - [{where}]"
-    )
-    parser.add_argument(
-        "--force", action="store_true", help="overwrite existing outputs; otherwise finished files of a folder are kept"
-    )
+    add_output(parser, "OUT", f"a file, a folder for several, or - [{where}]", required=False)
+    add_force(parser, "overwrite existing outputs; otherwise finished files of a folder are kept")
     parser.add_argument("--model", metavar="M", help=f"{MODEL} [{default}]")
     add_machine(parser)
 
@@ -109,8 +107,18 @@ def add_target(parser: argparse.ArgumentParser) -> None:
 
 def add_out(parser: argparse.ArgumentParser) -> None:
     """Add the options for a folder to create."""
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to create")
-    parser.add_argument("--force", action="store_true", help="replace an existing export")
+    add_output(parser, "DIR", "folder to create")
+    add_force(parser, "replace an existing export")
+
+
+def add_output(parser: argparse.ArgumentParser, kind: str, what: str, required: bool = True) -> None:
+    """Add -o or --output; argparse accepts the former --out as an abbreviation."""
+    parser.add_argument("-o", "--output", type=Path, required=required, metavar=kind, help=what)
+
+
+def add_force(parser: argparse.ArgumentParser, what: str, *former: str) -> None:
+    """Add -f or --force, and its former names."""
+    parser.add_argument("-f", "--force", *former, action="store_true", help=what)
 
 
 def positive(text: str) -> int:

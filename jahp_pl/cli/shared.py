@@ -8,19 +8,24 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from jahp_pl import batch
 from jahp_pl.batch import STREAM, Job
+from jahp_pl.errors import JahpError
 from jahp_pl.model_io.export_config import Metric
 from jahp_pl.model_io.pretrained import NONE, bundled, bundled_with_fingerprint, locate, names
 from jahp_pl.text import printable
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from jahp_pl.codec.codec import Codec
 
 
@@ -39,8 +44,17 @@ def open_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
+"""Whether --quiet was given: then neither progress nor results are printed, errors are."""
+
+
 def say(*lines: str, file: TextIO | None = None) -> None:
-    """Print lines with control characters escaped, whatever names are in them."""
+    """Print lines with escaped control characters, so that names in them cannot move a terminal's cursor.
+
+    With --quiet, only lines with an explicit file, such as standard error, are printed.
+    """
+    if QUIET.get() and file is None:
+        return
     print(*map(printable, lines), sep="\n", file=file)
 
 
@@ -48,28 +62,12 @@ LONG_EFFORT = 1
 """Smallest effort whose search shows its own progress bar."""
 
 
-class CommandError(ValueError):
+class CommandError(JahpError, ValueError):
     """Arguments that cannot be used, or a run that failed in part; the message is one line."""
 
 
-def input_errors() -> tuple[type[Exception], ...]:
-    """Return the errors about user input, whose message is shown; any other is a bug and keeps its traceback."""
-    from jahp_pl.batch import BatchError
-    from jahp_pl.codec.bitstream import BitstreamError
-    from jahp_pl.codec.entropy.fixed_point import FreezeError
-    from jahp_pl.codec.targets import TargetError
-    from jahp_pl.config import ConfigError
-    from jahp_pl.data.index import DataError
-    from jahp_pl.evaluation import EvaluationError
-    from jahp_pl.images.io import ImageError
-    from jahp_pl.model_io.checkpoint import CheckpointError
-    from jahp_pl.model_io.export_config import ExportError
-    from jahp_pl.sweeping import SweepError
-    from jahp_pl.training import TrainingError
-
-    about_models = (CheckpointError, ConfigError, ExportError, FreezeError, SweepError, TrainingError)
-    about_files = (BatchError, BitstreamError, DataError, EvaluationError, ImageError, OSError, TargetError)
-    return (*about_models, *about_files, CommandError)
+INPUT_ERRORS = (JahpError, OSError)
+"""Errors about user input, whose message is shown; any other is a bug and keeps its traceback."""
 
 
 @contextmanager
@@ -137,6 +135,8 @@ def open_codec(arguments: argparse.Namespace, model: str | Path | None = None) -
 
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
+    if arguments.device == "auto":
+        arguments.device = "cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu"
     try:
         torch.empty(1, device=arguments.device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
@@ -146,6 +146,13 @@ def open_codec(arguments: argparse.Namespace, model: str | Path | None = None) -
         return load_codec(path, arguments.device, arguments.precision, limit)
     except MemoryLimitError as error:
         raise CommandError(f"--memory {arguments.memory}: {error}") from None
+
+
+def bar(iterable: Iterable[Any] | None = None, **options: Any) -> tqdm[Any]:
+    """A progress bar on a terminal, unless --quiet was given."""
+    from tqdm import tqdm
+
+    return tqdm(iterable, leave=False, disable=options.pop("disable", None) or QUIET.get() or None, **options)
 
 
 @contextmanager
@@ -159,13 +166,11 @@ def search_bar(effort: int, name: str) -> Iterator[Callable[[int, int], None] | 
     if effort < LONG_EFFORT:
         yield None
         return
-    from tqdm import tqdm
-
-    with tqdm(unit=" steps", desc=name, leave=False, disable=None) as bar:
+    with bar(unit=" steps", desc=name) as steps:
 
         def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
+            steps.total = total
+            steps.update(done - steps.n)
 
         yield progress
 
@@ -206,43 +211,67 @@ class Decoders:
         return self._codecs[fingerprint]
 
 
-def run_jobs(command: str, jobs: Sequence[Job], work: Callable[[Job], str | None]) -> None:
+class Made(NamedTuple):
+    """A finished output, or the sum over several."""
+
+    words: str
+    """Short description."""
+    num_bytes: int
+    """Size of the compressed file."""
+    num_pixels: int
+    """Pixels of its image."""
+
+
+def run_jobs(
+    command: str, jobs: Sequence[Job], work: Callable[[Job], Made | None], not_compared: Sequence[str] = ()
+) -> None:
     """Do all jobs with a progress bar; the error of a single job is raised.
 
     Args:
         command: name of the command for messages.
         jobs: jobs to do.
-        work: makes one output and returns a short description of it; None if it existed already.
+        work: makes one output and describes it; None if it existed already.
+        not_compared: options that cannot be read from a file, so that existing files count as done.
 
     Raises:
         CommandError: if some failed; they have been printed.
     """
-    from tqdm import tqdm
-
     from jahp_pl.files import clear_leftovers
 
     for folder in {job.target.parent for job in jobs if job.target != STREAM}:
         clear_leftovers(folder)
-    with tqdm(
-        total=len(jobs), unit=" files", desc=command, leave=False, disable=None if len(jobs) > 1 else True
-    ) as bar:
+    start = time.monotonic()
+    total = Made("", 0, 0)
+    with bar(total=len(jobs), unit=" files", desc=command, disable=len(jobs) == 1) as files:
 
         def work_aloud(job: Job) -> bool:
+            nonlocal total
             dated = batch.modified(job)
-            description = work(job)
-            if description is not None:
-                batch.keep_order(job, dated)
-                file = sys.stderr if job.target == STREAM else sys.stdout
-                line = f"{name_of(job.source)} -> {name_of(job.target, 'output')}: {description}"
-                bar.write(printable(line), file=file)
-            return description is not None
+            made = work(job)
+            if made is None:
+                return False
+            batch.keep_order(job, dated)
+            total = Made("", total.num_bytes + made.num_bytes, total.num_pixels + made.num_pixels)
+            with files.external_write_mode():
+                line = f"{name_of(job.source)} -> {name_of(job.target, 'output')}: {made.words}"
+                if not QUIET.get():
+                    say(line, file=sys.stderr if job.target == STREAM else sys.stdout)
+            return True
 
         if len(jobs) == 1 and not jobs[0].is_resumable:
             work_aloud(jobs[0])
             return
-        report = batch.run_all(jobs, work_aloud, input_errors(), lambda _: bar.update())
+        report = batch.run_all(jobs, work_aloud, INPUT_ERRORS, lambda _: files.update())
+    if report.num_done > 1:
+        say(
+            f"{report.num_done} files, {total.num_bytes} bytes, {8 * total.num_bytes / total.num_pixels:.4f} bpp, "
+            f"{time.monotonic() - start:.1f} s"
+        )
     if report.num_skipped:
-        say(f"{report.num_skipped} of {len(jobs)} were done already; --force does them again")
+        unseen = (
+            f", perhaps with another {' or '.join(not_compared)}, which a file does not show" if not_compared else ""
+        )
+        say(f"{report.num_skipped} of {len(jobs)} were done already{unseen}; --force does them again")
     tell_failures(command, report.failures, len(jobs))
 
 

@@ -9,8 +9,6 @@ from jahp_pl.cli import shared
 
 def shards(arguments: argparse.Namespace) -> None:
     """Pack photographs into shards."""
-    from tqdm import tqdm
-
     from jahp_pl.data.index import count_by_reason
     from jahp_pl.data.prepare import ShardOptions
     from jahp_pl.data.shards import write_shards
@@ -21,23 +19,23 @@ def shards(arguments: argparse.Namespace) -> None:
         shard_samples=arguments.shard_samples, seed=arguments.seed, shuffle=not arguments.in_order,
         part=arguments.part[0], num_parts=arguments.part[1],
     )  # fmt: skip
-    with tqdm(unit=" photos", desc="shards", leave=False, disable=None) as bar:
+    with shared.bar(unit=" photos", desc="shards") as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
         report = write_shards(
-            arguments.sources, arguments.out, options, overwrite=arguments.overwrite, progress=progress
+            arguments.sources, arguments.output, options, overwrite=arguments.force, progress=progress
         )
     kind = "photographs" if arguments.tile is None else "photographs and tiles"
     shared.say(
-        f"{arguments.out}: {report.num_samples} {kind} ({report.num_pixels / 1e6:.0f} megapixels) in "
+        f"{arguments.output}: {report.num_samples} {kind} ({report.num_pixels / 1e6:.0f} megapixels) in "
         f"{report.num_shards} shards, {report.num_bytes / 1e6:.1f} MB; {report.num_as_is} stored unchanged"
     )
     if report.skipped:
         counts = ", ".join(f"{count} {reason}" for reason, count in count_by_reason(report.skipped).items() if count)
-        shared.say(f"skipped {counts}; all are listed in {arguments.out / 'index.json'}, the first:")
+        shared.say(f"skipped {counts}; all are listed in {arguments.output / 'index.json'}, the first:")
         for skipped in report.skipped[:5]:
             shared.say(f"  {skipped.name}: {skipped.detail}")
 
@@ -55,7 +53,7 @@ def train(arguments: argparse.Namespace) -> None:
         from jahp_pl.training import is_first_rank
         from jahp_pl.training.run import train as run_training
 
-        result = run_training(config)
+        result = run_training(config, show_progress=not arguments.quiet)
     if not is_first_rank():
         return
     if result.was_finished:

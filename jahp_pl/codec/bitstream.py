@@ -25,6 +25,8 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass, replace
 
+from jahp_pl.errors import JahpError
+
 MAGIC = b"jahp"
 VERSION = 2
 """Newest version that can be read. A file is written as version 1 if it needs nothing newer."""
@@ -44,7 +46,7 @@ MAX_ICC_BYTES = 2**20
 LATENT_MIN, LATENT_MAX = -32768, 32767
 
 
-class BitstreamError(ValueError):
+class BitstreamError(JahpError, ValueError):
     """Bytes that are not a valid file for this decoder; the message says what is wrong and what to do."""
 
 

@@ -236,6 +236,7 @@ class Codec:
         *,
         effort: int = 0,
         progress: refinement.Progress | None = None,
+        icc: bytes | None = None,
     ) -> Encoded:
         """Compress an image and return the file together with its latents.
 
@@ -244,6 +245,7 @@ class Codec:
             target: size, quality or rate of the file; None for the default.
             effort: see `compress`.
             progress: called after each step of a search.
+            icc: colour profile of the image; None takes that of a Pillow image, and sRGB otherwise.
 
         Raises:
             TargetError, ValueError: see `compress`.
@@ -251,7 +253,8 @@ class Codec:
         target = target or Target()
         check_target(target, self.num_levels)
         search = refinement.search_for_effort(effort, self.objective)
-        x, icc = to_pixels(image)
+        x, own_icc = to_pixels(image)
+        icc = own_icc if icc is None else icc
 
         refine: refinement.Refiner | None = None
         if search is not None and self.objective is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from jahp_pl.codec.bitstream import LEVEL_STEPS
+from jahp_pl.codec.bitstream import LEVEL_STEPS, Header
 from jahp_pl.codec.encoder import Encoded, ImageEncoder
 from jahp_pl.codec.targets import Target, TargetError, find_level, steps_of
 
@@ -16,6 +16,8 @@ SIZE_SLACK = 0.012
 """Relative amount by which a file may be smaller than requested."""
 RATE_SLACK = 0.006
 """Relative amount by which a rate may deviate in either direction."""
+WORDS = 16
+"""Bytes, four words of the range coder, by which a small file may also deviate."""
 PSNR_SLACK = 0.05
 """dB by which a PSNR may exceed the requested one."""
 ESTIMATE_SLACK = 0.005
@@ -46,6 +48,28 @@ def encode_to_target(encoder: ImageEncoder, target: Target, num_levels: int) -> 
     if target.psnr is not None:
         return _encode_to_psnr(encoder, target.psnr, last)
     return _encode_to_rate(encoder, target, last)
+
+
+def may_be_of(header: Header, num_bytes: int, target: Target, num_levels: int) -> bool:
+    """Whether a file can be what `encode_to_target` gives, judged by its level and its length; a PSNR is not judged.
+
+    Args:
+        header: of the file.
+        num_bytes: of the whole file.
+        target: what is asked of it.
+        num_levels: of the model that made it.
+    """
+    if num_levels == 1 or header.level is None:
+        return num_levels == 1 and header.level is None
+    if (level := steps_of(target, num_levels)) is not None:
+        return header.level == level
+    if target.size is not None:
+        is_largest = header.level == (num_levels - 1) * LEVEL_STEPS
+        return num_bytes <= target.size and (is_largest or num_bytes >= (1 - SIZE_SLACK) * target.size - WORDS)
+    if target.bpp is not None:
+        wanted = target.bpp * header.width * header.height / 8
+        return abs(num_bytes - wanted) <= 0.01 * wanted + WORDS
+    return True
 
 
 def _encode_to_psnr(encoder: ImageEncoder, psnr: float, last: int) -> Encoded:

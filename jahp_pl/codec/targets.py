@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 from jahp_pl.codec.bitstream import LEVEL_STEPS
+from jahp_pl.errors import JahpError
 
 DEFAULT_QUALITY = 60.0
 """Quality of a variable-rate model if no target is set."""
@@ -21,7 +22,7 @@ MAX_SECANTS = 6
 """Number of probes after which the search bisects."""
 
 
-class TargetError(ValueError):
+class TargetError(JahpError, ValueError):
     """A target that a model cannot meet; the message says what is possible."""
 
 

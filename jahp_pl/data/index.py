@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from jahp_pl.errors import JahpError
+
 INDEX_NAME = "index.json"
 MAX_INDEX_BYTES = 2**26
 """Maximum size of an index; larger ones are not read."""
@@ -17,7 +19,7 @@ _FORMAT, _VERSION = "jahp-shards", 1
 Reason = Literal["broken", "small", "large", "duplicate"]
 
 
-class DataError(ValueError):
+class DataError(JahpError, ValueError):
     """Unusable photographs or shards; the message is one line that names them and the remedy."""
 
 

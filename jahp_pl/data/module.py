@@ -75,7 +75,7 @@ class ShardDataModule(lightning.LightningDataModule):
         DataError: if shards are missing or empty.
     """
 
-    def __init__(self, config: DataConfig, seed: int) -> None:
+    def __init__(self, config: DataConfig, seed: int = 0) -> None:
         super().__init__()
         self._config, self._seed = config, seed
         self._train = expand_shards(config.train, "data.train", config.timeout)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple, Self
 
+from jahp_pl.errors import JahpError
 from jahp_pl.images.io import SUFFIXES
 
 MAX_PHOTO_BYTES = 2**29
@@ -21,7 +22,7 @@ _EXTENSIONS = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTY
 _DAMAGES = (tarfile.TarError, OSError, EOFError, ValueError, OverflowError, RecursionError, MemoryError)
 
 
-class ArchiveError(Exception):
+class ArchiveError(JahpError):
     """An archive that cannot be read further; the message says where. Everything before is intact."""
 
 

@@ -19,7 +19,7 @@ def read_file(path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         return {"curves": []}
-    remedy = "move it away, or choose another --out"
+    remedy = "move it away, or choose another --output"
     try:
         content = json.loads(path.read_text())
     except ValueError as error:
@@ -57,9 +57,11 @@ def check_stored_images(
     number = max(others.values())
     count = f"{path}: has {number} other image{'s' * (number > 1)}"
     if staying := sorted(set(others) - set(names)):
-        raise EvaluationError(f"{count} under {', '.join(staying)}; choose another --out, or --force with these codecs")
+        raise EvaluationError(
+            f"{count} under {', '.join(staying)}; choose another --output, or --force with these codecs"
+        )
     if not force:
-        raise EvaluationError(f"{count}; choose another --out, or --force")
+        raise EvaluationError(f"{count}; choose another --output, or --force")
 
 
 def is_of(rows: Sequence[dict[str, Any]], identities: Sequence[Identity]) -> bool:

@@ -80,7 +80,7 @@ def plan_files(originals: Sequence[Original], files: Path) -> list[EvaluationTas
     sources = {original.source.parent.resolve() for original in originals}
     for folder in {(files / target).parent for target in targets}:
         if folder.resolve() in sources:
-            raise EvaluationError(f"{folder}: files would be written among the images; choose another --out")
+            raise EvaluationError(f"{folder}: files would be written among the images; choose another --output")
     return [EvaluationTask(original, files / target) for original, target in zip(originals, targets, strict=True)]
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from jahp_pl.errors import JahpError
 from jahp_pl.images.boxes import find, primary_properties
 from jahp_pl.images.matrix_profiles import (
     ADOBE_RGB,
@@ -34,7 +35,7 @@ _EXIF_INTEROP, _INTEROP_INDEX, _ADOBE_RGB = 0xA005, 1, "R03"
 _TIFF_TRANSFER, _TIFF_WHITE, _TIFF_PRIMARIES = 301, 318, 319
 
 
-class ColourError(ValueError):
+class ColourError(JahpError, ValueError):
     """Colours that cannot be converted; the message is one line."""
 
 

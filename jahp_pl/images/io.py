@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from jahp_pl.errors import JahpError
 from jahp_pl.images.colours import ColourError, colours_of
 from jahp_pl.images.conversion import losses, on_white, orientation, profile_mode, to_8bit, to_rgb, upright
 from jahp_pl.images.icc import rgb_to_srgb, transform_to_srgb
@@ -38,7 +39,7 @@ _HOLD_PROFILES = ("AVIF", "JPEG", "PNG", "TIFF", "WEBP")
 """Formats that Pillow writes with an ICC profile."""
 
 
-class ImageError(ValueError):
+class ImageError(JahpError, ValueError):
     """An unusable image; the message is one line that names it and the reason."""
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFile
 
+from jahp_pl.errors import JahpError
 from jahp_pl.images.boxes import find, primary_properties
 from jahp_pl.images.colours import file_head
 
@@ -21,7 +22,7 @@ _SIZ = b"\xff\x4f\xff\x51"
 _INDEXED = "1", "P", "PA"
 
 
-class LayoutError(ValueError):
+class LayoutError(JahpError, ValueError):
     """A layout that cannot be read correctly; the message is one line."""
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from jahp_pl.config import ConfigError, ModelConfig, model_from_dict
+from jahp_pl.errors import JahpError
 from jahp_pl.model import CompressionModel
 
 FORMAT_KEY = "jahp_pl_format"
@@ -32,7 +33,7 @@ _DAMAGES = (
 """Exceptions from reading an untrusted file."""
 
 
-class CheckpointError(ValueError):
+class CheckpointError(JahpError, ValueError):
     """An unusable checkpoint; the message is one line that names the file and the reason."""
 
 

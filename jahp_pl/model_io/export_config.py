@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from jahp_pl.config import ConfigError, LossConfig
+from jahp_pl.errors import JahpError
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 """The files of an export."""
@@ -20,7 +21,7 @@ Metric = Literal["psnr", "ms-ssim"]
 METRICS: tuple[Metric, ...] = ("psnr", "ms-ssim")
 
 
-class ExportError(ValueError):
+class ExportError(JahpError, ValueError):
     """A folder that cannot be used or created; the message is one line that names it and the reason."""
 
 

@@ -23,7 +23,7 @@ COLORS = ("#0072b2", "#d55e00", "#00896a", "#b0479a", "#c98a00", "#3d9fdd", "#7d
 MARKERS = ("o", "s", "D", "^", "v")
 DASHES = {"model": "-", "classical": (0, (5, 2.5)), "published": (0, (1, 1.6))}
 PARTS = {"y": COLORS[0], "z": COLORS[4], "header": COLORS[1], "coder": COLORS[7]}
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "jahp", "font.size": 9.5, "axes.spines.top": False,
     "axes.spines.right": False, "axes.grid": True, "grid.color": "#ebedef", "axes.edgecolor": "#9aa1aa",
     "axes.axisbelow": True, "legend.frameon": False,
@@ -49,10 +49,10 @@ def draw_all(curves: Sequence[Curve], anchor: Curve, folder: Path) -> list[str]:
     plots |= {"rate-split": partial(draw_rate_split, curves), "channels": partial(draw_channels, curves)}
     plots["times"] = partial(draw_times, curves)
     drawn = []
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         for name, plot in plots.items():
             if (figure := plot()) is not None:
-                _save(figure, folder / name)
+                save_figure(figure, folder / name)
                 drawn.append(name)
     return drawn
 
@@ -227,8 +227,12 @@ def _focus(axes: Axes, curves: Sequence[Curve], metric: Metric, image: str | Non
     axes.set_ylim(min(inside) - pad, max(inside) + pad)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> list[Path]:
+    """Write PATH.png and PATH.svg."""
+    paths = []
     for suffix, options in (("png", {"dpi": 150}), ("svg", {"metadata": {"Date": None}})):
         buffer = io.BytesIO()
         figure.savefig(buffer, format=suffix, **options)
-        write_atomically(path.with_name(f"{path.name}.{suffix}"), buffer.getvalue())
+        paths.append(path.with_name(f"{path.name}.{suffix}"))
+        write_atomically(paths[-1], buffer.getvalue())
+    return paths

@@ -2,8 +2,10 @@
 
 import os
 
+from jahp_pl.errors import JahpError
 
-class TrainingError(RuntimeError):
+
+class TrainingError(JahpError, RuntimeError):
     """Training cannot continue; the message is one line with the reason and the remedy."""
 
 

@@ -30,21 +30,23 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from jahp_pl.codec.bitstream import LEVEL_STEPS
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.targets import Target
-from jahp_pl.data.pipeline import ValImage
 from jahp_pl.files import atomic_writer, write_atomically
 from jahp_pl.measurement.roundtrip import CodedImage, CodingRow, code_image, mean_row
 from jahp_pl.quality import decibels, to_uint8
+from jahp_pl.training.batches import named_images
 from jahp_pl.training.figures import channel_chart, comparison
 from jahp_pl.training.loggers import record
 from jahp_pl.training.module import CompressionModule
@@ -79,18 +81,21 @@ class CodingCallback(Callback):
         trainer: Trainer,
         pl_module: LightningModule,
         outputs: Any,
-        batch: ValImage,
+        batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         """Keep this rank's share of the images until the end of the validation."""
         share = len(range(trainer.global_rank, self.max_images, trainer.world_size))
-        if len(self._waiting) < share:
-            self._waiting.append((batch.name, to_uint8(batch.image[0])))
+        for name, image in named_images(batch, batch_idx)[: max(0, share - len(self._waiting))]:
+            self._waiting.append((name, to_uint8(image[0])))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Code the images, log the means, and remove older files."""
         assert isinstance(pl_module, CompressionModule)
+        if trainer.sanity_checking:
+            self._waiting, self.coded = [], []
+            return
         folder = step_folder(self.folder, trainer.global_step)
         names = gather([name for name, _ in self._waiting], trainer.world_size)
         num_refused = self._code_waiting(pl_module, folder, file_names(names)[trainer.global_rank])
@@ -122,8 +127,8 @@ class CodingCallback(Callback):
 
 
 class PictureCallback(Callback):
-    """Draws the images of `coding` into `folder`/step-0001000/ and to W&B; only pictures of the last validation are
-    kept.
+    """Draws the images of `coding` into `folder`/step-0001000/, W&B and TensorBoard; only pictures of the last
+    validation are kept.
 
     NAME.png shows an original, its reconstruction and where its bits are; channels.png shows the bits of each channel.
 
@@ -153,6 +158,10 @@ class PictureCallback(Callback):
         with atomic_writer(path) as file:
             figure.savefig(file, format="png")
         for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                with Image.open(path) as picture:
+                    pixels = np.array(picture.convert("RGB"))
+                logger.experiment.add_image(f"pictures/{path.stem}", pixels, trainer.global_step, dataformats="HWC")
             if isinstance(logger, WandbLogger):
                 logger.log_image(f"pictures/{path.stem}", [str(path)], step=trainer.global_step, caption=[caption])
 

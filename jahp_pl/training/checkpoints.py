@@ -11,6 +11,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
 from jahp_pl.config import Config, ConfigError
@@ -106,6 +107,8 @@ class BestAndLast(Checkpoint):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save before the validation, which may be long and may fail."""
         assert isinstance(pl_module, CompressionModule)
+        if not _is_training(trainer):
+            return
         pl_module.validation_due = True
         if self._saved_step != trainer.global_step:
             self._is_best = False
@@ -114,6 +117,8 @@ class BestAndLast(Checkpoint):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save, and update best.ckpt if the loss is the best so far."""
         assert isinstance(pl_module, CompressionModule)
+        if not _is_training(trainer):
+            return
         pl_module.validation_due = False
         self.metrics = {
             name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")
@@ -162,6 +167,11 @@ class BestAndLast(Checkpoint):
         self._forgets_best = False
         trainer.save_checkpoint(self.last, weights_only=False)  # including optimizer and loops
         self._saved_step = trainer.global_step
+
+
+def _is_training(trainer: Trainer) -> bool:
+    """Whether a validation is one of a training, neither its sanity check nor one alone."""
+    return trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
 
 
 def put_back(newest: Newest) -> str:

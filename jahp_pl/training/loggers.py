@@ -11,6 +11,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
 from jahp_pl.files import write_atomically, write_errors
@@ -23,15 +24,23 @@ def log_now(trainer: Trainer, values: Mapping[str, float]) -> None:
 
 
 def record(module: LightningModule, values: Mapping[str, float]) -> None:
-    """Write a row of validation, and make it visible to other callbacks in `trainer.callback_metrics`.
+    """Write a row of validation, and make it visible to callbacks in `trainer.callback_metrics`.
+
+    The sanity check of Lightning writes nothing.
 
     Args:
-        module: module in training.
+        module: module in training, or in a separate validation.
         values: reduced values, the same on all ranks.
     """
-    log_now(module.trainer, values)
+    trainer = module.trainer
+    if trainer.sanity_checking:
+        return
+    # Lightning logs a separate validation and returns its values; in training, only `log_now` has the right step.
+    is_training = trainer.state.fn == TrainerFn.FITTING
+    if is_training:
+        log_now(trainer, values)
     # All ranks have the reduced values, so nothing is synchronised; rank_zero_only would hide them from other ranks.
-    module.log_dict(dict(values), logger=False, sync_dist=False, batch_size=1)
+    module.log_dict(dict(values), logger=not is_training, sync_dist=False, batch_size=1)
 
 
 class CsvLogger(Logger):

@@ -17,7 +17,8 @@ One optimizer step calls these hooks, from top to bottom; Lightning calls callba
       on_validation_epoch_end       CodingCallback codes, PictureCallback draws; the module reduces and logs means
       on_validation_end             BestAndLast saves last.ckpt and best.ckpt; step times continue
 
-Values logged every `trainer.log_every_steps` steps, as means over the steps since the last time:
+Values logged every `trainer.log_every_steps` steps (in a Trainer of your own: `log_every_n_steps`), as means over the
+steps since the last time; callbacks find them in `trainer.callback_metrics`:
 
 | name | unit |
 |---|---|
@@ -43,8 +44,9 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Self
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -53,16 +55,25 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from jahp_pl.config import Config, to_dict
+from jahp_pl.config import Config, ConfigError, to_dict
 from jahp_pl.data.module import ShardDataModule
-from jahp_pl.data.pipeline import ValImage
 from jahp_pl.initialization.warm_start import initialise, latent_scale, take_networks
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
-from jahp_pl.model_io.checkpoint import FORMAT, FORMAT_KEY, is_validation_due
+from jahp_pl.model_io.checkpoint import (
+    FORMAT,
+    FORMAT_KEY,
+    HYPER_PARAMETERS,
+    CheckpointError,
+    is_validation_due,
+    load_checkpoint_model,
+    read_checkpoint,
+)
+from jahp_pl.settings import config_from_dict
 from jahp_pl.training import TrainingError
+from jahp_pl.training.batches import check_range, images_of, named_images
 from jahp_pl.training.clock import TrainingClock
-from jahp_pl.training.loggers import log_now, record
+from jahp_pl.training.loggers import record
 from jahp_pl.training.optimization import SkipCounter, decay_at, learning_rate, make_average, set_noise, update_average
 from jahp_pl.training.processes import check_agreement
 from jahp_pl.training.stopping import StopRequests
@@ -82,6 +93,10 @@ from jahp_pl.training.validation import (
 class CompressionModule(LightningModule):
     """Trains `CompressionModel`; the module's docstring lists the hooks and what is logged.
 
+    Works in any Lightning Trainer, with its callbacks and loggers, and with any loader whose batches are images (see
+    `batches`). The learning rate anneals over `trainer.max_steps` and `trainer.max_time` of the configuration, or until
+    the Trainer ends the run, whichever comes first.
+
     A step whose loss or gradient is not finite changes neither weights nor Adam's moments nor the weight average, only
     counters. `trainer.max_skipped_steps` consecutive ones raise `TrainingError`.
 
@@ -96,6 +111,7 @@ class CompressionModule(LightningModule):
         clock: training time of the run.
         latest: the last row logged in training; None before the first.
         validation_due: whether a validation of the current weights has started and not ended.
+        stops: requests to stop the run; None if the Trainer alone decides.
     """
 
     def __init__(self, config: Config, start: Mapping[str, nn.Module] | None = None) -> None:
@@ -124,10 +140,39 @@ class CompressionModule(LightningModule):
         self.latest: TrainingRow | None = None
         self.validation_due = False
         self.clock = TrainingClock()
-        self._stops = StopRequests(config.trainer)
+        self.stops: StopRequests | None = None
         self._means = RunningMeans()
         self._terms = torch.zeros(0)
         self._skips = SkipCounter()
+        self._max_steps: float = config.trainer.max_steps
+        self._stepped = False  # whether the last batch ended an optimizer step
+        self._was_checked = False  # whether a batch of this stage was checked
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls, checkpoint_path: str | Path, map_location: Any = None, *, config: Config | None = None, **_: Any
+    ) -> Self:
+        """Load the module of a checkpoint, with its weights and counters; no pickled code runs.
+
+        Args:
+            checkpoint_path: written by `jahp train`, or by any Trainer from a `CompressionModule`.
+            map_location: device of the module; None is the CPU.
+            config: replaces the one in the checkpoint; the model must be the same.
+
+        Raises:
+            CheckpointError: if it cannot be read or does not fit its configuration.
+        """
+        load_checkpoint_model(checkpoint_path, average=False)  # checks everything before memory is taken
+        content = read_checkpoint(checkpoint_path)
+        try:
+            module = cls(config or config_from_dict(content[HYPER_PARAMETERS]))
+            module.load_state_dict(content["state_dict"])
+            module.on_load_checkpoint(content)
+        except (ConfigError, RuntimeError, LookupError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"{checkpoint_path}: does not fit its configuration: {' '.join(str(error).split())}"
+            ) from None
+        return module.to(map_location or "cpu")
 
     @property
     def _transforms(self) -> list[nn.Module]:
@@ -148,8 +193,8 @@ class CompressionModule(LightningModule):
     @property
     def progress(self) -> float:
         """Finished share of the run from 0 to 1, by steps or by time, whichever is larger."""
-        settings = self.config.trainer
-        return min(1.0, max(self.global_step / settings.max_steps, self.clock.seconds / settings.max_seconds()))
+        seconds = self.config.trainer.max_seconds()
+        return min(1.0, max(self.global_step / self._max_steps, self.clock.seconds / seconds))
 
     # The optimizer step -----------------------------------------------------------------------------------------------
 
@@ -166,17 +211,19 @@ class CompressionModule(LightningModule):
         ]
         return Adam(groups, lr=self.config.optim.learning_rate, fused=True)
 
-    def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set what depends only on the step: learning rate and seed of the noise."""
-        # Noise is a function of (seed, rank, step), so a resumed run draws the same noise as an uninterrupted one.
-        set_noise(self.config.seed, self.global_rank, self.global_step)
+        # Noise is a function of (seed, rank, step): a resumed run draws the same noise as an uninterrupted one.
+        self._stepped = False
+        parts = self.trainer.accumulate_grad_batches
+        set_noise(self.config.seed, self.global_rank, self.global_step, *([batch_idx % parts] if parts > 1 else []))
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = group["factor"] * self._learning_rate(self.global_step)
 
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        """Compute the loss of a batch of crops (B, 3, H, W) in [0, 1]."""
-        if self.config.trainer.channels_last:
-            batch = batch.contiguous(memory_format=torch.channels_last)
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Compute the loss of a batch of crops (B, 3, H, W), in any form that `batches` accepts."""
+        batch = self.laid_out(batch)
+        self._check_range(batch)
         share = draw_levels(len(batch), batch.device) if self.model.gains is not None else None
         level = None if share is None else share * (self.config.model.num_levels - 1)
         output = self._in_training[0](batch, reconstruct=self.config.optim.transforms_learn, level=level)
@@ -186,9 +233,16 @@ class CompressionModule(LightningModule):
         # so the gradient norm alone tells all ranks whether to skip.
         return terms.loss * (1 + 0 * terms.loss.detach())
 
-    def laid_out(self, batch: Tensor) -> Tensor:
-        """Return the batch in the memory format of `trainer.channels_last`."""
-        return batch.contiguous(memory_format=torch.channels_last) if self.config.trainer.channels_last else batch
+    def laid_out(self, batch: Any) -> Tensor:
+        """Return the images of a batch, in [0, 1], in the memory format of `trainer.channels_last`."""
+        images = images_of(batch)
+        return images.contiguous(memory_format=torch.channels_last) if self.config.trainer.channels_last else images
+
+    def _check_range(self, images: Tensor) -> None:
+        """Check the first batch only, because the check waits for the device."""
+        if not self._was_checked:
+            check_range(images)
+            self._was_checked = True
 
     def configure_gradient_clipping(
         self,
@@ -208,25 +262,33 @@ class CompressionModule(LightningModule):
         self._skips.add(skipped)
         self._means.update(torch.cat([self._terms, norm.view(1)]), skipped)
 
-    def on_train_batch_end(self, outputs: STEP_OUTPUT, batch: Tensor, batch_idx: int) -> None:
-        """Update average and clock, log, and decide whether to continue."""
-        step, settings = self.global_step, self.config.trainer
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, and update the average before a callback saves either."""
+        super().optimizer_step(*args, **kwargs)
+        self._stepped = True
         if self.average is not None:
-            update_average(self.average, self.model, decay_at(step, self.config.optim.ema_decay))
+            update_average(self.average, self.model, decay_at(self.global_step + 1, self.config.optim.ema_decay))
+
+    def on_train_batch_end(self, outputs: STEP_OUTPUT, batch: Any, batch_idx: int) -> None:
+        """After the step: clock, logs, and whether to go on."""
+        if not self._stepped:  # gradients are being accumulated
+            return
+        step, settings, log_every = self.global_step, self.config.trainer, self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         self.clock.advance(self.trainer, step, is_shared=settings.max_time is not None)
         is_last = self.progress >= 1
-        if step % settings.log_every_steps == 0 or is_last:
+        is_logged = log_every > 0 and step % log_every == 0
+        if is_logged or is_last:
             self._log_training()
-        if self.device.type == "cpu" or step % settings.log_every_steps == 0:  # on a GPU the check waits for the device
+        if self.device.type == "cpu" or is_logged:  # on a GPU the check waits for the device
             self._stop_if_stuck()
         if is_last:
             self.trainer.should_stop = True  # Lightning validates once more
-        elif not (self.trainer.enable_validation and step % settings.val_every_steps == 0):
-            self._stops.stop_if_asked()  # before a validation, `start_validation` asks
+        elif self.stops is not None and not (self.trainer.enable_validation and step % settings.val_every_steps == 0):
+            self.stops.stop_if_asked()  # before a validation, `start_validation` asks
 
     def _learning_rate(self, step: int) -> float:
-        settings = self.config.trainer
-        return learning_rate(self.config.optim, step, settings.max_steps, self.clock.seconds / settings.max_seconds())
+        time_share = self.clock.seconds / self.config.trainer.max_seconds()
+        return learning_rate(self.config.optim, step, int(self._max_steps), time_share)
 
     def _log_training(self) -> None:
         self.latest = row = self._means.take(self.trainer.world_size)
@@ -247,7 +309,7 @@ class CompressionModule(LightningModule):
         if isinstance(data := getattr(self.trainer, "datamodule", None), ShardDataModule):
             values["data/broken_photographs"] = data.train_skipped.num_broken
             values["data/small_photographs"] = data.train_skipped.num_small
-        log_now(self.trainer, values)
+        record(self, values)
 
     def _stop_if_stuck(self) -> None:
         longest = self._skips.longest
@@ -263,19 +325,24 @@ class CompressionModule(LightningModule):
     def on_validation_start(self) -> None:
         """Exclude validation from the time per step."""
         self.clock.pause_steps()
-        self._stops.start_validation()
+        self._was_checked = False
+        if self.stops is not None:
+            self.stops.start_validation()
 
-    def validation_step(self, batch: ValImage, batch_idx: int) -> None:
-        """Measure one whole image."""
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Measure whole images, one by one."""
         # Without autocast: a file is coded in float32, and validation reports what a file would give.
-        set_noise(self.config.seed, zlib.crc32(batch.name.encode()))  # the same in every validation and on every rank
-        with torch.autocast(self.device.type, enabled=False):
-            for share, metric in zip(self.validated_shares, self._level_means, strict=True):
-                metric.update(measure_image(self.evaluated_model, self.config.loss, batch.image, share))
+        for name, image in named_images(batch, batch_idx):
+            self._check_range(image)
+            set_noise(self.config.seed, zlib.crc32(name.encode()))  # the same in every validation and on every rank
+            with torch.autocast(self.device.type, enabled=False):
+                for share, metric in zip(self.validated_shares, self._level_means, strict=True):
+                    metric.update(measure_image(self.evaluated_model, self.config.loss, image, share))
 
     def on_validation_epoch_end(self) -> None:
         """Reduce over all images of all ranks, and log the means."""
-        self._stops.end_validation()
+        if self.stops is not None:
+            self.stops.end_validation()
         by_level = [metric.compute() for metric in self._level_means]
         for metric in self._level_means:
             metric.reset()
@@ -297,6 +364,7 @@ class CompressionModule(LightningModule):
     def on_validation_end(self) -> None:
         """Resume the time per step."""
         self.clock.resume_steps()
+        self._was_checked = False
 
     # Checkpoints ------------------------------------------------------------------------------------------------------
 
@@ -307,8 +375,11 @@ class CompressionModule(LightningModule):
     def on_train_start(self) -> None:
         """Check the ranks and start the clock after everything is restored."""
         check_agreement(self.trainer, self.config)
+        # Infinite for a Trainer without max_steps, or without epochs that end.
+        self._max_steps = min(self.config.trainer.max_steps, self.trainer.estimated_stepping_batches)
         self.clock.start()
-        self._stops.listen(self.trainer)
+        if self.stops is not None:
+            self.stops.listen(self.trainer)
         # Use the factors of this session, which `allow_changes` may have changed, not those of the restored state.
         (optimizer,) = self.trainer.optimizers
         for group, fresh in zip(optimizer.param_groups, self.configure_optimizers().param_groups, strict=True):

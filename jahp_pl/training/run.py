@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import platform
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -12,7 +13,7 @@ from typing import Literal, NamedTuple
 import torch
 import yaml
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
@@ -32,6 +33,7 @@ from jahp_pl.training.loggers import CsvLogger
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.processes import check_launch, choose_strategy, cluster_plugins
 from jahp_pl.training.progress import ProgressLine
+from jahp_pl.training.stopping import StopRequests
 from jahp_pl.training.wandb_run import HistogramCallback, finish_wandb, log_export, wandb_logger
 
 
@@ -56,8 +58,29 @@ class TrainResult(NamedTuple):
     """Whether nothing was left to do, so that this call changed nothing."""
 
 
-def train(config: Config) -> TrainResult:
+class Extras(NamedTuple):
+    """Additions of the caller to a run."""
+
+    callbacks: Sequence[Callback] = ()
+    """Callbacks in addition to those of the run."""
+    loggers: Sequence[Logger] = ()
+    """Loggers in addition to metrics.csv and those of the configuration."""
+    show_progress: bool = True
+    """Whether to print the progress line."""
+
+
+def train(
+    config: Config,
+    *,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
+    show_progress: bool = True,
+) -> TrainResult:
     """Train, validate with real files, and keep the best and the last checkpoint; resume if the run folder has one.
+
+    Args:
+        config: the whole experiment.
+        callbacks, loggers, show_progress: see `Extras`.
 
     Raises:
         ConfigError: if `resume` is false and the folder has a checkpoint, the checkpoint has other settings
@@ -70,10 +93,10 @@ def train(config: Config) -> TrainResult:
     check_launch(config.trainer)
     # The lock is taken before Lightning launches processes for other ranks, and only by rank 0.
     with training_in(config.run_dir) if is_first_rank() else nullcontext():
-        return _train(config)
+        return _train(config, Extras(callbacks, loggers, show_progress))
 
 
-def _train(config: Config) -> TrainResult:
+def _train(config: Config, extras: Extras) -> TrainResult:
     resume = find_resume_point(config)
     was_finished = resume is not None and resume.is_end_of(config)
     checkpoints = BestAndLast(
@@ -85,22 +108,26 @@ def _train(config: Config) -> TrainResult:
     if not was_finished:
         prepare_run_folder(config)
         with only_useful_messages():
-            fit(config, checkpoints, resume)
+            fit(config, checkpoints, resume, extras)
     return read_result(config.run_dir, checkpoints, was_finished)
 
 
-def fit(config: Config, checkpoints: BestAndLast, resume: ResumePoint | None) -> None:
+def fit(config: Config, checkpoints: BestAndLast, resume: ResumePoint | None, extras: Extras) -> None:
     """Build everything and train, see `train`."""
     csv = CsvLogger(config.run_dir / "metrics.csv")
     if resume is not None:
         csv.resume(resume.steps, resume.validation_due)
     seed_everything(config.seed, workers=True, verbose=False)
     module = CompressionModule(config, read_start(config) if resume is None else None)
+    module.stops = StopRequests(config.trainer)
     data = ShardDataModule(config.data, config.seed)  # starts its stream at the step that Lightning restores
-    loggers: list[Logger] = [csv]
+    own: list[Logger] = [csv]
     if (wandb_log := wandb_logger(config)) is not None:
-        loggers.append(wandb_log)
-    trainer = build_trainer(config, loggers, [*coding_callbacks(config), checkpoints])
+        own.append(wandb_log)
+    if (tensorboard := tensorboard_logger(config, resume)) is not None:
+        own.append(tensorboard)
+    callbacks = [*coding_callbacks(config), *extras.callbacks, checkpoints]
+    trainer = build_trainer(config, [*own, *extras.loggers], callbacks, extras.show_progress)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume.path if resume is not None else None)
         if wandb_log is not None and config.wandb.log_model:
@@ -111,7 +138,26 @@ def fit(config: Config, checkpoints: BestAndLast, resume: ResumePoint | None) ->
             finish_wandb(wandb_log)
 
 
-def build_trainer(config: Config, loggers: list[Logger], callbacks: list[Callback]) -> Trainer:
+def tensorboard_logger(config: Config, resume: ResumePoint | None) -> TensorBoardLogger | None:
+    """Return the logger of event files in the run folder's `tensorboard`; None if they are not requested.
+
+    Events after the step that a run resumes from are hidden.
+
+    Raises:
+        ConfigError: if the package is not installed.
+    """
+    if not config.tensorboard:
+        return None
+    step = None if resume is None else resume.steps + 1
+    try:
+        return TensorBoardLogger(config.run_dir, name="tensorboard", version="", purge_step=step)
+    except ModuleNotFoundError:
+        raise ConfigError("tensorboard=True: needs the package; pip install 'jahp_pl[tensorboard]'") from None
+
+
+def build_trainer(
+    config: Config, loggers: list[Logger], callbacks: list[Callback], show_progress: bool = True
+) -> Trainer:
     """Build a Lightning trainer that counts optimizer steps instead of epochs.
 
     On a CPU, the process keeps freed memory from here on, see `keep_freed_memory`.
@@ -133,7 +179,8 @@ def build_trainer(config: Config, loggers: list[Logger], callbacks: list[Callbac
         num_sanity_val_steps=0,
         log_every_n_steps=settings.log_every_steps,
         logger=loggers,
-        callbacks=[*callbacks, ProgressLine(config.name, config.data.batch_size)],
+        callbacks=[*callbacks, *([ProgressLine(config.name, config.data.batch_size)] if show_progress else [])],
+        enable_progress_bar=show_progress,
         plugins=[AtomicCheckpointIO(), *cluster_plugins()],
         default_root_dir=config.run_dir / "checkpoints",
         enable_model_summary=False,

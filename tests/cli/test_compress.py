@@ -425,3 +425,32 @@ def test_a_format_that_cannot_hold_the_picture_is_named(model, tmp_path, capsys)
     assert run("decompress", tmp_path / "wide.jahp", "-o", tmp_path / "x.webp", "--model", model) == 2
     assert "x.webp" in capsys.readouterr().err
     assert not (tmp_path / "x.webp").exists()
+
+
+def test_a_folder_ends_with_a_summary(model, photos, capsys):
+    assert run("compress", photos, "--model", model) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    sizes = [path.stat().st_size for path in photos.rglob("*.jahp")]
+    bpp = 8 * sum(sizes) / (70 * 101 + 64 * 50)
+    assert last.startswith(f"2 files, {sum(sizes)} bytes, {bpp:.4f} bpp, ")
+    assert last.endswith(" s")
+    assert run("decompress", photos, "--model", model) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"2 files, {sum(sizes)} bytes, {bpp:.4f} bpp, ")
+
+
+def test_two_files_of_one_name_do_not_stop_the_others(model, photos, capsys):
+    with Image.open(photos / "one.png") as image:
+        image.save(photos / "one.bmp")
+    assert run("compress", photos, "--model", model) == 2
+    told = capsys.readouterr()
+    assert not (photos / "one.jahp").exists()
+    assert (photos / "sub" / "two.jahp").exists()
+    assert told.err.count("have the same output") == 2
+    assert "2 of 3 failed" in told.err
+
+
+def test_pictures_of_kinds_that_are_not_read_are_named(model, photos, capsys):
+    for name in ("a.HEIC", "sub/b.heic", "c.cr2", "notes.txt"):
+        (photos / name).write_bytes(b"x")
+    assert run("compress", photos, "--model", model) == 0
+    assert "left out, as these kinds are not read: 1 .cr2, 2 .heic; convert them" in capsys.readouterr().err

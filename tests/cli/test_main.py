@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +16,10 @@ import pytest
 import torch
 from PIL import Image
 
+from jahp_pl.cli.main import _parser
 from jahp_pl.config import ModelConfig
 from jahp_pl.model import CompressionModel
-from jahp_pl.model_io import checkpoint
+from jahp_pl.model_io import checkpoint, pretrained
 from tests.support.commands import run
 
 ROOT = Path(__file__).parents[2]
@@ -218,3 +223,108 @@ def test_keys_lists_every_setting_with_its_meaning(capsys):
     out = capsys.readouterr().out
     assert "loss.lmbda" in out
     assert "Trade-off" in out
+
+
+def test_the_version_is_told(capsys):
+    assert run("--version") == 0
+    assert capsys.readouterr().out.strip() == f"jahp {version('jahp_pl')}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["compres", "a.png"], "did you mean compress?"),
+        (["compress", "a.png", "--qualty", "5"], "did you mean --quality?"),
+        (["decompress", "a.jahp", "--fource"], "did you mean --force?"),
+        (["compress", "a.png", "--metric", "pnsr"], "did you mean psnr?"),
+        (["bench", "codng"], "did you mean coding?"),
+    ],
+)
+def test_a_slip_is_answered_by_what_was_perhaps_meant(arguments, meant, capsys):
+    assert run(*arguments) == 2
+    assert capsys.readouterr().err.strip().endswith(meant)
+
+
+def test_quiet_says_nothing_but_errors(model_file, photo, capsys):
+    assert run("compress", photo, "--model", model_file, "-q") == 0
+    assert run("decompress", photo.with_suffix(".jahp"), "--model", model_file, "--quiet") == 0
+    assert capsys.readouterr() == ("", "")
+    assert run("compress", photo, "--model", model_file, "-q") == 2
+    assert "exists" in capsys.readouterr().err
+    assert run("info", photo.with_suffix(".jahp")) == 0
+    assert "217 x 181" in capsys.readouterr().out
+
+
+def test_verbose_shows_where_an_error_happened(capsys):
+    assert run("info", "nowhere", "-v") == 2
+    told = capsys.readouterr().err
+    assert "Traceback" in told
+    assert told.strip().splitlines()[-1].startswith("jahp: ")
+
+
+def test_one_spelling_holds_for_all_commands_and_the_former_ones_still_work(tmp_path, monkeypatch, capsys):
+    photos = str(ROOT / "data" / "photos" / "val" / "dogs.jpg")
+    monkeypatch.chdir(tmp_path)
+    for options in (["-o", "s"], ["--output", "s", "-f"], ["--out", "s", "--force"], ["--out", "s", "--overwrite"]):
+        assert run("shards", photos, *options) == 0
+    assert run("shards", photos, "-o", "s") == 2
+    parser = _parser()
+    for arguments in (
+        ["compress", "a", "-f", "-o", "x"],
+        ["decompress", "a", "-f", "-o", "x"],
+        ["evaluate", "--model", "m", "--images", "i", "-o", "x"],
+        ["classical", "--codec", "jpeg", "--images", "i", "-f", "-o", "x"],
+        ["report", "r", "-o", "x"],
+        ["export", "m", "-f", "-o", "x"],
+        ["graphs", "m", "-f", "-o", "x"],
+        ["import-compressai", "c", "-f", "-o", "x"],
+        ["bench", "coding", "--model", "m", "--images", "i", "-o", "x"],
+        ["bench", "train", "-o", "x"],
+        ["bench", "data", "--images", "i", "-o", "x"],
+    ):
+        assert parser.parse_args(arguments).output == Path("x")
+        former = ["--out" if word == "-o" else word for word in arguments]
+        assert parser.parse_args(former).output == Path("x")
+
+
+def test_an_output_given_as_a_second_input_is_explained(photo, capsys):
+    assert run("compress", photo, photo.with_name("out.jahp")) == 2
+    assert "if it is meant as the output, write -o" in capsys.readouterr().err
+
+
+def test_a_device_is_found_by_itself(model_file, photo):
+    assert run("compress", photo, "--model", model_file, "--device", "auto") == 0
+
+
+def test_info_reads_standard_input(model_file, photo, monkeypatch, capsys):
+    run("compress", photo, "--model", model_file)
+    data = photo.with_suffix(".jahp").read_bytes()
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    assert run("info", "-") == 0
+    assert "217 x 181 pixels" in capsys.readouterr().out
+
+
+def test_info_tells_lambda_steps_and_figures_of_a_bundled_model_and_knows_it_by_its_weights(tmp_path, capsys):
+    name = pretrained.bundled()[-1].name
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(pretrained.FOLDER / name, copy)
+    assert run("info", copy) == 0
+    rows = {line[:15].strip(): line[16:] for line in capsys.readouterr().out.splitlines()}
+    config = json.loads((copy / "config.json").read_text())
+    assert rows["bundled as"] == name
+    assert rows["lambda"].startswith(str(config["facts"]["loss"]["lmbda"]))
+    assert rows["steps"] == str(config["facts"]["step"])
+    assert f"{config['results']['bpp']:.4f} bits per pixel, {config['results']['psnr']:.2f} dB" in rows["figures"]
+
+
+def test_a_shell_completes_commands_and_options(tmp_path):
+    pytest.importorskip("argcomplete")
+    for line, expected in (("jahp compr", "compress"), ("jahp compress --ver", "--verify")):
+        answer = tmp_path / "answer"
+        environment = {
+            **os.environ, "_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line)),
+            "_ARGCOMPLETE_STDOUT_FILENAME": str(answer), "_ARGCOMPLETE_IFS": "\n",
+        }  # fmt: skip
+        subprocess.run([sys.executable, "-m", "jahp_pl"], env=environment, check=False, timeout=60)
+        assert expected in [word.strip() for word in answer.read_text().splitlines()]

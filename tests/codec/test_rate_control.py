@@ -15,11 +15,14 @@ from PIL import Image
 from jahp_pl import pillow
 from jahp_pl.codec.bitstream import BitstreamError, Header, pack, unpack
 from jahp_pl.codec.codec import Codec
+from jahp_pl.codec.rate_control import may_be_of
 from jahp_pl.codec.targets import Target, TargetError, find_level, quality_of, steps_of
+from jahp_pl.config import LossConfig
 from jahp_pl.model_io.load import export, load_codec
 from jahp_pl.quality import psnr
 from tests.support.codec_models import JOINT, codec_of, kodak_crop, variable_codec, variable_model
 from tests.support.commands import run
+from tests.support.profiles import DISPLAY_P3
 
 IMAGE = kodak_crop()
 CODEC = variable_codec()
@@ -159,6 +162,70 @@ def test_the_command_line_accepts_each_target(model: Path, tmp_path: Path, capsy
     assert "; quality " in capsys.readouterr().out
     assert run("info", coded) == 0
     assert "level  " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ([], ["--quality", 61]),
+        (["--quality", 30], []),
+        (["--size", "2k"], ["--size", "3k"]),
+        (["--size", "2k"], ["--size", 1900]),
+        (["--bpp", 0.15], ["--bpp", 0.17]),
+        (["--bpp", 0.15], ["--quality", 60]),
+    ],
+)
+def test_a_rerun_that_asks_for_something_else_does_not_take_files_for_done(
+    first: list[object], second: list[object], model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(IMAGE).save(tmp_path / "photo.png")
+    command = ["compress", tmp_path, "--model", model]
+    assert run(*command, *first) == 0
+    data = (tmp_path / "photo.jahp").read_bytes()
+    capsys.readouterr()
+    assert run(*command, *first) == 0
+    assert "1 of 1 were done already; --force" in capsys.readouterr().out
+    assert run(*command, *second) == 2
+    assert "was not made by this model with these options; --force overwrites it" in capsys.readouterr().err
+    assert (tmp_path / "photo.jahp").read_bytes() == data
+    assert run(*command, *second, "--force") == 0
+    assert (tmp_path / "photo.jahp").read_bytes() != data
+
+
+def test_what_a_file_does_not_show_is_named_where_finished_files_are_kept(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(IMAGE[:64, :96]).save(tmp_path / "photo.png")
+    assert run("compress", tmp_path, "--model", model, "--psnr", 17) == 0
+    capsys.readouterr()
+    assert run("compress", tmp_path, "--model", model, "--psnr", 19, "--effort", 0) == 0
+    assert "perhaps with another --effort or --psnr, which a file does not show; --force" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("size", [1500, 2000, 2400])
+@pytest.mark.parametrize("effort", [0, 1])
+def test_a_file_to_a_target_is_known_as_one_of_it(size: int, effort: int) -> None:
+    codec = Codec(CODEC.model, objective=LossConfig(lmbda=0.002, lmbda_max=0.1))
+    for target in (Target(size=size), Target(bpp=8 * size / IMAGE[..., 0].size)):
+        data = codec.encode(IMAGE, target, effort=effort).data
+        header = unpack(data)[0]
+        assert may_be_of(header, len(data), target, 4)
+        assert not may_be_of(header, len(data) + size // 20, target, 4)
+        assert not may_be_of(header, len(data) - size // 20, target, 4)
+
+
+def test_the_largest_file_of_a_model_is_as_much_as_a_larger_size_can_have() -> None:
+    data = CODEC.encode(IMAGE, Target(size=10_000)).data
+    assert len(data) < 5000
+    assert may_be_of(unpack(data)[0], len(data), Target(size=10_000), 4)
+
+
+def test_the_largest_size_counts_the_colour_profile(model: Path, tmp_path: Path) -> None:
+    Image.fromarray(IMAGE).save(tmp_path / "wide.png", icc_profile=DISPLAY_P3)
+    assert run("compress", tmp_path / "wide.png", "--model", model, "--size", 3000) == 0
+    data = (tmp_path / "wide.jahp").read_bytes()
+    assert unpack(data)[0].icc == DISPLAY_P3
+    assert 2900 < len(data) <= 3000
 
 
 @pytest.mark.parametrize("options", [["--quality", 50, "--size", "4k"], ["--size", "big"], ["--quality", 300]])

@@ -111,7 +111,7 @@ def test_other_images_with_the_same_names_are_reported_before_anything_is_coded(
     assert classical(images, out) == 0
     before = out.read_bytes()
     assert classical(others, out) == 2
-    assert f"{out}: has 2 other images; choose another --out, or --force" in refused(capsys)
+    assert f"{out}: has 2 other images; choose another --output, or --force" in refused(capsys)
     assert out.read_bytes() == before
 
 
@@ -204,7 +204,7 @@ def test_force_replaces_no_curve_of_a_codec_that_was_not_named(images, others, o
     assert classical(images, out, "--codec", "webp") == 0
     before = out.read_bytes()
     assert classical(others, out, "--force") == 2
-    assert "2 other images under webp; choose another --out, or --force with these codecs" in refused(capsys)
+    assert "2 other images under webp; choose another --output, or --force with these codecs" in refused(capsys)
     assert out.read_bytes() == before
     assert classical(images, out, "--force") == 0
     assert [curve["name"] for curve in read(out)["curves"]] == ["webp", "jpeg"]
@@ -240,7 +240,7 @@ def test_a_file_of_something_else_is_left_alone(content, told, images, out, caps
     assert classical(images, out) == 2
     error = refused(capsys)
     assert f"{out}: {told}" in error
-    assert error.endswith("move it away, or choose another --out\n")
+    assert error.endswith("move it away, or choose another --output\n")
     assert out.read_text() == content
 
 

@@ -92,7 +92,7 @@ def test_results_of_another_model_of_the_same_name_are_kept(capsys) -> None:
 def test_a_file_of_something_else_is_left_alone(content, capsys) -> None:
     Path("r.json").write_text(content)
     assert evaluate("--out", "r.json") == 2
-    assert "r.json: has no results of `jahp evaluate`; move it away, or choose another --out" in refused(capsys)
+    assert "r.json: has no results of `jahp evaluate`; move it away, or choose another --output" in refused(capsys)
     assert Path("r.json").read_text() == content
     assert not Path("r").exists()
 
@@ -142,7 +142,7 @@ def test_files_never_go_among_the_images(images, capsys) -> None:
     before = files()
     for out in ("photos.json", "photos/sub/../../photos.json"):
         assert evaluate("--out", out) == 2
-        assert "files would be written among the images; choose another --out" in refused(capsys)
+        assert "files would be written among the images; choose another --output" in refused(capsys)
         assert files() == before
     assert run("evaluate", "--model", "small-1", "--images", "photos/b.png", "--out", "photos.json") == 2
     assert files() == before

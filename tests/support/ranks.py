@@ -55,9 +55,9 @@ class Watched(CompressionModule):
         self.crops += [crop.numpy().tobytes() for crop in batch]
         return super().training_step(batch, batch_idx)
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         self.validated.append((self.global_step, batch.name))
-        super().validation_step(batch, batch_idx)
+        super().validation_step(batch, batch_idx, dataloader_idx)
 
     def on_train_end(self) -> None:
         self.last_gradients = [p.grad.clone() for p in self.model.parameters() if p.grad is not None]

@@ -40,7 +40,8 @@ def experiment(optim: OptimConfig | None = None, **trainer: object) -> Config:
 def fit(module: CompressionModule, photos: Tensor, steps: int, damaged: tuple[int, ...] = ()) -> CompressionModule:
     module.config.trainer.max_steps = steps
     trainer = Trainer(
-        accelerator="cpu", max_steps=steps, max_epochs=-1, logger=False, enable_checkpointing=False,
+        accelerator="cpu", max_steps=steps, max_epochs=-1, log_every_n_steps=1, logger=False,
+        enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     with only_useful_messages():

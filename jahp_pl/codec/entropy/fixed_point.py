@@ -22,6 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jahp_pl.errors import JahpError
+
 FLOAT32_EXACT = 2**24
 """float32 holds every integer up to this one."""
 LARGEST_INPUT = 2**10
@@ -36,7 +38,7 @@ FEW_ROWS = 64
 _EXPONENT_FIELD = 0x7F800000
 
 
-class FreezeError(ValueError):
+class FreezeError(JahpError, ValueError):
     """A model whose arithmetic cannot be proved exact; the message names the layer."""
 
 

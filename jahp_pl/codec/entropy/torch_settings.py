@@ -10,6 +10,8 @@ from typing import ParamSpec, TypeVar
 
 import torch
 
+from jahp_pl.errors import JahpError
+
 BACKENDS = ("cuda", "mkldnn")
 TRIES = 3
 """Attempts for a call whose products another thread has disturbed."""
@@ -19,7 +21,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class PrecisionError(RuntimeError):
+class PrecisionError(JahpError, RuntimeError):
     """Raised if another thread changed torch's float32 matmul precision while this one needed full precision."""
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from jahp_pl.codec.transforms.cpu_backend import CpuAnalysis, CpuSynthesis, cpu_bytes
 from jahp_pl.codec.transforms.tiles import HYPER_HALO, SMALLEST, TileSpan, largest_side, tiles
 from jahp_pl.codec.transforms.torch_backend import TorchAnalysis, TorchSynthesis, channels_last, torch_bytes
+from jahp_pl.errors import JahpError
 from jahp_pl.hyperprior import STRIDE as HYPER_STRIDE
 from jahp_pl.model import CompressionModel
 from jahp_pl.transforms import STRIDE, TRANSFORMS
@@ -28,7 +29,7 @@ MEMORY_LIMIT = 2**30
 """Default memory limit in bytes; it suffices for 9 megapixels in one piece on a CPU, at N = M = 192."""
 
 
-class MemoryLimitError(ValueError):
+class MemoryLimitError(JahpError, ValueError):
     """A memory limit that is too low for the smallest tile."""
 
 

@@ -1,0 +1,1 @@
+"""What the parts of trained weights are worth, and images unlike photographs."""

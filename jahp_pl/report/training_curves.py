@@ -1,0 +1,120 @@
+"""Curves of one or several trainings, drawn from what their run folders hold in metrics.csv; needs no account."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jahp_pl.evaluation import EvaluationError
+from jahp_pl.report.figures import COLORS, STYLE, save_figure
+
+METRICS_FILE = "metrics.csv"
+NAME = "training"
+"""Of the pictures."""
+
+
+class Panel(NamedTuple):
+    """One plot: what is logged while training, and what validation logs of the same kind."""
+
+    title: str
+    training: tuple[str, ...]
+    """Columns, of which a run has at most one."""
+    validation: tuple[str, ...] = ()
+    is_log: bool = False
+
+
+PANELS = (
+    Panel("Loss", ("train/loss",), ("val/loss",), is_log=True),
+    Panel("Bits per pixel", ("train/bpp",), ("val/bpp",)),
+    Panel("PSNR (dB)", ("train/psnr",), ("val/psnr",)),
+    Panel("MS-SSIM (dB)", ("train/ms_ssim_db",), ("val/ms_ssim_db",)),
+    Panel("Norm of the gradient", ("train/grad_norm",), is_log=True),
+    Panel("Learning rate", ("train/learning_rate",)),
+)
+
+Series = list[tuple[int, float]]
+"""(step, value), finite values only."""
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is that of a training."""
+    return (path / METRICS_FILE).is_file()
+
+
+def read_series(run: Path) -> dict[str, Series]:
+    """Every column of a run's metrics.csv.
+
+    Raises:
+        EvaluationError: it cannot be read.
+    """
+    path = run / METRICS_FILE
+    series: dict[str, Series] = {}
+    try:
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                if (
+                    not (row.get("step") or "").isdecimal() or None in row.values()
+                ):  # the last line of a run that goes on
+                    continue
+                for name, text in row.items():
+                    if name != "step" and text and math.isfinite(value := float(text)):
+                        series.setdefault(name, []).append((int(row["step"]), value))
+    except (OSError, ValueError, TypeError) as error:
+        raise EvaluationError(f"{path}: cannot be read: {error}") from None
+    if not series:
+        raise EvaluationError(f"{path}: no metrics yet; wait for trainer.log_every_steps steps")
+    return series
+
+
+def draw_training(runs: Sequence[Path], folder: Path) -> list[Path]:
+    """Write the curves of these runs into one picture, training.png and training.svg.
+
+    Args:
+        runs: run folders.
+        folder: for both files.
+
+    Raises:
+        EvaluationError: a run's metrics cannot be read.
+        WriteError: the disk is full.
+    """
+    names = [run.resolve().name for run in runs]
+    names = names if len(set(names)) == len(names) else [str(run) for run in runs]
+    series = {name: read_series(run) for name, run in zip(names, runs, strict=True)}
+    panels = [
+        panel for panel in PANELS if any(_find(one, panel.training + panel.validation) for one in series.values())
+    ]
+    num_rows = -(-len(panels) // 2)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9.6, 2.6 * num_rows + 0.5), layout="constrained")
+        grid = list(figure.subplots(num_rows, 2, squeeze=False).flat)
+        for axes, panel in zip(grid, panels, strict=False):
+            for number, (name, one) in enumerate(series.items()):
+                _draw(axes, panel, one, COLORS[number % len(COLORS)], name)
+        for axes in grid[len(panels) :]:
+            axes.set_visible(False)
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=min(4, len(labels)), fontsize=8.5)
+        return save_figure(figure, folder / NAME)
+
+
+def _draw(axes: Axes, panel: Panel, series: dict[str, Series], color: str, name: str) -> None:
+    if line := _find(series, panel.training):
+        axes.plot(*zip(*line, strict=True), color=color, alpha=0.45, lw=1.1, label=f"{name}, training")
+    if line := _find(series, panel.validation):
+        axes.plot(*zip(*line, strict=True), color=color, marker="o", ms=3, lw=1.6, label=f"{name}, validation")
+    values = [value for column in panel.training + panel.validation for _, value in series.get(column, [])]
+    if panel.is_log and values and min(values) > 0:
+        axes.set_yscale("log")
+    axes.set_title(panel.title, fontsize=9.5)
+    axes.set_xlabel("Optimizer step", fontsize=8.5)
+
+
+def _find(series: dict[str, Series], columns: Sequence[str]) -> Series:
+    return next((series[column] for column in columns if column in series), [])
