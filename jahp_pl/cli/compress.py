@@ -82,7 +82,9 @@ def compress(arguments: argparse.Namespace) -> None:
 
     if kinds := batch.left_out(arguments.inputs, SUFFIXES):
         counts = ", ".join(f"{count} {suffix}" for suffix, count in kinds.items())
-        shared.say(f"left out, as these kinds are not read: {counts}; convert them to PNG first", file=sys.stderr)
+        shared.say(
+            f"left out, because these formats are not supported: {counts}; convert them to PNG first", file=sys.stderr
+        )
     unseen = [name for name in ("effort", "psnr") if getattr(arguments, name) is not None]
     shared.run_jobs("compress", jobs, work, [f"--{name}" for name in unseen])
 

@@ -45,7 +45,7 @@ def open_streams() -> None:
 
 
 QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
-"""Whether --quiet was given: then neither progress nor results are printed, errors are."""
+"""Whether --quiet was given, so that only errors are printed."""
 
 
 def say(*lines: str, file: TextIO | None = None) -> None:
@@ -149,7 +149,7 @@ def open_codec(arguments: argparse.Namespace, model: str | Path | None = None) -
 
 
 def bar(iterable: Iterable[Any] | None = None, **options: Any) -> tqdm[Any]:
-    """A progress bar on a terminal, unless --quiet was given."""
+    """Create a progress bar, which shows on a terminal unless --quiet was given."""
     from tqdm import tqdm
 
     return tqdm(iterable, leave=False, disable=options.pop("disable", None) or QUIET.get() or None, **options)

@@ -170,7 +170,7 @@ class BestAndLast(Checkpoint):
 
 
 def _is_training(trainer: Trainer) -> bool:
-    """Whether a validation is one of a training, neither its sanity check nor one alone."""
+    """Check that a validation belongs to a training, and is neither a sanity check nor a separate one."""
     return trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
 
 

@@ -453,4 +453,4 @@ def test_pictures_of_kinds_that_are_not_read_are_named(model, photos, capsys):
     for name in ("a.HEIC", "sub/b.heic", "c.cr2", "notes.txt"):
         (photos / name).write_bytes(b"x")
     assert run("compress", photos, "--model", model) == 0
-    assert "left out, as these kinds are not read: 1 .cr2, 2 .heic; convert them" in capsys.readouterr().err
+    assert "left out, because these formats are not supported: 1 .cr2, 2 .heic; convert them" in capsys.readouterr().err
