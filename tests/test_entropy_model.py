@@ -77,7 +77,7 @@ def test_masses_over_the_integers_sum_to_one(prior: FactorizedDensity) -> None:
     z = torch.arange(-3000.0, 3001.0)
     for shift in (0.0, 0.3):
         bits = prior.bits((z + shift).view(1, 1, 1, -1).expand(1, 5, 1, -1))
-        # Values at the floor are not counted: thousands of them, of next to no mass each, would add up.
+        # Values at the floor are not counted: thousands of them with almost no mass each would add up.
         masses = torch.where(bits.double() < MOST_BITS - 1e-4, torch.exp2(-bits.double()), 0.0)
         torch.testing.assert_close(masses.sum(-1).flatten(), torch.ones(5).double(), rtol=0, atol=2e-5)
 

@@ -39,7 +39,7 @@ def loop_gdn(x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool) -> Tensor:
 @pytest.mark.parametrize("inverse", [False, True])
 def test_gdn_is_its_formula(inverse: bool) -> None:
     layer, x = randomised(GDN(4, inverse)), torch.randn(2, 4, 3, 5) * 3
-    # Stored are square roots: value = s^2 - 2^-36 above the bound.
+    # Square roots are stored: value = s^2 - 2^-36 above the bound.
     beta, gamma = layer.beta.detach().double() ** 2 - 2**-36, layer.gamma.detach().double() ** 2 - 2**-36
     torch.testing.assert_close(layer(x).double(), loop_gdn(x, beta, gamma, inverse), rtol=1e-6, atol=1e-6)
 

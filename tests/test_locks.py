@@ -48,10 +48,10 @@ def test_a_second_training_in_a_run_folder_is_refused_until_the_first_is_gone(sh
     config = load([str(command[-1])])
     with started(command) as first:
         wait_until(has_logged(config, 4), first)
-        status, told = output_of(command)
+        status, output = output_of(command)
         assert status == 2
         remedy = "wait for it, end it, or choose another name=..."
-        assert told.splitlines()[-1] == f"jahp: {config.run_dir}: another process is training there; {remedy}"
+        assert output.splitlines()[-1] == f"jahp: {config.run_dir}: another process is training there; {remedy}"
         first.kill()
         first.wait()
         with training_in(config.run_dir):  # its workers live on

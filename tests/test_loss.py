@@ -93,7 +93,7 @@ def reference_ms_ssim(a: Tensor, b: Tensor) -> float:
 
     product = torch.ones(len(a), dtype=torch.float64)
     for scale, exponent in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
-        if scale == 4:  # torchmetrics leaves the border out at every scale but the last, where it mirrors the image
+        if scale == 4:  # torchmetrics omits the border at every scale except the last, where it mirrors the image
             a, b = (F.pad(t, (5, 5, 5, 5), mode="reflect") for t in (a, b))
         mean_a, mean_b = local_mean(a), local_mean(b)
         var_a, var_b = local_mean(a * a) - mean_a**2, local_mean(b * b) - mean_b**2

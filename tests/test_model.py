@@ -95,7 +95,7 @@ def test_evaluation_is_deterministic_draws_no_noise_and_rounds(rung: Rung, photo
         assert torch.equal(a, b)
     assert torch.equal(first.y_hat, torch.round(model.analyse(x)))
     assert first.y_hat.unique().numel() > 5
-    # x_hat is what a decoder makes of y_hat.
+    # x_hat is the decoder's output for y_hat.
     assert torch.equal(first.x_hat, model.synthesise(first.y_hat, 64, 96))
 
 

@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "chaos", help="folder of the runs [build/chaos]")
     parser.add_argument("--out", type=Path, help="JSON with the result")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of the session, which is ended
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the session ends its process
     shutil.rmtree(options.work, ignore_errors=True)
     report = chaos(options.work, options.kills, options.others, options.steps, options.val_every, options.seed)
     report = provenance(["python", "-m", "checks.chaos.run", *sys.argv[1:]]) | report

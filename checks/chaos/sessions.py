@@ -33,7 +33,7 @@ def train(config: Config) -> None:
 
     from jahp_pl.training.run import train as run_training
 
-    # Data workers as `jahp train` has them: children, that see when their parent is gone.
+    # Data workers are children, as in `jahp train`, and notice the end of their parent.
     multiprocessing.set_start_method("fork", force=True)
     torch.set_num_threads(1)
     run_training(config)

@@ -65,7 +65,7 @@ def case(seed: int, number: int, corpus: Sequence[Sequence[bytes]]) -> Case:
     return Case(strategy.__name__, subject, strategy(rng, data, other), max_pixels)
 
 
-# --- without a true checksum ----------------------------------------------------------------------------------------
+# --- without a valid checksum----------------------------------------------------------------------------------------
 
 
 def flipped_bits(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
@@ -103,7 +103,7 @@ def garbage(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
     return data[: int(_choice(rng, (0, 4, 5, 13)))] + rng.bytes(int(rng.integers(200)))
 
 
-# --- with a true checksum -------------------------------------------------------------------------------------------
+# --- with a valid checksum-------------------------------------------------------------------------------------------
 
 
 def garbage_behind_checksum(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
@@ -125,7 +125,7 @@ def lengths(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
     parts = take_apart(data)
     near = [n + int(rng.integers(-8, 9)) for n in (len(parts.profile), len(parts.payload))]
     profile, payload = (max(0, n) if rng.random() < 0.5 else _number(rng) for n in near)
-    if rng.random() < 0.3:  # another border between the two, the sum being true
+    if rng.random() < 0.3:  # another boundary between the two, with the same sum
         profile = int(rng.integers(len(parts.profile) + len(parts.payload) + 1))
         payload = len(parts.profile) + len(parts.payload) - profile
     return put_together(parts._replace(profile_length=profile, payload_length=payload))
@@ -150,7 +150,7 @@ def latent_range(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
     """Change the range of latents to another valid one, from a single value to all 16-bit ones."""
     span = min(65535, int(2 ** rng.uniform(0, 17)) - 1)
     smallest = int(rng.integers(-32768, 32768 - span))
-    if rng.random() < 0.5:  # around zero, where latents are
+    if rng.random() < 0.5:  # near zero, where most latents are
         smallest = max(-32768, min(-span // 2, 32767 - span))
     return put_together(take_apart(data)._replace(smallest=smallest, span=span))
 

@@ -88,7 +88,7 @@ def main() -> None:
         "--state", type=Path, default=ROOT / "build" / "fuzz", help="folder of what is done [build/fuzz]"
     )
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of the pool, which ends its processes
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the pool ends its processes
     tally = fuzz(options.seed, options.first, options.cases, options.workers, options.state)
     report = summary(tally, options.seed, options.first)
     if options.out is not None:

@@ -55,7 +55,7 @@ def main() -> None:
             shell.run("venv/bin/jahp", "compress", "photo.png", "-o", "bundled.jahp")
             shell.run("venv/bin/jahp", "decompress", "bundled.jahp", "-o", "bundled.png")
         image = load_codec(place / "model").decompress((place / "photo.jahp").read_bytes(), as_="numpy")
-        # Another build of torch may round a pixel to the other side.
+        # Another build of torch may round a pixel differently.
         assert np.abs(read(place / "again.png").astype(int) - image).max() <= 1
     print("installed and run: the same picture")
 

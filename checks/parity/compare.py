@@ -154,7 +154,7 @@ def count_parameters() -> Iterator[Count]:
             quantiles = theirs.entropy_bottleneck.quantiles.numel()
             published = PUBLISHED_COUNTS[rung][index] - quantiles
             yield Count(rung, N, M, number(theirs) - quantiles, count_ours(rung, N, M), published)
-        # `theirs` is mbt2018: without side information it loses what makes it, and the 2M inputs of g_ep that read it.
+        # `theirs` is mbt2018: without side information it lacks h_a, h_s, the prior, and the 2M inputs of g_ep for psi.
         side = sum(number(net) for net in (theirs.h_a, theirs.h_s, theirs.entropy_bottleneck))
         side += 2 * M * theirs.entropy_parameters[0].out_channels
         yield Count("context", N, M, number(theirs) - side, count_ours("context", N, M), None)
@@ -196,15 +196,15 @@ def largest_deviations(theirs: Any, ours: CompressionModel, crops: Sequence[Tens
         our_z = ours.h_a(our_y) if ours.h_a is not None else None
         found = [("y", relative(our_y, y)), ("z", relative(our_z, z))]
 
-        # This project's forward, against CompressAI's modules on the latents that it rounded to.
+        # This project's forward against CompressAI's modules on the same rounded latents.
         out = ours(x)
         z_hat = None if our_z is None else our_z.round()
         found += deviations(
             as_answers(out.x_hat, out.parameters, out.bits_y, out.bits_z), oracle.answers(theirs, out.y_hat, z_hat)
         )
 
-        # Random weights round to nearly nothing but zeros, so the same for latents with a standard deviation of 4. They
-        # are rounded as CompressAI does it, around its medians, which are no integers after training.
+        # With random weights nearly all latents round to zero, so repeat with latents of standard deviation 4. They
+        # are rounded around CompressAI's medians, which are not integers after training.
         y_hat, z_hat = stretch(y).round(), z
         if z is None:
             y_hat = (stretch(y) - oracle.medians(theirs)).round() + oracle.medians(theirs)

@@ -52,9 +52,9 @@ def test_stages_are_part_of_the_whole(place, capsys):
     assert speed["rounds"] == 2
     assert speed["peer"] == {"name": "Peer", "encode": 1.0, "decode": 2.0, "bpp": 1, "psnr": 30.0}
     assert content["machine"]["cpu"]
-    told = capsys.readouterr().out
-    assert "all else" in told
-    assert "Peer: encode" in told
+    output = capsys.readouterr().out
+    assert "all else" in output
+    assert "Peer: encode" in output
 
 
 def test_shares_are_of_the_transforms():

@@ -58,9 +58,9 @@ def test_steps_are_timed_beside_a_variant_and_another_program(
         assert 0.8 < sum(row["operations"].values()) <= 1.001
         assert any("convolution" in name for name in row["operations"])
     assert speeds["peer"] == {"name": "Peer", "images_per_second": 4.0}
-    told = capsys.readouterr().out
-    assert "images/s" in told
-    assert "where the time of the fastest goes" in told
+    output = capsys.readouterr().out
+    assert "images/s" in output
+    assert "where the time of the fastest goes" in output
 
 
 def test_operations_are_counted_forward_and_backward() -> None:

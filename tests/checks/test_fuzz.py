@@ -27,10 +27,10 @@ def test_hundreds_of_damaged_files_decode_or_raise_bitstream_error(tmp_path: Pat
     tally = fuzz(seed=1, first=0, cases=300, workers=1, state=tmp_path, quiet=True)
     assert tally.failures == []
     assert tally.cases == 300
-    told = summary(tally, seed=1, first=0)
-    assert told["outcomes"]["refused"] > 200
-    assert told["outcomes"]["decoded"] > 3, "none got through: the insides were not reached"
-    assert sum("does not decode" in reason for reason in told["refusals"]) == 1
+    report = summary(tally, seed=1, first=0)
+    assert report["outcomes"]["refused"] > 200
+    assert report["outcomes"]["decoded"] > 3, "none got through: the insides were not reached"
+    assert sum("does not decode" in reason for reason in report["refusals"]) == 1
     assert tally == fuzz(seed=1, first=0, cases=300, workers=0, state=tmp_path, quiet=True), "what is done is kept"
 
 

@@ -137,10 +137,10 @@ def test_names_do_not_move_the_cursor(photo: Path, capsys: pytest.CaptureFixture
     assert run("info", "\x1b[31mgone") == 2
     assert run("train", "\x1b[31mkey=1") == 2
     assert run("\x1b[31mcommand") == 2
-    told = "".join(capsys.readouterr())
-    assert "\x1b" not in told
-    assert "\u202e" not in told
-    assert "\\x1b[2J\\u202ephoto.png" in told
+    output = "".join(capsys.readouterr())
+    assert "\x1b" not in output
+    assert "\u202e" not in output
+    assert "\\x1b[2J\\u202ephoto.png" in output
     assert hostile.exists()
 
 

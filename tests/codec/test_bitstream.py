@@ -83,7 +83,7 @@ def test_a_profile_of_the_largest_size_is_kept_and_one_beyond_it_is_not_packed()
     assert unpack(with_icc(PLAIN, largest))[0].icc == largest
     with pytest.raises(ValueError, match="the colour profile has 1048577 bytes; a file holds at most 1048576"):
         with_icc(PLAIN, largest + b"\x00")
-    with pytest.raises(ValueError, match="at most 1048576"):  # what does not get smaller leaves no room for zlib's own
+    with pytest.raises(ValueError, match="at most 1048576"):  # incompressible data leaves no room for zlib's header
         with_icc(PLAIN, np.random.default_rng(0).bytes(MAX_ICC_BYTES))
 
 

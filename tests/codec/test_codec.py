@@ -168,8 +168,8 @@ def test_the_file_is_as_long_as_the_cross_entropy_of_the_float_model(variant: Va
     image = kodak_crop("kodim20")
     output = evaluated(variant, image)
     encoded = codec_of(variant).encode(image)
-    # No symbol of a table costs more than 24 bits, and what lies outside of a window 16 and an integer of the range,
-    # however little the density of a model trained for seconds may have left for it.
+    # No symbol of a table costs more than 24 bits, one outside of a window 16 and an integer of the range,
+    # even if the density of a model trained for seconds is smaller there.
     span = int(encoded.y_hat.max() - encoded.y_hat.min()) + 1
     escape = 24.0 if variant.rung == "factorized" else min(24.0, 16 + math.log2(span))
     bits_z = float(output.bits_z.double().clamp(max=24).sum())
@@ -324,7 +324,7 @@ def test_a_header_that_promises_a_vast_range_takes_no_more_time_or_memory(varian
         data = pack(Header(true.fingerprint, 160, 160, lowest, highest), payload)
         tracemalloc.start()
         start = time.process_time()
-        # An escape is read otherwise than it was written; what follows may ask for windows of any width.
+        # An escape is read differently than written; the following latents may need windows of any width.
         with contextlib.suppress(BitstreamError):
             codec.decode(data)
         seconds.append(time.process_time() - start)

@@ -162,7 +162,7 @@ def test_annealing_improves_on_rounding_and_reports_each_step() -> None:
 def test_non_finite_gradients_fall_back_to_rounding_with_a_warning() -> None:
     model = load_golden("joint")
     with torch.no_grad():
-        model.g_s[0].weight *= 1e30  # finite itself, as a codec demands
+        model.g_s[0].weight *= 1e30  # finite itself, as a codec requires
     codec, image = Codec(model, objective=LOSS), picture(64, 64)
     with pytest.warns(RefinementWarning, match="not finite"):
         data = codec.compress(image, effort=1)

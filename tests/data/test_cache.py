@@ -89,7 +89,7 @@ def test_without_a_cache_a_download_that_differs_from_its_index_is_broken(server
     url, data = server.address(FIRST), bytearray((source / FIRST).read_bytes())
     (photo,) = ShardReader(LIMIT, known=known).read([url])
     assert isinstance(photo, Photo)
-    data[-1] ^= 1  # behind the end mark, where no reader of tars looks
+    data[-1] ^= 1  # after the end mark, which no tar reader checks
     (source / FIRST).write_bytes(data)
     reader = ShardReader(LIMIT, known=known)
     photo, skipped = reader.read([url])
@@ -158,7 +158,7 @@ def test_without_an_index_a_shard_that_is_damaged_at_its_origin_gives_what_it_ho
         [item] = reader.read([server.address(FIRST)])
         assert isinstance(item, Skipped)
         assert "dogs" in item.detail
-    assert server.requests == {f"GET {FIRST}": 2}  # the second proves that it is the origin
+    assert server.requests == {f"GET {FIRST}": 2}  # the second shows that the origin is damaged
     assert [path.suffix for path in kept(tmp_path)] == [".cut"]
 
 

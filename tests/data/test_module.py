@@ -117,7 +117,7 @@ def test_skipped_photographs_are_counted_exactly(folder: Path, tmp_path: Path, n
         assert len(batches(module, 6)) == 6
         tallies.append(module.train_skipped)
     assert tallies[0] == tallies[1]
-    # 12 crops. The first crop of a worker waits for what precedes it in the shard alone
+    # 12 crops. The first crop of a worker waits only for the preceding samples of its shard
     assert abs(tallies[0].num_broken - 12) <= 2
     assert abs(tallies[0].num_small - 12) <= 2
     assert sorted(Path(skipped.name).stem.split("_")[1] for skipped in tallies[0].examples) == ["dusk", "falcon"]
@@ -190,7 +190,7 @@ def test_a_run_without_validation_shards_trains(folder: Path, tmp_path: Path) ->
 
 @pytest.mark.filterwarnings("error:You're resuming from a checkpoint")
 def test_a_resumed_run_draws_new_crops_and_continues_counting(folder: Path, tmp_path: Path) -> None:
-    changes = {"crop_size": 272, "batch_size": 16}  # one photograph is smaller, so that there is something to count
+    changes = {"crop_size": 272, "batch_size": 16}  # one photograph is smaller and counted
     first, before, trainer = train(folder, tmp_path, 3, **changes)
     assert before.train_skipped.num_small > 0
     trainer.save_checkpoint(tmp_path / "last.ckpt")

@@ -133,7 +133,7 @@ def test_a_truncated_member_is_skipped_and_counted(tmp_path: Path) -> None:
     (tmp_path / "cut.tar").write_bytes(data[: data.index(photo_bytes("tower")[:500]) + 5000])
     deliveries = take(stream([str(tmp_path / "cut.tar")], buffer=1), 30)
     skipped = [photo for delivery in deliveries for photo in delivery.skipped]
-    assert len(skipped) == 14  # the buffer of one hands on each item at once; the 15th follows the last crop
+    assert len(skipped) == 14  # a buffer of one passes each item on at once; the 15th follows the last crop
     assert {(photo.name, photo.reason) for photo in skipped} == {(str(tmp_path / "cut.tar"), "broken")}
     assert "tower.jpg" in skipped[0].detail
 

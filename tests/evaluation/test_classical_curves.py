@@ -75,11 +75,11 @@ def marks(curve: dict[str, Any]) -> list[bool]:
 
 def interrupted(images: Path, out: Path, after: int, force: bool, names: tuple[str, ...] = ("jpeg",)) -> None:
     """Interrupt a call after a number of points, as by Ctrl+C."""
-    told = []
+    points = []
 
     def progress(*point: object) -> None:
-        told.append(point)
-        if len(told) == after:
+        points.append(point)
+        if len(points) == after:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -233,13 +233,13 @@ FOREIGN = {
 }
 
 
-@pytest.mark.parametrize(("content", "told"), FOREIGN.values(), ids=FOREIGN)
-def test_a_file_of_something_else_is_left_alone(content, told, images, out, capsys) -> None:
+@pytest.mark.parametrize(("content", "complaint"), FOREIGN.values(), ids=FOREIGN)
+def test_a_file_of_something_else_is_left_alone(content, complaint, images, out, capsys) -> None:
     out.parent.mkdir()
     out.write_text(content)
     assert classical(images, out) == 2
     error = refused(capsys)
-    assert f"{out}: {told}" in error
+    assert f"{out}: {complaint}" in error
     assert error.endswith("move it away, or choose another --output\n")
     assert out.read_text() == content
 

@@ -180,13 +180,13 @@ def results(original, tmp_path):
 
 def test_results_of_the_model_go_into_config_and_card(results, original, folder, tmp_path):
     export_from(original, tmp_path / "rated", results=results)
-    told = load_export(tmp_path / "rated").results
-    assert told == {
+    stored = load_export(tmp_path / "rated").results
+    assert stored == {
         "images": "Kodak", "count": 24, "bpp": 0.25, "psnr": 30.5, "ms_ssim": 0.95, "ms_ssim_db": 13.01, "date": None,
     }  # fmt: skip
     assert "| Kodak, 24 | 0.2500 | 30.50 dB | 0.9500 |" in (tmp_path / "rated" / CARD).read_text()
     export_from(tmp_path / "rated", tmp_path / "rated", overwrite=True)
-    assert load_export(tmp_path / "rated").results == told, "kept with the model"
+    assert load_export(tmp_path / "rated").results == stored, "kept with the model"
     export_from(tmp_path / "rated", tmp_path / "half", dtype="bfloat16")
     assert load_export(tmp_path / "half").results is None, "of other weights"
     with pytest.raises(ExportError, match=r"r\.json: has results of model \w{16}, but this one is"):
@@ -369,8 +369,8 @@ def test_the_command_exports_a_run_with_its_facts_but_no_paths(run_folder, tmp_p
     assert "/home/me" not in (tmp_path / "out" / CONFIG).read_text()
     assert content.fingerprint.hex() in capsys.readouterr().out
     main(["info", str(tmp_path)])
-    told = capsys.readouterr().out
-    assert told.count(content.fingerprint.hex()) == 2  # the run and its export
+    output = capsys.readouterr().out
+    assert output.count(content.fingerprint.hex()) == 2  # the run and its export
     with pytest.raises(SystemExit) as caught:
         main(["export", str(run_folder), "--out", str(tmp_path / "out")])
     assert caught.value.code == 2

@@ -201,8 +201,8 @@ def test_curves_can_be_hidden_pointed_at_and_zoomed(browser: Page, study):
     assert browser.run(lines) == 3
     left, top, width, height = box_of(browser, "#rd-psnr .series.model .mark")
     browser.move(left + width / 2, top + height / 2)
-    told = browser.run("[...document.querySelectorAll('#tip *')].map(n => n.textContent).join('|')")
-    assert re.search(r"Joint\|.*bits per pixel\|[\d.]+ dB PSNR", told)
+    tip = browser.run("[...document.querySelectorAll('#tip *')].map(n => n.textContent).join('|')")
+    assert re.search(r"Joint\|.*bits per pixel\|[\d.]+ dB PSNR", tip)
     ticks = "[...document.querySelectorAll('#rd-psnr text')].map(t => t.textContent).join()"
     before = browser.run(ticks)
     box = browser.run(

@@ -110,7 +110,7 @@ def test_every_point_renders_with_the_agent_of_wandb_and_loads(
     path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    for name in ("WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):  # which the agent sets for good
+    for name in ("WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):  # which the agent sets permanently
         monkeypatch.setenv(name, "")
     sweep, run_dirs = read_sweep(path), set()
     points = grid_points(sweep)
@@ -374,8 +374,8 @@ def test_files_without_results_are_not_replaced(
     path = tmp_path / "runs" / name
     write_atomically(path, content.encode())
     assert run("sweep", write(tmp_path, method=method, run_cap=2), f"output_dir={path.parent}") == 2
-    told = capsys.readouterr().err
-    assert told == f"jahp: {path}: has no results of a sweep; move it away, or choose another output_dir=...\n"
+    error = capsys.readouterr().err
+    assert error == f"jahp: {path}: has no results of a sweep; move it away, or choose another output_dir=...\n"
     assert path.read_text() == content
     assert sorted(path.parent.iterdir()) == sorted([path, path.parent / ".small.lock"])
 
@@ -537,10 +537,10 @@ def test_a_mistake_in_a_file_is_reported_in_one_line(
     changes, words = BAD[case]
     path = write(tmp_path, **changes)
     assert run("sweep", path, f"output_dir={tmp_path / 'runs'}") == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"jahp: {path}: ")
-    assert words in told
-    assert told.count("\n") == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"jahp: {path}: ")
+    assert words in error
+    assert error.count("\n") == 1
     assert not (tmp_path / "runs").exists()
 
 
@@ -560,9 +560,9 @@ def test_an_invalid_file_is_reported_in_one_line(tmp_path: Path, capsys: pytest.
     ):
         (tmp_path / "x.yaml").write_bytes(content)
         assert run("sweep", tmp_path / "x.yaml") == 2
-        told = capsys.readouterr().err
-        assert words in told
-        assert told.count("\n") == 1
+        error = capsys.readouterr().err
+        assert words in error
+        assert error.count("\n") == 1
     assert run("sweep", tmp_path / "nowhere.yaml") == 2
     assert capsys.readouterr().err == f"jahp: {tmp_path / 'nowhere.yaml'}: no such sweep file\n"
 

@@ -189,8 +189,8 @@ def test_points_of_other_settings_are_refused_and_their_figures_kept(
 
     path, where = write(finished, shards, MORE)
     assert run("sweep", path, *where, *SHORT, "optim.learning_rate=0.01") == 2
-    told = capsys.readouterr().err
-    assert told.endswith("jahp: sweep: 2 of 3 points failed, see above; the same command tries them again\n")
+    error = capsys.readouterr().err
+    assert error.endswith("jahp: sweep: 2 of 3 points failed, see above; the same command tries them again\n")
     new, *refused = figures(finished)
     assert new[1:3] == ("done", 2)
     assert refused == [(name, "failed", *known) for name, _, *known in done]
@@ -208,9 +208,9 @@ def test_a_point_that_fails_is_reported_with_its_log_and_the_others_continue(
     bad, good = points(tmp_path)
     assert (bad["state"], good["state"]) == ("failed", "done")
     assert "nowhere" in bad["error"]
-    told = capsys.readouterr().err
-    assert f"  | jahp: {bad['error']}" in told
-    assert told.endswith("jahp: sweep: 1 of 2 points failed, see above; the same command tries them again\n")
+    error = capsys.readouterr().err
+    assert f"  | jahp: {bad['error']}" in error
+    assert error.endswith("jahp: sweep: 1 of 2 points failed, see above; the same command tries them again\n")
     with (tmp_path / "runs" / "tiny.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["state"], bool(row["val/bpp"])) for row in rows] == [("failed", False), ("done", True)]

@@ -92,7 +92,7 @@ def test_every_image_is_validated_and_coded_once_and_the_figures_are_those_of_on
         assert len({image for at, image in seen[0] | seen[1] if at == step}) == num_images
     assert len(seen[0] | seen[1]) == 2 * num_images == sum(len(rank[name]["validated"]) for rank in ranks)
 
-    # The same weights once more: the last checkpoint says that its validation is due, one process makes it.
+    # The same weights again: the last checkpoint says that its validation is due, and one process performs it.
     alone = real_config(tmp_path, shards, num_images, devices=1)
     shutil.copytree(folder / name, alone.run_dir)
     last = alone.run_dir / "checkpoints" / "last.ckpt"

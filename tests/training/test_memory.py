@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-# Pages that were asked of the system while tensors of 48 MiB came and went, before and after.
+# Prints the pages requested from the system for tensors of 48 MiB, before and after.
 PROGRAM = """
 import resource, torch
 from jahp_pl.training.run import keep_freed_memory

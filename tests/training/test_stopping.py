@@ -134,11 +134,11 @@ def test_every_session_of_limited_time_trains_on_without_annealing(
     last, steps = config.run_dir / "checkpoints" / "last.ckpt", [0]
     for _ in range(2):
         assert commands.run("train", settings_of(config)) == 0
-        told = capsys.readouterr()
+        shown = capsys.readouterr()
         steps.append(read_checkpoint(last)["global_step"])
         reason = "the session's time (trainer.session_time=00:00:00:01) is up"
-        assert f"joint: stopped after step {steps[-1]}, {reason}; not finished, the same command continues" in told.err
-        assert "trained: " not in told.out
+        assert f"joint: stopped after step {steps[-1]}, {reason}; not finished, the same command continues" in shown.err
+        assert "trained: " not in shown.out
     assert steps == sorted(set(steps))
     logged = (config.run_dir / "metrics.csv").read_text().splitlines()
     rate = logged[0].split(",").index("train/learning_rate")

@@ -188,7 +188,7 @@ PINNED = {
 def test_the_payload_of_known_latents_is_pinned(variant: Variant) -> None:
     """The latents have escapes from all windows, and one or two pieces, which the golden files lack."""
     density = ConditionalDensity(variant.config())
-    golden = Codec(load_golden("joint" if variant.num_components == 1 else "mixture")).latents  # never trained anew
+    golden = Codec(load_golden("joint" if variant.num_components == 1 else "mixture")).latents  # never retrained
     assert golden is not None
     coder = LatentCoder(golden.h_s, golden.context, LatentTables(density, 12))
     digest = hashlib.sha256()

@@ -176,7 +176,7 @@ def summary() -> str:
         for scale in (1, 40):
             y_hat, z_hat = some_latents(JOINT)
             assert z_hat is not None
-            raw = raw_outputs(codec, scale * y_hat, z_hat) + 0.0  # the sign of a zero is not part of the promise
+            raw = raw_outputs(codec, scale * y_hat, z_hat) + 0.0  # the sign of a zero is not guaranteed
             writer = Writer()
             codec.prior.write(writer, z_hat)
             codec.latents.write(writer, scale * y_hat, z_hat)
@@ -366,7 +366,7 @@ def test_non_finite_weights_are_refused_with_the_layers_name(
     name: str, pick: Callable[..., nn.Module], what: str
 ) -> None:
     def spoil(*networks: nn.Module) -> None:
-        # Of g_cm's weights a live one: the masked ones are never used.
+        # An unmasked weight of g_cm; masked ones are never used.
         getattr(pick(*networks), what).view(-1)[0] = float("nan")
 
     with pytest.raises(FreezeError, match=rf"^{name}: has weights that are not finite"):

@@ -64,7 +64,7 @@ def test_equally_likely_values_cost_the_logarithm_of_their_number(size: int) -> 
     writer = Writer()
     writer.write_uniform(values, size)
     assert writer.bits == pytest.approx(2000 * math.log2(size))
-    # Each value has 2^24 / size steps, rounded down; the last one has what is left over.
+    # Each value has 2^24 / size steps, rounded down; the last one has the rest.
     assert -1 < 8 * len(writer.payload()) - writer.bits < 64 + 2000 * 0.003
     reader = Reader(writer.payload())
     assert np.array_equal(reader.read_uniform(2000, size), values)

@@ -45,7 +45,7 @@ def test_a_change_of_precision_by_another_thread_is_noticed_by_all_and_kept() ->
         thread = threading.Thread(target=torch.set_float32_matmul_precision, args=("medium",))
         thread.start()
         thread.join()
-        with second:  # who begins now has it again
+        with second:  # a new user has it again
             assert torch.get_float32_matmul_precision() == "highest"
         with pytest.raises(PrecisionError, match="another thread"):
             first.__exit__(None, None, None)
