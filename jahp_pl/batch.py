@@ -161,7 +161,7 @@ def modified(job: Job) -> int:
         return 0
 
 
-def keep_order(job: Job, dated: int) -> None:
+def match_future_date(job: Job, dated: int) -> None:
     """Date an output like its source if the source is dated in the future, so that `is_done` holds."""
     with suppress(OSError):
         if job.is_resumable and job.target.stat().st_mtime_ns < dated:

@@ -12,7 +12,7 @@ import pytest
 
 from jahp_pl import folders
 from jahp_pl.files import WriteError
-from jahp_pl.folders import bring_back, new_folder, replace_folder
+from jahp_pl.folders import new_folder, recover_if_missing, replace_folder
 
 OLD, NEW = {"a": b"old", "b": b"old"}, {"a": b"new"}
 AT_STEP = """\
@@ -66,7 +66,7 @@ def test_a_kill_at_any_rename_leaves_the_old_folder_or_the_new_one(way: str, tmp
         replace_folder(folder, OLD)
         command = [sys.executable, "-c", AT_STEP, str(folder), str(step), way]
         outcomes.append(subprocess.run(command, check=False, timeout=60).returncode)
-        bring_back(folder)
+        recover_if_missing(folder)
         assert content(folder) in (OLD, NEW)
         if outcomes[-1] == 0:
             break

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jahp_pl.files import WriteError
-from jahp_pl.locks import INHERITED, RUN_LOCK, exclusive, held, training_in
+from jahp_pl.locks import INHERITED, RUN_LOCK, exclusive, hold_lock, training_in
 from jahp_pl.settings import load
 from tests.support.launching import JAHP, has_logged, output_of, settings_of, started, wait_until
 from tests.support.tiny_runs import NOTHING_CODED, tiny_config
@@ -61,7 +61,7 @@ def test_a_second_training_in_a_run_folder_is_refused_until_the_first_is_gone(sh
 def test_a_training_takes_over_the_lock_of_the_sweep_that_started_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with held(tmp_path / RUN_LOCK, "mine") as lock:
+    with hold_lock(tmp_path / RUN_LOCK, "mine") as lock:
         with pytest.raises(WriteError, match="another process is training there"), training_in(tmp_path):
             pass
         monkeypatch.setenv(INHERITED, str(lock))

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jahp_pl.data.pipeline import CropStream, Cuts
+from jahp_pl.data.pipeline import CropOptions, CropStream
 from jahp_pl.data.urls import expand_shards
 from jahp_pl.files import write_atomically
 from jahp_pl.measurement.provenance import provenance
@@ -78,7 +78,7 @@ def main() -> None:
             write_archive(folder / f"{count}.tar", count)
             peaks.append(peak_of_shards(folder / f"{count}.tar", folder / f"shards-{count}"))
         urls = expand_shards([str(folder / f"shards-{many}")], "data.train").urls
-        crops = iter(CropStream(urls, Cuts(16, decoded_bytes=2**20), 0, 0, 0, 1000))
+        crops = iter(CropStream(urls, CropOptions(16, decoded_bytes=2**20), 0, 0, 0, 1000))
         sizes = []
         for count in (few, many - few):
             for _ in itertools.islice(crops, count):

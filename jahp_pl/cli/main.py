@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parsed = _parse(arguments)
     shared.QUIET.set(parsed.quiet)
     try:
-        with shared.tidy_end() if parsed.run not in (train.train, sweep.sweep) else nullcontext():
+        with shared.signals_as_errors() if parsed.run not in (train.train, sweep.sweep) else nullcontext():
             parsed.run(parsed)
         sys.stdout.flush()
     except KeyboardInterrupt:

@@ -20,7 +20,7 @@ from PIL import Image
 
 from jahp_pl.data import shuffle
 from jahp_pl.data.index import DataError
-from jahp_pl.data.pipeline import CropStream, Cuts, Delivery, ValImage, WholeImages
+from jahp_pl.data.pipeline import CropOptions, CropStream, Delivery, ValImage, WholeImages
 from jahp_pl.data.prepare import ShardOptions
 from jahp_pl.data.shard_reader import Item, ShardReader
 from jahp_pl.data.shards import write_shards
@@ -48,7 +48,7 @@ def stream(
     timeout: float = 30,
     **cuts: int,
 ) -> CropStream:
-    return CropStream(urls, Cuts(crop, **cuts), seed, step, rank, buffer, ShardReader(timeout))
+    return CropStream(urls, CropOptions(crop, **cuts), seed, step, rank, buffer, ShardReader(timeout))
 
 
 def take(crops: CropStream, count: int) -> list[Delivery]:
@@ -230,11 +230,11 @@ def test_the_shuffle_buffer_is_bounded_in_bytes(shards: Path, monkeypatch: pytes
         nonlocal held
         for item in ShardReader().read(expand_shards([str(shards)], "data.train").urls):
             held_when_pulled.append(held)
-            held += shuffle.size_of(item)
+            held += shuffle.item_bytes(item)
             yield item
 
     for item in shuffle.shuffled(counted(), 1000, random.Random(0)):
-        held -= shuffle.size_of(item)
+        held -= shuffle.item_bytes(item)
     assert len(held_when_pulled) == 36
     assert 300_000 < max(held_when_pulled) <= 500_000
 

@@ -15,7 +15,7 @@ import torch
 from jahp_pl.config import ConfigError
 from jahp_pl.model_io.checkpoint import read_checkpoint
 from jahp_pl.settings import load
-from jahp_pl.training.callbacks import file_names, in_turn
+from jahp_pl.training.callbacks import file_names, interleave_ranks
 from jahp_pl.training.processes import check_launch
 from jahp_pl.training.run import train
 from tests.support.launching import JAHP, TORCHRUN, has_logged, output_of, script, settings_of, started, wait_until
@@ -128,7 +128,7 @@ def test_one_rank_writes_metrics_and_one_run_of_wandb(folder: Path) -> None:
 def test_images_of_one_name_on_several_ranks_get_the_names_of_one_process() -> None:
     [alone] = file_names([["a", "a", "b", "a"]])
     first, second = file_names([["a", "b"], ["a", "a"]])
-    assert alone == in_turn([first, second]) == ["a", "a-2", "b", "a-3"]
+    assert alone == interleave_ranks([first, second]) == ["a", "a-2", "b", "a-3"]
     assert file_names([["a"], []]) == [["a"], []]
 
 
