@@ -1,5 +1,6 @@
-"""docs/extending.md tells the truth: its patches, applied to a copy, make a density and a transform that the
-repository's own tests accept and that train, export and code."""
+"""docs/extending.md is correct: its patches, applied to a copy, add a density and a transform that pass the
+repository's own tests and that train, export and code.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +65,7 @@ def patched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def python(folder: Path, *arguments: str) -> str:
-    """What a Python in that folder says."""
+    """Run Python in that folder, and return its output."""
     environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False,

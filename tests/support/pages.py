@@ -1,4 +1,4 @@
-"""Pages of docs/ as tests see them: their blocks of code and their links; patches applied to a copy."""
+"""The pages of docs/: their blocks of code and their links; patches applied to a copy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PATCH = re.compile(r"^--- a/(?P<path>\S+)\n\+\+\+ b/(?P=path)\n(?P<hunks>.*)", r
 
 
 class Block(NamedTuple):
-    """Code between fences."""
+    """A fenced block of code."""
 
     language: str
     """What the fence says; empty where it says nothing: shell commands."""
@@ -20,28 +20,28 @@ class Block(NamedTuple):
 
 
 def read(name: str) -> str:
-    """A page by its name."""
+    """Read a page by its name."""
     return (DOCS / f"{name}.md").read_text()
 
 
 def blocks(page: str) -> list[Block]:
-    """All of them, in their order."""
+    """Return all blocks in order."""
     return [Block(*found) for found in re.findall(r"^```(\w*)\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)]
 
 
 def commands(page: str) -> list[str]:
-    """Lines of its shell blocks, without what they say behind a #."""
+    """Return the lines of the shell blocks without their comments."""
     lines = [line for block in blocks(page) if block.language in ("", "sh") for line in block.text.splitlines()]
     return [line.split("  #")[0].rstrip() for line in lines if line.strip()]
 
 
 def links(page: str) -> list[str]:
-    """Targets within the repository, relative to docs/."""
+    """Return link targets within the repository, relative to docs/."""
     return re.findall(r"\]\((?!https?:)([^)#\s]+)\)", page)
 
 
 def apply(patch: str, folder: Path) -> None:
-    """Apply a patch as pages have it: hunks begin with a bare @@, and each must fit in exactly one place."""
+    """Apply a patch of a page: hunks begin with a bare @@, and each must fit in exactly one place."""
     found = PATCH.match(patch)
     assert found, patch
     path = folder / found["path"]
