@@ -67,7 +67,7 @@ def load(arguments: Sequence[str]) -> Config:
 
 
 def load_config(*arguments: str | Path) -> Config:
-    """The settings of an experiment: defaults, then YAML files and `key=value` pairs, from left to right.
+    """Load the settings of an experiment: defaults, then YAML files and `key=value` pairs, from left to right.
 
         load_config("configs/quickstart.yaml", "loss.lmbda=0.0067")
 
@@ -78,10 +78,10 @@ def load_config(*arguments: str | Path) -> Config:
 
 
 def config_from_dict(values: Mapping[str, Any]) -> Config:
-    """The configuration back from `config.to_dict`; what is missing has its default. Nothing is imported.
+    """Rebuild the configuration from `config.to_dict`; missing settings have their defaults. Nothing is imported.
 
     Raises:
-        ConfigError: an unknown key, a wrong type, a value out of range.
+        ConfigError: if a key is unknown, a type is wrong, or a value is out of range.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException

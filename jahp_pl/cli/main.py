@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parsed = _parse(arguments)
     shared.QUIET.set(parsed.quiet)
     try:
-        with shared.tidy_end() if parsed.run not in (train.train, sweep.sweep) else nullcontext():
+        with shared.signals_as_errors() if parsed.run not in (train.train, sweep.sweep) else nullcontext():
             if modules := getattr(parsed, "modules", []):
                 import_modules(modules)
             parsed.run(parsed)
@@ -116,7 +116,7 @@ class _Parser(argparse.ArgumentParser):
         super().error(printable(message + self._suggestion(message)))
 
     def _suggestion(self, message: str) -> str:
-        """The command, option or value that was perhaps meant."""
+        """Suggest the command, option or value that was probably meant."""
         if found := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message):
             word, known = found[1], [choice.strip("' ") for choice in found[2].split(",")]
         elif found := re.match(r"unrecognized arguments:.*?(--[^\s=]+)", message):
@@ -128,7 +128,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Version(argparse.Action):
-    """Prints the version when it is asked for; to look it up takes a moment."""
+    """Prints the version; looking it up takes a moment, so it is done on request."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         from importlib.metadata import version

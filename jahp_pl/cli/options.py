@@ -32,8 +32,8 @@ def command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run, parser=parser)
-    parser.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors; no progress")
-    parser.add_argument("-v", "--verbose", action="store_true", help="with an error, show where it happened")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print only errors, no progress")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show the traceback of an error")
     return parser
 
 
@@ -46,7 +46,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 def add_machine(parser: argparse.ArgumentParser) -> None:
     """Add the options for the device and its resources."""
     add_import(parser)
-    parser.add_argument("--device", default="cpu", metavar="D", help="of the networks: cpu, cuda, mps or auto [cpu]")
+    parser.add_argument(
+        "--device", default="cpu", metavar="D", help="device of the networks: cpu, cuda, mps or auto [cpu]"
+    )
     parser.add_argument("--threads", type=positive, metavar="N", help="processor threads [one per core]")
     parser.add_argument(
         "--precision", choices=("float32", "bfloat16"), default="float32", help="precision of the transforms [float32]"

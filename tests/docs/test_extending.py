@@ -1,5 +1,6 @@
-"""docs/extending.md tells the truth: its files make a density and a transform that are accurate, and that train, export
-and code without a change of the package."""
+"""docs/extending.md is correct: its files add an accurate density and an accurate transform that train, export and code
+without a change of the package.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def forget() -> None:
-    """What another process that did not import the files knows."""
+    """Restore what a process knows that did not import the files."""
     for name, table in zip(NAMES, (DENSITIES, TRANSFORMS), strict=True):
         table.pop(name, None)  # type: ignore[attr-defined]
         sys.modules.pop(name, None)

@@ -1,4 +1,4 @@
-"""What holds of every page of docs/: links lead somewhere, settings exist, code is run by a test, the site builds."""
+"""All pages of docs/: links are valid, settings exist, code is run by a test, the site builds."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_every_page_is_in_the_navigation() -> None:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site as `make docs` builds it, elsewhere."""
+    """The site as built by `make docs`, in another folder."""
     source, folder = tmp_path_factory.mktemp("docs"), tmp_path_factory.mktemp("site")
     make = ["-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
     for command in (["docs/assemble.py", str(source)], make):
