@@ -124,7 +124,7 @@ def test_an_empty_file_changes_nothing(write: typing.Callable[..., str]) -> None
         ("loss.lmbda=small", "loss.lmbda", "Float"),
         ("resume=maybe", "resume", "bool"),
         ("model.rung=joined", "model.rung", "'mean_scale_hyperprior'"),
-        ("model.likelihood=cauchy", "model.likelihood", "'laplace'"),
+        ("model.likelihood=cauchy", "model.likelihood", "laplace"),
         ("data.train=shards", "data.train", "[a, b]"),
         ("data.train={a: b}", "data.train", "[a, b]"),
         ("data.train=[[a], b]", "data.train", "[a, b]"),

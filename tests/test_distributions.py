@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from typing import get_args
 
 import mpmath
 import pytest
@@ -11,10 +10,10 @@ import torch
 from mpmath import mpf
 from torch import Tensor
 
-from jahp_pl.config import Family
+from jahp_pl.config import BUILT_IN, Family
 from jahp_pl.distributions import DENSITIES, log_mass, mixture_log_mass
 
-FAMILIES = get_args(Family)
+FAMILIES = BUILT_IN["likelihood"]
 SIGMAS = (0.11, 0.2, 0.5, 1.0, 2.0, 7.5, 30.0, 100.0, 256.0)
 DISTANCES = (0.0, 1e-3, 0.25, 0.49, 0.5, 0.51, 0.75, 1.0, 1.5, 2.0, 3.3, 10.0, 31.0, 100.0, 1e3, 1e4)
 

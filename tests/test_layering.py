@@ -18,8 +18,8 @@ ROOT = Path(jahp_pl.__file__).parent
 LAYERS = (
     ("errors", "text"),
     ("batch", "config", "files", "images", "ops", "quality"),
-    ("blocked_gdn", "distributions", "locks", "setting_changes", "settings"),
-    ("folders", "layers"),
+    ("blocked_gdn", "distributions", "extensions", "locks", "setting_changes"),
+    ("folders", "layers", "settings"),
     ("transforms",),
     ("hyperprior",),
     ("context",),

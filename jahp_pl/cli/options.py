@@ -45,6 +45,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def add_machine(parser: argparse.ArgumentParser) -> None:
     """Add the options for the device and its resources."""
+    add_import(parser)
     parser.add_argument(
         "--device", default="cpu", metavar="D", help="device of the networks: cpu, cuda, mps or auto [cpu]"
     )
@@ -58,6 +59,18 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
         default=1024,
         metavar="MIB",
         help="memory of the transforms and their tiles [1024]",
+    )
+
+
+def add_import(parser: argparse.ArgumentParser) -> None:
+    """--import."""
+    parser.add_argument(
+        "--import",
+        action="append",
+        default=[],
+        dest="modules",
+        metavar="FILE.py",
+        help="first import this file or module, which registers parts of the model; may be repeated",
     )
 
 
