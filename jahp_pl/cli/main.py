@@ -64,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     shared.open_streams()
     parsed = _parse(arguments)
     shared.QUIET.set(parsed.quiet)
+    shared.wait_passively()
     try:
         with shared.signals_as_errors() if parsed.run not in (train.train, sweep.sweep) else nullcontext():
             if modules := getattr(parsed, "modules", []):

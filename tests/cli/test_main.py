@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from jahp_pl.cli.main import _parser
+from jahp_pl.cli.shared import WAITING
 from jahp_pl.config import ModelConfig
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io import checkpoint, pretrained
@@ -328,3 +329,22 @@ def test_a_shell_completes_commands_and_options(tmp_path):
         }  # fmt: skip
         subprocess.run([sys.executable, "-m", "jahp_pl"], env=environment, check=False, timeout=60)
         assert expected in [word.strip() for word in answer.read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"), ({"GOMP_SPINCOUNT": "1000"}, "None")],
+    ids=["by default", "by its policy", "by a count"],
+)
+def test_threads_wait_passively_before_torch_is_there_unless_the_user_decides(given, expected):
+    script = """
+import os, sys
+from jahp_pl.cli import main, models
+models.info = lambda arguments: print(os.environ.get("OMP_WAIT_POLICY"), "torch" in sys.modules)
+main.main(["info"])
+"""
+    ours = {name: value for name, value in os.environ.items() if name not in WAITING}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={**ours, **given}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [expected, "False"]
