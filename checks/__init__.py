@@ -1,1 +1,1 @@
-"""Checks of minutes to hours that `make` runs and `pytest` does not."""
+"""Checks that take minutes to hours each: `make` runs them, `pytest` does not."""

@@ -1,4 +1,4 @@
-"""Run a notebook in a fresh kernel and store its outputs: python docs/run_notebook.py docs/tour.ipynb."""
+"""Runs a notebook in a fresh kernel and stores its outputs: python docs/run_notebook.py docs/tour.ipynb."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nbclient import NotebookClient
 
 
 def executed(path: Path) -> nbformat.NotebookNode:
-    """Run a notebook and return it with its outputs; a failing cell raises."""
+    """Return the notebook with new outputs; a failing cell raises."""
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook, timeout=600, kernel_name="python3", record_timing=False,

@@ -15,14 +15,14 @@ DONE, NOW, LATER, CONTEXT = "#cfdfe8", "#e07a2f", "#ffffff", "#2a6f97"
 
 
 def steps() -> dict[tuple[int, int], int]:
-    """Return the step of each position (row, column)."""
+    """Return the step of each position, row and column."""
     plan = schedule([(HEIGHT, WIDTH)], OFFSETS)
     step_of_rank = {rank: t for t, step in enumerate(plan.steps) for part in step for rank in range(*part[1:])}
     return {divmod(position, WIDTH): step_of_rank[rank] for position, rank in enumerate(plan.ranks[0].tolist())}
 
 
 def drawing() -> Iterator[str]:
-    """Yield the lines of the picture."""
+    """Return the lines of the drawing."""
     width, height = WIDTH * SIDE + 2 * MARGIN, HEIGHT * SIDE + 2 * MARGIN
     yield f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif">'
     yield f'<rect width="{width}" height="{height}" rx="6" fill="#ffffff"/>'

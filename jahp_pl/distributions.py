@@ -16,7 +16,7 @@ epsilons for the Gaussian and 4 for the others: digits are lost only if a bin is
 
 Shapes broadcast. mu and sigma have the units of y; results are in nats (natural log), <= 0 up to these rounding errors.
 
-The rest of the code knows a family only through its entry in `DENSITIES`; docs/extending.md adds one.
+The rest of the code knows a family only through its entry in `DENSITIES`; `register_density` adds one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from jahp_pl.config import Family
+from jahp_pl.config import ConfigError, Family, add_part
 
 
 class Density(NamedTuple):
@@ -57,7 +57,7 @@ def log_mass(family: Family, y: Tensor, mu: Tensor, sigma: Tensor) -> Tensor:
         mu: location.
         sigma: scale > 0: standard deviation of the Gaussian, b of the Laplace, s of the logistic density.
     """
-    return DENSITIES[family].log_mass((y - mu).abs(), sigma)  # log(F(a) - F(b)) at v = |y - mu|
+    return density_of(family).log_mass((y - mu).abs(), sigma)  # log(F(a) - F(b)) at v = |y - mu|
 
 
 def mixture_log_mass(family: Family, y: Tensor, mu: Tensor, sigma: Tensor, log_weights: Tensor) -> Tensor:
@@ -123,3 +123,25 @@ DENSITIES: dict[Family, Density] = {
     "laplace": Density(_laplace, _laplace_cumulative, scale_min=0.041, reach=10.4, extent=18.0),
     "logistic": Density(_logistic, torch.sigmoid, scale_min=0.039, reach=11.1, extent=18.0),
 }
+"""Use `density_of` to look one up."""
+
+
+def register_density(name: Family, density: Density) -> None:
+    """Add a family of densities, for `model.likelihood=NAME`; a second one of the same name replaces the first.
+
+    Raises:
+        ConfigError: if the name is one of the package's own, or no identifier.
+    """
+    add_part("likelihood", name)
+    DENSITIES[name] = density
+
+
+def density_of(name: Family) -> Density:
+    """Return the family of this name.
+
+    Raises:
+        ConfigError: if it is not registered in this process.
+    """
+    if name not in DENSITIES:
+        raise ConfigError(f"model.likelihood={name}: is not registered in this process; import its module first")
+    return DENSITIES[name]

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jahp_pl.config import ModelConfig
-from jahp_pl.distributions import DENSITIES, mixture_log_mass
+from jahp_pl.distributions import density_of, mixture_log_mass
 from jahp_pl.ops import lower_bound
 
 LOG_LIKELIHOOD_MIN = -24 * math.log(2)
@@ -105,7 +105,7 @@ class ConditionalDensity:
         batch, channels, height, width = raw.shape
         num_latents = channels // (self.num_blocks * self.num_components)
         blocks = raw.float().view(batch, self.num_blocks, self.num_components, num_latents, height, width).unbind(1)
-        sigma = lower_bound(blocks[0], DENSITIES[self.family].scale_min)
+        sigma = lower_bound(blocks[0], density_of(self.family).scale_min)
         zeros = torch.zeros_like(sigma)
         mu = blocks[1] if self.has_means else zeros
         log_weights = torch.log_softmax(blocks[-1], dim=1) if self.num_components > 1 else zeros

@@ -1,4 +1,4 @@
-"""Pillow opens, loads and saves .jahp files as it does any others."""
+"""Pillow opens, loads and saves .jahp files like any others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PIXELS = kodak_crop()[:60, :90]
 
 @pytest.fixture(autouse=True)
 def models(monkeypatch):
-    """None registered by tests before, none bundled."""
+    """No models registered by earlier tests, and no bundled ones."""
     monkeypatch.setattr(pretrained, "FOLDER", Path("nowhere"))
     monkeypatch.delenv(pillow.MODEL_VARIABLE, raising=False)
     monkeypatch.setattr(pillow, "MODELS", pillow.Models())
@@ -34,7 +34,7 @@ def models(monkeypatch):
 
 @pytest.fixture(scope="module")
 def exports(tmp_path_factory):
-    """A folder of two."""
+    """A folder with two exports."""
     folder = tmp_path_factory.mktemp("exports")
     for name in ("joint", "mixture"):
         export(load_golden(name), folder / name, {})

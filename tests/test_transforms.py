@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from jahp_pl.config import Transform
+from jahp_pl.config import BUILT_IN, Transform
 from jahp_pl.layers import GDN
 from jahp_pl.transforms import (
     TRANSFORMS,
@@ -93,7 +91,7 @@ def test_gradients_reach_the_image_from_every_position_of_the_latents() -> None:
 
 
 def test_every_transform_of_the_configuration_has_its_networks_and_no_other_does() -> None:
-    assert tuple(TRANSFORMS) == get_args(Transform)
+    assert tuple(TRANSFORMS) == BUILT_IN["transform"]
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)

@@ -1,1 +1,1 @@
-"""Kill a training again and again."""
+"""Trainings that are killed repeatedly."""

@@ -1,4 +1,4 @@
-"""Check a run folder after a kill, and at the end of the run."""
+"""Invariants of a run folder after a kill, and at the end of the run."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class State(NamedTuple):
     """State of a run folder after a kill."""
 
     step: int
-    """Step of last.ckpt; 0 if there is none yet."""
+    """Step of last.ckpt; 0 without one."""
     validation_due: bool
     num_checkpoints: int
     num_leftovers: int
-    """Number of temporary files that killed processes left."""
+    """Temporary files of killed processes."""
     unreadable: list[str]
-    """Checkpoints that cannot be read, with the reasons."""
+    """Names of unreadable checkpoints, with the errors."""
 
 
-def look(config: Config) -> State:
+def read_state(config: Config) -> State:
     """Read every checkpoint of a run."""
     folder = config.run_dir / "checkpoints"
     unreadable, contents = [], {}
@@ -48,7 +48,7 @@ def look(config: Config) -> State:
 
 
 def faults_of_finished(config: Config) -> list[str]:
-    """List everything that is wrong with a completed run."""
+    """List the faults of a finished run in words."""
     with (config.run_dir / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     steps = config.trainer.max_steps
@@ -62,7 +62,7 @@ def faults_of_finished(config: Config) -> list[str]:
         found = [int(row["step"]) for row in rows if row[column]]
         if found != expected:
             faults.append(f"metrics.csv has {column} at steps {found} instead of {expected}")
-    state = look(config)
+    state = read_state(config)
     faults += state.unreadable
     if state.step != steps:
         faults.append(f"ended at step {state.step} instead of {steps}")
@@ -85,7 +85,7 @@ def final_loss(config: Config) -> float:
 
 
 def judge(loss: float, others: Sequence[float]) -> dict[str, Any]:
-    """Test whether a loss lies inside Student's 95 % prediction interval of `others`."""
+    """Check whether a loss lies inside Student's 95 % prediction interval for another run like `others`."""
     mean, deviation = statistics.mean(others), statistics.stdev(others)
     reach = QUANTILES[len(others) - 1] * deviation * math.sqrt(1 + 1 / len(others))
     return {

@@ -1,4 +1,4 @@
-"""Run sessions of one training, each a process that is killed with SIGKILL at a chosen kind of moment, or completes."""
+"""Sessions of one run: each is a process that is killed with SIGKILL at a chosen kind of moment, or runs to its end."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ LIMIT = 1800.0
 
 
 class SessionError(Exception):
-    """A session failed by itself, or made no progress."""
+    """A session ended by itself with an error, or made no progress."""
 
 
 class EndedError(Exception):
-    """A session completed the run before it could be killed."""
+    """A session reached the end of the run before it could be killed."""
 
 
 def train(config: Config) -> None:
-    """Train; runs in the process of a session."""
+    """Train in the process of a session."""
     import torch
 
     from jahp_pl.training.run import train as run_training
 
-    # Data workers are forked, as in `jahp train`: children that notice when their parent is gone.
+    # Data workers are children, as in `jahp train`, and notice the end of their parent.
     multiprocessing.set_start_method("fork", force=True)
     torch.set_num_threads(1)
     run_training(config)
 
 
 def last_step(config: Config) -> int:
-    """Return the step of the last row of metrics.csv."""
+    """Return the step in the last row of metrics.csv."""
     path = config.run_dir / "metrics.csv"
     lines = path.read_text().splitlines() if path.exists() else []
     first = lines[-1].split(",")[0] if lines else ""
@@ -49,7 +49,7 @@ def last_step(config: Config) -> int:
 
 @contextmanager
 def session(config: Config) -> Iterator[BaseProcess]:
-    """Start a training process, forked from one with everything imported, so that it starts at once."""
+    """Start a training process by forking one that has imported everything, so that it starts at once."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["jahp_pl.training.run"])
     process = context.Process(target=train, args=(config,))
@@ -62,10 +62,10 @@ def session(config: Config) -> Iterator[BaseProcess]:
 
 
 def run_to_its_end(config: Config) -> None:
-    """Run one session without a kill.
+    """Run a session without a kill.
 
     Raises:
-        SessionError: it ended otherwise.
+        SessionError: if it fails.
     """
     with session(config) as process:
         process.join(LIMIT)
@@ -74,14 +74,14 @@ def run_to_its_end(config: Config) -> None:
 
 
 def run_and_kill(config: Config, step: int, moment: Moment, rng: random.Random) -> float:
-    """Run one session and kill it at the given kind of moment, once it has logged a step.
+    """Run a session and kill it after it has logged a step, at a moment of the given kind.
 
     Returns:
-        Seconds that it lived.
+        Its lifetime in seconds.
 
     Raises:
-        EndedError: the run was at its end before.
-        SessionError: it ended by itself otherwise, or did not get on.
+        EndedError: if the run reached its end before the kill.
+        SessionError: if it fails or makes no progress.
     """
     begin = time.monotonic()
     with session(config) as process:

@@ -1,1 +1,1 @@
-"""Check that latents are equal under every circumstance."""
+"""Latents must be equal under all circumstances."""

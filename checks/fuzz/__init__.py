@@ -1,1 +1,1 @@
-"""Decode damaged files; code images of every size."""
+"""Damaged files, and images of every size."""

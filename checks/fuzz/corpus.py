@@ -1,4 +1,4 @@
-"""The files to be mutated: valid files of small models of every rung, from one pixel up."""
+"""The files that are mutated: valid files of small models of every rung, from one pixel up."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNTRAINED = (
 
 
 class Subject(NamedTuple):
-    """A codec and files that it made."""
+    """A codec and its files."""
 
     name: str
     codec: Codec
@@ -30,7 +30,7 @@ class Subject(NamedTuple):
 
 
 def subjects() -> list[Subject]:
-    """Return the golden models, and untrained models of the other rungs with latents of a photograph."""
+    """Create the golden models, and codecs of the other rungs whose untrained densities code a photograph's latents."""
     models = {name: load_golden(name) for name in ("joint", "mixture")}
     return [
         _subject(name, Codec(model)) for name, model in (models | {str(v): _untrained(v) for v in UNTRAINED}).items()

@@ -1,9 +1,10 @@
 # ruff: noqa: T201
-"""Code large and long images through the command line within 4 GiB; each must decode to the model's reconstruction.
+"""Codes large and long images through the command line within 4 GiB; each must decode to the model's reconstruction.
 
 python -m checks.fuzz.large MODEL [SIZE...] --out results/large.json
 
-Mosaics of Kodak; `jahp compress --verify` decodes before it writes, `jahp decompress` is a process of its own.
+The images are mosaics of Kodak. `jahp compress --verify` decodes before it writes; `jahp decompress` is a process of
+its own.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ BYTES = 2**32
 
 
 def mosaic(images: list[Path], width: int, height: int) -> Image.Image:
-    """Tile an image of this size with landscape photographs."""
+    """Build a mosaic of as many landscape photographs as needed."""
     tiles = [rgb for rgb in map(decode_rgb, images) if rgb.shape[1] > rgb.shape[0]]
     h, w = tiles[0].shape[:2]
     rows = [
@@ -47,10 +48,10 @@ def mosaic(images: list[Path], width: int, height: int) -> Image.Image:
 
 
 def run(*arguments: str) -> tuple[float, int]:
-    """Run a command and return its seconds and its peak memory in bytes.
+    """Run a command, and return its seconds and its peak memory in bytes.
 
     Raises:
-        SystemExit: it fails.
+        SystemExit: if it fails.
     """
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "jahp_pl", *arguments], stdout=subprocess.DEVNULL)
@@ -83,7 +84,7 @@ def code(model: str, size: str, images: list[Path], folder: Path) -> dict[str, A
 
 
 def main() -> None:
-    """Code all sizes; exit with code 1 if one takes too much memory."""
+    """Code all sizes; the exit status is 1 if one takes too much memory."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("sizes", nargs="*", default=SIZES, metavar="WIDTHxHEIGHT")

@@ -1,4 +1,4 @@
-"""A worker that hangs, dies, exits or works, for the test of the pool."""
+"""A worker that hangs, dies, ends or works properly, for the test of the pool."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from checks.fuzz.outcome import Outcome, Ready
 
 
 def work(connection: Connection, seed: int) -> None:
-    """Answer cases, but hang on number 1, die on 3 and exit on 5."""
+    """Misbehave on odd numbers."""
     connection.send(Ready(()))
     while (number := connection.recv()) is not None:
         if number == 1:

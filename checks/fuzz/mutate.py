@@ -1,4 +1,4 @@
-"""Strategies that damage a file. Most repair the checksum, to reach the code behind it.
+"""Mutations of a file. Most repair the checksum, so that the code behind the check is reached.
 
 Every case is a pure function of a seed and its number.
 """
@@ -22,7 +22,7 @@ EDGES = (0, 1, 2, 15, 16, 17, 63, 64, 65, 127, 128, 129, 255, 256, 4095, 4096, 1
 
 
 class Case(NamedTuple):
-    """A file for a decoder, which may refuse it."""
+    """A file to be decoded or refused."""
 
     strategy: str
     subject: int
@@ -32,7 +32,7 @@ class Case(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """The fields of a file, from which `put_together` makes a file with a valid checksum."""
+    """The parts of a file, to be reassembled with a valid checksum regardless of their content."""
 
     fingerprint: bytes
     width: int
@@ -49,11 +49,11 @@ class Parts(NamedTuple):
 
 
 def case(seed: int, number: int, corpus: Sequence[Sequence[bytes]]) -> Case:
-    """Make the case of a number.
+    """Return the case with a number.
 
     Args:
-        seed: of a run.
-        number: from 0.
+        seed: seed of a run.
+        number: number of the case, from 0.
         corpus: files by subject.
     """
     rng = np.random.default_rng([seed, number])
@@ -65,7 +65,7 @@ def case(seed: int, number: int, corpus: Sequence[Sequence[bytes]]) -> Case:
     return Case(strategy.__name__, subject, strategy(rng, data, other), max_pixels)
 
 
-# --- without a valid checksum ---------------------------------------------------------------------------------------
+# --- without a valid checksum----------------------------------------------------------------------------------------
 
 
 def flipped_bits(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
@@ -77,13 +77,13 @@ def flipped_bits(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
 
 
 def other_bytes(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
-    """Overwrite a run with zeros, ones or random bytes."""
+    """Overwrite a run of bytes with zeros, ones or random values."""
     start = int(rng.integers(len(data)))
     return _overwritten(rng, data, start)
 
 
 def truncated(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
-    """Keep the beginning of a file."""
+    """Truncate a file."""
     return data[: int(rng.integers(len(data)))]
 
 
@@ -99,21 +99,21 @@ def spliced(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
 
 
 def garbage(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
-    """Put random bytes after a valid start that is long enough for them to be read."""
+    """Put random bytes after the first 0 to 13 bytes of a valid file."""
     return data[: int(_choice(rng, (0, 4, 5, 13)))] + rng.bytes(int(rng.integers(200)))
 
 
-# --- with a valid checksum ------------------------------------------------------------------------------------------
+# --- with a valid checksum-------------------------------------------------------------------------------------------
 
 
 def garbage_behind_checksum(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
-    """Keep magic, version and fingerprint, and make the rest of the header random, under a valid checksum."""
+    """Put a random header with a valid checksum after a valid magic, version and fingerprint."""
     head, rest = data[:13] + rng.bytes(int(rng.integers(6, 20))), rng.bytes(4 * int(rng.integers(20)))
     return head + zlib.crc32(head + rest).to_bytes(4, "little") + rest
 
 
 def header_field(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
-    """Change one number of the header, within or outside its range."""
+    """Change one number of the header, within its range or beyond."""
     parts, field = take_apart(data), _choice(rng, ("width", "height", "smallest", "span"))
     number = _number(rng) * (-1 if field == "smallest" and rng.random() < 0.5 else 1)
     fields: dict[str, Any] = {field: number}
@@ -121,18 +121,18 @@ def header_field(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
 
 
 def lengths(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
-    """State lengths that differ from those of the fields."""
+    """Change the lengths in the header, so that they do not match the contents."""
     parts = take_apart(data)
     near = [n + int(rng.integers(-8, 9)) for n in (len(parts.profile), len(parts.payload))]
     profile, payload = (max(0, n) if rng.random() < 0.5 else _number(rng) for n in near)
-    if rng.random() < 0.3:  # move the border between the two; their sum stays correct
+    if rng.random() < 0.3:  # another boundary between the two, with the same sum
         profile = int(rng.integers(len(parts.profile) + len(parts.payload) + 1))
         payload = len(parts.profile) + len(parts.payload) - profile
     return put_together(parts._replace(profile_length=profile, payload_length=payload))
 
 
 def image_size(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
-    """State another accepted size, possibly long and thin."""
+    """Change the size to another accepted one, long and thin ones included."""
     width = int(2 ** rng.uniform(0, 16))
     height = int(2 ** rng.uniform(0, np.log2(SMALL_PIXELS / width)))
     width, height = (width, height) if rng.random() < 0.5 else (height, width)
@@ -140,17 +140,17 @@ def image_size(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
 
 
 def vast_size(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
-    """State a size beyond a decoder's default limit."""
+    """Change the size to one beyond the decoder's default limit."""
     width = int(rng.integers(MAX_PIXELS // MAX_SIDE + 1, MAX_SIDE + 1))
     height = int(rng.integers(MAX_PIXELS // width + 1, MAX_SIDE + 1))
     return put_together(take_apart(data)._replace(width=width, height=height))
 
 
 def latent_range(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
-    """State another valid range of latents, from a single value to all 16-bit values."""
+    """Change the range of latents to another valid one, from a single value to all 16-bit ones."""
     span = min(65535, int(2 ** rng.uniform(0, 17)) - 1)
     smallest = int(rng.integers(-32768, 32768 - span))
-    if rng.random() < 0.5:  # around zero, like real latents
+    if rng.random() < 0.5:  # near zero, where most latents are
         smallest = max(-32768, min(-span // 2, 32767 - span))
     return put_together(take_apart(data)._replace(smallest=smallest, span=span))
 
@@ -167,7 +167,7 @@ def payload_bytes(rng: np.random.Generator, data: bytes, _other: bytes) -> bytes
 
 
 def payload_words(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
-    """Replace the payload: cut, repeated, longer, another file's, random, all zeros, all ones, empty."""
+    """Change words of the payload: cut, repeat, extend, replace by another file's, random, zeros, ones or none."""
     parts = take_apart(data)
     old, foreign, count = parts.payload, take_apart(other).payload, 4 * int(rng.integers(1, 50))
     at = 4 * int(rng.integers(len(old) // 4 + 1))
@@ -188,7 +188,7 @@ def several_fields(rng: np.random.Generator, data: bytes, other: bytes) -> bytes
 
 
 def other_model(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
-    """Change the fingerprint slightly, or take another model's."""
+    """Change the fingerprint, slightly or to another model's."""
     parts, theirs = take_apart(data), take_apart(other).fingerprint
     at = int(rng.integers(8))
     near = (
@@ -200,12 +200,14 @@ def other_model(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
 
 
 def foreign_insides(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
-    """Put this model's fingerprint on another file, possibly of another model."""
+    """Put another file, possibly of another model, under this model's fingerprint."""
     return put_together(take_apart(other)._replace(fingerprint=take_apart(data).fingerprint))
 
 
 def profile(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
-    """Replace the profile: no zlib stream, a cut, damaged or double one, or one that inflates to nothing or a lot."""
+    """Change the profile: no zlib stream, a truncated, damaged or repeated one, one that inflates to nothing or too
+    much.
+    """
     parts = take_apart(data)
     good = zlib.compress(rng.bytes(int(rng.integers(1, 300))))
     size = MAX_ICC_BYTES + int(_choice(rng, (-1, 0, 1, 10 * MAX_ICC_BYTES)))
@@ -242,7 +244,7 @@ def take_apart(data: bytes) -> Parts:
 
 
 def put_together(parts: Parts) -> bytes:
-    """Make a file with a valid checksum."""
+    """Assemble a file with a valid checksum."""
     zigzag = 2 * parts.smallest if parts.smallest >= 0 else -2 * parts.smallest - 1
     profile_length = len(parts.profile) if parts.profile_length is None else parts.profile_length
     payload_length = len(parts.payload) if parts.payload_length is None else parts.payload_length

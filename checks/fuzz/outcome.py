@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 
 class Ready(NamedTuple):
-    """A worker is ready for cases."""
+    """The worker accepts cases."""
 
     fingerprints: tuple[str, ...]
     """Identifies the subjects' codecs."""
 
 
 class Outcome(NamedTuple):
-    """The outcome of a case."""
+    """Result of a case."""
 
     number: int
     result: str

@@ -1,5 +1,5 @@
 # ruff: noqa: T201
-"""Code images of every size up to 70 x 70, with and without mixtures; each must decode to the model's reconstruction.
+"""Codes images of every size up to 70 x 70, with and without mixtures; each must decode to the model's reconstruction.
 
 python -m checks.fuzz.sizes
 """
@@ -30,7 +30,7 @@ RUNGS = (Variant("factorized"), Variant("joint"), Variant("joint", "gaussian", 3
 
 
 def tiny_codec(variant: Variant) -> Codec:
-    """Build a codec with random weights, N = M = 4."""
+    """Create a codec with random weights, N = M = 4."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return Codec(CompressionModel(variant.config(num_filters=4, num_latents=4)).eval())
@@ -38,10 +38,10 @@ def tiny_codec(variant: Variant) -> Codec:
 
 @torch.no_grad()
 def round_trip(codec: Codec, sizes: Iterable[tuple[int, int]]) -> int:
-    """Code images of these sizes; returns how many.
+    """Code images of these sizes, and return their number.
 
     Raises:
-        AssertionError: latents that come back different, or an image that is not what g_s makes of them.
+        AssertionError: if latents differ, or an image is not what g_s makes of them.
     """
     count, image = 0, kodak_crop()[:LARGEST, :LARGEST]
     for height, width in sizes:

@@ -26,7 +26,7 @@ MEMORY_LIMIT = 2**30
 
 
 def work(connection: Connection, seed: int) -> None:
-    """Answer case numbers with outcomes until None comes."""
+    """Answer case numbers with outcomes until None arrives."""
     torch.set_num_threads(1)
     known = subjects()
     corpus = [subject.files for subject in known]

@@ -1,1 +1,1 @@
-"""Build, install and try the distributions."""
+"""The distributions are built, installed and tried."""

@@ -1,1 +1,1 @@
-"""Compare with CompressAI, given the same weights."""
+"""The same weights in CompressAI and in this project."""

@@ -1,1 +1,1 @@
-"""Measure what each part of the encoder's search is worth."""
+"""The gain of each part of the encoder's search."""

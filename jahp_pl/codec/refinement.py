@@ -26,7 +26,7 @@ from jahp_pl.codec.transforms.runner import MEMORY_LIMIT, MemoryLimitError, Tran
 from jahp_pl.codec.transforms.tiles import SMALLEST, largest_side, tiles
 from jahp_pl.config import LossConfig, ModelConfig
 from jahp_pl.model import CompressionModel
-from jahp_pl.transforms import STRIDE, TRANSFORMS
+from jahp_pl.transforms import STRIDE, transforms_of
 
 Progress = Callable[[int, int], object]
 """Called with the number of finished steps and the total."""
@@ -178,7 +178,7 @@ def least_bytes(config: ModelConfig) -> int:
 
 def _margin(config: ModelConfig) -> int:
     """Return the distance in latents to the farthest latent whose pixels or bits depend on one."""
-    return max(-(-TRANSFORMS[config.transform].reach // STRIDE), CONTEXT_REACH)
+    return max(-(-transforms_of(config.transform).reach // STRIDE), CONTEXT_REACH)
 
 
 def _windows(

@@ -1,4 +1,4 @@
-"""The command line as a person uses it: real commands, real files, one line for every mistake."""
+"""Tests of the command line: real commands, real files, one line for every mistake."""
 
 from __future__ import annotations
 
@@ -103,9 +103,9 @@ def test_info_describes_all_below_a_folder_and_names_what_it_cannot_read(model_f
     assert "num_latents     24" in out
     (folder / "bad.jahp").write_bytes(b"jahp")
     assert run("info", folder) == 2
-    told = capsys.readouterr()
-    assert "217 x 181 pixels" in told.out
-    assert "bad.jahp: the file is cut short" in told.err
+    output = capsys.readouterr()
+    assert "217 x 181 pixels" in output.out
+    assert "bad.jahp: the file is cut short" in output.err
 
 
 def test_evaluate_leaves_files_results_and_a_picture(model_file, tmp_path, capsys):
@@ -257,9 +257,9 @@ def test_quiet_says_nothing_but_errors(model_file, photo, capsys):
 
 def test_verbose_shows_where_an_error_happened(capsys):
     assert run("info", "nowhere", "-v") == 2
-    told = capsys.readouterr().err
-    assert "Traceback" in told
-    assert told.strip().splitlines()[-1].startswith("jahp: ")
+    output = capsys.readouterr().err
+    assert "Traceback" in output
+    assert output.strip().splitlines()[-1].startswith("jahp: ")
 
 
 def test_one_spelling_holds_for_all_commands_and_the_former_ones_still_work(tmp_path, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""CompressAI's checkpoints become models of ours; anything else is refused by name and never run."""
+"""CompressAI's checkpoints become this project's models; anything else is refused by name and never executed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Graphs for other runtimes compute what the codec computes: integers to the last bit, pictures to float32."""
+"""Graphs for other runtimes agree with the codec: integers to the last bit, images up to float32."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NAMES = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """What the command makes of an export."""
+    """The output folder of the command for an export."""
     path = tmp_path_factory.mktemp("graphs")
     export(codec_of(JOINT).model, path / "model", {})
     assert run("graphs", path / "model", "--out", path / "graphs") == 0
@@ -42,7 +42,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runtime(folder):
-    """One graph in onnxruntime, by name: arrays in, tensors out."""
+    """Load one graph in onnxruntime by name: arrays in, tensors out."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     sessions = {p.stem: onnxruntime.InferenceSession(p, options) for p in folder.glob("*.onnx")}
@@ -120,7 +120,7 @@ def test_entropy_parameters_are_equal_to_the_last_bit(largest, runtime):
 
 
 class OtherRuntime:
-    """Stands for h_s, g_cm and g_ep in a codec."""
+    """Replaces h_s, g_cm and g_ep of a codec."""
 
     def __init__(self, runtime, context) -> None:
         self.runtime, self.offsets = runtime, context.offsets

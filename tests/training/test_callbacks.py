@@ -26,7 +26,7 @@ from tests.support.tiny_runs import tiny_config
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory, shards: Path) -> TrainResult:
-    """Eight steps with a validation after four and after eight, with W&B offline."""
+    """A run of eight steps with a validation after four and after eight, with W&B offline."""
     folder = tmp_path_factory.mktemp("callbacks")
     return train(tiny_config(folder / "runs", shards, "wandb.mode=offline", "wandb.tags=[test]", "optim.ema_decay=0.9"))
 
@@ -58,7 +58,7 @@ def test_the_report_has_the_sizes_of_the_files_on_disk(result: TrainResult) -> N
 
 
 def test_a_file_of_a_run_is_decoded_with_its_last_checkpoint_alone(result: TrainResult) -> None:
-    """The average of the weights is what both sides take."""
+    """Both sides use the averaged weights."""
     folder = result.run_dir / "coding" / "step-0000008"
     decoder = Codec(load_checkpoint_model(result.last))
     for path in folder.glob("*.jahp"):

@@ -28,7 +28,7 @@ from torch import Tensor
 from jahp_pl.codec.entropy.networks import FRACTION_BITS, RAW_CLAMP
 from jahp_pl.codec.entropy.range_coder import MASS_BITS, FloatArray, IntArray
 from jahp_pl.codec.entropy.table_checks import check_halves, check_weights, checked_table, rising_tables
-from jahp_pl.distributions import DENSITIES, Density
+from jahp_pl.distributions import Density, density_of
 from jahp_pl.entropy_model import ConditionalDensity
 
 NUM_SCALES = 128
@@ -89,7 +89,7 @@ class LatentTables:
     ) -> None:
         self.density = density
         self.num_latents = num_latents
-        family = DENSITIES[density.family]
+        family = density_of(density.family)
         self.scales, self.thresholds = _scales(family) if frozen is None else rising_tables(frozen, SCALE_SIZES)
         scales = self.scales.tolist()
         resolution = [_resolution(scale) for scale in scales]
