@@ -1,1 +1,1 @@
-"""What `make` proves and `pytest` does not run: minutes to hours each."""
+"""Checks that take minutes to hours each: `make` runs them, `pytest` does not."""

@@ -1,8 +1,8 @@
-"""Puts together what `make docs` makes a site of: python docs/assemble.py build/docs.
+"""Assembles the sources of the site of `make docs`: python docs/assemble.py build/docs.
 
 Pages link to the repository as on a code host (`../results/bench.json`). In the site these links lead to copies below
-`files/`: JSON as it is, text as a page that shows it, a folder as a list. The notebook becomes a page. What comes out
-is plain Markdown, so that no page hangs on the program that makes HTML of it.
+`files/`: JSON unchanged, text as a page that shows it, a folder as a list. The notebook becomes a page. The result is
+plain Markdown, so no page depends on the program that converts it to HTML.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ HIDDEN = "---\nsearch: {exclude: true}\n---\n\n"
 
 
 def assemble(target: Path) -> None:
-    """Write everything into a folder, in place of what it holds."""
+    """Write everything into a folder, replacing its contents."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     linked: set[str] = set()
@@ -43,7 +43,7 @@ def assemble(target: Path) -> None:
 
 
 def page_of_notebook(notebook: dict[str, Any], name: str, target: Path) -> str:
-    """A notebook as Markdown; its pictures are written beside it."""
+    """Convert a notebook to Markdown; its images are written beside it."""
     parts: list[str] = []
     num_pictures = 0
     for cell in notebook["cells"]:
@@ -65,7 +65,7 @@ def page_of_notebook(notebook: dict[str, Any], name: str, target: Path) -> str:
 
 
 def _place(name: str) -> str:
-    """Where the copy of a file or folder of the repository is."""
+    """Return the place of the copy of a file or folder of the repository."""
     path = ROOT / name
     if path.is_dir():
         return f"files/{name}/index.md"

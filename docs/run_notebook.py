@@ -1,4 +1,4 @@
-"""Runs a notebook from a fresh kernel and keeps what it shows: python docs/run_notebook.py docs/tour.ipynb."""
+"""Runs a notebook in a fresh kernel and stores its outputs: python docs/run_notebook.py docs/tour.ipynb."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nbclient import NotebookClient
 
 
 def executed(path: Path) -> nbformat.NotebookNode:
-    """The notebook with the outputs of a run here; a cell that fails raises."""
+    """Return the notebook with new outputs; a failing cell raises."""
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook, timeout=600, kernel_name="python3", record_timing=False,

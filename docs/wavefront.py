@@ -1,4 +1,4 @@
-"""Draws wavefront.svg from the codec's own schedule: python docs/wavefront.py > docs/wavefront.svg."""
+"""Draw wavefront.svg from the codec's own schedule: python docs/wavefront.py > docs/wavefront.svg."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ HEIGHT, WIDTH, SIDE, MARGIN = 6, 10, 44, 12
 OFFSETS = [(row, column) for row in (-2, -1, 0) for column in range(-2, 3) if row < 0 or column < 0]
 """The causal 5x5 mask."""
 STEP, CENTRE = 12, (2, 6)
-"""The step that is shown as next, and one of its positions."""
+"""The step shown as the next one, and one of its positions."""
 DONE, NOW, LATER, CONTEXT = "#cfdfe8", "#e07a2f", "#ffffff", "#2a6f97"
 
 
 def steps() -> dict[tuple[int, int], int]:
-    """The step of each position, row and column."""
+    """Return the step of each position, row and column."""
     plan = schedule([(HEIGHT, WIDTH)], OFFSETS)
     step_of_rank = {rank: t for t, step in enumerate(plan.steps) for part in step for rank in range(*part[1:])}
     return {divmod(position, WIDTH): step_of_rank[rank] for position, rank in enumerate(plan.ranks[0].tolist())}
 
 
 def drawing() -> Iterator[str]:
-    """Lines of the picture."""
+    """Return the lines of the drawing."""
     width, height = WIDTH * SIDE + 2 * MARGIN, HEIGHT * SIDE + 2 * MARGIN
     yield f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif">'
     yield f'<rect width="{width}" height="{height}" rx="6" fill="#ffffff"/>'

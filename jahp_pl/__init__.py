@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from jahp_pl.codec.bitstream import BitstreamError as BitstreamError
     from jahp_pl.codec.codec import Codec as Codec
     from jahp_pl.data.module import ShardDataModule as ShardDataModule
+    from jahp_pl.distributions import register_density as register_density
     from jahp_pl.errors import JahpError as JahpError
     from jahp_pl.model_io.load import load_codec as load_codec
     from jahp_pl.model_io.load import load_model as load_model
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from jahp_pl.settings import load_config as load_config
     from jahp_pl.training.module import CompressionModule as CompressionModule
     from jahp_pl.training.run import train as train
+    from jahp_pl.transforms import register_transform as register_transform
 
 _WHERE = {
     "BitstreamError": "jahp_pl.codec.bitstream",
@@ -44,6 +46,8 @@ _WHERE = {
     "load_model": "jahp_pl.model_io.load",
     "load_runtime": "jahp_pl.runtime.codec",
     "RuntimeCodec": "jahp_pl.runtime.codec",
+    "register_density": "jahp_pl.distributions",
+    "register_transform": "jahp_pl.transforms",
     "train": "jahp_pl.training.run",
 }
 
@@ -58,6 +62,8 @@ __all__ = [
     "load_config",
     "load_model",
     "load_runtime",
+    "register_density",
+    "register_transform",
     "train",
 ]
 

@@ -26,7 +26,7 @@ PICTURES = frozenset(
         *(".nef", ".orf", ".pef", ".psd", ".raf", ".rw2", ".srw", ".svg"),
     }
 )
-"""Suffixes of pictures that may lie in a folder and that no command reads."""
+"""Suffixes of image files that no command reads."""
 
 
 class BatchError(JahpError, ValueError):
@@ -43,7 +43,7 @@ class Job(NamedTuple):
     is_resumable: bool
     """Whether the source was found in a folder, so that an existing output may count as finished."""
     conflict: str | None = None
-    """Why it cannot be done, where another job has the same output; one line."""
+    """Reason in one line why the job cannot be done, if another one has the same output."""
 
 
 class Failure(NamedTuple):
@@ -109,7 +109,7 @@ def plan(
 
 
 def _checked(job: Job, rivals: Sequence[Job]) -> Job:
-    """The job, which notes it where another one has the same output."""
+    """Return the job with its `conflict` if another one has the same output."""
     other = next((rival for rival in rivals if rival.source is not job.source), None)
     if other is None:
         return job
@@ -120,7 +120,7 @@ def _checked(job: Job, rivals: Sequence[Job]) -> Job:
 
 
 def left_out(inputs: Sequence[Path], wanted: Collection[str]) -> dict[str, int]:
-    """How many pictures of other kinds are in the folders among the inputs, by suffix; `PICTURES` knows the kinds.
+    """Count image files of other kinds in the folders among the inputs, by suffix; `PICTURES` lists the kinds.
 
     Args:
         inputs: see `plan`.
@@ -161,7 +161,7 @@ def modified(job: Job) -> int:
         return 0
 
 
-def keep_order(job: Job, dated: int) -> None:
+def match_future_date(job: Job, dated: int) -> None:
     """Date an output like its source if the source is dated in the future, so that `is_done` holds."""
     with suppress(OSError):
         if job.is_resumable and job.target.stat().st_mtime_ns < dated:

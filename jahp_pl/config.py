@@ -17,12 +17,33 @@ from typing import Any, Literal
 from jahp_pl.errors import JahpError
 
 Rung = Literal["factorized", "scale_hyperprior", "mean_scale_hyperprior", "context", "joint"]
-Family = Literal["gaussian", "laplace", "logistic"]
-Transform = Literal["gdn"]
+Family = str
+"""Name of a density, see `PARTS`."""
+Transform = str
+"""Name of a pair of networks, see `PARTS`."""
+PARTS: dict[str, list[str]] = {"likelihood": ["gaussian", "laplace", "logistic"], "transform": ["gdn"]}
+"""Names that each of these settings of a model may have. `distributions.register_density` and
+`transforms.register_transform` add others."""
 
 
 class ConfigError(JahpError, ValueError):
     """An unusable setting; the message is one line that names the key and the remedy."""
+
+
+BUILT_IN = {setting: tuple(names) for setting, names in PARTS.items()}
+"""Of `PARTS`, the package's own, which nothing replaces."""
+
+
+def add_part(setting: str, name: str) -> None:
+    """Let a setting of `PARTS` have another name.
+
+    Raises:
+        ConfigError: the name is no identifier, or is one of the package's own.
+    """
+    is_new = name not in BUILT_IN[setting]
+    require(name.isidentifier() and is_new, f"model.{setting}", name, "must be an identifier that is not taken")
+    if name not in PARTS[setting]:
+        PARTS[setting].append(name)
 
 
 def require(condition: bool, key: str, value: object, remedy: str) -> None:
@@ -56,6 +77,14 @@ class ModelConfig:
     rate between two levels. 1 is a single-rate model; with more, set loss.lmbda_max."""
 
     def __post_init__(self) -> None:
+        for setting, names in PARTS.items():
+            require(
+                getattr(self, setting) in names,
+                f"model.{setting}",
+                getattr(self, setting),
+                f"must be one of {', '.join(names)}; for one of your own, import its module first: "
+                "imports=[FILE.py] in a configuration, --import FILE.py on the command line",
+            )
         require(self.num_filters >= 1, "model.num_filters", self.num_filters, "must be at least 1")
         require(self.num_latents >= 1, "model.num_latents", self.num_latents, "must be at least 1")
         require(1 <= self.num_components <= 16, "model.num_components", self.num_components, "must be from 1 to 16")
@@ -338,6 +367,9 @@ class Config:
     """Continue even if settings that change the result (model.quantization, loss, data, optim, seed) differ from those
     of the checkpoint. The best loss so far is forgotten, so best.ckpt is chosen again. Pass it each time; config.yaml
     does not keep it."""
+    imports: list[str] = field(default_factory=list)
+    """Python modules or .py files to import first, because they register densities or transforms
+    (docs/extending.md). Checkpoints and exports never import anything by themselves."""
     tensorboard: bool = False
     """Also write TensorBoard event files to `tensorboard` in the run folder; needs `pip install
     'jahp_pl[tensorboard]'`."""

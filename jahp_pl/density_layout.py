@@ -40,6 +40,11 @@ class DensityLayout:
         self.has_means = config.rung != "scale_hyperprior"
 
     @property
+    def bounds(self) -> Bounds:
+        """Those of the family."""
+        return BOUNDS[self.family]
+
+    @property
     def num_blocks(self) -> int:
         """Parameters per latent and component: scale, mean, logit, if they exist."""
         return 1 + self.has_means + (self.num_components > 1)

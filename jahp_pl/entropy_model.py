@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jahp_pl.density_layout import BOUNDS, DensityLayout
-from jahp_pl.distributions import mixture_log_mass
+from jahp_pl.density_layout import Bounds, DensityLayout
+from jahp_pl.distributions import density_of, mixture_log_mass
 from jahp_pl.ops import lower_bound
 
 LOG_LIKELIHOOD_MIN = -24 * math.log(2)
@@ -86,12 +86,18 @@ class EntropyParameters(NamedTuple):
 class ConditionalDensity(DensityLayout):
     """p(y_hat | hyperprior, context): one density or mixture per latent, given by raw network outputs. Stateless."""
 
+    @property
+    def bounds(self) -> Bounds:
+        """Those of the family, which may be a registered one."""
+        _, _, *bounds = density_of(self.family)
+        return Bounds(*bounds)
+
     def parameters(self, raw: Tensor) -> EntropyParameters:
         """Convert raw outputs (B, num_blocks K M, h, w) to entropy parameters in float32."""
         batch, channels, height, width = raw.shape
         num_latents = channels // (self.num_blocks * self.num_components)
         blocks = raw.float().view(batch, self.num_blocks, self.num_components, num_latents, height, width).unbind(1)
-        sigma = lower_bound(blocks[0], BOUNDS[self.family].scale_min)
+        sigma = lower_bound(blocks[0], density_of(self.family).scale_min)
         zeros = torch.zeros_like(sigma)
         mu = blocks[1] if self.has_means else zeros
         log_weights = torch.log_softmax(blocks[-1], dim=1) if self.num_components > 1 else zeros

@@ -1,9 +1,9 @@
-"""The one base of every error that this package raises on purpose."""
+"""The common base class of all errors that this package raises deliberately."""
 
 
 class JahpError(Exception):
-    """Something that the caller can act on: the message is one line that says what was found and what to do.
+    """An error that the caller can act on: its message is one line that says what was found and what to do.
 
-    Every subclass is also of the built-in type that fits (`ValueError`, `OSError`, ...). Anything else that leaves the
-    package is a bug, or an `OSError` of a file that was to be read.
+    Every subclass also derives from the built-in type that fits (`ValueError`, `OSError`, ...). Any other exception
+    from the package is a bug, or an `OSError` of an input file.
     """

@@ -60,7 +60,7 @@ def replace_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
             write_atomically(new / name, data)
 
 
-def bring_back(folder: Path) -> None:
+def recover_if_missing(folder: Path) -> None:
     """Call `recover` before reading; do nothing if the folder exists, is being written, or cannot be renamed."""
     with suppress(OSError):
         if not folder.exists() and any(_is_former(path.name, folder.name) for path in folder.parent.iterdir()):

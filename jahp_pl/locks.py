@@ -18,7 +18,7 @@ _open_locks: set[int] = set()
 
 
 @contextmanager
-def held(lock: Path, complaint: str) -> Iterator[int]:
+def hold_lock(lock: Path, complaint: str) -> Iterator[int]:
     """Hold the lock of a file; the system releases it when the process ends, however it ends.
 
     The file stays. On Windows nothing is locked.
@@ -61,7 +61,7 @@ def training_in(run_dir: Path) -> Iterator[None]:
         yield
         return
     complaint = f"{run_dir}: another process is training there; wait for it, end it, or choose another name=..."
-    with held(lock, complaint):
+    with hold_lock(lock, complaint):
         yield
 
 
@@ -99,7 +99,7 @@ def exclusive(path: Path) -> Iterator[None]:
     complaint = f"{path}: another process is writing it; wait for it, or choose another place"
     is_done = False
     while not is_done:
-        with held(lock, complaint) as file:
+        with hold_lock(lock, complaint) as file:
             # The previous holder may have removed the file that this process waited for; others would create a new one.
             if is_done := _holds(file, lock):
                 try:

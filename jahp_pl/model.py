@@ -52,7 +52,7 @@ from jahp_pl.entropy_model import ConditionalDensity, EntropyParameters, Factori
 from jahp_pl.gains import LevelGains
 from jahp_pl.hyperprior import HyperAnalysis, HyperSynthesis, crop_to
 from jahp_pl.ops import add_uniform_noise, round_straight_through
-from jahp_pl.transforms import TRANSFORMS, pad_to_stride
+from jahp_pl.transforms import pad_to_stride, transforms_of
 
 
 class ModelOutput(NamedTuple):
@@ -103,8 +103,8 @@ class CompressionModel(nn.Module):
         has_hyperprior, has_context = rung not in ("factorized", "context"), rung in ("context", "joint")
         magnitudes = rung == "scale_hyperprior"
 
-        self.g_a = TRANSFORMS[config.transform].analysis(N, M)
-        self.g_s = TRANSFORMS[config.transform].synthesis(N, M)
+        self.g_a = transforms_of(config.transform).analysis(N, M)
+        self.g_s = transforms_of(config.transform).synthesis(N, M)
         self.h_a = HyperAnalysis(N, M, magnitudes) if has_hyperprior else None
         num_psi = 2 * M if has_context else num_parameters
         self.h_s = HyperSynthesis(N, M, num_psi, magnitudes) if has_hyperprior else None

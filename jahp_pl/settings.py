@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from jahp_pl.config import Config, ConfigError, require
+from jahp_pl.extensions import import_modules
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -62,11 +63,11 @@ def load(arguments: Sequence[str]) -> Config:
             layers.append(("", OmegaConf.from_dotlist([pair])))
         except (YAMLError, OmegaConfBaseException) as error:
             raise ConfigError(f"{pair}: the value cannot be read as YAML: {_first_line(error)}; quote it") from None
-    return _merge(layers)
+    return _merge(layers, may_import=True)
 
 
 def load_config(*arguments: str | Path) -> Config:
-    """The settings of an experiment: defaults, then YAML files and `key=value` pairs, from left to right.
+    """Load the settings of an experiment: defaults, then YAML files and `key=value` pairs, from left to right.
 
         load_config("configs/quickstart.yaml", "loss.lmbda=0.0067")
 
@@ -77,21 +78,21 @@ def load_config(*arguments: str | Path) -> Config:
 
 
 def config_from_dict(values: Mapping[str, Any]) -> Config:
-    """The configuration back from `config.to_dict`; what is missing has its default.
+    """Rebuild the configuration from `config.to_dict`; missing settings have their defaults. Nothing is imported.
 
     Raises:
-        ConfigError: an unknown key, a wrong type, a value out of range.
+        ConfigError: if a key is unknown, a type is wrong, or a value is out of range.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        return _merge([("", OmegaConf.create(dict(values)))])
+        return _merge([("", OmegaConf.create(dict(values)))], may_import=False)
     except OmegaConfBaseException as error:
         raise ConfigError(_first_line(error)) from None
 
 
-def _merge(layers: Sequence[tuple[str, DictConfig]]) -> Config:
+def _merge(layers: Sequence[tuple[str, DictConfig]], may_import: bool) -> Config:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -102,6 +103,8 @@ def _merge(layers: Sequence[tuple[str, DictConfig]]) -> Config:
             merged = OmegaConf.merge(merged, layer)
         except OmegaConfBaseException as error:
             raise ConfigError(f"{origin}{getattr(error, 'full_key', '')}: {_first_line(error)}") from None
+    if may_import:
+        import_modules([str(module) for module in merged.imports])  # before names that they register are looked at
     try:
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:

@@ -3,7 +3,7 @@
 g_a:  x (B, 3, H, W) -> [conv 5x5, stride 2 | GDN] x 3 -> conv 5x5, stride 2 -> y (B, M, H / 16, W / 16)
 g_s:  y_hat -> [transposed conv 5x5, stride 2 | IGDN] x 3 -> transposed conv 5x5, stride 2 -> x_hat
 
-The rest of the code knows a pair of networks only through its entry in `TRANSFORMS`; docs/extending.md adds one.
+The rest of the code knows a pair of networks only through its entry in `TRANSFORMS`; `register_transform` adds one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jahp_pl.config import Transform
+from jahp_pl.config import ConfigError, Transform, add_part
 from jahp_pl.layers import GDN
 from jahp_pl.strides import STRIDE
 
@@ -82,3 +82,25 @@ class Transforms(NamedTuple):
 
 
 TRANSFORMS: dict[Transform, Transforms] = {"gdn": Transforms(AnalysisTransform, SynthesisTransform, reach=30)}
+"""Use `transforms_of` to look one up."""
+
+
+def register_transform(name: Transform, transforms: Transforms) -> None:
+    """Add a pair of networks, for `model.transform=NAME`; a second one of the same name replaces the first.
+
+    Raises:
+        ConfigError: if the name is one of the package's own, or no identifier.
+    """
+    add_part("transform", name)
+    TRANSFORMS[name] = transforms
+
+
+def transforms_of(name: Transform) -> Transforms:
+    """Return the pair of this name.
+
+    Raises:
+        ConfigError: if it is not registered in this process.
+    """
+    if name not in TRANSFORMS:
+        raise ConfigError(f"model.transform={name}: is not registered in this process; import its module first")
+    return TRANSFORMS[name]

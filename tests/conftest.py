@@ -1,4 +1,4 @@
-"""Fixtures that every test file may use: seeded randomness and real photographs."""
+"""Fixtures of all tests: seeded randomness and real photographs."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ DATA = Path(__file__).parent.parent / "data"
 
 
 def read_image(path: Path) -> Tensor:
-    """A picture as (3, H, W) in [0, 1]."""
+    """Read an image as (3, H, W) in [0, 1]."""
     with Image.open(path) as image:
         return torch.from_numpy(np.array(image.convert("RGB"))).movedim(-1, 0).float() / 255
 
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
-    """Every test draws the same numbers, whichever others ran before it."""
+    """Seed every test, so that it draws the same numbers after any other tests."""
     torch.manual_seed(0)
 
 
@@ -57,7 +57,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
-    """Eight steps with an average of the weights, validated after four and eight, nothing coded. Not to be changed."""
+    """A run of eight steps with averaged weights, validated after four and eight, without coding. Not to be changed."""
     from jahp_pl.training.run import train
     from tests.support.tiny_runs import NOTHING_CODED, tiny_config
 
@@ -70,7 +70,7 @@ def finished(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainRes
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Tiny models are faster so, and give the same to the last bit in every process."""
+    """Use one thread, which is faster for tiny models and gives the same bits in every process."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

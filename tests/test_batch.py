@@ -1,4 +1,4 @@
-"""Many files in one command: names, refusals before anything is written, failures that leave the others alone."""
+"""Many files in one command: names, refusals before anything is written, failures that do not stop the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GDN's training step in blocks is GDN."""
+"""GDN in blocks equals GDN."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def layer(inverse: bool, num_channels: int = 12) -> GDN:
 
 
 def step(gdn: GDN, x: Tensor) -> list[Tensor]:
-    """Output and gradients by x, beta and gamma of a sum with uneven weights."""
+    """Return the output, and the gradients of an unevenly weighted sum with respect to x, beta and gamma."""
     gdn.zero_grad()
     x = x.clone().requires_grad_()
     y = gdn(x)

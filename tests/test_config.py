@@ -1,4 +1,4 @@
-"""Settings come from defaults, files and pairs, in this order; what cannot be used is refused by name in one line."""
+"""Settings come from defaults, files and pairs, in this order; unusable ones are refused by name in one line."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def refusal(*arguments: str | Path) -> str:
 
 @pytest.fixture
 def write(tmp_path: Path) -> typing.Callable[..., str]:
-    """A YAML file with this text."""
+    """Write a YAML file with this text."""
     numbers = itertools.count()
 
     def write_file(text: str) -> str:
@@ -124,7 +124,7 @@ def test_an_empty_file_changes_nothing(write: typing.Callable[..., str]) -> None
         ("loss.lmbda=small", "loss.lmbda", "Float"),
         ("resume=maybe", "resume", "bool"),
         ("model.rung=joined", "model.rung", "'mean_scale_hyperprior'"),
-        ("model.likelihood=cauchy", "model.likelihood", "'laplace'"),
+        ("model.likelihood=cauchy", "model.likelihood", "laplace"),
         ("data.train=shards", "data.train", "[a, b]"),
         ("data.train={a: b}", "data.train", "[a, b]"),
         ("data.train=[[a], b]", "data.train", "[a, b]"),

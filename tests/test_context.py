@@ -15,10 +15,10 @@ LIVE_TAPS = {(-2, dx) for dx in range(-2, 3)} | {(-1, dx) for dx in range(-2, 3)
 
 
 def dependence(rung: Rung, num_components: int) -> dict[str, Tensor]:
-    """For each kind of entropy parameter, |d parameter at i / d y_hat at j| summed over channels: (HW, HW)."""
+    """Compute |d parameter at i / d y_hat at j| for each kind of entropy parameter, summed over channels: (HW, HW)."""
     M, K = 3, num_components
     model = CompressionModel(ModelConfig(rung=rung, num_filters=4, num_latents=M, num_components=K)).double()
-    with torch.no_grad():  # every sigma above its bound, where its gradient is not cut off
+    with torch.no_grad():  # every sigma above its bound, so that its gradient is not zeroed
         model.g_ep[-1].bias[: K * M] = 5.0
     z_hat = torch.randn(1, 4, 2, 3, dtype=torch.float64) if rung == "joint" else None
     y_hat = torch.randint(-4, 5, (1, M, HEIGHT, WIDTH)).double().requires_grad_()

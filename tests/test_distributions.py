@@ -1,9 +1,8 @@
-"""Unit-bin masses and their gradients against mpmath with 60 digits, and properties that any density has."""
+"""Unit-bin masses and their gradients against mpmath with 60 digits, and properties of any density."""
 
 from __future__ import annotations
 
 import itertools
-from typing import get_args
 
 import mpmath
 import pytest
@@ -11,16 +10,16 @@ import torch
 from mpmath import mpf
 from torch import Tensor
 
-from jahp_pl.config import Family
+from jahp_pl.config import BUILT_IN, Family
 from jahp_pl.distributions import DENSITIES, log_mass, mixture_log_mass
 
-FAMILIES = get_args(Family)
+FAMILIES = BUILT_IN["likelihood"]
 SIGMAS = (0.11, 0.2, 0.5, 1.0, 2.0, 7.5, 30.0, 100.0, 256.0)
 DISTANCES = (0.0, 1e-3, 0.25, 0.49, 0.5, 0.51, 0.75, 1.0, 1.5, 2.0, 3.3, 10.0, 31.0, 100.0, 1e3, 1e4)
 
 
 def cumulative(family: Family, t: mpf) -> mpf:
-    """F(t) of the standard density, for t of either sign."""
+    """Compute F(t) of the standard density for t of either sign."""
     if family == "gaussian":
         return mpmath.erfc(-t / mpmath.sqrt(2)) / 2
     if family == "laplace":
@@ -29,7 +28,7 @@ def cumulative(family: Family, t: mpf) -> mpf:
 
 
 def density(family: Family, t: mpf) -> mpf:
-    """F'(t)."""
+    """Compute F'(t)."""
     if family == "gaussian":
         return mpmath.exp(-t * t / 2) / mpmath.sqrt(2 * mpmath.pi)
     if family == "laplace":
@@ -38,7 +37,7 @@ def density(family: Family, t: mpf) -> mpf:
 
 
 def exact(family: Family, distance: float, sigma: float) -> tuple[float, float, float]:
-    """log P at y = mu - distance, and its derivatives by mu and by sigma."""
+    """Compute log P at y = mu - distance, and its derivatives with respect to mu and sigma."""
     with mpmath.workdps(60):
         v, s = mpf(distance), mpf(sigma)
         upper, lower = (mpf(1) / 2 - v) / s, (-mpf(1) / 2 - v) / s
@@ -50,7 +49,7 @@ def exact(family: Family, distance: float, sigma: float) -> tuple[float, float, 
 
 
 def evaluate(family: Family, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Rows (distance, sigma) of the grid, and log P with both gradients at y = mu - distance."""
+    """Return rows (distance, sigma) of the grid, and log P with both gradients at y = mu - distance."""
     grid = torch.tensor(list(itertools.product(DISTANCES, SIGMAS)), dtype=dtype)
     mu = torch.zeros(len(grid), dtype=dtype, requires_grad=True)
     sigma = grid[:, 1].clone().requires_grad_()
@@ -120,7 +119,7 @@ def test_gradients_are_finite_everywhere_a_training_step_may_land(family: Family
 
 
 def components(num: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """y and mixture parameters as (B, K, M, h, w)."""
+    """Create y and mixture parameters as (B, K, M, h, w)."""
     shape = (2, num, 3, 4, 5)
     y = torch.randn(2, 3, 4, 5, dtype=dtype) * 10
     mu, sigma = torch.randn(shape, dtype=dtype) * 8, torch.rand(shape, dtype=dtype) * 5 + 0.11

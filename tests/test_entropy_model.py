@@ -27,7 +27,7 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def trained(num_channels: int) -> FactorizedDensity:
-    """A density with every parameter away from its start."""
+    """Create a density with every parameter away from its initial value."""
     prior = FactorizedDensity(num_channels)
     with torch.no_grad():
         for parameters in (prior.matrices, prior.biases, prior.factors):
@@ -37,7 +37,7 @@ def trained(num_channels: int) -> FactorizedDensity:
 
 
 def loop_logit(prior: FactorizedDensity, channel: int, x: float) -> float:
-    """logit F(x) of one channel, by the equations of Balle et al. 2018, appendix 6.1, in double precision."""
+    """Compute logit F(x) of one channel by the equations of Balle et al. 2018, appendix 6.1, in double precision."""
     v: FloatArray = np.array([[x]])
     for k, (matrix, bias) in enumerate(zip(prior.matrices, prior.biases, strict=True)):
         H, b = (p.detach()[channel].double().numpy() for p in (matrix, bias))
@@ -78,7 +78,7 @@ def test_masses_over_the_integers_sum_to_one(prior: FactorizedDensity) -> None:
     z = torch.arange(-3000.0, 3001.0)
     for shift in (0.0, 0.3):
         bits = prior.bits((z + shift).view(1, 1, 1, -1).expand(1, 5, 1, -1))
-        # Values at the floor are not counted: thousands of them, of next to no mass each, would add up.
+        # Values at the floor are not counted: thousands of them with almost no mass each would add up.
         masses = torch.where(bits.double() < MOST_BITS - 1e-4, torch.exp2(-bits.double()), 0.0)
         torch.testing.assert_close(masses.sum(-1).flatten(), torch.ones(5).double(), rtol=0, atol=2e-5)
 

@@ -1,4 +1,4 @@
-"""Files are complete or not there, and an error says what to do about it."""
+"""Files are complete or absent, and errors state the remedy."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_only_leftovers_of_killed_processes_are_removed(tmp_path: Path) -> None:
     assert len(names(tmp_path / "deeper")) == 1
     assert clear_leftovers(tmp_path) == 0
     with atomic_writer(tmp_path / "deeper" / "y"):
-        assert clear_leftovers(tmp_path / "deeper") == 1  # not what this process writes
+        assert clear_leftovers(tmp_path / "deeper") == 1  # not written by this process
     (tmp_path / "deeper" / "y").unlink()
     (tmp_path / "deeper" / ".x.12.part").touch()
     assert clear_leftovers(tmp_path, alone=True) == 1
@@ -74,9 +74,9 @@ def test_a_limit_on_the_size_of_files_leaves_the_old_one_and_asks_for_space(tmp_
         "except WriteError as error:\n"
         "    print(error)\n"
     )
-    told = subprocess.run([sys.executable, "-c", code, tmp_path / "x"], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "x"], capture_output=True, text=True, check=True)
     remedy = "the previous content is kept. Free some space or choose another place"
-    assert told.stdout.strip() == f"{tmp_path / 'x'}: cannot be written (File too large); {remedy}"
+    assert done.stdout.strip() == f"{tmp_path / 'x'}: cannot be written (File too large); {remedy}"
     assert (tmp_path / "x").read_bytes() == b"old"
     assert names(tmp_path) == ["x"]
 

@@ -1,4 +1,4 @@
-"""Folders are complete or not there, whoever else writes them and whenever the writer is killed."""
+"""Folders are complete or absent, regardless of other writers and of when the writer is killed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from jahp_pl import folders
 from jahp_pl.files import WriteError
-from jahp_pl.folders import bring_back, new_folder, replace_folder
+from jahp_pl.folders import new_folder, recover_if_missing, replace_folder
 
 OLD, NEW = {"a": b"old", "b": b"old"}, {"a": b"new"}
 AT_STEP = """\
@@ -60,13 +60,13 @@ def test_two_names_are_exchanged_in_one_step(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("way", ["exchange", "plain"])
 def test_a_kill_at_any_rename_leaves_the_old_folder_or_the_new_one(way: str, tmp_path: Path) -> None:
-    """A reader finds one of them, and the next writer clears up."""
+    """A reader finds one of them, and the next writer cleans up."""
     folder, outcomes = tmp_path / "x", []
     for step in range(1, 6):
         replace_folder(folder, OLD)
         command = [sys.executable, "-c", AT_STEP, str(folder), str(step), way]
         outcomes.append(subprocess.run(command, check=False, timeout=60).returncode)
-        bring_back(folder)
+        recover_if_missing(folder)
         assert content(folder) in (OLD, NEW)
         if outcomes[-1] == 0:
             break
@@ -87,7 +87,7 @@ def test_a_second_writer_is_refused_and_leaves_the_first_alone(tmp_path: Path) -
 
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="needs PID namespaces")
 def test_equal_process_numbers_write_different_names(tmp_path: Path) -> None:
-    """As in two containers, whose first process is number 1 in each."""
+    """This happens in two containers, whose first process is number 1 in each."""
     code = (
         "import os, pathlib, sys\n"
         "from jahp_pl.files import atomic_writer\n"

@@ -1,4 +1,4 @@
-"""A model of several rates: gains before and after rounding, levels between levels, one loss over all of them."""
+"""Variable-rate models: gains before and after rounding, levels between levels, one loss over all of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ IMAGE = kodak_crop()[:64, :96]
 
 @pytest.fixture(autouse=True)
 def no_graph(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Values alone, but where gradients are the point."""
+    """Disable gradients except in tests of gradients."""
     with torch.set_grad_enabled("gradients" in request.node.name):
         yield
 

@@ -1,4 +1,4 @@
-"""Imports point down, each dependency has one door, and a decoder loads nothing that only training needs."""
+"""Imports point down, each dependency is imported in one place, and a decoder loads no training dependencies."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ LAYERS = (
     ("errors", "text"),
     ("batch", "config", "files", "images", "ops", "quality", "strides"),
     ("density_layout",),
-    ("blocked_gdn", "distributions", "locks", "setting_changes", "settings"),
-    ("folders", "layers"),
+    ("blocked_gdn", "distributions", "extensions", "locks", "setting_changes"),
+    ("folders", "layers", "settings"),
     ("transforms",),
     ("hyperprior",),
     ("context",),
@@ -61,7 +61,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 
 def imported_modules(path: Path) -> Iterator[str]:
-    """Dotted names of all that a file imports, anywhere in it; of the package itself, what is not for types alone."""
+    """Return the dotted names of all imports of a file; of the package itself, those that are not for types alone."""
     tree = ast.parse(path.read_text())
     if unit(path) == "__init__":
         tree.body = [node for node in tree.body if ast.unparse(node).split(":")[0] != "if TYPE_CHECKING"]
@@ -78,7 +78,7 @@ def imported_modules(path: Path) -> Iterator[str]:
 
 
 def unit(path: Path) -> str:
-    """The module, or the package below `jahp_pl`, that a file belongs to."""
+    """Return the module, or the package below `jahp_pl`, to which a file belongs."""
     return path.relative_to(ROOT).with_suffix("").parts[0]
 
 

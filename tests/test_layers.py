@@ -21,7 +21,7 @@ def randomised(layer: GDN) -> GDN:
 
 
 def loop_gdn(x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool) -> Tensor:
-    """The formula, element by element, in double precision."""
+    """Compute the formula element by element in double precision."""
     out = torch.empty(x.shape, dtype=torch.float64)
     batch, channels, height, width = x.shape
     for n in range(batch):
@@ -39,7 +39,7 @@ def loop_gdn(x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool) -> Tensor:
 @pytest.mark.parametrize("inverse", [False, True])
 def test_gdn_is_its_formula(inverse: bool) -> None:
     layer, x = randomised(GDN(4, inverse)), torch.randn(2, 4, 3, 5) * 3
-    # Stored are square roots: value = s^2 - 2^-36 above the bound.
+    # Square roots are stored: value = s^2 - 2^-36 above the bound.
     beta, gamma = layer.beta.detach().double() ** 2 - 2**-36, layer.gamma.detach().double() ** 2 - 2**-36
     torch.testing.assert_close(layer(x).double(), loop_gdn(x, beta, gamma, inverse), rtol=1e-6, atol=1e-6)
 
@@ -88,7 +88,7 @@ def test_gdn_gradients_are_those_of_finite_differences(inverse: bool) -> None:
 
 
 def plain_gdn(layer: GDN, x: Tensor) -> Tensor:
-    """The formula, differentiated by autograd."""
+    """Compute the formula; autograd differentiates it."""
     beta, gamma = layer.beta_gamma()
     norm = F.conv2d(x.square(), gamma[:, :, None, None], beta)
     return x * torch.sqrt(norm) if layer.inverse else x * torch.rsqrt(norm)

@@ -1,5 +1,4 @@
-"""The package as a library: images of every kind in and out, several threads, and nothing imported that is not
-needed."""
+"""The package as a library: images of every kind in and out, several threads, and no unneeded imports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one process has for itself, and gives back however it ends."""
+"""Locks exclude other processes, and are released however a process ends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jahp_pl.files import WriteError
-from jahp_pl.locks import INHERITED, RUN_LOCK, exclusive, held, training_in
+from jahp_pl.locks import INHERITED, RUN_LOCK, exclusive, hold_lock, training_in
 from jahp_pl.settings import load
 from tests.support.launching import JAHP, has_logged, output_of, settings_of, started, wait_until
 from tests.support.tiny_runs import NOTHING_CODED, tiny_config
@@ -42,16 +42,16 @@ def test_a_killed_writer_does_not_keep_the_lock(tmp_path: Path) -> None:
 
 
 def test_a_second_training_in_a_run_folder_is_refused_until_the_first_is_gone(shards: Path, tmp_path: Path) -> None:
-    """However it went: its worker processes, which a kill leaves behind for a while, must not keep the lock."""
+    """Worker processes, which survive a kill for a while, must not keep the lock."""
     settings = ("data.num_workers=1", "trainer.max_steps=100000", "trainer.val_every_steps=100000", *NOTHING_CODED)
     command = (*JAHP, "train", settings_of(tiny_config(tmp_path, shards, *settings)))
     config = load([str(command[-1])])
     with started(command) as first:
         wait_until(has_logged(config, 4), first)
-        status, told = output_of(command)
+        status, output = output_of(command)
         assert status == 2
         remedy = "wait for it, end it, or choose another name=..."
-        assert told.splitlines()[-1] == f"jahp: {config.run_dir}: another process is training there; {remedy}"
+        assert output.splitlines()[-1] == f"jahp: {config.run_dir}: another process is training there; {remedy}"
         first.kill()
         first.wait()
         with training_in(config.run_dir):  # its workers live on
@@ -61,7 +61,7 @@ def test_a_second_training_in_a_run_folder_is_refused_until_the_first_is_gone(sh
 def test_a_training_takes_over_the_lock_of_the_sweep_that_started_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with held(tmp_path / RUN_LOCK, "mine") as lock:
+    with hold_lock(tmp_path / RUN_LOCK, "mine") as lock:
         with pytest.raises(WriteError, match="another process is training there"), training_in(tmp_path):
             pass
         monkeypatch.setenv(INHERITED, str(lock))

@@ -1,4 +1,4 @@
-"""The objective by hand on a tiny example, its units, and MS-SSIM against two other evaluations of it."""
+"""The objective by hand on a tiny example, its units, and MS-SSIM against two other implementations."""
 
 from __future__ import annotations
 
@@ -81,7 +81,9 @@ def test_the_mse_gradient_is_255_squared_lambda_times_twice_the_error_over_the_c
 
 
 def reference_ms_ssim(a: Tensor, b: Tensor) -> float:
-    """Wang, Simoncelli & Bovik 2003: five scales, 11x11 Gaussian window of 1.5 pixels, in double precision."""
+    """Compute MS-SSIM by Wang, Simoncelli & Bovik 2003: five scales, 11x11 Gaussian window of 1.5 pixels, in double
+    precision.
+    """
     a, b = a.double(), b.double()
     taps = torch.exp(-0.5 * (torch.arange(11, dtype=torch.float64) - 5).square() / 1.5**2)
     window = taps.div(taps.sum()).expand(3, 1, 1, 11)
@@ -91,7 +93,7 @@ def reference_ms_ssim(a: Tensor, b: Tensor) -> float:
 
     product = torch.ones(len(a), dtype=torch.float64)
     for scale, exponent in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
-        if scale == 4:  # torchmetrics leaves the border out at every scale but the last, where it mirrors the image
+        if scale == 4:  # torchmetrics omits the border at every scale except the last, where it mirrors the image
             a, b = (F.pad(t, (5, 5, 5, 5), mode="reflect") for t in (a, b))
         mean_a, mean_b = local_mean(a), local_mean(b)
         var_a, var_b = local_mean(a * a) - mean_a**2, local_mean(b * b) - mean_b**2

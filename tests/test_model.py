@@ -1,4 +1,4 @@
-"""The one forward, on every rung: parameter counts, noise against rounding, gradients, sizes."""
+"""The one forward, on every rung: parameter counts, noise and rounding, gradients, sizes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from jahp_pl.config import Family, LossConfig, ModelConfig, Rung
+from jahp_pl.config import BUILT_IN, Family, LossConfig, ModelConfig, Rung
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel, ModelOutput
 
@@ -23,7 +23,7 @@ def tiny(rung: Rung = "joint", **settings: Any) -> CompressionModel:
 
 
 def lively(model: CompressionModel) -> CompressionModel:
-    """Latents of some size: at random weights they all round to zero."""
+    """Scale the latents up, because with random weights they all round to zero."""
     with torch.no_grad():
         for network in (model.g_a, model.h_a):
             if network is not None:
@@ -95,7 +95,7 @@ def test_evaluation_is_deterministic_draws_no_noise_and_rounds(rung: Rung, photo
         assert torch.equal(a, b)
     assert torch.equal(first.y_hat, torch.round(model.analyse(x)))
     assert first.y_hat.unique().numel() > 5
-    # x_hat is what a decoder makes of y_hat.
+    # x_hat is the decoder's output for y_hat.
     assert torch.equal(first.x_hat, model.synthesise(first.y_hat, 64, 96))
 
 
@@ -115,7 +115,7 @@ def test_training_is_noisy_within_half_a_step_and_differs_between_calls(rung: Ru
 
 @pytest.mark.parametrize("rung", RUNGS)
 def test_the_rate_needs_no_reconstruction(rung: Rung, photos: Tensor) -> None:
-    """Where g_a and g_s stay as they are, the rate alone has the gradients of the whole loss."""
+    """With frozen g_a and g_s, the rate alone has the gradients of the whole loss."""
     model, x = lively(tiny(rung)).train(), photos[:2, :, :64, :64]
     model.g_a.requires_grad_(False)
     model.g_s.requires_grad_(False)
@@ -206,7 +206,7 @@ def flatten(output: ModelOutput) -> list[Tensor]:
 
 
 def variants() -> list[tuple[Rung, Family, int, str]]:
-    every = itertools.product(RUNGS, get_args(Family), (1, 3), ("noise", "mixed"))
+    every = itertools.product(RUNGS, BUILT_IN["likelihood"], (1, 3), ("noise", "mixed"))
     return [v for v in every if v[0] != "factorized" or v[1:3] == ("gaussian", 1)]
 
 

@@ -1,4 +1,4 @@
-"""Values of the operations, and the gradients they claim in place of the derivative."""
+"""Values of the operations, and the gradients that replace their derivatives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pillow opens, loads and saves .jahp files as it does any others."""
+"""Pillow opens, loads and saves .jahp files like any others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from jahp_pl import pillow
 from jahp_pl.codec.bitstream import with_icc
 from jahp_pl.images.io import ImageError, decode_rgb
 from jahp_pl.model_io import pretrained
-from jahp_pl.model_io.load import CONFIG, export
+from jahp_pl.model_io.export_config import CONFIG
+from jahp_pl.model_io.load import export
 from tests.support.codec_models import GOLDEN, JOINT, codec_of, kodak_crop, load_golden
 from tests.support.profiles import DISPLAY_P3
 
@@ -25,7 +26,7 @@ PIXELS = kodak_crop()[:60, :90]
 
 @pytest.fixture(autouse=True)
 def models(monkeypatch):
-    """None registered by tests before, none bundled."""
+    """No models registered by earlier tests, and no bundled ones."""
     monkeypatch.setattr(pretrained, "FOLDER", Path("nowhere"))
     monkeypatch.delenv(pillow.MODEL_VARIABLE, raising=False)
     monkeypatch.setattr(pillow, "MODELS", pillow.Models())
@@ -33,7 +34,7 @@ def models(monkeypatch):
 
 @pytest.fixture(scope="module")
 def exports(tmp_path_factory):
-    """A folder of two."""
+    """A folder with two exports."""
     folder = tmp_path_factory.mktemp("exports")
     for name in ("joint", "mixture"):
         export(load_golden(name), folder / name, {})

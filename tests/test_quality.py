@@ -1,4 +1,4 @@
-"""PSNR and MS-SSIM as they are reported."""
+"""PSNR and MS-SSIM as reported."""
 
 import math
 

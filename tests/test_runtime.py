@@ -132,7 +132,7 @@ def test_a_damaged_payload_is_refused_or_decodes_to_its_range(folder: Path) -> N
         with pytest.raises(BitstreamError):
             theirs.decode(data[:end])
     _, other = pair(MIXTURE, folder)
-    with pytest.raises(BitstreamError, match="decode it with the weights that made it"):
+    with pytest.raises(BitstreamError, match="decode it with the model that made it"):
         other.decode(data)
 
 

@@ -1,1 +1,1 @@
-"""Training that is killed again and again."""
+"""Trainings that are killed repeatedly."""

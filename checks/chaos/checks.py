@@ -1,4 +1,4 @@
-"""What must hold in a run folder after a kill, and when the run is at its end."""
+"""Invariants of a run folder after a kill, and at the end of the run."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ QUANTILES = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.3
 
 
 class State(NamedTuple):
-    """Of a run folder after a kill."""
+    """State of a run folder after a kill."""
 
     step: int
-    """Of last.ckpt; 0 where there is none yet."""
+    """Step of last.ckpt; 0 without one."""
     validation_due: bool
     num_checkpoints: int
     num_leftovers: int
-    """Temporary files of those who were killed."""
+    """Temporary files of killed processes."""
     unreadable: list[str]
-    """Complaints about checkpoints."""
+    """Names of unreadable checkpoints, with the errors."""
 
 
-def look(config: Config) -> State:
+def read_state(config: Config) -> State:
     """Read every checkpoint of a run."""
     folder = config.run_dir / "checkpoints"
     unreadable, contents = [], {}
@@ -48,7 +48,7 @@ def look(config: Config) -> State:
 
 
 def faults_of_finished(config: Config) -> list[str]:
-    """What is wrong with a run that came to its end, in words; nothing, it is hoped."""
+    """List the faults of a finished run in words."""
     with (config.run_dir / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     steps = config.trainer.max_steps
@@ -62,7 +62,7 @@ def faults_of_finished(config: Config) -> list[str]:
         found = [int(row["step"]) for row in rows if row[column]]
         if found != expected:
             faults.append(f"metrics.csv has {column} at steps {found} instead of {expected}")
-    state = look(config)
+    state = read_state(config)
     faults += state.unreadable
     if state.step != steps:
         faults.append(f"ended at step {state.step} instead of {steps}")
@@ -78,14 +78,14 @@ def faults_of_finished(config: Config) -> list[str]:
 
 
 def final_loss(config: Config) -> float:
-    """val/loss of the last validation."""
+    """Return val/loss of the last validation."""
     content = read_checkpoint(config.run_dir / "checkpoints" / "last.ckpt")
     metrics = next(state["metrics"] for state in content["callbacks"].values() if "metrics" in state)
     return float(metrics["val/loss"])
 
 
 def judge(loss: float, others: Sequence[float]) -> dict[str, Any]:
-    """Whether a loss is one that another run like `others` could have: inside Student's 95 % prediction interval."""
+    """Check whether a loss lies inside Student's 95 % prediction interval for another run like `others`."""
     mean, deviation = statistics.mean(others), statistics.stdev(others)
     reach = QUANTILES[len(others) - 1] * deviation * math.sqrt(1 + 1 / len(others))
     return {

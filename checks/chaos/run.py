@@ -1,10 +1,10 @@
 # ruff: noqa: T201
-"""Kill a training again and again with SIGKILL, resume it each time, and compare its end with runs left alone.
+"""Kills a training repeatedly with SIGKILL, resumes it each time, and compares its end with uninterrupted runs.
 
     python -m checks.chaos.run --kills 20 --out results/chaos.json
 
-Every session is a process of its own that calls `train`. Kills come while it starts, trains, validates and writes
-checkpoints, spread over the run at random. Ends with exit code 1 where anything that must hold does not.
+Every session is a process of its own that calls `train`. Kills come at random moments while it starts, trains,
+validates and writes checkpoints. The exit status is 1 if an invariant is violated.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from checks.chaos.checks import faults_of_finished, final_loss, judge, look
+from checks.chaos.checks import faults_of_finished, final_loss, judge, read_state
 from checks.chaos.sessions import MOMENTS, EndedError, SessionError, run_and_kill, run_to_its_end
 from jahp_pl.config import Config
 from jahp_pl.data.prepare import ShardOptions
@@ -36,45 +36,45 @@ SETTINGS = (
     *("trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.log_every_steps=1", "coding.max_images=1"),
     "coding.max_pictures=0",
 )
-"""A small model on small photographs: what is tested is what a run writes and reads."""
+"""A small model on small photographs, because only what a run writes and reads is tested."""
 
 
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description="Kill a training again and again.")
-    parser.add_argument("--kills", type=int, default=20, help="how many [20]")
-    parser.add_argument("--others", type=int, default=3, help="runs of other seeds, left alone [3]")
-    parser.add_argument("--steps", type=int, default=200, help="of each run [200]")
-    parser.add_argument("--val-every", type=int, default=10, metavar="STEPS", help="between validations [10]")
-    parser.add_argument("--seed", type=int, default=0, help="of the kills [0]")
+    parser.add_argument("--kills", type=int, default=20, help="number of kills [20]")
+    parser.add_argument("--others", type=int, default=3, help="undisturbed runs with other seeds [3]")
+    parser.add_argument("--steps", type=int, default=200, help="steps of each run [200]")
+    parser.add_argument("--val-every", type=int, default=10, metavar="STEPS", help="steps between validations [10]")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the kills [0]")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "chaos", help="folder of the runs [build/chaos]")
     parser.add_argument("--out", type=Path, help="JSON with the result")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of the session, which is ended
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the session ends its process
     shutil.rmtree(options.work, ignore_errors=True)
-    told = chaos(options.work, options.kills, options.others, options.steps, options.val_every, options.seed)
-    told = provenance(["python", "-m", "checks.chaos.run", *sys.argv[1:]]) | told
+    report = chaos(options.work, options.kills, options.others, options.steps, options.val_every, options.seed)
+    report = provenance(["python", "-m", "checks.chaos.run", *sys.argv[1:]]) | report
     if options.out is not None:
-        write_atomically(options.out, (json.dumps(told, indent=1) + "\n").encode())
-    print(json.dumps({key: told[key] for key in ("moments", "leftovers", "final", "failures")}, indent=1))
-    if told["failures"]:
-        sys.exit(f"{len(told['failures'])} things that must hold do not")
-    if not told["final"]["inside"]:
+        write_atomically(options.out, (json.dumps(report, indent=1) + "\n").encode())
+    print(json.dumps({key: report[key] for key in ("moments", "leftovers", "final", "failures")}, indent=1))
+    if report["failures"]:
+        sys.exit(f"{len(report['failures'])} invariants are violated")
+    if not report["final"]["inside"]:
         sys.exit("the final validation loss of the killed run is not one that the others could have")
 
 
 def chaos(
     work: Path, kills: int, others: int, steps: int, val_every: int, seed: int, *, quiet: bool = False
 ) -> dict[str, Any]:
-    """Kill and resume one run, leave others alone, compare.
+    """Kill and resume one run, run others without kills, and compare.
 
     Args:
-        work: folder for shards and runs, new.
-        kills: how many.
-        others: runs of other seeds, at least two.
+        work: new folder for shards and runs.
+        kills: number of kills.
+        others: number of runs with other seeds, at least two.
         steps: optimizer steps of each run.
-        val_every: steps between validations, of which `steps` is a multiple.
-        seed: of the kills.
+        val_every: steps between two validations, a divisor of `steps`.
+        seed: seed of the moments of the kills.
         quiet: print no progress.
     """
     start = time.monotonic()
@@ -97,7 +97,7 @@ def chaos(
     moments = [MOMENTS[number % len(MOMENTS)] for number in range(kills)]
     rng.shuffle(moments)
     for number, moment in enumerate(moments):
-        before = look(killed).step
+        before = read_state(killed).step
         aim = max(before + 1, round(steps * (number + rng.random()) / (kills + 1)))
         try:
             seconds = run_and_kill(killed, min(aim, steps - 1), moment, rng)
@@ -106,7 +106,7 @@ def chaos(
         except SessionError as error:
             failures.append(f"session {number + 1}: {error}")
             break
-        state = look(killed)
+        state = read_state(killed)
         failures += [f"after kill {number + 1}: {complaint}" for complaint in state.unreadable]
         if state.step < before:
             failures.append(f"after kill {number + 1}: back at step {state.step} from {before}")

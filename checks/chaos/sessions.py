@@ -1,4 +1,4 @@
-"""Sessions of one run, each a process that is killed with SIGKILL at a moment of some kind, or left to its end."""
+"""Sessions of one run: each is a process that is killed with SIGKILL at a chosen kind of moment, or runs to its end."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ Moment = Literal["start", "step", "validation", "writing"]
 """While it starts or resumes; while it trains; while it validates; while it writes a checkpoint."""
 MOMENTS: tuple[Moment, ...] = get_args(Moment)
 LIMIT = 1800.0
-"""Seconds after which a session is taken to hang."""
+"""Seconds after which a session counts as hung."""
 
 
 class SessionError(Exception):
-    """A session that ended by itself with an error, or did not get on."""
+    """A session ended by itself with an error, or made no progress."""
 
 
 class EndedError(Exception):
-    """A session came to the end of the run before it could be killed."""
+    """A session reached the end of the run before it could be killed."""
 
 
 def train(config: Config) -> None:
-    """What the process of a session does."""
+    """Train in the process of a session."""
     import torch
 
     from jahp_pl.training.run import train as run_training
 
-    # Data workers as `jahp train` has them: children, that see when their parent is gone.
+    # Data workers are children, as in `jahp train`, and notice the end of their parent.
     multiprocessing.set_start_method("fork", force=True)
     torch.set_num_threads(1)
     run_training(config)
 
 
 def last_step(config: Config) -> int:
-    """Step of the last row of metrics.csv."""
+    """Return the step in the last row of metrics.csv."""
     path = config.run_dir / "metrics.csv"
     lines = path.read_text().splitlines() if path.exists() else []
     first = lines[-1].split(",")[0] if lines else ""
@@ -49,7 +49,7 @@ def last_step(config: Config) -> int:
 
 @contextmanager
 def session(config: Config) -> Iterator[BaseProcess]:
-    """A process that trains; forked from one that has everything imported, so that it starts at once."""
+    """Start a training process by forking one that has imported everything, so that it starts at once."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["jahp_pl.training.run"])
     process = context.Process(target=train, args=(config,))
@@ -62,10 +62,10 @@ def session(config: Config) -> Iterator[BaseProcess]:
 
 
 def run_to_its_end(config: Config) -> None:
-    """One session without a kill.
+    """Run a session without a kill.
 
     Raises:
-        SessionError: it ended otherwise.
+        SessionError: if it fails.
     """
     with session(config) as process:
         process.join(LIMIT)
@@ -74,14 +74,14 @@ def run_to_its_end(config: Config) -> None:
 
 
 def run_and_kill(config: Config, step: int, moment: Moment, rng: random.Random) -> float:
-    """One session that is killed once it has logged a step, at a moment of the kind asked for.
+    """Run a session and kill it after it has logged a step, at a moment of the given kind.
 
     Returns:
-        Seconds that it lived.
+        Its lifetime in seconds.
 
     Raises:
-        EndedError: the run was at its end before.
-        SessionError: it ended by itself otherwise, or did not get on.
+        EndedError: if the run reached its end before the kill.
+        SessionError: if it fails or makes no progress.
     """
     begin = time.monotonic()
     with session(config) as process:
@@ -97,7 +97,7 @@ def run_and_kill(config: Config, step: int, moment: Moment, rng: random.Random) 
 
 
 def _await(moment: Moment, config: Config, process: BaseProcess, rng: random.Random) -> None:
-    """Let the session come to such a moment."""
+    """Wait until the session reaches such a moment."""
     folder, begin = config.run_dir / "checkpoints", time.monotonic()
     if moment == "step":
         _live(process, rng.uniform(0.0, 0.3))
@@ -125,4 +125,4 @@ def _live(process: BaseProcess, seconds: float, since: float | None = None) -> N
     if process.exitcode is not None:
         raise SessionError(f"a session ended by itself with exit code {process.exitcode}")
     if since is not None and time.monotonic() - since > LIMIT:
-        raise SessionError(f"a session did not get on for {LIMIT:.0f} s")
+        raise SessionError(f"a session made no progress for {LIMIT:.0f} s")

@@ -1,1 +1,1 @@
-"""Equal latents under every circumstance."""
+"""Latents must be equal under all circumstances."""

@@ -1,11 +1,11 @@
 # ruff: noqa: T201
-"""`make exactness`: the same latents under every circumstance, for full-size models on all of Kodak.
+"""Checks that latents are equal under all circumstances, for full-size models on all of Kodak: `make exactness`.
 
     python -m checks.exactness.run MODEL... --images data/kodak --out results/exactness.json
 
-Each image is encoded once. The bytes must then come out alike, and decode to the encoder's latents, under each of the
-circumstances below; the worker processes differ in what can only be set before a process starts. Pixels are left out:
-nothing that is decoded depends on them.
+Each image is encoded once. Under each of the circumstances below, the bytes must be the same and decode to the
+encoder's latents. The worker processes differ in settings that must be made before a process starts. Pixels are not
+compared, because no decoded latent depends on them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ PROCESSES = {
 
 @contextmanager
 def threads(number: int) -> Iterator[None]:
-    """Compute with this many threads."""
+    """Compute with this number of threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
@@ -62,7 +62,7 @@ def threads(number: int) -> Iterator[None]:
 
 @contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Make new tensors of this type by default."""
+    """Set the default type of new tensors."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -95,20 +95,20 @@ CIRCUMSTANCES: dict[str, Callable[[], Any]] = {
 
 
 def targets(codec: Codec) -> list[Target | None]:
-    """What files are made at: the lowest, a middle and the highest level of a variable-rate model."""
+    """Return the targets of the files: the lowest, a middle and the highest level of a variable-rate model."""
     last = codec.num_levels - 1
     return [None] if not last else [Target(level=level) for level in (0, 0.55 * last, last)]
 
 
 def payload_of(codec: Codec, encoded: Encoded[Tensor]) -> bytes:
-    """The latents through the full-frame encoder, once more."""
+    """Encode the latents once more with the full-frame encoder."""
     writer = Writer()
     codec._write(writer, encoded.y_hat, encoded.z_hat)
     return writer.payload()
 
 
 def differences(codec: Codec, encoded: Encoded[Tensor]) -> int:
-    """How many latents the wavefront decoder gets wrong, plus one where the encoder writes other bytes."""
+    """Count the latents that the wavefront decoder gets wrong, plus one if the encoder writes other bytes."""
     payload = payload_of(codec, encoded)
     wrong = 0 if encoded.data.endswith(payload) else 1
     _, task = codec._open(encoded.data, 2**27)
@@ -123,9 +123,9 @@ def different(a: Tensor | None, b: Tensor | None) -> int:
 
 
 def raster_differences(codec: Codec, encoded: Encoded[Tensor]) -> int:
-    """Raw parameters position by position in raster order beside those of the whole frame at once; how many differ.
+    """Count the raw parameters that differ between a raster scan by position and the whole frame at once.
 
-    The context of a position holds only what precedes it in raster order: the rest of the buffer is spoiled.
+    The context of a position holds only what precedes it in raster order: the rest of the buffer is overwritten.
     """
     from jahp_pl.codec.entropy.latent_coder import _Frame
 
@@ -149,7 +149,7 @@ def raster_differences(codec: Codec, encoded: Encoded[Tensor]) -> int:
 
 
 def lockstep_differences(codec: Codec, several: list[Encoded[Tensor]]) -> int:
-    """Several images in lockstep; how many latents differ."""
+    """Decode several images in lockstep, and count the latents that differ."""
     assert codec.latents is not None
     tasks: list[DecodeTask[Tensor]] = [codec._open(encoded.data, 2**27)[1] for encoded in several]
     y_hats = codec.latents.read(tasks)
@@ -157,7 +157,7 @@ def lockstep_differences(codec: Codec, several: list[Encoded[Tensor]]) -> int:
 
 
 def worker(model: str, files: list[str]) -> None:
-    """In another process: latents' sum and payload's sum of every file."""
+    """Print the hashes of the latents and the payload of every file; runs in another process."""
     codec = load_codec(model)
     for name in files:
         data = Path(name).read_bytes()
@@ -176,7 +176,7 @@ def latent_sum(y_hat: Tensor, z_hat: Tensor | None) -> str:
 
 
 def run_workers(model: str, encoded: list[Encoded[Tensor]], folder: Path) -> dict[str, int]:
-    """Files that come out otherwise in other processes, by circumstance."""
+    """Count the files that differ in other processes, by circumstance."""
     names = []
     for number, one in enumerate(encoded):
         names.append(str(folder / f"{number}.jahp"))
@@ -198,7 +198,7 @@ def run_workers(model: str, encoded: list[Encoded[Tensor]], folder: Path) -> dic
 
 
 def check(model: str, images: list[Path], batch: int, folder: Path) -> dict[str, Any]:
-    """All circumstances for one model."""
+    """Check one model under all circumstances."""
     codec = load_codec(model)
     print(f"{model}: {codec.fingerprint.hex()}, {len(images)} images", flush=True)
     encoded = [codec.encode(decode_rgb(path), target) for target in targets(codec) for path in images]

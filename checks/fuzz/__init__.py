@@ -1,1 +1,1 @@
-"""Damaged files and images of every size."""
+"""Damaged files, and images of every size."""

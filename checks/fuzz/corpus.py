@@ -1,4 +1,4 @@
-"""What is mutated: true files of small models of every rung, from one pixel up."""
+"""The files that are mutated: valid files of small models of every rung, from one pixel up."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from jahp_pl.model import CompressionModel
 from tests.support.codec_models import Variant, kodak_crop, load_golden
 
 SIZES = ((1, 1), (1, 40), (5, 7), (16, 16), (17, 33), (48, 80))
-"""Height and width; the last two need more than one cell of latents, the last more than one of hyper-latents."""
+"""Height and width. The last two need more than one cell of latents, the last more than one of hyper-latents."""
 PROFILE = bytes(range(256)) * 2
-"""In every other file. The format does not look into profiles, so these bytes are as good as any."""
+"""The profile of every second file. The format does not interpret profiles, so any bytes will do."""
 UNTRAINED = (
     Variant("factorized"), Variant("scale_hyperprior", "logistic"), Variant("mean_scale_hyperprior", "laplace", 3),
     Variant("context", "laplace"),
@@ -22,7 +22,7 @@ UNTRAINED = (
 
 
 class Subject(NamedTuple):
-    """A codec and files that it made."""
+    """A codec and its files."""
 
     name: str
     codec: Codec
@@ -30,7 +30,7 @@ class Subject(NamedTuple):
 
 
 def subjects() -> list[Subject]:
-    """The golden models, and latents of a photograph under untrained densities of the other rungs."""
+    """Create the golden models, and codecs of the other rungs whose untrained densities code a photograph's latents."""
     models = {name: load_golden(name) for name in ("joint", "mixture")}
     return [
         _subject(name, Codec(model)) for name, model in (models | {str(v): _untrained(v) for v in UNTRAINED}).items()

@@ -1,9 +1,10 @@
 # ruff: noqa: T201
-"""Large images and long ones through the command line, within 4 GiB: each must come back as the model sees it.
+"""Codes large and long images through the command line within 4 GiB; each must decode to the model's reconstruction.
 
 python -m checks.fuzz.large MODEL [SIZE...] --out results/large.json
 
-Mosaics of Kodak; `jahp compress --verify` decodes before it writes, `jahp decompress` is a process of its own.
+The images are mosaics of Kodak. `jahp compress --verify` decodes before it writes; `jahp decompress` is a process of
+its own.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ SIZES = (
     "1x65535", "65535x16", "4001x3", "4000x3000", "30000x500", "17x50000", "6000x4000", "3999x9001", "7001x5003",
     "8192x6144",
 )  # fmt: skip
-"""Width x height, the largest of 50 megapixels."""
+"""Width x height, up to 50 megapixels."""
 BYTES = 2**32
-"""Of memory that a process may have in use at once."""
+"""Peak memory that a process may use, in bytes."""
 
 
 def mosaic(images: list[Path], width: int, height: int) -> Image.Image:
-    """As many photographs as it takes, upright ones left out."""
+    """Build a mosaic of as many landscape photographs as needed."""
     tiles = [rgb for rgb in map(decode_rgb, images) if rgb.shape[1] > rgb.shape[0]]
     h, w = tiles[0].shape[:2]
     rows = [
@@ -47,10 +48,10 @@ def mosaic(images: list[Path], width: int, height: int) -> Image.Image:
 
 
 def run(*arguments: str) -> tuple[float, int]:
-    """A command's seconds and its peak memory in bytes.
+    """Run a command, and return its seconds and its peak memory in bytes.
 
     Raises:
-        SystemExit: it fails.
+        SystemExit: if it fails.
     """
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "jahp_pl", *arguments], stdout=subprocess.DEVNULL)
@@ -61,7 +62,7 @@ def run(*arguments: str) -> tuple[float, int]:
 
 
 def code(model: str, size: str, images: list[Path], folder: Path) -> dict[str, Any]:
-    """One image there and back."""
+    """Compress and decompress one image."""
     width, height = map(int, size.split("x"))
     source, file, back = folder / "image.ppm", folder / "image.jahp", folder / "back.png"
     mosaic(images, width, height).save(source)
@@ -83,7 +84,7 @@ def code(model: str, size: str, images: list[Path], folder: Path) -> dict[str, A
 
 
 def main() -> None:
-    """All sizes; exit code 1 where one takes too much memory."""
+    """Code all sizes; the exit status is 1 if one takes too much memory."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("sizes", nargs="*", default=SIZES, metavar="WIDTHxHEIGHT")
@@ -109,7 +110,7 @@ def main() -> None:
         }
         write_atomically(arguments.out, f"{json.dumps(content, indent=1)}\n".encode())
     most = max(max(row["compress_bytes"], row["decompress_bytes"]) for row in rows)
-    print(f"at most {most / 2**20:.0f} MiB; allowed are {BYTES / 2**20:.0f}")
+    print(f"at most {most / 2**20:.0f} MiB; allowed: {BYTES / 2**20:.0f} MiB")
     sys.exit(most > BYTES)
 
 

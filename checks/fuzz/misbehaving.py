@@ -1,4 +1,4 @@
-"""A worker that hangs, dies, ends or does what it should: for the test of the pool."""
+"""A worker that hangs, dies, ends or works properly, for the test of the pool."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from checks.fuzz.outcome import Outcome, Ready
 
 
 def work(connection: Connection, seed: int) -> None:
-    """Odd numbers come to grief."""
+    """Misbehave on odd numbers."""
     connection.send(Ready(()))
     while (number := connection.recv()) is not None:
         if number == 1:

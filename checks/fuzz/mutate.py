@@ -1,4 +1,4 @@
-"""Ways to spoil a file. Most repair the checksum, so that what lies behind it is reached.
+"""Mutations of a file. Most repair the checksum, so that the code behind the check is reached.
 
 Every case is a pure function of a seed and its number.
 """
@@ -16,23 +16,23 @@ from jahp_pl.codec.bitstream import MAX_ICC_BYTES, MAX_PIXELS, MAX_SIDE, unpack
 T = TypeVar("T")
 
 SMALL_PIXELS = 2**16
-"""Largest image that most cases accept: a decoder takes time and memory in proportion to the size it accepts."""
+"""Pixel limit of most cases, because a decoder takes time and memory in proportion to the size that it accepts."""
 EDGES = (0, 1, 2, 15, 16, 17, 63, 64, 65, 127, 128, 129, 255, 256, 4095, 4096, 16384, 32767, 32768, 65534, 65535, 65536)
-"""Numbers around which programs err."""
+"""Boundary values."""
 
 
 class Case(NamedTuple):
-    """A file to be decoded, or refused."""
+    """A file to be decoded or refused."""
 
     strategy: str
     subject: int
-    """Whose codec is to read it."""
+    """Index of the subject whose codec reads it."""
     data: bytes
     max_pixels: int
 
 
 class Parts(NamedTuple):
-    """A file taken apart, to be put together again with a true checksum, whatever is in it."""
+    """The parts of a file, to be reassembled with a valid checksum regardless of their content."""
 
     fingerprint: bytes
     width: int
@@ -49,11 +49,11 @@ class Parts(NamedTuple):
 
 
 def case(seed: int, number: int, corpus: Sequence[Sequence[bytes]]) -> Case:
-    """The case of that number.
+    """Return the case with a number.
 
     Args:
-        seed: of a run.
-        number: from 0.
+        seed: seed of a run.
+        number: number of the case, from 0.
         corpus: files by subject.
     """
     rng = np.random.default_rng([seed, number])
@@ -65,11 +65,11 @@ def case(seed: int, number: int, corpus: Sequence[Sequence[bytes]]) -> Case:
     return Case(strategy.__name__, subject, strategy(rng, data, other), max_pixels)
 
 
-# --- without a true checksum ----------------------------------------------------------------------------------------
+# --- without a valid checksum----------------------------------------------------------------------------------------
 
 
 def flipped_bits(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
-    """One to eight bits."""
+    """Flip one to eight bits."""
     result = np.frombuffer(data, np.uint8).copy()
     for bit in rng.integers(8 * len(data), size=rng.integers(1, 9)):
         result[bit // 8] ^= 1 << bit % 8
@@ -77,43 +77,43 @@ def flipped_bits(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
 
 
 def other_bytes(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
-    """A run of zeros, of ones or of anything, in place of what was there."""
+    """Overwrite a run of bytes with zeros, ones or random values."""
     start = int(rng.integers(len(data)))
     return _overwritten(rng, data, start)
 
 
 def truncated(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
-    """The beginning of a file."""
+    """Truncate a file."""
     return data[: int(rng.integers(len(data)))]
 
 
 def extended(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
-    """A file and something behind it."""
+    """Append bytes to a file."""
     tail = (rng.bytes(int(rng.integers(1, 100))), bytes(int(rng.integers(1, 100))), data, other)
     return data + _choice(rng, tail)
 
 
 def spliced(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
-    """The beginning of one file and the end of another."""
+    """Join the beginning of one file and the end of another."""
     return data[: int(rng.integers(len(data)))] + other[int(rng.integers(len(other))) :]
 
 
 def garbage(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
-    """Any bytes, behind so much of a true start that they are looked at."""
+    """Put random bytes after the first 0 to 13 bytes of a valid file."""
     return data[: int(_choice(rng, (0, 4, 5, 13)))] + rng.bytes(int(rng.integers(200)))
 
 
-# --- with a true checksum -------------------------------------------------------------------------------------------
+# --- with a valid checksum-------------------------------------------------------------------------------------------
 
 
 def garbage_behind_checksum(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
-    """True magic, version and fingerprint, then a header of any bytes, which the checksum covers."""
+    """Put a random header with a valid checksum after a valid magic, version and fingerprint."""
     head, rest = data[:13] + rng.bytes(int(rng.integers(6, 20))), rng.bytes(4 * int(rng.integers(20)))
     return head + zlib.crc32(head + rest).to_bytes(4, "little") + rest
 
 
 def header_field(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
-    """One number of the header, in or out of its range."""
+    """Change one number of the header, within its range or beyond."""
     parts, field = take_apart(data), _choice(rng, ("width", "height", "smallest", "span"))
     number = _number(rng) * (-1 if field == "smallest" and rng.random() < 0.5 else 1)
     fields: dict[str, Any] = {field: number}
@@ -121,18 +121,18 @@ def header_field(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
 
 
 def lengths(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
-    """Lengths that are not those of what follows."""
+    """Change the lengths in the header, so that they do not match the contents."""
     parts = take_apart(data)
     near = [n + int(rng.integers(-8, 9)) for n in (len(parts.profile), len(parts.payload))]
     profile, payload = (max(0, n) if rng.random() < 0.5 else _number(rng) for n in near)
-    if rng.random() < 0.3:  # another border between the two, the sum being true
+    if rng.random() < 0.3:  # another boundary between the two, with the same sum
         profile = int(rng.integers(len(parts.profile) + len(parts.payload) + 1))
         payload = len(parts.profile) + len(parts.payload) - profile
     return put_together(parts._replace(profile_length=profile, payload_length=payload))
 
 
 def image_size(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
-    """Another size that is accepted, long and thin ones included."""
+    """Change the size to another accepted one, long and thin ones included."""
     width = int(2 ** rng.uniform(0, 16))
     height = int(2 ** rng.uniform(0, np.log2(SMALL_PIXELS / width)))
     width, height = (width, height) if rng.random() < 0.5 else (height, width)
@@ -140,23 +140,23 @@ def image_size(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
 
 
 def vast_size(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
-    """A size beyond the limit that a decoder has by itself."""
+    """Change the size to one beyond the decoder's default limit."""
     width = int(rng.integers(MAX_PIXELS // MAX_SIDE + 1, MAX_SIDE + 1))
     height = int(rng.integers(MAX_PIXELS // width + 1, MAX_SIDE + 1))
     return put_together(take_apart(data)._replace(width=width, height=height))
 
 
 def latent_range(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
-    """Another valid range of latents, from a single value to all 16-bit ones."""
+    """Change the range of latents to another valid one, from a single value to all 16-bit ones."""
     span = min(65535, int(2 ** rng.uniform(0, 17)) - 1)
     smallest = int(rng.integers(-32768, 32768 - span))
-    if rng.random() < 0.5:  # around zero, where latents are
+    if rng.random() < 0.5:  # near zero, where most latents are
         smallest = max(-32768, min(-span // 2, 32767 - span))
     return put_together(take_apart(data)._replace(smallest=smallest, span=span))
 
 
 def payload_bytes(rng: np.random.Generator, data: bytes, _other: bytes) -> bytes:
-    """A payload in which some bytes are others."""
+    """Change some bytes of the payload."""
     parts = take_apart(data)
     if not parts.payload:
         return data
@@ -167,7 +167,7 @@ def payload_bytes(rng: np.random.Generator, data: bytes, _other: bytes) -> bytes
 
 
 def payload_words(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
-    """A payload of other words: cut, repeated, longer, another file's, random, all zeros, all ones, none."""
+    """Change words of the payload: cut, repeat, extend, replace by another file's, random, zeros, ones or none."""
     parts = take_apart(data)
     old, foreign, count = parts.payload, take_apart(other).payload, 4 * int(rng.integers(1, 50))
     at = 4 * int(rng.integers(len(old) // 4 + 1))
@@ -180,7 +180,7 @@ def payload_words(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
 
 
 def several_fields(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
-    """Size, range and payload at once."""
+    """Change size, range and payload at once."""
     steps = [image_size, latent_range, payload_bytes, payload_words]
     for step in rng.permutation(len(steps))[: int(rng.integers(2, 5))]:
         data = steps[int(step)](rng, data, other)
@@ -188,7 +188,7 @@ def several_fields(rng: np.random.Generator, data: bytes, other: bytes) -> bytes
 
 
 def other_model(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
-    """A fingerprint that is nearly this model's, or another's."""
+    """Change the fingerprint, slightly or to another model's."""
     parts, theirs = take_apart(data), take_apart(other).fingerprint
     at = int(rng.integers(8))
     near = (
@@ -200,12 +200,14 @@ def other_model(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
 
 
 def foreign_insides(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
-    """Another file, of another model maybe, under this model's fingerprint."""
+    """Put another file, possibly of another model, under this model's fingerprint."""
     return put_together(take_apart(other)._replace(fingerprint=take_apart(data).fingerprint))
 
 
 def profile(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
-    """Another profile: no zlib stream, a cut or damaged or double one, one that inflates to nothing or too much."""
+    """Change the profile: no zlib stream, a truncated, damaged or repeated one, one that inflates to nothing or too
+    much.
+    """
     parts = take_apart(data)
     good = zlib.compress(rng.bytes(int(rng.integers(1, 300))))
     size = MAX_ICC_BYTES + int(_choice(rng, (-1, 0, 1, 10 * MAX_ICC_BYTES)))
@@ -234,7 +236,7 @@ STRATEGIES: tuple[Callable[[np.random.Generator, bytes, bytes], bytes], ...] = (
 
 
 def take_apart(data: bytes) -> Parts:
-    """A valid file's parts."""
+    """Split a valid file into its parts."""
     header, payload = unpack(data, MAX_SIDE**2)
     profile = zlib.compress(header.icc, 9) if header.icc else b""
     span = header.latent_max - header.latent_min
@@ -242,7 +244,7 @@ def take_apart(data: bytes) -> Parts:
 
 
 def put_together(parts: Parts) -> bytes:
-    """A file with a true checksum."""
+    """Assemble a file with a valid checksum."""
     zigzag = 2 * parts.smallest if parts.smallest >= 0 else -2 * parts.smallest - 1
     profile_length = len(parts.profile) if parts.profile_length is None else parts.profile_length
     payload_length = len(parts.payload) if parts.payload_length is None else parts.payload_length

@@ -1,4 +1,4 @@
-"""What a worker process tells."""
+"""Messages of a worker process."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from typing import NamedTuple
 
 
 class Ready(NamedTuple):
-    """A worker can be given cases."""
+    """The worker accepts cases."""
 
     fingerprints: tuple[str, ...]
-    """Of the subjects' codecs."""
+    """Identifies the subjects' codecs."""
 
 
 class Outcome(NamedTuple):
-    """What came of a case."""
+    """Result of a case."""
 
     number: int
     result: str
-    """decoded, refused or failed."""
+    """`decoded`, `refused` or `failed`."""
     detail: str
     """Why it was refused, without numbers; or what failed."""
     seconds: float
-    """By the clock, others' use of the machine included."""
+    """Wall-clock time, including other load on the machine."""
     cpu_seconds: float
-    """Of the processor, all threads together."""
+    """CPU time of all threads."""
     memory: int
-    """Bytes by which the largest resident size of the process, since it decoded every true file, has grown."""
+    """Growth of the process's peak resident size, in bytes, since it decoded every valid file."""

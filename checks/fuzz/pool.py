@@ -1,4 +1,4 @@
-"""Worker processes that may hang, die or be killed by their limits, without anything being lost."""
+"""Worker processes that may hang, die or be killed by their limits without losing a case."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Self
 from checks.fuzz.outcome import Outcome, Ready
 
 TIME_LIMIT = 120.0
-"""Seconds after which a process that does not even use the processor is given up."""
+"""Seconds after which a process is killed even if it uses no CPU time."""
 TICK = 0.25
-"""Seconds after which processes are looked at anew."""
+"""Seconds between two checks of all processes."""
 START_LIMIT = 120.0
-"""Seconds for a worker to build and try its codecs."""
+"""Seconds in which a worker must build and try its codecs."""
 
 Work = Callable[[Connection, int], None]
 
 
 class Worker:
-    """A process, and the case that it is at."""
+    """A process and its current case."""
 
     def __init__(self, seed: int, work: Work) -> None:
         context = multiprocessing.get_context("spawn")
@@ -38,26 +38,26 @@ class Worker:
         self.taken = 0.0
 
     def give(self, number: int) -> None:
-        """Send a case."""
+        """Send a case to the worker."""
         self.number, self.taken = number, 0.0
         self.connection.send(number)
 
     def end(self) -> None:
-        """Kill it."""
+        """Kill the worker."""
         self.process.kill()
         self.process.join()
         self.connection.close()
 
 
 class Pool:
-    """Keeps workers busy and puts new ones in place of those that were lost.
+    """Keeps workers busy and replaces lost ones.
 
     Args:
-        seed: of the cases.
-        workers: how many processes.
-        work: what each runs: sends `Ready`, then an outcome for every number it receives.
-        limit: seconds for one case, by a clock that stands still while this process does. A case that exceeds it is
-            run once more, for the machine may have been busy. (Processor time is the worker's to limit.)
+        seed: seed of the cases.
+        workers: number of processes.
+        work: function of each process, which sends `Ready`, then an outcome for every number it receives.
+        limit: seconds for one case, on a clock that stops while this process is stopped. A case that exceeds it is
+            repeated once, because the machine may have been busy. (The worker limits its processor time itself.)
     """
 
     def __init__(self, seed: int, workers: int, work: Work, limit: float = TIME_LIMIT) -> None:
@@ -72,7 +72,7 @@ class Pool:
             worker.end()
 
     def run(self, numbers: Iterable[int]) -> Iterator[Outcome]:
-        """Outcomes of all cases, in any order; every number gives one."""
+        """Yield the outcomes of all cases in any order, one for every number."""
         waiting, again = list(numbers)[::-1], set[int]()
         while waiting or any(worker.number is not None for worker in self.workers):
             for worker in self.workers:

@@ -1,11 +1,11 @@
 # ruff: noqa: T201
-"""Decode very many spoiled files: each must give an image or the one exception, in little time and memory.
+"""Decodes very many damaged files; each must give an image or `BitstreamError`, within limits of time and memory.
 
     python -m checks.fuzz.run --cases 100000 --out results/fuzz.json
-    python -m checks.fuzz.run --first 4711 --cases 1        # one case again
+    python -m checks.fuzz.run --first 4711 --cases 1        # repeats one case
 
-What is done is kept, a thousand cases at a time, and not done again while nothing changes that the result depends on.
-Ends with exit code 1 where a case failed; its file is then in the folder of failures.
+Outcomes are stored per thousand cases, and reused as long as nothing changes that they depend on. The exit status is 1
+if a case failed; its file is then in the folder of failures.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ CHUNK = 1000
 
 @dataclasses.dataclass
 class Tally:
-    """What came of many cases."""
+    """Counts of outcomes."""
 
     cases: int = 0
     by_strategy: dict[str, Counter[str]] = dataclasses.field(default_factory=dict)
-    """Strategy -> how many were decoded, refused, failed."""
+    """Strategy -> numbers of decoded, refused and failed cases."""
     refusals: Counter[str] = dataclasses.field(default_factory=Counter)
-    """Reason, without its numbers -> how many."""
+    """Reason, without its numbers -> number of cases."""
     slowest: dict[str, Any] = dataclasses.field(default_factory=dict)
     largest: dict[str, Any] = dataclasses.field(default_factory=dict)
     failures: list[dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -66,7 +66,7 @@ class Tally:
             self.largest = short | {"bytes": outcome.memory}
 
     def merge(self, other: Tally) -> None:
-        """Count another tally's cases too."""
+        """Add another tally."""
         self.cases += other.cases
         for strategy, counts in other.by_strategy.items():
             self.by_strategy.setdefault(strategy, Counter()).update(counts)
@@ -79,21 +79,21 @@ class Tally:
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description="Decode spoiled files.")
-    parser.add_argument("--cases", type=int, default=100_000, help="how many [100000]")
-    parser.add_argument("--first", type=int, default=0, help="number of the first [0]")
+    parser.add_argument("--cases", type=int, default=100_000, help="number of cases [100000]")
+    parser.add_argument("--first", type=int, default=0, help="number of the first case [0]")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="processes [2]")
     parser.add_argument("--out", type=Path, help="JSON with the result")
     parser.add_argument(
-        "--state", type=Path, default=ROOT / "build" / "fuzz", help="folder of what is done [build/fuzz]"
+        "--state", type=Path, default=ROOT / "build" / "fuzz", help="folder for finished cases [build/fuzz]"
     )
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of the pool, which ends its processes
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the pool ends its processes
     tally = fuzz(options.seed, options.first, options.cases, options.workers, options.state)
-    told = summary(tally, options.seed, options.first)
+    report = summary(tally, options.seed, options.first)
     if options.out is not None:
-        write_atomically(options.out, (json.dumps(told, indent=1) + "\n").encode())
-    print(json.dumps({key: told[key] for key in ("cases", "outcomes", "slowest", "largest_memory")}, indent=1))
+        write_atomically(options.out, (json.dumps(report, indent=1) + "\n").encode())
+    print(json.dumps({key: report[key] for key in ("cases", "outcomes", "slowest", "largest_memory")}, indent=1))
     if tally.failures:
         sys.exit(f"{len(tally.failures)} cases failed; their files are in {options.state / 'failures'}")
 
@@ -102,11 +102,11 @@ def fuzz(seed: int, first: int, cases: int, workers: int, state: Path, *, quiet:
     """Run the cases that have not been run yet.
 
     Args:
-        seed: of all.
-        first: number of the first.
-        cases: how many.
-        workers: processes.
-        state: folder for what is done and for the files of failures.
+        seed: seed of all cases.
+        first: number of the first case.
+        cases: number of cases.
+        workers: number of processes.
+        state: folder for outcomes and for the files of failures.
         quiet: print no progress.
     """
     known = subjects()
@@ -136,7 +136,7 @@ def fuzz(seed: int, first: int, cases: int, workers: int, state: Path, *, quiet:
 
 
 def summary(tally: Tally, seed: int, first: int) -> dict[str, Any]:
-    """What goes into the JSON."""
+    """Return the content of the JSON file."""
     outcomes = sum(tally.by_strategy.values(), Counter())
     return {
         "command": shlex.join(["python", "-m", "checks.fuzz.run", *sys.argv[1:]]),
@@ -163,7 +163,7 @@ def summary(tally: Tally, seed: int, first: int) -> dict[str, Any]:
 
 
 def _chunks(first: int, cases: int) -> Iterator[range]:
-    """Ranges that end at multiples of `CHUNK`, so that runs which overlap share them."""
+    """Split a range at multiples of `CHUNK`, so that overlapping runs share chunks."""
     start = first
     while start < first + cases:
         stop = min(first + cases, (start // CHUNK + 1) * CHUNK)
@@ -172,7 +172,7 @@ def _chunks(first: int, cases: int) -> Iterator[range]:
 
 
 def _identity(corpus: Sequence[Sequence[bytes]]) -> str:
-    """Of all that an outcome depends on; a file has its model's fingerprint."""
+    """Hash everything that an outcome depends on; a file contains its model's fingerprint."""
     digest = hashlib.sha256(b"".join(data for files in corpus for data in files))
     for path in sorted([*(ROOT / "jahp_pl" / "codec").rglob("*.py"), *Path(__file__).parent.glob("*.py")]):
         digest.update(path.read_bytes())

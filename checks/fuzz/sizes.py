@@ -1,5 +1,5 @@
 # ruff: noqa: T201
-"""Images of every size up to 70 x 70, with and without mixtures: each must come back as the model sees it.
+"""Codes images of every size up to 70 x 70, with and without mixtures; each must decode to the model's reconstruction.
 
 python -m checks.fuzz.sizes
 """
@@ -19,18 +19,18 @@ from jahp_pl.quality import to_uint8
 from tests.support.codec_models import Variant, kodak_crop
 
 LARGEST = 70
-"""Pixels: up to 5 cells of latents and 2 of hyper-latents, so that each side has all remainders of both strides."""
+"""Pixels a side: up to 5 cells of latents and 2 of hyper-latents, so that all remainders of both strides occur."""
 EVERY = tuple(product(range(1, LARGEST + 1), range(1, LARGEST + 1)))
 """Height and width."""
 TELLING = (1, 16, 17, 70)
-"""Around the borders of cells."""
+"""Sizes at the borders of cells."""
 COVERING = tuple(sorted({*product(range(1, LARGEST + 1), TELLING), *product(TELLING, range(1, LARGEST + 1))}))
-"""Every height with these widths and every width with these heights: the two meet only in the number of cells."""
+"""Every height with these widths and every width with these heights; the two interact only through the cells."""
 RUNGS = (Variant("factorized"), Variant("joint"), Variant("joint", "gaussian", 3))
 
 
 def tiny_codec(variant: Variant) -> Codec:
-    """Random weights, N = M = 4."""
+    """Create a codec with random weights, N = M = 4."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return Codec(CompressionModel(variant.config(num_filters=4, num_latents=4)).eval())
@@ -38,10 +38,10 @@ def tiny_codec(variant: Variant) -> Codec:
 
 @torch.no_grad()
 def round_trip(codec: Codec, sizes: Iterable[tuple[int, int]]) -> int:
-    """Code images of these sizes; returns how many.
+    """Code images of these sizes, and return their number.
 
     Raises:
-        AssertionError: latents that come back different, or an image that is not what g_s makes of them.
+        AssertionError: if latents differ, or an image is not what g_s makes of them.
     """
     count, image = 0, kodak_crop()[:LARGEST, :LARGEST]
     for height, width in sizes:
@@ -53,14 +53,14 @@ def round_trip(codec: Codec, sizes: Iterable[tuple[int, int]]) -> int:
             assert torch.equal(decoded.z_hat, encoded.z_hat), what
         assert decoded.image.shape == (3, height, width), what
         count += 1
-        if min(height, width) <= 2 or height == width:  # g_s once more, for some of them
+        if min(height, width) <= 2 or height == width:  # checks g_s for some of them
             x_hat = codec.model.synthesise(encoded.y_hat.float().unsqueeze(0), height, width)
             assert int((to_uint8(x_hat)[0].int() - decoded.image.int()).abs().max()) <= 1, what
     return count
 
 
 def main() -> None:
-    """All sizes."""
+    """Code all sizes."""
     torch.set_num_threads(1)
     for variant in RUNGS:
         start = time.process_time()

@@ -1,4 +1,4 @@
-"""One process that decodes spoiled files under a limit of memory, and says what came of each."""
+"""A process that decodes damaged files under a memory limit and reports each outcome."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from checks.fuzz.outcome import Outcome, Ready
 from jahp_pl.codec.bitstream import MAX_SIDE, BitstreamError, unpack
 
 CPU_LIMIT = 10
-"""Seconds of processor time for one case, all threads together: what it takes by the clock on an idle machine, or
-more. The kernel ends a process that takes a second longer."""
+"""CPU seconds of all threads for one case, at least its wall-clock time on an idle machine. The kernel ends a process
+that takes one second longer."""
 MEMORY_LIMIT = 2**30
-"""Bytes beyond what the process has after it decoded every true file."""
+"""Bytes beyond the process's memory after it decoded every valid file."""
 
 
 def work(connection: Connection, seed: int) -> None:
-    """Answer case numbers with outcomes until None comes."""
+    """Answer case numbers with outcomes until None arrives."""
     torch.set_num_threads(1)
     known = subjects()
     corpus = [subject.files for subject in known]
@@ -56,7 +56,7 @@ def _tried(subject: Subject, spoiled: Case) -> tuple[str, str]:
         decoded = subject.codec.decode(spoiled.data, spoiled.max_pixels)
     except BitstreamError as error:
         return "refused", re.sub(r"\b[0-9a-f]{16}\b|-?\d+", "#", str(error))
-    except BaseException:  # noqa: BLE001  anything but the one exception is what is looked for
+    except BaseException:  # noqa: BLE001  any exception but BitstreamError is a failure
         return "failed", traceback.format_exc()
     header, _ = unpack(spoiled.data, MAX_SIDE**2)
     if decoded.image.shape != (3, header.height, header.width) or decoded.image.dtype != torch.uint8:

@@ -1,1 +1,1 @@
-"""The distributions, built, installed and tried."""
+"""The distributions are built, installed and tried."""

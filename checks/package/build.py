@@ -1,4 +1,4 @@
-"""The distributions, built without network and without leaving anything behind: sdist, and the wheel out of it."""
+"""Builds the distributions without a network and without leaving files behind: the sdist, and the wheel from it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ SOURCES = ("pyproject.toml", "README.md", "LICENSE")
 
 
 class Distributions(NamedTuple):
-    """What is given to those who install."""
+    """Paths of the sdist and the wheel."""
 
     sdist: Path
     wheel: Path
 
 
 def build(folder: Path) -> Distributions:
-    """Build both into `folder`, with the setuptools of this environment.
+    """Build both into `folder` with the setuptools of this environment.
 
-    The sources are copied first, as setuptools takes along what an older build has left beside them.
+    The sources are copied first, because setuptools would include leftovers of earlier builds.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:

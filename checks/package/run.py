@@ -1,10 +1,10 @@
 # ruff: noqa: T201
-"""The package as a stranger gets it: built, installed into a fresh environment, run from an empty folder.
+"""Tries the package like a new user: builds it, installs it into a fresh environment, runs it from an empty folder.
 
 python -m checks.package.run DIST
 
-An image is compressed and decompressed with an exported model, whose result must be what this tree decodes; and with a
-bundled one, if there is any.
+An image is compressed and decompressed with an exported model, and the result must be what this tree decodes; the same
+with a bundled model, if there is one.
 """
 
 from __future__ import annotations
@@ -55,20 +55,20 @@ def main() -> None:
             shell.run("venv/bin/jahp", "compress", "photo.png", "-o", "bundled.jahp")
             shell.run("venv/bin/jahp", "decompress", "bundled.jahp", "-o", "bundled.png")
         image = load_codec(place / "model").decompress((place / "photo.jahp").read_bytes(), as_="numpy")
-        # Another build of torch may round a pixel to the other side.
+        # Another build of torch may round a pixel differently.
         assert np.abs(read(place / "again.png").astype(int) - image).max() <= 1
     print("installed and run: the same picture")
 
 
 class Shell:
-    """Commands in a folder that knows nothing of this tree."""
+    """Runs commands in a folder outside this tree."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
 
     def run(self, *words: str | Path) -> None:
-        """Run one, and say how long it took."""
+        """Run a command and print its time."""
         start = time.perf_counter()
         subprocess.run(
             [str(w) for w in words], cwd=self.folder, env=self.environment, check=True, stdout=subprocess.DEVNULL

@@ -1,1 +1,1 @@
-"""The same weights in CompressAI and here."""
+"""The same weights in CompressAI and in this project."""

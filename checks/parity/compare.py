@@ -1,9 +1,9 @@
 # ruff: noqa: T201
-"""Compare this project's networks and likelihoods with CompressAI 1.2.8, weight for weight, on photographs.
+"""Compares this project's networks and likelihoods with CompressAI 1.2.8, weight for weight, on photographs.
 
 Every rung that CompressAI has is built there at the published sizes with random weights, and at a small size trained
-for some hundred steps. Its weights are loaded here, strictly, and both are asked about the same images and latents in
-float32 on one CPU thread. Prints a table, writes a JSON, and ends with exit code 1 where a bound is exceeded.
+for some hundred steps. Its weights are loaded here, strictly, and both process the same images and latents in float32
+on one CPU thread. Prints a table, writes a JSON file, and exits with status 1 if a bound is exceeded.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from jahp_pl.model import CompressionModel
 from jahp_pl.model_io import compressai
 
 BOUND = 1e-5
-"""Largest deviation allowed. Likelihoods: absolute. Bits of an image: relative. All else, elementwise: absolute up to a
-magnitude of 1, relative above."""
+"""Largest deviation allowed. Likelihoods: absolute. Bits of an image: relative. Everything else, elementwise: absolute
+up to a magnitude of 1, relative above."""
 
 SIZES = ((128, 192), (192, 192), (192, 320))
 """(N, M) of the published models."""
@@ -59,7 +59,7 @@ QUANTITIES = ("y", "z", "mu", "sigma", "p_y", "p_z", "x_hat", "bits")
 
 
 class Count(NamedTuple):
-    """Parameters of one rung at one size."""
+    """Number of parameters of one rung at one size."""
 
     rung: str
     num_filters: int
@@ -86,7 +86,7 @@ class Deviations(NamedTuple):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the comparison; the exit code is 1 where a bound is exceeded."""
+    """Run the comparison; the exit status is 1 if a bound is exceeded."""
     parser = argparse.ArgumentParser(
         prog="python -m checks.parity.compare", description=(__doc__ or "").splitlines()[0]
     )
@@ -130,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def read_photographs(folder: Path) -> list[Tensor]:
-    """(3, H, W) in [0, 1] of every photograph in `folder` that holds a `CROP`, by name."""
+    """Read every photograph in `folder` that holds a `CROP`, in the order of their names, as (3, H, W) in [0, 1]."""
     photographs = []
     for path in sorted(p for p in folder.glob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")):
         with Image.open(path) as image:
@@ -141,37 +141,37 @@ def read_photographs(folder: Path) -> list[Tensor]:
 
 
 def centre_crop(photograph: Tensor) -> Tensor:
-    """(3, H, W) -> (1, 3, *CROP)."""
+    """Cut the centre: (3, H, W) -> (1, 3, *CROP)."""
     top, left = ((size - crop) // 2 for size, crop in zip(photograph.shape[1:], CROP, strict=True))
     return photograph[None, :, top : top + CROP[0], left : left + CROP[1]]
 
 
 def count_parameters() -> Iterator[Count]:
-    """Every rung at every published size."""
+    """Count the parameters of every rung at every published size."""
     for index, (N, M) in enumerate(SIZES):
         for rung, build in oracle.CLASSES.items():
             theirs = build(N, M)
             quantiles = theirs.entropy_bottleneck.quantiles.numel()
             published = PUBLISHED_COUNTS[rung][index] - quantiles
             yield Count(rung, N, M, number(theirs) - quantiles, count_ours(rung, N, M), published)
-        # `theirs` is mbt2018: without side information it loses what makes it, and the 2M inputs of g_ep that read it.
+        # `theirs` is mbt2018: without side information it lacks h_a, h_s, the prior, and the 2M inputs of g_ep for psi.
         side = sum(number(net) for net in (theirs.h_a, theirs.h_s, theirs.entropy_bottleneck))
         side += 2 * M * theirs.entropy_parameters[0].out_channels
         yield Count("context", N, M, number(theirs) - side, count_ours("context", N, M), None)
 
 
 def number(module: torch.nn.Module) -> int:
-    """Parameters in `module`."""
+    """Count the parameters of `module`."""
     return sum(p.numel() for p in module.parameters())
 
 
 def count_ours(rung: Any, num_filters: int, num_latents: int) -> int:
-    """Parameters of this project's model."""
+    """Count the parameters of this project's model."""
     return number(CompressionModel(ModelConfig(rung, num_filters, num_latents)))
 
 
 def compare_all(photographs: Sequence[Tensor], crops: Sequence[Tensor], steps: int) -> Iterator[Deviations]:
-    """Every rung of CompressAI: random at every published size, then small and trained for so many steps."""
+    """Compare every rung of CompressAI: random at every published size, then small and trained for `steps` steps."""
     for (N, M), num_steps in [(size, 0) for size in SIZES] + [(SMALL, steps)]:
         for rung, build in oracle.CLASSES.items():
             torch.manual_seed(0)
@@ -188,7 +188,7 @@ def compare_all(photographs: Sequence[Tensor], crops: Sequence[Tensor], steps: i
 
 @torch.no_grad()
 def largest_deviations(theirs: Any, ours: CompressionModel, crops: Sequence[Tensor]) -> dict[str, float]:
-    """Quantity -> largest deviation over the crops, for the latents of the crop and for stretched ones."""
+    """Map each quantity to its largest deviation over the crops, for the crop's latents and for stretched ones."""
     largest: dict[str, float] = {}
     for x in crops:
         y, z = oracle.latents(theirs, x)
@@ -196,15 +196,15 @@ def largest_deviations(theirs: Any, ours: CompressionModel, crops: Sequence[Tens
         our_z = ours.h_a(our_y) if ours.h_a is not None else None
         found = [("y", relative(our_y, y)), ("z", relative(our_z, z))]
 
-        # This project's forward, against CompressAI's modules on the latents that it rounded to.
+        # This project's forward against CompressAI's modules on the same rounded latents.
         out = ours(x)
         z_hat = None if our_z is None else our_z.round()
         found += deviations(
             as_answers(out.x_hat, out.parameters, out.bits_y, out.bits_z), oracle.answers(theirs, out.y_hat, z_hat)
         )
 
-        # Random weights round to nearly nothing but zeros, so the same for latents with a standard deviation of 4. They
-        # are rounded as CompressAI does it, around its medians, which are no integers after training.
+        # With random weights nearly all latents round to zero, so repeat with latents of standard deviation 4. They
+        # are rounded around CompressAI's medians, which are not integers after training.
         y_hat, z_hat = stretch(y).round(), z
         if z is None:
             y_hat = (stretch(y) - oracle.medians(theirs)).round() + oracle.medians(theirs)
@@ -219,12 +219,12 @@ def largest_deviations(theirs: Any, ours: CompressionModel, crops: Sequence[Tens
 
 
 def stretch(latents: Tensor) -> Tensor:
-    """The same latents with a standard deviation of at least 4."""
+    """Scale latents to a standard deviation of at least 4."""
     return latents * max(1.0, 4.0 / float(latents.std()))
 
 
 def ask(ours: CompressionModel, y_hat: Tensor, z_hat: Tensor | None) -> Answers:
-    """What this project's model says of given latents."""
+    """Compute this project's results for given latents."""
     assert ours.prior is not None
     x_hat = ours.synthesise(y_hat, y_hat.shape[-2] * 16, y_hat.shape[-1] * 16)
     if z_hat is None:
@@ -234,7 +234,7 @@ def ask(ours: CompressionModel, y_hat: Tensor, z_hat: Tensor | None) -> Answers:
 
 
 def as_answers(x_hat: Tensor, parameters: EntropyParameters | None, bits_y: Tensor, bits_z: Tensor) -> Answers:
-    """This project's results in the oracle's terms: one component."""
+    """Convert this project's results to the oracle's terms: one component."""
     p_y, p_z = torch.exp2(-bits_y), torch.exp2(-bits_z)
     bits = float(bits_y.double().sum() + bits_z.double().sum())
     if parameters is None:
@@ -243,7 +243,7 @@ def as_answers(x_hat: Tensor, parameters: EntropyParameters | None, bits_y: Tens
 
 
 def deviations(ours: Answers, theirs: Answers) -> list[tuple[str, float | None]]:
-    """(quantity, deviation) as `BOUND` has it; None for what the rung lacks."""
+    """Return (quantity, deviation) as in `BOUND`; None for what the rung lacks."""
     return [
         ("mu", relative(ours.mu, theirs.mu)),
         ("sigma", relative(ours.sigma, theirs.sigma)),
@@ -255,7 +255,7 @@ def deviations(ours: Answers, theirs: Answers) -> list[tuple[str, float | None]]
 
 
 def absolute(ours: Tensor | None, theirs: Tensor | None) -> float | None:
-    """Largest |ours - theirs|; NaN counts as infinite."""
+    """Return the largest |ours - theirs|; NaN counts as infinite."""
     if ours is None or theirs is None:
         assert ours is theirs
         return None
@@ -264,7 +264,7 @@ def absolute(ours: Tensor | None, theirs: Tensor | None) -> float | None:
 
 
 def relative(ours: Tensor | None, theirs: Tensor | None) -> float | None:
-    """Largest |ours - theirs| / max(1, |theirs|); NaN counts as infinite."""
+    """Return the largest |ours - theirs| / max(1, |theirs|); NaN counts as infinite."""
     if ours is None or theirs is None:
         return absolute(ours, theirs)
     scale = theirs.abs().clamp(min=1.0)
@@ -272,7 +272,7 @@ def relative(ours: Tensor | None, theirs: Tensor | None) -> float | None:
 
 
 def print_counts(counts: Sequence[Count]) -> None:
-    """Parameters, ours beside CompressAI's."""
+    """Print the numbers of parameters beside CompressAI's."""
     print(f"{'parameters (without quantiles)':34}{'CompressAI':>12}{'ours':>12}")
     for c in counts:
         verdict = "" if c.ours == c.compressai and c.published in (None, c.ours) else "  DIFFERS"
@@ -280,12 +280,12 @@ def print_counts(counts: Sequence[Count]) -> None:
 
 
 def print_heading() -> None:
-    """Of the table of deviations."""
+    """Print the heading of the table of deviations."""
     print(f"\n{'largest deviation, N, M, steps':38}" + "".join(f"{name:>9}" for name in QUANTITIES))
 
 
 def print_deviations(result: Deviations) -> None:
-    """One row of the table of deviations."""
+    """Print one row of the table of deviations."""
     cells = [f"{result.largest[name]:9.1e}" if name in result.largest else f"{'-':>9}" for name in QUANTITIES]
     verdict = "" if max(result.largest.values()) <= BOUND else "  EXCEEDED"
     if result.losses:
@@ -295,7 +295,7 @@ def print_deviations(result: Deviations) -> None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Whole or not at all."""
+    """Write a JSON file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(content, indent=1) + "\n")

@@ -1,15 +1,15 @@
 # ruff: noqa: T201
-"""Files of an imported mbt2018 beside CompressAI's own strings, on real images: `make parity-files`.
+"""Compares files of an imported mbt2018 with CompressAI's own strings, on real images: `make parity-files`.
 
     python -m checks.parity.files RUN... --images data/kodak
 
-For each run's weights, CompressAI (another process, in its own environment) writes a checkpoint as its users have them,
+For each run's weights, CompressAI (another process, in its own environment) writes a checkpoint in its usual format,
 its reconstruction in evaluation mode and the sizes of its strings. Here the checkpoint is imported, exported and loaded
-as by `jahp import-compressai`, and codes the same images to files. CompressAI reconstructs from round(y) in evaluation,
-as our files do, but its strings hold round(y - mu) + mu: the table tells which of the two is better, and by how much.
+as by `jahp import-compressai`, and codes the same images to files. CompressAI reconstructs from round(y) in evaluation
+mode, as our files do, but its strings hold round(y - mu) + mu; the table shows which is better, and by how much.
 
-The model's forward must give CompressAI's x_hat. The codec adds in another order than torch's layers, so where a latent
-lies within rounding of the middle between two integers, its file may hold the other one: those are counted.
+The model's forward must give CompressAI's x_hat. The codec adds in another order than torch's layers, so if a latent
+lies within rounding of the middle between two integers, its file may hold the other one; these are counted.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ BOUND = 1e-4
 
 
 def compare(run: Path, images: list[Path], python: str, folder: Path) -> dict[str, Any]:
-    """One model on all images."""
+    """Compare one model on all images."""
     model = load_checkpoint_model(find_checkpoint(run))
     torch.save({"model": vars(model.config), "state": model.state_dict()}, folder / "weights.pt")
     command = [python, "-m", "checks.parity.strings", "--to", str(folder), *map(str, images)]
@@ -77,7 +77,7 @@ def compare(run: Path, images: list[Path], python: str, folder: Path) -> dict[st
 
 
 def main() -> int:
-    """Run the comparison; the exit code is 1 where a bound is exceeded."""
+    """Run the comparison; the exit status is 1 if a bound is exceeded."""
     parser = argparse.ArgumentParser(prog="python -m checks.parity.files", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="trained joint models, K = 1")
     parser.add_argument("--images", type=Path, default=Path("data/kodak"), help="folder (%(default)s)")

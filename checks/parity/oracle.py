@@ -1,8 +1,8 @@
 """CompressAI 1.2.8 as the oracle: its networks, its likelihoods, and a brief training with its own loss.
 
 Its forward mixes two quantizer rules (mbt2018 feeds round(y) to the context and to g_s, but takes the likelihood of
-round(y - mu) + mu) and rounds z around learned medians. Hence the oracle is put together from CompressAI's modules,
-each asked about latents that are handed in.
+round(y - mu) + mu) and rounds z around learned medians. Therefore the oracle is assembled from CompressAI's modules,
+each of which receives given latents.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ try:
     import torchvision as _torchvision  # noqa: F401
 except RuntimeError:
     # Its CUDA wheel cannot load its own operators beside a CPU build of torch, and registers shape functions for these
-    # two at import all the same, so their schemas must stand before. The variable keeps them defined.
+    # two at import anyway, so their schemas must be defined before. The variable keeps them alive.
     _SCHEMAS = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for _name in ("nms", "qnms"):
         _SCHEMAS.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")  # type: ignore[no-untyped-call]
@@ -41,7 +41,7 @@ LIKELIHOOD_BOUND = math.exp(LOG_LIKELIHOOD_MIN)
 
 
 class Answers(NamedTuple):
-    """What a model says of given latents; None for what its rung lacks."""
+    """Results of a model for given latents; None for what its rung lacks."""
 
     x_hat: Tensor
     """(B, 3, H, W)."""
@@ -58,7 +58,7 @@ class Answers(NamedTuple):
 
 
 def latents(net: Any, x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """y = g_a(x) and z = h_a(y), unquantized."""
+    """Compute y = g_a(x) and z = h_a(y), unquantized."""
     y = net.g_a(x)
     if isinstance(net, models.FactorizedPrior):
         return y, None
@@ -66,7 +66,7 @@ def latents(net: Any, x: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def answers(net: Any, y_hat: Tensor, z_hat: Tensor | None) -> Answers:
-    """What CompressAI's modules say of these latents. Likelihoods in float32, their bits from float64."""
+    """Run CompressAI's modules on these latents. Likelihoods are in float32, their bits from float64."""
     x_hat = net.g_s(y_hat)
     if z_hat is None:
         exact = _factorized(copy.deepcopy(net.entropy_bottleneck).double(), y_hat.double())
@@ -86,22 +86,22 @@ def answers(net: Any, y_hat: Tensor, z_hat: Tensor | None) -> Answers:
 
 
 def medians(net: Any) -> Tensor:
-    """(1, C, 1, 1): around these CompressAI rounds what its factorized density codes."""
+    """Return the medians (1, C, 1, 1) around which CompressAI rounds what its factorized density codes."""
     quantiles: Tensor = net.entropy_bottleneck.quantiles
     return quantiles[:, 0, 1].detach().view(1, -1, 1, 1)
 
 
 def train_briefly(net: Any, photographs: Sequence[Tensor], num_steps: int, lmbda: float = 0.013) -> list[float]:
-    """Adam on random 128x128 crops with CompressAI's own noisy forward, then its quantiles and coding tables.
+    """Train with Adam on random 128x128 crops and CompressAI's own noisy forward, then compute quantiles and tables.
 
     Args:
         net: a CompressAI model, changed in place.
         photographs: (3, H, W) in [0, 1], at least 128 pixels high and wide.
-        num_steps: steps of eight crops.
+        num_steps: number of steps of eight crops each.
         lmbda: trade-off between rate and distortion.
 
     Returns:
-        Loss at every step: bits per pixel + lmbda * 255^2 * MSE.
+        The loss at every step: bits per pixel + lmbda * 255^2 * MSE.
     """
     side, batch = 128, 8
     weights = [p for name, p in net.named_parameters() if not name.endswith("quantiles")]

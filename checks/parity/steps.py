@@ -1,9 +1,9 @@
 # ruff: noqa: T201
-"""CompressAI 1.2.8's mbt2018 in training, a step as its example of a training program makes it.
+"""Trains CompressAI 1.2.8's mbt2018 with the step of its example of a training program.
 
     python -m checks.parity.steps BATCH CROP STEPS THREADS
 
-For `jahp bench train --peer`: for each line on standard input, makes STEPS steps and prints one JSON object.
+For `jahp bench train --peer`: for each line on standard input, it takes STEPS steps and prints one JSON object.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NUM_LEADING = 1
 
 
 def main(batch: str, crop: str, steps: str, threads: str) -> None:
-    """Step on command."""
+    """Take steps on command."""
     from compressai.losses import RateDistortionLoss  # imports torchvision, which `oracle` has to prepare
 
     torch.set_num_threads(int(threads))

@@ -1,14 +1,14 @@
 # ruff: noqa: T201
-"""Code images with CompressAI's own mbt2018, weights given. Its strings hold round(y - mu) + mu.
+"""Codes images with CompressAI's own mbt2018 and given weights. Its strings hold round(y - mu) + mu.
 
     python -m checks.parity.strings WEIGHTS ROUNDS THREADS IMAGE...
 
-For `jahp bench coding --peer`: prints one JSON object, seconds per image (median of ROUNDS, mean of images), bits per
-pixel of its strings alone, PSNR.
+For `jahp bench coding --peer`: prints one JSON object with seconds per image (median of ROUNDS, mean of images), bits
+per pixel of its strings alone, and PSNR.
 
     python -m checks.parity.strings --to DIR IMAGE...
 
-For `checks.parity.files`: takes DIR/weights.pt, writes a checkpoint DIR/mbt2018.pth.tar and for each image the x_hat of
+For `checks.parity.files`: reads DIR/weights.pt, writes a checkpoint DIR/mbt2018.pth.tar and for each image the x_hat of
 its evaluation mode, and prints a JSON list with the same figures of each image.
 """
 
@@ -34,7 +34,7 @@ from jahp_pl.quality import psnr, to_uint8
 
 
 class Coded(NamedTuple):
-    """One image through CompressAI's strings."""
+    """One image coded to CompressAI's strings."""
 
     encode: float
     """Seconds."""
@@ -46,7 +46,7 @@ class Coded(NamedTuple):
 
 
 def load(stored: dict[str, Any]) -> Any:
-    """CompressAI's model with our weights, its tables made."""
+    """Create CompressAI's model with our weights and its tables."""
     config = ModelConfig(**stored["model"])
     net = oracle.CLASSES[config.rung](config.num_filters, config.num_latents).eval()
     with torch.no_grad():
@@ -58,8 +58,9 @@ def load(stored: dict[str, Any]) -> Any:
 
 
 def _find_quantiles(net: Any) -> None:
-    """What its auxiliary loss would have learned: tails of each channel's density beyond which 1e-9 lies, and its
-    median, by bisection."""
+    """Find what its auxiliary loss would learn, by bisection: the points of each channel's density beyond which 1e-9
+    lies, and its median.
+    """
     bottleneck = net.entropy_bottleneck
     channels = len(bottleneck.quantiles)
     for index, target in enumerate((-bottleneck.target[2].item(), 0.0, bottleneck.target[2].item())):
@@ -72,14 +73,14 @@ def _find_quantiles(net: Any) -> None:
 
 
 def read(path: str) -> Tensor:
-    """(1, 3, H, W) uint8."""
+    """Read an image as (1, 3, H, W) uint8."""
     with Image.open(path) as image:
         return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None]
 
 
 @torch.no_grad()
 def code(net: Any, image: Tensor, rounds: int) -> Coded:
-    """Compress and decompress; sides of the image must be multiples of 64."""
+    """Compress and decompress; the sides of the image must be multiples of 64."""
     x = image.float() / 255
     encode, decode = [], []
     for _ in range(rounds):
@@ -95,7 +96,7 @@ def code(net: Any, image: Tensor, rounds: int) -> Coded:
 
 
 def to_folder(folder: Path, images: Sequence[str]) -> None:
-    """Checkpoint, reconstructions, and the list of figures."""
+    """Write the checkpoint and the reconstructions, and print the list of figures."""
     net = load(torch.load(folder / "weights.pt", weights_only=True))
     torch.save({"epoch": 1, "state_dict": net.state_dict()}, folder / "mbt2018.pth.tar")
     rows = []

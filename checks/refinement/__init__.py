@@ -1,1 +1,1 @@
-"""What each part of the encoder's search is worth."""
+"""The gain of each part of the encoder's search."""

@@ -1,11 +1,11 @@
 # ruff: noqa: T201
-"""`make refinement-ablation`: what each part of the encoder's search is worth, as BD-rates against plain rounding, by
-the bundled model at four qualities.
+"""Measures the gain of each part of the encoder's search: `make refinement-ablation`.
 
     python -m checks.refinement.run --images data/kodak --limit 3 --out results/refinement/ablation.json
 
-Rates are lengths of files, header included; quality is that of the 8-bit pictures; curves run through the means over
-the images of each quality. Times are CPU seconds of the search alone, for one image.
+Gains are BD-rates against plain rounding, with the bundled model at four qualities. Rates are lengths of files, header
+included; quality is that of the 8-bit images; curves run through the means over the images at each quality. Times are
+CPU seconds of the search alone, for one image.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ class Point(NamedTuple):
     psnr: float
     ms_ssim_db: float
     seconds: float
-    """Of CPU, for one image."""
+    """CPU seconds for one image."""
 
 
 def measure(codec: Codec, target: Target, images: list[torch.Tensor], search: Search | None) -> Point:
-    """Code all images with one search. The codec is given the search in place of its first effort."""
+    """Code all images with one search, which replaces the codec's first effort."""
     rows = []
     efforts, effort = refinement.EFFORTS, 0 if search is None else 1
     for image in images:
@@ -78,7 +78,7 @@ def measure(codec: Codec, target: Target, images: list[torch.Tensor], search: Se
 
 
 def compare(plain: list[Point], found: list[Point]) -> tuple[float, float]:
-    """BD-rates over PSNR and over MS-SSIM in dB, in per cent."""
+    """Compute BD-rates over PSNR and over MS-SSIM in dB, in percent."""
     by_psnr = bd_rate([(p.bpp, p.psnr) for p in plain], [(p.bpp, p.psnr) for p in found], "pchip")
     by_ms_ssim = bd_rate([(p.bpp, p.ms_ssim_db) for p in plain], [(p.bpp, p.ms_ssim_db) for p in found], "pchip")
     return by_psnr.percent, by_ms_ssim.percent

@@ -1,1 +1,1 @@
-"""Memory over many photographs."""
+"""Measure memory over many photographs."""

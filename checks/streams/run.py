@@ -1,9 +1,9 @@
 # ruff: noqa: T201
-"""Memory of `jahp shards` and of a data worker over 100,000 photographs.
+"""Measures the memory of `jahp shards` and of a data worker over 100,000 photographs.
 
 python -m checks.streams.run --out results/streams.json
 
-Photographs are of 16 x 16 pixels, so that what grows with their number shows.
+The photographs have 16 x 16 pixels, so that growth with their number is visible.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jahp_pl.data.pipeline import CropStream, Cuts
+from jahp_pl.data.pipeline import CropOptions, CropStream
 from jahp_pl.data.urls import expand_shards
 from jahp_pl.files import write_atomically
 from jahp_pl.measurement.provenance import provenance
 
 MAX_BYTES_PER_PHOTO = 1000
-"""Growth of `jahp shards`: names, and digests against duplicates."""
+"""Growth of `jahp shards` per photograph: its name, and a digest to find duplicates."""
 MAX_WORKER_GROWTH = 8 * 2**20
-"""Of a worker between a tenth of its crops and all of them."""
+"""Growth of a worker from a tenth of its crops to all of them."""
 
 
 def write_archive(path: Path, count: int) -> None:
-    """So many different photographs."""
+    """Write an archive of this many different photographs."""
     rng = np.random.default_rng(0)
     with tarfile.open(path, "w") as tar:
         for number in range(count):
@@ -47,10 +47,10 @@ def write_archive(path: Path, count: int) -> None:
 
 
 def peak_of_shards(archive: Path, out: Path) -> int:
-    """Bytes of the process that packs, at most.
+    """Return the peak memory of the packing process in bytes.
 
     Raises:
-        SystemExit: it fails.
+        SystemExit: if it fails.
     """
     command = [sys.executable, "-m", "jahp_pl", "shards", str(archive), "--out", str(out), "--min-side", "16"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -61,12 +61,12 @@ def peak_of_shards(archive: Path, out: Path) -> int:
 
 
 def resident() -> int:
-    """Bytes that this process has in memory now."""
+    """Return the resident memory of this process in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def main() -> None:
-    """Exit code 1 where something grows too much."""
+    """Measure both; the exit status is 1 if something grows too much."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--out", type=Path)
@@ -78,7 +78,7 @@ def main() -> None:
             write_archive(folder / f"{count}.tar", count)
             peaks.append(peak_of_shards(folder / f"{count}.tar", folder / f"shards-{count}"))
         urls = expand_shards([str(folder / f"shards-{many}")], "data.train").urls
-        crops = iter(CropStream(urls, Cuts(16, decoded_bytes=2**20), 0, 0, 0, 1000))
+        crops = iter(CropStream(urls, CropOptions(16, decoded_bytes=2**20), 0, 0, 0, 1000))
         sizes = []
         for count in (few, many - few):
             for _ in itertools.islice(crops, count):

@@ -24,7 +24,7 @@ from jahp_pl.bench.training import count_flops
 from jahp_pl.config import Config, DataConfig
 from jahp_pl.data.index import DataError
 from jahp_pl.data.module import StreamLoader
-from jahp_pl.data.pipeline import DECODED_BYTES, CropStream, Cuts
+from jahp_pl.data.pipeline import DECODED_BYTES, CropOptions, CropStream
 from jahp_pl.data.prepare import ShardOptions
 from jahp_pl.data.shards import write_shards
 from jahp_pl.data.skip_counts import SkipCounts
@@ -135,7 +135,7 @@ def _stream(
 ) -> Case:
     """Create a case without cached photographs by default, as for a corpus larger than the cache."""
     urls = expand_shards(entries, "data.train", config.timeout).urls
-    cuts = Cuts(config.crop_size, per_photo or config.crops_per_photo, config.batch_size, decoded_bytes)
+    cuts = CropOptions(config.crop_size, per_photo or config.crops_per_photo, config.batch_size, decoded_bytes)
 
     def make(workers: int) -> Iterator[Any]:
         stream = CropStream(urls, cuts, 0, 0, 0, config.shuffle_buffer)

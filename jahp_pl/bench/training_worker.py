@@ -130,7 +130,7 @@ class StepController(Callback):
         }
         if self._profile is not None:
             self._profile.stop()
-            answer["operations"] = shares(self._profile)
+            answer["operations"] = time_shares(self._profile)
         self._answers.write(json.dumps(answer) + "\n")
         self._answers.flush()
 
@@ -142,7 +142,7 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def shares(profiled: profile) -> dict[str, float]:
+def time_shares(profiled: profile) -> dict[str, float]:
     """Compute each operation's own share of the total time, largest first; on a GPU, of the time of its kernels."""
     events = profiled.key_averages()
     own = {event.key: float(event.self_device_time_total) for event in events}

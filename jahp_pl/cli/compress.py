@@ -60,7 +60,7 @@ def compress(arguments: argparse.Namespace) -> None:
             return False
         return True
 
-    def work(job: Job) -> shared.Made | None:
+    def work(job: Job) -> shared.FinishedOutput | None:
         if job.is_resumable and not arguments.force and batch.is_done(job, lambda _: is_complete(job)):
             return None
         name = shared.name_of(job.source)
@@ -85,11 +85,13 @@ def compress(arguments: argparse.Namespace) -> None:
         words += ["verified"] if arguments.verify else []
         if (needed := needed_pixels(height, width)) > ACCEPTED_PIXELS:
             words.append(f"decompress it with --max-pixels {needed}")
-        return shared.Made("; ".join(words), len(encoded.data), height * width)
+        return shared.FinishedOutput("; ".join(words), len(encoded.data), height * width)
 
     if kinds := batch.left_out(arguments.inputs, SUFFIXES):
         counts = ", ".join(f"{count} {suffix}" for suffix, count in kinds.items())
-        shared.say(f"left out, as these kinds are not read: {counts}; convert them to PNG first", file=sys.stderr)
+        shared.say(
+            f"left out, because these formats are not supported: {counts}; convert them to PNG first", file=sys.stderr
+        )
     unseen = [name for name in ("effort", "psnr") if getattr(arguments, name) is not None]
     shared.run_jobs("compress", jobs, work, [f"--{name}" for name in unseen])
 
@@ -103,7 +105,7 @@ def decompress(arguments: argparse.Namespace) -> None:
     jobs = batch.plan(arguments.inputs, arguments.output, ".png", {".jahp"}, arguments.force, beside=batch.DECODED)
     decoders = shared.Decoders(arguments)
 
-    def work(job: Job) -> shared.Made | None:
+    def work(job: Job) -> shared.FinishedOutput | None:
         data, name = _read(job.source), shared.name_of(job.source)
 
         def is_complete(target: Path) -> bool:
@@ -128,7 +130,7 @@ def decompress(arguments: argparse.Namespace) -> None:
             raise ImageError(f"{shared.name_of(job.target, 'output')}: {error}") from None
         _write(job.target, content)
         height, width, _ = image.shape
-        return shared.Made(f"{width} x {height}", len(data), height * width)
+        return shared.FinishedOutput(f"{width} x {height}", len(data), height * width)
 
     shared.run_jobs("decompress", jobs, work)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jahp_pl.codec.codec import Codec
 
 RUN_METRICS = "metrics.csv"
-"""What `jahp train` leaves in a run folder."""
+"""File of metrics in a run folder."""
 
 
 def evaluate(arguments: argparse.Namespace) -> None:

@@ -21,6 +21,7 @@ from jahp_pl.cli.options import (
     add_files,
     add_force,
     add_images,
+    add_import,
     add_model,
     add_out,
     add_output,
@@ -30,6 +31,7 @@ from jahp_pl.cli.options import (
     part,
     positive,
 )
+from jahp_pl.extensions import import_modules
 from jahp_pl.text import printable
 
 EXAMPLES = """\
@@ -63,8 +65,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     shared.open_streams()
     parsed = _parse(arguments)
     shared.QUIET.set(parsed.quiet)
+    shared.wait_passively()
     try:
-        with shared.tidy_end() if parsed.run not in (train.train, sweep.sweep) else nullcontext():
+        with shared.signals_as_errors() if parsed.run not in (train.train, sweep.sweep) else nullcontext():
+            if modules := getattr(parsed, "modules", []):
+                import_modules(modules)
             parsed.run(parsed)
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -118,7 +123,7 @@ class _Parser(argparse.ArgumentParser):
         super().error(printable(message + self._suggestion(message)))
 
     def _suggestion(self, message: str) -> str:
-        """The command, option or value that was perhaps meant."""
+        """Suggest the command, option or value that was probably meant."""
         if found := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message):
             word, known = found[1], [choice.strip("' ") for choice in found[2].split(",")]
         elif found := re.match(r"unrecognized arguments:.*?(--[^\s=]+)", message):
@@ -130,7 +135,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Version(argparse.Action):
-    """Prints the version when it is asked for; to look it up takes a moment."""
+    """Prints the version; looking it up takes a moment, so it is done on request."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         from importlib.metadata import version
@@ -229,6 +234,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--model", nargs="+", default=[], metavar="M", help="models that decode the pictures")
     p.add_argument("--show", nargs="+", default=[], metavar="NAME", help="images to show [two, chosen by rate]")
     p.add_argument("--rate", type=float, default=0.25, metavar="BPP", help="mean rate of the pictures [0.25]")
+    add_import(p)
     p.add_argument("--title", default="Rate-distortion report", help="title of the page")
 
     p = command(table, "compress", compress.compress, "images -> .jahp", """\
@@ -274,12 +280,15 @@ def _parser() -> argparse.ArgumentParser:
         help="files, - for standard input, models, or folders that contain any [the bundled models]",
     )
 
+    add_import(p)
+
     p = command(table, "export", models.export, "a trained model -> a folder to keep and to share", """\
         jahp export runs/mbt2018 -o models/mbt2018
         jahp export runs/mbt2018 --dtype bfloat16 -o models/half
         jahp export models/half --results evaluation/kodak.json -o models/half --force""")  # fmt: skip
     p.add_argument("model", metavar="M", help=MODEL)
     add_out(p)
+    add_import(p)
     p.add_argument("--dtype", choices=DTYPES, help="of the weights; the last two are smaller [float32, or unchanged]")
     p.add_argument("--results", type=Path, metavar="R.json", help="results of this model to include")
     p.add_argument("--note", metavar="TEXT", help="sentence about the training for the model card")
@@ -288,6 +297,7 @@ def _parser() -> argparse.ArgumentParser:
         jahp graphs models/mbt2018 -o graphs/mbt2018""")  # fmt: skip
     p.add_argument("model", metavar="M", help=MODEL)
     add_out(p)
+    add_import(p)
 
     p = command(table, "import-compressai", models.import_compressai, "CompressAI's weights -> an export", """\
         jahp import-compressai mbt2018.pth.tar -o models/mbt2018

@@ -35,7 +35,7 @@ def info(arguments: argparse.Namespace) -> None:
             shared.say(f"{'' if number == 0 else chr(10)}{path}")
         for name, value in rows.items():
             shared.say(f"{name:15} {value}")
-    shared.tell_failures("info", failures, len(things))
+    shared.print_failures("info", failures, len(things))
 
 
 def export(arguments: argparse.Namespace) -> None:

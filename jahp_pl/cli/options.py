@@ -33,8 +33,8 @@ def command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run, parser=parser)
-    parser.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors; no progress")
-    parser.add_argument("-v", "--verbose", action="store_true", help="with an error, show where it happened")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print only errors, no progress")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show the traceback of an error")
     return parser
 
 
@@ -46,7 +46,10 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def add_machine(parser: argparse.ArgumentParser) -> None:
     """Add the options for the device and its resources."""
-    parser.add_argument("--device", default="cpu", metavar="D", help="of the networks: cpu, cuda, mps or auto [cpu]")
+    add_import(parser)
+    parser.add_argument(
+        "--device", default="cpu", metavar="D", help="device of the networks: cpu, cuda, mps or auto [cpu]"
+    )
     parser.add_argument("--threads", type=positive, metavar="N", help="processor threads [one per core]")
     parser.add_argument(
         "--precision", choices=("float32", "bfloat16"), default="float32", help="precision of the transforms [float32]"
@@ -67,6 +70,18 @@ def add_runtime(parser: argparse.ArgumentParser) -> None:
         choices=RUNTIMES,
         help="library of the networks: torch, or onnx, which starts sooner, on a CPU and without --effort [torch if "
         "it is installed]",
+    )
+
+
+def add_import(parser: argparse.ArgumentParser) -> None:
+    """--import."""
+    parser.add_argument(
+        "--import",
+        action="append",
+        default=[],
+        dest="modules",
+        metavar="FILE.py",
+        help="first import this file or module, which registers parts of the model; may be repeated",
     )
 
 

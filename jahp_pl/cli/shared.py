@@ -49,8 +49,23 @@ def open_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
+"""Environment variables by which a user decides how OpenMP's threads wait."""
+
+
+def wait_passively() -> None:
+    """Let torch's threads sleep while they wait for each other, unless the environment says how they wait.
+
+    By default they spin. Where other programs use the cores too, a thread then burns its share of them while the one
+    that it waits for does not run: decoding takes five times the CPU time (docs/guide.md). OpenMP reads the environment
+    when torch is imported.
+    """
+    if not any(name in os.environ for name in WAITING):
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+
 QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
-"""Whether --quiet was given: then neither progress nor results are printed, errors are."""
+"""Whether --quiet was given, so that only errors are printed."""
 
 
 def say(*lines: str, file: TextIO | None = None) -> None:
@@ -76,7 +91,7 @@ INPUT_ERRORS = (JahpError, OSError)
 
 
 @contextmanager
-def tidy_end() -> Iterator[None]:
+def signals_as_errors() -> Iterator[None]:
     """Let SIGTERM and SIGHUP end the block like an error, so that partial output is removed.
 
     The status is 128 plus the signal, as in shells.
@@ -99,7 +114,7 @@ def tidy_end() -> Iterator[None]:
 
 
 @contextmanager
-def one_voice() -> Iterator[None]:
+def errors_from_rank_zero() -> Iterator[None]:
     """Let only rank 0 report errors that every rank hits; the others end silently.
 
     They end with status 0, because a launcher kills all processes when one fails, before rank 0 has reported the
@@ -197,7 +212,7 @@ def bar_of_files(command: str, total: int) -> tqdm[Any] | NoBar:
 
 
 def bar(iterable: Iterable[Any] | None = None, **options: Any) -> tqdm[Any]:
-    """A progress bar on a terminal, unless --quiet was given."""
+    """Create a progress bar, which shows on a terminal unless --quiet was given."""
     from tqdm import tqdm
 
     return tqdm(iterable, leave=False, disable=options.pop("disable", None) or QUIET.get() or None, **options)
@@ -259,7 +274,7 @@ class Decoders:
         return self._codecs[fingerprint]
 
 
-class Made(NamedTuple):
+class FinishedOutput(NamedTuple):
     """A finished output, or the sum over several."""
 
     words: str
@@ -271,7 +286,7 @@ class Made(NamedTuple):
 
 
 def run_jobs(
-    command: str, jobs: Sequence[Job], work: Callable[[Job], Made | None], not_compared: Sequence[str] = ()
+    command: str, jobs: Sequence[Job], work: Callable[[Job], FinishedOutput | None], not_compared: Sequence[str] = ()
 ) -> None:
     """Do all jobs with a progress bar; the error of a single job is raised.
 
@@ -289,7 +304,7 @@ def run_jobs(
     for folder in {job.target.parent for job in jobs if job.target != STREAM}:
         clear_leftovers(folder)
     start = time.monotonic()
-    total = Made("", 0, 0)
+    total = FinishedOutput("", 0, 0)
     with bar_of_files(command, len(jobs)) as files:
 
         def work_aloud(job: Job) -> bool:
@@ -298,8 +313,8 @@ def run_jobs(
             made = work(job)
             if made is None:
                 return False
-            batch.keep_order(job, dated)
-            total = Made("", total.num_bytes + made.num_bytes, total.num_pixels + made.num_pixels)
+            batch.match_future_date(job, dated)
+            total = FinishedOutput("", total.num_bytes + made.num_bytes, total.num_pixels + made.num_pixels)
             with files.external_write_mode():
                 line = f"{name_of(job.source)} -> {name_of(job.target, 'output')}: {made.words}"
                 if not QUIET.get():
@@ -320,10 +335,10 @@ def run_jobs(
             f", perhaps with another {' or '.join(not_compared)}, which a file does not show" if not_compared else ""
         )
         say(f"{report.num_skipped} of {len(jobs)} were done already{unseen}; --force does them again")
-    tell_failures(command, report.failures, len(jobs))
+    print_failures(command, report.failures, len(jobs))
 
 
-def tell_failures(command: str, failures: Sequence[batch.Failure], total: int) -> None:
+def print_failures(command: str, failures: Sequence[batch.Failure], total: int) -> None:
     """Print the failed jobs.
 
     Raises:

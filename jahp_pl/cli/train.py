@@ -48,7 +48,7 @@ def train(arguments: argparse.Namespace) -> None:
         for key, meaning in all_keys().items():
             shared.say(f"{key}\n    {meaning}")
         return
-    with shared.one_voice():
+    with shared.errors_from_rank_zero():
         config = load(arguments.settings)
         from jahp_pl.training import is_first_rank
         from jahp_pl.training.run import train as run_training

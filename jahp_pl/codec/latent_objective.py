@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from jahp_pl.codec.structure import StructuralDistortion
 from jahp_pl.config import LossConfig
-from jahp_pl.density_layout import BOUNDS
+from jahp_pl.distributions import density_of
 from jahp_pl.entropy_model import BITS_PER_NAT, ConditionalDensity
 from jahp_pl.model import CompressionModel
 from jahp_pl.strides import STRIDE
@@ -182,7 +182,7 @@ class _GaussianBits(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, scales: Tensor, mu: Tensor, logits: Tensor) -> Tensor:
-        scale_min = BOUNDS["gaussian"].scale_min
+        scale_min = density_of("gaussian").scale_min
         precision = scales.clamp(min=scale_min).reciprocal()
         weights = torch.softmax(logits, dim=1)
         offset = y.unsqueeze(1) - mu  # (B, K, M, h, w)

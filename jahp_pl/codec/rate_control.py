@@ -18,7 +18,7 @@ SIZE_SLACK = 0.012
 RATE_SLACK = 0.006
 """Relative amount by which a rate may deviate in either direction."""
 WORDS = 16
-"""Bytes, four words of the range coder, by which a small file may also deviate."""
+"""Additional tolerance for small files in bytes, four words of the range coder."""
 PSNR_SLACK = 0.05
 """dB by which a PSNR may exceed the requested one."""
 ESTIMATE_SLACK = 0.005
@@ -52,13 +52,13 @@ def encode_to_target(encoder: ImageEncoder, target: Target, num_levels: int) -> 
 
 
 def may_be_of(header: Header, num_bytes: int, target: Target, num_levels: int) -> bool:
-    """Whether a file can be what `encode_to_target` gives, judged by its level and its length; a PSNR is not judged.
+    """Check by level and length whether a file can be a result of `encode_to_target`; its PSNR is not checked.
 
     Args:
-        header: of the file.
-        num_bytes: of the whole file.
-        target: what is asked of it.
-        num_levels: of the model that made it.
+        header: header of the file.
+        num_bytes: length of the whole file.
+        target: requested target.
+        num_levels: number of levels of the model that made it.
     """
     if num_levels == 1 or header.level is None:
         return num_levels == 1 and header.level is None

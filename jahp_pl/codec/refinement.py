@@ -26,7 +26,7 @@ from jahp_pl.codec.transforms.tiles import SMALLEST, largest_side, tiles
 from jahp_pl.config import LossConfig, ModelConfig
 from jahp_pl.model import CompressionModel
 from jahp_pl.strides import HYPER_STRIDE, STRIDE
-from jahp_pl.transforms import TRANSFORMS
+from jahp_pl.transforms import transforms_of
 
 Progress = Callable[[int, int], object]
 """Called with the number of finished steps and the total."""
@@ -189,7 +189,7 @@ def least_bytes(config: ModelConfig) -> int:
 
 def _margin(config: ModelConfig) -> int:
     """Return the distance in latents to the farthest latent whose pixels or bits depend on one."""
-    return max(-(-TRANSFORMS[config.transform].reach // STRIDE), CONTEXT_REACH)
+    return max(-(-transforms_of(config.transform).reach // STRIDE), CONTEXT_REACH)
 
 
 def _windows(

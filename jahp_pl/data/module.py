@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader
 from jahp_pl.config import ConfigError, DataConfig
 from jahp_pl.data.cache import ShardCache
 from jahp_pl.data.index import DataError
-from jahp_pl.data.pipeline import CropStream, Cuts, Delivery, ValImage, WholeImages
-from jahp_pl.data.shard_reader import Drawn, ShardReader
+from jahp_pl.data.pipeline import CropOptions, CropStream, Delivery, ValImage, WholeImages
+from jahp_pl.data.shard_reader import DrawCounts, ShardReader
 from jahp_pl.data.skip_counts import SkipCounts
 from jahp_pl.data.urls import Shards, expand_shards
 
@@ -98,7 +98,7 @@ class ShardDataModule(lightning.LightningDataModule):
             )
         step = self.trainer.global_step if self.trainer is not None else 0
         workers, batch_size = self._config.num_workers, self._config.batch_size // world_size
-        cuts = Cuts(self._config.crop_size, self._config.crops_per_photo, batch_size)
+        cuts = CropOptions(self._config.crop_size, self._config.crops_per_photo, batch_size)
         num_streams = world_size * max(1, workers)
         if len(self._train.urls) < num_streams:
             rank_zero_warn(
@@ -152,7 +152,7 @@ class ShardDataModule(lightning.LightningDataModule):
 
 def _collate(deliveries: list[Delivery]) -> Delivery:
     skipped = tuple(photo for delivery in deliveries for photo in delivery.skipped)
-    drawn = reduce(Drawn.plus, (delivery.drawn for delivery in deliveries))
+    drawn = reduce(DrawCounts.plus, (delivery.drawn for delivery in deliveries))
     last = deliveries[-1]
     if last.error is not None or last.payload is None:
         return Delivery(None, skipped, drawn, last.error)

@@ -24,8 +24,8 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from jahp_pl.data.index import DataError, Skipped
-from jahp_pl.data.shard_reader import Drawn, Item, Photo, ShardReader
-from jahp_pl.data.shuffle import apart, shuffled
+from jahp_pl.data.shard_reader import DrawCounts, Item, Photo, ShardReader
+from jahp_pl.data.shuffle import interleave_apart, shuffled
 from jahp_pl.images.io import ImageError, image_size, load_rgb
 
 DECODED_BYTES = 128 * 2**20
@@ -50,13 +50,13 @@ class Delivery(NamedTuple):
     """(3, crop, crop) uint8, or a validation image; None if only skipped photographs or an error follow."""
     skipped: tuple[Skipped, ...]
     """Photographs skipped since the previous delivery."""
-    drawn: Drawn = Drawn()
+    drawn: DrawCounts = DrawCounts()
     """Photographs and shards drawn since the previous delivery."""
     error: str | None = None
     """Why the stream ends here. A message, because an exception would reach the other process as a long traceback."""
 
 
-class Cuts(NamedTuple):
+class CropOptions(NamedTuple):
     """How crops are cut from photographs."""
 
     size: int
@@ -78,7 +78,7 @@ class CropStream(IterableDataset[Delivery]):
     def __init__(
         self,
         urls: Sequence[str],
-        cuts: Cuts,
+        cuts: CropOptions,
         seed: int,
         start_step: int,
         rank: int,
@@ -102,7 +102,7 @@ class CropStream(IterableDataset[Delivery]):
             lambda sources: self._reader.read(source["url"] for source in sources),
             lambda items: shuffled(items, self._shuffle_buffer, order),
             lambda items: _cut_all(items, self._cuts, np.random.default_rng(for_crops), counts),
-            lambda groups: apart(groups, self._cuts.per_photo, self._cuts.distance),
+            lambda groups: interleave_apart(groups, self._cuts.per_photo, self._cuts.distance),
         )
         try:
             for crop in pipeline:
@@ -169,7 +169,7 @@ class _DeliveryCounts:
             return None
         return image
 
-    def take(self) -> tuple[tuple[Skipped, ...], Drawn]:
+    def take(self) -> tuple[tuple[Skipped, ...], DrawCounts]:
         """Return the counts and reset them."""
         skipped, drawn = tuple(self.skipped), self._reader.take_counts()._replace(photos=self._num_photos)
         self.skipped, self._num_photos = [], 0
@@ -177,7 +177,7 @@ class _DeliveryCounts:
 
 
 def _cut_all(
-    items: Iterable[Item], cuts: Cuts, rng: np.random.Generator, counts: _DeliveryCounts
+    items: Iterable[Item], cuts: CropOptions, rng: np.random.Generator, counts: _DeliveryCounts
 ) -> Iterator[tuple[Tensor, ...]]:
     decode = _Decoder(lambda item: _decoded(item, min_side=cuts.size), cuts.decoded_bytes)
     in_vain: list[Skipped] = []

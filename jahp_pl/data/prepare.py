@@ -49,7 +49,7 @@ class ShardOptions(NamedTuple):
     """Number of parts, so that several machines can share the work; successive names go to successive parts."""
 
 
-class Stored(NamedTuple):
+class StoredImage(NamedTuple):
     """One image file of a shard."""
 
     name: str
@@ -59,19 +59,19 @@ class Stored(NamedTuple):
     num_pixels: int
 
 
-class Prepared(NamedTuple):
+class PreparedPhoto(NamedTuple):
     """Result for one photograph."""
 
     name: str
     digest: bytes
     """Digest of its pixels; equal for equal photographs."""
-    stored: tuple[Stored, ...]
+    stored: tuple[StoredImage, ...]
     """The whole photograph, or its tiles."""
     as_is: bool
     """Whether the original bytes are stored unchanged."""
 
 
-def prepare(item: Item, options: ShardOptions) -> Prepared | Skipped:
+def prepare(item: Item, options: ShardOptions) -> PreparedPhoto | Skipped:
     """Decode, check and encode one photograph."""
     try:
         data = item.read()
@@ -96,14 +96,14 @@ def prepare(item: Item, options: ShardOptions) -> Prepared | Skipped:
     except MemoryError:
         return Skipped(item.name, "broken", "not enough memory")
     digest = hashlib.blake2b(repr(rgb.shape).encode() + rgb.tobytes(), digest_size=16).digest()
-    stored: tuple[Stored, ...]
+    stored: tuple[StoredImage, ...]
     if as_is:
-        stored = (Stored(item.name, "jpg", data, rgb.shape[0] * rgb.shape[1]),)
+        stored = (StoredImage(item.name, "jpg", data, rgb.shape[0] * rgb.shape[1]),)
     elif is_cut:
         stored = tuple(_encoded(name, tile, options) for name, tile in _tiles(item.name, rgb, options))
     else:
         stored = (_encoded(item.name, rgb, options),)
-    return Prepared(item.name, digest, stored, as_is)
+    return PreparedPhoto(item.name, digest, stored, as_is)
 
 
 def tile_spans(length: int, tile: int, crop: int) -> list[tuple[int, int]]:
@@ -132,9 +132,9 @@ def _tiles(name: str, rgb: RGB, options: ShardOptions) -> Iterator[tuple[str, RG
             yield place, np.ascontiguousarray(rgb[top:bottom, left:right])
 
 
-def _encoded(name: str, rgb: RGB, options: ShardOptions) -> Stored:
+def _encoded(name: str, rgb: RGB, options: ShardOptions) -> StoredImage:
     suffix, data = _encode(rgb, options.quality)
-    return Stored(name, suffix, data, rgb.shape[0] * rgb.shape[1])
+    return StoredImage(name, suffix, data, rgb.shape[0] * rgb.shape[1])
 
 
 def _too_small(name: str, width: int, height: int, options: ShardOptions) -> Skipped:

@@ -31,7 +31,7 @@ class Photo(NamedTuple):
 Item = Photo | Skipped
 
 
-class Drawn(NamedTuple):
+class DrawCounts(NamedTuple):
     """Number of photographs and shards drawn, usable or not."""
 
     photos: int = 0
@@ -41,9 +41,9 @@ class Drawn(NamedTuple):
     broken_shards: int = 0
     """Those of them that could not be read to their end."""
 
-    def plus(self, other: Drawn) -> Drawn:
+    def plus(self, other: DrawCounts) -> DrawCounts:
         """Add two counts."""
-        return Drawn(*(a + b for a, b in zip(self, other, strict=True)))
+        return DrawCounts(*(a + b for a, b in zip(self, other, strict=True)))
 
 
 @dataclass
@@ -56,12 +56,12 @@ class ShardReader:
     """Cache for downloads; None for none."""
     known: Mapping[str, ShardEntry] = field(default_factory=dict)
     """Index entries by address; without a cache, downloads are compared with them while they are read."""
-    drawn: Drawn = field(default_factory=Drawn)
+    drawn: DrawCounts = field(default_factory=DrawCounts)
     """Counts of shards since `take_counts`."""
 
-    def take_counts(self) -> Drawn:
+    def take_counts(self) -> DrawCounts:
         """Return the counts so far and reset them."""
-        drawn, self.drawn = self.drawn, Drawn()
+        drawn, self.drawn = self.drawn, DrawCounts()
         return drawn
 
     def read(self, urls: Iterable[str]) -> Iterator[Item]:
@@ -73,13 +73,13 @@ class ShardReader:
         in_vain = 0
         for url in urls:
             num_photos, shown = 0, without_credentials(url)
-            self.drawn = self.drawn.plus(Drawn(shards=1))
+            self.drawn = self.drawn.plus(DrawCounts(shards=1))
             try:
                 for photo in self._members(url):
                     num_photos += 1
                     yield photo
             except (ArchiveError, OSError) as error:
-                self.drawn = self.drawn.plus(Drawn(broken_shards=1))
+                self.drawn = self.drawn.plus(DrawCounts(broken_shards=1))
                 in_vain = 0 if num_photos else in_vain + 1
                 reason = getattr(error, "strerror", None) or str(error)
                 if in_vain == _MAX_SHARDS_WITHOUT_PHOTO:

@@ -67,7 +67,7 @@ class ShardPacker:
 
 
 @contextmanager
-def appears_at_once(out: Path) -> Iterator[Path]:
+def atomic_folder(out: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `out` that becomes `out` at the end, or is removed after an error.
 
     Raises:

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jahp_pl.data.index import INDEX_NAME, DataError, ShardEntry, ShardIndex, Skipped, count_by_reason
-from jahp_pl.data.prepare import Prepared, ShardOptions, prepare
-from jahp_pl.data.shard_writer import ShardPacker, appears_at_once
+from jahp_pl.data.prepare import PreparedPhoto, ShardOptions, prepare
+from jahp_pl.data.shard_writer import ShardPacker, atomic_folder
 from jahp_pl.data.sources import Item, find_items
 
 
@@ -84,7 +84,7 @@ def write_shards(
     if options.shuffle:
         random.Random(options.seed).shuffle(items)
     photos = _prepare_all(items, options, workers or _num_cores())
-    with appears_at_once(out) as folder:
+    with atomic_folder(out) as folder:
         _check_out(out, overwrite)  # again, because another process may have written it since
         is_mixed = options.tile is not None and options.shuffle
         packed = _pack(photos, folder / "tiles" if is_mixed else folder, options, len(items), progress)
@@ -105,7 +105,7 @@ class _Packed(NamedTuple):
 
 
 def _pack(
-    photos: Iterator[Prepared | Skipped],
+    photos: Iterator[PreparedPhoto | Skipped],
     folder: Path,
     options: ShardOptions,
     total: int,
@@ -147,7 +147,7 @@ def _mix(tiles: Path, folder: Path, options: ShardOptions) -> list[ShardEntry]:
     return packer.entries
 
 
-def _prepare_all(items: list[Item], options: ShardOptions, workers: int) -> Iterator[Prepared | Skipped]:
+def _prepare_all(items: list[Item], options: ShardOptions, workers: int) -> Iterator[PreparedPhoto | Skipped]:
     """Run `prepare` in several processes; yield results in the order of the items, with few of them in flight."""
     if workers == 1:
         yield from (prepare(item, options) for item in items)
@@ -157,7 +157,7 @@ def _prepare_all(items: list[Item], options: ShardOptions, workers: int) -> Iter
     pool = ProcessPoolExecutor(
         workers, multiprocessing.get_context(method), initializer=_start_worker, initargs=(os.getpid(),)
     )
-    pending: deque[Future[Prepared | Skipped]] = deque()
+    pending: deque[Future[PreparedPhoto | Skipped]] = deque()
     try:
         for item in items:
             pending.append(pool.submit(prepare, item, options))

@@ -21,20 +21,20 @@ def shuffled(items: Iterable[Item], capacity: int, rng: random.Random) -> Iterat
     num_bytes = 0
     for count, item in enumerate(items):
         buffer.append(item)
-        num_bytes += size_of(item)
+        num_bytes += item_bytes(item)
         while len(buffer) >= min(capacity, _SHUFFLE_START + count // 2) or num_bytes > _BUFFER_BYTES:
             chosen = rng.randrange(len(buffer))
             buffer[chosen], buffer[-1] = buffer[-1], buffer[chosen]
-            num_bytes -= size_of(buffer[-1])
+            num_bytes -= item_bytes(buffer[-1])
             yield buffer.pop()
 
 
-def size_of(item: Item) -> int:
+def item_bytes(item: Item) -> int:
     """Return the bytes that an item holds."""
     return len(item.data) if isinstance(item, Photo) else 0
 
 
-def apart(groups: Iterable[Sequence[T]], size: int, distance: int) -> Iterator[T]:
+def interleave_apart(groups: Iterable[Sequence[T]], size: int, distance: int) -> Iterator[T]:
     """Interleave groups so that two members of one group are more than `distance` positions apart.
 
     Each position of a group is a lane with its own delay. The first groups only fill the lanes.

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from jahp_pl.data.index import DataError, Skipped
-from jahp_pl.data.shard_reader import Drawn
+from jahp_pl.data.shard_reader import DrawCounts
 
 _NUM_EXAMPLES = 20
 _NUM_PHOTOS = 1000
@@ -45,7 +45,7 @@ class SkipCounts:
     """Photographs that could not be decoded, and unreadable rests of shards."""
     num_small: int = 0
     """Photographs smaller than the crop."""
-    drawn: Drawn = field(default_factory=Drawn)
+    drawn: DrawCounts = field(default_factory=DrawCounts)
     """Everything that was drawn, usable or not."""
     examples: list[Skipped] = field(default_factory=list)
     """The first 20 different skipped photographs, for messages."""
@@ -56,10 +56,10 @@ class SkipCounts:
 
     def clear(self) -> None:
         """Reset all counts."""
-        self.num_broken, self.num_small, self.drawn = 0, 0, Drawn()
+        self.num_broken, self.num_small, self.drawn = 0, 0, DrawCounts()
         self.examples.clear()
 
-    def add(self, skipped: tuple[Skipped, ...], drawn: Drawn) -> None:
+    def add(self, skipped: tuple[Skipped, ...], drawn: DrawCounts) -> None:
         """Count one delivery, and log each broken photograph the first time.
 
         Raises:

@@ -37,7 +37,7 @@ class Item(NamedTuple):
             return file.read(self.size)
 
 
-class Found(NamedTuple):
+class FoundPhotos(NamedTuple):
     """All photographs of some sources."""
 
     items: list[Item]
@@ -46,7 +46,7 @@ class Found(NamedTuple):
     """Archives that could not be read to their end."""
 
 
-def find_items(sources: Sequence[str | Path]) -> Found:
+def find_items(sources: Sequence[str | Path]) -> FoundPhotos:
     """Search folders recursively, and archives; a file given explicitly is taken whatever its suffix.
 
     Only names and positions are held, about 300 bytes per photograph.
@@ -54,7 +54,7 @@ def find_items(sources: Sequence[str | Path]) -> Found:
     Raises:
         DataError: if a source does not exist, or none contains a photograph.
     """
-    found = Found([], [])
+    found = FoundPhotos([], [])
     for source in map(Path, sources):
         if source.is_dir():
             for path in _walk(source):
@@ -70,7 +70,7 @@ def find_items(sources: Sequence[str | Path]) -> Found:
     return found
 
 
-def _add(path: Path, name: str, found: Found) -> None:
+def _add(path: Path, name: str, found: FoundPhotos) -> None:
     if path.suffix.lower() != ".tar":
         found.items.append(Item(escape_name(name), str(path), 0, -1))
         return

@@ -33,7 +33,7 @@ class Member(NamedTuple):
     data: bytes
 
 
-class Place(NamedTuple):
+class MemberPosition(NamedTuple):
     """Position of an image file inside an uncompressed archive."""
 
     name: str
@@ -63,7 +63,7 @@ def stream_members(file: IO[bytes]) -> Iterator[Member]:
         raise ArchiveError(f"damaged at or after {name} ({_first_line(error)})") from None
 
 
-def list_members(path: Path) -> Iterator[Place]:
+def list_members(path: Path) -> Iterator[MemberPosition]:
     """Locate the image files of an uncompressed archive on disk from its headers alone.
 
     Raises:
@@ -76,7 +76,7 @@ def list_members(path: Path) -> Iterator[Place]:
         with tarfile.open(path, mode="r:", tarinfo=_StrictHeader) as tar:
             for info in _images(tar):
                 name = info.name
-                yield Place(name, info.offset_data, info.size)
+                yield MemberPosition(name, info.offset_data, info.size)
     except _DAMAGES as error:
         raise ArchiveError(f"damaged at or after {name}, or compressed ({_first_line(error)})") from None
 

@@ -13,7 +13,7 @@ from jahp_pl.data.braces import MAX_NAMES, count_names
 from jahp_pl.data.http import without_credentials
 from jahp_pl.data.index import INDEX_NAME, MAX_INDEX_BYTES, DataError, ShardEntry, ShardIndex
 from jahp_pl.data.remote import is_remote, open_shard
-from jahp_pl.folders import bring_back
+from jahp_pl.folders import recover_if_missing
 
 
 class Shards(NamedTuple):
@@ -81,7 +81,7 @@ def _local(entry: str, key: str) -> list[str]:
 
 
 def _files(path: Path, key: str) -> list[Path]:
-    bring_back(path)
+    recover_if_missing(path)
     if path.is_dir():
         if not (path / INDEX_NAME).exists():
             raise DataError(f"{key}: {path}: no {INDEX_NAME} in this folder; write it with `jahp shards` or give *.tar")

@@ -79,7 +79,7 @@ def _evaluation_errors(codec: ClassicalCodec) -> Iterator[None]:
         raise EvaluationError(f"{codec.title} cannot code it ({reason}); leave out this codec or this image") from None
 
 
-def at_least(codec: ClassicalCodec, image: RGB, num_bytes: int) -> ClassicalFile:
+def encode_at_least(codec: ClassicalCodec, image: RGB, num_bytes: int) -> ClassicalFile:
     """Find the smallest file over a codec's qualities with at least `num_bytes`; the largest file if none has as many.
 
     A comparison with this file is one at equal rate, slightly in favour of the classical codec.
@@ -102,7 +102,7 @@ def at_least(codec: ClassicalCodec, image: RGB, num_bytes: int) -> ClassicalFile
     return encode(codec, image, codec.qualities[low])
 
 
-def nearest(codec: ClassicalCodec, image: RGB, num_bytes: int) -> ClassicalFile:
+def encode_nearest(codec: ClassicalCodec, image: RGB, num_bytes: int) -> ClassicalFile:
     """Find the file over a codec's qualities whose size is closest to `num_bytes` by ratio.
 
     Args:
@@ -113,7 +113,7 @@ def nearest(codec: ClassicalCodec, image: RGB, num_bytes: int) -> ClassicalFile:
     Raises:
         EvaluationError: see `encode`.
     """
-    above = at_least(codec, image, num_bytes)
+    above = encode_at_least(codec, image, num_bytes)
     position = codec.qualities.index(above.quality)
     below = encode(codec, image, codec.qualities[max(position - 1, 0)])
     return above if len(above.data) / num_bytes <= num_bytes / len(below.data) else below

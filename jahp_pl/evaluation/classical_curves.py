@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from jahp_pl.evaluation.classical import CODECS, ClassicalCodec, encode
-from jahp_pl.evaluation.curve_files import check_stored_images, is_of, read_file
-from jahp_pl.evaluation.image_set import Identity, Original, about, identify, pixels_hash
+from jahp_pl.evaluation.curve_files import are_of_images, check_stored_images, read_file
+from jahp_pl.evaluation.image_set import ImageIdentity, Original, identify, name_in_errors, pixels_hash
 from jahp_pl.files import write_atomically
 from jahp_pl.images.io import RGB, decode_rgb
 from jahp_pl.locks import exclusive
@@ -143,7 +143,7 @@ def _begin(
     name: str,
     head: dict[str, Any],
     stored: dict[str, Any],
-    identities: Sequence[Identity],
+    identities: Sequence[ImageIdentity],
     provenance: dict[str, Any],
     force: bool,
 ) -> _Ladder:
@@ -156,7 +156,7 @@ def _begin(
         return {key: curve.get(key) for key in head} == head
 
     def kept(curve: dict[str, Any]) -> dict[int, dict[str, Any]]:
-        return {point["quality"]: point for point in curve["points"] if is_of(point["images"], identities)}
+        return {point["quality"]: point for point in curve["points"] if are_of_images(point["images"], identities)}
 
     old, begun = find(stored["curves"]), find(stored.get("unfinished", ()))
     if old is not None and has_head(old) and not force:
@@ -191,7 +191,7 @@ def _write(out: Path, content: dict[str, Any]) -> None:
 
 
 def _code(codec: ClassicalCodec, image: RGB, name: str, quality: int) -> ClassicalRow:
-    with about(name):
+    with name_in_errors(name):
         start = time.perf_counter()
         file = encode(codec, image, quality)
         coded = time.perf_counter()

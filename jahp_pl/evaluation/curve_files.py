@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jahp_pl.evaluation import EvaluationError
-from jahp_pl.evaluation.image_set import Identity, may_be_one
+from jahp_pl.evaluation.image_set import ImageIdentity, may_be_same_image
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def read_file(path: Path) -> dict[str, Any]:
 
 
 def check_stored_images(
-    path: Path, curves: Sequence[dict[str, Any]], identities: Sequence[Identity], names: Sequence[str], force: bool
+    path: Path, curves: Sequence[dict[str, Any]], identities: Sequence[ImageIdentity], names: Sequence[str], force: bool
 ) -> None:
     """Refuse to mix curves of different images, which cannot be compared, and to replace curves without `force`.
 
@@ -50,7 +50,7 @@ def check_stored_images(
         for curve in curves
         if not _is_published(curve)
         for point in curve["points"]
-        if not is_of(point["images"], identities)
+        if not are_of_images(point["images"], identities)
     }
     if not others:
         return
@@ -64,16 +64,16 @@ def check_stored_images(
         raise EvaluationError(f"{count}; choose another --output, or --force")
 
 
-def is_of(rows: Sequence[dict[str, Any]], identities: Sequence[Identity]) -> bool:
+def are_of_images(rows: Sequence[dict[str, Any]], identities: Sequence[ImageIdentity]) -> bool:
     """Check whether the rows of a point belong to these images; older rows lack the hash of pixels."""
     return len(rows) == len(identities) and all(
         row["name"] == image.name and _may_be(row, image) for row, image in zip(rows, identities, strict=True)
     )
 
 
-def _may_be(row: dict[str, Any], image: Identity) -> bool:
+def _may_be(row: dict[str, Any], image: ImageIdentity) -> bool:
     size = (row.get("width", image.width), row.get("height", image.height))
-    return may_be_one((size, row.get("pixels", "")), ((image.width, image.height), image.pixels))
+    return may_be_same_image((size, row.get("pixels", "")), ((image.width, image.height), image.pixels))
 
 
 def _is_content(content: object) -> bool:

@@ -14,8 +14,8 @@ from jahp_pl.codec.bitstream import MAX_SIDE
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.targets import Target
 from jahp_pl.evaluation import EvaluationError
-from jahp_pl.evaluation.classical import CODECS, at_least
-from jahp_pl.evaluation.image_set import Original, about, identify
+from jahp_pl.evaluation.classical import CODECS, encode_at_least
+from jahp_pl.evaluation.image_set import Original, identify, name_in_errors
 from jahp_pl.files import write_atomically
 from jahp_pl.images.io import RGB, decode_rgb
 from jahp_pl.measurement.provenance import provenance
@@ -24,7 +24,7 @@ from jahp_pl.measurement.roundtrip import CodingRow, code_image, mean_row
 from jahp_pl.quality import decibels, ms_ssim_8bit, psnr
 
 
-class Beside(NamedTuple):
+class ClassicalResult(NamedTuple):
     """A classical codec's file of at least the same size, for comparison."""
 
     bpp: float
@@ -47,7 +47,7 @@ class ImageResult(NamedTuple):
     rates: Rates
     pixels: str
     """Hash of the original, see `image_set.pixels_hash`."""
-    beside: Beside | None
+    beside: ClassicalResult | None
 
 
 class Evaluation(NamedTuple):
@@ -57,7 +57,7 @@ class Evaluation(NamedTuple):
     mean: CodingRow
     beside_title: str | None
     """Title of the classical codec in `beside`."""
-    beside_mean: Beside | None
+    beside_mean: ClassicalResult | None
     provenance: dict[str, Any]
     target: Target = Target()
     """Target of every file."""
@@ -112,15 +112,15 @@ def evaluate_codec(
         source, name = task.original
         rgb = decode_rgb(source)
         image = torch.from_numpy(rgb).permute(2, 0, 1)
-        with about(name):
+        with name_in_errors(name):
             coded = code_image(codec, image, name, task.file, target, effort)
-            other = None if beside is None else _code_beside(rgb, beside, coded.row.file_bytes)
+            other = None if beside is None else _code_classical(rgb, beside, coded.row.file_bytes)
         results.append(ImageResult(task, coded.row, rates(coded), identity.pixels, other))
         progress(results[-1])
     others = [result.beside for result in results if result.beside is not None]
     title = CODECS[beside].title if beside is not None else None
     mean = mean_row([result.row for result in results])
-    beside_mean = _mean_beside(others) if others else None
+    beside_mean = _mean_classical(others) if others else None
     return Evaluation(results, mean, title, beside_mean, _provenance(codec, effort), target or Target())
 
 
@@ -184,17 +184,17 @@ def target_folder(target: Target) -> str:
     return f"quality-{target.quality:g}"
 
 
-def _code_beside(rgb: RGB, codec: str, num_bytes: int) -> Beside:
-    file = at_least(CODECS[codec], rgb, num_bytes)
+def _code_classical(rgb: RGB, codec: str, num_bytes: int) -> ClassicalResult:
+    file = encode_at_least(CODECS[codec], rgb, num_bytes)
     original, shown = (torch.from_numpy(pixels).permute(2, 0, 1)[None] for pixels in (rgb, file.decode()))
     similarity = ms_ssim_8bit(original, shown)
     bpp = 8 * len(file.data) / (rgb.shape[0] * rgb.shape[1])
-    return Beside(bpp, float(psnr(original, shown)), None if similarity is None else float(similarity))
+    return ClassicalResult(bpp, float(psnr(original, shown)), None if similarity is None else float(similarity))
 
 
-def _mean_beside(rows: list[Beside]) -> Beside:
+def _mean_classical(rows: list[ClassicalResult]) -> ClassicalResult:
     similarities = [row.ms_ssim for row in rows if row.ms_ssim is not None]
-    return Beside(
+    return ClassicalResult(
         sum(row.bpp for row in rows) / len(rows),
         sum(row.psnr for row in rows) / len(rows),
         sum(similarities) / len(similarities) if similarities else None,

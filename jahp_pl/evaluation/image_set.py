@@ -20,7 +20,7 @@ class Original(NamedTuple):
     """Path below the folder of all images, with / on every system."""
 
 
-class Identity(NamedTuple):
+class ImageIdentity(NamedTuple):
     """Properties that identify an image, as in rows of results."""
 
     name: str
@@ -69,7 +69,7 @@ def pixels_hash(rgb: RGB) -> str:
     return hashlib.sha256(f"{width}x{height}".encode() + rgb.tobytes()).hexdigest()[:16]
 
 
-def may_be_one(one: tuple[object, str], other: tuple[object, str]) -> bool:
+def may_be_same_image(one: tuple[object, str], other: tuple[object, str]) -> bool:
     """Check whether two rows of results may belong to the same image: by pixels, or by size if a row lacks the pixels.
 
     Args:
@@ -81,7 +81,7 @@ def may_be_one(one: tuple[object, str], other: tuple[object, str]) -> bool:
     return None in (size, other_size) or size == other_size
 
 
-def identify(originals: Iterable[Original], max_side: int | None = None) -> list[Identity]:
+def identify(originals: Iterable[Original], max_side: int | None = None) -> list[ImageIdentity]:
     """Read every image, so that an unusable one is reported before hours are spent on the others.
 
     Args:
@@ -92,7 +92,7 @@ def identify(originals: Iterable[Original], max_side: int | None = None) -> list
         EvaluationError: if two images have the same name, or a side exceeds `max_side`.
         ImageError: if an image cannot be read.
     """
-    found: dict[str, Identity] = {}
+    found: dict[str, ImageIdentity] = {}
     for source, name in originals:
         if name in found:
             raise EvaluationError(f"{source}: another image is also called {name}; rename one of them")
@@ -100,12 +100,12 @@ def identify(originals: Iterable[Original], max_side: int | None = None) -> list
         height, width, _ = rgb.shape
         if max_side is not None and max(height, width) > max_side:
             raise EvaluationError(f"{source}: {width} x {height} pixels; sides go up to {max_side}, cut it into tiles")
-        found[name] = Identity(name, width, height, pixels_hash(rgb))
+        found[name] = ImageIdentity(name, width, height, pixels_hash(rgb))
     return list(found.values())
 
 
 @contextmanager
-def about(name: str) -> Iterator[None]:
+def name_in_errors(name: str) -> Iterator[None]:
     """Add the name of the image to errors of the block.
 
     Raises:

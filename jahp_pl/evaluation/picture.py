@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from jahp_pl.codec.codec import Codec
-from jahp_pl.evaluation.classical import CODECS, at_least
+from jahp_pl.evaluation.classical import CODECS, encode_at_least
 from jahp_pl.evaluation.evaluate import Evaluation, ImageResult
 from jahp_pl.files import write_atomically
 from jahp_pl.images.io import decode_rgb
@@ -20,7 +20,7 @@ from jahp_pl.images.io import decode_rgb
 RGB = npt.NDArray[np.uint8]
 
 
-class Panel(NamedTuple):
+class PicturePanel(NamedTuple):
     """One image in a row of a picture."""
 
     title: str
@@ -51,11 +51,11 @@ def draw_evaluation(evaluation: Evaluation, codec: Codec, beside: str | None, pa
         decoded = codec.decompress(result.task.file.read_bytes()).permute(1, 2, 0).numpy()
         ours = f"{codec.model.config.rung}: {result.row.file_bpp:.3f} bpp, {result.row.file_psnr:.2f} dB"
         where = f" ({word} of {len(by_gain)} against {evaluation.beside_title})" if beside is not None else ""
-        row = [Panel(f"{result.row.name}{where}", original[window]), Panel(ours, decoded[window])]
+        row = [PicturePanel(f"{result.row.name}{where}", original[window]), PicturePanel(ours, decoded[window])]
         if beside is not None and result.beside is not None:
-            other = at_least(CODECS[beside], original, result.row.file_bytes)
+            other = encode_at_least(CODECS[beside], original, result.row.file_bytes)
             title = f"{CODECS[beside].title}: {result.beside.bpp:.3f} bpp, {result.beside.psnr:.2f} dB"
-            row.append(Panel(title, other.decode()[window]))
+            row.append(PicturePanel(title, other.decode()[window]))
         rows.append(row)
     heading = f"{len(evaluation.images)} images: {evaluation.mean.file_bpp:.3f} bpp, {evaluation.mean.file_psnr:.2f} dB"
     if evaluation.beside_mean is not None:
@@ -87,7 +87,7 @@ def crop_with_most_detail(image: RGB, size: int) -> tuple[slice, slice]:
     return where
 
 
-def draw_comparison(rows: list[list[Panel]], heading: str, path: Path) -> None:
+def draw_comparison(rows: list[list[PicturePanel]], heading: str, path: Path) -> None:
     """Save rows of panels as a PNG.
 
     Args:

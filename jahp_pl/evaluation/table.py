@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jahp_pl.evaluation.evaluate import Beside, Evaluation
+from jahp_pl.evaluation.evaluate import ClassicalResult, Evaluation
 from jahp_pl.measurement.roundtrip import CodingRow
 
 
@@ -59,7 +59,7 @@ def format_curve(evaluations: Sequence[Evaluation]) -> str:
     return "\n".join(lines)
 
 
-def _line(width: int, row: CodingRow, beside: Beside | None) -> str:
+def _line(width: int, row: CodingRow, beside: ClassicalResult | None) -> str:
     line = f"{row.name:{width}} {row.file_bytes:7d}  {row.file_bpp:.4f}  {row.file_psnr:6.2f} "
     line += _similarity(row.file_ms_ssim)
     if beside is not None:

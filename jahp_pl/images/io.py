@@ -22,7 +22,7 @@ from jahp_pl.errors import JahpError
 from jahp_pl.images.colours import ColourError, colours_of
 from jahp_pl.images.conversion import losses, on_white, orientation, profile_mode, to_8bit, to_rgb, upright
 from jahp_pl.images.icc import rgb_to_srgb, transform_to_srgb
-from jahp_pl.images.layouts import LayoutError, checked
+from jahp_pl.images.layouts import LayoutError, inspect_layout
 
 SUFFIXES = frozenset(
     (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
@@ -94,7 +94,7 @@ def load_rgb(source: Source, name: str | None = None) -> Image.Image:
         ImageError: see `decode_rgb`.
     """
     with _opened(source, name) as image:
-        colours, samples = colours_of(image), checked(image)
+        colours, samples = colours_of(image), inspect_layout(image)
         image.load()
         return on_white(to_rgb(to_8bit(upright(image), samples), colours.icc, 0)[0])
 
@@ -124,7 +124,7 @@ def convert_image(image: Image.Image, flatten: bool = True, max_icc: int = 0) ->
         OSError: raised by Pillow if the image is not loaded yet and its file is damaged.
     """
     try:
-        colours, samples = colours_of(image), checked(image)  # before loading, which discards much of the header
+        colours, samples = colours_of(image), inspect_layout(image)  # before loading, which discards much of the header
     except (ColourError, LayoutError) as error:
         raise ImageError(str(error)) from None
     lost = list(losses(image, colours, samples, max_icc))

@@ -37,7 +37,7 @@ class Samples(NamedTuple):
     """Whether the largest sample is black."""
 
 
-def checked(image: Image.Image) -> Samples:
+def inspect_layout(image: Image.Image) -> Samples:
     """Inspect an image that is open but not loaded, and fix how Pillow will read it.
 
     Raises:

@@ -66,7 +66,7 @@ def _candidate(folder: Path) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-class Newest(NamedTuple):
+class NewestCheckpoint(NamedTuple):
     """The newest intact checkpoint of a run."""
 
     path: Path
@@ -81,7 +81,7 @@ def earlier_checkpoint(folder: Path, number: int) -> Path:
     return folder / (f"last-{number}.ckpt" if number else "last.ckpt")
 
 
-def read_newest(folder: Path) -> Newest | None:
+def read_newest(folder: Path) -> NewestCheckpoint | None:
     """Read last.ckpt, or the newest earlier one that is intact; None if there is none at all.
 
     Args:
@@ -97,7 +97,7 @@ def read_newest(folder: Path) -> Newest | None:
         if not path.exists():
             continue
         try:
-            return Newest(path, read_checkpoint(path), complaint)
+            return NewestCheckpoint(path, read_checkpoint(path), complaint)
         except DamagedCheckpointError as error:
             complaint = complaint or error
     if complaint is not None:

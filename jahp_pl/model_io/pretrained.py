@@ -18,7 +18,7 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-from jahp_pl.folders import bring_back
+from jahp_pl.folders import recover_if_missing
 from jahp_pl.model_io.export_config import (
     CARD,
     CONFIG,
@@ -108,7 +108,7 @@ def locate(model: str | Path | None, metric: Metric | None = None) -> Path:
     if str(model).startswith(PREFIX):
         return download(str(model))
     path = Path(model)
-    bring_back(path)
+    recover_if_missing(path)
     if path.exists():
         return path
     if named := next((one for one in bundled() if one.name == str(model)), None):

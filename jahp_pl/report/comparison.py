@@ -16,7 +16,7 @@ STEP = 0.1
 """Step in dB between qualities at which savings are drawn."""
 
 
-class Compared(NamedTuple):
+class CurveComparison(NamedTuple):
     """Comparison of one curve with an anchor."""
 
     percent: dict[Method, float | None]
@@ -39,7 +39,7 @@ class RateGrid(NamedTuple):
     """Bits per pixel by curve and quality; None outside a curve, and for curves that cannot be interpolated."""
 
 
-def compare(anchor: Curve, curve: Curve, metric: Metric) -> Compared:
+def compare(anchor: Curve, curve: Curve, metric: Metric) -> CurveComparison:
     """Compute the BD-rates of a curve, and the reasons for those that do not exist."""
     percent: dict[Method, float | None] = {}
     low, high, why = None, None, ""
@@ -50,7 +50,7 @@ def compare(anchor: Curve, curve: Curve, metric: Metric) -> Compared:
             percent[method], why = None, why or str(error)
         else:
             percent[method], low, high = result
-    return Compared(percent, low, high, why, _spread(anchor, curve, metric))
+    return CurveComparison(percent, low, high, why, _spread(anchor, curve, metric))
 
 
 def _spread(anchor: Curve, curve: Curve, metric: Metric) -> tuple[float, float] | None:

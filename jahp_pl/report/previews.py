@@ -16,8 +16,8 @@ from jahp_pl.batch import DECODED
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.targets import Target
 from jahp_pl.evaluation import EvaluationError
-from jahp_pl.evaluation.classical import CODECS, nearest
-from jahp_pl.evaluation.image_set import about
+from jahp_pl.evaluation.classical import CODECS, encode_nearest
+from jahp_pl.evaluation.image_set import name_in_errors
 from jahp_pl.images.io import RGB, SUFFIXES, decode_rgb
 from jahp_pl.quality import decibels, ms_ssim_8bit, psnr
 from jahp_pl.report.curves import Curve, CurvePoint
@@ -27,7 +27,7 @@ BUDGET = 4_000_000
 _QUALITIES = (96, 93, 90, 85, 80, 70, 60)
 
 
-class Shown(NamedTuple):
+class Preview(NamedTuple):
     """One codec's reconstruction of an image."""
 
     curve: int
@@ -49,7 +49,7 @@ class Comparison(NamedTuple):
     bpp: float
     """Rate that all codecs approximate."""
     original: RGB
-    items: list[Shown]
+    items: list[Preview]
 
 
 def choose(curves: Sequence[Curve], wanted: Sequence[str]) -> dict[str, str]:
@@ -127,8 +127,8 @@ def _compare(
     for number, curve in enumerate(curves):
         progress(f"{name} {curve.title}")
         if curve.kind == "classical" and curve.key in CODECS:
-            with about(name):
-                file = nearest(CODECS[curve.key], original, max(1, round(target * pixels / 8)))
+            with name_in_errors(name):
+                file = encode_nearest(CODECS[curve.key], original, max(1, round(target * pixels / 8)))
             items.append(_shown(number, 8 * len(file.data) / pixels, original, file.decode()))
         elif curve.kind == "model":
             point = min(curve.points, key=lambda point: abs(np.log(point.images[name].bpp / target)))
@@ -148,10 +148,10 @@ def _decoded(point: CurvePoint, name: str, original: RGB, codecs: Mapping[str, C
     return None if found is None else decode_rgb(found)
 
 
-def _shown(curve: int, bpp: float, original: RGB, decoded: RGB) -> Shown:
+def _shown(curve: int, bpp: float, original: RGB, decoded: RGB) -> Preview:
     pair = [torch.from_numpy(np.ascontiguousarray(p)).permute(2, 0, 1)[None] for p in (original, decoded)]
     similarity = ms_ssim_8bit(*pair)
-    return Shown(curve, bpp, float(psnr(*pair)), None if similarity is None else decibels(float(similarity)), decoded)
+    return Preview(curve, bpp, float(psnr(*pair)), None if similarity is None else decibels(float(similarity)), decoded)
 
 
 def _original(folder: Path, name: str) -> RGB:

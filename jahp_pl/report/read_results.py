@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any, get_args
 
 from jahp_pl.evaluation import EvaluationError
-from jahp_pl.evaluation.image_set import may_be_one
+from jahp_pl.evaluation.image_set import may_be_same_image
 from jahp_pl.report.curves import METRICS, Curve, CurvePoint, Kind, QualityRow
 
 KODAK = tuple(f"kodim{number:02}" for number in range(1, 25))
@@ -82,7 +82,7 @@ def check_same_images(curves: Sequence[Curve]) -> None:
         for image in (image for point in curve.points for image in point.images.values()):
             others = known.setdefault(image.name, [])
             for one, seen in others:
-                if not may_be_one((seen.size, seen.pixels), (image.size, image.pixels)):
+                if not may_be_same_image((seen.size, seen.pixels), (image.size, image.pixels)):
                     raise EvaluationError(
                         f"{image.name} is one image in the results of {one.title}, but another in those of "
                         f"{curve.title}; a comparison needs results of the same images"

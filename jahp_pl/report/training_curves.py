@@ -1,4 +1,4 @@
-"""Curves of one or several trainings, drawn from what their run folders hold in metrics.csv; needs no account."""
+"""Training curves of one or several runs, drawn from the metrics.csv of their folders; no account is needed."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from jahp_pl.report.figures import COLORS, STYLE, save_figure
 
 METRICS_FILE = "metrics.csv"
 NAME = "training"
-"""Of the pictures."""
+"""Name of the figure's files."""
 
 
 class Panel(NamedTuple):
-    """One plot: what is logged while training, and what validation logs of the same kind."""
+    """A plot of values logged in training, and of the same values in validation."""
 
     title: str
     training: tuple[str, ...]
-    """Columns, of which a run has at most one."""
+    """Possible columns; a run has at most one of them."""
     validation: tuple[str, ...] = ()
     is_log: bool = False
 
@@ -40,28 +40,27 @@ PANELS = (
 )
 
 Series = list[tuple[int, float]]
-"""(step, value), finite values only."""
+"""(step, value), with finite values only."""
 
 
 def is_run(path: Path) -> bool:
-    """Whether a folder is that of a training."""
+    """Check whether a folder is the run folder of a training."""
     return (path / METRICS_FILE).is_file()
 
 
 def read_series(run: Path) -> dict[str, Series]:
-    """Every column of a run's metrics.csv.
+    """Read every column of a run's metrics.csv.
 
     Raises:
-        EvaluationError: it cannot be read.
+        EvaluationError: if it cannot be read or has no rows.
     """
     path = run / METRICS_FILE
     series: dict[str, Series] = {}
     try:
         with path.open(newline="") as file:
             for row in csv.DictReader(file):
-                if (
-                    not (row.get("step") or "").isdecimal() or None in row.values()
-                ):  # the last line of a run that goes on
+                # The last line may be incomplete while the run continues.
+                if not (row.get("step") or "").isdecimal() or None in row.values():
                     continue
                 for name, text in row.items():
                     if name != "step" and text and math.isfinite(value := float(text)):
@@ -74,15 +73,18 @@ def read_series(run: Path) -> dict[str, Series]:
 
 
 def draw_training(runs: Sequence[Path], folder: Path) -> list[Path]:
-    """Write the curves of these runs into one picture, training.png and training.svg.
+    """Draw the curves of these runs into one figure, training.png and training.svg.
 
     Args:
         runs: run folders.
-        folder: for both files.
+        folder: folder for both files.
+
+    Returns:
+        Paths of the files.
 
     Raises:
-        EvaluationError: a run's metrics cannot be read.
-        WriteError: the disk is full.
+        EvaluationError: if a run's metrics cannot be read.
+        WriteError: if the disk is full.
     """
     names = [run.resolve().name for run in runs]
     names = names if len(set(names)) == len(names) else [str(run) for run in runs]

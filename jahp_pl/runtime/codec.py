@@ -33,7 +33,7 @@ from jahp_pl.codec.opening import check_latents, open_file
 from jahp_pl.codec.rate_control import encode_to_target
 from jahp_pl.codec.targets import Target, check_target
 from jahp_pl.config import ModelConfig
-from jahp_pl.density_layout import DensityLayout
+from jahp_pl.density_layout import BOUNDS, DensityLayout
 from jahp_pl.model_io.export_config import ExportError, Metric, is_export
 from jahp_pl.model_io.pretrained import locate
 from jahp_pl.runtime.graphs import LEAKY
@@ -79,7 +79,7 @@ class RuntimeCodec:
 
     Raises:
         FreezeError: weights beyond exact arithmetic, or tables of another model.
-        ValueError: another transform.
+        ValueError: if a transform or a density is not one of the package's own.
     """
 
     runtime: ClassVar[Literal["onnx"]] = "onnx"
@@ -88,8 +88,12 @@ class RuntimeCodec:
     def __init__(
         self, config: ModelConfig, state: Mapping[str, Singles], tables: Mapping[str, FloatArray], threads: int = 0
     ) -> None:
-        if config.transform != "gdn":
-            raise ValueError(f"transform {config.transform}: onnxruntime has only gdn; use the torch runtime")
+        for part, known in ((config.transform, ("gdn",)), (config.likelihood, tuple(BOUNDS))):
+            if part not in known:
+                raise ValueError(f"{part}: onnxruntime has only {', '.join(known)}; use the torch runtime")
+            raise ValueError(
+                f"likelihood {config.likelihood}: onnxruntime has only {', '.join(BOUNDS)}; use the torch runtime"
+            )
         self.config = config
         self.num_parameters = sum(state[name].size for name in state)
         """Of all networks, but for the masked taps of g_cm."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jahp_pl.files import write_errors
-from jahp_pl.locks import INHERITED, RUN_LOCK, held
+from jahp_pl.locks import INHERITED, RUN_LOCK, hold_lock
 from jahp_pl.sweeping.trials import SweepPoint
 
 LOG = "log.txt"
@@ -22,7 +22,7 @@ INTERRUPTED_SECONDS, ENDING_SECONDS = 10.0, 60.0
 """Seconds that an interrupted process gets to end by itself, and then to save its checkpoint on request."""
 
 
-class Running(NamedTuple):
+class RunningProcess(NamedTuple):
     """A process and its log."""
 
     process: subprocess.Popen[bytes]
@@ -31,7 +31,7 @@ class Running(NamedTuple):
     """Size of the log from earlier sessions, in bytes."""
 
 
-def start(point: SweepPoint, environment: Mapping[str, str]) -> Running:
+def start(point: SweepPoint, environment: Mapping[str, str]) -> RunningProcess:
     """Start or continue a run.
 
     Args:
@@ -45,16 +45,16 @@ def start(point: SweepPoint, environment: Mapping[str, str]) -> Running:
     command = [sys.executable, "-m", "jahp_pl", "train", *point.arguments]
     # The process inherits the lock, so the lock is held while training continues, even if this process dies.
     complaint = f"{folder}: another process is training there; wait for it, or end it"
-    with held(folder / RUN_LOCK, complaint) as lock, write_errors(folder), (folder / LOG).open("ab") as log:
+    with hold_lock(folder / RUN_LOCK, complaint) as lock, write_errors(folder), (folder / LOG).open("ab") as log:
         begin = log.tell()
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             env={**os.environ, **environment, INHERITED: str(lock)}, pass_fds=(lock,),
         )  # fmt: skip
-    return Running(process, folder / LOG, begin)
+    return RunningProcess(process, folder / LOG, begin)
 
 
-def tail(running: Running) -> list[str]:
+def tail(running: RunningProcess) -> list[str]:
     """Return the last lines that a process wrote in this session."""
     with running.log.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
@@ -63,7 +63,7 @@ def tail(running: Running) -> list[str]:
     return [line.rstrip() for line in lines if line.strip()][-_TAIL:]
 
 
-def reason(running: Running) -> str:
+def failure_reason(running: RunningProcess) -> str:
     """Describe in one line why a process failed."""
     status = running.process.returncode
     if status < 0:

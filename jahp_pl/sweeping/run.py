@@ -13,12 +13,12 @@ from typing import Protocol
 
 from jahp_pl.config import TrainerConfig
 from jahp_pl.files import WriteError
-from jahp_pl.locks import held
+from jahp_pl.locks import hold_lock
 from jahp_pl.model_io.checkpoint import CheckpointError
 from jahp_pl.sweeping import SweepError, bayes
 from jahp_pl.sweeping.file import SweepFile
 from jahp_pl.sweeping.parameters import Value
-from jahp_pl.sweeping.processes import Running, environments, reason, start, stop, tail
+from jahp_pl.sweeping.processes import RunningProcess, environments, failure_reason, start, stop, tail
 from jahp_pl.sweeping.table import read_sweep_results, write_sweep_results
 from jahp_pl.sweeping.trials import (
     Entry,
@@ -159,7 +159,7 @@ def run_sweep(sweep: Sweep, workers: int, watcher: Watcher) -> None:
         f"{folder}: another sweep of {name} is running here; wait for it, use --workers N there, or choose another "
         "output_dir=..."
     )
-    with held(folder / f".{name}.lock", complaint):
+    with hold_lock(folder / f".{name}.lock", complaint):
         sweep.recall()
         sweep.read_run_states()
         write_sweep_results(sweep.results, sweep.file, sweep.entries)
@@ -172,7 +172,7 @@ def run_sweep(sweep: Sweep, workers: int, watcher: Watcher) -> None:
 def _run_waiting(sweep: Sweep, workers: int, watcher: Watcher) -> None:
     uses_gpus = sweep.trainer.accelerator != "cpu"
     shares = environments(workers, sweep.trainer.devices if uses_gpus else 0)
-    running: dict[int, tuple[Entry, Running]] = {}
+    running: dict[int, tuple[Entry, RunningProcess]] = {}
 
     def change(entry: Entry, lines: Sequence[str] = ()) -> None:
         write_sweep_results(sweep.results, sweep.file, sweep.entries)
@@ -203,7 +203,7 @@ def _run_waiting(sweep: Sweep, workers: int, watcher: Watcher) -> None:
             write_sweep_results(sweep.results, sweep.file, sweep.entries)
 
 
-def _begin(entry: Entry, environment: dict[str, str]) -> Running | None:
+def _begin(entry: Entry, environment: dict[str, str]) -> RunningProcess | None:
     """Start a point; return None if it is finished or cannot be started."""
     try:
         if _update(entry):
@@ -217,7 +217,7 @@ def _begin(entry: Entry, environment: dict[str, str]) -> Running | None:
     return begun
 
 
-def _settle(entry: Entry, ended: Running) -> None:
+def _settle(entry: Entry, ended: RunningProcess) -> None:
     """Record how a point ended."""
     try:
         is_finished = _update(entry)
@@ -227,7 +227,7 @@ def _settle(entry: Entry, ended: Running) -> None:
     if ended.process.returncode == 0 and is_finished:
         entry.state, entry.error = "done", ""
     else:
-        entry.state, entry.error = "failed", reason(ended)
+        entry.state, entry.error = "failed", failure_reason(ended)
 
 
 def _update(entry: Entry) -> bool:
@@ -239,7 +239,7 @@ def _update(entry: Entry) -> bool:
 
 
 @contextmanager
-def _termination_interrupts(running: dict[int, tuple[Entry, Running]]) -> Iterator[None]:
+def _termination_interrupts(running: dict[int, tuple[Entry, RunningProcess]]) -> Iterator[None]:
     """Let SIGTERM terminate the points too, and then end this process like Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread can handle signals
         yield

@@ -40,7 +40,7 @@ class LiveTable:
 
     def changed(self, entry: Entry, lines: Sequence[str]) -> None:
         """Redraw, or write a line; the end of a failed point's log stays on the screen."""
-        news = [f"{entry.point.name}: {state_of(entry)}{self._found(entry)}"]
+        news = [f"{entry.point.name}: {state_text(entry)}{self._found(entry)}"]
         if entry.state == "failed":
             news = [f"{news[0]}: {entry.error}", *(f"  | {line}" for line in lines)]
             news += [f"  | ({entry.point.config.run_dir / 'log.txt'})"] if lines else []
@@ -87,7 +87,7 @@ class LiveTable:
         self._height = 0
 
 
-def state_of(entry: Entry) -> str:
+def state_text(entry: Entry) -> str:
     """Describe the state in one word, with the share of steps done if unfinished."""
     steps = max(entry.steps, int(entry.metrics.get("step", 0)))
     if entry.state in ("done", "waiting") or not steps:
@@ -119,7 +119,9 @@ def format_sweep_table(sweep: SweepFile, entries: Sequence[Entry], most: int | N
     if most is not None and len(shown) > most:
         urgent = sorted(range(len(shown)), key=lambda number: _ORDER.index(shown[number].state))
         shown = [shown[number] for number in sorted(urgent[: most - 1])]
-    cells = [[e.point.name, *(str(e.point.values[k]) for k in keys), state_of(e), *_figures(e, figures)] for e in shown]
+    cells = [
+        [e.point.name, *(str(e.point.values[k]) for k in keys), state_text(e), *_figures(e, figures)] for e in shown
+    ]
     widths = [max(len(row[column]) for row in [head, *cells]) for column in range(len(head))]
     first_figure = len(head) - len(figures)
 

@@ -1,11 +1,11 @@
-"""What loaders give, as images: bytes or numbers in [0, 1], alone or beside labels.
+"""Converts the batches of any loader to images: bytes or numbers in [0, 1], alone or with labels.
 
 | a batch is | images |
 |---|---|
 | tensor (B, 3, H, W) of uint8 | divided by 255 |
-| tensor (B, 3, H, W) of a floating type | as they are: RGB in [0, 1] |
-| tuple, list (image, label, ...) | the first |
-| mapping with "image", "images" or "pixel_values" | that |
+| tensor (B, 3, H, W) of a floating type | unchanged: RGB in [0, 1] |
+| tuple or list (image, label, ...) | the first element |
+| mapping with "image", "images" or "pixel_values" | that entry |
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _KEYS = ("image", "images", "pixel_values")
 
 
 def images_of(batch: Any) -> Tensor:
-    """The images of a batch, see the module's table: (B, 3, H, W), float.
+    """Return the images of a batch, see the module's table: (B, 3, H, W), float.
 
     Raises:
-        TrainingError: there are none.
+        TrainingError: if there are none.
     """
     found = batch
     if isinstance(found, Mapping):
@@ -37,7 +37,7 @@ def images_of(batch: Any) -> Tensor:
         what = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
         raise TrainingError(
             f"a batch must be images (B, 3, H, W), uint8 or floats in [0, 1], alone, first in a tuple, or named "
-            f"'image'; this one is {what}. Convert pictures to tensors of RGB in the dataset, of one size in a batch"
+            f"'image'; this one is {what}. Convert images to RGB tensors of equal size in the dataset"
         )
     if found.dtype == torch.uint8:
         return found.float().div_(255)
@@ -45,11 +45,11 @@ def images_of(batch: Any) -> Tensor:
 
 
 def named_images(batch: Any, number: int) -> list[ValImage]:
-    """The images of a batch one by one, (1, 3, H, W) each; without names of their own they are numbered.
+    """Split a batch into named images, (1, 3, H, W) each; unnamed ones are numbered.
 
     Args:
-        batch: of a validation.
-        number: of the batch.
+        batch: batch of a validation.
+        number: number of the batch.
     """
     if isinstance(batch, ValImage):
         return [batch]
@@ -60,14 +60,14 @@ def named_images(batch: Any, number: int) -> list[ValImage]:
 
 
 def check_range(images: Tensor) -> None:
-    """Refuse images that are not in [0, 1], as those normalised by mean and deviation are not.
+    """Refuse images outside [0, 1], such as those normalised by mean and deviation.
 
     Raises:
-        TrainingError: more than a rounding error outside.
+        TrainingError: if a value lies outside by more than a rounding error.
     """
     least, most = (float(value) for value in torch.aminmax(images.detach().nan_to_num(0.5, 0.5, 0.5)))
     if least < -0.01 or most > 1.01:
         raise TrainingError(
-            f"images must be RGB in [0, 1]; these go from {least:.3g} to {most:.3g}. Leave out Normalize, and divide "
-            "by 255 what is no uint8"
+            f"images must be RGB in [0, 1]; these range from {least:.3g} to {most:.3g}. Remove Normalize, and divide "
+            "values from 0 to 255 by 255"
         )

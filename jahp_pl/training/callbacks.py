@@ -100,7 +100,7 @@ class CodingCallback(Callback):
         names = gather([name for name, _ in self._waiting], trainer.world_size)
         num_refused = self._code_waiting(pl_module, folder, file_names(names)[trainer.global_rank])
         shares = gather((([image.row for image in self.coded], num_refused)), trainer.world_size)
-        rows = in_turn([share for share, _ in shares])
+        rows = interleave_ranks([share for share, _ in shares])
         values: dict[str, float] = {"val/uncodable_images": sum(refused for _, refused in shares)}
         if rows:
             values |= coding_summary(rows)
@@ -228,13 +228,13 @@ def file_names(shares: Sequence[Sequence[str]]) -> list[list[str]]:
     """Compute the `file_name` of each rank's images as a single process would, so that no two ranks write the same
     file."""
     taken: dict[str, tuple[int, int]] = {}
-    places = in_turn([[(rank, place) for place in range(len(share))] for rank, share in enumerate(shares)])
+    places = interleave_ranks([[(rank, place) for place in range(len(share))] for rank, share in enumerate(shares)])
     for rank, place in places:
         taken[file_name(shares[rank][place], taken)] = (rank, place)
     return [[name for name, (owner, _) in taken.items() if owner == rank] for rank in range(len(shares))]
 
 
-def in_turn(shares: Sequence[Sequence[Item]]) -> list[Item]:
+def interleave_ranks(shares: Sequence[Sequence[Item]]) -> list[Item]:
     """Interleave the ranks' items: the first of every rank, then the second, etc., which restores the original
     order."""
     turns = itertools.zip_longest(*([(item,) for item in share] for share in shares), fillvalue=())

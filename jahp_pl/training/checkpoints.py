@@ -18,7 +18,7 @@ from jahp_pl.config import Config, ConfigError
 from jahp_pl.files import atomic_writer, link_atomically
 from jahp_pl.model_io.checkpoint import (
     HYPER_PARAMETERS,
-    Newest,
+    NewestCheckpoint,
     earlier_checkpoint,
     is_validation_due,
     read_checkpoint,
@@ -170,11 +170,11 @@ class BestAndLast(Checkpoint):
 
 
 def _is_training(trainer: Trainer) -> bool:
-    """Whether a validation is one of a training, neither its sanity check nor one alone."""
+    """Check that a validation belongs to a training, and is neither a sanity check nor a separate one."""
     return trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
 
 
-def put_back(newest: Newest) -> str:
+def restore_last(newest: NewestCheckpoint) -> str:
     """Restore last.ckpt from the newest intact checkpoint, keep the damaged one, and return a message about it.
 
     Raises:
@@ -225,7 +225,7 @@ def find_resume_point(config: Config) -> ResumePoint | None:
     if newest is None:
         return None
     if newest.path != path and is_first_rank():
-        rank_zero_warn(put_back(newest))
+        rank_zero_warn(restore_last(newest))
     content = newest.content
     changed = changes(content[HYPER_PARAMETERS], config)
     check_changes(changed, content[HYPER_PARAMETERS], path, config)

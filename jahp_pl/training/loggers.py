@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import warnings
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,7 +41,9 @@ def record(module: LightningModule, values: Mapping[str, float]) -> None:
     if is_training:
         log_now(trainer, values)
     # All ranks have the reduced values, so nothing is synchronised; rank_zero_only would hide them from other ranks.
-    module.log_dict(dict(values), logger=not is_training, sync_dist=False, batch_size=1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"You called `self\.log\(")  # a Trainer may have no logger
+        module.log_dict(dict(values), logger=not is_training, sync_dist=False, batch_size=1)
 
 
 class CsvLogger(Logger):

@@ -3,21 +3,22 @@
 One optimizer step calls these hooks, from top to bottom; Lightning calls callbacks before the module:
 
     on_train_batch_start            sets the learning rate and seeds the noise from (seed, rank, step)
-    Adam.step
+    optimizer_step
       training_step                 forward pass and loss; NaN if the loss is not finite
       zero_grad, backward           DDP averages the gradients over all ranks
       configure_gradient_clipping   computes the norm, clips, and sets found_inf if the step must be skipped
       fused Adam kernel             changes nothing if found_inf is 1
+      weight average                follows the new weights
     on_train_batch_end
       callbacks                     BestAndLast saves if there is no validation; the progress line is redrawn
-      module                        weight average, clock, logging, check for too many skipped steps, end or stop
+      module                        clock, logging, check for too many skipped steps, end or stop
     every val_every_steps steps
       on_validation_start           BestAndLast saves last.ckpt; the clock pauses step times; a stop request ends here
       validation_step               measures one image per batch; CodingCallback keeps its share of the images
       on_validation_epoch_end       CodingCallback codes, PictureCallback draws; the module reduces and logs means
       on_validation_end             BestAndLast saves last.ckpt and best.ckpt; step times continue
 
-Values logged every `trainer.log_every_steps` steps (in a Trainer of your own: `log_every_n_steps`), as means over the
+Values logged every `trainer.log_every_steps` steps (in your own Trainer: `log_every_n_steps`), as means over the
 steps since the last time; callbacks find them in `trainer.callback_metrics`:
 
 | name | unit |
@@ -270,7 +271,7 @@ class CompressionModule(LightningModule):
             update_average(self.average, self.model, decay_at(self.global_step + 1, self.config.optim.ema_decay))
 
     def on_train_batch_end(self, outputs: STEP_OUTPUT, batch: Any, batch_idx: int) -> None:
-        """After the step: clock, logs, and whether to go on."""
+        """Update the clock, log, and decide whether to continue."""
         if not self._stepped:  # gradients are being accumulated
             return
         step, settings, log_every = self.global_step, self.config.trainer, self.trainer.log_every_n_steps  # type: ignore[attr-defined]

@@ -1,8 +1,8 @@
-"""Published points on Kodak, one table -> one results file for each curve: python from_csv.py TABLE.csv
+"""Convert a table of published points on Kodak to one results file for each curve: python from_csv.py TABLE.csv
 
 Columns: codec, metric_optimised (mse, ms-ssim, l1, ssim, none), quality_or_lambda, bpp, psnr_db, ms_ssim, source
-(REPOSITORY:PATH of the figures). Every figure is the mean over the 24 images as its authors published it; MS-SSIM is
-also turned into decibels.
+(REPOSITORY:PATH of the figures). Every figure is the mean over the 24 images as published; MS-SSIM is also converted to
+decibels.
 """
 
 from __future__ import annotations

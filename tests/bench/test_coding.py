@@ -1,4 +1,4 @@
-"""jahp bench coding: stages beside the whole, another program beside ours, and plain words where it fails."""
+"""Tests of `jahp bench coding`: stages, a peer program, and errors in one line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ print(json.dumps({"name": "Peer", "encode": 1.0, "decode": 2.0, "bpp": len(image
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with a model, an image and another program."""
+    """A folder with a model, an image and a peer program."""
     folder = tmp_path_factory.mktemp("bench")
     export(model_of(JOINT), folder / "model", {"source": "test"})
     Image.fromarray(kodak_crop(height=64, width=96)).save(folder / "crop.png")
@@ -52,9 +52,9 @@ def test_stages_are_part_of_the_whole(place, capsys):
     assert speed["rounds"] == 2
     assert speed["peer"] == {"name": "Peer", "encode": 1.0, "decode": 2.0, "bpp": 1, "psnr": 30.0}
     assert content["machine"]["cpu"]
-    told = capsys.readouterr().out
-    assert "all else" in told
-    assert "Peer: encode" in told
+    output = capsys.readouterr().out
+    assert "all else" in output
+    assert "Peer: encode" in output
 
 
 def test_shares_are_of_the_transforms():

@@ -1,4 +1,4 @@
-"""jahp bench data: every way to get crops is measured on the same photographs."""
+"""Tests of `jahp bench data`: every way to get crops is measured on the same photographs."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def test_all_cases_are_measured_and_written(tmp_path: Path, capsys: pytest.Captu
     assert rows["shards, lossless"]["decode_share"] > 0
     assert content["h200"]["flops_per_crop"] > 1e6
     assert content["data"]["crop_size"] == 64
-    told = capsys.readouterr().out
-    assert "plain loader, the files" in told
-    assert "an H200 at 30%" in told
+    output = capsys.readouterr().out
+    assert "plain loader, the files" in output
+    assert "an H200 at 30%" in output
 
 
 def test_photographs_smaller_than_a_crop_are_reported_in_one_line(

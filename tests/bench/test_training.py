@@ -1,4 +1,4 @@
-"""jahp bench train: real training steps in turns with another program's, and plain words where one fails."""
+"""Tests of `jahp bench train`: real training steps alternating with a peer program, and errors in one line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, shards: Path) -> Path:
-    """A folder with shards and another program."""
+    """A folder with shards and a peer program."""
     folder = tmp_path_factory.mktemp("bench")
     (folder / "train").symlink_to(shards / "train")
     (folder / "peer.py").write_text(PEER)
@@ -58,9 +58,9 @@ def test_steps_are_timed_beside_a_variant_and_another_program(
         assert 0.8 < sum(row["operations"].values()) <= 1.001
         assert any("convolution" in name for name in row["operations"])
     assert speeds["peer"] == {"name": "Peer", "images_per_second": 4.0}
-    told = capsys.readouterr().out
-    assert "images/s" in told
-    assert "where the time of the fastest goes" in told
+    output = capsys.readouterr().out
+    assert "images/s" in output
+    assert "where the time of the fastest goes" in output
 
 
 def test_operations_are_counted_forward_and_backward() -> None:

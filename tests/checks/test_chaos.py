@@ -1,4 +1,4 @@
-"""A training that is killed and resumed: three kills of those that `make chaos` makes twenty of."""
+"""A training is killed and resumed three times; `make chaos` does it twenty times."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from checks.chaos.checks import faults_of_finished, judge, look
+from checks.chaos.checks import faults_of_finished, judge, read_state
 from checks.chaos.run import SETTINGS, chaos
 from jahp_pl.settings import load
 
 
 @pytest.mark.slow
 def test_a_repeatedly_killed_run_ends_like_others(tmp_path: Path) -> None:
-    told = chaos(tmp_path, kills=3, others=2, steps=32, val_every=4, seed=5, quiet=True)
-    assert told["failures"] == []
-    assert told["final"]["loss"] == pytest.approx(told["final"]["mean"], rel=0.05)  # of two others, too few to judge by
-    assert told["kills"] == len(told["sessions"]) >= 2, "one may come too late on a busy machine"
-    assert told["leftovers"]["largest"] <= 3
+    report = chaos(tmp_path, kills=3, others=2, steps=32, val_every=4, seed=5, quiet=True)
+    assert report["failures"] == []
+    assert report["final"]["loss"] == pytest.approx(
+        report["final"]["mean"], rel=0.05
+    )  # two other runs are too few for an interval
+    assert report["kills"] == len(report["sessions"]) >= 2, "one may come too late on a busy machine"
+    assert report["leftovers"]["largest"] <= 3
 
-    # What would be a failure is noticed.
+    # Failures are detected.
     where = (f"output_dir={tmp_path / 'runs'}", f"data.train=[{tmp_path / 'train'}]", f"data.val=[{tmp_path / 'val'}]")
     config = load([*SETTINGS, *where, "name=killed", "trainer.max_steps=32", "trainer.val_every_steps=4"])
     assert faults_of_finished(config) == []
@@ -29,13 +31,13 @@ def test_a_repeatedly_killed_run_ends_like_others(tmp_path: Path) -> None:
     (config.run_dir / ".metrics.csv.12.part").touch()
     last = config.run_dir / "checkpoints" / "last-1.ckpt"
     content = last.read_bytes()
-    last.unlink()  # others may be the same file
+    last.unlink()  # others may be links to it
     last.write_bytes(content[: len(content) // 2])
     faults = " | ".join(faults_of_finished(config))
     assert "at steps" in faults
     assert "temporary files are left" in faults
     assert "last-1.ckpt: not a checkpoint, or cut short" in faults
-    assert look(config).step == 32
+    assert read_state(config).step == 32
 
 
 def test_a_loss_is_compared_with_the_spread_of_other_runs() -> None:

@@ -1,4 +1,4 @@
-"""Spoiled files: a few hundred of those that `make fuzz` makes by the hundred thousand, and whether it would notice."""
+"""A few hundred damaged files, of which `make fuzz` makes hundreds of thousands, and tests of its own detection."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def test_hundreds_of_damaged_files_decode_or_raise_bitstream_error(tmp_path: Pat
     tally = fuzz(seed=1, first=0, cases=300, workers=1, state=tmp_path, quiet=True)
     assert tally.failures == []
     assert tally.cases == 300
-    told = summary(tally, seed=1, first=0)
-    assert told["outcomes"]["refused"] > 200
-    assert told["outcomes"]["decoded"] > 3, "none got through: the insides were not reached"
-    assert sum("does not decode" in reason for reason in told["refusals"]) == 1
+    report = summary(tally, seed=1, first=0)
+    assert report["outcomes"]["refused"] > 200
+    assert report["outcomes"]["decoded"] > 3, "none got through: the insides were not reached"
+    assert sum("does not decode" in reason for reason in report["refusals"]) == 1
     assert tally == fuzz(seed=1, first=0, cases=300, workers=0, state=tmp_path, quiet=True), "what is done is kept"
 
 
@@ -57,7 +57,7 @@ def test_a_file_reassembled_from_its_parts_is_identical() -> None:
 
 @pytest.mark.parametrize("strategy", [s for s in STRATEGIES if s.__name__ not in UNCHECKED], ids=lambda s: s.__name__)
 def test_the_checksum_is_repaired(strategy: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No single place of the file serves: lengths in the header may be wrong. But one place must hold it."""
+    """No fixed place serves, because lengths in the header may be wrong; but one place must hold it."""
     assert callable(strategy)
     for seed in range(20):
         data = strategy(np.random.default_rng(seed), PARTS_FILE, pack(Header(b"8 others", 30, 20, 0, 3), b"payload."))
@@ -77,11 +77,11 @@ def test_a_case_that_hangs_or_kills_its_process_fails_and_the_others_complete() 
 
 
 class BrokenError(Exception):
-    """Not the one exception."""
+    """An error other than `BitstreamError`."""
 
 
 def break_codec(connection: Connection, seed: int) -> None:
-    """The real worker on a codec with faults: an error of another kind, too much memory, too much time."""
+    """Run the real worker on a codec with a fault: an error of another type, too much memory, too much time."""
     from checks.fuzz import worker
     from jahp_pl.codec.codec import Codec
 

@@ -1,4 +1,4 @@
-"""The distributions hold what belongs in them, and nothing else. `make package` installs them and tries them."""
+"""The distributions contain exactly what they should. `make package` installs and tries them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_sdist_has_what_the_wheel_is_built_from(built: Distributions) -> Non
 
 
 def test_make_install_adds_the_package_as_a_path() -> None:
-    """A path in a .pth file: type checkers and editors look no further, and follow no import hooks."""
+    """Type checkers and editors read only paths in .pth files, and do not follow import hooks."""
     files = Path(sysconfig.get_path("purelib")).glob("*jahp_pl*.pth")
     paths = [line for file in files for line in file.read_text().splitlines()]
     if not paths:

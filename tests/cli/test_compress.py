@@ -1,4 +1,4 @@
-"""compress and decompress as commands: files, folders and streams, with real models and real mistakes."""
+"""Tests of the commands compress and decompress with files, folders and streams, real models and real mistakes."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def test_an_output_made_with_other_options_does_not_count_as_done(model, tmp_pat
         assert "2 of 2 were done already" in capsys.readouterr().out
         assert run("compress", folder, "--model", model, *second) == 2
         shown = capsys.readouterr()
-        told = f"{folder / 'wide.png'}: {folder / 'wide.jahp'}: exists and was not made by this model with these"
-        assert told in shown.err
+        message = f"{folder / 'wide.png'}: {folder / 'wide.jahp'}: exists and was not made by this model with these"
+        assert message in shown.err
         assert "1 of 2 were done already" in shown.out
 
 
@@ -167,10 +167,10 @@ def test_losses_of_an_image_are_reported(model, tmp_path, capsys):
     Image.new("CMYK", (40, 30), (10, 20, 30, 0)).save(tmp_path / "print.jpg")
     Image.new("L", (40, 30), 99).save(tmp_path / "gray.png")
     assert run("compress", tmp_path, "--model", model) == 0
-    told = {Path(line.split(" -> ")[0]).name: line for line in capsys.readouterr().out.splitlines()}
-    assert "lost: bits beyond 8 a sample" in told["deep.png"]
-    assert "lost: CMYK" in told["print.jpg"]
-    assert "lost" not in told["gray.png"]
+    lines = {Path(line.split(" -> ")[0]).name: line for line in capsys.readouterr().out.splitlines()}
+    assert "lost: bits beyond 8 a sample" in lines["deep.png"]
+    assert "lost: CMYK" in lines["print.jpg"]
+    assert "lost" not in lines["gray.png"]
 
 
 def test_a_colour_profile_round_trips(model, tmp_path, capsys):
@@ -178,14 +178,14 @@ def test_a_colour_profile_round_trips(model, tmp_path, capsys):
     pixels = kodak_crop()[:40, :50]
     Image.fromarray(pixels).save(photo, icc_profile=DISPLAY_P3)
     assert run("compress", photo, "--model", model, "--verify") == 0
-    told = capsys.readouterr().out
-    assert "colours: wide" in told
-    assert "lost" not in told
+    output = capsys.readouterr().out
+    assert "colours: wide" in output
+    assert "lost" not in output
     data, plain = coded.read_bytes(), load_codec(model).compress(pixels)
     assert data == with_icc(plain, DISPLAY_P3), "the numbers are coded as they are"
     assert run("info", coded) == 0
-    told = capsys.readouterr().out
-    assert f"wide, an ICC profile of {len(DISPLAY_P3)} bytes that takes {len(data) - len(plain)} in the file" in told
+    output = capsys.readouterr().out
+    assert f"wide, an ICC profile of {len(DISPLAY_P3)} bytes that takes {len(data) - len(plain)} in the file" in output
     for suffix in ("png", "jpg", "webp", "tif"):
         assert run("decompress", coded, "-o", tmp_path / f"back.{suffix}", "--model", model) == 0
         with Image.open(tmp_path / f"back.{suffix}") as image:
@@ -255,7 +255,7 @@ def test_an_interrupt_ends_all_and_leaves_no_partial_output(model, photos, monke
 
 
 def piped(*arguments, stdout, is_buffered=True):
-    """A command whose output nobody reads to its end: status and complaints."""
+    """Run a command with its output to a file descriptor, and return status and messages."""
     command = [sys.executable, *([] if is_buffered else ["-u"]), "-m", "jahp_pl", *map(str, arguments)]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     done = subprocess.run(
@@ -279,11 +279,11 @@ def test_standard_output_that_is_full_is_named(model, photos):
     with Path("/dev/full").open("wb") as full:
         status, error = piped("compress", photos / "one.png", "-o", "-", "--model", model, stdout=full)
     assert status == 2
-    assert error == "jahp: standard output: cannot be written (No space left on device)\n"
+    assert error == "jahp: standard output: cannot be written (No space left on device); use -o\n"
 
 
 def test_a_limit_on_the_size_of_files_is_reported_and_leaves_nothing(model, photos):
-    """As a full disk, but without the means to make one."""
+    """This is like a full disk, which needs privileges."""
     command = [sys.executable, "-m", "jahp_pl", "compress", photos, "--model", model, "--threads", "1"]
 
     def limit() -> None:
@@ -299,7 +299,7 @@ def test_a_limit_on_the_size_of_files_is_reported_and_leaves_nothing(model, phot
 
 @pytest.fixture
 def heeded_interrupts():
-    """A shell lets what it runs in the background ignore Ctrl+C, and so would what is started here."""
+    """Restore Ctrl+C, which a shell makes background processes and their children ignore."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -379,8 +379,8 @@ def test_every_kind_of_picture_is_coded_or_refused_for_a_reason(model, tmp_path,
     refused = {name.replace(".", "-"): reason for name, (_, reason) in kinds.items() if reason is not None}
     assert lines[-1] == f"jahp: compress: {len(refused)} of {len(kinds)} failed, see above; the others are done"
     for name, reason in refused.items():
-        (told,) = [line for line in lines if f"{name}." in line]
-        assert reason in told
+        (message,) = [line for line in lines if f"{name}." in line]
+        assert reason in message
     coded = {name.replace(".", "-") for name in kinds} - set(refused)
     assert files(out) == sorted(f"{name}.jahp" for name in coded)
     assert run("decompress", out, "-o", back, "--model", model) == 0
@@ -442,15 +442,15 @@ def test_two_files_of_one_name_do_not_stop_the_others(model, photos, capsys):
     with Image.open(photos / "one.png") as image:
         image.save(photos / "one.bmp")
     assert run("compress", photos, "--model", model) == 2
-    told = capsys.readouterr()
+    output = capsys.readouterr()
     assert not (photos / "one.jahp").exists()
     assert (photos / "sub" / "two.jahp").exists()
-    assert told.err.count("have the same output") == 2
-    assert "2 of 3 failed" in told.err
+    assert output.err.count("have the same output") == 2
+    assert "2 of 3 failed" in output.err
 
 
 def test_pictures_of_kinds_that_are_not_read_are_named(model, photos, capsys):
     for name in ("a.HEIC", "sub/b.heic", "c.cr2", "notes.txt"):
         (photos / name).write_bytes(b"x")
     assert run("compress", photos, "--model", model) == 0
-    assert "left out, as these kinds are not read: 1 .cr2, 2 .heic; convert them" in capsys.readouterr().err
+    assert "left out, because these formats are not supported: 1 .cr2, 2 .heic; convert them" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""compress and decompress with names, dates and outputs that a day's use brings."""
+"""Tests of compress and decompress with names, dates and existing outputs as they occur in daily use."""
 
 from __future__ import annotations
 
@@ -137,10 +137,10 @@ def test_names_do_not_move_the_cursor(photo: Path, capsys: pytest.CaptureFixture
     assert run("info", "\x1b[31mgone") == 2
     assert run("train", "\x1b[31mkey=1") == 2
     assert run("\x1b[31mcommand") == 2
-    told = "".join(capsys.readouterr())
-    assert "\x1b" not in told
-    assert "\u202e" not in told
-    assert "\\x1b[2J\\u202ephoto.png" in told
+    output = "".join(capsys.readouterr())
+    assert "\x1b" not in output
+    assert "\u202e" not in output
+    assert "\\x1b[2J\\u202ephoto.png" in output
     assert hostile.exists()
 
 

@@ -1,4 +1,4 @@
-"""The command line as a person uses it: real commands, real files, one line for every mistake."""
+"""Tests of the command line: real commands, real files, one line for every mistake."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from jahp_pl.cli.main import _parser
+from jahp_pl.cli.shared import WAITING
 from jahp_pl.config import ModelConfig
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io import checkpoint, pretrained
@@ -103,9 +104,9 @@ def test_info_describes_all_below_a_folder_and_names_what_it_cannot_read(model_f
     assert "num_latents     24" in out
     (folder / "bad.jahp").write_bytes(b"jahp")
     assert run("info", folder) == 2
-    told = capsys.readouterr()
-    assert "217 x 181 pixels" in told.out
-    assert "bad.jahp: the file is cut short" in told.err
+    output = capsys.readouterr()
+    assert "217 x 181 pixels" in output.out
+    assert "bad.jahp: the file is cut short" in output.err
 
 
 def test_evaluate_leaves_files_results_and_a_picture(model_file, tmp_path, capsys):
@@ -257,9 +258,9 @@ def test_quiet_says_nothing_but_errors(model_file, photo, capsys):
 
 def test_verbose_shows_where_an_error_happened(capsys):
     assert run("info", "nowhere", "-v") == 2
-    told = capsys.readouterr().err
-    assert "Traceback" in told
-    assert told.strip().splitlines()[-1].startswith("jahp: ")
+    output = capsys.readouterr().err
+    assert "Traceback" in output
+    assert output.strip().splitlines()[-1].startswith("jahp: ")
 
 
 def test_one_spelling_holds_for_all_commands_and_the_former_ones_still_work(tmp_path, monkeypatch, capsys):
@@ -328,3 +329,22 @@ def test_a_shell_completes_commands_and_options(tmp_path):
         }  # fmt: skip
         subprocess.run([sys.executable, "-m", "jahp_pl"], env=environment, check=False, timeout=60)
         assert expected in [word.strip() for word in answer.read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"), ({"GOMP_SPINCOUNT": "1000"}, "None")],
+    ids=["by default", "by its policy", "by a count"],
+)
+def test_threads_wait_passively_before_torch_is_there_unless_the_user_decides(given, expected):
+    script = """
+import os, sys
+from jahp_pl.cli import main, models
+models.info = lambda arguments: print(os.environ.get("OMP_WAIT_POLICY"), "torch" in sys.modules)
+main.main(["info"])
+"""
+    ours = {name: value for name, value in os.environ.items() if name not in WAITING}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={**ours, **given}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [expected, "False"]

@@ -1,4 +1,4 @@
-"""The file format: what is packed comes back, and nothing else is believed."""
+"""The file format round-trips, and a reader trusts nothing in a file."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def headers() -> st.SearchStrategy[Header]:
 
 
 def repack(head: bytes, payload: bytes = PAYLOAD) -> bytes:
-    """A file with a header of one's own and a checksum that matches."""
+    """Build a file with the given header and a matching checksum."""
     return head + zlib.crc32(head + payload).to_bytes(4, "little") + payload
 
 
 def with_profile_field(field: bytes) -> bytes:
-    """A file with a profile field of one's own, empty payload and a checksum that matches."""
+    """Build a file with the given profile field, an empty payload and a matching checksum."""
     size = bytes([len(field) & 127 | 128, len(field) >> 7 & 127 | 128, len(field) >> 14])
     if len(field) < 2**14:
         size = bytes([len(field) & 127 | 128, len(field) >> 7]) if len(field) > 127 else bytes([len(field)])
@@ -83,7 +83,7 @@ def test_a_profile_of_the_largest_size_is_kept_and_one_beyond_it_is_not_packed()
     assert unpack(with_icc(PLAIN, largest))[0].icc == largest
     with pytest.raises(ValueError, match="the colour profile has 1048577 bytes; a file holds at most 1048576"):
         with_icc(PLAIN, largest + b"\x00")
-    with pytest.raises(ValueError, match="at most 1048576"):  # what does not get smaller leaves no room for zlib's own
+    with pytest.raises(ValueError, match="at most 1048576"):  # incompressible data leaves no room for zlib's header
         with_icc(PLAIN, np.random.default_rng(0).bytes(MAX_ICC_BYTES))
 
 
@@ -133,7 +133,7 @@ def test_arbitrary_bytes_are_refused(data: bytes) -> None:
 @given(st.binary(max_size=60), st.binary(max_size=20))
 @settings(max_examples=300)
 def test_bytes_behind_a_true_start_and_checksum_are_refused_or_a_valid_header(head: bytes, payload: bytes) -> None:
-    """A file whose checksum matches may still hold nonsense; what comes out is then within the format's range."""
+    """A file with a matching checksum may hold nonsense; its fields are still within the format's ranges."""
     try:
         header, rest = unpack(repack(b"jahp\x01" + bytes(8) + head, payload))
     except BitstreamError:

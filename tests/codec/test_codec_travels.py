@@ -1,4 +1,4 @@
-"""A codec goes to other processes and copies, and no default of torch reaches into it."""
+"""A codec can be copied and sent to other processes, and torch's defaults do not affect it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CROP = np.ascontiguousarray(kodak_crop()[:40, :56])
 
 @pytest.fixture
 def another_device() -> Iterator[None]:
-    """Stands for "cuda" on a machine that has none: every tensor that is made on it fails."""
+    """Stand in for "cuda" on a machine without a GPU: every tensor that is created on it fails."""
     torch.set_default_device("meta")
     yield
     torch.set_default_device(None)

@@ -1,6 +1,6 @@
-"""Every truncation and every flipped bit of a file is refused, by each of its readers.
+"""Every truncation and every flipped bit of a file is refused by each of its readers.
 
-Damage with a true checksum is the subject of checks/fuzz.
+checks/fuzz covers damage with a valid checksum.
 """
 
 from __future__ import annotations

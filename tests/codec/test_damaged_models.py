@@ -1,4 +1,4 @@
-"""Models whose numbers no training gives are refused when they are frozen, and the range coder never ends a program."""
+"""Models with impossible numbers are refused when they are frozen, and the range coder never ends the process."""
 
 from __future__ import annotations
 

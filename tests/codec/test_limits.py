@@ -1,4 +1,4 @@
-"""What a decoder accepts from outside costs no more than was allowed."""
+"""Untrusted input costs no more than the decoder's limits allow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.codec_models import JOINT, Variant, codec_of
 
 
 def claim(variant: Variant, width: int, height: int) -> bytes:
-    """A file of some thirty bytes."""
+    """Build a file of some thirty bytes."""
     return pack(Header(codec_of(variant).fingerprint, width, height, -3, 3), b"")
 
 

@@ -1,4 +1,4 @@
-"""Files of a wanted quality, size, rate or PSNR from one model of several rates."""
+"""One variable-rate model writes files of a given quality, size, rate or PSNR."""
 
 from __future__ import annotations
 
@@ -258,7 +258,7 @@ def test_evaluate_makes_one_curve_from_several_qualities(model: Path, tmp_path: 
     assert run("report", out, "--out", tmp_path / "report") == 0
     page = (tmp_path / "report" / "report.html").read_text()
     assert "Joint, variable rate" in page
-    assert run(*command, "--quality", 5, 60, 95) == 0  # results of the same model may be made again
+    assert run(*command, "--quality", 5, 60, 95) == 0  # results of the same model may be replaced
     exported = tmp_path / "with-results"
     assert run("export", model, "--out", exported, "--results", out) == 0
     assert "| 60 |" in (exported / "README.md").read_text()
@@ -270,7 +270,8 @@ def test_a_gray_photograph_stays_gray(codec: Codec) -> None:
     decoded = codec.decompress(codec.compress(gray))
     assert torch.equal(decoded[0], decoded[1])
     assert torch.equal(decoded[0], decoded[2])
-    plain = codec.transforms.synthesise(codec.encode(gray).y_hat, *gray.shape[:2], codec.encode(gray).level)
+    coded, (height, width, _) = codec.encode(gray), gray.shape
+    plain = codec.transforms.synthesise(coded.y_hat, height, width, coded.level)
     assert not torch.equal(plain[0], plain[1])
     original = torch.from_numpy(gray.copy()).movedim(-1, 0)
     assert float(psnr(original, decoded)) > float(psnr(original, plain))

@@ -1,4 +1,4 @@
-"""The encoder's search: never worse than rounding, the same twice, and files like any others."""
+"""The encoder's search: never worse than rounding, reproducible, and with ordinary files."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def start_of(codec: Codec, image: Tensor) -> Latents:
 
 
 def score(codec: Codec, image: Tensor, y_hat: Tensor, z_hat: Tensor | None, loss: LossConfig = LOSS) -> float:
-    """The objective of the whole image, at integers."""
+    """Return the objective of the whole image at integers."""
     psi = None if z_hat is None else refinement._psi(codec.model, z_hat, Region(0, y_hat.shape[1], 0, y_hat.shape[2]))
     whole = Region(0, y_hat.shape[1], 0, y_hat.shape[2])
     objective = LatentObjective(codec.model, image, psi, loss, FEW.structure_share, whole, whole)
@@ -162,7 +162,7 @@ def test_annealing_improves_on_rounding_and_reports_each_step() -> None:
 def test_non_finite_gradients_fall_back_to_rounding_with_a_warning() -> None:
     model = load_golden("joint")
     with torch.no_grad():
-        model.g_s[0].weight *= 1e30  # finite itself, as a codec demands
+        model.g_s[0].weight *= 1e30  # finite itself, as a codec requires
     codec, image = Codec(model, objective=LOSS), picture(64, 64)
     with pytest.warns(RefinementWarning, match="not finite"):
         data = codec.compress(image, effort=1)
@@ -170,7 +170,7 @@ def test_non_finite_gradients_fall_back_to_rounding_with_a_warning() -> None:
 
 
 def test_factors_before_the_synthesis_belong_to_the_objective() -> None:
-    """Halved latents that are doubled again before g_s are searched for as such."""
+    """Halved latents that are doubled again before g_s are searched as they are."""
     codec, image = searching(JOINT), picture(80, 80)
     y = codec.transforms.analyse(image) / 2
     start = Latents(y, y[0].round().int(), start_of(codec, image).z_hat)
@@ -199,7 +199,7 @@ def test_tiles_gain_nearly_as_much_as_the_whole_image(variant: Variant, monkeypa
 
 
 def test_a_tile_covers_everything_its_latents_influence() -> None:
-    """Changing latents of a tile changes its objective by what it changes that of the whole image."""
+    """Changing a tile's latents changes its objective by the same amount as the whole image's."""
     codec, image = searching(MIXTURE), picture(256, 384)
     start = start_of(codec, image)
     config, model = codec.model.config, codec.model
@@ -253,7 +253,7 @@ def test_gdn_has_the_same_gradient_with_frozen_parameters(inverse: bool) -> None
 
 
 def test_the_objective_equals_the_score_at_integers() -> None:
-    """At integers what is descended on is what is compared, but for bfloat16."""
+    """At integers, the objective of the descent equals the score, up to bfloat16."""
     codec, image = searching(MIXTURE), picture(96, 96)
     start = start_of(codec, image)
     whole = Region(0, 6, 0, 6)

@@ -1,4 +1,4 @@
-"""Brace patterns are counted before a name is made of them."""
+"""Brace patterns are counted before they are expanded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Downloaded shards are kept whole, once for all processes, within a bound; damage is mended or told apart."""
+"""Downloaded shards are cached whole, once for all processes, within a size limit; damage is detected and repaired."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FIRST = "shard-000000.tar"
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Four shards of one photograph."""
+    """Four shards of one photograph each."""
     write_shards([PHOTOS / "val"], tmp_path / "source", ShardOptions(shuffle=False, shard_samples=1))
     return tmp_path / "source"
 
@@ -65,7 +65,7 @@ def test_a_shard_is_downloaded_once(server: ShardServer, source: Path, tmp_path:
 def test_a_cached_shard_is_compared_with_the_index_on_every_open(
     server: ShardServer, source: Path, tmp_path: Path
 ) -> None:
-    """Equal sizes prove nothing: a shard that was published again, or a bit that the disk lost."""
+    """Equal sizes prove nothing: a shard may have been published again, or the disk may have lost a bit."""
     url, data = server.address(FIRST), (source / FIRST).read_bytes()
     assert read(cache(server, tmp_path), url) == data
     (file,) = kept(tmp_path)
@@ -89,7 +89,7 @@ def test_without_a_cache_a_download_that_differs_from_its_index_is_broken(server
     url, data = server.address(FIRST), bytearray((source / FIRST).read_bytes())
     (photo,) = ShardReader(LIMIT, known=known).read([url])
     assert isinstance(photo, Photo)
-    data[-1] ^= 1  # behind the end mark, where no reader of tars looks
+    data[-1] ^= 1  # after the end mark, which no tar reader checks
     (source / FIRST).write_bytes(data)
     reader = ShardReader(LIMIT, known=known)
     photo, skipped = reader.read([url])
@@ -158,7 +158,7 @@ def test_without_an_index_a_shard_that_is_damaged_at_its_origin_gives_what_it_ho
         [item] = reader.read([server.address(FIRST)])
         assert isinstance(item, Skipped)
         assert "dogs" in item.detail
-    assert server.requests == {f"GET {FIRST}": 2}  # the second proves that it is the origin
+    assert server.requests == {f"GET {FIRST}": 2}  # the second shows that the origin is damaged
     assert [path.suffix for path in kept(tmp_path)] == [".cut"]
 
 

@@ -1,4 +1,4 @@
-"""Photographs and archives that are made to do harm, and commands that are killed: all else is packed all the same."""
+"""Malicious photographs and archives, and killed commands: everything else is still packed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers that drip, never end, redirect elsewhere: none holds a reader, and none gets what is another's."""
+"""Servers that drip, never end or redirect elsewhere neither block a reader nor receive another server's password."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Handler = http.server.BaseHTTPRequestHandler
 
 @contextmanager
 def answering(answer: Callable[[Handler], None]) -> Iterator[int]:
-    """The port of a server that answers every GET so."""
+    """Run a server that answers every GET by calling `answer`, and yield its port."""
 
     class Answer(http.server.BaseHTTPRequestHandler):
         def log_message(self, *_: object) -> None:

@@ -54,7 +54,7 @@ def config(folder: Path, **changes: Any) -> DataConfig:
 
 
 def batches(module: ShardDataModule, count: int) -> list[Tensor]:
-    """Clones, since a worker may reuse what it lent."""
+    """Clone the batches, because a worker may reuse their memory."""
     return [batch.clone() for batch in itertools.islice(module.train_dataloader(), count)]  # type: ignore[union-attr]
 
 
@@ -105,7 +105,7 @@ def test_the_number_of_validation_images_can_be_bounded(folder: Path) -> None:
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_skipped_photographs_are_counted_exactly(folder: Path, tmp_path: Path, num_workers: int) -> None:
-    """Two of three photographs in a shard are of no use; every pass over it brings one crop and two skips."""
+    """Two of three photographs in a shard are unusable; every pass over it gives one crop and two skips."""
     write_shards([PHOTOS / "train" / f"{n}.jpg" for n in ("falcon", "moon", "dusk")], tmp_path / "s")
     shard = tmp_path / "s" / "shard-000000.tar"
     broken = shard.read_bytes().replace((PHOTOS / "train" / "dusk.jpg").read_bytes()[:1000], bytes(1000))
@@ -117,7 +117,7 @@ def test_skipped_photographs_are_counted_exactly(folder: Path, tmp_path: Path, n
         assert len(batches(module, 6)) == 6
         tallies.append(module.train_skipped)
     assert tallies[0] == tallies[1]
-    # 12 crops. The first crop of a worker waits for what precedes it in the shard alone
+    # 12 crops. The first crop of a worker waits only for the preceding samples of its shard
     assert abs(tallies[0].num_broken - 12) <= 2
     assert abs(tallies[0].num_small - 12) <= 2
     assert sorted(Path(skipped.name).stem.split("_")[1] for skipped in tallies[0].examples) == ["dusk", "falcon"]
@@ -140,7 +140,7 @@ def test_missing_shards_are_refused_before_anything_starts(folder: Path, tmp_pat
 
 
 class Recorder(lightning.LightningModule):
-    """A model of one weight that remembers what it was shown."""
+    """A model of one weight that records its inputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -190,7 +190,7 @@ def test_a_run_without_validation_shards_trains(folder: Path, tmp_path: Path) ->
 
 @pytest.mark.filterwarnings("error:You're resuming from a checkpoint")
 def test_a_resumed_run_draws_new_crops_and_continues_counting(folder: Path, tmp_path: Path) -> None:
-    changes = {"crop_size": 272, "batch_size": 16}  # one photograph is smaller, so that there is something to count
+    changes = {"crop_size": 272, "batch_size": 16}  # one photograph is smaller and counted
     first, before, trainer = train(folder, tmp_path, 3, **changes)
     assert before.train_skipped.num_small > 0
     trainer.save_checkpoint(tmp_path / "last.ckpt")
@@ -205,7 +205,7 @@ def test_a_resumed_run_draws_new_crops_and_continues_counting(folder: Path, tmp_
 
 
 class Place:
-    """What the data module asks a trainer, for ranks that this process is not."""
+    """The trainer's attributes that the data module reads, for ranks other than this process."""
 
     def __init__(self, rank: int, world_size: int) -> None:
         self.global_rank, self.world_size, self.global_step = rank, world_size, 0
@@ -248,7 +248,7 @@ def test_no_process_is_left_after_the_loader(folder: Path) -> None:
 
 
 def write_damaged(folder: Path) -> list[str]:
-    """Eight shards of five photographs, of which the second is spoiled; the last shard is cut within its third."""
+    """Write eight shards of five photographs, the second damaged; the last shard is cut within its third."""
     source = folder / "in"
     source.mkdir()
     rng = np.random.default_rng(0)
@@ -264,7 +264,7 @@ def write_damaged(folder: Path) -> list[str]:
 
 
 def items_drawn(urls: list[str]) -> Iterator[str]:
-    """What becomes of each photograph in the order of the first worker of a run with seed 0: counted without it."""
+    """List the outcomes of the photographs in the order of the first worker with seed 0, independently of it."""
     for_shards = np.random.SeedSequence((0, 0, 0, 0, 0)).spawn(3)[0]
     seed = int(for_shards.generate_state(1)[0])
     for shard in webdataset.ResampledShards(urls, deterministic=True, worker_seed=lambda: seed):
@@ -273,7 +273,7 @@ def items_drawn(urls: list[str]) -> Iterator[str]:
 
 @pytest.mark.parametrize("crops_per_photo", [1, 4])
 def test_a_run_trains_through_damage_and_counts_it_exactly(folder: Path, tmp_path: Path, crops_per_photo: int) -> None:
-    """A fifth of the photographs and one of eight shards."""
+    """A fifth of the photographs and one of eight shards are damaged."""
     urls = write_damaged(tmp_path)
     changes: dict[str, Any] = {"train": urls, "val": [], "batch_size": 16, "shuffle_buffer": 1}
     model, module, _ = train(folder, tmp_path, 80, crops_per_photo=crops_per_photo, **changes)
@@ -308,7 +308,7 @@ def test_a_run_stops_when_too_many_photographs_are_broken(
 
 
 def test_a_run_stops_when_too_many_shards_are_broken_though_few_photographs_are(folder: Path, tmp_path: Path) -> None:
-    """Each sound shard brings nine photographs, each broken one a single item."""
+    """Each intact shard gives nine photographs, each broken one a single item."""
     urls = [str(folder / "train" / "shard-000000.tar"), *(str(tmp_path / f"gone-{i}.tar") for i in range(2))]
     shards = Shards(urls, {})
     module = ShardDataModule(config(folder), 0)
@@ -319,7 +319,7 @@ def test_a_run_stops_when_too_many_shards_are_broken_though_few_photographs_are(
 
 
 def test_streams_without_their_own_shards_work_with_one_warning(folder: Path) -> None:
-    """One shard for two workers: both draw from it, each crops of its own."""
+    """With one shard for two workers, both draw from it, each different crops."""
     module = ShardDataModule(config(folder, train=[str(folder / "val")], num_workers=2), 0)
     with pytest.warns(UserWarning, match=r"data\.train: 1 shards for 2 workers on all devices") as said:
         crops = torch.cat(batches(module, 9))

@@ -1,4 +1,4 @@
-"""Shards become crops without end and whole images once each; what cannot be used is skipped, counted, or an error."""
+"""Shards become endless crops, or whole images once each; unusable data is skipped and counted, or an error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from PIL import Image
 
 from jahp_pl.data import shuffle
 from jahp_pl.data.index import DataError
-from jahp_pl.data.pipeline import CropStream, Cuts, Delivery, ValImage, WholeImages
+from jahp_pl.data.pipeline import CropOptions, CropStream, Delivery, ValImage, WholeImages
 from jahp_pl.data.prepare import ShardOptions
 from jahp_pl.data.shard_reader import Item, ShardReader
 from jahp_pl.data.shards import write_shards
@@ -48,7 +48,7 @@ def stream(
     timeout: float = 30,
     **cuts: int,
 ) -> CropStream:
-    return CropStream(urls, Cuts(crop, **cuts), seed, step, rank, buffer, ShardReader(timeout))
+    return CropStream(urls, CropOptions(crop, **cuts), seed, step, rank, buffer, ShardReader(timeout))
 
 
 def take(crops: CropStream, count: int) -> list[Delivery]:
@@ -60,7 +60,7 @@ def same(a: list[Delivery], b: list[Delivery]) -> bool:
 
 
 def pack(path: Path, files: dict[str, bytes]) -> str:
-    """A tar as any tool would write it."""
+    """Write a tar like any other tool."""
     with tarfile.open(path, "w") as tar:
         for name, data in files.items():
             info = tarfile.TarInfo(name)
@@ -115,7 +115,7 @@ def test_a_second_pass_continues_with_other_crops(shards: Path) -> None:
 
 
 def test_all_photographs_are_drawn_equally_often(tmp_path: Path) -> None:
-    """Photographs of one colour each, so that a crop tells where it is from."""
+    """Each photograph has a single colour, so that a crop reveals its source."""
     (tmp_path / "in").mkdir()
     for i in range(12):
         Image.new("RGB", (64, 64), (i, i, i)).save(tmp_path / "in" / f"{i}.png")
@@ -127,13 +127,13 @@ def test_all_photographs_are_drawn_equally_often(tmp_path: Path) -> None:
 
 
 def test_a_truncated_member_is_skipped_and_counted(tmp_path: Path) -> None:
-    """Two sound photographs, then one that is cut: each pass over the shard brings two crops and one skip."""
+    """After two intact photographs a truncated one follows: each pass over the shard gives two crops and one skip."""
     whole = pack(tmp_path / "whole.tar", {f"{n}.jpg": photo_bytes(n) for n in ("moon", "dusk", "tower")})
     data = Path(whole).read_bytes()
     (tmp_path / "cut.tar").write_bytes(data[: data.index(photo_bytes("tower")[:500]) + 5000])
     deliveries = take(stream([str(tmp_path / "cut.tar")], buffer=1), 30)
     skipped = [photo for delivery in deliveries for photo in delivery.skipped]
-    assert len(skipped) == 14  # the buffer of one hands on each item at once; the 15th follows the last crop
+    assert len(skipped) == 14  # a buffer of one passes each item on at once; the 15th follows the last crop
     assert {(photo.name, photo.reason) for photo in skipped} == {(str(tmp_path / "cut.tar"), "broken")}
     assert "tower.jpg" in skipped[0].detail
 
@@ -230,11 +230,11 @@ def test_the_shuffle_buffer_is_bounded_in_bytes(shards: Path, monkeypatch: pytes
         nonlocal held
         for item in ShardReader().read(expand_shards([str(shards)], "data.train").urls):
             held_when_pulled.append(held)
-            held += shuffle.size_of(item)
+            held += shuffle.item_bytes(item)
             yield item
 
     for item in shuffle.shuffled(counted(), 1000, random.Random(0)):
-        held -= shuffle.size_of(item)
+        held -= shuffle.item_bytes(item)
     assert len(held_when_pulled) == 36
     assert 300_000 < max(held_when_pulled) <= 500_000
 
@@ -361,7 +361,7 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 
 
 def test_crops_of_one_photograph_never_share_a_batch(tmp_path: Path) -> None:
-    """Photographs of one colour each, so that a crop tells where it is from; each is drawn once in a long while."""
+    """Each photograph has a single colour, so that a crop reveals its source, and is drawn once in a long while."""
     (tmp_path / "in").mkdir()
     for i in range(200):
         Image.new("RGB", (64, 64), (i, i, i)).save(tmp_path / "in" / f"{i}.png")
@@ -378,7 +378,7 @@ def test_crops_of_one_photograph_never_share_a_batch(tmp_path: Path) -> None:
 
 
 def test_several_crops_of_a_photograph_are_uniformly_distributed(tmp_path: Path) -> None:
-    """The pixels say where they are: of 48 x 32 positions each is as likely as the others (chi-squared)."""
+    """The pixels encode their positions; each of the 48 x 32 is equally likely (chi-squared test)."""
     y, x = np.mgrid[0:63, 0:79].astype(np.uint8)
     Image.fromarray(np.stack([y, x, x], axis=-1)).save(tmp_path / "a.png")
     url = pack(tmp_path / "x.tar", {"a.png": (tmp_path / "a.png").read_bytes()})

@@ -1,4 +1,4 @@
-"""Shards come from servers and commands, or fail within their time: nothing waits for ever."""
+"""Shards come from servers and commands, or fail in time; nothing waits for ever."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_a_command_that_hangs_is_stopped_with_all_it_started(tmp_path: Path) -> 
 
 
 def running(group: str) -> list[str]:
-    """States of the processes of a group that are not dead."""
+    """Return the states of the living processes of a group."""
     states = subprocess.run(["ps", "-o", "stat=", "-g", group], capture_output=True, text=True, check=False).stdout
     return [state for state in states.split() if not state.startswith("Z")]
 
@@ -147,7 +147,7 @@ def test_a_stream_left_in_the_middle_leaves_no_process(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("aws") is None, reason="needs the aws command")
 def test_shards_come_from_s3(server: ShardServer, shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bucket is a folder of this server, as far as `aws s3 cp` asks for it."""
+    """A bucket is a folder of this server, for the requests of `aws s3 cp`."""
     (shards / "bucket").mkdir(exist_ok=True)
     shutil.copy(shards / FIRST, shards / "bucket")
     for name, value in {

@@ -30,7 +30,7 @@ SMALL = ShardOptions(min_side=32)
 
 
 def members(out: Path) -> dict[str, bytes]:
-    """Name -> content of every member of every shard, in order."""
+    """Map the name of every member of every shard to its content, in order."""
     found = {}
     for shard in sorted(out.glob("*.tar")):
         with tarfile.open(shard) as tar:
@@ -258,7 +258,7 @@ except DataError as error:
 
 
 def test_a_full_disk_ends_in_one_line_and_leaves_nothing(tmp_path: Path) -> None:
-    """A file system of 2 MB in a name space of its own; the photographs take 7."""
+    """The file system has 2 MB, in its own namespace; the photographs take 7 MB."""
     disk = tmp_path / "disk"
     disk.mkdir()
     script = f'mount -t tmpfs -o size=2m tmpfs "{disk}" || exit 77; "$@"; code=$?; ls -A "{disk}"; exit $code'

@@ -1,4 +1,4 @@
-"""docs/data.md tells the settings as they are, commands as they run and figures as they were measured."""
+"""docs/data.md is correct: its settings exist, its commands run, its figures were measured."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ DEFAULTS = {
 
 def test_every_setting_on_the_page_exists_with_its_default() -> None:
     assert set(re.findall(r"`data\.(\w+)`", PAGE)) <= set(vars(DataConfig()))
-    for name, told in DEFAULTS.items():
-        assert re.search(rf"`data\.{name}`\s+\({told}\)", PAGE), name
-        number, _, unit = told.partition(" ")
+    for name, default in DEFAULTS.items():
+        assert re.search(rf"`data\.{name}`\s+\({default}\)", PAGE), name
+        number, _, unit = default.partition(" ")
         assert getattr(DataConfig(), name) == float(number) * (2**30 if unit else 1)
 
 

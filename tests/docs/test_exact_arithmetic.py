@@ -1,4 +1,4 @@
-"""docs/exact-arithmetic.md tells the truth: its blocks run, its bounds are the codec's, its figures were measured."""
+"""docs/exact-arithmetic.md is correct: its blocks run, its bounds are the codec's, its figures were measured."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DRAWING = runpy.run_path(str(pages.DOCS / "wavefront.py"))
 
 @pytest.fixture(scope="module")
 def names() -> dict[str, Any]:
-    """What the page's blocks define, run in their order."""
+    """The names that the page's blocks define, run in order."""
     names: dict[str, Any] = {}
     for block in pages.blocks(PAGE):
         assert block.language == "python"
@@ -64,11 +64,11 @@ def test_the_table_of_bounds_is_that_of_the_codec() -> None:
     }  # fmt: skip
     rows = re.findall(r"^\| ([a-z_, ]+) \| (\d+) \| (\d+) \| (\d+) \| ([\d.]+) \|$", PAGE, flags=re.MULTILINE)
     assert [row[0] for row in rows] == list(layers)
-    for name, *told in rows:
+    for name, *cells in rows:
         for layer in layers[name]:
             inputs, largest = layer.weight.shape[1], LATENT_RADIX // 2 if name == "g_cm" else LARGEST_INPUT
             room = FLOAT32_EXACT // largest - inputs // 2 - 1
-            assert told == [str(inputs), str(largest), str(room), f"{room / inputs:.1f}"]
+            assert cells == [str(inputs), str(largest), str(room), f"{room / inputs:.1f}"]
             sums = layer.weight.abs().sum(1).amax(0)
             assert float(sums.max()) * largest <= FLOAT32_EXACT - largest
             assert float(sums.min()) >= (room - inputs) / 2

@@ -1,5 +1,6 @@
-"""docs/file-format.md is enough to write a reader from: here is one, in plain integers and single float32 additions,
-that shares no code with the codec."""
+"""docs/file-format.md suffices to write a reader: this one, in plain integers and single float32 additions, shares no
+code with the codec.
+"""
 
 from __future__ import annotations
 
@@ -36,12 +37,12 @@ WRITTEN_OUT = [
 
 
 class Coded(NamedTuple):
-    """A file, the tensors of its model as an export holds them, and what went in."""
+    """A file, the tensors of its model as in an export, and the encoded latents."""
 
     variant: Variant
     tensors: dict[str, np.ndarray]
     codec: Codec
-    encoded: Encoded
+    encoded: Encoded[torch.Tensor]
 
 
 @pytest.fixture(scope="module", params=WRITTEN_OUT, ids=str)
@@ -125,7 +126,7 @@ class Layer(NamedTuple):
     slope: float
 
     def add(self, u: np.ndarray, tap: int, a: np.ndarray, q: float) -> np.ndarray:
-        """The sum in Python's integers of any size, then one float32 addition."""
+        """Sum Python integers of any size, then perform one float32 addition."""
         P = a.astype(int).astype(object) @ self.W[tap].astype(object)
         assert all(abs(one) < 2**24 for one in P)
         term = P.astype(np.float64) * q * self.gamma
@@ -137,7 +138,7 @@ class Layer(NamedTuple):
 
 
 def frozen(w: np.ndarray, b: np.ndarray, slope: float, A: int = 2**10) -> Layer:
-    """w (taps, inputs, outputs)."""
+    """Freeze w (taps, inputs, outputs)."""
     w = w.astype(np.float64)
     S = np.abs(w).sum(axis=1).max(axis=0)
     R = 2**24 // A - w.shape[1] // 2 - 1
@@ -154,13 +155,13 @@ def as_integers(x: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def by_tap(kernel: np.ndarray, transposed: bool) -> np.ndarray:
-    """(taps, inputs, outputs)."""
+    """Arrange weights as (taps, inputs, outputs)."""
     kernel = kernel.transpose(2, 3, 0, 1) if transposed else kernel.transpose(2, 3, 1, 0)
     return kernel.reshape(-1, *kernel.shape[2:])
 
 
 def convolve(x: np.ndarray, layer: Layer, transposed: bool) -> np.ndarray:
-    """(height, width, inputs) -> (height, width, outputs), twice as high and wide if transposed."""
+    """Convolve (height, width, inputs) -> (height, width, outputs), twice as high and wide if transposed."""
     height, width, _ = x.shape
     factor, side = (2, 5) if transposed else (1, 3)
     u = np.tile(layer.b, (factor * height, factor * width, 1))
@@ -175,7 +176,7 @@ def convolve(x: np.ndarray, layer: Layer, transposed: bool) -> np.ndarray:
 
 
 def layers_of(variant: Variant, tensors: dict[str, np.ndarray]) -> dict[str, Layer]:
-    """In the order of the fingerprint."""
+    """Return the layers in the order of the fingerprint."""
     hyper_slope = 0.0 if variant.rung == "scale_hyperprior" else 0.01
     result = {}
     if "h_s.0.weight" in tensors:
@@ -198,7 +199,7 @@ def layers_of(variant: Variant, tensors: dict[str, np.ndarray]) -> dict[str, Lay
 
 
 def outputs_at(layers: dict[str, Layer], features: np.ndarray | None, y: np.ndarray, i: int, j: int) -> np.ndarray:
-    """Of g_ep, at one position, from latents y (height, width, M)."""
+    """Compute the outputs of g_ep at one position from latents y (height, width, M)."""
     height, width, M = y.shape
     places = [(i + k - 2, j + l - 2) for k in range(5) for l in range(5)][:12]  # noqa: E741
     seen = np.concatenate([
@@ -217,7 +218,7 @@ def outputs_at(layers: dict[str, Layer], features: np.ndarray | None, y: np.ndar
 
 
 def cumulatives(variant: Variant, tensors: dict[str, np.ndarray]) -> np.ndarray:
-    """Of each scale those from -e to e."""
+    """Return the cumulatives of each scale from -e to e."""
     both, position = [], 0
     for sigma in tensors["tables.latents.scales"].tolist():
         r = next(r for r in range(1, 9) if r == 8 or 2.0**r >= 32 / sigma)
@@ -241,7 +242,7 @@ HALVES = (3, 15, 63, 255, 1023)
 
 
 def windows(variant: Variant, tensors: dict[str, np.ndarray], outputs: np.ndarray) -> list[Window]:
-    """One per channel from the outputs at a position."""
+    """Compute one window per channel from the outputs at a position."""
     K, scales = variant.num_components, tensors["tables.latents.scales"].tolist()
     raw = np.clip(np.rint(outputs * np.float32(2**12)), -TOP, TOP).astype(int)
     num_blocks = 1 + (variant.rung != "scale_hyperprior") + (K > 1)
@@ -332,7 +333,7 @@ class Reading(NamedTuple):
 
 
 def read_header(data: bytes) -> Reading:
-    """By the page's table: its fields in their order."""
+    """Read the fields in the order of the page's table."""
     position, values, plain = 0, {}, {}
     for name, size, content in FIELDS:
         if "version 2 only" in content and plain["version"] == bytes([1]):

@@ -1,4 +1,4 @@
-"""docs/guide.md tells the truth: its commands run in their order and leave what it says."""
+"""docs/guide.md is correct: its commands run in order and leave what it says."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""docs/library.md tells the truth: its blocks run in their order."""
+"""docs/library.md is correct: its blocks run in order."""
 
 from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -23,11 +24,11 @@ def test_every_block_runs_with_the_output_on_the_page(tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pillow, "MODELS", pillow.Models())
     monkeypatch.delenv(pillow.MODEL_VARIABLE, raising=False)
-    export(model_of(Variant("factorized")), Path("model"), {})  # has the fewest graphs, hence is soon done
+    export(model_of(Variant("factorized")), Path("model"), {})  # has the fewest graphs, so it is fast
     monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "weights")
     export(variable_model(), tmp_path / "weights" / "joint-psnr", {"loss": {"lmbda": 0.002, "lmbda_max": 0.1}})
     Image.fromarray(kodak_crop()[:64, :96]).save("photo.png")
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     for language, block in BLOCKS:
         if language == "sh":
             assert [run(*shlex.split(line)[1:]) for line in block.splitlines()] == [0] * len(block.splitlines())

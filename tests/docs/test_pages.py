@@ -1,4 +1,4 @@
-"""What holds of every page of docs/: links lead somewhere, settings exist, code is run by a test, the site builds."""
+"""All pages of docs/: links are valid, settings exist, code is run by a test, the site builds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAMES = sorted(path.stem for path in pages.DOCS.glob("*.md"))
 RUN_BY = {
     "data": "docs/test_data.py", "exact-arithmetic": "docs/test_exact_arithmetic.py",
     "extending": "docs/test_extending.py", "guide": "docs/test_guide.py", "index": "docs/test_pages.py",
-    "library": "docs/test_library.py", "refinement": "codec/test_refinement.py",
+    "library": "docs/test_library.py", "python": "docs/test_python.py", "refinement": "codec/test_refinement.py",
     "scaling": "docs/test_scaling.py", "sweeps": "sweeping/test_file.py",
 }  # fmt: skip
 """Which test runs the code of which page."""
@@ -68,7 +68,7 @@ def test_every_page_is_in_the_navigation() -> None:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site as `make docs` builds it, elsewhere."""
+    """The site as built by `make docs`, in another folder."""
     source, folder = tmp_path_factory.mktemp("docs"), tmp_path_factory.mktemp("site")
     make = ["-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
     for command in (["docs/assemble.py", str(source)], make):

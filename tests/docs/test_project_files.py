@@ -1,4 +1,4 @@
-"""The files that a public project has agree with the package and with the Makefile."""
+"""The files of a public project agree with the package and with the Makefile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README tells the truth: its commands run as printed, its files exist."""
+"""The README is correct: its commands run as printed, its files exist."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.model_io.test_compressai import in_their_names, model_of
 from tests.support.commands import run_shortened
+from tests.support.compressai_states import in_their_names, model_of
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -21,8 +21,9 @@ PYTHON = [block for language, block in BLOCKS if language == "python"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A place that looks like a clone after `make train`: shards under build/, the quickstart model under runs/; and
-    a checkpoint of the user's."""
+    """A folder like a clone after `make train`: shards under build/, the quickstart model under runs/; and a user's
+    checkpoint.
+    """
     path = tmp_path_factory.mktemp("clone")
     for name in ("configs", "data"):
         (path / name).symlink_to(ROOT / name)

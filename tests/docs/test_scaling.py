@@ -1,4 +1,4 @@
-"""docs/scaling.md and docs/slurm.sh tell the truth: every command of theirs is one that `jahp train` takes."""
+"""docs/scaling.md and docs/slurm.sh are correct: `jahp train` accepts each of their commands."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ COMMANDS = pages.commands(PAGE)
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine whose srun and scontrol note what they are told; srun ends as `STATUS` says."""
-    note = f'#!/bin/bash\nprintf "%s\\n" "$0" "$@" >> {tmp_path}/told\n'
+    """A machine whose srun and scontrol record their arguments; srun ends with the status in `STATUS`."""
+    note = f'#!/bin/bash\nprintf "%s\\n" "$0" "$@" >> {tmp_path}/calls\n'
     for name, end in (("srun", "exit ${STATUS:-0}\n"), ("scontrol", "")):
         (tmp_path / name).write_text(note + end)
         (tmp_path / name).chmod(0o755)
@@ -34,15 +34,15 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def settings_of_job(cluster: Path, *arguments: str, status: int = 0) -> list[str]:
-    """What the job script gives to `jahp train`."""
+    """Return the arguments of `jahp train` in the job script."""
     job = subprocess.run(["bash", JOB, *arguments], env={**os.environ, "STATUS": str(status)}, check=False, timeout=60)
     assert job.returncode == status
-    told = (cluster / "told").read_text().splitlines()
-    return told[told.index("train") + 1 :]
+    calls = (cluster / "calls").read_text().splitlines()
+    return calls[calls.index("train") + 1 :]
 
 
 def config_of(command: str, cluster: Path) -> Config:
-    """As what a command of the page would train."""
+    """Return the configuration that a command of the page would train."""
     words = shlex.split(command)
     if words[0] == "sbatch":
         assert words[1] == "docs/slurm.sh"
@@ -85,6 +85,6 @@ def test_a_job_requeues_itself_only_where_its_limit_stopped_the_run(
     status: int, is_requeued: bool, cluster: Path
 ) -> None:
     settings_of_job(cluster, "configs/mbt2018.yaml", status=status)
-    told = (cluster / "told").read_text()
-    assert told.endswith(f"{cluster}/scontrol\nrequeue\n4711\n") == is_requeued
-    assert ("scontrol" in told) == is_requeued
+    calls = (cluster / "calls").read_text()
+    assert calls.endswith(f"{cluster}/scontrol\nrequeue\n4711\n") == is_requeued
+    assert ("scontrol" in calls) == is_requeued

@@ -1,4 +1,4 @@
-"""The tables of README.md and docs/ hold what results/ give."""
+"""The tables of README.md and docs/ agree with results/."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/tour.ipynb runs from a fresh kernel, and what it keeps is of such a run."""
+"""docs/tour.ipynb runs in a fresh kernel and stores the outputs of such a run."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def test_the_notebook_reproduces_its_stored_outputs() -> None:
     kept = nbformat.read(PATH, as_version=4)
     run = runpy.run_path(str(pages.DOCS / "run_notebook.py"))["executed"](PATH)
     assert [cell.source for cell in run.cells] == [cell.source for cell in kept.cells]
-    told, shown = texts(run), texts(kept)
-    assert [re.sub(r"[-\d. ]+", "#", text) for text in told] == [re.sub(r"[-\d. ]+", "#", text) for text in shown]
+    new, shown = texts(run), texts(kept)
+    assert [re.sub(r"[-\d. ]+", "#", text) for text in new] == [re.sub(r"[-\d. ]+", "#", text) for text in shown]
     assert pictures(run) == pictures(kept) == 2
-    for now, then in ((told[0], shown[0]), (told[-1], shown[-1])):  # processors round differently, and training goes on
+    for now, then in ((new[0], shown[0]), (new[-1], shown[-1])):  # processors round differently, and training goes on
         numbers = [[float(number) for number in NUMBER.findall(text)] for text in (now, then)]
         assert numbers[0] == pytest.approx(numbers[1], rel=0.15)
-    bits = [float(line.split()[-4]) for line in told[-1].splitlines()]
+    bits = [float(line.split()[-4]) for line in new[-1].splitlines()]
     assert bits[4] == pytest.approx(bits[0], rel=0.01), "the file is as long as theory says"
 
 

@@ -1,4 +1,4 @@
-"""The classical codecs that models are compared with."""
+"""The classical codecs with which models are compared."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 from jahp_pl.cli.main import CLASSICAL
 from jahp_pl.evaluation import EvaluationError
-from jahp_pl.evaluation.classical import CODECS, at_least, encode, nearest
+from jahp_pl.evaluation.classical import CODECS, encode, encode_at_least, encode_nearest
 from jahp_pl.images.io import decode_rgb
 from jahp_pl.report.bd_rate import bd_rate
 from jahp_pl.report.read_results import read_curves
@@ -54,7 +54,7 @@ def test_files_of_a_ladder_grow_get_better_and_decode_to_the_same_shape(name, im
 @pytest.mark.parametrize("num_bytes", [2_000, 5_000, 12_345])
 def test_the_file_has_at_least_the_requested_bytes_and_one_quality_less_has_not(num_bytes, image):
     codec = CODECS["jpeg"]
-    file = at_least(codec, image, num_bytes)
+    file = encode_at_least(codec, image, num_bytes)
     assert len(file.data) >= num_bytes
     assert len(codec.encode(image, file.quality - 1)) < num_bytes
 
@@ -64,13 +64,13 @@ def test_no_quality_comes_nearer_than_the_nearest(num_bytes, image):
     codec = CODECS["jpeg"]
     sizes = [len(codec.encode(image, quality)) for quality in codec.qualities]
     distance = [abs(np.log(size / num_bytes)) for size in sizes]
-    size = len(nearest(codec, image, num_bytes).data)
+    size = len(encode_nearest(codec, image, num_bytes).data)
     assert abs(np.log(size / num_bytes)) <= min(distance) + 0.01
 
 
 def test_asking_for_more_than_the_ladder_has_gives_its_largest_file(image):
     codec = CODECS["jpeg"]
-    assert at_least(codec, image, 10**9).quality == codec.qualities[-1]
+    assert encode_at_least(codec, image, 10**9).quality == codec.qualities[-1]
 
 
 def test_subsampled_jpeg_is_smaller(image):
@@ -119,7 +119,7 @@ def test_a_pillow_without_avif_is_reported_before_other_codecs_begin(monkeypatch
 @pytest.mark.parametrize(("name", "shape"), [("jpeg", (2, 66000)), ("webp", (8, 17000)), ("avif", (2, 66000))])
 def test_a_side_too_long_for_a_codec_is_reported_with_its_name(name, shape):
     codec, image = CODECS[name], np.zeros((*shape, 3), np.uint8)
-    for work in (lambda: encode(codec, image, codec.ladder[0]), lambda: at_least(codec, image, 100)):
+    for work in (lambda: encode(codec, image, codec.ladder[0]), lambda: encode_at_least(codec, image, 100)):
         with pytest.raises(EvaluationError, match=rf"^{codec.title} cannot code it \(.+\); leave out this codec or"):
             work()
 

@@ -1,4 +1,4 @@
-"""`jahp classical` goes on with a file and never takes away what is in it."""
+"""`jahp classical` continues a results file and never loses what it contains."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def images(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def others(tmp_path: Path) -> Path:
-    """Other pictures of the same names and sizes."""
+    """Other images with the same names and sizes."""
     return crops(tmp_path / "others", 8, 15)
 
 
@@ -61,7 +61,7 @@ def read(out: Path) -> dict[str, Any]:
 
 
 def mark(out: Path, part: str = "curves") -> None:
-    """Every point, so that it can be told from one that is measured later."""
+    """Mark every point, to tell it from one that is measured later."""
     content = read(out)
     for curve in content[part]:
         for point in curve["points"]:
@@ -74,12 +74,12 @@ def marks(curve: dict[str, Any]) -> list[bool]:
 
 
 def interrupted(images: Path, out: Path, after: int, force: bool, names: tuple[str, ...] = ("jpeg",)) -> None:
-    """A call that Ctrl-C ends after so many points."""
-    told = []
+    """Interrupt a call after a number of points, as by Ctrl+C."""
+    points = []
 
     def progress(*point: object) -> None:
-        told.append(point)
-        if len(told) == after:
+        points.append(point)
+        if len(points) == after:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -233,13 +233,13 @@ FOREIGN = {
 }
 
 
-@pytest.mark.parametrize(("content", "told"), FOREIGN.values(), ids=FOREIGN)
-def test_a_file_of_something_else_is_left_alone(content, told, images, out, capsys) -> None:
+@pytest.mark.parametrize(("content", "complaint"), FOREIGN.values(), ids=FOREIGN)
+def test_a_file_of_something_else_is_left_alone(content, complaint, images, out, capsys) -> None:
     out.parent.mkdir()
     out.write_text(content)
     assert classical(images, out) == 2
     error = refused(capsys)
-    assert f"{out}: {told}" in error
+    assert f"{out}: {complaint}" in error
     assert error.endswith("move it away, or choose another --output\n")
     assert out.read_text() == content
 

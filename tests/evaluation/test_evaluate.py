@@ -1,4 +1,4 @@
-"""`jahp evaluate` keeps what is there, and says before hours of coding what will not do."""
+"""`jahp evaluate` keeps existing results, and reports mistakes before hours of coding."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KODAK = Path(__file__).parents[2] / "data" / "kodak"
 
 @pytest.fixture(autouse=True)
 def models(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two bundled ones, of one rate each."""
+    """Two bundled single-rate models."""
     folder = tmp_path_factory.mktemp("package") / "weights"
     for number in (1, 2):
         model = load_golden("joint")
@@ -39,7 +39,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture(autouse=True)
 def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two small ones, below the working directory."""
+    """Two small images below the working directory."""
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "photos"
     folder.mkdir()

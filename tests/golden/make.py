@@ -1,12 +1,12 @@
-"""How the files of this folder were made; run again only when the format's version changes.
+"""Creates the files of this folder; run again only if the format's version changes.
 
     python -m tests.golden.make
 
 `joint.pt` (weights in half precision) was trained from scratch on the photographs of data/photos/train with Adam, noisy
 quantization and clipping at norm 1: 3,500 steps of eight 64x64 crops at lambda 0.05, then 2,000 of three 192x192 crops
-at lambda 0.02. `mixture.pt`, made here if it is not there, is K = 3 with the same transforms: its own entropy model,
-trained on their latents. `variable.pt` gives the joint model four levels of rate. Each `.jahp` file is a part of
-Kodak's kodim20 coded with its model, and `SHA256SUMS` has the latents in it.
+at lambda 0.02. `mixture.pt`, created here if missing, has K = 3 and the same transforms, with its own entropy model
+trained on their latents. `variable.pt` gives the joint model four rate levels. Each `.jahp` file is a part of Kodak's
+kodim20 coded with its model; `SHA256SUMS` has the hashes of its latents.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from tests.support.codec_models import (
 )
 
 
-def latent_sums(coded: Encoded | Decoded, name: str) -> list[str]:
-    """Lines of SHA256SUMS: y_hat and z_hat as little-endian int32."""
+def latent_sums(coded: Encoded[torch.Tensor] | Decoded, name: str) -> list[str]:
+    """Return the lines of SHA256SUMS: y_hat and z_hat as little-endian int32."""
     assert coded.z_hat is not None
     rows = [("y_hat", coded.y_hat), ("z_hat", coded.z_hat)]
     return [f"{hashlib.sha256(t.numpy().astype('<i4').tobytes()).hexdigest()}  {name}.{key}" for key, t in rows]

@@ -1,4 +1,4 @@
-"""Colour profiles have names that can be shown, and lead to sRGB where they can be used."""
+"""Colour profiles have printable names, and convert to sRGB if they are usable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The transform coder that training can start from."""
+"""The transform coder from which training can start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results say where they come from, where their bits went, and name no place or person."""
+"""Results state their provenance and where their bits went, but no path or person."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from jahp_pl.measurement.provenance import command_line, provenance
-from tests.model_io.test_compressai import in_their_names, model_of
 from tests.support.commands import run
+from tests.support.compressai_states import in_their_names, model_of
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module", params=["joint", "factorized"])
 def content(request, tmp_path_factory):
-    """Of the results file of a small untrained model on one image of 192 x 176."""
+    """The results file of a small untrained model on one image of 192 x 176."""
     import torch
     from PIL import Image
 

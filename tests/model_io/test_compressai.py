@@ -1,4 +1,4 @@
-"""CompressAI's checkpoints become models of ours; anything else is refused by name and never run."""
+"""CompressAI's checkpoints become this project's models; anything else is refused by name and never executed."""
 
 from __future__ import annotations
 
@@ -10,36 +10,13 @@ import torch
 from torch import Tensor
 
 from jahp_pl.cli.main import main
-from jahp_pl.config import ModelConfig, Rung
-from jahp_pl.model import CompressionModel
+from jahp_pl.config import Rung
 from jahp_pl.model_io import compressai
 from jahp_pl.model_io.checkpoint import CheckpointError
 from jahp_pl.model_io.load import load_codec, load_export
+from tests.support.compressai_states import M, N, in_their_names, model_of
 
 RUNGS: tuple[Rung, ...] = ("factorized", "scale_hyperprior", "mean_scale_hyperprior", "joint")
-N, M = 8, 12
-
-
-def model_of(rung: Rung) -> CompressionModel:
-    torch.manual_seed(3)
-    return CompressionModel(ModelConfig(rung, N, M)).eval()
-
-
-def in_their_names(model: CompressionModel, flat: bool = False) -> dict[str, Tensor]:
-    """The state dict that CompressAI would have for these weights, with what it stores besides."""
-    theirs = {ours: name for name, ours in compressai.NETWORKS.items()}
-    singular = {plural: name for name, plural in compressai.PLURALS.items()}
-    state = {}
-    for name, tensor in model.state_dict().items():
-        network, _, rest = name.partition(".")
-        if network == "prior" and flat:
-            kind, _, number = rest.partition(".")
-            rest = f"_{singular[kind]}{number}"
-        state[f"{theirs[network]}.{rest}"] = tensor.clone()
-    state |= {f"entropy_bottleneck.{name}": torch.zeros(2) for name in ("quantiles", "target", "_quantized_cdf")}
-    state |= {"gaussian_conditional.scale_table": torch.ones(64)}
-    state |= {f"{name}_reparam.pedestal": torch.ones(1) for name in list(state) if name.endswith((".beta", ".gamma"))}
-    return state
 
 
 @pytest.mark.parametrize("rung", RUNGS)

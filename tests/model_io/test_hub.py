@@ -1,4 +1,4 @@
-"""The Hugging Face Hub, as far as can be said without a network: its own cache on this disk, its own signatures."""
+"""The Hugging Face Hub without a network: with its own cache on this disk and its own signatures."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch, tmp_path):
-    """A cache of this test alone, and no network, as HF_HUB_OFFLINE=1 has it."""
+    """A cache for this test alone, and no network, as with HF_HUB_OFFLINE=1."""
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -40,7 +40,7 @@ def offline(monkeypatch, tmp_path):
 
 @pytest.fixture
 def cached(folder, tmp_path):
-    """What huggingface_hub leaves in its cache of user/mine after a download."""
+    """Create what huggingface_hub leaves in its cache of user/mine after a download."""
     place = tmp_path / "cache" / "models--user--mine"
     (place / "refs").mkdir(parents=True)
     (place / "refs" / "main").write_text(COMMIT)
@@ -76,7 +76,7 @@ def test_a_model_that_cannot_be_fetched_is_named_in_one_line(name):
 
 
 class Server:
-    """Keeps what is pushed in a folder; its methods take what those of HfApi take, and nothing else."""
+    """Stores pushed files in a folder; its methods have exactly the parameters of HfApi's."""
 
     def __init__(self, place: Path) -> None:
         self.place = place

@@ -1,4 +1,4 @@
-"""Exports: what goes in comes out to the last bit, and everything else is refused by name."""
+"""Exports round-trip to the last bit, and everything else is refused by name."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FACTS = {"step": 7, "lmbda": 0.013}
 
 
 def model_of(variant: Variant) -> CompressionModel:
-    """Untrained: what is kept does not depend on what was learned."""
+    """Create an untrained model, because storage does not depend on training."""
     return CompressionModel(variant.config()).eval()
 
 
@@ -47,7 +47,7 @@ def folder(original, tmp_path):
 
 
 def change(folder: Path, change_tensors=lambda tensors: None, **settings) -> None:
-    """Alter an export as one who knows its layout would: the checksum is right again."""
+    """Alter an export and correct its checksum."""
     tensors = safetensors.torch.load_file(folder / WEIGHTS)
     change_tensors(tensors)
     data = safetensors.torch.save(tensors)
@@ -75,7 +75,7 @@ def test_weights_tables_and_files_are_restored_to_the_last_bit(variant, tmp_path
 
 @pytest.mark.parametrize("variant", ONE_OF_EACH, ids=str)
 def test_the_tables_of_an_export_are_used_instead_of_computed(variant):
-    """A table one step off, as another machine's exp may have it, gives another codec: the one that was exported."""
+    """A table one step off, as another machine's exp may compute it, gives another codec: the exported one."""
     model = model_of(variant)
     codec = Codec(model)
     for name, table in codec.tables().items():
@@ -96,7 +96,7 @@ def test_two_exports_of_one_model_are_the_same_bytes(original, tmp_path):
 
 @pytest.mark.parametrize(("dtype", "share"), [("bfloat16", 0.65), ("int8", 0.5)])
 def test_a_smaller_export_is_a_codec_of_the_rounded_weights(dtype, share, original, tmp_path):
-    """What the export gives, codes and says is what the reloaded export gives, codes and says."""
+    """The returned codec and the reloaded export agree in fingerprint, files and facts."""
     model, image = load_golden("joint"), kodak_crop()[:72, :90]
     codec = export(model, tmp_path / "half", FACTS, dtype=dtype)
     reloaded = load_codec(tmp_path / "half")
@@ -142,7 +142,7 @@ def test_masked_taps_are_not_stored(original):
 
 
 def as_first_format(folder: Path, model: CompressionModel) -> None:
-    """An export as jahp_pl 0.1.0 wrote it: all taps, tables in float64, cumulatives on both sides of 0, no card."""
+    """Rewrite an export as by jahp_pl 0.1.0: all taps, float64 tables, cumulatives on both sides of 0, no card."""
     codec = Codec(model)
     tables = codec.tables() | {"latents.cumulative": torch.from_numpy(codec.latents.tables.cumulative)}
     tensors = model.state_dict() | {f"tables.{name}": table for name, table in tables.items()}
@@ -169,7 +169,7 @@ def test_exports_of_the_first_format_are_read(name, tmp_path):
 
 @pytest.fixture
 def results(original, tmp_path):
-    """What jahp evaluate writes, as far as an export is concerned."""
+    """Write those results of jahp evaluate that an export reads."""
     mean = {"file_bpp": 0.25, "file_psnr": 30.5, "file_ms_ssim": 0.95, "file_ms_ssim_db": 13.01}
     images = [{"name": f"kodim{number:02}.png"} for number in range(1, 25)]
     content = {"mean": mean, "images": images, "provenance": {"fingerprint": load_codec(original).fingerprint.hex()}}
@@ -180,13 +180,13 @@ def results(original, tmp_path):
 
 def test_results_of_the_model_go_into_config_and_card(results, original, folder, tmp_path):
     export_from(original, tmp_path / "rated", results=results)
-    told = load_export(tmp_path / "rated").results
-    assert told == {
+    stored = load_export(tmp_path / "rated").results
+    assert stored == {
         "images": "Kodak", "count": 24, "bpp": 0.25, "psnr": 30.5, "ms_ssim": 0.95, "ms_ssim_db": 13.01, "date": None,
     }  # fmt: skip
     assert "| Kodak, 24 | 0.2500 | 30.50 dB | 0.9500 |" in (tmp_path / "rated" / CARD).read_text()
     export_from(tmp_path / "rated", tmp_path / "rated", overwrite=True)
-    assert load_export(tmp_path / "rated").results == told, "kept with the model"
+    assert load_export(tmp_path / "rated").results == stored, "kept with the model"
     export_from(tmp_path / "rated", tmp_path / "half", dtype="bfloat16")
     assert load_export(tmp_path / "half").results is None, "of other weights"
     with pytest.raises(ExportError, match=r"r\.json: has results of model \w{16}, but this one is"):
@@ -340,7 +340,7 @@ def test_a_full_disk_or_an_interrupt_leaves_the_old_export_or_none(stop, at, fol
 
 @pytest.fixture
 def run_folder(tmp_path):
-    """What a training leaves, as far as a model is concerned."""
+    """Create a run folder with what an export reads."""
     model = load_golden("joint")
     path = tmp_path / "run" / "checkpoints" / "best.ckpt"
     path.parent.mkdir(parents=True)
@@ -369,8 +369,8 @@ def test_the_command_exports_a_run_with_its_facts_but_no_paths(run_folder, tmp_p
     assert "/home/me" not in (tmp_path / "out" / CONFIG).read_text()
     assert content.fingerprint.hex() in capsys.readouterr().out
     main(["info", str(tmp_path)])
-    told = capsys.readouterr().out
-    assert told.count(content.fingerprint.hex()) == 2  # the run and its export
+    output = capsys.readouterr().out
+    assert output.count(content.fingerprint.hex()) == 2  # the run and its export
     with pytest.raises(SystemExit) as caught:
         main(["export", str(run_folder), "--out", str(tmp_path / "out")])
     assert caught.value.code == 2

@@ -1,4 +1,4 @@
-"""Graphs for other runtimes compute what the codec computes: integers to the last bit, pictures to float32."""
+"""Graphs for other runtimes agree with the codec: integers to the last bit, images up to float32."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from jahp_pl.codec.entropy.fixed_point import Rows, quantize
 from jahp_pl.codec.entropy.freezing import LARGEST, SMALLEST
 from jahp_pl.codec.entropy.networks import to_raw
 from jahp_pl.model import CompressionModel
-from jahp_pl.model_io.load import ExportError, export
+from jahp_pl.model_io.export_config import ExportError
+from jahp_pl.model_io.load import export
 from jahp_pl.model_io.onnx import FACTS, HyperDecoder, build_graphs, to_onnx, write_graphs
 from tests.support.codec_models import GOLDEN, JOINT, Variant, codec_of, kodak_crop
 from tests.support.commands import run
@@ -33,7 +34,7 @@ NAMES = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """What the command makes of an export."""
+    """The output folder of the command for an export."""
     path = tmp_path_factory.mktemp("graphs")
     export(codec_of(JOINT).model, path / "model", {})
     assert run("graphs", path / "model", "--out", path / "graphs") == 0
@@ -42,7 +43,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runtime(folder):
-    """One graph in onnxruntime, by name: arrays in, tensors out."""
+    """Load one graph in onnxruntime by name: arrays in, tensors out."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     sessions = {p.stem: onnxruntime.InferenceSession(p, options) for p in folder.glob("*.onnx")}
@@ -120,7 +121,7 @@ def test_entropy_parameters_are_equal_to_the_last_bit(largest, runtime):
 
 
 class OtherRuntime:
-    """Stands for h_s, g_cm and g_ep in a codec."""
+    """Replaces h_s, g_cm and g_ep of a codec."""
 
     def __init__(self, runtime, context) -> None:
         self.runtime, self.offsets = runtime, context.offsets

@@ -1,4 +1,4 @@
-"""Models that come with the package: picked by quality to compress, by fingerprint to decompress, by name anywhere."""
+"""Bundled models: selected by quality to compress, by fingerprint to decompress, by name anywhere."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NAMES = sorted(LMBDAS, key=LMBDAS.__getitem__)
 
 
 def unlike(number: int) -> torch.nn.Module:
-    """The golden model with another decoder."""
+    """Create the golden model with another decoder."""
     model = load_golden("joint")
     with torch.no_grad():
         model.g_s[-1].bias += number / 100
@@ -37,7 +37,7 @@ def unlike(number: int) -> torch.nn.Module:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """Three models, as jahp_pl/weights will hold them."""
+    """Three models, laid out as in jahp_pl/weights."""
     folder = tmp_path_factory.mktemp("package") / "weights"
     for number, (name, lmbda) in enumerate(LMBDAS.items()):
         export(unlike(number), folder / name, {"loss": {"lmbda": lmbda}}, dtype="bfloat16")
@@ -233,7 +233,7 @@ def test_a_damaged_bundled_model_is_named(tmp_path, monkeypatch, capsys):
 
 
 def test_the_models_of_the_package_are_whole():
-    """Those that are there, if any: each loads, has its figures on Kodak, and better ones take more bits."""
+    """Each bundled model loads and has its figures on Kodak, and better ones take more bits."""
     folders = sorted((Path(jahp_pl.__file__).parent / "weights").glob("*/"))
     assert sum(path.stat().st_size for folder in folders for path in folder.iterdir()) <= 26e6
     found = {folder: load_export(folder) for folder in folders}

@@ -1,4 +1,4 @@
-"""Curves from result files, and BD-rates: those of the published curves, and what is refused."""
+"""Curves from results files, and BD-rates: those of the published curves, and refusals."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_rate_at_a_quality_is_the_points_own_and_nothing_outside():
 
 @pytest.fixture
 def evaluation():
-    """The content of one result file."""
+    """Return the content of one results file."""
     return json.loads((RESULTS / "ladder" / "joint-1.json").read_text())
 
 
@@ -124,7 +124,7 @@ def test_mixtures_and_named_curves_are_apart(evaluation, tmp_path):
 
 
 def ladder(evaluation, tmp_path, rung: str, factors: dict[int, float]) -> None:
-    """Four rates each for some seeds, whose rates are those of an ideal curve times a factor."""
+    """Create four rates for each seed, whose values are those of an ideal curve times a factor."""
     for seed, factor in factors.items():
         for step in range(4):
             content = with_facts(evaluation, 0.01 * 2**step, 2**step * factor, seed)

@@ -1,4 +1,4 @@
-"""Reports: what is written, what is refused, and the page in a real browser, opened from disk."""
+"""Reports: outputs, refusals, and the page in a real browser, opened from disk."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.model_io.test_compressai import in_their_names, model_of
 from tests.support.browser import CHROMIUM, Page, chromium
 from tests.support.commands import run
+from tests.support.compressai_states import in_their_names, model_of
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT / "results" / "published"
@@ -22,7 +22,8 @@ FIGURES = ("rd-psnr", "rd-ms_ssim", "savings-psnr", "images-psnr", "rate-split",
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """A folder with two small images, results of two untrained models at three lambdas, of JPEG and of WebP, and a
-    report of them."""
+    report.
+    """
     import torch
 
     folder = tmp_path_factory.mktemp("report")
@@ -43,7 +44,7 @@ def study(tmp_path_factory):
 
 
 def add_rates(path: Path) -> None:
-    """Two more results beside one, at 4 and at 16 times its rate, so that there is a curve."""
+    """Add two results beside one, at 4 and at 16 times its rate, so that they form a curve."""
     for doubling in (2, 4):
         content = json.loads(path.read_text())
         for row in (content["mean"], *content["images"]):
@@ -126,7 +127,7 @@ def test_decompressed_files_beside_results_stand_in_for_models(study, tmp_path, 
     assert run("decompress", coded, "--model", study / "joint") == 0
     arguments = ("--images", study / "images", "--out", tmp_path / "out", "--rate", "0.01")
     assert run("report", tmp_path / "results", *arguments) == 0
-    assert "no pictures of Scale hyperprior:" in capsys.readouterr().out
+    assert "no pictures of Scale hyperprior;" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +139,7 @@ def browser():
 
 
 def box_of(browser: Page, selector: str) -> list[float]:
-    """Left, top, width, height in the window."""
+    """Return left, top, width and height in the window."""
     box = f"document.querySelector({json.dumps(selector)}).getBoundingClientRect()"
     return browser.run(f"(b => [b.left, b.top, b.width, b.height])({box})")
 
@@ -200,8 +201,8 @@ def test_curves_can_be_hidden_pointed_at_and_zoomed(browser: Page, study):
     assert browser.run(lines) == 3
     left, top, width, height = box_of(browser, "#rd-psnr .series.model .mark")
     browser.move(left + width / 2, top + height / 2)
-    told = browser.run("[...document.querySelectorAll('#tip *')].map(n => n.textContent).join('|')")
-    assert re.search(r"Joint\|.*bits per pixel\|[\d.]+ dB PSNR", told)
+    tip = browser.run("[...document.querySelectorAll('#tip *')].map(n => n.textContent).join('|')")
+    assert re.search(r"Joint\|.*bits per pixel\|[\d.]+ dB PSNR", tip)
     ticks = "[...document.querySelectorAll('#rd-psnr text')].map(t => t.textContent).join()"
     before = browser.run(ticks)
     box = browser.run(

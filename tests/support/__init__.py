@@ -1,4 +1,4 @@
-"""Helpers that several test files and checks share."""
+"""Helpers that several tests and checks share."""
 
 from pathlib import Path
 

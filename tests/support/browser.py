@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over its debugging pipe: pages from disk, screen sizes, clicks, what the console says."""
+"""A headless Chromium, driven over its debugging pipe: pages from disk, screen sizes, clicks, console messages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REPORT_IS_READY = "document.readyState === 'complete' && document.documentElemen
 
 
 class Page:
-    """One tab."""
+    """A tab."""
 
     def __init__(self, read: int, write: int) -> None:
         self._read, self._write, self._rest, self._last = read, write, b"", 0
@@ -46,10 +46,7 @@ class Page:
         is_ready: str = REPORT_IS_READY,
         patience: int = 10,
     ) -> None:
-        """Show a file or an address at a size of screen and wait until its script is done, as an expression says.
-
-        An address may be asked for what it links to; a file may not ask for anything.
-        """
+        """Show a file or an address at a screen size, and wait until an expression in the page is true."""
         self._call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
@@ -65,7 +62,7 @@ class Page:
         raise AssertionError(f"the page is not ready; {self.complaints}")
 
     def run(self, script: str) -> Any:
-        """The value of an expression in the page, after two frames for what it sets off."""
+        """Evaluate an expression in the page, and wait for two frames for its effects."""
         frames = "new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))"
         code = f"(async () => {{ const value = ({script}); await {frames}; return value; }})()"
         answer = self._call("Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True)
@@ -74,7 +71,7 @@ class Page:
         return answer["result"].get("value")
 
     def press(self, x: float, y: float, to: tuple[float, float] | None = None) -> None:
-        """Press the mouse at a place of the window, drag, release."""
+        """Press the mouse at a position in the window, drag, release."""
         end = to or (x, y)
         for kind, (px, py) in (
             ("mouseMoved", (x, y)),
@@ -90,7 +87,7 @@ class Page:
         self._call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
     def screenshot(self, path: Path) -> None:
-        """The whole page as PNG."""
+        """Return the whole page as PNG."""
         data = self._call("Page.captureScreenshot", captureBeyondViewport=True)["data"]
         path.write_bytes(base64.b64decode(data))
 
@@ -130,7 +127,7 @@ class Page:
 
 @contextmanager
 def chromium() -> Iterator[Page]:
-    """A browser with one page; it ends with the block."""
+    """Start a browser with one page; it ends with the block."""
     assert CHROMIUM is not None
     to_browser, write = os.pipe()
     read, from_browser = os.pipe()

@@ -1,4 +1,4 @@
-"""Settings of a caller that may not matter to the codec."""
+"""Settings of a caller that must not affect the codec."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def changed(setter: Callable[..., None], value: object, before: object) -> Iterator[None]:
-    """Another value while this holds."""
+    """Set another value within the block."""
     setter(value)
     try:
         yield

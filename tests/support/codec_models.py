@@ -1,8 +1,8 @@
 """Small models whose densities fit their latents, for the tests of the codec.
 
 The transforms come from `golden/joint.pt`, a joint model of N = 8, M = 12 trained for seven minutes on the bundled
-photographs. Every other rung, family and number of components keeps them and trains its own entropy model on the same
-latents of two photographs, forty steps each.
+photographs. Every other rung, family and number of components has the same transforms and its own entropy model,
+trained on the same latents of two photographs for forty steps.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ JOINT, MIXTURE = Variant("joint"), Variant("joint", "gaussian", 3)
 
 
 def load_golden(name: str) -> CompressionModel:
-    """A model of `golden/`, in evaluation mode; what its file does not hold is that of `joint.pt`."""
+    """Load a model of `golden/` in evaluation mode; weights missing from its file are those of `joint.pt`."""
     stored = torch.load(GOLDEN / f"{name}.pt", weights_only=True)
     model = CompressionModel(ModelConfig(**stored["model"]))
     state = {} if name == "joint" else torch.load(GOLDEN / "joint.pt", weights_only=True)["state"]
@@ -65,7 +65,7 @@ def load_golden(name: str) -> CompressionModel:
 
 @functools.cache
 def model_of(variant: Variant) -> CompressionModel:
-    """Trained model in evaluation mode; shared, so not to be changed."""
+    """Return a trained model in evaluation mode; it is shared and must not be changed."""
     golden = load_golden("joint")
     if variant == JOINT:
         return golden
@@ -85,7 +85,7 @@ def model_of(variant: Variant) -> CompressionModel:
 
 
 def variable_model(variant: Variant = JOINT, num_levels: int = 4) -> CompressionModel:
-    """`model_of` with gains as high-rate theory has them, not trained any further."""
+    """Return `model_of` with gains from high-rate theory, not trained further."""
     model = model_of(variant)
     variable = CompressionModel(dataclasses.replace(model.config, num_levels=num_levels)).eval()
     variable.load_state_dict(model.state_dict(), strict=False)
@@ -96,19 +96,19 @@ def variable_model(variant: Variant = JOINT, num_levels: int = 4) -> Compression
 
 @functools.cache
 def variable_codec(variant: Variant = JOINT) -> Codec:
-    """Codec of `variable_model`, shared."""
+    """Return the shared codec of `variable_model`."""
     return Codec(variable_model(variant))
 
 
 @functools.cache
 def codec_of(variant: Variant) -> Codec:
-    """Codec of `model_of`; stateless, so safely shared."""
+    """Return the codec of `model_of`, which is stateless and shared."""
     return Codec(model_of(variant))
 
 
 @functools.cache
 def latents() -> Tensor:
-    """y of two photographs: (2, M, 16, 16)."""
+    """Return y of two photographs: (2, M, 16, 16)."""
     crops = [read(path)[100:356, 100:356] for path in sorted(PHOTOS.glob("*.jpg"))[::18]]
     x = torch.from_numpy(np.stack(crops)).movedim(-1, 1).float() / 255
     with torch.no_grad():
@@ -117,7 +117,7 @@ def latents() -> Tensor:
 
 @torch.enable_grad()
 def train_entropy_model(model: CompressionModel, y: Tensor, steps: int = STEPS) -> None:
-    """Minimize the noisy rate of fixed latents over everything but g_a and g_s."""
+    """Minimize the noisy rate of fixed latents over all parameters except those of g_a and g_s."""
     networks = [n for n in (model.h_a, model.h_s, model.g_cm, model.g_ep, model.prior) if n is not None]
     optimizer = torch.optim.Adam([p for network in networks for p in network.parameters()], lr=3e-3, fused=True)
     for step in range(steps):
@@ -142,14 +142,14 @@ def train_entropy_model(model: CompressionModel, y: Tensor, steps: int = STEPS) 
 
 
 def read(path: Path) -> npt.NDArray[np.uint8]:
-    """A picture as (H, W, 3)."""
+    """Read an image as (H, W, 3)."""
     with Image.open(path) as image:
         return np.array(image.convert("RGB"))
 
 
 @functools.cache
 def kodak_crop(name: str = "kodim23", height: int = 256, width: int = 384) -> npt.NDArray[np.uint8]:
-    """(height, width, 3) out of the middle of a Kodak image; not to be changed."""
+    """Cut (height, width, 3) out of the middle of a Kodak image; not to be changed."""
     image = read(KODAK / f"{name}.png")
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return np.ascontiguousarray(image[top : top + height, left : left + width])

@@ -1,5 +1,6 @@
-"""Small files that say something of their colours or have a rare layout, one for each row of docs/images.md's table,
-with the picture that they mean. Written from the formats' standards."""
+"""Small files with colour information or a rare layout, one for each row of the table in docs/images.md, with the
+intended image. Written from the formats' standards.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ BT2020_TO_SRGB = np.array([[1.66049, -0.58764, -0.07285], [-0.12455, 1.13290, -0
 
 
 class Case(NamedTuple):
-    """A file and what it means."""
+    """A file and the intended image."""
 
     data: bytes
     meant: npt.NDArray[np.generic] | None = None
@@ -36,27 +37,27 @@ class Case(NamedTuple):
 
 
 def shown(light: Floats) -> Floats:
-    """Linear light -> sRGB levels."""
+    """Convert linear light to sRGB levels."""
     light = np.clip(light, 0, 1)
     return 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * np.maximum(light, 1e-9) ** (1 / 2.4) - 0.055)
 
 
 def light(levels: npt.NDArray[np.generic]) -> Floats:
-    """sRGB levels -> linear light."""
+    """Convert sRGB levels to linear light."""
     code = levels.astype(float) / 255
     linear: Floats = np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
     return linear
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
-    """Of PNG."""
+    """Build a chunk of a PNG."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def png(
     rows: npt.NDArray[np.generic], depth: int, colour: int, *extra: tuple[bytes, bytes], width: int = SIDE
 ) -> bytes:
-    """A PNG with further chunks."""
+    """Build a PNG with additional chunks."""
     raw = b"".join(b"\0" + row.tobytes() for row in rows)
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, len(rows), depth, colour, 0, 0, 0))
     body = b"".join(chunk(*one) for one in extra) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
@@ -64,7 +65,7 @@ def png(
 
 
 def tiff(planes: list[bytes], bits: int, photometric: int, order: str = "<", **more: object) -> bytes:
-    """An uncompressed TIFF of one strip per plane; `samples` a pixel, by default as many as planes."""
+    """Build an uncompressed TIFF with one strip per plane; `samples` per pixel, by default the number of planes."""
     samples = int(str(more.get("samples", len(planes))))
     entries = [(256, 4, [SIDE]), (257, 4, [SIDE]), (258, 3, [bits] * samples), (259, 3, [1]), (262, 3, [photometric])]
     start = 8
@@ -90,21 +91,21 @@ def tiff(planes: list[bytes], bits: int, photometric: int, order: str = "<", **m
 
 
 def encoded(levels: Levels, kind: str, **options: object) -> bytes:
-    """By Pillow."""
+    """Encode with Pillow."""
     buffer = io.BytesIO()
     Image.fromarray(levels).save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 def avif(primaries: int, transfer: int) -> bytes:
-    """Pillow's, with other code points in its nclx."""
+    """Encode with Pillow, and change the code points of the nclx box."""
     data = encoded(RGB, "AVIF", quality=100, subsampling="4:4:4")
     place = data.index(b"colrnclx") + 8
     return data[:place] + struct.pack(">HH", primaries, transfer) + data[place + 4 :]
 
 
 def jpeg_with_late_profile(data: bytes) -> bytes:
-    """The same JPEG with its APP2 behind the frame header."""
+    """Move the APP2 segment of a JPEG behind the frame header."""
     i, before, late = 2, b"", b""
     while data[i + 1] != 0xDA:
         size = struct.unpack(">H", data[i + 2 : i + 4])[0] + 2
@@ -117,7 +118,7 @@ def jpeg_with_late_profile(data: bytes) -> bytes:
 
 
 def jp2(*boxes: tuple[bytes, bytes], drop: bytes = b"") -> bytes:
-    """Pillow's lossless JPEG 2000 with more boxes in its header, or without those of one kind."""
+    """Encode a lossless JPEG 2000 with Pillow, and add boxes to its header or remove those of one type."""
     data = encoded(RGB, "JPEG2000", irreversible=False)
     place = data.index(b"jp2h") - 4
     (size,) = struct.unpack_from(">I", data, place)
@@ -132,7 +133,7 @@ def jp2(*boxes: tuple[bytes, bytes], drop: bytes = b"") -> bytes:
 
 
 def bmp(kind: int, gamma: float = 0, profile: bytes = b"") -> bytes:
-    """A BMP of version 5; endpoints are Display P3's."""
+    """Build a BMP of version 5 with the primaries of Display P3."""
     rows = RGB[::-1, :, ::-1].tobytes()
     head = struct.pack("<IiiHHIIiiII", 124, SIDE, SIDE, 1, 24, 0, len(rows), 2835, 2835, 0, 0) + bytes(16)
     points = [0.680, 0.320, 0, 0.265, 0.690, 0.045, 0.150, 0.060, 0.790] if kind == 0 else [0] * 9
@@ -142,7 +143,7 @@ def bmp(kind: int, gamma: float = 0, profile: bytes = b"") -> bytes:
 
 
 def subsampled_jp2(width: int) -> bytes:
-    """The header of one whose chroma has half the size; its pixels are not looked at."""
+    """Build the header of a file whose chroma has half the size; its pixels are not read."""
     data = bytearray(encoded(RGB[:, :width], "JPEG2000"))
     place = data.index(b"\xff\x4f\xff\x51") + 42
     data[place + 4 : place + 6] = data[place + 7 : place + 9] = b"\2\2"
@@ -163,7 +164,7 @@ _ADOBE = shown((RGB / 255.0) ** 2.2 @ ADOBE_TO_SRGB.T)
 
 
 def _gray4(level: int) -> Case:
-    """Of 4 bits a sample, `level` transparent."""
+    """Build a PNG with 4 bits per sample and a transparent `level`."""
     samples = (_X // 2).astype(np.uint8)
     meant = np.where(samples == level, 255, samples * 17)[..., None].repeat(3, -1)
     return Case(png(samples[:, 0::2] << 4 | samples[:, 1::2], 4, 0, (b"tRNS", struct.pack(">H", level))), meant)
@@ -183,7 +184,7 @@ def _exif_adobe() -> Case:
 
 
 def _pq_profile() -> bytes:
-    """A profile that names PQ in a cicp tag."""
+    """Build a profile that names PQ in a cicp tag."""
     content = b"cicp\0\0\0\0\x09\x10\0\1"
     (count,) = struct.unpack_from(">I", DISPLAY_P3, 128)
     table, rest = DISPLAY_P3[132 : 132 + 12 * count], DISPLAY_P3[132 + 12 * count :]

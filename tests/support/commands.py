@@ -1,4 +1,4 @@
-"""The command line from within a test."""
+"""Runs the command line within a test."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHORTER = {
 
 
 def run(*arguments: object) -> int:
-    """Exit status of a command."""
+    """Return the exit status of a command."""
     try:
         main([str(a) for a in arguments])
     except SystemExit as exit_:
@@ -28,7 +28,7 @@ def run(*arguments: object) -> int:
 
 
 def run_shortened(command: str) -> None:
-    """Run a command as pages print it, short where that is long; one that fails raises SystemExit."""
+    """Run a command as printed on pages, with long work shortened; a failure raises SystemExit."""
     _, name, *arguments = shlex.split(command)
     shorter = SHORTER.get(name) or SHORTER.get(" ".join([name, *arguments[:1]]), "")
     main([name, *arguments, *shorter.split()])

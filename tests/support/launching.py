@@ -1,4 +1,4 @@
-"""Training in processes of their own, started as users start them, and never left behind."""
+"""Starts trainings in their own processes, as users do, and never leaves them behind."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LIMIT = 400.0
 
 @contextmanager
 def started(command: Sequence[str | Path], **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """A process, standard error with its output; it and all that it started are killed at the end of the block."""
+    """Start a process, with standard error in its output; it and its children are killed at the end of the block."""
     process = subprocess.Popen(
         [str(word) for word in command], env={**os.environ, "OMP_NUM_THREADS": "1", **environment}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
@@ -38,14 +38,14 @@ def started(command: Sequence[str | Path], **environment: str) -> Iterator[subpr
 
 
 def output_of(command: Sequence[str | Path], **environment: str) -> tuple[int, str]:
-    """Exit status of a process and what it wrote; it fails the test if it hangs."""
+    """Return the exit status and the output of a process; fail the test if it hangs."""
     with started(command, **environment) as process:
         output, _ = process.communicate(timeout=LIMIT)
         return process.returncode, output
 
 
 def settings_of(config: Config) -> Path:
-    """A file that `jahp train` takes, beside the run's folder."""
+    """Write a file for `jahp train` beside the run's folder."""
     file = config.run_dir.parent / f"{config.name}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(yaml.safe_dump(to_dict(config)))
@@ -53,7 +53,7 @@ def settings_of(config: Config) -> Path:
 
 
 def script(config: Config, body: str) -> list[str]:
-    """The command that runs Python statements which know `config` and `train`."""
+    """Return the command that runs Python statements with the names `config` and `train`."""
     file = config.run_dir.parent / "script.py"
     source = (
         "from jahp_pl.settings import load\n"
@@ -66,7 +66,7 @@ def script(config: Config, body: str) -> list[str]:
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    """Look again and again."""
+    """Poll until a condition holds."""
     end = time.monotonic() + LIMIT
     while not condition():
         assert process.poll() is None, process.communicate()[0]
@@ -75,6 +75,6 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) ->
 
 
 def has_logged(config: Config, step: int) -> Callable[[], bool]:
-    """Whether the run has written the row of a step."""
+    """Check whether the run has written the row of a step."""
     log = config.run_dir / "metrics.csv"
     return lambda: log.exists() and f"\n{step}," in log.read_text()

@@ -1,4 +1,4 @@
-"""Pages of docs/ as tests see them: their blocks of code and their links; patches applied to a copy."""
+"""Pages of docs/ as tests see them: their blocks of code and their links."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PATCH = re.compile(r"^--- a/(?P<path>\S+)\n\+\+\+ b/(?P=path)\n(?P<hunks>.*)", re.DOTALL)
 
 
 class Block(NamedTuple):
@@ -38,18 +37,3 @@ def commands(page: str) -> list[str]:
 def links(page: str) -> list[str]:
     """Targets within the repository, relative to docs/."""
     return re.findall(r"\]\((?!https?:)([^)#\s]+)\)", page)
-
-
-def apply(patch: str, folder: Path) -> None:
-    """Apply a patch as pages have it: hunks begin with a bare @@, and each must fit in exactly one place."""
-    found = PATCH.match(patch)
-    assert found, patch
-    path = folder / found["path"]
-    text = path.read_text()
-    for hunk in found["hunks"].split("@@\n")[1:]:
-        lines = hunk.splitlines(keepends=True)
-        before = "".join(line[1:] for line in lines if line[0] in " -")
-        after = "".join(line[1:] for line in lines if line[0] in " +")
-        assert text.count(before) == 1, f"{path.name} has {text.count(before)} times:\n{before}"
-        text = text.replace(before, after)
-    path.write_text(text)

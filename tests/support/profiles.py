@@ -1,4 +1,4 @@
-"""An ICC profile for tests, made after the standard."""
+"""An ICC profile for tests, built from the standard."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import struct
 
 
 def matrix_profile(primaries: dict[str, tuple[float, float, float]], curve: list[float]) -> bytes:
-    """An RGB matrix profile after ICC.1:2001, with sRGB's tone curve."""
+    """Build an RGB matrix profile by ICC.1:2001, with sRGB's tone curve."""
 
     def s15(values: tuple[float, ...]) -> bytes:
         return b"XYZ \0\0\0\0" + b"".join(struct.pack(">i", round(v * 65536)) for v in values)

@@ -1,6 +1,6 @@
-"""What each of several ranks does for test_ddp, which starts this with torchrun: -m tests.support.ranks FOLDER SHARDS
+"""Work of each rank for test_ddp, which starts it with torchrun: -m tests.support.ranks FOLDER SHARDS
 
-Every rank leaves FOLDER/rank-R.pt; the same functions in one process say what is to be expected.
+Every rank writes FOLDER/rank-R.pt; the same functions in one process give the expected results.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NUM_STEPS, DAMAGED_STEP, GLOBAL_BATCH = 20, 7, 4
 
 
 class GlobalNoise:
-    """The noise of the whole batch, of which each rank takes what belongs to its images."""
+    """Draws the noise of the whole batch, of which each rank takes the share of its images."""
 
     def __init__(self, rank: int, world_size: int) -> None:
         self.rank, self.world_size, self.calls = rank, world_size, 0
@@ -43,7 +43,7 @@ class GlobalNoise:
 
 
 class Watched(CompressionModule):
-    """Notes what it sees."""
+    """Records crops, validation images and the last gradients."""
 
     def __init__(self, config: Config, start: Mapping[str, nn.Module] | None = None) -> None:
         super().__init__(config, start)
@@ -64,7 +64,7 @@ class Watched(CompressionModule):
 
 
 def fixed_steps(folder: Path, shards: Path, rank: int, world_size: int) -> dict[str, Any]:
-    """Twenty steps on fixed global batches of four images, one of them damaged, through the real trainer."""
+    """Train for twenty steps on fixed global batches of four images, one of them damaged, with the real trainer."""
     settings = ("data.val=[]", f"trainer.max_steps={NUM_STEPS}", "optim.ema_decay=0.9", "optim.warmup_steps=5")
     more = (f"trainer.devices={world_size}", "trainer.precision=32-true", "optim.learning_rate=1e-4")
     config = tiny_config(folder, shards, *settings, *more)
@@ -91,7 +91,7 @@ def fixed_steps(folder: Path, shards: Path, rank: int, world_size: int) -> dict[
 
 
 def real_run(config: Config) -> dict[str, Any]:
-    """`train`, and what this rank saw."""
+    """Run `train`, and return what this rank saw."""
     modules: list[Watched] = []
 
     def make(config: Config, start: Mapping[str, nn.Module] | None) -> Watched:
@@ -105,14 +105,14 @@ def real_run(config: Config) -> dict[str, Any]:
 
 
 def real_config(folder: Path, shards: Path, num_images: int, devices: int) -> Config:
-    """Four steps, a validation after two and four, as many images as asked for."""
+    """Configure four steps, a validation after two and four, and a number of images."""
     settings = (f"trainer.devices={devices}", f"data.max_val_images={num_images}", f"name=images-{num_images}")
     more = ("trainer.max_steps=4", "trainer.val_every_steps=2", "coding.max_images=8", "optim.ema_decay=0.9")
     return tiny_config(folder, shards, *settings, *more, "trainer.precision=32-true", "wandb.mode=offline")
 
 
 def refusal(step: int, config: Config, world_size: int) -> str:
-    """What `check_agreement` says of ranks that resume from this step with this configuration."""
+    """Return the message of `check_agreement` for ranks that resume from this step with this configuration."""
     try:
         check_agreement(SimpleNamespace(global_step=step, world_size=world_size), config)  # type: ignore[arg-type]
     except TrainingError as error:

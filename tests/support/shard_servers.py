@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 class ShardServer(http.server.ThreadingHTTPServer):
-    """Serves the files of a folder; `faults` says for a path what to do wrong, and how many times."""
+    """Serves the files of a folder; `faults` maps a path to a fault and the number of its repetitions."""
 
     daemon_threads = True
 

@@ -20,18 +20,24 @@ PHOTOS = Path(__file__).parents[2] / "data" / "photos"
 
 
 def write_tiny_shards(folder: Path) -> Path:
-    """Six training and three validation photographs, at most 192 pixels wide, in `folder`/train and `folder`/val."""
+    """Write six photographs to `folder`/train and three to `folder`/val, all at most 192 pixels wide."""
     for part, count in (("train", 6), ("val", 3)):
         sources = sorted((PHOTOS / part).glob("*.jpg"))[:count]
         write_shards([str(path) for path in sources], folder / part, ShardOptions(min_side=64, max_side=192))
     return folder
 
 
+SMALL = (
+    "model.num_filters=8", "model.num_latents=12", "data.crop_size=64", "data.batch_size=4", "data.num_workers=0",
+    "optim.learning_rate=1e-3", "trainer.accelerator=cpu", "trainer.max_steps=8", "trainer.val_every_steps=4",
+    "trainer.log_every_steps=2", "coding.max_images=2", "coding.max_pictures=1",
+)  # fmt: skip
+"""Settings of a model of a few thousand weights, trained for eight steps."""
 NOTHING_CODED = ("coding.max_images=0",)
 
 
 def tiny_config(output_dir: Path, shards: Path, *settings: str) -> Config:
-    """A joint model of a few thousand weights, batches of four crops of 64 pixels, no worker processes."""
+    """Configure a joint model of a few thousand weights, batches of four crops of 64 pixels, no worker processes."""
     return load(
         [
             f"output_dir={output_dir}", f"data.train=[{shards / 'train'}]", f"data.val=[{shards / 'val'}]",
@@ -61,32 +67,32 @@ class FixedBatches(IterableDataset[Tensor]):
 
 
 def loader(photos: Tensor, start: int = 0, damaged: tuple[int, ...] = ()) -> DataLoader[Tensor]:
-    """`FixedBatches` for a trainer."""
+    """Wrap `FixedBatches` for a trainer."""
     return DataLoader(FixedBatches(photos, start, damaged), batch_size=None)
 
 
 def weights(module: CompressionModule) -> list[Tensor]:
-    """Copies of all trained weights."""
+    """Copy all trained weights."""
     return [p.detach().clone() for p in module.model.parameters()]
 
 
 def moments(module: CompressionModule) -> list[Tensor]:
-    """Copies of all that Adam remembers."""
+    """Copy the state of Adam."""
     (optimizer,) = module.trainer.optimizers
     return [value.clone() for p in module.model.parameters() for value in optimizer.state[p].values()]
 
 
 def all_equal(a: list[Tensor], b: list[Tensor]) -> bool:
-    """To the last bit."""
+    """Check for equality to the last bit."""
     return len(a) == len(b) > 0 and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 def rows(result: TrainResult) -> list[dict[str, str]]:
-    """Of metrics.csv."""
+    """Read the rows of metrics.csv."""
     with (result.run_dir / "metrics.csv").open() as file:
         return list(csv.DictReader(file))
 
 
 def training_losses(result: TrainResult) -> list[tuple[str, str]]:
-    """Steps and losses as they are written."""
+    """Return steps and losses as written."""
     return [(row["step"], row["train/loss"]) for row in rows(result) if row["train/loss"]]

@@ -1,4 +1,4 @@
-"""Sweep files: what they say to W&B's agent they say to `jahp sweep`, and what is wrong in one is told in one line."""
+"""Sweep files: `jahp sweep` reads them like W&B's agent, and reports mistakes in one line."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write(folder: Path, **changes: Any) -> Path:
-    """`SMALL` with other entries, in a file; None takes one out."""
+    """Write `SMALL` with other entries to a file; None removes one."""
     content = {key: value for key, value in (SMALL | changes).items() if value is not None}
     path = folder / "small.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
@@ -75,14 +75,14 @@ def small(folder: Path, **changes: Any) -> SweepFile:
 
 
 class Launched:
-    """In place of the process that W&B's agent would start."""
+    """Stands in for the process that W&B's agent would start."""
 
     def __init__(self, command: list[str], **_: Any) -> None:
         self.command = command
 
 
 def rendered(path: Path, values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The command that W&B's own agent makes of a sweep file and the values that the server chose."""
+    """Return the command that W&B's own agent makes of a sweep file and the server's values."""
     content = load_sweep_config(str(path))
     assert content is not None
     agent = wandb_agent.Agent(api=None, queue=None, sweep_id="local")
@@ -110,7 +110,7 @@ def test_every_point_renders_with_the_agent_of_wandb_and_loads(
     path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    for name in ("WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):  # which the agent sets for good
+    for name in ("WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):  # which the agent sets permanently
         monkeypatch.setenv(name, "")
     sweep, run_dirs = read_sweep(path), set()
     points = grid_points(sweep)
@@ -374,8 +374,8 @@ def test_files_without_results_are_not_replaced(
     path = tmp_path / "runs" / name
     write_atomically(path, content.encode())
     assert run("sweep", write(tmp_path, method=method, run_cap=2), f"output_dir={path.parent}") == 2
-    told = capsys.readouterr().err
-    assert told == f"jahp: {path}: has no results of a sweep; move it away, or choose another output_dir=...\n"
+    error = capsys.readouterr().err
+    assert error == f"jahp: {path}: has no results of a sweep; move it away, or choose another output_dir=...\n"
     assert path.read_text() == content
     assert sorted(path.parent.iterdir()) == sorted([path, path.parent / ".small.lock"])
 
@@ -537,10 +537,10 @@ def test_a_mistake_in_a_file_is_reported_in_one_line(
     changes, words = BAD[case]
     path = write(tmp_path, **changes)
     assert run("sweep", path, f"output_dir={tmp_path / 'runs'}") == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"jahp: {path}: ")
-    assert words in told
-    assert told.count("\n") == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"jahp: {path}: ")
+    assert words in error
+    assert error.count("\n") == 1
     assert not (tmp_path / "runs").exists()
 
 
@@ -560,9 +560,9 @@ def test_an_invalid_file_is_reported_in_one_line(tmp_path: Path, capsys: pytest.
     ):
         (tmp_path / "x.yaml").write_bytes(content)
         assert run("sweep", tmp_path / "x.yaml") == 2
-        told = capsys.readouterr().err
-        assert words in told
-        assert told.count("\n") == 1
+        error = capsys.readouterr().err
+        assert words in error
+        assert error.count("\n") == 1
     assert run("sweep", tmp_path / "nowhere.yaml") == 2
     assert capsys.readouterr().err == f"jahp: {tmp_path / 'nowhere.yaml'}: no such sweep file\n"
 

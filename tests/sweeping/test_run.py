@@ -1,4 +1,4 @@
-"""`jahp sweep` for real: processes that train, are killed, resume, fail and search."""
+"""Real runs of `jahp sweep`: processes that train, are killed, resume, fail and search."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +29,12 @@ TINY = (
 
 
 @pytest.fixture(autouse=True)
-def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    return
 
 
 def write(folder: Path, shards: Path, parameters: dict[str, Any], **more: Any) -> tuple[Path, list[str]]:
-    """A sweep file over a tiny model, and the arguments that send its runs to `folder`/runs."""
+    """Write a sweep file over a tiny model, and return the arguments that send its runs to `folder`/runs."""
     command = ["python", "-m", "jahp_pl", "train", f"data.train=[{shards / 'train'}]", f"data.val=[{shards / 'val'}]"]
     content = {"method": "grid", "metric": {"name": "val/loss"}, "parameters": parameters, **more}
     content["command"] = [*command, *TINY, "${args_no_hyphens}"]
@@ -101,7 +99,7 @@ def test_a_killed_sweep_continues_and_repeats_nothing(
 
 @pytest.fixture(scope="module")
 def trained(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a sweep of two points that are done."""
+    """A folder with a finished sweep of two points."""
     folder = tmp_path_factory.mktemp("trained")
     path, where = write(folder, shards, LMBDAS)
     assert run("sweep", path, *where, *SHORT) == 0
@@ -189,8 +187,8 @@ def test_points_of_other_settings_are_refused_and_their_figures_kept(
 
     path, where = write(finished, shards, MORE)
     assert run("sweep", path, *where, *SHORT, "optim.learning_rate=0.01") == 2
-    told = capsys.readouterr().err
-    assert told.endswith("jahp: sweep: 2 of 3 points failed, see above; the same command tries them again\n")
+    error = capsys.readouterr().err
+    assert error.endswith("jahp: sweep: 2 of 3 points failed, see above; the same command tries them again\n")
     new, *refused = figures(finished)
     assert new[1:3] == ("done", 2)
     assert refused == [(name, "failed", *known) for name, _, *known in done]
@@ -208,9 +206,9 @@ def test_a_point_that_fails_is_reported_with_its_log_and_the_others_continue(
     bad, good = points(tmp_path)
     assert (bad["state"], good["state"]) == ("failed", "done")
     assert "nowhere" in bad["error"]
-    told = capsys.readouterr().err
-    assert f"  | jahp: {bad['error']}" in told
-    assert told.endswith("jahp: sweep: 1 of 2 points failed, see above; the same command tries them again\n")
+    error = capsys.readouterr().err
+    assert f"  | jahp: {bad['error']}" in error
+    assert error.endswith("jahp: sweep: 1 of 2 points failed, see above; the same command tries them again\n")
     with (tmp_path / "runs" / "tiny.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["state"], bool(row["val/bpp"])) for row in rows] == [("failed", False), ("done", True)]

@@ -15,7 +15,7 @@ import torch
 from jahp_pl.config import ConfigError
 from jahp_pl.model_io.checkpoint import read_checkpoint
 from jahp_pl.settings import load
-from jahp_pl.training.callbacks import file_names, in_turn
+from jahp_pl.training.callbacks import file_names, interleave_ranks
 from jahp_pl.training.processes import check_launch
 from jahp_pl.training.run import train
 from tests.support.launching import JAHP, TORCHRUN, has_logged, output_of, script, settings_of, started, wait_until
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def folder(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two ranks of `ranks.py` left."""
+    """The output of two ranks of `ranks.py`."""
     path = tmp_path_factory.mktemp("ranks")
     status, output = output_of([*TORCHRUN, "-m", "tests.support.ranks", path, shards], PYTHONPATH=str(ROOT))
     assert status == 0, output
@@ -61,7 +61,7 @@ def test_after_twenty_steps_both_ranks_have_the_same_weights_average_and_gradien
 def test_twenty_steps_of_two_ranks_are_those_of_one_process_on_the_same_global_batches(
     ranks: list[dict[str, Any]], shards: Path, tmp_path: Path
 ) -> None:
-    """Up to rounding, of which Adam makes more where a gradient is next to nothing: it divides by its size."""
+    """They agree up to rounding, which Adam amplifies where a gradient is nearly 0, because it divides by its size."""
     alone, together = fixed_steps(tmp_path, shards, 0, 1), ranks[0]["fixed"]
     assert all_equal(alone["start"], together["start"])
     assert max(float((a - b).abs().max()) for a, b in zip(alone["start"], alone["weights"], strict=True)) > 1e-3
@@ -92,7 +92,7 @@ def test_every_image_is_validated_and_coded_once_and_the_figures_are_those_of_on
         assert len({image for at, image in seen[0] | seen[1] if at == step}) == num_images
     assert len(seen[0] | seen[1]) == 2 * num_images == sum(len(rank[name]["validated"]) for rank in ranks)
 
-    # The same weights once more: the last checkpoint says that its validation is due, one process makes it.
+    # The same weights again: the last checkpoint says that its validation is due, and one process performs it.
     alone = real_config(tmp_path, shards, num_images, devices=1)
     shutil.copytree(folder / name, alone.run_dir)
     last = alone.run_dir / "checkpoints" / "last.ckpt"
@@ -128,7 +128,7 @@ def test_one_rank_writes_metrics_and_one_run_of_wandb(folder: Path) -> None:
 def test_images_of_one_name_on_several_ranks_get_the_names_of_one_process() -> None:
     [alone] = file_names([["a", "a", "b", "a"]])
     first, second = file_names([["a", "b"], ["a", "a"]])
-    assert alone == in_turn([first, second]) == ["a", "a-2", "b", "a-3"]
+    assert alone == interleave_ranks([first, second]) == ["a", "a-2", "b", "a-3"]
     assert file_names([["a"], []]) == [["a"], []]
 
 
@@ -211,7 +211,7 @@ def test_a_stopped_run_of_two_ranks_continues_with_torchrun_and_with_one_process
 
 
 def test_two_ranks_leave_a_validation_at_once_on_a_signal_to_stop(shards: Path, tmp_path: Path) -> None:
-    """One process is told, in the middle of an image, and tells the other; nobody waits for anybody."""
+    """One process gets the signal in the middle of an image and tells the other; neither waits."""
     config = tiny_config(tmp_path, shards, "trainer.devices=2", "trainer.max_steps=4")
     body = (
         "import pathlib, time\n"

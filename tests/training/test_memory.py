@@ -1,4 +1,4 @@
-"""Memory that a training process frees stays its own, where the C library is glibc."""
+"""A training process keeps the memory that it frees, if the C library is glibc."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-# Pages that were asked of the system while tensors of 48 MiB came and went, before and after.
+# Prints the pages requested from the system for tensors of 48 MiB, before and after.
 PROGRAM = """
 import resource, torch
 from jahp_pl.training.run import keep_freed_memory

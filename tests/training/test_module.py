@@ -50,7 +50,7 @@ def fit(module: CompressionModule, photos: Tensor, steps: int, damaged: tuple[in
 
 
 class WithoutNoise(CompressionModule):
-    """Transforms alone, so that two memory formats, which fill noise in different orders, can be compared."""
+    """Runs the transforms alone, to compare two memory formats, which fill noise in different orders."""
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         super().training_step(batch, batch_idx)
@@ -166,7 +166,7 @@ def test_the_fused_optimizer_makes_the_steps_of_plain_adam(photos: Tensor) -> No
             return PlainAdam([{"params": self.model.parameters(), "factor": 1.0}], lr=1e-3)
 
     class PlainAdam(torch.optim.Adam):
-        """Knows nothing of skipping."""
+        """Does not support skipped steps."""
 
         def step(self, closure=None):  # type: ignore[no-untyped-def]
             with torch.enable_grad():

@@ -1,4 +1,4 @@
-"""Runs that go on: from the last whole checkpoint, with the steps of a run that was never interrupted."""
+"""Runs continue from the last complete checkpoint with the steps of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def test_a_resumed_run_takes_the_steps_of_an_uninterrupted_one(
     settings: tuple[str, ...], shards: Path, photos: Tensor, tmp_path: Path
 ) -> None:
-    """On the same batches: weights, moments, average and learning rate, to the last bit."""
+    """On the same batches, weights, moments, average and learning rate agree to the last bit."""
     schedule = ("optim.schedule=cosine", "optim.warmup_steps=3", "data.batch_size=3", "trainer.max_steps=8")
     config = tiny_config(tmp_path, shards, "data.val=[]", *schedule, *settings)
     whole = CompressionModule(config)
@@ -61,10 +61,10 @@ def test_train_continues_from_the_last_checkpoint(shards: Path, tmp_path: Path) 
 
 def test_a_finished_run_is_not_trained_again(finished: TrainResult) -> None:
     written = finished.last.stat().st_mtime_ns
-    told = (finished.run_dir / "config.yaml").stat().st_mtime_ns
+    modified = (finished.run_dir / "config.yaml").stat().st_mtime_ns
     again = train(load([str(finished.run_dir / "config.yaml")]))
     assert again == finished._replace(was_finished=True)
-    assert (finished.run_dir / "config.yaml").stat().st_mtime_ns == told
+    assert (finished.run_dir / "config.yaml").stat().st_mtime_ns == modified
     assert finished.last.stat().st_mtime_ns == written
 
 
@@ -176,7 +176,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage: str, shards: 
     middle = len(whole) // 2
     flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
     spoiled = {"a flipped bit": flipped, "cut short": whole[:middle], "empty": b""}[damage]
-    last.unlink()  # others may be the same file
+    last.unlink()  # others may be links to it
     last.write_bytes(spoiled)
 
     config.trainer.max_steps = 8

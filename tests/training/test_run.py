@@ -1,4 +1,4 @@
-"""Whole runs of `train` on shards of real photographs: what they leave on the disk."""
+"""Whole runs of `train` on shards of real photographs, and the files they leave."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_run_of_limited_time_ends_in_time_and_anneals(shards: Path, tmp_path: 
     assert 0 < result.steps < 100_000
     last = [row for row in rows(result) if row["train/loss"]][-1]
     assert float(last["train/learning_rate"]) < 0.2e-3
-    assert "val/loss" in result.metrics  # validated at the end, though no interval was full
+    assert "val/loss" in result.metrics  # validated at the end although no interval was complete
     assert train(load([str(result.run_dir / "config.yaml")])).steps == result.steps
 
 

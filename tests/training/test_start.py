@@ -23,7 +23,7 @@ SMALL = {"num_filters": 8, "num_latents": 12}
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory, shards: Path) -> TrainResult:
-    """Eight steps of a factorized model."""
+    """A run of eight steps of a factorized model."""
     folder = tmp_path_factory.mktemp("first")
     return train(tiny_config(folder, shards, "model.rung=factorized", "optim.ema_decay=0.9", *NOTHING_CODED))
 

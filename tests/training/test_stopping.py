@@ -1,4 +1,4 @@
-"""Runs that are stopped: by signals, by the time of their session, by an error in the middle of a validation."""
+"""Runs are stopped by signals, by the time of their session, or by an error in the middle of a validation."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from jahp_pl.data.pipeline import ValImage
 from jahp_pl.model_io.checkpoint import is_validation_due, read_checkpoint
 from jahp_pl.settings import load
 from jahp_pl.training import run as training
+from jahp_pl.training.checkpoints import BestAndLast
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.run import TrainResult, train
 from jahp_pl.training.stopping import Stopped
@@ -28,7 +29,7 @@ Act = Callable[[], None]
 
 
 class BrokenError(Exception):
-    """What nobody expects."""
+    """An unexpected error."""
 
 
 def fail() -> None:
@@ -40,8 +41,7 @@ def sent(number: signal.Signals) -> Act:
 
 
 def acting(monkeypatch: pytest.MonkeyPatch, act: Act, training_step: int = 0, validation_step: int = 0) -> None:
-    """Let the next run of this process do something before it has made a step, or at the second image of the validation
-    after a step."""
+    """Let the next run call `act` before one step, and at the second validation image after another one."""
 
     class Acting(CompressionModule):
         def training_step(self, batch, batch_idx):  # type: ignore[no-untyped-def]
@@ -49,10 +49,10 @@ def acting(monkeypatch: pytest.MonkeyPatch, act: Act, training_step: int = 0, va
                 act()
             return super().training_step(batch, batch_idx)
 
-        def validation_step(self, batch: ValImage, batch_idx: int) -> None:
+        def validation_step(self, batch: ValImage, batch_idx: int, dataloader_idx: int = 0) -> None:
             if (self.global_step, batch_idx) == (validation_step, 1):
                 act()
-            super().validation_step(batch, batch_idx)
+            super().validation_step(batch, batch_idx, dataloader_idx)
 
     monkeypatch.setattr(training, "CompressionModule", Acting)
 
@@ -67,7 +67,7 @@ def validations(result: TrainResult) -> list[dict[str, str]]:
 def test_a_signal_to_all_processes_of_a_run_saves_and_the_run_continues_from_there(
     shards: Path, tmp_path: Path
 ) -> None:
-    """Workers hear it too, as on a cluster, and still bring what the step needs."""
+    """Workers receive it too, as on a cluster, and still deliver what the step needs."""
     settings = ("trainer.max_steps=100000", "trainer.val_every_steps=100000", "data.num_workers=1")
     config = tiny_config(tmp_path, shards, *settings)
     with started([*JAHP, "train", settings_of(config)]) as process:
@@ -135,11 +135,11 @@ def test_every_session_of_limited_time_trains_on_without_annealing(
     last, steps = config.run_dir / "checkpoints" / "last.ckpt", [0]
     for _ in range(2):
         assert commands.run("train", settings_of(config)) == 0
-        told = capsys.readouterr()
+        shown = capsys.readouterr()
         steps.append(read_checkpoint(last)["global_step"])
         reason = "the session's time (trainer.session_time=00:00:00:01) is up"
-        assert f"joint: stopped after step {steps[-1]}, {reason}; not finished, the same command continues" in told.err
-        assert "trained: " not in told.out
+        assert f"joint: stopped after step {steps[-1]}, {reason}; not finished, the same command continues" in shown.err
+        assert "trained: " not in shown.out
     assert steps == sorted(set(steps))
     logged = (config.run_dir / "metrics.csv").read_text().splitlines()
     rate = logged[0].split(",").index("train/learning_rate")
@@ -197,14 +197,14 @@ def test_an_interrupted_final_validation_is_repeated_too(
 def test_rows_of_a_repeated_validation_are_not_kept_twice(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cut off behind its rows and ahead of its checkpoint."""
+    """The run is interrupted after its rows and before its checkpoint."""
 
     def broken(self: object, trainer: object, module: object) -> None:
         raise BrokenError
 
     config: Config = tiny_config(tmp_path, shards, *AS_FINISHED)
     with monkeypatch.context() as patch:
-        patch.setattr(training.BestAndLast, "on_validation_end", broken)
+        patch.setattr(BestAndLast, "on_validation_end", broken)
         with pytest.raises(BrokenError):
             train(config)
     assert "\n4," in (config.run_dir / "metrics.csv").read_text()

@@ -1,5 +1,6 @@
-"""What a run leaves on Weights & Biases, read back from the file that `wandb sync` would send; and that it costs no
-training where it is not there."""
+"""What a run stores on Weights & Biases, read from the file that `wandb sync` would send; without W&B, training goes
+on.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wandb.proto.wandb_internal_pb2 import Record
+from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
 from jahp_pl.model_io.load import load_codec
 from jahp_pl.settings import load
@@ -29,7 +30,7 @@ def result(tmp_path_factory: pytest.TempPathFactory, shards: Path) -> TrainResul
 
 
 def records(run_dir: Path) -> Iterator[Record]:
-    """Of the run's only file: records of protobuf in a log of LevelDB, blocks of 32 KiB behind a header of 7 bytes."""
+    """Read the run's only file: protobuf records in a LevelDB log, 32-KiB blocks behind a header of 7 bytes."""
     (path,) = (run_dir / "wandb").glob("offline-run-*/run-*.wandb")
     content, place, parts = path.read_bytes(), 7, b""
     while place + 7 <= len(content):
@@ -45,7 +46,7 @@ def records(run_dir: Path) -> Iterator[Record]:
 
 
 def logged(run_dir: Path, name: str) -> list[dict[str, Any]]:
-    """What each row of the history that has a thing of this name says of it."""
+    """Return the entries below this name in each row of the history that has any."""
     rows = [
         {item.nested_key[1]: json.loads(item.value_json) for item in record.history.item if item.nested_key[0] == name}
         for record in records(run_dir)

@@ -26,8 +26,7 @@ from jahp_pl.codec.entropy.window_tables import (
     extents,
     resolution_of,
 )
-from jahp_pl.density_layout import BOUNDS
-from jahp_pl.distributions import DENSITIES
+from jahp_pl.distributions import density_of
 from jahp_pl.entropy_model import ConditionalDensity
 
 
@@ -63,9 +62,9 @@ class LatentTables(WindowTables):
 
 def _made(density: ConditionalDensity) -> dict[str, FloatArray]:
     """All tables of a density, float64."""
-    scales, thresholds = _scales(BOUNDS[density.family].scale_min)
+    scales, thresholds = _scales(density.bounds.scale_min)
     pieces = [
-        DENSITIES[density.family].cumulative(torch.arange(e + 1).double() * 2.0 ** -resolution_of(s) / s)
+        density_of(density.family).cumulative(torch.arange(e + 1).double() * 2.0 ** -resolution_of(s) / s)
         for s, e in zip(scales.tolist(), extents(density, scales.tolist()), strict=True)
     ]
     steps = torch.arange(NUM_EXPONENTIALS).double() / WEIGHT_STEPS

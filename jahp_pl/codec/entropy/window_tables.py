@@ -24,7 +24,7 @@ import numpy.typing as npt
 from jahp_pl.codec.entropy.freezing import FRACTION_BITS, RAW_CLAMP, Singles
 from jahp_pl.codec.entropy.range_coder import MASS_BITS, FloatArray, IntArray
 from jahp_pl.codec.entropy.table_checks import check_halves, check_weights, checked_table, rising_tables
-from jahp_pl.density_layout import BOUNDS, DensityLayout
+from jahp_pl.density_layout import DensityLayout
 
 NUM_SCALES = 128
 """Number of scales, up to `SCALE_MAX` in steps of 6 %. 64 would cost 0.05 to 0.1 % of a file, 128 cost a quarter of
@@ -101,7 +101,7 @@ class WindowTables:
         self._scale_of_raw = np.repeat(np.arange(NUM_SCALES, dtype=np.int8), spans)
         self._to_steps = np.array([2.0 ** (r - FRACTION_BITS) for r in resolution], dtype=np.float32)
         self._to_units = np.array([2.0**-r for r in resolution], dtype=np.float32)
-        reach = np.array([math.ceil(BOUNDS[density.family].reach * scale) for scale in scales], dtype=np.int32)
+        reach = np.array([math.ceil(density.bounds.reach * scale) for scale in scales], dtype=np.int32)
         self._reach = reach
         self._halves = np.array(WIDTHS, dtype=np.int32) // 2 - 1
         needs = np.searchsorted(self._halves[:-1], np.arange(self._halves[-1] + 1))
@@ -264,7 +264,7 @@ def resolution_of(scale: float) -> int:
 
 def extents(density: DensityLayout, scales: list[float]) -> list[int]:
     """Steps to either side for which the cumulative of each scale is tabulated."""
-    extent = BOUNDS[density.family].extent
+    extent = density.bounds.extent
     return [math.ceil(extent * scale * 2 ** resolution_of(scale)) for scale in scales]
 
 

@@ -22,7 +22,7 @@ from jahp_pl.codec.transforms.torch_backend import TorchAnalysis, TorchSynthesis
 from jahp_pl.errors import JahpError
 from jahp_pl.model import CompressionModel
 from jahp_pl.strides import HYPER_STRIDE, STRIDE
-from jahp_pl.transforms import TRANSFORMS
+from jahp_pl.transforms import transforms_of
 
 Precision = Literal["float32", "bfloat16"]
 MEMORY_LIMIT = 2**30
@@ -81,7 +81,7 @@ class TransformRunner:
         self.config = model.config
         config = model.config
         is_on_cpu_backend = self.device.type == "cpu" and precision == "float32" and config.transform == "gdn"
-        self.halo = -(-TRANSFORMS[config.transform].reach // STRIDE)
+        self.halo = -(-transforms_of(config.transform).reach // STRIDE)
         self.tile_bytes = TileBytes(config.num_filters, config.num_latents, is_on_cpu_backend, self.halo)
         if memory_limit < self.tile_bytes.smallest():
             raise MemoryLimitError(

@@ -28,7 +28,7 @@ class TileSpan(NamedTuple):
         return slice(self.start - self.low, self.stop - self.low)
 
 
-def spans(length: int, side: int, halo: int) -> list[TileSpan]:
+def cut_spans(length: int, side: int, halo: int) -> list[TileSpan]:
     """Cut `length` into pieces of `side`, each with its halo; the last piece may be shorter."""
     starts = range(0, length, side)
     ends = [(start, min(start + side, length)) for start in starts]
@@ -37,8 +37,8 @@ def spans(length: int, side: int, halo: int) -> list[TileSpan]:
 
 def tiles(height: int, width: int, side: tuple[int, int], halo: int) -> Iterator[tuple[TileSpan, TileSpan]]:
     """Yield the rows and columns of every tile."""
-    for rows in spans(height, side[0], halo):
-        for columns in spans(width, side[1], halo):
+    for rows in cut_spans(height, side[0], halo):
+        for columns in cut_spans(width, side[1], halo):
             yield rows, columns
 
 

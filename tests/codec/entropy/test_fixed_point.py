@@ -1,4 +1,4 @@
-"""Integers that float32 carries: every sum is exact, and that is proved for any weights whatever."""
+"""Integers in float32: every sum is exact, which is proved for any weights."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.codec_models import JOINT, MIXTURE, Variant, codec_of
 
 
 def largest_sum(layer: FixedPointLayer, largest_input: int = LARGEST_INPUT) -> int:
-    """In Python integers: what any partial sum can reach."""
+    """Compute the largest possible partial sum in Python integers."""
     weight = layer.weight.long().abs().tolist()
     return max(sum(column) for tap in weight for column in zip(*tap, strict=True)) * largest_input
 
@@ -153,7 +153,7 @@ def test_sums_equal_those_of_python_integers_for_random_and_extreme_inputs() -> 
 
 
 def test_a_sum_is_rounded_once_as_ieee_754_says() -> None:
-    """numpy's float32 additions, one number at a time; steps and grids from the one end to the other."""
+    """Compare with numpy's float32 additions, one number at a time, over the whole range of steps and grids."""
     weight = torch.randn(2, 30, 8) * torch.logspace(-12, 9, 8)
     layer = freeze_layer("any", weight, torch.randn(8) * torch.logspace(-9, 12, 8), 0.01)
     x = torch.randn(50, 30) * torch.logspace(-14, 14, 50)[:, None]

@@ -1,4 +1,4 @@
-"""Latents under the exact parameters: wavefronts give what a plain raster scan gives, and anything can be coded."""
+"""Latents under the exact parameters: wavefronts agree with a plain raster scan, and any latents can be coded."""
 
 from __future__ import annotations
 
@@ -49,16 +49,18 @@ def written(coder: LatentCoder, y_hat: Tensor, z_hat: Tensor | None) -> bytes:
     return writer.payload()
 
 
-def task_of(payload: bytes, y_hat: Tensor, z_hat: Tensor | None) -> DecodeTask:
-    return DecodeTask(Reader(payload), *y_hat.shape[1:], z_hat, LatentRange(int(y_hat.min()), int(y_hat.max())))
+def task_of(payload: bytes, y_hat: Tensor, z_hat: Tensor | None) -> DecodeTask[Tensor]:
+    _, height, width = y_hat.shape
+    return DecodeTask(Reader(payload), height, width, z_hat, LatentRange(int(y_hat.min()), int(y_hat.max())))
 
 
 # --- the order does not matter ----------------------------------------------------------------------------------------
 
 
 def raster_scan(coder: LatentCoder, y_hat: Tensor, z_hat: Tensor | None) -> Tensor:
-    """Oracle: raw parameters position by position in raster order, (positions, outputs), from a map in which what is
-    not yet decoded is nonsense, with the kernel's taps looked up one by one."""
+    """Compute raw parameters (positions, outputs) position by position in raster order, as an oracle. The map holds
+    nonsense at positions that are not yet decoded, and the kernel's taps are looked up one by one.
+    """
     assert coder.context is not None
     num_latents, height, width = y_hat.shape
     psi = None
@@ -125,7 +127,7 @@ def test_several_blocks_of_positions_without_context_round_trip() -> None:
 
 @pytest.mark.parametrize("variant", OF_EACH_KIND, ids=str)
 def test_images_in_lockstep_decode_as_one_by_one(variant: Variant) -> None:
-    """Of different sizes, and of different ranges: the widest range among them decides how many pieces all have."""
+    """Sizes and ranges differ; the widest range decides how many pieces all have."""
     coder = coder_of(variant)
     latents = [some_latents(variant, *size, largest) for size, largest in zip(SIZES, (5, 40, 128, 700, 9), strict=True)]
     payloads = [written(coder, *one) for one in latents]
@@ -187,9 +189,9 @@ PINNED = {
 
 @pytest.mark.parametrize("variant", PINNED, ids=str)
 def test_the_payload_of_known_latents_is_pinned(variant: Variant) -> None:
-    """With escapes from all windows, and with latents in one piece and in two: what the golden files do not have."""
+    """The latents have escapes from all windows, and one or two pieces, which the golden files lack."""
     density = ConditionalDensity(variant.config())
-    golden = Codec(load_golden("joint" if variant.num_components == 1 else "mixture")).latents  # never trained anew
+    golden = Codec(load_golden("joint" if variant.num_components == 1 else "mixture")).latents  # never retrained
     assert golden is not None
     coder = LatentCoder(golden.h_s, golden.context, LatentTables(density, 12))
     digest = hashlib.sha256()
@@ -201,7 +203,7 @@ def test_the_payload_of_known_latents_is_pinned(variant: Variant) -> None:
 
 
 def tables_of(family: Family, num_components: int) -> LatentCoder:
-    """With tables alone: h_s is never run."""
+    """Create a coder with tables alone; h_s is never run."""
     density = ConditionalDensity(ModelConfig("mean_scale_hyperprior", 4, 4, family, num_components))
     return LatentCoder(ExactHyperSynthesis(HyperSynthesis(4, 4, 8, False)), None, LatentTables(density, 4))
 

@@ -1,4 +1,4 @@
-"""From raw parameters to windows and masses: they fit the densities and leave nothing impossible."""
+"""From raw parameters to windows and masses: they fit the densities and leave no symbol impossible."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def tables_of(family: Family, num_components: int, rung: Rung = "joint") -> Late
 
 
 def raw_of(mu: Tensor | None, sigma: Tensor, logits: Tensor | None = None) -> Tensor:
-    """(P, K, M) each -> rows of raw outputs in steps of 2^-12."""
+    """Convert (P, K, M) each to rows of raw outputs in steps of 2^-12."""
     blocks = [block for block in (sigma, mu, logits) if block is not None]
     return torch.round(torch.stack(blocks, dim=1).double() * 4096).float().flatten(1)
 
@@ -50,7 +50,7 @@ def random_raw(count: int, num_components: int, spread: float = 20.0) -> Tensor:
 
 
 def probabilities(tables: LatentTables, windows: Windows) -> list[dict[int | None, float]]:
-    """Per latent what each integer of its window has, and under None the escape."""
+    """Map each integer of each latent's window to its probability, and None to the escape's."""
     found: list[dict[int | None, float]] = [{} for _ in windows.kind]
     for kind in range(len(WIDTHS)):
         chosen = (windows.kind == kind).nonzero()[0]
@@ -69,7 +69,7 @@ def probabilities(tables: LatentTables, windows: Windows) -> list[dict[int | Non
 
 
 def true_scales(family: Family, offset: float = 0.0) -> list[Decimal]:
-    """The family's SCALE_MIN to SCALE_MAX in equal ratios, to fifty digits."""
+    """Return the family's SCALE_MIN to SCALE_MAX in equal ratios, to fifty digits."""
     with localcontext() as context:
         context.prec = 50
         first = Decimal(str(BOUNDS[family].scale_min)).ln()
@@ -107,7 +107,7 @@ def test_the_tables_of_every_family_are_pinned(family: Family) -> None:
 
 
 def cumulatives(tables: LatentTables) -> list[Tensor]:
-    """One row per scale, by the sizes that the documentation gives."""
+    """Return one row per scale, with the sizes in the documentation."""
     rho = 5.5 if tables.density.family == "gaussian" else 18.0
     sizes = []
     for scale in tables.scales.tolist():
@@ -218,7 +218,7 @@ def test_components_far_apart_leave_what_the_window_cannot_hold_to_the_escape(di
 
 
 def difference(row: Tensor, resolution: int, mean: int, value: int) -> int:
-    """G((2v + 1) 2^(r - 1) - mu') - G((2v - 1) 2^(r - 1) - mu') in Python integers."""
+    """Compute G((2v + 1) 2^(r - 1) - mu') - G((2v - 1) 2^(r - 1) - mu') in Python integers."""
     extent = len(row) // 2
 
     def at(d: int) -> int:
@@ -296,8 +296,9 @@ def test_a_mixture_of_equal_components_is_its_component(family: Family) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("num_components", [1, 3])
 def test_coding_costs_at_most_three_ten_thousandths_more_than_the_density(family: Family, num_components: int) -> None:
-    """Expected under the float density, over all scales: the price of 128 scales, rounded means and weights, and of
-    escapes, behind which an integer out of 501 follows."""
+    """Expectations under the float density, over all scales: the cost of 128 scales, rounded means and weights, and
+    escapes, each followed by an integer out of 501.
+    """
     tables = tables_of(family, num_components)
     P, K = 400, num_components
     sigma = torch.exp(torch.empty(P, K, M).uniform_(math.log(BOUNDS[family].scale_min), math.log(30)))

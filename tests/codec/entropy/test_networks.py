@@ -1,4 +1,4 @@
-"""Exact networks: equal to the last bit however they are computed, and equal to arithmetic done by hand."""
+"""Exact networks are equal to the last bit under all circumstances, and equal to arithmetic by hand."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Floats = npt.NDArray[np.float32]
 
 
 def raw_outputs(codec: Codec, y_hat: Tensor, z_hat: Tensor | None) -> Tensor:
-    """Raw parameters of a whole frame, (positions, outputs) in raster order."""
+    """Compute the raw parameters of a whole frame, (positions, outputs) in raster order."""
     coder = codec.latents
     assert coder is not None
     _, height, width = y_hat.shape
@@ -124,7 +124,7 @@ assert state() == before, (before, state())
     ],
 )  # fmt: skip
 def test_full_precision_holds_under_every_setting_of_the_caller_and_is_restored(ask_for_less: str) -> None:
-    """In a process of its own, as torch never forgets which way was used."""
+    """In a process of its own, because torch never forgets which interface was used."""
     if not hasattr(torch.backends, "fp32_precision"):
         pytest.skip("this torch knows only the older way")
     code = PRECISIONS.replace("SET", ask_for_less)
@@ -133,7 +133,7 @@ def test_full_precision_holds_under_every_setting_of_the_caller_and_is_restored(
 
 
 def test_full_precision_lasts_until_its_last_user_is_done() -> None:
-    """As when one thread ends while another is at work."""
+    """One thread ends while another is at work."""
     before = torch.get_float32_matmul_precision()
     with changed(torch.set_float32_matmul_precision, "medium", before):
         first, second = full_precision(torch.device("cpu")), full_precision(torch.device("cpu"))
@@ -169,7 +169,7 @@ print(summary())
 
 
 def summary() -> str:
-    """SHA-256 over the raw outputs, fingerprints, payloads and read latents of fixed latents."""
+    """Hash the raw outputs, fingerprints, payloads and read latents of fixed latents by SHA-256."""
     digest = hashlib.sha256()
     for name in ("joint", "mixture"):
         codec = Codec(load_golden(name))
@@ -178,7 +178,7 @@ def summary() -> str:
         for scale in (1, 40):
             y_hat, z_hat = some_latents(JOINT)
             assert z_hat is not None
-            raw = raw_outputs(codec, scale * y_hat, z_hat) + 0.0  # the sign of a zero is not part of the promise
+            raw = raw_outputs(codec, scale * y_hat, z_hat) + 0.0  # the sign of a zero is not guaranteed
             writer = Writer()
             codec.prior.write(writer, z_hat)
             codec.latents.write(writer, scale * y_hat, z_hat)
@@ -212,7 +212,9 @@ def test_another_process_with_other_kernels_gives_the_same_bytes(environment: di
 
 
 def by_hand(layer: FixedPointLayer, out: Floats, inputs: list[tuple[int, Floats]]) -> Floats:
-    """out (n, out) plus, tap by tap, inputs (n, in): block floating point with integers of 64 bits, sums in float32."""
+    """Compute out (n, out) plus, tap by tap, inputs (n, in): block floating point with 64-bit integers, sums in
+    float32.
+    """
     for tap, values in inputs:
         largest = np.abs(values).max(axis=1, keepdims=True).astype(np.float64)
         steps = 2.0 ** (np.floor(np.log2(np.clip(largest, 2.0**-40, 2.0**40))) - 9)
@@ -224,7 +226,7 @@ def by_hand(layer: FixedPointLayer, out: Floats, inputs: list[tuple[int, Floats]
 
 
 def gather(x: Floats, row: int, column: int) -> Floats:
-    """(h, w, C) -> what lies that far down and right of each position, zero outside: (h w, C)."""
+    """Read (h, w, C) `row` rows down and `column` columns right of each position, zero outside: (h w, C)."""
     height, width, _ = x.shape
     out = np.zeros_like(x)
     for i in range(height):
@@ -235,8 +237,9 @@ def gather(x: Floats, row: int, column: int) -> Floats:
 
 
 def h_s_by_hand(layers: list[FixedPointLayer], z_hat: Tensor) -> Floats:
-    """(N, hz, wz) -> (4 hz, 4 wz, F): each transposed convolution as a plain one over an input spread out with zeros,
-    whose taps come in raster order of the kernel."""
+    """Compute (N, hz, wz) -> (4 hz, 4 wz, F): each transposed convolution as a plain one over an input with zeros in
+    between, whose taps are in raster order of the kernel.
+    """
     x = z_hat.permute(1, 2, 0).numpy().astype(np.float32)
     for layer in layers[:-1]:
         height, width = 2 * x.shape[0], 2 * x.shape[1]
@@ -251,7 +254,7 @@ def h_s_by_hand(layers: list[FixedPointLayer], z_hat: Tensor) -> Floats:
 
 
 def context_by_hand(network: ExactContextNetwork, y_hat: Tensor, psi: Floats | None) -> Floats:
-    """(M, h, w) and (h, w, F) -> (h w, outputs) before they become integers."""
+    """Compute (M, h, w) and (h, w, F) -> (h w, outputs) before they are rounded to integers."""
     y = y_hat.permute(1, 2, 0).numpy()
     high = np.rint(y / 256) if np.abs(y).max() > 128 else np.zeros(y.shape)
     live = [(tap // 5 - 2, tap % 5 - 2) for tap in range(12)]
@@ -322,7 +325,7 @@ def float_outputs(variant: Variant, y_hat: Tensor, z_hat: Tensor | None) -> Tens
 
 @pytest.mark.parametrize("variant", [v for v in ALL if v.rung != "factorized"][::3], ids=str)
 def test_outputs_are_within_a_256th_of_the_largest_of_those_of_the_float_model(variant: Variant) -> None:
-    """Measured: at most 0.0033 of it, the median 0.00016. What it costs in rate, test_codec says."""
+    """Measured: at most 0.0033 of it, the median 0.00016. test_codec tests the cost in rate."""
     model = model_of(variant)
     y_hat = torch.round(latents()[:1])
     with torch.no_grad():
@@ -365,7 +368,7 @@ def test_non_finite_weights_are_refused_with_the_layers_name(
     name: str, pick: Callable[..., nn.Module], what: str
 ) -> None:
     def spoil(*networks: nn.Module) -> None:
-        # Of g_cm's weights a live one: the masked ones are never used.
+        # An unmasked weight of g_cm; masked ones are never used.
         getattr(pick(*networks), what).view(-1)[0] = float("nan")
 
     with pytest.raises(FreezeError, match=rf"^{name}: has weights that are not finite"):

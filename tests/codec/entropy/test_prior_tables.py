@@ -1,4 +1,4 @@
-"""The factorized density as tables: they cost what it says, and no symbol is impossible."""
+"""The factorized density as tables: coding costs as much as the density says, and no symbol is impossible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Range coding: what is written is read, at the promised length, and garbage raises one exception."""
+"""Range coding round-trips at the expected length, and garbage raises `BitstreamError`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ INT32 = st.integers(-(2**31), 2**31 - 1)
 
 
 def random_masses(rng: np.random.Generator, count: int, width: int) -> FloatArray:
-    """Integers from 0 to 2^40, half of them 0, no row without any."""
-    masses = np.floor(2.0 ** rng.uniform(0, 40, (count, width))) * rng.integers(0, 2, (count, width))
+    """Return integers from 0 to 2^40, half of them 0, without rows of zeros."""
+    masses: FloatArray = np.floor(2.0 ** rng.uniform(0, 40, (count, width))) * rng.integers(0, 2, (count, width))
     masses[:, rng.integers(width)] += 1
     return masses
 
@@ -64,7 +64,7 @@ def test_equally_likely_values_cost_the_logarithm_of_their_number(size: int) -> 
     writer = Writer()
     writer.write_uniform(values, size)
     assert writer.bits == pytest.approx(2000 * math.log2(size))
-    # Each value has 2^24 / size steps, rounded down; the last one has what is left over.
+    # Each value has 2^24 / size steps, rounded down; the last one has the rest.
     assert -1 < 8 * len(writer.payload()) - writer.bits < 64 + 2000 * 0.003
     reader = Reader(writer.payload())
     assert np.array_equal(reader.read_uniform(2000, size), values)

@@ -1,4 +1,4 @@
-"""Threads that are tried while a loop runs: the fastest stay, and the caller's number comes back."""
+"""The fastest number of threads is found while a loop runs, and the caller's number is restored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jahp_pl.codec.entropy.thread_tuner import PATIENCE, SLOW, TRIAL, ThreadTune
 
 @pytest.fixture
 def threads() -> Iterator[None]:
-    """Eight of them, whatever the machine has."""
+    """Use eight threads on any machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(8)
     yield
@@ -21,14 +21,14 @@ def threads() -> Iterator[None]:
 
 
 class Machine:
-    """A clock on which a step takes as long as the number of threads says."""
+    """A clock on which the duration of a step depends on the number of threads."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: dict[int, float]) -> None:
         self.now, self.seconds = 0.0, seconds
         monkeypatch.setattr(time, "perf_counter", lambda: self.now)
 
     def run(self, tuner: ThreadTuner, steps: int) -> list[int]:
-        """Threads in use at each step."""
+        """Return the threads in use at each step."""
         used = []
         for _ in range(steps):
             tuner.step()

@@ -1,4 +1,4 @@
-"""The precision of matrix products is full while it is needed, and afterwards what everybody asked for."""
+"""Matrix products have full precision while it is needed, and afterwards the precision that the callers set."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.codec_models import JOINT, codec_of
 
 @pytest.mark.parametrize("ask_first", ["pass", "torch.backends.fp32_precision = 'tf32'"])
 def test_a_setting_that_was_inherited_stays_inherited(ask_first: str) -> None:
-    """What the caller asks of all backends later must reach the matrix products, as without a codec."""
+    """A later setting for all backends must reach the matrix products, as without a codec."""
     if not hasattr(torch.backends, "fp32_precision"):
         pytest.skip("this torch knows only the older way")
     code = (
@@ -45,7 +45,7 @@ def test_a_change_of_precision_by_another_thread_is_noticed_by_all_and_kept() ->
         thread = threading.Thread(target=torch.set_float32_matmul_precision, args=("medium",))
         thread.start()
         thread.join()
-        with second:  # who begins now has it again
+        with second:  # a new user has it again
             assert torch.get_float32_matmul_precision() == "highest"
         with pytest.raises(PrecisionError, match="another thread"):
             first.__exit__(None, None, None)

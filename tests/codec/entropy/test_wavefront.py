@@ -1,4 +1,4 @@
-"""The order of coding: nothing comes before what it depends on, and several images do not mix."""
+"""The coding order respects all dependencies, and several images do not mix."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ SOME = [(1, 1), (5, 7), (3, 12), (12, 3), (5, 7), (1, 40), (20, 1)]
 
 
 def offsets_of(reach: int) -> list[tuple[int, int]]:
-    """From the mask of the convolution itself."""
+    """Read the offsets from the mask of the convolution itself."""
     rows = (torch.nonzero(MaskedConv2d(1, 1, 2 * reach + 1).mask) - reach).tolist()
     return [(row, column) for row, column in rows]
 
 
 def seen_from(height: int, width: int, position: int, reach: int) -> list[int | None]:
-    """Raster index of what lies under each live tap; None outside."""
+    """Return the raster index of the position under each live tap; None outside."""
     row, column = divmod(position, width)
     taps = [(row + di, column + dj) for di, dj in offsets_of(reach)]
     return [i * width + j if 0 <= i < height and 0 <= j < width else None for i, j in taps]
 
 
 def positions_of(plan: Schedule, image: int, start: int, stop: int) -> list[int]:
-    """Raster indices of those of an image whose ranks are in that range, in their order."""
+    """Return the raster indices of an image's positions in a range of ranks, in their order."""
     order = np.argsort(plan.ranks[image])
     ranks = plan.ranks[image][order]
     return order[(ranks >= start) & (ranks < stop)].tolist()

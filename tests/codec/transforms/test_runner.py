@@ -1,4 +1,4 @@
-"""The codec's transforms are the model's, at every size, in any memory that they accept."""
+"""The codec's transforms agree with the model's, at every size and within any memory limit they accept."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def model() -> CompressionModel:
 def random_model(
     num_filters: int = N, num_latents: int = M, rung: Rung = "joint", transform: Transform = "gdn"
 ) -> CompressionModel:
-    """Untrained, but with dense gamma and pixels about the middle of their range."""
+    """Create an untrained model with dense gamma and pixels near the middle of their range."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         config = ModelConfig(rung, num_filters, num_latents, transform=transform)
@@ -45,7 +45,7 @@ def random_model(
 
 
 def on_torch_backend(model: CompressionModel) -> TransformRunner:
-    """As on a GPU."""
+    """Use the backend of GPUs."""
     transforms = TransformRunner(model)
     transforms._g_a, transforms._g_s = (
         TorchAnalysis(model.g_a, torch.float32), TorchSynthesis(model.g_s, torch.float32)
@@ -67,7 +67,7 @@ def relative(found: Tensor, expected: Tensor) -> float:
 
 
 def levels(found: Tensor, expected: Tensor) -> tuple[int, float]:
-    """Greatest difference of two uint8 images, and the share of values that differ."""
+    """Return the largest difference of two uint8 images, and the share of values that differ."""
     assert found.shape == expected.shape
     assert found.dtype == expected.dtype == torch.uint8
     difference = (found.int() - expected.int()).abs()
@@ -225,7 +225,7 @@ for height, width in ((400, 600), (64, 6000), (6000, 64), (800, 800)):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_tile_takes_no_more_memory_than_estimated(precision: Precision) -> None:
     code = MEASURE.format(precision=precision)
-    environment = {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}  # what is freed goes back at once
+    environment = {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}  # freed memory is returned at once
     result = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -241,7 +241,7 @@ def test_a_tile_takes_no_more_memory_than_estimated(precision: Precision) -> Non
     for line in lines:
         name, *_, peak, allowed = line.split()
         assert int(peak) < int(allowed), line
-        # Processors that multiply bfloat16 themselves need less than said: the others make copies in float32.
+        # Processors with bfloat16 products need less than estimated; others make copies in float32.
         if "800" in line and name != "hyper_analyse" and precision == "float32":
             assert int(peak) > int(allowed) / 4, f"{line}: the statement is far too high"
 
@@ -249,7 +249,7 @@ def test_a_tile_takes_no_more_memory_than_estimated(precision: Precision) -> Non
 def test_memory_of_a_tile_grows_with_it() -> None:
     said = TileBytes(192, 192)
     sizes = [said.transforms(side, side) for side in range(12, 300)]
-    # Strips are whole rows of tiles, so that a wider tile may get by with less.
+    # Strips are whole rows of tiles, so a wider tile may need less.
     assert all(b > 0.9 * a for a, b in pairwise(sizes))
     assert said.smallest() < 100 * 2**20
 

@@ -1,10 +1,10 @@
-"""Tiles cover a map once, fit the memory and leave out nothing that they depend on."""
+"""Tiles cover a map once, fit the memory and contain all their dependencies."""
 
 from __future__ import annotations
 
 import pytest
 
-from jahp_pl.codec.transforms.tiles import SMALLEST, largest_side, spans, tiles
+from jahp_pl.codec.transforms.tiles import SMALLEST, cut_spans, largest_side, tiles
 
 HALO = 2
 
@@ -12,7 +12,7 @@ HALO = 2
 @pytest.mark.parametrize("length", [1, 7, 8, 9, 100])
 @pytest.mark.parametrize("side", [1, 8, 33, 200])
 def test_spans_cover_a_length_once_and_see_their_surroundings(length: int, side: int) -> None:
-    pieces = spans(length, side, HALO)
+    pieces = cut_spans(length, side, HALO)
     assert [i for piece in pieces for i in range(piece.start, piece.stop)] == list(range(length))
     for piece in pieces:
         assert (piece.low, piece.high) == (max(piece.start - HALO, 0), min(piece.stop + HALO, length))
@@ -21,7 +21,7 @@ def test_spans_cover_a_length_once_and_see_their_surroundings(length: int, side:
 
 def test_a_map_that_fits_is_not_cut() -> None:
     side = largest_side(100, 70, HALO, lambda height, width: height * width <= 7000)
-    assert list(tiles(100, 70, side, HALO)) == [(*spans(100, 100, HALO), *spans(70, 70, HALO))]
+    assert list(tiles(100, 70, side, HALO)) == [(*cut_spans(100, 100, HALO), *cut_spans(70, 70, HALO))]
 
 
 @pytest.mark.parametrize("shape", [(1, 4096), (4096, 1), (13, 15), (17, 200), (300, 200), (1500, 2000)])

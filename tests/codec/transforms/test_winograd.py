@@ -1,4 +1,4 @@
-"""The strided convolutions by Winograd's algorithm are the plain ones."""
+"""The strided convolutions by Winograd's algorithm equal the plain ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def channels_last(x: Tensor) -> Tensor:
 
 
 def error(y: Tensor, exact: Tensor) -> float:
-    """Root mean square difference in standard deviations."""
+    """Return the root mean square difference in standard deviations."""
     return float((y - channels_last(exact)).square().mean().sqrt() / exact.std())
 
 

@@ -1,0 +1,48 @@
+"""Modules of the user's own that register parts of models; see docs/extending.md."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jahp_pl.config import ConfigError
+
+
+def import_modules(modules: Sequence[str]) -> None:
+    """Import modules, each once in a process.
+
+    Args:
+        modules: dotted names, or paths of .py files, which become modules of their stems.
+
+    Raises:
+        ConfigError: one cannot be imported; whatever it raised is the cause.
+    """
+    for module in modules:
+        try:
+            _import_file(Path(module)) if module.endswith(".py") else importlib.import_module(module)
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise ConfigError(f"imports={module}: cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _import_file(path: Path) -> None:
+    path = path.expanduser().resolve()
+    present = sys.modules.get(path.stem)
+    if present is not None:
+        if Path(getattr(present, "__file__", None) or "").resolve() != path:
+            raise ConfigError(f"imports={path}: a module {path.stem} is imported already; choose another name")
+        return
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # pickle finds its classes there
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[path.stem]
+        raise

@@ -1,0 +1,46 @@
+"""Training curves from run folders alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from jahp_pl.evaluation import EvaluationError
+from jahp_pl.report.training_curves import draw_training, read_series
+from jahp_pl.training.run import TrainResult
+from tests.support.commands import run
+
+
+def test_a_run_is_drawn_into_one_figure(finished: TrainResult, tmp_path: Path) -> None:
+    paths = draw_training([finished.run_dir], tmp_path)
+    assert [path.name for path in paths] == ["training.png", "training.svg"]
+    with Image.open(paths[0]) as picture:
+        assert picture.width > 1000
+    text = paths[1].read_text()
+    for words in ("Loss", "Bits per pixel", "PSNR (dB)", "Learning rate", "Norm of the gradient", "validation"):
+        assert f">{words}" in text or f"{words}<" in text, words
+    assert "MS-SSIM (dB)" in text  # validation measures it
+
+
+def test_an_incomplete_last_line_is_ignored(finished: TrainResult, tmp_path: Path) -> None:
+    whole = read_series(finished.run_dir)
+    assert [step for step, _ in whole["train/loss"]] == [2, 4, 6, 8]
+    text = (finished.run_dir / "metrics.csv").read_text()
+    (tmp_path / "metrics.csv").write_text(f"{text}10,0.5")
+    assert read_series(tmp_path) == whole
+    (tmp_path / "metrics.csv").write_text("step\n")
+    with pytest.raises(EvaluationError, match="no metrics yet"):
+        read_series(tmp_path)
+
+
+def test_runs_are_drawn_together_but_not_with_results(
+    finished: TrainResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("report", finished.run_dir, finished.run_dir, "-o", tmp_path) == 0
+    assert "training.png" in capsys.readouterr().out
+    assert run("report", finished.run_dir, "results/classical") == 2
+    assert "is not a run folder" in capsys.readouterr().err
+    assert run("report", "results/classical") == 2
+    assert "--output" in capsys.readouterr().err
