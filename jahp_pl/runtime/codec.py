@@ -91,9 +91,6 @@ class RuntimeCodec:
         for part, known in ((config.transform, ("gdn",)), (config.likelihood, tuple(BOUNDS))):
             if part not in known:
                 raise ValueError(f"{part}: onnxruntime has only {', '.join(known)}; use the torch runtime")
-            raise ValueError(
-                f"likelihood {config.likelihood}: onnxruntime has only {', '.join(BOUNDS)}; use the torch runtime"
-            )
         self.config = config
         self.num_parameters = sum(state[name].size for name in state)
         """Of all networks, but for the masked taps of g_cm."""
