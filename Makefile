@@ -14,7 +14,7 @@ PARITY ?=
 FUZZ ?=
 CHAOS ?=
 
-.PHONY: help install package train weights weights-ms-ssim weights-small variable-cost ladder recipe study study-files exactness bench bench-train bench-data streams test golden fuzz chaos large lint type docs tables tour parity parity-files refinement refinement-ablation weights-checks web web-serve clean
+.PHONY: help install package train weights weights-ms-ssim weights-small variable-cost ladder recipe study study-files exactness bench bench-train bench-data streams test golden fuzz chaos large lint type docs tables tour parity parity-files refinement refinement-ablation weights-checks runtimes web web-serve clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
@@ -145,6 +145,10 @@ FULL := runs/full-1 runs/full-3
 
 exactness: $(FULL:%=%/checkpoints/last.ckpt) ## check that full-size models code Kodak to equal latents under every circumstance
 	$(BIN)/python -m checks.exactness.run $(FULL) --out results/exactness.json
+
+runtimes: web ## cold starts and memory of the runtimes, and their latents beside each other, the browser's included
+	$(JAHP) bench runtimes --image data/kodak/kodim23.png -o results/runtimes.json
+	$(BIN)/python -m checks.exactness.runtimes --images data/kodak --model small-2 joint-psnr --out results/runtimes-exact.json
 
 bench: $(FULL:%=%/checkpoints/last.ckpt) $(VENV)-parity/installed ## time the stages of full-size models, and CompressAI with the same weights
 	$(JAHP) bench coding --model $(FULL) --images data/kodak --limit 1 --out results/bench.json --peer "$(VENV)-parity/bin/python -m checks.parity.strings"

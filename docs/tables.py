@@ -253,6 +253,35 @@ def refinement_ablation() -> str:
     return table("search | BD-rate, PSNR > | BD-rate, MS-SSIM > | CPU seconds >", rows)
 
 
+RUNTIMES = {"torch": "torch", "onnx": "onnxruntime"}
+
+
+def runtime_costs() -> str:
+    """Time, processor time and memory of each runtime: a cold start, and decoding again."""
+    rows = []
+    for key, name in RUNTIMES.items():
+        cost = result("runtimes")["runtimes"][key]
+        row = [name]
+        for state in ("cold", "steady"):
+            times = (cost[f"{state}_{part}"] for part in ("seconds", "processor_seconds"))
+            row += [*(f"{seconds:.2f} s" for seconds in times), f"{cost[f'{state}_megabytes']:.0f} MB"]
+        rows.append(row)
+    header = "| `jahp decompress` > | on the processor > | memory > | decode again > | on the processor > | memory >"
+    return table(header, rows)
+
+
+def runtime_exactness() -> str:
+    """Latents that differ between runtimes, whoever wrote the files, and the largest difference of pixels."""
+    rows = []
+    for name, found in result("runtimes-exact")["models"].items():
+        rate = "one rate" if found["num_levels"] == 1 else "variable rate"
+        latents, pixels = (found[key].values() for key in ("different_latents", "largest_difference_of_pixels"))
+        about = f"`{name}`, {rate}, K = {found['num_components']}"
+        figures = (found["images"], f"{found['latents']:,}", len(latents), sum(latents), max(pixels))
+        rows.append([about, *map(str, figures)])
+    return table("| images > | latents > | pairs of runtimes > | different latents > | pixels, levels >", rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "bundled-model": bundled_model,
     "quickstart": quickstart,
@@ -263,6 +292,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "published-rates": published_rates,
     "study-rungs": study_rungs,
     "study-mixtures": study_mixtures,
+    "runtime-costs": runtime_costs,
+    "runtime-exactness": runtime_exactness,
     "recipe-first": lambda: recipe("2026-11-22"),
     "recipe-second": lambda: recipe("2026-11-26"),
     "variable-cost": variable_cost,

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("jahp_pl", "torch", "numpy", "pillow", "constriction", "torchmetrics")
+PACKAGES = ("jahp_pl", "torch", "numpy", "pillow", "constriction", "onnxruntime", "torchmetrics")
 """Packages whose versions can affect results."""
 
 
