@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from matplotlib.patches import Rectangle
 from PIL import Image
 
@@ -100,6 +101,7 @@ def test_images_that_cannot_be_coded_are_counted_and_do_not_stop_the_run(tmp_pat
         world_size=1,
         is_global_zero=True,
         sanity_checking=False,
+        state=SimpleNamespace(fn=TrainerFn.FITTING),
         loggers=[],
         callback_metrics={},
     )
