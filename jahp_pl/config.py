@@ -22,8 +22,8 @@ Family = str
 Transform = str
 """Name of a pair of networks, see `PARTS`."""
 PARTS: dict[str, list[str]] = {"likelihood": ["gaussian", "laplace", "logistic"], "transform": ["gdn"]}
-"""Names that each of these settings of a model may have. `distributions.register_density` and
-`transforms.register_transform` add others."""
+"""Valid names for these settings of a model. `distributions.register_density` and `transforms.register_transform` add
+names."""
 
 
 class ConfigError(JahpError, ValueError):
@@ -31,14 +31,14 @@ class ConfigError(JahpError, ValueError):
 
 
 BUILT_IN = {setting: tuple(names) for setting, names in PARTS.items()}
-"""Of `PARTS`, the package's own, which nothing replaces."""
+"""The package's own names in `PARTS`, which cannot be replaced."""
 
 
 def add_part(setting: str, name: str) -> None:
-    """Let a setting of `PARTS` have another name.
+    """Add a valid name for a setting in `PARTS`.
 
     Raises:
-        ConfigError: the name is no identifier, or is one of the package's own.
+        ConfigError: if the name is not an identifier, or is one of the package's own.
     """
     is_new = name not in BUILT_IN[setting]
     require(name.isidentifier() and is_new, f"model.{setting}", name, "must be an identifier that is not taken")
@@ -82,7 +82,7 @@ class ModelConfig:
                 getattr(self, setting) in names,
                 f"model.{setting}",
                 getattr(self, setting),
-                f"must be one of {', '.join(names)}; for one of your own, import its module first: "
+                f"must be one of {', '.join(names)}; for your own, import its module first: "
                 "imports=[FILE.py] in a configuration, --import FILE.py on the command line",
             )
         require(self.num_filters >= 1, "model.num_filters", self.num_filters, "must be at least 1")

@@ -131,7 +131,7 @@ def register_density(name: Family, density: Density) -> None:
     """Add a family of densities, for `model.likelihood=NAME`; a second one of the same name replaces the first.
 
     Raises:
-        ConfigError: if the name is one of the package's own, or no identifier.
+        ConfigError: if the name is one of the package's own, or not an identifier.
     """
     add_part("likelihood", name)
     DENSITIES[name] = density

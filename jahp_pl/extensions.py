@@ -1,4 +1,4 @@
-"""Modules of the user's own that register parts of models; see docs/extending.md."""
+"""Imports the user's modules that register parts of models; see docs/extending.md."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from jahp_pl.config import ConfigError
 
 
 def import_modules(modules: Sequence[str]) -> None:
-    """Import modules, each once in a process.
+    """Import modules, each once per process.
 
     Args:
         modules: dotted names, or paths of .py files, which become modules of their stems.
 
     Raises:
-        ConfigError: one cannot be imported; whatever it raised is the cause.
+        ConfigError: if one cannot be imported; its exception is the cause.
     """
     for module in modules:
         try:

@@ -89,7 +89,7 @@ def register_transform(name: Transform, transforms: Transforms) -> None:
     """Add a pair of networks, for `model.transform=NAME`; a second one of the same name replaces the first.
 
     Raises:
-        ConfigError: if the name is one of the package's own, or no identifier.
+        ConfigError: if the name is one of the package's own, or not an identifier.
     """
     add_part("transform", name)
     TRANSFORMS[name] = transforms

@@ -74,7 +74,7 @@ def add_runtime(parser: argparse.ArgumentParser) -> None:
 
 
 def add_import(parser: argparse.ArgumentParser) -> None:
-    """--import."""
+    """Add --import, for modules that register parts of the model."""
     parser.add_argument(
         "--import",
         action="append",

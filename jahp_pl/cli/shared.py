@@ -50,15 +50,15 @@ def open_streams() -> None:
 
 
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
-"""Environment variables by which a user decides how OpenMP's threads wait."""
+"""Environment variables that determine how OpenMP's threads wait."""
 
 
 def wait_passively() -> None:
-    """Let torch's threads sleep while they wait for each other, unless the environment says how they wait.
+    """Let torch's threads sleep while they wait for each other, unless the environment sets how they wait.
 
-    By default they spin. Where other programs use the cores too, a thread then burns its share of them while the one
-    that it waits for does not run: decoding takes five times the CPU time (docs/guide.md). OpenMP reads the environment
-    when torch is imported.
+    By default they spin. If other programs use the cores too, a spinning thread uses up time that the thread it waits
+    for needs, and decoding takes five times the CPU time (docs/guide.md). OpenMP reads the environment when torch is
+    imported.
     """
     if not any(name in os.environ for name in WAITING):
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"

@@ -564,7 +564,7 @@ def test_an_invalid_file_is_reported_in_one_line(tmp_path: Path, capsys: pytest.
         assert words in error
         assert error.count("\n") == 1
     assert run("sweep", tmp_path / "nowhere.yaml") == 2
-    assert capsys.readouterr().err == f"jahp: {tmp_path / 'nowhere.yaml'}: no such sweep file\n"
+    assert capsys.readouterr().err == f"jahp: {tmp_path / 'nowhere.yaml'}: no such sweep file; check the path\n"
 
 
 def test_yaml_that_merges_mappings_gives_nothing_twice(tmp_path: Path) -> None:
