@@ -112,9 +112,10 @@ def decompress(arguments: argparse.Namespace) -> None:
             if job.is_resumable and not arguments.force and batch.is_done(job, is_complete):
                 return None
             header, _ = unpack(data, arguments.max_pixels or ACCEPTED_PIXELS)
-            image = decoders.find(header.fingerprint).decompress(data, arguments.max_pixels or ACCEPTED_PIXELS)
+            codec = decoders.find(header.fingerprint)
+            image = codec.decompress(data, arguments.max_pixels or ACCEPTED_PIXELS, max_seconds=arguments.max_seconds)
         except (BitstreamError, shared.CommandError) as error:
-            raise BitstreamError(f"{name}: {error}".replace("raise max_pixels", "raise --max-pixels")) from None
+            raise BitstreamError(f"{name}: {error}".replace("raise max_", "raise --max-")) from None
         suffix = ".png" if job.target == STREAM else job.target.suffix
         try:
             content = encode_rgb(image.permute(1, 2, 0).numpy(), suffix, header.icc)

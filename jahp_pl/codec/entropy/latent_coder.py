@@ -7,7 +7,7 @@ Both code symbols by wavefront, then image, then kind of window, then position, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -99,22 +99,27 @@ class LatentCoder:
                 part = slice((step.start - start) * num_latents, (step.stop - start) * num_latents)
                 self._write_step(writer, values[part], _part(windows, part), span)
 
-    def read(self, tasks: Sequence[DecodeTask]) -> list[Tensor]:
+    def read(self, tasks: Sequence[DecodeTask], check: Callable[[], None] = lambda: None) -> list[Tensor]:
         """Read the next latents of each image, (M, height, width) int32 each; the images advance in lockstep.
+
+        Args:
+            tasks: of the images.
+            check: called between steps; may raise.
 
         Raises:
             BitstreamError: if a payload does not decode, or its latents are out of range.
         """
         with full_precision(self.device):
-            return self._read(tasks)
+            return self._read(tasks, check)
 
-    def _read(self, tasks: Sequence[DecodeTask]) -> list[Tensor]:
+    def _read(self, tasks: Sequence[DecodeTask], check: Callable[[], None]) -> list[Tensor]:
         num_latents = self.tables.num_latents
         span = LatentRange(min(task.span.lowest for task in tasks), max(task.span.highest for task in tasks))
         frame = _Frame(self, [(task.height, task.width) for task in tasks], [task.z_hat for task in tasks], span)
         with ThreadTuner() as tuner:
             for steps in frame.schedule.steps:
                 tuner.step()
+                check()
                 start = steps[0].start
                 windows = self.tables.windows(frame.raw(start, steps[-1].stop).cpu())
                 for step in steps:
