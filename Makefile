@@ -14,7 +14,7 @@ PARITY ?=
 FUZZ ?=
 CHAOS ?=
 
-.PHONY: help install package train weights weights-files weights-small variable-cost ladder recipe study study-files exactness bench bench-train bench-data streams test golden fuzz chaos large lint type docs tables tour parity parity-files refinement refinement-ablation weights-checks clean
+.PHONY: help install package train weights weights-ms-ssim weights-small variable-cost ladder recipe study study-files exactness bench bench-train bench-data streams test golden fuzz chaos large lint type docs tables tour parity parity-files refinement refinement-ablation weights-checks clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
@@ -106,14 +106,19 @@ build/shards/photos/index.json: | install
 
 weights: install build/shards/photos/index.json build/shards/val/index.json ## train the bundled model on PHOTOS=folder for HOURS=12, from scratch or from where it stopped
 	$(JAHP) train configs/weights.yaml 'trainer.max_time="00:$(HOURS):00:00"'
-	$(MAKE) weights-files
+	$(MAKE) bundle-joint-psnr
 
-weights-files: ## export and measure runs/weights as the bundled model
-	$(JAHP) export runs/weights --dtype int8 --out jahp_pl/weights/joint-psnr --force
-	$(JAHP) evaluate --model joint-psnr --images data/kodak --threads 1 --quality 1 10 20 30 40 50 60 70 80 90 100 \
-	    --out runs/weights/kodak.json
-	mkdir -p results/weights && cp runs/weights/kodak.json results/weights/joint-psnr.json
-	$(JAHP) export jahp_pl/weights/joint-psnr --results results/weights/joint-psnr.json --out jahp_pl/weights/joint-psnr --force
+weights-ms-ssim: install build/shards/photos/index.json build/shards/val/index.json ## fine-tune the bundled model for MS-SSIM on PHOTOS=folder for HOURS=12
+	$(JAHP) train configs/weights.yaml configs/overlays/weights_ms_ssim.yaml 'trainer.max_time="00:$(HOURS):00:00"'
+	$(MAKE) bundle-joint-ms-ssim
+
+bundle-joint-psnr: RUN := runs/weights
+bundle-joint-ms-ssim: RUN := runs/weights-ms-ssim
+bundle-%: ## export and measure a trained run as a bundled model: bundle-joint-psnr, bundle-joint-ms-ssim; RUN=folder
+	$(JAHP) export $(RUN) --dtype int8 --output jahp_pl/weights/$* --force
+	$(JAHP) evaluate --model $* --images data/kodak --threads 1 --quality 1 10 20 30 40 50 60 70 80 90 100 --output $(RUN)/kodak.json
+	mkdir -p results/weights && cp $(RUN)/kodak.json results/weights/$*.json
+	$(JAHP) export jahp_pl/weights/$* --results results/weights/$*.json --output jahp_pl/weights/$* --force
 
 # Small models of one rate each. Their files are smaller than those of the variable-rate model.
 small-1 := loss.lmbda=0.0018

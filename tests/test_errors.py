@@ -1,4 +1,4 @@
-"""One base for every error of the package's own."""
+"""All errors of the package have one base class."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_every_own_error_has_one_base_and_a_built_in_type_that_fits():
     assert others == {"ArchiveError"}  # is caught where tars are read
 
 
-def test_a_caller_catches_all_by_the_base():
+def test_a_caller_can_catch_all_by_the_base():
     with pytest.raises(jahp_pl.JahpError, match=r"not a \.jahp file"):
         codec_of(JOINT).decompress(b"something else")
     with pytest.raises(jahp_pl.JahpError, match="nowhere"):

@@ -57,7 +57,7 @@ def test_layers_are_those_of_the_paper() -> None:
         assert all(type(c) is kind and c.kernel_size == (5, 5) and c.stride == (2, 2) for c in convolutions)
         assert [convolutions[0].in_channels, *(c.out_channels for c in convolutions)] == channels
         assert [type(n) for n in normalizations] == [GDN] * 3
-        assert all(n.inverse is inverse for n in normalizations)
+        assert all(isinstance(n, GDN) and n.inverse is inverse for n in normalizations)
 
 
 @pytest.mark.parametrize("transform", [AnalysisTransform, SynthesisTransform])

@@ -270,7 +270,8 @@ def test_a_gray_photograph_stays_gray(codec: Codec) -> None:
     decoded = codec.decompress(codec.compress(gray))
     assert torch.equal(decoded[0], decoded[1])
     assert torch.equal(decoded[0], decoded[2])
-    plain = codec.transforms.synthesise(codec.encode(gray).y_hat, *gray.shape[:2], codec.encode(gray).level)
+    coded, (height, width, _) = codec.encode(gray), gray.shape
+    plain = codec.transforms.synthesise(coded.y_hat, height, width, coded.level)
     assert not torch.equal(plain[0], plain[1])
     original = torch.from_numpy(gray.copy()).movedim(-1, 0)
     assert float(psnr(original, decoded)) > float(psnr(original, plain))

@@ -18,9 +18,10 @@ from torch import Tensor
 import jahp_pl.pillow  # noqa: F401, a plugin
 from jahp_pl.codec import refinement
 from jahp_pl.codec.codec import Codec
+from jahp_pl.codec.encoder import Latents
 from jahp_pl.codec.latent_objective import LatentObjective, Region, mixture_bits
 from jahp_pl.codec.latent_search import RefinementWarning, Search
-from jahp_pl.codec.refinement import EFFORTS, Latents, refine, search_bytes
+from jahp_pl.codec.refinement import EFFORTS, refine, search_bytes
 from jahp_pl.codec.structure import StructuralDistortion
 from jahp_pl.codec.transforms.runner import MemoryLimitError
 from jahp_pl.config import LossConfig

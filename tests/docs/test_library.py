@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -27,7 +28,7 @@ def test_every_block_runs_with_the_output_on_the_page(tmp_path, monkeypatch, cap
     monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "weights")
     export(variable_model(), tmp_path / "weights" / "joint-psnr", {"loss": {"lmbda": 0.002, "lmbda_max": 0.1}})
     Image.fromarray(kodak_crop()[:64, :96]).save("photo.png")
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     for language, block in BLOCKS:
         if language == "sh":
             assert [run(*shlex.split(line)[1:]) for line in block.splitlines()] == [0] * len(block.splitlines())

@@ -1,4 +1,4 @@
-"""docs/python.md tells the truth: its blocks run in their order."""
+"""docs/python.md is correct: its blocks run in order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 
-def test_every_block_runs_and_gives_what_the_page_says(
+def test_every_block_runs_with_the_output_on_the_page(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -31,7 +31,7 @@ def test_every_block_runs_and_gives_what_the_page_says(
     shutil.copytree(pages.ROOT / "configs", "configs")
 
     def small(*arguments: str) -> Config:
-        """As printed, but of a few thousand weights and four steps."""
+        """Load as printed, but with a few thousand weights and four steps."""
         return settings.load_config(*arguments, *SMALL, "trainer.max_steps=4", "trainer.val_every_steps=2")
 
     monkeypatch.setattr(jahp_pl, "load_config", small, raising=False)

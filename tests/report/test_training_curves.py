@@ -1,4 +1,4 @@
-"""Curves of trainings, from run folders alone."""
+"""Training curves from run folders alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jahp_pl.training.run import TrainResult
 from tests.support.commands import run
 
 
-def test_a_run_becomes_one_picture_in_its_folder(finished: TrainResult, tmp_path: Path) -> None:
+def test_a_run_is_drawn_into_one_figure(finished: TrainResult, tmp_path: Path) -> None:
     paths = draw_training([finished.run_dir], tmp_path)
     assert [path.name for path in paths] == ["training.png", "training.svg"]
     with Image.open(paths[0]) as picture:
@@ -24,7 +24,7 @@ def test_a_run_becomes_one_picture_in_its_folder(finished: TrainResult, tmp_path
     assert "MS-SSIM (dB)" in text  # validation measures it
 
 
-def test_a_line_that_a_kill_cut_short_is_left_out(finished: TrainResult, tmp_path: Path) -> None:
+def test_an_incomplete_last_line_is_ignored(finished: TrainResult, tmp_path: Path) -> None:
     whole = read_series(finished.run_dir)
     assert [step for step, _ in whole["train/loss"]] == [2, 4, 6, 8]
     text = (finished.run_dir / "metrics.csv").read_text()
@@ -41,6 +41,6 @@ def test_runs_are_drawn_together_but_not_with_results(
     assert run("report", finished.run_dir, finished.run_dir, "-o", tmp_path) == 0
     assert "training.png" in capsys.readouterr().out
     assert run("report", finished.run_dir, "results/classical") == 2
-    assert "is no run folder" in capsys.readouterr().err
+    assert "is not a run folder" in capsys.readouterr().err
     assert run("report", "results/classical") == 2
     assert "--output" in capsys.readouterr().err

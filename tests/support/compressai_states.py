@@ -1,4 +1,4 @@
-"""State dicts as CompressAI saves them, made from models of this project."""
+"""State dicts as saved by CompressAI, made from models of this project."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ N, M = 8, 12
 
 
 def model_of(rung: Rung) -> CompressionModel:
-    """A small model with random weights."""
+    """Create a small model with random weights."""
     torch.manual_seed(3)
     return CompressionModel(ModelConfig(rung, N, M)).eval()
 
 
 def in_their_names(model: CompressionModel, flat: bool = False) -> dict[str, Tensor]:
-    """The state dict that CompressAI would have for these weights, with what it stores besides."""
+    """Return the state dict that CompressAI would have for these weights, with its additional entries."""
     theirs = {ours: name for name, ours in compressai.NETWORKS.items()}
     singular = {plural: name for name, plural in compressai.PLURALS.items()}
     state = {}

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from matplotlib.patches import Rectangle
 from PIL import Image
 
 from jahp_pl.codec.bitstream import BitstreamError
@@ -94,7 +95,13 @@ def test_images_that_cannot_be_coded_are_counted_and_do_not_stop_the_run(tmp_pat
         model.g_a[-1].bias.fill_(1e9)
     logged: dict[str, float] = {}
     trainer = SimpleNamespace(
-        global_step=1, global_rank=0, world_size=1, is_global_zero=True, loggers=[], callback_metrics={}
+        global_step=1,
+        global_rank=0,
+        world_size=1,
+        is_global_zero=True,
+        sanity_checking=False,
+        loggers=[],
+        callback_metrics={},
     )
     callback = CodingCallback(tmp_path / "coding", max_images=3)
     module = _module_around(model, trainer, logged)
@@ -113,7 +120,7 @@ def _module_around(model: CompressionModel, trainer: SimpleNamespace, logged: di
     from jahp_pl.training.module import CompressionModule
 
     class Recording(CompressionModule):
-        def log_dict(self, values, **options):  # type: ignore[no-untyped-def]
+        def log_dict(self, values, **options):  # type: ignore[no-untyped-def, override]
             logged.update(values)
 
     module = Recording(Config(model=model.config))
@@ -188,7 +195,7 @@ def test_channels_are_sorted_by_what_they_cost(coded: CodedImage) -> None:
         figure = channel_chart([image, image])
         assert len(figure.axes) == num_panels
         for axes, bits in zip(figure.axes, (coded.bits_y, coded.bits_z), strict=False):
-            heights = [bar.get_height() for bar in axes.patches]
+            heights = [bar.get_height() for bar in axes.patches if isinstance(bar, Rectangle)]
             assert heights == sorted(heights, reverse=True)
             assert sum(heights) == pytest.approx(float(bits.sum()) / (100 * 70), rel=1e-4)
 

@@ -1,4 +1,4 @@
-"""CompressionModule in a Trainer of the user's own: any loader, any logger, any callback."""
+"""CompressionModule in the user's own Trainer: any loader, any logger, any callback."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from jahp_pl.config import OptimConfig
-from jahp_pl.model_io.checkpoint import CheckpointError, load_model, read_checkpoint
+from jahp_pl.model_io.checkpoint import CheckpointError, load_checkpoint_model, read_checkpoint
 from jahp_pl.training import TrainingError
 from jahp_pl.training.batches import images_of
 from jahp_pl.training.module import CompressionModule
@@ -67,7 +67,7 @@ def plain(one_thread: None) -> CompressionModule:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "doubles"])
-def test_every_kind_of_batch_trains_and_validates_alike(kind: str, plain: CompressionModule) -> None:
+def test_all_kinds_of_batches_train_and_validate_equally(kind: str, plain: CompressionModule) -> None:
     module, trainer = trained(KINDS[kind])
     assert all_equal(weights(module), weights(plain))
     assert trainer.callback_metrics["val/images"] == 4
@@ -88,8 +88,8 @@ def test_a_batch_of_several_validation_images_is_measured_image_by_image() -> No
 @pytest.mark.parametrize(
     ("item", "words"),
     [
-        (lambda place: BYTES[place].float(), r"images must be RGB in \[0, 1\]; these go from 0 to 255"),
-        (lambda place: (FLOATS[place] - 0.45) / 0.22, "Leave out Normalize"),
+        (lambda place: BYTES[place].float(), r"images must be RGB in \[0, 1\]; these range from 0 to 255"),
+        (lambda place: (FLOATS[place] - 0.45) / 0.22, "Remove Normalize"),
         (lambda place: BYTES[place, :1], r"this one is torch.uint8 of shape \(2, 1, 64, 64\)"),
         (lambda place: "photo.png", "this one is str"),
     ],
@@ -101,13 +101,13 @@ def test_other_batches_are_refused_in_one_line_that_says_what_to_do(item: Callab
     assert "\n" not in str(refused.value)
 
 
-def test_images_are_taken_as_the_table_says() -> None:
+def test_batches_are_converted_as_in_the_table() -> None:
     assert torch.equal(images_of(BYTES), FLOATS)
     assert images_of(FLOATS) is FLOATS
     assert torch.equal(images_of({"pixel_values": BYTES}), FLOATS)
 
 
-def test_what_is_logged_reaches_the_callbacks_and_the_logger_of_the_user_at_the_trainers_steps(tmp_path: Path) -> None:
+def test_metrics_reach_the_users_callbacks_and_logger_at_the_trainers_steps(tmp_path: Path) -> None:
     _, trainer = trained(
         KINDS["bytes"], max_steps=4, max_epochs=2, log_every_n_steps=1, logger=CSVLogger(tmp_path, "", "")
     )
@@ -118,7 +118,9 @@ def test_what_is_logged_reaches_the_callbacks_and_the_logger_of_the_user_at_the_
     assert [row["step"] for row in rows if row["val/loss"]] == ["2", "4"], "nothing of the sanity check at step 0"
 
 
-def test_a_checkpoint_of_the_user_has_the_average_of_its_step_and_comes_back(photos: Tensor, tmp_path: Path) -> None:
+def test_a_checkpoint_of_the_users_trainer_has_the_average_of_its_step_and_loads(
+    photos: Tensor, tmp_path: Path
+) -> None:
     module = seeded(experiment(OptimConfig(learning_rate=1e-3, ema_decay=0.9)))
     saves = ModelCheckpoint(tmp_path, every_n_train_steps=3, save_top_k=-1)
     trainer = own_trainer(max_steps=3, max_epochs=-1, enable_checkpointing=True, callbacks=[saves])
@@ -130,13 +132,13 @@ def test_a_checkpoint_of_the_user_has_the_average_of_its_step_and_comes_back(pho
     assert module.average is not None
     assert again.average is not None
     assert all_equal(list(again.average.parameters()), list(module.average.parameters()))
-    assert all_equal(list(load_model(path).parameters()), list(module.average.parameters()))
+    assert all_equal(list(load_checkpoint_model(path).parameters()), list(module.average.parameters()))
     images = DataLoader(Items(KINDS["bytes"]), batch_size=1)
     first, second = (own_trainer().validate(one, images, verbose=False) for one in (module, again))
     assert str(first) == str(second)  # NaN where images are too small for MS-SSIM
 
 
-def test_the_checkpoint_of_a_run_comes_back(finished: TrainResult, tmp_path: Path) -> None:
+def test_the_checkpoint_of_a_run_loads(finished: TrainResult, tmp_path: Path) -> None:
     module = CompressionModule.load_from_checkpoint(finished.last)
     assert read_checkpoint(finished.last)["hyper_parameters"]["name"] == module.config.name
     (tmp_path / "cut.ckpt").write_bytes(finished.last.read_bytes()[:5000])

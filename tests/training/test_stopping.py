@@ -14,6 +14,7 @@ from jahp_pl.data.pipeline import ValImage
 from jahp_pl.model_io.checkpoint import is_validation_due, read_checkpoint
 from jahp_pl.settings import load
 from jahp_pl.training import run as training
+from jahp_pl.training.checkpoints import BestAndLast
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.run import TrainResult, train
 from jahp_pl.training.stopping import Stopped
@@ -48,10 +49,10 @@ def acting(monkeypatch: pytest.MonkeyPatch, act: Act, training_step: int = 0, va
                 act()
             return super().training_step(batch, batch_idx)
 
-        def validation_step(self, batch: ValImage, batch_idx: int) -> None:
+        def validation_step(self, batch: ValImage, batch_idx: int, dataloader_idx: int = 0) -> None:
             if (self.global_step, batch_idx) == (validation_step, 1):
                 act()
-            super().validation_step(batch, batch_idx)
+            super().validation_step(batch, batch_idx, dataloader_idx)
 
     monkeypatch.setattr(training, "CompressionModule", Acting)
 
@@ -203,7 +204,7 @@ def test_rows_of_a_repeated_validation_are_not_kept_twice(
 
     config: Config = tiny_config(tmp_path, shards, *AS_FINISHED)
     with monkeypatch.context() as patch:
-        patch.setattr(training.BestAndLast, "on_validation_end", broken)
+        patch.setattr(BestAndLast, "on_validation_end", broken)
         with pytest.raises(BrokenError):
             train(config)
     assert "\n4," in (config.run_dir / "metrics.csv").read_text()

@@ -48,7 +48,8 @@ def written(coder: LatentCoder, y_hat: Tensor, z_hat: Tensor | None) -> bytes:
 
 
 def task_of(payload: bytes, y_hat: Tensor, z_hat: Tensor | None) -> DecodeTask:
-    return DecodeTask(Reader(payload), *y_hat.shape[1:], z_hat, LatentRange(int(y_hat.min()), int(y_hat.max())))
+    _, height, width = y_hat.shape
+    return DecodeTask(Reader(payload), height, width, z_hat, LatentRange(int(y_hat.min()), int(y_hat.max())))
 
 
 # --- the order does not matter ----------------------------------------------------------------------------------------

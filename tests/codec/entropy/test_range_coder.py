@@ -17,7 +17,7 @@ INT32 = st.integers(-(2**31), 2**31 - 1)
 
 def random_masses(rng: np.random.Generator, count: int, width: int) -> FloatArray:
     """Return integers from 0 to 2^40, half of them 0, without rows of zeros."""
-    masses = np.floor(2.0 ** rng.uniform(0, 40, (count, width))) * rng.integers(0, 2, (count, width))
+    masses: FloatArray = np.floor(2.0 ** rng.uniform(0, 40, (count, width))) * rng.integers(0, 2, (count, width))
     masses[:, rng.integers(width)] += 1
     return masses
 
