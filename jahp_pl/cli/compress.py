@@ -120,9 +120,10 @@ def decompress(arguments: argparse.Namespace) -> None:
                 return None
             header, _ = unpack(data, arguments.max_pixels or ACCEPTED_PIXELS)
             codec = decoders.find(header.fingerprint)
-            image = codec.decompress(data, arguments.max_pixels or ACCEPTED_PIXELS, as_="numpy")
+            pixels = arguments.max_pixels or ACCEPTED_PIXELS
+            image = codec.decompress(data, pixels, as_="numpy", max_seconds=arguments.max_seconds)
         except (BitstreamError, shared.CommandError) as error:
-            raise BitstreamError(f"{name}: {error}".replace("raise max_pixels", "raise --max-pixels")) from None
+            raise BitstreamError(f"{name}: {error}".replace("raise max_", "raise --max-")) from None
         suffix = ".png" if job.target == STREAM else job.target.suffix
         try:
             content = encode_rgb(image, suffix, header.icc)

@@ -263,6 +263,7 @@ def _parser() -> argparse.ArgumentParser:
         "IN.decoded.png",
     )
     p.add_argument("--max-pixels", type=positive, metavar="N", help="largest image to accept [33554432]")
+    p.add_argument("--max-seconds", type=positive, metavar="S", help="longest time to accept for a file [any]")
 
     add_benches(table)
 

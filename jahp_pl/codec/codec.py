@@ -25,8 +25,9 @@ from jahp_pl.codec.entropy.range_coder import IntArray, Reader, Writer
 from jahp_pl.codec.entropy.symbol_coder import DecodeTask
 from jahp_pl.codec.entropy.torch_settings import retry_if_precision_changed
 from jahp_pl.codec.fingerprint import fingerprint
+from jahp_pl.codec.forks import check_not_forked
 from jahp_pl.codec.image_types import Kind, from_pixels, to_pixels
-from jahp_pl.codec.limits import ACCEPTED_PIXELS
+from jahp_pl.codec.limits import ACCEPTED_PIXELS, Deadline
 from jahp_pl.codec.lockstep import lockstep_groups
 from jahp_pl.codec.opening import Opened, check_latents, open_file
 from jahp_pl.codec.rate_control import encode_to_target
@@ -180,13 +181,24 @@ class Codec:
         return [self.encode(image, target, effort=effort).data for image in images]
 
     @overload
-    def decompress(self, data: bytes, max_pixels: int = ..., *, as_: Literal["tensor"] = ...) -> Tensor: ...
-    @overload
-    def decompress(self, data: bytes, max_pixels: int = ..., *, as_: Literal["numpy"]) -> Array: ...
-    @overload
-    def decompress(self, data: bytes, max_pixels: int = ..., *, as_: Literal["pil"]) -> Image.Image: ...
     def decompress(
-        self, data: bytes, max_pixels: int = ACCEPTED_PIXELS, *, as_: Kind = "tensor"
+        self, data: bytes, max_pixels: int = ..., *, as_: Literal["tensor"] = ..., max_seconds: float | None = ...
+    ) -> Tensor: ...
+    @overload
+    def decompress(
+        self, data: bytes, max_pixels: int = ..., *, as_: Literal["numpy"], max_seconds: float | None = ...
+    ) -> Array: ...
+    @overload
+    def decompress(
+        self, data: bytes, max_pixels: int = ..., *, as_: Literal["pil"], max_seconds: float | None = ...
+    ) -> Image.Image: ...
+    def decompress(
+        self,
+        data: bytes,
+        max_pixels: int = ACCEPTED_PIXELS,
+        *,
+        as_: Kind = "tensor",
+        max_seconds: float | None = None,
     ) -> Tensor | Array | Image.Image:
         """Decompress a file to an image.
 
@@ -196,34 +208,59 @@ class Codec:
                 proportional to that or to the steps of `limits.max_steps`.
             as_: "tensor" for (3, H, W) uint8 on the CPU, "numpy" for (H, W, 3) uint8, "pil" for a Pillow image, the
                 only one with the file's colour profile, in `info["icc_profile"]`.
+            max_seconds: time to accept; None is any. See `decode_all`.
 
         Raises:
             BitstreamError: if the data is not a valid file of this model; the message says what to do.
         """
-        decoded = self.decode(data, max_pixels)
+        decoded = self.decode(data, max_pixels, max_seconds)
         return from_pixels(decoded.image, decoded.icc, as_)
 
     @overload
     def decompress_all(
-        self, files: Iterable[bytes], max_pixels: int = ..., *, as_: Literal["tensor"] = ...
+        self,
+        files: Iterable[bytes],
+        max_pixels: int = ...,
+        *,
+        as_: Literal["tensor"] = ...,
+        max_seconds: float | None = ...,
     ) -> list[Tensor]: ...
     @overload
     def decompress_all(
-        self, files: Iterable[bytes], max_pixels: int = ..., *, as_: Literal["numpy"]
+        self,
+        files: Iterable[bytes],
+        max_pixels: int = ...,
+        *,
+        as_: Literal["numpy"],
+        max_seconds: float | None = ...,
     ) -> list[Array]: ...
     @overload
     def decompress_all(
-        self, files: Iterable[bytes], max_pixels: int = ..., *, as_: Literal["pil"]
+        self,
+        files: Iterable[bytes],
+        max_pixels: int = ...,
+        *,
+        as_: Literal["pil"],
+        max_seconds: float | None = ...,
     ) -> list[Image.Image]: ...
     def decompress_all(
-        self, files: Iterable[bytes], max_pixels: int = ACCEPTED_PIXELS, *, as_: Kind = "tensor"
+        self,
+        files: Iterable[bytes],
+        max_pixels: int = ACCEPTED_PIXELS,
+        *,
+        as_: Kind = "tensor",
+        max_seconds: float | None = None,
     ) -> list[Tensor] | list[Array] | list[Image.Image]:
         """Decompress several files in order, a group of them in lockstep at a time; see `decompress`.
 
         Raises:
             BitstreamError: if one of them is not a valid file of this model.
         """
-        decoded = (one for group in lockstep_groups(files, max_pixels) for one in self.decode_all(group, max_pixels))
+        decoded = (
+            one
+            for group in lockstep_groups(files, max_pixels)
+            for one in self.decode_all(group, max_pixels, max_seconds)
+        )
         return [from_pixels(one.image, one.icc, as_) for one in decoded]  # type: ignore[return-value]
 
     @on_cpu()
@@ -250,6 +287,7 @@ class Codec:
         Raises:
             TargetError, ValueError: see `compress`.
         """
+        check_not_forked()
         target = target or Target()
         check_target(target, self.num_levels)
         search = refinement.search_for_effort(effort, self.objective)
@@ -264,33 +302,39 @@ class Codec:
         z_hat = None if file.z_hat is None else torch.from_numpy(file.z_hat)
         return Encoded(file.data, torch.from_numpy(file.y_hat), z_hat, file.header_bytes, file.level)
 
-    def decode(self, data: bytes, max_pixels: int = ACCEPTED_PIXELS) -> Decoded:
+    def decode(self, data: bytes, max_pixels: int = ACCEPTED_PIXELS, max_seconds: float | None = None) -> Decoded:
         """Decompress a file and return the image together with its latents; see `decompress`."""
-        return self.decode_all([data], max_pixels)[0]
+        return self.decode_all([data], max_pixels, max_seconds)[0]
 
     @on_cpu()
     @retry_if_precision_changed
     @torch.inference_mode()
-    def decode_all(self, files: Sequence[bytes], max_pixels: int = ACCEPTED_PIXELS) -> list[Decoded]:
+    def decode_all(
+        self, files: Sequence[bytes], max_pixels: int = ACCEPTED_PIXELS, max_seconds: float | None = None
+    ) -> list[Decoded]:
         """Decode several files in lockstep, which is faster per file than one by one and uses the memory of all.
 
         Args:
             files: at least one file.
             max_pixels: largest image to accept.
+            max_seconds: time to accept for them all; None is any. It is looked at between steps, so the call may take
+                one step or one tile longer.
 
         Raises:
-            BitstreamError: if one of them is not a valid file of this model.
+            BitstreamError: if one of them is not a valid file of this model, or the time is up.
         """
+        check_not_forked()
+        deadline = Deadline(max_seconds)
         opened = [self._open(data, max_pixels) for data in files]
         if self.latents is None:
             assert self.prior is not None
             y_hats = [self.prior.read(task.reader, task.height, task.width) for _, task in opened]
         else:
-            y_hats = self.latents.read([task for _, task in opened])
+            y_hats = self.latents.read([task for _, task in opened], deadline.check)
         decoded = []
         for (header, task), y_hat in zip(opened, y_hats, strict=True):
             level = check_latents(header, task.reader, y_hat.numpy())
-            image = self.transforms.synthesise(y_hat, header.height, header.width, level)
+            image = self.transforms.synthesise(y_hat, header.height, header.width, level, deadline.check)
             image = torch.from_numpy(to_gray(image.numpy())) if header.is_gray else image
             decoded.append(Decoded(image, y_hat, task.z_hat, header.icc, level))
         return decoded

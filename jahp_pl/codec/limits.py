@@ -6,6 +6,7 @@ A payload of any length can encode any number of symbols, so the size of a file 
 from __future__ import annotations
 
 import math
+import time
 
 from jahp_pl.codec.bitstream import BitstreamError
 from jahp_pl.strides import STRIDE
@@ -45,3 +46,27 @@ def check_steps(height: int, width: int, max_pixels: int) -> None:
             f"the file states {width} x {height} latents, which take {steps} steps to decode, more than the "
             f"{max_steps(max_pixels)} accepted; raise max_pixels to {(2 * steps) ** 2} if you trust it"
         )
+
+
+class Deadline:
+    """Ends a decoding call that takes too long: the time depends on the pixels that a file claims, not on its length.
+
+    Args:
+        seconds: from now on; None never ends.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self.seconds = seconds
+        self._end = math.inf if seconds is None else time.monotonic() + seconds
+
+    def check(self) -> None:
+        """Call between steps.
+
+        Raises:
+            BitstreamError: if the time is up.
+        """
+        if time.monotonic() > self._end:
+            raise BitstreamError(
+                f"the file takes longer to decode than the {self.seconds:g} seconds allowed; raise max_seconds if you "
+                "trust it"
+            )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, overload
 
@@ -27,7 +27,7 @@ from jahp_pl.codec.entropy.range_coder import IntArray, Reader, Writer
 from jahp_pl.codec.entropy.symbol_coder import DecodeTask, LatentRange, SymbolCoder
 from jahp_pl.codec.entropy.window_tables import WindowTables
 from jahp_pl.codec.fingerprint import fingerprint
-from jahp_pl.codec.limits import ACCEPTED_PIXELS
+from jahp_pl.codec.limits import ACCEPTED_PIXELS, Deadline
 from jahp_pl.codec.lockstep import lockstep_groups
 from jahp_pl.codec.opening import check_latents, open_file
 from jahp_pl.codec.rate_control import encode_to_target
@@ -155,18 +155,27 @@ class RuntimeCodec:
         return encoder.encode(None) if self.num_levels == 1 else encode_to_target(encoder, target, self.num_levels)
 
     @overload
-    def decompress(self, data: bytes, max_pixels: int = ..., *, as_: Literal["numpy"] = ...) -> Samples: ...
-    @overload
-    def decompress(self, data: bytes, max_pixels: int = ..., *, as_: Literal["pil"]) -> Image.Image: ...
     def decompress(
-        self, data: bytes, max_pixels: int = ACCEPTED_PIXELS, *, as_: Kind = "numpy"
+        self, data: bytes, max_pixels: int = ..., *, as_: Literal["numpy"] = ..., max_seconds: float | None = ...
+    ) -> Samples: ...
+    @overload
+    def decompress(
+        self, data: bytes, max_pixels: int = ..., *, as_: Literal["pil"], max_seconds: float | None = ...
+    ) -> Image.Image: ...
+    def decompress(
+        self,
+        data: bytes,
+        max_pixels: int = ACCEPTED_PIXELS,
+        *,
+        as_: Kind = "numpy",
+        max_seconds: float | None = None,
     ) -> Samples | Image.Image:
-        """File -> image, see `Codec.decompress`; "numpy" for (H, W, 3) uint8, "pil" for a Pillow image.
+        """Decompress a file, see `Codec.decompress`: "numpy" returns (H, W, 3) uint8, "pil" a Pillow image.
 
         Raises:
-            BitstreamError: no valid file of this model; the message says what to do.
+            BitstreamError: if the data is not a valid file of this model; the message says what to do.
         """
-        decoded = self.decode(data, max_pixels)
+        decoded = self.decode(data, max_pixels, max_seconds)
         return image_from(decoded.image, decoded.icc, as_)
 
     def decompress_all(self, files: Iterable[bytes], max_pixels: int = ACCEPTED_PIXELS) -> list[Samples]:
@@ -178,16 +187,21 @@ class RuntimeCodec:
         decoded = (one for group in lockstep_groups(files, max_pixels) for one in self.decode_all(group, max_pixels))
         return [np.ascontiguousarray(one.image.transpose(1, 2, 0)) for one in decoded]
 
-    def decode(self, data: bytes, max_pixels: int = ACCEPTED_PIXELS) -> RuntimeDecoded:
-        """As `decompress`, with the latents."""
-        return self.decode_all([data], max_pixels)[0]
+    def decode(
+        self, data: bytes, max_pixels: int = ACCEPTED_PIXELS, max_seconds: float | None = None
+    ) -> RuntimeDecoded:
+        """Decompress a file and return the image together with its latents; see `decompress`."""
+        return self.decode_all([data], max_pixels, max_seconds)[0]
 
-    def decode_all(self, files: Sequence[bytes], max_pixels: int = ACCEPTED_PIXELS) -> list[RuntimeDecoded]:
-        """Several files in lockstep; see `Codec.decode_all`.
+    def decode_all(
+        self, files: Sequence[bytes], max_pixels: int = ACCEPTED_PIXELS, max_seconds: float | None = None
+    ) -> list[RuntimeDecoded]:
+        """Decode several files in lockstep; see `Codec.decode_all`.
 
         Raises:
-            BitstreamError: one of them is no valid file of this model.
+            BitstreamError: if one of them is not a valid file of this model, or the time is up.
         """
+        deadline = Deadline(max_seconds)
         has_context = self.networks.context is not None
         opened = [open_file(data, max_pixels, self.fingerprint, self.num_levels, has_context) for data in files]
         tasks: list[DecodeTask[IntArray]] = []
@@ -197,7 +211,8 @@ class RuntimeCodec:
                 z_hat = self._prior.read_channels(reader, *one.hyper_shape)
             tasks.append(DecodeTask(reader, *one.shape, z_hat, one.span))
         decoded = []
-        for one, task, y_hat in zip(opened, tasks, self._read(tasks), strict=True):
+        for one, task, y_hat in zip(opened, tasks, self._read(tasks, deadline.check), strict=True):
+            deadline.check()
             header = one.header
             level = check_latents(header, task.reader, y_hat)
             image = self.pixels.synthesise(y_hat, header.height, header.width, level)
@@ -209,14 +224,15 @@ class RuntimeCodec:
         """g_s: latents (M, h, w) -> (3, height, width), before `to_gray`."""
         return self.pixels.synthesise(y_hat, height, width, level)
 
-    def _read(self, tasks: Sequence[DecodeTask[IntArray]]) -> list[IntArray]:
+    def _read(self, tasks: Sequence[DecodeTask[IntArray]], check: Callable[[], None]) -> list[IntArray]:
         if self._coder is None:
             assert self._prior is not None
             return [self._prior.read_channels(task.reader, task.height, task.width) for task in tasks]
         span = LatentRange(min(task.span.lowest for task in tasks), max(task.span.highest for task in tasks))
         shapes = [(task.height, task.width) for task in tasks]
         z_hats = [task.z_hat for task in tasks]
-        return self._coder.read_frame(tasks, self.networks.frame(shapes, z_hats, span, self.config.num_latents))
+        frame = self.networks.frame(shapes, z_hats, span, self.config.num_latents)
+        return self._coder.read_frame(tasks, frame, check)
 
     def _write(self, writer: Writer, y_hat: IntArray, z_hat: IntArray | None) -> None:
         if self._coder is None:

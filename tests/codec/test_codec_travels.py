@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import multiprocessing
+import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -78,3 +81,34 @@ def test_repr_describes_the_codec() -> None:
 
 def test_dir_lists_the_public_names() -> None:
     assert set(jahp_pl.__all__) <= set(dir(jahp_pl))
+
+
+FORKED = """
+import multiprocessing, sys
+import numpy, torch
+from tests.support.codec_models import JOINT, codec_of
+torch.set_num_threads(2)
+codec, image = codec_of(JOINT), numpy.zeros((256, 256, 3), numpy.uint8)
+expected = codec.compress(image)
+
+def work(threads):
+    torch.set_num_threads(threads)
+    try:
+        return codec.compress(image) == expected
+    except RuntimeError as error:
+        return str(error)
+
+with multiprocessing.get_context("fork").Pool(1) as pool:
+    print(*pool.map_async(work, [2, 1]).get(timeout=60), sep="\\n")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_forked_process_says_so_instead_of_hanging_and_its_remedy_helps() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED], capture_output=True, text=True, timeout=120, check=False
+    )
+    refused, helped = done.stdout.splitlines()
+    assert "forked after a codec had been used" in refused
+    assert "get_context('spawn')" in refused
+    assert helped == "True"

@@ -22,9 +22,10 @@ def claim(variant: Variant, width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize(("width", "height"), [(1, 65535), (65535, 8192), (16384, 8192), (256, 32768)])
 def test_thirty_bytes_cost_no_more_than_a_moment_by_default(width: int, height: int) -> None:
+    codec, data = codec_of(JOINT), claim(JOINT, width, height)
     began = time.process_time()
     with pytest.raises(BitstreamError, match="raise max_pixels"):
-        codec_of(JOINT).decode(claim(JOINT, width, height))
+        codec.decode(data)
     assert time.process_time() - began < 0.1
 
 
@@ -78,3 +79,21 @@ def test_the_library_names_no_option_of_the_command_line() -> None:
     with pytest.raises(ValueError, match=r"transparent pixels.*put them on a background") as refused:
         codec_of(JOINT).compress(clear)
     assert "--" not in str(refused.value)
+
+
+@pytest.mark.parametrize("rung", ["joint", "factorized"])
+def test_a_decoder_gives_up_when_its_time_is_over(rung: str) -> None:
+    codec = codec_of(Variant(rung))  # type: ignore[arg-type]
+    data = codec.compress(np.zeros((64, 64, 3), np.uint8))
+    assert codec.decompress(data, max_seconds=60).shape == (3, 64, 64)
+    assert len(codec.decompress_all([data], max_seconds=60)) == 1
+    with pytest.raises(BitstreamError, match=r"longer to decode than the 1e-09 seconds allowed; raise max_seconds"):
+        codec.decompress(data, max_seconds=1e-9)
+
+
+def test_a_forged_file_costs_the_seconds_that_are_allowed() -> None:
+    codec = codec_of(JOINT)
+    began = time.monotonic()
+    with pytest.raises(BitstreamError, match=r"longer to decode than the 0\.5 seconds"):
+        codec.decode(claim(JOINT, 4096, 4096), max_seconds=0.5)
+    assert time.monotonic() - began < 10

@@ -20,7 +20,7 @@ BLOCKS = pages.blocks(pages.read("library"))
 
 
 def test_every_block_runs_with_the_output_on_the_page(tmp_path, monkeypatch, capsys):
-    assert [language for language, _ in BLOCKS] == ["python"] * 6 + ["sh", "python", "sh", "python"]
+    assert [language for language, _ in BLOCKS] == ["python"] * 7 + ["sh", "python", "sh", "python"]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pillow, "MODELS", pillow.Models())
     monkeypatch.delenv(pillow.MODEL_VARIABLE, raising=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -51,8 +51,12 @@ class LatentCoder(SymbolCoder):
             frame = _Frame(self, [(y_hat.shape[1], y_hat.shape[2])], [z_hat], span)
             self.write_frame(writer, frame, y_hat.numpy(), span)
 
-    def read(self, tasks: Sequence[DecodeTask[Tensor]]) -> list[Tensor]:
-        """The next latents of each image, which advance in lockstep: (M, height, width) int32 each.
+    def read(self, tasks: Sequence[DecodeTask[Tensor]], check: Callable[[], None] = lambda: None) -> list[Tensor]:
+        """Read the next latents of each image, (M, height, width) int32 each; the images advance in lockstep.
+
+        Args:
+            tasks: of the images.
+            check: called between steps; may raise.
 
         Raises:
             BitstreamError: if a payload does not decode, or its latents are out of range.
@@ -60,7 +64,12 @@ class LatentCoder(SymbolCoder):
         span = LatentRange(min(task.span.lowest for task in tasks), max(task.span.highest for task in tasks))
         with full_precision(self.device), ThreadTuner() as tuner:
             frame = _Frame(self, [(task.height, task.width) for task in tasks], [task.z_hat for task in tasks], span)
-            return [torch.from_numpy(y_hat) for y_hat in self.read_frame(tasks, frame, tuner.step)]
+
+            def before_step() -> None:
+                tuner.step()
+                check()
+
+            return [torch.from_numpy(y_hat) for y_hat in self.read_frame(tasks, frame, before_step)]
 
 
 class _Frame:

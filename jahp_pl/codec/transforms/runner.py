@@ -160,13 +160,21 @@ class TransformRunner:
         with _inference(self.device):
             return self._gains.after_rounding(torch.tensor([level], device=self.device))[0, :, 0, 0]
 
-    def synthesise(self, y_hat: Tensor, height: int, width: int, level: float | None = None) -> Tensor:
+    def synthesise(
+        self,
+        y_hat: Tensor,
+        height: int,
+        width: int,
+        level: float | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> Tensor:
         """Apply g_s to latents.
 
         Args:
             y_hat: (M, ceil(height / 16), ceil(width / 16)), integers or floats, on any device.
             height, width: size of the image in pixels.
             level: rate level; None for a single-rate model.
+            check: called before each tile; may raise.
 
         Returns:
             (3, height, width) uint8 on the CPU, clipped and rounded as `quality.to_uint8` does.
@@ -179,6 +187,7 @@ class TransformRunner:
         side = largest_side(h, w, self.halo, self._fits(self.tile_bytes.transforms))
         with _inference(self.device):
             for rows, columns in tiles(h, w, side, self.halo):
+                check()
                 seen = y_hat[:, _part(rows, 1), _part(columns, 1)].to(self.device)
                 part = self._g_s(seen.movedim(0, -1))[:, STRIDE * rows.kept.start :, STRIDE * columns.kept.start :]
                 target = image[
