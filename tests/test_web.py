@@ -214,7 +214,7 @@ def test_a_damaged_payload_is_refused_by_both_or_read_as_the_same(page: Page, si
     codec = sites["variable"].codec
     data = codec.compress(kodak_crop("kodim05", 48, 64))
     refused = 0
-    for place in (12, 40, 90, 150):
+    for place in range(4, len(data) - 40, 9):
         damaged = checked(data[: len(data) - place] + bytes([data[-place] ^ 0x5A]) + data[len(data) - place + 1 :])
         found = asked(page, sites["variable"], f"ask('decode', {{ data: {encoded(damaged)} }})")
         try:
