@@ -14,7 +14,7 @@ PARITY ?=
 FUZZ ?=
 CHAOS ?=
 
-.PHONY: help install package train weights weights-ms-ssim weights-small variable-cost ladder recipe study study-files exactness bench bench-train bench-data streams test golden fuzz chaos large lint type docs tables tour parity parity-files refinement refinement-ablation weights-checks runtimes web web-serve clean
+.PHONY: help install package train weights weights-ms-ssim variable-cost ladder recipe study study-files exactness bench bench-train bench-data streams test golden fuzz chaos large lint type docs tables tour parity parity-files refinement refinement-ablation weights-checks runtimes web web-serve clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
@@ -120,24 +120,6 @@ bundle-%: ## export and measure a trained run as a bundled model: bundle-joint-p
 	mkdir -p results/weights && cp $(RUN)/kodak.json results/weights/$*.json
 	$(JAHP) export jahp_pl/weights/$* --results results/weights/$*.json --output jahp_pl/weights/$* --force
 
-# Small models of one rate each. Their files are smaller than those of the variable-rate model.
-small-1 := loss.lmbda=0.0018
-small-2 := loss.lmbda=0.0035
-small-3 := loss.lmbda=0.0067
-small-4 := loss.lmbda=0.0130
-SMALL := small-1 small-2 small-3 small-4
-
-jahp_pl/weights/small-%/model.safetensors: build/shards/photos/index.json build/shards/val/index.json
-	$(JAHP) train configs/study.yaml configs/overlays/small.yaml output_dir=runs/weights-small name=small-$* $(small-$*)
-	$(JAHP) export runs/weights-small/small-$* --dtype int8 --out $(@D) --force
-	$(JAHP) evaluate --model $(@D) --images data/kodak --threads 1 --out runs/weights-small/small-$*/kodak.json
-	mkdir -p results/weights && cp runs/weights-small/small-$*/kodak.json results/weights/small-$*.json
-	$(JAHP) export $(@D) --results results/weights/small-$*.json --out $(@D) --force
-
-weights-small: install build/shards/photos/index.json build/shards/val/index.json ## train the bundled models of one rate on PHOTOS=folder (hours)
-	$(JAHP) sweep sweeps/study_transforms.yaml --workers $(WORKERS)
-	$(MAKE) -j$(WORKERS) $(SMALL:%=jahp_pl/weights/%/model.safetensors)
-
 runs/full-%/checkpoints/last.ckpt: build/shards/train/index.json build/shards/val/index.json | install
 	$(JAHP) train $(CONFIG) configs/overlays/full_width.yaml name=full-$* model.num_components=$*
 
@@ -148,7 +130,7 @@ exactness: $(FULL:%=%/checkpoints/last.ckpt) ## check that full-size models code
 
 runtimes: web ## cold starts and memory of the runtimes, and their latents beside each other, the browser's included
 	$(JAHP) bench runtimes --image data/kodak/kodim23.png -o results/runtimes.json
-	$(BIN)/python -m checks.exactness.runtimes --images data/kodak --model small-2 joint-psnr --out results/runtimes-exact.json
+	$(BIN)/python -m checks.exactness.runtimes --images data/kodak --model joint-psnr mixture --out results/runtimes-exact.json
 
 bench: $(FULL:%=%/checkpoints/last.ckpt) $(VENV)-parity/installed ## time the stages of full-size models, and CompressAI with the same weights
 	$(JAHP) bench coding --model $(FULL) --images data/kodak --limit 1 --out results/bench.json --peer "$(VENV)-parity/bin/python -m checks.parity.strings"

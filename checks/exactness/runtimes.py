@@ -135,11 +135,11 @@ def measure(model: Path, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
 
 
 def main() -> None:
-    """Measure the bundled variable-rate model, a small one of one rate, and mixtures."""
+    """Measure the bundled variable-rate model and a mixture of one rate."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--every", type=int, default=1, help="take one image of so many")
-    parser.add_argument("--model", nargs="+", default=["joint-psnr", "small-2", "mixture"])
+    parser.add_argument("--model", nargs="+", default=["joint-psnr", "mixture"])
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)

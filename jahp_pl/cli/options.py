@@ -93,7 +93,7 @@ def add_images(parser: argparse.ArgumentParser) -> None:
 
 EFFORT = (
     "how long to search for latents that need fewer bits at equal quality; 0 does not search. For 0.4 megapixels on "
-    "one core, 1 takes about 5 s with joint-psnr and 1.5 s with small-2; 2, 3, 4, 5 and 6 take 2, 4, 8, 50 and 170 "
+    "one core, 1 takes about 4 s with the bundled models; 2, 3, 4, 5 and 6 take 2, 4, 8, 50 and 170 "
     "times as long; see docs/refinement.md for the gain"
 )
 

@@ -417,4 +417,4 @@ def _check_finite(model: nn.Module) -> None:
     """
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise FreezeError(f"{name}: holds numbers that are not finite; the weights are damaged or have diverged")
+            raise FreezeError(f"{name}: has numbers that are not finite; the weights are damaged or have diverged")

@@ -270,7 +270,7 @@ def test_what_needs_torch_says_so_in_a_line(words: list[str], said: str, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["joint-psnr", "small-2"])
+@pytest.mark.parametrize("model", ["joint-psnr", "joint-ms-ssim"])
 def test_kodak_is_equal_to_the_last_bit(model: str) -> None:
     import jahp_pl
 
