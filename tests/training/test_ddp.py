@@ -160,7 +160,7 @@ def test_a_wrong_number_of_processes_is_refused(monkeypatch: pytest.MonkeyPatch)
         with monkeypatch.context() as patch:
             for name, value in variables.items():
                 patch.setenv(name, value)
-            with pytest.raises(ConfigError, match=f"these are 2 processes, but {starter} started 4; set") as refusal:
+            with pytest.raises(ConfigError, match=f"makes 2 processes, but {starter} started 4; set") as refusal:
                 check_launch(two)
             assert "\n" not in str(refusal.value)
             check_launch(load(["trainer.devices=2", "trainer.num_nodes=2"]).trainer)
