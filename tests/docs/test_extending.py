@@ -130,7 +130,7 @@ def test_what_cannot_be_imported_or_registered_is_refused_in_one_line(files: Pat
     for name in ("gaussian", "two words"):
         with pytest.raises(ConfigError, match="must be an identifier that is not taken"):
             register_density(name, DENSITIES["laplace"])
-    with pytest.raises(ConfigError, match="must be one of gaussian, laplace, logistic; for one of your own"):
+    with pytest.raises(ConfigError, match="must be one of gaussian, laplace, logistic; for your own, import"):
         ModelConfig(likelihood="secant")
     with pytest.raises(ConfigError, match=r"model\.transform"):
         model_from_dict({"transform": "residual"})

@@ -62,12 +62,12 @@ def test_a_disturbed_call_is_retried_a_few_times(monkeypatch: pytest.MonkeyPatch
     whole = LatentCoder.read
     before = torch.get_float32_matmul_precision()
 
-    def disturbed(coder: LatentCoder, tasks: Any) -> Any:
+    def disturbed(coder: LatentCoder, tasks: Any, check: Any) -> Any:
         calls.append(len(calls))
         with full_precision(coder.device):
             if len(calls) < limit:
                 torch.set_float32_matmul_precision("medium")
-            return whole(coder, tasks)
+            return whole(coder, tasks, check)
 
     monkeypatch.setattr(LatentCoder, "read", disturbed)
     with changed(torch.set_float32_matmul_precision, "highest", before):
