@@ -242,6 +242,28 @@ def file_excess() -> str:
     return table("over the cross-entropy under the float model | mean > | worst image >", rows)
 
 
+def weights_parts() -> str:
+    """What hyperprior and context save in the bundled model."""
+    rows = []
+    for part in result("weights/checks")["parts"]:
+        lost = [100 * (part[f"without_{name}"] / part["bpp"] - 1) for name in ("hyperprior", "context")]
+        share = f"{100 * part['hyper_share']:.1f} %"
+        rows.append([str(part["quality"]), f"{part['bpp']:.3f}", share, *(f"{loss:+.0f} %" for loss in lost)])
+    return table("`--quality` > | bits per pixel > | in hyper-latents > | no hyperprior > | no context >", rows)
+
+
+def weights_contents() -> str:
+    """The bundled model and JPEG on images unlike photographs."""
+    rows = []
+    for one in result("weights/checks")["contents"]:
+        sizes, decibels = (
+            (one[ours], one[theirs]) for ours, theirs in (("num_bytes", "jpeg_bytes"), ("psnr", "jpeg_psnr"))
+        )
+        pairs = [(f"{size:,}", f"{value:.1f}") for size, value in zip(sizes, decibels, strict=True)]
+        rows.append([one["name"], *pairs[0], *pairs[1]])
+    return table("image, 512 x 512 | bytes > | PSNR, dB > | JPEG, bytes > | JPEG, dB >", rows)
+
+
 def refinement_ablation() -> str:
     """BD-rates of searches against plain rounding."""
     if not (RESULTS / "refinement" / "ablation.json").exists():
@@ -299,6 +321,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "variable-cost": variable_cost,
     "file-excess": file_excess,
     "refinement-ablation": refinement_ablation,
+    "weights-parts": weights_parts,
+    "weights-contents": weights_contents,
 }
 
 

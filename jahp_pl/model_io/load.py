@@ -304,5 +304,7 @@ def training_facts(checkpoint: Path) -> dict[str, Any]:
     seconds = content.get("training", {}).get("seconds")
     facts = {"step": content.get("global_step")} | ({} if seconds is None else {"seconds": round(seconds)})
     facts |= {name: settings[name] for name in ("seed", "loss", "optim", "trainer") if name in settings}
-    data = settings.get("data", {})
+    data, optim = settings.get("data", {}), facts.get("optim", {})
+    if isinstance(start := optim.get("start_from"), str):
+        facts["optim"] = optim | {"start_from": Path(start).name}
     return facts | {"data": {name: data[name] for name in ("crop_size", "batch_size") if name in data}}

@@ -316,7 +316,9 @@ def test_info_tells_lambda_steps_and_figures_of_a_bundled_model_and_knows_it_by_
     assert rows["bundled as"] == name
     assert rows["lambda"].startswith(str(config["facts"]["loss"]["lmbda"]))
     assert rows["steps"] == str(config["facts"]["step"])
-    assert f"{config['results']['bpp']:.4f} bits per pixel, {config['results']['psnr']:.2f} dB" in rows["figures"]
+    for point in config["results"]["points"]:
+        figures = f"{point['bpp']:.4f} bits per pixel, {point['psnr']:.2f} dB"
+        assert rows[f"quality {point['quality']:g}"].startswith(figures)
 
 
 def test_a_shell_completes_commands_and_options(tmp_path):

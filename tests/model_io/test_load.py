@@ -346,6 +346,7 @@ def run_folder(tmp_path):
     path.parent.mkdir(parents=True)
     settings = {
         "name": "secret", "seed": 3, "loss": {"lmbda": 0.02}, "data": {"train": ["/home/me"], "crop_size": 256},
+        "optim": {"start_from": "/home/me/runs/former"},
         "model": {"rung": "joint", "num_filters": 8, "num_latents": 12},
     }  # fmt: skip
     content = {checkpoint.FORMAT_KEY: checkpoint.FORMAT, checkpoint.HYPER_PARAMETERS: settings, "global_step": 11}
@@ -366,6 +367,7 @@ def test_the_command_exports_a_run_with_its_facts_but_no_paths(run_folder, tmp_p
     assert content.facts["step"] == 11
     assert content.facts["loss"] == {"lmbda": 0.02}
     assert content.results is None
+    assert content.facts["optim"] == {"start_from": "former"}
     assert "/home/me" not in (tmp_path / "out" / CONFIG).read_text()
     assert content.fingerprint.hex() in capsys.readouterr().out
     main(["info", str(tmp_path)])
