@@ -235,7 +235,7 @@ def test_a_damaged_bundled_model_is_named(tmp_path, monkeypatch, capsys):
 def test_the_models_of_the_package_are_whole():
     """Each bundled model loads and has its figures on Kodak, and better ones take more bits."""
     folders = sorted((Path(jahp_pl.__file__).parent / "weights").glob("*/"))
-    assert sum(path.stat().st_size for folder in folders for path in folder.iterdir()) <= 26e6
+    assert sum(path.stat().st_size for folder in folders for path in folder.iterdir()) <= 27e6  # two models of 13.4 MB
     found = {folder: load_export(folder) for folder in folders}
     assert all((content.results["images"], content.results["count"]) == ("Kodak", 24) for content in found.values())
     for content in found.values():
