@@ -304,7 +304,8 @@ def training_facts(checkpoint: Path) -> dict[str, Any]:
     seconds = content.get("training", {}).get("seconds")
     facts = {"step": content.get("global_step")} | ({} if seconds is None else {"seconds": round(seconds)})
     facts |= {name: settings[name] for name in ("seed", "loss", "optim", "trainer") if name in settings}
-    data, optim = settings.get("data", {}), facts.get("optim", {})
+    data: dict[str, Any] = settings.get("data", {})
+    optim: dict[str, Any] = settings.get("optim", {})
     if isinstance(start := optim.get("start_from"), str):
         facts["optim"] = optim | {"start_from": Path(start).name}
     return facts | {"data": {name: data[name] for name in ("crop_size", "batch_size") if name in data}}
