@@ -293,7 +293,7 @@ def runtime_costs() -> str:
 
 
 def runtime_exactness() -> str:
-    """Latents that differ between runtimes, whoever wrote the files, and the largest difference of pixels."""
+    """Latents that differ between runtimes, for every writer of the files, and the largest difference of pixels."""
     rows = []
     for name, found in result("runtimes-exact")["models"].items():
         rate = "one rate" if found["num_levels"] == 1 else "variable rate"

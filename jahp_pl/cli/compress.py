@@ -156,11 +156,10 @@ def _verify(codec: AnyCodec, encoded: Encoded[Tensor] | Encoded[IntArray], name:
 
     from jahp_pl.codec.bitstream import MAX_SIDE
     from jahp_pl.codec.encoder import is_gray, to_gray
+    from jahp_pl.codec.opening import mismatches
 
     decoded = codec.decode(encoded.data, MAX_SIDE**2)
-    pairs = [(encoded.y_hat, decoded.y_hat), (encoded.z_hat, decoded.z_hat)]
-    wrong = sum(int((np.asarray(a) != np.asarray(b)).sum()) for a, b in pairs if a is not None and b is not None)
-    if wrong:
+    if wrong := mismatches(encoded, decoded):
         raise shared.CommandError(f"{name}: {wrong} latents decode differently, nothing was written; report this bug")
     shown = np.asarray(decoded.image)
     _, height, width = shown.shape

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
 
 from jahp_pl.codec.bitstream import LEVEL_STEPS, BitstreamError, Header, unpack
 from jahp_pl.codec.entropy.range_coder import IntArray, Reader
 from jahp_pl.codec.entropy.symbol_coder import LatentRange
 from jahp_pl.codec.limits import check_steps
 from jahp_pl.strides import HYPER_STRIDE, STRIDE
+
+
+class WithLatents(Protocol):
+    """An encoder's or a decoder's result, as arrays or as tensors on the CPU."""
+
+    @property
+    def y_hat(self) -> Any:
+        """(M, h, w)."""
+
+    @property
+    def z_hat(self) -> Any:
+        """(N, ceil(h / 4), ceil(w / 4)); None without side information."""
 
 
 class Opened(NamedTuple):
@@ -65,3 +79,12 @@ def check_latents(header: Header, reader: Reader, y_hat: IntArray) -> float | No
     if not header.latent_min <= int(y_hat.min()) <= int(y_hat.max()) <= header.latent_max:
         raise BitstreamError("the latents exceed the range stated in the header; an incompatible program made the file")
     return None if header.level is None else header.level / LEVEL_STEPS
+
+
+def mismatches(encoded: WithLatents, decoded: WithLatents) -> int:
+    """Count the latents and hyper-latents that were decoded differently; all of an array whose shape differs."""
+    pairs = [(encoded.y_hat, decoded.y_hat)]
+    if encoded.z_hat is not None and decoded.z_hat is not None:
+        pairs.append((encoded.z_hat, decoded.z_hat))
+    arrays = [(np.asarray(a), np.asarray(b)) for a, b in pairs]
+    return sum(int((a != b).sum()) if a.shape == b.shape else a.size for a, b in arrays)

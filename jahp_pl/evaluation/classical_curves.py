@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from jahp_pl.evaluation.image_set import ImageIdentity, Original, identify, name
 from jahp_pl.files import write_atomically
 from jahp_pl.images.io import RGB, decode_rgb
 from jahp_pl.locks import exclusive
+from jahp_pl.measurement.roundtrip import mean_of
 from jahp_pl.quality import decibels, ms_ssim_8bit, psnr
 
 
@@ -214,10 +216,7 @@ def _code(codec: ClassicalCodec, image: RGB, name: str, quality: int) -> Classic
 
 
 def _mean(rows: Sequence[ClassicalRow]) -> ClassicalRow:
-    def mean(name: str) -> float:
-        values = [value for row in rows if (value := getattr(row, name)) is not None]
-        return math.fsum(values) / len(values) if values else math.nan
-
+    mean = partial(mean_of, rows)
     similarity = mean("file_ms_ssim")
     return ClassicalRow(
         name="mean",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,8 +13,8 @@ import torch
 from torch import Tensor
 
 from jahp_pl.codec.bitstream import MAX_SIDE
-from jahp_pl.codec.codec import Codec, Decoded
-from jahp_pl.codec.encoder import Encoded
+from jahp_pl.codec.codec import Codec
+from jahp_pl.codec.opening import mismatches
 from jahp_pl.codec.targets import Target
 from jahp_pl.files import write_atomically
 from jahp_pl.quality import ms_ssim_8bit, psnr
@@ -125,12 +126,10 @@ def code_image(
     return CodedImage(row, image.cpu(), decoded.image, y_hat[0].cpu(), bits_y, bits_z)
 
 
-def mismatches(encoded: Encoded[Tensor], decoded: Decoded) -> int:
-    """Count the latents and hyper-latents that were decoded differently; all of a tensor whose shape differs."""
-    pairs = [(encoded.y_hat, decoded.y_hat)]
-    if encoded.z_hat is not None and decoded.z_hat is not None:
-        pairs.append((encoded.z_hat, decoded.z_hat))
-    return sum(int((a != b).sum()) if a.shape == b.shape else a.numel() for a, b in pairs)
+def mean_of(rows: Sequence[object], name: str) -> float:
+    """Average an attribute over the rows that have it; NaN if none does."""
+    values = [value for row in rows if (value := getattr(row, name)) is not None]
+    return math.fsum(values) / len(values) if values else math.nan
 
 
 def mean_row(rows: Sequence[CodingRow]) -> CodingRow:
@@ -139,11 +138,7 @@ def mean_row(rows: Sequence[CodingRow]) -> CodingRow:
     Args:
         rows: at least one row.
     """
-
-    def mean(name: str) -> float:
-        values = [value for row in rows if (value := getattr(row, name)) is not None]
-        return math.fsum(values) / len(values) if values else math.nan
-
+    mean = partial(mean_of, rows)
     similarity = mean("file_ms_ssim")
     return CodingRow(
         name="mean",

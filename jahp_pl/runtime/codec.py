@@ -24,7 +24,7 @@ from jahp_pl.codec.entropy.freezing import (
     freeze_hyper_synthesis,
 )
 from jahp_pl.codec.entropy.range_coder import IntArray, Reader, Writer
-from jahp_pl.codec.entropy.symbol_coder import DecodeTask, LatentRange, SymbolCoder
+from jahp_pl.codec.entropy.symbol_coder import DecodeTask, LatentRange, SymbolCoder, common_range
 from jahp_pl.codec.entropy.window_tables import WindowTables
 from jahp_pl.codec.fingerprint import fingerprint
 from jahp_pl.codec.limits import ACCEPTED_PIXELS, Deadline
@@ -228,7 +228,7 @@ class RuntimeCodec:
         if self._coder is None:
             assert self._prior is not None
             return [self._prior.read_channels(task.reader, task.height, task.width) for task in tasks]
-        span = LatentRange(min(task.span.lowest for task in tasks), max(task.span.highest for task in tasks))
+        span = common_range(tasks)
         shapes = [(task.height, task.width) for task in tasks]
         z_hats = [task.z_hat for task in tasks]
         frame = self.networks.frame(shapes, z_hats, span, self.config.num_latents)

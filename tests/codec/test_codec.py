@@ -183,7 +183,7 @@ def test_the_file_is_as_long_as_the_cross_entropy_of_the_float_model(variant: Va
     assert codec_of(variant).exact_bits(codec_of(variant).decode(encoded.data)) / 8 == exact
 
 
-# --- whoever calls ---------------------------------------------------------------------------------------------------
+# --- the settings of the calling program ------------------------------------------------------------------------------
 
 
 SETTINGS: dict[str, Callable[[], contextlib.AbstractContextManager[object]]] = {

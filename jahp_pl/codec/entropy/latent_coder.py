@@ -11,7 +11,7 @@ from jahp_pl.codec.entropy.fixed_point import FixedPointLayer, Rows
 from jahp_pl.codec.entropy.freezing import LATENT_RADIX, Singles
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis, to_raw
 from jahp_pl.codec.entropy.range_coder import IntArray, Writer
-from jahp_pl.codec.entropy.symbol_coder import DecodeTask, LatentRange, SymbolCoder
+from jahp_pl.codec.entropy.symbol_coder import DecodeTask, LatentRange, SymbolCoder, common_range
 from jahp_pl.codec.entropy.thread_tuner import ThreadTuner
 from jahp_pl.codec.entropy.torch_settings import full_precision
 from jahp_pl.codec.entropy.wavefront import Schedule, schedule
@@ -61,7 +61,7 @@ class LatentCoder(SymbolCoder):
         Raises:
             BitstreamError: if a payload does not decode, or its latents are out of range.
         """
-        span = LatentRange(min(task.span.lowest for task in tasks), max(task.span.highest for task in tasks))
+        span = common_range(tasks)
         with full_precision(self.device), ThreadTuner() as tuner:
             frame = _Frame(self, [(task.height, task.width) for task in tasks], [task.z_hat for task in tasks], span)
 

@@ -52,6 +52,11 @@ class DecodeTask(NamedTuple, Generic[Array]):
     """Range of the latents, as stated in the header."""
 
 
+def common_range(tasks: Sequence[DecodeTask[Array]]) -> LatentRange:
+    """Return the smallest range that holds the latents of all images."""
+    return LatentRange(min(task.span.lowest for task in tasks), max(task.span.highest for task in tasks))
+
+
 class Frame(Protocol):
     """Latents of some images in coding order, and the raw parameters that they give: what a runtime computes."""
 
