@@ -67,9 +67,11 @@ class ModelConfig:
     """Density of one latent before it is convolved with U(-1/2, 1/2)."""
     num_components: int = 1
     """K: mixture components per latent; 1 is a single density."""
-    quantization: Literal["noise", "mixed"] = "noise"
+    quantization: Literal["noise", "mixed", "rounded"] = "noise"
     """What replaces rounding in training. noise: y + U(-1/2, 1/2) everywhere, as in the paper. mixed: noise for the
-    rate and the context, straight-through rounding for the reconstruction (Minnen & Singh 2020)."""
+    rate and the context, straight-through rounding for the reconstruction (Minnen & Singh 2020). rounded:
+    straight-through rounding everywhere, for a last phase in which optim.transform_factor=0 freezes the transforms and
+    the entropy model learns the integers that it will code."""
     transform: Transform = "gdn"
     """Layers of g_a and g_s. gdn: as in the paper. docs/extending.md shows how to add others."""
     num_levels: int = 1

@@ -123,7 +123,7 @@ class CompressionModel(nn.Module):
             level: (B,) level of each image, from 0 to S - 1; None for a single-rate model.
 
         Returns:
-            In training mode, noise replaces rounding. In evaluation mode, y_hat and z_hat are rounded, so that
+            In training mode, what `quantization` says replaces rounding. In evaluation mode, y_hat and z_hat are rounded, so that
             x_hat is exactly the decoder's output.
         """
         y = self.analyse(x, level)
@@ -194,4 +194,6 @@ class CompressionModel(nn.Module):
         return self.density.parameters(self.g_ep(raw) if self.g_ep is not None else raw)
 
     def _quantize(self, latents: Tensor) -> Tensor:
-        return add_uniform_noise(latents) if self.training else torch.round(latents)
+        if not self.training:
+            return torch.round(latents)
+        return round_straight_through(latents) if self.config.quantization == "rounded" else add_uniform_noise(latents)

@@ -181,11 +181,28 @@ def test_mixed_quantization_gives_the_context_noisy_latents(rung: Rung, photos: 
     assert not torch.equal(seen[0], torch.round(seen[0]))
 
 
-def test_mixed_and_noise_are_the_same_in_evaluation(photos: Tensor) -> None:
-    noise, mixed = lively(tiny()), tiny(quantization="mixed")
-    mixed.load_state_dict(noise.state_dict())
+@pytest.mark.parametrize("rung", RUNGS)
+def test_rounded_quantization_trains_on_what_will_be_coded(rung: Rung, photos: Tensor) -> None:
+    model, x = lively(tiny(rung, quantization="rounded")).train(), photos[:1, :, :64, :64]
+    trained = model(x)
+    for a, b in zip(flatten(trained), flatten(model.eval()(x)), strict=True):
+        assert torch.equal(a, b)
+    # Straight through: the rate moves every network but g_s, as if nothing had been rounded.
+    (trained.bits_y.sum() + trained.bits_z.sum()).backward()
+    for name, parameter in model.named_parameters():
+        if not name.startswith("g_s."):
+            assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+    assert model.g_a[0].weight.grad.abs().sum() > 0
+    if model.h_a is not None:
+        assert all(p.grad.abs().sum() > 0 for p in model.h_a.parameters())
+
+
+@pytest.mark.parametrize("quantization", ["mixed", "rounded"])
+def test_quantization_in_training_does_not_matter_in_evaluation(quantization: str, photos: Tensor) -> None:
+    noise, other = lively(tiny()), tiny(quantization=quantization)
+    other.load_state_dict(noise.state_dict())
     x = photos[:1, :, :64, :64]
-    for a, b in zip(flatten(noise.eval()(x)), flatten(mixed.eval()(x)), strict=True):
+    for a, b in zip(flatten(noise.eval()(x)), flatten(other.eval()(x)), strict=True):
         assert torch.equal(a, b)
 
 
