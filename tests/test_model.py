@@ -191,7 +191,8 @@ def test_rounded_quantization_trains_on_what_will_be_coded(rung: Rung, photos: T
     (trained.bits_y.sum() + trained.bits_z.sum()).backward()
     for name, parameter in model.named_parameters():
         if not name.startswith("g_s."):
-            assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
     assert model.g_a[0].weight.grad.abs().sum() > 0
     if model.h_a is not None:
         assert all(p.grad.abs().sum() > 0 for p in model.h_a.parameters())
