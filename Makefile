@@ -97,23 +97,29 @@ variable-cost: install $(RATES:%=results/rates/fixed-%.json) results/rates/varia
 	    --title "What variable rate costs"
 	cp runs/rates/report/bd-rates.md runs/rates/report/rd-psnr.png results/rates/
 
-# The bundled model. An interrupted run resumes.
+# The bundled models: a training, then a phase in which only the entropy model learns. An interrupted run resumes.
 PHOTOS ?= data/photos/train
 HOURS ?= 12
+ENTROPY_HOURS ?= 1
 
 build/shards/photos/index.json: | install
 	$(JAHP) shards $(PHOTOS) --out $(@D) --overwrite
 
+ENTROPY_PHASE := configs/overlays/entropy_phase.yaml data.batch_size=4 'trainer.max_time="00:$(ENTROPY_HOURS):00:00"'
+
 weights: install build/shards/photos/index.json build/shards/val/index.json ## train the bundled model on PHOTOS=folder for HOURS=12, from scratch or from where it stopped
 	$(JAHP) train configs/weights.yaml 'trainer.max_time="00:$(HOURS):00:00"'
+	$(JAHP) train configs/weights.yaml $(ENTROPY_PHASE) name=weights-entropy optim.start_from=runs/weights
 	$(MAKE) bundle-joint-psnr
 
 weights-ms-ssim: install build/shards/photos/index.json build/shards/val/index.json ## fine-tune the bundled model for MS-SSIM on PHOTOS=folder for HOURS=12
 	$(JAHP) train configs/weights.yaml configs/overlays/weights_ms_ssim.yaml 'trainer.max_time="00:$(HOURS):00:00"'
+	$(JAHP) train configs/weights.yaml configs/overlays/weights_ms_ssim.yaml $(ENTROPY_PHASE) \
+	    name=weights-ms-ssim-entropy optim.start_from=runs/weights-ms-ssim
 	$(MAKE) bundle-joint-ms-ssim
 
-bundle-joint-psnr: RUN := runs/weights
-bundle-joint-ms-ssim: RUN := runs/weights-ms-ssim
+bundle-joint-psnr: RUN := runs/weights-entropy
+bundle-joint-ms-ssim: RUN := runs/weights-ms-ssim-entropy
 bundle-%: ## export and measure a trained run as a bundled model: bundle-joint-psnr, bundle-joint-ms-ssim; RUN=folder
 	$(JAHP) export $(RUN) --dtype int8 --output jahp_pl/weights/$* --force
 	$(JAHP) evaluate --model $* --images data/kodak --threads 1 --quality 1 10 20 30 40 50 60 70 80 90 100 --output $(RUN)/kodak.json

@@ -70,8 +70,8 @@ class ModelConfig:
     quantization: Literal["noise", "mixed", "rounded"] = "noise"
     """What replaces rounding in training. noise: y + U(-1/2, 1/2) everywhere, as in the paper. mixed: noise for the
     rate and the context, straight-through rounding for the reconstruction (Minnen & Singh 2020). rounded:
-    straight-through rounding everywhere, for a last phase in which optim.transform_factor=0 freezes the transforms and
-    the entropy model learns the integers that it will code."""
+    rounding as in a file, which gives g_a and h_a no gradient: for a last phase (configs/overlays/entropy_phase.yaml)
+    in which they stay as they are and the rest of the entropy model learns the integers that it will code."""
     transform: Transform = "gdn"
     """Layers of g_a and g_s. gdn: as in the paper. docs/extending.md shows how to add others."""
     num_levels: int = 1
@@ -386,6 +386,12 @@ class Config:
     def __post_init__(self) -> None:
         require(self.name not in ("", ".", "..") and "/" not in self.name, "name", self.name, "must be a folder name")
         require(0 <= self.seed < 2**32, "seed", self.seed, "must be from 0 to 2^32 - 1")
+        require(
+            self.model.quantization != "rounded" or not self.optim.transforms_learn,
+            "model.quantization",
+            self.model.quantization,
+            "rounding has no gradient, so the transforms must be frozen: set optim.transform_factor=0",
+        )
         require(
             self.loss.distortion != "ms_ssim" or self.data.crop_size >= 176,
             "data.crop_size",

@@ -194,6 +194,5 @@ class CompressionModel(nn.Module):
         return self.density.parameters(self.g_ep(raw) if self.g_ep is not None else raw)
 
     def _quantize(self, latents: Tensor) -> Tensor:
-        if not self.training:
-            return torch.round(latents)
-        return round_straight_through(latents) if self.config.quantization == "rounded" else add_uniform_noise(latents)
+        is_noisy = self.training and self.config.quantization != "rounded"
+        return add_uniform_noise(latents) if is_noisy else torch.round(latents)

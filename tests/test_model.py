@@ -187,15 +187,11 @@ def test_rounded_quantization_trains_on_what_will_be_coded(rung: Rung, photos: T
     trained = model(x)
     for a, b in zip(flatten(trained), flatten(model.eval()(x)), strict=True):
         assert torch.equal(a, b)
-    # Straight through: the rate moves every network but g_s, as if nothing had been rounded.
+    # Rounding has no gradient: what comes before it stays, the densities learn.
     (trained.bits_y.sum() + trained.bits_z.sum()).backward()
     for name, parameter in model.named_parameters():
-        if not name.startswith("g_s."):
-            assert parameter.grad is not None, name
-            assert parameter.grad.isfinite().all(), name
-    assert model.g_a[0].weight.grad.abs().sum() > 0
-    if model.h_a is not None:
-        assert all(p.grad.abs().sum() > 0 for p in model.h_a.parameters())
+        learns = parameter.grad is not None and bool(parameter.grad.abs().sum() > 0)
+        assert learns == (name.split(".")[0] in ("h_s", "g_cm", "g_ep", "prior")), name
 
 
 @pytest.mark.parametrize("quantization", ["mixed", "rounded"])

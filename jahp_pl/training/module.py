@@ -129,6 +129,8 @@ class CompressionModule(LightningModule):
             self.taken = take_networks(self.model, start)
         for transform in self._transforms:
             transform.requires_grad_(config.optim.transforms_learn)
+        if self.model.h_a is not None and config.model.quantization == "rounded":
+            self.model.h_a.requires_grad_(False)
         if config.trainer.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = make_average(self.model) if config.optim.ema_decay else None

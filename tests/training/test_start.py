@@ -16,6 +16,7 @@ from jahp_pl.model_io.load import export_from
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.names import logged_names
 from jahp_pl.training.run import TrainResult, read_start, train
+from tests.support import ROOT
 from tests.support.tiny_runs import NOTHING_CODED, tiny_config
 
 SMALL = {"num_filters": 8, "num_latents": 12}
@@ -85,6 +86,21 @@ def test_transforms_at_rate_zero_stay_while_the_entropy_model_learns(first, shar
     before, after = load_checkpoint_model(first.last).state_dict(), load_checkpoint_model(result.last).state_dict()
     changed = {key.split(".")[0] for key, tensor in after.items() if not torch.equal(tensor, before[key])}
     assert changed == {"prior"}
+
+
+def test_in_the_entropy_phase_only_the_densities_of_rounded_latents_learn(shards, tmp_path) -> None:
+    whole = train(tiny_config(tmp_path, shards, "name=whole", "trainer.max_steps=1", *NOTHING_CODED))
+    overlay = str(ROOT / "configs" / "overlays" / "entropy_phase.yaml")
+    settings = (overlay, f"optim.start_from={whole.run_dir}", "optim.ema_decay=0", "trainer.max_steps=1")
+    result = train(tiny_config(tmp_path, shards, *settings, *NOTHING_CODED))
+    before, after = load_checkpoint_model(whole.last).state_dict(), load_checkpoint_model(result.last).state_dict()
+    changed = {key.split(".")[0] for key, tensor in after.items() if not torch.equal(tensor, before[key])}
+    assert changed == {"h_s", "g_cm", "g_ep", "prior"}
+
+
+def test_rounded_latents_need_frozen_transforms() -> None:
+    with pytest.raises(ConfigError, match=r"optim\.transform_factor=0"):
+        Config(model=ModelConfig(quantization="rounded"))
 
 
 def test_only_the_transforms_are_loaded_on_request(first) -> None:
