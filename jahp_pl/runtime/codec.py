@@ -13,12 +13,12 @@ from jahp_pl.codec.array_images import Kind, array_from, image_from
 from jahp_pl.codec.encoder import Encoded, ImageEncoder, Samples, to_gray
 from jahp_pl.codec.entropy.channel_tables import ChannelTables
 from jahp_pl.codec.entropy.freezing import (
+    Float32Array,
     FloatArray,
     FreezeError,
     FrozenContext,
     FrozenLayer,
-    Singles,
-    Trained,
+    TrainedLayer,
     conv_taps,
     freeze_context,
     freeze_hyper_synthesis,
@@ -38,7 +38,7 @@ from jahp_pl.model_io.export_config import ExportError, Metric, is_export
 from jahp_pl.model_io.pretrained import locate
 from jahp_pl.runtime.graphs import LEAKY
 from jahp_pl.runtime.networks import EntropyNetworks, TransformNetworks
-from jahp_pl.runtime.pixels import MEMORY_LIMIT, RuntimeAnalysed, RuntimePixels
+from jahp_pl.runtime.pixels import MEMORY_LIMIT, RuntimeAnalysed, RuntimeTransforms
 from jahp_pl.runtime.weights import read_weights
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class RuntimeCodec:
 
     Args:
         config: architecture; the transform must be the paper's.
-        state: weights by name, see `weights.Stored`.
+        state: weights by name, see `weights.StoredModel`.
         tables: that freezing made, see `Codec.tables`.
         threads: of the processor; 0 for one per core.
 
@@ -86,7 +86,7 @@ class RuntimeCodec:
     """What its networks run in."""
 
     def __init__(
-        self, config: ModelConfig, state: Mapping[str, Singles], tables: Mapping[str, FloatArray], threads: int = 0
+        self, config: ModelConfig, state: Mapping[str, Float32Array], tables: Mapping[str, FloatArray], threads: int = 0
     ) -> None:
         for part, known in ((config.transform, ("gdn",)), (config.likelihood, tuple(BOUNDS))):
             if part not in known:
@@ -96,7 +96,7 @@ class RuntimeCodec:
         """Of all networks, but for the masked taps of g_cm."""
         gain, offset = (state.get(f"gains.{name}") for name in ("gain", "offset"))
         networks = TransformNetworks(state, config.rung == "scale_hyperprior", threads)
-        self.pixels = RuntimePixels(networks, config, gain, offset, MEMORY_LIMIT)
+        self.pixels = RuntimeTransforms(networks, config, gain, offset, MEMORY_LIMIT)
         self._prior: ChannelTables | None = None
         if config.rung != "context":
             num_channels = config.num_latents if config.rung == "factorized" else config.num_filters
@@ -245,7 +245,7 @@ class RuntimeCodec:
         frame = self.networks.frame([(y_hat.shape[1], y_hat.shape[2])], [z_hat], span, self.config.num_latents)
         self._coder.write_frame(writer, frame, y_hat, span)
 
-    def _decoder_arrays(self, state: Mapping[str, Singles]) -> Iterator[npt.NDArray[np.generic]]:
+    def _decoder_arrays(self, state: Mapping[str, Float32Array]) -> Iterator[npt.NDArray[np.generic]]:
         """All that a decoder uses, for the fingerprint."""
         for position in range(7):
             names = ("weight", "bias") if position % 2 == 0 else ("beta", "gamma")
@@ -289,7 +289,7 @@ def load_runtime(model: str | Path | None = None, *, metric: Metric | None = Non
     return codec
 
 
-def _frozen(config: ModelConfig, state: Mapping[str, Singles]) -> tuple[list[FrozenLayer], FrozenContext | None]:
+def _frozen(config: ModelConfig, state: Mapping[str, Float32Array]) -> tuple[list[FrozenLayer], FrozenContext | None]:
     """h_s, g_cm and g_ep, if the rung has them."""
     magnitudes, h_s, context = config.rung == "scale_hyperprior", [], None
     if config.rung != "context":
@@ -301,15 +301,15 @@ def _frozen(config: ModelConfig, state: Mapping[str, Singles]) -> tuple[list[Fro
         ])  # fmt: skip
     if config.rung in ("context", "joint"):
         live = state["g_cm.weight"].transpose(2, 1, 0)  # (12, M, 2M)
-        g_cm = Trained("g_cm", live, state["g_cm.bias"], 1.0)
+        g_cm = TrainedLayer("g_cm", live, state["g_cm.bias"], 1.0)
         g_ep = [_trained(state, f"g_ep.{position}", 1.0 if position == 4 else LEAKY) for position in (0, 2, 4)]
         context = freeze_context(g_cm, KERNEL_SIDE, g_ep, config.rung == "joint")
     return h_s, context
 
 
-def _trained(state: Mapping[str, Singles], name: str, slope: float, is_transposed: bool = False) -> Trained:
+def _trained(state: Mapping[str, Float32Array], name: str, slope: float, is_transposed: bool = False) -> TrainedLayer:
     taps = conv_taps(state[f"{name}.weight"], is_transposed)
-    return Trained(name, taps, state[f"{name}.bias"], slope)
+    return TrainedLayer(name, taps, state[f"{name}.bias"], slope)
 
 
 def _below(prefix: str, tables: Mapping[str, FloatArray]) -> dict[str, FloatArray]:

@@ -32,9 +32,9 @@ from jahp_pl.codec.entropy.freezing import (
     LATENT_RADIX,
     RAW_CLAMP,
     SMALLEST,
+    Float32Array,
     FrozenContext,
     FrozenLayer,
-    Singles,
 )
 from jahp_pl.runtime.onnx_file import FLOAT, UINT8, Graph
 
@@ -44,7 +44,7 @@ LEAKY = 0.01
 """Slope of LeakyReLUs."""
 
 
-Weights = dict[str, Singles]
+Weights = dict[str, Float32Array]
 
 
 class Network(NamedTuple):
@@ -54,7 +54,7 @@ class Network(NamedTuple):
     weights: Weights
 
 
-def analysis(state: Mapping[str, Singles]) -> Network:
+def analysis(state: Mapping[str, Float32Array]) -> Network:
     """g_a of the paper."""
     graph, weights = Graph(), Weights()
     x = graph.op("Cast", graph.input("image", [1, 3, "H", "W"], UINT8), to=FLOAT)
@@ -72,7 +72,7 @@ def analysis(state: Mapping[str, Singles]) -> Network:
     return Network(graph, weights)
 
 
-def hyper(state: Mapping[str, Singles], magnitudes: bool) -> Network:
+def hyper(state: Mapping[str, Float32Array], magnitudes: bool) -> Network:
     """h_a.
 
     Args:
@@ -96,7 +96,7 @@ def hyper(state: Mapping[str, Singles], magnitudes: bool) -> Network:
     return Network(graph, weights)
 
 
-def synthesis(state: Mapping[str, Singles]) -> Network:
+def synthesis(state: Mapping[str, Float32Array]) -> Network:
     """g_s of the paper."""
     graph, weights = Graph(), Weights()
     layers = _layers(state, "g_s")
@@ -161,17 +161,19 @@ def context(frozen: FrozenContext, wide: bool) -> Network:
     return Network(graph, weights)
 
 
-def _parameters(state: Mapping[str, Singles], name: str) -> tuple[Singles, Singles]:
+def _parameters(state: Mapping[str, Float32Array], name: str) -> tuple[Float32Array, Float32Array]:
     return state[f"{name}.weight"], state[f"{name}.bias"]
 
 
-def _layers(state: Mapping[str, Singles], network: str) -> list[int]:
+def _layers(state: Mapping[str, Float32Array], network: str) -> list[int]:
     """Positions of the convolutions of a network, in their order."""
     names = [name.split(".") for name in state if name.startswith(f"{network}.") and name.endswith(".weight")]
     return sorted(int(position) for _, position, _ in names)
 
 
-def _normalize(graph: Graph, weights: Weights, state: Mapping[str, Singles], x: str, name: str, inverse: bool) -> str:
+def _normalize(
+    graph: Graph, weights: Weights, state: Mapping[str, Float32Array], x: str, name: str, inverse: bool
+) -> str:
     """GDN or its inverse, see `layers.GDN`; gamma and beta are the parameters with their reparametrization undone."""
     pedestal = np.float32(2.0**-36)
     for part, bound in (("beta", 1e-6), ("gamma", 0.0)):
@@ -188,7 +190,9 @@ PARITIES = [(row, column) for row in range(2) for column in range(2)]
 """Of a position of the output of a transposed convolution of stride 2."""
 
 
-def _upsample(graph: Graph, weights: Weights, state: Mapping[str, Singles], x: str, name: str, as_one: bool) -> str:
+def _upsample(
+    graph: Graph, weights: Weights, state: Mapping[str, Float32Array], x: str, name: str, as_one: bool
+) -> str:
     """The 5x5 transposed convolution of stride 2; `as_one` where its outputs are few."""
     weight, bias = _parameters(state, name)
     num_in, num_out = weight.shape[:2]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from jahp_pl.codec.entropy.freezing import LATENT_RADIX, FrozenContext, FrozenLayer, Singles
+from jahp_pl.codec.entropy.freezing import LATENT_RADIX, Float32Array, FrozenContext, FrozenLayer
 from jahp_pl.codec.entropy.hyper_strips import hyper_strips
 from jahp_pl.codec.entropy.range_coder import IntArray
 from jahp_pl.codec.entropy.symbol_coder import LatentRange
@@ -122,7 +122,7 @@ class RuntimeFrame:
         num_pieces = 1 if max(-span.lowest, span.highest) <= LATENT_RADIX // 2 else 2
         # Row 0 stands for everything outside of the images.
         self._y = np.zeros((num_pieces, count + 1, num_latents), dtype=np.float32)
-        self._start: Singles | None = None
+        self._start: Float32Array | None = None
         for ranks, (height, width), z_hat in zip(self.schedule.ranks, shapes, z_hats, strict=True):
             if z_hat is None:
                 continue
@@ -134,7 +134,7 @@ class RuntimeFrame:
                     self._start = np.empty((count, rows.shape[1]), dtype=np.float32)
                 self._start[ranks[strip.first * width : strip.first * width + len(rows)]] = rows
 
-    def parameters(self, start: int, stop: int) -> Singles:
+    def parameters(self, start: int, stop: int) -> Float32Array:
         """Raw parameters of positions by rank."""
         inputs = {} if self._start is None else {"start": self._start[start:stop]}
         if self._networks.context is None:
@@ -165,7 +165,7 @@ class TransformNetworks:
         threads: see `Session`.
     """
 
-    def __init__(self, state: Mapping[str, Singles], magnitudes: bool, threads: int) -> None:
+    def __init__(self, state: Mapping[str, Float32Array], magnitudes: bool, threads: int) -> None:
         self._state, self._magnitudes, self._threads = state, magnitudes, threads
 
     @cached_property
@@ -183,5 +183,5 @@ class TransformNetworks:
         """(1, M, h, w) -> (1, 3, 16 h, 16 w) uint8."""
         return self._session(graphs.synthesis)
 
-    def _session(self, build: Callable[[Mapping[str, Singles]], Network]) -> Session:
+    def _session(self, build: Callable[[Mapping[str, Float32Array]], Network]) -> Session:
         return Session(build(self._state), False, self._threads)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jahp_pl.codec.encoder import Quantized, Samples, to_integers
-from jahp_pl.codec.entropy.freezing import Singles
+from jahp_pl.codec.entropy.freezing import Float32Array
 from jahp_pl.codec.entropy.range_coder import IntArray
 from jahp_pl.codec.transforms.tiles import HYPER_HALO, SMALLEST, TileSpan, largest_side, tiles
 from jahp_pl.config import ModelConfig
@@ -18,7 +18,7 @@ MEMORY_LIMIT = 80 * 2**20
 """Bytes that a tile may take, about; more are no faster."""
 
 
-class RuntimePixels:
+class RuntimeTransforms:
     """g_a, h_a and g_s.
 
     Args:
@@ -33,8 +33,8 @@ class RuntimePixels:
         self,
         networks: TransformNetworks,
         config: ModelConfig,
-        gain: Singles | None,
-        offset: Singles | None,
+        gain: Float32Array | None,
+        offset: Float32Array | None,
         memory_limit: int = MEMORY_LIMIT,
     ) -> None:
         self._networks, self._config = networks, config
@@ -46,7 +46,7 @@ class RuntimePixels:
         """Whether the rung has h_a."""
         return self._config.rung not in ("factorized", "context")
 
-    def analyse(self, image: Samples) -> Singles:
+    def analyse(self, image: Samples) -> Float32Array:
         """g_a: (3, H, W) -> y (M, ceil(H / 16), ceil(W / 16))."""
         height, width = (-(-side // STRIDE) for side in image.shape[1:])
         y = np.empty((self._config.num_latents, height, width), dtype=np.float32)
@@ -58,7 +58,7 @@ class RuntimePixels:
             y[:, rows.start : rows.stop, columns.start : columns.stop] = latents[:, rows.kept, columns.kept]
         return y
 
-    def hyper_analyse(self, y: Singles) -> Singles:
+    def hyper_analyse(self, y: Float32Array) -> Float32Array:
         """h_a: (M, h, w), scaled -> z (N, ceil(h / 4), ceil(w / 4))."""
         height, width = (-(-side // HYPER_STRIDE) for side in y.shape[1:])
         z = np.empty((self._config.num_filters, height, width), dtype=np.float32)
@@ -69,7 +69,7 @@ class RuntimePixels:
             z[:, rows.start : rows.stop, columns.start : columns.stop] = latents[:, rows.kept, columns.kept]
         return z
 
-    def scale(self, y: Singles, level: float | None) -> Singles:
+    def scale(self, y: Float32Array, level: float | None) -> Float32Array:
         """y at a level of rate; as it is for a model of one rate."""
         return y if self._gain is None or level is None else y * _between(self._gain, level)
 
@@ -109,12 +109,12 @@ class RuntimeAnalysed:
         image: (3, H, W).
     """
 
-    def __init__(self, pixels: RuntimePixels, image: Samples) -> None:
+    def __init__(self, pixels: RuntimeTransforms, image: Samples) -> None:
         self._pixels = pixels
         self.image = image
         self._y = pixels.analyse(image)
 
-    def scaled(self, level: float | None) -> Singles:
+    def scaled(self, level: float | None) -> Float32Array:
         """The latents at a rate level, before they are rounded."""
         return self._pixels.scale(self._y, level)
 
@@ -139,9 +139,9 @@ def _part(span: TileSpan, stride: int) -> slice:
     return slice(stride * span.low, stride * span.high)
 
 
-def _between(logarithms: Singles, level: float) -> Singles:
+def _between(logarithms: Float32Array, level: float) -> Float32Array:
     """Gains (M, 1, 1) at a level: rows of (S, M) logarithms, interpolated."""
     below = min(int(level), len(logarithms) - 2)
     share = np.float32(level - below)
-    row: Singles = np.exp(logarithms[below] + share * (logarithms[below + 1] - logarithms[below]))
+    row: Float32Array = np.exp(logarithms[below] + share * (logarithms[below + 1] - logarithms[below]))
     return row[:, None, None]

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import safetensors
 
-from jahp_pl.codec.entropy.freezing import FloatArray, Singles
+from jahp_pl.codec.entropy.freezing import Float32Array, FloatArray
 from jahp_pl.config import ConfigError, ModelConfig, model_from_dict
 from jahp_pl.model_io.export_config import CONFIG, WEIGHTS, ExportError, read_config
 
@@ -27,7 +27,7 @@ EXPONENT = ".exponent"
 _TYPES = {"F32": "<f4", "F64": "<f8", "I32": "<i4", "I8": "i1", "BF16": "<u2"}
 
 
-class Stored(NamedTuple):
+class StoredModel(NamedTuple):
     """What a folder holds."""
 
     config: ModelConfig
@@ -38,7 +38,7 @@ class Stored(NamedTuple):
     tables: dict[str, FloatArray]
 
 
-def read_weights(folder: Path) -> Stored:
+def read_weights(folder: Path) -> StoredModel:
     """Read a folder that `jahp export` wrote.
 
     Raises:
@@ -56,7 +56,7 @@ def read_weights(folder: Path) -> Stored:
         for name in list(arrays)
         if name.startswith(TABLES)
     }
-    return Stored(architecture, fingerprint, Weights(arrays), tables)
+    return StoredModel(architecture, fingerprint, Weights(arrays), tables)
 
 
 def _arrays(path: Path, checksum: str) -> dict[str, npt.NDArray[np.generic]]:
@@ -79,7 +79,7 @@ def _arrays(path: Path, checksum: str) -> dict[str, npt.NDArray[np.generic]]:
     return arrays
 
 
-class Weights(Mapping[str, Singles]):
+class Weights(Mapping[str, Float32Array]):
     """Weights of a model in float32, each made when it is asked for: q 2^e where there is an e.
 
     Args:
@@ -89,7 +89,7 @@ class Weights(Mapping[str, Singles]):
     def __init__(self, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
         self._arrays = arrays
 
-    def __getitem__(self, name: str) -> Singles:
+    def __getitem__(self, name: str) -> Float32Array:
         values = self._arrays[name]
         if values.dtype == np.uint16:  # bfloat16, the upper half of a float32
             return (values.astype(np.uint32) << 16).view(np.float32)

@@ -34,8 +34,8 @@ LATENT_RADIX = 2**8
 """Latents up to +-128 enter g_cm unchanged, larger ones in two pieces: y = 2^8 high + low."""
 
 FloatArray = npt.NDArray[np.float64]
-Singles = npt.NDArray[np.float32]
-Weights = Singles | FloatArray
+Float32Array = npt.NDArray[np.float32]
+Weights = Float32Array | FloatArray
 
 
 class FreezeError(JahpError, ValueError):
@@ -45,11 +45,11 @@ class FreezeError(JahpError, ValueError):
 class FrozenLayer(NamedTuple):
     """A linear layer, or a convolution seen as one for each tap."""
 
-    weight: Singles
+    weight: Float32Array
     """(taps, in, out), integers: per output channel a multiple of its entry of `grid`."""
-    bias: Singles
+    bias: Float32Array
     """(out,)."""
-    grid: Singles
+    grid: Float32Array
     """(out,), powers of two: what one step of a weight is worth."""
     slope: float
     """Of the nonlinearity behind the layer, below zero: 1 for none, 0 for ReLU."""
@@ -59,7 +59,7 @@ class FrozenLayer(NamedTuple):
         yield from (self.weight, self.bias, self.grid, np.array(self.slope))
 
 
-class Trained(NamedTuple):
+class TrainedLayer(NamedTuple):
     """A layer as it was trained, with the slope of the nonlinearity behind it."""
 
     name: str
@@ -122,14 +122,14 @@ def freeze(
     return FrozenLayer(integers, bias.astype(np.float32), grid.astype(np.float32), slope)
 
 
-def conv_taps(weight: Singles, is_transposed: bool = False) -> Singles:
+def conv_taps(weight: Float32Array, is_transposed: bool = False) -> Float32Array:
     """Weights of a convolution by tap, rows of the kernel from the top: (out, in, height, width), or (in, out, height,
     width) for a transposed one, -> (height * width, in, out)."""
     by_tap = weight.transpose((2, 3, 0, 1) if is_transposed else (2, 3, 1, 0))
     return np.ascontiguousarray(by_tap).reshape(-1, *by_tap.shape[2:])
 
 
-def freeze_hyper_synthesis(layers: Sequence[Trained]) -> list[FrozenLayer]:
+def freeze_hyper_synthesis(layers: Sequence[TrainedLayer]) -> list[FrozenLayer]:
     """h_s: two transposed convolutions and one that is not.
 
     Raises:
@@ -138,7 +138,7 @@ def freeze_hyper_synthesis(layers: Sequence[Trained]) -> list[FrozenLayer]:
     return [freeze(*layer) for layer in layers]
 
 
-def freeze_context(g_cm: Trained, side: int, g_ep: Sequence[Trained], has_psi: bool) -> FrozenContext:
+def freeze_context(g_cm: TrainedLayer, side: int, g_ep: Sequence[TrainedLayer], has_psi: bool) -> FrozenContext:
     """g_cm and g_ep.
 
     Args:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from jahp_pl.codec.entropy.fixed_point import FixedPointLayer, Rows
-from jahp_pl.codec.entropy.freezing import LATENT_RADIX, Singles
+from jahp_pl.codec.entropy.freezing import LATENT_RADIX, Float32Array
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis, to_raw
 from jahp_pl.codec.entropy.range_coder import IntArray, Writer
 from jahp_pl.codec.entropy.symbol_coder import DecodeTask, LatentRange, SymbolCoder, common_range
@@ -124,9 +124,9 @@ class _Frame:
             torch.mul(self.y[0, rows], 1 / LATENT_RADIX, out=self.y[1, rows]).round_()
             self.y[0, rows].sub_(self.y[1, rows], alpha=LATENT_RADIX)
 
-    def parameters(self, start: int, stop: int) -> Singles:
+    def parameters(self, start: int, stop: int) -> Float32Array:
         """`raw`, as an array."""
-        parameters: Singles = self.raw(start, stop).cpu().numpy()
+        parameters: Float32Array = self.raw(start, stop).cpu().numpy()
         return parameters
 
     def show(self, start: int, symbols: IntArray) -> None:

@@ -22,7 +22,7 @@ from jahp_pl.codec.entropy.freezing import (
     FRACTION_BITS,
     HYPER_LATENT_CLAMP,
     RAW_CLAMP,
-    Trained,
+    TrainedLayer,
     conv_taps,
     freeze_context,
     freeze_hyper_synthesis,
@@ -135,7 +135,7 @@ class ExactContextNetwork:
         self.device = g_cm.weight.device
         side = g_cm.kernel_size[0]
         (first,) = _trained("g_cm", nn.Sequential(g_cm))
-        live = Trained("g_cm", first.weight[: side**2 // 2], first.bias, 1.0)  # in raster order, before the centre
+        live = TrainedLayer("g_cm", first.weight[: side**2 // 2], first.bias, 1.0)  # in raster order, before the centre
         frozen = freeze_context(live, side, _trained("g_ep", g_ep), has_psi)
         self.offsets = frozen.offsets
         self.context = to_torch(frozen.context).to(self.device)
@@ -174,7 +174,7 @@ def to_raw(outputs: Tensor) -> Tensor:
     return outputs.mul_(2.0**FRACTION_BITS).round_().clamp_(-RAW_CLAMP, RAW_CLAMP)
 
 
-def _trained(name: str, network: nn.Sequential) -> list[Trained]:
+def _trained(name: str, network: nn.Sequential) -> list[TrainedLayer]:
     """Layers of a network, each with the slope of the nonlinearity behind it."""
     modules = list(network)
     found = []
@@ -186,5 +186,5 @@ def _trained(name: str, network: nn.Sequential) -> list[Trained]:
         slope = 1.0 if activation is None else float(getattr(activation, "negative_slope", 0.0))
         weight, bias = (part.detach().cpu().float().numpy() for part in (layer.weight, layer.bias))
         taps = conv_taps(weight, isinstance(layer, nn.ConvTranspose2d))
-        found.append(Trained(f"{name}.{position}" if len(modules) > 1 else name, taps, bias, slope))
+        found.append(TrainedLayer(f"{name}.{position}" if len(modules) > 1 else name, taps, bias, slope))
     return found

@@ -12,7 +12,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from jahp_pl.codec.entropy.freezing import Singles
+from jahp_pl.codec.entropy.freezing import Float32Array
 from jahp_pl.codec.entropy.range_coder import IntArray, Reader, Writer
 from jahp_pl.codec.entropy.wavefront import Schedule, Step
 from jahp_pl.codec.entropy.window_tables import WIDTHS, Index, Windows, WindowTables
@@ -64,7 +64,7 @@ class Frame(Protocol):
     def schedule(self) -> Schedule:
         """The coding order."""
 
-    def parameters(self, start: int, stop: int) -> Singles:
+    def parameters(self, start: int, stop: int) -> Float32Array:
         """Raw parameters of positions by rank: (stop - start, outputs) integers, steps of 2^-12."""
 
     def show(self, start: int, symbols: IntArray) -> None:

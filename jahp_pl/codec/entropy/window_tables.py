@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from jahp_pl.codec.entropy.freezing import FRACTION_BITS, RAW_CLAMP, Singles
+from jahp_pl.codec.entropy.freezing import FRACTION_BITS, RAW_CLAMP, Float32Array
 from jahp_pl.codec.entropy.range_coder import MASS_BITS, FloatArray, IntArray
 from jahp_pl.codec.entropy.table_checks import check_halves, check_weights, checked_table, rising_tables
 from jahp_pl.density_layout import DensityLayout
@@ -117,7 +117,7 @@ class WindowTables:
         cumulative = {"cumulative": self._upper}  # only the upper half; F(-t) = 1 - F(t)
         return {"scales": self.scales, "thresholds": self.thresholds} | cumulative | {"exponential": self.exponential}
 
-    def windows(self, raw: Singles) -> Windows:
+    def windows(self, raw: Float32Array) -> Windows:
         """Choose the windows of all latents at P positions.
 
         Args:
