@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from jahp_pl.model_io.load import load_codec as load_codec
     from jahp_pl.model_io.load import load_model as load_model
     from jahp_pl.runtime.codec import RuntimeCodec as RuntimeCodec
-    from jahp_pl.runtime.codec import load_runtime as load_runtime
+    from jahp_pl.runtime.load import load_runtime as load_runtime
     from jahp_pl.settings import load_config as load_config
     from jahp_pl.training.module import CompressionModule as CompressionModule
     from jahp_pl.training.run import train as train
@@ -44,7 +44,7 @@ _WHERE = {
     "load_codec": "jahp_pl.model_io.load",
     "load_config": "jahp_pl.settings",
     "load_model": "jahp_pl.model_io.load",
-    "load_runtime": "jahp_pl.runtime.codec",
+    "load_runtime": "jahp_pl.runtime.load",
     "RuntimeCodec": "jahp_pl.runtime.codec",
     "register_density": "jahp_pl.distributions",
     "register_transform": "jahp_pl.transforms",

@@ -204,7 +204,7 @@ def _candidate(path: Path, fingerprint: bytes) -> Path | None:
 def _load(path: Path) -> AnyCodec:
     """In torch, or in onnxruntime where there is no torch; opening a file needs neither."""
     if default_runtime() == "onnx":
-        from jahp_pl.runtime.codec import load_runtime
+        from jahp_pl.runtime.load import load_runtime
 
         return load_runtime(path)
     from jahp_pl.model_io.load import load_codec

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from jahp_pl.model_io.export_config import CONFIG, WEIGHTS
 from jahp_pl.model_io.pretrained import locate
-from jahp_pl.runtime import graphs
-from jahp_pl.runtime.codec import load_runtime
+from jahp_pl.runtime import entropy_graphs, transform_graphs
+from jahp_pl.runtime.load import load_runtime
 from jahp_pl.runtime.weights import read_weights
 
 WEB = Path(__file__).parent
@@ -43,19 +43,19 @@ def build(vendor: Path, out: Path = WEB, model: str | Path | None = None) -> Non
         shutil.copy(vendor / name, out / "vendor")
     for name in (CONFIG, WEIGHTS):
         shutil.copy(folder / name, out / "model")
-    state, networks = read_weights(folder).state, codec.networks
-    assert networks.context is not None, "the page runs joint models only"
-    made = {
-        "analysis": graphs.analysis(state),
-        "hyper": graphs.hyper(state, magnitudes=False),
-        "hyper_start": graphs.hyper_start(networks.h_s, networks.context.from_psi),
-        "context": graphs.context(networks.context, wide=False),
-        "context_wide": graphs.context(networks.context, wide=True),
-        "synthesis": graphs.synthesis(state),
+    state, (h_s, context) = read_weights(folder).state, codec.networks.frozen
+    assert context is not None, "the page runs joint models only"
+    graphs = {
+        "analysis": transform_graphs.analysis(state),
+        "hyper_analysis": transform_graphs.hyper_analysis(state, magnitudes=False),
+        "hyper_synthesis": entropy_graphs.hyper_synthesis(h_s, context.from_psi),
+        "context": entropy_graphs.context(context, is_wide=False),
+        "context_wide": entropy_graphs.context(context, is_wide=True),
+        "synthesis": transform_graphs.synthesis(state),
     }
-    for name, network in made.items():
-        (out / "graphs" / f"{name}.onnx").write_bytes(network.graph.to_bytes())
-    names = {name: list(network.graph.weights) for name, network in made.items()}
+    for name, graph in graphs.items():
+        (out / "graphs" / f"{name}.onnx").write_bytes(graph.to_bytes())
+    names = {name: list(graph.weights) for name, graph in graphs.items()}
     (out / "graphs" / "graphs.json").write_text(json.dumps(names, indent=1) + "\n")
 
 

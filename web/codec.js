@@ -61,14 +61,14 @@ class Frame {
           for (let j = 0; j < wz; j++) seen[((i - top) * wz + j) * N + n] = zHat[(n * hz + i) * wz + j];
         }
       }
-      const { values, shape } = await this.networks.run("hyper_start", { z_hat: ["float32", seen, [bottom - top, wz, N]] });
+      const { values, shape } = await this.networks.run("hyper_synthesis", { z_hat: ["float32", seen, [bottom - top, wz, N]] });
       this.size = shape[2];
-      this.start ??= new Float32Array(height * width * this.size);
+      this.fromPsi ??= new Float32Array(height * width * this.size);
       const stop = Math.min(HYPER_STRIDE * (first + step), height);
       for (let i = HYPER_STRIDE * first; i < stop; i++) {
         for (let j = 0; j < width; j++) {
           const from = ((i - HYPER_STRIDE * top) * shape[1] + j) * this.size;
-          this.start.set(values.subarray(from, from + this.size), this.rank[i * width + j] * this.size);
+          this.fromPsi.set(values.subarray(from, from + this.size), this.rank[i * width + j] * this.size);
         }
       }
     }
@@ -77,7 +77,7 @@ class Frame {
   async parameters(start, stop) {
     const { M } = this;
     const count = stop - start;
-    const inputs = { start: ["float32", this.start.subarray(start * this.size, stop * this.size), [count, this.size]] };
+    const inputs = { from_psi: ["float32", this.fromPsi.subarray(start * this.size, stop * this.size), [count, this.size]] };
     const names = this.pieces.length === 1 ? ["latents"] : ["low", "high"];
     this.pieces.forEach((piece, index) => {
       const seen = new Float32Array(count * 12 * M);
@@ -357,7 +357,7 @@ export class Codec {
     const gains = this.gains(level, (index) => gain[index]);
     const { height: h, width: w } = analysed;
     const y = analysed.y.map((value, index) => value * gains[Math.floor(index / (h * w))]);
-    const z = await this.networks.run("hyper", { y: ["float32", y, [1, M, h, w]] });
+    const z = await this.networks.run("hyper_analysis", { y: ["float32", y, [1, M, h, w]] });
     const yHat = Int32Array.from(y, rint);
     const zHat = Int32Array.from(z.values, rint);
     let [lowest, highest] = [Infinity, -Infinity];

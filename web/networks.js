@@ -1,9 +1,9 @@
-// The codec's networks in onnxruntime-web: sessions, made when they are first needed.
+// The codec's networks in onnxruntime-web: sessions that are created when they are first needed.
 
 import * as ort from "./vendor/ort.wasm.min.mjs";
 
 export class Networks {
-  /** graphs: names of the weights of each graph; weights: gives one by its name. */
+  /** graphs: for each graph, the names of its weights; weights: GraphWeights. */
   constructor(graphs, weights) {
     this.graphs = graphs;
     this.weights = weights;
@@ -25,8 +25,8 @@ export class Networks {
         const values = this.weights.get(weight);
         return { path: weight, data: new Uint8Array(values.buffer, values.byteOffset, values.byteLength).slice() };
       });
-      // Those on integers stay as they are: an addition fused into a product would be rounded differently.
-      const isExact = name.startsWith("context") || name === "hyper_start";
+      // Networks on integers are not optimized: an addition fused into a product would be rounded differently.
+      const isExact = name.startsWith("context") || name === "hyper_synthesis";
       this.sessions[name] = await ort.InferenceSession.create(bytes, {
         executionProviders: ["wasm"], graphOptimizationLevel: isExact ? "disabled" : "all", externalData,
       });
@@ -34,7 +34,7 @@ export class Networks {
     return this.sessions[name];
   }
 
-  /** inputs: { name: [type, values, shape] }; the values of the only output. */
+  /** Run a network on inputs { name: [type, values, shape] }; resolves to { values, shape } of its only output. */
   async run(name, inputs) {
     const session = await this.session(name);
     const feeds = {};

@@ -26,7 +26,8 @@ from jahp_pl.codec.codec import Codec
 from jahp_pl.images.io import decode_rgb
 from jahp_pl.measurement.provenance import provenance
 from jahp_pl.model_io.load import export, load_codec
-from jahp_pl.runtime.codec import RuntimeCodec, load_runtime
+from jahp_pl.runtime.codec import RuntimeCodec
+from jahp_pl.runtime.load import load_runtime
 from tests import test_web as web
 from tests.support.browser import CHROMIUM, Page, chromium
 from tests.support.codec_models import MIXTURE, codec_of

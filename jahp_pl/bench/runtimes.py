@@ -23,7 +23,7 @@ STEADY = """
 import json, sys, time
 runtime, model, threads, rounds, path = sys.argv[1:]
 if runtime == "onnx":
-    from jahp_pl.runtime.codec import load_runtime
+    from jahp_pl.runtime.load import load_runtime
     codec = load_runtime(model, threads=int(threads))
 else:
     import torch

@@ -167,7 +167,7 @@ def _describe_model(path: Path, runtime: Runtime | None) -> dict[str, str]:
     from jahp_pl.model_io.export_config import is_export, read_config
 
     if (runtime or default_runtime()) == "onnx":
-        from jahp_pl.runtime.codec import load_runtime
+        from jahp_pl.runtime.load import load_runtime
 
         found = load_runtime(path)
         config, fingerprint, num_parameters = found.config, found.fingerprint, found.num_parameters

@@ -181,7 +181,7 @@ def open_any_codec(arguments: argparse.Namespace, model: str | Path | None = Non
             raise CommandError(f"--{option} {value}: the onnx runtime has {allowed[0]} only; use --runtime torch")
     if importlib.util.find_spec("onnxruntime") is None:
         raise CommandError("the onnx runtime is not installed; install it with: pip install 'jahp_pl[runtime]'")
-    from jahp_pl.runtime.codec import load_runtime
+    from jahp_pl.runtime.load import load_runtime
 
     metric: Metric | None = getattr(arguments, "metric", None)
     return load_runtime(model or arguments.model, metric=metric, threads=arguments.threads or 0)

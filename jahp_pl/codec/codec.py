@@ -28,7 +28,7 @@ from jahp_pl.codec.fingerprint import fingerprint
 from jahp_pl.codec.forks import check_not_forked
 from jahp_pl.codec.image_types import Kind, from_pixels, to_pixels
 from jahp_pl.codec.limits import ACCEPTED_PIXELS, Deadline
-from jahp_pl.codec.lockstep import lockstep_groups
+from jahp_pl.codec.lockstep import decode_in_groups
 from jahp_pl.codec.opening import Opened, check_latents, open_file
 from jahp_pl.codec.rate_control import encode_to_target
 from jahp_pl.codec.targets import Target, check_target
@@ -256,11 +256,7 @@ class Codec:
         Raises:
             BitstreamError: if one of them is not a valid file of this model.
         """
-        decoded = (
-            one
-            for group in lockstep_groups(files, max_pixels)
-            for one in self.decode_all(group, max_pixels, max_seconds)
-        )
+        decoded = decode_in_groups(self.decode_all, files, max_pixels, max_seconds)
         return [from_pixels(one.image, one.icc, as_) for one in decoded]  # type: ignore[return-value]
 
     @on_cpu()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from jahp_pl.codec.bitstream import unpack
 
 LOCKSTEP_PIXELS = 2**23
 """Pixels that `Codec.decompress_all` decodes at a time: their entropy parameters take 90 MB at 192 latents."""
+
+Decoded = TypeVar("Decoded")
+"""What a runtime decodes a file to."""
 
 
 def lockstep_groups(files: Iterable[bytes], max_pixels: int) -> Iterator[list[bytes]]:
@@ -23,3 +27,24 @@ def lockstep_groups(files: Iterable[bytes], max_pixels: int) -> Iterator[list[by
         num_pixels += header.width * header.height
     if group:
         yield group
+
+
+def decode_in_groups(
+    decode_all: Callable[[list[bytes], int, float | None], list[Decoded]],
+    files: Iterable[bytes],
+    max_pixels: int,
+    max_seconds: float | None,
+) -> Iterator[Decoded]:
+    """Decode any number of files in order, one of the `lockstep_groups` at a time.
+
+    Args:
+        decode_all: `Codec.decode_all`, or that of another runtime.
+        files: whole files.
+        max_pixels: largest image to accept.
+        max_seconds: time to accept for each group; None is any.
+
+    Raises:
+        BitstreamError: if one of them is not a valid file, or the time of a group is up.
+    """
+    for group in lockstep_groups(files, max_pixels):
+        yield from decode_all(group, max_pixels, max_seconds)

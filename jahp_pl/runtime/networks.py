@@ -1,104 +1,97 @@
-"""The networks of a codec in onnxruntime: sessions, made when they are first needed."""
+"""The networks of a codec in onnxruntime: sessions that are created when they are first needed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from jahp_pl.codec.entropy.freezing import LATENT_RADIX, Float32Array, FrozenContext, FrozenLayer
+from jahp_pl.codec.entropy.freezing import LATENT_RADIX, Float32Array
 from jahp_pl.codec.entropy.hyper_strips import hyper_strips
 from jahp_pl.codec.entropy.range_coder import IntArray
 from jahp_pl.codec.entropy.symbol_coder import LatentRange
 from jahp_pl.codec.entropy.wavefront import Schedule, schedule
-from jahp_pl.runtime import graphs
-from jahp_pl.runtime.graphs import Network
+from jahp_pl.runtime import entropy_graphs, transform_graphs
+from jahp_pl.runtime.freezing import FrozenNetworks
+from jahp_pl.runtime.onnx_file import Graph
+from jahp_pl.runtime.transform_graphs import State
 
 
 class Session:
-    """A network, ready to run.
+    """A network that is ready to run.
 
     Args:
-        network: graph and weights.
-        is_exact: no optimization may change it.
-        threads: of the processor; 0 for one per core.
-        keeps_memory: between its runs, which are faster then.
+        graph: network with its weights.
+        is_exact: forbid optimizations, which may change results in the last bit.
+        threads: number of CPU threads; 0 for one per core.
+        keeps_memory: keep memory between runs, which makes them faster.
     """
 
-    def __init__(self, network: Network, is_exact: bool, threads: int, keeps_memory: bool = True) -> None:
+    def __init__(self, graph: Graph, is_exact: bool, threads: int, keeps_memory: bool = True) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3  # of warnings there is one for each weight without a file
+        options.log_severity_level = 3  # otherwise there is a warning for each weight without a file
         levels = onnxruntime.GraphOptimizationLevel
         options.graph_optimization_level = levels.ORT_DISABLE_ALL if is_exact else levels.ORT_ENABLE_ALL
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.enable_cpu_mem_arena = keeps_memory
-        options.enable_mem_pattern = False  # plans for shapes seen before, and with them a second arena
-        names = list(network.graph.weights)
-        self._values = [
-            onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(network.weights[name])) for name in names
+        options.enable_mem_pattern = False  # it would plan for shapes seen before, and need a second arena
+        self._values = [  # the session refers to them
+            onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(values)) for values in graph.weights.values()
         ]
-        options.add_external_initializers(names, self._values)
-        self._session = onnxruntime.InferenceSession(
-            network.graph.to_bytes(), options, providers=["CPUExecutionProvider"]
-        )
+        options.add_external_initializers(list(graph.weights), self._values)
+        self._session = onnxruntime.InferenceSession(graph.to_bytes(), options, providers=["CPUExecutionProvider"])
 
     def __call__(self, **inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-        """The only output."""
+        """Run the network on inputs by name, and return its only output."""
         (output,) = self._session.run(None, inputs)
         result: npt.NDArray[np.generic] = output
         return result
 
 
 class EntropyNetworks:
-    """h_s, g_cm and g_ep on integers.
+    """h_s, g_cm and g_ep on integers, each a session from its first use on.
 
     Args:
-        h_s: frozen layers; empty on the context rung.
-        context: frozen g_cm and g_ep; None for the rungs without context.
+        frozen: their layers.
         threads: see `Session`.
     """
 
-    def __init__(self, h_s: Sequence[FrozenLayer], context: FrozenContext | None, threads: int) -> None:
-        self.h_s, self.context, self._threads = h_s, context, threads
-
-    def layers(self) -> list[FrozenLayer]:
-        """All, in the order of the fingerprint."""
-        if self.context is None:
-            return list(self.h_s)
-        from_psi = [] if self.context.from_psi is None else [self.context.from_psi]
-        return [*self.h_s, self.context.context, *self.context.layers, *from_psi]
+    def __init__(self, frozen: FrozenNetworks, threads: int) -> None:
+        self.frozen, self._threads = frozen, threads
 
     @cached_property
-    def hyper_start(self) -> Session:
-        """See `graphs`."""
-        from_psi = None if self.context is None else self.context.from_psi
-        return Session(graphs.hyper_start(self.h_s, from_psi), True, self._threads, keeps_memory=False)
+    def hyper_synthesis(self) -> Session:
+        """See `entropy_graphs`."""
+        context = self.frozen.context
+        from_psi = None if context is None else context.from_psi
+        graph = entropy_graphs.hyper_synthesis(self.frozen.h_s, from_psi)
+        return Session(graph, True, self._threads, keeps_memory=False)
 
     @cached_property
-    def narrow(self) -> Session:
-        """See `graphs`: latents in one piece."""
-        assert self.context is not None
-        return Session(graphs.context(self.context, wide=False), True, self._threads)
+    def context(self) -> Session:
+        """g_cm and g_ep for latents of magnitudes up to 2^7; see `entropy_graphs`."""
+        assert self.frozen.context is not None
+        return Session(entropy_graphs.context(self.frozen.context, is_wide=False), True, self._threads)
 
     @cached_property
-    def wide(self) -> Session:
-        """See `graphs`: latents in two pieces."""
-        assert self.context is not None
-        return Session(graphs.context(self.context, wide=True), True, self._threads)
+    def context_wide(self) -> Session:
+        """g_cm and g_ep for larger latents, which enter in two pieces; see `entropy_graphs`."""
+        assert self.frozen.context is not None
+        return Session(entropy_graphs.context(self.frozen.context, is_wide=True), True, self._threads)
 
     def frame(
         self, shapes: Sequence[tuple[int, int]], z_hats: Sequence[IntArray | None], span: LatentRange, num_latents: int
     ) -> RuntimeFrame:
-        """See `symbol_coder.Frame`.
+        """Prepare images for coding.
 
         Args:
-            shapes: height and width of each map of latents.
-            z_hats: side information of each; None without.
-            span: range of the latents that will be shown.
+            shapes: height and width of each image's latents.
+            z_hats: (N, ceil(h / 4), ceil(w / 4)) hyper-latents of each; None without a hyperprior.
+            span: range of all latents.
             num_latents: M.
         """
         return RuntimeFrame(self, shapes, z_hats, span, num_latents)
@@ -116,39 +109,39 @@ class RuntimeFrame:
         num_latents: int,
     ) -> None:
         self._networks = networks
-        context = networks.context
+        context = networks.frozen.context
         self.schedule: Schedule = schedule(shapes, [] if context is None else context.offsets)
         count = sum(height * width for height, width in shapes)
         num_pieces = 1 if max(-span.lowest, span.highest) <= LATENT_RADIX // 2 else 2
-        # Row 0 stands for everything outside of the images.
+        # Row 0 represents all positions outside the images.
         self._y = np.zeros((num_pieces, count + 1, num_latents), dtype=np.float32)
-        self._start: Float32Array | None = None
+        self._from_psi: Float32Array | None = None
         for ranks, (height, width), z_hat in zip(self.schedule.ranks, shapes, z_hats, strict=True):
             if z_hat is None:
                 continue
             for strip in hyper_strips(height, width, z_hat.shape[1]):
                 seen = z_hat[:, strip.top : strip.bottom].transpose(1, 2, 0).astype(np.float32)
-                rows = networks.hyper_start(z_hat=np.ascontiguousarray(seen))[strip.kept, :width]
+                rows = networks.hyper_synthesis(z_hat=np.ascontiguousarray(seen))[strip.kept, :width]
                 rows = rows.reshape(-1, rows.shape[-1])
-                if self._start is None:
-                    self._start = np.empty((count, rows.shape[1]), dtype=np.float32)
-                self._start[ranks[strip.first * width : strip.first * width + len(rows)]] = rows
+                if self._from_psi is None:
+                    self._from_psi = np.empty((count, rows.shape[1]), dtype=np.float32)
+                self._from_psi[ranks[strip.first * width : strip.first * width + len(rows)]] = rows
 
     def parameters(self, start: int, stop: int) -> Float32Array:
-        """Raw parameters of positions by rank."""
-        inputs = {} if self._start is None else {"start": self._start[start:stop]}
-        if self._networks.context is None:
-            return inputs["start"]
+        """Compute the raw parameters of positions by rank: (stop - start, outputs) integers, steps of 2^-12."""
+        inputs = {} if self._from_psi is None else {"from_psi": self._from_psi[start:stop]}
+        if self._networks.frozen.context is None:
+            return inputs["from_psi"]
         taps = self.schedule.taps[start:stop].ravel()
         pieces = [piece.take(taps, axis=0).reshape(stop - start, -1) for piece in self._y]
         if len(pieces) == 1:
-            raw = self._networks.narrow(latents=pieces[0], **inputs)
+            raw = self._networks.context(latents=pieces[0], **inputs)
         else:
-            raw = self._networks.wide(low=pieces[0], high=pieces[1], **inputs)
+            raw = self._networks.context_wide(low=pieces[0], high=pieces[1], **inputs)
         return raw.astype(np.float32, copy=False)
 
     def show(self, start: int, symbols: IntArray) -> None:
-        """Make latents (P, M) visible, those of ranks from `start` on."""
+        """Insert latents (P, M) at ranks from `start` on, so that later positions can use them as context."""
         rows = slice(start + 1, start + 1 + len(symbols))
         self._y[0, rows] = symbols
         if len(self._y) == 2:
@@ -161,27 +154,24 @@ class TransformNetworks:
 
     Args:
         state: weights by name.
-        magnitudes: see `graphs.hyper`.
+        magnitudes: see `hyperprior.HyperAnalysis`.
         threads: see `Session`.
     """
 
-    def __init__(self, state: Mapping[str, Float32Array], magnitudes: bool, threads: int) -> None:
+    def __init__(self, state: State, magnitudes: bool, threads: int) -> None:
         self._state, self._magnitudes, self._threads = state, magnitudes, threads
 
     @cached_property
     def g_a(self) -> Session:
         """(1, 3, H, W) uint8 -> (1, M, H / 16, W / 16)."""
-        return self._session(graphs.analysis)
+        return Session(transform_graphs.analysis(self._state), False, self._threads)
 
     @cached_property
     def h_a(self) -> Session:
         """(1, M, h, w) -> (1, N, ceil(h / 4), ceil(w / 4))."""
-        return self._session(lambda state: graphs.hyper(state, self._magnitudes))
+        return Session(transform_graphs.hyper_analysis(self._state, self._magnitudes), False, self._threads)
 
     @cached_property
     def g_s(self) -> Session:
         """(1, M, h, w) -> (1, 3, 16 h, 16 w) uint8."""
-        return self._session(graphs.synthesis)
-
-    def _session(self, build: Callable[[Mapping[str, Float32Array]], Network]) -> Session:
-        return Session(build(self._state), False, self._threads)
+        return Session(transform_graphs.synthesis(self._state), False, self._threads)

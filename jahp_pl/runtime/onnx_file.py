@@ -1,7 +1,7 @@
-"""An ONNX file written byte by byte, so that neither torch nor the onnx package is needed to make one.
+"""Writes ONNX files byte by byte, so that neither torch nor the onnx package is needed to make one.
 
-Only what the graphs of the codec need: float inputs, nodes of one output, attributes that are numbers or lists of them,
-small constants in the file, and weights that stay outside and are given by name when a session is made. The fields and
+It covers what the codec's graphs need: nodes of one output, attributes that are numbers, lists of integers or text,
+small constants in the file, and weights that stay outside the file and are given to the session by name. The fields and
 their numbers are those of onnx.proto3.
 """
 
@@ -13,9 +13,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from jahp_pl.codec.entropy.freezing import Float32Array
+
 IR_VERSION, OPSET = 8, 18
 FLOAT, UINT8, INT64 = 1, 2, 7
-"""Types of tensors."""
+"""Numbers of the tensor types in onnx.proto3."""
 _TYPES = {np.dtype(np.float32): FLOAT, np.dtype(np.int64): INT64}
 _BYTES, _FIXED32 = 2, 5
 _EXTERNAL = 1
@@ -24,51 +26,57 @@ Attribute = int | float | str | Sequence[int]
 
 
 class Graph:
-    """A graph as it grows, one node after the other; names of tensors are made up unless given."""
+    """A graph under construction. Every method that adds a tensor returns the tensor's name."""
 
     def __init__(self) -> None:
         self._nodes: list[bytes] = []
         self._initializers: list[bytes] = []
         self._inputs: list[bytes] = []
         self._outputs: list[bytes] = []
-        self.weights: dict[str, tuple[int, ...]] = {}
-        """Shapes of the float32 weights that a session has to be given, by name."""
+        self.weights: dict[str, Float32Array] = {}
+        """Weights that a session must be given, by name."""
 
     def input(self, name: str, shape: Sequence[int | str], kind: int = FLOAT) -> str:
-        """A tensor that comes in; dimensions that are words are dynamic."""
+        """Declare an input; dimensions that are words are dynamic."""
         self._inputs.append(_value(name, shape, kind))
         return name
 
     def output(self, tensor: str, name: str, shape: Sequence[int | str], kind: int = FLOAT) -> None:
-        """A tensor that goes out."""
+        """Declare a tensor as an output with this name."""
         self._nodes.append(_node("Identity", [tensor], name, {}))
         self._outputs.append(_value(name, shape, kind))
 
     def op(self, kind: str, *inputs: str, **attributes: Attribute) -> str:
-        """A node; the name of what it gives."""
+        """Add a node, an operator such as "Conv", and return the name of its output."""
         output = f"t{len(self._nodes)}"
         self._nodes.append(_node(kind, inputs, output, attributes))
         return output
 
+    def leaky_relu(self, x: str, slope: float) -> str:
+        """Add a LeakyReLU; a slope of 0 makes it a ReLU, a slope of 1 the identity."""
+        if slope == 1.0:
+            return x
+        return self.op("Relu", x) if slope == 0.0 else self.op("LeakyRelu", x, alpha=slope)
+
     def constant(self, values: npt.ArrayLike, dtype: type[np.generic] = np.float32) -> str:
-        """Numbers in the file."""
+        """Add numbers that are stored in the file."""
         array, name = np.asarray(values, dtype=dtype), f"c{len(self._initializers)}"
         head = b"".join(_integer(1, size) for size in array.shape) + _integer(2, _TYPES[array.dtype]) + _text(8, name)
         little = array.astype(array.dtype.newbyteorder("<"))
         self._initializers.append(head + _field(9, little.tobytes()))
         return name
 
-    def weight(self, name: str, *shape: int) -> str:
-        """Float32 numbers that are given to the session under this name."""
+    def weight(self, name: str, values: Float32Array) -> str:
+        """Add a weight that is stored outside the file; a name that exists already keeps its values."""
         if name not in self.weights:
-            self.weights[name] = shape
-            head = b"".join(_integer(1, size) for size in shape) + _integer(2, FLOAT) + _text(8, name)
+            self.weights[name] = values
+            head = b"".join(_integer(1, size) for size in values.shape) + _integer(2, FLOAT) + _text(8, name)
             place = _field(13, _text(1, "location") + _text(2, name))
             self._initializers.append(head + place + _integer(14, _EXTERNAL))
         return name
 
     def to_bytes(self) -> bytes:
-        """The file."""
+        """Return the contents of the ONNX file, without the weights."""
         graph = b"".join(_field(1, node) for node in self._nodes) + _text(2, "jahp_pl")
         graph += b"".join(_field(5, initializer) for initializer in self._initializers)
         graph += b"".join(_field(11, value) for value in self._inputs)

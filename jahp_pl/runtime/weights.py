@@ -1,6 +1,6 @@
-"""An export read without torch: weights in float32 and tables in float64, as numpy arrays.
+"""Reads an export without torch, as numpy arrays: weights in float32, tables in float64.
 
-The counterpart of `model_io.load.load_export`; docs/file-format.md says what the types of tensors mean.
+The counterpart of `model_io.load.load_export`; docs/file-format.md describes the types of tensors.
 """
 
 from __future__ import annotations
@@ -19,30 +19,31 @@ from jahp_pl.config import ConfigError, ModelConfig, model_from_dict
 from jahp_pl.model_io.export_config import CONFIG, WEIGHTS, ExportError, read_config
 
 MAX_WEIGHTS_BYTES = 2**30
-"""A larger model.safetensors is refused unread: the paper's largest model takes a tenth."""
+"""Largest model.safetensors that is read; the paper's largest model takes a tenth of it."""
 TABLES = "tables."
-"""Prefix of the names of tensors that are no weights."""
+"""Prefix of the names of tensors that are coding tables, not weights."""
 EXPONENT = ".exponent"
-"""Behind the name of a tensor of integers q: the e of q 2^e."""
+"""Suffix of the name of the exponents e of a weight that is stored as integers q: it is q 2^e."""
 _TYPES = {"F32": "<f4", "F64": "<f8", "I32": "<i4", "I8": "i1", "BF16": "<u2"}
 
 
 class StoredModel(NamedTuple):
-    """What a folder holds."""
+    """The contents of an export."""
 
     config: ModelConfig
     fingerprint: bytes
-    """That the export says it has."""
-    state: Weights
-    """Weights by name; of g_cm the taps that are not masked, (2M, M, 12)."""
+    """Fingerprint that the export states, 8 bytes."""
+    state: LazyWeights
+    """Weights by name; of g_cm only the taps that are not masked, (2M, M, 12)."""
     tables: dict[str, FloatArray]
+    """Coding tables by name, see `Codec.tables`."""
 
 
 def read_weights(folder: Path) -> StoredModel:
     """Read a folder that `jahp export` wrote.
 
     Raises:
-        ExportError: a file is missing, damaged, altered or of another format.
+        ExportError: if a file is missing, damaged, altered or in another format.
     """
     config = read_config(folder)
     try:
@@ -50,40 +51,38 @@ def read_weights(folder: Path) -> StoredModel:
         checksum, fingerprint = str(config["sha256"]), bytes.fromhex(config["fingerprint"])
     except (ConfigError, KeyError, TypeError, ValueError) as error:
         raise ExportError(f"{folder / CONFIG}: cannot be read: {error}") from None
-    arrays = _arrays(folder / WEIGHTS, checksum)
+    arrays = _read_tensors(folder / WEIGHTS, checksum)
     tables = {
         name.removeprefix(TABLES): arrays.pop(name).astype(np.float64)
         for name in list(arrays)
         if name.startswith(TABLES)
     }
-    return StoredModel(architecture, fingerprint, Weights(arrays), tables)
+    return StoredModel(architecture, fingerprint, LazyWeights(arrays), tables)
 
 
-def _arrays(path: Path, checksum: str) -> dict[str, npt.NDArray[np.generic]]:
+def _read_tensors(path: Path, checksum: str) -> dict[str, npt.NDArray[np.generic]]:
     if not path.is_file():
         raise ExportError(f"{path}: is missing; export the model again")
     if (size := path.stat().st_size) > MAX_WEIGHTS_BYTES:
-        raise ExportError(f"{path}: takes {size} bytes, more than the {MAX_WEIGHTS_BYTES} of any model; fetch it again")
+        raise ExportError(f"{path}: has {size} bytes, more than the maximum of {MAX_WEIGHTS_BYTES}; fetch it again")
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != checksum:
-        raise ExportError(
-            f"{path}: is not the file that {CONFIG} was written with (altered or cut short); fetch it again"
-        )
+        raise ExportError(f"{path}: does not match the checksum in {CONFIG} (altered or cut short); fetch it again")
     arrays: dict[str, npt.NDArray[np.generic]] = {}
     try:
         for name, entry in safetensors.deserialize(data):  # type: ignore[no-untyped-call]
             values = np.frombuffer(entry["data"], dtype=_TYPES[entry["dtype"]])
             arrays[name] = values.reshape(entry["shape"])
     except (KeyError, ValueError, safetensors.SafetensorError) as error:
-        raise ExportError(f"{path}: damaged ({error})") from None
+        raise ExportError(f"{path}: damaged ({error}); fetch it again") from None
     return arrays
 
 
-class Weights(Mapping[str, Float32Array]):
-    """Weights of a model in float32, each made when it is asked for: q 2^e where there is an e.
+class LazyWeights(Mapping[str, Float32Array]):
+    """Weights of a model by name, each converted to float32 whenever it is looked up.
 
     Args:
-        arrays: tensors of an export that are no tables.
+        arrays: tensors of an export except tables.
     """
 
     def __init__(self, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
@@ -91,13 +90,13 @@ class Weights(Mapping[str, Float32Array]):
 
     def __getitem__(self, name: str) -> Float32Array:
         values = self._arrays[name]
-        if values.dtype == np.uint16:  # bfloat16, the upper half of a float32
+        if values.dtype == np.uint16:  # bfloat16: the upper half of a float32
             return (values.astype(np.uint32) << 16).view(np.float32)
         weights = values.astype(np.float32)
         if name + EXPONENT in self._arrays:
             exponents = np.clip(self._arrays[name + EXPONENT].astype(np.int32), -126, 127)
-            weights *= ((exponents + 127) << 23).view(np.float32)  # a power of two, put together from its bits
-        if name == "g_cm.weight" and weights.ndim == 4:  # format 1 has all taps
+            weights *= ((exponents + 127) << 23).view(np.float32)  # powers of two, assembled from their bits
+        if name == "g_cm.weight" and weights.ndim == 4:  # format 1 stores all taps
             weights = weights.reshape(*weights.shape[:2], -1)[:, :, : weights[0, 0].size // 2]
         return weights
 

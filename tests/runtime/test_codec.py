@@ -21,8 +21,9 @@ from jahp_pl.codec.entropy.range_coder import Writer
 from jahp_pl.codec.targets import Target
 from jahp_pl.model_io.export_config import CONFIG, WEIGHTS, ExportError
 from jahp_pl.model_io.load import export
-from jahp_pl.runtime import graphs
-from jahp_pl.runtime.codec import RuntimeCodec, load_runtime
+from jahp_pl.runtime import transform_graphs
+from jahp_pl.runtime.codec import RuntimeCodec
+from jahp_pl.runtime.load import load_runtime
 from jahp_pl.runtime.weights import read_weights
 from tests.support.codec_models import JOINT, KODAK, MIXTURE, ONE_OF_EACH, Variant, codec_of, kodak_crop, variable_codec
 
@@ -94,11 +95,11 @@ def test_tiles_leave_no_seams(folder: Path) -> None:
     image = kodak_crop("kodim19", 256, 384)
     data = ours.encode(image).data
     expected = theirs.decode(data).image
-    before, theirs.pixels.memory_limit = theirs.pixels.memory_limit, 1
+    before, theirs.transforms.memory_limit = theirs.transforms.memory_limit, 1
     try:
         tiled, again = theirs.decode(data).image, theirs.encode(image)
     finally:
-        theirs.pixels.memory_limit = before
+        theirs.transforms.memory_limit = before
     assert np.abs(tiled.astype(int) - expected).max() <= 1
     assert np.mean(again.y_hat != theirs.encode(image).y_hat) < 1e-4
 
@@ -117,6 +118,17 @@ def test_lockstep_gives_what_one_by_one_gives(folder: Path) -> None:
     files = [theirs.compress(kodak_crop(name, 64, 80)) for name in ("kodim05", "kodim19", "kodim23")]
     for one, data in zip(theirs.decode_all(files), files, strict=True):
         assert np.array_equal(one.y_hat, theirs.decode(data).y_hat)
+    for image, data in zip(theirs.decompress_all(iter(files)), files, strict=True):
+        assert np.array_equal(image, theirs.decompress(data))
+    assert [image.size for image in theirs.decompress_all(files, as_="pil")] == [(80, 64)] * 3
+
+
+def test_several_files_are_given_up_when_their_time_is_over(folder: Path) -> None:
+    _, theirs = pair(JOINT, folder)
+    data = theirs.compress(kodak_crop("kodim05", 64, 80))
+    assert len(theirs.decompress_all([data], max_seconds=60)) == 1
+    with pytest.raises(BitstreamError, match=r"longer to decode than the 1e-09 seconds allowed; raise max_seconds"):
+        theirs.decompress_all([data], max_seconds=1e-9)
 
 
 def test_a_search_is_refused(folder: Path) -> None:
@@ -153,7 +165,7 @@ def test_stored_weights_are_those_of_torch(dtype: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("what", "said"),
-    [("weight", "freezes to model"), ("missing", "does not fit config.json"), ("checksum", "altered or cut short")],
+    [("weight", "but was exported as"), ("missing", "does not fit config.json"), ("checksum", "altered or cut short")],
 )
 def test_an_export_that_is_not_whole_is_refused(what: str, said: str, tmp_path: Path) -> None:
     export(codec_of(JOINT).model, tmp_path / "m", {})
@@ -185,18 +197,21 @@ def test_a_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("variant", [JOINT, Variant("scale_hyperprior"), VARIABLE], ids=str)
 def test_graphs_are_what_the_onnx_package_reads(variant: Variant | str, folder: Path) -> None:
     pair(variant, folder)
-    stored = read_weights(folder / str(variant))
-    for network in (graphs.analysis(stored.state), graphs.synthesis(stored.state), graphs.hyper(stored.state, False)):
-        model = onnx.load_model_from_string(network.graph.to_bytes())
+    state = read_weights(folder / str(variant)).state
+    for graph in (
+        transform_graphs.analysis(state),
+        transform_graphs.synthesis(state),
+        transform_graphs.hyper_analysis(state, magnitudes=False),
+    ):
+        model = onnx.load_model_from_string(graph.to_bytes())
         names = {one.name for one in model.graph.initializer if one.data_location == onnx.TensorProto.EXTERNAL}
-        assert names == set(network.graph.weights) == set(network.weights)
-        for name, shape in network.graph.weights.items():
-            assert network.weights[name].shape == shape
+        assert names == set(graph.weights)
         for one in model.graph.initializer:  # checked with its numbers in it
             if one.name in names:
                 del one.external_data[:]
                 one.data_location = onnx.TensorProto.DEFAULT
-                one.raw_data = network.weights[one.name].tobytes()
+                assert tuple(one.dims) == graph.weights[one.name].shape
+                one.raw_data = graph.weights[one.name].tobytes()
         onnx.checker.check_model(model, full_check=True)
 
 

@@ -1,4 +1,4 @@
-"""g_a, h_a and g_s of whole images in onnxruntime, tile by tile: the counterpart of `transforms.runner`."""
+"""g_a, h_a and g_s of whole images in onnxruntime, tile by tile: the counterpart of `codec.transforms.runner`."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from jahp_pl.runtime.networks import TransformNetworks
 from jahp_pl.strides import HYPER_STRIDE, STRIDE
 
 HALO = 2
-"""Latents around a tile that are computed and dropped: the paper's transforms reach 30 pixels."""
+"""Latents around a tile that are computed and discarded: the paper's transforms reach 30 pixels."""
 MEMORY_LIMIT = 80 * 2**20
-"""Bytes that a tile may take, about; more are no faster."""
+"""Approximate bytes that a tile may take; larger tiles are no faster."""
 
 
 class RuntimeTransforms:
-    """g_a, h_a and g_s.
+    """g_a, h_a and g_s for images of any size.
 
     Args:
-        networks: the sessions.
-        config: of the model.
-        gain: (S, M) logarithms of the gains before rounding; None for a model of one rate.
-        offset: (S, M), likewise, see `gains.LevelGains`.
+        networks: sessions of the three.
+        config: architecture of the model.
+        gain: (levels, M) logarithms of the gains before rounding, see `gains.LevelGains`; None for a single-rate model.
+        offset: (levels, M), likewise.
         memory_limit: bytes that a tile may take.
     """
 
@@ -47,11 +47,11 @@ class RuntimeTransforms:
         return self._config.rung not in ("factorized", "context")
 
     def analyse(self, image: Samples) -> Float32Array:
-        """g_a: (3, H, W) -> y (M, ceil(H / 16), ceil(W / 16))."""
+        """Apply g_a: (3, H, W) uint8 -> y (M, ceil(H / 16), ceil(W / 16)), before the gains."""
         height, width = (-(-side // STRIDE) for side in image.shape[1:])
         y = np.empty((self._config.num_latents, height, width), dtype=np.float32)
         for rows, columns in tiles(height, width, largest_side(height, width, HALO, self._fits), HALO):
-            seen = image[:, _part(rows, STRIDE), _part(columns, STRIDE)]
+            seen = image[:, _with_halo(rows, STRIDE), _with_halo(columns, STRIDE)]
             missing = [(0, -side % STRIDE) for side in seen.shape[1:]]
             padded = np.pad(seen, ((0, 0), *missing), mode="edge")
             latents = self._networks.g_a(image=np.ascontiguousarray(padded)[None])[0]
@@ -59,29 +59,30 @@ class RuntimeTransforms:
         return y
 
     def hyper_analyse(self, y: Float32Array) -> Float32Array:
-        """h_a: (M, h, w), scaled -> z (N, ceil(h / 4), ceil(w / 4))."""
+        """Apply h_a: y (M, h, w), after the gains -> z (N, ceil(h / 4), ceil(w / 4))."""
         height, width = (-(-side // HYPER_STRIDE) for side in y.shape[1:])
         z = np.empty((self._config.num_filters, height, width), dtype=np.float32)
         side = largest_side(height, width, HYPER_HALO, self._hyper_fits)
         for rows, columns in tiles(height, width, side, HYPER_HALO):
-            seen = y[:, _part(rows, HYPER_STRIDE), _part(columns, HYPER_STRIDE)]
+            seen = y[:, _with_halo(rows, HYPER_STRIDE), _with_halo(columns, HYPER_STRIDE)]
             latents = self._networks.h_a(y=np.ascontiguousarray(seen)[None])[0]
             z[:, rows.start : rows.stop, columns.start : columns.stop] = latents[:, rows.kept, columns.kept]
         return z
 
     def scale(self, y: Float32Array, level: float | None) -> Float32Array:
-        """y at a level of rate; as it is for a model of one rate."""
-        return y if self._gain is None or level is None else y * _between(self._gain, level)
+        """Multiply y (M, h, w) by the gains of a rate level; a single-rate model has none."""
+        return y if self._gain is None or level is None else y * _gains_at(self._gain, level)
 
     def synthesise(self, y_hat: IntArray, height: int, width: int, level: float | None) -> Samples:
-        """g_s: (M, ceil(height / 16), ceil(width / 16)) -> (3, height, width), clipped and rounded."""
+        """Apply the inverse gains and g_s: y_hat (M, ceil(height / 16), ceil(width / 16)) -> (3, height, width) uint8,
+        clipped and rounded."""
         y = y_hat.astype(np.float32)
         if self._gain is not None and self._offset is not None and level is not None:
-            y *= _between(self._offset - self._gain, level)
+            y *= _gains_at(self._offset - self._gain, level)
         image = np.empty((3, height, width), dtype=np.uint8)
         _, h, w = y.shape
         for rows, columns in tiles(h, w, largest_side(h, w, HALO, self._fits), HALO):
-            seen = y[:, _part(rows, 1), _part(columns, 1)]
+            seen = y[:, _with_halo(rows, 1), _with_halo(columns, 1)]
             part = self._networks.g_s(y_hat=np.ascontiguousarray(seen)[None])[0]
             part = part[:, STRIDE * rows.kept.start :, STRIDE * columns.kept.start :]
             target = image[:, STRIDE * rows.start : STRIDE * rows.stop, STRIDE * columns.start : STRIDE * columns.stop]
@@ -89,58 +90,60 @@ class RuntimeTransforms:
         return image
 
     def _fits(self, height: int, width: int) -> bool:
-        """Whether a tile of so many latents takes few enough bytes: five maps at half the image's resolution."""
+        """Return whether a tile of (height, width) latents fits the memory: five maps at half the image's
+        resolution."""
         widest = max(self._config.num_filters, self._config.num_latents // 4)
         is_smallest = max(height, width) <= SMALLEST + 2 * HALO
         return is_smallest or 5 * 4 * 64 * height * width * widest <= self.memory_limit
 
     def _hyper_fits(self, height: int, width: int) -> bool:
-        """The same for a tile of so many hyper-latents: four maps at the latents' resolution."""
+        """Return whether a tile of (height, width) hyper-latents fits the memory: four maps at the latents'
+        resolution."""
         widest = max(self._config.num_filters, self._config.num_latents)
         is_smallest = max(height, width) <= SMALLEST + 2 * HYPER_HALO
         return is_smallest or 4 * 4 * HYPER_STRIDE**2 * height * width * widest <= self.memory_limit
 
 
 class RuntimeAnalysed:
-    """See `encoder.Analysed`.
+    """`encoder.Analysed` in onnxruntime: an image and its latents before they are quantized.
 
     Args:
-        pixels: the transforms.
-        image: (3, H, W).
+        transforms: transforms of the model.
+        image: (3, H, W) uint8.
     """
 
-    def __init__(self, pixels: RuntimeTransforms, image: Samples) -> None:
-        self._pixels = pixels
+    def __init__(self, transforms: RuntimeTransforms, image: Samples) -> None:
+        self._transforms = transforms
         self.image = image
-        self._y = pixels.analyse(image)
+        self._y = transforms.analyse(image)
 
     def scaled(self, level: float | None) -> Float32Array:
-        """The latents at a rate level, before they are rounded."""
-        return self._pixels.scale(self._y, level)
+        """Return the latents (M, h, w) at a rate level, before they are rounded."""
+        return self._transforms.scale(self._y, level)
 
     def quantize(self, level: float | None) -> Quantized:
-        """The nearest integers at a rate level."""
+        """Round to the nearest integers at a rate level."""
         y = self.scaled(level)
-        z_hat = to_integers(self._pixels.hyper_analyse(y)) if self._pixels.has_hyperprior else None
+        z_hat = to_integers(self._transforms.hyper_analyse(y)) if self._transforms.has_hyperprior else None
         return Quantized(to_integers(y), z_hat)
 
     def refine(self, level: float | None) -> Quantized:
-        """The nearest integers: a search for better ones needs torch."""
+        """Do the same as `quantize`, because a search for better latents needs torch."""
         return self.quantize(level)
 
     def synthesise(self, y_hat: IntArray, level: float | None) -> Samples:
-        """g_s."""
+        """Return what a file with these latents shows, (3, H, W) uint8, before `encoder.to_gray`."""
         _, height, width = self.image.shape
-        return self._pixels.synthesise(y_hat, height, width, level)
+        return self._transforms.synthesise(y_hat, height, width, level)
 
 
-def _part(span: TileSpan, stride: int) -> slice:
-    """What a tile is computed from, where there are `stride` positions to one of its own."""
+def _with_halo(span: TileSpan, stride: int) -> slice:
+    """Return the positions that a tile is computed from, in a map with `stride` positions for each of the tile's."""
     return slice(stride * span.low, stride * span.high)
 
 
-def _between(logarithms: Float32Array, level: float) -> Float32Array:
-    """Gains (M, 1, 1) at a level: rows of (S, M) logarithms, interpolated."""
+def _gains_at(logarithms: Float32Array, level: float) -> Float32Array:
+    """Interpolate logarithms (levels, M) at a level, and return the gains (M, 1, 1)."""
     below = min(int(level), len(logarithms) - 2)
     share = np.float32(level - below)
     row: Float32Array = np.exp(logarithms[below] + share * (logarithms[below + 1] - logarithms[below]))
