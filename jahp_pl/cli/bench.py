@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from jahp_pl.cli import shared
+from jahp_pl.cli import output
+from jahp_pl.cli.codecs import open_codec
 from jahp_pl.cli.options import MODEL, add_images, add_machine, add_output, command, group, positive
 from jahp_pl.model_io.runtimes import RUNTIMES
 
@@ -26,9 +27,9 @@ def bench_coding(arguments: argparse.Namespace) -> None:
     content = provenance(["jahp", *sys.argv[1:]])
     speeds: dict[str, Any] = {}
     total = len(images) * len(arguments.model)
-    with shared.bar(total=total, unit=" images", desc="bench coding") as bar:
+    with output.bar(total=total, unit=" images", desc="bench coding") as bar:
         for number, model in enumerate(arguments.model):
-            codec = shared.open_codec(arguments, model)
+            codec = open_codec(arguments, model)
             measured = []
             for row in measure_coding(codec, images, arguments.rounds):
                 measured.append(row)
@@ -47,7 +48,7 @@ def bench_coding(arguments: argparse.Namespace) -> None:
                 peer,
             )
             with bar.external_write_mode():
-                shared.say(coding_table(Path(model).name, speed))
+                output.say(coding_table(Path(model).name, speed))
             speeds[Path(model).name] = coding_to_json(speed) | {"model": vars(codec.model.config)}
     _save(content | {"precision": arguments.precision, "models": speeds}, arguments.output)
 
@@ -65,7 +66,7 @@ def bench_train(arguments: argparse.Namespace) -> None:
     threads = arguments.threads or torch.get_num_threads()
     num_ours = 1 + len(arguments.variant)
     total = arguments.rounds * (num_ours + (arguments.peer is not None)) + num_ours  # ours are profiled at the end
-    with shared.bar(total=total, unit=" turns", desc="bench train") as bar:
+    with output.bar(total=total, unit=" turns", desc="bench train") as bar:
 
         def progress(what: str) -> None:
             bar.set_postfix_str(what)
@@ -74,7 +75,7 @@ def bench_train(arguments: argparse.Namespace) -> None:
         speeds = measure_training(
             arguments.settings, arguments.variant, arguments.peer, threads, arguments.steps, arguments.rounds, progress
         )
-    shared.say(training_table(name, speeds))
+    output.say(training_table(name, speeds))
     _save(content | {name: training_to_json(speeds)}, arguments.output)
 
 
@@ -94,14 +95,14 @@ def bench_data(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         case_list = cases(config.data, arguments.images, Path(folder))
         rounds = measure_loading(case_list, config.data, arguments.batches, arguments.rounds)
-        rows = list(shared.bar(rounds, total=arguments.rounds, desc="bench data"))[-1]
+        rows = list(output.bar(rounds, total=arguments.rounds, desc="bench data"))[-1]
     need, best = data_demand(config), max(rows, key=lambda row: row.per_core)
-    shared.say(
+    output.say(
         f"crops of {config.data.crop_size}, {config.data.crops_per_photo} per photograph, batches of "
         f"{config.data.batch_size}, {config.data.num_workers} workers, median of {arguments.rounds} rounds"
     )
-    shared.say(loading_table(rows))
-    shared.say(
+    output.say(loading_table(rows))
+    output.say(
         f"an H200 at {UTILIZATION:.0%} of its bfloat16 peak needs {need.crops_per_second:.0f} crops per second of "
         f"{need.flops_per_crop / 1e9:.0f} GFLOP each; 16 such cores give {16 * best.per_core:.0f} ({best.name})"
     )
@@ -119,7 +120,7 @@ def _save(content: dict[str, Any], out: Path | None) -> None:
 
     if out is not None:
         write_atomically(out, f"{json.dumps(content, indent=2)}\n".encode())
-        shared.say(f"\nresults  {out}")
+        output.say(f"\nresults  {out}")
 
 
 def bench_runtimes(arguments: argparse.Namespace) -> None:
@@ -131,7 +132,7 @@ def bench_runtimes(arguments: argparse.Namespace) -> None:
     model = locate(arguments.model)
     data = compressed(arguments.image, str(model))
     costs = {name: measure_runtime(name, str(model), data, arguments.threads, arguments.rounds) for name in RUNTIMES}
-    shared.say(runtime_table(costs))
+    output.say(runtime_table(costs))
     facts = {"image": arguments.image.name, "bytes": len(data), "model": model.name, "threads": arguments.threads}
     facts |= {"rounds": arguments.rounds, "runtimes": {name: cost._asdict() for name, cost in costs.items()}}
     _save(provenance(["jahp", *sys.argv[1:]]) | facts, arguments.output)
@@ -139,9 +140,9 @@ def bench_runtimes(arguments: argparse.Namespace) -> None:
 
 def add_benches(table: Any) -> None:
     """Add `bench` and its subcommands."""
-    benches = group(table, "bench", "measure the speed of coding, training, or data loading")
+    benches = group(table, "bench", "measure the speed of coding, training, data loading or the runtimes")
 
-    p = command(benches, "coding", bench_coding, "time coding by stages, and compare it with the transforms", """\
+    p = command(benches, "coding", bench_coding, "time the stages of coding, and compare them with the transforms", """\
         jahp bench coding --model joint-psnr --images data/kodak --limit 4
         jahp bench coding --model models/full models/full-mix3 --images data/kodak -o bench.json""")  # fmt: skip
     p.add_argument("--model", nargs="+", required=True, metavar="M", help=f"one or more models: {MODEL}")
@@ -151,7 +152,7 @@ def add_benches(table: Any) -> None:
     p.add_argument(
         "--peer",
         metavar="COMMAND",
-        help="another program to time with the weights of the first model",
+        help="another program to time with the weights of the first model; see `bench.coding.measure_peer`",
     )
     add_machine(p)
 
@@ -161,28 +162,47 @@ def add_benches(table: Any) -> None:
         jahp bench train configs/mbt2018.yaml --variant 'trainer.channels_last=true optim.ema_decay=0'""")  # fmt: skip
     p.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value", help="as for `jahp train`")
     p.add_argument(
-        "--variant", action="append", default=[], metavar="'KEY=VALUE ...'", help="also time these changes; repeatable"
+        "--variant",
+        action="append",
+        default=[],
+        metavar="'KEY=VALUE ...'",
+        help="also time training with these settings changed; may be repeated",
     )
-    p.add_argument("--steps", type=positive, default=5, metavar="N", help="steps per program and round [5]")
+    p.add_argument(
+        "--steps", type=positive, default=5, metavar="N", help="steps that each program takes in a round [5]"
+    )
     p.add_argument("--rounds", type=positive, default=5, metavar="N", help="number of rounds; the median is used [5]")
-    p.add_argument("--threads", type=positive, metavar="N", help="processor threads [one per core]")
+    p.add_argument("--threads", type=positive, metavar="N", help="CPU threads [one per core]")
     add_output(p, "R.json", "file for the results", required=False)
-    p.add_argument("--peer", metavar="COMMAND", help="another program whose steps to time")
+    p.add_argument(
+        "--peer", metavar="COMMAND", help="another program whose steps to time; see `bench.training.measure_training`"
+    )
 
     p = command(benches, "data", bench_data, "measure crops per second from shards and from image files", """\
         jahp bench data configs/mbt2018.yaml --images data/photos/train
         jahp bench data data.crops_per_photo=8 --images ~/photos -o bench-data.json""")  # fmt: skip
-    p.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value", help="crops, batches, workers, data.train")
-    p.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of photographs to make shards of")
+    p.add_argument(
+        "settings",
+        nargs="*",
+        metavar="CONFIG.yaml|key=value",
+        help="as for `jahp train`; crops, batches, workers and data.train matter",
+    )
+    p.add_argument(
+        "--images",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of photographs to load, as shards and as files",
+    )
     p.add_argument("--batches", type=positive, default=25, metavar="N", help="batches per measurement [25]")
     p.add_argument("--rounds", type=positive, default=5, metavar="N", help="number of rounds; the median is used [5]")
     add_output(p, "R.json", "file for the results", required=False)
 
-    p = command(benches, "runtimes", bench_runtimes, "measure cold starts and memory of the runtimes", """\
+    p = command(benches, "runtimes", bench_runtimes, "measure the cold start, speed and memory of each runtime", """\
         jahp bench runtimes --image data/kodak/kodim23.png
         jahp bench runtimes --image data/kodak/kodim23.png --threads 4 -o runtimes.json""")  # fmt: skip
-    p.add_argument("--image", type=Path, required=True, metavar="IMAGE", help="to be compressed, then decoded")
-    p.add_argument("--model", metavar="M", help="bundled model or export [the bundled one]")
-    p.add_argument("--threads", type=positive, default=1, metavar="N", help="processor threads [1]")
+    p.add_argument("--image", type=Path, required=True, metavar="IMAGE", help="image to compress, then decode")
+    p.add_argument("--model", metavar="M", help="name of a bundled model, or an export [the default bundled model]")
+    p.add_argument("--threads", type=positive, default=1, metavar="N", help="CPU threads [1]")
     p.add_argument("--rounds", type=positive, default=5, metavar="N", help="number of rounds; the median is used [5]")
     add_output(p, "R.json", "file for the results", required=False)

@@ -8,16 +8,20 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jahp_pl import batch
 from jahp_pl.batch import STREAM, Job
-from jahp_pl.cli import shared
+from jahp_pl.cli import output
+from jahp_pl.cli.codecs import Decoders, open_any_codec
+from jahp_pl.cli.errors import CommandError
+from jahp_pl.cli.jobs import FinishedOutput, run_jobs
+from jahp_pl.cli.options import add_effort, add_files, add_target, command, positive
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from jahp_pl.cli.shared import AnyCodec
+    from jahp_pl.cli.codecs import AnyCodec
     from jahp_pl.codec.encoder import Encoded
     from jahp_pl.codec.entropy.range_coder import IntArray
 
@@ -36,13 +40,13 @@ def compress(arguments: argparse.Namespace) -> None:
 
     jobs = batch.plan(arguments.inputs, arguments.output, ".jahp", SUFFIXES, arguments.force)
     target = Target(arguments.quality, arguments.bpp, arguments.size, arguments.psnr)
-    codec = shared.open_any_codec(arguments)
+    codec = open_any_codec(arguments)
     check_target(target, codec.num_levels)
     effort = _default_effort(codec) if arguments.effort is None else arguments.effort
     if effort and codec.runtime == "onnx":
         from jahp_pl.runtime.codec import NO_SEARCH
 
-        raise shared.CommandError(f"--effort {effort}: {NO_SEARCH}")
+        raise CommandError(f"--effort {effort}: {NO_SEARCH}")
 
     max_icc = 0 if arguments.srgb else MAX_ICC_BYTES
 
@@ -60,10 +64,10 @@ def compress(arguments: argparse.Namespace) -> None:
             return False
         return True
 
-    def work(job: Job) -> shared.FinishedOutput | None:
+    def work(job: Job) -> FinishedOutput | None:
         if job.is_resumable and not arguments.force and batch.is_done(job, lambda _: is_complete(job)):
             return None
-        name = shared.name_of(job.source)
+        name = output.name_of(job.source)
         try:
             rgb, lost, icc = convert_rgb(_read(job.source), name, arguments.flatten, max_icc)
         except TransparencyError as error:
@@ -72,7 +76,7 @@ def compress(arguments: argparse.Namespace) -> None:
         if max(height, width) > MAX_SIDE:
             raise ImageError(f"{name}: {width} x {height} pixels; sides go up to {MAX_SIDE}, cut it into tiles")
         try:
-            with shared.search_bar(effort, name) as progress:
+            with output.search_bar(effort, name) as progress:
                 encoded = codec.encode(rgb, target, effort=effort, progress=progress, icc=icc)
         except ValueError as error:
             raise ImageError(f"{name}: {error}") from None
@@ -85,15 +89,15 @@ def compress(arguments: argparse.Namespace) -> None:
         words += ["verified"] if arguments.verify else []
         if (needed := needed_pixels(height, width)) > ACCEPTED_PIXELS:
             words.append(f"decompress it with --max-pixels {needed}")
-        return shared.FinishedOutput("; ".join(words), len(encoded.data), height * width)
+        return FinishedOutput("; ".join(words), len(encoded.data), height * width)
 
     if kinds := batch.left_out(arguments.inputs, SUFFIXES):
         counts = ", ".join(f"{count} {suffix}" for suffix, count in kinds.items())
-        shared.say(
+        output.say(
             f"left out, because these formats are not supported: {counts}; convert them to PNG first", file=sys.stderr
         )
     unseen = [name for name in ("effort", "psnr") if getattr(arguments, name) is not None]
-    shared.run_jobs("compress", jobs, work, [f"--{name}" for name in unseen])
+    run_jobs("compress", jobs, work, [f"--{name}" for name in unseen])
 
 
 def decompress(arguments: argparse.Namespace) -> None:
@@ -103,10 +107,10 @@ def decompress(arguments: argparse.Namespace) -> None:
     from jahp_pl.images.io import ImageError, encode_rgb, image_size
 
     jobs = batch.plan(arguments.inputs, arguments.output, ".png", {".jahp"}, arguments.force, beside=batch.DECODED)
-    decoders = shared.Decoders(arguments)
+    decoders = Decoders(arguments)
 
-    def work(job: Job) -> shared.FinishedOutput | None:
-        data, name = _read(job.source), shared.name_of(job.source)
+    def work(job: Job) -> FinishedOutput | None:
+        data, name = _read(job.source), output.name_of(job.source)
 
         def is_complete(target: Path) -> bool:
             header, _ = unpack(data, MAX_SIDE**2)
@@ -122,18 +126,18 @@ def decompress(arguments: argparse.Namespace) -> None:
             codec = decoders.find(header.fingerprint)
             pixels = arguments.max_pixels or ACCEPTED_PIXELS
             image = codec.decompress(data, pixels, as_="numpy", max_seconds=arguments.max_seconds)
-        except (BitstreamError, shared.CommandError) as error:
+        except (BitstreamError, CommandError) as error:
             raise BitstreamError(f"{name}: {error}".replace("raise max_", "raise --max-")) from None
         suffix = ".png" if job.target == STREAM else job.target.suffix
         try:
             content = encode_rgb(image, suffix, header.icc)
         except ImageError as error:
-            raise ImageError(f"{shared.name_of(job.target, 'output')}: {error}") from None
+            raise ImageError(f"{output.name_of(job.target, 'output')}: {error}") from None
         _write(job.target, content)
         height, width, _ = image.shape
-        return shared.FinishedOutput(f"{width} x {height}", len(data), height * width)
+        return FinishedOutput(f"{width} x {height}", len(data), height * width)
 
-    shared.run_jobs("decompress", jobs, work)
+    run_jobs("decompress", jobs, work)
 
 
 def _default_effort(codec: AnyCodec) -> int:
@@ -160,14 +164,14 @@ def _verify(codec: AnyCodec, encoded: Encoded[Tensor] | Encoded[IntArray], name:
 
     decoded = codec.decode(encoded.data, MAX_SIDE**2)
     if wrong := mismatches(encoded, decoded):
-        raise shared.CommandError(f"{name}: {wrong} latents decode differently, nothing was written; report this bug")
+        raise CommandError(f"{name}: {wrong} latents decode differently, nothing was written; report this bug")
     shown = np.asarray(decoded.image)
     _, height, width = shown.shape
     expected = codec.reconstruct(np.asarray(encoded.y_hat), height, width, encoded.level)
     expected = to_gray(expected) if is_gray(shown) else expected
     # Tiles may have been cut differently, so a value halfway between two levels may round either way.
     if wrong := int((np.abs(shown.astype(np.int16) - expected) > 1).sum()):
-        raise shared.CommandError(f"{name}: {wrong} samples decode differently, nothing was written; report this bug")
+        raise CommandError(f"{name}: {wrong} samples decode differently, nothing was written; report this bug")
 
 
 def _read(source: Path) -> bytes:
@@ -181,11 +185,47 @@ def _write(target: Path, data: bytes) -> None:
         write_atomically(target, data)
         return
     if sys.stdout.isatty():
-        raise shared.CommandError("standard output is a terminal; redirect it to a file, or name one with -o")
+        raise CommandError("standard output is a terminal; redirect it to a file, or name one with -o")
     try:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise shared.CommandError(f"standard output: cannot be written ({error.strerror}); use -o") from None
+        raise CommandError(f"standard output: cannot be written ({error.strerror}); use -o") from None
+
+
+def add_compress(table: Any) -> None:
+    """Add `compress`."""
+    p = command(table, "compress", compress, "compress images to .jahp files", """\
+        jahp compress photo.png
+        jahp compress photo.png --quality 80
+        jahp compress photo.png --size 50k
+        jahp compress *.jpg scans/ -o compressed/ --bpp 0.5 --verify
+        jahp compress - < photo.png > photo.jahp
+        jahp compress photo.png --model runs/quickstart""")  # fmt: skip
+    add_files(p, "images, folders of them, or - for standard input", "the bundled model for --metric")
+    add_target(p)
+    add_effort(p, None, "1, or 0 if the model, the runtime or --memory does not allow a search")
+    p.add_argument("--flatten", action="store_true", help="put transparent pixels on white instead of refusing them")
+    p.add_argument("--srgb", action="store_true", help="convert colours to sRGB instead of keeping their ICC profile")
+    p.add_argument("--verify", action="store_true", help="decode and compare every file before it is written")
+
+
+def add_decompress(table: Any) -> None:
+    """Add `decompress`."""
+    p = command(table, "decompress", decompress, "decompress .jahp files to PNG, or to the format of the output's suffix", """\
+        jahp decompress photo.jahp
+        jahp decompress photo.jahp -o photo.webp
+        jahp decompress compressed/ -o restored/
+        jahp decompress photo.jahp --model runs/quickstart""")  # fmt: skip
+    add_files(
+        p,
+        ".jahp files, folders of them, or - for standard input",
+        "the bundled model that made the file",
+        "NAME.decoded.png beside each input",
+    )
+    p.add_argument("--max-pixels", type=positive, metavar="N", help="refuse files that state a larger image [33554432]")
+    p.add_argument(
+        "--max-seconds", type=positive, metavar="S", help="refuse files that take longer to decode [no limit]"
+    )

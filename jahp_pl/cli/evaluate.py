@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jahp_pl.cli import shared
-from jahp_pl.cli.shared import CommandError
+from jahp_pl.cli import output
+from jahp_pl.cli.codecs import open_codec
+from jahp_pl.cli.errors import CommandError
+from jahp_pl.cli.options import add_effort, add_force, add_images, add_import, add_model, add_output, command, positive
 from jahp_pl.model_io.pretrained import locate
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     _check_out(out)
     there = _fingerprint_in(out)
     images = find_originals(arguments.images, arguments.limit)
-    codec = shared.open_codec(arguments)
+    codec = open_codec(arguments)
     if arguments.output is None and there not in (None, codec.fingerprint.hex()):  # under a default name
         raise CommandError(f"{out}: has results of another model; move it away, or choose another place with --output")
     files = out.with_suffix("")
@@ -44,7 +46,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     facts = {"training": _training(arguments.model), "command": command_line(["jahp", *sys.argv[1:]])}
     facts |= {} if arguments.curve is None else {"curve": arguments.curve}
     total = len(images) * len(targets)
-    with exclusive(out), shared.bar(total=total, unit=" images", desc="evaluate") as bar:
+    with exclusive(out), output.bar(total=total, unit=" images", desc="evaluate") as bar:
 
         def progress(result: ImageResult) -> None:
             bar.set_postfix_str(f"{result.row.name} {result.row.file_psnr:.2f} dB")
@@ -60,15 +62,15 @@ def evaluate(arguments: argparse.Namespace) -> None:
             save(evaluations[0], out)
     evaluation = evaluations[len(evaluations) // 2]
     if len(targets) > 1:
-        shared.say(format_curve(evaluations))
+        output.say(format_curve(evaluations))
     else:
-        shared.say(format_evaluation_table(evaluation), "", summarise(evaluation))
-    shared.say(f"\nfiles    {files}/\nresults  {out}")
+        output.say(format_evaluation_table(evaluation), "", summarise(evaluation))
+    output.say(f"\nfiles    {files}/\nresults  {out}")
     if arguments.picture is not None:
         from jahp_pl.evaluation.picture import draw_evaluation
 
         draw_evaluation(evaluation, codec, arguments.beside, arguments.picture)
-        shared.say(f"picture  {arguments.picture}")
+        output.say(f"picture  {arguments.picture}")
 
 
 def classical(arguments: argparse.Namespace) -> None:
@@ -85,7 +87,7 @@ def classical(arguments: argparse.Namespace) -> None:
     images = find_originals(arguments.images, arguments.limit)
     names = list(dict.fromkeys(arguments.codec))
     total = sum(len(CODECS[name].ladder) for name in names)
-    with shared.bar(total=total, unit=" points", desc="classical") as bar:
+    with output.bar(total=total, unit=" points", desc="classical") as bar:
 
         def progress(name: str, done: int, point: dict[str, Any]) -> None:
             mean = point["mean"]
@@ -97,12 +99,12 @@ def classical(arguments: argparse.Namespace) -> None:
     for curve in content["curves"]:
         if curve["name"] in names:
             first, last = curve["points"][0]["mean"], curve["points"][-1]["mean"]
-            shared.say(
+            output.say(
                 f"{curve['title']:12} {len(curve['points']):2} points on {len(images)} images: "
                 f"{first['file_bpp']:.3f} bpp {first['file_psnr']:.2f} dB to "
                 f"{last['file_bpp']:.3f} bpp {last['file_psnr']:.2f} dB"
             )
-    shared.say(f"\nresults  {arguments.output}")
+    output.say(f"\nresults  {arguments.output}")
 
 
 def report(arguments: argparse.Namespace) -> None:
@@ -131,16 +133,16 @@ def report(arguments: argparse.Namespace) -> None:
     facts = provenance()
     foot = f"Made by jahp_pl {facts['versions'].get('jahp_pl', '')} on {facts['date']}: "
     foot += command_line(["jahp", *sys.argv[1:]])
-    with shared.bar(desc="report", bar_format="{desc}: {postfix} [{elapsed}]") as bar:
+    with output.bar(desc="report", bar_format="{desc}: {postfix} [{elapsed}]") as bar:
         made = write_report(curves, anchor, arguments.output, arguments.title, foot, pictures, bar.set_postfix_str)
-    shared.say("\n".join(made.table))
+    output.say("\n".join(made.table))
     if made.without_picture:
-        shared.say(
+        output.say(
             f"\nno pictures of {', '.join(made.without_picture)}; give --model, or decompress the files beside results"
         )
     out: Path = arguments.output
-    shared.say(f"\nplots    {out}/{{{','.join(made.plots)}}}.{{png,svg}}\ntable    {out / TABLE}")
-    shared.say(f"page     {out / PAGE}  ({made.page_bytes / 1e6:.1f} MB, works offline)")
+    output.say(f"\nplots    {out}/{{{','.join(made.plots)}}}.{{png,svg}}\ntable    {out / TABLE}")
+    output.say(f"page     {out / PAGE}  ({made.page_bytes / 1e6:.1f} MB, works offline)")
 
 
 def _report_training(arguments: argparse.Namespace, runs: list[Path]) -> None:
@@ -150,7 +152,7 @@ def _report_training(arguments: argparse.Namespace, runs: list[Path]) -> None:
     if others := [path for path in arguments.results if path not in runs]:
         raise CommandError(f"{others[0]}: is not a run folder, but {runs[0]} is one; make two reports")
     for path in draw_training(runs, arguments.output or runs[0]):
-        shared.say(f"curves   {path}")
+        output.say(f"curves   {path}")
 
 
 def _check_out(out: Path) -> None:
@@ -203,3 +205,86 @@ def _codecs(models: list[str]) -> dict[str, Codec]:
 
     loaded = [load_codec(model) for model in models]
     return {codec.fingerprint.hex(): codec for codec in loaded}
+
+
+def add_evaluate(table: Any) -> None:
+    """Add `evaluate`."""
+    p = command(table, "evaluate", evaluate, "compress images to real files with a model, and measure", """\
+        jahp evaluate --model joint-psnr --images data/kodak
+        jahp evaluate --model joint-psnr --images data/kodak --quality 5 20 40 60 80 95
+        jahp evaluate --model runs/quickstart --images data/kodak --beside jpeg --picture kodak.png""")  # fmt: skip
+    add_model(p)
+    add_images(p)
+    add_output(
+        p,
+        "R.json",
+        "file for the results; the compressed files go to a folder beside it [evaluation/IMAGES-MODEL.json]",
+        required=False,
+    )
+    add_effort(p, 0, "0")
+    p.add_argument(
+        "--beside", choices=("jpeg", "jpeg444"), help="compare with this codec at no fewer bytes for each image"
+    )
+    p.add_argument("--picture", type=Path, metavar="P.png", help="draw originals and reconstructions to this file")
+    p.add_argument(
+        "--quality",
+        type=float,
+        nargs="+",
+        metavar="Q",
+        help="quality of a variable-rate model, from 1 to 100; several qualities make a curve [60]",
+    )
+    p.add_argument(
+        "--curve", metavar="NAME", help="name of the curve that `jahp report` adds the result to [that of the model]"
+    )
+
+
+CLASSICAL = (
+    *("jpeg", "jpeg-plain", "jpeg444", "jpeg2000", "jpeg2000-53", "webp", "avif", "avif444"),
+    *("hevc", "hevc444", "jxl", "vvc"),
+)
+"""Names in `evaluation.classical.CODECS`, repeated here so that the parser need not import them."""
+
+
+def add_classical(table: Any) -> None:
+    """Add `classical`."""
+    p = command(table, "classical", classical, "measure JPEG, AVIF and other codecs at many qualities", """\
+        jahp classical --codec jpeg jpeg2000 webp avif --images data/kodak -o classical.json
+        jahp classical --codec hevc444 jxl vvc --images data/kodak -o modern.json""")  # fmt: skip
+    p.add_argument("--codec", nargs="+", required=True, choices=CLASSICAL, metavar="NAME", help=", ".join(CLASSICAL))
+    add_images(p)
+    add_output(p, "R.json", "file for the results; points that it has already are kept")
+    add_force(p, "measure those points again; the old results stay until all are done")
+    p.add_argument(
+        "--threads", type=positive, default=1, metavar="N", help="CPU threads for MS-SSIM; the codecs use one [1]"
+    )
+
+
+def add_report(table: Any) -> None:
+    """Add `report`."""
+    p = command(table, "report", report, "turn results into plots and a page with BD-rates, or draw training curves", """\
+        jahp report results/classical results/published/mbt2018-tfc-mse.json -o report --anchor jpeg
+        jahp report results/study results/classical -o report --anchor jpeg2000 \\
+            --images data/kodak --model runs/joint runs/factorized
+        jahp report runs/mbt2018""")  # fmt: skip
+    p.add_argument(
+        "results",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="results of `jahp evaluate` and `jahp classical`, or folders of them; or run folders, for training curves",
+    )
+    add_output(
+        p,
+        "DIR",
+        "folder for report.html, bd-rates.md and plots; or for training.png and training.svg [the run folder]",
+        required=False,
+    )
+    p.add_argument("--anchor", metavar="NAME", help="curve that BD-rates refer to, or part of its name [the first]")
+    p.add_argument("--images", type=Path, metavar="DIR", help="folder of the originals; adds pictures at equal rate")
+    p.add_argument("--model", nargs="+", default=[], metavar="M", help="models that reconstruct the pictures")
+    p.add_argument("--show", nargs="+", default=[], metavar="NAME", help="images to show [two, chosen by rate]")
+    p.add_argument(
+        "--rate", type=float, default=0.25, metavar="BPP", help="mean rate of the pictures, in bits per pixel [0.25]"
+    )
+    add_import(p)
+    p.add_argument("--title", default="Rate-distortion report", help="title of the page [Rate-distortion report]")

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from jahp_pl.batch import STREAM, BatchError, Failure
-from jahp_pl.cli import shared
+from jahp_pl.cli import output
+from jahp_pl.cli.errors import INPUT_ERRORS
+from jahp_pl.cli.jobs import print_failures
+from jahp_pl.cli.options import MODEL, add_import, add_out, add_runtime, command
 from jahp_pl.model_io.pretrained import NONE, bundled, bundled_with_fingerprint, default_model, locate
 from jahp_pl.model_io.runtimes import Runtime, default_runtime
 
@@ -18,7 +21,7 @@ from jahp_pl.model_io.runtimes import Runtime, default_runtime
 def info(arguments: argparse.Namespace) -> None:
     """Describe files and models, or list the bundled models."""
     if not arguments.paths:
-        shared.say(*_bundled_table())
+        output.say(*_bundled_table())
         return
     things = [thing for name in arguments.paths for thing in _things(name)]
     failures = []
@@ -26,16 +29,16 @@ def info(arguments: argparse.Namespace) -> None:
         try:
             is_file = path.suffix == ".jahp" or path == STREAM
             rows = _describe_file(path) if is_file else _describe_model(path, arguments.runtime)
-        except shared.INPUT_ERRORS as error:
+        except INPUT_ERRORS as error:
             if len(things) == 1:
                 raise
             failures.append(Failure(path, str(error)))
             continue
         if len(things) > 1:
-            shared.say(f"{'' if number == 0 else chr(10)}{path}")
+            output.say(f"{'' if number == 0 else chr(10)}{path}")
         for name, value in rows.items():
-            shared.say(f"{name:15} {value}")
-    shared.print_failures("info", failures, len(things))
+            output.say(f"{name:15} {value}")
+    print_failures("info", failures, len(things))
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -45,7 +48,7 @@ def export(arguments: argparse.Namespace) -> None:
     source = locate(arguments.model)
     codec = export_from(source, arguments.output, arguments.force, arguments.dtype, arguments.results, arguments.note)
     size = sum(path.stat().st_size for path in arguments.output.iterdir())
-    shared.say(f"{source} -> {arguments.output}: model {codec.fingerprint.hex()}, {size / 1e6:.2f} MB")
+    output.say(f"{source} -> {arguments.output}: model {codec.fingerprint.hex()}, {size / 1e6:.2f} MB")
 
 
 def graphs(arguments: argparse.Namespace) -> None:
@@ -55,7 +58,7 @@ def graphs(arguments: argparse.Namespace) -> None:
 
     codec = load_codec(arguments.model)
     names = write_graphs(codec, arguments.output, arguments.force)
-    shared.say(f"{arguments.model} -> {arguments.output}: {', '.join(names)} of model {codec.fingerprint.hex()}")
+    output.say(f"{arguments.model} -> {arguments.output}: {', '.join(names)} of model {codec.fingerprint.hex()}")
 
 
 def import_compressai(arguments: argparse.Namespace) -> None:
@@ -67,7 +70,7 @@ def import_compressai(arguments: argparse.Namespace) -> None:
     facts = {"source": arguments.checkpoint.name, "trained_with": "CompressAI"}
     codec = write_export(model, arguments.output, facts, arguments.force)
     config = model.config
-    shared.say(
+    output.say(
         f"{arguments.checkpoint} -> {arguments.output}: {config.rung}, N = {config.num_filters}, "
         f"M = {config.num_latents}, model {codec.fingerprint.hex()}"
     )
@@ -142,7 +145,7 @@ def _describe_file(path: Path) -> dict[str, str]:
     try:
         header, payload = unpack(data, MAX_SIDE**2)
     except BitstreamError as error:
-        raise BitstreamError(f"{shared.name_of(path)}: {error}") from None
+        raise BitstreamError(f"{output.name_of(path)}: {error}") from None
     maker = bundled_with_fingerprint(header.fingerprint)
     colours, plain = "sRGB", with_icc(data, b"")
     if header.icc:
@@ -213,3 +216,63 @@ def _result_rows(results: dict[str, Any]) -> dict[str, str]:
         similarity = "" if point.get("ms_ssim") is None else f", MS-SSIM {point['ms_ssim']:.4f}"
         rows[name] = f"{point['bpp']:.4f} bits per pixel, {point['psnr']:.2f} dB{similarity}"
     return rows
+
+
+def add_info(table: Any) -> None:
+    """Add `info`."""
+    p = command(table, "info", info, "describe .jahp files and models, or list the bundled models", """\
+        jahp info
+        jahp info joint-psnr
+        jahp info photo.jahp
+        jahp info runs/quickstart models/
+        jahp info compressed/*.jahp""")  # fmt: skip
+    p.add_argument(
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help=".jahp files, - for standard input, models, or folders of any of them [lists the bundled models]",
+    )
+    add_runtime(p)
+    add_import(p)
+
+
+DTYPES = ("float32", "bfloat16", "int8")
+"""`model_io.tensors.DTYPES`, repeated here so that the parser need not import torch."""
+
+
+def add_export(table: Any) -> None:
+    """Add `export`."""
+    p = command(table, "export", export, "write a trained model to a folder to keep and to share", """\
+        jahp export runs/mbt2018 -o models/mbt2018
+        jahp export runs/mbt2018 --dtype bfloat16 -o models/half
+        jahp export models/half --results evaluation/kodak.json -o models/half --force""")  # fmt: skip
+    p.add_argument("model", metavar="M", help=MODEL)
+    add_out(p)
+    add_import(p)
+    p.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        help="type of the stored weights, rounded for smaller files [that of an export, otherwise float32]",
+    )
+    p.add_argument(
+        "--results", type=Path, metavar="R.json", help="results of `jahp evaluate` for this model, to include"
+    )
+    p.add_argument("--note", metavar="TEXT", help="sentence about the training, for the model card")
+
+
+def add_graphs(table: Any) -> None:
+    """Add `graphs`."""
+    p = command(table, "graphs", graphs, "write a model's networks as ONNX and torch.export graphs", """\
+        jahp graphs models/mbt2018 -o graphs/mbt2018""")  # fmt: skip
+    p.add_argument("model", metavar="M", help=MODEL)
+    add_out(p)
+    add_import(p)
+
+
+def add_import_compressai(table: Any) -> None:
+    """Add `import-compressai`."""
+    p = command(table, "import-compressai", import_compressai, "convert a CompressAI checkpoint to an export", """\
+        jahp import-compressai mbt2018.pth.tar -o models/mbt2018
+        jahp compress photo.png --model models/mbt2018""")  # fmt: skip
+    p.add_argument("checkpoint", type=Path, metavar="CKPT", help="file that CompressAI's weights were saved to")
+    add_out(p)

@@ -1,8 +1,9 @@
-"""Options that several commands share, and functions that define commands."""
+"""Functions that define commands, and the options that several commands have."""
 
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from jahp_pl.model_io.export_config import METRICS
 from jahp_pl.model_io.runtimes import RUNTIMES
 
-MODEL = "name of a bundled model (see `jahp info`), export, run folder, checkpoint, or hf://USER/NAME"
+MODEL = "an export, a run folder, a checkpoint, the name of a bundled model (see `jahp info`), or hf://USER/NAME"
 """Description of what --model accepts."""
 
 
@@ -23,8 +24,16 @@ def group(table: Any, name: str, title: str) -> Any:
 def command(
     table: Any, name: str, run: Callable[[argparse.Namespace], None], title: str, examples: str
 ) -> argparse.ArgumentParser:
-    """Add a command with its function, its title and its examples, one per line."""
-    lines = "\n".join(f"  {line.strip()}" for line in examples.splitlines())
+    """Add a command.
+
+    Args:
+        table: subparsers of the command line, or of a `group`.
+        name: name of the command.
+        run: function that runs it.
+        title: one line about it, in the imperative and without a full stop.
+        examples: commands, one per line.
+    """
+    lines = textwrap.indent(textwrap.dedent(examples), "  ")
     parser: argparse.ArgumentParser = table.add_parser(
         name,
         help=title,
@@ -33,8 +42,8 @@ def command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run, parser=parser)
-    parser.add_argument("-q", "--quiet", action="store_true", help="print only errors, no progress")
-    parser.add_argument("-v", "--verbose", action="store_true", help="show the traceback of an error")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print errors only, and no progress")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show the tracebacks of errors")
     return parser
 
 
@@ -48,18 +57,18 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     """Add the options for the device and its resources."""
     add_import(parser)
     parser.add_argument(
-        "--device", default="cpu", metavar="D", help="device of the networks: cpu, cuda, mps or auto [cpu]"
+        "--device", default="cpu", metavar="D", help="device that runs the networks: cpu, cuda, mps or auto [cpu]"
     )
-    parser.add_argument("--threads", type=positive, metavar="N", help="processor threads [one per core]")
+    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads [one per core]")
     parser.add_argument(
-        "--precision", choices=("float32", "bfloat16"), default="float32", help="precision of the transforms [float32]"
+        "--precision", choices=("float32", "bfloat16"), default="float32", help="precision of g_a and g_s [float32]"
     )
     parser.add_argument(
         "--memory",
         type=positive,
         default=1024,
         metavar="MIB",
-        help="memory of the transforms and their tiles [1024]",
+        help="memory for g_a and g_s; larger images are processed in tiles [1024]",
     )
 
 
@@ -68,8 +77,8 @@ def add_runtime(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runtime",
         choices=RUNTIMES,
-        help="library of the networks: torch, or onnx, which starts sooner, on a CPU and without --effort [torch if "
-        "it is installed]",
+        help="library that runs the networks; onnx starts faster, but takes exports only, has no GPU and no search "
+        "(--effort) [torch if it is installed]",
     )
 
 
@@ -81,20 +90,20 @@ def add_import(parser: argparse.ArgumentParser) -> None:
         default=[],
         dest="modules",
         metavar="FILE.py",
-        help="first import this file or module, which registers parts of the model; may be repeated",
+        help="first import this Python file or module, which registers a density or a transform; may be repeated",
     )
 
 
 def add_images(parser: argparse.ArgumentParser) -> None:
     """Add the options for images to measure on."""
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of images (or one image)")
-    parser.add_argument("--limit", type=positive, metavar="N", help="only the first N images")
+    parser.add_argument("--limit", type=positive, metavar="N", help="use the first N images only")
 
 
 EFFORT = (
-    "how long to search for latents that need fewer bits at equal quality; 0 does not search. For 0.4 megapixels on "
-    "one core, 1 takes about 4 s with the bundled models; 2, 3, 4, 5 and 6 take 2, 4, 8, 50 and 170 "
-    "times as long; see docs/refinement.md for the gain"
+    "effort of the search for latents that need fewer bits at equal quality; 0 does not search. With the bundled "
+    "models, 1 takes about 4 s for 0.4 megapixels on one core; 2, 3, 4, 5 and 6 take 2, 4, 8, 50 and 170 times as "
+    "long. See docs/refinement.md for the gain"
 )
 
 
@@ -115,8 +124,8 @@ def add_files(parser: argparse.ArgumentParser, what: str, default: str, where: s
         where: description of the place of outputs without --output.
     """
     parser.add_argument("inputs", nargs="+", type=Path, metavar="IN", help=what)
-    add_output(parser, "OUT", f"a file, a folder for several, or - [{where}]", required=False)
-    add_force(parser, "overwrite existing outputs; otherwise finished files of a folder are kept")
+    add_output(parser, "OUT", f"file, folder for several outputs, or - for standard output [{where}]", required=False)
+    add_force(parser, "overwrite existing outputs; without it, finished files of an input folder are skipped")
     parser.add_argument("--model", metavar="M", help=f"{MODEL} [{default}]")
     add_runtime(parser)
     add_machine(parser)
@@ -124,18 +133,19 @@ def add_files(parser: argparse.ArgumentParser, what: str, default: str, where: s
 
 def add_target(parser: argparse.ArgumentParser) -> None:
     """Add the mutually exclusive targets of a variable-rate model, and --metric."""
-    parser.add_argument("--metric", choices=METRICS, help="metric that the bundled model was trained for [psnr]")
-    targets = parser.add_mutually_exclusive_group()
-    targets.add_argument("--quality", type=float, metavar="Q", help="from 1 (smallest files) to 100 [60]")
-    targets.add_argument("--bpp", type=float, metavar="B", help="bits per pixel, met within 1 %%")
-    targets.add_argument("--size", type=num_bytes, metavar="BYTES", help="maximum size of a file, e.g. 50k or 1.5M")
-    targets.add_argument("--psnr", type=float, metavar="DB", help="minimum PSNR in dB")
+    parser.add_argument("--metric", choices=METRICS, help="take the bundled model trained for this metric [psnr]")
+    section = parser.add_argument_group("target (one of them, for variable-rate models)")
+    targets = section.add_mutually_exclusive_group()
+    targets.add_argument("--quality", type=float, metavar="Q", help="quality from 1 (smallest files) to 100 [60]")
+    targets.add_argument("--bpp", type=float, metavar="B", help="bits per pixel of each file, met within 1 %%")
+    targets.add_argument("--size", type=num_bytes, metavar="BYTES", help="maximum size of each file, e.g. 50k or 1.5M")
+    targets.add_argument("--psnr", type=float, metavar="DB", help="minimum PSNR of each image in dB")
 
 
 def add_out(parser: argparse.ArgumentParser) -> None:
     """Add the options for a folder to create."""
     add_output(parser, "DIR", "folder to create")
-    add_force(parser, "replace an existing export")
+    add_force(parser, "replace the folder if this command made it")
 
 
 def add_output(parser: argparse.ArgumentParser, kind: str, what: str, required: bool = True) -> None:
@@ -171,5 +181,5 @@ def part(text: str) -> tuple[int, int]:
     """Parse I/N."""
     number, _, count = text.partition("/")
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise argparse.ArgumentTypeError(f"{text}: must read I/N with I from 1 to N, e.g. 3/16")
+        raise argparse.ArgumentTypeError(f"{text}: must be I/N with I from 1 to N, e.g. 3/16")
     return int(number), int(count)

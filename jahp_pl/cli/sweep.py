@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from pathlib import Path
+from typing import Any
 
-from jahp_pl.cli import shared
-from jahp_pl.cli.shared import CommandError
+from jahp_pl.cli import output
+from jahp_pl.cli.errors import CommandError
+from jahp_pl.cli.options import command, positive
 
 
 def sweep(arguments: argparse.Namespace) -> None:
@@ -23,23 +26,37 @@ def sweep(arguments: argparse.Namespace) -> None:
         if file.method == "bayes":  # the points of other methods follow from the file
             prepared.recall()
         for entry in prepared.entries:
-            shared.say(shlex.join(["jahp", "train", *entry.point.arguments]))
+            output.say(shlex.join(["jahp", "train", *entry.point.arguments]))
         return
     if file.has_early_terminate:
-        shared.say("early_terminate is only supported by W&B's server; here every point runs to its end")
+        output.say("early_terminate is only supported by W&B's server; here every point runs to its end")
     table = LiveTable(file, prepared.entries, sys.stderr)
     try:
         run_sweep(prepared, arguments.workers, table)
     finally:
         table.close()
     entries = prepared.entries
-    shared.say("\n".join(format_sweep_table(file, entries)))
+    output.say("\n".join(format_sweep_table(file, entries)))
     if file.method != "grid" and (winner := best(entries, file)) is not None:
-        shared.say(f"\nbest     {winner.point.name}: {file.metric} {score(winner, file):.5g}")
-    shared.say(f"\nruns     {prepared.results.parent}/\nresults  {prepared.results} and .csv")
+        output.say(f"\nbest     {winner.point.name}: {file.metric} {score(winner, file):.5g}")
+    output.say(f"\nruns     {prepared.results.parent}/\nresults  {prepared.results} and .csv")
     if failed := [entry for entry in entries if entry.state == "failed"]:
         for entry in failed:
-            shared.say(f"  {entry.point.name}: {entry.error}", file=sys.stderr)
+            output.say(f"  {entry.point.name}: {entry.error}", file=sys.stderr)
         raise CommandError(
             f"sweep: {len(failed)} of {len(entries)} points failed, see above; the same command tries them again"
         )
+
+
+def add_sweep(table: Any) -> None:
+    """Add `sweep`."""
+    p = command(table, "sweep", sweep, "train all points of a W&B sweep file here, without a server", """\
+        jahp sweep sweeps/ladder.yaml --list
+        jahp sweep sweeps/lambda.yaml --workers 4 'data.train=[shards/mine]' trainer.max_steps=100000
+        jahp sweep sweeps/mixture.yaml configs/overlays/anneal.yaml output_dir=runs/mixture-short""")  # fmt: skip
+    p.add_argument("file", type=Path, metavar="FILE.yaml", help="sweep file, as for `wandb sweep`")
+    p.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value", help="settings for all points")
+    p.add_argument(
+        "--workers", type=positive, default=1, metavar="N", help="points to train at a time; they share the GPUs [1]"
+    )
+    p.add_argument("--list", action="store_true", help="print the command of each point known so far, then exit")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
-from jahp_pl.cli import shared
+from jahp_pl.cli import output
+from jahp_pl.cli.errors import errors_from_rank_zero
+from jahp_pl.cli.options import add_force, add_output, command, part, positive
 
 
 def shards(arguments: argparse.Namespace) -> None:
@@ -19,7 +22,7 @@ def shards(arguments: argparse.Namespace) -> None:
         shard_samples=arguments.shard_samples, seed=arguments.seed, shuffle=not arguments.in_order,
         part=arguments.part[0], num_parts=arguments.part[1],
     )  # fmt: skip
-    with shared.bar(unit=" photos", desc="shards") as bar:
+    with output.bar(unit=" photos", desc="shards") as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total
@@ -29,15 +32,15 @@ def shards(arguments: argparse.Namespace) -> None:
             arguments.sources, arguments.output, options, overwrite=arguments.force, progress=progress
         )
     kind = "photographs" if arguments.tile is None else "photographs and tiles"
-    shared.say(
+    output.say(
         f"{arguments.output}: {report.num_samples} {kind} ({report.num_pixels / 1e6:.0f} megapixels) in "
         f"{report.num_shards} shards, {report.num_bytes / 1e6:.1f} MB; {report.num_as_is} stored unchanged"
     )
     if report.skipped:
         counts = ", ".join(f"{count} {reason}" for reason, count in count_by_reason(report.skipped).items() if count)
-        shared.say(f"skipped {counts}; all are listed in {arguments.output / 'index.json'}, the first:")
+        output.say(f"skipped {counts}; all are listed in {arguments.output / 'index.json'}, the first:")
         for skipped in report.skipped[:5]:
-            shared.say(f"  {skipped.name}: {skipped.detail}")
+            output.say(f"  {skipped.name}: {skipped.detail}")
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -46,9 +49,9 @@ def train(arguments: argparse.Namespace) -> None:
 
     if arguments.keys:
         for key, meaning in all_keys().items():
-            shared.say(f"{key}\n    {meaning}")
+            output.say(f"{key}\n    {meaning}")
         return
-    with shared.errors_from_rank_zero():
+    with errors_from_rank_zero():
         config = load(arguments.settings)
         from jahp_pl.training import is_first_rank
         from jahp_pl.training.run import train as run_training
@@ -57,9 +60,54 @@ def train(arguments: argparse.Namespace) -> None:
     if not is_first_rank():
         return
     if result.was_finished:
-        shared.say(
+        output.say(
             f"nothing was left to do: {result.run_dir} is complete after {result.steps} steps; raise "
             "trainer.max_steps or trainer.max_time to continue"
         )
     else:
-        shared.say(f"trained: {result.run_dir}  (next: jahp evaluate --model {result.run_dir} --images data/kodak)")
+        output.say(f"trained: {result.run_dir}  (next: jahp evaluate --model {result.run_dir} --images data/kodak)")
+
+
+def add_shards(table: Any) -> None:
+    """Add `shards`."""
+    p = command(table, "shards", shards, "turn photographs into shards to train on", """\
+        jahp shards ~/photos more/*.tif -o shards/mine
+        jahp shards ~/photos --tile 1024 --quality 95 --part 3/16 -o shards/mine-03
+        jahp shards old-shards/*.tar -o shards/mine --overwrite""")  # fmt: skip
+    p.add_argument("sources", nargs="+", metavar="SRC", help="folders, image files, or tar files of images")
+    add_output(p, "DIR", "folder to create, for shard-*.tar and index.json")
+    add_force(p, "replace an existing folder of shards", "--overwrite")
+    p.add_argument("--min-side", type=int, default=256, metavar="PX", help="skip photographs with a shorter side [256]")
+    p.add_argument("--max-side", type=int, metavar="PX", help="scale photographs with a longer side down to it")
+    p.add_argument(
+        "--max-pixels", type=positive, default=2**26, metavar="N", help="skip photographs with more pixels [67108864]"
+    )
+    p.add_argument(
+        "--tile", type=int, metavar="PX", help="cut photographs of more than 2 x PX x PX pixels into tiles of PX x PX"
+    )
+    p.add_argument(
+        "--quality",
+        type=int,
+        metavar="Q",
+        help="JPEG quality for photographs that cannot be stored unchanged [lossless WebP]",
+    )
+    p.add_argument("--shard-samples", type=int, default=500, metavar="N", help="photographs per shard [500]")
+    p.add_argument("--part", type=part, default=(1, 1), metavar="I/N", help="pack only part I of N [1/1]")
+    p.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the order of photographs [0]")
+    p.add_argument("--in-order", action="store_true", help="order photographs by name, for validation sets")
+
+
+def add_train(table: Any) -> None:
+    """Add `train`."""
+    p = command(table, "train", train, "train a model, or resume its training", """\
+        jahp train configs/quickstart.yaml
+        jahp train configs/mbt2018.yaml configs/overlays/mixture3.yaml name=mix3 loss.lmbda=0.0067
+        jahp train configs/mbt2018.yaml 'data.train=[shards/mine]' wandb.mode=offline
+        jahp train --keys""")  # fmt: skip
+    p.add_argument(
+        "settings",
+        nargs="*",
+        metavar="CONFIG.yaml|key=value",
+        help="settings; later ones replace earlier ones",
+    )
+    p.add_argument("--keys", action="store_true", help="list every setting with its default, then exit")

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from jahp_pl.cli.main import _parser
-from jahp_pl.cli.shared import WAITING
+from jahp_pl.cli.process import WAITING
 from jahp_pl.config import ModelConfig
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io import checkpoint, pretrained

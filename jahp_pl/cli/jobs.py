@@ -1,0 +1,91 @@
+"""Runs a command over many files: progress, a summary, and the failures at the end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from jahp_pl import batch
+from jahp_pl.batch import STREAM, Job
+from jahp_pl.cli.errors import INPUT_ERRORS, CommandError
+from jahp_pl.cli.output import QUIET, bar_of_files, name_of, say
+
+
+class FinishedOutput(NamedTuple):
+    """A finished output, or the sum over several."""
+
+    words: str
+    """Short description."""
+    num_bytes: int
+    """Size of the compressed file."""
+    num_pixels: int
+    """Pixels of its image."""
+
+
+def run_jobs(
+    command: str, jobs: Sequence[Job], work: Callable[[Job], FinishedOutput | None], not_compared: Sequence[str] = ()
+) -> None:
+    """Do all jobs with a progress bar; the error of a single job is raised.
+
+    Args:
+        command: name of the command for messages.
+        jobs: jobs to do.
+        work: makes one output and describes it; None if it existed already.
+        not_compared: options that cannot be read from a file, so that existing files count as done.
+
+    Raises:
+        CommandError: if some failed; they have been printed.
+    """
+    from jahp_pl.files import clear_leftovers
+
+    for folder in {job.target.parent for job in jobs if job.target != STREAM}:
+        clear_leftovers(folder)
+    start = time.monotonic()
+    total = FinishedOutput("", 0, 0)
+    with bar_of_files(command, len(jobs)) as files:
+
+        def work_aloud(job: Job) -> bool:
+            nonlocal total
+            dated = batch.modified(job)
+            made = work(job)
+            if made is None:
+                return False
+            batch.match_future_date(job, dated)
+            total = FinishedOutput("", total.num_bytes + made.num_bytes, total.num_pixels + made.num_pixels)
+            with files.external_write_mode():
+                line = f"{name_of(job.source)} -> {name_of(job.target, 'output')}: {made.words}"
+                if not QUIET.get():
+                    say(line, file=sys.stderr if job.target == STREAM else sys.stdout)
+            return True
+
+        if len(jobs) == 1 and not jobs[0].is_resumable:
+            work_aloud(jobs[0])
+            return
+        report = batch.run_all(jobs, work_aloud, INPUT_ERRORS, lambda _: files.update())
+    if report.num_done > 1:
+        say(
+            f"{report.num_done} files, {total.num_bytes} bytes, {8 * total.num_bytes / total.num_pixels:.4f} bpp, "
+            f"{time.monotonic() - start:.1f} s"
+        )
+    if report.num_skipped:
+        unseen = (
+            f", perhaps with another {' or '.join(not_compared)}, which a file does not show" if not_compared else ""
+        )
+        say(f"{report.num_skipped} of {len(jobs)} were done already{unseen}; --force does them again")
+    print_failures(command, report.failures, len(jobs))
+
+
+def print_failures(command: str, failures: Sequence[batch.Failure], total: int) -> None:
+    """Print the failed jobs.
+
+    Raises:
+        CommandError: if there are any.
+    """
+    if not failures:
+        return
+    for failure in failures:
+        reason = " ".join(failure.reason.split()).removeprefix(f"{failure.source}: ")
+        say(f"  {failure.source}: {reason}", file=sys.stderr)
+    raise CommandError(f"{command}: {len(failures)} of {total} failed, see above; the others are done")

@@ -1,0 +1,87 @@
+"""What commands show on a terminal: lines and progress bars."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from jahp_pl.batch import STREAM
+from jahp_pl.text import printable
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
+"""Whether --quiet was given, so that only errors are printed."""
+LONG_EFFORT = 1
+"""Smallest effort whose search shows its own progress bar."""
+
+
+def say(*lines: str, file: TextIO | None = None) -> None:
+    """Print lines with escaped control characters, so that names in them cannot move a terminal's cursor.
+
+    With --quiet, only lines with an explicit file, such as standard error, are printed.
+    """
+    if QUIET.get() and file is None:
+        return
+    print(*map(printable, lines), sep="\n", file=file)
+
+
+def name_of(path: Path, direction: str = "input") -> str:
+    """Return the name of a path in messages."""
+    return f"standard {direction}" if path == STREAM else str(path)
+
+
+class NoBar:
+    """Replaces a bar of tqdm if there is nothing to show, or if tqdm is not installed."""
+
+    def __enter__(self) -> NoBar:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing to clear."""
+
+    def update(self) -> None:
+        """Show nothing."""
+
+    def external_write_mode(self) -> NoBar:
+        """Nothing is in the way of other output."""
+        return self
+
+
+def bar_of_files(command: str, total: int) -> tqdm[Any] | NoBar:
+    """A progress bar for several files."""
+    if total == 1 or importlib.util.find_spec("tqdm") is None:
+        return NoBar()
+    return bar(total=total, unit=" files", desc=command)
+
+
+def bar(iterable: Iterable[Any] | None = None, **options: Any) -> tqdm[Any]:
+    """Create a progress bar, which shows on a terminal unless --quiet was given."""
+    from tqdm import tqdm
+
+    return tqdm(iterable, leave=False, disable=options.pop("disable", None) or QUIET.get() or None, **options)
+
+
+@contextmanager
+def search_bar(effort: int, name: str) -> Iterator[Callable[[int, int], None] | None]:
+    """Show a progress bar for the steps of an encoder's search if it takes long.
+
+    Args:
+        effort: effort of the encoder.
+        name: name of the image.
+    """
+    if effort < LONG_EFFORT:
+        yield None
+        return
+    with bar(unit=" steps", desc=name) as steps:
+
+        def progress(done: int, total: int) -> None:
+            steps.total = total
+            steps.update(done - steps.n)
+
+        yield progress

@@ -1,0 +1,64 @@
+"""The process of a command: its standard streams, signals and threads."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
+"""Environment variables that determine how OpenMP's threads wait."""
+
+
+def open_streams() -> None:
+    """Make output safe: escape what the encoding cannot write, and discard output to closed streams.
+
+    Otherwise, a closed standard descriptor would be reused by the next file that is opened.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115  open until the process ends
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def wait_passively() -> None:
+    """Let torch's threads sleep while they wait for each other, unless the environment sets how they wait.
+
+    By default they spin. If other programs use the cores too, a spinning thread uses up time that the thread it waits
+    for needs, and decoding takes five times the CPU time (docs/guide.md). OpenMP reads the environment when torch is
+    imported.
+    """
+    if not any(name in os.environ for name in WAITING):
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+
+@contextmanager
+def signals_as_errors() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block like an error, so that partial output is removed.
+
+    The status is 128 plus the signal, as in shells.
+    """
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [number for name in names if signal.getsignal(number := getattr(signal, name)) == signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():  # only the main thread can handle signals
+        numbers = []
+
+    def end(number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    for number in numbers:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
