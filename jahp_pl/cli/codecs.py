@@ -27,13 +27,10 @@ def open_codec(arguments: argparse.Namespace, model: str | Path | None = None) -
         model: replaces --model.
 
     Raises:
-        CommandError: if the device is unavailable or the memory too small.
+        CommandError: if the device is unavailable, the memory too small, or --metric given together with --model.
         ExportError: if there is no such model.
     """
-    metric: Metric | None = getattr(arguments, "metric", None)
-    if metric is not None and arguments.model is not None:
-        raise CommandError("--metric picks one of the bundled models; leave out either it or --model")
-    path = locate(model or arguments.model, metric)  # first, because importing torch takes seconds
+    path = locate(model or arguments.model, _metric(arguments))  # first, because importing torch takes seconds
     import torch
 
     from jahp_pl.codec.transforms.runner import MemoryLimitError
@@ -46,7 +43,8 @@ def open_codec(arguments: argparse.Namespace, model: str | Path | None = None) -
     try:
         torch.empty(1, device=arguments.device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise CommandError(f"--device {arguments.device}: {str(error).strip().splitlines()[0]}") from None
+        reason = str(error).strip().splitlines()[0].split(" device type at start")[0]
+        raise CommandError(f"--device {arguments.device}: cannot be used ({reason}); try cpu or auto") from None
     limit = arguments.memory * 2**20
     try:
         return load_codec(path, arguments.device, arguments.precision, limit)
@@ -69,8 +67,19 @@ def open_any_codec(arguments: argparse.Namespace, model: str | Path | None = Non
         raise CommandError("the onnx runtime is not installed; install it with: pip install 'jahp_pl[runtime]'")
     from jahp_pl.runtime.load import load_runtime
 
+    return load_runtime(model or arguments.model, metric=_metric(arguments), threads=arguments.threads or 0)
+
+
+def _metric(arguments: argparse.Namespace) -> Metric | None:
+    """Return --metric.
+
+    Raises:
+        CommandError: if --model is given too.
+    """
     metric: Metric | None = getattr(arguments, "metric", None)
-    return load_runtime(model or arguments.model, metric=metric, threads=arguments.threads or 0)
+    if metric is not None and arguments.model is not None:
+        raise CommandError("--metric picks one of the bundled models; leave out either it or --model")
+    return metric
 
 
 class Decoders:

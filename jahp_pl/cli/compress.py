@@ -214,7 +214,7 @@ def add_compress(table: Any) -> None:
 
 def add_decompress(table: Any) -> None:
     """Add `decompress`."""
-    p = command(table, "decompress", decompress, "decompress .jahp files to PNG, or to the format of the output's suffix", """\
+    p = command(table, "decompress", decompress, "decompress .jahp files to PNG, or to the format of OUT", """\
         jahp decompress photo.jahp
         jahp decompress photo.jahp -o photo.webp
         jahp decompress compressed/ -o restored/

@@ -261,7 +261,7 @@ def add_classical(table: Any) -> None:
 
 def add_report(table: Any) -> None:
     """Add `report`."""
-    p = command(table, "report", report, "turn results into plots and a page with BD-rates, or draw training curves", """\
+    p = command(table, "report", report, "plot results and compute BD-rates, or draw training curves", """\
         jahp report results/classical results/published/mbt2018-tfc-mse.json -o report --anchor jpeg
         jahp report results/study results/classical -o report --anchor jpeg2000 \\
             --images data/kodak --model runs/joint runs/factorized

@@ -13,10 +13,10 @@ from contextlib import nullcontext
 from typing import NoReturn
 
 from jahp_pl.cli import bench, compress, evaluate, models, output, sweep, train
-from jahp_pl.cli.errors import INPUT_ERRORS
+from jahp_pl.cli.errors import INPUT_ERRORS, CommandError
 from jahp_pl.cli.process import open_streams, signals_as_errors, wait_passively
+from jahp_pl.config import ConfigError
 from jahp_pl.extensions import import_modules
-from jahp_pl.text import printable
 
 EXAMPLES = """\
 examples:
@@ -44,8 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     wait_passively()
     try:
         with signals_as_errors() if parsed.run not in (train.train, sweep.sweep) else nullcontext():
-            if modules := getattr(parsed, "modules", []):
-                import_modules(modules)
+            _import_modules(getattr(parsed, "modules", []))
             parsed.run(parsed)
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -80,6 +79,18 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parsed
 
 
+def _import_modules(modules: Sequence[str]) -> None:
+    """Import the modules of --import.
+
+    Raises:
+        CommandError: if one cannot be imported.
+    """
+    try:
+        import_modules(modules)
+    except ConfigError as error:
+        raise CommandError(str(error).replace("imports=", "--import ", 1)) from error
+
+
 def _close_output() -> None:
     """Flush standard output, or redirect it to nowhere if that fails; otherwise Python would retry at exit and
     complain."""
@@ -96,7 +107,9 @@ def _fail(message: str, status: int) -> int:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        super().error(printable(message + self._suggestion(message)))
+        """Report unusable arguments in one line, as all other errors."""
+        advice = self._suggestion(message) or f"; see `{self.prog} --help`"
+        self.exit(_fail(message.removeprefix("argument ") + advice, 2))
 
     def _suggestion(self, message: str) -> str:
         """Suggest the command, option or value that was probably meant."""

@@ -246,6 +246,29 @@ def test_a_slip_is_answered_by_what_was_perhaps_meant(arguments, meant, capsys):
     assert capsys.readouterr().err.strip().endswith(meant)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "jahp: the following arguments are required: COMMAND; see `jahp --help`"),
+        (["shards", "a"], "jahp: the following arguments are required: -o/--output; see `jahp shards --help`"),
+        (
+            ["compress", "a.png", "--size", "x"],
+            "jahp: --size: x: must be a size in bytes, e.g. 40000, 50k or 1.5M; see",
+        ),
+    ],
+)
+def test_unusable_arguments_are_reported_in_one_line(arguments, expected, capsys):
+    assert run(*arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(expected)
+    assert error.count("\n") == 1
+
+
+def test_a_module_that_cannot_be_imported_is_named_by_its_option(capsys):
+    assert run("info", "--import", "nowhere.py") == 2
+    assert capsys.readouterr().err.startswith("jahp: --import nowhere.py: cannot be imported")
+
+
 def test_quiet_says_nothing_but_errors(model_file, photo, capsys):
     assert run("compress", photo, "--model", model_file, "-q") == 0
     assert run("decompress", photo.with_suffix(".jahp"), "--model", model_file, "--quiet") == 0
