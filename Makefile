@@ -185,7 +185,7 @@ docs: install ## build the site of docs/ in build/site; needs no network
 	@echo "site: build/site/index.html"
 
 tables: install ## write the tables of README.md and docs/ that come from results/
-	$(BIN)/python docs/tables.py
+	$(BIN)/python docs/tables
 
 tour: install ## run the notebook docs/tour.ipynb and store its outputs
 	$(BIN)/python docs/run_notebook.py docs/tour.ipynb

@@ -10,7 +10,7 @@ import pytest
 from jahp_pl.report.read_results import read_curves
 from tests.support import ROOT, pages
 
-TABLES = runpy.run_path(str(pages.DOCS / "tables.py"))
+TABLES = runpy.run_path(str(pages.DOCS / "tables"))
 NAMES = sorted(TABLES["TABLES"])
 
 

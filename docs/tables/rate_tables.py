@@ -1,0 +1,127 @@
+"""Tables of rates and distortions: one function for each."""
+
+from __future__ import annotations
+
+import math
+from statistics import fmean
+
+import numpy as np
+from markdown_table import table
+from result_files import LAMBDAS, RESULTS, result
+
+from jahp_pl.report.comparison import compare
+from jahp_pl.report.curves import Curve
+from jahp_pl.report.read_results import read_curves
+
+BESIDE = {
+    "JPEG 4:2:0": "classical/jpeg", "WebP": "classical/webp", "JPEG 2000": "classical/jpeg2000",
+    "AVIF": "classical/avif", "BPG 4:4:4": "published/bpg444-tfc", "the paper's": "published/mbt2018-tfc-mse",
+}  # fmt: skip
+BUNDLED_QUALITIES = (1, 20, 40, 60, 80, 100)
+
+
+def bundled_model() -> str:
+    """The bundled model's rate and quality, and the PSNR of other codecs at the same rate."""
+    others = [_rates_and_psnr(read_curves([RESULTS / f"{name}.json"])[0]) for name in BESIDE.values()]
+    points = {
+        point["target"]["quality"]: point["mean"] for point in result("weights/joint-psnr")["curves"][0]["points"]
+    }
+    rows = []
+    for quality in BUNDLED_QUALITIES:
+        mean = points[quality]
+        own = [f"{mean['file_bpp']:.3f}", f"{mean['file_psnr']:.2f}", f"{mean['file_ms_ssim']:.4f}"]
+        rows.append([str(quality), *own, *(_psnr_at(mean["file_bpp"], *curve) for curve in others)])
+    return table("`--quality` | bits per pixel | PSNR, dB | MS-SSIM | " + " | ".join(BESIDE), rows)
+
+
+def _rates_and_psnr(curve: Curve) -> tuple[list[float], list[float]]:
+    points = sorted((point.mean.bpp, point.mean.psnr) for point in curve.points if point.mean.psnr is not None)
+    return [bpp for bpp, _ in points], [psnr for _, psnr in points]
+
+
+def _psnr_at(bpp: float, rates: list[float], psnr: list[float]) -> str:
+    """Interpolate PSNR over the logarithm of the rate; empty outside the curve."""
+    if not rates[0] <= bpp <= rates[-1]:
+        return ""
+    return f"{np.interp(math.log(bpp), np.log(rates), psnr):.2f}"
+
+
+def quickstart() -> str:
+    """What `make train` gives, and JPEG at no smaller rate."""
+    content = result("quickstart")
+    mean, jpeg, model = content["mean"], content["beside_mean"], content["provenance"]["model"]
+    steps = content["provenance"]["training"]["trainer"]["max_steps"]
+    own = f"joint, N = {model['num_filters']}, M = {model['num_latents']}, {steps} steps on 36 photographs"
+    rows = [
+        (own, f"{mean['file_bpp']:.3f}", f"{mean['file_psnr']:.2f} dB", f"{mean['file_ms_ssim']:.3f}"),
+        (f"{jpeg['codec']}, files of no fewer bytes", f"{jpeg['bpp']:.3f}", f"{jpeg['psnr']:.2f} dB",
+         f"{jpeg['ms_ssim']:.3f}"),
+    ]  # fmt: skip
+    return table("| bits per pixel > | PSNR > | MS-SSIM >", rows)
+
+
+def published_rates() -> str:
+    """Rate and PSNR of the published models, by lambda."""
+    points = [point["mean"] for point in result("published/mbt2018-cai-cpu-mse")["curves"][0]["points"]]
+    rows = [
+        (f"{lmbda:.4f}".removeprefix("0"), f"{mean['file_bpp']:.2f}", f"{mean['file_psnr']:.1f}")
+        for lmbda, mean in zip(LAMBDAS, points, strict=True)
+    ]
+    return table("`loss.lmbda` | bits per pixel > | PSNR, dB >", rows)
+
+
+def variable_cost() -> str:
+    """One variable-rate model against four models of one rate."""
+    names = ("fixed-0.0018", "fixed-0.0067", "fixed-0.025", "fixed-0.0932", "variable")
+    curves = {curve.title: curve for curve in read_curves([RESULTS / "rates" / f"{name}.json" for name in names])}
+    compared = compare(curves["Four models"], curves["One model"], "psnr")
+    percent, span = compared.percent["cubic"], (compared.low, compared.high)
+    assert percent is not None
+    steps = result("rates/variable")["provenance"]["training"]["step"]
+    row = (f"one model, {steps} steps", f"{percent:+.1f} %", f"{span[0]:.2f} to {span[1]:.2f} dB")
+    return table("| BD-rate over PSNR, cubic > | range", [row])
+
+
+def file_excess() -> str:
+    """What exact parameters and whole files cost over the cross-entropy under the float model."""
+    rows = []
+    for name, column in (
+        ("exact parameters instead of float ones", "exact_bpp"),
+        ("the whole file, with header, checksum and the range coder's end", "file_bpp"),
+    ):
+        excess = [100 * (image[column] / image["cross_entropy_bpp"] - 1) for image in result("full-1")["images"]]
+        rows.append((name, f"{fmean(excess):.3f} %", f"{max(excess):.3f} %"))
+    return table("over the cross-entropy under the float model | mean > | worst image >", rows)
+
+
+def weights_parts() -> str:
+    """What hyperprior and context save in the bundled model."""
+    rows = []
+    for part in result("weights/checks")["parts"]:
+        lost = [100 * (part[f"without_{name}"] / part["bpp"] - 1) for name in ("hyperprior", "context")]
+        share = f"{100 * part['hyper_share']:.1f} %"
+        rows.append([str(part["quality"]), f"{part['bpp']:.3f}", share, *(f"{loss:+.0f} %" for loss in lost)])
+    return table("`--quality` > | bits per pixel > | in hyper-latents > | no hyperprior > | no context >", rows)
+
+
+def weights_contents() -> str:
+    """The bundled model and JPEG on images unlike photographs."""
+    rows = []
+    for one in result("weights/checks")["contents"]:
+        sizes, decibels = (
+            (one[ours], one[theirs]) for ours, theirs in (("num_bytes", "jpeg_bytes"), ("psnr", "jpeg_psnr"))
+        )
+        pairs = [(f"{size:,}", f"{value:.1f}") for size, value in zip(sizes, decibels, strict=True)]
+        rows.append([one["name"], *pairs[0], *pairs[1]])
+    return table("image, 512 x 512 | bytes > | PSNR, dB > | JPEG, bytes > | JPEG, dB >", rows)
+
+
+def refinement_ablation() -> str:
+    """BD-rates of searches against plain rounding."""
+    if not (RESULTS / "refinement" / "ablation.json").exists():
+        return "Not measured with the bundled model yet.\n"
+    rows = [
+        (name, f"{row['psnr']:+.1f} %", f"{row['ms_ssim']:+.1f} %", f"{row['seconds']:.1f}")
+        for name, row in result("refinement/ablation")["rows"].items()
+    ]
+    return table("search | BD-rate, PSNR > | BD-rate, MS-SSIM > | CPU seconds >", rows)

@@ -1,0 +1,37 @@
+"""Tables of docs/runtimes.md."""
+
+from __future__ import annotations
+
+from markdown_table import table
+from result_files import result
+
+from jahp_pl.model_io.pretrained import bundled
+
+RUNTIMES = {"torch": "torch", "onnx": "onnxruntime"}
+
+
+def runtime_costs() -> str:
+    """Time, processor time and memory of each runtime: a cold start, and decoding again."""
+    rows = []
+    for key, name in RUNTIMES.items():
+        cost = result("runtimes")["runtimes"][key]
+        row = [name]
+        for state in ("cold", "steady"):
+            times = (cost[f"{state}_{part}"] for part in ("seconds", "processor_seconds"))
+            row += [*(f"{seconds:.2f} s" for seconds in times), f"{cost[f'{state}_megabytes']:.0f} MB"]
+        rows.append(row)
+    header = "| `jahp decompress` > | on the processor > | memory > | decode again > | on the processor > | memory >"
+    return table(header, rows)
+
+
+def runtime_exactness() -> str:
+    """Latents that differ between runtimes, for every writer of the files, and the largest difference of pixels."""
+    rows, names = [], {model.name for model in bundled()}
+    for name, found in result("runtimes-exact")["models"].items():
+        rate = "one rate" if found["num_levels"] == 1 else "variable rate"
+        latents, pixels = (found[key].values() for key in ("different_latents", "largest_difference_of_pixels"))
+        about = f"{found['rung']}, {rate}, K = {found['num_components']}"
+        about = f"`{name}`: {about}" if name in names else about  # others cannot be looked up
+        figures = (found["images"], f"{found['latents']:,}", len(latents), sum(latents), max(pixels))
+        rows.append([about, *map(str, figures)])
+    return table("| images > | latents > | pairs of runtimes > | different latents > | pixels, levels >", rows)
