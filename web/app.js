@@ -1,16 +1,16 @@
-// The page: takes files, shows pictures beside each other, and leaves all coding to the worker.
+// The page: opens files and shows pictures side by side; the worker does the coding.
 
 const MAX_PIXELS = 2 ** 24;
 const MAX_FILE_BYTES = 2 ** 27;
-const JPEG_STEPS = 8;
+const QUALITY_STEPS = 8; // of the search for the quality of JPEG and WebP
 const element = (id) => document.getElementById(id);
 // A function that adds two vectors of bytes: it validates only where WebAssembly has SIMD.
 const SIMD = Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11);
 
 let worker = null;
 let original = null; // { rgb, width, height, isGray, name }
-let pictures = {}; // by label: { rgb, bytes }
-let turn = 0; // of the newest request for an encoding; answers to older ones are dropped
+let pictures = {}; // by label: { rgb, bytes }, rgb channel after channel
+let newest = 0; // number of the newest request for a picture; answers to older ones are dropped
 
 function say(text, isError = false) {
   element("status").textContent = text;
@@ -18,7 +18,7 @@ function say(text, isError = false) {
   if (isError) element("progress").hidden = true;
 }
 
-/** Send a request to the worker; resolves to its result or rejects with a sentence. */
+/** Send a request to the worker; resolves to its result, or rejects with an Error whose message is a sentence. */
 function request(what, values = {}, transfer = []) {
   return new Promise((resolve, reject) => {
     const id = (request.last = (request.last ?? 0) + 1);
@@ -42,12 +42,13 @@ function startWorker() {
   };
   worker.onerror = (event) => {
     event.preventDefault?.();
-    say("The codec does not start in this browser; try a newer one.", true);
+    say("The codec does not start in this browser; try a newer browser.", true);
   };
 }
 
 // --- pictures ------------------------------------------------------------------------------------------------------
 
+/** RGBA, pixel after pixel, to RGB, channel after channel. */
 function planes(rgba) {
   const count = rgba.length / 4;
   const rgb = new Uint8Array(3 * count);
@@ -73,7 +74,7 @@ function canvasOf(rgb, width, height) {
 async function pixelsOf(blob) {
   const bitmap = await createImageBitmap(blob);
   const { width, height } = bitmap;
-  if (width * height > MAX_PIXELS) throw new Error(`The picture has ${width} × ${height} pixels, too many for this page.`);
+  if (width * height > MAX_PIXELS) throw new Error(`The picture has ${width} × ${height} pixels, too many for this page; use the jahp command.`);
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [width, height];
   const context = canvas.getContext("2d", { willReadFrequently: true });
@@ -99,13 +100,13 @@ function isGray({ rgb, width, height }) {
 
 const toBlob = (canvas, type, quality) => new Promise((resolve) => canvas.toBlob(resolve, type, quality));
 
-/** The browser's own encoder at the highest quality of which the file is no larger; else its smallest file. */
+/** The browser's own encoder at the highest quality whose file has at most `size` bytes, or else at the lowest quality. */
 async function classical(type, size) {
   const canvas = canvasOf(original.rgb, original.width, original.height);
   let best = await toBlob(canvas, type, 0);
   if (best === null || best.type !== type) return null; // the browser does not write this format
   let [low, high] = [0, 1];
-  for (let step = 0; step < JPEG_STEPS && best.size <= size; step++) {
+  for (let step = 0; step < QUALITY_STEPS && best.size <= size; step++) {
     const middle = (low + high) / 2;
     const blob = await toBlob(canvas, type, middle);
     if (blob.size <= size) [low, best] = [middle, blob];
@@ -171,7 +172,7 @@ async function offer(id, blob, name) {
 
 async function openFile(file) {
   try {
-    if (file.size > MAX_FILE_BYTES) throw new Error(`${file.name} has ${file.size} bytes, too many for this page.`);
+    if (file.size > MAX_FILE_BYTES) throw new Error(`${file.name} has ${file.size} bytes, too many for this page; use the jahp command.`);
     element("progress").hidden = false;
     element("progress").removeAttribute("value");
     if (/\.jahp$/i.test(file.name)) await openJahp(file);
@@ -187,7 +188,7 @@ async function openJahp(file) {
   say(`Decoding ${file.name} …`);
   const data = new Uint8Array(await file.arrayBuffer());
   const { header, rgb, seconds } = await request("decode", { data });
-  turn++;
+  newest++;
   original = { rgb, width: header.width, height: header.height, name: file.name.replace(/\.jahp$/i, "") };
   pictures = { decoded: { rgb, bytes: data.length } };
   element("controls").hidden = true;
@@ -207,7 +208,7 @@ async function openPhotograph(file) {
     pixels = await pixelsOf(file);
   } catch (error) {
     if (/too many/.test(error.message)) throw error;
-    throw new Error(`${file.name} is not a picture that this browser reads.`);
+    throw new Error(`${file.name} is not a picture that this browser can read; convert it to PNG or JPEG.`);
   }
   original = { ...pixels, name: file.name.replace(/\.[^.]*$/, ""), size: file.size };
   say("Analysing …");
@@ -216,17 +217,17 @@ async function openPhotograph(file) {
 }
 
 async function encode() {
-  const mine = ++turn;
+  const mine = ++newest;
   const quality = Number(element("quality").value);
   element("progress").hidden = false;
   element("progress").removeAttribute("value");
   say("Compressing …");
   const { data, header, rgb, seconds } = await request("encode", { quality });
-  if (mine !== turn) return;
+  if (mine !== newest) return;
   const found = { original: { rgb: original.rgb, bytes: null }, jahp: { rgb, bytes: data.length } };
   for (const [label, type] of [["JPEG", "image/jpeg"], ["WebP", "image/webp"]]) {
     const picture = await classical(type, data.length);
-    if (mine !== turn) return;
+    if (mine !== newest) return;
     if (picture !== null) found[label] = picture;
   }
   pictures = found;
@@ -236,8 +237,8 @@ async function encode() {
   await offer("saveFile", new Blob([data]), `${original.name}.jahp`);
   await offer("savePicture", await toBlob(canvasOf(rgb, header.width, header.height), "image/png"), `${original.name}.png`);
   const larger = Object.entries(found).filter(([, picture]) => picture.bytes !== null && picture.bytes > data.length);
-  const note = larger.length ? ` ${larger.map(([label]) => label).join(" and ")}: no smaller file can be made.` : "";
-  element("facts").textContent = `${header.width} × ${header.height} pixels. JPEG and WebP are this browser's own, at no more bytes.${note}`;
+  const note = larger.length ? ` ${larger.map(([label]) => label).join(" and ")} cannot be smaller here.` : "";
+  element("facts").textContent = `${header.width} × ${header.height} pixels. JPEG and WebP are this browser's own, with no more bytes than the .jahp file if possible.${note}`;
   element("progress").hidden = true;
   say(`Compressed in ${seconds.toFixed(1)} s.`);
 }
@@ -271,7 +272,7 @@ function listen() {
 
 async function start() {
   if (typeof WebAssembly !== "object" || !WebAssembly.validate(SIMD)) {
-    say("This browser lacks WebAssembly SIMD, which the codec needs; try a newer one.", true);
+    say("This browser lacks WebAssembly SIMD, which the codec needs; try a newer browser.", true);
     return;
   }
   startWorker();

@@ -1,5 +1,6 @@
-// The .jahp file, as docs/file-format.md has it: a header that is checked before it is believed, and a payload.
+// The .jahp file of docs/file-format.md: a header, which is checked before it is used, and a payload.
 
+/** A file or a model that cannot be used; the message is a sentence for the user. */
 export class FileError extends Error {}
 
 const MAGIC = [0x6a, 0x61, 0x68, 0x70];
@@ -43,13 +44,13 @@ class Cursor {
         return value;
       }
     }
-    throw new FileError("The header is damaged: a number in it is not in its shortest form.");
+    throw new FileError("The header is damaged: a number is not in its shortest form.");
   }
 }
 
 const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 
-/** Header and payload of a whole file; throws FileError with a sentence. */
+/** Header and payload of a whole file; throws FileError. */
 export function unpack(data, maxPixels) {
   if (!MAGIC.every((byte, index) => data[index] === byte)) throw new FileError("This is not a .jahp file.");
   if (data.length < 13) throw new FileError("The file is cut short: it ends within its header.");
@@ -64,7 +65,7 @@ export function unpack(data, maxPixels) {
   const start = cursor.position;
   const rest = data.subarray(start + 4);
   if (data.length < start + 4 || rest.length < profileLength + length) throw new FileError("The file is cut short.");
-  if (rest.length > profileLength + length) throw new FileError("The file has bytes too many behind its payload.");
+  if (rest.length > profileLength + length) throw new FileError("The file has extra bytes after its payload.");
   const stated = new DataView(data.buffer, data.byteOffset + start, 4).getUint32(0, true);
   if (crc32([data.subarray(0, start), rest]) !== stated) {
     throw new FileError("The file is damaged: its checksum does not match. Fetch it again.");
@@ -74,7 +75,7 @@ export function unpack(data, maxPixels) {
   const isInRange =
     isSide(width) && isSide(height) && length % 4 === 0 && profileLength <= MAX_PROFILE && (level ?? 0) <= 65535 &&
     flags <= 3 && (version === 1 || flags > 0) && lowest >= -32768 && lowest + span <= 32767;
-  if (!isInRange) throw new FileError("The header holds values out of the format's range.");
+  if (!isInRange) throw new FileError("The header has values out of the format's range; an incompatible program made the file.");
   if (width * height > maxPixels) {
     throw new FileError(`The file holds ${width} × ${height} pixels, too many for this page; use the jahp command.`);
   }

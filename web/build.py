@@ -1,8 +1,8 @@
-"""Puts beside the page what is generated: onnxruntime-web, a model and its graphs. Run by `make web`.
+"""Generates the folders that the page needs beside it. Run by `make web`.
 
 vendor/   onnxruntime-web, from `dist` of its npm package
-model/    an export as it is stored
-graphs/   graphs without weights, and graphs.json with the names of the weights that each asks for
+model/    an export, unchanged
+graphs/   ONNX graphs without weights, and graphs.json with the names of the weights of each
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ VENDOR = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threa
 
 
 def build(vendor: Path, out: Path = WEB, model: str | Path | None = None) -> None:
-    """Make the three folders, and copy the page where it is not there.
+    """Make the three folders, and copy the page to `out` if it is another folder.
 
     Args:
         vendor: folder with the files of onnxruntime-web.
-        out: where the page is to be.
-        model: as `locate` takes it; None takes the bundled one.
+        out: folder of the page.
+        model: see `locate`; a joint model.
     """
     for name in PAGE if out != WEB else ():
         shutil.copy(WEB / name, out)

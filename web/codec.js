@@ -1,118 +1,31 @@
-// Files of photographs and back, for a joint model: docs/file-format.md in JavaScript.
+// Images to files and back, for a joint model: docs/file-format.md in JavaScript.
 
 import { FileError, LEVEL_STEPS, pack, unpack } from "./bitstream.js";
 import { Networks } from "./networks.js";
 import { equalChances, Reader, Writer } from "./range_coder.js";
+import { HYPER_STRIDE, STRIDE } from "./strides.js";
 import { channelTables, KINDS, rint, Windows } from "./tables.js";
+import { tiles } from "./tiles.js";
+import { Frame } from "./wavefront.js";
 import { fingerprint, GraphWeights, readTensors } from "./weights.js";
 
-const STRIDE = 16;
-const HYPER_STRIDE = 4;
-const STRIP_POSITIONS = 2 ** 13;
-const CHUNK = 512;
-const TILE = 24;
-const HALO = 2;
+const CHUNK = 512; // positions whose parameters the encoder computes at a time
 export const MAX_PIXELS = 2 ** 24;
-const PLAIN = equalChances(2 ** 16);
-
-/** Positions in coding order: wavefronts of equal j + 3 i, and the twelve taps of each as rows of the buffer. */
-function schedule(height, width) {
-  const order = Array.from({ length: height * width }, (_, position) => position);
-  const time = (position) => (position % width) + 3 * Math.floor(position / width);
-  order.sort((a, b) => time(a) - time(b) || a - b);
-  const rank = new Int32Array(height * width);
-  order.forEach((position, index) => (rank[position] = index));
-  const steps = [];
-  order.forEach((position, index) => {
-    if (index === 0 || time(position) !== time(order[index - 1])) steps.push({ start: index, stop: index });
-    steps[steps.length - 1].stop = index + 1;
-  });
-  const taps = new Int32Array(12 * order.length); // row 0 stands for all positions outside
-  order.forEach((position, index) => {
-    const [i, j] = [Math.floor(position / width), position % width];
-    for (let tap = 0; tap < 12; tap++) {
-      const [row, column] = [i + Math.floor(tap / 5) - 2, j + (tap % 5) - 2];
-      const isInside = row >= 0 && column >= 0 && column < width;
-      taps[12 * index + tap] = isInside ? rank[row * width + column] + 1 : 0;
-    }
-  });
-  return { rank, steps, taps };
-}
-
-/** Latents of an image in coding order, and the raw parameters that they give. */
-class Frame {
-  constructor(codec, height, width, isWide) {
-    Object.assign(this, schedule(height, width));
-    this.networks = codec.networks;
-    this.M = codec.config.num_latents;
-    const size = (height * width + 1) * this.M;
-    this.pieces = isWide ? [new Float32Array(size), new Float32Array(size)] : [new Float32Array(size)];
-  }
-
-  /** h_s in strips of rows; z_hat is (N, hz, wz). */
-  async prepare(zHat, N, height, width) {
-    const [hz, wz] = [Math.ceil(height / HYPER_STRIDE), Math.ceil(width / HYPER_STRIDE)];
-    const step = Math.max(1, Math.floor(STRIP_POSITIONS / (width * HYPER_STRIDE)));
-    for (let first = 0; first < hz; first += step) {
-      const [top, bottom] = [Math.max(first - 2, 0), Math.min(first + step + 2, hz)];
-      const seen = new Float32Array((bottom - top) * wz * N);
-      for (let n = 0; n < N; n++) {
-        for (let i = top; i < bottom; i++) {
-          for (let j = 0; j < wz; j++) seen[((i - top) * wz + j) * N + n] = zHat[(n * hz + i) * wz + j];
-        }
-      }
-      const { values, shape } = await this.networks.run("hyper_synthesis", { z_hat: ["float32", seen, [bottom - top, wz, N]] });
-      this.size = shape[2];
-      this.fromPsi ??= new Float32Array(height * width * this.size);
-      const stop = Math.min(HYPER_STRIDE * (first + step), height);
-      for (let i = HYPER_STRIDE * first; i < stop; i++) {
-        for (let j = 0; j < width; j++) {
-          const from = ((i - HYPER_STRIDE * top) * shape[1] + j) * this.size;
-          this.fromPsi.set(values.subarray(from, from + this.size), this.rank[i * width + j] * this.size);
-        }
-      }
-    }
-  }
-
-  async parameters(start, stop) {
-    const { M } = this;
-    const count = stop - start;
-    const inputs = { from_psi: ["float32", this.fromPsi.subarray(start * this.size, stop * this.size), [count, this.size]] };
-    const names = this.pieces.length === 1 ? ["latents"] : ["low", "high"];
-    this.pieces.forEach((piece, index) => {
-      const seen = new Float32Array(count * 12 * M);
-      for (let tap = 0; tap < 12 * count; tap++) {
-        const row = this.taps[12 * start + tap] * M;
-        if (row > 0) seen.set(piece.subarray(row, row + M), tap * M);
-      }
-      inputs[names[index]] = ["float32", seen, [count, 12 * M]];
-    });
-    return this.networks.run(this.pieces.length === 1 ? "context" : "context_wide", inputs);
-  }
-
-  show(start, symbols) {
-    const offset = (start + 1) * this.M;
-    symbols.forEach((symbol, index) => {
-      const high = this.pieces.length === 1 ? 0 : rint(symbol / 256);
-      this.pieces[0][offset + index] = symbol - 256 * high;
-      if (this.pieces.length === 2) this.pieces[1][offset + index] = high;
-    });
-  }
-}
+const PLAIN = equalChances(2 ** 16); // 16 bits that are coded without a model
 
 export class Codec {
-  /** Loads the model that `make web` put beside this file; progress is told as (bytes, all bytes). */
+  /** Load the model that `make web` put beside this file; progress(bytes, all bytes) is called on the way. */
   static async load(progress) {
     const at = (path) => new URL(path, import.meta.url);
     const get = async (path) => {
       const response = await fetch(at(path));
-      if (!response.ok) throw new FileError(`The model does not load: ${path} gives ${response.status}.`);
+      if (!response.ok) throw new FileError(`The model does not load (${path}: status ${response.status}). Reload the page.`);
       return response;
     };
     const config = await (await get("model/config.json")).json();
     const graphs = await (await get("graphs/graphs.json")).json();
     const response = await get("model/model.safetensors");
-    const total = Number(response.headers.get("Content-Length")) || 14e6;
+    const total = Number(response.headers.get("Content-Length")) || 14e6; // about, if the server does not tell
     const chunks = [];
     let done = 0;
     const reader = response.body.getReader();
@@ -133,7 +46,7 @@ export class Codec {
     if (globalThis.crypto?.subtle) {
       const found = await fingerprint(codec.config, tensors, tables, weights.layers);
       if (found !== config.fingerprint) {
-        throw new FileError(`The model is damaged: it freezes to ${found}, not ${config.fingerprint}. Reload the page.`);
+        throw new FileError(`The model is damaged: its fingerprint is ${found}, not ${config.fingerprint}. Reload the page.`);
       }
     }
     codec.channels = channelTables(tables);
@@ -146,7 +59,7 @@ export class Codec {
     return this.config.num_levels;
   }
 
-  /** Pixels (RGB, channel after channel) and latents of a file. */
+  /** Decode a file: its header, pixels (RGB, channel after channel) and latents. */
   async decode(data) {
     const header = unpack(data, MAX_PIXELS);
     if (header.fingerprint !== this.fingerprint) {
@@ -156,7 +69,7 @@ export class Codec {
     }
     const { level } = header;
     if ((level === null) !== (this.numLevels === 1) || (level ?? 0) > (this.numLevels - 1) * LEVEL_STEPS) {
-      throw new FileError("The file names a level of rate that this model does not have.");
+      throw new FileError("The file states a rate level that this model does not have.");
     }
     const [height, width] = [Math.ceil(header.height / STRIDE), Math.ceil(header.width / STRIDE)];
     const reader = new Reader(header.payload);
@@ -203,7 +116,7 @@ export class Codec {
     return frame;
   }
 
-  /** Windows of all latents of some positions, by position, then channel. */
+  /** Windows of all latents at `count` positions, by position, then channel. */
   windowsOf(raw, count) {
     const M = this.config.num_latents;
     const size = raw.length / count;
@@ -232,7 +145,7 @@ export class Codec {
         for (const index of escaped) found[index] = lowest + (uniform === null ? 0 : reader.symbol(uniform));
       }
       for (const y of found) {
-        if (y < lowest || y > highest) throw new FileError("The latents leave the range that the header gives.");
+        if (y < lowest || y > highest) throw new FileError("The latents exceed the range that the header states.");
       }
       frame.show(start, found);
     }
@@ -275,6 +188,7 @@ export class Codec {
     }
   }
 
+  /** Latents (M, h, w) from latents in coding order. */
   inRaster(symbols, rank) {
     const M = this.config.num_latents;
     const yHat = new Int32Array(symbols.length);
@@ -284,7 +198,7 @@ export class Codec {
     return yHat;
   }
 
-  /** What latents are multiplied by at a level in steps: logarithms interpolated between two levels. */
+  /** Factors of the M channels at a level (in steps of 1 / 256), interpolated between the logarithms of two levels. */
   gains(level, logarithm) {
     const M = this.config.num_latents;
     if (level === null) return new Float32Array(M).fill(1);
@@ -324,7 +238,7 @@ export class Codec {
     return rgb;
   }
 
-  /** y before the gains of an image (RGB, channel after channel). */
+  /** Apply g_a to an image (RGB, channel after channel): y before the gains. */
   async analyse(rgb, width, height) {
     const M = this.config.num_latents;
     const [h, w] = [Math.ceil(height / STRIDE), Math.ceil(width / STRIDE)];
@@ -349,7 +263,7 @@ export class Codec {
     return { y, height: h, width: w };
   }
 
-  /** A file of an analysed image at a quality from 1 to 100. */
+  /** Encode an analysed image at a quality from 1 to 100. */
   async encode(analysed, width, height, isGray, quality) {
     const M = this.config.num_latents;
     const level = this.numLevels === 1 ? null : Math.round(((quality - 1) / 99) * (this.numLevels - 1) * LEVEL_STEPS);
@@ -370,23 +284,6 @@ export class Codec {
     await this.writeLatents(writer, yHat, zHat, h, w, lowest, highest);
     const header = { fingerprint: this.fingerprint, width, height, level, lowest, highest, isGray };
     return { data: pack(header, writer.payload()), header, yHat, zHat };
-  }
-}
-
-function* tiles(height, width) {
-  const pieces = (length) => {
-    const number = Math.ceil(length / TILE);
-    const size = Math.ceil(length / number);
-    return Array.from({ length: Math.ceil(length / size) }, (_, index) => [index * size, Math.min(size, length - index * size)]);
-  };
-  for (const [row, rows] of pieces(height)) {
-    for (const [column, columns] of pieces(width)) {
-      yield {
-        row, rows, column, columns,
-        top: Math.max(row - HALO, 0), bottom: Math.min(row + rows + HALO, height),
-        left: Math.max(column - HALO, 0), right: Math.min(column + columns + HALO, width),
-      };
-    }
   }
 }
 

@@ -1,5 +1,6 @@
 // The codec's networks in onnxruntime-web: sessions that are created when they are first needed.
 
+import { FileError } from "./bitstream.js";
 import * as ort from "./vendor/ort.wasm.min.mjs";
 
 export class Networks {
@@ -20,6 +21,7 @@ export class Networks {
   async session(name) {
     if (this.sessions[name] === undefined) {
       const response = await fetch(new URL(`graphs/${name}.onnx`, import.meta.url));
+      if (!response.ok) throw new FileError(`The model does not load (${name}.onnx: status ${response.status}). Reload the page.`);
       const bytes = new Uint8Array(await response.arrayBuffer());
       const externalData = this.graphs[name].map((weight) => {
         const values = this.weights.get(weight);

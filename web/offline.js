@@ -1,4 +1,4 @@
-// Keeps what the page has loaded, so that it works without a network from then on.
+// Keeps what the page has loaded, so that it works without a network afterwards.
 
 const CACHE = "jahp";
 
@@ -10,7 +10,7 @@ self.addEventListener("fetch", (event) => {
   event.respondWith(answer(event.request));
 });
 
-// What is fresh goes first, as a page and its model must fit each other; the browser's own cache spares the bytes.
+// The network comes first, because page and model must fit each other; the browser's own cache saves the transfer.
 async function answer(request) {
   const cache = await caches.open(CACHE);
   try {

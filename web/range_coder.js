@@ -5,9 +5,9 @@ import { FileError } from "./bitstream.js";
 const WORD = 2 ** 32;
 export const TOP = 2 ** 24;
 
-const undecodable = () => new FileError("The payload does not decode under this model; the file was made differently.");
+const undecodable = () => new FileError("The payload does not decode with this model; an incompatible program made the file.");
 
-/** Equal chances for n values. */
+/** A partition of 2^24 into n values of equal probability. */
 export function equalChances(n) {
   const step = Math.floor(TOP / n);
   const partition = new Uint32Array(n + 1);
@@ -16,7 +16,7 @@ export function equalChances(n) {
   return partition;
 }
 
-/** Masses, integers in doubles, to a partition of 0 to 2^24. */
+/** A partition of 2^24 in proportion to masses, which are integers in doubles: n + 1 edges from 0 to 2^24. */
 export function partitionOf(masses) {
   const n = masses.length;
   let total = 0;
@@ -62,7 +62,7 @@ export class Reader {
       high--;
     }
     if (high < 0) high += WORD;
-    // The quotient in doubles may be off by one; products of halves are exact and say so.
+    // The quotient in doubles may be off by one; exact products of halves correct it.
     let q = Math.floor((high * WORD + low) / scale);
     const upper = Math.floor(scale / 2 ** 20);
     const lower = scale % 2 ** 20;
@@ -99,7 +99,7 @@ export class Reader {
     return first;
   }
 
-  /** Throws where words are left, or where the number is too far above what a writer ends with. */
+  /** Throw if words are left, or if the last number is not one that a writer ends with. */
   finish() {
     let low = this.pointLow - this.lowerLow;
     let high = this.pointHigh - this.lowerHigh - (low < 0 ? 1 : 0);
@@ -150,10 +150,10 @@ export class Writer {
     this.words[last]++;
   }
 
-  /** All symbols as bytes; the coder is not to be used further. */
+  /** All symbols as bytes; the writer cannot be used afterwards. */
   payload() {
     if (!this.isEmpty) {
-      // The shortest number within the interval: its first word, and a second one where the first alone is not.
+      // The shortest number within the interval: one word, or two if no single word is within it.
       let point = this.lowerHigh + (this.lowerLow > 0 ? 1 : 0);
       const endLow = this.lowerLow + this.rangeLow;
       const end = this.lowerHigh + this.rangeHigh + Math.floor(endLow / WORD);

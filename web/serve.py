@@ -1,4 +1,4 @@
-"""Serves the page on localhost, with the headers that give it threads. Run by `make web-serve`."""
+"""Serves the page on localhost, with the headers that let it use threads. Run by `make web-serve`."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from pathlib import Path
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Files of a folder, isolated from other origins."""
+    """Serves files of a folder, isolated from other origins."""
 
     extensions_map = {  # noqa: RUF012  as the base class has it
         **SimpleHTTPRequestHandler.extensions_map, ".mjs": "text/javascript", ".wasm": "application/wasm",
     }  # fmt: skip
 
     def end_headers(self) -> None:
-        """Add what `crossOriginIsolated` needs."""
+        """Add the headers that `crossOriginIsolated` needs."""
         self.send_header("Cross-Origin-Opener-Policy", "same-origin")
         self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
         self.send_header("Cache-Control", "no-cache")
         super().end_headers()
 
     def log_message(self, format: str, *words: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def server(port: int = 0, folder: Path = Path(__file__).parent) -> ThreadingHTTPServer:
-    """Of a folder, on localhost; port 0 takes any that is free."""
+    """Create a server of a folder on localhost; port 0 takes any free one."""
     return ThreadingHTTPServer(("127.0.0.1", port), functools.partial(Handler, directory=folder))
 
 

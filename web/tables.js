@@ -1,4 +1,4 @@
-// Symbol models: the partition of a channel of the hyper-latents, and the windows of the latents.
+// Symbol models: a partition for each channel of the hyper-latents, and windows of the latents.
 
 import { partitionOf, TOP } from "./range_coder.js";
 
@@ -7,10 +7,10 @@ const KINDS = HALVES.length;
 const REACH = { gaussian: [5.5, 4.2], laplace: [18, 10.4], logistic: [18, 11.1] };
 const FIXED = 1.5 * 2 ** 52;
 
-/** The nearest integer, halves to the even one; for numbers below 2^51. */
+/** The nearest integer, ties to even; for magnitudes below 2^51. */
 export const rint = (x) => x + FIXED - FIXED;
 
-/** A partition and the integer of its first entry for each channel. */
+/** For each channel of the hyper-latents: partition, integer of its first entry, index of the escape. */
 export function channelTables(tables) {
   const found = [];
   let start = 0;
@@ -22,7 +22,7 @@ export function channelTables(tables) {
   return found;
 }
 
-/** Windows of latents, see docs/file-format.md: kind, lowest integer, partition; the last entry is the escape. */
+/** Windows of latents, see docs/file-format.md: { kind, lowest integer, partition }, whose last entry is the escape. */
 export class Windows {
   constructor(tables, family, numComponents) {
     const [rho, kappa] = REACH[family];

@@ -1,4 +1,4 @@
-// An export read in JavaScript: its tensors in float32, and the integers that h_s, g_cm and g_ep are frozen to.
+// Reads an export: its tensors in float32, and the integers that h_s, g_cm and g_ep are frozen to.
 
 import { FileError } from "./bitstream.js";
 import { rint } from "./tables.js";
@@ -14,7 +14,7 @@ export function readTensors(buffer) {
   for (const [name, entry] of Object.entries(header)) {
     if (name === "__metadata__") continue;
     const Type = TYPES[entry.dtype];
-    if (Type === undefined) throw new FileError(`The model has a tensor of type ${entry.dtype}.`);
+    if (Type === undefined) throw new FileError(`The model has a tensor of type ${entry.dtype}, which this page does not read.`);
     const [start, stop] = entry.data_offsets;
     raw[name] = { shape: entry.shape, type: entry.dtype, values: new Type(buffer.slice(8 + length + start, 8 + length + stop)) };
   }
@@ -36,7 +36,7 @@ function toFloats(type, shape, values, exponents) {
   }
   const floats = Float32Array.from(values);
   if (exponents !== undefined) {
-    // One exponent for the weights that differ in their second index only.
+    // Weights that differ only in their second index share an exponent.
     const inner = shape.slice(2).reduce((a, b) => a * b, 1);
     for (let index = 0; index < floats.length; index++) {
       const row = Math.floor(index / (shape[1] * inner));
@@ -46,7 +46,7 @@ function toFloats(type, shape, values, exponents) {
   return floats;
 }
 
-/** Taps of a convolution in raster order, [taps][in][out] in one array; out and in trade places in transposed ones. */
+/** Weights of a convolution, (out, in, ...) or transposed (in, out, ...), as (taps, in, out) with taps in raster order. */
 function byTap({ shape, values }, isTransposed) {
   const [first, second] = shape;
   const numTaps = shape.slice(2).reduce((a, b) => a * b, 1);
@@ -86,11 +86,11 @@ function freeze({ weights, numTaps, numIn, numOut }, bias, slope, largestInput =
   return { weight: integers, numTaps, numIn, numOut, bias: bias ?? new Float32Array(numOut), grid, slope };
 }
 
-/** h_s, g_cm and g_ep of a joint model, by the names that the graphs have for them. */
+/** Frozen layers of h_s, g_cm and g_ep of a joint model, by their names in the graphs. */
 function frozenLayers(tensors) {
   const layer = (name, slope, isTransposed = false) =>
     freeze(byTap(tensors[`${name}.weight`], isTransposed), tensors[`${name}.bias`].values, slope);
-  const g_cm = byTap(tensors["g_cm.weight"], false); // the live taps alone are stored
+  const g_cm = byTap(tensors["g_cm.weight"], false); // only the unmasked taps are stored
   const joined = { ...g_cm, numTaps: 1, numIn: g_cm.numTaps * g_cm.numIn };
   const first = byTap(tensors["g_ep.0.weight"], false);
   const numPsi = first.numIn - g_cm.numOut;
@@ -151,7 +151,7 @@ function wholeKernel(tensor) {
   return kernel;
 }
 
-/** What the graphs ask for by name. */
+/** Weights of all graphs, by the names in graphs.json. */
 export class GraphWeights {
   constructor(tensors) {
     this.tensors = tensors;

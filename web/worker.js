@@ -1,4 +1,4 @@
-// The codec in a thread of its own, so that the page stays responsive. Answers carry the number of their request.
+// The codec in a thread of its own, so that the page stays responsive. An answer has the id of its request.
 
 import { FileError } from "./bitstream.js";
 import { Codec } from "./codec.js";
@@ -20,7 +20,7 @@ const requests = {
     return { header, rgb, yHat, zHat, seconds: seconds(start) };
   },
 
-  /** The image to encode from now on: RGB, channel after channel. */
+  /** Set the image that `encode` encodes: RGB, channel after channel. */
   async analyse({ rgb, width, height, isGray }) {
     const start = performance.now();
     analysed = { latents: await codec.analyse(rgb, width, height), width, height, isGray };
