@@ -11,7 +11,7 @@ RUNTIMES = {"torch": "torch", "onnx": "onnxruntime"}
 
 
 def runtime_costs() -> str:
-    """Time, processor time and memory of each runtime: a cold start, and decoding again."""
+    """Wall time, CPU time and memory of each runtime: for a cold start, and for decoding again."""
     rows = []
     for key, name in RUNTIMES.items():
         cost = result("runtimes")["runtimes"][key]
@@ -20,7 +20,7 @@ def runtime_costs() -> str:
             times = (cost[f"{state}_{part}"] for part in ("seconds", "processor_seconds"))
             row += [*(f"{seconds:.2f} s" for seconds in times), f"{cost[f'{state}_megabytes']:.0f} MB"]
         rows.append(row)
-    header = "| `jahp decompress` > | on the processor > | memory > | decode again > | on the processor > | memory >"
+    header = "| `jahp decompress` > | CPU time > | memory > | decoding again > | CPU time > | memory >"
     return table(header, rows)
 
 
