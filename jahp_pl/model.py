@@ -123,8 +123,8 @@ class CompressionModel(nn.Module):
             level: (B,) level of each image, from 0 to S - 1; None for a single-rate model.
 
         Returns:
-            In training mode, `quantization` says what replaces rounding. In evaluation mode, y_hat and z_hat are
-            rounded, so that x_hat is exactly the decoder's output.
+            The output. In training mode, rounding is replaced as `ModelConfig.quantization` says. In evaluation mode,
+            y_hat and z_hat are rounded, so that x_hat is exactly the decoder's output.
         """
         y = self.analyse(x, level)
         z_hat = None if self.h_a is None else self._quantize(self.h_a(y).float())

@@ -27,9 +27,9 @@ import torch
 from torch import Tensor
 
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.encoder import Encoded
 from jahp_pl.codec.entropy.range_coder import Writer
 from jahp_pl.codec.entropy.symbol_coder import DecodeTask, LatentRange
+from jahp_pl.codec.latents import Encoded
 from jahp_pl.codec.targets import Target
 from jahp_pl.evaluation.image_set import find_images
 from jahp_pl.files import write_atomically

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from jahp_pl.cli.codecs import AnyCodec
-    from jahp_pl.codec.encoder import Encoded
     from jahp_pl.codec.entropy.range_coder import IntArray
+    from jahp_pl.codec.latents import Encoded
 
 DEFAULT_EFFORT = 1
 """Effort that gains most of what is possible within seconds."""
@@ -160,7 +160,7 @@ def _verify(codec: AnyCodec, encoded: Encoded[Tensor] | Encoded[IntArray], name:
 
     from jahp_pl.codec.bitstream import MAX_SIDE
     from jahp_pl.codec.encoder import is_gray, to_gray
-    from jahp_pl.codec.opening import mismatches
+    from jahp_pl.codec.latents import mismatches
 
     decoded = codec.decode(encoded.data, MAX_SIDE**2)
     if wrong := mismatches(encoded, decoded):

@@ -7,9 +7,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from jahp_pl.codec.encoder import Quantized, Samples, to_integers
+from jahp_pl.codec.array_images import Samples
+from jahp_pl.codec.encoder import to_integers
 from jahp_pl.codec.entropy.range_coder import IntArray
-from jahp_pl.codec.refinement import Latents, Refiner
+from jahp_pl.codec.latents import Latents
+from jahp_pl.codec.refinement import Refiner
 from jahp_pl.codec.transforms.runner import TransformRunner
 
 
@@ -32,18 +34,18 @@ class TorchAnalysed:
         latents: npt.NDArray[np.float32] = self.transforms.scale(self.y, level)[0].cpu().numpy()
         return latents
 
-    def quantize(self, level: float | None) -> Quantized:
+    def quantize(self, level: float | None) -> Latents[IntArray]:
         """The nearest integers at a rate level."""
         return self._quantize(self.transforms.scale(self.y, level))
 
-    def refine(self, level: float | None) -> Quantized:
-        """What a search finds, if there is one."""
+    def refine(self, level: float | None) -> Latents[IntArray]:
+        """Return what the refiner finds; the nearest integers without one."""
         if self.refiner is None:
             return self.quantize(level)
         y = self.transforms.scale(self.y, level)
         y_hat, z_hat = self._quantize(y)
-        plain = Latents(y, torch.from_numpy(y_hat), None if z_hat is None else torch.from_numpy(z_hat))
-        return Quantized(self.refiner(plain, level).numpy(), z_hat)
+        rounded = Latents(torch.from_numpy(y_hat), None if z_hat is None else torch.from_numpy(z_hat))
+        return Latents(self.refiner(y, rounded, level).numpy(), z_hat)
 
     def synthesise(self, y_hat: IntArray, level: float | None) -> Samples:
         """g_s."""
@@ -51,8 +53,8 @@ class TorchAnalysed:
         shown: Samples = self.transforms.synthesise(torch.from_numpy(y_hat), height, width, level).numpy()
         return shown
 
-    def _quantize(self, y: Tensor) -> Quantized:
+    def _quantize(self, y: Tensor) -> Latents[IntArray]:
         z_hat = None
         if self.transforms.has_hyperprior:
             z_hat = to_integers(self.transforms.hyper_analyse(y)[0].cpu().numpy())
-        return Quantized(to_integers(y[0].cpu().numpy()), z_hat)
+        return Latents(to_integers(y[0].cpu().numpy()), z_hat)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, overload
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +14,10 @@ from torch import Tensor, nn
 
 from jahp_pl.codec import refinement
 from jahp_pl.codec.analysed import TorchAnalysed
-from jahp_pl.codec.bitstream import Header
+from jahp_pl.codec.array_images import Samples
+from jahp_pl.codec.decoder import Opened, open_file, reconstruct_image
 from jahp_pl.codec.devices import on_cpu
-from jahp_pl.codec.encoder import Encoded, ImageEncoder, to_gray
+from jahp_pl.codec.encoder import ImageEncoder
 from jahp_pl.codec.entropy.freezing import FreezeError
 from jahp_pl.codec.entropy.latent_coder import LatentCoder
 from jahp_pl.codec.entropy.latent_tables import LatentTables
@@ -27,10 +29,11 @@ from jahp_pl.codec.entropy.torch_settings import retry_if_precision_changed
 from jahp_pl.codec.fingerprint import fingerprint
 from jahp_pl.codec.forks import check_not_forked
 from jahp_pl.codec.image_types import Kind, from_pixels, to_pixels
+from jahp_pl.codec.latents import Decoded, Encoded
 from jahp_pl.codec.limits import ACCEPTED_PIXELS, Deadline
 from jahp_pl.codec.lockstep import decode_in_groups
-from jahp_pl.codec.opening import Opened, check_latents, open_file
 from jahp_pl.codec.rate_control import encode_to_target
+from jahp_pl.codec.table_names import LATENTS, PRIOR, with_prefix
 from jahp_pl.codec.targets import Target, check_target
 from jahp_pl.codec.transforms.runner import MEMORY_LIMIT, Precision, TransformRunner
 from jahp_pl.config import LossConfig
@@ -40,26 +43,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from jahp_pl.codec.image_types import Picture
-
-PRIOR, LATENTS = "prior.", "latents."
-"""Prefixes of the names in `Codec.tables()`."""
-
-Array = npt.NDArray[np.uint8]
-
-
-class Decoded(NamedTuple):
-    """Content of a file."""
-
-    image: Tensor
-    """(3, H, W) uint8."""
-    y_hat: Tensor
-    """(M, h, w) int32."""
-    z_hat: Tensor | None
-    """(N, ceil(h / 4), ceil(w / 4)) int32."""
-    icc: bytes = b""
-    """Colour profile of the image; empty for sRGB."""
-    level: float | None = None
-    """Rate level; None for a single-rate model."""
 
 
 class Codec:
@@ -107,7 +90,7 @@ class Codec:
         self.transforms = TransformRunner(self.model, precision, memory_limit)
         self.prior: PriorTables | None = None
         if self.model.prior is not None:
-            self.prior = PriorTables(self.model.prior, _below(PRIOR, tables))
+            self.prior = PriorTables(self.model.prior, None if tables is None else with_prefix(PRIOR, tables))
         self.latents: LatentCoder | None = None
         if model.config.rung != "factorized":
             m = self.model
@@ -115,8 +98,8 @@ class Codec:
             context = None
             if m.g_cm is not None and m.g_ep is not None:
                 context = ExactContextNetwork(m.g_cm, m.g_ep, has_psi=h_s is not None)
-            frozen = LatentTables(m.density, m.config.num_latents, _below(LATENTS, tables))
-            self.latents = LatentCoder(h_s, context, frozen)
+            frozen = None if tables is None else with_prefix(LATENTS, tables)
+            self.latents = LatentCoder(h_s, context, LatentTables(m.density, m.config.num_latents, frozen))
         self.fingerprint = fingerprint(self.model.config, self._decoder_arrays())
 
     def __reduce__(self) -> tuple[type[Codec], tuple[object, ...]]:
@@ -187,7 +170,7 @@ class Codec:
     @overload
     def decompress(
         self, data: bytes, max_pixels: int = ..., *, as_: Literal["numpy"], max_seconds: float | None = ...
-    ) -> Array: ...
+    ) -> Samples: ...
     @overload
     def decompress(
         self, data: bytes, max_pixels: int = ..., *, as_: Literal["pil"], max_seconds: float | None = ...
@@ -199,7 +182,7 @@ class Codec:
         *,
         as_: Kind = "tensor",
         max_seconds: float | None = None,
-    ) -> Tensor | Array | Image.Image:
+    ) -> Tensor | Samples | Image.Image:
         """Decompress a file to an image.
 
         Args:
@@ -233,7 +216,7 @@ class Codec:
         *,
         as_: Literal["numpy"],
         max_seconds: float | None = ...,
-    ) -> list[Array]: ...
+    ) -> list[Samples]: ...
     @overload
     def decompress_all(
         self,
@@ -250,7 +233,7 @@ class Codec:
         *,
         as_: Kind = "tensor",
         max_seconds: float | None = None,
-    ) -> list[Tensor] | list[Array] | list[Image.Image]:
+    ) -> list[Tensor] | list[Samples] | list[Image.Image]:
         """Decompress several files in order, a group of them in lockstep at a time; see `decompress`.
 
         Raises:
@@ -298,7 +281,9 @@ class Codec:
         z_hat = None if file.z_hat is None else torch.from_numpy(file.z_hat)
         return Encoded(file.data, torch.from_numpy(file.y_hat), z_hat, file.header_bytes, file.level)
 
-    def decode(self, data: bytes, max_pixels: int = ACCEPTED_PIXELS, max_seconds: float | None = None) -> Decoded:
+    def decode(
+        self, data: bytes, max_pixels: int = ACCEPTED_PIXELS, max_seconds: float | None = None
+    ) -> Decoded[Tensor, Tensor]:
         """Decompress a file and return the image together with its latents; see `decompress`."""
         return self.decode_all([data], max_pixels, max_seconds)[0]
 
@@ -307,7 +292,7 @@ class Codec:
     @torch.inference_mode()
     def decode_all(
         self, files: Sequence[bytes], max_pixels: int = ACCEPTED_PIXELS, max_seconds: float | None = None
-    ) -> list[Decoded]:
+    ) -> list[Decoded[Tensor, Tensor]]:
         """Decode several files in lockstep, which is faster per file than one by one and uses the memory of all.
 
         Args:
@@ -328,22 +313,26 @@ class Codec:
         else:
             y_hats = self.latents.read([task for _, task in opened], deadline.check)
         decoded = []
-        for (header, task), y_hat in zip(opened, y_hats, strict=True):
-            level = check_latents(header, task.reader, y_hat.numpy())
-            image = self.transforms.synthesise(y_hat, header.height, header.width, level, deadline.check)
-            image = torch.from_numpy(to_gray(image.numpy())) if header.is_gray else image
-            decoded.append(Decoded(image, y_hat, task.z_hat, header.icc, level))
+        for (file, task), y_hat in zip(opened, y_hats, strict=True):
+            synthesise = functools.partial(self._synthesise, check=deadline.check)
+            image, level = reconstruct_image(file.header, task.reader, y_hat.numpy(), synthesise)
+            decoded.append(Decoded(torch.from_numpy(image), y_hat, task.z_hat, file.header.icc, level))
         return decoded
 
     @on_cpu()
     @torch.inference_mode()
-    def reconstruct(self, y_hat: IntArray, height: int, width: int, level: float | None) -> Array:
-        """Run g_s: latents (M, h, w) -> (3, height, width) uint8, before `to_gray`."""
-        image: Array = self.transforms.synthesise(torch.from_numpy(y_hat), height, width, level).numpy()
+    def reconstruct(self, y_hat: IntArray, height: int, width: int, level: float | None) -> Samples:
+        """Apply g_s: latents (M, h, w) -> (3, height, width) uint8, not yet made gray if the file is."""
+        return self._synthesise(y_hat, height, width, level)
+
+    def _synthesise(
+        self, y_hat: IntArray, height: int, width: int, level: float | None, check: Callable[[], None] = lambda: None
+    ) -> Samples:
+        image: Samples = self.transforms.synthesise(torch.from_numpy(y_hat), height, width, level, check).numpy()
         return image
 
     @retry_if_precision_changed
-    def exact_bits(self, coded: Encoded[Tensor] | Decoded) -> float:
+    def exact_bits(self, coded: Encoded[Tensor] | Decoded[Tensor, Tensor]) -> float:
         """Compute the cross-entropy of the latents under the codec's exact parameters, in bits.
 
         The file is longer by the header and the end of the range coder's data.
@@ -366,14 +355,14 @@ class Codec:
     def _write_arrays(self, writer: Writer, y_hat: IntArray, z_hat: IntArray | None) -> None:
         self._write(writer, torch.from_numpy(y_hat), None if z_hat is None else torch.from_numpy(z_hat))
 
-    def _open(self, data: bytes, max_pixels: int) -> tuple[Header, DecodeTask[Tensor]]:
+    def _open(self, data: bytes, max_pixels: int) -> tuple[Opened, DecodeTask[Tensor]]:
         """Check a file and read its side information."""
         has_context = self.latents is not None and self.latents.context is not None
-        opened: Opened = open_file(data, max_pixels, self.fingerprint, self.num_levels, has_context)
+        opened = open_file(data, max_pixels, self.fingerprint, self.num_levels, has_context)
         reader, z_hat = Reader(opened.payload), None
         if self.latents is not None and self.prior is not None:
             z_hat = self.prior.read(reader, *opened.hyper_shape)
-        return opened.header, DecodeTask(reader, *opened.shape, z_hat, opened.span)
+        return opened, DecodeTask(reader, *opened.shape, z_hat, opened.span)
 
     @on_cpu()
     def tables(self) -> dict[str, Tensor]:
@@ -396,13 +385,6 @@ class Codec:
             yield from self.latents.tables.arrays()
             for layer in self.latents.layers():
                 yield from layer.arrays()
-
-
-def _below(prefix: str, tables: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
-    """Those whose name starts with the prefix, without it."""
-    if tables is None:
-        return None
-    return {name.removeprefix(prefix): table for name, table in tables.items() if name.startswith(prefix)}
 
 
 def _check_finite(model: nn.Module) -> None:

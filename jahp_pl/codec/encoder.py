@@ -3,41 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from jahp_pl.codec.array_images import Samples
 from jahp_pl.codec.bitstream import LATENT_MAX, LATENT_MIN, LEVEL_STEPS, Header, pack
 from jahp_pl.codec.entropy.range_coder import IntArray, Writer
-
-Array = TypeVar("Array")
-"""What a runtime holds integers in: a tensor or an array."""
-Samples = npt.NDArray[np.uint8]
-
-
-class Encoded(NamedTuple, Generic[Array]):
-    """A file and the latents in it."""
-
-    data: bytes
-    """The whole file."""
-    y_hat: Array
-    """(M, h, w) int32: latents in the file."""
-    z_hat: Array | None
-    """(N, ceil(h / 4), ceil(w / 4)) int32: hyper-latents in the file."""
-    header_bytes: int
-    """Bytes of the file that are not payload."""
-    level: float | None = None
-    """Rate level; None for a single-rate model."""
-
-
-class Quantized(NamedTuple):
-    """Latents of a level, as they are coded."""
-
-    y_hat: IntArray
-    """(M, h, w)."""
-    z_hat: IntArray | None
-    """(N, ceil(h / 4), ceil(w / 4)); None on rungs without side information."""
+from jahp_pl.codec.latents import Encoded, Latents
 
 
 class Analysed(Protocol):
@@ -50,10 +24,10 @@ class Analysed(Protocol):
     def scaled(self, level: float | None) -> npt.NDArray[np.float32]:
         """(M, h, w): the latents at a rate level, before they are rounded."""
 
-    def quantize(self, level: float | None) -> Quantized:
+    def quantize(self, level: float | None) -> Latents[IntArray]:
         """The nearest integers at a rate level."""
 
-    def refine(self, level: float | None) -> Quantized:
+    def refine(self, level: float | None) -> Latents[IntArray]:
         """What is to be coded: the nearest integers, or what a search found better."""
 
     def synthesise(self, y_hat: IntArray, level: float | None) -> Samples:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +20,7 @@ from torch import Tensor
 from jahp_pl.codec.bitstream import LATENT_MAX, LATENT_MIN
 from jahp_pl.codec.latent_objective import LatentObjective, Region
 from jahp_pl.codec.latent_search import Search, run_search
+from jahp_pl.codec.latents import Latents
 from jahp_pl.codec.transforms.runner import MEMORY_LIMIT, MemoryLimitError, TransformRunner
 from jahp_pl.codec.transforms.tiles import SMALLEST, largest_side, tiles
 from jahp_pl.config import LossConfig, ModelConfig
@@ -69,17 +69,6 @@ def search_for_effort(effort: int, objective: LossConfig | None) -> Search | Non
     return EFFORTS[effort]
 
 
-class Latents(NamedTuple):
-    """Latents of a level, before and after they are quantized."""
-
-    y: Tensor
-    """(1, M, h, w) float32 on the model's device, as they would be rounded."""
-    y_hat: Tensor
-    """(M, h, w) int32 on the CPU: y, rounded."""
-    z_hat: Tensor | None
-    """(N, ceil(h / 4), ceil(w / 4)) int32 on the CPU; None on rungs without side information."""
-
-
 @dataclass(frozen=True)
 class Refiner:
     """Applies `refine` to one image, with the lambda of any rate level."""
@@ -93,22 +82,24 @@ class Refiner:
     search: Search
     progress: Progress | None = None
 
-    def __call__(self, start: Latents, level: float | None) -> Tensor:
-        """Search for better integers than `start`, (M, h, w) int32."""
+    def __call__(self, y: Tensor, rounded: Latents[Tensor], level: float | None) -> Tensor:
+        """Search for better integers at a rate level; arguments and result as in `refine`."""
         loss, scale = self.loss, None
         if level is not None:
             loss = loss.at(level / (self.model.config.num_levels - 1))
             scale = self.transforms.gain_after(level)
         limit = self.transforms.memory_limit
         return refine(
-            self.model, self.image, start, loss, self.search, scale=scale, memory_limit=limit, progress=self.progress
-        )
+            self.model, self.image, y, rounded, loss, self.search,
+            scale=scale, memory_limit=limit, progress=self.progress,
+        )  # fmt: skip
 
 
 def refine(
     model: CompressionModel,
     image: Tensor,
-    latents: Latents,
+    y: Tensor,
+    rounded: Latents[Tensor],
     loss: LossConfig,
     search: Search,
     *,
@@ -122,8 +113,9 @@ def refine(
     Args:
         model: frozen model, in float32 and evaluation mode.
         image: (3, H, W) uint8 on the CPU.
-        latents: latents of this image.
-        loss: lambda and the measure of distortion.
+        y: (1, M, h, w) float32 on the model's device: latents of the image, scaled by the gains of a rate level.
+        rounded: y rounded to integers, and z_hat; int32 on the CPU.
+        loss: lambda and the distortion measure.
         search: one of `EFFORTS`.
         scale: (M,) factors of the latents before g_s; None for 1.
         memory_limit: bytes that the search may use in addition to the image and its latents; larger images are searched
@@ -138,17 +130,17 @@ def refine(
         MemoryLimitError: if not even the smallest tile fits.
     """
     if min(image.shape[-2:]) < MIN_SIDE:
-        return latents.y_hat
-    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(latents.y.device.type, enabled=False):
-        start = latents.y.detach().clone()
+        return rounded.y_hat
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(y.device.type, enabled=False):
+        start = y.detach().clone()
         scale = None if scale is None else scale.clone()  # inference tensors cannot be used with autograd
-        current = latents.y_hat.to(start.device).float()[None]
+        current = rounded.y_hat.to(start.device).float()[None]
         generator = torch.Generator().manual_seed(seed)
         order = torch.rand(start.shape, generator=generator, dtype=torch.float32).to(start.device)
         height, width = start.shape[-2:]
         windows = list(_windows(model.config, height, width, memory_limit))
         for number, (core, counted, seen) in enumerate(windows):
-            psi = _psi(model, latents.z_hat, seen)
+            psi = _psi(model, rounded.z_hat, seen)
             objective = LatentObjective(model, image, psi, loss, search.structure_share, seen, counted, scale)
             plain = seen.of(current).clone()
             first, keys = plain.clone(), torch.full_like(plain, -1.0)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from jahp_pl.codec.bitstream import MAX_SIDE
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.opening import mismatches
+from jahp_pl.codec.latents import mismatches
 from jahp_pl.codec.targets import Target
 from jahp_pl.files import write_atomically
 from jahp_pl.quality import ms_ssim_8bit, psnr

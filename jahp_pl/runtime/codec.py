@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, ClassVar, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from jahp_pl.codec.array_images import Kind, array_from, image_from
-from jahp_pl.codec.encoder import Encoded, ImageEncoder, Samples, to_gray
+from jahp_pl.codec.array_images import Kind, Samples, array_from, image_from
+from jahp_pl.codec.decoder import open_file, reconstruct_image
+from jahp_pl.codec.encoder import ImageEncoder
 from jahp_pl.codec.entropy.channel_tables import ChannelTables
 from jahp_pl.codec.entropy.freezing import Float32Array, FloatArray
 from jahp_pl.codec.entropy.range_coder import IntArray, Reader, Writer
 from jahp_pl.codec.entropy.symbol_coder import DecodeTask, LatentRange, SymbolCoder, common_range
 from jahp_pl.codec.entropy.window_tables import WindowTables
 from jahp_pl.codec.fingerprint import fingerprint
+from jahp_pl.codec.latents import Decoded, Encoded
 from jahp_pl.codec.limits import ACCEPTED_PIXELS, Deadline
 from jahp_pl.codec.lockstep import decode_in_groups
-from jahp_pl.codec.opening import check_latents, open_file
 from jahp_pl.codec.rate_control import encode_to_target
+from jahp_pl.codec.table_names import LATENTS, PRIOR, with_prefix
 from jahp_pl.codec.targets import Target, check_target
 from jahp_pl.config import ModelConfig
 from jahp_pl.density_layout import BOUNDS, DensityLayout
@@ -31,21 +33,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
 NO_SEARCH = "onnxruntime only rounds latents; use effort 0, or the torch runtime"
-
-
-class RuntimeDecoded(NamedTuple):
-    """An image and the latents that its file holds."""
-
-    image: Samples
-    """(3, H, W) uint8."""
-    y_hat: IntArray
-    """(M, h, w) int32."""
-    z_hat: IntArray | None
-    """(N, ceil(h / 4), ceil(w / 4)) int32; None on rungs without side information."""
-    icc: bytes = b""
-    """Colour profile of the image; empty for sRGB."""
-    level: float | None = None
-    """Rate level; None for a single-rate model."""
 
 
 class RuntimeCodec:
@@ -84,12 +71,12 @@ class RuntimeCodec:
         self._prior: ChannelTables | None = None
         if config.rung != "context":
             num_channels = config.num_latents if config.rung == "factorized" else config.num_filters
-            self._prior = ChannelTables(num_channels, _below("prior.", tables))
+            self._prior = ChannelTables(num_channels, with_prefix(PRIOR, tables))
         self._coder: SymbolCoder | None = None
         frozen = FrozenNetworks([], None)
         if config.rung != "factorized":
             self._coder = SymbolCoder(
-                WindowTables(DensityLayout(config), config.num_latents, _below("latents.", tables))
+                WindowTables(DensityLayout(config), config.num_latents, with_prefix(LATENTS, tables))
             )
             frozen = freeze_networks(config, state)
         self.networks = EntropyNetworks(frozen, threads)
@@ -224,13 +211,13 @@ class RuntimeCodec:
 
     def decode(
         self, data: bytes, max_pixels: int = ACCEPTED_PIXELS, max_seconds: float | None = None
-    ) -> RuntimeDecoded:
+    ) -> Decoded[Samples, IntArray]:
         """Decompress a file and return the image together with its latents; see `decompress`."""
         return self.decode_all([data], max_pixels, max_seconds)[0]
 
     def decode_all(
         self, files: Sequence[bytes], max_pixels: int = ACCEPTED_PIXELS, max_seconds: float | None = None
-    ) -> list[RuntimeDecoded]:
+    ) -> list[Decoded[Samples, IntArray]]:
         """Decode several files in lockstep, which is faster per file than one by one and uses the memory of all.
 
         Args:
@@ -253,11 +240,8 @@ class RuntimeCodec:
         decoded = []
         for one, task, y_hat in zip(opened, tasks, self._read(tasks, deadline.check), strict=True):
             deadline.check()
-            header = one.header
-            level = check_latents(header, task.reader, y_hat)
-            image = self.transforms.synthesise(y_hat, header.height, header.width, level)
-            image = to_gray(image) if header.is_gray else image
-            decoded.append(RuntimeDecoded(image, y_hat, task.z_hat, header.icc, level))
+            image, level = reconstruct_image(one.header, task.reader, y_hat, self.transforms.synthesise)
+            decoded.append(Decoded(image, y_hat, task.z_hat, one.header.icc, level))
         return decoded
 
     def reconstruct(self, y_hat: IntArray, height: int, width: int, level: float | None) -> Samples:
@@ -300,5 +284,3 @@ class RuntimeCodec:
             yield from layer.arrays()
 
 
-def _below(prefix: str, tables: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-    return {name.removeprefix(prefix): table for name, table in tables.items() if name.startswith(prefix)}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from jahp_pl.codec.encoder import Quantized, Samples, to_integers
+from jahp_pl.codec.array_images import Samples
+from jahp_pl.codec.encoder import to_integers
 from jahp_pl.codec.entropy.freezing import Float32Array
 from jahp_pl.codec.entropy.range_coder import IntArray
+from jahp_pl.codec.latents import Latents
 from jahp_pl.codec.transforms.tiles import HYPER_HALO, SMALLEST, TileSpan, largest_side, tiles
 from jahp_pl.config import ModelConfig
 from jahp_pl.runtime.networks import TransformNetworks
@@ -121,13 +123,13 @@ class RuntimeAnalysed:
         """Return the latents (M, h, w) at a rate level, before they are rounded."""
         return self._transforms.scale(self._y, level)
 
-    def quantize(self, level: float | None) -> Quantized:
+    def quantize(self, level: float | None) -> Latents[IntArray]:
         """Round to the nearest integers at a rate level."""
         y = self.scaled(level)
         z_hat = to_integers(self._transforms.hyper_analyse(y)) if self._transforms.has_hyperprior else None
-        return Quantized(to_integers(y), z_hat)
+        return Latents(to_integers(y), z_hat)
 
-    def refine(self, level: float | None) -> Quantized:
+    def refine(self, level: float | None) -> Latents[IntArray]:
         """Do the same as `quantize`, because a search for better latents needs torch."""
         return self.quantize(level)
 

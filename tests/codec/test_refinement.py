@@ -20,7 +20,8 @@ from jahp_pl.codec import refinement
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.latent_objective import LatentObjective, Region, mixture_bits
 from jahp_pl.codec.latent_search import RefinementWarning, Search
-from jahp_pl.codec.refinement import EFFORTS, Latents, refine, search_bytes
+from jahp_pl.codec.latents import Latents
+from jahp_pl.codec.refinement import EFFORTS, refine, search_bytes
 from jahp_pl.codec.structure import StructuralDistortion
 from jahp_pl.codec.transforms.runner import MemoryLimitError
 from jahp_pl.config import LossConfig
@@ -55,10 +56,11 @@ def picture(height: int, width: int) -> Tensor:
     return torch.from_numpy(kodak_crop("kodim05")[:height, :width].copy()).movedim(-1, 0).contiguous()
 
 
-def start_of(codec: Codec, image: Tensor) -> Latents:
+def start_of(codec: Codec, image: Tensor) -> tuple[Tensor, Latents[Tensor]]:
+    """Return y, and y_hat and z_hat by plain rounding."""
     y = codec.transforms.analyse(image)
     z_hat = None if codec.model.h_a is None else codec.transforms.hyper_analyse(y)[0].round().int()
-    return Latents(y, y[0].round().int(), z_hat)
+    return y, Latents(y[0].round().int(), z_hat)
 
 
 def score(codec: Codec, image: Tensor, y_hat: Tensor, z_hat: Tensor | None, loss: LossConfig = LOSS) -> float:
@@ -97,8 +99,8 @@ def test_golden_files_decode_with_a_codec_that_searches(name: str) -> None:
 def test_the_bytes_depend_on_the_seed_alone() -> None:
     codec, image = searching(MIXTURE), picture(96, 64)
     assert codec.compress(image, effort=1) == codec.compress(image, effort=1)
-    start = start_of(codec, image)
-    first, second = (refine(codec.model, image, start, LOSS, FEW, seed=seed) for seed in (1, 2))
+    y, start = start_of(codec, image)
+    first, second = (refine(codec.model, image, y, start, LOSS, FEW, seed=seed) for seed in (1, 2))
     assert not torch.equal(first, second)
 
 
@@ -132,8 +134,8 @@ def odd_images() -> Iterator[Tensor]:
 def test_the_result_is_never_worse_than_rounding(search: Search, distortion) -> None:
     codec, loss = searching(MIXTURE), LossConfig(distortion, 0.01 if distortion == "mse" else 12.0)
     for image in odd_images():
-        start = start_of(codec, image)
-        found = refine(codec.model, image, start, loss, search)
+        y, start = start_of(codec, image)
+        found = refine(codec.model, image, y, start, loss, search)
         assert found.dtype == torch.int32
         assert found.shape == start.y_hat.shape
         assert score(codec, image, found, start.z_hat, loss) <= score(codec, image, start.y_hat, start.z_hat, loss)
@@ -146,10 +148,11 @@ def test_small_images_are_only_rounded() -> None:
 
 def test_annealing_improves_on_rounding_and_reports_each_step() -> None:
     codec, image, seen = searching(JOINT), picture(96, 96), []
-    start = start_of(codec, image)
+    y, start = start_of(codec, image)
     found = refine(
         codec.model,
         image,
+        y,
         start,
         LOSS,
         Search("sga", 30, rate=0.05, final_rate=0.01),
@@ -173,12 +176,12 @@ def test_factors_before_the_synthesis_belong_to_the_objective() -> None:
     """Halved latents that are doubled again before g_s are searched as they are."""
     codec, image = searching(JOINT), picture(80, 80)
     y = codec.transforms.analyse(image) / 2
-    start = Latents(y, y[0].round().int(), start_of(codec, image).z_hat)
+    start = Latents(y[0].round().int(), start_of(codec, image)[1].z_hat)
     scale = torch.full((y.shape[1],), 2.0)
     whole = Region(0, y.shape[2], 0, y.shape[3])
     psi = refinement._psi(codec.model, start.z_hat, whole)
     objective = LatentObjective(codec.model, image, psi, LOSS, FEW.structure_share, whole, whole, scale)
-    found = refine(codec.model, image, start, LOSS, FEW, scale=scale)
+    found = refine(codec.model, image, y, start, LOSS, FEW, scale=scale)
     assert objective.score(found.float()[None]) < objective.score(start.y_hat.float()[None])
 
 
@@ -188,20 +191,20 @@ def test_factors_before_the_synthesis_belong_to_the_objective() -> None:
 @pytest.mark.parametrize("variant", [MIXTURE, Variant("context", "laplace", 3), Variant("factorized")], ids=str)
 def test_tiles_gain_nearly_as_much_as_the_whole_image(variant: Variant, monkeypatch: pytest.MonkeyPatch) -> None:
     codec, image = searching(variant), picture(256, 384)
-    start = start_of(codec, image)
-    whole = refine(codec.model, image, start, LOSS, FEW)
+    y, start = start_of(codec, image)
+    whole = refine(codec.model, image, y, start, LOSS, FEW)
     limit = search_bytes(codec.model.config, 16, 17)
     windows = list(refinement._windows(codec.model.config, 16, 24, limit))
     assert len(windows) > 1
-    tiled = refine(codec.model, image, start, LOSS, FEW, memory_limit=limit)
-    before, after, apart = (score(codec, image, y, start.z_hat) for y in (start.y_hat, whole, tiled))
+    tiled = refine(codec.model, image, y, start, LOSS, FEW, memory_limit=limit)
+    before, after, apart = (score(codec, image, y_hat, start.z_hat) for y_hat in (start.y_hat, whole, tiled))
     assert before - apart > 0.8 * (before - after) > 0
 
 
 def test_a_tile_covers_everything_its_latents_influence() -> None:
     """Changing a tile's latents changes its objective by the same amount as the whole image's."""
     codec, image = searching(MIXTURE), picture(256, 384)
-    start = start_of(codec, image)
+    _, start = start_of(codec, image)
     config, model = codec.model.config, codec.model
     loss = LossConfig("mse", 0.01)
     y_hat = start.y_hat.float()[None]
@@ -221,7 +224,7 @@ def test_a_tile_covers_everything_its_latents_influence() -> None:
 def test_a_limit_below_one_tile_is_refused_with_the_memory_needed() -> None:
     codec, image = searching(JOINT), picture(256, 384)
     with pytest.raises(MemoryLimitError, match=r"give at least \d+ MiB, or effort 0"):
-        refine(codec.model, image, start_of(codec, image), LOSS, FEW, memory_limit=2**20)
+        refine(codec.model, image, *start_of(codec, image), LOSS, FEW, memory_limit=2**20)
 
 
 # --- gradients and values ---------------------------------------------------------------------------------------------
@@ -255,7 +258,7 @@ def test_gdn_has_the_same_gradient_with_frozen_parameters(inverse: bool) -> None
 def test_the_objective_equals_the_score_at_integers() -> None:
     """At integers, the objective of the descent equals the score, up to bfloat16."""
     codec, image = searching(MIXTURE), picture(96, 96)
-    start = start_of(codec, image)
+    _, start = start_of(codec, image)
     whole = Region(0, 6, 0, 6)
     objective = LatentObjective(
         codec.model, image, refinement._psi(codec.model, start.z_hat, whole), LOSS, 0.3, whole, whole

@@ -19,7 +19,7 @@ import torch
 
 from jahp_pl.codec.bitstream import VERSION, Header, pack, with_icc
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.encoder import Encoded
+from jahp_pl.codec.latents import Encoded
 from jahp_pl.codec.limits import ACCEPTED_PIXELS, max_steps
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.export_config import WEIGHTS

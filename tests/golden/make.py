@@ -15,8 +15,8 @@ import hashlib
 
 import torch
 
-from jahp_pl.codec.codec import Codec, Decoded
-from jahp_pl.codec.encoder import Encoded
+from jahp_pl.codec.codec import Codec
+from jahp_pl.codec.latents import Decoded, Encoded
 from jahp_pl.codec.targets import Target
 from jahp_pl.model import CompressionModel
 from tests.support.codec_models import (
@@ -30,7 +30,7 @@ from tests.support.codec_models import (
 )
 
 
-def latent_sums(coded: Encoded[torch.Tensor] | Decoded, name: str) -> list[str]:
+def latent_sums(coded: Encoded[torch.Tensor] | Decoded[torch.Tensor, torch.Tensor], name: str) -> list[str]:
     """Return the lines of SHA256SUMS: y_hat and z_hat as little-endian int32."""
     assert coded.z_hat is not None
     rows = [("y_hat", coded.y_hat), ("z_hat", coded.z_hat)]

@@ -8,7 +8,7 @@ Both code symbols by wavefront, then image, then kind of window, then position, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol
 
 import numpy as np
 
@@ -16,9 +16,7 @@ from jahp_pl.codec.entropy.freezing import Float32Array
 from jahp_pl.codec.entropy.range_coder import IntArray, Reader, Writer
 from jahp_pl.codec.entropy.wavefront import Schedule, Step
 from jahp_pl.codec.entropy.window_tables import WIDTHS, Index, Windows, WindowTables
-
-Array = TypeVar("Array")
-"""What a runtime holds integers in: a tensor or an array."""
+from jahp_pl.codec.latents import Integers
 
 CHUNK = 512
 """Positions whose parameters the encoder computes at a time; bounds the memory and does not affect the file."""
@@ -38,7 +36,7 @@ class LatentRange(NamedTuple):
         return self.highest - self.lowest + 1
 
 
-class DecodeTask(NamedTuple, Generic[Array]):
+class DecodeTask(NamedTuple, Generic[Integers]):
     """One image to decode."""
 
     reader: Reader
@@ -46,13 +44,13 @@ class DecodeTask(NamedTuple, Generic[Array]):
     """Rows of latents."""
     width: int
     """Columns of latents."""
-    z_hat: Array | None
+    z_hat: Integers | None
     """(N, ceil(height / 4), ceil(width / 4)) int32; None without side information."""
     span: LatentRange
     """Range of the latents, as stated in the header."""
 
 
-def common_range(tasks: Sequence[DecodeTask[Array]]) -> LatentRange:
+def common_range(tasks: Sequence[DecodeTask[Integers]]) -> LatentRange:
     """Return the smallest range that holds the latents of all images."""
     return LatentRange(min(task.span.lowest for task in tasks), max(task.span.highest for task in tasks))
 
@@ -96,7 +94,7 @@ class SymbolCoder:
                 self._write_step(writer, values[part], _part(windows, part), span)
 
     def read_frame(
-        self, tasks: Sequence[DecodeTask[Array]], frame: Frame, begin_step: Callable[[], None] = lambda: None
+        self, tasks: Sequence[DecodeTask[Integers]], frame: Frame, begin_step: Callable[[], None] = lambda: None
     ) -> list[IntArray]:
         """The next latents of each image of a frame, which advance in lockstep: (M, height, width) each.
 
@@ -134,7 +132,7 @@ class SymbolCoder:
                 writer.write_rows(indices[first : first + len(part)], self.tables.masses(windows, part, kind))
             writer.write_uniform(values[chosen[outside]] - np.int32(span.lowest), span.size)
 
-    def _read_step(self, task: DecodeTask[Array], windows: Windows) -> IntArray:
+    def _read_step(self, task: DecodeTask[Integers], windows: Windows) -> IntArray:
         values = windows.lowest.copy()
         for kind, chosen in _kinds(windows):
             parts = [task.reader.read_rows(self.tables.masses(windows, part, kind))

@@ -1,55 +1,56 @@
-"""What every decoder checks before and after it reads latents, whatever its networks run in. No torch."""
+"""Decoding of one file in any runtime, apart from the networks: checks before, the image afterwards. No torch."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import NamedTuple
 
-import numpy as np
-
+from jahp_pl.codec.array_images import Samples
 from jahp_pl.codec.bitstream import LEVEL_STEPS, BitstreamError, Header, unpack
+from jahp_pl.codec.encoder import to_gray
 from jahp_pl.codec.entropy.range_coder import IntArray, Reader
 from jahp_pl.codec.entropy.symbol_coder import LatentRange
 from jahp_pl.codec.limits import check_steps
 from jahp_pl.strides import HYPER_STRIDE, STRIDE
 
-
-class WithLatents(Protocol):
-    """An encoder's or a decoder's result, as arrays or as tensors on the CPU."""
-
-    @property
-    def y_hat(self) -> Any:
-        """(M, h, w)."""
-
-    @property
-    def z_hat(self) -> Any:
-        """(N, ceil(h / 4), ceil(w / 4)); None without side information."""
+Synthesise = Callable[[IntArray, int, int, "float | None"], Samples]
+"""Runs g_s: y_hat (M, h, w), height and width in pixels, rate level -> (3, height, width)."""
 
 
 class Opened(NamedTuple):
-    """A file whose header can be believed."""
+    """A file whose header has been checked."""
 
     header: Header
     payload: bytes
     shape: tuple[int, int]
     """Height and width of the latents."""
     hyper_shape: tuple[int, int]
-    """Those of the hyper-latents."""
+    """Height and width of the hyper-latents."""
     span: LatentRange
-    """Range of the latents."""
+    """Range of the latents, as stated in the header."""
+
+
+class Reconstruction(NamedTuple):
+    """What a file shows."""
+
+    image: Samples
+    """(3, H, W)."""
+    level: float | None
+    """Rate level; None for a single-rate model."""
 
 
 def open_file(data: bytes, max_pixels: int, fingerprint: bytes, num_levels: int, has_context: bool) -> Opened:
-    """Check a file against the model that is to read it.
+    """Check a file against the model that is to decode it, before anything is allocated.
 
     Args:
         data: the whole file.
         max_pixels: largest image to accept.
-        fingerprint: of the model.
-        num_levels: of the model.
-        has_context: whether latents are read step by step.
+        fingerprint: fingerprint of the codec.
+        num_levels: number of rate levels of the model.
+        has_context: whether the model has a context model, so that latents are decoded step by step.
 
     Raises:
-        BitstreamError: no file of this model, or too large.
+        BitstreamError: if the data is not a valid file of this model, or the image is too large.
     """
     header, payload = unpack(data, max_pixels)
     if header.fingerprint != fingerprint:
@@ -69,22 +70,21 @@ def open_file(data: bytes, max_pixels: int, fingerprint: bytes, num_levels: int,
     return Opened(header, payload, (height, width), hyper_shape, span)
 
 
-def check_latents(header: Header, reader: Reader, y_hat: IntArray) -> float | None:
-    """Check that a payload held these latents and nothing else; the level of rate, None for a model of one rate.
+def reconstruct_image(header: Header, reader: Reader, y_hat: IntArray, synthesise: Synthesise) -> Reconstruction:
+    """Compute the image of a file from its latents, after checking that the payload held them and nothing else.
+
+    Args:
+        header: header of the file.
+        reader: reader of the payload, after the last latent.
+        y_hat: (M, h, w), from the payload.
+        synthesise: runs g_s.
 
     Raises:
-        BitstreamError: it did not.
+        BitstreamError: if data is left in the payload, or a latent is outside the range in the header.
     """
     reader.finish()
     if not header.latent_min <= int(y_hat.min()) <= int(y_hat.max()) <= header.latent_max:
         raise BitstreamError("the latents exceed the range stated in the header; an incompatible program made the file")
-    return None if header.level is None else header.level / LEVEL_STEPS
-
-
-def mismatches(encoded: WithLatents, decoded: WithLatents) -> int:
-    """Count the latents and hyper-latents that were decoded differently; all of an array whose shape differs."""
-    pairs = [(encoded.y_hat, decoded.y_hat)]
-    if encoded.z_hat is not None and decoded.z_hat is not None:
-        pairs.append((encoded.z_hat, decoded.z_hat))
-    arrays = [(np.asarray(a), np.asarray(b)) for a, b in pairs]
-    return sum(int((a != b).sum()) if a.shape == b.shape else a.size for a, b in arrays)
+    level = None if header.level is None else header.level / LEVEL_STEPS
+    image = synthesise(y_hat, header.height, header.width, level)
+    return Reconstruction(to_gray(image) if header.is_gray else image, level)

@@ -1,0 +1,65 @@
+"""The latents of an image, and what encoding and decoding return, in tensors or in arrays. No torch."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+
+Pixels = TypeVar("Pixels")
+"""8-bit samples in a runtime: a uint8 tensor or array."""
+Integers = TypeVar("Integers")
+"""Latents in a runtime: an int32 tensor or array."""
+
+
+class Latents(NamedTuple, Generic[Integers]):
+    """Quantized latents, as they are coded."""
+
+    y_hat: Integers
+    """(M, h, w)."""
+    z_hat: Integers | None
+    """(N, ceil(h / 4), ceil(w / 4)); None on rungs without side information."""
+
+
+class Encoded(NamedTuple, Generic[Integers]):
+    """A file and the latents in it."""
+
+    data: bytes
+    """The whole file."""
+    y_hat: Integers
+    """(M, h, w) int32: latents in the file."""
+    z_hat: Integers | None
+    """(N, ceil(h / 4), ceil(w / 4)) int32: hyper-latents in the file; None on rungs without side information."""
+    header_bytes: int
+    """Bytes of the file that are not payload."""
+    level: float | None = None
+    """Rate level, from 0 to the number of levels minus 1; None for a single-rate model."""
+
+
+class Decoded(NamedTuple, Generic[Pixels, Integers]):
+    """Content of a file."""
+
+    image: Pixels
+    """(3, H, W) uint8 RGB."""
+    y_hat: Integers
+    """(M, h, w) int32."""
+    z_hat: Integers | None
+    """(N, ceil(h / 4), ceil(w / 4)) int32; None on rungs without side information."""
+    icc: bytes = b""
+    """Colour profile of the image; empty for sRGB."""
+    level: float | None = None
+    """Rate level, from 0 to the number of levels minus 1; None for a single-rate model."""
+
+
+def mismatches(encoded: Encoded[Any], decoded: Decoded[Any, Any]) -> int:
+    """Count the latents and hyper-latents that were decoded differently; all of an array whose shape differs.
+
+    Args:
+        encoded: result of any runtime, with tensors on the CPU.
+        decoded: result of any runtime for the same file.
+    """
+    pairs = [(encoded.y_hat, decoded.y_hat)]
+    if encoded.z_hat is not None and decoded.z_hat is not None:
+        pairs.append((encoded.z_hat, decoded.z_hat))
+    arrays = [(np.asarray(a), np.asarray(b)) for a, b in pairs]
+    return sum(int((a != b).sum()) if a.shape == b.shape else a.size for a, b in arrays)

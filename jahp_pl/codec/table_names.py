@@ -1,0 +1,19 @@
+"""Names of the tables that a codec is built from: those of the prior and those of the latents. No torch.
+
+An export stores them under these names below `tables.`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+PRIOR, LATENTS = "prior.", "latents."
+"""Prefixes of the names in `Codec.tables`."""
+
+Table = TypeVar("Table")
+
+
+def with_prefix(prefix: str, tables: Mapping[str, Table]) -> dict[str, Table]:
+    """Select the tables whose name starts with a prefix, and remove the prefix."""
+    return {name.removeprefix(prefix): table for name, table in tables.items() if name.startswith(prefix)}
