@@ -15,7 +15,8 @@ import jahp_pl
 from jahp_pl.codec import lockstep
 from jahp_pl.codec.bitstream import BitstreamError, unpack
 from jahp_pl.codec.codec import Codec
-from jahp_pl.model_io.load import export, load_codec
+from jahp_pl.model_io.export import export
+from jahp_pl.model_io.load import load_codec
 from tests.support.codec_models import GOLDEN, JOINT, codec_of, kodak_crop, load_golden
 from tests.support.profiles import DISPLAY_P3
 

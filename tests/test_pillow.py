@@ -16,8 +16,8 @@ from jahp_pl import pillow
 from jahp_pl.codec.bitstream import with_icc
 from jahp_pl.images.io import ImageError, decode_rgb
 from jahp_pl.model_io import pretrained
+from jahp_pl.model_io.export import export
 from jahp_pl.model_io.export_config import CONFIG
-from jahp_pl.model_io.load import export
 from tests.support.codec_models import GOLDEN, JOINT, codec_of, kodak_crop, load_golden
 from tests.support.profiles import DISPLAY_P3
 

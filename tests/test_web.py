@@ -30,7 +30,8 @@ from PIL import Image
 from jahp_pl.codec.bitstream import BitstreamError, Header, pack
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.entropy.range_coder import Writer
-from jahp_pl.model_io.load import export, load_codec
+from jahp_pl.model_io.export import export
+from jahp_pl.model_io.load import load_codec
 from tests.support.browser import CHROMIUM, Page, chromium
 from tests.support.codec_models import MIXTURE, codec_of, kodak_crop, variable_model
 

@@ -25,7 +25,8 @@ import torch
 from jahp_pl.codec.codec import Codec
 from jahp_pl.images.io import decode_rgb
 from jahp_pl.measurement.provenance import provenance
-from jahp_pl.model_io.load import export, load_codec
+from jahp_pl.model_io.export import export
+from jahp_pl.model_io.load import load_codec
 from jahp_pl.runtime.codec import RuntimeCodec
 from jahp_pl.runtime.load import load_runtime
 from tests import test_web as web

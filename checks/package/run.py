@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from checks.package.build import build
-from jahp_pl.model_io.load import export, load_codec
+from jahp_pl.model_io.export import export
+from jahp_pl.model_io.load import load_codec
 from jahp_pl.model_io.pretrained import bundled
 from tests.support.codec_models import load_golden, read
 

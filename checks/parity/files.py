@@ -31,7 +31,8 @@ from jahp_pl.images.io import decode_rgb
 from jahp_pl.measurement.provenance import provenance
 from jahp_pl.model_io import compressai
 from jahp_pl.model_io.checkpoint import find_checkpoint, load_checkpoint_model
-from jahp_pl.model_io.load import export, load_codec
+from jahp_pl.model_io.export import export
+from jahp_pl.model_io.load import load_codec
 from jahp_pl.quality import psnr
 
 BOUND = 1e-4

@@ -191,9 +191,8 @@ def _fingerprint_in(out: Path) -> str | None:
 
 
 def _training(model: str) -> dict[str, Any]:
-    from jahp_pl.model_io.checkpoint import find_checkpoint
+    from jahp_pl.model_io.checkpoint import find_checkpoint, training_facts
     from jahp_pl.model_io.export_config import is_export, read_config
-    from jahp_pl.model_io.load import training_facts
 
     path = locate(model)
     facts: dict[str, Any] = read_config(path)["facts"] if is_export(path) else training_facts(find_checkpoint(path))

@@ -43,7 +43,7 @@ def info(arguments: argparse.Namespace) -> None:
 
 def export(arguments: argparse.Namespace) -> None:
     """Export a trained model to a folder."""
-    from jahp_pl.model_io.load import export_from
+    from jahp_pl.model_io.export import export_from
 
     source = locate(arguments.model)
     codec = export_from(source, arguments.output, arguments.force, arguments.dtype, arguments.results, arguments.note)
@@ -64,7 +64,7 @@ def graphs(arguments: argparse.Namespace) -> None:
 def import_compressai(arguments: argparse.Namespace) -> None:
     """Export a CompressAI checkpoint to a folder."""
     from jahp_pl.model_io import compressai
-    from jahp_pl.model_io.load import export as write_export
+    from jahp_pl.model_io.export import export as write_export
 
     model = compressai.load_compressai(arguments.checkpoint)
     facts = {"source": arguments.checkpoint.name, "trained_with": "CompressAI"}
@@ -176,8 +176,8 @@ def _describe_model(path: Path, runtime: Runtime | None) -> dict[str, str]:
         config, fingerprint, num_parameters = found.config, found.fingerprint, found.num_parameters
         rows, exported = {"export": str(path)}, read_config(path)
     else:
-        from jahp_pl.model_io.checkpoint import find_checkpoint
-        from jahp_pl.model_io.load import load_codec, training_facts
+        from jahp_pl.model_io.checkpoint import find_checkpoint, training_facts
+        from jahp_pl.model_io.load import load_codec
 
         codec = load_codec(path)
         config, fingerprint = codec.model.config, codec.fingerprint

@@ -179,6 +179,24 @@ def load_checkpoint_model(path: str | Path, average: bool = True) -> Compression
     return model.eval().requires_grad_(False)
 
 
+def training_facts(path: Path) -> dict[str, Any]:
+    """Collect plain values about the run of a checkpoint: its progress, and the settings that are not paths.
+
+    Raises:
+        CheckpointError: see `read_checkpoint`.
+    """
+    content = read_checkpoint(path)
+    settings = content.get(HYPER_PARAMETERS, {})
+    seconds = content.get("training", {}).get("seconds")
+    facts = {"step": content.get("global_step")} | ({} if seconds is None else {"seconds": round(seconds)})
+    facts |= {name: settings[name] for name in ("seed", "loss", "optim", "trainer") if name in settings}
+    data: dict[str, Any] = settings.get("data", {})
+    optim: dict[str, Any] = settings.get("optim", {})
+    if isinstance(start := optim.get("start_from"), str):
+        facts["optim"] = optim | {"start_from": Path(start).name}
+    return facts | {"data": {name: data[name] for name in ("crop_size", "batch_size") if name in data}}
+
+
 def shapes_of(config: ModelConfig) -> dict[str, Tensor]:
     """Return a model's state dict on the meta device, which needs no memory whatever sizes the configuration states.
 

@@ -1,218 +1,21 @@
-"""Exports models to folders, and loads models and codecs from exports, run folders, checkpoints and names.
+"""Loads models and codecs from bundled models, exports, run folders and checkpoints.
 
-    model.safetensors   weights as stored by `tensors`; below `tables.` the tables that needed exp and erf
-    config.json         format, architecture, dtype of the weights, fingerprint, checksum of model.safetensors, facts
-                        about the training, results on images
-    README.md           the same for readers
-
-Guarantees: `load_codec` of an export returns a codec with the stated fingerprint or raises `ExportError`. Nothing in
-the folder is executed, and no tensor may be missing, unknown, misshapen or altered.
+Guarantees: `load_codec` of an export returns a codec with the stated fingerprint or raises `ExportError`.
 """
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-import hashlib
-import json
-from collections.abc import Mapping, Set
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import safetensors
-import safetensors.torch
-from torch import Tensor
 
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.devices import on_cpu
 from jahp_pl.codec.entropy.freezing import FreezeError
 from jahp_pl.codec.transforms.runner import MEMORY_LIMIT, Precision
-from jahp_pl.config import ConfigError, model_from_dict
-from jahp_pl.folders import replace_folder
 from jahp_pl.model import CompressionModel
-from jahp_pl.model_io import checkpoint
-from jahp_pl.model_io.checkpoint import HYPER_PARAMETERS, find_checkpoint, read_checkpoint
-from jahp_pl.model_io.export_config import (
-    CARD,
-    CONFIG,
-    FORMAT,
-    FORMAT_KEY,
-    WEIGHTS,
-    ExportError,
-    Metric,
-    is_export,
-    objective_of,
-    read_config,
-)
-from jahp_pl.model_io.model_card import card, read_evaluation_results
+from jahp_pl.model_io.checkpoint import find_checkpoint, load_checkpoint_model, training_facts
+from jahp_pl.model_io.export import TABLES, load_export
+from jahp_pl.model_io.export_config import WEIGHTS, ExportError, Metric, is_export, objective_of
 from jahp_pl.model_io.pretrained import locate
-from jahp_pl.model_io.tensors import DTYPES, Dtype, restore, store, store_table
-
-TABLES = "tables."
-"""Prefix of the names of tensors that are not weights."""
-MAX_WEIGHTS_BYTES = 2**30
-"""Maximum size of model.safetensors; larger files are not read. The paper's largest model needs a tenth of it."""
-
-
-class Export(NamedTuple):
-    """Content of an export folder."""
-
-    model: CompressionModel
-    """In evaluation mode on the CPU."""
-    tables: dict[str, Tensor]
-    """Tables for the codec, see `Codec.tables`."""
-    fingerprint: bytes
-    """Fingerprint of the resulting codec."""
-    facts: dict[str, Any]
-    """Plain values about the training."""
-    dtype: Dtype
-    """Dtype of the kernels in the file."""
-    results: dict[str, Any] | None
-    """Result of `model_card.read_evaluation_results`."""
-
-
-@on_cpu()
-def export(
-    model: CompressionModel,
-    folder: Path,
-    facts: Mapping[str, Any],
-    overwrite: bool = False,
-    *,
-    dtype: Dtype = "float32",
-    tables: Mapping[str, Tensor] | None = None,
-    results: Path | Mapping[str, Any] | None = None,
-) -> Codec:
-    """Write a model to a folder, completely or not at all.
-
-    Args:
-        model: trained weights.
-        folder: folder to create.
-        facts: plain values (JSON) about the training.
-        overwrite: replace an existing export, if the folder has nothing else.
-        dtype: dtype of the kernels, see `tensors`; the codec is made from the weights after this rounding.
-        tables: `Codec.tables` to store; None computes them here.
-        results: results of this codec: a file of `jahp evaluate`, or what was read from one.
-
-    Returns:
-        The codec of the folder, on the CPU.
-
-    Raises:
-        ExportError: if the folder has other content, or the results are of another codec.
-        FreezeError: if no codec can use the weights.
-        WriteError: if the disk is full.
-    """
-    folder = free_folder(folder, {CONFIG, WEIGHTS, CARD}, overwrite)
-    stored = store({name: tensor.cpu() for name, tensor in model.state_dict().items()}, dtype)
-    rounded = copy.deepcopy(model).cpu().float()
-    rounded.load_state_dict(restore(stored, rounded.state_dict(), dtype))
-    codec = Codec(rounded, tables)
-    if isinstance(results, Path):
-        results = read_evaluation_results(results, codec.fingerprint)
-    tensors = stored | {f"{TABLES}{name}": store_table(table) for name, table in codec.tables().items()}
-    data = safetensors.torch.save({name: tensor.contiguous().clone() for name, tensor in tensors.items()})
-    config = {
-        FORMAT_KEY: FORMAT,
-        "model": dataclasses.asdict(model.config),
-        "dtype": dtype,
-        "fingerprint": codec.fingerprint.hex(),
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "facts": dict(facts),
-        **({"results": dict(results)} if results else {}),
-    }
-    num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    text = card(folder.name, model.config, num_parameters, codec.fingerprint, facts, results)
-    contents = {WEIGHTS: data, CARD: text.encode(), CONFIG: (json.dumps(config, indent=1) + "\n").encode()}
-    replace_folder(folder, contents)
-    return codec
-
-
-def export_from(
-    source: Path,
-    folder: Path,
-    overwrite: bool = False,
-    dtype: Dtype | None = None,
-    results: Path | None = None,
-    note: str | None = None,
-) -> Codec:
-    """Export any model source, with what is known about its training.
-
-    Args:
-        source: a checkpoint, a run folder, or an export, which may be `folder` itself.
-        folder: folder to create.
-        overwrite: see `export`.
-        dtype: dtype of the kernels; None keeps that of an export, and is float32 otherwise.
-        results: a file of `jahp evaluate`; None keeps the results of an export while they are valid.
-        note: a sentence about the training for the model card; None keeps that of an export.
-
-    Raises:
-        CheckpointError: if the source cannot be read.
-        ExportError, FreezeError, WriteError: see `export`.
-    """
-    noted = {} if note is None else {"note": note}
-    if not is_export(source):
-        path = find_checkpoint(source)
-        facts = {"source": path.name, **training_facts(path), **noted}
-        model = checkpoint.load_checkpoint_model(path)
-        return export(model, folder, facts, overwrite, dtype=dtype or "float32", results=results)
-    content = load_export(source)
-    dtype = dtype or content.dtype
-    is_same_codec = dtype in (content.dtype, "float32")  # otherwise rounding makes another codec
-    kept_results = content.results if results is None and is_same_codec else results
-    facts = content.facts | noted
-    return export(content.model, folder, facts, overwrite, dtype=dtype, tables=content.tables, results=kept_results)
-
-
-@on_cpu()
-def load_export(folder: Path) -> Export:
-    """Read a folder written by `export`.
-
-    Raises:
-        ExportError: if a file is missing, damaged, altered, too new or too large, or a tensor is missing, unknown, or
-            of another shape or dtype.
-    """
-    config = read_config(folder)
-    is_first = config[FORMAT_KEY] == 1
-    try:
-        architecture = model_from_dict(config["model"])
-        checksum, fingerprint, facts = (
-            str(config["sha256"]),
-            bytes.fromhex(config["fingerprint"]),
-            dict(config["facts"]),
-        )
-        dtype: Dtype = "float32" if is_first else config["dtype"]
-        results = None if config.get("results") is None else dict(config["results"])
-        if dtype not in DTYPES:
-            raise ValueError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}; upgrade jahp_pl")
-    except (ConfigError, KeyError, TypeError, ValueError) as error:
-        raise ExportError(f"{folder / CONFIG}: cannot be read: {error}") from None
-    tensors = _read_tensors(folder / WEIGHTS, checksum)
-    tables = {name.removeprefix(TABLES): tensors.pop(name) for name in list(tensors) if name.startswith(TABLES)}
-    # Shapes only, so that config.json cannot request more memory than the weights fill.
-    wanted = checkpoint.shapes_of(architecture)
-    try:
-        state = restore(tensors, wanted, dtype, is_first)
-    except ValueError as error:
-        raise ExportError(f"{folder / WEIGHTS}: does not fit {CONFIG}: {error}") from None
-    if unusable := next((name for name, tensor in state.items() if not checkpoint.is_plain_tensor(tensor)), None):
-        raise ExportError(f"{folder / WEIGHTS}: {unusable} is not finite or not a plain tensor; export the model again")
-    model = CompressionModel(architecture).float()  # whatever the default dtype
-    model.load_state_dict(state)
-    doubles = {name: table.double() for name, table in tables.items()}
-    return Export(model.eval().requires_grad_(False), doubles, fingerprint, facts, dtype, results)
-
-
-def _read_tensors(path: Path, checksum: str) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise ExportError(f"{path}: is missing; export the model again")
-    if (size := path.stat().st_size) > MAX_WEIGHTS_BYTES:
-        raise ExportError(f"{path}: has {size} bytes, more than the maximum of {MAX_WEIGHTS_BYTES}; fetch it again")
-    data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != checksum:
-        raise ExportError(f"{path}: does not match the checksum in {CONFIG} (altered or cut short); fetch it again")
-    try:
-        return safetensors.torch.load(data)
-    except safetensors.SafetensorError as error:
-        raise ExportError(f"{path}: damaged ({error}); fetch it again") from None
 
 
 @on_cpu()
@@ -227,7 +30,7 @@ def load_model(model: str | Path | None = None, *, metric: Metric | None = None)
         ExportError, CheckpointError: if there is no usable model.
     """
     path = locate(model, metric)
-    return load_export(path).model if is_export(path) else checkpoint.load_checkpoint_model(find_checkpoint(path))
+    return load_export(path).model if is_export(path) else load_checkpoint_model(find_checkpoint(path))
 
 
 @on_cpu()
@@ -257,7 +60,7 @@ def load_codec(
     if not is_export(path):
         found = find_checkpoint(path)
         objective = objective_of(training_facts(found))
-        return Codec(checkpoint.load_checkpoint_model(found).to(device), None, precision, memory_limit, objective)
+        return Codec(load_checkpoint_model(found).to(device), None, precision, memory_limit, objective)
     content = load_export(path)
     try:
         objective = objective_of(content.facts)
@@ -272,40 +75,3 @@ def load_codec(
             "the jahp_pl version that exported it, or export the model again"
         )
     return codec
-
-
-def free_folder(folder: Path, names: Set[str], overwrite: bool) -> Path:
-    """Return a folder's full path if it may be written.
-
-    Args:
-        folder: folder to create.
-        names: names of the files that will be in it.
-        overwrite: whether it may exist already, with files of these names and nothing else.
-
-    Raises:
-        ExportError: if it may not be written.
-    """
-    folder = folder.resolve()
-    found = {path.name for path in folder.iterdir()} if folder.is_dir() else {""} if folder.exists() else set()
-    if found and not (overwrite and found <= names):
-        remedy = "--force replaces it" if found <= names else "choose another name"
-        raise ExportError(f"{folder}: exists; {remedy}")
-    return folder
-
-
-def training_facts(checkpoint: Path) -> dict[str, Any]:
-    """Collect plain values about the run of a checkpoint: its progress, and the settings that are not paths.
-
-    Raises:
-        CheckpointError: see `checkpoint.read_checkpoint`.
-    """
-    content = read_checkpoint(checkpoint)
-    settings = content.get(HYPER_PARAMETERS, {})
-    seconds = content.get("training", {}).get("seconds")
-    facts = {"step": content.get("global_step")} | ({} if seconds is None else {"seconds": round(seconds)})
-    facts |= {name: settings[name] for name in ("seed", "loss", "optim", "trainer") if name in settings}
-    data: dict[str, Any] = settings.get("data", {})
-    optim: dict[str, Any] = settings.get("optim", {})
-    if isinstance(start := optim.get("start_from"), str):
-        facts["optim"] = optim | {"start_from": Path(start).name}
-    return facts | {"data": {name: data[name] for name in ("crop_size", "batch_size") if name in data}}

@@ -65,7 +65,7 @@ def card(
         config: architecture.
         num_parameters: number of parameters of all networks.
         fingerprint: fingerprint of the codec.
-        facts: facts about the training, see `load.training_facts`; unknown ones are omitted.
+        facts: facts about the training, see `checkpoint.training_facts`; unknown ones are omitted.
         results: result of `read_evaluation_results`.
     """
     mixture = f"mixtures of {config.num_components} " if config.num_components > 1 else ""

@@ -41,8 +41,8 @@ from jahp_pl.codec.entropy.freezing import LATENT_RADIX
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis, to_raw
 from jahp_pl.folders import replace_folder
 from jahp_pl.model import CompressionModel
+from jahp_pl.model_io.export import free_folder
 from jahp_pl.model_io.export_config import ExportError
-from jahp_pl.model_io.load import free_folder
 from jahp_pl.strides import STRIDE
 
 FACTS = "graphs.json"

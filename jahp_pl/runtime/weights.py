@@ -1,6 +1,6 @@
 """Reads an export without torch, as numpy arrays: weights in float32, tables in float64.
 
-The counterpart of `model_io.load.load_export`; docs/file-format.md describes the types of tensors.
+The counterpart of `model_io.export.load_export`; docs/file-format.md describes the types of tensors.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from jahp_pl.codec.entropy.freezing import FreezeError
 from jahp_pl.config import Config, to_dict
 from jahp_pl.files import write_atomically
-from jahp_pl.model_io.load import export_from
+from jahp_pl.model_io.export import export_from
 from jahp_pl.training.callbacks import CodingCallback
 
 NUM_BINS = 64

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from jahp_pl.bench.coding import CodingTimes
-from jahp_pl.model_io.load import export
+from jahp_pl.model_io.export import export
 from tests.support.codec_models import JOINT, kodak_crop, model_of
 from tests.support.commands import run
 

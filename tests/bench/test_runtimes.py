@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from jahp_pl.model_io.load import export
+from jahp_pl.model_io.export import export
 from tests.support.codec_models import JOINT, codec_of, kodak_crop
 
 pytestmark = pytest.mark.slow

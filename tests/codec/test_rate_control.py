@@ -18,7 +18,8 @@ from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.rate_control import may_be_of
 from jahp_pl.codec.targets import Target, TargetError, find_level, quality_of, steps_of
 from jahp_pl.config import LossConfig
-from jahp_pl.model_io.load import export, load_codec
+from jahp_pl.model_io.export import export
+from jahp_pl.model_io.load import load_codec
 from jahp_pl.quality import psnr
 from tests.support.codec_models import JOINT, codec_of, kodak_crop, variable_codec, variable_model
 from tests.support.commands import run

@@ -22,8 +22,9 @@ from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.latents import Encoded
 from jahp_pl.codec.limits import ACCEPTED_PIXELS, max_steps
 from jahp_pl.model import CompressionModel
+from jahp_pl.model_io.export import export
 from jahp_pl.model_io.export_config import WEIGHTS
-from jahp_pl.model_io.load import export, load_model
+from jahp_pl.model_io.load import load_model
 from tests.support.codec_models import GOLDEN, Variant, kodak_crop, load_golden, variable_codec
 
 PAGE = (Path(__file__).parents[2] / "docs" / "file-format.md").read_text()

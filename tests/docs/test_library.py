@@ -11,7 +11,7 @@ from PIL import Image
 
 from jahp_pl import pillow
 from jahp_pl.model_io import pretrained
-from jahp_pl.model_io.load import export
+from jahp_pl.model_io.export import export
 from tests.support import pages
 from tests.support.codec_models import Variant, kodak_crop, model_of, variable_model
 from tests.support.commands import run

@@ -15,8 +15,8 @@ from jahp_pl.evaluation.image_set import Original, identify
 from jahp_pl.locks import exclusive
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io import checkpoint, pretrained
+from jahp_pl.model_io.export import export
 from jahp_pl.model_io.export_config import read_fingerprint
-from jahp_pl.model_io.load import export
 from jahp_pl.model_io.pretrained import locate
 from jahp_pl.report.previews import compare_images
 from tests.support.codec_models import load_golden

@@ -13,7 +13,8 @@ from jahp_pl.cli.main import main
 from jahp_pl.config import Rung
 from jahp_pl.model_io import compressai
 from jahp_pl.model_io.checkpoint import CheckpointError
-from jahp_pl.model_io.load import load_codec, load_export
+from jahp_pl.model_io.export import load_export
+from jahp_pl.model_io.load import load_codec
 from tests.support.compressai_states import M, N, in_their_names, model_of
 
 RUNGS: tuple[Rung, ...] = ("factorized", "scale_hyperprior", "mean_scale_hyperprior", "joint")

@@ -13,8 +13,8 @@ from PIL import Image
 import jahp_pl
 from jahp_pl.codec.codec import Codec
 from jahp_pl.model_io import pretrained
+from jahp_pl.model_io.export import export
 from jahp_pl.model_io.export_config import CARD, CONFIG, WEIGHTS, ExportError
-from jahp_pl.model_io.load import export
 from tests.support.codec_models import load_golden
 from tests.support.commands import run
 

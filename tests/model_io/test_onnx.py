@@ -16,8 +16,8 @@ from jahp_pl.codec.entropy.fixed_point import Rows, quantize
 from jahp_pl.codec.entropy.freezing import LARGEST, SMALLEST
 from jahp_pl.codec.entropy.networks import to_raw
 from jahp_pl.model import CompressionModel
+from jahp_pl.model_io.export import export
 from jahp_pl.model_io.export_config import ExportError
-from jahp_pl.model_io.load import export
 from jahp_pl.model_io.onnx import FACTS, HyperDecoder, build_graphs, to_onnx, write_graphs
 from tests.support.codec_models import GOLDEN, JOINT, Variant, codec_of, kodak_crop
 from tests.support.commands import run

@@ -16,8 +16,8 @@ from jahp_pl import pillow
 from jahp_pl.codec.bitstream import unpack
 from jahp_pl.codec.codec import Codec
 from jahp_pl.model_io import pretrained
+from jahp_pl.model_io.export import export, load_export
 from jahp_pl.model_io.export_config import CONFIG, ExportError
-from jahp_pl.model_io.load import export, load_export
 from tests.support.codec_models import kodak_crop, load_golden, variable_model
 from tests.support.commands import run
 

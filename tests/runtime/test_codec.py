@@ -19,8 +19,8 @@ from jahp_pl.codec.bitstream import BitstreamError
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.entropy.range_coder import Writer
 from jahp_pl.codec.targets import Target
+from jahp_pl.model_io.export import export
 from jahp_pl.model_io.export_config import CONFIG, WEIGHTS, ExportError
-from jahp_pl.model_io.load import export
 from jahp_pl.runtime import transform_graphs
 from jahp_pl.runtime.codec import RuntimeCodec
 from jahp_pl.runtime.load import load_runtime

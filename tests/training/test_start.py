@@ -11,8 +11,8 @@ from jahp_pl.config import Config, ConfigError, LossConfig, ModelConfig, OptimCo
 from jahp_pl.initialization.warm_start import initialise, latent_scale, take_networks
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.checkpoint import load_checkpoint_model
+from jahp_pl.model_io.export import export_from
 from jahp_pl.model_io.export_config import ExportError
-from jahp_pl.model_io.load import export_from
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.names import logged_names
 from jahp_pl.training.run import TrainResult, read_start, train

@@ -1,4 +1,4 @@
-"""Exports round-trip to the last bit, and everything else is refused by name."""
+"""Exports round-trip to the last bit, everything else is refused by name, and every model source loads."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from jahp_pl.codec.entropy.freezing import FreezeError
 from jahp_pl.files import WriteError
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io import checkpoint
-from jahp_pl.model_io.checkpoint import find_checkpoint
+from jahp_pl.model_io.checkpoint import find_checkpoint, training_facts
+from jahp_pl.model_io.export import export, export_from, load_export
 from jahp_pl.model_io.export_config import CARD, CONFIG, WEIGHTS, ExportError
-from jahp_pl.model_io.load import export, export_from, load_codec, load_export, load_model, training_facts
+from jahp_pl.model_io.load import load_codec, load_model
 from jahp_pl.model_io.tensors import DTYPES, restore, store
 from tests.support.codec_models import GOLDEN, ONE_OF_EACH, Variant, kodak_crop, load_golden
 
