@@ -27,8 +27,13 @@ from jahp_pl.codec.devices import on_cpu
 from jahp_pl.config import ConfigError, model_from_dict
 from jahp_pl.folders import replace_folder
 from jahp_pl.model import CompressionModel
-from jahp_pl.model_io import checkpoint
-from jahp_pl.model_io.checkpoint import find_checkpoint, training_facts
+from jahp_pl.model_io.checkpoint import (
+    find_checkpoint,
+    is_plain_tensor,
+    load_checkpoint_model,
+    shapes_of,
+    training_facts,
+)
 from jahp_pl.model_io.export_config import (
     CARD,
     CONFIG,
@@ -146,7 +151,7 @@ def export_from(
     if not is_export(source):
         path = find_checkpoint(source)
         facts = {"source": path.name, **training_facts(path), **noted}
-        model = checkpoint.load_checkpoint_model(path)
+        model = load_checkpoint_model(path)
         return export(model, folder, facts, overwrite, dtype=dtype or "float32", results=results)
     content = load_export(source)
     dtype = dtype or content.dtype
@@ -182,12 +187,12 @@ def load_export(folder: Path) -> Export:
     tensors = _read_tensors(folder / WEIGHTS, checksum)
     tables = {name.removeprefix(TABLES): tensors.pop(name) for name in list(tensors) if name.startswith(TABLES)}
     # Shapes only, so that config.json cannot request more memory than the weights fill.
-    wanted = checkpoint.shapes_of(architecture)
+    wanted = shapes_of(architecture)
     try:
         state = restore(tensors, wanted, dtype, is_first)
     except ValueError as error:
         raise ExportError(f"{folder / WEIGHTS}: does not fit {CONFIG}: {error}") from None
-    if unusable := next((name for name, tensor in state.items() if not checkpoint.is_plain_tensor(tensor)), None):
+    if unusable := next((name for name, tensor in state.items() if not is_plain_tensor(tensor)), None):
         raise ExportError(f"{folder / WEIGHTS}: {unusable} is not finite or not a plain tensor; export the model again")
     model = CompressionModel(architecture).float()  # whatever the default dtype
     model.load_state_dict(state)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from jahp_pl.config import LossConfig, ModelConfig
-from jahp_pl.initialization.entropy import HYPER_GAIN, _group
+from jahp_pl.initialization.hyperprior import HYPER_GAIN, group_channels
 from jahp_pl.initialization.klt import pink_images
 from jahp_pl.initialization.warm_start import initialise, latent_scale
 from jahp_pl.loss import rate_distortion
@@ -94,10 +94,10 @@ def test_scales_and_means_start_from_the_left_and_the_upper_neighbour(rung, num_
 
 
 def test_all_channels_have_energies_and_the_strongest_have_their_own():
-    assert _group(list(range(9)), num_groups=4, num_single=2) == [[0], [1], [2, 3, 4], [5, 6, 7, 8]]
-    assert _group(list(range(5)), num_groups=4, num_single=0) == [[0], [1], [2], [3, 4]]
-    assert _group([7, 3], num_groups=4, num_single=1) == [[7], [3]]
-    assert _group([7, 3], num_groups=1, num_single=1) == [[7]]
+    assert group_channels(list(range(9)), num_groups=4, num_single=2) == [[0], [1], [2, 3, 4], [5, 6, 7, 8]]
+    assert group_channels(list(range(5)), num_groups=4, num_single=0) == [[0], [1], [2], [3, 4]]
+    assert group_channels([7, 3], num_groups=4, num_single=1) == [[7], [3]]
+    assert group_channels([7, 3], num_groups=1, num_single=1) == [[7]]
 
 
 def test_narrow_networks_start_finite():

@@ -1,0 +1,69 @@
+"""Initialises g_cm and g_ep so that each latent is predicted from two neighbours and the hyperprior."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from jahp_pl.context import ContextPrediction, EntropyParameterNetwork
+from jahp_pl.initialization.layers import MEAN_MAGNITUDE, SIGNED, SIGNS, Outputs, layers_of
+
+NEIGHBOUR_SHARE = 0.3
+"""Share of the neighbours' magnitude in a scale, and of their mean in a mean."""
+
+
+def start_neighbours(g_cm: ContextPrediction) -> None:
+    """Initialise phi as the left neighbour of every latent, then the upper one, plus the random weights."""
+    channels = torch.arange(g_cm.in_channels)
+    g_cm.weight[channels, channels, 2, 1] += 1
+    g_cm.weight[len(channels) + channels, channels, 1, 2] += 1
+
+
+def pass_through(g_ep: EntropyParameterNetwork, outputs: Outputs, channels: list[int]) -> int:
+    """Pass the scales from h_s, and the means of some `channels` of y, through g_ep unchanged.
+
+    Returns:
+        Number of units of each hidden layer that are used. Means get at most half of what the scales leave.
+    """
+    first, second, last = layers_of(g_ep)
+    num_latents = outputs.num_latents
+    channels = channels[: (len(second.bias) - num_latents) // 4]
+    num_used = num_latents + 2 * len(channels)
+    scales = torch.arange(num_latents)  # positive, so one unit passes them through a LeakyReLU
+    for layer in (first, second):
+        layer.weight[:num_used] = 0
+        layer.bias[:num_used] = 0
+        layer.weight[scales, scales] = 1
+    last.bias[: outputs.num_scales] = 0
+    for channel in range(num_latents):
+        last.weight[outputs.scales(channel), channel] = 1
+    for number, channel in enumerate(channels):
+        pair = slice(num_latents + 2 * number, num_latents + 2 * number + 2)
+        first.weight[pair, num_latents + channel] = SIGNS[:, None, None]
+        second.weight[pair, pair] = SIGNED[:, :, None, None]
+        last.weight[outputs.means(channel), pair] = SIGNS[:, None, None]
+    return num_used
+
+
+def read_neighbours(
+    g_ep: EntropyParameterNetwork, outputs: Outputs, scales: Tensor, by_std: list[int], num_used: int
+) -> None:
+    """Let scales and means follow the neighbours from `start_neighbours`, in units after the first `num_used`."""
+    first, second, last = layers_of(g_ep)
+    num_latents = outputs.num_latents
+    phi = first.weight.shape[1] - 2 * num_latents
+    room = min((len(first.bias) - num_used) // 8, (len(second.bias) - num_used) // 6)
+    for number, channel in enumerate(by_std[:room]):
+        around = slice(num_used + 4 * number, num_used + 4 * number + 4)  # v and -v of each neighbour
+        size, mean = num_used + 3 * number, slice(num_used + 3 * number + 1, num_used + 3 * number + 3)
+        first.weight[around] = 0
+        first.bias[around] = 0
+        first.weight[around.start : around.start + 2, phi + channel, 0, 0] = SIGNS
+        first.weight[around.start + 2 : around.stop, phi + num_latents + channel, 0, 0] = SIGNS
+        second.weight[size : mean.stop] = 0
+        second.bias[size : mean.stop] = 0
+        second.weight[size, around] = 0.5
+        second.weight[mean, around, 0, 0] = 0.5 * SIGNED.repeat(1, 2)
+        last.weight[outputs.scales(channel), size] += NEIGHBOUR_SHARE
+        last.bias[outputs.scales(channel)] -= NEIGHBOUR_SHARE * MEAN_MAGNITUDE * scales[channel]
+        last.weight[outputs.means(channel), mean, 0, 0] += NEIGHBOUR_SHARE * SIGNS
