@@ -1,4 +1,4 @@
-"""What a codec has to know of a density beside its tables: the outputs it takes, and how far it reaches. No torch."""
+"""What a codec without torch needs to know about a density: the layout of its raw outputs, and its bounds."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from jahp_pl.config import Family, ModelConfig
 
 
 class Bounds(NamedTuple):
-    """Where the unit bins of a density of scale 1 begin and end to matter."""
+    """Bounds of a family of densities, see `distributions.Density`."""
 
     scale_min: float
-    """Smallest sigma. With it a unit bin around the mean holds all but 5.5e-6 of the mass, in every family: with the
-    Gaussian's 0.11 a Laplace density could not leave less than 1 % outside, a floor of 0.015 bits per latent."""
+    """Smallest sigma."""
     reach: float
-    """Scales to either side of the mean that a window of the codec holds: beyond is about 2^-16, where an escape is as
-    good."""
+    """Half-width of the codec's coding window, in scales."""
     extent: float
-    """Scales to either side for which the codec tabulates F: beyond is less than 2^-25."""
+    """Half-width of the codec's table of the cumulative F, in scales."""
 
 
 BOUNDS: dict[Family, Bounds] = {
@@ -28,10 +26,12 @@ BOUNDS: dict[Family, Bounds] = {
 
 
 class DensityLayout:
-    """The raw outputs that stand for the density of one latent.
+    """Layout of the raw outputs that parametrize the densities of the M latents at one position.
 
-    Those of one position are blocks of K M channels: scales, then means (but for the scale-only rung), then mixture
-    logits (for K > 1).
+    They are blocks of K M numbers: scales, then means (not on the scale-only rung), then mixture logits (if K > 1).
+
+    Args:
+        config: architecture.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -41,10 +41,10 @@ class DensityLayout:
 
     @property
     def bounds(self) -> Bounds:
-        """Those of the family."""
+        """Bounds of the family."""
         return BOUNDS[self.family]
 
     @property
     def num_blocks(self) -> int:
-        """Parameters per latent and component: scale, mean, logit, if they exist."""
+        """Number of blocks, i.e. of parameters per latent and component: scale, mean, logit, as far as they exist."""
         return 1 + self.has_means + (self.num_components > 1)

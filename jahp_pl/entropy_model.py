@@ -88,7 +88,7 @@ class ConditionalDensity(DensityLayout):
 
     @property
     def bounds(self) -> Bounds:
-        """Those of the family, which may be a registered one."""
+        """Bounds of the family, which may be a registered one."""
         _, _, *bounds = density_of(self.family)
         return Bounds(*bounds)
 

@@ -1,4 +1,4 @@
-"""How many positions of one map there are to one of the next. No torch."""
+"""Strides between image, latents and hyper-latents. No torch."""
 
 from __future__ import annotations
 

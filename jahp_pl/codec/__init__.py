@@ -28,6 +28,9 @@ Encoding follows this drawing from top to bottom, decoding (right) from bottom t
 The decoder cannot compute all tables at once: after each decoded wavefront, the networks run again on the enlarged
 context. The encoder, which knows all of y_hat, calls the same functions for many wavefronts together.
 
+`codec.py` runs this pipeline in torch, `runtime/codec.py` in onnxruntime. They share `encoder.py`, `decoder.py`,
+`entropy/symbol_coder.py` and what these import, all of it without torch.
+
 Guarantees: decoding recovers the encoder's y_hat and z_hat to the last bit on every machine, because everything from
 z_hat to the tables is exact. Only the transforms, before rounding and after decoding, use ordinary floats.
 """

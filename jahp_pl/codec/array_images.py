@@ -1,4 +1,4 @@
-"""Images that callers hold in arrays and in Pillow, and the pixels that a codec sees of them. No torch."""
+"""Converts arrays and Pillow images to the pixels that a codec codes, and back. No torch."""
 
 from __future__ import annotations
 
@@ -15,26 +15,30 @@ if TYPE_CHECKING:
 Kind = Literal["numpy", "pil"]
 """(H, W, 3) uint8 array; Pillow image of mode RGB."""
 Samples = npt.NDArray[np.uint8]
+"""8-bit samples of an image."""
 
 
 class ArrayPixels(NamedTuple):
-    """An image as a codec codes it."""
+    """An image in the form that a codec codes."""
 
     rgb: Samples
     """(H, W, 3)."""
     icc: bytes
-    """ICC profile that says what RGB means; empty for sRGB."""
+    """ICC profile that defines RGB; empty for sRGB."""
 
 
 def array_from(image: Samples | Image.Image) -> ArrayPixels:
-    """The pixels of an image, which is never changed.
+    """Convert an image to pixels; the image is never changed.
+
+    Args:
+        image: (H, W, 3) uint8 array, or a Pillow image of any mode.
 
     Raises:
-        ValueError: another type or shape, or a Pillow image with transparent pixels.
+        ValueError: if the type or shape is wrong, or a Pillow image has transparent pixels.
     """
     icc = b""
     if not isinstance(image, np.ndarray):
-        from PIL import Image  # costs those nothing who hold no Pillow images
+        from PIL import Image  # only needed for Pillow images
 
         from jahp_pl.images.io import convert_image
 
@@ -57,15 +61,15 @@ def image_from(samples: Samples, icc: bytes, kind: Literal["numpy"]) -> Samples:
 @overload
 def image_from(samples: Samples, icc: bytes, kind: Kind) -> Samples | Image.Image: ...
 def image_from(samples: Samples, icc: bytes, kind: Kind) -> Samples | Image.Image:
-    """An image of the kind that is wanted.
+    """Convert pixels to an image of the requested kind.
 
     Args:
         samples: (3, H, W).
-        icc: its ICC profile, which only a Pillow image takes along; empty for sRGB.
-        kind: what to make.
+        icc: its ICC profile, which only a Pillow image can carry; empty for sRGB.
+        kind: kind of image to return.
 
     Raises:
-        ValueError: another kind.
+        ValueError: if the kind is unknown.
     """
     if kind not in ("numpy", "pil"):
         raise ValueError(f"as_={kind!r}: must be 'tensor', 'numpy' or 'pil'")

@@ -1,4 +1,4 @@
-"""`Codec`: compresses images to the bytes of a file and back, for every rung, density and image size."""
+"""`Codec`: compresses images to the bytes of a file and back in torch, for every rung, density and image size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from jahp_pl.codec import refinement
-from jahp_pl.codec.analysed import TorchAnalysed
+from jahp_pl.codec.analysed_image import TorchAnalysedImage
 from jahp_pl.codec.array_images import Samples
 from jahp_pl.codec.decoder import Opened, open_file, reconstruct_image
 from jahp_pl.codec.devices import on_cpu
@@ -62,16 +62,16 @@ class Codec:
             bits of the decoded pixels, never whether a file decodes.
         memory_limit: bytes that the transforms may use at a time, in addition to the image and its latents; larger
             images are processed in overlapping tiles, without seams.
-        objective: training objective of the model, which the search for better latents minimizes; without it, every
-            effort above 0 is an error.
+        objective: training objective of the model, which the search for better latents minimizes. If None, every effort
+            above 0 is an error.
 
     Raises:
         FreezeError: if weights are not finite or too large for exact arithmetic, or the tables belong to another model.
-        ValueError: if not even one tile fits the memory limit.
+        MemoryLimitError: if not even one tile fits the memory limit.
     """
 
     runtime: ClassVar[Literal["torch"]] = "torch"
-    """Library that runs its networks."""
+    """Library that runs the networks."""
 
     @on_cpu()
     def __init__(
@@ -265,6 +265,8 @@ class Codec:
 
         Raises:
             TargetError, ValueError: see `compress`.
+            ForkError: if a parent process had used a codec before this one was forked.
+            PrecisionError: if another thread keeps changing torch's float32 matmul precision.
         """
         check_not_forked()
         target = target or Target()
@@ -275,7 +277,7 @@ class Codec:
         refiner: refinement.Refiner | None = None
         if search is not None and self.objective is not None:
             refiner = refinement.Refiner(self.model, self.transforms, x, self.objective, search, progress)
-        analysed = TorchAnalysed(self.transforms, x, refiner)
+        analysed = TorchAnalysedImage(self.transforms, x, refiner)
         encoder = ImageEncoder(analysed, self._write_arrays, self.fingerprint, icc, refiner is not None)
         file = encoder.encode(None) if self.num_levels == 1 else encode_to_target(encoder, target, self.num_levels)
         z_hat = None if file.z_hat is None else torch.from_numpy(file.z_hat)
@@ -298,11 +300,12 @@ class Codec:
         Args:
             files: at least one file.
             max_pixels: largest image to accept.
-            max_seconds: time to accept for them all; None is any. It is looked at between steps, so the call may take
-                one step or one tile longer.
+            max_seconds: time to accept for them all; None is any. It is checked between steps, so the call may take one
+                step or one tile longer.
 
         Raises:
             BitstreamError: if one of them is not a valid file of this model, or the time is up.
+            ForkError, PrecisionError: see `encode`.
         """
         check_not_forked()
         deadline = Deadline(max_seconds)
@@ -336,6 +339,9 @@ class Codec:
         """Compute the cross-entropy of the latents under the codec's exact parameters, in bits.
 
         The file is longer by the header and the end of the range coder's data.
+
+        Args:
+            coded: result of `encode` or `decode`.
         """
         writer = Writer(measure=True)
         self._write(writer, coded.y_hat, coded.z_hat)
@@ -375,7 +381,7 @@ class Codec:
         return tables
 
     def _decoder_arrays(self) -> Iterator[npt.NDArray[np.generic]]:
-        """All that a decoder uses, for the fingerprint."""
+        """Yield everything that a decoder uses, for the fingerprint."""
         for network in (self.model.g_s, self.model.gains):
             for tensor in [] if network is None else network.state_dict().values():
                 yield tensor.detach().cpu().numpy()
@@ -388,11 +394,13 @@ class Codec:
 
 
 def _check_finite(model: nn.Module) -> None:
-    """Check that every weight is a number.
+    """Check that every weight is finite.
 
     Raises:
-        FreezeError: one is not; it would make rubbish of pictures, or of tables.
+        FreezeError: if one is not.
     """
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise FreezeError(f"{name}: has numbers that are not finite; the weights are damaged or have diverged")
+            raise FreezeError(
+                f"{name}: has weights that are not finite; the model is damaged or diverged; use an earlier checkpoint"
+            )

@@ -14,31 +14,31 @@ from jahp_pl.codec.entropy.range_coder import IntArray, Writer
 from jahp_pl.codec.latents import Encoded, Latents
 
 
-class Analysed(Protocol):
-    """An image and its latents before they are quantized, in some runtime."""
+class AnalysedImage(Protocol):
+    """An image and its latents before they are quantized, in any runtime."""
 
     @property
     def image(self) -> Samples:
-        """(3, H, W)."""
+        """The original, (3, H, W)."""
 
     def scaled(self, level: float | None) -> npt.NDArray[np.float32]:
-        """(M, h, w): the latents at a rate level, before they are rounded."""
+        """Return the latents (M, h, w) at a rate level, before they are rounded."""
 
     def quantize(self, level: float | None) -> Latents[IntArray]:
-        """The nearest integers at a rate level."""
+        """Round to the nearest integers at a rate level."""
 
     def refine(self, level: float | None) -> Latents[IntArray]:
-        """What is to be coded: the nearest integers, or what a search found better."""
+        """Return the latents to code at a rate level: the nearest integers, or better ones that a search found."""
 
     def synthesise(self, y_hat: IntArray, level: float | None) -> Samples:
-        """What a file with these latents shows, (3, H, W), apart from `to_gray`."""
+        """Reconstruct the image (3, H, W) from latents (M, h, w), before `to_gray`."""
 
 
 ESTIMATE_BIAS = 1.05
 """Average factor by which `ImageEncoder.estimate_bytes` would otherwise be too high."""
 
 Write = Callable[[Writer, IntArray, "IntArray | None"], None]
-"""Appends y_hat (M, h, w) and z_hat (N, ...) or None to a payload."""
+"""Appends y_hat (M, h, w), and z_hat (N, ceil(h / 4), ceil(w / 4)) unless it is None, to a payload."""
 
 
 class ImageEncoder:
@@ -46,14 +46,14 @@ class ImageEncoder:
 
     Args:
         analysed: the image and its latents.
-        write: codes quantized latents.
-        fingerprint: of the codec.
+        write: appends latents to a payload.
+        fingerprint: fingerprint of the codec.
         icc: colour profile; empty for sRGB.
-        is_refined: latents are searched for, see `Analysed.refine`.
+        is_refined: whether `AnalysedImage.refine` searches for better latents.
     """
 
     def __init__(
-        self, analysed: Analysed, write: Write, fingerprint: bytes, icc: bytes, is_refined: bool = False
+        self, analysed: AnalysedImage, write: Write, fingerprint: bytes, icc: bytes, is_refined: bool = False
     ) -> None:
         self.analysed, self.write, self.fingerprint, self.icc = analysed, write, fingerprint, icc
         self.is_refined = is_refined
@@ -64,7 +64,7 @@ class ImageEncoder:
         return int(self.analysed.image[0].size)
 
     def encode(self, level: int | None) -> Encoded[IntArray]:
-        """Encode the image to a complete file.
+        """Encode the image to a whole file.
 
         Args:
             level: rate level in `LEVEL_STEPS`; None for a single-rate model.
@@ -107,7 +107,7 @@ class ImageEncoder:
 
 
 def level_of(steps: int | None) -> float | None:
-    """Convert the level in a header to one from 0 to the number of levels minus 1; None for a single-rate model."""
+    """Convert a level in steps, as in a header, to one from 0 to the number of levels minus 1; keep None."""
     return None if steps is None else steps / LEVEL_STEPS
 
 
@@ -124,7 +124,7 @@ def to_gray(image: Samples) -> Samples:
 
 
 def _local_mean(maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Average each (h, w) map over 3 x 3 positions, at its borders over those that there are."""
+    """Average each (h, w) map over 3 x 3 positions; at its borders, over those inside."""
     for axis in (1, 2):
         length = maps.shape[axis]
         below, above = np.arange(length) - 1, np.arange(length) + 1
@@ -136,15 +136,15 @@ def _local_mean(maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _along(values: npt.NDArray[np.generic], axis: int) -> npt.NDArray[np.float32]:
-    """A row of numbers as float32 that broadcasts over (C, h, w) along an axis."""
+    """Reshape n numbers to float32 that broadcasts over (C, h, w) along an axis."""
     return values.astype(np.float32).reshape([-1 if axis == dimension else 1 for dimension in range(3)])
 
 
 def to_integers(latents: npt.NDArray[np.float32]) -> IntArray:
-    """(C, h, w) -> the nearest integers, halves to even.
+    """Round latents (C, h, w) to the nearest integers, halves to even.
 
     Raises:
-        ValueError: numbers that are not finite or beyond 16 bits.
+        ValueError: if a number is not finite or does not fit 16 bits.
     """
     rounded = np.rint(latents)
     if not np.isfinite(rounded).all():

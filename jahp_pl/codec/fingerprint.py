@@ -16,8 +16,9 @@ def fingerprint(config: ModelConfig, arrays: Iterable[npt.NDArray[np.generic]]) 
     """Hash everything that a decoder uses to the first 8 bytes of a SHA-256; g_a and h_a do not count.
 
     Args:
-        config: of the model; of it, what a decoder depends on, as settings of training do not make other files.
-        arrays: weights of g_s, gains, tables of the prior, tables of the latents, frozen layers, if the model has them.
+        config: architecture. Only settings that a decoder depends on are hashed; those of training do not count.
+        arrays: weights of g_s, gains, tables of the prior, tables of the latents, frozen layers: those that the model
+            has, in this order.
     """
     words: tuple[str | int, ...] = (
         config.rung, config.num_filters, config.num_latents, config.likelihood, config.num_components

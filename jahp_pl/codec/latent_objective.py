@@ -5,7 +5,7 @@ where the context is y itself. D is the distortion of x_hat = g_s(y), clipped to
 of any real y; between the integers, R is the density of the noisy latent. All results are in bits of the whole image,
 so that parts can be summed.
 
-D may mix squared errors with `structure.StructuralDistortion`. A search for squared errors alone gains PSNR partly at
+D may mix squared errors with `StructuralDistortion`. A search for squared errors alone gains PSNR partly at
 the expense of structure: it drops faint texture, which costs many bits and has small squares.
 """
 
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from jahp_pl.codec.structure import StructuralDistortion
+from jahp_pl.codec.structural_distortion import StructuralDistortion
 from jahp_pl.config import LossConfig
 from jahp_pl.distributions import density_of
 from jahp_pl.entropy_model import BITS_PER_NAT, ConditionalDensity

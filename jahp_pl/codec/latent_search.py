@@ -41,7 +41,7 @@ class Search(NamedTuple):
     warm_up: float = 0.15
     """Share of the steps before anything is frozen; 1 rounds everything at the end."""
     structure_share: float = 0.3
-    """Share of `structure.StructuralDistortion` in the distortion of models that were trained for squared errors."""
+    """Share of `StructuralDistortion` in the distortion of models that were trained for squared errors."""
 
 
 class RefinementWarning(UserWarning):
@@ -56,8 +56,20 @@ def run_search(
     generator: torch.Generator,
     tell: Callable[[int], None],
 ) -> Tensor | None:
-    """Search from y (1, M, h, w), keeping latents with a negative key (1, M, h, w); None if a gradient is not
-    finite."""
+    """Search for latents with a lower objective.
+
+    Args:
+        objective: differentiable function of latents (1, M, h, w).
+        y: (1, M, h, w) latents to start from.
+        keys: (1, M, h, w): latents with a negative key are kept; the others, uniform in [0, 1), freeze in the order of
+            their keys.
+        search: method and its settings.
+        generator: random generator on the CPU.
+        tell: called with the number of finished steps.
+
+    Returns:
+        (1, M, h, w) latents, to be rounded; None if a gradient is not finite.
+    """
     is_free = keys >= 0
     adam = _Adam(y, search.betas)
     for step in range(search.steps):

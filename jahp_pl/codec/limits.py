@@ -38,7 +38,7 @@ def check_steps(height: int, width: int, max_pixels: int) -> None:
         max_pixels: largest image to accept.
 
     Raises:
-        BitstreamError: if the W + 3 (H - 1) steps exceed `max_steps`.
+        BitstreamError: if width + 3 (height - 1) exceeds `max_steps`.
     """
     steps = width + 3 * (height - 1)
     if steps > max_steps(max_pixels):

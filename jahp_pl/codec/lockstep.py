@@ -1,4 +1,4 @@
-"""Groups files for decoding in lockstep, as many as memory allows."""
+"""Decodes many files in groups, as many at a time as memory allows."""
 
 from __future__ import annotations
 

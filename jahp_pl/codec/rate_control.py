@@ -18,8 +18,8 @@ SIZE_SLACK = 0.012
 """Relative amount by which a file may be smaller than requested."""
 RATE_SLACK = 0.006
 """Relative amount by which a rate may deviate in either direction."""
-WORDS = 16
-"""Additional tolerance for small files in bytes, four words of the range coder."""
+BYTES_SLACK = 16
+"""Additional tolerance in bytes, for small files: four words of the range coder."""
 PSNR_SLACK = 0.05
 """dB by which a PSNR may exceed the requested one."""
 ESTIMATE_SLACK = 0.005
@@ -67,15 +67,15 @@ def may_be_of(header: Header, num_bytes: int, target: Target, num_levels: int) -
         return header.level == level
     if target.size is not None:
         is_largest = header.level == (num_levels - 1) * LEVEL_STEPS
-        return num_bytes <= target.size and (is_largest or num_bytes >= (1 - SIZE_SLACK) * target.size - WORDS)
+        return num_bytes <= target.size and (is_largest or num_bytes >= (1 - SIZE_SLACK) * target.size - BYTES_SLACK)
     if target.bpp is not None:
         wanted = target.bpp * header.width * header.height / 8
-        return abs(num_bytes - wanted) <= 0.01 * wanted + WORDS
+        return abs(num_bytes - wanted) <= 0.01 * wanted + BYTES_SLACK
     return True
 
 
 def _encode_to_psnr(encoder: ImageEncoder, psnr: float, last: int) -> Encoded[IntArray]:
-    """Return a file of the lowest level found whose PSNR is at least `psnr`."""
+    """Return a file of the lowest level found whose PSNR is at least `psnr` dB."""
     files: dict[int, Encoded[IntArray]] = {}
 
     def searched(level: int) -> float:
@@ -91,6 +91,7 @@ def _encode_to_psnr(encoder: ImageEncoder, psnr: float, last: int) -> Encoded[In
 
 
 def _encode_to_rate(encoder: ImageEncoder, target: Target, last: int) -> Encoded[IntArray]:
+    """Return the largest file found within `target.size`, or the one nearest to `target.bpp`."""
     files: dict[int, Encoded[IntArray]] = {}
 
     def log_bytes(level: int) -> float:

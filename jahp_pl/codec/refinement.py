@@ -71,14 +71,14 @@ def search_for_effort(effort: int, objective: LossConfig | None) -> Search | Non
 
 @dataclass(frozen=True)
 class Refiner:
-    """Applies `refine` to one image, with the lambda of any rate level."""
+    """Applies `refine` to one image, with the lambda of each rate level."""
 
     model: CompressionModel
     transforms: TransformRunner
     image: Tensor
     """(3, H, W) uint8 on the CPU."""
     loss: LossConfig
-    """Objective of all levels."""
+    """Training objective, which states the lambdas of the lowest and the highest level."""
     search: Search
     progress: Progress | None = None
 

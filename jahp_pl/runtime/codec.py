@@ -282,5 +282,3 @@ class RuntimeCodec:
             yield from self._coder.tables.arrays()
         for layer in self.networks.frozen.layers():
             yield from layer.arrays()
-
-

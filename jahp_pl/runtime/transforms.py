@@ -107,7 +107,7 @@ class RuntimeTransforms:
 
 
 class RuntimeAnalysed:
-    """`encoder.Analysed` in onnxruntime: an image and its latents before they are quantized.
+    """`encoder.AnalysedImage` in onnxruntime: an image and its latents before they are quantized.
 
     Args:
         transforms: transforms of the model.

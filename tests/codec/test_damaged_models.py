@@ -27,7 +27,7 @@ def test_non_finite_weights_are_refused_in_every_network(variant: Variant, value
             before = parameter.flatten()[-1].clone()
             parameter.flatten()[-1] = value
         try:
-            with pytest.raises(FreezeError, match=f"{name}: has numbers that are not finite"):
+            with pytest.raises(FreezeError, match=f"{name}: has weights that are not finite"):
                 Codec(model)
         finally:
             with torch.no_grad():

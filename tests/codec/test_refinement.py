@@ -22,7 +22,7 @@ from jahp_pl.codec.latent_objective import LatentObjective, Region, mixture_bits
 from jahp_pl.codec.latent_search import RefinementWarning, Search
 from jahp_pl.codec.latents import Latents
 from jahp_pl.codec.refinement import EFFORTS, refine, search_bytes
-from jahp_pl.codec.structure import StructuralDistortion
+from jahp_pl.codec.structural_distortion import StructuralDistortion
 from jahp_pl.codec.transforms.runner import MemoryLimitError
 from jahp_pl.config import LossConfig
 from jahp_pl.layers import GDN

@@ -259,7 +259,7 @@ BAD_TENSORS = {
     "altered table": (lambda t: t["tables.latents.thresholds"][3].add_(1), "has fingerprint"),
     "negative mass": (lambda t: t["tables.prior.masses"].sub_(10**9), "numbers that no frozen model has"),
     "no mass": (lambda t: t["tables.prior.masses"].zero_(), "has no mass"),
-    "wrong sizes": (lambda t: t["tables.prior.sizes"].fill_(1), "not those of a density"),
+    "wrong sizes": (lambda t: t["tables.prior.sizes"].fill_(1), "sizes or first symbols are invalid"),
 }
 
 

@@ -1,4 +1,4 @@
-"""One table of masses per channel: p(z_hat), or p(y_hat) on the factorized rung. In numpy, from tables taken along."""
+"""Codes integers under one table of masses per channel: p(z_hat), or p(y_hat) on the factorized rung. No torch."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ TABLE_LIMIT = 2**12
 
 
 class ChannelTables:
-    """Writer and reader of (C, h, w) integers, channel by channel.
+    """Writes and reads integers (C, h, w), channel by channel.
 
     Args:
         num_channels: C.
-        frozen: the tables that were made of the density, float64.
+        frozen: tables that `PriorTables` computed, see `frozen`; float64.
 
     Raises:
         FreezeError: if `frozen` does not fit the channels.
@@ -29,7 +29,7 @@ class ChannelTables:
         sizes = checked_table(frozen, "sizes", num_channels)
         lowest = checked_table(frozen, "lowest", num_channels, signed=True)
         if sizes.min() < 2 or sizes.sum() >= 2**31 or np.abs(lowest).max() > 2 * TABLE_LIMIT:
-            raise FreezeError("tables of the prior: are not those of a density; export the model again")
+            raise FreezeError("tables of the prior: their sizes or first symbols are invalid; export the model again")
         bounds = np.cumsum(sizes.astype(np.int64))
         masses = np.split(checked_table(frozen, "masses", int(bounds[-1])), bounds[:-1])
         sums = [float(one.sum()) for one in masses]
@@ -40,7 +40,7 @@ class ChannelTables:
         self.tables = [ChannelTable(int(low), one) for low, one in zip(lowest, masses, strict=True)]
 
     def frozen(self) -> dict[str, FloatArray]:
-        """What to keep beside the weights, float64; the masses of all channels one behind the other."""
+        """Return the tables to store with the weights, in float64; the masses of all channels are concatenated."""
         return {
             "lowest": np.array([table.lowest for table in self.tables], dtype=np.float64),
             "sizes": np.array([len(table.masses) for table in self.tables], dtype=np.float64),
@@ -48,16 +48,20 @@ class ChannelTables:
         }
 
     def write_channels(self, writer: Writer, symbols: IntArray) -> None:
-        """Append (C, h, w), channel by channel."""
+        """Append integers (C, h, w), channel by channel."""
         for channel, table in zip(symbols.reshape(len(symbols), -1), self.tables, strict=True):
             writer.write_channel(channel, table)
 
     def read_channels(self, reader: Reader, height: int, width: int) -> IntArray:
-        """The next (C, height, width)."""
+        """Read the next integers, (C, height, width).
+
+        Raises:
+            BitstreamError: if the payload cannot have been written under these tables.
+        """
         channels = [reader.read_channel(height * width, table) for table in self.tables]
         return np.stack(channels).reshape(len(channels), height, width)
 
     def arrays(self) -> Iterator[FloatArray]:
-        """All that determines the probabilities, for the fingerprint."""
+        """Yield everything that determines the probabilities, for the fingerprint."""
         yield self.frozen()["lowest"]
         yield from (table.masses for table in self.tables)

@@ -84,7 +84,7 @@ class FixedPointLayer(NamedTuple):
         return FixedPointLayer(self.weight.to(device), self.bias.to(device), self.grid.to(device), self.slope, halves)
 
     def arrays(self) -> Iterator[npt.NDArray[np.generic]]:
-        """All that determines the output, for the fingerprint."""
+        """Yield everything that determines the output, for the fingerprint."""
         weight, bias, grid = (part.cpu().numpy() for part in (self.weight, self.bias, self.grid))
         yield from FrozenLayer(weight, bias, grid, self.slope).arrays()
 
@@ -92,13 +92,13 @@ class FixedPointLayer(NamedTuple):
 def freeze_layer(
     name: str, weight: Tensor, bias: Tensor | None, slope: float, largest_input: int = LARGEST_INPUT
 ) -> FixedPointLayer:
-    """`freezing.freeze` of tensors: (taps, in, out) weights and (out,) biases, on any device."""
+    """Freeze tensors on any device, see `freezing.freeze`: (taps, in, out) weights and (out,) biases."""
     doubles = None if bias is None else bias.detach().cpu().double().numpy()
     return to_torch(freeze(name, weight.detach().cpu().double().numpy(), doubles, slope, largest_input))
 
 
 def to_torch(layer: FrozenLayer) -> FixedPointLayer:
-    """A frozen layer on the CPU."""
+    """Convert a frozen layer to tensors on the CPU."""
     weight = torch.from_numpy(layer.weight)
     halves = torch.stack(weight.chunk(2, dim=-1), dim=1).contiguous() if weight.shape[-1] % 2 == 0 else None
     return FixedPointLayer(weight, torch.from_numpy(layer.bias), torch.from_numpy(layer.grid), layer.slope, halves)

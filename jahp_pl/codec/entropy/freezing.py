@@ -1,7 +1,7 @@
-"""Trained layers to the integers that the codec multiplies, in numpy: every runtime takes its weights from here.
+"""Converts trained layers to the integers that the codec multiplies, for every runtime. No torch.
 
-Weights are integers on a grid of their own for each output channel, the finest for which 24 bits can be proved: the sum
-of |weights| times the largest input stays below 2^24, so float32 holds every partial sum (`fixed_point`).
+Weights become integers on a grid per output channel, the finest for which every sum is proved to fit 24 bits: the sum
+of |weights| times the largest input stays below 2^24, so float32 holds every partial sum exactly (`fixed_point`).
 """
 
 from __future__ import annotations
@@ -43,24 +43,24 @@ class FreezeError(JahpError, ValueError):
 
 
 class FrozenLayer(NamedTuple):
-    """A linear layer, or a convolution seen as one for each tap."""
+    """A linear layer, or a convolution as one linear layer per tap, in integers."""
 
     weight: Float32Array
-    """(taps, in, out), integers: per output channel a multiple of its entry of `grid`."""
+    """(taps, in, out) integers, in units of `grid` per output channel."""
     bias: Float32Array
     """(out,)."""
     grid: Float32Array
-    """(out,), powers of two: what one step of a weight is worth."""
+    """(out,), powers of two: value of one integer step of a weight."""
     slope: float
-    """Of the nonlinearity behind the layer, below zero: 1 for none, 0 for ReLU."""
+    """Slope of the following nonlinearity below zero: 1 for none, 0 for ReLU."""
 
     def arrays(self) -> Iterator[npt.NDArray[np.generic]]:
-        """All that determines the output, for the fingerprint."""
+        """Yield everything that determines the output, for the fingerprint."""
         yield from (self.weight, self.bias, self.grid, np.array(self.slope))
 
 
 class TrainedLayer(NamedTuple):
-    """A layer as it was trained, with the slope of the nonlinearity behind it."""
+    """A layer as it was trained, with the slope of the nonlinearity that follows it."""
 
     name: str
     weight: Weights
@@ -71,14 +71,14 @@ class TrainedLayer(NamedTuple):
 
 
 class FrozenContext(NamedTuple):
-    """g_cm and g_ep on integers."""
+    """g_cm and g_ep in integers."""
 
     context: FrozenLayer
-    """g_cm, one tap of 12 M inputs."""
+    """g_cm as one linear layer with 12 M inputs."""
     layers: list[FrozenLayer]
-    """g_ep, of whose first layer only what sees g_cm."""
+    """g_ep, whose first layer lacks the inputs from h_s."""
     from_psi: FrozenLayer | None
-    """What of the first layer of g_ep sees h_s, with its bias; None without a hyperprior."""
+    """The part of g_ep's first layer that reads h_s, with the bias; None without a hyperprior."""
     offsets: list[tuple[int, int]]
     """Row and column of each live tap of g_cm relative to the position, in raster order."""
 
@@ -86,17 +86,17 @@ class FrozenContext(NamedTuple):
 def freeze(
     name: str, weight: Weights, bias: Weights | None, slope: float, largest_input: int = LARGEST_INPUT
 ) -> FrozenLayer:
-    """Round a layer to the finest grids for which 24 bits can be proved.
+    """Round a layer to the finest grids for which all sums are proved to fit 24 bits.
 
     Args:
-        name: for the error message.
+        name: name of the layer for error messages.
         weight: (taps, in, out) trained weights.
         bias: (out,) trained biases; None for none.
-        slope: of the nonlinearity behind the layer; 1 for none.
-        largest_input: magnitude of the integers that come in.
+        slope: slope below zero of the nonlinearity that follows the layer; 1 for none.
+        largest_input: largest magnitude of the integers that the layer is applied to.
 
     Raises:
-        FreezeError: not finite, or so large that no grid is left.
+        FreezeError: if weights are not finite or so large that no grid is left, or the inputs are too many.
     """
     num_inputs = weight.shape[1]
     bias = np.zeros(weight.shape[-1]) if bias is None else bias
@@ -123,14 +123,21 @@ def freeze(
 
 
 def conv_taps(weight: Float32Array, is_transposed: bool = False) -> Float32Array:
-    """Weights of a convolution by tap, rows of the kernel from the top: (out, in, height, width), or (in, out, height,
-    width) for a transposed one, -> (height * width, in, out)."""
+    """Arrange the weights of a convolution by tap, in raster order.
+
+    Args:
+        weight: (out, in, height, width); (in, out, height, width) for a transposed convolution.
+        is_transposed: whether the convolution is transposed.
+
+    Returns:
+        (height * width, in, out).
+    """
     by_tap = weight.transpose((2, 3, 0, 1) if is_transposed else (2, 3, 1, 0))
     return np.ascontiguousarray(by_tap).reshape(-1, *by_tap.shape[2:])
 
 
 def freeze_hyper_synthesis(layers: Sequence[TrainedLayer]) -> list[FrozenLayer]:
-    """h_s: two transposed convolutions and one that is not.
+    """Freeze h_s, two transposed convolutions and one that is not.
 
     Raises:
         FreezeError: see `freeze`.
@@ -139,12 +146,12 @@ def freeze_hyper_synthesis(layers: Sequence[TrainedLayer]) -> list[FrozenLayer]:
 
 
 def freeze_context(g_cm: TrainedLayer, side: int, g_ep: Sequence[TrainedLayer], has_psi: bool) -> FrozenContext:
-    """g_cm and g_ep.
+    """Freeze g_cm and g_ep.
 
     Args:
-        g_cm: its taps that come before the centre.
-        side: of its kernel.
-        g_ep: its layers.
+        g_cm: convolution with only the taps before the centre of its kernel.
+        side: side of the kernel.
+        g_ep: layers of the entropy parameter network.
         has_psi: whether the first inputs of g_ep come from a hyperprior.
 
     Raises:

@@ -1,4 +1,4 @@
-"""h_s in strips of rows, which bound its memory, for every runtime."""
+"""Cuts h_s into strips of rows, which bound its memory, for every runtime. No torch."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ STRIP_POSITIONS = 2**13
 
 
 class HyperStrip(NamedTuple):
-    """Some rows of latents and what of z_hat they depend on."""
+    """Some rows of latents, and the rows of z_hat that they depend on."""
 
     first: int
-    """The first row of latents."""
+    """First row of latents."""
     top: int
     bottom: int
-    """h_s has to see rows [top, bottom) of z_hat."""
+    """h_s is applied to rows [top, bottom) of z_hat."""
     kept: slice
-    """Rows of its output that are those of the strip."""
+    """Rows of its output that belong to the strip."""
 
 
 def hyper_strips(height: int, width: int, num_rows: int) -> Iterator[HyperStrip]:
-    """Cut a map of (height, width) latents, of whose z_hat there are `num_rows` rows.
+    """Yield the strips of a map of (height, width) latents, whose z_hat has `num_rows` rows.
 
-    Two rows of z_hat on either side reach all that a strip depends on; the borders of the image keep the zeros that
-    the network pads with.
+    Two extra rows of z_hat on either side contain everything that a strip depends on. At the borders of the image there
+    are none, because the network pads with zeros there.
     """
     step = max(1, STRIP_POSITIONS // (width * HYPER_STRIDE))  # rows of z_hat
     for first in range(0, -(-height // HYPER_STRIDE), step):

@@ -1,4 +1,4 @@
-"""The latents' networks in torch, on any device, as `symbol_coder` wants them."""
+"""Codes y_hat with the entropy-parameter networks in torch, on any device."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jahp_pl.codec.entropy.window_tables import WindowTables
 
 
 class LatentCoder(SymbolCoder):
-    """`SymbolCoder` of tensors, with the networks in torch.
+    """`SymbolCoder` that reads and writes tensors, with the networks in torch.
 
     Args:
         h_s: exact hyper-synthesis; None on the context rung.
@@ -45,7 +45,13 @@ class LatentCoder(SymbolCoder):
             yield from [] if self.context.from_psi is None else [self.context.from_psi]
 
     def write(self, writer: Writer, y_hat: Tensor, z_hat: Tensor | None) -> None:
-        """Append (M, h, w) int32."""
+        """Append latents to a payload.
+
+        Args:
+            writer: payload, which already holds z_hat.
+            y_hat: (M, h, w) int32 on the CPU.
+            z_hat: (N, ceil(h / 4), ceil(w / 4)) int32 on the CPU; None without side information.
+        """
         span = LatentRange(int(y_hat.min()), int(y_hat.max()))
         with full_precision(self.device):
             frame = _Frame(self, [(y_hat.shape[1], y_hat.shape[2])], [z_hat], span)
@@ -55,8 +61,8 @@ class LatentCoder(SymbolCoder):
         """Read the next latents of each image, (M, height, width) int32 each; the images advance in lockstep.
 
         Args:
-            tasks: of the images.
-            check: called between steps; may raise.
+            tasks: images, whose readers are behind z_hat.
+            check: called before each step; may raise.
 
         Raises:
             BitstreamError: if a payload does not decode, or its latents are out of range.
@@ -125,10 +131,10 @@ class _Frame:
             self.y[0, rows].sub_(self.y[1, rows], alpha=LATENT_RADIX)
 
     def parameters(self, start: int, stop: int) -> Float32Array:
-        """`raw`, as an array."""
+        """Return `raw` as an array."""
         parameters: Float32Array = self.raw(start, stop).cpu().numpy()
         return parameters
 
     def show(self, start: int, symbols: IntArray) -> None:
-        """`put`, of an array."""
+        """Insert latents (P, M) at ranks from `start` on, see `put`."""
         self.put(start, torch.from_numpy(symbols))

@@ -1,4 +1,4 @@
-"""The tables of p(y_hat | raw entropy parameters), made of a trained model's density with exp and erf.
+"""Computes the tables of p(y_hat | raw entropy parameters) from a trained model's density, with exp and erf.
 
 The exp of another machine may round a value differently, so these tables are stored (`frozen`) and passed back instead
 of being recomputed.
@@ -31,7 +31,7 @@ from jahp_pl.entropy_model import ConditionalDensity
 
 
 class LatentTables(WindowTables):
-    """`WindowTables` of a trained density, with torch's sums.
+    """`WindowTables` of a trained density; torch adds up mixtures.
 
     Args:
         density: family, number of components, presence of means.
@@ -46,11 +46,11 @@ class LatentTables(WindowTables):
         self, density: ConditionalDensity, num_latents: int, frozen: Mapping[str, Tensor] | None = None
     ) -> None:
         self.density = density
-        made = _made(density) if frozen is None else {name: table.numpy() for name, table in frozen.items()}
-        super().__init__(density, num_latents, made)
+        given = None if frozen is None else {name: table.numpy() for name, table in frozen.items()}
+        super().__init__(density, num_latents, _compute_tables(density) if given is None else given)
 
     def frozen_tensors(self) -> dict[str, Tensor]:
-        """`frozen`, as tensors."""
+        """Return `frozen` as tensors."""
         return {name: torch.from_numpy(table) for name, table in self.frozen().items()}
 
     def _weighted_sums(self, starts: IntArray, width: int, weights: FloatArray) -> FloatArray:
@@ -60,21 +60,21 @@ class LatentTables(WindowTables):
         return sums
 
 
-def _made(density: ConditionalDensity) -> dict[str, FloatArray]:
-    """All tables of a density, float64."""
+def _compute_tables(density: ConditionalDensity) -> dict[str, FloatArray]:
+    """Compute all tables of a density, in float64."""
     scales, thresholds = _scales(density.bounds.scale_min)
     pieces = [
         density_of(density.family).cumulative(torch.arange(e + 1).double() * 2.0 ** -resolution_of(s) / s)
         for s, e in zip(scales.tolist(), extents(density, scales.tolist()), strict=True)
     ]
     steps = torch.arange(NUM_EXPONENTIALS).double() / WEIGHT_STEPS
-    made = {
+    tables = {
         "scales": scales,
         "thresholds": thresholds,
         "cumulative": torch.round(torch.cat(pieces) * 2.0**MASS_BITS),  # 2^24 F(d 2^-r / sigma), d from 0 to the extent
         "exponential": torch.round(torch.exp(-steps) * 2.0**WEIGHT_BITS),
     }
-    return {name: table.numpy() for name, table in made.items()}
+    return {name: table.numpy() for name, table in tables.items()}
 
 
 def _scales(smallest: float) -> tuple[Tensor, Tensor]:

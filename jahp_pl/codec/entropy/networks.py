@@ -175,7 +175,7 @@ def to_raw(outputs: Tensor) -> Tensor:
 
 
 def _trained(name: str, network: nn.Sequential) -> list[TrainedLayer]:
-    """Layers of a network, each with the slope of the nonlinearity behind it."""
+    """List the layers of a network, each with the slope of the nonlinearity that follows it."""
     modules = list(network)
     found = []
     for position in range(0, len(modules), 2):

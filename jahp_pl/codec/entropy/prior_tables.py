@@ -1,4 +1,4 @@
-"""The factorized density p(z_hat) (or p(y_hat) on the factorized rung), made into one table of masses per channel."""
+"""Computes one table of masses per channel from the factorized density p(z_hat), or p(y_hat) on the factorized rung."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class PriorTables(ChannelTables):
 
     def __init__(self, prior: FactorizedDensity, frozen: Mapping[str, Tensor] | None = None) -> None:
         if frozen is None:
-            made = _made(copy.deepcopy(prior).cpu())
+            tables = _compute_tables(copy.deepcopy(prior).cpu())
         else:
-            made = {name: table.numpy() for name, table in frozen.items()}
-        super().__init__(prior.num_channels, made)
+            tables = {name: table.numpy() for name, table in frozen.items()}
+        super().__init__(prior.num_channels, tables)
 
     def frozen_tensors(self) -> dict[str, Tensor]:
-        """`frozen`, as tensors."""
+        """Return `frozen` as tensors."""
         return {name: torch.from_numpy(table) for name, table in self.frozen().items()}
 
     def write(self, writer: Writer, symbols: Tensor) -> None:
@@ -46,12 +46,16 @@ class PriorTables(ChannelTables):
         self.write_channels(writer, symbols.contiguous().numpy())
 
     def read(self, reader: Reader, height: int, width: int) -> Tensor:
-        """The next (C, height, width) int32."""
+        """Read the next (C, height, width) int32.
+
+        Raises:
+            BitstreamError: if the payload cannot have been written under these tables.
+        """
         return torch.from_numpy(self.read_channels(reader, height, width))
 
 
-def _made(prior: FactorizedDensity) -> dict[str, FloatArray]:
-    """All tables of a density, float64."""
+def _compute_tables(prior: FactorizedDensity) -> dict[str, FloatArray]:
+    """Compute all tables of a density, in float64."""
     lowest, masses = _prior_masses(prior)
     sizes = [float(len(one)) for one in masses]
     return {"lowest": np.array(lowest, dtype=np.float64), "sizes": np.array(sizes), "masses": torch.cat(masses).numpy()}

@@ -1,5 +1,5 @@
-"""Writer and Reader of integer symbols; the only module that imports constriction, whose range coder does the
-arithmetic.
+"""Writes integer symbols to a payload and reads them back; the only module that imports constriction, whose range
+coder does the arithmetic.
 
 Every symbol model is a table of masses, integers up to a factor per table, so no probability depends on a machine's exp
 or erf. Guarantees: a Reader with the same sequence of tables reads back what a Writer wrote, in the same order. Every
@@ -54,7 +54,7 @@ class Writer:
     """Collects symbols into a payload.
 
     Args:
-        measure: sum in `bits` what the symbols cost under their tables.
+        measure: whether to sum up in `bits` what the symbols cost under their tables.
     """
 
     def __init__(self, measure: bool = False) -> None:
@@ -96,7 +96,7 @@ class Writer:
         except BaseException as error:
             if not _is_refusal(error):
                 raise
-            raise ValueError("symbols that the model's tables cannot code; its weights are damaged") from error
+            raise ValueError("the model's tables cannot code these symbols; its weights are damaged") from error
 
     def payload(self) -> bytes:
         """Return all symbols so far as bytes, a multiple of 4."""
@@ -173,7 +173,7 @@ def _leaky_bits(probability: FloatArray, num_symbols: int) -> float:
 
 
 def _is_refusal(error: BaseException) -> bool:
-    """Check whether constriction refused the data; a Rust panic is a BaseException that cannot be imported."""
+    """Check whether constriction refused the data. A Rust panic is a BaseException whose class cannot be imported."""
     return isinstance(error, AssertionError | ValueError) or type(error).__name__ == "PanicException"
 
 

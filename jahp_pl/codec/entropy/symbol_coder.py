@@ -56,24 +56,24 @@ def common_range(tasks: Sequence[DecodeTask[Integers]]) -> LatentRange:
 
 
 class Frame(Protocol):
-    """Latents of some images in coding order, and the raw parameters that they give: what a runtime computes."""
+    """Latents of several images in coding order, and the raw parameters that a runtime computes from them."""
 
     @property
     def schedule(self) -> Schedule:
         """The coding order."""
 
     def parameters(self, start: int, stop: int) -> Float32Array:
-        """Raw parameters of positions by rank: (stop - start, outputs) integers, steps of 2^-12."""
+        """Compute the raw parameters of positions by rank: (stop - start, outputs) integers, in steps of 2^-12."""
 
     def show(self, start: int, symbols: IntArray) -> None:
-        """Make latents (P, M) visible, those of ranks from `start` on."""
+        """Insert latents (P, M) at ranks from `start` on, so that later positions can use them as context."""
 
 
 class SymbolCoder:
     """Writes and reads latents in coding order.
 
     Args:
-        tables: symbol models of raw parameters.
+        tables: convert raw parameters to tables of masses.
     """
 
     def __init__(self, tables: WindowTables) -> None:
@@ -96,12 +96,12 @@ class SymbolCoder:
     def read_frame(
         self, tasks: Sequence[DecodeTask[Integers]], frame: Frame, begin_step: Callable[[], None] = lambda: None
     ) -> list[IntArray]:
-        """The next latents of each image of a frame, which advance in lockstep: (M, height, width) each.
+        """Read the next latents of each image of a frame, (M, height, width) each; the images advance in lockstep.
 
         Args:
-            tasks: of the images.
-            frame: of the same images.
-            begin_step: called before each step.
+            tasks: images, whose readers are behind z_hat.
+            frame: frame of the same images.
+            begin_step: called before each step; may raise.
 
         Raises:
             BitstreamError: if a payload does not decode, or its latents are out of range.

@@ -1,4 +1,4 @@
-"""Validates weights and tables from untrusted sources before a model is frozen."""
+"""Validates tables from untrusted sources before a codec uses them. No torch."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ def checked_table(frozen: Mapping[str, FloatArray], name: str, size: int, signed
 
 
 def check_halves(table: FloatArray, lengths: Sequence[int], bits: int) -> None:
-    """Check concatenated upper halves of cumulatives, 2^bits F: each starts at 1/2 or more, rises, and ends at 1 or
-    less.
+    """Check concatenated upper halves of cumulatives, 2^bits F.
+
+    Each must start at 1/2 or more, rise, and end at 1 or less.
 
     In flat parts, the last bit of another machine's erf may make a number one step smaller than the one before.
 

@@ -1,4 +1,4 @@
-"""Full float32 precision of matrix products, whatever the caller has set in torch."""
+"""Guarantees full float32 precision of matrix products, whatever the caller has set in torch."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class WindowTables:
     Args:
         density: family, number of components, presence of means.
         num_latents: M.
-        frozen: the tables that were made of the density, float64.
+        frozen: tables that `LatentTables` computed, see `frozen`; float64.
 
     Raises:
         FreezeError: if `frozen` does not fit the density.
@@ -113,7 +113,7 @@ class WindowTables:
             self._first_row, self._rows = self._all_rows(resolution)
 
     def frozen(self) -> dict[str, FloatArray]:
-        """Return the tables that took exp or erf to compute, in float64, to be stored with the weights."""
+        """Return the tables that needed exp or erf, in float64, to be stored with the weights."""
         cumulative = {"cumulative": self._upper}  # only the upper half; F(-t) = 1 - F(t)
         return {"scales": self.scales, "thresholds": self.thresholds} | cumulative | {"exponential": self.exponential}
 
@@ -163,9 +163,9 @@ class WindowTables:
         return _with_escape(masses, weight.sum(axis=0) * 2.0**MASS_BITS)
 
     def _weighted_sums(self, starts: IntArray, width: int, weights: FloatArray) -> FloatArray:
-        """Pieces of the masses, added up: (n, K) first entries, (n, K) weights -> (n, width).
+        """Add up pieces of the masses: (n, K) first entries, (n, K) weights -> (n, width).
 
-        Sums of integers below 2^42: exact in any order.
+        The sums are integers below 2^42, so they are exact in any order.
         """
         pieces = np.lib.stride_tricks.sliding_window_view(self._masses, width)
         sums: FloatArray = pieces[starts[:, 0]] * weights[:, :1]
@@ -263,13 +263,13 @@ def resolution_of(scale: float) -> int:
 
 
 def extents(density: DensityLayout, scales: list[float]) -> list[int]:
-    """Steps to either side for which the cumulative of each scale is tabulated."""
+    """Return, for each scale, the steps to either side for which its cumulative is tabulated."""
     extent = density.bounds.extent
     return [math.ceil(extent * scale * 2 ** resolution_of(scale)) for scale in scales]
 
 
 def _of_first_format(frozen: Mapping[str, FloatArray], extent: list[int]) -> Mapping[str, FloatArray]:
-    """Exports of format 1 hold the cumulatives on both sides of 0."""
+    """Drop the lower halves of the cumulatives, which exports of format 1 have too."""
     sizes, both = [2 * e + 1 for e in extent], frozen.get("cumulative")
     if both is None or both.shape != (sum(sizes),):
         return frozen

@@ -1,4 +1,4 @@
-"""A cheap differentiable stand-in for 1 - MS-SSIM that can be summed over tiles, for the search of better latents.
+"""A cheap differentiable stand-in for 1 - MS-SSIM that can be summed over tiles, for the search for better latents.
 
 MS-SSIM (Wang et al. 2003) compares contrast and structure in Gaussian windows around every pixel, at five scales. Here
 the windows are boxes of 8 x 8 luma pixels that overlap by half, and the scales are summed instead of multiplied:

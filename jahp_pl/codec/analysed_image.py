@@ -1,4 +1,4 @@
-"""An image and its latents in torch, as `encoder` wants them."""
+"""An image and its latents before they are quantized, in torch."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from jahp_pl.codec.refinement import Refiner
 from jahp_pl.codec.transforms.runner import TransformRunner
 
 
-class TorchAnalysed:
-    """See `encoder.Analysed`.
+class TorchAnalysedImage:
+    """`encoder.AnalysedImage` in torch.
 
     Args:
         transforms: transforms of the model.
         x: (3, H, W) uint8 on the CPU.
-        refiner: searches for better latents than the nearest integers; None takes these.
+        refiner: searches for better latents than the nearest integers; None for plain rounding.
     """
 
     def __init__(self, transforms: TransformRunner, x: Tensor, refiner: Refiner | None) -> None:
@@ -30,16 +30,16 @@ class TorchAnalysed:
         self.y = transforms.analyse(x)  # (1, M, h, w), before it is scaled
 
     def scaled(self, level: float | None) -> npt.NDArray[np.float32]:
-        """The latents at a rate level, before they are rounded."""
+        """Return the latents (M, h, w) at a rate level, before they are rounded."""
         latents: npt.NDArray[np.float32] = self.transforms.scale(self.y, level)[0].cpu().numpy()
         return latents
 
     def quantize(self, level: float | None) -> Latents[IntArray]:
-        """The nearest integers at a rate level."""
+        """Round to the nearest integers at a rate level."""
         return self._quantize(self.transforms.scale(self.y, level))
 
     def refine(self, level: float | None) -> Latents[IntArray]:
-        """Return what the refiner finds; the nearest integers without one."""
+        """Return the refiner's latents at a rate level; the nearest integers if there is no refiner."""
         if self.refiner is None:
             return self.quantize(level)
         y = self.transforms.scale(self.y, level)
@@ -48,7 +48,7 @@ class TorchAnalysed:
         return Latents(self.refiner(y, rounded, level).numpy(), z_hat)
 
     def synthesise(self, y_hat: IntArray, level: float | None) -> Samples:
-        """g_s."""
+        """Reconstruct the image (3, H, W) from latents (M, h, w), before `to_gray`."""
         _, height, width = self.image.shape
         shown: Samples = self.transforms.synthesise(torch.from_numpy(y_hat), height, width, level).numpy()
         return shown
