@@ -18,8 +18,6 @@ _MAX_NAME = 255
 """Maximum length of a file name in bytes on Linux, macOS and Windows."""
 _MAGIC = b"jahp"
 """Equal to `codec.bitstream.MAGIC`, which is in a higher layer."""
-
-
 PICTURES = frozenset(
     {
         *(".ai", ".arw", ".cr2", ".cr3", ".dng", ".eps", ".exr", ".hdr", ".heic", ".heif", ".hif", ".jxl", ".jxr"),
@@ -30,7 +28,7 @@ PICTURES = frozenset(
 
 
 class BatchError(JahpError, ValueError):
-    """Inputs and outputs that do not fit together; the message is one line. Nothing has been written."""
+    """Inputs and outputs that do not fit together, found before anything is written; the message is one line."""
 
 
 class Job(NamedTuple):

@@ -27,7 +27,7 @@ names."""
 
 
 class ConfigError(JahpError, ValueError):
-    """An unusable setting; the message is one line that names the key and the remedy."""
+    """An unusable setting; the message is one line that names the setting and the remedy."""
 
 
 BUILT_IN = {setting: tuple(names) for setting, names in PARTS.items()}
@@ -47,7 +47,14 @@ def add_part(setting: str, name: str) -> None:
 
 
 def require(condition: bool, key: str, value: object, remedy: str) -> None:
-    """Raise a one-line `ConfigError` unless the condition holds."""
+    """Raise a one-line `ConfigError` unless the condition holds.
+
+    Args:
+        condition: whether the value is usable.
+        key: dotted name of the setting.
+        value: the unusable value.
+        remedy: what the value must be, for the message.
+    """
     if not condition:
         raise ConfigError(f"{key}={value}: {remedy}")
 
@@ -171,9 +178,9 @@ class DataConfig:
     """Seconds without progress after which a download is abandoned. http(s) is tried three times; then the shard counts
     as broken and is skipped."""
     cache_dir: str | None = None
-    """Folder on a local disk in which all processes of the machine keep downloaded shards; null keeps none."""
+    """Folder on a local disk in which all processes of the machine keep downloaded shards; null turns caching off."""
     cache_bytes: int = 100 * 2**30
-    """Maximum size of that folder; the least recently used shards are removed."""
+    """Maximum size of `cache_dir` in bytes; the least recently used shards are removed."""
     max_broken_share: float = 0.5
     """Stop if more than this share of the last 1000 photographs, or of the last 100 shards, that a device drew is
     broken; 1 never stops."""
@@ -267,7 +274,7 @@ class TrainerConfig:
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     """auto uses bf16-mixed if the hardware computes in bfloat16, otherwise 32-true."""
     deterministic: bool = False
-    """Refuse operations whose result may differ between two runs."""
+    """Use only deterministic operations of torch, and fail where there is none."""
     val_every_steps: int = 5000
     """Optimizer steps between two validations."""
     log_every_steps: int = 50
@@ -329,7 +336,7 @@ class CodingConfig:
     max_images: int = 8
     """Validation images that are entropy-coded to files and decoded again; 0 turns real coding off."""
     max_pictures: int = 4
-    """How many of those get a picture with original, reconstruction and bits per position."""
+    """How many of these images get a picture of the original, the reconstruction and the bits per position."""
 
     def __post_init__(self) -> None:
         require(self.max_images >= 0, "coding.max_images", self.max_images, "must not be negative")

@@ -34,7 +34,7 @@ def _import_file(path: Path) -> None:
     present = sys.modules.get(path.stem)
     if present is not None:
         if Path(getattr(present, "__file__", None) or "").resolve() != path:
-            raise ConfigError(f"imports={path}: a module {path.stem} is imported already; choose another name")
+            raise ConfigError(f"imports={path}: another module named {path.stem} is already imported; rename the file")
         return
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None

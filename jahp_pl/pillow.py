@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 FORMAT = "JAHP"
 SUFFIX = ".jahp"
 MODEL_VARIABLE = "JAHP_MODEL"
-ASKED = ("quality", "bpp", "size", "psnr", "effort")
+CODEC_OPTIONS = ("quality", "bpp", "size", "psnr", "effort")
 """Options of `Image.save` that are passed on, see `Codec.compress`."""
 
 
@@ -57,7 +57,7 @@ class Models:
             ExportError, CheckpointError, FreezeError: see `jahp_pl.load_codec`.
         """
         with self._lock:
-            codec = self._load(locate(_word(model))) if isinstance(model, str | os.PathLike) else model
+            codec = self._load(locate(_name_or_path(model))) if isinstance(model, str | os.PathLike) else model
             self._codecs[codec.fingerprint] = codec
             return codec
 
@@ -81,7 +81,7 @@ class Models:
             f"{MODEL_VARIABLE} to its folder, or pass it to jahp_pl.pillow.register"
         )
 
-    def only(self) -> AnyCodec:
+    def default(self) -> AnyCodec:
         """Return the default codec for saving: that of JAHP_MODEL, otherwise the only registered one, otherwise a
         bundled one.
 
@@ -148,7 +148,7 @@ class JahpImageFile(ImageFile.ImageFile):
         try:
             header, _ = unpack(data, MAX_SIDE**2)  # Pillow has its own limit
         except BitstreamError as error:
-            raise UnidentifiedImageError(f"{_name(self.filename)}{error}") from None
+            raise UnidentifiedImageError(f"{_prefix(self.filename)}{error}") from None
         self._size, self._mode = (header.width, header.height), "RGB"
         if header.icc:
             self.info["icc_profile"] = header.icc
@@ -162,7 +162,7 @@ class JahpImageFile(ImageFile.ImageFile):
                 limit = max(self.width * self.height, Image.MAX_IMAGE_PIXELS or MAX_SIDE**2)  # Pillow checked it
                 pixels = codec.decompress(self._data, limit, as_="pil")
             except (NoModelError, ValueError) as error:
-                raise OSError(f"{_name(self.filename)}{error}") from None
+                raise OSError(f"{_prefix(self.filename)}{error}") from None
             if self.fp is not None and self._exclusive_fp:
                 self.fp.close()
             self.im, self.fp, self._data = pixels.im, None, None
@@ -178,9 +178,9 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
         image.info["icc_profile"] = options["icc_profile"]
     try:
         codec = _chosen(options.get("model"), options.get("metric"))
-        data = codec.compress(image, **{name: options[name] for name in ASKED if name in options})
+        data = codec.compress(image, **{name: options[name] for name in CODEC_OPTIONS if name in options})
     except (NoModelError, ValueError) as error:
-        raise OSError(f"{_name(filename)}{error}") from None
+        raise OSError(f"{_prefix(filename)}{error}") from None
     file.write(data)
 
 
@@ -189,12 +189,16 @@ def _chosen(model: AnyCodec | str | os.PathLike[str] | None, metric: Metric | No
         raise NoModelError("metric= picks one of the bundled models; leave out either it or model=")
     if model is not None:
         return MODELS.add(model)
-    return MODELS.only() if metric is None else MODELS.bundled(metric)
+    return MODELS.default() if metric is None else MODELS.bundled(metric)
 
 
 def _candidate(path: Path, fingerprint: bytes) -> Path | None:
-    """Find what may be the model with that fingerprint: of an export or a folder of exports, only one that states
-    it."""
+    """Find the model that may have a fingerprint.
+
+    Args:
+        path: a model, or a folder of exports, of which only one that states the fingerprint is returned.
+        fingerprint: fingerprint in a file.
+    """
     exports = [folder for folder in (path, *sorted(path.glob("*/"))) if is_export(folder)]
     if not exports:
         return path
@@ -202,7 +206,7 @@ def _candidate(path: Path, fingerprint: bytes) -> Path | None:
 
 
 def _load(path: Path) -> AnyCodec:
-    """In torch, or in onnxruntime where there is no torch; opening a file needs neither."""
+    """Load a codec in torch, or in onnxruntime if torch is not installed; opening a file imports neither."""
     if default_runtime() == "onnx":
         from jahp_pl.runtime.load import load_runtime
 
@@ -212,11 +216,11 @@ def _load(path: Path) -> AnyCodec:
     return load_codec(path)
 
 
-def _word(model: str | os.PathLike[str]) -> str | Path:
+def _name_or_path(model: str | os.PathLike[str]) -> str | Path:
     return model if isinstance(model, str) else Path(model)
 
 
-def _name(filename: str | bytes) -> str:
+def _prefix(filename: str | bytes) -> str:
     return f"{os.fsdecode(filename)}: " if filename else ""
 
 

@@ -29,12 +29,10 @@ class Change(NamedTuple):
 
 
 def changes(then: Mapping[str, Any], config: Config) -> list[Change]:
-    """List the settings that change the result and differ from those of a checkpoint, in the order of the
-    configuration.
+    """List the settings that change the result and differ from a checkpoint's, in the order of the configuration.
 
     Args:
-        then: result of `to_dict` when the checkpoint was written. A setting that did not exist then counts as its
-            default.
+        then: settings in the checkpoint, from `to_dict`. One that did not exist yet counts as its default.
         config: the settings of this run.
     """
     before, now = _flat(then), _flat(to_dict(config))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import unicodedata
 
 _HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
-"""Unicode categories of characters that move the cursor, change the writing direction, or are half a character."""
+"""Unicode categories of control and format characters, lone surrogates, and line and paragraph separators."""
 
 
 def printable(text: str) -> str:
-    """Replace control characters by escapes such as `\\x1b`; keep newlines and tabs."""
+    """Replace control and other invisible characters by escapes such as `\\x1b`; keep newlines and tabs."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(

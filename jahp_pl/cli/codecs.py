@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from jahp_pl.cli.errors import CommandError
 from jahp_pl.model_io.export_config import Metric
-from jahp_pl.model_io.pretrained import NONE, bundled, bundled_with_fingerprint, locate, names
+from jahp_pl.model_io.pretrained import NO_MODELS, bundled, bundled_names, bundled_with_fingerprint, locate
 from jahp_pl.model_io.runtimes import default_runtime
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Decoders:
         self._codecs: dict[bytes, AnyCodec] = {}
         self._only = None if arguments.model is None else open_any_codec(arguments)
         if self._only is None and not bundled():
-            raise CommandError(NONE)
+            raise CommandError(NO_MODELS)
 
     def find(self, fingerprint: bytes) -> AnyCodec:
         """Return the codec for a file with this fingerprint; the codec of --model refuses a file with another one.
@@ -111,7 +111,7 @@ class Decoders:
             model = bundled_with_fingerprint(fingerprint)
             if model is None:
                 raise CommandError(
-                    f"made with model {fingerprint.hex()}, which is not bundled ({names()}); give "
+                    f"made with model {fingerprint.hex()}, which is not bundled ({bundled_names()}); give "
                     "the model that made it with --model"
                 )
             self._codecs[fingerprint] = open_any_codec(self._arguments, model.folder)

@@ -14,7 +14,7 @@ from jahp_pl.cli import output
 from jahp_pl.cli.errors import INPUT_ERRORS
 from jahp_pl.cli.jobs import print_failures
 from jahp_pl.cli.options import MODEL, add_import, add_out, add_runtime, command
-from jahp_pl.model_io.pretrained import NONE, bundled, bundled_with_fingerprint, default_model, locate
+from jahp_pl.model_io.pretrained import NO_MODELS, bundled, bundled_with_fingerprint, default_model, locate
 from jahp_pl.model_io.runtimes import Runtime, default_runtime
 
 
@@ -82,7 +82,7 @@ def _bundled_table() -> list[str]:
 
     models = bundled()
     if not models:
-        return [NONE]
+        return [NO_MODELS]
     width = max(len(model.name) for model in models)
     lines = [f"{'name':{width}}  quality  bits per pixel     PSNR  MS-SSIM     MB  fingerprint       measured on"]
     for model in models:

@@ -30,7 +30,7 @@ _DAMAGES = (
     RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError,
     AssertionError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
-"""Exceptions from reading an untrusted file."""
+"""Exceptions that reading a damaged file may raise."""
 
 
 class CheckpointError(JahpError, ValueError):
@@ -173,14 +173,17 @@ def load_checkpoint_model(path: str | Path, average: bool = True) -> Compression
     if difference := first_difference(shapes_of(config), weights):
         raise CheckpointError(f"{path}: does not fit its own configuration: {difference}")
     if unusable := next((name for name, tensor in weights.items() if not is_plain_tensor(tensor)), None):
-        raise CheckpointError(f"{path}: {unusable} is not finite, or no plain tensor; use an earlier checkpoint")
+        raise CheckpointError(f"{path}: {unusable} is not finite or not a plain tensor; use an earlier checkpoint")
     model = CompressionModel(config).float()  # whatever the default dtype
     model.load_state_dict(weights)
     return model.eval().requires_grad_(False)
 
 
 def training_facts(path: Path) -> dict[str, Any]:
-    """Collect plain values about the run of a checkpoint: its progress, and the settings that are not paths.
+    """Collect plain values about the run of a checkpoint: its progress, and settings, but no paths.
+
+    Args:
+        path: a checkpoint of a training run.
 
     Raises:
         CheckpointError: see `read_checkpoint`.
@@ -200,7 +203,7 @@ def training_facts(path: Path) -> dict[str, Any]:
 def shapes_of(config: ModelConfig) -> dict[str, Tensor]:
     """Return a model's state dict on the meta device, which needs no memory whatever sizes the configuration states.
 
-    If the sizes exceed what torch supports, it is empty, so that no weights fit it.
+    It is empty if the sizes exceed what torch supports, so that no weights fit it.
     """
     try:
         with torch.device("meta"):

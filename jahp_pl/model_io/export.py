@@ -50,7 +50,7 @@ from jahp_pl.model_io.tensors import DTYPES, Dtype, restore, store, store_table
 TABLES = "tables."
 """Prefix of the names of tensors that are not weights."""
 MAX_WEIGHTS_BYTES = 2**30
-"""Maximum size of model.safetensors; larger files are not read. The paper's largest model needs a tenth of it."""
+"""Maximum size of model.safetensors in bytes; larger files are not read. The paper's largest model needs a tenth."""
 
 
 class Export(NamedTuple):
@@ -87,18 +87,18 @@ def export(
         model: trained weights.
         folder: folder to create.
         facts: plain values (JSON) about the training.
-        overwrite: replace an existing export, if the folder has nothing else.
+        overwrite: whether to replace an existing export; not allowed if the folder has anything else.
         dtype: dtype of the kernels, see `tensors`; the codec is made from the weights after this rounding.
         tables: `Codec.tables` to store; None computes them here.
-        results: results of this codec: a file of `jahp evaluate`, or what was read from one.
+        results: results of this codec: a file of `jahp evaluate`, or what `read_evaluation_results` read from one.
 
     Returns:
         The codec of the folder, on the CPU.
 
     Raises:
-        ExportError: if the folder has other content, or the results are of another codec.
+        ExportError: if the folder exists and may not be replaced, or the results are of another codec.
         FreezeError: if no codec can use the weights.
-        WriteError: if the disk is full.
+        WriteError: if the folder cannot be written, e.g. because the disk is full.
     """
     folder = free_folder(folder, {CONFIG, WEIGHTS, CARD}, overwrite)
     stored = store({name: tensor.cpu() for name, tensor in model.state_dict().items()}, dtype)
@@ -133,7 +133,7 @@ def export_from(
     results: Path | None = None,
     note: str | None = None,
 ) -> Codec:
-    """Export any model source, with what is known about its training.
+    """Export a model from any source, with the facts about its training.
 
     Args:
         source: a checkpoint, a run folder, or an export, which may be `folder` itself.
@@ -211,7 +211,7 @@ def _read_tensors(path: Path, checksum: str) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load(data)
     except safetensors.SafetensorError as error:
-        raise ExportError(f"{path}: damaged ({error}); fetch it again") from None
+        raise ExportError(f"{path}: is damaged ({error}); fetch it again") from None
 
 
 def free_folder(folder: Path, names: Set[str], overwrite: bool) -> Path:

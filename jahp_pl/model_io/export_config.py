@@ -78,10 +78,10 @@ def objective_of(facts: Mapping[str, Any]) -> LossConfig | None:
     if not isinstance(stated, Mapping) or stated.get("distortion") not in ("mse", "ms_ssim"):
         return None
     try:
-        is_squares = stated["distortion"] == "mse"
+        is_mse = stated["distortion"] == "mse"
         lmbda_max = stated.get("lmbda_max")
         return LossConfig(
-            "mse" if is_squares else "ms_ssim",
+            "mse" if is_mse else "ms_ssim",
             float(stated["lmbda"]),
             None if lmbda_max is None else float(lmbda_max),
         )

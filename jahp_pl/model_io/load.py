@@ -49,12 +49,13 @@ def load_codec(
             model.
         device: device of the networks.
         precision: see `Codec`.
-        memory_limit: bytes, see `Codec`.
-        metric: metric that the bundled model was trained for; None takes the first model. Not allowed with a model.
+        memory_limit: see `Codec`.
+        metric: metric that the bundled model was trained for; None takes the default model. Not allowed with `model`.
 
     Raises:
         ExportError, CheckpointError: if there is no usable model.
-        FreezeError: if no codec can use the weights.
+        FreezeError: if no codec can use the weights of a checkpoint.
+        MemoryLimitError: if the memory limit is too low for the model.
     """
     path = locate(model, metric)
     if not is_export(path):

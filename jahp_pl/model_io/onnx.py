@@ -88,7 +88,7 @@ class HyperDecoder(nn.Module):
         self.h_s, self.context = h_s, context
 
     def forward(self, z_hat: Tensor) -> Tensor:
-        """Compute start, or raw without context; shapes as in the module's docstring."""
+        """Compute `start`, or `raw` without context; shapes as in the module's docstring."""
         psi = self.h_s.psi(z_hat)
         rows = psi.flatten(0, 1)
         rows = to_raw(rows) if self.context is None else self.context.precompute(rows)
@@ -103,7 +103,7 @@ class EntropyParameterGraph(nn.Module):
         self.context = context
 
     def forward(self, low: Tensor, high: Tensor, start: Tensor | None = None) -> Tensor:
-        """Compute raw; shapes as in the module's docstring."""
+        """Compute `raw`; shapes as in the module's docstring."""
         pieces = [Rows(low, low.new_ones(1)), Rows(high, high.new_full((1,), LATENT_RADIX))]
         return self.context.raw(pieces, start)
 
@@ -190,14 +190,14 @@ def write_graphs(codec: Codec, folder: Path, overwrite: bool = False) -> list[st
     Args:
         codec: codec on the CPU.
         folder: folder to create.
-        overwrite: replace existing graphs, if the folder has nothing else.
+        overwrite: whether to replace existing graphs; not allowed if the folder has anything else.
 
     Returns:
         Names of the graphs; each has a file with suffix `ONNX` and one with `TORCH`.
 
     Raises:
-        ExportError: if the folder has other content, or a package is not installed.
-        WriteError: if the disk is full.
+        ExportError: if the folder exists and may not be replaced, or a package is not installed.
+        WriteError: if the folder cannot be written, e.g. because the disk is full.
     """
     found = build_graphs(codec)
     names = {FACTS, *(f"{name}{suffix}" for name in found for suffix in (ONNX, TORCH))}

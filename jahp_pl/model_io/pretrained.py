@@ -2,8 +2,8 @@
 
 The bundled models are exports below `weights/`, one folder each, named by the folder.
 
-The default model follows from the exports themselves, so that no list is needed: variable-rate models come first, then
-single-rate models in the order of their lambda. Without any bundled model, only commands without a model name fail.
+The default follows from the exports themselves: variable-rate models come first, then single-rate models in the order
+of their lambda. If no model is bundled, only commands that do not name one fail.
 
 The Hub needs `pip install 'jahp_pl[hub]'`; downloads are validated like every export before they are used:
 
@@ -32,14 +32,19 @@ from jahp_pl.model_io.export_config import (
     read_rates,
 )
 
+PREFIX = "hf://"
+"""Start of the name of a model on the Hub."""
+FILES = [WEIGHTS, CONFIG, CARD]
+"""Files that are uploaded and downloaded."""
 FOLDER = Path(__file__).parents[1] / "weights"
-NONE = "no models are bundled with this jahp_pl; give one: an export, a run folder or a checkpoint"
+NO_MODELS = "no models are bundled with this jahp_pl; give one: an export, a run folder or a checkpoint"
 
 
 class Bundled(NamedTuple):
     """A bundled model."""
 
     name: str
+    """Name of its folder."""
     folder: Path
     rates: ExportRates
 
@@ -71,7 +76,7 @@ def default_model(metric: Metric | None = None) -> Bundled:
     """
     found = [model for model in bundled() if metric in (None, model.rates.metric)]
     if not found:
-        raise ExportError(NONE if metric is None else f"no model for {metric} is bundled with this jahp_pl")
+        raise ExportError(NO_MODELS if metric is None else f"no model for {metric} is bundled with this jahp_pl")
     return found[0] if found[0].rates.num_levels > 1 else found[len(found) // 2]
 
 
@@ -84,7 +89,7 @@ def bundled_with_fingerprint(fingerprint: bytes) -> Bundled | None:
     return next((one for one in bundled() if read_fingerprint(one.folder) == fingerprint), None)
 
 
-def names() -> str:
+def bundled_names() -> str:
     """Return the names of all bundled models, comma-separated."""
     return ", ".join(model.name for model in bundled()) or "there are none"
 
@@ -96,7 +101,7 @@ def locate(model: str | Path | None, metric: Metric | None = None) -> Path:
         model: an export, a run folder or a checkpoint; otherwise the name of a bundled model, or hf://USER/NAME, which
             is downloaded from the Hugging Face Hub. An existing path takes precedence over a name. None takes a bundled
             model.
-        metric: metric of the bundled model; not allowed with a model.
+        metric: metric that the bundled model was trained for; None takes the default model. Not allowed with `model`.
 
     Raises:
         ExportError: if there is no such model, or both arguments are given.
@@ -113,11 +118,7 @@ def locate(model: str | Path | None, metric: Metric | None = None) -> Path:
         return path
     if named := next((one for one in bundled() if one.name == str(model)), None):
         return named.folder
-    raise ExportError(f"{model}: no such export, run folder or checkpoint, and no bundled model ({names()})")
-
-
-PREFIX = "hf://"
-FILES = [WEIGHTS, CONFIG, CARD]
+    raise ExportError(f"{model}: no such export, run folder or checkpoint, and no bundled model ({bundled_names()})")
 
 
 def push(folder: str | Path, repo: str, private: bool = False) -> str:

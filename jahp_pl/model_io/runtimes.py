@@ -1,4 +1,4 @@
-"""Which library runs the networks of a codec: torch, or onnxruntime where that is asked for or torch is absent."""
+"""Names the libraries that can run the networks of a codec: torch and onnxruntime. No torch."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ RUNTIMES: tuple[Runtime, ...] = ("torch", "onnx")
 
 
 def default_runtime() -> Runtime:
-    """torch where it is installed."""
+    """Return torch if it is installed, otherwise onnxruntime."""
     return "onnx" if importlib.util.find_spec("torch") is None else "torch"

@@ -27,6 +27,7 @@ from jahp_pl.model_io.checkpoint import first_difference
 Dtype = Literal["float32", "bfloat16", "int8"]
 DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "int8")
 MASKED = "g_cm.weight"
+"""Name of the only kernels with masked taps."""
 COARSE = ("h_s.", "g_cm.", "g_ep.")
 """Name prefixes of the networks that int8 applies to: those that the codec converts to integers."""
 FINE = ("prior.", "gains.")

@@ -140,7 +140,7 @@ def test_a_file_is_imported_once_and_no_other_takes_its_name(files: Path) -> Non
     import_modules(["secant.py", str(files / "secant.py")])
     (files / "other").mkdir()
     shutil.copy("secant.py", "other/secant.py")
-    with pytest.raises(ConfigError, match="a module secant is imported already"):
+    with pytest.raises(ConfigError, match="another module named secant is already imported"):
         import_modules(["other/secant.py"])
 
 
