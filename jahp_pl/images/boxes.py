@@ -1,5 +1,7 @@
-"""Reads boxes of ISO files (AVIF, JPEG 2000) in memory: each has a length, a type and a content, which may hold
-boxes."""
+"""Reads the boxes of ISO base media files (AVIF, JPEG 2000) in memory.
+
+A box has a length, a type and a content, which may consist of boxes.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ class Box(NamedTuple):
     """One box."""
 
     kind: bytes
-    """Four letters."""
+    """Type of the box, four letters."""
     content: bytes
 
 

@@ -45,9 +45,9 @@ class Colours(NamedTuple):
     icc: bytes = b""
     """ICC profile; empty for sRGB."""
     origin: str = ""
-    """Where the profile comes from."""
+    """Where the profile comes from, in a few words."""
     ignored: str = ""
-    """Colour information of the file that is not used; empty if there is none."""
+    """Colour information in the file that is ignored, in a few words; empty if there is none."""
 
 
 def colours_of(image: Image.Image) -> Colours:
@@ -105,7 +105,7 @@ def file_head(image: Image.Image) -> bytes:
 
 
 def _late_profile(image: Image.Image) -> bytes:
-    """Join the ICC profile after the frame header of a JPEG, which Pillow does not."""
+    """Join the parts of an ICC profile that come after the frame header of a JPEG, which Pillow does not."""
     parts = sorted(getattr(image, "icclist", []))
     is_whole = parts and all(len(p) > 14 and p[12] == i and p[13] == len(parts) for i, p in enumerate(parts, 1))
     return b"".join(part[14:] for part in parts) if is_whole else b""
@@ -232,7 +232,7 @@ def _matrix(
     except ValueError:
         if exact:
             raise
-        return Colours(ignored=f"impossible colours ({origin})")
+        return Colours(ignored=f"invalid primaries or gamma ({origin})")
 
 
 def _icc_transfer(profile: bytes) -> int:

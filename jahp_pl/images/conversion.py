@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from jahp_pl.images.colours import Colours
-from jahp_pl.images.icc import apply, is_usable_profile, transform_to_srgb
+from jahp_pl.images.icc import apply_transform, is_usable_profile, transform_to_srgb
 from jahp_pl.images.layouts import LayoutError, Samples, transparent_gray
 
 _ORIENTATION = 0x0112
@@ -25,27 +25,34 @@ _NUMERIC = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 
 
 def losses(image: Image.Image, colours: Colours, samples: Samples, max_icc: int) -> Iterator[str]:
-    """Yield what is lost in converting an image that is open but not loaded, according to its header."""
+    """Yield what the conversion of an image to 8-bit RGB will lose, in a few words each.
+
+    Args:
+        image: open but not loaded, so that its header is still there.
+        colours: colour space of the image.
+        samples: properties of its samples.
+        max_icc: see `io.convert_rgb`.
+    """
     layout = str([tile[3] for tile in getattr(image, "tile", [])])  # e.g. "RGB;16B", which Pillow reads as 8-bit RGB
     if samples.is_deep or image.mode in _NUMERIC or ";16" in layout:
-        yield "bits beyond 8 a sample"
+        yield "bits beyond 8 per sample"
     if image.mode == "CMYK":
-        yield "CMYK, made sRGB"
+        yield "CMYK, converted to sRGB"
     if colours.ignored:
-        yield f"{colours.ignored}, not used"
+        yield f"{colours.ignored}, ignored"
     if not colours.icc:
         return
     kind = profile_mode(image.mode)
     if not is_usable_profile(colours.icc, kind):
-        yield f"{colours.origin} that is damaged or not for {kind}, not used"
+        yield f"{colours.origin} that is damaged or not for {kind}, ignored"
         return
     is_kept = kind == "RGB" and len(colours.icc) <= max_icc
     if kind != "CMYK" and not is_kept and transform_to_srgb(colours.icc, kind) is not None:
-        yield f"{colours.origin}, made sRGB"
+        yield f"{colours.origin}, converted to sRGB"
 
 
 def profile_mode(mode: str) -> str:
-    """Return the mode in which an image is converted with its profile."""
+    """Return the kind of ICC profile, as a mode of Pillow, that suits images of a mode."""
     if mode in ("LA", "La", "L", *_NUMERIC):
         return "L"
     return mode if mode in ("CMYK", "LAB") else "RGB"
@@ -74,6 +81,9 @@ def to_8bit(image: Image.Image, samples: Samples) -> Image.Image:
 
     White is the maximum in the header, 65535 for 16 bits, or otherwise the least of 1 (float), 255 and 65535 that no
     sample exceeds. (Pillow has already converted colour of 16 bits per channel to 8 bits.)
+
+    Raises:
+        LayoutError: if samples are negative, not finite or over 65535.
     """
     if image.mode not in _NUMERIC:
         return image
@@ -91,10 +101,19 @@ def to_8bit(image: Image.Image, samples: Samples) -> Image.Image:
 
 
 def to_rgb(image: Image.Image, profile: bytes, max_icc: int) -> tuple[Image.Image, bytes]:
-    """Convert to RGB, or RGBA if there is transparency; also return the remaining profile, empty for sRGB."""
+    """Convert to RGB, or to RGBA if there is transparency.
+
+    Args:
+        image: 8-bit image of any mode.
+        profile: ICC profile of the image; empty for sRGB.
+        max_icc: an RGB image with a profile of at most this many bytes keeps its colours.
+
+    Returns:
+        The image, and the ICC profile that its colours still need; empty for sRGB.
+    """
     alpha = None
     if image.mode == "LA" or (image.mode == "L" and "transparency" in image.info):
-        image = image.convert("LA")  # gray profiles apply to gray
+        image = image.convert("LA")  # a gray profile applies to gray samples
         image, alpha = image.getchannel("L"), image.getchannel("A")
     elif image.mode in ("1", "P", "PA", "La", "RGBa", "RGBX", "HSV", "YCbCr") or "transparency" in image.info:
         transparent = "transparency" in image.info or image.mode in ("PA", "La", "RGBa")
@@ -104,7 +123,7 @@ def to_rgb(image: Image.Image, profile: bytes, max_icc: int) -> tuple[Image.Imag
     transform = transform_to_srgb(profile, image.mode) if profile or image.mode == "LAB" else None
     icc = profile if transform is not None and image.mode == "RGB" and len(profile) <= max_icc else b""
     if transform is not None and not icc:
-        image = apply(transform, image)
+        image = apply_transform(transform, image)
     elif image.mode != "RGB":  # convert would copy the image
         image = image.convert("RGB")
     if alpha is not None:

@@ -19,7 +19,7 @@ _MAX_NAME = 60
 
 @lru_cache(maxsize=64)
 def transform_to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Build the transform from a profile to sRGB. LAB needs no profile, and has no other way to RGB.
+    """Build the transform from a profile to sRGB; an image in LAB is converted without a profile.
 
     Args:
         profile: content of an ICC profile; None for LAB.
@@ -44,7 +44,7 @@ def transform_to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTran
         return transform
     levels = np.linspace(0, 255, 9).astype(np.uint8)
     cube = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(27, 27, 3)
-    result = np.asarray(apply(transform, Image.fromarray(cube)))
+    result = np.asarray(apply_transform(transform, Image.fromarray(cube)))
     return None if np.abs(result.astype(int) - cube.astype(int)).max() <= 1 else transform
 
 
@@ -58,8 +58,8 @@ def is_usable_profile(profile: bytes, mode: str) -> bool:
     return True
 
 
-def apply(transform: ImageCms.ImageCmsTransform, image: Image.Image) -> Image.Image:
-    """Apply a transform to an image."""
+def apply_transform(transform: ImageCms.ImageCmsTransform, image: Image.Image) -> Image.Image:
+    """Apply a transform to an image, and return a new one."""
     result = ImageCms.applyTransform(image, transform)
     assert result is not None  # None is returned only for conversion in place
     return result
@@ -68,7 +68,7 @@ def apply(transform: ImageCms.ImageCmsTransform, image: Image.Image) -> Image.Im
 def rgb_to_srgb(rgb: npt.NDArray[np.uint8], profile: bytes) -> npt.NDArray[np.uint8]:
     """Convert (H, W, 3) uint8 from the space of `profile` to sRGB."""
     transform = transform_to_srgb(profile, "RGB")
-    return rgb if transform is None else np.array(apply(transform, Image.fromarray(rgb)))
+    return rgb if transform is None else np.array(apply_transform(transform, Image.fromarray(rgb)))
 
 
 def profile_name(profile: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Reads any still image file as 8-bit sRGB, for shards, evaluation and the codec alike. Pillow and numpy only.
+"""Reads any still image file as 8-bit sRGB, for shards, evaluation and the codec. Pillow and numpy only.
 
 Conversion steps, in order: apply the Exif rotation; scale 16-bit, 32-bit and float samples to 8 bits; convert colours
 to sRGB according to the file (`colours`), unless the caller keeps their profile; composite transparency on white, as
@@ -35,7 +35,7 @@ MAX_PIXELS = 178_000_000
 Source = str | Path | bytes | BinaryIO
 RGB = npt.NDArray[np.uint8]
 
-_HOLD_PROFILES = ("AVIF", "JPEG", "PNG", "TIFF", "WEBP")
+_FORMATS_WITH_PROFILE = ("AVIF", "JPEG", "PNG", "TIFF", "WEBP")
 """Formats that Pillow writes with an ICC profile."""
 
 
@@ -132,8 +132,8 @@ def convert_image(image: Image.Image, flatten: bool = True, max_icc: int = 0) ->
     rgb, icc = to_rgb(to_8bit(upright(image), samples), colours.icc, max_icc)
     if rgb.mode == "RGBA" and rgb.getchannel("A").getextrema() != (255, 255):
         if not flatten:
-            raise TransparencyError("has transparent pixels, which would be lost; put them on a background")
-        lost.append("transparency, put on white")
+            raise TransparencyError("has transparent pixels, which would be lost; flatten it onto a background")
+        lost.append("transparency, composited on white")
     return Converted(np.array(on_white(rgb)), tuple(lost), icc)
 
 
@@ -225,7 +225,7 @@ def encode_rgb(rgb: RGB, suffix: str, icc: bytes = b"") -> bytes:
     format_name = Image.EXTENSION.get(suffix.lower())
     if format_name not in Image.SAVE:
         raise ImageError(f"no image format has the suffix '{suffix}'; use .png, .webp or .jpg")
-    options = {"icc_profile": icc} if icc and format_name in _HOLD_PROFILES else {}
+    options = {"icc_profile": icc} if icc and format_name in _FORMATS_WITH_PROFILE else {}
     pixels = rgb_to_srgb(rgb, icc) if icc and not options else rgb
     buffer = io.BytesIO()
     try:

@@ -1,4 +1,4 @@
-"""Fixes or refuses files that Pillow would read incorrectly.
+"""Detects sample layouts that Pillow would read incorrectly, and fixes or refuses them.
 
 Every case was demonstrated on a small file (tests/docs/test_images.py). Files that a later Pillow reads correctly stay
 correct.
@@ -23,7 +23,7 @@ _INDEXED = "1", "P", "PA"
 
 
 class LayoutError(JahpError, ValueError):
-    """A layout that cannot be read correctly; the message is one line."""
+    """An image whose samples cannot be read correctly; the message is one line."""
 
 
 class Samples(NamedTuple):

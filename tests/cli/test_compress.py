@@ -169,7 +169,7 @@ def test_losses_of_an_image_are_reported(model, tmp_path, capsys):
     Image.new("L", (40, 30), 99).save(tmp_path / "gray.png")
     assert run("compress", tmp_path, "--model", model) == 0
     lines = {Path(line.split(" -> ")[0]).name: line for line in capsys.readouterr().out.splitlines()}
-    assert "lost: bits beyond 8 a sample" in lines["deep.png"]
+    assert "lost: bits beyond 8 per sample" in lines["deep.png"]
     assert "lost: CMYK" in lines["print.jpg"]
     assert "lost" not in lines["gray.png"]
 
@@ -198,7 +198,7 @@ def test_a_colour_profile_round_trips(model, tmp_path, capsys):
 def test_colours_are_converted_to_srgb_on_request_or_if_their_profile_is_too_large(model, tmp_path, capsys):
     Image.fromarray(kodak_crop()[:40, :50]).save(tmp_path / "wide.png", icc_profile=DISPLAY_P3)
     assert run("compress", tmp_path / "wide.png", "--model", model, "--srgb") == 0
-    assert "lost: a colour profile, made sRGB" in capsys.readouterr().out
+    assert "lost: a colour profile, converted to sRGB" in capsys.readouterr().out
     first = (tmp_path / "wide.jahp").read_bytes()
     assert unpack(first)[0].icc == b""
     assert run("info", tmp_path / "wide.jahp") == 0
@@ -206,7 +206,7 @@ def test_colours_are_converted_to_srgb_on_request_or_if_their_profile_is_too_lar
     vast = DISPLAY_P3 + bytes(MAX_ICC_BYTES)
     Image.fromarray(kodak_crop()[:40, :50]).save(tmp_path / "vast.tif", icc_profile=vast)
     assert run("compress", tmp_path / "vast.tif", "--model", model) == 0
-    assert "lost: a colour profile, made sRGB" in capsys.readouterr().out
+    assert "lost: a colour profile, converted to sRGB" in capsys.readouterr().out
     assert (tmp_path / "vast.jahp").read_bytes() == first
 
 

@@ -92,7 +92,7 @@ def test_colours_stay_in_their_own_space_on_request(photo: Image.Image, mode: st
     converted = convert_rgb(data, max_icc=len(DISPLAY_P3) - 1)
     assert np.array_equal(converted.rgb, decode_rgb(data))
     assert not np.array_equal(converted.rgb, kept.rgb)
-    assert (converted.icc, converted.lost) == (b"", ("a colour profile, made sRGB",))
+    assert (converted.icc, converted.lost) == (b"", ("a colour profile, converted to sRGB",))
 
 
 def test_only_an_rgb_profile_other_than_srgb_is_kept(photo: Image.Image) -> None:
@@ -100,7 +100,7 @@ def test_only_an_rgb_profile_other_than_srgb_is_kept(photo: Image.Image) -> None
     for profile in (srgb, b"not a profile", DISPLAY_P3[:150]):
         kept = convert_rgb(encode(photo, "PNG", icc_profile=profile), max_icc=2**20)
         assert np.array_equal(kept.rgb, pixels(photo))
-        unused = () if profile == srgb else ("a colour profile that is damaged or not for RGB, not used",)
+        unused = () if profile == srgb else ("a colour profile that is damaged or not for RGB, ignored",)
         assert (kept.icc, kept.lost) == (b"", unused)
     for mode in ("L", "CMYK"):
         assert convert_rgb(encode(photo.convert(mode), "TIFF", icc_profile=DISPLAY_P3), max_icc=2**20).icc == b""
@@ -296,11 +296,11 @@ def test_only_pillow_and_numpy_are_needed() -> None:
 
 def test_a_conversion_reports_only_what_it_lost(photo: Image.Image) -> None:
     deep = Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000)
-    assert convert_rgb(encode(deep, "PNG")).lost == ("bits beyond 8 a sample",)
-    assert convert_rgb(encode(photo.convert("CMYK"), "TIFF")).lost == ("CMYK, made sRGB",)
+    assert convert_rgb(encode(deep, "PNG")).lost == ("bits beyond 8 per sample",)
+    assert convert_rgb(encode(photo.convert("CMYK"), "TIFF")).lost == ("CMYK, converted to sRGB",)
     opaque, clear = photo.convert("RGBA"), photo.convert("RGBA")
     clear.putpixel((0, 0), (1, 2, 3, 254))
-    assert convert_rgb(encode(clear, "PNG")).lost == ("transparency, put on white",)
+    assert convert_rgb(encode(clear, "PNG")).lost == ("transparency, composited on white",)
     with pytest.raises(ImageError, match="transparent"):
         convert_rgb(encode(clear, "PNG"), flatten=False)
     for lossless in (photo, photo.convert("L"), photo.convert("P"), opaque):
@@ -314,7 +314,7 @@ def test_colour_with_16_bits_per_sample_reports_the_loss() -> None:
     rows = b"".join(b"\0" + bytes(range(24)) for _ in range(4))  # 4 x 4 pixels of three 16-bit samples
     header = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)
     data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    assert convert_rgb(b"\x89PNG\r\n\x1a\n" + data).lost == ("bits beyond 8 a sample",)
+    assert convert_rgb(b"\x89PNG\r\n\x1a\n" + data).lost == ("bits beyond 8 per sample",)
 
 
 def test_an_image_is_encoded_in_the_format_of_the_suffix_or_refused(photo: Image.Image) -> None:

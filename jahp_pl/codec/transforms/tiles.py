@@ -54,14 +54,14 @@ def largest_side(height: int, width: int, halo: int, fits: Callable[[int, int], 
     if fits(height, width):
         return height, width
     best: tuple[int, tuple[int, int]] | None = None
-    for num_columns in range(1, _most(width) + 1):
+    for num_columns in range(1, _max_pieces(width) + 1):
         column = -(-width // num_columns)
-        low, high = 1, _most(height)
-        if not fits(_side_of(height, high, halo), min(column + 2 * halo, width)):
+        low, high = 1, _max_pieces(height)
+        if not fits(_side_with_halo(height, high, halo), min(column + 2 * halo, width)):
             continue
         while low < high:  # finds the fewest rows of tiles that fit
             middle = (low + high) // 2
-            row_fits = fits(_side_of(height, middle, halo), min(column + 2 * halo, width))
+            row_fits = fits(_side_with_halo(height, middle, halo), min(column + 2 * halo, width))
             low, high = (low, middle) if row_fits else (middle + 1, high)
         row = -(-height // low)
         work = low * num_columns * (row + 2 * halo) * (column + 2 * halo)
@@ -71,9 +71,11 @@ def largest_side(height: int, width: int, halo: int, fits: Callable[[int, int], 
     return best[1]
 
 
-def _most(length: int) -> int:
+def _max_pieces(length: int) -> int:
+    """Return the largest number of pieces along an axis."""
     return -(-length // SMALLEST)
 
 
-def _side_of(length: int, number: int, halo: int) -> int:
+def _side_with_halo(length: int, number: int, halo: int) -> int:
+    """Return the side of one of `number` equal pieces of an axis, halo included."""
     return min(-(-length // number) + 2 * halo, length)
