@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from jahp_pl.cli.codecs import AnyCodec
-    from jahp_pl.codec.entropy.range_coder import IntArray
+    from jahp_pl.codec.arrays import IntArray
     from jahp_pl.codec.latents import Encoded
 
 DEFAULT_EFFORT = 1

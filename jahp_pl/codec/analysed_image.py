@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from jahp_pl.codec.array_images import Samples
+from jahp_pl.codec.arrays import Float32Array, IntArray, Samples
 from jahp_pl.codec.encoder import to_integers
-from jahp_pl.codec.entropy.range_coder import IntArray
 from jahp_pl.codec.latents import Latents
 from jahp_pl.codec.refinement import Refiner
 from jahp_pl.codec.transforms.runner import TransformRunner
@@ -29,9 +26,9 @@ class TorchAnalysedImage:
         self.image: Samples = x.numpy()
         self.y = transforms.analyse(x)  # (1, M, h, w), before it is scaled
 
-    def scaled(self, level: float | None) -> npt.NDArray[np.float32]:
+    def scaled(self, level: float | None) -> Float32Array:
         """Return the latents (M, h, w) at a rate level, before they are rounded."""
-        latents: npt.NDArray[np.float32] = self.transforms.scale(self.y, level)[0].cpu().numpy()
+        latents: Float32Array = self.transforms.scale(self.y, level)[0].cpu().numpy()
         return latents
 
     def quantize(self, level: float | None) -> Latents[IntArray]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
 import numpy as np
-import numpy.typing as npt
 
+from jahp_pl.codec.arrays import Samples
 from jahp_pl.codec.bitstream import MAX_ICC_BYTES
 
 if TYPE_CHECKING:
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 Kind = Literal["numpy", "pil"]
 """(H, W, 3) uint8 array; Pillow image of mode RGB."""
-Samples = npt.NDArray[np.uint8]
-"""8-bit samples of an image."""
 
 
 class ArrayPixels(NamedTuple):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from jahp_pl.codec import refinement
 from jahp_pl.codec.analysed_image import TorchAnalysedImage
-from jahp_pl.codec.array_images import Samples
+from jahp_pl.codec.arrays import IntArray, Samples
 from jahp_pl.codec.decoder import Opened, open_file, reconstruct_image
 from jahp_pl.codec.devices import on_cpu
 from jahp_pl.codec.encoder import ImageEncoder
@@ -23,7 +23,7 @@ from jahp_pl.codec.entropy.latent_coder import LatentCoder
 from jahp_pl.codec.entropy.latent_tables import LatentTables
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis
 from jahp_pl.codec.entropy.prior_tables import PriorTables
-from jahp_pl.codec.entropy.range_coder import IntArray, Reader, Writer
+from jahp_pl.codec.entropy.range_coder import Reader, Writer
 from jahp_pl.codec.entropy.symbol_coder import DecodeTask
 from jahp_pl.codec.entropy.torch_settings import retry_if_precision_changed
 from jahp_pl.codec.fingerprint import fingerprint

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from jahp_pl.codec.array_images import Samples
+from jahp_pl.codec.arrays import IntArray, Samples
 from jahp_pl.codec.bitstream import LEVEL_STEPS, BitstreamError, Header, unpack
 from jahp_pl.codec.encoder import to_gray
-from jahp_pl.codec.entropy.range_coder import IntArray, Reader
+from jahp_pl.codec.entropy.range_coder import Reader
 from jahp_pl.codec.entropy.symbol_coder import LatentRange
 from jahp_pl.codec.limits import check_steps
 from jahp_pl.strides import HYPER_STRIDE, STRIDE

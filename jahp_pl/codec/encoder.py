@@ -8,9 +8,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from jahp_pl.codec.array_images import Samples
+from jahp_pl.codec.arrays import Float32Array, IntArray, Samples
 from jahp_pl.codec.bitstream import LATENT_MAX, LATENT_MIN, LEVEL_STEPS, Header, pack
-from jahp_pl.codec.entropy.range_coder import IntArray, Writer
+from jahp_pl.codec.entropy.range_coder import Writer
 from jahp_pl.codec.latents import Encoded, Latents
 
 
@@ -21,7 +21,7 @@ class AnalysedImage(Protocol):
     def image(self) -> Samples:
         """The original, (3, H, W)."""
 
-    def scaled(self, level: float | None) -> npt.NDArray[np.float32]:
+    def scaled(self, level: float | None) -> Float32Array:
         """Return the latents (M, h, w) at a rate level, before they are rounded."""
 
     def quantize(self, level: float | None) -> Latents[IntArray]:
@@ -123,7 +123,7 @@ def to_gray(image: Samples) -> Samples:
     return np.repeat(luma.astype(np.uint8)[None], 3, axis=0)
 
 
-def _local_mean(maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _local_mean(maps: Float32Array) -> Float32Array:
     """Average each (h, w) map over 3 x 3 positions; at its borders, over those inside."""
     for axis in (1, 2):
         length = maps.shape[axis]
@@ -135,12 +135,12 @@ def _local_mean(maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return maps
 
 
-def _along(values: npt.NDArray[np.generic], axis: int) -> npt.NDArray[np.float32]:
+def _along(values: npt.NDArray[np.generic], axis: int) -> Float32Array:
     """Reshape n numbers to float32 that broadcasts over (C, h, w) along an axis."""
     return values.astype(np.float32).reshape([-1 if axis == dimension else 1 for dimension in range(3)])
 
 
-def to_integers(latents: npt.NDArray[np.float32]) -> IntArray:
+def to_integers(latents: Float32Array) -> IntArray:
     """Round latents (C, h, w) to the nearest integers, halves to even.
 
     Raises:

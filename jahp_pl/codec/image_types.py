@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from jahp_pl.codec.array_images import array_from, image_from
+from jahp_pl.codec.arrays import Samples
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    Picture = Tensor | npt.NDArray[np.uint8] | Image.Image
+    Picture = Tensor | Samples | Image.Image
 
 Kind = Literal["tensor", "numpy", "pil"]
 """(3, H, W) uint8 tensor; (H, W, 3) uint8 array; Pillow image of mode RGB."""
@@ -49,7 +49,7 @@ def to_pixels(image: Picture) -> Pixels:
     return Pixels(image.cpu(), b"")
 
 
-def from_pixels(rgb: Tensor, icc: bytes, kind: Kind) -> Tensor | npt.NDArray[np.uint8] | Image.Image:
+def from_pixels(rgb: Tensor, icc: bytes, kind: Kind) -> Tensor | Samples | Image.Image:
     """Convert pixels to an image of the requested kind.
 
     Args:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 
+from jahp_pl.codec.arrays import IntArray
 from jahp_pl.codec.bitstream import LEVEL_STEPS, Header
 from jahp_pl.codec.encoder import ImageEncoder
-from jahp_pl.codec.entropy.range_coder import IntArray
 from jahp_pl.codec.latents import Encoded
 from jahp_pl.codec.targets import Target, TargetError, find_level, steps_of
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from jahp_pl.codec.array_images import Kind, Samples, array_from, image_from
+from jahp_pl.codec.array_images import Kind, array_from, image_from
+from jahp_pl.codec.arrays import Float32Array, Float64Array, IntArray, Samples
 from jahp_pl.codec.decoder import open_file, reconstruct_image
 from jahp_pl.codec.encoder import ImageEncoder
 from jahp_pl.codec.entropy.channel_tables import ChannelTables
-from jahp_pl.codec.entropy.freezing import Float32Array, FloatArray
-from jahp_pl.codec.entropy.range_coder import IntArray, Reader, Writer
+from jahp_pl.codec.entropy.range_coder import Reader, Writer
 from jahp_pl.codec.entropy.symbol_coder import DecodeTask, LatentRange, SymbolCoder, common_range
 from jahp_pl.codec.entropy.window_tables import WindowTables
 from jahp_pl.codec.fingerprint import fingerprint
@@ -57,7 +57,11 @@ class RuntimeCodec:
     """Library that runs its networks."""
 
     def __init__(
-        self, config: ModelConfig, state: Mapping[str, Float32Array], tables: Mapping[str, FloatArray], threads: int = 0
+        self,
+        config: ModelConfig,
+        state: Mapping[str, Float32Array],
+        tables: Mapping[str, Float64Array],
+        threads: int = 0,
     ) -> None:
         for part, known in ((config.transform, ("gdn",)), (config.likelihood, tuple(BOUNDS))):
             if part not in known:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from jahp_pl.codec.arrays import Float32Array
 from jahp_pl.codec.entropy.freezing import (
-    Float32Array,
     FrozenContext,
     FrozenLayer,
     TrainedLayer,

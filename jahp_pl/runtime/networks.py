@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from jahp_pl.codec.entropy.freezing import LATENT_RADIX, Float32Array
+from jahp_pl.codec.arrays import Float32Array, IntArray
+from jahp_pl.codec.entropy.freezing import LATENT_RADIX
 from jahp_pl.codec.entropy.hyper_strips import hyper_strips
-from jahp_pl.codec.entropy.range_coder import IntArray
 from jahp_pl.codec.entropy.symbol_coder import LatentRange
 from jahp_pl.codec.entropy.wavefront import Schedule, schedule
 from jahp_pl.runtime import entropy_graphs, transform_graphs

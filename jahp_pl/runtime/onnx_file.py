@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from jahp_pl.codec.entropy.freezing import Float32Array
+from jahp_pl.codec.arrays import Float32Array
 
 IR_VERSION, OPSET = 8, 18
 FLOAT, UINT8, INT64 = 1, 2, 7

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jahp_pl.codec.entropy.freezing import Float32Array
+from jahp_pl.codec.arrays import Float32Array
 from jahp_pl.runtime.freezing import LEAKY_SLOPE
 from jahp_pl.runtime.onnx_file import FLOAT, UINT8, Graph
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from jahp_pl.codec.array_images import Samples
+from jahp_pl.codec.arrays import Float32Array, IntArray, Samples
 from jahp_pl.codec.encoder import to_integers
-from jahp_pl.codec.entropy.freezing import Float32Array
-from jahp_pl.codec.entropy.range_coder import IntArray
 from jahp_pl.codec.latents import Latents
 from jahp_pl.codec.transforms.tiles import HYPER_HALO, SMALLEST, TileSpan, largest_side, tiles
 from jahp_pl.config import ModelConfig

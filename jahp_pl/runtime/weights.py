@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import safetensors
 
-from jahp_pl.codec.entropy.freezing import Float32Array, FloatArray
+from jahp_pl.codec.arrays import Float32Array, Float64Array
 from jahp_pl.config import ConfigError, ModelConfig, model_from_dict
 from jahp_pl.model_io.export_config import CONFIG, WEIGHTS, ExportError, read_config
 
@@ -35,7 +35,7 @@ class StoredModel(NamedTuple):
     """Fingerprint that the export states, 8 bytes."""
     state: LazyWeights
     """Weights by name; of g_cm only the taps that are not masked, (2M, M, 12)."""
-    tables: dict[str, FloatArray]
+    tables: dict[str, Float64Array]
     """Coding tables by name, see `Codec.tables`."""
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from jahp_pl.codec.entropy.freezing import FloatArray, FreezeError
-from jahp_pl.codec.entropy.range_coder import MASS_BITS, ChannelTable, IntArray, Reader, Writer
+from jahp_pl.codec.arrays import Float64Array, IntArray
+from jahp_pl.codec.entropy.freezing import FreezeError
+from jahp_pl.codec.entropy.range_coder import MASS_BITS, ChannelTable, Reader, Writer
 from jahp_pl.codec.entropy.table_checks import checked_table
 
 TABLE_LIMIT = 2**12
@@ -25,7 +26,7 @@ class ChannelTables:
         FreezeError: if `frozen` does not fit the channels.
     """
 
-    def __init__(self, num_channels: int, frozen: Mapping[str, FloatArray]) -> None:
+    def __init__(self, num_channels: int, frozen: Mapping[str, Float64Array]) -> None:
         sizes = checked_table(frozen, "sizes", num_channels)
         lowest = checked_table(frozen, "lowest", num_channels, signed=True)
         if sizes.min() < 2 or sizes.sum() >= 2**31 or np.abs(lowest).max() > 2 * TABLE_LIMIT:
@@ -39,7 +40,7 @@ class ChannelTables:
             raise FreezeError("tables of the prior: a channel has too much mass; export the model again")
         self.tables = [ChannelTable(int(low), one) for low, one in zip(lowest, masses, strict=True)]
 
-    def frozen(self) -> dict[str, FloatArray]:
+    def frozen(self) -> dict[str, Float64Array]:
         """Return the tables to store with the weights, in float64; the masses of all channels are concatenated."""
         return {
             "lowest": np.array([table.lowest for table in self.tables], dtype=np.float64),
@@ -61,7 +62,7 @@ class ChannelTables:
         channels = [reader.read_channel(height * width, table) for table in self.tables]
         return np.stack(channels).reshape(len(channels), height, width)
 
-    def arrays(self) -> Iterator[FloatArray]:
+    def arrays(self) -> Iterator[Float64Array]:
         """Yield everything that determines the probabilities, for the fingerprint."""
         yield self.frozen()["lowest"]
         yield from (table.masses for table in self.tables)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from jahp_pl.codec.arrays import Float32Array, Float64Array
 from jahp_pl.errors import JahpError
 
 FLOAT32_EXACT = 2**24
@@ -33,9 +34,7 @@ HYPER_LATENT_CLAMP = 2**24
 LATENT_RADIX = 2**8
 """Latents up to +-128 enter g_cm unchanged, larger ones in two pieces: y = 2^8 high + low."""
 
-FloatArray = npt.NDArray[np.float64]
-Float32Array = npt.NDArray[np.float32]
-Weights = Float32Array | FloatArray
+Weights = Float32Array | Float64Array
 
 
 class FreezeError(JahpError, ValueError):

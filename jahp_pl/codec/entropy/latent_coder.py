@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from jahp_pl.codec.arrays import Float32Array, IntArray
 from jahp_pl.codec.entropy.fixed_point import FixedPointLayer, Rows
-from jahp_pl.codec.entropy.freezing import LATENT_RADIX, Float32Array
+from jahp_pl.codec.entropy.freezing import LATENT_RADIX
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis, to_raw
-from jahp_pl.codec.entropy.range_coder import IntArray, Writer
+from jahp_pl.codec.entropy.range_coder import Writer
 from jahp_pl.codec.entropy.symbol_coder import DecodeTask, LatentRange, SymbolCoder, common_range
 from jahp_pl.codec.entropy.thread_tuner import ThreadTuner
 from jahp_pl.codec.entropy.torch_settings import full_precision

@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from jahp_pl.codec.arrays import Float64Array, IntArray
 from jahp_pl.codec.entropy.freezing import FRACTION_BITS
-from jahp_pl.codec.entropy.range_coder import MASS_BITS, FloatArray, IntArray
+from jahp_pl.codec.entropy.range_coder import MASS_BITS
 from jahp_pl.codec.entropy.window_tables import (
     NUM_EXPONENTIALS,
     NUM_SCALES,
@@ -53,14 +54,14 @@ class LatentTables(WindowTables):
         """Return `frozen` as tensors."""
         return {name: torch.from_numpy(table) for name, table in self.frozen().items()}
 
-    def _weighted_sums(self, starts: IntArray, width: int, weights: FloatArray) -> FloatArray:
+    def _weighted_sums(self, starts: IntArray, width: int, weights: Float64Array) -> Float64Array:
         table = torch.from_numpy(self._masses).as_strided((len(self._masses) - width + 1, width), (1, 1))
         indices, factors = torch.from_numpy(starts), torch.from_numpy(weights)
-        sums: FloatArray = F.embedding_bag(indices, table, per_sample_weights=factors, mode="sum").numpy()
+        sums: Float64Array = F.embedding_bag(indices, table, per_sample_weights=factors, mode="sum").numpy()
         return sums
 
 
-def _compute_tables(density: ConditionalDensity) -> dict[str, FloatArray]:
+def _compute_tables(density: ConditionalDensity) -> dict[str, Float64Array]:
     """Compute all tables of a density, in float64."""
     scales, thresholds = _scales(density.bounds.scale_min)
     pieces = [

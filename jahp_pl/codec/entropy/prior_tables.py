@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jahp_pl.codec.arrays import Float64Array
 from jahp_pl.codec.entropy.channel_tables import TABLE_LIMIT, ChannelTables
-from jahp_pl.codec.entropy.range_coder import MASS_BITS, FloatArray, Reader, Writer
+from jahp_pl.codec.entropy.range_coder import MASS_BITS, Reader, Writer
 from jahp_pl.entropy_model import FactorizedDensity
 
 TABLE_MARGIN = 32
@@ -54,7 +55,7 @@ class PriorTables(ChannelTables):
         return torch.from_numpy(self.read_channels(reader, height, width))
 
 
-def _compute_tables(prior: FactorizedDensity) -> dict[str, FloatArray]:
+def _compute_tables(prior: FactorizedDensity) -> dict[str, Float64Array]:
     """Compute all tables of a density, in float64."""
     lowest, masses = _prior_masses(prior)
     sizes = [float(len(one)) for one in masses]

@@ -13,12 +13,9 @@ from typing import Any
 
 import constriction
 import numpy as np
-import numpy.typing as npt
 
+from jahp_pl.codec.arrays import Float64Array, IntArray
 from jahp_pl.codec.bitstream import BitstreamError
-
-IntArray = npt.NDArray[np.int32]
-FloatArray = npt.NDArray[np.float64]
 
 MASS_BITS = 24
 """Probabilities are multiples of 2^-24, the resolution of the range coder."""
@@ -35,13 +32,13 @@ class ChannelTable:
             symbol itself follows in 32 plain bits.
     """
 
-    def __init__(self, lowest: int, masses: FloatArray) -> None:
+    def __init__(self, lowest: int, masses: Float64Array) -> None:
         self.lowest = lowest
         self.escape = len(masses) - 1
         self.masses = masses
         self.model = constriction.stream.model.Categorical(masses, perfect=False)
 
-    def __reduce__(self) -> tuple[type[ChannelTable], tuple[int, FloatArray]]:
+    def __reduce__(self) -> tuple[type[ChannelTable], tuple[int, Float64Array]]:
         """Pickle the arguments, because constriction's models cannot be pickled."""
         return ChannelTable, (self.lowest, self.masses)
 
@@ -63,7 +60,7 @@ class Writer:
         self.bits = 0.0
         """Cross-entropy of all symbols so far under the tables with which they are coded."""
 
-    def write_rows(self, indices: IntArray, masses: FloatArray) -> None:
+    def write_rows(self, indices: IntArray, masses: Float64Array) -> None:
         """Append n symbols, (n,) from 0, each under its own row of `masses`, (n, entries)."""
         self._encode(indices, _ROWS, masses)
         if self._measure:
@@ -114,7 +111,7 @@ class Reader:
     def __init__(self, payload: bytes) -> None:
         self._decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(payload, dtype=_WORD).astype(np.uint32))
 
-    def read_rows(self, masses: FloatArray) -> IntArray:
+    def read_rows(self, masses: Float64Array) -> IntArray:
         """Read the next n symbols, (n,) from 0, each under its own row of `masses`, (n, entries).
 
         Raises:
@@ -164,7 +161,7 @@ class Reader:
             raise _undecodable()
 
 
-def _leaky_bits(probability: FloatArray, num_symbols: int) -> float:
+def _leaky_bits(probability: Float64Array, num_symbols: int) -> float:
     """Compute the bits of symbols (n,) with these probabilities among `num_symbols`; the coder keeps each one
     possible."""
     # The coder uses p (1 - n 2^-24) + 2^-24 for each of n symbols.

@@ -12,10 +12,10 @@ from typing import Generic, NamedTuple, Protocol
 
 import numpy as np
 
-from jahp_pl.codec.entropy.freezing import Float32Array
-from jahp_pl.codec.entropy.range_coder import IntArray, Reader, Writer
+from jahp_pl.codec.arrays import Float32Array, IndexArray, IntArray
+from jahp_pl.codec.entropy.range_coder import Reader, Writer
 from jahp_pl.codec.entropy.wavefront import Schedule, Step
-from jahp_pl.codec.entropy.window_tables import WIDTHS, Index, Windows, WindowTables
+from jahp_pl.codec.entropy.window_tables import WIDTHS, Windows, WindowTables
 from jahp_pl.codec.latents import Integers
 
 CHUNK = 512
@@ -150,7 +150,7 @@ def _part(windows: Windows, part: slice) -> Windows:
     return Windows(windows.kind[part], windows.lowest[part], windows.source[..., part])
 
 
-def _kinds(windows: Windows) -> Iterator[tuple[int, Index]]:
+def _kinds(windows: Windows) -> Iterator[tuple[int, IndexArray]]:
     """Yield each kind of window that occurs, with the latents that have it."""
     for kind in range(len(WIDTHS)):
         chosen = (windows.kind == kind).nonzero()[0]
@@ -158,7 +158,7 @@ def _kinds(windows: Windows) -> Iterator[tuple[int, Index]]:
             yield kind, chosen
 
 
-def _limited(chosen: Index, width: int) -> Iterator[tuple[int, Index]]:
+def _limited(chosen: IndexArray, width: int) -> Iterator[tuple[int, IndexArray]]:
     """Split `chosen` into parts whose tables have at most `MAX_CELLS` entries; yield each with its start."""
     size = max(1, MAX_CELLS // width)
     for first in range(0, len(chosen), size):

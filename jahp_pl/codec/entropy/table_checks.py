@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from jahp_pl.codec.entropy.freezing import FloatArray, FreezeError
+from jahp_pl.codec.arrays import Float64Array
+from jahp_pl.codec.entropy.freezing import FreezeError
 
 
-def checked_table(frozen: Mapping[str, FloatArray], name: str, size: int, signed: bool = False) -> FloatArray:
+def checked_table(frozen: Mapping[str, Float64Array], name: str, size: int, signed: bool = False) -> Float64Array:
     """Return a stored table if it is plausible.
 
     Raises:
@@ -23,7 +24,7 @@ def checked_table(frozen: Mapping[str, FloatArray], name: str, size: int, signed
     return table
 
 
-def check_halves(table: FloatArray, lengths: Sequence[int], bits: int) -> None:
+def check_halves(table: Float64Array, lengths: Sequence[int], bits: int) -> None:
     """Check concatenated upper halves of cumulatives, 2^bits F.
 
     Each must start at 1/2 or more, rise, and end at 1 or less.
@@ -39,7 +40,7 @@ def check_halves(table: FloatArray, lengths: Sequence[int], bits: int) -> None:
         raise FreezeError("table cumulative: does not rise from 1/2 to 1; export the model again")
 
 
-def check_weights(table: FloatArray, bits: int) -> None:
+def check_weights(table: Float64Array, bits: int) -> None:
     """Check a table of 2^bits e^-x: it starts at 2^bits, its maximum.
 
     Raises:
@@ -49,7 +50,7 @@ def check_weights(table: FloatArray, bits: int) -> None:
         raise FreezeError("table exponential: does not fall from 1; export the model again")
 
 
-def rising_tables(frozen: Mapping[str, FloatArray], sizes: Mapping[str, int]) -> tuple[FloatArray, ...]:
+def rising_tables(frozen: Mapping[str, Float64Array], sizes: Mapping[str, int]) -> tuple[Float64Array, ...]:
     """Return tables, by name and size, whose numbers rise from above 0.
 
     Raises:

@@ -17,15 +17,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+
+from jahp_pl.codec.arrays import IndexArray
 
 NOWHERE = 0
 """Row of the latents' buffer that represents all positions outside an image; it stays zero."""
 
 BLOCK = 1024
 """Positions per step if none depends on another; bounds the memory."""
-
-Ranks = npt.NDArray[np.int64]
 
 
 class Step(NamedTuple):
@@ -44,9 +43,9 @@ class Schedule(NamedTuple):
 
     steps: list[list[Step]]
     """The images of each step, in the given order; their ranks are consecutive."""
-    ranks: list[Ranks]
+    ranks: list[IndexArray]
     """Per image (height * width,) int64: rank of each position in raster order."""
-    taps: Ranks
+    taps: IndexArray
     """(positions, live taps) int64: rows of the latents' buffer that form the context of each position."""
 
 
@@ -69,12 +68,12 @@ def schedule(shapes: Sequence[tuple[int, int]], offsets: Sequence[tuple[int, int
     return Schedule(_steps(time[order], image[order]), ranks, _taps(shapes, ranks, offsets))
 
 
-def _times(height: int, width: int, lag: int) -> Ranks:
+def _times(height: int, width: int, lag: int) -> IndexArray:
     positions = np.arange(height * width)
     return positions % width + lag * (positions // width) if lag else positions // BLOCK
 
 
-def _steps(time: Ranks, image: Ranks) -> list[list[Step]]:
+def _steps(time: IndexArray, image: IndexArray) -> list[list[Step]]:
     changes = np.flatnonzero((time[1:] != time[:-1]) | (image[1:] != image[:-1])) + 1
     bounds = [0, *changes.tolist(), len(time)]
     steps: list[list[Step]] = []
@@ -88,7 +87,7 @@ def _steps(time: Ranks, image: Ranks) -> list[list[Step]]:
     return steps
 
 
-def _taps(shapes: Sequence[tuple[int, int]], ranks: list[Ranks], offsets: Sequence[tuple[int, int]]) -> Ranks:
+def _taps(shapes: Sequence[tuple[int, int]], ranks: list[IndexArray], offsets: Sequence[tuple[int, int]]) -> IndexArray:
     reach = max((-row for row, _ in offsets), default=0)
     taps = np.empty((sum(len(rank) for rank in ranks), len(offsets)), dtype=np.int64)
     for (height, width), rank in zip(shapes, ranks, strict=True):

@@ -21,8 +21,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from jahp_pl.codec.entropy.freezing import FRACTION_BITS, RAW_CLAMP, Float32Array
-from jahp_pl.codec.entropy.range_coder import MASS_BITS, FloatArray, IntArray
+from jahp_pl.codec.arrays import Float32Array, Float64Array, IndexArray, IntArray
+from jahp_pl.codec.entropy.freezing import FRACTION_BITS, RAW_CLAMP
+from jahp_pl.codec.entropy.range_coder import MASS_BITS
 from jahp_pl.codec.entropy.table_checks import check_halves, check_weights, checked_table, rising_tables
 from jahp_pl.density_layout import DensityLayout
 
@@ -52,8 +53,6 @@ PIECE = 128
 SCALE_SIZES = {"scales": NUM_SCALES, "thresholds": NUM_SCALES - 1}
 """Names and sizes of the tables of scales."""
 
-Index = npt.NDArray[np.int64]
-
 
 class Windows(NamedTuple):
     """Windows of n latents, ordered by position, then channel."""
@@ -79,7 +78,7 @@ class WindowTables:
         FreezeError: if `frozen` does not fit the density.
     """
 
-    def __init__(self, density: DensityLayout, num_latents: int, frozen: Mapping[str, FloatArray]) -> None:
+    def __init__(self, density: DensityLayout, num_latents: int, frozen: Mapping[str, Float64Array]) -> None:
         self.layout = density
         self.num_latents = num_latents
         self.scales, self.thresholds = rising_tables(frozen, SCALE_SIZES)
@@ -112,7 +111,7 @@ class WindowTables:
         if density.num_components == 1:
             self._first_row, self._rows = self._all_rows(resolution)
 
-    def frozen(self) -> dict[str, FloatArray]:
+    def frozen(self) -> dict[str, Float64Array]:
         """Return the tables that needed exp or erf, in float64, to be stored with the weights."""
         cumulative = {"cumulative": self._upper}  # only the upper half; F(-t) = 1 - F(t)
         return {"scales": self.scales, "thresholds": self.thresholds} | cumulative | {"exponential": self.exponential}
@@ -138,17 +137,17 @@ class WindowTables:
             lowest += centre
         return Windows(kind, lowest, source)
 
-    def masses(self, windows: Windows, chosen: Index, kind: int) -> FloatArray:
+    def masses(self, windows: Windows, chosen: IndexArray, kind: int) -> Float64Array:
         """Return the tables of latents of one kind: (n,) indices -> (n, WIDTHS[kind]), integers up to a factor per row.
 
         The last entry is the escape.
         """
         if self.layout.num_components == 1:
-            rows: FloatArray = self._rows[kind].take(windows.source[chosen], axis=0)
+            rows: Float64Array = self._rows[kind].take(windows.source[chosen], axis=0)
             return rows
         return self._summed(windows.source.take(chosen, axis=-1), kind)
 
-    def _summed(self, source: IntArray, kind: int) -> FloatArray:
+    def _summed(self, source: IntArray, kind: int) -> Float64Array:
         """Sum the components' tables for the `source` of windows of one kind: (4, K, n) -> (n, WIDTHS[kind])."""
         home, offset, scale, weight = source
         width = min(WIDTHS[kind], PIECE)
@@ -162,18 +161,18 @@ class WindowTables:
         masses = self._weighted_sums(rows, width, weights).reshape(-1, WIDTHS[kind])
         return _with_escape(masses, weight.sum(axis=0) * 2.0**MASS_BITS)
 
-    def _weighted_sums(self, starts: IntArray, width: int, weights: FloatArray) -> FloatArray:
+    def _weighted_sums(self, starts: IntArray, width: int, weights: Float64Array) -> Float64Array:
         """Add up pieces of the masses: (n, K) first entries, (n, K) weights -> (n, width).
 
         The sums are integers below 2^42, so they are exact in any order.
         """
         pieces = np.lib.stride_tricks.sliding_window_view(self._masses, width)
-        sums: FloatArray = pieces[starts[:, 0]] * weights[:, :1]
+        sums: Float64Array = pieces[starts[:, 0]] * weights[:, :1]
         for component in range(1, starts.shape[1]):
             sums += pieces[starts[:, component]] * weights[:, component, None]
         return sums
 
-    def _mixture_windows(self, blocks: npt.NDArray[np.float32]) -> Windows:
+    def _mixture_windows(self, blocks: Float32Array) -> Windows:
         """Choose the windows for mixture parameters `blocks`, (num_blocks, K, n)."""
         scale = self._scale(blocks[0])
         gap = blocks[-1].max(axis=0) - blocks[-1]
@@ -192,12 +191,12 @@ class WindowTables:
         lowest = middle - self._halves.take(kind)
         return Windows(kind, lowest, np.stack([home, lowest - centre, scale, weight]))
 
-    def _scale(self, raw: npt.NDArray[np.float32]) -> IntArray:
+    def _scale(self, raw: Float32Array) -> IntArray:
         """Return the index of the scale for each raw value, which may be any number."""
         highest = np.float32(len(self._scale_of_raw) - 1)
         return self._scale_of_raw.take(np.clip(raw, 0.0, highest).astype(np.int32)).astype(np.int32)
 
-    def _split(self, raw: npt.NDArray[np.float32], scale: IntArray) -> tuple[IntArray, IntArray]:
+    def _split(self, raw: Float32Array, scale: IntArray) -> tuple[IntArray, IntArray]:
         """Split each raw mean into its nearest integer and its phase in [-1/2, 1/2), in steps of its scale."""
         to_units = self._to_units.take(scale)
         mean = np.rint(raw * self._to_steps.take(scale)) * to_units
@@ -228,7 +227,7 @@ class WindowTables:
         self._radius = np.array(radius, dtype=np.int32)
         self._stride = 2 * self._radius + 1 + PIECE
 
-    def _all_rows(self, resolution: list[int]) -> tuple[IntArray, list[FloatArray]]:
+    def _all_rows(self, resolution: list[int]) -> tuple[IntArray, list[Float64Array]]:
         """Compute the tables for one component.
 
         Returns:
@@ -245,12 +244,12 @@ class WindowTables:
         parts = [np.concatenate(part, axis=-1) for part in sources]
         return first_row, [self._summed(part, kind) for kind, part in enumerate(parts)]
 
-    def arrays(self) -> Iterator[FloatArray]:
+    def arrays(self) -> Iterator[Float64Array]:
         """Yield all tables that determine the probabilities, for the fingerprint."""
         yield from (self.frozen() | {"cumulative": self.cumulative}).values()
 
 
-def _with_escape(masses: FloatArray, total: FloatArray) -> FloatArray:
+def _with_escape(masses: Float64Array, total: Float64Array) -> Float64Array:
     """Set the last entry of rows (n, entries) to the rest of the total (n,), but at least 2^-16 of it."""
     masses[:, -1] = np.maximum(total - masses[:, :-1].sum(axis=1), total * 2.0**-ESCAPE_BITS)
     return masses
@@ -268,7 +267,7 @@ def extents(density: DensityLayout, scales: list[float]) -> list[int]:
     return [math.ceil(extent * scale * 2 ** resolution_of(scale)) for scale in scales]
 
 
-def _of_first_format(frozen: Mapping[str, FloatArray], extent: list[int]) -> Mapping[str, FloatArray]:
+def _of_first_format(frozen: Mapping[str, Float64Array], extent: list[int]) -> Mapping[str, Float64Array]:
     """Drop the lower halves of the cumulatives, which exports of format 1 have too."""
     sizes, both = [2 * e + 1 for e in extent], frozen.get("cumulative")
     if both is None or both.shape != (sum(sizes),):

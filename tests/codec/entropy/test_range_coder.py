@@ -9,15 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jahp_pl.codec.arrays import Float64Array
 from jahp_pl.codec.bitstream import BitstreamError
-from jahp_pl.codec.entropy.range_coder import MASS_BITS, ChannelTable, FloatArray, Reader, Writer
+from jahp_pl.codec.entropy.range_coder import MASS_BITS, ChannelTable, Reader, Writer
 
 INT32 = st.integers(-(2**31), 2**31 - 1)
 
 
-def random_masses(rng: np.random.Generator, count: int, width: int) -> FloatArray:
+def random_masses(rng: np.random.Generator, count: int, width: int) -> Float64Array:
     """Return integers from 0 to 2^40, half of them 0, without rows of zeros."""
-    masses: FloatArray = np.floor(2.0 ** rng.uniform(0, 40, (count, width))) * rng.integers(0, 2, (count, width))
+    masses: Float64Array = np.floor(2.0 ** rng.uniform(0, 40, (count, width))) * rng.integers(0, 2, (count, width))
     masses[:, rng.integers(width)] += 1
     return masses
 
