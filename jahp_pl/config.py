@@ -148,8 +148,8 @@ class LossConfig:
         """Return lambda of the level at `share` of the way from the lowest (0) to the highest (1)."""
         return self.lmbda * math.pow(self.lmbda_ratio, share)
 
-    def at(self, share: float) -> LossConfig:
-        """Return the objective of that level alone."""
+    def objective_at(self, share: float) -> LossConfig:
+        """Return the objective of that level alone, see `lmbda_at`."""
         return LossConfig(self.distortion, self.lmbda_at(share))
 
 

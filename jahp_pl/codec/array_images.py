@@ -25,7 +25,7 @@ class ArrayPixels(NamedTuple):
     """ICC profile that defines RGB; empty for sRGB."""
 
 
-def array_from(image: Samples | Image.Image) -> ArrayPixels:
+def to_array(image: Samples | Image.Image) -> ArrayPixels:
     """Convert an image to pixels; the image is never changed.
 
     Args:
@@ -55,10 +55,10 @@ def array_from(image: Samples | Image.Image) -> ArrayPixels:
 
 
 @overload
-def image_from(samples: Samples, icc: bytes, kind: Literal["numpy"]) -> Samples: ...
+def from_array(samples: Samples, icc: bytes, kind: Literal["numpy"]) -> Samples: ...
 @overload
-def image_from(samples: Samples, icc: bytes, kind: Kind) -> Samples | Image.Image: ...
-def image_from(samples: Samples, icc: bytes, kind: Kind) -> Samples | Image.Image:
+def from_array(samples: Samples, icc: bytes, kind: Kind) -> Samples | Image.Image: ...
+def from_array(samples: Samples, icc: bytes, kind: Kind) -> Samples | Image.Image:
     """Convert pixels to an image of the requested kind.
 
     Args:

@@ -125,13 +125,13 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Header, bytes]:
     if data[:4] != MAGIC:
         raise BitstreamError("not a .jahp file (it does not start with 'jahp')" if data else "the file is empty")
     if len(data) < 5:
-        raise BitstreamError("the file is cut short: it ends within its header")
+        raise BitstreamError("the file is cut short: it ends within its header; fetch it again")
     version = data[4]
     if not 1 <= version <= VERSION:
         raise BitstreamError(f"format version {version}, but this jahp_pl reads up to {VERSION}; upgrade jahp_pl")
     start = 5 + FINGERPRINT_BYTES
     if len(data) < start:
-        raise BitstreamError("the file is cut short: it ends within its header")
+        raise BitstreamError("the file is cut short: it ends within its header; fetch it again")
     flags, level = 0, None
     if version > 1:
         flags, start = _read_varint(data, start)
@@ -146,10 +146,13 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Header, bytes]:
     head, crc, rest = data[:start], data[start : start + 4], data[start + 4 :]
     if len(crc) < 4 or len(rest) < profile_length + length:
         raise BitstreamError(
-            f"the file is cut short: {len(rest)} of {profile_length + length} bytes after its header are present"
+            f"the file is cut short: {len(rest)} of {profile_length + length} bytes after its header are present; "
+            "fetch it again"
         )
     if len(rest) > profile_length + length:
-        raise BitstreamError(f"the file has {len(rest) - profile_length - length} extra bytes after its payload")
+        raise BitstreamError(
+            f"the file has {len(rest) - profile_length - length} extra bytes after its payload; fetch it again"
+        )
     if zlib.crc32(rest, zlib.crc32(head)) != int.from_bytes(crc, "little"):
         raise BitstreamError("the file is damaged (its checksum does not match); fetch it again")
     smallest = zigzag // 2 if zigzag % 2 == 0 else -(zigzag + 1) // 2
@@ -215,7 +218,7 @@ def _read_varint(data: bytes, start: int) -> tuple[int, int]:
     value = 0
     for position in range(5):
         if start + position >= len(data):
-            raise BitstreamError("the file is cut short: it ends within its header")
+            raise BitstreamError("the file is cut short: it ends within its header; fetch it again")
         byte = data[start + position]
         value |= (byte & 0x7F) << 7 * position
         if byte < 0x80:

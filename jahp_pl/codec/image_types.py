@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jahp_pl.codec.array_images import array_from, image_from
+from jahp_pl.codec.array_images import from_array, to_array
 from jahp_pl.codec.arrays import Samples
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def to_pixels(image: Picture) -> Pixels:
         ValueError: if the type or shape is wrong, or a Pillow image has transparent pixels.
     """
     if not isinstance(image, Tensor):
-        rgb, icc = array_from(image)
+        rgb, icc = to_array(image)
         return Pixels(torch.from_numpy(np.array(rgb, order="C")).movedim(-1, 0), icc)
     if image.dtype != torch.uint8 or image.dim() != 3 or image.shape[0] != 3 or 0 in image.shape:
         raise ValueError(
@@ -62,4 +62,4 @@ def from_pixels(rgb: Tensor, icc: bytes, kind: Kind) -> Tensor | Samples | Image
     """
     if kind == "tensor":
         return rgb
-    return image_from(rgb.numpy(), icc, kind)
+    return from_array(rgb.numpy(), icc, kind)

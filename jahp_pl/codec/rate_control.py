@@ -86,7 +86,9 @@ def _encode_to_psnr(encoder: ImageEncoder, psnr: float, last: int) -> Encoded[In
     probes = find_level(value_at, psnr, last, last // 2, PSNR_SLOPE, lambda value: psnr <= value <= psnr + PSNR_SLACK)
     reached = [probe.level for probe in probes if probe.value >= psnr]
     if not reached:
-        raise TargetError(f"psnr {psnr:g} dB: at most {probes[-1].value:.2f} dB is possible for this image")
+        raise TargetError(
+            f"psnr {psnr:g} dB: at most {probes[-1].value:.2f} dB is possible for this image; ask for less"
+        )
     return files[reached[0]] if reached[0] in files else encoder.encode(reached[0])
 
 
@@ -119,8 +121,8 @@ def _encode_to_rate(encoder: ImageEncoder, target: Target, last: int) -> Encoded
     rate = 8 * len(nearest.data) / encoder.num_pixels
     is_at_end = nearest.level in (0, last / LEVEL_STEPS)
     if is_at_end and not 0.99 <= len(nearest.data) / wanted <= 1.01:
-        end = "at least" if nearest.level == 0 else "at most"
-        raise TargetError(f"bpp {target.bpp:g}: this image takes {rate:.4f} bits per pixel {end}")
+        limit, remedy = ("at least", "more") if nearest.level == 0 else ("at most", "less")
+        raise TargetError(f"bpp {target.bpp:g}: this image takes {limit} {rate:.4f} bits per pixel; ask for {remedy}")
     return nearest
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -86,7 +87,7 @@ class Refiner:
         """Search for better integers at a rate level; arguments and result as in `refine`."""
         loss, scale = self.loss, None
         if level is not None:
-            loss = loss.at(level / (self.model.config.num_levels - 1))
+            loss = loss.objective_at(level / (self.model.config.num_levels - 1))
             scale = self.transforms.gain_after(level)
         limit = self.transforms.memory_limit
         return refine(
@@ -138,8 +139,8 @@ def refine(
         generator = torch.Generator().manual_seed(seed)
         order = torch.rand(start.shape, generator=generator, dtype=torch.float32).to(start.device)
         height, width = start.shape[-2:]
-        windows = list(_windows(model.config, height, width, memory_limit))
-        for number, (core, counted, seen) in enumerate(windows):
+        search_tiles = list(_search_tiles(model.config, height, width, memory_limit))
+        for number, (core, counted, seen) in enumerate(search_tiles):
             psi = _psi(model, rounded.z_hat, seen)
             objective = LatentObjective(model, image, psi, loss, search.structure_share, seen, counted, scale)
             plain = seen.of(current).clone()
@@ -149,7 +150,7 @@ def refine(
 
             def tell(step: int, done: int = number) -> None:
                 if progress is not None:
-                    progress(done * search.steps + step, len(windows) * search.steps)
+                    progress(done * search.steps + step, len(search_tiles) * search.steps)
 
             found = _better(objective, plain, run_search(objective, first, keys, search, generator, tell))
             core.of(current).copy_(core.inside(seen).of(found))
@@ -184,13 +185,22 @@ def _margin(config: ModelConfig) -> int:
     return max(-(-transforms_of(config.transform).reach // STRIDE), CONTEXT_REACH)
 
 
-def _windows(
-    config: ModelConfig, height: int, width: int, memory_limit: int
-) -> Iterator[tuple[Region, Region, Region]]:
-    """Cut (height, width) latents into tiles.
+class SearchTile(NamedTuple):
+    """A part of the latents that is searched at a time."""
 
-    Each is given by three rectangles: the latents to search; the latents whose bits and pixels these influence; and
-    the latents on which the latter depend.
+    core: Region
+    """Latents to search."""
+    counted: Region
+    """Latents whose bits and pixels the core influences."""
+    seen: Region
+    """Latents on which these bits and pixels depend."""
+
+
+def _search_tiles(config: ModelConfig, height: int, width: int, memory_limit: int) -> Iterator[SearchTile]:
+    """Cut (height, width) latents into tiles whose search fits the memory limit, in bytes.
+
+    Raises:
+        MemoryLimitError: if not even the smallest tile fits.
     """
     margin, least = _margin(config), least_bytes(config)
     if min(search_bytes(config, height, width), least) > memory_limit:
@@ -208,7 +218,7 @@ def _windows(
             max(core.left - margin, 0),
             min(core.right + margin, width),
         )
-        yield core, counted, seen
+        yield SearchTile(core, counted, seen)
 
 
 @torch.no_grad()

@@ -119,19 +119,21 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise CheckpointError(f"{path}: is compressed, which torch.save never does; not written by jahp_pl")
+                raise CheckpointError(f"{path}: is compressed, which torch.save never does; use another one")
             if changed := archive.testzip():  # torch does not verify checksums
                 raise zipfile.BadZipFile(f"{changed} does not match its checksum")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise CheckpointError(f"{path}: has more than tensors and plain values; not written by jahp_pl") from None
+        raise CheckpointError(
+            f"{path}: has more than tensors and plain values, so jahp_pl did not write it; use another one"
+        ) from None
     except CheckpointError:
         raise
     except _DAMAGES as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DamagedCheckpointError(f"{path}: damaged ({reason}); use another one") from None
     if not isinstance(content, dict) or FORMAT_KEY not in content:
-        raise CheckpointError(f"{path}: not a checkpoint of jahp_pl")
+        raise CheckpointError(f"{path}: not a checkpoint of jahp_pl; give a .ckpt file that `jahp train` wrote")
     if type(content[FORMAT_KEY]) is not int or any(
         not isinstance(content.get(key), kind) for key, kind in _CONTENT.items()
     ):

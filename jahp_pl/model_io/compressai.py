@@ -68,11 +68,14 @@ def load_compressai(path: str | Path) -> CompressionModel:
         model = CompressionModel(architecture(state)).float()
     except (KeyError, IndexError, TypeError):
         raise CheckpointError(
-            f"{path}: has no weights of bmshj2018-factorized, bmshj2018-hyperprior, mbt2018-mean or mbt2018"
+            f"{path}: has no weights of bmshj2018-factorized, bmshj2018-hyperprior, mbt2018-mean or mbt2018; "
+            "give a checkpoint of one of them"
         ) from None
     weights = rename(state)
     if difference := first_difference(model.state_dict(), weights):
-        raise CheckpointError(f"{path}: looks like a {model.config.rung} model, but {difference}")
+        raise CheckpointError(
+            f"{path}: looks like a {model.config.rung} model, but {difference}; use another checkpoint"
+        )
     model.load_state_dict(weights)
     return model.eval().requires_grad_(False)
 

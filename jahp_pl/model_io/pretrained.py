@@ -76,7 +76,9 @@ def default_model(metric: Metric | None = None) -> Bundled:
     """
     found = [model for model in bundled() if metric in (None, model.rates.metric)]
     if not found:
-        raise ExportError(NO_MODELS if metric is None else f"no model for {metric} is bundled with this jahp_pl")
+        raise ExportError(
+            NO_MODELS if metric is None else f"no model for {metric} is bundled with this jahp_pl; give one"
+        )
     return found[0] if found[0].rates.num_levels > 1 else found[len(found) // 2]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from jahp_pl.codec.array_images import Kind, array_from, image_from
+from jahp_pl.codec.array_images import Kind, from_array, to_array
 from jahp_pl.codec.arrays import Float32Array, Float64Array, IntArray, Samples
 from jahp_pl.codec.decoder import open_file, reconstruct_image
 from jahp_pl.codec.encoder import ImageEncoder
@@ -143,7 +143,7 @@ class RuntimeCodec:
         check_target(target, self.num_levels)
         if effort:
             raise ValueError(f"effort {effort}: {NO_SEARCH}")
-        rgb, own_icc = array_from(image)
+        rgb, own_icc = to_array(image)
         analysed = RuntimeAnalysed(self.transforms, np.ascontiguousarray(rgb.transpose(2, 0, 1)))
         encoder = ImageEncoder(analysed, self._write, self.fingerprint, own_icc if icc is None else icc)
         return encoder.encode(None) if self.num_levels == 1 else encode_to_target(encoder, target, self.num_levels)
@@ -176,7 +176,7 @@ class RuntimeCodec:
             BitstreamError: if the data is not a valid file of this model; the message says what to do.
         """
         decoded = self.decode(data, max_pixels, max_seconds)
-        return image_from(decoded.image, decoded.icc, as_)
+        return from_array(decoded.image, decoded.icc, as_)
 
     @overload
     def decompress_all(
@@ -211,7 +211,7 @@ class RuntimeCodec:
             BitstreamError: if one of them is not a valid file of this model, or the time of a group is up.
         """
         decoded = decode_in_groups(self.decode_all, files, max_pixels, max_seconds)
-        return [image_from(one.image, one.icc, as_) for one in decoded]  # type: ignore[return-value]
+        return [from_array(one.image, one.icc, as_) for one in decoded]  # type: ignore[return-value]
 
     def decode(
         self, data: bytes, max_pixels: int = ACCEPTED_PIXELS, max_seconds: float | None = None

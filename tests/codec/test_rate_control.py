@@ -69,8 +69,8 @@ def test_a_psnr_is_reached_and_barely_exceeded() -> None:
     ("target", "words"),
     [
         ({"size": 40}, "size 40 bytes: the smallest file of this image has"),
-        ({"bpp": 1e-3}, "bpp 0.001: this image takes .* at least"),
-        ({"bpp": 23.0}, "bpp 23: this image takes .* at most"),
+        ({"bpp": 1e-3}, "bpp 0.001: this image takes at least .* bits per pixel; ask for more"),
+        ({"bpp": 23.0}, "bpp 23: this image takes at most .* bits per pixel; ask for less"),
         ({"psnr": 90.0}, "psnr 90 dB: at most"),
         ({"quality": 0.5}, r"quality 0.5: must be from 1 \(smallest files\) to 100"),
         ({"quality": 101}, "quality 101: must be from 1"),

@@ -194,8 +194,8 @@ def test_tiles_gain_nearly_as_much_as_the_whole_image(variant: Variant, monkeypa
     y, start = start_of(codec, image)
     whole = refine(codec.model, image, y, start, LOSS, FEW)
     limit = search_bytes(codec.model.config, 16, 17)
-    windows = list(refinement._windows(codec.model.config, 16, 24, limit))
-    assert len(windows) > 1
+    tiles = list(refinement._search_tiles(codec.model.config, 16, 24, limit))
+    assert len(tiles) > 1
     tiled = refine(codec.model, image, y, start, LOSS, FEW, memory_limit=limit)
     before, after, apart = (score(codec, image, y_hat, start.z_hat) for y_hat in (start.y_hat, whole, tiled))
     assert before - apart > 0.8 * (before - after) > 0
@@ -208,7 +208,7 @@ def test_a_tile_covers_everything_its_latents_influence() -> None:
     config, model = codec.model.config, codec.model
     loss = LossConfig("mse", 0.01)
     y_hat = start.y_hat.float()[None]
-    for core, counted, seen in refinement._windows(config, 16, 24, search_bytes(config, 16, 17)):
+    for core, counted, seen in refinement._search_tiles(config, 16, 24, search_bytes(config, 16, 17)):
         changed = y_hat.clone()
         core.of(changed).add_(torch.randint(-1, 2, core.of(changed).shape))
         psi = refinement._psi(model, start.z_hat, seen)

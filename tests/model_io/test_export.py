@@ -255,9 +255,9 @@ BAD_TENSORS = {
     "missing table": (lambda t: t.pop("tables.prior.masses"), "table masses: is missing"),
     "unknown table": (lambda t: t.update({"tables.latents.medians": torch.zeros(3)}), "medians is unknown"),
     "misshapen table": (lambda t: t.update({"tables.latents.scales": torch.ones(3).double()}), "scales: is missing"),
-    "falling table": (lambda t: t["tables.latents.scales"].neg_(), "numbers that no frozen model has"),
+    "falling table": (lambda t: t["tables.latents.scales"].neg_(), "numbers that are negative or not finite"),
     "altered table": (lambda t: t["tables.latents.thresholds"][3].add_(1), "has fingerprint"),
-    "negative mass": (lambda t: t["tables.prior.masses"].sub_(10**9), "numbers that no frozen model has"),
+    "negative mass": (lambda t: t["tables.prior.masses"].sub_(10**9), "numbers that are negative or not finite"),
     "no mass": (lambda t: t["tables.prior.masses"].zero_(), "has no mass"),
     "wrong sizes": (lambda t: t["tables.prior.sizes"].fill_(1), "sizes or first symbols are invalid"),
 }

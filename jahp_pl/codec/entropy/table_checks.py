@@ -20,7 +20,7 @@ def checked_table(frozen: Mapping[str, Float64Array], name: str, size: int, sign
     if table is None or table.shape != (size,) or table.dtype != np.float64:
         raise FreezeError(f"table {name}: is missing or not {size} numbers in float64; export the model again")
     if not np.isfinite(table).all() or (not signed and float(table.min()) < 0):
-        raise FreezeError(f"table {name}: has numbers that no frozen model has; export the model again")
+        raise FreezeError(f"table {name}: has numbers that are negative or not finite; export the model again")
     return table
 
 
