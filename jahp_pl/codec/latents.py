@@ -6,8 +6,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-Pixels = TypeVar("Pixels")
-"""8-bit samples in a runtime: a uint8 tensor or array."""
+Rgb = TypeVar("Rgb")
+"""An image in a runtime: a uint8 tensor or array."""
 Integers = TypeVar("Integers")
 """Latents in a runtime: an int32 tensor or array."""
 
@@ -36,11 +36,11 @@ class Encoded(NamedTuple, Generic[Integers]):
     """Rate level, from 0 to the number of levels minus 1; None for a single-rate model."""
 
 
-class Decoded(NamedTuple, Generic[Pixels, Integers]):
+class Decoded(NamedTuple, Generic[Rgb, Integers]):
     """Content of a file."""
 
-    image: Pixels
-    """(3, H, W) uint8 RGB."""
+    image: Rgb
+    """(3, H, W) uint8."""
     y_hat: Integers
     """(M, h, w) int32."""
     z_hat: Integers | None

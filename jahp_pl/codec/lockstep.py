@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
 
 from jahp_pl.codec.bitstream import unpack
+from jahp_pl.codec.latents import Decoded, Integers, Rgb
 
 LOCKSTEP_PIXELS = 2**23
 """Pixels that `Codec.decompress_all` decodes at a time: their entropy parameters take 90 MB at 192 latents."""
-
-Decoded = TypeVar("Decoded")
-"""What a runtime decodes a file to."""
 
 
 def lockstep_groups(files: Iterable[bytes], max_pixels: int) -> Iterator[list[bytes]]:
@@ -30,11 +27,11 @@ def lockstep_groups(files: Iterable[bytes], max_pixels: int) -> Iterator[list[by
 
 
 def decode_in_groups(
-    decode_all: Callable[[list[bytes], int, float | None], list[Decoded]],
+    decode_all: Callable[[list[bytes], int, float | None], list[Decoded[Rgb, Integers]]],
     files: Iterable[bytes],
     max_pixels: int,
     max_seconds: float | None,
-) -> Iterator[Decoded]:
+) -> Iterator[Decoded[Rgb, Integers]]:
     """Decode any number of files in order, one of the `lockstep_groups` at a time.
 
     Args:
