@@ -160,7 +160,12 @@ def modified(job: Job) -> int:
 
 
 def match_future_date(job: Job, dated: int) -> None:
-    """Date an output like its source if the source is dated in the future, so that `is_done` holds."""
+    """Make an output as new as its source if the source's date is in the future, so that `is_done` holds.
+
+    Args:
+        job: a job that is done.
+        dated: result of `modified` before the source was read.
+    """
     with suppress(OSError):
         if job.is_resumable and job.target.stat().st_mtime_ns < dated:
             os.utime(job.target, ns=(dated, dated))
@@ -200,6 +205,7 @@ def run_all(
 
 
 def _named(source: Path, target: Path, force: bool) -> list[Job]:
+    """Return the job of a file that was named on its own, not found in a folder."""
     if source != STREAM and not source.is_file():
         raise BatchError(f"{source}: no such file; check the path")
     _check_length(target)
@@ -211,6 +217,7 @@ def _named(source: Path, target: Path, force: bool) -> list[Job]:
 
 
 def _outputs(path: Path, output: Path | None, suffix: str, wanted: Collection[str], force: bool) -> Iterator[Job]:
+    """Yield the jobs of one input, a file or a folder; arguments as in `plan`."""
     if not path.is_dir():
         yield from _named(path, (output or path.parent) / f"{path.stem}{suffix}", force)
         return

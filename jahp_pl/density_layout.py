@@ -46,5 +46,5 @@ class DensityLayout:
 
     @property
     def num_blocks(self) -> int:
-        """Number of blocks, i.e. of parameters per latent and component: scale, mean, logit, as far as they exist."""
+        """Number of blocks, from 1 to 3: scales, means if the rung has them, logits if K > 1."""
         return 1 + self.has_means + (self.num_components > 1)

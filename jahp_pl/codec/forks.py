@@ -13,7 +13,7 @@ _pids: set[int] = set()
 
 
 class ForkError(JahpError, RuntimeError):
-    """A process was forked after its parent had used a codec; the message names the remedy."""
+    """A codec was used in a process forked after its parent had used one; the message names the remedy."""
 
 
 def check_not_forked() -> None:

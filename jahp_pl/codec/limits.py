@@ -60,7 +60,7 @@ class Deadline:
         self._end = math.inf if seconds is None else time.monotonic() + seconds
 
     def check(self) -> None:
-        """Call between steps.
+        """Raise an error if the time is up; called between steps.
 
         Raises:
             BitstreamError: if the time is up.
