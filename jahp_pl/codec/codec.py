@@ -51,7 +51,7 @@ class Codec:
     Guarantees: on any machine with the same frozen model, `decompress(compress(image))` recovers the encoder's latents
     to the last bit, and the image is the model's own evaluation-mode reconstruction (up to float32 rounding), clipped
     and rounded to 8 bits. A file is decoded with the weights that made it or refused. A codec is stateless: no call
-    changes its tables.
+    changes its tables. docs/exact-arithmetic.md explains how, docs/file-format.md describes the files.
 
     Args:
         model: trained weights, copied and frozen in float32; later training does not change the codec. All networks run
@@ -64,6 +64,12 @@ class Codec:
             images are processed in overlapping tiles, without seams.
         objective: training objective of the model, which the search for better latents minimizes. If None, every effort
             above 0 is an error.
+
+    Attributes:
+        fingerprint: 8 bytes that identify the frozen model; they are in every file.
+        model: the frozen copy of the model, in evaluation mode.
+        device: device of the networks.
+        objective: see above.
 
     Raises:
         FreezeError: if weights are not finite or too large for exact arithmetic, or the tables belong to another model.
