@@ -33,7 +33,7 @@ def compress(arguments: argparse.Namespace) -> None:
     """Compress images to .jahp files."""
     from jahp_pl.codec.bitstream import MAX_ICC_BYTES, MAX_SIDE, BitstreamError, unpack
     from jahp_pl.codec.limits import ACCEPTED_PIXELS, needed_pixels
-    from jahp_pl.codec.rate_control import may_be_of
+    from jahp_pl.codec.rate_control import may_meet_target
     from jahp_pl.codec.targets import Target, check_target, quality_of
     from jahp_pl.images.icc import profile_name
     from jahp_pl.images.io import SUFFIXES, ImageError, TransparencyError, convert_rgb, kept_profile
@@ -56,7 +56,7 @@ def compress(arguments: argparse.Namespace) -> None:
             header, _ = unpack(data, MAX_SIDE**2)
             if header.fingerprint != codec.fingerprint or header.icc != kept_profile(job.source, max_icc=max_icc):
                 return False
-            if not may_be_of(header, len(data), target, codec.num_levels):
+            if not may_meet_target(header, len(data), target, codec.num_levels):
                 return False
             if arguments.verify:
                 codec.decode(data, MAX_SIDE**2)
@@ -144,9 +144,11 @@ def _default_effort(codec: AnyCodec) -> int:
     """Return the default of --effort: 0 if a search has no objective, too little memory or no gradients."""
     if codec.runtime == "onnx":
         return 0
-    from jahp_pl.codec.refinement import least_bytes
+    from jahp_pl.codec.refinement import smallest_search_bytes
 
-    can_search = codec.objective is not None and least_bytes(codec.model.config) <= codec.transforms.memory_limit
+    can_search = (
+        codec.objective is not None and smallest_search_bytes(codec.model.config) <= codec.transforms.memory_limit
+    )
     return DEFAULT_EFFORT if can_search else 0
 
 

@@ -52,7 +52,7 @@ def encode_to_target(encoder: ImageEncoder, target: Target, num_levels: int) -> 
     return _encode_to_rate(encoder, target, last)
 
 
-def may_be_of(header: Header, num_bytes: int, target: Target, num_levels: int) -> bool:
+def may_meet_target(header: Header, num_bytes: int, target: Target, num_levels: int) -> bool:
     """Check by level and length whether a file can be a result of `encode_to_target`; its PSNR is not checked.
 
     Args:

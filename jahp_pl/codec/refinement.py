@@ -174,7 +174,7 @@ def search_bytes(config: ModelConfig, height: int, width: int) -> int:
     return math.ceil(STRIDE**2 * height * width * per_pixel) + 2**25
 
 
-def least_bytes(config: ModelConfig) -> int:
+def smallest_search_bytes(config: ModelConfig) -> int:
     """Return the smallest memory limit in which every image can be searched."""
     side = SMALLEST + 4 * _margin(config)
     return search_bytes(config, side, side)
@@ -202,7 +202,7 @@ def _search_tiles(config: ModelConfig, height: int, width: int, memory_limit: in
     Raises:
         MemoryLimitError: if not even the smallest tile fits.
     """
-    margin, least = _margin(config), least_bytes(config)
+    margin, least = _margin(config), smallest_search_bytes(config)
     if min(search_bytes(config, height, width), least) > memory_limit:
         raise MemoryLimitError(
             f"a memory limit of {memory_limit / 2**20:.0f} MiB is too low to search with this model; give at least "

@@ -15,7 +15,7 @@ from PIL import Image
 from jahp_pl import pillow
 from jahp_pl.codec.bitstream import BitstreamError, Header, pack, unpack
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.rate_control import may_be_of
+from jahp_pl.codec.rate_control import may_meet_target
 from jahp_pl.codec.targets import Target, TargetError, find_level, quality_of, steps_of
 from jahp_pl.config import LossConfig
 from jahp_pl.model_io.export import export
@@ -210,15 +210,15 @@ def test_a_file_to_a_target_is_known_as_one_of_it(size: int, effort: int) -> Non
     for target in (Target(size=size), Target(bpp=8 * size / IMAGE[..., 0].size)):
         data = codec.encode(IMAGE, target, effort=effort).data
         header = unpack(data)[0]
-        assert may_be_of(header, len(data), target, 4)
-        assert not may_be_of(header, len(data) + size // 20, target, 4)
-        assert not may_be_of(header, len(data) - size // 20, target, 4)
+        assert may_meet_target(header, len(data), target, 4)
+        assert not may_meet_target(header, len(data) + size // 20, target, 4)
+        assert not may_meet_target(header, len(data) - size // 20, target, 4)
 
 
 def test_the_largest_file_of_a_model_is_as_much_as_a_larger_size_can_have() -> None:
     data = CODEC.encode(IMAGE, Target(size=10_000)).data
     assert len(data) < 5000
-    assert may_be_of(unpack(data)[0], len(data), Target(size=10_000), 4)
+    assert may_meet_target(unpack(data)[0], len(data), Target(size=10_000), 4)
 
 
 def test_the_largest_size_counts_the_colour_profile(model: Path, tmp_path: Path) -> None:
