@@ -53,7 +53,7 @@ DOORS = {
     "bjontegaard": ("report/bd_rate.py",),
     "optuna": ("sweeping/bayes.py",),
     "imageio_ffmpeg": ("evaluation/classical_optional.py",),
-    "pillow_heif": ("evaluation/classical_optional.py",),
+    "pillow_heif": ("evaluation/classical_optional.py", "images/heif.py"),
     "pillow_jxl": ("evaluation/classical_optional.py",),
 }
 

@@ -35,6 +35,7 @@ def compress(arguments: argparse.Namespace) -> None:
     from jahp_pl.codec.limits import ACCEPTED_PIXELS, needed_pixels
     from jahp_pl.codec.rate_control import may_meet_target
     from jahp_pl.codec.targets import Target, check_target, quality_of
+    from jahp_pl.images import heif
     from jahp_pl.images.icc import profile_name
     from jahp_pl.images.io import SUFFIXES, ImageError, TransparencyError, convert_rgb, kept_profile
 
@@ -93,9 +94,8 @@ def compress(arguments: argparse.Namespace) -> None:
 
     if kinds := batch.left_out(arguments.inputs, SUFFIXES):
         counts = ", ".join(f"{count} {suffix}" for suffix, count in kinds.items())
-        output.say(
-            f"left out, because these formats are not supported: {counts}; convert them to PNG first", file=sys.stderr
-        )
+        remedy = max((heif.remedy(suffix) for suffix in kinds), key=len).replace("it", "them", 1)
+        output.say(f"left out, because these formats are not supported: {counts}; {remedy}", file=sys.stderr)
     unseen = [name for name in ("effort", "psnr") if getattr(arguments, name) is not None]
     run_jobs("compress", jobs, work, [f"--{name}" for name in unseen])
 

@@ -32,6 +32,8 @@ _MAX_HEAD = 2**24
 """Bytes at the start of a file that are searched for colour information."""
 _GRAY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _EXIF_INTEROP, _INTEROP_INDEX, _ADOBE_RGB = 0xA005, 1, "R03"
+_UNSPECIFIED = 2
+"""Code point of ITU-T H.273."""
 _TIFF_TRANSFER, _TIFF_WHITE, _TIFF_PRIMARIES = 301, 318, 319
 
 
@@ -77,6 +79,8 @@ def _descriptions(image: Image.Image) -> Iterator[Colours]:
         yield Colours(ignored="a colour profile of which parts are missing")
     if image.format == "AVIF":
         yield from _of_avif(head, image)
+    elif image.format == "HEIF":
+        yield from _of_heif(image)
     elif image.format == "JPEG2000":
         yield from _of_jpeg_2000(head)
     elif image.format == "BMP":
@@ -143,6 +147,12 @@ def _of_avif(head: bytes, image: Image.Image) -> Iterator[Colours]:
         if kind == b"colr" and content[:4] == b"nclx" and len(content) >= 10:
             primaries, transfer = struct.unpack_from(">HH", content, 4)
             yield _of_cicp(primaries, transfer, image, "nclx")
+
+
+def _of_heif(image: Image.Image) -> Iterator[Colours]:
+    nclx = image.info.get("nclx_profile")
+    if nclx and nclx["color_primaries"] != _UNSPECIFIED:
+        yield _of_cicp(nclx["color_primaries"], nclx["transfer_characteristics"], image, "nclx")
 
 
 def _of_jpeg_2000(head: bytes) -> Iterator[Colours]:

@@ -19,14 +19,30 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from jahp_pl.errors import JahpError
+from jahp_pl.images import heif
 from jahp_pl.images.colours import ColourError, colours_of
 from jahp_pl.images.conversion import losses, on_white, orientation, profile_mode, to_8bit, to_rgb, upright
 from jahp_pl.images.icc import rgb_to_srgb, transform_to_srgb
 from jahp_pl.images.layouts import LayoutError, inspect_layout
 
-SUFFIXES = frozenset(
-    (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
-)
+SUFFIXES = heif.readable_suffixes() | {
+    *(
+        ".avif",
+        ".bmp",
+        ".gif",
+        ".jp2",
+        ".jpeg",
+        ".jpg",
+        ".pbm",
+        ".pgm",
+        ".png",
+        ".pnm",
+        ".ppm",
+        ".tif",
+        ".tiff",
+        ".webp",
+    )
+}
 """Suffixes of image files when a folder or an archive is searched."""
 
 MAX_PIXELS = 178_000_000
@@ -180,7 +196,7 @@ def _opened(source: Source, name: str | None) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # it starts at half of our limit
-            opened = Image.open(file)
+            opened = _open(file)
         with opened as image:
             _check(image)
             yield image
@@ -189,7 +205,8 @@ def _opened(source: Source, name: str | None) -> Iterator[Image.Image]:
     except (ColourError, LayoutError) as error:
         raise ImageError(f"{name}: {error}") from None
     except UnidentifiedImageError:
-        raise ImageError(f"{name}: not an image, or in a format that is not supported; convert it to PNG") from None
+        remedy = heif.remedy(Path(name).suffix)
+        raise ImageError(f"{name}: not an image, or in a format that is not supported; {remedy}") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{name}: more than {MAX_PIXELS:,} pixels; scale it down or cut it into tiles") from None
     except FileNotFoundError:
@@ -197,6 +214,19 @@ def _opened(source: Source, name: str | None) -> Iterator[Image.Image]:
     except Exception as error:  # Pillow's decoders raise nearly every type on damaged files
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ImageError(f"{name}: damaged or unreadable image ({reason})") from error
+
+
+def _open(file: str | Path | BinaryIO) -> Image.Image:
+    """Open an image, with the plugin for HEIC only if it needs it."""
+    try:
+        return Image.open(file)
+    except UnidentifiedImageError:
+        if not heif.is_installed():
+            raise
+        heif.register()
+        if not isinstance(file, str | Path):
+            file.seek(0)
+        return Image.open(file)
 
 
 def _check(image: Image.Image) -> None:

@@ -52,6 +52,8 @@ def inspect_layout(image: Image.Image) -> Samples:
     if image.format == "AVIF":
         flags = next((p.content[2] for p in primary_properties(file_head(image)) if p.kind == b"av1C"), 0)
         return Samples(is_deep=bool(flags & 0x40))
+    if image.format == "HEIF":
+        return Samples(is_deep=image.info.get("bit_depth", 8) > 8)
     if image.format == "PNG":
         return _png(image)
     if image.format == "PPM":

@@ -451,7 +451,7 @@ def test_two_files_of_one_name_do_not_stop_the_others(model, photos, capsys):
 
 
 def test_pictures_of_kinds_that_are_not_read_are_named(model, photos, capsys):
-    for name in ("a.HEIC", "sub/b.heic", "c.cr2", "notes.txt"):
+    for name in ("a.JXL", "sub/b.jxl", "c.cr2", "notes.txt"):
         (photos / name).write_bytes(b"x")
     assert run("compress", photos, "--model", model) == 0
-    assert "left out, because these formats are not supported: 1 .cr2, 2 .heic; convert them" in capsys.readouterr().err
+    assert "left out, because these formats are not supported: 1 .cr2, 2 .jxl; convert them" in capsys.readouterr().err

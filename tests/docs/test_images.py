@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pillow_heif
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from jahp_pl.images import heif
 from jahp_pl.images.io import ImageError, convert_image, convert_rgb, decode_rgb, is_plain_jpeg, load_rgb
 from jahp_pl.images.matrix_profiles import BT709, Chromaticities, rgb_profile
 from tests.support.coloured_files import CASES, GRAY, P3, RGB, png
@@ -63,6 +65,26 @@ def test_kept_profiles_have_the_intended_colours(key: tuple[str, str, str]) -> N
     Image.fromarray(kept.rgb).save(buffer, "PNG", icc_profile=kept.icc)
     assert case.meant is not None
     assert psnr(decode_rgb(buffer.getvalue()), case.meant) > 40
+
+
+def test_a_heic_photograph_is_turned_upright() -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    buffer = io.BytesIO()
+    pillow_heif.from_pillow(Image.fromarray(RGB)).save(buffer, quality=100, chroma=444, exif=exif.tobytes())
+    assert psnr(decode_rgb(buffer.getvalue()), np.rot90(RGB, -1)) > 40
+
+
+def test_without_its_plugin_heic_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heif, "is_installed", lambda: False)
+    assert heif.readable_suffixes() == frozenset()
+    monkeypatch.setattr(Image, "open", failing_open)
+    with pytest.raises(ImageError, match=r"photo\.heic: not an image, .*pip install 'jahp_pl\[heif\]'"):
+        decode_rgb(b"anything", "photo.heic")
+
+
+def failing_open(*_: object) -> None:
+    raise UnidentifiedImageError
 
 
 def test_transparency_in_16_bits_is_refused_where_it_would_be_lost() -> None:

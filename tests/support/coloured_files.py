@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pillow_heif
 from PIL import Image, ImageCms
 
 from tests.support.profiles import DISPLAY_P3
@@ -94,6 +95,18 @@ def encoded(levels: Levels, kind: str, **options: object) -> bytes:
     """Encode with Pillow."""
     buffer = io.BytesIO()
     Image.fromarray(levels).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def heic(primaries: int, transfer: int, icc: bytes = b"", is_deep: bool = False) -> bytes:
+    """Encode `RGB` as HEIC of 8 or 10 bits."""
+    image = pillow_heif.from_pillow(Image.fromarray(RGB))
+    if is_deep:
+        image = pillow_heif.from_bytes("RGB;16", (SIDE, SIDE), (RGB.astype(np.uint16) * 257).tobytes())
+    if icc:
+        image.info["icc_profile"] = icc
+    buffer = io.BytesIO()
+    image.save(buffer, quality=100, chroma=444, color_primaries=primaries, transfer_characteristics=transfer)
     return buffer.getvalue()
 
 
@@ -237,6 +250,11 @@ CASES: dict[tuple[str, str, str], Callable[[], Case]] = {
     ("AVIF", "nclx, e.g. Display P3", "8"): lambda: Case(avif(12, 13), P3),
     ("AVIF", "nclx of BT.2020", "8"): lambda: Case(avif(9, 14), shown(light(RGB) @ BT2020_TO_SRGB.T)),
     ("AVIF", "nclx of PQ or HLG", "8"): lambda: Case(avif(9, 18)),
+    ("HEIC", "nclx of sRGB or BT.709", "8"): lambda: Case(heic(1, 13), RGB),
+    ("HEIC", "nclx, e.g. Display P3", "8"): lambda: Case(heic(12, 13), P3),
+    ("HEIC", "nclx of PQ or HLG", "8"): lambda: Case(heic(9, 16)),
+    ("HEIC", "ICC", "8"): lambda: Case(heic(1, 13, DISPLAY_P3), P3),
+    ("HEIC", "nclx of sRGB or BT.709", "10"): lambda: Case(heic(1, 13, is_deep=True), RGB),
     ("BMP", "calibrated RGB of version 4 or 5", "8"): lambda: Case(bmp(0, 2.2), P3),
     ("BMP", "embedded ICC", "8"): lambda: Case(bmp(0x4D424544, profile=DISPLAY_P3), P3),
     ("BMP", "linked ICC", "8"): lambda: Case(bmp(0x4C494E4B, profile=b"c:\\p.icc\0"), RGB),

@@ -1,0 +1,34 @@
+"""HEIC and HEIF, which Pillow reads only with pillow-heif: `pip install 'jahp_pl[heif]'`.
+
+The plugin is imported when a file needs it. JPEG XL is not read: Pillow's plugin for it decodes the whole image before
+a limit of its size can be checked, and leaves open whether the result is turned upright already.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+_SUFFIXES = frozenset((".heic", ".heif", ".hif"))
+
+
+def is_installed() -> bool:
+    """Return whether pillow-heif can be imported, without importing it."""
+    return importlib.util.find_spec("pillow_heif") is not None
+
+
+def readable_suffixes() -> frozenset[str]:
+    """Return the suffixes of the files that can be read; none without the plugin."""
+    return _SUFFIXES if is_installed() else frozenset()
+
+
+def register() -> None:
+    """Make Pillow read HEIC and HEIF, in this process."""
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+
+
+def remedy(suffix: str) -> str:
+    """Return what to do about a file that is not readable, for a message."""
+    is_heif = suffix.lower() in _SUFFIXES and not is_installed()
+    return "convert it to PNG, or pip install 'jahp_pl[heif]'" if is_heif else "convert it to PNG"
