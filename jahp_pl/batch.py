@@ -93,8 +93,8 @@ def plan(
         return _named(inputs[0], output or STREAM, force)
     if len(inputs) == 1 and not inputs[0].is_dir() and output is not None and not output.is_dir() and output.suffix:
         return _named(inputs[0], output, force)
-    if output is not None and output.exists() and not output.is_dir():
-        raise BatchError(f"{output}: is a file, but several outputs need a folder; give a folder with -o")
+    if output is not None and not output.is_dir() and (output.exists() or output.suffix == suffix):
+        raise BatchError(f"{output}: is one file, but there are several outputs; give a folder with -o")
     if output is None and beside is not None:
         suffix = beside
     if len(inputs) > 1 and not inputs[-1].exists():

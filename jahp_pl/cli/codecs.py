@@ -67,7 +67,9 @@ def open_any_codec(arguments: argparse.Namespace, model: str | Path | None = Non
         raise CommandError("the onnx runtime is not installed; install it with: pip install 'jahp_pl[runtime]'")
     from jahp_pl.runtime.load import load_runtime
 
-    return load_runtime(model or arguments.model, metric=_metric(arguments), threads=arguments.threads or 0)
+    codec = load_runtime(model or arguments.model, metric=_metric(arguments), threads=arguments.threads or 0)
+    codec.transforms.memory_limit = min(codec.transforms.memory_limit, arguments.memory * 2**20)
+    return codec
 
 
 def _metric(arguments: argparse.Namespace) -> Metric | None:

@@ -6,6 +6,7 @@ import functools
 import json
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
+from jahp_pl.cli.codecs import open_any_codec
 from jahp_pl.codec.bitstream import BitstreamError
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.entropy.range_coder import Writer
@@ -24,6 +26,7 @@ from jahp_pl.model_io.export_config import CONFIG, WEIGHTS, ExportError
 from jahp_pl.runtime import transform_graphs
 from jahp_pl.runtime.codec import RuntimeCodec
 from jahp_pl.runtime.load import load_runtime
+from jahp_pl.runtime.transforms import MEMORY_LIMIT
 from jahp_pl.runtime.weights import read_weights
 from tests.support.codec_models import JOINT, KODAK, MIXTURE, ONE_OF_EACH, Variant, codec_of, kodak_crop, variable_codec
 
@@ -266,6 +269,14 @@ def test_commands_and_the_plugin_need_no_torch(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(ours), theirs)
     done = run(WITHOUT + PLUGIN.format(path="photo.jahp"), tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_memory_limits_the_tiles_of_the_runtime_too() -> None:
+    for memory, limit in ((16, 16 * 2**20), (1024, MEMORY_LIMIT)):
+        arguments = Namespace(
+            runtime="onnx", device="cpu", precision="float32", model="joint-psnr", threads=1, memory=memory
+        )
+        assert open_any_codec(arguments).transforms.memory_limit == limit
 
 
 @pytest.mark.parametrize(
