@@ -13,17 +13,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from jahp_pl.errors import JahpError
+from jahp_pl.errors import write_errors
+from jahp_pl.locks import try_lock
 
 _OURS = re.compile(r"\.jahp-[0-9a-f]{16}\.part|\..*\.[0-9]+\.part")
 """Names of temporary files; the second form is that of version 0.1."""
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
-_IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
-
-
-class WriteError(JahpError, OSError):
-    """A file that could not be written; the message is one line that names it and the remedy."""
 
 
 @contextmanager
@@ -101,29 +95,6 @@ def clear_leftovers(folder: Path, *, alone: bool = False) -> int:
     return len(leftovers)
 
 
-def try_lock(file: int) -> bool:
-    """Try to lock an open file or folder; the system releases the lock when the process ends, however it ends.
-
-    Returns:
-        False if another process holds it. True if there are no locks (Windows, some network file systems).
-
-    Raises:
-        OSError: if the disk fails.
-    """
-    if sys.platform == "win32":  # has no fcntl
-        return True
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK):
-            raise
-    return True
-
-
 def sync_folder(folder: Path) -> None:
     """Sync a folder, so that its names survive a power cut if the file system supports that.
 
@@ -168,29 +139,3 @@ def _is_abandoned(path: Path) -> bool:
         return False
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def write_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError of the block into a `WriteError` about `path`."""
-    try:
-        yield
-    except WriteError:
-        raise
-    except OSError as error:
-        raise WriteError(
-            f"{path}: cannot be written ({error.strerror or error}); the previous content is kept. "
-            f"{_remedy(error)} or choose another place"
-        ) from error
-
-
-def _remedy(error: OSError) -> str:
-    if error.errno in _FULL:
-        return "Free some space"
-    if error.errno in _FORBIDDEN:
-        return "Allow writing there"
-    if error.errno == errno.ENAMETOOLONG:
-        return "Give it a shorter name"
-    if error.errno in _IN_THE_WAY:
-        return "Move the file or folder of that name away"
-    return "Check the disk"

@@ -16,7 +16,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from jahp_pl.files import clear_leftovers, sync_folder, temporary_name, write_atomically, write_errors
+from jahp_pl.errors import write_errors
+from jahp_pl.files import clear_leftovers, sync_folder, temporary_name, write_atomically
 from jahp_pl.locks import exclusive, in_use
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2

@@ -1,31 +1,61 @@
-"""Locks that give one process exclusive use of a folder or file until it ends."""
+"""Locks that give one process exclusive use of a folder or file, at most until it ends."""
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from jahp_pl.files import WriteError, try_lock, write_errors
+from jahp_pl.errors import WriteError, write_errors
 
 RUN_LOCK = ".lock"
 """Name of the lock file in a run folder, held by the process that trains there."""
 INHERITED = "JAHP_RUN_LOCK"
 """Environment variable with the descriptor of an open file that already holds the lock of the run folder."""
 _open_locks: set[int] = set()
+"""Descriptors of the locks that this process holds."""
+
+
+def try_lock(file: int, *, wait: bool = False) -> bool:
+    """Lock an open file or folder; the system releases the lock when the process ends, however it ends.
+
+    On Windows, nothing is locked.
+
+    Args:
+        file: descriptor of the file or folder.
+        wait: wait for another process that holds the lock.
+
+    Returns:
+        False if another process holds it. True if it is locked now, or, unless `wait` is set, if the file system has no
+        locks, as some network file systems.
+
+    Raises:
+        OSError: if the disk fails, or if `wait` is set and there are no locks.
+    """
+    if sys.platform == "win32":  # has no fcntl
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if wait or error.errno not in (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK):
+            raise
+    return True
 
 
 @contextmanager
-def hold_lock(lock: Path, complaint: str) -> Iterator[int]:
-    """Hold the lock of a file; the system releases it when the process ends, however it ends.
-
-    The file stays. On Windows nothing is locked.
+def hold_lock(lock: Path, complaint: str | None = None) -> Iterator[int]:
+    """Hold the lock of a file during the block, see `try_lock`. The file stays.
 
     Args:
         lock: lock file; created with its folder if missing.
-        complaint: error message if another process holds it.
+        complaint: error message if another process holds it; None waits for that process instead.
 
     Yields:
         The open file. A process that inherits it holds the lock as well, until both have ended. A forked process, such
@@ -37,12 +67,19 @@ def hold_lock(lock: Path, complaint: str) -> Iterator[int]:
     with write_errors(lock):
         lock.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        _open_locks.add(file)
+    with _closed_after(file):
         with write_errors(lock):
-            if not try_lock(file):
+            if not try_lock(file, wait=complaint is None):
                 raise WriteError(complaint)
         yield file
+
+
+@contextmanager
+def _closed_after(file: int) -> Iterator[None]:
+    """Close a file after the block, and in every process that is forked during it."""
+    _open_locks.add(file)
+    try:
+        yield
     finally:
         _open_locks.discard(file)
         os.close(file)
@@ -72,13 +109,9 @@ def in_use(folder: Path) -> Iterator[None]:
         yield
         return
     file = os.open(folder, os.O_RDONLY)
-    _open_locks.add(file)
-    try:
+    with _closed_after(file):
         try_lock(file)
         yield
-    finally:
-        _open_locks.discard(file)
-        os.close(file)
 
 
 def _holds(file: int, lock: Path) -> bool:

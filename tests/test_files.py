@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from jahp_pl.files import WriteError, atomic_writer, clear_leftovers, link_atomically, write_atomically
+from jahp_pl.errors import WriteError
+from jahp_pl.files import atomic_writer, clear_leftovers, link_atomically, write_atomically
 
 
 def names(folder: Path) -> list[str]:
@@ -67,7 +68,8 @@ def test_a_limit_on_the_size_of_files_leaves_the_old_one_and_asks_for_space(tmp_
     (tmp_path / "x").write_bytes(b"old")
     code = (
         "import resource, sys, pathlib\n"
-        "from jahp_pl.files import WriteError, write_atomically\n"
+        "from jahp_pl.errors import WriteError\n"
+        "from jahp_pl.files import write_atomically\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "try:\n"
         "    write_atomically(pathlib.Path(sys.argv[1]), bytes(5000))\n"

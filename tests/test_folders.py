@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jahp_pl import folders
-from jahp_pl.files import WriteError
+from jahp_pl.errors import WriteError
 from jahp_pl.folders import new_folder, recover_if_missing, replace_folder
 
 OLD, NEW = {"a": b"old", "b": b"old"}, {"a": b"new"}

@@ -17,9 +17,10 @@ ROOT = Path(jahp_pl.__file__).parent
 # From the bottom up: a module or package may import those on earlier lines, not its neighbours on the same line.
 LAYERS = (
     ("errors", "text"),
+    ("locks",),
     ("batch", "config", "files", "images", "ops", "quality", "strides"),
     ("density_layout",),
-    ("blocked_gdn", "distributions", "extensions", "locks", "setting_changes"),
+    ("blocked_gdn", "distributions", "extensions", "setting_changes"),
     ("folders", "layers", "settings"),
     ("transforms",),
     ("hyperprior",),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jahp_pl.files import WriteError
+from jahp_pl.errors import WriteError
 from jahp_pl.locks import INHERITED, RUN_LOCK, exclusive, hold_lock, training_in
 from jahp_pl.settings import load
 from tests.support.launching import JAHP, has_logged, output_of, settings_of, started, wait_until
@@ -69,3 +69,20 @@ def test_a_training_takes_over_the_lock_of_the_sweep_that_started_it(
             pass
         with pytest.raises(WriteError), training_in(tmp_path / "other"), training_in(tmp_path / "other"):
             pass
+
+
+def test_a_lock_without_a_complaint_waits_for_its_holder(tmp_path: Path) -> None:
+    code = (
+        "import pathlib, sys, time\n"
+        "from jahp_pl.locks import hold_lock\n"
+        "with hold_lock(pathlib.Path(sys.argv[1])):\n"
+        "    print(flush=True)\n"
+        "    time.sleep(1)\n"
+        "    pathlib.Path(sys.argv[1]).write_text('done')\n"
+    )
+    lock = tmp_path / "x.lock"
+    with subprocess.Popen([sys.executable, "-c", code, str(lock)], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with hold_lock(lock):
+            assert lock.read_text() == "done"

@@ -10,12 +10,11 @@ recently used shards are removed first; the folder exceeds its limit only by sha
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
@@ -23,7 +22,8 @@ from typing import BinaryIO
 from jahp_pl.data.index import DataError, ShardEntry
 from jahp_pl.data.remote import BLOCK, open_shard
 from jahp_pl.data.tar import ArchiveError, stream_members
-from jahp_pl.files import WriteError, write_errors
+from jahp_pl.errors import WriteError, write_errors
+from jahp_pl.locks import hold_lock
 
 MAX_SHARD_BYTES = 2**36
 """Maximum size of a download without an index."""
@@ -162,14 +162,8 @@ class ShardCache:
                     path.unlink(missing_ok=True)  # processes that have it open can still read it
                     total -= size
 
-    @contextmanager
-    def _lock(self, name: str) -> Iterator[None]:
-        with write_errors(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            file = (self._folder / f"{name}.lock").open("w")
-        with file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # the system releases it if the process dies
-            yield
+    def _lock(self, name: str) -> AbstractContextManager[int]:
+        return hold_lock(self._folder / f"{name}.lock")
 
 
 def _create(path: Path) -> BinaryIO:

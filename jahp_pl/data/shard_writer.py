@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from jahp_pl.data.index import DataError, ShardEntry
-from jahp_pl.files import WriteError
+from jahp_pl.errors import WriteError
 from jahp_pl.folders import new_folder
 
 

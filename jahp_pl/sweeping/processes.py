@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from jahp_pl.files import write_errors
+from jahp_pl.errors import write_errors
 from jahp_pl.locks import INHERITED, RUN_LOCK, hold_lock
 from jahp_pl.sweeping.trials import SweepPoint
 

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Protocol
 
 from jahp_pl.config import TrainerConfig
-from jahp_pl.files import WriteError
+from jahp_pl.errors import WriteError
 from jahp_pl.locks import hold_lock
 from jahp_pl.model_io.checkpoint import CheckpointError
 from jahp_pl.sweeping import SweepError, bayes

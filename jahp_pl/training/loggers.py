@@ -15,7 +15,8 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
-from jahp_pl.files import write_atomically, write_errors
+from jahp_pl.errors import write_errors
+from jahp_pl.files import write_atomically
 
 
 def log_now(trainer: Trainer, values: Mapping[str, float]) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from jahp_pl.config import to_dict
-from jahp_pl.files import WriteError
+from jahp_pl.errors import WriteError
 from jahp_pl.model_io.checkpoint import CheckpointError, find_checkpoint, load_checkpoint_model, read_checkpoint
 from jahp_pl.settings import load
 from jahp_pl.training.checkpoints import AtomicCheckpointIO

@@ -17,7 +17,7 @@ import torch
 from jahp_pl.cli.main import main
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.entropy.freezing import FreezeError
-from jahp_pl.files import WriteError
+from jahp_pl.errors import WriteError
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io import checkpoint
 from jahp_pl.model_io.checkpoint import find_checkpoint, training_facts
