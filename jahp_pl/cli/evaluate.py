@@ -4,72 +4,85 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jahp_pl.cli import output
 from jahp_pl.cli.codecs import open_codec
 from jahp_pl.cli.errors import CommandError
-from jahp_pl.cli.options import add_effort, add_force, add_images, add_import, add_model, add_output, command, positive
+from jahp_pl.cli.options import (
+    MODEL,
+    add_effort,
+    add_force,
+    add_images,
+    add_import,
+    add_machine,
+    add_output,
+    command,
+    positive,
+)
 from jahp_pl.model_io.pretrained import locate
 
 if TYPE_CHECKING:
     from jahp_pl.codec.codec import Codec
+    from jahp_pl.codec.targets import Target
+    from jahp_pl.evaluation.evaluate import Evaluation
 
 RUN_METRICS = "metrics.csv"
 """File of metrics in a run folder."""
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    """Evaluate a model on a folder of images."""
-    from jahp_pl.codec.targets import Target, check_target
-    from jahp_pl.evaluation.evaluate import ImageResult, evaluate_codec, plan_files, save, save_curve, target_folder
-    from jahp_pl.evaluation.image_set import find_originals
-    from jahp_pl.evaluation.table import format_curve, format_evaluation_table, summarise
+    """Evaluate models on a folder of images."""
+    from jahp_pl.codec.targets import Target
+    from jahp_pl.evaluation.evaluate import ImageResult, evaluate_codec, plan_files, target_folder
+    from jahp_pl.evaluation.image_set import find_originals, name_in_errors
+    from jahp_pl.evaluation.model_set import name_models
     from jahp_pl.locks import exclusive
     from jahp_pl.measurement.provenance import command_line
-    from jahp_pl.report.read_results import title_of
 
+    models: list[str] = arguments.model
     out: Path = arguments.output or _default_out(arguments)
     _check_out(out)
-    there = _fingerprint_in(out)
+    _check_names(arguments, out)
+    there = _fingerprints_in(out)
     images = find_originals(arguments.images, arguments.limit)
-    codec = open_codec(arguments)
-    if arguments.output is None and there not in (None, codec.fingerprint.hex()):  # under a default name
+    names = name_models(models)
+    codecs = [open_codec(arguments, model) for model in models]
+    is_default = arguments.output is None
+    if is_default and there not in (None, {codec.fingerprint.hex() for codec in codecs}):
         raise CommandError(f"{out}: has results of another model; move it away, or choose another place with --output")
-    files = out.with_suffix("")
     targets = [Target(quality=quality) for quality in arguments.quality or [None]]
-    for target in targets:
-        check_target(target, codec.num_levels)
-    folders = [files / target_folder(target) if len(targets) > 1 else files for target in targets]
-    tasks = [plan_files(images, folder) for folder in folders]
-    facts = {"training": _training(arguments.model), "command": command_line(["jahp", *sys.argv[1:]])}
-    facts |= {} if arguments.curve is None else {"curve": arguments.curve}
-    total = len(images) * len(targets)
+    _check_targets(targets, dict(zip(names, codecs, strict=True)))
+    files = out.with_suffix("")
+    tasks = []
+    for name in names:
+        folder = files / name if len(models) > 1 else files
+        folders = [folder / target_folder(target) if len(targets) > 1 else folder for target in targets]
+        tasks.append([plan_files(images, place) for place in folders])
+    evaluations: dict[str, list[Evaluation]] = {name: [] for name in names}
+    command = command_line(["jahp", *sys.argv[1:]])
+    total = len(images) * len(targets) * len(models)
     with exclusive(out), output.bar(total=total, unit=" images", desc="evaluate") as bar:
 
         def progress(result: ImageResult) -> None:
             bar.set_postfix_str(f"{result.row.name} {result.row.file_psnr:.2f} dB")
             bar.update()
 
-        evaluations = []
-        for target, of_target in zip(targets, tasks, strict=True):
-            evaluations.append(evaluate_codec(codec, of_target, arguments.beside, progress, target, arguments.effort))
-            evaluations[-1].provenance.update(facts)
-        if len(targets) > 1:
-            save_curve(evaluations, title_of(evaluations[0].provenance), out)
-        else:
-            save(evaluations[0], out)
-    evaluation = evaluations[len(evaluations) // 2]
-    if len(targets) > 1:
-        output.say(format_curve(evaluations))
-    else:
-        output.say(format_evaluation_table(evaluation), "", summarise(evaluation))
+        for number, (name, codec) in enumerate(zip(names, codecs, strict=True)):
+            facts = {"training": _training(models[number]), "command": command}
+            facts |= {} if arguments.curve is None else {"curve": arguments.curve[number]}
+            for target, of_target in zip(targets, tasks[number], strict=True):
+                with name_in_errors(name) if len(models) > 1 else nullcontext():
+                    found = evaluate_codec(codec, of_target, arguments.beside, progress, target, arguments.effort)
+                found.provenance.update(facts)
+                evaluations[name].append(found)
+        _save(evaluations, out)
+    _print(evaluations)
     output.say(f"\nfiles    {files}/\nresults  {out}")
     if arguments.picture is not None:
-        from jahp_pl.evaluation.picture import draw_evaluation
-
-        draw_evaluation(evaluation, codec, arguments.beside, arguments.picture)
+        _draw(evaluations, codecs, arguments.beside, arguments.picture)
         output.say(f"picture  {arguments.picture}")
 
 
@@ -165,15 +178,97 @@ def _check_out(out: Path) -> None:
         raise CommandError(f"--output {out}: must be the name of a file that ends in .json")
 
 
+def _check_names(arguments: argparse.Namespace, out: Path) -> None:
+    """Refuse names that would overwrite or hide each other.
+
+    Raises:
+        CommandError: if --picture is the results file, a quality is given twice, or --curve does not name each model
+            differently.
+    """
+    if arguments.picture is not None and arguments.picture.resolve() == out.resolve():
+        raise CommandError(f"--picture {out}: is the file of the results; choose another name")
+    qualities = [f"{quality:g}" for quality in arguments.quality or []]
+    if twice := [quality for quality in qualities if qualities.count(quality) > 1]:
+        raise CommandError(f"--quality {twice[0]}: is given twice; give it once")
+    curves, num_models = arguments.curve or [], len(arguments.model)
+    if curves and len(curves) != num_models:
+        found = f"{len(curves)} for {num_models} model{'s' * (num_models > 1)}"
+        raise CommandError(f"--curve {' '.join(curves)}: must be one name per model, but there are {found}")
+    if repeated := [name for name in curves if curves.count(name) > 1]:
+        raise CommandError(f"--curve {repeated[0]}: names two curves; give every model a name of its own")
+
+
+def _check_targets(targets: list[Target], codecs: dict[str, Codec]) -> None:
+    """Refuse qualities that not all models have, before anything is coded.
+
+    Raises:
+        CommandError: if one of several models has a single rate.
+        TargetError: if the only model has a single rate.
+    """
+    from jahp_pl.codec.targets import check_target
+
+    fixed = [name for name, codec in codecs.items() if codec.num_levels == 1]
+    if fixed and len(codecs) > 1 and any(target.is_given for target in targets):
+        is_mixed = len(fixed) < len(codecs)
+        remedy = "evaluate models of a single rate in another call, without --quality" if is_mixed else "leave it out"
+        raise CommandError(f"--quality: {fixed[0]} has a single rate; {remedy}")
+    for target in targets:
+        for codec in codecs.values():
+            check_target(target, codec.num_levels)
+
+
+def _save(evaluations: dict[str, list[Evaluation]], out: Path) -> None:
+    """Write the results of each model, by its name: one curve per model, or a single point alone."""
+    from jahp_pl.evaluation.evaluate import ModelCurve, save, save_curves
+    from jahp_pl.report.read_results import title_of
+
+    points = [point for ones in evaluations.values() for point in ones]
+    if len(points) == 1:
+        save(points[0], out)
+        return
+    titles = {name: title_of(ones[0].provenance) for name, ones in evaluations.items()}
+    repeated = [title for title in titles.values() if list(titles.values()).count(title) > 1]
+    curves = []
+    for name, ones in evaluations.items():
+        title = f"{titles[name]} ({name})" if titles[name] in repeated else titles[name]
+        curves.append(ModelCurve(title, name if len(evaluations) > 1 else "", ones))
+    save_curves(curves, out)
+
+
+def _print(evaluations: dict[str, list[Evaluation]]) -> None:
+    """Print the means of several models or qualities, or the images of a single point."""
+    from jahp_pl.evaluation.table import format_curve, format_evaluation_table, format_model_table, summarise
+
+    first = next(iter(evaluations.values()))
+    if len(evaluations) > 1:
+        output.say(format_model_table(evaluations))
+    elif len(first) > 1:
+        output.say(format_curve(first))
+    else:
+        output.say(format_evaluation_table(first[0]), "", summarise(first[0]))
+
+
+def _draw(evaluations: dict[str, list[Evaluation]], codecs: list[Codec], beside: str | None, picture: Path) -> None:
+    """Draw the middle quality of each model."""
+    from jahp_pl.evaluation.picture import DrawnModel, draw_evaluations
+
+    models = [
+        DrawnModel(name if len(codecs) > 1 else codec.model.config.rung, codec, ones[len(ones) // 2])
+        for (name, ones), codec in zip(evaluations.items(), codecs, strict=True)
+    ]
+    draw_evaluations(models, beside, picture)
+
+
 def _default_out(arguments: argparse.Namespace) -> Path:
-    """Return evaluation/IMAGES-MODEL.json."""
-    paths = (arguments.images.resolve(), Path(arguments.model).resolve())
-    images, model = (path.stem if path.is_file() else path.name for path in paths)
-    return Path("evaluation") / f"{images}-{model}.json"
+    """Return evaluation/IMAGES-MODEL.json, with the names of all models."""
+    from jahp_pl.evaluation.model_set import model_name
+
+    names = [model_name(str(path)) for path in (arguments.images, *arguments.model)]
+    return Path("evaluation") / f"{'-'.join(names)}.json"
 
 
-def _fingerprint_in(out: Path) -> str | None:
-    """Read the fingerprint of the model whose results are in a file; None without a file.
+def _fingerprints_in(out: Path) -> set[str] | None:
+    """Read the fingerprints of the models whose results are in a file; None without a file.
 
     Raises:
         CommandError: if the file has other content, e.g. curves of `jahp classical`.
@@ -183,11 +278,14 @@ def _fingerprint_in(out: Path) -> str | None:
     if not out.exists():
         return None
     try:
-        return str(json.loads(out.read_text())["provenance"]["fingerprint"])
+        content = json.loads(out.read_text())
+        results = [curve["points"][0] for curve in content["curves"]] if "curves" in content else [content]
+        found = {str(result["provenance"]["fingerprint"]) for result in results}
     except (ValueError, LookupError, TypeError):
-        raise CommandError(
-            f"{out}: has no results of `jahp evaluate`; move it away, or choose another --output"
-        ) from None
+        found = set()
+    if not found:
+        raise CommandError(f"{out}: has no results of `jahp evaluate`; move it away, or choose another --output")
+    return found
 
 
 def _training(model: str) -> dict[str, Any]:
@@ -211,8 +309,17 @@ def add_evaluate(table: Any) -> None:
     p = command(table, "evaluate", evaluate, "compress images to real files with a model, and measure", """\
         jahp evaluate --model joint-psnr --images data/kodak
         jahp evaluate --model joint-psnr --images data/kodak --quality 5 20 40 60 80 95
-        jahp evaluate --model runs/quickstart --images data/kodak --beside jpeg --picture kodak.png""")  # fmt: skip
-    add_model(p)
+        jahp evaluate --model runs/quickstart --images data/kodak --beside jpeg --picture kodak.png
+        jahp evaluate --model joint-psnr joint-ms-ssim --images data/kodak --quality 5 40 80 95""")  # fmt: skip
+    p.add_argument(
+        "--model",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="M",
+        help=f"{MODEL}; several models make a curve each",
+    )
+    add_machine(p)
     add_images(p)
     add_output(
         p,
@@ -233,7 +340,10 @@ def add_evaluate(table: Any) -> None:
         help="quality of a variable-rate model, from 1 to 100; several qualities make a curve [60]",
     )
     p.add_argument(
-        "--curve", metavar="NAME", help="name of the curve that `jahp report` adds the result to [that of the model]"
+        "--curve",
+        nargs="+",
+        metavar="NAME",
+        help="name of the curve that `jahp report` adds the result to, one for each model [that of the model]",
     )
 
 

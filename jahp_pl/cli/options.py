@@ -47,12 +47,6 @@ def command(
     return parser
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """Add --model and the options of `add_machine`."""
-    parser.add_argument("--model", required=True, metavar="M", help=MODEL)
-    add_machine(parser)
-
-
 def add_machine(parser: argparse.ArgumentParser) -> None:
     """Add the options for the device and its resources."""
     add_import(parser)

@@ -161,21 +161,36 @@ def save(evaluation: Evaluation, path: Path) -> None:
     write_atomically(path, (json.dumps(evaluation_to_json(evaluation), indent=1) + "\n").encode())
 
 
-def save_curve(evaluations: Sequence[Evaluation], title: str, path: Path) -> None:
-    """Write evaluations of one model at several qualities as one curve to a file, completely or not at all.
+class ModelCurve(NamedTuple):
+    """One model at one or several qualities."""
+
+    title: str
+    folder: str
+    """Folder of its files below that of all files; empty for a model that is evaluated alone."""
+    evaluations: Sequence[Evaluation]
+    """One per quality, in the order of the curve's points."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Convert to plain values, as in files of `jahp classical`."""
+        points = []
+        for evaluation in self.evaluations:
+            target, folder = evaluation.target, Path(self.folder)
+            folder = folder / target_folder(target) if len(self.evaluations) > 1 else folder
+            quality = {} if target.quality is None else {"quality": f"quality {target.quality:g}"}
+            points.append(quality | {"folder": folder.as_posix()} | evaluation_to_json(evaluation))
+        return {"name": "model", "title": self.title, "kind": "model", "points": points}
+
+
+def save_curves(curves: Sequence[ModelCurve], path: Path) -> None:
+    """Write curves to one file, completely or not at all; its provenance is what all of them have in common.
 
     Args:
-        evaluations: each with its own target.
-        title: title of the curve.
+        curves: at least one.
         path: path of the file.
     """
-    points = []
-    for evaluation in evaluations:
-        point = evaluation_to_json(evaluation)
-        ((name, value),) = point["target"].items()
-        points.append({"quality": f"{name} {value:g}", "folder": target_folder(evaluation.target)} | point)
-    curve = {"name": "model", "title": title, "kind": "model", "points": points}
-    content = {"curves": [curve], "provenance": evaluations[0].provenance}
+    first, *others = [curve.evaluations[0].provenance for curve in curves]
+    common = {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
+    content = {"curves": [curve.to_json() for curve in curves], "provenance": common}
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
 
 

@@ -1,8 +1,9 @@
-"""Pictures of an evaluation: original, reconstruction and a classical codec side by side."""
+"""Pictures of evaluations: original, reconstructions and a classical codec side by side."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,36 +33,55 @@ CROP = 256
 """Side of the crops in pixels."""
 
 
-def draw_evaluation(evaluation: Evaluation, codec: Codec, beside: str | None, path: Path) -> None:
-    """Draw three images of an evaluation; in a comparison the best, median and worst, so that none is hand-picked.
+class DrawnModel(NamedTuple):
+    """A model and its results, which a picture shows."""
+
+    name: str
+    codec: Codec
+    """Codec that made the files of the evaluation."""
+    evaluation: Evaluation
+
+
+def draw_evaluations(models: Sequence[DrawnModel], beside: str | None, path: Path) -> None:
+    """Draw three images as each model codes them; in a comparison best, median and worst, so that none is hand-picked.
 
     Args:
-        evaluation: evaluation to draw; its originals and files are read again.
-        codec: codec that made the files.
+        models: at least one, evaluated on the same images. The originals and files are read again. The comparison is
+            with the first one.
         beside: key of `classical.CODECS` of the comparison; None without one.
         path: path of the PNG.
     """
-    by_gain = sorted(evaluation.images, key=_gain, reverse=True)
-    chosen = {0: "best", len(by_gain) // 2: "median", len(by_gain) - 1: "worst"}
+    first = models[0].evaluation
+    order = sorted(range(len(first.images)), key=lambda number: _gain(first.images[number]), reverse=True)
+    chosen = {0: "best", len(order) // 2: "median", len(order) - 1: "worst"}
     rows = []
     for position, word in chosen.items():
-        result = by_gain[position]
-        original = decode_rgb(result.task.original.source)
+        results = [model.evaluation.images[order[position]] for model in models]
+        original = decode_rgb(results[0].task.original.source)
         window = crop_with_most_detail(original, CROP)
-        decoded = codec.decompress(result.task.file.read_bytes()).permute(1, 2, 0).numpy()
-        ours = f"{codec.model.config.rung}: {result.row.file_bpp:.3f} bpp, {result.row.file_psnr:.2f} dB"
-        where = f" ({word} of {len(by_gain)} against {evaluation.beside_title})" if beside is not None else ""
-        row = [PicturePanel(f"{result.row.name}{where}", original[window]), PicturePanel(ours, decoded[window])]
-        if beside is not None and result.beside is not None:
-            other = encode_at_least(CODECS[beside], original, result.row.file_bytes)
-            title = f"{CODECS[beside].title}: {result.beside.bpp:.3f} bpp, {result.beside.psnr:.2f} dB"
+        where = f" ({word} of {len(order)} against {first.beside_title})" if beside is not None else ""
+        row = [PicturePanel(f"{results[0].row.name}{where}", original[window])]
+        for model, result in zip(models, results, strict=True):
+            decoded = model.codec.decompress(result.task.file.read_bytes()).permute(1, 2, 0).numpy()
+            title = f"{model.name}: {result.row.file_bpp:.3f} bpp, {result.row.file_psnr:.2f} dB"
+            row.append(PicturePanel(title, decoded[window]))
+        if beside is not None and results[0].beside is not None:
+            other = encode_at_least(CODECS[beside], original, results[0].row.file_bytes)
+            title = f"{CODECS[beside].title}: {results[0].beside.bpp:.3f} bpp, {results[0].beside.psnr:.2f} dB"
             row.append(PicturePanel(title, other.decode()[window]))
         rows.append(row)
-    heading = f"{len(evaluation.images)} images: {evaluation.mean.file_bpp:.3f} bpp, {evaluation.mean.file_psnr:.2f} dB"
-    if evaluation.beside_mean is not None:
-        mean = evaluation.beside_mean
-        heading += f";  {evaluation.beside_title}: {mean.bpp:.3f} bpp, {mean.psnr:.2f} dB"
-    draw_comparison(rows, heading, path)
+    draw_comparison(rows, _heading(models), path)
+
+
+def _heading(models: Sequence[DrawnModel]) -> str:
+    figures = []
+    for model in models:
+        mean, name = model.evaluation.mean, f"{model.name}: " if len(models) > 1 else ""
+        figures.append(f"{name}{mean.file_bpp:.3f} bpp, {mean.file_psnr:.2f} dB")
+    first = models[0].evaluation
+    if first.beside_mean is not None:
+        figures.append(f"{first.beside_title}: {first.beside_mean.bpp:.3f} bpp, {first.beside_mean.psnr:.2f} dB")
+    return f"{len(first.images)} images: {';  '.join(figures)}"
 
 
 def _gain(result: ImageResult) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from jahp_pl.evaluation.evaluate import ClassicalResult, Evaluation
 from jahp_pl.measurement.roundtrip import CodingRow
@@ -11,16 +11,29 @@ from jahp_pl.measurement.roundtrip import CodingRow
 def format_evaluation_table(evaluation: Evaluation) -> str:
     """Format one line per image, and the mean below."""
     width = max(5, *(len(result.row.name) for result in evaluation.images))
-    title = evaluation.beside_title
-    head = f"{'image':{width}}   bytes     bpp    PSNR MS-SSIM"
-    if title is not None:
-        head += f" | {title + ':':>10} bpp    PSNR MS-SSIM"
-    head += " |  gap %  mismatched   enc s   dec s"
+    head = _head("image", width, evaluation.beside_title)
     lines = [head, "-" * len(head)]
     lines += [_line(width, result.row, result.beside) for result in evaluation.images]
     lines.append("-" * len(head))
     lines.append(_line(width, evaluation.mean, evaluation.beside_mean))
     return "\n".join(lines)
+
+
+def format_model_table(by_model: Mapping[str, Sequence[Evaluation]]) -> str:
+    """Format one line per model and quality with means over all images.
+
+    Args:
+        by_model: the evaluations of each model, by its name.
+    """
+    rows = [
+        (name if evaluation.target.quality is None else f"{name}, {evaluation.target.quality:g}", evaluation)
+        for name, evaluations in by_model.items()
+        for evaluation in evaluations
+    ]
+    width = max(5, *(len(name) for name, _ in rows))
+    head = _head("model", width, rows[0][1].beside_title)
+    lines = [_line(width, evaluation.mean._replace(name=name), evaluation.beside_mean) for name, evaluation in rows]
+    return "\n".join([head, "-" * len(head), *lines])
 
 
 def summarise(evaluation: Evaluation) -> str:
@@ -57,6 +70,13 @@ def format_curve(evaluations: Sequence[Evaluation]) -> str:
             f"{row.encode_seconds:6.2f}  {row.decode_seconds:6.2f}"
         )
     return "\n".join(lines)
+
+
+def _head(first: str, width: int, beside: str | None) -> str:
+    head = f"{first:{width}}   bytes     bpp    PSNR MS-SSIM"
+    if beside is not None:
+        head += f" | {beside + ':':>10} bpp    PSNR MS-SSIM"
+    return head + " |  gap %  mismatched   enc s   dec s"
 
 
 def _line(width: int, row: CodingRow, beside: ClassicalResult | None) -> str:

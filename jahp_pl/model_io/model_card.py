@@ -160,24 +160,26 @@ def read_evaluation_results(path: Path, fingerprint: bytes) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text())
-        measured = bytes.fromhex(content["provenance"]["fingerprint"])
-        points = content["curves"][0]["points"] if "curves" in content else [content]
+        models = [curve["points"] for curve in content["curves"]] if "curves" in content else [[content]]
+        measured = [bytes.fromhex(of_model[0]["provenance"]["fingerprint"]) for of_model in models]
+        points = models[measured.index(fingerprint) if fingerprint in measured else 0]
         names = [Path(image["name"]).stem for image in points[0]["images"]]
         results = {
             "images": "Kodak" if set(names) == KODAK else "other images",
             "count": len(names),
             **_figures(points[len(points) // 2]["mean"]),
-            "date": content["provenance"].get("date"),
+            "date": points[0]["provenance"].get("date"),
         }
-        if "curves" in content:
+        if "curves" in content and "target" in points[0]:
             results["points"] = [{"quality": p["target"]["quality"]} | _figures(p["mean"]) for p in points]
     except OSError as error:
         raise ExportError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ExportError(f"{path}: has no results of `jahp evaluate`; give a JSON file that it wrote") from None
-    if measured != fingerprint:
+    if fingerprint not in measured:
+        others = " and ".join(one.hex() for one in measured)
         raise ExportError(
-            f"{path}: has results of model {measured.hex()}, but this one is {fingerprint.hex()}; evaluate this one"
+            f"{path}: has results of model {others}, but this one is {fingerprint.hex()}; evaluate this one"
         )
     return results
 

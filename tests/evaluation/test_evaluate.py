@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,8 +19,10 @@ from jahp_pl.model import CompressionModel
 from jahp_pl.model_io import checkpoint, pretrained
 from jahp_pl.model_io.export import export
 from jahp_pl.model_io.export_config import read_fingerprint
+from jahp_pl.model_io.load import load_model
 from jahp_pl.model_io.pretrained import locate
 from jahp_pl.report.previews import compare_images
+from jahp_pl.report.read_results import read_curves
 from tests.support.codec_models import load_golden
 from tests.support.commands import run
 
@@ -27,13 +31,15 @@ KODAK = Path(__file__).parents[2] / "data" / "kodak"
 
 @pytest.fixture(autouse=True)
 def models(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two bundled single-rate models."""
+    """Two bundled single-rate models, and two variable-rate models."""
     folder = tmp_path_factory.mktemp("package") / "weights"
     for number in (1, 2):
         model = load_golden("joint")
         with torch.no_grad():
             model.g_s[-1].bias += number / 100
         export(model, folder / f"small-{number}", {"loss": {"lmbda": number / 100}})
+    for name, distortion in (("variable", "mse"), ("similar", "ms_ssim")):
+        export(load_golden("variable"), folder / name, {"loss": {"lmbda": 0.01, "distortion": distortion}})
     monkeypatch.setattr(pretrained, "FOLDER", folder)
 
 
@@ -51,6 +57,19 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def evaluate(*more: object, model: object = "small-1") -> int:
     return run("evaluate", "--model", model, "--images", "photos", *more)
+
+
+def evaluate_all(models: Sequence[object], *more: object) -> int:
+    return run("evaluate", "--model", *models, "--images", "photos", *more)
+
+
+def without_times(content: Any) -> Any:
+    """Remove what differs between two calls."""
+    if isinstance(content, dict):
+        return {
+            k: without_times(v) for k, v in content.items() if k not in ("command", "folder") and "seconds" not in k
+        }
+    return [without_times(one) for one in content] if isinstance(content, list) else content
 
 
 def files() -> set[str]:
@@ -186,3 +205,112 @@ def test_pictures_are_of_the_image_of_a_name_and_of_nothing_beside_it(tmp_path, 
     (images / f"{name}.png").unlink()
     with pytest.raises(EvaluationError, match="has no image"):
         compare_images([], images, {name: "chosen"}, 0.25, {})
+
+
+def test_several_models_become_curves_of_one_file_with_the_results_of_separate_calls() -> None:
+    assert evaluate_all(("small-1", "small-2"), "--out", "both.json") == 0
+    content = json.loads(Path("both.json").read_text())
+    assert [curve["title"] for curve in content["curves"]] == ["Joint (small-1)", "Joint (small-2)"]
+    assert "fingerprint" not in content["provenance"]
+    for curve in content["curves"]:
+        name = curve["title"].removeprefix("Joint (").removesuffix(")")
+        assert evaluate("--out", "alone.json", model=name) == 0
+        (point,) = curve["points"]
+        assert point["folder"] == name
+        assert without_times(point) == without_times(json.loads(Path("alone.json").read_text()))
+        assert {f"both/{name}/{image}.jahp" for image in "ab"} <= files()
+        for image in "ab":
+            assert Path(f"both/{name}/{image}.jahp").read_bytes() == Path(f"alone/{image}.jahp").read_bytes()
+
+
+def test_several_models_at_several_qualities_are_shown_together(images: Path) -> None:
+    models, out = ("variable", "similar"), ("--out", "r.json")
+    assert evaluate_all(models, *out, "--quality", 5, 95, "--beside", "jpeg", "--picture", "all.png") == 0
+    assert evaluate("--out", "one.json", "--picture", "one.png", model="variable") == 0
+    with Image.open("all.png") as of_all, Image.open("one.png") as of_one:
+        assert of_all.width == 2 * of_one.width  # original, two models, JPEG; original, one model
+    assert {f"r/{model}/quality-{q}/{name}.jahp" for model in models for q in (5, 95) for name in "ab"} <= files()
+    (first, second) = read_curves([Path("r.json")])
+    assert (first.title, second.title) == ("Joint, variable rate", "Joint, variable rate, for MS-SSIM")
+    assert [point.quality for point in second.points] == ["quality 5", "quality 95"]
+    assert run("report", "r.json", "--out", "report", "--images", images, "--model", *models) == 0
+    assert "Joint, variable rate, for MS-SSIM" in (Path("report") / "report.html").read_text()
+
+
+def test_each_model_can_name_its_curve() -> None:
+    assert evaluate_all(("small-1", "small-2"), "--curve", "low", "high", "--out", "r.json") == 0
+    assert [curve.title for curve in read_curves([Path("r.json")])] == ["low", "high"]
+
+
+def test_results_of_several_models_have_a_name_of_their_own_and_are_not_replaced_by_others(capsys) -> None:
+    assert evaluate_all(("small-1", "small-2")) == 0
+    assert evaluate_all(("small-1", "small-2")) == 0
+    capsys.readouterr()
+    path = Path("evaluation/photos-small-1-small-2.json")
+    text = path.read_text()
+    other = text.replace(read_fingerprint(locate("small-2")).hex(), "0" * 16)
+    path.write_text(other)
+    assert evaluate_all(("small-1", "small-2")) == 2
+    assert "has results of another model" in refused(capsys)
+    assert path.read_text() == other
+
+
+def test_an_export_takes_its_own_results_from_those_of_several_models(capsys) -> None:
+    assert evaluate_all(("small-1", "small-2"), "--out", "r.json") == 0
+    curves = json.loads(Path("r.json").read_text())["curves"]
+    for number in (1, 2):
+        assert run("export", f"small-{number}", "--results", "r.json", "--out", f"copy-{number}") == 0
+        mean = curves[number - 1]["points"][0]["mean"]
+        assert (
+            f"| {mean['file_bpp']:.4f} | {mean['file_psnr']:.2f} dB |" in Path(f"copy-{number}/README.md").read_text()
+        )
+    capsys.readouterr()
+    assert run("export", "variable", "--results", "r.json", "--out", "copy") == 2
+    assert "has results of model" in refused(capsys)
+
+
+def same_model_under_two_paths() -> tuple[str, str]:
+    Path("link").symlink_to(locate("small-1"))
+    return ("small-1", "link")
+
+
+def two_models_of_one_name() -> tuple[str, str]:
+    for number in (1, 2):
+        folder = Path(f"runs-{number}")
+        folder.mkdir()
+        export(load_model(f"small-{number}"), folder / "final", {})
+    return ("runs-1/final", "runs-2/final")
+
+
+@pytest.mark.parametrize(
+    ("given", "more", "message"),
+    [
+        (("small-1", "small-2", "small-1"), (), "--model small-1: is the same model twice"),
+        (same_model_under_two_paths, (), "--model small-1 and link: is the same model twice"),
+        (two_models_of_one_name, (), "--model runs-1/final runs-2/final: both models are called final"),
+        (("small-1", "nowhere"), (), "nowhere: no such export"),
+        (("variable", "small-1"), ("--quality", 5, 95), "--quality: small-1 has a single rate; evaluate models of a"),
+        (("small-1", "small-2"), ("--quality", 5), "--quality: small-1 has a single rate; leave it out"),
+        (("variable",), ("--quality", 5, 5.0), "--quality 5: is given twice"),
+        (("small-1", "small-2"), ("--curve", "x"), "--curve x: must be one name per model, but there are 1 for 2"),
+        (("small-1", "small-2"), ("--curve", "x", "x"), "--curve x: names two curves"),
+        (("small-1",), ("--picture", "../{here}/r.json"), "--picture r.json: is the file of the results"),
+    ],
+)
+def test_models_and_names_that_collide_are_reported_in_one_line_before_anything_is_coded(
+    given: Any, more: tuple[object, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = given() if callable(given) else given
+    before = files()
+    more = tuple(str(word).replace("{here}", Path.cwd().name) for word in more)
+    assert evaluate_all(chosen, *more, "--out", "r.json") == 2
+    assert message in refused(capsys)
+    assert files() == before
+
+
+def test_an_error_of_one_of_several_models_names_it(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in images.iterdir():
+        path.unlink()
+    Image.new("RGB", (65520, 1)).save(images / "wide.png")
+    assert evaluate_all(("small-1", "small-2"), "--out", "r.json", "--beside", "jpeg") == 2
+    assert "jahp: small-1: wide.png: JPEG 4:2:0 cannot code it (" in capsys.readouterr().err
