@@ -108,7 +108,7 @@ class StepController(Callback):
             raise _EnoughError
         self._profile = profile() if command == "profile" else None
         dtype = torch.bfloat16 if trainer.precision == "bf16-mixed" else torch.float32
-        found = list_products(module.model, module.laid_out(batch), module.config.optim.transforms_learn)
+        found = list_products(module.model, module.prepare_batch(batch), module.config.optim.transforms_learn)
         self._answer = {
             "matrix_flops": matrix_flops(module.device, dtype),
             "product_seconds": product_seconds(found, dtype),

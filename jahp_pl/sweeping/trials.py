@@ -20,7 +20,7 @@ from jahp_pl.settings import load
 from jahp_pl.sweeping import SweepError
 from jahp_pl.sweeping.file import SweepFile
 from jahp_pl.sweeping.parameters import Value
-from jahp_pl.training.names import logged_names
+from jahp_pl.training.metric_names import logged_names
 
 _ATTEMPTS = 100
 """Consecutive draws without a new point after which the space counts as exhausted."""

@@ -1,4 +1,4 @@
-"""Converts the batches of any loader to images: bytes or numbers in [0, 1], alone or with labels.
+"""Extracts the images from batches of any loader: uint8 or floats in [0, 1], alone or with labels.
 
 | a batch is | images |
 |---|---|
@@ -23,10 +23,10 @@ _KEYS = ("image", "images", "pixel_values")
 
 
 def images_of(batch: Any) -> Tensor:
-    """Return the images of a batch, see the module's table: (B, 3, H, W), float.
+    """Extract the images of a batch, see the module's table: (B, 3, H, W), float, in [0, 1].
 
     Raises:
-        TrainingError: if there are none.
+        TrainingError: if the batch is in none of these forms.
     """
     found = batch
     if isinstance(found, Mapping):
@@ -49,18 +49,18 @@ def named_images(batch: Any, number: int) -> list[ValImage]:
 
     Args:
         batch: batch of a validation.
-        number: number of the batch.
+        number: index of the batch, part of the names of unnamed images.
     """
     if isinstance(batch, ValImage):
         return [batch]
     images = images_of(batch)
     if len(images) == 1:
         return [ValImage(f"image-{number:04}", images)]
-    return [ValImage(f"image-{number:04}-{place}", image[None]) for place, image in enumerate(images)]
+    return [ValImage(f"image-{number:04}-{index}", image[None]) for index, image in enumerate(images)]
 
 
 def check_range(images: Tensor) -> None:
-    """Refuse images outside [0, 1], such as those normalised by mean and deviation.
+    """Refuse images outside [0, 1], for example images normalised by mean and standard deviation.
 
     Raises:
         TrainingError: if a value lies outside by more than a rounding error.

@@ -68,7 +68,7 @@ class BestAndLast(Checkpoint):
     """Saves last.ckpt before and after each validation, at the end and on interruption; best.ckpt links to the best
     one.
 
-    An interrupted validation therefore loses no training: the run continues with that validation.
+    An interrupted validation therefore loses no training: the run resumes with that validation.
 
     Args:
         folder: folder of the checkpoints.
@@ -239,12 +239,12 @@ def find_resume_point(config: Config) -> ResumePoint | None:
     return point
 
 
-def check_changes(changed: list[Change], then: dict[str, Any], path: Path, config: Config) -> None:
+def check_changes(changed: list[Change], stored: dict[str, Any], path: Path, config: Config) -> None:
     """Refuse to continue with changed settings, unless `allow_changes` permits it and the weights still fit.
 
     Args:
         changed: result of `setting_changes.changes`.
-        then: all settings of the checkpoint.
+        stored: all settings of the checkpoint.
         path: path of the checkpoint.
         config: settings of this run.
 
@@ -255,9 +255,9 @@ def check_changes(changed: list[Change], then: dict[str, Any], path: Path, confi
     for key, before, now in changed:
         if key.startswith("model.") and key != "model.quantization":
             raise ConfigError(f"{key}={now}: {path} was trained with {before}; set it back, or choose another name")
-    if bool(then["optim"]["ema_decay"]) != bool(config.optim.ema_decay):
+    if bool(stored["optim"]["ema_decay"]) != bool(config.optim.ema_decay):
         raise ConfigError(
-            f"optim.ema_decay={config.optim.ema_decay}: {path} was trained with {then['optim']['ema_decay']}; "
+            f"optim.ema_decay={config.optim.ema_decay}: {path} was trained with {stored['optim']['ema_decay']}; "
             "averaging cannot be turned on or off during a run; set it back, or choose another name"
         )
     if changed and not config.allow_changes:

@@ -14,7 +14,7 @@ class TrainingClock:
         seconds: training time; the same on all ranks, and therefore also what depends on it (learning rate, end).
     """
 
-    AGREE_EVERY = 10
+    SYNC_STEPS = 10
     """Steps between two broadcasts of rank 0's time; each waits for the device."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class TrainingClock:
             is_shared: whether any decision depends on elapsed time, so that ranks must agree on it.
         """
         self._num_steps += 1
-        if is_shared and trainer.world_size > 1 and step % self.AGREE_EVERY:
+        if is_shared and trainer.world_size > 1 and step % self.SYNC_STEPS:
             return
         now = time.monotonic()
         passed = now - self._last

@@ -34,10 +34,12 @@ def comparison(image: CodedImage) -> Figure:
         ratios = [width, width, width, 2.8]
         panels = figure.subplot_mosaic([["original", "decoded", "bits", "facts"]], width_ratios=ratios)
     figure.suptitle(row.name, fontsize=10, color=MUTED)
-    _picture(panels["original"], image.original, f"original\n{row.width} x {row.height}")
-    _picture(panels["decoded"], image.decoded, f"decoded from the file\n{row.file_bpp:.3f} bpp, {row.file_psnr:.2f} dB")
-    _bit_map(panels["bits"], image)
-    _facts(panels["facts"], image)
+    _image_panel(panels["original"], image.original, f"original\n{row.width} x {row.height}")
+    _image_panel(
+        panels["decoded"], image.decoded, f"decoded from the file\n{row.file_bpp:.3f} bpp, {row.file_psnr:.2f} dB"
+    )
+    _bit_map_panel(panels["bits"], image)
+    _file_table(panels["facts"], image)
     return figure
 
 
@@ -103,7 +105,7 @@ def _per_channel(images: list[tuple[Tensor, int]]) -> npt.NDArray[np.float32]:
     return ordered
 
 
-def _bit_map(axes: Axes, image: CodedImage) -> None:
+def _bit_map_panel(axes: Axes, image: CodedImage) -> None:
     """Draw the bits per pixel at each latent position, at the scale of the picture next to it."""
     bits = bits_per_pixel(image.bits_y, image.bits_z)
     extent = (-0.5, bits.shape[1] * STRIDE - 0.5, bits.shape[0] * STRIDE - 0.5, -0.5)
@@ -111,7 +113,7 @@ def _bit_map(axes: Axes, image: CodedImage) -> None:
     axes.set_xlim(-0.5, image.row.width - 0.5)  # the latents of the padding extend beyond the image
     axes.set_ylim(image.row.height - 0.5, -0.5)
     letters = "y and z" if image.bits_z.numel() else "y"
-    _bare(axes, f"where the bits went\n{letters}, {image.row.cross_entropy_bpp:.3f} bpp")
+    _hide_axes(axes, f"where the bits went\n{letters}, {image.row.cross_entropy_bpp:.3f} bpp")
     assert axes.figure is not None
     bar = axes.figure.colorbar(drawn, cax=axes.inset_axes((1.03, 0, 0.035, 1)))
     bar.set_label("bits per pixel", fontsize=8)
@@ -119,14 +121,14 @@ def _bit_map(axes: Axes, image: CodedImage) -> None:
     bar.outline.set_visible(False)
 
 
-def _facts(axes: Axes, image: CodedImage) -> None:
+def _file_table(axes: Axes, image: CodedImage) -> None:
     """Write a table of the file's properties."""
     row = image.row
     num_pixels = row.width * row.height
     facts = [
         ("file", f"{row.file_bytes:,} bytes"),
         ("", f"{row.file_bpp:.4f} bpp"),
-        ("of it header", f"{row.header_bytes} bytes"),
+        ("   header", f"{row.header_bytes} bytes"),
         ("cross-entropy", f"{row.cross_entropy_bpp:.4f} bpp"),
         ("   of y", f"{float(image.bits_y.sum()) / num_pixels:.4f} bpp"),
         ("   of z", f"{float(image.bits_z.sum()) / num_pixels:.4f} bpp"),
@@ -143,12 +145,12 @@ def _facts(axes: Axes, image: CodedImage) -> None:
         axes.text(x, 0.97, text, fontsize=8.5, color=colour, va="top", linespacing=1.7, transform=axes.transAxes)
 
 
-def _picture(axes: Axes, image: Tensor, title: str) -> None:
+def _image_panel(axes: Axes, image: Tensor, title: str) -> None:
     axes.imshow(image.permute(1, 2, 0).numpy(), interpolation="antialiased")
-    _bare(axes, title)
+    _hide_axes(axes, title)
 
 
-def _bare(axes: Axes, title: str) -> None:
+def _hide_axes(axes: Axes, title: str) -> None:
     axes.set_title(title, fontsize=9)
     axes.set_xticks([])
     axes.set_yticks([])

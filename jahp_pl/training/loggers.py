@@ -1,4 +1,4 @@
-"""Metrics go to every logger of the run, and always to a CSV file in its folder."""
+"""Logging of metrics: to every logger of the run, one of which always writes a CSV file in the run folder."""
 
 from __future__ import annotations
 

@@ -28,10 +28,10 @@ steps since the last time; callbacks find them in `trainer.callback_metrics`:
 | train/mse or train/one_minus_ms_ssim | mean squared error of intensities from 0 to 255; 1 - MS-SSIM |
 | train/psnr or train/ms_ssim_db | dB, mean over batches, before rounding to 8 bits |
 | train/grad_norm | L2 norm of the whole gradient before clipping |
- train/learning_rate | of the last step, for the entropy model |
- train/seconds_per_step | wall time without validation |
- train/skipped_steps | steps since the start of the run that were skipped for their loss or gradient |
- data/broken_photographs, data/small_photographs | skipped by the crops of rank 0 since the start of the run |
+| train/learning_rate | of the last step, for the entropy model |
+| train/seconds_per_step | wall time without validation |
+| train/skipped_steps | steps since the start of the run that were skipped for their loss or gradient |
+| data/broken_photographs, data/small_photographs | skipped by the crops of rank 0 since the start of the run |
 
 (With `optim.transform_factor` 0, steps do not reconstruct: train/loss is the rate, and the distortion is missing.)
 
@@ -75,7 +75,7 @@ from jahp_pl.training import TrainingError
 from jahp_pl.training.batches import check_range, images_of, named_images
 from jahp_pl.training.clock import TrainingClock
 from jahp_pl.training.loggers import record
-from jahp_pl.training.optimization import SkipCounter, decay_at, learning_rate, make_average, set_noise, update_average
+from jahp_pl.training.optimization import SkipCounter, decay_at, learning_rate, make_average, seed_noise, update_average
 from jahp_pl.training.processes import check_agreement
 from jahp_pl.training.stopping import StopRequests
 from jahp_pl.training.validation import (
@@ -98,8 +98,8 @@ class CompressionModule(LightningModule):
     `batches`). The learning rate anneals over `trainer.max_steps` and `trainer.max_time` of the configuration, or until
     the Trainer ends the run, whichever comes first.
 
-    A step whose loss or gradient is not finite changes neither weights nor Adam's moments nor the weight average, only
-    counters. `trainer.max_skipped_steps` consecutive ones raise `TrainingError`.
+    A step whose loss or gradient is not finite is skipped: it changes counters, but neither weights nor Adam's moments.
+    `trainer.max_skipped_steps` consecutive skipped steps raise `TrainingError`.
 
     Args:
         config: the whole experiment; checkpoints store it as plain dicts.
@@ -107,12 +107,12 @@ class CompressionModule(LightningModule):
 
     Attributes:
         model: the weights being trained.
-        taken: names of the networks that were initialised from `start`.
+        copied_networks: names of the networks that start with the weights of `start`.
         average: moving average of the weights; None if `optim.ema_decay` is 0.
         clock: training time of the run.
-        latest: the last row logged in training; None before the first.
+        latest: last logged means of training steps; None before the first.
         validation_due: whether a validation of the current weights has started and not ended.
-        stops: requests to stop the run; None if the Trainer alone decides.
+        stop_requests: signals and the time limit of the session; None if only the Trainer ends the run.
     """
 
     def __init__(self, config: Config, start: Mapping[str, nn.Module] | None = None) -> None:
@@ -122,11 +122,11 @@ class CompressionModule(LightningModule):
         self.model = CompressionModel(config.model)
         if self.model.gains is not None:
             self.model.gains.start(config.loss)
-        self.taken: list[str] = []
+        self.copied_networks: list[str] = []
         if config.optim.initialization == "klt":
-            self.taken = initialise(self.model, latent_scale(config.loss), start=start)
+            self.copied_networks = initialise(self.model, latent_scale(config.loss), start=start)
         elif start is not None:
-            self.taken = take_networks(self.model, start)
+            self.copied_networks = take_networks(self.model, start)
         for transform in self._transforms:
             transform.requires_grad_(config.optim.transforms_learn)
         if self.model.h_a is not None and config.model.quantization == "rounded":
@@ -135,7 +135,7 @@ class CompressionModule(LightningModule):
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = make_average(self.model) if config.optim.ema_decay else None
         # In a tuple, so that the compiled model is not registered as a submodule with its own weights and names.
-        self._in_training = (torch.compile(self.model) if config.trainer.compile else self.model,)
+        self._training_model = (torch.compile(self.model) if config.trainer.compile else self.model,)
 
         self.validated_shares = VALIDATED_SHARES if config.model.num_levels > 1 else (None,)
         self._level_means = [RowMeans(ValidationRow) for _ in self.validated_shares]
@@ -143,13 +143,13 @@ class CompressionModule(LightningModule):
         self.latest: TrainingRow | None = None
         self.validation_due = False
         self.clock = TrainingClock()
-        self.stops: StopRequests | None = None
+        self.stop_requests: StopRequests | None = None
         self._means = RunningMeans()
         self._terms = torch.zeros(0)
         self._skips = SkipCounter()
         self._max_steps: float = config.trainer.max_steps
         self._stepped = False  # whether the last batch ended an optimizer step
-        self._was_checked = False  # whether a batch of this stage was checked
+        self._is_range_checked = False  # whether a batch of this stage was checked
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
@@ -219,33 +219,33 @@ class CompressionModule(LightningModule):
         # Noise is a function of (seed, rank, step): a resumed run draws the same noise as an uninterrupted one.
         self._stepped = False
         parts = self.trainer.accumulate_grad_batches
-        set_noise(self.config.seed, self.global_rank, self.global_step, *([batch_idx % parts] if parts > 1 else []))
+        seed_noise(self.config.seed, self.global_rank, self.global_step, *([batch_idx % parts] if parts > 1 else []))
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = group["factor"] * self._learning_rate(self.global_step)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Compute the loss of a batch of crops (B, 3, H, W), in any form that `batches` accepts."""
-        batch = self.laid_out(batch)
+        batch = self.prepare_batch(batch)
         self._check_range(batch)
         share = draw_levels(len(batch), batch.device) if self.model.gains is not None else None
         level = None if share is None else share * (self.config.model.num_levels - 1)
-        output = self._in_training[0](batch, reconstruct=self.config.optim.transforms_learn, level=level)
+        output = self._training_model[0](batch, reconstruct=self.config.optim.transforms_learn, level=level)
         terms = rate_distortion(self.config.loss, batch, output, share)
         self._terms = torch.stack([term.detach() for term in terms])
         # The factor is 1, or NaN if the loss is not finite. Then every gradient is NaN, on every rank after averaging,
         # so the gradient norm alone tells all ranks whether to skip.
         return terms.loss * (1 + 0 * terms.loss.detach())
 
-    def laid_out(self, batch: Any) -> Tensor:
+    def prepare_batch(self, batch: Any) -> Tensor:
         """Return the images of a batch, in [0, 1], in the memory format of `trainer.channels_last`."""
         images = images_of(batch)
         return images.contiguous(memory_format=torch.channels_last) if self.config.trainer.channels_last else images
 
     def _check_range(self, images: Tensor) -> None:
         """Check the first batch only, because the check waits for the device."""
-        if not self._was_checked:
+        if not self._is_range_checked:
             check_range(images)
-            self._was_checked = True
+            self._is_range_checked = True
 
     def configure_gradient_clipping(
         self,
@@ -286,8 +286,10 @@ class CompressionModule(LightningModule):
             self._stop_if_stuck()
         if is_last:
             self.trainer.should_stop = True  # Lightning validates once more
-        elif self.stops is not None and not (self.trainer.enable_validation and step % settings.val_every_steps == 0):
-            self.stops.stop_if_asked()  # before a validation, `start_validation` asks
+            return
+        is_validated = self.trainer.enable_validation and step % settings.val_every_steps == 0
+        if self.stop_requests is not None and not is_validated:  # otherwise `start_validation` checks for a stop
+            self.stop_requests.stop_if_requested()
 
     def _learning_rate(self, step: int) -> float:
         time_share = self.clock.seconds / self.config.trainer.max_seconds()
@@ -328,24 +330,24 @@ class CompressionModule(LightningModule):
     def on_validation_start(self) -> None:
         """Exclude validation from the time per step."""
         self.clock.pause_steps()
-        self._was_checked = False
-        if self.stops is not None:
-            self.stops.start_validation()
+        self._is_range_checked = False
+        if self.stop_requests is not None:
+            self.stop_requests.start_validation()
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Measure whole images, one by one."""
         # Without autocast: a file is coded in float32, and validation reports what a file would give.
         for name, image in named_images(batch, batch_idx):
             self._check_range(image)
-            set_noise(self.config.seed, zlib.crc32(name.encode()))  # the same in every validation and on every rank
+            seed_noise(self.config.seed, zlib.crc32(name.encode()))  # the same in every validation and on every rank
             with torch.autocast(self.device.type, enabled=False):
                 for share, metric in zip(self.validated_shares, self._level_means, strict=True):
                     metric.update(measure_image(self.evaluated_model, self.config.loss, image, share))
 
     def on_validation_epoch_end(self) -> None:
         """Reduce over all images of all ranks, and log the means."""
-        if self.stops is not None:
-            self.stops.end_validation()
+        if self.stop_requests is not None:
+            self.stop_requests.end_validation()
         by_level = [metric.compute() for metric in self._level_means]
         for metric in self._level_means:
             metric.reset()
@@ -367,7 +369,7 @@ class CompressionModule(LightningModule):
     def on_validation_end(self) -> None:
         """Resume the time per step."""
         self.clock.resume_steps()
-        self._was_checked = False
+        self._is_range_checked = False
 
     # Checkpoints ------------------------------------------------------------------------------------------------------
 
@@ -381,8 +383,8 @@ class CompressionModule(LightningModule):
         # Infinite for a Trainer without max_steps, or without epochs that end.
         self._max_steps = min(self.config.trainer.max_steps, self.trainer.estimated_stepping_batches)
         self.clock.start()
-        if self.stops is not None:
-            self.stops.listen(self.trainer)
+        if self.stop_requests is not None:
+            self.stop_requests.handle_signals(self.trainer)
         # Use the factors of this session, which `allow_changes` may have changed, not those of the restored state.
         (optimizer,) = self.trainer.optimizers
         for group, fresh in zip(optimizer.param_groups, self.configure_optimizers().param_groups, strict=True):

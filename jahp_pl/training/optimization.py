@@ -60,7 +60,7 @@ def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
     update(list(average.parameters()), list(model.parameters()), 0)
 
 
-def set_noise(*entropy: int) -> None:
+def seed_noise(*entropy: int) -> None:
     """Seed the noise of subsequent computations on all devices.
 
     Args:

@@ -1,4 +1,4 @@
-"""Processes of a distributed training: how they are launched, whether their number is right and whether they agree."""
+"""Processes of a distributed training: strategy, SLURM, and checks of their number, steps and settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jahp_pl.training import TrainingError
 
 
 def choose_strategy(settings: TrainerConfig) -> DDPStrategy | str:
-    """Choose data parallelism if there are several processes."""
+    """Return DDP if there are several processes, otherwise "auto"."""
     if settings.num_ranks == 1:
         return "auto"
     # Buffers are constants; broadcasting them in every forward would hang if ranks validate unequal shares.
@@ -43,15 +43,15 @@ def check_launch(settings: TrainerConfig) -> None:
         ConfigError: if the process counts differ.
     """
     if TorchElasticEnvironment.detect():
-        starter, count = "torchrun", int(os.environ["WORLD_SIZE"])
+        launcher, count = "torchrun", int(os.environ["WORLD_SIZE"])
     elif SLURMEnvironment.detect():
-        starter, count = "SLURM", int(os.environ["SLURM_NTASKS"])
+        launcher, count = "SLURM", int(os.environ["SLURM_NTASKS"])
     else:
         return
     if count != settings.num_ranks:
         raise ConfigError(
             f"trainer.devices={settings.devices}: with trainer.num_nodes={settings.num_nodes} this makes "
-            f"{settings.num_ranks} processes, but {starter} started {count}; set trainer.devices to the processes "
+            f"{settings.num_ranks} processes, but {launcher} started {count}; set trainer.devices to the processes "
             "per node and trainer.num_nodes to the number of nodes"
         )
 

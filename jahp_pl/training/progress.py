@@ -1,4 +1,4 @@
-"""One line that says how far training is, how well it goes and how long it will take."""
+"""The progress line of a training: step, speed, time left, training metrics and the last validation."""
 
 from __future__ import annotations
 
@@ -15,152 +15,159 @@ from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.stopping import Stopped
 
 BAR_WIDTH = 20
-ERASE = "\r\x1b[K"
-"""To the start of the line, and clear it."""
+"""Width of the bar in characters."""
+CLEAR_LINE = "\r\x1b[K"
+"""Terminal codes that clear the current line."""
+TERMINAL_INTERVAL, FILE_INTERVAL = 0.5, 20.0
+"""Minimum seconds between two updates of the line, on a terminal and in a file."""
 
 
 class ProgressLine(ProgressBar):
-    """Step of how many, loss, rate, decibels, images per second, time left, and the last validation's figures.
+    """Shows the progress of a training on one line, which a terminal updates in place; files and pipes get new lines.
 
-    On a terminal the line redraws itself twice a second; into a file or a pipe a new line is written now and then.
+    Not TQDMProgressBar, because a run may end by time before `max_steps`, and a log file should stay short.
 
     Args:
-        name: of the run.
+        name: name of the run.
         batch_size: images per optimizer step, over all devices.
-        stream: where to; standard error if None.
+        stream: output; None is standard error.
     """
 
     def __init__(self, name: str, batch_size: int, stream: TextIO | None = None) -> None:
         super().__init__()
         self.run_name, self.batch_size = name, batch_size
         self.stream = stream if stream is not None else sys.stderr
-        self.redraws = self.stream.isatty()
-        self.interval = 0.5 if self.redraws else 20.0  # seconds
-        self._enabled = True
-        self._validated = ""
+        self.is_terminal = self.stream.isatty()
+        self._is_enabled = True
+        self._last_validation = ""
 
     def disable(self) -> None:
-        """Lightning calls this on all ranks but the first."""
-        self._enabled = False
+        """Print nothing; Lightning calls this on all ranks but the first."""
+        self._is_enabled = False
 
     def enable(self) -> None:
-        """Draw again."""
-        self._enabled = True
+        """Print again."""
+        self._is_enabled = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clocks, say what is trained."""
+        """Start measuring time, and describe the run."""
         assert isinstance(pl_module, CompressionModule)
-        self._start = self._drawn = time.monotonic()
-        self._start_step, self._start_share, self._paused = trainer.global_step, pl_module.progress, 0.0
-        self._drawn_step = trainer.global_step
-        self._say(introduction(trainer, pl_module))
+        self._start_time = self._shown_time = time.monotonic()
+        self._start_step, self._start_progress = trainer.global_step, pl_module.progress
+        self._shown_step = trainer.global_step
+        self._validation_seconds = 0.0
+        self._print(describe_run(trainer, pl_module))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Redraw, not too often."""
-        if time.monotonic() - self._drawn >= self.interval:
-            self._draw(trainer, pl_module)
+        """Update the line if enough time has passed."""
+        if time.monotonic() - self._shown_time >= (TERMINAL_INTERVAL if self.is_terminal else FILE_INTERVAL):
+            self._show(trainer, pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say that training pauses."""
-        self._pause_start = time.monotonic()
-        if self.redraws:
-            self._draw(trainer, pl_module, " | validating ...")
+        """Show on a terminal that a validation is running."""
+        self._validation_start = time.monotonic()
+        if self.is_terminal:
+            self._show(trainer, pl_module, " | validating ...")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep its figures on the line."""
-        self._paused += time.monotonic() - self._pause_start
+        """Show the results of the validation, and keep showing them."""
+        self._validation_seconds += time.monotonic() - self._validation_start
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        # Rate and quality of the same images: of those that were coded, or else of all.
-        kind = "file_" if "val/file_bpp" in metrics else ""
-        rate, quality = metrics.get(f"val/{kind}bpp"), metrics.get(f"val/{kind}psnr")
+        # Rate and quality must be of the same images: the coded ones, or all of them if none was coded.
+        prefix = "val/file_" if "val/file_bpp" in metrics else "val/"
+        rate, quality = metrics.get(f"{prefix}bpp"), metrics.get(f"{prefix}psnr")
         if rate is not None and quality is not None:
-            self._validated = f" | validation {rate:.3f} bpp {quality:.2f} dB"
-        self._draw(trainer, pl_module)
+            self._last_validation = f" | validation {rate:.3f} bpp {quality:.2f} dB"
+        self._show(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the last state on the screen, and say so if time ran out."""
+        """Show the final state, and whether the time limit ended the run."""
         assert isinstance(pl_module, CompressionModule)
-        if self.redraws or trainer.global_step != self._drawn_step:
-            self._draw(trainer, pl_module)
-        self._end()
+        if self.is_terminal or trainer.global_step != self._shown_step:
+            self._show(trainer, pl_module)
+        self._end_line()
         settings = pl_module.config.trainer
         if trainer.global_step < settings.max_steps:
-            self._say(f"time is up (trainer.max_time={settings.max_time}) after {trainer.global_step} steps")
+            self._print(f"time limit reached (trainer.max_time={settings.max_time}) after {trainer.global_step} steps")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave the screen to the error; say how to go on where there is none."""
-        self._end()
+        """End the line, so that an error starts on a new one; for a stop request, print how to continue."""
+        self._end_line()
         if isinstance(exception, Stopped):
-            self._say(str(exception))
+            self._print(str(exception))
 
-    def line(self, trainer: Trainer, pl_module: LightningModule) -> str:
-        """The state in words."""
+    def format_line(self, trainer: Trainer, pl_module: LightningModule) -> str:
+        """Format the current state as one line."""
         assert isinstance(pl_module, CompressionModule)
-        share, steps, now = pl_module.progress, trainer.global_step - self._start_step, time.monotonic()
-        filled = round(BAR_WIDTH * share)
+        progress, steps = pl_module.progress, trainer.global_step - self._start_step
+        seconds = time.monotonic() - self._start_time
         parts = [f"step {trainer.global_step}/{pl_module.config.trainer.max_steps}"]
         if (row := pl_module.latest) is not None:
             parts += [f"loss {row.loss:.3f}", f"{row.bpp:.3f} bpp"]
             if not math.isnan(row.decibels):
                 parts.append(f"{row.decibels:.2f} dB")
         if steps:
-            parts.append(f"{steps * self.batch_size / max(now - self._start - self._paused, 1e-9):.1f} images/s")
-        if self._start_share < share < 1:
-            left = (now - self._start) / (share - self._start_share) * (1 - share)
-            parts.append(f"{clock(left)} left")
-        bar = "█" * filled + "·" * (BAR_WIDTH - filled)
-        return f"{self.run_name} {bar} {100 * share:3.0f} % | {' | '.join(parts)}{self._validated}"
+            training_seconds = max(seconds - self._validation_seconds, 1e-9)
+            parts.append(f"{steps * self.batch_size / training_seconds:.1f} images/s")
+        if self._start_progress < progress < 1:
+            seconds_left = seconds / (progress - self._start_progress) * (1 - progress)
+            parts.append(f"{format_duration(seconds_left)} left")
+        num_filled = round(BAR_WIDTH * progress)
+        bar = "█" * num_filled + "·" * (BAR_WIDTH - num_filled)
+        return f"{self.run_name} {bar} {100 * progress:3.0f} % | {' | '.join(parts)}{self._last_validation}"
 
-    def _draw(self, trainer: Trainer, pl_module: LightningModule, addition: str = "") -> None:
-        if not self._enabled:
+    def _show(self, trainer: Trainer, pl_module: LightningModule, suffix: str = "") -> None:
+        if not self._is_enabled:
             return
-        self._drawn, self._drawn_step = time.monotonic(), trainer.global_step
-        line = self.line(trainer, pl_module) + addition
-        if self.redraws:
+        self._shown_time, self._shown_step = time.monotonic(), trainer.global_step
+        line = self.format_line(trainer, pl_module) + suffix
+        if self.is_terminal:
             width = shutil.get_terminal_size().columns
-            self.stream.write(f"{ERASE}{line[: width - 1]}")
+            self.stream.write(f"{CLEAR_LINE}{line[: width - 1]}")
         else:
             self.stream.write(f"{line}\n")
         self.stream.flush()
 
-    def _say(self, sentence: str) -> None:
-        if self._enabled:
-            self.stream.write(f"{self.run_name}: {sentence}\n")
+    def _print(self, message: str) -> None:
+        if self._is_enabled:
+            self.stream.write(f"{self.run_name}: {message}\n")
             self.stream.flush()
 
-    def _end(self) -> None:
-        if self._enabled and self.redraws:
+    def _end_line(self) -> None:
+        if self._is_enabled and self.is_terminal:
             self.stream.write("\n")
             self.stream.flush()
 
 
-def introduction(trainer: Trainer, module: CompressionModule) -> str:
-    """What is trained, on what, from where to where, in one line."""
+def describe_run(trainer: Trainer, module: CompressionModule) -> str:
+    """Describe model, loss, batches, hardware, steps and time limits in one line."""
     config = module.config
     model, loss, settings = config.model, config.loss, config.trainer
+    num_parameters = sum(parameter.numel() for parameter in module.model.parameters())
+    lambdas = f"{loss.lmbda:g}" if loss.lmbda_max is None else f"{loss.lmbda:g} to {loss.lmbda_max:g}"
     parts = [
         f"{model.rung} model, N={model.num_filters} M={model.num_latents}",
-        f"{sum(parameter.numel() for parameter in module.model.parameters()) / 1e6:.1f} million weights",
-        f"lambda {loss.lmbda:g} ({loss.distortion})",
-        f"{config.data.batch_size} crops of {config.data.crop_size} a step",
+        f"{num_parameters / 1e6:.1f} million parameters",
+        f"lambda {lambdas} ({loss.distortion})",
+        f"{config.data.batch_size} crops of {config.data.crop_size} pixels per step",
         f"{trainer.world_size} x {module.device.type} in {trainer.precision}",
         f"steps {trainer.global_step} to {settings.max_steps}",
     ]
     if model.rung != "factorized":
         parts.insert(1, f"{model.likelihood} K={model.num_components}")
-    if module.taken:
-        parts.append(f"{' '.join(module.taken)} from {config.optim.start_from}")
+    if module.copied_networks:
+        parts.append(f"{' '.join(module.copied_networks)} from {config.optim.start_from}")
     if settings.max_time is not None:
-        parts.append(f"at most {clock(settings.max_seconds())}")
+        parts.append(f"at most {format_duration(settings.max_seconds())}")
     if settings.session_time is not None:
-        parts.append(f"{clock(settings.session_seconds())} of it now")
+        parts.append(f"at most {format_duration(settings.session_seconds())} in this session")
     return ", ".join(parts)
 
 
-def clock(seconds: float) -> str:
-    """Seconds as m:ss or h:mm:ss."""
+def format_duration(seconds: float) -> str:
+    """Format seconds as m:ss or h:mm:ss."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -41,7 +41,7 @@ class TrainResult(NamedTuple):
     """Result of a run."""
 
     run_dir: Path
-    """config.yaml, metrics.csv, checkpoints/, coding/, pictures/, wandb/."""
+    """Folder with config.yaml, metrics.csv, checkpoints/, coding/, pictures/ and wandb/."""
     last: Path
     """Checkpoint of the last step."""
     best: Path | None
@@ -51,15 +51,15 @@ class TrainResult(NamedTuple):
     steps: int
     """Number of optimizer steps over all sessions."""
     skipped_steps: int
-    """Those of them that were skipped because loss or gradient was not finite."""
+    """Number of these steps that were skipped for their loss or gradient."""
     seconds: float
-    """Training time over all sessions, including validation."""
+    """Training time over all sessions in seconds, including validation."""
     was_finished: bool
     """Whether nothing was left to do, so that this call changed nothing."""
 
 
 class Extras(NamedTuple):
-    """Additions of the caller to a run."""
+    """Callbacks, loggers and output that the caller of `train` chooses."""
 
     callbacks: Sequence[Callback] = ()
     """Callbacks in addition to those of the run."""
@@ -119,7 +119,7 @@ def fit(config: Config, checkpoints: BestAndLast, resume: ResumePoint | None, ex
         csv.resume(resume.steps, resume.validation_due)
     seed_everything(config.seed, workers=True, verbose=False)
     module = CompressionModule(config, read_start(config) if resume is None else None)
-    module.stops = StopRequests(config.trainer)
+    module.stop_requests = StopRequests(config.trainer)
     data = ShardDataModule(config.data, config.seed)  # starts its stream at the step that Lightning restores
     own: list[Logger] = [csv]
     if (wandb_log := wandb_logger(config)) is not None:

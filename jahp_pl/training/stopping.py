@@ -1,5 +1,4 @@
-"""Stops a run so that it can continue later, at a signal or at the end of a session, with all ranks at the same
-step."""
+"""Stops a run after a signal or a time limit, on all ranks at the same step, so that it can continue later."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ class Stopped(SystemExit):
     shells; 0 on all ranks but the first, which prints the reason.
 
     Args:
-        reason: reason in words.
+        reason: what stopped the run.
         status: exit status of the first rank.
         trainer: the stopped trainer.
     """
@@ -34,7 +33,7 @@ class Stopped(SystemExit):
         self.reason, self.step = reason, trainer.global_step
 
     def __str__(self) -> str:
-        return f"stopped after step {self.step}, {self.reason}; not finished, the same command continues from there"
+        return f"stopped after step {self.step} ({self.reason}); run the same command again to continue"
 
 
 class StopRequests:
@@ -44,7 +43,7 @@ class StopRequests:
     save the same step. A validation changes nothing and was saved before, so each rank leaves it at once.
 
     Args:
-        settings: limits of the session, which starts now.
+        settings: time limit of the session, which starts now.
     """
 
     def __init__(self, settings: TrainerConfig) -> None:
@@ -52,7 +51,7 @@ class StopRequests:
         self._signal: signal.Signals | None = None
         self._is_validating = False
 
-    def listen(self, trainer: Trainer) -> None:
+    def handle_signals(self, trainer: Trainer) -> None:
         """Replace Lightning's signal handlers until the trainer ends, which restores the previous ones.
 
         Lightning's handler communicates with other ranks from inside any operation, so ranks may wait for different
@@ -63,22 +62,22 @@ class StopRequests:
             for number in SIGNALS:
                 signal.signal(number, self._on_signal)
 
-    def stop_if_asked(self) -> None:
+    def stop_if_requested(self) -> None:
         """Stop if requested; call it on all ranks after the same step.
 
         Raises:
             Stopped: on all ranks, or on none.
         """
-        is_asked = self._signal is not None or time.monotonic() - self._start >= self._settings.session_seconds()
+        is_requested = self._signal is not None or time.monotonic() - self._start >= self._settings.session_seconds()
         if self._trainer.world_size > 1:
-            is_asked = self._trainer.strategy.reduce_boolean_decision(is_asked, all=False)
-        if is_asked:
+            is_requested = self._trainer.strategy.reduce_boolean_decision(is_requested, all=False)
+        if is_requested:
             raise self._stopped()
 
     def start_validation(self) -> None:
         """Stop if requested, and allow signals to end the validation; call it after the checkpoint before
         validation."""
-        self.stop_if_asked()
+        self.stop_if_requested()
         self._is_validating = True
 
     def end_validation(self) -> None:
@@ -99,6 +98,6 @@ class StopRequests:
 
     def _stopped(self) -> Stopped:
         if self._signal is not None:
-            return Stopped(f"by {self._signal.name}", 128 + self._signal, self._trainer)
+            return Stopped(self._signal.name, 128 + self._signal, self._trainer)
         limit = self._settings.session_time
-        return Stopped(f"the session's time (trainer.session_time={limit}) is up", 0, self._trainer)
+        return Stopped(f"time limit trainer.session_time={limit}", 0, self._trainer)

@@ -122,11 +122,11 @@ def log_export(logger: WandbLogger, checkpoint: Path, folder: Path) -> None:
 class HistogramCallback(Callback):
     """Sends histograms of the images of `coding` to W&B at each validation.
 
-     name | values |
-    ---|---|
-     histograms/latents | y_hat without zeros |
-     histograms/bits_per_latent | bits of each latent that costs any |
-     histograms/bits_per_channel | bits per pixel of each latent channel, mean over images |
+    | name | values |
+    |---|---|
+    | histograms/latents | y_hat without zeros |
+    | histograms/bits_per_latent | bits of each latent, without zeros |
+    | histograms/bits_per_channel | bits per pixel of each latent channel, mean over images |
 
     Args:
         coding: callback that precedes this one in the trainer's list.

@@ -19,7 +19,7 @@ import yaml
 
 from jahp_pl.model_io.checkpoint import read_checkpoint
 from jahp_pl.settings import load
-from jahp_pl.training.names import logged_names
+from jahp_pl.training.metric_names import logged_names
 from tests.support.commands import run
 
 TINY = (

@@ -188,7 +188,7 @@ def test_a_stopped_run_of_two_ranks_continues_with_torchrun_and_with_one_process
     last = config.run_dir / "checkpoints" / "last.ckpt"
     steps = read_checkpoint(last)["global_step"]
     assert process.returncode == 128 + signal.SIGTERM, output
-    sentence = f"joint: stopped after step {steps}, by SIGTERM; not finished, the same command continues from there"
+    sentence = f"joint: stopped after step {steps} (SIGTERM); run the same command again to continue"
     assert output.count("stopped after") == output.count(sentence) == 1
     assert "Traceback" not in output
 
@@ -228,7 +228,7 @@ def test_two_ranks_leave_a_validation_at_once_on_a_signal_to_stop(shards: Path, 
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM, output
-    assert output.count("joint: stopped after step 4, by SIGTERM") == 1
+    assert output.count("joint: stopped after step 4 (SIGTERM)") == 1
     assert "Traceback" not in output
     result = train(tiny_config(tmp_path, shards, "trainer.max_steps=4"))
     assert (result.steps, result.metrics["val/images"]) == (4, 3)

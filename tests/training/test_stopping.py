@@ -77,7 +77,7 @@ def test_a_signal_to_all_processes_of_a_run_saves_and_the_run_continues_from_the
     steps = read_checkpoint(config.run_dir / "checkpoints" / "last.ckpt")["global_step"]
     assert steps >= 4
     assert process.returncode == 128 + signal.SIGTERM
-    assert f"joint: stopped after step {steps}, by SIGTERM; not finished, the same command continues" in output
+    assert f"joint: stopped after step {steps} (SIGTERM); run the same command again to continue" in output
     assert "Traceback" not in output
     assert not list(config.run_dir.rglob("*.part"))
     more = tiny_config(tmp_path, shards, f"trainer.max_steps={steps + 2}", *NOTHING_CODED)
@@ -137,8 +137,8 @@ def test_every_session_of_limited_time_trains_on_without_annealing(
         assert commands.run("train", settings_of(config)) == 0
         shown = capsys.readouterr()
         steps.append(read_checkpoint(last)["global_step"])
-        reason = "the session's time (trainer.session_time=00:00:00:01) is up"
-        assert f"joint: stopped after step {steps[-1]}, {reason}; not finished, the same command continues" in shown.err
+        reason = "time limit trainer.session_time=00:00:00:01"
+        assert f"joint: stopped after step {steps[-1]} ({reason}); run the same command again to continue" in shown.err
         assert "trained: " not in shown.out
     assert steps == sorted(set(steps))
     logged = (config.run_dir / "metrics.csv").read_text().splitlines()

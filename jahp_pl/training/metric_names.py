@@ -9,8 +9,8 @@ _TRAINING = (
     *("loss", "bpp", "bpp_y", "bpp_z", "grad_norm", "learning_rate", "seconds_per_step", "skipped_steps"),
 )  # fmt: skip
 _DISTORTION = {"mse": ("mse", "psnr"), "ms_ssim": ("one_minus_ms_ssim", "ms_ssim_db")}
-_OF_A_LEVEL = ("loss", "bpp_bound", "bpp", "bpp_y", "bpp_z", "psnr", "ms_ssim", "ms_ssim_db")
-_VALIDATION = (*_OF_A_LEVEL, "images", "ms_ssim_images")
+_PER_LEVEL = ("loss", "bpp_bound", "bpp", "bpp_y", "bpp_z", "psnr", "ms_ssim", "ms_ssim_db")
+_VALIDATION = (*_PER_LEVEL, "images", "ms_ssim_images")
 _FILES = (
     *("file_bpp", "cross_entropy_bpp", "exact_bpp", "file_gap_percent", "file_psnr", "file_ms_ssim"),
     *("file_ms_ssim_db", "mismatched_symbols", "encode_seconds", "decode_seconds", "coded_images", "uncodable_images"),
@@ -24,6 +24,6 @@ def logged_names(config: Config) -> tuple[str, ...]:
     training = [f"train/{name}" for name in (*_TRAINING, *distortion)]
     validation = [f"val/{name}" for name in (*_VALIDATION, *(_FILES if config.coding.max_images else ()))]
     if config.model.num_levels > 1:
-        names = (*_OF_A_LEVEL, *(_FILES[:-1] if config.coding.max_images else ()))
+        names = (*_PER_LEVEL, *(_FILES[:-1] if config.coding.max_images else ()))
         validation += [f"{level_section(share)}/{name}" for share in VALIDATED_SHARES for name in names]
     return (*training, *_DATA, *(validation if config.data.val else ()))
