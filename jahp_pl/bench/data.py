@@ -135,10 +135,10 @@ def _stream(
 ) -> Case:
     """Create a case without cached photographs by default, as for a corpus larger than the cache."""
     urls = expand_shards(entries, "data.train", config.timeout).urls
-    cuts = CropOptions(config.crop_size, per_photo or config.crops_per_photo, config.batch_size, decoded_bytes)
+    crops = CropOptions(config.crop_size, per_photo or config.crops_per_photo, config.batch_size, decoded_bytes)
 
     def make(workers: int) -> Iterator[Any]:
-        stream = CropStream(urls, cuts, 0, 0, 0, config.shuffle_buffer)
+        stream = CropStream(urls, crops, 0, 0, 0, config.shuffle_buffer)
         return iter(
             StreamLoader(
                 stream, SkipCounts(), batch_size=config.batch_size, num_workers=workers,
@@ -150,7 +150,7 @@ def _stream(
         photos = [item for url in urls for item in find_items([url]).items]
         for photo in photos:
             load_rgb(photo.read(), photo.name)
-        return len(photos) * cuts.per_photo
+        return len(photos) * crops.per_photo
 
     return Case(name, make, None if decoded_bytes or "://" in urls[0] else lambda: _seconds(decode))
 

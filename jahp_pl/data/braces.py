@@ -1,4 +1,4 @@
-"""Counts the names of brace patterns such as `shard-{000..017}.tar` and `{a,b}.tar` before they are expanded."""
+"""Counts the names of brace patterns, such as `shard-{000..017}.tar` and `{a,b}.tar`, before they are expanded."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)(?:\.\.(-?\d+))?")
 def count_names(pattern: str) -> int:
     """Count the names that a pattern expands to without expanding it; unbalanced braces count as text."""
     count, depth, start = 1, 0, 0
-    for place, char in enumerate(pattern):
+    for index, char in enumerate(pattern):
         if char == "{":
-            start = place + 1 if depth == 0 else start
+            start = index + 1 if depth == 0 else start
             depth += 1
         elif char == "}" and depth:
             depth -= 1
             if depth == 0:
-                count *= _count_group(pattern[start:place])
+                count *= _count_group(pattern[start:index])
     return count
 
 
@@ -35,9 +35,9 @@ def _count_group(inside: str) -> int:
 def _alternatives(inside: str) -> Iterator[str]:
     """Split at the commas outside inner braces."""
     depth, start = 0, 0
-    for place, char in enumerate(inside):
+    for index, char in enumerate(inside):
         depth += (char == "{") - (char == "}")
         if char == "," and depth == 0:
-            yield inside[start:place]
-            start = place + 1
+            yield inside[start:index]
+            start = index + 1
     yield inside[start:]

@@ -4,8 +4,8 @@ webdataset's own cache names a shard by the last part of its address, so the sha
 makes a download visible before checking it, and checks only 512 bytes; and every worker downloads for itself.
 
 Guarantees: a file in the folder was received completely, and a shard that is opened has the SHA-256 of its index,
-whatever happened to the disk or to the original since. One process downloads a shard while the others wait. The least
-recently used shards are removed first; the folder exceeds its limit only by shards that are being downloaded.
+whatever has happened to the disk or to the original since. One process downloads a shard while the others wait. The
+least recently used shards are removed first; the folder exceeds its limit only by shards that are being downloaded.
 """
 
 from __future__ import annotations
@@ -59,28 +59,29 @@ class ShardCache:
         return file
 
     def renew(self, url: str) -> bool:
-        """Remove a shard that turned out damaged, so that it is downloaded again.
+        """Remove a shard that turned out to be damaged, so that it is downloaded again.
 
-        Returns False without removing it if this process has already done so, or if the original itself is damaged.
+        Returns:
+            False if nothing was removed: this process has removed it once already, or the original itself is damaged.
         """
-        if url in self._renewed or not self._whole(url).exists():
+        if url in self._renewed or not self._intact_path(url).exists():
             return False
         self._renewed.add(url)
-        self._whole(url).unlink(missing_ok=True)
+        self._intact_path(url).unlink(missing_ok=True)
         return True
 
-    def _whole(self, url: str) -> Path:
+    def _intact_path(self, url: str) -> Path:
         return self._folder / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.tar"
 
-    def _cut(self, url: str) -> Path:
-        """Return the name for a shard whose original is damaged."""
-        return self._whole(url).with_suffix(".cut")
+    def _damaged_path(self, url: str) -> Path:
+        """Return the path for a shard whose original is damaged, and which is readable up to the damage."""
+        return self._intact_path(url).with_suffix(".cut")
 
     def _find(self, url: str) -> BinaryIO | None:
-        for path in (self._whole(url), self._cut(url)):
+        for path in (self._intact_path(url), self._damaged_path(url)):
             with suppress(FileNotFoundError, NotADirectoryError):
                 file = path.open("rb")
-                if self._is_as_known(file, url):
+                if self._matches_index(file, url):
                     with suppress(OSError):
                         os.utime(path)  # records the last use; a read-only folder is used as it is
                     return file
@@ -88,8 +89,8 @@ class ShardCache:
                 path.unlink(missing_ok=True)
         return None
 
-    def _is_as_known(self, file: BufferedReader, url: str) -> bool:
-        """Check a file against the index. The second read comes from memory; 0.2 s for 100 MB."""
+    def _matches_index(self, file: BufferedReader, url: str) -> bool:
+        """Check a file against the index; 0.2 s for 100 MB, and the shard is then read from the page cache."""
         entry = self._known.get(url)
         if entry is None:
             return True
@@ -101,7 +102,7 @@ class ShardCache:
 
     def _fetch(self, url: str) -> None:
         try:
-            with self._lock(self._whole(url).stem):
+            with self._lock(self._intact_path(url).stem):
                 if (found := self._find(url)) is not None:  # another process was faster
                     found.close()
                     return
@@ -111,15 +112,15 @@ class ShardCache:
             raise DataError(f"data.cache_dir: {error}; lower data.cache_bytes if the disk is too small") from None
 
     def _download(self, url: str) -> None:
-        part = self._whole(url).with_suffix(".part")
-        before = ""
+        part = self._intact_path(url).with_suffix(".part")
+        previous = ""
         for _ in range(_TRIES):
             digest = self._receive(url, part)
-            is_whole = digest == self._known[url].sha256 if url in self._known else _is_sound(part)
-            if is_whole or (url not in self._known and digest == before):
-                part.replace(self._whole(url) if is_whole else self._cut(url))
+            is_intact = digest == self._known[url].sha256 if url in self._known else _is_intact(part)
+            if is_intact or (url not in self._known and digest == previous):
+                part.replace(self._intact_path(url) if is_intact else self._damaged_path(url))
                 return
-            before = digest
+            previous = digest
         part.unlink(missing_ok=True)
         wrong = "does not match its index.json" if url in self._known else "is damaged, differently each time"
         raise OSError(f"downloaded {_TRIES} times, {wrong}")
@@ -134,9 +135,9 @@ class ShardCache:
                     if file.tell() + len(data) > limit:
                         raise OSError(f"exceeds {limit} bytes")
                     digest.update(data)
-                    with write_errors(self._whole(url)):
+                    with write_errors(self._intact_path(url)):
                         file.write(data)
-                with write_errors(self._whole(url)):
+                with write_errors(self._intact_path(url)):
                     file.flush()
                     os.fsync(file.fileno())
         except BaseException:
@@ -158,7 +159,7 @@ class ShardCache:
             for _, size, path in sorted(files):
                 if total <= self._max_bytes:
                     break
-                if path not in (self._whole(url), self._cut(url)):
+                if path not in (self._intact_path(url), self._damaged_path(url)):
                     path.unlink(missing_ok=True)  # processes that have it open can still read it
                     total -= size
 
@@ -171,7 +172,7 @@ def _create(path: Path) -> BinaryIO:
         return path.open("wb")
 
 
-def _is_sound(path: Path) -> bool:
+def _is_intact(path: Path) -> bool:
     """Check whether an archive can be read up to its end mark."""
     try:
         with path.open("rb") as file:

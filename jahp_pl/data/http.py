@@ -18,7 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 
 class Deadline(io.RawIOBase):
-    """The bytes of a socket, with a deadline that can be moved.
+    """A readable file of a socket with a deadline, which can be changed.
 
     Attributes:
         end: deadline in seconds of the monotonic clock.

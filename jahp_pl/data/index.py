@@ -32,7 +32,7 @@ class Skipped(NamedTuple):
     """broken: unreadable, an animation, or not an image; small: a side is too short; large: too many pixels; duplicate:
     same pixels as an earlier one."""
     detail: str
-    """What exactly is wrong, in a few words."""
+    """The reason in a few words, e.g. the size of a small photograph."""
 
 
 class ShardEntry(NamedTuple):

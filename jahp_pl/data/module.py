@@ -1,4 +1,4 @@
-"""The LightningDataModule: loaders of the streams of `pipeline`, with exact counts of skipped photographs."""
+"""The LightningDataModule: loaders for the streams of `pipeline`, with exact counts of skipped photographs."""
 
 from __future__ import annotations
 
@@ -91,14 +91,14 @@ class ShardDataModule(lightning.LightningDataModule):
         Raises:
             ConfigError: if the batch size is not divisible by the number of processes.
         """
-        rank, world_size = self._place()
+        rank, world_size = self._rank_and_world_size()
         if self._config.batch_size % world_size:
             raise ConfigError(
                 f"data.batch_size={self._config.batch_size}: must be a multiple of the {world_size} training processes"
             )
         step = self.trainer.global_step if self.trainer is not None else 0
         workers, batch_size = self._config.num_workers, self._config.batch_size // world_size
-        cuts = CropOptions(self._config.crop_size, self._config.crops_per_photo, batch_size)
+        crops = CropOptions(self._config.crop_size, self._config.crops_per_photo, batch_size)
         num_streams = world_size * max(1, workers)
         if len(self._train.urls) < num_streams:
             rank_zero_warn(
@@ -108,14 +108,14 @@ class ShardDataModule(lightning.LightningDataModule):
             )
         return StreamLoader(
             CropStream(
-                self._train.urls, cuts, self._seed, step, rank, self._config.shuffle_buffer, self._reader(self._train)
+                self._train.urls, crops, self._seed, step, rank, self._config.shuffle_buffer, self._reader(self._train)
             ),
             self.train_skipped,
             batch_size=batch_size,
             num_workers=workers,
             persistent_workers=workers > 0,
             prefetch_factor=_PREFETCH if workers else None,
-            pin_memory=self._on_gpu(),
+            pin_memory=self._is_on_gpu(),
         )
 
     def val_dataloader(self) -> StreamLoader | list[StreamLoader]:
@@ -123,13 +123,13 @@ class ShardDataModule(lightning.LightningDataModule):
         `data.val`."""
         if not self._val.urls:
             return []
-        rank, world_size = self._place()
+        rank, world_size = self._rank_and_world_size()
         return StreamLoader(
             WholeImages(self._val.urls, self._config.max_val_images, rank, world_size, self._reader(self._val)),
             self.val_skipped,
             batch_size=1,
             num_workers=min(1, self._config.num_workers),
-            pin_memory=self._on_gpu(),
+            pin_memory=self._is_on_gpu(),
         )
 
     def on_after_batch_transfer(self, batch: Tensor | ValImage, dataloader_idx: int) -> Tensor | ValImage:
@@ -143,10 +143,10 @@ class ShardDataModule(lightning.LightningDataModule):
         cache = ShardCache(folder, self._config.cache_bytes, self._config.timeout, shards.known)
         return ShardReader(self._config.timeout, cache, known=shards.known)
 
-    def _place(self) -> tuple[int, int]:
+    def _rank_and_world_size(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
-    def _on_gpu(self) -> bool:
+    def _is_on_gpu(self) -> bool:
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
 
@@ -168,8 +168,8 @@ def _start_worker(worker: int) -> None:
     # workers until the step is done; a second signal ends the workers.
     for number in ("SIGINT", "SIGTERM", "SIGUSR1"):
         if hasattr(signal, number):
-            signal.signal(getattr(signal, number), _pass_over_once)
+            signal.signal(getattr(signal, number), _ignore_once)
 
 
-def _pass_over_once(number: int, frame: FrameType | None) -> None:
+def _ignore_once(number: int, frame: FrameType | None) -> None:
     signal.signal(number, signal.SIG_DFL)

@@ -1,11 +1,11 @@
-"""Shards -> endless random crops for training, each whole image once for validation.
+"""Streams of shards: endless random crops for training, and every whole image once for validation.
 
-    ResampledShards -> photographs -> shuffle buffer -> decode (cached) -> crops, flipped -> apart     training
+    ResampledShards -> photographs -> shuffle buffer -> decode (cached) -> crops -> interleave         training
     shards in order -> photographs -> this rank's and worker's share -> decode                          validation
 
 Guarantees: the crops are a function of (seed, start step, rank, worker, number of workers) and the shards. Skipped
-photographs are delivered with the next crop, so the training process counts them exactly. A stream that finds nothing
-usable ends with an error instead of searching forever.
+photographs are delivered with the next crop, so the training process counts them exactly. A stream without a usable photograph
+ends with an error instead of searching forever.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from jahp_pl.data.index import DataError, Skipped
 from jahp_pl.data.shard_reader import DrawCounts, Item, Photo, ShardReader
-from jahp_pl.data.shuffle import interleave_apart, shuffled
+from jahp_pl.data.shuffle import interleave_groups, shuffled
 from jahp_pl.images.io import ImageError, image_size, load_rgb
 
 DECODED_BYTES = 128 * 2**20
@@ -44,7 +44,7 @@ class ValImage(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """A payload, and what the stream skipped before it."""
+    """A crop or an image on its way to the training process, and what the stream skipped before it."""
 
     payload: Tensor | ValImage | None
     """(3, crop, crop) uint8, or a validation image; None if only skipped photographs or an error follow."""
@@ -64,7 +64,7 @@ class CropOptions(NamedTuple):
     per_photo: int = 1
     """Crops per photograph each time it is drawn."""
     distance: int = 1
-    """Two crops from one draw are more than this many crops apart."""
+    """Two crops of one draw are more than this many crops apart, e.g. in different batches."""
     decoded_bytes: int = DECODED_BYTES
     """Bytes of decoded photographs to cache."""
 
@@ -78,14 +78,14 @@ class CropStream(IterableDataset[Delivery]):
     def __init__(
         self,
         urls: Sequence[str],
-        cuts: CropOptions,
+        crops: CropOptions,
         seed: int,
         start_step: int,
         rank: int,
         shuffle_buffer: int,
         reader: ShardReader | None = None,
     ) -> None:
-        self._urls, self._cuts, self._shuffle_buffer = list(urls), cuts, shuffle_buffer
+        self._urls, self._crops, self._shuffle_buffer = list(urls), crops, shuffle_buffer
         self._seed, self._reader = (seed, start_step, rank), reader or ShardReader()
         self._passes = 0
 
@@ -101,8 +101,8 @@ class CropStream(IterableDataset[Delivery]):
             wds.ResampledShards(self._urls, deterministic=True, worker_seed=lambda: shard_seed),
             lambda sources: self._reader.read(source["url"] for source in sources),
             lambda items: shuffled(items, self._shuffle_buffer, order),
-            lambda items: _cut_all(items, self._cuts, np.random.default_rng(for_crops), counts),
-            lambda groups: interleave_apart(groups, self._cuts.per_photo, self._cuts.distance),
+            lambda items: _crop_all(items, self._crops, np.random.default_rng(for_crops), counts),
+            lambda groups: interleave_groups(groups, self._crops.per_photo, self._crops.distance),
         )
         try:
             for crop in pipeline:
@@ -176,21 +176,21 @@ class _DeliveryCounts:
         return skipped, drawn
 
 
-def _cut_all(
-    items: Iterable[Item], cuts: CropOptions, rng: np.random.Generator, counts: _DeliveryCounts
+def _crop_all(
+    items: Iterable[Item], crops: CropOptions, rng: np.random.Generator, counts: _DeliveryCounts
 ) -> Iterator[tuple[Tensor, ...]]:
-    decode = _Decoder(lambda item: _decoded(item, min_side=cuts.size), cuts.decoded_bytes)
-    in_vain: list[Skipped] = []
+    decode = _Decoder(lambda item: _decoded(item, min_side=crops.size), crops.decoded_bytes)
+    unusable: list[Skipped] = []
     for item in items:
         decoded = decode(item)
         image = counts.count(decoded)
         if image is not None:
-            in_vain = []
-            yield tuple(_cut(image, cuts.size, rng) for _ in range(cuts.per_photo))
+            unusable = []
+            yield tuple(_cut(image, crops.size, rng) for _ in range(crops.per_photo))
         elif isinstance(decoded, Skipped):
-            in_vain.append(decoded)
-            if len(in_vain) == _MAX_SKIPPED:
-                raise DataError(_nothing_usable(in_vain, cuts.size))
+            unusable.append(decoded)
+            if len(unusable) == _MAX_SKIPPED:
+                raise DataError(_describe_unusable(unusable, crops.size))
 
 
 def _cut(image: Image.Image, size: int, rng: np.random.Generator) -> Tensor:
@@ -238,7 +238,7 @@ def _num_bytes(image: Image.Image) -> int:
     return 4 * image.width * image.height  # Pillow stores four bytes per RGB pixel
 
 
-def _nothing_usable(skipped: Sequence[Skipped], size: int) -> str:
+def _describe_unusable(skipped: Sequence[Skipped], size: int) -> str:
     small = [photo for photo in skipped if photo.reason == "small"]
     if not small:
         last = skipped[-1]

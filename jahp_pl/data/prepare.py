@@ -117,9 +117,9 @@ def tile_spans(length: int, tile: int, crop: int) -> list[tuple[int, int]]:
         tile: maximum length of a tile in pixels, more than `crop`.
         crop: side of the crops in pixels.
     """
-    places = length - crop + 1
-    count = -(-places // (tile - crop + 1))
-    return [(places * i // count, places * (i + 1) // count + crop - 1) for i in range(count)]
+    num_positions = length - crop + 1
+    count = -(-num_positions // (tile - crop + 1))
+    return [(num_positions * i // count, num_positions * (i + 1) // count + crop - 1) for i in range(count)]
 
 
 def _tiles(name: str, rgb: RGB, options: ShardOptions) -> Iterator[tuple[str, RGB]]:
@@ -128,8 +128,8 @@ def _tiles(name: str, rgb: RGB, options: ShardOptions) -> Iterator[tuple[str, RG
     path = Path(name)
     for i, (top, bottom) in enumerate(rows):
         for j, (left, right) in enumerate(columns):
-            place = str(path.with_name(f"{path.stem[:50]}-{i}-{j}{path.suffix}"))
-            yield place, np.ascontiguousarray(rgb[top:bottom, left:right])
+            tile_name = str(path.with_name(f"{path.stem[:50]}-{i}-{j}{path.suffix}"))
+            yield tile_name, np.ascontiguousarray(rgb[top:bottom, left:right])
 
 
 def _encoded(name: str, rgb: RGB, options: ShardOptions) -> StoredImage:

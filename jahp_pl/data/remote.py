@@ -1,19 +1,19 @@
-"""Opens shards from paths and addresses, with a bound on every wait.
+"""Opens shards from paths and addresses, with a time limit on every wait.
 
 | address | read by |
 |---|---|
 | path | this process |
- http:, https: | this process; resumes where a connection broke off |
+| http:, https: | this process; resumes where a connection broke off |
 | s3: | `aws s3 cp URL -`, which must be installed and have its credentials |
 | pipe: | the shell |
- gs:, hf:, ais:, sftp:, ftps:, scp: | the command that webdataset's gopen uses |
+| gs:, hf:, ais:, sftp:, ftps:, scp: | the command that webdataset's gopen uses |
 
 webdataset 1.0.2 itself reads http through curl without a limit on silence, retries into a pipe that already has bytes,
 and does not support s3.
 
 Guarantee: a read returns `BLOCK` bytes, the end, or raises an OSError, after at most `TRIES` times a few timeouts (one
-from the connection to the last byte of the header, one for the block). Only the system's resolver bounds a name server
-that hangs.
+from the connection to the last byte of the header, one for the block). Only a name
+server that hangs may take longer, as long as the system's resolver allows.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ TRIES = 3
 BLOCK = 256 * 2**10
 """Bytes that must arrive within the timeout; a server that trickles one byte a second also counts as hung."""
 
-_MAY_PASS = (408, 425, 429, *range(500, 600))
-_FINE = (0, 128 + signal.SIGPIPE)
+_RETRIED_STATUSES = (408, 425, 429, *range(500, 600))
+_SUCCESS_STATUSES = (0, 128 + signal.SIGPIPE)
 
 
 def is_remote(entry: str) -> bool:
@@ -99,7 +99,7 @@ class _HttpStream(io.RawIOBase):
             except urllib.error.HTTPError as error:
                 failure = f"HTTP status {error.code}"
                 error.close()
-                if error.code not in _MAY_PASS:
+                if error.code not in _RETRIED_STATUSES:
                     raise OSError(failure) from None
             except TimeoutError:
                 failure = f"nothing or too little received within {self._timeout:g} s"
@@ -110,7 +110,7 @@ class _HttpStream(io.RawIOBase):
             else:
                 self._position += count
                 return count
-            self._hang_up()
+            self._disconnect()
         raise OSError(f"{failure}, {TRIES} times in a row")
 
     def _receive(self, view: memoryview) -> int:
@@ -148,24 +148,24 @@ class _HttpStream(io.RawIOBase):
             start += skipped
         return response
 
-    def _hang_up(self) -> None:
+    def _disconnect(self) -> None:
         if self._response is not None:
             self._response.close()
             self._response = None
 
     def close(self) -> None:
-        self._hang_up()
+        self._disconnect()
         super().close()
 
 
 def _start(url: str) -> Pipe:
-    """Run the command in its own process group, so that it can be stopped as a whole."""
-    own_group = {"mode": "rb", "bufsize": 0, "start_new_session": True, "stdin": subprocess.DEVNULL}
+    """Run the command of an address in its own process group, so that all of its processes can be stopped."""
+    options = {"mode": "rb", "bufsize": 0, "start_new_session": True, "stdin": subprocess.DEVNULL}
     if url.startswith("pipe:"):
-        return Pipe(url.removeprefix("pipe:"), shell=True, **own_group)
+        return Pipe(url.removeprefix("pipe:"), shell=True, **options)
     try:
         if url.startswith("s3:"):
-            return Pipe(["aws", "s3", "cp", "--only-show-errors", url, "-"], **own_group)
+            return Pipe(["aws", "s3", "cp", "--only-show-errors", url, "-"], **options)
         return gopen(url, "rb", 0)
     except FileNotFoundError as error:
         raise OSError(f"needs the command {error.filename}, which is not installed; install it") from None
@@ -203,14 +203,14 @@ class _CommandStream(io.RawIOBase):
             status = self._process.wait(self._timeout)
         except subprocess.TimeoutExpired:
             raise TimeoutError(f"the command did not end within {self._timeout:g} s") from None
-        if status not in _FINE:
+        if status not in _SUCCESS_STATUSES:
             raise OSError(f"the command failed with status {status}")
 
     def close(self) -> None:
         if not self.closed and self._process.returncode is None:
             with suppress(OSError):
-                leads = os.getpgid(self._process.pid) == self._process.pid
-                (os.killpg if leads else os.kill)(self._process.pid, signal.SIGKILL)
+                is_leader = os.getpgid(self._process.pid) == self._process.pid
+                (os.killpg if is_leader else os.kill)(self._process.pid, signal.SIGKILL)
             self._process.wait()
         self._pipe.stream.close()
         super().close()

@@ -1,4 +1,4 @@
-"""Reads shards from anywhere as encoded photographs; unreadable ones are items too, so that they are counted."""
+"""Reads photographs from shards without decoding them; unreadable ones are items too, so that they are counted."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ShardReader:
     cache: ShardCache | None = None
     """Cache for downloads; None for none."""
     known: Mapping[str, ShardEntry] = field(default_factory=dict)
-    """Index entries by address; without a cache, downloads are compared with them while they are read."""
+    """Index entries by address; without a cache, downloads are verified against them while they are read."""
     drawn: DrawCounts = field(default_factory=DrawCounts)
     """Counts of shards since `take_counts`."""
 
@@ -70,7 +70,7 @@ class ShardReader:
         Raises:
             DataError: if ten shards in a row have no readable photograph, or an intact one has none.
         """
-        in_vain = 0
+        num_without_photo = 0
         for url in urls:
             num_photos, shown = 0, without_credentials(url)
             self.drawn = self.drawn.plus(DrawCounts(shards=1))
@@ -80,40 +80,41 @@ class ShardReader:
                     yield photo
             except (ArchiveError, OSError) as error:
                 self.drawn = self.drawn.plus(DrawCounts(broken_shards=1))
-                in_vain = 0 if num_photos else in_vain + 1
+                num_without_photo = 0 if num_photos else num_without_photo + 1
                 reason = getattr(error, "strerror", None) or str(error)
-                if in_vain == _MAX_SHARDS_WITHOUT_PHOTO:
+                if num_without_photo == _MAX_SHARDS_WITHOUT_PHOTO:
                     raise DataError(
-                        f"{shown}: no photograph in {in_vain} shards in a row; this one: {reason}"
+                        f"{shown}: no photograph in {num_without_photo} shards in a row, the last: {reason}"
                     ) from None
                 yield Skipped(shown, "broken", reason)
             else:
-                in_vain = 0
+                num_without_photo = 0
                 if num_photos == 0:
                     raise DataError(
                         f"{shown}: this shard has no photographs; remove it or write it again with `jahp shards`"
                     )
 
     def _members(self, url: str) -> Iterator[Photo]:
-        num_sound = 0
+        num_read = 0
         try:
             for photo in _photos(self._open(url), url):
-                num_sound += 1
+                num_read += 1
                 yield photo
         except (ArchiveError, OSError):
             if self.cache is None or not self.cache.renew(url):
                 raise
-            yield from islice(_photos(self._open(url), url), num_sound, None)
+            yield from islice(_photos(self._open(url), url), num_read, None)
 
     def _open(self, url: str) -> BinaryIO:
         if self.cache is not None and is_remote(url):
             return self.cache.open(url)
         stream = open_shard(url, self.timeout)
-        return cast(BinaryIO, _Checked(stream, self.known[url])) if url in self.known and is_remote(url) else stream
+        is_verified = url in self.known and is_remote(url)
+        return cast(BinaryIO, _VerifiedDownload(stream, self.known[url])) if is_verified else stream
 
 
-class _Checked(io.RawIOBase):
-    """A download that is compared with its index while it is read."""
+class _VerifiedDownload(io.RawIOBase):
+    """A download that is verified against its index while it is read."""
 
     def __init__(self, stream: BinaryIO, entry: ShardEntry) -> None:
         self._stream, self._entry = stream, entry
@@ -150,5 +151,5 @@ def _photos(stream: BinaryIO, url: str) -> Iterator[Photo]:
     with contextlib.closing(stream):
         for member in stream_members(stream):
             yield Photo(f"{without_credentials(url)}/{member.name}", member.data)
-        if isinstance(stream, _Checked):
+        if isinstance(stream, _VerifiedDownload):
             stream.finish()

@@ -1,4 +1,4 @@
-"""Photographs -> webdataset shards: plain tar files of images to be read front to back, and an `index.json`.
+"""Packs photographs into webdataset shards: tar files of images that are read front to back, and an `index.json`.
 
 Guarantees: the same photographs, options and libraries give the same bytes, for any number of processes. Pixels are
 upright 8-bit sRGB. A photograph stored as JPEG is its unchanged original; all others are stored losslessly (unless
@@ -60,7 +60,7 @@ def write_shards(
     """Pack the photographs of folders, files and tar archives into shards.
 
     Memory holds a few photographs per process, plus the names and 16-byte digests of all (`make streams` measures it).
-    Tiles are written twice to shuffle them, so the disk temporarily holds both.
+    Tiles are shuffled by writing them twice, so the disk temporarily holds them twice.
 
     Args:
         sources: folders (searched recursively), image files, uncompressed tar archives.
@@ -75,7 +75,7 @@ def write_shards(
             left behind.
     """
     options, out = options or ShardOptions(), Path(out).absolute()
-    _check(options)
+    _check_options(options)
     _check_out(out, overwrite)
     found = find_items(sources)
     items = found.items[options.part - 1 :: options.num_parts]
@@ -86,12 +86,13 @@ def write_shards(
     photos = _prepare_all(items, options, workers or _num_cores())
     with atomic_folder(out) as folder:
         _check_out(out, overwrite)  # again, because another process may have written it since
-        is_mixed = options.tile is not None and options.shuffle
-        packed = _pack(photos, folder / "tiles" if is_mixed else folder, options, len(items), progress)
+        has_tiles = options.tile is not None and options.shuffle
+        packed = _pack(photos, folder / "tiles" if has_tiles else folder, options, len(items), progress)
         skipped = [*found.skipped, *packed.skipped]
         if not packed.entries:
-            raise DataError(f"no usable photograph among {len(items) or 'the archives'}: {_explain(skipped, options)}")
-        entries = _mix(folder / "tiles", folder, options) if is_mixed else packed.entries
+            reasons = _count_skipped(skipped, options)
+            raise DataError(f"no usable photograph among {len(items) or 'the archives'}: {reasons}")
+        entries = _shuffle_tiles(folder / "tiles", folder, options) if has_tiles else packed.entries
         ShardIndex(tuple(entries), tuple(skipped), packed.num_pixels).dump(folder)
     num_samples, num_bytes = sum(entry.samples for entry in entries), sum(entry.bytes for entry in entries)
     return ShardReport(out, len(entries), num_samples, packed.num_as_is, num_bytes, packed.num_pixels, tuple(skipped))
@@ -134,7 +135,7 @@ def _pack(
     return _Packed(packer.entries, skipped, num_as_is, num_pixels)
 
 
-def _mix(tiles: Path, folder: Path, options: ShardOptions) -> list[ShardEntry]:
+def _shuffle_tiles(tiles: Path, folder: Path, options: ShardOptions) -> list[ShardEntry]:
     """Write the tiles to shards in random order, so that tiles of one photograph are not adjacent."""
     found = find_items([tiles]).items
     random.Random(options.seed).shuffle(found)
@@ -148,11 +149,11 @@ def _mix(tiles: Path, folder: Path, options: ShardOptions) -> list[ShardEntry]:
 
 
 def _prepare_all(items: list[Item], options: ShardOptions, workers: int) -> Iterator[PreparedPhoto | Skipped]:
-    """Run `prepare` in several processes; yield results in the order of the items, with few of them in flight."""
+    """Run `prepare` in several processes, a few items ahead, and yield the results in the order of the items."""
     if workers == 1:
         yield from (prepare(item, options) for item in items)
         return
-    # fork starts quickly and imports nothing; these processes use neither torch nor its threads
+    # fork starts quickly and imports nothing. It is safe, because these processes use neither torch nor its threads.
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
     pool = ProcessPoolExecutor(
         workers, multiprocessing.get_context(method), initializer=_start_worker, initargs=(os.getpid(),)
@@ -174,18 +175,18 @@ def _prepare_all(items: list[Item], options: ShardOptions, workers: int) -> Iter
 def _start_worker(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interrupts
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
     warnings.simplefilter("ignore")  # Pillow's warnings about odd metadata
 
 
-def _end_with(parent: int) -> None:
-    """End this process when its parent has ended, however that happened."""
+def _exit_with(parent: int) -> None:
+    """End this process when its parent has ended, even by a kill."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
 
 
-def _check(options: ShardOptions) -> None:
+def _check_options(options: ShardOptions) -> None:
     for name, low, high in (
         ("min_side", 1, None),
         ("quality", 1, 100),
@@ -216,7 +217,7 @@ def _check_out(out: Path, overwrite: bool) -> None:
         raise DataError(f"{out}: contains shards already; choose another folder, or pass --overwrite")
 
 
-def _explain(skipped: list[Skipped], options: ShardOptions) -> str:
+def _count_skipped(skipped: list[Skipped], options: ShardOptions) -> str:
     counts = count_by_reason(skipped)
     first = skipped[0]
     return (

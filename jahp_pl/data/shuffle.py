@@ -1,4 +1,4 @@
-"""Two ways to separate neighbours: photographs of one shard randomly, crops of one photograph by a distance."""
+"""Shuffles photographs in a buffer, and interleaves crops so that those of one photograph are in different batches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ T = TypeVar("T")
 
 
 def shuffled(items: Iterable[Item], capacity: int, rng: random.Random) -> Iterator[Item]:
-    """Yield random items from a buffer that fills up while the first ones leave; limited in items and in bytes."""
+    """Shuffle items in a buffer, which fills up while the first items leave it.
+
+    Args:
+        items: photographs in the order of the shards.
+        capacity: maximum number of items in the buffer, which also is limited to `_BUFFER_BYTES`.
+        rng: source of the order.
+    """
     buffer: list[Item] = []
     num_bytes = 0
     for count, item in enumerate(items):
@@ -30,24 +36,25 @@ def shuffled(items: Iterable[Item], capacity: int, rng: random.Random) -> Iterat
 
 
 def item_bytes(item: Item) -> int:
-    """Return the bytes that an item holds."""
+    """Return the size of an item's encoded image in bytes."""
     return len(item.data) if isinstance(item, Photo) else 0
 
 
-def interleave_apart(groups: Iterable[Sequence[T]], size: int, distance: int) -> Iterator[T]:
+def interleave_groups(groups: Iterable[Sequence[T]], size: int, distance: int) -> Iterator[T]:
     """Interleave groups so that two members of one group are more than `distance` positions apart.
 
-    Each position of a group is a lane with its own delay. The first groups only fill the lanes.
+    Position k of every group goes to queue k, which delays it by k times the same number of groups. The first groups
+    only fill the queues.
 
     Args:
         groups: endless source of groups of `size` members.
-        size: k; about distance * k / 2 members are held.
-        distance: at least 1.
+        size: members per group; about distance * size / 2 members are in memory.
+        distance: minimum distance in members, exclusive; at least 1.
     """
-    delay = -(-distance // size)  # groups between two lanes
-    lanes = [deque[T](maxlen=place * delay + 1) for place in range(size)]
+    delay = -(-distance // size)  # in groups, from one queue to the next
+    queues = [deque[T](maxlen=position * delay + 1) for position in range(size)]
     for count, group in enumerate(groups):
-        for lane, member in zip(lanes, group, strict=True):
-            lane.append(member)
+        for queue, member in zip(queues, group, strict=True):
+            queue.append(member)
         if count >= (size - 1) * delay:
-            yield from (lane[0] for lane in lanes)
+            yield from (queue[0] for queue in queues)

@@ -1,4 +1,4 @@
-"""Exact counts of what was drawn and skipped, and the limit beyond which training stops."""
+"""Exact counts of drawn and skipped photographs, and the limit beyond which training stops."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ _log = logging.getLogger(__name__)
 
 
 class RecentShare:
-    """Share of broken items among the last draws, over the fewest deliveries with `least` draws; 0 before that many."""
+    """Share of broken items among recent draws.
 
-    def __init__(self, least: int) -> None:
-        self._least = least
+    Args:
+        window: number of draws; the share covers the fewest last deliveries with that many, and is 0 before.
+    """
+
+    def __init__(self, window: int) -> None:
+        self._window = window
         self._deliveries: deque[tuple[int, int]] = deque()
         self._total = self._broken = 0
 
@@ -28,15 +32,15 @@ class RecentShare:
         """Add one delivery and return the share."""
         self._deliveries.append((total, broken))
         self._total, self._broken = self._total + total, self._broken + broken
-        while self._total - self._deliveries[0][0] >= self._least:
+        while self._total - self._deliveries[0][0] >= self._window:
             oldest = self._deliveries.popleft()
             self._total, self._broken = self._total - oldest[0], self._broken - oldest[1]
-        return self._broken / self._total if self._total >= self._least else 0.0
+        return self._broken / self._total if self._total >= self._window else 0.0
 
 
 @dataclass
 class SkipCounts:
-    """What the batches of this process drew and skipped; exact, and equal in two equal runs.
+    """Photographs and shards that were drawn or skipped for the batches of this process; exact and reproducible.
 
     Training draws photographs repeatedly, and each draw of a broken one counts.
     """
@@ -74,10 +78,10 @@ class SkipCounts:
                 self.examples.append(photo)
                 if photo.reason == "broken":
                     _log.warning("%s: skipped and counted (%s)", photo.name, photo.detail)
-        self._judge("photographs", self._photos.add(drawn.photos, num_broken))
-        self._judge("shards", self._shards.add(drawn.shards, drawn.broken_shards))
+        self._check_share("photographs", self._photos.add(drawn.photos, num_broken))
+        self._check_share("shards", self._shards.add(drawn.shards, drawn.broken_shards))
 
-    def _judge(self, what: str, share: float) -> None:
+    def _check_share(self, what: str, share: float) -> None:
         if share > self.max_broken_share:
             broken = [f"{photo.name} ({photo.detail})" for photo in self.examples if photo.reason == "broken"]
             raise DataError(

@@ -25,8 +25,11 @@ class Item(NamedTuple):
     """Bytes; -1 means up to the end of the file."""
 
     def read(self) -> bytes:
-        """Read the image file; a truncated archive gives fewer bytes. Raise OSError if it is unreadable or too
-        large."""
+        """Read the image file; from a truncated archive, fewer than `size` bytes.
+
+        Raises:
+            OSError: if it cannot be read or is too large.
+        """
         if not Path(self.path).is_file() and Path(self.path).exists():
             raise OSError("not a regular file")
         size = self.size if self.size >= 0 else Path(self.path).stat().st_size
@@ -49,7 +52,7 @@ class FoundPhotos(NamedTuple):
 def find_items(sources: Sequence[str | Path]) -> FoundPhotos:
     """Search folders recursively, and archives; a file given explicitly is taken whatever its suffix.
 
-    Only names and positions are held, about 300 bytes per photograph.
+    Only names and positions are kept in memory, about 300 bytes per photograph.
 
     Raises:
         DataError: if a source does not exist, or none contains a photograph.
@@ -75,10 +78,10 @@ def _add(path: Path, name: str, found: FoundPhotos) -> None:
         found.items.append(Item(escape_name(name), str(path), 0, -1))
         return
     try:
-        for place in list_members(path):
-            found.items.append(Item(escape_name(f"{name}/{place.name}"), str(path), place.offset, place.size))
-    except ArchiveError as damage:
-        found.skipped.append(Skipped(escape_name(name), "broken", escape_name(str(damage))))
+        for member in list_members(path):
+            found.items.append(Item(escape_name(f"{name}/{member.name}"), str(path), member.offset, member.size))
+    except ArchiveError as error:
+        found.skipped.append(Skipped(escape_name(name), "broken", escape_name(str(error))))
 
 
 def escape_name(name: str) -> str:

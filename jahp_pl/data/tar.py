@@ -1,7 +1,7 @@
-"""Reads tar archives strictly.
+"""Reads image files from tar archives, and reports every kind of damage.
 
 Python's `tarfile` takes a damaged header for the end of the archive, and a webdataset pipeline then silently loses
-samples. Here only the end mark ends an archive; everything else is damage and is reported.
+samples. Here only the end mark ends an archive; anything else is an error.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from jahp_pl.errors import JahpError
 from jahp_pl.images.io import SUFFIXES
 
 MAX_PHOTO_BYTES = 2**29
-"""Maximum size of an image file, which is also what a worker needs to read one; larger ones are refused."""
+"""Maximum size of an image file, which a worker reads into memory as a whole; larger ones are refused."""
 _MAX_HEADER_BYTES = 2**18
 """Maximum size of a long name, or of all global extended headers of an archive."""
 _EXTENSIONS = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, b"X")
-_DAMAGES = (tarfile.TarError, OSError, EOFError, ValueError, OverflowError, RecursionError, MemoryError)
+_READ_ERRORS = (tarfile.TarError, OSError, EOFError, ValueError, OverflowError, RecursionError, MemoryError)
 
 
 class ArchiveError(JahpError):
@@ -59,7 +59,7 @@ def stream_members(file: IO[bytes]) -> Iterator[Member]:
                 content = tar.extractfile(info)
                 assert content is not None
                 yield Member(name, content.read())
-    except _DAMAGES as error:
+    except _READ_ERRORS as error:
         raise ArchiveError(f"damaged at or after {name} ({_first_line(error)})") from None
 
 
@@ -77,7 +77,7 @@ def list_members(path: Path) -> Iterator[MemberPosition]:
             for info in _images(tar):
                 name = info.name
                 yield MemberPosition(name, info.offset_data, info.size)
-    except _DAMAGES as error:
+    except _READ_ERRORS as error:
         raise ArchiveError(f"damaged at or after {name}, or compressed ({_first_line(error)})") from None
 
 

@@ -45,7 +45,7 @@ def expand_shards(entries: Sequence[str], key: str, timeout: float = 30.0) -> Sh
         else:
             shards.urls.extend(_local(entry, key))
     if not shards.urls:
-        raise DataError(f"{key}: no shards given; write some with `jahp shards PHOTOS --output DIR`, then {key}=[DIR]")
+        raise DataError(f"{key}: no shards given; write some with `jahp shards PHOTOS -o DIR`, then {key}=[DIR]")
     return shards
 
 

@@ -63,7 +63,7 @@ def test_a_server_without_ranges_starts_over(server: ShardServer, shards: Path) 
     with open_shard(server.address(FIRST), LIMIT) as stream:
         start = stream.read(BLOCK)
         server.faults[FIRST] = ("no ranges", 1)
-        stream.raw._hang_up()  # type: ignore[attr-defined]
+        stream.raw._disconnect()  # type: ignore[attr-defined]
         assert start + stream.read() == (shards / FIRST).read_bytes()
     assert server.requests[f"GET {FIRST}"] == 2
 
@@ -90,7 +90,7 @@ def test_a_shard_that_changes_while_it_is_read_is_refused(shards: Path, tmp_path
     shutil.copy(shards / FIRST, tmp_path)
     with serving(tmp_path) as server, open_shard(server.address(FIRST), LIMIT) as stream:
         stream.read(BLOCK)
-        stream.raw._hang_up()  # type: ignore[attr-defined]
+        stream.raw._disconnect()  # type: ignore[attr-defined]
         (tmp_path / FIRST).write_bytes((shards / FIRST).read_bytes() + bytes(512))
         with pytest.raises(OSError, match="changed on the server"):
             stream.read()

@@ -108,7 +108,7 @@ def test_only_the_transforms_are_loaded_on_request(first) -> None:
     for networks in ("fitting", "transforms"):
         optim = OptimConfig(start_from=str(first.run_dir), start_networks=networks)
         config = Config(model=ModelConfig(rung="factorized", **SMALL), optim=optim)
-        taken[networks] = CompressionModule(config, read_start(config)).taken
+        taken[networks] = CompressionModule(config, read_start(config)).copied_networks
     assert taken == {"fitting": ["g_a", "g_s", "prior"], "transforms": ["g_a", "g_s"]}
 
 
