@@ -11,7 +11,7 @@ import pytest
 import jahp_pl
 from tests.support.codec_models import JOINT, codec_of
 
-NOT_FOR_CALLERS = {"Stopped", "_EnoughError"}
+NOT_FOR_CALLERS = {"Stopped", "_EndOfCommandsError"}
 """Ends of a training, by which Lightning and a benchmark are left."""
 
 

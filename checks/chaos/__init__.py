@@ -1,1 +1,1 @@
-"""Trainings that are killed repeatedly."""
+"""Kills trainings repeatedly and checks what they leave."""

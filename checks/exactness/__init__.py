@@ -1,1 +1,1 @@
-"""Latents must be equal under all circumstances."""
+"""Checks that decoding gives the same latents under all circumstances."""

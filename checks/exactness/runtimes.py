@@ -1,9 +1,10 @@
 # ruff: noqa: T201
-"""Codes images in torch, onnxruntime and a browser; each reads the files of all. How many latents differ: none.
+"""Checks that torch, onnxruntime and a browser decode each other's files to the same latents.
 
     python -m checks.exactness.runtimes --images data/kodak --out results/runtimes-exact.json
 
-The browser is left out where there is no Chromium or no web/vendor (`make web`), and for models that are not joint.
+Every runtime codes the images, and every runtime decodes all of the files. The browser is omitted if there is no
+Chromium or no web/vendor (`make web`), and for models that are not joint.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ Samples = npt.NDArray[np.uint8]
 
 
 class Read(NamedTuple):
-    """What a runtime reads of a file."""
+    """Content of a file as a runtime decodes it."""
 
     latents: npt.NDArray[np.int32]
     """All of y_hat, then all of z_hat."""
@@ -46,17 +47,17 @@ class Read(NamedTuple):
 
 
 class Runtime(Protocol):
-    """One of the three."""
+    """Interface of the three runtimes."""
 
     def encode(self, image: Samples) -> bytes:
-        """(H, W, 3) -> file."""
+        """Encode an image (H, W, 3) uint8 to a file."""
 
     def decode(self, data: bytes) -> Read:
-        """File -> latents and pixels."""
+        """Decode a file."""
 
 
 class Library:
-    """torch or onnxruntime."""
+    """The codec of torch or onnxruntime."""
 
     def __init__(self, codec: Codec | RuntimeCodec) -> None:
         self.codec = codec
@@ -97,7 +98,7 @@ class Browser:
 
 @contextmanager
 def runtimes(model: Path) -> Iterator[dict[str, Runtime]]:
-    """All that there are, for an export."""
+    """Start every runtime that is available here for an export, by name."""
     codec = load_codec(model)
     found: dict[str, Runtime] = {"torch": Library(codec), "onnxruntime": Library(load_runtime(model, threads=1))}
     with ExitStack() as stack:
@@ -111,7 +112,7 @@ def runtimes(model: Path) -> Iterator[dict[str, Runtime]]:
 
 
 def measure(model: Path, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
-    """Differences over the images so far, by who wrote and who read."""
+    """Code the images, and yield after each the differences so far, by the runtimes that encoded and decoded."""
     with runtimes(model) as found:
         names = list(found)
         pairs = {f"{writer} -> {reader}": [0, 0] for writer in names for reader in names}

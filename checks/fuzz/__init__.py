@@ -1,1 +1,1 @@
-"""Damaged files, and images of every size."""
+"""Fuzzing: decodes damaged files, and codes images of every size."""

@@ -35,11 +35,11 @@ class Worker:
         ready = self.connection.recv()
         assert isinstance(ready, Ready)
         self.number: int | None = None
-        self.taken = 0.0
+        self.elapsed = 0.0
 
     def give(self, number: int) -> None:
         """Send a case to the worker."""
-        self.number, self.taken = number, 0.0
+        self.number, self.elapsed = number, 0.0
         self.connection.send(number)
 
     def end(self) -> None:
@@ -73,7 +73,7 @@ class Pool:
 
     def run(self, numbers: Iterable[int]) -> Iterator[Outcome]:
         """Yield the outcomes of all cases in any order, one for every number."""
-        waiting, again = list(numbers)[::-1], set[int]()
+        waiting, repeated = list(numbers)[::-1], set[int]()
         while waiting or any(worker.number is not None for worker in self.workers):
             for worker in self.workers:
                 if worker.number is None and waiting:
@@ -83,24 +83,24 @@ class Pool:
             ready = wait([worker.connection for worker in busy], timeout=TICK)
             passed = min(time.perf_counter() - start, 2 * TICK)
             for worker in busy:
-                worker.taken += passed
-                number, taken = worker.number, worker.taken
+                worker.elapsed += passed
+                number, elapsed = worker.number, worker.elapsed
                 assert number is not None
                 outcome: Outcome | None = None
                 if worker.connection in ready:
-                    outcome = self._received(worker, number, taken)
-                elif taken > self.limit:
+                    outcome = self._received(worker, number, elapsed)
+                elif elapsed > self.limit:
                     self._replace(worker)
-                    outcome = _lost(number, f"took more than {self.limit} s", taken)
+                    outcome = _lost(number, f"took more than {self.limit} s", elapsed)
                 if outcome is None:
                     continue
-                if taken > self.limit and number not in again:
-                    again.add(number)
+                if elapsed > self.limit and number not in repeated:
+                    repeated.add(number)
                     waiting.append(number)
                     continue
-                yield outcome if taken <= self.limit else outcome._replace(result="failed")
+                yield outcome if elapsed <= self.limit else outcome._replace(result="failed")
 
-    def _received(self, worker: Worker, number: int, taken: float) -> Outcome:
+    def _received(self, worker: Worker, number: int, elapsed: float) -> Outcome:
         try:
             outcome = worker.connection.recv()
         except (EOFError, ConnectionResetError):
@@ -108,7 +108,7 @@ class Pool:
             code = worker.process.exitcode
             self._replace(worker)
             why = "it took too much processor time" if code == -signal.SIGXCPU else f"exit code {code}"
-            return _lost(number, f"the process died: {why}", taken)
+            return _lost(number, f"the process died: {why}", elapsed)
         worker.number = None
         assert isinstance(outcome, Outcome)
         return outcome

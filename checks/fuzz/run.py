@@ -39,7 +39,7 @@ CHUNK = 1000
 
 
 @dataclasses.dataclass
-class Tally:
+class OutcomeCounts:
     """Counts of outcomes."""
 
     cases: int = 0
@@ -65,8 +65,8 @@ class Tally:
         if outcome.memory > self.largest.get("bytes", -1):
             self.largest = short | {"bytes": outcome.memory}
 
-    def merge(self, other: Tally) -> None:
-        """Add another tally."""
+    def merge(self, other: OutcomeCounts) -> None:
+        """Add the counts of other cases."""
         self.cases += other.cases
         for strategy, counts in other.by_strategy.items():
             self.by_strategy.setdefault(strategy, Counter()).update(counts)
@@ -78,7 +78,7 @@ class Tally:
 
 def main() -> None:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description="Decode spoiled files.")
+    parser = argparse.ArgumentParser(description="Decode damaged files.")
     parser.add_argument("--cases", type=int, default=100_000, help="number of cases [100000]")
     parser.add_argument("--first", type=int, default=0, help="number of the first case [0]")
     parser.add_argument("--seed", type=int, default=0)
@@ -89,16 +89,16 @@ def main() -> None:
     )
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the pool ends its processes
-    tally = fuzz(options.seed, options.first, options.cases, options.workers, options.state)
-    report = summary(tally, options.seed, options.first)
+    counts = fuzz(options.seed, options.first, options.cases, options.workers, options.state)
+    report = summary(counts, options.seed, options.first)
     if options.out is not None:
         write_atomically(options.out, (json.dumps(report, indent=1) + "\n").encode())
     print(json.dumps({key: report[key] for key in ("cases", "outcomes", "slowest", "largest_memory")}, indent=1))
-    if tally.failures:
-        sys.exit(f"{len(tally.failures)} cases failed; their files are in {options.state / 'failures'}")
+    if counts.failures:
+        sys.exit(f"{len(counts.failures)} cases failed; their files are in {options.state / 'failures'}")
 
 
-def fuzz(seed: int, first: int, cases: int, workers: int, state: Path, *, quiet: bool = False) -> Tally:
+def fuzz(seed: int, first: int, cases: int, workers: int, state: Path, *, quiet: bool = False) -> OutcomeCounts:
     """Run the cases that have not been run yet.
 
     Args:
@@ -112,20 +112,20 @@ def fuzz(seed: int, first: int, cases: int, workers: int, state: Path, *, quiet:
     known = subjects()
     corpus = [subject.files for subject in known]
     identity = _identity(corpus)
-    total, start = Tally(), time.perf_counter()
+    total, start = OutcomeCounts(), time.perf_counter()
     with Pool(seed, workers, work) as pool:
         for numbers in _chunks(first, cases):
             path = state / identity / f"{seed}-{numbers.start}-{numbers.stop}.json"
-            tally = _read(path)
-            if tally is None:
-                tally = Tally()
+            counts = _read(path)
+            if counts is None:
+                counts = OutcomeCounts()
                 for outcome in pool.run(numbers):
-                    spoiled = case(seed, outcome.number, corpus)
-                    tally.add(outcome, known[spoiled.subject].name, spoiled.strategy)
+                    damaged = case(seed, outcome.number, corpus)
+                    counts.add(outcome, known[damaged.subject].name, damaged.strategy)
                     if outcome.result == "failed":
-                        _keep(state / "failures" / f"{seed}-{outcome.number}", outcome, spoiled.data)
-                write_atomically(path, json.dumps(vars(tally)).encode())
-            total.merge(tally)
+                        _keep(state / "failures" / f"{seed}-{outcome.number}", outcome, damaged.data)
+                write_atomically(path, json.dumps(vars(counts)).encode())
+            total.merge(counts)
             if not quiet:
                 print(
                     f"{numbers.stop - first:7} of {cases}: {len(total.failures)} failed, slowest "
@@ -135,9 +135,9 @@ def fuzz(seed: int, first: int, cases: int, workers: int, state: Path, *, quiet:
     return total
 
 
-def summary(tally: Tally, seed: int, first: int) -> dict[str, Any]:
+def summary(counts: OutcomeCounts, seed: int, first: int) -> dict[str, Any]:
     """Return the content of the JSON file."""
-    outcomes = sum(tally.by_strategy.values(), Counter())
+    outcomes = sum(counts.by_strategy.values(), Counter())
     return {
         "command": shlex.join(["python", "-m", "checks.fuzz.run", *sys.argv[1:]]),
         "date": datetime.date.today().isoformat(),
@@ -146,7 +146,7 @@ def summary(tally: Tally, seed: int, first: int) -> dict[str, Any]:
         "machine": platform.machine(),
         "seed": seed,
         "first": first,
-        "cases": tally.cases,
+        "cases": counts.cases,
         "limits": {
             "cpu_seconds": CPU_LIMIT,
             "seconds": TIME_LIMIT,
@@ -154,11 +154,11 @@ def summary(tally: Tally, seed: int, first: int) -> dict[str, Any]:
             "max_pixels": SMALL_PIXELS,
         },
         "outcomes": dict(outcomes),
-        "slowest": tally.slowest,
-        "largest_memory": tally.largest,
-        "by_strategy": {name: dict(tally.by_strategy[name]) for name in sorted(tally.by_strategy)},
-        "refusals": dict(tally.refusals.most_common()),
-        "failures": tally.failures,
+        "slowest": counts.slowest,
+        "largest_memory": counts.largest,
+        "by_strategy": {name: dict(counts.by_strategy[name]) for name in sorted(counts.by_strategy)},
+        "refusals": dict(counts.refusals.most_common()),
+        "failures": counts.failures,
     }
 
 
@@ -179,12 +179,12 @@ def _identity(corpus: Sequence[Sequence[bytes]]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _read(path: Path) -> Tally | None:
+def _read(path: Path) -> OutcomeCounts | None:
     if not path.exists():
         return None
     content = json.loads(path.read_text())
     content["by_strategy"] = {name: Counter(counts) for name, counts in content["by_strategy"].items()}
-    return Tally(**content | {"refusals": Counter(content["refusals"])})
+    return OutcomeCounts(**content | {"refusals": Counter(content["refusals"])})
 
 
 def _keep(name: Path, outcome: Outcome, data: bytes) -> None:

@@ -39,11 +39,11 @@ def work(connection: Connection, seed: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     connection.send(Ready(tuple(subject.codec.fingerprint.hex() for subject in known)))
     while (number := connection.recv()) is not None:
-        spoiled = case(seed, number, corpus)
-        subject = known[spoiled.subject]
+        damaged = case(seed, number, corpus)
+        subject = known[damaged.subject]
         start, cpu_start = time.perf_counter(), time.process_time()
         resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(cpu_start) + CPU_LIMIT, resource.RLIM_INFINITY))
-        result, detail = _tried(subject, spoiled)
+        result, detail = _tried(subject, damaged)
         seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
         memory = _peak() - before
         if cpu_seconds > CPU_LIMIT:
@@ -51,14 +51,14 @@ def work(connection: Connection, seed: int) -> None:
         connection.send(Outcome(number, result, detail, seconds, cpu_seconds, memory))
 
 
-def _tried(subject: Subject, spoiled: Case) -> tuple[str, str]:
+def _tried(subject: Subject, damaged: Case) -> tuple[str, str]:
     try:
-        decoded = subject.codec.decode(spoiled.data, spoiled.max_pixels)
+        decoded = subject.codec.decode(damaged.data, damaged.max_pixels)
     except BitstreamError as error:
         return "refused", re.sub(r"\b[0-9a-f]{16}\b|-?\d+", "#", str(error))
     except BaseException:  # noqa: BLE001  any exception but BitstreamError is a failure
         return "failed", traceback.format_exc()
-    header, _ = unpack(spoiled.data, MAX_SIDE**2)
+    header, _ = unpack(damaged.data, MAX_SIDE**2)
     if decoded.image.shape != (3, header.height, header.width) or decoded.image.dtype != torch.uint8:
         return "failed", f"the image has shape {tuple(decoded.image.shape)}"
     if not header.latent_min <= int(decoded.y_hat.min()) <= int(decoded.y_hat.max()) <= header.latent_max:

@@ -1,1 +1,1 @@
-"""The distributions are built, installed and tried."""
+"""Builds, installs and tries the distributions."""

@@ -35,7 +35,7 @@ IMAGE = ROOT / "data" / "kodak" / "kodim23.png"
 def main() -> None:
     """Build, install, run, compare."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("dist", type=Path, help="where the distributions go; replaced")
+    parser.add_argument("dist", type=Path, help="folder for the distributions; replaced")
     folder: Path = parser.parse_args().dist
     shutil.rmtree(folder, ignore_errors=True)
     built = build(folder)
@@ -58,7 +58,7 @@ def main() -> None:
         image = load_codec(place / "model").decompress((place / "photo.jahp").read_bytes(), as_="numpy")
         # Another build of torch may round a pixel differently.
         assert np.abs(read(place / "again.png").astype(int) - image).max() <= 1
-    print("installed and run: the same picture")
+    print("installed and run: the pictures are equal")
 
 
 class Shell:

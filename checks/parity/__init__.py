@@ -1,1 +1,1 @@
-"""The same weights in CompressAI and in this project."""
+"""Compares this project with CompressAI, with the same weights in both."""

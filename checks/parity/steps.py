@@ -17,7 +17,7 @@ import torch
 
 from checks.parity import oracle
 
-NUM_LEADING = 1
+NUM_WARMUP = 1
 
 
 def main(batch: str, crop: str, steps: str, threads: str) -> None:
@@ -45,7 +45,7 @@ def main(batch: str, crop: str, steps: str, threads: str) -> None:
         return time.perf_counter() - start
 
     for _ in sys.stdin:
-        for _ in range(NUM_LEADING):
+        for _ in range(NUM_WARMUP):
             step()
         seconds = fmean(step() for _ in range(int(steps)))
         print(json.dumps({"name": "CompressAI 1.2.8 mbt2018", "seconds": seconds}), flush=True)

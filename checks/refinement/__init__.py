@@ -1,1 +1,1 @@
-"""The gain of each part of the encoder's search."""
+"""Measures the gain of each part of the encoder's search."""

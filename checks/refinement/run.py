@@ -3,9 +3,9 @@
 
     python -m checks.refinement.run --images data/kodak --limit 3 --out results/refinement/ablation.json
 
-Gains are BD-rates against plain rounding, with the bundled model at four qualities. Rates are lengths of files, header
-included; quality is that of the 8-bit images; curves run through the means over the images at each quality. Times are
-CPU seconds of the search alone, for one image.
+Gains are BD-rates against plain rounding, with the bundled model at four qualities. Rates are those of whole files,
+header included; quality is that of the 8-bit images; curves run through the means over the images at each quality.
+Times are CPU seconds of the search alone, for one image.
 """
 
 from __future__ import annotations

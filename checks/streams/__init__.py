@@ -1,1 +1,1 @@
-"""Measure memory over many photographs."""
+"""Measures memory over many photographs."""

@@ -1,1 +1,1 @@
-"""What the parts of trained weights are worth, and images unlike photographs."""
+"""Measures what the parts of a trained model save, and how it codes images unlike photographs."""

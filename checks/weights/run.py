@@ -1,11 +1,11 @@
 # ruff: noqa: T201
-"""`make weights-checks`: what hyperprior and context save in a trained model, and how it codes unusual images.
+"""Measures what hyperprior and context save in a trained model, and how it codes unusual images: `make weights-checks`.
 
     python -m checks.weights.run joint-psnr --images data/kodak --out results/weights/checks.json
 
 The first table counts bits of the same integer latents under the float model three times: as they are coded; with every
-hyper-latent at its most probable value, whose own bits then count as none; and with the context network reading zeros.
-The second one codes images made here as files and compares them with the best JPEG that is no larger.
+hyper-latent at its most probable value and without the bits of the hyper-latents; and with the context network reading
+zeros. The second one codes images made here as files and compares them with the best JPEG that is no larger.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def bits_without_context(model: CompressionModel, y_hat: Tensor, z_hat: Tensor) 
 
 
 def contents() -> Iterator[tuple[str, Image.Image]]:
-    """Make images that photographs do not prepare a model for."""
+    """Make images that are unlike photographs."""
     rows, columns = np.mgrid[:SIDE, :SIDE].astype(np.float64)
     page = Image.new("RGB", (SIDE, SIDE), "white")
     text = "The quick brown fox jumps over the lazy dog. 0123456789 (a + b)^2 = a^2 + 2ab + b^2; "

@@ -143,7 +143,7 @@ def mean_times(times: Sequence[CodingTimes]) -> CodingTimes:
 
 
 def measure_peer(command: str, codec: Codec, paths: Sequence[Path], rounds: int) -> Peer:
-    """Let another program code the same images with the same weights.
+    """Run another program that codes the same images with the same weights.
 
     Args:
         command: called with WEIGHTS ROUNDS THREADS IMAGE...; WEIGHTS is a file of `torch.save` with "model" (settings

@@ -1,4 +1,4 @@
-"""Measures crops per second: the stream of shards against a plain loader of image files, in alternation.
+"""Measures crops per second of the stream of shards, and of a plain loader of image files for comparison.
 
 Figures per core use processor time instead of wall time, so that other programs on the machine have little effect;
 figures with workers use wall time. The cases alternate within each round; the results are medians over rounds.
@@ -83,7 +83,7 @@ class LoadingSpeed(NamedTuple):
     """Private memory of a worker; None if the system does not report it."""
 
 
-def cases(config: DataConfig, images: Path, folder: Path) -> list[Case]:
+def make_cases(config: DataConfig, images: Path, folder: Path) -> list[Case]:
     """Create all cases to compare, from the same photographs.
 
     Args:
@@ -172,7 +172,7 @@ def measure_loading(
     """Measure every case in every round.
 
     Args:
-        case_list: result of `cases`.
+        case_list: result of `make_cases`.
         config: batches and workers.
         num_batches: number of batches timed each time.
         rounds: number of rounds for the medians.
@@ -254,8 +254,8 @@ UTILIZATION = 0.3
 """Share of it that training convolutions reach; assumed, not measured."""
 
 
-class DataDemand(NamedTuple):
-    """DataDemand of one GPU for data."""
+class RequiredSpeed(NamedTuple):
+    """Loading speed that one GPU needs."""
 
     flops_per_crop: float
     """Floating-point operations per crop of one training step: convolutions and matrix products, forward and
@@ -264,7 +264,7 @@ class DataDemand(NamedTuple):
     """Crops per second at `UTILIZATION` of an H200."""
 
 
-def data_demand(config: Config) -> DataDemand:
+def required_speed(config: Config) -> RequiredSpeed:
     """Compute how many crops per second an H200 would need for this configuration."""
     flops = count_flops(config)
-    return DataDemand(flops, UTILIZATION * H200_FLOPS / flops)
+    return RequiredSpeed(flops, UTILIZATION * H200_FLOPS / flops)

@@ -1,7 +1,7 @@
-"""Roofline of a training step: the time of its matrix products alone, i.e. of its convolutions and those inside GDN.
+"""Lower bound of the time of a training step: that of its convolutions and of the matrix products inside GDN alone.
 
-With unchanged layers, no step can be shorter. It shows how much of a step is spent on anything else, and how far the
-library's convolutions are from the speed of large matrix products.
+It shows how much of a step is spent on anything else, and how far the library's convolutions are from the speed of
+large matrix products.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from jahp_pl.layers import GDN
 from jahp_pl.model import CompressionModel
 
 
-class Product(NamedTuple):
-    """One layer and its input."""
+class LayerCall(NamedTuple):
+    """A layer of a forward pass and its input."""
 
     layer: nn.Conv2d | nn.ConvTranspose2d | GDN
     x: Tensor
@@ -31,17 +31,17 @@ class Product(NamedTuple):
 
 
 @torch.no_grad()
-def list_products(model: CompressionModel, x: Tensor, reconstruct: bool) -> list[Product]:
+def record_layer_calls(model: CompressionModel, x: Tensor, reconstruct: bool) -> list[LayerCall]:
     """List all convolutions and GDNs that `model` runs for the batch `x` (B, 3, H, W), in order."""
-    found: list[Product] = []
+    found: list[LayerCall] = []
 
-    def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def record(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | GDN)
         learns = any(parameter.requires_grad for parameter in layer.parameters())
-        found.append(Product(layer, torch.randn_like(inputs[0]), learns, any(product.learns for product in found)))
+        found.append(LayerCall(layer, torch.randn_like(inputs[0]), learns, any(call.learns for call in found)))
 
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | GDN)]
-    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
+    hooks = [layer.register_forward_pre_hook(record) for layer in layers]
     try:
         model(x, reconstruct=reconstruct)
     finally:
@@ -50,20 +50,20 @@ def list_products(model: CompressionModel, x: Tensor, reconstruct: bool) -> list
     return found
 
 
-def product_seconds(found: list[Product], dtype: torch.dtype, rounds: int = 3) -> float:
-    """Time all of them one after the other, forward and backward, in seconds; GDN in float32, as always."""
-    return sum(median(_seconds(product, dtype) for _ in range(rounds + 1)) for product in found)
+def product_seconds(found: list[LayerCall], dtype: torch.dtype, rounds: int = 3) -> float:
+    """Time the calls one after the other, forward and backward, in seconds; GDN runs in float32, as in training."""
+    return sum(median(_seconds(call, dtype) for _ in range(rounds + 1)) for call in found)
 
 
-def _seconds(product: Product, dtype: torch.dtype) -> float:
-    layer = product.layer
+def _seconds(call: LayerCall, dtype: torch.dtype) -> float:
+    layer = call.layer
     if isinstance(layer, GDN):
         beta, gamma = layer.beta_gamma()
-        x, weight, bias = product.x.float(), gamma.detach()[:, :, None, None], beta.detach()
+        x, weight, bias = call.x.float(), gamma.detach()[:, :, None, None], beta.detach()
     else:
         assert layer.bias is not None
-        x, weight, bias = (tensor.detach().to(dtype) for tensor in (product.x, layer.weight, layer.bias))
-    wanted = ([weight, bias] if product.learns else []) + ([x] if product.passes_on else [])
+        x, weight, bias = (tensor.detach().to(dtype) for tensor in (call.x, layer.weight, layer.bias))
+    wanted = ([weight, bias] if call.learns else []) + ([x] if call.passes_on else [])
     for tensor in wanted:
         tensor.requires_grad_()
     synchronise(x.device)

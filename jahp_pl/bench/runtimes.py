@@ -1,7 +1,7 @@
-"""What a runtime costs: a cold start of the command, decoding in a process that goes on, and memory.
+"""Measures what a runtime costs: a cold start, decoding in a running process, and memory.
 
-Each cold start is a process of its own, `jahp decompress` from its first instruction to its last; the steady state is
-that of another process, which decodes the same file again and again.
+A cold start is a whole process, `jahp decompress` from start to end. The steady state is measured in another process
+that decodes the same file repeatedly.
 """
 
 from __future__ import annotations
@@ -40,23 +40,27 @@ print(json.dumps(seconds[1:]))
 
 
 class RuntimeCost(NamedTuple):
-    """Of one runtime on one image; medians over the rounds."""
+    """Cost of one runtime on one image; medians over rounds."""
 
     cold_seconds: float
-    """Of `jahp decompress` as a whole."""
+    """Wall time of a `jahp decompress` process."""
     cold_processor_seconds: float
-    """The same on the processor: without the time that it waited for others."""
+    """Processor time of that process."""
     cold_megabytes: float
-    """Largest resident memory of that process."""
+    """Peak resident memory of that process."""
     steady_seconds: float
-    """To decode the file once more."""
+    """Wall time of decoding the file in a running process."""
     steady_processor_seconds: float
+    """Processor time of the same."""
     steady_megabytes: float
-    """Largest resident memory of the process that decodes again and again."""
+    """Peak resident memory of the running process."""
 
 
-def compressed(image: Path, model: str) -> bytes:
-    """The file of an image, made by another process: what this one holds in memory, its children would start with."""
+def compress_in_process(image: Path, model: str) -> bytes:
+    """Compress an image in another process, and return the file.
+
+    This process must stay small, because the peak memory of its children starts at its own size.
+    """
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "image.jahp"
         _run(["-m", "jahp_pl", "compress", str(image), "-o", str(path), "--model", model, "--runtime", "onnx"])
@@ -64,21 +68,21 @@ def compressed(image: Path, model: str) -> bytes:
 
 
 def measure_runtime(runtime: Runtime, model: str, data: bytes, threads: int, rounds: int) -> RuntimeCost:
-    """The cost of decoding one file.
+    """Measure the cost of decoding one file.
 
     Args:
-        runtime: to be measured.
+        runtime: runtime to measure.
         model: bundled model or export that made the file.
-        data: the file.
-        threads: of the processor.
-        rounds: cold starts, and decodings in a process that goes on.
+        data: content of the file.
+        threads: processor threads.
+        rounds: number of cold starts, and of repetitions in the running process.
     """
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "image.jahp"
         path.write_bytes(data)
         words = ["-m", "jahp_pl", "decompress", str(path), "-o", str(path.with_suffix(".png")), "--force"]
         words += ["--model", model, "--runtime", runtime, "--threads", str(threads)]
-        cold = [_run(words) for _ in range(rounds + 1)][1:]  # the first fills the caches of the disk
+        cold = [_run(words) for _ in range(rounds + 1)][1:]  # the first one fills the page cache
         steady = _run(["-c", STEADY, runtime, model, str(threads), str(rounds), str(path)])
     seconds = json.loads(steady.output)
     return RuntimeCost(
@@ -92,7 +96,7 @@ def measure_runtime(runtime: Runtime, model: str, data: bytes, threads: int, rou
 
 
 def runtime_table(costs: dict[Runtime, RuntimeCost]) -> str:
-    """One line for each runtime."""
+    """Format one line per runtime."""
     lines = [f"{'runtime':8}  {'cold start':>20}  {'memory':>7}  {'decode again':>20}  {'memory':>7}"]
     for runtime, cost in costs.items():
         cold = f"{cost.cold_seconds:.2f} s ({cost.cold_processor_seconds:.2f} s CPU)"

@@ -225,8 +225,8 @@ def count_flops(config: Config) -> float:
 def training_table(name: str, speeds: TrainingSpeeds) -> str:
     """Format the results for reading."""
     lines = [
-        f"{name}: {speeds.batch_size} crops of {speeds.crop_size} a step, {speeds.flops_per_image / 1e9:.1f} GFLOP a "
-        f"crop, {speeds.threads} threads, median of {speeds.rounds} rounds",
+        f"{name}: {speeds.batch_size} crops of {speeds.crop_size} per step, {speeds.flops_per_image / 1e9:.1f} GFLOP "
+        f"per crop, {speeds.threads} threads, median of {speeds.rounds} rounds",
         f"  {'':40} images/s   s/step  waiting  GFLOP/s  of a matrix product's  in products   memory",
     ]
     for row in speeds.variants:

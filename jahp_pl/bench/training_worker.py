@@ -1,4 +1,4 @@
-"""Training steps on command: `python -m jahp_pl.bench.training_worker THREADS STEPS SETTING...`, used by `training`.
+"""Takes training steps on command, for `training`: `python -m jahp_pl.bench.training_worker THREADS STEPS SETTING...`.
 
 It trains like `jahp train`, with the same loop, loaders and precision, but only on command: for each line on standard
 input, "time" or "profile", it takes its steps and answers with one line of JSON on standard output. It waits in
@@ -20,7 +20,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from torch import Tensor
 from torch.profiler import profile
 
-from jahp_pl.bench.roofline import list_products, matrix_flops, product_seconds, synchronise
+from jahp_pl.bench.roofline import matrix_flops, product_seconds, record_layer_calls, synchronise
 from jahp_pl.config import Config
 from jahp_pl.data.module import ShardDataModule, StreamLoader
 from jahp_pl.settings import load
@@ -28,14 +28,14 @@ from jahp_pl.training.lightning_warnings import only_useful_messages
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.run import build_trainer
 
-NUM_LEADING = 2
-"""Untimed steps: memory is allocated in the first, and they use up what the loaders prepared in advance."""
+NUM_WARMUP = 2
+"""Untimed steps: the first allocates memory, and they use up what the loaders prepared in advance."""
 
 UNTIMED = ("data.val=[]", "coding.max_images=0", "wandb.mode=disabled", "trainer.max_steps=1000000000")
 """Settings that disable everything but steps."""
 
 
-class _EnoughError(Exception):
+class _EndOfCommandsError(Exception):
     """Raised when standard input ends."""
 
 
@@ -74,11 +74,11 @@ class TimedData(ShardDataModule):
 
 
 class StepController(Callback):
-    """Releases a number of steps for each command.
+    """Lets training take a number of steps for each command.
 
     Args:
         data: training data.
-        num_steps: timed steps per command, after `NUM_LEADING` untimed ones.
+        num_steps: timed steps per command, after `NUM_WARMUP` untimed ones.
         commands: stream of commands, one per line.
         answers: stream for JSON answers.
     """
@@ -86,29 +86,29 @@ class StepController(Callback):
     def __init__(self, data: TimedData, num_steps: int, commands: TextIO, answers: TextIO) -> None:
         self._data, self._num_steps = data, num_steps
         self._commands, self._answers = commands, answers
-        self._place = -1
+        self._step = -1
         self._answer: dict[str, Any] = {}
         self._profile: profile | None = None
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Tensor, batch_idx: int) -> None:
         """Handle the start of a step, which is also the end of the previous one."""
-        if self._place == self._num_steps + NUM_LEADING:
+        if self._step == self._num_steps + NUM_WARMUP:
             self._stop(pl_module.device)
-        if self._place in (-1, self._num_steps + NUM_LEADING):
+        if self._step in (-1, self._num_steps + NUM_WARMUP):
             assert isinstance(pl_module, CompressionModule)
             self._begin(trainer, pl_module, batch)
-            self._place = 0
-        if self._place == NUM_LEADING:
+            self._step = 0
+        if self._step == NUM_WARMUP:
             self._start(pl_module.device)
-        self._place += 1
+        self._step += 1
 
     def _begin(self, trainer: Trainer, module: CompressionModule, batch: Tensor) -> None:
         command = self._commands.readline().strip()
         if not command:
-            raise _EnoughError
+            raise _EndOfCommandsError
         self._profile = profile() if command == "profile" else None
         dtype = torch.bfloat16 if trainer.precision == "bf16-mixed" else torch.float32
-        found = list_products(module.model, module.prepare_batch(batch), module.config.optim.transforms_learn)
+        found = record_layer_calls(module.model, module.prepare_batch(batch), module.config.optim.transforms_learn)
         self._answer = {
             "matrix_flops": matrix_flops(module.device, dtype),
             "product_seconds": product_seconds(found, dtype),
@@ -162,7 +162,7 @@ def main(threads: str, num_steps: str, *settings: str) -> None:
         trainer = build_trainer(config, [], [StepController(data, int(num_steps), sys.stdin, sys.stdout)])
         try:
             trainer.fit(CompressionModule(config), datamodule=data)
-        except _EnoughError:
+        except _EndOfCommandsError:
             return
 
 

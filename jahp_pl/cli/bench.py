@@ -86,17 +86,17 @@ def bench_data(arguments: argparse.Namespace) -> None:
 
     import torch
 
-    from jahp_pl.bench.data import UTILIZATION, cases, data_demand, loading_table, measure_loading
+    from jahp_pl.bench.data import UTILIZATION, loading_table, make_cases, measure_loading, required_speed
     from jahp_pl.measurement.provenance import provenance
     from jahp_pl.settings import load
 
     config = load(arguments.settings)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        case_list = cases(config.data, arguments.images, Path(folder))
+        case_list = make_cases(config.data, arguments.images, Path(folder))
         rounds = measure_loading(case_list, config.data, arguments.batches, arguments.rounds)
         rows = list(output.bar(rounds, total=arguments.rounds, desc="bench data"))[-1]
-    need, best = data_demand(config), max(rows, key=lambda row: row.per_core)
+    need, best = required_speed(config), max(rows, key=lambda row: row.per_core)
     output.say(
         f"crops of {config.data.crop_size}, {config.data.crops_per_photo} per photograph, batches of "
         f"{config.data.batch_size}, {config.data.num_workers} workers, median of {arguments.rounds} rounds"
@@ -125,12 +125,12 @@ def _save(content: dict[str, Any], out: Path | None) -> None:
 
 def bench_runtimes(arguments: argparse.Namespace) -> None:
     """Measure cold start, steady state and memory of each runtime."""
-    from jahp_pl.bench.runtimes import compressed, measure_runtime, runtime_table
+    from jahp_pl.bench.runtimes import compress_in_process, measure_runtime, runtime_table
     from jahp_pl.measurement.provenance import provenance
     from jahp_pl.model_io.pretrained import locate
 
     model = locate(arguments.model)
-    data = compressed(arguments.image, str(model))
+    data = compress_in_process(arguments.image, str(model))
     costs = {name: measure_runtime(name, str(model), data, arguments.threads, arguments.rounds) for name in RUNTIMES}
     output.say(runtime_table(costs))
     facts = {"image": arguments.image.name, "bytes": len(data), "model": model.name, "threads": arguments.threads}

@@ -91,7 +91,7 @@ def classical(arguments: argparse.Namespace) -> None:
     import torch
 
     from jahp_pl.evaluation.classical import CODECS
-    from jahp_pl.evaluation.classical_curves import run_ladders
+    from jahp_pl.evaluation.classical_curves import measure_curves
     from jahp_pl.evaluation.image_set import find_originals
     from jahp_pl.measurement.provenance import provenance
 
@@ -99,7 +99,7 @@ def classical(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     images = find_originals(arguments.images, arguments.limit)
     names = list(dict.fromkeys(arguments.codec))
-    total = sum(len(CODECS[name].ladder) for name in names)
+    total = sum(len(CODECS[name].curve_qualities) for name in names)
     with output.bar(total=total, unit=" points", desc="classical") as bar:
 
         def progress(name: str, done: int, point: dict[str, Any]) -> None:
@@ -108,7 +108,7 @@ def classical(arguments: argparse.Namespace) -> None:
             bar.update()
 
         facts = provenance(["jahp", *sys.argv[1:]]) | {"threads": arguments.threads}
-        content = run_ladders(names, images, arguments.output, facts, arguments.force, progress)
+        content = measure_curves(names, images, arguments.output, facts, arguments.force, progress)
     for curve in content["curves"]:
         if curve["name"] in names:
             first, last = curve["points"][0]["mean"], curve["points"][-1]["mean"]

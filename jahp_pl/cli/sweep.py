@@ -24,7 +24,7 @@ def sweep(arguments: argparse.Namespace) -> None:
     prepared = Sweep(file, arguments.settings)
     if arguments.list:
         if file.method == "bayes":  # the points of other methods follow from the file
-            prepared.recall()
+            prepared.restore()
         for entry in prepared.entries:
             output.say(shlex.join(["jahp", "train", *entry.point.arguments]))
         return

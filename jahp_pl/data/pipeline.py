@@ -4,8 +4,8 @@
     shards in order -> photographs -> this rank's and worker's share -> decode                          validation
 
 Guarantees: the crops are a function of (seed, start step, rank, worker, number of workers) and the shards. Skipped
-photographs are delivered with the next crop, so the training process counts them exactly. A stream without a usable photograph
-ends with an error instead of searching forever.
+photographs are delivered with the next crop, so the training process counts them exactly. A stream without a usable
+photograph ends with an error instead of searching forever.
 """
 
 from __future__ import annotations

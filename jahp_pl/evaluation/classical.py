@@ -24,7 +24,7 @@ class ClassicalCodec(NamedTuple):
     """Name in tables and figures."""
     qualities: Sequence[int]
     """All values of its quality setting, from the smallest file to the largest."""
-    ladder: Sequence[int]
+    curve_qualities: Sequence[int]
     """Qualities of its curve, from about 0.05 bits per pixel (or its minimum) to 3 on photographs."""
     knob: str
     """What the numbers in `qualities` are."""

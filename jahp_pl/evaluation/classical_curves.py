@@ -50,7 +50,7 @@ class ClassicalRow(NamedTuple):
 
 
 @dataclass
-class _Ladder:
+class _PartialCurve:
     """A curve that is being measured."""
 
     codec: ClassicalCodec
@@ -59,11 +59,11 @@ class _Ladder:
     provenance: dict[str, Any]
     points: dict[int, dict[str, Any]]
     """Finished points by quality."""
-    is_aside: bool
+    replaces_old: bool
     """Whether it will replace an existing curve, which stays in the file until everything is done."""
 
     def is_complete(self) -> bool:
-        return all(quality in self.points for quality in self.codec.ladder)
+        return all(quality in self.points for quality in self.codec.curve_qualities)
 
     def to_json(self) -> dict[str, Any]:
         points = [self.points[quality] for quality in self.codec.qualities if quality in self.points]
@@ -85,7 +85,7 @@ def point_to_json(quality: int, rows: Sequence[ClassicalRow]) -> dict[str, Any]:
     return {"quality": quality, "mean": _plain(_mean(rows)), "images": [_plain(row) for row in rows]}
 
 
-def run_ladders(
+def measure_curves(
     names: Sequence[str],
     images: Sequence[Original],
     out: Path,
@@ -120,15 +120,15 @@ def run_ladders(
     with exclusive(out):
         stored = read_file(out)
         check_stored_images(out, stored["curves"], identities, names, force)
-        ladders = [_begin(name, head, stored, identities, provenance, force) for name, head in heads.items()]
-        for name, ladder in zip(names, ladders, strict=True):
-            for done, quality in enumerate(ladder.codec.ladder, start=1):
-                if quality not in ladder.points:
-                    ladder.points[quality] = point_to_json(quality, code_point(ladder.codec, images, quality))
-                    ladder.provenance = provenance
-                    _write(out, _merged(stored, ladders))
-                progress(name, done, ladder.points[quality])
-        content = _merged(stored, ladders)
+        curves = [_begin(name, head, stored, identities, provenance, force) for name, head in heads.items()]
+        for name, curve in zip(names, curves, strict=True):
+            for done, quality in enumerate(curve.codec.curve_qualities, start=1):
+                if quality not in curve.points:
+                    curve.points[quality] = point_to_json(quality, code_point(curve.codec, images, quality))
+                    curve.provenance = provenance
+                    _write(out, _merged(stored, curves))
+                progress(name, done, curve.points[quality])
+        content = _merged(stored, curves)
         if content != stored:
             _write(out, content)
         return content
@@ -148,7 +148,7 @@ def _begin(
     identities: Sequence[ImageIdentity],
     provenance: dict[str, Any],
     force: bool,
-) -> _Ladder:
+) -> _PartialCurve:
     """Start a curve with the points that need not be measured again."""
 
     def find(curves: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
@@ -160,13 +160,13 @@ def _begin(
     def kept(curve: dict[str, Any]) -> dict[int, dict[str, Any]]:
         return {point["quality"]: point for point in curve["points"] if are_of_images(point["images"], identities)}
 
-    old, begun = find(stored["curves"]), find(stored.get("unfinished", ()))
+    old, unfinished = find(stored["curves"]), find(stored.get("unfinished", ()))
     if old is not None and has_head(old) and not force:
-        return _Ladder(CODECS[name], head, old["provenance"], kept(old), False)
-    is_aside = force or old is not None
-    if begun is not None and has_head(begun) and _facts(begun["provenance"]) == _facts(provenance):
-        return _Ladder(CODECS[name], head, begun["provenance"], kept(begun), is_aside)
-    return _Ladder(CODECS[name], head, provenance, {}, is_aside)
+        return _PartialCurve(CODECS[name], head, old["provenance"], kept(old), False)
+    replaces_old = force or old is not None
+    if unfinished is not None and has_head(unfinished) and _facts(unfinished["provenance"]) == _facts(provenance):
+        return _PartialCurve(CODECS[name], head, unfinished["provenance"], kept(unfinished), replaces_old)
+    return _PartialCurve(CODECS[name], head, provenance, {}, replaces_old)
 
 
 def _facts(provenance: dict[str, Any]) -> dict[str, Any]:
@@ -174,13 +174,14 @@ def _facts(provenance: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in provenance.items() if key not in ("date", "command")}
 
 
-def _merged(stored: dict[str, Any], ladders: Sequence[_Ladder]) -> dict[str, Any]:
-    is_done = all(ladder.is_complete() for ladder in ladders)
-    begun = {ladder.head["name"]: ladder.to_json() for ladder in ladders if ladder.points}
-    aside = {ladder.head["name"] for ladder in ladders if ladder.is_aside and not is_done}
-    ready = {name: curve for name, curve in begun.items() if name not in aside}
+def _merged(stored: dict[str, Any], measured: Sequence[_PartialCurve]) -> dict[str, Any]:
+    """Return the content of the file with what was measured so far."""
+    is_done = all(curve.is_complete() for curve in measured)
+    new = {curve.head["name"]: curve.to_json() for curve in measured if curve.points}
+    waiting = {curve.head["name"] for curve in measured if curve.replaces_old and not is_done}
+    ready = {name: curve for name, curve in new.items() if name not in waiting}
     unfinished = {curve["name"]: curve for curve in stored.get("unfinished", ()) if curve["name"] not in ready}
-    unfinished |= {name: curve for name, curve in begun.items() if name in aside}
+    unfinished |= {name: curve for name, curve in new.items() if name in waiting}
     there = [curve["name"] for curve in stored["curves"]]
     curves = [ready.get(curve["name"], curve) for curve in stored["curves"]]
     curves += [curve for name, curve in ready.items() if name not in there]

@@ -40,7 +40,7 @@ class RateGrid(NamedTuple):
 
 
 def compare(anchor: Curve, curve: Curve, metric: Metric) -> CurveComparison:
-    """Compute the BD-rates of a curve, and the reasons for those that do not exist."""
+    """Compute the BD-rates of a curve against an anchor, and why one cannot be computed."""
     percent: dict[Method, float | None] = {}
     low, high, why = None, None, ""
     for method in METHODS:

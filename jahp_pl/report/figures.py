@@ -19,7 +19,7 @@ from jahp_pl.report.comparison import STEP, rate_grid
 from jahp_pl.report.curves import METRICS, Curve, Metric
 
 COLORS = ("#0072b2", "#d55e00", "#00896a", "#b0479a", "#c98a00", "#3d9fdd", "#7d7a1c", "#6b7178")
-"""Colours that can be distinguished with colour vision deficiency; the page uses the same."""
+"""Colours that people with a colour vision deficiency can tell apart; the page uses the same."""
 MARKERS = ("o", "s", "D", "^", "v")
 DASHES = {"model": "-", "classical": (0, (5, 2.5)), "published": (0, (1, 1.6))}
 PARTS = {"y": COLORS[0], "z": COLORS[4], "header": COLORS[1], "coder": COLORS[7]}
@@ -62,9 +62,9 @@ def draw_rate_distortion(curves: Sequence[Curve], metric: Metric) -> Figure | No
     figure, axes = _figure(8.6, 5.2)
     if not _lines(axes, curves, metric, None):
         return None
-    _focus(axes, curves, metric, None)
+    _limit_axes(axes, curves, metric, None)
     axes.set(xlabel="Rate (bits per pixel)", ylabel=f"{METRICS[metric]} (dB)")
-    _beside(figure, axes)
+    _add_legend(figure, axes)
     return figure
 
 
@@ -90,7 +90,7 @@ def draw_savings(curves: Sequence[Curve], anchor: Curve, metric: Metric) -> Figu
     axes.axhline(0, color="#5a626d", lw=1)
     axes.set_ylim(bottom=max(-150, lowest * 1.05) or None)
     axes.set(xlabel=f"{METRICS[metric]} (dB)", ylabel=f"Bits saved against {anchor.title} (%)")
-    _beside(figure, axes)
+    _add_legend(figure, axes)
     return figure
 
 
@@ -106,7 +106,7 @@ def draw_images(curves: Sequence[Curve], metric: Metric) -> Figure | None:
     entries: dict[str, Artist] = {}
     for axes, name in zip(grid.flat, names, strict=False):
         _lines(axes, curves, metric, name)
-        _focus(axes, curves, metric, name)
+        _limit_axes(axes, curves, metric, name)
         axes.set_title(name, fontsize=9)
         axes.tick_params(labelsize=7.5)
         handles, labels = axes.get_legend_handles_labels()
@@ -123,7 +123,7 @@ def draw_images(curves: Sequence[Curve], metric: Metric) -> Figure | None:
 
 
 def draw_rate_split(curves: Sequence[Curve]) -> Figure | None:
-    """Draw the parts of the models' files."""
+    """Draw how the rate of each model's files splits into latents, hyper-latents, header and coding overhead."""
     pairs = [(curve, point) for curve in curves for point in curve.points if "rate" in point.raw.get("mean", {})]
     points = [(f"{curve.title}, {point.quality}".rstrip(", "), point.raw["mean"]["rate"]) for curve, point in pairs]
     if not points:
@@ -149,18 +149,18 @@ def draw_channels(curves: Sequence[Curve]) -> Figure | None:
         return None
     figure, axes = _figure(8.6, 4.6)
     for number, curve in enumerate(curves):
-        mine = [point for other, point in points if other is curve]
-        for rank, point in enumerate(mine):
+        own = [point for other, point in points if other is curve]
+        for rank, point in enumerate(own):
             for part, dash in (("y", "-"), ("z", (0, (3, 2)))):
                 values = [value for value in point.raw["bpp_per_channel"][part] if value > 1e-6]
-                label = curve.title if part == "y" and rank == len(mine) - 1 else None
-                alpha = 0.35 + 0.65 * (rank + 1) / len(mine)
+                label = curve.title if part == "y" and rank == len(own) - 1 else None
+                alpha = 0.35 + 0.65 * (rank + 1) / len(own)
                 axes.plot(
                     range(1, len(values) + 1), values, color=_color(number), ls=dash, alpha=alpha, label=label, lw=1.3
                 )
     axes.set_yscale("log")
     axes.set(xlabel="Channel, sorted (solid: y, dashed: z)", ylabel="Bits per pixel")
-    _beside(figure, axes)
+    _add_legend(figure, axes)
     return figure
 
 
@@ -197,7 +197,7 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def _beside(figure: Figure, axes: Axes) -> None:
+def _add_legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize=8.5)
 
@@ -214,7 +214,7 @@ def _lines(axes: Axes, curves: Sequence[Curve], metric: Metric, image: str | Non
     return bool(axes.lines)
 
 
-def _focus(axes: Axes, curves: Sequence[Curve], metric: Metric, image: str | None) -> None:
+def _limit_axes(axes: Axes, curves: Sequence[Curve], metric: Metric, image: str | None) -> None:
     """Limit the axes to the rates of the models, and to the qualities of all curves at these."""
     rates = [bpp for curve in curves if curve.kind == "model" for bpp, _ in curve.values(metric, image)]
     if not rates:

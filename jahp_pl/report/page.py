@@ -23,7 +23,7 @@ def page(curves: Sequence[Curve], anchor: Curve, comparisons: Sequence[Compariso
         anchor: curve that savings refer to initially.
         comparisons: pictures at equal rate; if empty, that part is omitted.
         title: heading.
-        foot: small print.
+        foot: text of the footer.
     """
     data = page_data(curves, anchor, comparisons, title, foot)
     # Inside a script element, only its end tag and the start of a comment have a special meaning.

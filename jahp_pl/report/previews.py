@@ -1,4 +1,4 @@
-"""Previews for a report: originals and their reconstructions by each codec at equal rate, small enough for one page."""
+"""Pictures for a report: originals and their reconstructions by each codec at equal rate, small enough for one page."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Comparison(NamedTuple):
     items: list[Preview]
 
 
-def choose(curves: Sequence[Curve], wanted: Sequence[str]) -> dict[str, str]:
+def choose_images(curves: Sequence[Curve], wanted: Sequence[str]) -> dict[str, str]:
     """Choose images to show, with reasons: those requested, otherwise the median and the largest by rate on one curve.
 
     Raises:
@@ -79,7 +79,9 @@ def compare_images(
     codecs: Mapping[str, Codec],
     progress: Callable[[str], object] = lambda _: None,
 ) -> list[Comparison]:
-    """Make pictures of all codecs that can, at the rate of the last model's point nearest to `bpp`.
+    """Make pictures of every codec that can code or has coded the images.
+
+    All are at about the rate that the last model takes for the image at its point nearest to `bpp`.
 
     A model's picture is decoded by the codec with its fingerprint, or taken from the PNG that `jahp decompress` wrote
     next to its results. Classical codecs code the image again.
@@ -87,10 +89,10 @@ def compare_images(
     Args:
         curves: curves of the report.
         folder: folder with the originals.
-        images: result of `choose`.
+        images: result of `choose_images`.
         bpp: requested mean rate.
         codecs: codecs by fingerprint.
-        progress: called with what is done next.
+        progress: called with the image and the curve that come next.
 
     Raises:
         EvaluationError: if an original is missing, or a codec cannot code it.

@@ -12,7 +12,7 @@ from jahp_pl.report.comparison import format_bd_rate_table
 from jahp_pl.report.curves import METRICS, Curve
 from jahp_pl.report.figures import draw_all
 from jahp_pl.report.page import page
-from jahp_pl.report.previews import choose, compare_images
+from jahp_pl.report.previews import choose_images, compare_images
 
 PAGE, TABLE = "report.html", "bd-rates.md"
 
@@ -56,9 +56,9 @@ def write_report(
         curves: result of `read_results.read_curves`.
         anchor: one of them.
         out: folder; files of these names in it are replaced.
-        title, foot: heading and small print of the page.
+        title, foot: heading and footer of the page.
         pictures: images to compare; None omits that part.
-        progress: called with what is done next.
+        progress: called with the name of each part before it is made.
 
     Raises:
         EvaluationError: if an image to show or a package of the extra `report` is missing.
@@ -68,7 +68,7 @@ def write_report(
     tables = {metric: format_bd_rate_table(curves, anchor, metric) for metric in METRICS}
     comparisons = []
     if pictures is not None:
-        chosen = choose(curves, pictures.wanted)
+        chosen = choose_images(curves, pictures.wanted)
         comparisons = compare_images(curves, pictures.folder, chosen, pictures.bpp, pictures.codecs, progress)
     progress("plots")
     plots = draw_all(curves, anchor, out)

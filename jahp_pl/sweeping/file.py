@@ -19,13 +19,13 @@ from jahp_pl.sweeping.parameters import Parameter, Value, parse_parameter
 Method = Literal["grid", "random", "bayes"]
 Goal = Literal["minimize", "maximize"]
 
-VALUES = "${args_no_hyphens}"
+SWEPT_VALUES = "${args_no_hyphens}"
 """Placeholder in a command for `key=value` of each parameter."""
 _KEYS = (
     *("program", "name", "description", "project", "entity", "method", "metric", "parameters", "command", "run_cap"),
     "early_terminate",
 )
-_FIXED = ("name", "output_dir", "resume")
+_NOT_SWEPT = ("name", "output_dir", "resume")
 _COMMANDS = (("jahp", "train"), ("-m", "jahp_pl", "train"))
 _MOST_POINTS = 10_000
 _MERGE = "tag:yaml.org,2002:merge"  # tag of `<<`, which may occur more than once in a mapping
@@ -44,7 +44,7 @@ class SweepFile(NamedTuple):
     parameters: tuple[Parameter, ...]
     """At least one parameter."""
     command: tuple[str, ...]
-    """Arguments of `jahp train`, including `VALUES`."""
+    """Arguments of `jahp train`, including `SWEPT_VALUES`."""
     run_cap: int | None
     """Maximum number of points; None for all points of a grid."""
     has_early_terminate: bool
@@ -61,7 +61,7 @@ class SweepFile(NamedTuple):
     def settings(self, values: Mapping[str, Value]) -> list[str]:
         """Return the arguments of `jahp train` for one point, as W&B's agent writes them."""
         swept = [f"{key}={value}" for key, value in values.items()]
-        return [word for part in self.command for word in (swept if part == VALUES else [part])]
+        return [word for part in self.command for word in (swept if part == SWEPT_VALUES else [part])]
 
 
 def read_sweep(path: Path) -> SweepFile:
@@ -118,7 +118,7 @@ class _Loader(yaml.SafeLoader):
 
 def _parse(path: Path, content: dict[str, Any]) -> SweepFile:
     if unknown := [key for key in content if key not in _KEYS]:
-        raise SweepError(f"{unknown[0]}: no such key of a sweep{_close(str(unknown[0]), _KEYS)}")
+        raise SweepError(f"{unknown[0]}: no such key of a sweep{_suggestion(str(unknown[0]), _KEYS)}")
     method = _method(content.get("method"))
     run_cap = content.get("run_cap")
     if run_cap is not None and (type(run_cap) is not int or run_cap < 1):
@@ -165,11 +165,11 @@ def _parameters(content: object, method: Method) -> tuple[Parameter, ...]:
         raise SweepError("parameters: has no settings to sweep; add at least one")
     known = all_keys()
     for key in content:
-        if key in _FIXED:
-            raise SweepError(f"parameters.{key}: cannot be swept; set it in the command, from the values: ${{...}}")
+        if key in _NOT_SWEPT:
+            raise SweepError(f"parameters.{key}: cannot be swept; set it in the command, with ${{...}} for values")
         is_nested = isinstance(content[key], dict) and "parameters" in content[key]
         if key not in known and not is_nested:
-            hint = _close(str(key), tuple(known)) or "; `jahp train --keys` lists all"
+            hint = _suggestion(str(key), tuple(known)) or "; `jahp train --keys` lists all"
             raise SweepError(f"parameters.{key}: no such setting{hint}")
     parameters = tuple(parse_parameter(key, entry) for key, entry in content.items())
     endless = [p.key for p in parameters if p.num_values is None]
@@ -183,27 +183,27 @@ def _command(content: object) -> tuple[str, ...]:
 
     W&B's default command passes `--key=value` to `program`, so a command is required.
     """
-    remedy = f"it must run `python -m jahp_pl train ... {VALUES}`, see sweeps/lambda.yaml"
+    remedy = f"it must run `python -m jahp_pl train ... {SWEPT_VALUES}`, see sweeps/lambda.yaml"
     if not content:
         raise SweepError(f"command: is missing; {remedy}")
     if not isinstance(content, list) or not all(isinstance(word, str | int | float) for word in content):
         raise SweepError(f"command: must be a list of words; {remedy}")
-    words = [re.sub(r"\$\{envvar:([A-Z0-9_]*)\}", _environment, str(word)) for word in content]
+    words = [re.sub(r"\$\{envvar:([A-Z0-9_]*)\}", _environment_value, str(word)) for word in content]
     start = next((i + len(c) for c in _COMMANDS for i in range(len(words)) if tuple(words[i : i + len(c)]) == c), None)
     if start is None:
         raise SweepError(f"command: does not train; {remedy}")
     arguments = words[start:]
-    if foreign := [word for word in arguments if word.startswith("${") and word != VALUES]:
+    if foreign := [word for word in arguments if word.startswith("${") and word != SWEPT_VALUES]:
         raise SweepError(f"command: {foreign[0]} is not supported by `jahp train`; {remedy}")
-    if arguments.count(VALUES) != 1:
-        raise SweepError(f"command: must contain {VALUES} once; {remedy}")
+    if arguments.count(SWEPT_VALUES) != 1:
+        raise SweepError(f"command: must contain {SWEPT_VALUES} once; {remedy}")
     return tuple(arguments)
 
 
-def _environment(match: re.Match[str]) -> str:
+def _environment_value(match: re.Match[str]) -> str:
     return os.environ.get(match[1], match[1])
 
 
-def _close(word: str, known: tuple[str, ...]) -> str:
+def _suggestion(word: str, known: tuple[str, ...]) -> str:
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else ""

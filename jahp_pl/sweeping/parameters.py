@@ -76,7 +76,7 @@ class Parameter(NamedTuple):
             return True
         return value == self.nth(min(round((value - self.low) / self.step), self.num_values - 1))
 
-    def ends(self) -> list[Value]:
+    def extremes(self) -> list[Value]:
         """Return the extreme values; if they are valid settings, so are all in between."""
         return list(self.choices) if self.kind == "choice" else [self.rounded(self.low), self.rounded(self.high)]
 
@@ -85,7 +85,7 @@ class Parameter(NamedTuple):
         if self.kind == "choice":
             return source.choices(self.choices, self.weights)[0]
         if (number := self.num_values) is not None:
-            return self.nth(source.randrange(number))  # the same draw as `choice` among all values
+            return self.nth(source.randrange(number))  # so that the order of draws equals that of `choice`
         if self.is_log:
             return self.rounded(math.exp(source.uniform(math.log(self.low), math.log(self.high))))
         return self.rounded(source.uniform(self.low, self.high))

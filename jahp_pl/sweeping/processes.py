@@ -1,4 +1,4 @@
-"""Runs a point as a process: `jahp train`, with its log in the run folder and exclusive use of that folder."""
+"""Runs a point as a `jahp train` process, with a log in its run folder, which no other process can use meanwhile."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def failure_reason(running: RunningProcess) -> str:
 
 
 def stop(processes: list[subprocess.Popen[bytes]]) -> None:
-    """End processes after an interrupt that may not have reached them; they save their checkpoints."""
+    """End processes after an interrupt, which they may have received too; they save their checkpoints."""
     try:
         _wait(processes, INTERRUPTED_SECONDS)
         for process in processes:

@@ -27,7 +27,7 @@ from jahp_pl.sweeping.trials import (
     check_distinct,
     check_sweep,
     grid_points,
-    is_on_target,
+    has_reached_target,
     last_values,
     make_point,
     random_points,
@@ -56,7 +56,7 @@ class Sweep:
         overrides: further arguments of `jahp train` for all points.
 
     Attributes:
-        entries: all points known so far, in order; `recall` adds those of earlier sessions of `bayes`.
+        entries: all points known so far, in order; `restore` adds those of earlier sessions of `bayes`.
         results: path of the JSON file; a CSV file is next to it.
 
     Raises:
@@ -68,7 +68,7 @@ class Sweep:
         check_sweep(file, overrides)
         if file.method == "bayes":
             bayes.check_engine()
-        first = make_point(file, {p.key: p.ends()[0] for p in file.parameters}, overrides)
+        first = make_point(file, {p.key: p.extremes()[0] for p in file.parameters}, overrides)
         self.trainer: TrainerConfig = first.config.trainer
         self.results = Path(first.config.output_dir) / f"{file.path.stem}.json"
         self.entries = [Entry(point) for point in self._given_points()]
@@ -82,15 +82,15 @@ class Sweep:
             else random_points(self.file, self.overrides)
         )
 
-    def recall(self) -> None:
-        """Read the results of earlier sessions: the points that `bayes` proposed, and the figures of all points.
+    def restore(self) -> None:
+        """Restore from the results of earlier sessions the points that `bayes` proposed, and the metrics of all points.
 
         Raises:
-            SweepError: if the file is not of a sweep, or has figures of points that are not in this one.
+            SweepError: if the file is not of a sweep, or has results of points that are not in this one.
         """
         rows = read_sweep_results(self.results)
         if self.file.method == "bayes":
-            values = [row.values for row in rows if self._would_draw(row.values)][: self.file.run_cap]
+            values = [row.values for row in rows if self._is_in_space(row.values)][: self.file.run_cap]
             points = check_distinct(make_point(self.file, point, self.overrides) for point in values)
             self.entries[:] = [Entry(point) for point in points]
         by_name = {entry.point.name: entry for entry in self.entries}
@@ -105,7 +105,7 @@ class Sweep:
                 )
 
     def read_run_states(self) -> None:
-        """Read the state of all runs; an unusable run counts as failed and keeps its known figures.
+        """Read the state of all runs; an unusable run counts as failed and keeps its last metrics.
 
         Raises:
             SweepError: if all runs were trained with other settings.
@@ -120,13 +120,13 @@ class Sweep:
         if refused and len(refused) == len(self.entries):
             raise SweepError(f"no point of {self.file.path} can continue: {refused[0]}")
 
-    def _would_draw(self, values: Mapping[str, Value]) -> bool:
+    def _is_in_space(self, values: Mapping[str, Value]) -> bool:
         space = {parameter.key: parameter for parameter in self.file.parameters}
         return set(values) == set(space) and all(space[key].contains(value) for key, value in values.items())
 
     def next_entry(self) -> Entry | None:
         """Return the point to run next; None if there is none at present."""
-        if is_on_target(self.entries, self.file):
+        if has_reached_target(self.entries, self.file):
             return None
         waiting = next((entry for entry in self.entries if entry.state == "waiting"), None)
         if waiting is not None or self.file.method != "bayes" or len(self.entries) >= (self.file.run_cap or 0):
@@ -146,11 +146,11 @@ class Sweep:
 def run_sweep(sweep: Sweep, workers: int, watcher: Watcher) -> None:
     """Run all unfinished points, `workers` at a time; a failed point does not stop the others.
 
-    On an interrupt or termination, it ends its processes, which save their checkpoints; after a kill, runs continue
-    from their checkpoints. Nothing is written until the state of all points is read.
+    On an interrupt or termination, it ends its processes, which save their checkpoints. The next call resumes them,
+    even after a kill. Nothing is written until the state of all points is read.
 
     Raises:
-        SweepError: see `Sweep.recall` and `Sweep.read_run_states`.
+        SweepError: see `Sweep.restore` and `Sweep.read_run_states`.
         WriteError: if another process runs this sweep here, or its results cannot be written.
         KeyboardInterrupt: if it was interrupted or terminated.
     """
@@ -160,7 +160,7 @@ def run_sweep(sweep: Sweep, workers: int, watcher: Watcher) -> None:
         "output_dir=..."
     )
     with hold_lock(folder / f".{name}.lock", complaint):
-        sweep.recall()
+        sweep.restore()
         sweep.read_run_states()
         write_sweep_results(sweep.results, sweep.file, sweep.entries)
         for entry in sweep.entries:
@@ -183,20 +183,20 @@ def _run_waiting(sweep: Sweep, workers: int, watcher: Watcher) -> None:
             while True:
                 for worker in set(range(workers)) - set(running):
                     while worker not in running and (entry := sweep.next_entry()) is not None:
-                        if (begun := _begin(entry, shares[worker])) is not None:
-                            running[worker] = (entry, begun)
+                        if (started := _begin(entry, shares[worker])) is not None:
+                            running[worker] = (entry, started)
                         change(entry)
                 if not running:
                     break
                 time.sleep(POLL_SECONDS)
                 watcher.tick(sweep.entries)
-                for worker, (entry, begun) in list(running.items()):
-                    if begun.process.poll() is not None:
+                for worker, (entry, started) in list(running.items()):
+                    if started.process.poll() is not None:
                         del running[worker]
-                        _settle(entry, begun)
-                        change(entry, tail(begun) if entry.state == "failed" else ())
+                        _record_end(entry, started)
+                        change(entry, tail(started) if entry.state == "failed" else ())
     finally:
-        stop([begun.process for _, begun in running.values()])
+        stop([started.process for _, started in running.values()])
         for entry, _ in running.values():
             entry.state = "waiting"
         if running:
@@ -209,16 +209,16 @@ def _begin(entry: Entry, environment: dict[str, str]) -> RunningProcess | None:
         if _update(entry):
             entry.state = "done"
             return None
-        begun = start(entry.point, environment)
+        started = start(entry.point, environment)
     except (CheckpointError, SweepError, WriteError) as error:
         entry.state, entry.error = "failed", str(error)
         return None
     entry.state = "running"
-    return begun
+    return started
 
 
-def _settle(entry: Entry, ended: RunningProcess) -> None:
-    """Record how a point ended."""
+def _record_end(entry: Entry, ended: RunningProcess) -> None:
+    """Record the state of a point whose process has ended."""
     try:
         is_finished = _update(entry)
     except (CheckpointError, SweepError) as error:
@@ -246,8 +246,8 @@ def _termination_interrupts(running: dict[int, tuple[Entry, RunningProcess]]) ->
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        for _, begun in running.values():
-            begun.process.terminate()
+        for _, started in running.values():
+            started.process.terminate()
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, handle)

@@ -23,7 +23,7 @@ from jahp_pl.sweeping.parameters import Value
 from jahp_pl.training.metric_names import logged_names
 
 _ATTEMPTS = 100
-"""Consecutive draws without a new point after which the space counts as exhausted."""
+"""Consecutive draws without a new point after which all points count as drawn."""
 
 
 class SweepPoint(NamedTuple):
@@ -74,12 +74,12 @@ def check_sweep(sweep: SweepFile, overrides: Sequence[str] = ()) -> None:
     keys = [parameter.key for parameter in sweep.parameters]
     if swept := [word for word in overrides if word.removeprefix("--").split("=", 1)[0] in keys]:
         raise SweepError(f"{swept[0]}: is swept by {sweep.path}; leave it out")
-    base = {parameter.key: parameter.ends()[0] for parameter in sweep.parameters}
+    base = {parameter.key: parameter.extremes()[0] for parameter in sweep.parameters}
     start = make_point(sweep, base, overrides)
     _check_metric(sweep, start.config)
     names = {start.name}
     for parameter in sweep.parameters:
-        for value in parameter.ends()[1:]:
+        for value in parameter.extremes()[1:]:
             point = make_point(sweep, base | {parameter.key: value}, overrides)
             if point.name in names:
                 raise SweepError(
@@ -106,7 +106,7 @@ def grid_points(sweep: SweepFile, overrides: Sequence[str] = ()) -> list[SweepPo
 
 
 def random_points(sweep: SweepFile, overrides: Sequence[str] = ()) -> list[SweepPoint]:
-    """Draw `run_cap` different random points, or all if there are fewer. SweepPoint i is the same in every session.
+    """Draw `run_cap` different random points, or all if there are fewer. Point i is the same in every session.
 
     Raises:
         SweepError: see `make_point`; also if two points have the same name.
@@ -125,7 +125,7 @@ def random_points(sweep: SweepFile, overrides: Sequence[str] = ()) -> list[Sweep
 
 
 def check_distinct(points: Iterator[SweepPoint]) -> list[SweepPoint]:
-    """Check that the names of points are check_distinct, and return the points.
+    """Check that all points have different names, and return them as a list.
 
     Raises:
         SweepError: if two have the same name.
@@ -192,7 +192,7 @@ def best(entries: Sequence[Entry], sweep: SweepFile) -> Entry | None:
     return entries[min(scored)[1]] if scored else None
 
 
-def is_on_target(entries: Sequence[Entry], sweep: SweepFile) -> bool:
+def has_reached_target(entries: Sequence[Entry], sweep: SweepFile) -> bool:
     """Check whether a point has reached `metric.target`."""
     winner = best(entries, sweep)
     value = score(winner, sweep) if winner is not None else None

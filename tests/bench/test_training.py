@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from jahp_pl.bench.roofline import list_products, matrix_flops, product_seconds
+from jahp_pl.bench.roofline import matrix_flops, product_seconds, record_layer_calls
 from jahp_pl.bench.training import count_flops
 from jahp_pl.config import ModelConfig
 from jahp_pl.model import CompressionModel
@@ -76,14 +76,14 @@ def test_operations_are_counted_forward_and_backward() -> None:
 
 def test_the_products_of_a_step_are_those_that_it_makes() -> None:
     model = CompressionModel(ModelConfig(num_filters=4, num_latents=6))
-    found = list_products(model, torch.rand(2, 3, 64, 64), reconstruct=True)
+    found = record_layer_calls(model, torch.rand(2, 3, 64, 64), reconstruct=True)
     assert len(found) == 4 + 3 + 4 + 3 + 3 + 3 + 1 + 3
     assert [tuple(product.x.shape) for product in found[:2]] == [(2, 3, 64, 64), (2, 4, 32, 32)]
     assert [product.passes_on for product in found] == [False] + 23 * [True]
     assert 0 < product_seconds(found[:2], torch.float32) < product_seconds(3 * found, torch.float32)
     for transform in (model.g_a, model.g_s):
         transform.requires_grad_(False)
-    found = list_products(model, torch.rand(2, 3, 64, 64), reconstruct=False)
+    found = record_layer_calls(model, torch.rand(2, 3, 64, 64), reconstruct=False)
     assert [product.learns for product in found] == 7 * [False] + 10 * [True]
     assert [product.passes_on for product in found] == 8 * [False] + 9 * [True]
 

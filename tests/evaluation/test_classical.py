@@ -40,8 +40,8 @@ def test_the_command_line_offers_every_codec():
 def test_files_of_a_ladder_grow_get_better_and_decode_to_the_same_shape(name, image):
     codec = CODECS[name]
     crop = image[:128, :161]
-    steps = [codec.ladder[k] for k in (1, len(codec.ladder) // 2, -1)]
-    assert [q for q in codec.qualities if q in codec.ladder] == list(codec.ladder)
+    steps = [codec.curve_qualities[k] for k in (1, len(codec.curve_qualities) // 2, -1)]
+    assert [q for q in codec.qualities if q in codec.curve_qualities] == list(codec.curve_qualities)
     files = [encode(codec, crop, quality) for quality in steps]
     sizes, shown = [len(file.data) for file in files], [file.decode() for file in files]
     assert sizes == sorted(set(sizes))
@@ -98,7 +98,7 @@ def test_jpeg2000_decorrelates_colours(image):
 def test_a_missing_package_is_named_with_the_extra_that_brings_it(name, module, package, monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(EvaluationError, match=package):
-        encode(CODECS[name], np.zeros((8, 8, 3), np.uint8), CODECS[name].ladder[0])
+        encode(CODECS[name], np.zeros((8, 8, 3), np.uint8), CODECS[name].curve_qualities[0])
     assert run("classical", "--codec", name, "--images", KODAK, "--out", tmp_path / "r.json", "--limit", 1) == 2
     error = capsys.readouterr().err
     assert f"needs {package}, which is not installed; pip install 'jahp_pl[classical]'" in error
@@ -119,7 +119,7 @@ def test_a_pillow_without_avif_is_reported_before_other_codecs_begin(monkeypatch
 @pytest.mark.parametrize(("name", "shape"), [("jpeg", (2, 66000)), ("webp", (8, 17000)), ("avif", (2, 66000))])
 def test_a_side_too_long_for_a_codec_is_reported_with_its_name(name, shape):
     codec, image = CODECS[name], np.zeros((*shape, 3), np.uint8)
-    for work in (lambda: encode(codec, image, codec.ladder[0]), lambda: encode_at_least(codec, image, 100)):
+    for work in (lambda: encode(codec, image, codec.curve_qualities[0]), lambda: encode_at_least(codec, image, 100)):
         with pytest.raises(EvaluationError, match=rf"^{codec.title} cannot code it \(.+\); leave out this codec or"):
             work()
 
@@ -132,7 +132,7 @@ def test_points_that_are_there_are_kept_and_missing_ones_are_added(tmp_path, mon
     command = ("classical", "--codec", "jpeg", "--images", tmp_path / "images", "--out", out)
     assert run(*command) == 0
     whole = json.loads(out.read_text())
-    assert [point["quality"] for point in whole["curves"][0]["points"]] == list(CODECS["jpeg"].ladder)
+    assert [point["quality"] for point in whole["curves"][0]["points"]] == list(CODECS["jpeg"].curve_qualities)
     row = whole["curves"][0]["points"][3]["images"][0]
     assert row["file_bpp"] == pytest.approx(8 * row["file_bytes"] / (96 * 80), abs=1e-6)
     assert row["file_ms_ssim"] is None  # too small for it

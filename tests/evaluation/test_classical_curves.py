@@ -12,14 +12,14 @@ from PIL import Image
 
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.classical import CODECS
-from jahp_pl.evaluation.classical_curves import run_ladders
+from jahp_pl.evaluation.classical_curves import measure_curves
 from jahp_pl.evaluation.image_set import find_originals
 from jahp_pl.locks import exclusive
 from tests.support.commands import run
 
 ROOT = Path(__file__).parents[2]
 KODAK = ROOT / "data" / "kodak"
-LADDER = list(CODECS["jpeg"].ladder)
+LADDER = list(CODECS["jpeg"].curve_qualities)
 FACTS = {"date": "2000-01-01", "versions": {"pillow": "1"}, "command": "jahp classical"}
 
 
@@ -83,7 +83,7 @@ def interrupted(images: Path, out: Path, after: int, force: bool, names: tuple[s
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_ladders(names, find_originals(images), out, FACTS, force, progress)
+        measure_curves(names, find_originals(images), out, FACTS, force, progress)
 
 
 def refused(capsys: pytest.CaptureFixture[str]) -> str:
@@ -143,10 +143,10 @@ def test_committed_results_are_of_the_images_in_the_repository(out) -> None:
     for name in ("jpeg", "avif"):
         shutil.copy(ROOT / "results" / "classical" / f"{name}.json", out)
         before = out.read_bytes()
-        run_ladders([], find_originals(KODAK), out, FACTS)
+        measure_curves([], find_originals(KODAK), out, FACTS)
         assert out.read_bytes() == before
     with pytest.raises(EvaluationError, match="24 other images under avif"):
-        run_ladders([], find_originals(KODAK, 3), out, FACTS)
+        measure_curves([], find_originals(KODAK, 3), out, FACTS)
 
 
 @pytest.mark.parametrize("change", ["force", "settings", "images"])
@@ -164,7 +164,7 @@ def test_a_curve_stays_until_all_that_replaces_it_is_done(change, images, others
     assert [len(curve["points"]) for curve in read(out)["unfinished"]] == [3]
 
     mark(out, "unfinished")
-    run_ladders(("jpeg",), find_originals(now), out, FACTS, force)
+    measure_curves(("jpeg",), find_originals(now), out, FACTS, force)
     content = read(out)
     assert list(content) == ["curves"]
     assert [point["quality"] for point in content["curves"][0]["points"]] == LADDER
@@ -173,11 +173,11 @@ def test_a_curve_stays_until_all_that_replaces_it_is_done(change, images, others
 
 def test_curves_that_replace_others_take_their_places_together(images, others, out) -> None:
     both = ("jpeg", "webp")
-    run_ladders(both, find_originals(images), out, FACTS)
+    measure_curves(both, find_originals(images), out, FACTS)
     old = read(out)["curves"]
     interrupted(others, out, len(LADDER) + 2, force=True, names=both)
     assert read(out)["curves"] == old
-    run_ladders(both, find_originals(others), out, FACTS, force=True)
+    measure_curves(both, find_originals(others), out, FACTS, force=True)
     assert [curve["name"] for curve in read(out)["curves"]] == list(both)
     rows = [[row["pixels"] for row in curve["points"][0]["images"]] for curve in read(out)["curves"]]
     assert rows[0] == rows[1]
@@ -188,7 +188,7 @@ def test_another_version_does_not_continue_unfinished_results(images, out) -> No
     assert classical(images, out) == 0
     interrupted(images, out, 3, force=True)
     mark(out, "unfinished")
-    run_ladders(("jpeg",), find_originals(images), out, FACTS | {"versions": {"pillow": "2"}}, force=True)
+    measure_curves(("jpeg",), find_originals(images), out, FACTS | {"versions": {"pillow": "2"}}, force=True)
     assert not any(marks(read(out)["curves"][0]))
 
 
@@ -196,7 +196,7 @@ def test_an_interrupted_first_run_is_continued(images, out) -> None:
     interrupted(images, out, 3, force=False)
     assert [point["quality"] for point in read(out)["curves"][0]["points"]] == LADDER[:3]
     mark(out)
-    run_ladders(("jpeg",), find_originals(images), out, FACTS)
+    measure_curves(("jpeg",), find_originals(images), out, FACTS)
     assert marks(read(out)["curves"][0]) == [True] * 3 + [False] * (len(LADDER) - 3)
 
 

@@ -35,7 +35,7 @@ from jahp_pl.sweeping.trials import (
     best,
     check_sweep,
     grid_points,
-    is_on_target,
+    has_reached_target,
     make_point,
     random_points,
 )
@@ -323,8 +323,8 @@ def test_the_best_point_is_that_of_the_goal(tmp_path: Path) -> None:
         aimed = sweep._replace(goal=goal, target=2.0)  # type: ignore[arg-type]
         rows = entries(aimed, 3.0, 1.0, None)
         assert best(rows, aimed) is rows[number]
-        assert is_on_target(rows, aimed)
-        assert not is_on_target(rows, aimed._replace(target=0.5 if goal == "minimize" else 3.5))
+        assert has_reached_target(rows, aimed)
+        assert not has_reached_target(rows, aimed._replace(target=0.5 if goal == "minimize" else 3.5))
     assert best(entries(sweep, None, None, None), sweep) is None
 
 
@@ -476,7 +476,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "metric without name": ({"metric": {"goal": "minimize"}}, "metric.name: is missing"),
     "unknown goal": ({"metric": {"name": "val/loss", "goal": "least"}}, "metric.goal=least: must be minimize or"),
     "bayes without metric": ({"method": "bayes", "run_cap": 2, "metric": None}, "metric: is missing; method bayes"),
-    "random without end": ({"method": "random"}, "run_cap: is missing; method random never ends"),
+    "random without end": ({"method": "random"}, "run_cap: is missing; method random never extremes"),
     "no cap": ({"run_cap": 0}, "run_cap=0: must be a whole number of at least 1"),
     "grid over a range": (
         {"parameters": {"loss.lmbda": {"min": 0.1, "max": 0.2}}}, "parameters.loss.lmbda: has no finite grid"
