@@ -27,9 +27,11 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from checks.parity import oracle
+from checks.parity.counts import SIZES, count_parameters, print_counts
 from checks.parity.oracle import Answers
 from jahp_pl.config import ModelConfig
 from jahp_pl.entropy_model import EntropyParameters
+from jahp_pl.files import write_atomically
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io import compressai
 
@@ -37,38 +39,13 @@ BOUND = 1e-5
 """Largest deviation allowed. Likelihoods: absolute. Bits of an image: relative. Everything else, elementwise: absolute
 up to a magnitude of 1, relative above."""
 
-SIZES = ((128, 192), (192, 192), (192, 320))
-"""(N, M) of the published models."""
-
 SMALL = (64, 96)
 """(N, M) of the models that are trained here."""
-
-PUBLISHED_COUNTS = {
-    "factorized": (2_998_147, 5_793_795, 7_030_531),
-    "scale_hyperprior": (5_075_843, 10_144_899, 11_816_323),
-    "mean_scale_hyperprior": (7_028_003, 11_269_539, 17_561_699),
-    "joint": (9_888_931, 14_130_467, 25_504_596),
-}
-"""Parameters of CompressAI's models, by `SIZES`. They include three quantiles per channel of the factorized density,
-which this project finds by bisection instead."""
 
 CROP = (256, 384)
 """Height and width in pixels of the crops compared: CompressAI's hyperpriors take multiples of 64 only."""
 
 QUANTITIES = ("y", "z", "mu", "sigma", "p_y", "p_z", "x_hat", "bits")
-
-
-class Count(NamedTuple):
-    """Number of parameters of one rung at one size."""
-
-    rung: str
-    num_filters: int
-    num_latents: int
-    compressai: int
-    """Built there, without its quantiles; on the context rung put together from the parts of mbt2018."""
-    ours: int
-    published: int | None
-    """Without quantiles; None on the context rung."""
 
 
 class Deviations(NamedTuple):
@@ -111,9 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results.append(result)
 
     worst = {name: max(r.largest.get(name, 0.0) for r in results) for name in QUANTITIES}
-    counts_equal = all(c.ours == c.compressai and c.published in (None, c.ours) for c in counts)
-    passed = counts_equal and all(value <= BOUND for value in worst.values())
-    write_json(options.out, {
+    passed = all(count.is_equal for count in counts) and all(value <= BOUND for value in worst.values())
+    content = {
         "command": shlex.join([Path(sys.executable).name, "-m", "checks.parity.compare", *(arguments or sys.argv[1:])]),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "versions": {name: importlib.metadata.version(name) for name in ("compressai", "torch", "numpy", "pillow")}
@@ -124,7 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "worst": worst,
         "parameters": [count._asdict() for count in counts],
         "deviations": [result._asdict() for result in results],
-    })  # fmt: skip
+    }  # fmt: skip
+    write_atomically(options.out, f"{json.dumps(content, indent=1)}\n".encode())
     print(f"\n{'equal' if passed else 'NOT EQUAL'} within {BOUND:g}; details in {options.out}")
     return 0 if passed else 1
 
@@ -144,30 +121,6 @@ def centre_crop(photograph: Tensor) -> Tensor:
     """Cut the centre: (3, H, W) -> (1, 3, *CROP)."""
     top, left = ((size - crop) // 2 for size, crop in zip(photograph.shape[1:], CROP, strict=True))
     return photograph[None, :, top : top + CROP[0], left : left + CROP[1]]
-
-
-def count_parameters() -> Iterator[Count]:
-    """Count the parameters of every rung at every published size."""
-    for index, (N, M) in enumerate(SIZES):
-        for rung, build in oracle.CLASSES.items():
-            theirs = build(N, M)
-            quantiles = theirs.entropy_bottleneck.quantiles.numel()
-            published = PUBLISHED_COUNTS[rung][index] - quantiles
-            yield Count(rung, N, M, number(theirs) - quantiles, count_ours(rung, N, M), published)
-        # `theirs` is mbt2018: without side information it lacks h_a, h_s, the prior, and the 2M inputs of g_ep for psi.
-        side = sum(number(net) for net in (theirs.h_a, theirs.h_s, theirs.entropy_bottleneck))
-        side += 2 * M * theirs.entropy_parameters[0].out_channels
-        yield Count("context", N, M, number(theirs) - side, count_ours("context", N, M), None)
-
-
-def number(module: torch.nn.Module) -> int:
-    """Count the parameters of `module`."""
-    return sum(p.numel() for p in module.parameters())
-
-
-def count_ours(rung: Any, num_filters: int, num_latents: int) -> int:
-    """Count the parameters of this project's model."""
-    return number(CompressionModel(ModelConfig(rung, num_filters, num_latents)))
 
 
 def compare_all(photographs: Sequence[Tensor], crops: Sequence[Tensor], steps: int) -> Iterator[Deviations]:
@@ -271,14 +224,6 @@ def relative(ours: Tensor | None, theirs: Tensor | None) -> float | None:
     return absolute(ours / scale, theirs / scale)
 
 
-def print_counts(counts: Sequence[Count]) -> None:
-    """Print the numbers of parameters beside CompressAI's."""
-    print(f"{'parameters (without quantiles)':34}{'CompressAI':>12}{'ours':>12}")
-    for c in counts:
-        verdict = "" if c.ours == c.compressai and c.published in (None, c.ours) else "  DIFFERS"
-        print(f"{c.rung:22}{c.num_filters:5},{c.num_latents:4}  {c.compressai:12,}{c.ours:12,}{verdict}")
-
-
 def print_heading() -> None:
     """Print the heading of the table of deviations."""
     print(f"\n{'largest deviation, N, M, steps':38}" + "".join(f"{name:>9}" for name in QUANTITIES))
@@ -292,14 +237,6 @@ def print_deviations(result: Deviations) -> None:
         verdict += "  loss {:.1f} -> {:.1f}".format(*result.losses)
     head = f"{result.rung:22}{result.num_filters:5},{result.num_latents:4},{result.steps:4} "
     print(f"{head:38}" + "".join(cells) + verdict, flush=True)
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    temporary.replace(path)
 
 
 if __name__ == "__main__":
