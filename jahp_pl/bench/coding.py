@@ -63,7 +63,9 @@ class Peer(NamedTuple):
     decode: float
     """Seconds per image."""
     bpp: float
+    """Bits per pixel, mean over images."""
     psnr: float
+    """PSNR in dB (RGB, 8 bits), mean over images."""
 
 
 class CodingSpeed(NamedTuple):
@@ -73,7 +75,9 @@ class CodingSpeed(NamedTuple):
     rounds: int
     threads: int
     times: CodingTimes
+    """Medians over rounds, means over images."""
     bpp: float
+    """Bits per pixel of whole files, mean over images."""
     psnr: float
     """PSNR in dB (RGB, 8 bits), mean over images."""
     peer: Peer | None

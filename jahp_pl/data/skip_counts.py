@@ -77,7 +77,7 @@ class SkipCounts:
             if len(self.examples) < _NUM_EXAMPLES and photo not in self.examples:
                 self.examples.append(photo)
                 if photo.reason == "broken":
-                    _log.warning("%s: skipped and counted (%s)", photo.name, photo.detail)
+                    _log.warning("%s: skipped (%s)", photo.name, photo.detail)
         self._check_share("photographs", self._photos.add(drawn.photos, num_broken))
         self._check_share("shards", self._shards.add(drawn.shards, drawn.broken_shards))
 

@@ -28,8 +28,11 @@ class ClassicalResult(NamedTuple):
     """A classical codec's file of at least the same size, for comparison."""
 
     bpp: float
+    """Bits per pixel of the whole file."""
     psnr: float
+    """dB, RGB, 8 bits."""
     ms_ssim: float | None
+    """From 0 to 1; None if a side is too short."""
 
 
 class EvaluationTask(NamedTuple):

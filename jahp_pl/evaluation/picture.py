@@ -80,7 +80,10 @@ def _heading(models: Sequence[DrawnModel]) -> str:
         figures.append(f"{name}{mean.file_bpp:.3f} bpp, {mean.file_psnr:.2f} dB")
     first = models[0].evaluation
     if first.beside_mean is not None:
-        figures.append(f"{first.beside_title}: {first.beside_mean.bpp:.3f} bpp, {first.beside_mean.psnr:.2f} dB")
+        beside = f" beside {models[0].name}" if len(models) > 1 else ""
+        figures.append(
+            f"{first.beside_title}{beside}: {first.beside_mean.bpp:.3f} bpp, {first.beside_mean.psnr:.2f} dB"
+        )
     return f"{len(first.images)} images: {';  '.join(figures)}"
 
 

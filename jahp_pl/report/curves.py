@@ -19,11 +19,13 @@ class QualityRow(NamedTuple):
     """Measures of one image, or the mean over all images."""
 
     name: str
+    """Name of the image without suffix, or "mean"."""
     bpp: float
+    """Bits per pixel of the whole file, positive."""
     psnr: float | None
     """dB; None if unpublished or infinite."""
     ms_ssim: float | None
-    """dB."""
+    """dB; None if unpublished, infinite, or undefined for a small image."""
     size: tuple[int, int] | None = None
     """Width and height of the image, if known."""
     pixels: str = ""

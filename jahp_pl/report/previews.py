@@ -33,11 +33,13 @@ class Preview(NamedTuple):
     curve: int
     """Index of the curve."""
     bpp: float
+    """Bits per pixel of the whole file."""
     psnr: float
-    """dB."""
+    """dB; infinite if it equals the original."""
     ms_ssim: float | None
-    """dB."""
+    """dB; None if a side of the image is too short."""
     pixels: RGB
+    """(H, W, 3) uint8."""
 
 
 class Comparison(NamedTuple):
@@ -49,7 +51,9 @@ class Comparison(NamedTuple):
     bpp: float
     """Rate that all codecs approximate."""
     original: RGB
+    """(H, W, 3) uint8."""
     items: list[Preview]
+    """In the order of the curves, without those that have no picture."""
 
 
 def choose_images(curves: Sequence[Curve], wanted: Sequence[str]) -> dict[str, str]:
