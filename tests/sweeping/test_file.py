@@ -476,7 +476,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "metric without name": ({"metric": {"goal": "minimize"}}, "metric.name: is missing"),
     "unknown goal": ({"metric": {"name": "val/loss", "goal": "least"}}, "metric.goal=least: must be minimize or"),
     "bayes without metric": ({"method": "bayes", "run_cap": 2, "metric": None}, "metric: is missing; method bayes"),
-    "random without end": ({"method": "random"}, "run_cap: is missing; method random never extremes"),
+    "random without end": ({"method": "random"}, "run_cap: is missing; method random never ends"),
     "no cap": ({"run_cap": 0}, "run_cap=0: must be a whole number of at least 1"),
     "grid over a range": (
         {"parameters": {"loss.lmbda": {"min": 0.1, "max": 0.2}}}, "parameters.loss.lmbda: has no finite grid"
