@@ -26,7 +26,7 @@ def test_every_command_runs_in_its_order_and_leaves_what_the_page_says(
             (folder / photo.name).symlink_to(photo)
     monkeypatch.chdir(tmp_path)
     commands = pages.commands(PAGE)
-    assert len(commands) == 13
+    assert len(commands) == 14
     for command in commands:
         run_shortened(command.replace("~", str(tmp_path / "home")))
 
