@@ -161,12 +161,12 @@ def worker(model: str, files: list[str]) -> None:
     codec = load_codec(model)
     for name in files:
         data = Path(name).read_bytes()
-        header, task = codec._open(data, 2**27)
+        opened, task = codec._open(data, 2**27)
         assert codec.latents is not None
         (y_hat,) = codec.latents.read([task])
         writer = Writer()
         codec._write(writer, y_hat, task.z_hat)
-        print(latent_sum(y_hat, task.z_hat), hashlib.sha256(writer.payload()).hexdigest(), header.width)
+        print(latent_sum(y_hat, task.z_hat), hashlib.sha256(writer.payload()).hexdigest(), opened.header.width)
 
 
 def latent_sum(y_hat: Tensor, z_hat: Tensor | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from tests.support import ROOT
+from tests.support import ROOT as ROOT
 
 DOCS = ROOT / "docs"
 
