@@ -39,18 +39,15 @@ from jahp_pl.model_io.export_config import (
     CONFIG,
     FORMAT,
     FORMAT_KEY,
+    TABLES,
     WEIGHTS,
     ExportError,
     is_export,
+    read_checked_weights,
     read_config,
 )
 from jahp_pl.model_io.model_card import card, read_evaluation_results
 from jahp_pl.model_io.tensors import DTYPES, Dtype, restore, store, store_table
-
-TABLES = "tables."
-"""Prefix of the names of tensors that are not weights."""
-MAX_WEIGHTS_BYTES = 2**30
-"""Maximum size of model.safetensors in bytes; larger files are not read. The paper's largest model needs a tenth."""
 
 
 class Export(NamedTuple):
@@ -184,7 +181,7 @@ def load_export(folder: Path) -> Export:
             raise ValueError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}; upgrade jahp_pl")
     except (ConfigError, KeyError, TypeError, ValueError) as error:
         raise ExportError(f"{folder / CONFIG}: cannot be read: {error}") from None
-    tensors = _read_tensors(folder / WEIGHTS, checksum)
+    tensors = _read_tensors(folder, checksum)
     tables = {name.removeprefix(TABLES): tensors.pop(name) for name in list(tensors) if name.startswith(TABLES)}
     # Shapes only, so that config.json cannot request more memory than the weights fill.
     wanted = shapes_of(architecture)
@@ -200,18 +197,12 @@ def load_export(folder: Path) -> Export:
     return Export(model.eval().requires_grad_(False), doubles, fingerprint, facts, dtype, results)
 
 
-def _read_tensors(path: Path, checksum: str) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise ExportError(f"{path}: is missing; export the model again")
-    if (size := path.stat().st_size) > MAX_WEIGHTS_BYTES:
-        raise ExportError(f"{path}: has {size} bytes, more than the maximum of {MAX_WEIGHTS_BYTES}; fetch it again")
-    data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != checksum:
-        raise ExportError(f"{path}: does not match the checksum in {CONFIG} (altered or cut short); fetch it again")
+def _read_tensors(folder: Path, checksum: str) -> dict[str, Tensor]:
+    data = read_checked_weights(folder, checksum)
     try:
         return safetensors.torch.load(data)
     except safetensors.SafetensorError as error:
-        raise ExportError(f"{path}: is damaged ({error}); fetch it again") from None
+        raise ExportError(f"{folder / WEIGHTS}: is damaged ({error}); fetch it again") from None
 
 
 def free_folder(folder: Path, names: Set[str], overwrite: bool) -> Path:

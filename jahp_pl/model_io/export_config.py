@@ -1,7 +1,8 @@
-"""Reads an export's config.json, without its weights and without torch."""
+"""Reads an export without torch: its config.json, and the bytes of its weights."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,10 @@ FORMAT_KEY = "jahp_pl_export"
 FORMAT = 2
 """Version of the layout; newer ones are refused. Version 1 stored all 25 taps of g_cm, and tables in float64."""
 MAX_CONFIG_BYTES = 2**20
+MAX_WEIGHTS_BYTES = 2**30
+"""Maximum size of model.safetensors in bytes; larger files are not read. The paper's largest model needs a tenth."""
+TABLES = "tables."
+"""Prefix of the names of tensors that are coding tables, not weights."""
 Metric = Literal["psnr", "ms-ssim"]
 METRICS: tuple[Metric, ...] = ("psnr", "ms-ssim")
 
@@ -40,6 +45,27 @@ def read_fingerprint(folder: Path) -> bytes:
         return bytes.fromhex(read_config(folder)["fingerprint"])
     except (KeyError, TypeError, ValueError) as error:
         raise _unreadable(folder, error) from None
+
+
+def read_checked_weights(folder: Path, checksum: str) -> bytes:
+    """Read an export's model.safetensors as it is on disk.
+
+    Args:
+        folder: the export.
+        checksum: the SHA-256 in its config.json, hexadecimal.
+
+    Raises:
+        ExportError: if the file is missing, too large or altered.
+    """
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise ExportError(f"{path}: is missing; export the model again")
+    if (size := path.stat().st_size) > MAX_WEIGHTS_BYTES:
+        raise ExportError(f"{path}: has {size} bytes, more than the maximum of {MAX_WEIGHTS_BYTES}; fetch it again")
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != checksum:
+        raise ExportError(f"{path}: does not match the checksum in {CONFIG} (altered or cut short); fetch it again")
+    return data
 
 
 class ExportRates(NamedTuple):

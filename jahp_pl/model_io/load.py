@@ -13,8 +13,8 @@ from jahp_pl.codec.entropy.freezing import FreezeError
 from jahp_pl.codec.transforms.runner import MEMORY_LIMIT, Precision
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.checkpoint import find_checkpoint, load_checkpoint_model, training_facts
-from jahp_pl.model_io.export import TABLES, load_export
-from jahp_pl.model_io.export_config import WEIGHTS, ExportError, Metric, is_export, objective_of
+from jahp_pl.model_io.export import load_export
+from jahp_pl.model_io.export_config import TABLES, WEIGHTS, ExportError, Metric, is_export, objective_of
 from jahp_pl.model_io.pretrained import locate
 
 

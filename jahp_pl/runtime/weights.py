@@ -5,7 +5,6 @@ The counterpart of `model_io.export.load_export`; docs/file-format.md describes 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -16,12 +15,8 @@ import safetensors
 
 from jahp_pl.codec.arrays import Float32Array, Float64Array
 from jahp_pl.config import ConfigError, ModelConfig, model_from_dict
-from jahp_pl.model_io.export_config import CONFIG, WEIGHTS, ExportError, read_config
+from jahp_pl.model_io.export_config import CONFIG, TABLES, WEIGHTS, ExportError, read_checked_weights, read_config
 
-MAX_WEIGHTS_BYTES = 2**30
-"""Largest model.safetensors that is read; the paper's largest model takes a tenth of it."""
-TABLES = "tables."
-"""Prefix of the names of tensors that are coding tables, not weights."""
 EXPONENT = ".exponent"
 """Suffix of the name of the exponents e of a weight that is stored as integers q: it is q 2^e."""
 _TYPES = {"F32": "<f4", "F64": "<f8", "I32": "<i4", "I8": "i1", "BF16": "<u2"}
@@ -51,7 +46,7 @@ def read_weights(folder: Path) -> StoredModel:
         checksum, fingerprint = str(config["sha256"]), bytes.fromhex(config["fingerprint"])
     except (ConfigError, KeyError, TypeError, ValueError) as error:
         raise ExportError(f"{folder / CONFIG}: cannot be read: {error}") from None
-    arrays = _read_tensors(folder / WEIGHTS, checksum)
+    arrays = _read_tensors(folder, checksum)
     tables = {
         name.removeprefix(TABLES): arrays.pop(name).astype(np.float64)
         for name in list(arrays)
@@ -60,21 +55,15 @@ def read_weights(folder: Path) -> StoredModel:
     return StoredModel(architecture, fingerprint, LazyWeights(arrays), tables)
 
 
-def _read_tensors(path: Path, checksum: str) -> dict[str, npt.NDArray[np.generic]]:
-    if not path.is_file():
-        raise ExportError(f"{path}: is missing; export the model again")
-    if (size := path.stat().st_size) > MAX_WEIGHTS_BYTES:
-        raise ExportError(f"{path}: has {size} bytes, more than the maximum of {MAX_WEIGHTS_BYTES}; fetch it again")
-    data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != checksum:
-        raise ExportError(f"{path}: does not match the checksum in {CONFIG} (altered or cut short); fetch it again")
+def _read_tensors(folder: Path, checksum: str) -> dict[str, npt.NDArray[np.generic]]:
+    data = read_checked_weights(folder, checksum)
     arrays: dict[str, npt.NDArray[np.generic]] = {}
     try:
         for name, entry in safetensors.deserialize(data):  # type: ignore[no-untyped-call]
             values = np.frombuffer(entry["data"], dtype=_TYPES[entry["dtype"]])
             arrays[name] = values.reshape(entry["shape"])
     except (KeyError, ValueError, safetensors.SafetensorError) as error:
-        raise ExportError(f"{path}: damaged ({error}); fetch it again") from None
+        raise ExportError(f"{folder / WEIGHTS}: damaged ({error}); fetch it again") from None
     return arrays
 
 
