@@ -94,7 +94,7 @@ def compress(arguments: argparse.Namespace) -> None:
 
     if kinds := batch.left_out(arguments.inputs, SUFFIXES):
         counts = ", ".join(f"{count} {suffix}" for suffix, count in kinds.items())
-        remedy = max((heif.remedy(suffix) for suffix in kinds), key=len).replace("it", "them", 1)
+        remedy = f"convert them to PNG first{heif.install_hint(kinds)}"
         output.say(f"left out, because these formats are not supported: {counts}; {remedy}", file=sys.stderr)
     unseen = [name for name in ("effort", "psnr") if getattr(arguments, name) is not None]
     run_jobs("compress", jobs, work, [f"--{name}" for name in unseen])

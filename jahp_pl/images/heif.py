@@ -7,6 +7,7 @@ a limit of its size can be checked, and leaves open whether the result is turned
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterable
 
 _SUFFIXES = frozenset((".heic", ".heif", ".hif"))
 
@@ -28,7 +29,7 @@ def register() -> None:
     pillow_heif.register_heif_opener()
 
 
-def remedy(suffix: str) -> str:
-    """Return what to do about a file that is not readable, for a message."""
-    is_heif = suffix.lower() in _SUFFIXES and not is_installed()
-    return "convert it to PNG, or pip install 'jahp_pl[heif]'" if is_heif else "convert it to PNG"
+def install_hint(suffixes: Iterable[str]) -> str:
+    """Return ", or pip install ..." if that makes files with one of these suffixes readable, else nothing."""
+    is_lacking = not is_installed() and any(suffix.lower() in _SUFFIXES for suffix in suffixes)
+    return ", or pip install 'jahp_pl[heif]'" if is_lacking else ""

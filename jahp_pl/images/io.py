@@ -205,7 +205,7 @@ def _opened(source: Source, name: str | None) -> Iterator[Image.Image]:
     except (ColourError, LayoutError) as error:
         raise ImageError(f"{name}: {error}") from None
     except UnidentifiedImageError:
-        remedy = heif.remedy(Path(name).suffix)
+        remedy = f"convert it to PNG{heif.install_hint([Path(name).suffix])}"
         raise ImageError(f"{name}: not an image, or in a format that is not supported; {remedy}") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{name}: more than {MAX_PIXELS:,} pixels; scale it down or cut it into tiles") from None
