@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import NoReturn
 
-from jahp_pl.cli import bench, compress, evaluate, models, output, sweep, train
+from jahp_pl.cli import bench, compress, evaluate, models, output, report, sweep, train
 from jahp_pl.cli.errors import INPUT_ERRORS, CommandError
 from jahp_pl.cli.process import open_streams, signals_as_errors, wait_passively
 from jahp_pl.config import ConfigError
@@ -148,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_sweep(table)
     evaluate.add_evaluate(table)
     evaluate.add_classical(table)
-    evaluate.add_report(table)
+    report.add_report(table)
     compress.add_compress(table)
     compress.add_decompress(table)
     bench.add_benches(table)

@@ -176,9 +176,10 @@ class ModelCurve(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """Convert to plain values, as in files of `jahp classical`."""
         points = []
-        for evaluation in self.evaluations:
-            target, folder = evaluation.target, Path(self.folder)
-            folder = folder / target_folder(target) if len(self.evaluations) > 1 else folder
+        targets = [evaluation.target for evaluation in self.evaluations]
+        for evaluation, target, folder in zip(
+            self.evaluations, targets, target_folders(self.folder, targets), strict=True
+        ):
             quality = {} if target.quality is None else {"quality": f"quality {target.quality:g}"}
             points.append(quality | {"folder": folder.as_posix()} | evaluation_to_json(evaluation))
         return {"name": "model", "title": self.title, "kind": "model", "points": points}
@@ -197,9 +198,14 @@ def save_curves(curves: Sequence[ModelCurve], path: Path) -> None:
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
-def target_folder(target: Target) -> str:
-    """Return the name of the folder with the files of one quality."""
-    return f"quality-{target.quality:g}"
+def target_folders(model: str, targets: Sequence[Target]) -> list[Path]:
+    """Return the folder of the files of each quality, below that of all files.
+
+    Args:
+        model: folder of the model's files, likewise; empty for a model that is evaluated alone.
+        targets: a single one needs no folder of its own.
+    """
+    return [Path(model) / f"quality-{target.quality:g}" if len(targets) > 1 else Path(model) for target in targets]
 
 
 def _code_classical(rgb: RGB, codec: str, num_bytes: int) -> ClassicalResult:

@@ -1,0 +1,104 @@
+"""`jahp report`: presents results and trainings. Heavy imports happen inside."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jahp_pl.cli import output
+from jahp_pl.cli.errors import CommandError
+from jahp_pl.cli.options import add_import, add_output, command
+
+if TYPE_CHECKING:
+    from jahp_pl.codec.codec import Codec
+
+RUN_METRICS = "metrics.csv"
+"""File of metrics in a run folder."""
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """Write plots, a table and a page from results, or curves of training runs."""
+    runs = [path for path in arguments.results if (path / RUN_METRICS).is_file()]
+    if runs:
+        _report_training(arguments, runs)
+        return
+    if arguments.output is None:
+        raise CommandError("report: name the folder for the report with --output DIR")
+    from jahp_pl.measurement.provenance import command_line, provenance
+    from jahp_pl.report.curves import find_curve
+    from jahp_pl.report.read_results import read_curves
+    from jahp_pl.report.write import PAGE, TABLE, Pictures, write_report
+
+    curves = read_curves(arguments.results)
+    anchor = curves[0] if arguments.anchor is None else find_curve(curves, arguments.anchor)
+    pictures = None
+    if not 0 < arguments.rate < 24:
+        raise CommandError(f"--rate {arguments.rate:g}: must be between 0 and 24 bits per pixel")
+    if arguments.images is not None:
+        codecs = _codecs(arguments.model)
+        pictures = Pictures(arguments.images, arguments.show, arguments.rate, codecs)
+    elif arguments.show or arguments.model:
+        raise CommandError("--show and --model are for pictures; they need --images, the folder with the originals")
+    facts = provenance()
+    foot = f"Made by jahp_pl {facts['versions'].get('jahp_pl', '')} on {facts['date']}: "
+    foot += command_line(["jahp", *sys.argv[1:]])
+    with output.bar(desc="report", bar_format="{desc}: {postfix} [{elapsed}]") as bar:
+        made = write_report(curves, anchor, arguments.output, arguments.title, foot, pictures, bar.set_postfix_str)
+    output.say("\n".join(made.table))
+    if made.without_picture:
+        output.say(
+            f"\nno pictures of {', '.join(made.without_picture)}; give --model, or decompress the files beside results"
+        )
+    out: Path = arguments.output
+    output.say(f"\nplots    {out}/{{{','.join(made.plots)}}}.{{png,svg}}\ntable    {out / TABLE}")
+    output.say(f"page     {out / PAGE}  ({made.page_bytes / 1e6:.1f} MB, works offline)")
+
+
+def _report_training(arguments: argparse.Namespace, runs: list[Path]) -> None:
+    """Draw the curves of training and validation from run folders."""
+    from jahp_pl.report.training_curves import draw_training
+
+    if others := [path for path in arguments.results if path not in runs]:
+        raise CommandError(f"{others[0]}: is not a run folder, but {runs[0]} is one; make two reports")
+    for path in draw_training(runs, arguments.output or runs[0]):
+        output.say(f"curves   {path}")
+
+
+def _codecs(models: list[str]) -> dict[str, Codec]:
+    from jahp_pl.model_io.load import load_codec
+
+    loaded = [load_codec(model) for model in models]
+    return {codec.fingerprint.hex(): codec for codec in loaded}
+
+
+def add_report(table: Any) -> None:
+    """Add `report`."""
+    p = command(table, "report", report, "plot results and compute BD-rates, or draw training curves", """\
+        jahp report results/classical results/published/mbt2018-tfc-mse.json -o report --anchor jpeg
+        jahp report results/study results/classical -o report --anchor jpeg2000 \\
+            --images data/kodak --model runs/joint runs/factorized
+        jahp report runs/mbt2018""")  # fmt: skip
+    p.add_argument(
+        "results",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="results of `jahp evaluate` and `jahp classical`, or folders of them; or run folders, for training curves",
+    )
+    add_output(
+        p,
+        "DIR",
+        "folder for report.html, bd-rates.md and plots; or for training.png and training.svg [the run folder]",
+        required=False,
+    )
+    p.add_argument("--anchor", metavar="NAME", help="curve that BD-rates refer to, or part of its name [the first]")
+    p.add_argument("--images", type=Path, metavar="DIR", help="folder of the originals; adds pictures at equal rate")
+    p.add_argument("--model", nargs="+", default=[], metavar="M", help="models that reconstruct the pictures")
+    p.add_argument("--show", nargs="+", default=[], metavar="NAME", help="images to show [two, chosen by rate]")
+    p.add_argument(
+        "--rate", type=float, default=0.25, metavar="BPP", help="mean rate of the pictures, in bits per pixel [0.25]"
+    )
+    add_import(p)
+    p.add_argument("--title", default="Rate-distortion report", help="title of the page [Rate-distortion report]")
