@@ -13,6 +13,7 @@ of exports), or a bundled one.
 from __future__ import annotations
 
 import os
+import re
 import threading
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from jahp_pl.codec.bitstream import MAGIC, MAX_SIDE, BitstreamError, unpack
+from jahp_pl.codec.limits import claimable_pixels
 from jahp_pl.errors import JahpError
 from jahp_pl.model_io.export_config import Metric, is_export, read_fingerprint
 from jahp_pl.model_io.pretrained import bundled_with_fingerprint, locate
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 FORMAT = "JAHP"
 SUFFIX = ".jahp"
 MODEL_VARIABLE = "JAHP_MODEL"
+NO_LIMIT = "set PIL.Image.MAX_IMAGE_PIXELS = None"
+"""Lifts the limits on what a file may state."""
 CODEC_OPTIONS = ("quality", "bpp", "size", "psnr", "effort")
 """Options of `Image.save` that are passed on, see `Codec.compress`."""
 
@@ -160,13 +164,23 @@ class JahpImageFile(ImageFile.ImageFile):
             try:
                 codec = MODELS.find(self._fingerprint)
                 limit = max(self.width * self.height, Image.MAX_IMAGE_PIXELS or MAX_SIDE**2)  # Pillow checked it
+                self._check_claim(len(self._data))
                 pixels = codec.decompress(self._data, limit, as_="pil")
             except (NoModelError, ValueError) as error:
-                raise OSError(f"{_prefix(self.filename)}{error}") from None
+                reason = re.sub("raise max_pixels( to [0-9]+)?", NO_LIMIT, str(error))
+                raise OSError(f"{_prefix(self.filename)}{reason}") from None
             if self.fp is not None and self._exclusive_fp:
                 self.fp.close()
             self.im, self.fp, self._data = pixels.im, None, None
         return super().load()
+
+    def _check_claim(self, num_bytes: int) -> None:
+        """Refuse more pixels than a real file of this length has, unless Pillow's limit is switched off."""
+        if Image.MAX_IMAGE_PIXELS is not None and self.width * self.height > claimable_pixels(num_bytes):
+            raise BitstreamError(
+                f"the file states {self.width} x {self.height} pixels in {num_bytes} bytes, more than a real file has; "
+                f"{NO_LIMIT} if you trust it"
+            )
 
 
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:

@@ -30,7 +30,7 @@ from jahp_pl.codec.fingerprint import fingerprint
 from jahp_pl.codec.forks import check_not_forked
 from jahp_pl.codec.image_types import Kind, from_pixels, to_pixels
 from jahp_pl.codec.latents import Decoded, Encoded
-from jahp_pl.codec.limits import ACCEPTED_PIXELS, Deadline
+from jahp_pl.codec.limits import Deadline
 from jahp_pl.codec.lockstep import decode_in_groups
 from jahp_pl.codec.rate_control import encode_to_target
 from jahp_pl.codec.table_names import LATENTS, PRIOR, with_prefix
@@ -171,20 +171,25 @@ class Codec:
 
     @overload
     def decompress(
-        self, data: bytes, max_pixels: int = ..., *, as_: Literal["tensor"] = ..., max_seconds: float | None = ...
+        self,
+        data: bytes,
+        max_pixels: int | None = ...,
+        *,
+        as_: Literal["tensor"] = ...,
+        max_seconds: float | None = ...,
     ) -> Tensor: ...
     @overload
     def decompress(
-        self, data: bytes, max_pixels: int = ..., *, as_: Literal["numpy"], max_seconds: float | None = ...
+        self, data: bytes, max_pixels: int | None = ..., *, as_: Literal["numpy"], max_seconds: float | None = ...
     ) -> Samples: ...
     @overload
     def decompress(
-        self, data: bytes, max_pixels: int = ..., *, as_: Literal["pil"], max_seconds: float | None = ...
+        self, data: bytes, max_pixels: int | None = ..., *, as_: Literal["pil"], max_seconds: float | None = ...
     ) -> Image.Image: ...
     def decompress(
         self,
         data: bytes,
-        max_pixels: int = ACCEPTED_PIXELS,
+        max_pixels: int | None = None,
         *,
         as_: Kind = "tensor",
         max_seconds: float | None = None,
@@ -194,7 +199,8 @@ class Codec:
         Args:
             data: the whole file.
             max_pixels: largest image to accept. Memory is proportional to the size that the file states; time is
-                proportional to that or to the steps of `limits.max_steps`.
+                proportional to that or to the steps of `limits.max_steps`. None accepts 34 million pixels, but no more
+                than 4096 for each byte of the file if they are more than a million.
             as_: "tensor" for (3, H, W) uint8 on the CPU, "numpy" for (H, W, 3) uint8, "pil" for a Pillow image, the
                 only one with the file's colour profile, in `info["icc_profile"]`.
             max_seconds: time to accept; None is any. See `decode_all`.
@@ -209,7 +215,7 @@ class Codec:
     def decompress_all(
         self,
         files: Iterable[bytes],
-        max_pixels: int = ...,
+        max_pixels: int | None = ...,
         *,
         as_: Literal["tensor"] = ...,
         max_seconds: float | None = ...,
@@ -218,7 +224,7 @@ class Codec:
     def decompress_all(
         self,
         files: Iterable[bytes],
-        max_pixels: int = ...,
+        max_pixels: int | None = ...,
         *,
         as_: Literal["numpy"],
         max_seconds: float | None = ...,
@@ -227,7 +233,7 @@ class Codec:
     def decompress_all(
         self,
         files: Iterable[bytes],
-        max_pixels: int = ...,
+        max_pixels: int | None = ...,
         *,
         as_: Literal["pil"],
         max_seconds: float | None = ...,
@@ -235,17 +241,19 @@ class Codec:
     def decompress_all(
         self,
         files: Iterable[bytes],
-        max_pixels: int = ACCEPTED_PIXELS,
+        max_pixels: int | None = None,
         *,
         as_: Kind = "tensor",
         max_seconds: float | None = None,
     ) -> list[Tensor] | list[Samples] | list[Image.Image]:
         """Decompress several files in order, a group of them in lockstep at a time; see `decompress`.
 
+        `max_seconds` limits the time for all of them together.
+
         Raises:
-            BitstreamError: if one of them is not a valid file of this model.
+            BitstreamError: if one of them is not a valid file of this model, or the time is up.
         """
-        decoded = decode_in_groups(self.decode_all, files, max_pixels, max_seconds)
+        decoded = decode_in_groups(self._decode_group, files, max_pixels, max_seconds)
         return [from_pixels(one.image, one.icc, as_) for one in decoded]  # type: ignore[return-value]
 
     @on_cpu()
@@ -290,22 +298,19 @@ class Codec:
         return Encoded(file.data, torch.from_numpy(file.y_hat), z_hat, file.header_bytes, file.level)
 
     def decode(
-        self, data: bytes, max_pixels: int = ACCEPTED_PIXELS, max_seconds: float | None = None
+        self, data: bytes, max_pixels: int | None = None, max_seconds: float | None = None
     ) -> Decoded[Tensor, Tensor]:
         """Decompress a file and return the image together with its latents; see `decompress`."""
         return self.decode_all([data], max_pixels, max_seconds)[0]
 
-    @on_cpu()
-    @retry_if_precision_changed
-    @torch.inference_mode()
     def decode_all(
-        self, files: Sequence[bytes], max_pixels: int = ACCEPTED_PIXELS, max_seconds: float | None = None
+        self, files: Sequence[bytes], max_pixels: int | None = None, max_seconds: float | None = None
     ) -> list[Decoded[Tensor, Tensor]]:
         """Decode several files in lockstep, which is faster per file than one by one and uses the memory of all.
 
         Args:
             files: at least one file.
-            max_pixels: largest image to accept.
+            max_pixels: see `decompress`.
             max_seconds: time to accept for them all; None is any. It is checked between steps, so the call may take one
                 step or one tile longer.
 
@@ -313,8 +318,16 @@ class Codec:
             BitstreamError: if one of them is not a valid file of this model, or the time is up.
             ForkError, PrecisionError: see `encode`.
         """
+        return self._decode_group(files, max_pixels, Deadline(max_seconds))
+
+    @on_cpu()
+    @retry_if_precision_changed
+    @torch.inference_mode()
+    def _decode_group(
+        self, files: Sequence[bytes], max_pixels: int | None, deadline: Deadline
+    ) -> list[Decoded[Tensor, Tensor]]:
+        """Decode several files in lockstep until the deadline, see `decode_all`."""
         check_not_forked()
-        deadline = Deadline(max_seconds)
         opened = [self._open(data, max_pixels) for data in files]
         if self.latents is None:
             assert self.prior is not None
@@ -367,7 +380,7 @@ class Codec:
     def _write_arrays(self, writer: Writer, y_hat: IntArray, z_hat: IntArray | None) -> None:
         self._write(writer, torch.from_numpy(y_hat), None if z_hat is None else torch.from_numpy(z_hat))
 
-    def _open(self, data: bytes, max_pixels: int) -> tuple[Opened, DecodeTask[Tensor]]:
+    def _open(self, data: bytes, max_pixels: int | None) -> tuple[Opened, DecodeTask[Tensor]]:
         """Check a file and read its side information."""
         has_context = self.latents is not None and self.latents.context is not None
         opened = open_file(data, max_pixels, self.fingerprint, self.num_levels, has_context)

@@ -10,7 +10,7 @@ from jahp_pl.codec.bitstream import LEVEL_STEPS, BitstreamError, Header, unpack
 from jahp_pl.codec.encoder import to_gray
 from jahp_pl.codec.entropy.range_coder import Reader
 from jahp_pl.codec.entropy.symbol_coder import LatentRange
-from jahp_pl.codec.limits import check_steps
+from jahp_pl.codec.limits import accepted_pixels, check_steps
 from jahp_pl.strides import HYPER_STRIDE, STRIDE
 
 Synthesise = Callable[[IntArray, int, int, "float | None"], Samples]
@@ -39,12 +39,12 @@ class Reconstruction(NamedTuple):
     """Rate level; None for a single-rate model."""
 
 
-def open_file(data: bytes, max_pixels: int, fingerprint: bytes, num_levels: int, has_context: bool) -> Opened:
+def open_file(data: bytes, max_pixels: int | None, fingerprint: bytes, num_levels: int, has_context: bool) -> Opened:
     """Check a file against the model that is to decode it, before anything is allocated.
 
     Args:
         data: the whole file.
-        max_pixels: largest image to accept.
+        max_pixels: largest image to accept; None for the default, see `limits`.
         fingerprint: fingerprint of the codec.
         num_levels: number of rate levels of the model.
         has_context: whether the model has a context model, so that latents are decoded step by step.
@@ -52,7 +52,7 @@ def open_file(data: bytes, max_pixels: int, fingerprint: bytes, num_levels: int,
     Raises:
         BitstreamError: if the data is not a valid file of this model, or the image is too large.
     """
-    header, payload = unpack(data, max_pixels)
+    header, payload = unpack(data, accepted_pixels(len(data), max_pixels))
     if header.fingerprint != fingerprint:
         raise BitstreamError(
             f"the file was made with model {header.fingerprint.hex()}, but this is {fingerprint.hex()}; "

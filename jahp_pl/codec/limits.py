@@ -1,6 +1,7 @@
 """Limits on what a decoder accepts from untrusted files.
 
-A payload of any length can encode any number of symbols, so the size of a file bounds neither pixels nor steps.
+A payload of any length can encode any number of symbols, so the size of a file bounds neither pixels nor steps. By
+default, a decoder therefore accepts only as many pixels as the bytes of a real file hold.
 """
 
 from __future__ import annotations
@@ -13,9 +14,24 @@ from jahp_pl.strides import STRIDE
 
 ACCEPTED_PIXELS = 2**25
 """Default limit of pixels that a decoder accepts, 34 million."""
+PIXELS_PER_BYTE = 2**12
+"""Default limit of pixels for each byte of the file. With the bundled models, an image of one colour takes a byte for
+2,000 pixels, and a photograph of the lowest quality one for 170."""
+LEAST_PIXELS = 2**20
+"""Pixels that are accepted of the shortest file; they take a few seconds."""
 
 LEAST_STEPS = 1024
 """Decoding steps that are always accepted; they take less than a second."""
+
+
+def claimable_pixels(num_bytes: int) -> int:
+    """Return the number of pixels that a file of this length may state by default, without `ACCEPTED_PIXELS`."""
+    return max(LEAST_PIXELS, PIXELS_PER_BYTE * num_bytes)
+
+
+def accepted_pixels(num_bytes: int, max_pixels: int | None) -> int:
+    """Return the number of pixels to accept of a file of this length: `max_pixels`, or the default if it is None."""
+    return min(ACCEPTED_PIXELS, claimable_pixels(num_bytes)) if max_pixels is None else max_pixels
 
 
 def max_steps(max_pixels: int) -> int:
@@ -29,27 +45,28 @@ def needed_pixels(height: int, width: int) -> int:
     return max(height * width, (2 * steps) ** 2 if steps > LEAST_STEPS else 0)
 
 
-def check_steps(height: int, width: int, max_pixels: int) -> None:
+def check_steps(height: int, width: int, max_pixels: int | None) -> None:
     """Refuse a shape that takes too many decoding steps, each of which costs as much as a thousand pixels.
 
     Args:
         height: rows of latents.
         width: columns of latents.
-        max_pixels: largest image to accept.
+        max_pixels: largest image to accept; None for `ACCEPTED_PIXELS`.
 
     Raises:
         BitstreamError: if width + 3 (height - 1) exceeds `max_steps`.
     """
     steps = width + 3 * (height - 1)
-    if steps > max_steps(max_pixels):
+    most = max_steps(ACCEPTED_PIXELS if max_pixels is None else max_pixels)
+    if steps > most:
         raise BitstreamError(
             f"the file states {width} x {height} latents, which take {steps} steps to decode, more than the "
-            f"{max_steps(max_pixels)} accepted; raise max_pixels to {(2 * steps) ** 2} if you trust it"
+            f"{most} accepted; raise max_pixels to {(2 * steps) ** 2} if you trust it"
         )
 
 
 class Deadline:
-    """Ends a decoding call that takes too long: the time depends on the pixels that a file claims, not on its length.
+    """Ends a decoding call that takes too long, whatever number of files it decodes, one after the other or together.
 
     Args:
         seconds: from now on; None never ends.

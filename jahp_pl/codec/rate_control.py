@@ -86,8 +86,9 @@ def _encode_to_psnr(encoder: ImageEncoder, psnr: float, last: int) -> Encoded[In
     probes = find_level(value_at, psnr, last, last // 2, PSNR_SLOPE, lambda value: psnr <= value <= psnr + PSNR_SLACK)
     reached = [probe.level for probe in probes if probe.value >= psnr]
     if not reached:
+        best = math.floor(100 * max(probe.value for probe in probes)) / 100  # rounded down, so that it can be reached
         raise TargetError(
-            f"psnr {psnr:g} dB: at most {probes[-1].value:.2f} dB is possible for this image; ask for less"
+            f"psnr {psnr:g} dB: this image reaches {best:.2f} dB at most; ask for psnr {best:.2f} or less"
         )
     return files[reached[0]] if reached[0] in files else encoder.encode(reached[0])
 

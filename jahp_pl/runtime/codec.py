@@ -18,7 +18,7 @@ from jahp_pl.codec.entropy.symbol_coder import DecodeTask, LatentRange, SymbolCo
 from jahp_pl.codec.entropy.window_tables import WindowTables
 from jahp_pl.codec.fingerprint import fingerprint
 from jahp_pl.codec.latents import Decoded, Encoded
-from jahp_pl.codec.limits import ACCEPTED_PIXELS, Deadline
+from jahp_pl.codec.limits import Deadline
 from jahp_pl.codec.lockstep import decode_in_groups
 from jahp_pl.codec.rate_control import encode_to_target
 from jahp_pl.codec.table_names import LATENTS, PRIOR, with_prefix
@@ -150,16 +150,16 @@ class RuntimeCodec:
 
     @overload
     def decompress(
-        self, data: bytes, max_pixels: int = ..., *, as_: Literal["numpy"] = ..., max_seconds: float | None = ...
+        self, data: bytes, max_pixels: int | None = ..., *, as_: Literal["numpy"] = ..., max_seconds: float | None = ...
     ) -> Samples: ...
     @overload
     def decompress(
-        self, data: bytes, max_pixels: int = ..., *, as_: Literal["pil"], max_seconds: float | None = ...
+        self, data: bytes, max_pixels: int | None = ..., *, as_: Literal["pil"], max_seconds: float | None = ...
     ) -> Image.Image: ...
     def decompress(
         self,
         data: bytes,
-        max_pixels: int = ACCEPTED_PIXELS,
+        max_pixels: int | None = None,
         *,
         as_: Kind = "numpy",
         max_seconds: float | None = None,
@@ -168,7 +168,7 @@ class RuntimeCodec:
 
         Args:
             data: the whole file.
-            max_pixels: largest image to accept.
+            max_pixels: see `codec.Codec.decompress`.
             as_: "numpy" for (H, W, 3) uint8, "pil" for a Pillow image, the only one with the file's colour profile.
             max_seconds: time to accept; None is any. See `decode_all`.
 
@@ -182,19 +182,24 @@ class RuntimeCodec:
     def decompress_all(
         self,
         files: Iterable[bytes],
-        max_pixels: int = ...,
+        max_pixels: int | None = ...,
         *,
         as_: Literal["numpy"] = ...,
         max_seconds: float | None = ...,
     ) -> list[Samples]: ...
     @overload
     def decompress_all(
-        self, files: Iterable[bytes], max_pixels: int = ..., *, as_: Literal["pil"], max_seconds: float | None = ...
+        self,
+        files: Iterable[bytes],
+        max_pixels: int | None = ...,
+        *,
+        as_: Literal["pil"],
+        max_seconds: float | None = ...,
     ) -> list[Image.Image]: ...
     def decompress_all(
         self,
         files: Iterable[bytes],
-        max_pixels: int = ACCEPTED_PIXELS,
+        max_pixels: int | None = None,
         *,
         as_: Kind = "numpy",
         max_seconds: float | None = None,
@@ -203,36 +208,41 @@ class RuntimeCodec:
 
         Args:
             files: whole files.
-            max_pixels: largest image to accept.
+            max_pixels: see `codec.Codec.decompress`.
             as_: see `decompress`.
-            max_seconds: time to accept for each group, see `lockstep.decode_in_groups`; None is any.
+            max_seconds: time to accept for all files; None is any.
 
         Raises:
-            BitstreamError: if one of them is not a valid file of this model, or the time of a group is up.
+            BitstreamError: if one of them is not a valid file of this model, or the time is up.
         """
-        decoded = decode_in_groups(self.decode_all, files, max_pixels, max_seconds)
+        decoded = decode_in_groups(self._decode_group, files, max_pixels, max_seconds)
         return [from_array(one.image, one.icc, as_) for one in decoded]  # type: ignore[return-value]
 
     def decode(
-        self, data: bytes, max_pixels: int = ACCEPTED_PIXELS, max_seconds: float | None = None
+        self, data: bytes, max_pixels: int | None = None, max_seconds: float | None = None
     ) -> Decoded[Samples, IntArray]:
         """Decompress a file and return the image together with its latents; see `decompress`."""
         return self.decode_all([data], max_pixels, max_seconds)[0]
 
     def decode_all(
-        self, files: Sequence[bytes], max_pixels: int = ACCEPTED_PIXELS, max_seconds: float | None = None
+        self, files: Sequence[bytes], max_pixels: int | None = None, max_seconds: float | None = None
     ) -> list[Decoded[Samples, IntArray]]:
         """Decode several files in lockstep, which is faster per file than one by one and uses the memory of all.
 
         Args:
             files: at least one file.
-            max_pixels: largest image to accept.
+            max_pixels: see `codec.Codec.decompress`.
             max_seconds: time to accept for them all, checked between steps; None is any.
 
         Raises:
             BitstreamError: if one of them is not a valid file of this model, or the time is up.
         """
-        deadline = Deadline(max_seconds)
+        return self._decode_group(files, max_pixels, Deadline(max_seconds))
+
+    def _decode_group(
+        self, files: Sequence[bytes], max_pixels: int | None, deadline: Deadline
+    ) -> list[Decoded[Samples, IntArray]]:
+        """Decode several files in lockstep until the deadline, see `decode_all`."""
         has_context = self.networks.frozen.context is not None
         opened = [open_file(data, max_pixels, self.fingerprint, self.num_levels, has_context) for data in files]
         tasks: list[DecodeTask[IntArray]] = []

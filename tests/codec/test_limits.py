@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 import jahp_pl.pillow
+from jahp_pl.codec import lockstep
 from jahp_pl.codec.bitstream import MAX_SIDE, BitstreamError, Header, pack
-from jahp_pl.codec.limits import ACCEPTED_PIXELS, max_steps, needed_pixels
+from jahp_pl.codec.limits import ACCEPTED_PIXELS, LEAST_PIXELS, PIXELS_PER_BYTE, max_steps, needed_pixels
 from tests.support.codec_models import JOINT, Variant, codec_of
 
 
@@ -20,7 +21,7 @@ def claim(variant: Variant, width: int, height: int) -> bytes:
     return pack(Header(codec_of(variant).fingerprint, width, height, -3, 3), b"")
 
 
-@pytest.mark.parametrize(("width", "height"), [(1, 65535), (65535, 8192), (16384, 8192), (256, 32768)])
+@pytest.mark.parametrize(("width", "height"), [(1, 65535), (65535, 8192), (16384, 8192), (256, 32768), (1025, 1024)])
 def test_thirty_bytes_cost_no_more_than_a_moment_by_default(width: int, height: int) -> None:
     codec, data = codec_of(JOINT), claim(JOINT, width, height)
     began = time.process_time()
@@ -59,8 +60,13 @@ def test_pillow_has_its_own_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     jahp_pl.pillow.register(codec_of(JOINT))
     thin = codec_of(JOINT).compress(np.zeros((6000, 1, 3), np.uint8))
     assert Image.open(io.BytesIO(thin)).convert("L").size == (1, 6000)
-    with Image.open(io.BytesIO(claim(JOINT, 1, 65535))) as image, pytest.raises(OSError, match="raise max_pixels"):
-        image.load()
+    for width, height in ((1, 65535), (4096, 4096)):
+        data = claim(JOINT, width, height)
+        with (
+            Image.open(io.BytesIO(data)) as image,
+            pytest.raises(OSError, match=r"set PIL\.Image\.MAX_IMAGE_PIXELS = N"),
+        ):
+            image.load()
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2999)
     with pytest.raises(Image.DecompressionBombError):
         Image.open(io.BytesIO(thin))
@@ -95,5 +101,36 @@ def test_a_forged_file_costs_the_seconds_that_are_allowed() -> None:
     codec = codec_of(JOINT)
     began = time.monotonic()
     with pytest.raises(BitstreamError, match=r"longer to decode than the 0\.5 seconds"):
-        codec.decode(claim(JOINT, 4096, 4096), max_seconds=0.5)
+        codec.decode(claim(JOINT, 4096, 4096), 2**24, max_seconds=0.5)
     assert time.monotonic() - began < 10
+
+
+def test_by_default_a_byte_may_state_more_pixels_than_in_any_real_file() -> None:
+    flat = np.zeros((768, 768, 3), np.uint8)
+    for level in (0, 60, 100):
+        data = jahp_pl.load_codec().compress(flat + level, quality=1)
+        assert PIXELS_PER_BYTE * len(data) > 1.5 * flat.shape[0] ** 2
+    codec = codec_of(JOINT)
+    payload = bytes(4 * (2 * LEAST_PIXELS // PIXELS_PER_BYTE // 4))
+    data = pack(Header(codec.fingerprint, 2048, 1024, -3, 3), payload)
+    with pytest.raises(BitstreamError, match="longer to decode"):
+        codec.decode(data, max_seconds=1e-9)
+    with pytest.raises(BitstreamError, match="longer to decode"):
+        codec.decode(claim(JOINT, 2048, 1024), 2**21, max_seconds=1e-9)
+    with pytest.raises(BitstreamError, match="more than the 1048576 accepted"):
+        codec.decode(claim(JOINT, 2048, 1024))
+    with pytest.raises(BitstreamError, match="more than the 1048576 accepted"):
+        codec.decompress_all([claim(JOINT, 2048, 1024)])
+
+
+def test_many_files_share_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lockstep, "LOCKSTEP_PIXELS", 1)  # one file in each group
+    codec = codec_of(JOINT)
+    data = codec.compress(np.zeros((64, 64, 3), np.uint8))
+    clock = iter(range(10**6))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))  # a second for each look
+    codec.decompress(data, max_seconds=1000)
+    used = next(clock)
+    assert len(codec.decompress_all([data] * 3, max_seconds=4 * used)) == 3
+    with pytest.raises(BitstreamError, match=f"longer to decode than the {2 * used:g} seconds"):
+        codec.decompress_all([data] * 3, max_seconds=2 * used)

@@ -65,13 +65,20 @@ def test_a_psnr_is_reached_and_barely_exceeded() -> None:
     assert wanted <= file_psnr(CODEC.compress(IMAGE, psnr=wanted)) < wanted + 0.1
 
 
+def test_the_psnr_that_an_error_names_can_be_had() -> None:
+    with pytest.raises(TargetError, match="psnr 90") as refused:
+        CODEC.compress(IMAGE, psnr=90)
+    best = float(str(refused.value).split()[-3])
+    assert best <= file_psnr(CODEC.compress(IMAGE, psnr=best)) < best + 0.1
+
+
 @pytest.mark.parametrize(
     ("target", "words"),
     [
         ({"size": 40}, "size 40 bytes: the smallest file of this image has"),
         ({"bpp": 1e-3}, "bpp 0.001: this image takes at least .* bits per pixel; ask for more"),
         ({"bpp": 23.0}, "bpp 23: this image takes at most .* bits per pixel; ask for less"),
-        ({"psnr": 90.0}, "psnr 90 dB: at most"),
+        ({"psnr": 90.0}, r"psnr 90 dB: this image reaches (.*) dB at most; ask for psnr \1 or less"),
         ({"quality": 0.5}, r"quality 0.5: must be from 1 \(smallest files\) to 100"),
         ({"quality": 101}, "quality 101: must be from 1"),
         ({"size": 0}, "size 0: must be positive"),
