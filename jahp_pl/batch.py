@@ -234,13 +234,17 @@ def _check_length(target: Path) -> None:
         raise BatchError(f"{target}: has a name of {length} bytes, at most {_MAX_NAME} fit; give a shorter one with -o")
 
 
+def is_compressed(path: Path) -> bool:
+    """Check whether a file is a .jahp file, by its first bytes."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+    except OSError:
+        return False
+
+
 def _advice(target: Path) -> str:
     """Suggest what to do about a file in the way: overwriting it only if this program made it."""
     if target.name.endswith(DECODED):
         return "--force overwrites it"
-    try:
-        with target.open("rb") as file:
-            is_ours = file.read(len(_MAGIC)) == _MAGIC
-    except OSError:
-        is_ours = False
-    return "--force overwrites it" if is_ours else "it may be an original: choose another output with -o"
+    return "--force overwrites it" if is_compressed(target) else "it may be an original: choose another output with -o"

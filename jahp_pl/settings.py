@@ -174,10 +174,25 @@ def _sections() -> list[str]:
     return [f.name for f in dataclasses.fields(Config) if dataclasses.is_dataclass(f.default_factory)]
 
 
+_USUAL_NAMES = {
+    "lr": "optim.learning_rate",
+    "lambda": "loss.lmbda",
+    "max_epochs": "trainer.max_steps",
+    "N": "model.num_filters",
+    "M": "model.num_latents",
+    "K": "model.num_components",
+}
+"""Settings by names that they have elsewhere, to suggest the right one."""
+
+
 def _unknown_key(key: str) -> str:
     if key in all_keys():
         return f"{key}: dotted keys are for the command line; in a file, nest the key below `{key.split('.')[0]}:`"
-    close = difflib.get_close_matches(key, [*_sections(), *all_keys()], n=1, cutoff=0.5)
+    last = key.split(".")[-1]
+    close = [_USUAL_NAMES[last]] if last in _USUAL_NAMES else [k for k in all_keys() if k.split(".")[-1] == last]
+    if not close:
+        known = [*([] if "." in key else _sections()), *all_keys()]
+        close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]}?" if close else "`jahp train --keys` lists all"
     return f"{key}: no such setting; {hint}"
 

@@ -111,7 +111,12 @@ def test_an_empty_file_changes_nothing(write: typing.Callable[..., str]) -> None
         # unknown keys
         ("model.num_filter=5", "model.num_filter", "did you mean model.num_filters?"),
         ("loss.lambda=5", "loss.lambda", "did you mean loss.lmbda?"),
-        ("lr=5", "lr", "--keys"),
+        ("quux=5", "quux", "--keys"),
+        ("loss.max_steps=5", "loss.max_steps", "did you mean trainer.max_steps?"),
+        ("batch_size=5", "batch_size", "did you mean data.batch_size?"),
+        ("lr=5", "lr", "did you mean optim.learning_rate?"),
+        ("model.K=5", "model.K", "did you mean model.num_components?"),
+        ("optim.lrate=5", "optim.lrate", "did you mean optim."),
         ("trainer.max_epochs=5", "trainer.max_epochs", "did you mean trainer.max_steps?"),
         ("model=5", "model", "model.rung"),
         ("=5", "", "--keys"),

@@ -83,21 +83,22 @@ class LoadingSpeed(NamedTuple):
     """Private memory of a worker; None if the system does not report it."""
 
 
-def make_cases(config: DataConfig, images: Path, folder: Path) -> list[Case]:
+def make_cases(config: DataConfig, images: Sequence[Path], folder: Path) -> list[Case]:
     """Create all cases to compare, from the same photographs.
 
     Args:
         config: crops, batches, workers; its own shards, if any, are a case too.
-        images: folder of photographs.
+        images: photographs, or folders of them.
         folder: folder for shards and lossless files.
 
     Raises:
         DataError: if no photograph is as large as a crop.
     """
-    found = find_items([images]).items
+    found = find_items(images).items
     files = [Path(item.path) for item in found if min(image_size(item.read(), item.name)) >= config.crop_size]
     if not files:
-        raise DataError(f"{images}: no photograph is as large as data.crop_size={config.crop_size}; lower it")
+        searched = " ".join(map(str, images))
+        raise DataError(f"{searched}: no photograph is as large as data.crop_size={config.crop_size}; lower it")
     lossless = folder / "png"
     lossless.mkdir()
     for number, file in enumerate(files):

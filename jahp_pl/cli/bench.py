@@ -145,7 +145,9 @@ def add_benches(table: Any) -> None:
     p = command(benches, "coding", bench_coding, "time the stages of coding, and compare them with the transforms", """\
         jahp bench coding --model joint-psnr --images data/kodak --limit 4
         jahp bench coding --model models/full models/full-mix3 --images data/kodak -o bench.json""")  # fmt: skip
-    p.add_argument("--model", nargs="+", required=True, metavar="M", help=f"one or more models: {MODEL}")
+    p.add_argument(
+        "--model", nargs="+", action="extend", required=True, metavar="M", help=f"one or more models: {MODEL}"
+    )
     add_images(p)
     p.add_argument("--rounds", type=positive, default=5, metavar="N", help="number of rounds; the median is used [5]")
     add_output(p, "R.json", "file for the results", required=False)
@@ -190,9 +192,11 @@ def add_benches(table: Any) -> None:
     p.add_argument(
         "--images",
         type=Path,
+        nargs="+",
+        action="extend",
         required=True,
-        metavar="DIR",
-        help="folder of photographs to load, as shards and as files",
+        metavar="IN",
+        help="photographs to load, as shards and as files, or folders of them",
     )
     p.add_argument("--batches", type=positive, default=25, metavar="N", help="batches per measurement [25]")
     p.add_argument("--rounds", type=positive, default=5, metavar="N", help="number of rounds; the median is used [5]")

@@ -40,6 +40,8 @@ def compress(arguments: argparse.Namespace) -> None:
     from jahp_pl.images.io import SUFFIXES, ImageError, TransparencyError, convert_rgb, kept_profile
 
     jobs = batch.plan(arguments.inputs, arguments.output, ".jahp", SUFFIXES, arguments.force)
+    if (suffix := jobs[0].target.suffix.lower()) in SUFFIXES:  # only -o can have given it
+        raise CommandError(f"--output {jobs[0].target}: is not a {suffix[1:]} image but a .jahp file; end it in .jahp")
     target = Target(arguments.quality, arguments.bpp, arguments.size, arguments.psnr)
     codec = open_any_codec(arguments)
     check_target(target, codec.num_levels)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    """Evaluate models on a folder of images."""
+    """Evaluate models on images."""
     from jahp_pl.codec.targets import Target
     from jahp_pl.evaluation.evaluate import ImageResult, evaluate_codec, plan_files, target_folders
     from jahp_pl.evaluation.image_set import find_originals, name_in_errors
@@ -207,10 +207,12 @@ def _draw(evaluations: dict[str, list[Evaluation]], codecs: list[Codec], beside:
 
 
 def _default_out(arguments: argparse.Namespace) -> Path:
-    """Return evaluation/IMAGES-MODEL.json, with the names of all models."""
+    """Return evaluation/IMAGES-MODEL.json, with the names of all models, and of all folders if images are several."""
     from jahp_pl.evaluation.model_set import model_name
 
-    names = [model_name(str(path)) for path in (arguments.images, *arguments.model)]
+    several = len(arguments.images) > 1
+    places = [path.parent if several and path.is_file() else path for path in arguments.images]
+    names = [model_name(str(path)) for path in (*dict.fromkeys(places), *arguments.model)]
     return Path("evaluation") / f"{'-'.join(names)}.json"
 
 
@@ -276,12 +278,14 @@ def add_evaluate(table: Any) -> None:
         "--quality",
         type=float,
         nargs="+",
+        action="extend",
         metavar="Q",
         help="quality of a variable-rate model, from 1 to 100; several qualities make a curve [60]",
     )
     p.add_argument(
         "--curve",
         nargs="+",
+        action="extend",
         metavar="NAME",
         help="name of the curve that `jahp report` adds the result to, one for each model [that of the model]",
     )
@@ -299,7 +303,15 @@ def add_classical(table: Any) -> None:
     p = command(table, "classical", classical, "measure JPEG, AVIF and other codecs at many qualities", """\
         jahp classical --codec jpeg jpeg2000 webp avif --images data/kodak -o classical.json
         jahp classical --codec hevc444 jxl vvc --images data/kodak -o modern.json""")  # fmt: skip
-    p.add_argument("--codec", nargs="+", required=True, choices=CLASSICAL, metavar="NAME", help=", ".join(CLASSICAL))
+    p.add_argument(
+        "--codec",
+        nargs="+",
+        action="extend",
+        required=True,
+        choices=CLASSICAL,
+        metavar="NAME",
+        help=", ".join(CLASSICAL),
+    )
     add_images(p)
     add_output(p, "R.json", "file for the results; points that it has already are kept")
     add_force(p, "measure those points again; the old results stay until all are done")

@@ -9,12 +9,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from jahp_pl import batch
 from jahp_pl.batch import STREAM, BatchError, Failure
 from jahp_pl.cli import output
 from jahp_pl.cli.errors import INPUT_ERRORS
 from jahp_pl.cli.jobs import print_failures
 from jahp_pl.cli.options import MODEL, add_import, add_out, add_runtime, command
-from jahp_pl.model_io.pretrained import NO_MODELS, bundled, bundled_with_fingerprint, default_model, locate
+from jahp_pl.model_io.pretrained import (
+    NO_MODELS,
+    Bundled,
+    bundled,
+    bundled_with_fingerprint,
+    default_model,
+    locate,
+)
 from jahp_pl.model_io.runtimes import Runtime, default_runtime
 
 
@@ -27,8 +35,7 @@ def info(arguments: argparse.Namespace) -> None:
     failures = []
     for number, path in enumerate(things):
         try:
-            is_file = path.suffix == ".jahp" or path == STREAM
-            rows = _describe_file(path) if is_file else _describe_model(path, arguments.runtime)
+            rows = _describe_file(path) if _is_compressed(path) else _describe_model(path, arguments.runtime)
         except INPUT_ERRORS as error:
             if len(things) == 1:
                 raise
@@ -99,21 +106,31 @@ def _bundled_table() -> list[str]:
             name = model.name if number == 0 else ""
             rest = f" {size:6.2f}  {config['fingerprint']}{images}" if number == 0 else ""
             lines.append(f"{name:{width}}  {quality}  {figures}{rest}")
-    return [*lines, f"without --model: {default_model().name}"]
+    return [*lines, f"default, without --model: {default_model().name}"]
 
 
 def _things(name: str) -> list[Path]:
     """Resolve a name to a file, an export, a run folder or a bundled model, or to all of these below another folder.
 
     Raises:
-        BatchError: if a folder has none of them.
+        BatchError: if a folder has none of them, or the name is that of an image.
         ExportError: if the name does not exist.
     """
-    path = Path(name) if name.endswith(".jahp") or name == str(STREAM) else locate(name)
+    path = Path(name) if _is_compressed(Path(name)) else locate(name)
+    if path.is_file() and not _is_compressed(path):
+        from jahp_pl.images.io import SUFFIXES
+
+        if path.suffix.lower() in SUFFIXES:
+            raise BatchError(f"{path}: is an image, not a .jahp file or a model; compress it first")
     things = list(_below(path)) if path.is_dir() else [path]
     if not things:
         raise BatchError(f"{path}: has no checkpoint, export or .jahp file; give another folder")
     return things
+
+
+def _is_compressed(path: Path) -> bool:
+    """Check whether a path is a .jahp file, by its name or by its first bytes."""
+    return path.suffix == ".jahp" or path == STREAM or batch.is_compressed(path)
 
 
 def _below(folder: Path) -> Iterator[Path]:
@@ -158,10 +175,19 @@ def _describe_file(path: Path) -> dict[str, str]:
         "size": f"{len(data)} bytes, {8 * len(data) / (header.width * header.height):.4f} bits per pixel",
         "header": f"{len(plain) - len(payload)} bytes",
         "colours": colours,
-        **({} if header.level is None else {"level": f"{header.level / LEVEL_STEPS:g}"}),
+        **({} if header.level is None else {"level": _level_text(header.level / LEVEL_STEPS, maker)}),
         "made by model": header.fingerprint.hex() + (f" ({maker.name})" if maker is not None else ""),
         "latents": f"from {header.latent_min} to {header.latent_max}",
     }
+
+
+def _level_text(level: float, maker: Bundled | None) -> str:
+    """Format a level of rate, and the quality that it is with a bundled model; the levels of others are unknown."""
+    from jahp_pl.codec.targets import quality_of
+
+    if maker is None:
+        return f"{level:g}"
+    return f"{level:g}, quality {quality_of(level, maker.rates.num_levels):.1f}"
 
 
 def _describe_model(path: Path, runtime: Runtime | None) -> dict[str, str]:

@@ -90,7 +90,15 @@ def add_import(parser: argparse.ArgumentParser) -> None:
 
 def add_images(parser: argparse.ArgumentParser) -> None:
     """Add the options for images to measure on."""
-    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of images (or one image)")
+    parser.add_argument(
+        "--images",
+        type=Path,
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="IN",
+        help="images, or folders of them",
+    )
     parser.add_argument("--limit", type=positive, metavar="N", help="use the first N images only")
 
 
@@ -160,14 +168,15 @@ def positive(text: str) -> int:
 
 
 def num_bytes(text: str) -> int:
-    """Parse a size in bytes; k and M mean a thousand and a million."""
-    unit = {"k": 1000, "m": 1_000_000}.get(text[-1:].lower(), 1)
+    """Parse a size in bytes; k or kB is a thousand, M or MB a million, whatever their case."""
+    number = text.lower().removesuffix("b")
+    unit = {"k": 1000, "m": 1_000_000}.get(number[-1:], 1)
     try:
-        size = float(text if unit == 1 else text[:-1]) * unit
+        size = float(number if unit == 1 else number[:-1]) * unit
     except ValueError:
         size = 0.0
     if not 1 <= size < 2**40:
-        raise argparse.ArgumentTypeError(f"{text}: must be a size in bytes, e.g. 40000, 50k or 1.5M")
+        raise argparse.ArgumentTypeError(f"{text}: must be a size in bytes, e.g. 40000, 50k, 50kB or 1.5M")
     return int(size)
 
 

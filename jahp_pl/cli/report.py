@@ -40,7 +40,7 @@ def report(arguments: argparse.Namespace) -> None:
         codecs = _codecs(arguments.model)
         pictures = Pictures(arguments.images, arguments.show, arguments.rate, codecs)
     elif arguments.show or arguments.model:
-        raise CommandError("--show and --model are for pictures; they need --images, the folder with the originals")
+        raise CommandError("--show and --model are for pictures; they need --images, the originals")
     facts = provenance()
     foot = f"Made by jahp_pl {facts['versions'].get('jahp_pl', '')} on {facts['date']}: "
     foot += command_line(["jahp", *sys.argv[1:]])
@@ -94,9 +94,20 @@ def add_report(table: Any) -> None:
         required=False,
     )
     p.add_argument("--anchor", metavar="NAME", help="curve that BD-rates refer to, or part of its name [the first]")
-    p.add_argument("--images", type=Path, metavar="DIR", help="folder of the originals; adds pictures at equal rate")
-    p.add_argument("--model", nargs="+", default=[], metavar="M", help="models that reconstruct the pictures")
-    p.add_argument("--show", nargs="+", default=[], metavar="NAME", help="images to show [two, chosen by rate]")
+    p.add_argument(
+        "--images",
+        type=Path,
+        nargs="+",
+        action="extend",
+        metavar="IN",
+        help="original images, or folders of them; adds pictures at equal rate",
+    )
+    p.add_argument(
+        "--model", nargs="+", action="extend", default=[], metavar="M", help="models that reconstruct the pictures"
+    )
+    p.add_argument(
+        "--show", nargs="+", action="extend", default=[], metavar="NAME", help="images to show [two, chosen by rate]"
+    )
     p.add_argument(
         "--rate", type=float, default=0.25, metavar="BPP", help="mean rate of the pictures, in bits per pixel [0.25]"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +17,7 @@ class Original(NamedTuple):
 
     source: Path
     name: str
-    """Path below the folder of all images, with / on every system."""
+    """Path below the folder that was searched, with / on every system; of a single file, its last part."""
 
 
 class ImageIdentity(NamedTuple):
@@ -33,30 +33,38 @@ class ImageIdentity(NamedTuple):
     """See `pixels_hash`."""
 
 
-def find_images(folder: Path) -> list[Path]:
-    """Find the image files below a folder, sorted by path; a path of one file gives that file.
+def find_images(paths: Path | Sequence[Path]) -> list[Path]:
+    """Find images like `find_originals`, without their names."""
+    return [original.source for original in find_originals(paths)]
+
+
+def find_originals(paths: Path | Sequence[Path], limit: int | None = None) -> list[Original]:
+    """Find image files and name them, at most the first `limit`; an image that is reached twice counts once.
+
+    Args:
+        paths: folders, searched recursively, whose images are sorted by path; or image files.
+        limit: maximum number of images.
 
     Raises:
-        EvaluationError: if the folder is missing or has no image.
+        EvaluationError: if a path is missing, or a folder has no image.
     """
-    if folder.is_file():
-        return [folder]
-    if not folder.is_dir():
-        raise EvaluationError(f"{folder}: no such folder of images; check the path")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    found: dict[Path, Original] = {}
+    for path in [paths] if isinstance(paths, Path) else paths:
+        root = path if path.is_dir() else path.parent
+        for source in _images_of(path):
+            found.setdefault(source.resolve(), Original(source, source.relative_to(root).as_posix()))
+    return list(found.values())[:limit]
+
+
+def _images_of(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise EvaluationError(f"{path}: no such image or folder of images; check the path")
+    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
     if not found:
-        raise EvaluationError(f"{folder}: has no image ({', '.join(sorted(SUFFIXES))}); give another folder")
+        raise EvaluationError(f"{path}: has no image ({', '.join(sorted(SUFFIXES))}); give another folder")
     return found
-
-
-def find_originals(folder: Path, limit: int | None = None) -> list[Original]:
-    """Find images like `find_images`, with their names, at most the first `limit`.
-
-    Raises:
-        EvaluationError: see `find_images`.
-    """
-    root = folder if folder.is_dir() else folder.parent
-    return [Original(path, path.relative_to(root).as_posix()) for path in find_images(folder)[:limit]]
 
 
 def pixels_hash(rgb: RGB) -> str:

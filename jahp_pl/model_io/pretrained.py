@@ -76,6 +76,8 @@ def default_model(metric: Metric | None = None) -> Bundled:
     """
     found = [model for model in bundled() if metric in (None, model.rates.metric)]
     if not found:
+        if metric is not None and metric not in METRICS:
+            raise ExportError(f"metric {metric}: must be one of {', '.join(METRICS)}")
         raise ExportError(
             NO_MODELS if metric is None else f"no model for {metric} is bundled with this jahp_pl; give one"
         )

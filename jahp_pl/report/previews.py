@@ -77,7 +77,7 @@ def choose_images(curves: Sequence[Curve], wanted: Sequence[str]) -> dict[str, s
 
 def compare_images(
     curves: Sequence[Curve],
-    folder: Path,
+    originals: Path | Sequence[Path],
     images: Mapping[str, str],
     bpp: float,
     codecs: Mapping[str, Codec],
@@ -92,7 +92,7 @@ def compare_images(
 
     Args:
         curves: curves of the report.
-        folder: folder with the originals.
+        originals: the original images, or folders of them.
         images: result of `choose_images`.
         bpp: requested mean rate.
         codecs: codecs by fingerprint.
@@ -101,7 +101,8 @@ def compare_images(
     Raises:
         EvaluationError: if an original is missing, or a codec cannot code it.
     """
-    return [_compare(curves, _original(folder, name), name, why, bpp, codecs, progress) for name, why in images.items()]
+    paths = [originals] if isinstance(originals, Path) else originals
+    return [_compare(curves, _original(paths, name), name, why, bpp, codecs, progress) for name, why in images.items()]
 
 
 def data_uris(comparisons: Sequence[Comparison]) -> list[list[str]]:
@@ -160,13 +161,15 @@ def _shown(curve: int, bpp: float, original: RGB, decoded: RGB) -> Preview:
     return Preview(curve, bpp, float(psnr(*pair)), None if similarity is None else decibels(float(similarity)), decoded)
 
 
-def _original(folder: Path, name: str) -> RGB:
-    place = (folder / name).parent
-    beside = sorted(place.iterdir()) if place.is_dir() else []
-    found = [path for path in beside if path.suffix.lower() in SUFFIXES and path.with_suffix("") == folder / name]
-    if not found:
-        raise EvaluationError(f"{folder}: has no image {name}; --images needs the folder that was evaluated")
-    return decode_rgb(found[0])
+def _original(paths: Sequence[Path], name: str) -> RGB:
+    for path in paths:
+        wanted = (path if path.is_dir() else path.parent) / name
+        files = [path] if path.is_file() else sorted(wanted.parent.iterdir()) if wanted.parent.is_dir() else []
+        for file in files:
+            if file.suffix.lower() in SUFFIXES and file.with_suffix("") == wanted:
+                return decode_rgb(file)
+    searched = ", ".join(map(str, paths[:3])) + (", ..." if len(paths) > 3 else "")
+    raise EvaluationError(f"--images {searched}: has no image {name}; give what was evaluated, images or their folder")
 
 
 def _webp(picture: RGB, quality: int) -> bytes:

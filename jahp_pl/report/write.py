@@ -20,8 +20,8 @@ PAGE, TABLE = "report.html", "bd-rates.md"
 class Pictures(NamedTuple):
     """Inputs for the comparison of pictures."""
 
-    folder: Path
-    """Folder with the originals."""
+    originals: Sequence[Path]
+    """The original images, or folders of them."""
     wanted: Sequence[str]
     """Names without suffix; if empty, images are chosen by rate."""
     bpp: float
@@ -69,7 +69,7 @@ def write_report(
     comparisons = []
     if pictures is not None:
         chosen = choose_images(curves, pictures.wanted)
-        comparisons = compare_images(curves, pictures.folder, chosen, pictures.bpp, pictures.codecs, progress)
+        comparisons = compare_images(curves, pictures.originals, chosen, pictures.bpp, pictures.codecs, progress)
     progress("plots")
     plots = draw_all(curves, anchor, out)
     progress("page")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import os
@@ -17,6 +18,7 @@ import torch
 from PIL import Image
 
 from jahp_pl.cli.main import _parser
+from jahp_pl.cli.options import num_bytes
 from jahp_pl.cli.process import WAITING
 from jahp_pl.config import ModelConfig
 from jahp_pl.model import CompressionModel
@@ -156,6 +158,47 @@ def test_evaluate_keeps_images_of_one_stem_apart(model_file, tmp_path):
     assert {f"{name}.jahp": size for name, size in rows.items()} == made
 
 
+def test_info_knows_a_compressed_file_by_its_first_bytes_and_gives_the_quality_asked_for(photo, capsys):
+    renamed = photo.with_name("renamed.bin")
+    assert run("compress", photo, "-o", renamed, "--quality", "37", "--effort", "0") == 0
+    capsys.readouterr()
+    assert run("info", renamed) == 0
+    rows = {line[:15].strip(): line[16:] for line in capsys.readouterr().out.splitlines()}
+    assert rows["image"] == "217 x 181 pixels"
+    assert rows["level"].endswith(", quality 37.0")
+
+
+def test_info_refuses_an_image_as_what_it_is(photo, capsys):
+    assert run("info", photo) == 2
+    assert "photo.png: is an image, not a .jahp file or a model" in capsys.readouterr().err
+
+
+def test_a_compressed_file_does_not_get_the_suffix_of_an_image(photo, capsys):
+    target = photo.with_name("out.webp")
+    assert run("compress", photo, "-o", target) == 2
+    assert "out.webp: is not a webp image but a .jahp file; end it in .jahp" in capsys.readouterr().err
+    assert not target.exists()
+
+
+def test_a_size_may_have_its_unit():
+    for text, size in {"1234": 1234, "50k": 50_000, "50kB": 50_000, "1.5M": 1_500_000, "2MB": 2_000_000}.items():
+        assert num_bytes(text) == size
+    for text in ("", "b", "k", "nan", "0", "3x", "5 GB"):
+        with pytest.raises(argparse.ArgumentTypeError):
+            num_bytes(text)
+
+
+def test_every_option_that_takes_several_values_may_be_repeated():
+    """Otherwise, the last use would silently replace the earlier ones."""
+    (table,) = (action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction))
+    parsers = list(table.choices.values())
+    for parser in parsers:
+        parsers += [p for a in parser._actions if isinstance(a, argparse._SubParsersAction) for p in a.choices.values()]
+        for action in parser._actions:
+            if action.option_strings and action.nargs == "+":
+                assert isinstance(action, argparse._ExtendAction), (parser.prog, action.option_strings)
+
+
 MISTAKES = {
     "unknown key": (["train", "model.depth=3"], "model.depth"),
     "wrong type": (["train", "data.batch_size=many"], "data.batch_size"),
@@ -253,7 +296,7 @@ def test_a_slip_is_answered_by_what_was_perhaps_meant(arguments, meant, capsys):
         (["shards", "a"], "jahp: the following arguments are required: -o/--output; see `jahp shards --help`"),
         (
             ["compress", "a.png", "--size", "x"],
-            "jahp: --size: x: must be a size in bytes, e.g. 40000, 50k or 1.5M; see",
+            "jahp: --size: x: must be a size in bytes, e.g. 40000, 50k, 50kB or 1.5M",
         ),
     ],
 )

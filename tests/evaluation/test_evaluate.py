@@ -13,7 +13,7 @@ from PIL import Image
 
 from jahp_pl.config import ModelConfig
 from jahp_pl.evaluation import EvaluationError
-from jahp_pl.evaluation.image_set import Original, identify
+from jahp_pl.evaluation.image_set import Original, find_images, find_originals, identify
 from jahp_pl.locks import exclusive
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io import checkpoint, pretrained
@@ -191,6 +191,27 @@ def test_two_processes_do_not_write_one_file(capsys) -> None:
 def test_two_images_of_one_name_are_refused(images) -> None:
     with pytest.raises(EvaluationError, match=r"b\.png: another image is also called a\.png"):
         identify([Original(images / "a.png", "a.png"), Original(images / "b.png", "a.png")])
+
+
+def test_images_may_be_several_files_and_folders(tmp_path, images) -> None:
+    assert evaluate() == 0
+    from_folder = json.loads(Path("evaluation/photos-small-1.json").read_text())
+    assert evaluate("photos/b.png") == 0
+    assert without_times(json.loads(Path("evaluation/photos-small-1.json").read_text())) == without_times(from_folder)
+    more = tmp_path / "more"
+    more.mkdir()
+    (images / "b.png").rename(more / "c.png")
+    assert run("evaluate", "--model", "small-1", "--images", "photos/a.png", more, "-o", "r.json") == 0
+    assert [row["name"] for row in json.loads(Path("r.json").read_text())["images"]] == ["a.png", "c.png"]
+    assert run("classical", "--codec", "jpeg", "--images", "photos/a.png", "--images", more, "-o", "jpeg.json") == 0
+    command = ("report", "r.json", "jpeg.json", "-o", "report", "--show", "c")
+    assert run(*command, "--images", "photos/a.png", "more/c.png", "--model", "small-1") == 0
+
+
+def test_an_image_that_is_named_twice_counts_once(images) -> None:
+    found = find_originals([images / "b.png", images, Path("photos/a.png")])
+    assert [original.name for original in found] == ["b.png", "a.png"]
+    assert find_images([images / "b.png", images]) == [images / "b.png", images / "a.png"]
 
 
 def test_pictures_are_of_the_image_of_a_name_and_of_nothing_beside_it(tmp_path, images) -> None:
