@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from jahp_pl.codec.structural_distortion import StructuralDistortion
+from jahp_pl.codec.transforms.runner import TransformRunner
 from jahp_pl.config import LossConfig
 from jahp_pl.distributions import density_of
 from jahp_pl.entropy_model import BITS_PER_NAT, ConditionalDensity
@@ -59,6 +60,7 @@ class LatentObjective:
 
     Args:
         model: frozen model, in float32 on its device.
+        transforms: run g_s of the model as a decoder does, for `score`.
         image: (3, H, W) uint8 original.
         psi: (1, F, h, w) output of h_s for the latents `seen`; None on rungs without h_s.
         loss: lambda and the distortion of training: mse is mixed with structure, ms_ssim is structure alone.
@@ -72,6 +74,7 @@ class LatentObjective:
     def __init__(
         self,
         model: CompressionModel,
+        transforms: TransformRunner,
         image: Tensor,
         psi: Tensor | None,
         loss: LossConfig,
@@ -81,7 +84,7 @@ class LatentObjective:
         scale: Tensor | None = None,
     ) -> None:
         device = next(model.parameters()).device
-        self._model, self._psi = model, psi
+        self._model, self._transforms, self._psi = model, transforms, psi
         self._counted = counted.inside(seen)
         self._x = (counted.pixels(image).to(device).float() / 255)[None]
         num_pixels = self._x.shape[-2] * self._x.shape[-1]
@@ -107,7 +110,7 @@ class LatentObjective:
 
     @torch.no_grad()
     def score(self, y_hat: Tensor) -> float:
-        """Compute the objective at integers, in bits, with the model's own functions in float32."""
+        """Compute the objective at integers, in bits, in float32 and with the 8-bit image that a decoder returns."""
         with torch.autocast(y_hat.device.type, enabled=False):
             if self._model.config.rung == "factorized":
                 assert self._model.prior is not None
@@ -116,7 +119,7 @@ class LatentObjective:
                 parameters = self._model.density.parameters(self._raw(y_hat))
                 bits = self._model.density.bits(y_hat, parameters)
             rate = self._counted.of(bits).double().sum()
-            return float(rate + self._distortion(self._synthesise(y_hat)).double())
+            return float(rate + self._distortion(self._decoded(y_hat)).double())
 
     def _bits(self, y: Tensor) -> Tensor:
         if self._model.config.rung == "factorized":
@@ -139,12 +142,21 @@ class LatentObjective:
         return raw
 
     def _synthesise(self, y: Tensor) -> Tensor:
-        scaled = y if self._scale is None else y * self._scale
         # A clone, not `contiguous`: a batch of one may count as channels_last with strides for which convolutions
         # return maps in the other memory format, and everything behind them takes a slower path.
-        x_hat = self._model.g_s(scaled.clone(memory_format=torch.channels_last))
-        shown: Tensor = self._counted.pixels(x_hat)[..., : self._x.shape[-2], : self._x.shape[-1]].float().clamp(0, 1)
-        return shown
+        x_hat = self._model.g_s(self._scaled(y).clone(memory_format=torch.channels_last))
+        return self._counted_pixels(x_hat).float().clamp(0, 1)
+
+    def _decoded(self, y_hat: Tensor) -> Tensor:
+        height, width = (STRIDE * side for side in y_hat.shape[-2:])
+        image = self._transforms.synthesise(self._scaled(y_hat)[0], height, width)[None]
+        return self._counted_pixels(image).to(self._device).float() / 255
+
+    def _scaled(self, y: Tensor) -> Tensor:
+        return y if self._scale is None else y * self._scale
+
+    def _counted_pixels(self, image: Tensor) -> Tensor:
+        return self._counted.pixels(image)[..., : self._x.shape[-2], : self._x.shape[-1]]
 
     def _distortion(self, x_hat: Tensor) -> Tensor:
         """Compute lambda * D in bits."""

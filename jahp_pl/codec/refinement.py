@@ -91,13 +91,14 @@ class Refiner:
             scale = self.transforms.gain_after(level)
         limit = self.transforms.memory_limit
         return refine(
-            self.model, self.image, y, rounded, loss, self.search,
+            self.model, self.transforms, self.image, y, rounded, loss, self.search,
             scale=scale, memory_limit=limit, progress=self.progress,
         )  # fmt: skip
 
 
 def refine(
     model: CompressionModel,
+    transforms: TransformRunner,
     image: Tensor,
     y: Tensor,
     rounded: Latents[Tensor],
@@ -113,6 +114,7 @@ def refine(
 
     Args:
         model: frozen model, in float32 and evaluation mode.
+        transforms: run the transforms of the model.
         image: (3, H, W) uint8 on the CPU.
         y: (1, M, h, w) float32 on the model's device: latents of the image, scaled by the gains of a rate level.
         rounded: y rounded to integers, and z_hat; int32 on the CPU.
@@ -142,7 +144,9 @@ def refine(
         search_tiles = list(_search_tiles(model.config, height, width, memory_limit))
         for number, (core, counted, seen) in enumerate(search_tiles):
             psi = _psi(model, rounded.z_hat, seen)
-            objective = LatentObjective(model, image, psi, loss, search.structure_share, seen, counted, scale)
+            objective = LatentObjective(
+                model, transforms, image, psi, loss, search.structure_share, seen, counted, scale
+            )
             plain = seen.of(current).clone()
             first, keys = plain.clone(), torch.full_like(plain, -1.0)
             core.inside(seen).of(first).copy_(core.of(start))

@@ -67,7 +67,7 @@ def score(codec: Codec, image: Tensor, y_hat: Tensor, z_hat: Tensor | None, loss
     """Return the objective of the whole image at integers."""
     psi = None if z_hat is None else refinement._psi(codec.model, z_hat, Region(0, y_hat.shape[1], 0, y_hat.shape[2]))
     whole = Region(0, y_hat.shape[1], 0, y_hat.shape[2])
-    objective = LatentObjective(codec.model, image, psi, loss, FEW.structure_share, whole, whole)
+    objective = LatentObjective(codec.model, codec.transforms, image, psi, loss, FEW.structure_share, whole, whole)
     return objective.score(y_hat.float()[None])
 
 
@@ -100,7 +100,7 @@ def test_the_bytes_depend_on_the_seed_alone() -> None:
     codec, image = searching(MIXTURE), picture(96, 64)
     assert codec.compress(image, effort=1) == codec.compress(image, effort=1)
     y, start = start_of(codec, image)
-    first, second = (refine(codec.model, image, y, start, LOSS, FEW, seed=seed) for seed in (1, 2))
+    first, second = (refine(codec.model, codec.transforms, image, y, start, LOSS, FEW, seed=seed) for seed in (1, 2))
     assert not torch.equal(first, second)
 
 
@@ -135,7 +135,7 @@ def test_the_result_is_never_worse_than_rounding(search: Search, distortion) -> 
     codec, loss = searching(MIXTURE), LossConfig(distortion, 0.01 if distortion == "mse" else 12.0)
     for image in odd_images():
         y, start = start_of(codec, image)
-        found = refine(codec.model, image, y, start, loss, search)
+        found = refine(codec.model, codec.transforms, image, y, start, loss, search)
         assert found.dtype == torch.int32
         assert found.shape == start.y_hat.shape
         assert score(codec, image, found, start.z_hat, loss) <= score(codec, image, start.y_hat, start.z_hat, loss)
@@ -151,6 +151,7 @@ def test_annealing_improves_on_rounding_and_reports_each_step() -> None:
     y, start = start_of(codec, image)
     found = refine(
         codec.model,
+        codec.transforms,
         image,
         y,
         start,
@@ -180,8 +181,10 @@ def test_factors_before_the_synthesis_belong_to_the_objective() -> None:
     scale = torch.full((y.shape[1],), 2.0)
     whole = Region(0, y.shape[2], 0, y.shape[3])
     psi = refinement._psi(codec.model, start.z_hat, whole)
-    objective = LatentObjective(codec.model, image, psi, LOSS, FEW.structure_share, whole, whole, scale)
-    found = refine(codec.model, image, y, start, LOSS, FEW, scale=scale)
+    objective = LatentObjective(
+        codec.model, codec.transforms, image, psi, LOSS, FEW.structure_share, whole, whole, scale
+    )
+    found = refine(codec.model, codec.transforms, image, y, start, LOSS, FEW, scale=scale)
     assert objective.score(found.float()[None]) < objective.score(start.y_hat.float()[None])
 
 
@@ -192,11 +195,11 @@ def test_factors_before_the_synthesis_belong_to_the_objective() -> None:
 def test_tiles_gain_nearly_as_much_as_the_whole_image(variant: Variant, monkeypatch: pytest.MonkeyPatch) -> None:
     codec, image = searching(variant), picture(256, 384)
     y, start = start_of(codec, image)
-    whole = refine(codec.model, image, y, start, LOSS, FEW)
+    whole = refine(codec.model, codec.transforms, image, y, start, LOSS, FEW)
     limit = search_bytes(codec.model.config, 16, 17)
     tiles = list(refinement._search_tiles(codec.model.config, 16, 24, limit))
     assert len(tiles) > 1
-    tiled = refine(codec.model, image, y, start, LOSS, FEW, memory_limit=limit)
+    tiled = refine(codec.model, codec.transforms, image, y, start, LOSS, FEW, memory_limit=limit)
     before, after, apart = (score(codec, image, y_hat, start.z_hat) for y_hat in (start.y_hat, whole, tiled))
     assert before - apart > 0.8 * (before - after) > 0
 
@@ -212,10 +215,17 @@ def test_a_tile_covers_everything_its_latents_influence() -> None:
         changed = y_hat.clone()
         core.of(changed).add_(torch.randint(-1, 2, core.of(changed).shape))
         psi = refinement._psi(model, start.z_hat, seen)
-        tile = LatentObjective(model, image, psi, loss, 0.0, seen, counted)
+        tile = LatentObjective(model, codec.transforms, image, psi, loss, 0.0, seen, counted)
         all_of_it = Region(0, 16, 0, 24)
         whole = LatentObjective(
-            model, image, refinement._psi(model, start.z_hat, all_of_it), loss, 0.0, all_of_it, all_of_it
+            model,
+            codec.transforms,
+            image,
+            refinement._psi(model, start.z_hat, all_of_it),
+            loss,
+            0.0,
+            all_of_it,
+            all_of_it,
         )
         by_tile = tile.score(seen.of(changed)) - tile.score(seen.of(y_hat))
         assert by_tile == pytest.approx(whole.score(changed) - whole.score(y_hat), rel=1e-3)
@@ -224,7 +234,7 @@ def test_a_tile_covers_everything_its_latents_influence() -> None:
 def test_a_limit_below_one_tile_is_refused_with_the_memory_needed() -> None:
     codec, image = searching(JOINT), picture(256, 384)
     with pytest.raises(MemoryLimitError, match=r"give at least \d+ MiB, or effort 0"):
-        refine(codec.model, image, *start_of(codec, image), LOSS, FEW, memory_limit=2**20)
+        refine(codec.model, codec.transforms, image, *start_of(codec, image), LOSS, FEW, memory_limit=2**20)
 
 
 # --- gradients and values ---------------------------------------------------------------------------------------------
@@ -261,7 +271,7 @@ def test_the_objective_equals_the_score_at_integers() -> None:
     _, start = start_of(codec, image)
     whole = Region(0, 6, 0, 6)
     objective = LatentObjective(
-        codec.model, image, refinement._psi(codec.model, start.z_hat, whole), LOSS, 0.3, whole, whole
+        codec.model, codec.transforms, image, refinement._psi(codec.model, start.z_hat, whole), LOSS, 0.3, whole, whole
     )
     y_hat = start.y_hat.float()[None]
     assert float(objective(y_hat)) == pytest.approx(objective.score(y_hat), rel=0.02)
