@@ -18,7 +18,7 @@ _MAX_NAME = 255
 """Maximum length of a file name in bytes on Linux, macOS and Windows."""
 _MAGIC = b"jahp"
 """Equal to `codec.bitstream.MAGIC`, which is in a higher layer."""
-PICTURES = frozenset(
+UNREAD_SUFFIXES = frozenset(
     {
         *(".ai", ".arw", ".cr2", ".cr3", ".dng", ".eps", ".exr", ".hdr", ".heic", ".heif", ".hif", ".jxl", ".jxr"),
         *(".nef", ".orf", ".pef", ".psd", ".raf", ".rw2", ".srw", ".svg"),
@@ -117,15 +117,15 @@ def _checked(job: Job, rivals: Sequence[Job]) -> Job:
     return job._replace(conflict=conflict)
 
 
-def left_out(inputs: Sequence[Path], wanted: Collection[str]) -> dict[str, int]:
-    """Count image files of other kinds in the folders among the inputs, by suffix; `PICTURES` lists the kinds.
+def count_unread_images(inputs: Sequence[Path], wanted: Collection[str]) -> dict[str, int]:
+    """Count image files of other kinds in the folders among the inputs, by suffix; `UNREAD_SUFFIXES` lists the kinds.
 
     Args:
         inputs: see `plan`.
         wanted: see `plan`.
     """
     paths = (path for folder in inputs if folder.is_dir() for path in folder.rglob("*"))
-    suffixes = sorted(suffix for path in paths if (suffix := path.suffix.lower()) in PICTURES - set(wanted))
+    suffixes = sorted(suffix for path in paths if (suffix := path.suffix.lower()) in UNREAD_SUFFIXES - set(wanted))
     return {suffix: suffixes.count(suffix) for suffix in dict.fromkeys(suffixes)}
 
 
@@ -151,7 +151,7 @@ def is_done(job: Job, is_complete: Callable[[Path], bool]) -> bool:
     return True
 
 
-def modified(job: Job) -> int:
+def source_time(job: Job) -> int:
     """Return the source's modification time in nanoseconds; call it before the source is read."""
     try:
         return job.source.stat().st_mtime_ns if job.is_resumable else 0
@@ -159,12 +159,12 @@ def modified(job: Job) -> int:
         return 0
 
 
-def match_future_date(job: Job, dated: int) -> None:
+def copy_future_date(job: Job, dated: int) -> None:
     """Make an output as new as its source if the source's date is in the future, so that `is_done` holds.
 
     Args:
         job: a job that is done.
-        dated: result of `modified` before the source was read.
+        dated: result of `source_time` before the source was read.
     """
     with suppress(OSError):
         if job.is_resumable and job.target.stat().st_mtime_ns < dated:

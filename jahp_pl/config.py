@@ -203,7 +203,7 @@ class OptimConfig:
     """Initial weights, and the one Adam optimizer of all parameters."""
 
     start_from: str | None = None
-    """Run folder, checkpoint, export or bundled model whose weights initialise every network that fits, to be trained
+    """Run folder, checkpoint, export or bundled model whose weights initialize every network that fits, to be trained
     further with another rung, density, lambda or distortion. The other networks start as `initialization` says."""
     start_networks: Literal["fitting", "transforms"] = "fitting"
     """fitting: all networks of `start_from` that fit. transforms: only g_a and g_s, so that the entropy models of

@@ -45,8 +45,8 @@ class LevelGains(nn.Module):
         return (self.num_levels - 1) / 2
 
     @torch.no_grad()
-    def start(self, loss: LossConfig) -> None:
-        """Initialise the gains by high-rate theory.
+    def initialize(self, loss: LossConfig) -> None:
+        """Initialize the gains by high-rate theory.
 
         The best quantization step shrinks with the square root of lambda, so gain s starts at
         sqrt(lambda_s / lambda_middle).

@@ -13,7 +13,7 @@ from jahp_pl.errors import WriteError, write_errors
 
 RUN_LOCK = ".lock"
 """Name of the lock file in a run folder, held by the process that trains there."""
-INHERITED = "JAHP_RUN_LOCK"
+RUN_LOCK_VARIABLE = "JAHP_RUN_LOCK"
 """Environment variable with the descriptor of an open file that already holds the lock of the run folder."""
 _open_locks: set[int] = set()
 """Descriptors of the locks that this process holds."""
@@ -92,7 +92,7 @@ def training_in(run_dir: Path) -> Iterator[None]:
     Raises:
         WriteError: if another process trains there.
     """
-    lock, inherited = run_dir / RUN_LOCK, os.environ.get(INHERITED, "")
+    lock, inherited = run_dir / RUN_LOCK, os.environ.get(RUN_LOCK_VARIABLE, "")
     if inherited.isdecimal() and _holds(int(inherited), lock):
         _open_locks.add(int(inherited))
         yield

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-MIN_SIDE = 176
+MS_SSIM_MIN_SIDE = 176
 """Shortest side in pixels for which MS-SSIM is defined: an 11-pixel window must fit the fifth scale, at 1/16."""
 
 
@@ -35,7 +35,7 @@ def ms_ssim(x_hat: Tensor, x: Tensor, per_image: bool = False) -> Tensor:
         The mean over the batch, or the value of each image, (B,), if `per_image`.
 
     Raises:
-        ValueError: if a side is shorter than `MIN_SIDE`.
+        ValueError: if a side is shorter than `MS_SSIM_MIN_SIDE`.
     """
     # Imported here: torchmetrics takes a second to import, and a decoder does not need it.
     from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
@@ -50,8 +50,8 @@ def ms_ssim(x_hat: Tensor, x: Tensor, per_image: bool = False) -> Tensor:
 
 
 def ms_ssim_8bit(original: Tensor, shown: Tensor) -> Tensor | None:
-    """Compute MS-SSIM of two uint8 images (1, 3, H, W); None if a side is shorter than `MIN_SIDE`."""
-    if min(original.shape[-2:]) < MIN_SIDE:
+    """Compute MS-SSIM of two uint8 images (1, 3, H, W); None if a side is shorter than `MS_SSIM_MIN_SIDE`."""
+    if min(original.shape[-2:]) < MS_SSIM_MIN_SIDE:
         return None
     return ms_ssim(shown.float() / 255, original.float() / 255)
 

@@ -14,7 +14,7 @@ from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.targets import Target
 from jahp_pl.config import Config, ConfigError, LossConfig, ModelConfig
 from jahp_pl.gains import LevelGains
-from jahp_pl.initialization.warm_start import initialise, latent_scale
+from jahp_pl.initialization.warm_start import initialize, latent_scale
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
 from jahp_pl.training.module import draw_levels
@@ -37,7 +37,7 @@ def photo() -> torch.Tensor:
 
 def test_gains_start_at_the_square_root_of_lambda_and_undo_each_other() -> None:
     gains = LevelGains(5, 3)
-    gains.start(LOSS)
+    gains.initialize(LOSS)
     levels = torch.arange(5.0)
     before = gains.before_rounding(levels)[:, 0, 0, 0]
     lmbda = torch.tensor([LOSS.lmbda_at(share) for share in (0, 0.25, 0.5, 0.75, 1)])
@@ -155,8 +155,8 @@ def test_the_transform_coder_starts_at_the_middle_lambda() -> None:
     assert latent_scale(LOSS) == pytest.approx(latent_scale(LossConfig(lmbda=math.sqrt(0.002 * 0.1))))
     model = CompressionModel(ModelConfig(num_filters=16, num_latents=24, num_levels=4))
     assert model.gains is not None
-    model.gains.start(LOSS)
-    initialise(model, latent_scale(LOSS))
+    model.gains.initialize(LOSS)
+    initialize(model, latent_scale(LOSS))
     x = photo()
     errors = [255**2 * float((model.eval()(x, level=torch.tensor([s])).x_hat - x).square().mean()) for s in (0.0, 3.0)]
     assert errors[1] < errors[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jahp_pl.errors import WriteError
-from jahp_pl.locks import INHERITED, RUN_LOCK, exclusive, hold_lock, training_in
+from jahp_pl.locks import RUN_LOCK, RUN_LOCK_VARIABLE, exclusive, hold_lock, training_in
 from jahp_pl.settings import load
 from tests.support.launching import JAHP, has_logged, output_of, settings_of, started, wait_until
 from tests.support.tiny_runs import NOTHING_CODED, tiny_config
@@ -64,7 +64,7 @@ def test_a_training_takes_over_the_lock_of_the_sweep_that_started_it(
     with hold_lock(tmp_path / RUN_LOCK, "mine") as lock:
         with pytest.raises(WriteError, match="another process is training there"), training_in(tmp_path):
             pass
-        monkeypatch.setenv(INHERITED, str(lock))
+        monkeypatch.setenv(RUN_LOCK_VARIABLE, str(lock))
         with training_in(tmp_path):
             pass
         with pytest.raises(WriteError), training_in(tmp_path / "other"), training_in(tmp_path / "other"):

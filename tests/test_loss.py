@@ -13,7 +13,7 @@ from torchmetrics.image import MultiScaleStructuralSimilarityIndexMeasure
 from jahp_pl.config import Config, ConfigError, DataConfig, LossConfig, ModelConfig
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel, ModelOutput
-from jahp_pl.quality import MIN_SIDE, ms_ssim
+from jahp_pl.quality import MS_SSIM_MIN_SIDE, ms_ssim
 
 
 def output(x_hat: Tensor, bits_y: Tensor, bits_z: Tensor) -> ModelOutput:
@@ -147,7 +147,7 @@ def test_a_negative_of_the_image_scores_zero_with_a_finite_gradient() -> None:
 
 
 def test_ms_ssim_takes_176_pixels_and_no_fewer() -> None:
-    assert MIN_SIDE == 176
+    assert MS_SSIM_MIN_SIDE == 176
     x = torch.rand(1, 3, 176, 200)
     assert 0.999 < ms_ssim(x, x).item() <= 1.0
     with pytest.raises(ValueError, match="image height must be larger"):

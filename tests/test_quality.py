@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from jahp_pl.quality import MIN_SIDE, decibels, ms_ssim_8bit, psnr, to_uint8
+from jahp_pl.quality import MS_SSIM_MIN_SIDE, decibels, ms_ssim_8bit, psnr, to_uint8
 
 
 def test_psnr_of_a_constant_error_of_one_level_is_48_13_db():
@@ -39,7 +39,7 @@ def test_ms_ssim_is_one_for_equal_images_and_falls_with_noise():
     assert float(worse) < 0.99
 
 
-@pytest.mark.parametrize(("side", "exists"), [(MIN_SIDE - 1, False), (MIN_SIDE, True)])
+@pytest.mark.parametrize(("side", "exists"), [(MS_SSIM_MIN_SIDE - 1, False), (MS_SSIM_MIN_SIDE, True)])
 def test_ms_ssim_exists_from_the_side_on_that_five_scales_need(side, exists):
     image = torch.zeros(1, 3, side, 200, dtype=torch.uint8)
     assert (ms_ssim_8bit(image, image) is not None) == exists

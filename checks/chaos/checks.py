@@ -15,8 +15,8 @@ QUANTILES = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.3
 """97.5 % of Student's t, by degrees of freedom."""
 
 
-class State(NamedTuple):
-    """State of a run folder after a kill."""
+class RunFolderState(NamedTuple):
+    """RunFolderState of a run folder after a kill."""
 
     step: int
     """Step of last.ckpt; 0 without one."""
@@ -28,7 +28,7 @@ class State(NamedTuple):
     """Names of unreadable checkpoints, with the errors."""
 
 
-def read_state(config: Config) -> State:
+def read_state(config: Config) -> RunFolderState:
     """Read every checkpoint of a run."""
     folder = config.run_dir / "checkpoints"
     unreadable, contents = [], {}
@@ -38,7 +38,7 @@ def read_state(config: Config) -> State:
         except CheckpointError as error:
             unreadable.append(f"{path.name}: {str(error).removeprefix(f'{path}: ')}")
     last = contents.get("last.ckpt")
-    return State(
+    return RunFolderState(
         step=last["global_step"] if last is not None else 0,
         validation_due=last is not None and is_validation_due(last),
         num_checkpoints=len(contents),

@@ -9,7 +9,7 @@ import numpy as np
 from markdown_table import table
 from result_files import LAMBDAS, RESULTS, result
 
-from jahp_pl.report.comparison import compare
+from jahp_pl.report.comparison import compare_curves
 from jahp_pl.report.curves import Curve
 from jahp_pl.report.read_results import read_curves
 
@@ -74,7 +74,7 @@ def variable_cost() -> str:
     """One variable-rate model against four models of one rate."""
     names = ("fixed-0.0018", "fixed-0.0067", "fixed-0.025", "fixed-0.0932", "variable")
     curves = {curve.title: curve for curve in read_curves([RESULTS / "rates" / f"{name}.json" for name in names])}
-    compared = compare(curves["Four models"], curves["One model"], "psnr")
+    compared = compare_curves(curves["Four models"], curves["One model"], "psnr")
     percent, span = compared.percent["cubic"], (compared.low, compared.high)
     assert percent is not None
     steps = result("rates/variable")["provenance"]["training"]["step"]

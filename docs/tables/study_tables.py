@@ -10,7 +10,7 @@ from typing import Any
 from markdown_table import table
 from result_files import LAMBDAS, RESULTS, ROOT
 
-from jahp_pl.report.comparison import compare
+from jahp_pl.report.comparison import compare_curves
 from jahp_pl.report.read_results import read_curves
 
 RECIPE = ROOT / "configs" / "recipe"
@@ -34,7 +34,7 @@ def _study(anchor: str, is_shown: Callable[[str], bool]) -> str:
     rows = []
     for title in curves.keys() - {anchor}:
         if is_shown(title):
-            compared = compare(curves[anchor], curves[title], "psnr")
+            compared = compare_curves(curves[anchor], curves[title], "psnr")
             percent = compared.percent["cubic"]
             assert percent is not None
             seeds = "one seed" if compared.spread is None else "{:+.2f} to {:+.2f}".format(*compared.spread)

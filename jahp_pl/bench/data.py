@@ -28,7 +28,7 @@ from jahp_pl.data.pipeline import DECODED_BYTES, CropOptions, CropStream
 from jahp_pl.data.prepare import ShardOptions
 from jahp_pl.data.shards import write_shards
 from jahp_pl.data.skip_counts import SkipCounts
-from jahp_pl.data.sources import find_items
+from jahp_pl.data.sources import find_photos
 from jahp_pl.data.urls import expand_shards
 from jahp_pl.images.io import decode_rgb, encode_rgb, image_size, load_rgb
 
@@ -94,7 +94,7 @@ def make_cases(config: DataConfig, images: Sequence[Path], folder: Path) -> list
     Raises:
         DataError: if no photograph is as large as a crop.
     """
-    found = find_items(images).items
+    found = find_photos(images).items
     files = [Path(item.path) for item in found if min(image_size(item.read(), item.name)) >= config.crop_size]
     if not files:
         searched = " ".join(map(str, images))
@@ -148,7 +148,7 @@ def _stream(
         )  # fmt: skip
 
     def decode() -> float:
-        photos = [item for url in urls for item in find_items([url]).items]
+        photos = [item for url in urls for item in find_photos([url]).items]
         for photo in photos:
             load_rgb(photo.read(), photo.name)
         return len(photos) * crops.per_photo

@@ -94,7 +94,7 @@ def compress(arguments: argparse.Namespace) -> None:
             words.append(f"decompress it with --max-pixels {needed}")
         return FinishedOutput("; ".join(words), len(encoded.data), height * width)
 
-    if kinds := batch.left_out(arguments.inputs, SUFFIXES):
+    if kinds := batch.count_unread_images(arguments.inputs, SUFFIXES):
         counts = ", ".join(f"{count} {suffix}" for suffix, count in kinds.items())
         remedy = f"convert them to PNG first{heif.install_hint(kinds)}"
         output.say(f"left out, because these formats are not supported: {counts}; {remedy}", file=sys.stderr)
@@ -164,10 +164,10 @@ def _verify(codec: AnyCodec, encoded: Encoded[Tensor] | Encoded[IntArray], name:
 
     from jahp_pl.codec.bitstream import MAX_SIDE
     from jahp_pl.codec.encoder import is_gray, to_gray
-    from jahp_pl.codec.latents import mismatches
+    from jahp_pl.codec.latents import count_mismatches
 
     decoded = codec.decode(encoded.data, MAX_SIDE**2)
-    if wrong := mismatches(encoded, decoded):
+    if wrong := count_mismatches(encoded, decoded):
         raise CommandError(f"{name}: {wrong} latents decode differently, nothing was written; report this bug")
     shown = np.asarray(decoded.image)
     _, height, width = shown.shape

@@ -166,12 +166,12 @@ def _check_targets(targets: list[Target], codecs: dict[str, Codec]) -> None:
 
 def _save(evaluations: dict[str, list[Evaluation]], out: Path) -> None:
     """Write the results of each model, by its name: one curve per model, or a single point alone."""
-    from jahp_pl.evaluation.evaluate import ModelCurve, save, save_curves
+    from jahp_pl.evaluation.evaluate import ModelCurve, save_curves, save_evaluation
     from jahp_pl.report.read_results import title_of
 
     points = [point for ones in evaluations.values() for point in ones]
     if len(points) == 1:
-        save(points[0], out)
+        save_evaluation(points[0], out)
         return
     titles = {name: title_of(ones[0].provenance) for name, ones in evaluations.items()}
     repeated = [title for title in titles.values() if list(titles.values()).count(title) > 1]
@@ -184,7 +184,7 @@ def _save(evaluations: dict[str, list[Evaluation]], out: Path) -> None:
 
 def _print(evaluations: dict[str, list[Evaluation]]) -> None:
     """Print the means of several models or qualities, or the images of a single point."""
-    from jahp_pl.evaluation.table import format_curve, format_evaluation_table, format_model_table, summarise
+    from jahp_pl.evaluation.table import format_curve, format_evaluation_table, format_model_table, summarize
 
     first = next(iter(evaluations.values()))
     if len(evaluations) > 1:
@@ -192,7 +192,7 @@ def _print(evaluations: dict[str, list[Evaluation]]) -> None:
     elif len(first) > 1:
         output.say(format_curve(first))
     else:
-        output.say(format_evaluation_table(first[0]), "", summarise(first[0]))
+        output.say(format_evaluation_table(first[0]), "", summarize(first[0]))
 
 
 def _draw(evaluations: dict[str, list[Evaluation]], codecs: list[Codec], beside: str | None, picture: Path) -> None:

@@ -48,11 +48,11 @@ def run_jobs(
 
         def work_aloud(job: Job) -> bool:
             nonlocal total
-            dated = batch.modified(job)
+            source_time = batch.source_time(job)
             made = work(job)
             if made is None:
                 return False
-            batch.match_future_date(job, dated)
+            batch.copy_future_date(job, source_time)
             total = FinishedOutput("", total.num_bytes + made.num_bytes, total.num_pixels + made.num_pixels)
             with files.external_write_mode():
                 line = f"{name_of(job.source)} -> {name_of(job.target, 'output')}: {made.words}"

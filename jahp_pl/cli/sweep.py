@@ -16,9 +16,9 @@ from jahp_pl.cli.options import command, positive
 def sweep(arguments: argparse.Namespace) -> None:
     """Run all points of a sweep file on this machine."""
     from jahp_pl.sweeping.file import read_sweep
+    from jahp_pl.sweeping.points import best, score
     from jahp_pl.sweeping.run import Sweep, run_sweep
     from jahp_pl.sweeping.table import LiveTable, format_sweep_table
-    from jahp_pl.sweeping.trials import best, score
 
     file = read_sweep(arguments.file)
     prepared = Sweep(file, arguments.settings)

@@ -12,7 +12,7 @@ from jahp_pl.codec.bitstream import MAX_ICC_BYTES
 if TYPE_CHECKING:
     from PIL import Image
 
-Kind = Literal["numpy", "pil"]
+ArrayKind = Literal["numpy", "pil"]
 """(H, W, 3) uint8 array; Pillow image of mode RGB."""
 
 
@@ -57,8 +57,8 @@ def to_array(image: Samples | Image.Image) -> ArrayPixels:
 @overload
 def from_array(samples: Samples, icc: bytes, kind: Literal["numpy"]) -> Samples: ...
 @overload
-def from_array(samples: Samples, icc: bytes, kind: Kind) -> Samples | Image.Image: ...
-def from_array(samples: Samples, icc: bytes, kind: Kind) -> Samples | Image.Image:
+def from_array(samples: Samples, icc: bytes, kind: ArrayKind) -> Samples | Image.Image: ...
+def from_array(samples: Samples, icc: bytes, kind: ArrayKind) -> Samples | Image.Image:
     """Convert pixels to an image of the requested kind.
 
     Args:

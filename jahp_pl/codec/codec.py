@@ -28,12 +28,12 @@ from jahp_pl.codec.entropy.symbol_coder import DecodeTask
 from jahp_pl.codec.entropy.torch_settings import retry_if_precision_changed
 from jahp_pl.codec.fingerprint import fingerprint
 from jahp_pl.codec.forks import check_not_forked
-from jahp_pl.codec.image_types import Kind, from_pixels, to_pixels
+from jahp_pl.codec.image_types import ImageKind, from_pixels, to_pixels
 from jahp_pl.codec.latents import Decoded, Encoded
 from jahp_pl.codec.limits import Deadline
 from jahp_pl.codec.lockstep import decode_in_groups
 from jahp_pl.codec.rate_control import encode_to_target
-from jahp_pl.codec.table_names import LATENTS, PRIOR, with_prefix
+from jahp_pl.codec.table_names import LATENTS, PRIOR, tables_below
 from jahp_pl.codec.targets import Target, check_target
 from jahp_pl.codec.transforms.runner import MEMORY_LIMIT, Precision, TransformRunner
 from jahp_pl.config import LossConfig
@@ -96,7 +96,7 @@ class Codec:
         self.transforms = TransformRunner(self.model, precision, memory_limit)
         self.prior: PriorTables | None = None
         if self.model.prior is not None:
-            self.prior = PriorTables(self.model.prior, None if tables is None else with_prefix(PRIOR, tables))
+            self.prior = PriorTables(self.model.prior, None if tables is None else tables_below(PRIOR, tables))
         self.latents: LatentCoder | None = None
         if model.config.rung != "factorized":
             m = self.model
@@ -104,7 +104,7 @@ class Codec:
             context = None
             if m.g_cm is not None and m.g_ep is not None:
                 context = ExactContextNetwork(m.g_cm, m.g_ep, has_psi=h_s is not None)
-            frozen = None if tables is None else with_prefix(LATENTS, tables)
+            frozen = None if tables is None else tables_below(LATENTS, tables)
             self.latents = LatentCoder(h_s, context, LatentTables(m.density, m.config.num_latents, frozen))
         self.fingerprint = fingerprint(self.model.config, self._decoder_arrays())
 
@@ -191,7 +191,7 @@ class Codec:
         data: bytes,
         max_pixels: int | None = None,
         *,
-        as_: Kind = "tensor",
+        as_: ImageKind = "tensor",
         max_seconds: float | None = None,
     ) -> Tensor | Samples | Image.Image:
         """Decompress a file to an image.
@@ -243,7 +243,7 @@ class Codec:
         files: Iterable[bytes],
         max_pixels: int | None = None,
         *,
-        as_: Kind = "tensor",
+        as_: ImageKind = "tensor",
         max_seconds: float | None = None,
     ) -> list[Tensor] | list[Samples] | list[Image.Image]:
         """Decompress several files in order, a group of them in lockstep at a time; see `decompress`.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Picture = Tensor | Samples | Image.Image
 
-Kind = Literal["tensor", "numpy", "pil"]
+ImageKind = Literal["tensor", "numpy", "pil"]
 """(3, H, W) uint8 tensor; (H, W, 3) uint8 array; Pillow image of mode RGB."""
 
 
@@ -49,7 +49,7 @@ def to_pixels(image: Picture) -> Pixels:
     return Pixels(image.cpu(), b"")
 
 
-def from_pixels(rgb: Tensor, icc: bytes, kind: Kind) -> Tensor | Samples | Image.Image:
+def from_pixels(rgb: Tensor, icc: bytes, kind: ImageKind) -> Tensor | Samples | Image.Image:
     """Convert pixels to an image of the requested kind.
 
     Args:

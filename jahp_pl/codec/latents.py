@@ -51,7 +51,7 @@ class Decoded(NamedTuple, Generic[Rgb, Integers]):
     """Rate level, from 0 to the number of levels minus 1; None for a single-rate model."""
 
 
-def mismatches(encoded: Encoded[Any], decoded: Decoded[Any, Any]) -> int:
+def count_mismatches(encoded: Encoded[Any], decoded: Decoded[Any, Any]) -> int:
     """Count the latents and hyper-latents that were decoded differently; all of an array whose shape differs.
 
     Args:

@@ -41,7 +41,7 @@ EFFORTS: tuple[Search | None, ...] = (
     Search("sga", 1000, rate=0.005, final_rate=0.005 / 60, betas=(0.9, 0.99)),
 )
 """Searches by effort; 0 is plain rounding."""
-MIN_SIDE = 64
+MIN_SEARCHED_SIDE = 64
 """Shortest side in pixels of images that are searched; smaller ones have little to gain, as files grow in 4-byte
 words."""
 CONTEXT_REACH = 2
@@ -132,7 +132,7 @@ def refine(
     Raises:
         MemoryLimitError: if not even the smallest tile fits.
     """
-    if min(image.shape[-2:]) < MIN_SIDE:
+    if min(image.shape[-2:]) < MIN_SEARCHED_SIDE:
         return rounded.y_hat
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(y.device.type, enabled=False):
         start = y.detach().clone()

@@ -14,6 +14,6 @@ PRIOR, LATENTS = "prior.", "latents."
 Table = TypeVar("Table")
 
 
-def with_prefix(prefix: str, tables: Mapping[str, Table]) -> dict[str, Table]:
+def tables_below(prefix: str, tables: Mapping[str, Table]) -> dict[str, Table]:
     """Select the tables whose name starts with a prefix, and remove the prefix."""
     return {name.removeprefix(prefix): table for name, table in tables.items() if name.startswith(prefix)}

@@ -38,11 +38,11 @@ class ShardCache:
         folder: on a local disk; created when needed.
         max_bytes: maximum size of the shards in the folder.
         timeout: seconds that one block of a download may take.
-        known: index entries by address.
+        index_entries: index entries by address.
     """
 
-    def __init__(self, folder: Path, max_bytes: int, timeout: float, known: Mapping[str, ShardEntry]) -> None:
-        self._folder, self._max_bytes, self._timeout, self._known = folder, max_bytes, timeout, known
+    def __init__(self, folder: Path, max_bytes: int, timeout: float, index_entries: Mapping[str, ShardEntry]) -> None:
+        self._folder, self._max_bytes, self._timeout, self._index_entries = folder, max_bytes, timeout, index_entries
         self._renewed: set[str] = set()
 
     def open(self, url: str) -> BinaryIO:
@@ -91,7 +91,7 @@ class ShardCache:
 
     def _matches_index(self, file: BufferedReader, url: str) -> bool:
         """Check a file against the index; 0.2 s for 100 MB, and the shard is then read from the page cache."""
-        entry = self._known.get(url)
+        entry = self._index_entries.get(url)
         if entry is None:
             return True
         if os.fstat(file.fileno()).st_size != entry.bytes:
@@ -116,13 +116,13 @@ class ShardCache:
         previous = ""
         for _ in range(_TRIES):
             digest = self._receive(url, part)
-            is_intact = digest == self._known[url].sha256 if url in self._known else _is_intact(part)
-            if is_intact or (url not in self._known and digest == previous):
+            is_intact = digest == self._index_entries[url].sha256 if url in self._index_entries else _is_intact(part)
+            if is_intact or (url not in self._index_entries and digest == previous):
                 part.replace(self._intact_path(url) if is_intact else self._damaged_path(url))
                 return
             previous = digest
         part.unlink(missing_ok=True)
-        wrong = "does not match its index.json" if url in self._known else "is damaged, differently each time"
+        wrong = "does not match its index.json" if url in self._index_entries else "is damaged, differently each time"
         raise OSError(f"downloaded {_TRIES} times, {wrong}")
 
     def _receive(self, url: str, part: Path) -> str:
@@ -130,7 +130,7 @@ class ShardCache:
         digest = hashlib.sha256()
         try:
             with open_shard(url, self._timeout) as stream, _create(part) as file:
-                limit = self._known[url].bytes if url in self._known else MAX_SHARD_BYTES
+                limit = self._index_entries[url].bytes if url in self._index_entries else MAX_SHARD_BYTES
                 while data := stream.read(BLOCK):
                     if file.tell() + len(data) > limit:
                         raise OSError(f"exceeds {limit} bytes")

@@ -17,7 +17,7 @@ from typing import IO, Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
 
-class Deadline(io.RawIOBase):
+class DeadlineReader(io.RawIOBase):
     """A readable file of a socket with a deadline, which can be changed.
 
     Attributes:
@@ -52,7 +52,7 @@ class Response(http.client.HTTPResponse):
     def __init__(self, end: float, sock: socket.socket, *arguments: Any, **more: Any) -> None:
         super().__init__(sock, *arguments, **more)
         self.fp.close()
-        self.deadline = Deadline(sock, end)
+        self.deadline = DeadlineReader(sock, end)
         self.fp = io.BufferedReader(self.deadline)
 
 

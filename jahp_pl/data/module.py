@@ -138,10 +138,10 @@ class ShardDataModule(lightning.LightningDataModule):
 
     def _reader(self, shards: Shards) -> ShardReader:
         if self._config.cache_dir is None:
-            return ShardReader(self._config.timeout, known=shards.known)
+            return ShardReader(self._config.timeout, index_entries=shards.index_entries)
         folder = Path(self._config.cache_dir).expanduser()
-        cache = ShardCache(folder, self._config.cache_bytes, self._config.timeout, shards.known)
-        return ShardReader(self._config.timeout, cache, known=shards.known)
+        cache = ShardCache(folder, self._config.cache_bytes, self._config.timeout, shards.index_entries)
+        return ShardReader(self._config.timeout, cache, index_entries=shards.index_entries)
 
     def _rank_and_world_size(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)

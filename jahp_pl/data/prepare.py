@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from jahp_pl.data.index import Skipped
-from jahp_pl.data.sources import Item
+from jahp_pl.data.sources import FoundPhoto
 from jahp_pl.images.io import RGB, ImageError, decode_rgb, image_size, is_plain_jpeg
 
 _WEBP_MAX_SIDE = 16383
@@ -71,7 +71,7 @@ class PreparedPhoto(NamedTuple):
     """Whether the original bytes are stored unchanged."""
 
 
-def prepare(item: Item, options: ShardOptions) -> PreparedPhoto | Skipped:
+def prepare(item: FoundPhoto, options: ShardOptions) -> PreparedPhoto | Skipped:
     """Decode, check and encode one photograph."""
     try:
         data = item.read()

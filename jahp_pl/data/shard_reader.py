@@ -54,7 +54,7 @@ class ShardReader:
     """Seconds that a block of a download may take."""
     cache: ShardCache | None = None
     """Cache for downloads; None for none."""
-    known: Mapping[str, ShardEntry] = field(default_factory=dict)
+    index_entries: Mapping[str, ShardEntry] = field(default_factory=dict)
     """Index entries by address; without a cache, downloads are verified against them while they are read."""
     drawn: DrawCounts = field(default_factory=DrawCounts)
     """Counts of shards since `take_counts`."""
@@ -109,8 +109,8 @@ class ShardReader:
         if self.cache is not None and is_remote(url):
             return self.cache.open(url)
         stream = open_shard(url, self.timeout)
-        is_verified = url in self.known and is_remote(url)
-        return cast(BinaryIO, _VerifiedDownload(stream, self.known[url])) if is_verified else stream
+        is_verified = url in self.index_entries and is_remote(url)
+        return cast(BinaryIO, _VerifiedDownload(stream, self.index_entries[url])) if is_verified else stream
 
 
 class _VerifiedDownload(io.RawIOBase):

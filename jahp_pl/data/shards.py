@@ -26,7 +26,7 @@ from typing import NamedTuple
 from jahp_pl.data.index import INDEX_NAME, DataError, ShardEntry, ShardIndex, Skipped, count_by_reason
 from jahp_pl.data.prepare import PreparedPhoto, ShardOptions, prepare
 from jahp_pl.data.shard_writer import ShardPacker, atomic_folder
-from jahp_pl.data.sources import Item, find_items
+from jahp_pl.data.sources import FoundPhoto, find_photos
 
 
 class ShardReport(NamedTuple):
@@ -77,7 +77,7 @@ def write_shards(
     options, out = options or ShardOptions(), Path(out).absolute()
     _check_options(options)
     _check_out(out, overwrite)
-    found = find_items(sources)
+    found = find_photos(sources)
     items = found.items[options.part - 1 :: options.num_parts]
     if not items and options.num_parts > 1:
         raise DataError(f"part {options.part}/{options.num_parts}: has no photographs; use fewer parts")
@@ -137,7 +137,7 @@ def _pack(
 
 def _shuffle_tiles(tiles: Path, folder: Path, options: ShardOptions) -> list[ShardEntry]:
     """Write the tiles to shards in random order, so that tiles of one photograph are not adjacent."""
-    found = find_items([tiles]).items
+    found = find_photos([tiles]).items
     random.Random(options.seed).shuffle(found)
     with ShardPacker(folder, options.shard_samples, options.shard_bytes) as packer:
         for item in found:
@@ -148,7 +148,7 @@ def _shuffle_tiles(tiles: Path, folder: Path, options: ShardOptions) -> list[Sha
     return packer.entries
 
 
-def _prepare_all(items: list[Item], options: ShardOptions, workers: int) -> Iterator[PreparedPhoto | Skipped]:
+def _prepare_all(items: list[FoundPhoto], options: ShardOptions, workers: int) -> Iterator[PreparedPhoto | Skipped]:
     """Run `prepare` in several processes, a few items ahead, and yield the results in the order of the items."""
     if workers == 1:
         yield from (prepare(item, options) for item in items)

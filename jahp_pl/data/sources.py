@@ -12,7 +12,7 @@ from jahp_pl.data.tar import MAX_PHOTO_BYTES, ArchiveError, is_image_name, list_
 from jahp_pl.images.io import SUFFIXES
 
 
-class Item(NamedTuple):
+class FoundPhoto(NamedTuple):
     """One photograph that was found but not read yet."""
 
     name: str
@@ -43,13 +43,13 @@ class Item(NamedTuple):
 class FoundPhotos(NamedTuple):
     """All photographs of some sources."""
 
-    items: list[Item]
+    items: list[FoundPhoto]
     """Sorted by name; for equal names, in the order of the sources."""
     skipped: list[Skipped]
     """Archives that could not be read to their end."""
 
 
-def find_items(sources: Sequence[str | Path]) -> FoundPhotos:
+def find_photos(sources: Sequence[str | Path]) -> FoundPhotos:
     """Search folders recursively, and archives; a file given explicitly is taken whatever its suffix.
 
     Only names and positions are kept in memory, about 300 bytes per photograph.
@@ -75,11 +75,11 @@ def find_items(sources: Sequence[str | Path]) -> FoundPhotos:
 
 def _add(path: Path, name: str, found: FoundPhotos) -> None:
     if path.suffix.lower() != ".tar":
-        found.items.append(Item(escape_name(name), str(path), 0, -1))
+        found.items.append(FoundPhoto(escape_name(name), str(path), 0, -1))
         return
     try:
         for member in list_members(path):
-            found.items.append(Item(escape_name(f"{name}/{member.name}"), str(path), member.offset, member.size))
+            found.items.append(FoundPhoto(escape_name(f"{name}/{member.name}"), str(path), member.offset, member.size))
     except ArchiveError as error:
         found.skipped.append(Skipped(escape_name(name), "broken", escape_name(str(error))))
 

@@ -21,7 +21,7 @@ class Shards(NamedTuple):
 
     urls: list[str]
     """Absolute paths and URLs, in the order given; matches of a glob are sorted."""
-    known: dict[str, ShardEntry]
+    index_entries: dict[str, ShardEntry]
     """Index entries by URL."""
 
 
@@ -63,7 +63,7 @@ def _add_remote(url: str, key: str, timeout: float, shards: Shards) -> None:
         raise DataError(f"{key}: {shown}: {reason}; correct {key}, or give the .tar files") from None
     for entry in index.shards:
         shards.urls.append(folder + entry.name)
-        shards.known[folder + entry.name] = entry
+        shards.index_entries[folder + entry.name] = entry
 
 
 def _local(entry: str, key: str) -> list[str]:

@@ -8,13 +8,11 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import PIL
 from PIL import Image, features
 
 from jahp_pl.evaluation import EvaluationError, classical_optional
-
-RGB = npt.NDArray[np.uint8]
+from jahp_pl.images.io import RGB
 
 
 class ClassicalCodec(NamedTuple):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from jahp_pl.evaluation.classical import CODECS, ClassicalCodec, encode
-from jahp_pl.evaluation.curve_files import are_of_images, check_stored_images, read_file
+from jahp_pl.evaluation.curve_files import are_of_images, check_stored_images, read_curve_file
 from jahp_pl.evaluation.image_set import ImageIdentity, Original, identify, name_in_errors, pixels_hash
 from jahp_pl.files import write_atomically
 from jahp_pl.images.io import RGB, decode_rgb
@@ -42,7 +42,7 @@ class ClassicalRow(NamedTuple):
     file_psnr: float
     """PSNR of the decoded 8-bit image in dB."""
     file_ms_ssim: float | None
-    """MS-SSIM from 0 to 1; None if a side is too short (`quality.MIN_SIDE`)."""
+    """MS-SSIM from 0 to 1; None if a side is too short (`quality.MS_SSIM_MIN_SIDE`)."""
     encode_seconds: float
     """Time from pixels to file, in memory."""
     decode_seconds: float
@@ -118,7 +118,7 @@ def measure_curves(
     heads = {name: _head(name) for name in names}
     identities = identify(images)
     with exclusive(out):
-        stored = read_file(out)
+        stored = read_curve_file(out)
         check_stored_images(out, stored["curves"], identities, names, force)
         curves = [_begin(name, head, stored, identities, provenance, force) for name, head in heads.items()]
         for name, curve in zip(names, curves, strict=True):

@@ -9,12 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from jahp_pl.evaluation import EvaluationError
-
-RGB = npt.NDArray[np.uint8]
+from jahp_pl.images.io import RGB
 
 
 class MissingPackageError(EvaluationError):

@@ -11,7 +11,7 @@ from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.image_set import ImageIdentity, may_be_same_image
 
 
-def read_file(path: Path) -> dict[str, Any]:
+def read_curve_file(path: Path) -> dict[str, Any]:
     """Read `{"curves": [...]}`, with "unfinished" ones if there are any; an empty list without a file.
 
     Raises:

@@ -19,7 +19,7 @@ from jahp_pl.evaluation.image_set import Original, identify, name_in_errors
 from jahp_pl.files import write_atomically
 from jahp_pl.images.io import RGB, decode_rgb
 from jahp_pl.measurement.provenance import provenance
-from jahp_pl.measurement.rates import Rates, mean_rates, rates
+from jahp_pl.measurement.rates import Rates, mean_rates, rates_of
 from jahp_pl.measurement.roundtrip import CodingRow, code_image, mean_row
 from jahp_pl.quality import decibels, ms_ssim_8bit, psnr
 
@@ -118,7 +118,7 @@ def evaluate_codec(
         with name_in_errors(name):
             coded = code_image(codec, image, name, task.file, target, effort)
             other = None if beside is None else _code_classical(rgb, beside, coded.row.file_bytes)
-        results.append(ImageResult(task, coded.row, rates(coded), identity.pixels, other))
+        results.append(ImageResult(task, coded.row, rates_of(coded), identity.pixels, other))
         progress(results[-1])
     others = [result.beside for result in results if result.beside is not None]
     title = CODECS[beside].title if beside is not None else None
@@ -159,7 +159,7 @@ def _row_to_json(row: CodingRow) -> dict[str, Any]:
     return values if row.level is not None else {name: value for name, value in values.items() if name != "level"}
 
 
-def save(evaluation: Evaluation, path: Path) -> None:
+def save_evaluation(evaluation: Evaluation, path: Path) -> None:
     """Write `evaluation_to_json` to a file, completely or not at all."""
     write_atomically(path, (json.dumps(evaluation_to_json(evaluation), indent=1) + "\n").encode())
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -16,9 +15,7 @@ from jahp_pl.codec.codec import Codec
 from jahp_pl.evaluation.classical import CODECS, encode_at_least
 from jahp_pl.evaluation.evaluate import Evaluation, ImageResult
 from jahp_pl.files import write_atomically
-from jahp_pl.images.io import decode_rgb
-
-RGB = npt.NDArray[np.uint8]
+from jahp_pl.images.io import RGB, decode_rgb
 
 
 class PicturePanel(NamedTuple):

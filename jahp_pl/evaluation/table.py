@@ -36,7 +36,7 @@ def format_model_table(by_model: Mapping[str, Sequence[Evaluation]]) -> str:
     return "\n".join([head, "-" * len(head), *lines])
 
 
-def summarise(evaluation: Evaluation) -> str:
+def summarize(evaluation: Evaluation) -> str:
     """Summarise the results in sentences, for readers who do not know the columns of the table."""
     mean, beside, count = evaluation.mean, evaluation.beside_mean, len(evaluation.images)
     mismatched = "every latent came back as it was written" if mean.mismatched_symbols == 0 else (

@@ -39,7 +39,7 @@ def boxes(data: bytes) -> Iterator[Box]:
         start += size
 
 
-def find(data: bytes, *path: bytes) -> list[bytes]:
+def find_boxes(data: bytes, *path: bytes) -> list[bytes]:
     """Return the contents of all boxes at a path of types; the version and flags of `meta`, a full box, are skipped."""
     contents = [data]
     for kind in path:
@@ -52,10 +52,10 @@ def find(data: bytes, *path: bytes) -> list[bytes]:
 def primary_properties(data: bytes) -> list[Box]:
     """Return the properties (`ipco`) of the primary item of a HEIF or AVIF file; all if the file does not assign
     them."""
-    meta = next(iter(find(data, b"meta")), b"")
-    properties = [box for content in find(meta, b"iprp", b"ipco") for box in boxes(content)]
-    primary = next((_number(content[4:], content[:1]) for content in find(meta, b"pitm")), None)
-    for content in find(meta, b"iprp", b"ipma"):
+    meta = next(iter(find_boxes(data, b"meta")), b"")
+    properties = [box for content in find_boxes(meta, b"iprp", b"ipco") for box in boxes(content)]
+    primary = next((_number(content[4:], content[:1]) for content in find_boxes(meta, b"pitm")), None)
+    for content in find_boxes(meta, b"iprp", b"ipma"):
         try:
             chosen = _associations(content).get(primary)
         except struct.error:  # truncated

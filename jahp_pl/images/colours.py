@@ -13,7 +13,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from jahp_pl.errors import JahpError
-from jahp_pl.images.boxes import find, primary_properties
+from jahp_pl.images.boxes import find_boxes, primary_properties
 from jahp_pl.images.matrix_profiles import (
     ADOBE_RGB,
     BT709,
@@ -156,7 +156,7 @@ def _of_heif(image: Image.Image) -> Iterator[Colours]:
 
 
 def _of_jpeg_2000(head: bytes) -> Iterator[Colours]:
-    for content in find(head, b"jp2h", b"colr"):
+    for content in find_boxes(head, b"jp2h", b"colr"):
         if content[:1] in (b"\2", b"\3"):
             yield Colours(content[3:], "a colour profile")
         elif content[:1] == b"\1" and len(content) >= 7:

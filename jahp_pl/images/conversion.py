@@ -9,7 +9,7 @@ from PIL import Image
 
 from jahp_pl.images.colours import Colours
 from jahp_pl.images.icc import apply_transform, is_usable_profile, transform_to_srgb
-from jahp_pl.images.layouts import LayoutError, Samples, transparent_gray
+from jahp_pl.images.layouts import LayoutError, SampleFormat, transparent_gray
 
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -24,7 +24,7 @@ _UPRIGHT = {
 _NUMERIC = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 
 
-def losses(image: Image.Image, colours: Colours, samples: Samples, max_icc: int) -> Iterator[str]:
+def describe_losses(image: Image.Image, colours: Colours, samples: SampleFormat, max_icc: int) -> Iterator[str]:
     """Yield what the conversion of an image to 8-bit RGB will lose, in a few words each.
 
     Args:
@@ -76,7 +76,7 @@ def upright(image: Image.Image) -> Image.Image:
     return turned
 
 
-def to_8bit(image: Image.Image, samples: Samples) -> Image.Image:
+def to_8bit(image: Image.Image, samples: SampleFormat) -> Image.Image:
     """Scale grayscale samples of more than 8 bits to 8.
 
     White is the maximum in the header, 65535 for 16 bits, or otherwise the least of 1 (float), 255 and 65535 that no

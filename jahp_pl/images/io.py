@@ -21,7 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from jahp_pl.errors import JahpError
 from jahp_pl.images import heif
 from jahp_pl.images.colours import ColourError, colours_of
-from jahp_pl.images.conversion import losses, on_white, orientation, profile_mode, to_8bit, to_rgb, upright
+from jahp_pl.images.conversion import describe_losses, on_white, orientation, profile_mode, to_8bit, to_rgb, upright
 from jahp_pl.images.icc import rgb_to_srgb, transform_to_srgb
 from jahp_pl.images.layouts import LayoutError, inspect_layout
 
@@ -45,11 +45,13 @@ SUFFIXES = heif.readable_suffixes() | {
 }
 """Suffixes of image files when a folder or an archive is searched."""
 
-MAX_PIXELS = 178_000_000
+MAX_IMAGE_PIXELS = 178_000_000
 """Limit of pixels, checked before decoding: 0.5 GB as RGB. Pillow's own limit is slightly higher."""
 
 Source = str | Path | bytes | BinaryIO
+"""Path of an image file, its content, or a file opened in binary mode."""
 RGB = npt.NDArray[np.uint8]
+"""Image as (H, W, 3) uint8."""
 
 _FORMATS_WITH_PROFILE = ("AVIF", "JPEG", "PNG", "TIFF", "WEBP")
 """Formats that Pillow writes with an ICC profile."""
@@ -93,7 +95,7 @@ def decode_rgb(source: Source, name: str | None = None) -> RGB:
 
     Raises:
         ImageError: if the file is missing, empty, truncated or not an image, has several frames or pages, exceeds
-            `MAX_PIXELS`, or has 32-bit or float samples with an unknown white.
+            `MAX_IMAGE_PIXELS`, or has 32-bit or float samples with an unknown white.
     """
     return convert_rgb(source, name).rgb
 
@@ -143,7 +145,7 @@ def convert_image(image: Image.Image, flatten: bool = True, max_icc: int = 0) ->
         colours, samples = colours_of(image), inspect_layout(image)  # before loading, which discards much of the header
     except (ColourError, LayoutError) as error:
         raise ImageError(str(error)) from None
-    lost = list(losses(image, colours, samples, max_icc))
+    lost = list(describe_losses(image, colours, samples, max_icc))
     image.load()
     rgb, icc = to_rgb(to_8bit(upright(image), samples), colours.icc, max_icc)
     if rgb.mode == "RGBA" and rgb.getchannel("A").getextrema() != (255, 255):
@@ -208,7 +210,7 @@ def _opened(source: Source, name: str | None) -> Iterator[Image.Image]:
         remedy = f"convert it to PNG{heif.install_hint([Path(name).suffix])}"
         raise ImageError(f"{name}: not an image, or in a format that is not supported; {remedy}") from None
     except Image.DecompressionBombError:
-        raise ImageError(f"{name}: more than {MAX_PIXELS:,} pixels; scale it down or cut it into tiles") from None
+        raise ImageError(f"{name}: more than {MAX_IMAGE_PIXELS:,} pixels; scale it down or cut it into tiles") from None
     except FileNotFoundError:
         raise ImageError(f"{name}: no such file") from None
     except Exception as error:  # Pillow's decoders raise nearly every type on damaged files
@@ -230,9 +232,9 @@ def _open(file: str | Path | BinaryIO) -> Image.Image:
 
 
 def _check(image: Image.Image) -> None:
-    if image.width * image.height > MAX_PIXELS:
+    if image.width * image.height > MAX_IMAGE_PIXELS:
         raise ImageError(
-            f"{image.width}x{image.height} is more than {MAX_PIXELS:,} pixels; scale it down or cut it into tiles"
+            f"{image.width}x{image.height} is more than {MAX_IMAGE_PIXELS:,} pixels; scale it down or cut it into tiles"
         )
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # MPO files of cameras have a preview after the photograph

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from jahp_pl.errors import JahpError
-from jahp_pl.images.boxes import find, primary_properties
+from jahp_pl.images.boxes import find_boxes, primary_properties
 from jahp_pl.images.colours import file_head
 
 _BITS, _PHOTOMETRIC, _FILL_ORDER = 258, 262, 266
@@ -26,7 +26,7 @@ class LayoutError(JahpError, ValueError):
     """An image whose samples cannot be read correctly; the message is one line."""
 
 
-class Samples(NamedTuple):
+class SampleFormat(NamedTuple):
     """Properties of the samples in a header that Pillow discards."""
 
     is_deep: bool = False
@@ -37,29 +37,29 @@ class Samples(NamedTuple):
     """Whether the largest sample is black."""
 
 
-def inspect_layout(image: Image.Image) -> Samples:
+def inspect_layout(image: Image.Image) -> SampleFormat:
     """Inspect an image that is open but not loaded, and fix how Pillow will read it.
 
     Raises:
         LayoutError: if Pillow would read it incorrectly.
     """
     if not isinstance(image, ImageFile.ImageFile):
-        return Samples()
+        return SampleFormat()
     if image.format == "TIFF":
         return _tiff(image)
     if image.format == "JPEG2000":
         return _jpeg_2000(file_head(image), image.mode)
     if image.format == "AVIF":
         flags = next((p.content[2] for p in primary_properties(file_head(image)) if p.kind == b"av1C"), 0)
-        return Samples(is_deep=bool(flags & 0x40))
+        return SampleFormat(is_deep=bool(flags & 0x40))
     if image.format == "HEIF":
-        return Samples(is_deep=image.info.get("bit_depth", 8) > 8)
+        return SampleFormat(is_deep=image.info.get("bit_depth", 8) > 8)
     if image.format == "PNG":
         return _png(image)
     if image.format == "PPM":
         maxima = [tile[3][-1] for tile in image.tile if isinstance(tile[3], tuple) and isinstance(tile[3][-1], int)]
-        return Samples(is_deep=max(maxima, default=0) > 255 and image.mode == "RGB")
-    return Samples()
+        return SampleFormat(is_deep=max(maxima, default=0) > 255 and image.mode == "RGB")
+    return SampleFormat()
 
 
 def transparent_gray(image: Image.Image) -> Image.Image | None:
@@ -70,7 +70,7 @@ def transparent_gray(image: Image.Image) -> Image.Image | None:
     return Image.fromarray(np.where(np.asarray(image) == level, 0, 255).astype(np.uint8))
 
 
-def _tiff(image: ImageFile.ImageFile) -> Samples:
+def _tiff(image: ImageFile.ImageFile) -> SampleFormat:
     tags = getattr(image, "tag_v2", {})
     bits = tags.get(_BITS, (1,))
     photometric = tags.get(_PHOTOMETRIC)
@@ -82,7 +82,7 @@ def _tiff(image: ImageFile.ImageFile) -> Samples:
     if image.mode == "F" and photometric == _WHITE_IS_ZERO:
         raise LayoutError("TIFF with float samples whose white is 0 is not supported; convert it to PNG")
     white = 4095 if tuple(bits) == (12,) else None
-    return Samples(white=white, is_inverted=photometric == _WHITE_IS_ZERO and image.mode.startswith("I"))
+    return SampleFormat(white=white, is_inverted=photometric == _WHITE_IS_ZERO and image.mode.startswith("I"))
 
 
 def _mend_planes(image: ImageFile.ImageFile, bits: tuple[int, ...]) -> None:
@@ -97,7 +97,7 @@ def _mend_planes(image: ImageFile.ImageFile, bits: tuple[int, ...]) -> None:
     ]
 
 
-def _png(image: Image.Image) -> Samples:
+def _png(image: Image.Image) -> SampleFormat:
     """Correct the transparent level, which the file gives in its own bit depth while Pillow compares 8 bits."""
     level = image.info.get("transparency")
     depth = _raw_bits(image)
@@ -105,7 +105,7 @@ def _png(image: Image.Image) -> Samples:
         raise LayoutError("16-bit PNG with one transparent colour is not supported; use an alpha channel or 8 bits")
     if image.mode == "L" and isinstance(level, int) and depth in (2, 4):
         image.info["transparency"] = level * (255 // (2**depth - 1))
-    return Samples()
+    return SampleFormat()
 
 
 def _raw_bits(image: Image.Image) -> int:
@@ -113,10 +113,10 @@ def _raw_bits(image: Image.Image) -> int:
     return head[24] if len(head) > 24 else 8
 
 
-def _jpeg_2000(head: bytes, mode: str) -> Samples:
+def _jpeg_2000(head: bytes, mode: str) -> SampleFormat:
     start = head.find(_SIZ)
     if start < 0 or start + 42 > len(head):
-        return Samples()
+        return SampleFormat()
     width, height, left, top, tile_width, tile_height, *_ = struct.unpack_from(">8I", head, start + 8)
     (count,) = struct.unpack_from(">H", head, start + 40)
     components = [head[start + 42 + 3 * i : start + 45 + 3 * i] for i in range(count)]
@@ -131,12 +131,12 @@ def _jpeg_2000(head: bytes, mode: str) -> Samples:
             )
     _check_channels(head)
     deep = any((c[0] & 0x7F) + 1 > 8 for c in components if c)
-    return Samples(is_deep=deep and mode not in ("I;16", *_INDEXED))
+    return SampleFormat(is_deep=deep and mode not in ("I;16", *_INDEXED))
 
 
 def _check_channels(head: bytes) -> None:
     """Refuse channels in another order and premultiplied alpha, which Pillow ignores for JPEG 2000."""
-    for content in find(head, b"jp2h", b"cdef"):
+    for content in find_boxes(head, b"jp2h", b"cdef"):
         entries = [struct.unpack_from(">3H", content, i) for i in range(2, len(content) - 5, 6)]
         num_colours = sum(kind == 0 for _, kind, _ in entries)
         expected = [(i, 0, i + 1) for i in range(num_colours)]
@@ -144,7 +144,7 @@ def _check_channels(head: bytes) -> None:
             raise LayoutError("JPEG 2000 with reordered colours is not supported; convert it to PNG")
         if any(kind == 2 for _, kind, _ in entries):
             raise LayoutError("JPEG 2000 with premultiplied alpha is not supported; convert it to PNG")
-    for content in find(head, b"jp2h", b"cmap"):
+    for content in find_boxes(head, b"jp2h", b"cmap"):
         columns = [content[i + 3] for i in range(0, len(content) - 3, 4) if content[i + 2] == 1]
         if columns != list(range(len(columns))):
             raise LayoutError("JPEG 2000 with a reordered palette is not supported; convert it to PNG")

@@ -28,7 +28,7 @@ GAMMA = 1e-4
 
 
 def latent_scale(config: LossConfig) -> float:
-    """Return the latents per unit of the orthonormal transform, for `initialise`.
+    """Return the latents per unit of the orthonormal transform, for `initialize`.
 
     It is the inverse of the quantization step, and the best step shrinks with the square root of lambda; 3 was
     determined at lambda 0.013. For MS-SSIM, whose lambda has another unit, it is 3. With several lambdas, the middle
@@ -38,7 +38,7 @@ def latent_scale(config: LossConfig) -> float:
 
 
 @torch.no_grad()
-def initialise(
+def initialize(
     model: CompressionModel, scale: float = 3.0, seed: int = 0, start: Mapping[str, nn.Module] | None = None
 ) -> list[str]:
     """Overwrite the initial weights of `model`.
@@ -48,7 +48,7 @@ def initialise(
             weights.
         scale: latents per unit of the orthonormal transform of images in [0, 1], see `latent_scale`.
         seed: seed of the synthetic images.
-        start: trained networks to copy, see `take_networks`; the entropy model is initialised for the latents of these
+        start: trained networks to copy, see `copy_networks`; the entropy model is initialised for the latents of these
             transforms.
 
     Returns:
@@ -59,13 +59,13 @@ def initialise(
     for module in model.modules():
         if isinstance(module, GDN):
             module.gamma.copy_(torch.sqrt(GAMMA * torch.eye(len(module.beta)) + module.PEDESTAL))
-    take_networks(model, start or {})
+    copy_networks(model, start or {})
     level = None if model.gains is None else torch.full((len(images),), model.gains.middle)
     start_entropy_model(model, model.analyse(images, level).std((0, 2, 3)))
-    return take_networks(model, start or {})  # again, for those of the entropy model
+    return copy_networks(model, start or {})  # again, for those of the entropy model
 
 
-def take_networks(model: CompressionModel, start: Mapping[str, nn.Module]) -> list[str]:
+def copy_networks(model: CompressionModel, start: Mapping[str, nn.Module]) -> list[str]:
     """Copy the networks of `start` that have the same layers into `model`.
 
     A network is copied completely or not at all. The last layer of g_ep, or of h_s without context, has as many outputs

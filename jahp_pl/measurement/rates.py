@@ -34,7 +34,7 @@ class Rates(NamedTuple):
     """(N,): bits per image pixel of each channel of the hyper-latents; (0,) without side information."""
 
 
-def rates(coded: CodedImage) -> Rates:
+def rates_of(coded: CodedImage) -> Rates:
     """Compute the parts of the rate of one file."""
     pixels = coded.row.height * coded.row.width
     y, z = (bits.double().sum(dim=(1, 2)) / pixels for bits in (coded.bits_y, coded.bits_z))

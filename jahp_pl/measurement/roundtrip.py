@@ -14,7 +14,7 @@ from torch import Tensor
 
 from jahp_pl.codec.bitstream import MAX_SIDE
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.latents import mismatches
+from jahp_pl.codec.latents import count_mismatches
 from jahp_pl.codec.targets import Target
 from jahp_pl.files import write_atomically
 from jahp_pl.quality import ms_ssim_8bit, psnr
@@ -42,7 +42,7 @@ class CodingRow(NamedTuple):
     file_psnr: float
     """PSNR of the decoded 8-bit image in dB."""
     file_ms_ssim: float | None
-    """MS-SSIM of the decoded 8-bit image, from 0 to 1; None if a side is too short (`quality.MIN_SIDE`)."""
+    """MS-SSIM of the decoded 8-bit image, from 0 to 1; None if a side is too short (`quality.MS_SSIM_MIN_SIDE`)."""
     mismatched_symbols: int
     """Latents and hyper-latents that were decoded differently; anything but 0 is a bug."""
     encode_seconds: float
@@ -118,7 +118,7 @@ def code_image(
         exact_bpp=codec.exact_bits(encoded) / (height * width),
         file_psnr=float(psnr(original, shown)),
         file_ms_ssim=float(similarity) if similarity is not None else None,
-        mismatched_symbols=mismatches(encoded, decoded),
+        mismatched_symbols=count_mismatches(encoded, decoded),
         encode_seconds=written - start,
         decode_seconds=read - written,
         level=encoded.level,

@@ -15,9 +15,9 @@ from jahp_pl.config import ConfigError, ModelConfig, model_from_dict
 from jahp_pl.errors import JahpError
 from jahp_pl.model import CompressionModel
 
-FORMAT_KEY = "jahp_pl_format"
-"""Key that marks a checkpoint as written by this project; the value is `FORMAT`."""
-FORMAT = 1
+CHECKPOINT_FORMAT_KEY = "jahp_pl_format"
+"""Key that marks a checkpoint as written by this project; the value is `CHECKPOINT_FORMAT`."""
+CHECKPOINT_FORMAT = 1
 """Version of the layout; newer ones are refused."""
 HYPER_PARAMETERS = "hyper_parameters"
 """Key of the configuration, as plain nested dicts (`config.to_dict`)."""
@@ -132,14 +132,16 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except _DAMAGES as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DamagedCheckpointError(f"{path}: damaged ({reason}); use another one") from None
-    if not isinstance(content, dict) or FORMAT_KEY not in content:
+    if not isinstance(content, dict) or CHECKPOINT_FORMAT_KEY not in content:
         raise CheckpointError(f"{path}: not a checkpoint of jahp_pl; give a .ckpt file that `jahp train` wrote")
-    if type(content[FORMAT_KEY]) is not int or any(
+    if type(content[CHECKPOINT_FORMAT_KEY]) is not int or any(
         not isinstance(content.get(key), kind) for key, kind in _CONTENT.items()
     ):
         raise CheckpointError(f"{path}: does not have the layout of a jahp_pl checkpoint; use another one")
-    if content[FORMAT_KEY] > FORMAT:
-        raise CheckpointError(f"{path}: format {content[FORMAT_KEY]} is newer than this jahp_pl reads; upgrade it")
+    if content[CHECKPOINT_FORMAT_KEY] > CHECKPOINT_FORMAT:
+        raise CheckpointError(
+            f"{path}: format {content[CHECKPOINT_FORMAT_KEY]} is newer than this jahp_pl reads; upgrade it"
+        )
     return content
 
 

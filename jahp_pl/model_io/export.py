@@ -37,8 +37,8 @@ from jahp_pl.model_io.checkpoint import (
 from jahp_pl.model_io.export_config import (
     CARD,
     CONFIG,
-    FORMAT,
-    FORMAT_KEY,
+    EXPORT_FORMAT,
+    EXPORT_FORMAT_KEY,
     TABLES,
     WEIGHTS,
     ExportError,
@@ -46,7 +46,7 @@ from jahp_pl.model_io.export_config import (
     read_checked_weights,
     read_config,
 )
-from jahp_pl.model_io.model_card import card, read_evaluation_results
+from jahp_pl.model_io.model_card import format_card, read_evaluation_results
 from jahp_pl.model_io.tensors import DTYPES, Dtype, restore, store, store_table
 
 
@@ -107,7 +107,7 @@ def export(
     tensors = stored | {f"{TABLES}{name}": store_table(table) for name, table in codec.tables().items()}
     data = safetensors.torch.save({name: tensor.contiguous().clone() for name, tensor in tensors.items()})
     config = {
-        FORMAT_KEY: FORMAT,
+        EXPORT_FORMAT_KEY: EXPORT_FORMAT,
         "model": dataclasses.asdict(model.config),
         "dtype": dtype,
         "fingerprint": codec.fingerprint.hex(),
@@ -116,7 +116,7 @@ def export(
         **({"results": dict(results)} if results else {}),
     }
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    text = card(folder.name, model.config, num_parameters, codec.fingerprint, facts, results)
+    text = format_card(folder.name, model.config, num_parameters, codec.fingerprint, facts, results)
     contents = {WEIGHTS: data, CARD: text.encode(), CONFIG: (json.dumps(config, indent=1) + "\n").encode()}
     replace_folder(folder, contents)
     return codec
@@ -167,7 +167,7 @@ def load_export(folder: Path) -> Export:
             of another shape or dtype.
     """
     config = read_config(folder)
-    is_first = config[FORMAT_KEY] == 1
+    is_first = config[EXPORT_FORMAT_KEY] == 1
     try:
         architecture = model_from_dict(config["model"])
         checksum, fingerprint, facts = (

@@ -13,9 +13,9 @@ from jahp_pl.errors import JahpError
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 """The files of an export."""
-FORMAT_KEY = "jahp_pl_export"
-"""Key in config.json; the value is `FORMAT`."""
-FORMAT = 2
+EXPORT_FORMAT_KEY = "jahp_pl_export"
+"""Key in config.json; the value is `EXPORT_FORMAT`."""
+EXPORT_FORMAT = 2
 """Version of the layout; newer ones are refused. Version 1 stored all 25 taps of g_cm, and tables in float64."""
 MAX_CONFIG_BYTES = 2**20
 MAX_WEIGHTS_BYTES = 2**30
@@ -129,10 +129,10 @@ def read_config(folder: Path) -> dict[str, Any]:
             config = json.loads(file.read(MAX_CONFIG_BYTES))
     except (ValueError, RecursionError):
         raise ExportError(f"{path}: damaged; export the model again") from None
-    version = config.get(FORMAT_KEY) if isinstance(config, dict) else None
+    version = config.get(EXPORT_FORMAT_KEY) if isinstance(config, dict) else None
     if not isinstance(version, int):
         raise ExportError(f"{path}: not the config.json of a jahp_pl export; give a folder that `jahp export` made")
-    if version > FORMAT:
+    if version > EXPORT_FORMAT:
         raise ExportError(f"{path}: format {version} is newer than this jahp_pl reads; upgrade it")
     result: dict[str, Any] = config
     return result

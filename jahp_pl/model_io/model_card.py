@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from jahp_pl.config import ModelConfig
+from jahp_pl.images.kodak import KODAK_NAMES
 from jahp_pl.model_io.export_config import ExportError
 
-RUNGS = {
+RUNG_WORDS = {
     "factorized": "a factorized prior (Ballé et al. 2018)",
     "scale_hyperprior": "a scale hyperprior (Ballé et al. 2018)",
     "mean_scale_hyperprior": "a mean and scale hyperprior (Minnen et al. 2018)",
@@ -50,7 +51,7 @@ that made it and by no other: it names fingerprint `{fingerprint}`, which covers
 """
 
 
-def card(
+def format_card(
     name: str,
     config: ModelConfig,
     num_parameters: int,
@@ -74,7 +75,7 @@ def card(
     lines = [
         HEAD + f"# {name}",
         "",
-        f"A learned image codec: {RUNGS[config.rung]}, N = {config.num_filters}, M = {config.num_latents}{density}"
+        f"A learned image codec: {RUNG_WORDS[config.rung]}, N = {config.num_filters}, M = {config.num_latents}{density}"
         f"{rates}; "
         f"{num_parameters:,} parameters. Made with jahp_pl.",
         *_training(facts),
@@ -141,9 +142,6 @@ def _mapping(facts: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-KODAK = {f"kodim{number:02}" for number in range(1, 25)}
-
-
 def read_evaluation_results(path: Path, fingerprint: bytes) -> dict[str, Any]:
     """Read the results for a model card from a file of `jahp evaluate`.
 
@@ -165,7 +163,7 @@ def read_evaluation_results(path: Path, fingerprint: bytes) -> dict[str, Any]:
         points = models[measured.index(fingerprint) if fingerprint in measured else 0]
         names = [Path(image["name"]).stem for image in points[0]["images"]]
         results = {
-            "images": "Kodak" if set(names) == KODAK else "other images",
+            "images": "Kodak" if set(names) == KODAK_NAMES else "other images",
             "count": len(names),
             **_figures(points[len(points) // 2]["mean"]),
             "date": points[0]["provenance"].get("date"),

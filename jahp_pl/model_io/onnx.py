@@ -47,7 +47,7 @@ from jahp_pl.strides import STRIDE
 
 FACTS = "graphs.json"
 """Name of the file that describes the graphs and their model."""
-LARGEST = 2**12
+MAX_DYNAMIC_SIZE = 2**12
 """Maximum of each dynamic size."""
 ONNX, TORCH = ".onnx", ".pt2"
 
@@ -108,7 +108,7 @@ class EntropyParameterGraph(nn.Module):
         return self.context.raw(pieces, start)
 
 
-class Graph(NamedTuple):
+class GraphSpec(NamedTuple):
     """A network and what is needed to trace it."""
 
     network: nn.Module
@@ -120,20 +120,22 @@ class Graph(NamedTuple):
     """Names of the outputs."""
 
 
-def build_graphs(codec: Codec) -> dict[str, Graph]:
+def build_graphs(codec: Codec) -> dict[str, GraphSpec]:
     """Return the networks of a codec by name; only those that its rung has."""
     model, latents = codec.model, codec.latents
     N, M = model.config.num_filters, model.config.num_latents
-    batch, height, width, count = (Dim(name, min=1, max=LARGEST) for name in ("batch", "height", "width", "count"))
-    rows, columns = Dim("rows", min=2, max=LARGEST), Dim("columns", min=2, max=LARGEST)
+    batch, height, width, count = (
+        Dim(name, min=1, max=MAX_DYNAMIC_SIZE) for name in ("batch", "height", "width", "count")
+    )
+    rows, columns = Dim("rows", min=2, max=MAX_DYNAMIC_SIZE), Dim("columns", min=2, max=MAX_DYNAMIC_SIZE)
     pixels, both = {0: batch, 2: STRIDE * rows, 3: STRIDE * columns}, {1: height, 2: width}
     gain: dict[str, Tensor] = {} if model.gains is None else {"gain": torch.ones(M)}
     fixed: dict[str, dict[int, Any]] = {name: {} for name in gain}
     made = ("y",) if model.h_a is None else ("y", "z")
-    found = {"encoder": Graph(Encoder(model), {"x": torch.rand(2, 3, 96, 80)} | gain, {"x": pixels} | fixed, made)}
+    found = {"encoder": GraphSpec(Encoder(model), {"x": torch.rand(2, 3, 96, 80)} | gain, {"x": pixels} | fixed, made)}
     h_s, context = (None, None) if latents is None else (latents.h_s, latents.context)
     if h_s is not None:
-        found["hyper_decoder"] = Graph(
+        found["hyper_decoder"] = GraphSpec(
             HyperDecoder(h_s, context),
             {"z_hat": torch.ones(N, 2, 3)},
             {"z_hat": both},
@@ -144,22 +146,22 @@ def build_graphs(codec: Codec) -> dict[str, Graph]:
         if context.from_psi is not None:
             inputs["start"] = torch.ones(5, len(context.from_psi.bias))
         sizes = {name: {0: count} for name in inputs}
-        found["entropy_parameters"] = Graph(EntropyParameterGraph(context), inputs, sizes, ("raw",))
+        found["entropy_parameters"] = GraphSpec(EntropyParameterGraph(context), inputs, sizes, ("raw",))
     maps = {0: batch, 2: height, 3: width}
     inputs, sizes = {"y_hat": torch.ones(2, M, 3, 5)} | gain, {"y_hat": maps} | fixed
-    found["decoder"] = Graph(Decoder(model), inputs, sizes, ("x_hat",))
+    found["decoder"] = GraphSpec(Decoder(model), inputs, sizes, ("x_hat",))
     return found
 
 
 @torch.no_grad()
-def to_program(graph: Graph) -> ExportedProgram:
+def to_program(graph: GraphSpec) -> ExportedProgram:
     """Export a torch.export program with dynamic sizes."""
     sizes = tuple(graph.sizes.values())
     with _quiet():
         return torch.export.export(graph.network.eval(), tuple(graph.inputs.values()), dynamic_shapes=sizes)
 
 
-def to_onnx(graph: Graph, program: ExportedProgram, properties: Mapping[str, str]) -> bytes:
+def to_onnx(graph: GraphSpec, program: ExportedProgram, properties: Mapping[str, str]) -> bytes:
     """Export an ONNX file that includes the weights.
 
     Args:

@@ -10,11 +10,11 @@ from typing import Literal, NamedTuple
 
 from jahp_pl.evaluation import EvaluationError
 
-Method = Literal["cubic", "pchip", "akima"]
-METHODS: dict[Method, str] = {"cubic": "cubic", "pchip": "PCHIP", "akima": "Akima"}
+Interpolation = Literal["cubic", "pchip", "akima"]
+INTERPOLATIONS: dict[Interpolation, str] = {"cubic": "cubic", "pchip": "PCHIP", "akima": "Akima"}
 """Interpolation of the log rate over quality: one cubic polynomial fitted to all points, or piecewise through all
 points."""
-MIN_POINTS: dict[Method, int] = {"cubic": 4, "pchip": 2, "akima": 2}
+MIN_POINTS: dict[Interpolation, int] = {"cubic": 4, "pchip": 2, "akima": 2}
 Pairs = Sequence[tuple[float, float]]
 """(bits per pixel, dB)."""
 
@@ -34,7 +34,7 @@ class BDRate(NamedTuple):
     """Upper end of the common range of quality, in dB."""
 
 
-def bd_rate(anchor: Pairs, test: Pairs, method: Method) -> BDRate:
+def bd_rate(anchor: Pairs, test: Pairs, method: Interpolation) -> BDRate:
     """Compute the BD-rate of `test` against `anchor` over their whole common range of quality.
 
     Args:
@@ -74,12 +74,12 @@ def rate_at(pairs: Pairs, qualities: Sequence[float]) -> list[float | None]:
     return [float(10 ** of_quality(q)) if ok else None for q, ok in zip(qualities, inside, strict=True)]
 
 
-def _check(pairs: Pairs, name: str, method: Method) -> None:
+def _check(pairs: Pairs, name: str, method: Interpolation) -> None:
     if len(pairs) < MIN_POINTS[method]:
-        remaining = [METHODS[m] for m, least in MIN_POINTS.items() if len(pairs) >= least]
+        remaining = [INTERPOLATIONS[m] for m, least in MIN_POINTS.items() if len(pairs) >= least]
         left = f"{' and '.join(remaining)} remain" if remaining else "no method remains"
         points = "1 point" if len(pairs) == 1 else f"{len(pairs)} points"
-        raise CurveError(f"{METHODS[method]} needs {MIN_POINTS[method]} points, {name} has {points}; {left}")
+        raise CurveError(f"{INTERPOLATIONS[method]} needs {MIN_POINTS[method]} points, {name} has {points}; {left}")
     rates, values = zip(*pairs, strict=True)
     if any(b <= a for series in (rates, values) for a, b in pairwise(series)):
         raise CurveError(f"quality must rise with the rate, but along {name} it does not")

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jahp_pl.report.bd_rate import METHODS, CurveError, Method, bd_rate, rate_at
-from jahp_pl.report.curves import Curve, Metric
+from jahp_pl.report.bd_rate import INTERPOLATIONS, CurveError, Interpolation, bd_rate, rate_at
+from jahp_pl.report.curves import Curve, Measure
 
 MAX_ANCHORS = 24
 """With more curves than this, only the chosen anchor is compared, because comparing all published curves takes long."""
@@ -19,7 +19,7 @@ STEP = 0.1
 class CurveComparison(NamedTuple):
     """Comparison of one curve with an anchor."""
 
-    percent: dict[Method, float | None]
+    percent: dict[Interpolation, float | None]
     """BD-rate by method; None if a method is not applicable."""
     low: float | None
     """Lower end of the common range in dB; None if no method is applicable."""
@@ -39,21 +39,21 @@ class RateGrid(NamedTuple):
     """Bits per pixel by curve and quality; None outside a curve, and for curves that cannot be interpolated."""
 
 
-def compare(anchor: Curve, curve: Curve, metric: Metric) -> CurveComparison:
+def compare_curves(anchor: Curve, curve: Curve, measure: Measure) -> CurveComparison:
     """Compute the BD-rates of a curve against an anchor, and why one cannot be computed."""
-    percent: dict[Method, float | None] = {}
+    percent: dict[Interpolation, float | None] = {}
     low, high, why = None, None, ""
-    for method in METHODS:
+    for method in INTERPOLATIONS:
         try:
-            result = bd_rate(anchor.values(metric), curve.values(metric), method)
+            result = bd_rate(anchor.values(measure), curve.values(measure), method)
         except CurveError as error:
             percent[method], why = None, why or str(error)
         else:
             percent[method], low, high = result
-    return CurveComparison(percent, low, high, why, _spread(anchor, curve, metric))
+    return CurveComparison(percent, low, high, why, _spread(anchor, curve, measure))
 
 
-def _spread(anchor: Curve, curve: Curve, metric: Metric) -> tuple[float, float] | None:
+def _spread(anchor: Curve, curve: Curve, measure: Measure) -> tuple[float, float] | None:
     percents = []
     for seed, one in curve.seeds.items():
         # An anchor without seeds, e.g. a classical codec, serves for all seeds.
@@ -61,15 +61,15 @@ def _spread(anchor: Curve, curve: Curve, metric: Metric) -> tuple[float, float] 
         if other is None:
             continue
         try:
-            percents.append(bd_rate(other.values(metric), one.values(metric), "cubic").percent)
+            percents.append(bd_rate(other.values(measure), one.values(measure), "cubic").percent)
         except CurveError:
             continue
     return (min(percents), max(percents)) if len(percents) > 1 else None
 
 
-def rate_grid(curves: Sequence[Curve], metric: Metric) -> RateGrid:
+def rate_grid(curves: Sequence[Curve], measure: Measure) -> RateGrid:
     """Compute the rates of all curves at common qualities."""
-    values = [value for curve in curves for _, value in curve.values(metric)]
+    values = [value for curve in curves for _, value in curve.values(measure)]
     if not values:
         return RateGrid(0.0, [None] * len(curves))
     start = float(np.ceil(min(values) / STEP) * STEP)
@@ -77,17 +77,17 @@ def rate_grid(curves: Sequence[Curve], metric: Metric) -> RateGrid:
     rates: list[list[float | None] | None] = []
     for curve in curves:
         try:
-            rates.append(rate_at(curve.values(metric), qualities))
+            rates.append(rate_at(curve.values(measure), qualities))
         except CurveError:
             rates.append(None)
     return RateGrid(start, rates)
 
 
-def format_bd_rate_table(curves: Sequence[Curve], anchor: Curve, metric: Metric) -> list[str]:
+def format_bd_rate_table(curves: Sequence[Curve], anchor: Curve, measure: Measure) -> list[str]:
     """Format a Markdown table of all curves against one, best first, with the range of each comparison."""
-    rows = [(curve, compare(anchor, curve, metric)) for curve in curves if curve is not anchor]
+    rows = [(curve, compare_curves(anchor, curve, measure)) for curve in curves if curve is not anchor]
     rows.sort(key=lambda row: min((v for v in row[1].percent.values() if v is not None), default=np.inf))
-    heads = [*(f"{name}, %" for name in METHODS.values()), "range, dB"]
+    heads = [*(f"{name}, %" for name in INTERPOLATIONS.values()), "range, dB"]
     if has_seeds := any(compared.spread is not None for _, compared in rows):
         heads.append("cubic by seed, %")
     lines = [f"| against {anchor.title} | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]

@@ -9,10 +9,10 @@ from typing import Any, Literal, NamedTuple
 
 from jahp_pl.evaluation import EvaluationError
 
-Metric = Literal["psnr", "ms_ssim"]
-METRICS: dict[Metric, str] = {"psnr": "PSNR", "ms_ssim": "MS-SSIM"}
+Measure = Literal["psnr", "ms_ssim"]
+MEASURES: dict[Measure, str] = {"psnr": "PSNR", "ms_ssim": "MS-SSIM"}
 """Quality measures with their titles; both are in dB here."""
-Kind = Literal["model", "classical", "published"]
+CurveKind = Literal["model", "classical", "published"]
 
 
 class QualityRow(NamedTuple):
@@ -55,7 +55,7 @@ class Curve:
 
     title: str
     """Title in figures and tables; unique in a report."""
-    kind: Kind
+    kind: CurveKind
     points: tuple[CurvePoint, ...]
     """Points with increasing rate."""
     images: frozenset[str]
@@ -67,11 +67,10 @@ class Curve:
     seeds: Mapping[int, Curve] = field(default_factory=dict)
     """For models trained with several seeds, one curve per seed; this curve is their mean."""
 
-    def values(self, metric: Metric, image: str | None = None) -> list[tuple[float, float]]:
-        """Return (bits per pixel, dB) with increasing rate, of the mean or of one image; points without this metric are
-        omitted."""
+    def values(self, measure: Measure, image: str | None = None) -> list[tuple[float, float]]:
+        """List (bits per pixel, dB) by increasing rate, of the mean or of one image; points may lack a measure."""
         rows = [point.mean if image is None else point.images.get(image) for point in self.points]
-        pairs = [(row.bpp, getattr(row, metric)) for row in rows if row is not None]
+        pairs = [(row.bpp, getattr(row, measure)) for row in rows if row is not None]
         return sorted((bpp, value) for bpp, value in pairs if value is not None)
 
 

@@ -16,13 +16,13 @@ from matplotlib.figure import Figure
 
 from jahp_pl.files import write_atomically
 from jahp_pl.report.comparison import STEP, rate_grid
-from jahp_pl.report.curves import METRICS, Curve, Metric
+from jahp_pl.report.curves import MEASURES, Curve, Measure
 
 COLORS = ("#0072b2", "#d55e00", "#00896a", "#b0479a", "#c98a00", "#3d9fdd", "#7d7a1c", "#6b7178")
 """Colours that people with a colour vision deficiency can tell apart; the page uses the same."""
 MARKERS = ("o", "s", "D", "^", "v")
 DASHES = {"model": "-", "classical": (0, (5, 2.5)), "published": (0, (1, 1.6))}
-PARTS = {"y": COLORS[0], "z": COLORS[4], "header": COLORS[1], "coder": COLORS[7]}
+PART_COLORS = {"y": COLORS[0], "z": COLORS[4], "header": COLORS[1], "coder": COLORS[7]}
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "jahp", "font.size": 9.5, "axes.spines.top": False,
     "axes.spines.right": False, "axes.grid": True, "grid.color": "#ebedef", "axes.edgecolor": "#9aa1aa",
@@ -42,10 +42,10 @@ def draw_all(curves: Sequence[Curve], anchor: Curve, folder: Path) -> list[str]:
         Names of the plots.
     """
     plots: dict[str, Callable[[], Figure | None]] = {}
-    for metric in METRICS:
-        plots[f"rd-{metric}"] = partial(draw_rate_distortion, curves, metric)
-        plots[f"savings-{metric}"] = partial(draw_savings, curves, anchor, metric)
-        plots[f"images-{metric}"] = partial(draw_images, curves, metric)
+    for measure in MEASURES:
+        plots[f"rd-{measure}"] = partial(draw_rate_distortion, curves, measure)
+        plots[f"savings-{measure}"] = partial(draw_savings, curves, anchor, measure)
+        plots[f"images-{measure}"] = partial(draw_images, curves, measure)
     plots |= {"rate-split": partial(draw_rate_split, curves), "channels": partial(draw_channels, curves)}
     plots["times"] = partial(draw_times, curves)
     drawn = []
@@ -57,21 +57,21 @@ def draw_all(curves: Sequence[Curve], anchor: Curve, folder: Path) -> list[str]:
     return drawn
 
 
-def draw_rate_distortion(curves: Sequence[Curve], metric: Metric) -> Figure | None:
+def draw_rate_distortion(curves: Sequence[Curve], measure: Measure) -> Figure | None:
     """Draw quality against rate, over the models' range of rates if there are models."""
     figure, axes = _figure(8.6, 5.2)
-    if not _lines(axes, curves, metric, None):
+    if not _lines(axes, curves, measure, None):
         return None
-    _limit_axes(axes, curves, metric, None)
-    axes.set(xlabel="Rate (bits per pixel)", ylabel=f"{METRICS[metric]} (dB)")
+    _limit_axes(axes, curves, measure, None)
+    axes.set(xlabel="Rate (bits per pixel)", ylabel=f"{MEASURES[measure]} (dB)")
     _add_legend(figure, axes)
     return figure
 
 
-def draw_savings(curves: Sequence[Curve], anchor: Curve, metric: Metric) -> Figure | None:
+def draw_savings(curves: Sequence[Curve], anchor: Curve, measure: Measure) -> Figure | None:
     """Draw the percentage of the anchor's bits that each curve saves, against quality."""
     figure, axes = _figure(8.6, 4.6)
-    grid = rate_grid(curves, metric)
+    grid = rate_grid(curves, measure)
     base = next(rates for rates, curve in zip(grid.rates, curves, strict=True) if curve is anchor)
     lowest = 0.0
     for number, (curve, rates) in enumerate(zip(curves, grid.rates, strict=True)):
@@ -89,12 +89,12 @@ def draw_savings(curves: Sequence[Curve], anchor: Curve, metric: Metric) -> Figu
         return None
     axes.axhline(0, color="#5a626d", lw=1)
     axes.set_ylim(bottom=max(-150, lowest * 1.05) or None)
-    axes.set(xlabel=f"{METRICS[metric]} (dB)", ylabel=f"Bits saved against {anchor.title} (%)")
+    axes.set(xlabel=f"{MEASURES[measure]} (dB)", ylabel=f"Bits saved against {anchor.title} (%)")
     _add_legend(figure, axes)
     return figure
 
 
-def draw_images(curves: Sequence[Curve], metric: Metric) -> Figure | None:
+def draw_images(curves: Sequence[Curve], measure: Measure) -> Figure | None:
     """Draw quality against rate in one small plot per image."""
     names = sorted({name for curve in curves for point in curve.points for name in point.images})
     if not names:
@@ -105,8 +105,8 @@ def draw_images(curves: Sequence[Curve], metric: Metric) -> Figure | None:
     grid = figure.subplots(rows, columns, squeeze=False)
     entries: dict[str, Artist] = {}
     for axes, name in zip(grid.flat, names, strict=False):
-        _lines(axes, curves, metric, name)
-        _limit_axes(axes, curves, metric, name)
+        _lines(axes, curves, measure, name)
+        _limit_axes(axes, curves, measure, name)
         axes.set_title(name, fontsize=9)
         axes.tick_params(labelsize=7.5)
         handles, labels = axes.get_legend_handles_labels()
@@ -116,7 +116,7 @@ def draw_images(curves: Sequence[Curve], metric: Metric) -> Figure | None:
     if not entries:
         return None
     figure.supxlabel("Rate (bits per pixel)", fontsize=10)
-    figure.supylabel(f"{METRICS[metric]} (dB)", fontsize=10)
+    figure.supylabel(f"{MEASURES[measure]} (dB)", fontsize=10)
     columns = min(4, len(entries))
     figure.legend(list(entries.values()), list(entries), loc="outside upper center", ncols=columns, fontsize=8.5)
     return figure
@@ -130,7 +130,7 @@ def draw_rate_split(curves: Sequence[Curve]) -> Figure | None:
         return None
     figure, axes = _figure(7.2, 0.3 * len(points) + 1.4)
     left = [0.0] * len(points)
-    for part, color in PARTS.items():
+    for part, color in PART_COLORS.items():
         widths = [max(0.0, rate[part]) for _, rate in points]
         axes.barh(range(len(points)), widths, left=left, color=color, label=part, height=0.62)
         left = [a + b for a, b in zip(left, widths, strict=True)]
@@ -138,7 +138,7 @@ def draw_rate_split(curves: Sequence[Curve]) -> Figure | None:
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("Rate (bits per pixel)")
-    figure.legend(loc="outside upper right", ncols=len(PARTS))
+    figure.legend(loc="outside upper right", ncols=len(PART_COLORS))
     return figure
 
 
@@ -202,9 +202,9 @@ def _add_legend(figure: Figure, axes: Axes) -> None:
     figure.legend(handles, labels, loc="outside right upper", fontsize=8.5)
 
 
-def _lines(axes: Axes, curves: Sequence[Curve], metric: Metric, image: str | None) -> bool:
+def _lines(axes: Axes, curves: Sequence[Curve], measure: Measure, image: str | None) -> bool:
     for number, curve in enumerate(curves):
-        if pairs := curve.values(metric, image):
+        if pairs := curve.values(measure, image):
             axes.plot(
                 *zip(*pairs, strict=True), color=_color(number), ls=DASHES[curve.kind], label=curve.title,
                 marker=MARKERS[number // len(COLORS) % len(MARKERS)] if len(pairs) <= 40 else "",
@@ -214,14 +214,14 @@ def _lines(axes: Axes, curves: Sequence[Curve], metric: Metric, image: str | Non
     return bool(axes.lines)
 
 
-def _limit_axes(axes: Axes, curves: Sequence[Curve], metric: Metric, image: str | None) -> None:
+def _limit_axes(axes: Axes, curves: Sequence[Curve], measure: Measure, image: str | None) -> None:
     """Limit the axes to the rates of the models, and to the qualities of all curves at these."""
-    rates = [bpp for curve in curves if curve.kind == "model" for bpp, _ in curve.values(metric, image)]
+    rates = [bpp for curve in curves if curve.kind == "model" for bpp, _ in curve.values(measure, image)]
     if not rates:
         axes.set_xlim(left=0)
         return
     right = 1.35 * max(rates)
-    inside = [value for curve in curves for bpp, value in curve.values(metric, image) if bpp <= right]
+    inside = [value for curve in curves for bpp, value in curve.values(measure, image) if bpp <= right]
     pad = 0.05 * (max(inside) - min(inside)) or 1.0
     axes.set_xlim(0, right)
     axes.set_ylim(min(inside) - pad, max(inside) + pad)

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-from jahp_pl.report.bd_rate import METHODS
-from jahp_pl.report.comparison import MAX_ANCHORS, STEP, compare, rate_grid
-from jahp_pl.report.curves import METRICS, Curve, CurvePoint, QualityRow
+from jahp_pl.report.bd_rate import INTERPOLATIONS
+from jahp_pl.report.comparison import MAX_ANCHORS, STEP, compare_curves, rate_grid
+from jahp_pl.report.curves import MEASURES, Curve, CurvePoint, QualityRow
 from jahp_pl.report.previews import Comparison, data_uris
 
 
-def page(curves: Sequence[Curve], anchor: Curve, comparisons: Sequence[Comparison], title: str, foot: str) -> str:
+def build_page(curves: Sequence[Curve], anchor: Curve, comparisons: Sequence[Comparison], title: str, foot: str) -> str:
     """Build the page.
 
     Args:
@@ -49,11 +49,11 @@ def page_data(
         "Rates are those of whole files, qualities those of decoded 8-bit RGB pictures.",
         "foot": foot,
         "anchor": position,
-        "methods": METHODS,
+        "methods": INTERPOLATIONS,
         "curves": [_curve(curve, names) for curve in curves],
         "image_names": names,
-        "bd": {number: {metric: _bd(curves, curves[number], metric) for metric in METRICS} for number in anchors},
-        "savings": {metric: _grid(curves, metric) for metric in METRICS},
+        "bd": {number: {measure: _bd(curves, curves[number], measure) for measure in MEASURES} for number in anchors},
+        "savings": {measure: _grid(curves, measure) for measure in MEASURES},
         "compare": [
             _comparison(c, sources) for c, sources in zip(comparisons, data_uris(comparisons), strict=True) if c.items
         ],
@@ -85,8 +85,8 @@ def _details(point: CurvePoint) -> dict[str, Any]:
     }
 
 
-def _bd(curves: Sequence[Curve], anchor: Curve, metric: Any) -> list[dict[str, Any]]:
-    rows = [compare(anchor, curve, metric) for curve in curves]
+def _bd(curves: Sequence[Curve], anchor: Curve, measure: Any) -> list[dict[str, Any]]:
+    rows = [compare_curves(anchor, curve, measure) for curve in curves]
     return [
         {method: _short(value) for method, value in row.percent.items()}
         | {"low": row.low, "high": row.high, "why": row.why, "spread": row.spread}
@@ -94,8 +94,8 @@ def _bd(curves: Sequence[Curve], anchor: Curve, metric: Any) -> list[dict[str, A
     ]
 
 
-def _grid(curves: Sequence[Curve], metric: Any) -> dict[str, Any]:
-    grid = rate_grid(curves, metric)
+def _grid(curves: Sequence[Curve], measure: Any) -> dict[str, Any]:
+    grid = rate_grid(curves, measure)
     rates = [None if row is None else [_short(value) for value in row] for row in grid.rates]
     return {"start": grid.start, "step": STEP, "rates": rates}
 

@@ -12,11 +12,10 @@ from typing import Any, get_args
 
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.image_set import may_be_same_image
-from jahp_pl.report.curves import METRICS, Curve, CurvePoint, Kind, QualityRow
+from jahp_pl.images.kodak import KODAK_NAMES
+from jahp_pl.report.curves import MEASURES, Curve, CurveKind, CurvePoint, QualityRow
 
-KODAK = tuple(f"kodim{number:02}" for number in range(1, 25))
-"""Image names of published curves."""
-RUNGS = {
+RUNG_TITLES = {
     "factorized": "Factorized",
     "scale_hyperprior": "Scale hyperprior",
     "mean_scale_hyperprior": "Mean & scale hyperprior",
@@ -118,14 +117,14 @@ def _read(path: Path) -> dict[str, Any]:
 def _curve(entry: Mapping[str, Any], path: Path) -> Curve:
     points = tuple(_point(point, path) for point in entry["points"])
     title, kind, key = str(entry["title"]), entry["kind"], entry["name"]
-    if kind not in get_args(Kind):
+    if kind not in get_args(CurveKind):
         raise ValueError(f"kind {kind!r} of {title}")
     if not points:
         raise ValueError(f"{title} has no points")
     covered = {frozenset(point.images) for point in points}
     if len(covered) > 1:
         raise EvaluationError(f"{path}: the points of {title} cover different images; code them again")
-    names = frozenset(KODAK) if entry.get("images") == "kodak" else covered.pop()
+    names = KODAK_NAMES if entry.get("images") == "kodak" else covered.pop()
     source = entry.get("source") or _source(entry.get("settings", ""), entry.get("provenance", {}))
     return Curve(title, kind, _sorted(points), names, key if kind == "classical" else "", source)
 
@@ -238,7 +237,7 @@ def _mean_point(points: Sequence[CurvePoint]) -> CurvePoint:
 
 
 def _mean_measured(rows: Sequence[QualityRow]) -> QualityRow:
-    psnr, ms_ssim = ([getattr(row, name) for row in rows] for name in METRICS)
+    psnr, ms_ssim = ([getattr(row, name) for row in rows] for name in MEASURES)
     return QualityRow(
         rows[0].name,
         fmean(row.bpp for row in rows),
@@ -254,7 +253,7 @@ def _words(numbers: Iterable[int]) -> str:
 
 def _rung(curve: Curve) -> int:
     rung = curve.points[0].raw["provenance"]["model"]["rung"]
-    return list(RUNGS).index(rung) if rung in RUNGS else len(RUNGS)
+    return list(RUNG_TITLES).index(rung) if rung in RUNG_TITLES else len(RUNG_TITLES)
 
 
 def _source(settings: str, provenance: Mapping[str, Any]) -> str:
@@ -269,7 +268,7 @@ def title_of(provenance: Mapping[str, Any]) -> str:
     if "curve" in provenance:
         return str(provenance["curve"])
     model = provenance["model"]
-    words = [RUNGS.get(model["rung"], model["rung"])]
+    words = [RUNG_TITLES.get(model["rung"], model["rung"])]
     if model.get("num_levels", 1) > 1:
         words.append("variable rate")
     if model["num_components"] > 1:

@@ -9,9 +9,9 @@ from typing import NamedTuple
 from jahp_pl.codec.codec import Codec
 from jahp_pl.files import write_atomically
 from jahp_pl.report.comparison import format_bd_rate_table
-from jahp_pl.report.curves import METRICS, Curve
+from jahp_pl.report.curves import MEASURES, Curve
 from jahp_pl.report.figures import draw_all
-from jahp_pl.report.page import page
+from jahp_pl.report.page import build_page
 from jahp_pl.report.previews import choose_images, compare_images
 
 PAGE, TABLE = "report.html", "bd-rates.md"
@@ -65,7 +65,7 @@ def write_report(
         WriteError: if the disk is full.
     """
     progress("BD-rates")
-    tables = {metric: format_bd_rate_table(curves, anchor, metric) for metric in METRICS}
+    tables = {measure: format_bd_rate_table(curves, anchor, measure) for measure in MEASURES}
     comparisons = []
     if pictures is not None:
         chosen = choose_images(curves, pictures.wanted)
@@ -73,10 +73,11 @@ def write_report(
     progress("plots")
     plots = draw_all(curves, anchor, out)
     progress("page")
-    text = page(curves, anchor, comparisons, title, foot).encode()
+    text = build_page(curves, anchor, comparisons, title, foot).encode()
     write_atomically(out / PAGE, text)
     parts = [
-        f"BD-rates over {name}, log rate interpolated over dB\n\n" + "\n".join(tables[m]) for m, name in METRICS.items()
+        f"BD-rates over {name}, log rate interpolated over dB\n\n" + "\n".join(tables[m])
+        for m, name in MEASURES.items()
     ]
     write_atomically(out / TABLE, ("\n\n".join(parts) + "\n").encode())
     shown = {item.curve for comparison in comparisons for item in comparison.items}

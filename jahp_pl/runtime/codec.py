@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from jahp_pl.codec.array_images import Kind, from_array, to_array
+from jahp_pl.codec.array_images import ArrayKind, from_array, to_array
 from jahp_pl.codec.arrays import Float32Array, Float64Array, IntArray, Samples
 from jahp_pl.codec.decoder import open_file, reconstruct_image
 from jahp_pl.codec.encoder import ImageEncoder
@@ -21,7 +21,7 @@ from jahp_pl.codec.latents import Decoded, Encoded
 from jahp_pl.codec.limits import Deadline
 from jahp_pl.codec.lockstep import decode_in_groups
 from jahp_pl.codec.rate_control import encode_to_target
-from jahp_pl.codec.table_names import LATENTS, PRIOR, with_prefix
+from jahp_pl.codec.table_names import LATENTS, PRIOR, tables_below
 from jahp_pl.codec.targets import Target, check_target
 from jahp_pl.config import ModelConfig
 from jahp_pl.density_layout import BOUNDS, DensityLayout
@@ -75,12 +75,12 @@ class RuntimeCodec:
         self._prior: ChannelTables | None = None
         if config.rung != "context":
             num_channels = config.num_latents if config.rung == "factorized" else config.num_filters
-            self._prior = ChannelTables(num_channels, with_prefix(PRIOR, tables))
+            self._prior = ChannelTables(num_channels, tables_below(PRIOR, tables))
         self._coder: SymbolCoder | None = None
         frozen = FrozenNetworks([], None)
         if config.rung != "factorized":
             self._coder = SymbolCoder(
-                WindowTables(DensityLayout(config), config.num_latents, with_prefix(LATENTS, tables))
+                WindowTables(DensityLayout(config), config.num_latents, tables_below(LATENTS, tables))
             )
             frozen = freeze_networks(config, state)
         self.networks = EntropyNetworks(frozen, threads)
@@ -161,7 +161,7 @@ class RuntimeCodec:
         data: bytes,
         max_pixels: int | None = None,
         *,
-        as_: Kind = "numpy",
+        as_: ArrayKind = "numpy",
         max_seconds: float | None = None,
     ) -> Samples | Image.Image:
         """Decompress a file to an image; see `codec.Codec.decompress`.
@@ -201,7 +201,7 @@ class RuntimeCodec:
         files: Iterable[bytes],
         max_pixels: int | None = None,
         *,
-        as_: Kind = "numpy",
+        as_: ArrayKind = "numpy",
         max_seconds: float | None = None,
     ) -> list[Samples] | list[Image.Image]:
         """Decompress several files in order, a group of them in lockstep at a time; see `decompress`.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _ATTEMPTS = 20
 
 
-class Trial(NamedTuple):
+class ScoredPoint(NamedTuple):
     """A proposed point."""
 
     values: Mapping[str, Value]
@@ -38,7 +38,9 @@ def check_engine() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-def propose(parameters: Sequence[Parameter], history: Sequence[Trial], is_minimum: bool) -> dict[str, Value] | None:
+def propose(
+    parameters: Sequence[Parameter], history: Sequence[ScoredPoint], is_minimum: bool
+) -> dict[str, Value] | None:
     """Propose values for the next point with a tree-structured Parzen estimator, as a function of the arguments alone.
 
     Args:
@@ -85,7 +87,7 @@ def _value(parameter: Parameter, drawn: int | float) -> Value:
     return parameter.choices[int(drawn)] if parameter.kind == "choice" else parameter.rounded(drawn)
 
 
-def _frozen(trial: Trial, parameters: Sequence[Parameter], space: dict[str, BaseDistribution]) -> FrozenTrial:
+def _frozen(trial: ScoredPoint, parameters: Sequence[Parameter], space: dict[str, BaseDistribution]) -> FrozenTrial:
     from optuna.trial import TrialState, create_trial
 
     params = {p.key: _internal(p, trial.values[p.key]) for p in parameters}

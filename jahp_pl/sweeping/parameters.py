@@ -10,12 +10,12 @@ from typing import Any, Literal, NamedTuple, TypeGuard
 from jahp_pl.sweeping import SweepError
 
 Value = str | int | float | bool | list[Any]
-Kind = Literal["choice", "integer", "real"]
+ParameterKind = Literal["choice", "integer", "real"]
 
 DIGITS = 4
 """Significant digits of drawn numbers, few enough to read in names."""
 
-_RANGES: dict[str, tuple[Kind, bool, bool]] = {
+_RANGES: dict[str, tuple[ParameterKind, bool, bool]] = {
     # distribution: kind, logarithmic, in steps of q
     "int_uniform": ("integer", False, False),
     "uniform": ("real", False, False),
@@ -33,7 +33,7 @@ class Parameter(NamedTuple):
 
     key: str
     """Dotted key, as on the command line."""
-    kind: Kind
+    kind: ParameterKind
     choices: Sequence[Value]
     """Values of kind choice, at least one."""
     weights: Sequence[float] | None

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jahp_pl.errors import write_errors
-from jahp_pl.locks import INHERITED, RUN_LOCK, hold_lock
-from jahp_pl.sweeping.trials import SweepPoint
+from jahp_pl.locks import RUN_LOCK, RUN_LOCK_VARIABLE, hold_lock
+from jahp_pl.sweeping.points import SweepPoint
 
 LOG = "log.txt"
 """Name of the log in the run folder."""
@@ -49,7 +49,7 @@ def start(point: SweepPoint, environment: Mapping[str, str]) -> RunningProcess:
         begin = log.tell()
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-            env={**os.environ, **environment, INHERITED: str(lock)}, pass_fds=(lock,),
+            env={**os.environ, **environment, RUN_LOCK_VARIABLE: str(lock)}, pass_fds=(lock,),
         )  # fmt: skip
     return RunningProcess(process, folder / LOG, begin)
 

@@ -18,9 +18,7 @@ from jahp_pl.model_io.checkpoint import CheckpointError
 from jahp_pl.sweeping import SweepError, bayes
 from jahp_pl.sweeping.file import SweepFile
 from jahp_pl.sweeping.parameters import Value
-from jahp_pl.sweeping.processes import RunningProcess, environments, failure_reason, start, stop, tail
-from jahp_pl.sweeping.table import read_sweep_results, write_sweep_results
-from jahp_pl.sweeping.trials import (
+from jahp_pl.sweeping.points import (
     Entry,
     OtherSettingsError,
     SweepPoint,
@@ -34,6 +32,8 @@ from jahp_pl.sweeping.trials import (
     read_run_state,
     score,
 )
+from jahp_pl.sweeping.processes import RunningProcess, environments, failure_reason, start, stop, tail
+from jahp_pl.sweeping.table import read_sweep_results, write_sweep_results
 
 POLL_SECONDS = 0.2
 
@@ -132,7 +132,7 @@ class Sweep:
         if waiting is not None or self.file.method != "bayes" or len(self.entries) >= (self.file.run_cap or 0):
             return waiting
         history = [
-            bayes.Trial(entry.point.values, score(entry, self.file), entry.state in ("waiting", "running"))
+            bayes.ScoredPoint(entry.point.values, score(entry, self.file), entry.state in ("waiting", "running"))
             for entry in self.entries
         ]
         values = bayes.propose(self.file.parameters, history, self.file.goal == "minimize")

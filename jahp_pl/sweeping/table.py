@@ -16,10 +16,10 @@ from jahp_pl.files import write_atomically
 from jahp_pl.sweeping import SweepError
 from jahp_pl.sweeping.file import SweepFile
 from jahp_pl.sweeping.parameters import Value
-from jahp_pl.sweeping.trials import Entry, State, best, last_values
+from jahp_pl.sweeping.points import Entry, PointState, best, last_values
 from jahp_pl.text import printable
 
-_ORDER: tuple[State, ...] = ("running", "failed", "done", "waiting")
+_ORDER: tuple[PointState, ...] = ("running", "failed", "done", "waiting")
 _FIGURES = ("val/file_bpp", "val/bpp", "val/psnr")
 _INTERVAL = 2.0  # seconds
 

@@ -47,13 +47,13 @@ from jahp_pl.files import atomic_writer, write_atomically
 from jahp_pl.measurement.roundtrip import CodedImage, CodingRow, code_image, mean_row
 from jahp_pl.quality import decibels, to_uint8
 from jahp_pl.training.batches import named_images
-from jahp_pl.training.figures import channel_chart, comparison
-from jahp_pl.training.loggers import record
+from jahp_pl.training.figures import channel_chart, comparison_figure
+from jahp_pl.training.loggers import log_row
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.processes import gather
 from jahp_pl.training.validation import VALIDATED_SHARES, level_section
 
-Item = TypeVar("Item")
+T = TypeVar("T")
 
 
 class CodingCallback(Callback):
@@ -105,7 +105,7 @@ class CodingCallback(Callback):
         if rows:
             values |= coding_summary(rows)
             values |= level_summaries(rows, pl_module.config.model.num_levels)
-        record(pl_module, values)
+        log_row(pl_module, values)
         if trainer.is_global_zero:
             write_atomically(folder / "report.json", coding_report(trainer.global_step, rows, values))
             keep_only(folder)
@@ -150,7 +150,7 @@ class PictureCallback(Callback):
         folder = step_folder(self.folder, trainer.global_step)
         for image in coded:
             caption = f"{image.row.name}: {image.row.file_bpp:.3f} bpp, {image.row.file_psnr:.2f} dB"
-            self._save(trainer, comparison(image), folder / f"{image.row.name}.png", caption)
+            self._save(trainer, comparison_figure(image), folder / f"{image.row.name}.png", caption)
         self._save(trainer, channel_chart(coded), folder / "channels.png", "bits of each latent channel")
         keep_only(folder)
 
@@ -234,7 +234,7 @@ def file_names(shares: Sequence[Sequence[str]]) -> list[list[str]]:
     return [[name for name, (owner, _) in taken.items() if owner == rank] for rank in range(len(shares))]
 
 
-def interleave_ranks(shares: Sequence[Sequence[Item]]) -> list[Item]:
+def interleave_ranks(shares: Sequence[Sequence[T]]) -> list[T]:
     """Interleave the ranks' items: the first of every rank, then the second, etc., which restores the original
     order."""
     turns = itertools.zip_longest(*([(item,) for item in share] for share in shares), fillvalue=())

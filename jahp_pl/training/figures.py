@@ -20,7 +20,7 @@ PANEL = (420, 640)
 Y_COLOUR, Z_COLOUR, MUTED = "#2a6f97", "#e07a2f", "#5f6b76"
 
 
-def comparison(image: CodedImage) -> Figure:
+def comparison_figure(image: CodedImage) -> Figure:
     """Draw the original, the reconstruction with rate and PSNR, the map of bits per pixel, and a table of the file."""
     row = image.row
     longest = max(row.width, row.height)

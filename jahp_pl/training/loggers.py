@@ -25,7 +25,7 @@ def log_now(trainer: Trainer, values: Mapping[str, float]) -> None:
         logger.log_metrics(dict(values), step=trainer.global_step)
 
 
-def record(module: LightningModule, values: Mapping[str, float]) -> None:
+def log_row(module: LightningModule, values: Mapping[str, float]) -> None:
     """Write a row of validation, and make it visible to callbacks in `trainer.callback_metrics`.
 
     The sanity check of Lightning writes nothing.

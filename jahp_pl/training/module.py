@@ -58,12 +58,12 @@ from torch.optim import Adam, Optimizer
 
 from jahp_pl.config import Config, ConfigError, to_dict
 from jahp_pl.data.module import ShardDataModule
-from jahp_pl.initialization.warm_start import initialise, latent_scale, take_networks
+from jahp_pl.initialization.warm_start import copy_networks, initialize, latent_scale
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.checkpoint import (
-    FORMAT,
-    FORMAT_KEY,
+    CHECKPOINT_FORMAT,
+    CHECKPOINT_FORMAT_KEY,
     HYPER_PARAMETERS,
     CheckpointError,
     is_validation_due,
@@ -74,7 +74,7 @@ from jahp_pl.settings import config_from_dict
 from jahp_pl.training import TrainingError
 from jahp_pl.training.batches import check_range, images_of, named_images
 from jahp_pl.training.clock import TrainingClock
-from jahp_pl.training.loggers import record
+from jahp_pl.training.loggers import log_row
 from jahp_pl.training.optimization import SkipCounter, decay_at, learning_rate, make_average, seed_noise, update_average
 from jahp_pl.training.processes import check_agreement
 from jahp_pl.training.stopping import StopRequests
@@ -121,12 +121,12 @@ class CompressionModule(LightningModule):
         self.save_hyperparameters(to_dict(config), logger=False)
         self.model = CompressionModel(config.model)
         if self.model.gains is not None:
-            self.model.gains.start(config.loss)
+            self.model.gains.initialize(config.loss)
         self.copied_networks: list[str] = []
         if config.optim.initialization == "klt":
-            self.copied_networks = initialise(self.model, latent_scale(config.loss), start=start)
+            self.copied_networks = initialize(self.model, latent_scale(config.loss), start=start)
         elif start is not None:
-            self.copied_networks = take_networks(self.model, start)
+            self.copied_networks = copy_networks(self.model, start)
         for transform in self._transforms:
             transform.requires_grad_(config.optim.transforms_learn)
         if self.model.h_a is not None and config.model.quantization == "rounded":
@@ -314,7 +314,7 @@ class CompressionModule(LightningModule):
         if isinstance(data := getattr(self.trainer, "datamodule", None), ShardDataModule):
             values["data/broken_photographs"] = data.train_skipped.num_broken
             values["data/small_photographs"] = data.train_skipped.num_small
-        record(self, values)
+        log_row(self, values)
 
     def _stop_if_stuck(self) -> None:
         longest = self._skips.longest
@@ -364,7 +364,7 @@ class CompressionModule(LightningModule):
         if not counts.loss:
             rank_zero_warn(NO_LOSS)
         values |= {"val/images": float(counts.bpp), "val/ms_ssim_images": float(counts.ms_ssim or 0)}
-        record(self, values)
+        log_row(self, values)
 
     def on_validation_end(self) -> None:
         """Resume the time per step."""
@@ -399,7 +399,7 @@ class CompressionModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the format and this module's counters; the configuration is in Lightning's `hyper_parameters`."""
-        checkpoint[FORMAT_KEY] = FORMAT
+        checkpoint[CHECKPOINT_FORMAT_KEY] = CHECKPOINT_FORMAT
         checkpoint["training"] = {
             "seconds": self.clock.seconds,
             "skipped_steps": self.skipped_steps,

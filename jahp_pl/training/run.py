@@ -20,7 +20,7 @@ from torch import nn
 from jahp_pl.config import Config, ConfigError, TrainerConfig, to_dict
 from jahp_pl.data.module import ShardDataModule
 from jahp_pl.files import clear_leftovers, write_atomically
-from jahp_pl.initialization.warm_start import take_networks
+from jahp_pl.initialization.warm_start import copy_networks
 from jahp_pl.locks import training_in
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.checkpoint import CheckpointError, read_checkpoint
@@ -283,7 +283,7 @@ def read_start(config: Config) -> dict[str, nn.Module] | None:
     networks = dict(start.named_children())
     if config.optim.start_networks == "transforms":
         networks = {name: networks[name] for name in ("g_a", "g_s", "gains") if name in networks}
-    if not take_networks(CompressionModel(config.model), networks):
+    if not copy_networks(CompressionModel(config.model), networks):
         raise ConfigError(
             f"optim.start_from={source}: none of its networks fits this model; it has model.num_filters="
             f"{start.config.num_filters} and model.num_latents={start.config.num_latents}"

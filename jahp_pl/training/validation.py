@@ -16,11 +16,11 @@ from torchmetrics import Metric
 from jahp_pl.config import LossConfig
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
-from jahp_pl.quality import MIN_SIDE, decibels, ms_ssim_8bit, psnr, to_uint8
+from jahp_pl.quality import MS_SSIM_MIN_SIDE, decibels, ms_ssim_8bit, psnr, to_uint8
 
 NO_LOSS = (
-    f"no validation image has both sides of at least {MIN_SIDE} pixels, so MS-SSIM and val/loss are undefined and no "
-    "best.ckpt is kept; add larger images to data.val"
+    f"no validation image has both sides of at least {MS_SSIM_MIN_SIDE} pixels, so MS-SSIM and val/loss are undefined "
+    "and no best.ckpt is kept; add larger images to data.val"
 )
 
 
@@ -61,7 +61,7 @@ def measure_image(
     noisy = model(x, level=level)
     output = model.eval()(x, level=level)
     num_pixels = x.shape[-2] * x.shape[-1]
-    is_large = min(x.shape[-2:]) >= MIN_SIDE
+    is_large = min(x.shape[-2:]) >= MS_SSIM_MIN_SIDE
     exact = rate_distortion(config, x, output, share) if config.distortion == "mse" or is_large else None
     bpp_y, bpp_z = output.bits_y.sum() / num_pixels, output.bits_z.sum() / num_pixels
     original, shown = to_uint8(x), to_uint8(output.x_hat)
@@ -91,10 +91,10 @@ def validation_values(means: ValidationRow, section: str) -> dict[str, float]:
     return values | {f"{section}/ms_ssim_db": decibels(values[f"{section}/ms_ssim"])}
 
 
-Row = TypeVar("Row", bound=tuple[Tensor | float | None, ...])
+AnyRow = TypeVar("AnyRow", bound=tuple[Tensor | float | None, ...])
 
 
-class RowMeans(Metric, Generic[Row]):
+class RowMeans(Metric, Generic[AnyRow]):
     """Column means of named rows over all images of all ranks; a None is left out of its column's mean.
 
     `compute` reduces once, so ranks may have different numbers of images, including none.
@@ -107,21 +107,21 @@ class RowMeans(Metric, Generic[Row]):
     sums: Tensor
     counts: Tensor
 
-    def __init__(self, row_type: type[Row]) -> None:
+    def __init__(self, row_type: type[AnyRow]) -> None:
         super().__init__()
         self.row_type = row_type
         width = len(row_type._fields)  # type: ignore[attr-defined]
         self.add_state("sums", torch.zeros(width), dist_reduce_fx="sum")
         self.add_state("counts", torch.zeros(width), dist_reduce_fx="sum")
 
-    def update(self, row: Row) -> None:
+    def update(self, row: AnyRow) -> None:
         """Add one image."""
         present = torch.tensor([value is not None for value in row], device=self.sums.device)
         values = [torch.as_tensor(0.0 if v is None else v, dtype=torch.float, device=self.sums.device) for v in row]
         self.sums += torch.stack(values)
         self.counts += present
 
-    def compute(self) -> tuple[Row, Row]:
+    def compute(self) -> tuple[AnyRow, AnyRow]:
         """Return the means as floats (NaN for a column without values), and the number of values per column."""
         means, counts = (self.sums / self.counts).tolist(), self.counts.int().tolist()
         make = self.row_type._make  # type: ignore[attr-defined]

@@ -44,7 +44,12 @@ def model_file(tmp_path_factory):
     state = {f"{checkpoint.MODEL}{name}": value for name, value in model.state_dict().items()}
     hyper = {"model": {"rung": "joint", "num_filters": 16, "num_latents": 24}}
     torch.save(
-        {checkpoint.FORMAT_KEY: checkpoint.FORMAT, checkpoint.HYPER_PARAMETERS: hyper, "state_dict": state}, path
+        {
+            checkpoint.CHECKPOINT_FORMAT_KEY: checkpoint.CHECKPOINT_FORMAT,
+            checkpoint.HYPER_PARAMETERS: hyper,
+            "state_dict": state,
+        },
+        path,
     )
     return path
 

@@ -38,8 +38,8 @@ def server(source: Path) -> Iterator[ShardServer]:
         yield running
 
 
-def cache(server: ShardServer, folder: Path, known: bool = True, max_bytes: int = 10**9) -> ShardCache:
-    index = expand_shards([server.address()], "data.train").known if known else {}
+def cache(server: ShardServer, folder: Path, is_indexed: bool = True, max_bytes: int = 10**9) -> ShardCache:
+    index = expand_shards([server.address()], "data.train").index_entries if is_indexed else {}
     server.requests.clear()
     return ShardCache(folder / "cache", max_bytes, LIMIT, index)
 
@@ -53,9 +53,9 @@ def kept(folder: Path) -> list[Path]:
     return [path for path in (folder / "cache").iterdir() if path.suffix != ".lock"]
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_a_shard_is_downloaded_once(server: ShardServer, source: Path, tmp_path: Path, known: bool) -> None:
-    shards = cache(server, tmp_path, known)
+@pytest.mark.parametrize("is_indexed", [True, False])
+def test_a_shard_is_downloaded_once(server: ShardServer, source: Path, tmp_path: Path, is_indexed: bool) -> None:
+    shards = cache(server, tmp_path, is_indexed)
     for _ in range(3):
         assert read(shards, server.address(FIRST)) == (source / FIRST).read_bytes()
     assert server.requests == {f"GET {FIRST}": 1}
@@ -85,13 +85,13 @@ def test_a_cached_shard_is_compared_with_the_index_on_every_open(
 
 
 def test_without_a_cache_a_download_that_differs_from_its_index_is_broken(server: ShardServer, source: Path) -> None:
-    known = expand_shards([server.address()], "data.train").known
+    index_entries = expand_shards([server.address()], "data.train").index_entries
     url, data = server.address(FIRST), bytearray((source / FIRST).read_bytes())
-    (photo,) = ShardReader(LIMIT, known=known).read([url])
+    (photo,) = ShardReader(LIMIT, index_entries=index_entries).read([url])
     assert isinstance(photo, Photo)
     data[-1] ^= 1  # after the end mark, which no tar reader checks
     (source / FIRST).write_bytes(data)
-    reader = ShardReader(LIMIT, known=known)
+    reader = ShardReader(LIMIT, index_entries=index_entries)
     photo, skipped = reader.read([url])
     assert isinstance(photo, Photo)
     assert skipped == Skipped(url, "broken", "does not match its index.json")
@@ -128,10 +128,12 @@ def test_processes_wait_for_the_one_that_downloads(server: ShardServer, source: 
     assert server.requests == {f"GET {FIRST}": 1}
 
 
-@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("is_indexed", [True, False])
 @pytest.mark.parametrize("fault", ["hang", "503"])
-def test_a_download_that_fails_leaves_nothing(server: ShardServer, tmp_path: Path, fault: str, known: bool) -> None:
-    shards = cache(server, tmp_path, known)
+def test_a_download_that_fails_leaves_nothing(
+    server: ShardServer, tmp_path: Path, fault: str, is_indexed: bool
+) -> None:
+    shards = cache(server, tmp_path, is_indexed)
     server.faults[FIRST] = (fault, 3)
     with pytest.raises(OSError, match="3 times in a row"):
         shards.open(server.address(FIRST))
@@ -153,7 +155,7 @@ def test_without_an_index_a_shard_that_is_damaged_at_its_origin_gives_what_it_ho
     server: ShardServer, source: Path, tmp_path: Path
 ) -> None:
     (source / FIRST).write_bytes((source / FIRST).read_bytes()[:5000])
-    reader = ShardReader(LIMIT, cache(server, tmp_path, known=False))
+    reader = ShardReader(LIMIT, cache(server, tmp_path, is_indexed=False))
     for _ in range(2):
         [item] = reader.read([server.address(FIRST)])
         assert isinstance(item, Skipped)
@@ -162,14 +164,14 @@ def test_without_an_index_a_shard_that_is_damaged_at_its_origin_gives_what_it_ho
     assert [path.suffix for path in kept(tmp_path)] == [".cut"]
 
 
-@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("is_indexed", [True, False])
 @pytest.mark.parametrize("damage", ["cut short", "a header lost", "emptied"])
 def test_a_shard_damaged_in_the_cache_is_downloaded_again_and_no_photograph_is_lost(
-    server: ShardServer, source: Path, tmp_path: Path, damage: str, known: bool
+    server: ShardServer, source: Path, tmp_path: Path, damage: str, is_indexed: bool
 ) -> None:
     write_shards([PHOTOS / "val"], source, ShardOptions(shuffle=False), overwrite=True)
     url = server.address(FIRST)
-    reader = ShardReader(LIMIT, cache(server, tmp_path, known))
+    reader = ShardReader(LIMIT, cache(server, tmp_path, is_indexed))
     names = [item.name for item in reader.read([url])]
     assert len(names) == 4
     [path] = kept(tmp_path)

@@ -170,7 +170,7 @@ def test_a_url_of_a_folder_stands_for_the_shards_of_its_index(server: ShardServe
     for end in ("", "index.json"):
         shards = expand_shards([server.address(end)], "data.train", LIMIT)
         assert shards.urls == [server.address(f"shard-00000{i}.tar") for i in range(2)]
-        assert [shards.known[url].samples for url in shards.urls] == [2, 2]
+        assert [shards.index_entries[url].samples for url in shards.urls] == [2, 2]
 
 
 def test_a_shard_whose_server_hangs_is_one_broken_item_and_the_next_is_read(server: ShardServer) -> None:

@@ -174,7 +174,11 @@ def test_a_diverged_model_is_reported_with_the_image(capsys) -> None:
         model.g_a[-1].weight.mul_(1e9)
     hyper = {"model": {"rung": "joint", "num_filters": 8, "num_latents": 12}}
     state = {f"{checkpoint.MODEL}{name}": value for name, value in model.state_dict().items()}
-    content = {checkpoint.FORMAT_KEY: checkpoint.FORMAT, checkpoint.HYPER_PARAMETERS: hyper, "state_dict": state}
+    content = {
+        checkpoint.CHECKPOINT_FORMAT_KEY: checkpoint.CHECKPOINT_FORMAT,
+        checkpoint.HYPER_PARAMETERS: hyper,
+        "state_dict": state,
+    }
     torch.save(content, "diverged.ckpt")
     assert evaluate("--out", "r.json", model="diverged.ckpt") == 2
     error = refused(capsys)

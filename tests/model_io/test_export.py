@@ -350,7 +350,11 @@ def run_folder(tmp_path):
         "optim": {"start_from": "/home/me/runs/former"},
         "model": {"rung": "joint", "num_filters": 8, "num_latents": 12},
     }  # fmt: skip
-    content = {checkpoint.FORMAT_KEY: checkpoint.FORMAT, checkpoint.HYPER_PARAMETERS: settings, "global_step": 11}
+    content = {
+        checkpoint.CHECKPOINT_FORMAT_KEY: checkpoint.CHECKPOINT_FORMAT,
+        checkpoint.HYPER_PARAMETERS: settings,
+        "global_step": 11,
+    }
     content["state_dict"] = {f"{checkpoint.MODEL}{name}": value for name, value in model.state_dict().items()}
     torch.save(content, path)
     return tmp_path / "run"

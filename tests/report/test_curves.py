@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from jahp_pl.evaluation import EvaluationError
-from jahp_pl.report.bd_rate import METHODS, CurveError, bd_rate, rate_at
-from jahp_pl.report.comparison import compare, format_bd_rate_table
+from jahp_pl.report.bd_rate import INTERPOLATIONS, CurveError, bd_rate, rate_at
+from jahp_pl.report.comparison import compare_curves, format_bd_rate_table
 from jahp_pl.report.curves import find_curve
 from jahp_pl.report.read_results import read_curves
 
@@ -46,7 +46,7 @@ def test_every_published_curve_reads_and_names_its_source():
 LINE = [(0.1, 28.0), (0.2, 30.0), (0.4, 32.0), (0.8, 34.0), (1.6, 36.0)]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", INTERPOLATIONS)
 def test_half_the_rate_at_every_quality_is_minus_fifty_per_cent(method):
     half = [(rate / 2, value) for rate, value in LINE]
     assert math.isclose(bd_rate(LINE, half, method).percent, -50, rel_tol=1e-9)
@@ -143,7 +143,7 @@ def test_seeds_are_averaged_and_their_spread_is_reported(evaluation, tmp_path):
     assert [point.quality for point in joint.points] == ["λ = 0.01", "λ = 0.02", "λ = 0.04", "λ = 0.08"]
     first = evaluation["mean"]["file_bpp"]
     assert joint.points[0].mean.bpp == pytest.approx(first * (0.8 + 0.99) / 2)
-    compared = compare(anchor, joint, "psnr")
+    compared = compare_curves(anchor, joint, "psnr")
     assert compared.percent["cubic"] == pytest.approx(100 * (0.895 / 1.05 - 1))
     assert compared.spread == pytest.approx((-20.0, -10.0))
     head, _, row = format_bd_rate_table([anchor, joint], anchor, "psnr")
@@ -155,7 +155,7 @@ def test_a_seed_that_the_anchor_lacks_does_not_count(evaluation, tmp_path):
     ladder(evaluation, tmp_path, "scale_hyperprior", {1: 1.0, 2: 1.1})
     ladder(evaluation, tmp_path, "joint", {1: 0.8, 3: 0.9})
     anchor, joint = read_curves([tmp_path])
-    assert compare(anchor, joint, "psnr").spread is None
+    assert compare_curves(anchor, joint, "psnr").spread is None
 
 
 def test_results_of_different_images_are_refused(evaluation, tmp_path):

@@ -90,7 +90,7 @@ def variable_model(variant: Variant = JOINT, num_levels: int = 4) -> Compression
     variable = CompressionModel(dataclasses.replace(model.config, num_levels=num_levels)).eval()
     variable.load_state_dict(model.state_dict(), strict=False)
     assert variable.gains is not None
-    variable.gains.start(LossConfig(lmbda=0.002, lmbda_max=0.1))
+    variable.gains.initialize(LossConfig(lmbda=0.002, lmbda_max=0.1))
     return variable
 
 

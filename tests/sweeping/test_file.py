@@ -24,12 +24,10 @@ from wandb.sdk.launch.sweeps.utils import load_sweep_config
 from jahp_pl.files import write_atomically
 from jahp_pl.settings import load
 from jahp_pl.sweeping import SweepError
-from jahp_pl.sweeping.bayes import Trial, propose
+from jahp_pl.sweeping.bayes import ScoredPoint, propose
 from jahp_pl.sweeping.file import SweepFile, read_sweep
 from jahp_pl.sweeping.parameters import Parameter, parse_parameter
-from jahp_pl.sweeping.processes import environments
-from jahp_pl.sweeping.table import LiveTable, format_sweep_table, read_sweep_results, write_sweep_results
-from jahp_pl.sweeping.trials import (
+from jahp_pl.sweeping.points import (
     Entry,
     SweepPoint,
     best,
@@ -39,6 +37,8 @@ from jahp_pl.sweeping.trials import (
     make_point,
     random_points,
 )
+from jahp_pl.sweeping.processes import environments
+from jahp_pl.sweeping.table import LiveTable, format_sweep_table, read_sweep_results, write_sweep_results
 from tests.support import pages
 from tests.support.commands import run
 
@@ -275,7 +275,7 @@ def test_proposals_approach_the_optimum_and_follow_from_the_history_alone() -> N
 
         return (math.log10(values["optim.learning_rate"]) + 3) ** 2 + (values["model.rung"] != "joint")
 
-    history: list[Trial] = []
+    history: list[ScoredPoint] = []
     for number in range(30):
         values = propose(space, history, is_minimum=True)
         assert values is not None
@@ -283,7 +283,7 @@ def test_proposals_approach_the_optimum_and_follow_from_the_history_alone() -> N
         assert all(parameter.contains(values[parameter.key]) for parameter in space)
         assert values not in [trial.values for trial in history]
         known = None if number % 7 == 3 else score(values)
-        history.append(Trial(values, known, is_open=number == 28))
+        history.append(ScoredPoint(values, known, is_open=number == 28))
     late = [trial.values for trial in history[15:]]
     assert sum(score(dict(values)) < 0.3 for values in late) >= 8  # one in ten of random draws
 
@@ -291,7 +291,7 @@ def test_proposals_approach_the_optimum_and_follow_from_the_history_alone() -> N
 def test_proposals_end_when_a_space_is_exhausted() -> None:
     pytest.importorskip("optuna")
     space = [parse_parameter("model.rung", {"values": ["joint", "context"]})]
-    history = [Trial({"model.rung": rung}, 1.0, is_open=False) for rung in ("joint", "context")]
+    history = [ScoredPoint({"model.rung": rung}, 1.0, is_open=False) for rung in ("joint", "context")]
     assert propose(space, history, is_minimum=True) is None
 
 

@@ -20,7 +20,7 @@ from jahp_pl.measurement.roundtrip import CodedImage, code_image
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.checkpoint import load_checkpoint_model
 from jahp_pl.training.callbacks import CodingCallback, coding_report, coding_summary, file_name
-from jahp_pl.training.figures import bits_per_pixel, channel_chart, comparison
+from jahp_pl.training.figures import bits_per_pixel, channel_chart, comparison_figure
 from jahp_pl.training.run import TrainResult, train
 from tests.support.tiny_runs import tiny_config
 
@@ -186,7 +186,7 @@ def test_the_map_of_bits_holds_every_bit_once(coded: CodedImage) -> None:
 
 
 def test_the_caption_has_rate_and_psnr(coded: CodedImage) -> None:
-    figure = comparison(coded)
+    figure = comparison_figure(coded)
     titles = " ".join(axes.get_title() for axes in figure.axes)
     assert f"{coded.row.file_bpp:.3f} bpp, {coded.row.file_psnr:.2f} dB" in titles
     assert any("bits per pixel" in axes.get_ylabel() for child in figure.axes for axes in [child, *child.child_axes])

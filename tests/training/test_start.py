@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from jahp_pl.config import Config, ConfigError, LossConfig, ModelConfig, OptimConfig
-from jahp_pl.initialization.warm_start import initialise, latent_scale, take_networks
+from jahp_pl.initialization.warm_start import copy_networks, initialize, latent_scale
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.checkpoint import load_checkpoint_model
 from jahp_pl.model_io.export import export_from
@@ -35,23 +35,23 @@ def model_of(rung: str, **settings) -> CompressionModel:
 
 def test_networks_are_loaded_whole_or_not_at_all() -> None:
     joint = dict(model_of("joint").named_children())
-    assert take_networks(model_of("joint"), joint) == ["g_a", "g_s", "h_a", "h_s", "g_cm", "g_ep", "prior"]
+    assert copy_networks(model_of("joint"), joint) == ["g_a", "g_s", "h_a", "h_s", "g_cm", "g_ep", "prior"]
     mixture = model_of("joint", num_components=3)
     before = {name: tensor.clone() for name, tensor in mixture.g_ep.state_dict().items()}
-    assert take_networks(mixture, joint) == ["g_a", "g_s", "h_a", "h_s", "g_cm", "prior"]
+    assert copy_networks(mixture, joint) == ["g_a", "g_s", "h_a", "h_s", "g_cm", "prior"]
     assert all(torch.equal(tensor, before[name]) for name, tensor in mixture.g_ep.state_dict().items())
     # The factorized rung's prior is that of the latents, of another width.
-    assert take_networks(model_of("factorized"), joint) == ["g_a", "g_s"]
-    assert take_networks(model_of("joint", num_filters=9), joint) == ["g_cm", "g_ep"]
+    assert copy_networks(model_of("factorized"), joint) == ["g_a", "g_s"]
+    assert copy_networks(model_of("joint", num_filters=9), joint) == ["g_cm", "g_ep"]
 
 
 @pytest.mark.parametrize("rung", ["scale_hyperprior", "mean_scale_hyperprior", "context", "joint"])
 def test_an_entropy_model_is_initialised_for_the_latents_of_loaded_transforms(rung, photos) -> None:
     loud, model = model_of("factorized"), model_of(rung)
-    initialise(loud, latent_scale(LossConfig(lmbda=0.18)))
+    initialize(loud, latent_scale(LossConfig(lmbda=0.18)))
     with torch.no_grad():
         loud.g_a[-1].weight.mul_(8)
-    initialise(model, latent_scale(LossConfig(lmbda=0.0018)), start=dict(loud.named_children()))
+    initialize(model, latent_scale(LossConfig(lmbda=0.0018)), start=dict(loud.named_children()))
     with torch.no_grad():
         output = model.eval()(photos)
     assert torch.equal(output.y_hat, loud.eval()(photos).y_hat)

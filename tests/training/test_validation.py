@@ -9,7 +9,7 @@ from torch import Tensor
 from jahp_pl.config import LossConfig, ModelConfig
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
-from jahp_pl.quality import MIN_SIDE, psnr, to_uint8
+from jahp_pl.quality import MS_SSIM_MIN_SIDE, psnr, to_uint8
 from jahp_pl.training.validation import RowMeans, RunningMeans, TrainingRow, ValidationRow, measure_image
 
 
@@ -56,11 +56,11 @@ def test_the_noisy_rate_is_about_the_rate_of_a_training_pass(model: CompressionM
 
 
 def test_an_image_too_small_for_ms_ssim_has_none(model: CompressionModel, photos: Tensor) -> None:
-    small = photos[:1, :, : MIN_SIDE - 1, :200]
+    small = photos[:1, :, : MS_SSIM_MIN_SIDE - 1, :200]
     assert measure_image(model, LossConfig(), small).ms_ssim is None
     assert measure_image(model, LossConfig(), small).loss is not None
     assert measure_image(model, LossConfig(distortion="ms_ssim"), small).loss is None
-    large = measure_image(model, LossConfig(distortion="ms_ssim"), photos[:1, :, :MIN_SIDE, :MIN_SIDE])
+    large = measure_image(model, LossConfig(distortion="ms_ssim"), photos[:1, :, :MS_SSIM_MIN_SIDE, :MS_SSIM_MIN_SIDE])
     assert large.ms_ssim is not None
     assert large.loss is not None
 

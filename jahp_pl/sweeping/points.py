@@ -161,15 +161,15 @@ def _words(values: Mapping[str, Value]) -> str:
     return " ".join(f"{key}={value}" for key, value in values.items())
 
 
-State = Literal["waiting", "running", "done", "failed"]
+PointState = Literal["waiting", "running", "done", "failed"]
 
 
 @dataclass
 class Entry:
-    """State of a point while the sweep runs; one row of the table."""
+    """PointState of a point while the sweep runs; one row of the table."""
 
     point: SweepPoint
-    state: State = "waiting"
+    state: PointState = "waiting"
     steps: int = 0
     """Optimizer steps over all sessions."""
     seconds: float = 0.0
@@ -206,7 +206,7 @@ class OtherSettingsError(SweepError):
 
 
 class RunState(NamedTuple):
-    """State of a run over all its sessions."""
+    """PointState of a run over all its sessions."""
 
     steps: int
     """Optimizer steps in the last checkpoint; 0 without one."""
