@@ -1,4 +1,4 @@
-"""`python -m jahp_pl` is `jahp`."""
+"""Lets `python -m jahp_pl` run the command `jahp`."""
 
 from jahp_pl.cli.main import main
 

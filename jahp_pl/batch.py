@@ -1,4 +1,4 @@
-"""Plans and runs one command over many files: the output of each input, finished files, and failures."""
+"""Plans and runs one command over many files: chooses outputs, skips finished files, collects failures."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from jahp_pl.codec.bitstream import MAGIC
 from jahp_pl.errors import JahpError
 
 STREAM = Path("-")
@@ -16,15 +17,13 @@ DECODED = ".decoded.png"
 """Suffix of an image decoded next to its file, where the original may be."""
 _MAX_NAME = 255
 """Maximum length of a file name in bytes on Linux, macOS and Windows."""
-_MAGIC = b"jahp"
-"""Equal to `codec.bitstream.MAGIC`, which is in a higher layer."""
 UNREAD_SUFFIXES = frozenset(
     {
         *(".ai", ".arw", ".cr2", ".cr3", ".dng", ".eps", ".exr", ".hdr", ".heic", ".heif", ".hif", ".jxl", ".jxr"),
         *(".nef", ".orf", ".pef", ".psd", ".raf", ".rw2", ".srw", ".svg"),
     }
 )
-"""Suffixes of image files that no command reads."""
+"""Suffixes of image files that commands leave out of folders, and say so; with an extra package, some are read."""
 
 
 class BatchError(JahpError, ValueError):
@@ -103,11 +102,15 @@ def plan(
     by_target: dict[Path, list[Job]] = {}
     for job in jobs:
         by_target.setdefault(job.target, []).append(job)
-    return [_checked(job, by_target[job.target]) for job in jobs]
+    return [_with_conflict(job, by_target[job.target]) for job in jobs]
 
 
-def _checked(job: Job, rivals: Sequence[Job]) -> Job:
-    """Return the job with its `conflict` if another one has the same output."""
+def _with_conflict(job: Job, rivals: Sequence[Job]) -> Job:
+    """Add a `conflict` to a job if another one has the same output.
+
+    Raises:
+        BatchError: if one of them is of a named file.
+    """
     other = next((rival for rival in rivals if rival.source is not job.source), None)
     if other is None:
         return job
@@ -118,7 +121,7 @@ def _checked(job: Job, rivals: Sequence[Job]) -> Job:
 
 
 def count_unread_images(inputs: Sequence[Path], wanted: Collection[str]) -> dict[str, int]:
-    """Count image files of other kinds in the folders among the inputs, by suffix; `UNREAD_SUFFIXES` lists the kinds.
+    """Count the image files that are left out of the folders among the inputs, by suffix, see `UNREAD_SUFFIXES`.
 
     Args:
         inputs: see `plan`.
@@ -152,23 +155,23 @@ def is_done(job: Job, is_complete: Callable[[Path], bool]) -> bool:
 
 
 def source_time(job: Job) -> int:
-    """Return the source's modification time in nanoseconds; call it before the source is read."""
+    """Return when the source was modified, in nanoseconds; call it before the source is read."""
     try:
         return job.source.stat().st_mtime_ns if job.is_resumable else 0
     except OSError:
         return 0
 
 
-def copy_future_date(job: Job, dated: int) -> None:
+def copy_future_date(job: Job, modified: int) -> None:
     """Make an output as new as its source if the source's date is in the future, so that `is_done` holds.
 
     Args:
         job: a job that is done.
-        dated: result of `source_time` before the source was read.
+        modified: result of `source_time` from before the source was read.
     """
     with suppress(OSError):
-        if job.is_resumable and job.target.stat().st_mtime_ns < dated:
-            os.utime(job.target, ns=(dated, dated))
+        if job.is_resumable and job.target.stat().st_mtime_ns < modified:
+            os.utime(job.target, ns=(modified, modified))
 
 
 def run_all(
@@ -185,6 +188,9 @@ def run_all(
         expected: errors that mean a bad input. Any other error ends the run, and so does a BrokenPipeError, after
             which nobody could read a message.
         progress: called after each job.
+
+    Returns:
+        Numbers of jobs done and skipped, and the failures.
     """
     num_done, num_skipped, failures = 0, 0, []
     for job in jobs:
@@ -230,6 +236,7 @@ def _outputs(path: Path, output: Path | None, suffix: str, wanted: Collection[st
 
 
 def _check_length(target: Path) -> None:
+    """Refuse a name that is too long for the file system."""
     if (length := len(os.fsencode(target.name))) > _MAX_NAME:
         raise BatchError(f"{target}: has a name of {length} bytes, at most {_MAX_NAME} fit; give a shorter one with -o")
 
@@ -238,7 +245,7 @@ def is_compressed(path: Path) -> bool:
     """Check whether a file is a .jahp file, by its first bytes."""
     try:
         with path.open("rb") as file:
-            return file.read(len(_MAGIC)) == _MAGIC
+            return file.read(len(MAGIC)) == MAGIC
     except OSError:
         return False
 

@@ -39,6 +39,7 @@ def write_errors(path: Path) -> Iterator[None]:
 
 
 def _remedy(error: OSError) -> str:
+    """Say what to do about an error, apart from choosing another place."""
     if error.errno in _FULL:
         return "Free some space"
     if error.errno in _FORBIDDEN:

@@ -127,6 +127,7 @@ def _create(folder: Path) -> tuple[Path, BinaryIO]:
 
 
 def _is_abandoned(path: Path) -> bool:
+    """Check whether the process that wrote a temporary file or folder has ended, and thereby released its lock."""
     if sys.platform == "win32":  # there is no way to know
         return False
     try:

@@ -44,7 +44,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
                 yield new
                 with write_errors(folder):
                     sync_folder(new)
-                    _put(new, folder)
+                    _move_into_place(new, folder)
                     sync_folder(folder.parent)
         finally:
             shutil.rmtree(new, ignore_errors=True)  # after an exchange, this is the old folder
@@ -86,11 +86,13 @@ def recover(folder: Path) -> None:
 
 
 def _is_former(name: str, of: str) -> bool:
+    """Check whether a name is one that `_move_into_place` gives to the old folder `of` for a moment."""
     middle = name.removeprefix(f".{of}.").removesuffix(".old")
     return name == f".{of}.{middle}.old" and middle.isalnum()
 
 
-def _put(new: Path, folder: Path) -> None:
+def _move_into_place(new: Path, folder: Path) -> None:
+    """Give `new` the name `folder`; an old folder of that name is removed, or has the name `new` afterwards."""
     if not folder.exists():
         new.rename(folder)
         return

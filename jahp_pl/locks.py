@@ -115,6 +115,7 @@ def in_use(folder: Path) -> Iterator[None]:
 
 
 def _holds(file: int, lock: Path) -> bool:
+    """Check whether an open file is still the one at a path."""
     try:
         return os.path.samestat(os.fstat(file), lock.stat())
     except OSError:

@@ -173,9 +173,14 @@ class CompressionModel(nn.Module):
         return x_hat[..., :height, :width].float()
 
     def _gains(self, level: Tensor | None) -> LevelGains | None:
+        """Return the gains; check that a level is given if and only if there are any."""
         if (self.gains is None) != (level is None):
-            is_needed = "needs a level for each image" if level is None else "has a single rate and takes no level"
-            raise ValueError(f"this model {is_needed}; its number of levels is {self.config.num_levels}")
+            last = self.config.num_levels - 1
+            raise ValueError(
+                f"level is missing: this is a variable-rate model; give each image a level from 0 to {last}"
+                if level is None
+                else "level is given, but this model has a single rate; leave it out"
+            )
         return self.gains
 
     def entropy_parameters(self, y_hat: Tensor, z_hat: Tensor | None) -> EntropyParameters:
@@ -194,5 +199,6 @@ class CompressionModel(nn.Module):
         return self.density.parameters(self.g_ep(raw) if self.g_ep is not None else raw)
 
     def _quantize(self, latents: Tensor) -> Tensor:
+        """Round, or add noise in its place, as `ModelConfig.quantization` says for the rate."""
         is_noisy = self.training and self.config.quantization != "rounded"
         return add_uniform_noise(latents) if is_noisy else torch.round(latents)

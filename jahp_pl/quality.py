@@ -7,7 +7,10 @@ before it is converted to decibels.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -54,6 +57,27 @@ def ms_ssim_8bit(original: Tensor, shown: Tensor) -> Tensor | None:
     if min(original.shape[-2:]) < MS_SSIM_MIN_SIDE:
         return None
     return ms_ssim(shown.float() / 255, original.float() / 255)
+
+
+class Quality(NamedTuple):
+    """Quality of one reconstruction, RGB, 8 bits."""
+
+    psnr: float
+    """dB; infinite if it equals the original."""
+    ms_ssim: float | None
+    """From 0 to 1; None if a side is shorter than `MS_SSIM_MIN_SIDE`."""
+
+
+def compare_images(original: Tensor, shown: Tensor) -> Quality:
+    """Measure the quality of a reconstruction; both images are (3, H, W) uint8."""
+    original, shown = original[None], shown[None]
+    similarity = ms_ssim_8bit(original, shown)
+    return Quality(float(psnr(original, shown)), None if similarity is None else float(similarity))
+
+
+def compare_arrays(original: npt.NDArray[np.uint8], shown: npt.NDArray[np.uint8]) -> Quality:
+    """Measure the quality of a reconstruction; both images are (H, W, 3) uint8."""
+    return compare_images(*(torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1) for rgb in (original, shown)))
 
 
 def decibels(similarity: float) -> float:

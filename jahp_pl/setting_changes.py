@@ -28,14 +28,14 @@ class Change(NamedTuple):
         return f"{self.key}={self.before} instead of {self.now}"
 
 
-def changes(then: Mapping[str, Any], config: Config) -> list[Change]:
+def find_changes(stored: Mapping[str, Any], config: Config) -> list[Change]:
     """List the settings that change the result and differ from a checkpoint's, in the order of the configuration.
 
     Args:
-        then: settings in the checkpoint, from `to_dict`. One that did not exist yet counts as its default.
+        stored: settings in the checkpoint, from `to_dict`; one that did not exist yet counts as its default.
         config: the settings of this run.
     """
-    before, now = _flat(then), _flat(to_dict(config))
+    before, now = _flat(stored), _flat(to_dict(config))
     defaults = _flat(to_dict(Config()))
     pairs = ((key, before.get(key, defaults[key]), value) for key, value in now.items())
     return [Change(*pair) for pair in pairs if pair[1] != pair[2]]

@@ -4,7 +4,7 @@ The dataclasses of `config` are the schema. YAML files are overlays, merged from
 `key=value` arguments are applied last. An unknown key, a wrong type or a value out of range is refused by name before
 anything starts.
 
-    >>> load(["model.num_filters=64", "model.num_latents=96"]).model.num_filters
+    >>> load_config("model.num_filters=64", "model.num_latents=96").model.num_filters
     64
 """
 
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-def load(arguments: Sequence[str]) -> Config:
-    """Merge YAML files and `key=value` pairs, left to right, onto the defaults.
+def load_config(*arguments: str | Path) -> Config:
+    """Load the settings of an experiment: defaults, then YAML files, then `key=value` pairs, each from left to right.
+
+        load_config("configs/quickstart.yaml", "loss.lmbda=0.0067")
 
     Args:
         arguments: paths of YAML files and dotted `section.key=value` pairs, as on the command line. A leading `--`
@@ -42,8 +44,9 @@ def load(arguments: Sequence[str]) -> Config:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    files = [a for a in arguments if "=" not in a]
-    pairs = [a.removeprefix("--") for a in arguments if "=" in a]
+    words = [str(argument) for argument in arguments]
+    files = [word for word in words if "=" not in word]
+    pairs = [word.removeprefix("--") for word in words if "=" in word]
     layers: list[tuple[str, DictConfig]] = []
     for file in files:
         try:
@@ -64,17 +67,6 @@ def load(arguments: Sequence[str]) -> Config:
         except (YAMLError, OmegaConfBaseException) as error:
             raise ConfigError(f"{pair}: the value cannot be read as YAML: {_first_line(error)}; quote it") from None
     return _merge(layers, may_import=True)
-
-
-def load_config(*arguments: str | Path) -> Config:
-    """Load the settings of an experiment: defaults, then YAML files and `key=value` pairs, from left to right.
-
-        load_config("configs/quickstart.yaml", "loss.lmbda=0.0067")
-
-    Raises:
-        ConfigError: see `load`.
-    """
-    return load([str(argument) for argument in arguments])
 
 
 def config_from_dict(values: Mapping[str, Any]) -> Config:

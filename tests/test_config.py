@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from jahp_pl.config import Config, ConfigError, ModelConfig, model_from_dict, to_dict
-from jahp_pl.settings import all_keys, load
+from jahp_pl.settings import all_keys, load_config
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 BASES, OVERLAYS = sorted(CONFIGS.glob("*.yaml")), sorted((CONFIGS / "overlays").glob("*.yaml"))
@@ -29,7 +29,7 @@ def look_up(config: Config, key: str) -> Any:
 
 def refusal(*arguments: str | Path) -> str:
     with pytest.raises(ConfigError) as caught:
-        load([str(a) for a in arguments])
+        load_config(*([str(a) for a in arguments]))
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -52,7 +52,7 @@ def write(tmp_path: Path) -> typing.Callable[..., str]:
 
 
 def test_without_arguments_the_defaults_apply() -> None:
-    config = load([])
+    config = load_config()
     assert config == Config()
     assert (config.model.rung, config.model.num_filters, config.loss.lmbda) == ("joint", 192, 0.013)
 
@@ -62,10 +62,10 @@ def test_files_are_merged_left_to_right_and_pairs_override_them_in_any_position(
 ) -> None:
     first = write("seed: 1\nmodel: {num_filters: 10, num_latents: 20}\nname: first\n")
     second = write("seed: 2\nmodel: {num_filters: 11}\n")
-    config = load(["name=pair", first, second])
+    config = load_config("name=pair", first, second)
     assert (config.seed, config.model.num_filters, config.model.num_latents, config.name) == (2, 11, 20, "pair")
-    assert load([second, first]).seed == 1
-    assert load([first, "seed=3", second, "seed=4"]).seed == 4
+    assert load_config(second, first).seed == 1
+    assert load_config(first, "seed=3", second, "seed=4").seed == 4
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_files_are_merged_left_to_right_and_pairs_override_them_in_any_position(
     ],
 )
 def test_a_pair_sets_its_key_and_nothing_else(pair: str, expected: object) -> None:
-    config, key = load([pair]), pair.removeprefix("--").split("=")[0]
+    config, key = load_config(pair), pair.removeprefix("--").split("=")[0]
     assert look_up(config, key) == expected
     assert type(look_up(config, key)) is type(expected)
     changed = [k for k in all_keys() if look_up(config, k) != look_up(Config(), k)]
@@ -99,7 +99,7 @@ def test_a_pair_sets_its_key_and_nothing_else(pair: str, expected: object) -> No
 
 
 def test_an_empty_file_changes_nothing(write: typing.Callable[..., str]) -> None:
-    assert load([write("")]) == load([write("{}")]) == load([write("# only a comment\n")]) == Config()
+    assert load_config(write("")) == load_config(write("{}")) == load_config(write("# only a comment\n")) == Config()
 
 
 # What is refused ------------------------------------------------------------------------------------------------------
@@ -255,25 +255,25 @@ def test_a_mistake_anywhere_is_found_though_later_arguments_would_hide_it(write:
 
 
 def test_max_time_is_days_hours_minutes_seconds() -> None:
-    assert load(["trainer.max_time=01:02:03:04"]).trainer.max_seconds() == 86400 + 2 * 3600 + 3 * 60 + 4
-    assert load([]).trainer.max_seconds() == float("inf")
+    assert load_config("trainer.max_time=01:02:03:04").trainer.max_seconds() == 86400 + 2 * 3600 + 3 * 60 + 4
+    assert load_config().trainer.max_seconds() == float("inf")
 
 
 def test_the_time_of_a_session_is_not_that_of_the_run() -> None:
-    settings = load(["trainer.session_time=00:00:01:00"]).trainer
+    settings = load_config("trainer.session_time=00:00:01:00").trainer
     assert (settings.session_seconds(), settings.max_seconds()) == (60, float("inf"))
     assert not settings.is_over(1, 61)
 
 
 def test_a_run_writes_below_its_output_folder() -> None:
-    assert load(["name=a", "output_dir=b"]).run_dir == Path("b/a")
+    assert load_config("name=a", "output_dir=b").run_dir == Path("b/a")
 
 
 # Plain dictionaries and back ------------------------------------------------------------------------------------------
 
 
 def test_to_dict_holds_every_setting_as_plain_data_and_survives_a_safe_checkpoint(tmp_path: Path) -> None:
-    config = load(["model.num_components=3", "data.train=[a,b]", "wandb.tags=[t]", "trainer.max_time=00:01:00:00"])
+    config = load_config("model.num_components=3", "data.train=[a,b]", "wandb.tags=[t]", "trainer.max_time=00:01:00:00")
     values = to_dict(config)
     torch.save(values, tmp_path / "values.pt")
     loaded = torch.load(tmp_path / "values.pt", weights_only=True)
@@ -288,7 +288,7 @@ def test_to_dict_holds_every_setting_as_plain_data_and_survives_a_safe_checkpoin
 
 
 def test_to_dict_is_a_copy() -> None:
-    config = load(["data.train=[a]"])
+    config = load_config("data.train=[a]")
     to_dict(config)["data"]["train"].append("b")
     assert config.data.train == ["a"]
 
@@ -332,7 +332,7 @@ def test_every_key_can_be_set_on_the_command_line_to_its_default() -> None:
     for key in all_keys():
         value = look_up(Config(), key)
         text = "null" if value is None else str(value)
-        assert load([f"{key}={text}"]) == Config(), key
+        assert load_config(f"{key}={text}") == Config(), key
 
 
 def test_sections_share_nothing_between_two_configurations() -> None:
@@ -348,14 +348,14 @@ def test_sections_share_nothing_between_two_configurations() -> None:
 
 def test_there_are_configurations_for_every_rung() -> None:
     base = str(CONFIGS / "mbt2018.yaml")
-    assert {load([base, str(path)]).model.rung for path in OVERLAYS} == set(
+    assert {load_config(base, str(path)).model.rung for path in OVERLAYS} == set(
         typing.get_args(typing.get_type_hints(ModelConfig)["rung"])
     )
 
 
 @pytest.mark.parametrize("path", BASES, ids=lambda p: p.stem)
 def test_every_configuration_loads_alone_and_is_named_like_its_file(path: Path) -> None:
-    config = load([str(path)])
+    config = load_config(str(path))
     assert config.name == path.stem
     assert config.data.train
     assert config.data.val
@@ -365,15 +365,15 @@ def test_every_configuration_loads_alone_and_is_named_like_its_file(path: Path) 
 def test_every_overlay_loads_on_the_base_that_it_names_and_changes_it(path: Path) -> None:
     base = re.search(r"Use after (a base|\w+\.yaml)", path.read_text().replace("\n# ", " "))
     name = "mbt2018.yaml" if base is None or base[1] == "a base" else base[1]
-    assert load([str(CONFIGS / name), str(path)]) != load([str(CONFIGS / name)])
+    assert load_config(str(CONFIGS / name), str(path)) != load_config(str(CONFIGS / name))
 
 
 @pytest.mark.parametrize("path", RECIPE, ids=lambda p: p.stem)
 def test_every_change_of_the_recipe_loads_after_its_start_and_is_named_like_its_result(path: Path) -> None:
     start = [str(CONFIGS / "study.yaml"), str(CONFIGS / "recipe" / "start.yaml")]
-    config = load([*start, str(path)])
+    config = load_config(*start, str(path))
     assert config.name == path.stem
-    assert (config == dataclasses.replace(load(start), name=path.stem)) == (path.stem == "as_it_is")
+    assert (config == dataclasses.replace(load_config(*start), name=path.stem)) == (path.stem == "as_it_is")
     assert (CONFIGS.parent / "results" / "study" / "recipe" / f"{path.stem}.json").exists()
 
 

@@ -91,9 +91,9 @@ def test_each_image_of_a_batch_has_its_own_level() -> None:
 
 
 def test_a_level_is_required_by_variable_rate_models_and_refused_by_others() -> None:
-    with pytest.raises(ValueError, match="needs a level for each image"):
+    with pytest.raises(ValueError, match="level is missing: this is a variable-rate model"):
         variable_model()(photo())
-    with pytest.raises(ValueError, match="has a single rate and takes no level"):
+    with pytest.raises(ValueError, match="level is given, but this model has a single rate"):
         load_golden("joint")(photo(), level=torch.zeros(1))
 
 

@@ -18,7 +18,7 @@ ROOT = Path(jahp_pl.__file__).parent
 LAYERS = (
     ("errors", "text"),
     ("locks",),
-    ("batch", "config", "files", "images", "ops", "quality", "strides"),
+    ("config", "files", "images", "ops", "quality", "strides"),
     ("density_layout",),
     ("blocked_gdn", "distributions", "extensions", "setting_changes"),
     ("folders", "layers", "settings"),
@@ -29,7 +29,7 @@ LAYERS = (
     ("model",),
     ("loss", "initialization"),
     ("codec",),
-    ("model_io", "measurement", "data"),
+    ("batch", "model_io", "measurement", "data"),
     ("runtime", "training"),
     ("evaluation",),
     ("bench", "sweeping", "report"),

@@ -10,7 +10,7 @@ import pytest
 
 from jahp_pl.errors import WriteError
 from jahp_pl.locks import RUN_LOCK, RUN_LOCK_VARIABLE, exclusive, hold_lock, training_in
-from jahp_pl.settings import load
+from jahp_pl.settings import load_config
 from tests.support.launching import JAHP, has_logged, output_of, settings_of, started, wait_until
 from tests.support.tiny_runs import NOTHING_CODED, tiny_config
 
@@ -45,7 +45,7 @@ def test_a_second_training_in_a_run_folder_is_refused_until_the_first_is_gone(sh
     """Worker processes, which survive a kill for a while, must not keep the lock."""
     settings = ("data.num_workers=1", "trainer.max_steps=100000", "trainer.val_every_steps=100000", *NOTHING_CODED)
     command = (*JAHP, "train", settings_of(tiny_config(tmp_path, shards, *settings)))
-    config = load([str(command[-1])])
+    config = load_config(str(command[-1]))
     with started(command) as first:
         wait_until(has_logged(config, 4), first)
         status, output = output_of(command)

@@ -27,7 +27,7 @@ from jahp_pl.data.prepare import ShardOptions
 from jahp_pl.data.shards import write_shards
 from jahp_pl.files import write_atomically
 from jahp_pl.measurement.provenance import provenance
-from jahp_pl.settings import load
+from jahp_pl.settings import load_config
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = (
@@ -86,7 +86,7 @@ def chaos(
     def config(name: str, run_seed: int) -> Config:
         where = (f"output_dir={work / 'runs'}", f"data.train=[{work / 'train'}]", f"data.val=[{work / 'val'}]")
         length = (f"trainer.max_steps={steps}", f"trainer.val_every_steps={val_every}")
-        return load([*SETTINGS, *where, *length, f"name={name}", f"seed={run_seed}"])
+        return load_config(*SETTINGS, *where, *length, f"name={name}", f"seed={run_seed}")
 
     for part, count in (("train", 6), ("val", 3)):
         photos = sorted((ROOT / "data" / "photos" / part).glob("*.jpg"))[:count]

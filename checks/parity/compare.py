@@ -132,10 +132,10 @@ def compare_all(photographs: Sequence[Tensor], crops: Sequence[Tensor], steps: i
             losses = oracle.train_briefly(theirs, photographs, num_steps) if num_steps else []
             first_last = (fmean(losses[:10]), fmean(losses[-10:])) if losses else None
             state = theirs.state_dict()
-            config = compressai.architecture(state)
+            config = compressai.infer_architecture(state)
             assert config == ModelConfig(rung, N, M)  # type: ignore[arg-type]
             ours = CompressionModel(config).eval()
-            ours.load_state_dict(compressai.rename(state), strict=True)
+            ours.load_state_dict(compressai.rename_weights(state), strict=True)
             yield Deviations(rung, N, M, num_steps, first_last, largest_deviations(theirs, ours, crops))
 
 

@@ -50,7 +50,7 @@ def load(stored: dict[str, Any]) -> Any:
     config = ModelConfig(**stored["model"])
     net = oracle.CLASSES[config.rung](config.num_filters, config.num_latents).eval()
     with torch.no_grad():
-        for name, tensor in compressai.rename(net.state_dict()).items():
+        for name, tensor in compressai.rename_weights(net.state_dict()).items():
             tensor.copy_(stored["state"][name])
         _find_quantiles(net)
     net.update(force=True)

@@ -24,7 +24,7 @@ from jahp_pl.bench.training_worker import UNTIMED
 from jahp_pl.config import Config, ConfigError
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
-from jahp_pl.settings import load
+from jahp_pl.settings import load_config
 from jahp_pl.training import TrainingError
 
 
@@ -142,7 +142,7 @@ def measure_training(
         TrainingError: if a program fails.
     """
     choices = {"as configured": list(settings)} | {v: [*settings, *shlex.split(v)] for v in variants}
-    configs = {name: load([*choice, *UNTIMED]) for name, choice in choices.items()}
+    configs = {name: load_config(*choice, *UNTIMED) for name, choice in choices.items()}
     config = configs["as configured"]
     for name, other in configs.items():
         if other.trainer.num_ranks > 1:

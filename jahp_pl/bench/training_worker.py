@@ -23,7 +23,7 @@ from torch.profiler import profile
 from jahp_pl.bench.roofline import matrix_flops, product_seconds, record_layer_calls, synchronise
 from jahp_pl.config import Config
 from jahp_pl.data.module import ShardDataModule, StreamLoader
-from jahp_pl.settings import load
+from jahp_pl.settings import load_config
 from jahp_pl.training.lightning_warnings import only_useful_messages
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.run import build_trainer
@@ -156,7 +156,7 @@ def main(threads: str, num_steps: str, *settings: str) -> None:
     """Train on command, see the module's docstring."""
     torch.set_num_threads(int(threads))
     with tempfile.TemporaryDirectory() as folder, only_useful_messages():
-        config = load([*settings, *UNTIMED, f"output_dir={folder}"])
+        config = load_config(*settings, *UNTIMED, f"output_dir={folder}")
         seed_everything(config.seed, workers=True, verbose=False)
         data = TimedData(config)
         trainer = build_trainer(config, [], [StepController(data, int(num_steps), sys.stdin, sys.stdout)])

@@ -59,10 +59,10 @@ def bench_train(arguments: argparse.Namespace) -> None:
 
     from jahp_pl.bench.training import measure_training, training_table, training_to_json
     from jahp_pl.measurement.provenance import provenance
-    from jahp_pl.settings import load
+    from jahp_pl.settings import load_config
 
     content = provenance(["jahp", *sys.argv[1:]])
-    name = load(arguments.settings).name
+    name = load_config(*arguments.settings).name
     threads = arguments.threads or torch.get_num_threads()
     num_ours = 1 + len(arguments.variant)
     total = arguments.rounds * (num_ours + (arguments.peer is not None)) + num_ours  # ours are profiled at the end
@@ -88,9 +88,9 @@ def bench_data(arguments: argparse.Namespace) -> None:
 
     from jahp_pl.bench.data import UTILIZATION, loading_table, make_cases, measure_loading, required_speed
     from jahp_pl.measurement.provenance import provenance
-    from jahp_pl.settings import load
+    from jahp_pl.settings import load_config
 
-    config = load(arguments.settings)
+    config = load_config(*arguments.settings)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         case_list = make_cases(config.data, arguments.images, Path(folder))

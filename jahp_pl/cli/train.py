@@ -45,14 +45,14 @@ def shards(arguments: argparse.Namespace) -> None:
 
 def train(arguments: argparse.Namespace) -> None:
     """Train, or list the settings."""
-    from jahp_pl.settings import all_keys, load
+    from jahp_pl.settings import all_keys, load_config
 
     if arguments.keys:
         for key, meaning in all_keys().items():
             output.say(f"{key}\n    {meaning}")
         return
     with errors_from_rank_zero():
-        config = load(arguments.settings)
+        config = load_config(*arguments.settings)
         from jahp_pl.training import is_first_rank
         from jahp_pl.training.run import train as run_training
 

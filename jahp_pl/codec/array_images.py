@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 ArrayKind = Literal["numpy", "pil"]
-"""(H, W, 3) uint8 array; Pillow image of mode RGB."""
+"""numpy: (H, W, 3) uint8 array; pil: Pillow image of mode RGB."""
 
 
 class ArrayPixels(NamedTuple):

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from jahp_pl.errors import JahpError
 
@@ -109,6 +110,36 @@ def pack(header: Header, payload: bytes) -> bytes:
     return head + crc.to_bytes(4, "little") + profile + payload
 
 
+class _Fields(NamedTuple):
+    """The fields of a header up to its checksum, as read, not checked."""
+
+    flags: int
+    level: int | None
+    width: int
+    height: int
+    zigzag: int
+    span: int
+    profile_length: int
+    payload_length: int
+    end: int
+    """Offset of the checksum."""
+
+    @property
+    def smallest(self) -> int:
+        """Smallest latent."""
+        return self.zigzag // 2 if self.zigzag % 2 == 0 else -(self.zigzag + 1) // 2
+
+    def are_valid(self, version: int) -> bool:
+        """Check whether all fields are in the format's range."""
+        is_size = 1 <= self.width <= MAX_SIDE and 1 <= self.height <= MAX_SIDE
+        are_lengths = self.profile_length <= MAX_ICC_BYTES and self.payload_length % 4 == 0
+        is_range = self.smallest >= LATENT_MIN and self.smallest + self.span <= LATENT_MAX
+        is_level = (self.level or 0) <= LEVEL_MAX
+        # Version 2 without flags must be written as version 1.
+        are_flags = self.flags <= HAS_LEVEL | IS_GRAY and (version == 1 or self.flags > 0)
+        return is_size and are_lengths and is_range and is_level and are_flags
+
+
 def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Header, bytes]:
     """Split a file into header and payload, the inverse of `pack`.
 
@@ -129,6 +160,30 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Header, bytes]:
     version = data[4]
     if not 1 <= version <= VERSION:
         raise BitstreamError(f"format version {version}, but this jahp_pl reads up to {VERSION}; upgrade jahp_pl")
+    fields = _read_fields(data, version)
+    rest = _checked_rest(data, fields)
+    if not fields.are_valid(version):
+        raise BitstreamError("the header has values out of the format's range; an incompatible program made the file")
+    if fields.width * fields.height > max_pixels:
+        raise BitstreamError(
+            f"the file states {fields.width} x {fields.height} pixels, more than the {max_pixels} accepted; raise "
+            "max_pixels if you trust it"
+        )
+    profile, payload = rest[: fields.profile_length], rest[fields.profile_length :]
+    header = Header(
+        fingerprint=data[5 : 5 + FINGERPRINT_BYTES],
+        width=fields.width,
+        height=fields.height,
+        latent_min=fields.smallest,
+        latent_max=fields.smallest + fields.span,
+        icc=_inflate(profile) if profile else b"",
+        level=fields.level,
+        is_gray=bool(fields.flags & IS_GRAY),
+    )
+    return header, payload
+
+
+def _read_fields(data: bytes, version: int) -> _Fields:
     start = 5 + FINGERPRINT_BYTES
     if len(data) < start:
         raise BitstreamError("the file is cut short: it ends within its header; fetch it again")
@@ -142,37 +197,23 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Header, bytes]:
     zigzag, start = _read_varint(data, start)
     span, start = _read_varint(data, start)
     profile_length, start = _read_varint(data, start)
-    length, start = _read_varint(data, start)
-    head, crc, rest = data[:start], data[start : start + 4], data[start + 4 :]
-    if len(crc) < 4 or len(rest) < profile_length + length:
+    payload_length, start = _read_varint(data, start)
+    return _Fields(flags, level, width, height, zigzag, span, profile_length, payload_length, start)
+
+
+def _checked_rest(data: bytes, fields: _Fields) -> bytes:
+    """Return the profile and the payload after a check of their length and of the checksum."""
+    head, crc, rest = data[: fields.end], data[fields.end : fields.end + 4], data[fields.end + 4 :]
+    expected = fields.profile_length + fields.payload_length
+    if len(crc) < 4 or len(rest) < expected:
         raise BitstreamError(
-            f"the file is cut short: {len(rest)} of {profile_length + length} bytes after its header are present; "
-            "fetch it again"
+            f"the file is cut short: {len(rest)} of {expected} bytes after its header are present; fetch it again"
         )
-    if len(rest) > profile_length + length:
-        raise BitstreamError(
-            f"the file has {len(rest) - profile_length - length} extra bytes after its payload; fetch it again"
-        )
+    if len(rest) > expected:
+        raise BitstreamError(f"the file has {len(rest) - expected} extra bytes after its payload; fetch it again")
     if zlib.crc32(rest, zlib.crc32(head)) != int.from_bytes(crc, "little"):
         raise BitstreamError("the file is damaged (its checksum does not match); fetch it again")
-    smallest = zigzag // 2 if zigzag % 2 == 0 else -(zigzag + 1) // 2
-    in_range = 1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE and length % 4 == 0
-    in_range = (
-        in_range and profile_length <= MAX_ICC_BYTES and (level or 0) <= LEVEL_MAX and flags <= HAS_LEVEL | IS_GRAY
-    )
-    in_range = in_range and (version == 1 or flags > 0)  # version 2 without flags must be written as version 1
-    if not (in_range and smallest >= LATENT_MIN and smallest + span <= LATENT_MAX):
-        raise BitstreamError("the header has values out of the format's range; an incompatible program made the file")
-    if width * height > max_pixels:
-        raise BitstreamError(
-            f"the file states {width} x {height} pixels, more than the {max_pixels} accepted; raise max_pixels "
-            "if you trust it"
-        )
-    icc = _inflate(rest[:profile_length]) if profile_length else b""
-    fingerprint = data[5 : 5 + FINGERPRINT_BYTES]
-    return Header(fingerprint, width, height, smallest, smallest + span, icc, level, bool(flags & IS_GRAY)), rest[
-        profile_length:
-    ]
+    return rest
 
 
 def with_icc(data: bytes, icc: bytes) -> bytes:

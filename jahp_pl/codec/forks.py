@@ -17,7 +17,7 @@ class ForkError(JahpError, RuntimeError):
 
 
 def check_not_forked() -> None:
-    """Raise an error where torch would hang; to be called before computing with several threads.
+    """Raise an error where torch would hang; call it before computing with several threads.
 
     Raises:
         ForkError: if a parent process had used several threads before this one was forked, and this one would too.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Picture = Tensor | Samples | Image.Image
 
 ImageKind = Literal["tensor", "numpy", "pil"]
-"""(3, H, W) uint8 tensor; (H, W, 3) uint8 array; Pillow image of mode RGB."""
+"""tensor: (3, H, W) uint8; numpy: (H, W, 3) uint8 array; pil: Pillow image of mode RGB."""
 
 
 class Pixels(NamedTuple):

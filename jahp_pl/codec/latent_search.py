@@ -54,7 +54,7 @@ def run_search(
     keys: Tensor,
     search: Search,
     generator: torch.Generator,
-    tell: Callable[[int], None],
+    on_step: Callable[[int], None],
 ) -> Tensor | None:
     """Search for latents with a lower objective.
 
@@ -65,7 +65,7 @@ def run_search(
             their keys.
         search: method and its settings.
         generator: random generator on the CPU.
-        tell: called with the number of finished steps.
+        on_step: called after each step with the number of finished ones.
 
     Returns:
         (1, M, h, w) latents, to be rounded; None if a gradient is not finite.
@@ -79,7 +79,7 @@ def run_search(
             is_frozen = is_free & (keys < _share_frozen(search, share))
             y, is_free = torch.where(is_frozen, y.round(), y), is_free & ~is_frozen
         y.requires_grad_(True)
-        tried = torch.where(is_free, _tried(y, search, share, generator), y)
+        tried = torch.where(is_free, _relaxed(y, search, share, generator), y)
         (gradient,) = torch.autograd.grad(objective(tried), y)
         if not bool(torch.isfinite(gradient).all()):
             warnings.warn(
@@ -91,7 +91,7 @@ def run_search(
             return None
         rate = search.rate * (search.final_rate / search.rate) ** share
         y = torch.where(is_free, y.detach() - rate * adam.direction(gradient), y.detach())
-        tell(step + 1)
+        on_step(step + 1)
     return y
 
 
@@ -101,7 +101,7 @@ def _share_frozen(search: Search, share: float) -> float:
     return math.pow(done, FREEZING_POWER)
 
 
-def _tried(y: Tensor, search: Search, share: float, generator: torch.Generator) -> Tensor:
+def _relaxed(y: Tensor, search: Search, share: float, generator: torch.Generator) -> Tensor:
     """Return the latents at which a step evaluates the objective, differentiable with respect to y."""
     if search.method == "sga":
         return _annealed(y, share, generator)
@@ -109,14 +109,14 @@ def _tried(y: Tensor, search: Search, share: float, generator: torch.Generator) 
 
 
 class _Adam:
-    """Directions of Adam (Kingma & Ba 2015) for one tensor."""
+    """Moments of Adam (Kingma & Ba 2015) for one tensor."""
 
     def __init__(self, like: Tensor, betas: tuple[float, float]) -> None:
         self._betas, self._step = betas, 0
         self._mean, self._square = torch.zeros_like(like), torch.zeros_like(like)
 
     def direction(self, gradient: Tensor) -> Tensor:
-        """Return the step to subtract, of magnitude about 1 and the shape of the gradient."""
+        """Return the direction to subtract, of magnitude about 1 and of the gradient's shape."""
         self._step += 1
         first, second = self._betas
         # Moments m and v, then m / (1 - beta_1^t) / (sqrt(v / (1 - beta_2^t)) + eps)
@@ -137,8 +137,8 @@ def _annealed(y: Tensor, share: float, generator: torch.Generator) -> Tensor:
     start, end = SGA_TEMPERATURES
     temperature = start * (end / start) ** max(0.0, (share - SGA_CONSTANT) / (1 - SGA_CONSTANT))
     floor = y.detach().floor()
-    part = (y - floor).clamp(1e-5, 1 - 1e-5)
-    # Difference of the log-probabilities of ceiling and floor, for two Gumbel variables whose difference is logistic.
-    lean = (torch.atanh(part) - torch.atanh(1 - part)) / temperature
+    fraction = (y - floor).clamp(1e-5, 1 - 1e-5)
+    # Log-odds of the ceiling; noise is the difference of two Gumbel variables, which is logistic.
+    log_odds = (torch.atanh(fraction) - torch.atanh(1 - fraction)) / temperature
     uniform = torch.rand(y.shape, generator=generator, dtype=torch.float32).clamp_(1e-7, 1 - 1e-7).to(y.device)
-    return floor + torch.sigmoid((lean + torch.logit(uniform)) / temperature)
+    return floor + torch.sigmoid((log_odds + torch.logit(uniform)) / temperature)

@@ -66,10 +66,10 @@ def check_steps(height: int, width: int, max_pixels: int | None) -> None:
 
 
 class Deadline:
-    """Ends a decoding call that takes too long, whatever number of files it decodes, one after the other or together.
+    """A time limit for one decoding call, whatever number of files it decodes, one after the other or together.
 
     Args:
-        seconds: from now on; None never ends.
+        seconds: limit, from now on; None for no limit.
     """
 
     def __init__(self, seconds: float | None) -> None:

@@ -15,9 +15,11 @@ from jahp_pl.codec.latents import Encoded
 from jahp_pl.codec.targets import Target, TargetError, find_level, steps_of
 
 SIZE_SLACK = 0.012
-"""Relative amount by which a file may be smaller than requested."""
+"""Relative amount below the requested size at which the search for it ends."""
 RATE_SLACK = 0.006
-"""Relative amount by which a rate may deviate in either direction."""
+"""Relative deviation of a rate, in either direction, at which the search for it ends."""
+RATE_TOLERANCE = 0.01
+"""Relative deviation up to which a rate counts as met, see `Target.bpp`."""
 BYTES_SLACK = 16
 """Additional tolerance in bytes, for small files: four words of the range coder."""
 PSNR_SLACK = 0.05
@@ -70,7 +72,7 @@ def may_meet_target(header: Header, num_bytes: int, target: Target, num_levels: 
         return num_bytes <= target.size and (is_largest or num_bytes >= (1 - SIZE_SLACK) * target.size - BYTES_SLACK)
     if target.bpp is not None:
         wanted = target.bpp * header.width * header.height / 8
-        return abs(num_bytes - wanted) <= 0.01 * wanted + BYTES_SLACK
+        return abs(num_bytes - wanted) <= RATE_TOLERANCE * wanted + BYTES_SLACK
     return True
 
 
@@ -121,7 +123,7 @@ def _encode_to_rate(encoder: ImageEncoder, target: Target, last: int) -> Encoded
     nearest = min(files.values(), key=lambda file: abs(math.log(len(file.data) / wanted)))
     rate = 8 * len(nearest.data) / encoder.num_pixels
     is_at_end = nearest.level in (0, last / LEVEL_STEPS)
-    if is_at_end and not 0.99 <= len(nearest.data) / wanted <= 1.01:
+    if is_at_end and not 1 - RATE_TOLERANCE <= len(nearest.data) / wanted <= 1 + RATE_TOLERANCE:
         limit, remedy = ("at least", "more") if nearest.level == 0 else ("at most", "less")
         raise TargetError(f"bpp {target.bpp:g}: this image takes {limit} {rate:.4f} bits per pixel; ask for {remedy}")
     return nearest

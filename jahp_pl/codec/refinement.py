@@ -72,7 +72,7 @@ def search_for_effort(effort: int, objective: LossConfig | None) -> Search | Non
 
 @dataclass(frozen=True)
 class Refiner:
-    """Applies `refine` to one image, with the lambda of each rate level."""
+    """The search for better latents of one image at any rate level, see `refine`."""
 
     model: CompressionModel
     transforms: TransformRunner
@@ -152,17 +152,17 @@ def refine(
             core.inside(seen).of(first).copy_(core.of(start))
             core.inside(seen).of(keys).copy_(core.of(order))
 
-            def tell(step: int, done: int = number) -> None:
+            def on_step(step: int, done: int = number) -> None:
                 if progress is not None:
                     progress(done * search.steps + step, len(search_tiles) * search.steps)
 
-            found = _better(objective, plain, run_search(objective, first, keys, search, generator, tell))
+            found = _choose(objective, plain, run_search(objective, first, keys, search, generator, on_step))
             core.of(current).copy_(core.inside(seen).of(found))
         return current[0].to(torch.int32).cpu()
 
 
-def _better(objective: LatentObjective, plain: Tensor, found: Tensor | None) -> Tensor:
-    """Return the integers with the lower objective."""
+def _choose(objective: LatentObjective, plain: Tensor, found: Tensor | None) -> Tensor:
+    """Return the integers with the lower objective: `found`, rounded, or `plain`."""
     if found is None:
         return plain
     found = found.round().clamp(LATENT_MIN, LATENT_MAX)

@@ -30,8 +30,9 @@ class _Scale(NamedTuple):
     luma: Tensor
     """(1, 1, h, w)."""
     mean: Tensor
+    """(1, 1, rows, columns): mean of each window."""
     variance: Tensor
-    """(1, 1, rows, columns) mean and variance of each window."""
+    """(1, 1, rows, columns): variance of each window."""
 
 
 class StructuralDistortion:
@@ -63,11 +64,11 @@ class StructuralDistortion:
 
 
 def _pyramid(x: Tensor) -> list[Tensor]:
-    """Return the luma (1, 1, H, W) of an image and its repeatedly halved versions."""
-    levels = [0.299 * x[:, :1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:]]
+    """Return the luma of an image at every scale: (1, 1, H, W), then halved repeatedly."""
+    scales = [0.299 * x[:, :1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:]]
     for _ in SCALE_WEIGHTS[1:]:
-        levels.append(F.avg_pool2d(levels[-1], 2, ceil_mode=True))
-    return levels
+        scales.append(F.avg_pool2d(scales[-1], 2, ceil_mode=True))
+    return scales
 
 
 def _windows(values: Tensor) -> Tensor:

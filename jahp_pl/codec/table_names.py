@@ -15,5 +15,5 @@ Table = TypeVar("Table")
 
 
 def tables_below(prefix: str, tables: Mapping[str, Table]) -> dict[str, Table]:
-    """Select the tables whose name starts with a prefix, and remove the prefix."""
+    """Select the tables whose names start with a prefix, and remove it from their names."""
     return {name.removeprefix(prefix): table for name, table in tables.items() if name.startswith(prefix)}

@@ -23,7 +23,7 @@ MAX_SECANTS = 6
 
 
 class TargetError(JahpError, ValueError):
-    """A target that a model cannot meet; the message says what is possible."""
+    """An invalid target, or one that a model cannot meet; the message says what is possible."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Target:
             if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), int | float):
                 raise TargetError(f"{name} {getattr(self, name)!r}: must be a number")
         if len(given) > 1:
-            raise TargetError(f"{' and '.join(given)}: exclude each other; give one of them")
+            raise TargetError(f"{' and '.join(given)}: are given together; give only one of them")
         if self.quality is not None and not 1 <= self.quality <= 100:
             raise TargetError(f"quality {self.quality:g}: must be from 1 (smallest files) to 100")
         for name in ("bpp", "size", "psnr"):

@@ -11,9 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
-
 from jahp_pl.evaluation.classical import CODECS, ClassicalCodec, encode
 from jahp_pl.evaluation.curve_files import are_of_images, check_stored_images, read_curve_file
 from jahp_pl.evaluation.image_set import ImageIdentity, Original, identify, name_in_errors, pixels_hash
@@ -21,7 +18,7 @@ from jahp_pl.files import write_atomically
 from jahp_pl.images.io import RGB, decode_rgb
 from jahp_pl.locks import exclusive
 from jahp_pl.measurement.roundtrip import mean_of
-from jahp_pl.quality import decibels, ms_ssim_8bit, psnr
+from jahp_pl.quality import compare_arrays, decibels
 
 
 class ClassicalRow(NamedTuple):
@@ -200,8 +197,7 @@ def _code(codec: ClassicalCodec, image: RGB, name: str, quality: int) -> Classic
         coded = time.perf_counter()
         shown = file.decode()
         decoded = time.perf_counter()
-    pair = [torch.from_numpy(np.ascontiguousarray(p)).permute(2, 0, 1)[None] for p in (image, shown)]
-    similarity = ms_ssim_8bit(*pair)
+    measured = compare_arrays(image, shown)
     return ClassicalRow(
         name=name,
         width=image.shape[1],
@@ -209,8 +205,8 @@ def _code(codec: ClassicalCodec, image: RGB, name: str, quality: int) -> Classic
         pixels=pixels_hash(image),
         file_bytes=len(file.data),
         file_bpp=8 * len(file.data) / (image.shape[0] * image.shape[1]),
-        file_psnr=float(psnr(*pair)),
-        file_ms_ssim=None if similarity is None else float(similarity),
+        file_psnr=measured.psnr,
+        file_ms_ssim=measured.ms_ssim,
         encode_seconds=coded - start,
         decode_seconds=decoded - coded,
     )

@@ -21,7 +21,7 @@ from jahp_pl.images.io import RGB, decode_rgb
 from jahp_pl.measurement.provenance import provenance
 from jahp_pl.measurement.rates import Rates, mean_rates, rates_of
 from jahp_pl.measurement.roundtrip import CodingRow, code_image, mean_row
-from jahp_pl.quality import decibels, ms_ssim_8bit, psnr
+from jahp_pl.quality import compare_arrays, decibels
 
 
 class ClassicalResult(NamedTuple):
@@ -210,10 +210,7 @@ def target_folders(model: str, targets: Sequence[Target]) -> list[Path]:
 
 def _code_classical(rgb: RGB, codec: str, num_bytes: int) -> ClassicalResult:
     file = encode_at_least(CODECS[codec], rgb, num_bytes)
-    original, shown = (torch.from_numpy(pixels).permute(2, 0, 1)[None] for pixels in (rgb, file.decode()))
-    similarity = ms_ssim_8bit(original, shown)
-    bpp = 8 * len(file.data) / (rgb.shape[0] * rgb.shape[1])
-    return ClassicalResult(bpp, float(psnr(original, shown)), None if similarity is None else float(similarity))
+    return ClassicalResult(8 * len(file.data) / (rgb.shape[0] * rgb.shape[1]), *compare_arrays(rgb, file.decode()))
 
 
 def _mean_classical(rows: list[ClassicalResult]) -> ClassicalResult:

@@ -131,7 +131,7 @@ def _of_cicp_chunk(head: bytes, image: Image.Image) -> Iterator[Colours]:
 
 
 def _of_cicp(primaries: int, transfer: int, image: Image.Image, origin: str) -> Colours:
-    """Convert the code points of ITU-T H.273."""
+    """Describe the colours of a pair of code points of ITU-T H.273."""
     if transfer in CICP_HDR:
         raise ColourError(_hdr(CICP_HDR[transfer]))
     if transfer not in CICP_GAMMAS or primaries not in CICP_PRIMARIES:
@@ -206,7 +206,7 @@ def _is_adobe_rgb(image: Image.Image) -> bool:
 
 
 def _of_gamma(image: Image.Image) -> Iterator[Colours]:
-    """Convert PNG's gAMA and cHRM."""
+    """Describe the colours of a PNG's gAMA and cHRM."""
     gamma, points = image.info.get("gamma"), image.info.get("chromaticity")
     if not gamma and not points:
         return
@@ -256,4 +256,5 @@ def _icc_transfer(profile: bytes) -> int:
 
 
 def _hdr(name: str) -> str:
+    """Format the message about an image of high dynamic range."""
     return f"high dynamic range ({name}) does not fit 8 bits; convert the image to sRGB with tone mapping"

@@ -25,12 +25,12 @@ _NUMERIC = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 
 
 def describe_losses(image: Image.Image, colours: Colours, samples: SampleFormat, max_icc: int) -> Iterator[str]:
-    """Yield what the conversion of an image to 8-bit RGB will lose, in a few words each.
+    """Yield what the conversion of an image to 8-bit RGB loses, in a few words each.
 
     Args:
         image: open but not loaded, so that its header is still there.
         colours: colour space of the image.
-        samples: properties of its samples.
+        samples: sample format of the image.
         max_icc: see `io.convert_rgb`.
     """
     layout = str([tile[3] for tile in getattr(image, "tile", [])])  # e.g. "RGB;16B", which Pillow reads as 8-bit RGB
@@ -52,7 +52,7 @@ def describe_losses(image: Image.Image, colours: Colours, samples: SampleFormat,
 
 
 def profile_mode(mode: str) -> str:
-    """Return the kind of ICC profile, as a mode of Pillow, that suits images of a mode."""
+    """Return the mode for which an ICC profile of images of `mode` must be made: RGB, L, CMYK or LAB."""
     if mode in ("LA", "La", "L", *_NUMERIC):
         return "L"
     return mode if mode in ("CMYK", "LAB") else "RGB"
@@ -79,8 +79,12 @@ def upright(image: Image.Image) -> Image.Image:
 def to_8bit(image: Image.Image, samples: SampleFormat) -> Image.Image:
     """Scale grayscale samples of more than 8 bits to 8.
 
-    White is the maximum in the header, 65535 for 16 bits, or otherwise the least of 1 (float), 255 and 65535 that no
-    sample exceeds. (Pillow has already converted colour of 16 bits per channel to 8 bits.)
+    White is the value in the header; without one, 65535 for 16 bits, and otherwise the least of 1 (float only), 255 and
+    65535 that no sample exceeds. (Pillow has already converted colour of 16 bits per channel to 8 bits.)
+
+    Args:
+        image: loaded image of any mode.
+        samples: sample format of the file.
 
     Raises:
         LayoutError: if samples are negative, not finite or over 65535.
@@ -89,7 +93,7 @@ def to_8bit(image: Image.Image, samples: SampleFormat) -> Image.Image:
         return image
     values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all() or values.min() < 0 or values.max() > 65535:
-        raise LayoutError("samples are negative, not finite or over 65535 and have no known white; convert to 16-bit")
+        raise LayoutError("samples are negative, not finite or over 65535, with no known white; convert it to 16 bits")
     whites = {"I": (255, 65535), "F": (1, 255, 65535)}.get(image.mode, (65535,))
     white = samples.white or next(w for w in whites if values.max() <= w)
     levels = np.rint(values * (255 / white)).astype(np.uint8)
@@ -109,7 +113,7 @@ def to_rgb(image: Image.Image, profile: bytes, max_icc: int) -> tuple[Image.Imag
         max_icc: an RGB image with a profile of at most this many bytes keeps its colours.
 
     Returns:
-        The image, and the ICC profile that its colours still need; empty for sRGB.
+        The image, and the ICC profile of its colours; empty for sRGB.
     """
     alpha = None
     if image.mode == "LA" or (image.mode == "L" and "transparency" in image.info):

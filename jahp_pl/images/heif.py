@@ -1,7 +1,7 @@
 """HEIC and HEIF, which Pillow reads only with pillow-heif: `pip install 'jahp_pl[heif]'`.
 
 The plugin is imported when a file needs it. JPEG XL is not read: Pillow's plugin for it decodes the whole image before
-a limit of its size can be checked, and leaves open whether the result is turned upright already.
+its size can be limited, and does not say whether the result is upright already.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _SUFFIXES = frozenset((".heic", ".heif", ".hif"))
 
 
 def is_installed() -> bool:
-    """Return whether pillow-heif can be imported, without importing it."""
+    """Check whether pillow-heif can be imported, without importing it."""
     return importlib.util.find_spec("pillow_heif") is not None
 
 
@@ -30,6 +30,6 @@ def register() -> None:
 
 
 def install_hint(suffixes: Iterable[str]) -> str:
-    """Return ", or pip install ..." if that makes files with one of these suffixes readable, else nothing."""
+    """Return ", or pip install ..." if that makes files with one of these suffixes readable, otherwise no text."""
     is_lacking = not is_installed() and any(suffix.lower() in _SUFFIXES for suffix in suffixes)
     return ", or pip install 'jahp_pl[heif]'" if is_lacking else ""

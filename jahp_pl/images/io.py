@@ -78,7 +78,7 @@ class Converted(NamedTuple):
     rgb: RGB
     """(H, W, 3) uint8, upright, contiguous and writable."""
     lost: tuple[str, ...]
-    """What the conversion lost, in a few words each; empty if nothing."""
+    """What the conversion lost, in a few words each; empty if it lost nothing."""
     icc: bytes
     """ICC profile of the RGB values; empty for sRGB."""
 
@@ -212,10 +212,10 @@ def _opened(source: Source, name: str | None) -> Iterator[Image.Image]:
     except Image.DecompressionBombError:
         raise ImageError(f"{name}: more than {MAX_IMAGE_PIXELS:,} pixels; scale it down or cut it into tiles") from None
     except FileNotFoundError:
-        raise ImageError(f"{name}: no such file") from None
+        raise ImageError(f"{name}: no such file; check the path") from None
     except Exception as error:  # Pillow's decoders raise nearly every type on damaged files
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ImageError(f"{name}: damaged or unreadable image ({reason})") from error
+        raise ImageError(f"{name}: damaged or unreadable image ({reason}); use an intact copy") from error
 
 
 def _open(file: str | Path | BinaryIO) -> Image.Image:

@@ -27,7 +27,7 @@ class LayoutError(JahpError, ValueError):
 
 
 class SampleFormat(NamedTuple):
-    """Properties of the samples in a header that Pillow discards."""
+    """What a file's header says about its samples, and Pillow discards."""
 
     is_deep: bool = False
     """Whether samples have more than 8 bits, of which Pillow returns 8."""
@@ -46,16 +46,16 @@ def inspect_layout(image: Image.Image) -> SampleFormat:
     if not isinstance(image, ImageFile.ImageFile):
         return SampleFormat()
     if image.format == "TIFF":
-        return _tiff(image)
+        return _inspect_tiff(image)
     if image.format == "JPEG2000":
-        return _jpeg_2000(file_head(image), image.mode)
+        return _inspect_jpeg_2000(file_head(image), image.mode)
     if image.format == "AVIF":
         flags = next((p.content[2] for p in primary_properties(file_head(image)) if p.kind == b"av1C"), 0)
         return SampleFormat(is_deep=bool(flags & 0x40))
     if image.format == "HEIF":
         return SampleFormat(is_deep=image.info.get("bit_depth", 8) > 8)
     if image.format == "PNG":
-        return _png(image)
+        return _inspect_png(image)
     if image.format == "PPM":
         maxima = [tile[3][-1] for tile in image.tile if isinstance(tile[3], tuple) and isinstance(tile[3][-1], int)]
         return SampleFormat(is_deep=max(maxima, default=0) > 255 and image.mode == "RGB")
@@ -63,20 +63,20 @@ def inspect_layout(image: Image.Image) -> SampleFormat:
 
 
 def transparent_gray(image: Image.Image) -> Image.Image | None:
-    """Return the alpha channel of a 16-bit gray image with one transparent level; None without such a level."""
+    """Return the alpha channel of a 16-bit gray image in which one level is transparent; None without such a level."""
     level = image.info.get("transparency")
     if not image.mode.startswith("I") or not isinstance(level, int):
         return None
     return Image.fromarray(np.where(np.asarray(image) == level, 0, 255).astype(np.uint8))
 
 
-def _tiff(image: ImageFile.ImageFile) -> SampleFormat:
+def _inspect_tiff(image: ImageFile.ImageFile) -> SampleFormat:
     tags = getattr(image, "tag_v2", {})
     bits = tags.get(_BITS, (1,))
     photometric = tags.get(_PHOTOMETRIC)
     is_raw = bool(image.tile) and image.tile[0][0] == "raw"
     if getattr(image, "_planar_configuration", 1) == 2 and is_raw and set(bits) != {8}:
-        _mend_planes(image, bits)
+        _fix_planes(image, bits)
     if photometric == _YCBCR and is_raw:
         raise LayoutError("uncompressed TIFF in YCbCr is not supported; convert it to RGB")
     if image.mode == "F" and photometric == _WHITE_IS_ZERO:
@@ -85,7 +85,7 @@ def _tiff(image: ImageFile.ImageFile) -> SampleFormat:
     return SampleFormat(white=white, is_inverted=photometric == _WHITE_IS_ZERO and image.mode.startswith("I"))
 
 
-def _mend_planes(image: ImageFile.ImageFile, bits: tuple[int, ...]) -> None:
+def _fix_planes(image: ImageFile.ImageFile, bits: tuple[int, ...]) -> None:
     """Correct planes of 16 bits, which Pillow reads as planes of 8 bits."""
     if set(bits) != {16} or image.mode not in ("RGB", "RGBA"):
         raise LayoutError(f"TIFF planes of {bits[0]} bits in mode {image.mode} are not supported; convert it to PNG")
@@ -97,7 +97,7 @@ def _mend_planes(image: ImageFile.ImageFile, bits: tuple[int, ...]) -> None:
     ]
 
 
-def _png(image: Image.Image) -> SampleFormat:
+def _inspect_png(image: Image.Image) -> SampleFormat:
     """Correct the transparent level, which the file gives in its own bit depth while Pillow compares 8 bits."""
     level = image.info.get("transparency")
     depth = _raw_bits(image)
@@ -109,11 +109,12 @@ def _png(image: Image.Image) -> SampleFormat:
 
 
 def _raw_bits(image: Image.Image) -> int:
+    """Return the bits per sample in the header of a PNG."""
     head = file_head(image)
     return head[24] if len(head) > 24 else 8
 
 
-def _jpeg_2000(head: bytes, mode: str) -> SampleFormat:
+def _inspect_jpeg_2000(head: bytes, mode: str) -> SampleFormat:
     start = head.find(_SIZ)
     if start < 0 or start + 42 > len(head):
         return SampleFormat()
@@ -130,8 +131,8 @@ def _jpeg_2000(head: bytes, mode: str) -> SampleFormat:
                 "for even sides; convert it to PNG"
             )
     _check_channels(head)
-    deep = any((c[0] & 0x7F) + 1 > 8 for c in components if c)
-    return SampleFormat(is_deep=deep and mode not in ("I;16", *_INDEXED))
+    is_deep = any((c[0] & 0x7F) + 1 > 8 for c in components if c)
+    return SampleFormat(is_deep=is_deep and mode not in ("I;16", *_INDEXED))
 
 
 def _check_channels(head: bytes) -> None:

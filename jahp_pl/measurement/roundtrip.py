@@ -17,7 +17,7 @@ from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.latents import count_mismatches
 from jahp_pl.codec.targets import Target
 from jahp_pl.files import write_atomically
-from jahp_pl.quality import ms_ssim_8bit, psnr
+from jahp_pl.quality import compare_images
 
 
 class CodingRow(NamedTuple):
@@ -105,8 +105,7 @@ def code_image(
     bits = codec.model.bits(y_hat, z_hat)
     bits_y, bits_z = bits.y[0].cpu(), bits.z[0].cpu()
     height, width = image.shape[-2:]
-    original, shown = image.cpu().unsqueeze(0), decoded.image.unsqueeze(0)
-    similarity = ms_ssim_8bit(original, shown)
+    quality = compare_images(image.cpu(), decoded.image)
     row = CodingRow(
         name=name,
         width=width,
@@ -116,8 +115,8 @@ def code_image(
         file_bpp=8 * len(data) / (height * width),
         cross_entropy_bpp=float(bits_y.sum() + bits_z.sum()) / (height * width),
         exact_bpp=codec.exact_bits(encoded) / (height * width),
-        file_psnr=float(psnr(original, shown)),
-        file_ms_ssim=float(similarity) if similarity is not None else None,
+        file_psnr=quality.psnr,
+        file_ms_ssim=quality.ms_ssim,
         mismatched_symbols=count_mismatches(encoded, decoded),
         encode_seconds=written - start,
         decode_seconds=read - written,

@@ -65,13 +65,13 @@ def load_compressai(path: str | Path) -> CompressionModel:
     path = Path(path)
     state = _state_dict(path)
     try:
-        model = CompressionModel(architecture(state)).float()
+        model = CompressionModel(infer_architecture(state)).float()
     except (KeyError, IndexError, TypeError):
         raise CheckpointError(
             f"{path}: has no weights of bmshj2018-factorized, bmshj2018-hyperprior, mbt2018-mean or mbt2018; "
             "give a checkpoint of one of them"
         ) from None
-    weights = rename(state)
+    weights = rename_weights(state)
     if difference := first_difference(model.state_dict(), weights):
         raise CheckpointError(
             f"{path}: looks like a {model.config.rung} model, but {difference}; use another checkpoint"
@@ -99,8 +99,8 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if isinstance(name, str) and isinstance(tensor, Tensor)}
 
 
-def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the weights of a CompressAI model for `CompressionModel(architecture(state))`; tensors are shared.
+def rename_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the weights of a CompressAI model for `CompressionModel(infer_architecture(state))`; tensors are shared.
 
     Args:
         state: state dict of FactorizedPrior, ScaleHyperprior, MeanScaleHyperprior or
@@ -119,13 +119,13 @@ def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def architecture(state: Mapping[str, Tensor]) -> ModelConfig:
+def infer_architecture(state: Mapping[str, Tensor]) -> ModelConfig:
     """Infer the rung, N and M of a CompressAI state dict.
 
     Raises:
         KeyError: if `g_a` is not the one of these models.
     """
-    weights = rename(state)
+    weights = rename_weights(state)
     num_filters, num_latents = len(weights["g_a.0.weight"]), len(weights["g_a.6.weight"])
     if "g_ep.0.weight" in weights:
         return ModelConfig("joint", num_filters, num_latents)

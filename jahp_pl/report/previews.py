@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image
 
 from jahp_pl.batch import DECODED
@@ -19,7 +18,7 @@ from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.classical import CODECS, encode_nearest
 from jahp_pl.evaluation.image_set import name_in_errors
 from jahp_pl.images.io import RGB, SUFFIXES, decode_rgb
-from jahp_pl.quality import decibels, ms_ssim_8bit, psnr
+from jahp_pl.quality import compare_arrays, decibels
 from jahp_pl.report.curves import Curve, CurvePoint
 
 BUDGET = 4_000_000
@@ -156,9 +155,8 @@ def _decoded(point: CurvePoint, name: str, original: RGB, codecs: Mapping[str, C
 
 
 def _shown(curve: int, bpp: float, original: RGB, decoded: RGB) -> Preview:
-    pair = [torch.from_numpy(np.ascontiguousarray(p)).permute(2, 0, 1)[None] for p in (original, decoded)]
-    similarity = ms_ssim_8bit(*pair)
-    return Preview(curve, bpp, float(psnr(*pair)), None if similarity is None else decibels(float(similarity)), decoded)
+    quality = compare_arrays(original, decoded)
+    return Preview(curve, bpp, quality.psnr, None if quality.ms_ssim is None else decibels(quality.ms_ssim), decoded)
 
 
 def _original(paths: Sequence[Path], name: str) -> RGB:

@@ -15,8 +15,8 @@ from typing import Literal, NamedTuple
 
 from jahp_pl.config import Config, ConfigError
 from jahp_pl.model_io.checkpoint import HYPER_PARAMETERS, is_validation_due, read_newest
-from jahp_pl.setting_changes import changes
-from jahp_pl.settings import load
+from jahp_pl.setting_changes import find_changes
+from jahp_pl.settings import load_config
 from jahp_pl.sweeping import SweepError
 from jahp_pl.sweeping.file import SweepFile
 from jahp_pl.sweeping.parameters import Value
@@ -59,7 +59,7 @@ def make_point(sweep: SweepFile, values: Mapping[str, Value], overrides: Sequenc
     if not any(word.startswith("name=") for word in arguments):
         arguments.append(f"name={_default_name(sweep.path.stem, values)}")
     try:
-        return SweepPoint(values, tuple(arguments), load(arguments))
+        return SweepPoint(values, tuple(arguments), load_config(*arguments))
     except ConfigError as error:
         raise SweepError(f"{sweep.path}: {error}") from None
 
@@ -228,7 +228,7 @@ def read_run_state(config: Config) -> RunState:
         return RunState(0, 0.0, is_finished=False)
     path, content = newest.path, newest.content
     steps, seconds = int(content["global_step"]), float(content["training"]["seconds"])
-    if changed := changes(content[HYPER_PARAMETERS], config):
+    if changed := find_changes(content[HYPER_PARAMETERS], config):
         raise OtherSettingsError(
             f"{path}: was trained with {', '.join(map(str, changed))}; delete its folder, or choose another "
             "output_dir=..."

@@ -33,7 +33,7 @@ from jahp_pl.sweeping.points import (
     score,
 )
 from jahp_pl.sweeping.processes import RunningProcess, environments, failure_reason, start, stop, tail
-from jahp_pl.sweeping.table import read_sweep_results, write_sweep_results
+from jahp_pl.sweeping.results import read_sweep_results, write_sweep_results
 
 POLL_SECONDS = 0.2
 

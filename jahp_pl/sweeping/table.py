@@ -1,22 +1,15 @@
-"""The state of a sweep: a live table on a terminal, and results in a JSON and a CSV file."""
+"""The state of a sweep as a table, which is redrawn in place on a terminal."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from collections.abc import Sequence
+from typing import TextIO
 
-from jahp_pl.files import write_atomically
-from jahp_pl.sweeping import SweepError
 from jahp_pl.sweeping.file import SweepFile
-from jahp_pl.sweeping.parameters import Value
-from jahp_pl.sweeping.points import Entry, PointState, best, last_values
+from jahp_pl.sweeping.points import Entry, PointState, last_values
 from jahp_pl.text import printable
 
 _ORDER: tuple[PointState, ...] = ("running", "failed", "done", "waiting")
@@ -142,103 +135,3 @@ def _short(key: str, keys: Sequence[str]) -> str:
 
 def _figures(entry: Entry, names: Sequence[str]) -> list[str]:
     return [f"{entry.metrics[name]:.5g}" if name in entry.metrics else "-" for name in names]
-
-
-_HEAD = ("name", "state")
-"""First columns of the CSV file."""
-
-
-def write_sweep_results(path: Path, sweep: SweepFile, entries: Sequence[Entry]) -> None:
-    """Replace `path` (.json) and the .csv next to it.
-
-    Raises:
-        WriteError: if the disk is full; the previous files are kept.
-    """
-    winner = best(entries, sweep)
-    content = {
-        "sweep": str(sweep.path),
-        "method": sweep.method,
-        "metric": sweep.metric,
-        "goal": sweep.goal,
-        "best": winner.point.name if winner is not None else None,
-        "points": [_to_json(entry) for entry in entries],
-    }
-    write_atomically(path, f"{json.dumps(content, indent=1)}\n".encode())
-    write_atomically(path.with_suffix(".csv"), _to_csv(entries).encode())
-
-
-class Row(NamedTuple):
-    """Stored results of one point."""
-
-    name: str
-    values: Mapping[str, Value]
-    steps: int
-    seconds: float
-    metrics: Mapping[str, float]
-
-
-def read_sweep_results(path: Path) -> list[Row]:
-    """Read the points of earlier sessions in order; empty without files.
-
-    Raises:
-        SweepError: if `path` or the .csv next to it was not written by `write_sweep_results`, and would be overwritten.
-    """
-    table = path.with_suffix(".csv")
-    if table.exists() and not _starts(table, ",".join(_HEAD)):
-        raise _foreign(table)
-    if not path.exists():
-        return []
-    try:
-        content = json.loads(path.read_text())
-        rows = [Row(*(point[field] for field in Row._fields)) for point in content["points"]]
-        is_ours = "sweep" in content and all(map(_is_whole, rows))
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        is_ours = False
-    if not is_ours:
-        raise _foreign(path)
-    return rows
-
-
-def _foreign(path: Path) -> SweepError:
-    return SweepError(f"{path}: has no results of a sweep; move it away, or choose another output_dir=...")
-
-
-def _starts(path: Path, text: str) -> bool:
-    try:
-        with path.open(errors="replace") as file:
-            return file.read(len(text)) == text
-    except OSError:
-        return False
-
-
-def _is_whole(row: Row) -> bool:
-    is_counted = isinstance(row.steps, int) and isinstance(row.seconds, int | float)
-    is_named = isinstance(row.name, str) and isinstance(row.values, dict) and isinstance(row.metrics, dict)
-    return is_counted and is_named and all(isinstance(value, int | float) for value in row.metrics.values())
-
-
-def _to_json(entry: Entry) -> dict[str, Any]:
-    return {
-        "name": entry.point.name,
-        "state": entry.state,
-        "values": dict(entry.point.values),
-        "run_dir": str(entry.point.config.run_dir),
-        "steps": entry.steps,
-        "seconds": entry.seconds,
-        "metrics": entry.metrics,
-        "error": entry.error,
-        "arguments": list(entry.point.arguments),
-    }
-
-
-def _to_csv(entries: Sequence[Entry]) -> str:
-    metrics = list(dict.fromkeys(name for entry in entries for name in entry.metrics if name != "step"))
-    keys = list(entries[0].point.values) if entries else []
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_HEAD, *keys, "steps", "seconds", *metrics])
-    for entry in entries:
-        values = [entry.point.values[key] for key in keys]
-        figures = [entry.metrics.get(name, "") for name in metrics]
-        writer.writerow([entry.point.name, entry.state, *values, entry.steps, entry.seconds, *figures])
-    return text.getvalue()

@@ -98,7 +98,7 @@ class CodingCallback(Callback):
             return
         folder = step_folder(self.folder, trainer.global_step)
         names = gather([name for name, _ in self._waiting], trainer.world_size)
-        num_refused = self._code_waiting(pl_module, folder, file_names(names)[trainer.global_rank])
+        num_refused = self._code_waiting(pl_module, folder, file_names_by_rank(names)[trainer.global_rank])
         shares = gather((([image.row for image in self.coded], num_refused)), trainer.world_size)
         rows = interleave_ranks([share for share, _ in shares])
         values: dict[str, float] = {"val/uncodable_images": sum(refused for _, refused in shares)}
@@ -108,7 +108,7 @@ class CodingCallback(Callback):
         log_row(pl_module, values)
         if trainer.is_global_zero:
             write_atomically(folder / "report.json", coding_report(trainer.global_step, rows, values))
-            keep_only(folder)
+            remove_other_steps(folder)
 
     def _code_waiting(self, module: CompressionModule, folder: Path, names: Sequence[str]) -> int:
         """Code the kept images under these names, and return how many the codec refused."""
@@ -152,7 +152,7 @@ class PictureCallback(Callback):
             caption = f"{image.row.name}: {image.row.file_bpp:.3f} bpp, {image.row.file_psnr:.2f} dB"
             self._save(trainer, comparison_figure(image), folder / f"{image.row.name}.png", caption)
         self._save(trainer, channel_chart(coded), folder / "channels.png", "bits of each latent channel")
-        keep_only(folder)
+        remove_other_steps(folder)
 
     def _save(self, trainer: Trainer, figure: Figure, path: Path, caption: str) -> None:
         with atomic_writer(path) as file:
@@ -207,14 +207,14 @@ def step_folder(folder: Path, step: int) -> Path:
     return folder / f"step-{step:07d}"
 
 
-def keep_only(folder: Path) -> None:
+def remove_other_steps(folder: Path) -> None:
     """Remove the folders of other steps next to `folder`."""
     for other in folder.parent.glob("step-*"):
         if other != folder:
             shutil.rmtree(other, ignore_errors=True)
 
 
-def file_name(name: str, taken: Collection[str]) -> str:
+def unique_file_name(name: str, taken: Collection[str]) -> str:
     """Convert `name` to the stem of a file: safe characters only, numbered if it is taken."""
     stem = re.sub(r"[^\w.-]+", "_", name).strip("._") or "image"
     number, unique = 1, stem
@@ -224,13 +224,12 @@ def file_name(name: str, taken: Collection[str]) -> str:
     return unique
 
 
-def file_names(shares: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Compute the `file_name` of each rank's images as a single process would, so that no two ranks write the same
-    file."""
+def file_names_by_rank(shares: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Name the files of each rank's images as a single process would, so that no two ranks write the same file."""
     taken: dict[str, tuple[int, int]] = {}
     places = interleave_ranks([[(rank, place) for place in range(len(share))] for rank, share in enumerate(shares)])
     for rank, place in places:
-        taken[file_name(shares[rank][place], taken)] = (rank, place)
+        taken[unique_file_name(shares[rank][place], taken)] = (rank, place)
     return [[name for name, (owner, _) in taken.items() if owner == rank] for rank in range(len(shares))]
 
 

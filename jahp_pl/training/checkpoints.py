@@ -24,7 +24,7 @@ from jahp_pl.model_io.checkpoint import (
     read_checkpoint,
     read_newest,
 )
-from jahp_pl.setting_changes import Change, changes
+from jahp_pl.setting_changes import Change, find_changes
 from jahp_pl.training import is_first_rank
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.stopping import Stopped
@@ -227,7 +227,7 @@ def find_resume_point(config: Config) -> ResumePoint | None:
     if newest.path != path and is_first_rank():
         rank_zero_warn(restore_last(newest))
     content = newest.content
-    changed = changes(content[HYPER_PARAMETERS], config)
+    changed = find_changes(content[HYPER_PARAMETERS], config)
     check_changes(changed, content[HYPER_PARAMETERS], path, config)
     seconds, steps = float(content["training"]["seconds"]), int(content["global_step"])
     point = ResumePoint(newest.path, steps, seconds, is_validation_due(content), tuple(changed))
@@ -243,7 +243,7 @@ def check_changes(changed: list[Change], stored: dict[str, Any], path: Path, con
     """Refuse to continue with changed settings, unless `allow_changes` permits it and the weights still fit.
 
     Args:
-        changed: result of `setting_changes.changes`.
+        changed: result of `setting_changes.find_changes`.
         stored: all settings of the checkpoint.
         path: path of the checkpoint.
         config: settings of this run.

@@ -77,13 +77,12 @@ from jahp_pl.training.clock import TrainingClock
 from jahp_pl.training.loggers import log_row
 from jahp_pl.training.optimization import SkipCounter, decay_at, learning_rate, make_average, seed_noise, update_average
 from jahp_pl.training.processes import check_agreement
+from jahp_pl.training.step_means import RunningMeans, TrainingRow
 from jahp_pl.training.stopping import StopRequests
 from jahp_pl.training.validation import (
     NO_LOSS,
     VALIDATED_SHARES,
     RowMeans,
-    RunningMeans,
-    TrainingRow,
     ValidationRow,
     level_section,
     measure_image,

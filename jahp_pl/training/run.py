@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
-import platform
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,24 +13,22 @@ import yaml
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
-from torch import nn
 
 from jahp_pl.config import Config, ConfigError, TrainerConfig, to_dict
 from jahp_pl.data.module import ShardDataModule
 from jahp_pl.files import clear_leftovers, write_atomically
-from jahp_pl.initialization.warm_start import copy_networks
 from jahp_pl.locks import training_in
-from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.checkpoint import CheckpointError, read_checkpoint
-from jahp_pl.model_io.load import load_model
 from jahp_pl.training import is_first_rank
 from jahp_pl.training.callbacks import CodingCallback, PictureCallback
 from jahp_pl.training.checkpoints import AtomicCheckpointIO, BestAndLast, ResumePoint, find_resume_point
 from jahp_pl.training.lightning_warnings import only_useful_messages
 from jahp_pl.training.loggers import CsvLogger
+from jahp_pl.training.memory import keep_freed_memory
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.processes import check_launch, choose_strategy, cluster_plugins
 from jahp_pl.training.progress import ProgressLine
+from jahp_pl.training.start import read_start
 from jahp_pl.training.stopping import StopRequests
 from jahp_pl.training.wandb_run import HistogramCallback, finish_wandb, log_export, wandb_logger
 
@@ -160,7 +156,7 @@ def build_trainer(
 ) -> Trainer:
     """Build a Lightning trainer that counts optimizer steps instead of epochs.
 
-    On a CPU, the process keeps freed memory from here on, see `keep_freed_memory`.
+    On a CPU, the process keeps freed memory from here on, see `memory`.
     """
     settings = config.trainer
     trainer = Trainer(
@@ -245,47 +241,3 @@ def read_result(run_dir: Path, checkpoints: BestAndLast, was_finished: bool) -> 
         seconds=content["training"]["seconds"],
         was_finished=was_finished,
     )
-
-
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Parameter numbers from glibc's malloc.h."""
-
-
-def keep_freed_memory() -> bool:
-    """Keep memory that this process frees, so that the next training step on the CPU reuses it.
-
-    By default, glibc maps each large tensor separately and returns free memory at the end of its heap to the system.
-    Each step then requests its feature maps again, and the system first clears them page by page; docs/scaling.md has
-    the times. PyTorch caches freed memory on GPUs but not on CPUs.
-
-    Returns:
-        Whether the C library is glibc and accepted both settings.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    libc = ctypes.CDLL(None)
-    return all([libc.mallopt(M_MMAP_MAX, 0), libc.mallopt(M_TRIM_THRESHOLD, -1)])  # never map, never trim
-
-
-def read_start(config: Config) -> dict[str, nn.Module] | None:
-    """Read the networks of `optim.start_from` by name, filtered by `optim.start_networks`; None if it is not set.
-
-    For a run, the average of its weights is used if there is one.
-
-    Raises:
-        CheckpointError, ExportError: if it cannot be read.
-        ConfigError: if none of its networks fits.
-    """
-    source = config.optim.start_from
-    if source is None:
-        return None
-    start = load_model(source)
-    networks = dict(start.named_children())
-    if config.optim.start_networks == "transforms":
-        networks = {name: networks[name] for name in ("g_a", "g_s", "gains") if name in networks}
-    if not copy_networks(CompressionModel(config.model), networks):
-        raise ConfigError(
-            f"optim.start_from={source}: none of its networks fits this model; it has model.num_filters="
-            f"{start.config.num_filters} and model.num_latents={start.config.num_latents}"
-        )
-    return networks

@@ -1,4 +1,4 @@
-"""Measures of validation images and training batches, and their averages.
+"""Measures of validation images, and their means over all images.
 
 Rates are bits per pixel of the unpadded image. PSNR and MS-SSIM refer to the reconstruction as a file shows it, clipped
 and rounded to 8 bits. Images have equal weight.
@@ -6,7 +6,6 @@ and rounded to 8 bits. Images have equal weight.
 
 from __future__ import annotations
 
-import math
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
@@ -18,10 +17,13 @@ from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
 from jahp_pl.quality import MS_SSIM_MIN_SIDE, decibels, ms_ssim_8bit, psnr, to_uint8
 
+VALIDATED_SHARES = (0.0, 1 / 3, 2 / 3, 1.0)
+"""Levels at which a variable-rate model is validated, from 0 (lowest) to 1 (highest)."""
 NO_LOSS = (
     f"no validation image has both sides of at least {MS_SSIM_MIN_SIDE} pixels, so MS-SSIM and val/loss are undefined "
     "and no best.ckpt is kept; add larger images to data.val"
 )
+"""Warning if no image gives a loss."""
 
 
 class ValidationRow(NamedTuple):
@@ -76,10 +78,6 @@ def measure_image(
     )
 
 
-VALIDATED_SHARES = (0.0, 1 / 3, 2 / 3, 1.0)
-"""Levels at which a variable-rate model is validated, from 0 (lowest) to 1 (highest)."""
-
-
 def level_section(share: float) -> str:
     """Return the metric section of one level, named by percent of the way from the lowest level to the highest."""
     return f"val_level{round(100 * share):03}"
@@ -126,49 +124,3 @@ class RowMeans(Metric, Generic[AnyRow]):
         means, counts = (self.sums / self.counts).tolist(), self.counts.int().tolist()
         make = self.row_type._make  # type: ignore[attr-defined]
         return make(means), make(counts)
-
-
-class TrainingRow(NamedTuple):
-    """Means over the optimizer steps since the last row, without skipped steps."""
-
-    loss: float
-    """bpp + lmbda * distortion; bpp alone if the transforms are frozen."""
-    bpp: float
-    """Rate of noisy latents y and z; on average an upper bound of the cross-entropy."""
-    bpp_y: float
-    """Rate of noisy y."""
-    bpp_z: float
-    """Rate of noisy z."""
-    distortion: float
-    """255^2 * MSE, or 1 - MS-SSIM; NaN if the transforms are frozen."""
-    decibels: float
-    """PSNR of the batch before rounding to 8 bits, or its MS-SSIM in dB; NaN if the transforms are frozen."""
-    grad_norm: float
-    """Global L2 norm of the gradient before clipping."""
-
-
-class RunningMeans:
-    """Means of the training terms, kept on the device so that a step does not wait for them."""
-
-    def __init__(self) -> None:
-        self.sums: Tensor | None = None
-
-    def update(self, terms: Tensor, skipped: Tensor) -> None:
-        """Add one step.
-
-        Args:
-            terms: (7,) in the order of `TrainingRow`.
-            skipped: () 1.0 if the step was skipped, else 0.0.
-        """
-        weighted = torch.where(skipped > 0, torch.zeros_like(terms), terms)
-        entry = torch.cat([weighted, 1 - skipped.view(1)])
-        self.sums = entry if self.sums is None else self.sums + entry
-
-    def take(self, num_ranks: int = 1) -> TrainingRow:
-        """Return means over all ranks since the last call, NaN if all steps were skipped. Synchronises all ranks."""
-        assert self.sums is not None
-        if num_ranks > 1:
-            torch.distributed.all_reduce(self.sums)
-        *sums, count = self.sums.tolist()
-        self.sums = None
-        return TrainingRow._make(value / count if count else math.nan for value in sums)

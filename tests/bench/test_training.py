@@ -13,7 +13,7 @@ from jahp_pl.bench.roofline import matrix_flops, product_seconds, record_layer_c
 from jahp_pl.bench.training import count_flops
 from jahp_pl.config import ModelConfig
 from jahp_pl.model import CompressionModel
-from jahp_pl.settings import load
+from jahp_pl.settings import load_config
 from tests.support.commands import run
 
 SMALL = ("model.num_filters=8", "model.num_latents=12", "data.crop_size=64", "data.batch_size=2", "data.num_workers=1")
@@ -64,7 +64,7 @@ def test_steps_are_timed_beside_a_variant_and_another_program(
 
 
 def test_operations_are_counted_forward_and_backward() -> None:
-    config = load(["model.num_filters=8", "model.num_latents=12", "model.rung=factorized", "data.crop_size=64"])
+    config = load_config("model.num_filters=8", "model.num_latents=12", "model.rung=factorized", "data.crop_size=64")
     # Multiplications of g_a's and g_s's kernels and of their GDNs, from the sizes of their outputs, per pixel of x.
     kernels = 25 * (3 * 8 / 4 + 64 / 16 + 64 / 64 + 8 * 12 / 256)
     gdn = 64 / 4 + 64 / 16 + 64 / 64

@@ -8,7 +8,7 @@ import pytest
 
 from checks.chaos.checks import faults_of_finished, judge, read_state
 from checks.chaos.run import SETTINGS, chaos
-from jahp_pl.settings import load
+from jahp_pl.settings import load_config
 
 
 @pytest.mark.slow
@@ -23,7 +23,7 @@ def test_a_repeatedly_killed_run_ends_like_others(tmp_path: Path) -> None:
 
     # Failures are detected.
     where = (f"output_dir={tmp_path / 'runs'}", f"data.train=[{tmp_path / 'train'}]", f"data.val=[{tmp_path / 'val'}]")
-    config = load([*SETTINGS, *where, "name=killed", "trainer.max_steps=32", "trainer.val_every_steps=4"])
+    config = load_config(*SETTINGS, *where, "name=killed", "trainer.max_steps=32", "trainer.val_every_steps=4")
     assert faults_of_finished(config) == []
     path = config.run_dir / "metrics.csv"
     lines = path.read_text().splitlines(keepends=True)

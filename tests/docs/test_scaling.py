@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jahp_pl.config import Config
-from jahp_pl.settings import load
+from jahp_pl.settings import load_config
 from tests.support import pages
 
 ROOT = pages.ROOT
@@ -46,11 +46,11 @@ def config_of(command: str, cluster: Path) -> Config:
     words = shlex.split(command)
     if words[0] == "sbatch":
         assert words[1] == "docs/slurm.sh"
-        return load(settings_of_job(cluster, *words[2:]))
+        return load_config(*settings_of_job(cluster, *words[2:]))
     start = 0 if words[0] == "jahp" else words.index("jahp_pl")
     assert words[0] in ("jahp", "torchrun")
     assert words[start + 1] == "train"
-    return load(words[start + 2 :])
+    return load_config(*words[start + 2 :])
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -75,7 +75,7 @@ def test_the_job_script_is_bash_and_asks_for_what_it_trains_with() -> None:
     assert subprocess.run(["bash", "-n", JOB], check=False, timeout=60).returncode == 0
     options = dict(re.findall(r"^#SBATCH --([\w-]+)=(\S+)$", JOB.read_text(), flags=re.MULTILINE))
     assert options["gpus-per-node"] == options["ntasks-per-node"]
-    assert int(options["cpus-per-task"]) > load([str(ROOT / "configs/overlays/ddp8.yaml")]).data.num_workers
+    assert int(options["cpus-per-task"]) > load_config(str(ROOT / "configs/overlays/ddp8.yaml")).data.num_workers
     assert options["signal"].startswith("USR1@")
     assert "#SBATCH --requeue\n" in JOB.read_text()
 

@@ -12,7 +12,7 @@ import torch
 from jahp_pl.config import to_dict
 from jahp_pl.errors import WriteError
 from jahp_pl.model_io.checkpoint import CheckpointError, find_checkpoint, load_checkpoint_model, read_checkpoint
-from jahp_pl.settings import load
+from jahp_pl.settings import load_config
 from jahp_pl.training.checkpoints import AtomicCheckpointIO
 from jahp_pl.training.run import TrainResult, train
 from tests.support.launching import output_of, script
@@ -25,7 +25,7 @@ def test_checkpoints_hold_plain_values_only(finished: TrainResult) -> None:
     assert finished.best is not None
     for path in (finished.last, finished.best):
         content = torch.load(path, weights_only=True)
-        assert content["hyper_parameters"] == to_dict(load([str(finished.run_dir / "config.yaml")]))
+        assert content["hyper_parameters"] == to_dict(load_config(str(finished.run_dir / "config.yaml")))
         assert {key.split(".")[0] for key in content["state_dict"]} == {"model", "average"}
 
 

@@ -56,9 +56,9 @@ def script(config: Config, body: str) -> list[str]:
     """Return the command that runs Python statements with the names `config` and `train`."""
     file = config.run_dir.parent / "script.py"
     source = (
-        "from jahp_pl.settings import load\n"
+        "from jahp_pl.settings import load_config\n"
         "from jahp_pl.training.run import train\n"
-        f"config = load([{str(settings_of(config))!r}])\n"
+        f"config = load_config({str(settings_of(config))!r})\n"
         "if __name__ == '__main__':\n" + "".join(f"    {line}\n" for line in body.splitlines())
     )
     file.write_text(source)

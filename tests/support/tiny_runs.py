@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from jahp_pl.config import Config
 from jahp_pl.data.prepare import ShardOptions
 from jahp_pl.data.shards import write_shards
-from jahp_pl.settings import load
+from jahp_pl.settings import load_config
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.run import TrainResult
 
@@ -38,15 +38,11 @@ NOTHING_CODED = ("coding.max_images=0",)
 
 def tiny_config(output_dir: Path, shards: Path, *settings: str) -> Config:
     """Configure a joint model of a few thousand weights, batches of four crops of 64 pixels, no worker processes."""
-    return load(
-        [
-            f"output_dir={output_dir}", f"data.train=[{shards / 'train'}]", f"data.val=[{shards / 'val'}]",
+    return load_config(f"output_dir={output_dir}", f"data.train=[{shards / 'train'}]", f"data.val=[{shards / 'val'}]",
             "model.num_filters=8", "model.num_latents=12", "data.crop_size=64", "data.batch_size=4",
             "data.num_workers=0", "optim.learning_rate=1e-3", "trainer.accelerator=cpu", "trainer.max_steps=8",
             "trainer.val_every_steps=4", "trainer.log_every_steps=2", "coding.max_images=2", "coding.max_pictures=1",
-            *settings,
-        ]
-    )  # fmt: skip
+            *settings,)  # fmt: skip
 
 
 class FixedBatches(IterableDataset[Tensor]):

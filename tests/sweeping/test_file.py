@@ -22,7 +22,7 @@ from wandb import wandb_agent
 from wandb.sdk.launch.sweeps.utils import load_sweep_config
 
 from jahp_pl.files import write_atomically
-from jahp_pl.settings import load
+from jahp_pl.settings import load_config
 from jahp_pl.sweeping import SweepError
 from jahp_pl.sweeping.bayes import ScoredPoint, propose
 from jahp_pl.sweeping.file import SweepFile, read_sweep
@@ -38,7 +38,8 @@ from jahp_pl.sweeping.points import (
     random_points,
 )
 from jahp_pl.sweeping.processes import environments
-from jahp_pl.sweeping.table import LiveTable, format_sweep_table, read_sweep_results, write_sweep_results
+from jahp_pl.sweeping.results import read_sweep_results, write_sweep_results
+from jahp_pl.sweeping.table import LiveTable, format_sweep_table
 from tests.support import pages
 from tests.support.commands import run
 
@@ -117,7 +118,7 @@ def test_every_point_renders_with_the_agent_of_wandb_and_loads(
     for point in points:
         command = rendered(path, dict(point.values), monkeypatch)
         assert command[:5] == ["/usr/bin/env", "python", "-m", "jahp_pl", "train"]
-        config = load(command[5:])
+        config = load_config(*command[5:])
         assert command[5:] == sweep.settings(point.values)
         assert config.wandb.mode == "online"
         assert config.wandb.group == path.stem.split("_")[0]
@@ -596,5 +597,5 @@ def test_settings_may_follow_options(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_a_point_equals_its_loaded_arguments(tmp_path: Path) -> None:
     point = make_point(small(tmp_path), {"loss.lmbda": 0.5}, ["seed=3"])
     assert isinstance(point, SweepPoint)
-    assert load(point.arguments) == point.config
+    assert load_config(*point.arguments) == point.config
     assert (point.config.loss.lmbda, point.config.seed) == (0.5, 3)

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from jahp_pl.model_io.checkpoint import read_checkpoint
-from jahp_pl.settings import load
+from jahp_pl.settings import load_config
 from jahp_pl.training.metric_names import logged_names
 from tests.support.commands import run
 
@@ -93,7 +93,7 @@ def test_a_killed_sweep_continues_and_repeats_nothing(
         saved = read_checkpoint(Path(point["run_dir"]) / "checkpoints" / "last.ckpt")
         metrics = next(value["metrics"] for value in saved["callbacks"].values() if "metrics" in value)
         assert point["metrics"]["val/loss"] == pytest.approx(metrics["val/loss"], rel=1e-6)
-    assert columns(tmp_path, first) == set(logged_names(load([*TINY, "data.val=[x]"])))
+    assert columns(tmp_path, first) == set(logged_names(load_config(*TINY, "data.val=[x]")))
     assert f"{first}: done" in capsys.readouterr().err
 
 
@@ -212,7 +212,7 @@ def test_a_point_that_fails_is_reported_with_its_log_and_the_others_continue(
     with (tmp_path / "runs" / "tiny.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["state"], bool(row["val/bpp"])) for row in rows] == [("failed", False), ("done", True)]
-    assert columns(tmp_path, good["name"]) == set(logged_names(load([*settings, "data.val=[x]"])))
+    assert columns(tmp_path, good["name"]) == set(logged_names(load_config(*settings, "data.val=[x]")))
 
 
 def test_bayes_proposes_all_points_and_repeats_none(shards: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from jahp_pl.data.pipeline import ValImage
 from jahp_pl.measurement.roundtrip import CodedImage, code_image
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.checkpoint import load_checkpoint_model
-from jahp_pl.training.callbacks import CodingCallback, coding_report, coding_summary, file_name
+from jahp_pl.training.callbacks import CodingCallback, coding_report, coding_summary, unique_file_name
 from jahp_pl.training.figures import bits_per_pixel, channel_chart, comparison_figure
 from jahp_pl.training.run import TrainResult, train
 from tests.support.tiny_runs import tiny_config
@@ -145,9 +145,9 @@ def test_ranks_share_the_images_to_code(max_images: int, world_size: int, tmp_pa
 
 
 def test_names_of_images_become_names_of_files() -> None:
-    assert file_name("a/b c:d.x", []) == "a_b_c_d.x"
-    assert file_name("photo", ["photo", "photo-2"]) == "photo-3"
-    assert file_name("../..", []) == "image"
+    assert unique_file_name("a/b c:d.x", []) == "a_b_c_d.x"
+    assert unique_file_name("photo", ["photo", "photo-2"]) == "photo-3"
+    assert unique_file_name("../..", []) == "image"
 
 
 def test_a_report_is_json_also_where_a_mean_does_not_exist(coded: CodedImage) -> None:

@@ -14,8 +14,8 @@ import torch
 
 from jahp_pl.config import ConfigError
 from jahp_pl.model_io.checkpoint import read_checkpoint
-from jahp_pl.settings import load
-from jahp_pl.training.callbacks import file_names, interleave_ranks
+from jahp_pl.settings import load_config
+from jahp_pl.training.callbacks import file_names_by_rank, interleave_ranks
 from jahp_pl.training.processes import check_launch
 from jahp_pl.training.run import train
 from tests.support.launching import JAHP, TORCHRUN, has_logged, output_of, script, settings_of, started, wait_until
@@ -126,10 +126,10 @@ def test_one_rank_writes_metrics_and_one_run_of_wandb(folder: Path) -> None:
 
 
 def test_images_of_one_name_on_several_ranks_get_the_names_of_one_process() -> None:
-    [alone] = file_names([["a", "a", "b", "a"]])
-    first, second = file_names([["a", "b"], ["a", "a"]])
+    [alone] = file_names_by_rank([["a", "a", "b", "a"]])
+    first, second = file_names_by_rank([["a", "b"], ["a", "a"]])
     assert alone == interleave_ranks([first, second]) == ["a", "a-2", "b", "a-3"]
-    assert file_names([["a"], []]) == [["a"], []]
+    assert file_names_by_rank([["a"], []]) == [["a"], []]
 
 
 # Starting -------------------------------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ def test_a_batch_that_does_not_divide_ends_with_one_line(
 
 
 def test_a_wrong_number_of_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    two = load(["trainer.devices=2"]).trainer
+    two = load_config("trainer.devices=2").trainer
     check_launch(two)
     for starter, variables in (
         ("torchrun", {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "4"}),
@@ -163,7 +163,7 @@ def test_a_wrong_number_of_processes_is_refused(monkeypatch: pytest.MonkeyPatch)
             with pytest.raises(ConfigError, match=f"makes 2 processes, but {starter} started 4; set") as refusal:
                 check_launch(two)
             assert "\n" not in str(refusal.value)
-            check_launch(load(["trainer.devices=2", "trainer.num_nodes=2"]).trainer)
+            check_launch(load_config("trainer.devices=2", "trainer.num_nodes=2").trainer)
 
 
 def test_ranks_that_resume_from_other_steps_or_with_other_settings_are_refused(ranks: list[dict[str, Any]]) -> None:

@@ -11,7 +11,7 @@ import pytest
 # Prints the pages requested from the system for tensors of 48 MiB, before and after.
 PROGRAM = """
 import resource, torch
-from jahp_pl.training.run import keep_freed_memory
+from jahp_pl.training.memory import keep_freed_memory
 torch.set_num_threads(1)
 
 def faults():

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from jahp_pl.config import ConfigError, to_dict
 from jahp_pl.model_io.checkpoint import CheckpointError, read_checkpoint
-from jahp_pl.setting_changes import changes
-from jahp_pl.settings import load
+from jahp_pl.setting_changes import find_changes
+from jahp_pl.settings import load_config
 from jahp_pl.training.checkpoints import FORMER_BEST
 from jahp_pl.training.lightning_warnings import only_useful_messages
 from jahp_pl.training.loggers import CsvLogger
@@ -62,7 +62,7 @@ def test_train_continues_from_the_last_checkpoint(shards: Path, tmp_path: Path) 
 def test_a_finished_run_is_not_trained_again(finished: TrainResult) -> None:
     written = finished.last.stat().st_mtime_ns
     modified = (finished.run_dir / "config.yaml").stat().st_mtime_ns
-    again = train(load([str(finished.run_dir / "config.yaml")]))
+    again = train(load_config(str(finished.run_dir / "config.yaml")))
     assert again == finished._replace(was_finished=True)
     assert (finished.run_dir / "config.yaml").stat().st_mtime_ns == modified
     assert finished.last.stat().st_mtime_ns == written
@@ -130,11 +130,13 @@ def test_a_run_does_not_continue_with_settings_that_change_its_result(
 
 
 def test_all_changes_are_named_and_a_missing_setting_counts_as_its_default() -> None:
-    then = to_dict(load(["loss.lmbda=1", "seed=3", "data.num_workers=7", "trainer.devices=2", "data.batch_size=16"]))
+    then = to_dict(
+        load_config("loss.lmbda=1", "seed=3", "data.num_workers=7", "trainer.devices=2", "data.batch_size=16")
+    )
     del then["optim"]["clip_norm"]
-    found = changes(then, load(["data.batch_size=16", "trainer.max_steps=9"]))
+    found = find_changes(then, load_config("data.batch_size=16", "trainer.max_steps=9"))
     assert [str(change) for change in found] == ["seed=3 instead of 0", "loss.lmbda=1.0 instead of 0.013"]
-    found = changes(then, load(["loss.lmbda=1", "seed=3", "data.batch_size=16", "optim.clip_norm=2"]))
+    found = find_changes(then, load_config("loss.lmbda=1", "seed=3", "data.batch_size=16", "optim.clip_norm=2"))
     assert [str(change) for change in found] == ["optim.clip_norm=1.0 instead of 2.0"]
 
 
@@ -151,8 +153,8 @@ def test_allowed_changes_forget_the_best_loss_and_take_effect(shards: Path, tmp_
     assert (best["global_step"], best["hyper_parameters"]["loss"]["lmbda"]) == (12, 1.0)
     assert best["optimizer_states"][0]["param_groups"][1]["factor"] == 0.5
     assert read_checkpoint(first.best.with_name(FORMER_BEST))["hyper_parameters"]["loss"]["lmbda"] == 0.001
-    assert load([str(second.run_dir / "config.yaml")]).allow_changes is False
-    assert train(load([str(second.run_dir / "config.yaml")])).was_finished
+    assert load_config(str(second.run_dir / "config.yaml")).allow_changes is False
+    assert train(load_config(str(second.run_dir / "config.yaml"))).was_finished
 
 
 def test_lengths_devices_and_logging_may_change(shards: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from jahp_pl.data.module import ShardDataModule
 from jahp_pl.data.prepare import ShardOptions
 from jahp_pl.data.shards import write_shards
 from jahp_pl.model_io.checkpoint import load_checkpoint_model, read_checkpoint
-from jahp_pl.settings import load
+from jahp_pl.settings import load_config
 from jahp_pl.training import TrainingError
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.progress import ProgressLine
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_the_run_folder_holds_the_configuration_of_the_run(finished: TrainResult, shards: Path) -> None:
-    config = load([str(finished.run_dir / "config.yaml")])
+    config = load_config(str(finished.run_dir / "config.yaml"))
     assert config == tiny_config(finished.run_dir.parent, shards, *NOTHING_CODED, "optim.ema_decay=0.9")
     assert yaml.safe_load((finished.run_dir / "config.yaml").read_text()) == to_dict(config)
 
@@ -57,7 +57,7 @@ def test_the_result_is_that_of_the_last_validation(finished: TrainResult) -> Non
 def test_the_loaded_model_is_the_one_that_was_validated(finished: TrainResult, shards: Path) -> None:
     model = load_checkpoint_model(finished.last)
     expected = finished.metrics["val/bpp"]
-    assert validate(model, load([str(finished.run_dir / "config.yaml")])).bpp == pytest.approx(expected, rel=1e-5)
+    assert validate(model, load_config(str(finished.run_dir / "config.yaml"))).bpp == pytest.approx(expected, rel=1e-5)
     trained = load_checkpoint_model(finished.last, average=False)
     assert not all_equal(list(model.parameters()), list(trained.parameters()))
     assert not model.training
@@ -117,7 +117,7 @@ def test_a_run_of_limited_time_ends_in_time_and_anneals(shards: Path, tmp_path: 
     last = [row for row in rows(result) if row["train/loss"]][-1]
     assert float(last["train/learning_rate"]) < 0.2e-3
     assert "val/loss" in result.metrics  # validated at the end although no interval was complete
-    assert train(load([str(result.run_dir / "config.yaml")])).steps == result.steps
+    assert train(load_config(str(result.run_dir / "config.yaml"))).steps == result.steps
 
 
 # Bad input ------------------------------------------------------------------------------------------------------------
@@ -156,10 +156,10 @@ def test_validation_images_too_small_for_ms_ssim_are_named_when_it_is_the_loss(s
 
 
 def test_auto_precision_is_bfloat16_only_where_the_hardware_computes_in_it() -> None:
-    settings = load(["trainer.accelerator=cpu"]).trainer
+    settings = load_config("trainer.accelerator=cpu").trainer
     native = bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
     assert choose_precision(settings) == ("bf16-mixed" if native else "32-true")
-    assert choose_precision(load(["trainer.precision=bf16-mixed"]).trainer) == "bf16-mixed"
+    assert choose_precision(load_config("trainer.precision=bf16-mixed").trainer) == "bf16-mixed"
 
 
 def test_a_run_in_bfloat16_trains_and_validates_in_float32(shards: Path, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_run_in_bfloat16_trains_and_validates_in_float32(shards: Path, tmp_pat
 
 
 def test_the_progress_line_says_where_training_is(finished: TrainResult) -> None:
-    config = load([str(finished.run_dir / "config.yaml")])
+    config = load_config(str(finished.run_dir / "config.yaml"))
     module = CompressionModule(config)
     metrics = {"val/bpp": torch.tensor(0.4), "val/psnr": torch.tensor(29.0)}
     metrics |= {"val/file_bpp": torch.tensor(0.5), "val/file_psnr": torch.tensor(30.0)}  # of the images that were coded

@@ -15,7 +15,8 @@ from jahp_pl.model_io.export import export_from
 from jahp_pl.model_io.export_config import ExportError
 from jahp_pl.training.metric_names import logged_names
 from jahp_pl.training.module import CompressionModule
-from jahp_pl.training.run import TrainResult, read_start, train
+from jahp_pl.training.run import TrainResult, train
+from jahp_pl.training.start import read_start
 from tests.support import ROOT
 from tests.support.tiny_runs import NOTHING_CODED, tiny_config
 

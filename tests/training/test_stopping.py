@@ -12,7 +12,7 @@ import pytest
 from jahp_pl.config import Config
 from jahp_pl.data.pipeline import ValImage
 from jahp_pl.model_io.checkpoint import is_validation_due, read_checkpoint
-from jahp_pl.settings import load
+from jahp_pl.settings import load_config
 from jahp_pl.training import run as training
 from jahp_pl.training.checkpoints import BestAndLast
 from jahp_pl.training.module import CompressionModule
@@ -146,7 +146,7 @@ def test_every_session_of_limited_time_trains_on_without_annealing(
     assert float(logged[-1].split(",")[rate]) == pytest.approx(1e-3, rel=1e-4)
     assert "val/loss" not in logged[0]
 
-    ending = load([str(settings_of(config)), f"trainer.max_steps={steps[-1] + 1}", "trainer.session_time=null"])
+    ending = load_config(str(settings_of(config)), f"trainer.max_steps={steps[-1] + 1}", "trainer.session_time=null")
     assert train(ending).steps == steps[-1] + 1
 
 

@@ -10,7 +10,7 @@ from jahp_pl.config import LossConfig, ModelConfig
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
 from jahp_pl.quality import MS_SSIM_MIN_SIDE, psnr, to_uint8
-from jahp_pl.training.validation import RowMeans, RunningMeans, TrainingRow, ValidationRow, measure_image
+from jahp_pl.training.validation import RowMeans, ValidationRow, measure_image
 
 
 @pytest.fixture(scope="module")
@@ -96,21 +96,3 @@ def test_a_mean_over_nothing_is_not_a_number() -> None:
     mean, count = RowMeans(ValidationRow).compute()
     assert math.isnan(float(mean.bpp))
     assert count.bpp == 0
-
-
-def test_a_skipped_step_is_left_out_of_the_running_means() -> None:
-    running = RunningMeans()
-    running.update(torch.arange(7.0), torch.tensor(0.0))
-    running.update(torch.full((7,), torch.nan), torch.tensor(1.0))
-    running.update(torch.arange(7.0) + 2, torch.tensor(0.0))
-    assert running.take() == TrainingRow(1, 2, 3, 4, 5, 6, 7)
-
-
-def test_running_means_restart_after_they_are_read() -> None:
-    running = RunningMeans()
-    running.update(torch.ones(7), torch.tensor(0.0))
-    running.take()
-    running.update(torch.full((7,), 5.0), torch.tensor(0.0))
-    assert running.take().loss == 5
-    running.update(torch.full((7,), torch.inf), torch.tensor(1.0))
-    assert math.isnan(running.take().loss)

@@ -14,7 +14,7 @@ import pytest
 from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
 from jahp_pl.model_io.load import load_codec
-from jahp_pl.settings import load
+from jahp_pl.settings import load_config
 from jahp_pl.training.run import TrainResult, train
 from jahp_pl.training.wandb_run import NUM_BINS, finish_wandb, wandb_logger
 from tests.support.launching import output_of, script
@@ -94,7 +94,7 @@ def test_without_an_account_the_run_is_kept_offline(tmp_path: Path, monkeypatch:
     for name in ("HOME", "WANDB_CONFIG_DIR"):
         monkeypatch.setenv(name, str(tmp_path))
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    config = load([f"output_dir={tmp_path}", "name=run", "wandb.mode=online"])
+    config = load_config(f"output_dir={tmp_path}", "name=run", "wandb.mode=online")
     with pytest.warns(UserWarning, match="W&B cannot be reached .*; the run is kept offline; upload it later"):
         logger = wandb_logger(config)
     assert logger is not None

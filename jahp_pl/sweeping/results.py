@@ -1,0 +1,115 @@
+"""The results of a sweep in a JSON and a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jahp_pl.files import write_atomically
+from jahp_pl.sweeping import SweepError
+from jahp_pl.sweeping.file import SweepFile
+from jahp_pl.sweeping.parameters import Value
+from jahp_pl.sweeping.points import Entry, best
+
+_HEAD = ("name", "state")
+"""First columns of the CSV file."""
+
+
+def write_sweep_results(path: Path, sweep: SweepFile, entries: Sequence[Entry]) -> None:
+    """Replace `path` (.json) and the .csv next to it.
+
+    Raises:
+        WriteError: if the disk is full; the previous files are kept.
+    """
+    winner = best(entries, sweep)
+    content = {
+        "sweep": str(sweep.path),
+        "method": sweep.method,
+        "metric": sweep.metric,
+        "goal": sweep.goal,
+        "best": winner.point.name if winner is not None else None,
+        "points": [_to_json(entry) for entry in entries],
+    }
+    write_atomically(path, f"{json.dumps(content, indent=1)}\n".encode())
+    write_atomically(path.with_suffix(".csv"), _to_csv(entries).encode())
+
+
+class StoredPoint(NamedTuple):
+    """Results of one point, as stored."""
+
+    name: str
+    values: Mapping[str, Value]
+    steps: int
+    seconds: float
+    metrics: Mapping[str, float]
+
+
+def read_sweep_results(path: Path) -> list[StoredPoint]:
+    """Read the points of earlier sessions in order; empty without files.
+
+    Raises:
+        SweepError: if `path` or the .csv next to it was not written by `write_sweep_results`, and would be overwritten.
+    """
+    table = path.with_suffix(".csv")
+    if table.exists() and not _starts(table, ",".join(_HEAD)):
+        raise _foreign(table)
+    if not path.exists():
+        return []
+    try:
+        content = json.loads(path.read_text())
+        rows = [StoredPoint(*(point[field] for field in StoredPoint._fields)) for point in content["points"]]
+        is_ours = "sweep" in content and all(map(_is_whole, rows))
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        is_ours = False
+    if not is_ours:
+        raise _foreign(path)
+    return rows
+
+
+def _foreign(path: Path) -> SweepError:
+    return SweepError(f"{path}: has no results of a sweep; move it away, or choose another output_dir=...")
+
+
+def _starts(path: Path, text: str) -> bool:
+    try:
+        with path.open(errors="replace") as file:
+            return file.read(len(text)) == text
+    except OSError:
+        return False
+
+
+def _is_whole(row: StoredPoint) -> bool:
+    is_counted = isinstance(row.steps, int) and isinstance(row.seconds, int | float)
+    is_named = isinstance(row.name, str) and isinstance(row.values, dict) and isinstance(row.metrics, dict)
+    return is_counted and is_named and all(isinstance(value, int | float) for value in row.metrics.values())
+
+
+def _to_json(entry: Entry) -> dict[str, Any]:
+    return {
+        "name": entry.point.name,
+        "state": entry.state,
+        "values": dict(entry.point.values),
+        "run_dir": str(entry.point.config.run_dir),
+        "steps": entry.steps,
+        "seconds": entry.seconds,
+        "metrics": entry.metrics,
+        "error": entry.error,
+        "arguments": list(entry.point.arguments),
+    }
+
+
+def _to_csv(entries: Sequence[Entry]) -> str:
+    metrics = list(dict.fromkeys(name for entry in entries for name in entry.metrics if name != "step"))
+    keys = list(entries[0].point.values) if entries else []
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*_HEAD, *keys, "steps", "seconds", *metrics])
+    for entry in entries:
+        values = [entry.point.values[key] for key in keys]
+        figures = [entry.metrics.get(name, "") for name in metrics]
+        writer.writerow([entry.point.name, entry.state, *values, entry.steps, entry.seconds, *figures])
+    return text.getvalue()

@@ -1,0 +1,34 @@
+"""Reads the networks that a run starts from (`optim.start_from`)."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from jahp_pl.config import Config, ConfigError
+from jahp_pl.initialization.warm_start import copy_networks
+from jahp_pl.model import CompressionModel
+from jahp_pl.model_io.load import load_model
+
+
+def read_start(config: Config) -> dict[str, nn.Module] | None:
+    """Read the networks of `optim.start_from` by name, filtered by `optim.start_networks`; None if it is not set.
+
+    For a run, the average of its weights is used if there is one.
+
+    Raises:
+        CheckpointError, ExportError: if it cannot be read.
+        ConfigError: if none of its networks fits.
+    """
+    source = config.optim.start_from
+    if source is None:
+        return None
+    start = load_model(source)
+    networks = dict(start.named_children())
+    if config.optim.start_networks == "transforms":
+        networks = {name: networks[name] for name in ("g_a", "g_s", "gains") if name in networks}
+    if not copy_networks(CompressionModel(config.model), networks):
+        raise ConfigError(
+            f"optim.start_from={source}: none of its networks fits this model; it has model.num_filters="
+            f"{start.config.num_filters} and model.num_latents={start.config.num_latents}"
+        )
+    return networks
