@@ -69,7 +69,7 @@ def mixture_log_mass(family: Family, y: Tensor, mu: Tensor, sigma: Tensor, log_w
         y: (B, M, h, w).
         mu: (B, K, M, h, w).
         sigma: (B, K, M, h, w), > 0.
-        log_weights: (B, K, M, h, w), log w_k, normalised over K. With K = 1 the result is bit-identical to
+        log_weights: (B, K, M, h, w), log w_k, normalized over K. With K = 1 the result is bit-identical to
             `log_mass`.
 
     Returns:

@@ -80,7 +80,7 @@ class EntropyParameters(NamedTuple):
     sigma: Tensor
     """(B, K, M, h, w): scales, >= `scale_min` of the family."""
     log_weights: Tensor
-    """(B, K, M, h, w): log w_k, normalised over K; zero for K = 1."""
+    """(B, K, M, h, w): log w_k, normalized over K; zero for K = 1."""
 
 
 class ConditionalDensity(DensityLayout):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from jahp_pl.layers import GDN, MaskedConv2d
 
 
-def randomised(layer: GDN) -> GDN:
+def randomized(layer: GDN) -> GDN:
     with torch.no_grad():
         layer.beta.uniform_(0.2, 1.5)
         layer.gamma.uniform_(0.05, 0.6)
@@ -38,7 +38,7 @@ def loop_gdn(x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool) -> Tensor:
 
 @pytest.mark.parametrize("inverse", [False, True])
 def test_gdn_is_its_formula(inverse: bool) -> None:
-    layer, x = randomised(GDN(4, inverse)), torch.randn(2, 4, 3, 5) * 3
+    layer, x = randomized(GDN(4, inverse)), torch.randn(2, 4, 3, 5) * 3
     # Square roots are stored: value = s^2 - 2^-36 above the bound.
     beta, gamma = layer.beta.detach().double() ** 2 - 2**-36, layer.gamma.detach().double() ** 2 - 2**-36
     torch.testing.assert_close(layer(x).double(), loop_gdn(x, beta, gamma, inverse), rtol=1e-6, atol=1e-6)
@@ -77,7 +77,7 @@ def test_parameters_below_their_bounds_give_a_finite_positive_norm_and_can_retur
 
 @pytest.mark.parametrize("inverse", [False, True])
 def test_gdn_gradients_are_those_of_finite_differences(inverse: bool) -> None:
-    layer = randomised(GDN(3, inverse)).double()
+    layer = randomized(GDN(3, inverse)).double()
     x = torch.randn(1, 3, 2, 3, dtype=torch.float64, requires_grad=True)
     names = list(dict(layer.named_parameters()))
 
@@ -97,7 +97,7 @@ def plain_gdn(layer: GDN, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("inverse", [False, True])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_gdn_and_its_gradients_are_those_of_the_plain_formula(batch: int, inverse: bool) -> None:
-    layer, x = randomised(GDN(24, inverse)), torch.randn(batch, 24, 10, 13) * 3
+    layer, x = randomized(GDN(24, inverse)), torch.randn(batch, 24, 10, 13) * 3
     weights = torch.randn_like(x)
     results = []
     for apply in (layer, lambda x: plain_gdn(layer, x)):
@@ -115,7 +115,7 @@ def test_gdn_and_its_gradients_are_those_of_the_plain_formula(batch: int, invers
 
 
 def test_gdn_does_not_modify_its_input() -> None:
-    layer, x = randomised(GDN(6)), torch.randn(2, 6, 4, 5, requires_grad=True)
+    layer, x = randomized(GDN(6)), torch.randn(2, 6, 4, 5, requires_grad=True)
     grad = torch.randn(2, 6, 4, 5)
     values = [x.detach().clone(), grad.clone()]
     y = layer(x)
@@ -146,7 +146,7 @@ def test_gdn_keeps_two_maps_beside_its_output_for_the_backward_pass() -> None:
 
 @pytest.mark.parametrize("inverse", [False, True])
 def test_gdn_computes_in_float32_under_bfloat16_autocast(inverse: bool) -> None:
-    layer, x = randomised(GDN(8, inverse)), torch.randn(2, 8, 5, 5) * 300
+    layer, x = randomized(GDN(8, inverse)), torch.randn(2, 8, 5, 5) * 300
     with torch.autocast("cpu", dtype=torch.bfloat16):
         from_half, from_single = layer(x.bfloat16()), layer(x)
     assert from_half.dtype == from_single.dtype == torch.float32
@@ -156,7 +156,7 @@ def test_gdn_computes_in_float32_under_bfloat16_autocast(inverse: bool) -> None:
 
 @pytest.mark.parametrize("inverse", [False, True])
 def test_gdn_in_channels_last_equals_contiguous(inverse: bool) -> None:
-    layer, x = randomised(GDN(32, inverse)), torch.randn(2, 32, 9, 11)
+    layer, x = randomized(GDN(32, inverse)), torch.randn(2, 32, 9, 11)
     results = []
     for memory_format in (torch.contiguous_format, torch.channels_last):
         layer.zero_grad()

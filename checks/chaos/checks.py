@@ -1,4 +1,4 @@
-"""Invariants of a run folder after a kill, and at the end of the run."""
+"""Checks a run folder after a kill, and at the end of the run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jahp_pl.config import Config
 from jahp_pl.model_io.checkpoint import CheckpointError, is_validation_due, read_checkpoint
 
 QUANTILES = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
-"""97.5 % of Student's t, by degrees of freedom."""
+"""97.5 % quantiles of Student's t, by degrees of freedom."""
 
 
 class RunFolderState(NamedTuple):
@@ -21,7 +21,9 @@ class RunFolderState(NamedTuple):
     step: int
     """Step of last.ckpt; 0 without one."""
     validation_due: bool
+    """Whether the validation of that step was interrupted."""
     num_checkpoints: int
+    """Number of readable checkpoints."""
     num_leftovers: int
     """Temporary files of killed processes."""
     unreadable: list[str]
@@ -67,13 +69,13 @@ def faults_of_finished(config: Config) -> list[str]:
     if state.step != steps:
         faults.append(f"ended at step {state.step} instead of {steps}")
     if state.validation_due:
-        faults.append("the last validation is not made")
+        faults.append("the last validation is missing")
     if state.num_leftovers:
         faults.append(f"{state.num_leftovers} temporary files are left at the end")
     losses = {int(row["step"]): float(row["val/loss"]) for row in rows if row["val/loss"]}
     best = read_checkpoint(config.run_dir / "checkpoints" / "best.ckpt")["global_step"]
     if best != min(losses, key=lambda step: losses[step]):
-        faults.append(f"best.ckpt is of step {best}, the lowest loss was elsewhere: {losses}")
+        faults.append(f"best.ckpt is of step {best}, which does not have the lowest loss: {losses}")
     return faults
 
 

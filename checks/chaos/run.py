@@ -17,6 +17,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def main() -> None:
     if report["failures"]:
         sys.exit(f"{len(report['failures'])} invariants are violated")
     if not report["final"]["inside"]:
-        sys.exit("the final validation loss of the killed run is not one that the others could have")
+        sys.exit("the final validation loss of the killed run is outside the interval of the other runs")
 
 
 def chaos(
@@ -88,39 +89,12 @@ def chaos(
         length = (f"trainer.max_steps={steps}", f"trainer.val_every_steps={val_every}")
         return load_config(*SETTINGS, *where, *length, f"name={name}", f"seed={run_seed}")
 
-    for part, count in (("train", 6), ("val", 3)):
-        photos = sorted((ROOT / "data" / "photos" / part).glob("*.jpg"))[:count]
-        write_shards([str(path) for path in photos], work / part, ShardOptions(min_side=64, max_side=192))
-    killed, failures = config("killed", 1), []
-    sessions: list[dict[str, Any]] = []
-    rng = random.Random(seed)
-    moments = [MOMENTS[number % len(MOMENTS)] for number in range(kills)]
-    rng.shuffle(moments)
-    for number, moment in enumerate(moments):
-        before = read_state(killed).step
-        aim = max(before + 1, round(steps * (number + rng.random()) / (kills + 1)))
-        try:
-            seconds = run_and_kill(killed, min(aim, steps - 1), moment, rng)
-        except EndedError:
-            break
-        except SessionError as error:
-            failures.append(f"session {number + 1}: {error}")
-            break
-        state = read_state(killed)
-        failures += [f"after kill {number + 1}: {complaint}" for complaint in state.unreadable]
-        if state.step < before:
-            failures.append(f"after kill {number + 1}: back at step {state.step} from {before}")
-        sessions.append({"moment": moment, "seconds": round(seconds, 2)} | state._asdict())
-        tell(f"kill {number + 1:3} of {kills}: {moment:10} last.ckpt at step {state.step}, {len(failures)} failures")
-    finished = [killed, *(config(f"alone-{number}", 2 + number) for number in range(others))]
-    for one in finished:
-        try:
-            run_to_its_end(one)
-            failures += [f"{one.name}: {fault}" for fault in faults_of_finished(one)]
-        except SessionError as error:
-            failures.append(f"{one.name}: {error}")
-        tell(f"{one.name} at its end, {len(failures)} failures")
-    final = {} if failures else judge(final_loss(killed), [final_loss(one) for one in finished[1:]])
+    write_photographs(work)
+    killed = config("killed", 1)
+    undisturbed = [config(f"alone-{number}", 2 + number) for number in range(others)]
+    sessions, failures = kill_repeatedly(killed, kills, random.Random(seed), tell)
+    failures += finish([killed, *undisturbed], tell)
+    final = {} if failures else judge(final_loss(killed), [final_loss(one) for one in undisturbed])
     return {
         "kills": len(sessions),
         "steps": steps,
@@ -138,6 +112,64 @@ def chaos(
         "failures": failures,
         "sessions": sessions,
     }
+
+
+def write_photographs(work: Path) -> None:
+    """Write the shards for training and validation to `train` and `val` in a folder."""
+    for part, count in (("train", 6), ("val", 3)):
+        photos = sorted((ROOT / "data" / "photos" / part).glob("*.jpg"))[:count]
+        write_shards([str(path) for path in photos], work / part, ShardOptions(min_side=64, max_side=192))
+
+
+def kill_repeatedly(
+    config: Config, kills: int, rng: random.Random, tell: Callable[[str], None]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Resume and kill a run; kinds of moments alternate in random order, and steps spread over the whole run.
+
+    Args:
+        config: settings of the run.
+        kills: number of kills.
+        rng: source of the moments and steps.
+        tell: called with a line about each kill.
+
+    Returns:
+        What was found after each kill, and the failures in words.
+    """
+    steps = config.trainer.max_steps
+    sessions: list[dict[str, Any]] = []
+    failures: list[str] = []
+    moments = [MOMENTS[number % len(MOMENTS)] for number in range(kills)]
+    rng.shuffle(moments)
+    for number, moment in enumerate(moments):
+        before = read_state(config).step
+        aim = max(before + 1, round(steps * (number + rng.random()) / (kills + 1)))
+        try:
+            seconds = run_and_kill(config, min(aim, steps - 1), moment, rng)
+        except EndedError:
+            break
+        except SessionError as error:
+            failures.append(f"session {number + 1}: {error}")
+            break
+        state = read_state(config)
+        failures += [f"after kill {number + 1}: {complaint}" for complaint in state.unreadable]
+        if state.step < before:
+            failures.append(f"after kill {number + 1}: back at step {state.step} from {before}")
+        sessions.append({"moment": moment, "seconds": round(seconds, 2)} | state._asdict())
+        tell(f"kill {number + 1:3} of {kills}: {moment:10} last.ckpt at step {state.step}, {len(failures)} failures")
+    return sessions, failures
+
+
+def finish(configs: Sequence[Config], tell: Callable[[str], None]) -> list[str]:
+    """Run each run to its end, and return the failures in words."""
+    failures: list[str] = []
+    for config in configs:
+        try:
+            run_to_its_end(config)
+            failures += [f"{config.name}: {fault}" for fault in faults_of_finished(config)]
+        except SessionError as error:
+            failures.append(f"{config.name}: {error}")
+        tell(f"{config.name} at its end, {len(failures)} failures")
+    return failures
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Sessions of one run: each is a process that is killed with SIGKILL at a chosen kind of moment, or runs to its end."""
+"""Runs sessions of one run: processes that are killed with SIGKILL at a kind of moment, or run to their end."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def run_and_kill(config: Config, step: int, moment: Moment, rng: random.Random) 
 
 
 def _await(moment: Moment, config: Config, process: BaseProcess, rng: random.Random) -> None:
-    """Wait until the session reaches such a moment."""
+    """Wait until the session is at a moment of this kind."""
     folder, begin = config.run_dir / "checkpoints", time.monotonic()
     if moment == "step":
         _live(process, rng.uniform(0.0, 0.3))
@@ -114,11 +114,13 @@ def _await(moment: Moment, config: Config, process: BaseProcess, rng: random.Ran
 
 
 def _written(config: Config) -> int:
+    """Return when last.ckpt was written, in nanoseconds; 0 without one."""
     path = config.run_dir / "checkpoints" / "last.ckpt"
     return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def _live(process: BaseProcess, seconds: float, since: float | None = None) -> None:
+    """Let a session run for some time; raise an error if it ends, or has made no progress since a time."""
     process.join(seconds)
     if process.exitcode == 0:
         raise EndedError

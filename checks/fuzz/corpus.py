@@ -1,4 +1,4 @@
-"""The files that are mutated: valid files of small models of every rung, from one pixel up."""
+"""Makes the files that are mutated: valid files of small models of every rung, from one pixel up."""
 
 from __future__ import annotations
 

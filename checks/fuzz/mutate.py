@@ -1,4 +1,4 @@
-"""Mutations of a file. Most repair the checksum, so that the code behind the check is reached.
+"""Mutates files. Most mutations repair the checksum, so that the code behind its check is reached.
 
 Every case is a pure function of a seed and its number.
 """
@@ -18,7 +18,7 @@ T = TypeVar("T")
 SMALL_PIXELS = 2**16
 """Pixel limit of most cases, because a decoder takes time and memory in proportion to the size that it accepts."""
 EDGES = (0, 1, 2, 15, 16, 17, 63, 64, 65, 127, 128, 129, 255, 256, 4095, 4096, 16384, 32767, 32768, 65534, 65535, 65536)
-"""Boundary values."""
+"""Numbers at which a decoder's behaviour may change."""
 
 
 class Case(NamedTuple):
@@ -40,12 +40,12 @@ class Parts(NamedTuple):
     smallest: int
     span: int
     profile: bytes
-    """As stored."""
+    """Colour profile as it is stored, deflated."""
     payload: bytes
     profile_length: int | None = None
-    """Instead of the true one."""
+    """Length to state; None for the true one."""
     payload_length: int | None = None
-    """Instead of the true one."""
+    """Length to state; None for the true one."""
 
 
 def case(seed: int, number: int, corpus: Sequence[Sequence[bytes]]) -> Case:
@@ -205,9 +205,7 @@ def foreign_insides(rng: np.random.Generator, data: bytes, other: bytes) -> byte
 
 
 def profile(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
-    """Change the profile: no zlib stream, a truncated, damaged or repeated one, one that inflates to nothing or too
-    much.
-    """
+    """Replace the profile by no zlib stream, a damaged or repeated one, or one that inflates to nothing or too much."""
     parts = take_apart(data)
     good = zlib.compress(rng.bytes(int(rng.integers(1, 300))))
     size = MAX_ICC_BYTES + int(_choice(rng, (-1, 0, 1, 10 * MAX_ICC_BYTES)))

@@ -1,4 +1,4 @@
-"""Messages of a worker process."""
+"""The messages that a worker process sends."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ class Ready(NamedTuple):
     """The worker accepts cases."""
 
     fingerprints: tuple[str, ...]
-    """Identifies the subjects' codecs."""
+    """Fingerprints of the subjects' codecs, in hexadecimal."""
 
 
 class Outcome(NamedTuple):
     """Result of a case."""
 
     number: int
+    """Number of the case."""
     result: str
     """`decoded`, `refused` or `failed`."""
     detail: str

@@ -1,4 +1,4 @@
-"""Worker processes that may hang, die or be killed by their limits without losing a case."""
+"""Runs cases in worker processes, which may hang, die or be killed by their limits without losing a case."""
 
 from __future__ import annotations
 
@@ -101,6 +101,7 @@ class Pool:
                 yield outcome if elapsed <= self.limit else outcome._replace(result="failed")
 
     def _received(self, worker: Worker, number: int, elapsed: float) -> Outcome:
+        """Return the outcome that a worker sent, or that of its death."""
         try:
             outcome = worker.connection.recv()
         except (EOFError, ConnectionResetError):
@@ -119,4 +120,5 @@ class Pool:
 
 
 def _lost(number: int, why: str, seconds: float) -> Outcome:
+    """Return the outcome of a case whose worker gave none."""
     return Outcome(number, "failed", why, seconds, seconds, 0)

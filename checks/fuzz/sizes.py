@@ -19,13 +19,13 @@ from jahp_pl.quality import to_uint8
 from tests.support.codec_models import Variant, kodak_crop
 
 LARGEST = 70
-"""Pixels a side: up to 5 cells of latents and 2 of hyper-latents, so that all remainders of both strides occur."""
+"""Longest side in pixels: up to 5 latents and 2 hyper-latents, so that all remainders of both strides occur."""
 EVERY = tuple(product(range(1, LARGEST + 1), range(1, LARGEST + 1)))
 """Height and width."""
-TELLING = (1, 16, 17, 70)
-"""Sizes at the borders of cells."""
-COVERING = tuple(sorted({*product(range(1, LARGEST + 1), TELLING), *product(TELLING, range(1, LARGEST + 1))}))
-"""Every height with these widths and every width with these heights; the two interact only through the cells."""
+BORDERS = (1, 16, 17, 70)
+"""Sides at which the number of latents changes, and both ends."""
+COVERING = tuple(sorted({*product(range(1, LARGEST + 1), BORDERS), *product(BORDERS, range(1, LARGEST + 1))}))
+"""Every height with these widths and every width with these heights; the two interact only in the number of latents."""
 RUNGS = (Variant("factorized"), Variant("joint"), Variant("joint", "gaussian", 3))
 
 

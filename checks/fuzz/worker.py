@@ -19,8 +19,7 @@ from checks.fuzz.outcome import Outcome, Ready
 from jahp_pl.codec.bitstream import MAX_SIDE, BitstreamError, unpack
 
 CPU_LIMIT = 10
-"""CPU seconds of all threads for one case, at least its wall-clock time on an idle machine. The kernel ends a process
-that takes one second longer."""
+"""CPU seconds of all threads for one case. The kernel ends a process that takes one second longer."""
 MEMORY_LIMIT = 2**30
 """Bytes beyond the process's memory after it decoded every valid file."""
 
@@ -43,7 +42,7 @@ def work(connection: Connection, seed: int) -> None:
         subject = known[damaged.subject]
         start, cpu_start = time.perf_counter(), time.process_time()
         resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(cpu_start) + CPU_LIMIT, resource.RLIM_INFINITY))
-        result, detail = _tried(subject, damaged)
+        result, detail = _decode(subject, damaged)
         seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
         memory = _peak() - before
         if cpu_seconds > CPU_LIMIT:
@@ -51,7 +50,8 @@ def work(connection: Connection, seed: int) -> None:
         connection.send(Outcome(number, result, detail, seconds, cpu_seconds, memory))
 
 
-def _tried(subject: Subject, damaged: Case) -> tuple[str, str]:
+def _decode(subject: Subject, damaged: Case) -> tuple[str, str]:
+    """Return the result and the detail of a case."""
     try:
         decoded = subject.codec.decode(damaged.data, damaged.max_pixels)
     except BitstreamError as error:
@@ -67,4 +67,5 @@ def _tried(subject: Subject, damaged: Case) -> tuple[str, str]:
 
 
 def _peak() -> int:
+    """Return the peak resident size of this process in bytes."""
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

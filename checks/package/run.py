@@ -1,10 +1,10 @@
 # ruff: noqa: T201
-"""Tries the package like a new user: builds it, installs it into a fresh environment, runs it from an empty folder.
+"""Tries the package as a new user would: builds it, installs it into a fresh environment, runs it in an empty folder.
 
 python -m checks.package.run DIST
 
-An image is compressed and decompressed with an exported model, and the result must be what this tree decodes; the same
-with a bundled model, if there is one.
+An image is compressed and decompressed with an exported model; the result must equal what this tree decodes. If a
+model is bundled, the same is done with it.
 """
 
 from __future__ import annotations
@@ -27,8 +27,6 @@ from jahp_pl.model_io.pretrained import bundled
 from tests.support.codec_models import load_golden, read
 
 ROOT = Path(__file__).parents[2]
-
-
 IMAGE = ROOT / "data" / "kodak" / "kodim23.png"
 
 

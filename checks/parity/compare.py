@@ -57,22 +57,14 @@ class Deviations(NamedTuple):
     steps: int
     """Training steps; 0 is random weights."""
     losses: tuple[float, float] | None
-    """Before and after training, mean of ten steps."""
+    """Loss before and after training, each the mean of ten steps; None without training."""
     largest: dict[str, float]
-    """Quantity -> deviation as `BOUND` has it."""
+    """Deviation by quantity, measured as for `BOUND`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the comparison; the exit status is 1 if a bound is exceeded."""
-    parser = argparse.ArgumentParser(
-        prog="python -m checks.parity.compare", description=(__doc__ or "").splitlines()[0]
-    )
-    parser.add_argument("--photographs", type=Path, default=Path("data/photos/train"), help="folder (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("results/parity.json"), help="result (%(default)s)")
-    parser.add_argument("--images", type=int, default=3, help="photographs compared (%(default)s)")
-    parser.add_argument("--steps", type=int, default=100, help="training steps of each small model (%(default)s)")
-    options = parser.parse_args(arguments)
-
+    options = parse(arguments)
     torch.set_num_threads(1)
     photographs = read_photographs(options.photographs)
     if len(photographs) < options.images:
@@ -106,6 +98,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if passed else 1
 
 
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m checks.parity.compare", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("--photographs", type=Path, default=Path("data/photos/train"), help="folder (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("results/parity.json"), help="result (%(default)s)")
+    parser.add_argument("--images", type=int, default=3, help="photographs compared (%(default)s)")
+    parser.add_argument("--steps", type=int, default=100, help="training steps of each small model (%(default)s)")
+    return parser.parse_args(arguments)
+
+
 def read_photographs(folder: Path) -> list[Tensor]:
     """Read every photograph in `folder` that holds a `CROP`, in the order of their names, as (3, H, W) in [0, 1]."""
     photographs = []
@@ -118,7 +122,7 @@ def read_photographs(folder: Path) -> list[Tensor]:
 
 
 def centre_crop(photograph: Tensor) -> Tensor:
-    """Cut the centre: (3, H, W) -> (1, 3, *CROP)."""
+    """Cut out the centre of `CROP`: (3, H, W) -> (1, 3, height, width)."""
     top, left = ((size - crop) // 2 for size, crop in zip(photograph.shape[1:], CROP, strict=True))
     return photograph[None, :, top : top + CROP[0], left : left + CROP[1]]
 

@@ -35,11 +35,11 @@ class Count(NamedTuple):
     """Of CompressAI's model, without its quantiles; on the context rung, computed from the parts of mbt2018."""
     ours: int
     published: int | None
-    """Without quantiles; None on the context rung."""
+    """Published number, without quantiles; None on the context rung."""
 
     @property
     def is_equal(self) -> bool:
-        """Whether all of them are equal."""
+        """Whether all known numbers are equal."""
         return self.ours == self.compressai and self.published in (None, self.ours)
 
 

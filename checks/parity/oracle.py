@@ -34,7 +34,7 @@ CLASSES = {
     "mean_scale_hyperprior": models.MeanScaleHyperprior,
     "joint": models.JointAutoregressiveHierarchicalPriors,
 }
-"""Rung -> class in CompressAI; it has no model with a context but without a hyperprior."""
+"""CompressAI's classes by rung; it has no model with a context but without a hyperprior."""
 
 LIKELIHOOD_BOUND = math.exp(LOG_LIKELIHOOD_MIN)
 """Smaller likelihoods are raised to this, as ours are. CompressAI's own bound of 1e-9 lies below it."""
@@ -54,7 +54,7 @@ class Answers(NamedTuple):
     p_z: Tensor | None
     """(B, N, h / 4, w / 4): likelihood of each z_hat, >= `LIKELIHOOD_BOUND`."""
     bits: float
-    """Of all latents together."""
+    """Bits of all latents and hyper-latents."""
 
 
 def latents(net: Any, x: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -1,5 +1,5 @@
 # ruff: noqa: T201
-"""Trains CompressAI 1.2.8's mbt2018 with the step of its example of a training program.
+"""Trains CompressAI 1.2.8's mbt2018 with the steps of its own training example.
 
     python -m checks.parity.steps BATCH CROP STEPS THREADS
 

@@ -1,1 +1,1 @@
-"""Measures memory over many photographs."""
+"""Measures the memory that many photographs take."""

@@ -28,9 +28,9 @@ from jahp_pl.files import write_atomically
 from jahp_pl.measurement.provenance import provenance
 
 MAX_BYTES_PER_PHOTO = 1000
-"""Growth of `jahp shards` per photograph: its name, and a digest to find duplicates."""
+"""Allowed growth of `jahp shards` per photograph, for its name and a digest to find duplicates."""
 MAX_WORKER_GROWTH = 8 * 2**20
-"""Growth of a worker from a tenth of its crops to all of them."""
+"""Allowed growth of a worker in bytes, from a tenth of its crops to all of them."""
 
 
 def write_archive(path: Path, count: int) -> None:

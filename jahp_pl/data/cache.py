@@ -38,7 +38,7 @@ class ShardCache:
         folder: on a local disk; created when needed.
         max_bytes: maximum size of the shards in the folder.
         timeout: seconds that one block of a download may take.
-        index_entries: index entries by address.
+        index_entries: index entries by address; shards without one are checked by reading them.
     """
 
     def __init__(self, folder: Path, max_bytes: int, timeout: float, index_entries: Mapping[str, ShardEntry]) -> None:
@@ -74,10 +74,11 @@ class ShardCache:
         return self._folder / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.tar"
 
     def _damaged_path(self, url: str) -> Path:
-        """Return the path for a shard whose original is damaged, and which is readable up to the damage."""
+        """Return the path for a shard without an index whose original is damaged; it is readable up to the damage."""
         return self._intact_path(url).with_suffix(".cut")
 
     def _find(self, url: str) -> BinaryIO | None:
+        """Open a shard that is in the folder; remove it if it does not match its index."""
         for path in (self._intact_path(url), self._damaged_path(url)):
             with suppress(FileNotFoundError, NotADirectoryError):
                 file = path.open("rb")
@@ -101,6 +102,7 @@ class ShardCache:
         return is_equal
 
     def _fetch(self, url: str) -> None:
+        """Download a shard unless another process does, and wait for that one."""
         try:
             with self._lock(self._intact_path(url).stem):
                 if (found := self._find(url)) is not None:  # another process was faster
@@ -112,6 +114,7 @@ class ShardCache:
             raise DataError(f"data.cache_dir: {error}; lower data.cache_bytes if the disk is too small") from None
 
     def _download(self, url: str) -> None:
+        """Download a shard, once more if it is damaged; if it is then equally damaged, so is its original."""
         part = self._intact_path(url).with_suffix(".part")
         previous = ""
         for _ in range(_TRIES):
@@ -146,6 +149,7 @@ class ShardCache:
         return digest.hexdigest()
 
     def _make_room(self, url: str) -> None:
+        """Remove the least recently used other shards beyond the folder's limit, and parts that a kill left."""
         with self._lock("room"):
             files = []
             for path in self._folder.iterdir():

@@ -18,10 +18,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 
 class DeadlineReader(io.RawIOBase):
-    """A readable file of a socket with a deadline, which can be changed.
+    """Reads from a socket until a deadline.
 
     Attributes:
-        end: deadline in seconds of the monotonic clock.
+        end: deadline in seconds of the monotonic clock; may be changed.
     """
 
     def __init__(self, sock: socket.socket, end: float) -> None:
@@ -57,12 +57,12 @@ class Response(http.client.HTTPResponse):
 
 
 def open_url(url: str, headers: dict[str, str], timeout: float) -> Response:
-    """Send a GET request, and return when the header of the response has arrived.
+    """Send a GET request, and return the response when its header has arrived.
 
     Args:
         url: http or https, without credentials.
         headers: headers of the request; an Authorization is only sent to the host of `url`.
-        timeout: seconds for everything.
+        timeout: seconds for all of it: names, connections, redirects and header.
 
     Raises:
         urllib.error.HTTPError: if the status is not a success; the caller closes it.

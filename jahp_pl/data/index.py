@@ -1,4 +1,4 @@
-"""`index.json`: the shards of a folder, and the photographs that were left out."""
+"""Reads and writes `index.json`, which lists the shards of a folder and the photographs that were left out."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ MAX_INDEX_BYTES = 2**26
 _FORMAT, _VERSION = "jahp-shards", 1
 
 Reason = Literal["broken", "small", "large", "duplicate"]
+"""Why a photograph was left out, see `Skipped`."""
 
 
 class DataError(JahpError, ValueError):
@@ -49,7 +50,7 @@ class ShardEntry(NamedTuple):
 
 
 class ShardIndex(NamedTuple):
-    """The content of `index.json`."""
+    """Content of `index.json`."""
 
     shards: tuple[ShardEntry, ...]
     """In the order in which they were written."""
@@ -106,7 +107,7 @@ class ShardIndex(NamedTuple):
                 raise DataError(f"{name}: is not an index of shards; write the folder with `jahp shards`")
             if content["version"] > _VERSION:
                 raise DataError(f"{name}: written by a later version of jahp_pl; upgrade it to read these shards")
-            shards = tuple(_checked(ShardEntry(**entry)) for entry in content["shards"])
+            shards = tuple(_validated(ShardEntry(**entry)) for entry in content["shards"])
             return cls(shards, tuple(Skipped(**entry) for entry in content["skipped"]), int(content["pixels"]))
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             if isinstance(error, DataError):
@@ -114,8 +115,8 @@ class ShardIndex(NamedTuple):
             raise DataError(f"{name}: is damaged; write the folder again with `jahp shards`") from None
 
 
-def _checked(entry: ShardEntry) -> ShardEntry:
-    """Raise ValueError if this is not a shard next to its index."""
+def _validated(entry: ShardEntry) -> ShardEntry:
+    """Return the entry; raise ValueError if it is not that of a shard next to its index."""
     are_counts = all(type(count) is int and count >= 0 for count in (entry.samples, entry.bytes))
     is_name = isinstance(entry.name, str) and re.fullmatch(r"[^/\\\x00-\x1f]+", entry.name)
     is_digest = isinstance(entry.sha256, str) and re.fullmatch(r"[0-9a-f]{64}", entry.sha256)

@@ -151,6 +151,7 @@ class ShardDataModule(lightning.LightningDataModule):
 
 
 def _collate(deliveries: list[Delivery]) -> Delivery:
+    """Join the deliveries of a batch to one with all crops and counts."""
     skipped = tuple(photo for delivery in deliveries for photo in delivery.skipped)
     drawn = reduce(DrawCounts.plus, (delivery.drawn for delivery in deliveries))
     last = deliveries[-1]
@@ -163,6 +164,7 @@ def _collate(deliveries: list[Delivery]) -> Delivery:
 
 
 def _start_worker(worker: int) -> None:
+    """Prepare a data worker: no warnings of Pillow, and a first signal does not end it."""
     warnings.simplefilter("ignore")  # Pillow's warnings about odd metadata
     # A cluster or a terminal signals all processes. A first signal asks the training process to stop, which needs its
     # workers until the step is done; a second signal ends the workers.

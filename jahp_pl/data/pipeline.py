@@ -32,6 +32,7 @@ DECODED_BYTES = 128 * 2**20
 """Bytes of decoded photographs that a stream caches, so that a small corpus is decoded once instead of once per
 crop."""
 _MAX_SKIPPED = 1000
+"""Photographs that may be skipped in a row."""
 
 
 class ValImage(NamedTuple):
@@ -53,7 +54,7 @@ class Delivery(NamedTuple):
     drawn: DrawCounts = DrawCounts()
     """Photographs and shards drawn since the previous delivery."""
     error: str | None = None
-    """Why the stream ends here. A message, because an exception would reach the other process as a long traceback."""
+    """Why the stream ends here; None if it goes on. An exception would reach the other process as a long traceback."""
 
 
 class CropOptions(NamedTuple):
@@ -179,7 +180,8 @@ class _DeliveryCounts:
 def _crop_all(
     items: Iterable[Item], crops: CropOptions, rng: np.random.Generator, counts: _DeliveryCounts
 ) -> Iterator[tuple[Tensor, ...]]:
-    decode = _Decoder(lambda item: _decoded(item, min_side=crops.size), crops.decoded_bytes)
+    """Decode photographs, count them, and yield the crops of each usable one."""
+    decode = _CachedDecoder(lambda item: _decoded(item, min_side=crops.size), crops.decoded_bytes)
     unusable: list[Skipped] = []
     for item in items:
         decoded = decode(item)
@@ -202,6 +204,7 @@ def _cut(image: Image.Image, size: int, rng: np.random.Generator) -> Tensor:
 
 
 def _decoded(item: Item, min_side: int = 1) -> Image.Image | Skipped:
+    """Decode a photograph, or return why it is skipped."""
     if isinstance(item, Skipped):
         return item
     try:
@@ -213,8 +216,8 @@ def _decoded(item: Item, min_side: int = 1) -> Image.Image | Skipped:
         return Skipped(item.name, "broken", str(error).removeprefix(f"{item.name}: "))
 
 
-class _Decoder:
-    """Caches the most recently used decoded photographs."""
+class _CachedDecoder:
+    """Decodes photographs, and keeps the most recently used ones."""
 
     def __init__(self, decode: Callable[[Item], Image.Image | Skipped], max_bytes: int) -> None:
         self._decode, self._max_bytes = decode, max_bytes

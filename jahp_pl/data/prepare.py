@@ -64,7 +64,7 @@ class PreparedPhoto(NamedTuple):
 
     name: str
     digest: bytes
-    """Digest of its pixels; equal for equal photographs."""
+    """16 bytes; equal for photographs with equal pixels."""
     stored: tuple[StoredImage, ...]
     """The whole photograph, or its tiles."""
     as_is: bool
@@ -72,7 +72,11 @@ class PreparedPhoto(NamedTuple):
 
 
 def prepare(item: FoundPhoto, options: ShardOptions) -> PreparedPhoto | Skipped:
-    """Decode, check and encode one photograph."""
+    """Decode, check and encode one photograph.
+
+    Returns:
+        The files to store, or the reason why it is left out; it is never an error.
+    """
     try:
         data = item.read()
         width, height = image_size(data, item.name)
@@ -107,7 +111,7 @@ def prepare(item: FoundPhoto, options: ShardOptions) -> PreparedPhoto | Skipped:
 
 
 def tile_spans(length: int, tile: int, crop: int) -> list[tuple[int, int]]:
-    """Compute where tiles begin and end along one side.
+    """Compute where the tiles of a photograph begin and end along one of its sides.
 
     Each of the length - crop + 1 positions of a crop is in exactly one tile, and the numbers of positions per tile
     differ by at most one.

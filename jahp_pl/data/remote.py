@@ -11,9 +11,9 @@
 webdataset 1.0.2 itself reads http through curl without a limit on silence, retries into a pipe that already has bytes,
 and does not support s3.
 
-Guarantee: a read returns `BLOCK` bytes, the end, or raises an OSError, after at most `TRIES` times a few timeouts (one
-from the connection to the last byte of the header, one for the block). Only a name
-server that hangs may take longer, as long as the system's resolver allows.
+Guarantees: a read returns a full `BLOCK` or the rest of the shard, or raises an OSError, within `TRIES` attempts of a
+few timeouts each: one from the connection to the last byte of the header, one for each block. Only a name server that
+hangs may take longer, up to the limit of the system's resolver.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _SUCCESS_STATUSES = (0, 128 + signal.SIGPIPE)
 
 
 def is_remote(entry: str) -> bool:
-    """Check whether an address is neither a path nor a file: URL."""
+    """Check whether an entry of `data.train` is an address, i.e. neither a path nor a file: URL."""
     return entry.startswith("pipe:") or ("://" in entry and not entry.startswith(("file:", "/")))
 
 
@@ -75,6 +75,8 @@ def open_shard(url: str, timeout: float) -> BinaryIO:
 
 
 class _HttpStream(io.RawIOBase):
+    """A download by http or https, which resumes where a connection broke off."""
+
     def __init__(self, url: str, timeout: float) -> None:
         parts = urlsplit(url)
         self._url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
@@ -114,6 +116,7 @@ class _HttpStream(io.RawIOBase):
         raise OSError(f"{failure}, {TRIES} times in a row")
 
     def _receive(self, view: memoryview) -> int:
+        """Fill the buffer from the connection, opening one if there is none; return the number of bytes."""
         deadline, count = time.monotonic() + self._timeout, 0
         if self._response is None:
             self._response = self._connect()
@@ -131,6 +134,7 @@ class _HttpStream(io.RawIOBase):
         return count
 
     def _connect(self) -> Response:
+        """Request the rest of the shard from the current position."""
         headers = self._headers | ({"Range": f"bytes={self._position}-"} if self._position else {})
         response = open_url(self._url, headers, self._timeout)
         start = self._position if response.status == http.client.PARTIAL_CONTENT else 0
@@ -174,6 +178,8 @@ def _start(url: str) -> Pipe:
 
 
 class _CommandStream(io.RawIOBase):
+    """The output of a command."""
+
     def __init__(self, pipe: Pipe, timeout: float) -> None:
         self._process: subprocess.Popen[bytes] = pipe.proc
         self._pipe, self._timeout = pipe, timeout

@@ -29,6 +29,7 @@ class Photo(NamedTuple):
 
 
 Item = Photo | Skipped
+"""One entry of a shard, readable or not."""
 
 
 class DrawCounts(NamedTuple):
@@ -84,7 +85,8 @@ class ShardReader:
                 reason = getattr(error, "strerror", None) or str(error)
                 if num_without_photo == _MAX_SHARDS_WITHOUT_PHOTO:
                     raise DataError(
-                        f"{shown}: no photograph in {num_without_photo} shards in a row, the last: {reason}"
+                        f"{shown}: no photograph in {num_without_photo} shards in a row, the last: {reason}; "
+                        "repair the shards, or correct their addresses"
                     ) from None
                 yield Skipped(shown, "broken", reason)
             else:
@@ -95,6 +97,7 @@ class ShardReader:
                     )
 
     def _members(self, url: str) -> Iterator[Photo]:
+        """Yield the photographs of a shard; if it is damaged in the cache, download it again and continue."""
         num_read = 0
         try:
             for photo in _photos(self._open(url), url):

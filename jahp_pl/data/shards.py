@@ -90,8 +90,8 @@ def write_shards(
         packed = _pack(photos, folder / "tiles" if has_tiles else folder, options, len(items), progress)
         skipped = [*found.skipped, *packed.skipped]
         if not packed.entries:
-            reasons = _count_skipped(skipped, options)
-            raise DataError(f"no usable photograph among {len(items) or 'the archives'}: {reasons}")
+            reasons = _describe_skipped(skipped, options)
+            raise DataError(f"no usable photograph among {len(items) or 'the archives'}: {reasons}; give others")
         entries = _shuffle_tiles(folder / "tiles", folder, options) if has_tiles else packed.entries
         ShardIndex(tuple(entries), tuple(skipped), packed.num_pixels).dump(folder)
     num_samples, num_bytes = sum(entry.samples for entry in entries), sum(entry.bytes for entry in entries)
@@ -99,6 +99,8 @@ def write_shards(
 
 
 class _Packed(NamedTuple):
+    """What `_pack` wrote and left out."""
+
     entries: list[ShardEntry]
     skipped: list[Skipped]
     num_as_is: int
@@ -112,7 +114,7 @@ def _pack(
     total: int,
     progress: Callable[[int, int], None] | None,
 ) -> _Packed:
-    """Write photographs in the given order, without duplicates."""
+    """Write photographs to shards in the given order, without duplicates."""
     seen: set[bytes] = set()
     skipped: list[Skipped] = []
     num_as_is = num_pixels = 0
@@ -173,6 +175,7 @@ def _prepare_all(items: list[FoundPhoto], options: ShardOptions, workers: int) -
 
 
 def _start_worker(parent: int) -> None:
+    """Prepare a decoding process: leave interrupts to the parent, end with it, and show no warnings."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interrupts
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
@@ -217,7 +220,7 @@ def _check_out(out: Path, overwrite: bool) -> None:
         raise DataError(f"{out}: contains shards already; choose another folder, or pass --overwrite")
 
 
-def _count_skipped(skipped: list[Skipped], options: ShardOptions) -> str:
+def _describe_skipped(skipped: list[Skipped], options: ShardOptions) -> str:
     counts = count_by_reason(skipped)
     first = skipped[0]
     return (

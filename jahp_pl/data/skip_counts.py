@@ -10,8 +10,8 @@ from jahp_pl.data.index import DataError, Skipped
 from jahp_pl.data.shard_reader import DrawCounts
 
 _NUM_EXAMPLES = 20
-_NUM_PHOTOS = 1000
-_NUM_SHARDS = 100
+_PHOTO_WINDOW, _SHARD_WINDOW = 1000, 100
+"""Latest draws over which the share of broken ones is taken."""
 
 _log = logging.getLogger(__name__)
 
@@ -20,7 +20,8 @@ class RecentShare:
     """Share of broken items among recent draws.
 
     Args:
-        window: number of draws; the share covers the fewest last deliveries with that many, and is 0 before.
+        window: number of draws. The share covers the fewest latest deliveries that have as many; it is 0 until there
+            are as many.
     """
 
     def __init__(self, window: int) -> None:
@@ -55,8 +56,8 @@ class SkipCounts:
     """The first 20 different skipped photographs, for messages."""
     max_broken_share: float = 1.0
     """Maximum share of broken ones among the last 1000 photographs or the last 100 shards."""
-    _photos: RecentShare = field(default_factory=lambda: RecentShare(_NUM_PHOTOS), compare=False, repr=False)
-    _shards: RecentShare = field(default_factory=lambda: RecentShare(_NUM_SHARDS), compare=False, repr=False)
+    _photos: RecentShare = field(default_factory=lambda: RecentShare(_PHOTO_WINDOW), compare=False, repr=False)
+    _shards: RecentShare = field(default_factory=lambda: RecentShare(_SHARD_WINDOW), compare=False, repr=False)
 
     def clear(self) -> None:
         """Reset all counts."""

@@ -25,7 +25,7 @@ class FoundPhoto(NamedTuple):
     """Bytes; -1 means up to the end of the file."""
 
     def read(self) -> bytes:
-        """Read the image file; from a truncated archive, fewer than `size` bytes.
+        """Read the image file; from a truncated archive, it has fewer than `size` bytes.
 
         Raises:
             OSError: if it cannot be read or is too large.
@@ -74,6 +74,7 @@ def find_photos(sources: Sequence[str | Path]) -> FoundPhotos:
 
 
 def _add(path: Path, name: str, found: FoundPhotos) -> None:
+    """Add a photograph, or the photographs of an archive."""
     if path.suffix.lower() != ".tar":
         found.items.append(FoundPhoto(escape_name(name), str(path), 0, -1))
         return
@@ -90,6 +91,7 @@ def escape_name(name: str) -> str:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
+    """Yield the image files and archives below a folder, without hidden ones."""
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):

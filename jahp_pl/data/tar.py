@@ -88,6 +88,8 @@ def is_image_name(name: str) -> bool:
 
 
 class _StrictHeader(tarfile.TarInfo):
+    """A header whose damage is an error, not the end of the archive."""
+
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         header = super().frombuf(buf, encoding, errors)
@@ -107,6 +109,7 @@ class _StrictHeader(tarfile.TarInfo):
 
 
 def _images(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Yield the headers of the image files in an archive."""
     while (info := tar.next()) is not None:
         tar.members = []  # type: ignore[attr-defined]  # otherwise they accumulate
         if sum(len(key) + len(value) for key, value in tar.pax_headers.items()) > _MAX_HEADER_BYTES:

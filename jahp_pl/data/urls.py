@@ -50,6 +50,7 @@ def expand_shards(entries: Sequence[str], key: str, timeout: float = 30.0) -> Sh
 
 
 def _add_remote(url: str, key: str, timeout: float, shards: Shards) -> None:
+    """Add the shard at an address, or all shards of the index at an address."""
     folder = url.removesuffix(INDEX_NAME)
     shown = without_credentials(folder + INDEX_NAME)
     if url.startswith("pipe:") or not folder.endswith("/"):
@@ -67,6 +68,11 @@ def _add_remote(url: str, key: str, timeout: float, shards: Shards) -> None:
 
 
 def _local(entry: str, key: str) -> list[str]:
+    """Resolve a path, folder, glob or brace pattern to existing files.
+
+    Raises:
+        DataError: see `expand_shards`.
+    """
     # absolute, because webdataset would parse a relative "a:b.tar" as a URL
     path = Path(entry.removeprefix("file://").removeprefix("file:")).expanduser().absolute()
     files = _files(path, key)
@@ -94,6 +100,7 @@ def _files(path: Path, key: str) -> list[Path]:
 
 
 def _braces(pattern: str, key: str) -> list[str]:
+    """Expand the braces of a pattern, unless they stand for too many names."""
     if (count := count_names(pattern)) > MAX_NAMES:
         raise DataError(f"{key}: {pattern}: expands to {count:,} names, more than {MAX_NAMES:,}; correct its ranges")
     try:

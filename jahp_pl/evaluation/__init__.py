@@ -1,4 +1,4 @@
-"""Evaluates models and codecs. The package itself imports nothing; import its modules individually."""
+"""Evaluates models and codecs. The package itself imports nothing heavy; import its modules individually."""
 
 from jahp_pl.errors import JahpError
 

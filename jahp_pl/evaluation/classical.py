@@ -1,4 +1,4 @@
-"""Classical codecs for comparison: those in Pillow, and from `classical_optional` those of the extra `classical`."""
+"""Codes images with classical codecs: those in Pillow, and in `classical_optional` those of the extra `classical`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jahp_pl.images.io import RGB
 
 
 class ClassicalCodec(NamedTuple):
-    """One codec, its range of qualities and those that form its curve."""
+    """One codec with the qualities that it has, and those that form its curve."""
 
     title: str
     """Name in tables and figures."""
@@ -25,7 +25,7 @@ class ClassicalCodec(NamedTuple):
     curve_qualities: Sequence[int]
     """Qualities of its curve, from about 0.05 bits per pixel (or its minimum) to 3 on photographs."""
     knob: str
-    """What the numbers in `qualities` are."""
+    """Name of the setting whose values are in `qualities`."""
     encode: Callable[[RGB, int], bytes]
     """Encodes an image (H, W, 3) uint8 at a quality to a file."""
     decode: Callable[[bytes], RGB]
@@ -68,6 +68,7 @@ def encode(codec: ClassicalCodec, image: RGB, quality: int) -> ClassicalFile:
 
 @contextmanager
 def _evaluation_errors(codec: ClassicalCodec) -> Iterator[None]:
+    """Turn the errors of a codec's library into an EvaluationError."""
     try:
         yield
     except classical_optional.MissingPackageError:
@@ -78,9 +79,9 @@ def _evaluation_errors(codec: ClassicalCodec) -> Iterator[None]:
 
 
 def encode_at_least(codec: ClassicalCodec, image: RGB, num_bytes: int) -> ClassicalFile:
-    """Find the smallest file over a codec's qualities with at least `num_bytes`; the largest file if none has as many.
+    """Code an image at the lowest quality that takes at least `num_bytes`, or at the highest if none does.
 
-    A comparison with this file is one at equal rate, slightly in favour of the classical codec.
+    Comparing with this file is fair to the classical codec, which gets slightly more bytes.
 
     Args:
         codec: the codec.
@@ -101,7 +102,7 @@ def encode_at_least(codec: ClassicalCodec, image: RGB, num_bytes: int) -> Classi
 
 
 def encode_nearest(codec: ClassicalCodec, image: RGB, num_bytes: int) -> ClassicalFile:
-    """Find the file over a codec's qualities whose size is closest to `num_bytes` by ratio.
+    """Code an image at the quality whose file is closest to `num_bytes` by ratio.
 
     Args:
         codec: the codec.
@@ -118,6 +119,8 @@ def encode_nearest(codec: ClassicalCodec, image: RGB, num_bytes: int) -> Classic
 
 
 def _pillow(name: str, **options: object) -> Callable[[RGB, int], bytes]:
+    """Create an encoder that saves with Pillow in the format `name`."""
+
     def encode(image: RGB, quality: int) -> bytes:
         buffer = io.BytesIO()
         Image.fromarray(image).save(buffer, name, quality=quality, **options)
@@ -127,6 +130,8 @@ def _pillow(name: str, **options: object) -> Callable[[RGB, int], bytes]:
 
 
 def _jpeg2000(is_irreversible: bool) -> Callable[[RGB, int], bytes]:
+    """Create an encoder of JPEG 2000 with the 9/7 wavelet if `is_irreversible`, else with the 5/3 one."""
+
     # mct: without conversion to YCbCr, RGB loses several dB. The codestream is bare; its container would take 85 bytes.
     def encode(image: RGB, quality: int) -> bytes:
         buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Curves of classical codecs: real files, measured per image and on average, in the form of an evaluation."""
+"""Measures curves of classical codecs: real files, per image and on average, in the form of an evaluation."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class _PartialCurve:
 
     codec: ClassicalCodec
     head: dict[str, Any]
-    """Identity of the curve; points of a curve with another head belong to another curve."""
+    """Codec and settings; points that were measured with another head belong to another curve."""
     provenance: dict[str, Any]
     points: dict[int, dict[str, Any]]
     """Finished points by quality."""
@@ -90,8 +90,7 @@ def measure_curves(
     force: bool = False,
     progress: Callable[[str, int, dict[str, Any]], object] = lambda *_: None,
 ) -> dict[str, Any]:
-    """Measure the curves of several codecs, writing the file after each point and keeping points that are in it
-    already.
+    """Measure the curves of several codecs; write the file after each point, and keep points that are in it.
 
     Curves of the same codecs with other settings, and with `force` all curves, are measured again. The old ones stay
     until everything requested is done; until then, new points are stored as "unfinished", and another call continues
@@ -132,6 +131,7 @@ def measure_curves(
 
 
 def _head(name: str) -> dict[str, Any]:
+    """Return the entries of a curve that identify it."""
     codec = CODECS[name]
     return {
         "name": name, "title": codec.title, "kind": "classical", "knob": codec.knob, "settings": codec.settings()
@@ -172,10 +172,10 @@ def _facts(provenance: dict[str, Any]) -> dict[str, Any]:
 
 
 def _merged(stored: dict[str, Any], measured: Sequence[_PartialCurve]) -> dict[str, Any]:
-    """Return the content of the file with what was measured so far."""
-    is_done = all(curve.is_complete() for curve in measured)
+    """Return the content of the file, updated with what has been measured so far."""
+    are_complete = all(curve.is_complete() for curve in measured)
     new = {curve.head["name"]: curve.to_json() for curve in measured if curve.points}
-    waiting = {curve.head["name"] for curve in measured if curve.replaces_old and not is_done}
+    waiting = {curve.head["name"] for curve in measured if curve.replaces_old and not are_complete}
     ready = {name: curve for name, curve in new.items() if name not in waiting}
     unfinished = {curve["name"]: curve for curve in stored.get("unfinished", ()) if curve["name"] not in ready}
     unfinished |= {name: curve for name, curve in new.items() if name in waiting}
@@ -191,6 +191,7 @@ def _write(out: Path, content: dict[str, Any]) -> None:
 
 
 def _code(codec: ClassicalCodec, image: RGB, name: str, quality: int) -> ClassicalRow:
+    """Code one image, decode it, and measure."""
     with name_in_errors(name):
         start = time.perf_counter()
         file = encode(codec, image, quality)
@@ -230,6 +231,7 @@ def _mean(rows: Sequence[ClassicalRow]) -> ClassicalRow:
 
 
 def _plain(row: ClassicalRow) -> dict[str, Any]:
+    """Convert a row to plain values, with MS-SSIM in decibels too."""
     similarity = row.file_ms_ssim
     rounded = {k: round(v, 6) if isinstance(v, float) else v for k, v in row._asdict().items() if v != ""}
     return rounded | ({} if similarity is None else {"file_ms_ssim_db": round(decibels(similarity), 4)})

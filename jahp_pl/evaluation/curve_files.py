@@ -12,7 +12,7 @@ from jahp_pl.evaluation.image_set import ImageIdentity, may_be_same_image
 
 
 def read_curve_file(path: Path) -> dict[str, Any]:
-    """Read `{"curves": [...]}`, with "unfinished" ones if there are any; an empty list without a file.
+    """Read `{"curves": [...]}`, and perhaps "unfinished" curves; no curves if there is no file.
 
     Raises:
         EvaluationError: if the file is truncated or has other content.

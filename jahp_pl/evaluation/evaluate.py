@@ -25,7 +25,7 @@ from jahp_pl.quality import compare_arrays, decibels
 
 
 class ClassicalResult(NamedTuple):
-    """A classical codec's file of at least the same size, for comparison."""
+    """Measures of a classical codec's file of at least the same size, for comparison."""
 
     bpp: float
     """Bits per pixel of the whole file."""
@@ -51,6 +51,7 @@ class ImageResult(NamedTuple):
     pixels: str
     """Hash of the original, see `image_set.pixels_hash`."""
     beside: ClassicalResult | None
+    """The classical codec's file of this image; None without a comparison."""
 
 
 class Evaluation(NamedTuple):
@@ -59,8 +60,9 @@ class Evaluation(NamedTuple):
     images: list[ImageResult]
     mean: CodingRow
     beside_title: str | None
-    """Title of the classical codec in `beside`."""
+    """Title of the classical codec; None without a comparison."""
     beside_mean: ClassicalResult | None
+    """Means over the files of the classical codec."""
     provenance: dict[str, Any]
     target: Target = Target()
     """Target of every file."""
@@ -154,6 +156,7 @@ def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _row_to_json(row: CodingRow) -> dict[str, Any]:
+    """Convert a row to plain values, with MS-SSIM in decibels too, without the level of a single-rate model."""
     in_decibels = {} if row.file_ms_ssim is None else {"file_ms_ssim_db": decibels(row.file_ms_ssim)}
     values = row._asdict() | in_decibels
     return values if row.level is not None else {name: value for name, value in values.items() if name != "level"}
@@ -199,16 +202,17 @@ def save_curves(curves: Sequence[ModelCurve], path: Path) -> None:
 
 
 def target_folders(model: str, targets: Sequence[Target]) -> list[Path]:
-    """Return the folder of the files of each quality, below that of all files.
+    """Return the folder of each quality's files, relative to that of all files.
 
     Args:
-        model: folder of the model's files, likewise; empty for a model that is evaluated alone.
-        targets: a single one needs no folder of its own.
+        model: folder of the model's files below that of all files; empty for a model that is evaluated alone.
+        targets: one per quality; a single one gets no folder of its own.
     """
     return [Path(model) / f"quality-{target.quality:g}" if len(targets) > 1 else Path(model) for target in targets]
 
 
 def _code_classical(rgb: RGB, codec: str, num_bytes: int) -> ClassicalResult:
+    """Code an image with a classical codec in at least as many bytes, and measure."""
     file = encode_at_least(CODECS[codec], rgb, num_bytes)
     return ClassicalResult(8 * len(file.data) / (rgb.shape[0] * rgb.shape[1]), *compare_arrays(rgb, file.decode()))
 
@@ -223,6 +227,7 @@ def _mean_classical(rows: list[ClassicalResult]) -> ClassicalResult:
 
 
 def _provenance(codec: Codec, effort: int) -> dict[str, Any]:
+    """Collect what the results depend on: model, versions, machine, threads, device, effort."""
     return {
         "fingerprint": codec.fingerprint.hex(),
         "model": dataclasses.asdict(codec.model.config),

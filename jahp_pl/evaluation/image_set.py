@@ -1,4 +1,4 @@
-"""The images that codecs are measured on: their names, and their identity by pixels."""
+"""Finds the images that codecs are measured on, and identifies them by name and pixels."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _images_of(path: Path) -> list[Path]:
 
 
 def pixels_hash(rgb: RGB) -> str:
-    """Return the first 16 hex digits of the SHA-256 of "WIDTHxHEIGHT" in ASCII and the samples, row by row, R, G, B.
+    """Hash an image: the first 16 hex digits of the SHA-256 of "WIDTHxHEIGHT" in ASCII and the samples by rows, RGB.
 
     Args:
         rgb: (H, W, 3) uint8.
@@ -90,7 +90,7 @@ def may_be_same_image(one: tuple[object, str], other: tuple[object, str]) -> boo
 
 
 def identify(originals: Iterable[Original], max_side: int | None = None) -> list[ImageIdentity]:
-    """Read every image, so that an unusable one is reported before hours are spent on the others.
+    """Read every image and identify it, so that an unusable one is reported before hours are spent on the others.
 
     Args:
         originals: images, whose order is kept.
@@ -107,7 +107,9 @@ def identify(originals: Iterable[Original], max_side: int | None = None) -> list
         rgb = decode_rgb(source)
         height, width, _ = rgb.shape
         if max_side is not None and max(height, width) > max_side:
-            raise EvaluationError(f"{source}: {width} x {height} pixels; sides go up to {max_side}, cut it into tiles")
+            raise EvaluationError(
+                f"{source}: has {width} x {height} pixels, but sides go up to {max_side}; cut it into tiles"
+            )
         found[name] = ImageIdentity(name, width, height, pixels_hash(rgb))
     return list(found.values())
 

@@ -1,4 +1,4 @@
-"""Pictures of evaluations: original, reconstructions and a classical codec side by side."""
+"""Draws pictures of evaluations: the original, reconstructions and a classical codec side by side."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class DrawnModel(NamedTuple):
 
 
 def draw_evaluations(models: Sequence[DrawnModel], beside: str | None, path: Path) -> None:
-    """Draw three images as each model codes them; in a comparison best, median and worst, so that none is hand-picked.
+    """Draw the images with the best, the median and the worst result as each model codes them.
 
     Args:
-        models: at least one, evaluated on the same images. The originals and files are read again. The comparison is
-            with the first one.
+        models: at least one, evaluated on the same images. Originals and files are read again. The first one's results
+            decide: its gain over the classical codec, or its PSNR without one.
         beside: key of `classical.CODECS` of the comparison; None without one.
         path: path of the PNG.
     """
@@ -85,6 +85,7 @@ def _heading(models: Sequence[DrawnModel]) -> str:
 
 
 def _gain(result: ImageResult) -> float:
+    """Return by how many dB the model is better than the classical codec; its PSNR without a comparison."""
     return result.row.file_psnr - (result.beside.psnr if result.beside is not None else 0.0)
 
 

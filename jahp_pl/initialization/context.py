@@ -1,4 +1,4 @@
-"""Initialises g_cm and g_ep so that each latent is predicted from two neighbours and the hyperprior."""
+"""Initializes g_cm and g_ep so that each latent is predicted from two neighbours and the hyperprior."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NEIGHBOUR_SHARE = 0.3
 
 
 def start_neighbours(g_cm: ContextPrediction) -> None:
-    """Initialise phi as the left neighbour of every latent, then the upper one, plus the random weights."""
+    """Initialize phi as the left neighbour of every latent, then the upper one, plus the random weights."""
     channels = torch.arange(g_cm.in_channels)
     g_cm.weight[channels, channels, 2, 1] += 1
     g_cm.weight[len(channels) + channels, channels, 1, 2] += 1

@@ -1,4 +1,4 @@
-"""Initialises the entropy model as simple estimators of each latent's mean and scale.
+"""Initializes the entropy model as simple estimators of each latent's mean and scale.
 
 From random weights, a short run spends its steps on learning what is known in advance: a latent probably has a
 magnitude similar to that of its surroundings, and a value near their mean. The weights are therefore set as follows:

@@ -1,4 +1,4 @@
-"""Initialises h_a and h_s so that hyper-latents are local energies and local means of the latents."""
+"""Initializes h_a and h_s so that hyper-latents are local energies and local means of the latents."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DOUBLING = torch.outer(SPLINE, SPLINE)
 
 
 def start_energies(h_a: HyperAnalysis, scales: Tensor, by_std: list[int], num_means: int) -> list[list[int]]:
-    """Initialise hyper-latents as local energies: means of |y| / scale over about 12 x 12 latents.
+    """Initialize hyper-latents as local energies: means of |y| / scale over about 12 x 12 latents.
 
     From random weights, a short run learns this late if h_a reads signed latents, because the magnitude then takes two
     units, for y and -y, after LeakyReLUs.
@@ -89,7 +89,7 @@ def read_energies(
 
 
 def start_local_means(h_a: HyperAnalysis, gains: Tensor, num_energies: int) -> None:
-    """Initialise the hyper-latents after the energies as local means of the channels of y that vary most.
+    """Initialize the hyper-latents after the energies as local means of the channels of y that vary most.
 
     The lowest frequencies vary slowly, and such a mean explains half of their spread. Each linear path uses two units
     of every layer, for v and -v, because the difference of their LeakyReLUs is proportional to v.
@@ -110,7 +110,7 @@ def start_local_means(h_a: HyperAnalysis, gains: Tensor, num_energies: int) -> N
 
 
 def read_means(h_s: HyperSynthesis, outputs: Outputs, channels: list[int], num_energies: int) -> None:
-    """Initialise the means mu of some `channels` of y as the hyper-latents of `start_local_means`, interpolated."""
+    """Initialize the means mu of some `channels` of y as the hyper-latents of `start_local_means`, interpolated."""
     up1, up2, head = layers_of(h_s)
     for number, channel in enumerate(channels):
         pair = slice(2 * number, 2 * number + 2)

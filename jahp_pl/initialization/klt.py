@@ -1,4 +1,4 @@
-"""Initialises transforms as a tree of Karhunen-Loeve transforms of textures with the statistics of photographs."""
+"""Initializes transforms as a tree of Karhunen-Loeve transforms of textures with the statistics of photographs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SPECTRAL_EXPONENT = 1.4
 CONTRASTS = (0.35, 0.0875, 0.042)
 """Standard deviations of the luma and the two opponent colours (orthonormal axes), for images in [0, 1]."""
 OPPONENT_AXES = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (-0.5, 1.0, -0.5))
-"""Gray, red against blue, green against magenta; normalised when used."""
+"""Gray, red against blue, green against magenta; normalized when used."""
 
 
 def pink_images(num_images: int, size: int, seed: int) -> Tensor:

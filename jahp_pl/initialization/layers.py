@@ -58,7 +58,7 @@ def layers_of(network: nn.Sequential) -> list[Layer]:
 
 
 def start_head(head: Layer, outputs: Outputs, scales: Tensor) -> None:
-    """Initialise a last layer to scales of `scales` (M,) and means of zero, apart from small random weights."""
+    """Initialize a last layer to scales of `scales` (M,) and means of zero, apart from small random weights."""
     repeats = outputs.num_components * (2 if outputs.has_means else 1)
     scales_and_means = slice(0, repeats * outputs.num_latents)  # mixture logits follow
     head.weight[scales_and_means] *= NOISE * scales.clamp(max=3.0).repeat(repeats)[:, None, None, None]

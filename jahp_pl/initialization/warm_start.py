@@ -1,4 +1,4 @@
-"""Initialises models so that they are usable transform coders before their first step.
+"""Initializes models so that they are usable transform coders before their first step.
 
 Default initial weights shrink the signal layer by layer: the reconstruction starts at 6 dB, and most of a short run is
 spent on leaving 20 dB. Here g_a starts as a tree of orthonormal transforms of 2x2 patches (each is the Karhunen-Loeve
@@ -48,7 +48,7 @@ def initialize(
             weights.
         scale: latents per unit of the orthonormal transform of images in [0, 1], see `latent_scale`.
         seed: seed of the synthetic images.
-        start: trained networks to copy, see `copy_networks`; the entropy model is initialised for the latents of these
+        start: trained networks to copy, see `copy_networks`; the entropy model is initialized for the latents of these
             transforms.
 
     Returns:

@@ -21,7 +21,7 @@ class RateSplit(NamedTuple):
     header: float
     """Everything that is not payload."""
     coder: float
-    """The rest: use of exact instead of float parameters, the range coder's precision and its end. May be negative."""
+    """The rest: the cost of exact instead of float parameters, and of the range coder. May be negative."""
 
 
 class Rates(NamedTuple):

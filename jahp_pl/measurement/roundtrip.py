@@ -1,4 +1,4 @@
-"""Round trip of one image through a real file: written to disk, read back, decoded from its bytes alone, measured."""
+"""Codes one image to a file on disk, reads it back, decodes it from its bytes alone, and measures."""
 
 from __future__ import annotations
 

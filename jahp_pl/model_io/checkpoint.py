@@ -16,7 +16,7 @@ from jahp_pl.errors import JahpError
 from jahp_pl.model import CompressionModel
 
 CHECKPOINT_FORMAT_KEY = "jahp_pl_format"
-"""Key that marks a checkpoint as written by this project; the value is `CHECKPOINT_FORMAT`."""
+"""Key that marks a checkpoint as one of this project; its value is `CHECKPOINT_FORMAT`."""
 CHECKPOINT_FORMAT = 1
 """Version of the layout; newer ones are refused."""
 HYPER_PARAMETERS = "hyper_parameters"
@@ -24,9 +24,8 @@ HYPER_PARAMETERS = "hyper_parameters"
 MODEL, AVERAGE = "model.", "average."
 """Prefixes in `state_dict` of the trained weights and of their moving average, which may be absent."""
 
-
 _CONTENT = {HYPER_PARAMETERS: dict, "state_dict": dict}
-_DAMAGES = (
+_DAMAGE_ERRORS = (
     RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError,
     AssertionError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
@@ -38,7 +37,7 @@ class CheckpointError(JahpError, ValueError):
 
 
 class DamagedCheckpointError(CheckpointError):
-    """A checkpoint that is damaged or incomplete."""
+    """A checkpoint that is damaged or incomplete, unlike an intact one that this program cannot use."""
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -129,7 +128,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         ) from None
     except CheckpointError:
         raise
-    except _DAMAGES as error:
+    except _DAMAGE_ERRORS as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DamagedCheckpointError(f"{path}: damaged ({reason}); use another one") from None
     if not isinstance(content, dict) or CHECKPOINT_FORMAT_KEY not in content:
@@ -184,7 +183,7 @@ def load_checkpoint_model(path: str | Path, average: bool = True) -> Compression
 
 
 def training_facts(path: Path) -> dict[str, Any]:
-    """Collect plain values about the run of a checkpoint: its progress, and settings, but no paths.
+    """Collect plain values about the run of a checkpoint: its progress and its settings, without paths.
 
     Args:
         path: a checkpoint of a training run.

@@ -1,8 +1,7 @@
-"""Loads CompressAI's weights into this project's models.
+"""Loads weights of CompressAI into this project's models.
 
-Both have the same layers in the same order, so a state dict is renamed, never reshaped. Everything else in CompressAI's
-files (coding tables, quantiles, bounds, masks) has no counterpart here and is dropped. Only a state dict is needed, not
-CompressAI itself.
+Both have the same layers in the same order, so weights are renamed, never reshaped. Everything else in CompressAI's
+files (coding tables, quantiles, bounds, masks) has no counterpart here and is dropped. CompressAI itself is not needed.
 
 The networks are the same but the coded files differ: CompressAI rounds y - mu and z - median, this project rounds y and
 z.
@@ -95,7 +94,7 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: not a checkpoint, or damaged ({type(error).__name__}); use another") from None
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict):
-        raise CheckpointError(f"{path}: has no state dict; save the model's state_dict()")
+        raise CheckpointError(f"{path}: has no state dict; save the model's state_dict() with torch.save")
     return {name: tensor for name, tensor in state.items() if isinstance(name, str) and isinstance(tensor, Tensor)}
 
 
@@ -136,4 +135,5 @@ def infer_architecture(state: Mapping[str, Tensor]) -> ModelConfig:
 
 
 def _list_entry(match: re.Match[str]) -> str:
+    """Return the current name of a weight from its name in older versions."""
     return f"entropy_bottleneck.{PLURALS[match[1]]}.{match[2]}"

@@ -1,4 +1,4 @@
-"""Writes models to export folders and reads them back.
+"""Writes models to export folders, and reads them.
 
     model.safetensors   weights as stored by `tensors`; below `tables.` the tables that needed exp and erf
     config.json         format, architecture, dtype of the weights, fingerprint, checksum of model.safetensors, facts
@@ -167,7 +167,7 @@ def load_export(folder: Path) -> Export:
             of another shape or dtype.
     """
     config = read_config(folder)
-    is_first = config[EXPORT_FORMAT_KEY] == 1
+    is_version_1 = config[EXPORT_FORMAT_KEY] == 1
     try:
         architecture = model_from_dict(config["model"])
         checksum, fingerprint, facts = (
@@ -175,7 +175,7 @@ def load_export(folder: Path) -> Export:
             bytes.fromhex(config["fingerprint"]),
             dict(config["facts"]),
         )
-        dtype: Dtype = "float32" if is_first else config["dtype"]
+        dtype: Dtype = "float32" if is_version_1 else config["dtype"]
         results = None if config.get("results") is None else dict(config["results"])
         if dtype not in DTYPES:
             raise ValueError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}; upgrade jahp_pl")
@@ -186,7 +186,7 @@ def load_export(folder: Path) -> Export:
     # Shapes only, so that config.json cannot request more memory than the weights fill.
     wanted = shapes_of(architecture)
     try:
-        state = restore(tensors, wanted, dtype, is_first)
+        state = restore(tensors, wanted, dtype, is_version_1)
     except ValueError as error:
         raise ExportError(f"{folder / WEIGHTS}: does not fit {CONFIG}: {error}") from None
     if unusable := next((name for name, tensor in state.items() if not is_plain_tensor(tensor)), None):
@@ -206,7 +206,7 @@ def _read_tensors(folder: Path, checksum: str) -> dict[str, Tensor]:
 
 
 def free_folder(folder: Path, names: Set[str], overwrite: bool) -> Path:
-    """Return a folder's full path if it may be written.
+    """Check that a folder may be written, and return its full path.
 
     Args:
         folder: folder to create.

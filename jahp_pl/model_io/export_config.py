@@ -18,11 +18,13 @@ EXPORT_FORMAT_KEY = "jahp_pl_export"
 EXPORT_FORMAT = 2
 """Version of the layout; newer ones are refused. Version 1 stored all 25 taps of g_cm, and tables in float64."""
 MAX_CONFIG_BYTES = 2**20
+"""Maximum size of config.json in bytes; the rest of a larger file is not read."""
 MAX_WEIGHTS_BYTES = 2**30
 """Maximum size of model.safetensors in bytes; larger files are not read. The paper's largest model needs a tenth."""
 TABLES = "tables."
 """Prefix of the names of tensors that are coding tables, not weights."""
 Metric = Literal["psnr", "ms-ssim"]
+"""Metric that a model was trained for."""
 METRICS: tuple[Metric, ...] = ("psnr", "ms-ssim")
 
 
@@ -76,7 +78,6 @@ class ExportRates(NamedTuple):
     lmbda: float | None
     """Lambda of its only or lowest level; None if unknown."""
     metric: Metric
-    """Metric that it was trained for."""
 
 
 def read_rates(folder: Path) -> ExportRates:
@@ -128,10 +129,10 @@ def read_config(folder: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             config = json.loads(file.read(MAX_CONFIG_BYTES))
     except (ValueError, RecursionError):
-        raise ExportError(f"{path}: damaged; export the model again") from None
+        raise ExportError(f"{path}: is damaged; export the model again") from None
     version = config.get(EXPORT_FORMAT_KEY) if isinstance(config, dict) else None
     if not isinstance(version, int):
-        raise ExportError(f"{path}: not the config.json of a jahp_pl export; give a folder that `jahp export` made")
+        raise ExportError(f"{path}: is not of a jahp_pl export; give a folder that `jahp export` made")
     if version > EXPORT_FORMAT:
         raise ExportError(f"{path}: format {version} is newer than this jahp_pl reads; upgrade it")
     result: dict[str, Any] = config

@@ -87,10 +87,11 @@ def format_card(
 
 
 def _training(facts: Mapping[str, Any]) -> list[str]:
+    """Write the section about the training from the facts that are known."""
     loss, data, optim = (_mapping(facts, key) for key in ("loss", "data", "optim"))
     rows = {
         "steps": facts.get("step"),
-        "lambda": _range(loss),
+        "lambda": _lambda_range(loss),
         "distortion": loss.get("distortion"),
         "crops per step": data.get("batch_size"),
         "crops seen": _product(facts.get("step"), data.get("batch_size")),
@@ -113,13 +114,14 @@ def _hours(seconds: Any) -> str | None:
     return f"{seconds / 3600:.1f}" if isinstance(seconds, int | float) else None
 
 
-def _range(loss: Mapping[str, Any]) -> str | None:
+def _lambda_range(loss: Mapping[str, Any]) -> str | None:
     if (lmbda := loss.get("lmbda")) is None:
         return None
     return f"{lmbda} to {loss['lmbda_max']}" if loss.get("lmbda_max") is not None else f"{lmbda}"
 
 
 def _table(results: Mapping[str, Any] | None) -> list[str]:
+    """Write the section with the results, one row per quality."""
     if not results:
         return []
     points = results.get("points")
@@ -177,7 +179,7 @@ def read_evaluation_results(path: Path, fingerprint: bytes) -> dict[str, Any]:
     if fingerprint not in measured:
         others = " and ".join(one.hex() for one in measured)
         raise ExportError(
-            f"{path}: has results of model {others}, but this one is {fingerprint.hex()}; evaluate this one"
+            f"{path}: has results of model {others}, but this model is {fingerprint.hex()}; evaluate this model"
         )
     return results
 

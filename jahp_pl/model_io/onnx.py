@@ -50,6 +50,7 @@ FACTS = "graphs.json"
 MAX_DYNAMIC_SIZE = 2**12
 """Maximum of each dynamic size."""
 ONNX, TORCH = ".onnx", ".pt2"
+"""Suffixes of the files of a graph."""
 
 
 class Encoder(nn.Module):
@@ -109,7 +110,7 @@ class EntropyParameterGraph(nn.Module):
 
 
 class GraphSpec(NamedTuple):
-    """A network and what is needed to trace it."""
+    """A network, and what is needed to trace it."""
 
     network: nn.Module
     inputs: dict[str, Tensor]
@@ -121,7 +122,7 @@ class GraphSpec(NamedTuple):
 
 
 def build_graphs(codec: Codec) -> dict[str, GraphSpec]:
-    """Return the networks of a codec by name; only those that its rung has."""
+    """Return the networks that a codec's rung has, by name."""
     model, latents = codec.model, codec.latents
     N, M = model.config.num_filters, model.config.num_latents
     batch, height, width, count = (
@@ -155,7 +156,7 @@ def build_graphs(codec: Codec) -> dict[str, GraphSpec]:
 
 @torch.no_grad()
 def to_program(graph: GraphSpec) -> ExportedProgram:
-    """Export a torch.export program with dynamic sizes."""
+    """Trace a network to a torch.export program with dynamic sizes."""
     sizes = tuple(graph.sizes.values())
     with _quiet():
         return torch.export.export(graph.network.eval(), tuple(graph.inputs.values()), dynamic_shapes=sizes)
@@ -173,7 +174,7 @@ def to_onnx(graph: GraphSpec, program: ExportedProgram, properties: Mapping[str,
         ExportError: if a package is not installed.
     """
     if importlib.util.find_spec("onnxscript") is None:
-        raise ExportError("ONNX needs more packages; install them with: pip install 'jahp_pl[graphs]'")
+        raise ExportError("ONNX files need packages that are not installed; pip install 'jahp_pl[graphs]'")
     with _quiet():
         # Runtimes optimize by themselves; the exporter's optimizer would take most of the time.
         onnx = torch.onnx.export(

@@ -37,6 +37,7 @@ PREFIX = "hf://"
 FILES = [WEIGHTS, CONFIG, CARD]
 """Files that are uploaded and downloaded."""
 FOLDER = Path(__file__).parents[1] / "weights"
+"""Folder of the bundled models."""
 NO_MODELS = "no models are bundled with this jahp_pl; give one: an export, a run folder or a checkpoint"
 
 
@@ -79,7 +80,9 @@ def default_model(metric: Metric | None = None) -> Bundled:
         if metric is not None and metric not in METRICS:
             raise ExportError(f"metric {metric}: must be one of {', '.join(METRICS)}")
         raise ExportError(
-            NO_MODELS if metric is None else f"no model for {metric} is bundled with this jahp_pl; give one"
+            NO_MODELS
+            if metric is None
+            else f"no model for {metric} is bundled with this jahp_pl; give an export, a run folder or a checkpoint"
         )
     return found[0] if found[0].rates.num_levels > 1 else found[len(found) // 2]
 
@@ -179,9 +182,10 @@ def download(name: str) -> Path:
 
 
 def _refused(name: str, error: Exception) -> ExportError:
+    """Convert an error of the Hub to one of one line."""
     return ExportError(f"{name}: {' '.join(str(error).split()) or type(error).__name__}")
 
 
 def _require() -> None:
     if importlib.util.find_spec("huggingface_hub") is None:
-        raise ExportError("the Hub needs one more package; install it with: pip install 'jahp_pl[hub]'")
+        raise ExportError("the Hub needs huggingface_hub, which is not installed; pip install 'jahp_pl[hub]'")

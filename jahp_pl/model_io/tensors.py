@@ -1,4 +1,4 @@
-"""Stores the tensors of a model for an export, exactly or, if requested, in fewer bytes.
+"""Converts the tensors of a model for an export, exactly or, if requested, to fewer bytes.
 
 - Of g_cm's kernels only the taps before the centre are stored, in raster order: (2M, M, 12). The others are always
   masked.

@@ -1,5 +1,5 @@
-"""BD-rates: average difference in rate of two curves in percent, over their common range of quality (Bjøntegaard,
-VCEG-M33)."""
+"""Computes BD-rates: the average difference in rate of two curves, in percent, over their common range of quality
+(Bjøntegaard, VCEG-M33)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from jahp_pl.evaluation import EvaluationError
 
 Interpolation = Literal["cubic", "pchip", "akima"]
 INTERPOLATIONS: dict[Interpolation, str] = {"cubic": "cubic", "pchip": "PCHIP", "akima": "Akima"}
-"""Interpolation of the log rate over quality: one cubic polynomial fitted to all points, or piecewise through all
-points."""
+"""Interpolations of the log rate over quality, with titles: one cubic polynomial fitted to all points, or piecewise
+polynomials through all points."""
 MIN_POINTS: dict[Interpolation, int] = {"cubic": 4, "pchip": 2, "akima": 2}
+"""Fewest points that each takes."""
 Pairs = Sequence[tuple[float, float]]
 """(bits per pixel, dB)."""
 
@@ -75,6 +76,7 @@ def rate_at(pairs: Pairs, qualities: Sequence[float]) -> list[float | None]:
 
 
 def _check(pairs: Pairs, name: str, method: Interpolation) -> None:
+    """Refuse curves with too few points, or quality that falls with the rate."""
     if len(pairs) < MIN_POINTS[method]:
         remaining = [INTERPOLATIONS[m] for m, least in MIN_POINTS.items() if len(pairs) >= least]
         left = f"{' and '.join(remaining)} remain" if remaining else "no method remains"
@@ -89,6 +91,9 @@ def _package() -> ModuleType:
     try:
         import bjontegaard
     except ImportError:
-        raise EvaluationError("BD-rates need bjontegaard, not installed; pip install 'jahp_pl[report]'") from None
+        raise EvaluationError(
+            "BD-rates need the package bjontegaard, which is not installed; pip install 'jahp_pl[report]'"
+        ) from None
+
     package: ModuleType = bjontegaard
     return package

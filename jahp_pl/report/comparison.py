@@ -24,6 +24,7 @@ class CurveComparison(NamedTuple):
     low: float | None
     """Lower end of the common range in dB; None if no method is applicable."""
     high: float | None
+    """Upper end of the common range in dB; None if no method is applicable."""
     why: str
     """Why the first inapplicable method is not applicable; empty if all are."""
     spread: tuple[float, float] | None = None
@@ -40,7 +41,7 @@ class RateGrid(NamedTuple):
 
 
 def compare_curves(anchor: Curve, curve: Curve, measure: Measure) -> CurveComparison:
-    """Compute the BD-rates of a curve against an anchor, and why one cannot be computed."""
+    """Compute the BD-rates of a curve against an anchor, or why one cannot be computed."""
     percent: dict[Interpolation, float | None] = {}
     low, high, why = None, None, ""
     for method in INTERPOLATIONS:
@@ -54,6 +55,7 @@ def compare_curves(anchor: Curve, curve: Curve, measure: Measure) -> CurveCompar
 
 
 def _spread(anchor: Curve, curve: Curve, measure: Measure) -> tuple[float, float] | None:
+    """Return the smallest and the largest cubic BD-rate between curves of equal seed."""
     percents = []
     for seed, one in curve.seeds.items():
         # An anchor without seeds, e.g. a classical codec, serves for all seeds.

@@ -1,4 +1,4 @@
-"""Rate-distortion curves: one codec at several rates, as points of bits per pixel and quality."""
+"""Defines rate-distortion curves: one codec at several rates, as points of bits per pixel and quality."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ Measure = Literal["psnr", "ms_ssim"]
 MEASURES: dict[Measure, str] = {"psnr": "PSNR", "ms_ssim": "MS-SSIM"}
 """Quality measures with their titles; both are in dB here."""
 CurveKind = Literal["model", "classical", "published"]
+"""Where a curve comes from: `jahp evaluate`, `jahp classical`, or publications."""
 
 
 class QualityRow(NamedTuple):

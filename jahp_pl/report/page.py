@@ -1,4 +1,4 @@
-"""A report as one HTML page that works offline: it contains all data, styles, scripts and pictures."""
+"""Builds a report as one HTML page that works offline: it contains all data, styles, scripts and pictures."""
 
 from __future__ import annotations
 
@@ -117,4 +117,5 @@ def _comparison(comparison: Comparison, sources: Sequence[str]) -> dict[str, Any
 
 
 def _short(value: float | None) -> float | None:
+    """Round to six digits; None for what JSON cannot hold."""
     return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")

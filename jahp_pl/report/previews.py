@@ -1,4 +1,4 @@
-"""Pictures for a report: originals and their reconstructions by each codec at equal rate, small enough for one page."""
+"""Makes pictures for a report: originals and each codec's reconstructions at equal rate, small enough for one page."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Preview(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """One image at equal rate."""
+    """One image as every codec shows it at about the same rate."""
 
     name: str
     why: str
@@ -84,7 +84,7 @@ def compare_images(
 ) -> list[Comparison]:
     """Make pictures of every codec that can code or has coded the images.
 
-    All are at about the rate that the last model takes for the image at its point nearest to `bpp`.
+    All have about the same rate: that of the last model for this image, at its point nearest to `bpp`.
 
     A model's picture is decoded by the codec with its fingerprint, or taken from the PNG that `jahp decompress` wrote
     next to its results. Classical codecs code the image again.
@@ -160,6 +160,7 @@ def _shown(curve: int, bpp: float, original: RGB, decoded: RGB) -> Preview:
 
 
 def _original(paths: Sequence[Path], name: str) -> RGB:
+    """Read the original that has this name in results."""
     for path in paths:
         wanted = (path if path.is_dir() else path.parent) / name
         files = [path] if path.is_file() else sorted(wanted.parent.iterdir()) if wanted.parent.is_dir() else []

@@ -22,8 +22,8 @@ RUNG_TITLES = {
     "context": "Context only",
     "joint": "Joint",
 }
-NOT_THE_MODEL = ("seed", "step", "source")
-"""Training facts that may differ between models of one point."""
+SEED_FACTS = ("seed", "step", "source")
+"""Training facts that may differ between models that are one point of a curve."""
 
 
 def read_curves(paths: Iterable[Path]) -> list[Curve]:
@@ -54,7 +54,7 @@ def read_curves(paths: Iterable[Path]) -> list[Curve]:
                 f"{path}: is damaged, or not a result ({reason}); make it again with `jahp evaluate` or "
                 "`jahp classical`"
             ) from None
-    models = [_of_models(title, points) for title, points in evaluations.items()]
+    models = [_model_curve(title, points) for title, points in evaluations.items()]
     models += [curve for curve in curves if curve.kind == "model"]
     curves = sorted(models, key=_rung) + [curve for curve in curves if curve.kind != "model"]
     if not curves:
@@ -167,7 +167,8 @@ def _sorted(points: Iterable[CurvePoint]) -> tuple[CurvePoint, ...]:
     return tuple(sorted(points, key=lambda point: point.mean.bpp))
 
 
-def _of_models(title: str, points: Sequence[CurvePoint]) -> Curve:
+def _model_curve(title: str, points: Sequence[CurvePoint]) -> Curve:
+    """Join evaluations of models with one title to a curve; those that differ in their seed become one point."""
     first = points[0]
     for other in points[1:]:
         if first.images.keys() != other.images.keys():
@@ -218,7 +219,7 @@ def _check_models(title: str, first: CurvePoint, other: CurvePoint) -> None:
 def _facts(point: CurvePoint) -> dict[str, Any]:
     """Collect the settings that two models must share: `model.num_filters`, `optim.learning_rate`, ..."""
     provenance = point.raw["provenance"]
-    training = {key: value for key, value in provenance.get("training", {}).items() if key not in NOT_THE_MODEL}
+    training = {key: value for key, value in provenance.get("training", {}).items() if key not in SEED_FACTS}
     groups = {"model": provenance.get("model", {})} | training
     return {
         f"{group}.{key}": value
@@ -257,6 +258,7 @@ def _rung(curve: Curve) -> int:
 
 
 def _source(settings: str, provenance: Mapping[str, Any]) -> str:
+    """Describe settings, processor, threads and date of measured points."""
     machine = provenance.get("machine", {})
     threads = provenance.get("threads", 1)
     cpu = f"{machine['cpu']}, {threads} thread{'s' * (threads > 1)}" if "cpu" in machine else ""
@@ -288,6 +290,7 @@ def _lmbda(provenance: Mapping[str, Any]) -> str | None:
 
 
 def _unique(curves: Sequence[Curve]) -> list[Curve]:
+    """Number the titles that several curves have."""
     count: dict[str, int] = {}
     result = []
     for curve in curves:

@@ -1,4 +1,4 @@
-"""Training curves of one or several runs, drawn from the metrics.csv of their folders; no account is needed."""
+"""Draws training curves of one or several runs from the metrics.csv in their folders; no account is needed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ class Panel(NamedTuple):
     training: tuple[str, ...]
     """Possible columns; a run has at most one of them."""
     validation: tuple[str, ...] = ()
+    """The same for validation."""
     is_log: bool = False
+    """Whether the vertical axis is logarithmic."""
 
 
 PANELS = (

@@ -36,9 +36,11 @@ class ReportSummary(NamedTuple):
     table: list[str]
     """BD-rates over PSNR, in Markdown."""
     plots: list[str]
+    """Names of the plots."""
     without_picture: list[str]
     """Titles of models that are missing in the comparison of pictures."""
     page_bytes: int
+    """Size of report.html."""
 
 
 def write_report(

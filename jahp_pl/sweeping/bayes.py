@@ -1,4 +1,4 @@
-"""Bayesian search for the next point; the only module that imports Optuna, of the extra `sweep`."""
+"""Searches for the next point with Bayesian optimization; the only module that imports Optuna, of the extra `sweep`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ _ATTEMPTS = 20
 
 
 class ScoredPoint(NamedTuple):
-    """A proposed point."""
+    """A point that was proposed, and what came of it."""
 
     values: Mapping[str, Value]
+    """Values of the swept settings by dotted key."""
     score: float | None
     """The metric; None if unknown, or if the point failed."""
     is_open: bool
@@ -58,11 +59,11 @@ def propose(
     import optuna
 
     space = {parameter.key: _distribution(parameter) for parameter in parameters}
-    known = [dict(trial.values) for trial in history]
+    known = [dict(point.values) for point in history]
     for attempt in range(_ATTEMPTS):
         sampler = optuna.samplers.TPESampler(seed=len(history) + 1000 * attempt)
         study = optuna.create_study(direction="minimize" if is_minimum else "maximize", sampler=sampler)
-        study.add_trials([_frozen(trial, parameters, space) for trial in history])
+        study.add_trials([_frozen(point, parameters, space) for point in history])
         drawn = study.ask(space).params
         values = {p.key: _value(p, drawn[p.key]) for p in parameters}
         if values not in known:
@@ -87,16 +88,17 @@ def _value(parameter: Parameter, drawn: int | float) -> Value:
     return parameter.choices[int(drawn)] if parameter.kind == "choice" else parameter.rounded(drawn)
 
 
-def _frozen(trial: ScoredPoint, parameters: Sequence[Parameter], space: dict[str, BaseDistribution]) -> FrozenTrial:
+def _frozen(point: ScoredPoint, parameters: Sequence[Parameter], space: dict[str, BaseDistribution]) -> FrozenTrial:
     from optuna.trial import TrialState, create_trial
 
-    params = {p.key: _internal(p, trial.values[p.key]) for p in parameters}
-    state = TrialState.RUNNING if trial.is_open else TrialState.FAIL if trial.score is None else TrialState.COMPLETE
-    value = trial.score if state == TrialState.COMPLETE else None
+    params = {p.key: _internal(p, point.values[p.key]) for p in parameters}
+    state = TrialState.RUNNING if point.is_open else TrialState.FAIL if point.score is None else TrialState.COMPLETE
+    value = point.score if state == TrialState.COMPLETE else None
     return create_trial(state=state, value=value, params=params, distributions=space)
 
 
 def _internal(parameter: Parameter, value: Value) -> Value:
+    """Return what stands for a value in Optuna: the index of a choice, otherwise the value."""
     if parameter.kind != "choice":
         return value
     return next(index for index, choice in enumerate(parameter.choices) if choice == value)

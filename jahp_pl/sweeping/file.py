@@ -17,7 +17,9 @@ from jahp_pl.sweeping import SweepError
 from jahp_pl.sweeping.parameters import Parameter, Value, parse_parameter
 
 Method = Literal["grid", "random", "bayes"]
+"""How points are chosen: all combinations, random draws, or a search guided by the results so far."""
 Goal = Literal["minimize", "maximize"]
+"""Whether small or large values of the metric are good."""
 
 SWEPT_VALUES = "${args_no_hyphens}"
 """Placeholder in a command for `key=value` of each parameter."""
@@ -27,12 +29,12 @@ _KEYS = (
 )
 _NOT_SWEPT = ("name", "output_dir", "resume")
 _COMMANDS = (("jahp", "train"), ("-m", "jahp_pl", "train"))
-_MOST_POINTS = 10_000
+_MAX_POINTS = 10_000
 _MERGE = "tag:yaml.org,2002:merge"  # tag of `<<`, which may occur more than once in a mapping
 
 
 class SweepFile(NamedTuple):
-    """Content of a sweep file."""
+    """Content of a sweep file, checked."""
 
     path: Path
     method: Method
@@ -46,11 +48,11 @@ class SweepFile(NamedTuple):
     command: tuple[str, ...]
     """Arguments of `jahp train`, including `SWEPT_VALUES`."""
     run_cap: int | None
-    """Maximum number of points; None for all points of a grid."""
+    """Maximum number of points, as the file states it; None for all points of a grid."""
     has_early_terminate: bool
     """Whether it requests early termination, which only W&B's server supports."""
 
-    def most_points(self) -> int:
+    def max_points(self) -> int:
         """Return the maximum number of points: all combinations of values, or `run_cap` if that is less."""
         counts = [number for parameter in self.parameters if (number := parameter.num_values) is not None]
         limits = [self.run_cap] if self.run_cap is not None else []
@@ -133,8 +135,8 @@ def _parse(path: Path, content: dict[str, Any]) -> SweepFile:
     sweep = SweepFile(
         path, method, metric, goal, target, parameters, command, run_cap, bool(content.get("early_terminate"))
     )
-    if sweep.most_points() > _MOST_POINTS:
-        raise SweepError(f"has more than {_MOST_POINTS} points; set run_cap to fewer, or give fewer values")
+    if sweep.max_points() > _MAX_POINTS:
+        raise SweepError(f"has more than {_MAX_POINTS} points; set run_cap to fewer, or give fewer values")
     return sweep
 
 

@@ -1,4 +1,4 @@
-"""One swept setting, with the values that W&B's keywords (`values`, `min`, `max`, `distribution`, `q`) allow."""
+"""Parses a swept setting: the values that W&B's keywords (`values`, `min`, `max`, `distribution`, `q`) allow."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeGuard
 from jahp_pl.sweeping import SweepError
 
 Value = str | int | float | bool | list[Any]
+"""A value of one setting."""
 ParameterKind = Literal["choice", "integer", "real"]
 
 DIGITS = 4
@@ -23,7 +24,7 @@ _RANGES: dict[str, tuple[ParameterKind, bool, bool]] = {
     "log_uniform_values": ("real", True, False),
 }
 _LARGEST = 1e300  # keeps differences finite
-_MOST_STEPS = 2**53  # limit of the whole numbers that a float distinguishes
+_MAX_STEPS = 2**53  # limit of the whole numbers that a float distinguishes
 _CHOICES = ("constant", "categorical")
 _KEYS = ("value", "values", "probabilities", "distribution", "min", "max", "q")
 
@@ -172,7 +173,7 @@ def _range(key: str, where: str, content: Mapping[str, Any]) -> Parameter:
     step = float(content.get("q", 1.0)) if is_stepped else None
     if step is not None and not 0 < step <= high - low:
         raise SweepError(f"{where}.q={step:g}: must be positive and at most max - min")
-    if step is not None and (high - low) / step > _MOST_STEPS:
+    if step is not None and (high - low) / step > _MAX_STEPS:
         raise SweepError(f"{where}.q={step:g}: is too small relative to max - min to distinguish its multiples")
     return Parameter(key, kind, (), None, low, high, is_log, step)
 

@@ -1,4 +1,4 @@
-"""Points of a sweep: their values, the command and configuration of each run, and the state of each run."""
+"""The points of a sweep: the values, command and configuration of each run, and its state."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ATTEMPTS = 100
 
 
 class SweepPoint(NamedTuple):
-    """One run."""
+    """One run of a sweep."""
 
     values: Mapping[str, Value]
     """Values of the swept settings by dotted key."""
@@ -88,7 +88,7 @@ def check_sweep(sweep: SweepFile, overrides: Sequence[str] = ()) -> None:
                 )
             names.add(point.name)
             if point.config.output_dir != start.config.output_dir:
-                raise SweepError(f"{sweep.path}: output_dir must be the same for all points")
+                raise SweepError(f"{sweep.path}: output_dir must be the same for all points; use no swept value in it")
             _check_metric(sweep, point.config)
 
 
@@ -98,7 +98,7 @@ def grid_points(sweep: SweepFile, overrides: Sequence[str] = ()) -> list[SweepPo
     Raises:
         SweepError: see `make_point`; also if two points have the same name.
     """
-    number = sweep.most_points()  # an upper bound for the values of each parameter that occur
+    number = sweep.max_points()  # an upper bound for the values of each parameter that occur
     listed = [[p.nth(index) for index in range(min(number, p.num_values or 0))] for p in sweep.parameters]
     keys = [parameter.key for parameter in sweep.parameters]
     combinations = itertools.islice(itertools.product(*listed), number)
@@ -142,6 +142,7 @@ def check_distinct(points: Iterator[SweepPoint]) -> list[SweepPoint]:
 
 
 def _check_metric(sweep: SweepFile, config: Config) -> None:
+    """Refuse a metric that the run will not log."""
     names = logged_names(config)
     if sweep.metric is None or sweep.metric in names:
         return
@@ -153,20 +154,23 @@ def _check_metric(sweep: SweepFile, config: Config) -> None:
 
 
 def _default_name(stem: str, values: Mapping[str, Value]) -> str:
+    """Build a folder name from the sweep file's name and the values."""
     parts = [f"{key.rsplit('.', 1)[-1]}{value}" for key, value in values.items()]
     return "-".join(re.sub(r"[^\w.+-]+", "_", part).strip("_") for part in (stem, *parts))
 
 
 def _words(values: Mapping[str, Value]) -> str:
+    """Format values as on the command line."""
     return " ".join(f"{key}={value}" for key, value in values.items())
 
 
 PointState = Literal["waiting", "running", "done", "failed"]
+"""waiting: not started, or interrupted."""
 
 
 @dataclass
 class Entry:
-    """PointState of a point while the sweep runs; one row of the table."""
+    """A point of a running sweep with its state and results so far; one row of the table."""
 
     point: SweepPoint
     state: PointState = "waiting"

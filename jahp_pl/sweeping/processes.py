@@ -17,7 +17,9 @@ from jahp_pl.sweeping.points import SweepPoint
 LOG = "log.txt"
 """Name of the log in the run folder."""
 _TAIL = 10
-_CHUNK = 65536
+"""Lines of the log to show of a failed run."""
+_TAIL_BYTES = 65536
+"""Bytes at the end of the log that are searched for them."""
 INTERRUPTED_SECONDS, ENDING_SECONDS = 10.0, 60.0
 """Seconds that an interrupted process gets to end by itself, and then to save its checkpoint on request."""
 
@@ -58,7 +60,7 @@ def tail(running: RunningProcess) -> list[str]:
     """Return the last lines that a process wrote in this session."""
     with running.log.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
-        file.seek(max(running.log_start, size - _CHUNK))
+        file.seek(max(running.log_start, size - _TAIL_BYTES))
         lines = file.read().decode(errors="replace").splitlines()
     return [line.rstrip() for line in lines if line.strip()][-_TAIL:]
 

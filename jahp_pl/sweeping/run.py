@@ -36,10 +36,11 @@ from jahp_pl.sweeping.processes import RunningProcess, environments, failure_rea
 from jahp_pl.sweeping.results import read_sweep_results, write_sweep_results
 
 POLL_SECONDS = 0.2
+"""Time between two looks at the running processes."""
 
 
 class Watcher(Protocol):
-    """Receives the progress of a sweep."""
+    """Receives the progress of a sweep, see `table.LiveTable`."""
 
     def changed(self, entry: Entry, lines: Sequence[str]) -> None:
         """Handle a new state of a point; `lines` are the end of its log if it failed."""
@@ -74,6 +75,7 @@ class Sweep:
         self.entries = [Entry(point) for point in self._given_points()]
 
     def _given_points(self) -> list[SweepPoint]:
+        """Return the points that are known before anything runs; none for `bayes`."""
         if self.file.method == "bayes":
             return []
         return (
@@ -170,6 +172,7 @@ def run_sweep(sweep: Sweep, workers: int, watcher: Watcher) -> None:
 
 
 def _run_waiting(sweep: Sweep, workers: int, watcher: Watcher) -> None:
+    """Run waiting points until there are no more, and record each change of a state."""
     uses_gpus = sweep.trainer.accelerator != "cpu"
     shares = environments(workers, sweep.trainer.devices if uses_gpus else 0)
     running: dict[int, tuple[Entry, RunningProcess]] = {}

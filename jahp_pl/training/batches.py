@@ -60,7 +60,7 @@ def named_images(batch: Any, number: int) -> list[ValImage]:
 
 
 def check_range(images: Tensor) -> None:
-    """Refuse images outside [0, 1], for example images normalised by mean and standard deviation.
+    """Refuse images outside [0, 1], for example images normalized by mean and standard deviation.
 
     Raises:
         TrainingError: if a value lies outside by more than a rounding error.

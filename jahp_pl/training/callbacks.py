@@ -167,7 +167,7 @@ class PictureCallback(Callback):
 
 
 def coded_targets(num_levels: int) -> list[tuple[str, Target | None]]:
-    """Return the levels at which images are coded, each with a suffix for the image's name."""
+    """Return the targets of each image's files, one per level, each with a suffix for the image's name."""
     if num_levels == 1:
         return [("", None)]
     return [(f"-level{round(100 * share):03}", Target(level=share * (num_levels - 1))) for share in VALIDATED_SHARES]
@@ -215,7 +215,7 @@ def remove_other_steps(folder: Path) -> None:
 
 
 def unique_file_name(name: str, taken: Collection[str]) -> str:
-    """Convert `name` to the stem of a file: safe characters only, numbered if it is taken."""
+    """Convert a name to the stem of a file: safe characters only, numbered if another file has that stem."""
     stem = re.sub(r"[^\w.-]+", "_", name).strip("._") or "image"
     number, unique = 1, stem
     while unique in taken:
@@ -234,8 +234,7 @@ def file_names_by_rank(shares: Sequence[Sequence[str]]) -> list[list[str]]:
 
 
 def interleave_ranks(shares: Sequence[Sequence[T]]) -> list[T]:
-    """Interleave the ranks' items: the first of every rank, then the second, etc., which restores the original
-    order."""
+    """Restore the order of items that ranks took in turns: the first of every rank, then the second, etc."""
     turns = itertools.zip_longest(*([(item,) for item in share] for share in shares), fillvalue=())
     return [item for turn in turns for place in turn for item in place]
 

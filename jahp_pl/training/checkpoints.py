@@ -92,7 +92,7 @@ class BestAndLast(Checkpoint):
         self._forgets_best = forgets_best
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Complete a best.ckpt that a kill prevented after last.ckpt was written."""
+        """Link best.ckpt if a kill prevented that after last.ckpt was written."""
         self._saved_step = trainer.global_step or -1  # a resumed run starts from last.ckpt
         if self._is_best and trainer.is_global_zero:
             link_atomically(self.last, self.best)
@@ -138,8 +138,8 @@ class BestAndLast(Checkpoint):
             self._save(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save after a stop request, which reaches all ranks. After an error they may not all get here, and saving
-        would hang."""
+        """Save after a stop request, which reaches all ranks; after an error, some may not get here, and saving would
+        hang."""
         if isinstance(exception, Stopped) and self._saved_step != trainer.global_step:
             self._is_best = False
             self._save(trainer)
@@ -156,6 +156,7 @@ class BestAndLast(Checkpoint):
         self._is_best = state_dict.get("is_best", False)
 
     def _save(self, trainer: Trainer) -> None:
+        """Write last.ckpt, and keep the one before under another name."""
         if trainer.is_global_zero and self.last.exists() and self._saved_step != trainer.global_step:
             # A second save of the same step replaces the first, so that the kept checkpoints are of different steps.
             # The older ones are links, so that last.ckpt always exists; the oldest is made first, so that none is lost.
@@ -170,7 +171,7 @@ class BestAndLast(Checkpoint):
 
 
 def _is_training(trainer: Trainer) -> bool:
-    """Check that a validation belongs to a training, and is neither a sanity check nor a separate one."""
+    """Check whether a validation is part of a training, and neither a sanity check nor a separate one."""
     return trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
 
 

@@ -1,4 +1,4 @@
-"""Figures of coded images, drawn without pyplot and therefore without windows or global state."""
+"""Draws figures of coded images, without pyplot and therefore without windows or global state."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jahp_pl.strides import HYPER_STRIDE, STRIDE
 
 DPI = 120
 PANEL = (420, 640)
-"""Limits of the longest side of a picture in a figure, in pixels; pictures are scaled to fit."""
+"""Limits, in pixels, of the longer side of a picture in a figure; pictures are scaled to fit."""
 Y_COLOUR, Z_COLOUR, MUTED = "#2a6f97", "#e07a2f", "#5f6b76"
 
 

@@ -1,4 +1,4 @@
-"""Filters messages of Lightning that users of this project cannot act on; each has the reason for dropping it."""
+"""Drops messages of Lightning that users cannot act on; the reason stands beside each."""
 
 from __future__ import annotations
 

@@ -20,13 +20,13 @@ from jahp_pl.files import write_atomically
 
 
 def log_now(trainer: Trainer, values: Mapping[str, float]) -> None:
-    """Write a row to every logger, with the current number of optimizer steps. Only rank 0 writes."""
+    """Write a row to every logger under the current optimizer step. Only rank 0 writes."""
     for logger in trainer.loggers:
         logger.log_metrics(dict(values), step=trainer.global_step)
 
 
 def log_row(module: LightningModule, values: Mapping[str, float]) -> None:
-    """Write a row of validation, and make it visible to callbacks in `trainer.callback_metrics`.
+    """Write a row to every logger, and make it visible to callbacks in `trainer.callback_metrics`.
 
     The sanity check of Lightning writes nothing.
 
@@ -41,7 +41,7 @@ def log_row(module: LightningModule, values: Mapping[str, float]) -> None:
     is_training = trainer.state.fn == TrainerFn.FITTING
     if is_training:
         log_now(trainer, values)
-    # All ranks have the reduced values, so nothing is synchronised; rank_zero_only would hide them from other ranks.
+    # All ranks have the reduced values, so nothing is synchronized; rank_zero_only would hide them from other ranks.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"You called `self\.log\(")  # a Trainer may have no logger
         module.log_dict(dict(values), logger=not is_training, sync_dist=False, batch_size=1)

@@ -1,4 +1,4 @@
-"""The C library's memory allocator during a training on the CPU."""
+"""Sets the C library's memory allocator for training on a CPU."""
 
 from __future__ import annotations
 

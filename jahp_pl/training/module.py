@@ -291,10 +291,12 @@ class CompressionModule(LightningModule):
             self.stop_requests.stop_if_requested()
 
     def _learning_rate(self, step: int) -> float:
+        """Compute the learning rate of the entropy model after some steps."""
         time_share = self.clock.seconds / self.config.trainer.max_seconds()
         return learning_rate(self.config.optim, step, int(self._max_steps), time_share)
 
     def _log_training(self) -> None:
+        """Log the means of the steps since the last time."""
         self.latest = row = self._means.take(self.trainer.world_size)
         values = {
             "train/loss": row.loss,
@@ -316,6 +318,7 @@ class CompressionModule(LightningModule):
         log_row(self, values)
 
     def _stop_if_stuck(self) -> None:
+        """End the run with an error if too many consecutive steps were skipped."""
         longest = self._skips.longest
         if longest >= self.config.trainer.max_skipped_steps:
             raise TrainingError(
@@ -344,7 +347,7 @@ class CompressionModule(LightningModule):
                     metric.update(measure_image(self.evaluated_model, self.config.loss, image, share))
 
     def on_validation_epoch_end(self) -> None:
-        """Reduce over all images of all ranks, and log the means."""
+        """Average over all images of all ranks, and log the means."""
         if self.stop_requests is not None:
             self.stop_requests.end_validation()
         by_level = [metric.compute() for metric in self._level_means]

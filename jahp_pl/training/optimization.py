@@ -55,7 +55,7 @@ def decay_at(step: int, decay: float) -> float:
 
 
 def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """Update all parameters: average <- decay * average + (1 - decay) * model, without synchronisation."""
+    """Update all parameters: average <- decay * average + (1 - decay) * model, without synchronization."""
     update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
     update(list(average.parameters()), list(model.parameters()), 0)
 

@@ -46,7 +46,7 @@ class RunningMeans:
         self.sums = entry if self.sums is None else self.sums + entry
 
     def take(self, num_ranks: int = 1) -> TrainingRow:
-        """Return means over all ranks since the last call, NaN if all steps were skipped. Synchronises all ranks."""
+        """Return means over all ranks since the last call, NaN if all steps were skipped; all ranks must call it."""
         assert self.sums is not None
         if num_ranks > 1:
             torch.distributed.all_reduce(self.sums)

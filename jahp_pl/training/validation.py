@@ -32,7 +32,7 @@ class ValidationRow(NamedTuple):
     loss: Tensor | float | None
     """bpp + lmbda * distortion, with rounded latents and the reconstruction before rounding to 8 bits."""
     bpp_bound: Tensor | float
-    """Rate of noisy latents, which training minimises; on average an upper bound of the cross-entropy."""
+    """Rate of noisy latents, which training minimizes; on average an upper bound of the cross-entropy."""
     bpp: Tensor | float
     """Cross-entropy of the rounded latents y_hat and z_hat."""
     bpp_y: Tensor | float

@@ -1,4 +1,4 @@
-"""Weights & Biases: one W&B run per run folder over all sessions, histograms, and the final model."""
+"""Logs to Weights & Biases: one W&B run per run folder over all sessions, histograms, and the final model."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ def wandb_logger(config: Config) -> WandbLogger | None:
 
 @rank_zero_only
 def _wandb_run(config: Config) -> Any:
+    """Start or continue the W&B run."""
     import wandb
 
     # Silent: W&B's output would break the progress line, and its files are in the run folder anyway. At the end it

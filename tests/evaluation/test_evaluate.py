@@ -134,7 +134,7 @@ def test_an_unreadable_image_is_reported_before_any_is_coded(images, capsys) -> 
 def test_an_image_with_a_side_too_long_for_the_format_is_reported_before_any_is_coded(images, capsys) -> None:
     Image.new("RGB", (66000, 2)).save(images / "wide.png")
     assert evaluate("--out", "r.json") == 2
-    assert "wide.png: 66000 x 2 pixels; sides go up to 65535" in refused(capsys)
+    assert "wide.png: has 66000 x 2 pixels, but sides go up to 65535" in refused(capsys)
     assert not Path("r").exists()
 
 

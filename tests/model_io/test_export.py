@@ -190,7 +190,7 @@ def test_results_of_the_model_go_into_config_and_card(results, original, folder,
     assert load_export(tmp_path / "rated").results == stored, "kept with the model"
     export_from(tmp_path / "rated", tmp_path / "half", dtype="bfloat16")
     assert load_export(tmp_path / "half").results is None, "of other weights"
-    with pytest.raises(ExportError, match=r"r\.json: has results of model \w{16}, but this one is"):
+    with pytest.raises(ExportError, match=r"r\.json: has results of model \w{16}, but this model is"):
         export_from(tmp_path / "half", tmp_path / "wrong", results=results)
     assert not (tmp_path / "wrong").exists()
 
@@ -276,7 +276,7 @@ BAD_CONFIGS = {
     "newer": ({"jahp_pl_export": 3}, "format 3 is newer"),
     "other type": ({"dtype": "bfloat16"}, r"g_a\.0\.weight is torch\.float32, not bfloat16"),
     "unknown type": ({"dtype": "float8"}, "dtype 'float8' is not one of float32, bfloat16, int8"),
-    "foreign": ({"jahp_pl_export": None}, "not the config.json of a jahp_pl export"),
+    "foreign": ({"jahp_pl_export": None}, "is not of a jahp_pl export"),
     "unknown setting": ({"model": {"depth": 3}}, r"model\.depth"),
     "other width": ({"model": {"rung": "joint", "num_filters": 9, "num_latents": 12}}, "has shape"),
     "immense": ({"model": {"rung": "joint", "num_filters": 10**6, "num_latents": 10**6}}, "has shape"),

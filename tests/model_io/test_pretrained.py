@@ -231,7 +231,7 @@ def test_a_damaged_bundled_model_is_named(tmp_path, monkeypatch, capsys):
     (tmp_path / "weights" / "one" / CONFIG).write_text("{}")
     monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "weights")
     assert run("info") == 2
-    assert "one/config.json: not the config.json of a jahp_pl export" in capsys.readouterr().err
+    assert "one/config.json: is not of a jahp_pl export" in capsys.readouterr().err
 
 
 def test_the_models_of_the_package_are_whole():

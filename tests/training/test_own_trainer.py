@@ -93,7 +93,7 @@ def test_a_batch_of_several_validation_images_is_measured_image_by_image() -> No
         (lambda place: BYTES[place, :1], r"this one is torch.uint8 of shape \(2, 1, 64, 64\)"),
         (lambda place: "photo.png", "this one is str"),
     ],
-    ids=["not divided", "normalised", "gray", "a name"],
+    ids=["not divided", "normalized", "gray", "a name"],
 )
 def test_other_batches_are_refused_in_one_line_that_says_what_to_do(item: Callable[[int], Any], words: str) -> None:
     with pytest.raises(TrainingError, match=words) as refused:

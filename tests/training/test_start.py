@@ -47,7 +47,7 @@ def test_networks_are_loaded_whole_or_not_at_all() -> None:
 
 
 @pytest.mark.parametrize("rung", ["scale_hyperprior", "mean_scale_hyperprior", "context", "joint"])
-def test_an_entropy_model_is_initialised_for_the_latents_of_loaded_transforms(rung, photos) -> None:
+def test_an_entropy_model_is_initialized_for_the_latents_of_loaded_transforms(rung, photos) -> None:
     loud, model = model_of("factorized"), model_of(rung)
     initialize(loud, latent_scale(LossConfig(lmbda=0.18)))
     with torch.no_grad():
