@@ -20,7 +20,7 @@ def output(x_hat: Tensor, bits_y: Tensor, bits_z: Tensor) -> ModelOutput:
     return ModelOutput(x_hat, torch.zeros_like(bits_y), bits_y, bits_z, None)
 
 
-def test_the_numbers_of_a_tiny_example() -> None:
+def test_the_objective_of_a_tiny_example_is_the_one_by_hand() -> None:
     x = torch.full((2, 3, 2, 4), 0.5)  # 16 pixels
     x_hat = x + 0.1
     terms = rate_distortion(

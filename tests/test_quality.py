@@ -45,7 +45,7 @@ def test_ms_ssim_exists_from_the_side_on_that_five_scales_need(side, exists):
     assert (ms_ssim_8bit(image, image) is not None) == exists
 
 
-def test_decibels_of_similarity():
+def test_decibels_are_ten_per_power_of_ten_and_infinite_at_one():
     assert decibels(0.99) == pytest.approx(20.0)
     assert math.isinf(decibels(1.0))
     assert math.isnan(decibels(math.nan)), "of nothing"

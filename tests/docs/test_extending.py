@@ -144,7 +144,7 @@ def test_a_file_is_imported_once_and_no_other_takes_its_name(files: Path) -> Non
         import_modules(["other/secant.py"])
 
 
-def test_what_the_page_says_of_the_three_numbers_is_so() -> None:
+def test_the_three_numbers_of_the_page_are_right() -> None:
     def tail(t: float) -> float:
         return float(mpmath.atan(mpmath.exp(-mpmath.pi * t / 2)) * 2 / mpmath.pi)
 

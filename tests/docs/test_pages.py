@@ -32,7 +32,7 @@ def test_links_lead_to_files(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_settings_named_exist(name: str) -> None:
+def test_the_settings_that_a_page_names_exist(name: str) -> None:
     config = Config()
     for section, key in re.findall(r"\b(model|loss|data|optim|trainer|coding|wandb)\.(\w+)=", pages.read(name)):
         assert hasattr(getattr(config, section), key), f"{section}.{key}"

@@ -37,7 +37,7 @@ def test_the_command_line_offers_every_codec():
 
 
 @pytest.mark.parametrize("name", CODECS)
-def test_files_of_a_ladder_grow_get_better_and_decode_to_the_same_shape(name, image):
+def test_files_of_rising_quality_grow_get_better_and_keep_the_shape(name, image):
     codec = CODECS[name]
     crop = image[:128, :161]
     steps = [codec.curve_qualities[k] for k in (1, len(codec.curve_qualities) // 2, -1)]
@@ -68,7 +68,7 @@ def test_no_quality_comes_nearer_than_the_nearest(num_bytes, image):
     assert abs(np.log(size / num_bytes)) <= min(distance) + 0.01
 
 
-def test_asking_for_more_than_the_ladder_has_gives_its_largest_file(image):
+def test_a_size_beyond_the_highest_quality_gives_the_largest_file(image):
     codec = CODECS["jpeg"]
     assert encode_at_least(codec, image, 10**9).quality == codec.qualities[-1]
 

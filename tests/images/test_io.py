@@ -36,7 +36,7 @@ def pixels(image: Image.Image) -> npt.NDArray[np.uint8]:
     return np.asarray(image.convert("RGB"))
 
 
-def test_rgb_is_unchanged(photo: Image.Image) -> None:
+def test_an_rgb_photograph_keeps_its_values(photo: Image.Image) -> None:
     decoded = decode_rgb(encode(photo, "PNG"))
     assert decoded.dtype == np.uint8
     assert decoded.shape == (64, 96, 3)

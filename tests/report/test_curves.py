@@ -74,7 +74,7 @@ def test_quality_that_falls_as_the_rate_rises_is_refused():
         bd_rate(LINE, [*LINE[:3], (0.5, 31.0)], "pchip")
 
 
-def test_rate_at_a_quality_is_the_points_own_and_nothing_outside():
+def test_the_rate_at_the_quality_of_a_point_is_its_own_and_none_outside_the_curve():
     assert rate_at(LINE, [27.9, 28.0, 32.0, 33.0, 36.0, 36.1]) == [
         None,
         pytest.approx(0.1),

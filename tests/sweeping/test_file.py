@@ -2,74 +2,32 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import operator
-import random
 import re
-import subprocess
-import sys
-from collections import Counter
 from datetime import date
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from wandb import wandb_agent
 from wandb.sdk.launch.sweeps.utils import load_sweep_config
 
-from jahp_pl.files import write_atomically
 from jahp_pl.settings import load_config
-from jahp_pl.sweeping import SweepError
-from jahp_pl.sweeping.bayes import ScoredPoint, propose
-from jahp_pl.sweeping.file import SweepFile, read_sweep
-from jahp_pl.sweeping.parameters import Parameter, parse_parameter
-from jahp_pl.sweeping.points import (
-    Entry,
-    SweepPoint,
-    best,
-    check_sweep,
-    grid_points,
-    has_reached_target,
-    make_point,
-    random_points,
-)
-from jahp_pl.sweeping.processes import environments
-from jahp_pl.sweeping.results import read_sweep_results, write_sweep_results
-from jahp_pl.sweeping.table import LiveTable, format_sweep_table
-from tests.support import pages
+from jahp_pl.sweeping.file import read_sweep
+from jahp_pl.sweeping.points import check_sweep, grid_points, make_point
+from tests.support import ROOT, pages
 from tests.support.commands import run
+from tests.support.sweep_files import SMALL, small, write
 
-ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
 LOW, HIGH = (0.0018, 0.0035, 0.0067, 0.0130), (0.0250, 0.0483, 0.0932, 0.1800)
 RUNGS = ("factorized", "scale_hyperprior", "mean_scale_hyperprior", "context", "joint")
-SMALL: dict[str, Any] = {
-    "method": "grid",
-    "metric": {"name": "val/loss"},
-    "parameters": {"loss.lmbda": {"values": [0.01, 0.02]}},
-    "command": ["${env}", "${interpreter}", "-m", "jahp_pl", "train", "data.val=[x]", "${args_no_hyphens}"],
-}
 
 
 @pytest.fixture(autouse=True)
 def _in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-
-
-def write(folder: Path, **changes: Any) -> Path:
-    """Write `SMALL` with other entries to a file; None removes one."""
-    content = {key: value for key, value in (SMALL | changes).items() if value is not None}
-    path = folder / "small.yaml"
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
-    return path
-
-
-def small(folder: Path, **changes: Any) -> SweepFile:
-    return read_sweep(write(folder, **changes))
 
 
 # The files of this project --------------------------------------------------------------------------------------------
@@ -156,283 +114,11 @@ def test_the_high_rates_have_the_wide_latents() -> None:
     assert {point.config.output_dir for point in (*low, *high)} == {"runs/lambda"}
 
 
-def listed(parameter: Parameter) -> list[Any]:
-    return [parameter.nth(index) for index in range(parameter.num_values or 0)]
-
-
-# Points ---------------------------------------------------------------------------------------------------------------
-
-
-def test_overrides_come_last_and_turn_wandb_on(tmp_path: Path) -> None:
-    point = grid_points(small(tmp_path), ["optim.clip_norm=0.5", "wandb.mode=offline"])[0]
-    assert point.config.optim.clip_norm == 0.5
-    assert point.config.wandb.mode == "offline"
-
-
-def test_names_follow_from_the_values_if_the_command_has_none(tmp_path: Path) -> None:
-    parameters = {"loss.lmbda": {"values": [0.01, 0.02]}, "data.val": {"values": [["a/b"], ["a/c"]]}}
-    names = [point.name for point in grid_points(small(tmp_path, parameters=parameters))]
-    assert names == [f"small-lmbda{lmbda}-val_a_{part}" for lmbda in (0.01, 0.02) for part in "bc"]
-
-
-def test_random_points_are_the_same_in_every_session_and_all_different(tmp_path: Path) -> None:
-    parameters = {
-        "loss.lmbda": {"distribution": "log_uniform_values", "min": 0.001, "max": 0.1},
-        "model.num_components": {"min": 1, "max": 3},
-    }
-    sweep = small(tmp_path, method="random", run_cap=30, parameters=parameters)
-    points = random_points(sweep)
-    assert points == random_points(sweep)
-    assert points[:10] == random_points(sweep._replace(run_cap=10))
-    assert len({point.name for point in points}) == 30
-    lmbdas = [point.config.loss.lmbda for point in points]
-    assert 0.001 <= min(lmbdas) < 0.003
-    assert 0.03 < max(lmbdas) <= 0.1
-    assert 9 < sum(lmbda < 0.01 for lmbda in lmbdas) < 21
-    assert {point.config.model.num_components for point in points} == {1, 2, 3}
-
-
-def test_random_draws_end_when_a_space_is_exhausted(tmp_path: Path) -> None:
-    assert len(random_points(small(tmp_path, method="random", run_cap=9))) == 2
-
-
-def test_probabilities_weigh_random_draws(tmp_path: Path) -> None:
-    parameter = parse_parameter("loss.lmbda", {"values": [1, 2, 3], "probabilities": [0.1, 0.9, 0.0]})
-    source = random.Random(0)
-    counts = Counter(parameter.draw(source) for _ in range(1000))
-    assert counts[3] == 0
-    assert 850 < counts[2] < 950  # ten standard deviations
-
-
-def test_stepped_ranges_are_listed_without_binary_noise() -> None:
-    parameter = parse_parameter("optim.ema_decay", {"distribution": "q_uniform", "min": 0.1, "max": 0.45, "q": 0.1})
-    assert listed(parameter) == [0.1, 0.2, 0.3, 0.4]
-    assert [value for value in (0, 0.05, 0.1, 0.3, 0.4, 0.45, 0.5, "0.1") if parameter.contains(value)] == [
-        0.1,
-        0.3,
-        0.4,
-    ]
-    assert listed(parse_parameter("seed", {"min": 3, "max": 5})) == [3, 4, 5]
-
-
-@pytest.mark.parametrize(
-    "content",
-    [{"min": -3, "max": 40}, {"min": 0, "max": 1}, {"distribution": "q_uniform", "min": 0.1, "max": 0.97, "q": 0.01}],
-)
-def test_draws_are_those_of_a_choice_among_all_values(content: dict[str, Any]) -> None:
-    parameter = parse_parameter("seed", content)
-    for number in range(200):
-        drawn_value = parameter.draw(random.Random(number))
-        assert drawn_value == random.Random(number).choice(listed(parameter))
-        assert parameter.contains(drawn_value)
-
-
-def test_a_range_of_all_seeds_takes_no_memory(tmp_path: Path) -> None:
-    seeds = {"seed": {"min": 0, "max": 4294967295}}
-    path = write(tmp_path, method="random", run_cap=3, parameters=seeds)
-    found = subprocess.run(
-        ["bash", "-c", 'ulimit -v 16777216; exec "$0" -m jahp_pl sweep "$1" --list', sys.executable, path],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert (found.returncode, found.stdout.count("jahp train")) == (0, 3), found.stderr
-    drawn_seeds = {point.config.seed for point in random_points(read_sweep(path))}
-    assert len(drawn_seeds) == 3
-    assert max(drawn_seeds) > 2**24
-    assert [point.config.seed for point in grid_points(small(tmp_path, run_cap=2, parameters=seeds))] == [0, 1]
-
-
-def test_a_capped_grid_begins_like_the_whole_one(tmp_path: Path) -> None:
-    parameters = {"seed": {"min": 1, "max": 3}, "loss.lmbda": {"values": [0.01, 0.02]}}
-    points = grid_points(small(tmp_path, parameters=parameters))
-    assert [tuple(point.values.values()) for point in points] == list(product((1, 2, 3), (0.01, 0.02)))
-    for cap in range(1, 8):
-        assert grid_points(small(tmp_path, parameters=parameters, run_cap=cap)) == points[:cap]
-
-
-def test_the_grid_stops_at_the_cap(tmp_path: Path) -> None:
-    assert len(grid_points(small(tmp_path, run_cap=1))) == 1
-
-
 def test_variables_of_the_environment_are_filled_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHARDS", "/data/shards")
     command = ["jahp", "train", "data.train=[${envvar:SHARDS}]", "${args_no_hyphens}"]
     sweep = small(tmp_path, command=command, metric=None)
     assert grid_points(sweep)[0].config.data.train == ["/data/shards"]
-
-
-# Bayes ----------------------------------------------------------------------------------------------------------------
-
-
-def test_proposals_approach_the_optimum_and_follow_from_the_history_alone() -> None:
-    pytest.importorskip("optuna")
-    space = [
-        parse_parameter("optim.learning_rate", {"distribution": "log_uniform_values", "min": 1.0e-5, "max": 1.0e-1}),
-        parse_parameter("model.rung", {"values": ["joint", "context"]}),
-        parse_parameter("optim.ema_decay", {"distribution": "q_uniform", "min": 0.0, "max": 0.95, "q": 0.1}),
-    ]
-
-    def score(values: dict[str, Any]) -> float:
-        import math
-
-        return (math.log10(values["optim.learning_rate"]) + 3) ** 2 + (values["model.rung"] != "joint")
-
-    history: list[ScoredPoint] = []
-    for number in range(30):
-        values = propose(space, history, is_minimum=True)
-        assert values is not None
-        assert values == propose(space, history, is_minimum=True)
-        assert all(parameter.contains(values[parameter.key]) for parameter in space)
-        assert values not in [trial.values for trial in history]
-        known = None if number % 7 == 3 else score(values)
-        history.append(ScoredPoint(values, known, is_open=number == 28))
-    late = [trial.values for trial in history[15:]]
-    assert sum(score(dict(values)) < 0.3 for values in late) >= 8  # one in ten of random draws
-
-
-def test_proposals_end_when_a_space_is_exhausted() -> None:
-    pytest.importorskip("optuna")
-    space = [parse_parameter("model.rung", {"values": ["joint", "context"]})]
-    history = [ScoredPoint({"model.rung": rung}, 1.0, is_open=False) for rung in ("joint", "context")]
-    assert propose(space, history, is_minimum=True) is None
-
-
-def test_without_optuna_the_extra_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    path = write(tmp_path, method="bayes", run_cap=3)
-    assert run("sweep", path, f"output_dir={tmp_path}") == 2
-    assert capsys.readouterr().err == (
-        "jahp: method bayes needs Optuna, which is not installed; pip install 'jahp_pl[sweep]'\n"
-    )
-
-
-# Results and the table ------------------------------------------------------------------------------------------------
-
-
-def entries(sweep: SweepFile, *scores: float | None) -> list[Entry]:
-    points = grid_points(sweep)
-    return [
-        Entry(point, "failed" if value is None else "done", 8, 1.5, {} if value is None else {"val/loss": value})
-        for point, value in zip(points, scores, strict=True)
-    ]
-
-
-def test_the_best_point_is_that_of_the_goal(tmp_path: Path) -> None:
-    sweep = small(tmp_path, parameters={"loss.lmbda": {"values": [0.01, 0.02, 0.03]}})
-    for goal, number in (("minimize", 1), ("maximize", 0)):
-        aimed = sweep._replace(goal=goal, target=2.0)  # type: ignore[arg-type]
-        rows = entries(aimed, 3.0, 1.0, None)
-        assert best(rows, aimed) is rows[number]
-        assert has_reached_target(rows, aimed)
-        assert not has_reached_target(rows, aimed._replace(target=0.5 if goal == "minimize" else 3.5))
-    assert best(entries(sweep, None, None, None), sweep) is None
-
-
-def test_results_are_read_back_and_their_csv_has_a_row_for_each_point(tmp_path: Path) -> None:
-    sweep, path = small(tmp_path), tmp_path / "results.json"
-    write_sweep_results(path, sweep, entries(sweep, 3.0, None))
-    first, second = read_sweep_results(path)
-    assert first == ("small-lmbda0.01", {"loss.lmbda": 0.01}, 8, 1.5, {"val/loss": 3.0})
-    assert second == ("small-lmbda0.02", {"loss.lmbda": 0.02}, 8, 1.5, {})
-    assert json.loads(path.read_text())["best"] == "small-lmbda0.01"
-    rows = list(csv.DictReader(path.with_suffix(".csv").read_text().splitlines()))
-    assert [(row["name"], row["state"], row["loss.lmbda"], row["val/loss"]) for row in rows] == [
-        ("small-lmbda0.01", "done", "0.01", "3.0"), ("small-lmbda0.02", "failed", "0.02", "")
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize("method", ["grid", "random", "bayes"])
-def test_results_of_another_sweep_are_neither_mixed_in_nor_replaced(
-    method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    if method == "bayes":
-        pytest.importorskip("optuna")
-    path = tmp_path / "small.json"
-    write_sweep_results(path, small(tmp_path), entries(small(tmp_path), 3.0, 2.0))
-    before = path.read_bytes(), path.with_suffix(".csv").read_bytes()
-    other = write(tmp_path, method=method, run_cap=2, parameters={"loss.lmbda": {"values": [0.01, 0.5]}})
-    assert run("sweep", other, f"output_dir={tmp_path}") == 2
-    assert capsys.readouterr().err == (
-        f"jahp: {path}: has small-lmbda0.02, which is not a point of {other}; move it away, or choose another "
-        "output_dir=...\n"
-    )
-    assert (path.read_bytes(), path.with_suffix(".csv").read_bytes()) == before
-
-
-@pytest.mark.parametrize("method", ["grid", "random"])
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("small.json", "{}"), ("small.json", "[1, 2"), ("small.json", '{"points": []}'), ("small.json", "[" * 100_000),
-        ("small.json", '{"sweep": "a", "points": [{"name": "b"}]}'), ("small.json", '{"sweep": "a", "points": [3]}'),
-        ("small.csv", "city,population\n"), ("small.csv", ""),
-    ],
-)  # fmt: skip
-def test_files_without_results_are_not_replaced(
-    name: str, content: str, method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "runs" / name
-    write_atomically(path, content.encode())
-    assert run("sweep", write(tmp_path, method=method, run_cap=2), f"output_dir={path.parent}") == 2
-    error = capsys.readouterr().err
-    assert error == f"jahp: {path}: has no results of a sweep; move it away, or choose another output_dir=...\n"
-    assert path.read_text() == content
-    assert sorted(path.parent.iterdir()) == sorted([path, path.parent / ".small.lock"])
-
-
-def test_a_long_table_shows_what_runs_and_what_failed(tmp_path: Path) -> None:
-    sweep = small(tmp_path, parameters={"loss.lmbda": {"values": [n / 100 for n in range(1, 31)]}})
-    rows = [Entry(point) for point in grid_points(sweep)]
-    rows[20].state, rows[29].state = "running", "failed"
-    rows[20].metrics = {"step": 250_000.0}
-    lines = format_sweep_table(sweep, rows, most=5)
-    assert len(lines) == 2 + 4 + 1
-    assert "running 25 %" in lines[-3]
-    assert "failed" in lines[-2]
-    assert lines[-1] == "and 26 more"
-    assert len(format_sweep_table(sweep, rows)) == 32
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_on_a_terminal_the_table_is_drawn_over_itself_and_failures_stay(tmp_path: Path) -> None:
-    sweep = small(tmp_path)
-    rows, stream = [Entry(point) for point in grid_points(sweep)], Terminal()
-    table = LiveTable(sweep, rows, stream)
-    rows[0].state = "running"
-    table.changed(rows[0], ())
-    rows[0].state, rows[0].error = "failed", "no shards"
-    table.changed(rows[0], ["a traceback", "no shards"])
-    table.close()
-    screen = [""]
-    for part in re.split("\x1b\\[(?=[0-9]*[AJ])", stream.getvalue()):
-        up = re.match("([0-9]+)A", part)
-        if up is not None:
-            screen = [*screen[: len(screen) - 1 - int(up[1])], ""]
-        lines = re.sub("^([0-9]+A|J)", "", part).split("\n")
-        screen = [*screen[:-1], screen[-1] + lines[0], *lines[1:]]
-    assert [line.strip() for line in screen if line] == [
-        "small-lmbda0.01: failed: no shards", "| a traceback", "| no shards", "| (runs/small-lmbda0.01/log.txt)"
-    ]  # fmt: skip
-
-
-def test_workers_share_gpus_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert environments(1, 1) == [{}]
-    assert [share["CUDA_VISIBLE_DEVICES"] for share in environments(3, 2)] == ["0,1", "2,3", "0,1"]
-    assert all(int(share["OMP_NUM_THREADS"]) >= 1 for share in environments(3, 2))
-    assert all("CUDA_VISIBLE_DEVICES" not in share for share in environments(3, 0))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert [share["CUDA_VISIBLE_DEVICES"] for share in environments(2, 1)] == ["5", "7"]
 
 
 # Bad input ------------------------------------------------------------------------------------------------------------
@@ -575,16 +261,6 @@ def test_yaml_that_merges_mappings_gives_nothing_twice(tmp_path: Path) -> None:
     assert [point.config.model.num_components for point in grid_points(read_sweep(path))] == [3]
 
 
-def test_overrides_that_conflict_with_the_file_are_refused(tmp_path: Path) -> None:
-    sweep = small(tmp_path)
-    with pytest.raises(SweepError, match=r"loss\.lmbda=1: is swept by"):
-        check_sweep(sweep, ["loss.lmbda=1"])
-    with pytest.raises(SweepError, match=r"no such setting; did you mean loss\.lmbda"):
-        check_sweep(sweep, ["loss.lamda=1"])
-    with pytest.raises(SweepError, match="output_dir must be the same"):
-        check_sweep(sweep, ["output_dir=runs/${loss.lmbda}"])
-
-
 def test_settings_may_follow_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("sweep", write(tmp_path), "--list", "optim.clip_norm=0.5") == 0
     lines = capsys.readouterr().out.splitlines()
@@ -592,10 +268,3 @@ def test_settings_may_follow_options(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert all("optim.clip_norm=0.5" in line for line in lines)
     assert run("sweep", write(tmp_path), "--lst", "optim.clip_norm=0.5") == 2
     assert "unrecognized arguments: --lst" in capsys.readouterr().err
-
-
-def test_a_point_equals_its_loaded_arguments(tmp_path: Path) -> None:
-    point = make_point(small(tmp_path), {"loss.lmbda": 0.5}, ["seed=3"])
-    assert isinstance(point, SweepPoint)
-    assert load_config(*point.arguments) == point.config
-    assert (point.config.loss.lmbda, point.config.seed) == (0.5, 3)

@@ -1,3 +1,5 @@
+"""Validation codes images to real files, and logs and draws what they give."""
+
 from __future__ import annotations
 
 import csv

@@ -1,3 +1,5 @@
+"""CompressionModule: its optimizer steps, its average of the weights, its counters and its metrics."""
+
 from __future__ import annotations
 
 import dataclasses

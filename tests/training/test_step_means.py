@@ -1,3 +1,5 @@
+"""Means over steps leave out skipped ones, and restart when they are read."""
+
 from __future__ import annotations
 
 import math

@@ -1,3 +1,5 @@
+"""Measures of validation images, and their means over ranks."""
+
 from __future__ import annotations
 
 import math

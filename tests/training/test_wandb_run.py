@@ -63,7 +63,7 @@ def test_settings_have_dotted_keys_and_the_run_its_group(result: TrainResult) ->
 
 
 @pytest.mark.parametrize("name", ["latents", "bits_per_latent", "bits_per_channel"])
-def test_validation_sends_histograms(result: TrainResult, name: str) -> None:
+def test_each_validation_sends_histograms(result: TrainResult, name: str) -> None:
     (histogram,) = logged(result.run_dir, f"histograms/{name}")
     assert histogram["_type"] == "histogram"
     assert len(histogram["bins"]) == NUM_BINS + 1
