@@ -138,13 +138,13 @@ def raster_differences(codec: Codec, encoded: Encoded[Tensor]) -> int:
         ranks = whole.schedule.ranks[0]
         in_order = torch.empty_like(symbols)
         in_order[ranks] = symbols
-        whole.put(0, in_order)
+        whole.show(0, in_order.numpy())
         expected = whole.raw(0, height * width)
         growing.y[:, 1:] = 77.0
         wrong = 0
         for position, rank in enumerate(ranks.tolist()):
             wrong += int((growing.raw(rank, rank + 1) != expected[rank]).sum())
-            growing.put(rank, symbols[position : position + 1])
+            growing.show(rank, symbols[position : position + 1].numpy())
     return wrong
 
 

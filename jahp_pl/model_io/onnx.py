@@ -36,7 +36,6 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.entropy.fixed_point import Rows
 from jahp_pl.codec.entropy.freezing import LATENT_RADIX
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis, to_raw
 from jahp_pl.folders import replace_folder
@@ -105,8 +104,7 @@ class EntropyParameterGraph(nn.Module):
 
     def forward(self, low: Tensor, high: Tensor, start: Tensor | None = None) -> Tensor:
         """Compute `raw`; shapes as in the module's docstring."""
-        pieces = [Rows(low, low.new_ones(1)), Rows(high, high.new_full((1,), LATENT_RADIX))]
-        return self.context.raw(pieces, start)
+        return self.context.raw([low, high * LATENT_RADIX], start)
 
 
 class GraphSpec(NamedTuple):

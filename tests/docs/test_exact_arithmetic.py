@@ -69,7 +69,7 @@ def test_the_table_of_bounds_is_that_of_the_codec() -> None:
             inputs, largest = layer.weight.shape[1], LATENT_RADIX // 2 if name == "g_cm" else LARGEST_INPUT
             room = FLOAT32_EXACT // largest - inputs // 2 - 1
             assert cells == [str(inputs), str(largest), str(room), f"{room / inputs:.1f}"]
-            sums = layer.weight.abs().sum(1).amax(0)
+            sums = layer.integers().abs().sum(1).amax(0)
             assert float(sums.max()) * largest <= FLOAT32_EXACT - largest
             assert float(sums.min()) >= (room - inputs) / 2
 

@@ -10,6 +10,10 @@ is elementwise, and IEEE 754 defines the result.
 Weights are integers on a grid per output channel, the finest for which the bound can be proved. Inputs are in block
 floating point: at each position the channels are 11-bit integers times a power of two derived from the largest of
 them. So no range has to be calibrated, and a product costs the same as in float32.
+
+Both are stored as values, integer times power of two. A power of two common to a row of inputs, or to the weights of
+an output, changes only the exponents in a sum: what is exact in integers is exact in values. They are between 2^-81
+and 2^87, so none underflows or overflows.
 """
 
 from __future__ import annotations
@@ -28,23 +32,17 @@ from jahp_pl.codec.entropy.freezing import LARGEST, LARGEST_INPUT, SMALLEST, Fro
 
 FEW_ROWS = 64
 """Up to this many rows, reading the weights dominates the time of a product."""
-_EXPONENT_FIELD = 0x7F800000
-
-
-class Rows(NamedTuple):
-    """Activations at n positions in block floating point: mantissas * steps."""
-
-    mantissas: Tensor
-    """(n, channels) float32, integers."""
-    steps: Tensor
-    """(n, 1) float32, powers of two."""
+EXPONENT_FIELD = 0x7F800000
+"""Exponent of a float32."""
+ANCHOR = 1.5 * 2.0**23 * 2 / LARGEST_INPUT
+"""1.5 * 2^23 steps, as a multiple of the largest power of two in the row."""
 
 
 class FixedPointLayer(NamedTuple):
     """A linear layer, or a convolution as one linear layer per tap."""
 
     weight: Tensor
-    """(taps, in, out) float32 integers; in units of `grid` per output channel."""
+    """(taps, in, out) float32, multiples of `grid`."""
     bias: Tensor
     """(out,) float32."""
     grid: Tensor
@@ -55,24 +53,28 @@ class FixedPointLayer(NamedTuple):
     """(taps, 2, in, out / 2) float32: copy of `weight` with each half of the outputs contiguous. Two threads then take
     one half each of a product of few rows, which saves a third of its time. None if the number of outputs is odd."""
 
-    def add(self, out: Tensor, rows: Rows, tap: int = 0) -> Tensor:
-        """Compute out += rows @ weight[tap] in place; out is (n, out) float32.
+    def add(self, start: Tensor, rows: Tensor, tap: int = 0) -> Tensor:
+        """Compute start + rows @ weight[tap], (n, out) float32.
 
-        The product and its scaling by powers of two are exact. The only rounding is that of the addition to `out`,
-        which IEEE 754 defines, with or without fused multiply-add.
+        The product is exact. The only rounding is that of the addition, which IEEE 754 defines. The product must
+        therefore be complete before `start` is added; torch.addmm may add them in parts.
+
+        Args:
+            start: (n, out) or (out,).
+            rows: (n, in), see `quantize`.
+            tap: index of the weights.
         """
         # Checked first under compilation, because a compiled graph (`model_io.onnx`) must accept any number of rows.
-        if self.halves is None or torch.compiler.is_compiling() or len(rows.mantissas) > FEW_ROWS:
-            product = torch.mm(rows.mantissas, self.weight[tap])
-        else:
-            both = torch.bmm(rows.mantissas.expand(2, -1, -1), self.halves[tap])
-            product = both.transpose(0, 1).reshape(-1, len(self.bias))
-        return out.addcmul_(product.mul_(rows.steps), self.grid)
+        if self.halves is None or torch.compiler.is_compiling() or not _is_split(len(rows)):
+            return torch.mm(rows, self.weight[tap]).add_(start)
+        both = torch.bmm(rows.expand(2, -1, -1), self.halves[tap])
+        out = both.new_empty(len(rows), 2, both.shape[2])
+        torch.add(both.transpose(0, 1), start.reshape(-1, 2, both.shape[2]), out=out)
+        return out.flatten(1)
 
-    def __call__(self, rows: Rows, start: Tensor | None = None) -> Tensor:
+    def __call__(self, rows: Tensor, start: Tensor | None = None) -> Tensor:
         """Apply the layer and its nonlinearity: (n, in) -> (n, out) float32; `start` replaces the bias."""
-        start = self.bias if start is None else start
-        return self.activate(self.add(start.expand(rows.mantissas.shape[0], -1).clone(), rows))
+        return self.activate(self.add(self.bias if start is None else start, rows))
 
     def activate(self, values: Tensor) -> Tensor:
         """Apply the nonlinearity in place."""
@@ -85,8 +87,17 @@ class FixedPointLayer(NamedTuple):
 
     def arrays(self) -> Iterator[npt.NDArray[np.generic]]:
         """Yield everything that determines the output, for the fingerprint."""
-        weight, bias, grid = (part.cpu().numpy() for part in (self.weight, self.bias, self.grid))
+        weight, bias, grid = (part.cpu().numpy() for part in (self.integers(), self.bias, self.grid))
         yield from FrozenLayer(weight, bias, grid, self.slope).arrays()
+
+    def integers(self) -> Tensor:
+        """Return the weights in steps of `grid`, (taps, in, out) float32."""
+        return self.weight / self.grid
+
+
+def _is_split(num_rows: int) -> bool:
+    """Whether a product of so many rows is faster in two halves."""
+    return num_rows <= FEW_ROWS and torch.get_num_threads() > 1
 
 
 def freeze_layer(
@@ -99,27 +110,31 @@ def freeze_layer(
 
 def to_torch(layer: FrozenLayer) -> FixedPointLayer:
     """Convert a frozen layer to tensors on the CPU."""
-    weight = torch.from_numpy(layer.weight)
+    weight = torch.from_numpy(layer.weight * layer.grid)
     halves = torch.stack(weight.chunk(2, dim=-1), dim=1).contiguous() if weight.shape[-1] % 2 == 0 else None
     return FixedPointLayer(weight, torch.from_numpy(layer.bias), torch.from_numpy(layer.grid), layer.slope, halves)
 
 
-def quantize(values: Tensor) -> Rows:
-    """Convert activations (n, channels) float32 to integers up to 2^10 times a power of two per row.
+def quantize(values: Tensor) -> Tensor:
+    """Round activations (n, channels) float32, in each row to integers up to 2^10 times a power of two.
 
-    Multiplication and division by powers of two are exact, so the result does not depend on the machine.
+    All operations are exact except the rounding itself, so the result does not depend on the machine.
     """
     largest = values.abs().amax(1, keepdim=True)
     if torch.compiler.is_compiling():
-        steps = _power_by_comparison(largest)
-    else:  # A float32 without its sign and mantissa is the power of two at or below it.
-        steps = largest.view(torch.int32).bitwise_and_(_EXPONENT_FIELD).view(torch.float32)
-    steps.clamp_(SMALLEST, LARGEST).mul_(2.0 / LARGEST_INPUT)
-    return Rows(torch.div(values, steps).round_().clamp_(-LARGEST_INPUT, LARGEST_INPUT), steps)
+        steps = _power_by_comparison(largest).mul_(2.0 / LARGEST_INPUT)
+        rounded = torch.div(values, steps).round_().mul_(steps)
+    else:
+        # A float32 without its sign and mantissa is the power of two at or below it.
+        power = largest.clamp_(SMALLEST, LARGEST).view(torch.int32).bitwise_and_(EXPONENT_FIELD).view(torch.float32)
+        # float32 has no bits below one step next to this number, so adding it rounds to whole steps, halves to even.
+        anchor = power.mul_(ANCHOR)
+        rounded = torch.add(values, anchor).sub_(anchor)
+    return rounded.clamp_(-2 * LARGEST, 2 * LARGEST)  # effective only in rows whose step is the largest
 
 
 def _power_by_comparison(largest: Tensor) -> Tensor:
-    """Return the power of two at or below each number (n, 1), clamped to `SMALLEST` and `LARGEST`.
+    """Return the power of two at or below each number (n, 1), from `SMALLEST` to `LARGEST`.
 
     For exported graphs, whose formats cannot access the bits of a float.
     """

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from jahp_pl.codec.arrays import Float32Array, IntArray
-from jahp_pl.codec.entropy.fixed_point import FixedPointLayer, Rows
+from jahp_pl.codec.entropy.fixed_point import FEW_ROWS, FixedPointLayer
 from jahp_pl.codec.entropy.freezing import LATENT_RADIX
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis, to_raw
 from jahp_pl.codec.entropy.range_coder import Writer
+from jahp_pl.codec.entropy.step_network import StepNetwork
 from jahp_pl.codec.entropy.symbol_coder import DecodeTask, LatentRange, SymbolCoder, common_range
 from jahp_pl.codec.entropy.thread_tuner import ThreadTuner
 from jahp_pl.codec.entropy.torch_settings import full_precision
@@ -98,7 +101,12 @@ class _Frame:
         num_pieces = 1 if max(-span.lowest, span.highest) <= LATENT_RADIX // 2 else 2
         # Row 0 represents all positions outside the images.
         self.y = torch.zeros(num_pieces, count + 1, coder.tables.num_latents, dtype=torch.float32, device=coder.device)
-        self.units = torch.tensor([[1.0], [LATENT_RADIX]], dtype=torch.float32, device=coder.device)[:num_pieces]
+        self.y_array: Float32Array | None = None
+        self.step_network: StepNetwork | None = None
+        if coder.device.type == "cpu":
+            self.y_array = self.y.numpy()
+            if isinstance(self.context, ExactContextNetwork):
+                self.step_network = StepNetwork(self.context, self.y_array)
         self.from_psi: Tensor | None = None
         for ranks, (height, width), z_hat in zip(self.schedule.ranks, shapes, z_hats, strict=True):
             if coder.h_s is None or z_hat is None:
@@ -117,25 +125,22 @@ class _Frame:
             assert from_psi is not None
             return from_psi
         taps = self.taps[start:stop].flatten()
-        pieces = [
-            Rows(piece.index_select(0, taps).view(stop - start, -1), unit)
-            for piece, unit in zip(self.y, self.units, strict=True)
-        ]
+        pieces = [piece.index_select(0, taps).view(stop - start, -1) for piece in self.y]
         return self.context.raw(pieces, from_psi)
 
-    def put(self, start: int, symbols: Tensor) -> None:
-        """Insert latents (P, M) int32 at ranks from `start` on, so that later positions can use them as context."""
-        rows = slice(start + 1, start + 1 + len(symbols))
-        self.y[0, rows] = symbols
-        if len(self.y) == 2:
-            torch.mul(self.y[0, rows], 1 / LATENT_RADIX, out=self.y[1, rows]).round_()
-            self.y[0, rows].sub_(self.y[1, rows], alpha=LATENT_RADIX)
-
     def parameters(self, start: int, stop: int) -> Float32Array:
-        """Return `raw` as an array."""
-        parameters: Float32Array = self.raw(start, stop).cpu().numpy()
-        return parameters
+        """Return `raw` as an array, which is valid until the next call."""
+        if self.step_network is None or stop - start > FEW_ROWS:
+            parameters: Float32Array = self.raw(start, stop).cpu().numpy()
+            return parameters
+        from_psi = None if self.from_psi is None else self.from_psi.numpy()[start:stop]
+        return self.step_network.raw(self.schedule.taps[start:stop], from_psi)
 
     def show(self, start: int, symbols: IntArray) -> None:
-        """Insert latents (P, M) at ranks from `start` on, see `put`."""
-        self.put(start, torch.from_numpy(symbols))
+        """Insert latents (P, M) at ranks from `start` on, so that later positions can use them as context."""
+        pieces: Sequence[npt.NDArray[np.generic]] = [symbols]
+        if len(self.y) == 2:
+            high = np.rint(symbols / LATENT_RADIX) * LATENT_RADIX
+            pieces = [symbols - high, high]
+        for y, piece in zip(self.y if self.y_array is None else self.y_array, pieces, strict=True):
+            y[start + 1 : start + 1 + len(symbols)] = piece if self.y_array is not None else torch.from_numpy(piece)

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jahp_pl.codec.entropy.fixed_point import FixedPointLayer, Rows, quantize, to_torch
+from jahp_pl.codec.entropy.fixed_point import FixedPointLayer, quantize, to_torch
 from jahp_pl.codec.entropy.freezing import (
     FRACTION_BITS,
     HYPER_LATENT_CLAMP,
@@ -66,7 +66,7 @@ class ExactHyperSynthesis:
         return _correlate(shifted, x.shape, self.layers[-1], nine, range(9))
 
 
-def _shifted(x: Tensor) -> dict[tuple[int, int], Rows]:
+def _shifted(x: Tensor) -> dict[tuple[int, int], Tensor]:
     """Quantize x (h, w, in) and shift it by each offset (row, column) from 0 to 2, where 1 is no shift.
 
     Outside x are zeros. Because x is padded and its positions are flattened, a shift is a slice and nothing is copied.
@@ -74,16 +74,13 @@ def _shifted(x: Tensor) -> dict[tuple[int, int], Rows]:
     """
     height, width, _ = x.shape
     padded = F.pad(x, (0, 0, 1, 1, 1, 2)).flatten(0, 1)  # one extra row, because the last slice exceeds the others
-    mantissas, steps = quantize(padded)
+    rows = quantize(padded)
     count, stride = height * (width + 2), width + 2
-    starts = {(row, column): row * stride + column for row in range(3) for column in range(3)}
-    return {
-        offset: Rows(mantissas[start : start + count], steps[start : start + count]) for offset, start in starts.items()
-    }
+    return {(row, column): rows[row * stride + column :][:count] for row in range(3) for column in range(3)}
 
 
 def _correlate(
-    shifted: Mapping[tuple[int, int], Rows],
+    shifted: Mapping[tuple[int, int], Tensor],
     shape: torch.Size,
     layer: FixedPointLayer,
     offsets: Sequence[tuple[int, int]],
@@ -92,9 +89,9 @@ def _correlate(
     """Convolve x with the given taps and offsets, using its shifts: (h, w, in) -> (h, w, out), nonlinearity
     included."""
     height, width, _ = shape
-    out = layer.bias.repeat(height * (width + 2), 1)
+    out = layer.bias
     for offset, tap in zip(offsets, taps, strict=True):
-        layer.add(out, shifted[offset], tap)
+        out = layer.add(out, shifted[offset], tap)
     return layer.activate(out).view(height, width + 2, -1)[:, :width]
 
 
@@ -150,19 +147,20 @@ class ExactContextNetwork:
         assert self.from_psi is not None
         return self.from_psi(quantize(psi))
 
-    def raw(self, pieces: Sequence[Rows], start: Tensor | None) -> Tensor:
+    def raw(self, pieces: Sequence[Tensor], start: Tensor | None) -> Tensor:
         """Compute the raw entropy parameters at P positions.
 
         Args:
-            pieces: (P, 12 M) latents at the live taps, in raster order: one piece, or low and high pieces.
+            pieces: (P, 12 M) latents at the live taps, in raster order: one piece, or two whose sum they are, from
+                -2^7 to 2^7 and multiples of 2^8.
             start: (P, 10M/3) result of `precompute` at these positions; None without a hyperprior.
 
         Returns:
             (P, outputs) float32 integers, see `to_raw`.
         """
-        x = self.context.bias.repeat(pieces[0].mantissas.shape[0], 1)
+        x = self.context.bias
         for rows in pieces:
-            self.context.add(x, rows)
+            x = self.context.add(x, rows)
         for layer in self.layers:
             x = layer(quantize(x), start)
             start = None

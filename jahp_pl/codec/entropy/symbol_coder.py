@@ -139,8 +139,9 @@ class SymbolCoder:
                      for _, part in _limited(chosen, WIDTHS[kind])]  # fmt: skip
             indices = parts[0] if len(parts) == 1 else np.concatenate(parts)
             values[chosen] += indices
-            outside = indices == WIDTHS[kind] - 1
-            if outside.any():
+            escape = WIDTHS[kind] - 1
+            if indices.max() == escape:
+                outside = indices == escape
                 escaped = task.reader.read_uniform(int(outside.sum()), task.span.size)
                 values[chosen[outside]] = escaped + np.int32(task.span.lowest)
         return values
@@ -152,7 +153,7 @@ def _part(windows: Windows, part: slice) -> Windows:
 
 def _kinds(windows: Windows) -> Iterator[tuple[int, IndexArray]]:
     """Yield each kind of window that occurs, with the latents that have it."""
-    for kind in range(len(WIDTHS)):
+    for kind in range(int(windows.kind.max()) + 1):
         chosen = (windows.kind == kind).nonzero()[0]
         if len(chosen):
             yield kind, chosen

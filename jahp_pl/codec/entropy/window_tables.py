@@ -106,6 +106,7 @@ class WindowTables:
         needs = np.searchsorted(self._halves[:-1], np.arange(self._halves[-1] + 1))
         self._kind_of_need = needs.astype(np.int8)  # beyond the widest window, escapes are used
         self._kind = self._kind_of_need[np.minimum(reach, self._halves[-1])]
+        self._lowest = -self._halves[self._kind]
         self._exponential = self.exponential.astype(np.int32)
         self._fill_masses(resolution, extent)
         if density.num_components == 1:
@@ -128,9 +129,7 @@ class WindowTables:
         if density.num_components > 1:
             return self._mixture_windows(blocks.transpose(1, 2, 0, 3).reshape(*shape[1:3], -1))
         scale = self._scale(blocks[:, 0].ravel())
-        kind = self._kind.take(scale)
-        source = self._first_row.take(scale)
-        lowest = -self._halves.take(kind)
+        kind, source, lowest = self._kind.take(scale), self._first_row.take(scale), self._lowest.take(scale)
         if density.has_means:
             centre, phase = self._split(blocks[:, 1].ravel(), scale)
             source += phase
@@ -142,10 +141,11 @@ class WindowTables:
 
         The last entry is the escape.
         """
+        source = windows.source.take(chosen, axis=-1)
         if self.layout.num_components == 1:
-            rows: Float64Array = self._rows[kind].take(windows.source[chosen], axis=0)
+            rows: Float64Array = self._rows[kind].take(source, axis=0)
             return rows
-        return self._summed(windows.source.take(chosen, axis=-1), kind)
+        return self._summed(source, kind)
 
     def _summed(self, source: IntArray, kind: int) -> Float64Array:
         """Sum the components' tables for the `source` of windows of one kind: (4, K, n) -> (n, WIDTHS[kind])."""
@@ -191,17 +191,22 @@ class WindowTables:
         lowest = middle - self._halves.take(kind)
         return Windows(kind, lowest, np.stack([home, lowest - centre, scale, weight]))
 
-    def _scale(self, raw: Float32Array) -> IntArray:
-        """Return the index of the scale for each raw value, which may be any number."""
-        highest = np.float32(len(self._scale_of_raw) - 1)
-        return self._scale_of_raw.take(np.clip(raw, 0.0, highest).astype(np.int32)).astype(np.int32)
+    def _scale(self, raw: Float32Array) -> IndexArray:
+        """Return the index of the scale for each raw value."""
+        # Indices of type intp need no conversion in each of the tables that they are used in.
+        return self._scale_of_raw.take(raw.astype(np.intp), mode="clip").astype(np.intp)
 
-    def _split(self, raw: Float32Array, scale: IntArray) -> tuple[IntArray, IntArray]:
+    def _split(self, raw: Float32Array, scale: IndexArray) -> tuple[IntArray, IntArray]:
         """Split each raw mean into its nearest integer and its phase in [-1/2, 1/2), in steps of its scale."""
         to_units = self._to_units.take(scale)
-        mean = np.rint(raw * self._to_steps.take(scale)) * to_units
-        centre = np.floor(mean + np.float32(0.5))
-        return centre.astype(np.int32), ((mean - centre) / to_units).astype(np.int32)
+        mean = raw * self._to_steps.take(scale)
+        np.rint(mean, out=mean)
+        mean *= to_units
+        centre = mean + np.float32(0.5)
+        np.floor(centre, out=centre)
+        mean -= centre
+        mean /= to_units
+        return centre.astype(np.int32), mean.astype(np.int32)
 
     def _fill_masses(self, resolution: list[int], extent: list[int]) -> None:
         """Tabulate the masses of single components at all integers: one row for each scale and phase.

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from jahp_pl.codec.entropy.fixed_point import FEW_ROWS, FixedPointLayer, Rows, freeze_layer, quantize
+from jahp_pl.codec.entropy.fixed_point import FEW_ROWS, FixedPointLayer, freeze_layer, quantize
 from jahp_pl.codec.entropy.freezing import (
     FLOAT32_EXACT,
     GRID_LIMIT,
@@ -28,12 +28,22 @@ from tests.support.codec_models import JOINT, MIXTURE, Variant, codec_of
 
 def largest_sum(layer: FixedPointLayer, largest_input: int = LARGEST_INPUT) -> int:
     """Compute the largest possible partial sum in Python integers."""
-    weight = layer.weight.long().abs().tolist()
+    weight = layer.integers().long().abs().tolist()
     return max(sum(column) for tap in weight for column in zip(*tap, strict=True)) * largest_input
 
 
-def rows_of(values: Tensor) -> Rows:
-    return Rows(values.float(), torch.ones(len(values), 1))
+def steps_of(values: Tensor) -> Tensor:
+    """Compute the value of one integer step of each row, (n, 1), from its largest number."""
+    largest = values.abs().amax(1, keepdim=True).double().clamp(SMALLEST, LARGEST)
+    return torch.exp2(torch.frexp(largest).exponent - 1.0) * 2 / LARGEST_INPUT
+
+
+def mantissas_of(values: Tensor) -> Tensor:
+    """Quantize rows, and return them in their steps."""
+    mantissas = quantize(values).double() / steps_of(values)
+    assert torch.equal(mantissas, mantissas.round())
+    assert float(mantissas.abs().max()) <= LARGEST_INPUT
+    return mantissas
 
 
 def random_layer(num_in: int = 40, num_out: int = 6, taps: int = 3, slope: float = 1.0) -> FixedPointLayer:
@@ -77,10 +87,12 @@ ADVERSARIAL: dict[str, Callable[[], Tensor]] = {
 def test_the_bound_holds_for_weights_made_to_break_it_and_the_grid_is_the_finest(name: str, largest_input: int) -> None:
     weight = ADVERSARIAL[name]()
     layer = freeze_layer("any", weight, None, 1.0, largest_input)
-    assert torch.equal(layer.weight, layer.weight.round())
+    integers = layer.integers().double()
+    assert torch.equal(integers, integers.round())
+    assert torch.equal((integers * layer.grid).float(), layer.weight)
     assert largest_sum(layer, largest_input) < FLOAT32_EXACT
     assert torch.equal(torch.frexp(layer.grid).mantissa, torch.full_like(layer.grid, 0.5)), "powers of two"
-    assert float((layer.weight.double() * layer.grid - weight).abs().div(layer.grid).max()) <= 0.5
+    assert float((layer.weight.double() - weight).abs().div(layer.grid).max()) <= 0.5
     largest = weight.double().abs().sum(1).amax(0)
     room = FLOAT32_EXACT // largest_input - weight.shape[1] // 2 - 1
     finest = (largest * 2 / layer.grid >= room) | (layer.grid == 2.0**-GRID_LIMIT) | (largest == 0)
@@ -142,8 +154,8 @@ def test_sums_equal_those_of_python_integers_for_random_and_extreme_inputs() -> 
         towards = LARGEST_INPUT * torch.sign(layer.weight[tap]).T  # each output as large as it can become
         random = torch.randint(-LARGEST_INPUT, LARGEST_INPUT + 1, (90, 40))
         inputs = torch.cat([towards, -towards, random, torch.zeros(1, 40)])
-        sums = layer.add(torch.zeros(len(inputs), 6), rows_of(inputs), tap) / layer.grid
-        weight = layer.weight[tap].long().tolist()
+        sums = layer.add(torch.zeros(6), inputs.float(), tap) / layer.grid
+        weight = layer.integers()[tap].long().tolist()
         expected = [
             [sum(int(x) * w for x, w in zip(row, column, strict=True)) for column in zip(*weight, strict=True)]
             for row in inputs.tolist()
@@ -157,12 +169,11 @@ def test_a_sum_is_rounded_once_as_ieee_754_says() -> None:
     weight = torch.randn(2, 30, 8) * torch.logspace(-12, 9, 8)
     layer = freeze_layer("any", weight, torch.randn(8) * torch.logspace(-9, 12, 8), 0.01)
     x = torch.randn(50, 30) * torch.logspace(-14, 14, 50)[:, None]
-    rows = quantize(x)
-    out = layer.add(layer.bias.repeat(50, 1), rows, 1)
-    product = (rows.mantissas.long() @ layer.weight[1].long()).numpy().astype(np.float32)
+    out, steps = layer.add(layer.bias, quantize(x), 1), steps_of(x)
+    product = (mantissas_of(x).long() @ layer.integers()[1].long()).numpy().astype(np.float32)
     for i in range(50):
         for o in range(8):
-            scaled = product[i, o] * np.float32(rows.steps[i]) * np.float32(layer.grid[o])
+            scaled = product[i, o] * np.float32(steps[i]) * np.float32(layer.grid[o])
             assert np.float32(layer.bias[o]) + scaled == np.float32(out[i, o])
     slope = np.float32(0.01)
     expected = [[v if v > 0 else v * slope for v in row] for row in out.numpy()]
@@ -176,11 +187,11 @@ def test_no_order_of_summation_makes_a_difference() -> None:
     for _ in range(5):
         order = torch.randperm(500)
         shuffled = layer._replace(weight=layer.weight[:, order], halves=None)
-        assert torch.equal(shuffled(Rows(rows.mantissas[:, order], rows.steps)), expected)
+        assert torch.equal(shuffled(rows[:, order]), expected)
     one_by_one = torch.zeros(100, 6)
     for i in range(500):
-        one_by_one += rows.mantissas[:, i : i + 1] * layer.weight[0, i]
-    assert torch.equal(one_by_one * rows.steps * layer.grid + layer.bias, expected)
+        one_by_one += rows[:, i : i + 1] * layer.weight[0, i]
+    assert torch.equal(one_by_one + layer.bias, expected)
 
 
 @pytest.mark.parametrize("num_out", [6, 7], ids=["halves", "no halves"])
@@ -205,7 +216,7 @@ def test_a_given_start_replaces_the_bias_and_is_not_modified() -> None:
     rows, start = quantize(torch.randn(9, 40)), torch.randn(9, 6)
     kept = start.clone()
     nothing = layer._replace(bias=torch.full((6,), torch.nan))
-    assert torch.equal(nothing(rows, start), layer.add(start.clone(), rows))
+    assert torch.equal(nothing(rows, start), layer.add(start, rows))
     assert torch.equal(start, kept)
     bias = layer.bias.clone()
     layer(rows)
@@ -217,36 +228,33 @@ def test_a_given_start_replaces_the_bias_and_is_not_modified() -> None:
 
 @pytest.mark.parametrize("exponent", [-40, -39, -20, -1, 0, 1, 9, 10, 11, 30, 40])
 def test_powers_of_two_are_exact_and_take_half_of_the_range(exponent: int) -> None:
-    rows = quantize(torch.tensor([[2.0**exponent, -(2.0 ** (exponent - 9)), 0.0]]))
-    assert rows.mantissas.tolist() == [[512.0, -1.0, 0.0]]
-    assert float(rows.steps) == 2.0 ** (exponent - 9)
+    values = torch.tensor([[2.0**exponent, -(2.0 ** (exponent - 9)), 0.0]])
+    assert torch.equal(quantize(values), values)
+    assert mantissas_of(values).tolist() == [[512.0, -1.0, 0.0]]
+    finer = values + 0.5 * values[:, 1:2].abs()
+    assert torch.equal(mantissas_of(finer), torch.tensor([[512.0, 0.0, 0.0]]).double()), "halves to even"
 
 
 def test_integers_of_ten_bits_are_exact() -> None:
     values = torch.randint(-1023, 1024, (500, 5)).float()
-    rows = quantize(values)
-    assert torch.equal(rows.mantissas * rows.steps, values)
+    assert torch.equal(quantize(values), values)
 
 
 def test_rows_are_rounded_to_the_nearest_half_a_step_at_most_and_alone() -> None:
     values = torch.randn(300, 17) * torch.logspace(-11, 11, 300)[:, None]
-    rows = quantize(values)
-    assert torch.equal(rows.mantissas, rows.mantissas.round())
-    assert torch.equal(torch.frexp(rows.steps).mantissa, torch.full_like(rows.steps, 0.5))
-    largest = rows.mantissas.abs().amax(1)
+    rows, kept = quantize(values), values.clone()
+    assert torch.equal(values, kept)
+    largest = mantissas_of(values).abs().amax(1)
     assert bool(((largest >= LARGEST_INPUT // 2) & (largest <= LARGEST_INPUT)).all())
-    error = (rows.mantissas.double() * rows.steps - values.double()).abs() / rows.steps
-    assert float(error.max()) <= 0.5
+    assert torch.equal(mantissas_of(values), torch.round(values.double() / steps_of(values)))
     for i in range(0, 300, 37):
-        alone = quantize(values[i : i + 1])
-        assert torch.equal(alone.mantissas[0], rows.mantissas[i])
-        assert float(alone.steps) == float(rows.steps[i])
+        assert torch.equal(quantize(values[i : i + 1])[0], rows[i])
 
 
 def test_the_largest_mantissa_is_reached_from_below_a_power_of_two() -> None:
     just_below = torch.nextafter(torch.tensor(2.0), torch.tensor(0.0))
-    rows = quantize(torch.tensor([[float(just_below), -float(just_below), 1.0]]))
-    assert rows.mantissas.tolist() == [[1024.0, -1024.0, 512.0]]
+    values = torch.tensor([[float(just_below), -float(just_below), 1.0]])
+    assert mantissas_of(values).tolist() == [[1024.0, -1024.0, 512.0]]
 
 
 @pytest.mark.parametrize(
@@ -261,16 +269,14 @@ def test_the_largest_mantissa_is_reached_from_below_a_power_of_two() -> None:
 def test_tiny_inputs_count_little_and_huge_ones_are_clamped(
     values: list[float], mantissas: list[int], step: float
 ) -> None:
-    rows = quantize(torch.tensor([values]))
-    assert rows.mantissas.tolist() == [mantissas]
-    assert float(rows.steps) == step * 2 / LARGEST_INPUT
+    assert quantize(torch.tensor([values])).tolist() == [[m * step * 2 / LARGEST_INPUT for m in mantissas]]
 
 
 def test_the_extremes_of_inputs_weights_and_biases_overflow_nothing() -> None:
     layer = freeze_layer("any", torch.full((25, 4, 2), 2.0**42), torch.tensor([3.4e38, -3.4e38]), 0.0)
-    out = layer.bias.repeat(2, 1)
+    out = layer.bias
     for tap in range(25):
-        layer.add(out, quantize(torch.tensor([[math.inf] * 4, [-math.inf] * 4])), tap)
+        out = layer.add(out, quantize(torch.tensor([[math.inf] * 4, [-math.inf] * 4])), tap)
     assert bool(torch.isfinite(layer.activate(out)).all())
 
 
@@ -284,5 +290,4 @@ def test_numbers_that_are_flushed_to_zero_change_nothing() -> None:
         found = quantize(layer(quantize(values)))
     finally:
         torch.set_flush_denormal(False)
-    assert torch.equal(found.mantissas, expected.mantissas)
-    assert torch.equal(found.steps, expected.steps)
+    assert torch.equal(found, expected)

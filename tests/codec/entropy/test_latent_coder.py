@@ -12,7 +12,6 @@ from torch import Tensor
 
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.entropy import symbol_coder
-from jahp_pl.codec.entropy.fixed_point import Rows
 from jahp_pl.codec.entropy.latent_coder import LatentCoder, _Frame
 from jahp_pl.codec.entropy.latent_tables import LatentTables
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis
@@ -73,7 +72,7 @@ def raster_scan(coder: LatentCoder, y_hat: Tensor, z_hat: Tensor | None) -> Tens
         for i, j in ((row + di, column + dj) for di in (-2, -1, 0) for dj in range(-2, 3) if di < 0 or dj < 0):
             seen.append(known[i, j] if 0 <= i < height and 0 <= j < width else torch.zeros(num_latents))
         start = None if psi is None else coder.context.precompute(psi[position : position + 1])
-        rows.append(coder.context.raw([Rows(torch.cat(seen)[None], torch.ones(1, 1))], start))
+        rows.append(coder.context.raw([torch.cat(seen)[None]], start))
         known[row, column] = y_hat[:, row, column]
     return torch.cat(rows)
 
@@ -88,14 +87,15 @@ def test_full_frame_wavefront_and_raster_scan_give_equal_parameters(variant: Var
     ranks = at_once.schedule.ranks[0]
     symbols = torch.empty(height * width, 12, dtype=torch.int32)
     symbols[ranks] = y_hat.flatten(1).T
-    at_once.put(0, symbols)
-    growing.put(0, torch.full_like(symbols, -22))
+    at_once.show(0, symbols.numpy())
+    growing.show(0, np.full_like(symbols, -22))
     with full_precision(coder.device):
         full = at_once.raw(0, height * width)
         parts = []
         for (step,) in growing.schedule.steps:
             parts.append(growing.raw(step.start, step.stop))
-            growing.put(step.start, symbols[step.start : step.stop])
+            assert np.array_equal(growing.parameters(step.start, step.stop), parts[-1]), "as the decoder computes them"
+            growing.show(step.start, symbols[step.start : step.stop].numpy())
         assert torch.equal(torch.cat(parts), full)
         assert torch.equal(raster_scan(coder, y_hat, z_hat), full[ranks])
     assert torch.equal(growing.y[0, 1:].int()[ranks].T.reshape(y_hat.shape), y_hat)
@@ -173,7 +173,7 @@ def test_two_pieces_give_the_parameters_that_one_gives(variant: Variant) -> None
     found = []
     for span in (LatentRange(-128, 128), LatentRange(-128, 129)):
         frame = _Frame(coder, [(5, 6)], [z_hat], span)
-        frame.put(0, y_hat.flatten(1).T)
+        frame.show(0, y_hat.flatten(1).T.numpy())
         assert len(frame.y) == (1 if span.highest == 128 else 2)
         with full_precision(coder.device):
             found.append(frame.raw(0, 30))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.entropy import hyper_strips
-from jahp_pl.codec.entropy.fixed_point import FixedPointLayer, Rows
+from jahp_pl.codec.entropy.fixed_point import FixedPointLayer
 from jahp_pl.codec.entropy.freezing import RAW_CLAMP, FreezeError
 from jahp_pl.codec.entropy.latent_coder import _Frame
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis, to_raw
@@ -55,7 +55,7 @@ def raw_outputs(codec: Codec, y_hat: Tensor, z_hat: Tensor | None) -> Tensor:
         ranks = frame.schedule.ranks[0]
         rows = torch.empty(height * width, len(y_hat), dtype=torch.int32)
         rows[ranks] = y_hat.flatten(1).T
-        frame.put(0, rows)
+        frame.show(0, rows.numpy())
         return frame.raw(0, height * width)[ranks]
 
 
@@ -219,7 +219,7 @@ def by_hand(layer: FixedPointLayer, out: Floats, inputs: list[tuple[int, Floats]
         largest = np.abs(values).max(axis=1, keepdims=True).astype(np.float64)
         steps = 2.0 ** (np.floor(np.log2(np.clip(largest, 2.0**-40, 2.0**40))) - 9)
         mantissas = np.clip(np.rint(values / steps), -1024, 1024).astype(np.int64)
-        sums = mantissas @ layer.weight[tap].long().numpy()
+        sums = mantissas @ layer.integers()[tap].long().numpy()
         assert np.abs(sums).max() < 2**24
         out = out + (sums * steps * layer.grid.numpy().astype(np.float64)).astype(np.float32)
     return np.where(out > 0, out, out * np.float32(layer.slope)) if layer.slope != 1.0 else out
@@ -262,7 +262,7 @@ def context_by_hand(network: ExactContextNetwork, y_hat: Tensor, psi: Floats | N
     x = layer.bias.repeat(count, 1).numpy()
     for piece, unit in ((y - 256 * high, 1), (high, 256)):
         seen = np.concatenate([gather(piece, *offset) for offset in live], axis=1).astype(np.int64)
-        sums = seen @ layer.weight[0].long().numpy()
+        sums = seen @ layer.integers()[0].long().numpy()
         assert np.abs(seen).max() <= 128
         assert np.abs(sums).max() < 2**24
         x = x + (sums * unit * layer.grid.numpy().astype(np.float64)).astype(np.float32)
@@ -298,7 +298,7 @@ def test_outputs_equal_those_of_arithmetic_by_hand(magnitude: int, has_psi: bool
     high = torch.round(y / 256) if magnitude > 128 else torch.zeros_like(y)
     for piece, unit in ((y - 256 * high, 1.0), (high, 256.0)):
         seen = [torch.from_numpy(gather(piece.numpy(), *offset)) for offset in context.offsets]
-        taps.append(Rows(torch.cat(seen, dim=1), torch.tensor([unit])))
+        taps.append(unit * torch.cat(seen, dim=1))
     pieces = taps if magnitude > 128 else taps[:1]
     expected = context_by_hand(context, y_hat, psi if has_psi else None)
     expected = np.clip(np.rint(expected * np.float32(4096)), -RAW_CLAMP, RAW_CLAMP)
