@@ -74,6 +74,8 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str) -> object:
     """Import a public name on first use, so that `import jahp_pl` alone does not load torch."""
+    if name == "__version__":
+        return import_module("importlib.metadata").version("jahp_pl")
     if name not in _WHERE:
         raise AttributeError(f"module 'jahp_pl' has no attribute '{name}'")
     return getattr(import_module(_WHERE[name]), name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ def test_public_names_are_those_of_their_modules():
     assert jahp_pl.load_codec is load_codec
     assert jahp_pl.Codec is Codec
     assert jahp_pl.BitstreamError is BitstreamError
+    assert jahp_pl.__version__ == version("jahp_pl")
     with pytest.raises(AttributeError, match="no attribute 'load_modle'"):
         _ = jahp_pl.load_modle
 

@@ -248,7 +248,7 @@ def _training(model: str) -> dict[str, Any]:
 
 def add_evaluate(table: Any) -> None:
     """Add `evaluate`."""
-    p = command(table, "evaluate", evaluate, "compress images to real files with a model, and measure", """\
+    p = command(table, "evaluate", evaluate, "compress images to real files with models; measure rate and quality", """\
         jahp evaluate --model joint-psnr --images data/kodak
         jahp evaluate --model joint-psnr --images data/kodak --quality 5 20 40 60 80 95
         jahp evaluate --model runs/quickstart --images data/kodak --beside jpeg --picture kodak.png
@@ -287,7 +287,7 @@ def add_evaluate(table: Any) -> None:
         nargs="+",
         action="extend",
         metavar="NAME",
-        help="name of the curve that `jahp report` adds the result to, one for each model [that of the model]",
+        help="name of each model's curve in `jahp report`, where results of one name form one curve [the model's]",
     )
 
 

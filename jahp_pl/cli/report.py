@@ -20,12 +20,12 @@ RUN_METRICS = "metrics.csv"
 
 def report(arguments: argparse.Namespace) -> None:
     """Write plots, a table and a page from results, or curves of training runs."""
-    runs = [path for path in arguments.results if (path / RUN_METRICS).is_file()]
+    runs = {path: found for path in arguments.results if (found := _runs_in(path))}
     if runs:
         _report_training(arguments, runs)
         return
     if arguments.output is None:
-        raise CommandError("report: name the folder for the report with --output DIR")
+        raise CommandError("report: results need a folder for the report; name it with --output DIR")
     from jahp_pl.measurement.provenance import command_line, provenance
     from jahp_pl.report.curves import find_curve
     from jahp_pl.report.read_results import read_curves
@@ -56,13 +56,21 @@ def report(arguments: argparse.Namespace) -> None:
     output.say(f"page     {out / PAGE}  ({made.page_bytes / 1e6:.1f} MB, works offline)")
 
 
-def _report_training(arguments: argparse.Namespace, runs: list[Path]) -> None:
-    """Draw the curves of training and validation from run folders."""
+def _runs_in(path: Path) -> list[Path]:
+    """Return a run folder itself, or the run folders in a folder such as that of a sweep."""
+    if (path / RUN_METRICS).is_file():
+        return [path]
+    return sorted(file.parent for file in path.glob(f"*/{RUN_METRICS}"))
+
+
+def _report_training(arguments: argparse.Namespace, runs: dict[Path, list[Path]]) -> None:
+    """Draw the curves of training and validation of the runs that were found in each path."""
     from jahp_pl.report.training_curves import draw_training
 
+    first = next(iter(runs))
     if others := [path for path in arguments.results if path not in runs]:
-        raise CommandError(f"{others[0]}: is not a run folder, but {runs[0]} is one; make two reports")
-    for path in draw_training(runs, arguments.output or runs[0]):
+        raise CommandError(f"{others[0]}: is not a run folder, but {first} is one or has some; make two reports")
+    for path in draw_training([run for found in runs.values() for run in found], arguments.output or first):
         output.say(f"curves   {path}")
 
 
@@ -79,18 +87,20 @@ def add_report(table: Any) -> None:
         jahp report results/classical results/published/mbt2018-tfc-mse.json -o report --anchor jpeg
         jahp report results/study results/classical -o report --anchor jpeg2000 \\
             --images data/kodak --model runs/joint runs/factorized
-        jahp report runs/mbt2018""")  # fmt: skip
+        jahp report runs/mbt2018
+        jahp report runs/ladder""")  # fmt: skip
     p.add_argument(
         "results",
         nargs="+",
         type=Path,
         metavar="PATH",
-        help="results of `jahp evaluate` and `jahp classical`, or folders of them; or run folders, for training curves",
+        help="results of `jahp evaluate` and `jahp classical`, or folders of them; for training curves, run folders or "
+        "a sweep's folder of them",
     )
     add_output(
         p,
         "DIR",
-        "folder for report.html, bd-rates.md and plots; or for training.png and training.svg [the run folder]",
+        "folder for report.html, bd-rates.md and plots; for training.png and training.svg [the first PATH]",
         required=False,
     )
     p.add_argument("--anchor", metavar="NAME", help="curve that BD-rates refer to, or part of its name [the first]")

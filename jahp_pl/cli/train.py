@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from typing import Any
 
 from jahp_pl.cli import output
@@ -65,7 +66,9 @@ def train(arguments: argparse.Namespace) -> None:
             "trainer.max_steps or trainer.max_time to continue"
         )
     else:
-        output.say(f"trained: {result.run_dir}  (next: jahp evaluate --model {result.run_dir} --images data/kodak)")
+        imports = "".join(f" --import {shlex.quote(module)}" for module in config.imports)
+        following = f"jahp evaluate --model {result.run_dir} --images data/kodak{imports}"
+        output.say(f"trained: {result.run_dir}  (next: {following})")
 
 
 def add_shards(table: Any) -> None:
@@ -108,6 +111,6 @@ def add_train(table: Any) -> None:
         "settings",
         nargs="*",
         metavar="CONFIG.yaml|key=value",
-        help="settings; later ones replace earlier ones",
+        help="settings; later ones replace earlier ones. The same command resumes an interrupted run",
     )
     p.add_argument("--keys", action="store_true", help="list every setting with its default, then exit")

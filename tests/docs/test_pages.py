@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import jahp_pl
 from jahp_pl.config import Config
 from tests.support import pages
 from tests.support.browser import CHROMIUM, chromium
@@ -47,6 +48,16 @@ def test_code_is_run_by_a_test(name: str) -> None:
         assert name not in RUN_BY
 
 
+def test_every_name_in_the_map_of_the_paper_is_in_the_files_beside_it() -> None:
+    rows = [line for line in pages.read("paper").splitlines() if line.startswith("| ") and "](../" in line]
+    assert len(rows) >= 15
+    for row in rows:
+        files = {*re.findall(r"\]\(\.\./([^)#]+\.py)\)", row), "jahp_pl/model.py", "jahp_pl/config.py"}
+        text = "".join((pages.ROOT / file).read_text() for file in files)
+        for name in re.findall(r"`([\w.]+)[(`]", row):
+            assert re.search(rf"\b{name.split('.')[-1]}\b", text), name
+
+
 def test_the_commands_of_the_first_page_are_run_by_other_tests() -> None:
     commands = pages.commands(pages.read("index"))
     assert commands[0] == "pip install -e ."  # as the Makefile does
@@ -55,6 +66,13 @@ def test_the_commands_of_the_first_page_are_run_by_other_tests() -> None:
         words = command.split()
         assert words[0] == "jahp"
         assert f"jahp {words[1]}" in readme
+
+
+def test_the_reference_has_every_public_name() -> None:
+    listed = re.findall(r"^::: ([\w.]+)$", pages.read("reference"), re.MULTILINE)
+    assert len(set(listed)) == len(listed)
+    for name in jahp_pl.__all__:
+        assert f"{getattr(jahp_pl, name).__module__}.{name}" in listed, name
 
 
 def test_every_page_is_in_the_navigation() -> None:

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from tests.support.commands import run_shortened
-from tests.support.compressai_states import in_their_names, model_of
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -21,13 +19,10 @@ PYTHON = [block for language, block in BLOCKS if language == "python"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder like a clone after `make train`: shards under build/, the quickstart model under runs/; and a user's
-    checkpoint.
-    """
+    """A folder like a clone after `make train`: shards under build/, the quickstart model under runs/."""
     path = tmp_path_factory.mktemp("clone")
     for name in ("configs", "data"):
         (path / name).symlink_to(ROOT / name)
-    torch.save({"state_dict": in_their_names(model_of("joint"))}, path / "mbt2018.pth.tar")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path)
         for split in ("train", "val"):

@@ -40,6 +40,8 @@ def test_runs_are_drawn_together_but_not_with_results(
 ) -> None:
     assert run("report", finished.run_dir, finished.run_dir, "-o", tmp_path) == 0
     assert "training.png" in capsys.readouterr().out
+    assert run("report", finished.run_dir.parent) == 0
+    assert str(finished.run_dir.parent / "training.png") in capsys.readouterr().out
     assert run("report", finished.run_dir, "results/classical") == 2
     assert "is not a run folder" in capsys.readouterr().err
     assert run("report", "results/classical") == 2
