@@ -69,7 +69,9 @@ def _report_training(arguments: argparse.Namespace, runs: dict[Path, list[Path]]
 
     first = next(iter(runs))
     if others := [path for path in arguments.results if path not in runs]:
-        raise CommandError(f"{others[0]}: is not a run folder, but {first} is one or has some; make two reports")
+        raise CommandError(
+            f"{others[0]}: is not a run folder, but {first} is one or holds some; for training curves, give only these"
+        )
     for path in draw_training([run for found in runs.values() for run in found], arguments.output or first):
         output.say(f"curves   {path}")
 
