@@ -2,8 +2,8 @@
 
 A map at half the image's resolution does not fit a cache, and the formula makes a dozen passes over it; here each block
 of positions goes through all passes while it is in the cache. Maps in channels_last memory are matrices of positions by
-channels, so that the pooling over channels is a plain matrix product. The custom operators appear as single nodes in
-the graphs of torch.compile.
+channels, so that the pooling over channels is a plain matrix product. In the graphs of torch.compile, custom operators
+appear as single nodes; elsewhere they are not called, because the first call imports torch's compiler, for a second.
 
 With n_i = beta_i + sum_j gamma_ij x_j^2, e = 1/2 if inverse, else -1/2, and g the gradient with respect to y (see
 `layers.GDN`), the forward pass, and the gradients with respect to x, beta and gamma, are:
@@ -17,8 +17,11 @@ With n_i = beta_i + sum_j gamma_ij x_j^2, e = 1/2 if inverse, else -1/2, and g t
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 ROWS = 2048
 """Positions per block: with 128 channels in float32, a megabyte for each map in use; half of that in bfloat16."""
@@ -29,13 +32,19 @@ def is_blocked(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
 
 
-@torch.library.custom_op("jahp_pl::gdn", mutates_args=())
-def gdn(x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
+def gdn(x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool) -> Tensor:
     """Apply GDN to a map (B, C, H, W) that satisfies `is_blocked`, in the precision of x, with sums in float32.
 
-    Returns:
-        y and the factors n^e, both with the dtype and memory format of x.
+    The result has the dtype and memory format of x. It is differentiable once.
     """
+    if torch.compiler.is_compiling():
+        y: Tensor = gdn_operator(x, beta, gamma, inverse)[0]
+        return y
+    return _Gdn.apply(x, beta, gamma, inverse)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _normalize(x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
+    """Return y and the factors n^e."""
     y, factor = torch.empty_like(x), torch.empty_like(x)
     transposed, beta = gamma.t().to(x.dtype).contiguous(), beta.to(x.dtype)
     for rows, out, norm in zip(_blocks(x), _blocks(y), _blocks(factor), strict=True):
@@ -45,13 +54,15 @@ def gdn(x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool) -> tuple[Tensor, 
     return y, factor
 
 
-@gdn.register_fake
+gdn_operator = torch.library.custom_op("jahp_pl::gdn", _normalize, mutates_args=())
+
+
+@gdn_operator.register_fake
 def _(x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), torch.empty_like(x)
 
 
-@torch.library.custom_op("jahp_pl::gdn_backward", mutates_args=())
-def gdn_backward(
+def _gradients(
     grad: Tensor, x: Tensor, factor: Tensor, gamma: Tensor, inverse: bool, learns: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients with respect to x, beta and gamma; the last two are in float32, and 0 unless `learns`."""
@@ -70,7 +81,10 @@ def gdn_backward(
     return by_x, by_beta.mul_(0.5 * sign), by_gamma.mul_(0.5 * sign)
 
 
-@gdn_backward.register_fake
+_gradients_operator = torch.library.custom_op("jahp_pl::gdn_backward", _gradients, mutates_args=())
+
+
+@_gradients_operator.register_fake
 def _(
     grad: Tensor, x: Tensor, factor: Tensor, gamma: Tensor, inverse: bool, learns: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -96,8 +110,28 @@ def _backward(
 ) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
     x, factor, gamma = ctx.saved_tensors  # type: ignore[attr-defined]
     learns = any(ctx.needs_input_grad[1:3])  # type: ignore[attr-defined]
-    by_x, by_beta, by_gamma = gdn_backward(grad, x, factor, gamma, ctx.inverse, learns)  # type: ignore[attr-defined]
+    inverse = ctx.inverse  # type: ignore[attr-defined]
+    by_x, by_beta, by_gamma = _gradients_operator(grad, x, factor, gamma, inverse, learns)
     return by_x, by_beta if learns else None, by_gamma if learns else None, None
 
 
-gdn.register_autograd(_backward, setup_context=_setup)
+gdn_operator.register_autograd(_backward, setup_context=_setup)
+
+
+class _Gdn(torch.autograd.Function):
+    """`gdn_operator` without torch's compiler."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool) -> Tensor:
+        y, factor = _normalize(x, beta, gamma, inverse)
+        ctx.save_for_backward(x, factor, gamma)
+        ctx.inverse = inverse
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
+        x, factor, gamma = ctx.saved_tensors
+        learns = any(ctx.needs_input_grad[1:3])
+        by_x, by_beta, by_gamma = _gradients(grad, x, factor, gamma, ctx.inverse, learns)
+        return by_x, by_beta if learns else None, by_gamma if learns else None, None

@@ -89,8 +89,7 @@ class GDN(nn.Module):
         """
         with torch.autocast(x.device.type, enabled=False):
             if torch.is_grad_enabled() and (x.requires_grad or self.gamma.requires_grad) and is_blocked(x):
-                blocked: Tensor = gdn(x, *self.beta_gamma(), self.inverse)[0]
-                return blocked
+                return gdn(x, *self.beta_gamma(), self.inverse)
             x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
             beta, gamma = self.beta_gamma()
             y: Tensor = _Normalization.apply(x, beta, gamma, self.inverse)  # type: ignore[no-untyped-call]

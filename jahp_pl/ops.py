@@ -1,11 +1,19 @@
-"""Elementwise operations whose gradient is not the derivative of their value."""
+"""Elementwise operations whose gradient is not the derivative of their value, and a check of values."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
+
+
+def is_finite(values: Tensor) -> bool:
+    """Check that no number is infinite or NaN, in one pass and without a temporary of that size."""
+    if values.numel() == 0 or not values.is_floating_point():
+        return True
+    return all(math.isfinite(float(end)) for end in torch.aminmax(values))  # NaN wins over all numbers
 
 
 def round_straight_through(x: Tensor) -> Tensor:

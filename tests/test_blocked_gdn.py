@@ -77,7 +77,7 @@ def test_the_operators_satisfy_torchs_checks(inverse: bool) -> None:
     x = torch.randn(1, 4, 6, 5).contiguous(memory_format=torch.channels_last).requires_grad_()
     beta, gamma = (value.detach().requires_grad_() for value in gdn.beta_gamma())
     torch.library.opcheck(
-        blocked_gdn.gdn,
+        blocked_gdn.gdn_operator,
         (x, beta, gamma, inverse),
         test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
     )
@@ -93,3 +93,12 @@ def test_frozen_weights_do_not_change_the_gradient_of_the_map(inverse: bool) -> 
     (y * torch.linspace(-1, 2, y.shape[-1])).sum().backward()
     assert x.grad is not None
     torch.testing.assert_close(x.grad, expected)
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_the_operators_of_compiled_graphs_give_the_same(inverse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    gdn, x = layer(inverse), torch.randn(2, 12, 20, 31).contiguous(memory_format=torch.channels_last)
+    plain = step(gdn, x)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    for one, other in zip(step(gdn, x), plain, strict=True):
+        assert torch.equal(one, other)

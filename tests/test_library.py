@@ -154,6 +154,21 @@ def test_the_command_decodes_without_training_dependencies(tmp_path):
     assert child.returncode == 0, child.stderr
 
 
+SEARCH = """
+import sys
+from jahp_pl.cli.main import main
+main(["compress", sys.argv[1], "-o", sys.argv[2]])
+assert "torch._dynamo" not in sys.modules, "it takes a second to import"
+"""
+
+
+def test_the_search_for_better_latents_does_not_import_torchs_compiler(tmp_path):
+    Image.new("RGB", (64, 64), "teal").save(tmp_path / "image.png")
+    command = [sys.executable, "-c", SEARCH, tmp_path / "image.png", tmp_path / "image.jahp"]
+    child = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120, check=False)
+    assert child.returncode == 0, child.stderr
+
+
 def test_an_export_is_loaded_and_a_file_decoded_without_training_dependencies(tmp_path):
     export(load_golden("joint"), tmp_path / "model", {})
     command = [sys.executable, "-c", DECODE, str(tmp_path / "model"), str(GOLDEN / "joint.jahp")]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
-from jahp_pl.ops import add_uniform_noise, lower_bound, round_straight_through
+from jahp_pl.ops import add_uniform_noise, is_finite, lower_bound, round_straight_through
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
@@ -74,3 +76,20 @@ def test_a_value_below_the_bound_returns_by_gradient_descent() -> None:
         (gradient,) = torch.autograd.grad((lower_bound(x, 0.1) - 2.0).square(), x)
         x = (x - 0.1 * gradient).detach().requires_grad_()
     assert x.item() == pytest.approx(2.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_one_number_that_is_not_finite_is_found_anywhere(dtype: torch.dtype, value: float) -> None:
+    values = torch.randn(7, 100).to(dtype)
+    assert is_finite(values)
+    for place in ((0, 0), (3, 50), (6, 99)):
+        damaged = values.clone()
+        damaged[place] = value
+        assert not is_finite(damaged)
+        assert not is_finite(damaged.T)
+
+
+def test_nothing_and_integers_are_finite() -> None:
+    assert is_finite(torch.empty(0))
+    assert is_finite(torch.tensor([3, 4]))

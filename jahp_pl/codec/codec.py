@@ -38,6 +38,7 @@ from jahp_pl.codec.targets import Target, check_target
 from jahp_pl.codec.transforms.runner import MEMORY_LIMIT, Precision, TransformRunner
 from jahp_pl.config import LossConfig
 from jahp_pl.model import CompressionModel
+from jahp_pl.ops import is_finite
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -419,7 +420,7 @@ def _check_finite(model: nn.Module) -> None:
         FreezeError: if one is not.
     """
     for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if not is_finite(tensor):
             raise FreezeError(
                 f"{name}: has weights that are not finite; the model is damaged or diverged; use an earlier checkpoint"
             )

@@ -14,6 +14,7 @@ from torch import Tensor
 from jahp_pl.config import ConfigError, ModelConfig, model_from_dict
 from jahp_pl.errors import JahpError
 from jahp_pl.model import CompressionModel
+from jahp_pl.ops import is_finite
 
 CHECKPOINT_FORMAT_KEY = "jahp_pl_format"
 """Key that marks a checkpoint as one of this project; its value is `CHECKPOINT_FORMAT`."""
@@ -221,7 +222,7 @@ def is_plain_tensor(tensor: Tensor) -> bool:
         return False
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         return False
-    return bool(torch.isfinite(tensor).all())
+    return is_finite(tensor)
 
 
 def first_difference(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> str | None:
