@@ -23,9 +23,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jahp_pl.codec.bitstream import BitstreamError as BitstreamError
     from jahp_pl.codec.codec import Codec as Codec
+    from jahp_pl.context import register_entropy_network as register_entropy_network
     from jahp_pl.data.module import ShardDataModule as ShardDataModule
     from jahp_pl.distributions import register_density as register_density
     from jahp_pl.errors import JahpError as JahpError
+    from jahp_pl.hyperprior import register_hyper_transform as register_hyper_transform
     from jahp_pl.model_io.load import load_codec as load_codec
     from jahp_pl.model_io.load import load_model as load_model
     from jahp_pl.runtime.codec import RuntimeCodec as RuntimeCodec
@@ -47,6 +49,8 @@ _WHERE = {
     "load_runtime": "jahp_pl.runtime.load",
     "RuntimeCodec": "jahp_pl.runtime.codec",
     "register_density": "jahp_pl.distributions",
+    "register_entropy_network": "jahp_pl.context",
+    "register_hyper_transform": "jahp_pl.hyperprior",
     "register_transform": "jahp_pl.transforms",
     "train": "jahp_pl.training.run",
 }
@@ -63,6 +67,8 @@ __all__ = [
     "load_model",
     "load_runtime",
     "register_density",
+    "register_entropy_network",
+    "register_hyper_transform",
     "register_transform",
     "train",
 ]

@@ -90,7 +90,8 @@ def plan(
         if len(inputs) > 1 or inputs[0].is_dir():
             raise BatchError("'-' stands for a single file; give exactly one input, and no folder")
         return _named(inputs[0], output or STREAM, force)
-    if len(inputs) == 1 and not inputs[0].is_dir() and output is not None and not output.is_dir() and output.suffix:
+    is_one_file = len(inputs) == 1 and not inputs[0].is_dir() and output is not None and not output.is_dir()
+    if is_one_file and output is not None and (output.suffix or output.exists()):
         return _named(inputs[0], output, force)
     if output is not None and not output.is_dir() and (output.exists() or output.suffix == suffix):
         raise BatchError(f"{output}: is one file, but there are several outputs; give a folder with -o")

@@ -21,9 +21,14 @@ Family = str
 """Name of a density, see `PARTS`."""
 Transform = str
 """Name of a pair of networks, see `PARTS`."""
-PARTS: dict[str, list[str]] = {"likelihood": ["gaussian", "laplace", "logistic"], "transform": ["gdn"]}
-"""Valid names for these settings of a model. `distributions.register_density` and `transforms.register_transform` add
-names."""
+PARTS: dict[str, list[str]] = {
+    "likelihood": ["gaussian", "laplace", "logistic"],
+    "transform": ["gdn"],
+    "hyper_transform": ["conv"],
+    "entropy_network": ["conv"],
+}
+"""Valid names for these settings of a model. `distributions.register_density`, `transforms.register_transform`,
+`hyperprior.register_hyper_transform` and `context.register_entropy_network` add names."""
 
 
 class ConfigError(JahpError, ValueError):
@@ -81,6 +86,10 @@ class ModelConfig:
     in which they stay as they are and the rest of the entropy model learns the integers that it will code."""
     transform: Transform = "gdn"
     """Layers of g_a and g_s. gdn: as in the paper. docs/extending.md shows how to add others."""
+    hyper_transform: str = "conv"
+    """Layers of h_a and h_s. conv: as in the paper. docs/extending.md shows how to add others."""
+    entropy_network: str = "conv"
+    """Layers of g_ep. conv: as in the paper. docs/extending.md shows how to add others."""
     num_levels: int = 1
     """S: rate levels of a variable-rate model, whose latents are scaled by a gain per level; it can also code at any
     rate between two levels. 1 is a single-rate model; with more, set loss.lmbda_max."""

@@ -1,10 +1,16 @@
 """The autoregressive half of the model: context prediction g_cm and entropy parameters g_ep (paper, section 2, table
-1)."""
+1).
+
+The rest of the code knows g_ep only through its entry in `ENTROPY_NETWORKS`; `register_entropy_network` adds one.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import nn
 
+from jahp_pl.config import ConfigError, add_part
 from jahp_pl.layers import MaskedConv2d
 
 
@@ -38,3 +44,30 @@ class EntropyParameterNetwork(nn.Sequential):
             nn.Conv2d(hidden1, hidden2, 1), nn.LeakyReLU(0.01, inplace=True),
             nn.Conv2d(hidden2, num_outputs, 1),
         )  # fmt: skip
+
+
+EntropyNetwork = Callable[[int, int, int], nn.Sequential]
+"""Builds g_ep from (M, inputs, outputs), of layers as `exact_layers` lists them. The inputs are psi, then phi."""
+ENTROPY_NETWORKS: dict[str, EntropyNetwork] = {"conv": EntropyParameterNetwork}
+"""Use `entropy_network_of` to look one up."""
+
+
+def register_entropy_network(name: str, network: EntropyNetwork) -> None:
+    """Add a network, for `model.entropy_network=NAME`; a second one of the same name replaces the first.
+
+    Raises:
+        ConfigError: if the name is one of the package's own, or not an identifier.
+    """
+    add_part("entropy_network", name)
+    ENTROPY_NETWORKS[name] = network
+
+
+def entropy_network_of(name: str) -> EntropyNetwork:
+    """Return the network of this name.
+
+    Raises:
+        ConfigError: if it is not registered in this process.
+    """
+    if name not in ENTROPY_NETWORKS:
+        raise ConfigError(f"model.entropy_network={name}: is not registered in this process; import its module first")
+    return ENTROPY_NETWORKS[name]

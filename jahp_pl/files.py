@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from jahp_pl.errors import write_errors
+from jahp_pl.errors import WriteError, write_errors
 from jahp_pl.locks import try_lock
 
 _OURS = re.compile(r"\.jahp-[0-9a-f]{16}\.part|\..*\.[0-9]+\.part")
@@ -28,6 +28,7 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
         WriteError: if the file cannot be written (disk full, no permission); `path` is unchanged.
     """
     with write_errors(path):
+        _check_regular(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary, file = _create(path.parent)
     try:
@@ -114,6 +115,16 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def _check_regular(path: Path) -> None:
+    """Refuse to replace a device, a pipe or a socket, such as /dev/null.
+
+    Raises:
+        WriteError: if the path is one.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise WriteError(f"{path}: is not a regular file; choose another place, or redirect standard output to it")
 
 
 def _create(folder: Path) -> tuple[Path, BinaryIO]:

@@ -2,12 +2,19 @@
 
 The scale-only rung describes only the magnitude of each latent (Balle et al. 2018): h_a reads |y| and h_s returns one
 number per latent. The other rungs describe mean and scale with signed features (paper, section 3).
+
+The rest of the code knows a pair of networks only through its entry in `HYPER_TRANSFORMS`; `register_hyper_transform`
+adds one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 from torch import Tensor, nn
 
+from jahp_pl.config import ConfigError, add_part
 from jahp_pl.transforms import downsample, upsample
 
 
@@ -55,6 +62,42 @@ class HyperSynthesis(nn.Sequential):
             upsample(N, widths[0]), _activation(magnitudes), upsample(*widths), _activation(magnitudes),
             nn.Conv2d(widths[1], num_features, 3, padding=1),
         )  # fmt: skip
+
+
+class HyperTransforms(NamedTuple):
+    """A pair of networks, built for N filters and M latents; `magnitudes` is True on the scale-only rung."""
+
+    analysis: Callable[[int, int, bool], nn.Module]
+    """(N, M, magnitudes) -> h_a: (B, M, h, w) -> (B, N, ceil(h / 4), ceil(w / 4))."""
+    synthesis: Callable[[int, int, int, bool], nn.Sequential]
+    """(N, M, F, magnitudes) -> h_s: (B, N, hz, wz) -> (B, F, 4 hz, 4 wz), of layers as `exact_layers` lists them."""
+    reach: int
+    """Receptive field radius in latents: the largest distance at which an input of h_a or h_s changes an output."""
+
+
+HYPER_TRANSFORMS: dict[str, HyperTransforms] = {"conv": HyperTransforms(HyperAnalysis, HyperSynthesis, reach=7)}
+"""Use `hyper_transforms_of` to look one up."""
+
+
+def register_hyper_transform(name: str, transforms: HyperTransforms) -> None:
+    """Add a pair of networks, for `model.hyper_transform=NAME`; a second one of the same name replaces the first.
+
+    Raises:
+        ConfigError: if the name is one of the package's own, or not an identifier.
+    """
+    add_part("hyper_transform", name)
+    HYPER_TRANSFORMS[name] = transforms
+
+
+def hyper_transforms_of(name: str) -> HyperTransforms:
+    """Return the pair of this name.
+
+    Raises:
+        ConfigError: if it is not registered in this process.
+    """
+    if name not in HYPER_TRANSFORMS:
+        raise ConfigError(f"model.hyper_transform={name}: is not registered in this process; import its module first")
+    return HYPER_TRANSFORMS[name]
 
 
 def crop_to(features: Tensor, like: Tensor) -> Tensor:

@@ -47,11 +47,13 @@ import torch
 from torch import Tensor, nn
 
 from jahp_pl.config import ModelConfig
-from jahp_pl.context import ContextPrediction, EntropyParameterNetwork
+from jahp_pl.context import ContextPrediction, entropy_network_of
 from jahp_pl.entropy_model import ConditionalDensity, EntropyParameters, FactorizedDensity
+from jahp_pl.exact_layers import ENTROPY_PARAMETERS, HYPER_SYNTHESIS, check_exact
 from jahp_pl.gains import LevelGains
-from jahp_pl.hyperprior import HyperAnalysis, HyperSynthesis, crop_to
+from jahp_pl.hyperprior import crop_to, hyper_transforms_of
 from jahp_pl.ops import add_uniform_noise, round_straight_through
+from jahp_pl.strides import HYPER_STRIDE
 from jahp_pl.transforms import pad_to_stride, transforms_of
 
 
@@ -105,12 +107,19 @@ class CompressionModel(nn.Module):
 
         self.g_a = transforms_of(config.transform).analysis(N, M)
         self.g_s = transforms_of(config.transform).synthesis(N, M)
-        self.h_a = HyperAnalysis(N, M, magnitudes) if has_hyperprior else None
+        hyper = hyper_transforms_of(config.hyper_transform)
+        self.h_a = hyper.analysis(N, M, magnitudes) if has_hyperprior else None
         num_psi = 2 * M if has_context else num_parameters
-        self.h_s = HyperSynthesis(N, M, num_psi, magnitudes) if has_hyperprior else None
+        self.h_s: nn.Sequential | None = None
+        if has_hyperprior:
+            h_s = hyper.synthesis(N, M, num_psi, magnitudes)
+            self.h_s = check_exact("h_s", h_s, HYPER_SYNTHESIS, (N, num_psi), HYPER_STRIDE)
         self.g_cm = ContextPrediction(M) if has_context else None
         num_inputs = 4 * M if has_hyperprior else 2 * M
-        self.g_ep = EntropyParameterNetwork(M, num_inputs, num_parameters) if has_context else None
+        self.g_ep: nn.Sequential | None = None
+        if has_context:
+            g_ep = entropy_network_of(config.entropy_network)(M, num_inputs, num_parameters)
+            self.g_ep = check_exact("g_ep", g_ep, ENTROPY_PARAMETERS, (num_inputs, num_parameters), 1)
         self.prior = FactorizedDensity(N if has_hyperprior else M) if rung != "context" else None
         self.gains = LevelGains(config.num_levels, M) if config.num_levels > 1 else None
 

@@ -57,11 +57,13 @@ def test_a_stream_goes_to_a_stream_by_default(tree):
 def test_impossible_plans_are_refused_by_name(tree, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.d").write_bytes(b"x")
+    (tmp_path / "plain").write_bytes(b"x")
     (tree / "a.jahp").write_bytes(b"x")
     for inputs, output, words in (
         ([tree / "none.png"], None, "none.png: no such file"),
         ([tmp_path / "empty"], None, "empty: contains no"),
         ([tree / "a.png"], None, "a.jahp: exists; it may be an original: choose another"),
+        ([tree / "a.png"], tmp_path / "plain", "plain: exists; it may be an original: choose another"),
         ([tree], tmp_path / "file.d", "file.d: is one file"),
         ([tree], tmp_path / "new.jahp", "new.jahp: is one file"),
         ([tree / "a.png", tree / "sub" / "b.JPG"], tmp_path / "new.jahp", "new.jahp: is one file"),

@@ -105,3 +105,13 @@ def test_the_remedy_fits_the_error(number: int, remedy: str, tmp_path: Path, mon
     with pytest.raises(WriteError, match=rf"\({os.strerror(number)}\).* {remedy} or choose another place"):
         write_atomically(tmp_path / "x", b"new")
     assert names(tmp_path) == []
+
+
+def test_a_pipe_or_a_device_is_never_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path / "link"):
+        with pytest.raises(WriteError, match="is not a regular file"):
+            write_atomically(path, b"data")
+    assert (tmp_path / "pipe").is_fifo()
+    assert names(tmp_path) == ["link", "pipe"]

@@ -22,7 +22,7 @@ LAYERS = (
     ("density_layout",),
     ("blocked_gdn", "distributions", "extensions", "setting_changes"),
     ("folders", "layers", "settings"),
-    ("transforms",),
+    ("exact_layers", "transforms"),
     ("hyperprior",),
     ("context",),
     ("entropy_model", "gains"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from jahp_pl.cli import output
 from jahp_pl.cli.codecs import open_codec
-from jahp_pl.cli.options import MODEL, add_images, add_machine, add_output, command, group, positive
+from jahp_pl.cli.options import MODEL, add_images, add_machine, add_output, command, group, num_threads, positive
 from jahp_pl.model_io.runtimes import RUNTIMES
 
 
@@ -174,7 +174,7 @@ def add_benches(table: Any) -> None:
         "--steps", type=positive, default=5, metavar="N", help="steps that each program takes in a round [5]"
     )
     p.add_argument("--rounds", type=positive, default=5, metavar="N", help="number of rounds; the median is used [5]")
-    p.add_argument("--threads", type=positive, metavar="N", help="CPU threads [one per core]")
+    p.add_argument("--threads", type=num_threads, metavar="N", help="CPU threads [one per core]")
     add_output(p, "R.json", "file for the results", required=False)
     p.add_argument(
         "--peer", metavar="COMMAND", help="another program whose steps to time; see `bench.training.measure_training`"
@@ -207,6 +207,6 @@ def add_benches(table: Any) -> None:
         jahp bench runtimes --image data/kodak/kodim23.png --threads 4 -o runtimes.json""")  # fmt: skip
     p.add_argument("--image", type=Path, required=True, metavar="IMAGE", help="image to compress, then decode")
     p.add_argument("--model", metavar="M", help="name of a bundled model, or an export [the default bundled model]")
-    p.add_argument("--threads", type=positive, default=1, metavar="N", help="CPU threads [1]")
+    p.add_argument("--threads", type=num_threads, default=1, metavar="N", help="CPU threads [1]")
     p.add_argument("--rounds", type=positive, default=5, metavar="N", help="number of rounds; the median is used [5]")
     add_output(p, "R.json", "file for the results", required=False)

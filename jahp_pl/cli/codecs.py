@@ -41,7 +41,7 @@ def open_codec(arguments: argparse.Namespace, model: str | Path | None = None) -
     if arguments.device == "auto":
         arguments.device = "cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu"
     try:
-        torch.empty(1, device=arguments.device)
+        torch.empty(1, device=arguments.device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0].split(" device type at start")[0]
         raise CommandError(f"--device {arguments.device}: cannot be used ({reason}); try cpu or auto") from None

@@ -19,7 +19,7 @@ from jahp_pl.cli.options import (
     add_machine,
     add_output,
     command,
-    positive,
+    num_threads,
 )
 from jahp_pl.model_io.pretrained import locate
 
@@ -316,5 +316,5 @@ def add_classical(table: Any) -> None:
     add_output(p, "R.json", "file for the results; points that it has already are kept")
     add_force(p, "measure those points again; the old results stay until all are done")
     p.add_argument(
-        "--threads", type=positive, default=1, metavar="N", help="CPU threads for MS-SSIM; the codecs use one [1]"
+        "--threads", type=num_threads, default=1, metavar="N", help="CPU threads for MS-SSIM; the codecs use one [1]"
     )

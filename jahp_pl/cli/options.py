@@ -13,6 +13,8 @@ from jahp_pl.model_io.runtimes import RUNTIMES
 
 MODEL = "an export, a run folder, a checkpoint, the name of a bundled model (see `jahp info`), or hf://USER/NAME"
 """Description of what --model accepts."""
+MAX_THREADS = 1024
+"""Largest number of threads that can be asked for."""
 
 
 def group(table: Any, name: str, title: str) -> Any:
@@ -53,7 +55,7 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", default="cpu", metavar="D", help="device that runs the networks: cpu, cuda, mps or auto [cpu]"
     )
-    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads [one per core]")
+    parser.add_argument("--threads", type=num_threads, metavar="N", help="CPU threads [one per core]")
     parser.add_argument(
         "--precision", choices=("float32", "bfloat16"), default="float32", help="precision of g_a and g_s [float32]"
     )
@@ -164,6 +166,13 @@ def positive(text: str) -> int:
     """Parse a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text}: must be a whole number of at least 1")
+    return int(text)
+
+
+def num_threads(text: str) -> int:
+    """Parse a number of threads; the process crashes if the system cannot start them all."""
+    if positive(text) > MAX_THREADS:
+        raise argparse.ArgumentTypeError(f"{text}: must be at most {MAX_THREADS}")
     return int(text)
 
 

@@ -25,6 +25,7 @@ def fingerprint(config: ModelConfig, arrays: Iterable[npt.NDArray[np.generic]]) 
     )  # fmt: skip
     if config.transform != "gdn":  # older files and models do not have this setting
         words += (config.transform,)
+    words += tuple(name for name in (config.hyper_transform, config.entropy_network) if name != "conv")
     if config.num_levels > 1:
         words += ("levels", config.num_levels)
     digest = hashlib.sha256(repr(words).encode())

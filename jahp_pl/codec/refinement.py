@@ -25,6 +25,7 @@ from jahp_pl.codec.latents import Latents
 from jahp_pl.codec.transforms.runner import MEMORY_LIMIT, MemoryLimitError, TransformRunner
 from jahp_pl.codec.transforms.tiles import SMALLEST, largest_side, tiles
 from jahp_pl.config import LossConfig, ModelConfig
+from jahp_pl.hyperprior import hyper_transforms_of
 from jahp_pl.model import CompressionModel
 from jahp_pl.strides import HYPER_STRIDE, STRIDE
 from jahp_pl.transforms import transforms_of
@@ -46,8 +47,6 @@ MIN_SEARCHED_SIDE = 64
 words."""
 CONTEXT_REACH = 2
 """Distance in latents at which a latent is still context of another."""
-HYPER_REACH = 3
-"""Number of hyper-latents around a tile that h_s needs, rounded up."""
 
 
 def search_for_effort(effort: int, objective: LossConfig | None) -> Search | None:
@@ -231,8 +230,9 @@ def _psi(model: CompressionModel, z_hat: Tensor | None, seen: Region) -> Tensor 
     if model.h_s is None or z_hat is None:
         return None
     stride = HYPER_STRIDE
-    top, left = (max(edge // stride - HYPER_REACH, 0) for edge in (seen.top, seen.left))
-    bottom, right = (-(-edge // stride) + HYPER_REACH for edge in (seen.bottom, seen.right))
+    around = -(-hyper_transforms_of(model.config.hyper_transform).reach // stride) + 1
+    top, left = (max(edge // stride - around, 0) for edge in (seen.top, seen.left))
+    bottom, right = (-(-edge // stride) + around for edge in (seen.bottom, seen.right))
     part = z_hat[:, top:bottom, left:right].to(next(model.parameters()).device).float()[None]
     offset = Region(stride * top, 0, stride * left, 0)
     psi: Tensor = seen.inside(offset).of(model.h_s(part))

@@ -16,7 +16,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from jahp_pl.context import EntropyParameterNetwork
 from jahp_pl.entropy_model import FactorizedDensity
+from jahp_pl.hyperprior import HyperAnalysis, HyperSynthesis
 from jahp_pl.initialization.context import pass_through, read_neighbours, start_neighbours
 from jahp_pl.initialization.hyperprior import (
     MEAN_GAIN,
@@ -40,6 +42,8 @@ MEANS_SHARE = 1 / 6
 def start_entropy_model(model: CompressionModel, std: Tensor) -> None:
     """Overwrite weights of h_a, h_s, g_cm, g_ep and the prior, where the rung has them.
 
+    Registered networks keep theirs, apart from the last layers of h_s and g_ep.
+
     Args:
         model: model of any rung.
         std: standard deviations of the latents, (M,).
@@ -48,7 +52,7 @@ def start_entropy_model(model: CompressionModel, std: Tensor) -> None:
     by_std: list[int] = std.argsort(descending=True, stable=True).tolist()
     has_means, num_components = model.density.has_means, model.config.num_components
     hyper_std, mean_channels = torch.ones(model.config.num_filters), []
-    if model.h_a is not None and model.h_s is not None:
+    if isinstance(model.h_a, HyperAnalysis) and isinstance(model.h_s, HyperSynthesis):
         # With a context model, psi is a first estimate of one scale and one mean; otherwise it has those of all
         # components.
         outputs = Outputs(len(std), num_components if model.g_ep is None else 1, has_means)
@@ -67,11 +71,16 @@ def start_entropy_model(model: CompressionModel, std: Tensor) -> None:
             read_means(model.h_s, outputs, mean_channels, len(groups))
             hyper_std[len(groups) :][: len(mean_channels)] = gains
         read_energies(model.h_s, outputs, scales, groups, 2 * len(mean_channels))
+    elif model.h_s is not None:
+        outputs = Outputs(len(std), num_components if model.g_ep is None else 1, has_means)
+        start_head(layers_of(model.h_s)[-1], outputs, scales)
     if model.g_cm is not None and model.g_ep is not None:
         outputs = Outputs(len(std), num_components, has_means)
         start_head(layers_of(model.g_ep)[-1], outputs, scales)
-        num_used = pass_through(model.g_ep, outputs, mean_channels) if model.h_s is not None else 0
         start_neighbours(model.g_cm)
+    if model.g_cm is not None and isinstance(model.g_ep, EntropyParameterNetwork):
+        is_known = isinstance(model.h_s, HyperSynthesis)
+        num_used = pass_through(model.g_ep, outputs, mean_channels) if is_known else 0
         read_neighbours(model.g_ep, outputs, scales, by_std, num_used)
     if model.prior is not None:
         _start_prior(model.prior, hyper_std if model.h_a is not None else scales)

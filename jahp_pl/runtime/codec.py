@@ -63,7 +63,8 @@ class RuntimeCodec:
         tables: Mapping[str, Float64Array],
         threads: int = 0,
     ) -> None:
-        for part, known in ((config.transform, ("gdn",)), (config.likelihood, tuple(BOUNDS))):
+        parts = ((config.transform, ("gdn",)), (config.hyper_transform, ("conv",)), (config.entropy_network, ("conv",)))
+        for part, known in (*parts, (config.likelihood, tuple(BOUNDS))):
             if part not in known:
                 raise ValueError(f"{part}: the onnx runtime has only {', '.join(known)}; use the torch runtime")
         self.config = config

@@ -421,3 +421,19 @@ main.main(["info"])
         [sys.executable, "-c", script], env={**ours, **given}, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == [expected, "False"]
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (["--threads", "99999999"], "--threads: 99999999: must be at most 1024"),
+        (["--device", "meta"], "--device meta: cannot be used"),
+        (["--device", ""], "--device : cannot be used"),
+    ],
+)
+def test_threads_and_devices_that_cannot_be_are_refused(
+    option: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    assert run("compress", tmp_path / "a.png", *option) == 2
+    assert words in capsys.readouterr().err

@@ -23,14 +23,14 @@ class HyperStrip(NamedTuple):
     """Rows of its output that belong to the strip."""
 
 
-def hyper_strips(height: int, width: int, num_rows: int) -> Iterator[HyperStrip]:
+def hyper_strips(height: int, width: int, num_rows: int, reach: int = 2) -> Iterator[HyperStrip]:
     """Yield the strips of a map of (height, width) latents, whose z_hat has `num_rows` rows.
 
-    Two extra rows of z_hat on either side contain everything that a strip depends on. At the borders of the image there
-    are none, because the network pads with zeros there.
+    `reach` extra rows of z_hat on either side contain everything that a strip depends on; the paper's h_s needs two. At
+    the borders of the image there are none, because the network pads with zeros there.
     """
     step = max(1, STRIP_POSITIONS // (width * HYPER_STRIDE))  # rows of z_hat
     for first in range(0, -(-height // HYPER_STRIDE), step):
-        top, bottom = max(first - 2, 0), min(first + step + 2, num_rows)
+        top, bottom = max(first - reach, 0), min(first + step + reach, num_rows)
         start, stop = HYPER_STRIDE * first, min(HYPER_STRIDE * (first + step), height)
         yield HyperStrip(start, top, bottom, slice(start - HYPER_STRIDE * top, stop - HYPER_STRIDE * top))

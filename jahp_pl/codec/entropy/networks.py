@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jahp_pl.codec.arrays import Float32Array
 from jahp_pl.codec.entropy.fixed_point import FixedPointLayer, quantize, to_torch
 from jahp_pl.codec.entropy.freezing import (
     FRACTION_BITS,
@@ -28,8 +29,8 @@ from jahp_pl.codec.entropy.freezing import (
     freeze_hyper_synthesis,
 )
 from jahp_pl.codec.entropy.hyper_strips import hyper_strips
-from jahp_pl.context import ContextPrediction, EntropyParameterNetwork
-from jahp_pl.hyperprior import HyperSynthesis
+from jahp_pl.context import ContextPrediction
+from jahp_pl.exact_layers import ENTROPY_PARAMETERS, HYPER_SYNTHESIS, ExactLayer, exact_layers, reach_below
 
 
 class ExactHyperSynthesis:
@@ -42,9 +43,11 @@ class ExactHyperSynthesis:
         FreezeError: if weights are not finite or too large.
     """
 
-    def __init__(self, network: HyperSynthesis) -> None:
+    def __init__(self, network: nn.Sequential) -> None:
         self.device = next(network.parameters()).device
-        frozen = freeze_hyper_synthesis(_trained("h_s", network))
+        found = exact_layers("h_s", network, HYPER_SYNTHESIS)
+        self.kinds, self.reach = [layer.kind for layer in found], reach_below(found)
+        frozen = freeze_hyper_synthesis([_trained(layer) for layer in found])
         self.layers = [to_torch(layer).to(self.device) for layer in frozen]
 
     def strips(self, z_hat: Tensor, height: int, width: int) -> Iterator[tuple[int, Tensor]]:
@@ -53,17 +56,22 @@ class ExactHyperSynthesis:
         Yields:
             The index of the first row, and psi from that row on, (rows * width, F) float32.
         """
-        for strip in hyper_strips(height, width, z_hat.shape[1]):
+        for strip in hyper_strips(height, width, z_hat.shape[1], self.reach):
             x = self.psi(z_hat[:, strip.top : strip.bottom].to(self.device))
             yield strip.first, x[strip.kept, :width].flatten(0, 1)
 
     def psi(self, z_hat: Tensor) -> Tensor:
         """Compute psi (4 hz, 4 wz, F) float32 from z_hat (N, hz, wz), integers on this device."""
         x = z_hat.clamp(-HYPER_LATENT_CLAMP, HYPER_LATENT_CLAMP).float().permute(1, 2, 0)
-        for layer in self.layers[:-1]:
-            x = _upsample(x, layer)
-        shifted, nine = _shifted(x), [(i, j) for i in range(3) for j in range(3)]
-        return _correlate(shifted, x.shape, self.layers[-1], nine, range(9))
+        for kind, layer in zip(self.kinds, self.layers, strict=True):
+            if kind == "upsample":
+                x = _upsample(x, layer)
+            elif kind == "conv 3x3":
+                nine = [(i, j) for i in range(3) for j in range(3)]
+                x = _correlate(_shifted(x), x.shape, layer, nine, range(9))
+            else:
+                x = layer(quantize(x.flatten(0, 1))).view(*x.shape[:2], -1)
+        return x
 
 
 def _shifted(x: Tensor) -> dict[tuple[int, int], Tensor]:
@@ -128,12 +136,13 @@ class ExactContextNetwork:
         FreezeError: if weights are not finite or too large.
     """
 
-    def __init__(self, g_cm: ContextPrediction, g_ep: EntropyParameterNetwork, has_psi: bool) -> None:
+    def __init__(self, g_cm: ContextPrediction, g_ep: nn.Sequential, has_psi: bool) -> None:
         self.device = g_cm.weight.device
         side = g_cm.kernel_size[0]
-        (first,) = _trained("g_cm", nn.Sequential(g_cm))
-        live = TrainedLayer("g_cm", first.weight[: side**2 // 2], first.bias, 1.0)  # in raster order, before the centre
-        frozen = freeze_context(live, side, _trained("g_ep", g_ep), has_psi)
+        assert g_cm.bias is not None
+        taps = conv_taps(_array(g_cm.weight))[: side**2 // 2]  # in raster order, before the centre
+        layers = [_trained(layer) for layer in exact_layers("g_ep", g_ep, ENTROPY_PARAMETERS)]
+        frozen = freeze_context(TrainedLayer("g_cm", taps, _array(g_cm.bias), 1.0), side, layers, has_psi)
         self.offsets = frozen.offsets
         self.context = to_torch(frozen.context).to(self.device)
         self.layers = [to_torch(layer).to(self.device) for layer in frozen.layers]
@@ -172,17 +181,12 @@ def to_raw(outputs: Tensor) -> Tensor:
     return outputs.mul_(2.0**FRACTION_BITS).round_().clamp_(-RAW_CLAMP, RAW_CLAMP)
 
 
-def _trained(name: str, network: nn.Sequential) -> list[TrainedLayer]:
-    """List the layers of a network, each with the slope of the nonlinearity that follows it."""
-    modules = list(network)
-    found = []
-    for position in range(0, len(modules), 2):
-        layer = modules[position]
-        assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
-        assert layer.bias is not None
-        activation = modules[position + 1] if position + 1 < len(modules) else None
-        slope = 1.0 if activation is None else float(getattr(activation, "negative_slope", 0.0))
-        weight, bias = (part.detach().cpu().float().numpy() for part in (layer.weight, layer.bias))
-        taps = conv_taps(weight, isinstance(layer, nn.ConvTranspose2d))
-        found.append(TrainedLayer(f"{name}.{position}" if len(modules) > 1 else name, taps, bias, slope))
-    return found
+def _trained(exact: ExactLayer) -> TrainedLayer:
+    name, kind, layer, slope = exact
+    assert layer.bias is not None
+    return TrainedLayer(name, conv_taps(_array(layer.weight), kind == "upsample"), _array(layer.bias), slope)
+
+
+def _array(tensor: Tensor) -> Float32Array:
+    array: Float32Array = tensor.detach().cpu().float().numpy()
+    return array

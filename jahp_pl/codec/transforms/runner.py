@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from jahp_pl.codec.transforms.cpu_backend import CpuAnalysis, CpuSynthesis, cpu_bytes
-from jahp_pl.codec.transforms.tiles import HYPER_HALO, SMALLEST, TileSpan, largest_side, tiles
+from jahp_pl.codec.transforms.tiles import SMALLEST, TileSpan, largest_side, tiles
 from jahp_pl.codec.transforms.torch_backend import TorchAnalysis, TorchSynthesis, channels_last, torch_bytes
 from jahp_pl.errors import JahpError
+from jahp_pl.hyperprior import hyper_transforms_of
 from jahp_pl.model import CompressionModel
 from jahp_pl.strides import HYPER_STRIDE, STRIDE
 from jahp_pl.transforms import transforms_of
@@ -43,6 +44,8 @@ class TileBytes(NamedTuple):
     backend."""
     halo: int = 2
     """Latents around a tile that are computed and discarded."""
+    hyper_halo: int = 2
+    """Hyper-latents around a tile that are computed and discarded."""
 
     def transforms(self, height: int, width: int) -> int:
         """Bound the bytes of g_a or g_s for (height, width) latents, halo included."""
@@ -58,7 +61,7 @@ class TileBytes(NamedTuple):
 
     def smallest(self) -> int:
         """Return the smallest limit with which any image can be coded."""
-        side, hyper_side = SMALLEST + 2 * self.halo, SMALLEST + 2 * HYPER_HALO
+        side, hyper_side = SMALLEST + 2 * self.halo, SMALLEST + 2 * self.hyper_halo
         return max(self.transforms(side, side), self.hyper_analysis(hyper_side, hyper_side))
 
 
@@ -82,7 +85,10 @@ class TransformRunner:
         config = model.config
         is_on_cpu_backend = self.device.type == "cpu" and precision == "float32" and config.transform == "gdn"
         self.halo = -(-transforms_of(config.transform).reach // STRIDE)
-        self.tile_bytes = TileBytes(config.num_filters, config.num_latents, is_on_cpu_backend, self.halo)
+        self.hyper_halo = -(-hyper_transforms_of(config.hyper_transform).reach // HYPER_STRIDE)
+        self.tile_bytes = TileBytes(
+            config.num_filters, config.num_latents, is_on_cpu_backend, self.halo, self.hyper_halo
+        )
         if memory_limit < self.tile_bytes.smallest():
             raise MemoryLimitError(
                 f"a memory limit of {memory_limit / 2**20:.0f} MiB is too low for this model; give at least "
@@ -139,9 +145,9 @@ class TransformRunner:
             raise ValueError(f"the rung {self.config.rung} has no h_a; call this on rungs with side information only")
         height, width = (-(-side // HYPER_STRIDE) for side in y.shape[2:])
         z = torch.empty(height, width, self.config.num_filters, dtype=torch.float32, device=self.device)
-        side = largest_side(height, width, HYPER_HALO, self._fits(self.tile_bytes.hyper_analysis))
+        side = largest_side(height, width, self.hyper_halo, self._fits(self.tile_bytes.hyper_analysis))
         with _inference(self.device):
-            for rows, columns in tiles(height, width, side, HYPER_HALO):
+            for rows, columns in tiles(height, width, side, self.hyper_halo):
                 seen = y[..., _part(rows, HYPER_STRIDE), _part(columns, HYPER_STRIDE)]
                 latents = self._h_a(seen)[0].movedim(0, -1)
                 z[rows.start : rows.stop, columns.start : columns.stop] = latents[rows.kept, columns.kept]
