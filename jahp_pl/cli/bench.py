@@ -138,7 +138,7 @@ def bench_runtimes(arguments: argparse.Namespace) -> None:
     _save(provenance(["jahp", *sys.argv[1:]]) | facts, arguments.output)
 
 
-def add_benches(table: Any) -> None:
+def add_bench(table: Any) -> None:
     """Add `bench` and its subcommands."""
     benches = group(table, "bench", "measure the speed of coding, training, data loading or the runtimes")
 

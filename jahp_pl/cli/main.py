@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import re
 import sys
-import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext
+from importlib import import_module
 from typing import NoReturn
 
-from jahp_pl.cli import bench, compress, evaluate, models, output, report, sweep, train
+from jahp_pl.cli import output
 from jahp_pl.cli.errors import INPUT_ERRORS, CommandError
 from jahp_pl.cli.process import open_streams, signals_as_errors, wait_passively
 from jahp_pl.config import ConfigError
@@ -30,6 +29,24 @@ examples:
   jahp export runs/mbt2018 -o models/mbt2018
 
 `jahp COMMAND --help` explains a command."""
+COMMANDS = {
+    "shards": "train",
+    "train": "train",
+    "sweep": "sweep",
+    "evaluate": "evaluate",
+    "classical": "evaluate",
+    "report": "report",
+    "compress": "compress",
+    "decompress": "compress",
+    "bench": "bench",
+    "info": "models",
+    "export": "models",
+    "graphs": "models",
+    "import-compressai": "models",
+}
+"""Commands in the order of `jahp --help`, and the module of `jahp_pl.cli` whose `add_...` defines each."""
+WITH_OWN_SIGNALS = ("train", "sweep")
+"""Commands that handle signals themselves."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -43,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     output.QUIET.set(parsed.quiet)
     wait_passively()
     try:
-        with signals_as_errors() if parsed.run not in (train.train, sweep.sweep) else nullcontext():
+        with signals_as_errors() if parsed.run.__name__ not in WITH_OWN_SIGNALS else nullcontext():
             _import_modules(getattr(parsed, "modules", []))
             parsed.run(parsed)
         sys.stdout.flush()
@@ -60,13 +77,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except INPUT_ERRORS as error:
         _close_output()
         if parsed.verbose:
+            import traceback
+
             traceback.print_exc()
         sys.exit(_fail(str(error).strip() or type(error).__name__, 2))
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse arguments, allowing settings before and after options, which argparse alone refuses."""
-    parser = _parser()
+    words = sys.argv[1:] if arguments is None else arguments
+    parser = _parser(words[0] if words and words[0] in COMMANDS else None)
     if "_ARGCOMPLETE" in os.environ:  # a shell that completes a command sets it
         import argcomplete
 
@@ -119,6 +139,8 @@ class _Parser(argparse.ArgumentParser):
             word, known = found[1], re.findall(r"--[a-z][a-z-]*", self.format_help())
         else:
             return ""
+        import difflib
+
         close = difflib.get_close_matches(word, known, n=1)
         return f"; did you mean {close[0]}?" if close else ""
 
@@ -133,7 +155,8 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of one command, which needs few imports, or of all."""
     parser = _Parser(
         prog="jahp",
         description="Learned image compression with joint autoregressive and hierarchical priors.",
@@ -143,17 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version, then exit")
     table = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    train.add_shards(table)
-    train.add_train(table)
-    sweep.add_sweep(table)
-    evaluate.add_evaluate(table)
-    evaluate.add_classical(table)
-    report.add_report(table)
-    compress.add_compress(table)
-    compress.add_decompress(table)
-    bench.add_benches(table)
-    models.add_info(table)
-    models.add_export(table)
-    models.add_graphs(table)
-    models.add_import_compressai(table)
+    for name in COMMANDS if command is None else (command,):
+        module = import_module(f"jahp_pl.cli.{COMMANDS[name]}")
+        getattr(module, f"add_{name.replace('-', '_')}")(table)
     return parser

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,9 @@ SUFFIXES = heif.readable_suffixes() | {
 
 MAX_IMAGE_PIXELS = 178_000_000
 """Limit of pixels, checked before decoding: 0.5 GB as RGB. Pillow's own limit is slightly higher."""
+
+PNG_LEVEL = 3
+"""Level of compression of PNG: for photographs, higher ones take two to three times as long to save nothing."""
 
 Source = str | Path | bytes | BinaryIO
 """Path of an image file, its content, or a file opened in binary mode."""
@@ -253,12 +256,16 @@ def encode_rgb(rgb: RGB, suffix: str, icc: bytes = b"") -> bytes:
     Raises:
         ImageError: if Pillow writes no format with this suffix, or the format cannot hold the image.
     """
-    Image.init()
+    Image.preinit()
+    if suffix.lower() not in Image.EXTENSION:
+        Image.init()  # imports the plugins of all other formats
     format_name = Image.EXTENSION.get(suffix.lower())
     if format_name not in Image.SAVE:
         raise ImageError(f"no image format has the suffix '{suffix}'; use .png, .webp or .jpg")
-    options = {"icc_profile": icc} if icc and format_name in _FORMATS_WITH_PROFILE else {}
+    options: dict[str, Any] = {"icc_profile": icc} if icc and format_name in _FORMATS_WITH_PROFILE else {}
     pixels = rgb_to_srgb(rgb, icc) if icc and not options else rgb
+    if format_name == "PNG":
+        options["compress_level"] = PNG_LEVEL
     buffer = io.BytesIO()
     try:
         Image.fromarray(pixels).save(buffer, format_name, **options)
