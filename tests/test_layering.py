@@ -44,7 +44,7 @@ DOORS = {
     "constriction": ("codec/entropy/range_coder.py",),
     "huggingface_hub": ("model_io/pretrained.py",),
     "onnxruntime": ("runtime/networks.py",),
-    "safetensors": ("model_io/export.py", "runtime/weights.py"),
+    "safetensors": ("model_io/export.py",),
     "webdataset": ("data/pipeline.py", "data/remote.py", "data/urls.py"),
     "omegaconf": ("settings.py",),
     "lightning": ("training/", "data/module.py", "bench/training_worker.py"),

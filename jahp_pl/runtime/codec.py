@@ -68,8 +68,7 @@ class RuntimeCodec:
             if part not in known:
                 raise ValueError(f"{part}: the onnx runtime has only {', '.join(known)}; use the torch runtime")
         self.config = config
-        self.num_parameters = sum(state[name].size for name in state)
-        """Parameters of all networks, without the masked taps of g_cm."""
+        self._state = state
         gain, offset = (state.get(f"gains.{name}") for name in ("gain", "offset"))
         networks = TransformNetworks(state, config.rung == "scale_hyperprior", threads)
         self.transforms = RuntimeTransforms(networks, config, gain, offset, MEMORY_LIMIT)
@@ -89,6 +88,11 @@ class RuntimeCodec:
 
     def __repr__(self) -> str:
         return f"<RuntimeCodec {self.fingerprint.hex()}: {self.config.rung}, in onnxruntime>"
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of all networks, without the masked taps of g_cm."""
+        return sum(self._state[name].size for name in self._state)
 
     @property
     def num_levels(self) -> int:

@@ -5,13 +5,15 @@ The counterpart of `model_io.export.load_export`; docs/file-format.md describes 
 
 from __future__ import annotations
 
+import json
+import math
+import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import safetensors
 
 from jahp_pl.codec.arrays import Float32Array, Float64Array
 from jahp_pl.config import ConfigError, ModelConfig, model_from_dict
@@ -56,13 +58,23 @@ def read_weights(folder: Path) -> StoredModel:
 
 
 def _read_tensors(folder: Path, checksum: str) -> dict[str, npt.NDArray[np.generic]]:
+    """Read model.safetensors: the length of its header, the header in JSON, and the bytes that the header describes.
+
+    The arrays share the file's bytes; the safetensors package would copy them.
+    """
     data = read_checked_weights(folder, checksum)
     arrays: dict[str, npt.NDArray[np.generic]] = {}
     try:
-        for name, entry in safetensors.deserialize(data):  # type: ignore[no-untyped-call]
-            values = np.frombuffer(entry["data"], dtype=_TYPES[entry["dtype"]])
-            arrays[name] = values.reshape(entry["shape"])
-    except (KeyError, ValueError, safetensors.SafetensorError) as error:
+        (length,) = struct.unpack_from("<Q", data)
+        header = json.loads(data[8 : 8 + length])
+        for name, entry in header.items():
+            if name == "__metadata__":
+                continue
+            (start, end), shape, dtype = entry["data_offsets"], entry["shape"], np.dtype(_TYPES[entry["dtype"]])
+            if (count := math.prod(shape)) * dtype.itemsize != end - start:
+                raise ValueError(f"{name} has another size than its shape")
+            arrays[name] = np.frombuffer(data, dtype, count, 8 + length + start).reshape(shape)
+    except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError, struct.error) as error:
         raise ExportError(f"{folder / WEIGHTS}: damaged ({error}); fetch it again") from None
     return arrays
 

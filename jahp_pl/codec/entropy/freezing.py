@@ -112,13 +112,14 @@ def freeze(
     exponents = [max(math.frexp(value)[1], -GRID_LIMIT) if value else 0 for value in largest]
     if max(exponents) > GRID_LIMIT:
         raise FreezeError(f"{name}: weights up to {np.abs(weight).max():.2e} are too large; train again")
-    grid = np.array([2.0**exponent for exponent in exponents])
+    grid = np.array([2.0**exponent for exponent in exponents], dtype=np.float32)
     integers = np.empty(weight.shape, dtype=np.float32)
     for tap, out in zip(taps, integers, strict=True):
-        out[:] = np.rint(tap / grid)
-        reached = int(np.abs(out, dtype=np.float64).sum(axis=0).max()) * largest_input
+        np.rint(tap * (1 / grid), out=out)  # exact: powers of two
+        # A sum of magnitudes that reaches the limit does so in float32 too, whose rounding keeps the order of numbers.
+        reached = int(np.abs(out).sum(axis=0).max()) * largest_input
         assert reached < FLOAT32_EXACT, f"{name}: {reached} grid steps"
-    return FrozenLayer(integers, bias.astype(np.float32), grid.astype(np.float32), slope)
+    return FrozenLayer(integers, bias.astype(np.float32), grid, slope)
 
 
 def conv_taps(weight: Float32Array, is_transposed: bool = False) -> Float32Array:
