@@ -5,7 +5,7 @@ import { Networks } from "./networks.js";
 import { equalChances, Reader, Writer } from "./range_coder.js";
 import { HYPER_STRIDE, STRIDE } from "./strides.js";
 import { channelTables, KINDS, rint, Windows } from "./tables.js";
-import { tiles } from "./tiles.js";
+import { haloCuts, tiles } from "./tiles.js";
 import { Frame } from "./wavefront.js";
 import { fingerprint, GraphWeights, readTensors } from "./weights.js";
 
@@ -224,13 +224,16 @@ export class Codec {
           for (let j = tile.left; j < tile.right; j++) seen[index++] = yHat[(m * height + i) * width + j] * gains[m];
         }
       }
-      const { values, shape } = await this.networks.run("synthesis", { y_hat: ["float32", seen, [1, M, h, w]] });
+      const cuts = haloCuts(tile);
+      const { values, shape } = await this.networks.run("synthesis", {
+        y_hat: ["float32", seen, [1, M, h, w]], starts: ["int64", cuts.starts, [3, 2]], ends: ["int64", cuts.ends, [3, 2]],
+      });
       const rows = [tile.row * STRIDE, Math.min((tile.row + tile.rows) * STRIDE, header.height)];
       const columns = [tile.column * STRIDE, Math.min((tile.column + tile.columns) * STRIDE, header.width)];
       for (let c = 0; c < 3; c++) {
         for (let y = rows[0]; y < rows[1]; y++) {
-          const from = (c * shape[2] + y - tile.top * STRIDE) * shape[3] - tile.left * STRIDE;
-          rgb.set(values.subarray(from + columns[0], from + columns[1]), (c * header.height + y) * header.width + columns[0]);
+          const from = (c * shape[2] + y - rows[0] + cuts.row) * shape[3] + cuts.column;
+          rgb.set(values.subarray(from, from + columns[1] - columns[0]), (c * header.height + y) * header.width + columns[0]);
         }
       }
     }

@@ -20,3 +20,26 @@ export function* tiles(height, width) {
     }
   }
 }
+
+const REACH = [2, 2, 1]; // positions around a tile that its samples depend on, after each layer of g_s but the last
+const TO_END = 2n ** 31n; // end of a slice that reaches to the end of its axis
+
+/** What g_s cuts off a tile after each of its layers but the last, and where the tile then is in the result. */
+export function haloCuts({ row, rows, column, columns, top, bottom, left, right }) {
+  const cutsOf = (halo) => {
+    const cuts = [];
+    for (const reach of REACH) {
+      const kept = halo.map((size) => Math.min(2 * size, reach));
+      cuts.push(...halo.map((size, axis) => 2 * size - kept[axis]));
+      halo = kept;
+    }
+    return { cuts, halo };
+  };
+  const before = cutsOf([row - top, column - left]);
+  const after = cutsOf([bottom - row - rows, right - column - columns]);
+  return {
+    starts: BigInt64Array.from(before.cuts, BigInt),
+    ends: BigInt64Array.from(after.cuts, (size) => (size === 0 ? TO_END : BigInt(-size))),
+    row: 2 * before.halo[0], column: 2 * before.halo[1],
+  };
+}

@@ -29,10 +29,7 @@ from jahp_pl.codec.entropy.freezing import (
     FrozenContext,
     FrozenLayer,
 )
-from jahp_pl.runtime.onnx_file import FLOAT, INT64, Graph
-
-TO_END = 2**31
-"""End of a slice that reaches to the end of its axis."""
+from jahp_pl.runtime.onnx_file import FLOAT, INT64, TO_END, Graph
 
 
 def hyper_synthesis(layers: Sequence[FrozenLayer], from_psi: FrozenLayer | None) -> Graph:

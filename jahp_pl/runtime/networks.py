@@ -27,18 +27,24 @@ class Session:
         graph: network with its weights.
         is_exact: forbid optimizations, which may change results in the last bit.
         threads: number of CPU threads; 0 for one per core.
-        keeps_memory: keep memory between runs, which makes them faster.
+        is_rare: whether it runs once or twice per image. It then returns its memory after each run, and keeps no copy
+            of its weights in another order, which would only make products of few rows faster.
     """
 
-    def __init__(self, graph: Graph, is_exact: bool, threads: int, keeps_memory: bool = True) -> None:
+    def __init__(self, graph: Graph, is_exact: bool, threads: int, is_rare: bool = False) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # otherwise there is a warning for each weight without a file
         levels = onnxruntime.GraphOptimizationLevel
         options.graph_optimization_level = levels.ORT_DISABLE_ALL if is_exact else levels.ORT_ENABLE_ALL
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.enable_cpu_mem_arena = keeps_memory
+        # In the order in which they were added, operators need half the memory, because few results wait for their use.
+        options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
         options.enable_mem_pattern = False  # it would plan for shapes seen before, and need a second arena
+        self._run_options = onnxruntime.RunOptions()
+        if is_rare:
+            options.add_session_config_entry("session.disable_prepacking", "1")
+            self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self._values = [  # the session refers to them
             onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(values)) for values in graph.weights.values()
         ]
@@ -47,7 +53,7 @@ class Session:
 
     def __call__(self, **inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         """Run the network on inputs by name, and return its only output."""
-        (output,) = self._session.run(None, inputs)
+        (output,) = self._session.run(None, inputs, self._run_options)
         result: npt.NDArray[np.generic] = output
         return result
 
@@ -69,7 +75,7 @@ class EntropyNetworks:
         context = self.frozen.context
         from_psi = None if context is None else context.from_psi
         graph = entropy_graphs.hyper_synthesis(self.frozen.h_s, from_psi)
-        return Session(graph, True, self._threads, keeps_memory=False)
+        return Session(graph, True, self._threads, is_rare=True)
 
     @cached_property
     def context(self) -> Session:

@@ -18,6 +18,8 @@ from jahp_pl.codec.arrays import Float32Array
 IR_VERSION, OPSET = 8, 18
 FLOAT, UINT8, INT64 = 1, 2, 7
 """Numbers of the tensor types in onnx.proto3."""
+TO_END = 2**31
+"""End of a slice that reaches to the end of its axis."""
 _TYPES = {np.dtype(np.float32): FLOAT, np.dtype(np.int64): INT64}
 _BYTES, _FIXED32 = 2, 5
 _EXTERNAL = 1

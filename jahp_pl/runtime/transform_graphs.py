@@ -2,7 +2,8 @@
 
     analysis         g_a: image (1, 3, H, W) uint8, sides multiples of 16 -> y (1, M, H / 16, W / 16), before the gains
     hyper_analysis   h_a: y (1, M, h, w), after the gains -> z (1, N, ceil(h / 4), ceil(w / 4))
-    synthesis        g_s: y_hat (1, M, h, w), after the inverse gains -> image (1, 3, 16 h, 16 w) uint8
+    synthesis        g_s: y_hat (1, M, h, w), after the inverse gains; starts and ends (3, 2), see `halo_cuts` -> image
+                     (1, 3, H, W) uint8
 
 A transposed convolution of stride 2 is four convolutions, one for each parity of the output's row and column; this
 takes less memory and time.
@@ -11,17 +12,54 @@ takes less memory and time.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from jahp_pl.codec.arrays import Float32Array
+from jahp_pl.codec.transforms.tiles import TileSpan
 from jahp_pl.runtime.freezing import LEAKY_SLOPE
-from jahp_pl.runtime.onnx_file import FLOAT, UINT8, Graph
+from jahp_pl.runtime.onnx_file import FLOAT, INT64, TO_END, UINT8, Graph
 
 State = Mapping[str, Float32Array]
 """Weights of a model by name, as in a state_dict."""
 PARITIES = [(row, column) for row in range(2) for column in range(2)]
 """Parities of the row and column of an output of a transposed convolution of stride 2."""
+REACH = (2, 2, 1)
+"""Positions around a tile that its samples depend on, after each layer of g_s but the last."""
+
+
+class HaloCuts(NamedTuple):
+    """What g_s cuts off a tile after each of its layers but the last: all that the tile's samples do not depend on."""
+
+    starts: npt.NDArray[np.int64]
+    """(3, 2): first row and column that is kept."""
+    ends: npt.NDArray[np.int64]
+    """(3, 2): row and column after the last one, counted from the end."""
+    kept: tuple[int, int]
+    """First row and column of the tile in the result."""
+
+
+def halo_cuts(rows: TileSpan, columns: TileSpan) -> HaloCuts:
+    """Return what to cut off a tile of latents.
+
+    Uncut, half of a small tile would be halo, at resolutions that take nearly all of the time.
+    """
+    spans = (rows, columns)
+    starts, first = _cuts([span.start - span.low for span in spans])
+    ends, _ = _cuts([span.high - span.stop for span in spans])
+    return HaloCuts(starts, np.where(ends == 0, TO_END, -ends), (2 * first[0], 2 * first[1]))
+
+
+def _cuts(halo: list[int]) -> tuple[npt.NDArray[np.int64], list[int]]:
+    """Return the positions to cut off (3, 2) on one side of both axes, and the halo that is left after the last cut."""
+    cuts = []
+    for reach in REACH:
+        left = [min(2 * size, reach) for size in halo]
+        cuts.append([2 * size - kept for size, kept in zip(halo, left, strict=True)])
+        halo = left
+    return np.array(cuts, dtype=np.int64), halo
 
 
 def analysis(state: State) -> Graph:
@@ -63,8 +101,12 @@ def synthesis(state: State) -> Graph:
     graph = Graph()
     layers = _convolutions(state, "g_s")
     x = graph.input("y_hat", [1, len(state[f"g_s.{layers[0]}.weight"]), "h", "w"])
-    for position in layers[:-1]:
+    cuts = [graph.input(name, [len(REACH), 2], INT64) for name in ("starts", "ends")]
+    axes = graph.constant([2, 3], np.int64)
+    for number, position in enumerate(layers[:-1]):
         x = _upsample(graph, state, x, f"g_s.{position}")
+        row = graph.constant(number, np.int64)
+        x = graph.op("Slice", x, *(graph.op("Gather", cut, row) for cut in cuts), axes)
         x = _normalize(graph, state, x, f"g_s.{position + 1}", inverse=True)
     x = _upsample_to_few(graph, state, x, f"g_s.{layers[-1]}")
     x = graph.op("Mul", graph.op("Clip", x, graph.constant(0.0), graph.constant(1.0)), graph.constant(255.0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from jahp_pl.codec.arrays import Float32Array, IntArray, Samples
@@ -10,12 +12,15 @@ from jahp_pl.codec.latents import Latents
 from jahp_pl.codec.transforms.tiles import HYPER_HALO, SMALLEST, TileSpan, largest_side, tiles
 from jahp_pl.config import ModelConfig
 from jahp_pl.runtime.networks import TransformNetworks
+from jahp_pl.runtime.transform_graphs import halo_cuts
 from jahp_pl.strides import HYPER_STRIDE, STRIDE
 
 HALO = 2
 """Latents around a tile that are computed and discarded: the paper's transforms reach 30 pixels."""
 MEMORY_LIMIT = 80 * 2**20
 """Approximate bytes that a tile may take; larger tiles are no faster."""
+SYNTHESIS_LIMIT = 32 * 2**20
+"""The same for g_s, whose halo costs less, because most of it is cut off on the way."""
 
 
 class RuntimeTransforms:
@@ -50,7 +55,7 @@ class RuntimeTransforms:
         """Apply g_a: (3, H, W) uint8 -> y (M, ceil(H / 16), ceil(W / 16)), before the gains."""
         height, width = (-(-side // STRIDE) for side in image.shape[1:])
         y = np.empty((self._config.num_latents, height, width), dtype=np.float32)
-        for rows, columns in tiles(height, width, largest_side(height, width, HALO, self._fits), HALO):
+        for rows, columns in self._tiles(height, width, self.memory_limit):
             seen = image[:, _with_halo(rows, STRIDE), _with_halo(columns, STRIDE)]
             missing = [(0, -side % STRIDE) for side in seen.shape[1:]]
             padded = np.pad(seen, ((0, 0), *missing), mode="edge")
@@ -81,20 +86,25 @@ class RuntimeTransforms:
             y *= _gains_at(self._offset - self._gain, level)
         image = np.empty((3, height, width), dtype=np.uint8)
         _, h, w = y.shape
-        for rows, columns in tiles(h, w, largest_side(h, w, HALO, self._fits), HALO):
+        for rows, columns in self._tiles(h, w, min(self.memory_limit, SYNTHESIS_LIMIT)):
             seen = y[:, _with_halo(rows, 1), _with_halo(columns, 1)]
-            part = self._networks.g_s(y_hat=np.ascontiguousarray(seen)[None])[0]
-            part = part[:, STRIDE * rows.kept.start :, STRIDE * columns.kept.start :]
+            cuts = halo_cuts(rows, columns)
+            part = self._networks.g_s(y_hat=np.ascontiguousarray(seen)[None], starts=cuts.starts, ends=cuts.ends)[0]
+            part = part[:, cuts.kept[0] :, cuts.kept[1] :]
             target = image[:, STRIDE * rows.start : STRIDE * rows.stop, STRIDE * columns.start : STRIDE * columns.stop]
             target[:] = part[:, : target.shape[1], : target.shape[2]]
         return image
 
-    def _fits(self, height: int, width: int) -> bool:
-        """Return whether a tile of (height, width) latents fits the memory: five maps at half the image's
+    def _tiles(self, height: int, width: int, limit: int) -> Iterator[tuple[TileSpan, TileSpan]]:
+        """Cut (height, width) latents into tiles that take at most `limit` bytes: five maps at half the image's
         resolution."""
         widest = max(self._config.num_filters, self._config.num_latents // 4)
-        is_smallest = max(height, width) <= SMALLEST + 2 * HALO
-        return is_smallest or 5 * 4 * 64 * height * width * widest <= self.memory_limit
+
+        def fits(height: int, width: int) -> bool:
+            is_smallest = max(height, width) <= SMALLEST + 2 * HALO
+            return is_smallest or 5 * 4 * 64 * height * width * widest <= limit
+
+        return tiles(height, width, largest_side(height, width, HALO, fits), HALO)
 
     def _hyper_fits(self, height: int, width: int) -> bool:
         """Return whether a tile of (height, width) hyper-latents fits the memory: four maps at the latents'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import subprocess
 import sys
@@ -107,6 +108,23 @@ def test_tiles_leave_no_seams(folder: Path) -> None:
     assert np.mean(again.y_hat != theirs.encode(image).y_hat) < 1e-4
 
 
+@pytest.mark.parametrize("size", [(18, 47), (33, 9), (17, 34)])
+@pytest.mark.parametrize("limit", [1, 10**6])
+def test_what_is_cut_off_a_halo_changes_nothing(size: tuple[int, int], limit: int, folder: Path) -> None:
+    """Also where a tile ends one or two latents before the image, so that its halo is narrower or reaches the edge."""
+    _, theirs = pair(JOINT, folder)
+    y_hat = np.random.default_rng(0).integers(-9, 10, (12, *size)).astype(np.int32)
+    height, width = 16 * size[0] - 3, 16 * size[1]
+    expected = theirs.reconstruct(y_hat, height, width, None)
+    before, theirs.transforms.memory_limit = theirs.transforms.memory_limit, limit
+    try:
+        tiled = theirs.reconstruct(y_hat, height, width, None)
+    finally:
+        theirs.transforms.memory_limit = before
+    assert np.abs(tiled.astype(int) - expected).max() <= 1
+    assert np.mean(tiled != expected) < 1e-3
+
+
 def test_a_gray_picture_and_its_profile_come_back(folder: Path) -> None:
     _, theirs = pair(JOINT, folder)
     gray = Image.fromarray(kodak_crop("kodim05", 40, 56)).convert("L")
@@ -180,11 +198,40 @@ def test_an_export_that_is_not_whole_is_refused(what: str, said: str, tmp_path: 
         del tensors["g_ep.2.bias"]
     path.write_bytes(safetensors.torch.save(tensors))
     if what != "checksum":
-        import hashlib
-
         config["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
         (tmp_path / "m" / CONFIG).write_text(json.dumps(config))
     with pytest.raises(ExportError, match=said):
+        load_runtime(tmp_path / "m")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff" * 8,
+        b"\x02" + bytes(7) + b"[]",
+        b"\x03" + bytes(7) + b"{]}",
+        *(
+            len(header).to_bytes(8, "little") + header + bytes(16)
+            for header in (
+                b'{"x": 1}',
+                b'{"x": {"dtype": "F32", "shape": [4]}}',
+                b'{"x": {"dtype": "F99", "shape": [4], "data_offsets": [0, 16]}}',
+                b'{"x": {"dtype": "F32", "shape": [5], "data_offsets": [0, 16]}}',
+                b'{"x": {"dtype": "F32", "shape": [-2, -2], "data_offsets": [0, 16]}}',
+                b'{"x": {"dtype": "F32", "shape": [4], "data_offsets": [8, 24]}}',
+                b'{"x": {"dtype": "F32", "shape": [4], "data_offsets": [-1000, -984]}}',
+            )
+        ),
+    ],
+)
+def test_damaged_weights_are_refused_even_if_the_checksum_fits(data: bytes, tmp_path: Path) -> None:
+    export(codec_of(JOINT).model, tmp_path / "m", {})
+    (tmp_path / "m" / WEIGHTS).write_bytes(data)
+    config = json.loads((tmp_path / "m" / CONFIG).read_text())
+    config["sha256"] = hashlib.sha256(data).hexdigest()
+    (tmp_path / "m" / CONFIG).write_text(json.dumps(config))
+    with pytest.raises(ExportError, match=r"model.safetensors: damaged \(.*\); fetch it again"):
         load_runtime(tmp_path / "m")
 
 
@@ -222,7 +269,8 @@ def test_graphs_are_what_the_onnx_package_reads(variant: Variant | str, folder: 
 
 WITHOUT = """
 import sys
-for name in ("torch", "lightning", "wandb", "tqdm", "onnx", "omegaconf", "matplotlib", "scipy", "torchmetrics"):
+for name in ("torch", "lightning", "wandb", "tqdm", "onnx", "omegaconf", "matplotlib", "scipy", "torchmetrics",
+             "safetensors"):
     sys.modules[name] = None  # as if it were not installed
 """
 COMMANDS = """
