@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from jahp_pl.codec.codec import Codec
+from jahp_pl.codec.latents import Encoded
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.images.io import decode_rgb
 from jahp_pl.quality import psnr
@@ -101,7 +102,7 @@ def measure_coding(
         height, width = image.shape[1:]
         encoded = codec.encode(image)
         y = codec.transforms.analyse(image)
-        stages = _stages(codec, image, encoded.data, encoded.y_hat, y)
+        stages = _stages(codec, image, encoded, y)
         seconds: dict[str, list[float]] = {name: [] for name in stages}
         for number in range(rounds + 1):
             for name, stage in stages.items():
@@ -114,28 +115,29 @@ def measure_coding(
         yield path, times, 8 * len(encoded.data) / (height * width), float(psnr(image[None], decoded[None]))
 
 
-def _stages(codec: Codec, image: Tensor, data: bytes, y_hat: Tensor, y: Tensor) -> dict[str, Callable[[], Any]]:
+def _stages(codec: Codec, image: Tensor, encoded: Encoded[Tensor], y: Tensor) -> dict[str, Callable[[], Any]]:
     _, height, width = image.shape
-    model, transforms = codec.model, codec.transforms
+    model, transforms, level = codec.model, codec.transforms, encoded.level
+    levels = None if level is None else torch.tensor([level], device=codec.device)
 
     def module_g_a() -> Tensor:
         with torch.inference_mode():
             x = image[None].to(codec.device, memory_format=torch.channels_last).float() / 255
-            return model.analyse(x)
+            return model.analyse(x, levels)
 
     def module_g_s() -> Tensor:
         with torch.inference_mode():
-            latents = y_hat[None].to(codec.device, torch.float32, memory_format=torch.channels_last)
-            return model.synthesise(latents, height, width)
+            latents = encoded.y_hat[None].to(codec.device, torch.float32, memory_format=torch.channels_last)
+            return model.synthesise(latents, height, width, levels)
 
     model.g_a.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.g_s.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return {
         "encode": lambda: codec.encode(image),
-        "decode": lambda: codec.decode(data),
+        "decode": lambda: codec.decode(encoded.data),
         "g_a": lambda: transforms.analyse(image),
         "h_a": lambda: transforms.hyper_analyse(y) if model.h_a is not None else None,
-        "g_s": lambda: transforms.synthesise(y_hat, height, width),
+        "g_s": lambda: transforms.synthesise(encoded.y_hat, height, width, level),
         "module_g_a": module_g_a,
         "module_g_s": module_g_s,
     }

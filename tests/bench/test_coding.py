@@ -11,7 +11,7 @@ from PIL import Image
 
 from jahp_pl.bench.coding import CodingTimes
 from jahp_pl.model_io.export import export
-from tests.support.codec_models import JOINT, kodak_crop, model_of
+from tests.support.codec_models import JOINT, kodak_crop, model_of, variable_model
 from tests.support.commands import run
 
 PEER = """
@@ -55,6 +55,15 @@ def test_stages_are_part_of_the_whole(place, capsys):
     output = capsys.readouterr().out
     assert "all else" in output
     assert "Peer: encode" in output
+
+
+def test_a_variable_rate_model_is_timed_at_its_default_quality(place):
+    export(variable_model(), place / "variable", {"source": "test"})
+    out = place / "variable.json"
+    assert bench(place, "--model", place / "variable", "--out", out) == 0
+    speed = json.loads(out.read_text())["models"]["variable"]
+    assert speed["model"]["num_levels"] == 4
+    assert all(speed["times"][name] > 0 for name in ("g_a", "g_s", "module_g_a", "module_g_s"))
 
 
 def test_shares_are_of_the_transforms():
