@@ -156,7 +156,6 @@ def _is_run(folder: Path) -> bool:
 
 def _describe_file(path: Path) -> dict[str, str]:
     from jahp_pl.codec.bitstream import LEVEL_STEPS, MAX_SIDE, BitstreamError, unpack, with_icc
-    from jahp_pl.images.icc import profile_name
 
     data = sys.stdin.buffer.read() if path == STREAM else path.read_bytes()
     try:
@@ -166,6 +165,8 @@ def _describe_file(path: Path) -> dict[str, str]:
     maker = bundled_with_fingerprint(header.fingerprint)
     colours, plain = "sRGB", with_icc(data, b"")
     if header.icc:
+        from jahp_pl.images.icc import profile_name
+
         stored = len(data) - len(plain)
         colours = (
             f"{profile_name(header.icc)}, an ICC profile of {len(header.icc)} bytes that takes {stored} in the file"

@@ -69,6 +69,15 @@ def test_help_is_fast_because_it_imports_nothing_heavy():
         assert f"'{heavy}'" not in modules
 
 
+def test_info_of_a_file_is_fast_because_it_imports_nothing_heavy():
+    script = "import sys; from jahp_pl.cli.main import main; main(['info', sys.argv[1]]); print(sorted(sys.modules))"
+    words = [sys.executable, "-c", script, str(ROOT / "tests" / "golden" / "joint.jahp")]
+    shown = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert "sRGB" in shown
+    for heavy in ("torch", "numpy", "PIL"):
+        assert f"'{heavy}'" not in shown
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_examples(command, capsys):
     assert run(command, "--help") == 0
