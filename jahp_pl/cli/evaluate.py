@@ -182,17 +182,19 @@ def _save(evaluations: dict[str, list[Evaluation]], out: Path) -> None:
     save_curves(curves, out)
 
 
+_COLUMNS = "gap: excess of the files over the cross-entropy; mismatched: latents that were decoded differently"
+"""Explanation of a table of means, which no sentences follow."""
+
+
 def _print(evaluations: dict[str, list[Evaluation]]) -> None:
     """Print the means of several models or qualities, or the images of a single point."""
     from jahp_pl.evaluation.table import format_curve, format_evaluation_table, format_model_table, summarize
 
     first = next(iter(evaluations.values()))
-    if len(evaluations) > 1:
-        output.say(format_model_table(evaluations))
-    elif len(first) > 1:
-        output.say(format_curve(first))
-    else:
+    if len(evaluations) == len(first) == 1:
         output.say(format_evaluation_table(first[0]), "", summarize(first[0]))
+        return
+    output.say(format_model_table(evaluations) if len(evaluations) > 1 else format_curve(first), "", _COLUMNS)
 
 
 def _draw(evaluations: dict[str, list[Evaluation]], codecs: list[Codec], beside: str | None, picture: Path) -> None:

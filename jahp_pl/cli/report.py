@@ -46,7 +46,10 @@ def report(arguments: argparse.Namespace) -> None:
     foot += command_line(["jahp", *sys.argv[1:]])
     with output.bar(desc="report", bar_format="{desc}: {postfix} [{elapsed}]") as bar:
         made = write_report(curves, anchor, arguments.output, arguments.title, foot, pictures, bar.set_postfix_str)
-    output.say("\n".join(made.table))
+    if len(curves) > 1:
+        output.say("\n".join(made.table))
+    else:
+        output.say(f"{anchor.title} is the only curve; a BD-rate needs another one, e.g. of `jahp classical`")
     if made.without_picture:
         output.say(
             f"\nno pictures of {', '.join(made.without_picture)}; give --model, or decompress the files beside results"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
 import numpy as np
@@ -41,8 +42,9 @@ def to_array(image: Samples | Image.Image) -> ArrayPixels:
         from jahp_pl.images.io import convert_image
 
         if not isinstance(image, Image.Image):
+            hint = "; open a file with PIL.Image.open" if isinstance(image, str | os.PathLike) else ""
             raise ValueError(
-                f"an image must be uint8 RGB, a tensor, an array or a Pillow image, not {type(image).__name__}"
+                f"an image must be uint8 RGB, a tensor, an array or a Pillow image, not {type(image).__name__}{hint}"
             )
         converted = convert_image(image, flatten=False, max_icc=MAX_ICC_BYTES)
         image, icc = converted.rgb, converted.icc

@@ -9,6 +9,8 @@ import time
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -131,6 +133,12 @@ def test_arrays_and_tensors_of_an_image_give_the_same_file() -> None:
 def test_anything_but_an_rgb_image_is_refused_with_its_shape_and_type(image: Picture) -> None:
     with pytest.raises(ValueError, match="an image must be uint8 RGB"):
         codec_of(JOINT).compress(image)
+
+
+@pytest.mark.parametrize("path", ["photo.png", Path("photo.png")])
+def test_the_name_of_a_file_is_answered_with_how_to_open_it(path: Any) -> None:
+    with pytest.raises(ValueError, match=r"not \w+; open a file with PIL\.Image\.open"):
+        codec_of(JOINT).compress(path)
 
 
 def test_the_codec_keeps_its_weights_when_training_continues() -> None:

@@ -197,6 +197,15 @@ def test_two_images_of_one_name_are_refused(images) -> None:
         identify([Original(images / "a.png", "a.png"), Original(images / "b.png", "a.png")])
 
 
+def test_a_report_of_one_curve_says_that_there_is_nothing_to_compare(capsys) -> None:
+    assert evaluate("-o", "r.json") == 0
+    capsys.readouterr()
+    assert run("report", "r.json", "-o", "report") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Joint is the only curve; a BD-rate needs another one")
+    assert "against" not in out
+
+
 def test_images_may_be_several_files_and_folders(tmp_path, images) -> None:
     assert evaluate() == 0
     from_folder = json.loads(Path("evaluation/photos-small-1.json").read_text())
