@@ -109,7 +109,7 @@ def test_all_at_once_train_export_and_code_as_the_page_shows(
     export, compress = [*export, "--import", "deeper.py"], [*compress, "--import", "deeper.py"]
     small = [*SMALL, *NOTHING_CODED, f"data.train=[{shards / 'train'}]", f"data.val=[{shards / 'val'}]"]
     assert run(*train, *small, "trainer.max_steps=4", "model.num_components=2") == 0
-    assert "--images data/kodak --import secant.py --import residual.py)" in capsys.readouterr().out
+    assert "--images data/kodak --import secant.py --import residual.py --import deeper.py)" in capsys.readouterr().out
     for command in (export, compress):
         forget()
         assert run(*(word for word in command if word != "--import" and not word.endswith(".py"))) == 2
