@@ -444,7 +444,7 @@ def model_from_dict(values: dict[str, Any]) -> ModelConfig:
     Raises:
         ConfigError: if a key or a word is unknown to this version, a type is wrong, or a value is out of range.
     """
-    remedy = "unknown to this version of jahp_pl; upgrade it to read this model"
+    remedy = "is unknown to this version of jahp_pl; upgrade jahp_pl to read this model"
     known = {f.name for f in dataclasses.fields(ModelConfig)}
     if unknown := sorted(set(values) - known):
         raise ConfigError(f"model.{unknown[0]}: {remedy}")

@@ -1,4 +1,4 @@
-"""The base class of all errors that this package raises deliberately, and the error of files that cannot be written."""
+"""Defines the base class of all errors that this package raises deliberately, and the error of failed writes."""
 
 from __future__ import annotations
 

@@ -26,7 +26,10 @@ def import_modules(modules: Sequence[str]) -> None:
         except ConfigError:
             raise
         except Exception as error:
-            raise ConfigError(f"imports={module}: cannot be imported: {type(error).__name__}: {error}") from error
+            reason = f"{type(error).__name__}: {error}"
+            raise ConfigError(
+                f"imports={module}: cannot be imported ({reason}); correct the module or its name"
+            ) from error
 
 
 def _import_file(path: Path) -> None:

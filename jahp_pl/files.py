@@ -1,4 +1,4 @@
-"""Files that are either complete or absent: a full disk or a kill at any moment leaves the previous version."""
+"""Writes files that are complete or absent: a full disk or a kill at any moment leaves the previous version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders that are either complete or absent, each with one writer at a time.
+"""Writes folders that are complete or absent, each with one writer at a time.
 
 Guarantees: a kill or a power cut at any moment leaves the old folder or the new one under its name. If the system
 cannot exchange two names in one step, `recover` restores the old one at the next start.

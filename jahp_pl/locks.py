@@ -1,4 +1,4 @@
-"""Locks that give one process exclusive use of a folder or file, at most until it ends."""
+"""Gives one process exclusive use of a folder or file by locks, at most until it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training objective R + lmbda * D; each term states its unit."""
+"""Computes the training objective R + lmbda * D and its terms, each with its unit."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ class CompressionModel(nn.Module):
         self.gains = LevelGains(config.num_levels, M) if config.num_levels > 1 else None
 
     def forward(self, x: Tensor, reconstruct: bool = True, level: Tensor | None = None) -> ModelOutput:
-        """Quantize, rate and reconstruct a batch of images.
+        """Quantize the latents of a batch of images, compute their bits, and reconstruct the images.
 
         Args:
             x: (B, 3, H, W) in [0, 1], any H and W; padded internally to multiples of 16.

@@ -54,7 +54,7 @@ def load_config(*arguments: str | Path) -> Config:
         except FileNotFoundError:
             raise ConfigError(f"{file}: no such file; give the path of a YAML file with settings") from None
         except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{file}: cannot be read as YAML: {_first_line(error)}") from None
+            raise ConfigError(f"{file}: cannot be read as YAML: {_first_line(error)}; correct the file") from None
         if not isinstance(loaded, DictConfig):
             raise ConfigError(f"{file}: is not a mapping; write settings as in the files under configs/")
         layers.append((f"{file}: ", loaded))

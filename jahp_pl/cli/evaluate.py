@@ -34,7 +34,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from jahp_pl.codec.targets import Target
     from jahp_pl.evaluation.evaluate import ImageResult, evaluate_codec, plan_files, target_folders
     from jahp_pl.evaluation.image_set import find_originals, name_in_errors
-    from jahp_pl.evaluation.model_set import name_models
+    from jahp_pl.evaluation.model_names import name_models
     from jahp_pl.locks import exclusive
     from jahp_pl.measurement.provenance import command_line
 
@@ -210,7 +210,7 @@ def _draw(evaluations: dict[str, list[Evaluation]], codecs: list[Codec], beside:
 
 def _default_out(arguments: argparse.Namespace) -> Path:
     """Return evaluation/IMAGES-MODEL.json, with the names of all models, and of all folders if images are several."""
-    from jahp_pl.evaluation.model_set import model_name
+    from jahp_pl.evaluation.model_names import model_name
 
     several = len(arguments.images) > 1
     places = [path.parent if several and path.is_file() else path for path in arguments.images]

@@ -154,7 +154,11 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Header, bytes]:
             larger than `max_pixels`.
     """
     if data[:4] != MAGIC:
-        raise BitstreamError("not a .jahp file (it does not start with 'jahp')" if data else "the file is empty")
+        raise BitstreamError(
+            "not a .jahp file (it does not start with 'jahp'); give one that `jahp compress` wrote"
+            if data
+            else "the file is empty; fetch it again"
+        )
     if len(data) < 5:
         raise BitstreamError("the file is cut short: it ends within its header; fetch it again")
     version = data[4]

@@ -1,4 +1,4 @@
-"""Default device of new tensors."""
+"""Makes the CPU the default device of new tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The latents of an image, and what encoding and decoding return, in tensors or in arrays. No torch."""
+"""Defines the latents of an image, and what encoding and decoding return, as tensors or arrays. No torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cache of downloaded shards on a local disk, shared by all processes of a machine.
+"""Caches downloaded shards on a local disk, for all processes of a machine.
 
 webdataset's own cache names a shard by the last part of its address, so the shard-000000.tar of two folders collide; it
 makes a download visible before checking it, and checks only 512 bytes; and every worker downloads for itself.

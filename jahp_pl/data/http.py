@@ -1,4 +1,4 @@
-"""HTTP(S) requests with a total deadline, redirects only within http(s), and credentials only for their own host.
+"""Sends HTTP(S) requests with a total deadline, redirects only within http(s), and credentials only for their own host.
 
 A socket's timeout restarts with every byte. Here a response is read through a file with a deadline, which covers
 everything from the name lookup to the last byte of the header, including redirects and proxies.

@@ -106,7 +106,7 @@ class ShardIndex(NamedTuple):
             if content["format"] != _FORMAT:
                 raise DataError(f"{name}: is not an index of shards; write the folder with `jahp shards`")
             if content["version"] > _VERSION:
-                raise DataError(f"{name}: written by a later version of jahp_pl; upgrade it to read these shards")
+                raise DataError(f"{name}: was written by a later version of jahp_pl; upgrade jahp_pl")
             shards = tuple(_validated(ShardEntry(**entry)) for entry in content["shards"])
             return cls(shards, tuple(Skipped(**entry) for entry in content["skipped"]), int(content["pixels"]))
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:

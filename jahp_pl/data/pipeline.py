@@ -1,4 +1,4 @@
-"""Streams of shards: endless random crops for training, and every whole image once for validation.
+"""Streams photographs from shards: endless random crops for training, every whole image once for validation.
 
     ResampledShards -> photographs -> shuffle buffer -> decode (cached) -> crops -> interleave         training
     shards in order -> photographs -> this rank's and worker's share -> decode                          validation

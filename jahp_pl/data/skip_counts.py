@@ -1,4 +1,4 @@
-"""Exact counts of drawn and skipped photographs, and the limit beyond which training stops."""
+"""Counts drawn and skipped photographs exactly, and stops training if too many are broken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Codecs from packages of the extra `classical`: HEVC stills, JPEG XL, VVC. Each is imported on first use."""
+"""Codes images with packages of the extra `classical`: HEVC stills, JPEG XL, VVC. Each is imported on first use."""
 
 from __future__ import annotations
 

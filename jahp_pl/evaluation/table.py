@@ -1,4 +1,4 @@
-"""Formats evaluations as tables and sentences, for a terminal of 100 columns."""
+"""Formats evaluations as tables and sentences, for terminals of 100 columns."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def format_model_table(by_model: Mapping[str, Sequence[Evaluation]]) -> str:
 
 
 def summarize(evaluation: Evaluation) -> str:
-    """Summarise the results in sentences, for readers who do not know the columns of the table."""
+    """Summarize the results in sentences, for readers who do not know the columns of the table."""
     mean, beside, count = evaluation.mean, evaluation.beside_mean, len(evaluation.images)
     mismatched = "every latent came back as it was written" if mean.mismatched_symbols == 0 else (
         f"{mean.mismatched_symbols} LATENTS CAME BACK CHANGED, which is a bug: please report it"

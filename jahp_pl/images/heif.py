@@ -1,4 +1,4 @@
-"""HEIC and HEIF, which Pillow reads only with pillow-heif: `pip install 'jahp_pl[heif]'`.
+"""Lets Pillow read HEIC and HEIF with the package pillow-heif: `pip install 'jahp_pl[heif]'`.
 
 The plugin is imported when a file needs it. JPEG XL is not read: Pillow's plugin for it decodes the whole image before
 its size can be limited, and does not say whether the result is upright already.

@@ -27,7 +27,7 @@ class LayoutError(JahpError, ValueError):
 
 
 class SampleFormat(NamedTuple):
-    """What a file's header says about its samples, and Pillow discards."""
+    """Facts about the samples of a file that Pillow discards when it reads the header."""
 
     is_deep: bool = False
     """Whether samples have more than 8 bits, of which Pillow returns 8."""

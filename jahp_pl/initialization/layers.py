@@ -1,4 +1,4 @@
-"""Access to the layers of an entropy model's networks, and what the initial weights of several of them share."""
+"""Finds the layers of an entropy model's networks, and holds what the initial weights of several of them share."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: does not have the layout of a jahp_pl checkpoint; use another one")
     if content[CHECKPOINT_FORMAT_KEY] > CHECKPOINT_FORMAT:
         raise CheckpointError(
-            f"{path}: format {content[CHECKPOINT_FORMAT_KEY]} is newer than this jahp_pl reads; upgrade it"
+            f"{path}: format {content[CHECKPOINT_FORMAT_KEY]} is newer than this jahp_pl reads; upgrade jahp_pl"
         )
     return content
 
@@ -168,14 +168,14 @@ def load_checkpoint_model(path: str | Path, average: bool = True) -> Compression
     try:
         config = model_from_dict(content[HYPER_PARAMETERS]["model"])
     except (ConfigError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: its configuration cannot be read: {error}") from None
+        raise CheckpointError(f"{path}: its configuration cannot be read ({error}); use another one") from None
     state = content["state_dict"].items()
     weights = {key: value for key, value in state if isinstance(key, str) and isinstance(value, Tensor)}
     has_average = any(key.startswith(AVERAGE) for key in weights)
     prefix = AVERAGE if average and has_average else MODEL
     weights = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
     if difference := first_difference(shapes_of(config), weights):
-        raise CheckpointError(f"{path}: does not fit its own configuration: {difference}")
+        raise CheckpointError(f"{path}: does not fit its own configuration: {difference}; use another one")
     if unusable := next((name for name, tensor in weights.items() if not is_plain_tensor(tensor)), None):
         raise CheckpointError(f"{path}: {unusable} is not finite or not a plain tensor; use an earlier checkpoint")
     model = CompressionModel(config).float()  # whatever the default dtype

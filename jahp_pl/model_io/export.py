@@ -188,7 +188,7 @@ def load_export(folder: Path) -> Export:
     try:
         state = restore(tensors, wanted, dtype, is_version_1)
     except ValueError as error:
-        raise ExportError(f"{folder / WEIGHTS}: does not fit {CONFIG}: {error}") from None
+        raise ExportError(f"{folder / WEIGHTS}: does not fit {CONFIG}: {error}; export the model again") from None
     if unusable := next((name for name, tensor in state.items() if not is_plain_tensor(tensor)), None):
         raise ExportError(f"{folder / WEIGHTS}: {unusable} is not finite or not a plain tensor; export the model again")
     model = CompressionModel(architecture).float()  # whatever the default dtype

@@ -134,7 +134,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(version, int):
         raise ExportError(f"{path}: is not of a jahp_pl export; give a folder that `jahp export` made")
     if version > EXPORT_FORMAT:
-        raise ExportError(f"{path}: format {version} is newer than this jahp_pl reads; upgrade it")
+        raise ExportError(f"{path}: format {version} is newer than this jahp_pl reads; upgrade jahp_pl")
     result: dict[str, Any] = config
     return result
 

@@ -173,7 +173,7 @@ def read_evaluation_results(path: Path, fingerprint: bytes) -> dict[str, Any]:
         if "curves" in content and "target" in points[0]:
             results["points"] = [{"quality": p["target"]["quality"]} | _figures(p["mean"]) for p in points]
     except OSError as error:
-        raise ExportError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise ExportError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ExportError(f"{path}: has no results of `jahp evaluate`; give a JSON file that it wrote") from None
     if fingerprint not in measured:

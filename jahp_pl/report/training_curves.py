@@ -68,7 +68,7 @@ def read_series(run: Path) -> dict[str, Series]:
                     if name != "step" and text and math.isfinite(value := float(text)):
                         series.setdefault(name, []).append((int(row["step"]), value))
     except (OSError, ValueError, TypeError) as error:
-        raise EvaluationError(f"{path}: cannot be read: {error}") from None
+        raise EvaluationError(f"{path}: cannot be read ({error}); give another run folder") from None
     if not series:
         raise EvaluationError(f"{path}: no metrics yet; wait for trainer.log_every_steps steps")
     return series

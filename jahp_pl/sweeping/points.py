@@ -190,7 +190,7 @@ def score(entry: Entry, sweep: SweepFile) -> float | None:
 
 
 def best(entries: Sequence[Entry], sweep: SweepFile) -> Entry | None:
-    """Return the point with the best metric so far."""
+    """Return the point with the best metric so far; None if none has one."""
     sign = 1 if sweep.goal == "minimize" else -1
     scored = [(sign * value, number) for number, e in enumerate(entries) if (value := score(e, sweep)) is not None]
     return entries[min(scored)[1]] if scored else None

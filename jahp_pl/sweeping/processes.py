@@ -103,6 +103,9 @@ def environments(workers: int, num_devices: int) -> list[dict[str, str]]:
     Args:
         workers: number of points that run at once.
         num_devices: number of GPUs per point; 0 if it uses none.
+
+    Returns:
+        Environment variables for each worker.
     """
     if workers == 1:
         return [{}]

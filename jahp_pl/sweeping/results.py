@@ -1,4 +1,4 @@
-"""The results of a sweep in a JSON and a CSV file."""
+"""Writes the results of a sweep to a JSON and a CSV file, and reads them in later sessions."""
 
 from __future__ import annotations
 

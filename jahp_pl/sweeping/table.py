@@ -1,4 +1,4 @@
-"""The state of a sweep as a table, which is redrawn in place on a terminal."""
+"""Shows the state of a sweep as a table, which is redrawn in place on a terminal."""
 
 from __future__ import annotations
 

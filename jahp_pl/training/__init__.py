@@ -1,4 +1,4 @@
-"""Training with Lightning. The package itself imports nothing heavy; import its modules individually."""
+"""Trains with Lightning. The package itself imports nothing heavy; import its modules individually."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Best and last checkpoints of a run, each replaced atomically, and the checkpoint from which a run resumes."""
+"""Keeps the best and the last checkpoints of a run, each replaced atomically, and finds the one to resume from."""
 
 from __future__ import annotations
 

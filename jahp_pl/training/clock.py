@@ -1,4 +1,4 @@
-"""Training time of a run over all sessions, agreed upon by all ranks, and the time per step."""
+"""Measures the training time of a run over all sessions, equal on all ranks, and the time per step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of all metrics that a run logs, known from its configuration before it starts."""
+"""Lists the names of all metrics that a run will log, from its configuration alone."""
 
 from __future__ import annotations
 

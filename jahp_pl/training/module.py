@@ -172,7 +172,7 @@ class CompressionModule(LightningModule):
             module.on_load_checkpoint(content)
         except (ConfigError, RuntimeError, LookupError, TypeError, AttributeError) as error:
             raise CheckpointError(
-                f"{checkpoint_path}: does not fit its configuration: {' '.join(str(error).split())}"
+                f"{checkpoint_path}: does not fit its configuration ({' '.join(str(error).split())}); use another one"
             ) from None
         return module.to(map_location or "cpu")
 

@@ -1,4 +1,4 @@
-"""Processes of a distributed training: strategy, SLURM, and checks of their number, steps and settings."""
+"""Sets up the processes of a distributed training, and checks their number, steps and settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The progress line of a training: step, speed, time left, training metrics and the last validation."""
+"""Shows the progress line of a training: step, speed, time left, training metrics and the last validation."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def read_start(config: Config) -> dict[str, nn.Module] | None:
         networks = {name: networks[name] for name in ("g_a", "g_s", "gains") if name in networks}
     if not copy_networks(CompressionModel(config.model), networks):
         raise ConfigError(
-            f"optim.start_from={source}: none of its networks fits this model; it has model.num_filters="
-            f"{start.config.num_filters} and model.num_latents={start.config.num_latents}"
+            f"optim.start_from={source}: none of its networks fits this model; use its widths, model.num_filters="
+            f"{start.config.num_filters} and model.num_latents={start.config.num_latents}, or start from another model"
         )
     return networks

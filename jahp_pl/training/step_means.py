@@ -1,4 +1,4 @@
-"""Means over optimizer steps of what training logs."""
+"""Averages what training logs over optimizer steps."""
 
 from __future__ import annotations
 

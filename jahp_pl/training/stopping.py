@@ -81,7 +81,7 @@ class StopRequests:
         self._is_validating = True
 
     def end_validation(self) -> None:
-        """No longer let signals end the validation; call it before its result is saved."""
+        """Keep signals from ending the validation; call it before its result is saved."""
         self._is_validating = False
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:

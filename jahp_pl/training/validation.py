@@ -1,4 +1,4 @@
-"""Measures of validation images, and their means over all images.
+"""Measures validation images one by one, and averages over all of them.
 
 Rates are bits per pixel of the unpadded image. PSNR and MS-SSIM refer to the reconstruction as a file shows it, clipped
 and rounded to 8 bits. Images have equal weight.

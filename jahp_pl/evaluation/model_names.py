@@ -1,4 +1,4 @@
-"""The models that one evaluation measures: the name of each, checked before any of them is loaded."""
+"""Names the models that one evaluation measures, and checks them before any is loaded."""
 
 from __future__ import annotations
 
@@ -42,5 +42,6 @@ def name_models(models: Sequence[str]) -> list[str]:
 
 
 def _weights_of(model: str) -> Path:
+    """Return the file or folder with a model's weights."""
     path = locate(model)
     return path if is_export(path) else find_checkpoint(path)
