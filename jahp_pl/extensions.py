@@ -33,6 +33,7 @@ def import_modules(modules: Sequence[str]) -> None:
 
 
 def _import_file(path: Path) -> None:
+    """Import a file as a module of its stem, unless that is done."""
     path = path.expanduser().resolve()
     present = sys.modules.get(path.stem)
     if present is not None:

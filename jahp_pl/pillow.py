@@ -147,6 +147,7 @@ class JahpImageFile(ImageFile.ImageFile):
     _data: bytes | None = None
 
     def _open(self) -> None:
+        """Read and check the whole file; the pixels are decoded by `load`."""
         assert self.fp is not None
         data = self.fp.read()
         try:

@@ -85,6 +85,7 @@ def config_from_dict(values: Mapping[str, Any]) -> Config:
 
 
 def _merge(layers: Sequence[tuple[str, DictConfig]], may_import: bool) -> Config:
+    """Merge layers, each with its origin for messages, onto the defaults."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -111,6 +112,7 @@ def all_keys() -> dict[str, str]:
 
 
 def _walk(section: type, prefix: str) -> Iterator[tuple[str, str]]:
+    """Yield the dotted name of every setting with its description."""
     docs = _field_docs(section)
     hints = typing.get_type_hints(section)
     for f in dataclasses.fields(section):
@@ -178,6 +180,7 @@ _USUAL_NAMES = {
 
 
 def _unknown_key(key: str) -> str:
+    """Format the message about a key that no setting has."""
     if key in all_keys():
         return f"{key}: dotted keys are for the command line; in a file, nest the key below `{key.split('.')[0]}:`"
     last = key.split(".")[-1]

@@ -188,6 +188,7 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Header, bytes]:
 
 
 def _read_fields(data: bytes, version: int) -> _Fields:
+    """Read the fields after the fingerprint."""
     start = 5 + FINGERPRINT_BYTES
     if len(data) < start:
         raise BitstreamError("the file is cut short: it ends within its header; fetch it again")

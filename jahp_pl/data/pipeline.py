@@ -242,6 +242,7 @@ def _num_bytes(image: Image.Image) -> int:
 
 
 def _describe_unusable(skipped: Sequence[Skipped], size: int) -> str:
+    """Say why no photograph can be used, and what to do."""
     small = [photo for photo in skipped if photo.reason == "small"]
     if not small:
         last = skipped[-1]

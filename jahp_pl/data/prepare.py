@@ -127,6 +127,7 @@ def tile_spans(length: int, tile: int, crop: int) -> list[tuple[int, int]]:
 
 
 def _tiles(name: str, rgb: RGB, options: ShardOptions) -> Iterator[tuple[str, RGB]]:
+    """Yield the tiles of a photograph with their names."""
     assert options.tile is not None
     rows, columns = (tile_spans(side, options.tile, options.min_side) for side in rgb.shape[:2])
     path = Path(name)
@@ -151,6 +152,7 @@ def _scaled_down(rgb: RGB, max_side: int) -> RGB:
 
 
 def _encode(rgb: RGB, quality: int | None) -> tuple[str, bytes]:
+    """Encode an image for a shard; return the suffix and the file."""
     buffer, image = io.BytesIO(), Image.fromarray(rgb)
     if quality is not None:
         image.save(buffer, "JPEG", quality=quality, subsampling=0)

@@ -190,6 +190,7 @@ def _exit_with(parent: int) -> None:
 
 
 def _check_options(options: ShardOptions) -> None:
+    """Refuse options out of range."""
     for name, low, high in (
         ("min_side", 1, None),
         ("quality", 1, 100),
@@ -208,6 +209,7 @@ def _check_options(options: ShardOptions) -> None:
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
+    """Refuse an output that holds anything but shards, or shards that may not be overwritten."""
     if not out.exists():
         return
     if not out.is_dir():

@@ -148,6 +148,8 @@ def _decode(data: bytes) -> RGB:
 
 
 def _settings(library: str, options: str) -> Callable[[], str]:
+    """Create a function that describes a library of Pillow and the options of an encoder."""
+
     def settings() -> str:
         # libjpeg_turbo describes how the library was built; Pillow may use another libjpeg.
         if not features.check("jpg" if library == "libjpeg_turbo" else library):

@@ -214,6 +214,7 @@ def _code(codec: ClassicalCodec, image: RGB, name: str, quality: int) -> Classic
 
 
 def _mean(rows: Sequence[ClassicalRow]) -> ClassicalRow:
+    """Average over images with equal weight, MS-SSIM over those that have it."""
     mean = partial(mean_of, rows)
     similarity = mean("file_ms_ssim")
     return ClassicalRow(

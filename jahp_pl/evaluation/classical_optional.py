@@ -105,6 +105,7 @@ def vvc_settings() -> str:
 
 @contextmanager
 def _needed(package: str) -> Iterator[None]:
+    """Turn an ImportError of the block into an error that names the package."""
     try:
         yield
     except ImportError:
@@ -114,6 +115,7 @@ def _needed(package: str) -> Iterator[None]:
 
 
 def _ffmpeg(options: str, data: bytes) -> bytes:
+    """Run FFmpeg on bytes, and return what it writes."""
     with _needed("imageio-ffmpeg"):
         import imageio_ffmpeg
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", *options.split()]

@@ -57,6 +57,7 @@ def find_originals(paths: Path | Sequence[Path], limit: int | None = None) -> li
 
 
 def _images_of(path: Path) -> list[Path]:
+    """List the images at one path, sorted."""
     if path.is_file():
         return [path]
     if not path.is_dir():

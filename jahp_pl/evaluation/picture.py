@@ -71,6 +71,7 @@ def draw_evaluations(models: Sequence[DrawnModel], beside: str | None, path: Pat
 
 
 def _heading(models: Sequence[DrawnModel]) -> str:
+    """Format the means of all models for the heading."""
     figures = []
     for model in models:
         mean, name = model.evaluation.mean, f"{model.name}: " if len(models) > 1 else ""

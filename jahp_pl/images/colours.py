@@ -116,6 +116,7 @@ def _late_profile(image: Image.Image) -> bytes:
 
 
 def _of_cicp_chunk(head: bytes, image: Image.Image) -> Iterator[Colours]:
+    """Describe the colours in the cICP chunk of a PNG."""
     start = 8
     while start + 12 <= len(head):
         size, kind = struct.unpack_from(">I4s", head, start)
@@ -143,6 +144,7 @@ def _of_cicp(primaries: int, transfer: int, image: Image.Image, origin: str) -> 
 
 
 def _of_avif(head: bytes, image: Image.Image) -> Iterator[Colours]:
+    """Describe the colours of the primary item, if they are code points."""
     for kind, content in primary_properties(head):
         if kind == b"colr" and content[:4] == b"nclx" and len(content) >= 10:
             primaries, transfer = struct.unpack_from(">HH", content, 4)
@@ -156,6 +158,7 @@ def _of_heif(image: Image.Image) -> Iterator[Colours]:
 
 
 def _of_jpeg_2000(head: bytes) -> Iterator[Colours]:
+    """Describe the colours in the first colr box."""
     for content in find_boxes(head, b"jp2h", b"colr"):
         if content[:1] in (b"\2", b"\3"):
             yield Colours(content[3:], "a colour profile")
@@ -168,6 +171,7 @@ def _of_jpeg_2000(head: bytes) -> Iterator[Colours]:
 
 
 def _of_bmp(head: bytes, image: Image.Image) -> Iterator[Colours]:
+    """Describe the colours in the header of a BMP of version 4 or 5."""
     if len(head) < 122 or int.from_bytes(head[14:18], "little") < 108:
         return
     (kind,) = struct.unpack_from("<I", head, 70)
@@ -185,6 +189,7 @@ def _of_bmp(head: bytes, image: Image.Image) -> Iterator[Colours]:
 
 
 def _of_tiff(image: Image.Image) -> Iterator[Colours]:
+    """Describe the colours in the tags of a TIFF."""
     tags = getattr(image, "tag_v2", {})
     if _TIFF_TRANSFER in tags:
         yield Colours(ignored="a transfer function of TIFF")

@@ -235,6 +235,7 @@ def _open(file: str | Path | BinaryIO) -> Image.Image:
 
 
 def _check(image: Image.Image) -> None:
+    """Refuse images with too many pixels, or several frames."""
     if image.width * image.height > MAX_IMAGE_PIXELS:
         raise ImageError(
             f"{image.width}x{image.height} is more than {MAX_IMAGE_PIXELS:,} pixels; scale it down or cut it into tiles"

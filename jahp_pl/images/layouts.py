@@ -71,6 +71,7 @@ def transparent_gray(image: Image.Image) -> Image.Image | None:
 
 
 def _inspect_tiff(image: ImageFile.ImageFile) -> SampleFormat:
+    """Find where white is; fix planes of 16 bits, and refuse what Pillow reads incorrectly."""
     tags = getattr(image, "tag_v2", {})
     bits = tags.get(_BITS, (1,))
     photometric = tags.get(_PHOTOMETRIC)
@@ -115,6 +116,7 @@ def _raw_bits(image: Image.Image) -> int:
 
 
 def _inspect_jpeg_2000(head: bytes, mode: str) -> SampleFormat:
+    """Read bit depths from the codestream; refuse what Pillow reads incorrectly."""
     start = head.find(_SIZ)
     if start < 0 or start + 42 > len(head):
         return SampleFormat()

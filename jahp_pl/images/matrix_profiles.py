@@ -110,6 +110,7 @@ def _to_d50(chromaticities: Chromaticities) -> Floats:
 
 
 def _curve(gamma: float) -> bytes:
+    """Encode a tone curve."""
     if gamma == SRGB_CURVE:
         codes = np.arange(1024) / 1023
         light = np.where(codes <= 0.04045, codes / 12.92, ((codes + 0.055) / 1.055) ** 2.4)
@@ -125,6 +126,7 @@ def _xyz(values: tuple[float, ...] | Floats) -> bytes:
 
 
 def _profile(space: bytes, tags: dict[str, bytes], name: str) -> bytes:
+    """Assemble a profile: header, table of tags, tags."""
     text = name.encode("ascii") + b"\0"
     common = {
         "desc": b"desc\0\0\0\0" + struct.pack(">I", len(text)) + text + bytes(78),

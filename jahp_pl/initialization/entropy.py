@@ -87,6 +87,7 @@ def start_entropy_model(model: CompressionModel, std: Tensor) -> None:
 
 
 def _start_prior(prior: FactorizedDensity, std: Tensor) -> None:
+    """Set the slopes of the prior to those of logistic densities with these standard deviations."""
     # All layers share in the slope of the logit; a logistic density of scale s has standard deviation 1.8 s.
     per_layer = (std / 1.8) ** (1 / len(prior.matrices))
     for matrix in prior.matrices:

@@ -49,6 +49,7 @@ def command_line(words: Sequence[str]) -> str:
 
 
 def _without_place(word: str) -> str:
+    """Make an absolute path relative, or reduce it to its last part."""
     path = Path(word)
     if not path.is_absolute():
         return word
@@ -56,6 +57,7 @@ def _without_place(word: str) -> str:
 
 
 def _cpu_model() -> str:
+    """Return the name of the processor."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text().splitlines():

@@ -80,6 +80,7 @@ def load_compressai(path: str | Path) -> CompressionModel:
 
 
 def _state_dict(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a file without running pickled code."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; check the path")
     try:

@@ -125,9 +125,7 @@ def locate(model: str | Path | None, metric: Metric | None = None) -> Path:
         return path
     if named := next((one for one in bundled() if one.name == str(model)), None):
         return named.folder
-    raise ExportError(
-        f"{model}: no such export, run folder, checkpoint or bundled model ({bundled_names()}); check the path or the name"
-    )
+    raise ExportError(f"{model}: no such export, run folder, checkpoint or bundled model ({bundled_names()}); check it")
 
 
 def push(folder: str | Path, repo: str, private: bool = False) -> str:

@@ -203,6 +203,7 @@ def _add_legend(figure: Figure, axes: Axes) -> None:
 
 
 def _lines(axes: Axes, curves: Sequence[Curve], measure: Measure, image: str | None) -> bool:
+    """Draw the line of every curve with data, and return whether there is any."""
     for number, curve in enumerate(curves):
         if pairs := curve.values(measure, image):
             axes.plot(

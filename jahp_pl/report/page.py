@@ -61,6 +61,7 @@ def page_data(
 
 
 def _curve(curve: Curve, names: Sequence[str]) -> dict[str, Any]:
+    """Convert a curve to plain values."""
     images = {name: [_measured(p.images[name], p) for p in curve.points if name in p.images] for name in names}
     return {
         "title": curve.title,
@@ -101,6 +102,7 @@ def _grid(curves: Sequence[Curve], measure: Any) -> dict[str, Any]:
 
 
 def _comparison(comparison: Comparison, sources: Sequence[str]) -> dict[str, Any]:
+    """Convert a comparison of pictures to plain values."""
     items = [
         {
             "curve": item.curve,

@@ -123,6 +123,7 @@ def _compare(
     codecs: Mapping[str, Codec],
     progress: Callable[[str], object],
 ) -> Comparison:
+    """Make the pictures of one image."""
     pixels = original.shape[0] * original.shape[1]
     models = [curve for curve in curves if curve.kind == "model"]
     target = bpp
@@ -144,6 +145,7 @@ def _compare(
 
 
 def _decoded(point: CurvePoint, name: str, original: RGB, codecs: Mapping[str, Codec]) -> RGB | None:
+    """Return a model's reconstruction: coded again by its codec, or the PNG beside its results; None without either."""
     codec = codecs.get(point.raw["provenance"].get("fingerprint", ""))
     if codec is not None:
         target = Target(**point.raw.get("target", {}))

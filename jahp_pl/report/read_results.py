@@ -101,6 +101,7 @@ def _files(paths: Iterable[Path]) -> list[Path]:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """Read a results file of either kind."""
     if not path.is_file():
         raise EvaluationError(f"{path}: no such results file; check the path")
     try:
@@ -115,6 +116,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _curve(entry: Mapping[str, Any], path: Path) -> Curve:
+    """Convert an entry of a file with curves."""
     points = tuple(_point(point, path) for point in entry["points"])
     title, kind, key = str(entry["title"]), entry["kind"], entry["name"]
     if kind not in get_args(CurveKind):
@@ -130,6 +132,7 @@ def _curve(entry: Mapping[str, Any], path: Path) -> Curve:
 
 
 def _point(content: Mapping[str, Any], path: Path) -> CurvePoint:
+    """Convert an evaluation, or one entry of a curve, to a point."""
     rows = {}
     for row in content.get("images", ()):
         name = Path(row["name"]).with_suffix("").as_posix()
@@ -148,6 +151,7 @@ def _point(content: Mapping[str, Any], path: Path) -> CurvePoint:
 
 
 def _measured(row: Mapping[str, Any], name: str) -> QualityRow:
+    """Convert a row of results, with MS-SSIM in decibels."""
     bpp, similarity, psnr = row["file_bpp"], row.get("file_ms_ssim"), row.get("file_psnr")
     if not 0 < bpp < math.inf:
         raise ValueError(f"file_bpp of {name} is {bpp}")

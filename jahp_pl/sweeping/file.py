@@ -79,6 +79,7 @@ def read_sweep(path: Path) -> SweepFile:
 
 
 def _load(path: Path) -> dict[str, Any]:
+    """Read a file as a mapping."""
     try:
         content = yaml.load(path.read_text(), _Loader)
     except FileNotFoundError:
@@ -119,6 +120,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _parse(path: Path, content: dict[str, Any]) -> SweepFile:
+    """Check the content of a file entry by entry."""
     if unknown := [key for key in content if key not in _KEYS]:
         raise SweepError(f"{unknown[0]}: no such key of a sweep{_suggestion(str(unknown[0]), _KEYS)}")
     method = _method(content.get("method"))
@@ -148,6 +150,7 @@ def _method(content: object) -> Method:
 
 
 def _metric(content: object) -> tuple[str | None, Goal, float | None]:
+    """Return name, goal and target of the metric."""
     if content is None:
         return None, "minimize", None
     if not isinstance(content, dict) or not isinstance(content.get("name"), str):
@@ -163,6 +166,7 @@ def _metric(content: object) -> tuple[str | None, Goal, float | None]:
 
 
 def _parameters(content: object, method: Method) -> tuple[Parameter, ...]:
+    """Parse the swept settings, each of which must exist."""
     if not isinstance(content, dict) or not content:
         raise SweepError("parameters: has no settings to sweep; add at least one")
     known = all_keys()

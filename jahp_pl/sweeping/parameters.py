@@ -124,6 +124,7 @@ def parse_parameter(key: str, content: object) -> Parameter:
 
 
 def _choice(key: str, where: str, content: Mapping[str, Any]) -> Parameter:
+    """Parse an entry with a value or a list of values."""
     name = "values" if "values" in content else "value"
     distribution = content.get("distribution", "categorical")
     if others := [word for word in content if word not in (name, "probabilities", "distribution")]:
@@ -148,6 +149,7 @@ def _choice(key: str, where: str, content: Mapping[str, Any]) -> Parameter:
 
 
 def _range(key: str, where: str, content: Mapping[str, Any]) -> Parameter:
+    """Parse an entry with min and max."""
     for name in ("min", "max"):
         if name not in content:
             raise SweepError(f"{where}.{name}: is missing; give value, values, or min and max")

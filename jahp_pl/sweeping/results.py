@@ -71,6 +71,7 @@ def read_sweep_results(path: Path) -> list[StoredPoint]:
 
 
 def _foreign(path: Path) -> SweepError:
+    """Return the error about a file that holds something else."""
     return SweepError(f"{path}: has no results of a sweep; move it away, or choose another output_dir=...")
 
 
@@ -83,6 +84,7 @@ def _starts(path: Path, text: str) -> bool:
 
 
 def _is_whole(row: StoredPoint) -> bool:
+    """Check that a stored point has values of the right types."""
     is_counted = isinstance(row.steps, int) and isinstance(row.seconds, int | float)
     is_named = isinstance(row.name, str) and isinstance(row.values, dict) and isinstance(row.metrics, dict)
     return is_counted and is_named and all(isinstance(value, int | float) for value in row.metrics.values())

@@ -155,6 +155,7 @@ class PictureCallback(Callback):
         remove_other_steps(folder)
 
     def _save(self, trainer: Trainer, figure: Figure, path: Path, caption: str) -> None:
+        """Write a figure to a file, and send it to the loggers that take pictures."""
         with atomic_writer(path) as file:
             figure.savefig(file, format="png")
         for logger in trainer.loggers:

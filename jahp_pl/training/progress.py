@@ -119,6 +119,7 @@ class ProgressLine(ProgressBar):
         return f"{self.run_name} {bar} {100 * progress:3.0f} % | {' | '.join(parts)}{self._last_validation}"
 
     def _show(self, trainer: Trainer, pl_module: LightningModule, suffix: str = "") -> None:
+        """Write the line."""
         if not self._is_enabled:
             return
         self._shown_time, self._shown_step = time.monotonic(), trainer.global_step

@@ -93,6 +93,7 @@ def train(
 
 
 def _train(config: Config, extras: Extras) -> TrainResult:
+    """Resume or start a run, and read its result."""
     resume = find_resume_point(config)
     was_finished = resume is not None and resume.is_end_of(config)
     checkpoints = BestAndLast(

@@ -85,6 +85,7 @@ class StopRequests:
         self._is_validating = False
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        """Record a signal, pass it on to other processes, and end a validation at once."""
         is_second = self._signal is not None
         self._signal = signal.Signals(number)
         if number == signal.SIGINT:
