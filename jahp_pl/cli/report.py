@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 from jahp_pl.cli import output
 from jahp_pl.cli.errors import CommandError
 from jahp_pl.cli.options import add_import, add_output, command
+from jahp_pl.training import METRICS_FILE
 
 if TYPE_CHECKING:
     from jahp_pl.codec.codec import Codec
-
-RUN_METRICS = "metrics.csv"
-"""File of metrics in a run folder."""
 
 
 def report(arguments: argparse.Namespace) -> None:
@@ -61,9 +59,9 @@ def report(arguments: argparse.Namespace) -> None:
 
 def _runs_in(path: Path) -> list[Path]:
     """Return a run folder itself, or the run folders in a folder such as that of a sweep."""
-    if (path / RUN_METRICS).is_file():
+    if (path / METRICS_FILE).is_file():
         return [path]
-    return sorted(file.parent for file in path.glob(f"*/{RUN_METRICS}"))
+    return sorted(file.parent for file in path.glob(f"*/{METRICS_FILE}"))
 
 
 def _report_training(arguments: argparse.Namespace, runs: dict[Path, list[Path]]) -> None:

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.report.figures import COLORS, STYLE, save_figure
+from jahp_pl.training import METRICS_FILE
 
-METRICS_FILE = "metrics.csv"
 NAME = "training"
 """Name of the figure's files."""
 
@@ -43,11 +43,6 @@ PANELS = (
 
 Series = list[tuple[int, float]]
 """(step, value), with finite values only."""
-
-
-def is_run(path: Path) -> bool:
-    """Check whether a folder is the run folder of a training."""
-    return (path / METRICS_FILE).is_file()
 
 
 def read_series(run: Path) -> dict[str, Series]:

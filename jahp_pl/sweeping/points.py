@@ -20,6 +20,7 @@ from jahp_pl.settings import load_config
 from jahp_pl.sweeping import SweepError
 from jahp_pl.sweeping.file import SweepFile
 from jahp_pl.sweeping.parameters import Value
+from jahp_pl.training import METRICS_FILE
 from jahp_pl.training.metric_names import logged_names
 
 _ATTEMPTS = 100
@@ -247,7 +248,7 @@ def read_run_state(config: Config) -> RunState:
 
 def last_values(run_dir: Path) -> dict[str, float]:
     """Read the last finite value of each column of metrics.csv, including `step`; empty before the first row."""
-    path = run_dir / "metrics.csv"
+    path = run_dir / METRICS_FILE
     values: dict[str, float] = {}
     if not path.exists():
         return values

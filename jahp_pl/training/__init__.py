@@ -4,6 +4,9 @@ import os
 
 from jahp_pl.errors import JahpError
 
+METRICS_FILE = "metrics.csv"
+"""Name of the file in a run folder with all that was logged."""
+
 
 class TrainingError(JahpError, RuntimeError):
     """Training cannot continue; the message is one line with the reason and the remedy."""

@@ -19,7 +19,7 @@ from jahp_pl.data.module import ShardDataModule
 from jahp_pl.files import clear_leftovers, write_atomically
 from jahp_pl.locks import training_in
 from jahp_pl.model_io.checkpoint import CheckpointError, read_checkpoint
-from jahp_pl.training import is_first_rank
+from jahp_pl.training import METRICS_FILE, is_first_rank
 from jahp_pl.training.callbacks import CodingCallback, PictureCallback
 from jahp_pl.training.checkpoints import AtomicCheckpointIO, BestAndLast, ResumePoint, find_resume_point
 from jahp_pl.training.lightning_warnings import only_useful_messages
@@ -111,7 +111,7 @@ def _train(config: Config, extras: Extras) -> TrainResult:
 
 def fit(config: Config, checkpoints: BestAndLast, resume: ResumePoint | None, extras: Extras) -> None:
     """Build everything and train, see `train`."""
-    csv = CsvLogger(config.run_dir / "metrics.csv")
+    csv = CsvLogger(config.run_dir / METRICS_FILE)
     if resume is not None:
         csv.resume(resume.steps, resume.validation_due)
     seed_everything(config.seed, workers=True, verbose=False)
