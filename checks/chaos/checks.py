@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from jahp_pl.config import Config
-from jahp_pl.model_io.checkpoint import CheckpointError, is_validation_due, read_checkpoint
+from jahp_pl.model_io.checkpoint import BEST, CHECKPOINTS, LAST, CheckpointError, is_validation_due, read_checkpoint
 
 QUANTILES = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 """97.5 % quantiles of Student's t, by degrees of freedom."""
@@ -32,14 +32,14 @@ class RunFolderState(NamedTuple):
 
 def read_state(config: Config) -> RunFolderState:
     """Read every checkpoint of a run."""
-    folder = config.run_dir / "checkpoints"
+    folder = config.run_dir / CHECKPOINTS
     unreadable, contents = [], {}
     for path in sorted(folder.glob("*.ckpt")):
         try:
             contents[path.name] = read_checkpoint(path)
         except CheckpointError as error:
             unreadable.append(f"{path.name}: {str(error).removeprefix(f'{path}: ')}")
-    last = contents.get("last.ckpt")
+    last = contents.get(LAST)
     return RunFolderState(
         step=last["global_step"] if last is not None else 0,
         validation_due=last is not None and is_validation_due(last),
@@ -73,7 +73,7 @@ def faults_of_finished(config: Config) -> list[str]:
     if state.num_leftovers:
         faults.append(f"{state.num_leftovers} temporary files are left at the end")
     losses = {int(row["step"]): float(row["val/loss"]) for row in rows if row["val/loss"]}
-    best = read_checkpoint(config.run_dir / "checkpoints" / "best.ckpt")["global_step"]
+    best = read_checkpoint(config.run_dir / CHECKPOINTS / BEST)["global_step"]
     if best != min(losses, key=lambda step: losses[step]):
         faults.append(f"best.ckpt is of step {best}, which does not have the lowest loss: {losses}")
     return faults
@@ -81,7 +81,7 @@ def faults_of_finished(config: Config) -> list[str]:
 
 def final_loss(config: Config) -> float:
     """Return val/loss of the last validation."""
-    content = read_checkpoint(config.run_dir / "checkpoints" / "last.ckpt")
+    content = read_checkpoint(config.run_dir / CHECKPOINTS / LAST)
     metrics = next(state["metrics"] for state in content["callbacks"].values() if "metrics" in state)
     return float(metrics["val/loss"])
 

@@ -11,6 +11,7 @@ from multiprocessing.process import BaseProcess
 from typing import Literal, get_args
 
 from jahp_pl.config import Config
+from jahp_pl.model_io.checkpoint import CHECKPOINTS, LAST
 
 Moment = Literal["start", "step", "validation", "writing"]
 """While it starts or resumes; while it trains; while it validates; while it writes a checkpoint."""
@@ -98,7 +99,7 @@ def run_and_kill(config: Config, step: int, moment: Moment, rng: random.Random) 
 
 def _await(moment: Moment, config: Config, process: BaseProcess, rng: random.Random) -> None:
     """Wait until the session is at a moment of this kind."""
-    folder, begin = config.run_dir / "checkpoints", time.monotonic()
+    folder, begin = config.run_dir / CHECKPOINTS, time.monotonic()
     if moment == "step":
         _live(process, rng.uniform(0.0, 0.3))
     elif moment == "validation":  # begins when its checkpoint is written
@@ -115,7 +116,7 @@ def _await(moment: Moment, config: Config, process: BaseProcess, rng: random.Ran
 
 def _written(config: Config) -> int:
     """Return when last.ckpt was written, in nanoseconds; 0 without one."""
-    path = config.run_dir / "checkpoints" / "last.ckpt"
+    path = config.run_dir / CHECKPOINTS / LAST
     return path.stat().st_mtime_ns if path.exists() else 0
 
 

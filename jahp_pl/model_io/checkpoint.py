@@ -16,6 +16,8 @@ from jahp_pl.errors import JahpError
 from jahp_pl.model import CompressionModel
 from jahp_pl.ops import is_finite
 
+CHECKPOINTS, LAST, BEST = "checkpoints", "last.ckpt", "best.ckpt"
+"""Names in a run folder: the folder of checkpoints, and in it the last and the best one."""
 CHECKPOINT_FORMAT_KEY = "jahp_pl_format"
 """Key that marks a checkpoint as one of this project; its value is `CHECKPOINT_FORMAT`."""
 CHECKPOINT_FORMAT = 1
@@ -62,7 +64,7 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 def _candidate(folder: Path) -> Path | None:
-    paths = (folder / place / name for place in ("checkpoints", ".") for name in ("best.ckpt", "last.ckpt"))
+    paths = (folder / place / name for place in (CHECKPOINTS, ".") for name in (BEST, LAST))
     return next((path for path in paths if path.is_file()), None)
 
 
@@ -78,7 +80,7 @@ class NewestCheckpoint(NamedTuple):
 
 def earlier_checkpoint(folder: Path, number: int) -> Path:
     """Return the path of the checkpoint `number` saves before last.ckpt; `BestAndLast` keeps some."""
-    return folder / (f"last-{number}.ckpt" if number else "last.ckpt")
+    return folder / (f"last-{number}.ckpt" if number else LAST)
 
 
 def read_newest(folder: Path) -> NewestCheckpoint | None:
@@ -90,7 +92,7 @@ def read_newest(folder: Path) -> NewestCheckpoint | None:
     Raises:
         CheckpointError: if all are damaged, or the newest is unusable for another reason, see `read_checkpoint`.
     """
-    last = folder / "last.ckpt"
+    last = folder / LAST
     earlier = [path for path in folder.glob("last-*.ckpt") if path.stem.removeprefix("last-").isdecimal()]
     complaint = None
     for path in (last, *sorted(earlier, key=lambda path: int(path.stem.removeprefix("last-")))):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from jahp_pl.config import Config, ConfigError
-from jahp_pl.model_io.checkpoint import HYPER_PARAMETERS, is_validation_due, read_newest
+from jahp_pl.model_io.checkpoint import CHECKPOINTS, HYPER_PARAMETERS, is_validation_due, read_newest
 from jahp_pl.setting_changes import find_changes
 from jahp_pl.settings import load_config
 from jahp_pl.sweeping import SweepError
@@ -228,7 +228,7 @@ def read_run_state(config: Config) -> RunState:
         CheckpointError: if it cannot be read.
         OtherSettingsError: if it was trained with other settings, or for longer.
     """
-    newest = read_newest(config.run_dir / "checkpoints")
+    newest = read_newest(config.run_dir / CHECKPOINTS)
     if newest is None:
         return RunState(0, 0.0, is_finished=False)
     path, content = newest.path, newest.content

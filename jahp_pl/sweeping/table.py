@@ -10,6 +10,7 @@ from typing import TextIO
 
 from jahp_pl.sweeping.file import SweepFile
 from jahp_pl.sweeping.points import Entry, PointState, last_values
+from jahp_pl.sweeping.processes import LOG
 from jahp_pl.text import printable
 
 _ORDER: tuple[PointState, ...] = ("running", "failed", "done", "waiting")
@@ -36,7 +37,7 @@ class LiveTable:
         news = [f"{entry.point.name}: {state_text(entry)}{self._found(entry)}"]
         if entry.state == "failed":
             news = [f"{news[0]}: {entry.error}", *(f"  | {line}" for line in lines)]
-            news += [f"  | ({entry.point.config.run_dir / 'log.txt'})"] if lines else []
+            news += [f"  | ({entry.point.config.run_dir / LOG})"] if lines else []
         if not self.redraws:
             self.stream.write("".join(f"{printable(line)}\n" for line in news))
             self.stream.flush()

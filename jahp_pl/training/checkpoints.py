@@ -17,7 +17,10 @@ from lightning.pytorch.utilities import rank_zero_warn
 from jahp_pl.config import Config, ConfigError
 from jahp_pl.files import atomic_writer, link_atomically
 from jahp_pl.model_io.checkpoint import (
+    BEST,
+    CHECKPOINTS,
     HYPER_PARAMETERS,
+    LAST,
     NewestCheckpoint,
     earlier_checkpoint,
     is_validation_due,
@@ -83,7 +86,7 @@ class BestAndLast(Checkpoint):
     """
 
     def __init__(self, folder: Path, every_steps: int, keep: int = 1, forgets_best: bool = False) -> None:
-        self.last, self.best = folder / "last.ckpt", folder / "best.ckpt"
+        self.last, self.best = folder / LAST, folder / BEST
         self.every_steps, self.keep = every_steps, keep
         self.best_loss = math.inf
         self.metrics: dict[str, float] = {}
@@ -181,9 +184,9 @@ def restore_last(newest: NewestCheckpoint) -> str:
     Raises:
         WriteError: if the disk is full.
     """
-    last = newest.path.with_name("last.ckpt")
+    last = newest.path.with_name(LAST)
     if last.exists():
-        link_atomically(last, last.with_name("last.ckpt.damaged"))
+        link_atomically(last, last.with_name(f"{LAST}.damaged"))
     link_atomically(newest.path, last)
     step = newest.content["global_step"]
     return f"{newest.complaint}; continuing from {newest.path.name}, step {step}; the damaged file is kept beside it"
@@ -216,8 +219,8 @@ def find_resume_point(config: Config) -> ResumePoint | None:
             `check_changes`.
         CheckpointError: if it cannot be read.
     """
-    folder = config.run_dir / "checkpoints"
-    path = folder / "last.ckpt"
+    folder = config.run_dir / CHECKPOINTS
+    path = folder / LAST
     if path.exists() and not config.resume:
         raise ConfigError(
             f"resume=False: {path} exists; choose another name=..., delete the folder, or continue it with resume=true"

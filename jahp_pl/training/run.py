@@ -18,7 +18,7 @@ from jahp_pl.config import Config, ConfigError, TrainerConfig, to_dict
 from jahp_pl.data.module import ShardDataModule
 from jahp_pl.files import clear_leftovers, write_atomically
 from jahp_pl.locks import training_in
-from jahp_pl.model_io.checkpoint import CheckpointError, read_checkpoint
+from jahp_pl.model_io.checkpoint import CHECKPOINTS, CheckpointError, read_checkpoint
 from jahp_pl.training import METRICS_FILE, is_first_rank
 from jahp_pl.training.callbacks import CodingCallback, PictureCallback
 from jahp_pl.training.checkpoints import AtomicCheckpointIO, BestAndLast, ResumePoint, find_resume_point
@@ -97,7 +97,7 @@ def _train(config: Config, extras: Extras) -> TrainResult:
     resume = find_resume_point(config)
     was_finished = resume is not None and resume.is_end_of(config)
     checkpoints = BestAndLast(
-        config.run_dir / "checkpoints",
+        config.run_dir / CHECKPOINTS,
         config.trainer.val_every_steps,
         config.trainer.keep_checkpoints,
         forgets_best=resume is not None and bool(resume.changes),
@@ -179,7 +179,7 @@ def build_trainer(
         callbacks=[*callbacks, *([ProgressLine(config.name, config.data.batch_size)] if show_progress else [])],
         enable_progress_bar=show_progress,
         plugins=[AtomicCheckpointIO(), *cluster_plugins()],
-        default_root_dir=config.run_dir / "checkpoints",
+        default_root_dir=config.run_dir / CHECKPOINTS,
         enable_model_summary=False,
         use_distributed_sampler=False,
         inference_mode=False,  # objects built in validation, e.g. a codec, may be used afterwards
