@@ -31,7 +31,7 @@ class Case(NamedTuple):
     max_pixels: int
 
 
-class Parts(NamedTuple):
+class FileParts(NamedTuple):
     """The parts of a file, to be reassembled with a valid checksum regardless of their content."""
 
     fingerprint: bytes
@@ -233,15 +233,15 @@ STRATEGIES: tuple[Callable[[np.random.Generator, bytes, bytes], bytes], ...] = (
 # --- parts ----------------------------------------------------------------------------------------------------------
 
 
-def take_apart(data: bytes) -> Parts:
+def take_apart(data: bytes) -> FileParts:
     """Split a valid file into its parts."""
     header, payload = unpack(data, MAX_SIDE**2)
     profile = zlib.compress(header.icc, 9) if header.icc else b""
     span = header.latent_max - header.latent_min
-    return Parts(header.fingerprint, header.width, header.height, header.latent_min, span, profile, payload)
+    return FileParts(header.fingerprint, header.width, header.height, header.latent_min, span, profile, payload)
 
 
-def put_together(parts: Parts) -> bytes:
+def put_together(parts: FileParts) -> bytes:
     """Assemble a file with a valid checksum."""
     zigzag = 2 * parts.smallest if parts.smallest >= 0 else -2 * parts.smallest - 1
     profile_length = len(parts.profile) if parts.profile_length is None else parts.profile_length

@@ -29,20 +29,20 @@ from jahp_pl.model_io.load import load_codec
 from jahp_pl.quality import decibels, ms_ssim_8bit, psnr
 from jahp_pl.report.bd_rate import bd_rate
 
-SLOW = (0.9, 0.99)
+SLOW_BETAS = (0.9, 0.99)
 QUALITIES = (20, 40, 60, 80)
 ROWS = {
     "freeze, 10 steps": Search("freeze", 10),
     "freeze, 10 steps, squared errors alone": Search("freeze", 10, structure_share=0.0),
     "freeze, 10 steps, half of the distortion structure": Search("freeze", 10, structure_share=0.5),
-    "freeze, 10 steps, Adam's betas .9 and .99": Search("freeze", 10, betas=SLOW),
+    "freeze, 10 steps, Adam's betas .9 and .99": Search("freeze", 10, betas=SLOW_BETAS),
     "no freezing, 10 steps, rounded at the end": Search("freeze", 10, rate=0.1, final_rate=0.01, warm_up=1.0),
-    "straight-through, 10 steps": Search("straight_through", 10, rate=0.02, final_rate=0.002, betas=SLOW),
-    "SGA, 10 steps": Search("sga", 10, rate=0.05, final_rate=0.005, betas=SLOW),
+    "straight-through, 10 steps": Search("straight_through", 10, rate=0.02, final_rate=0.002, betas=SLOW_BETAS),
+    "SGA, 10 steps": Search("sga", 10, rate=0.05, final_rate=0.005, betas=SLOW_BETAS),
     "freeze, 5 steps": Search("freeze", 5, rate=0.15),
     "freeze, 20 steps": Search("freeze", 20),
-    "straight-through, 20 steps": Search("straight_through", 20, rate=0.02, final_rate=0.001, betas=SLOW),
-    "SGA, 20 steps": Search("sga", 20, rate=0.05, final_rate=0.001, betas=SLOW),
+    "straight-through, 20 steps": Search("straight_through", 20, rate=0.02, final_rate=0.001, betas=SLOW_BETAS),
+    "SGA, 20 steps": Search("sga", 20, rate=0.05, final_rate=0.001, betas=SLOW_BETAS),
 }
 
 

@@ -39,7 +39,7 @@ SIDE = 512
 """Height and width of the images made here."""
 
 
-class Parts(NamedTuple):
+class PartRates(NamedTuple):
     """Bits per pixel of a set of images at one quality, with and without parts of the model."""
 
     quality: int
@@ -67,7 +67,7 @@ class Content(NamedTuple):
 
 
 @torch.inference_mode()
-def measure_parts(model: CompressionModel, images: list[Tensor], quality: int) -> Parts:
+def measure_parts(model: CompressionModel, images: list[Tensor], quality: int) -> PartRates:
     """Count the bits of all images with and without each source of information."""
     level = torch.tensor([(quality - 1) / 99 * (model.config.num_levels - 1)])
     totals, num_pixels = np.zeros(4), 0
@@ -86,7 +86,7 @@ def measure_parts(model: CompressionModel, images: list[Tensor], quality: int) -
         ]
         num_pixels += image.shape[1] * image.shape[2]
     bits, hyper_bits, without_hyperprior, without_context = totals.tolist()
-    return Parts(
+    return PartRates(
         quality, bits / num_pixels, hyper_bits / bits, without_hyperprior / num_pixels, without_context / num_pixels
     )
 

@@ -184,7 +184,7 @@ def smallest_search_bytes(config: ModelConfig) -> int:
 
 
 def _margin(config: ModelConfig) -> int:
-    """Return the distance in latents to the farthest latent whose pixels or bits depend on one."""
+    """Return how far, in latents, a latent influences pixels and the bits of others."""
     return max(-(-transforms_of(config.transform).reach // STRIDE), CONTEXT_REACH)
 
 

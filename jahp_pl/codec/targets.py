@@ -73,7 +73,7 @@ def check_target(target: Target, num_levels: int) -> None:
     """
     if num_levels == 1 and target.is_given:
         raise TargetError(
-            "this model has a single rate; quality, bpp, size and psnr need a variable-rate model, such as the bundled "
+            "this model has a single rate; quality, bpp, size and psnr need a variable-rate model, such as a bundled "
             "one"
         )
     if target.level is not None and not 0 <= target.level <= num_levels - 1:

@@ -20,8 +20,8 @@ class RecentShare:
     """Share of broken items among recent draws.
 
     Args:
-        window: number of draws. The share covers the fewest latest deliveries that have as many; it is 0 until there
-            are as many.
+        window: number of draws. The share is that of the latest deliveries, as few as hold this many draws; it is 0
+            until there are as many.
     """
 
     def __init__(self, window: int) -> None:

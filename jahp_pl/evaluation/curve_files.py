@@ -55,13 +55,13 @@ def check_stored_images(
     if not others:
         return
     number = max(others.values())
-    count = f"{path}: has {number} other image{'s' * (number > 1)}"
+    found = f"{path}: has results of {number} other image{'s' * (number > 1)}"
     if staying := sorted(set(others) - set(names)):
         raise EvaluationError(
-            f"{count} under {', '.join(staying)}; choose another --output, or --force with these codecs"
+            f"{found} with {', '.join(staying)}; choose another --output, or give these codecs too and --force"
         )
     if not force:
-        raise EvaluationError(f"{count}; choose another --output, or --force")
+        raise EvaluationError(f"{found}; choose another --output, or replace them with --force")
 
 
 def are_of_images(rows: Sequence[dict[str, Any]], identities: Sequence[ImageIdentity]) -> bool:

@@ -19,18 +19,18 @@ GAMMA_TOLERANCE = 0.05
 _D50 = (0.9642, 1.0, 0.8249)
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 
-Point = tuple[float, float]
-"""CIE x and y."""
+Chromaticity = tuple[float, float]
+"""x and y of CIE 1931."""
 Floats = npt.NDArray[np.float64]
 
 
 class Chromaticities(NamedTuple):
     """Chromaticities of white and the primaries."""
 
-    white: Point
-    red: Point
-    green: Point
-    blue: Point
+    white: Chromaticity
+    red: Chromaticity
+    green: Chromaticity
+    blue: Chromaticity
 
 
 D65 = (0.3127, 0.3290)

@@ -64,7 +64,7 @@ class CsvLogger(Logger):
         self._validates_again = False
 
     def resume(self, step: int, validates_again: bool = False) -> None:
-        """Continue the existing file; rows after the resumed step are dropped before the next row is written.
+        """Continue the existing file without its rows after the resumed step, which the next row removes.
 
         Args:
             step: step from which the run resumes.

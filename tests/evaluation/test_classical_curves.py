@@ -111,7 +111,9 @@ def test_other_images_with_the_same_names_are_reported_before_anything_is_coded(
     assert classical(images, out) == 0
     before = out.read_bytes()
     assert classical(others, out) == 2
-    assert f"{out}: has 2 other images; choose another --output, or --force" in refused(capsys)
+    assert f"{out}: has results of 2 other images; choose another --output, or replace them with --force" in refused(
+        capsys
+    )
     assert out.read_bytes() == before
 
 
@@ -145,7 +147,7 @@ def test_committed_results_are_of_the_images_in_the_repository(out) -> None:
         before = out.read_bytes()
         measure_curves([], find_originals(KODAK), out, FACTS)
         assert out.read_bytes() == before
-    with pytest.raises(EvaluationError, match="24 other images under avif"):
+    with pytest.raises(EvaluationError, match="24 other images with avif"):
         measure_curves([], find_originals(KODAK, 3), out, FACTS)
 
 
@@ -204,7 +206,7 @@ def test_force_replaces_no_curve_of_a_codec_that_was_not_named(images, others, o
     assert classical(images, out, "--codec", "webp") == 0
     before = out.read_bytes()
     assert classical(others, out, "--force") == 2
-    assert "2 other images under webp; choose another --output, or --force with these codecs" in refused(capsys)
+    assert "2 other images with webp; choose another --output, or give these codecs too and --force" in refused(capsys)
     assert out.read_bytes() == before
     assert classical(images, out, "--force") == 0
     assert [curve["name"] for curve in read(out)["curves"]] == ["webp", "jpeg"]
