@@ -36,13 +36,14 @@ def accepted_pixels(num_bytes: int, max_pixels: int | None) -> int:
 
 def max_steps(max_pixels: int) -> int:
     """Return the accepted number of decoding steps: twice those of a square image, and at least `LEAST_STEPS`."""
+    # A square image of side s takes s / 16 + 3 (s / 16 - 1), less than s / 4.
     return max(LEAST_STEPS, math.isqrt(max_pixels) // 2)
 
 
 def needed_pixels(height: int, width: int) -> int:
     """Return the smallest `max_pixels` with which every model decodes an image of this size."""
     steps = -(-width // STRIDE) + 3 * (-(-height // STRIDE) - 1)
-    return max(height * width, (2 * steps) ** 2 if steps > LEAST_STEPS else 0)
+    return max(height * width, (2 * steps) ** 2 if steps > LEAST_STEPS else 0)  # the inverse of `max_steps`
 
 
 def check_steps(height: int, width: int, max_pixels: int | None) -> None:

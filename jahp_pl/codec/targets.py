@@ -135,7 +135,7 @@ def find_level(
         below, above = (level, above) if probes[level] <= aim else (below, level)
         if below in probes and above in probes:
             slope = max((probes[above] - probes[below]) / (above - below), 1e-12)
-        guess = level + round((aim - probes[level]) / slope)
+        guess = level + round((aim - probes[level]) / slope)  # where the secant, or the given slope, reaches the aim
         if len(probes) >= MAX_SECANTS:
             guess = (below + above) // 2
         level = min(max(guess, below + 1), above - 1)

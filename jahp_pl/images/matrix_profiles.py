@@ -99,9 +99,10 @@ def _to_d50(chromaticities: Chromaticities) -> Floats:
     columns = np.stack(primaries, axis=1)
     if abs(np.linalg.det(columns)) < 1e-4:
         raise ValueError("primaries on a line")
-    scales = np.linalg.solve(columns, white)
+    scales = np.linalg.solve(columns, white)  # the scaled primaries add up to white
     if scales.min() <= 0:
         raise ValueError("a white point outside the primaries")
+    # Bradford adaptation: to cone responses, scaled so that white becomes D50, and back to XYZ.
     adapt = np.diag((_BRADFORD @ np.array(_D50)) / (_BRADFORD @ white))
     matrix: Floats = np.linalg.inv(_BRADFORD) @ adapt @ _BRADFORD @ (columns * scales)
     if np.abs(matrix).max() > 8:
@@ -112,7 +113,7 @@ def _to_d50(chromaticities: Chromaticities) -> Floats:
 def _curve(gamma: float) -> bytes:
     """Encode a tone curve."""
     if gamma == SRGB_CURVE:
-        codes = np.arange(1024) / 1023
+        codes = np.arange(1024) / 1023  # light as a function of the sample, IEC 61966-2-1
         light = np.where(codes <= 0.04045, codes / 12.92, ((codes + 0.055) / 1.055) ** 2.4)
         table: bytes = np.rint(light * 65535).astype(">u2").tobytes()
         return b"curv\0\0\0\0" + struct.pack(">I", 1024) + table

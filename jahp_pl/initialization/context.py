@@ -64,6 +64,7 @@ def read_neighbours(
         second.bias[size : mean.stop] = 0
         second.weight[size, around] = 0.5
         second.weight[mean, around, 0, 0] = 0.5 * SIGNED.repeat(1, 2)
+        # sigma += s (m - 0.7 scale) and mu += s v, with m the mean of |neighbours|, v their mean, and s the share.
         last.weight[outputs.scales(channel), size] += NEIGHBOUR_SHARE
         last.bias[outputs.scales(channel)] -= NEIGHBOUR_SHARE * MEAN_MAGNITUDE * scales[channel]
         last.weight[outputs.means(channel), mean, 0, 0] += NEIGHBOUR_SHARE * SIGNS

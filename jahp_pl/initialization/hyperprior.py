@@ -83,6 +83,7 @@ def read_energies(
             layer.weight[below, unit] = DOUBLING
             layer.bias[unit] = 0
         for channel in channels:
+            # sigma = scale (1 - s + s E / 0.7), with E the local mean of |y| / scale, 0.7 on average, and s the share.
             share = ENERGY_SHARE * scales[channel]
             head.weight[outputs.scales(channel), unit, 1, 1] += share / (MEAN_MAGNITUDE * HYPER_GAIN)
             head.bias[outputs.scales(channel)] -= share

@@ -39,7 +39,7 @@ def rates_of(coded: CodedImage) -> Rates:
     pixels = coded.row.height * coded.row.width
     y, z = (bits.double().sum(dim=(1, 2)) / pixels for bits in (coded.bits_y, coded.bits_z))
     header = 8 * coded.row.header_bytes / pixels
-    coder = coded.row.file_bpp - float(y.sum()) - float(z.sum()) - header
+    coder = coded.row.file_bpp - float(y.sum()) - float(z.sum()) - header  # so that the parts add up to the file
     return Rates(RateSplit(float(y.sum()), float(z.sum()), header, coder), y, z)
 
 
