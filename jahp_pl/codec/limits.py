@@ -34,15 +34,20 @@ def accepted_pixels(num_bytes: int, max_pixels: int | None) -> int:
     return min(ACCEPTED_PIXELS, claimable_pixels(num_bytes)) if max_pixels is None else max_pixels
 
 
+def num_steps(height: int, width: int) -> int:
+    """Return the number of wavefronts in (height, width) latents, see `entropy.wavefront`."""
+    return width + 3 * (height - 1)
+
+
 def max_steps(max_pixels: int) -> int:
     """Return the accepted number of decoding steps: twice those of a square image, and at least `LEAST_STEPS`."""
-    # A square image of side s takes s / 16 + 3 (s / 16 - 1), less than s / 4.
+    # An image with sides of s pixels takes s / 16 + 3 (s / 16 - 1) steps, which is less than s / 4.
     return max(LEAST_STEPS, math.isqrt(max_pixels) // 2)
 
 
 def needed_pixels(height: int, width: int) -> int:
     """Return the smallest `max_pixels` with which every model decodes an image of this size."""
-    steps = -(-width // STRIDE) + 3 * (-(-height // STRIDE) - 1)
+    steps = num_steps(-(-height // STRIDE), -(-width // STRIDE))
     return max(height * width, (2 * steps) ** 2 if steps > LEAST_STEPS else 0)  # the inverse of `max_steps`
 
 
@@ -57,7 +62,7 @@ def check_steps(height: int, width: int, max_pixels: int | None) -> None:
     Raises:
         BitstreamError: if width + 3 (height - 1) exceeds `max_steps`.
     """
-    steps = width + 3 * (height - 1)
+    steps = num_steps(height, width)
     most = max_steps(ACCEPTED_PIXELS if max_pixels is None else max_pixels)
     if steps > most:
         raise BitstreamError(
