@@ -101,6 +101,8 @@ def compare_images(
         EvaluationError: if an original is missing, or a codec cannot code it.
     """
     paths = [originals] if isinstance(originals, Path) else originals
+    if missing := next((path for path in paths if not path.exists()), None):
+        raise EvaluationError(f"--images {missing}: no such image or folder of images; check the path")
     return [_compare(curves, _original(paths, name), name, why, bpp, codecs, progress) for name, why in images.items()]
 
 

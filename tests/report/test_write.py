@@ -105,7 +105,7 @@ def test_titles_cannot_break_out_of_the_page(study, tmp_path):
     [
         (("--anchor", "gif"), "anchor 'gif'"),
         (("--show", "c"), "c: no such image in the results"),
-        (("--images", "nowhere"), "nowhere: has no image"),
+        (("--images", "nowhere"), "--images nowhere: no such image or folder"),
     ],
 )
 def test_what_cannot_be_reported_is_named(study, tmp_path, capsys, more, complaint):
