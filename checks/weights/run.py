@@ -1,11 +1,12 @@
 # ruff: noqa: T201
-"""Measures what hyperprior and context save in a trained model, and how it codes unusual images: `make weights-checks`.
+"""Measures what the parts of a trained model do, and how it codes unusual images: `make weights-checks`.
 
     python -m checks.weights.run joint-psnr --images data/kodak --out results/weights/checks.json
 
 The first table counts bits of the same integer latents under the float model three times: as they are coded; with every
 hyper-latent at its most probable value and without the bits of the hyper-latents; and with the context network reading
-zeros. The second one codes images made here as files and compares them with the best JPEG that is no larger.
+zeros. It also gives the PSNR of the coded images and the one that g_s would reach with unrounded latents: what is lost in
+the second is lost by the transforms, at any rate. The second table codes images made here as files and compares them with the best JPEG that is no larger.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from jahp_pl.images.io import decode_rgb
 from jahp_pl.measurement.provenance import provenance
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.load import load_codec
-from jahp_pl.quality import psnr
+from jahp_pl.quality import psnr, to_uint8
 
 QUALITIES = (1, 20, 40, 60, 80, 100)
 CONTENT_QUALITY = 60
@@ -51,6 +52,10 @@ class PartRates(NamedTuple):
     """Bits per pixel with the most probable hyper-latents, which cost nothing."""
     without_context: float
     """Bits per pixel with a context of zeros."""
+    psnr: float
+    """Mean PSNR in dB of the images from integer latents."""
+    unrounded_psnr: float
+    """Mean PSNR in dB of the images from latents before rounding."""
 
 
 class Content(NamedTuple):
@@ -70,7 +75,7 @@ class Content(NamedTuple):
 def measure_parts(model: CompressionModel, images: list[Tensor], quality: int) -> PartRates:
     """Count the bits of all images with and without each source of information."""
     level = torch.tensor([(quality - 1) / 99 * (model.config.num_levels - 1)])
-    totals, num_pixels = np.zeros(4), 0
+    totals, num_pixels = np.zeros(6), 0
     for image in images:
         y = model.analyse(image[None].float() / 255, level)
         assert model.h_a is not None
@@ -83,12 +88,21 @@ def measure_parts(model: CompressionModel, images: list[Tensor], quality: int) -
             float(whole.z.sum()),
             float(model.bits(y_hat, probable).y.sum()),
             float(bits_without_context(model, y_hat, z_hat).sum() + whole.z.sum()),
+            reconstruction_psnr(model, y_hat, image, level),
+            reconstruction_psnr(model, y, image, level),
         ]
         num_pixels += image.shape[1] * image.shape[2]
-    bits, hyper_bits, without_hyperprior, without_context = totals.tolist()
+    bits, hyper_bits, without_hyperprior, without_context, from_integers, unrounded = totals.tolist()
     return PartRates(
-        quality, bits / num_pixels, hyper_bits / bits, without_hyperprior / num_pixels, without_context / num_pixels
-    )
+        quality, bits / num_pixels, hyper_bits / bits, without_hyperprior / num_pixels, without_context / num_pixels,
+        from_integers / len(images), unrounded / len(images),
+    )  # fmt: skip
+
+
+def reconstruction_psnr(model: CompressionModel, y: Tensor, image: Tensor, level: Tensor) -> float:
+    """Return the PSNR in dB of the 8-bit image that g_s makes of latents (1, M, h, w), which need not be integers."""
+    x_hat = model.synthesise(y, image.shape[1], image.shape[2], level)
+    return float(psnr(image[None], to_uint8(x_hat)))
 
 
 def most_probable(model: CompressionModel, z_hat: Tensor) -> Tensor:
@@ -174,13 +188,14 @@ def main() -> None:
     codec = load_codec(arguments.model)
     images = [torch.from_numpy(decode_rgb(path)).permute(2, 0, 1) for path in find_images(arguments.images)]
     parts = []
-    print("quality   bits per pixel   z, % of bits   without hyperprior   without context")
+    print("quality   bits per pixel   z, % of bits   without hyperprior   without context    PSNR   unrounded")
     for quality in QUALITIES if codec.num_levels > 1 else (1,):
         one = measure_parts(codec.model, images, quality)
         parts.append(one)
         lost = [100 * (bpp / one.bpp - 1) for bpp in (one.without_hyperprior, one.without_context)]
         print(
             f"{quality:7}   {one.bpp:14.4f}   {100 * one.hyper_share:12.2f}   {lost[0]:+16.1f} %   {lost[1]:+13.1f} %"
+            f"   {one.psnr:5.2f}   {one.unrounded_psnr:9.2f}"
         )
     made = []
     print(f"\n{'content':<18}   bytes     PSNR   JPEG bytes     PSNR")

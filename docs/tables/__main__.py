@@ -38,6 +38,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "file-excess": rates.file_excess,
     "refinement-ablation": rates.refinement_ablation,
     "weights-parts": rates.weights_parts,
+    "weights-transforms": rates.weights_transforms,
     "weights-contents": rates.weights_contents,
 }
 

@@ -104,6 +104,15 @@ def weights_parts() -> str:
     return table("`--quality` > | bits per pixel > | in hyper-latents > | no hyperprior > | no context >", rows)
 
 
+def weights_transforms() -> str:
+    """What rounding adds to the error of the bundled model's transforms."""
+    parts = result("weights/checks")["parts"]
+    rows = [
+        [str(part["quality"]), *(f"{part[column]:.2f} dB" for column in ("psnr", "unrounded_psnr"))] for part in parts
+    ]
+    return table("`--quality` > | PSNR > | without rounding >", rows)
+
+
 def weights_contents() -> str:
     """The bundled model and JPEG on images unlike photographs."""
     rows = []
