@@ -5,8 +5,9 @@
 
 The first table counts bits of the same integer latents under the float model three times: as they are coded; with every
 hyper-latent at its most probable value and without the bits of the hyper-latents; and with the context network reading
-zeros. It also gives the PSNR of the coded images and the one that g_s would reach with unrounded latents: what is lost in
-the second is lost by the transforms, at any rate. The second table codes images made here as files and compares them with the best JPEG that is no larger.
+zeros. It also gives the PSNR of the coded images, and that of images which g_s makes of latents before rounding: the
+error that is left there comes from the transforms, whatever the rate. The second table codes images made here as files
+and compares them with the best JPEG that is no larger.
 """
 
 from __future__ import annotations
