@@ -23,8 +23,8 @@ from jahp_pl.codec.lockstep import decode_in_groups
 from jahp_pl.codec.rate_control import encode_to_target
 from jahp_pl.codec.table_names import LATENTS, PRIOR, tables_below
 from jahp_pl.codec.targets import Target, check_target
-from jahp_pl.config import ModelConfig
-from jahp_pl.density_layout import BOUNDS, DensityLayout
+from jahp_pl.config import BUILT_IN, ModelConfig
+from jahp_pl.density_layout import DensityLayout
 from jahp_pl.runtime.freezing import FrozenNetworks, freeze_networks
 from jahp_pl.runtime.networks import EntropyNetworks, TransformNetworks
 from jahp_pl.runtime.transforms import MEMORY_LIMIT, RuntimeAnalysed, RuntimeTransforms
@@ -50,7 +50,7 @@ class RuntimeCodec:
     Raises:
         FreezeError: if weights are not finite or too large for exact arithmetic, or the tables belong to another model.
         KeyError: if a weight or a table is missing.
-        ValueError: if the transform or the density is not one of the package's own.
+        ValueError: if the density or a network is not one of the package's own.
     """
 
     runtime: ClassVar[Literal["onnx"]] = "onnx"
@@ -63,10 +63,10 @@ class RuntimeCodec:
         tables: Mapping[str, Float64Array],
         threads: int = 0,
     ) -> None:
-        parts = ((config.transform, ("gdn",)), (config.hyper_transform, ("conv",)), (config.entropy_network, ("conv",)))
-        for part, known in (*parts, (config.likelihood, tuple(BOUNDS))):
-            if part not in known:
-                raise ValueError(f"{part}: the onnx runtime has only {', '.join(known)}; use the torch runtime")
+        for setting, known in BUILT_IN.items():
+            if (part := getattr(config, setting)) not in known:
+                words = f"model.{setting}={part}: the onnx runtime has only {', '.join(known)}"
+                raise ValueError(f"{words}; use the torch runtime")
         self.config = config
         self._state = state
         gain, offset = (state.get(f"gains.{name}") for name in ("gain", "offset"))

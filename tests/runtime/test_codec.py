@@ -22,6 +22,7 @@ from jahp_pl.codec.bitstream import BitstreamError
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.entropy.range_coder import Writer
 from jahp_pl.codec.targets import Target
+from jahp_pl.config import BUILT_IN, PARTS
 from jahp_pl.model_io.export import export
 from jahp_pl.model_io.export_config import CONFIG, WEIGHTS, ExportError
 from jahp_pl.runtime import transform_graphs
@@ -232,6 +233,22 @@ def test_damaged_weights_are_refused_even_if_the_checksum_fits(data: bytes, tmp_
     config["sha256"] = hashlib.sha256(data).hexdigest()
     (tmp_path / "m" / CONFIG).write_text(json.dumps(config))
     with pytest.raises(ExportError, match=r"model.safetensors: damaged \(.*\); fetch it again"):
+        load_runtime(tmp_path / "m")
+
+
+@pytest.mark.parametrize("setting", BUILT_IN)
+def test_parts_that_only_torch_has_are_refused_by_name(
+    setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export(codec_of(JOINT).model, tmp_path / "m", {})
+    config = json.loads((tmp_path / "m" / CONFIG).read_text())
+    config["model"][setting] = "own"
+    (tmp_path / "m" / CONFIG).write_text(json.dumps(config))
+    with pytest.raises(ExportError, match=f"model.{setting}"):
+        load_runtime(tmp_path / "m")
+    monkeypatch.setitem(PARTS, setting, [*PARTS[setting], "own"])  # as an import would
+    said = f"m: model.{setting}=own: the onnx runtime has only .*; use the torch runtime"
+    with pytest.raises(ExportError, match=said):
         load_runtime(tmp_path / "m")
 
 
