@@ -30,10 +30,13 @@ from PIL import Image
 from jahp_pl.codec.bitstream import BitstreamError, Header, pack
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.entropy.range_coder import Writer
+from jahp_pl.images.icc import rgb_to_srgb
+from jahp_pl.images.io import decode_rgb
 from jahp_pl.model_io.export import export
 from jahp_pl.model_io.load import load_codec
 from tests.support.browser import CHROMIUM, Page, chromium
 from tests.support.codec_models import MIXTURE, codec_of, kodak_crop, variable_model
+from tests.support.profiles import DISPLAY_P3
 
 WEB = Path(__file__).parents[1] / "web"
 VENDOR = WEB / "vendor"
@@ -273,9 +276,9 @@ def status(page: Page, beginning: str, patience: float = 60.0) -> str:
     raise AssertionError(f"still says: {said}")
 
 
-def png(image: npt.NDArray[np.uint8]) -> bytes:
+def png(image: npt.NDArray[np.uint8], profile: bytes | None = None) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
+    Image.fromarray(image).save(buffer, "PNG", icc_profile=profile)
     return buffer.getvalue()
 
 
@@ -354,6 +357,61 @@ def test_a_file_is_opened_and_its_picture_saved(page: Page, sites: dict[str, Sit
         assert page.run("getComputedStyle(document.getElementById('controls')).display") == "none"
 
 
+def shown(page: Page) -> npt.NDArray[np.uint8]:
+    """The picture on the left, (H, W, 3)."""
+    url = page.run("document.getElementById('over').toDataURL()")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB"))
+
+
+def test_a_photograph_is_converted_to_srgb_as_its_profile_says(page: Page, sites: dict[str, Site]) -> None:
+    image = kodak_crop("kodim23", 64, 96)
+    data = png(image, DISPLAY_P3)
+    with opened(page, sites["variable"]):
+        give(page, "photo.png", data, "image/png")
+        assert status(page, "Compressed").startswith("Compressed")
+        turn(page, "left", "original")
+        found = shown(page).astype(int)
+    assert np.abs(found - image).max() > 10
+    assert np.abs(found - decode_rgb(data)).max() <= 2
+    assert rows(page)["original"][0] == f"{len(data):,}"
+
+
+def test_the_profile_of_a_file_is_shown_and_kept(page: Page, sites: dict[str, Site]) -> None:
+    site, image = sites["variable"], kodak_crop("kodim23", 64, 96)
+    with Image.open(io.BytesIO(png(image, DISPLAY_P3))) as photo:
+        data = site.codec.compress(photo)
+    expected = site.codec.decompress(data, as_="numpy")
+    with opened(page, site, 400):
+        give(page, "photo.jahp", data)
+        assert status(page, "Decoded").startswith("Decoded")
+        found = shown(page).astype(int)
+        with Image.open(io.BytesIO(link(page, "savePicture"))) as saved:
+            assert saved.info["icc_profile"] == DISPLAY_P3
+            assert np.abs(np.asarray(saved.convert("RGB")).astype(int) - expected).max() <= 1
+    assert np.abs(found - expected).max() > 5  # the tiny model shows little colour
+    assert np.abs(found - rgb_to_srgb(expected, DISPLAY_P3)).max() <= 3
+
+
+def test_what_was_asked_for_last_is_shown(page: Page, sites: dict[str, Site]) -> None:
+    """Requests may overtake each other: a quality, then another one, then a file, before the first answer."""
+    site = sites["variable"]
+    data = site.codec.compress(kodak_crop("kodim05", 100, 120))
+    with opened(page, site):
+        give(page, "photo.png", png(kodak_crop("kodim23", 64, 96)), "image/png")
+        assert status(page, "Compressed").startswith("Compressed")
+        for quality in ("20", "90"):
+            turn(page, "quality", quality)
+        give(page, "photo.jahp", data)
+        give(page, "again.png", png(kodak_crop("kodim19", 80, 64)), "image/png")
+        assert status(page, "Compressed").startswith("Compressed")
+        assert "64 × 80" in page.run("document.getElementById('facts').textContent")
+        turn(page, "quality", "30")
+        give(page, "photo.jahp", data)
+        assert status(page, "Decoded").startswith("Decoded")
+        time.sleep(1)
+        assert list(rows(page)) == ["decoded"]
+
+
 def test_a_gray_picture_stays_gray(page: Page, sites: dict[str, Site]) -> None:
     site = sites["variable"]
     gray = np.repeat(kodak_crop("kodim05", 64, 64)[:, :, :1], 3, axis=2)
@@ -419,15 +477,14 @@ def test_it_works_offline_once_loaded(sites: dict[str, Site], tmp_path: Path) ->
     with chromium() as alone:
         alone.open(site.url, 1000, is_ready=IS_READY, patience=60)
         alone.run("navigator.serviceWorker.ready.then(() => true)")
-        alone.open(site.url, 1000, is_ready=IS_READY, patience=60)  # now through the service worker
-        give(alone, "photo.jahp", data)
-        status(alone, "Decoded")
-        give(alone, "photo.png", png(kodak_crop("kodim05", 64, 64)), "image/png")
-        status(alone, "Compressed")
+        assert alone.run("document.getElementById('offline').hidden") is False
         site.stop()
-        alone.open(site.url, 1000, is_ready=IS_READY, patience=60)
-        give(alone, "photo.jahp", data)
-        assert status(alone, "Decoded").startswith("Decoded")
+        for address in (site.url, site.url.removesuffix("index.html")):
+            alone.open(address, 1000, is_ready=IS_READY, patience=60)
+            give(alone, "photo.jahp", data)
+            assert status(alone, "Decoded").startswith("Decoded")
+            give(alone, "photo.png", png(kodak_crop("kodim05", 64, 64)), "image/png")
+            assert status(alone, "Compressed").startswith("Compressed")
 
 
 # --- the bundled model ------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 // The page: opens files and shows pictures side by side; the worker does the coding.
 
+import { withProfile } from "./png.js";
+
 const MAX_PIXELS = 2 ** 24;
 const MAX_FILE_BYTES = 2 ** 27;
 const QUALITY_STEPS = 8; // of the search for the quality of JPEG and WebP
@@ -8,14 +10,21 @@ const element = (id) => document.getElementById(id);
 const SIMD = Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11);
 
 let worker = null;
-let original = null; // { rgb, width, height, isGray, name }
+let original = null; // { rgb, width, height, name, size }
 let pictures = {}; // by label: { rgb, bytes }, rgb channel after channel
-let newest = 0; // number of the newest request for a picture; answers to older ones are dropped
+let newest = 0; // number of what the user asked for last; answers to anything older are dropped
 
 function say(text, isError = false) {
   element("status").textContent = text;
   element("status").classList.toggle("error", isError);
   if (isError) element("progress").hidden = true;
+}
+
+/** Show that something is under way; how far it is follows from the worker. */
+function wait(text) {
+  say(text);
+  element("progress").hidden = false;
+  element("progress").removeAttribute("value");
 }
 
 /** Send a request to the worker; resolves to its result, or rejects with an Error whose message is a sentence. */
@@ -160,7 +169,7 @@ function show(left, right) {
   move();
 }
 
-async function offer(id, blob, name) {
+function offer(id, blob, name) {
   const link = element(id);
   if (link.href) URL.revokeObjectURL(link.href);
   link.href = URL.createObjectURL(blob);
@@ -170,39 +179,46 @@ async function offer(id, blob, name) {
 
 // --- files ---------------------------------------------------------------------------------------------------------
 
-async function openFile(file) {
+/** Do something that the user asked for; show its error, unless the user has asked for something else since. */
+async function attempt(work) {
+  const mine = ++newest;
   try {
-    if (file.size > MAX_FILE_BYTES) throw new Error(`${file.name} has ${file.size} bytes, too many for this page; use the jahp command.`);
-    element("progress").hidden = false;
-    element("progress").removeAttribute("value");
-    if (/\.jahp$/i.test(file.name)) await openJahp(file);
-    else await openPhotograph(file);
+    await work(() => mine === newest);
   } catch (error) {
-    say(error.message, true);
+    if (mine === newest) say(error.message, true);
   } finally {
-    element("progress").hidden = true;
+    if (mine === newest) element("progress").hidden = true;
   }
 }
 
-async function openJahp(file) {
-  say(`Decoding ${file.name} …`);
+function openFile(file) {
+  return attempt((isNewest) => {
+    if (file.size > MAX_FILE_BYTES) throw new Error(`${file.name} has ${file.size} bytes, too many for this page; use the jahp command.`);
+    return /\.jahp$/i.test(file.name) ? openJahp(file, isNewest) : openPhotograph(file, isNewest);
+  });
+}
+
+async function openJahp(file, isNewest) {
+  wait(`Decoding ${file.name} …`);
   const data = new Uint8Array(await file.arrayBuffer());
   const { header, rgb, seconds } = await request("decode", { data });
-  newest++;
-  original = { rgb, width: header.width, height: header.height, name: file.name.replace(/\.jahp$/i, "") };
-  pictures = { decoded: { rgb, bytes: data.length } };
-  element("controls").hidden = true;
-  element("choices").hidden = true;
-  element("saveFile").hidden = true;
+  const { width, height, profile } = header;
+  let png = await toBlob(canvasOf(rgb, width, height), "image/png");
+  if (profile !== null) png = await withProfile(png, profile);
+  const shown = profile === null ? rgb : (await pixelsOf(png)).rgb; // the browser converts it to sRGB
+  if (!isNewest()) return;
+  original = { rgb: shown, width, height, name: file.name.replace(/\.jahp$/i, "") };
+  pictures = { decoded: { rgb: shown, bytes: data.length } };
+  for (const id of ["controls", "choices", "saveFile"]) element(id).hidden = true;
   show("decoded", "decoded");
-  await offer("savePicture", await toBlob(canvasOf(rgb, header.width, header.height), "image/png"), `${original.name}.png`);
-  const profile = header.hasProfile ? " Its colour profile is not applied here; `jahp decompress` keeps it." : "";
-  element("facts").textContent = `${header.width} × ${header.height} pixels, model ${header.fingerprint}.${profile}`;
+  offer("savePicture", png, `${original.name}.png`);
+  const colours = profile === null ? "" : " The file has a colour profile, which the PNG keeps; shown here in sRGB.";
+  element("facts").textContent = `${width} × ${height} pixels, model ${header.fingerprint}.${colours}`;
   say(`Decoded in ${seconds.toFixed(1)} s.`);
 }
 
-async function openPhotograph(file) {
-  say(`Reading ${file.name} …`);
+async function openPhotograph(file, isNewest) {
+  wait(`Reading ${file.name} …`);
   let pixels;
   try {
     pixels = await pixelsOf(file);
@@ -210,37 +226,39 @@ async function openPhotograph(file) {
     if (/too many/.test(error.message)) throw error;
     throw new Error(`${file.name} is not a picture that this browser can read; convert it to PNG or JPEG.`);
   }
+  if (!isNewest()) return;
   original = { ...pixels, name: file.name.replace(/\.[^.]*$/, ""), size: file.size };
-  say("Analysing …");
-  await request("analyse", { ...pixels, isGray: isGray(pixels) });
-  await encode();
+  element("controls").hidden = true; // until it is analysed
+  wait("Analysing …");
+  const { seconds } = await request("analyse", { ...pixels, isGray: isGray(pixels) });
+  if (isNewest()) await encode(isNewest, seconds);
 }
 
-async function encode() {
-  const mine = ++newest;
-  const quality = Number(element("quality").value);
-  element("progress").hidden = false;
-  element("progress").removeAttribute("value");
-  say("Compressing …");
-  const { data, header, rgb, seconds } = await request("encode", { quality });
-  if (mine !== newest) return;
-  const found = { original: { rgb: original.rgb, bytes: null }, jahp: { rgb, bytes: data.length } };
+/** Encode the picture that the worker has analysed, which took `analysis` seconds if it was just now. */
+async function encode(isNewest, analysis = 0) {
+  wait("Compressing …");
+  const { data, header, rgb, seconds } = await request("encode", { quality: Number(element("quality").value) });
+  if (!isNewest()) return;
+  const { width, height } = header;
+  const found = { original: { rgb: original.rgb, bytes: original.size }, jahp: { rgb, bytes: data.length } };
+  const larger = [];
   for (const [label, type] of [["JPEG", "image/jpeg"], ["WebP", "image/webp"]]) {
     const picture = await classical(type, data.length);
-    if (mine !== newest) return;
+    if (!isNewest()) return;
     if (picture !== null) found[label] = picture;
+    if (picture?.bytes > data.length) larger.push(label);
   }
+  const png = await toBlob(canvasOf(rgb, width, height), "image/png");
+  if (!isNewest()) return;
   pictures = found;
   element("controls").hidden = false;
   element("choices").hidden = false;
   show("jahp", "JPEG");
-  await offer("saveFile", new Blob([data]), `${original.name}.jahp`);
-  await offer("savePicture", await toBlob(canvasOf(rgb, header.width, header.height), "image/png"), `${original.name}.png`);
-  const larger = Object.entries(found).filter(([, picture]) => picture.bytes !== null && picture.bytes > data.length);
-  const note = larger.length ? ` ${larger.map(([label]) => label).join(" and ")} cannot be smaller here.` : "";
-  element("facts").textContent = `${header.width} × ${header.height} pixels. JPEG and WebP are this browser's own, with no more bytes than the .jahp file if possible.${note}`;
-  element("progress").hidden = true;
-  say(`Compressed in ${seconds.toFixed(1)} s.`);
+  offer("saveFile", new Blob([data]), `${original.name}.jahp`);
+  offer("savePicture", png, `${original.name}.png`);
+  const note = larger.length ? ` ${larger.join(" and ")} cannot be smaller here.` : "";
+  element("facts").textContent = `${width} × ${height} pixels, in sRGB. JPEG and WebP are this browser's own, with no more bytes than the .jahp file if possible.${note}`;
+  say(`Compressed in ${(analysis + seconds).toFixed(1)} s.`);
 }
 
 // --- start ---------------------------------------------------------------------------------------------------------
@@ -265,7 +283,7 @@ function listen() {
     if (file) openFile(file);
   });
   element("quality").addEventListener("input", ({ target }) => (element("qualityValue").textContent = target.value));
-  element("quality").addEventListener("change", () => encode().catch((error) => say(error.message, true)));
+  element("quality").addEventListener("change", () => attempt(encode));
   for (const id of ["left", "right"]) element(id).addEventListener("change", draw);
   element("split").addEventListener("input", move);
 }
@@ -288,7 +306,9 @@ async function start() {
     say(error.message, true);
     document.documentElement.dataset.ready = "failed";
   }
-  if ("serviceWorker" in navigator) navigator.serviceWorker.register(new URL("offline.js", import.meta.url)).catch(() => {});
+  if (!("serviceWorker" in navigator)) return;
+  navigator.serviceWorker.register(new URL("offline.js", import.meta.url)).catch(() => {});
+  navigator.serviceWorker.ready.then(() => (element("offline").hidden = false));
 }
 
 start();

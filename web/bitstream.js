@@ -12,7 +12,7 @@ const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, value) => {
   return value;
 });
 
-function crc32(parts) {
+export function crc32(parts) {
   let crc = 0xffffffff;
   for (const part of parts) for (const byte of part) crc = CRC_TABLE[(crc ^ byte) & 255] ^ (crc >>> 8);
   return (crc ^ 0xffffffff) >>> 0;
@@ -82,7 +82,7 @@ export function unpack(data, maxPixels) {
   const payload = rest.slice(profileLength);
   return {
     fingerprint, width, height, level, lowest, highest: lowest + span, isGray: (flags & 2) !== 0,
-    hasProfile: profileLength > 0, payload,
+    profile: profileLength > 0 ? rest.slice(0, profileLength) : null, payload,
   };
 }
 

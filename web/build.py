@@ -2,7 +2,8 @@
 
 vendor/   onnxruntime-web, from `dist` of its npm package
 model/    an export, unchanged
-graphs/   ONNX graphs without weights, and graphs.json with the names of the weights of each
+graphs/   ONNX graphs without weights, graphs.json with the names of the weights of each, files.json with all files that
+          the page needs offline
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from jahp_pl.model_io.export_config import CONFIG, WEIGHTS
+from jahp_pl.model_io.export_config import CONFIG, WEIGHTS, ExportError
 from jahp_pl.model_io.pretrained import locate
 from jahp_pl.runtime import entropy_graphs, transform_graphs
 from jahp_pl.runtime.load import load_runtime
@@ -36,6 +37,8 @@ def build(vendor: Path, out: Path = WEB, model: str | Path | None = None) -> Non
         shutil.copy(WEB / name, out)
     folder = locate(model)
     codec = load_runtime(folder)
+    if codec.config.rung != "joint":
+        raise ExportError(f"{folder}: is a {codec.config.rung} model; the page runs joint models only")
     for name in ("vendor", "model", "graphs"):
         shutil.rmtree(out / name, ignore_errors=True)
         (out / name).mkdir()
@@ -44,7 +47,7 @@ def build(vendor: Path, out: Path = WEB, model: str | Path | None = None) -> Non
     for name in (CONFIG, WEIGHTS):
         shutil.copy(folder / name, out / "model")
     state, (h_s, context) = read_weights(folder).state, codec.networks.frozen
-    assert context is not None, "the page runs joint models only"
+    assert context is not None
     graphs = {
         "analysis": transform_graphs.analysis(state),
         "hyper_analysis": transform_graphs.hyper_analysis(state, magnitudes=False),
@@ -57,7 +60,13 @@ def build(vendor: Path, out: Path = WEB, model: str | Path | None = None) -> Non
         (out / "graphs" / f"{name}.onnx").write_bytes(graph.to_bytes())
     names = {name: list(graph.weights) for name, graph in graphs.items()}
     (out / "graphs" / "graphs.json").write_text(json.dumps(names, indent=1) + "\n")
+    made = (path for name in ("vendor", "model", "graphs") for path in sorted((out / name).iterdir()))
+    files = [*PAGE, *(path.relative_to(out).as_posix() for path in made)]
+    (out / "graphs" / "files.json").write_text(json.dumps(files, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    build(Path(sys.argv[1]), model=sys.argv[2] if len(sys.argv) > 2 else None)
+    try:
+        build(Path(sys.argv[1]), model=sys.argv[2] if len(sys.argv) > 2 else None)
+    except ExportError as error:
+        sys.exit(f"{error}")

@@ -11,6 +11,10 @@ import { fingerprint, GraphWeights, readTensors } from "./weights.js";
 
 const CHUNK = 512; // positions whose parameters the encoder computes at a time
 export const MAX_PIXELS = 2 ** 24;
+const PARTS = {
+  rung: ["joint"], transform: ["gdn"], hyper_transform: ["conv"], entropy_network: ["conv"],
+  likelihood: ["gaussian", "laplace", "logistic"],
+}; // what a model may consist of
 const PLAIN = equalChances(2 ** 16); // 16 bits that are coded without a model
 
 export class Codec {
@@ -36,8 +40,9 @@ export class Codec {
     }
     const codec = new Codec();
     codec.config = config.model;
-    if (codec.config.rung !== "joint" || codec.config.transform !== "gdn") {
-      throw new FileError(`This page runs joint models only; this one is ${codec.config.rung}.`);
+    for (const [part, known] of Object.entries(PARTS)) {
+      const found = codec.config[part] ?? known[0]; // older exports lack some
+      if (!known.includes(found)) throw new FileError(`This page runs models with ${part} ${known.join(" or ")} only, not ${found}. Use the jahp command.`);
     }
     const { tensors, tables } = readTensors(await new Blob(chunks).arrayBuffer());
     codec.tensors = tensors;
@@ -59,8 +64,8 @@ export class Codec {
     return this.config.num_levels;
   }
 
-  /** Decode a file: its header, pixels (RGB, channel after channel) and latents. */
-  async decode(data) {
+  /** Decode a file: its header, pixels (RGB, channel after channel) and latents; progress(share) is called on the way. */
+  async decode(data, progress = () => {}) {
     const header = unpack(data, MAX_PIXELS);
     if (header.fingerprint !== this.fingerprint) {
       throw new FileError(
@@ -74,9 +79,9 @@ export class Codec {
     const [height, width] = [Math.ceil(header.height / STRIDE), Math.ceil(header.width / STRIDE)];
     const reader = new Reader(header.payload);
     const zHat = this.readHyper(reader, Math.ceil(height / HYPER_STRIDE) * Math.ceil(width / HYPER_STRIDE));
-    const yHat = await this.readLatents(reader, zHat, height, width, header);
+    const yHat = await this.readLatents(reader, zHat, height, width, header, (share) => progress(share / 2));
     reader.finish();
-    const rgb = await this.synthesise(yHat, height, width, header);
+    const rgb = await this.synthesise(yHat, height, width, header, (share) => progress((1 + share) / 2));
     return { header, rgb, yHat, zHat };
   }
 
@@ -125,7 +130,7 @@ export class Codec {
     );
   }
 
-  async readLatents(reader, zHat, height, width, { lowest, highest }) {
+  async readLatents(reader, zHat, height, width, { lowest, highest }, progress = () => {}) {
     const M = this.config.num_latents;
     const frame = await this.frame(zHat, height, width, lowest, highest);
     const uniform = highest > lowest ? equalChances(highest - lowest + 1) : null;
@@ -148,11 +153,12 @@ export class Codec {
         if (y < lowest || y > highest) throw new FileError("The latents exceed the range that the header states.");
       }
       frame.show(start, found);
+      progress(stop / (height * width));
     }
     return this.inRaster(symbols, frame.rank);
   }
 
-  async writeLatents(writer, yHat, zHat, height, width, lowest, highest) {
+  async writeLatents(writer, yHat, zHat, height, width, lowest, highest, progress = () => {}) {
     const M = this.config.num_latents;
     const frame = await this.frame(zHat, height, width, lowest, highest);
     const uniform = highest > lowest ? equalChances(highest - lowest + 1) : null;
@@ -185,6 +191,7 @@ export class Codec {
           if (uniform !== null) for (const symbol of escaped) writer.symbol(symbol - lowest, uniform);
         }
       }
+      progress(first / frame.steps.length);
     }
   }
 
@@ -210,18 +217,20 @@ export class Codec {
     );
   }
 
-  async synthesise(yHat, height, width, header) {
+  async synthesise(yHat, height, width, header, progress = () => {}) {
     const M = this.config.num_latents;
     const gain = this.tensors["gains.gain"]?.values;
     const offset = this.tensors["gains.offset"]?.values;
     const gains = this.gains(header.level, (index) => offset[index] - gain[index]);
     const rgb = new Uint8Array(3 * header.width * header.height);
-    for (const tile of tiles(height, width)) {
+    const pieces = [...tiles(height, width)];
+    for (const [index, tile] of pieces.entries()) {
+      progress(index / pieces.length);
       const [h, w] = [tile.bottom - tile.top, tile.right - tile.left];
       const seen = new Float32Array(M * h * w);
-      for (let m = 0, index = 0; m < M; m++) {
+      for (let m = 0, at = 0; m < M; m++) {
         for (let i = tile.top; i < tile.bottom; i++) {
-          for (let j = tile.left; j < tile.right; j++) seen[index++] = yHat[(m * height + i) * width + j] * gains[m];
+          for (let j = tile.left; j < tile.right; j++) seen[at++] = yHat[(m * height + i) * width + j] * gains[m];
         }
       }
       const cuts = haloCuts(tile);
@@ -242,11 +251,13 @@ export class Codec {
   }
 
   /** Apply g_a to an image (RGB, channel after channel): y before the gains. */
-  async analyse(rgb, width, height) {
+  async analyse(rgb, width, height, progress = () => {}) {
     const M = this.config.num_latents;
     const [h, w] = [Math.ceil(height / STRIDE), Math.ceil(width / STRIDE)];
     const y = new Float32Array(M * h * w);
-    for (const tile of tiles(h, w)) {
+    const pieces = [...tiles(h, w)];
+    for (const [number, tile] of pieces.entries()) {
+      progress(number / pieces.length);
       const [rows, columns] = [(tile.bottom - tile.top) * STRIDE, (tile.right - tile.left) * STRIDE];
       const seen = new Uint8Array(3 * rows * columns);
       for (let c = 0, index = 0; c < 3; c++) {
@@ -267,7 +278,7 @@ export class Codec {
   }
 
   /** Encode an analysed image at a quality from 1 to 100. */
-  async encode(analysed, width, height, isGray, quality) {
+  async encode(analysed, width, height, isGray, quality, progress = () => {}) {
     const M = this.config.num_latents;
     const level = this.numLevels === 1 ? null : Math.round(((quality - 1) / 99) * (this.numLevels - 1) * LEVEL_STEPS);
     const gain = this.tensors["gains.gain"]?.values;
@@ -284,7 +295,7 @@ export class Codec {
     }
     const writer = new Writer();
     this.writeHyper(writer, zHat, zHat.length / this.channels.length);
-    await this.writeLatents(writer, yHat, zHat, h, w, lowest, highest);
+    await this.writeLatents(writer, yHat, zHat, h, w, lowest, highest, progress);
     const header = { fingerprint: this.fingerprint, width, height, level, lowest, highest, isGray };
     return { data: pack(header, writer.payload()), header, yHat, zHat };
   }

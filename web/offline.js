@@ -1,14 +1,23 @@
-// Keeps what the page has loaded, so that it works without a network afterwards.
+// Keeps all files of the page, so that it works without a network once it has been open.
 
 const CACHE = "jahp";
 
-self.addEventListener("install", () => self.skipWaiting());
+self.addEventListener("install", (event) => {
+  event.waitUntil(keepAll());
+  self.skipWaiting();
+});
 self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
 
 self.addEventListener("fetch", (event) => {
   if (event.request.method !== "GET" || !event.request.url.startsWith(self.location.origin)) return;
   event.respondWith(answer(event.request));
 });
+
+async function keepAll() {
+  const list = await fetch(new URL("graphs/files.json", self.location));
+  const cache = await caches.open(CACHE);
+  await cache.addAll([new URL(".", self.location), ...(await list.json()).map((path) => new URL(path, self.location))]);
+}
 
 // The network comes first, because page and model must fit each other; the browser's own cache saves the transfer.
 async function answer(request) {
