@@ -133,7 +133,12 @@ def test_a_model_that_cannot_be_loaded_is_named(photo, exports, tmp_path, monkey
     damaged = shutil.copytree(exports / "joint", tmp_path / "damaged")
     (damaged / CONFIG).write_text("{}")
     monkeypatch.setenv(pillow.MODEL_VARIABLE, str(damaged))
-    with Image.open(photo) as image, pytest.raises(OSError, match=r"not the config\.json of a jahp_pl export"):
+    with (
+        Image.open(photo) as image,
+        pytest.raises(
+            OSError, match=r"damaged.config\.json: is not of a jahp_pl export; give a folder that `jahp export` made$"
+        ),
+    ):
         image.load()
 
 

@@ -43,8 +43,9 @@ def read_fingerprint(folder: Path) -> bytes:
     Raises:
         ExportError: if config.json is missing or damaged.
     """
+    config = read_config(folder)
     try:
-        return bytes.fromhex(read_config(folder)["fingerprint"])
+        return bytes.fromhex(config["fingerprint"])
     except (KeyError, TypeError, ValueError) as error:
         raise _unreadable(folder, error) from None
 
