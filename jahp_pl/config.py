@@ -51,6 +51,10 @@ def add_part(setting: str, name: str) -> None:
         PARTS[setting].append(name)
 
 
+MAX_CHANNELS = 4096
+"""Largest number of filters or latents. The codec's exact sums allow about twice as many inputs of g_ep."""
+
+
 def require(condition: bool, key: str, value: object, remedy: str) -> None:
     """Raise a one-line `ConfigError` unless the condition holds.
 
@@ -103,8 +107,9 @@ class ModelConfig:
                 f"must be one of {', '.join(names)}; for your own, import its module first: "
                 "imports=[FILE.py] in a configuration, --import FILE.py on the command line",
             )
-        require(self.num_filters >= 1, "model.num_filters", self.num_filters, "must be at least 1")
-        require(self.num_latents >= 1, "model.num_latents", self.num_latents, "must be at least 1")
+        for setting in ("num_filters", "num_latents"):
+            value = getattr(self, setting)
+            require(1 <= value <= MAX_CHANNELS, f"model.{setting}", value, f"must be from 1 to {MAX_CHANNELS}")
         require(1 <= self.num_components <= 16, "model.num_components", self.num_components, "must be from 1 to 16")
         require(1 <= self.num_levels <= 64, "model.num_levels", self.num_levels, "must be from 1 to 64")
         require(

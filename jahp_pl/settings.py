@@ -53,8 +53,11 @@ def load_config(*arguments: str | Path) -> Config:
             loaded = OmegaConf.load(file)
         except FileNotFoundError:
             raise ConfigError(f"{file}: no such file; give the path of a YAML file with settings") from None
-        except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{file}: cannot be read as YAML: {_first_line(error)}; correct the file") from None
+        except RecursionError:
+            raise ConfigError(f"{file}: cannot be read as YAML: it is nested too deeply; correct the file") from None
+        # PyYAML passes on Python's own errors
+        except (YAMLError, OmegaConfBaseException, OSError, ValueError, ArithmeticError) as error:
+            raise ConfigError(f"{file}: cannot be read as YAML: {yaml_problem(error)}; correct the file") from None
         if not isinstance(loaded, DictConfig):
             raise ConfigError(f"{file}: is not a mapping; write settings as in the files under configs/")
         layers.append((f"{file}: ", loaded))
@@ -64,8 +67,10 @@ def load_config(*arguments: str | Path) -> Config:
             raise ConfigError(_unknown_key(key))
         try:
             layers.append(("", OmegaConf.from_dotlist([pair])))
-        except (YAMLError, OmegaConfBaseException) as error:
-            raise ConfigError(f"{pair}: the value cannot be read as YAML: {_first_line(error)}; quote it") from None
+        except (YAMLError, OmegaConfBaseException, ValueError, ArithmeticError, RecursionError) as error:
+            raise ConfigError(
+                f"{pair[:80]}: the value cannot be read as YAML: {yaml_problem(error)}; quote it"
+            ) from None
     return _merge(layers, may_import=True)
 
 
@@ -81,7 +86,7 @@ def config_from_dict(values: Mapping[str, Any]) -> Config:
     try:
         return _merge([("", OmegaConf.create(dict(values)))], may_import=False)
     except OmegaConfBaseException as error:
-        raise ConfigError(_first_line(error)) from None
+        raise ConfigError(yaml_problem(error)) from None
 
 
 def _merge(layers: Sequence[tuple[str, DictConfig]], may_import: bool) -> Config:
@@ -95,13 +100,13 @@ def _merge(layers: Sequence[tuple[str, DictConfig]], may_import: bool) -> Config
         try:
             merged = OmegaConf.merge(merged, layer)
         except OmegaConfBaseException as error:
-            raise ConfigError(f"{origin}{getattr(error, 'full_key', '')}: {_first_line(error)}") from None
+            raise ConfigError(f"{origin}{getattr(error, 'full_key', '')}: {yaml_problem(error)}") from None
     if may_import:
         import_modules([str(module) for module in merged.imports])  # before names that they register are looked at
     try:
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        raise ConfigError(_first_line(error)) from None
+        raise ConfigError(f"{getattr(error, 'full_key', '')}: {yaml_problem(error)}".removeprefix(": ")) from None
     assert isinstance(config, Config)
     return config
 
@@ -192,5 +197,8 @@ def _unknown_key(key: str) -> str:
     return f"{key}: no such setting; {hint}"
 
 
-def _first_line(error: Exception) -> str:
+def yaml_problem(error: Exception) -> str:
+    """Describe an error of a YAML parser or of OmegaConf in one line, with the line of the file where it is known."""
+    if (problem := getattr(error, "problem", None)) and (mark := getattr(error, "problem_mark", None)):
+        return f"{problem}, in line {mark.line + 1}"
     return (str(error).strip() or type(error).__name__).splitlines()[0]
