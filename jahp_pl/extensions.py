@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +35,7 @@ def import_modules(modules: Sequence[str]) -> None:
 
 def _import_file(path: Path) -> None:
     """Import a file as a module of its stem, unless that is done."""
-    path = path.expanduser().resolve()
+    path = Path(os.path.expanduser(path)).resolve()  # noqa: PTH111  keeps ~ of an unknown user
     present = sys.modules.get(path.stem)
     if present is not None:
         if Path(getattr(present, "__file__", None) or "").resolve() != path:

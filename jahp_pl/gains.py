@@ -67,5 +67,5 @@ class LevelGains(nn.Module):
     def _between(self, table: Tensor, level: Tensor) -> Tensor:
         """Interpolate the rows of `table` (S, M): (B,) -> (B, M, 1, 1)."""
         below = level.floor().clamp(0, self.num_levels - 2).long()
-        share = (level - below)[:, None]
+        share = (level - below)[:, None].to(table.dtype)  # whatever the default dtype
         return torch.lerp(table[below], table[below + 1], share)[:, :, None, None]

@@ -33,6 +33,7 @@ def open_codec(arguments: argparse.Namespace, model: str | Path | None = None) -
     path = locate(model or arguments.model, _metric(arguments))  # first, because importing torch takes seconds
     import torch
 
+    from jahp_pl.codec.devices import DeviceError
     from jahp_pl.codec.transforms.runner import MemoryLimitError
     from jahp_pl.model_io.load import load_codec
 
@@ -40,14 +41,11 @@ def open_codec(arguments: argparse.Namespace, model: str | Path | None = None) -
         torch.set_num_threads(arguments.threads)
     if arguments.device == "auto":
         arguments.device = "cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu"
-    try:
-        torch.empty(1, device=arguments.device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0].split(" device type at start")[0]
-        raise CommandError(f"--device {arguments.device}: cannot be used ({reason}); try cpu or auto") from None
     limit = arguments.memory * 2**20
     try:
         return load_codec(path, arguments.device, arguments.precision, limit)
+    except DeviceError as error:
+        raise CommandError(f"--{error} or auto") from None
     except MemoryLimitError as error:
         raise CommandError(f"--memory {arguments.memory}: {error}") from None
 

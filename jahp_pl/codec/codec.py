@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal, overload
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -74,6 +74,7 @@ class Codec:
 
     Raises:
         FreezeError: if weights are not finite or too large for exact arithmetic, or the tables belong to another model.
+        ValueError: if there is no such precision.
         MemoryLimitError: if not even one tile fits the memory limit.
     """
 
@@ -89,6 +90,8 @@ class Codec:
         memory_limit: int = MEMORY_LIMIT,
         objective: LossConfig | None = None,
     ) -> None:
+        if precision not in get_args(Precision):
+            raise ValueError(f"precision {precision!r}: must be one of {', '.join(get_args(Precision))}")
         _check_finite(model)
         self.objective = objective
         self.model = copy.deepcopy(model).float().eval().requires_grad_(False)

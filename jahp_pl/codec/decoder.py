@@ -52,7 +52,7 @@ def open_file(data: bytes, max_pixels: int | None, fingerprint: bytes, num_level
     Raises:
         BitstreamError: if the data is not a valid file of this model, or the image is too large.
     """
-    header, payload = unpack(data, accepted_pixels(len(data), max_pixels))
+    header, payload = unpack(data, accepted_pixels(data, max_pixels))
     if header.fingerprint != fingerprint:
         raise BitstreamError(
             f"the file was made with model {header.fingerprint.hex()}, but this is {fingerprint.hex()}; "

@@ -1,4 +1,4 @@
-"""Makes the CPU the default device of new tensors."""
+"""Devices: whether one can be used, and the default one of new tensors."""
 
 from __future__ import annotations
 
@@ -6,6 +6,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+from jahp_pl.errors import JahpError
+
+
+class DeviceError(JahpError, ValueError):
+    """A device that cannot be used; the message is one line that says why."""
+
+
+def check_device(device: str | torch.device | None) -> None:
+    """Check that tensors on a device hold data; None is the CPU.
+
+    Raises:
+        DeviceError: if they cannot be created or read.
+    """
+    try:
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0].split(" device type at start")[0]
+        raise DeviceError(f"device {device}: cannot be used ({reason}); try cpu") from None
 
 
 @contextmanager

@@ -46,6 +46,8 @@ def to_pixels(image: Picture) -> Pixels:
             "an image must be uint8 RGB, a tensor (3, H, W) or an array (H, W, 3), or a Pillow image, not "
             f"{image.dtype} of shape {tuple(image.shape)}"
         )
+    if image.is_meta or image.layout != torch.strided:
+        raise ValueError("an image must have its pixels in memory, not be a meta or sparse tensor; convert it first")
     return Pixels(image.cpu(), b"")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from numbers import Integral, Real
 
 from jahp_pl.codec.bitstream import BitstreamError
 from jahp_pl.strides import STRIDE
@@ -29,9 +30,19 @@ def claimable_pixels(num_bytes: int) -> int:
     return max(LEAST_PIXELS, PIXELS_PER_BYTE * num_bytes)
 
 
-def accepted_pixels(num_bytes: int, max_pixels: int | None) -> int:
-    """Return the number of pixels to accept of a file of this length: `max_pixels`, or the default if it is None."""
-    return min(ACCEPTED_PIXELS, claimable_pixels(num_bytes)) if max_pixels is None else max_pixels
+def accepted_pixels(data: bytes, max_pixels: int | None) -> int:
+    """Return the number of pixels to accept of a file: `max_pixels`, or the default if it is None.
+
+    Raises:
+        TypeError: if a caller gave no bytes, or no whole number.
+    """
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(f"a file must be given as bytes, not {type(data).__name__}; read it first")
+    if max_pixels is None:
+        return min(ACCEPTED_PIXELS, claimable_pixels(len(data)))
+    if not isinstance(max_pixels, Integral):
+        raise TypeError(f"max_pixels {max_pixels!r}: must be a whole number or None")
+    return int(max_pixels)
 
 
 def num_steps(height: int, width: int) -> int:
@@ -79,6 +90,8 @@ class Deadline:
     """
 
     def __init__(self, seconds: float | None) -> None:
+        if seconds is not None and (not isinstance(seconds, Real) or math.isnan(seconds)):
+            raise TypeError(f"max_seconds {seconds!r}: must be a number of seconds or None")
         self.seconds = seconds
         self._end = math.inf if seconds is None else time.monotonic() + seconds
 

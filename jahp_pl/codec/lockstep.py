@@ -17,7 +17,7 @@ def lockstep_groups(files: Iterable[bytes], max_pixels: int | None) -> Iterator[
     group: list[bytes] = []
     num_pixels = 0
     for data in files:
-        header, _ = unpack(data, accepted_pixels(len(data), max_pixels))
+        header, _ = unpack(data, accepted_pixels(data, max_pixels))
         if group and num_pixels + header.width * header.height > LOCKSTEP_PIXELS:
             yield group
             group, num_pixels = [], 0

@@ -59,8 +59,8 @@ def search_for_effort(effort: int, objective: LossConfig | None) -> Search | Non
     Raises:
         ValueError: if the effort does not exist, or a search has no objective.
     """
-    if not 0 <= effort < len(EFFORTS):
-        raise ValueError(f"effort {effort}: must be from 0 to {len(EFFORTS) - 1}")
+    if not isinstance(effort, int) or not 0 <= effort < len(EFFORTS):
+        raise ValueError(f"effort {effort!r}: must be a whole number from 0 to {len(EFFORTS) - 1}")
     if effort and objective is None:
         raise ValueError(
             f"effort {effort}: the model does not state the lambda it was trained with; use effort 0, or pass "

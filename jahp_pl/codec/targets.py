@@ -22,6 +22,10 @@ MAX_SECANTS = 6
 """Number of probes after which the search bisects."""
 
 
+LARGEST = 1e18
+"""Largest number in a target, which any float can represent roughly."""
+
+
 class TargetError(JahpError, ValueError):
     """An invalid target, or one that a model cannot meet; the message says what is possible."""
 
@@ -48,8 +52,11 @@ class Target:
     def __post_init__(self) -> None:
         given = [name for name in (field.name for field in fields(self)) if getattr(self, name) is not None]
         for name in given:
-            if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), int | float):
-                raise TargetError(f"{name} {getattr(self, name)!r}: must be a number")
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise TargetError(f"{name} {value!r}: must be a number")
+            if LARGEST < abs(value) < math.inf:
+                raise TargetError(f"{name}: must be at most {LARGEST:g}")
         if len(given) > 1:
             raise TargetError(f"{' and '.join(given)}: are given together; give only one of them")
         if self.quality is not None and not 1 <= self.quality <= 100:

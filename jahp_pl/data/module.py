@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import warnings
 from collections.abc import Iterator
@@ -139,7 +140,7 @@ class ShardDataModule(lightning.LightningDataModule):
     def _reader(self, shards: Shards) -> ShardReader:
         if self._config.cache_dir is None:
             return ShardReader(self._config.timeout, index_entries=shards.index_entries)
-        folder = Path(self._config.cache_dir).expanduser()
+        folder = Path(os.path.expanduser(self._config.cache_dir))  # noqa: PTH111  keeps ~ of an unknown user
         cache = ShardCache(folder, self._config.cache_bytes, self._config.timeout, shards.index_entries)
         return ShardReader(self._config.timeout, cache, index_entries=shards.index_entries)
 

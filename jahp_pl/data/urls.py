@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -74,7 +75,8 @@ def _local(entry: str, key: str) -> list[str]:
         DataError: see `expand_shards`.
     """
     # absolute, because webdataset would parse a relative "a:b.tar" as a URL
-    path = Path(entry.removeprefix("file://").removeprefix("file:")).expanduser().absolute()
+    name = entry.removeprefix("file://").removeprefix("file:")
+    path = Path(os.path.expanduser(name)).absolute()  # noqa: PTH111  keeps ~ of an unknown user
     files = _files(path, key)
     if not files:
         raise DataError(f"{key}: {path}: no shard matches; give a folder that `jahp shards` wrote, or .tar files")

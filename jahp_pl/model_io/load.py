@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.devices import on_cpu
+from jahp_pl.codec.devices import check_device, on_cpu
 from jahp_pl.codec.entropy.freezing import FreezeError
 from jahp_pl.codec.transforms.runner import MEMORY_LIMIT, Precision
 from jahp_pl.model import CompressionModel
@@ -54,10 +54,12 @@ def load_codec(
 
     Raises:
         ExportError, CheckpointError: if there is no usable model.
+        DeviceError: if the device cannot be used.
         FreezeError: if no codec can use the weights of a checkpoint.
         MemoryLimitError: if the memory limit is too low for the model.
     """
     path = locate(model, metric)
+    check_device(device)
     if not is_export(path):
         found = find_checkpoint(path)
         objective = objective_of(training_facts(found))

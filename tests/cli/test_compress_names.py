@@ -161,3 +161,10 @@ def test_colours_stated_without_a_profile_are_kept(tmp_path: Path) -> None:
     with Image.open(tmp_path / "gamma.decoded.png") as image:
         assert image.info["icc_profile"]
         assert np.asarray(image).shape == (32, 32, 3)
+
+
+def test_a_closed_standard_input_is_an_empty_one(tmp_path: Path) -> None:
+    command = '"$0" -m jahp_pl compress - -o "$1" <&-'
+    done = subprocess.run(["sh", "-c", command, sys.executable, tmp_path / "a.jahp"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("jahp: standard input: not an image")

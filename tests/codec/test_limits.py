@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import jahp_pl.pillow
 from jahp_pl.codec import lockstep
 from jahp_pl.codec.bitstream import MAX_SIDE, BitstreamError, Header, pack
 from jahp_pl.codec.limits import ACCEPTED_PIXELS, LEAST_PIXELS, PIXELS_PER_BYTE, max_steps, needed_pixels
+from jahp_pl.codec.targets import Target, TargetError
 from tests.support.codec_models import JOINT, Variant, codec_of
 
 
@@ -134,3 +136,29 @@ def test_many_files_share_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(codec.decompress_all([data] * 3, max_seconds=4 * used)) == 3
     with pytest.raises(BitstreamError, match=f"longer to decode than the {2 * used:g} seconds"):
         codec.decompress_all([data] * 3, max_seconds=2 * used)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((None,), "must be given as bytes, not NoneType"),
+        (("photo.jahp",), "must be given as bytes, not str"),
+        ((io.BytesIO(b""),), "must be given as bytes, not BytesIO"),
+        ((b"", "9"), "max_pixels '9': must be a whole number or None"),
+        ((b"", 1e6), r"max_pixels 1000000\.0: must be a whole number or None"),
+        ((b"", None, float("nan")), "max_seconds nan: must be a number of seconds or None"),
+        ((b"", None, "5"), "max_seconds '5': must be a number of seconds or None"),
+    ],
+)
+def test_what_is_no_file_and_no_limit_is_named(arguments: tuple[Any, ...], words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        codec_of(JOINT).decode(*arguments)
+    data, max_pixels, max_seconds = (*arguments, None, None)[:3]
+    with pytest.raises(TypeError, match=words):
+        codec_of(JOINT).decompress_all([data], max_pixels, max_seconds=max_seconds)
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), 1e19])
+def test_a_number_too_large_for_a_float_is_named(value: float) -> None:
+    with pytest.raises(TargetError, match="size: must be at most 1e\\+18"):
+        Target(size=value)  # type: ignore[arg-type]

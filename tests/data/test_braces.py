@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 from webdataset.shardlists import expand_urls
@@ -27,3 +28,13 @@ def test_a_pattern_of_more_names_than_there_are_shards_is_refused_at_once(prefix
     with pytest.raises(DataError, match=r"data\.train: .*expands to [\d,]+ names"):
         expand_shards([f"{prefix}{pattern}.tar"], "data.train")
     assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-this-name/x.tar", "~shards", "file:~nobody-of-this-name"])
+def test_a_name_may_begin_with_a_tilde(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="~"):
+        expand_shards([name], "data.train")
+    (tmp_path / "~shards").mkdir()
+    (tmp_path / "~shards" / "a.tar").write_bytes(bytes(10240))
+    assert expand_shards(["~shards/*.tar"], "data.train").urls == [str(tmp_path / "~shards" / "a.tar")]

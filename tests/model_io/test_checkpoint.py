@@ -124,10 +124,12 @@ def test_a_small_checkpoint_cannot_ask_for_a_big_model_and_must_hold_finite_numb
     name = next(key for key in content["state_dict"] if key.startswith("average.g_s"))
     spoiled = content["state_dict"][name].clone()
     spoiled.view(-1)[0] = float("nan")
-    big = content["hyper_parameters"] | {"model": content["hyper_parameters"]["model"] | {"num_filters": 10**6}}
+    model = content["hyper_parameters"]["model"]
+    big, absurd = (content["hyper_parameters"] | {"model": model | {"num_filters": n}} for n in (4096, 10**6))
     for changed, words in (
         ({"state_dict": content["state_dict"] | {name: spoiled}}, "is not finite"),
         ({"hyper_parameters": big}, "does not fit its own configuration"),
+        ({"hyper_parameters": absurd}, "its configuration cannot be read: model.num_filters=1000000: must be from 1"),
         ({"state_dict": [1]}, "does not have the layout of a jahp_pl checkpoint"),
         ({"jahp_pl_format": "1"}, "does not have the layout of a jahp_pl checkpoint"),
     ):

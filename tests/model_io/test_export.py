@@ -279,7 +279,8 @@ BAD_CONFIGS = {
     "foreign": ({"jahp_pl_export": None}, "is not of a jahp_pl export"),
     "unknown setting": ({"model": {"depth": 3}}, r"model\.depth"),
     "other width": ({"model": {"rung": "joint", "num_filters": 9, "num_latents": 12}}, "has shape"),
-    "immense": ({"model": {"rung": "joint", "num_filters": 10**6, "num_latents": 10**6}}, "has shape"),
+    "immense": ({"model": {"rung": "joint", "num_filters": 4096, "num_latents": 4096}}, "has shape"),
+    "absurd": ({"model": {"rung": "joint", "num_filters": 10**6}}, "num_filters=1000000: must be from 1 to 4096"),
     "no fingerprint": ({"fingerprint": "xyz"}, "cannot be read"),
 }
 
