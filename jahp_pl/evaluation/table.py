@@ -44,7 +44,7 @@ def summarize(evaluation: Evaluation) -> str:
     )  # fmt: skip
     lines = [
         f"{_plural(count)} coded to real files, read back from disk and decoded: {mismatched}.",
-        f"A pixel takes {mean.file_bpp:.3f} bits (24 before), {mean.gap_percent:+.2f} % over the cross-entropy, "
+        f"A pixel takes {mean.file_bpp:.3f} bits (24 before), {_hundredths(mean.gap_percent):+.2f} % over the cross-entropy, "
         f"and the pictures have {mean.file_psnr:.2f} dB PSNR.",
     ]
     if beside is not None:
@@ -66,7 +66,7 @@ def format_curve(evaluations: Sequence[Evaluation]) -> str:
         row = evaluation.mean
         lines.append(
             f"{evaluation.target.quality:7g} {row.level or 0:7.3f}  {row.file_bpp:.4f}  {row.file_psnr:6.2f} "
-            f"{_similarity(row.file_ms_ssim)} | {row.gap_percent:6.2f}  {row.mismatched_symbols:10d}  "
+            f"{_similarity(row.file_ms_ssim)} | {_hundredths(row.gap_percent):6.2f}  {row.mismatched_symbols:10d}  "
             f"{row.encode_seconds:6.2f}  {row.decode_seconds:6.2f}"
         )
     return "\n".join(lines)
@@ -85,13 +85,18 @@ def _line(width: int, row: CodingRow, beside: ClassicalResult | None) -> str:
     if beside is not None:
         line += f" |         {beside.bpp:.4f}  {beside.psnr:6.2f} {_similarity(beside.ms_ssim)}"
     return (
-        f"{line} | {row.gap_percent:6.2f}  {row.mismatched_symbols:10d}  {row.encode_seconds:6.2f}  "
+        f"{line} | {_hundredths(row.gap_percent):6.2f}  {row.mismatched_symbols:10d}  {row.encode_seconds:6.2f}  "
         f"{row.decode_seconds:6.2f}"
     )
 
 
 def _similarity(value: float | None) -> str:
     return "      -" if value is None else f"{value:7.4f}"
+
+
+def _hundredths(value: float) -> float:
+    """Round to hundredths, without a negative zero."""
+    return round(value, 2) + 0.0
 
 
 def _plural(count: int) -> str:

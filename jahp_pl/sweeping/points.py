@@ -23,6 +23,8 @@ from jahp_pl.sweeping.parameters import Value
 from jahp_pl.training import METRICS_FILE
 from jahp_pl.training.metric_names import logged_names
 
+WANDB_MODE = "wandb.mode="
+"""Start of the argument that turns W&B on or off."""
 _ATTEMPTS = 100
 """Consecutive draws without a new point after which all points count as drawn."""
 
@@ -56,7 +58,9 @@ def make_point(sweep: SweepFile, values: Mapping[str, Value], overrides: Sequenc
     Raises:
         SweepError: if the schema of settings refuses a value.
     """
-    arguments = [*sweep.settings(values), "wandb.mode=disabled", *overrides]
+    mode = [] if any(word.startswith(WANDB_MODE) for word in overrides) else [f"{WANDB_MODE}disabled"]
+    settings = [word for word in sweep.settings(values) if not word.startswith(WANDB_MODE)]
+    arguments = [*settings, *mode, *overrides]
     if not any(word.startswith("name=") for word in arguments):
         arguments.append(f"name={_default_name(sweep.path.stem, values)}")
     try:

@@ -14,6 +14,7 @@ from PIL import Image
 from jahp_pl.config import ModelConfig
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.image_set import Original, find_images, find_originals, identify
+from jahp_pl.evaluation.table import _hundredths
 from jahp_pl.locks import exclusive
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io import checkpoint, pretrained
@@ -195,6 +196,11 @@ def test_two_processes_do_not_write_one_file(capsys) -> None:
 def test_two_images_of_one_name_are_refused(images) -> None:
     with pytest.raises(EvaluationError, match=r"b\.png: another image is also called a\.png"):
         identify([Original(images / "a.png", "a.png"), Original(images / "b.png", "a.png")])
+
+
+@pytest.mark.parametrize(("value", "words"), [(-0.001, "+0.00"), (0.001, "+0.00"), (-0.006, "-0.01")])
+def test_a_gap_of_nothing_has_no_sign(value: float, words: str) -> None:
+    assert f"{_hundredths(value):+.2f}" == words
 
 
 def test_a_report_of_one_curve_says_that_there_is_nothing_to_compare(capsys) -> None:

@@ -25,6 +25,7 @@ def test_overrides_come_last_and_turn_wandb_on(tmp_path: Path) -> None:
     point = grid_points(small(tmp_path), ["optim.clip_norm=0.5", "wandb.mode=offline"])[0]
     assert point.config.optim.clip_norm == 0.5
     assert point.config.wandb.mode == "offline"
+    assert [word for word in point.arguments if word.startswith("wandb.mode")] == ["wandb.mode=offline"]
 
 
 def test_names_follow_from_the_values_if_the_command_has_none(tmp_path: Path) -> None:
