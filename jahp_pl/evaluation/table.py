@@ -44,8 +44,8 @@ def summarize(evaluation: Evaluation) -> str:
     )  # fmt: skip
     lines = [
         f"{_plural(count)} coded to real files, read back from disk and decoded: {mismatched}.",
-        f"A pixel takes {mean.file_bpp:.3f} bits (24 before), {_hundredths(mean.gap_percent):+.2f} % over the cross-entropy, "
-        f"and the pictures have {mean.file_psnr:.2f} dB PSNR.",
+        f"A pixel takes {mean.file_bpp:.3f} bits (24 before), {_hundredths(mean.gap_percent):+.2f} % over the "
+        f"cross-entropy, and the pictures have {mean.file_psnr:.2f} dB PSNR.",
     ]
     if beside is not None:
         gain = mean.file_psnr - beside.psnr
