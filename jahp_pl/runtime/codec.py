@@ -68,7 +68,7 @@ class RuntimeCodec:
                 words = f"model.{setting}={part}: the onnx runtime has only {', '.join(known)}"
                 raise ValueError(f"{words}; use the torch runtime")
         self.config = config
-        self._state = state
+        self._state, self._tables, self._threads = state, tables, threads
         gain, offset = (state.get(f"gains.{name}") for name in ("gain", "offset"))
         networks = TransformNetworks(state, config.rung == "scale_hyperprior", threads)
         self.transforms = RuntimeTransforms(networks, config, gain, offset, MEMORY_LIMIT)
@@ -85,6 +85,10 @@ class RuntimeCodec:
             frozen = freeze_networks(config, state)
         self.networks = EntropyNetworks(frozen, threads)
         self.fingerprint = fingerprint(config, self._decoder_arrays(state))
+
+    def __reduce__(self) -> tuple[type[RuntimeCodec], tuple[object, ...]]:
+        """Pickle or copy the constructor's arguments; the copy is rebuilt from them."""
+        return type(self), (self.config, dict(self._state), dict(self._tables), self._threads)
 
     def __repr__(self) -> str:
         return f"<RuntimeCodec {self.fingerprint.hex()}: {self.config.rung}, in onnxruntime>"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import json
+import pickle
 import subprocess
 import sys
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +50,17 @@ def pair(variant: Variant | str, folder: Path) -> tuple[Codec, RuntimeCodec]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("models")
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda codec: pickle.loads(pickle.dumps(codec))])
+@pytest.mark.parametrize("variant", [MIXTURE, VARIABLE], ids=str)
+def test_copies_write_the_same_files(
+    variant: Variant | str, copied: Callable[[RuntimeCodec], RuntimeCodec], folder: Path
+) -> None:
+    _, codec = pair(variant, folder)
+    image, other = kodak_crop("kodim05", 40, 70), copied(codec)
+    assert other.fingerprint == codec.fingerprint
+    assert other.compress(image) == codec.compress(image)
 
 
 @pytest.mark.parametrize("variant", [*ONE_OF_EACH, VARIABLE], ids=str)
