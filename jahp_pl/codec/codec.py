@@ -25,7 +25,6 @@ from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthe
 from jahp_pl.codec.entropy.prior_tables import PriorTables
 from jahp_pl.codec.entropy.range_coder import Reader, Writer
 from jahp_pl.codec.entropy.symbol_coder import DecodeTask
-from jahp_pl.codec.entropy.torch_settings import retry_if_precision_changed
 from jahp_pl.codec.fingerprint import fingerprint
 from jahp_pl.codec.forks import check_not_forked
 from jahp_pl.codec.image_types import ImageKind, from_pixels, to_pixels
@@ -35,6 +34,7 @@ from jahp_pl.codec.lockstep import decode_in_groups
 from jahp_pl.codec.rate_control import encode_to_target
 from jahp_pl.codec.table_names import LATENTS, PRIOR, tables_below
 from jahp_pl.codec.targets import Target, check_target
+from jahp_pl.codec.torch_settings import retry_if_precision_changed
 from jahp_pl.codec.transforms.runner import MEMORY_LIMIT, Precision, TransformRunner
 from jahp_pl.config import LossConfig
 from jahp_pl.model import CompressionModel

@@ -106,7 +106,7 @@ def test_the_bytes_depend_on_the_seed_alone() -> None:
 
 @pytest.mark.parametrize("effort", [-1, len(EFFORTS)])
 def test_an_effort_that_does_not_exist_is_refused(effort: int) -> None:
-    with pytest.raises(ValueError, match=f"effort {effort}: must be from 0 to 6"):
+    with pytest.raises(ValueError, match=f"effort {effort}: must be a whole number from 0 to 6"):
         searching(JOINT).compress(picture(16, 16), effort=effort)
 
 

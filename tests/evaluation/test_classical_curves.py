@@ -203,7 +203,7 @@ def test_an_interrupted_first_run_is_continued(images, out) -> None:
 
 
 def test_force_replaces_no_curve_of_a_codec_that_was_not_named(images, others, out, capsys) -> None:
-    assert classical(images, out, "--codec", "webp") == 0
+    assert run("classical", "--codec", "webp", "--images", images, "--out", out) == 0
     before = out.read_bytes()
     assert classical(others, out, "--force") == 2
     assert "2 other images with webp; choose another --output, or give these codecs too and --force" in refused(capsys)

@@ -129,7 +129,7 @@ def test_a_small_checkpoint_cannot_ask_for_a_big_model_and_must_hold_finite_numb
     for changed, words in (
         ({"state_dict": content["state_dict"] | {name: spoiled}}, "is not finite"),
         ({"hyper_parameters": big}, "does not fit its own configuration"),
-        ({"hyper_parameters": absurd}, "its configuration cannot be read: model.num_filters=1000000: must be from 1"),
+        ({"hyper_parameters": absurd}, "its configuration cannot be read .model.num_filters=1000000: must be from 1"),
         ({"state_dict": [1]}, "does not have the layout of a jahp_pl checkpoint"),
         ({"jahp_pl_format": "1"}, "does not have the layout of a jahp_pl checkpoint"),
     ):

@@ -17,9 +17,9 @@ from jahp_pl.codec.entropy.range_coder import Writer
 from jahp_pl.codec.entropy.step_network import StepNetwork
 from jahp_pl.codec.entropy.symbol_coder import DecodeTask, LatentRange, SymbolCoder, common_range
 from jahp_pl.codec.entropy.thread_tuner import ThreadTuner
-from jahp_pl.codec.entropy.torch_settings import full_precision
 from jahp_pl.codec.entropy.wavefront import Schedule, schedule
 from jahp_pl.codec.entropy.window_tables import WindowTables
+from jahp_pl.codec.torch_settings import full_precision
 
 
 class LatentCoder(SymbolCoder):

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from jahp_pl.codec.torch_settings import full_precision
 from jahp_pl.codec.transforms.cpu_backend import CpuAnalysis, CpuSynthesis, cpu_bytes
 from jahp_pl.codec.transforms.tiles import SMALLEST, TileSpan, largest_side, tiles
 from jahp_pl.codec.transforms.torch_backend import TorchAnalysis, TorchSynthesis, channels_last, torch_bytes
@@ -227,6 +228,11 @@ def _dtype(precision: Precision) -> torch.dtype:
 
 @contextmanager
 def _inference(device: torch.device) -> Iterator[None]:
-    """Disable gradients and the caller's autocast."""
-    with torch.inference_mode(), torch.autocast(device.type, enabled=False):
+    """Disable gradients, the caller's autocast and a reduced precision of matrix products.
+
+    Raises:
+        PrecisionError: see `full_precision`.
+    """
+    # On a CPU with AMX, "medium" precision changes pixels by several levels.
+    with torch.inference_mode(), full_precision(device):
         yield

@@ -17,9 +17,9 @@ from jahp_pl.codec.entropy.latent_tables import LatentTables
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis
 from jahp_pl.codec.entropy.range_coder import Reader, Writer
 from jahp_pl.codec.entropy.symbol_coder import DecodeTask, LatentRange
-from jahp_pl.codec.entropy.torch_settings import full_precision
 from jahp_pl.codec.entropy.wavefront import BLOCK
 from jahp_pl.codec.entropy.window_tables import WIDTHS
+from jahp_pl.codec.torch_settings import full_precision
 from jahp_pl.config import Family, ModelConfig
 from jahp_pl.entropy_model import ConditionalDensity
 from jahp_pl.hyperprior import HyperSynthesis

@@ -24,7 +24,7 @@ from jahp_pl.codec.entropy.latent_coder import _Frame
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis, to_raw
 from jahp_pl.codec.entropy.range_coder import Writer
 from jahp_pl.codec.entropy.symbol_coder import LatentRange
-from jahp_pl.codec.entropy.torch_settings import full_precision
+from jahp_pl.codec.torch_settings import full_precision
 from jahp_pl.context import ContextPrediction, EntropyParameterNetwork
 from jahp_pl.hyperprior import HyperSynthesis
 from jahp_pl.model import CompressionModel
@@ -99,7 +99,7 @@ def test_raw_outputs_and_fingerprint_are_equal_under_every_setting_of_the_caller
 
 PRECISIONS = """
 import torch
-from jahp_pl.codec.entropy.torch_settings import full_precision
+from jahp_pl.codec.torch_settings import full_precision
 settings = [torch.backends.mkldnn.matmul, torch.backends.cuda.matmul]
 def state():
     try:

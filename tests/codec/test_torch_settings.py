@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from jahp_pl.codec.entropy.latent_coder import LatentCoder
-from jahp_pl.codec.entropy.torch_settings import PrecisionError, full_precision
+from jahp_pl.codec.torch_settings import PrecisionError, full_precision
 from tests.support.circumstances import changed
 from tests.support.codec_models import JOINT, codec_of
 
@@ -22,7 +22,7 @@ def test_a_setting_that_was_inherited_stays_inherited(ask_first: str) -> None:
     if not hasattr(torch.backends, "fp32_precision"):
         pytest.skip("this torch knows only the older way")
     code = (
-        f"import torch\nfrom jahp_pl.codec.entropy.torch_settings import full_precision\n{ask_first}\n"
+        f"import torch\nfrom jahp_pl.codec.torch_settings import full_precision\n{ask_first}\n"
         "settings = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)\n"
         "with full_precision(torch.device('cpu')):\n    pass\n"
         "for precision in ('ieee', 'tf32'):\n"
