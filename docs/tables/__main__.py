@@ -36,6 +36,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "recipe-second": lambda: study.recipe("2026-11-26"),
     "variable-cost": rates.variable_cost,
     "file-excess": rates.file_excess,
+    "refinement-efforts": rates.refinement_efforts,
     "refinement-ablation": rates.refinement_ablation,
     "weights-parts": rates.weights_parts,
     "weights-transforms": rates.weights_transforms,

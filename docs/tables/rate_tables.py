@@ -9,6 +9,7 @@ import numpy as np
 from markdown_table import table
 from result_files import LAMBDAS, RESULTS, result
 
+from jahp_pl.report.bd_rate import bd_rate
 from jahp_pl.report.comparison import compare_curves
 from jahp_pl.report.curves import Curve
 from jahp_pl.report.read_results import read_curves
@@ -123,6 +124,33 @@ def weights_contents() -> str:
         pairs = [(f"{size:,}", f"{value:.1f}") for size, value in zip(sizes, decibels, strict=True)]
         rows.append([one["name"], *pairs[0], *pairs[1]])
     return table("image, 512 x 512 | bytes > | PSNR, dB > | JPEG, bytes > | JPEG, dB >", rows)
+
+
+def refinement_efforts() -> str:
+    """BD-rates of each measured effort against plain rounding, and the time to encode an image."""
+    files = sorted((RESULTS / "refinement").glob("effort*.json"))
+    if not files:
+        return "Not measured with the bundled model yet.\n"
+    points = {
+        int(path.stem.removeprefix("effort")): [
+            point["mean"] for point in result(f"refinement/{path.stem}")["curves"][0]["points"]
+        ]
+        for path in files
+    }
+    rows = []
+    for effort, means in points.items():
+        seconds = f"{fmean(mean['encode_seconds'] for mean in means):.1f}"
+        gains = [
+            bd_rate(_pairs(points[0], measure), _pairs(means, measure), "cubic").percent
+            for measure in ("file_psnr", "file_ms_ssim_db")
+        ]
+        rows.append((str(effort), *(f"{gain:+.1f} %" if effort else "" for gain in gains), seconds))
+    return table("effort | BD-rate, PSNR > | BD-rate, MS-SSIM > | seconds to encode >", rows)
+
+
+def _pairs(means: list[dict[str, float]], measure: str) -> list[tuple[float, float]]:
+    """Return rates and qualities of the means at each quality."""
+    return [(mean["file_bpp"], mean[measure]) for mean in means]
 
 
 def refinement_ablation() -> str:
