@@ -10,12 +10,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from jahp_pl.errors import JahpError
 
+Part = TypeVar("Part")
 Rung = Literal["factorized", "scale_hyperprior", "mean_scale_hyperprior", "context", "joint"]
 Family = str
 """Name of a density, see `PARTS`."""
@@ -49,6 +51,17 @@ def add_part(setting: str, name: str) -> None:
     require(name.isidentifier() and is_new, f"model.{setting}", name, "must be an identifier that is not taken")
     if name not in PARTS[setting]:
         PARTS[setting].append(name)
+
+
+def find_part(setting: str, name: str, parts: Mapping[str, Part]) -> Part:
+    """Look up the part that a setting in `PARTS` names.
+
+    Raises:
+        ConfigError: if it is not registered in this process.
+    """
+    if name not in parts:
+        raise ConfigError(f"model.{setting}={name}: is not registered in this process; import its module first")
+    return parts[name]
 
 
 MAX_CHANNELS = 4096

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from jahp_pl.config import ConfigError, add_part
+from jahp_pl.config import add_part, find_part
 from jahp_pl.layers import MaskedConv2d
 
 
@@ -68,6 +68,4 @@ def entropy_network_of(name: str) -> EntropyNetwork:
     Raises:
         ConfigError: if it is not registered in this process.
     """
-    if name not in ENTROPY_NETWORKS:
-        raise ConfigError(f"model.entropy_network={name}: is not registered in this process; import its module first")
-    return ENTROPY_NETWORKS[name]
+    return find_part("entropy_network", name, ENTROPY_NETWORKS)

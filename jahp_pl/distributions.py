@@ -28,7 +28,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from jahp_pl.config import ConfigError, Family, add_part
+from jahp_pl.config import Family, add_part, find_part
 from jahp_pl.density_layout import BOUNDS
 
 
@@ -143,6 +143,4 @@ def density_of(name: Family) -> Density:
     Raises:
         ConfigError: if it is not registered in this process.
     """
-    if name not in DENSITIES:
-        raise ConfigError(f"model.likelihood={name}: is not registered in this process; import its module first")
-    return DENSITIES[name]
+    return find_part("likelihood", name, DENSITIES)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from jahp_pl.config import ConfigError, add_part
+from jahp_pl.config import add_part, find_part
 from jahp_pl.transforms import downsample, upsample
 
 
@@ -95,9 +95,7 @@ def hyper_transforms_of(name: str) -> HyperTransforms:
     Raises:
         ConfigError: if it is not registered in this process.
     """
-    if name not in HYPER_TRANSFORMS:
-        raise ConfigError(f"model.hyper_transform={name}: is not registered in this process; import its module first")
-    return HYPER_TRANSFORMS[name]
+    return find_part("hyper_transform", name, HYPER_TRANSFORMS)
 
 
 def crop_to(features: Tensor, like: Tensor) -> Tensor:

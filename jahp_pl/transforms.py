@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jahp_pl.config import ConfigError, Transform, add_part
+from jahp_pl.config import Transform, add_part, find_part
 from jahp_pl.layers import GDN
 from jahp_pl.strides import STRIDE
 
@@ -101,6 +101,4 @@ def transforms_of(name: Transform) -> Transforms:
     Raises:
         ConfigError: if it is not registered in this process.
     """
-    if name not in TRANSFORMS:
-        raise ConfigError(f"model.transform={name}: is not registered in this process; import its module first")
-    return TRANSFORMS[name]
+    return find_part("transform", name, TRANSFORMS)

@@ -9,7 +9,17 @@ from typing import Any
 
 from jahp_pl.cli import output
 from jahp_pl.cli.codecs import open_codec
-from jahp_pl.cli.options import MODEL, add_images, add_machine, add_output, command, group, num_threads, positive
+from jahp_pl.cli.options import (
+    MODEL,
+    add_images,
+    add_limit,
+    add_machine,
+    add_output,
+    command,
+    group,
+    num_threads,
+    positive,
+)
 from jahp_pl.model_io.runtimes import RUNTIMES
 
 
@@ -149,6 +159,7 @@ def add_bench(table: Any) -> None:
         "--model", nargs="+", action="extend", required=True, metavar="M", help=f"one or more models: {MODEL}"
     )
     add_images(p)
+    add_limit(p)
     p.add_argument("--rounds", type=positive, default=5, metavar="N", help="number of rounds; the median is used [5]")
     add_output(p, "R.json", "file for the results", required=False)
     p.add_argument(
@@ -189,15 +200,7 @@ def add_bench(table: Any) -> None:
         metavar="CONFIG.yaml|key=value",
         help="as for `jahp train`; crops, batches, workers and data.train matter",
     )
-    p.add_argument(
-        "--images",
-        type=Path,
-        nargs="+",
-        action="extend",
-        required=True,
-        metavar="IN",
-        help="photographs to load, as shards and as files, or folders of them",
-    )
+    add_images(p, "photographs to load, as shards and as files, or folders of them")
     p.add_argument("--batches", type=positive, default=25, metavar="N", help="batches per measurement [25]")
     p.add_argument("--rounds", type=positive, default=5, metavar="N", help="number of rounds; the median is used [5]")
     add_output(p, "R.json", "file for the results", required=False)

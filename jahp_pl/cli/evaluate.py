@@ -16,6 +16,7 @@ from jahp_pl.cli.options import (
     add_effort,
     add_force,
     add_images,
+    add_limit,
     add_machine,
     add_output,
     command,
@@ -265,6 +266,7 @@ def add_evaluate(table: Any) -> None:
     )
     add_machine(p)
     add_images(p)
+    add_limit(p)
     add_output(
         p,
         "R.json",
@@ -315,6 +317,7 @@ def add_classical(table: Any) -> None:
         help=", ".join(CLASSICAL),
     )
     add_images(p)
+    add_limit(p)
     add_output(p, "R.json", "file for the results; points that it has already are kept")
     add_force(p, "measure those points again; the old results stay until all are done")
     p.add_argument(

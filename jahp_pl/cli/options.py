@@ -90,17 +90,17 @@ def add_import(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_images(parser: argparse.ArgumentParser) -> None:
-    """Add the options for images to measure on."""
+def add_images(
+    parser: argparse.ArgumentParser, text: str = "images, or folders of them", required: bool = True
+) -> None:
+    """Add --images, which may be repeated."""
     parser.add_argument(
-        "--images",
-        type=Path,
-        nargs="+",
-        action="extend",
-        required=True,
-        metavar="IN",
-        help="images, or folders of them",
-    )
+        "--images", type=Path, nargs="+", action="extend", required=required, metavar="IN", help=text
+    )  # fmt: skip
+
+
+def add_limit(parser: argparse.ArgumentParser) -> None:
+    """Add --limit, for images to measure on."""
     parser.add_argument("--limit", type=positive, metavar="N", help="use the first N images only")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jahp_pl.cli import output
 from jahp_pl.cli.errors import CommandError
-from jahp_pl.cli.options import add_import, add_output, command
+from jahp_pl.cli.options import add_images, add_import, add_output, command
 from jahp_pl.training import METRICS_FILE
 
 if TYPE_CHECKING:
@@ -107,14 +107,7 @@ def add_report(table: Any) -> None:
         required=False,
     )
     p.add_argument("--anchor", metavar="NAME", help="curve that BD-rates refer to, or part of its name [the first]")
-    p.add_argument(
-        "--images",
-        type=Path,
-        nargs="+",
-        action="extend",
-        metavar="IN",
-        help="original images, or folders of them; adds pictures at equal rate",
-    )
+    add_images(p, "original images, or folders of them; adds pictures at equal rate", required=False)
     p.add_argument(
         "--model", nargs="+", action="extend", default=[], metavar="M", help="models that reconstruct the pictures"
     )
