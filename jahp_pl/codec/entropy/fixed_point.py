@@ -65,7 +65,7 @@ class FixedPointLayer(NamedTuple):
             tap: index of the weights.
         """
         # Checked first under compilation, because a compiled graph (`model_io.onnx`) must accept any number of rows.
-        if self.halves is None or torch.compiler.is_compiling() or not _is_split(len(rows)):
+        if self.halves is None or torch.compiler.is_compiling() or not is_split(len(rows)):
             return torch.mm(rows, self.weight[tap]).add_(start)
         both = torch.bmm(rows.expand(2, -1, -1), self.halves[tap])
         out = both.new_empty(len(rows), 2, both.shape[2])
@@ -95,8 +95,8 @@ class FixedPointLayer(NamedTuple):
         return self.weight / self.grid
 
 
-def _is_split(num_rows: int) -> bool:
-    """Whether a product of so many rows is faster in two halves."""
+def is_split(num_rows: int) -> bool:
+    """Return whether a product of so many rows is faster in two halves."""
     return num_rows <= FEW_ROWS and torch.get_num_threads() > 1
 
 

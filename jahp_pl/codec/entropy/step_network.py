@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from jahp_pl.codec.arrays import Float32Array, IndexArray
-from jahp_pl.codec.entropy.fixed_point import ANCHOR, EXPONENT_FIELD, FEW_ROWS, FixedPointLayer
+from jahp_pl.codec.entropy.fixed_point import ANCHOR, EXPONENT_FIELD, FEW_ROWS, FixedPointLayer, is_split
 from jahp_pl.codec.entropy.freezing import FRACTION_BITS, LARGEST, RAW_CLAMP, SMALLEST
 from jahp_pl.codec.entropy.networks import ExactContextNetwork
 
@@ -46,7 +46,7 @@ class _Layer(NamedTuple):
 
     def add(self, start: Float32Array, rows: Tensor) -> None:
         """Compute out = start + rows @ weight; see `FixedPointLayer.add`."""
-        if self.halves is None or self.product_halves is None or torch.get_num_threads() == 1:
+        if self.halves is None or self.product_halves is None or not is_split(len(rows)):
             torch.mm(rows, self.weight, out=self.product)
             np.add(self.product.numpy(), start, out=self.out)
         else:
