@@ -69,6 +69,18 @@ class Peer(NamedTuple):
     """PSNR in dB (RGB, 8 bits), mean over images."""
 
 
+class MeasuredImage(NamedTuple):
+    """Results of one model on one image."""
+
+    path: Path
+    times: CodingTimes
+    """Medians over rounds."""
+    bpp: float
+    """Bits per pixel of the whole file."""
+    psnr: float
+    """PSNR in dB (RGB, 8 bits)."""
+
+
 class CodingSpeed(NamedTuple):
     """Results of one model on all images."""
 
@@ -84,18 +96,13 @@ class CodingSpeed(NamedTuple):
     peer: Peer | None
 
 
-def measure_coding(
-    codec: Codec, paths: Sequence[Path], rounds: int
-) -> Iterator[tuple[Path, CodingTimes, float, float]]:
+def measure_coding(codec: Codec, paths: Sequence[Path], rounds: int) -> Iterator[MeasuredImage]:
     """Time one image after the other.
 
     Args:
         codec: codec of the model.
         paths: images.
         rounds: number of rounds; their median is used.
-
-    Yields:
-        The image, its times, bits per pixel and PSNR in dB.
     """
     for path in paths:
         image = torch.from_numpy(decode_rgb(path)).permute(2, 0, 1).contiguous()
@@ -112,7 +119,8 @@ def measure_coding(
                     seconds[name].append(time.perf_counter() - start)
         decoded = codec.decode(encoded.data).image
         times = CodingTimes(**{name: median(values) for name, values in seconds.items()})
-        yield path, times, 8 * len(encoded.data) / (height * width), float(psnr(image[None], decoded[None]))
+        bpp = 8 * len(encoded.data) / (height * width)
+        yield MeasuredImage(path, times, bpp, float(psnr(image[None], decoded[None])))
 
 
 def _stages(codec: Codec, image: Tensor, encoded: Encoded[Tensor], y: Tensor) -> dict[str, Callable[[], Any]]:
@@ -143,9 +151,17 @@ def _stages(codec: Codec, image: Tensor, encoded: Encoded[Tensor], y: Tensor) ->
     }
 
 
-def mean_times(times: Sequence[CodingTimes]) -> CodingTimes:
-    """Average over images."""
-    return CodingTimes(*(fmean(column) for column in zip(*times, strict=True)))
+def average(images: Sequence[MeasuredImage], rounds: int, peer: Peer | None) -> CodingSpeed:
+    """Average over images.
+
+    Args:
+        images: all results of `measure_coding`.
+        rounds: its number of rounds.
+        peer: results of another program on the same images.
+    """
+    times = CodingTimes(*(fmean(column) for column in zip(*(image.times for image in images), strict=True)))
+    bpp, quality = fmean(image.bpp for image in images), fmean(image.psnr for image in images)
+    return CodingSpeed(len(images), rounds, torch.get_num_threads(), times, bpp, quality, peer)
 
 
 def measure_peer(command: str, codec: Codec, paths: Sequence[Path], rounds: int) -> Peer:

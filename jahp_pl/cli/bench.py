@@ -25,11 +25,7 @@ from jahp_pl.model_io.runtimes import RUNTIMES
 
 def bench_coding(arguments: argparse.Namespace) -> None:
     """Time coding and compare it with the transforms."""
-    from statistics import fmean
-
-    import torch
-
-    from jahp_pl.bench.coding import CodingSpeed, coding_table, coding_to_json, mean_times, measure_coding, measure_peer
+    from jahp_pl.bench.coding import average, coding_table, coding_to_json, measure_coding, measure_peer
     from jahp_pl.evaluation.image_set import find_images
     from jahp_pl.measurement.provenance import provenance
 
@@ -41,22 +37,13 @@ def bench_coding(arguments: argparse.Namespace) -> None:
         for number, model in enumerate(arguments.model):
             codec = open_codec(arguments, model)
             measured = []
-            for row in measure_coding(codec, images, arguments.rounds):
-                measured.append(row)
+            for image in measure_coding(codec, images, arguments.rounds):
+                measured.append(image)
                 bar.update()
             peer = None
             if arguments.peer is not None and number == 0:
                 peer = measure_peer(arguments.peer, codec, images, arguments.rounds)
-            _, times, bpp, quality = zip(*measured, strict=True)
-            speed = CodingSpeed(
-                len(images),
-                arguments.rounds,
-                torch.get_num_threads(),
-                mean_times(times),
-                fmean(bpp),
-                fmean(quality),
-                peer,
-            )
+            speed = average(measured, arguments.rounds, peer)
             with bar.external_write_mode():
                 output.say(coding_table(Path(model).name, speed))
             speeds[Path(model).name] = coding_to_json(speed) | {"model": vars(codec.model.config)}
@@ -123,16 +110,6 @@ def bench_data(arguments: argparse.Namespace) -> None:
     _save(provenance(["jahp", *sys.argv[1:]]) | facts, arguments.output)
 
 
-def _save(content: dict[str, Any], out: Path | None) -> None:
-    import json
-
-    from jahp_pl.files import write_atomically
-
-    if out is not None:
-        write_atomically(out, f"{json.dumps(content, indent=2)}\n".encode())
-        output.say(f"\nresults  {out}")
-
-
 def bench_runtimes(arguments: argparse.Namespace) -> None:
     """Measure cold start, steady state and memory of each runtime."""
     from jahp_pl.bench.runtimes import compress_in_process, measure_runtime, runtime_table
@@ -148,10 +125,26 @@ def bench_runtimes(arguments: argparse.Namespace) -> None:
     _save(provenance(["jahp", *sys.argv[1:]]) | facts, arguments.output)
 
 
+def _save(content: dict[str, Any], out: Path | None) -> None:
+    import json
+
+    from jahp_pl.files import write_atomically
+
+    if out is not None:
+        write_atomically(out, f"{json.dumps(content, indent=2)}\n".encode())
+        output.say(f"\nresults  {out}")
+
+
 def add_bench(table: Any) -> None:
     """Add `bench` and its subcommands."""
     benches = group(table, "bench", "measure the speed of coding, training, data loading or the runtimes")
+    _add_coding(benches)
+    _add_train(benches)
+    _add_data(benches)
+    _add_runtimes(benches)
 
+
+def _add_coding(benches: Any) -> None:
     p = command(benches, "coding", bench_coding, "time the stages of coding, and compare them with the transforms", """\
         jahp bench coding --model joint-psnr --images data/kodak --limit 4
         jahp bench coding --model models/full models/full-mix3 --images data/kodak -o bench.json""")  # fmt: skip
@@ -160,8 +153,7 @@ def add_bench(table: Any) -> None:
     )
     add_images(p)
     add_limit(p)
-    p.add_argument("--rounds", type=positive, default=5, metavar="N", help="number of rounds; the median is used [5]")
-    add_output(p, "R.json", "file for the results", required=False)
+    _add_rounds_and_output(p)
     p.add_argument(
         "--peer",
         metavar="COMMAND",
@@ -169,11 +161,13 @@ def add_bench(table: Any) -> None:
     )
     add_machine(p)
 
+
+def _add_train(benches: Any) -> None:
     p = command(benches, "train", bench_train, "time training steps, and compare them with matrix products", """\
         jahp bench train configs/quickstart.yaml
         jahp bench train configs/mbt2018.yaml --variant trainer.channels_last=true
         jahp bench train configs/mbt2018.yaml --variant 'trainer.channels_last=true optim.ema_decay=0'""")  # fmt: skip
-    p.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value", help="as for `jahp train`")
+    _add_settings(p, "as for `jahp train`")
     p.add_argument(
         "--variant",
         action="append",
@@ -184,32 +178,40 @@ def add_bench(table: Any) -> None:
     p.add_argument(
         "--steps", type=positive, default=5, metavar="N", help="steps that each program takes in a round [5]"
     )
-    p.add_argument("--rounds", type=positive, default=5, metavar="N", help="number of rounds; the median is used [5]")
     p.add_argument("--threads", type=num_threads, metavar="N", help="CPU threads [one per core]")
-    add_output(p, "R.json", "file for the results", required=False)
+    _add_rounds_and_output(p)
     p.add_argument(
         "--peer", metavar="COMMAND", help="another program whose steps to time; see `bench.training.measure_training`"
     )
 
+
+def _add_data(benches: Any) -> None:
     p = command(benches, "data", bench_data, "measure crops per second from shards and from image files", """\
         jahp bench data configs/mbt2018.yaml --images data/photos/train
         jahp bench data data.crops_per_photo=8 --images ~/photos -o bench-data.json""")  # fmt: skip
-    p.add_argument(
-        "settings",
-        nargs="*",
-        metavar="CONFIG.yaml|key=value",
-        help="as for `jahp train`; crops, batches, workers and data.train matter",
-    )
+    _add_settings(p, "as for `jahp train`; crops, batches, workers and data.train matter")
     add_images(p, "photographs to load, as shards and as files, or folders of them")
     p.add_argument("--batches", type=positive, default=25, metavar="N", help="batches per measurement [25]")
-    p.add_argument("--rounds", type=positive, default=5, metavar="N", help="number of rounds; the median is used [5]")
-    add_output(p, "R.json", "file for the results", required=False)
+    _add_rounds_and_output(p)
 
+
+def _add_runtimes(benches: Any) -> None:
     p = command(benches, "runtimes", bench_runtimes, "measure the cold start, speed and memory of each runtime", """\
         jahp bench runtimes --image data/kodak/kodim23.png
         jahp bench runtimes --image data/kodak/kodim23.png --threads 4 -o runtimes.json""")  # fmt: skip
     p.add_argument("--image", type=Path, required=True, metavar="IMAGE", help="image to compress, then decode")
     p.add_argument("--model", metavar="M", help="name of a bundled model, or an export [the default bundled model]")
     p.add_argument("--threads", type=num_threads, default=1, metavar="N", help="CPU threads [1]")
-    p.add_argument("--rounds", type=positive, default=5, metavar="N", help="number of rounds; the median is used [5]")
-    add_output(p, "R.json", "file for the results", required=False)
+    _add_rounds_and_output(p)
+
+
+def _add_settings(parser: argparse.ArgumentParser, text: str) -> None:
+    """Add the settings of a training, which `cli.main` also accepts between options."""
+    parser.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value", help=text)
+
+
+def _add_rounds_and_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--rounds", type=positive, default=5, metavar="N", help="number of rounds; the median is used [5]"
+    )
+    add_output(parser, "R.json", "file for the results", required=False)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jahp_pl import batch
 from jahp_pl.batch import STREAM, Job
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from jahp_pl.cli.codecs import AnyCodec
     from jahp_pl.codec.arrays import IntArray
     from jahp_pl.codec.latents import Encoded
+    from jahp_pl.codec.targets import Target
+
+    AnyEncoded = Encoded[Tensor] | Encoded[IntArray]
 
 DEFAULT_EFFORT = 1
 """Effort that gains most of what is possible within seconds."""
@@ -31,13 +35,9 @@ DEFAULT_EFFORT = 1
 
 def compress(arguments: argparse.Namespace) -> None:
     """Compress images to .jahp files."""
-    from jahp_pl.codec.bitstream import MAX_ICC_BYTES, MAX_SIDE, BitstreamError, unpack
-    from jahp_pl.codec.limits import ACCEPTED_PIXELS, needed_pixels
-    from jahp_pl.codec.rate_control import may_meet_target
-    from jahp_pl.codec.targets import Target, check_target, quality_of
-    from jahp_pl.images import heif
-    from jahp_pl.images.icc import profile_name
-    from jahp_pl.images.io import SUFFIXES, ImageError, TransparencyError, convert_rgb, kept_profile
+    from jahp_pl.codec.bitstream import MAX_ICC_BYTES
+    from jahp_pl.codec.targets import Target, check_target
+    from jahp_pl.images.io import SUFFIXES
 
     jobs = batch.plan(arguments.inputs, arguments.output, ".jahp", SUFFIXES, arguments.force)
     if (suffix := jobs[0].target.suffix.lower()) in SUFFIXES:  # only -o can have given it
@@ -45,61 +45,110 @@ def compress(arguments: argparse.Namespace) -> None:
     target = Target(arguments.quality, arguments.bpp, arguments.size, arguments.psnr)
     codec = open_any_codec(arguments)
     check_target(target, codec.num_levels)
-    effort = _default_effort(codec) if arguments.effort is None else arguments.effort
-    if effort and codec.runtime == "onnx":
-        from jahp_pl.runtime.codec import NO_SEARCH
-
-        raise CommandError(f"--effort {effort}: {NO_SEARCH}")
-
     max_icc = 0 if arguments.srgb else MAX_ICC_BYTES
+    compressor = _Compressor(
+        codec, target, _effort(arguments.effort, codec), max_icc, arguments.flatten, arguments.verify
+    )
 
-    def is_complete(job: Job) -> bool:
+    def work(job: Job) -> FinishedOutput | None:
+        if job.is_resumable and not arguments.force and batch.is_done(job, lambda _: compressor.has_made(job)):
+            return None
+        return compressor.make(job)
+
+    _report_unread_images(arguments.inputs, SUFFIXES)
+    unseen = [name for name in ("effort", "psnr") if getattr(arguments, name) is not None]
+    run_jobs("compress", jobs, work, [f"--{name}" for name in unseen])
+
+
+class _Compressor(NamedTuple):
+    """Makes the files of `jahp compress`."""
+
+    codec: AnyCodec
+    target: Target
+    effort: int
+    """Effort of the search for better latents."""
+    max_icc: int
+    """Size of the largest ICC profile to keep, in bytes; colours with a larger one are converted to sRGB."""
+    flatten: bool
+    """Whether to put transparent pixels on white."""
+    verify: bool
+    """Whether to decode every file before it is written."""
+
+    def has_made(self, job: Job) -> bool:
+        """Check whether the target of a job is a file of the same model with the same options that a file shows."""
+        from jahp_pl.codec.bitstream import MAX_SIDE, BitstreamError, unpack
+        from jahp_pl.codec.rate_control import may_meet_target
+        from jahp_pl.images.io import kept_profile
+
         data = job.target.read_bytes()
         try:
             header, _ = unpack(data, MAX_SIDE**2)
-            if header.fingerprint != codec.fingerprint or header.icc != kept_profile(job.source, max_icc=max_icc):
+            icc = kept_profile(job.source, max_icc=self.max_icc)
+            if header.fingerprint != self.codec.fingerprint or header.icc != icc:
                 return False
-            if not may_meet_target(header, len(data), target, codec.num_levels):
+            if not may_meet_target(header, len(data), self.target, self.codec.num_levels):
                 return False
-            if arguments.verify:
-                codec.decode(data, MAX_SIDE**2)
+            if self.verify:
+                self.codec.decode(data, MAX_SIDE**2)
         except BitstreamError:
             return False
         return True
 
-    def work(job: Job) -> FinishedOutput | None:
-        if job.is_resumable and not arguments.force and batch.is_done(job, lambda _: is_complete(job)):
-            return None
+    def make(self, job: Job) -> FinishedOutput:
+        """Compress one image.
+
+        Raises:
+            CommandError: if the file does not decode to what was encoded.
+            ImageError: if the image cannot be read or compressed.
+        """
+        from jahp_pl.codec.bitstream import MAX_SIDE
+        from jahp_pl.images.io import ImageError, TransparencyError, convert_rgb
+
         name = output.name_of(job.source)
         try:
-            rgb, lost, icc = convert_rgb(_read(job.source), name, arguments.flatten, max_icc)
+            rgb, lost, icc = convert_rgb(_read(job.source), name, self.flatten, self.max_icc)
         except TransparencyError as error:
             raise ImageError(f"{error}, or use --flatten to put them on white") from None
         height, width, _ = rgb.shape
         if max(height, width) > MAX_SIDE:
             raise ImageError(f"{name}: {width} x {height} pixels; sides go up to {MAX_SIDE}, cut it into tiles")
         try:
-            with output.search_bar(effort, name) as progress:
-                encoded = codec.encode(rgb, target, effort=effort, progress=progress, icc=icc)
+            with output.search_bar(self.effort, name) as progress:
+                encoded = self.codec.encode(rgb, self.target, effort=self.effort, progress=progress, icc=icc)
         except ValueError as error:
             raise ImageError(f"{name}: {error}") from None
-        if arguments.verify:
-            _verify(codec, encoded, name)
+        if self.verify:
+            _verify(self.codec, encoded, name)
         _write(job.target, encoded.data)
-        size_text = f"{len(encoded.data)} bytes, {8 * len(encoded.data) / (height * width):.4f} bpp"
-        words = [size_text, *([f"colours: {profile_name(icc)}"] if icc else []), *(f"lost: {loss}" for loss in lost)]
-        words += [f"quality {quality_of(encoded.level, codec.num_levels):.1f}"] if encoded.level is not None else []
-        words += ["verified"] if arguments.verify else []
+        words = self._describe(encoded, height, width, lost, icc)
+        return FinishedOutput(words, len(encoded.data), height * width)
+
+    def _describe(self, encoded: AnyEncoded, height: int, width: int, lost: Sequence[str], icc: bytes) -> str:
+        """Describe a file in one line: size, colours, what was lost, quality, and what decoding it needs."""
+        from jahp_pl.codec.limits import ACCEPTED_PIXELS, needed_pixels
+        from jahp_pl.codec.targets import quality_of
+        from jahp_pl.images.icc import profile_name
+
+        num_bytes = len(encoded.data)
+        words = [f"{num_bytes} bytes, {8 * num_bytes / (height * width):.4f} bpp"]
+        words += [f"colours: {profile_name(icc)}"] if icc else []
+        words += [f"lost: {loss}" for loss in lost]
+        if encoded.level is not None:
+            words.append(f"quality {quality_of(encoded.level, self.codec.num_levels):.1f}")
+        words += ["verified"] if self.verify else []
         if (needed := needed_pixels(height, width)) > ACCEPTED_PIXELS:
             words.append(f"decompress it with --max-pixels {needed}")
-        return FinishedOutput("; ".join(words), len(encoded.data), height * width)
+        return "; ".join(words)
 
-    if kinds := batch.count_unread_images(arguments.inputs, SUFFIXES):
+
+def _report_unread_images(inputs: Sequence[Path], suffixes: Collection[str]) -> None:
+    """Report the image files that are left out of input folders because their formats are not supported."""
+    from jahp_pl.images import heif
+
+    if kinds := batch.count_unread_images(inputs, suffixes):
         counts = ", ".join(f"{count} {suffix}" for suffix, count in kinds.items())
         remedy = f"convert them to PNG first{heif.install_hint(kinds)}"
         output.say(f"left out, because these formats are not supported: {counts}; {remedy}", file=sys.stderr)
-    unseen = [name for name in ("effort", "psnr") if getattr(arguments, name) is not None]
-    run_jobs("compress", jobs, work, [f"--{name}" for name in unseen])
 
 
 def decompress(arguments: argparse.Namespace) -> None:
@@ -142,10 +191,20 @@ def decompress(arguments: argparse.Namespace) -> None:
     run_jobs("decompress", jobs, work)
 
 
-def _default_effort(codec: AnyCodec) -> int:
-    """Return the default of --effort: 0 if a search has no objective, too little memory or no gradients."""
+def _effort(wanted: int | None, codec: AnyCodec) -> int:
+    """Return the effort of --effort, or its default: 0 if a search has no objective, too little memory or no gradients.
+
+    Raises:
+        CommandError: if the runtime cannot search.
+    """
     if codec.runtime == "onnx":
+        from jahp_pl.runtime.codec import NO_SEARCH
+
+        if wanted:
+            raise CommandError(f"--effort {wanted}: {NO_SEARCH}")
         return 0
+    if wanted is not None:
+        return wanted
     from jahp_pl.codec.refinement import smallest_search_bytes
 
     can_search = (
@@ -154,7 +213,7 @@ def _default_effort(codec: AnyCodec) -> int:
     return DEFAULT_EFFORT if can_search else 0
 
 
-def _verify(codec: AnyCodec, encoded: Encoded[Tensor] | Encoded[IntArray], name: str) -> None:
+def _verify(codec: AnyCodec, encoded: AnyEncoded, name: str) -> None:
     """Decode a file before it is written, and compare latents and pixels with those of the encoder.
 
     Raises:

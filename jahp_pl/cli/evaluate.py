@@ -27,59 +27,83 @@ from jahp_pl.model_io.pretrained import locate
 if TYPE_CHECKING:
     from jahp_pl.codec.codec import Codec
     from jahp_pl.codec.targets import Target
-    from jahp_pl.evaluation.evaluate import Evaluation
+    from jahp_pl.evaluation.evaluate import Evaluation, EvaluationTask
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """Evaluate models on images."""
     from jahp_pl.codec.targets import Target
-    from jahp_pl.evaluation.evaluate import ImageResult, evaluate_codec, plan_files, target_folders
-    from jahp_pl.evaluation.image_set import find_originals, name_in_errors
+    from jahp_pl.evaluation.evaluate import plan_files, target_folders
+    from jahp_pl.evaluation.image_set import find_originals
     from jahp_pl.evaluation.model_names import name_models
     from jahp_pl.locks import exclusive
-    from jahp_pl.measurement.provenance import command_line
 
-    models: list[str] = arguments.model
     out: Path = arguments.output or _default_out(arguments)
     _check_out(out)
     _check_names(arguments, out)
     there = _fingerprints_in(out)
     images = find_originals(arguments.images, arguments.limit)
-    names = name_models(models)
-    codecs = [open_codec(arguments, model) for model in models]
+    names = name_models(arguments.model)
+    codecs = {name: open_codec(arguments, model) for name, model in zip(names, arguments.model, strict=True)}
     is_default = arguments.output is None
-    if is_default and there not in (None, {codec.fingerprint.hex() for codec in codecs}):
+    if is_default and there not in (None, {codec.fingerprint.hex() for codec in codecs.values()}):
         raise CommandError(f"{out}: has results of another model; move it away, or choose another place with --output")
     targets = [Target(quality=quality) for quality in arguments.quality or [None]]
-    _check_targets(targets, dict(zip(names, codecs, strict=True)))
+    _check_targets(targets, codecs)
     files = out.with_suffix("")
-    tasks = [
-        [plan_files(images, files / folder) for folder in target_folders(name if len(models) > 1 else "", targets)]
+    tasks = {
+        name: [plan_files(images, files / folder) for folder in target_folders(name if len(names) > 1 else "", targets)]
         for name in names
-    ]
-    evaluations: dict[str, list[Evaluation]] = {name: [] for name in names}
+    }
+    with exclusive(out):
+        evaluations = _measure(arguments, codecs, targets, tasks)
+        _save(evaluations, out)
+    _print(evaluations)
+    output.say(f"\nfiles    {files}/\nresults  {out}")
+    if arguments.picture is not None:
+        _draw(evaluations, list(codecs.values()), arguments.beside, arguments.picture)
+        output.say(f"picture  {arguments.picture}")
+
+
+def _measure(
+    arguments: argparse.Namespace,
+    codecs: dict[str, Codec],
+    targets: list[Target],
+    tasks: dict[str, list[list[EvaluationTask]]],
+) -> dict[str, list[Evaluation]]:
+    """Code all images with every model for every target, and show the progress.
+
+    Args:
+        arguments: arguments of the command.
+        codecs: codec of each model by its name, in the order of --model.
+        targets: targets for each model.
+        tasks: images and files of each model by its name; one list per target.
+
+    Returns:
+        Evaluations of each model by its name; one per target.
+    """
+    from jahp_pl.evaluation.evaluate import ImageResult, evaluate_codec
+    from jahp_pl.evaluation.image_set import name_in_errors
+    from jahp_pl.measurement.provenance import command_line
+
+    evaluations: dict[str, list[Evaluation]] = {name: [] for name in codecs}
     command = command_line(["jahp", *sys.argv[1:]])
-    total = len(images) * len(targets) * len(models)
-    with exclusive(out), output.bar(total=total, unit=" images", desc="evaluate") as bar:
+    total = sum(len(images) for of_model in tasks.values() for images in of_model)
+    with output.bar(total=total, unit=" images", desc="evaluate") as bar:
 
         def progress(result: ImageResult) -> None:
             bar.set_postfix_str(f"{result.row.name} {result.row.file_psnr:.2f} dB")
             bar.update()
 
-        for number, (name, codec) in enumerate(zip(names, codecs, strict=True)):
-            facts = {"training": _training(models[number]), "command": command}
+        for number, (name, codec) in enumerate(codecs.items()):
+            facts = {"training": _training(arguments.model[number]), "command": command}
             facts |= {} if arguments.curve is None else {"curve": arguments.curve[number]}
-            for target, of_target in zip(targets, tasks[number], strict=True):
-                with name_in_errors(name) if len(models) > 1 else nullcontext():
+            for target, of_target in zip(targets, tasks[name], strict=True):
+                with name_in_errors(name) if len(codecs) > 1 else nullcontext():
                     found = evaluate_codec(codec, of_target, arguments.beside, progress, target, arguments.effort)
                 found.provenance.update(facts)
                 evaluations[name].append(found)
-        _save(evaluations, out)
-    _print(evaluations)
-    output.say(f"\nfiles    {files}/\nresults  {out}")
-    if arguments.picture is not None:
-        _draw(evaluations, codecs, arguments.beside, arguments.picture)
-        output.say(f"picture  {arguments.picture}")
+    return evaluations
 
 
 def classical(arguments: argparse.Namespace) -> None:
