@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args, overload
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from jahp_pl.codec import refinement
 from jahp_pl.codec.analysed_image import TorchAnalysedImage
 from jahp_pl.codec.arrays import IntArray, Samples
+from jahp_pl.codec.base import BaseCodec
 from jahp_pl.codec.decoder import Opened, open_file, reconstruct_image
 from jahp_pl.codec.devices import on_cpu
 from jahp_pl.codec.encoder import ImageEncoder
@@ -27,10 +28,9 @@ from jahp_pl.codec.entropy.range_coder import Reader, Writer
 from jahp_pl.codec.entropy.symbol_coder import DecodeTask
 from jahp_pl.codec.fingerprint import fingerprint
 from jahp_pl.codec.forks import check_not_forked
-from jahp_pl.codec.image_types import ImageKind, from_pixels, to_pixels
+from jahp_pl.codec.image_types import from_pixels, to_pixels
 from jahp_pl.codec.latents import Decoded, Encoded
 from jahp_pl.codec.limits import Deadline
-from jahp_pl.codec.lockstep import decode_in_groups
 from jahp_pl.codec.rate_control import encode_to_target
 from jahp_pl.codec.table_names import LATENTS, PRIOR, tables_below
 from jahp_pl.codec.targets import Target, check_target
@@ -43,10 +43,10 @@ from jahp_pl.ops import is_finite
 if TYPE_CHECKING:
     from PIL import Image
 
-    from jahp_pl.codec.image_types import Picture
+    from jahp_pl.codec.image_types import ImageKind, Picture
 
 
-class Codec:
+class Codec(BaseCodec["Picture", Tensor, Tensor]):
     """Compresses images with a trained model.
 
     Guarantees: on any machine with the same frozen model, `decompress(compress(image))` recovers the encoder's latents
@@ -80,6 +80,7 @@ class Codec:
 
     runtime: ClassVar[Literal["torch"]] = "torch"
     """Library that runs the networks."""
+    default_kind = "tensor"
 
     @on_cpu()
     def __init__(
@@ -128,138 +129,6 @@ class Codec:
         """Number of rate levels; 1 for a single-rate model."""
         return self.model.config.num_levels
 
-    def compress(
-        self,
-        image: Picture,
-        *,
-        quality: float | None = None,
-        bpp: float | None = None,
-        size: int | None = None,
-        psnr: float | None = None,
-        effort: int = 0,
-    ) -> bytes:
-        """Compress an image to the bytes of a file.
-
-        Args:
-            image: (3, H, W) uint8 tensor, (H, W, 3) uint8 array, or Pillow image; sides from 1 to 65535. Tensors and
-                arrays are taken as sRGB. A Pillow image of any mode is converted to RGB as by `jahp compress`, and its
-                colour profile is kept in the file.
-            quality, bpp, size, psnr: at most one of them, for a variable-rate model only; see `targets.Target`. The
-                default is a quality of 60.
-            effort: effort of the search for better latents, see `refinement.EFFORTS`; 0 only rounds, 6 takes minutes.
-
-        Raises:
-            TargetError: if the model cannot meet the target; the message says what is possible.
-            ValueError: if the shape or type is wrong, pixels are transparent, latents exceed 16 bits, or the effort
-                does not exist or lacks an objective.
-        """
-        return self.encode(image, Target(quality, bpp, size, psnr), effort=effort).data
-
-    def compress_all(
-        self,
-        images: Iterable[Picture],
-        *,
-        quality: float | None = None,
-        bpp: float | None = None,
-        size: int | None = None,
-        psnr: float | None = None,
-        effort: int = 0,
-    ) -> list[bytes]:
-        """Compress several images in order: a list, a (B, 3, H, W) tensor or a (B, H, W, 3) array; see `compress`.
-
-        Raises:
-            ValueError: see `compress`.
-        """
-        target = Target(quality, bpp, size, psnr)
-        return [self.encode(image, target, effort=effort).data for image in images]
-
-    @overload
-    def decompress(
-        self,
-        data: bytes,
-        max_pixels: int | None = ...,
-        *,
-        as_: Literal["tensor"] = ...,
-        max_seconds: float | None = ...,
-    ) -> Tensor: ...
-    @overload
-    def decompress(
-        self, data: bytes, max_pixels: int | None = ..., *, as_: Literal["numpy"], max_seconds: float | None = ...
-    ) -> Samples: ...
-    @overload
-    def decompress(
-        self, data: bytes, max_pixels: int | None = ..., *, as_: Literal["pil"], max_seconds: float | None = ...
-    ) -> Image.Image: ...
-    def decompress(
-        self,
-        data: bytes,
-        max_pixels: int | None = None,
-        *,
-        as_: ImageKind = "tensor",
-        max_seconds: float | None = None,
-    ) -> Tensor | Samples | Image.Image:
-        """Decompress a file to an image.
-
-        Args:
-            data: the whole file.
-            max_pixels: largest image to accept. Memory is proportional to the size that the file states; time is
-                proportional to that or to the steps of `limits.max_steps`. None accepts 34 million pixels, but no more
-                than 4096 for each byte of the file if they are more than a million.
-            as_: "tensor" for (3, H, W) uint8 on the CPU, "numpy" for (H, W, 3) uint8, "pil" for a Pillow image, the
-                only one with the file's colour profile, in `info["icc_profile"]`.
-            max_seconds: time to accept; None is any. See `decode_all`.
-
-        Raises:
-            BitstreamError: if the data is not a valid file of this model; the message says what to do.
-        """
-        decoded = self.decode(data, max_pixels, max_seconds)
-        return from_pixels(decoded.image, decoded.icc, as_)
-
-    @overload
-    def decompress_all(
-        self,
-        files: Iterable[bytes],
-        max_pixels: int | None = ...,
-        *,
-        as_: Literal["tensor"] = ...,
-        max_seconds: float | None = ...,
-    ) -> list[Tensor]: ...
-    @overload
-    def decompress_all(
-        self,
-        files: Iterable[bytes],
-        max_pixels: int | None = ...,
-        *,
-        as_: Literal["numpy"],
-        max_seconds: float | None = ...,
-    ) -> list[Samples]: ...
-    @overload
-    def decompress_all(
-        self,
-        files: Iterable[bytes],
-        max_pixels: int | None = ...,
-        *,
-        as_: Literal["pil"],
-        max_seconds: float | None = ...,
-    ) -> list[Image.Image]: ...
-    def decompress_all(
-        self,
-        files: Iterable[bytes],
-        max_pixels: int | None = None,
-        *,
-        as_: ImageKind = "tensor",
-        max_seconds: float | None = None,
-    ) -> list[Tensor] | list[Samples] | list[Image.Image]:
-        """Decompress several files in order, a group of them in lockstep at a time; see `decompress`.
-
-        `max_seconds` limits the time for all of them together.
-
-        Raises:
-            BitstreamError: if one of them is not a valid file of this model, or the time is up.
-        """
-        decoded = decode_in_groups(self._decode_group, files, max_pixels, max_seconds)
-        return [from_pixels(one.image, one.icc, as_) for one in decoded]  # type: ignore[return-value]
-
     @on_cpu()
     @retry_if_precision_changed
     @torch.inference_mode()
@@ -272,14 +141,7 @@ class Codec:
         progress: refinement.Progress | None = None,
         icc: bytes | None = None,
     ) -> Encoded[Tensor]:
-        """Compress an image and return the file together with its latents.
-
-        Args:
-            image: see `compress`.
-            target: size, quality or rate of the file; None for the default.
-            effort: see `compress`.
-            progress: called after each step of a search.
-            icc: colour profile of the image; None takes that of a Pillow image, and sRGB otherwise.
+        """Compress an image and return the file together with its latents; see `BaseCodec.encode`.
 
         Raises:
             TargetError, ValueError: see `compress`.
@@ -297,32 +159,9 @@ class Codec:
             refiner = refinement.Refiner(self.model, self.transforms, x, self.objective, search, progress)
         analysed = TorchAnalysedImage(self.transforms, x, refiner)
         encoder = ImageEncoder(analysed, self._write_arrays, self.fingerprint, icc, refiner is not None)
-        file = encoder.encode(None) if self.num_levels == 1 else encode_to_target(encoder, target, self.num_levels)
+        file = encode_to_target(encoder, target, self.num_levels)
         z_hat = None if file.z_hat is None else torch.from_numpy(file.z_hat)
         return Encoded(file.data, torch.from_numpy(file.y_hat), z_hat, file.header_bytes, file.level)
-
-    def decode(
-        self, data: bytes, max_pixels: int | None = None, max_seconds: float | None = None
-    ) -> Decoded[Tensor, Tensor]:
-        """Decompress a file and return the image together with its latents; see `decompress`."""
-        return self.decode_all([data], max_pixels, max_seconds)[0]
-
-    def decode_all(
-        self, files: Sequence[bytes], max_pixels: int | None = None, max_seconds: float | None = None
-    ) -> list[Decoded[Tensor, Tensor]]:
-        """Decode several files in lockstep, which is faster per file than one by one and uses the memory of all.
-
-        Args:
-            files: at least one file.
-            max_pixels: see `decompress`.
-            max_seconds: time to accept for them all; None is any. It is checked between steps, so the call may take one
-                step or one tile longer.
-
-        Raises:
-            BitstreamError: if one of them is not a valid file of this model, or the time is up.
-            ForkError, PrecisionError: see `encode`.
-        """
-        return self._decode_group(files, max_pixels, Deadline(max_seconds))
 
     @on_cpu()
     @retry_if_precision_changed
@@ -344,6 +183,9 @@ class Codec:
             image, level = reconstruct_image(file.header, task.reader, y_hat.numpy(), synthesise)
             decoded.append(Decoded(torch.from_numpy(image), y_hat, task.z_hat, file.header.icc, level))
         return decoded
+
+    def _to_kind(self, decoded: Decoded[Tensor, Tensor], kind: ImageKind) -> Tensor | Samples | Image.Image:
+        return from_pixels(decoded.image, decoded.icc, kind)
 
     @on_cpu()
     @torch.inference_mode()

@@ -35,16 +35,18 @@ PSNR_SLOPE = 1.4 / LEVEL_STEPS
 
 
 def encode_to_target(encoder: ImageEncoder, target: Target, num_levels: int) -> Encoded[IntArray]:
-    """Encode with a variable-rate model to a file that meets the target.
+    """Encode an image to a file that meets the target.
 
     Args:
         encoder: encoder of the image.
-        target: requested quality, size, rate, PSNR or level.
-        num_levels: number of levels of the model.
+        target: requested quality, size, rate, PSNR or level; ignored by a single-rate model, see `check_target`.
+        num_levels: number of rate levels of the model; 1 for a single-rate model.
 
     Raises:
         TargetError: if no level meets it; the message says what is possible.
     """
+    if num_levels == 1:
+        return encoder.encode(None)
     last = (num_levels - 1) * LEVEL_STEPS
     level = steps_of(target, num_levels)
     if level is not None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal, overload
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from jahp_pl.codec.array_images import ArrayKind, from_array, to_array
+from jahp_pl.codec.array_images import from_array, to_array
 from jahp_pl.codec.arrays import Float32Array, Float64Array, IntArray, Samples
+from jahp_pl.codec.base import BaseCodec
 from jahp_pl.codec.decoder import open_file, reconstruct_image
 from jahp_pl.codec.encoder import ImageEncoder
 from jahp_pl.codec.entropy.channel_tables import ChannelTables
@@ -19,7 +20,6 @@ from jahp_pl.codec.entropy.window_tables import WindowTables
 from jahp_pl.codec.fingerprint import fingerprint
 from jahp_pl.codec.latents import Decoded, Encoded
 from jahp_pl.codec.limits import Deadline
-from jahp_pl.codec.lockstep import decode_in_groups
 from jahp_pl.codec.rate_control import encode_to_target
 from jahp_pl.codec.table_names import LATENTS, PRIOR, tables_below
 from jahp_pl.codec.targets import Target, check_target
@@ -32,10 +32,13 @@ from jahp_pl.runtime.transforms import MEMORY_LIMIT, RuntimeAnalysed, RuntimeTra
 if TYPE_CHECKING:
     from PIL import Image
 
+    from jahp_pl.codec.image_types import ImageKind
+    from jahp_pl.codec.refinement import Progress
+
 NO_SEARCH = "onnxruntime only rounds latents; use effort 0, or the torch runtime"
 
 
-class RuntimeCodec:
+class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
     """Compresses images with an exported model in onnxruntime.
 
     Guarantees: it decodes the files of the same model's `codec.Codec` to the same latents, to the last bit, and vice
@@ -54,7 +57,8 @@ class RuntimeCodec:
     """
 
     runtime: ClassVar[Literal["onnx"]] = "onnx"
-    """Library that runs its networks."""
+    """Library that runs the networks."""
+    default_kind = "numpy"
 
     def __init__(
         self,
@@ -103,50 +107,22 @@ class RuntimeCodec:
         """Number of rate levels; 1 for a single-rate model."""
         return self.config.num_levels
 
-    def compress(
-        self,
-        image: Samples | Image.Image,
-        *,
-        quality: float | None = None,
-        bpp: float | None = None,
-        size: int | None = None,
-        psnr: float | None = None,
-        effort: int = 0,
-    ) -> bytes:
-        """Compress an image to the bytes of a file; see `codec.Codec.compress`.
-
-        Args:
-            image: (H, W, 3) uint8 array, taken as sRGB, or Pillow image; sides from 1 to 65535.
-            quality, bpp, size, psnr: at most one of them, for a variable-rate model only; see `targets.Target`.
-            effort: must be 0, because searching for better latents needs torch.
-
-        Raises:
-            TargetError: if the model cannot meet the target; the message says what is possible.
-            ValueError: if the shape or type is wrong, pixels are transparent, latents exceed 16 bits, or the effort is
-                not 0.
-        """
-        return self.encode(image, Target(quality, bpp, size, psnr), effort=effort).data
-
     def encode(
         self,
         image: Samples | Image.Image,
         target: Target | None = None,
         *,
         effort: int = 0,
-        progress: object = None,
+        progress: Progress | None = None,
         icc: bytes | None = None,
     ) -> Encoded[IntArray]:
-        """Compress an image and return the file together with its latents.
+        """Compress an image and return the file together with its latents; see `BaseCodec.encode`.
 
-        Args:
-            image: see `compress`.
-            target: size, quality or rate of the file; None for the default.
-            effort: must be 0.
-            progress: ignored; `Codec.encode` reports the progress of a search to it.
-            icc: colour profile of the image; None takes that of a Pillow image, and sRGB otherwise.
+        `progress` is ignored.
 
         Raises:
-            TargetError, ValueError: see `compress`.
+            TargetError: see `compress`.
+            ValueError: see `compress`; also if the effort is not 0.
         """
         target = target or Target()
         check_target(target, self.num_levels)
@@ -155,98 +131,7 @@ class RuntimeCodec:
         rgb, own_icc = to_array(image)
         analysed = RuntimeAnalysed(self.transforms, np.ascontiguousarray(rgb.transpose(2, 0, 1)))
         encoder = ImageEncoder(analysed, self._write, self.fingerprint, own_icc if icc is None else icc)
-        return encoder.encode(None) if self.num_levels == 1 else encode_to_target(encoder, target, self.num_levels)
-
-    @overload
-    def decompress(
-        self, data: bytes, max_pixels: int | None = ..., *, as_: Literal["numpy"] = ..., max_seconds: float | None = ...
-    ) -> Samples: ...
-    @overload
-    def decompress(
-        self, data: bytes, max_pixels: int | None = ..., *, as_: Literal["pil"], max_seconds: float | None = ...
-    ) -> Image.Image: ...
-    def decompress(
-        self,
-        data: bytes,
-        max_pixels: int | None = None,
-        *,
-        as_: ArrayKind = "numpy",
-        max_seconds: float | None = None,
-    ) -> Samples | Image.Image:
-        """Decompress a file to an image; see `codec.Codec.decompress`.
-
-        Args:
-            data: the whole file.
-            max_pixels: see `codec.Codec.decompress`.
-            as_: "numpy" for (H, W, 3) uint8, "pil" for a Pillow image, the only one with the file's colour profile.
-            max_seconds: time to accept; None is any. See `decode_all`.
-
-        Raises:
-            BitstreamError: if the data is not a valid file of this model; the message says what to do.
-        """
-        decoded = self.decode(data, max_pixels, max_seconds)
-        return from_array(decoded.image, decoded.icc, as_)
-
-    @overload
-    def decompress_all(
-        self,
-        files: Iterable[bytes],
-        max_pixels: int | None = ...,
-        *,
-        as_: Literal["numpy"] = ...,
-        max_seconds: float | None = ...,
-    ) -> list[Samples]: ...
-    @overload
-    def decompress_all(
-        self,
-        files: Iterable[bytes],
-        max_pixels: int | None = ...,
-        *,
-        as_: Literal["pil"],
-        max_seconds: float | None = ...,
-    ) -> list[Image.Image]: ...
-    def decompress_all(
-        self,
-        files: Iterable[bytes],
-        max_pixels: int | None = None,
-        *,
-        as_: ArrayKind = "numpy",
-        max_seconds: float | None = None,
-    ) -> list[Samples] | list[Image.Image]:
-        """Decompress several files in order, a group of them in lockstep at a time; see `decompress`.
-
-        Args:
-            files: whole files.
-            max_pixels: see `codec.Codec.decompress`.
-            as_: see `decompress`.
-            max_seconds: time to accept for all files; None is any.
-
-        Raises:
-            BitstreamError: if one of them is not a valid file of this model, or the time is up.
-        """
-        decoded = decode_in_groups(self._decode_group, files, max_pixels, max_seconds)
-        return [from_array(one.image, one.icc, as_) for one in decoded]  # type: ignore[return-value]
-
-    def decode(
-        self, data: bytes, max_pixels: int | None = None, max_seconds: float | None = None
-    ) -> Decoded[Samples, IntArray]:
-        """Decompress a file and return the image together with its latents; see `decompress`."""
-        return self.decode_all([data], max_pixels, max_seconds)[0]
-
-    def decode_all(
-        self, files: Sequence[bytes], max_pixels: int | None = None, max_seconds: float | None = None
-    ) -> list[Decoded[Samples, IntArray]]:
-        """Decode several files in lockstep, which is faster per file than one by one and uses the memory of all.
-
-        Args:
-            files: at least one file.
-            max_pixels: see `codec.Codec.decompress`.
-            max_seconds: time to accept for them all, checked between steps; None is any.
-
-        Raises:
-            BitstreamError: if one of them is not a valid file of this model, or the time is up.
-        """
-        return self._decode_group(files, max_pixels, Deadline(max_seconds))
+        return encode_to_target(encoder, target, self.num_levels)
 
     def _decode_group(
         self, files: Sequence[bytes], max_pixels: int | None, deadline: Deadline
@@ -266,6 +151,13 @@ class RuntimeCodec:
             image, level = reconstruct_image(one.header, task.reader, y_hat, self.transforms.synthesise)
             decoded.append(Decoded(image, y_hat, task.z_hat, one.header.icc, level))
         return decoded
+
+    def _to_kind(self, decoded: Decoded[Samples, IntArray], kind: ImageKind) -> Samples | Image.Image:
+        if kind == "tensor":
+            raise ValueError(
+                "as_='tensor': the onnx runtime has no tensors; use 'numpy' or 'pil', or the torch runtime"
+            )
+        return from_array(decoded.image, decoded.icc, kind)
 
     def reconstruct(self, y_hat: IntArray, height: int, width: int, level: float | None) -> Samples:
         """Return what a file with latents (M, h, w) shows, (3, height, width) uint8, before `encoder.to_gray`."""

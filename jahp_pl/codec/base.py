@@ -1,0 +1,234 @@
+"""`BaseCodec`: the methods that codecs have in common, whatever library runs the networks. No torch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, overload
+
+from jahp_pl.codec.arrays import Samples
+from jahp_pl.codec.latents import Decoded, Encoded, Integers, Rgb
+from jahp_pl.codec.limits import Deadline
+from jahp_pl.codec.lockstep import decode_in_groups
+from jahp_pl.codec.targets import Target
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from jahp_pl.codec.image_types import ImageKind
+    from jahp_pl.codec.refinement import Progress
+
+Input = TypeVar("Input")
+"""Any image that a codec compresses."""
+
+
+class BaseCodec(ABC, Generic[Input, Rgb, Integers]):
+    """Compresses images to the bytes of files, and decompresses them."""
+
+    default_kind: ClassVar[ImageKind]
+    """Kind of image that `decompress` returns by default."""
+
+    @property
+    @abstractmethod
+    def num_levels(self) -> int:
+        """Number of rate levels; 1 for a single-rate model."""
+
+    @abstractmethod
+    def encode(
+        self,
+        image: Input,
+        target: Target | None = None,
+        *,
+        effort: int = 0,
+        progress: Progress | None = None,
+        icc: bytes | None = None,
+    ) -> Encoded[Integers]:
+        """Compress an image and return the file together with its latents.
+
+        Args:
+            image: see `compress`.
+            target: size, quality or rate of the file; None for the default.
+            effort: see `compress`.
+            progress: called after each step of a search.
+            icc: colour profile of the image; None takes that of a Pillow image, and sRGB otherwise.
+
+        Raises:
+            TargetError, ValueError: see `compress`.
+        """
+
+    @abstractmethod
+    def _decode_group(
+        self, files: Sequence[bytes], max_pixels: int | None, deadline: Deadline
+    ) -> list[Decoded[Rgb, Integers]]:
+        """Decode several files in lockstep until the deadline, see `decode_all`."""
+
+    @abstractmethod
+    def _to_kind(self, decoded: Decoded[Rgb, Integers], kind: ImageKind) -> Any:
+        """Convert a decoded image to a kind.
+
+        Raises:
+            ValueError: if this codec does not have the kind.
+        """
+
+    def compress(
+        self,
+        image: Input,
+        *,
+        quality: float | None = None,
+        bpp: float | None = None,
+        size: int | None = None,
+        psnr: float | None = None,
+        effort: int = 0,
+    ) -> bytes:
+        """Compress an image to the bytes of a file.
+
+        Args:
+            image: (H, W, 3) uint8 array, Pillow image, or, with torch, (3, H, W) uint8 tensor; sides from 1 to 65535.
+                Tensors and arrays are taken as sRGB. A Pillow image of any mode is converted to RGB as by
+                `jahp compress`, and its colour profile is kept in the file.
+            quality, bpp, size, psnr: at most one of them, for a variable-rate model only; see `targets.Target`. The
+                default is a quality of 60.
+            effort: effort of the search for better latents, see `refinement.EFFORTS`; 0 only rounds, 6 takes minutes.
+                Without torch, it must be 0.
+
+        Raises:
+            TargetError: if the model cannot meet the target; the message says what is possible.
+            ValueError: if the shape or type is wrong, pixels are transparent, latents exceed 16 bits, or the effort
+                does not exist, lacks an objective or lacks torch.
+        """
+        return self.encode(image, Target(quality, bpp, size, psnr), effort=effort).data
+
+    def compress_all(
+        self,
+        images: Iterable[Input],
+        *,
+        quality: float | None = None,
+        bpp: float | None = None,
+        size: int | None = None,
+        psnr: float | None = None,
+        effort: int = 0,
+    ) -> list[bytes]:
+        """Compress several images in order: a list, a (B, 3, H, W) tensor or a (B, H, W, 3) array; see `compress`.
+
+        Raises:
+            ValueError: see `compress`.
+        """
+        target = Target(quality, bpp, size, psnr)
+        return [self.encode(image, target, effort=effort).data for image in images]
+
+    @overload
+    def decompress(
+        self, data: bytes, max_pixels: int | None = ..., *, as_: Literal["numpy"], max_seconds: float | None = ...
+    ) -> Samples: ...
+    @overload
+    def decompress(
+        self, data: bytes, max_pixels: int | None = ..., *, as_: Literal["pil"], max_seconds: float | None = ...
+    ) -> Image.Image: ...
+    @overload
+    def decompress(
+        self,
+        data: bytes,
+        max_pixels: int | None = ...,
+        *,
+        as_: Literal["tensor"] | None = ...,
+        max_seconds: float | None = ...,
+    ) -> Rgb: ...
+    def decompress(
+        self,
+        data: bytes,
+        max_pixels: int | None = None,
+        *,
+        as_: ImageKind | None = None,
+        max_seconds: float | None = None,
+    ) -> Any:
+        """Decompress a file to an image.
+
+        Args:
+            data: the whole file.
+            max_pixels: largest image to accept. Memory is proportional to the size that the file states; time is
+                proportional to that or to the steps of `limits.max_steps`. None accepts 34 million pixels, but no more
+                than 4096 for each byte of the file if they are more than a million.
+            as_: "tensor" for (3, H, W) uint8 on the CPU, the default with torch; "numpy" for (H, W, 3) uint8, the
+                default without torch; "pil" for a Pillow image, the only one with the file's colour profile, in
+                `info["icc_profile"]`.
+            max_seconds: time to accept; None is any. See `decode_all`.
+
+        Raises:
+            BitstreamError: if the data is not a valid file of this model; the message says what to do.
+            ValueError: if there is no such kind of image.
+        """
+        return self._to_kind(self.decode(data, max_pixels, max_seconds), self.default_kind if as_ is None else as_)
+
+    @overload
+    def decompress_all(
+        self,
+        files: Iterable[bytes],
+        max_pixels: int | None = ...,
+        *,
+        as_: Literal["numpy"],
+        max_seconds: float | None = ...,
+    ) -> list[Samples]: ...
+    @overload
+    def decompress_all(
+        self,
+        files: Iterable[bytes],
+        max_pixels: int | None = ...,
+        *,
+        as_: Literal["pil"],
+        max_seconds: float | None = ...,
+    ) -> list[Image.Image]: ...
+    @overload
+    def decompress_all(
+        self,
+        files: Iterable[bytes],
+        max_pixels: int | None = ...,
+        *,
+        as_: Literal["tensor"] | None = ...,
+        max_seconds: float | None = ...,
+    ) -> list[Rgb]: ...
+    def decompress_all(
+        self,
+        files: Iterable[bytes],
+        max_pixels: int | None = None,
+        *,
+        as_: ImageKind | None = None,
+        max_seconds: float | None = None,
+    ) -> list[Any]:
+        """Decompress several files in order, a group of them in lockstep at a time; see `decompress`.
+
+        Args:
+            files: whole files.
+            max_pixels: see `decompress`.
+            as_: see `decompress`.
+            max_seconds: time to accept for all files together; None is any.
+
+        Raises:
+            BitstreamError: if one of them is not a valid file of this model, or the time is up.
+            ValueError: if there is no such kind of image.
+        """
+        kind = self.default_kind if as_ is None else as_
+        decoded = decode_in_groups(self._decode_group, files, max_pixels, max_seconds)
+        return [self._to_kind(one, kind) for one in decoded]
+
+    def decode(
+        self, data: bytes, max_pixels: int | None = None, max_seconds: float | None = None
+    ) -> Decoded[Rgb, Integers]:
+        """Decompress a file and return the image (3, H, W) together with its latents; see `decompress`."""
+        return self.decode_all([data], max_pixels, max_seconds)[0]
+
+    def decode_all(
+        self, files: Sequence[bytes], max_pixels: int | None = None, max_seconds: float | None = None
+    ) -> list[Decoded[Rgb, Integers]]:
+        """Decode several files in lockstep, which is faster per file than one by one and uses the memory of all.
+
+        Args:
+            files: at least one file.
+            max_pixels: see `decompress`.
+            max_seconds: time to accept for them all; None is any. It is checked between steps, so the call may take one
+                step or one tile longer.
+
+        Raises:
+            BitstreamError: if one of them is not a valid file of this model, or the time is up.
+            ForkError, PrecisionError: see `Codec.encode`.
+        """
+        return self._decode_group(files, max_pixels, Deadline(max_seconds))
