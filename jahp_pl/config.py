@@ -386,6 +386,16 @@ class WandbConfig:
     """At the end, export the best checkpoint (the last one, without validation) to `export` in the run folder and
     upload it as an artifact."""
 
+    def __post_init__(self) -> None:
+        require(
+            len(self.project) <= 128 and not set("/\\#?%:") & set(self.project),
+            "wandb.project",
+            self.project,
+            "W&B takes names of at most 128 characters without / \\ # ? % :",
+        )
+        for tag in self.tags:
+            require(1 <= len(tag) <= 64, "wandb.tags", self.tags, "W&B takes tags of 1 to 64 characters")
+
 
 @dataclass
 class Config:

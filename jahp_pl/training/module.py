@@ -323,7 +323,7 @@ class CompressionModule(LightningModule):
         if longest >= self.config.trainer.max_skipped_steps:
             raise TrainingError(
                 f"{longest} optimizer steps in a row had a non-finite loss or gradient; stopped after step "
-                f"{self.global_step}, the last checkpoint is intact. Try a lower optim.learning_rate or a longer "
+                f"{self.global_step}; checkpoints saved before are intact. Try a lower optim.learning_rate or a longer "
                 "optim.warmup_steps, or look for broken images"
             )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from functools import partial
@@ -16,7 +17,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from jahp_pl.codec.entropy.freezing import FreezeError
-from jahp_pl.config import Config, to_dict
+from jahp_pl.config import Config, ConfigError, to_dict
 from jahp_pl.files import write_atomically
 from jahp_pl.model_io.export import export_from
 from jahp_pl.training.callbacks import CodingCallback
@@ -30,10 +31,22 @@ def wandb_logger(config: Config) -> WandbLogger | None:
 
     Only rank 0 communicates with W&B. A resumed run continues the same W&B run. If the server cannot be reached, the
     run is kept offline with a warning, because a lost log must not end a training.
+
+    Raises:
+        ConfigError: if W&B refuses its settings, some of which it reads from environment variables.
     """
     if config.wandb.mode == "disabled":
         return None
-    run = _wandb_run(config)
+    from wandb.errors import UsageError
+
+    try:
+        run = _wandb_run(config)
+    except (ValueError, UsageError) as error:
+        lines = str(error).splitlines()
+        raise ConfigError(
+            f"wandb.mode={config.wandb.mode}: W&B refuses its settings, {' '.join(lines[1:3] or lines)}; correct the "
+            "environment variables WANDB_..., or set wandb.mode=disabled"
+        ) from None
     return WandbLogger(name=config.name, save_dir=config.run_dir, project=config.wandb.project, experiment=run)
 
 
@@ -99,7 +112,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 @rank_zero_only
 def log_export(logger: WandbLogger, checkpoint: Path, folder: Path) -> None:
-    """Export a checkpoint to `folder` and upload it as an artifact of type model, named after the run with -export.
+    """Export a checkpoint to `folder` and upload it as an artifact of type model, see `artifact_name`.
 
     If no codec can use the weights, it warns and uploads nothing, because that must not end a training.
 
@@ -115,9 +128,14 @@ def log_export(logger: WandbLogger, checkpoint: Path, folder: Path) -> None:
         return
     run = logger.experiment
     facts = {"fingerprint": codec.fingerprint.hex(), "checkpoint": checkpoint.name}
-    artifact = wandb.Artifact(f"{run.name}-export", type="model", metadata=facts)
+    artifact = wandb.Artifact(artifact_name(run.name), type="model", metadata=facts)
     artifact.add_dir(str(folder))
     run.log_artifact(artifact)
+
+
+def artifact_name(run_name: str) -> str:
+    """Return the name of a run's export on W&B, which takes at most 128 letters, digits and `_-.` in a name."""
+    return re.sub(r"[^a-zA-Z0-9_.-]", "_", run_name)[:100] + "-export"
 
 
 class HistogramCallback(Callback):

@@ -16,8 +16,8 @@ from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 from jahp_pl.model_io.load import load_codec
 from jahp_pl.settings import load_config
 from jahp_pl.training.run import TrainResult, train
-from jahp_pl.training.wandb_run import NUM_BINS, finish_wandb, wandb_logger
-from tests.support.launching import output_of, script
+from jahp_pl.training.wandb_run import NUM_BINS, artifact_name, finish_wandb, wandb_logger
+from tests.support.launching import JAHP, output_of, script, settings_of
 from tests.support.tiny_runs import NOTHING_CODED, tiny_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -25,7 +25,13 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory, shards: Path) -> TrainResult:
-    settings = ("wandb.mode=offline", "wandb.log_model=true", "wandb.group=ladder", "trainer.max_steps=4")
+    settings = (
+        "name=lr=1e-4",
+        "wandb.mode=offline",
+        "wandb.log_model=true",
+        "wandb.group=ladder",
+        "trainer.max_steps=4",
+    )
     return train(tiny_config(tmp_path_factory.mktemp("runs"), shards, *settings))
 
 
@@ -73,11 +79,15 @@ def test_each_validation_sends_histograms(result: TrainResult, name: str) -> Non
 def test_the_best_model_is_sent_as_an_export(result: TrainResult) -> None:
     (artifact,) = [record.artifact for record in records(result.run_dir) if record.HasField("artifact")]
     assert artifact.type == "model"
-    assert artifact.name == "joint-export"
+    assert artifact.name == "lr_1e-4-export"
     assert {entry.path for entry in artifact.manifest.contents} == {"README.md", "config.json", "model.safetensors"}
     codec = load_codec(result.run_dir / "export")
     assert json.loads(artifact.metadata)["fingerprint"] == codec.fingerprint.hex()
     assert codec.fingerprint == load_codec(result.run_dir).fingerprint
+
+
+def test_a_long_name_is_cut_to_what_wandb_takes() -> None:
+    assert len(artifact_name(250 * "\u732b")) <= 128
 
 
 def test_an_unreachable_wandb_leaves_the_run_offline(shards: Path, tmp_path: Path) -> None:
@@ -88,6 +98,18 @@ def test_an_unreachable_wandb_leaves_the_run_offline(shards: Path, tmp_path: Pat
     assert "W&B cannot be reached" in output
     assert "wandb sync" in output
     assert list((config.run_dir / "wandb").glob("offline-run-*/run-*.wandb"))
+
+
+@pytest.mark.parametrize("variable", ["WANDB_BASE_URL", "WANDB_RUN_ID"])
+def test_an_environment_variable_that_wandb_refuses_ends_the_run_in_one_line(
+    variable: str, shards: Path, tmp_path: Path
+) -> None:
+    config = tiny_config(tmp_path, shards, "wandb.mode=offline")
+    status, output = output_of([*JAHP, "train", settings_of(config)], **{variable: "a/b"})
+    assert status == 2
+    message = output.splitlines()[-1]
+    assert message.startswith("jahp: wandb.mode=offline: W&B refuses its settings")
+    assert "correct the environment variables WANDB_..." in message
 
 
 def test_without_an_account_the_run_is_kept_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
