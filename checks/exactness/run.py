@@ -26,12 +26,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from checks.images import add_kodak_images, chosen_images
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.entropy.range_coder import Writer
 from jahp_pl.codec.entropy.symbol_coder import DecodeTask, LatentRange
 from jahp_pl.codec.latents import Encoded
 from jahp_pl.codec.targets import Target
-from jahp_pl.evaluation.image_set import find_images
 from jahp_pl.files import write_atomically
 from jahp_pl.images.io import decode_rgb
 from jahp_pl.measurement.provenance import provenance
@@ -228,7 +228,7 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("models", nargs="+", metavar="MODEL")
-    parser.add_argument("--images", type=Path, default=Path("data/kodak"))
+    add_kodak_images(parser)
     parser.add_argument("--limit", type=int)
     parser.add_argument("--batch", type=int, default=4, help="images in lockstep (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("results/exactness.json"))
@@ -238,7 +238,7 @@ def main() -> None:
         worker(options.models[0], options.worker)
         return
     start = time.monotonic()
-    images = find_images(options.images)[: options.limit]
+    images = [image.source for image in chosen_images(options, options.limit)]
     content: dict[str, Any] = provenance(["python", "-m", "checks.exactness.run", *sys.argv[1:]])
     folder = options.out.parent / ".exactness"
     folder.mkdir(parents=True, exist_ok=True)

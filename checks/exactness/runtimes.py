@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from checks.images import add_kodak_images, chosen_images
 from jahp_pl.codec.codec import Codec
 from jahp_pl.images.io import decode_rgb
 from jahp_pl.measurement.provenance import provenance
@@ -140,13 +141,13 @@ def measure(model: Path, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
 def main() -> None:
     """Measure the bundled variable-rate model and a mixture of one rate."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=Path, required=True)
+    add_kodak_images(parser)
     parser.add_argument("--every", type=int, default=1, help="take one image of so many")
     parser.add_argument("--model", nargs="+", default=["joint-psnr", "mixture"])
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    paths = sorted(arguments.images.glob("*.png"))[:: arguments.every]
+    paths = [image.source for image in chosen_images(arguments)][:: arguments.every]
     content: dict[str, Any] = provenance(["python", *sys.argv]) | {"models": {}}
     with tempfile.TemporaryDirectory() as folder:
         for name in arguments.model:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jahp_pl.evaluation.image_set import find_images
+from checks.images import add_kodak_images, chosen_images
 from jahp_pl.files import write_atomically
 from jahp_pl.images.io import decode_rgb
 from jahp_pl.measurement.provenance import provenance
@@ -88,10 +88,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("sizes", nargs="*", default=SIZES, metavar="WIDTHxHEIGHT")
-    parser.add_argument("--images", type=Path, default=Path("data/kodak"))
+    add_kodak_images(parser)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    images, rows = find_images(arguments.images), []
+    images, rows = [image.source for image in chosen_images(arguments)], []
     Image.MAX_IMAGE_PIXELS = None
     with tempfile.TemporaryDirectory() as folder:
         for size in arguments.sizes:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from jahp_pl.codec.bitstream import MAX_ICC_BYTES, MAX_PIXELS, MAX_SIDE, unpack
+from jahp_pl.codec.varint import to_varint
 
 T = TypeVar("T")
 
@@ -247,17 +248,9 @@ def put_together(parts: FileParts) -> bytes:
     profile_length = len(parts.profile) if parts.profile_length is None else parts.profile_length
     payload_length = len(parts.payload) if parts.payload_length is None else parts.payload_length
     numbers = (parts.width, parts.height, zigzag, parts.span, profile_length, payload_length)
-    head = b"jahp\x01" + parts.fingerprint + b"".join(_varint(number) for number in numbers)
+    head = b"jahp\x01" + parts.fingerprint + b"".join(to_varint(number) for number in numbers)
     crc = zlib.crc32(head + parts.profile + parts.payload)
     return head + crc.to_bytes(4, "little") + parts.profile + parts.payload
-
-
-def _varint(number: int) -> bytes:
-    result = bytearray()
-    while number >= 128:
-        result.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*result, number])
 
 
 def _number(rng: np.random.Generator) -> int:

@@ -35,7 +35,7 @@ from checks.fuzz.worker import CPU_LIMIT, MEMORY_LIMIT, work
 from jahp_pl.files import write_atomically
 
 ROOT = Path(__file__).parents[2]
-CHUNK = 1000
+CASES_PER_CHUNK = 1000
 
 
 @dataclasses.dataclass
@@ -163,10 +163,10 @@ def summary(counts: OutcomeCounts, seed: int, first: int) -> dict[str, Any]:
 
 
 def _chunks(first: int, cases: int) -> Iterator[range]:
-    """Split a range at multiples of `CHUNK`, so that overlapping runs share chunks."""
+    """Split a range at multiples of `CASES_PER_CHUNK`, so that overlapping runs share chunks."""
     start = first
     while start < first + cases:
-        stop = min(first + cases, (start // CHUNK + 1) * CHUNK)
+        stop = min(first + cases, (start // CASES_PER_CHUNK + 1) * CASES_PER_CHUNK)
         yield range(start, stop)
         start = stop
 

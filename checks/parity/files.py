@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from jahp_pl.evaluation.image_set import find_images
+from checks.images import add_kodak_images, chosen_images
 from jahp_pl.files import write_atomically
 from jahp_pl.images.io import decode_rgb
 from jahp_pl.measurement.provenance import provenance
@@ -81,13 +81,13 @@ def main() -> int:
     """Run the comparison; the exit status is 1 if a bound is exceeded."""
     parser = argparse.ArgumentParser(prog="python -m checks.parity.files", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="trained joint models, K = 1")
-    parser.add_argument("--images", type=Path, default=Path("data/kodak"), help="folder (%(default)s)")
+    add_kodak_images(parser)
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
     parser.add_argument("--python", default=".venv-parity/bin/python", help="that has CompressAI (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("results/parity-files.json"), help="result (%(default)s)")
     options = parser.parse_args()
 
-    images = find_images(options.images)[: options.limit]
+    images = [image.source for image in chosen_images(options, options.limit)]
     results = []
     for run in options.runs:
         print(run)

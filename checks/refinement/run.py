@@ -19,11 +19,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from checks.images import add_kodak_images, chosen_images
 from jahp_pl.codec import refinement
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.latent_search import Search
 from jahp_pl.codec.targets import Target
-from jahp_pl.evaluation.image_set import find_originals
 from jahp_pl.images.io import decode_rgb
 from jahp_pl.model_io.load import load_codec
 from jahp_pl.quality import decibels, ms_ssim_8bit, psnr
@@ -87,12 +87,12 @@ def compare(plain: list[Point], found: list[Point]) -> tuple[float, float]:
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, required=True)
+    add_kodak_images(parser)
     parser.add_argument("--limit", type=int, default=3)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    originals = find_originals(arguments.images, arguments.limit)
+    originals = chosen_images(arguments, arguments.limit)
     images = [torch.from_numpy(decode_rgb(one.source).copy()).permute(2, 0, 1).contiguous() for one in originals]
     codec, targets = load_codec(), [Target(quality=quality) for quality in QUALITIES]
     plain = [measure(codec, target, images, None) for target in targets]

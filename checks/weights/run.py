@@ -25,8 +25,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from checks.images import add_kodak_images, chosen_images
 from jahp_pl.codec.codec import Codec
-from jahp_pl.evaluation.image_set import find_images
 from jahp_pl.files import write_atomically
 from jahp_pl.hyperprior import crop_to
 from jahp_pl.images.io import decode_rgb
@@ -182,12 +182,12 @@ def main() -> None:
     """Measure, print both tables and write them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a bundled model's name, an export, a run or a checkpoint")
-    parser.add_argument("--images", type=Path, default=Path("data/kodak"))
+    add_kodak_images(parser)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     codec = load_codec(arguments.model)
-    images = [torch.from_numpy(decode_rgb(path)).permute(2, 0, 1) for path in find_images(arguments.images)]
+    images = [torch.from_numpy(decode_rgb(one.source)).permute(2, 0, 1) for one in chosen_images(arguments)]
     parts = []
     print("quality   bits per pixel   z, % of bits   without hyperprior   without context    PSNR   unrounded")
     for quality in QUALITIES if codec.num_levels > 1 else (1,):

@@ -26,6 +26,7 @@ import zlib
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from jahp_pl.codec.varint import to_varint
 from jahp_pl.errors import JahpError
 
 MAGIC = b"jahp"
@@ -100,12 +101,12 @@ def pack(header: Header, payload: bytes) -> bytes:
     smallest = header.latent_min
     head = MAGIC + bytes([2 if header.flags else 1]) + header.fingerprint
     if header.flags:
-        head += _varint(header.flags)
+        head += to_varint(header.flags)
     if header.level is not None:
-        head += _varint(header.level)
-    head += _varint(header.width) + _varint(header.height)
-    head += _varint(2 * smallest if smallest >= 0 else -2 * smallest - 1) + _varint(header.latent_max - smallest)
-    head += _varint(len(profile)) + _varint(len(payload))
+        head += to_varint(header.level)
+    head += to_varint(header.width) + to_varint(header.height)
+    head += to_varint(2 * smallest if smallest >= 0 else -2 * smallest - 1) + to_varint(header.latent_max - smallest)
+    head += to_varint(len(profile)) + to_varint(len(payload))
     crc = zlib.crc32(payload, zlib.crc32(profile, zlib.crc32(head)))
     return head + crc.to_bytes(4, "little") + profile + payload
 
@@ -249,14 +250,6 @@ def _inflate(profile: bytes) -> bytes:
             "the file"
         )
     return icc
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
 
 
 def _read_varint(data: bytes, start: int) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from jahp_pl.data.index import DataError, ShardEntry
-from jahp_pl.data.remote import BLOCK, open_shard
+from jahp_pl.data.remote import READ_BYTES, open_shard
 from jahp_pl.data.tar import ArchiveError, stream_members
 from jahp_pl.errors import WriteError, write_errors
 from jahp_pl.locks import hold_lock
@@ -134,7 +134,7 @@ class ShardCache:
         try:
             with open_shard(url, self._timeout) as stream, _create(part) as file:
                 limit = self._index_entries[url].bytes if url in self._index_entries else MAX_SHARD_BYTES
-                while data := stream.read(BLOCK):
+                while data := stream.read(READ_BYTES):
                     if file.tell() + len(data) > limit:
                         raise OSError(f"exceeds {limit} bytes")
                     digest.update(data)

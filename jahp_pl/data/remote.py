@@ -11,9 +11,9 @@
 webdataset 1.0.2 itself reads http through curl without a limit on silence, retries into a pipe that already has bytes,
 and does not support s3.
 
-Guarantees: a read returns a full `BLOCK` or the rest of the shard, or raises an OSError, within `TRIES` attempts of a
-few timeouts each: one from the connection to the last byte of the header, one for each block. Only a name server that
-hangs may take longer, up to the limit of the system's resolver.
+Guarantees: a read returns `READ_BYTES` bytes or the rest of the shard, or raises an OSError, within `TRIES` attempts of
+a few timeouts each: one from the connection to the last byte of the header, one for each `READ_BYTES`. Only a name
+server that hangs may take longer, up to the limit of the system's resolver.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from jahp_pl.data.http import Response, open_url
 
 TRIES = 3
 """Consecutive connections without progress after which http and https give up."""
-BLOCK = 256 * 2**10
+READ_BYTES = 256 * 2**10
 """Bytes that must arrive within the timeout; a server that trickles one byte a second also counts as hung."""
 
 _RETRIED_STATUSES = (408, 425, 429, *range(500, 600))
@@ -51,11 +51,11 @@ def is_remote(entry: str) -> bool:
 
 
 def open_shard(url: str, timeout: float) -> BinaryIO:
-    """Open a shard for one pass from front to back, and read its first block.
+    """Open a shard for one pass from front to back, and read its first bytes.
 
     Args:
         url: absolute path or address.
-        timeout: seconds that a block may take.
+        timeout: seconds that `READ_BYTES` may take.
 
     Raises:
         OSError: if the shard is missing, refused, too slow or truncated; reading raises it too. A premature end is an
@@ -65,7 +65,7 @@ def open_shard(url: str, timeout: float) -> BinaryIO:
         return Path(url).open("rb")
     url = rewrite_url(url)  # webdataset's rewriting by GOPEN_REWRITE
     raw = _HttpStream(url, timeout) if url.startswith(("http:", "https:")) else _CommandStream(_start(url), timeout)
-    stream = io.BufferedReader(raw, BLOCK)
+    stream = io.BufferedReader(raw, READ_BYTES)
     try:
         stream.peek(1)
     except BaseException:
@@ -92,7 +92,7 @@ class _HttpStream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Read a full block or up to the end; after a failure, request the rest again."""
+        """Read as many bytes as asked for, or up to the end; after a failure, request the rest again."""
         failure = ""
         for attempt in range(TRIES):
             time.sleep(attempt * min(1.0, self._timeout / 10))
@@ -145,7 +145,7 @@ class _HttpStream(io.RawIOBase):
         self._length = length
         while start < self._position:  # the server does not support ranges
             response.deadline.end = time.monotonic() + self._timeout
-            skipped = len(response.read1(min(BLOCK, self._position - start)))
+            skipped = len(response.read1(min(READ_BYTES, self._position - start)))
             if not skipped:
                 response.close()
                 raise ConnectionError(f"ended after {start} of {self._length} bytes")
@@ -188,7 +188,7 @@ class _CommandStream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Read a full block, or up to the end if the command succeeds."""
+        """Read as many bytes as asked for, or up to the end if the command succeeds."""
         view, deadline, count = memoryview(buffer), time.monotonic() + self._timeout, 0
         output = self._pipe.stream.fileno()
         poll = select.poll()

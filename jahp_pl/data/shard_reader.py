@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 from jahp_pl.data.cache import ShardCache
 from jahp_pl.data.http import without_credentials
 from jahp_pl.data.index import DataError, ShardEntry, Skipped
-from jahp_pl.data.remote import BLOCK, is_remote, open_shard
+from jahp_pl.data.remote import READ_BYTES, is_remote, open_shard
 from jahp_pl.data.tar import ArchiveError, stream_members
 
 _MAX_SHARDS_WITHOUT_PHOTO = 10
@@ -140,7 +140,7 @@ class _VerifiedDownload(io.RawIOBase):
         Raises:
             OSError: if the content does not match the index.
         """
-        while self._count <= self._entry.bytes and self.read(BLOCK):
+        while self._count <= self._entry.bytes and self.read(READ_BYTES):
             pass
         if (self._count, self._digest.hexdigest()) != (self._entry.bytes, self._entry.sha256):
             raise OSError("does not match its index.json")

@@ -29,17 +29,17 @@ from jahp_pl.codec.entropy.freezing import (
     FrozenContext,
     FrozenLayer,
 )
-from jahp_pl.runtime.onnx_file import FLOAT, INT64, TO_END, Graph
+from jahp_pl.runtime.onnx_file import FLOAT, INT64, TO_END, GraphBuilder
 
 
-def hyper_synthesis(layers: Sequence[FrozenLayer], from_psi: FrozenLayer | None) -> Graph:
+def hyper_synthesis(layers: Sequence[FrozenLayer], from_psi: FrozenLayer | None) -> GraphBuilder:
     """Build h_s, and the part of g_ep's first layer that depends on psi.
 
     Args:
         layers: layers of h_s.
         from_psi: that part of g_ep, see `FrozenContext`; None on the rung without context.
     """
-    graph = Graph()
+    graph = GraphBuilder()
     x = graph.input("z_hat", ["h", "w", layers[0].weight.shape[1]])
     limit = float(HYPER_LATENT_CLAMP)
     x = graph.op("Clip", x, graph.constant(-limit), graph.constant(limit))
@@ -57,14 +57,14 @@ def hyper_synthesis(layers: Sequence[FrozenLayer], from_psi: FrozenLayer | None)
     return graph
 
 
-def context(frozen: FrozenContext, is_wide: bool) -> Graph:
+def context(frozen: FrozenContext, is_wide: bool) -> GraphBuilder:
     """Build g_cm and g_ep.
 
     Args:
         frozen: layers of both.
         is_wide: whether latents come in two pieces, see above.
     """
-    graph = Graph()
+    graph = GraphBuilder()
     g_cm = _ExactLayer(graph, frozen.context, "g_cm")
     x = g_cm.bias()
     for name, unit in (("low", 1), ("high", LATENT_RADIX)) if is_wide else (("latents", 1),):
@@ -92,7 +92,7 @@ class _Rows(NamedTuple):
 class _ExactLayer:
     """A frozen layer in a graph, whose weights begin with `name`."""
 
-    def __init__(self, graph: Graph, layer: FrozenLayer, name: str) -> None:
+    def __init__(self, graph: GraphBuilder, layer: FrozenLayer, name: str) -> None:
         self._graph, self._layer, self._name = graph, layer, name
 
     def bias(self) -> str:
@@ -154,7 +154,7 @@ class _Shifted:
     Outside x are zeros. A shift is added where it is first used, so that a runtime need not hold all of them.
     """
 
-    def __init__(self, graph: Graph, x: str) -> None:
+    def __init__(self, graph: GraphBuilder, x: str) -> None:
         self._graph = graph
         border = graph.constant([1, 1, 0, 1, 1, 0], np.int64)
         self._padded = [graph.op("Pad", part, border, graph.constant(0.0)) for part in _quantize(graph, x)]
@@ -172,13 +172,13 @@ class _Shifted:
         return self._made[row, column]
 
 
-def _to_raw(graph: Graph, x: str) -> str:
+def _to_raw(graph: GraphBuilder, x: str) -> str:
     """Round to raw parameters, as `codec.entropy.networks.to_raw`."""
     x = graph.op("Round", graph.op("Mul", x, graph.constant(2.0**FRACTION_BITS)))
     return graph.op("Clip", x, graph.constant(float(-RAW_CLAMP)), graph.constant(float(RAW_CLAMP)))
 
 
-def _quantize(graph: Graph, x: str) -> _Rows:
+def _quantize(graph: GraphBuilder, x: str) -> _Rows:
     """Quantize the last dimension, as `fixed_point.quantize`."""
     axis = graph.constant([-1], np.int64)
     largest = graph.op("ReduceMax", graph.op("Abs", x), axis)

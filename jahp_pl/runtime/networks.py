@@ -16,7 +16,7 @@ from jahp_pl.codec.entropy.symbol_coder import LatentRange
 from jahp_pl.codec.entropy.wavefront import Schedule, schedule
 from jahp_pl.runtime import entropy_graphs, transform_graphs
 from jahp_pl.runtime.freezing import FrozenNetworks
-from jahp_pl.runtime.onnx_file import Graph
+from jahp_pl.runtime.onnx_file import GraphBuilder
 from jahp_pl.runtime.transform_graphs import State
 
 
@@ -31,7 +31,7 @@ class Session:
             of its weights in another order, which would only make products of few rows faster.
     """
 
-    def __init__(self, graph: Graph, is_exact: bool, threads: int, is_rare: bool = False) -> None:
+    def __init__(self, graph: GraphBuilder, is_exact: bool, threads: int, is_rare: bool = False) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # otherwise there is a warning for each weight without a file

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jahp_pl.codec.arrays import Float32Array
+from jahp_pl.codec.varint import to_varint
 
 IR_VERSION, OPSET = 8, 18
 FLOAT, UINT8, INT64 = 1, 2, 7
@@ -27,7 +28,7 @@ _EXTERNAL = 1
 Attribute = int | float | str | Sequence[int]
 
 
-class Graph:
+class GraphBuilder:
     """A graph under construction. Every method that adds a tensor returns the tensor's name."""
 
     def __init__(self) -> None:
@@ -94,7 +95,7 @@ def _node(kind: str, inputs: Sequence[str], output: str, attributes: dict[str, A
 def _attribute(name: str, value: Attribute) -> bytes:
     head = _text(1, name)
     if isinstance(value, float):
-        return head + _varint(2 << 3 | _FIXED32) + struct.pack("<f", value) + _integer(20, 1)
+        return head + to_varint(2 << 3 | _FIXED32) + struct.pack("<f", value) + _integer(20, 1)
     if isinstance(value, int):
         return head + _integer(3, value) + _integer(20, 2)
     if isinstance(value, str):
@@ -109,7 +110,7 @@ def _value(name: str, shape: Sequence[int | str], kind: int) -> bytes:
 
 
 def _field(number: int, content: bytes) -> bytes:
-    return _varint(number << 3 | _BYTES) + _varint(len(content)) + content
+    return to_varint(number << 3 | _BYTES) + to_varint(len(content)) + content
 
 
 def _text(number: int, text: str) -> bytes:
@@ -117,12 +118,4 @@ def _text(number: int, text: str) -> bytes:
 
 
 def _integer(number: int, value: int) -> bytes:
-    return _varint(number << 3) + _varint(value % 2**64)
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
+    return to_varint(number << 3) + to_varint(value % 2**64)

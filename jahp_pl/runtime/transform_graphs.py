@@ -20,7 +20,7 @@ import numpy.typing as npt
 from jahp_pl.codec.arrays import Float32Array
 from jahp_pl.codec.transforms.tiles import TileSpan
 from jahp_pl.runtime.freezing import LEAKY_SLOPE
-from jahp_pl.runtime.onnx_file import FLOAT, INT64, TO_END, UINT8, Graph
+from jahp_pl.runtime.onnx_file import FLOAT, INT64, TO_END, UINT8, GraphBuilder
 
 State = Mapping[str, Float32Array]
 """Weights of a model by name, as in a state_dict."""
@@ -62,9 +62,9 @@ def _cuts(halo: list[int]) -> tuple[npt.NDArray[np.int64], list[int]]:
     return np.array(cuts, dtype=np.int64), halo
 
 
-def analysis(state: State) -> Graph:
+def analysis(state: State) -> GraphBuilder:
     """Build g_a."""
-    graph = Graph()
+    graph = GraphBuilder()
     x = graph.op("Cast", graph.input("image", [1, 3, "H", "W"], UINT8), to=FLOAT)
     x = graph.op("Mul", x, graph.constant(np.float32(1 / 255)))
     layers = _convolutions(state, "g_a")
@@ -76,14 +76,14 @@ def analysis(state: State) -> Graph:
     return graph
 
 
-def hyper_analysis(state: State, magnitudes: bool) -> Graph:
+def hyper_analysis(state: State, magnitudes: bool) -> GraphBuilder:
     """Build h_a.
 
     Args:
         state: weights of the model.
         magnitudes: see `hyperprior.HyperAnalysis`.
     """
-    graph = Graph()
+    graph = GraphBuilder()
     x = graph.input("y", [1, state["h_a.0.weight"].shape[1], "h", "w"])
     x = graph.op("Abs", x) if magnitudes else x
     layers = _convolutions(state, "h_a")
@@ -96,9 +96,9 @@ def hyper_analysis(state: State, magnitudes: bool) -> Graph:
     return graph
 
 
-def synthesis(state: State) -> Graph:
+def synthesis(state: State) -> GraphBuilder:
     """Build g_s; samples are clipped and rounded."""
-    graph = Graph()
+    graph = GraphBuilder()
     layers = _convolutions(state, "g_s")
     x = graph.input("y_hat", [1, len(state[f"g_s.{layers[0]}.weight"]), "h", "w"])
     cuts = [graph.input(name, [len(REACH), 2], INT64) for name in ("starts", "ends")]
@@ -120,12 +120,12 @@ def _convolutions(state: State, network: str) -> list[int]:
     return sorted(int(position) for _, position, _ in names)
 
 
-def _convolution(graph: Graph, state: State, x: str, name: str, stride: int, border: int) -> str:
+def _convolution(graph: GraphBuilder, state: State, x: str, name: str, stride: int, border: int) -> str:
     kernel, bias = graph.weight(name, state[f"{name}.weight"]), graph.weight(f"{name}.bias", state[f"{name}.bias"])
     return graph.op("Conv", x, kernel, bias, strides=(stride,) * 2, pads=(border,) * 4)
 
 
-def _normalize(graph: Graph, state: State, x: str, name: str, inverse: bool) -> str:
+def _normalize(graph: GraphBuilder, state: State, x: str, name: str, inverse: bool) -> str:
     """Add a GDN or its inverse, see `layers.GDN`, with beta and gamma computed from their stored reparametrization."""
     pedestal = np.float32(2.0**-36)
     values = {}
@@ -151,7 +151,7 @@ def _parity_kernels(weight: Float32Array) -> dict[tuple[int, int], Float32Array]
     }
 
 
-def _upsample(graph: Graph, state: State, x: str, name: str) -> str:
+def _upsample(graph: GraphBuilder, state: State, x: str, name: str) -> str:
     """Add the 5x5 transposed convolution of stride 2, with a convolution for each parity."""
     bias = state[f"{name}.bias"]
     parts = []
@@ -161,7 +161,7 @@ def _upsample(graph: Graph, state: State, x: str, name: str) -> str:
     return graph.op("DepthToSpace", graph.op("Concat", *parts, axis=1), blocksize=2, mode="DCR")
 
 
-def _upsample_to_few(graph: Graph, state: State, x: str, name: str) -> str:
+def _upsample_to_few(graph: GraphBuilder, state: State, x: str, name: str) -> str:
     """Add the same with one convolution for all parities, whose 3x3 kernels hold zeros: faster for few outputs."""
     weight, bias = state[f"{name}.weight"], state[f"{name}.bias"]
     num_in, num_out = weight.shape[:2]

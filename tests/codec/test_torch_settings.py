@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import threading
@@ -14,6 +15,53 @@ from jahp_pl.codec.entropy.latent_coder import LatentCoder
 from jahp_pl.codec.torch_settings import PrecisionError, full_precision
 from tests.support.circumstances import changed
 from tests.support.codec_models import JOINT, codec_of
+
+PRECISIONS = """
+import torch
+from jahp_pl.codec.torch_settings import full_precision
+settings = [torch.backends.mkldnn.matmul, torch.backends.cuda.matmul]
+def state():
+    try:
+        older = torch.get_float32_matmul_precision()
+    except RuntimeError:
+        older = "mixed"
+    return older, [setting.fp32_precision for setting in settings]
+SET
+before = state()
+with full_precision(torch.device("cpu")):
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert all(precision in ("ieee", "none") for precision in state()[1]), state()
+assert state() == before, (before, state())
+"""
+
+
+@pytest.mark.parametrize(
+    "ask_for_less",
+    [
+        "pass", "torch.set_float32_matmul_precision('medium')", "torch.backends.cuda.matmul.allow_tf32 = True",
+        "torch.backends.mkldnn.matmul.fp32_precision = 'bf16'", "torch.backends.fp32_precision = 'tf32'",
+    ],
+)  # fmt: skip
+def test_full_precision_holds_under_every_setting_of_the_caller_and_is_restored(ask_for_less: str) -> None:
+    """In a process of its own, because torch never forgets which interface was used."""
+    if not hasattr(torch.backends, "fp32_precision"):
+        pytest.skip("this torch knows only the older way")
+    code = PRECISIONS.replace("SET", ask_for_less)
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert child.returncode == 0, child.stderr
+
+
+def test_full_precision_lasts_until_its_last_user_is_done() -> None:
+    """One thread ends while another is at work."""
+    before = torch.get_float32_matmul_precision()
+    with changed(torch.set_float32_matmul_precision, "medium", before):
+        first, second = full_precision(torch.device("cpu")), full_precision(torch.device("cpu"))
+        with contextlib.ExitStack() as inner, contextlib.ExitStack() as outer:
+            outer.enter_context(first)
+            inner.enter_context(second)
+            outer.close()
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == "medium"
 
 
 @pytest.mark.parametrize("ask_first", ["pass", "torch.backends.fp32_precision = 'tf32'"])

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from jahp_pl.data.prepare import ShardOptions
-from jahp_pl.data.remote import BLOCK, open_shard
+from jahp_pl.data.remote import READ_BYTES, open_shard
 from jahp_pl.data.shard_reader import Photo, ShardReader
 from jahp_pl.data.shards import write_shards
 from jahp_pl.data.urls import expand_shards
@@ -47,7 +47,7 @@ FIRST = "shard-000000.tar"
 
 def test_a_shard_comes_from_a_server_byte_for_byte(server: ShardServer, shards: Path) -> None:
     data = (shards / FIRST).read_bytes()
-    assert len(data) > BLOCK
+    assert len(data) > READ_BYTES
     assert read(server.address(FIRST)) == data
     assert server.requests == {f"GET {FIRST}": 1}
 
@@ -61,7 +61,7 @@ def test_a_temporary_fault_costs_only_time(server: ShardServer, shards: Path, fa
 
 def test_a_server_without_ranges_starts_over(server: ShardServer, shards: Path) -> None:
     with open_shard(server.address(FIRST), LIMIT) as stream:
-        start = stream.read(BLOCK)
+        start = stream.read(READ_BYTES)
         server.faults[FIRST] = ("no ranges", 1)
         stream.raw._disconnect()  # type: ignore[attr-defined]
         assert start + stream.read() == (shards / FIRST).read_bytes()
@@ -89,7 +89,7 @@ def test_a_permanent_fault_ends_within_its_time(server: ShardServer, fault: str,
 def test_a_shard_that_changes_while_it_is_read_is_refused(shards: Path, tmp_path: Path) -> None:
     shutil.copy(shards / FIRST, tmp_path)
     with serving(tmp_path) as server, open_shard(server.address(FIRST), LIMIT) as stream:
-        stream.read(BLOCK)
+        stream.read(READ_BYTES)
         stream.raw._disconnect()  # type: ignore[attr-defined]
         (tmp_path / FIRST).write_bytes((shards / FIRST).read_bytes() + bytes(512))
         with pytest.raises(OSError, match="changed on the server"):

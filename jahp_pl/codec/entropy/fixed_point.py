@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jahp_pl.codec.entropy.freezing import LARGEST, LARGEST_INPUT, SMALLEST, FrozenLayer, freeze
+from jahp_pl.codec.entropy.freezing import LARGEST, LARGEST_INPUT, SMALLEST, FrozenLayer
 
 FEW_ROWS = 64
 """Up to this many rows, reading the weights dominates the time of a product."""
@@ -98,14 +98,6 @@ class FixedPointLayer(NamedTuple):
 def is_split(num_rows: int) -> bool:
     """Return whether a product of so many rows is faster in two halves."""
     return num_rows <= FEW_ROWS and torch.get_num_threads() > 1
-
-
-def freeze_layer(
-    name: str, weight: Tensor, bias: Tensor | None, slope: float, largest_input: int = LARGEST_INPUT
-) -> FixedPointLayer:
-    """Freeze tensors on any device, see `freezing.freeze`: (taps, in, out) weights and (out,) biases."""
-    doubles = None if bias is None else bias.detach().cpu().double().numpy()
-    return to_torch(freeze(name, weight.detach().cpu().double().numpy(), doubles, slope, largest_input))
 
 
 def to_torch(layer: FrozenLayer) -> FixedPointLayer:

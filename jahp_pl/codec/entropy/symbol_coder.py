@@ -18,8 +18,9 @@ from jahp_pl.codec.entropy.wavefront import Schedule, Step
 from jahp_pl.codec.entropy.window_tables import WIDTHS, Windows, WindowTables
 from jahp_pl.codec.latents import Integers
 
-CHUNK = 512
-"""Positions whose parameters the encoder computes at a time; bounds the memory and does not affect the file."""
+ENCODED_POSITIONS = 512
+"""Approximate number of positions whose parameters the encoder computes at a time; bounds the memory and does not
+affect the file."""
 MAX_CELLS = 2**22
 """Table entries held at a time, 32 MB; does not affect the file."""
 
@@ -85,7 +86,7 @@ class SymbolCoder:
         symbols = np.empty((y_hat[0].size, num_latents), dtype=np.int32)
         symbols[frame.schedule.ranks[0]] = y_hat.reshape(num_latents, -1).T
         frame.show(0, symbols)
-        for steps in _chunks(frame.schedule.steps):
+        for steps in _runs(frame.schedule.steps):
             start, stop = steps[0].start, steps[-1].stop
             windows = self.tables.windows(frame.parameters(start, stop))
             values = symbols[start:stop].ravel()
@@ -166,12 +167,12 @@ def _limited(chosen: IndexArray, width: int) -> Iterator[tuple[int, IndexArray]]
         yield first, chosen[first : first + size]
 
 
-def _chunks(steps: list[list[Step]]) -> Iterator[list[Step]]:
-    """Group the steps of a single image into runs of about `CHUNK` positions."""
+def _runs(steps: list[list[Step]]) -> Iterator[list[Step]]:
+    """Group the steps of a single image into runs of about `ENCODED_POSITIONS` positions."""
     run: list[Step] = []
     for (step,) in steps:
         run.append(step)
-        if step.stop - run[0].start >= CHUNK:
+        if step.stop - run[0].start >= ENCODED_POSITIONS:
             yield run
             run = []
     if run:

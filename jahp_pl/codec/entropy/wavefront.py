@@ -23,7 +23,7 @@ from jahp_pl.codec.arrays import IndexArray
 NOWHERE = 0
 """Row of the latents' buffer that represents all positions outside an image; it stays zero."""
 
-BLOCK = 1024
+RASTER_STEP = 1024
 """Positions per step if none depends on another; bounds the memory."""
 
 
@@ -55,7 +55,7 @@ def schedule(shapes: Sequence[tuple[int, int]], offsets: Sequence[tuple[int, int
     Args:
         shapes: height and width of each image's map of latents.
         offsets: row and column of each live tap of the causal mask, relative to the position; if empty, there is no
-            context, and steps consist of `BLOCK` positions in raster order.
+            context, and steps consist of `RASTER_STEP` positions in raster order.
     """
     lag = 1 + max((column for _, column in offsets), default=-1)  # 3 for a 5x5 mask
     times = [_times(height, width, lag) for height, width in shapes]
@@ -70,7 +70,7 @@ def schedule(shapes: Sequence[tuple[int, int]], offsets: Sequence[tuple[int, int
 
 def _times(height: int, width: int, lag: int) -> IndexArray:
     positions = np.arange(height * width)
-    return positions % width + lag * (positions // width) if lag else positions // BLOCK
+    return positions % width + lag * (positions // width) if lag else positions // RASTER_STEP
 
 
 def _steps(time: IndexArray, image: IndexArray) -> list[list[Step]]:

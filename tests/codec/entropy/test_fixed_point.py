@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from jahp_pl.codec.entropy.fixed_point import FEW_ROWS, FixedPointLayer, freeze_layer, quantize
+from jahp_pl.codec.entropy.fixed_point import FEW_ROWS, FixedPointLayer, quantize, to_torch
 from jahp_pl.codec.entropy.freezing import (
     FLOAT32_EXACT,
     GRID_LIMIT,
@@ -22,8 +22,17 @@ from jahp_pl.codec.entropy.freezing import (
     SMALLEST,
     FreezeError,
     conv_taps,
+    freeze,
 )
 from tests.support.codec_models import JOINT, MIXTURE, Variant, codec_of
+
+
+def freeze_layer(
+    name: str, weight: Tensor, bias: Tensor | None, slope: float, largest_input: int = LARGEST_INPUT
+) -> FixedPointLayer:
+    """Freeze (taps, in, out) weights and (out,) biases, as the codec freezes those of a model."""
+    doubles = None if bias is None else bias.detach().double().numpy()
+    return to_torch(freeze(name, weight.detach().double().numpy(), doubles, slope, largest_input))
 
 
 def largest_sum(layer: FixedPointLayer, largest_input: int = LARGEST_INPUT) -> int:

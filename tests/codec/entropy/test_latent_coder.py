@@ -17,7 +17,7 @@ from jahp_pl.codec.entropy.latent_tables import LatentTables
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis
 from jahp_pl.codec.entropy.range_coder import Reader, Writer
 from jahp_pl.codec.entropy.symbol_coder import DecodeTask, LatentRange
-from jahp_pl.codec.entropy.wavefront import BLOCK
+from jahp_pl.codec.entropy.wavefront import RASTER_STEP
 from jahp_pl.codec.entropy.window_tables import WIDTHS
 from jahp_pl.codec.torch_settings import full_precision
 from jahp_pl.config import Family, ModelConfig
@@ -108,7 +108,7 @@ def test_every_chunking_round_trips(variant: Variant, monkeypatch: pytest.Monkey
         y_hat, z_hat = some_latents(variant, height, width)
         payloads = set()
         for chunk, cells in [(4096, 2**24), (5, 2**24), (4096, 1), (1, 100)]:
-            monkeypatch.setattr(symbol_coder, "CHUNK", chunk)
+            monkeypatch.setattr(symbol_coder, "ENCODED_POSITIONS", chunk)
             monkeypatch.setattr(symbol_coder, "MAX_CELLS", cells)
             payloads.add(written(coder, y_hat, z_hat))
             task = task_of(min(payloads), y_hat, z_hat)
@@ -120,7 +120,7 @@ def test_every_chunking_round_trips(variant: Variant, monkeypatch: pytest.Monkey
 def test_several_blocks_of_positions_without_context_round_trip() -> None:
     variant = Variant("mean_scale_hyperprior")
     y_hat, z_hat = some_latents(variant, 45, 47)
-    assert 2 * BLOCK < 45 * 47
+    assert 2 * RASTER_STEP < 45 * 47
     (found,) = coder_of(variant).read([task_of(written(coder_of(variant), y_hat, z_hat), y_hat, z_hat)])
     assert torch.equal(found, y_hat)
 

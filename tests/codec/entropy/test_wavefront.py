@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from jahp_pl.codec.entropy.wavefront import BLOCK, NOWHERE, Schedule, schedule
+from jahp_pl.codec.entropy.wavefront import NOWHERE, RASTER_STEP, Schedule, schedule
 from jahp_pl.layers import MaskedConv2d
 
 SIZES = [*product(range(1, 8), range(1, 8)), (1, 40), (40, 1), (2, 33), (33, 2), (13, 29)]
@@ -63,7 +63,11 @@ def test_the_number_of_steps_stays_within_the_bound() -> None:
 
 def test_without_context_steps_are_blocks_in_raster_order() -> None:
     plan = schedule([(50, 45)], [])
-    assert [tuple(step) for (step,) in plan.steps] == [(0, 0, BLOCK), (0, BLOCK, 2 * BLOCK), (0, 2 * BLOCK, 2250)]
+    assert [tuple(step) for (step,) in plan.steps] == [
+        (0, 0, RASTER_STEP),
+        (0, RASTER_STEP, 2 * RASTER_STEP),
+        (0, 2 * RASTER_STEP, 2250),
+    ]
     assert np.array_equal(plan.ranks[0], np.arange(2250))
     assert plan.taps.shape == (2250, 0)
 
