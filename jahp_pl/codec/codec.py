@@ -239,11 +239,10 @@ class Codec(BaseCodec["Picture", Tensor, Tensor]):
     def tables(self) -> dict[str, Tensor]:
         """Return the tables that were computed with exp and erf when the model was frozen, to be stored with the
         weights."""
-        tables = {} if self.prior is None else {f"{PRIOR}{k}": v for k, v in self.prior.frozen_tensors().items()}
+        tables = {} if self.prior is None else {f"{PRIOR}{name}": t for name, t in self.prior.frozen().items()}
         if self.latents is not None:
-            frozen = self.latents.tables.frozen().items()
-            tables |= {f"{LATENTS}{name}": torch.from_numpy(table) for name, table in frozen}
-        return tables
+            tables |= {f"{LATENTS}{name}": table for name, table in self.latents.tables.frozen().items()}
+        return {name: torch.from_numpy(table) for name, table in tables.items()}
 
     def _decoder_arrays(self) -> Iterator[npt.NDArray[np.generic]]:
         """Yield everything that a decoder uses, for the fingerprint."""

@@ -23,6 +23,8 @@ MAX_WEIGHTS_BYTES = 2**30
 """Maximum size of model.safetensors in bytes; larger files are not read. The paper's largest model needs a tenth."""
 TABLES = "tables."
 """Prefix of the names of tensors that are coding tables, not weights."""
+EXPONENT = ".exponent"
+"""Suffix of the name of the exponents e of a weight that is stored as integers q: it is q 2^e."""
 Metric = Literal["psnr", "ms-ssim"]
 """Metric that a model was trained for."""
 METRICS: tuple[Metric, ...] = ("psnr", "ms-ssim")
@@ -79,6 +81,19 @@ class ExportRates(NamedTuple):
     lmbda: float | None
     """Lambda of its only or lowest level; None if unknown."""
     metric: Metric
+
+
+def check_fingerprint(folder: Path, found: bytes, stated: bytes) -> None:
+    """Check that the codec made from an export has the fingerprint that its config.json states.
+
+    Raises:
+        ExportError: if it does not.
+    """
+    if found != stated:
+        raise ExportError(
+            f"{folder}: has fingerprint {found.hex()}, but was exported as {stated.hex()}; use the jahp_pl version "
+            "that exported it, or export the model again"
+        )
 
 
 def read_rates(folder: Path) -> ExportRates:

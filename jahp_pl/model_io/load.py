@@ -14,7 +14,15 @@ from jahp_pl.codec.transforms.runner import MEMORY_LIMIT, Precision
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.checkpoint import find_checkpoint, load_checkpoint_model, training_facts
 from jahp_pl.model_io.export import load_export
-from jahp_pl.model_io.export_config import TABLES, WEIGHTS, ExportError, Metric, is_export, objective_of
+from jahp_pl.model_io.export_config import (
+    TABLES,
+    WEIGHTS,
+    ExportError,
+    Metric,
+    check_fingerprint,
+    is_export,
+    objective_of,
+)
 from jahp_pl.model_io.pretrained import locate
 
 
@@ -72,9 +80,5 @@ def load_codec(
         raise ExportError(f"{path}: {error}") from None
     if extra := next((name for name in content.tables if name not in codec.tables()), None):
         raise ExportError(f"{path / WEIGHTS}: {TABLES}{extra} is unknown; export the model again")
-    if codec.fingerprint != content.fingerprint:
-        raise ExportError(
-            f"{path}: has fingerprint {codec.fingerprint.hex()}, but was exported as {content.fingerprint.hex()}; use "
-            "the jahp_pl version that exported it, or export the model again"
-        )
+    check_fingerprint(path, codec.fingerprint, content.fingerprint)
     return codec

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from jahp_pl.codec.entropy.freezing import FreezeError
 from jahp_pl.model_io.checkpoint import first_difference
+from jahp_pl.model_io.export_config import EXPONENT
 
 Dtype = Literal["float32", "bfloat16", "int8"]
 DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "int8")
@@ -32,8 +33,6 @@ COARSE = ("h_s.", "g_cm.", "g_ep.")
 """Name prefixes of the networks that int8 applies to: those that the codec converts to integers."""
 FINE = ("prior.", "gains.")
 """Name prefixes of what always stays in float32: few numbers with a large effect."""
-EXPONENT = ".exponent"
-"""Suffix of the tensor with the exponents e of a tensor of q."""
 
 
 def store(state: Mapping[str, Tensor], dtype: Dtype) -> dict[str, Tensor]:

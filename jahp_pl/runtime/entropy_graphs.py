@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jahp_pl.codec.entropy.freezing import (
+    CONVOLUTION_TAPS,
     FRACTION_BITS,
     HYPER_LATENT_CLAMP,
     LARGEST,
@@ -26,8 +27,10 @@ from jahp_pl.codec.entropy.freezing import (
     LATENT_RADIX,
     RAW_CLAMP,
     SMALLEST,
+    UPSAMPLING_TAPS,
     FrozenContext,
     FrozenLayer,
+    Tap,
 )
 from jahp_pl.runtime.onnx_file import FLOAT, INT64, TO_END, GraphBuilder
 
@@ -46,8 +49,7 @@ def hyper_synthesis(layers: Sequence[FrozenLayer], from_psi: FrozenLayer | None)
     for number, layer in enumerate(layers[:-1]):
         x = _ExactLayer(graph, layer, f"h_s.{number}").upsample(x)
     last = _ExactLayer(graph, layers[-1], f"h_s.{len(layers) - 1}")
-    nine = [(row, column, 3 * row + column) for row in range(3) for column in range(3)]
-    x = last.convolve(_Shifted(graph, x), nine)
+    x = last.convolve(_Shifted(graph, x), CONVOLUTION_TAPS)
     if from_psi is not None:
         linear = _ExactLayer(graph, from_psi, "g_ep.psi")
         x = linear.multiply(x, linear.bias())
@@ -83,27 +85,28 @@ def context(frozen: FrozenContext, is_wide: bool) -> GraphBuilder:
 
 
 class _Rows(NamedTuple):
-    """Names of a tensor's integers and of the step that each of its rows is counted in; see `fixed_point`."""
+    """Names of a tensor of integers and of the step that each of its rows is counted in; see `fixed_point`."""
 
     mantissas: str
     steps: str
 
 
 class _ExactLayer:
-    """A frozen layer in a graph, whose weights begin with `name`."""
+    """A frozen layer in a graph; the names of its weights begin with `name`. Methods return names of tensors."""
 
     def __init__(self, graph: GraphBuilder, layer: FrozenLayer, name: str) -> None:
         self._graph, self._layer, self._name = graph, layer, name
 
     def bias(self) -> str:
+        """Add the bias, (out,)."""
         return self._graph.weight(f"{self._name}.bias", self._layer.bias)
 
     def tap(self, tap: int) -> str:
-        """(in, out) integers."""
+        """Add the weights of a tap, (in, out) integers."""
         return self._graph.weight(f"{self._name}.tap{tap}", self._layer.weight[tap])
 
     def grid(self, unit: int = 1) -> str:
-        """Grid steps for inputs in multiples of `unit`."""
+        """Add the values of one integer step of a product, (out,), for inputs counted in multiples of `unit`."""
         name = f"{self._name}.grid" if unit == 1 else f"{self._name}.grid{unit}"
         return self._graph.weight(name, self._layer.grid * np.float32(unit))
 
@@ -112,27 +115,22 @@ class _ExactLayer:
         sums = self._add(start, _quantize(self._graph, x), 0)
         return self._graph.leaky_relu(sums, self._layer.slope)
 
-    def convolve(self, shifted: _Shifted, taps: Sequence[tuple[int, int, int]]) -> str:
-        """Apply the layer as a convolution with these taps, each an offset (row, column) and a number."""
+    def convolve(self, shifted: _Shifted, taps: Sequence[Tap]) -> str:
+        """Apply the layer as a convolution with these taps, whose products are added in this order."""
         sums = self.bias()
-        for row, column, tap in taps:
-            sums = self._add(sums, shifted.at(row, column), tap)
+        for row, column, number in taps:
+            sums = self._add(sums, shifted.at(row, column), number)
         return self._graph.leaky_relu(sums, self._layer.slope)
 
     def upsample(self, x: str) -> str:
-        """Apply the layer as a 5x5 transposed convolution of stride 2: (h, w, in) -> (2 h, 2 w, out).
-
-        There is one convolution for each parity of the output's row and column; taps are added in the order of
-        `codec.entropy.networks`.
-        """
+        """Apply the layer as a 5x5 transposed convolution of stride 2, by `UPSAMPLING_TAPS`: (h, w, in) -> (2 h, 2 w,
+        out)."""
         graph = self._graph
-        reach = [[(2, 0), (1, 2), (0, 4)], [(2, 1), (1, 3)]]  # by parity: offset and index in the kernel
         shifted = _Shifted(graph, x)
         by_row = []
-        for rows in reach:
+        for of_row in UPSAMPLING_TAPS:
             by_column = []
-            for columns in reach:
-                taps = [(r[0], c[0], 5 * r[1] + c[1]) for r in rows for c in columns]
+            for taps in of_row:
                 by_column.append(graph.op("Unsqueeze", self.convolve(shifted, taps), graph.constant([2], np.int64)))
             both = graph.op("Concat", *by_column, axis=2)  # (h, w, 2, out)
             by_row.append(graph.op("Unsqueeze", both, graph.constant([1], np.int64)))
@@ -142,16 +140,16 @@ class _ExactLayer:
         return graph.op("Reshape", stacked, graph.op("Concat", height, width, outputs, axis=0))
 
     def _add(self, sums: str, rows: _Rows, tap: int) -> str:
-        """u + P q gamma, see docs/file-format.md."""
+        """Add the product of one tap to the sums: u + P q gamma, see docs/file-format.md."""
         product = self._graph.op("MatMul", rows.mantissas, self.tap(tap))
         product = self._graph.op("Mul", product, rows.steps)
         return self._graph.op("Add", sums, self._graph.op("Mul", product, self.grid()))
 
 
 class _Shifted:
-    """x (h, w, in) in integers, shifted by an offset (row, column) from 0 to 2, where 1 is no shift.
+    """The quantized x (h, w, in), shifted by offsets (row, column) as in `Tap`, with zeros outside x.
 
-    Outside x are zeros. A shift is added where it is first used, so that a runtime need not hold all of them.
+    Each shift is added to the graph where it is first used, so that a runtime need not hold all of them at once.
     """
 
     def __init__(self, graph: GraphBuilder, x: str) -> None:
@@ -162,6 +160,7 @@ class _Shifted:
         self._made: dict[tuple[int, int], _Rows] = {}
 
     def at(self, row: int, column: int) -> _Rows:
+        """Return x shifted by one offset."""
         if (row, column) not in self._made:
             graph = self._graph
             starts = graph.constant([row, column], np.int64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from jahp_pl.codec.entropy.freezing import FreezeError
-from jahp_pl.model_io.export_config import ExportError, Metric, is_export
+from jahp_pl.model_io.export_config import ExportError, Metric, check_fingerprint, is_export
 from jahp_pl.model_io.pretrained import locate
 from jahp_pl.runtime.codec import RuntimeCodec
 from jahp_pl.runtime.weights import read_weights
@@ -33,9 +33,5 @@ def load_runtime(model: str | Path | None = None, *, metric: Metric | None = Non
         raise ExportError(f"{path}: {error}") from None
     except (KeyError, IndexError) as error:
         raise ExportError(f"{path}: model.safetensors does not fit config.json: {error} is missing") from None
-    if codec.fingerprint != stored.fingerprint:
-        raise ExportError(
-            f"{path}: has fingerprint {codec.fingerprint.hex()}, but was exported as {stored.fingerprint.hex()}; use "
-            "the jahp_pl version that exported it, or export the model again"
-        )
+    check_fingerprint(path, codec.fingerprint, stored.fingerprint)
     return codec

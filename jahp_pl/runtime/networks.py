@@ -1,4 +1,4 @@
-"""The networks of a codec in onnxruntime: sessions that are created when they are first needed."""
+"""Runs the networks of a codec in onnxruntime, each in a session that is created on first use."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Session:
 
     Args:
         graph: network with its weights.
-        is_exact: forbid optimizations, which may change results in the last bit.
+        is_exact: whether to forbid optimizations, which may change results in the last bit.
         threads: number of CPU threads; 0 for one per core.
         is_rare: whether it runs once or twice per image. It then returns its memory after each run, and keeps no copy
             of its weights in another order, which would only make products of few rows faster.
@@ -59,10 +59,10 @@ class Session:
 
 
 class EntropyNetworks:
-    """h_s, g_cm and g_ep on integers, each a session from its first use on.
+    """Sessions of h_s, g_cm and g_ep on integers, each created on first use.
 
     Args:
-        frozen: their layers.
+        frozen: layers of the networks.
         threads: see `Session`.
     """
 
@@ -71,7 +71,7 @@ class EntropyNetworks:
 
     @cached_property
     def hyper_synthesis(self) -> Session:
-        """See `entropy_graphs`."""
+        """Session of h_s, and of the part of g_ep's first layer that depends on psi; see `entropy_graphs`."""
         context = self.frozen.context
         from_psi = None if context is None else context.from_psi
         graph = entropy_graphs.hyper_synthesis(self.frozen.h_s, from_psi)
@@ -79,13 +79,13 @@ class EntropyNetworks:
 
     @cached_property
     def context(self) -> Session:
-        """g_cm and g_ep for latents of magnitudes up to 2^7; see `entropy_graphs`."""
+        """Session of g_cm and g_ep for latents of magnitudes up to 2^7; see `entropy_graphs`."""
         assert self.frozen.context is not None
         return Session(entropy_graphs.context(self.frozen.context, is_wide=False), True, self._threads)
 
     @cached_property
     def context_wide(self) -> Session:
-        """g_cm and g_ep for larger latents, which enter in two pieces; see `entropy_graphs`."""
+        """Session of g_cm and g_ep for larger latents, which enter in two pieces; see `entropy_graphs`."""
         assert self.frozen.context is not None
         return Session(entropy_graphs.context(self.frozen.context, is_wide=True), True, self._threads)
 
@@ -118,9 +118,8 @@ class RuntimeFrame:
         context = networks.frozen.context
         self.schedule: Schedule = schedule(shapes, [] if context is None else context.offsets)
         count = sum(height * width for height, width in shapes)
-        num_pieces = 1 if max(-span.lowest, span.highest) <= LATENT_RADIX // 2 else 2
         # Row 0 represents all positions outside the images.
-        self._y = np.zeros((num_pieces, count + 1, num_latents), dtype=np.float32)
+        self._y = np.zeros((span.num_pieces, count + 1, num_latents), dtype=np.float32)
         self._from_psi: Float32Array | None = None
         for ranks, (height, width), z_hat in zip(self.schedule.ranks, shapes, z_hats, strict=True):
             if z_hat is None:
@@ -156,7 +155,7 @@ class RuntimeFrame:
 
 
 class TransformNetworks:
-    """g_a, h_a and g_s, each a session from its first use on.
+    """Sessions of g_a, h_a and g_s, each created on first use.
 
     Args:
         state: weights by name.
@@ -169,15 +168,15 @@ class TransformNetworks:
 
     @cached_property
     def g_a(self) -> Session:
-        """(1, 3, H, W) uint8 -> (1, M, H / 16, W / 16)."""
+        """Session of g_a: (1, 3, H, W) uint8 -> (1, M, H / 16, W / 16)."""
         return Session(transform_graphs.analysis(self._state), False, self._threads)
 
     @cached_property
     def h_a(self) -> Session:
-        """(1, M, h, w) -> (1, N, ceil(h / 4), ceil(w / 4))."""
+        """Session of h_a: (1, M, h, w) -> (1, N, ceil(h / 4), ceil(w / 4))."""
         return Session(transform_graphs.hyper_analysis(self._state, self._magnitudes), False, self._threads)
 
     @cached_property
     def g_s(self) -> Session:
-        """(1, M, h, w) -> (1, 3, 16 h, 16 w) uint8."""
+        """Session of g_s: (1, M, h, w) and the cuts of `halo_cuts` -> (1, 3, H, W) uint8."""
         return Session(transform_graphs.synthesis(self._state), False, self._threads)

@@ -17,10 +17,16 @@ import numpy.typing as npt
 
 from jahp_pl.codec.arrays import Float32Array, Float64Array
 from jahp_pl.config import ConfigError, ModelConfig, model_from_dict
-from jahp_pl.model_io.export_config import CONFIG, TABLES, WEIGHTS, ExportError, read_checked_weights, read_config
+from jahp_pl.model_io.export_config import (
+    CONFIG,
+    EXPONENT,
+    TABLES,
+    WEIGHTS,
+    ExportError,
+    read_checked_weights,
+    read_config,
+)
 
-EXPONENT = ".exponent"
-"""Suffix of the name of the exponents e of a weight that is stored as integers q: it is q 2^e."""
 _TYPES = {"F32": "<f4", "F64": "<f8", "I32": "<i4", "I8": "i1", "BF16": "<u2"}
 
 

@@ -37,6 +37,30 @@ LATENT_RADIX = 2**8
 Weights = Float32Array | Float64Array
 
 
+class Tap(NamedTuple):
+    """One weight matrix of a convolution, and the input that it multiplies."""
+
+    row: int
+    """Row of the input relative to the position, from 0 to 2; 1 is the same row."""
+    column: int
+    """Likewise the column."""
+    number: int
+    """Index of the weights, see `conv_taps`."""
+
+
+CONVOLUTION_TAPS = tuple(Tap(row, column, 3 * row + column) for row in range(3) for column in range(3))
+"""Taps of a 3x3 convolution, in the order in which their products are added."""
+# Output o = 2 i - 2 + k: even outputs use taps k = 0, 2, 4 of the inputs at o / 2 + 1, o / 2 and o / 2 - 1; odd ones
+# use k = 1, 3.
+_REACH = (((2, 0), (1, 2), (0, 4)), ((2, 1), (1, 3)))
+UPSAMPLING_TAPS = tuple(
+    tuple(tuple(Tap(row, column, 5 * i + j) for row, i in rows for column, j in columns) for columns in _REACH)
+    for rows in _REACH
+)
+"""Taps of a 5x5 transposed convolution of stride 2 as four convolutions, by the parity of the output's row and column,
+in the order in which their products are added."""
+
+
 class FreezeError(JahpError, ValueError):
     """A model whose arithmetic cannot be proved exact; the message names the layer."""
 

@@ -28,7 +28,7 @@ class LatentCoder(SymbolCoder):
     Args:
         h_s: exact hyper-synthesis; None on the context rung.
         context: exact g_cm and g_ep; None for the rungs without context.
-        tables: symbol models of raw parameters.
+        tables: convert raw parameters to tables of masses.
     """
 
     def __init__(
@@ -87,8 +87,8 @@ class _Frame:
 
     Args:
         shapes: height and width of each map of latents.
-        z_hats: side information of each; None without.
-        span: range of the latents that will be put in.
+        z_hats: (N, ceil(h / 4), ceil(w / 4)) hyper-latents of each; None without a hyperprior.
+        span: range of all latents.
     """
 
     def __init__(
@@ -98,9 +98,9 @@ class _Frame:
         self.schedule: Schedule = schedule(shapes, self.context.offsets if self.context is not None else [])
         self.taps = torch.from_numpy(self.schedule.taps).to(coder.device)
         count = sum(height * width for height, width in shapes)
-        num_pieces = 1 if max(-span.lowest, span.highest) <= LATENT_RADIX // 2 else 2
         # Row 0 represents all positions outside the images.
-        self.y = torch.zeros(num_pieces, count + 1, coder.tables.num_latents, dtype=torch.float32, device=coder.device)
+        shape = span.num_pieces, count + 1, coder.tables.num_latents
+        self.y = torch.zeros(shape, dtype=torch.float32, device=coder.device)
         self.y_array: Float32Array | None = None
         self.step_network: StepNetwork | None = None
         if coder.device.type == "cpu":

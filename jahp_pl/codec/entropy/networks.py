@@ -20,9 +20,12 @@ from torch import Tensor, nn
 from jahp_pl.codec.arrays import Float32Array
 from jahp_pl.codec.entropy.fixed_point import FixedPointLayer, quantize, to_torch
 from jahp_pl.codec.entropy.freezing import (
+    CONVOLUTION_TAPS,
     FRACTION_BITS,
     HYPER_LATENT_CLAMP,
     RAW_CLAMP,
+    UPSAMPLING_TAPS,
+    Tap,
     TrainedLayer,
     conv_taps,
     freeze_context,
@@ -67,8 +70,7 @@ class ExactHyperSynthesis:
             if kind == "upsample":
                 x = _upsample(x, layer)
             elif kind == "conv 3x3":
-                nine = [(i, j) for i in range(3) for j in range(3)]
-                x = _correlate(_shifted(x), x.shape, layer, nine, range(9))
+                x = _correlate(_shifted(x), x.shape, layer, CONVOLUTION_TAPS)
             else:
                 x = layer(quantize(x.flatten(0, 1))).view(*x.shape[:2], -1)
         return x
@@ -91,34 +93,29 @@ def _correlate(
     shifted: Mapping[tuple[int, int], Tensor],
     shape: torch.Size,
     layer: FixedPointLayer,
-    offsets: Sequence[tuple[int, int]],
-    taps: Sequence[int],
+    taps: Sequence[Tap],
 ) -> Tensor:
-    """Convolve x with the given taps and offsets, using its shifts: (h, w, in) -> (h, w, out), nonlinearity
-    included."""
+    """Convolve x (h, w, in) with some taps, using its shifts, and apply the nonlinearity: (h, w, out).
+
+    Args:
+        shifted: result of `_shifted`.
+        shape: shape of x.
+        layer: layer to apply.
+        taps: taps in the order in which to add their products.
+    """
     height, width, _ = shape
     out = layer.bias
-    for offset, tap in zip(offsets, taps, strict=True):
-        out = layer.add(out, shifted[offset], tap)
+    for row, column, number in taps:
+        out = layer.add(out, shifted[row, column], number)
     return layer.activate(out).view(height, width + 2, -1)[:, :width]
 
 
 def _upsample(x: Tensor, layer: FixedPointLayer) -> Tensor:
-    """Apply the 5x5 transposed convolution of stride 2 as four convolutions: (h, w, in) -> (2 h, 2 w, out).
-
-    There is one for each parity of the output's row and column.
-    """
-    # Output o = 2 i - 2 + k: even outputs use taps k = 0, 2, 4 of the inputs at o / 2 + 1, o / 2 and o / 2 - 1; odd
-    # ones use k = 1, 3.
-    reach = [[(2, 0), (1, 2), (0, 4)], [(2, 1), (1, 3)]]
-    shifted, by_row = _shifted(x), []
-    for rows in reach:
-        by_column = []
-        for columns in reach:
-            pairs = [(row, column) for row in rows for column in columns]
-            offsets, taps = [(r[0], c[0]) for r, c in pairs], [5 * r[1] + c[1] for r, c in pairs]
-            by_column.append(_correlate(shifted, x.shape, layer, offsets, taps))
-        by_row.append(torch.stack(by_column, dim=2))
+    """Apply the 5x5 transposed convolution of stride 2 by `UPSAMPLING_TAPS`: (h, w, in) -> (2 h, 2 w, out)."""
+    shifted = _shifted(x)
+    by_row = [
+        torch.stack([_correlate(shifted, x.shape, layer, taps) for taps in of_row], dim=2) for of_row in UPSAMPLING_TAPS
+    ]
     return torch.stack(by_row, dim=1).flatten(2, 3).flatten(0, 1)
 
 

@@ -13,6 +13,7 @@ from typing import Generic, NamedTuple, Protocol
 import numpy as np
 
 from jahp_pl.codec.arrays import Float32Array, IndexArray, IntArray
+from jahp_pl.codec.entropy.freezing import LATENT_RADIX
 from jahp_pl.codec.entropy.range_coder import Reader, Writer
 from jahp_pl.codec.entropy.wavefront import Schedule, Step
 from jahp_pl.codec.entropy.window_tables import WIDTHS, Windows, WindowTables
@@ -35,6 +36,11 @@ class LatentRange(NamedTuple):
     def size(self) -> int:
         """Number of integers in the range."""
         return self.highest - self.lowest + 1
+
+    @property
+    def num_pieces(self) -> int:
+        """Number of pieces in which the latents enter g_cm, 1 or 2; see `freezing.LATENT_RADIX`."""
+        return 1 if max(-self.lowest, self.highest) <= LATENT_RADIX // 2 else 2
 
 
 class DecodeTask(NamedTuple, Generic[Integers]):
