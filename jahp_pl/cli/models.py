@@ -24,6 +24,7 @@ from jahp_pl.model_io.pretrained import (
     locate,
 )
 from jahp_pl.model_io.runtimes import Runtime, default_runtime
+from jahp_pl.model_io.tensor_layout import DTYPES
 
 
 def info(arguments: argparse.Namespace) -> None:
@@ -261,10 +262,6 @@ def add_info(table: Any) -> None:
     )
     add_runtime(p)
     add_import(p)
-
-
-DTYPES = ("float32", "bfloat16", "int8")
-"""`model_io.tensors.DTYPES`, repeated here so that the parser need not import torch."""
 
 
 def add_export(table: Any) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from jahp_pl.config import ConfigError, ModelConfig, model_from_dict
 from jahp_pl.errors import JahpError
 from jahp_pl.model import CompressionModel
+from jahp_pl.model_io.tensor_layout import first_difference
 from jahp_pl.ops import is_finite
 
 CHECKPOINTS, LAST, BEST = "checkpoints", "last.ckpt", "best.ckpt"
@@ -225,14 +226,3 @@ def is_plain_tensor(tensor: Tensor) -> bool:
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         return False
     return is_finite(tensor)
-
-
-def first_difference(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> str | None:
-    """Describe the first tensor that is missing, unknown or of another shape; None if all fit."""
-    for name, tensor in wanted.items():
-        if name not in found:
-            return f"{name} is missing"
-        if found[name].shape != tensor.shape:
-            return f"{name} has shape {tuple(found[name].shape)} instead of {tuple(tensor.shape)}"
-    unknown = next((name for name in found if name not in wanted), None)
-    return f"{unknown} is unknown" if unknown is not None else None

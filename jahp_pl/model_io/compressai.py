@@ -20,7 +20,8 @@ from torch import Tensor
 
 from jahp_pl.config import ModelConfig
 from jahp_pl.model import CompressionModel
-from jahp_pl.model_io.checkpoint import CheckpointError, first_difference
+from jahp_pl.model_io.checkpoint import CheckpointError
+from jahp_pl.model_io.tensor_layout import first_difference
 
 NETWORKS = {
     "g_a": "g_a",

@@ -24,7 +24,6 @@ from torch import Tensor
 
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.devices import on_cpu
-from jahp_pl.config import ConfigError, model_from_dict
 from jahp_pl.folders import replace_folder
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.checkpoint import (
@@ -44,10 +43,11 @@ from jahp_pl.model_io.export_config import (
     ExportError,
     is_export,
     read_checked_weights,
-    read_config,
+    read_description,
 )
 from jahp_pl.model_io.model_card import format_card, read_evaluation_results
-from jahp_pl.model_io.tensors import DTYPES, Dtype, restore, store, store_table
+from jahp_pl.model_io.tensor_layout import Dtype
+from jahp_pl.model_io.tensors import restore, store, store_table
 
 
 class Export(NamedTuple):
@@ -166,35 +166,22 @@ def load_export(folder: Path) -> Export:
         ExportError: if a file is missing, damaged, altered, too new or too large, or a tensor is missing, unknown, or
             of another shape or dtype.
     """
-    config = read_config(folder)
-    is_version_1 = config[EXPORT_FORMAT_KEY] == 1
-    try:
-        architecture = model_from_dict(config["model"])
-        checksum, fingerprint, facts = (
-            str(config["sha256"]),
-            bytes.fromhex(config["fingerprint"]),
-            dict(config["facts"]),
-        )
-        dtype: Dtype = "float32" if is_version_1 else config["dtype"]
-        results = None if config.get("results") is None else dict(config["results"])
-        if dtype not in DTYPES:
-            raise ValueError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}; upgrade jahp_pl")
-    except (ConfigError, KeyError, TypeError, ValueError) as error:
-        raise ExportError(f"{folder / CONFIG}: cannot be read: {error}") from None
-    tensors = _read_tensors(folder, checksum)
+    described = read_description(folder)
+    tensors = _read_tensors(folder, described.checksum)
     tables = {name.removeprefix(TABLES): tensors.pop(name) for name in list(tensors) if name.startswith(TABLES)}
     # Shapes only, so that config.json cannot request more memory than the weights fill.
-    wanted = shapes_of(architecture)
+    wanted = shapes_of(described.architecture)
     try:
-        state = restore(tensors, wanted, dtype, is_version_1)
+        state = restore(tensors, wanted, described.dtype, described.has_all_taps)
     except ValueError as error:
         raise ExportError(f"{folder / WEIGHTS}: does not fit {CONFIG}: {error}; export the model again") from None
     if unusable := next((name for name, tensor in state.items() if not is_plain_tensor(tensor)), None):
         raise ExportError(f"{folder / WEIGHTS}: {unusable} is not finite or not a plain tensor; export the model again")
-    model = CompressionModel(architecture).float()  # whatever the default dtype
+    model = CompressionModel(described.architecture).float()  # whatever the default dtype
     model.load_state_dict(state)
     doubles = {name: table.double() for name, table in tables.items()}
-    return Export(model.eval().requires_grad_(False), doubles, fingerprint, facts, dtype, results)
+    model = model.eval().requires_grad_(False)
+    return Export(model, doubles, described.fingerprint, described.facts, described.dtype, described.results)
 
 
 def _read_tensors(folder: Path, checksum: str) -> dict[str, Tensor]:

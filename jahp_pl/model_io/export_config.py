@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from jahp_pl.config import ConfigError, LossConfig
+from jahp_pl.config import ConfigError, LossConfig, ModelConfig, model_from_dict
 from jahp_pl.errors import JahpError
+from jahp_pl.model_io.tensor_layout import DTYPES, Dtype
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 """The files of an export."""
@@ -23,8 +24,6 @@ MAX_WEIGHTS_BYTES = 2**30
 """Maximum size of model.safetensors in bytes; larger files are not read. The paper's largest model needs a tenth."""
 TABLES = "tables."
 """Prefix of the names of tensors that are coding tables, not weights."""
-EXPONENT = ".exponent"
-"""Suffix of the name of the exponents e of a weight that is stored as integers q: it is q 2^e."""
 Metric = Literal["psnr", "ms-ssim"]
 """Metric that a model was trained for."""
 METRICS: tuple[Metric, ...] = ("psnr", "ms-ssim")
@@ -73,6 +72,73 @@ def read_checked_weights(folder: Path, checksum: str) -> bytes:
     return data
 
 
+class ExportDescription(NamedTuple):
+    """What config.json says about an export."""
+
+    architecture: ModelConfig
+    dtype: Dtype
+    """Type of the kernels."""
+    has_all_taps: bool
+    """Whether the masked taps of g_cm are stored too, as in format 1."""
+    checksum: str
+    """SHA-256 of model.safetensors, hexadecimal."""
+    fingerprint: bytes
+    """Fingerprint of the codec, 8 bytes."""
+    facts: dict[str, Any]
+    """Plain values about the training."""
+    results: dict[str, Any] | None
+    """Result of `model_card.read_evaluation_results`."""
+
+
+def read_description(folder: Path) -> ExportDescription:
+    """Read and check config.json.
+
+    Raises:
+        ExportError: see `read_config`; also if something is missing, of another type, or unknown to this version.
+    """
+    config = read_config(folder)
+    is_first_format = config[EXPORT_FORMAT_KEY] == 1
+    try:
+        dtype: Dtype = "float32" if is_first_format else config["dtype"]
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}; upgrade jahp_pl")
+        return ExportDescription(
+            architecture=model_from_dict(config["model"]),
+            dtype=dtype,
+            has_all_taps=is_first_format,
+            checksum=str(config["sha256"]),
+            fingerprint=bytes.fromhex(config["fingerprint"]),
+            facts=dict(config["facts"]),
+            results=None if config.get("results") is None else dict(config["results"]),
+        )
+    except (ConfigError, KeyError, TypeError, ValueError) as error:
+        raise _unreadable(folder, error) from None
+
+
+class Identity(NamedTuple):
+    """What identifies a codec, as an export states it or as a codec has it."""
+
+    fingerprint: bytes
+    """8 bytes."""
+    tables: Collection[str]
+    """Names of its coding tables."""
+
+
+def check_identity(folder: Path, stated: Identity, built: Identity) -> None:
+    """Check that the codec that was built from an export is the one that was exported.
+
+    Raises:
+        ExportError: if it is not, or the export has tables that the codec does not use.
+    """
+    if extra := next((name for name in stated.tables if name not in built.tables), None):
+        raise ExportError(f"{folder / WEIGHTS}: {TABLES}{extra} is unknown; export the model again")
+    if built.fingerprint != stated.fingerprint:
+        raise ExportError(
+            f"{folder}: has fingerprint {built.fingerprint.hex()}, but was exported as {stated.fingerprint.hex()}; use "
+            "the jahp_pl version that exported it, or export the model again"
+        )
+
+
 class ExportRates(NamedTuple):
     """Rates of an export, and what it was trained for."""
 
@@ -81,19 +147,6 @@ class ExportRates(NamedTuple):
     lmbda: float | None
     """Lambda of its only or lowest level; None if unknown."""
     metric: Metric
-
-
-def check_fingerprint(folder: Path, found: bytes, stated: bytes) -> None:
-    """Check that the codec made from an export has the fingerprint that its config.json states.
-
-    Raises:
-        ExportError: if it does not.
-    """
-    if found != stated:
-        raise ExportError(
-            f"{folder}: has fingerprint {found.hex()}, but was exported as {stated.hex()}; use the jahp_pl version "
-            "that exported it, or export the model again"
-        )
 
 
 def read_rates(folder: Path) -> ExportRates:

@@ -15,11 +15,10 @@ from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.checkpoint import find_checkpoint, load_checkpoint_model, training_facts
 from jahp_pl.model_io.export import load_export
 from jahp_pl.model_io.export_config import (
-    TABLES,
-    WEIGHTS,
     ExportError,
+    Identity,
     Metric,
-    check_fingerprint,
+    check_identity,
     is_export,
     objective_of,
 )
@@ -78,7 +77,6 @@ def load_codec(
         codec = Codec(content.model.to(device), content.tables, precision, memory_limit, objective)
     except FreezeError as error:
         raise ExportError(f"{path}: {error}") from None
-    if extra := next((name for name in content.tables if name not in codec.tables()), None):
-        raise ExportError(f"{path / WEIGHTS}: {TABLES}{extra} is unknown; export the model again")
-    check_fingerprint(path, codec.fingerprint, content.fingerprint)
+    stated = Identity(content.fingerprint, content.tables)
+    check_identity(path, stated, Identity(codec.fingerprint, codec.tables()))
     return codec

@@ -15,24 +15,15 @@ representable values, the same on every machine; masked taps become 0. Storing t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from jahp_pl.codec.entropy.freezing import FreezeError
-from jahp_pl.model_io.checkpoint import first_difference
-from jahp_pl.model_io.export_config import EXPONENT
+from jahp_pl.model_io.tensor_layout import EXPONENT, MASKED, Dtype, check_layout, dtype_of, stored_layout
 
-Dtype = Literal["float32", "bfloat16", "int8"]
-DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "int8")
-MASKED = "g_cm.weight"
-"""Name of the only kernels with masked taps."""
-COARSE = ("h_s.", "g_cm.", "g_ep.")
-"""Name prefixes of the networks that int8 applies to: those that the codec converts to integers."""
-FINE = ("prior.", "gains.")
-"""Name prefixes of what always stays in float32: few numbers with a large effect."""
+_TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def store(state: Mapping[str, Tensor], dtype: Dtype) -> dict[str, Tensor]:
@@ -48,11 +39,11 @@ def store(state: Mapping[str, Tensor], dtype: Dtype) -> dict[str, Tensor]:
     stored = {}
     for name, tensor in state.items():
         live = tensor.flatten(2)[:, :, : tensor[0, 0].numel() // 2] if name == MASKED else tensor
-        kind = _dtype_of(name, tensor, dtype)
-        if kind is torch.int8:
+        kind = dtype_of(name, tensor.ndim, dtype)
+        if kind == "int8":
             stored[name], stored[name + EXPONENT] = _to_integers(name, live.float())
         else:
-            stored[name] = live.to(kind).contiguous()
+            stored[name] = live.to(_TORCH_DTYPES[kind]).contiguous()
     return stored
 
 
@@ -70,12 +61,8 @@ def restore(
     Raises:
         ValueError: if a tensor is missing, unknown, or of another shape or dtype; the message names it.
     """
-    layout = _layout(wanted, dtype, all_taps)
-    if difference := first_difference(layout, stored):
-        raise ValueError(difference)
-    for name, expected in layout.items():  # in the model's order, because safetensors has no fixed order
-        if stored[name].dtype != expected.dtype:
-            raise ValueError(f"{name} is {stored[name].dtype}, not {str(expected.dtype).removeprefix('torch.')}")
+    dtypes = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in stored.items()}
+    check_layout(stored_layout(wanted, dtype, all_taps), stored, dtypes)
     state = {name: stored[name].float() for name in wanted}
     for name in wanted:
         if name + EXPONENT in stored:
@@ -90,26 +77,6 @@ def store_table(table: Tensor) -> Tensor:
     """Convert a float64 table to the smallest of int32, float32 and float64 that represents it exactly."""
     smaller = (table.to(dtype) for dtype in (torch.int32, torch.float32))
     return next((one for one in smaller if torch.equal(one.double(), table)), table)
-
-
-def _layout(wanted: Mapping[str, Tensor], dtype: Dtype, all_taps: bool) -> dict[str, Tensor]:
-    """Return empty tensors with the names, shapes and dtypes of a file."""
-    layout = {}
-    for name, tensor in wanted.items():
-        shape = tuple(tensor.shape)
-        if name == MASKED and not all_taps:
-            shape = (*shape[:2], shape[2] * shape[3] // 2)
-        kind = _dtype_of(name, tensor, dtype)
-        layout[name] = torch.empty(shape, dtype=kind, device="meta")
-        if kind is torch.int8:
-            layout[name + EXPONENT] = torch.empty((shape[0], 1, *shape[2:]), dtype=kind, device="meta")
-    return layout
-
-
-def _dtype_of(name: str, tensor: Tensor, dtype: Dtype) -> torch.dtype:
-    if dtype == "float32" or tensor.ndim < 2 or name.startswith(FINE):
-        return torch.float32
-    return torch.int8 if dtype == "int8" and name.startswith(COARSE) else torch.bfloat16
 
 
 def _to_integers(name: str, weights: Tensor) -> tuple[Tensor, Tensor]:

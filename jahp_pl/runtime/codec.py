@@ -97,6 +97,12 @@ class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
     def __repr__(self) -> str:
         return f"<RuntimeCodec {self.fingerprint.hex()}: {self.config.rung}, in onnxruntime>"
 
+    def table_names(self) -> set[str]:
+        """Return the names of the tables that it uses, as in `Codec.tables`."""
+        prior = {} if self._prior is None else self._prior.frozen()
+        latents = {} if self._coder is None else self._coder.tables.frozen()
+        return {*(f"{PRIOR}{name}" for name in prior), *(f"{LATENTS}{name}" for name in latents)}
+
     @property
     def num_parameters(self) -> int:
         """Parameters of all networks, without the masked taps of g_cm."""

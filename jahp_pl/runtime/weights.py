@@ -16,18 +16,21 @@ import numpy as np
 import numpy.typing as npt
 
 from jahp_pl.codec.arrays import Float32Array, Float64Array
-from jahp_pl.config import ConfigError, ModelConfig, model_from_dict
+from jahp_pl.config import ModelConfig
 from jahp_pl.model_io.export_config import (
     CONFIG,
-    EXPONENT,
     TABLES,
     WEIGHTS,
+    ExportDescription,
     ExportError,
     read_checked_weights,
-    read_config,
+    read_description,
 )
+from jahp_pl.model_io.tensor_layout import EXPONENT, MASKED, check_layout, stored_layout
+from jahp_pl.runtime.weight_shapes import weight_shapes
 
-_TYPES = {"F32": "<f4", "F64": "<f8", "I32": "<i4", "I8": "i1", "BF16": "<u2"}
+_TYPES = {"F32": "<f4", "F64": "<f8", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I8": "i1", "BF16": "<u2"}
+"""Types of safetensors. numpy has no bfloat16, so its bits are kept."""
 
 
 class StoredModel(NamedTuple):
@@ -46,21 +49,31 @@ def read_weights(folder: Path) -> StoredModel:
     """Read a folder that `jahp export` wrote.
 
     Raises:
-        ExportError: if a file is missing, damaged, altered or in another format.
+        ExportError: if a file is missing, damaged, altered or in another format, or a weight is missing, unknown, not
+            finite, or of another shape or type.
     """
-    config = read_config(folder)
-    try:
-        architecture = model_from_dict(config["model"])
-        checksum, fingerprint = str(config["sha256"]), bytes.fromhex(config["fingerprint"])
-    except (ConfigError, KeyError, TypeError, ValueError) as error:
-        raise ExportError(f"{folder / CONFIG}: cannot be read: {error}") from None
-    arrays = _read_tensors(folder, checksum)
+    described = read_description(folder)
+    arrays = _read_tensors(folder, described.checksum)
     tables = {
         name.removeprefix(TABLES): arrays.pop(name).astype(np.float64)
         for name in list(arrays)
         if name.startswith(TABLES)
     }
-    return StoredModel(architecture, fingerprint, LazyWeights(arrays), tables)
+    _check_weights(folder, described, arrays)
+    return StoredModel(described.architecture, described.fingerprint, LazyWeights(arrays), tables)
+
+
+def _check_weights(folder: Path, described: ExportDescription, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
+    """Check that the file has the weights that config.json describes, and nothing else but tables."""
+    layout = stored_layout(weight_shapes(described.architecture), described.dtype, described.has_all_taps)
+    dtypes = {name: "bfloat16" if array.dtype == np.uint16 else str(array.dtype) for name, array in arrays.items()}
+    try:
+        check_layout(layout, arrays, dtypes)
+    except ValueError as error:
+        raise ExportError(f"{folder / WEIGHTS}: does not fit {CONFIG}: {error}; export the model again") from None
+    for name, weights in LazyWeights(arrays).items():
+        if not np.isfinite(weights).all():
+            raise ExportError(f"{folder / WEIGHTS}: {name} is not finite; export the model again")
 
 
 def _read_tensors(folder: Path, checksum: str) -> dict[str, npt.NDArray[np.generic]]:
@@ -103,7 +116,7 @@ class LazyWeights(Mapping[str, Float32Array]):
         if name + EXPONENT in self._arrays:
             exponents = np.clip(self._arrays[name + EXPONENT].astype(np.int32), -126, 127)
             weights *= ((exponents + 127) << 23).view(np.float32)  # powers of two, assembled from their bits
-        if name == "g_cm.weight" and weights.ndim == 4:  # format 1 stores all taps
+        if name == MASKED and weights.ndim == 4:  # format 1 stores all taps
             weights = weights.reshape(*weights.shape[:2], -1)[:, :, : weights[0, 0].size // 2]
         return weights
 

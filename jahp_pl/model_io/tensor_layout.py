@@ -1,0 +1,89 @@
+"""Names, shapes and types of the tensors in an export. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple, Protocol
+
+Dtype = Literal["float32", "bfloat16", "int8"]
+DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "int8")
+MASKED = "g_cm.weight"
+"""Name of the only kernels with masked taps."""
+COARSE = ("h_s.", "g_cm.", "g_ep.")
+"""Name prefixes of the networks that int8 applies to: those that the codec converts to integers."""
+FINE = ("prior.", "gains.")
+"""Name prefixes of what always stays in float32: few numbers with a large effect."""
+EXPONENT = ".exponent"
+"""Suffix of the name of the exponents e of a weight that is stored as integers q: it is q 2^e."""
+
+
+class Shaped(Protocol):
+    """A tensor, an array, or a description of one."""
+
+    @property
+    def shape(self) -> Iterable[int]:
+        """Size of each dimension."""
+        ...
+
+
+class StoredTensor(NamedTuple):
+    """A tensor in model.safetensors."""
+
+    shape: tuple[int, ...]
+    dtype: Dtype
+
+
+def dtype_of(name: str, num_dimensions: int, dtype: Dtype) -> Dtype:
+    """Return the type in which an export with kernels of `dtype` stores a weight."""
+    if dtype == "float32" or num_dimensions < 2 or name.startswith(FINE):
+        return "float32"
+    return "int8" if dtype == "int8" and name.startswith(COARSE) else "bfloat16"
+
+
+def stored_layout(weights: Mapping[str, Shaped], dtype: Dtype, all_taps: bool = False) -> dict[str, StoredTensor]:
+    """Return what an export has for these weights, by name.
+
+    Args:
+        weights: names and shapes of the model's weights.
+        dtype: type of the kernels.
+        all_taps: whether masked taps are stored too, as in export format 1.
+    """
+    layout = {}
+    for name, weight in weights.items():
+        shape = tuple(weight.shape)
+        kind = dtype_of(name, len(shape), dtype)
+        if name == MASKED and not all_taps:
+            shape = (*shape[:2], shape[2] * shape[3] // 2)
+        layout[name] = StoredTensor(shape, kind)
+        if kind == "int8":
+            layout[name + EXPONENT] = StoredTensor((shape[0], 1, *shape[2:]), kind)
+    return layout
+
+
+def first_difference(wanted: Mapping[str, Shaped], found: Mapping[str, Shaped]) -> str | None:
+    """Describe the first tensor that is missing, unknown or of another shape; None if all fit."""
+    for name, tensor in wanted.items():
+        if name not in found:
+            return f"{name} is missing"
+        if (shape := tuple(found[name].shape)) != tuple(tensor.shape):
+            return f"{name} has shape {shape} instead of {tuple(tensor.shape)}"
+    unknown = next((name for name in found if name not in wanted), None)
+    return f"{unknown} is unknown" if unknown is not None else None
+
+
+def check_layout(layout: Mapping[str, StoredTensor], found: Mapping[str, Shaped], dtypes: Mapping[str, str]) -> None:
+    """Check the tensors of an untrusted file.
+
+    Args:
+        layout: what the file should have, in the model's order, because safetensors has no fixed order.
+        found: what it has.
+        dtypes: name of the type of each of them.
+
+    Raises:
+        ValueError: if a tensor is missing, unknown, or of another shape or type; the message names it.
+    """
+    if difference := first_difference(layout, found):
+        raise ValueError(difference)
+    for name, expected in layout.items():
+        if dtypes[name] != expected.dtype:
+            raise ValueError(f"{name} is {dtypes[name]}, not {expected.dtype}")

@@ -1,0 +1,22 @@
+"""The shapes of weights without torch are those of the model in torch."""
+
+from __future__ import annotations
+
+import pytest
+
+from jahp_pl.config import ModelConfig
+from jahp_pl.model_io.checkpoint import shapes_of
+from jahp_pl.runtime.weight_shapes import weight_shapes
+
+ARCHITECTURES = [
+    *(ModelConfig(rung=rung, num_filters=7, num_latents=11) for rung in
+      ("factorized", "scale_hyperprior", "mean_scale_hyperprior", "context", "joint")),
+    *(ModelConfig(rung=rung, likelihood="laplace", num_components=3, num_levels=5) for rung in
+      ("scale_hyperprior", "mean_scale_hyperprior", "context", "joint")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("config", ARCHITECTURES, ids=lambda config: f"{config.rung}-{config.num_components}")
+def test_every_weight_has_the_shape_it_has_in_torch(config: ModelConfig) -> None:
+    expected = {name: tuple(tensor.shape) for name, tensor in shapes_of(config).items()}
+    assert {name: shape for name, (shape,) in weight_shapes(config).items()} == expected
