@@ -23,11 +23,12 @@ from jahp_pl.codec.limits import Deadline
 from jahp_pl.codec.rate_control import encode_to_target
 from jahp_pl.codec.table_names import LATENTS, PRIOR, tables_below
 from jahp_pl.codec.targets import Target, check_target
-from jahp_pl.config import BUILT_IN, ModelConfig
+from jahp_pl.config import ModelConfig
 from jahp_pl.density_layout import DensityLayout
 from jahp_pl.runtime.freezing import FrozenNetworks, freeze_networks
 from jahp_pl.runtime.networks import EntropyNetworks, TransformNetworks
 from jahp_pl.runtime.transforms import MEMORY_LIMIT, RuntimeAnalysed, RuntimeTransforms
+from jahp_pl.runtime.weight_shapes import check_parts
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -67,10 +68,7 @@ class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
         tables: Mapping[str, Float64Array],
         threads: int = 0,
     ) -> None:
-        for setting, known in BUILT_IN.items():
-            if (part := getattr(config, setting)) not in known:
-                words = f"model.{setting}={part}: the onnx runtime has only {', '.join(known)}"
-                raise ValueError(f"{words}; use the torch runtime")
+        check_parts(config)
         self.config = config
         self._state, self._tables, self._threads = state, tables, threads
         gain, offset = (state.get(f"gains.{name}") for name in ("gain", "offset"))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
-from jahp_pl.config import ModelConfig
+from jahp_pl.config import BUILT_IN, ModelConfig
 from jahp_pl.density_layout import DensityLayout
 
 PRIOR_WIDTHS = (1, 3, 3, 3, 3, 1)
@@ -20,12 +20,28 @@ class Shape(NamedTuple):
     shape: tuple[int, ...]
 
 
+def check_parts(config: ModelConfig) -> None:
+    """Check that a model has only parts of the package.
+
+    Raises:
+        ValueError: if the density or a network is not one of the package's own.
+    """
+    for setting, known in BUILT_IN.items():
+        if (part := getattr(config, setting)) not in known:
+            words = f"model.{setting}={part}: the onnx runtime has only {', '.join(known)}"
+            raise ValueError(f"{words}; use the torch runtime")
+
+
 def weight_shapes(config: ModelConfig) -> dict[str, Shape]:
-    """Return the shapes of all weights of a model whose parts are the package's own.
+    """Return the shapes of all weights of a model.
 
     Args:
         config: architecture.
+
+    Raises:
+        ValueError: see `check_parts`.
     """
+    check_parts(config)
     N, M, rung = config.num_filters, config.num_latents, config.rung
     has_hyperprior, has_context = rung not in ("factorized", "context"), rung in ("context", "joint")
     num_parameters = DensityLayout(config).num_blocks * config.num_components * M

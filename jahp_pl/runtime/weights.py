@@ -65,15 +65,20 @@ def read_weights(folder: Path) -> StoredModel:
 
 def _check_weights(folder: Path, described: ExportDescription, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
     """Check that the file has the weights that config.json describes, and nothing else but tables."""
-    layout = stored_layout(weight_shapes(described.architecture), described.dtype, described.has_all_taps)
+    try:
+        shapes = weight_shapes(described.architecture)
+    except ValueError as error:
+        raise ExportError(f"{folder}: {error}") from None
+    layout = stored_layout(shapes, described.dtype, described.has_all_taps)
     dtypes = {name: "bfloat16" if array.dtype == np.uint16 else str(array.dtype) for name, array in arrays.items()}
     try:
         check_layout(layout, arrays, dtypes)
     except ValueError as error:
         raise ExportError(f"{folder / WEIGHTS}: does not fit {CONFIG}: {error}; export the model again") from None
-    for name, weights in LazyWeights(arrays).items():
-        if not np.isfinite(weights).all():
-            raise ExportError(f"{folder / WEIGHTS}: {name} is not finite; export the model again")
+    with np.errstate(over="ignore"):  # q 2^e
+        for name, weights in LazyWeights(arrays).items():
+            if not np.isfinite(weights).all():
+                raise ExportError(f"{folder / WEIGHTS}: {name} is not finite; export the model again")
 
 
 def _read_tensors(folder: Path, checksum: str) -> dict[str, npt.NDArray[np.generic]]:

@@ -257,6 +257,9 @@ def test_parts_that_only_torch_has_are_refused_by_name(
     export(codec_of(JOINT).model, tmp_path / "m", {})
     config = json.loads((tmp_path / "m" / CONFIG).read_text())
     config["model"][setting] = "own"
+    data = safetensors.torch.save({"g_a.own": torch.ones(2)})
+    (tmp_path / "m" / WEIGHTS).write_bytes(data)
+    config["sha256"] = hashlib.sha256(data).hexdigest()
     (tmp_path / "m" / CONFIG).write_text(json.dumps(config))
     with pytest.raises(ExportError, match=f"model.{setting}"):
         load_runtime(tmp_path / "m")
