@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from jahp_pl.cli import output
 from jahp_pl.cli.errors import INPUT_ERRORS, CommandError
-from jahp_pl.cli.process import open_streams, signals_as_errors, wait_passively
+from jahp_pl.cli.process import exit_uncollected, imports_uncollected, open_streams, signals_as_errors, wait_passively
 from jahp_pl.config import ConfigError
 from jahp_pl.extensions import import_modules
 
@@ -56,7 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     signal N stopped a training that can continue, and 141 if the reader of the output is gone.
     """
     open_streams()
-    parsed = _parse(arguments)
+    exit_uncollected()
+    with imports_uncollected():
+        parsed = _parse(arguments)
     output.QUIET.set(parsed.quiet)
     wait_passively()
     try:
