@@ -23,7 +23,7 @@ UNREAD_SUFFIXES = frozenset(
         *(".nef", ".orf", ".pef", ".psd", ".raf", ".rw2", ".srw", ".svg"),
     }
 )
-"""Suffixes of image files that commands leave out of folders, and say so; with an extra package, some are read."""
+"""Suffixes of image files that commands leave out of folders and report; some can be read with an extra package."""
 
 
 class BatchError(JahpError, ValueError):
@@ -51,7 +51,7 @@ class Failure(NamedTuple):
     """One line."""
 
 
-class Report(NamedTuple):
+class BatchReport(NamedTuple):
     """Outcome of all jobs."""
 
     num_done: int
@@ -180,7 +180,7 @@ def run_all(
     work: Callable[[Job], bool],
     expected: tuple[type[Exception], ...],
     progress: Callable[[Job], object] = lambda _: None,
-) -> Report:
+) -> BatchReport:
     """Do all jobs; a failed job does not stop the others.
 
     Args:
@@ -208,7 +208,7 @@ def run_all(
             num_done, num_skipped = num_done + was_made, num_skipped + (not was_made)
         finally:
             progress(job)
-    return Report(num_done, num_skipped, failures)
+    return BatchReport(num_done, num_skipped, failures)
 
 
 def _named(source: Path, target: Path, force: bool) -> list[Job]:

@@ -1,4 +1,4 @@
-"""Defines the base class of all errors that this package raises deliberately, and the error of failed writes."""
+"""Defines the base class of all errors that this package raises deliberately, and the error about failed writes."""
 
 from __future__ import annotations
 
@@ -24,9 +24,18 @@ class WriteError(JahpError, OSError):
     """A file that could not be written; the message is one line that names it and the remedy."""
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message; the name of its type if it has no message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 @contextmanager
 def write_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError of the block into a `WriteError` about `path`."""
+    """Report an OSError of the block as one about `path`.
+
+    Raises:
+        WriteError: in place of any OSError of the block.
+    """
     try:
         yield
     except WriteError:

@@ -86,7 +86,7 @@ def clear_leftovers(folder: Path, *, alone: bool = False) -> int:
 
     Args:
         folder: folder to search.
-        alone: no other process writes there, so search subfolders too and also remove what looks in use.
+        alone: whether no other process writes there; then also remove what looks in use, and search subfolders.
     """
     found = [path for path in (folder.rglob if alone else folder.glob)(".*.part") if _OURS.fullmatch(path.name)]
     leftovers = [path for path in found if alone or _is_abandoned(path)]
@@ -138,7 +138,7 @@ def _create(folder: Path) -> tuple[Path, BinaryIO]:
 
 
 def _is_abandoned(path: Path) -> bool:
-    """Check whether the process that wrote a temporary file or folder has ended, and thereby released its lock."""
+    """Check whether the process that wrote a temporary file or folder has ended, which releases its lock."""
     if sys.platform == "win32":  # there is no way to know
         return False
     try:

@@ -85,10 +85,10 @@ def recover(folder: Path) -> None:
             path.rename(folder)
 
 
-def _is_former(name: str, of: str) -> bool:
-    """Check whether a name is one that `_move_into_place` gives to the old folder `of` for a moment."""
-    middle = name.removeprefix(f".{of}.").removesuffix(".old")
-    return name == f".{of}.{middle}.old" and middle.isalnum()
+def _is_former(name: str, folder_name: str) -> bool:
+    """Check whether a name is one that `_move_into_place` gives to an old folder for a moment."""
+    middle = name.removeprefix(f".{folder_name}.").removesuffix(".old")
+    return name == f".{folder_name}.{middle}.old" and middle.isalnum()
 
 
 def _move_into_place(new: Path, folder: Path) -> None:

@@ -15,17 +15,11 @@ from jahp_pl.ops import lower_bound
 
 
 class _Normalization(torch.autograd.Function):
-    """y_i = x_i n_i^e with n_i = beta_i + sum_j gamma_ij x_j^2 and e = 1/2 if inverse, else -1/2.
-
-    With g the gradient with respect to y, and p_i = g_i x_i n_i^(e - 1), the gradients with respect to
-
-        x:      g_j n_j^e + 2 e x_j sum_i gamma_ij p_i
-        beta:   e sum p_i
-        gamma:  e sum p_i x_j^2     (both sums run over all positions)
+    """GDN of whole maps (B, C, H, W), with the formulas of `blocked_gdn`; differentiable once.
 
     Autograd of the plain formula would make twice as many passes over the maps in the backward pass and keep x^2 too.
-    Differentiable once. If beta and gamma need no gradient, as in a search over latents, only the sum over i is
-    computed, as a forward convolution.
+    If beta and gamma need no gradient, as in a search over latents, only the sum over i is computed, as a forward
+    convolution.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Gives one process exclusive use of a folder or file by locks, at most until it ends."""
+"""Locks that give one process exclusive use of a folder or file; they end with the process at the latest."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def try_lock(file: int, *, wait: bool = False) -> bool:
 
     Returns:
         False if another process holds it. True if it is locked now, or, unless `wait` is set, if the file system has no
-        locks, as some network file systems.
+        locks, like some network file systems.
 
     Raises:
         OSError: if the disk fails, or if `wait` is set and there are no locks.
@@ -87,7 +87,9 @@ def _closed_after(file: int) -> Iterator[None]:
 
 @contextmanager
 def training_in(run_dir: Path) -> Iterator[None]:
-    """Be the only process that trains in a run folder. A sweep passes its lock on to the training that it starts.
+    """Let only this process train in a run folder during the block.
+
+    A sweep passes its lock on to the training that it starts.
 
     Raises:
         WriteError: if another process trains there.
@@ -124,7 +126,7 @@ def _holds(file: int, lock: Path) -> bool:
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Be the only process that writes `path` during the block, by a lock file beside it that is removed afterwards.
+    """Let only this process write `path` during the block, by a lock file beside it that is removed afterwards.
 
     Raises:
         WriteError: if another process is in such a block, or nothing can be written there.

@@ -28,10 +28,7 @@ from jahp_pl.model_io.pretrained import bundled_with_fingerprint, locate
 from jahp_pl.model_io.runtimes import default_runtime
 
 if TYPE_CHECKING:
-    from jahp_pl.codec.codec import Codec
-    from jahp_pl.runtime.codec import RuntimeCodec
-
-    AnyCodec = Codec | RuntimeCodec
+    from jahp_pl.runtime.codec import AnyCodec
 
 FORMAT = "JAHP"
 SUFFIX = ".jahp"
@@ -61,7 +58,7 @@ class Models:
             ExportError, CheckpointError, FreezeError: see `jahp_pl.load_codec`.
         """
         with self._lock:
-            codec = self._load(locate(_name_or_path(model))) if isinstance(model, str | os.PathLike) else model
+            codec = self._loaded(locate(_name_or_path(model))) if isinstance(model, str | os.PathLike) else model
             self._codecs[codec.fingerprint] = codec
             return codec
 
@@ -79,7 +76,7 @@ class Models:
             if fingerprint in self._codecs:
                 return self._codecs[fingerprint]
             if model := bundled_with_fingerprint(fingerprint):
-                return self._load(model.folder)
+                return self._loaded(model.folder)
         raise NoModelError(
             f"the file was made with model {fingerprint.hex()}, which is neither registered nor bundled; set "
             f"{MODEL_VARIABLE} to its folder, or pass it to jahp_pl.pillow.register"
@@ -109,9 +106,10 @@ class Models:
             ExportError: if there is none for that metric.
         """
         with self._lock:
-            return self._load(locate(None, metric))
+            return self._loaded(locate(None, metric))
 
-    def _load(self, path: Path) -> AnyCodec:
+    def _loaded(self, path: Path) -> AnyCodec:
+        """Return the codec of a model, which is loaded once."""
         path = path.resolve()
         if path not in self._paths:
             self._paths[path] = _load(path)
@@ -200,6 +198,12 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
 
 
 def _chosen(model: AnyCodec | str | os.PathLike[str] | None, metric: Metric | None) -> AnyCodec:
+    """Return the codec that the options of `Image.save` ask for.
+
+    Raises:
+        NoModelError: if both are given, or none is and there is no default.
+        ExportError, CheckpointError, FreezeError: see `Models`.
+    """
     if model is not None and metric is not None:
         raise NoModelError("metric= picks one of the bundled models; leave out either it or model=")
     if model is not None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from jahp_pl.config import Config, ConfigError, require
+from jahp_pl.errors import first_line
 from jahp_pl.extensions import import_modules
 
 if TYPE_CHECKING:
@@ -201,4 +202,4 @@ def yaml_problem(error: Exception) -> str:
     """Describe an error of a YAML parser or of OmegaConf in one line, with the line of the file where it is known."""
     if (problem := getattr(error, "problem", None)) and (mark := getattr(error, "problem_mark", None)):
         return f"{problem}, in line {mark.line + 1}"
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return first_line(error)

@@ -9,7 +9,7 @@ import { haloCuts, tiles } from "./tiles.js";
 import { Frame } from "./wavefront.js";
 import { fingerprint, GraphWeights, readTensors } from "./weights.js";
 
-const CHUNK = 512; // positions whose parameters the encoder computes at a time
+const ENCODED_POSITIONS = 512; // approximate number of positions whose parameters the encoder computes at a time
 export const MAX_PIXELS = 2 ** 24;
 const PARTS = {
   rung: ["joint"], transform: ["gdn"], hyper_transform: ["conv"], entropy_network: ["conv"],
@@ -29,7 +29,7 @@ export class Codec {
     const config = await (await get("model/config.json")).json();
     const graphs = await (await get("graphs/graphs.json")).json();
     const response = await get("model/model.safetensors");
-    const total = Number(response.headers.get("Content-Length")) || 14e6; // about, if the server does not tell
+    const total = Number(response.headers.get("Content-Length")) || 14e6; // an estimate, if the server does not send it
     const chunks = [];
     let done = 0;
     const reader = response.body.getReader();
@@ -85,6 +85,7 @@ export class Codec {
     return { header, rgb, yHat, zHat };
   }
 
+  /** Read z_hat, `count` integers for each channel. */
   readHyper(reader, count) {
     const zHat = new Int32Array(this.channels.length * count);
     this.channels.forEach(({ partition, lowest, escape }, channel) => {
@@ -102,6 +103,7 @@ export class Codec {
     return zHat;
   }
 
+  /** Write z_hat, `count` integers for each channel. */
   writeHyper(writer, zHat, count) {
     this.channels.forEach(({ partition, lowest, escape }, channel) => {
       const part = zHat.subarray(channel * count, (channel + 1) * count);
@@ -115,6 +117,7 @@ export class Codec {
     });
   }
 
+  /** Resolves to the frame of an image whose latents are from lowest to highest. */
   async frame(zHat, height, width, lowest, highest) {
     const frame = new Frame(this, height, width, Math.max(-lowest, highest) > 128);
     await frame.prepare(zHat, this.config.num_filters, height, width);
@@ -130,6 +133,7 @@ export class Codec {
     );
   }
 
+  /** Resolves to y_hat (M, height, width), read one wavefront at a time. */
   async readLatents(reader, zHat, height, width, { lowest, highest }, progress = () => {}) {
     const M = this.config.num_latents;
     const frame = await this.frame(zHat, height, width, lowest, highest);
@@ -158,6 +162,7 @@ export class Codec {
     return this.inRaster(symbols, frame.rank);
   }
 
+  /** Write y_hat (M, height, width), whose values are from lowest to highest. */
   async writeLatents(writer, yHat, zHat, height, width, lowest, highest, progress = () => {}) {
     const M = this.config.num_latents;
     const frame = await this.frame(zHat, height, width, lowest, highest);
@@ -171,7 +176,7 @@ export class Codec {
     while (first < frame.steps.length) {
       const { start } = frame.steps[first];
       let last = first;
-      while (last + 1 < frame.steps.length && frame.steps[last].stop - start < CHUNK) last++;
+      while (last + 1 < frame.steps.length && frame.steps[last].stop - start < ENCODED_POSITIONS) last++;
       const { values } = await frame.parameters(start, frame.steps[last].stop);
       const windows = this.windowsOf(values, frame.steps[last].stop - start);
       for (; first <= last; first++) {
@@ -217,6 +222,7 @@ export class Codec {
     );
   }
 
+  /** Resolves to the image of latents (M, height, width) as a file with this header shows it: RGB, channel after channel. */
   async synthesise(yHat, height, width, header, progress = () => {}) {
     const M = this.config.num_latents;
     const gain = this.tensors["gains.gain"]?.values;
@@ -301,6 +307,7 @@ export class Codec {
   }
 }
 
+/** Replace R, G and B of `count` pixels by their luma. */
 export function toGray(rgb, count) {
   for (let index = 0; index < count; index++) {
     const luma = Math.floor((299 * rgb[index] + 587 * rgb[count + index] + 114 * rgb[2 * count + index] + 500) / 1000);

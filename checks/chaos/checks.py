@@ -16,7 +16,7 @@ QUANTILES = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.3
 
 
 class RunFolderState(NamedTuple):
-    """RunFolderState of a run folder after a kill."""
+    """State of a run folder after a kill."""
 
     step: int
     """Step of last.ckpt; 0 without one."""

@@ -42,7 +42,9 @@ SETTINGS = (
 
 def main() -> None:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description="Kill a training again and again.")
+    parser = argparse.ArgumentParser(
+        description="Kill a training repeatedly, and compare its end with undisturbed runs."
+    )
     parser.add_argument("--kills", type=int, default=20, help="number of kills [20]")
     parser.add_argument("--others", type=int, default=3, help="undisturbed runs with other seeds [3]")
     parser.add_argument("--steps", type=int, default=200, help="steps of each run [200]")
@@ -80,7 +82,7 @@ def chaos(
     """
     start = time.monotonic()
 
-    def tell(line: str) -> None:
+    def say(line: str) -> None:
         if not quiet:
             print(f"{time.monotonic() - start:6.0f} s  {line}", flush=True)
 
@@ -92,8 +94,8 @@ def chaos(
     write_photographs(work)
     killed = config("killed", 1)
     undisturbed = [config(f"alone-{number}", 2 + number) for number in range(others)]
-    sessions, failures = kill_repeatedly(killed, kills, random.Random(seed), tell)
-    failures += finish([killed, *undisturbed], tell)
+    sessions, failures = kill_repeatedly(killed, kills, random.Random(seed), say)
+    failures += finish([killed, *undisturbed], say)
     final = {} if failures else judge(final_loss(killed), [final_loss(one) for one in undisturbed])
     return {
         "kills": len(sessions),
@@ -122,7 +124,7 @@ def write_photographs(work: Path) -> None:
 
 
 def kill_repeatedly(
-    config: Config, kills: int, rng: random.Random, tell: Callable[[str], None]
+    config: Config, kills: int, rng: random.Random, say: Callable[[str], None]
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Resume and kill a run; kinds of moments alternate in random order, and steps spread over the whole run.
 
@@ -130,7 +132,7 @@ def kill_repeatedly(
         config: settings of the run.
         kills: number of kills.
         rng: source of the moments and steps.
-        tell: called with a line about each kill.
+        say: called with a line about each kill.
 
     Returns:
         What was found after each kill, and the failures in words.
@@ -155,11 +157,11 @@ def kill_repeatedly(
         if state.step < before:
             failures.append(f"after kill {number + 1}: back at step {state.step} from {before}")
         sessions.append({"moment": moment, "seconds": round(seconds, 2)} | state._asdict())
-        tell(f"kill {number + 1:3} of {kills}: {moment:10} last.ckpt at step {state.step}, {len(failures)} failures")
+        say(f"kill {number + 1:3} of {kills}: {moment:10} last.ckpt at step {state.step}, {len(failures)} failures")
     return sessions, failures
 
 
-def finish(configs: Sequence[Config], tell: Callable[[str], None]) -> list[str]:
+def finish(configs: Sequence[Config], say: Callable[[str], None]) -> list[str]:
     """Run each run to its end, and return the failures in words."""
     failures: list[str] = []
     for config in configs:
@@ -168,7 +170,7 @@ def finish(configs: Sequence[Config], tell: Callable[[str], None]) -> list[str]:
             failures += [f"{config.name}: {fault}" for fault in faults_of_finished(config)]
         except SessionError as error:
             failures.append(f"{config.name}: {error}")
-        tell(f"{config.name} at its end, {len(failures)} failures")
+        say(f"{config.name} at its end, {len(failures)} failures")
     return failures
 
 

@@ -17,8 +17,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ from jahp_pl.files import write_atomically
 from jahp_pl.images.io import decode_rgb
 from jahp_pl.measurement.provenance import provenance
 from jahp_pl.model_io.load import load_codec
+from tests.support.circumstances import changed
 
 PROCESSES = {
     "another process": {},
@@ -46,52 +46,21 @@ PROCESSES = {
     "MKL_DEBUG_CPU_TYPE=5, OMP_DYNAMIC": {"MKL_DEBUG_CPU_TYPE": "5", "OMP_DYNAMIC": "true"},
     "DNNL_MAX_CPU_ISA=SSE41": {"DNNL_MAX_CPU_ISA": "SSE41", "ONEDNN_MAX_CPU_ISA": "SSE41"},
 }
-"""Variables of the environment, by name of the circumstance."""
-
-
-@contextmanager
-def threads(number: int) -> Iterator[None]:
-    """Compute with this number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Set the default type of new tensors."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
-@contextmanager
-def medium_precision() -> Iterator[None]:
-    """Let torch multiply float32 matrices with less precision."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+"""Environment variables of other processes, by name of the circumstance."""
 
 
 CIRCUMSTANCES: dict[str, Callable[[], Any]] = {
-    "1 thread": lambda: threads(1),
-    "2 threads": lambda: threads(2),
+    "1 thread": lambda: changed(torch.set_num_threads, 1, torch.get_num_threads()),
+    "2 threads": lambda: changed(torch.set_num_threads, 2, torch.get_num_threads()),
     "oneDNN off": lambda: torch.backends.mkldnn.flags(enabled=False),
-    "float64 by default": lambda: default_dtype(torch.float64),
-    "bfloat16 by default": lambda: default_dtype(torch.bfloat16),
-    "matmul precision medium": medium_precision,
+    "float64 by default": lambda: changed(torch.set_default_dtype, torch.float64, torch.get_default_dtype()),
+    "bfloat16 by default": lambda: changed(torch.set_default_dtype, torch.bfloat16, torch.get_default_dtype()),
+    "matmul precision medium": lambda: changed(
+        torch.set_float32_matmul_precision, "medium", torch.get_float32_matmul_precision()
+    ),
     "under autocast": lambda: torch.autocast("cpu", torch.bfloat16),
 }
-"""Within one process."""
+"""Settings of the caller within one process, by name of the circumstance."""
 
 
 def targets(codec: Codec) -> list[Target | None]:
@@ -114,10 +83,10 @@ def differences(codec: Codec, encoded: Encoded[Tensor]) -> int:
     _, task = codec._open(encoded.data, 2**27)
     assert codec.latents is not None
     (y_hat,) = codec.latents.read([task])
-    return wrong + different(y_hat, encoded.y_hat) + different(task.z_hat, encoded.z_hat)
+    return wrong + count_different(y_hat, encoded.y_hat) + count_different(task.z_hat, encoded.z_hat)
 
 
-def different(a: Tensor | None, b: Tensor | None) -> int:
+def count_different(a: Tensor | None, b: Tensor | None) -> int:
     """Count the elements that differ; absent latents have none."""
     return 0 if a is None or b is None else int((a != b).sum())
 
@@ -153,7 +122,7 @@ def lockstep_differences(codec: Codec, several: list[Encoded[Tensor]]) -> int:
     assert codec.latents is not None
     tasks: list[DecodeTask[Tensor]] = [codec._open(encoded.data, 2**27)[1] for encoded in several]
     y_hats = codec.latents.read(tasks)
-    return sum(different(y, encoded.y_hat) for y, encoded in zip(y_hats, several, strict=True))
+    return sum(count_different(y, encoded.y_hat) for y, encoded in zip(y_hats, several, strict=True))
 
 
 def worker(model: str, files: list[str]) -> None:
@@ -183,7 +152,7 @@ def run_workers(model: str, encoded: list[Encoded[Tensor]], folder: Path) -> dic
         Path(names[-1]).write_bytes(one.data)
     wrong = {}
     for circumstance, variables in PROCESSES.items():
-        command = [sys.executable, __file__, model, "--worker", *names]
+        command = [sys.executable, "-m", "checks.exactness.run", model, "--worker", *names]
         done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=False)
         lines = done.stdout.splitlines()
         if done.returncode != 0 or len(lines) != len(encoded):
@@ -227,11 +196,13 @@ def check(model: str, images: list[Path], batch: int, folder: Path) -> dict[str,
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("models", nargs="+", metavar="MODEL")
+    parser.add_argument(
+        "models", nargs="+", metavar="MODEL", help="a bundled model's name, an export, a run or a checkpoint"
+    )
     add_kodak_images(parser)
-    parser.add_argument("--limit", type=int)
+    parser.add_argument("--limit", type=int, metavar="N", help="use the first N images only")
     parser.add_argument("--batch", type=int, default=4, help="images in lockstep (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("results/exactness.json"))
+    parser.add_argument("--out", type=Path, default=Path("results/exactness.json"), help="result (%(default)s)")
     parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker is not None:

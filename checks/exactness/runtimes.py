@@ -142,9 +142,12 @@ def main() -> None:
     """Measure the bundled variable-rate model and a mixture of one rate."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_kodak_images(parser)
-    parser.add_argument("--every", type=int, default=1, help="take one image of so many")
-    parser.add_argument("--model", nargs="+", default=["joint-psnr", "mixture"])
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="use every Nth image [1]")
+    parser.add_argument(
+        "--model", nargs="+", default=["joint-psnr", "mixture"], metavar="M",
+        help="bundled models or exports; mixture is a small untrained one [joint-psnr mixture]",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, required=True, help="result")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     paths = [image.source for image in chosen_images(arguments)][:: arguments.every]

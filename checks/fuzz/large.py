@@ -86,10 +86,12 @@ def code(model: str, size: str, images: list[Path], folder: Path) -> dict[str, A
 def main() -> None:
     """Code all sizes; the exit status is 1 if one takes too much memory."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model")
-    parser.add_argument("sizes", nargs="*", default=SIZES, metavar="WIDTHxHEIGHT")
+    parser.add_argument("model", help="a bundled model's name, an export, a run or a checkpoint")
+    parser.add_argument(
+        "sizes", nargs="*", default=SIZES, metavar="WIDTHxHEIGHT", help="sizes [those of the docstring]"
+    )
     add_kodak_images(parser)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="result")
     arguments = parser.parse_args()
     images, rows = [image.source for image in chosen_images(arguments)], []
     Image.MAX_IMAGE_PIXELS = None

@@ -66,7 +66,7 @@ def case(seed: int, number: int, corpus: Sequence[Sequence[bytes]]) -> Case:
     return Case(strategy.__name__, subject, strategy(rng, data, other), max_pixels)
 
 
-# --- without a valid checksum----------------------------------------------------------------------------------------
+# --- without a valid checksum ---------------------------------------------------------------------------------------
 
 
 def flipped_bits(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
@@ -104,7 +104,7 @@ def garbage(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
     return data[: int(_choice(rng, (0, 4, 5, 13)))] + rng.bytes(int(rng.integers(200)))
 
 
-# --- with a valid checksum-------------------------------------------------------------------------------------------
+# --- with a valid checksum ------------------------------------------------------------------------------------------
 
 
 def garbage_behind_checksum(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:

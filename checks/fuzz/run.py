@@ -36,6 +36,7 @@ from jahp_pl.files import write_atomically
 
 ROOT = Path(__file__).parents[2]
 CASES_PER_CHUNK = 1000
+"""Cases whose outcomes are stored together."""
 
 
 @dataclasses.dataclass
@@ -48,7 +49,9 @@ class OutcomeCounts:
     refusals: Counter[str] = dataclasses.field(default_factory=Counter)
     """Reason, without its numbers -> number of cases."""
     slowest: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """The case that took the most processor time."""
     largest: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """The case that took the most memory."""
     failures: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     def add(self, outcome: Outcome, subject: str, strategy: str) -> None:
@@ -81,7 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Decode damaged files.")
     parser.add_argument("--cases", type=int, default=100_000, help="number of cases [100000]")
     parser.add_argument("--first", type=int, default=0, help="number of the first case [0]")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="seed of all cases [0]")
     parser.add_argument("--workers", type=int, default=2, help="processes [2]")
     parser.add_argument("--out", type=Path, help="JSON with the result")
     parser.add_argument(

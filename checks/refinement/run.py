@@ -30,7 +30,9 @@ from jahp_pl.quality import decibels, ms_ssim_8bit, psnr
 from jahp_pl.report.bd_rate import bd_rate
 
 SLOW_BETAS = (0.9, 0.99)
+"""Betas of Adam that are common elsewhere."""
 QUALITIES = (20, 40, 60, 80)
+"""Qualities of the points of each curve."""
 ROWS = {
     "freeze, 10 steps": Search("freeze", 10),
     "freeze, 10 steps, squared errors alone": Search("freeze", 10, structure_share=0.0),
@@ -88,8 +90,8 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_kodak_images(parser)
-    parser.add_argument("--limit", type=int, default=3)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--limit", type=int, default=3, metavar="N", help="use the first N images only [3]")
+    parser.add_argument("--out", type=Path, required=True, help="result")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     originals = chosen_images(arguments, arguments.limit)

@@ -1,7 +1,7 @@
 # ruff: noqa: T201
 """Measures the memory of `jahp shards` and of a data worker over 100,000 photographs.
 
-python -m checks.streams.run --out results/streams.json
+    python -m checks.streams.run --out results/streams.json
 
 The photographs have 16 x 16 pixels, so that growth with their number is visible.
 """
@@ -68,8 +68,8 @@ def resident() -> int:
 def main() -> None:
     """Measure both; the exit status is 1 if something grows too much."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=100_000)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--count", type=int, default=100_000, metavar="N", help="number of photographs [100000]")
+    parser.add_argument("--out", type=Path, help="result")
     arguments = parser.parse_args()
     few, many = arguments.count // 10, arguments.count
     with tempfile.TemporaryDirectory() as name:

@@ -183,7 +183,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a bundled model's name, an export, a run or a checkpoint")
     add_kodak_images(parser)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="result")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     codec = load_codec(arguments.model)

@@ -106,7 +106,7 @@ def make_cases(config: DataConfig, images: Sequence[Path], folder: Path) -> list
     options = ShardOptions(min_side=config.crop_size, shard_samples=50)
     write_shards(files, folder / "jpeg_shards", options)
     write_shards([lossless], folder / "lossless_shards", options)
-    found_cases = [
+    cases = [
         _plain("plain loader, the files", config, files),
         _plain("plain loader, as PNG", config, sorted(lossless.iterdir())),
         _stream("shards, as given", config, [str(folder / "jpeg_shards")]),
@@ -114,7 +114,7 @@ def make_cases(config: DataConfig, images: Sequence[Path], folder: Path) -> list
         _stream("shards, as given, kept decoded", config, [str(folder / "jpeg_shards")], decoded_bytes=DECODED_BYTES),
         _stream("shards, lossless", config, [str(folder / "lossless_shards")]),
     ]
-    return found_cases + ([_stream("shards of data.train", config, config.train)] if config.train else [])
+    return cases + ([_stream("shards of data.train", config, config.train)] if config.train else [])
 
 
 def _plain(name: str, config: DataConfig, files: Sequence[Path]) -> Case:
@@ -168,12 +168,12 @@ def _seconds(work: Callable[[], float]) -> float:
 
 
 def measure_loading(
-    case_list: Sequence[Case], config: DataConfig, num_batches: int, rounds: int
+    cases: Sequence[Case], config: DataConfig, num_batches: int, rounds: int
 ) -> Iterator[list[LoadingSpeed]]:
     """Measure every case in every round.
 
     Args:
-        case_list: result of `make_cases`.
+        cases: result of `make_cases`.
         config: batches and workers.
         num_batches: number of batches timed each time.
         rounds: number of rounds for the medians.
@@ -181,9 +181,9 @@ def measure_loading(
     Yields:
         The medians after each round.
     """
-    seen: dict[str, list[LoadingSpeed]] = {case.name: [] for case in case_list}
+    seen: dict[str, list[LoadingSpeed]] = {case.name: [] for case in cases}
     for _ in range(rounds):
-        for case in case_list:
+        for case in cases:
             per_core = _per_core(case, num_batches) * config.batch_size
             with_workers, memory = _with_workers(case, config.num_workers, num_batches)
             share = None if case.decode_seconds is None else case.decode_seconds() * per_core

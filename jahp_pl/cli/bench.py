@@ -90,8 +90,8 @@ def bench_data(arguments: argparse.Namespace) -> None:
     config = load_config(*arguments.settings)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        case_list = make_cases(config.data, arguments.images, Path(folder))
-        rounds = measure_loading(case_list, config.data, arguments.batches, arguments.rounds)
+        cases = make_cases(config.data, arguments.images, Path(folder))
+        rounds = measure_loading(cases, config.data, arguments.batches, arguments.rounds)
         rows = list(output.bar(rounds, total=arguments.rounds, desc="bench data"))[-1]
     need, best = required_speed(config), max(rows, key=lambda row: row.per_core)
     output.say(

@@ -15,9 +15,7 @@ from jahp_pl.model_io.runtimes import default_runtime
 
 if TYPE_CHECKING:
     from jahp_pl.codec.codec import Codec
-    from jahp_pl.runtime.codec import RuntimeCodec
-
-    AnyCodec = Codec | RuntimeCodec
+    from jahp_pl.runtime.codec import AnyCodec
 
 
 @imports_uncollected()

@@ -22,10 +22,10 @@ from jahp_pl.cli.options import add_effort, add_files, add_target, command, posi
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from jahp_pl.cli.codecs import AnyCodec
     from jahp_pl.codec.arrays import IntArray
     from jahp_pl.codec.latents import Encoded
     from jahp_pl.codec.targets import Target
+    from jahp_pl.runtime.codec import AnyCodec
 
     AnyEncoded = Encoded[Tensor] | Encoded[IntArray]
 

@@ -27,13 +27,13 @@ class FinishedOutput(NamedTuple):
 def run_jobs(
     command: str, jobs: Sequence[Job], work: Callable[[Job], FinishedOutput | None], not_compared: Sequence[str] = ()
 ) -> None:
-    """Do all jobs with a progress bar; the error of a single job is raised.
+    """Do all jobs with a progress bar. An error in the only job is raised; other errors are printed at the end.
 
     Args:
         command: name of the command for messages.
         jobs: jobs to do.
         work: makes one output and describes it; None if it existed already.
-        not_compared: options that cannot be read from a file, so that existing files count as done.
+        not_compared: options that a file does not show; files made with other values of these count as done.
 
     Raises:
         CommandError: if some failed; they have been printed.
@@ -46,7 +46,7 @@ def run_jobs(
     total = FinishedOutput("", 0, 0)
     with bar_of_files(command, len(jobs)) as files:
 
-        def work_aloud(job: Job) -> bool:
+        def work_and_report(job: Job) -> bool:
             nonlocal total
             source_time = batch.source_time(job)
             made = work(job)
@@ -61,9 +61,9 @@ def run_jobs(
             return True
 
         if len(jobs) == 1 and not jobs[0].is_resumable:
-            work_aloud(jobs[0])
+            work_and_report(jobs[0])
             return
-        report = batch.run_all(jobs, work_aloud, INPUT_ERRORS, lambda _: files.update())
+        report = batch.run_all(jobs, work_and_report, INPUT_ERRORS, lambda _: files.update())
     if report.num_done > 1:
         say(
             f"{report.num_done} files, {total.num_bytes} bytes, {8 * total.num_bytes / total.num_pixels:.4f} bpp, "

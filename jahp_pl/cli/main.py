@@ -129,7 +129,7 @@ def _fail(message: str, status: int) -> int:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Report unusable arguments in one line, as all other errors."""
+        """Report unusable arguments in one line, like all other errors."""
         advice = self._suggestion(message) or f"; see `{self.prog} --help`"
         self.exit(_fail(message.removeprefix("argument ") + advice, 2))
 

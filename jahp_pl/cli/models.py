@@ -14,7 +14,7 @@ from jahp_pl.batch import STREAM, BatchError, Failure
 from jahp_pl.cli import output
 from jahp_pl.cli.errors import INPUT_ERRORS
 from jahp_pl.cli.jobs import print_failures
-from jahp_pl.cli.options import MODEL, add_import, add_out, add_runtime, command
+from jahp_pl.cli.options import MODEL, add_import, add_new_folder, add_runtime, command
 from jahp_pl.model_io.pretrained import (
     NO_MODELS,
     Bundled,
@@ -32,21 +32,21 @@ def info(arguments: argparse.Namespace) -> None:
     if not arguments.paths:
         output.say(*_bundled_table())
         return
-    things = [thing for name in arguments.paths for thing in _things(name)]
+    paths = [path for name in arguments.paths for path in _described_paths(name)]
     failures = []
-    for number, path in enumerate(things):
+    for number, path in enumerate(paths):
         try:
             rows = _describe_file(path) if _is_compressed(path) else _describe_model(path, arguments.runtime)
         except INPUT_ERRORS as error:
-            if len(things) == 1:
+            if len(paths) == 1:
                 raise
             failures.append(Failure(path, str(error)))
             continue
-        if len(things) > 1:
+        if len(paths) > 1:
             output.say(f"{'' if number == 0 else chr(10)}{path}")
         for name, value in rows.items():
             output.say(f"{name:15} {value}")
-    print_failures("info", failures, len(things))
+    print_failures("info", failures, len(paths))
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -110,7 +110,7 @@ def _bundled_table() -> list[str]:
     return [*lines, f"default, without --model: {default_model().name}"]
 
 
-def _things(name: str) -> list[Path]:
+def _described_paths(name: str) -> list[Path]:
     """Resolve a name to a file, an export, a run folder or a bundled model, or to all of these below another folder.
 
     Raises:
@@ -123,10 +123,10 @@ def _things(name: str) -> list[Path]:
 
         if path.suffix.lower() in SUFFIXES:
             raise BatchError(f"{path}: is an image, not a .jahp file or a model; compress it first")
-    things = list(_below(path)) if path.is_dir() else [path]
-    if not things:
+    found = list(_below(path)) if path.is_dir() else [path]
+    if not found:
         raise BatchError(f"{path}: has no checkpoint, export or .jahp file; give another folder")
-    return things
+    return found
 
 
 def _is_compressed(path: Path) -> bool:
@@ -135,6 +135,7 @@ def _is_compressed(path: Path) -> bool:
 
 
 def _below(folder: Path) -> Iterator[Path]:
+    """Yield a folder itself if it is a model, otherwise the models and .jahp files below it."""
     from jahp_pl.model_io.export_config import is_export
 
     if is_export(folder) or _is_run(folder):
@@ -148,7 +149,8 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def _is_run(folder: Path) -> bool:
-    if default_runtime() == "onnx":  # which reads no checkpoints
+    """Check whether a folder is a run folder, whose checkpoints only torch can read."""
+    if default_runtime() == "onnx":
         return False
     from jahp_pl.model_io.checkpoint import has_checkpoint
 
@@ -156,6 +158,11 @@ def _is_run(folder: Path) -> bool:
 
 
 def _describe_file(path: Path) -> dict[str, str]:
+    """Describe a .jahp file from its header: names of facts, and their values as text.
+
+    Raises:
+        BitstreamError: if it is damaged.
+    """
     from jahp_pl.codec.bitstream import LEVEL_STEPS, MAX_SIDE, BitstreamError, unpack, with_icc
 
     data = sys.stdin.buffer.read() if path == STREAM else path.read_bytes()
@@ -193,6 +200,11 @@ def _level_text(level: float, maker: Bundled | None) -> str:
 
 
 def _describe_model(path: Path, runtime: Runtime | None) -> dict[str, str]:
+    """Describe a model: names of facts, and their values as text.
+
+    Raises:
+        CheckpointError, ExportError, FreezeError: if it cannot be used.
+    """
     import dataclasses
 
     from jahp_pl.model_io.export_config import is_export, read_config
@@ -271,7 +283,7 @@ def add_export(table: Any) -> None:
         jahp export runs/mbt2018 --dtype bfloat16 -o models/half
         jahp export models/half --results evaluation/kodak.json -o models/half --force""")  # fmt: skip
     p.add_argument("model", metavar="M", help=MODEL)
-    add_out(p)
+    add_new_folder(p)
     add_import(p)
     p.add_argument(
         "--dtype",
@@ -289,7 +301,7 @@ def add_graphs(table: Any) -> None:
     p = command(table, "graphs", graphs, "write a model's networks as ONNX and torch.export graphs", """\
         jahp graphs models/mbt2018 -o graphs/mbt2018""")  # fmt: skip
     p.add_argument("model", metavar="M", help=MODEL)
-    add_out(p)
+    add_new_folder(p)
     add_import(p)
 
 
@@ -299,4 +311,4 @@ def add_import_compressai(table: Any) -> None:
         jahp import-compressai mbt2018.pth.tar -o models/mbt2018
         jahp compress photo.png --model models/mbt2018""")  # fmt: skip
     p.add_argument("checkpoint", type=Path, metavar="CKPT", help="file that CompressAI's weights were saved to")
-    add_out(p)
+    add_new_folder(p)

@@ -14,11 +14,11 @@ from jahp_pl.model_io.runtimes import RUNTIMES
 MODEL = "an export, a run folder, a checkpoint, the name of a bundled model (see `jahp info`), or hf://USER/NAME"
 """Description of what --model accepts."""
 MAX_THREADS = 1024
-"""Largest number of threads that can be asked for."""
+"""Largest number of threads that --threads accepts."""
 
 
 def group(table: Any, name: str, title: str) -> Any:
-    """Add a command with subcommands."""
+    """Add a command with subcommands, and return the table to add these to."""
     parser = table.add_parser(name, help=title, description=title[0].upper() + title[1:] + ".")
     return parser.add_subparsers(title="commands", metavar="WHAT", required=True)
 
@@ -146,7 +146,7 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     targets.add_argument("--psnr", type=float, metavar="DB", help="minimum PSNR of each image in dB")
 
 
-def add_out(parser: argparse.ArgumentParser) -> None:
+def add_new_folder(parser: argparse.ArgumentParser) -> None:
     """Add the options for a folder to create."""
     add_output(parser, "DIR", "folder to create")
     add_force(parser, "replace the folder if this command made it")
@@ -170,7 +170,7 @@ def positive(text: str) -> int:
 
 
 def num_threads(text: str) -> int:
-    """Parse a number of threads; the process crashes if the system cannot start them all."""
+    """Parse a number of threads, limited because the process crashes if the system cannot start them all."""
     if positive(text) > MAX_THREADS:
         raise argparse.ArgumentTypeError(f"{text}: must be at most {MAX_THREADS}")
     return int(text)
@@ -190,7 +190,7 @@ def num_bytes(text: str) -> int:
 
 
 def part(text: str) -> tuple[int, int]:
-    """Parse I/N."""
+    """Parse the number of a part and the number of parts, e.g. 3/16."""
     number, _, count = text.partition("/")
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise argparse.ArgumentTypeError(f"{text}: must be I/N with I from 1 to N, e.g. 3/16")

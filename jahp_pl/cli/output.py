@@ -43,18 +43,18 @@ class NoBar:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Nothing to clear."""
+        """Clear nothing."""
 
     def update(self) -> None:
         """Show nothing."""
 
     def external_write_mode(self) -> NoBar:
-        """Nothing is in the way of other output."""
+        """Do nothing, because no bar is in the way of other output."""
         return self
 
 
 def bar_of_files(command: str, total: int) -> tqdm[Any] | NoBar:
-    """A progress bar for several files."""
+    """Create a progress bar for several files; nothing is shown for a single one, or without tqdm."""
     if total == 1 or importlib.util.find_spec("tqdm") is None:
         return NoBar()
     return bar(total=total, unit=" files", desc=command)

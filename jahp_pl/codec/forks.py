@@ -1,4 +1,4 @@
-"""Detects processes forked after a codec was used, in which OpenMP would wait for ever for threads that are gone."""
+"""Detects processes that were forked after a codec was used, where OpenMP would wait forever for missing threads."""
 
 from __future__ import annotations
 

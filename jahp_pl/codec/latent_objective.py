@@ -91,9 +91,9 @@ class LatentObjective:
         if loss.distortion == "ms_ssim":
             self._per_square, self._per_structure = 0.0, loss.lmbda * num_pixels
         else:
-            value = loss.lmbda * num_pixels
-            self._per_square = (1 - structure_share) * value * 255**2
-            self._per_structure = structure_share * value * STRUCTURE_PER_SQUARE
+            weight = loss.lmbda * num_pixels
+            self._per_square = (1 - structure_share) * weight * 255**2
+            self._per_structure = structure_share * weight * STRUCTURE_PER_SQUARE
         self._structure = StructuralDistortion(self._x) if self._per_structure else None
         self._scale = None if scale is None else scale.to(device).view(-1, 1, 1)
         self._device = device

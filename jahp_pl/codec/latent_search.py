@@ -21,8 +21,9 @@ from jahp_pl.ops import round_straight_through
 FREEZING_POWER = 1.4
 """The frozen share is p^1.4, with p from 0 to 1 over the steps after the warm-up."""
 SGA_TEMPERATURES = (0.5, 0.05)
-"""Initial temperature, kept for 35 % of the steps, and final temperature; it falls geometrically in between."""
+"""Initial and final temperature; after `SGA_CONSTANT` of the steps, it falls geometrically from one to the other."""
 SGA_CONSTANT = 0.35
+"""Share of the steps during which the temperature stays at its initial value."""
 
 
 class Search(NamedTuple):
@@ -138,7 +139,8 @@ def _annealed(y: Tensor, share: float, generator: torch.Generator) -> Tensor:
     temperature = start * (end / start) ** max(0.0, (share - SGA_CONSTANT) / (1 - SGA_CONSTANT))
     floor = y.detach().floor()
     fraction = (y - floor).clamp(1e-5, 1 - 1e-5)
-    # Log-odds of the ceiling; noise is the difference of two Gumbel variables, which is logistic.
+    # A candidate r has the logit -atanh(|y - r|) / temperature, hence these log-odds of the ceiling. The difference of
+    # two Gumbel variables, the noise, is logistic.
     log_odds = (torch.atanh(fraction) - torch.atanh(1 - fraction)) / temperature
     uniform = torch.rand(y.shape, generator=generator, dtype=torch.float32).clamp_(1e-7, 1 - 1e-7).to(y.device)
     return floor + torch.sigmoid((log_odds + torch.logit(uniform)) / temperature)

@@ -19,8 +19,7 @@ PIXELS_PER_BYTE = 2**12
 """Default limit of pixels for each byte of the file. With the bundled models, an image of one colour takes a byte for
 2,000 pixels, and a photograph of the lowest quality one for 170."""
 LEAST_PIXELS = 2**20
-"""Pixels that are accepted of the shortest file; they take a few seconds."""
-
+"""Pixels that are accepted of even the shortest file; they take a few seconds."""
 LEAST_STEPS = 1024
 """Decoding steps that are always accepted; they take less than a second."""
 
@@ -34,7 +33,7 @@ def accepted_pixels(data: bytes, max_pixels: int | None) -> int:
     """Return the number of pixels to accept of a file: `max_pixels`, or the default if it is None.
 
     Raises:
-        TypeError: if a caller gave no bytes, or no whole number.
+        TypeError: if `data` is not bytes, or `max_pixels` is not a whole number.
     """
     if not isinstance(data, bytes | bytearray | memoryview):
         raise TypeError(f"a file must be given as bytes, not {type(data).__name__}; read it first")

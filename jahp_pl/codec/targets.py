@@ -20,10 +20,8 @@ MAX_PROBES = 20
 """Maximum number of probes per search; three or four are usual."""
 MAX_SECANTS = 6
 """Number of probes after which the search bisects."""
-
-
 LARGEST = 1e18
-"""Largest number in a target, which any float can represent roughly."""
+"""Largest number in a target; Python has whole numbers too large for a float."""
 
 
 class TargetError(JahpError, ValueError):

@@ -13,9 +13,11 @@ import torch
 from jahp_pl.errors import JahpError
 
 BACKENDS = ("cuda", "mkldnn")
+"""Backends of torch that have a precision of matrix products of their own."""
 TRIES = 3
 """Attempts for a call whose products another thread has disturbed."""
 _FULL = "ieee"
+"""Full precision in the newer API."""
 
 P = ParamSpec("P")
 T = TypeVar("T")

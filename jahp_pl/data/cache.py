@@ -28,7 +28,9 @@ from jahp_pl.locks import hold_lock
 MAX_SHARD_BYTES = 2**36
 """Maximum size of a download without an index."""
 _TRIES = 2
+"""Downloads of a shard that does not match its index before that is an error."""
 _ABANDONED_SECONDS = 3600.0
+"""Age at which an unfinished download counts as left by a process that was killed."""
 
 
 class ShardCache:
@@ -37,7 +39,7 @@ class ShardCache:
     Args:
         folder: on a local disk; created when needed.
         max_bytes: maximum size of the shards in the folder.
-        timeout: seconds that one block of a download may take.
+        timeout: seconds that each `READ_BYTES` of a download may take.
         index_entries: index entries by address; shards without one are checked by reading them.
     """
 

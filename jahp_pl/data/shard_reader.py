@@ -17,6 +17,7 @@ from jahp_pl.data.remote import READ_BYTES, is_remote, open_shard
 from jahp_pl.data.tar import ArchiveError, stream_members
 
 _MAX_SHARDS_WITHOUT_PHOTO = 10
+"""Consecutive unreadable shards after which reading ends with an error."""
 
 
 class Photo(NamedTuple):
@@ -52,7 +53,7 @@ class ShardReader:
     """Reads shards, through a cache or directly, and counts them."""
 
     timeout: float = 30.0
-    """Seconds that a block of a download may take."""
+    """Seconds that each `READ_BYTES` of a download may take."""
     cache: ShardCache | None = None
     """Cache for downloads; None for none."""
     index_entries: Mapping[str, ShardEntry] = field(default_factory=dict)

@@ -219,7 +219,7 @@ def _check_out(out: Path, overwrite: bool) -> None:
     if foreign or (names and INDEX_NAME not in names):
         raise DataError(f"{out}: exists and contains other things than shards; choose another folder")
     if names and not overwrite:
-        raise DataError(f"{out}: contains shards already; choose another folder, or pass --overwrite")
+        raise DataError(f"{out}: contains shards already; --force replaces them, or choose another folder")
 
 
 def _describe_skipped(skipped: list[Skipped], options: ShardOptions) -> str:

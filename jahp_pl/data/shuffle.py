@@ -10,7 +10,9 @@ from typing import TypeVar
 from jahp_pl.data.shard_reader import Item, Photo
 
 _BUFFER_BYTES = 128 * 2**20
+"""Maximum size of the encoded photographs in the buffer."""
 _SHUFFLE_START = 100
+"""Items in the buffer before the first one leaves it; from then on, every second item makes it larger by one."""
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple, Self
 
-from jahp_pl.errors import JahpError
+from jahp_pl.errors import JahpError, first_line
 from jahp_pl.images.io import SUFFIXES
 
 MAX_PHOTO_BYTES = 2**29
@@ -60,7 +60,7 @@ def stream_members(file: IO[bytes]) -> Iterator[Member]:
                 assert content is not None
                 yield Member(name, content.read())
     except _READ_ERRORS as error:
-        raise ArchiveError(f"damaged at or after {name} ({_first_line(error)})") from None
+        raise ArchiveError(f"damaged at or after {name} ({first_line(error)})") from None
 
 
 def list_members(path: Path) -> Iterator[MemberPosition]:
@@ -78,7 +78,7 @@ def list_members(path: Path) -> Iterator[MemberPosition]:
                 name = info.name
                 yield MemberPosition(name, info.offset_data, info.size)
     except _READ_ERRORS as error:
-        raise ArchiveError(f"damaged at or after {name}, or compressed ({_first_line(error)})") from None
+        raise ArchiveError(f"damaged at or after {name}, or compressed ({first_line(error)})") from None
 
 
 def is_image_name(name: str) -> bool:
@@ -118,7 +118,3 @@ def _images(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
             if info.issparse():
                 raise tarfile.ReadError(f"{info.name} is a sparse file, which a photograph cannot be")
             yield info
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -25,7 +25,7 @@ from jahp_pl.quality import compare_arrays, decibels
 
 
 class ClassicalResult(NamedTuple):
-    """Measures of a classical codec's file of at least the same size, for comparison."""
+    """Rate and quality of a classical codec's file of at least the same size, for comparison."""
 
     bpp: float
     """Bits per pixel of the whole file."""

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from jahp_pl.errors import JahpError
+from jahp_pl.errors import JahpError, first_line
 from jahp_pl.images import heif
 from jahp_pl.images.colours import ColourError, colours_of
 from jahp_pl.images.conversion import describe_losses, on_white, orientation, profile_mode, to_8bit, to_rgb, upright
@@ -218,8 +218,7 @@ def _opened(source: Source, name: str | None) -> Iterator[Image.Image]:
     except FileNotFoundError:
         raise ImageError(f"{name}: no such file; check the path") from None
     except Exception as error:  # Pillow's decoders raise nearly every type on damaged files
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ImageError(f"{name}: damaged or unreadable image ({reason}); use an intact copy") from error
+        raise ImageError(f"{name}: damaged or unreadable image ({first_line(error)}); use an intact copy") from error
 
 
 def _open(file: str | Path | BinaryIO) -> Image.Image:

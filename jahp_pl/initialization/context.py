@@ -12,7 +12,7 @@ NEIGHBOUR_SHARE = 0.3
 """Share of the neighbours' magnitude in a scale, and of their mean in a mean."""
 
 
-def start_neighbours(g_cm: ContextPrediction) -> None:
+def init_neighbours(g_cm: ContextPrediction) -> None:
     """Initialize phi as the left neighbour of every latent, then the upper one, plus the random weights."""
     channels = torch.arange(g_cm.in_channels)
     g_cm.weight[channels, channels, 2, 1] += 1
@@ -48,7 +48,7 @@ def pass_through(g_ep: EntropyParameterNetwork, outputs: Outputs, channels: list
 def read_neighbours(
     g_ep: EntropyParameterNetwork, outputs: Outputs, scales: Tensor, by_std: list[int], num_used: int
 ) -> None:
-    """Let scales and means follow the neighbours from `start_neighbours`, in units after the first `num_used`."""
+    """Let scales and means follow the neighbours from `init_neighbours`, in units after the first `num_used`."""
     first, second, last = layers_of(g_ep)
     num_latents = outputs.num_latents
     phi = first.weight.shape[1] - 2 * num_latents

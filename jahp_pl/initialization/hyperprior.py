@@ -21,7 +21,7 @@ DOUBLING = torch.outer(SPLINE, SPLINE)
 """The same kernel in two dimensions."""
 
 
-def start_energies(h_a: HyperAnalysis, scales: Tensor, by_std: list[int], num_means: int) -> list[list[int]]:
+def init_energies(h_a: HyperAnalysis, scales: Tensor, by_std: list[int], num_means: int) -> list[list[int]]:
     """Initialize hyper-latents as local energies: means of |y| / scale over about 12 x 12 latents.
 
     From random weights, a short run learns this late if h_a reads signed latents, because the magnitude then takes two
@@ -89,14 +89,14 @@ def read_energies(
             head.bias[outputs.scales(channel)] -= share
 
 
-def start_local_means(h_a: HyperAnalysis, gains: Tensor, num_energies: int) -> None:
+def init_local_means(h_a: HyperAnalysis, gains: Tensor, num_energies: int) -> None:
     """Initialize the hyper-latents after the energies as local means of the channels of y that vary most.
 
     The lowest frequencies vary slowly, and such a mean explains half of their spread. Each linear path uses two units
     of every layer, for v and -v, because the difference of their LeakyReLUs is proportional to v.
 
     Args:
-        h_a: network after `start_energies`, whose first pairs of units read the same channels.
+        h_a: network after `init_energies`, whose first pairs of units read the same channels.
         gains: hyper-latents per unit of each mean.
         num_energies: number of hyper-latents that are energies.
     """
@@ -111,7 +111,7 @@ def start_local_means(h_a: HyperAnalysis, gains: Tensor, num_energies: int) -> N
 
 
 def read_means(h_s: HyperSynthesis, outputs: Outputs, channels: list[int], num_energies: int) -> None:
-    """Initialize the means mu of some `channels` of y as the hyper-latents of `start_local_means`, interpolated."""
+    """Initialize the means mu of some `channels` of y as the hyper-latents of `init_local_means`, interpolated."""
     up1, up2, head = layers_of(h_s)
     for number, channel in enumerate(channels):
         pair = slice(2 * number, 2 * number + 2)

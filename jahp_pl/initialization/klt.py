@@ -27,7 +27,7 @@ def pink_images(num_images: int, size: int, seed: int) -> Tensor:
     return 0.5 + torch.einsum("oc,bohw->bchw", axes, texture / texture.std())
 
 
-def start_transforms(g_a: nn.Sequential, g_s: nn.Sequential, x: Tensor, scale: float) -> None:
+def init_transforms(g_a: nn.Sequential, g_s: nn.Sequential, x: Tensor, scale: float) -> None:
     """Overwrite the weights of g_a and g_s.
 
     Args:
@@ -36,7 +36,8 @@ def start_transforms(g_a: nn.Sequential, g_s: nn.Sequential, x: Tensor, scale: f
         scale: latents per unit of the orthonormal transform.
     """
     # All of `scale` goes into the layers at the pixels, so that the inner weights are about one and Adam's steps, which
-    # are equal for all weights, do no harm. At the latents instead, a learning rate of 1e-3 would destroy the start.
+    # are equal for all weights, do no harm. At the latents instead, a learning rate of 1e-3 would destroy the
+    # initialization.
     downs = [layer for layer in g_a if isinstance(layer, nn.Conv2d)]
     ups = [layer for layer in g_s if isinstance(layer, nn.ConvTranspose2d)]
     for level, (down, up) in enumerate(zip(downs, reversed(ups), strict=True)):

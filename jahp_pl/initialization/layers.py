@@ -57,7 +57,7 @@ def layers_of(network: nn.Sequential) -> list[Layer]:
     return found
 
 
-def start_head(head: Layer, outputs: Outputs, scales: Tensor) -> None:
+def init_head(head: Layer, outputs: Outputs, scales: Tensor) -> None:
     """Initialize a last layer to scales of `scales` (M,) and means of zero, apart from small random weights."""
     repeats = outputs.num_components * (2 if outputs.has_means else 1)
     scales_and_means = slice(0, repeats * outputs.num_latents)  # mixture logits follow

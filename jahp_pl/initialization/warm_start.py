@@ -1,11 +1,11 @@
 """Initializes models so that they are usable transform coders before their first step.
 
-Default initial weights shrink the signal layer by layer: the reconstruction starts at 6 dB, and most of a short run is
-spent on leaving 20 dB. Here g_a starts as a tree of orthonormal transforms of 2x2 patches (each is the Karhunen-Loeve
-transform of the previous layer's output), g_s as its transpose, and GDN near the identity. Training therefore starts
-at the rate and distortion of linear transform coding. The entropy model starts as simple estimators of each latent's
-mean and scale (`entropy`). The statistics come from Gaussian images with the power spectrum of photographs, so nothing
-depends on the training data, and every rank of a distributed run starts with the same weights.
+Default initial weights shrink the signal layer by layer: the reconstruction starts at 6 dB, and a short run spends most
+of its steps on getting past 20 dB. Here g_a starts as a tree of orthonormal transforms of 2x2 patches (each is the
+Karhunen-Loeve transform of the previous layer's output), g_s as its transpose, and GDN near the identity. Training
+therefore starts at the rate and distortion of linear transform coding. The entropy model starts as simple estimators of
+each latent's mean and scale (`entropy`). The statistics come from Gaussian images with the power spectrum of
+photographs, so nothing depends on the training data, and every rank of a distributed run starts with the same weights.
 
 Alternatively, a model starts from the networks of another trained model that fit.
 """
@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from jahp_pl.config import LossConfig
-from jahp_pl.initialization.entropy import start_entropy_model
-from jahp_pl.initialization.klt import pink_images, start_transforms
+from jahp_pl.initialization.entropy import init_entropy_model
+from jahp_pl.initialization.klt import init_transforms, pink_images
 from jahp_pl.layers import GDN
 from jahp_pl.model import CompressionModel
 
@@ -55,13 +55,13 @@ def initialize(
         Names of the networks that were copied.
     """
     images = pink_images(64, 128, seed)
-    start_transforms(model.g_a, model.g_s, images - 0.5, scale)
+    init_transforms(model.g_a, model.g_s, images - 0.5, scale)
     for module in model.modules():
         if isinstance(module, GDN):
             module.gamma.copy_(torch.sqrt(GAMMA * torch.eye(len(module.beta)) + module.PEDESTAL))
     copy_networks(model, start or {})
     level = None if model.gains is None else torch.full((len(images),), model.gains.middle)
-    start_entropy_model(model, model.analyse(images, level).std((0, 2, 3)))
+    init_entropy_model(model, model.analyse(images, level).std((0, 2, 3)))
     return copy_networks(model, start or {})  # again, for those of the entropy model
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from jahp_pl.config import ConfigError, ModelConfig, model_from_dict
-from jahp_pl.errors import JahpError
+from jahp_pl.errors import JahpError, first_line
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.tensor_layout import first_difference
 from jahp_pl.ops import is_finite
@@ -29,6 +29,7 @@ MODEL, AVERAGE = "model.", "average."
 """Prefixes in `state_dict` of the trained weights and of their moving average, which may be absent."""
 
 _CONTENT = {HYPER_PARAMETERS: dict, "state_dict": dict}
+"""Entries that a checkpoint must have, with their types."""
 _DAMAGE_ERRORS = (
     RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError,
     AssertionError, zipfile.BadZipFile, zlib.error,
@@ -133,8 +134,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except CheckpointError:
         raise
     except _DAMAGE_ERRORS as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DamagedCheckpointError(f"{path}: damaged ({reason}); use another one") from None
+        raise DamagedCheckpointError(f"{path}: damaged ({first_line(error)}); use another one") from None
     if not isinstance(content, dict) or CHECKPOINT_FORMAT_KEY not in content:
         raise CheckpointError(f"{path}: not a checkpoint of jahp_pl; give a .ckpt file that `jahp train` wrote")
     if type(content[CHECKPOINT_FORMAT_KEY]) is not int or any(

@@ -13,6 +13,7 @@ from typing import Any, get_args
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.image_set import may_be_same_image
 from jahp_pl.images.kodak import KODAK_NAMES
+from jahp_pl.quality import decibels
 from jahp_pl.report.curves import MEASURES, Curve, CurveKind, CurvePoint, QualityRow
 
 RUNG_TITLES = {
@@ -155,7 +156,7 @@ def _measured(row: Mapping[str, Any], name: str) -> QualityRow:
     bpp, similarity, psnr = row["file_bpp"], row.get("file_ms_ssim"), row.get("file_psnr")
     if not 0 < bpp < math.inf:
         raise ValueError(f"file_bpp of {name} is {bpp}")
-    in_decibels = None if similarity is None or similarity >= 1 else -10 * math.log10(1 - similarity)
+    in_decibels = None if similarity is None or similarity >= 1 else decibels(similarity)
     size = (row["width"], row["height"]) if "width" in row else None
     in_range = psnr if psnr is not None and math.isfinite(psnr) else None
     return QualityRow(name, bpp, in_range, in_decibels, size, str(row.get("pixels", "")))

@@ -33,6 +33,7 @@ from jahp_pl.runtime.weight_shapes import check_parts
 if TYPE_CHECKING:
     from PIL import Image
 
+    from jahp_pl.codec.codec import Codec
     from jahp_pl.codec.image_types import ImageKind
     from jahp_pl.codec.refinement import Progress
 
@@ -201,3 +202,7 @@ class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
             yield from self._coder.tables.arrays()
         for layer in self.networks.frozen.layers():
             yield from layer.arrays()
+
+
+if TYPE_CHECKING:
+    AnyCodec = Codec | RuntimeCodec

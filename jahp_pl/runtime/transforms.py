@@ -30,7 +30,7 @@ class RuntimeTransforms:
         networks: sessions of the three.
         config: architecture of the model.
         gain: (levels, M) logarithms of the gains before rounding, see `gains.LevelGains`; None for a single-rate model.
-        offset: (levels, M), likewise.
+        offset: (levels, M) logarithms of the offsets after rounding; None for a single-rate model.
         memory_limit: bytes that a tile may take.
     """
 

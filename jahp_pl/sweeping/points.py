@@ -170,7 +170,7 @@ def _words(values: Mapping[str, Value]) -> str:
 
 
 PointState = Literal["waiting", "running", "done", "failed"]
-"""waiting: not started, or interrupted."""
+"""State of a point; waiting points have not started, or were interrupted."""
 
 
 @dataclass
@@ -215,7 +215,7 @@ class OtherSettingsError(SweepError):
 
 
 class RunState(NamedTuple):
-    """PointState of a run over all its sessions."""
+    """State of a run over all its sessions."""
 
     steps: int
     """Optimizer steps in the last checkpoint; 0 without one."""

@@ -18,6 +18,7 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from jahp_pl.codec.entropy.freezing import FreezeError
 from jahp_pl.config import Config, ConfigError, to_dict
+from jahp_pl.errors import first_line
 from jahp_pl.files import write_atomically
 from jahp_pl.model_io.export import export_from
 from jahp_pl.training.callbacks import CodingCallback
@@ -73,9 +74,8 @@ def _wandb_run(config: Config) -> Any:
     try:
         run = start(mode=config.wandb.mode, id=_wandb_id(id_file))
     except (wandb.Error, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
         rank_zero_warn(
-            f"W&B cannot be reached ({reason}); the run is kept offline; upload it later with "
+            f"W&B cannot be reached ({first_line(error)}); the run is kept offline; upload it later with "
             f"`wandb sync {config.run_dir / 'wandb' / 'offline-run-*'}`"
         )
         wandb.teardown()

@@ -35,7 +35,7 @@ class LatentTables(WindowTables):
     """`WindowTables` of a trained density; torch adds up mixtures.
 
     Args:
-        density: family, number of components, presence of means.
+        density: density whose tables are computed or checked.
         num_latents: M.
         frozen: `frozen_tensors()` of another instance for the same density; None computes the tables.
 

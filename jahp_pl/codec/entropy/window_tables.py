@@ -31,6 +31,7 @@ NUM_SCALES = 128
 """Number of scales, up to `SCALE_MAX` in steps of 6 %. 64 would cost 0.05 to 0.1 % of a file, 128 cost a quarter of
 that."""
 SCALE_MAX = 256.0
+"""Largest scale."""
 SCALE_BITS = 16
 """Scales are multiples of 2^-16."""
 WIDTHS = (8, 32, 128, 512, 2048)
@@ -70,7 +71,7 @@ class WindowTables:
     """Converts raw entropy parameters to windows and tables.
 
     Args:
-        density: family, number of components, presence of means.
+        density: layout of the raw parameters, and bounds of the family.
         num_latents: M.
         frozen: tables that `LatentTables` computed, see `frozen`; float64.
 

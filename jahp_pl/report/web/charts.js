@@ -78,25 +78,39 @@ function showTip(event, lines) {
 function hideTip() { tip.hidden = true; }
 addEventListener("scroll", hideTip, { passive: true });
 
-// A plot of lines. `options()` gives {x, y, series, empty}: axes {label, log, domain, zero, symbols} and series
-// {look, label, points: [{x, y, tip: [lines]}], marks}.
-class LinePlot {
+// A drawing as wide as its host, which is drawn again when that width changes. A subclass has contents(options), which
+// returns what there is to draw as an array, and paint(options, contents).
+class Plot {
   constructor(host, options) {
     this.host = host;
     this.options = options;
-    this.zoom = null;
     this.width = 0;
     new ResizeObserver(() => { if (host.clientWidth !== this.width) this.draw(); }).observe(host);
   }
 
   draw() {
     const { host } = this;
-    const width = (this.width = host.clientWidth);
-    if (!width) return;
+    this.width = host.clientWidth;
+    if (!this.width) return;
     const o = this.options();
-    const series = o.series.filter((s) => s.points.length);
+    const contents = this.contents(o);
     host.replaceChildren();
-    if (!series.length) { put(host, "p", { class: "note" }, o.empty || "Nothing to show; choose curves above."); return; }
+    if (contents.length) this.paint(o, contents);
+    else put(host, "p", { class: "note" }, o.empty || "Nothing to show; choose curves above.");
+  }
+}
+
+// A plot of lines. `options()` gives {x, y, series, empty}: axes {label, log, domain, zero, symbols} and series
+// {look, label, points: [{x, y, tip: [lines]}], marks}.
+class LinePlot extends Plot {
+  zoom = null;
+
+  contents(o) {
+    return o.series.filter((s) => s.points.length);
+  }
+
+  paint(o, series) {
+    const { host, width } = this;
     const height = Math.round(Math.min(430, Math.max(270, width * 0.66)));
     const box = { left: 54, right: width - 12, top: 10, bottom: height - 46 };
     const range = this.zoom || this.range(o, series);
@@ -206,21 +220,13 @@ class LinePlot {
 
 // Rows with a label each, drawn on one horizontal axis. `options()` gives {label, log, low, high, rows, empty};
 // a row has a label and draw(svg, x, y) for what is in it.
-class RowPlot {
-  constructor(host, options) {
-    this.host = host;
-    this.options = options;
-    this.width = 0;
-    new ResizeObserver(() => { if (host.clientWidth !== this.width) this.draw(); }).observe(host);
+class RowPlot extends Plot {
+  contents(o) {
+    return o.rows;
   }
 
-  draw() {
-    const { host } = this;
-    const width = (this.width = host.clientWidth);
-    if (!width) return;
-    const o = this.options();
-    host.replaceChildren();
-    if (!o.rows.length) { put(host, "p", { class: "note" }, o.empty || "Nothing to show; choose curves above."); return; }
+  paint(o) {
+    const { host, width } = this;
     const isNarrow = width < 520, pitch = isNarrow ? 42 : 24;
     const longest = Math.max(...o.rows.map((row) => row.label.length));
     const box = { left: isNarrow ? 8 : Math.min(260, 14 + longest * 6.6), right: width - 16, top: 6, bottom: 6 + o.rows.length * pitch };
