@@ -14,6 +14,7 @@ let original = null; // { rgb, width, height, name, size }
 let pictures = {}; // by label: { rgb, bytes }, rgb channel after channel
 let newest = 0; // number of what the user asked for last; answers to anything older are dropped
 
+/** Show a line below the controls. */
 function say(text, isError = false) {
   element("status").textContent = text;
   element("status").classList.toggle("error", isError);
@@ -37,6 +38,7 @@ function request(what, values = {}, transfer = []) {
 }
 request.waiting = new Map();
 
+/** Start the worker, and hand its answers to the requests that wait for them. */
 function startWorker() {
   worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
   worker.onmessage = ({ data: { id, result, error, progress } }) => {
@@ -65,6 +67,7 @@ function planes(rgba) {
   return rgb;
 }
 
+/** RGB, channel after channel, as ImageData. */
 function imageData(rgb, width, height) {
   const count = width * height;
   const data = new ImageData(width, height);
@@ -73,6 +76,7 @@ function imageData(rgb, width, height) {
   return data;
 }
 
+/** A canvas with these pixels. */
 function canvasOf(rgb, width, height) {
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [width, height];
@@ -80,6 +84,7 @@ function canvasOf(rgb, width, height) {
   return canvas;
 }
 
+/** Resolves to the pixels of an image file, in sRGB on white: { rgb, width, height }. */
 async function pixelsOf(blob) {
   const bitmap = await createImageBitmap(blob);
   const { width, height } = bitmap;
@@ -93,12 +98,14 @@ async function pixelsOf(blob) {
   return { rgb: planes(context.getImageData(0, 0, width, height).data), width, height };
 }
 
+/** PSNR in dB of two arrays of samples from 0 to 255. */
 function psnr(a, b) {
   let sum = 0;
   for (let index = 0; index < a.length; index++) sum += (a[index] - b[index]) ** 2;
   return 10 * Math.log10((255 ** 2 * a.length) / sum);
 }
 
+/** Whether R = G = B everywhere. */
 function isGray({ rgb, width, height }) {
   const count = width * height;
   for (let index = 0; index < count; index++) {
@@ -126,6 +133,7 @@ async function classical(type, size) {
 
 // --- the viewer ----------------------------------------------------------------------------------------------------
 
+/** Draw the chosen pictures on top of each other. */
 function draw() {
   const { width, height } = original;
   for (const [canvas, choice] of [["over", "left"], ["under", "right"]]) {
@@ -136,12 +144,14 @@ function draw() {
   }
 }
 
+/** Show as much of the upper picture as the slider says. */
 function move() {
   const share = element("split").value / 10;
   element("over").style.clipPath = `inset(0 ${100 - share}% 0 0)`;
   element("divider").style.left = `${share}%`;
 }
 
+/** Offer all pictures in a list, and keep its choice if there still is such a picture. */
 function fill(id, fallback) {
   const select = element(id);
   const before = select.value;
@@ -149,6 +159,7 @@ function fill(id, fallback) {
   select.value = pictures[before] ? before : fallback;
 }
 
+/** Show the pictures, first these two, and the table of their sizes. */
 function show(left, right) {
   const { width, height } = original;
   fill("left", left);
@@ -169,6 +180,7 @@ function show(left, right) {
   move();
 }
 
+/** Offer a file for download. */
 function offer(id, blob, name) {
   const link = element(id);
   if (link.href) URL.revokeObjectURL(link.href);
@@ -191,6 +203,7 @@ async function attempt(work) {
   }
 }
 
+/** Open a .jahp file or a photograph. */
 function openFile(file) {
   return attempt((isNewest) => {
     if (file.size > MAX_FILE_BYTES) throw new Error(`${file.name} has ${file.size} bytes, too many for this page; use the jahp command.`);
@@ -198,6 +211,7 @@ function openFile(file) {
   });
 }
 
+/** Decode a .jahp file and show it. */
 async function openJahp(file, isNewest) {
   wait(`Decoding ${file.name} …`);
   const data = new Uint8Array(await file.arrayBuffer());
@@ -217,6 +231,7 @@ async function openJahp(file, isNewest) {
   say(`Decoded in ${seconds.toFixed(1)} s.`);
 }
 
+/** Read a photograph, let the worker analyse it, and encode it. */
 async function openPhotograph(file, isNewest) {
   wait(`Reading ${file.name} …`);
   let pixels;
@@ -288,6 +303,7 @@ function listen() {
   element("split").addEventListener("input", move);
 }
 
+/** Load the model, then accept files. */
 async function start() {
   if (typeof WebAssembly !== "object" || !WebAssembly.validate(SIMD)) {
     say("This browser lacks WebAssembly SIMD, which the codec needs; try a newer browser.", true);

@@ -12,12 +12,14 @@ const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, value) => {
   return value;
 });
 
+/** The CRC-32 of zlib over several arrays of bytes. */
 export function crc32(parts) {
   let crc = 0xffffffff;
   for (const part of parts) for (const byte of part) crc = CRC_TABLE[(crc ^ byte) & 255] ^ (crc >>> 8);
   return (crc ^ 0xffffffff) >>> 0;
 }
 
+/** The bytes of a whole number: 7 bits each, lowest first, the top bit set on all but the last. */
 function varint(value) {
   const bytes = [];
   while (value >= 128) {
@@ -27,12 +29,14 @@ function varint(value) {
   return [...bytes, value];
 }
 
+/** A position in a file, which reading moves on. */
 class Cursor {
   constructor(data, position) {
     this.data = data;
     this.position = position;
   }
 
+  /** The next number; throws FileError. */
   varint() {
     let value = 0;
     for (let place = 0; place < 5; place++) {

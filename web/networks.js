@@ -18,6 +18,7 @@ export class Networks {
     return ort.env.wasm.numThreads;
   }
 
+  /** Resolves to the session of a network, created on first use. */
   async session(name) {
     if (this.sessions[name] === undefined) {
       const response = await fetch(new URL(`graphs/${name}.onnx`, import.meta.url));

@@ -13,6 +13,7 @@ self.addEventListener("fetch", (event) => {
   event.respondWith(answer(event.request));
 });
 
+/** Store all files of the page. */
 async function keepAll() {
   const list = await fetch(new URL("graphs/files.json", self.location));
   const cache = await caches.open(CACHE);

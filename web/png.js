@@ -19,6 +19,7 @@ export async function withProfile(blob, profile) {
   return new Blob(parts, { type: "image/png" });
 }
 
+/** The iCCP chunk with a profile. */
 function profileChunk(profile) {
   const head = new TextEncoder().encode("iCCPprofile\0\0"); // type, name, 0 for zlib
   const chunk = new Uint8Array(4 + head.length + profile.length + 4);

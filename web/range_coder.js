@@ -32,11 +32,13 @@ export function partitionOf(masses) {
   return partition;
 }
 
+/** The 32-bit words of a payload. */
 function words(payload) {
   const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
   return Uint32Array.from({ length: payload.length / 4 }, (_, index) => view.getUint32(4 * index, true));
 }
 
+/** Reads symbols from a payload, each under the partition that it was written with. */
 export class Reader {
   constructor(payload) {
     this.words = words(payload);
@@ -47,12 +49,14 @@ export class Reader {
     this.pointLow = this.next();
   }
 
+  /** The next word; 0 after the last one. */
   next() {
     const word = this.position < this.words.length ? this.words[this.position] : 0;
     this.position++;
     return word;
   }
 
+  /** The next symbol: an index into the partition. */
   symbol(partition) {
     const scale = this.rangeHigh * 256 + Math.floor(this.rangeLow / TOP); // range >> 24, below 2^40
     let low = this.pointLow - this.lowerLow;
@@ -110,6 +114,7 @@ export class Reader {
   }
 }
 
+/** Writes symbols, each under a partition. */
 export class Writer {
   constructor() {
     this.words = [];
@@ -118,6 +123,7 @@ export class Writer {
     this.isEmpty = true;
   }
 
+  /** Append a symbol: an index into the partition. */
   symbol(index, partition) {
     const scale = this.rangeHigh * 256 + Math.floor(this.rangeLow / TOP);
     const upper = Math.floor(scale / 2 ** 20);
@@ -144,6 +150,7 @@ export class Writer {
     this.isEmpty = false;
   }
 
+  /** Add one to the words written so far. */
   carry() {
     let last = this.words.length - 1;
     while (this.words[last] === WORD - 1) this.words[last--] = 0;

@@ -2,10 +2,12 @@
 
 import { partitionOf, TOP } from "./range_coder.js";
 
+/** Half-widths of the windows, by kind. */
 const HALVES = [3, 15, 63, 255, 1023];
 const KINDS = HALVES.length;
+/** By family: half-width of the table of the cumulative, and of the window, in scales. */
 const REACH = { gaussian: [5.5, 4.2], laplace: [18, 10.4], logistic: [18, 11.1] };
-const FIXED = 1.5 * 2 ** 52;
+const FIXED = 1.5 * 2 ** 52; // doubles have no fraction next to this number
 
 /** The nearest integer, ties to even; for magnitudes below 2^51. */
 export const rint = (x) => x + FIXED - FIXED;
@@ -22,23 +24,27 @@ export function channelTables(tables) {
   return found;
 }
 
+/** The scales of the latents: resolution r, extent and upper half of the cumulative, reach of the window. */
+export function scalesOf(tables, family) {
+  const [rho, kappa] = REACH[family];
+  let origin = 0;
+  return Array.from(tables["latents.scales"], (sigma) => {
+    let r = 1;
+    while (r < 8 && 2 ** r < 32 / sigma) r++;
+    const extent = Math.ceil(rho * sigma * 2 ** r);
+    const upper = tables["latents.cumulative"].subarray(origin, origin + extent + 1);
+    origin += extent + 1;
+    return { r, extent, upper, reach: Math.ceil(kappa * sigma) };
+  });
+}
+
 /** Windows of latents, see docs/file-format.md: { kind, lowest integer, partition }, whose last entry is the escape. */
 export class Windows {
   constructor(tables, family, numComponents) {
-    const [rho, kappa] = REACH[family];
     this.K = numComponents;
     this.thresholds = tables["latents.thresholds"];
     this.exponential = tables["latents.exponential"];
-    const cumulative = tables["latents.cumulative"];
-    let origin = 0;
-    this.scales = Array.from(tables["latents.scales"], (sigma) => {
-      let r = 1;
-      while (r < 8 && 2 ** r < 32 / sigma) r++;
-      const extent = Math.ceil(rho * sigma * 2 ** r);
-      const upper = cumulative.subarray(origin, origin + extent + 1);
-      origin += extent + 1;
-      return { r, extent, upper, reach: Math.ceil(kappa * sigma) };
-    });
+    this.scales = scalesOf(tables, family);
     const last = this.thresholds[this.thresholds.length - 1] + 1;
     this.scaleOfRaw = new Uint8Array(last + 1);
     for (let raw = 0, s = 0; raw <= last; raw++) {
@@ -48,6 +54,7 @@ export class Windows {
     this.made = new Map();
   }
 
+  /** Index of the scale of a raw output. */
   scale(raw) {
     return this.scaleOfRaw[Math.min(Math.max(raw, 0), this.scaleOfRaw.length - 1)];
   }
@@ -57,6 +64,7 @@ export class Windows {
     return this.K === 1 ? this.single(raw, start, m, M) : this.mixture(raw, start, m, M);
   }
 
+  /** The window of a density with one component; tables are kept, by scale and phase. */
   single(raw, start, m, M) {
     const s = this.scale(raw[start + m]);
     const { r } = this.scales[s];
@@ -72,6 +80,7 @@ export class Windows {
     return { kind: made.kind, lowest: made.lowest + centre, partition: made.partition };
   }
 
+  /** The window of a mixture. */
   mixture(raw, start, m, M) {
     const { K } = this;
     let largest = -Infinity;
@@ -88,6 +97,7 @@ export class Windows {
     return this.window(components);
   }
 
+  /** The window that holds all components which are heavy enough, and its table. */
   window(components) {
     let [low, high] = [Infinity, -Infinity];
     let total = 0;

@@ -1,7 +1,7 @@
 // Reads an export: its tensors in float32, and the integers that h_s, g_cm and g_ep are frozen to.
 
 import { FileError } from "./bitstream.js";
-import { rint } from "./tables.js";
+import { rint, scalesOf } from "./tables.js";
 
 const TYPES = { F32: Float32Array, F64: Float64Array, I32: Int32Array, I8: Int8Array, BF16: Uint16Array };
 
@@ -30,6 +30,7 @@ export function readTensors(buffer) {
   return { tensors, tables };
 }
 
+/** Stored values of a type in float32; integers are multiplied by powers of two with these exponents. */
 function toFloats(type, shape, values, exponents) {
   if (type === "BF16") {
     return new Float32Array(Uint32Array.from(values, (half) => half << 16).buffer);
@@ -109,6 +110,7 @@ function frozenLayers(tensors) {
   };
 }
 
+/** beta or gamma of GDN as in its equation, from what is stored. */
 function normalization({ values }, bound) {
   const least = Math.fround(Math.sqrt(bound + 2 ** -36));
   return values.map((value) => Math.fround(Math.max(value, least) ** 2) - 2 ** -36);
@@ -158,6 +160,7 @@ export class GraphWeights {
     this.layers = frozenLayers(tensors);
   }
 
+  /** The weight of a graph, as a typed array. */
   get(name) {
     const { tensors, layers } = this;
     const [, head, tail] = name.match(/^(.*)\.([^.]+)$/) ?? [null, "", name];
@@ -183,6 +186,7 @@ export class GraphWeights {
     return tensors[`${name}.weight`].values;
   }
 
+  /** Name of the last convolution of g_s. */
   lastOfSynthesis() {
     const positions = Object.keys(this.tensors).filter((name) => /^g_s\.\d+\.weight$/.test(name));
     return `g_s.${Math.max(...positions.map((name) => Number(name.split(".")[1])))}`;
@@ -206,20 +210,13 @@ export async function fingerprint(config, tensors, tables, layers) {
   add(tables["prior.masses"]);
   add(tables["latents.scales"]);
   add(tables["latents.thresholds"]);
-  const rho = likelihood === "gaussian" ? 5.5 : 18;
-  let origin = 0;
-  for (const sigma of tables["latents.scales"]) {
-    let r = 1;
-    while (r < 8 && 2 ** r < 32 / sigma) r++;
-    const extent = Math.ceil(rho * sigma * 2 ** r);
-    const upper = tables["latents.cumulative"].subarray(origin, origin + extent + 1);
+  for (const { extent, upper } of scalesOf(tables, likelihood)) {
     const both = new Float64Array(2 * extent + 1);
     for (let d = 0; d <= extent; d++) {
       both[extent - d] = 2 ** 24 - upper[d];
       both[extent + d] = upper[d];
     }
     add(both);
-    origin += extent + 1;
   }
   add(tables["latents.exponential"]);
   for (const name of ["h_s.0", "h_s.1", "h_s.2", "g_cm", "g_ep.0", "g_ep.1", "g_ep.2", "g_ep.psi"]) {

@@ -3,6 +3,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
+// Append an element, in SVG within SVG, and return it.
 function put(parent, tag, attributes = {}, text = null) {
   const isVector = tag === "svg" || parent.namespaceURI === SVG;
   const node = isVector ? document.createElementNS(SVG, tag) : document.createElement(tag);
@@ -21,6 +22,7 @@ const MARKS = [
 ];
 const DASHES = { model: "", classical: "7 4", published: "2 3" };
 
+// Append a sample of a curve's line and mark.
 function swatch(parent, look) {
   const svg = put(parent, "svg", { width: 28, height: 12, viewBox: "-14 -6 28 12", class: "swatch", "aria-hidden": "true" });
   put(svg, "path", { d: "M-13,0H13", stroke: look.color, "stroke-width": 2, "stroke-dasharray": DASHES[look.kind], fill: "none" });
@@ -28,6 +30,7 @@ function swatch(parent, look) {
   return svg;
 }
 
+// Ticks of a linear axis, about `count` of them: [value, label].
 function steps(low, high, count) {
   const rough = (high - low) / Math.max(1, count);
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -38,6 +41,7 @@ function steps(low, high, count) {
   return ticks.map((value) => [value, value.toFixed(digits).replace(/^-(0(\.0*)?)$/, "$1").replace("-", "−")]);
 }
 
+// Ticks of a logarithmic axis: [value, label].
 function powers(low, high) {
   const ticks = [];
   for (let e = Math.floor(Math.log10(low)); e <= Math.ceil(Math.log10(high)); e++) {
@@ -49,6 +53,7 @@ function powers(low, high) {
   return ticks;
 }
 
+// A function from values in [low, high] to positions in [start, end], with its inverse and its ticks.
 function axis(low, high, isLog, start, end) {
   const f = isLog ? Math.log : (v) => v;
   const a = f(low), b = f(high);
@@ -64,6 +69,7 @@ function axis(low, high, isLog, start, end) {
 }
 
 const tip = document.getElementById("tip");
+// Show lines beside the pointer, the first one bold.
 function showTip(event, lines) {
   tip.replaceChildren();
   lines.forEach((line, k) => put(tip, k ? "div" : "b", {}, line));
@@ -142,6 +148,7 @@ class LinePlot extends Plot {
     }
   }
 
+  // The ranges of both axes that show all points, or those within the domain of x.
   range(o, series) {
     const points = series.flatMap((s) => s.points);
     const span = (key, a, within) => {
@@ -156,6 +163,7 @@ class LinePlot extends Plot {
     return { x: xs, y: o.y.domain || span("y", o.y, o.x.domain) };
   }
 
+  // Draw both axes with their ticks and labels.
   frame(svg, o, box, x, y, height) {
     for (const [value, label] of y.ticks) {
       put(svg, "path", { class: "grid", d: `M${box.left},${y(value)}H${box.right}` });
@@ -170,6 +178,7 @@ class LinePlot extends Plot {
     put(svg, "text", { class: "axis", transform: `translate(13,${(box.top + box.bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, o.y.label);
   }
 
+  // Highlight the point nearest to the pointer; zoom into a rectangle that is dragged.
   listen(svg, spots, box, x, y) {
     const at = (event) => { const r = svg.getBoundingClientRect(); return [event.clientX - r.left, event.clientY - r.top]; };
     const clamp = (v, a, b) => Math.min(b, Math.max(a, v));

@@ -16,11 +16,13 @@ const redraw = () => plots.forEach((plot) => plot.draw());
 const bpp = (v) => `${v < 0.1 ? v.toFixed(4) : v.toFixed(3)} bits per pixel`;
 const signed = (v, digits = 1) => `${v < 0 ? "−" : "+"}${Math.abs(v).toFixed(digits)}`;
 
+// Remove a section that has nothing to show; return whether it stays.
 function section(id, isThere) {
   if (!isThere) $(id).remove();
   return isThere;
 }
 
+// Append a row of buttons, one of which is chosen: names are [key, label].
 function segments(parent, names, current, choose) {
   const group = put(parent, "div", { class: "segments", role: "group" });
   for (const [key, label] of names) {
@@ -33,6 +35,7 @@ function segments(parent, names, current, choose) {
   return group;
 }
 
+// Append a list with a label: entries are [value, text].
 function choice(parent, label, entries, current, choose) {
   const wrap = put(parent, "label", {}, label);
   const select = put(wrap, "select");
@@ -41,6 +44,7 @@ function choice(parent, label, entries, current, choose) {
   return select;
 }
 
+// The legend, whose entries show and hide curves.
 function legend() {
   const bar = put($("legend"), "div");
   const chips = DATA.curves.map((curve) => {
@@ -62,12 +66,14 @@ function legend() {
 
 // Rate and distortion ------------------------------------------------------------------------------------------------
 
+// The points of a curve that have a measure, as LinePlot takes them.
 function pairs(curve, points, metric) {
   return points
     .filter((p) => p[metric] !== null)
     .map((p) => ({ x: p.bpp, y: p[metric], tip: [...(p.quality ? [`${curve.knob} ${p.quality}`.trim()] : []), bpp(p.bpp), `${p[metric].toFixed(2)} dB ${METRICS[metric].split(" ")[0]}`] }));
 }
 
+// The range of rates to show: that of all curves, or of the models alone.
 function focus(series) {
   const models = series.filter((s) => s.look.kind === "model").flatMap((s) => s.points.map((p) => p.x));
   const all = series.flatMap((s) => s.points.map((p) => p.x));
@@ -80,6 +86,7 @@ function focus(series) {
   return state.isLog ? [low / 1.1, high * 1.1] : [0, high * 1.03];
 }
 
+// A plot of a measure against the rate; pointsOf(curve) gives the points.
 function ratePlot(host, metric, pointsOf) {
   const plot = new LinePlot($(host), () => {
     const series = shown().map((curve) => ({ look: curve.look, label: curve.title, points: pairs(curve, pointsOf(curve), metric) }));
@@ -139,6 +146,7 @@ function savings() {
   table();
 }
 
+// The table of BD-rates against the anchor, best first.
 function table() {
   const anchor = DATA.curves[state.anchor];
   $("bd-lead").textContent = `BD-rate: how much more (+) or less (−) rate a curve needs than ${anchor.title} at equal ${METRICS[state.metric].split(" ")[0]}, on average over the whole range of qualities that both reach, by three interpolations of log rate over dB.`;
@@ -167,7 +175,7 @@ function table() {
       if (v === null && entry.low === null) continue;
       const cell = put(line, "td", v === null ? {} : { class: v < 0 ? "gain" : "loss" }, v === null ? "–" : signed(v, 2));
       cell.title = v === null ? entry.why : "";
-      if (method === "cubic" && entry.spread) put(cell, "small", { title: "least and greatest of one seed" }, entry.spread.map((s) => signed(s, 1)).join(" … "));
+      if (method === "cubic" && entry.spread) put(cell, "small", { title: "smallest and largest of any seed" }, entry.spread.map((s) => signed(s, 1)).join(" … "));
     }
     if (entry.low === null) put(line, "td", { class: "why", colspan: 4 }, entry.why);
     else put(line, "td", {}, `${entry.low.toFixed(1)}–${entry.high.toFixed(1)}`);
@@ -176,6 +184,7 @@ function table() {
 
 // Pictures at equal rate -----------------------------------------------------------------------------------------------
 
+// Two pictures of one image on top of each other, with a divider to drag.
 function comparison() {
   if (!section("compare", DATA.compare.length > 0)) return;
   const view = { image: 0, left: "original", right: null, cut: 50, zoom: "fit" };
@@ -231,6 +240,7 @@ function comparison() {
 
 // Image by image, rates, times -----------------------------------------------------------------------------------------
 
+// Rate and distortion of one image at a time.
 function imageByImage() {
   if (!section("each", DATA.image_names.length > 0 && DATA.curves.some((c) => Object.keys(c.images).length))) return;
   const names = DATA.image_names, controls = $("each-controls");
@@ -246,6 +256,7 @@ function imageByImage() {
 
 const PARTS = { y: ["latents y", "var(--c0)"], z: ["hyper-latents z", "var(--c4)"], header: ["header", "var(--c1)"], coder: ["range coder", "var(--c7)"] };
 
+// What the bits of each model are spent on, and the bits of its channels.
 function rates() {
   const models = DATA.curves.filter((curve) => curve.points.some((p) => p.rate));
   if (!section("rates", models.length > 0)) return;
@@ -287,6 +298,7 @@ function rates() {
   if (withChannels.length > 1) choice($("rates-controls"), "Channels of", withChannels.map((c) => [c.index, c.title]), state.model, (value) => { state.model = +value; plot.zoom = null; plot.draw(); });
 }
 
+// Median times to encode and to decode; bars span the settings of a curve.
 function times() {
   const timed = DATA.curves.filter((curve) => curve.points.some((p) => p.seconds));
   if (!section("times", timed.length > 0)) return;
@@ -314,6 +326,7 @@ function times() {
   }));
 }
 
+// Where each curve comes from.
 function sources() {
   const host = $("source-table"), body = put(host, "tbody");
   for (const curve of DATA.curves) {
