@@ -153,30 +153,41 @@ def _report_unread_images(inputs: Sequence[Path], suffixes: Collection[str]) -> 
 
 def decompress(arguments: argparse.Namespace) -> None:
     """Decompress .jahp files to images."""
-    from jahp_pl.codec.bitstream import MAX_SIDE, BitstreamError, unpack
-    from jahp_pl.codec.limits import ACCEPTED_PIXELS
-    from jahp_pl.images.io import ImageError, encode_rgb, image_size
-
     jobs = batch.plan(arguments.inputs, arguments.output, ".png", {".jahp"}, arguments.force, beside=batch.DECODED)
-    decoders = Decoders(arguments)
+    decompressor = _Decompressor(Decoders(arguments), arguments.max_pixels, arguments.max_seconds, arguments.force)
+    run_jobs("decompress", jobs, decompressor.make)
 
-    def work(job: Job) -> FinishedOutput | None:
+
+class _Decompressor(NamedTuple):
+    """Makes the images of `jahp decompress`."""
+
+    decoders: Decoders
+    max_pixels: int | None
+    """Largest image to accept; None for the default."""
+    max_seconds: int | None
+    """Time to accept for each file; None for any."""
+    force: bool
+    """Whether to make images again that exist already."""
+
+    def make(self, job: Job) -> FinishedOutput | None:
+        """Decompress one file; return None if its image exists already.
+
+        Raises:
+            BitstreamError: if the file cannot be decoded.
+            ImageError: if the format of the output cannot hold the image.
+        """
+        from jahp_pl.codec.bitstream import BitstreamError, unpack
+        from jahp_pl.codec.limits import ACCEPTED_PIXELS
+        from jahp_pl.images.io import ImageError, encode_rgb
+
         data, name = _read(job.source), output.name_of(job.source)
-
-        def is_complete(target: Path) -> bool:
-            header, _ = unpack(data, MAX_SIDE**2)
-            try:
-                return image_size(target) == (header.width, header.height)
-            except ImageError:
-                return False
-
+        pixels = self.max_pixels or ACCEPTED_PIXELS
         try:
-            if job.is_resumable and not arguments.force and batch.is_done(job, is_complete):
+            if job.is_resumable and not self.force and batch.is_done(job, lambda target: _has_size_of(target, data)):
                 return None
-            header, _ = unpack(data, arguments.max_pixels or ACCEPTED_PIXELS)
-            codec = decoders.find(header.fingerprint)
-            pixels = arguments.max_pixels or ACCEPTED_PIXELS
-            image = codec.decompress(data, pixels, as_="numpy", max_seconds=arguments.max_seconds)
+            header, _ = unpack(data, pixels)
+            codec = self.decoders.find(header.fingerprint)
+            image = codec.decompress(data, pixels, as_="numpy", max_seconds=self.max_seconds)
         except (BitstreamError, CommandError) as error:
             raise BitstreamError(f"{name}: {error}".replace("raise max_", "raise --max-")) from None
         suffix = ".png" if job.target == STREAM else job.target.suffix
@@ -188,7 +199,21 @@ def decompress(arguments: argparse.Namespace) -> None:
         height, width, _ = image.shape
         return FinishedOutput(f"{width} x {height}", len(data), height * width)
 
-    run_jobs("decompress", jobs, work)
+
+def _has_size_of(path: Path, data: bytes) -> bool:
+    """Check whether a file is an image of the size that a .jahp file states.
+
+    Raises:
+        BitstreamError: if the .jahp file is damaged.
+    """
+    from jahp_pl.codec.bitstream import MAX_SIDE, unpack
+    from jahp_pl.images.io import ImageError, image_size
+
+    header, _ = unpack(data, MAX_SIDE**2)
+    try:
+        return image_size(path) == (header.width, header.height)
+    except ImageError:
+        return False
 
 
 def _effort(wanted: int | None, codec: AnyCodec) -> int:

@@ -70,11 +70,15 @@ def run_jobs(
             f"{time.monotonic() - start:.1f} s"
         )
     if report.num_skipped:
-        unseen = (
-            f", perhaps with another {' or '.join(not_compared)}, which a file does not show" if not_compared else ""
-        )
-        say(f"{report.num_skipped} of {len(jobs)} were done already{unseen}; --force does them again")
+        say(_describe_skipped(report.num_skipped, len(jobs), not_compared))
     print_failures(command, report.failures, len(jobs))
+
+
+def _describe_skipped(num_skipped: int, total: int, not_compared: Sequence[str]) -> str:
+    """Describe how many jobs were done already, and which options were not compared."""
+    options = " or ".join(not_compared)
+    unseen = f", perhaps with another {options}, which a file does not show" if not_compared else ""
+    return f"{num_skipped} of {total} were done already{unseen}; --force does them again"
 
 
 def print_failures(command: str, failures: Sequence[batch.Failure], total: int) -> None:

@@ -14,6 +14,7 @@ from jahp_pl.training import METRICS_FILE
 
 if TYPE_CHECKING:
     from jahp_pl.codec.codec import Codec
+    from jahp_pl.report.write import Pictures
 
 
 def report(arguments: argparse.Namespace) -> None:
@@ -21,24 +22,22 @@ def report(arguments: argparse.Namespace) -> None:
     runs = {path: found for path in arguments.results if (found := _runs_in(path))}
     if runs:
         _report_training(arguments, runs)
-        return
-    if arguments.output is None:
+    elif arguments.output is None:
         raise CommandError("report: results need a folder for the report; name it with --output DIR")
+    else:
+        _report_results(arguments)
+
+
+def _report_results(arguments: argparse.Namespace) -> None:
+    """Write plots, a table and a page from results."""
     from jahp_pl.measurement.provenance import command_line, provenance
     from jahp_pl.report.curves import find_curve
     from jahp_pl.report.read_results import read_curves
-    from jahp_pl.report.write import PAGE, TABLE, Pictures, write_report
+    from jahp_pl.report.write import PAGE, TABLE, write_report
 
     curves = read_curves(arguments.results)
     anchor = curves[0] if arguments.anchor is None else find_curve(curves, arguments.anchor)
-    pictures = None
-    if not 0 < arguments.rate < 24:
-        raise CommandError(f"--rate {arguments.rate:g}: must be between 0 and 24 bits per pixel")
-    if arguments.images is not None:
-        codecs = _codecs(arguments.model)
-        pictures = Pictures(arguments.images, arguments.show, arguments.rate, codecs)
-    elif arguments.show or arguments.model:
-        raise CommandError("--show and --model are for pictures; they need --images, the originals")
+    pictures = _pictures(arguments)
     facts = provenance()
     foot = f"Made by jahp_pl {facts['versions'].get('jahp_pl', '')} on {facts['date']}: "
     foot += command_line(["jahp", *sys.argv[1:]])
@@ -55,6 +54,23 @@ def report(arguments: argparse.Namespace) -> None:
     out: Path = arguments.output
     output.say(f"\nplots    {out}/{{{','.join(made.plots)}}}.{{png,svg}}\ntable    {out / TABLE}")
     output.say(f"page     {out / PAGE}  ({made.page_bytes / 1e6:.1f} MB, works offline)")
+
+
+def _pictures(arguments: argparse.Namespace) -> Pictures | None:
+    """Return what the comparison of pictures needs; None without --images.
+
+    Raises:
+        CommandError: if the rate is out of range, or options for pictures are given without --images.
+    """
+    from jahp_pl.report.write import Pictures
+
+    if not 0 < arguments.rate < 24:
+        raise CommandError(f"--rate {arguments.rate:g}: must be between 0 and 24 bits per pixel")
+    if arguments.images is not None:
+        return Pictures(arguments.images, arguments.show, arguments.rate, _codecs(arguments.model))
+    if arguments.show or arguments.model:
+        raise CommandError("--show and --model are for pictures; they need --images, the originals")
+    return None
 
 
 def _runs_in(path: Path) -> list[Path]:
@@ -78,6 +94,7 @@ def _report_training(arguments: argparse.Namespace, runs: dict[Path, list[Path]]
 
 
 def _codecs(models: list[str]) -> dict[str, Codec]:
+    """Load the codecs of models, by fingerprint in hexadecimal."""
     from jahp_pl.model_io.load import load_codec
 
     loaded = [load_codec(model) for model in models]
