@@ -253,11 +253,12 @@ def check_changes(changed: list[Change], stored: dict[str, Any], path: Path, con
         config: settings of this run.
 
     Raises:
-        ConfigError: if the architecture changed, or averaging of the weights was turned on or off; without
-            `allow_changes`, if any setting that affects the result changed.
+        ConfigError: if the architecture or the optimizer changed, or averaging of the weights was turned on or off;
+            without `allow_changes`, if any setting that affects the result changed.
     """
     for key, before, now in changed:
-        if key.startswith("model.") and key != "model.quantization":
+        is_architecture = key.startswith("model.") and key != "model.quantization"
+        if is_architecture or key == "optim.optimizer":  # the state of one optimizer is of no use to another
             raise ConfigError(f"{key}={now}: {path} was trained with {before}; set it back, or choose another name")
     if bool(stored["optim"]["ema_decay"]) != bool(config.optim.ema_decay):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""CompressionModule: the model and its loss as a LightningModule with one Adam and automatic optimization.
+"""CompressionModule: the model and its loss as a LightningModule with one optimizer and automatic optimization.
 
 One optimizer step calls these hooks, from top to bottom; Lightning calls callbacks before the module:
 
@@ -7,7 +7,7 @@ One optimizer step calls these hooks, from top to bottom; Lightning calls callba
       training_step                 forward pass and loss; NaN if the loss is not finite
       zero_grad, backward           DDP averages the gradients over all ranks
       configure_gradient_clipping   computes the norm, clips, and sets found_inf if the step must be skipped
-      fused Adam kernel             changes nothing if found_inf is 1
+      fused Adam kernel, or Soap    changes nothing if found_inf is 1
       weight average                follows the new weights
     on_train_batch_end
       callbacks                     BestAndLast saves if there is no validation; the progress line is redrawn
@@ -77,6 +77,7 @@ from jahp_pl.training.clock import TrainingClock
 from jahp_pl.training.loggers import log_row
 from jahp_pl.training.optimization import SkipCounter, decay_at, learning_rate, make_average, seed_noise, update_average
 from jahp_pl.training.processes import check_agreement
+from jahp_pl.training.soap import Soap
 from jahp_pl.training.step_means import RunningMeans, TrainingRow
 from jahp_pl.training.stopping import StopRequests
 from jahp_pl.training.validation import (
@@ -97,7 +98,7 @@ class CompressionModule(LightningModule):
     `batches`). The learning rate anneals over `trainer.max_steps` and `trainer.max_time` of the configuration, or until
     the Trainer ends the run, whichever comes first.
 
-    A step whose loss or gradient is not finite is skipped: it changes counters, but neither weights nor Adam's moments.
+    A step whose loss or gradient is not finite is skipped: it changes counters, but neither weights nor moments.
     `trainer.max_skipped_steps` consecutive skipped steps raise `TrainingError`.
 
     Args:
@@ -201,8 +202,8 @@ class CompressionModule(LightningModule):
     # The optimizer step -----------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> Optimizer:
-        """Create one fused Adam: a single kernel for all weights, which can skip a step without waiting for the
-        host."""
+        """Create the optimizer of all weights, which can skip a step: `Soap`, or one fused Adam, a single kernel that
+        skips without waiting for the host."""
         # Frozen weights are included, because a later session may train them.
         transforms = [parameter for network in self._transforms for parameter in network.parameters()]
         known = {id(parameter) for parameter in transforms}
@@ -211,6 +212,8 @@ class CompressionModule(LightningModule):
             {"params": others, "factor": 1.0},
             {"params": transforms, "factor": self.config.optim.transform_factor},
         ]
+        if self.config.optim.optimizer == "soap":
+            return Soap(groups, lr=self.config.optim.learning_rate)
         return Adam(groups, lr=self.config.optim.learning_rate, fused=True)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -252,8 +255,8 @@ class CompressionModule(LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the gradient at `optim.clip_norm`, and make Adam skip the step if the norm is not finite or too
-        large."""
+        """Clip the gradient at `optim.clip_norm`, and make the optimizer skip the step if the norm is not finite
+        or too large."""
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         if self.config.optim.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.optim.clip_norm, norm)
@@ -392,9 +395,10 @@ class CompressionModule(LightningModule):
         for group, fresh in zip(optimizer.param_groups, self.configure_optimizers().param_groups, strict=True):
             group["factor"] = fresh["factor"]
         # Fused Adam treats weights and moments as flat memory, so moments saved in another memory format are converted.
-        for parameter, state in optimizer.state.items():
-            for name in ("exp_avg", "exp_avg_sq"):
-                state[name] = torch.empty_like(parameter).copy_(state[name])
+        if isinstance(optimizer, Adam):
+            for parameter, state in optimizer.state.items():
+                for name in ("exp_avg", "exp_avg_sq"):
+                    state[name] = torch.empty_like(parameter).copy_(state[name])
         if self.validation_due:
             self.trainer.should_stop = self.progress >= 1
             validate_now(self.trainer)

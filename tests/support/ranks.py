@@ -63,11 +63,11 @@ class Watched(CompressionModule):
         self.last_gradients = [p.grad.clone() for p in self.model.parameters() if p.grad is not None]
 
 
-def fixed_steps(folder: Path, shards: Path, rank: int, world_size: int) -> dict[str, Any]:
+def fixed_steps(folder: Path, shards: Path, rank: int, world_size: int, optimizer: str = "adam") -> dict[str, Any]:
     """Train for twenty steps on fixed global batches of four images, one of them damaged, with the real trainer."""
     settings = ("data.val=[]", f"trainer.max_steps={NUM_STEPS}", "optim.ema_decay=0.9", "optim.warmup_steps=5")
     more = (f"trainer.devices={world_size}", "trainer.precision=32-true", "optim.learning_rate=1e-4")
-    config = tiny_config(folder, shards, *settings, *more)
+    config = tiny_config(folder, shards, *settings, *more, f"optim.optimizer={optimizer}")
     names = ("dogs", "neon", "peaks", "stonehenge")
     photos = torch.stack([read_image(DATA / "photos" / "val" / f"{name}.jpg")[:, :256, :256] for name in names])
     share = GLOBAL_BATCH // world_size
@@ -124,6 +124,7 @@ def main(folder: Path, shards: Path) -> None:
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     torch.set_num_threads(1)
     seen: dict[str, Any] = {"fixed": fixed_steps(folder, shards, rank, world_size)}
+    seen["soap"] = fixed_steps(folder / "soap", shards, rank, world_size, "soap")
     same, other = (real_config(folder, shards, number, world_size) for number in (1, 2 + rank))
     cases = [(5, same), (5 * rank, same), (5, other)]
     seen["refusals"] = [refusal(step, config, world_size) for step, config in cases]

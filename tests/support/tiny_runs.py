@@ -73,9 +73,10 @@ def weights(module: CompressionModule) -> list[Tensor]:
 
 
 def moments(module: CompressionModule) -> list[Tensor]:
-    """Copy the state of Adam."""
+    """Copy the state of the optimizer."""
     (optimizer,) = module.trainer.optimizers
-    return [value.clone() for p in module.model.parameters() for value in optimizer.state[p].values()]
+    values = [value for p in module.model.parameters() for value in optimizer.state[p].values()]
+    return [tensor.clone() for value in values for tensor in (value if isinstance(value, list) else [value])]
 
 
 def all_equal(a: list[Tensor], b: list[Tensor]) -> bool:

@@ -50,9 +50,12 @@ def csv_rows(run_dir: Path) -> list[dict[str, str]]:
 # Steps ----------------------------------------------------------------------------------------------------------------
 
 
-def test_after_twenty_steps_both_ranks_have_the_same_weights_average_and_gradients(ranks: list[dict[str, Any]]) -> None:
+@pytest.mark.parametrize("run", ["fixed", "soap"])
+def test_after_twenty_steps_both_ranks_have_the_same_weights_average_and_gradients(
+    run: str, ranks: list[dict[str, Any]]
+) -> None:
     """Only one of them met the damaged batch; both skipped its step."""
-    first, second = (rank["fixed"] for rank in ranks)
+    first, second = (rank[run] for rank in ranks)
     for name in ("weights", "average", "gradients"):
         assert all_equal(first[name], second[name])
     assert first["skipped"] == second["skipped"] == 1

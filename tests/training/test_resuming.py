@@ -22,7 +22,15 @@ from tests.support.tiny_runs import NOTHING_CODED, all_equal, loader, moments, r
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.mark.parametrize("settings", [(), ("optim.ema_decay=0.9", "trainer.channels_last=true")], ids=["plain", "ema"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        (),
+        ("optim.ema_decay=0.9", "trainer.channels_last=true"),
+        ("optim.optimizer=soap", "optim.schedule=constant", "trainer.channels_last=true", "trainer.max_steps=24"),
+    ],
+    ids=["plain", "ema", "soap"],
+)
 def test_a_resumed_run_takes_the_steps_of_an_uninterrupted_one(
     settings: tuple[str, ...], shards: Path, photos: Tensor, tmp_path: Path
 ) -> None:
@@ -32,15 +40,16 @@ def test_a_resumed_run_takes_the_steps_of_an_uninterrupted_one(
     whole = CompressionModule(config)
     first, second = CompressionModule(config), CompressionModule(config)
     first.load_state_dict(whole.state_dict())
+    last = config.trainer.max_steps
     with only_useful_messages():
         build_trainer(config, [], []).fit(whole, loader(photos))
         half = build_trainer(config, [], [])
-        half.fit_loop.epoch_loop.max_steps = 4
+        half.fit_loop.epoch_loop.max_steps = last // 2
         half.fit(first, loader(photos))
         half.save_checkpoint(tmp_path / "half.ckpt", weights_only=False)
-        build_trainer(config, [], []).fit(second, loader(photos, start=4), ckpt_path=tmp_path / "half.ckpt")
-    assert first.global_step == 4
-    assert second.global_step == whole.global_step == 8
+        build_trainer(config, [], []).fit(second, loader(photos, start=last // 2), ckpt_path=tmp_path / "half.ckpt")
+    assert first.global_step == last // 2
+    assert second.global_step == whole.global_step == last
     assert all_equal(list(whole.parameters()), list(second.parameters()))
     assert all_equal(moments(whole), moments(second))
     rates = [m.trainer.optimizers[0].param_groups[0]["lr"] for m in (whole, second)]
@@ -96,6 +105,7 @@ def test_resume_false_refuses_a_folder_with_a_checkpoint(finished: TrainResult, 
     [
         ("model.num_latents=16", r"model\.num_latents=16: .*was trained with 12"),
         ("model.rung=context", r"model\.rung=context: .*was trained with joint"),
+        ("optim.optimizer=soap", r"optim\.optimizer=soap: .*was trained with adam"),
         ("optim.ema_decay=0", r"optim\.ema_decay=0\.0: .*was trained with 0\.9"),
     ],
 )
