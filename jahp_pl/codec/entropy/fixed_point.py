@@ -29,9 +29,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from jahp_pl.codec.entropy.freezing import LARGEST, LARGEST_INPUT, SMALLEST, FrozenLayer
+from jahp_pl.codec.packed_weights import multiply, pack
 
-FEW_ROWS = 64
-"""Up to this many rows, reading the weights dominates the time of a product."""
 EXPONENT_FIELD = 0x7F800000
 """Exponent of a float32."""
 ANCHOR = 1.5 * 2.0**23 * 2 / LARGEST_INPUT
@@ -49,9 +48,8 @@ class FixedPointLayer(NamedTuple):
     """(out,) float32, powers of two: value of one integer step of a weight."""
     slope: float
     """Slope of the following nonlinearity below zero: 1 for none, 0 for ReLU."""
-    halves: Tensor | None
-    """(taps, 2, in, out / 2) float32: copy of `weight` with each half of the outputs contiguous. Two threads then take
-    one half each of a product of few rows, which saves a third of its time. None if the number of outputs is odd."""
+    packed: list[Tensor | None]
+    """Per tap, `packed_weights.pack` of its weights."""
 
     def add(self, start: Tensor, rows: Tensor, tap: int = 0) -> Tensor:
         """Compute start + rows @ weight[tap], (n, out) float32.
@@ -64,13 +62,7 @@ class FixedPointLayer(NamedTuple):
             rows: (n, in), see `quantize`.
             tap: index of the weights.
         """
-        # Checked first under compilation, because a compiled graph (`model_io.onnx`) must accept any number of rows.
-        if self.halves is None or torch.compiler.is_compiling() or not is_split(len(rows)):
-            return torch.mm(rows, self.weight[tap]).add_(start)
-        both = torch.bmm(rows.expand(2, -1, -1), self.halves[tap])
-        out = both.new_empty(len(rows), 2, both.shape[2])
-        torch.add(both.transpose(0, 1), start.reshape(-1, 2, both.shape[2]), out=out)
-        return out.flatten(1)
+        return multiply(rows, self.weight[tap], self.packed[tap]).add_(start)
 
     def __call__(self, rows: Tensor, start: Tensor | None = None) -> Tensor:
         """Apply the layer and its nonlinearity: (n, in) -> (n, out) float32; `start` replaces the bias."""
@@ -82,8 +74,8 @@ class FixedPointLayer(NamedTuple):
 
     def to(self, device: torch.device) -> FixedPointLayer:
         """Copy the layer to another device."""
-        halves = None if self.halves is None else self.halves.to(device)
-        return FixedPointLayer(self.weight.to(device), self.bias.to(device), self.grid.to(device), self.slope, halves)
+        weight, bias, grid = (part.to(device) for part in (self.weight, self.bias, self.grid))
+        return FixedPointLayer(weight, bias, grid, self.slope, [pack(tap) for tap in weight])
 
     def arrays(self) -> Iterator[npt.NDArray[np.generic]]:
         """Yield everything that determines the output, for the fingerprint."""
@@ -95,16 +87,11 @@ class FixedPointLayer(NamedTuple):
         return self.weight / self.grid
 
 
-def is_split(num_rows: int) -> bool:
-    """Return whether a product of so many rows is faster in two halves."""
-    return num_rows <= FEW_ROWS and torch.get_num_threads() > 1
-
-
 def to_torch(layer: FrozenLayer) -> FixedPointLayer:
     """Convert a frozen layer to tensors on the CPU."""
     weight = torch.from_numpy(layer.weight * layer.grid)
-    halves = torch.stack(weight.chunk(2, dim=-1), dim=1).contiguous() if weight.shape[-1] % 2 == 0 else None
-    return FixedPointLayer(weight, torch.from_numpy(layer.bias), torch.from_numpy(layer.grid), layer.slope, halves)
+    bias, grid = torch.from_numpy(layer.bias), torch.from_numpy(layer.grid)
+    return FixedPointLayer(weight, bias, grid, layer.slope, [pack(tap) for tap in weight])
 
 
 def quantize(values: Tensor) -> Tensor:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from jahp_pl.codec.arrays import Float32Array, IntArray
-from jahp_pl.codec.entropy.fixed_point import FEW_ROWS, FixedPointLayer
+from jahp_pl.codec.entropy.fixed_point import FixedPointLayer
 from jahp_pl.codec.entropy.freezing import LATENT_RADIX
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis, to_raw
 from jahp_pl.codec.entropy.range_coder import Writer
-from jahp_pl.codec.entropy.step_network import StepNetwork
+from jahp_pl.codec.entropy.step_network import FEW_ROWS, StepNetwork
 from jahp_pl.codec.entropy.symbol_coder import DecodeTask, LatentRange, SymbolCoder, common_range
 from jahp_pl.codec.entropy.thread_tuner import ThreadTuner
 from jahp_pl.codec.entropy.wavefront import Schedule, schedule

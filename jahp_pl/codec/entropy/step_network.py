@@ -15,9 +15,13 @@ import torch
 from torch import Tensor
 
 from jahp_pl.codec.arrays import Float32Array, IndexArray
-from jahp_pl.codec.entropy.fixed_point import ANCHOR, EXPONENT_FIELD, FEW_ROWS, FixedPointLayer, is_split
+from jahp_pl.codec.entropy.fixed_point import ANCHOR, EXPONENT_FIELD, FixedPointLayer
 from jahp_pl.codec.entropy.freezing import FRACTION_BITS, LARGEST, RAW_CLAMP, SMALLEST
 from jahp_pl.codec.entropy.networks import ExactContextNetwork
+from jahp_pl.codec.packed_weights import multiply
+
+FEW_ROWS = 64
+"""Up to this many rows, calling operations takes longer than computing them."""
 
 _SMALLEST, _LARGEST, _LIMIT = (np.float32(value) for value in (SMALLEST, LARGEST, 2 * LARGEST))
 _ANCHOR, _EXPONENT_FIELD = np.float32(ANCHOR), np.int32(EXPONENT_FIELD)
@@ -29,14 +33,10 @@ class _Layer(NamedTuple):
 
     weight: Tensor
     """(in, out)."""
-    halves: Tensor | None
-    """(2, in, out / 2), see `FixedPointLayer`."""
+    packed: Tensor | None
+    """See `FixedPointLayer`."""
     bias: Float32Array
     slope: np.float32
-    product: Tensor
-    """(rows, out)."""
-    product_halves: Tensor | None
-    """The memory of `product` as (2, rows, out / 2)."""
     out: Float32Array
     """(rows, out)."""
     out_rows: Tensor
@@ -46,13 +46,7 @@ class _Layer(NamedTuple):
 
     def add(self, start: Float32Array, rows: Tensor) -> None:
         """Compute out = start + rows @ weight; see `FixedPointLayer.add`."""
-        if self.halves is None or self.product_halves is None or not is_split(len(rows)):
-            torch.mm(rows, self.weight, out=self.product)
-            np.add(self.product.numpy(), start, out=self.out)
-        else:
-            torch.bmm(rows.expand(2, -1, -1), self.halves, out=self.product_halves)
-            both = self.product_halves.numpy().transpose(1, 0, 2)
-            np.add(both, start.reshape(-1, 2, both.shape[2]), out=self.out.reshape(both.shape))
+        np.add(multiply(rows, self.weight, self.packed).numpy(), start, out=self.out)
 
     def activate(self) -> None:
         """Apply the nonlinearity, whose slope is at most 1, to `out`."""
@@ -140,14 +134,10 @@ class StepNetwork:
 
     def _layer(self, name: str, layer: FixedPointLayer, num_rows: int) -> _Layer:
         num_out = len(layer.bias)
-        product, out, scratch = (
-            self._memory.array(f"{name}, {part}", (num_rows, num_out)) for part in ("product", "out", "scratch")
-        )
-        halves = None if layer.halves is None else layer.halves[0]
-        both = None if halves is None else torch.from_numpy(product).view(2, num_rows, -1)
+        out, scratch = (self._memory.array(f"{name}, {part}", (num_rows, num_out)) for part in ("out", "scratch"))
+        slope = np.float32(layer.slope)
         return _Layer(
-            layer.weight[0], halves, layer.bias.numpy(), np.float32(layer.slope),
-            torch.from_numpy(product), both, out, torch.from_numpy(out), scratch,
+            layer.weight[0], layer.packed[0], layer.bias.numpy(), slope, out, torch.from_numpy(out), scratch
         )  # fmt: skip
 
 

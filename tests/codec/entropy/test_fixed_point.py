@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from jahp_pl.codec.entropy.fixed_point import FEW_ROWS, FixedPointLayer, quantize, to_torch
+from jahp_pl.codec.entropy.fixed_point import FixedPointLayer, quantize, to_torch
 from jahp_pl.codec.entropy.freezing import (
     FLOAT32_EXACT,
     GRID_LIMIT,
@@ -24,6 +24,7 @@ from jahp_pl.codec.entropy.freezing import (
     conv_taps,
     freeze,
 )
+from jahp_pl.codec.packed_weights import pack
 from tests.support.codec_models import JOINT, MIXTURE, Variant, codec_of
 
 
@@ -195,7 +196,7 @@ def test_no_order_of_summation_makes_a_difference() -> None:
     expected = layer(rows)
     for _ in range(5):
         order = torch.randperm(500)
-        shuffled = layer._replace(weight=layer.weight[:, order], halves=None)
+        shuffled = layer._replace(weight=layer.weight[:, order], packed=[pack(layer.weight[0, order])])
         assert torch.equal(shuffled(rows[:, order]), expected)
     one_by_one = torch.zeros(100, 6)
     for i in range(500):
@@ -203,17 +204,16 @@ def test_no_order_of_summation_makes_a_difference() -> None:
     assert torch.equal(one_by_one + layer.bias, expected)
 
 
-@pytest.mark.parametrize("num_out", [6, 7], ids=["halves", "no halves"])
+@pytest.mark.parametrize("num_out", [6, 7, 640])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_neither_threads_nor_the_size_of_the_batch_make_a_difference(num_out: int, threads: int) -> None:
     layer = random_layer(num_in=300, num_out=num_out, slope=0.01)
-    assert (layer.halves is None) == (num_out == 7)
     values, start = torch.randn(200, 300), torch.randn(200, num_out)
     expected = layer(quantize(values), start)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        for size in (1, 2, 7, FEW_ROWS, FEW_ROWS + 1, 200):
+        for size in (1, 2, 7, 64, 65, 200):
             parts = [layer(quantize(v), s) for v, s in zip(values.split(size), start.split(size), strict=True)]
             assert torch.equal(torch.cat(parts), expected)
     finally:

@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from jahp_pl.codec.entropy.fixed_point import FEW_ROWS
 from jahp_pl.codec.entropy.networks import ExactContextNetwork
-from jahp_pl.codec.entropy.step_network import StepNetwork
-from jahp_pl.context import ContextPrediction, EntropyParameterNetwork
+from jahp_pl.codec.entropy.step_network import FEW_ROWS, StepNetwork
 from tests.support.circumstances import changed
 from tests.support.codec_models import JOINT, MIXTURE, Variant, codec_of
 
@@ -55,14 +53,3 @@ def test_tiny_and_huge_numbers_are_treated_as_in_the_networks(largest: float) ->
     start = largest * torch.randn(40, len(network.from_psi.bias))
     expected = network.raw([torch.zeros(40, 12 * M)], start).numpy()
     assert np.array_equal(StepNetwork(network, y).raw(taps, start.numpy()), expected)
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_an_odd_number_of_outputs_is_not_split(threads: int) -> None:
-    network = ExactContextNetwork(ContextPrediction(3), EntropyParameterNetwork(3, 6, 3), has_psi=False)
-    assert any(layer.halves is None for layer in network.layers)
-    y = np.random.default_rng(0).integers(-128, 129, (1, 50, 3)).astype(np.float32)
-    taps = torch.randint(0, 50, (9, 12))
-    with changed(torch.set_num_threads, threads, torch.get_num_threads()):
-        expected = network.raw([torch.from_numpy(y[0])[taps].flatten(1)], None).numpy()
-        assert np.array_equal(StepNetwork(network, y).raw(taps.numpy(), None), expected)
