@@ -1,4 +1,4 @@
-"""Makes text from outside (file names, keys, archive members) safe to print on a terminal."""
+"""Text for a terminal: makes names from outside (files, keys, archive members) safe to print, and counts things."""
 
 from __future__ import annotations
 
@@ -15,3 +15,8 @@ def printable(text: str) -> str:
     return "".join(
         char if char in "\n\t" or unicodedata.category(char) not in _HIDDEN else ascii(char)[1:-1] for char in text
     )
+
+
+def count_of(number: int, noun: str) -> str:
+    """Return a number with its noun, "1 image" or "2 images"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -24,6 +24,7 @@ from jahp_pl.codec.latents import Encoded
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.images.io import decode_rgb
 from jahp_pl.quality import psnr
+from jahp_pl.text import count_of
 
 
 class CodingTimes(NamedTuple):
@@ -193,8 +194,8 @@ def coding_table(name: str, speed: CodingSpeed) -> str:
     """Format the results for reading."""
     t, peer = speed.times, speed.peer
     rows = [
-        (f"{name}: {speed.num_images} images, {speed.bpp:.3f} bpp, {speed.psnr:.2f} dB, median of {speed.rounds}, "
-         f"{speed.threads} threads"),
+        (f"{name}: {count_of(speed.num_images, 'image')}, {speed.bpp:.3f} bpp, {speed.psnr:.2f} dB, "
+         f"median of {speed.rounds}, {count_of(speed.threads, 'thread')}"),
         f"  encode {_ms(t.encode)}  g_a {_ms(t.g_a)}  h_a {_ms(t.h_a)}  all else {t.outside_encode:.2f} of g_a + h_a",
         f"  decode {_ms(t.decode)}  g_s {_ms(t.g_s)}                 all else {t.outside_decode:.2f} of g_s",
         (f"  torch's layers in channels_last: g_a {_ms(t.module_g_a)}, g_s {_ms(t.module_g_s)}; all else is "

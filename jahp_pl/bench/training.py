@@ -25,6 +25,7 @@ from jahp_pl.config import Config, ConfigError
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
 from jahp_pl.settings import load_config
+from jahp_pl.text import count_of
 from jahp_pl.training import TrainingError
 
 
@@ -225,8 +226,9 @@ def count_flops(config: Config) -> float:
 def training_table(name: str, speeds: TrainingSpeeds) -> str:
     """Format the results for reading."""
     lines = [
-        f"{name}: {speeds.batch_size} crops of {speeds.crop_size} per step, {speeds.flops_per_image / 1e9:.1f} GFLOP "
-        f"per crop, {speeds.threads} threads, median of {speeds.rounds} rounds",
+        f"{name}: {count_of(speeds.batch_size, 'crop')} of {speeds.crop_size} per step, "
+        f"{speeds.flops_per_image / 1e9:.1f} GFLOP per crop, {count_of(speeds.threads, 'thread')}, "
+        f"median of {count_of(speeds.rounds, 'round')}",
         f"  {'':40} images/s   s/step  waiting  GFLOP/s  of a matrix product's  in products   memory",
     ]
     for row in speeds.variants:

@@ -21,6 +21,7 @@ from jahp_pl.cli.options import (
     positive,
 )
 from jahp_pl.model_io.runtimes import RUNTIMES
+from jahp_pl.text import count_of
 
 
 def bench_coding(arguments: argparse.Namespace) -> None:
@@ -96,7 +97,8 @@ def bench_data(arguments: argparse.Namespace) -> None:
     need, best = required_speed(config), max(rows, key=lambda row: row.per_core)
     output.say(
         f"crops of {config.data.crop_size}, {config.data.crops_per_photo} per photograph, batches of "
-        f"{config.data.batch_size}, {config.data.num_workers} workers, median of {arguments.rounds} rounds"
+        f"{config.data.batch_size}, {count_of(config.data.num_workers, 'worker')}, median of "
+        f"{count_of(arguments.rounds, 'round')}"
     )
     output.say(loading_table(rows))
     output.say(

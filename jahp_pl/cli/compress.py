@@ -18,6 +18,7 @@ from jahp_pl.cli.codecs import Decoders, open_any_codec
 from jahp_pl.cli.errors import CommandError
 from jahp_pl.cli.jobs import FinishedOutput, run_jobs
 from jahp_pl.cli.options import add_effort, add_files, add_target, command, positive
+from jahp_pl.text import count_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -135,6 +136,8 @@ class _Compressor(NamedTuple):
         words += [f"lost: {loss}" for loss in lost]
         if encoded.level is not None:
             words.append(f"quality {quality_of(encoded.level, self.codec.num_levels):.1f}")
+        if encoded.psnr is not None:
+            words.append(f"PSNR {encoded.psnr:.2f} dB")
         words += ["verified"] if self.verify else []
         if (needed := needed_pixels(height, width)) > ACCEPTED_PIXELS:
             words.append(f"decompress it with --max-pixels {needed}")
@@ -252,14 +255,18 @@ def _verify(codec: AnyCodec, encoded: AnyEncoded, name: str) -> None:
 
     decoded = codec.decode(encoded.data, MAX_SIDE**2)
     if wrong := count_mismatches(encoded, decoded):
-        raise CommandError(f"{name}: {wrong} latents decode differently, nothing was written; report this bug")
+        raise CommandError(
+            f"{name}: {count_of(wrong, 'latent')} decoded differently, nothing was written; report this bug"
+        )
     shown = np.asarray(decoded.image)
     _, height, width = shown.shape
     expected = codec.reconstruct(np.asarray(encoded.y_hat), height, width, encoded.level)
     expected = to_gray(expected) if is_gray(shown) else expected
     # Tiles may have been cut differently, so a value halfway between two levels may round either way.
     if wrong := int((np.abs(shown.astype(np.int16) - expected) > 1).sum()):
-        raise CommandError(f"{name}: {wrong} samples decode differently, nothing was written; report this bug")
+        raise CommandError(
+            f"{name}: {count_of(wrong, 'sample')} decoded differently, nothing was written; report this bug"
+        )
 
 
 def _read(source: Path) -> bytes:

@@ -23,6 +23,7 @@ from jahp_pl.cli.options import (
     num_threads,
 )
 from jahp_pl.model_io.pretrained import locate
+from jahp_pl.text import count_of
 
 if TYPE_CHECKING:
     from jahp_pl.codec.codec import Codec
@@ -38,6 +39,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from jahp_pl.evaluation.model_names import name_models
     from jahp_pl.locks import exclusive
 
+    arguments.model = _leave_out_tables(arguments.model)
     out: Path = arguments.output or _default_out(arguments)
     _check_out(out)
     _check_names(arguments, out)
@@ -63,6 +65,15 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if arguments.picture is not None:
         _draw(evaluations, list(codecs.values()), arguments.beside, arguments.picture)
         output.say(f"picture  {arguments.picture}")
+
+
+def _leave_out_tables(models: list[str]) -> list[str]:
+    """Return the models without the tables of a sweep beside them, which `--model runs/SWEEP/*` names too."""
+    tables = [model for model in models if Path(model).suffix in (".csv", ".json") and Path(model).is_file()]
+    if not tables or len(tables) == len(models):
+        return models
+    output.say(f"left out, because these are no models: {', '.join(tables)}", file=sys.stderr)
+    return [model for model in models if model not in tables]
 
 
 def _measure(
@@ -133,8 +144,8 @@ def classical(arguments: argparse.Namespace) -> None:
         if curve["name"] in names:
             first, last = curve["points"][0]["mean"], curve["points"][-1]["mean"]
             output.say(
-                f"{curve['title']:12} {len(curve['points']):2} points on {len(images)} images: "
-                f"{first['file_bpp']:.3f} bpp {first['file_psnr']:.2f} dB to "
+                f"{curve['title']:12} {count_of(len(curve['points']), 'point'):>9} on "
+                f"{count_of(len(images), 'image')}: {first['file_bpp']:.3f} bpp {first['file_psnr']:.2f} dB to "
                 f"{last['file_bpp']:.3f} bpp {last['file_psnr']:.2f} dB"
             )
     output.say(f"\nresults  {arguments.output}")

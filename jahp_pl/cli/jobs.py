@@ -78,7 +78,8 @@ def _describe_skipped(num_skipped: int, total: int, not_compared: Sequence[str])
     """Describe how many jobs were done already, and which options were not compared."""
     options = " or ".join(not_compared)
     unseen = f", perhaps with another {options}, which a file does not show" if not_compared else ""
-    return f"{num_skipped} of {total} were done already{unseen}; --force does them again"
+    were, them = ("was", "it") if num_skipped == 1 else ("were", "them")
+    return f"{num_skipped} of {total} {were} done already{unseen}; --force does {them} again"
 
 
 def print_failures(command: str, failures: Sequence[batch.Failure], total: int) -> None:

@@ -13,7 +13,14 @@ from typing import NoReturn
 
 from jahp_pl.cli import output
 from jahp_pl.cli.errors import INPUT_ERRORS, CommandError
-from jahp_pl.cli.process import exit_uncollected, imports_uncollected, open_streams, signals_as_errors, wait_passively
+from jahp_pl.cli.process import (
+    check_working_folder,
+    exit_uncollected,
+    imports_uncollected,
+    open_streams,
+    signals_as_errors,
+    wait_passively,
+)
 from jahp_pl.config import ConfigError
 from jahp_pl.extensions import import_modules
 
@@ -62,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     output.QUIET.set(parsed.quiet)
     wait_passively()
     try:
+        check_working_folder()
         with signals_as_errors() if parsed.run.__name__ not in WITH_OWN_SIGNALS else nullcontext():
             _import_modules(getattr(parsed, "modules", []))
             parsed.run(parsed)

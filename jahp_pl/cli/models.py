@@ -25,6 +25,7 @@ from jahp_pl.model_io.pretrained import (
 )
 from jahp_pl.model_io.runtimes import Runtime, default_runtime
 from jahp_pl.model_io.tensor_layout import DTYPES
+from jahp_pl.text import count_of
 
 
 def info(arguments: argparse.Namespace) -> None:
@@ -250,7 +251,7 @@ def _training_rows(facts: dict[str, Any]) -> dict[str, str]:
 
 def _result_rows(results: dict[str, Any]) -> dict[str, str]:
     """Describe what was measured, one row for each quality."""
-    rows = {"measured on": f"{results['images']}, {results['count']} images"} if "images" in results else {}
+    rows = {"measured on": f"{results['images']}, {count_of(results['count'], 'image')}"} if "images" in results else {}
     for point in results.get("points") or ([results] if "bpp" in results else []):
         name = f"  quality {point['quality']:g}" if "quality" in point else "  figures"
         similarity = "" if point.get("ms_ssim") is None else f", MS-SSIM {point['ms_ssim']:.4f}"

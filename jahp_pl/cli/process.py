@@ -11,7 +11,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
+
+from jahp_pl.cli.errors import CommandError
 
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 """Environment variables that determine how OpenMP's threads wait."""
@@ -31,6 +34,18 @@ def open_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def check_working_folder() -> None:
+    """Refuse to run in a folder that was deleted, where torch cannot load its libraries and ends the process.
+
+    Raises:
+        CommandError: if it was deleted.
+    """
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise CommandError("the working folder was deleted; change to another one with cd") from None
 
 
 def wait_passively() -> None:

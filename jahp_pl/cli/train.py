@@ -9,6 +9,7 @@ from typing import Any
 from jahp_pl.cli import output
 from jahp_pl.cli.errors import errors_from_rank_zero
 from jahp_pl.cli.options import add_force, add_output, command, part, positive
+from jahp_pl.text import count_of
 
 
 def shards(arguments: argparse.Namespace) -> None:
@@ -32,10 +33,11 @@ def shards(arguments: argparse.Namespace) -> None:
         report = write_shards(
             arguments.sources, arguments.output, options, overwrite=arguments.force, progress=progress
         )
-    kind = "photographs" if arguments.tile is None else "photographs and tiles"
+    number = report.num_samples
+    samples = count_of(number, "photograph") if arguments.tile is None else f"{number} photographs and tiles"
     output.say(
-        f"{arguments.output}: {report.num_samples} {kind} ({report.num_pixels / 1e6:.0f} megapixels) in "
-        f"{report.num_shards} shards, {report.num_bytes / 1e6:.1f} MB; {report.num_as_is} stored unchanged"
+        f"{arguments.output}: {samples} ({report.num_pixels / 1e6:.0f} megapixels) in "
+        f"{count_of(report.num_shards, 'shard')}, {report.num_bytes / 1e6:.1f} MB; {report.num_as_is} stored unchanged"
     )
     if report.skipped:
         counts = ", ".join(f"{count} {reason}" for reason, count in count_by_reason(report.skipped).items() if count)
@@ -62,7 +64,7 @@ def train(arguments: argparse.Namespace) -> None:
         return
     if result.was_finished:
         output.say(
-            f"nothing was left to do: {result.run_dir} is complete after {result.steps} steps; raise "
+            f"nothing was left to do: {result.run_dir} is complete after {count_of(result.steps, 'step')}; raise "
             "trainer.max_steps or trainer.max_time to continue"
         )
     else:

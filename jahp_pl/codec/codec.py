@@ -161,7 +161,7 @@ class Codec(BaseCodec["Picture", Tensor, Tensor]):
         encoder = ImageEncoder(analysed, self._write_arrays, self.fingerprint, icc, refiner is not None)
         file = encode_to_target(encoder, target, self.num_levels)
         z_hat = None if file.z_hat is None else torch.from_numpy(file.z_hat)
-        return Encoded(file.data, torch.from_numpy(file.y_hat), z_hat, file.header_bytes, file.level)
+        return Encoded(file.data, torch.from_numpy(file.y_hat), z_hat, file.header_bytes, file.level, file.psnr)
 
     @on_cpu()
     @retry_if_precision_changed

@@ -34,6 +34,8 @@ class Encoded(NamedTuple, Generic[Integers]):
     """Bytes of the file that are not payload."""
     level: float | None = None
     """Rate level, from 0 to the number of levels minus 1; None for a single-rate model."""
+    psnr: float | None = None
+    """PSNR of the decoded image in dB; only if it was the target."""
 
 
 class Decoded(NamedTuple, Generic[Rgb, Integers]):

@@ -88,13 +88,15 @@ def _encode_to_psnr(encoder: ImageEncoder, psnr: float, last: int) -> Encoded[In
 
     value_at = encoder.plain_psnr if not encoder.is_refined else searched
     probes = find_level(value_at, psnr, last, last // 2, PSNR_SLOPE, lambda value: psnr <= value <= psnr + PSNR_SLACK)
-    reached = [probe.level for probe in probes if probe.value >= psnr]
+    reached = [probe for probe in probes if probe.value >= psnr]
     if not reached:
         best = math.floor(100 * max(probe.value for probe in probes)) / 100  # rounded down, so that it can be reached
         raise TargetError(
             f"psnr {psnr:g} dB: this image reaches {best:.2f} dB at most; ask for psnr {best:.2f} or less"
         )
-    return files[reached[0]] if reached[0] in files else encoder.encode(reached[0])
+    lowest = reached[0]
+    file = files[lowest.level] if lowest.level in files else encoder.encode(lowest.level)
+    return file._replace(psnr=lowest.value)
 
 
 def _encode_to_rate(encoder: ImageEncoder, target: Target, last: int) -> Encoded[IntArray]:

@@ -24,6 +24,7 @@ from jahp_pl.data.pipeline import CropOptions, CropStream, Delivery, ValImage, W
 from jahp_pl.data.shard_reader import DrawCounts, ShardReader
 from jahp_pl.data.skip_counts import SkipCounts
 from jahp_pl.data.urls import Shards, expand_shards
+from jahp_pl.text import count_of
 
 _PREFETCH = 4
 """Batches that each worker prepares in advance, which evens out slow photographs."""
@@ -103,9 +104,9 @@ class ShardDataModule(lightning.LightningDataModule):
         num_streams = world_size * max(1, workers)
         if len(self._train.urls) < num_streams:
             rank_zero_warn(
-                f"data.train: {len(self._train.urls)} shards for {num_streams} workers on all devices, so several "
-                "workers draw from the same few hundred photographs at a time; write more and smaller shards with "
-                "`jahp shards --shard-samples`"
+                f"data.train: {count_of(len(self._train.urls), 'shard')} for {num_streams} workers on all devices, so "
+                "several workers draw from the same few hundred photographs at a time; write more and smaller shards "
+                "with `jahp shards --shard-samples`"
             )
         return StreamLoader(
             CropStream(

@@ -16,6 +16,7 @@ from jahp_pl.evaluation.classical import CODECS, encode_at_least
 from jahp_pl.evaluation.evaluate import Evaluation, ImageResult
 from jahp_pl.files import write_atomically
 from jahp_pl.images.io import RGB, decode_rgb
+from jahp_pl.text import count_of
 
 
 class PicturePanel(NamedTuple):
@@ -82,7 +83,7 @@ def _heading(models: Sequence[DrawnModel]) -> str:
         figures.append(
             f"{first.beside_title}{beside}: {first.beside_mean.bpp:.3f} bpp, {first.beside_mean.psnr:.2f} dB"
         )
-    return f"{len(first.images)} images: {';  '.join(figures)}"
+    return f"{count_of(len(first.images), 'image')}: {';  '.join(figures)}"
 
 
 def _gain(result: ImageResult) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from jahp_pl.evaluation.evaluate import ClassicalResult, Evaluation
 from jahp_pl.measurement.roundtrip import CodingRow
+from jahp_pl.text import count_of
 
 
 def format_evaluation_table(evaluation: Evaluation) -> str:
@@ -43,7 +44,7 @@ def summarize(evaluation: Evaluation) -> str:
         f"{mean.mismatched_symbols} LATENTS CAME BACK CHANGED, which is a bug: please report it"
     )  # fmt: skip
     lines = [
-        f"{_plural(count)} coded to real files, read back from disk and decoded: {mismatched}.",
+        f"{count_of(count, 'image')} coded to real files, read back from disk and decoded: {mismatched}.",
         f"A pixel takes {mean.file_bpp:.3f} bits (24 before), {_hundredths(mean.gap_percent):+.2f} % over the "
         f"cross-entropy, and the pictures have {mean.file_psnr:.2f} dB PSNR.",
     ]
@@ -97,7 +98,3 @@ def _similarity(value: float | None) -> str:
 def _hundredths(value: float) -> float:
     """Round to hundredths, without a negative zero."""
     return round(value, 2) + 0.0
-
-
-def _plural(count: int) -> str:
-    return "1 image" if count == 1 else f"{count} images"

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Literal, NamedTuple
 
 from jahp_pl.evaluation import EvaluationError
+from jahp_pl.text import count_of
 
 Interpolation = Literal["cubic", "pchip", "akima"]
 INTERPOLATIONS: dict[Interpolation, str] = {"cubic": "cubic", "pchip": "PCHIP", "akima": "Akima"}
@@ -78,10 +79,10 @@ def rate_at(pairs: Pairs, qualities: Sequence[float]) -> list[float | None]:
 def _check(pairs: Pairs, name: str, method: Interpolation) -> None:
     """Refuse curves with too few points, or quality that falls with the rate."""
     if len(pairs) < MIN_POINTS[method]:
+        found = count_of(len(pairs), "point")
         remaining = [INTERPOLATIONS[m] for m, least in MIN_POINTS.items() if len(pairs) >= least]
         left = f"{' and '.join(remaining)} remain" if remaining else "no method remains"
-        points = "1 point" if len(pairs) == 1 else f"{len(pairs)} points"
-        raise CurveError(f"{INTERPOLATIONS[method]} needs {MIN_POINTS[method]} points, {name} has {points}; {left}")
+        raise CurveError(f"{INTERPOLATIONS[method]} needs {MIN_POINTS[method]} points, {name} has {found}; {left}")
     rates, values = zip(*pairs, strict=True)
     if any(b <= a for series in (rates, values) for a, b in pairwise(series)):
         raise CurveError(f"quality must rise with the rate, but along {name} it does not")

@@ -15,6 +15,7 @@ from jahp_pl.evaluation.image_set import may_be_same_image
 from jahp_pl.images.kodak import KODAK_NAMES
 from jahp_pl.quality import decibels
 from jahp_pl.report.curves import MEASURES, Curve, CurveKind, CurvePoint, QualityRow
+from jahp_pl.text import count_of
 
 RUNG_TITLES = {
     "factorized": "Factorized",
@@ -74,8 +75,8 @@ def check_same_images(curves: Sequence[Curve]) -> None:
     for other in curves[1:]:
         if difference := sorted(first.images ^ other.images):
             raise EvaluationError(
-                f"{other.title} covers {len(other.images)} images, {first.title} {len(first.images)} (first "
-                f"difference: {difference[0]}); a comparison needs results of the same images"
+                f"{other.title} covers {count_of(len(other.images), 'image')}, {first.title} {len(first.images)} "
+                f"(first difference: {difference[0]}); a comparison needs results of the same images"
             )
     known: dict[str, list[tuple[Curve, QualityRow]]] = {}
     for curve in curves:
@@ -178,8 +179,8 @@ def _model_curve(title: str, points: Sequence[CurvePoint]) -> Curve:
     for other in points[1:]:
         if first.images.keys() != other.images.keys():
             raise EvaluationError(
-                f"{other.path} covers {len(other.images)} images, {first.path} {len(first.images)}; a curve needs "
-                "results of the same images"
+                f"{other.path} covers {count_of(len(other.images), 'image')}, {first.path} {len(first.images)}; a "
+                "curve needs results of the same images"
             )
     source = _source("", first.raw["provenance"])
     images = frozenset(first.images)

@@ -11,7 +11,7 @@ from typing import TextIO
 from jahp_pl.sweeping.file import SweepFile
 from jahp_pl.sweeping.points import Entry, PointState, last_values
 from jahp_pl.sweeping.processes import LOG
-from jahp_pl.text import printable
+from jahp_pl.text import count_of, printable
 
 _ORDER: tuple[PointState, ...] = ("running", "failed", "done", "waiting")
 _FIGURES = ("val/file_bpp", "val/bpp", "val/psnr")
@@ -94,7 +94,7 @@ def sweep_summary(entries: Sequence[Entry], seconds: float) -> str:
     counts = Counter(entry.state for entry in entries)
     parts = [f"{counts[state]} {state}" for state in ("done", "running", "waiting", "failed") if counts[state]]
     minutes, rest = divmod(round(seconds), 60)
-    return f"{len(entries)} points: {', '.join(parts)} | {minutes // 60}:{minutes % 60:02}:{rest:02}"
+    return f"{count_of(len(entries), 'point')}: {', '.join(parts)} | {minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 def format_sweep_table(sweep: SweepFile, entries: Sequence[Entry], most: int | None = None) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 
+from jahp_pl.text import count_of
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.stopping import Stopped
 
@@ -90,7 +91,10 @@ class ProgressLine(ProgressBar):
         self._end_line()
         settings = pl_module.config.trainer
         if trainer.global_step < settings.max_steps:
-            self._print(f"time limit reached (trainer.max_time={settings.max_time}) after {trainer.global_step} steps")
+            self._print(
+                f"time limit reached (trainer.max_time={settings.max_time}) after "
+                f"{count_of(trainer.global_step, 'step')}"
+            )
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """End the line, so that an error starts on a new one; for a stop request, print how to continue."""

@@ -69,7 +69,7 @@ def test_finished_outputs_are_skipped_unless_forced(model, photos, capsys):
     (photos / "one.jahp").unlink()
     capsys.readouterr()
     assert run(*command) == 0
-    assert "1 of 2 were done already" in capsys.readouterr().out
+    assert "1 of 2 was done already" in capsys.readouterr().out
     second = photos / "sub" / "two.jahp"
     assert second.stat().st_mtime_ns == before[second]
     assert run(*command, "--force") == 0
@@ -89,7 +89,7 @@ def test_an_output_made_with_other_options_does_not_count_as_done(model, tmp_pat
         shown = capsys.readouterr()
         message = f"{folder / 'wide.png'}: {folder / 'wide.jahp'}: exists and was not made by this model with these"
         assert message in shown.err
-        assert "1 of 2 were done already" in shown.out
+        assert "1 of 2 was done already" in shown.out
 
 
 def test_an_output_of_another_model_or_older_than_its_input_does_not_count_as_done(model, photos, capsys):
@@ -227,7 +227,7 @@ def test_verify_writes_nothing_if_one_value_decodes_differently(altered, model, 
 
     monkeypatch.setattr(Codec, "decode", faulty)
     assert run("compress", photos / "one.png", "--model", model, "--verify") == 2
-    assert "decode differently" in capsys.readouterr().err
+    assert "decoded differently" in capsys.readouterr().err
     assert files(photos) == ["one.png", "sub/two.png"]
 
 
@@ -327,7 +327,7 @@ def test_ctrl_c_in_a_folder_keeps_what_is_done_and_the_next_run_does_the_rest(mo
     for name in done:
         assert unpack((out / name).read_bytes())[0].width == 384
     assert run("compress", folder, "-o", out, "--model", model) == 0
-    assert f"{len(done)} of 60 were done already" in capsys.readouterr().out
+    assert f"\n{len(done)} of 60 w" in capsys.readouterr().out  # "was done already" or "were"
     assert len(files(out)) == 60
     assert {name: (out / name).stat().st_mtime_ns for name in done} == done
 

@@ -111,7 +111,7 @@ def test_a_source_dated_in_the_future_is_done_once(photo: Path, capsys: pytest.C
     os.utime(photo, (tomorrow, tomorrow))
     for _ in range(2):
         assert compress(photo.parent) == 0
-    assert "1 of 1 were done already" in capsys.readouterr().out
+    assert "1 of 1 was done already" in capsys.readouterr().out
     os.utime(photo, (tomorrow + 1, tomorrow + 1))
     assert compress(photo.parent) == 2
     assert "older" in capsys.readouterr().err

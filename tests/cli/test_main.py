@@ -326,6 +326,22 @@ def test_a_module_that_cannot_be_imported_is_named_by_its_option(capsys):
     assert capsys.readouterr().err.startswith("jahp: --import nowhere.py: cannot be imported")
 
 
+def test_a_deleted_working_folder_is_reported_in_one_line(tmp_path):
+    (tmp_path / "gone").mkdir()
+    code = "import os; os.rmdir(os.getcwd()); from jahp_pl.cli.main import main; main(['compress', '/nowhere.png'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path / "gone",
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "jahp: the working folder was deleted; change to another one with cd\n"
+
+
 def test_quiet_says_nothing_but_errors(model_file, photo, capsys):
     assert run("compress", photo, "--model", model_file, "-q") == 0
     assert run("decompress", photo.with_suffix(".jahp"), "--model", model_file, "--quiet") == 0

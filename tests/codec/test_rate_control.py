@@ -62,7 +62,10 @@ def test_a_rate_is_met_within_one_per_cent(share: float) -> None:
 def test_a_psnr_is_reached_and_barely_exceeded() -> None:
     low, high = (file_psnr(CODEC.compress(IMAGE, quality=quality)) for quality in (1, 100))
     wanted = (low + high) / 2
-    assert wanted <= file_psnr(CODEC.compress(IMAGE, psnr=wanted)) < wanted + 0.1
+    file = CODEC.encode(IMAGE, Target(psnr=wanted))
+    assert wanted <= file_psnr(file.data) < wanted + 0.1
+    assert file.psnr == pytest.approx(file_psnr(file.data), abs=1e-3)
+    assert CODEC.encode(IMAGE, Target(quality=20)).psnr is None
 
 
 def test_the_psnr_that_an_error_names_can_be_had() -> None:
@@ -167,7 +170,10 @@ def test_the_command_line_accepts_each_target(model: Path, tmp_path: Path, capsy
     ):
         assert run("compress", source, "--model", model, "--force", "--verify", *options) == 0
         assert coded.read_bytes() == expected
-    assert "; quality " in capsys.readouterr().out
+    *others, by_psnr = capsys.readouterr().out.splitlines()
+    assert "; quality " in others[0]
+    assert not any("PSNR" in line for line in others)
+    assert "; PSNR 19." in by_psnr
     assert run("info", coded) == 0
     assert "level  " in capsys.readouterr().out
 
@@ -192,7 +198,7 @@ def test_a_rerun_that_asks_for_something_else_does_not_take_files_for_done(
     data = (tmp_path / "photo.jahp").read_bytes()
     capsys.readouterr()
     assert run(*command, *first) == 0
-    assert "1 of 1 were done already; --force" in capsys.readouterr().out
+    assert "1 of 1 was done already; --force" in capsys.readouterr().out
     assert run(*command, *second) == 2
     assert "was not made by this model with these options; --force overwrites it" in capsys.readouterr().err
     assert (tmp_path / "photo.jahp").read_bytes() == data

@@ -277,6 +277,19 @@ def test_several_models_at_several_qualities_are_shown_together(images: Path) ->
     assert "Joint, variable rate, for MS-SSIM" in (Path("report") / "report.html").read_text()
 
 
+def test_tables_of_a_sweep_among_its_models_are_left_out_by_name(tmp_path: Path, capsys) -> None:
+    for name in ("sweep.csv", "sweep.json"):
+        (tmp_path / name).write_text("points")
+    given = (str(tmp_path / "sweep.csv"), "small-1", str(tmp_path / "sweep.json"), "small-2")
+    assert evaluate_all(given) == 0
+    assert f"left out, because these are no models: {given[0]}, {given[2]}\n" in capsys.readouterr().err
+    titles = [
+        curve["title"] for curve in json.loads(Path("evaluation/photos-small-1-small-2.json").read_text())["curves"]
+    ]
+    assert titles == ["Joint (small-1)", "Joint (small-2)"]
+    assert evaluate_all((given[0],)) == 2
+
+
 def test_each_model_can_name_its_curve() -> None:
     assert evaluate_all(("small-1", "small-2"), "--curve", "low", "high", "--out", "r.json") == 0
     assert [curve.title for curve in read_curves([Path("r.json")])] == ["low", "high"]
