@@ -1,4 +1,4 @@
-"""The page in web/: torch's files and latents to the last bit, in a browser; what it shows; what it says of bad input.
+"""The page in web/: in a browser, it codes torch's latents to the last bit, shows them, and refuses bad input in words.
 
 It needs Chromium, and the files of onnxruntime-web that `make web` puts into web/vendor.
 """
@@ -6,20 +6,15 @@ It needs Chromium, and the files of onnxruntime-web that `make web` puts into we
 from __future__ import annotations
 
 import base64
-import importlib.util
 import io
 import json
 import shutil
 import struct
-import threading
 import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +23,6 @@ import torch
 from PIL import Image
 
 from jahp_pl.codec.bitstream import BitstreamError, Header, pack
-from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.entropy.range_coder import Writer
 from jahp_pl.images.icc import rgb_to_srgb
 from jahp_pl.images.io import decode_rgb
@@ -37,39 +31,13 @@ from jahp_pl.model_io.load import load_codec
 from tests.support.browser import CHROMIUM, Page, chromium
 from tests.support.codec_models import MIXTURE, codec_of, kodak_crop, variable_model
 from tests.support.profiles import DISPLAY_P3
+from tests.support.web_page import IS_LOADED, VENDOR, WEB, Site, array_of, ask_worker, js_bytes, script
 
-WEB = Path(__file__).parents[1] / "web"
-VENDOR = WEB / "vendor"
-IS_READY = "document.documentElement.dataset.ready !== undefined"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium"),
     pytest.mark.skipif(not (VENDOR / "ort.wasm.min.mjs").exists(), reason="run `make web` first"),
 ]
-
-
-def module(name: str) -> ModuleType:
-    """A script of web/."""
-    spec = importlib.util.spec_from_file_location(f"web_{name}", WEB / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
-
-
-class Site:
-    """The page with a model, on localhost."""
-
-    def __init__(self, folder: Path, codec: Codec) -> None:
-        self.folder, self.codec = folder, codec
-        self.server: ThreadingHTTPServer = module("serve").server(folder=folder)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}/index.html"
-
-    def stop(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +48,7 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Site]]
         folder = tmp_path_factory.mktemp(name)
         codec = export(model, folder / "export", {})
         (folder / "page").mkdir()
-        module("build").build(VENDOR, folder / "page", folder / "export")
+        script("build").build(VENDOR, folder / "page", folder / "export")
         found[name] = Site(folder / "page", codec)
     yield found
     for site in found.values():
@@ -93,39 +61,6 @@ def page() -> Iterator[Page]:
         yield opened
 
 
-def encoded(data: bytes) -> str:
-    """An expression for the bytes."""
-    return f"Uint8Array.from(atob('{base64.b64encode(data).decode()}'), c => c.charCodeAt(0))"
-
-
-ASK = """(() => {
-  const worker = new Worker('/worker.js', { type: 'module' });
-  window.ask = (what, values = {}) => new Promise((resolve) => {
-    worker.onmessage = ({ data }) => data.progress === undefined && resolve(data);
-    worker.postMessage({ id: 1, what, ...values });
-  });
-  window.text = (array) => btoa(Array.from(new Uint8Array(array.buffer, array.byteOffset, array.byteLength),
-    (byte) => String.fromCharCode(byte)).join(''));
-})()"""
-
-
-def asked(page: Page, site: Site, expression: str) -> Any:
-    """What a worker of the site says, its arrays as base64."""
-    if page.run("location.href") != site.url or not page.run("'ask' in window"):
-        page.open(site.url, 1000, is_ready=IS_READY, patience=120)
-        page.run(ASK)
-        assert "error" not in page.run("ask('load')")
-    names = "['yHat', 'zHat', 'rgb', 'data']"
-    packed = f"for (const name of {names}) if (result?.[name]) result[name] = text(result[name]);"
-    return page.run(
-        f"(async () => {{ const {{ result, error }} = await {expression}; {packed} return result ?? error; }})()"
-    )
-
-
-def array(text: str, dtype: str, *shape: int) -> npt.NDArray[Any]:
-    return np.frombuffer(base64.b64decode(text), dtype=dtype).reshape(shape)
-
-
 # --- the codec --------------------------------------------------------------------------------------------------------
 
 
@@ -136,11 +71,11 @@ def test_it_reads_torchs_files_to_the_last_bit(
 ) -> None:
     site, (height, width) = sites[name], size
     file = site.codec.encode(kodak_crop("kodim05", height, width))
-    found = asked(page, site, f"ask('decode', {{ data: {encoded(file.data)} }})")
-    assert np.array_equal(array(found["yHat"], "<i4", *file.y_hat.shape), file.y_hat.numpy())
+    found = ask_worker(page, site, f"ask('decode', {{ data: {js_bytes(file.data)} }})")
+    assert np.array_equal(array_of(found["yHat"], "<i4", *file.y_hat.shape), file.y_hat.numpy())
     assert file.z_hat is not None
-    assert np.array_equal(array(found["zHat"], "<i4", *file.z_hat.shape), file.z_hat.numpy())
-    shown = array(found["rgb"], "u1", 3, height, width).astype(int)
+    assert np.array_equal(array_of(found["zHat"], "<i4", *file.z_hat.shape), file.z_hat.numpy())
+    shown = array_of(found["rgb"], "u1", 3, height, width).astype(int)
     assert np.abs(shown - site.codec.decode(file.data).image.numpy()).max() <= 1
 
 
@@ -148,14 +83,14 @@ def test_it_reads_torchs_files_to_the_last_bit(
 def test_torch_reads_its_files_to_the_last_bit(name: str, page: Page, sites: dict[str, Site]) -> None:
     site, image = sites[name], kodak_crop("kodim19", 150, 219)
     planes = np.ascontiguousarray(image.transpose(2, 0, 1))
-    values = f"{{ rgb: {encoded(planes.tobytes())}, width: 219, height: 150, isGray: false }}"
-    asked(page, site, f"ask('analyse', {values})")
+    values = f"{{ rgb: {js_bytes(planes.tobytes())}, width: 219, height: 150, isGray: false }}"
+    ask_worker(page, site, f"ask('analyse', {values})")
     for quality in (1, 60, 100):
-        found = asked(page, site, f"ask('encode', {{ quality: {quality} }})")
+        found = ask_worker(page, site, f"ask('encode', {{ quality: {quality} }})")
         data = base64.b64decode(found["data"])
         decoded = site.codec.decode(data)
-        assert np.array_equal(array(found["yHat"], "<i4", *decoded.y_hat.shape), decoded.y_hat.numpy())
-        assert np.abs(array(found["rgb"], "u1", 3, 150, 219).astype(int) - decoded.image.numpy()).max() <= 1
+        assert np.array_equal(array_of(found["yHat"], "<i4", *decoded.y_hat.shape), decoded.y_hat.numpy())
+        assert np.abs(array_of(found["rgb"], "u1", 3, 150, 219).astype(int) - decoded.image.numpy()).max() <= 1
         # The latents of g_a are floats, of which single ones may be rounded to the other side.
         level = {} if name == "mixture" else {"quality": quality}
         ours = site.codec.compress(image, **level)
@@ -163,7 +98,7 @@ def test_torch_reads_its_files_to_the_last_bit(name: str, page: Page, sites: dic
 
 
 def test_latents_beyond_a_piece_and_escapes_come_back(page: Page, sites: dict[str, Site]) -> None:
-    """Payloads of latents that no image gives, written by torch."""
+    """Torch writes the payloads, because no image has such latents."""
     numbers = np.random.default_rng(1)
     for name, factor in (("variable", 3), ("variable", 300), ("mixture", 300)):
         codec = sites[name].codec
@@ -173,27 +108,27 @@ def test_latents_beyond_a_piece_and_escapes_come_back(page: Page, sites: dict[st
         codec._write(writer, y_hat, z_hat)
         level = 256 if name == "variable" else None
         header = Header(codec.fingerprint, 96, 80, int(y_hat.min()), int(y_hat.max()), level=level)
-        found = asked(page, sites[name], f"ask('decode', {{ data: {encoded(pack(header, writer.payload()))} }})")
-        assert np.array_equal(array(found["yHat"], "<i4", 12, 5, 6), y_hat.numpy())
-        assert np.array_equal(array(found["zHat"], "<i4", 8, 2, 2), z_hat.numpy())
+        found = ask_worker(page, sites[name], f"ask('decode', {{ data: {js_bytes(pack(header, writer.payload()))} }})")
+        assert np.array_equal(array_of(found["yHat"], "<i4", 12, 5, 6), y_hat.numpy())
+        assert np.array_equal(array_of(found["zHat"], "<i4", 8, 2, 2), z_hat.numpy())
 
 
 def test_its_writer_gives_constrictions_bytes(page: Page, sites: dict[str, Site]) -> None:
-    """Of any latents: read, and written once more."""
+    """The latents of a file of torch are read, and written again."""
     site = sites["variable"]
     file = site.codec.encode(kodak_crop("kodim23", 96, 112))
     code = f"""(async () => {{
       const {{ Codec }} = await import('/codec.js');
       const {{ Writer }} = await import('/range_coder.js');
       const codec = await Codec.load(() => {{}});
-      const {{ header, yHat, zHat }} = await codec.decode({encoded(file.data)});
+      const {{ header, yHat, zHat }} = await codec.decode({js_bytes(file.data)});
       const writer = new Writer();
       codec.writeHyper(writer, zHat, 4);
       await codec.writeLatents(writer, yHat, zHat, 6, 7, header.lowest, header.highest);
       const payload = writer.payload();
       return payload.length === header.payload.length && payload.every((byte, i) => byte === header.payload[i]);
     }})()"""
-    page.open(site.url, 1000, is_ready=IS_READY, patience=120)
+    page.open(site.url, 1000, is_ready=IS_LOADED, patience=120)
     assert page.run(code) is True
 
 
@@ -208,7 +143,7 @@ def test_bad_files_get_a_sentence(fault: str, page: Page, sites: dict[str, Site]
         "level": checked(data[:14] + b"\xff\x7f" + data[16:]),
         "large": checked(data[:16] + b"\xff\xff\x03\xff\xff\x03" + data[18:]),
     }.get(fault, data)  # fmt: skip
-    said = asked(page, site, f"ask('decode', {{ data: {encoded(data)} }})")
+    said = ask_worker(page, site, f"ask('decode', {{ data: {js_bytes(data)} }})")
     assert isinstance(said, str), "an error"
     assert not said.startswith("Something went wrong"), said
     assert said.endswith(".")
@@ -220,7 +155,7 @@ def test_a_damaged_payload_is_refused_by_both_or_read_as_the_same(page: Page, si
     refused = 0
     for place in range(4, len(data) - 40, 9):
         damaged = checked(data[: len(data) - place] + bytes([data[-place] ^ 0x5A]) + data[len(data) - place + 1 :])
-        found = asked(page, sites["variable"], f"ask('decode', {{ data: {encoded(damaged)} }})")
+        found = ask_worker(page, sites["variable"], f"ask('decode', {{ data: {js_bytes(damaged)} }})")
         try:
             y_hat = codec.decode(damaged).y_hat
         except BitstreamError:
@@ -228,12 +163,12 @@ def test_a_damaged_payload_is_refused_by_both_or_read_as_the_same(page: Page, si
             assert isinstance(found, str)
             assert not found.startswith("Something went wrong"), found
         else:
-            assert np.array_equal(array(found["yHat"], "<i4", *y_hat.shape), y_hat.numpy())
+            assert np.array_equal(array_of(found["yHat"], "<i4", *y_hat.shape), y_hat.numpy())
     assert refused
 
 
 def checked(data: bytes) -> bytes:
-    """A file of version 2 whose checksum is made to fit."""
+    """Correct the checksum of a file of version 2."""
     start = 14
     for _ in range(7):  # level, width, height, smallest latent, span, length of the profile, length
         while data[start] & 128:
@@ -247,9 +182,9 @@ def checked(data: bytes) -> bytes:
 
 
 def give(page: Page, name: str, data: bytes, kind: str = "") -> None:
-    """Choose a file."""
+    """Give the page a file, as by choosing it."""
     page.run(
-        f"(() => {{ const moved = new DataTransfer(); moved.items.add(new File([{encoded(data)}], '{name}', "
+        f"(() => {{ const moved = new DataTransfer(); moved.items.add(new File([{js_bytes(data)}], '{name}', "
         f"{{ type: '{kind}' }})); const input = document.getElementById('file'); input.files = moved.files; "
         "input.dispatchEvent(new Event('change')); })()"
     )
@@ -264,7 +199,7 @@ def turn(page: Page, name: str, value: str) -> None:
 
 
 def status(page: Page, beginning: str, patience: float = 60.0) -> str:
-    """What the page says, once it says that, or an error."""
+    """Wait until the status of the page has this beginning or is an error, and return it."""
     end = time.monotonic() + patience
     while time.monotonic() < end:
         said, is_error = page.run(
@@ -290,7 +225,7 @@ def rows(page: Page) -> dict[str, list[str]]:
 
 
 def link(page: Page, name: str) -> bytes:
-    """What a link downloads."""
+    """Download what a link of the page offers."""
     code = f"fetch(document.getElementById('{name}').href).then((r) => r.arrayBuffer())"
     text = page.run(
         f"({code}).then((b) => btoa(Array.from(new Uint8Array(b), (x) => String.fromCharCode(x)).join('')))"
@@ -301,7 +236,7 @@ def link(page: Page, name: str) -> bytes:
 @contextmanager
 def opened(page: Page, site: Site, width: int = 1400) -> Iterator[None]:
     page.complaints.clear()
-    page.open(site.url, width, is_ready=IS_READY, patience=120)
+    page.open(site.url, width, is_ready=IS_LOADED, patience=120)
     assert status(page, "Ready").startswith("Ready")
     yield
     assert page.complaints == []
@@ -358,7 +293,7 @@ def test_a_file_is_opened_and_its_picture_saved(page: Page, sites: dict[str, Sit
 
 
 def shown(page: Page) -> npt.NDArray[np.uint8]:
-    """The picture on the left, (H, W, 3)."""
+    """Return the picture on the left, (H, W, 3)."""
     url = page.run("document.getElementById('over').toDataURL()")
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB"))
 
@@ -463,7 +398,7 @@ def test_a_model_that_does_not_load_gets_a_sentence(
         weights.write_bytes(data)
     site = Site(tmp_path / "page", sites["variable"].codec)
     try:
-        page.open(site.url, 400, is_ready=IS_READY, patience=60)
+        page.open(site.url, 400, is_ready=IS_LOADED, patience=60)
         said = page.run("document.getElementById('status').textContent")
     finally:
         site.stop()
@@ -475,12 +410,12 @@ def test_it_works_offline_once_loaded(sites: dict[str, Site], tmp_path: Path) ->
     site = Site(tmp_path / "page", sites["variable"].codec)
     data = site.codec.compress(kodak_crop("kodim05", 64, 64))
     with chromium() as alone:
-        alone.open(site.url, 1000, is_ready=IS_READY, patience=60)
+        alone.open(site.url, 1000, is_ready=IS_LOADED, patience=60)
         alone.run("navigator.serviceWorker.ready.then(() => true)")
         assert alone.run("document.getElementById('offline').hidden") is False
         site.stop()
         for address in (site.url, site.url.removesuffix("index.html")):
-            alone.open(address, 1000, is_ready=IS_READY, patience=60)
+            alone.open(address, 1000, is_ready=IS_LOADED, patience=60)
             give(alone, "photo.jahp", data)
             assert status(alone, "Decoded").startswith("Decoded")
             give(alone, "photo.png", png(kodak_crop("kodim05", 64, 64)), "image/png")
@@ -496,9 +431,9 @@ def test_the_bundled_model_reads_a_kodak_image_to_the_last_bit(page: Page) -> No
     try:
         for name in ("kodim05", "kodim23"):
             file = codec.encode(kodak_crop(name, 512, 512))
-            found = asked(page, site, f"ask('decode', {{ data: {encoded(file.data)} }})")
-            assert np.array_equal(array(found["yHat"], "<i4", *file.y_hat.shape), file.y_hat.numpy())
-            shown = array(found["rgb"], "u1", 3, 512, 512).astype(int)
+            found = ask_worker(page, site, f"ask('decode', {{ data: {js_bytes(file.data)} }})")
+            assert np.array_equal(array_of(found["yHat"], "<i4", *file.y_hat.shape), file.y_hat.numpy())
+            shown = array_of(found["rgb"], "u1", 3, 512, 512).astype(int)
             assert np.abs(shown - codec.decode(file.data).image.numpy()).max() <= 1
     finally:
         site.stop()

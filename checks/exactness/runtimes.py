@@ -31,7 +31,7 @@ from jahp_pl.model_io.export import export
 from jahp_pl.model_io.load import load_codec
 from jahp_pl.runtime.codec import RuntimeCodec
 from jahp_pl.runtime.load import load_runtime
-from tests import test_web as web
+from tests.support import web_page
 from tests.support.browser import CHROMIUM, Page, chromium
 from tests.support.codec_models import MIXTURE, codec_of
 
@@ -77,24 +77,24 @@ class Library:
 class Browser:
     """The page in Chromium."""
 
-    def __init__(self, page: Page, site: web.Site) -> None:
+    def __init__(self, page: Page, site: web_page.Site) -> None:
         self.page, self.site = page, site
 
     def encode(self, image: Samples) -> bytes:
         """See `Runtime`."""
         height, width, _ = image.shape
-        rgb = web.encoded(np.ascontiguousarray(image.transpose(2, 0, 1)).tobytes())
+        rgb = web_page.js_bytes(np.ascontiguousarray(image.transpose(2, 0, 1)).tobytes())
         values = f"{{ rgb: {rgb}, width: {width}, height: {height}, isGray: false }}"
-        web.asked(self.page, self.site, f"ask('analyse', {values})")
-        found = web.asked(self.page, self.site, "ask('encode', { quality: 60 })")
+        web_page.ask_worker(self.page, self.site, f"ask('analyse', {values})")
+        found = web_page.ask_worker(self.page, self.site, "ask('encode', { quality: 60 })")
         return base64.b64decode(str(found["data"]))
 
     def decode(self, data: bytes) -> Read:
         """See `Runtime`."""
-        found = web.asked(self.page, self.site, f"ask('decode', {{ data: {web.encoded(data)} }})")
-        parts = [web.array(found[name], "<i4", -1) for name in ("yHat", "zHat")]
+        found = web_page.ask_worker(self.page, self.site, f"ask('decode', {{ data: {web_page.js_bytes(data)} }})")
+        parts = [web_page.array_of(found[name], "<i4", -1) for name in ("yHat", "zHat")]
         header = found["header"]
-        return Read(np.concatenate(parts), web.array(found["rgb"], "u1", 3, header["height"], header["width"]))
+        return Read(np.concatenate(parts), web_page.array_of(found["rgb"], "u1", 3, header["height"], header["width"]))
 
 
 @contextmanager
@@ -103,10 +103,10 @@ def runtimes(model: Path) -> Iterator[dict[str, Runtime]]:
     codec = load_codec(model)
     found: dict[str, Runtime] = {"torch": Library(codec), "onnxruntime": Library(load_runtime(model, threads=1))}
     with ExitStack() as stack:
-        if CHROMIUM is not None and web.VENDOR.exists() and codec.model.config.rung == "joint":
+        if CHROMIUM is not None and web_page.VENDOR.exists() and codec.model.config.rung == "joint":
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            web.module("build").build(web.VENDOR, folder, model)
-            site = web.Site(folder, codec)
+            web_page.script("build").build(web_page.VENDOR, folder, model)
+            site = web_page.Site(folder, codec)
             stack.callback(site.stop)
             found["browser"] = Browser(stack.enter_context(chromium()), site)
         yield found

@@ -83,7 +83,11 @@ def main() -> int:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="trained joint models, K = 1")
     add_kodak_images(parser)
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
-    parser.add_argument("--python", default=".venv-parity/bin/python", help="that has CompressAI (%(default)s)")
+    parser.add_argument(
+        "--python",
+        default=".venv-parity/bin/python",
+        help="interpreter of an environment with CompressAI (%(default)s)",
+    )
     parser.add_argument("--out", type=Path, default=Path("results/parity-files.json"), help="result (%(default)s)")
     options = parser.parse_args()
 

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 try:
     import torchvision as _torchvision  # noqa: F401
 except RuntimeError:
-    # Its CUDA wheel cannot load its own operators beside a CPU build of torch, and registers shape functions for these
-    # two at import anyway, so their schemas must be defined before. The variable keeps them alive.
+    # The CUDA wheel of torchvision cannot load its own operators beside a CPU build of torch, and registers shape
+    # functions for these two at import anyway, so their schemas must be defined before. The variable keeps them alive.
     _SCHEMAS = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for _name in ("nms", "qnms"):
         _SCHEMAS.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")  # type: ignore[no-untyped-call]

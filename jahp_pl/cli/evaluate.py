@@ -219,7 +219,7 @@ def _save(evaluations: dict[str, list[Evaluation]], out: Path) -> None:
 
 
 _COLUMNS = "gap: excess of the files over the cross-entropy; mismatched: latents that were decoded differently"
-"""Explanation of a table of means, which no sentences follow."""
+"""Legend below a table of means."""
 
 
 def _print(evaluations: dict[str, list[Evaluation]]) -> None:
@@ -255,7 +255,7 @@ def _default_out(arguments: argparse.Namespace) -> Path:
 
 
 def _fingerprints_in(out: Path) -> set[str] | None:
-    """Read the fingerprints of the models whose results are in a file; None without a file.
+    """Read the fingerprints of the models whose results are in a file; None if there is no file.
 
     Raises:
         CommandError: if the file has other content, e.g. curves of `jahp classical`.

@@ -61,10 +61,10 @@ def wait_passively() -> None:
 
 @contextmanager
 def imports_uncollected() -> Iterator[None]:
-    """Suspend garbage collection in a block that imports modules, and exempt from later collections what it made.
+    """Suspend garbage collection in a block that imports modules, and exempt the resulting objects from later ones.
 
-    Importing torch makes hundreds of thousands of objects and no garbage; searching them for some, again and again and
-    once more at exit, would take half as long as the import.
+    Importing torch creates hundreds of thousands of objects and no garbage, but the repeated collections, and one more
+    at exit, would take half as long as the import.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -77,7 +77,7 @@ def imports_uncollected() -> Iterator[None]:
 
 
 def exit_uncollected() -> None:
-    """Let the process end without searching for garbage, which the system frees anyway."""
+    """Let the process end without a last garbage collection; the system frees its memory anyway."""
     atexit.register(gc.freeze)
 
 

@@ -25,7 +25,7 @@ DRAWING = runpy.run_path(str(pages.DOCS / "wavefront.py"))
 
 @pytest.fixture(scope="module")
 def names() -> dict[str, Any]:
-    """The names that the page's blocks define, run in order."""
+    """Names that the page's blocks define when they are run in order."""
     names: dict[str, Any] = {}
     for block in pages.blocks(PAGE):
         assert block.language == "python"

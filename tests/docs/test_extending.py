@@ -57,7 +57,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def forget() -> None:
-    """Restore what a process knows that did not import the files."""
+    """Forget everything that importing the files has registered."""
     for name in NAMES:
         for table in (DENSITIES, TRANSFORMS, HYPER_TRANSFORMS, ENTROPY_NETWORKS):
             table.pop(name, None)  # type: ignore[attr-defined]
@@ -67,7 +67,7 @@ def forget() -> None:
 
 
 def exact(v: float, sigma: float) -> mpmath.mpf:
-    """log P of a bin, in forty digits and more."""
+    """Compute log P of the unit bin at distance v from the mean, to at least forty digits."""
 
     def cumulative(t: mpmath.mpf) -> mpmath.mpf:
         return mpmath.atan(mpmath.exp(mpmath.pi * t / 2)) * 2 / mpmath.pi

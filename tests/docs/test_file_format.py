@@ -68,7 +68,7 @@ def coded(request, tmp_path_factory) -> Coded:
 
 
 class Words:
-    """The page's range decoder."""
+    """The range decoder that the page describes."""
 
     def __init__(self, payload: bytes) -> None:
         self.words = [int.from_bytes(payload[i : i + 4], "little") for i in range(0, len(payload), 4)]
@@ -120,6 +120,8 @@ def read_tables(words: Words, tensors: dict[str, np.ndarray], height: int, width
 
 
 class Layer(NamedTuple):
+    """A frozen layer, in the letters of the page."""
+
     W: np.ndarray
     """(taps, inputs, outputs) integers."""
     b: np.ndarray
@@ -139,7 +141,7 @@ class Layer(NamedTuple):
 
 
 def frozen(w: np.ndarray, b: np.ndarray, slope: float, A: int = 2**10) -> Layer:
-    """Freeze w (taps, inputs, outputs)."""
+    """Freeze weights w (taps, inputs, outputs) and biases b (outputs,)."""
     w = w.astype(np.float64)
     S = np.abs(w).sum(axis=1).max(axis=0)
     R = 2**24 // A - w.shape[1] // 2 - 1
@@ -282,12 +284,14 @@ def windows(variant: Variant, tensors: dict[str, np.ndarray], outputs: np.ndarra
 
 
 class Latents(NamedTuple):
+    """Content of a payload."""
+
     y: np.ndarray
     """(M, height, width)."""
     z: np.ndarray
-    """Empty where there is none."""
+    """(N, ceil(height / 4), ceil(width / 4)); empty on rungs without side information."""
     escapes: int
-    """How many of y."""
+    """Number of latents y that are escapes."""
 
 
 def read_latents(words: Words, coded: Coded, height: int, width: int, a: int, b: int) -> Latents:

@@ -23,7 +23,7 @@ RUN_BY = {
     "library": "docs/test_library.py", "python": "docs/test_python.py", "refinement": "codec/test_refinement.py",
     "scaling": "docs/test_scaling.py", "sweeps": "sweeping/test_file.py",
 }  # fmt: skip
-"""Which test runs the code of which page."""
+"""Test that runs the code of each page."""
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -87,7 +87,7 @@ class Page:
         self._call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
     def screenshot(self, path: Path) -> None:
-        """Return the whole page as PNG."""
+        """Save the whole page as PNG."""
         data = self._call("Page.captureScreenshot", captureBeyondViewport=True)["data"]
         path.write_bytes(base64.b64decode(data))
 
@@ -102,7 +102,7 @@ class Page:
             if answer.get("id") == self._last:
                 assert "error" not in answer, answer
                 return answer["result"]
-            self._hear(answer.get("method"), answer.get("params", {}))
+            self._record(answer.get("method"), answer.get("params", {}))
 
     def _next(self) -> Any:
         while b"\0" not in self._rest:
@@ -112,7 +112,8 @@ class Page:
         message, self._rest = self._rest.split(b"\0", 1)
         return json.loads(message)
 
-    def _hear(self, method: str | None, parameters: dict[str, Any]) -> None:
+    def _record(self, method: str | None, parameters: dict[str, Any]) -> None:
+        """Add the complaint of an event, if it is one, to `complaints`."""
         if method == "Runtime.exceptionThrown":
             self.complaints.append(str(parameters["exceptionDetails"]))
         if method == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "warning", "assert"):

@@ -31,6 +31,8 @@ STEPS = 40
 
 
 class Variant(NamedTuple):
+    """Rung, density and number of mixture components of a model."""
+
     rung: Rung
     family: Family = "gaussian"
     num_components: int = 1

@@ -278,4 +278,4 @@ CASES: dict[tuple[str, str, str], Callable[[], Case]] = {
     ("JPEG 2000, subsampled, odd sides", "sYCC", "8"): lambda: Case(subsampled_jp2(31)),
     ("PPM", "nothing", "16"): lambda: Case(b"P6 %d %d 65535\n" % (SIDE, SIDE) + DEEP.astype(">u2").tobytes(), RGB),
 }
-"""By format, colour information and bits a sample."""
+"""Functions that make the cases, by format, colour information and bits per sample."""

@@ -1,4 +1,4 @@
-"""Pages of docs/ as tests see them: their blocks of code and their links."""
+"""Reads pages of docs/: their blocks of code, commands and links."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ class Block(NamedTuple):
     """Code between fences."""
 
     language: str
-    """What the fence says; empty where it says nothing: shell commands."""
+    """Word behind the opening fence; empty for shell commands."""
     text: str
 
 
 def read(name: str) -> str:
-    """A page by its name."""
+    """Read a page by its name without suffix."""
     return (DOCS / f"{name}.md").read_text()
 
 
 def blocks(page: str) -> list[Block]:
-    """All of them, in their order."""
+    """List the blocks of code of a page, in order."""
     return [Block(*found) for found in re.findall(r"^```(\w*)\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)]
 
 
 def commands(page: str) -> list[str]:
-    """Lines of its shell blocks, without what they say behind a #."""
+    """List the lines of a page's shell blocks, without their comments."""
     lines = [line for block in blocks(page) if block.language in ("", "sh") for line in block.text.splitlines()]
     return [line.split("  #")[0].rstrip() for line in lines if line.strip()]
 
 
 def links(page: str) -> list[str]:
-    """Targets within the repository, relative to docs/."""
+    """List the targets of a page's links within the repository, relative to docs/."""
     return re.findall(r"\]\((?!https?:)([^)#\s]+)\)", page)

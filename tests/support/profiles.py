@@ -32,4 +32,4 @@ DISPLAY_P3 = matrix_profile(
     {"r": (0.51512, 0.24120, -0.00105), "g": (0.29198, 0.69225, 0.04189), "b": (0.15710, 0.06657, 0.78407)},
     curve=[i / 255 for i in range(256)],
 )
-"""Its primaries, adapted to D50, and sRGB's curve; it calls itself "wide"."""
+"""Profile with the primaries of Display P3, adapted to D50, and sRGB's curve; its name is "wide"."""
