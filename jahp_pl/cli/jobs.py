@@ -14,7 +14,7 @@ from jahp_pl.cli.output import QUIET, bar_of_files, name_of, say
 
 
 class FinishedOutput(NamedTuple):
-    """A finished output, or the sum over several."""
+    """A finished output."""
 
     words: str
     """Short description."""
@@ -43,17 +43,16 @@ def run_jobs(
     for folder in {job.target.parent for job in jobs if job.target != STREAM}:
         clear_leftovers(folder)
     start = time.monotonic()
-    total = FinishedOutput("", 0, 0)
+    outputs: list[FinishedOutput] = []
     with bar_of_files(command, len(jobs)) as files:
 
         def work_and_report(job: Job) -> bool:
-            nonlocal total
             source_time = batch.source_time(job)
             made = work(job)
             if made is None:
                 return False
             batch.copy_future_date(job, source_time)
-            total = FinishedOutput("", total.num_bytes + made.num_bytes, total.num_pixels + made.num_pixels)
+            outputs.append(made)
             with files.external_write_mode():
                 line = f"{name_of(job.source)} -> {name_of(job.target, 'output')}: {made.words}"
                 if not QUIET.get():
@@ -64,14 +63,17 @@ def run_jobs(
             work_and_report(jobs[0])
             return
         report = batch.run_all(jobs, work_and_report, INPUT_ERRORS, lambda _: files.update())
-    if report.num_done > 1:
-        say(
-            f"{report.num_done} files, {total.num_bytes} bytes, {8 * total.num_bytes / total.num_pixels:.4f} bpp, "
-            f"{time.monotonic() - start:.1f} s"
-        )
+    if len(outputs) > 1:
+        say(f"{_describe_total(outputs)}, {time.monotonic() - start:.1f} s")
     if report.num_skipped:
         say(_describe_skipped(report.num_skipped, len(jobs), not_compared))
     print_failures(command, report.failures, len(jobs))
+
+
+def _describe_total(outputs: Sequence[FinishedOutput]) -> str:
+    """Describe all outputs together: number, bytes, bits per pixel."""
+    num_bytes, num_pixels = sum(one.num_bytes for one in outputs), sum(one.num_pixels for one in outputs)
+    return f"{len(outputs)} files, {num_bytes} bytes, {8 * num_bytes / num_pixels:.4f} bpp"
 
 
 def _describe_skipped(num_skipped: int, total: int, not_compared: Sequence[str]) -> str:

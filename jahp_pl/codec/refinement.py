@@ -138,26 +138,52 @@ def refine(
         scale = None if scale is None else scale.clone()  # inference tensors cannot be used with autograd
         current = rounded.y_hat.to(start.device).float()[None]
         generator = torch.Generator().manual_seed(seed)
-        order = torch.rand(start.shape, generator=generator, dtype=torch.float32).to(start.device)
+        keys = torch.rand(start.shape, generator=generator, dtype=torch.float32).to(start.device)
         height, width = start.shape[-2:]
         search_tiles = list(_search_tiles(model.config, height, width, memory_limit))
-        for number, (core, counted, seen) in enumerate(search_tiles):
-            psi = _psi(model, rounded.z_hat, seen)
+        for number, tile in enumerate(search_tiles):
+            psi = _psi(model, rounded.z_hat, tile.seen)
             objective = LatentObjective(
-                model, transforms, image, psi, loss, search.structure_share, seen, counted, scale
+                model, transforms, image, psi, loss, search.structure_share, tile.seen, tile.counted, scale
             )
-            plain = seen.of(current).clone()
-            first, keys = plain.clone(), torch.full_like(plain, -1.0)
-            core.inside(seen).of(first).copy_(core.of(start))
-            core.inside(seen).of(keys).copy_(core.of(order))
 
             def on_step(step: int, done: int = number) -> None:
                 if progress is not None:
                     progress(done * search.steps + step, len(search_tiles) * search.steps)
 
-            found = _choose(objective, plain, run_search(objective, first, keys, search, generator, on_step))
-            core.of(current).copy_(core.inside(seen).of(found))
+            _refine_tile(current, objective, tile, start, keys, search, generator, on_step)
         return current[0].to(torch.int32).cpu()
+
+
+def _refine_tile(
+    current: Tensor,
+    objective: LatentObjective,
+    tile: SearchTile,
+    start: Tensor,
+    keys: Tensor,
+    search: Search,
+    generator: torch.Generator,
+    on_step: Callable[[int], None],
+) -> None:
+    """Search the core of a tile in place; the latents around it keep their current values.
+
+    Args:
+        current: (1, M, h, w) integers of the whole image; the core of the tile is replaced.
+        objective: objective of the tile.
+        tile: the tile.
+        start: (1, M, h, w) latents of the whole image, from which the search starts.
+        keys: (1, M, h, w) keys of the whole image, see `run_search`.
+        search: see `run_search`.
+        generator: see `run_search`.
+        on_step: see `run_search`.
+    """
+    core = tile.core.inside(tile.seen)
+    plain = tile.seen.of(current).clone()
+    first, tile_keys = plain.clone(), torch.full_like(plain, -1.0)
+    core.of(first).copy_(tile.core.of(start))
+    core.of(tile_keys).copy_(tile.core.of(keys))
+    found = _choose(objective, plain, run_search(objective, first, tile_keys, search, generator, on_step))
+    tile.core.of(current).copy_(core.of(found))
 
 
 def _choose(objective: LatentObjective, plain: Tensor, found: Tensor | None) -> Tensor:

@@ -68,8 +68,11 @@ class ShardHandler(http.server.BaseHTTPRequestHandler):
         self.send_header("Last-Modified", "Sun, 22 Nov 2026 00:00:00 GMT")
         self.send_header("ETag", '"1"')
         self.end_headers()
-        if not with_body:
-            return
+        if with_body:
+            self.send_body(body, fault)
+
+    def send_body(self, body: bytes, fault: str) -> None:
+        """Send the body of an answer, as slowly or incompletely as the fault says."""
         try:
             if fault == "close early":
                 self.wfile.write(body[: len(body) // 2])
