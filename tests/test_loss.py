@@ -59,7 +59,7 @@ def test_bits_are_shared_among_the_pixels_of_the_image_before_padding(size: tupl
     assert terms.bpp.item() == pytest.approx(bits / (2 * size[0] * size[1]), rel=1e-5)
 
 
-def test_only_the_loss_carries_the_gradient_of_the_decibels_away() -> None:
+def test_of_the_terms_only_the_loss_has_a_gradient() -> None:
     x = torch.rand(1, 3, 176, 176)
     for distortion in ("mse", "ms_ssim"):
         x_hat = (x + 0.05 * torch.randn_like(x)).requires_grad_()

@@ -40,7 +40,7 @@ def test_ms_ssim_is_one_for_equal_images_and_falls_with_noise():
 
 
 @pytest.mark.parametrize(("side", "exists"), [(MS_SSIM_MIN_SIDE - 1, False), (MS_SSIM_MIN_SIDE, True)])
-def test_ms_ssim_exists_from_the_side_on_that_five_scales_need(side, exists):
+def test_ms_ssim_needs_sides_long_enough_for_five_scales(side, exists):
     image = torch.zeros(1, 3, side, 200, dtype=torch.uint8)
     assert (ms_ssim_8bit(image, image) is not None) == exists
 

@@ -283,7 +283,7 @@ def test_keys_lists_every_setting_with_its_meaning(capsys):
     assert "Trade-off" in out
 
 
-def test_the_version_is_told(capsys):
+def test_the_version_is_printed(capsys):
     assert run("--version") == 0
     assert capsys.readouterr().out.strip() == f"jahp {version('jahp_pl')}"
 
@@ -298,7 +298,7 @@ def test_the_version_is_told(capsys):
         (["bench", "codng"], "did you mean coding?"),
     ],
 )
-def test_a_slip_is_answered_by_what_was_perhaps_meant(arguments, meant, capsys):
+def test_a_typing_error_is_answered_with_a_suggestion(arguments, meant, capsys):
     assert run(*arguments) == 2
     assert capsys.readouterr().err.strip().endswith(meant)
 
@@ -342,7 +342,7 @@ def test_a_deleted_working_folder_is_reported_in_one_line(tmp_path):
     assert done.stderr == "jahp: the working folder was deleted; change to another one with cd\n"
 
 
-def test_quiet_says_nothing_but_errors(model_file, photo, capsys):
+def test_quiet_prints_errors_only(model_file, photo, capsys):
     assert run("compress", photo, "--model", model_file, "-q") == 0
     assert run("decompress", photo.with_suffix(".jahp"), "--model", model_file, "--quiet") == 0
     assert capsys.readouterr() == ("", "")
@@ -389,7 +389,7 @@ def test_an_output_given_as_a_second_input_is_explained(photo, capsys):
     assert "if it is meant as the output, write -o" in capsys.readouterr().err
 
 
-def test_a_device_is_found_by_itself(model_file, photo):
+def test_auto_finds_a_usable_device(model_file, photo):
     assert run("compress", photo, "--model", model_file, "--device", "auto") == 0
 
 
@@ -402,7 +402,7 @@ def test_info_reads_standard_input(model_file, photo, monkeypatch, capsys):
     assert "217 x 181 pixels" in capsys.readouterr().out
 
 
-def test_info_tells_lambda_steps_and_figures_of_a_bundled_model_and_knows_it_by_its_weights(tmp_path, capsys):
+def test_info_shows_lambda_steps_and_figures_of_a_bundled_model_and_recognizes_its_weights(tmp_path, capsys):
     name = pretrained.bundled()[-1].name
     copy = tmp_path / "elsewhere"
     shutil.copytree(pretrained.FOLDER / name, copy)
@@ -448,7 +448,7 @@ main.main(["info"])
     assert done.stdout.split() == [expected, "False"]
 
 
-def test_no_garbage_is_searched_while_modules_are_imported_and_at_exit():
+def test_no_garbage_is_collected_while_modules_are_imported_or_at_exit():
     script = """
 import gc
 collections = []
@@ -474,7 +474,7 @@ main.main(["decompress", "photo.jahp"])
         (["--device", ""], "--device : cannot be used"),
     ],
 )
-def test_threads_and_devices_that_cannot_be_are_refused(
+def test_impossible_threads_and_devices_are_refused(
     option: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")

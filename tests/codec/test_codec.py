@@ -136,7 +136,7 @@ def test_anything_but_an_rgb_image_is_refused_with_its_shape_and_type(image: Pic
 
 
 @pytest.mark.parametrize("path", ["photo.png", Path("photo.png")])
-def test_the_name_of_a_file_is_answered_with_how_to_open_it(path: Any) -> None:
+def test_a_path_in_place_of_an_image_is_refused_with_how_to_open_it(path: Any) -> None:
     with pytest.raises(ValueError, match=r"not \w+; open a file with PIL\.Image\.open"):
         codec_of(JOINT).compress(path)
 

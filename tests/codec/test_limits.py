@@ -150,7 +150,7 @@ def test_many_files_share_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
         ((b"", None, "5"), "max_seconds '5': must be a number of seconds or None"),
     ],
 )
-def test_what_is_no_file_and_no_limit_is_named(arguments: tuple[Any, ...], words: str) -> None:
+def test_files_and_limits_of_a_wrong_type_are_named(arguments: tuple[Any, ...], words: str) -> None:
     with pytest.raises(TypeError, match=words):
         codec_of(JOINT).decode(*arguments)
     data, max_pixels, max_seconds = (*arguments, None, None)[:3]

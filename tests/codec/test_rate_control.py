@@ -68,7 +68,7 @@ def test_a_psnr_is_reached_and_barely_exceeded() -> None:
     assert CODEC.encode(IMAGE, Target(quality=20)).psnr is None
 
 
-def test_the_psnr_that_an_error_names_can_be_had() -> None:
+def test_the_psnr_that_an_error_names_can_be_reached() -> None:
     with pytest.raises(TargetError, match="psnr 90") as refused:
         CODEC.compress(IMAGE, psnr=90)
     best = float(str(refused.value).split()[-3])
