@@ -29,17 +29,18 @@ def pack(weight: Tensor) -> Tensor | None:
     return packed
 
 
-def multiply(rows: Tensor, weight: Tensor, packed: Tensor | None) -> Tensor:
-    """Compute rows @ weight: (n, in) @ (in, out) -> (n, out) float32.
+def multiply(rows: Tensor, weight: Tensor, packed: Tensor | None, bias: Tensor | None = None) -> Tensor:
+    """Compute rows @ weight + bias: (n, in) @ (in, out) -> (n, out) float32.
 
     Args:
         rows: (n, in) float32.
         weight: (in, out) float32.
         packed: result of `pack` for these weights.
+        bias: (out,) float32, added as part of the sum, in any order; None for none.
     """
     if packed is None or torch.compiler.is_compiling():  # compiled graphs (`model_io.onnx`) have a product of their own
-        return torch.mm(rows, weight)
-    product: Tensor = torch.ops.mkldnn._linear_pointwise.default(rows, packed, None, "none", [], "")
+        return torch.mm(rows, weight) if bias is None else torch.addmm(bias, rows, weight)
+    product: Tensor = torch.ops.mkldnn._linear_pointwise.default(rows, packed, bias, "none", [], "")
     return product
 
 

@@ -35,6 +35,14 @@ def test_products_of_integers_are_exact(threads: int, num_rows: int, num_in: int
     assert torch.equal(found.double(), rows.double() @ weight.double())
 
 
+@pytest.mark.parametrize("is_packed", [True, False])
+def test_a_bias_is_added_to_every_row(is_packed: bool) -> None:
+    rows, weight = integers(16, 640, 512)
+    bias = torch.arange(512.0)
+    found = multiply(rows, weight, pack(weight) if is_packed else None, bias)
+    assert torch.equal(found.double(), rows.double() @ weight.double() + bias)
+
+
 def test_lower_precision_of_the_caller_has_no_effect() -> None:
     rows, weight = integers(16, 640, 512)
     with changed(torch.set_float32_matmul_precision, "medium", torch.get_float32_matmul_precision()):

@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor
 
+from jahp_pl.codec.packed_weights import multiply, pack
 from jahp_pl.layers import GDN
 
 ROWS = 4096
@@ -51,12 +52,12 @@ class MatrixGDN:
         with torch.no_grad():
             beta, gamma = gdn.beta_gamma()
             self.beta, self.gamma_t = beta.float().clone(), gamma.float().t().contiguous()
+        self._packed = pack(self.gamma_t)
 
     def factors(self, x: Tensor, scratch: Scratch) -> Tensor:
-        """Compute the factors of x, (P, C) float32 -> (P, C), in scratch memory."""
-        squares, norm = scratch("squares", *x.shape), scratch("norm", *x.shape)
-        torch.mul(x, x, out=squares)
-        torch.addmm(self.beta, squares, self.gamma_t, out=norm)
+        """Compute the factors of x, (P, C) float32 -> (P, C)."""
+        squares = torch.mul(x, x, out=scratch("squares", *x.shape))
+        norm = multiply(squares, self.gamma_t, self._packed, self.beta)
         return norm.sqrt_() if self.inverse else norm.rsqrt_()
 
     def apply_(self, x: Tensor, scratch: Scratch) -> None:
