@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jahp_pl.codec.bitstream import MAGIC
-from jahp_pl.errors import JahpError
+from jahp_pl.errors import JahpError, StandardOutputError
 
 STREAM = Path("-")
 """Stands for standard input or standard output."""
@@ -186,8 +186,8 @@ def run_all(
     Args:
         jobs: from `plan`.
         work: makes one output; returns False if it existed already.
-        expected: errors that mean a bad input. Any other error ends the run, and so does a BrokenPipeError, after
-            which nobody could read a message.
+        expected: errors that mean a bad input. Any other error ends the run, and so does standard output that
+            cannot be written.
         progress: called after each job.
 
     Returns:
@@ -200,7 +200,7 @@ def run_all(
                 failures.append(Failure(job.source, job.conflict))
                 continue
             was_made = work(job)
-        except BrokenPipeError:
+        except (BrokenPipeError, StandardOutputError):
             raise
         except expected as error:
             failures.append(Failure(job.source, str(error)))

@@ -24,6 +24,53 @@ class WriteError(JahpError, OSError):
     """A file that could not be written; the message is one line that names it and the remedy."""
 
 
+class StandardOutputError(JahpError, OSError):
+    """Standard output that cannot be written, although its reader is there; the message is one line."""
+
+
+class MemoryShortageError(JahpError, MemoryError):
+    """Memory that could not be allocated, by whichever library; the message is one line."""
+
+
+_SHORTAGES = (
+    "allocate memory",
+    "not enough memory",
+    "out of memory",
+    "bad_alloc",
+    "bad allocation",
+    "failed to map seg",
+)
+"""Words in the messages of torch, onnxruntime and the dynamic linker if memory cannot be allocated."""
+
+
+def is_memory_shortage(error: Exception) -> bool:
+    """Check whether an error, of any library, says that memory could not be allocated."""
+    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _SHORTAGES)
+
+
+@contextmanager
+def memory_errors(name: str = "") -> Iterator[None]:
+    """Report in one line if memory cannot be allocated in the block.
+
+    Args:
+        name: input of the block; empty for none in particular.
+
+    Raises:
+        MemoryShortageError: in place of the errors of libraries.
+    """
+    try:
+        yield
+    except JahpError:
+        raise
+    except Exception as error:
+        if not is_memory_shortage(error):
+            raise
+        raise MemoryShortageError(
+            f"{name}{': ' * bool(name)}not enough memory ({first_line(error)[:200]}); free some, or work on less at a "
+            "time: smaller images or batches, fewer threads, a lower --memory"
+        ) from error
+
+
 def first_line(error: Exception) -> str:
     """Return the first line of an error's message; the name of its type if it has no message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

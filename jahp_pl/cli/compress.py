@@ -281,13 +281,9 @@ def _write(target: Path, data: bytes) -> None:
         return
     if sys.stdout.isatty():
         raise CommandError("standard output is a terminal; redirect it to a file, or name one with -o")
-    try:
+    with output.stream_errors():
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise CommandError(f"standard output: cannot be written ({error.strerror}); use -o") from None
 
 
 def add_compress(table: Any) -> None:

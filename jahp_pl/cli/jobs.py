@@ -11,6 +11,7 @@ from jahp_pl import batch
 from jahp_pl.batch import STREAM, Job
 from jahp_pl.cli.errors import INPUT_ERRORS, CommandError
 from jahp_pl.cli.output import QUIET, bar_of_files, name_of, say
+from jahp_pl.errors import memory_errors
 
 
 class FinishedOutput(NamedTuple):
@@ -48,7 +49,8 @@ def run_jobs(
 
         def work_and_report(job: Job) -> bool:
             source_time = batch.source_time(job)
-            made = work(job)
+            with memory_errors(name_of(job.source)):
+                made = work(job)
             if made is None:
                 return False
             batch.copy_future_date(job, source_time)

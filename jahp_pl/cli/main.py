@@ -22,6 +22,7 @@ from jahp_pl.cli.process import (
     wait_passively,
 )
 from jahp_pl.config import ConfigError
+from jahp_pl.errors import memory_errors
 from jahp_pl.extensions import import_modules
 
 EXAMPLES = """\
@@ -64,16 +65,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     open_streams()
     exit_uncollected()
-    with imports_uncollected():
-        parsed = _parse(arguments)
-    output.QUIET.set(parsed.quiet)
-    wait_passively()
+    parsed: argparse.Namespace | None = None
     try:
+        with imports_uncollected():
+            parsed = _parse(arguments)
+        output.QUIET.set(parsed.quiet)
+        wait_passively()
         check_working_folder()
-        with signals_as_errors() if parsed.run.__name__ not in WITH_OWN_SIGNALS else nullcontext():
+        with signals_as_errors() if parsed.run.__name__ not in WITH_OWN_SIGNALS else nullcontext(), memory_errors():
             _import_modules(getattr(parsed, "modules", []))
             parsed.run(parsed)
-        sys.stdout.flush()
+        output.flush()
     except KeyboardInterrupt:
         sys.exit(_fail("interrupted", 130))
     except BrokenPipeError:
@@ -86,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(_fail(f"this command needs {error.name}, which is not installed; run: pip install jahp_pl", 2))
     except INPUT_ERRORS as error:
         _close_output()
-        if parsed.verbose:
+        if parsed is not None and parsed.verbose:
             import traceback
 
             traceback.print_exc()
@@ -101,7 +103,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         import argcomplete
 
         argcomplete.autocomplete(parser)
-    parsed, rest = parser.parse_known_args(arguments)
+    try:
+        parsed, rest = parser.parse_known_args(arguments)
+    except SystemExit:  # after --help or --version
+        output.flush()
+        raise
     if rest and (not hasattr(parsed, "settings") or any(word.startswith("-") for word in rest)):
         parsed.parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from jahp_pl.batch import STREAM
+from jahp_pl.errors import StandardOutputError
 from jahp_pl.text import printable
 
 if TYPE_CHECKING:
@@ -25,10 +27,38 @@ def say(*lines: str, file: TextIO | None = None) -> None:
     """Print lines with escaped control characters, so that names in them cannot move a terminal's cursor.
 
     With --quiet, only lines with an explicit file, such as standard error, are printed.
+
+    Raises:
+        BrokenPipeError: if the reader is gone.
+        StandardOutputError: if standard output cannot be written.
     """
     if QUIET.get() and file is None:
         return
-    print(*map(printable, lines), sep="\n", file=file)
+    with stream_errors(file):
+        print(*map(printable, lines), sep="\n", file=file)
+
+
+def flush() -> None:
+    """Write out what standard output still buffers.
+
+    Raises:
+        BrokenPipeError, StandardOutputError: see `say`.
+    """
+    with stream_errors():
+        sys.stdout.flush()
+
+
+@contextmanager
+def stream_errors(file: TextIO | None = None) -> Iterator[None]:
+    """Name standard output in errors of the block; standard error that cannot be written is ignored."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if file is not sys.stderr:
+            reason = error.strerror or error
+            raise StandardOutputError(f"standard output: cannot be written ({reason}); redirect it elsewhere") from None
 
 
 def name_of(path: Path, direction: str = "input") -> str:

@@ -217,6 +217,8 @@ def _opened(source: Source, name: str | None) -> Iterator[Image.Image]:
         raise ImageError(f"{name}: more than {MAX_IMAGE_PIXELS:,} pixels; scale it down or cut it into tiles") from None
     except FileNotFoundError:
         raise ImageError(f"{name}: no such file; check the path") from None
+    except MemoryError:
+        raise ImageError(f"{name}: not enough memory to read it; free some memory, or scale the image down") from None
     except Exception as error:  # Pillow's decoders raise nearly every type on damaged files
         raise ImageError(f"{name}: damaged or unreadable image ({first_line(error)}); use an intact copy") from error
 

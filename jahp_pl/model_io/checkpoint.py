@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from jahp_pl.config import ConfigError, ModelConfig, model_from_dict
-from jahp_pl.errors import JahpError, first_line
+from jahp_pl.errors import JahpError, first_line, is_memory_shortage
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.tensor_layout import first_difference
 from jahp_pl.ops import is_finite
@@ -134,6 +134,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except CheckpointError:
         raise
     except _DAMAGE_ERRORS as error:
+        if is_memory_shortage(error):
+            raise CheckpointError(f"{path}: not enough memory to read it ({first_line(error)}); free some") from None
         raise DamagedCheckpointError(f"{path}: damaged ({first_line(error)}); use another one") from None
     if not isinstance(content, dict) or CHECKPOINT_FORMAT_KEY not in content:
         raise CheckpointError(f"{path}: not a checkpoint of jahp_pl; give a .ckpt file that `jahp train` wrote")

@@ -34,7 +34,7 @@ class Session:
     def __init__(self, graph: GraphBuilder, is_exact: bool, threads: int, is_rare: bool = False) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3  # otherwise there is a warning for each weight without a file
+        options.log_severity_level = 4  # errors are raised; warnings would name each weight without a file
         levels = onnxruntime.GraphOptimizationLevel
         options.graph_optimization_level = levels.ORT_DISABLE_ALL if is_exact else levels.ORT_ENABLE_ALL
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -42,6 +42,7 @@ class Session:
         options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
         options.enable_mem_pattern = False  # it would plan for shapes seen before, and need a second arena
         self._run_options = onnxruntime.RunOptions()
+        self._run_options.log_severity_level = 4
         if is_rare:
             options.add_session_config_entry("session.disable_prepacking", "1")
             self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")

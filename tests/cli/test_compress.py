@@ -276,11 +276,41 @@ def test_a_closed_pipe_ends_the_command_silently(is_buffered, model, photos):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has this device")
-def test_standard_output_that_is_full_is_named(model, photos):
+@pytest.mark.parametrize("is_buffered", [True, False])
+@pytest.mark.parametrize("words", [["compress", "one.png", "-o", "-"], ["compress", "."], ["--version"]])
+def test_standard_output_that_is_full_is_named(words, is_buffered, model, photos, monkeypatch):
+    monkeypatch.chdir(photos)
     with Path("/dev/full").open("wb") as full:
-        status, error = piped("compress", photos / "one.png", "-o", "-", "--model", model, stdout=full)
+        words = [*words, *(["--model", model] if words[0] == "compress" else [])]
+        status, error = piped(*words, stdout=full, is_buffered=is_buffered)
     assert status == 2
-    assert error == "jahp: standard output: cannot be written (No space left on device); use -o\n"
+    assert error == "jahp: standard output: cannot be written (No space left on device); redirect it elsewhere\n"
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux tells how much memory is used")
+@pytest.mark.parametrize("runtime", ["torch", "onnx"])
+def test_memory_that_runs_out_is_reported_in_one_line_and_the_other_files_are_done(runtime, photos):
+    Image.new("RGB", (6000, 4000), "teal").save(photos / "large.png")
+    load = (
+        "jahp_pl.runtime.load import load_runtime" if runtime == "onnx" else "jahp_pl.model_io.load import load_codec"
+    )
+    code = f"""
+import resource
+from pathlib import Path
+from {load} as load
+from jahp_pl.cli.main import main
+load()
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 220 * 2**20,) * 2)
+main(["compress", ".", "-o", "out", "--threads", "1", "--runtime", "{runtime}", *{["--effort", "0"]}])
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=photos, timeout=300, check=False)
+    assert done.returncode == 2, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert lines[-1] == "jahp: compress: 1 of 3 failed, see above; the others are done"
+    assert "large.png: not enough memory" in lines[-2]
+    assert files(photos / "out") == ["one.jahp", "sub/two.jahp"]
 
 
 def test_a_limit_on_the_size_of_files_is_reported_and_leaves_nothing(model, photos):
