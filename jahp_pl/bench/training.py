@@ -11,7 +11,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from statistics import median
 from types import TracebackType
@@ -144,12 +144,8 @@ def measure_training(
     """
     choices = {"as configured": list(settings)} | {v: [*settings, *shlex.split(v)] for v in variants}
     configs = {name: load_config(*choice, *UNTIMED) for name, choice in choices.items()}
+    _check_comparable(configs)
     config = configs["as configured"]
-    for name, other in configs.items():
-        if other.trainer.num_ranks > 1:
-            raise ConfigError(f"trainer.devices={other.trainer.devices}: steps are timed in one process; set it to 1")
-        if (other.data.batch_size, other.data.crop_size) != (config.data.batch_size, config.data.crop_size):
-            raise ConfigError(f"{name}: has another batch or crop size than the first; variants must keep both")
     program = [sys.executable, "-m", "jahp_pl.bench.training_worker", str(threads), str(steps)]
     words = {}
     if peer is not None:  # first, so that a wrong command fails at once
@@ -169,6 +165,21 @@ def measure_training(
         tuple(_speed(name, rows, theirs, batch_size, flops_per_image[name]) for name, rows in answers.items()),
         PeerSpeed(theirs[0]["name"], batch_size / _median(theirs, "seconds")) if theirs is not None else None,
     )
+
+
+def _check_comparable(configs: Mapping[str, Config]) -> None:
+    """Refuse to compare configurations, by name, whose steps differ in size or need several processes.
+
+    Raises:
+        ConfigError: if they do.
+    """
+    sizes = {name: (config.data.batch_size, config.data.crop_size) for name, config in configs.items()}
+    first = next(iter(sizes.values()))
+    for name, config in configs.items():
+        if config.trainer.num_ranks > 1:
+            raise ConfigError(f"trainer.devices={config.trainer.devices}: steps are timed in one process; set it to 1")
+        if sizes[name] != first:
+            raise ConfigError(f"{name}: has another batch or crop size than the first; variants must keep both")
 
 
 def _take_turns(

@@ -185,15 +185,9 @@ def _model_curve(title: str, points: Sequence[CurvePoint]) -> Curve:
     source = _source("", first.raw["provenance"])
     images = frozenset(first.images)
     by_seed: dict[int | None, list[CurvePoint]] = {}
-    by_quality: dict[str, dict[int | None, CurvePoint]] = {}
     for point in points:
-        seed = point.raw["provenance"].get("training", {}).get("seed")
-        by_seed.setdefault(seed, []).append(point)
-        ones = by_quality.setdefault(point.quality, {})
-        if ones and point.quality:
-            _check_models(title, next(iter(ones.values())), point)
-        if ones.setdefault(seed, point) is not point:  # the same model trained twice
-            by_quality[f"{point.quality} ({point.path})"] = {seed: point}
+        by_seed.setdefault(_seed(point), []).append(point)
+    by_quality = _by_quality_and_seed(title, points)
     if len(by_seed) == 1:
         return Curve(title, "model", _sorted(points), images, "", source)
     seeds = {
@@ -209,6 +203,29 @@ def _model_curve(title: str, points: Sequence[CurvePoint]) -> Curve:
     ]
     source_text = "; ".join((f"mean of seeds {_words(seeds)}", *fewer, source))
     return Curve(title, "model", _sorted(means), images, "", source_text, seeds)
+
+
+def _by_quality_and_seed(title: str, points: Sequence[CurvePoint]) -> dict[str, dict[int | None, CurvePoint]]:
+    """Group the points of models with one title by quality, then by seed.
+
+    If a quality has two points of one seed, the second gets a quality of its own, which includes its path.
+
+    Raises:
+        EvaluationError: see `_check_models`.
+    """
+    groups: dict[str, dict[int | None, CurvePoint]] = {}
+    for point in points:
+        ones = groups.setdefault(point.quality, {})
+        if ones and point.quality:
+            _check_models(title, next(iter(ones.values())), point)
+        if ones.setdefault(_seed(point), point) is not point:
+            groups[f"{point.quality} ({point.path})"] = {_seed(point): point}
+    return groups
+
+
+def _seed(point: CurvePoint) -> int | None:
+    seed: int | None = point.raw["provenance"].get("training", {}).get("seed")
+    return seed
 
 
 def _check_models(title: str, first: CurvePoint, other: CurvePoint) -> None:
