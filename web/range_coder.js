@@ -32,6 +32,13 @@ export function partitionOf(masses) {
   return partition;
 }
 
+/** The halves of scale * number, for a scale below 2^40 and a number up to 2^24; all intermediate results are exact. */
+function multiply(scale, number) {
+  const upper = Math.floor(scale / 2 ** 20) * number;
+  const low = (upper % 4096) * 2 ** 20 + (scale % 2 ** 20) * number;
+  return { high: Math.floor(upper / 4096) + Math.floor(low / WORD), low: low % WORD };
+}
+
 /** The 32-bit words of a payload. */
 function words(payload) {
   const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
@@ -66,15 +73,11 @@ export class Reader {
       high--;
     }
     if (high < 0) high += WORD;
-    // The quotient in doubles may be off by one; exact products of halves correct it.
+    // The quotient in doubles may be off by one; exact products correct it.
     let q = Math.floor((high * WORD + low) / scale);
-    const upper = Math.floor(scale / 2 ** 20);
-    const lower = scale % 2 ** 20;
     const compare = (number) => {
-      const product = upper * number;
-      const productLow = (product % 4096) * 2 ** 20 + lower * number;
-      const productHigh = Math.floor(product / 4096) + Math.floor(productLow / WORD);
-      return high - productHigh || low - (productLow % WORD);
+      const product = multiply(scale, number);
+      return high - product.high || low - product.low;
     };
     if (compare(q) < 0) q--;
     else if (compare(q + 1) >= 0) q++;
@@ -85,16 +88,12 @@ export class Reader {
       if (partition[middle] <= q) first = middle;
       else last = middle;
     }
-    const start = partition[first];
-    const product = upper * start;
-    const productLow = (product % 4096) * 2 ** 20 + lower * start + this.lowerLow;
-    this.lowerLow = productLow % WORD;
-    this.lowerHigh = (this.lowerHigh + Math.floor(product / 4096) + Math.floor(productLow / WORD)) % WORD;
-    const width = partition[first + 1] - start;
-    const span = upper * width;
-    const spanLow = (span % 4096) * 2 ** 20 + lower * width;
-    this.rangeLow = spanLow % WORD;
-    this.rangeHigh = Math.floor(span / 4096) + Math.floor(spanLow / WORD);
+    const offset = multiply(scale, partition[first]);
+    const sumLow = this.lowerLow + offset.low;
+    this.lowerLow = sumLow % WORD;
+    this.lowerHigh = (this.lowerHigh + offset.high + Math.floor(sumLow / WORD)) % WORD;
+    const width = multiply(scale, partition[first + 1] - partition[first]);
+    [this.rangeHigh, this.rangeLow] = [width.high, width.low];
     if (this.rangeHigh === 0) {
       [this.lowerHigh, this.lowerLow] = [this.lowerLow, 0];
       [this.rangeHigh, this.rangeLow] = [this.rangeLow, 0];
@@ -126,22 +125,16 @@ export class Writer {
   /** Append a symbol: an index into the partition. */
   symbol(index, partition) {
     const scale = this.rangeHigh * 256 + Math.floor(this.rangeLow / TOP);
-    const upper = Math.floor(scale / 2 ** 20);
-    const lower = scale % 2 ** 20;
-    const start = partition[index];
-    const product = upper * start;
-    const productLow = (product % 4096) * 2 ** 20 + lower * start + this.lowerLow;
-    this.lowerLow = productLow % WORD;
-    this.lowerHigh += Math.floor(product / 4096) + Math.floor(productLow / WORD);
+    const offset = multiply(scale, partition[index]);
+    const sumLow = this.lowerLow + offset.low;
+    this.lowerLow = sumLow % WORD;
+    this.lowerHigh += offset.high + Math.floor(sumLow / WORD);
     if (this.lowerHigh >= WORD) {
       this.lowerHigh -= WORD;
       this.carry();
     }
-    const width = partition[index + 1] - start;
-    const span = upper * width;
-    const spanLow = (span % 4096) * 2 ** 20 + lower * width;
-    this.rangeLow = spanLow % WORD;
-    this.rangeHigh = Math.floor(span / 4096) + Math.floor(spanLow / WORD);
+    const width = multiply(scale, partition[index + 1] - partition[index]);
+    [this.rangeHigh, this.rangeLow] = [width.high, width.low];
     if (this.rangeHigh === 0) {
       this.words.push(this.lowerHigh);
       [this.lowerHigh, this.lowerLow] = [this.lowerLow, 0];
