@@ -84,4 +84,10 @@ def __getattr__(name: str) -> object:
         return import_module("importlib.metadata").version("jahp_pl")
     if name not in _WHERE:
         raise AttributeError(f"module 'jahp_pl' has no attribute '{name}'")
-    return getattr(import_module(_WHERE[name]), name)
+    try:
+        return getattr(import_module(_WHERE[name]), name)
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] != "jahp_pl":
+            other = ", or use jahp_pl.load_runtime, which needs no torch" if name in ("Codec", "load_codec") else ""
+            error.msg = f"jahp_pl.{name} needs {error.name}, which is not installed; pip install jahp_pl{other}"
+        raise

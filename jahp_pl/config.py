@@ -81,6 +81,18 @@ def require(condition: bool, key: str, value: object, remedy: str) -> None:
         raise ConfigError(f"{key}={value}: {remedy}")
 
 
+def require_type(value: object, kind: type, remedy: str) -> None:
+    """Raise a one-line `ConfigError` unless a value is of the type of configuration that a function takes.
+
+    Args:
+        value: what a program passed.
+        kind: the dataclass that is needed.
+        remedy: how to get one, for the message.
+    """
+    if not isinstance(value, kind):
+        raise ConfigError(f"config: must be a {kind.__name__}, not {type(value).__name__}; {remedy}")
+
+
 @dataclass
 class ModelConfig:
     """Architecture: rung of the paper's ladder, widths, density of the latents."""
@@ -118,7 +130,7 @@ class ModelConfig:
                 f"model.{setting}",
                 getattr(self, setting),
                 f"must be one of {', '.join(names)}; for your own, import its module first: "
-                "imports=[FILE.py] in a configuration, --import FILE.py on the command line",
+                "with the setting imports=[FILE.py] in `jahp train`, with --import FILE.py in other commands",
             )
         for setting in ("num_filters", "num_latents"):
             value = getattr(self, setting)

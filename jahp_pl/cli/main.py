@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from importlib import import_module
+from pathlib import Path
 from typing import NoReturn
 
 from jahp_pl.cli import output
@@ -108,11 +109,20 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     except SystemExit:  # after --help or --version
         output.flush()
         raise
+    if parsed.quiet and hasattr(parsed, "quality"):
+        _refuse_number([*map(str, getattr(parsed, "inputs", [])), *rest], parsed.parser)
     if rest and (not hasattr(parsed, "settings") or any(word.startswith("-") for word in rest)):
         parsed.parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
         parsed.settings = [*parsed.settings, *rest]
     return parsed
+
+
+def _refuse_number(words: Sequence[str], parser: argparse.ArgumentParser) -> None:
+    """Refuse a bare number beside -q, which means the quality in other codecs' commands and --quiet here."""
+    for word in words:
+        if word.isdecimal() and not Path(word).exists():
+            parser.error(f"-q means --quiet; for a quality of {word}, give --quality {word}")
 
 
 def _import_modules(modules: Sequence[str]) -> None:

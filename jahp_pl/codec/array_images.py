@@ -42,18 +42,28 @@ def to_array(image: Samples | Image.Image) -> ArrayPixels:
         from jahp_pl.images.io import convert_image
 
         if not isinstance(image, Image.Image):
-            hint = "; open a file with PIL.Image.open" if isinstance(image, str | os.PathLike) else ""
+            hint = ""
+            if isinstance(image, str | os.PathLike):
+                hint = "; open a file with PIL.Image.open"
+            elif isinstance(image, bytes):
+                hint = "; open the bytes of a file with PIL.Image.open(io.BytesIO(...))"
             raise ValueError(
                 f"an image must be uint8 RGB, a tensor, an array or a Pillow image, not {type(image).__name__}{hint}"
             )
         converted = convert_image(image, flatten=False, max_icc=MAX_ICC_BYTES)
         image, icc = converted.rgb, converted.icc
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise ValueError(
-            "an image must be uint8 RGB, a tensor (3, H, W) or an array (H, W, 3), or a Pillow image, not "
-            f"{image.dtype} of shape {image.shape}"
-        )
+        raise unusable(image.dtype, image.dtype == np.uint8, image.shape)
     return ArrayPixels(image, icc)
+
+
+def unusable(dtype: object, is_uint8: bool, shape: tuple[int, ...]) -> ValueError:
+    """Make the error for a tensor or an array that is no RGB image."""
+    remedy = "convert its shape to RGB" if is_uint8 else "round it to uint8, from 0 to 255"
+    return ValueError(
+        "an image must be uint8 RGB, a tensor (3, H, W) or an array (H, W, 3), or a Pillow image, not "
+        f"{dtype} of shape {shape}; {remedy}"
+    )
 
 
 @overload

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jahp_pl.codec.array_images import from_array, to_array
+from jahp_pl.codec.array_images import from_array, to_array, unusable
 from jahp_pl.codec.arrays import Samples
 
 if TYPE_CHECKING:
@@ -42,10 +42,7 @@ def to_pixels(image: Picture) -> Pixels:
         rgb, icc = to_array(image)
         return Pixels(torch.from_numpy(np.array(rgb, order="C")).movedim(-1, 0), icc)
     if image.dtype != torch.uint8 or image.dim() != 3 or image.shape[0] != 3 or 0 in image.shape:
-        raise ValueError(
-            "an image must be uint8 RGB, a tensor (3, H, W) or an array (H, W, 3), or a Pillow image, not "
-            f"{image.dtype} of shape {tuple(image.shape)}"
-        )
+        raise unusable(image.dtype, image.dtype == torch.uint8, tuple(image.shape))
     if image.is_meta or image.layout != torch.strided:
         raise ValueError("an image must have its pixels in memory, not be a meta or sparse tensor; convert it first")
     return Pixels(image.cpu(), b"")

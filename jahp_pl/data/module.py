@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from jahp_pl.config import ConfigError, DataConfig
+from jahp_pl.config import ConfigError, DataConfig, require_type
 from jahp_pl.data.cache import ShardCache
 from jahp_pl.data.index import DataError
 from jahp_pl.data.pipeline import CropOptions, CropStream, Delivery, ValImage, WholeImages
@@ -74,11 +74,13 @@ class ShardDataModule(lightning.LightningDataModule):
         seed: seed of the order and position of crops.
 
     Raises:
+        ConfigError: if the configuration is none of data.
         DataError: if shards are missing or empty.
     """
 
     def __init__(self, config: DataConfig, seed: int = 0) -> None:
         super().__init__()
+        require_type(config, DataConfig, "pass the part `data` of a Config")
         self._config, self._seed = config, seed
         self._train = expand_shards(config.train, "data.train", config.timeout)
         self._val = expand_shards(config.val, "data.val", config.timeout) if config.val else Shards([], {})

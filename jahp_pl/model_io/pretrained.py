@@ -125,10 +125,13 @@ def locate(model: str | Path | None, metric: Metric | None = None) -> Path:
         if path.exists():
             return path
     except OSError as error:  # e.g. a name that is too long
-        raise ExportError(f"{str(model)[:100]}: is no usable path ({error.strerror}); check it") from None
+        raise ExportError(f"{str(model)[:100]}: is no usable path ({error.strerror}); correct it") from None
     if named := next((one for one in bundled() if one.name == str(model)), None):
         return named.folder
-    raise ExportError(f"{model}: no such export, run folder, checkpoint or bundled model ({bundled_names()}); check it")
+    raise ExportError(
+        f"{model}: no such export, run folder, checkpoint or bundled model ({bundled_names()}); correct its path "
+        "or name"
+    )
 
 
 def push(folder: str | Path, repo: str, private: bool = False) -> str:

@@ -56,7 +56,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from jahp_pl.config import Config, ConfigError, to_dict
+from jahp_pl.config import Config, ConfigError, require_type, to_dict
 from jahp_pl.data.module import ShardDataModule
 from jahp_pl.initialization.warm_start import copy_networks, initialize, latent_scale
 from jahp_pl.loss import rate_distortion
@@ -117,6 +117,7 @@ class CompressionModule(LightningModule):
 
     def __init__(self, config: Config, start: Mapping[str, nn.Module] | None = None) -> None:
         super().__init__()
+        require_type(config, Config, "load one with jahp_pl.load_config")
         self.config = config
         self.save_hyperparameters(to_dict(config), logger=False)
         self.model = CompressionModel(config.model)

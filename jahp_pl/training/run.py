@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from jahp_pl.config import Config, ConfigError, TrainerConfig, to_dict
+from jahp_pl.config import Config, ConfigError, TrainerConfig, require_type, to_dict
 from jahp_pl.data.module import ShardDataModule
 from jahp_pl.files import clear_leftovers, write_atomically
 from jahp_pl.locks import training_in
@@ -86,6 +86,7 @@ def train(
         WriteError: if the disk is full (the checkpoints are unchanged), or another process trains in the run folder.
         Stopped: after a signal or the end of `trainer.session_time`; the training so far is saved.
     """
+    require_type(config, Config, "load one with jahp_pl.load_config")
     check_launch(config.trainer)
     # The lock is taken before Lightning launches processes for other ranks, and only by rank 0.
     with training_in(config.run_dir) if is_first_rank() else nullcontext():

@@ -288,6 +288,9 @@ def test_the_version_is_printed(capsys):
     assert capsys.readouterr().out.strip() == f"jahp {version('jahp_pl')}"
 
 
+QUIET = "jahp: -q means --quiet; for a quality of 80, give --quality 80; see `jahp compress --help`"
+
+
 @pytest.mark.parametrize(
     ("arguments", "meant"),
     [
@@ -296,6 +299,8 @@ def test_the_version_is_printed(capsys):
         (["decompress", "a.jahp", "--fource"], "did you mean --force?"),
         (["compress", "a.png", "--metric", "pnsr"], "did you mean psnr?"),
         (["bench", "codng"], "did you mean coding?"),
+        (["compress", "a.png", "-q", "80"], QUIET),
+        (["compress", "-q", "80", "a.png"], QUIET),
     ],
 )
 def test_a_typing_error_is_answered_with_a_suggestion(arguments, meant, capsys):

@@ -12,7 +12,7 @@ from lightning.pytorch import Trainer
 
 import jahp_pl
 from jahp_pl import settings
-from jahp_pl.config import Config
+from jahp_pl.config import Config, ConfigError
 from tests.support import pages
 from tests.support.commands import run
 from tests.support.tiny_runs import SMALL
@@ -58,3 +58,9 @@ def test_every_block_runs_with_the_output_on_the_page(
     assert isinstance(codec, jahp_pl.Codec)
     assert isinstance(module, jahp_pl.CompressionModule)
     assert codec.model.config == module.config.model
+
+
+@pytest.mark.parametrize("take", [jahp_pl.train, jahp_pl.CompressionModule, jahp_pl.ShardDataModule])
+def test_a_path_in_place_of_a_configuration_is_refused_with_the_way_to_load_it(take) -> None:
+    with pytest.raises(ConfigError, match=r"config: must be a \w*Config, not str; (load one with|pass the part)"):
+        take("configs/quickstart.yaml")

@@ -334,6 +334,14 @@ def run(code: str, where: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_a_name_that_needs_torch_says_so_and_names_the_codec_that_does_not(tmp_path: Path) -> None:
+    done = run(WITHOUT + "import jahp_pl\njahp_pl.load_codec()", tmp_path)
+    assert done.stderr.endswith(
+        "ModuleNotFoundError: jahp_pl.load_codec needs torch, which is not installed; pip install jahp_pl, "
+        "or use jahp_pl.load_runtime, which needs no torch\n"
+    )
+
+
 def test_commands_and_the_plugin_need_no_torch(tmp_path: Path) -> None:
     Image.fromarray(kodak_crop("kodim23", 128, 160)).save(tmp_path / "photo.png")
     commands = [
