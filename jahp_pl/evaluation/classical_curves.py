@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from jahp_pl.evaluation.image_set import ImageIdentity, Original, identify, name
 from jahp_pl.files import write_atomically
 from jahp_pl.images.io import RGB, decode_rgb
 from jahp_pl.locks import exclusive
-from jahp_pl.measurement.roundtrip import mean_of
+from jahp_pl.measurement.roundtrip import mean_of, mean_of_known
 from jahp_pl.quality import compare_arrays, decibels
 
 
@@ -216,7 +215,6 @@ def _code(codec: ClassicalCodec, image: RGB, name: str, quality: int) -> Classic
 def _mean(rows: Sequence[ClassicalRow]) -> ClassicalRow:
     """Average over images with equal weight, MS-SSIM over those that have it."""
     mean = partial(mean_of, rows)
-    similarity = mean("file_ms_ssim")
     return ClassicalRow(
         name="mean",
         width=round(mean("width")),
@@ -225,7 +223,7 @@ def _mean(rows: Sequence[ClassicalRow]) -> ClassicalRow:
         file_bytes=round(mean("file_bytes")),
         file_bpp=mean("file_bpp"),
         file_psnr=mean("file_psnr"),
-        file_ms_ssim=None if math.isnan(similarity) else similarity,
+        file_ms_ssim=mean_of_known(rows, "file_ms_ssim"),
         encode_seconds=mean("encode_seconds"),
         decode_seconds=mean("decode_seconds"),
     )

@@ -20,7 +20,7 @@ from jahp_pl.files import write_atomically
 from jahp_pl.images.io import RGB, decode_rgb
 from jahp_pl.measurement.provenance import provenance
 from jahp_pl.measurement.rates import Rates, mean_rates, rates_of
-from jahp_pl.measurement.roundtrip import CodingRow, code_image, mean_row
+from jahp_pl.measurement.roundtrip import CodingRow, code_image, mean_of, mean_of_known, mean_row
 from jahp_pl.quality import compare_arrays, decibels
 
 
@@ -218,12 +218,7 @@ def _code_classical(rgb: RGB, codec: str, num_bytes: int) -> ClassicalResult:
 
 
 def _mean_classical(rows: list[ClassicalResult]) -> ClassicalResult:
-    similarities = [row.ms_ssim for row in rows if row.ms_ssim is not None]
-    return ClassicalResult(
-        sum(row.bpp for row in rows) / len(rows),
-        sum(row.psnr for row in rows) / len(rows),
-        sum(similarities) / len(similarities) if similarities else None,
-    )
+    return ClassicalResult(mean_of(rows, "bpp"), mean_of(rows, "psnr"), mean_of_known(rows, "ms_ssim"))
 
 
 def _provenance(codec: Codec, effort: int) -> dict[str, Any]:

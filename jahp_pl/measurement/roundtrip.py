@@ -126,9 +126,14 @@ def code_image(
 
 
 def mean_of(rows: Sequence[object], name: str) -> float:
-    """Average an attribute over the rows that have it; NaN if none does."""
+    """Average an attribute that every row has."""
+    return math.fsum(getattr(row, name) for row in rows) / len(rows)
+
+
+def mean_of_known(rows: Sequence[object], name: str) -> float | None:
+    """Average an attribute over the rows in which it is not None; None if there are none."""
     values = [value for row in rows if (value := getattr(row, name)) is not None]
-    return math.fsum(values) / len(values) if values else math.nan
+    return math.fsum(values) / len(values) if values else None
 
 
 def mean_row(rows: Sequence[CodingRow]) -> CodingRow:
@@ -138,7 +143,6 @@ def mean_row(rows: Sequence[CodingRow]) -> CodingRow:
         rows: at least one row.
     """
     mean = partial(mean_of, rows)
-    similarity = mean("file_ms_ssim")
     return CodingRow(
         name="mean",
         width=round(mean("width")),
@@ -149,9 +153,9 @@ def mean_row(rows: Sequence[CodingRow]) -> CodingRow:
         cross_entropy_bpp=mean("cross_entropy_bpp"),
         exact_bpp=mean("exact_bpp"),
         file_psnr=mean("file_psnr"),
-        file_ms_ssim=None if math.isnan(similarity) else similarity,
+        file_ms_ssim=mean_of_known(rows, "file_ms_ssim"),
         mismatched_symbols=sum(row.mismatched_symbols for row in rows),
         encode_seconds=mean("encode_seconds"),
         decode_seconds=mean("decode_seconds"),
-        level=mean("level") if any(row.level is not None for row in rows) else None,
+        level=mean_of_known(rows, "level"),
     )
