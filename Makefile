@@ -134,7 +134,7 @@ FULL := runs/full-1 runs/full-3
 exactness: $(FULL:%=%/checkpoints/last.ckpt) ## check that full-size models code Kodak to equal latents under every circumstance
 	$(BIN)/python -m checks.exactness.run $(FULL) --out results/exactness.json
 
-runtimes: web ## cold starts and memory of the runtimes, and their latents beside each other, the browser's included
+runtimes: web ## measure cold starts and memory of the runtimes; compare their latents, including the browser's
 	$(JAHP) bench runtimes --image data/kodak/kodim23.png -o results/runtimes.json
 	$(BIN)/python -m checks.exactness.runtimes --images data/kodak --model joint-psnr mixture --out results/runtimes-exact.json
 
@@ -214,7 +214,7 @@ results/refinement/effort%.json: | install
 	    --out runs/refinement/effort$*.json > /dev/null
 	cp runs/refinement/effort$*.json $@
 
-refinement: $(REFINED) ## code Kodak with the bundled model at EFFORTS="0 1 2 3"; BD-rates against effort 0
+refinement: $(REFINED) ## code Kodak with the bundled model at EFFORTS="0 1 2 3"; compute BD-rates against effort 0
 	$(JAHP) report $(REFINED) --out results/refinement/report --title "The encoder's search"
 
 weights-checks: install ## measure what hyperprior and context save in the bundled model, and how it codes unusual images
@@ -231,7 +231,7 @@ build/onnxruntime-web/package/package.json:
 	mkdir -p build/onnxruntime-web
 	cd build/onnxruntime-web && npm pack --silent onnxruntime-web@$(ORT_WEB) > /dev/null && tar xzf onnxruntime-web-$(ORT_WEB).tgz
 
-web: install build/onnxruntime-web/package/package.json ## the page that codes in a browser: onnxruntime-web from npm, the bundled model, its graphs
+web: install build/onnxruntime-web/package/package.json ## build the page that codes in a browser, with onnxruntime-web from npm and the bundled model
 	$(BIN)/python web/build.py build/onnxruntime-web/package/dist
 
 PORT ?= 8000
