@@ -5,11 +5,14 @@ from __future__ import annotations
 import pickle
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import init
+from torch.overrides import TorchFunctionMode
 
 from jahp_pl.config import ConfigError, ModelConfig, model_from_dict
 from jahp_pl.errors import JahpError, first_line, is_memory_shortage
@@ -183,8 +186,30 @@ def load_checkpoint_model(path: str | Path, average: bool = True) -> Compression
         raise CheckpointError(f"{path}: does not fit its own configuration: {difference}; use another one")
     if unusable := next((name for name, tensor in weights.items() if not is_plain_tensor(tensor)), None):
         raise CheckpointError(f"{path}: {unusable} is not finite or not a plain tensor; use an earlier checkpoint")
-    model = CompressionModel(config).float()  # whatever the default dtype
-    model.load_state_dict(weights)
+    return model_of(config, weights)
+
+
+class _NoRandomNumbers(TorchFunctionMode):
+    """Leaves memory as it is instead of filling it with random numbers, which takes longer than reading a model."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call a function of torch, unless it draws the first values of a weight."""
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "").endswith(("uniform_", "normal_")):
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]  # those of `torch.nn.init` name all arguments
+        return func(*args, **kwargs)
+
+
+def model_of(config: ModelConfig, weights: Mapping[str, Tensor]) -> CompressionModel:
+    """Build a model of given weights, in evaluation mode on the CPU.
+
+    Args:
+        config: architecture.
+        weights: state dict of the same architecture; tensors in float32 become the model's, others are converted.
+    """
+    with _NoRandomNumbers():
+        model = CompressionModel(config).float()  # whatever the default dtype
+    model.load_state_dict({name: weight.float() for name, weight in weights.items()}, assign=True)
     return model.eval().requires_grad_(False)
 
 

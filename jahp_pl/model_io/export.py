@@ -30,6 +30,7 @@ from jahp_pl.model_io.checkpoint import (
     find_checkpoint,
     is_plain_tensor,
     load_checkpoint_model,
+    model_of,
     shapes_of,
     training_facts,
 )
@@ -177,10 +178,8 @@ def load_export(folder: Path) -> Export:
         raise ExportError(f"{folder / WEIGHTS}: does not fit {CONFIG}: {error}; export the model again") from None
     if unusable := next((name for name, tensor in state.items() if not is_plain_tensor(tensor)), None):
         raise ExportError(f"{folder / WEIGHTS}: {unusable} is not finite or not a plain tensor; export the model again")
-    model = CompressionModel(described.architecture).float()  # whatever the default dtype
-    model.load_state_dict(state)
+    model = model_of(described.architecture, state)
     doubles = {name: table.double() for name, table in tables.items()}
-    model = model.eval().requires_grad_(False)
     return Export(model, doubles, described.fingerprint, described.facts, described.dtype, described.results)
 
 

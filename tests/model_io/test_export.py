@@ -91,6 +91,13 @@ def test_the_tables_of_an_export_are_used_instead_of_computed(variant):
         assert changed.fingerprint != codec.fingerprint
 
 
+def test_no_weights_are_drawn_before_those_of_an_export_or_a_checkpoint_are_read(folder, run_folder):
+    before = torch.get_rng_state()
+    for source in (folder, run_folder):
+        load_model(source)
+        assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_two_exports_of_one_model_are_the_same_bytes(original, tmp_path):
     export(load_golden("joint"), tmp_path / "again", FACTS)
     for name in (CONFIG, WEIGHTS):  # the card has the folder's name

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import torch
@@ -70,7 +71,7 @@ class TransformRunner:
     """Runs g_a, h_a and g_s of a trained model.
 
     Args:
-        model: trained model; its weights are copied, and its device is used.
+        model: trained model, which must not change; its device is used.
         precision: precision of the convolutions of g_a and g_s; GDN and h_a run in float32.
         memory_limit: bytes that a tile may use, see `TileBytes`; on a GPU, bytes of GPU memory.
 
@@ -96,15 +97,22 @@ class TransformRunner:
                 f"{-(-self.tile_bytes.smallest() // 2**20)} MiB"
             )
         self.memory_limit = memory_limit
-        dtype = _dtype(precision)
-        self._g_a: Callable[[Tensor], Tensor]
-        self._g_s: Callable[[Tensor], Tensor]
-        if is_on_cpu_backend:
-            self._g_a, self._g_s = CpuAnalysis(model.g_a), CpuSynthesis(model.g_s)
-        else:
-            self._g_a, self._g_s = TorchAnalysis(model.g_a, dtype), TorchSynthesis(model.g_s, dtype)
+        self._model, self._precision = model, precision
         self._gains = copy.deepcopy(model.gains)
         self._h_a = channels_last(model.h_a, torch.float32) if model.h_a is not None else None
+
+    @cached_property
+    def _g_a(self) -> Callable[[Tensor], Tensor]:
+        # Arranging the weights takes a tenth of the time of a photograph, so it waits until the transform is needed.
+        if self.tile_bytes.is_on_cpu_backend:
+            return CpuAnalysis(self._model.g_a)
+        return TorchAnalysis(self._model.g_a, _dtype(self._precision))
+
+    @cached_property
+    def _g_s(self) -> Callable[[Tensor], Tensor]:
+        if self.tile_bytes.is_on_cpu_backend:
+            return CpuSynthesis(self._model.g_s)
+        return TorchSynthesis(self._model.g_s, _dtype(self._precision))
 
     @property
     def has_hyperprior(self) -> bool:

@@ -102,7 +102,8 @@ class _StridedConvolution:
         self.inputs, self.outputs = pairs(basis.inputs).float(), pairs(basis.outputs.t()).t().float().contiguous()
         self.num_in, self.num_out = kernel.shape[:2]
         self.bias, self.gdn = bias.detach().float().clone(), gdn
-        at_points, padded, odd = pairs(basis.taps), F.pad(kernel.double(), (1, 1, 1, 1)), 1 if dropped else -1
+        by_tap = kernel.permute(2, 3, 0, 1).double().flatten(2)
+        at_points, padded, odd = pairs(basis.taps), F.pad(by_tap, (0, 0, 1, 1, 1, 1)), 1 if dropped else -1
         self.parities = []
         for (row, column), chosen in products.items():
             kernels = at_points[chosen] @ _every_other_tap(padded, 1 + odd * row, 1 + odd * column)
@@ -202,5 +203,5 @@ class Downsampling(_StridedConvolution):
 
 
 def _every_other_tap(kernel: Tensor, row: int, column: int) -> Tensor:
-    """Take three by three taps, two apart, of a padded kernel (in, out, 7, 7) from (row, column) on: (9, in * out)."""
-    return kernel[:, :, row : row + 5 : 2, column : column + 5 : 2].permute(2, 3, 0, 1).reshape(9, -1)
+    """Take three by three taps, two apart, of a padded kernel (7, 7, in * out) from (row, column) on: (9, in * out)."""
+    return kernel[row : row + 5 : 2, column : column + 5 : 2].flatten(0, 1)
