@@ -5,16 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
 
 from jahp_pl.config import Config, ConfigError, TrainerConfig, to_dict
+from jahp_pl.text import count_of
 from jahp_pl.training import TrainingError
+
+FEWEST_PROCESSES = 8
+"""Number of processes that are allowed on a machine with few cores."""
 
 
 def choose_strategy(settings: TrainerConfig) -> DDPStrategy | str:
@@ -37,16 +44,23 @@ def cluster_plugins() -> list[SLURMEnvironment]:
 def check_launch(settings: TrainerConfig) -> None:
     """Refuse to train if torchrun or SLURM launched another number of processes than the settings state.
 
-    Some would wait forever, or each would train alone in the same folder.
+    Some would wait forever, or each would train alone in the same folder. Without a launcher, the processes that the
+    settings state are started from here, so their number is limited.
 
     Raises:
-        ConfigError: if the process counts differ.
+        ConfigError: if the process counts differ, or there are too many for this machine.
     """
     if TorchElasticEnvironment.detect():
         launcher, count = "torchrun", int(os.environ["WORLD_SIZE"])
     elif SLURMEnvironment.detect():
         launcher, count = "SLURM", int(os.environ["SLURM_NTASKS"])
     else:
+        cores = os.cpu_count() or 1
+        if settings.devices > (most := max(FEWEST_PROCESSES, 2 * cores)):
+            raise ConfigError(
+                f"trainer.devices={settings.devices}: is more than the {most} processes that are allowed on a machine "
+                f"with {count_of(cores, 'core')}; give its number of GPUs"
+            )
         return
     if count != settings.num_ranks:
         raise ConfigError(
@@ -54,6 +68,22 @@ def check_launch(settings: TrainerConfig) -> None:
             f"{settings.num_ranks} processes, but {launcher} started {count}; set trainer.devices to the processes "
             "per node and trainer.num_nodes to the number of nodes"
         )
+
+
+@contextmanager
+def device_errors(settings: TrainerConfig) -> Iterator[None]:
+    """Report in one line if Lightning does not find the devices that the settings ask for.
+
+    Raises:
+        ConfigError: if it does not.
+    """
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise ConfigError(
+            f"trainer.accelerator={settings.accelerator}, trainer.devices={settings.devices}: this machine lacks them "
+            f"({' '.join(str(error).split())}); set them to what it has"
+        ) from None
 
 
 def check_agreement(trainer: Trainer, config: Config) -> None:

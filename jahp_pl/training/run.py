@@ -26,7 +26,7 @@ from jahp_pl.training.lightning_warnings import only_useful_messages
 from jahp_pl.training.loggers import CsvLogger
 from jahp_pl.training.memory import keep_freed_memory
 from jahp_pl.training.module import CompressionModule
-from jahp_pl.training.processes import check_launch, choose_strategy, cluster_plugins
+from jahp_pl.training.processes import check_launch, choose_strategy, cluster_plugins, device_errors
 from jahp_pl.training.progress import ProgressLine
 from jahp_pl.training.start import read_start
 from jahp_pl.training.stopping import StopRequests
@@ -159,32 +159,36 @@ def build_trainer(
     """Build a Lightning trainer that counts optimizer steps instead of epochs.
 
     On a CPU, the process keeps freed memory from here on, see `memory`.
+
+    Raises:
+        ConfigError: if the machine lacks the devices.
     """
     settings = config.trainer
-    trainer = Trainer(
-        accelerator=settings.accelerator,
-        devices=settings.devices,
-        num_nodes=settings.num_nodes,
-        strategy=choose_strategy(settings),
-        precision=choose_precision(settings),
-        deterministic=settings.deterministic,
-        # The module ends the run, by steps or by time. Lightning alone would skip a last validation that is due.
-        max_steps=-1,
-        max_epochs=-1,
-        val_check_interval=settings.val_every_steps,
-        check_val_every_n_epoch=None,
-        limit_val_batches=None if config.data.val else 0,
-        num_sanity_val_steps=0,
-        log_every_n_steps=settings.log_every_steps,
-        logger=loggers,
-        callbacks=[*callbacks, *([ProgressLine(config.name, config.data.batch_size)] if show_progress else [])],
-        enable_progress_bar=show_progress,
-        plugins=[AtomicCheckpointIO(), *cluster_plugins()],
-        default_root_dir=config.run_dir / CHECKPOINTS,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        inference_mode=False,  # objects built in validation, e.g. a codec, may be used afterwards
-    )
+    with device_errors(settings):
+        trainer = Trainer(
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            num_nodes=settings.num_nodes,
+            strategy=choose_strategy(settings),
+            precision=choose_precision(settings),
+            deterministic=settings.deterministic,
+            # The module ends the run, by steps or by time. Lightning alone would skip a last validation that is due.
+            max_steps=-1,
+            max_epochs=-1,
+            val_check_interval=settings.val_every_steps,
+            check_val_every_n_epoch=None,
+            limit_val_batches=None if config.data.val else 0,
+            num_sanity_val_steps=0,
+            log_every_n_steps=settings.log_every_steps,
+            logger=loggers,
+            callbacks=[*callbacks, *([ProgressLine(config.name, config.data.batch_size)] if show_progress else [])],
+            enable_progress_bar=show_progress,
+            plugins=[AtomicCheckpointIO(), *cluster_plugins()],
+            default_root_dir=config.run_dir / CHECKPOINTS,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            inference_mode=False,  # objects built in validation, e.g. a codec, may be used afterwards
+        )
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
     return trainer

@@ -17,7 +17,7 @@ from jahp_pl.model_io.checkpoint import read_checkpoint
 from jahp_pl.settings import load_config
 from jahp_pl.training.callbacks import file_names_by_rank, interleave_ranks
 from jahp_pl.training.processes import check_launch
-from jahp_pl.training.run import train
+from jahp_pl.training.run import build_trainer, train
 from tests.support.launching import JAHP, TORCHRUN, has_logged, output_of, script, settings_of, started, wait_until
 from tests.support.ranks import fixed_steps, real_config
 from tests.support.tiny_runs import all_equal, tiny_config
@@ -167,6 +167,18 @@ def test_a_wrong_number_of_processes_is_refused(monkeypatch: pytest.MonkeyPatch)
                 check_launch(two)
             assert "\n" not in str(refusal.value)
             check_launch(load_config("trainer.devices=2", "trainer.num_nodes=2").trainer)
+
+
+def test_more_processes_than_a_machine_can_run_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^trainer.devices=9999: is more than the [0-9]+ processes that are allowed"):
+        check_launch(load_config("trainer.devices=9999", "data.batch_size=9999").trainer)
+
+
+@pytest.mark.skipif(torch.cuda.is_available() or torch.mps.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_the_machine_lacks_is_named_in_one_line(tmp_path: Path) -> None:
+    config = load_config(f"output_dir={tmp_path}", "trainer.accelerator=gpu")
+    with pytest.raises(ConfigError, match=r"^trainer.accelerator=gpu, trainer.devices=1: this machine lacks them"):
+        build_trainer(config, [], [])
 
 
 def test_ranks_that_resume_from_other_steps_or_with_other_settings_are_refused(ranks: list[dict[str, Any]]) -> None:
