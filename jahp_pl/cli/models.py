@@ -115,10 +115,12 @@ def _described_paths(name: str) -> list[Path]:
     """Resolve a name to a file, an export, a run folder or a bundled model, or to all of these below another folder.
 
     Raises:
-        BatchError: if a folder has none of them, or the name is that of an image.
+        BatchError: if there is no such .jahp file, a folder has none of them, or the name is that of an image.
         ExportError: if the name does not exist.
     """
     path = Path(name) if _is_compressed(Path(name)) else locate(name)
+    if path != STREAM and not path.exists():
+        raise BatchError(f"{path}: no such file; check the path")
     if path.is_file() and not _is_compressed(path):
         from jahp_pl.images.io import SUFFIXES
 

@@ -219,6 +219,7 @@ MISTAKES = {
     "missing config": (["train", "nowhere.yaml"], "nowhere.yaml"),
     "no shards": (["train", "data.train=[nowhere/]"], "nowhere"),
     "missing model": (["info", "nowhere"], "nowhere"),
+    "missing file": (["info", "nowhere.jahp"], "nowhere.jahp: no such file; check the path"),
     "no images": (["evaluate", "--model", "m.ckpt", "--images", "nowhere"], "nowhere"),
     "missing run": (["export", "nowhere", "--out", "o"], "nowhere"),
     "missing CompressAI checkpoint": (["import-compressai", "nowhere.pth", "--out", "o"], "nowhere.pth"),
