@@ -75,10 +75,9 @@ def _check_weights(folder: Path, described: ExportDescription, arrays: Mapping[s
         check_layout(layout, arrays, dtypes)
     except ValueError as error:
         raise ExportError(f"{folder / WEIGHTS}: does not fit {CONFIG}: {error}; export the model again") from None
-    with np.errstate(over="ignore"):  # q 2^e
-        for name, weights in LazyWeights(arrays).items():
-            if not np.isfinite(weights).all():
-                raise ExportError(f"{folder / WEIGHTS}: {name} is not finite; export the model again")
+    weights = LazyWeights(arrays)
+    if unusable := next((name for name in weights if not weights.is_finite(name)), None):
+        raise ExportError(f"{folder / WEIGHTS}: {unusable} is not finite; export the model again")
 
 
 def _read_tensors(folder: Path, checksum: str) -> dict[str, npt.NDArray[np.generic]]:
@@ -124,6 +123,17 @@ class LazyWeights(Mapping[str, Float32Array]):
         if name == MASKED and weights.ndim == 4:  # format 1 stores all taps
             weights = weights.reshape(*weights.shape[:2], -1)[:, :, : weights[0, 0].size // 2]
         return weights
+
+    def is_finite(self, name: str) -> bool:
+        """Check whether all numbers of a weight are finite, if possible without converting them."""
+        values = self._arrays[name]
+        if values.dtype == np.uint16:  # bfloat16
+            return int((values & 0x7FFF).max(initial=0)) < 0x7F80
+        exponents = self._arrays.get(name + EXPONENT)
+        if exponents is not None and int(exponents.max(initial=0)) < 120:  # q 2^e with q up to 2^7
+            return True
+        with np.errstate(over="ignore"):
+            return bool(np.isfinite(self[name]).all())
 
     def __iter__(self) -> Iterator[str]:
         return (name for name in self._arrays if not name.endswith(EXPONENT))
