@@ -153,8 +153,8 @@ def main() -> None:
     paths = [image.source for image in chosen_images(arguments)][:: arguments.every]
     content: dict[str, Any] = provenance(["python", *sys.argv]) | {"models": {}}
     with tempfile.TemporaryDirectory() as folder:
-        for name in arguments.model:
-            path = Path(folder) / name
+        for number, name in enumerate(arguments.model):
+            path = Path(folder) / str(number)
             codec = codec_of(MIXTURE) if name == "mixture" else load_codec(name)
             codec = export(codec.model, path, {}, dtype="float32", tables=codec.tables())
             config = codec.model.config
