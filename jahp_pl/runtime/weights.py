@@ -128,7 +128,7 @@ class LazyWeights(Mapping[str, Float32Array]):
         """Check whether all numbers of a weight are finite, if possible without converting them."""
         values = self._arrays[name]
         if values.dtype == np.uint16:  # bfloat16
-            return int((values & 0x7FFF).max(initial=0)) < 0x7F80
+            return int((values.view(np.uint16) & 0x7FFF).max(initial=0)) < 0x7F80
         exponents = self._arrays.get(name + EXPONENT)
         if exponents is not None and int(exponents.max(initial=0)) < 120:  # q 2^e with q up to 2^7
             return True

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jahp_pl.runtime.weights import EXPONENT, LazyWeights
+from jahp_pl.model_io.tensor_layout import EXPONENT
+from jahp_pl.runtime.weights import LazyWeights
 
 BFLOAT16 = {"largest": 0x7F7F, "lowest": 0xFF7F, "infinite": 0x7F80, "-infinite": 0xFF80, "not a number": 0xFFC1}
 
