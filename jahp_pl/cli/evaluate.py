@@ -165,11 +165,13 @@ def _check_names(arguments: argparse.Namespace, out: Path) -> None:
     """Refuse names that would overwrite or hide each other.
 
     Raises:
-        CommandError: if --picture is the results file, a quality is given twice, or --curve does not name each model
-            differently.
+        CommandError: if --picture is the results file or does not end in .png, a quality is given twice, or --curve
+            does not name each model differently.
     """
     if arguments.picture is not None and arguments.picture.resolve() == out.resolve():
         raise CommandError(f"--picture {out}: is the file of the results; choose another name")
+    if arguments.picture is not None and arguments.picture.suffix.lower() != ".png":
+        raise CommandError(f"--picture {arguments.picture}: must be the name of a file that ends in .png")
     qualities = [f"{quality:g}" for quality in arguments.quality or []]
     if twice := [quality for quality in qualities if qualities.count(quality) > 1]:
         raise CommandError(f"--quality {twice[0]}: is given twice; give it once")

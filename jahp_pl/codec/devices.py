@@ -23,7 +23,7 @@ def check_device(device: str | torch.device | None) -> None:
     try:
         torch.empty(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
-        reason = first_line(error).split(" device type at start")[0]
+        reason = first_line(error).split(" device type at start")[0].split(". ")[0]
         raise DeviceError(f"device {device}: cannot be used ({reason}); try cpu") from None
 
 

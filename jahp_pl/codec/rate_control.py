@@ -13,6 +13,7 @@ from jahp_pl.codec.bitstream import LEVEL_STEPS, Header
 from jahp_pl.codec.encoder import ImageEncoder
 from jahp_pl.codec.latents import Encoded
 from jahp_pl.codec.targets import Target, TargetError, find_level, steps_of
+from jahp_pl.text import count_of
 
 SIZE_SLACK = 0.012
 """Relative amount below the requested size at which the search for it ends."""
@@ -122,7 +123,9 @@ def _encode_to_rate(encoder: ImageEncoder, target: Target, last: int) -> Encoded
         fitting = [probe.level for probe in probes if len(files[probe.level].data) <= target.size]
         if not fitting:
             smallest = min(len(file.data) for file in files.values())
-            raise TargetError(f"size {target.size} bytes: the smallest file of this image has {smallest}; ask for more")
+            raise TargetError(
+                f"size {count_of(target.size, 'byte')}: the smallest file of this image has {smallest}; ask for more"
+            )
         return files[fitting[-1]]
     nearest = min(files.values(), key=lambda file: abs(math.log(len(file.data) / wanted)))
     rate = 8 * len(nearest.data) / encoder.num_pixels

@@ -78,6 +78,7 @@ def test_the_psnr_that_an_error_names_can_be_reached() -> None:
 @pytest.mark.parametrize(
     ("target", "words"),
     [
+        ({"size": 1}, "size 1 byte: the smallest file of this image has"),
         ({"size": 40}, "size 40 bytes: the smallest file of this image has"),
         ({"bpp": 1e-3}, "bpp 0.001: this image takes at least .* bits per pixel; ask for more"),
         ({"bpp": 23.0}, "bpp 23: this image takes at most .* bits per pixel; ask for less"),

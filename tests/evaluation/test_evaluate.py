@@ -348,6 +348,7 @@ def two_models_of_one_name() -> tuple[str, str]:
         (("small-1", "small-2"), ("--curve", "x"), "--curve x: must be one name per model, but there are 1 for 2"),
         (("small-1", "small-2"), ("--curve", "x", "x"), "--curve x: names two curves"),
         (("small-1",), ("--picture", "../{here}/r.json"), "--picture r.json: is the file of the results"),
+        (("small-1",), ("--picture", "p.jpg"), "--picture p.jpg: must be the name of a file that ends in .png"),
     ],
 )
 def test_models_and_names_that_collide_are_reported_in_one_line_before_anything_is_coded(
