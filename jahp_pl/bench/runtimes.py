@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from jahp_pl.evaluation import EvaluationError
 from jahp_pl.model_io.runtimes import Runtime
 
 STEADY = """
@@ -115,14 +116,23 @@ class _Run(NamedTuple):
 
 
 def _run(words: Sequence[str]) -> _Run:
+    """Run Python in a process of its own.
+
+    Raises:
+        EvaluationError: if it fails; the message is the last line of its standard error.
+    """
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    with process.stdout as pipe:
-        output = pipe.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, words)
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, stderr=errors, text=True)
+        assert process.stdout is not None
+        with process.stdout as pipe:
+            output = pipe.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            errors.seek(0)
+            lines = errors.read().split("\n")
+            reason = next((line for line in reversed(lines) if line.strip()), f"status {process.returncode}")
+            raise EvaluationError(reason.removeprefix("jahp: "))
     kilobytes = usage.ru_maxrss / (1024 if sys.platform == "darwin" else 1)
     return _Run(output, time.perf_counter() - start, usage.ru_utime + usage.ru_stime, kilobytes / 1000)

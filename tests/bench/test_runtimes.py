@@ -32,3 +32,13 @@ def test_cold_starts_and_the_steady_state_are_measured(tmp_path: Path) -> None:
         assert 20 < cost["steady_megabytes"] < 1000
         assert 20 < cost["cold_megabytes"] < 1000
     assert costs["onnx"]["cold_processor_seconds"] < costs["torch"]["cold_processor_seconds"]
+
+
+@pytest.mark.parametrize(("image", "reason"), [("nowhere.png", "no such file"), ("text.png", "not an image")])
+def test_an_image_that_cannot_be_used_is_named_in_one_line(image: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("text")
+    command = [sys.executable, "-m", "jahp_pl", "bench", "runtimes", "--image", image]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"jahp: {image}: {reason}")
+    assert done.stderr.count("\n") == 1
