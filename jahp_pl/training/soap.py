@@ -115,11 +115,14 @@ def _rotated_step(parameter: nn.Parameter, state: dict[str, Any], rate: float, o
     if state["basis"]:
         update = _adam_update(_rotate(gradient, state["basis"]), state, step - FIRST_STEPS, BETAS)
         update = _rotate(update, [basis.T for basis in state["basis"]])
+        # What never had a gradient must not move. Adam's scaling would enlarge the rounding errors of its directions.
+        for axis, statistics in enumerate(state["statistics"]):
+            update.movedim(axis, -1).mul_(statistics.diagonal() > 0)
         parameter.add_(_join_axes(update, parameter), alpha=-rate)
     if step <= FIRST_STEPS or (step + offset) % STATISTICS_EVERY == 0:
         _update_statistics(state["statistics"], gradient, max(1 - DECAY**STATISTICS_EVERY, 1 / step))
     if step == FIRST_STEPS:
-        state["basis"] = [torch.linalg.eigh(s).eigenvectors.flip(1).contiguous() for s in state["statistics"]]
+        state["basis"] = [_eigenvectors(s) for s in state["statistics"]]
     elif step > FIRST_STEPS and (step + offset) % BASIS_EVERY == 0:
         _update_basis(state)
 
@@ -179,6 +182,14 @@ def _update_statistics(statistics: list[Tensor], gradient: Tensor, weight: float
     products = (by_out @ by_out.T, (low @ low.mT).float().sum(0), by_in.T @ by_in)
     for mean, product in zip(statistics, products, strict=True):
         mean.lerp_(product.float(), weight)
+
+
+def _eigenvectors(statistics: Tensor) -> Tensor:
+    """Return the eigenvectors of statistics (n, n) as columns, by falling eigenvalue.
+
+    In float64, as LAPACK's float32 routine can fail for a wide layer: few gradients leave most eigenvalues at 0.
+    """
+    return torch.linalg.eigh(statistics.double()).eigenvectors.flip(1).to(statistics.dtype).contiguous()
 
 
 def _update_basis(state: dict[str, Any]) -> None:

@@ -108,3 +108,20 @@ def test_a_skipped_step_changes_neither_weights_nor_state() -> None:
         parameter.grad = torch.full_like(parameter, torch.nan)
     optimizer.step()
     torch.testing.assert_close((weight, bias, optimizer.state_dict()["state"]), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_channels_without_gradients_stay_as_they_are(seed: int) -> None:
+    """Most hyper-latents of a trained model are always 0, and then so are their gradients in h_s."""
+    noise = torch.Generator().manual_seed(seed)
+    weight = nn.Parameter(torch.ones(8, 128, 1, 1))
+    live = torch.zeros(128, dtype=torch.bool)
+    live[torch.randperm(128, generator=noise)[:9]] = True
+    scales = torch.logspace(-1, -4, 9)[:, None, None]
+    optimizer = Soap([weight], lr=1e-3)
+    for _ in range(FIRST_STEPS + 25):
+        weight.grad = torch.zeros_like(weight)
+        weight.grad[:, live] = torch.randn(8, 9, 1, 1, generator=noise) * scales
+        optimizer.step()
+    assert torch.equal(weight[:, ~live], torch.ones(8, 119, 1, 1))
+    assert (weight[:, live] != 1).all()
