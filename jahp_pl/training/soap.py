@@ -189,7 +189,8 @@ def _eigenvectors(statistics: Tensor) -> Tensor:
 
     In float64, as LAPACK's float32 routine can fail for a wide layer: few gradients leave most eigenvalues at 0.
     """
-    return torch.linalg.eigh(statistics.double()).eigenvectors.flip(1).to(statistics.dtype).contiguous()
+    vectors: Tensor = torch.linalg.eigh(statistics.double()).eigenvectors
+    return vectors.flip(1).to(statistics.dtype).contiguous()
 
 
 def _update_basis(state: dict[str, Any]) -> None:
