@@ -252,7 +252,8 @@ class OptimConfig:
     instead of 6, and estimators of means and scales (see `initialization`); it decides the result of short runs."""
     optimizer: Literal["adam", "soap"] = "adam"
     """adam: as in the paper. soap: Adam in the eigenbasis of Shampoo's preconditioner (see `training.soap`). It learns
-    more per step, but a step takes longer, by a fifth on one CPU core with N = 128 and M = 192."""
+    more per step once a model is trained, but not from the start, and a step takes longer, by a fifth on one CPU core
+    with N = 128 and M = 192."""
     learning_rate: float = 1e-4
     """Peak learning rate."""
     transform_factor: float = 1.0
