@@ -115,9 +115,6 @@ def _rotated_step(parameter: nn.Parameter, state: dict[str, Any], rate: float, o
     if state["basis"]:
         update = _adam_update(_rotate(gradient, state["basis"]), state, step - FIRST_STEPS, BETAS)
         update = _rotate(update, [basis.T for basis in state["basis"]])
-        # What never had a gradient must not move. Adam's scaling would enlarge the rounding errors of its directions.
-        for axis, statistics in enumerate(state["statistics"]):
-            update.movedim(axis, -1).mul_(statistics.diagonal() > 0)
         parameter.add_(_join_axes(update, parameter), alpha=-rate)
     if step <= FIRST_STEPS or (step + offset) % STATISTICS_EVERY == 0:
         _update_statistics(state["statistics"], gradient, max(1 - DECAY**STATISTICS_EVERY, 1 / step))
@@ -190,7 +187,15 @@ def _eigenvectors(statistics: Tensor) -> Tensor:
     In float64, as LAPACK's float32 routine can fail for a wide layer: few gradients leave most eigenvalues at 0.
     """
     vectors: Tensor = torch.linalg.eigh(statistics.double()).eigenvectors
-    return vectors.flip(1).to(statistics.dtype).contiguous()
+    return _without_dead(vectors.flip(1).to(statistics.dtype).contiguous(), statistics)
+
+
+def _without_dead(basis: Tensor, statistics: Tensor) -> Tensor:
+    """Zero the rows of the channels or taps that never had a gradient, in place, so that no update reaches them.
+
+    Otherwise Adam's scaling would enlarge the rounding errors of their directions to whole steps.
+    """
+    return basis.mul_((statistics.diagonal() > 0).unsqueeze(1))
 
 
 def _update_basis(state: dict[str, Any]) -> None:
@@ -204,7 +209,7 @@ def _update_basis(state: dict[str, Any]) -> None:
             continue
         product = statistics @ basis
         order = torch.argsort((basis * product).sum(0), descending=True)
-        new = torch.linalg.qr(product[:, order]).Q
+        new = _without_dead(torch.linalg.qr(product[:, order]).Q, statistics)
         turn = basis.T @ new
         state["basis"][axis] = new
         state["square"] = state["square"].index_select(axis, order)
