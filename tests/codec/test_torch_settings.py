@@ -35,6 +35,14 @@ assert state() == before, (before, state())
 """
 
 
+def check_in_child(code: str) -> None:
+    """Run code that must not fail in a process of its own, because torch never forgets which interface was used."""
+    if not hasattr(torch.backends, "fp32_precision"):
+        pytest.skip("this torch knows only the older way")
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert child.returncode == 0, child.stderr
+
+
 @pytest.mark.parametrize(
     "ask_for_less",
     [
@@ -43,12 +51,7 @@ assert state() == before, (before, state())
     ],
 )  # fmt: skip
 def test_full_precision_holds_under_every_setting_of_the_caller_and_is_restored(ask_for_less: str) -> None:
-    """In a process of its own, because torch never forgets which interface was used."""
-    if not hasattr(torch.backends, "fp32_precision"):
-        pytest.skip("this torch knows only the older way")
-    code = PRECISIONS.replace("SET", ask_for_less)
-    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert child.returncode == 0, child.stderr
+    check_in_child(PRECISIONS.replace("SET", ask_for_less))
 
 
 def test_full_precision_lasts_until_its_last_user_is_done() -> None:
@@ -67,9 +70,7 @@ def test_full_precision_lasts_until_its_last_user_is_done() -> None:
 @pytest.mark.parametrize("ask_first", ["pass", "torch.backends.fp32_precision = 'tf32'"])
 def test_a_setting_that_was_inherited_stays_inherited(ask_first: str) -> None:
     """A later setting for all backends must reach the matrix products, as without a codec."""
-    if not hasattr(torch.backends, "fp32_precision"):
-        pytest.skip("this torch knows only the older way")
-    code = (
+    check_in_child(
         f"import torch\nfrom jahp_pl.codec.torch_settings import full_precision\n{ask_first}\n"
         "settings = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)\n"
         "with full_precision(torch.device('cpu')):\n    pass\n"
@@ -81,8 +82,6 @@ def test_a_setting_that_was_inherited_stays_inherited(ask_first: str) -> None:
         "torch.backends.fp32_precision = 'ieee'\n"
         "assert [s.fp32_precision for s in settings] == ['ieee', 'tf32']\n"
     )
-    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert child.returncode == 0, child.stderr
 
 
 def test_a_change_of_precision_by_another_thread_is_noticed_by_all_and_kept() -> None:
