@@ -177,7 +177,7 @@ def _check_names(arguments: argparse.Namespace, out: Path) -> None:
         raise CommandError(f"--quality {twice[0]}: is given twice; give it once")
     curves, num_models = arguments.curve or [], len(arguments.model)
     if curves and len(curves) != num_models:
-        found = f"{len(curves)} for {num_models} model{'s' * (num_models > 1)}"
+        found = f"{len(curves)} for {count_of(num_models, 'model')}"
         raise CommandError(f"--curve {' '.join(curves)}: must be one name per model, but there are {found}")
     if repeated := [name for name in curves if curves.count(name) > 1]:
         raise CommandError(f"--curve {repeated[0]}: names two curves; give every model a name of its own")

@@ -9,6 +9,7 @@ from typing import Any
 
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.image_set import ImageIdentity, may_be_same_image
+from jahp_pl.text import count_of
 
 
 def read_curve_file(path: Path) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def check_stored_images(
     if not others:
         return
     number = max(others.values())
-    found = f"{path}: has results of {number} other image{'s' * (number > 1)}"
+    found = f"{path}: has results of {count_of(number, 'other image')}"
     if staying := sorted(set(others) - set(names)):
         raise EvaluationError(
             f"{found} with {', '.join(staying)}; choose another --output, or give these codecs too and --force"

@@ -13,6 +13,7 @@ from jahp_pl.report.bd_rate import INTERPOLATIONS
 from jahp_pl.report.comparison import MAX_ANCHORS, STEP, compare_curves, rate_grid
 from jahp_pl.report.curves import MEASURES, Curve, CurvePoint, QualityRow
 from jahp_pl.report.previews import Comparison, data_uris
+from jahp_pl.text import count_of
 
 
 def build_page(curves: Sequence[Curve], anchor: Curve, comparisons: Sequence[Comparison], title: str, foot: str) -> str:
@@ -45,7 +46,7 @@ def page_data(
     count = len(curves[0].images)
     return {
         "title": title,
-        "subtitle": f"{count} image{'s' * (count > 1)}, {len(curves)} curve{'s' * (len(curves) > 1)}. "
+        "subtitle": f"{count_of(count, 'image')}, {count_of(len(curves), 'curve')}. "
         "Rates are those of whole files, qualities those of decoded 8-bit RGB pictures.",
         "foot": foot,
         "anchor": position,

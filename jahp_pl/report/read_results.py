@@ -284,7 +284,7 @@ def _source(settings: str, provenance: Mapping[str, Any]) -> str:
     """Describe settings, processor, threads and date of measured points."""
     machine = provenance.get("machine", {})
     threads = provenance.get("threads", 1)
-    cpu = f"{machine['cpu']}, {threads} thread{'s' * (threads > 1)}" if "cpu" in machine else ""
+    cpu = f"{machine['cpu']}, {count_of(threads, 'thread')}" if "cpu" in machine else ""
     return "; ".join(part for part in (settings, cpu, provenance.get("date", "")) if part)
 
 
