@@ -205,7 +205,7 @@ def _check_targets(targets: list[Target], codecs: dict[str, Codec]) -> None:
 def _save(evaluations: dict[str, list[Evaluation]], out: Path) -> None:
     """Write the results of each model, by its name: one curve per model, or a single point alone."""
     from jahp_pl.evaluation.evaluate import ModelCurve, save_curves, save_evaluation
-    from jahp_pl.report.read_results import title_of
+    from jahp_pl.report.model_curves import title_of
 
     points = [point for ones in evaluations.values() for point in ones]
     if len(points) == 1:

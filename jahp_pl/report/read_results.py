@@ -7,25 +7,15 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any, get_args
 
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.image_set import may_be_same_image
 from jahp_pl.images.kodak import KODAK_NAMES
 from jahp_pl.quality import decibels
-from jahp_pl.report.curves import MEASURES, Curve, CurveKind, CurvePoint, QualityRow
+from jahp_pl.report.curves import Curve, CurveKind, CurvePoint, QualityRow
+from jahp_pl.report.model_curves import model_curve, rung_order, sorted_by_rate, source_of, title_of
 from jahp_pl.text import count_of
-
-RUNG_TITLES = {
-    "factorized": "Factorized",
-    "scale_hyperprior": "Scale hyperprior",
-    "mean_scale_hyperprior": "Mean & scale hyperprior",
-    "context": "Context only",
-    "joint": "Joint",
-}
-SEED_FACTS = ("seed", "step", "source")
-"""Training facts that may differ between models that are one point of a curve."""
 
 
 def read_curves(paths: Iterable[Path]) -> list[Curve]:
@@ -56,9 +46,9 @@ def read_curves(paths: Iterable[Path]) -> list[Curve]:
                 f"{path}: is damaged, or not a result ({reason}); make it again with `jahp evaluate` or "
                 "`jahp classical`"
             ) from None
-    models = [_model_curve(title, points) for title, points in evaluations.items()]
+    models = [model_curve(title, points) for title, points in evaluations.items()]
     models += [curve for curve in curves if curve.kind == "model"]
-    curves = sorted(models, key=_rung) + [curve for curve in curves if curve.kind != "model"]
+    curves = sorted(models, key=rung_order) + [curve for curve in curves if curve.kind != "model"]
     if not curves:
         raise EvaluationError("no results; give files that `jahp evaluate` or `jahp classical` wrote")
     check_same_images(curves)
@@ -129,8 +119,8 @@ def _curve(entry: Mapping[str, Any], path: Path) -> Curve:
     if len(covered) > 1:
         raise EvaluationError(f"{path}: the points of {title} cover different images; code them again")
     names = KODAK_NAMES if entry.get("images") == "kodak" else covered.pop()
-    source = entry.get("source") or _source(entry.get("settings", ""), entry.get("provenance", {}))
-    return Curve(title, kind, _sorted(points), names, key if kind == "classical" else "", source)
+    source = entry.get("source") or source_of(entry.get("settings", ""), entry.get("provenance", {}))
+    return Curve(title, kind, sorted_by_rate(points), names, key if kind == "classical" else "", source)
 
 
 def _point(content: Mapping[str, Any], path: Path) -> CurvePoint:
@@ -167,144 +157,6 @@ def _median(values: Sequence[float]) -> float:
     # Not the mean, which a single image during which the machine was busy would dominate.
     ordered = sorted(values)
     return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
-
-
-def _sorted(points: Iterable[CurvePoint]) -> tuple[CurvePoint, ...]:
-    return tuple(sorted(points, key=lambda point: point.mean.bpp))
-
-
-def _model_curve(title: str, points: Sequence[CurvePoint]) -> Curve:
-    """Join evaluations of models with one title to a curve; those that differ in their seed become one point."""
-    first = points[0]
-    for other in points[1:]:
-        if first.images.keys() != other.images.keys():
-            raise EvaluationError(
-                f"{other.path} covers {count_of(len(other.images), 'image')}, {first.path} {len(first.images)}; a "
-                "curve needs results of the same images"
-            )
-    source = _source("", first.raw["provenance"])
-    images = frozenset(first.images)
-    by_seed: dict[int | None, list[CurvePoint]] = {}
-    for point in points:
-        by_seed.setdefault(_seed(point), []).append(point)
-    by_quality = _by_quality_and_seed(title, points)
-    if len(by_seed) == 1:
-        return Curve(title, "model", _sorted(points), images, "", source)
-    seeds = {
-        seed: Curve(f"{title}, seed {seed}", "model", _sorted(ones), images, "", source)
-        for seed, ones in by_seed.items()
-        if seed is not None
-    }
-    means = [_mean_point(list(ones.values())) for ones in by_quality.values()]
-    fewer = [
-        f"{quality} is of seed {_words(seed for seed in ones if seed is not None)} alone"
-        for quality, ones in by_quality.items()
-        if len(ones) < len(by_seed)
-    ]
-    source_text = "; ".join((f"mean of seeds {_words(seeds)}", *fewer, source))
-    return Curve(title, "model", _sorted(means), images, "", source_text, seeds)
-
-
-def _by_quality_and_seed(title: str, points: Sequence[CurvePoint]) -> dict[str, dict[int | None, CurvePoint]]:
-    """Group the points of models with one title by quality, then by seed.
-
-    If a quality has two points of one seed, the second gets a quality of its own, which includes its path.
-
-    Raises:
-        EvaluationError: see `_check_models`.
-    """
-    groups: dict[str, dict[int | None, CurvePoint]] = {}
-    for point in points:
-        ones = groups.setdefault(point.quality, {})
-        if ones and point.quality:
-            _check_models(title, next(iter(ones.values())), point)
-        if ones.setdefault(_seed(point), point) is not point:
-            groups[f"{point.quality} ({point.path})"] = {_seed(point): point}
-    return groups
-
-
-def _seed(point: CurvePoint) -> int | None:
-    seed: int | None = point.raw["provenance"].get("training", {}).get("seed")
-    return seed
-
-
-def _check_models(title: str, first: CurvePoint, other: CurvePoint) -> None:
-    """Refuse to treat models as seeds of one model if they differ in more than their seed."""
-    known, found = _facts(first), _facts(other)
-    for key in sorted(known.keys() | found.keys()):
-        if known.get(key) != found.get(key):
-            raise EvaluationError(
-                f"{other.path} and {first.path} are different models at one point of {title}, {first.quality} ({key}: "
-                f"{found.get(key)}, {known.get(key)}); evaluate one with --curve NAME, or report them apart"
-            )
-
-
-def _facts(point: CurvePoint) -> dict[str, Any]:
-    """Collect the settings that two models must share: `model.num_filters`, `optim.learning_rate`, ..."""
-    provenance = point.raw["provenance"]
-    training = {key: value for key, value in provenance.get("training", {}).items() if key not in SEED_FACTS}
-    groups = {"model": provenance.get("model", {})} | training
-    return {
-        f"{group}.{key}": value
-        for group, settings in groups.items()
-        for key, value in (settings.items() if isinstance(settings, Mapping) else [("", settings)])
-    }
-
-
-def _mean_point(points: Sequence[CurvePoint]) -> CurvePoint:
-    """Average the points of models that differ in their seed; everything but figures is taken from the first."""
-    first = points[0]
-    if len(points) == 1:
-        return first
-    images = {name: _mean_measured([point.images[name] for point in points]) for name in first.images}
-    return replace(first, mean=_mean_measured([point.mean for point in points]), images=images)
-
-
-def _mean_measured(rows: Sequence[QualityRow]) -> QualityRow:
-    psnr, ms_ssim = ([getattr(row, name) for row in rows] for name in MEASURES)
-    return QualityRow(
-        rows[0].name,
-        fmean(row.bpp for row in rows),
-        None if None in psnr else fmean(psnr),
-        None if None in ms_ssim else fmean(ms_ssim),
-    )
-
-
-def _words(numbers: Iterable[int]) -> str:
-    *others, last = map(str, sorted(numbers))
-    return f"{', '.join(others)} and {last}" if others else last
-
-
-def _rung(curve: Curve) -> int:
-    rung = curve.points[0].raw["provenance"]["model"]["rung"]
-    return list(RUNG_TITLES).index(rung) if rung in RUNG_TITLES else len(RUNG_TITLES)
-
-
-def _source(settings: str, provenance: Mapping[str, Any]) -> str:
-    """Describe settings, processor, threads and date of measured points."""
-    machine = provenance.get("machine", {})
-    threads = provenance.get("threads", 1)
-    cpu = f"{machine['cpu']}, {count_of(threads, 'thread')}" if "cpu" in machine else ""
-    return "; ".join(part for part in (settings, cpu, provenance.get("date", "")) if part)
-
-
-def title_of(provenance: Mapping[str, Any]) -> str:
-    """Return the title of a model's curve: its `--curve`, or rung, components, density and distortion in words."""
-    if "curve" in provenance:
-        return str(provenance["curve"])
-    model = provenance["model"]
-    words = [RUNG_TITLES.get(model["rung"], model["rung"])]
-    if model.get("num_levels", 1) > 1:
-        words.append("variable rate")
-    if model["num_components"] > 1:
-        words.append(f"K = {model['num_components']}")
-    if model["likelihood"] != "gaussian" and model["rung"] != "factorized":
-        words.append(model["likelihood"])
-    if provenance.get("training", {}).get("loss", {}).get("distortion", "mse") != "mse":
-        words.append("for MS-SSIM")
-    if effort := provenance.get("effort", 0):
-        words.append(f"effort {effort}")
-    return ", ".join(words)
 
 
 def _lmbda(provenance: Mapping[str, Any]) -> str | None:

@@ -53,7 +53,7 @@ def test_every_name_in_the_map_of_the_paper_is_in_the_files_beside_it() -> None:
     rows = [line for line in pages.read("paper").splitlines() if line.startswith("| ") and "](../" in line]
     assert len(rows) >= 15
     for row in rows:
-        files = {*re.findall(r"\]\(\.\./([^)#]+\.py)\)", row), "jahp_pl/model.py", "jahp_pl/config.py"}
+        files = {*re.findall(r"\]\(\.\./([^)#]+\.py)\)", row), "jahp_pl/model.py", "jahp_pl/config/model.py"}
         text = "".join((pages.ROOT / file).read_text() for file in files)
         for name in re.findall(r"`([\w.]+)[(`]", row):
             assert re.search(rf"\b{name.split('.')[-1]}\b", text), name

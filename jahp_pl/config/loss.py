@@ -1,0 +1,55 @@
+"""Settings of the training objective: the section `loss`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from jahp_pl.config.checks import require
+
+
+@dataclass
+class LossConfig:
+    """The training objective R + lmbda * D, with R in bits per pixel."""
+
+    distortion: Literal["mse", "ms_ssim"] = "mse"
+    """D: 255^2 * MSE of images in [0, 1], or 1 - MS-SSIM."""
+    lmbda: float = 0.0130
+    """Trade-off. Published for mse: .0018 .0035 .0067 .0130 .0250 .0483 .0932 .1800; for ms_ssim: 2.40 4.58 8.73 16.64
+    31.73 60.50 115.37 220.00. In a variable-rate model (model.num_levels > 1), the trade-off of the lowest level."""
+    lmbda_max: float | None = None
+    """Trade-off of the highest level of a variable-rate model; the levels between are evenly spaced in log. null for a
+    single-rate model."""
+    level_weighting: float = 0.6
+    """Exponent p of the weight (lambda_middle / lambda)^p of a crop in the loss of a variable-rate model. Rates grow
+    about as lambda^0.6, so at 0.6 a relative change of the rate counts the same at every level; at 0 the highest levels
+    dominate."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.lmbda < math.inf, "loss.lmbda", self.lmbda, "must be positive and finite")
+        require(
+            self.lmbda_max is None or self.lmbda < self.lmbda_max < math.inf,
+            "loss.lmbda_max",
+            self.lmbda_max,
+            "must be finite and larger than loss.lmbda, the trade-off of the lowest level",
+        )
+        require(0 <= self.level_weighting <= 2, "loss.level_weighting", self.level_weighting, "must be from 0 to 2")
+
+    @property
+    def lmbda_ratio(self) -> float:
+        """Ratio of the largest lambda to the smallest; 1 for a single-rate model."""
+        return 1.0 if self.lmbda_max is None else self.lmbda_max / self.lmbda
+
+    @property
+    def lmbda_middle(self) -> float:
+        """Geometric mean of the smallest and the largest lambda."""
+        return self.lmbda * math.sqrt(self.lmbda_ratio)
+
+    def lmbda_at(self, share: float) -> float:
+        """Return lambda of the level at `share` of the way from the lowest (0) to the highest (1)."""
+        return self.lmbda * math.pow(self.lmbda_ratio, share)
+
+    def objective_at(self, share: float) -> LossConfig:
+        """Return the objective of that level alone, see `lmbda_at`."""
+        return LossConfig(self.distortion, self.lmbda_at(share))

@@ -1,0 +1,92 @@
+"""Settings of the model: the section `model`."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from jahp_pl.config.checks import ConfigError, require
+from jahp_pl.config.parts import PARTS
+
+Rung = Literal["factorized", "scale_hyperprior", "mean_scale_hyperprior", "context", "joint"]
+Family = str
+"""Name of a density, see `parts.PARTS`."""
+Transform = str
+"""Name of a pair of networks, see `parts.PARTS`."""
+
+MAX_CHANNELS = 4096
+"""Largest number of filters or latents. The codec's exact sums allow about twice as many inputs of g_ep."""
+
+
+@dataclass
+class ModelConfig:
+    """Architecture: rung of the paper's ladder, widths, density of the latents."""
+
+    rung: Rung = "joint"
+    """factorized (Balle 2018, no hyperprior) < scale_hyperprior (Balle 2018) < mean_scale_hyperprior < joint (the
+    paper's full model); context is the autoregressive model alone, without side information."""
+    num_filters: int = 192
+    """N: channels of the hidden layers and of the hyper-latents z."""
+    num_latents: int = 192
+    """M: channels of the latents y. The paper uses 192 for the low rates and 320 for the high ones."""
+    likelihood: Family = "gaussian"
+    """Density of one latent before it is convolved with U(-1/2, 1/2)."""
+    num_components: int = 1
+    """K: mixture components per latent; 1 is a single density."""
+    quantization: Literal["noise", "mixed", "rounded"] = "noise"
+    """What replaces rounding in training. noise: y + U(-1/2, 1/2) everywhere, as in the paper. mixed: noise for the
+    rate and the context, straight-through rounding for the reconstruction (Minnen & Singh 2020). rounded:
+    rounding as in a file, which gives g_a and h_a no gradient: for a last phase (configs/overlays/entropy_phase.yaml)
+    in which they stay as they are and the rest of the entropy model learns the integers that it will code."""
+    transform: Transform = "gdn"
+    """Layers of g_a and g_s. gdn: as in the paper. docs/extending.md shows how to add others."""
+    hyper_transform: str = "conv"
+    """Layers of h_a and h_s. conv: as in the paper. docs/extending.md shows how to add others."""
+    entropy_network: str = "conv"
+    """Layers of g_ep. conv: as in the paper. docs/extending.md shows how to add others."""
+    num_levels: int = 1
+    """S: rate levels of a variable-rate model, whose latents are scaled by a gain per level; it can also code at any
+    rate between two levels. 1 is a single-rate model; with more, set loss.lmbda_max."""
+
+    def __post_init__(self) -> None:
+        for setting, names in PARTS.items():
+            require(
+                getattr(self, setting) in names,
+                f"model.{setting}",
+                getattr(self, setting),
+                f"must be one of {', '.join(names)}; for your own, import its module first: "
+                "with the setting imports=[FILE.py] in `jahp train`, with --import FILE.py in other commands",
+            )
+        for setting in ("num_filters", "num_latents"):
+            value = getattr(self, setting)
+            require(1 <= value <= MAX_CHANNELS, f"model.{setting}", value, f"must be from 1 to {MAX_CHANNELS}")
+        require(1 <= self.num_components <= 16, "model.num_components", self.num_components, "must be from 1 to 16")
+        require(1 <= self.num_levels <= 64, "model.num_levels", self.num_levels, "must be from 1 to 64")
+        require(
+            self.rung != "factorized" or (self.likelihood, self.num_components) == ("gaussian", 1),
+            "model.rung",
+            self.rung,
+            "the factorized rung learns a free density per channel; leave model.likelihood and model.num_components "
+            "at their defaults",
+        )
+
+
+def model_from_dict(values: dict[str, Any]) -> ModelConfig:
+    """Rebuild the architecture from `to_dict(config)["model"]`.
+
+    Raises:
+        ConfigError: if a key or a word is unknown to this version, a type is wrong, or a value is out of range.
+    """
+    remedy = "is unknown to this version of jahp_pl; upgrade jahp_pl to read this model"
+    known = {f.name for f in dataclasses.fields(ModelConfig)}
+    if unknown := sorted(set(values) - known):
+        raise ConfigError(f"model.{unknown[0]}: {remedy}")
+    for name, hint in typing.get_type_hints(ModelConfig).items():
+        words = typing.get_args(hint)
+        if name in values:
+            require(
+                values[name] in words if words else type(values[name]) is hint, f"model.{name}", values[name], remedy
+            )
+    return ModelConfig(**values)

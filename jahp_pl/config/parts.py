@@ -1,0 +1,44 @@
+"""Names of the densities and networks that a model can be built from, including those that a program registers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from jahp_pl.config.checks import ConfigError, require
+
+Part = TypeVar("Part")
+
+PARTS: dict[str, list[str]] = {
+    "likelihood": ["gaussian", "laplace", "logistic"],
+    "transform": ["gdn"],
+    "hyper_transform": ["conv"],
+    "entropy_network": ["conv"],
+}
+"""Valid names for these settings of a model. `distributions.register_density`, `transforms.register_transform`,
+`hyperprior.register_hyper_transform` and `context.register_entropy_network` add names."""
+BUILT_IN = {setting: tuple(names) for setting, names in PARTS.items()}
+"""The package's own names in `PARTS`, which cannot be replaced."""
+
+
+def add_part(setting: str, name: str) -> None:
+    """Add a valid name for a setting in `PARTS`.
+
+    Raises:
+        ConfigError: if the name is not an identifier, or is one of the package's own.
+    """
+    is_new = name not in BUILT_IN[setting]
+    require(name.isidentifier() and is_new, f"model.{setting}", name, "must be an identifier that is not taken")
+    if name not in PARTS[setting]:
+        PARTS[setting].append(name)
+
+
+def find_part(setting: str, name: str, parts: Mapping[str, Part]) -> Part:
+    """Look up the part that a setting in `PARTS` names.
+
+    Raises:
+        ConfigError: if it is not registered in this process.
+    """
+    if name not in parts:
+        raise ConfigError(f"model.{setting}={name}: is not registered in this process; import its module first")
+    return parts[name]

@@ -1,0 +1,84 @@
+"""Settings of the run's length, hardware and intervals: the section `trainer`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jahp_pl.config.checks import require
+
+
+@dataclass
+class TrainerConfig:
+    """Length of the run, hardware, and intervals of logging and validation."""
+
+    max_steps: int = 1_000_000
+    """Total number of optimizer steps; there are no epochs."""
+    max_time: str | None = None
+    """End after DD:HH:MM:SS of training, summed over all sessions of the run, even if steps are left. A cosine schedule
+    then anneals towards whichever limit comes first."""
+    session_time: str | None = None
+    """Stop with a checkpoint after DD:HH:MM:SS of one session, for jobs of limited length; the same command continues.
+    Steps, schedule and result are those of a run without stops."""
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where to train; auto uses a GPU if there is one."""
+    devices: int = 1
+    """Processes per node, one per GPU (or CPU rank)."""
+    num_nodes: int = 1
+    """Number of machines."""
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    """auto uses bf16-mixed if the hardware computes in bfloat16, otherwise 32-true."""
+    deterministic: bool = False
+    """Use only deterministic operations of torch, and fail where there is none."""
+    val_every_steps: int = 5000
+    """Optimizer steps between two validations."""
+    log_every_steps: int = 50
+    """Optimizer steps between two rows of metrics."""
+    keep_checkpoints: int = 2
+    """Number of latest checkpoints to keep; if the newest is damaged, a run continues from the one before."""
+    max_skipped_steps: int = 20
+    """Stop the run after this many consecutive optimizer steps with a non-finite loss or gradient."""
+    compile: bool = False
+    """Compile the training forward with torch.compile, which takes minutes at the start and makes steps faster."""
+    channels_last: bool = False
+    """Keep images and transforms in channels_last memory format."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "max_steps", "devices", "num_nodes", "val_every_steps", "log_every_steps", "keep_checkpoints",
+            "max_skipped_steps",
+        ):  # fmt: skip
+            require(getattr(self, name) >= 1, f"trainer.{name}", getattr(self, name), "must be at least 1")
+        for name in ("max_time", "session_time"):
+            parts = (getattr(self, name) or "0:0:0:1").split(":")
+            require(
+                len(parts) == 4 and all(p.isdecimal() for p in parts) and int("".join(parts)) > 0,
+                f"trainer.{name}",
+                getattr(self, name),
+                "must read DD:HH:MM:SS, e.g. 00:00:10:00 for ten minutes; put ten days or more in quotes, "
+                'like "10:00:00:00", because YAML would read a number',
+            )
+
+    @property
+    def num_ranks(self) -> int:
+        """Processes that train together, over all nodes."""
+        return self.devices * self.num_nodes
+
+    def max_seconds(self) -> float:
+        """Return `max_time` in seconds; infinity if it is not set."""
+        return _seconds(self.max_time)
+
+    def session_seconds(self) -> float:
+        """Return `session_time` in seconds; infinity if it is not set."""
+        return _seconds(self.session_time)
+
+    def is_over(self, steps: int, seconds: float) -> bool:
+        """Check whether a run with this many steps and seconds has reached either limit."""
+        return steps >= self.max_steps or seconds >= self.max_seconds()
+
+
+def _seconds(time: str | None) -> float:
+    if time is None:
+        return float("inf")
+    days, hours, minutes, seconds = (int(part) for part in time.split(":"))
+    return ((days * 24 + hours) * 60 + minutes) * 60.0 + seconds

@@ -1,0 +1,166 @@
+"""Joins evaluations of models into curves: points of one title form a curve, and those of several seeds a mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean
+from typing import Any
+
+from jahp_pl.evaluation import EvaluationError
+from jahp_pl.report.curves import MEASURES, Curve, CurvePoint, QualityRow
+from jahp_pl.text import count_of
+
+RUNG_TITLES = {
+    "factorized": "Factorized",
+    "scale_hyperprior": "Scale hyperprior",
+    "mean_scale_hyperprior": "Mean & scale hyperprior",
+    "context": "Context only",
+    "joint": "Joint",
+}
+SEED_FACTS = ("seed", "step", "source")
+"""Training facts that may differ between models that are one point of a curve."""
+
+
+def title_of(provenance: Mapping[str, Any]) -> str:
+    """Return the title of a model's curve: its `--curve`, or rung, components, density and distortion in words."""
+    if "curve" in provenance:
+        return str(provenance["curve"])
+    model = provenance["model"]
+    words = [RUNG_TITLES.get(model["rung"], model["rung"])]
+    if model.get("num_levels", 1) > 1:
+        words.append("variable rate")
+    if model["num_components"] > 1:
+        words.append(f"K = {model['num_components']}")
+    if model["likelihood"] != "gaussian" and model["rung"] != "factorized":
+        words.append(model["likelihood"])
+    if provenance.get("training", {}).get("loss", {}).get("distortion", "mse") != "mse":
+        words.append("for MS-SSIM")
+    if effort := provenance.get("effort", 0):
+        words.append(f"effort {effort}")
+    return ", ".join(words)
+
+
+def model_curve(title: str, points: Sequence[CurvePoint]) -> Curve:
+    """Join evaluations of models with one title into a curve; those that differ in their seed become one point.
+
+    Raises:
+        EvaluationError: if the points cover different images, or models of one lambda differ in more than their seed.
+    """
+    first = points[0]
+    for other in points[1:]:
+        if first.images.keys() != other.images.keys():
+            raise EvaluationError(
+                f"{other.path} covers {count_of(len(other.images), 'image')}, {first.path} {len(first.images)}; a "
+                "curve needs results of the same images"
+            )
+    source = source_of("", first.raw["provenance"])
+    images = frozenset(first.images)
+    by_seed: dict[int | None, list[CurvePoint]] = {}
+    for point in points:
+        by_seed.setdefault(_seed(point), []).append(point)
+    by_quality = _by_quality_and_seed(title, points)
+    if len(by_seed) == 1:
+        return Curve(title, "model", sorted_by_rate(points), images, "", source)
+    seeds = {
+        seed: Curve(f"{title}, seed {seed}", "model", sorted_by_rate(ones), images, "", source)
+        for seed, ones in by_seed.items()
+        if seed is not None
+    }
+    means = [_mean_point(list(ones.values())) for ones in by_quality.values()]
+    fewer = [
+        f"{quality} is of seed {_words(seed for seed in ones if seed is not None)} alone"
+        for quality, ones in by_quality.items()
+        if len(ones) < len(by_seed)
+    ]
+    source_text = "; ".join((f"mean of seeds {_words(seeds)}", *fewer, source))
+    return Curve(title, "model", sorted_by_rate(means), images, "", source_text, seeds)
+
+
+def _by_quality_and_seed(title: str, points: Sequence[CurvePoint]) -> dict[str, dict[int | None, CurvePoint]]:
+    """Group the points of models with one title by quality, then by seed.
+
+    If a quality has two points of one seed, the second gets a quality of its own, which includes its path.
+
+    Raises:
+        EvaluationError: see `_check_models`.
+    """
+    groups: dict[str, dict[int | None, CurvePoint]] = {}
+    for point in points:
+        ones = groups.setdefault(point.quality, {})
+        if ones and point.quality:
+            _check_models(title, next(iter(ones.values())), point)
+        if ones.setdefault(_seed(point), point) is not point:
+            groups[f"{point.quality} ({point.path})"] = {_seed(point): point}
+    return groups
+
+
+def _seed(point: CurvePoint) -> int | None:
+    seed: int | None = point.raw["provenance"].get("training", {}).get("seed")
+    return seed
+
+
+def _check_models(title: str, first: CurvePoint, other: CurvePoint) -> None:
+    """Refuse to treat models as seeds of one model if they differ in more than their seed."""
+    known, found = _facts(first), _facts(other)
+    for key in sorted(known.keys() | found.keys()):
+        if known.get(key) != found.get(key):
+            raise EvaluationError(
+                f"{other.path} and {first.path} are different models at one point of {title}, {first.quality} ({key}: "
+                f"{found.get(key)}, {known.get(key)}); evaluate one with --curve NAME, or report them apart"
+            )
+
+
+def _facts(point: CurvePoint) -> dict[str, Any]:
+    """Collect the settings that two models must share: `model.num_filters`, `optim.learning_rate`, ..."""
+    provenance = point.raw["provenance"]
+    training = {key: value for key, value in provenance.get("training", {}).items() if key not in SEED_FACTS}
+    groups = {"model": provenance.get("model", {})} | training
+    return {
+        f"{group}.{key}": value
+        for group, settings in groups.items()
+        for key, value in (settings.items() if isinstance(settings, Mapping) else [("", settings)])
+    }
+
+
+def _mean_point(points: Sequence[CurvePoint]) -> CurvePoint:
+    """Average the points of models that differ in their seed; everything but figures is taken from the first."""
+    first = points[0]
+    if len(points) == 1:
+        return first
+    images = {name: _mean_measured([point.images[name] for point in points]) for name in first.images}
+    return replace(first, mean=_mean_measured([point.mean for point in points]), images=images)
+
+
+def _mean_measured(rows: Sequence[QualityRow]) -> QualityRow:
+    psnr, ms_ssim = ([getattr(row, name) for row in rows] for name in MEASURES)
+    return QualityRow(
+        rows[0].name,
+        fmean(row.bpp for row in rows),
+        None if None in psnr else fmean(psnr),
+        None if None in ms_ssim else fmean(ms_ssim),
+    )
+
+
+def _words(numbers: Iterable[int]) -> str:
+    *others, last = map(str, sorted(numbers))
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def sorted_by_rate(points: Iterable[CurvePoint]) -> tuple[CurvePoint, ...]:
+    """Order points by rate, from the lowest."""
+    return tuple(sorted(points, key=lambda point: point.mean.bpp))
+
+
+def rung_order(curve: Curve) -> int:
+    """Return the place of a model's curve in a list that follows the paper's ladder."""
+    rung = curve.points[0].raw["provenance"]["model"]["rung"]
+    return list(RUNG_TITLES).index(rung) if rung in RUNG_TITLES else len(RUNG_TITLES)
+
+
+def source_of(settings: str, provenance: Mapping[str, Any]) -> str:
+    """Describe settings, processor, threads and date of measured points."""
+    machine = provenance.get("machine", {})
+    threads = provenance.get("threads", 1)
+    cpu = f"{machine['cpu']}, {count_of(threads, 'thread')}" if "cpu" in machine else ""
+    return "; ".join(part for part in (settings, cpu, provenance.get("date", "")) if part)
