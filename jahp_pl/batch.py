@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jahp_pl.codec.bitstream import MAGIC
-from jahp_pl.errors import JahpError, StandardOutputError
+from jahp_pl.errors import JahpError, StandardOutputError, describe_error
 
 STREAM = Path("-")
 """Stands for standard input or standard output."""
@@ -203,7 +203,7 @@ def run_all(
         except (BrokenPipeError, StandardOutputError):
             raise
         except expected as error:
-            failures.append(Failure(job.source, str(error)))
+            failures.append(Failure(job.source, describe_error(error)))
         else:
             num_done, num_skipped = num_done + was_made, num_skipped + (not was_made)
         finally:
@@ -214,6 +214,8 @@ def run_all(
 def _named(source: Path, target: Path, force: bool) -> list[Job]:
     """Return the job of a file that was named on its own, not found in a folder."""
     if source != STREAM and not source.is_file():
+        if source.exists():
+            raise BatchError(f"{source}: is not a regular file; give - and redirect it to standard input")
         raise BatchError(f"{source}: no such file; check the path")
     _check_length(target)
     if STREAM not in (source, target) and target.exists() and target.samefile(source):

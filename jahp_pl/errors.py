@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+_TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
 
 
 class JahpError(Exception):
@@ -72,8 +74,51 @@ def memory_errors(name: str = "") -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's message; the name of its type if it has no message."""
+    """Return the first line of an error's message; the name of its type if it has no message.
+
+    An error of the system becomes its reason alone, without number and path.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def describe_error(error: Exception, name: str = "") -> str:
+    """Describe an error in one line; one of the system about an input becomes a sentence that names it and the remedy.
+
+    Args:
+        error: the error.
+        name: name of the input; by default, the path in the error.
+    """
+    if isinstance(error, JahpError) or not isinstance(error, OSError) or not error.strerror:
+        return str(error).strip() or type(error).__name__
+    if not name and error.filename is not None:
+        name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    return f"{name}{': ' * bool(name)}cannot be used ({error.strerror}); {_input_remedy(error)}"
+
+
+@contextmanager
+def named_in_errors(path: Path) -> Iterator[None]:
+    """Add a path to errors of the system in the block that lack one, as errors while reading do."""
+    try:
+        yield
+    except OSError as error:
+        if error.strerror and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def _input_remedy(error: OSError) -> str:
+    """Say what to do about an error of the system about an input."""
+    if error.errno in _FULL:
+        return "free some space"
+    if error.errno in _FORBIDDEN:
+        return "allow access to it"
+    if error.errno == errno.ENAMETOOLONG:
+        return "give it a shorter name"
+    if error.errno in _TOO_MANY_OPEN:
+        return "raise the limit of open files, e.g. with ulimit -n"
+    return "check the path"
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jahp_pl.config import ConfigError
+from jahp_pl.files import resolved
 
 
 def import_modules(modules: Sequence[str]) -> None:
@@ -35,10 +36,10 @@ def import_modules(modules: Sequence[str]) -> None:
 
 def _import_file(path: Path) -> None:
     """Import a file as a module of its stem, unless that is done."""
-    path = Path(os.path.expanduser(path)).resolve()  # noqa: PTH111  keeps ~ of an unknown user
+    path = resolved(os.path.expanduser(path))  # noqa: PTH111  keeps ~ of an unknown user
     present = sys.modules.get(path.stem)
     if present is not None:
-        if Path(getattr(present, "__file__", None) or "").resolve() != path:
+        if resolved(getattr(present, "__file__", None) or "") != path:
             raise ConfigError(f"imports={path}: another module named {path.stem} is already imported; rename the file")
         return
     spec = importlib.util.spec_from_file_location(path.stem, path)

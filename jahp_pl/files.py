@@ -76,6 +76,11 @@ def link_atomically(source: Path, path: Path) -> None:
         shutil.copyfileobj(original, copy)
 
 
+def resolved(path: str | Path) -> Path:
+    """Return a path without symbolic links, like `Path.resolve`, which raises RuntimeError for a loop of links."""
+    return Path(os.path.realpath(path))
+
+
 def temporary_name(folder: Path) -> Path:
     """Return a name in this folder that no other process uses, even in another container or on another machine."""
     return folder / f".jahp-{secrets.token_hex(8)}.part"

@@ -23,6 +23,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from jahp_pl.codec.bitstream import MAGIC, MAX_SIDE, BitstreamError, unpack
 from jahp_pl.codec.limits import claimable_pixels
 from jahp_pl.errors import JahpError
+from jahp_pl.files import resolved
 from jahp_pl.model_io.export_config import Metric, is_export, read_fingerprint
 from jahp_pl.model_io.pretrained import bundled_with_fingerprint, locate
 from jahp_pl.model_io.runtimes import default_runtime
@@ -110,7 +111,7 @@ class Models:
 
     def _loaded(self, path: Path) -> AnyCodec:
         """Return the codec of a model, which is loaded once."""
-        path = path.resolve()
+        path = resolved(path)
         if path not in self._paths:
             self._paths[path] = _load(path)
         return self._paths[path]

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from jahp_pl.config import Config, ConfigError, require
-from jahp_pl.errors import first_line
+from jahp_pl.errors import describe_error, first_line
 from jahp_pl.extensions import import_modules
 
 if TYPE_CHECKING:
@@ -56,8 +56,10 @@ def load_config(*arguments: str | Path) -> Config:
             raise ConfigError(f"{file}: no such file; give the path of a YAML file with settings") from None
         except RecursionError:
             raise ConfigError(f"{file}: cannot be read as YAML: it is nested too deeply; correct the file") from None
+        except OSError as error:
+            raise ConfigError(describe_error(error, str(file))) from None
         # PyYAML passes on Python's own errors
-        except (YAMLError, OmegaConfBaseException, OSError, ValueError, ArithmeticError) as error:
+        except (YAMLError, OmegaConfBaseException, ValueError, ArithmeticError) as error:
             raise ConfigError(f"{file}: cannot be read as YAML: {yaml_problem(error)}; correct the file") from None
         if not isinstance(loaded, DictConfig):
             raise ConfigError(f"{file}: is not a mapping; write settings as in the files under configs/")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import pkgutil
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import jahp_pl
-from jahp_pl.errors import JahpError, MemoryShortageError, memory_errors
+from jahp_pl.batch import Job, run_all
+from jahp_pl.errors import JahpError, MemoryShortageError, describe_error, memory_errors
 from tests.support.codec_models import JOINT, codec_of
+from tests.support.commands import run
 
 TOO_LARGE = 2**50
 NOT_FOR_CALLERS = {"Stopped", "_EndOfCommandsError"}
@@ -68,3 +73,65 @@ def test_other_errors_are_left_alone(error: Exception) -> None:
     with pytest.raises(type(error)) as caught, memory_errors():
         raise error
     assert caught.value is error
+
+
+@pytest.mark.parametrize("make_path", [lambda: "x" * 300 + ".png", lambda: "a-loop.png"], ids=["too long", "loop"])
+def test_an_error_of_the_system_about_an_input_is_a_sentence(
+    make_path: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Root may read everything, so a name that is too long and a loop of links stand for all errors of the system."""
+    monkeypatch.chdir(tmp_path)
+    Path("a-loop.png").symlink_to("a-loop.png")
+    Image.new("RGB", (8, 8)).save("a.png")
+    Path("a.jahp").write_bytes(codec_of(JOINT).compress(np.zeros((8, 8, 3), np.uint8)))
+    bad = make_path()
+    for command in (
+        ("compress", bad),
+        ("compress", "a.png", "-o", bad),
+        ("compress", "a.png", "-o", "b.jahp", "--model", bad),
+        ("decompress", bad),
+        ("decompress", "a.jahp", "-o", bad),
+        ("info", bad),
+        ("evaluate", "--model", bad, "--images", "a.png"),
+        ("evaluate", "--model", "joint-psnr", "--images", bad),
+        ("evaluate", "--model", "joint-psnr", "--images", "nowhere.png", "--picture", bad),
+        ("classical", "--codec", "jpeg", "--images", bad),
+        ("report", bad),
+        ("report", bad, "-o", "r"),
+        ("shards", bad, "-o", "s"),
+        ("shards", "a.png", "--min-side", "1", "-o", bad),
+        ("train", bad),
+        ("train", f"data.train=[{bad}]"),
+        ("sweep", bad),
+        ("export", bad, "-o", "e"),
+        ("export", "joint-psnr", "-o", bad),
+        ("import-compressai", bad, "-o", "e"),
+    ):
+        assert run(*command) == 2, command
+        error = capfd.readouterr().err
+        assert error.startswith("jahp: "), command
+        assert error.count("\n") == 1, command
+        assert "Errno" not in error, command
+
+
+def test_a_file_of_a_folder_that_cannot_be_read_is_named_with_the_reason() -> None:
+    loop = OSError(errno.ELOOP, "Too many levels of symbolic links", "/a/b")
+    job = Job(Path("a"), Path("b"), is_resumable=True)
+
+    def work(_: Job) -> bool:
+        raise loop
+
+    reason = "/a/b: cannot be used (Too many levels of symbolic links); check the path"
+    assert describe_error(loop) == reason
+    assert run_all([job], work, (OSError,)).failures == [(Path("a"), reason)]
+    assert describe_error(OSError(errno.EACCES, "Permission denied"), "x") == (
+        "x: cannot be used (Permission denied); allow access to it"
+    )
+    assert describe_error(OSError("not a regular file")) == "not a regular file"
+
+
+def test_an_input_that_fails_while_it_is_read_is_named(capfd: pytest.CaptureFixture[str]) -> None:
+    if not Path("/proc/self/mem").exists():
+        pytest.skip("has no file that can be opened but not read")
+    assert run("compress", "/proc/self/mem", "-o", "never.jahp") == 2
+    assert capfd.readouterr().err.startswith("jahp: /proc/self/mem: cannot be used (Input/output error)")

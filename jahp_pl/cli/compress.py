@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jahp_pl import batch
-from jahp_pl.batch import STREAM, Job
+from jahp_pl.batch import STREAM, BatchError, Job
 from jahp_pl.cli import output
 from jahp_pl.cli.codecs import Decoders, open_any_codec
 from jahp_pl.cli.errors import CommandError
 from jahp_pl.cli.jobs import FinishedOutput, run_jobs
 from jahp_pl.cli.options import add_effort, add_files, add_target, command, positive
+from jahp_pl.errors import named_in_errors
 from jahp_pl.text import count_of
 
 if TYPE_CHECKING:
@@ -40,7 +41,11 @@ def compress(arguments: argparse.Namespace) -> None:
     from jahp_pl.codec.targets import Target, check_target
     from jahp_pl.images.io import SUFFIXES
 
-    jobs = batch.plan(arguments.inputs, arguments.output, ".jahp", SUFFIXES, arguments.force)
+    try:
+        jobs = batch.plan(arguments.inputs, arguments.output, ".jahp", SUFFIXES, arguments.force)
+    except BatchError:
+        _refuse_other_than_images(arguments.inputs)
+        raise
     if (suffix := jobs[0].target.suffix.lower()) in SUFFIXES:  # only -o can have given it
         raise CommandError(f"--output {jobs[0].target}: is not a {suffix[1:]} image but a .jahp file; end it in .jahp")
     target = Target(arguments.quality, arguments.bpp, arguments.size, arguments.psnr)
@@ -154,9 +159,44 @@ def _report_unread_images(inputs: Sequence[Path], suffixes: Collection[str]) -> 
         output.say(f"left out, because these formats are not supported: {counts}; {remedy}", file=sys.stderr)
 
 
+def _refuse_other_than_images(inputs: Sequence[Path]) -> None:
+    """Report an input that is no image, before its output is complained about.
+
+    Raises:
+        CommandError: if one is a .jahp file.
+        ImageError: if one is not an image.
+    """
+    from jahp_pl.images.io import image_size
+
+    for path in filter(Path.is_file, inputs):
+        if batch.is_compressed(path):
+            raise CommandError(f"{path}: is a .jahp file already; `jahp decompress` makes an image of it")
+        image_size(path)
+
+
+def _refuse_other_than_compressed(inputs: Sequence[Path]) -> None:
+    """Report an input that is no .jahp file, before its output is complained about.
+
+    Raises:
+        BitstreamError: if one is not.
+    """
+    from jahp_pl.codec.bitstream import BitstreamError, unpack
+
+    for path in filter(Path.is_file, inputs):
+        if not batch.is_compressed(path):
+            try:
+                unpack(_read(path))
+            except BitstreamError as error:
+                raise BitstreamError(f"{path}: {error}") from None
+
+
 def decompress(arguments: argparse.Namespace) -> None:
     """Decompress .jahp files to images."""
-    jobs = batch.plan(arguments.inputs, arguments.output, ".png", {".jahp"}, arguments.force, beside=batch.DECODED)
+    try:
+        jobs = batch.plan(arguments.inputs, arguments.output, ".png", {".jahp"}, arguments.force, beside=batch.DECODED)
+    except BatchError:
+        _refuse_other_than_compressed(arguments.inputs)
+        raise
     decompressor = _Decompressor(Decoders(arguments), arguments.max_pixels, arguments.max_seconds, arguments.force)
     run_jobs("decompress", jobs, decompressor.make)
 
@@ -270,7 +310,8 @@ def _verify(codec: AnyCodec, encoded: AnyEncoded, name: str) -> None:
 
 
 def _read(source: Path) -> bytes:
-    return sys.stdin.buffer.read() if source == STREAM else source.read_bytes()
+    with named_in_errors(Path(output.name_of(source))):
+        return sys.stdin.buffer.read() if source == STREAM else source.read_bytes()
 
 
 def _write(target: Path, data: bytes) -> None:

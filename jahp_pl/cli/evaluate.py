@@ -22,6 +22,7 @@ from jahp_pl.cli.options import (
     command,
     num_threads,
 )
+from jahp_pl.files import resolved
 from jahp_pl.model_io.pretrained import locate
 from jahp_pl.text import count_of
 
@@ -168,7 +169,7 @@ def _check_names(arguments: argparse.Namespace, out: Path) -> None:
         CommandError: if --picture is the results file or does not end in .png, a quality is given twice, or --curve
             does not name each model differently.
     """
-    if arguments.picture is not None and arguments.picture.resolve() == out.resolve():
+    if arguments.picture is not None and resolved(arguments.picture) == resolved(out):
         raise CommandError(f"--picture {out}: is the file of the results; choose another name")
     if arguments.picture is not None and arguments.picture.suffix.lower() != ".png":
         raise CommandError(f"--picture {arguments.picture}: must be the name of a file that ends in .png")

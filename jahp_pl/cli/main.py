@@ -23,7 +23,7 @@ from jahp_pl.cli.process import (
     wait_passively,
 )
 from jahp_pl.config import ConfigError
-from jahp_pl.errors import memory_errors
+from jahp_pl.errors import describe_error, memory_errors
 from jahp_pl.extensions import import_modules
 
 EXAMPLES = """\
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             import traceback
 
             traceback.print_exc()
-        sys.exit(_fail(str(error).strip() or type(error).__name__, 2))
+        sys.exit(_fail(describe_error(error), 2))
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -161,14 +161,17 @@ class _Parser(argparse.ArgumentParser):
         """Suggest the command, option or value that was probably meant."""
         if found := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message):
             word, known = found[1], [choice.strip("' ") for choice in found[2].split(",")]
-        elif found := re.match(r"unrecognized arguments:.*?(--[^\s=]+)", message):
+        elif found := re.match(r"unrecognized arguments:.*?(--?[a-z][^\s=]*)", message):
             word, known = found[1], re.findall(r"--[a-z][a-z-]*", self.format_help())
         else:
             return ""
         import difflib
 
-        close = difflib.get_close_matches(word, known, n=1)
-        return f"; did you mean {close[0]}?" if close else ""
+        if close := difflib.get_close_matches(word, known, n=1, cutoff=0.7):
+            return f"; did you mean {close[0]}?"
+        if word.startswith("-") and any(action.dest == "settings" for action in self._actions):
+            return f"; did you mean `{self.prog} CONFIG.yaml key=value`? Configs and settings have no dashes"
+        return ""
 
 
 class _Version(argparse.Action):

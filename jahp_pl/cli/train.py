@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
+from collections.abc import Iterable
 from typing import Any
 
 from jahp_pl.cli import output
@@ -14,7 +16,7 @@ from jahp_pl.text import count_of
 
 def shards(arguments: argparse.Namespace) -> None:
     """Pack photographs into shards."""
-    from jahp_pl.data.index import count_by_reason
+    from jahp_pl.data.index import DataError, count_by_reason
     from jahp_pl.data.prepare import ShardOptions
     from jahp_pl.data.shards import write_shards
 
@@ -30,9 +32,12 @@ def shards(arguments: argparse.Namespace) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        report = write_shards(
-            arguments.sources, arguments.output, options, overwrite=arguments.force, progress=progress
-        )
+        try:
+            report = write_shards(
+                arguments.sources, arguments.output, options, overwrite=arguments.force, progress=progress
+            )
+        except DataError as error:
+            raise DataError(_with_options(str(error), vars(arguments))) from None
     number = report.num_samples
     samples = count_of(number, "photograph") if arguments.tile is None else f"{number} photographs and tiles"
     output.say(
@@ -44,6 +49,13 @@ def shards(arguments: argparse.Namespace) -> None:
         output.say(f"skipped {counts}; all are listed in {arguments.output / 'index.json'}, the first:")
         for skipped in report.skipped[:5]:
             output.say(f"  {skipped.name}: {skipped.detail}")
+
+
+def _with_options(message: str, names: Iterable[str]) -> str:
+    """Write the arguments of the library in a message, `min_side=256`, as options, `--min-side 256`."""
+    for name in names:
+        message = re.sub(rf"(?<![\w./=-]){name}=(?=\d)", f"--{name.replace('_', '-')} ", message)
+    return message
 
 
 def train(arguments: argparse.Namespace) -> None:

@@ -35,6 +35,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from webdataset.gopen import Pipe, gopen, rewrite_url
 
 from jahp_pl.data.http import Response, open_url
+from jahp_pl.errors import first_line
 
 TRIES = 3
 """Consecutive connections without progress after which http and https give up."""
@@ -108,7 +109,7 @@ class _HttpStream(io.RawIOBase):
             except urllib.error.URLError as error:
                 failure = str(getattr(error.reason, "strerror", None) or error.reason)
             except (OSError, http.client.HTTPException) as error:
-                failure = str(error) or type(error).__name__
+                failure = first_line(error)
             else:
                 self._position += count
                 return count

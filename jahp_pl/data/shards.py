@@ -169,7 +169,9 @@ def _prepare_all(items: list[FoundPhoto], options: ShardOptions, workers: int) -
         while pending:
             yield pending.popleft().result()
     except BrokenProcessPool:
-        raise DataError("a decoding process was killed, probably for lack of memory; use fewer `workers`") from None
+        raise DataError(
+            "a decoding process was killed, probably for lack of memory; free some, or use fewer processes"
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 

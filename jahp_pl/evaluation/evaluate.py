@@ -16,7 +16,7 @@ from jahp_pl.codec.targets import Target
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.classical import CODECS, encode_at_least
 from jahp_pl.evaluation.image_set import Original, identify, name_in_errors
-from jahp_pl.files import write_atomically
+from jahp_pl.files import resolved, write_atomically
 from jahp_pl.images.io import RGB, decode_rgb
 from jahp_pl.measurement.provenance import provenance
 from jahp_pl.measurement.rates import Rates, mean_rates, rates_of
@@ -82,9 +82,9 @@ def plan_files(originals: Sequence[Original], files: Path) -> list[EvaluationTas
     targets = [name.with_suffix(".jahp") for name in names]
     if len(set(targets)) < len(targets):  # e.g. a.jpg and a.png
         targets = [name.with_name(f"{name.name}.jahp") for name in names]
-    sources = {original.source.parent.resolve() for original in originals}
+    sources = {resolved(original.source.parent) for original in originals}
     for folder in {(files / target).parent for target in targets}:
-        if folder.resolve() in sources:
+        if resolved(folder) in sources:
             raise EvaluationError(f"{folder}: files would be written among the images; choose another --output")
     return [EvaluationTask(original, files / target) for original, target in zip(originals, targets, strict=True)]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jahp_pl.evaluation import EvaluationError
+from jahp_pl.files import resolved
 from jahp_pl.images.io import RGB, SUFFIXES, decode_rgb
 
 
@@ -52,7 +53,7 @@ def find_originals(paths: Path | Sequence[Path], limit: int | None = None) -> li
     for path in [paths] if isinstance(paths, Path) else paths:
         root = path if path.is_dir() else path.parent
         for source in _images_of(path):
-            found.setdefault(source.resolve(), Original(source, source.relative_to(root).as_posix()))
+            found.setdefault(resolved(source), Original(source, source.relative_to(root).as_posix()))
     return list(found.values())[:limit]
 
 

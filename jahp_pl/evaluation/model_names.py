@@ -7,6 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 from jahp_pl.evaluation import EvaluationError
+from jahp_pl.files import resolved
 from jahp_pl.model_io.checkpoint import find_checkpoint
 from jahp_pl.model_io.export_config import is_export
 from jahp_pl.model_io.pretrained import locate
@@ -14,7 +15,7 @@ from jahp_pl.model_io.pretrained import locate
 
 def model_name(model: str) -> str:
     """Return the last part of a model's path or name, without the suffix of a file."""
-    path = Path(model).resolve()
+    path = resolved(model)
     return path.stem if path.is_file() else path.name
 
 

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.devices import on_cpu
+from jahp_pl.files import resolved
 from jahp_pl.folders import replace_folder
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.checkpoint import (
@@ -202,7 +203,7 @@ def free_folder(folder: Path, names: Set[str], overwrite: bool) -> Path:
     Raises:
         ExportError: if it may not be written.
     """
-    folder = folder.resolve()
+    folder = resolved(folder)
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else {""} if folder.exists() else set()
     if found and not (overwrite and found <= names):
         remedy = "--force replaces it" if found <= names else "choose another name"

@@ -18,6 +18,7 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
+from jahp_pl.errors import describe_error
 from jahp_pl.folders import recover_if_missing
 from jahp_pl.model_io.export_config import (
     CARD,
@@ -189,7 +190,7 @@ def download(name: str) -> Path:
 
 def _refused(name: str, error: Exception) -> ExportError:
     """Convert an error of the Hub to one of one line."""
-    return ExportError(f"{name}: {' '.join(str(error).split()) or type(error).__name__}")
+    return ExportError(f"{name}: {' '.join(describe_error(error).split())}")
 
 
 def _require() -> None:

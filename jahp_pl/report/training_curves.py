@@ -12,7 +12,9 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from jahp_pl.errors import first_line
 from jahp_pl.evaluation import EvaluationError
+from jahp_pl.files import resolved
 from jahp_pl.report.figures import COLOURS, STYLE, save_figure
 from jahp_pl.training import METRICS_FILE
 
@@ -63,7 +65,7 @@ def read_series(run: Path) -> dict[str, Series]:
                     if name != "step" and text and math.isfinite(value := float(text)):
                         series.setdefault(name, []).append((int(row["step"]), value))
     except (OSError, ValueError, TypeError) as error:
-        raise EvaluationError(f"{path}: cannot be read ({error}); give another run folder") from None
+        raise EvaluationError(f"{path}: cannot be read ({first_line(error)}); give another run folder") from None
     if not series:
         raise EvaluationError(f"{path}: no metrics yet; wait for trainer.log_every_steps steps")
     return series
@@ -83,7 +85,7 @@ def draw_training(runs: Sequence[Path], folder: Path) -> list[Path]:
         EvaluationError: if a run's metrics cannot be read.
         WriteError: if the disk is full.
     """
-    names = [run.resolve().name for run in runs]
+    names = [resolved(run).name for run in runs]
     names = names if len(set(names)) == len(names) else [str(run) for run in runs]
     series = {name: read_series(run) for name, run in zip(names, runs, strict=True)}
     panels = [

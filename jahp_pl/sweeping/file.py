@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, cast, get_args
 
 import yaml
 
+from jahp_pl.errors import first_line
 from jahp_pl.settings import all_keys
 from jahp_pl.sweeping import SweepError
 from jahp_pl.sweeping.parameters import Parameter, Value, parse_parameter
@@ -88,7 +89,9 @@ def _load(path: Path) -> dict[str, Any]:
         raise SweepError("cannot be read as YAML: it is nested too deeply") from None
     except SweepError:
         raise
-    except (OSError, ValueError, ArithmeticError, yaml.YAMLError) as error:  # PyYAML passes on Python's own errors
+    except OSError as error:
+        raise SweepError(f"cannot be read ({first_line(error)}); check the path") from None
+    except (ValueError, ArithmeticError, yaml.YAMLError) as error:  # PyYAML passes on Python's own errors
         raise SweepError(f"cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise SweepError("is not a mapping; write it as in the files under sweeps/")

@@ -182,6 +182,37 @@ def test_info_knows_a_compressed_file_by_its_first_bytes_and_gives_the_quality_a
     assert rows["level"].endswith(", quality 37.0")
 
 
+def test_an_input_of_another_kind_is_reported_before_its_output(photo, tmp_path, capsys):
+    photo.with_suffix(".decoded.png").write_bytes(b"in the way")
+    assert run("decompress", photo) == 2
+    assert "photo.png: not a .jahp file" in capsys.readouterr().err
+    assert run("decompress", photo, "-o", photo) == 2
+    assert "photo.png: not a .jahp file" in capsys.readouterr().err
+    compressed = photo.with_suffix(".jahp")
+    compressed.write_bytes(b"jahp")
+    assert run("compress", compressed) == 2
+    assert "photo.jahp: is a .jahp file already" in capsys.readouterr().err
+    (tmp_path / "photo.txt").write_text("no image")
+    assert run("compress", tmp_path / "photo.txt") == 2
+    assert "photo.txt: not an image" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--min-side", "0"], "--min-side 0: must be at least 1"),
+        (["--min-side", "9999"], "1 with a side under --min-side 9999, 0 over --max-pixels 67108864"),
+        (["--max-side", "100"], "--max-side 100: must be at least --min-side 256"),
+        (["--tile", "100"], "--tile 100: must be at least 512"),
+        (["--quality", "101"], "--quality 101: must be"),
+        (["--shard-samples", "0"], "--shard-samples 0: must be"),
+    ],
+)
+def test_messages_about_shards_name_options_as_they_are_given(options, named, photo, capsys):
+    assert run("shards", photo, "-o", photo.with_name("shards"), *options) == 2
+    assert named in capsys.readouterr().err
+
+
 def test_info_refuses_an_image_as_what_it_is(photo, capsys):
     assert run("info", photo) == 2
     assert "photo.png: is an image, not a .jahp file or a model" in capsys.readouterr().err
@@ -289,6 +320,7 @@ def test_the_version_is_printed(capsys):
     assert capsys.readouterr().out.strip() == f"jahp {version('jahp_pl')}"
 
 
+SETTINGS = "CONFIG.yaml key=value`? Configs and settings have no dashes"
 QUIET = "jahp: -q means --quiet; for a quality of 80, give --quality 80; see `jahp compress --help`"
 
 
@@ -302,6 +334,12 @@ QUIET = "jahp: -q means --quiet; for a quality of 80, give --quality 80; see `ja
         (["bench", "codng"], "did you mean coding?"),
         (["compress", "a.png", "-q", "80"], QUIET),
         (["compress", "-q", "80", "a.png"], QUIET),
+        (["train", "--config", "x.yaml"], f"did you mean `jahp train {SETTINGS}"),
+        (["train", "-c", "x.yaml", "name=a"], f"did you mean `jahp train {SETTINGS}"),
+        (["train", "x.yaml", "--lr", "1"], f"did you mean `jahp train {SETTINGS}"),
+        (["train", "--loss.lmbda=0.01"], f"did you mean `jahp train {SETTINGS}"),
+        (["train", "--quit", "x.yaml"], "did you mean --quiet?"),
+        (["sweep", "x.yaml", "--config", "y.yaml"], f"did you mean `jahp sweep {SETTINGS}"),
     ],
 )
 def test_a_typing_error_is_answered_with_a_suggestion(arguments, meant, capsys):

@@ -32,6 +32,12 @@ CROP = np.ascontiguousarray(kodak_crop()[:40, :56])
 
 
 @pytest.fixture
+def shared_codec(request: pytest.FixtureRequest) -> Codec:
+    """The codec of a variant; its model is trained on first use, by this fixture if no earlier test did it."""
+    return codec_of(request.param)
+
+
+@pytest.fixture
 def another_device() -> Iterator[None]:
     """Stand in for "cuda" on a machine without a GPU: every tensor that is created on it fails."""
     torch.set_default_device("meta")
@@ -63,10 +69,10 @@ def test_a_pool_of_spawned_processes_codes_with_one_codec() -> None:
         assert pool.apply(codec.compress, (CROP,)) == codec.compress(CROP)
 
 
-@pytest.mark.usefixtures("another_device")
-@pytest.mark.parametrize("variant", ONE_OF_EACH, ids=str)
-def test_the_default_device_does_not_affect_coding(variant: Variant) -> None:
-    codec = codec_of(variant)
+@pytest.mark.usefixtures("shared_codec", "another_device")  # in this order
+@pytest.mark.parametrize("shared_codec", ONE_OF_EACH, ids=str, indirect=True)
+def test_the_default_device_does_not_affect_coding(shared_codec: Codec) -> None:
+    codec = shared_codec
     encoded = codec.encode(CROP)
     assert codec.exact_bits(encoded) > 0
     decoded = codec.decode(encoded.data)
