@@ -19,7 +19,13 @@ class JahpError(Exception):
 
     Every subclass also derives from the built-in type that fits (`ValueError`, `OSError`, ...). Any other exception
     from the package is a bug, or an `OSError` of an input file.
+
+    Args:
+        message: the message; line breaks in it, as names from files may have, become spaces.
     """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(" ".join(str(message).splitlines()))
 
 
 class WriteError(JahpError, OSError):

@@ -17,6 +17,7 @@ from PIL import Image
 import jahp_pl
 from jahp_pl.batch import Job, run_all
 from jahp_pl.errors import JahpError, MemoryShortageError, describe_error, memory_errors
+from jahp_pl.settings import load_config
 from tests.support.codec_models import JOINT, codec_of
 from tests.support.commands import run
 
@@ -135,3 +136,13 @@ def test_an_input_that_fails_while_it_is_read_is_named(capfd: pytest.CaptureFixt
         pytest.skip("has no file that can be opened but not read")
     assert run("compress", "/proc/self/mem", "-o", "never.jahp") == 2
     assert capfd.readouterr().err.startswith("jahp: /proc/self/mem: cannot be used (Input/output error)")
+
+
+def test_a_message_is_one_line_whatever_names_are_in_it(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text('"a\\nb": 1\n')
+    with pytest.raises(JahpError) as caught:
+        load_config(str(tmp_path / "c.yaml"))
+    assert "\n" not in str(caught.value)
+    for error in own_exceptions():
+        if issubclass(error, JahpError) and error.__init__ is JahpError.__init__:
+            assert str(error("a\nb")) == "a b", error

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jahp_pl import json_content
 from jahp_pl.cli import output
 from jahp_pl.cli.codecs import open_codec
 from jahp_pl.cli.errors import CommandError
@@ -263,12 +264,10 @@ def _fingerprints_in(out: Path) -> set[str] | None:
     Raises:
         CommandError: if the file has other content, e.g. curves of `jahp classical`.
     """
-    import json
-
     if not out.exists():
         return None
     try:
-        content = json.loads(out.read_text())
+        content = json_content.parse(out.read_bytes())
         results = [curve["points"][0] for curve in content["curves"]] if "curves" in content else [content]
         found = {str(result["provenance"]["fingerprint"]) for result in results}
     except (ValueError, LookupError, TypeError):

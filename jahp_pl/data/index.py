@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from jahp_pl import json_content
 from jahp_pl.errors import JahpError
 
 INDEX_NAME = "index.json"
@@ -102,14 +103,14 @@ class ShardIndex(NamedTuple):
         if len(data) > MAX_INDEX_BYTES:
             raise DataError(f"{name}: exceeds the maximum of {MAX_INDEX_BYTES} bytes; split it into several folders")
         try:
-            content = json.loads(data)
+            content = json_content.parse(data)
             if content["format"] != _FORMAT:
                 raise DataError(f"{name}: is not an index of shards; write the folder with `jahp shards`")
             if content["version"] > _VERSION:
                 raise DataError(f"{name}: was written by a later version of jahp_pl; upgrade jahp_pl")
             shards = tuple(_validated(ShardEntry(**entry)) for entry in content["shards"])
             return cls(shards, tuple(Skipped(**entry) for entry in content["skipped"]), int(content["pixels"]))
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             if isinstance(error, DataError):
                 raise
             raise DataError(f"{name}: is damaged; write the folder again with `jahp shards`") from None

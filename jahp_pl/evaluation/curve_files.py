@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jahp_pl import json_content
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.image_set import ImageIdentity, may_be_same_image
 from jahp_pl.text import count_of
@@ -22,7 +22,7 @@ def read_curve_file(path: Path) -> dict[str, Any]:
         return {"curves": []}
     remedy = "move it away, or choose another --output"
     try:
-        content = json.loads(path.read_text())
+        content = json_content.parse(path.read_bytes())
     except ValueError as error:
         raise EvaluationError(f"{path}: is not JSON ({error}); {remedy}") from None
     if not _is_content(content):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from jahp_pl import json_content
 from jahp_pl.config import ConfigError, LossConfig, ModelConfig, model_from_dict
 from jahp_pl.errors import JahpError
+from jahp_pl.json_content import Optional
 from jahp_pl.model_io.tensor_layout import DTYPES, Dtype
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -27,6 +28,18 @@ TABLES = "tables."
 Metric = Literal["psnr", "ms-ssim"]
 """Metric that a model was trained for."""
 METRICS: tuple[Metric, ...] = ("psnr", "ms-ssim")
+
+_FIGURES = {"bpp": float, "psnr": float, "ms_ssim": Optional(float), "ms_ssim_db?": Optional(float)}
+RESULTS = _FIGURES | {"images": str, "count": int, "points?": [_FIGURES | {"quality": float}]}
+"""Shape of the results in config.json, see `json_content.first_misfit`."""
+_FACTS = {
+    "step?": Optional(int),
+    "seconds?": Optional(float),
+    "loss?": {"distortion?": Optional(str), "lmbda?": Optional(float), "lmbda_max?": Optional(float)},
+    "data?": {"batch_size?": Optional(int)},
+}
+_CONTENT = {"fingerprint": str, "dtype?": str, "facts": _FACTS, "results?": Optional(RESULTS)}
+"""Shape of config.json without the architecture, which `ModelConfig` checks."""
 
 
 class ExportError(JahpError, ValueError):
@@ -196,14 +209,16 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ExportError(f"{path}: is missing; export the model again")
     try:
         with path.open("rb") as file:
-            config = json.loads(file.read(MAX_CONFIG_BYTES))
-    except (ValueError, RecursionError):
+            config = json_content.parse(file.read(MAX_CONFIG_BYTES))
+    except ValueError:
         raise ExportError(f"{path}: is damaged; export the model again") from None
     version = config.get(EXPORT_FORMAT_KEY) if isinstance(config, dict) else None
     if not isinstance(version, int):
         raise ExportError(f"{path}: is not of a jahp_pl export; give a folder that `jahp export` made")
     if version > EXPORT_FORMAT:
         raise ExportError(f"{path}: format {version} is newer than this jahp_pl reads; upgrade jahp_pl")
+    if misfit := json_content.first_misfit(config, _CONTENT):
+        raise ExportError(f"{path}: is damaged, {misfit} is missing or of another kind; export the model again")
     result: dict[str, Any] = config
     return result
 

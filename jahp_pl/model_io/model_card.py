@@ -5,14 +5,14 @@ Rates and distortions are means from a results file of `jahp evaluate`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jahp_pl import json_content
 from jahp_pl.config import ModelConfig
 from jahp_pl.images.kodak import KODAK_NAMES
-from jahp_pl.model_io.export_config import ExportError
+from jahp_pl.model_io.export_config import RESULTS, ExportError
 
 RUNG_WORDS = {
     "factorized": "a factorized prior (Ballé et al. 2018)",
@@ -159,7 +159,7 @@ def read_evaluation_results(path: Path, fingerprint: bytes) -> dict[str, Any]:
         ExportError: if the file cannot be read, has another format, or belongs to another model.
     """
     try:
-        content = json.loads(path.read_text())
+        content = json_content.parse(path.read_bytes())
         models = [curve["points"] for curve in content["curves"]] if "curves" in content else [[content]]
         measured = [bytes.fromhex(of_model[0]["provenance"]["fingerprint"]) for of_model in models]
         points = models[measured.index(fingerprint) if fingerprint in measured else 0]
@@ -172,9 +172,11 @@ def read_evaluation_results(path: Path, fingerprint: bytes) -> dict[str, Any]:
         }
         if "curves" in content and "target" in points[0]:
             results["points"] = [{"quality": p["target"]["quality"]} | _figures(p["mean"]) for p in points]
+        if misfit := json_content.first_misfit(results, RESULTS):
+            raise ValueError(misfit)
     except OSError as error:
         raise ExportError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, LookupError, TypeError, AttributeError):
         raise ExportError(f"{path}: has no results of `jahp evaluate`; give a JSON file that it wrote") from None
     if fingerprint not in measured:
         others = " and ".join(one.hex() for one in measured)

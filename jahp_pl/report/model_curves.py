@@ -162,5 +162,6 @@ def source_of(settings: str, provenance: Mapping[str, Any]) -> str:
     """Describe settings, processor, threads and date of measured points."""
     machine = provenance.get("machine", {})
     threads = provenance.get("threads", 1)
-    cpu = f"{machine['cpu']}, {count_of(threads, 'thread')}" if "cpu" in machine else ""
+    is_known = isinstance(machine, Mapping) and isinstance(machine.get("cpu"), str)  # early versions wrote a word
+    cpu = f"{machine['cpu']}, {count_of(threads, 'thread')}" if is_known else ""
     return "; ".join(part for part in (settings, cpu, provenance.get("date", "")) if part)

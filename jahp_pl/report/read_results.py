@@ -2,20 +2,53 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+from jahp_pl import json_content
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.image_set import may_be_same_image
 from jahp_pl.images.kodak import KODAK_NAMES
+from jahp_pl.json_content import Optional, first_misfit
+from jahp_pl.measurement.rates import RateSplit
 from jahp_pl.quality import decibels
 from jahp_pl.report.curves import Curve, CurveKind, CurvePoint, QualityRow
 from jahp_pl.report.model_curves import model_curve, rung_order, sorted_by_rate, source_of, title_of
 from jahp_pl.text import count_of
+
+_PROVENANCE = {
+    "model?": {"rung": str, "num_components": int, "likelihood": str, "num_levels?": int},
+    "training?": {"seed?": Optional(int), "loss?": {"distortion?": str, "lmbda?": Optional(float)}},
+    "threads?": int,
+    "date?": str,
+    "effort?": int,
+    "fingerprint?": str,
+}
+_ROW = {
+    "file_bpp": float,
+    "file_psnr?": Optional(float),
+    "file_ms_ssim?": Optional(float),
+    "width?": int,
+    "height?": int,
+    "encode_seconds?": float,
+    "decode_seconds?": float,
+    "rate?": dict.fromkeys(RateSplit._fields, float),
+}
+_POINT = {
+    "mean": _ROW,
+    "images?": [_ROW | {"name": str}],
+    "provenance?": _PROVENANCE,
+    "bpp_per_channel?": Optional({"y": [float], "z": [float]}),
+    "folder?": str,
+    "target?": dict.fromkeys(("quality?", "bpp?", "size?", "psnr?", "level?"), Optional(float)),
+}
+_EVALUATION = _POINT | {"images": None, "provenance": None}
+_CURVE = {"name": str, "title": str, "kind": str, "points": [_POINT], "settings?": str, "source?": str}
+_MEASURED_MODEL = {"points": [{"provenance": {"model": {"rung": str}}}]}
+"""Shapes of the contents of result files, see `json_content.first_misfit`; contents that nothing reads are left out."""
 
 
 def read_curves(paths: Iterable[Path]) -> list[Curve]:
@@ -97,12 +130,14 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise EvaluationError(f"{path}: no such results file; check the path")
     try:
-        content = json.loads(path.read_text())
+        content = json_content.parse(path.read_bytes())
     except ValueError as error:
         raise EvaluationError(f"{path}: is not JSON ({error}); make it again") from None
     is_evaluation = isinstance(content, dict) and {"mean", "images", "provenance"} <= set(content)
     if not is_evaluation and not (isinstance(content, dict) and isinstance(content.get("curves"), list)):
         raise EvaluationError(f"{path}: was written neither by `jahp evaluate` nor by `jahp classical`; leave it out")
+    if misfit := first_misfit(content, {"curves": [_CURVE]} if "curves" in content else _EVALUATION):
+        raise EvaluationError(f"{path}: is damaged, {misfit} is missing or of another kind; make it again")
     result: dict[str, Any] = content
     return result
 
@@ -113,6 +148,8 @@ def _curve(entry: Mapping[str, Any], path: Path) -> Curve:
     title, kind, key = str(entry["title"]), entry["kind"], entry["name"]
     if kind not in get_args(CurveKind):
         raise ValueError(f"kind {kind!r} of {title}")
+    if kind == "model" and (misfit := first_misfit(entry, _MEASURED_MODEL)):
+        raise ValueError(f"{title} lacks {misfit}")
     if not points:
         raise ValueError(f"{title} has no points")
     covered = {frozenset(point.images) for point in points}

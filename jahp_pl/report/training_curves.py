@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from jahp_pl.evaluation import EvaluationError
 from jahp_pl.files import resolved
 from jahp_pl.report.figures import COLOURS, STYLE, save_figure
 from jahp_pl.training import METRICS_FILE
+from jahp_pl.training.metrics_file import read_rows, step_of
 
 NAME = "training"
 """Name of the figure's files."""
@@ -56,15 +56,13 @@ def read_series(run: Path) -> dict[str, Series]:
     path = run / METRICS_FILE
     series: dict[str, Series] = {}
     try:
-        with path.open(newline="") as file:
-            for row in csv.DictReader(file):
-                # The last line may be incomplete while the run continues.
-                if not (row.get("step") or "").isdecimal() or None in row.values():
-                    continue
-                for name, text in row.items():
-                    if name != "step" and text and math.isfinite(value := float(text)):
-                        series.setdefault(name, []).append((int(row["step"]), value))
-    except (OSError, ValueError, TypeError) as error:
+        for row in read_rows(path):
+            if (step := step_of(row)) is None:
+                continue
+            for name, text in row.items():
+                if name != "step" and text and math.isfinite(value := float(text)):
+                    series.setdefault(name, []).append((step, value))
+    except (OSError, ValueError) as error:
         raise EvaluationError(f"{path}: cannot be read ({first_line(error)}); give another run folder") from None
     if not series:
         raise EvaluationError(f"{path}: no metrics yet; wait for trainer.log_every_steps steps")

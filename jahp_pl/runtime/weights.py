@@ -5,7 +5,6 @@ The counterpart of `model_io.export.load_export`; docs/file-format.md describes 
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from jahp_pl import json_content
 from jahp_pl.codec.arrays import Float32Array, Float64Array
 from jahp_pl.config import ModelConfig
 from jahp_pl.model_io.export_config import (
@@ -89,7 +89,7 @@ def _read_tensors(folder: Path, checksum: str) -> dict[str, npt.NDArray[np.gener
     arrays: dict[str, npt.NDArray[np.generic]] = {}
     try:
         (length,) = struct.unpack_from("<Q", data)
-        header = json.loads(data[8 : 8 + length])
+        header = json_content.parse(data[8 : 8 + length])
         for name, entry in header.items():
             if name == "__metadata__":
                 continue
@@ -97,7 +97,7 @@ def _read_tensors(folder: Path, checksum: str) -> dict[str, npt.NDArray[np.gener
             if (count := math.prod(shape)) * dtype.itemsize != end - start:
                 raise ValueError(f"{name} has another size than its shape")
             arrays[name] = np.frombuffer(data, dtype, count, 8 + length + start).reshape(shape)
-    except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError, struct.error) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError, struct.error) as error:
         raise ExportError(f"{folder / WEIGHTS}: damaged ({error}); fetch it again") from None
     return arrays
 

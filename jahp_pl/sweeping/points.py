@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
 import itertools
 import math
@@ -22,6 +21,7 @@ from jahp_pl.sweeping.file import SweepFile
 from jahp_pl.sweeping.parameters import Value
 from jahp_pl.training import METRICS_FILE
 from jahp_pl.training.metric_names import logged_names
+from jahp_pl.training.metrics_file import read_rows
 
 WANDB_MODE = "wandb.mode="
 """Start of the argument that turns W&B on or off."""
@@ -256,18 +256,17 @@ def last_values(run_dir: Path) -> dict[str, float]:
     values: dict[str, float] = {}
     if not path.exists():
         return values
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            for name, text in row.items():
-                if (number := _number(text)) is not None and name is not None:
-                    values[name] = number
+    for row in read_rows(path):
+        for name, text in row.items():
+            if (number := _number(text)) is not None:
+                values[name] = number
     return values
 
 
-def _number(text: object) -> float | None:
-    """Parse a cell as a finite number; None otherwise, e.g. in a row that is still being written."""
+def _number(text: str) -> float | None:
+    """Parse a cell as a finite number; None if it is not one."""
     try:
-        number = float(text) if isinstance(text, str) else math.nan
+        number = float(text)
     except ValueError:
         return None
     return number if math.isfinite(number) else None

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jahp_pl import json_content
 from jahp_pl.files import write_atomically
 from jahp_pl.sweeping import SweepError
 from jahp_pl.sweeping.file import SweepFile
@@ -60,10 +61,10 @@ def read_sweep_results(path: Path) -> list[StoredPoint]:
     if not path.exists():
         return []
     try:
-        content = json.loads(path.read_text())
+        content = json_content.parse(path.read_bytes())
         rows = [StoredPoint(*(point[field] for field in StoredPoint._fields)) for point in content["points"]]
         is_ours = "sweep" in content and all(map(_is_whole, rows))
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+    except (OSError, ValueError, LookupError, TypeError):
         is_ours = False
     if not is_ours:
         raise _foreign(path)

@@ -17,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from jahp_pl.errors import write_errors
 from jahp_pl.files import write_atomically
+from jahp_pl.training.metrics_file import read_rows, step_of
 
 
 def log_now(trainer: Trainer, values: Mapping[str, float]) -> None:
@@ -108,21 +109,15 @@ class CsvLogger(Logger):
         """Read the rows to keep: all rows of this session, and those of earlier sessions up to the resumed step."""
         if not self.path.exists() or not (self.columns or self._kept_steps):
             return []
-        with self.path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = list(read_rows(self.path))
         return rows if self.columns else [row for row in rows if self._is_kept(row)]
 
-    def _is_kept(self, row: Mapping[str, str | None]) -> bool:
-        is_validation = any(text and name.startswith("val/") for name, text in row.items() if name is not None)
-        return _step_of(row) <= self._kept_steps - (is_validation and self._validates_again)
+    def _is_kept(self, row: Mapping[str, str]) -> bool:
+        is_validation = any(text and name.startswith("val/") for name, text in row.items())
+        step = step_of(row)
+        return step is not None and step <= self._kept_steps - (is_validation and self._validates_again)
 
     def _text(self, rows: list[dict[str, str]]) -> str:
         text = io.StringIO()
         csv.DictWriter(text, self.columns, restval="", lineterminator="\n").writerows(rows)
         return text.getvalue()
-
-
-def _step_of(row: Mapping[str, str | None]) -> float:
-    """Return the step of a row; infinite if a kill truncated the row."""
-    text = row.get("step") or ""
-    return int(text) if text.isdigit() and None not in row.values() else float("inf")

@@ -205,7 +205,9 @@ def test_results_of_the_model_go_into_config_and_card(results, original, folder,
 
 
 def test_results_that_cannot_be_read_are_named(original, tmp_path):
-    for text in ("", "[]", "{}", '{"mean": 3, "provenance": {"fingerprint": "00"}}'):
+    mean, own = {"file_bpp": 0.3, "file_psnr": None, "file_ms_ssim": None}, load_codec(original).fingerprint.hex()
+    unmeasured = json.dumps({"mean": mean, "images": [{"name": "a.png"}], "provenance": {"fingerprint": own}})
+    for text in ("", "[]", "{}", '{"mean": 3, "provenance": {"fingerprint": "00"}}', unmeasured, "[" * 100_000):
         (tmp_path / "r.json").write_text(text)
         with pytest.raises(ExportError, match=r"r\.json: has no results of `jahp evaluate`"):
             export_from(original, tmp_path / "rated", results=tmp_path / "r.json")
@@ -295,6 +297,14 @@ BAD_CONFIGS = {
     "immense": ({"model": {"rung": "joint", "num_filters": 4096, "num_latents": 4096}}, "has shape"),
     "absurd": ({"model": {"rung": "joint", "num_filters": 10**6}}, "num_filters=1000000: must be from 1 to 4096"),
     "no fingerprint": ({"fingerprint": "xyz"}, "cannot be read"),
+    "results without a count": (
+        {"results": {"images": "Kodak", "bpp": 1.0, "psnr": 30.0, "ms_ssim": None}},
+        "results.count",
+    ),
+    "results as text": ({"results": "good"}, "damaged, results is"),
+    "facts as a list": ({"facts": []}, "damaged, facts is"),
+    "a number without end": ({"facts": {"seconds": 10**400}}, "damaged, facts.seconds is"),
+    "lambda as text": ({"facts": {"loss": {"lmbda": "x"}}}, "damaged, facts.loss.lmbda is"),
 }
 
 

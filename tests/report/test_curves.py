@@ -222,8 +222,8 @@ def spoiled(change) -> str:
     [
         ("{", "not JSON"),
         ("[]", "neither by"),
-        ('{"mean": {}, "images": [], "provenance": {}}', "without 'file_bpp'"),
-        ('{"curves": [{"title": "x"}]}', "without 'points'"),
+        ('{"mean": {}, "images": [], "provenance": {}}', "mean.file_bpp is missing"),
+        ('{"curves": [{"title": "x"}]}', r"curves\[0\].name is missing"),
         ('{"curves": [1]}', "damaged"),
         ('{"curves": [{"title": "x", "name": "x", "kind": "classical", "points": []}]}', "x has no points"),
         (spoiled(lambda c: c["provenance"].pop("model")), "without 'model'"),
@@ -235,6 +235,13 @@ def spoiled(change) -> str:
         (spoiled(lambda c: c["images"][0].update(file_bpp="0.3")), "damaged"),
         (spoiled(lambda c: c["images"][0].update(file_bpp=None)), "damaged"),
         (spoiled(lambda c: c["mean"].update(file_bpp=0)), "file_bpp of mean is 0"),
+        (spoiled(lambda c: c["mean"].update(file_bpp=10**400)), "damaged, mean.file_bpp"),
+        (spoiled(lambda c: c["mean"].update(rate={"y": None})), "damaged, mean.rate.y"),
+        (spoiled(lambda c: c.update(bpp_per_channel={"y": ["x"], "z": []})), r"damaged, bpp_per_channel.y\[0\]"),
+        (spoiled(lambda c: c.update(bpp_per_channel={"y": []})), "damaged, bpp_per_channel.z"),
+        (spoiled(lambda c: c.update(target={"quality": "60"})), "damaged, target.quality"),
+        (spoiled(lambda c: c.update(folder=["a"])), "damaged, folder"),
+        ("[" * 100_000, "not JSON"),
     ],
 )
 def test_files_without_results_are_named(text, complaint, tmp_path):

@@ -1,0 +1,75 @@
+"""Reads JSON that others may have written, and checks its shape where it is read, so that its users can rely on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+MAX_WHOLE = 2**63
+"""Whole numbers in JSON may have any number of digits; larger ones fit no count, and not always a float."""
+WHOLE = "its content"
+"""Stands for the path of the whole content."""
+
+
+class Optional:
+    """The shape of a value that may be null."""
+
+    def __init__(self, shape: object) -> None:
+        self.shape = shape
+
+
+def parse(data: str | bytes) -> Any:
+    """Parse JSON.
+
+    Raises:
+        ValueError: for whatever is wrong with it, including nesting that is too deep.
+    """
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def first_misfit(value: object, shape: object, path: str = "") -> str | None:
+    """Find the first part of parsed JSON that does not have the expected shape, and return its path; None if all fit.
+
+    Args:
+        value: result of `parse`.
+        shape: `str`, `bool`, `int`, or `float`, which includes whole numbers and NaN; `[shape]` for a list;
+            a mapping from keys to shapes, whose keys must be present unless they end in "?", and other keys may be;
+            `Optional(shape)`; or None for anything.
+        path: path of `value`, for the result.
+    """
+    if shape is None:
+        return None
+    if isinstance(shape, Optional):
+        return None if value is None else first_misfit(value, shape.shape, path)
+    if isinstance(shape, list):
+        inner = value if isinstance(value, list) else []
+        found = (first_misfit(one, shape[0], f"{path}[{number}]") for number, one in enumerate(inner))
+        return (path or WHOLE) if not isinstance(value, list) else next((one for one in found if one is not None), None)
+    if isinstance(shape, Mapping):
+        return _misfit_in(value, shape, path) if isinstance(value, dict) else path or WHOLE
+    return None if _is_plain(value, shape) else path or WHOLE
+
+
+def _misfit_in(value: dict[str, Any], shape: Mapping[str, object], path: str) -> str | None:
+    for key, inner in shape.items():
+        name = key.removesuffix("?")
+        place = f"{path}.{name}" if path else name
+        if name in value:
+            if (found := first_misfit(value[name], inner, place)) is not None:
+                return found
+        elif name == key:
+            return place
+    return None
+
+
+def _is_plain(value: object, kind: object) -> bool:
+    """Check a value that is neither a list nor a mapping."""
+    if isinstance(value, bool) or kind in (str, bool):
+        return type(value) is kind
+    if isinstance(value, int):
+        return kind in (int, float) and abs(value) < MAX_WHOLE
+    return kind is float and isinstance(value, float)

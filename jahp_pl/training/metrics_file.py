@@ -1,0 +1,36 @@
+"""Reads the metrics.csv of a run, also while the run writes it, and after a kill."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+_MAX_DIGITS = 18
+"""Digits of the largest step; Python refuses to convert thousands of them."""
+
+
+def read_rows(path: Path) -> Iterator[dict[str, str]]:
+    """Yield the rows, from column to text, without those that are cut short or damaged.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    with path.open(newline="", errors="replace") as file:
+        rows = csv.DictReader(file)
+        while True:
+            try:
+                row: dict[str | None, str | None] = next(rows)
+            except StopIteration:
+                return
+            except csv.Error:  # e.g. a field of megabytes
+                continue
+            whole = {name: text for name, text in row.items() if name is not None and text is not None}
+            if len(whole) == len(row):
+                yield whole
+
+
+def step_of(row: Mapping[str, str]) -> int | None:
+    """Return the step of a row; None if it has none."""
+    text = row.get("step", "")
+    return int(text) if text.isdecimal() and len(text) <= _MAX_DIGITS else None

@@ -1,0 +1,43 @@
+"""JSON from others is parsed or refused with one error, and the first part of another shape is found."""
+
+from __future__ import annotations
+
+import pytest
+
+from jahp_pl.json_content import Optional, first_misfit, parse
+
+SHAPE = {"name": str, "mean": {"bpp": float, "psnr?": Optional(float)}, "counts?": [int], "rest?": None}
+GOOD = {"name": "a", "mean": {"bpp": 1, "psnr": None, "more": {}}, "counts": [1, 2], "rest": [{}]}
+
+
+def test_content_of_the_expected_shape_fits():
+    assert first_misfit(GOOD, SHAPE) is None
+    assert first_misfit({"name": "a", "mean": {"bpp": float("nan")}}, SHAPE) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        (None, "its content"),
+        ([], "its content"),
+        ({}, "name"),
+        (GOOD | {"name": 1}, "name"),
+        (GOOD | {"name": None}, "name"),
+        (GOOD | {"mean": []}, "mean"),
+        (GOOD | {"mean": {}}, "mean.bpp"),
+        (GOOD | {"mean": {"bpp": "1"}}, "mean.bpp"),
+        (GOOD | {"mean": {"bpp": True}}, "mean.bpp"),
+        (GOOD | {"mean": {"bpp": 10**30}}, "mean.bpp"),
+        (GOOD | {"mean": {"bpp": 1.0, "psnr": []}}, "mean.psnr"),
+        (GOOD | {"counts": 1}, "counts"),
+        (GOOD | {"counts": [1, 2.0]}, "counts[1]"),
+    ],
+)
+def test_the_first_part_of_another_shape_is_named(content, place):
+    assert first_misfit(content, SHAPE) == place
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[" * 200_000, b'{"a":' * 100_000, b"\xff\xfe\x00", b"1" * 10_000])
+def test_what_is_no_json_is_one_error(data):
+    with pytest.raises(ValueError, match=r"."):
+        parse(data)
