@@ -1,13 +1,19 @@
-"""Reads JSON that others may have written, and checks its shape where it is read, so that its users can rely on it."""
+"""Reads JSON that others may have written, and checks the shape of plain content where it is read.
+
+Those who use the content can then rely on it.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
 MAX_WHOLE = 2**63
 """Whole numbers in JSON may have any number of digits; larger ones fit no count, and not always a float."""
+FINITE = "a finite number"
+"""The shape of a number that is neither infinite nor NaN."""
 WHOLE = "its content"
 """Stands for the path of the whole content."""
 
@@ -32,11 +38,11 @@ def parse(data: str | bytes) -> Any:
 
 
 def first_misfit(value: object, shape: object, path: str = "") -> str | None:
-    """Find the first part of parsed JSON that does not have the expected shape, and return its path; None if all fit.
+    """Return the path of the first part of plain content that does not have the expected shape; None if all fit.
 
     Args:
-        value: result of `parse`.
-        shape: `str`, `bool`, `int`, or `float`, which includes whole numbers and NaN; `[shape]` for a list;
+        value: mappings, lists, text, numbers, truth values and None, in any nesting.
+        shape: `str`, `bool`, `int`, `float`, which includes whole numbers and NaN, or `FINITE`; `[shape]` for a list;
             a mapping from keys to shapes, whose keys must be present unless they end in "?", and other keys may be;
             `Optional(shape)`; or None for anything.
         path: path of `value`, for the result.
@@ -71,5 +77,5 @@ def _is_plain(value: object, kind: object) -> bool:
     if isinstance(value, bool) or kind in (str, bool):
         return type(value) is kind
     if isinstance(value, int):
-        return kind in (int, float) and abs(value) < MAX_WHOLE
-    return kind is float and isinstance(value, float)
+        return kind in (int, float, FINITE) and abs(value) < MAX_WHOLE
+    return isinstance(value, float) and (kind is float or (kind == FINITE and math.isfinite(value)))

@@ -15,7 +15,9 @@ from torch.overrides import TorchFunctionMode
 
 from jahp_pl.config import ConfigError, ModelConfig, model_from_dict
 from jahp_pl.errors import JahpError, first_line, is_memory_shortage
+from jahp_pl.json_content import FINITE, first_misfit
 from jahp_pl.model import CompressionModel
+from jahp_pl.model_io.export_config import FACTS
 from jahp_pl.model_io.tensor_layout import first_difference
 from jahp_pl.ops import is_finite
 
@@ -30,8 +32,21 @@ HYPER_PARAMETERS = "hyper_parameters"
 MODEL, AVERAGE = "model.", "average."
 """Prefixes in `state_dict` of the trained weights and of their moving average, which may be absent."""
 
-_CONTENT = {HYPER_PARAMETERS: dict, "state_dict": dict}
-"""Entries that a checkpoint must have, with their types."""
+_CONTENT = {
+    CHECKPOINT_FORMAT_KEY: int,
+    HYPER_PARAMETERS: FACTS,
+    "state_dict": {},
+    "global_step?": int,
+    "training?": {"seconds": FINITE, "skipped_steps": int, "validation_due?": bool},
+}
+"""Shape of a checkpoint, see `json_content.first_misfit`."""
+_RUN_CONTENT = {
+    HYPER_PARAMETERS: {"model": {}, "loss": {}, "data": {}, "trainer": {}, "optim": {"ema_decay": FINITE}},
+    "global_step": int,
+    "training": {},
+    "callbacks": {},
+}
+"""What a run needs to continue."""
 _DAMAGE_ERRORS = (
     RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError,
     AssertionError, zipfile.BadZipFile, zlib.error,
@@ -103,7 +118,10 @@ def read_newest(folder: Path) -> NewestCheckpoint | None:
         if not path.exists():
             continue
         try:
-            return NewestCheckpoint(path, read_checkpoint(path), complaint)
+            content = read_checkpoint(path)
+            if misfit := first_misfit(content, _RUN_CONTENT):
+                raise CheckpointError(f"{path}: lacks {misfit} and cannot be continued; choose another name=...")
+            return NewestCheckpoint(path, content, complaint)
         except DamagedCheckpointError as error:
             complaint = complaint or error
     if complaint is not None:
@@ -141,10 +159,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise DamagedCheckpointError(f"{path}: damaged ({first_line(error)}); use another one") from None
     if not isinstance(content, dict) or CHECKPOINT_FORMAT_KEY not in content:
         raise CheckpointError(f"{path}: not a checkpoint of jahp_pl; give a .ckpt file that `jahp train` wrote")
-    if type(content[CHECKPOINT_FORMAT_KEY]) is not int or any(
-        not isinstance(content.get(key), kind) for key, kind in _CONTENT.items()
-    ):
-        raise CheckpointError(f"{path}: does not have the layout of a jahp_pl checkpoint; use another one")
+    if misfit := first_misfit(content, _CONTENT):
+        raise CheckpointError(f"{path}: does not have the layout of a jahp_pl checkpoint ({misfit}); use another one")
     if content[CHECKPOINT_FORMAT_KEY] > CHECKPOINT_FORMAT:
         raise CheckpointError(
             f"{path}: format {content[CHECKPOINT_FORMAT_KEY]} is newer than this jahp_pl reads; upgrade jahp_pl"

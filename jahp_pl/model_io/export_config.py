@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from jahp_pl import json_content
 from jahp_pl.config import ConfigError, LossConfig, ModelConfig, model_from_dict
 from jahp_pl.errors import JahpError
-from jahp_pl.json_content import Optional
+from jahp_pl.json_content import FINITE, Optional
 from jahp_pl.model_io.tensor_layout import DTYPES, Dtype
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -32,13 +32,15 @@ METRICS: tuple[Metric, ...] = ("psnr", "ms-ssim")
 _FIGURES = {"bpp": float, "psnr": float, "ms_ssim": Optional(float), "ms_ssim_db?": Optional(float)}
 RESULTS = _FIGURES | {"images": str, "count": int, "points?": [_FIGURES | {"quality": float}]}
 """Shape of the results in config.json, see `json_content.first_misfit`."""
-_FACTS = {
+FACTS = {
     "step?": Optional(int),
-    "seconds?": Optional(float),
+    "seconds?": Optional(FINITE),
     "loss?": {"distortion?": Optional(str), "lmbda?": Optional(float), "lmbda_max?": Optional(float)},
+    "optim?": {},
     "data?": {"batch_size?": Optional(int)},
 }
-_CONTENT = {"fingerprint": str, "dtype?": str, "facts": _FACTS, "results?": Optional(RESULTS)}
+"""Shape of the facts about a training that are shown."""
+_CONTENT = {"fingerprint": str, "dtype?": str, "facts": FACTS, "results?": Optional(RESULTS)}
 """Shape of config.json without the architecture, which `ModelConfig` checks."""
 
 

@@ -11,7 +11,13 @@ import torch
 
 from jahp_pl.config import to_dict
 from jahp_pl.errors import WriteError
-from jahp_pl.model_io.checkpoint import CheckpointError, find_checkpoint, load_checkpoint_model, read_checkpoint
+from jahp_pl.model_io.checkpoint import (
+    CheckpointError,
+    find_checkpoint,
+    load_checkpoint_model,
+    read_checkpoint,
+    read_newest,
+)
 from jahp_pl.settings import load_config
 from jahp_pl.training.checkpoints import AtomicCheckpointIO
 from jahp_pl.training.run import TrainResult, train
@@ -132,7 +138,23 @@ def test_a_small_checkpoint_cannot_ask_for_a_big_model_and_must_hold_finite_numb
         ({"hyper_parameters": absurd}, "its configuration cannot be read .model.num_filters=1000000: must be from 1"),
         ({"state_dict": [1]}, "does not have the layout of a jahp_pl checkpoint"),
         ({"jahp_pl_format": "1"}, "does not have the layout of a jahp_pl checkpoint"),
+        (
+            {"training": {"seconds": float("nan"), "skipped_steps": 0}},
+            "layout of a jahp_pl checkpoint .training.seconds",
+        ),
+        ({"training": 3}, "layout of a jahp_pl checkpoint .training"),
+        ({"global_step": "7"}, "layout of a jahp_pl checkpoint .global_step"),
+        ({"hyper_parameters": {"model": model, "data": []}}, "layout of a jahp_pl checkpoint .hyper_parameters.data"),
     ):
         torch.save(content | changed, tmp_path / "x.ckpt")
         with pytest.raises(CheckpointError, match=words):
             load_checkpoint_model(tmp_path / "x.ckpt")
+
+
+@pytest.mark.parametrize("missing", ["global_step", "training", "callbacks"])
+def test_a_checkpoint_that_cannot_be_continued_is_named(missing: str, finished: TrainResult, tmp_path: Path) -> None:
+    content = read_checkpoint(finished.last)
+    del content[missing]
+    torch.save(content, tmp_path / "last.ckpt")
+    with pytest.raises(CheckpointError, match=f"last.ckpt: lacks {missing} and cannot be continued"):
+        read_newest(tmp_path)
