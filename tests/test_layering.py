@@ -49,7 +49,7 @@ DOORS = {
     "omegaconf": ("settings.py",),
     "lightning": ("training/", "data/module.py", "bench/training_worker.py"),
     "wandb": ("training/",),
-    "torchmetrics": ("quality.py", "training/"),
+    "torchmetrics": ("training/",),
     "matplotlib": ("training/", "report/", "evaluation/picture.py"),
     "bjontegaard": ("report/bd_rate.py",),
     "optuna": ("sweeping/bayes.py",),
