@@ -42,6 +42,7 @@ class BaseCodec(ABC, Generic[Input, Rgb, Integers]):
         effort: int = 0,
         progress: Progress | None = None,
         icc: bytes | None = None,
+        measure: bool = False,
     ) -> Encoded[Integers]:
         """Compress an image and return the file together with its latents.
 
@@ -51,6 +52,7 @@ class BaseCodec(ABC, Generic[Input, Rgb, Integers]):
             effort: see `compress`.
             progress: called after each step of a search.
             icc: colour profile of the image; None takes that of a Pillow image, and sRGB otherwise.
+            measure: whether to measure `Encoded.bits`, which takes a few per cent longer.
 
         Raises:
             TargetError, ValueError: see `compress`.

@@ -140,6 +140,7 @@ class Codec(BaseCodec["Picture", Tensor, Tensor]):
         effort: int = 0,
         progress: refinement.Progress | None = None,
         icc: bytes | None = None,
+        measure: bool = False,
     ) -> Encoded[Tensor]:
         """Compress an image and return the file together with its latents; see `BaseCodec.encode`.
 
@@ -158,10 +159,10 @@ class Codec(BaseCodec["Picture", Tensor, Tensor]):
         if search is not None and self.objective is not None:
             refiner = refinement.Refiner(self.model, self.transforms, x, self.objective, search, progress)
         analysed = TorchAnalysedImage(self.transforms, x, refiner)
-        encoder = ImageEncoder(analysed, self._write_arrays, self.fingerprint, icc, refiner is not None)
+        encoder = ImageEncoder(analysed, self._write_arrays, self.fingerprint, icc, refiner is not None, measure)
         file = encode_to_target(encoder, target, self.num_levels)
         z_hat = None if file.z_hat is None else torch.from_numpy(file.z_hat)
-        return Encoded(file.data, torch.from_numpy(file.y_hat), z_hat, file.header_bytes, file.level, file.psnr)
+        return Encoded(file.data, torch.from_numpy(file.y_hat), z_hat, *file[3:])
 
     @on_cpu()
     @retry_if_precision_changed

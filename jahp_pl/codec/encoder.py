@@ -50,13 +50,20 @@ class ImageEncoder:
         fingerprint: fingerprint of the codec.
         icc: colour profile; empty for sRGB.
         is_refined: whether `AnalysedImage.refine` searches for better latents.
+        measure: whether files come with the cross-entropy of their latents, see `Encoded.bits`.
     """
 
     def __init__(
-        self, analysed: AnalysedImage, write: Write, fingerprint: bytes, icc: bytes, is_refined: bool = False
+        self,
+        analysed: AnalysedImage,
+        write: Write,
+        fingerprint: bytes,
+        icc: bytes,
+        is_refined: bool = False,
+        measure: bool = False,
     ) -> None:
         self.analysed, self.write, self.fingerprint, self.icc = analysed, write, fingerprint, icc
-        self.is_refined = is_refined
+        self.is_refined, self.measure = is_refined, measure
 
     @property
     def num_pixels(self) -> int:
@@ -70,13 +77,14 @@ class ImageEncoder:
             level: rate level in `LEVEL_STEPS`; None for a single-rate model.
         """
         y_hat, z_hat = self.analysed.refine(level_of(level))
-        writer = Writer()
+        writer = Writer(self.measure)
         self.write(writer, y_hat, z_hat)
         payload, image = writer.payload(), self.analysed.image
         _, height, width = image.shape
         span = int(y_hat.min()), int(y_hat.max())
         data = pack(Header(self.fingerprint, width, height, *span, self.icc, level, is_gray(image)), payload)
-        return Encoded(data, y_hat, z_hat, len(data) - len(payload), level_of(level))
+        bits = writer.bits if self.measure else None
+        return Encoded(data, y_hat, z_hat, len(data) - len(payload), level_of(level), bits=bits)
 
     def estimate_bytes(self, level: int) -> float:
         """Estimate the bytes of a file at a rate level from the energy of its latents.

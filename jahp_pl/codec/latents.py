@@ -36,6 +36,8 @@ class Encoded(NamedTuple, Generic[Integers]):
     """Rate level, from 0 to the number of levels minus 1; None for a single-rate model."""
     psnr: float | None = None
     """PSNR of the decoded image in dB; only if it was the target."""
+    bits: float | None = None
+    """Cross-entropy of the latents under the codec's exact parameters in bits; only if it was to be measured."""
 
 
 class Decoded(NamedTuple, Generic[Rgb, Integers]):

@@ -93,7 +93,8 @@ def code_image(
         WriteError: if the disk is full.
     """
     start = time.perf_counter()
-    encoded = codec.encode(image, target, effort=effort)
+    encoded = codec.encode(image, target, effort=effort, measure=True)
+    assert encoded.bits is not None
     write_atomically(path, encoded.data)
     written = time.perf_counter()
     data = path.read_bytes()
@@ -114,7 +115,7 @@ def code_image(
         header_bytes=encoded.header_bytes,
         file_bpp=8 * len(data) / (height * width),
         cross_entropy_bpp=float(bits_y.sum() + bits_z.sum()) / (height * width),
-        exact_bpp=codec.exact_bits(encoded) / (height * width),
+        exact_bpp=encoded.bits / (height * width),
         file_psnr=quality.psnr,
         file_ms_ssim=quality.ms_ssim,
         mismatched_symbols=count_mismatches(encoded, decoded),

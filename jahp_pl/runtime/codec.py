@@ -120,6 +120,7 @@ class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
         effort: int = 0,
         progress: Progress | None = None,
         icc: bytes | None = None,
+        measure: bool = False,
     ) -> Encoded[IntArray]:
         """Compress an image and return the file together with its latents; see `BaseCodec.encode`.
 
@@ -135,7 +136,8 @@ class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
             raise ValueError(f"effort {effort}: {NO_SEARCH}")
         rgb, own_icc = to_array(image)
         analysed = RuntimeAnalysed(self.transforms, np.ascontiguousarray(rgb.transpose(2, 0, 1)))
-        encoder = ImageEncoder(analysed, self._write, self.fingerprint, own_icc if icc is None else icc)
+        icc = own_icc if icc is None else icc
+        encoder = ImageEncoder(analysed, self._write, self.fingerprint, icc, measure=measure)
         return encode_to_target(encoder, target, self.num_levels)
 
     def _decode_group(

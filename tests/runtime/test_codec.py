@@ -68,8 +68,10 @@ def test_each_reads_the_files_of_the_other(variant: Variant | str, folder: Path)
     ours, theirs = pair(variant, folder)
     assert theirs.fingerprint == ours.fingerprint
     image = kodak_crop("kodim05", 150, 219)
-    by_torch, by_runtime = ours.encode(image), theirs.encode(image)
+    by_torch, by_runtime = ours.encode(image), theirs.encode(image, measure=True)
     assert by_torch.level == by_runtime.level
+    assert by_torch.bits is None
+    assert 8 * (len(by_runtime.data) - by_runtime.header_bytes) == pytest.approx(by_runtime.bits, abs=64)
     for data, y_hat, z_hat in (
         (by_torch.data, by_torch.y_hat.numpy(), by_torch.z_hat),
         (by_runtime.data, by_runtime.y_hat, by_runtime.z_hat),
