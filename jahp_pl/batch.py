@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +17,8 @@ STREAM = Path("-")
 """Stands for standard input or standard output."""
 DECODED = ".decoded.png"
 """Suffix of an image decoded next to its file, where the original may be."""
+MAX_UNFINISHED = 2
+"""Outputs that may have begun before the next one begins."""
 _MAX_NAME = 255
 """Maximum length of a file name in bytes on Linux, macOS and Windows."""
 UNREAD_SUFFIXES = frozenset(
@@ -177,7 +181,7 @@ def copy_future_date(job: Job, modified: int) -> None:
 
 def run_all(
     jobs: Sequence[Job],
-    work: Callable[[Job], bool],
+    work: Callable[[Job], bool | Callable[[], bool]],
     expected: tuple[type[Exception], ...],
     progress: Callable[[Job], object] = lambda _: None,
 ) -> BatchReport:
@@ -185,30 +189,45 @@ def run_all(
 
     Args:
         jobs: from `plan`.
-        work: makes one output; returns False if it existed already.
+        work: makes one output; returns False if it existed already. Or begins one, and returns a function that waits
+            for its end, which is called when `MAX_UNFINISHED` later jobs have begun, or at the end.
         expected: errors that mean a bad input. Any other error ends the run, and so does standard output that
             cannot be written.
         progress: called after each job.
 
     Returns:
-        Numbers of jobs done and skipped, and the failures.
+        Numbers of jobs done and skipped, and the failures, in the order of the jobs.
     """
-    num_done, num_skipped, failures = 0, 0, []
-    for job in jobs:
+    made: list[bool] = []
+    failures: dict[int, Failure] = {}
+    unfinished: deque[tuple[int, Callable[[], bool]]] = deque()
+
+    def attempt(place: int, part: Callable[[], bool | Callable[[], bool]]) -> None:
+        """Do a part of a job: all of it, its beginning or its end."""
         try:
-            if job.conflict is not None:
-                failures.append(Failure(job.source, job.conflict))
-                continue
-            was_made = work(job)
+            outcome = part()
         except (BrokenPipeError, StandardOutputError):
             raise
         except expected as error:
-            failures.append(Failure(job.source, describe_error(error)))
+            failures[place] = Failure(jobs[place].source, describe_error(error))
         else:
-            num_done, num_skipped = num_done + was_made, num_skipped + (not was_made)
-        finally:
+            if callable(outcome):
+                unfinished.append((place, outcome))
+                return
+            made.append(outcome)
+        progress(jobs[place])
+
+    for place, job in enumerate(jobs):
+        if job.conflict is None:
+            attempt(place, partial(work, job))
+        else:
+            failures[place] = Failure(job.source, job.conflict)
             progress(job)
-    return BatchReport(num_done, num_skipped, failures)
+        if len(unfinished) > MAX_UNFINISHED:
+            attempt(*unfinished.popleft())
+    while unfinished:
+        attempt(*unfinished.popleft())
+    return BatchReport(sum(made), len(made) - sum(made), [failures[place] for place in sorted(failures)])
 
 
 def _named(source: Path, target: Path, force: bool) -> list[Job]:

@@ -105,6 +105,31 @@ def test_a_failure_is_recorded_and_the_others_continue():
     assert seen == jobs
 
 
+def test_outputs_that_were_begun_end_in_order_while_the_next_ones_begin():
+    jobs = [Job(Path(name), Path("o"), is_resumable=True) for name in "abcde"]
+    events = []
+
+    def work(job: Job):
+        name = job.source.name
+        if name == "d":
+            raise BatchError("no good")
+        events.append(f"begin {name}")
+        return lambda: finish(name)
+
+    def finish(name: str) -> bool:
+        events.append(f"end {name}")
+        if name == "e":
+            raise BatchError("disk full")
+        return name != "c"
+
+    report = run_all(jobs, work, (BatchError,))
+    assert events == [f"{part} {name}" for part, name in zip(
+        ["begin", "begin", "begin", "end", "begin", "end", "end", "end"], "abcaebce", strict=True
+    )]  # fmt: skip
+    assert (report.num_done, report.num_skipped) == (2, 1)
+    assert report.failures == [(Path("d"), "no good"), (Path("e"), "disk full")]
+
+
 def test_a_bug_does_not_count_as_a_failed_input():
     def work(_: Job) -> bool:
         raise ZeroDivisionError

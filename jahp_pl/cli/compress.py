@@ -1,4 +1,4 @@
-"""`jahp compress` and `jahp decompress`: codes files, folders and streams.
+"""`jahp compress`: codes files, folders and streams.
 
 Heavy imports happen inside the functions, so that `jahp --help` is instant.
 """
@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jahp_pl import batch
-from jahp_pl.batch import STREAM, BatchError, Job
+from jahp_pl.batch import BatchError, Job
 from jahp_pl.cli import output
-from jahp_pl.cli.codecs import Decoders, open_any_codec
+from jahp_pl.cli.codecs import open_any_codec
 from jahp_pl.cli.errors import CommandError
 from jahp_pl.cli.jobs import FinishedOutput, run_jobs
-from jahp_pl.cli.options import add_effort, add_files, add_target, command, positive
-from jahp_pl.errors import named_in_errors
+from jahp_pl.cli.options import add_effort, add_files, add_target, command
+from jahp_pl.cli.streams import read_source, write_target
 from jahp_pl.text import count_of
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class _Compressor(NamedTuple):
 
         name = output.name_of(job.source)
         try:
-            rgb, lost, icc = convert_rgb(_read(job.source), name, self.flatten, self.max_icc)
+            rgb, lost, icc = convert_rgb(read_source(job.source), name, self.flatten, self.max_icc)
         except TransparencyError as error:
             raise ImageError(f"{error}, or use --flatten to put them on white") from None
         height, width, _ = rgb.shape
@@ -125,7 +125,7 @@ class _Compressor(NamedTuple):
             raise ImageError(f"{name}: {error}") from None
         if self.verify:
             _verify(self.codec, encoded, name)
-        _write(job.target, encoded.data)
+        write_target(job.target, encoded.data)
         words = self._describe(encoded, height, width, lost, icc)
         return FinishedOutput(words, len(encoded.data), height * width)
 
@@ -172,91 +172,6 @@ def _refuse_other_than_images(inputs: Sequence[Path]) -> None:
         if batch.is_compressed(path):
             raise CommandError(f"{path}: is a .jahp file already; `jahp decompress` makes an image of it")
         image_size(path)
-
-
-def _refuse_other_than_compressed(inputs: Sequence[Path]) -> None:
-    """Report an input that is no .jahp file, before its output is complained about.
-
-    Raises:
-        BitstreamError: if one is not.
-    """
-    from jahp_pl.codec.bitstream import BitstreamError, unpack
-
-    for path in filter(Path.is_file, inputs):
-        if not batch.is_compressed(path):
-            try:
-                unpack(_read(path))
-            except BitstreamError as error:
-                raise BitstreamError(f"{path}: {error}") from None
-
-
-def decompress(arguments: argparse.Namespace) -> None:
-    """Decompress .jahp files to images."""
-    try:
-        jobs = batch.plan(arguments.inputs, arguments.output, ".png", {".jahp"}, arguments.force, beside=batch.DECODED)
-    except BatchError:
-        _refuse_other_than_compressed(arguments.inputs)
-        raise
-    decompressor = _Decompressor(Decoders(arguments), arguments.max_pixels, arguments.max_seconds, arguments.force)
-    run_jobs("decompress", jobs, decompressor.make)
-
-
-class _Decompressor(NamedTuple):
-    """Makes the images of `jahp decompress`."""
-
-    decoders: Decoders
-    max_pixels: int | None
-    """Largest image to accept; None for the default."""
-    max_seconds: int | None
-    """Time to accept for each file; None for any."""
-    force: bool
-    """Whether to make images again that exist already."""
-
-    def make(self, job: Job) -> FinishedOutput | None:
-        """Decompress one file; return None if its image exists already.
-
-        Raises:
-            BitstreamError: if the file cannot be decoded.
-            ImageError: if the format of the output cannot hold the image.
-        """
-        from jahp_pl.codec.bitstream import BitstreamError, unpack
-        from jahp_pl.codec.limits import ACCEPTED_PIXELS
-        from jahp_pl.images.io import ImageError, encode_rgb
-
-        data, name = _read(job.source), output.name_of(job.source)
-        pixels = self.max_pixels or ACCEPTED_PIXELS
-        try:
-            if job.is_resumable and not self.force and batch.is_done(job, lambda target: _has_size_of(target, data)):
-                return None
-            header, _ = unpack(data, pixels)
-            codec = self.decoders.find(header.fingerprint)
-            image = codec.decompress(data, pixels, as_="numpy", max_seconds=self.max_seconds)
-        except (BitstreamError, CommandError) as error:
-            raise BitstreamError(f"{name}: {error}".replace("raise max_", "raise --max-")) from None
-        suffix = ".png" if job.target == STREAM else job.target.suffix
-        try:
-            content = encode_rgb(image, suffix, header.icc)
-        except ImageError as error:
-            raise ImageError(f"{output.name_of(job.target, 'output')}: {error}") from None
-        _write(job.target, content)
-        height, width, _ = image.shape
-        return FinishedOutput(f"{width} x {height}", len(data), height * width)
-
-
-def _has_size_of(path: Path, data: bytes) -> bool:
-    """Check whether a file is an image of the size that a .jahp file states.
-
-    Raises:
-        BitstreamError: if the .jahp file is damaged.
-    """
-    from jahp_pl.codec.bitstream import MAX_SIDE, unpack
-    from jahp_pl.images.io import ImageError, image_size
-
-    header, _ = unpack(data, MAX_SIDE**2)
-    try:
-        return image_size(path) == (header.width, header.height)
-    except ImageError:
-        return False
 
 
 def _effort(wanted: int | None, codec: AnyCodec) -> int:
@@ -309,24 +224,6 @@ def _verify(codec: AnyCodec, encoded: AnyEncoded, name: str) -> None:
         )
 
 
-def _read(source: Path) -> bytes:
-    with named_in_errors(Path(output.name_of(source))):
-        return sys.stdin.buffer.read() if source == STREAM else source.read_bytes()
-
-
-def _write(target: Path, data: bytes) -> None:
-    from jahp_pl.files import write_atomically
-
-    if target != STREAM:
-        write_atomically(target, data)
-        return
-    if sys.stdout.isatty():
-        raise CommandError("standard output is a terminal; redirect it to a file, or name one with -o")
-    with output.stream_errors():
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-
-
 def add_compress(table: Any) -> None:
     """Add `compress`."""
     p = command(table, "compress", compress, "compress images to .jahp files", """\
@@ -342,22 +239,3 @@ def add_compress(table: Any) -> None:
     p.add_argument("--flatten", action="store_true", help="put transparent pixels on white instead of refusing them")
     p.add_argument("--srgb", action="store_true", help="convert colours to sRGB instead of keeping their ICC profile")
     p.add_argument("--verify", action="store_true", help="decode and compare every file before it is written")
-
-
-def add_decompress(table: Any) -> None:
-    """Add `decompress`."""
-    p = command(table, "decompress", decompress, "decompress .jahp files to PNG, or to the format of OUT", """\
-        jahp decompress photo.jahp
-        jahp decompress photo.jahp -o photo.webp
-        jahp decompress compressed/ -o restored/
-        jahp decompress photo.jahp --model runs/quickstart""")  # fmt: skip
-    add_files(
-        p,
-        ".jahp files, folders of them, or - for standard input",
-        "the bundled model that made the file",
-        "NAME.decoded.png beside each input",
-    )
-    p.add_argument("--max-pixels", type=positive, metavar="N", help="refuse files that state a larger image [33554432]")
-    p.add_argument(
-        "--max-seconds", type=positive, metavar="S", help="refuse files that take longer to decode [no limit]"
-    )

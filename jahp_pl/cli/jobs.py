@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -25,15 +26,22 @@ class FinishedOutput(NamedTuple):
     """Pixels of its image."""
 
 
+Finish = Callable[[], FinishedOutput]
+"""Waits until an output that was begun is written; called while later jobs are in progress."""
+
+
 def run_jobs(
-    command: str, jobs: Sequence[Job], work: Callable[[Job], FinishedOutput | None], not_compared: Sequence[str] = ()
+    command: str,
+    jobs: Sequence[Job],
+    work: Callable[[Job], FinishedOutput | Finish | None],
+    not_compared: Sequence[str] = (),
 ) -> None:
     """Do all jobs with a progress bar. An error in the only job is raised; other errors are printed at the end.
 
     Args:
         command: name of the command for messages.
         jobs: jobs to do.
-        work: makes one output and describes it; None if it existed already.
+        work: makes one output and describes it, or begins it; None if it existed already.
         not_compared: options that a file does not show; files made with other values of these count as done.
 
     Raises:
@@ -47,12 +55,22 @@ def run_jobs(
     outputs: list[FinishedOutput] = []
     with bar_of_files(command, len(jobs)) as files:
 
-        def work_and_report(job: Job) -> bool:
+        def work_and_report(job: Job) -> bool | Callable[[], bool]:
             source_time = batch.source_time(job)
             with memory_errors(name_of(job.source)):
                 made = work(job)
             if made is None:
                 return False
+            if isinstance(made, FinishedOutput):
+                return report_output(job, source_time, made)
+            return functools.partial(finish_output, job, source_time, made)
+
+        def finish_output(job: Job, source_time: int, finish: Finish) -> bool:
+            with memory_errors(name_of(job.source)):
+                made = finish()
+            return report_output(job, source_time, made)
+
+        def report_output(job: Job, source_time: int, made: FinishedOutput) -> bool:
             batch.copy_future_date(job, source_time)
             outputs.append(made)
             with files.external_write_mode():
@@ -62,7 +80,9 @@ def run_jobs(
             return True
 
         if len(jobs) == 1 and not jobs[0].is_resumable:
-            work_and_report(jobs[0])
+            begun = work_and_report(jobs[0])
+            if callable(begun):
+                begun()
             return
         report = batch.run_all(jobs, work_and_report, INPUT_ERRORS, lambda _: files.update())
     if len(outputs) > 1:

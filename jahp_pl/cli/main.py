@@ -46,7 +46,7 @@ COMMANDS = {
     "classical": "evaluate",
     "report": "report",
     "compress": "compress",
-    "decompress": "compress",
+    "decompress": "decompress",
     "bench": "bench",
     "info": "models",
     "export": "models",

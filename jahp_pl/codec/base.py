@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, overload
 
 from jahp_pl.codec.arrays import Samples
+from jahp_pl.codec.decoder import ReadFile
 from jahp_pl.codec.latents import Decoded, Encoded, Integers, Rgb
 from jahp_pl.codec.limits import Deadline
 from jahp_pl.codec.lockstep import decode_in_groups
@@ -59,10 +60,21 @@ class BaseCodec(ABC, Generic[Input, Rgb, Integers]):
         """
 
     @abstractmethod
+    def _read_latents(
+        self, files: Sequence[bytes], max_pixels: int | None, deadline: Deadline
+    ) -> list[ReadFile[Integers]]:
+        """Read the latents of several files in lockstep until the deadline, see `decode_all`."""
+
+    @abstractmethod
+    def _reconstruct(self, read: ReadFile[Integers], deadline: Deadline) -> Decoded[Rgb, Integers]:
+        """Compute the image of a file until the deadline."""
+
     def _decode_group(
         self, files: Sequence[bytes], max_pixels: int | None, deadline: Deadline
-    ) -> list[Decoded[Rgb, Integers]]:
-        """Decode several files in lockstep until the deadline, see `decode_all`."""
+    ) -> Iterator[Decoded[Rgb, Integers]]:
+        """Decode several files in lockstep until the deadline; yield each one once its image is complete."""
+        for read in self._read_latents(files, max_pixels, deadline):
+            yield self._reconstruct(read, deadline)
 
     @abstractmethod
     def _to_kind(self, decoded: Decoded[Rgb, Integers], kind: ImageKind) -> Any:
@@ -209,8 +221,7 @@ class BaseCodec(ABC, Generic[Input, Rgb, Integers]):
             ValueError: if there is no such kind of image.
         """
         kind = self.default_kind if as_ is None else as_
-        decoded = decode_in_groups(self._decode_group, files, max_pixels, max_seconds)
-        return [self._to_kind(one, kind) for one in decoded]
+        return [self._to_kind(decoded, kind) for decoded in self.decode_each(files, max_pixels, max_seconds)]
 
     def decode(
         self, data: bytes, max_pixels: int | None = None, max_seconds: float | None = None
@@ -233,4 +244,23 @@ class BaseCodec(ABC, Generic[Input, Rgb, Integers]):
             BitstreamError: if one of them is not a valid file of this model, or the time is up.
             ForkError, PrecisionError: see `Codec.encode`.
         """
-        return self._decode_group(files, max_pixels, Deadline(max_seconds))
+        return list(self._decode_group(files, max_pixels, Deadline(max_seconds)))
+
+    def decode_each(
+        self, files: Iterable[bytes], max_pixels: int | None = None, max_seconds: float | None = None
+    ) -> Iterator[Decoded[Rgb, Integers]]:
+        """Decode any number of files in order, a group of them in lockstep at a time.
+
+        Args:
+            files: whole files, which are fetched a group at a time.
+            max_pixels: see `decompress`.
+            max_seconds: time to accept for all files together; None is any.
+
+        Yields:
+            Each file once its image is complete. The images of a group follow after the latents of all its files, so an
+            error in the latents of one ends the iteration before its whole group.
+
+        Raises:
+            BitstreamError, ForkError, PrecisionError: see `decode_all`.
+        """
+        return decode_in_groups(self._decode_group, files, max_pixels, max_seconds)

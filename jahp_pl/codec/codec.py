@@ -16,7 +16,7 @@ from jahp_pl.codec import refinement
 from jahp_pl.codec.analysed_image import TorchAnalysedImage
 from jahp_pl.codec.arrays import IntArray, Samples
 from jahp_pl.codec.base import BaseCodec
-from jahp_pl.codec.decoder import Opened, open_file, reconstruct_image
+from jahp_pl.codec.decoder import Opened, ReadFile, open_file, reconstruct_image
 from jahp_pl.codec.devices import on_cpu
 from jahp_pl.codec.encoder import ImageEncoder
 from jahp_pl.codec.entropy.freezing import FreezeError
@@ -167,10 +167,10 @@ class Codec(BaseCodec["Picture", Tensor, Tensor]):
     @on_cpu()
     @retry_if_precision_changed
     @torch.inference_mode()
-    def _decode_group(
+    def _read_latents(
         self, files: Sequence[bytes], max_pixels: int | None, deadline: Deadline
-    ) -> list[Decoded[Tensor, Tensor]]:
-        """Decode several files in lockstep until the deadline, see `decode_all`."""
+    ) -> list[ReadFile[Tensor]]:
+        """Read the latents of several files in lockstep until the deadline, see `decode_all`."""
         check_not_forked()
         opened = [self._open(data, max_pixels) for data in files]
         if self.latents is None:
@@ -178,12 +178,17 @@ class Codec(BaseCodec["Picture", Tensor, Tensor]):
             y_hats = [self.prior.read(task.reader, task.height, task.width) for _, task in opened]
         else:
             y_hats = self.latents.read([task for _, task in opened], deadline.check)
-        decoded = []
-        for (file, task), y_hat in zip(opened, y_hats, strict=True):
-            synthesise = functools.partial(self._synthesise, check=deadline.check)
-            image, level = reconstruct_image(file.header, task.reader, y_hat.numpy(), synthesise)
-            decoded.append(Decoded(torch.from_numpy(image), y_hat, task.z_hat, file.header.icc, level))
-        return decoded
+        return [ReadFile(file, task, y_hat) for (file, task), y_hat in zip(opened, y_hats, strict=True)]
+
+    @on_cpu()
+    @retry_if_precision_changed
+    @torch.inference_mode()
+    def _reconstruct(self, read: ReadFile[Tensor], deadline: Deadline) -> Decoded[Tensor, Tensor]:
+        """Compute the image of a file until the deadline."""
+        (header, *_), task, y_hat = read
+        synthesise = functools.partial(self._synthesise, check=deadline.check)
+        image, level = reconstruct_image(header, task.reader, y_hat.numpy(), synthesise)
+        return Decoded(torch.from_numpy(image), y_hat, task.z_hat, header.icc, level)
 
     def _to_kind(self, decoded: Decoded[Tensor, Tensor], kind: ImageKind) -> Tensor | Samples | Image.Image:
         return from_pixels(decoded.image, decoded.icc, kind)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Generic, NamedTuple
 
 from jahp_pl.codec.arrays import IntArray, Samples
 from jahp_pl.codec.bitstream import LEVEL_STEPS, BitstreamError, Header, unpack
 from jahp_pl.codec.encoder import to_gray
 from jahp_pl.codec.entropy.range_coder import Reader
-from jahp_pl.codec.entropy.symbol_coder import LatentRange
+from jahp_pl.codec.entropy.symbol_coder import DecodeTask, LatentRange
+from jahp_pl.codec.latents import Integers
 from jahp_pl.codec.limits import accepted_pixels, check_steps
 from jahp_pl.strides import HYPER_STRIDE, STRIDE
 
@@ -28,6 +29,15 @@ class Opened(NamedTuple):
     """Height and width of the hyper-latents."""
     span: LatentRange
     """Range of the latents, as stated in the header."""
+
+
+class ReadFile(NamedTuple, Generic[Integers]):
+    """A file whose latents have been read."""
+
+    opened: Opened
+    task: DecodeTask[Integers]
+    y_hat: Integers
+    """(M, h, w) int32."""
 
 
 class Reconstruction(NamedTuple):

@@ -28,7 +28,7 @@ def lockstep_groups(files: Iterable[bytes], max_pixels: int | None) -> Iterator[
 
 
 def decode_in_groups(
-    decode_group: Callable[[Sequence[bytes], int | None, Deadline], list[Decoded[Rgb, Integers]]],
+    decode_group: Callable[[Sequence[bytes], int | None, Deadline], Iterator[Decoded[Rgb, Integers]]],
     files: Iterable[bytes],
     max_pixels: int | None,
     max_seconds: float | None,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from jahp_pl.codec.array_images import from_array, to_array
 from jahp_pl.codec.arrays import Float32Array, Float64Array, IntArray, Samples
 from jahp_pl.codec.base import BaseCodec
-from jahp_pl.codec.decoder import open_file, reconstruct_image
+from jahp_pl.codec.decoder import ReadFile, open_file, reconstruct_image
 from jahp_pl.codec.encoder import ImageEncoder
 from jahp_pl.codec.entropy.channel_tables import ChannelTables
 from jahp_pl.codec.entropy.range_coder import Reader, Writer
@@ -140,10 +140,10 @@ class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
         encoder = ImageEncoder(analysed, self._write, self.fingerprint, icc, measure=measure)
         return encode_to_target(encoder, target, self.num_levels)
 
-    def _decode_group(
+    def _read_latents(
         self, files: Sequence[bytes], max_pixels: int | None, deadline: Deadline
-    ) -> list[Decoded[Samples, IntArray]]:
-        """Decode several files in lockstep until the deadline, see `decode_all`."""
+    ) -> list[ReadFile[IntArray]]:
+        """Read the latents of several files in lockstep until the deadline, see `decode_all`."""
         has_context = self.networks.frozen.context is not None
         opened = [open_file(data, max_pixels, self.fingerprint, self.num_levels, has_context) for data in files]
         tasks: list[DecodeTask[IntArray]] = []
@@ -152,12 +152,15 @@ class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
             if self._coder is not None and self._prior is not None:
                 z_hat = self._prior.read_channels(reader, *one.hyper_shape)
             tasks.append(DecodeTask(reader, *one.shape, z_hat, one.span))
-        decoded = []
-        for one, task, y_hat in zip(opened, tasks, self._read(tasks, deadline.check), strict=True):
-            deadline.check()
-            image, level = reconstruct_image(one.header, task.reader, y_hat, self.transforms.synthesise)
-            decoded.append(Decoded(image, y_hat, task.z_hat, one.header.icc, level))
-        return decoded
+        y_hats = self._read(tasks, deadline.check)
+        return [ReadFile(*parts) for parts in zip(opened, tasks, y_hats, strict=True)]
+
+    def _reconstruct(self, read: ReadFile[IntArray], deadline: Deadline) -> Decoded[Samples, IntArray]:
+        """Compute the image of a file unless the deadline has passed."""
+        deadline.check()
+        (header, *_), task, y_hat = read
+        image, level = reconstruct_image(header, task.reader, y_hat, self.transforms.synthesise)
+        return Decoded(image, y_hat, task.z_hat, header.icc, level)
 
     def _to_kind(self, decoded: Decoded[Samples, IntArray], kind: ImageKind) -> Samples | Image.Image:
         if kind == "tensor":

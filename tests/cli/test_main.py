@@ -497,13 +497,13 @@ def test_no_garbage_is_collected_while_modules_are_imported_or_at_exit():
 import gc
 collections = []
 gc.callbacks.append(lambda phase, _: collections.append(phase))
-from jahp_pl.cli import compress, main
+from jahp_pl.cli import decompress, main
 from jahp_pl.cli.codecs import open_any_codec
 def run(arguments):
     before = len(collections)
     open_any_codec(arguments)
     print(len(collections) - before, gc.isenabled(), len(gc.get_objects()) < gc.get_freeze_count() / 10)
-compress.decompress = run
+decompress.decompress = run
 main.main(["decompress", "photo.jahp"])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -1,0 +1,169 @@
+"""`jahp decompress`: decodes files, folders and streams.
+
+Files are decoded in groups (`decode_ahead`), and images are written while the next ones are decoded.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jahp_pl import batch
+from jahp_pl.batch import STREAM, BatchError, Job
+from jahp_pl.cli import output
+from jahp_pl.cli.codecs import Decoders
+from jahp_pl.cli.decode_ahead import DecodeAhead
+from jahp_pl.cli.errors import CommandError
+from jahp_pl.cli.jobs import Finish, FinishedOutput, run_jobs
+from jahp_pl.cli.options import add_files, command, positive
+from jahp_pl.cli.streams import read_source, write_target
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from jahp_pl.images.io import RGB
+
+
+def decompress(arguments: argparse.Namespace) -> None:
+    """Decompress .jahp files to images."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    try:
+        jobs = batch.plan(arguments.inputs, arguments.output, ".png", {".jahp"}, arguments.force, beside=batch.DECODED)
+    except BatchError:
+        _refuse_other_than_compressed(arguments.inputs)
+        raise
+    with ThreadPoolExecutor(1) as writer:  # at the end, it finishes what was begun, even after an interrupt
+        decompressor = _Decompressor(
+            Decoders(arguments), jobs, writer, arguments.max_pixels, arguments.max_seconds, arguments.force
+        )
+        run_jobs("decompress", jobs, decompressor.begin)
+
+
+def _refuse_other_than_compressed(inputs: Sequence[Path]) -> None:
+    """Report an input that is no .jahp file, before its output is complained about.
+
+    Raises:
+        BitstreamError: if one is not.
+    """
+    from jahp_pl.codec.bitstream import BitstreamError, unpack
+
+    for path in filter(Path.is_file, inputs):
+        if not batch.is_compressed(path):
+            try:
+                unpack(read_source(path))
+            except BitstreamError as error:
+                raise BitstreamError(f"{path}: {error}") from None
+
+
+class _Decompressor:
+    """Makes the images of `jahp decompress`.
+
+    Args:
+        decoders: codecs of the files.
+        jobs: all jobs in order.
+        writer: encodes and writes images while the next ones are decoded.
+        max_pixels: largest image to accept; None for the default.
+        max_seconds: time to accept for each file; None for any. With a limit, files are decoded one by one.
+        force: whether to make images again that exist already.
+    """
+
+    def __init__(
+        self,
+        decoders: Decoders,
+        jobs: Sequence[Job],
+        writer: Executor,
+        max_pixels: int | None,
+        max_seconds: int | None,
+        force: bool,
+    ) -> None:
+        from jahp_pl.codec.limits import ACCEPTED_PIXELS
+
+        self._decoders, self._writer, self._force = decoders, writer, force
+        self._max_pixels, self._max_seconds = max_pixels or ACCEPTED_PIXELS, max_seconds
+        self._ahead = DecodeAhead(jobs, self._max_pixels, self._is_wanted)
+
+    def begin(self, job: Job) -> Finish | None:
+        """Decompress one file and begin to write its image; return None if that exists already.
+
+        Raises:
+            BitstreamError: if the file cannot be decoded.
+        """
+        from jahp_pl.codec.bitstream import BitstreamError, unpack
+
+        data, name = read_source(job.source), output.name_of(job.source)
+        try:
+            if not self._is_wanted(job, data):
+                return None
+            header, _ = unpack(data, self._max_pixels)
+            codec = self._decoders.find(header.fingerprint)
+            if self._max_seconds is None:
+                image = self._ahead.image(job, data, codec)
+            else:
+                image = codec.decompress(data, self._max_pixels, as_="numpy", max_seconds=self._max_seconds)
+        except (BitstreamError, CommandError) as error:
+            raise BitstreamError(f"{name}: {error}".replace("raise max_", "raise --max-")) from None
+        return self._writer.submit(_write_image, job, image, header.icc, len(data)).result
+
+    def _is_wanted(self, job: Job, data: bytes) -> bool:
+        """Check whether the image of a file with this content has yet to be made.
+
+        Raises:
+            BatchError, BitstreamError: see `batch.is_done` and `_has_size_of`.
+        """
+        return self._force or not job.is_resumable or not batch.is_done(job, lambda path: _has_size_of(path, data))
+
+
+def _write_image(job: Job, image: RGB, icc: bytes, num_bytes: int) -> FinishedOutput:
+    """Encode and write the image (H, W, 3) of a file with `num_bytes`.
+
+    Raises:
+        ImageError: if the format of the output cannot hold the image.
+    """
+    from jahp_pl.images.io import ImageError, encode_rgb
+
+    suffix = ".png" if job.target == STREAM else job.target.suffix
+    try:
+        content = encode_rgb(image, suffix, icc)
+    except ImageError as error:
+        raise ImageError(f"{output.name_of(job.target, 'output')}: {error}") from None
+    write_target(job.target, content)
+    height, width, _ = image.shape
+    return FinishedOutput(f"{width} x {height}", num_bytes, height * width)
+
+
+def _has_size_of(path: Path, data: bytes) -> bool:
+    """Check whether a file is an image of the size that a .jahp file states.
+
+    Raises:
+        BitstreamError: if the .jahp file is damaged.
+    """
+    from jahp_pl.codec.bitstream import MAX_SIDE, unpack
+    from jahp_pl.images.io import ImageError, image_size
+
+    header, _ = unpack(data, MAX_SIDE**2)
+    try:
+        return image_size(path) == (header.width, header.height)
+    except ImageError:
+        return False
+
+
+def add_decompress(table: Any) -> None:
+    """Add `decompress`."""
+    p = command(table, "decompress", decompress, "decompress .jahp files to PNG, or to the format of OUT", """\
+        jahp decompress photo.jahp
+        jahp decompress photo.jahp -o photo.webp
+        jahp decompress compressed/ -o restored/
+        jahp decompress photo.jahp --model runs/quickstart""")  # fmt: skip
+    add_files(
+        p,
+        ".jahp files, folders of them, or - for standard input",
+        "the bundled model that made the file",
+        "NAME.decoded.png beside each input",
+    )
+    p.add_argument("--max-pixels", type=positive, metavar="N", help="refuse files that state a larger image [33554432]")
+    p.add_argument(
+        "--max-seconds", type=positive, metavar="S", help="refuse files that take longer to decode [no limit]"
+    )
