@@ -18,6 +18,7 @@ from jahp_pl.cli.process import (
     check_working_folder,
     exit_uncollected,
     imports_uncollected,
+    interrupts_during_imports,
     open_streams,
     signals_as_errors,
     wait_passively,
@@ -68,15 +69,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     exit_uncollected()
     parsed: argparse.Namespace | None = None
     try:
-        with imports_uncollected():
-            parsed = _parse(arguments)
-        output.QUIET.set(parsed.quiet)
-        wait_passively()
-        check_working_folder()
-        with signals_as_errors() if parsed.run.__name__ not in WITH_OWN_SIGNALS else nullcontext(), memory_errors():
-            _import_modules(getattr(parsed, "modules", []))
-            parsed.run(parsed)
-        output.flush()
+        with interrupts_during_imports():
+            with imports_uncollected():
+                parsed = _parse(arguments)
+            output.QUIET.set(parsed.quiet)
+            wait_passively()
+            check_working_folder()
+            with signals_as_errors() if parsed.run.__name__ not in WITH_OWN_SIGNALS else nullcontext(), memory_errors():
+                _import_modules(getattr(parsed, "modules", []))
+                parsed.run(parsed)
+            output.flush()
     except KeyboardInterrupt:
         sys.exit(_fail("interrupted", 130))
     except BrokenPipeError:

@@ -93,6 +93,7 @@ def signals_as_errors() -> Iterator[None]:
         numbers = []
 
     def end(number: int, frame: FrameType | None) -> None:
+        _exit_if_importing(number, frame)
         sys.exit(128 + number)
 
     for number in numbers:
@@ -102,3 +103,35 @@ def signals_as_errors() -> Iterator[None]:
     finally:
         for number in numbers:
             signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
+def interrupts_during_imports() -> Iterator[None]:
+    """Let an interrupt end the process at once while modules are imported in the block.
+
+    numpy swallows an exception that is raised there and stays broken, and torch aborts the process.
+    """
+    is_ours = threading.current_thread() is threading.main_thread()
+    if not is_ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        _exit_if_importing(number, frame)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _exit_if_importing(number: int, frame: FrameType | None) -> None:
+    """End the process with the status of a signal if it arrived during an import; `frame` is where."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            if number == signal.SIGINT:
+                os.write(2, b"jahp: interrupted\n")
+            os._exit(128 + number)
+        frame = frame.f_back

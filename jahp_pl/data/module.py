@@ -172,9 +172,9 @@ def _start_worker(worker: int) -> None:
     warnings.simplefilter("ignore")  # Pillow's warnings about odd metadata
     # A cluster or a terminal signals all processes. A first signal asks the training process to stop, which needs its
     # workers until the step is done; a second signal ends the workers.
-    for number in ("SIGINT", "SIGTERM", "SIGUSR1"):
-        if hasattr(signal, number):
-            signal.signal(getattr(signal, number), _ignore_once)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) != signal.SIG_IGN:
+            signal.signal(getattr(signal, name), _ignore_once)
 
 
 def _ignore_once(number: int, frame: FrameType | None) -> None:

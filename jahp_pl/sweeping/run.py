@@ -243,7 +243,7 @@ def _update(entry: Entry) -> bool:
 
 @contextmanager
 def _termination_interrupts(running: dict[int, tuple[Entry, RunningProcess]]) -> Iterator[None]:
-    """Let SIGTERM terminate the points too, and then end this process like Ctrl-C."""
+    """Let SIGTERM, or the end of the terminal, terminate the points too, and then end this process like Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread can handle signals
         yield
         return
@@ -253,8 +253,12 @@ def _termination_interrupts(running: dict[int, tuple[Entry, RunningProcess]]) ->
             started.process.terminate()
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, handle)
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: former for number in numbers if (former := signal.getsignal(number)) != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, handle)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, former in before.items():
+            signal.signal(number, former)

@@ -6,6 +6,7 @@ import math
 import shutil
 import sys
 import time
+from contextlib import suppress
 from typing import Any, TextIO
 
 from lightning.pytorch import LightningModule, Trainer
@@ -130,19 +131,22 @@ class ProgressLine(ProgressBar):
         line = self.format_line(trainer, pl_module) + suffix
         if self.is_terminal:
             width = shutil.get_terminal_size().columns
-            self.stream.write(f"{CLEAR_LINE}{line[: width - 1]}")
+            self._write(f"{CLEAR_LINE}{line[: width - 1]}")
         else:
-            self.stream.write(f"{line}\n")
-        self.stream.flush()
+            self._write(f"{line}\n")
 
     def _print(self, message: str) -> None:
         if self._is_enabled:
-            self.stream.write(f"{self.run_name}: {message}\n")
-            self.stream.flush()
+            self._write(f"{self.run_name}: {message}\n")
 
     def _end_line(self) -> None:
         if self._is_enabled and self.is_terminal:
-            self.stream.write("\n")
+            self._write("\n")
+
+    def _write(self, text: str) -> None:
+        """Write text if the stream takes it: a full disk or a closed pipe or terminal must not end a training."""
+        with suppress(OSError):
+            self.stream.write(text)
             self.stream.flush()
 
 

@@ -12,8 +12,9 @@ from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from jahp_pl.config import TrainerConfig
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
-"""Ctrl+C, the usual request to terminate, and the signal that SLURM sends before a job's limit (docs/slurm.sh)."""
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
+"""Ctrl+C, the usual request to terminate, the end of the terminal, and the signal that SLURM sends before a job's limit
+(docs/slurm.sh)."""
 
 
 class Stopped(SystemExit):
@@ -60,7 +61,8 @@ class StopRequests:
         self._trainer = trainer
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
-                signal.signal(number, self._on_signal)
+                if number.name != "SIGHUP" or signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores it
+                    signal.signal(number, self._on_signal)
 
     def stop_if_requested(self) -> None:
         """Stop if requested; call it on all ranks after the same step.

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from importlib.metadata import version
@@ -524,3 +525,22 @@ def test_impossible_threads_and_devices_are_refused(
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     assert run("compress", tmp_path / "a.png", *option) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_during_an_import_ends_the_process_at_once(name: str, tmp_path: Path) -> None:
+    """Libraries that are imported may swallow exceptions, as this module does, and stay broken."""
+    kill = f"os.kill(os.getpid(), signal.{name})"
+    code = f"import os, signal\ntry:\n    {kill}\nexcept BaseException:\n    print('swallowed')"
+    (tmp_path / "swallowing.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, "-m", "jahp_pl", "info", "--import", str(tmp_path / "swallowing.py")],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 128 + getattr(signal, name)
+    assert done.stdout == ""
+    assert done.stderr == ("jahp: interrupted\n" if name == "SIGINT" else "")

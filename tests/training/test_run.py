@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -182,6 +183,11 @@ def test_the_progress_line_says_where_training_is(finished: TrainResult) -> None
         global_step=0, max_steps=8, callback_metrics=metrics, world_size=1, optimizers=[], precision="32-true"
     )
     module._trainer = trainer  # type: ignore[assignment]
+    closed, gone = os.pipe()
+    os.close(closed)
+    with os.fdopen(gone, "w") as pipe:  # nobody reads it any longer, which must not end a training
+        ProgressLine("night", batch_size=4, stream=pipe).on_train_start(trainer, module)  # type: ignore[arg-type]
+        os.dup2(os.open(os.devnull, os.O_WRONLY), gone)  # for what is still buffered
     stream = io.StringIO()
     line = ProgressLine("night", batch_size=4, stream=stream)
     line.on_train_start(trainer, module)  # type: ignore[arg-type]

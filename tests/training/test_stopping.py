@@ -95,6 +95,25 @@ def test_ctrl_c_once_finishes_the_step_and_saves(shards: Path, tmp_path: Path, m
     assert signal.getsignal(signal.SIGINT) == before
 
 
+def test_the_end_of_the_terminal_saves_unless_the_run_shall_outlive_it(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(tmp_path, shards, *AS_FINISHED)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with monkeypatch.context() as patch:
+            acting(patch, sent(signal.SIGHUP), training_step=3)
+            assert train(config).steps == 8
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        other = tiny_config(tmp_path, shards, *AS_FINISHED, "name=closed")
+        acting(monkeypatch, sent(signal.SIGHUP), training_step=3)
+        with pytest.raises(Stopped) as stop:
+            train(other)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert (stop.value.code, stop.value.step) == (128 + signal.SIGHUP, 3)
+
+
 def test_the_warning_of_a_slurm_job_saves_the_run_and_leaves_no_other_checkpoint(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
