@@ -38,7 +38,6 @@ from jahp_pl.model_io.checkpoint import (
 from jahp_pl.model_io.export_config import (
     CARD,
     CONFIG,
-    EXPORT_FORMAT,
     EXPORT_FORMAT_KEY,
     TABLES,
     WEIGHTS,
@@ -48,7 +47,7 @@ from jahp_pl.model_io.export_config import (
     read_description,
 )
 from jahp_pl.model_io.model_card import format_card, read_evaluation_results
-from jahp_pl.model_io.tensor_layout import Dtype
+from jahp_pl.model_io.tensor_layout import EXPORT_FORMAT, Dtype
 from jahp_pl.model_io.tensors import restore, store, store_table
 
 
@@ -65,6 +64,8 @@ class Export(NamedTuple):
     """Plain values about the training."""
     dtype: Dtype
     """Dtype of the kernels in the file."""
+    version: int
+    """Version of its format, see `tensor_layout.EXPORT_FORMAT`."""
     results: dict[str, Any] | None
     """Result of `model_card.read_evaluation_results`."""
 
@@ -154,7 +155,8 @@ def export_from(
         return export(model, folder, facts, overwrite, dtype=dtype or "float32", results=results)
     content = load_export(source)
     dtype = dtype or content.dtype
-    is_same_codec = dtype in (content.dtype, "float32")  # otherwise rounding makes another codec
+    # Otherwise weights are rounded that were not.
+    is_same_codec = dtype == "float32" or (dtype == content.dtype and content.version == EXPORT_FORMAT)
     kept_results = content.results if results is None and is_same_codec else results
     facts = content.facts | noted
     return export(content.model, folder, facts, overwrite, dtype=dtype, tables=content.tables, results=kept_results)
@@ -174,14 +176,16 @@ def load_export(folder: Path) -> Export:
     # Shapes only, so that config.json cannot request more memory than the weights fill.
     wanted = shapes_of(described.architecture)
     try:
-        state = restore(tensors, wanted, described.dtype, described.has_all_taps)
+        state = restore(tensors, wanted, described.dtype, described.version)
     except ValueError as error:
         raise ExportError(f"{folder / WEIGHTS}: does not fit {CONFIG}: {error}; export the model again") from None
     if unusable := next((name for name, tensor in state.items() if not is_plain_tensor(tensor)), None):
         raise ExportError(f"{folder / WEIGHTS}: {unusable} is not finite or not a plain tensor; export the model again")
     model = model_of(described.architecture, state)
     doubles = {name: table.double() for name, table in tables.items()}
-    return Export(model, doubles, described.fingerprint, described.facts, described.dtype, described.results)
+    return Export(
+        model, doubles, described.fingerprint, described.facts, described.dtype, described.version, described.results
+    )
 
 
 def _read_tensors(folder: Path, checksum: str) -> dict[str, Tensor]:

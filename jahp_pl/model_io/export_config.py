@@ -11,14 +11,12 @@ from jahp_pl import json_content
 from jahp_pl.config import ConfigError, LossConfig, ModelConfig, model_from_dict
 from jahp_pl.errors import JahpError
 from jahp_pl.json_content import FINITE, Optional
-from jahp_pl.model_io.tensor_layout import DTYPES, Dtype
+from jahp_pl.model_io.tensor_layout import DTYPES, EXPORT_FORMAT, Dtype
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 """The files of an export."""
 EXPORT_FORMAT_KEY = "jahp_pl_export"
-"""Key in config.json; the value is `EXPORT_FORMAT`."""
-EXPORT_FORMAT = 2
-"""Version of the layout; newer ones are refused. Version 1 stored all 25 taps of g_cm, and tables in float64."""
+"""Key in config.json; the value is `EXPORT_FORMAT`. Newer versions are refused."""
 MAX_CONFIG_BYTES = 2**20
 """Maximum size of config.json in bytes; the rest of a larger file is not read."""
 MAX_WEIGHTS_BYTES = 2**30
@@ -93,8 +91,8 @@ class ExportDescription(NamedTuple):
     architecture: ModelConfig
     dtype: Dtype
     """Type of the kernels."""
-    has_all_taps: bool
-    """Whether the masked taps of g_cm are stored too, as in format 1."""
+    version: int
+    """Version of the export format, see `tensor_layout`."""
     checksum: str
     """SHA-256 of model.safetensors, hexadecimal."""
     fingerprint: bytes
@@ -112,15 +110,15 @@ def read_description(folder: Path) -> ExportDescription:
         ExportError: see `read_config`; also if something is missing, of another type, or unknown to this version.
     """
     config = read_config(folder)
-    is_first_format = config[EXPORT_FORMAT_KEY] == 1
+    version = config[EXPORT_FORMAT_KEY]
     try:
-        dtype: Dtype = "float32" if is_first_format else config["dtype"]
+        dtype: Dtype = "float32" if version == 1 else config["dtype"]
         if dtype not in DTYPES:
             raise ValueError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}; upgrade jahp_pl")
         return ExportDescription(
             architecture=model_from_dict(config["model"]),
             dtype=dtype,
-            has_all_taps=is_first_format,
+            version=version,
             checksum=str(config["sha256"]),
             fingerprint=bytes.fromhex(config["fingerprint"]),
             facts=dict(config["facts"]),

@@ -7,10 +7,16 @@ from typing import Literal, NamedTuple, Protocol
 
 Dtype = Literal["float32", "bfloat16", "int8"]
 DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "int8")
+EXPORT_FORMAT = 3
+"""Version of the export format. Before version 3, fewer weights were stored as int8; version 1 also stored the masked
+taps of g_cm, and tables in float64."""
 MASKED = "g_cm.weight"
 """Name of the only kernels with masked taps."""
-COARSE = ("h_s.", "g_cm.", "g_ep.")
-"""Name prefixes of the networks that int8 applies to: those that the codec converts to integers."""
+COARSE = ("h_s.", "g_cm.", "g_ep.", "h_a.", "g_s.4.")
+"""Name prefixes of the weights that int8 applies to: of the networks that the codec converts to integers, and of those
+whose precision matters least to files and pixels. g_a and the rest of g_s lose more (docs/library.md)."""
+FORMER_COARSE = ("h_s.", "g_cm.", "g_ep.")
+"""The same in export formats 1 and 2."""
 FINE = ("prior.", "gains.")
 """Name prefixes of what always stays in float32: few numbers with a large effect."""
 EXPONENT = ".exponent"
@@ -33,26 +39,27 @@ class StoredTensor(NamedTuple):
     dtype: Dtype
 
 
-def dtype_of(name: str, num_dimensions: int, dtype: Dtype) -> Dtype:
-    """Return the type in which an export with kernels of `dtype` stores a weight."""
+def dtype_of(name: str, num_dimensions: int, dtype: Dtype, version: int) -> Dtype:
+    """Return the type in which an export with kernels of `dtype` stores a weight, in a version of the format."""
     if dtype == "float32" or num_dimensions < 2 or name.startswith(FINE):
         return "float32"
-    return "int8" if dtype == "int8" and name.startswith(COARSE) else "bfloat16"
+    is_coarse = name.startswith(COARSE if version >= 3 else FORMER_COARSE)
+    return "int8" if dtype == "int8" and is_coarse else "bfloat16"
 
 
-def stored_layout(weights: Mapping[str, Shaped], dtype: Dtype, all_taps: bool = False) -> dict[str, StoredTensor]:
+def stored_layout(weights: Mapping[str, Shaped], dtype: Dtype, version: int = EXPORT_FORMAT) -> dict[str, StoredTensor]:
     """Return what an export has for these weights, by name.
 
     Args:
         weights: names and shapes of the model's weights.
         dtype: type of the kernels.
-        all_taps: whether masked taps are stored too, as in export format 1.
+        version: version of the export format.
     """
     layout = {}
     for name, weight in weights.items():
         shape = tuple(weight.shape)
-        kind = dtype_of(name, len(shape), dtype)
-        if name == MASKED and not all_taps:
+        kind = dtype_of(name, len(shape), dtype, version)
+        if name == MASKED and version > 1:
             shape = (*shape[:2], shape[2] * shape[3] // 2)
         layout[name] = StoredTensor(shape, kind)
         if kind == "int8":

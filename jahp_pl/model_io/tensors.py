@@ -5,7 +5,7 @@
 - bfloat16: kernels take half the bytes. Biases, GDN's beta, the prior and the gains are small and stay in float32.
 - int8: kernels of h_s, g_cm and g_ep are halved again, as q 2^e with an integer q per weight and an e per row, i.e. per
   group of weights that differ only in their second index. The codec itself computes with similar precision
-  (`fixed_point`).
+  (`fixed_point`). So are those of h_a and of the third layer of g_s, which lose least by it.
 - Tables are used in float64 and stored in 32 bits: all hold integers, or multiples of 2^-16 below 2^8.
 
 Guarantees: `restore(store(state, dtype), ...)` equals `state` to the last bit in float32, and otherwise has the nearest
@@ -21,7 +21,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from jahp_pl.codec.entropy.freezing import FreezeError
-from jahp_pl.model_io.tensor_layout import EXPONENT, MASKED, Dtype, check_layout, dtype_of, stored_layout
+from jahp_pl.model_io.tensor_layout import (
+    EXPONENT,
+    EXPORT_FORMAT,
+    MASKED,
+    Dtype,
+    check_layout,
+    dtype_of,
+    stored_layout,
+)
 
 _TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -39,7 +47,7 @@ def store(state: Mapping[str, Tensor], dtype: Dtype) -> dict[str, Tensor]:
     stored = {}
     for name, tensor in state.items():
         live = tensor.flatten(2)[:, :, : tensor[0, 0].numel() // 2] if name == MASKED else tensor
-        kind = dtype_of(name, tensor.ndim, dtype)
+        kind = dtype_of(name, tensor.ndim, dtype, EXPORT_FORMAT)
         if kind == "int8":
             stored[name], stored[name + EXPONENT] = _to_integers(name, live.float())
         else:
@@ -48,7 +56,7 @@ def store(state: Mapping[str, Tensor], dtype: Dtype) -> dict[str, Tensor]:
 
 
 def restore(
-    stored: dict[str, Tensor], wanted: Mapping[str, Tensor], dtype: Dtype, all_taps: bool = False
+    stored: dict[str, Tensor], wanted: Mapping[str, Tensor], dtype: Dtype, version: int = EXPORT_FORMAT
 ) -> dict[str, Tensor]:
     """Convert the tensors of an export to a float32 state dict.
 
@@ -56,18 +64,18 @@ def restore(
         stored: tensors from an untrusted file.
         wanted: tensors with the names and shapes of the model; their values are not used.
         dtype: dtype of the kernels.
-        all_taps: whether masked taps are stored too, as in export format 1.
+        version: version of the export format.
 
     Raises:
         ValueError: if a tensor is missing, unknown, or of another shape or dtype; the message names it.
     """
     dtypes = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in stored.items()}
-    check_layout(stored_layout(wanted, dtype, all_taps), stored, dtypes)
+    check_layout(stored_layout(wanted, dtype, version), stored, dtypes)
     state = {name: stored[name].float() for name in wanted}
     for name in wanted:
         if name + EXPONENT in stored:
             state[name] = state[name] * _power(stored[name + EXPONENT])
-    if MASKED in state and not all_taps:
+    if MASKED in state and version > 1:
         live, shape = state[MASKED], wanted[MASKED].shape
         state[MASKED] = F.pad(live, (0, shape[2] * shape[3] - live.shape[2])).view(shape)
     return state

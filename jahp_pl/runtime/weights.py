@@ -69,7 +69,7 @@ def _check_weights(folder: Path, described: ExportDescription, arrays: Mapping[s
         shapes = weight_shapes(described.architecture)
     except ValueError as error:
         raise ExportError(f"{folder}: {error}") from None
-    layout = stored_layout(shapes, described.dtype, described.has_all_taps)
+    layout = stored_layout(shapes, described.dtype, described.version)
     dtypes = {name: "bfloat16" if array.dtype == np.uint16 else str(array.dtype) for name, array in arrays.items()}
     try:
         check_layout(layout, arrays, dtypes)

@@ -151,6 +151,11 @@ def test_masked_taps_are_not_stored(original):
     assert torch.equal(live, kernel.flatten(2)[:, :, :12])
 
 
+RESULTS = {
+    "images": "Kodak", "count": 24, "bpp": 0.25, "psnr": 30.5, "ms_ssim": 0.95, "ms_ssim_db": 13.01, "date": None,
+}  # fmt: skip
+
+
 def as_first_format(folder: Path, model: CompressionModel) -> None:
     """Rewrite an export as by jahp_pl 0.1.0: all taps, float64 tables, cumulatives on both sides of 0, no card."""
     codec = Codec(model)
@@ -177,6 +182,29 @@ def test_exports_of_the_first_format_are_read(name, tmp_path):
     assert load_export(tmp_path / "new").facts == FACTS
 
 
+def test_int8_exports_of_the_second_format_are_read(tmp_path):
+    model, folder = load_golden("joint"), tmp_path / "m"
+    export(model, folder, FACTS, dtype="int8")
+    tensors, state = safetensors.torch.load_file(folder / WEIGHTS), model.state_dict()
+    rounded = [name for name in state if f"{name}.exponent" in tensors and name.startswith(("h_a.", "g_s.4."))]
+    assert len(rounded) == 4
+    for name in rounded:  # these were in bfloat16
+        del tensors[f"{name}.exponent"]
+        tensors[name] = state[name].bfloat16()
+    former = load_model(folder)
+    former.load_state_dict({name: state[name].bfloat16().float() for name in rounded}, strict=False)
+    codec, data = Codec(former), safetensors.torch.save(tensors)
+    config = json.loads((folder / CONFIG).read_text()) | {"jahp_pl_export": 2, "results": RESULTS}
+    config |= {"sha256": hashlib.sha256(data).hexdigest(), "fingerprint": codec.fingerprint.hex()}
+    (folder / WEIGHTS).write_bytes(data)
+    (folder / CONFIG).write_text(json.dumps(config))
+    assert load_runtime(folder).fingerprint == load_codec(folder).fingerprint == codec.fingerprint
+    assert load_codec(folder).compress(kodak_crop()[:72, :90]) == codec.compress(kodak_crop()[:72, :90])
+    export_from(folder, tmp_path / "again")
+    assert load_export(folder).results == RESULTS
+    assert load_export(tmp_path / "again").results is None, "those are of weights that were not rounded"
+
+
 @pytest.fixture
 def results(original, tmp_path):
     """Write those results of jahp evaluate that an export reads."""
@@ -191,9 +219,7 @@ def results(original, tmp_path):
 def test_results_of_the_model_go_into_config_and_card(results, original, folder, tmp_path):
     export_from(original, tmp_path / "rated", results=results)
     stored = load_export(tmp_path / "rated").results
-    assert stored == {
-        "images": "Kodak", "count": 24, "bpp": 0.25, "psnr": 30.5, "ms_ssim": 0.95, "ms_ssim_db": 13.01, "date": None,
-    }  # fmt: skip
+    assert stored == RESULTS
     assert "| Kodak, 24 | 0.2500 | 30.50 dB | 0.9500 |" in (tmp_path / "rated" / CARD).read_text()
     export_from(tmp_path / "rated", tmp_path / "rated", overwrite=True)
     assert load_export(tmp_path / "rated").results == stored, "kept with the model"
@@ -288,7 +314,7 @@ def test_a_tensor_that_does_not_belong_is_named(alter, words, load, folder):
 
 
 BAD_CONFIGS = {
-    "newer": ({"jahp_pl_export": 3}, "format 3 is newer"),
+    "newer": ({"jahp_pl_export": 4}, "format 4 is newer"),
     "other type": ({"dtype": "bfloat16"}, r"g_a\.0\.weight is float32, not bfloat16"),
     "unknown type": ({"dtype": "float8"}, "dtype 'float8' is not one of float32, bfloat16, int8"),
     "foreign": ({"jahp_pl_export": None}, "is not of a jahp_pl export"),
