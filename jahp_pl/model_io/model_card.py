@@ -102,8 +102,12 @@ def _training(facts: Mapping[str, Any]) -> list[str]:
         "trained with": facts.get("trained_with"),
     }
     known = [f"| {name} | {value} |" for name, value in rows.items() if value is not None]
-    note = ["", str(facts["note"])] if facts.get("note") else []
-    return ["", "## Training", "", "| | |", "|---|---|", *known, *note] if known else []
+    if not known:
+        return []
+    note = [str(facts["note"]), ""] if facts.get("note") else []
+    start = optim.get("start_from")
+    scope = [] if start is None else [f"The last run, which started from the weights of `{start}`:", ""]
+    return ["", "## Training", "", *note, *scope, "| | |", "|---|---|", *known]
 
 
 def _product(steps: Any, crops: Any) -> str | None:

@@ -216,6 +216,17 @@ def results(original, tmp_path):
     return path
 
 
+def test_the_card_of_a_model_that_started_from_another_says_so(original, tmp_path):
+    facts = FACTS | {"step": 50, "optim": {"start_from": "first"}, "note": "Ten hours in all."}
+    export(load_golden("joint"), tmp_path / "m", facts)
+    training = (tmp_path / "m" / CARD).read_text().split("## Training\n\n")[1]
+    assert training.startswith(
+        "Ten hours in all.\n\nThe last run, which started from the weights of `first`:\n\n| | |\n"
+    )
+    assert "| steps | 50 |" in training
+    assert "The last run" not in (original / CARD).read_text()
+
+
 def test_results_of_the_model_go_into_config_and_card(results, original, folder, tmp_path):
     export_from(original, tmp_path / "rated", results=results)
     stored = load_export(tmp_path / "rated").results
