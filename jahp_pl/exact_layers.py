@@ -5,6 +5,7 @@ A registered network may consist of any number of them; `codec.entropy.networks`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from torch import nn
@@ -89,15 +90,25 @@ def check_exact(
     return network
 
 
+def input_rows(kinds: Sequence[Kind], first: int, stop: int) -> list[tuple[int, int]]:
+    """Return, for each layer, the rows [first, stop) of its input that determine rows [first, stop) of the output.
+
+    They may extend beyond the map, where zeros are.
+    """
+    found = []
+    for kind in reversed(kinds):
+        if kind == "upsample":  # output o gets inputs i with |o - 2 i| <= 2
+            first, stop = -((2 - first) // 2), (stop + 1) // 2 + 1
+        elif kind == "conv 3x3":
+            first, stop = first - 1, stop + 1
+        found.append((first, stop))
+    return found[::-1]
+
+
 def reach_below(layers: list[ExactLayer]) -> int:
     """Return how many rows of the input, above or below a row, determine the rows of the output that it grows to."""
-    first, last = 0, _factor(layers) - 1
-    for layer in reversed(layers):
-        if layer.kind == "upsample":  # output o gets inputs i with |o - 2 i| <= 2
-            first, last = -((2 - first) // 2), (last + 2) // 2
-        elif layer.kind == "conv 3x3":
-            first, last = first - 1, last + 1
-    return max(-first, last)
+    first, stop = input_rows([layer.kind for layer in layers], 0, _factor(layers))[0]
+    return max(-first, stop - 1)
 
 
 def _factor(layers: list[ExactLayer]) -> int:

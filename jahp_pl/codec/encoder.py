@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -155,8 +156,9 @@ def to_integers(latents: Float32Array) -> IntArray:
         ValueError: if a number is not finite or does not fit 16 bits.
     """
     rounded = np.rint(latents)
-    if not np.isfinite(rounded).all():
+    lowest, highest = float(rounded.min()), float(rounded.max())
+    if not math.isfinite(highest - lowest):  # NaN is both the smallest and the largest number
         raise ValueError("the latents are not finite; the weights are damaged or diverged; use an earlier checkpoint")
-    if float(np.abs(rounded).max()) > LATENT_MAX:
+    if max(-lowest, highest) > LATENT_MAX:
         raise ValueError(f"latents exceed {LATENT_MIN} to {LATENT_MAX}; the model diverged; use an earlier checkpoint")
-    return np.ascontiguousarray(rounded).astype(np.int32)
+    return rounded.astype(np.int32, order="C")

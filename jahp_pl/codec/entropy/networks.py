@@ -33,7 +33,14 @@ from jahp_pl.codec.entropy.freezing import (
 )
 from jahp_pl.codec.entropy.hyper_strips import hyper_strips
 from jahp_pl.context import ContextPrediction
-from jahp_pl.exact_layers import ENTROPY_PARAMETERS, HYPER_SYNTHESIS, ExactLayer, exact_layers, reach_below
+from jahp_pl.exact_layers import (
+    ENTROPY_PARAMETERS,
+    HYPER_SYNTHESIS,
+    ExactLayer,
+    exact_layers,
+    input_rows,
+    reach_below,
+)
 
 
 class ExactHyperSynthesis:
@@ -60,20 +67,43 @@ class ExactHyperSynthesis:
             The index of the first row, and psi from that row on, (rows * width, F) float32.
         """
         for strip in hyper_strips(height, width, z_hat.shape[1], self.reach):
-            x = self.psi(z_hat[:, strip.top : strip.bottom].to(self.device))
-            yield strip.first, x[strip.kept, :width].flatten(0, 1)
+            x = self.psi(z_hat[:, strip.top : strip.bottom].to(self.device), strip.kept)
+            yield strip.first, x[:, :width].flatten(0, 1)
 
-    def psi(self, z_hat: Tensor) -> Tensor:
-        """Compute psi (4 hz, 4 wz, F) float32 from z_hat (N, hz, wz), integers on this device."""
+    def psi(self, z_hat: Tensor, rows: slice | None = None) -> Tensor:
+        """Compute psi from z_hat.
+
+        Args:
+            z_hat: (N, hz, wz), integers on this device.
+            rows: rows of psi to compute; None for all.
+
+        Returns:
+            (rows, 4 wz, F) float32, without `rows` (4 hz, 4 wz, F).
+        """
         x = z_hat.clamp(-HYPER_LATENT_CLAMP, HYPER_LATENT_CLAMP).float().permute(1, 2, 0)
-        for kind, layer in zip(self.kinds, self.layers, strict=True):
+        needed = [] if rows is None else [*input_rows(self.kinds, rows.start, rows.stop), (rows.start, rows.stop)]
+        top = 0  # row of the map that x begins with
+        for number, (kind, layer) in enumerate(zip(self.kinds, self.layers, strict=True)):
+            if needed:
+                x, top = _cropped(x, top, needed[number])
+            top *= 2 if kind == "upsample" else 1
             if kind == "upsample":
                 x = _upsample(x, layer)
             elif kind == "conv 3x3":
                 x = _correlate(_shifted(x), x.shape, layer, CONVOLUTION_TAPS)
             else:
                 x = layer(quantize(x.flatten(0, 1))).view(*x.shape[:2], -1)
-        return x
+        return _cropped(x, top, needed[-1])[0] if needed else x
+
+
+def _cropped(x: Tensor, top: int, rows: tuple[int, int]) -> tuple[Tensor, int]:
+    """Reduce x (h, w, C), which begins with row `top` of a map, to those of `rows` that it has.
+
+    Returns:
+        The reduced map and its new top.
+    """
+    first, stop = max(rows[0], top), min(rows[1], top + len(x))
+    return x[first - top : stop - top], first
 
 
 def _shifted(x: Tensor) -> dict[tuple[int, int], Tensor]:

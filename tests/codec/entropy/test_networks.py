@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.entropy import hyper_strips
+from jahp_pl.codec.entropy import fixed_point, hyper_strips, networks
 from jahp_pl.codec.entropy.fixed_point import FixedPointLayer
 from jahp_pl.codec.entropy.freezing import RAW_CLAMP, FreezeError
 from jahp_pl.codec.entropy.latent_coder import _Frame
@@ -111,6 +111,26 @@ def test_psi_is_the_same_in_strips_of_any_height(strip: int, monkeypatch: pytest
         assert len(strips) == -(-height // max(strip, 4))
         assert [start for start, _ in strips] == [strip_height * max(strip, 4) for strip_height in range(len(strips))]
         assert torch.equal(torch.cat([psi for _, psi in strips]), whole)
+
+
+def test_strips_compute_few_positions_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    coder = codec_of(JOINT).latents
+    assert coder is not None
+    assert coder.h_s is not None
+    counts = []
+
+    def counted(values: Tensor) -> Tensor:
+        counts.append(len(values))
+        return fixed_point.quantize(values)
+
+    z_hat = torch.randint(-9, 10, (8, 16, 5), dtype=torch.int32)
+    monkeypatch.setattr(networks, "quantize", counted)
+    list(coder.h_s.strips(z_hat, 64, 20))
+    at_once = sum(counts)
+    counts.clear()
+    monkeypatch.setattr(hyper_strips, "STRIP_POSITIONS", 16 * 20)
+    assert len(list(coder.h_s.strips(z_hat, 64, 20))) == 4
+    assert sum(counts) < 1.5 * at_once  # the strips of z_hat with all that they depend on are twice as high
 
 
 CHILD = """
