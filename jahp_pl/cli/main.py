@@ -89,6 +89,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         _close_output()
         sys.exit(_fail(f"this command needs {error.name}, which is not installed; run: pip install jahp_pl", 2))
+    except UnicodeEncodeError as error:
+        if error.encoding.lower() in ("utf-8", "utf-16", "utf-32"):
+            raise
+        _close_output()
+        sys.exit(_fail(f"{error.object!r}: the encoding of this locale lacks characters of it; set LC_ALL=C.UTF-8", 2))
     except INPUT_ERRORS as error:
         _close_output()
         if parsed is not None and parsed.verbose:

@@ -16,7 +16,7 @@ from jahp_pl.evaluation.classical import CODECS, encode_at_least
 from jahp_pl.evaluation.evaluate import Evaluation, ImageResult
 from jahp_pl.files import write_atomically
 from jahp_pl.images.io import RGB, decode_rgb
-from jahp_pl.text import count_of
+from jahp_pl.text import count_of, figure_text
 
 
 class PicturePanel(NamedTuple):
@@ -121,12 +121,12 @@ def draw_comparison(rows: list[list[PicturePanel]], heading: str, path: Path) ->
     columns = max(len(row) for row in rows)
     figure = Figure(figsize=(4.2 * columns, 4.55 * len(rows) + 0.6), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(heading, fontsize=13)
+    figure.suptitle(figure_text(heading), fontsize=13)
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for row_axes, row in zip(axes, rows, strict=True):
         for ax, panel in zip(row_axes, row, strict=False):
             ax.imshow(panel.pixels, interpolation="nearest")
-            ax.set_title(panel.title, fontsize=11)
+            ax.set_title(figure_text(panel.title), fontsize=11)
             ax.set_axis_off()
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")

@@ -17,12 +17,15 @@ from matplotlib.figure import Figure
 from jahp_pl.files import write_atomically
 from jahp_pl.report.comparison import STEP, rate_grid
 from jahp_pl.report.curves import MEASURES, Curve, Measure
+from jahp_pl.text import figure_text
 
 COLOURS = ("#0072b2", "#d55e00", "#00896a", "#b0479a", "#c98a00", "#3d9fdd", "#7d7a1c", "#6b7178")
 """Colours that people with a colour vision deficiency can tell apart; the page uses the same."""
 MARKERS = ("o", "s", "D", "^", "v")
 DASHES = {"model": "-", "classical": (0, (5, 2.5)), "published": (0, (1, 1.6))}
 PART_COLOURS = {"y": COLOURS[0], "z": COLOURS[4], "header": COLOURS[1], "coder": COLOURS[7]}
+MAX_IMAGES = 48
+"""Images with a plot of their own; matplotlib refuses figures of more than 65536 pixels."""
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "jahp", "font.size": 9.5, "axes.spines.top": False,
     "axes.spines.right": False, "axes.grid": True, "grid.color": "#ebedef", "axes.edgecolor": "#9aa1aa",
@@ -83,20 +86,22 @@ def draw_savings(curves: Sequence[Curve], anchor: Curve, measure: Measure) -> Fi
             if rate is not None and other is not None
         ]
         if pairs:
-            axes.plot(*zip(*pairs, strict=True), color=_colour(number), ls=DASHES[curve.kind], label=curve.title)
+            axes.plot(
+                *zip(*pairs, strict=True), color=_colour(number), ls=DASHES[curve.kind], label=figure_text(curve.title)
+            )
             lowest = min(lowest, *(saved for _, saved in pairs))
     if not axes.lines:
         return None
     axes.axhline(0, color="#5a626d", lw=1)
     axes.set_ylim(bottom=max(-150, lowest * 1.05) or None)
-    axes.set(xlabel=f"{MEASURES[measure]} (dB)", ylabel=f"Bits saved against {anchor.title} (%)")
+    axes.set(xlabel=f"{MEASURES[measure]} (dB)", ylabel=f"Bits saved against {figure_text(anchor.title)} (%)")
     _add_legend(figure, axes)
     return figure
 
 
 def draw_images(curves: Sequence[Curve], measure: Measure) -> Figure | None:
-    """Draw quality against rate in one small plot per image."""
-    names = sorted({name for curve in curves for point in curve.points for name in point.images})
+    """Draw quality against rate in one small plot per image; of many images, those at the start of the alphabet."""
+    names = sorted({name for curve in curves for point in curve.points for name in point.images})[:MAX_IMAGES]
     if not names:
         return None
     columns = min(4, len(names))
@@ -107,7 +112,7 @@ def draw_images(curves: Sequence[Curve], measure: Measure) -> Figure | None:
     for axes, name in zip(grid.flat, names, strict=False):
         _lines(axes, curves, measure, name)
         _limit_axes(axes, curves, measure, name)
-        axes.set_title(name, fontsize=9)
+        axes.set_title(figure_text(name), fontsize=9)
         axes.tick_params(labelsize=7.5)
         handles, labels = axes.get_legend_handles_labels()
         entries |= dict(zip(labels, handles, strict=True))
@@ -134,7 +139,7 @@ def draw_rate_split(curves: Sequence[Curve]) -> Figure | None:
         widths = [max(0.0, rate[part]) for _, rate in points]
         axes.barh(range(len(points)), widths, left=left, color=colour, label=part, height=0.62)
         left = [a + b for a, b in zip(left, widths, strict=True)]
-    axes.set_yticks(range(len(points)), [label for label, _ in points])
+    axes.set_yticks(range(len(points)), [figure_text(label) for label, _ in points])
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("Rate (bits per pixel)")
@@ -153,7 +158,7 @@ def draw_channels(curves: Sequence[Curve]) -> Figure | None:
         for rank, point in enumerate(own):
             for part, dash in (("y", "-"), ("z", (0, (3, 2)))):
                 values = [value for value in point.raw["bpp_per_channel"][part] if value > 1e-6]
-                label = curve.title if part == "y" and rank == len(own) - 1 else None
+                label = figure_text(curve.title) if part == "y" and rank == len(own) - 1 else None
                 alpha = 0.35 + 0.65 * (rank + 1) / len(own)
                 axes.plot(
                     range(1, len(values) + 1), values, color=_colour(number), ls=dash, alpha=alpha, label=label, lw=1.3
@@ -180,7 +185,7 @@ def draw_times(curves: Sequence[Curve]) -> Figure | None:
             axes.plot([values[0], values[-1]], [row + offset] * 2, color=_colour(number), lw=4, alpha=0.3)
             fill = _colour(number) if way == 0 else "white"
             axes.plot(values[len(values) // 2], row + offset, MARKERS[way], mfc=fill, mec=_colour(number))
-    axes.set_yticks(range(len(timed)), [curve.title for _, curve, _ in timed])
+    axes.set_yticks(range(len(timed)), [figure_text(curve.title) for _, curve, _ in timed])
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.set_xlabel("Seconds per image (filled: encode, hollow: decode)")
@@ -207,7 +212,7 @@ def _lines(axes: Axes, curves: Sequence[Curve], measure: Measure, image: str | N
     for number, curve in enumerate(curves):
         if pairs := curve.values(measure, image):
             axes.plot(
-                *zip(*pairs, strict=True), color=_colour(number), ls=DASHES[curve.kind], label=curve.title,
+                *zip(*pairs, strict=True), color=_colour(number), ls=DASHES[curve.kind], label=figure_text(curve.title),
                 marker=MARKERS[number // len(COLOURS) % len(MARKERS)] if len(pairs) <= 40 else "",
                 ms=3.6 if image is None else 2.6, lw=1.9 if curve.kind == "model" else 1.4,
                 zorder=3 - (curve.kind != "model"),

@@ -15,6 +15,7 @@ from jahp_pl.errors import first_line
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.files import resolved
 from jahp_pl.report.figures import COLOURS, STYLE, save_figure
+from jahp_pl.text import figure_text
 from jahp_pl.training import METRICS_FILE
 from jahp_pl.training.metrics_file import read_rows, step_of
 
@@ -83,7 +84,7 @@ def draw_training(runs: Sequence[Path], folder: Path) -> list[Path]:
         EvaluationError: if a run's metrics cannot be read.
         WriteError: if the disk is full.
     """
-    names = [resolved(run).name for run in runs]
+    names = [figure_text(resolved(run).name) for run in runs]
     names = names if len(set(names)) == len(names) else [str(run) for run in runs]
     series = {name: read_series(run) for name, run in zip(names, runs, strict=True)}
     panels = [

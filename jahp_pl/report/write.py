@@ -75,13 +75,13 @@ def write_report(
     progress("plots")
     plots = draw_all(curves, anchor, out)
     progress("page")
-    text = build_page(curves, anchor, comparisons, title, foot).encode()
+    text = build_page(curves, anchor, comparisons, title, foot).encode(errors="backslashreplace")
     write_atomically(out / PAGE, text)
     parts = [
         f"BD-rates over {name}, log rate interpolated over dB\n\n" + "\n".join(tables[m])
         for m, name in MEASURES.items()
     ]
-    write_atomically(out / TABLE, ("\n\n".join(parts) + "\n").encode())
+    write_atomically(out / TABLE, ("\n\n".join(parts) + "\n").encode(errors="backslashreplace"))
     shown = {item.curve for comparison in comparisons for item in comparison.items}
     missing = [c.title for n, c in enumerate(curves) if c.kind == "model" and n not in shown] if comparisons else []
     return ReportSummary(tables["psnr"], plots, missing, len(text))

@@ -82,7 +82,7 @@ def read_sweep(path: Path) -> SweepFile:
 def _load(path: Path) -> dict[str, Any]:
     """Read a file as a mapping."""
     try:
-        content = yaml.load(path.read_text(), _Loader)
+        content = yaml.load(path.read_bytes(), _Loader)
     except FileNotFoundError:
         raise SweepError("no such sweep file; check the path") from None
     except RecursionError:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from jahp_pl.measurement.roundtrip import CodedImage
 from jahp_pl.strides import HYPER_STRIDE, STRIDE
+from jahp_pl.text import figure_text
 
 DPI = 120
 PANEL = (420, 640)
@@ -33,7 +34,7 @@ def comparison_figure(image: CodedImage) -> Figure:
         figure = Figure(figsize=(3 * width + 3.9, height + 0.8), dpi=DPI, layout="constrained")
         ratios = [width, width, width, 2.8]
         panels = figure.subplot_mosaic([["original", "decoded", "bits", "facts"]], width_ratios=ratios)
-    figure.suptitle(row.name, fontsize=10, color=MUTED)
+    figure.suptitle(figure_text(row.name), fontsize=10, color=MUTED)
     _image_panel(panels["original"], image.original, f"original\n{row.width} x {row.height}")
     _image_panel(
         panels["decoded"], image.decoded, f"decoded from the file\n{row.file_bpp:.3f} bpp, {row.file_psnr:.2f} dB"

@@ -92,7 +92,7 @@ class CsvLogger(Logger):
         """
         row = {"step": str(step)} | {name: f"{value:.7g}" for name, value in metrics.items()}
         if set(row) <= set(self.columns):
-            with write_errors(self.path), self.path.open("a", newline="") as file:
+            with write_errors(self.path), self.path.open("a", encoding="utf-8", newline="") as file:
                 file.write(self._text([row]))
             return
         rows = self._written_rows()

@@ -16,7 +16,7 @@ def read_rows(path: Path) -> Iterator[dict[str, str]]:
     Raises:
         OSError: if the file cannot be read.
     """
-    with path.open(newline="", errors="replace") as file:
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
         rows = csv.DictReader(file)
         while True:
             try:

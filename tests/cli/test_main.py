@@ -544,3 +544,23 @@ def test_a_signal_during_an_import_ends_the_process_at_once(name: str, tmp_path:
     assert done.returncode == 128 + getattr(signal, name)
     assert done.stdout == ""
     assert done.stderr == ("jahp: interrupted\n" if name == "SIGINT" else "")
+
+
+def test_a_locale_without_umlauts_reads_files_and_refuses_names_that_it_cannot_write(tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml").write_bytes((ROOT / "sweeps" / "lambda.yaml").read_bytes() + "# für später\n".encode())
+    (tmp_path / "named.yaml").write_text("name: später\n", encoding="utf-8")
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)}
+
+    def run_there(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "jahp_pl", *words]
+        environment = {**os.environ, **ascii_only}
+        return subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False
+        )
+
+    listed = run_there("sweep", str(tmp_path / "sweep.yaml"), "--list", "data.train=[x]", "data.val=[y]")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    refused = run_there("train", str(tmp_path / "named.yaml"), f"output_dir={tmp_path}", "trainer.accelerator=cpu")
+    assert refused.returncode == 2
+    assert refused.stderr.endswith("the encoding of this locale lacks characters of it; set LC_ALL=C.UTF-8\n")
+    assert refused.stderr.count("\n") == 1

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from jahp_pl.report.figures import MAX_IMAGES, draw_images
+from jahp_pl.report.read_results import read_curves
 from tests.support.browser import CHROMIUM, Page, chromium
 from tests.support.commands import run
 from tests.support.compressai_states import in_their_names, model_of
@@ -226,3 +228,29 @@ def test_choosing_another_anchor_changes_table_and_savings(browser: Page, study)
     assert "Joint" not in browser.run(table)
     assert "Scale hyperprior" in browser.run(table)
     assert browser.run("document.querySelectorAll('#savings .series').length") >= 1
+
+
+@pytest.fixture
+def odd_results(tmp_path):
+    """Results of a model and images whose names a figure cannot show as they are: `$` and what is not text."""
+    content = json.loads((ROOT / "results" / "ladder" / "joint-1.json").read_text())
+    row = content["images"][0]
+    content["images"] = [row | {"name": name} for name in ("a$b_{$.png", "caf\udce9.png")]
+    content["images"] += [row | {"name": f"{number:04}.png"} for number in range(MAX_IMAGES)]
+    content["provenance"]["curve"] = "mine, $5^$ \udce9"
+    path = tmp_path / "odd.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_names_that_a_figure_cannot_show_as_they_are_are_drawn(odd_results, tmp_path):
+    content = json.loads(odd_results.read_text())
+    odd_results.write_text(json.dumps(content | {"images": content["images"][:2]}))
+    assert run("report", odd_results, "-o", tmp_path / "out", "--title", "$x^{$ \udce9") == 0
+    assert "mine, $5^$" in (tmp_path / "out" / "bd-rates.md").read_text()
+
+
+def test_of_many_images_the_first_are_drawn(odd_results):
+    figure = draw_images(read_curves([odd_results]), "psnr")
+    assert figure is not None
+    assert len(figure.axes) == MAX_IMAGES
