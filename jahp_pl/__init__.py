@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jahp_pl.codec.bitstream import BitstreamError as BitstreamError
     from jahp_pl.codec.codec import Codec as Codec
+    from jahp_pl.codec.targets import TargetError as TargetError
     from jahp_pl.context import register_entropy_network as register_entropy_network
     from jahp_pl.data.module import ShardDataModule as ShardDataModule
     from jahp_pl.distributions import register_density as register_density
@@ -43,6 +44,7 @@ _WHERE = {
     "CompressionModule": "jahp_pl.training.module",
     "JahpError": "jahp_pl.errors",
     "ShardDataModule": "jahp_pl.data.module",
+    "TargetError": "jahp_pl.codec.targets",
     "load_codec": "jahp_pl.model_io.load",
     "load_config": "jahp_pl.settings",
     "load_model": "jahp_pl.model_io.load",
@@ -62,6 +64,7 @@ __all__ = [
     "JahpError",
     "RuntimeCodec",
     "ShardDataModule",
+    "TargetError",
     "load_codec",
     "load_config",
     "load_model",

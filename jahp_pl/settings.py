@@ -179,12 +179,26 @@ def _sections() -> list[str]:
 _USUAL_NAMES = {
     "lr": "optim.learning_rate",
     "lambda": "loss.lmbda",
+    "metric": "loss.distortion",
+    "epochs": "trainer.max_steps",
     "max_epochs": "trainer.max_steps",
+    "gpus": "trainer.devices",
+    "val_check_interval": "trainer.val_every_steps",
+    "log_every_n_steps": "trainer.log_every_steps",
+    "gradient_clip_val": "optim.clip_norm",
+    "clip_max_norm": "optim.clip_norm",
+    "patch_size": "data.crop_size",
+    "default_root_dir": "output_dir",
+    "checkpoint": "optim.start_from",
+    "ckpt_path": "optim.start_from",
+    "architecture": "model.rung",
+    "arch": "model.rung",
+    "entropy_model": "model.rung",
     "N": "model.num_filters",
     "M": "model.num_latents",
     "K": "model.num_components",
 }
-"""Settings by names that they have elsewhere, to suggest the right one."""
+"""Settings by the names that they have in Lightning, CompressAI or papers, to suggest the right one."""
 
 
 def _unknown_key(key: str) -> str:

@@ -118,6 +118,10 @@ def test_an_empty_file_changes_nothing(write: typing.Callable[..., str]) -> None
         ("model.K=5", "model.K", "did you mean model.num_components?"),
         ("optim.lrate=5", "optim.lrate", "did you mean optim."),
         ("trainer.max_epochs=5", "trainer.max_epochs", "did you mean trainer.max_steps?"),
+        ("trainer.val_check_interval=5", "trainer.val_check_interval", "did you mean trainer.val_every_steps?"),
+        ("data.patch_size=64", "data.patch_size", "did you mean data.crop_size?"),
+        ("model.architecture=mbt2018", "model.architecture", "did you mean model.rung?"),
+        ("clip_max_norm=1", "clip_max_norm", "did you mean optim.clip_norm?"),
         ("model=5", "model", "model.rung"),
         ("=5", "", "--keys"),
         # wrong types

@@ -159,7 +159,8 @@ def _add_coding(benches: Any) -> None:
     p.add_argument(
         "--peer",
         metavar="COMMAND",
-        help="another program to time with the weights of the first model; see `bench.coding.measure_peer`",
+        help="another program to time with the weights of the first model: a command that takes WEIGHTS ROUNDS "
+        "THREADS IMAGE... and prints JSON, see jahp_pl/bench/coding.py",
     )
     add_machine(p)
 
@@ -183,7 +184,10 @@ def _add_train(benches: Any) -> None:
     p.add_argument("--threads", type=num_threads, metavar="N", help="CPU threads [one per core]")
     _add_rounds_and_output(p)
     p.add_argument(
-        "--peer", metavar="COMMAND", help="another program whose steps to time; see `bench.training.measure_training`"
+        "--peer",
+        metavar="COMMAND",
+        help="another program whose steps to time: a command that takes BATCH CROP STEPS THREADS and prints JSON, "
+        "see jahp_pl/bench/training.py",
     )
 
 
@@ -208,7 +212,7 @@ def _add_runtimes(benches: Any) -> None:
 
 
 def _add_settings(parser: argparse.ArgumentParser, text: str) -> None:
-    """Add the settings of a training, which `cli.main` also accepts between options."""
+    """Add the settings of a training run, which `cli.main` also accepts between options."""
     parser.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value", help=text)
 
 

@@ -47,7 +47,9 @@ def compress(arguments: argparse.Namespace) -> None:
         _refuse_other_than_images(arguments.inputs)
         raise
     if (suffix := jobs[0].target.suffix.lower()) in SUFFIXES:  # only -o can have given it
-        raise CommandError(f"--output {jobs[0].target}: is not a {suffix[1:]} image but a .jahp file; end it in .jahp")
+        raise CommandError(
+            f"--output {jobs[0].target}: would be a .jahp file, not a {suffix[1:]} image; end its name in .jahp"
+        )
     target = Target(arguments.quality, arguments.bpp, arguments.size, arguments.psnr)
     codec = open_any_codec(arguments)
     check_target(target, codec.num_levels)

@@ -103,7 +103,7 @@ def _bundled_table() -> list[str]:
             if point:
                 similarity = "      -" if point["ms_ssim"] is None else f"{point['ms_ssim']:7.4f}"
                 figures = f"{point['bpp']:14.4f} {point['psnr']:5.2f} dB  {similarity}"
-                images = f"  {results['images']}, {results['count']}"
+                images = f"  {results['images']}, {count_of(results['count'], 'image')}"
             quality = f"{point['quality']:7g}" if "quality" in point else " " * 6 + "-"
             name = model.name if number == 0 else ""
             rest = f" {size:6.2f}  {config['fingerprint']}{images}" if number == 0 else ""
@@ -187,19 +187,19 @@ def _describe_file(path: Path) -> dict[str, str]:
         "size": f"{len(data)} bytes, {8 * len(data) / (header.width * header.height):.4f} bits per pixel",
         "header": f"{len(plain) - len(payload)} bytes",
         "colours": colours,
-        **({} if header.level is None else {"level": _level_text(header.level / LEVEL_STEPS, maker)}),
+        **({} if header.level is None else {"quality": _level_text(header.level / LEVEL_STEPS, maker)}),
         "made by model": header.fingerprint.hex() + (f" ({maker.name})" if maker is not None else ""),
         "latents": f"from {header.latent_min} to {header.latent_max}",
     }
 
 
 def _level_text(level: float, maker: Bundled | None) -> str:
-    """Format a level of rate, and the quality that it is with a bundled model; the levels of others are unknown."""
+    """Format the quality of a file from its rate level; only a bundled model's number of levels is known."""
     from jahp_pl.codec.targets import quality_of
 
     if maker is None:
-        return f"{level:g}"
-    return f"{level:g}, quality {quality_of(level, maker.rates.num_levels):.1f}"
+        return f"unknown for this model; rate level {level:g}"
+    return f"{quality_of(level, maker.rates.num_levels):.1f} (rate level {level:g})"
 
 
 def _describe_model(path: Path, runtime: Runtime | None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""`jahp report`: presents results and trainings. Heavy imports happen inside."""
+"""`jahp report`: presents results and training curves. Heavy imports happen inside."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 
 def report(arguments: argparse.Namespace) -> None:
     """Write plots, a table and a page from results, or curves of training runs."""
+    if missing := [path for path in arguments.results if not path.exists()]:
+        raise CommandError(f"{missing[0]}: no such file or folder; check the path")
     runs = {path: found for path in arguments.results if (found := _runs_in(path))}
     if runs:
         _report_training(arguments, runs)
     elif arguments.output is None:
-        raise CommandError("report: results need a folder for the report; name it with --output DIR")
+        raise CommandError("a report of results is a folder of several files; name it with --output DIR")
     else:
         _report_results(arguments)
 
@@ -53,7 +55,7 @@ def _report_results(arguments: argparse.Namespace) -> None:
         )
     out: Path = arguments.output
     output.say(f"\nplots    {out}/{{{','.join(made.plots)}}}.{{png,svg}}\ntable    {out / TABLE}")
-    output.say(f"page     {out / PAGE}  ({made.page_bytes / 1e6:.1f} MB, works offline)")
+    output.say(f"page     {out / PAGE}  ({made.page_bytes / 1e3:,.0f} kB, works offline)")
 
 
 def _pictures(arguments: argparse.Namespace) -> Pictures | None:

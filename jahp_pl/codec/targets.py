@@ -56,7 +56,7 @@ class Target:
             if LARGEST < abs(value) < math.inf:
                 raise TargetError(f"{name}: must be at most {LARGEST:g}")
         if len(given) > 1:
-            raise TargetError(f"{' and '.join(given)}: are given together; give only one of them")
+            raise TargetError(f"{' and '.join(given)}: cannot be combined; give only one of them")
         if self.quality is not None and not 1 <= self.quality <= 100:
             raise TargetError(f"quality {self.quality:g}: must be from 1 (smallest files) to 100")
         for name in ("bpp", "size", "psnr"):

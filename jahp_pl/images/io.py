@@ -154,7 +154,7 @@ def convert_image(image: Image.Image, flatten: bool = True, max_icc: int = 0) ->
     rgb, icc = to_rgb(to_8bit(upright(image), samples), colours.icc, max_icc)
     if rgb.mode == "RGBA" and rgb.getchannel("A").getextrema() != (255, 255):
         if not flatten:
-            raise TransparencyError("has transparent pixels, which would be lost; flatten it onto a background")
+            raise TransparencyError("transparent pixels would be lost; flatten the image onto a background")
         lost.append("transparency, composited on white")
     return Converted(np.array(on_white(rgb)), tuple(lost), icc)
 

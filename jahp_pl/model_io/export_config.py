@@ -214,7 +214,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ExportError(f"{path}: is damaged; export the model again") from None
     version = config.get(EXPORT_FORMAT_KEY) if isinstance(config, dict) else None
     if not isinstance(version, int):
-        raise ExportError(f"{path}: is not of a jahp_pl export; give a folder that `jahp export` made")
+        raise ExportError(f"{path}: does not belong to a jahp_pl export; give a folder that `jahp export` made")
     if version > EXPORT_FORMAT:
         raise ExportError(f"{path}: format {version} is newer than this jahp_pl reads; upgrade jahp_pl")
     if misfit := json_content.first_misfit(config, _CONTENT):

@@ -126,7 +126,7 @@ def locate(model: str | Path | None, metric: Metric | None = None) -> Path:
         if path.exists():
             return path
     except OSError as error:  # e.g. a name that is too long
-        raise ExportError(f"{str(model)[:100]}: is no usable path ({error.strerror}); correct it") from None
+        raise ExportError(f"{str(model)[:100]}: is not a usable path ({error.strerror}); correct it") from None
     if named := next((one for one in bundled() if one.name == str(model)), None):
         return named.folder
     raise ExportError(

@@ -11,8 +11,10 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from jahp_pl.files import write_atomically
 from jahp_pl.report.comparison import STEP, rate_grid
@@ -23,9 +25,15 @@ COLOURS = ("#0072b2", "#d55e00", "#00896a", "#b0479a", "#c98a00", "#3d9fdd", "#7
 """Colours that people with a colour vision deficiency can tell apart; the page uses the same."""
 MARKERS = ("o", "s", "D", "^", "v")
 DASHES = {"model": "-", "classical": (0, (5, 2.5)), "published": (0, (1, 1.6))}
-PART_COLOURS = {"y": COLOURS[0], "z": COLOURS[4], "header": COLOURS[1], "coder": COLOURS[7]}
 MAX_IMAGES = 48
 """Images with a plot of their own; matplotlib refuses figures of more than 65536 pixels."""
+PARTS = {
+    "y": ("latents y", COLOURS[0]),
+    "z": ("hyper-latents z", COLOURS[4]),
+    "header": ("header", COLOURS[1]),
+    "coder": ("range coder", COLOURS[7]),
+}
+"""Name and colour of each part of a file's rate; the page uses the same."""
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "jahp", "font.size": 9.5, "axes.spines.top": False,
     "axes.spines.right": False, "axes.grid": True, "grid.color": "#ebedef", "axes.edgecolor": "#9aa1aa",
@@ -135,15 +143,15 @@ def draw_rate_split(curves: Sequence[Curve]) -> Figure | None:
         return None
     figure, axes = _figure(7.2, 0.3 * len(points) + 1.4)
     left = [0.0] * len(points)
-    for part, colour in PART_COLOURS.items():
+    for part, (name, colour) in PARTS.items():
         widths = [max(0.0, rate[part]) for _, rate in points]
-        axes.barh(range(len(points)), widths, left=left, color=colour, label=part, height=0.62)
+        axes.barh(range(len(points)), widths, left=left, color=colour, label=name, height=0.62)
         left = [a + b for a, b in zip(left, widths, strict=True)]
     axes.set_yticks(range(len(points)), [figure_text(label) for label, _ in points])
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("Rate (bits per pixel)")
-    figure.legend(loc="outside upper right", ncols=len(PART_COLOURS))
+    figure.legend(loc="outside upper right", ncols=len(PARTS))
     return figure
 
 
@@ -164,7 +172,8 @@ def draw_channels(curves: Sequence[Curve]) -> Figure | None:
                     range(1, len(values) + 1), values, color=_colour(number), ls=dash, alpha=alpha, label=label, lw=1.3
                 )
     axes.set_yscale("log")
-    axes.set(xlabel="Channel, sorted (solid: y, dashed: z)", ylabel="Bits per pixel")
+    axes.set(xlabel="Channels, most expensive first (solid: latents y, dashed: hyper-latents z)")
+    axes.set_ylabel("Bits per pixel")
     _add_legend(figure, axes)
     return figure
 
@@ -188,6 +197,7 @@ def draw_times(curves: Sequence[Curve]) -> Figure | None:
     axes.set_yticks(range(len(timed)), [figure_text(curve.title) for _, curve, _ in timed])
     axes.invert_yaxis()
     axes.set_xscale("log")
+    plain_log_ticks(axes.xaxis)
     axes.set_xlabel("Seconds per image (filled: encode, hollow: decode)")
     return figure
 
@@ -231,6 +241,19 @@ def _limit_axes(axes: Axes, curves: Sequence[Curve], measure: Measure, image: st
     pad = 0.05 * (max(inside) - min(inside)) or 1.0
     axes.set_xlim(0, right)
     axes.set_ylim(min(inside) - pad, max(inside) + pad)
+
+
+class _PlainLogFormatter(LogFormatter):
+    """Labels the ticks that `LogFormatter` would label, but with numbers such as 0.3 instead of 3e-01."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
+def plain_log_ticks(axis: Axis) -> None:
+    """Label a logarithmic axis with plain numbers such as 0.3, instead of 3 x 10^-1."""
+    axis.set_major_formatter(_PlainLogFormatter())
+    axis.set_minor_formatter(_PlainLogFormatter(minor_thresholds=(2, 0.5)))
 
 
 def save_figure(figure: Figure, path: Path) -> list[Path]:

@@ -10,11 +10,12 @@ from typing import NamedTuple
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from jahp_pl.errors import first_line
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.files import resolved
-from jahp_pl.report.figures import COLOURS, STYLE, save_figure
+from jahp_pl.report.figures import COLOURS, STYLE, plain_log_ticks, save_figure
 from jahp_pl.text import figure_text
 from jahp_pl.training import METRICS_FILE
 from jahp_pl.training.metrics_file import read_rows, step_of
@@ -40,7 +41,7 @@ PANELS = (
     Panel("Bits per pixel", ("train/bpp",), ("val/bpp",)),
     Panel("PSNR (dB)", ("train/psnr",), ("val/psnr",)),
     Panel("MS-SSIM (dB)", ("train/ms_ssim_db",), ("val/ms_ssim_db",)),
-    Panel("Norm of the gradient", ("train/grad_norm",), is_log=True),
+    Panel("Gradient norm, before clipping", ("train/grad_norm",), is_log=True),
     Panel("Learning rate", ("train/learning_rate",)),
 )
 
@@ -112,6 +113,8 @@ def _draw(axes: Axes, panel: Panel, series: dict[str, Series], colour: str, name
     values = [value for column in panel.training + panel.validation for _, value in series.get(column, [])]
     if panel.is_log and values and min(values) > 0:
         axes.set_yscale("log")
+        plain_log_ticks(axes.yaxis)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     axes.set_title(panel.title, fontsize=9.5)
     axes.set_xlabel("Optimizer step", fontsize=8.5)
 

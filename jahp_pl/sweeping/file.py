@@ -125,7 +125,7 @@ class _Loader(yaml.SafeLoader):
 def _parse(path: Path, content: dict[str, Any]) -> SweepFile:
     """Check the content of a file entry by entry."""
     if unknown := [key for key in content if key not in _KEYS]:
-        raise SweepError(f"{unknown[0]}: no such key of a sweep{_suggestion(str(unknown[0]), _KEYS)}")
+        raise SweepError(f"{unknown[0]}: a sweep file has no such key{_suggestion(str(unknown[0]), _KEYS)}")
     method = _method(content.get("method"))
     run_cap = content.get("run_cap")
     if run_cap is not None and (type(run_cap) is not int or run_cap < 1):

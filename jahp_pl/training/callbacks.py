@@ -1,22 +1,8 @@
 """Callbacks that code validation images to real files, decode them, and draw the results.
 
-Logged at each validation, as means over the coded images:
-
-| name | unit |
-|---|---|
-| val/file_bpp | bits per pixel of the whole file |
-| val/cross_entropy_bpp | bits per pixel of the same latents under the float model |
-| val/exact_bpp | the same under the codec's exact parameters |
-| val/file_gap_percent | excess of file_bpp over cross_entropy_bpp |
-| val/file_psnr | dB, of the decoded 8-bit image |
-| val/file_ms_ssim, val/file_ms_ssim_db | 0 to 1 and dB, of the decoded image; images that are too small are left out |
-| val/mismatched_symbols | total number of latents and hyper-latents decoded differently; anything but 0 is a bug |
-| val/encode_seconds, val/decode_seconds | per image, disk included |
-| val/coded_images, val/uncodable_images | number of images coded, and number that the codec refused |
-
-A variable-rate model codes each image at four levels. The figures above are then means over all of them; those of a
-single level are logged as val_level000/file_bpp etc., with the percentage of the way from the lowest level to the
-highest.
+docs/python.md lists the values that they log at each validation, as means over the coded images. A variable-rate model
+codes each image at four levels; the values are then means over all of them, and those of a single level are logged as
+val_level000/file_bpp etc., with the percentage of the way from the lowest level to the highest.
 """
 
 from __future__ import annotations
@@ -185,7 +171,7 @@ def level_summaries(rows: Sequence[CodingRow], num_levels: int) -> dict[str, flo
 
 
 def coding_summary(rows: Sequence[CodingRow]) -> dict[str, float]:
-    """Compute the values to log for at least one coded image, see the module's table."""
+    """Compute the values to log for at least one coded image, see docs/python.md."""
     mean = mean_row(rows)
     similarity = math.nan if mean.file_ms_ssim is None else mean.file_ms_ssim
     return {

@@ -18,26 +18,7 @@ One optimizer step calls these hooks, from top to bottom; Lightning calls callba
       on_validation_epoch_end       CodingCallback codes, PictureCallback draws; the module reduces and logs means
       on_validation_end             BestAndLast saves last.ckpt and best.ckpt; step times continue
 
-Values logged every `trainer.log_every_steps` steps (in your own Trainer: `log_every_n_steps`), as means over the
-steps since the last time; callbacks find them in `trainer.callback_metrics`:
-
-| name | unit |
-|---|---|
-| train/loss | bpp + lmbda * distortion |
-| train/bpp, train/bpp_y, train/bpp_z | bits per pixel of noisy latents, an upper bound on average |
-| train/mse or train/one_minus_ms_ssim | mean squared error of intensities from 0 to 255; 1 - MS-SSIM |
-| train/psnr or train/ms_ssim_db | dB, mean over batches, before rounding to 8 bits |
-| train/grad_norm | L2 norm of the whole gradient before clipping |
-| train/learning_rate | of the last step, for the entropy model |
-| train/seconds_per_step | wall time without validation |
-| train/skipped_steps | steps since the start of the run that were skipped for their loss or gradient |
-| data/broken_photographs, data/small_photographs | skipped by the crops of rank 0 since the start of the run |
-
-(With `optim.transform_factor` 0, steps do not reconstruct: train/loss is the rate, and the distortion is missing.)
-
-Values logged at each validation, as means over images: val/loss, val/bpp_bound, val/bpp, val/bpp_y, val/bpp_z,
-val/psnr, val/ms_ssim, val/ms_ssim_db, with units as in `validation.ValidationRow`; val/images is the number of images,
-val/ms_ssim_images the number of those large enough for MS-SSIM.
+docs/python.md lists the values that are logged, in training and at validation.
 """
 
 from __future__ import annotations
@@ -92,7 +73,7 @@ from jahp_pl.training.validation import (
 
 
 class CompressionModule(LightningModule):
-    """Trains `CompressionModel`; the module's docstring lists the hooks and what is logged.
+    """Trains `CompressionModel`; the module's docstring lists the order of the hooks.
 
     Works in any Lightning Trainer, with its callbacks and loggers, and with any loader whose batches are images (see
     `batches`). The learning rate anneals over `trainer.max_steps` and `trainer.max_time` of the configuration, or until

@@ -180,7 +180,7 @@ def test_info_knows_a_compressed_file_by_its_first_bytes_and_gives_the_quality_a
     assert run("info", renamed) == 0
     rows = {line[:15].strip(): line[16:] for line in capsys.readouterr().out.splitlines()}
     assert rows["image"] == "217 x 181 pixels"
-    assert rows["level"].endswith(", quality 37.0")
+    assert rows["quality"].startswith("37.0 (rate level ")
 
 
 def test_an_input_of_another_kind_is_reported_before_its_output(photo, tmp_path, capsys):
@@ -222,7 +222,7 @@ def test_info_refuses_an_image_as_what_it_is(photo, capsys):
 def test_a_compressed_file_does_not_get_the_suffix_of_an_image(photo, capsys):
     target = photo.with_name("out.webp")
     assert run("compress", photo, "-o", target) == 2
-    assert "out.webp: is not a webp image but a .jahp file; end it in .jahp" in capsys.readouterr().err
+    assert "out.webp: would be a .jahp file, not a webp image; end its name in .jahp" in capsys.readouterr().err
     assert not target.exists()
 
 

@@ -84,7 +84,7 @@ def test_an_invalid_quality_is_named(quality: object) -> None:
 
 def test_the_library_names_no_option_of_the_command_line() -> None:
     clear = Image.new("RGBA", (8, 8))
-    with pytest.raises(ValueError, match=r"transparent pixels.*flatten it onto a background") as refused:
+    with pytest.raises(ValueError, match=r"^transparent pixels.*flatten the image onto a background$") as refused:
         codec_of(JOINT).compress(clear)
     assert "--" not in str(refused.value)
 

@@ -87,7 +87,7 @@ def test_the_psnr_that_an_error_names_can_be_reached() -> None:
         ({"quality": 101}, "quality 101: must be from 1"),
         ({"size": 0}, "size 0: must be positive"),
         ({"bpp": math.inf}, "bpp inf: must be positive and finite"),
-        ({"quality": 50, "size": 1000}, "quality and size: are given together; give only one of them"),
+        ({"quality": 50, "size": 1000}, "quality and size: cannot be combined; give only one of them"),
     ],
 )
 def test_an_unreachable_target_is_refused_with_the_possible_range(target: dict[str, float], words: str) -> None:

@@ -13,6 +13,7 @@ from lightning.pytorch import Trainer
 import jahp_pl
 from jahp_pl import settings
 from jahp_pl.config import Config, ConfigError
+from jahp_pl.training.metric_names import logged_names
 from tests.support import pages
 from tests.support.commands import run
 from tests.support.tiny_runs import SMALL
@@ -21,6 +22,14 @@ pytestmark = [
     pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("ignore:.*GPU available"),
 ]
+
+
+def test_the_page_explains_every_column_of_metrics_csv() -> None:
+    page = pages.read("python")
+    for distortion in ("mse", "ms_ssim"):
+        config = settings.load_config("data.val=[x]", f"loss.distortion={distortion}")
+        missing = [name for name in logged_names(config) if f"`{name}`" not in page]
+        assert not missing
 
 
 def test_every_block_runs_with_the_output_on_the_page(

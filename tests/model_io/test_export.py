@@ -328,7 +328,7 @@ BAD_CONFIGS = {
     "newer": ({"jahp_pl_export": 4}, "format 4 is newer"),
     "other type": ({"dtype": "bfloat16"}, r"g_a\.0\.weight is float32, not bfloat16"),
     "unknown type": ({"dtype": "float8"}, "dtype 'float8' is not one of float32, bfloat16, int8"),
-    "foreign": ({"jahp_pl_export": None}, "is not of a jahp_pl export"),
+    "foreign": ({"jahp_pl_export": None}, "does not belong to a jahp_pl export"),
     "unknown setting": ({"model": {"depth": 3}}, r"model\.depth"),
     "other width": ({"model": {"rung": "joint", "num_filters": 9, "num_latents": 12}}, "has shape"),
     "immense": ({"model": {"rung": "joint", "num_filters": 4096, "num_latents": 4096}}, "has shape"),

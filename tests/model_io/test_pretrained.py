@@ -114,7 +114,7 @@ def test_files_of_several_models_in_one_folder_are_decompressed_together(photo, 
         (["--metric", "ms-ssim"], "no model for ms-ssim is bundled"),
         (["--metric", "psnr", "--model", "mid-1"], "--metric picks one of the bundled models; leave out"),
         (["--model", "mid-7"], "mid-7: no such export, run folder, checkpoint or bundled model (z-first, mid-1"),
-        (["--model", "m" * 5000], "is no usable path (File name too long); correct it"),
+        (["--model", "m" * 5000], "is not a usable path (File name too long); correct it"),
     ],
 )
 def test_an_unknown_model_is_reported_in_one_line(options, words, photo, capsys):
@@ -232,7 +232,7 @@ def test_a_damaged_bundled_model_is_named(tmp_path, monkeypatch, capsys):
     (tmp_path / "weights" / "one" / CONFIG).write_text("{}")
     monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "weights")
     assert run("info") == 2
-    assert "one/config.json: is not of a jahp_pl export" in capsys.readouterr().err
+    assert "one/config.json: does not belong to a jahp_pl export" in capsys.readouterr().err
 
 
 def test_the_models_of_the_package_are_whole():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,20 @@ def test_a_run_is_drawn_into_one_figure(finished: TrainResult, tmp_path: Path) -
     with Image.open(paths[0]) as picture:
         assert picture.width > 1000
     text = paths[1].read_text()
-    for words in ("Loss", "Bits per pixel", "PSNR (dB)", "Learning rate", "Norm of the gradient", "validation"):
+    for words in ("Loss", "Bits per pixel", "PSNR (dB)", "Learning rate", "Gradient norm", "validation"):
         assert f">{words}" in text or f"{words}<" in text, words
     assert "MS-SSIM (dB)" in text  # validation measures it
+
+
+def test_every_panel_has_ticks_at_whole_steps(finished: TrainResult, tmp_path: Path) -> None:
+    text = draw_training([finished.run_dir], tmp_path)[1].read_text()
+    panels = text.split("Optimizer step")[:-1]
+    assert len(panels) == 6
+    for panel in panels:
+        axis = panel[panel.rindex('id="matplotlib.axis_') :]
+        ticks = re.findall(r"<text[^>]*>([^<]+)</text>", axis)
+        assert ticks
+        assert all(tick.isdecimal() for tick in ticks), ticks
 
 
 def test_an_incomplete_last_line_is_ignored(finished: TrainResult, tmp_path: Path) -> None:
@@ -46,3 +58,8 @@ def test_runs_are_drawn_together_but_not_with_results(
     assert "is not a run folder" in capsys.readouterr().err
     assert run("report", "results/classical") == 2
     assert "--output" in capsys.readouterr().err
+
+
+def test_a_path_that_does_not_exist_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("report", tmp_path / "nope") == 2
+    assert f"{tmp_path / 'nope'}: no such file or folder; check the path" in capsys.readouterr().err

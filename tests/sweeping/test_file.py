@@ -125,7 +125,7 @@ def test_variables_of_the_environment_are_filled_in(tmp_path: Path, monkeypatch:
 
 LMBDA = {"values": [0.01]}
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "unknown key": ({"parameter": {}}, "parameter: no such key of a sweep; did you mean parameters?"),
+    "unknown key": ({"parameter": {}}, "parameter: a sweep file has no such key; did you mean parameters?"),
     "unknown method": ({"method": "anneal"}, "method=anneal: must be one of grid, random, bayes"),
     "no method": ({"method": None}, "method=None: must be one of"),
     "no parameters": ({"parameters": {}}, "parameters: has no settings to sweep; add at least one"),
