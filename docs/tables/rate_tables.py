@@ -16,7 +16,7 @@ from jahp_pl.report.read_results import read_curves
 
 BESIDE = {
     "JPEG 4:2:0": "classical/jpeg", "WebP": "classical/webp", "JPEG 2000": "classical/jpeg2000",
-    "AVIF": "classical/avif", "BPG 4:4:4": "published/bpg444-tfc", "the paper's": "published/mbt2018-tfc-mse",
+    "AVIF": "classical/avif", "BPG 4:4:4": "published/bpg444-tfc", "paper's model": "published/mbt2018-tfc-mse",
 }  # fmt: skip
 BUNDLED_QUALITIES = (1, 20, 40, 60, 80, 100)
 

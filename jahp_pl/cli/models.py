@@ -187,19 +187,19 @@ def _describe_file(path: Path) -> dict[str, str]:
         "size": f"{len(data)} bytes, {8 * len(data) / (header.width * header.height):.4f} bits per pixel",
         "header": f"{len(plain) - len(payload)} bytes",
         "colours": colours,
-        **({} if header.level is None else {"quality": _level_text(header.level / LEVEL_STEPS, maker)}),
+        **({} if header.level is None else _level_row(header.level / LEVEL_STEPS, maker)),
         "made by model": header.fingerprint.hex() + (f" ({maker.name})" if maker is not None else ""),
         "latents": f"from {header.latent_min} to {header.latent_max}",
     }
 
 
-def _level_text(level: float, maker: Bundled | None) -> str:
-    """Format the quality of a file from its rate level; only a bundled model's number of levels is known."""
+def _level_row(level: float, maker: Bundled | None) -> dict[str, str]:
+    """Describe the rate level of a file: as a quality for a bundled model; the number of levels of others is unknown."""
     from jahp_pl.codec.targets import quality_of
 
     if maker is None:
-        return f"unknown for this model; rate level {level:g}"
-    return f"{quality_of(level, maker.rates.num_levels):.1f} (rate level {level:g})"
+        return {"level": f"{level:g}"}
+    return {"quality": f"{quality_of(level, maker.rates.num_levels):.1f} (rate level {level:g})"}
 
 
 def _describe_model(path: Path, runtime: Runtime | None) -> dict[str, str]:
