@@ -194,7 +194,7 @@ def _describe_file(path: Path) -> dict[str, str]:
 
 
 def _level_row(level: float, maker: Bundled | None) -> dict[str, str]:
-    """Describe the rate level of a file: as a quality for a bundled model; the number of levels of others is unknown."""
+    """Describe the rate level of a file: as a quality if a bundled model made it, whose number of levels is known."""
     from jahp_pl.codec.targets import quality_of
 
     if maker is None:
