@@ -52,7 +52,7 @@ results/ladder/%.json: build/shards/train/index.json build/shards/val/index.json
 	$(JAHP) evaluate --model runs/ladder-$* --images data/kodak --out runs/ladder-$*/kodak.json
 	mkdir -p $(@D) && cp runs/ladder-$*/kodak.json $@
 
-ladder: $(LADDER:%=results/ladder/%.json) ## train every rung, K = 1 and 3, for 300 steps; compare file sizes with cross-entropies on Kodak
+ladder: $(LADDER:%=results/ladder/%.json) ## train every entropy model, K = 1 and 3, for 300 steps; compare file sizes with cross-entropies on Kodak
 
 # configs/recipe/start.yaml, with the settings of one other file of that folder changed.
 RECIPE := $(filter-out start,$(basename $(notdir $(wildcard configs/recipe/*.yaml))))
@@ -62,7 +62,7 @@ results/study/recipe/%.json: build/shards/train/index.json build/shards/val/inde
 	$(JAHP) evaluate --model runs/recipe/$* --images data/kodak --curve $* --threads 1 --out runs/recipe/$*/kodak.json > /dev/null
 	mkdir -p $(@D) && cp runs/recipe/$*/kodak.json $@
 
-recipe: $(RECIPE:%=results/study/recipe/%.json) ## measure what each setting of the study's training is worth; -j2 runs two at a time
+recipe: $(RECIPE:%=results/study/recipe/%.json) ## measure the effect of each setting of the study's training; -j2 runs two at a time
 
 results/study/%.json: runs/study/%/checkpoints/last.ckpt
 	$(JAHP) evaluate --model runs/study/$* --images data/kodak --threads 1 --out runs/study/$*/kodak.json > /dev/null
@@ -70,7 +70,7 @@ results/study/%.json: runs/study/%/checkpoints/last.ckpt
 
 study-files: $(patsubst runs/study/%/checkpoints/last.ckpt,results/study/%.json,$(wildcard runs/study/*/checkpoints/last.ckpt))
 
-study: install build/shards/photos/index.json build/shards/val/index.json ## compare five rungs and mixtures at four rates, two seeds, small, on PHOTOS=folder (hours); write a report
+study: install build/shards/photos/index.json build/shards/val/index.json ## compare five entropy models and mixtures at four rates with small networks, on PHOTOS=folder (hours); write a report
 	$(JAHP) sweep sweeps/study_transforms.yaml --workers $(WORKERS)
 	$(JAHP) sweep sweeps/study.yaml --workers $(WORKERS)
 	$(JAHP) sweep sweeps/study_mixture.yaml --workers $(WORKERS)
@@ -92,12 +92,12 @@ results/rates/variable.json: build/shards/photos/index.json build/shards/val/ind
 	    --quality 1 17 34 50 67 84 100 --out runs/rates/variable.json
 	mkdir -p $(@D) && cp runs/rates/variable.json $@
 
-variable-cost: install $(RATES:%=results/rates/fixed-%.json) results/rates/variable.json ## compare one model of all rates with four of one rate, small, on PHOTOS=folder
+variable-cost: install $(RATES:%=results/rates/fixed-%.json) results/rates/variable.json ## compare one variable-rate model with four single-rate models, small, on PHOTOS=folder
 	$(JAHP) report results/rates/fixed-*.json results/rates/variable.json --anchor "Four models" --out runs/rates/report \
 	    --title "What variable rate costs"
 	cp runs/rates/report/bd-rates.md runs/rates/report/rd-psnr.png results/rates/
 
-# The bundled models: a training, then a phase in which only the entropy model learns. An interrupted run resumes.
+# The bundled models: training of the whole model, then a phase in which only the entropy model learns. An interrupted run resumes.
 PHOTOS ?= data/photos/train
 HOURS ?= 12
 ENTROPY_HOURS ?= 1
@@ -131,7 +131,7 @@ runs/full-%/checkpoints/last.ckpt: build/shards/train/index.json build/shards/va
 
 FULL := runs/full-1 runs/full-3
 
-exactness: $(FULL:%=%/checkpoints/last.ckpt) ## check that full-size models code Kodak to equal latents under every circumstance
+exactness: $(FULL:%=%/checkpoints/last.ckpt) ## check that full-size models code Kodak to equal latents under all conditions (threads, instruction sets, ...)
 	$(BIN)/python -m checks.exactness.run $(FULL) --out results/exactness.json
 
 runtimes: web ## measure cold starts and memory of the runtimes; compare their latents, including the browser's
@@ -163,7 +163,7 @@ fuzz: install ## code images of every size up to 70x70; decode 100,000 damaged f
 	$(BIN)/python -m checks.fuzz.sizes
 	$(BIN)/python -m checks.fuzz.run --out results/fuzz.json $(FUZZ)
 
-chaos: install ## kill a training twenty times, resume it each time, compare its end with undisturbed runs
+chaos: install ## kill a training run twenty times, resume it each time, compare the result with undisturbed runs
 	$(BIN)/python -m checks.chaos.run --out results/chaos.json $(CHAOS)
 
 runs/quickstart/checkpoints/last.ckpt: build/shards/train/index.json build/shards/val/index.json | install
@@ -220,7 +220,7 @@ refinement: $(REFINED) ## code Kodak with the bundled model at EFFORTS="0 1 2 3"
 weights-checks: install ## measure what hyperprior and context save in the bundled model, and how it codes unusual images
 	$(BIN)/python -m checks.weights.run joint-psnr --images data/kodak --out results/weights/checks.json
 
-refinement-ablation: install ## measure what each part of the encoder's search is worth, on three Kodak images
+refinement-ablation: install ## measure the effect of each part of the encoder's search, on three Kodak images
 	OMP_NUM_THREADS=1 $(BIN)/python -m checks.refinement.run --images data/kodak --limit 3 --out results/refinement/ablation.json
 	$(MAKE) tables
 

@@ -23,7 +23,7 @@ from tests.support.commands import run
 
 TOO_LARGE = 2**50
 NOT_FOR_CALLERS = {"Stopped", "_EndOfCommandsError"}
-"""Ends of a training, by which Lightning and a benchmark are left."""
+"""Exceptions that end a training run or a benchmark on purpose."""
 
 
 def own_exceptions() -> list[type]:

@@ -1,1 +1,1 @@
-"""Kills trainings repeatedly and checks what they leave."""
+"""Kills training runs repeatedly and checks what they leave behind."""

@@ -1,5 +1,5 @@
 # ruff: noqa: T201
-"""Kills a training repeatedly with SIGKILL, resumes it each time, and compares its end with uninterrupted runs.
+"""Kills a training run repeatedly with SIGKILL, resumes it each time, and compares its end with uninterrupted runs.
 
     python -m checks.chaos.run --kills 20 --out results/chaos.json
 
@@ -43,7 +43,7 @@ SETTINGS = (
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(
-        description="Kill a training repeatedly, and compare its end with undisturbed runs."
+        description="Kill a training run repeatedly, and compare its result with undisturbed runs."
     )
     parser.add_argument("--kills", type=int, default=20, help="number of kills [20]")
     parser.add_argument("--others", type=int, default=3, help="undisturbed runs with other seeds [3]")

@@ -60,7 +60,7 @@ class PartRates(NamedTuple):
 
 
 class Content(NamedTuple):
-    """One image that is no photograph."""
+    """One image that is not a photograph."""
 
     name: str
     num_bytes: int
@@ -69,7 +69,7 @@ class Content(NamedTuple):
     """PSNR of the model's file in dB."""
     jpeg_bytes: int
     jpeg_psnr: float
-    """PSNR in dB of the best JPEG (4:2:0) that is no larger, otherwise of the smallest."""
+    """PSNR in dB of the best JPEG (4:2:0) that is not larger, otherwise of the smallest."""
 
 
 @torch.inference_mode()

@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit.
 
     The status is 0 on success, 2 for unusable input (with a one-line message), 130 after an interrupt, 128 + N if
-    signal N stopped a training that can continue, and 141 if the reader of the output is gone.
+    signal N stopped a training run that can continue, and 141 if the reader of the output is gone.
     """
     open_streams()
     exit_uncollected()

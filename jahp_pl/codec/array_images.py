@@ -58,7 +58,7 @@ def to_array(image: Samples | Image.Image) -> ArrayPixels:
 
 
 def unusable(dtype: object, is_uint8: bool, shape: tuple[int, ...]) -> ValueError:
-    """Make the error for a tensor or an array that is no RGB image."""
+    """Make the error for a tensor or an array that is not an RGB image."""
     remedy = "convert its shape to RGB" if is_uint8 else "round it to uint8, from 0 to 255"
     return ValueError(
         "an image must be uint8 RGB, a tensor (3, H, W) or an array (H, W, 3), or a Pillow image, not "

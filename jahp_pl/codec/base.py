@@ -100,15 +100,19 @@ class BaseCodec(ABC, Generic[Input, Rgb, Integers]):
             image: (H, W, 3) uint8 array, Pillow image, or, with torch, (3, H, W) uint8 tensor; sides from 1 to 65535.
                 Tensors and arrays are taken as sRGB. A Pillow image of any mode is converted to RGB as by
                 `jahp compress`, and its colour profile is kept in the file.
-            quality, bpp, size, psnr: at most one of them, for a variable-rate model only; see `targets.Target`. The
-                default is a quality of 60.
-            effort: effort of the search for better latents, see `refinement.EFFORTS`; 0 only rounds, 6 takes minutes.
-                Without torch, it must be 0.
+            quality: from 1 (smallest files) to 100. Only one of this and the next three may be given, and only for a
+                variable-rate model; the default is a quality of 60.
+            bpp: bits per pixel of the file, met within 1 %.
+            size: maximum size of the file in bytes.
+            psnr: minimum PSNR of the decoded image in dB.
+            effort: effort of the search for latents that need fewer bits, from 0 (plain rounding) to 6 (minutes), see
+                docs/refinement.md. Without torch, it must be 0.
 
         Raises:
             TargetError: if the model cannot meet the target; the message says what is possible.
-            ValueError: if the shape or type is wrong, pixels are transparent, latents exceed 16 bits, or the effort
-                does not exist, lacks an objective or lacks torch.
+            ValueError: if the shape or type is wrong, pixels are transparent, latents exceed 16 bits, or the effort is
+                out of range or not supported: a search needs torch, and a model that states the lambda it was trained
+                with.
         """
         return self.encode(image, Target(quality, bpp, size, psnr), effort=effort).data
 

@@ -28,7 +28,7 @@ class DataConfig:
     shuffle_buffer: int = 1000
     """Compressed samples that each worker holds to shuffle from."""
     max_val_images: int = 0
-    """Use only the first this many validation images; 0 means all."""
+    """Number of validation images to use, from the first; 0 uses all."""
     timeout: float = 30.0
     """Seconds without progress after which a download is abandoned. http(s) is tried three times; then the shard counts
     as broken and is skipped."""

@@ -16,11 +16,12 @@ class LossConfig:
     distortion: Literal["mse", "ms_ssim"] = "mse"
     """D: 255^2 * MSE of images in [0, 1], or 1 - MS-SSIM."""
     lmbda: float = 0.0130
-    """Trade-off. Published for mse: .0018 .0035 .0067 .0130 .0250 .0483 .0932 .1800; for ms_ssim: 2.40 4.58 8.73 16.64
-    31.73 60.50 115.37 220.00. In a variable-rate model (model.num_levels > 1), the trade-off of the lowest level."""
+    """lambda, the weight of D: a larger value gives better pictures and larger files. Published for mse: .0018 .0035
+    .0067 .0130 .0250 .0483 .0932 .1800; for ms_ssim: 2.40 4.58 8.73 16.64 31.73 60.50 115.37 220.00. In a variable-rate
+    model (model.num_levels > 1), lambda of the lowest level."""
     lmbda_max: float | None = None
-    """Trade-off of the highest level of a variable-rate model; the levels between are evenly spaced in log. null for a
-    single-rate model."""
+    """lambda of the highest level of a variable-rate model; the lambdas between are evenly spaced on a logarithmic
+    scale. null for a single-rate model."""
     level_weighting: float = 0.6
     """Exponent p of the weight (lambda_middle / lambda)^p of a crop in the loss of a variable-rate model. Rates grow
     about as lambda^0.6, so at 0.6 a relative change of the rate counts the same at every level; at 0 the highest levels
@@ -32,7 +33,7 @@ class LossConfig:
             self.lmbda_max is None or self.lmbda < self.lmbda_max < math.inf,
             "loss.lmbda_max",
             self.lmbda_max,
-            "must be finite and larger than loss.lmbda, the trade-off of the lowest level",
+            "must be finite and larger than loss.lmbda, the lambda of the lowest level",
         )
         require(0 <= self.level_weighting <= 2, "loss.level_weighting", self.level_weighting, "must be from 0 to 2")
 

@@ -22,11 +22,12 @@ MAX_CHANNELS = 4096
 
 @dataclass
 class ModelConfig:
-    """Architecture: rung of the paper's ladder, widths, density of the latents."""
+    """Architecture: entropy model, widths, density of the latents."""
 
     rung: Rung = "joint"
-    """factorized (Balle 2018, no hyperprior) < scale_hyperprior (Balle 2018) < mean_scale_hyperprior < joint (the
-    paper's full model); context is the autoregressive model alone, without side information."""
+    """Entropy model, a rung of the paper's ladder: factorized (no hyperprior, Balle 2018), scale_hyperprior (Balle
+    2018), mean_scale_hyperprior, and joint (hyperprior and context, the paper's full model). context has the
+    autoregressive context model only, without side information."""
     num_filters: int = 192
     """N: channels of the hidden layers and of the hyper-latents z."""
     num_latents: int = 192
@@ -39,7 +40,7 @@ class ModelConfig:
     """What replaces rounding in training. noise: y + U(-1/2, 1/2) everywhere, as in the paper. mixed: noise for the
     rate and the context, straight-through rounding for the reconstruction (Minnen & Singh 2020). rounded:
     rounding as in a file, which gives g_a and h_a no gradient: for a last phase (configs/overlays/entropy_phase.yaml)
-    in which they stay as they are and the rest of the entropy model learns the integers that it will code."""
+    in which they stay fixed and the rest of the entropy model learns the integers that it will code."""
     transform: Transform = "gdn"
     """Layers of g_a and g_s. gdn: as in the paper. docs/extending.md shows how to add others."""
     hyper_transform: str = "conv"

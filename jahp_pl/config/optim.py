@@ -21,7 +21,7 @@ class OptimConfig:
     several rungs start equal, whichever rung the transforms were trained with."""
     initialization: Literal["random", "klt"] = "random"
     """random: PyTorch's default. klt: a linear transform coder for photographs, which has 30 dB before the first step
-    instead of 6, and estimators of means and scales (see `initialization`); it decides the result of short runs."""
+    instead of 6, and estimators of means and scales (see `initialization`); it is decisive in short runs."""
     optimizer: Literal["adam", "soap"] = "adam"
     """adam: as in the paper. soap: Adam in the eigenbasis of Shampoo's preconditioner (see `training.soap`). It learns
     more per step once a model is trained, but not from the start, and a step takes longer, by a fifth on one CPU core

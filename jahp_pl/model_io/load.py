@@ -30,8 +30,8 @@ def load_model(model: str | Path | None = None, *, metric: Metric | None = None)
     """Load the networks of any model source, in evaluation mode on the CPU.
 
     Args:
-        model: see `load_codec`.
-        metric: see `load_codec`.
+        model: a path, the name of a bundled model, or hf://USER/NAME; None takes a bundled model. See `load_codec`.
+        metric: metric that the bundled model was trained for, "psnr" or "ms-ssim"; not allowed with `model`.
 
     Raises:
         ExportError, CheckpointError: if there is no usable model.
@@ -54,10 +54,11 @@ def load_codec(
     Args:
         model: a path, the name of a bundled model, or hf://USER/NAME on the Hugging Face Hub. None takes a bundled
             model.
-        device: device of the networks.
-        precision: see `Codec`.
-        memory_limit: see `Codec`.
-        metric: metric that the bundled model was trained for; None takes the default model. Not allowed with `model`.
+        device: device that runs the networks: "cpu", "cuda", "mps", ...
+        precision: of the convolutions of g_a and g_s, "float32" or "bfloat16"; any file decodes with either.
+        memory_limit: bytes that the transforms may use at a time; larger images are processed in tiles.
+        metric: metric that the bundled model was trained for, "psnr" or "ms-ssim"; None takes the default model. Not
+            allowed with `model`.
 
     Raises:
         ExportError, CheckpointError: if there is no usable model.

@@ -174,7 +174,7 @@ class BestAndLast(Checkpoint):
 
 
 def _is_training(trainer: Trainer) -> bool:
-    """Check whether a validation is part of a training, and neither a sanity check nor a separate one."""
+    """Check whether a validation is part of training, and neither a sanity check nor a separate one."""
     return trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
 
 

@@ -1,4 +1,4 @@
-"""Shows the progress line of a training: step, speed, time left, training metrics and the last validation."""
+"""Shows the progress line of a training run: step, speed, time left, training metrics and the last validation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TERMINAL_INTERVAL, FILE_INTERVAL = 0.5, 20.0
 
 
 class ProgressLine(ProgressBar):
-    """Shows the progress of a training on one line, which a terminal updates in place; files and pipes get new lines.
+    """Shows the progress of a run on one line, which a terminal updates in place; files and pipes get new lines.
 
     Not TQDMProgressBar, because a run may end by time before `max_steps`, and a log file should stay short.
 

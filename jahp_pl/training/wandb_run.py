@@ -31,7 +31,7 @@ def wandb_logger(config: Config) -> WandbLogger | None:
     """Create a W&B logger with its files in the run folder; None if `wandb.mode` is disabled.
 
     Only rank 0 communicates with W&B. A resumed run continues the same W&B run. If the server cannot be reached, the
-    run is kept offline with a warning, because a lost log must not end a training.
+    run is kept offline with a warning, because a lost log must not end a training run.
 
     Raises:
         ConfigError: if W&B refuses its settings, some of which it reads from environment variables.
@@ -114,7 +114,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def log_export(logger: WandbLogger, checkpoint: Path, folder: Path) -> None:
     """Export a checkpoint to `folder` and upload it as an artifact of type model, see `artifact_name`.
 
-    If no codec can use the weights, it warns and uploads nothing, because that must not end a training.
+    If no codec can use the weights, it warns and uploads nothing, because that must not end a training run.
 
     Raises:
         WriteError: if the disk is full.

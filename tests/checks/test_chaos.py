@@ -1,4 +1,4 @@
-"""A training is killed and resumed three times; `make chaos` does it twenty times."""
+"""A training run is killed and resumed three times; `make chaos` does it twenty times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shards come from servers and commands, or fail in time; nothing waits for ever."""
+"""Shards come from servers and commands, or fail in time; nothing waits forever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starts trainings in their own processes, as users do, and never leaves them behind."""
+"""Starts training runs in their own processes, as users do, and never leaves them behind."""
 
 from __future__ import annotations
 
