@@ -62,7 +62,7 @@ def stream_errors(file: TextIO | None = None) -> Iterator[None]:
 
 
 def name_of(path: Path, direction: str = "input") -> str:
-    """Return the name of a path in messages."""
+    """Return the name by which messages refer to a path."""
     return f"standard {direction}" if path == STREAM else str(path)
 
 

@@ -29,7 +29,7 @@ class DeadlineReader(io.RawIOBase):
         self._file = sock.makefile("rb", buffering=0)
 
     def readable(self) -> bool:
-        """Return True."""
+        """Return True, so that `io.BufferedReader` accepts this file."""
         return True
 
     def readinto(self, buffer: Any) -> int | None:

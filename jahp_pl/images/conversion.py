@@ -79,8 +79,9 @@ def upright(image: Image.Image) -> Image.Image:
 def to_8bit(image: Image.Image, samples: SampleFormat) -> Image.Image:
     """Scale grayscale samples of more than 8 bits to 8.
 
-    White is the value in the header; without one, 65535 for 16 bits, and otherwise the least of 1 (float only), 255 and
-    65535 that no sample exceeds. (Pillow has already converted colour of 16 bits per channel to 8 bits.)
+    The header may state which value is white. If it does not, white is 65535 for 16-bit samples; for all others, it is
+    the smallest of 1 (float only), 255 and 65535 that no sample exceeds. (Pillow itself converts colour images of 16
+    bits per channel to 8 bits.)
 
     Args:
         image: loaded image of any mode.

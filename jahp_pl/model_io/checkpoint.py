@@ -216,7 +216,7 @@ class _NoRandomNumbers(TorchFunctionMode):
 
 
 def model_of(config: ModelConfig, weights: Mapping[str, Tensor]) -> CompressionModel:
-    """Build a model of given weights, in evaluation mode on the CPU.
+    """Build a model with given weights, in evaluation mode on the CPU.
 
     Args:
         config: architecture.

@@ -151,7 +151,9 @@ class TransformRunner:
             ValueError: if the rung has no side information.
         """
         if self._h_a is None:
-            raise ValueError(f"the rung {self.config.rung} has no h_a; call this on rungs with side information only")
+            raise ValueError(
+                f"the rung {self.config.rung} has no h_a; only models with a hyperprior have hyper-latents"
+            )
         height, width = (-(-side // HYPER_STRIDE) for side in y.shape[2:])
         z = torch.empty(height, width, self.config.num_filters, dtype=torch.float32, device=self.device)
         side = largest_side(height, width, self.hyper_halo, self._fits(self.tile_bytes.hyper_analysis))
