@@ -388,7 +388,7 @@ def test_every_change_of_the_recipe_loads_after_its_start_and_is_named_like_its_
     start = [str(CONFIGS / "study.yaml"), str(CONFIGS / "recipe" / "start.yaml")]
     config = load_config(*start, str(path))
     assert config.name == path.stem
-    assert (config == dataclasses.replace(load_config(*start), name=path.stem)) == (path.stem == "as_it_is")
+    assert (config == dataclasses.replace(load_config(*start), name=path.stem)) == (path.stem == "unchanged")
     assert (CONFIGS.parent / "results" / "study" / "recipe" / f"{path.stem}.json").exists()
 
 

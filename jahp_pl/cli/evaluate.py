@@ -171,7 +171,7 @@ def _check_names(arguments: argparse.Namespace, out: Path) -> None:
             does not name each model differently.
     """
     if arguments.picture is not None and resolved(arguments.picture) == resolved(out):
-        raise CommandError(f"--picture {out}: is the file of the results; choose another name")
+        raise CommandError(f"--picture {out}: would overwrite the results; choose another name")
     if arguments.picture is not None and arguments.picture.suffix.lower() != ".png":
         raise CommandError(f"--picture {arguments.picture}: must be the name of a file that ends in .png")
     qualities = [f"{quality:g}" for quality in arguments.quality or []]

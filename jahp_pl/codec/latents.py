@@ -56,7 +56,7 @@ class Decoded(NamedTuple, Generic[Rgb, Integers]):
 
 
 def count_mismatches(encoded: Encoded[Any], decoded: Decoded[Any, Any]) -> int:
-    """Count the latents and hyper-latents that were decoded differently; all of an array whose shape differs.
+    """Count the latents and hyper-latents that were decoded differently; in an array of another shape, all of them.
 
     Args:
         encoded: result of any runtime, with tensors on the CPU.

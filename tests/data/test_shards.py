@@ -127,7 +127,7 @@ def test_without_shuffling_the_order_is_that_of_the_names(tmp_path: Path) -> Non
     assert list(members(tmp_path / "out")) == names
 
 
-def test_a_plain_jpeg_is_stored_as_it_is(tmp_path: Path) -> None:
+def test_a_plain_jpeg_is_stored_unchanged(tmp_path: Path) -> None:
     report = write_shards([PHOTOS / "val"], tmp_path / "out")
     originals = {path.name: path.read_bytes() for path in (PHOTOS / "val").glob("*.jpg")}
     assert {name.split("_", 1)[1]: data for name, data in members(tmp_path / "out").items()} == originals

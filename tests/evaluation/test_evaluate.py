@@ -347,7 +347,7 @@ def two_models_of_one_name() -> tuple[str, str]:
         (("variable",), ("--quality", 5, 5.0), "--quality 5: is given twice"),
         (("small-1", "small-2"), ("--curve", "x"), "--curve x: must be one name per model, but there are 1 for 2"),
         (("small-1", "small-2"), ("--curve", "x", "x"), "--curve x: names two curves"),
-        (("small-1",), ("--picture", "../{here}/r.json"), "--picture r.json: is the file of the results"),
+        (("small-1",), ("--picture", "../{here}/r.json"), "--picture r.json: would overwrite the results"),
         (("small-1",), ("--picture", "p.jpg"), "--picture p.jpg: must be the name of a file that ends in .png"),
     ],
 )
