@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from jahp_pl.codec.structural_distortion import StructuralDistortion
+from jahp_pl.codec.subpixel import with_subpixel_end
 from jahp_pl.codec.transforms.runner import TransformRunner
 from jahp_pl.config import LossConfig
 from jahp_pl.distributions import density_of
@@ -85,6 +86,7 @@ class LatentObjective:
     ) -> None:
         device = next(model.parameters()).device
         self._model, self._transforms, self._psi = model, transforms, psi
+        self._g_s = with_subpixel_end(model.g_s)
         self._counted = counted.inside(seen)
         self._x = (counted.pixels(image).to(device).float() / 255)[None]
         num_pixels = self._x.shape[-2] * self._x.shape[-1]
@@ -144,7 +146,7 @@ class LatentObjective:
     def _synthesise(self, y: Tensor) -> Tensor:
         # A clone, not `contiguous`: a batch of one may count as channels_last with strides for which convolutions
         # return maps in the other memory format, and everything behind them takes a slower path.
-        x_hat = self._model.g_s(self._scaled(y).clone(memory_format=torch.channels_last))
+        x_hat = self._g_s(self._scaled(y).clone(memory_format=torch.channels_last))
         return self._counted_pixels(x_hat).float().clamp(0, 1)
 
     def _decoded(self, y_hat: Tensor) -> Tensor:

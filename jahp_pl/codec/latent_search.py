@@ -1,7 +1,8 @@
 """Two searches for integers near y with a lower R + lambda * D than the nearest ones, both over continuous y:
 
-- freeze: Adam; after a warm-up, a growing random share of the latents is rounded for good, while the others continue
-  and compensate for the errors that this causes. A few steps suffice.
+- freeze: Adam; after a warm-up, a growing share of the latents is rounded for good, in random order with some
+  preference for those near an integer, while the others continue and compensate for the errors that this causes. A few
+  steps suffice.
 - sga: stochastic Gumbel annealing (Yang, Bamler & Mandt 2020): each step softly samples one of the two integers next to
   each latent, at a falling temperature. It takes hundreds of steps and then finds a little more.
 """
@@ -37,8 +38,14 @@ class Search(NamedTuple):
     """Initial learning rate of Adam."""
     final_rate: float = 0.06
     """Final learning rate of Adam; it falls geometrically."""
-    betas: tuple[float, float] = (0.3, 0.8)
+    betas: tuple[float, float] = (0.1, 0.7)
     """Betas of Adam. With more momentum, latents would keep moving after their error is compensated."""
+    channel_share: float = 0.5
+    """Share of the channel's mean in the second moment of each latent. Of the few gradients of a short search, Adam
+    would use little more than the sign; with the mean, latents with larger gradients move further."""
+    nearness: float = 0.4
+    """Weight of a latent's distance from the nearest integer, as a share of the largest one, in the order of freezing;
+    0 freezes at random."""
     warm_up: float = 0.15
     """Share of the steps before anything is frozen; 1 rounds everything at the end."""
     structure_share: float = 0.3
@@ -62,8 +69,8 @@ def run_search(
     Args:
         objective: differentiable function of latents (1, M, h, w).
         y: (1, M, h, w) latents to start from.
-        keys: (1, M, h, w): latents with a negative key are kept; the others, uniform in [0, 1), freeze in the order of
-            their keys.
+        keys: (1, M, h, w): latents with a negative key are kept; those of the others, uniform in [0, 1), make the order
+            of freezing random.
         search: method and its settings.
         generator: random generator on the CPU.
         on_step: called after each step with the number of finished ones.
@@ -72,12 +79,12 @@ def run_search(
         (1, M, h, w) latents, to be rounded; None if a gradient is not finite.
     """
     is_free = keys >= 0
-    adam = _Adam(y, search.betas)
+    adam = _Adam(y, search.betas, search.channel_share)
     for step in range(search.steps):
         share = step / search.steps
         y = y.detach()
         if search.method == "freeze":
-            is_frozen = is_free & (keys < _share_frozen(search, share))
+            is_frozen = is_free & _comes_first(y, keys, is_free, search.nearness, _share_frozen(search, share))
             y, is_free = torch.where(is_frozen, y.round(), y), is_free & ~is_frozen
         y.requires_grad_(True)
         tried = torch.where(is_free, _relaxed(y, search, share, generator), y)
@@ -102,6 +109,24 @@ def _share_frozen(search: Search, share: float) -> float:
     return math.pow(done, FREEZING_POWER)
 
 
+def _comes_first(y: Tensor, keys: Tensor, is_free: Tensor, nearness: float, share: float) -> Tensor:
+    """Choose the latents that are frozen once this share of the searched ones is; those frozen before are among them.
+
+    Args:
+        y: latents.
+        keys: see `run_search`.
+        is_free: latents that are not frozen yet.
+        nearness: see `Search`.
+        share: share of the latents with a key of 0 or more.
+    """
+    num_kept = int((keys < 0).sum())
+    number = num_kept + int(share * (keys.numel() - num_kept))
+    if number == 0:
+        return torch.zeros_like(is_free)
+    order = torch.where(is_free, keys + nearness * 2 * (y - y.round()).abs(), -1.0)
+    return order <= order.flatten().kthvalue(number).values
+
+
 def _relaxed(y: Tensor, search: Search, share: float, generator: torch.Generator) -> Tensor:
     """Return the latents at which a step evaluates the objective, differentiable with respect to y."""
     if search.method == "sga":
@@ -110,10 +135,16 @@ def _relaxed(y: Tensor, search: Search, share: float, generator: torch.Generator
 
 
 class _Adam:
-    """Moments of Adam (Kingma & Ba 2015) for one tensor."""
+    """Moments of Adam (Kingma & Ba 2015) for one tensor (B, M, h, w).
 
-    def __init__(self, like: Tensor, betas: tuple[float, float]) -> None:
-        self._betas, self._step = betas, 0
+    Args:
+        like: tensor of the same shape.
+        betas: decay of the two moments.
+        channel_share: see `Search`.
+    """
+
+    def __init__(self, like: Tensor, betas: tuple[float, float], channel_share: float) -> None:
+        self._betas, self._channel_share, self._step = betas, channel_share, 0
         self._mean, self._square = torch.zeros_like(like), torch.zeros_like(like)
 
     def direction(self, gradient: Tensor) -> Tensor:
@@ -124,6 +155,8 @@ class _Adam:
         self._mean.lerp_(gradient, 1 - first)
         self._square.lerp_(gradient.square(), 1 - second)
         variance = self._square / (1 - second**self._step)
+        if self._channel_share:
+            variance.lerp_(variance.mean((2, 3), keepdim=True), self._channel_share)
         return self._mean / (1 - first**self._step) / (variance.sqrt_() + 1e-8)
 
 

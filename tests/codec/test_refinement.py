@@ -19,7 +19,7 @@ import jahp_pl.pillow  # noqa: F401, a plugin
 from jahp_pl.codec import refinement
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.latent_objective import LatentObjective, Region, mixture_bits
-from jahp_pl.codec.latent_search import RefinementWarning, Search
+from jahp_pl.codec.latent_search import RefinementWarning, Search, _comes_first
 from jahp_pl.codec.latents import Latents
 from jahp_pl.codec.refinement import EFFORTS, refine, search_bytes
 from jahp_pl.codec.structural_distortion import StructuralDistortion
@@ -186,6 +186,22 @@ def test_factors_before_the_synthesis_belong_to_the_objective() -> None:
     )
     found = refine(codec.model, codec.transforms, image, y, start, LOSS, FEW, scale=scale)
     assert objective.score(found.float()[None]) < objective.score(start.y_hat.float()[None])
+
+
+def test_freezing_prefers_latents_near_an_integer_and_keeps_what_is_frozen() -> None:
+    y = torch.tensor([0.5, 1.0, 0.5, 0.0, 0.25, 0.75]).view(1, 6, 1, 1)
+    keys = torch.tensor([-1.0, 0.3, 0.1, 0.5, 0.2, 0.9]).view(1, 6, 1, 1)
+    is_free = torch.tensor([False, True, True, True, True, True]).view(1, 6, 1, 1)
+
+    def chosen(nearness: float, share: float) -> list[int]:
+        return _comes_first(y, keys, is_free, nearness, share).flatten().nonzero().flatten().tolist()
+
+    assert chosen(0.0, 0.0) == [0]
+    assert chosen(0.0, 0.4) == [0, 2, 4]
+    assert chosen(1.0, 0.4) == [0, 1, 3]
+    is_free[0, 2] = False
+    assert chosen(1.0, 0.4) == [0, 1, 2]
+    assert chosen(1.0, 1.0) == [0, 1, 2, 3, 4, 5]
 
 
 # --- tiles ------------------------------------------------------------------------------------------------------------
