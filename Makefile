@@ -14,7 +14,7 @@ PARITY ?=
 FUZZ ?=
 CHAOS ?=
 
-.PHONY: help install package train weights weights-ms-ssim variable-cost ladder recipe study study-files exactness bench bench-train bench-data streams test golden fuzz chaos large lint type docs tables tour parity parity-files refinement refinement-ablation weights-checks runtimes web web-serve clean
+.PHONY: help install package train weights weights-ms-ssim variable-cost ladder recipe study study-files exactness bench bench-train bench-data streams test golden fuzz chaos large lint type docs tables tour parity parity-files refinement refinement-ablation refinement-memory weights-checks runtimes web web-serve clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
@@ -220,9 +220,15 @@ refinement: $(REFINED) ## code Kodak with the bundled model at EFFORTS="0 1 2 3"
 weights-checks: install ## measure what hyperprior and context save in the bundled model, and how it codes unusual images
 	$(BIN)/python -m checks.weights.run joint-psnr --images data/kodak --out results/weights/checks.json
 
-refinement-ablation: install ## measure the effect of each part of the encoder's search, on three Kodak images
-	OMP_NUM_THREADS=1 $(BIN)/python -m checks.refinement.run --images data/kodak --limit 3 --out results/refinement/ablation.json
+LONGEST ?= 4
+
+refinement-ablation: install ## measure the effect of each part of the encoder's search, and efforts 1 to LONGEST="4", on parts of four Kodak images
+	OMP_NUM_THREADS=1 $(BIN)/python -m checks.refinement.run --images data/kodak --every 6 --longest $(LONGEST) \
+	    --out results/refinement/ablation.json
 	$(MAKE) tables
+
+refinement-memory: install ## search 50 images and one of 12 megapixels with --memory 512, and measure the peak memory
+	OMP_NUM_THREADS=1 $(BIN)/python -m checks.refinement.memory --images data/kodak --out results/refinement/memory.json
 
 # The page in web/: what is written by hand is in git, what is generated is not.
 ORT_WEB := 1.30.0

@@ -1,17 +1,19 @@
 # ruff: noqa: T201
-"""Measures the gain of each part of the encoder's search: `make refinement-ablation`.
+"""Measures the gain of each part of the encoder's search, and of the efforts: `make refinement-ablation`.
 
-    python -m checks.refinement.run --images data/kodak --limit 3 --out results/refinement/ablation.json
+    python -m checks.refinement.run --images data/kodak --every 6 --out results/refinement/ablation.json
 
-Gains are BD-rates against plain rounding, with the bundled model at four qualities. Rates are those of whole files,
-header included; quality is that of the 8-bit images; curves run through the means over the images at each quality.
-Times are CPU seconds of the search alone, for one image.
+Gains are BD-rates against plain rounding, with the bundled model at four qualities, on a square from the centre of each
+image. Rates are those of whole files, header included; quality is that of the 8-bit images; curves run through the
+means over the images at each quality. Times are CPU seconds of the search alone, for as many pixels as a Kodak image
+has.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +26,10 @@ from jahp_pl.codec import refinement
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.latent_search import Search
 from jahp_pl.codec.targets import Target
+from jahp_pl.evaluation.image_set import Original
+from jahp_pl.files import write_atomically
 from jahp_pl.images.io import decode_rgb
+from jahp_pl.measurement.provenance import provenance
 from jahp_pl.model_io.load import load_codec
 from jahp_pl.quality import decibels, ms_ssim_8bit, psnr
 from jahp_pl.report.bd_rate import bd_rate
@@ -33,19 +38,22 @@ SLOW_BETAS = (0.9, 0.99)
 """Betas of Adam that are common elsewhere."""
 QUALITIES = (20, 40, 60, 80)
 """Qualities of the points of each curve."""
-ROWS = {
-    "freeze, 10 steps": Search("freeze", 10),
-    "freeze, 10 steps, squared errors alone": Search("freeze", 10, structure_share=0.0),
-    "freeze, 10 steps, half of the distortion structure": Search("freeze", 10, structure_share=0.5),
-    "freeze, 10 steps, Adam's betas .9 and .99": Search("freeze", 10, betas=SLOW_BETAS),
-    "no freezing, 10 steps, rounded at the end": Search("freeze", 10, rate=0.1, final_rate=0.01, warm_up=1.0),
-    "straight-through, 10 steps": Search("straight_through", 10, rate=0.02, final_rate=0.002, betas=SLOW_BETAS),
-    "SGA, 10 steps": Search("sga", 10, rate=0.05, final_rate=0.005, betas=SLOW_BETAS),
-    "freeze, 5 steps": Search("freeze", 5, rate=0.15),
-    "freeze, 20 steps": Search("freeze", 20),
-    "straight-through, 20 steps": Search("straight_through", 20, rate=0.02, final_rate=0.001, betas=SLOW_BETAS),
-    "SGA, 20 steps": Search("sga", 20, rate=0.05, final_rate=0.001, betas=SLOW_BETAS),
+KODAK_PIXELS = 768 * 512
+BASE = Search("freeze", 10)
+PARTS = {
+    "freeze, 10 steps": BASE,
+    "squared errors alone": BASE._replace(structure_share=0.0),
+    "half of the distortion structure": BASE._replace(structure_share=0.5),
+    "Adam's betas .9 and .99": BASE._replace(betas=SLOW_BETAS),
+    "Adam's moments by latent": BASE._replace(channel_share=0.0),
+    "frozen at random": BASE._replace(nearness=0.0),
+    "no freezing, rounded at the end": BASE._replace(rate=0.1, final_rate=0.01, warm_up=1.0),
+    "straight-through, 10 steps": Search(
+        "straight_through", 10, rate=0.02, final_rate=0.002, betas=SLOW_BETAS, channel_share=0.0
+    ),
+    "SGA, 10 steps": Search("sga", 10, rate=0.05, final_rate=0.005, betas=SLOW_BETAS, channel_share=0.0),
 }
+"""Searches to compare. The rows from the second to the seventh change the first one."""
 
 
 class Point(NamedTuple):
@@ -55,7 +63,7 @@ class Point(NamedTuple):
     psnr: float
     ms_ssim_db: float
     seconds: float
-    """CPU seconds for one image."""
+    """CPU seconds for `KODAK_PIXELS`."""
 
 
 def measure(codec: Codec, target: Target, images: list[torch.Tensor], search: Search | None) -> Point:
@@ -74,6 +82,7 @@ def measure(codec: Codec, target: Target, images: list[torch.Tensor], search: Se
         similarity = ms_ssim_8bit(image[None], shown[None])
         assert similarity is not None
         bpp = 8 * len(encoded.data) / (image.shape[1] * image.shape[2])
+        seconds *= KODAK_PIXELS / (image.shape[1] * image.shape[2])
         rows.append((bpp, float(psnr(image[None], shown[None])), float(similarity), seconds))
     bpp, quality, similarity, seconds = np.mean(rows, axis=0).tolist()
     return Point(bpp, quality, decibels(similarity), seconds)
@@ -86,31 +95,49 @@ def compare(plain: list[Point], found: list[Point]) -> tuple[float, float]:
     return by_psnr.percent, by_ms_ssim.percent
 
 
+def square(original: Original, side: int) -> torch.Tensor:
+    """Read the centre of an image: (3, side, side) uint8."""
+    rgb = decode_rgb(original.source)
+    top, left = ((length - side) // 2 for length in rgb.shape[:2])
+    return torch.from_numpy(rgb[top : top + side, left : left + side].copy()).permute(2, 0, 1).contiguous()
+
+
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_kodak_images(parser)
-    parser.add_argument("--limit", type=int, default=3, metavar="N", help="use the first N images only [3]")
+    parser.add_argument("--every", type=int, default=6, metavar="N", help="use the Nth of every N images only [6]")
+    parser.add_argument("--side", type=int, default=256, metavar="PIXELS", help="side of the squares [256]")
+    parser.add_argument("--longest", type=int, default=4, metavar="EFFORT", help="measure efforts up to this one [4]")
     parser.add_argument("--out", type=Path, required=True, help="result")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    originals = chosen_images(arguments, arguments.limit)
-    images = [torch.from_numpy(decode_rgb(one.source).copy()).permute(2, 0, 1).contiguous() for one in originals]
+    originals = chosen_images(arguments)[arguments.every - 1 :: arguments.every]
+    images = [square(original, arguments.side) for original in originals]
     codec, targets = load_codec(), [Target(quality=quality) for quality in QUALITIES]
+    efforts = {
+        f"effort {effort}: {search.method}, {search.steps} steps".replace("sga", "SGA"): search
+        for effort, search in enumerate(refinement.EFFORTS[: arguments.longest + 1])
+        if search is not None
+    }
     plain = [measure(codec, target, images, None) for target in targets]
-    rows: dict[str, dict[str, object]] = {}
-    for name, search in ROWS.items():
+    content = provenance(["python", "-m", "checks.refinement.run", *sys.argv[1:]]) | {
+        "images": [original.name for original in originals],
+        "side": arguments.side,
+        "fingerprint": codec.fingerprint.hex(),
+        "plain": [point._asdict() for point in plain],
+        "rows": {},
+    }
+    for name, search in (PARTS | efforts).items():
         found = [measure(codec, target, images, search) for target in targets]
         by_psnr, by_ms_ssim = compare(plain, found)
         seconds = float(np.mean([a.seconds - b.seconds for a, b in zip(found, plain, strict=True)]))
-        rows[name] = {
+        content["rows"][name] = {
             "psnr": by_psnr, "ms_ssim": by_ms_ssim, "seconds": seconds,
             "search": search._asdict(), "points": [point._asdict() for point in found],
         }  # fmt: skip
         print(f"{name}: {by_psnr:+.2f} % {by_ms_ssim:+.2f} % {seconds:.2f} s", flush=True)
-    content = {"images": [one.name for one in originals], "plain": [p._asdict() for p in plain], "rows": rows}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(content, indent=1) + "\n")
+        write_atomically(arguments.out, f"{json.dumps(content, indent=1)}\n".encode())
 
 
 if __name__ == "__main__":
