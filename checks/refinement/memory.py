@@ -1,0 +1,139 @@
+# ruff: noqa: T201
+"""Searches images of mixed content and size within a memory limit: `make refinement-memory`.
+
+    python -m checks.refinement.memory --images data/kodak --out results/refinement/memory.json
+
+One process of `jahp compress` codes the smallest image that is searched, one codes 50 images, and one codes 12
+megapixels, each with one thread. A process may use as much memory as the first one, plus --memory, plus 48 bytes per
+pixel of its largest image, because --memory does not count the image and its latents.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from checks.fuzz.large import mosaic
+from checks.images import add_kodak_images, chosen_images
+from jahp_pl.codec.refinement import MIN_SEARCHED_SIDE
+from jahp_pl.files import write_atomically
+from jahp_pl.measurement.provenance import provenance
+
+LARGE = (4000, 3000)
+"""Width and height of the large image."""
+BYTES_PER_PIXEL = 48
+"""Allowance for an image and its latents: 9 bytes of pixels and three maps of 192 float32 latents for 256 pixels."""
+SHAPES = (
+    (64, 64), (1, 1), (63, 400), (65, 64), (400, 65), (64, 1500), (1100, 70), (97, 103), (256, 256), (333, 500),
+    (512, 768), (768, 512), (801, 599), (1000, 640), (1280, 720), (128, 130), (300, 80),
+)  # fmt: skip
+"""Widths and heights of the small images; each of them gets the contents in turn."""
+
+
+class Measured(NamedTuple):
+    """One process."""
+
+    seconds: float
+    """CPU time."""
+    bytes: int
+    """Peak resident memory."""
+
+
+def mixed_images(photographs: list[Path], number: int) -> list[Image.Image]:
+    """Build images of each shape in turn: crops of photographs, mosaics, noise, one colour, stripes and text."""
+    generator, images = np.random.default_rng(0), []
+    for index in range(number):
+        width, height = SHAPES[index % len(SHAPES)]
+        content = index % 6
+        if content < 2:
+            start = index % len(photographs)
+            images.append(mosaic(photographs[start:] + photographs[:start], width, height))
+        elif content == 2:
+            images.append(Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8)))
+        elif content == 3:
+            images.append(Image.new("RGB", (width, height), (index * 5 % 256, 128, 255 - index)))
+        elif content == 4:
+            stripes = np.where((np.arange(width) // (1 + index % 7)) % 2, 255, 0).astype(np.uint8)
+            images.append(Image.fromarray(np.broadcast_to(stripes[None, :, None], (height, width, 3)).copy()))
+        else:
+            images.append(Image.new("RGB", (width, height), "white"))
+            for top in range(0, height, 14):
+                ImageDraw.Draw(images[-1]).text((2, top), f"line {top}: " + "the quick brown fox " * 20, fill="black")
+    return images
+
+
+def compress(images: list[Image.Image], memory: int, effort: int) -> Measured:
+    """Compress images with one process.
+
+    Raises:
+        SystemExit: if it fails, or leaves out a file.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        sources, target = Path(folder, "images"), Path(folder, "files")
+        sources.mkdir()
+        for index, image in enumerate(images):
+            image.save(sources / f"{index}.ppm")
+        command = [sys.executable, "-m", "jahp_pl", "compress", str(sources), "-o", f"{target}/"]
+        command += ["--effort", str(effort), "--memory", str(memory), "--threads", "1"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            sys.exit(f"{' '.join(command[1:])}: exit code {os.waitstatus_to_exitcode(status)}")
+        if len(list(target.iterdir())) != len(images):
+            sys.exit(f"{' '.join(command[1:])}: {len(list(target.iterdir()))} files for {len(images)} images")
+        return Measured(usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+
+
+def main() -> None:
+    """Run all processes; the exit status is 1 if one takes too much memory."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_kodak_images(parser)
+    parser.add_argument("--number", type=int, default=50, metavar="N", help="small images [50]")
+    parser.add_argument("--memory", type=int, default=512, metavar="MIB", help="limit in MiB [512]")
+    parser.add_argument("--effort", type=int, default=1, help="effort of the search [1]")
+    parser.add_argument("--out", type=Path, help="result")
+    arguments = parser.parse_args()
+    photographs = [one.source for one in chosen_images(arguments)]
+    sets = {
+        "smallest": [mosaic(photographs, MIN_SEARCHED_SIDE, MIN_SEARCHED_SIDE)],
+        "mixed": mixed_images(photographs, arguments.number),
+        "large": [mosaic(photographs, *LARGE)],
+    }
+    rows: dict[str, dict[str, object]] = {}
+    base, is_exceeded = 0, False
+    for name, images in sets.items():
+        seconds, peak = compress(images, arguments.memory, arguments.effort)
+        base = base or peak
+        pixels = max(image.width * image.height for image in images)
+        allowed = base + arguments.memory * 2**20 + BYTES_PER_PIXEL * pixels
+        is_exceeded |= peak > allowed
+        rows[name] = {
+            "images": len(images), "largest_pixels": pixels, "seconds": seconds,
+            "bytes": peak, "allowed_bytes": allowed,
+        }  # fmt: skip
+        print(
+            f"{name}: {len(images)} images of up to {pixels / 1e6:.2f} megapixels, {seconds:.0f} CPU s, "
+            f"{peak / 2**20:.0f} MiB; allowed: {allowed / 2**20:.0f} MiB",
+            flush=True,
+        )
+    if arguments.out is not None:
+        content = provenance(["python", "-m", "checks.refinement.memory", *sys.argv[1:]]) | {
+            "memory": arguments.memory,
+            "effort": arguments.effort,
+            "sets": rows,
+        }
+        write_atomically(arguments.out, f"{json.dumps(content, indent=1)}\n".encode())
+    sys.exit(is_exceeded)
+
+
+if __name__ == "__main__":
+    main()
