@@ -129,9 +129,10 @@ def _encode_to_rate(encoder: ImageEncoder, target: Target, last: int) -> Encoded
         return files[fitting[-1]]
     nearest = min(files.values(), key=lambda file: abs(math.log(len(file.data) / wanted)))
     rate = 8 * len(nearest.data) / encoder.num_pixels
-    is_at_end = nearest.level in (0, last / LEVEL_STEPS)
-    if is_at_end and not 1 - RATE_TOLERANCE <= len(nearest.data) / wanted <= 1 + RATE_TOLERANCE:
-        limit, remedy = ("at least", "more") if nearest.level == 0 else ("at most", "less")
+    lengths = [len(file.data) for file in files.values()]
+    is_beyond = not min(lengths) <= wanted <= max(lengths)  # then the search went to an end, where rates may not change
+    if is_beyond and not 1 - RATE_TOLERANCE <= len(nearest.data) / wanted <= 1 + RATE_TOLERANCE:
+        limit, remedy = ("at least", "more") if wanted < min(lengths) else ("at most", "less")
         raise TargetError(f"bpp {target.bpp:g}: this image takes {limit} {rate:.4f} bits per pixel; ask for {remedy}")
     return nearest
 

@@ -95,6 +95,19 @@ def test_an_unreachable_target_is_refused_with_the_possible_range(target: dict[s
         CODEC.compress(IMAGE, **target)  # type: ignore[arg-type]
 
 
+def test_a_rate_beyond_files_that_are_equal_at_all_levels_is_refused() -> None:
+    model = variable_model()
+    with torch.no_grad():
+        model.g_a[-1].weight.zero_()
+        model.g_a[-1].bias.zero_()  # as for an image without detail: all latents are 0
+    codec = Codec(model)
+    rate = 8 * len(codec.compress(IMAGE)) / (IMAGE.shape[0] * IMAGE.shape[1])
+    with pytest.raises(TargetError, match=r"this image takes at most .* bits per pixel; ask for less"):
+        codec.compress(IMAGE, bpp=1.5 * rate)
+    with pytest.raises(TargetError, match=r"this image takes at least .* bits per pixel; ask for more"):
+        codec.compress(IMAGE, bpp=0.5 * rate)
+
+
 def test_a_single_rate_model_refuses_every_target() -> None:
     for target in (Target(quality=50), Target(bpp=0.5), Target(size=1000), Target(psnr=30), Target(level=0)):
         with pytest.raises(TargetError, match="has a single rate"):
