@@ -326,7 +326,7 @@ def test_the_scale_rung_has_no_means() -> None:
     assert torch.equal(parameters.mu, torch.zeros_like(parameters.mu))
 
 
-def test_a_state_dict_holds_weights_alone_and_loads_strictly() -> None:
+def test_a_state_dict_holds_only_weights_and_loads_strictly() -> None:
     for rung in RUNGS:
         model = tiny(rung)
         assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}

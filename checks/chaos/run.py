@@ -1,5 +1,5 @@
 # ruff: noqa: T201
-"""Kills a training run repeatedly with SIGKILL, resumes it each time, and compares its end with uninterrupted runs.
+"""Kills a training run repeatedly with SIGKILL, resumes it each time, and compares the result with uninterrupted runs.
 
     python -m checks.chaos.run --kills 20 --out results/chaos.json
 

@@ -145,7 +145,7 @@ def test_names_do_not_move_the_cursor(photo: Path, capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
-def test_a_closed_standard_stream_is_no_error_and_gets_no_file(closed: str, photo: Path) -> None:
+def test_a_closed_standard_stream_is_not_an_error_and_gets_no_file(closed: str, photo: Path) -> None:
     output = photo.with_suffix(".jahp")
     command = f'"$0" -m jahp_pl compress "$1" --quality 1 --threads 1 {closed}'
     subprocess.run(["bash", "-c", command, sys.executable, str(photo)], check=True)

@@ -107,7 +107,7 @@ def test_a_forged_file_costs_the_seconds_that_are_allowed() -> None:
     assert time.monotonic() - began < 10
 
 
-def test_by_default_a_byte_may_state_more_pixels_than_in_any_real_file() -> None:
+def test_by_default_a_byte_may_claim_more_pixels_than_in_any_real_file() -> None:
     flat = np.zeros((768, 768, 3), np.uint8)
     for level in (0, 60, 100):
         data = jahp_pl.load_codec().compress(flat + level, quality=1)

@@ -166,7 +166,7 @@ def test_without_the_aws_command_s3_says_what_it_needs(monkeypatch: pytest.Monke
         open_shard(f"s3://bucket/{FIRST}", LIMIT)
 
 
-def test_a_url_of_a_folder_stands_for_the_shards_of_its_index(server: ShardServer) -> None:
+def test_a_url_of_a_folder_means_the_shards_of_its_index(server: ShardServer) -> None:
     for end in ("", "index.json"):
         shards = expand_shards([server.address(end)], "data.train", LIMIT)
         assert shards.urls == [server.address(f"shard-00000{i}.tar") for i in range(2)]

@@ -339,7 +339,7 @@ def test_an_unusable_index_is_named(tmp_path: Path, content: str, message: str) 
 @pytest.mark.parametrize(
     ("length", "tile", "crop"), [(4000, 1024, 256), (3000, 1024, 256), (600, 512, 256), (256, 512, 256)]
 )
-def test_each_place_of_a_crop_is_in_exactly_one_tile_and_tiles_hold_equally_many(
+def test_each_crop_position_is_in_exactly_one_tile_and_tiles_hold_equally_many(
     length: int, tile: int, crop: int
 ) -> None:
     held = [set(range(start, stop - crop + 1)) for start, stop in tile_spans(length, tile, crop)]

@@ -233,7 +233,7 @@ def test_an_image_that_is_named_twice_counts_once(images) -> None:
     assert find_images([images / "b.png", images]) == [images / "b.png", images / "a.png"]
 
 
-def test_pictures_are_of_the_image_of_a_name_and_of_nothing_beside_it(tmp_path, images) -> None:
+def test_pictures_show_the_named_image_and_no_other(tmp_path, images) -> None:
     name = "a[1]"
     (images / "a.png").rename(images / f"{name}.png")
     (images / "b.png").rename(images / f"{name}.copy.png")

@@ -117,7 +117,7 @@ def test_a_foreign_checkpoint_is_refused_in_one_line(finished: TrainResult, tmp_
         assert str(path) in str(refusal.value)
 
 
-def test_a_run_folder_stands_for_its_best_checkpoint(finished: TrainResult, tmp_path: Path) -> None:
+def test_a_run_folder_means_its_best_checkpoint(finished: TrainResult, tmp_path: Path) -> None:
     assert find_checkpoint(finished.run_dir) == finished.best
     (tmp_path / "last.ckpt").touch()
     assert find_checkpoint(tmp_path) == tmp_path / "last.ckpt"

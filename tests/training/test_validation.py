@@ -25,7 +25,7 @@ def row(value: float, ms_ssim: float | None = 0.5) -> ValidationRow:
     return ValidationRow(value, value, value, value, value, value, ms_ssim)
 
 
-def test_a_row_states_what_evaluation_mode_gives(model: CompressionModel, photos: Tensor) -> None:
+def test_a_row_equals_the_output_of_evaluation_mode(model: CompressionModel, photos: Tensor) -> None:
     x = photos[:1]
     measured = measure_image(model, LossConfig(), x)
     with torch.no_grad():

@@ -50,7 +50,7 @@ def test_a_channel_codes_any_32_bit_symbol(symbols: list[int], lowest: int) -> N
     reader.finish()
 
 
-def test_the_ends_of_32_bits_and_the_symbols_beside_the_table_survive() -> None:
+def test_the_extremes_of_32_bits_and_symbols_outside_the_table_survive() -> None:
     table = ChannelTable(-2, np.array([1.0, 2.0, 3.0, 1.0]))
     symbols = np.array([-(2**31), 2**31 - 1, -3, 1, -2, 0, 0, 2**16, -(2**16), -1], dtype=np.int32)
     writer = Writer()
