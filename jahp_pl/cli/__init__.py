@@ -1,1 +1,1 @@
-"""The command line: one file per group of commands, with their implementation and some with their options."""
+"""The command line. Each group of related commands has one file, with their options and their implementation."""

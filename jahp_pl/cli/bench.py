@@ -25,7 +25,7 @@ from jahp_pl.text import count_of
 
 
 def bench_coding(arguments: argparse.Namespace) -> None:
-    """Time coding and compare it with the transforms."""
+    """Time the stages of coding, and compare them with the transforms."""
     from jahp_pl.bench.coding import average, coding_table, coding_to_json, measure_coding, measure_peer
     from jahp_pl.evaluation.image_set import find_images
     from jahp_pl.measurement.provenance import provenance
@@ -212,7 +212,7 @@ def _add_runtimes(benches: Any) -> None:
 
 
 def _add_settings(parser: argparse.ArgumentParser, text: str) -> None:
-    """Add the settings of a training run, which `cli.main` also accepts between options."""
+    """Add the settings of a training run as positional arguments, which `cli.main` also accepts between options."""
     parser.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value", help=text)
 
 

@@ -52,10 +52,10 @@ def open_codec(arguments: argparse.Namespace, model: str | Path | None = None) -
 
 @imports_uncollected()
 def open_any_codec(arguments: argparse.Namespace, model: str | Path | None = None) -> AnyCodec:
-    """Open the codec as `open_codec`, in the runtime that --runtime asks for.
+    """Open the codec as `open_codec` does, but in the runtime that --runtime asks for.
 
     Raises:
-        CommandError, ExportError: see `open_codec`; also for options that the runtime lacks.
+        CommandError, ExportError: as for `open_codec`; also if the runtime lacks an option or is not installed.
     """
     if (arguments.runtime or default_runtime()) == "torch":
         return open_codec(arguments, model)
@@ -72,7 +72,7 @@ def open_any_codec(arguments: argparse.Namespace, model: str | Path | None = Non
 
 
 def _metric(arguments: argparse.Namespace) -> Metric | None:
-    """Return --metric.
+    """Return the value of --metric, if the command has it.
 
     Raises:
         CommandError: if --model is given too.
@@ -84,13 +84,13 @@ def _metric(arguments: argparse.Namespace) -> Metric | None:
 
 
 class Decoders:
-    """The codec for each file: that of --model, or the bundled one that made the file.
+    """Source of the codec for each file: the model of --model, or the bundled model that made the file.
 
     Args:
         arguments: arguments of a command that decodes.
 
     Raises:
-        CommandError, ExportError: see `open_codec`; also if no model is given and none is bundled.
+        CommandError, ExportError: as for `open_codec`; also if no model is given and none is bundled.
     """
 
     def __init__(self, arguments: argparse.Namespace) -> None:
@@ -101,10 +101,12 @@ class Decoders:
             raise CommandError(NO_MODELS)
 
     def find(self, fingerprint: bytes) -> AnyCodec:
-        """Return the codec for a file with this fingerprint; the codec of --model refuses a file with another one.
+        """Return the codec for a file that states this model fingerprint.
+
+        With --model, that codec is always returned; it refuses files with another fingerprint when it decodes them.
 
         Raises:
-            CommandError: if no bundled model has it.
+            CommandError: if no bundled model has the fingerprint.
         """
         if self._only is not None:
             return self._only

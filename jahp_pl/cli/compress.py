@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     AnyEncoded = Encoded[Tensor] | Encoded[IntArray]
 
 DEFAULT_EFFORT = 1
-"""Effort that gains most of what is possible within seconds."""
+"""Default effort of the search: it takes seconds and brings most of the possible gain."""
 
 
 def compress(arguments: argparse.Namespace) -> None:
@@ -76,14 +76,14 @@ class _Compressor(NamedTuple):
     effort: int
     """Effort of the search for better latents."""
     max_icc: int
-    """Size of the largest ICC profile to keep, in bytes; colours with a larger one are converted to sRGB."""
+    """Maximum size of an ICC profile to keep, in bytes; the colours of images with a larger one become sRGB."""
     flatten: bool
-    """Whether to put transparent pixels on white."""
+    """Whether to put transparent pixels on white instead of refusing them."""
     verify: bool
     """Whether to decode every file before it is written."""
 
     def has_made(self, job: Job) -> bool:
-        """Check whether the target of a job is a file of the same model with the same options that a file shows."""
+        """Check whether a job's target was made with this model and, if a file shows them, with the same options."""
         from jahp_pl.codec.bitstream import MAX_SIDE, BitstreamError, unpack
         from jahp_pl.codec.rate_control import may_meet_target
         from jahp_pl.images.io import kept_profile
@@ -106,7 +106,7 @@ class _Compressor(NamedTuple):
         """Compress one image.
 
         Raises:
-            CommandError: if the file does not decode to what was encoded.
+            CommandError: if verification finds that the file decodes to something else.
             ImageError: if the image cannot be read or compressed.
         """
         from jahp_pl.codec.bitstream import MAX_SIDE
@@ -152,7 +152,7 @@ class _Compressor(NamedTuple):
 
 
 def _report_unread_images(inputs: Sequence[Path], suffixes: Collection[str]) -> None:
-    """Report the image files that are left out of input folders because their formats are not supported."""
+    """Report the image files in input folders that are left out because their formats are not supported."""
     from jahp_pl.images import heif
 
     if kinds := batch.count_unread_images(inputs, suffixes):
@@ -162,11 +162,11 @@ def _report_unread_images(inputs: Sequence[Path], suffixes: Collection[str]) -> 
 
 
 def _refuse_other_than_images(inputs: Sequence[Path]) -> None:
-    """Report an input that is no image, before its output is complained about.
+    """Refuse inputs that are not images before anything about their outputs is checked.
 
     Raises:
-        CommandError: if one is a .jahp file.
-        ImageError: if one is not an image.
+        CommandError: if an input is a .jahp file.
+        ImageError: if an input is not an image.
     """
     from jahp_pl.images.io import image_size
 
@@ -177,10 +177,12 @@ def _refuse_other_than_images(inputs: Sequence[Path]) -> None:
 
 
 def _effort(wanted: int | None, codec: AnyCodec) -> int:
-    """Return the effort of --effort, or its default: 0 if a search has no objective, too little memory or no gradients.
+    """Return the value of --effort, or the default: 1 if the codec can search, otherwise 0.
+
+    A search needs a model with a training objective, enough memory, and a runtime that computes gradients.
 
     Raises:
-        CommandError: if the runtime cannot search.
+        CommandError: if --effort asks for a search and the runtime has none.
     """
     if codec.runtime == "onnx":
         from jahp_pl.runtime.codec import NO_SEARCH
@@ -199,7 +201,7 @@ def _effort(wanted: int | None, codec: AnyCodec) -> int:
 
 
 def _verify(codec: AnyCodec, encoded: AnyEncoded, name: str) -> None:
-    """Decode a file before it is written, and compare latents and pixels with those of the encoder.
+    """Decode a file before it is written, and compare its latents and pixels with the encoder's.
 
     Raises:
         CommandError: if they differ.
@@ -219,7 +221,7 @@ def _verify(codec: AnyCodec, encoded: AnyEncoded, name: str) -> None:
     _, height, width = shown.shape
     expected = codec.reconstruct(np.asarray(encoded.y_hat), height, width, encoded.level)
     expected = to_gray(expected) if is_gray(shown) else expected
-    # Tiles may have been cut differently, so a value halfway between two levels may round either way.
+    # The tiles may be cut differently, so a sample halfway between two 8-bit values may round either way.
     if wrong := int((np.abs(shown.astype(np.int16) - expected) > 1).sum()):
         raise CommandError(
             f"{name}: {count_of(wrong, 'sample')} decoded differently, nothing was written; report this bug"

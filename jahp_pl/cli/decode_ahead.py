@@ -16,26 +16,26 @@ if TYPE_CHECKING:
     from jahp_pl.runtime.codec import AnyCodec
 
 GROUP_PIXELS = 2**22
-"""Pixels that are decoded in lockstep. Ten images of 768 x 512 gain most of what any number gains, and one image of
-this size needs as much memory."""
+"""Maximum number of pixels of a group. Ten images of 768 x 512 bring most of the gain in speed, and need no more memory
+than a single image of this size."""
 MAX_LOOK_AHEAD = 64
-"""Jobs that are looked at to complete a group."""
+"""Number of following jobs that are considered for a group."""
 
 
 class _Member(NamedTuple):
-    """A file of a group."""
+    """File of a group."""
 
     job: Job
     data: bytes
 
 
 class DecodeAhead:
-    """Returns the image of one job after the other, and decodes the following ones with it.
+    """Decoder that returns the images of jobs one by one, but decodes following jobs together with the current one.
 
     Args:
-        jobs: all jobs, in the order in which they are asked for; some may be left out.
-        max_pixels: largest image to accept.
-        is_wanted: returns whether the image of a job has yet to be made; errors mean no.
+        jobs: all jobs, in the order in which `image` is called for them; calls may skip some.
+        max_pixels: maximum number of pixels of an image; larger ones are refused.
+        is_wanted: returns whether the image of a job has yet to be made; if it raises, the job joins no group.
     """
 
     def __init__(self, jobs: Sequence[Job], max_pixels: int, is_wanted: Callable[[Job, bytes], bool]) -> None:
@@ -48,7 +48,7 @@ class DecodeAhead:
         """Return the image of a job, (H, W, 3) uint8.
 
         Args:
-            job: one of the jobs, after all those of earlier calls.
+            job: one of the jobs, later in their order than those of earlier calls.
             data: content of its file.
             codec: codec for the file.
 
@@ -56,7 +56,7 @@ class DecodeAhead:
             BitstreamError: if the file cannot be decoded.
         """
         member = _Member(job, data)
-        while self._group and self._group[0] != member:  # it was made by another program meanwhile, or changed
+        while self._group and self._group[0] != member:  # another program has made its image, or changed the file
             self._take()
         if not self._group:
             self._group = deque(self._group_from(member))
@@ -71,12 +71,12 @@ class DecodeAhead:
         try:
             self._group.popleft()
             return next(self._images)
-        except BaseException:  # ends the iterator, so that the others are decoded in another group
+        except BaseException:  # the iterator has ended, so the other files must be decoded in another group
             self._group.clear()
             raise
 
     def _group_from(self, first: _Member) -> Iterator[_Member]:
-        """Yield a file, and those of later jobs that the same codec decodes."""
+        """Yield a file, then the files of later jobs that the same codec decodes."""
         from jahp_pl.codec.bitstream import unpack
 
         while self._upcoming and self._upcoming.popleft() is not first.job:
@@ -89,7 +89,7 @@ class DecodeAhead:
                 data = job.source.read_bytes()
                 header, _ = unpack(data, self._max_pixels)
                 is_wanted = job.conflict is None and self._is_wanted(job, data)
-            except (OSError, JahpError):  # reported when it is the job's turn
+            except (OSError, JahpError):  # reported when this job is decoded
                 continue
             if is_wanted and header.fingerprint == fingerprint:
                 num_pixels += header.width * header.height
@@ -99,7 +99,7 @@ class DecodeAhead:
 
 
 def _decoded(codec: AnyCodec, files: Sequence[bytes], max_pixels: int) -> Iterator[RGB | BitstreamError]:
-    """Yield the image of each file, or the error; after an error, files are decoded one by one."""
+    """Yield the image of each file, (H, W, 3) uint8, or its error; after an error, files are decoded one by one."""
     import numpy as np
 
     from jahp_pl.codec.bitstream import BitstreamError

@@ -35,7 +35,7 @@ def decompress(arguments: argparse.Namespace) -> None:
     except BatchError:
         _refuse_other_than_compressed(arguments.inputs)
         raise
-    with ThreadPoolExecutor(1) as writer:  # at the end, it finishes what was begun, even after an interrupt
+    with ThreadPoolExecutor(1) as writer:  # its exit finishes writes that were begun, even after an interrupt
         decompressor = _Decompressor(
             Decoders(arguments), jobs, writer, arguments.max_pixels, arguments.max_seconds, arguments.force
         )
@@ -43,10 +43,10 @@ def decompress(arguments: argparse.Namespace) -> None:
 
 
 def _refuse_other_than_compressed(inputs: Sequence[Path]) -> None:
-    """Report an input that is no .jahp file, before its output is complained about.
+    """Refuse inputs that are not .jahp files before anything about their outputs is checked.
 
     Raises:
-        BitstreamError: if one is not.
+        BitstreamError: if an input is not a .jahp file.
     """
     from jahp_pl.codec.bitstream import BitstreamError, unpack
 
@@ -59,15 +59,15 @@ def _refuse_other_than_compressed(inputs: Sequence[Path]) -> None:
 
 
 class _Decompressor:
-    """Makes the images of `jahp decompress`.
+    """Maker of the images of `jahp decompress`.
 
     Args:
-        decoders: codecs of the files.
+        decoders: source of the codec for each file.
         jobs: all jobs in order.
-        writer: encodes and writes images while the next ones are decoded.
-        max_pixels: largest image to accept; None for the default.
-        max_seconds: time to accept for each file; None for any. With a limit, files are decoded one by one.
-        force: whether to make images again that exist already.
+        writer: executor that encodes and writes images while the next ones are decoded.
+        max_pixels: maximum number of pixels of an image; None for the default.
+        max_seconds: maximum time to decode one file; None for no limit. With a limit, files are decoded one by one.
+        force: whether to remake images that already exist.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class _Decompressor:
         self._ahead = DecodeAhead(jobs, self._max_pixels, self._is_wanted)
 
     def begin(self, job: Job) -> Finish | None:
-        """Decompress one file and begin to write its image; return None if that exists already.
+        """Decompress one file and begin to write its image; return None if the image already exists.
 
         Raises:
             BitstreamError: if the file cannot be decoded.
@@ -111,13 +111,13 @@ class _Decompressor:
         """Check whether the image of a file with this content has yet to be made.
 
         Raises:
-            BatchError, BitstreamError: see `batch.is_done` and `_has_size_of`.
+            BatchError, BitstreamError: as for `batch.is_done` and `_has_size_of`.
         """
         return self._force or not job.is_resumable or not batch.is_done(job, lambda path: _has_size_of(path, data))
 
 
 def _write_image(job: Job, image: RGB, icc: bytes, num_bytes: int) -> FinishedOutput:
-    """Encode and write the image (H, W, 3) of a file with `num_bytes`.
+    """Encode and write the image (H, W, 3) that was decoded from a file of `num_bytes` bytes.
 
     Raises:
         ImageError: if the format of the output cannot hold the image.
@@ -135,7 +135,7 @@ def _write_image(job: Job, image: RGB, icc: bytes, num_bytes: int) -> FinishedOu
 
 
 def _has_size_of(path: Path, data: bytes) -> bool:
-    """Check whether a file is an image of the size that a .jahp file states.
+    """Check whether a file is an image of the size that a .jahp file with content `data` states.
 
     Raises:
         BitstreamError: if the .jahp file is damaged.

@@ -10,19 +10,19 @@ from jahp_pl.errors import JahpError
 
 
 class CommandError(JahpError, ValueError):
-    """Arguments that cannot be used, or a run that failed in part; the message is one line."""
+    """Error of a command: its arguments cannot be used, or some of its files failed. The message is one line."""
 
 
 INPUT_ERRORS = (JahpError, OSError)
-"""Errors about user input, whose message is shown; any other is a bug and keeps its traceback."""
+"""Errors about user input, of which only the message is shown; any other error is a bug and keeps its traceback."""
 
 
 @contextmanager
 def errors_from_rank_zero() -> Iterator[None]:
-    """Let only rank 0 report errors that every rank hits; the others end silently.
+    """Let only rank 0 report errors that every rank hits; the other ranks exit silently.
 
-    They end with status 0, because a launcher kills all processes when one fails, before rank 0 has reported the
-    reason.
+    They exit with status 0, because a launcher kills all processes as soon as one fails, perhaps before rank 0 has
+    reported the reason.
     """
     from jahp_pl.config import ConfigError
     from jahp_pl.model_io.checkpoint import CheckpointError

@@ -1,4 +1,4 @@
-"""`jahp evaluate` and `classical`: measures codecs on images. Heavy imports happen inside."""
+"""`jahp evaluate` and `jahp classical`: measure codecs on images. Heavy imports happen inside the functions."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _leave_out_tables(models: list[str]) -> list[str]:
-    """Return the models without the tables of a sweep beside them, which `--model runs/SWEEP/*` names too."""
+    """Return the models without the tables of a sweep, which `--model runs/SWEEP/*` matches too."""
     tables = [model for model in models if Path(model).suffix in (".csv", ".json") and Path(model).is_file()]
     if not tables or len(tables) == len(models):
         return models
@@ -88,12 +88,12 @@ def _measure(
 
     Args:
         arguments: arguments of the command.
-        codecs: codec of each model by its name, in the order of --model.
+        codecs: codec of each model, by model name, in the order of --model.
         targets: targets for each model.
-        tasks: images and files of each model by its name; one list per target.
+        tasks: images to code and files to write, by model name; one list per target.
 
     Returns:
-        Evaluations of each model by its name; one per target.
+        Evaluations by model name; one per target.
     """
     from jahp_pl.evaluation.evaluate import ImageResult, evaluate_codec
     from jahp_pl.evaluation.image_set import name_in_errors
@@ -154,10 +154,10 @@ def classical(arguments: argparse.Namespace) -> None:
 
 
 def _check_out(out: Path) -> None:
-    """Refuse an unusable path for results before anything is computed.
+    """Refuse an unusable path for the results before anything is computed.
 
     Raises:
-        CommandError: if it does not end in .json, or is a folder.
+        CommandError: if the path does not end in .json, or is a folder.
     """
     if out.suffix != ".json" or out.is_dir():
         raise CommandError(f"--output {out}: must be the name of a file that ends in .json")
@@ -186,11 +186,11 @@ def _check_names(arguments: argparse.Namespace, out: Path) -> None:
 
 
 def _check_targets(targets: list[Target], codecs: dict[str, Codec]) -> None:
-    """Refuse qualities that not all models have, before anything is coded.
+    """Refuse qualities that some model does not have before anything is coded.
 
     Raises:
-        CommandError: if one of several models has a single rate.
-        TargetError: if the only model has a single rate.
+        CommandError: if one of several models has a single rate and qualities are given.
+        TargetError: if the only model has a single rate and a quality is given.
     """
     from jahp_pl.codec.targets import check_target
 
@@ -205,7 +205,7 @@ def _check_targets(targets: list[Target], codecs: dict[str, Codec]) -> None:
 
 
 def _save(evaluations: dict[str, list[Evaluation]], out: Path) -> None:
-    """Write the results of each model, by its name: one curve per model, or a single point alone."""
+    """Write the results: one curve per model, or a single point without a curve."""
     from jahp_pl.evaluation.evaluate import ModelCurve, save_curves, save_evaluation
     from jahp_pl.report.model_curves import title_of
 
@@ -227,7 +227,7 @@ _COLUMNS = "gap: excess of the files over the cross-entropy; mismatched: latents
 
 
 def _print(evaluations: dict[str, list[Evaluation]]) -> None:
-    """Print the means of several models or qualities, or the images of a single point."""
+    """Print a table of means for several models or qualities, or a table of images for a single point."""
     from jahp_pl.evaluation.table import format_curve, format_evaluation_table, format_model_table, summarize
 
     first = next(iter(evaluations.values()))
@@ -249,7 +249,7 @@ def _draw(evaluations: dict[str, list[Evaluation]], codecs: list[Codec], beside:
 
 
 def _default_out(arguments: argparse.Namespace) -> Path:
-    """Return evaluation/IMAGES-MODEL.json, with the names of all models, and of all folders if images are several."""
+    """Return evaluation/IMAGES-MODEL.json, named after the image folders, or the only image, and all models."""
     from jahp_pl.evaluation.model_names import model_name
 
     several = len(arguments.images) > 1
@@ -259,10 +259,10 @@ def _default_out(arguments: argparse.Namespace) -> Path:
 
 
 def _fingerprints_in(out: Path) -> set[str] | None:
-    """Read the fingerprints of the models whose results are in a file; None if there is no file.
+    """Read the fingerprints of the models whose results a file holds; None if there is no such file.
 
     Raises:
-        CommandError: if the file has other content, e.g. curves of `jahp classical`.
+        CommandError: if the file holds something else, e.g. curves of `jahp classical`.
     """
     if not out.exists():
         return None
@@ -336,7 +336,7 @@ CLASSICAL = (
     *("jpeg", "jpeg-plain", "jpeg444", "jpeg2000", "jpeg2000-53", "webp", "avif", "avif444"),
     *("hevc", "hevc444", "jxl", "vvc"),
 )
-"""Names in `evaluation.classical.CODECS`, repeated here so that the parser need not import them."""
+"""Names of `evaluation.classical.CODECS`, repeated here so that the parser need not import that module."""
 
 
 def add_classical(table: Any) -> None:

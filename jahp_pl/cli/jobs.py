@@ -16,18 +16,18 @@ from jahp_pl.errors import memory_errors
 
 
 class FinishedOutput(NamedTuple):
-    """A finished output."""
+    """Output that a job has written."""
 
     words: str
-    """Short description."""
+    """Short description to print."""
     num_bytes: int
-    """Size of the compressed file."""
+    """Size of the compressed file, which is the job's output or its input."""
     num_pixels: int
-    """Pixels of its image."""
+    """Number of pixels of the image."""
 
 
 Finish = Callable[[], FinishedOutput]
-"""Waits until an output that was begun is written; called while later jobs are in progress."""
+"""Function that waits until an output is written; it is called while later jobs are in progress."""
 
 
 def run_jobs(
@@ -36,16 +36,20 @@ def run_jobs(
     work: Callable[[Job], FinishedOutput | Finish | None],
     not_compared: Sequence[str] = (),
 ) -> None:
-    """Do all jobs with a progress bar. An error in the only job is raised; other errors are printed at the end.
+    """Do all jobs and show a progress bar.
+
+    If there is only one job, its error is raised. Otherwise, errors are printed after all jobs have been tried.
 
     Args:
         command: name of the command for messages.
         jobs: jobs to do.
-        work: makes one output and describes it, or begins it; None if it existed already.
-        not_compared: options that a file does not show; files made with other values of these count as done.
+        work: makes the output of a job and returns a description of it, or a function that finishes it; returns None
+            if the output already existed.
+        not_compared: options that cannot be read from a finished file, so that files made with other values of them
+            are skipped too.
 
     Raises:
-        CommandError: if some failed; they have been printed.
+        CommandError: if some jobs failed; their errors have been printed.
     """
     from jahp_pl.files import clear_leftovers
 
@@ -99,7 +103,7 @@ def _describe_total(outputs: Sequence[FinishedOutput]) -> str:
 
 
 def _describe_skipped(num_skipped: int, total: int, not_compared: Sequence[str]) -> str:
-    """Describe how many jobs were done already, and which options were not compared."""
+    """Describe how many jobs had already been done, and which options were not compared."""
     options = " or ".join(not_compared)
     unseen = f", perhaps with another {options}, which a file does not show" if not_compared else ""
     were, them = ("was", "it") if num_skipped == 1 else ("were", "them")
@@ -107,10 +111,10 @@ def _describe_skipped(num_skipped: int, total: int, not_compared: Sequence[str])
 
 
 def print_failures(command: str, failures: Sequence[batch.Failure], total: int) -> None:
-    """Print the failed jobs.
+    """Print the errors of failed jobs.
 
     Raises:
-        CommandError: if there are any.
+        CommandError: if any job failed.
     """
     if not failures:
         return

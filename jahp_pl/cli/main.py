@@ -54,7 +54,7 @@ COMMANDS = {
     "graphs": "models",
     "import-compressai": "models",
 }
-"""Commands in the order of `jahp --help`, and the module of `jahp_pl.cli` whose `add_...` defines each."""
+"""Module of `jahp_pl.cli` that defines each command with a function `add_...`, in the order of `jahp --help`."""
 WITH_OWN_SIGNALS = ("train", "sweep")
 """Commands that handle signals themselves."""
 
@@ -62,8 +62,8 @@ WITH_OWN_SIGNALS = ("train", "sweep")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit.
 
-    The status is 0 on success, 2 for unusable input (with a one-line message), 130 after an interrupt, 128 + N if
-    signal N stopped a training run that can continue, and 141 if the reader of the output is gone.
+    The exit status is 0 on success, 2 for unusable input (with a one-line message), 130 after an interrupt, 128 + N if
+    signal N stopped a training run that can continue, and 141 if the reader of the output has gone.
     """
     open_streams()
     exit_uncollected()
@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse arguments, allowing settings before and after options, which argparse alone refuses."""
+    """Parse arguments. Unlike argparse alone, accept settings both before and after options."""
     words = sys.argv[1:] if arguments is None else arguments
     parser = _parser(words[0] if words and words[0] in COMMANDS else None)
     if "_ARGCOMPLETE" in os.environ:  # a shell that completes a command sets it
@@ -126,17 +126,17 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _refuse_number(words: Sequence[str], parser: argparse.ArgumentParser) -> None:
-    """Refuse a bare number beside -q, which means the quality in other codecs' commands and --quiet here."""
+    """Refuse a number after -q, which means --quiet here but the quality in the commands of other codecs."""
     for word in words:
         if word.isdecimal() and not Path(word).exists():
             parser.error(f"-q means --quiet; for a quality of {word}, give --quality {word}")
 
 
 def _import_modules(modules: Sequence[str]) -> None:
-    """Import the modules of --import.
+    """Import the modules that --import names.
 
     Raises:
-        CommandError: if one cannot be imported.
+        CommandError: if a module cannot be imported.
     """
     try:
         import_modules(modules)
@@ -145,8 +145,7 @@ def _import_modules(modules: Sequence[str]) -> None:
 
 
 def _close_output() -> None:
-    """Flush standard output, or redirect it to nowhere if that fails; otherwise Python would retry at exit and
-    complain."""
+    """Flush standard output; if that fails, redirect it to nowhere, because Python would retry at exit and complain."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -182,7 +181,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Version(argparse.Action):
-    """Prints the version; looking it up takes a moment, so it is done on request."""
+    """Action that prints the version, which takes a moment to look up and is therefore looked up only on request."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         from importlib.metadata import version
@@ -192,7 +191,7 @@ class _Version(argparse.Action):
 
 
 def _parser(command: str | None = None) -> argparse.ArgumentParser:
-    """Return the parser of one command, which needs few imports, or of all."""
+    """Return the parser of one command, which needs few imports, or of all commands."""
     parser = _Parser(
         prog="jahp",
         description="Learned image compression with joint autoregressive and hierarchical priors.",

@@ -1,5 +1,7 @@
-"""`jahp info`, `export`, `graphs` and `import-compressai`: describes and converts models. Heavy imports happen
-inside."""
+"""`jahp info`, `export`, `graphs` and `import-compressai`: describe and convert models.
+
+Heavy imports happen inside the functions.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +88,7 @@ def import_compressai(arguments: argparse.Namespace) -> None:
 
 
 def _bundled_table() -> list[str]:
-    """Format one line per bundled model and quality at which it was measured."""
+    """Format a table with one line per bundled model and measured quality."""
     from jahp_pl.model_io.export_config import read_config
 
     models = bundled()
@@ -112,11 +114,11 @@ def _bundled_table() -> list[str]:
 
 
 def _described_paths(name: str) -> list[Path]:
-    """Resolve a name to a file, an export, a run folder or a bundled model, or to all of these below another folder.
+    """Resolve a name to a .jahp file or a model; resolve any other folder to all files and models below it.
 
     Raises:
-        BatchError: if there is no such .jahp file, a folder has none of them, or the name is that of an image.
-        ExportError: if the name does not exist.
+        BatchError: if there is no such .jahp file, if the folder has no file or model, or if the name is an image.
+        ExportError: if there is no such model.
     """
     path = Path(name) if _is_compressed(Path(name)) else locate(name)
     if path != STREAM and not path.exists():
@@ -161,7 +163,7 @@ def _is_run(folder: Path) -> bool:
 
 
 def _describe_file(path: Path) -> dict[str, str]:
-    """Describe a .jahp file from its header: names of facts, and their values as text.
+    """Describe a .jahp file by its header: a dictionary from fact to value, to print.
 
     Raises:
         BitstreamError: if it is damaged.
@@ -194,7 +196,7 @@ def _describe_file(path: Path) -> dict[str, str]:
 
 
 def _level_row(level: float, maker: Bundled | None) -> dict[str, str]:
-    """Describe the rate level of a file: as a quality if a bundled model made it, whose number of levels is known."""
+    """Describe a file's rate level, as a quality too if a bundled model made it and its number of levels is known."""
     from jahp_pl.codec.targets import quality_of
 
     if maker is None:
@@ -203,10 +205,10 @@ def _level_row(level: float, maker: Bundled | None) -> dict[str, str]:
 
 
 def _describe_model(path: Path, runtime: Runtime | None) -> dict[str, str]:
-    """Describe a model: names of facts, and their values as text.
+    """Describe a model: a dictionary from fact to value, to print.
 
     Raises:
-        CheckpointError, ExportError, FreezeError: if it cannot be used.
+        CheckpointError, ExportError, FreezeError: if the model cannot be used.
     """
     import dataclasses
 
@@ -238,7 +240,7 @@ def _describe_model(path: Path, runtime: Runtime | None) -> dict[str, str]:
 
 
 def _training_rows(facts: dict[str, Any]) -> dict[str, str]:
-    """Describe the training: the trade-off and the steps first, then everything else."""
+    """Describe how the model was trained: trade-off and steps first, then everything else."""
     left, rows, loss = dict(facts), {}, facts.get("loss")
     if isinstance(loss, dict) and "lmbda" in loss:
         del left["loss"]
@@ -252,7 +254,7 @@ def _training_rows(facts: dict[str, Any]) -> dict[str, str]:
 
 
 def _result_rows(results: dict[str, Any]) -> dict[str, str]:
-    """Describe what was measured, one row for each quality."""
+    """Describe the measured rate and quality, in one row per quality setting."""
     rows = {"measured on": f"{results['images']}, {count_of(results['count'], 'image')}"} if "images" in results else {}
     for point in results.get("points") or ([results] if "bpp" in results else []):
         name = f"  quality {point['quality']:g}" if "quality" in point else "  figures"

@@ -1,4 +1,4 @@
-"""Functions that define commands, and the options that several commands have."""
+"""Functions that define commands, and options that several commands share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_THREADS = 1024
 
 
 def group(table: Any, name: str, title: str) -> Any:
-    """Add a command with subcommands, and return the table to add these to."""
+    """Add a command that has subcommands, and return the table to which they are added."""
     parser = table.add_parser(name, help=title, description=title[0].upper() + title[1:] + ".")
     return parser.add_subparsers(title="commands", metavar="WHAT", required=True)
 
@@ -31,9 +31,9 @@ def command(
     Args:
         table: subparsers of the command line, or of a `group`.
         name: name of the command.
-        run: function that runs it.
-        title: one line about it, in the imperative and without a full stop.
-        examples: commands, one per line.
+        run: function that runs the command.
+        title: one-line description, in the imperative and without a full stop.
+        examples: example commands, one per line.
     """
     lines = textwrap.indent(textwrap.dedent(examples), "  ")
     parser: argparse.ArgumentParser = table.add_parser(
@@ -119,13 +119,13 @@ def add_effort(parser: argparse.ArgumentParser, default: int | None, default_tex
 
 
 def add_files(parser: argparse.ArgumentParser, what: str, default: str, where: str = "beside the inputs") -> None:
-    """Add inputs and outputs, the model, and the options of `add_machine`.
+    """Add inputs, outputs, the model, and the options of `add_machine`.
 
     Args:
         parser: parser of a command.
-        what: description of the inputs.
-        default: description of the model without --model.
-        where: description of the place of outputs without --output.
+        what: help text for the inputs.
+        default: help text that says which model is used without --model.
+        where: help text that says where outputs go without --output.
     """
     parser.add_argument("inputs", nargs="+", type=Path, metavar="IN", help=what)
     add_output(parser, "OUT", f"file, folder for several outputs, or - for standard output [{where}]", required=False)
@@ -147,18 +147,18 @@ def add_target(parser: argparse.ArgumentParser) -> None:
 
 
 def add_new_folder(parser: argparse.ArgumentParser) -> None:
-    """Add the options for a folder to create."""
+    """Add the options of commands that create a folder."""
     add_output(parser, "DIR", "folder to create")
     add_force(parser, "replace the folder if this command made it")
 
 
 def add_output(parser: argparse.ArgumentParser, kind: str, what: str, required: bool = True) -> None:
-    """Add -o or --output; argparse accepts the former --out as an abbreviation."""
+    """Add -o and --output; argparse accepts --out, the former name, as an abbreviation."""
     parser.add_argument("-o", "--output", type=Path, required=required, metavar=kind, help=what)
 
 
 def add_force(parser: argparse.ArgumentParser, what: str, *former: str) -> None:
-    """Add -f or --force, and its former names."""
+    """Add -f, --force and the option's former names."""
     parser.add_argument("-f", "--force", *former, action="store_true", help=what)
 
 
@@ -177,7 +177,7 @@ def num_threads(text: str) -> int:
 
 
 def num_bytes(text: str) -> int:
-    """Parse a size in bytes; k or kB is a thousand, M or MB a million, whatever their case."""
+    """Parse a size in bytes; k or kB means a thousand and M or MB a million, in upper or lower case."""
     number = text.lower().removesuffix("b")
     unit = {"k": 1000, "m": 1_000_000}.get(number[-1:], 1)
     try:
@@ -190,7 +190,7 @@ def num_bytes(text: str) -> int:
 
 
 def part(text: str) -> tuple[int, int]:
-    """Parse the number of a part and the number of parts, e.g. 3/16."""
+    """Parse "I/N", e.g. 3/16, to the number of a part, counted from 1, and the number of parts."""
     number, _, count = text.partition("/")
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise argparse.ArgumentTypeError(f"{text}: must be I/N with I from 1 to N, e.g. 3/16")

@@ -1,4 +1,4 @@
-"""What commands show on a terminal: lines and progress bars."""
+"""Prints the lines and progress bars of commands."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ LONG_EFFORT = 1
 
 
 def say(*lines: str, file: TextIO | None = None) -> None:
-    """Print lines with escaped control characters, so that names in them cannot move a terminal's cursor.
+    """Print lines, with control characters escaped so that file names cannot control the terminal.
 
-    With --quiet, only lines with an explicit file, such as standard error, are printed.
+    With --quiet, lines are printed only if `file` is given, e.g. standard error.
 
     Raises:
-        BrokenPipeError: if the reader is gone.
+        BrokenPipeError: if the reader has gone.
         StandardOutputError: if standard output cannot be written.
     """
     if QUIET.get() and file is None:
@@ -39,10 +39,10 @@ def say(*lines: str, file: TextIO | None = None) -> None:
 
 
 def flush() -> None:
-    """Write out what standard output still buffers.
+    """Write out everything that standard output has buffered.
 
     Raises:
-        BrokenPipeError, StandardOutputError: see `say`.
+        BrokenPipeError, StandardOutputError: as for `say`.
     """
     with stream_errors():
         sys.stdout.flush()
@@ -67,7 +67,7 @@ def name_of(path: Path, direction: str = "input") -> str:
 
 
 class NoBar:
-    """Replaces a bar of tqdm if there is nothing to show, or if tqdm is not installed."""
+    """Substitute for a tqdm bar that shows nothing, for a single file or if tqdm is not installed."""
 
     def __enter__(self) -> NoBar:
         return self
@@ -100,6 +100,8 @@ def bar(iterable: Iterable[Any] | None = None, **options: Any) -> tqdm[Any]:
 @contextmanager
 def search_bar(effort: int, name: str) -> Iterator[Callable[[int, int], None] | None]:
     """Show a progress bar for the steps of an encoder's search if it takes long.
+
+    Yields a function to call with the number of steps done and the total number; None for a short search.
 
     Args:
         effort: effort of the encoder.

@@ -21,9 +21,9 @@ WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 
 
 def open_streams() -> None:
-    """Make output safe: escape what the encoding cannot write, and discard output to closed streams.
+    """Make output safe: escape characters that the encoding lacks, and discard output to closed streams.
 
-    Otherwise, a closed standard descriptor would be reused by the next file that is opened.
+    Without this, the next file to be opened would reuse a closed standard descriptor.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
@@ -37,10 +37,10 @@ def open_streams() -> None:
 
 
 def check_working_folder() -> None:
-    """Refuse to run in a folder that was deleted, where torch cannot load its libraries and ends the process.
+    """Refuse to run in a deleted folder, where torch fails to load its libraries and kills the process.
 
     Raises:
-        CommandError: if it was deleted.
+        CommandError: if the working folder was deleted.
     """
     try:
         Path.cwd()
@@ -51,9 +51,9 @@ def check_working_folder() -> None:
 def wait_passively() -> None:
     """Let torch's threads sleep while they wait for each other, unless the environment sets how they wait.
 
-    By default they spin. If other programs use the cores too, a spinning thread uses up time that the thread it waits
-    for needs, and decoding takes five times the CPU time (docs/guide.md). OpenMP reads the environment when torch is
-    imported.
+    By default they spin. If other programs use the cores too, a spinning thread takes time away from the thread that it
+    waits for, and decoding takes five times the CPU time (docs/guide.md). Call this before torch is imported, which is
+    when OpenMP reads the environment.
     """
     if not any(name in os.environ for name in WAITING):
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
@@ -61,10 +61,10 @@ def wait_passively() -> None:
 
 @contextmanager
 def imports_uncollected() -> Iterator[None]:
-    """Suspend garbage collection in a block that imports modules, and exempt the resulting objects from later ones.
+    """Suspend garbage collection in a block that imports modules, and exempt its objects from later collections.
 
-    Importing torch creates hundreds of thousands of objects and no garbage, but the repeated collections, and one more
-    at exit, would take half as long as the import.
+    Importing torch creates hundreds of thousands of objects and no garbage. Repeated collections during the import, and
+    one more at exit, would take half as long as the import itself.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -77,15 +77,15 @@ def imports_uncollected() -> Iterator[None]:
 
 
 def exit_uncollected() -> None:
-    """Let the process end without a last garbage collection; the system frees its memory anyway."""
+    """Let the process exit without a final garbage collection; the system frees its memory anyway."""
     atexit.register(gc.freeze)
 
 
 @contextmanager
 def signals_as_errors() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the block like an error, so that partial output is removed.
+    """Let SIGTERM and SIGHUP end the block as an exception would, so that partial output is removed.
 
-    The status is 128 plus the signal, as in shells.
+    The exit status is 128 plus the signal number, as in shells.
     """
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     numbers = [number for name in names if signal.getsignal(number := getattr(signal, name)) == signal.SIG_DFL]
@@ -107,9 +107,9 @@ def signals_as_errors() -> Iterator[None]:
 
 @contextmanager
 def interrupts_during_imports() -> Iterator[None]:
-    """Let an interrupt end the process at once while modules are imported in the block.
+    """Let an interrupt end the process at once if it arrives while a module is being imported in the block.
 
-    numpy swallows an exception that is raised there and stays broken, and torch aborts the process.
+    If it raised an exception there, numpy would swallow it and stay broken, and torch would abort the process.
     """
     is_ours = threading.current_thread() is threading.main_thread()
     if not is_ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
@@ -128,7 +128,7 @@ def interrupts_during_imports() -> Iterator[None]:
 
 
 def _exit_if_importing(number: int, frame: FrameType | None) -> None:
-    """End the process with the status of a signal if it arrived during an import; `frame` is where."""
+    """End the process with the status of a signal if it arrived during an import, according to its stack frame."""
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             if number == signal.SIGINT:

@@ -1,4 +1,4 @@
-"""`jahp report`: presents results and training curves. Heavy imports happen inside."""
+"""`jahp report`: presents results and training curves. Heavy imports happen inside the functions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def report(arguments: argparse.Namespace) -> None:
-    """Write plots, a table and a page from results, or curves of training runs."""
+    """Write plots, a table and a page from results, or draw the curves of training runs."""
     if missing := [path for path in arguments.results if not path.exists()]:
         raise CommandError(f"{missing[0]}: no such file or folder; check the path")
     runs = {path: found for path in arguments.results if (found := _runs_in(path))}
@@ -59,10 +59,10 @@ def _report_results(arguments: argparse.Namespace) -> None:
 
 
 def _pictures(arguments: argparse.Namespace) -> Pictures | None:
-    """Return what the comparison of pictures needs; None without --images.
+    """Return the settings of the comparison of pictures; None without --images.
 
     Raises:
-        CommandError: if the rate is out of range, or options for pictures are given without --images.
+        CommandError: if --rate is out of range, or options for pictures are given without --images.
     """
     from jahp_pl.report.write import Pictures
 
@@ -83,7 +83,7 @@ def _runs_in(path: Path) -> list[Path]:
 
 
 def _report_training(arguments: argparse.Namespace, runs: dict[Path, list[Path]]) -> None:
-    """Draw the curves of training and validation of the runs that were found in each path."""
+    """Draw the training and validation curves of the runs that were found in each path."""
     from jahp_pl.report.training_curves import draw_training
 
     first = next(iter(runs))

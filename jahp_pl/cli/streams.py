@@ -1,4 +1,4 @@
-"""Reads inputs and writes outputs of commands, which are files or standard streams."""
+"""Reads the inputs and writes the outputs of commands: files or standard streams."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def read_source(source: Path) -> bytes:
 
 
 def write_target(target: Path, data: bytes) -> None:
-    """Write a file, completely or not at all, or standard output.
+    """Write data to standard output, or to a file, completely or not at all.
 
     Raises:
         CommandError: if standard output is a terminal.

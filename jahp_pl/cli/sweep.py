@@ -1,4 +1,4 @@
-"""`jahp sweep`. Heavy imports happen inside."""
+"""`jahp sweep`: trains all points of a sweep. Heavy imports happen inside the functions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def sweep(arguments: argparse.Namespace) -> None:
     file = read_sweep(arguments.file)
     prepared = Sweep(file, arguments.settings)
     if arguments.list:
-        if file.method == "bayes":  # the points of other methods follow from the file
+        if file.method == "bayes":  # with other methods, the file determines all points
             prepared.restore()
         for entry in prepared.entries:
             output.say(shlex.join(["jahp", "train", *entry.point.arguments]))

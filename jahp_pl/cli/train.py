@@ -1,4 +1,4 @@
-"""`jahp shards` and `jahp train`: from photographs to a trained model. Heavy imports happen inside."""
+"""`jahp shards` and `jahp train`: from photographs to a trained model. Heavy imports happen inside the functions."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def shards(arguments: argparse.Namespace) -> None:
 
 
 def _with_options(message: str, names: Iterable[str]) -> str:
-    """Write the arguments of the library in a message, `min_side=256`, as options, `--min-side 256`."""
+    """Replace the library's arguments in a message by options, e.g. `min_side=256` by `--min-side 256`."""
     for name in names:
         message = re.sub(rf"(?<![\w./=-]){name}=(?=\d)", f"--{name.replace('_', '-')} ", message)
     return message
 
 
 def train(arguments: argparse.Namespace) -> None:
-    """Train, or list the settings."""
+    """Train a model, or list the settings."""
     from jahp_pl.settings import all_keys, load_config
 
     if arguments.keys:

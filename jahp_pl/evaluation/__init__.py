@@ -1,7 +1,7 @@
-"""Evaluates models and codecs. The package itself imports nothing heavy; import its modules individually."""
+"""Evaluates models and codecs. Importing this package alone is fast; import its modules individually."""
 
 from jahp_pl.errors import JahpError
 
 
 class EvaluationError(JahpError, ValueError):
-    """An evaluation that cannot start or continue; the message is one line with the reason and the remedy."""
+    """Error that stops an evaluation or a report; the message is one line with the reason and the remedy."""

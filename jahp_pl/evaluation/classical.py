@@ -1,4 +1,4 @@
-"""Codes images with classical codecs: those in Pillow, and in `classical_optional` those of the extra `classical`."""
+"""Codes images with classical codecs: Pillow's, and those of the extra `classical` from `classical_optional`."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from jahp_pl.images.io import RGB
 
 
 class ClassicalCodec(NamedTuple):
-    """One codec with the qualities that it has, and those that form its curve."""
+    """Classical codec with its range of qualities."""
 
     title: str
     """Name in tables and figures."""
     qualities: Sequence[int]
-    """All values of its quality setting, from the smallest file to the largest."""
+    """All values of the quality setting, from the smallest file to the largest."""
     curve_qualities: Sequence[int]
-    """Qualities of its curve, from about 0.05 bits per pixel (or its minimum) to 3 on photographs."""
+    """Qualities of its curve; on photographs, from about 0.05 bits per pixel (or the codec's minimum) to 3."""
     knob: str
-    """Name of the setting whose values are in `qualities`."""
+    """Name of the quality setting."""
     encode: Callable[[RGB, int], bytes]
-    """Encodes an image (H, W, 3) uint8 at a quality to a file."""
+    """Encodes an image, (H, W, 3) uint8, at a quality, and returns the content of the file."""
     decode: Callable[[bytes], RGB]
-    """Decodes a file to (H, W, 3) uint8; H and W are one larger if the codec pads odd sides."""
+    """Decodes the content of a file to (H, W, 3) uint8; odd sides are one pixel longer if the codec pads them."""
     settings: Callable[[], str]
-    """Returns library, version and non-default options; raises EvaluationError if it is not installed."""
+    """Describes library, version and non-default options; raises EvaluationError if the library is not installed."""
 
 
 class ClassicalFile(NamedTuple):
@@ -68,7 +68,7 @@ def encode(codec: ClassicalCodec, image: RGB, quality: int) -> ClassicalFile:
 
 @contextmanager
 def _evaluation_errors(codec: ClassicalCodec) -> Iterator[None]:
-    """Turn the errors of a codec's library into an EvaluationError."""
+    """Convert errors of a codec's library to an EvaluationError."""
     try:
         yield
     except classical_optional.MissingPackageError:
@@ -79,17 +79,17 @@ def _evaluation_errors(codec: ClassicalCodec) -> Iterator[None]:
 
 
 def encode_at_least(codec: ClassicalCodec, image: RGB, num_bytes: int) -> ClassicalFile:
-    """Code an image at the lowest quality that takes at least `num_bytes`, or at the highest if none does.
+    """Code an image at the lowest quality that needs at least `num_bytes`, or at the highest if none does.
 
-    Comparing with this file is fair to the classical codec, which gets slightly more bytes.
+    A comparison with this file cannot disadvantage the classical codec, because it gets slightly more bytes.
 
     Args:
         codec: the codec.
         image: (H, W, 3) uint8.
-        num_bytes: size to reach.
+        num_bytes: minimum size of the file.
 
     Raises:
-        EvaluationError: see `encode`.
+        EvaluationError: as for `encode`.
     """
     low, high = 0, len(codec.qualities) - 1
     while low < high:
@@ -102,7 +102,7 @@ def encode_at_least(codec: ClassicalCodec, image: RGB, num_bytes: int) -> Classi
 
 
 def encode_nearest(codec: ClassicalCodec, image: RGB, num_bytes: int) -> ClassicalFile:
-    """Code an image at the quality whose file is closest to `num_bytes` by ratio.
+    """Code an image at the quality whose file size has the ratio to `num_bytes` that is closest to 1.
 
     Args:
         codec: the codec.
@@ -110,7 +110,7 @@ def encode_nearest(codec: ClassicalCodec, image: RGB, num_bytes: int) -> Classic
         num_bytes: size to approximate, at least 1.
 
     Raises:
-        EvaluationError: see `encode`.
+        EvaluationError: as for `encode`.
     """
     above = encode_at_least(codec, image, num_bytes)
     position = codec.qualities.index(above.quality)
@@ -130,9 +130,9 @@ def _pillow(name: str, **options: object) -> Callable[[RGB, int], bytes]:
 
 
 def _jpeg2000(is_irreversible: bool) -> Callable[[RGB, int], bytes]:
-    """Create an encoder of JPEG 2000 with the 9/7 wavelet if `is_irreversible`, else with the 5/3 one."""
+    """Create a JPEG 2000 encoder with the 9/7 wavelet if `is_irreversible`, otherwise with the 5/3 wavelet."""
 
-    # mct: without conversion to YCbCr, RGB loses several dB. The codestream is bare; its container would take 85 bytes.
+    # mct converts to YCbCr; without it, PSNR is several dB lower. The codestream is bare; a container takes 85 bytes.
     def encode(image: RGB, quality: int) -> bytes:
         buffer = io.BytesIO()
         rate = {"quality_mode": "rates", "quality_layers": [2400 / quality]}
@@ -225,5 +225,5 @@ CODECS = {
         classical_optional.encode_vvc, classical_optional.decode_vvc, classical_optional.vvc_settings,
     ),
 }  # fmt: skip
-"""Codecs by their name on the command line. jpeg-plain and jpeg2000-53 are within 3 % of what is published as JPEG and
-JPEG 2000, whose settings are not documented; jpeg and jpeg2000 need an eighth fewer bits in the same formats."""
+"""Codecs by their name on the command line. Published JPEG and JPEG 2000 curves do not document their settings;
+jpeg-plain and jpeg2000-53 are within 3 % of them. In the same formats, jpeg and jpeg2000 need an eighth fewer bits."""

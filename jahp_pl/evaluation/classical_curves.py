@@ -1,4 +1,4 @@
-"""Measures curves of classical codecs: real files, per image and on average, in the form of an evaluation."""
+"""Measures curves of classical codecs with real files, per image and on average, in the format of an evaluation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from jahp_pl.quality import compare_arrays, decibels
 
 
 class ClassicalRow(NamedTuple):
-    """Size and quality of one file, or the means over several; fields as in `measurement.roundtrip.CodingRow`."""
+    """Size and quality of one file, or means over several files; fields as in `measurement.roundtrip.CodingRow`."""
 
     name: str
     """Name of the image, see `image_set.Original`."""
@@ -40,9 +40,9 @@ class ClassicalRow(NamedTuple):
     file_ms_ssim: float | None
     """MS-SSIM from 0 to 1; None if a side is too short (`quality.MS_SSIM_MIN_SIDE`)."""
     encode_seconds: float
-    """Time from pixels to file, in memory."""
+    """Seconds from the pixels to the file's content, in memory."""
     decode_seconds: float
-    """Time from file to pixels, in memory."""
+    """Seconds from the file's content to the pixels, in memory."""
 
 
 @dataclass
@@ -51,7 +51,7 @@ class _PartialCurve:
 
     codec: ClassicalCodec
     head: dict[str, Any]
-    """Codec and settings; points that were measured with another head belong to another curve."""
+    """Entries that identify the curve: codec and settings. Points with different ones belong to another curve."""
     provenance: dict[str, Any]
     points: dict[int, dict[str, Any]]
     """Finished points by quality."""
@@ -67,7 +67,7 @@ class _PartialCurve:
 
 
 def code_point(codec: ClassicalCodec, images: Sequence[Original], quality: int) -> list[ClassicalRow]:
-    """Code every image at one quality, decode it, and measure.
+    """Code every image at one quality, decode it, and measure size, quality and time.
 
     Raises:
         EvaluationError: if the codec's package is not installed, or it cannot code an image.
@@ -77,7 +77,7 @@ def code_point(codec: ClassicalCodec, images: Sequence[Original], quality: int) 
 
 
 def point_to_json(quality: int, rows: Sequence[ClassicalRow]) -> dict[str, Any]:
-    """Convert one point of a curve to plain values, with means over images of equal weight."""
+    """Convert one point of a curve to plain values, and add the means, in which all images have equal weight."""
     return {"quality": quality, "mean": _plain(_mean(rows)), "images": [_plain(row) for row in rows]}
 
 
@@ -89,26 +89,27 @@ def measure_curves(
     force: bool = False,
     progress: Callable[[str, int, dict[str, Any]], object] = lambda *_: None,
 ) -> dict[str, Any]:
-    """Measure the curves of several codecs; write the file after each point, and keep points that are in it.
+    """Measure the curves of several codecs; write the file after each point, and skip points that it already has.
 
-    Curves of the same codecs with other settings, and with `force` all curves, are measured again. The old ones stay
-    until everything requested is done; until then, new points are stored as "unfinished", and another call continues
-    with them.
+    If a codec's stored curve has other settings, or with `force`, the curve is measured again. The old curves stay in
+    the file until everything requested is done; until then, new points are stored as "unfinished", and another call
+    continues from them.
 
     Args:
         names: keys of `classical.CODECS`, all different.
         images: result of `image_set.find_originals`.
-        out: results file; curves of other codecs in it are kept. No other process can write it meanwhile.
+        out: results file, locked against other processes; curves of other codecs in it are kept.
         provenance: provenance of new measurements.
-        force: measure existing points again.
-        progress: called with codec, number of points done, and each point, measured or kept.
+        force: whether to measure existing points again.
+        progress: called after each point, measured or skipped, with the codec's name, the number of points done and
+            the point.
 
     Returns:
         The content of the file: `{"curves": [...]}`.
 
     Raises:
         EvaluationError: before anything is coded, if the file has other content or, without `force`, other images.
-        EvaluationError, ImageError, WriteError: see `code_point`, `image_set.identify`, `locks.exclusive`.
+        EvaluationError, ImageError, WriteError: as for `code_point`, `image_set.identify` and `locks.exclusive`.
     """
     heads = {name: _head(name) for name in names}
     identities = identify(images)
@@ -145,7 +146,7 @@ def _begin(
     provenance: dict[str, Any],
     force: bool,
 ) -> _PartialCurve:
-    """Start a curve with the points that need not be measured again."""
+    """Create a curve from the stored points that need not be measured again."""
 
     def find(curves: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
         return next((curve for curve in curves if curve["name"] == name), None)
@@ -166,12 +167,12 @@ def _begin(
 
 
 def _facts(provenance: dict[str, Any]) -> dict[str, Any]:
-    """Return the part of the provenance that affects figures or times."""
+    """Return the part of the provenance that affects the measured values or times."""
     return {key: value for key, value in provenance.items() if key not in ("date", "command")}
 
 
 def _merged(stored: dict[str, Any], measured: Sequence[_PartialCurve]) -> dict[str, Any]:
-    """Return the content of the file, updated with what has been measured so far."""
+    """Return the content of the file, updated with the points measured so far."""
     are_complete = all(curve.is_complete() for curve in measured)
     new = {curve.head["name"]: curve.to_json() for curve in measured if curve.points}
     waiting = {curve.head["name"] for curve in measured if curve.replaces_old and not are_complete}
@@ -190,7 +191,7 @@ def _write(out: Path, content: dict[str, Any]) -> None:
 
 
 def _code(codec: ClassicalCodec, image: RGB, name: str, quality: int) -> ClassicalRow:
-    """Code one image, decode it, and measure."""
+    """Code one image, decode it, and measure size, quality and time."""
     with name_in_errors(name):
         start = time.perf_counter()
         file = encode(codec, image, quality)
@@ -213,7 +214,7 @@ def _code(codec: ClassicalCodec, image: RGB, name: str, quality: int) -> Classic
 
 
 def _mean(rows: Sequence[ClassicalRow]) -> ClassicalRow:
-    """Average over images with equal weight, MS-SSIM over those that have it."""
+    """Average over images with equal weight; MS-SSIM only over images that have it."""
     mean = partial(mean_of, rows)
     return ClassicalRow(
         name="mean",
@@ -230,7 +231,7 @@ def _mean(rows: Sequence[ClassicalRow]) -> ClassicalRow:
 
 
 def _plain(row: ClassicalRow) -> dict[str, Any]:
-    """Convert a row to plain values, with MS-SSIM in decibels too."""
+    """Convert a row to plain values, and add MS-SSIM in decibels."""
     similarity = row.file_ms_ssim
     rounded = {k: round(v, 6) if isinstance(v, float) else v for k, v in row._asdict().items() if v != ""}
     return rounded | ({} if similarity is None else {"file_ms_ssim_db": round(decibels(similarity), 4)})

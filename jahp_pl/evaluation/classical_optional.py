@@ -16,14 +16,14 @@ from jahp_pl.images.io import RGB
 
 
 class MissingPackageError(EvaluationError):
-    """A codec's package is not installed."""
+    """Error that a codec's package is not installed."""
 
 
 _CONVERSION = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 
 
 def hevc(chroma: int) -> Callable[[RGB, int], bytes]:
-    """Create an encoder of HEIF files with x265, for chroma 420 or 444."""
+    """Create an encoder of (H, W, 3) uint8 to HEIF files with x265, for chroma 420 or 444."""
     # x265's chroma QP table is meant for 4:2:0; at 4:4:4 it gives chroma too few bits, which lowers the RGB PSNR.
     offset = {"x265:cbqpoffs": "-3", "x265:crqpoffs": "-3"} if chroma == 444 else {}
 
@@ -78,7 +78,7 @@ def jxl_settings() -> str:
 
 
 def encode_vvc(image: RGB, qp: int) -> bytes:
-    """Encode (H, W, 3) uint8 to one intra picture as a bare VVC stream; odd sides are padded by one line."""
+    """Encode (H, W, 3) uint8 to a bare VVC stream of one intra picture; odd sides are padded by one line."""
     height, width = image.shape[:2]
     even = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     source = f"-f rawvideo -pix_fmt rgb24 -s {even.shape[1]}x{even.shape[0]} -i -"
@@ -105,7 +105,7 @@ def vvc_settings() -> str:
 
 @contextmanager
 def _needed(package: str) -> Iterator[None]:
-    """Turn an ImportError of the block into an error that names the package."""
+    """Convert an ImportError of the block to an error that names the package."""
     try:
         yield
     except ImportError:

@@ -1,4 +1,4 @@
-"""Reads and checks files of `jahp classical`, so that a later call can continue them."""
+"""Reads and checks files of `jahp classical`, so that another call can continue them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jahp_pl.text import count_of
 
 
 def read_curve_file(path: Path) -> dict[str, Any]:
-    """Read `{"curves": [...]}`, and perhaps "unfinished" curves; no curves if there is no file.
+    """Read a file with the entries "curves" and, optionally, "unfinished"; without a file, there are no curves.
 
     Raises:
         EvaluationError: if the file is truncated or has other content.
@@ -34,7 +34,7 @@ def read_curve_file(path: Path) -> dict[str, Any]:
 def check_stored_images(
     path: Path, curves: Sequence[dict[str, Any]], identities: Sequence[ImageIdentity], names: Sequence[str], force: bool
 ) -> None:
-    """Refuse to mix curves of different images, which cannot be compared, and to replace curves without `force`.
+    """Refuse to mix curves of different images, which cannot be compared, or to replace such curves without `force`.
 
     Args:
         path: path of the file, for messages.
@@ -44,7 +44,7 @@ def check_stored_images(
         force: whether their curves may be replaced.
 
     Raises:
-        EvaluationError: if the file covers other images.
+        EvaluationError: if the file covers other images and has curves that may not be replaced.
     """
     others = {
         curve["name"]: len(point["images"])
@@ -66,7 +66,7 @@ def check_stored_images(
 
 
 def are_of_images(rows: Sequence[dict[str, Any]], identities: Sequence[ImageIdentity]) -> bool:
-    """Check whether the rows of a point belong to these images; older rows lack the hash of pixels."""
+    """Check whether the rows of a point belong to these images; rows of early versions lack the hash of pixels."""
     return len(rows) == len(identities) and all(
         row["name"] == image.name and _may_be(row, image) for row, image in zip(rows, identities, strict=True)
     )

@@ -1,4 +1,4 @@
-"""Evaluates a model on a folder of images: real files, measured per image and on average, with full provenance."""
+"""Evaluates a model on images: codes them to real files, measures each, averages, and records the provenance."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from jahp_pl.quality import compare_arrays, decibels
 
 
 class ClassicalResult(NamedTuple):
-    """Rate and quality of a classical codec's file of at least the same size, for comparison."""
+    """Rate and quality of a classical codec's file that is at least as large, for comparison."""
 
     bpp: float
     """Bits per pixel of the whole file."""
     psnr: float
-    """dB, RGB, 8 bits."""
+    """PSNR of 8-bit RGB, in dB."""
     ms_ssim: float | None
-    """From 0 to 1; None if a side is too short."""
+    """MS-SSIM of 8-bit RGB, at most 1; None if a side of the image is too short."""
 
 
 class EvaluationTask(NamedTuple):
-    """One image and the path of its file."""
+    """One image and the path of the file to write."""
 
     original: Original
     file: Path
@@ -49,9 +49,9 @@ class ImageResult(NamedTuple):
     row: CodingRow
     rates: Rates
     pixels: str
-    """Hash of the original, see `image_set.pixels_hash`."""
+    """Hash of the original's pixels, see `image_set.pixels_hash`."""
     beside: ClassicalResult | None
-    """The classical codec's file of this image; None without a comparison."""
+    """Result of the classical codec for this image; None without a comparison."""
 
 
 class Evaluation(NamedTuple):
@@ -62,18 +62,18 @@ class Evaluation(NamedTuple):
     beside_title: str | None
     """Title of the classical codec; None without a comparison."""
     beside_mean: ClassicalResult | None
-    """Means over the files of the classical codec."""
+    """Means over the files of the classical codec; None without a comparison."""
     provenance: dict[str, Any]
     target: Target = Target()
-    """Target of every file."""
+    """Rate or quality that was requested for every file."""
 
 
 def plan_files(originals: Sequence[Original], files: Path) -> list[EvaluationTask]:
-    """Assign a `.jahp` file to each image: below `files` in the same tree, without collisions.
+    """Assign a `.jahp` file to each image, in the same subfolder below `files` and without collisions.
 
     Args:
-        originals: all different.
-        files: folder of all files.
+        originals: images, all different.
+        files: folder for all files.
 
     Raises:
         EvaluationError: if files would be written among the images.
@@ -97,15 +97,17 @@ def evaluate_codec(
     target: Target | None = None,
     effort: int = 0,
 ) -> Evaluation:
-    """Code every image to a file, decode it from there, and measure, once all images are known to be readable.
+    """Code every image to a file, decode the file, and measure rate, quality and time.
+
+    Nothing is coded unless all images can be read.
 
     Args:
         codec: codec of a trained model.
         tasks: result of `plan_files`; the `.jahp` files are kept.
-        beside: key of `classical.CODECS`; codes each image also with that codec, in at least as many bytes.
+        beside: key of `classical.CODECS`, to code each image with that codec too, in at least as many bytes.
         progress: called after each image.
         target: target of every file of a variable-rate model.
-        effort: effort of the encoder, see `Codec.compress`; recorded in the provenance.
+        effort: effort of the encoder, see `Codec.compress`.
 
     Raises:
         EvaluationError: if one of the codecs cannot code an image, or two images have the same name.
@@ -130,10 +132,10 @@ def evaluate_codec(
 
 
 def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
-    """Convert to plain values.
+    """Convert an evaluation to values that JSON can hold.
 
-    MS-SSIM is also given in decibels, for the mean computed from the mean MS-SSIM; channel rates are sorted, largest
-    first.
+    MS-SSIM is also given in decibels; in the mean, these are computed from the mean MS-SSIM. Channel rates are sorted,
+    largest first.
     """
     beside = evaluation.beside_mean
     mean = mean_rates([result.rates for result in evaluation.images])
@@ -156,7 +158,7 @@ def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _row_to_json(row: CodingRow) -> dict[str, Any]:
-    """Convert a row to plain values, with MS-SSIM in decibels too, without the level of a single-rate model."""
+    """Convert a row to plain values; add MS-SSIM in decibels, and leave out the level of a single-rate model."""
     in_decibels = {} if row.file_ms_ssim is None else {"file_ms_ssim_db": decibels(row.file_ms_ssim)}
     values = row._asdict() | in_decibels
     return values if row.level is not None else {name: value for name, value in values.items() if name != "level"}
@@ -172,12 +174,12 @@ class ModelCurve(NamedTuple):
 
     title: str
     folder: str
-    """Folder of its files below that of all files; empty for a model that is evaluated alone."""
+    """Subfolder for the model's files; empty for a model that is evaluated alone."""
     evaluations: Sequence[Evaluation]
     """One per quality, in the order of the curve's points."""
 
     def to_json(self) -> dict[str, Any]:
-        """Convert to plain values, as in files of `jahp classical`."""
+        """Convert the curve to the JSON format of `jahp classical`."""
         points = []
         targets = [evaluation.target for evaluation in self.evaluations]
         for evaluation, target, folder in zip(
@@ -189,10 +191,12 @@ class ModelCurve(NamedTuple):
 
 
 def save_curves(curves: Sequence[ModelCurve], path: Path) -> None:
-    """Write curves to one file, completely or not at all; its provenance is what all of them have in common.
+    """Write curves to one file, completely or not at all.
+
+    The file's own provenance has the facts that all curves share.
 
     Args:
-        curves: at least one.
+        curves: at least one curve.
         path: path of the file.
     """
     first, *others = [curve.evaluations[0].provenance for curve in curves]
@@ -202,17 +206,17 @@ def save_curves(curves: Sequence[ModelCurve], path: Path) -> None:
 
 
 def target_folders(model: str, targets: Sequence[Target]) -> list[Path]:
-    """Return the folder of each quality's files, relative to that of all files.
+    """Return the folder for the files of each quality, relative to the folder for all files.
 
     Args:
-        model: folder of the model's files below that of all files; empty for a model that is evaluated alone.
+        model: subfolder for the model's files; empty for a model that is evaluated alone.
         targets: one per quality; a single one gets no folder of its own.
     """
     return [Path(model) / f"quality-{target.quality:g}" if len(targets) > 1 else Path(model) for target in targets]
 
 
 def _code_classical(rgb: RGB, codec: str, num_bytes: int) -> ClassicalResult:
-    """Code an image with a classical codec in at least as many bytes, and measure."""
+    """Code an image with a classical codec in at least `num_bytes`, and measure the result."""
     file = encode_at_least(CODECS[codec], rgb, num_bytes)
     return ClassicalResult(8 * len(file.data) / (rgb.shape[0] * rgb.shape[1]), *compare_arrays(rgb, file.decode()))
 

@@ -1,4 +1,4 @@
-"""Finds the images that codecs are measured on, and identifies them by name and pixels."""
+"""Finds the images on which codecs are measured, and identifies them by name and pixels."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Original(NamedTuple):
 
     source: Path
     name: str
-    """Path below the folder that was searched, with / on every system; of a single file, its last part."""
+    """Path relative to the searched folder, with / on every system; for an image given by itself, its file name."""
 
 
 class ImageIdentity(NamedTuple):
-    """Properties that identify an image, as in rows of results."""
+    """Properties that identify an image; rows of results have them too."""
 
     name: str
     """See `Original`."""
@@ -35,16 +35,16 @@ class ImageIdentity(NamedTuple):
 
 
 def find_images(paths: Path | Sequence[Path]) -> list[Path]:
-    """Find images like `find_originals`, without their names."""
+    """Find images as `find_originals` does, and return their paths only."""
     return [original.source for original in find_originals(paths)]
 
 
 def find_originals(paths: Path | Sequence[Path], limit: int | None = None) -> list[Original]:
-    """Find image files and name them, at most the first `limit`; an image that is reached twice counts once.
+    """Find image files and name them; an image that is found twice counts once.
 
     Args:
         paths: folders, searched recursively, whose images are sorted by path; or image files.
-        limit: maximum number of images.
+        limit: maximum number of images; the first ones are taken. None for all.
 
     Raises:
         EvaluationError: if a path is missing, or a folder has no image.
@@ -70,7 +70,7 @@ def _images_of(path: Path) -> list[Path]:
 
 
 def pixels_hash(rgb: RGB) -> str:
-    """Hash an image: the first 16 hex digits of the SHA-256 of "WIDTHxHEIGHT" in ASCII and the samples by rows, RGB.
+    """Hash an image: the first 16 hex digits of the SHA-256 of "WIDTHxHEIGHT" in ASCII, then the RGB samples by rows.
 
     Args:
         rgb: (H, W, 3) uint8.
@@ -80,10 +80,10 @@ def pixels_hash(rgb: RGB) -> str:
 
 
 def may_be_same_image(one: tuple[object, str], other: tuple[object, str]) -> bool:
-    """Check whether two rows of results may belong to the same image: by pixels, or by size if a row lacks the pixels.
+    """Check whether two rows of results may belong to the same image: by hash, or by size if a row has no hash.
 
     Args:
-        one, other: size, None if unknown, and `pixels_hash`, empty if unknown.
+        one, other: the size of each image (None if unknown) and its `pixels_hash` (empty if unknown).
     """
     (size, pixels), (other_size, other_pixels) = one, other
     if pixels and other_pixels:
@@ -92,7 +92,7 @@ def may_be_same_image(one: tuple[object, str], other: tuple[object, str]) -> boo
 
 
 def identify(originals: Iterable[Original], max_side: int | None = None) -> list[ImageIdentity]:
-    """Read every image and identify it, so that an unusable one is reported before hours are spent on the others.
+    """Read and identify every image, so that an unusable one is reported before hours are spent on the others.
 
     Args:
         originals: images, whose order is kept.
@@ -118,10 +118,10 @@ def identify(originals: Iterable[Original], max_side: int | None = None) -> list
 
 @contextmanager
 def name_in_errors(name: str) -> Iterator[None]:
-    """Add the name of the image to errors of the block.
+    """Add the name of the image to errors in the block.
 
     Raises:
-        EvaluationError: in place of any ValueError of the block.
+        EvaluationError: if the block raises any ValueError.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Names the models that one evaluation measures, and checks them before any is loaded."""
+"""Names the models of one evaluation, and checks them before any is loaded."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from jahp_pl.model_io.pretrained import locate
 
 
 def model_name(model: str) -> str:
-    """Return the last part of a model's path or name, without the suffix of a file."""
+    """Return the last part of a model's path or name, without a file's suffix."""
     path = resolved(model)
     return path.stem if path.is_file() else path.name
 
 
 def name_models(models: Sequence[str]) -> list[str]:
-    """Return the `model_name` of each model, all different.
+    """Return the `model_name` of each model, after checking that all are different.
 
     Args:
         models: paths or names, see `pretrained.locate`.

@@ -1,4 +1,4 @@
-"""Draws pictures of evaluations: the original, reconstructions and a classical codec side by side."""
+"""Draws pictures of evaluations: the original, the models' and a classical codec's reconstructions side by side."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CROP = 256
 
 
 class DrawnModel(NamedTuple):
-    """A model and its results, which a picture shows."""
+    """Model in a picture, with its results."""
 
     name: str
     codec: Codec
@@ -41,12 +41,14 @@ class DrawnModel(NamedTuple):
 
 
 def draw_evaluations(models: Sequence[DrawnModel], beside: str | None, path: Path) -> None:
-    """Draw the images with the best, the median and the worst result as each model codes them.
+    """Draw the images with the best, the median and the worst result, as each model reconstructs them.
+
+    The first model's results decide which images these are: by its gain over the classical codec, or by PSNR without a
+    comparison. Originals and compressed files are read again.
 
     Args:
-        models: at least one, evaluated on the same images. Originals and files are read again. The first one's results
-            decide: its gain over the classical codec, or its PSNR without one.
-        beside: key of `classical.CODECS` of the comparison; None without one.
+        models: at least one model; all evaluated on the same images.
+        beside: key in `classical.CODECS` of the codec to compare with; None for no comparison.
         path: path of the PNG.
     """
     first = models[0].evaluation
@@ -87,16 +89,17 @@ def _heading(models: Sequence[DrawnModel]) -> str:
 
 
 def _gain(result: ImageResult) -> float:
-    """Return by how many dB the model is better than the classical codec; its PSNR without a comparison."""
+    """Return the model's gain in PSNR over the classical codec in dB, or its PSNR without a comparison."""
     return result.row.file_psnr - (result.beside.psnr if result.beside is not None else 0.0)
 
 
 def crop_with_most_detail(image: RGB, size: int) -> tuple[slice, slice]:
-    """Find the square crop with the strongest gradient, on a grid of half its size, as slices of rows and columns.
+    """Find the square crop with the strongest gradients, and return its rows and columns as slices.
 
     Args:
         image: (H, W, 3) uint8.
-        size: side in pixels; the whole image if it is smaller.
+        size: side of the crop in pixels; candidates lie on a grid of half this size. A side that is shorter is taken
+            whole.
     """
     gray = image.mean(axis=2)
     detail = np.abs(np.diff(gray, axis=0))[:, :-1] + np.abs(np.diff(gray, axis=1))[:-1]
@@ -114,7 +117,7 @@ def draw_comparison(rows: list[list[PicturePanel]], heading: str, path: Path) ->
     """Save rows of panels as a PNG.
 
     Args:
-        rows: rows with equal numbers of panels.
+        rows: rows with the same number of panels.
         heading: line above all rows.
         path: path of the PNG.
     """

@@ -1,4 +1,4 @@
-"""Formats evaluations as tables and sentences, for terminals of 100 columns."""
+"""Formats evaluations as tables and sentences for terminals that are 100 columns wide."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def format_model_table(by_model: Mapping[str, Sequence[Evaluation]]) -> str:
     """Format one line per model and quality with means over all images.
 
     Args:
-        by_model: the evaluations of each model, by its name.
+        by_model: evaluations by model name.
     """
     rows = [
         (name if evaluation.target.quality is None else f"{name}, {evaluation.target.quality:g}", evaluation)

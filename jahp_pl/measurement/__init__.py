@@ -1,1 +1,1 @@
-"""Measures the bytes of files and the quality of decoded images, for models and classical codecs."""
+"""Measures the size of files and the quality of decoded images, for models and classical codecs."""

@@ -1,4 +1,4 @@
-"""Records the origin of results: versions, machine, command. Never a host name, a user name or an absolute path."""
+"""Records the origin of results: versions, machine and command, but no host name, user name or absolute path."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ PACKAGES = ("jahp_pl", "torch", "numpy", "pillow", "constriction", "onnxruntime"
 
 
 def provenance(command: Sequence[str] = ()) -> dict[str, Any]:
-    """Collect date, versions, machine and, if given, the words of the command line."""
+    """Collect the date, versions, machine and, if its words are given, the command line."""
     facts: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "versions": versions(), "machine": machine()}
     return facts | ({"command": command_line(command)} if command else {})
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of `PACKAGES`."""
+    """Return the versions of Python and of the installed packages among `PACKAGES`."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):  # if run without being installed

@@ -19,19 +19,19 @@ class RateSplit(NamedTuple):
     z: float
     """Cross-entropy of the hyper-latents; 0 without side information."""
     header: float
-    """Everything that is not payload."""
+    """Bits of the file that are not payload."""
     coder: float
-    """The rest: the cost of exact instead of float parameters, and of the range coder. May be negative."""
+    """The rest: what the range coder and exact instead of float parameters cost. May be negative."""
 
 
 class Rates(NamedTuple):
-    """The rate of one file, or the mean over several."""
+    """Rate of one file, or mean over several files."""
 
     split: RateSplit
     channels_y: Tensor
-    """(M,): bits per image pixel of each channel of the latents."""
+    """Bits per image pixel of each channel of the latents, (M,)."""
     channels_z: Tensor
-    """(N,): bits per image pixel of each channel of the hyper-latents; (0,) without side information."""
+    """Bits per image pixel of each channel of the hyper-latents, (N,); (0,) without side information."""
 
 
 def rates_of(coded: CodedImage) -> Rates:
@@ -44,7 +44,7 @@ def rates_of(coded: CodedImage) -> Rates:
 
 
 def mean_rates(items: Sequence[Rates]) -> Rates:
-    """Average over files with equal weight; at least one, all of one model."""
+    """Average over files with equal weight: at least one file, and all from the same model."""
     splits = torch.tensor([item.split for item in items], dtype=torch.float64).mean(dim=0)
     channels = (torch.stack([getattr(item, name) for item in items]).mean(dim=0) for name in Rates._fields[1:])
     return Rates(RateSplit(*splits.tolist()), *channels)

@@ -1,4 +1,4 @@
-"""Codes one image to a file on disk, reads it back, decodes it from its bytes alone, and measures."""
+"""Codes one image to a file on disk, reads the file back, decodes it from its bytes alone, and measures the result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from jahp_pl.quality import compare_images
 
 
 class CodingRow(NamedTuple):
-    """Size and quality of one file, or the means over several."""
+    """Size and quality of one file, or means over several files."""
 
     name: str
     """Name of the image."""
@@ -44,22 +44,22 @@ class CodingRow(NamedTuple):
     file_ms_ssim: float | None
     """MS-SSIM of the decoded 8-bit image, from 0 to 1; None if a side is too short (`quality.MS_SSIM_MIN_SIDE`)."""
     mismatched_symbols: int
-    """Latents and hyper-latents that were decoded differently; anything but 0 is a bug."""
+    """Number of latents and hyper-latents that were decoded differently; anything but 0 is a bug."""
     encode_seconds: float
-    """Time from the image to the file on disk."""
+    """Seconds from the image to the file on disk."""
     decode_seconds: float
-    """Time from the file on disk to the image."""
+    """Seconds from the file on disk to the image."""
     level: float | None = None
-    """Rate level of the file; None for a single-rate model. In a mean row, the mean."""
+    """Rate level of the file, or the mean level; None for a single-rate model."""
 
     @property
     def gap_percent(self) -> float:
-        """Excess of the file over the float model's cross-entropy in percent; infinite if the latter is 0."""
+        """Excess of the file over the float model's cross-entropy, in percent; infinite if that is 0."""
         return 100 * (self.file_bpp / self.cross_entropy_bpp - 1) if self.cross_entropy_bpp else math.inf
 
 
 class CodedImage(NamedTuple):
-    """An image that was coded to a file and decoded, and the bits of its latents."""
+    """Image that was coded to a file and decoded, with the bits of its latents."""
 
     row: CodingRow
     original: Tensor
@@ -67,29 +67,29 @@ class CodedImage(NamedTuple):
     decoded: Tensor
     """(3, H, W) uint8."""
     y_hat: Tensor
-    """(M, h, w): quantized latents, integers as float32."""
+    """Quantized latents, (M, h, w), integers as float32."""
     bits_y: Tensor
-    """(M, h, w): bits of each latent under the float model."""
+    """Bits of each latent under the float model, (M, h, w)."""
     bits_z: Tensor
-    """(N, ceil(h / 4), ceil(w / 4)): bits of each hyper-latent; (0, 0, 0) without side information."""
+    """Bits of each hyper-latent, (N, ceil(h / 4), ceil(w / 4)); (0, 0, 0) without side information."""
 
 
 @torch.no_grad()
 def code_image(
     codec: Codec, image: Tensor, name: str, path: Path, target: Target | None = None, effort: int = 0
 ) -> CodedImage:
-    """Encode `image` to the file `path`, decode it and measure both.
+    """Encode `image` to the file `path`, decode the file, and measure its size, quality and times.
 
     Args:
         codec: codec of the model to measure.
         image: (3, H, W) uint8.
         name: name of the image in the row.
         path: path of the file; replaced if it exists.
-        target: target of the file.
+        target: rate or quality to request from a variable-rate model.
         effort: effort of the encoder, see `Codec.compress`.
 
     Raises:
-        ValueError: if the codec cannot code the latents, or does not have the effort.
+        ValueError: if the codec cannot code the latents, or does not support the effort.
         WriteError: if the disk is full.
     """
     start = time.perf_counter()
@@ -127,18 +127,18 @@ def code_image(
 
 
 def mean_of(rows: Sequence[object], name: str) -> float:
-    """Average an attribute that every row has."""
+    """Average an attribute over rows that all have it."""
     return math.fsum(getattr(row, name) for row in rows) / len(rows)
 
 
 def mean_of_known(rows: Sequence[object], name: str) -> float | None:
-    """Average an attribute over the rows in which it is not None; None if there are none."""
+    """Average an attribute over the rows in which it is not None; return None if there are no such rows."""
     values = [value for row in rows if (value := getattr(row, name)) is not None]
     return math.fsum(values) / len(values) if values else None
 
 
 def mean_row(rows: Sequence[CodingRow]) -> CodingRow:
-    """Average over images with equal weight, MS-SSIM over those that have it; mismatched symbols are summed.
+    """Average over images with equal weight; MS-SSIM only over images that have it, and mismatched symbols summed.
 
     Args:
         rows: at least one row.

@@ -1,1 +1,1 @@
-"""Reports: rate-distortion curves read from results, compared, and drawn."""
+"""Reports: reads rate-distortion curves from results, compares them, and draws them."""

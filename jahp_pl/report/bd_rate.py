@@ -1,4 +1,4 @@
-"""Computes BD-rates: the average difference in rate of two curves, in percent, over their common range of quality
+"""Computes BD-rates: the average difference in rate between two curves over their common range of quality, in percent
 (Bjøntegaard, VCEG-M33)."""
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from jahp_pl.text import count_of
 
 Interpolation = Literal["cubic", "pchip", "akima"]
 INTERPOLATIONS: dict[Interpolation, str] = {"cubic": "cubic", "pchip": "PCHIP", "akima": "Akima"}
-"""Interpolations of the log rate over quality, with titles: one cubic polynomial fitted to all points, or piecewise
-polynomials through all points."""
+"""Methods that interpolate the log rate over quality, with their titles: one cubic polynomial fitted to all points, or
+piecewise polynomials through all points."""
 MIN_POINTS: dict[Interpolation, int] = {"cubic": 4, "pchip": 2, "akima": 2}
-"""Fewest points that each takes."""
+"""Minimum number of points that each method needs."""
 Pairs = Sequence[tuple[float, float]]
-"""(bits per pixel, dB)."""
+"""Points of a curve as (bits per pixel, dB)."""
 
 
 class CurveError(EvaluationError):
-    """Two curves that cannot be compared; the message is one line with the reason."""
+    """Error that two curves cannot be compared; the message is one line with the reason."""
 
 
 class BDRate(NamedTuple):
     """Comparison of two curves."""
 
     percent: float
-    """Difference in rate; negative if the tested curve needs less."""
+    """Difference in rate, in percent; negative if the tested curve needs less."""
     low: float
     """Lower end of the common range of quality, in dB."""
     high: float
@@ -40,11 +40,11 @@ def bd_rate(anchor: Pairs, test: Pairs, method: Interpolation) -> BDRate:
     """Compute the BD-rate of `test` against `anchor` over their whole common range of quality.
 
     Args:
-        anchor, test: points with increasing rate.
+        anchor, test: points in order of increasing rate.
         method: interpolation method.
 
     Raises:
-        CurveError: if there is no common quality, too few points for the method, or quality that falls with the rate.
+        CurveError: if the qualities do not overlap, the method needs more points, or quality falls as rate rises.
     """
     _check(anchor, "the anchor", method)
     _check(test, "it", method)
@@ -61,11 +61,12 @@ def bd_rate(anchor: Pairs, test: Pairs, method: Interpolation) -> BDRate:
 
 
 def rate_at(pairs: Pairs, qualities: Sequence[float]) -> list[float | None]:
-    """Interpolate the rate in bits per pixel at given qualities in dB, by PCHIP of the log rate; None outside the
-    curve.
+    """Interpolate the rate, in bits per pixel, at given qualities in dB; None for qualities outside the curve.
+
+    PCHIP interpolates the log rate over quality.
 
     Raises:
-        CurveError: see `bd_rate`.
+        CurveError: as for `bd_rate`.
     """
     _check(pairs, "it", "pchip")
     rates, values = zip(*pairs, strict=True)
@@ -77,7 +78,7 @@ def rate_at(pairs: Pairs, qualities: Sequence[float]) -> list[float | None]:
 
 
 def _check(pairs: Pairs, name: str, method: Interpolation) -> None:
-    """Refuse curves with too few points, or quality that falls with the rate."""
+    """Refuse curves that have too few points, or whose quality falls as the rate rises."""
     if len(pairs) < MIN_POINTS[method]:
         found = count_of(len(pairs), "point")
         remaining = [INTERPOLATIONS[m] for m, least in MIN_POINTS.items() if len(pairs) >= least]

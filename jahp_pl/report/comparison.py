@@ -11,37 +11,37 @@ from jahp_pl.report.bd_rate import INTERPOLATIONS, CurveError, Interpolation, bd
 from jahp_pl.report.curves import Curve, Measure
 
 MAX_ANCHORS = 24
-"""With more curves than this, only the chosen anchor is compared, because comparing all published curves takes long."""
+"""If there are more curves than this, they are compared with the chosen anchor only; all pairs would take too long."""
 STEP = 0.1
-"""Step in dB between qualities at which savings are drawn."""
+"""Distance between the qualities at which savings are drawn, in dB."""
 
 
 class CurveComparison(NamedTuple):
     """Comparison of one curve with an anchor."""
 
     percent: dict[Interpolation, float | None]
-    """BD-rate by method; None if a method is not applicable."""
+    """BD-rate in percent by method; None if a method is not applicable."""
     low: float | None
-    """Lower end of the common range in dB; None if no method is applicable."""
+    """Lower end of the common range of quality in dB; None if no method is applicable."""
     high: float | None
-    """Upper end of the common range in dB; None if no method is applicable."""
+    """Upper end of the common range of quality in dB; None if no method is applicable."""
     why: str
-    """Why the first inapplicable method is not applicable; empty if all are."""
+    """Reason why the first inapplicable method does not apply; empty if all methods apply."""
     spread: tuple[float, float] | None = None
-    """Smallest and largest cubic BD-rate between curves of equal seed; None for fewer than two comparable seeds."""
+    """Smallest and largest cubic BD-rate when each seed is compared on its own; None for fewer than two seeds."""
 
 
 class RateGrid(NamedTuple):
     """Rates of all curves at common qualities."""
 
     start: float
-    """First quality in dB; the others follow in steps of `STEP`."""
+    """Lowest quality in dB; the others follow in steps of `STEP`."""
     rates: list[list[float | None] | None]
-    """Bits per pixel by curve and quality; None outside a curve, and for curves that cannot be interpolated."""
+    """Bits per pixel by curve, then by quality; None outside a curve, or for a curve that cannot be interpolated."""
 
 
 def compare_curves(anchor: Curve, curve: Curve, measure: Measure) -> CurveComparison:
-    """Compute the BD-rates of a curve against an anchor, or why one cannot be computed."""
+    """Compute the BD-rates of a curve against an anchor, or find the reason why they cannot be computed."""
     percent: dict[Interpolation, float | None] = {}
     low, high, why = None, None, ""
     for method in INTERPOLATIONS:
@@ -55,10 +55,10 @@ def compare_curves(anchor: Curve, curve: Curve, measure: Measure) -> CurveCompar
 
 
 def _spread(anchor: Curve, curve: Curve, measure: Measure) -> tuple[float, float] | None:
-    """Return the smallest and the largest cubic BD-rate between curves of equal seed."""
+    """Return the smallest and the largest cubic BD-rate when each seed is compared on its own."""
     percents = []
     for seed, one in curve.seeds.items():
-        # An anchor without seeds, e.g. a classical codec, serves for all seeds.
+        # An anchor without seeds, e.g. a classical codec, is the anchor of every seed.
         other = anchor.seeds.get(seed) if anchor.seeds else anchor
         if other is None:
             continue
@@ -70,7 +70,7 @@ def _spread(anchor: Curve, curve: Curve, measure: Measure) -> tuple[float, float
 
 
 def rate_grid(curves: Sequence[Curve], measure: Measure) -> RateGrid:
-    """Compute the rates of all curves at common qualities."""
+    """Interpolate the rates of all curves at the same qualities."""
     values = [value for curve in curves for _, value in curve.values(measure)]
     if not values:
         return RateGrid(0.0, [None] * len(curves))
@@ -86,7 +86,7 @@ def rate_grid(curves: Sequence[Curve], measure: Measure) -> RateGrid:
 
 
 def format_bd_rate_table(curves: Sequence[Curve], anchor: Curve, measure: Measure) -> list[str]:
-    """Format a Markdown table of all curves against one, best first, with the range of each comparison."""
+    """Format a Markdown table that compares all other curves with `anchor`, best first, one line per curve."""
     rows = [(curve, compare_curves(anchor, curve, measure)) for curve in curves if curve is not anchor]
     rows.sort(key=lambda row: min((v for v in row[1].percent.values() if v is not None), default=np.inf))
     heads = [*(f"{name}, %" for name in INTERPOLATIONS.values()), "range, dB"]

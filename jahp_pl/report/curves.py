@@ -11,9 +11,9 @@ from jahp_pl.evaluation import EvaluationError
 
 Measure = Literal["psnr", "ms_ssim"]
 MEASURES: dict[Measure, str] = {"psnr": "PSNR", "ms_ssim": "MS-SSIM"}
-"""Quality measures with their titles; both are in dB here."""
+"""Quality measures with their titles; in reports, both are in dB."""
 CurveKind = Literal["model", "classical", "published"]
-"""Where a curve comes from: `jahp evaluate`, `jahp classical`, or publications."""
+"""Origin of a curve: `jahp evaluate`, `jahp classical`, or a publication."""
 
 
 class QualityRow(NamedTuple):
@@ -22,15 +22,15 @@ class QualityRow(NamedTuple):
     name: str
     """Name of the image without suffix, or "mean"."""
     bpp: float
-    """Bits per pixel of the whole file, positive."""
+    """Bits per pixel of the whole file; positive."""
     psnr: float | None
-    """dB; None if unpublished or infinite."""
+    """PSNR in dB; None if unpublished or infinite."""
     ms_ssim: float | None
-    """dB; None if unpublished, infinite, or undefined for a small image."""
+    """MS-SSIM in dB; None if unpublished, infinite, or undefined for a small image."""
     size: tuple[int, int] | None = None
-    """Width and height of the image, if known."""
+    """Width and height of the image; None if unknown."""
     pixels: str = ""
-    """Hash of its pixels, if known."""
+    """Hash of its pixels; empty if unknown."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class CurvePoint:
     """One setting of one codec on all images."""
 
     quality: str
-    """Its lambda, quality or QP, as text."""
+    """Lambda, quality or QP, as text."""
     mean: QualityRow
     images: Mapping[str, QualityRow] = field(default_factory=dict)
-    """Images by name without suffix; empty for published points."""
+    """Measures of each image by name without suffix; empty for published points."""
     seconds: tuple[float, float] | None = None
-    """Median times to encode and to decode an image."""
+    """Median seconds to encode and to decode an image; None if unknown."""
     raw: Mapping[str, Any] = field(default_factory=dict)
     """Other content of the file about this point: rate split, channels, provenance."""
     path: Path | None = None
@@ -60,7 +60,7 @@ class Curve:
     points: tuple[CurvePoint, ...]
     """Points with increasing rate."""
     images: frozenset[str]
-    """Names without suffix of the images that it averages over."""
+    """Names, without suffix, of the images over which the curve averages."""
     key: str = ""
     """Name of a classical codec in `classical.CODECS`."""
     source: str = ""
@@ -69,17 +69,17 @@ class Curve:
     """For models trained with several seeds, one curve per seed; this curve is their mean."""
 
     def values(self, measure: Measure, image: str | None = None) -> list[tuple[float, float]]:
-        """List (bits per pixel, dB) by increasing rate, of the mean or of one image; points may lack a measure."""
+        """Return (bits per pixel, dB) in order of rate, for the mean or one image; skip points without the measure."""
         rows = [point.mean if image is None else point.images.get(image) for point in self.points]
         pairs = [(row.bpp, getattr(row, measure)) for row in rows if row is not None]
         return sorted((bpp, value) for bpp, value in pairs if value is not None)
 
 
 def find_curve(curves: Sequence[Curve], name: str) -> Curve:
-    """Find the curve with this title or codec name, otherwise the only one whose title contains it, ignoring case.
+    """Find the curve whose title or codec name is `name`, otherwise the one whose title contains it, ignoring case.
 
     Raises:
-        EvaluationError: if there is none, or more than one.
+        EvaluationError: if no curve matches, or more than one.
     """
     exact = [curve for curve in curves if name in (curve.title, curve.key)]
     found = exact or [curve for curve in curves if name.lower() in curve.title.lower()]

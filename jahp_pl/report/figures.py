@@ -22,18 +22,18 @@ from jahp_pl.report.curves import MEASURES, Curve, Measure
 from jahp_pl.text import figure_text
 
 COLOURS = ("#0072b2", "#d55e00", "#00896a", "#b0479a", "#c98a00", "#3d9fdd", "#7d7a1c", "#6b7178")
-"""Colours that people with a colour vision deficiency can tell apart; the page uses the same."""
+"""Colours that people with a colour vision deficiency can tell apart; the page uses them too."""
 MARKERS = ("o", "s", "D", "^", "v")
 DASHES = {"model": "-", "classical": (0, (5, 2.5)), "published": (0, (1, 1.6))}
 MAX_IMAGES = 48
-"""Images with a plot of their own; matplotlib refuses figures of more than 65536 pixels."""
+"""Maximum number of images with a plot of their own; matplotlib refuses figures of more than 65536 pixels."""
 PARTS = {
     "y": ("latents y", COLOURS[0]),
     "z": ("hyper-latents z", COLOURS[4]),
     "header": ("header", COLOURS[1]),
     "coder": ("range coder", COLOURS[7]),
 }
-"""Name and colour of each part of a file's rate; the page uses the same."""
+"""Name and colour of each part of a file's rate; the page uses them too."""
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "jahp", "font.size": 9.5, "axes.spines.top": False,
     "axes.spines.right": False, "axes.grid": True, "grid.color": "#ebedef", "axes.edgecolor": "#9aa1aa",
@@ -69,7 +69,7 @@ def draw_all(curves: Sequence[Curve], anchor: Curve, folder: Path) -> list[str]:
 
 
 def draw_rate_distortion(curves: Sequence[Curve], measure: Measure) -> Figure | None:
-    """Draw quality against rate, over the models' range of rates if there are models."""
+    """Draw quality against rate; if there are models, limit the plot to their range of rates."""
     figure, axes = _figure(8.6, 5.2)
     if not _lines(axes, curves, measure, None):
         return None
@@ -108,7 +108,7 @@ def draw_savings(curves: Sequence[Curve], anchor: Curve, measure: Measure) -> Fi
 
 
 def draw_images(curves: Sequence[Curve], measure: Measure) -> Figure | None:
-    """Draw quality against rate in one small plot per image; of many images, those at the start of the alphabet."""
+    """Draw quality against rate in one small plot per image; if there are too many, only the first by name."""
     names = sorted({name for curve in curves for point in curve.points for name in point.images})[:MAX_IMAGES]
     if not names:
         return None
@@ -218,7 +218,7 @@ def _add_legend(figure: Figure, axes: Axes) -> None:
 
 
 def _lines(axes: Axes, curves: Sequence[Curve], measure: Measure, image: str | None) -> bool:
-    """Draw the line of every curve with data, and return whether there is any."""
+    """Draw a line for every curve that has data, and return whether any has."""
     for number, curve in enumerate(curves):
         if pairs := curve.values(measure, image):
             axes.plot(
@@ -231,7 +231,7 @@ def _lines(axes: Axes, curves: Sequence[Curve], measure: Measure, image: str | N
 
 
 def _limit_axes(axes: Axes, curves: Sequence[Curve], measure: Measure, image: str | None) -> None:
-    """Limit the axes to the rates of the models, and to the qualities of all curves at these."""
+    """Limit the axes to the models' range of rates, and to the qualities that any curve has at those rates."""
     rates = [bpp for curve in curves if curve.kind == "model" for bpp, _ in curve.values(measure, image)]
     if not rates:
         axes.set_xlim(left=0)
@@ -244,7 +244,7 @@ def _limit_axes(axes: Axes, curves: Sequence[Curve], measure: Measure, image: st
 
 
 class _PlainLogFormatter(LogFormatter):
-    """Labels the ticks that `LogFormatter` would label, but with numbers such as 0.3 instead of 3e-01."""
+    """Formatter that labels the same ticks as `LogFormatter`, but with numbers such as 0.3 instead of 3e-01."""
 
     def __call__(self, x: float, pos: int | None = None) -> str:
         return f"{x:g}" if super().__call__(x, pos) else ""
@@ -257,7 +257,7 @@ def plain_log_ticks(axis: Axis) -> None:
 
 
 def save_figure(figure: Figure, path: Path) -> list[Path]:
-    """Write PATH.png and PATH.svg."""
+    """Write a figure to PATH.png and PATH.svg, and return both paths."""
     paths = []
     for suffix, options in (("png", {"dpi": 150}), ("svg", {"metadata": {"Date": None}})):
         buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Joins evaluations of models into curves: points of one title form a curve, and those of several seeds a mean."""
+"""Joins evaluations of models into curves: points with the same title form a curve, and seeds are averaged."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ RUNG_TITLES = {
     "joint": "Joint",
 }
 SEED_FACTS = ("seed", "step", "source")
-"""Training facts that may differ between models that are one point of a curve."""
+"""Training facts in which the models that are averaged into one point may differ."""
 
 
 def title_of(provenance: Mapping[str, Any]) -> str:
-    """Return the title of a model's curve: its `--curve`, or rung, components, density and distortion in words."""
+    """Return the title of a model's curve: the name given with `--curve`, or a description of the model."""
     if "curve" in provenance:
         return str(provenance["curve"])
     model = provenance["model"]
@@ -42,7 +42,7 @@ def title_of(provenance: Mapping[str, Any]) -> str:
 
 
 def model_curve(title: str, points: Sequence[CurvePoint]) -> Curve:
-    """Join evaluations of models with one title into a curve; those that differ in their seed become one point.
+    """Join evaluations of models with the same title into a curve; average models that differ only in their seed.
 
     Raises:
         EvaluationError: if the points cover different images, or models of one lambda differ in more than their seed.
@@ -78,12 +78,12 @@ def model_curve(title: str, points: Sequence[CurvePoint]) -> Curve:
 
 
 def _by_quality_and_seed(title: str, points: Sequence[CurvePoint]) -> dict[str, dict[int | None, CurvePoint]]:
-    """Group the points of models with one title by quality, then by seed.
+    """Group the points of models with the same title by quality, then by seed.
 
-    If a quality has two points of one seed, the second gets a quality of its own, which includes its path.
+    If two points have the same quality and seed, the second gets a quality of its own, which includes its path.
 
     Raises:
-        EvaluationError: see `_check_models`.
+        EvaluationError: as for `_check_models`.
     """
     groups: dict[str, dict[int | None, CurvePoint]] = {}
     for point in points:
@@ -101,7 +101,7 @@ def _seed(point: CurvePoint) -> int | None:
 
 
 def _check_models(title: str, first: CurvePoint, other: CurvePoint) -> None:
-    """Refuse to treat models as seeds of one model if they differ in more than their seed."""
+    """Refuse to average models that differ in more than their seed."""
     known, found = _facts(first), _facts(other)
     for key in sorted(known.keys() | found.keys()):
         if known.get(key) != found.get(key):
@@ -124,7 +124,7 @@ def _facts(point: CurvePoint) -> dict[str, Any]:
 
 
 def _mean_point(points: Sequence[CurvePoint]) -> CurvePoint:
-    """Average the points of models that differ in their seed; everything but figures is taken from the first."""
+    """Average the points of models that differ only in their seed; all but the numbers comes from the first point."""
     first = points[0]
     if len(points) == 1:
         return first
@@ -148,20 +148,20 @@ def _words(numbers: Iterable[int]) -> str:
 
 
 def sorted_by_rate(points: Iterable[CurvePoint]) -> tuple[CurvePoint, ...]:
-    """Order points by rate, from the lowest."""
+    """Sort points by rate, lowest first."""
     return tuple(sorted(points, key=lambda point: point.mean.bpp))
 
 
 def rung_order(curve: Curve) -> int:
-    """Return the place of a model's curve in a list that follows the paper's ladder."""
+    """Return a sort key that puts models' curves in the order of the paper's ladder."""
     rung = curve.points[0].raw["provenance"]["model"]["rung"]
     return list(RUNG_TITLES).index(rung) if rung in RUNG_TITLES else len(RUNG_TITLES)
 
 
 def source_of(settings: str, provenance: Mapping[str, Any]) -> str:
-    """Describe settings, processor, threads and date of measured points."""
+    """Describe how points were measured: settings, processor, threads and date."""
     machine = provenance.get("machine", {})
     threads = provenance.get("threads", 1)
-    is_known = isinstance(machine, Mapping) and isinstance(machine.get("cpu"), str)  # early versions wrote a word
+    is_known = isinstance(machine, Mapping) and isinstance(machine.get("cpu"), str)  # early versions stored a string
     cpu = f"{machine['cpu']}, {count_of(threads, 'thread')}" if is_known else ""
     return "; ".join(part for part in (settings, cpu, provenance.get("date", "")) if part)

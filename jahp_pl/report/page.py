@@ -1,4 +1,4 @@
-"""Builds a report as one HTML page that works offline: it contains all data, styles, scripts and pictures."""
+"""Builds a report as one HTML page that works offline because it contains all data, styles, scripts and pictures."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from jahp_pl.text import count_of
 
 
 def build_page(curves: Sequence[Curve], anchor: Curve, comparisons: Sequence[Comparison], title: str, foot: str) -> str:
-    """Build the page.
+    """Build the page, and return its HTML.
 
     Args:
         curves: curves in the order of the legend.
-        anchor: curve that savings refer to initially.
-        comparisons: pictures at equal rate; if empty, that part is omitted.
+        anchor: curve that savings initially refer to.
+        comparisons: pictures at equal rate; if empty, the page omits them.
         title: heading.
         foot: text of the footer.
     """
     data = page_data(curves, anchor, comparisons, title, foot)
-    # Inside a script element, only its end tag and the start of a comment have a special meaning.
+    # Inside a script element, only its end tag and the start of a comment have special meaning.
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     files = resources.files("jahp_pl.report") / "web"
     result = (files / "page.html").read_text(encoding="utf-8").replace("__TITLE__", html.escape(title))
@@ -39,7 +39,7 @@ def build_page(curves: Sequence[Curve], anchor: Curve, comparisons: Sequence[Com
 def page_data(
     curves: Sequence[Curve], anchor: Curve, comparisons: Sequence[Comparison], title: str, foot: str
 ) -> dict[str, Any]:
-    """Collect everything that the page's scripts draw, as plain values."""
+    """Collect everything that the page's scripts draw, as values that JSON can hold."""
     position = next(number for number, curve in enumerate(curves) if curve is anchor)
     anchors = range(len(curves)) if len(curves) <= MAX_ANCHORS else [position]
     names = sorted({name for curve in curves for point in curve.points for name in point.images})
@@ -120,5 +120,5 @@ def _comparison(comparison: Comparison, sources: Sequence[str]) -> dict[str, Any
 
 
 def _short(value: float | None) -> float | None:
-    """Round to six digits; None for what JSON cannot hold."""
+    """Round to six digits; return None for values that JSON cannot hold."""
     return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")

@@ -34,29 +34,35 @@ class Preview(NamedTuple):
     bpp: float
     """Bits per pixel of the whole file."""
     psnr: float
-    """dB; infinite if it equals the original."""
+    """PSNR in dB; infinite if the reconstruction equals the original."""
     ms_ssim: float | None
-    """dB; None if a side of the image is too short."""
+    """MS-SSIM in dB; None if a side of the image is too short."""
     pixels: RGB
     """(H, W, 3) uint8."""
 
 
 class Comparison(NamedTuple):
-    """One image as every codec shows it at about the same rate."""
+    """One image, reconstructed by every codec at about the same rate."""
 
     name: str
     why: str
-    """Why this image was chosen, in words."""
+    """Reason why this image was chosen."""
     bpp: float
-    """Rate that all codecs approximate."""
+    """Rate that all codecs approximate, in bits per pixel."""
     original: RGB
     """(H, W, 3) uint8."""
     items: list[Preview]
-    """In the order of the curves, without those that have no picture."""
+    """Reconstructions in the order of the curves; curves without a picture are left out."""
 
 
 def choose_images(curves: Sequence[Curve], wanted: Sequence[str]) -> dict[str, str]:
-    """Choose images to show, with reasons: those requested, otherwise the median and the largest by rate on one curve.
+    """Choose the images to show.
+
+    These are the requested ones, otherwise the images with the highest and the median rate at the middle point of the
+    first measured curve.
+
+    Returns:
+        The reason for each image, by name.
 
     Raises:
         EvaluationError: if a requested image is not in the results.
@@ -82,20 +88,21 @@ def compare_images(
     codecs: Mapping[str, Codec],
     progress: Callable[[str], object] = lambda _: None,
 ) -> list[Comparison]:
-    """Make pictures of every codec that can code or has coded the images.
+    """Make a picture of each image for every codec that can code it or has coded it.
 
-    All have about the same rate: that of the last model for this image, at its point nearest to `bpp`.
+    All pictures of an image have about the same rate: the one at which the last model codes it, at the model's point
+    nearest to `bpp`.
 
-    A model's picture is decoded by the codec with its fingerprint, or taken from the PNG that `jahp decompress` wrote
-    next to its results. Classical codecs code the image again.
+    A model's picture is made by the codec with its fingerprint, or taken from the PNG that `jahp decompress` wrote next
+    to its results. Classical codecs code the image again.
 
     Args:
         curves: curves of the report.
         originals: the original images, or folders of them.
         images: result of `choose_images`.
-        bpp: requested mean rate.
+        bpp: requested mean rate, in bits per pixel.
         codecs: codecs by fingerprint.
-        progress: called with the image and the curve that come next.
+        progress: called before each picture with the names of its image and curve.
 
     Raises:
         EvaluationError: if an original is missing, or a codec cannot code it.
@@ -147,7 +154,7 @@ def _compare(
 
 
 def _decoded(point: CurvePoint, name: str, original: RGB, codecs: Mapping[str, Codec]) -> RGB | None:
-    """Return a model's reconstruction: coded again by its codec, or the PNG beside its results; None without either."""
+    """Return a model's reconstruction, from its codec or from the PNG beside its results; None without either."""
     codec = codecs.get(point.raw["provenance"].get("fingerprint", ""))
     if codec is not None:
         target = Target(**point.raw.get("target", {}))
@@ -164,7 +171,7 @@ def _shown(curve: int, bpp: float, original: RGB, decoded: RGB) -> Preview:
 
 
 def _original(paths: Sequence[Path], name: str) -> RGB:
-    """Read the original that has this name in results."""
+    """Read the original image that results call `name`."""
     for path in paths:
         wanted = (path if path.is_dir() else path.parent) / name
         files = [path] if path.is_file() else sorted(wanted.parent.iterdir()) if wanted.parent.is_dir() else []

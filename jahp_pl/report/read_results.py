@@ -48,18 +48,18 @@ _POINT = {
 _EVALUATION = _POINT | {"images": None, "provenance": None}
 _CURVE = {"name": str, "title": str, "kind": str, "points": [_POINT], "settings?": str, "source?": str}
 _MEASURED_MODEL = {"points": [{"provenance": {"model": {"rung": str}}}]}
-"""Shapes of the contents of result files, see `json_content.first_misfit`; contents that nothing reads are left out."""
+"""Expected content of result files, for `json_content.first_misfit`; entries that nothing reads are left out."""
 
 
 def read_curves(paths: Iterable[Path]) -> list[Curve]:
-    """Read curves from result files; a folder means all results directly in it.
+    """Read curves from result files; a folder stands for all results directly in it.
 
-    Evaluations of models with the same architecture, or the same `--curve` name, become points of one curve. Those with
-    the same lambda and several seeds become one point, their mean.
+    Evaluations of models with the same architecture, or the same `--curve` name, become points of one curve. Models
+    that differ only in their seed are averaged into one point.
 
     Raises:
-        EvaluationError: if a file is missing, damaged or not a result, files are about different images, or models of
-            one lambda differ in more than their seed.
+        EvaluationError: if a file is missing, damaged or not a result, files cover different images, or models with
+            the same lambda differ in more than their seed.
     """
     curves: list[Curve] = []
     evaluations: dict[str, list[CurvePoint]] = {}
@@ -92,7 +92,7 @@ def check_same_images(curves: Sequence[Curve]) -> None:
     """Refuse curves that are means over different images.
 
     Raises:
-        EvaluationError: if images differ; it names two curves and the first image that is missing or different in one.
+        EvaluationError: if images differ; the message names two curves and the first image that differs.
     """
     first = curves[0]
     for other in curves[1:]:
@@ -143,7 +143,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _curve(entry: Mapping[str, Any], path: Path) -> Curve:
-    """Convert an entry of a file with curves."""
+    """Convert one entry of a file with several curves."""
     points = tuple(_point(point, path) for point in entry["points"])
     title, kind, key = str(entry["title"]), entry["kind"], entry["name"]
     if kind not in get_args(CurveKind):
@@ -191,7 +191,7 @@ def _measured(row: Mapping[str, Any], name: str) -> QualityRow:
 
 
 def _median(values: Sequence[float]) -> float:
-    # Not the mean, which a single image during which the machine was busy would dominate.
+    # The mean would be dominated by a single image that was coded while the machine was busy.
     ordered = sorted(values)
     return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
 
@@ -202,7 +202,7 @@ def _lmbda(provenance: Mapping[str, Any]) -> str | None:
 
 
 def _unique(curves: Sequence[Curve]) -> list[Curve]:
-    """Number the titles that several curves have."""
+    """Append a number to titles that several curves share."""
     count: dict[str, int] = {}
     result = []
     for curve in curves:

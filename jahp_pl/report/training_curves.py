@@ -1,4 +1,4 @@
-"""Draws training curves of one or several runs from the metrics.csv in their folders; no account is needed."""
+"""Draws the training curves of one or several runs from the metrics.csv in their folders, without any account."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from jahp_pl.training import METRICS_FILE
 from jahp_pl.training.metrics_file import read_rows, step_of
 
 NAME = "training"
-"""Name of the figure's files."""
+"""Name of the figure's files, without suffix."""
 
 
 class Panel(NamedTuple):
-    """A plot of values logged in training, and of the same values in validation."""
+    """Plot of values that were logged in training and in validation."""
 
     title: str
     training: tuple[str, ...]
-    """Possible columns; a run has at most one of them."""
+    """Columns of metrics.csv with training values; a run has at most one of them."""
     validation: tuple[str, ...] = ()
-    """The same for validation."""
+    """Columns with validation values; a run has at most one of them."""
     is_log: bool = False
     """Whether the vertical axis is logarithmic."""
 
@@ -46,14 +46,14 @@ PANELS = (
 )
 
 Series = list[tuple[int, float]]
-"""(step, value), with finite values only."""
+"""Points as (optimizer step, value), with finite values only."""
 
 
 def read_series(run: Path) -> dict[str, Series]:
-    """Read every column of a run's metrics.csv.
+    """Read every column of a run's metrics.csv, by its name.
 
     Raises:
-        EvaluationError: if it cannot be read or has no rows.
+        EvaluationError: if the file cannot be read or has no rows.
     """
     path = run / METRICS_FILE
     series: dict[str, Series] = {}
@@ -72,14 +72,14 @@ def read_series(run: Path) -> dict[str, Series]:
 
 
 def draw_training(runs: Sequence[Path], folder: Path) -> list[Path]:
-    """Draw the curves of these runs into one figure, training.png and training.svg.
+    """Draw the curves of several runs into one figure, saved as training.png and training.svg.
 
     Args:
         runs: run folders.
         folder: folder for both files.
 
     Returns:
-        Paths of the files.
+        Paths of both files.
 
     Raises:
         EvaluationError: if a run's metrics cannot be read.

@@ -23,9 +23,9 @@ class Pictures(NamedTuple):
     originals: Sequence[Path]
     """The original images, or folders of them."""
     wanted: Sequence[str]
-    """Names without suffix; if empty, images are chosen by rate."""
+    """Names of the images to show, without suffix; if empty, images are chosen by rate."""
     bpp: float
-    """Mean rate of the comparison."""
+    """Mean rate of the comparison, in bits per pixel."""
     codecs: Mapping[str, Codec]
     """Codecs of models by fingerprint."""
 
@@ -38,9 +38,9 @@ class ReportSummary(NamedTuple):
     plots: list[str]
     """Names of the plots."""
     without_picture: list[str]
-    """Titles of models that are missing in the comparison of pictures."""
+    """Titles of models that are missing from the comparison of pictures."""
     page_bytes: int
-    """Size of report.html."""
+    """Size of report.html in bytes."""
 
 
 def write_report(
@@ -56,8 +56,8 @@ def write_report(
 
     Args:
         curves: result of `read_results.read_curves`.
-        anchor: one of them.
-        out: folder; files of these names in it are replaced.
+        anchor: one of the curves, with which the others are compared.
+        out: folder; existing files with these names are replaced.
         title, foot: heading and footer of the page.
         pictures: images to compare; None omits that part.
         progress: called with the name of each part before it is made.

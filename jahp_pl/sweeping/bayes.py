@@ -1,4 +1,4 @@
-"""Searches for the next point with Bayesian optimization; the only module that imports Optuna, of the extra `sweep`."""
+"""Proposes points by Bayesian optimization; only this module imports Optuna, a package of the extra `sweep`."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _ATTEMPTS = 20
 
 
 class ScoredPoint(NamedTuple):
-    """A point that was proposed, and what came of it."""
+    """Point that was proposed earlier, with its result."""
 
     values: Mapping[str, Value]
     """Values of the swept settings by dotted key."""
     score: float | None
-    """The metric; None if unknown, or if the point failed."""
+    """Value of the metric; None if it is unknown or the point failed."""
     is_open: bool
-    """Whether it is waiting or running."""
+    """Whether the point is waiting or running."""
 
 
 def check_engine() -> None:
     """Check that Optuna is installed.
 
     Raises:
-        SweepError: if it is not.
+        SweepError: if Optuna is not installed.
     """
     try:
         import optuna
@@ -42,15 +42,15 @@ def check_engine() -> None:
 def propose(
     parameters: Sequence[Parameter], history: Sequence[ScoredPoint], is_minimum: bool
 ) -> dict[str, Value] | None:
-    """Propose values for the next point with a tree-structured Parzen estimator, as a function of the arguments alone.
+    """Propose values for the next point with a tree-structured Parzen estimator; equal arguments give equal values.
 
     Args:
         parameters: search space.
-        history: all points proposed so far, in order; open ones are avoided.
-        is_minimum: whether small scores are good.
+        history: all points proposed so far, in order; proposals also keep away from open points.
+        is_minimum: whether a lower score is better.
 
     Returns:
-        One value for each parameter, not in the history; None if nothing new is found.
+        One value for each parameter, in a combination that is new; None if no new one is found.
 
     Raises:
         SweepError: if Optuna is not installed.
@@ -98,7 +98,7 @@ def _frozen(point: ScoredPoint, parameters: Sequence[Parameter], space: dict[str
 
 
 def _internal(parameter: Parameter, value: Value) -> Value:
-    """Return what stands for a value in Optuna: the index of a choice, otherwise the value."""
+    """Return the number by which Optuna represents a value: the index of a choice, otherwise the value."""
     if parameter.kind != "choice":
         return value
     return next(index for index, choice in enumerate(parameter.choices) if choice == value)

@@ -20,10 +20,10 @@ from jahp_pl.sweeping.parameters import Parameter, Value, parse_parameter
 Method = Literal["grid", "random", "bayes"]
 """How points are chosen: all combinations, random draws, or a search guided by the results so far."""
 Goal = Literal["minimize", "maximize"]
-"""Whether small or large values of the metric are good."""
+"""Whether lower or higher values of the metric are better."""
 
 SWEPT_VALUES = "${args_no_hyphens}"
-"""Placeholder in a command for `key=value` of each parameter."""
+"""Placeholder in a command, replaced by `key=value` for each parameter."""
 _KEYS = (
     *("program", "name", "description", "project", "entity", "method", "metric", "parameters", "command", "run_cap"),
     "early_terminate",
@@ -35,26 +35,26 @@ _MERGE = "tag:yaml.org,2002:merge"  # tag of `<<`, which may occur more than onc
 
 
 class SweepFile(NamedTuple):
-    """Content of a sweep file, checked."""
+    """Checked content of a sweep file."""
 
     path: Path
     method: Method
     metric: str | None
-    """Name of the metric; None if there is none, and therefore no best point."""
+    """Name of the metric; None if the sweep has none, so that no point is best."""
     goal: Goal
     target: float | None
-    """Value of the metric at which no new points are started."""
+    """Value of the metric that ends the sweep: once a point reaches it, no more points start. None for no target."""
     parameters: tuple[Parameter, ...]
-    """At least one parameter."""
+    """Swept settings, at least one."""
     command: tuple[str, ...]
     """Arguments of `jahp train`, including `SWEPT_VALUES`."""
     run_cap: int | None
-    """Maximum number of points, as the file states it; None for all points of a grid."""
+    """Maximum number of points that the file states; None for all points of a grid."""
     has_early_terminate: bool
-    """Whether it requests early termination, which only W&B's server supports."""
+    """Whether the file requests early termination, which only W&B's server supports."""
 
     def max_points(self) -> int:
-        """Return the maximum number of points: all combinations of values, or `run_cap` if that is less."""
+        """Return the maximum number of points: the number of combinations of values, or `run_cap` if that is less."""
         counts = [number for parameter in self.parameters if (number := parameter.num_values) is not None]
         limits = [self.run_cap] if self.run_cap is not None else []
         if len(counts) == len(self.parameters):
@@ -62,16 +62,17 @@ class SweepFile(NamedTuple):
         return min(limits)
 
     def settings(self, values: Mapping[str, Value]) -> list[str]:
-        """Return the arguments of `jahp train` for one point, as W&B's agent writes them."""
+        """Return the arguments of `jahp train` for one point, in the form that W&B's agent would pass."""
         swept = [f"{key}={value}" for key, value in values.items()]
         return [word for part in self.command for word in (swept if part == SWEPT_VALUES else [part])]
 
 
 def read_sweep(path: Path) -> SweepFile:
-    """Read a file, and check everything that can be checked without its points.
+    """Read a sweep file, and check everything that can be checked without computing its points.
 
     Raises:
-        SweepError: if it cannot be read, a key or parameter does not exist, or the method lacks something.
+        SweepError: if the file cannot be read, a key or parameter does not exist, or an entry that the method needs is
+            missing.
     """
     try:
         return _parse(path, _load(path))
@@ -91,7 +92,7 @@ def _load(path: Path) -> dict[str, Any]:
         raise
     except OSError as error:
         raise SweepError(f"cannot be read ({first_line(error)}); check the path") from None
-    except (ValueError, ArithmeticError, yaml.YAMLError) as error:  # PyYAML passes on Python's own errors
+    except (ValueError, ArithmeticError, yaml.YAMLError) as error:  # PyYAML lets errors of Python's parsers through
         raise SweepError(f"cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise SweepError("is not a mapping; write it as in the files under sweeps/")

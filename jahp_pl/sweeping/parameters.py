@@ -10,11 +10,11 @@ from typing import Any, Literal, NamedTuple, TypeGuard
 from jahp_pl.sweeping import SweepError
 
 Value = str | int | float | bool | list[Any]
-"""A value of one setting."""
+"""Value of one setting."""
 ParameterKind = Literal["choice", "integer", "real"]
 
 DIGITS = 4
-"""Significant digits of drawn numbers, few enough to read in names."""
+"""Number of significant digits of drawn numbers, small enough for readable names."""
 
 _RANGES: dict[str, tuple[ParameterKind, bool, bool]] = {
     # distribution: kind, logarithmic, in steps of q
@@ -23,8 +23,8 @@ _RANGES: dict[str, tuple[ParameterKind, bool, bool]] = {
     "q_uniform": ("real", False, True),
     "log_uniform_values": ("real", True, False),
 }
-_LARGEST = 1e300  # keeps differences finite
-_MAX_STEPS = 2**53  # limit of the whole numbers that a float distinguishes
+_LARGEST = 1e300  # so that differences are finite
+_MAX_STEPS = 2**53  # floats do not distinguish larger whole numbers
 _CHOICES = ("constant", "categorical")
 _KEYS = ("value", "values", "probabilities", "distribution", "min", "max", "q")
 
@@ -36,13 +36,13 @@ class Parameter(NamedTuple):
     """Dotted key, as on the command line."""
     kind: ParameterKind
     choices: Sequence[Value]
-    """Values of kind choice, at least one."""
+    """At least one value if the kind is choice, otherwise empty."""
     weights: Sequence[float] | None
-    """Probabilities of the choices in random draws; None for equal ones."""
+    """Probabilities of the choices in random draws; None if all are equally likely."""
     low: float
-    """Smallest number of the other kinds."""
+    """Smallest number of kind integer or real."""
     high: float
-    """Largest number, above `low`."""
+    """Largest number of kind integer or real, above `low`."""
     is_log: bool
     """Whether the logarithm is drawn uniformly."""
     step: float | None
@@ -50,7 +50,7 @@ class Parameter(NamedTuple):
 
     @property
     def num_values(self) -> int | None:
-        """Number of values; None if infinite."""
+        """Number of different values; None if it is infinite."""
         if self.kind == "choice":
             return len(self.choices)
         if self.kind == "integer":
@@ -58,7 +58,7 @@ class Parameter(NamedTuple):
         return None if self.step is None else math.floor((self.high - self.low) / self.step + 1e-9) + 1
 
     def nth(self, index: int) -> Value:
-        """Return one of the `num_values` values, from 0, in the order of a grid."""
+        """Return the value with an index from 0 to `num_values` - 1, in the order of a grid."""
         if self.kind == "choice":
             return self.choices[index]
         if self.kind == "integer":
@@ -66,7 +66,7 @@ class Parameter(NamedTuple):
         return self.rounded(self.low + index * (self.step or 0.0))
 
     def contains(self, value: object) -> bool:
-        """Check whether `draw` could return a value."""
+        """Check whether `draw` could return this value."""
         if self.kind == "choice":
             return value in self.choices
         if not _is_number(value) or not self.low <= value <= self.high:
@@ -78,7 +78,7 @@ class Parameter(NamedTuple):
         return value == self.nth(min(round((value - self.low) / self.step), self.num_values - 1))
 
     def extremes(self) -> list[Value]:
-        """Return the extreme values; if they are valid settings, so are all in between."""
+        """Return all choices, or both ends of the range; if these are valid settings, so are all values."""
         return list(self.choices) if self.kind == "choice" else [self.rounded(self.low), self.rounded(self.high)]
 
     def draw(self, source: random.Random) -> Value:
@@ -86,13 +86,13 @@ class Parameter(NamedTuple):
         if self.kind == "choice":
             return source.choices(self.choices, self.weights)[0]
         if (number := self.num_values) is not None:
-            return self.nth(source.randrange(number))  # so that the order of draws equals that of `choice`
+            return self.nth(source.randrange(number))  # draws in the same order as `choice` would
         if self.is_log:
             return self.rounded(math.exp(source.uniform(math.log(self.low), math.log(self.high))))
         return self.rounded(source.uniform(self.low, self.high))
 
     def rounded(self, number: float) -> Value:
-        """Round a number to a valid value: a whole number, or few digits, within the range."""
+        """Round a number to a valid value within the range: a whole number, or a real number of few digits."""
         if self.kind == "integer":
             return round(number)
         digits = DIGITS if self.step is None else 10  # for multiples of a step, only binary noise is removed
@@ -107,7 +107,7 @@ def parse_parameter(key: str, content: object) -> Parameter:
         content: value of the entry.
 
     Raises:
-        SweepError: if a keyword is unknown to W&B or unsupported here, or values contradict each other.
+        SweepError: if W&B does not know a keyword, it is not supported here, or values contradict each other.
     """
     where = f"parameters.{key}"
     if not isinstance(content, Mapping):

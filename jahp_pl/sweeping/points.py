@@ -24,9 +24,9 @@ from jahp_pl.training.metric_names import logged_names
 from jahp_pl.training.metrics_file import read_rows
 
 WANDB_MODE = "wandb.mode="
-"""Start of the argument that turns W&B on or off."""
+"""Beginning of the argument that turns W&B on or off."""
 _ATTEMPTS = 100
-"""Consecutive draws without a new point after which all points count as drawn."""
+"""Number of consecutive draws without a new point after which all points are assumed to have been drawn."""
 
 
 class SweepPoint(NamedTuple):
@@ -46,17 +46,17 @@ class SweepPoint(NamedTuple):
 
 
 def make_point(sweep: SweepFile, values: Mapping[str, Value], overrides: Sequence[str] = ()) -> SweepPoint:
-    """Create the run with these values, on this machine: W&B is disabled unless `overrides` enable it.
+    """Create the run with these values; W&B is disabled unless `overrides` enable it.
 
-    If the command does not set a name, it is built from the file's name and the values.
+    If the command does not set the run's name, it is built from the sweep file's name and the values.
 
     Args:
         sweep: sweep file.
-        values: one value for each of its parameters.
+        values: one value for each of its parameters, by dotted key.
         overrides: further arguments of `jahp train`, which come last.
 
     Raises:
-        SweepError: if the schema of settings refuses a value.
+        SweepError: if a value is not valid for its setting.
     """
     mode = [] if any(word.startswith(WANDB_MODE) for word in overrides) else [f"{WANDB_MODE}disabled"]
     settings = [word for word in sweep.settings(values) if not word.startswith(WANDB_MODE)]
@@ -70,11 +70,11 @@ def make_point(sweep: SweepFile, values: Mapping[str, Value], overrides: Sequenc
 
 
 def check_sweep(sweep: SweepFile, overrides: Sequence[str] = ()) -> None:
-    """Check the corners of the search space before anything runs.
+    """Check the extreme points of the search space before anything runs.
 
     Raises:
-        SweepError: if an override sets a swept setting, a value is invalid, no run logs the metric, names do not
-            distinguish points, or runs have different output folders.
+        SweepError: if an override changes a swept setting, a value is invalid, the metric is never logged, points
+            would have the same name, or runs would have different output folders.
     """
     keys = [parameter.key for parameter in sweep.parameters]
     if swept := [word for word in overrides if word.removeprefix("--").split("=", 1)[0] in keys]:
@@ -98,12 +98,12 @@ def check_sweep(sweep: SweepFile, overrides: Sequence[str] = ()) -> None:
 
 
 def grid_points(sweep: SweepFile, overrides: Sequence[str] = ()) -> list[SweepPoint]:
-    """List all combinations, the last parameter fastest, at most `run_cap` of them.
+    """Return all combinations of values, at most `run_cap`; the last parameter varies fastest.
 
     Raises:
-        SweepError: see `make_point`; also if two points have the same name.
+        SweepError: as for `make_point`; also if two points have the same name.
     """
-    number = sweep.max_points()  # an upper bound for the values of each parameter that occur
+    number = sweep.max_points()  # no more values of any parameter can occur
     listed = [[p.nth(index) for index in range(min(number, p.num_values or 0))] for p in sweep.parameters]
     keys = [parameter.key for parameter in sweep.parameters]
     combinations = itertools.islice(itertools.product(*listed), number)
@@ -111,10 +111,10 @@ def grid_points(sweep: SweepFile, overrides: Sequence[str] = ()) -> list[SweepPo
 
 
 def random_points(sweep: SweepFile, overrides: Sequence[str] = ()) -> list[SweepPoint]:
-    """Draw `run_cap` different random points, or all if there are fewer. Point i is the same in every session.
+    """Draw `run_cap` different random points, or all if there are fewer; every session draws the same points.
 
     Raises:
-        SweepError: see `make_point`; also if two points have the same name.
+        SweepError: as for `make_point`; also if two points have the same name.
     """
     chosen: dict[str, Mapping[str, Value]] = {}
     for number in range(sweep.run_cap or 0):
@@ -170,7 +170,7 @@ def _words(values: Mapping[str, Value]) -> str:
 
 
 PointState = Literal["waiting", "running", "done", "failed"]
-"""State of a point; waiting points have not started, or were interrupted."""
+"""State of a point; waiting points have not started or were interrupted."""
 
 
 @dataclass
@@ -180,22 +180,22 @@ class Entry:
     point: SweepPoint
     state: PointState = "waiting"
     steps: int = 0
-    """Optimizer steps over all sessions."""
+    """Number of optimizer steps over all sessions."""
     seconds: float = 0.0
-    """Training time over all sessions."""
+    """Training time over all sessions, in seconds."""
     metrics: dict[str, float] = field(default_factory=dict)
-    """Last value of each metric."""
+    """Last value of each metric, by name."""
     error: str = ""
-    """One line, if the point failed."""
+    """One-line reason if the point failed, otherwise empty."""
 
 
 def score(entry: Entry, sweep: SweepFile) -> float | None:
-    """Return the sweep's metric of a finished point; None if there is none."""
+    """Return a finished point's value of the sweep's metric; None if it has none."""
     return entry.metrics.get(sweep.metric) if sweep.metric is not None and entry.state == "done" else None
 
 
 def best(entries: Sequence[Entry], sweep: SweepFile) -> Entry | None:
-    """Return the point with the best metric so far; None if none has one."""
+    """Return the point with the best metric so far; None if no point has the metric."""
     sign = 1 if sweep.goal == "minimize" else -1
     scored = [(sign * value, number) for number, e in enumerate(entries) if (value := score(e, sweep)) is not None]
     return entries[min(scored)[1]] if scored else None
@@ -211,26 +211,26 @@ def has_reached_target(entries: Sequence[Entry], sweep: SweepFile) -> bool:
 
 
 class OtherSettingsError(SweepError):
-    """A run that was trained with settings other than the sweep's, so its figures do not belong to the sweep."""
+    """Error that a run was trained with other settings than the sweep's, so that its results do not belong to it."""
 
 
 class RunState(NamedTuple):
     """State of a run over all its sessions."""
 
     steps: int
-    """Optimizer steps in the last checkpoint; 0 without one."""
+    """Number of optimizer steps up to the last checkpoint; 0 without a checkpoint."""
     seconds: float
-    """Training time up to it."""
+    """Training time up to the last checkpoint, in seconds."""
     is_finished: bool
-    """Whether its steps or its time are used up and its last validation is done."""
+    """Whether the run's steps or time are used up and its last validation is done."""
 
 
 def read_run_state(config: Config) -> RunState:
     """Read the state of a run from its last checkpoint.
 
     Raises:
-        CheckpointError: if it cannot be read.
-        OtherSettingsError: if it was trained with other settings, or for longer.
+        CheckpointError: if the checkpoint cannot be read.
+        OtherSettingsError: if the run was trained with other settings, or for more steps than the sweep asks for.
     """
     newest = read_newest(config.run_dir / CHECKPOINTS)
     if newest is None:

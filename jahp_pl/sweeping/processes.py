@@ -1,4 +1,4 @@
-"""Runs a point as a `jahp train` process, with a log in its run folder, which no other process can use meanwhile."""
+"""Runs a point as a `jahp train` process that writes a log to its run folder and locks the folder."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from jahp_pl.sweeping.points import SweepPoint
 LOG = "log.txt"
 """Name of the log in the run folder."""
 _TAIL = 10
-"""Lines of the log to show of a failed run."""
+"""Number of lines of the log to show if a run failed."""
 _TAIL_BYTES = 65536
-"""Bytes at the end of the log that are searched for them."""
+"""Number of bytes at the end of the log in which these lines are searched."""
 INTERRUPTED_SECONDS, ENDING_SECONDS = 10.0, 60.0
-"""Seconds that an interrupted process gets to end by itself, and then to save its checkpoint on request."""
+"""Seconds that an interrupted process gets to end by itself, and then to save its checkpoint after SIGTERM."""
 
 
 class RunningProcess(NamedTuple):
@@ -30,7 +30,7 @@ class RunningProcess(NamedTuple):
     process: subprocess.Popen[bytes]
     log: Path
     log_start: int
-    """Size of the log from earlier sessions, in bytes."""
+    """Number of bytes that earlier sessions wrote to the log."""
 
 
 def start(point: SweepPoint, environment: Mapping[str, str]) -> RunningProcess:
@@ -38,14 +38,14 @@ def start(point: SweepPoint, environment: Mapping[str, str]) -> RunningProcess:
 
     Args:
         point: point to run.
-        environment: variables in addition to those of this process.
+        environment: environment variables in addition to those of this process.
 
     Raises:
-        WriteError: if another process trains in its folder, or the folder cannot be created.
+        WriteError: if another process trains in the run folder, or the folder cannot be created.
     """
     folder = point.config.run_dir
     command = [sys.executable, "-m", "jahp_pl", "train", *point.arguments]
-    # The process inherits the lock, so the lock is held while training continues, even if this process dies.
+    # The process inherits the lock and thus holds it while training continues, even if this process dies.
     complaint = f"{folder}: another process is training there; wait for it, or end it"
     with hold_lock(folder / RUN_LOCK, complaint) as lock, write_errors(folder), (folder / LOG).open("ab") as log:
         begin = log.tell()
@@ -57,7 +57,7 @@ def start(point: SweepPoint, environment: Mapping[str, str]) -> RunningProcess:
 
 
 def tail(running: RunningProcess) -> list[str]:
-    """Return the last lines that a process wrote in this session."""
+    """Return the last lines that a process wrote to its log in this session."""
     with running.log.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(running.log_start, size - _TAIL_BYTES))
@@ -77,7 +77,7 @@ def failure_reason(running: RunningProcess) -> str:
 
 
 def stop(processes: list[subprocess.Popen[bytes]]) -> None:
-    """End processes after an interrupt, which they may have received too; they save their checkpoints."""
+    """End processes after an interrupt, which they may have received too; each saves its checkpoint first."""
     try:
         _wait(processes, INTERRUPTED_SECONDS)
         for process in processes:
@@ -98,7 +98,7 @@ def _wait(processes: list[subprocess.Popen[bytes]], seconds: float) -> None:
 
 
 def environments(workers: int, num_devices: int) -> list[dict[str, str]]:
-    """Divide the machine among workers: processor threads, and GPUs in turn.
+    """Divide the machine's threads and GPUs among workers; GPUs are assigned in turn.
 
     Args:
         workers: number of points that run at once.

@@ -17,11 +17,11 @@ from jahp_pl.sweeping.parameters import Value
 from jahp_pl.sweeping.points import Entry, best
 
 _HEAD = ("name", "state")
-"""First columns of the CSV file."""
+"""Names of the first columns of the CSV file."""
 
 
 def write_sweep_results(path: Path, sweep: SweepFile, entries: Sequence[Entry]) -> None:
-    """Replace `path` (.json) and the .csv next to it.
+    """Write the results to `path` (.json) and to a .csv file next to it, replacing both.
 
     Raises:
         WriteError: if the disk is full; the previous files are kept.
@@ -40,7 +40,7 @@ def write_sweep_results(path: Path, sweep: SweepFile, entries: Sequence[Entry]) 
 
 
 class StoredPoint(NamedTuple):
-    """Results of one point, as stored."""
+    """Stored results of one point."""
 
     name: str
     values: Mapping[str, Value]
@@ -50,10 +50,10 @@ class StoredPoint(NamedTuple):
 
 
 def read_sweep_results(path: Path) -> list[StoredPoint]:
-    """Read the points of earlier sessions in order; empty without files.
+    """Read the points of earlier sessions in order; empty if there are no files.
 
     Raises:
-        SweepError: if `path` or the .csv next to it was not written by `write_sweep_results`, and would be overwritten.
+        SweepError: if `write_sweep_results` did not write `path` or the .csv file next to it, and would overwrite it.
     """
     table = path.with_suffix(".csv")
     if table.exists() and not _starts(table, ",".join(_HEAD)):
@@ -72,7 +72,7 @@ def read_sweep_results(path: Path) -> list[StoredPoint]:
 
 
 def _foreign(path: Path) -> SweepError:
-    """Return the error about a file that holds something else."""
+    """Return the error for a file that is not a result of a sweep."""
     return SweepError(f"{path}: has no results of a sweep; move it away, or choose another output_dir=...")
 
 

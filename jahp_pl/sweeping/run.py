@@ -36,21 +36,21 @@ from jahp_pl.sweeping.processes import RunningProcess, environments, failure_rea
 from jahp_pl.sweeping.results import read_sweep_results, write_sweep_results
 
 POLL_SECONDS = 0.2
-"""Time between two looks at the running processes."""
+"""Seconds between two checks of the running processes."""
 
 
 class Watcher(Protocol):
-    """Receives the progress of a sweep, see `table.LiveTable`."""
+    """Receiver of a sweep's progress, see `table.LiveTable`."""
 
     def changed(self, entry: Entry, lines: Sequence[str]) -> None:
-        """Handle a new state of a point; `lines` are the end of its log if it failed."""
+        """Handle a new state of a point; if it failed, `lines` are the last lines of its log."""
 
     def tick(self, entries: Sequence[Entry]) -> None:
         """Handle the passing of time; called several times per second."""
 
 
 class Sweep:
-    """A sweep file with everything that its points share.
+    """Sweep file with the points that have been chosen from it and their results.
 
     Args:
         file: result of `read_sweep`.
@@ -61,7 +61,7 @@ class Sweep:
         results: path of the JSON file; a CSV file is next to it.
 
     Raises:
-        SweepError: if points cannot be run, see `check_sweep`, or Optuna is needed and missing.
+        SweepError: as for `check_sweep`; also if the method needs Optuna and it is not installed.
     """
 
     def __init__(self, file: SweepFile, overrides: Sequence[str] = ()) -> None:
@@ -85,10 +85,10 @@ class Sweep:
         )
 
     def restore(self) -> None:
-        """Restore from the results of earlier sessions the points that `bayes` proposed, and the metrics of all points.
+        """Read the results of earlier sessions: the points that `bayes` proposed, and the metrics of all points.
 
         Raises:
-            SweepError: if the file is not of a sweep, or has results of points that are not in this one.
+            SweepError: if the file is not a sweep's, or has points that do not belong to this sweep.
         """
         rows = read_sweep_results(self.results)
         if self.file.method == "bayes":
@@ -107,7 +107,7 @@ class Sweep:
                 )
 
     def read_run_states(self) -> None:
-        """Read the state of all runs; an unusable run counts as failed and keeps its last metrics.
+        """Read the state of all runs from their folders; an unusable run counts as failed and keeps its last metrics.
 
         Raises:
             SweepError: if all runs were trained with other settings.
@@ -127,7 +127,7 @@ class Sweep:
         return set(values) == set(space) and all(space[key].contains(value) for key, value in values.items())
 
     def next_entry(self) -> Entry | None:
-        """Return the point to run next; None if there is none at present."""
+        """Return the point to run next; None if no point can be started now."""
         if has_reached_target(self.entries, self.file):
             return None
         waiting = next((entry for entry in self.entries if entry.state == "waiting"), None)
@@ -148,13 +148,13 @@ class Sweep:
 def run_sweep(sweep: Sweep, workers: int, watcher: Watcher) -> None:
     """Run all unfinished points, `workers` at a time; a failed point does not stop the others.
 
-    On an interrupt or termination, it ends its processes, which save their checkpoints. The next call resumes them,
-    even after a kill. Nothing is written until the state of all points is read.
+    When interrupted or terminated, it ends the training processes, which first save their checkpoints. The next call
+    resumes them, even if this process was killed. Nothing is written before the state of all points has been read.
 
     Raises:
-        SweepError: see `Sweep.restore` and `Sweep.read_run_states`.
+        SweepError: as for `Sweep.restore` and `Sweep.read_run_states`.
         WriteError: if another process runs this sweep here, or its results cannot be written.
-        KeyboardInterrupt: if it was interrupted or terminated.
+        KeyboardInterrupt: if the sweep was interrupted or terminated.
     """
     folder, name = sweep.results.parent, sweep.results.stem
     complaint = (
@@ -172,7 +172,7 @@ def run_sweep(sweep: Sweep, workers: int, watcher: Watcher) -> None:
 
 
 def _run_waiting(sweep: Sweep, workers: int, watcher: Watcher) -> None:
-    """Run waiting points until there are no more, and record each change of a state."""
+    """Run waiting points until there are no more, and record every change of state."""
     uses_gpus = sweep.trainer.accelerator != "cpu"
     shares = environments(workers, sweep.trainer.devices if uses_gpus else 0)
     running: dict[int, tuple[Entry, RunningProcess]] = {}
@@ -243,7 +243,7 @@ def _update(entry: Entry) -> bool:
 
 @contextmanager
 def _termination_interrupts(running: dict[int, tuple[Entry, RunningProcess]]) -> Iterator[None]:
-    """Let SIGTERM, or the end of the terminal, terminate the points too, and then end this process like Ctrl-C."""
+    """Let SIGTERM or a closed terminal terminate the points first, and then end this process as Ctrl+C would."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread can handle signals
         yield
         return

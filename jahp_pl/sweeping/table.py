@@ -1,4 +1,4 @@
-"""Shows the state of a sweep as a table, which is redrawn in place on a terminal."""
+"""Shows the state of a sweep as a table that a terminal redraws in place."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _INTERVAL = 2.0  # seconds
 
 
 class LiveTable:
-    """Displays the progress of a sweep, see `run.Watcher`.
+    """Display of a sweep's progress, see `run.Watcher`.
 
     Args:
-        sweep: sweep file, for the columns.
-        entries: all points; may grow.
-        stream: a terminal shows a live table, anything else gets a line per change.
+        sweep: sweep file, which determines the columns.
+        entries: list of all points, which may grow.
+        stream: output; a terminal shows a live table, anything else gets one line per change.
     """
 
     def __init__(self, sweep: SweepFile, entries: Sequence[Entry], stream: TextIO) -> None:
@@ -33,7 +33,7 @@ class LiveTable:
         self._height, self._drawn, self._start = 0, 0.0, time.monotonic()
 
     def changed(self, entry: Entry, lines: Sequence[str]) -> None:
-        """Redraw, or write a line; the end of a failed point's log stays on the screen."""
+        """Redraw the table or write a line; if the point failed, also write the last lines of its log."""
         news = [f"{entry.point.name}: {state_text(entry)}{self._found(entry)}"]
         if entry.state == "failed":
             news = [f"{news[0]}: {entry.error}", *(f"  | {line}" for line in lines)]
@@ -48,7 +48,7 @@ class LiveTable:
         self._draw()
 
     def tick(self, entries: Sequence[Entry]) -> None:
-        """Update the progress of running points and redraw, at intervals."""
+        """Update the progress of running points and redraw the table, but only every few seconds."""
         if not self.redraws or time.monotonic() - self._drawn < _INTERVAL:
             return
         for entry in entries:
@@ -82,7 +82,7 @@ class LiveTable:
 
 
 def state_text(entry: Entry) -> str:
-    """Describe the state in one word, with the share of steps done if unfinished."""
+    """Describe the state of a point in one word, with the percentage of its steps if it is unfinished."""
     steps = max(entry.steps, int(entry.metrics.get("step", 0)))
     if entry.state in ("done", "waiting") or not steps:
         return entry.state
@@ -90,7 +90,7 @@ def state_text(entry: Entry) -> str:
 
 
 def sweep_summary(entries: Sequence[Entry], seconds: float) -> str:
-    """Count the points in each state."""
+    """Describe in one line how many points are in each state, and the elapsed `seconds` as h:mm:ss."""
     counts = Counter(entry.state for entry in entries)
     parts = [f"{counts[state]} {state}" for state in ("done", "running", "waiting", "failed") if counts[state]]
     minutes, rest = divmod(round(seconds), 60)
@@ -98,12 +98,12 @@ def sweep_summary(entries: Sequence[Entry], seconds: float) -> str:
 
 
 def format_sweep_table(sweep: SweepFile, entries: Sequence[Entry], most: int | None = None) -> list[str]:
-    """Format a header, a rule and a line per point: values, state, the metric, and rate and PSNR if measured.
+    """Format a header, a rule and a line per point: values, state, metric, and rate and PSNR if they were measured.
 
     Args:
-        sweep: sweep file, for the columns.
-        entries: the points.
-        most: maximum number of lines for points; if there are more points, running and failed ones have priority.
+        sweep: sweep file, which determines the columns.
+        entries: points to show.
+        most: maximum number of points to show; running and failed ones have priority. None for all.
     """
     keys = [parameter.key for parameter in sweep.parameters]
     figures = [sweep.metric] if sweep.metric is not None else []

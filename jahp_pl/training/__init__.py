@@ -1,11 +1,11 @@
-"""Trains with Lightning. The package itself imports nothing heavy; import its modules individually."""
+"""Training with Lightning. Importing this package alone is fast; import its modules individually."""
 
 import os
 
 from jahp_pl.errors import JahpError
 
 METRICS_FILE = "metrics.csv"
-"""Name of the file in a run folder with all that was logged."""
+"""Name of the file in a run folder that holds everything that was logged."""
 
 
 class TrainingError(JahpError, RuntimeError):

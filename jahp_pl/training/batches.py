@@ -23,10 +23,10 @@ _KEYS = ("image", "images", "pixel_values")
 
 
 def images_of(batch: Any) -> Tensor:
-    """Extract the images of a batch, see the module's table: (B, 3, H, W), float, in [0, 1].
+    """Return the images of a batch, a float tensor (B, 3, H, W); `check_range` tests whether it lies in [0, 1].
 
     Raises:
-        TrainingError: if the batch is in none of these forms.
+        TrainingError: if the batch has none of the forms in the table at the top of this module.
     """
     found = batch
     if isinstance(found, Mapping):
@@ -45,11 +45,11 @@ def images_of(batch: Any) -> Tensor:
 
 
 def named_images(batch: Any, number: int) -> list[ValImage]:
-    """Split a batch into named images, (1, 3, H, W) each; unnamed ones are numbered.
+    """Split a batch into named images, (1, 3, H, W) each.
 
     Args:
-        batch: batch of a validation.
-        number: index of the batch, part of the names of unnamed images.
+        batch: validation batch: a `ValImage`, or any form that `images_of` accepts.
+        number: index of the batch; unnamed images are named after it, e.g. image-0007 or image-0007-2.
     """
     if isinstance(batch, ValImage):
         return [batch]

@@ -1,8 +1,8 @@
 """Callbacks that code validation images to real files, decode them, and draw the results.
 
-docs/python.md lists the values that they log at each validation, as means over the coded images. A variable-rate model
-codes each image at four levels; the values are then means over all of them, and those of a single level are logged as
-val_level000/file_bpp etc., with the percentage of the way from the lowest level to the highest.
+At each validation they log means over the coded images; docs/python.md lists them. A variable-rate model codes each
+image at four levels. The means then cover all levels, and each level is also logged separately, e.g. as
+val_level000/file_bpp; the number is the position of the level, from 0 % (lowest) to 100 % (highest).
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def coded_targets(num_levels: int) -> list[tuple[str, Target | None]]:
 
 
 def level_summaries(rows: Sequence[CodingRow], num_levels: int) -> dict[str, float]:
-    """Compute the `coding_summary` of each level of a variable-rate model; empty for a single-rate model."""
+    """Compute the `coding_summary` of each level, named as in `level_section`; empty for a single-rate model."""
     values: dict[str, float] = {}
     for share in VALIDATED_SHARES if num_levels > 1 else ():
         level = round(share * (num_levels - 1) * LEVEL_STEPS) / LEVEL_STEPS
@@ -171,7 +171,7 @@ def level_summaries(rows: Sequence[CodingRow], num_levels: int) -> dict[str, flo
 
 
 def coding_summary(rows: Sequence[CodingRow]) -> dict[str, float]:
-    """Compute the values to log for at least one coded image, see docs/python.md."""
+    """Compute the means to log, by name, from the rows of at least one coded image; docs/python.md explains them."""
     mean = mean_row(rows)
     similarity = math.nan if mean.file_ms_ssim is None else mean.file_ms_ssim
     return {
@@ -190,7 +190,7 @@ def coding_summary(rows: Sequence[CodingRow]) -> dict[str, float]:
 
 
 def step_folder(folder: Path, step: int) -> Path:
-    """Return the folder of one validation."""
+    """Return the folder of the validation at an optimizer step, e.g. `folder`/step-0001000."""
     return folder / f"step-{step:07d}"
 
 
@@ -221,7 +221,7 @@ def file_names_by_rank(shares: Sequence[Sequence[str]]) -> list[list[str]]:
 
 
 def interleave_ranks(shares: Sequence[Sequence[T]]) -> list[T]:
-    """Restore the order of items that ranks took in turns: the first of every rank, then the second, etc."""
+    """Restore the order of items that were dealt to ranks in turn: the first of every rank, then the second, etc."""
     turns = itertools.zip_longest(*([(item,) for item in share] for share in shares), fillvalue=())
     return [item for turn in turns for place in turn for item in place]
 

@@ -33,9 +33,9 @@ from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.stopping import Stopped
 
 MONITORED = "val/loss"
-"""Metric of which the lowest value is best."""
+"""Metric that best.ckpt minimizes."""
 FORMER_BEST = "best-of-former-settings.ckpt"
-"""New name of best.ckpt after a change of settings that affect the result."""
+"""Name that best.ckpt gets when a run continues with changed settings that affect the result."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -59,10 +59,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Callable[..., Any] | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read a whole checkpoint, on the CPU.
+        """Read a whole checkpoint into memory of the CPU.
 
         Raises:
-            CheckpointError: if it is missing, damaged or not of this project.
+            CheckpointError: if it is missing, damaged or from another project.
         """
         return read_checkpoint(path)
 
@@ -75,10 +75,10 @@ class BestAndLast(Checkpoint):
 
     Args:
         folder: folder of the checkpoints.
-        every_steps: optimizer steps between two saves if there is no validation.
-        keep: number of latest checkpoints to keep: last.ckpt, and before it last-1.ckpt, last-2.ckpt, ...
-        forgets_best: ignore the best loss of the resumed checkpoint, which had other settings; the first save renames
-            best.ckpt to `FORMER_BEST`.
+        every_steps: optimizer steps between saves if there is no validation.
+        keep: number of recent checkpoints to keep: last.ckpt, and the ones before it as last-1.ckpt, last-2.ckpt, ...
+        forgets_best: whether to ignore the best loss of the resumed checkpoint because it had other settings; the first
+            save then renames best.ckpt to `FORMER_BEST`.
 
     Attributes:
         best_loss: lowest validation loss so far; infinite before the first validation.
@@ -95,7 +95,7 @@ class BestAndLast(Checkpoint):
         self._forgets_best = forgets_best
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Link best.ckpt if a kill prevented that after last.ckpt was written."""
+        """Link best.ckpt if the previous session was killed after it wrote last.ckpt and before it could do so."""
         self._saved_step = trainer.global_step or -1  # a resumed run starts from last.ckpt
         if self._is_best and trainer.is_global_zero:
             link_atomically(self.last, self.best)
@@ -135,14 +135,14 @@ class BestAndLast(Checkpoint):
             link_atomically(self.last, self.best)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save unless the last step is saved already."""
+        """Save unless the last step has already been saved."""
         if self._saved_step != trainer.global_step:
             self._is_best = False
             self._save(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save after a stop request, which reaches all ranks; after an error, some may not get here, and saving would
-        hang."""
+        """Save after a stop request, which reaches all ranks; after an error, some ranks may not get here, so saving
+        could hang."""
         if isinstance(exception, Stopped) and self._saved_step != trainer.global_step:
             self._is_best = False
             self._save(trainer)
@@ -161,7 +161,7 @@ class BestAndLast(Checkpoint):
     def _save(self, trainer: Trainer) -> None:
         """Write last.ckpt, and keep the one before under another name."""
         if trainer.is_global_zero and self.last.exists() and self._saved_step != trainer.global_step:
-            # A second save of the same step replaces the first, so that the kept checkpoints are of different steps.
+            # A second save of the same step replaces the first, so that the kept checkpoints differ in their steps.
             # The older ones are links, so that last.ckpt always exists; the oldest is made first, so that none is lost.
             for number in range(self.keep - 1, 0, -1):
                 if (newer := earlier_checkpoint(self.last.parent, number - 1)).exists():
@@ -179,7 +179,7 @@ def _is_training(trainer: Trainer) -> bool:
 
 
 def restore_last(newest: NewestCheckpoint) -> str:
-    """Restore last.ckpt from the newest intact checkpoint, keep the damaged one, and return a message about it.
+    """Restore last.ckpt from the newest intact checkpoint, keep the damaged file, and return a warning to print.
 
     Raises:
         WriteError: if the disk is full.
@@ -198,13 +198,13 @@ class ResumePoint(NamedTuple):
     path: Path
     """Checkpoint to load."""
     steps: int
-    """Optimizer steps done."""
+    """Number of optimizer steps done."""
     seconds: float
-    """Training time so far."""
+    """Training time so far, in seconds."""
     validation_due: bool
-    """Whether the validation of that step was interrupted."""
+    """Whether a validation after these steps started but did not finish."""
     changes: tuple[Change, ...] = ()
-    """Settings that affect the result and differ from those of the checkpoint; only with `allow_changes`."""
+    """Changed settings that affect the result; empty unless `allow_changes` is set."""
 
     def is_end_of(self, config: Config) -> bool:
         """Check whether nothing is left to do: the steps or the time are used up, and the last validation is done."""
@@ -212,12 +212,12 @@ class ResumePoint(NamedTuple):
 
 
 def find_resume_point(config: Config) -> ResumePoint | None:
-    """Find the run folder's last usable checkpoint, if there is any.
+    """Find the newest intact checkpoint of the run folder; None if it has no checkpoint.
 
     Raises:
-        ConfigError: if `resume` is false and the folder has a checkpoint, or the checkpoint has other settings, see
-            `check_changes`.
-        CheckpointError: if it cannot be read.
+        ConfigError: if `resume` is false and the folder has a checkpoint, if its settings differ in a way that
+            `check_changes` refuses, or if they differ and the run is already complete.
+        CheckpointError: if no checkpoint can be read.
     """
     folder = config.run_dir / CHECKPOINTS
     path = folder / LAST
@@ -253,12 +253,12 @@ def check_changes(changed: list[Change], stored: dict[str, Any], path: Path, con
         config: settings of this run.
 
     Raises:
-        ConfigError: if the architecture or the optimizer changed, or averaging of the weights was turned on or off;
-            without `allow_changes`, if any setting that affects the result changed.
+        ConfigError: if the architecture or the optimizer changed, or weight averaging was turned on or off; without
+            `allow_changes`, if any setting that affects the result changed.
     """
     for key, before, now in changed:
         is_architecture = key.startswith("model.") and key != "model.quantization"
-        if is_architecture or key == "optim.optimizer":  # the state of one optimizer is of no use to another
+        if is_architecture or key == "optim.optimizer":  # one optimizer cannot use another's state
             raise ConfigError(f"{key}={now}: {path} was trained with {before}; set it back, or choose another name")
     if bool(stored["optim"]["ema_decay"]) != bool(config.optim.ema_decay):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Measures the training time of a run over all sessions, equal on all ranks, and the time per step."""
+"""Measures the training time of a run over all its sessions, and the time per step."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from lightning.pytorch import Trainer
 
 
 class TrainingClock:
-    """Wall time of training, including validation, without pauses between sessions.
+    """Wall-clock time of training: includes validation, excludes pauses between sessions.
 
     Attributes:
-        seconds: training time; the same on all ranks, and therefore also what depends on it (learning rate, end).
+        seconds: training time. All ranks have the same value if anything depends on it (learning rate, end of the run).
     """
 
     SYNC_STEPS = 10
@@ -44,15 +44,15 @@ class TrainingClock:
         self.seconds += trainer.strategy.broadcast(passed) if is_shared else passed
 
     def pause_steps(self) -> None:
-        """Exclude the following time from the time per step; call it when validation starts."""
+        """Stop counting time towards the time per step; call it when validation starts."""
         self._pause_start = time.monotonic()
 
     def resume_steps(self) -> None:
-        """End the exclusion; call it when validation ends."""
+        """Count time towards the time per step again; call it when validation ends."""
         self._step_start += time.monotonic() - self._pause_start
 
     def take_seconds_per_step(self) -> float:
-        """Return the mean time per step since the last call, without pauses."""
+        """Return the mean seconds per step since the last call, without pauses."""
         now = time.monotonic()
         mean = (now - self._step_start) / max(1, self._num_steps)
         self._step_start, self._num_steps = now, 0

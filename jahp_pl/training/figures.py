@@ -1,4 +1,4 @@
-"""Draws figures of coded images, without pyplot and therefore without windows or global state."""
+"""Draws figures of coded images. It avoids pyplot, and with it windows and global state."""
 
 from __future__ import annotations
 
@@ -80,11 +80,11 @@ def bits_per_pixel(bits_y: Tensor, bits_z: Tensor) -> npt.NDArray[np.float32]:
     """Compute the bits per image pixel at each latent position, with the bits of z spread evenly over its latents.
 
     Args:
-        bits_y: (M, h, w).
-        bits_z: (N, ceil(h / 4), ceil(w / 4)), or (0, 0, 0).
+        bits_y: bits of each latent, (M, h, w).
+        bits_z: bits of each hyper-latent, (N, ceil(h / 4), ceil(w / 4)); (0, 0, 0) for a model without z.
 
     Returns:
-        (h, w).
+        Bits per pixel, (h, w).
     """
     spent = bits_y.sum(0)
     if bits_z.numel():

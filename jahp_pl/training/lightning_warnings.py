@@ -1,4 +1,4 @@
-"""Drops messages of Lightning that users cannot act on; the reason stands beside each."""
+"""Drops messages of Lightning that users cannot act on; the comment beside each gives the reason."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ IRRELEVANT = (
     r"The `srun` command is available on your system but is not used",  # interactive use of a cluster is fine
     r"You're resuming from a checkpoint that ended before the epoch ended",  # there are no epochs to end
     r"It is recommended to use `self\.log\(.*sync_dist=True\)`",  # values are reduced before they are logged
-    r"Found \d+ module\(s\) in eval mode at the start of training",  # the average of the weights always is
+    r"Found \d+ module\(s\) in eval mode at the start of training",  # the averaged model always is
     r"The ``compute`` method of metric RowMeans was called before",  # a rank may have no image to validate
-    r"`broadcast_buffers` is deprecated",  # older releases of torch do not know its successor
+    r"`broadcast_buffers` is deprecated",  # older releases of torch lack its successor
     r"Checkpoint directory .* exists and is not empty",  # as intended when resuming
     r"`?isinstance\(treespec, LeafSpec\)",  # Lightning's own use of torch
 )
@@ -37,7 +37,7 @@ IRRELEVANT = (
 
 @contextmanager
 def only_useful_messages() -> Iterator[None]:
-    """Drop messages of `CHATTER` and `IRRELEVANT` within the block; show all others."""
+    """Drop messages that match `CHATTER` or `IRRELEVANT` within the block; show all others."""
     chatter = re.compile("|".join(CHATTER))
 
     def is_useful(entry: logging.LogRecord) -> bool:

@@ -1,4 +1,4 @@
-"""Logging of metrics: to every logger of the run, one of which always writes a CSV file in the run folder."""
+"""Logs metrics to every logger of the run, one of which always writes a CSV file in the run folder."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def log_now(trainer: Trainer, values: Mapping[str, float]) -> None:
 def log_row(module: LightningModule, values: Mapping[str, float]) -> None:
     """Write a row to every logger, and make it visible to callbacks in `trainer.callback_metrics`.
 
-    The sanity check of Lightning writes nothing.
+    Nothing is written during Lightning's sanity check.
 
     Args:
-        module: module in training, or in a separate validation.
+        module: module that is being trained, or validated separately.
         values: reduced values, the same on all ranks.
     """
     trainer = module.trainer
     if trainer.sanity_checking:
         return
-    # Lightning logs a separate validation and returns its values; in training, only `log_now` has the right step.
+    # In a separate validation, Lightning logs and returns the values; in training, only `log_now` has the right step.
     is_training = trainer.state.fn == TrainerFn.FITTING
     if is_training:
         log_now(trainer, values)
-    # All ranks have the reduced values, so nothing is synchronized; rank_zero_only would hide them from other ranks.
+    # The values are already reduced, so nothing is synchronized; rank_zero_only would hide them from other ranks.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"You called `self\.log\(")  # a Trainer may have no logger
         module.log_dict(dict(values), logger=not is_training, sync_dist=False, batch_size=1)
@@ -51,7 +51,7 @@ def log_row(module: LightningModule, values: Mapping[str, float]) -> None:
 class CsvLogger(Logger):
     """Writes all metrics to one CSV file: one line per row, empty where a row lacks a column.
 
-    An existing file is overwritten, unless `resume` states how much of it to keep.
+    An existing file is overwritten unless `resume` is called first.
 
     Args:
         path: path of the file.
@@ -65,11 +65,11 @@ class CsvLogger(Logger):
         self._validates_again = False
 
     def resume(self, step: int, validates_again: bool = False) -> None:
-        """Continue the existing file without its rows after the resumed step, which the next row removes.
+        """Continue the existing file; the next write removes its rows after the resumed step.
 
         Args:
             step: step from which the run resumes.
-            validates_again: whether the validation of that step is repeated, so that its rows are dropped too.
+            validates_again: whether the validation of that step is repeated, so that its rows must be dropped too.
         """
         self._kept_steps, self._validates_again = step, validates_again
 
@@ -85,7 +85,7 @@ class CsvLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append a row; a new column rewrites the file once.
+        """Append a row; if it has a new column, rewrite the whole file.
 
         Raises:
             WriteError: if the disk is full.

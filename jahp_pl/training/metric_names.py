@@ -1,4 +1,4 @@
-"""Lists the names of all metrics that a run will log, from its configuration alone."""
+"""Derives the names of all metrics that a run will log from its configuration alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DATA = ("data/broken_photographs", "data/small_photographs")
 
 
 def logged_names(config: Config) -> tuple[str, ...]:
-    """List the columns of metrics.csv except `step`; docs/python.md explains them."""
+    """Return the columns of metrics.csv except `step`; docs/python.md explains them."""
     distortion = _DISTORTION[config.loss.distortion] if config.optim.transforms_learn else ()
     training = [f"train/{name}" for name in (*_TRAINING, *distortion)]
     validation = [f"val/{name}" for name in (*_VALIDATION, *(_FILES if config.coding.max_images else ()))]

@@ -1,4 +1,4 @@
-"""Reads the metrics.csv of a run, also while the run writes it, and after a kill."""
+"""Reads the metrics.csv of a run, even while the run writes it or after it was killed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 _MAX_DIGITS = 18
-"""Digits of the largest step; Python refuses to convert thousands of them."""
+"""Maximum number of digits in a step; Python refuses to convert thousands of them."""
 
 
 def read_rows(path: Path) -> Iterator[dict[str, str]]:
-    """Yield the rows, from column to text, without those that are cut short or damaged.
+    """Yield each row as a dictionary from column to text; skip rows that are cut short or damaged.
 
     Raises:
         OSError: if the file cannot be read.
@@ -31,6 +31,6 @@ def read_rows(path: Path) -> Iterator[dict[str, str]]:
 
 
 def step_of(row: Mapping[str, str]) -> int | None:
-    """Return the step of a row; None if it has none."""
+    """Return the optimizer step of a row; None if it has none."""
     text = row.get("step", "")
     return int(text) if text.isdecimal() and len(text) <= _MAX_DIGITS else None

@@ -84,16 +84,17 @@ class CompressionModule(LightningModule):
 
     Args:
         config: the whole experiment; checkpoints store it as plain dicts.
-        start: networks of `optim.start_from`; None if there are none, or if weights are restored anyway.
+        start: networks that replace the random initialization, by name (`optim.start_from`); None to start from
+            scratch, or if a checkpoint is loaded anyway.
 
     Attributes:
         model: the weights being trained.
-        copied_networks: names of the networks that start with the weights of `start`.
+        copied_networks: names of the networks whose weights were copied from `start`.
         average: moving average of the weights; None if `optim.ema_decay` is 0.
         clock: training time of the run.
-        latest: last logged means of training steps; None before the first.
-        validation_due: whether a validation of the current weights has started and not ended.
-        stop_requests: signals and the time limit of the session; None if only the Trainer ends the run.
+        latest: means of the training steps as logged last; None before the first logging.
+        validation_due: whether a validation of the current weights has started but not finished.
+        stop_requests: handles signals and the session's time limit; None if only the Trainer ends the run.
     """
 
     def __init__(self, config: Config, start: Mapping[str, nn.Module] | None = None) -> None:
@@ -137,15 +138,15 @@ class CompressionModule(LightningModule):
     def load_from_checkpoint(  # type: ignore[override]
         cls, checkpoint_path: str | Path, map_location: Any = None, *, config: Config | None = None, **_: Any
     ) -> Self:
-        """Load the module of a checkpoint, with its weights and counters; no pickled code runs.
+        """Load a module with its weights and counters from a checkpoint; no pickled code runs.
 
         Args:
-            checkpoint_path: written by `jahp train`, or by any Trainer from a `CompressionModule`.
-            map_location: device of the module; None is the CPU.
-            config: replaces the one in the checkpoint; the model must be the same.
+            checkpoint_path: file written by `jahp train`, or by any Trainer that trained a `CompressionModule`.
+            map_location: device of the module; None for the CPU.
+            config: configuration to use instead of the checkpoint's; it must describe the same model.
 
         Raises:
-            CheckpointError: if it cannot be read or does not fit its configuration.
+            CheckpointError: if the file cannot be read or does not fit the configuration.
         """
         load_checkpoint_model(checkpoint_path, average=False)  # checks everything before memory is taken
         content = read_checkpoint(checkpoint_path)
@@ -161,7 +162,7 @@ class CompressionModule(LightningModule):
 
     @property
     def _transforms(self) -> list[nn.Module]:
-        """Modules between pixels and quantized latents: g_a, g_s, and the gains of a variable-rate model."""
+        """The modules between pixels and quantized latents: g_a, g_s, and the gains of a variable-rate model."""
         model = self.model
         return [model.g_a, model.g_s, *([] if model.gains is None else [model.gains])]
 
@@ -172,21 +173,21 @@ class CompressionModule(LightningModule):
 
     @property
     def skipped_steps(self) -> int:
-        """Number of skipped optimizer steps of the run. Waits for the device."""
+        """Number of optimizer steps of the run that were skipped. Waits for the device."""
         return self._skips.total
 
     @property
     def progress(self) -> float:
-        """Finished share of the run from 0 to 1, by steps or by time, whichever is larger."""
+        """Finished share of the run, from 0 to 1, by steps or by time, whichever is further."""
         seconds = self.config.trainer.max_seconds()
         return min(1.0, max(self.global_step / self._max_steps, self.clock.seconds / seconds))
 
     # The optimizer step -----------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> Optimizer:
-        """Create the optimizer of all weights, which can skip a step: `Soap`, or one fused Adam, a single kernel that
-        skips without waiting for the host."""
-        # Frozen weights are included, because a later session may train them.
+        """Create one optimizer for all weights: `Soap`, or a fused Adam, a single kernel that can skip a step without
+        waiting for the host."""
+        # Frozen weights are included because a later session may train them.
         transforms = [parameter for network in self._transforms for parameter in network.parameters()]
         known = {id(parameter) for parameter in transforms}
         others = [parameter for parameter in self.model.parameters() if id(parameter) not in known]
@@ -237,8 +238,8 @@ class CompressionModule(LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the gradient at `optim.clip_norm`, and make the optimizer skip the step if the norm is not finite
-        or too large."""
+        """Clip the gradient to the norm `optim.clip_norm`, and make the optimizer skip the step if the norm is not
+        finite or too large."""
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         if self.config.optim.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.optim.clip_norm, norm)
@@ -276,12 +277,12 @@ class CompressionModule(LightningModule):
             self.stop_requests.stop_if_requested()
 
     def _learning_rate(self, step: int) -> float:
-        """Compute the learning rate of the entropy model after some steps."""
+        """Compute the learning rate of the entropy model for the step after `step` steps."""
         time_share = self.clock.seconds / self.config.trainer.max_seconds()
         return learning_rate(self.config.optim, step, int(self._max_steps), time_share)
 
     def _log_training(self) -> None:
-        """Log the means of the steps since the last time."""
+        """Log the means over the steps since the last logging."""
         self.latest = row = self._means.take(self.trainer.world_size)
         values = {
             "train/loss": row.loss,
@@ -323,7 +324,7 @@ class CompressionModule(LightningModule):
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Measure whole images, one by one."""
-        # Without autocast: a file is coded in float32, and validation reports what a file would give.
+        # No autocast: files are coded in float32, and validation reports what a file would give.
         for name, image in named_images(batch, batch_idx):
             self._check_range(image)
             seed_noise(self.config.seed, zlib.crc32(name.encode()))  # the same in every validation and on every rank
@@ -386,7 +387,7 @@ class CompressionModule(LightningModule):
             validate_now(self.trainer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the format and this module's counters; the configuration is in Lightning's `hyper_parameters`."""
+        """Add the format and this module's counters; Lightning stores the configuration in `hyper_parameters`."""
         checkpoint[CHECKPOINT_FORMAT_KEY] = CHECKPOINT_FORMAT
         checkpoint["training"] = {
             "seconds": self.clock.seconds,
@@ -402,10 +403,10 @@ class CompressionModule(LightningModule):
 
 
 def draw_levels(num_crops: int, device: torch.device) -> Tensor:
-    """Draw the levels of a batch as shares of the way from the lowest to the highest, (B,) from 0 to 1.
+    """Draw one level per crop, (B,), from 0 (lowest) to 1 (highest).
 
-    They are stratified: one from each of B equal intervals, in order, because crops are in random order already. Each
-    batch then covers low and high rates, which reduces the noise of the gradient.
+    The draw is stratified: one level from each of B equal intervals. Each batch then covers low and high rates, which
+    reduces the noise of the gradient. The levels are in ascending order; the crops are in random order anyway.
     """
     return (torch.arange(num_crops, device=device) + torch.rand(num_crops, device=device)) / num_crops
 

@@ -1,6 +1,6 @@
-"""Parts of an optimizer step: learning rate, noise, averaged weights and the count of skipped steps.
+"""Parts of an optimizer step: learning rate, noise, averaged weights and counters of skipped steps.
 
-The learning rate and the noise are functions of the step alone, so that a run resumes exactly.
+The noise and, without a time limit, the learning rate are functions of the step alone, so that a run resumes exactly.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from jahp_pl.config import OptimConfig
 def learning_rate(config: OptimConfig, step: int, max_steps: int, time_share: float = 0.0) -> float:
     """Compute the learning rate of one optimizer step.
 
-    It rises linearly from 0 over the warm-up and reaches the peak at its last step. Then it stays there, or falls by a
-    half cosine to `final_factor` times the peak. The cosine advances with the steps or with the time, whichever is
-    further, so that a run limited by time anneals too.
+    It rises linearly from 0 and reaches the peak at the last step of the warm-up. It then stays there, or falls along a
+    half cosine to `final_factor` times the peak. The cosine advances with steps or with time, whichever is further
+    along, so that a run limited by time anneals too.
 
     Args:
         config: peak, warm-up and schedule.
@@ -50,40 +50,41 @@ def make_average(model: Model) -> Model:
 
 
 def decay_at(step: int, decay: float) -> float:
-    """Compute the decay after some steps, min(decay, (1 + step) / (10 + step)), which soon forgets the random start."""
+    """Compute the decay after `step` steps, min(decay, (1 + step) / (10 + step)); it is small at first, so that the
+    average soon forgets the random initialization."""
     return min(decay, (1 + step) / (10 + step))
 
 
 def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """Update all parameters: average <- decay * average + (1 - decay) * model, without synchronization."""
+    """Update all parameters, average <- decay * average + (1 - decay) * model, without waiting for the device."""
     update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
     update(list(average.parameters()), list(model.parameters()), 0)
 
 
 def seed_noise(*entropy: int) -> None:
-    """Seed the noise of subsequent computations on all devices.
+    """Seed torch's random generators on all devices.
 
     Args:
-        entropy: the seed of the run, and the purpose of the noise, e.g. rank and step.
+        entropy: the seed of the run, then numbers that identify the use of the noise, e.g. rank and step.
     """
     torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
 
 
 class SkipCounter:
-    """Counts skipped steps on the device, without waiting for it: in total, currently in a row, longest row."""
+    """Counter of skipped steps that stays on the device: the total, the current streak and the longest streak."""
 
     def __init__(self) -> None:
         self._counts = torch.zeros(3)
 
     def to(self, device: torch.device, total: int) -> None:
-        """Continue counting on a device, from `total`."""
+        """Continue counting from `total` on another device; streaks start anew."""
         self._counts = torch.tensor([float(total), 0.0, 0.0], device=device)
 
     def add(self, skipped: Tensor) -> None:
         """Count one step.
 
         Args:
-            skipped: () 1.0 if it was skipped, else 0.0.
+            skipped: scalar, 1.0 if the step was skipped, otherwise 0.0.
         """
         total, in_row, longest = self._counts
         in_row = (in_row + 1) * skipped
@@ -96,5 +97,5 @@ class SkipCounter:
 
     @property
     def longest(self) -> int:
-        """Longest row of skipped steps in this session. Waits for the device."""
+        """Largest number of consecutive skipped steps in this session. Waits for the device."""
         return int(self._counts[2])

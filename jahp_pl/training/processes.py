@@ -1,4 +1,4 @@
-"""Sets up the processes of a distributed training, and checks their number, steps and settings."""
+"""Sets up the processes of distributed training, and checks their number, steps and settings."""
 
 from __future__ import annotations
 
@@ -21,31 +21,32 @@ from jahp_pl.text import count_of
 from jahp_pl.training import TrainingError
 
 FEWEST_PROCESSES = 8
-"""Number of processes that are allowed on a machine with few cores."""
+"""Number of processes that are allowed even on a machine with fewer cores."""
 
 
 def choose_strategy(settings: TrainerConfig) -> DDPStrategy | str:
     """Return DDP if there are several processes, otherwise "auto"."""
     if settings.num_ranks == 1:
         return "auto"
-    # Buffers are constants; broadcasting them in every forward would hang if ranks validate unequal shares.
+    # Buffers are constants; broadcasting them in every forward pass would hang if ranks validate unequal shares.
     return DDPStrategy(gradient_as_bucket_view=True, broadcast_buffers=False)
 
 
 def cluster_plugins() -> list[SLURMEnvironment]:
     """Return the SLURM plugin if SLURM launched this process, without Lightning's requeueing.
 
-    Requeueing saves wherever a signal arrives, to separate files that take precedence when resuming.
+    Requeueing would save wherever a signal arrives, even within a step, to separate files that take precedence when
+    resuming.
     """
     is_slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
     return [SLURMEnvironment(auto_requeue=False)] if is_slurm else []
 
 
 def check_launch(settings: TrainerConfig) -> None:
-    """Refuse to train if torchrun or SLURM launched another number of processes than the settings state.
+    """Refuse to train if torchrun or SLURM launched a different number of processes than the settings state.
 
-    Some would wait forever, or each would train alone in the same folder. Without a launcher, the processes that the
-    settings state are started from here, so their number is limited.
+    Otherwise some would wait forever, or each would train alone in the same folder. Without a launcher, Lightning
+    starts as many processes as the settings state, so their number is limited.
 
     Raises:
         ConfigError: if the process counts differ, or there are too many for this machine.
@@ -72,10 +73,10 @@ def check_launch(settings: TrainerConfig) -> None:
 
 @contextmanager
 def device_errors(settings: TrainerConfig) -> Iterator[None]:
-    """Report in one line if Lightning does not find the devices that the settings ask for.
+    """Convert Lightning's errors about missing devices to one line.
 
     Raises:
-        ConfigError: if it does not.
+        ConfigError: if the machine lacks the devices that the settings ask for.
     """
     try:
         yield
@@ -90,7 +91,7 @@ def check_agreement(trainer: Trainer, config: Config) -> None:
     """Refuse to train if ranks resumed from different steps or have different settings. All ranks must call it.
 
     Raises:
-        TrainingError: if they differ.
+        TrainingError: if steps or settings differ between ranks.
     """
     settings = hashlib.sha256(json.dumps(to_dict(config), sort_keys=True).encode()).hexdigest()
     steps, digests = zip(*gather((trainer.global_step, settings), trainer.world_size), strict=True)
@@ -104,7 +105,7 @@ def check_agreement(trainer: Trainer, config: Config) -> None:
 
 
 def gather(value: Any, world_size: int) -> list[Any]:
-    """Collect `value` of each rank on every rank; all ranks must call it."""
+    """Return the `value` of each rank, in the order of ranks, on every rank; all ranks must call it."""
     values = [value] * world_size
     if world_size > 1:
         torch.distributed.all_gather_object(values, value)

@@ -25,9 +25,9 @@ TERMINAL_INTERVAL, FILE_INTERVAL = 0.5, 20.0
 
 
 class ProgressLine(ProgressBar):
-    """Shows the progress of a run on one line, which a terminal updates in place; files and pipes get new lines.
+    """Progress bar on one line, which a terminal updates in place; files and pipes get new lines.
 
-    Not TQDMProgressBar, because a run may end by time before `max_steps`, and a log file should stay short.
+    Lightning's TQDMProgressBar is not used because it cannot show a run that ends by time, and it floods log files.
 
     Args:
         name: name of the run.
@@ -44,7 +44,7 @@ class ProgressLine(ProgressBar):
         self._last_validation = ""
 
     def disable(self) -> None:
-        """Print nothing; Lightning calls this on all ranks but the first."""
+        """Stop printing; Lightning calls this on all ranks but the first."""
         self._is_enabled = False
 
     def enable(self) -> None:
@@ -77,7 +77,7 @@ class ProgressLine(ProgressBar):
         """Show the results of the validation, and keep showing them."""
         self._validation_seconds += time.monotonic() - self._validation_start
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        # Rate and quality must be of the same images: the coded ones, or all of them if none was coded.
+        # Rate and quality must refer to the same images: the coded ones, or all of them if none was coded.
         prefix = "val/file_" if "val/file_bpp" in metrics else "val/"
         rate, quality = metrics.get(f"{prefix}bpp"), metrics.get(f"{prefix}psnr")
         if rate is not None and quality is not None:
@@ -144,7 +144,7 @@ class ProgressLine(ProgressBar):
             self._write("\n")
 
     def _write(self, text: str) -> None:
-        """Write text if the stream takes it: a full disk or a closed pipe or terminal must not end a training."""
+        """Write text if the stream accepts it; a full disk or a closed pipe or terminal must not end training."""
         with suppress(OSError):
             self.stream.write(text)
             self.stream.flush()

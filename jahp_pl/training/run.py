@@ -43,19 +43,19 @@ class TrainResult(NamedTuple):
     best: Path | None
     """Checkpoint of the lowest validation loss; None without validation."""
     metrics: dict[str, float]
-    """Metrics of the last validation by name (see `module`, `callbacks`); empty without validation."""
+    """Metrics of the last validation by name (listed in docs/python.md); empty without validation."""
     steps: int
     """Number of optimizer steps over all sessions."""
     skipped_steps: int
-    """Number of these steps that were skipped for their loss or gradient."""
+    """Number of these steps that were skipped because their loss or gradient was not finite or too large."""
     seconds: float
     """Training time over all sessions in seconds, including validation."""
     was_finished: bool
-    """Whether nothing was left to do, so that this call changed nothing."""
+    """Whether the run was already complete, so that this call changed nothing."""
 
 
 class Extras(NamedTuple):
-    """Callbacks, loggers and output that the caller of `train` chooses."""
+    """Options of `train` that are not part of the configuration."""
 
     callbacks: Sequence[Callback] = ()
     """Callbacks in addition to those of the run."""
@@ -80,11 +80,12 @@ def train(
 
     Raises:
         ConfigError: if `resume` is false and the folder has a checkpoint, the checkpoint has other settings
-            (`checkpoints.check_changes`), nothing of `optim.start_from` fits, or the number of processes is wrong.
+            (`checkpoints.check_changes`), no network of `optim.start_from` fits, or the number of processes is wrong.
         CheckpointError, ExportError: if the model to resume or to start from cannot be read.
-        TrainingError: if too many consecutive steps have a non-finite loss.
+        TrainingError: if too many consecutive steps have a non-finite loss or gradient, batches are not images,
+            or the ranks disagree.
         WriteError: if the disk is full (the checkpoints are unchanged), or another process trains in the run folder.
-        Stopped: after a signal or the end of `trainer.session_time`; the training so far is saved.
+        Stopped: after a signal or the end of `trainer.session_time`; the state so far is saved.
     """
     require_type(config, Config, "load one with jahp_pl.load_config")
     check_launch(config.trainer)
@@ -94,7 +95,7 @@ def train(
 
 
 def _train(config: Config, extras: Extras) -> TrainResult:
-    """Resume or start a run, and read its result."""
+    """Start or resume a run, and read its result."""
     resume = find_resume_point(config)
     was_finished = resume is not None and resume.is_end_of(config)
     checkpoints = BestAndLast(
@@ -111,7 +112,7 @@ def _train(config: Config, extras: Extras) -> TrainResult:
 
 
 def fit(config: Config, checkpoints: BestAndLast, resume: ResumePoint | None, extras: Extras) -> None:
-    """Build everything and train, see `train`."""
+    """Build the module, the data and the trainer, and train (see `train`)."""
     csv = CsvLogger(config.run_dir / METRICS_FILE)
     if resume is not None:
         csv.resume(resume.steps, resume.validation_due)
@@ -137,9 +138,9 @@ def fit(config: Config, checkpoints: BestAndLast, resume: ResumePoint | None, ex
 
 
 def tensorboard_logger(config: Config, resume: ResumePoint | None) -> TensorBoardLogger | None:
-    """Return the logger of event files in the run folder's `tensorboard`; None if they are not requested.
+    """Create the logger that writes event files to RUN/tensorboard; None if the setting is off.
 
-    Events after the step that a run resumes from are hidden.
+    Events after the step from which the run resumes are hidden.
 
     Raises:
         ConfigError: if the package is not installed.
@@ -172,7 +173,7 @@ def build_trainer(
             strategy=choose_strategy(settings),
             precision=choose_precision(settings),
             deterministic=settings.deterministic,
-            # The module ends the run, by steps or by time. Lightning alone would skip a last validation that is due.
+            # The module ends the run, by steps or by time; Lightning alone would skip a last validation that is due.
             max_steps=-1,
             max_epochs=-1,
             val_check_interval=settings.val_every_steps,
@@ -195,7 +196,7 @@ def build_trainer(
 
 
 def coding_callbacks(config: Config) -> list[Callback]:
-    """Return the callbacks that make real files and pictures at validation, if enabled."""
+    """Return the callbacks that write real files and pictures at validation; empty if they are disabled."""
     if not config.coding.max_images or not config.data.val:
         return []
     coding = CodingCallback(config.run_dir / "coding", config.coding.max_images)
@@ -216,19 +217,19 @@ def choose_precision(settings: TrainerConfig) -> Literal["32-true", "bf16-mixed"
 
 @rank_zero_only
 def prepare_run_folder(config: Config) -> None:
-    """Create the run folder, remove leftovers of a kill, and write config.yaml.
+    """Create the run folder, remove temporary files that a killed session left, and write config.yaml.
 
     Raises:
-        WriteError: if it cannot be written.
+        WriteError: if the folder cannot be written.
     """
     clear_leftovers(config.run_dir, alone=True)
-    settings = to_dict(config) | {"allow_changes": False}  # it applies to one call only
+    settings = to_dict(config) | {"allow_changes": False}  # this setting applies to one call only
     text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
     write_atomically(config.run_dir / "config.yaml", text.encode())
 
 
 def read_result(run_dir: Path, checkpoints: BestAndLast, was_finished: bool) -> TrainResult:
-    """Read the result from the last checkpoint, as a later process would see it.
+    """Read the result from the last checkpoint rather than from memory, so that a repeated call returns the same.
 
     Raises:
         CheckpointError: if it cannot be read.

@@ -11,12 +11,12 @@ from jahp_pl.model_io.load import load_model
 
 
 def read_start(config: Config) -> dict[str, nn.Module] | None:
-    """Read the networks of `optim.start_from` by name, filtered by `optim.start_networks`; None if it is not set.
+    """Read the networks of `optim.start_from`, by name; None if it is not set.
 
-    For a run, the average of its weights is used if there is one.
+    `optim.start_networks` selects some of them. From a run, the averaged weights are taken if there are any.
 
     Raises:
-        CheckpointError, ExportError: if it cannot be read.
+        CheckpointError, ExportError: if the model cannot be read.
         ConfigError: if none of its networks fits.
     """
     source = config.optim.start_from

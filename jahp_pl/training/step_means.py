@@ -1,4 +1,4 @@
-"""Averages what training logs over optimizer steps."""
+"""Averages the training metrics over optimizer steps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class TrainingRow(NamedTuple):
-    """Means over the optimizer steps since the last row, without skipped steps."""
+    """Means over the optimizer steps since the last row, without skipped steps; rates in bits per pixel."""
 
     loss: float
     """bpp + lmbda * distortion; bpp alone if the transforms are frozen."""
@@ -23,7 +23,7 @@ class TrainingRow(NamedTuple):
     distortion: float
     """255^2 * MSE, or 1 - MS-SSIM; NaN if the transforms are frozen."""
     decibels: float
-    """PSNR of the batch before rounding to 8 bits, or its MS-SSIM in dB; NaN if the transforms are frozen."""
+    """PSNR before rounding to 8 bits, or MS-SSIM, in dB, of the batch; NaN if the transforms are frozen."""
     grad_norm: float
     """Global L2 norm of the gradient before clipping."""
 
@@ -39,14 +39,14 @@ class RunningMeans:
 
         Args:
             terms: (7,) in the order of `TrainingRow`.
-            skipped: () 1.0 if the step was skipped, else 0.0.
+            skipped: scalar, 1.0 if the step was skipped, otherwise 0.0.
         """
         weighted = torch.where(skipped > 0, torch.zeros_like(terms), terms)
         entry = torch.cat([weighted, 1 - skipped.view(1)])
         self.sums = entry if self.sums is None else self.sums + entry
 
     def take(self, num_ranks: int = 1) -> TrainingRow:
-        """Return means over all ranks since the last call, NaN if all steps were skipped; all ranks must call it."""
+        """Return means over all ranks since the last call; NaN if all steps were skipped. All ranks must call it."""
         assert self.sums is not None
         if num_ranks > 1:
             torch.distributed.all_reduce(self.sums)

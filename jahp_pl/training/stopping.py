@@ -13,19 +13,19 @@ from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from jahp_pl.config import TrainerConfig
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
-"""Ctrl+C, the usual request to terminate, the end of the terminal, and the signal that SLURM sends before a job's limit
-(docs/slurm.sh)."""
+"""Signals that stop a run: Ctrl+C, the usual request to terminate, a closed terminal, and the signal that SLURM sends
+before a job's time limit (docs/slurm.sh)."""
 
 
 class Stopped(SystemExit):
-    """Raised after a run was stopped before its end and saved.
+    """Exit that is raised after a run was stopped early and saved.
 
-    If not caught, it ends the process with its `code`: 0 if the session's time was up, otherwise 128 + the signal as in
-    shells; 0 on all ranks but the first, which prints the reason.
+    If it is not caught, the process ends with the status in `code`. On rank 0, which prints the reason, this is 0 if
+    the session's time was up, otherwise 128 + the signal number, as in shells. On other ranks it is 0.
 
     Args:
-        reason: what stopped the run.
-        status: exit status of the first rank.
+        reason: cause of the stop, for the message.
+        status: exit status of rank 0.
         trainer: the stopped trainer.
     """
 
@@ -40,8 +40,9 @@ class Stopped(SystemExit):
 class StopRequests:
     """Handles signals and limits the session's time.
 
-    In training, a signal is only recorded. After each step the ranks agree on whether any of them has one, so that all
-    save the same step. A validation changes nothing and was saved before, so each rank leaves it at once.
+    During a training step, a signal is only recorded. After the step, the ranks agree on whether any of them received
+    one, so that all save the same step. During a validation, which changes no weights and starts with a save, each rank
+    stops at once.
 
     Args:
         settings: time limit of the session, which starts now.
@@ -53,10 +54,10 @@ class StopRequests:
         self._is_validating = False
 
     def handle_signals(self, trainer: Trainer) -> None:
-        """Replace Lightning's signal handlers until the trainer ends, which restores the previous ones.
+        """Replace Lightning's signal handlers until the trainer ends and restores the previous ones.
 
-        Lightning's handler communicates with other ranks from inside any operation, so ranks may wait for different
-        things. Its requeueing of SLURM jobs saves in the middle of a step.
+        Lightning's handler communicates with other ranks from inside any operation, so ranks may deadlock. Its
+        requeueing of SLURM jobs saves in the middle of a step.
         """
         self._trainer = trainer
         if threading.current_thread() is threading.main_thread():
@@ -65,7 +66,7 @@ class StopRequests:
                     signal.signal(number, self._on_signal)
 
     def stop_if_requested(self) -> None:
-        """Stop if requested; call it on all ranks after the same step.
+        """Stop if any rank has a request; call it on all ranks after the same step.
 
         Raises:
             Stopped: on all ranks, or on none.
@@ -77,13 +78,13 @@ class StopRequests:
             raise self._stopped()
 
     def start_validation(self) -> None:
-        """Stop if requested, and allow signals to end the validation; call it after the checkpoint before
-        validation."""
+        """Stop if any rank has a request, otherwise let signals end the validation; call it after the checkpoint that
+        precedes validation is saved."""
         self.stop_if_requested()
         self._is_validating = True
 
     def end_validation(self) -> None:
-        """Keep signals from ending the validation; call it before its result is saved."""
+        """Only record signals from now on; call it before the result of the validation is saved."""
         self._is_validating = False
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:

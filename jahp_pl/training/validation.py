@@ -1,7 +1,7 @@
 """Measures validation images one by one, and averages over all of them.
 
-Rates are bits per pixel of the unpadded image. PSNR and MS-SSIM refer to the reconstruction as a file shows it, clipped
-and rounded to 8 bits. Images have equal weight.
+Rates are bits per pixel of the unpadded image. PSNR and MS-SSIM refer to the reconstruction as the decoder outputs it,
+clipped and rounded to 8 bits. Images have equal weight.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NO_LOSS = (
 
 
 class ValidationRow(NamedTuple):
-    """Measures of one image, or means over images. None if undefined for a small image."""
+    """Measures of one image, or means over images; None where a small image has no MS-SSIM. Rates in bits per pixel."""
 
     loss: Tensor | float | None
     """bpp + lmbda * distortion, with rounded latents and the reconstruction before rounding to 8 bits."""
@@ -40,9 +40,9 @@ class ValidationRow(NamedTuple):
     bpp_z: Tensor | float
     """Cross-entropy of z_hat."""
     psnr: Tensor | float
-    """dB, RGB, 8 bits."""
+    """PSNR of 8-bit RGB, in dB."""
     ms_ssim: Tensor | float | None
-    """0 to 1, RGB, 8 bits."""
+    """MS-SSIM of 8-bit RGB, at most 1."""
 
 
 @torch.no_grad()
@@ -52,7 +52,7 @@ def measure_image(
     """Measure one image with noise, as in training, and with rounding, as in a file.
 
     Args:
-        model: in evaluation mode, and returned to it.
+        model: model in evaluation mode; training mode is used temporarily.
         config: distortion and lambda of the loss.
         x: (1, 3, H, W) in [0, 1].
         level_share: level of a variable-rate model, from 0 (lowest) to 1 (highest); None for a single-rate model.
@@ -79,7 +79,7 @@ def measure_image(
 
 
 def level_section(share: float) -> str:
-    """Return the metric section of one level, named by percent of the way from the lowest level to the highest."""
+    """Return the prefix of one level's metrics, from val_level000 (share 0, lowest) to val_level100 (share 1)."""
     return f"val_level{round(100 * share):03}"
 
 
@@ -93,7 +93,7 @@ AnyRow = TypeVar("AnyRow", bound=tuple[Tensor | float | None, ...])
 
 
 class RowMeans(Metric, Generic[AnyRow]):
-    """Column means of named rows over all images of all ranks; a None is left out of its column's mean.
+    """Column means of NamedTuple rows over all images of all ranks; None values are left out of the mean.
 
     `compute` reduces once, so ranks may have different numbers of images, including none.
 
@@ -120,7 +120,7 @@ class RowMeans(Metric, Generic[AnyRow]):
         self.counts += present
 
     def compute(self) -> tuple[AnyRow, AnyRow]:
-        """Return the means as floats (NaN for a column without values), and the number of values per column."""
+        """Return the means as floats (NaN for a column without values), and the number of values in each column."""
         means, counts = (self.sums / self.counts).tolist(), self.counts.int().tolist()
         make = self.row_type._make  # type: ignore[attr-defined]
         return make(means), make(counts)

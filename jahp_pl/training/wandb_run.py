@@ -1,4 +1,4 @@
-"""Logs to Weights & Biases: one W&B run per run folder over all sessions, histograms, and the final model."""
+"""Logs a run to Weights & Biases: metrics, histograms and the final model, in one W&B run over all sessions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def wandb_logger(config: Config) -> WandbLogger | None:
     run is kept offline with a warning, because a lost log must not end a training run.
 
     Raises:
-        ConfigError: if W&B refuses its settings, some of which it reads from environment variables.
+        ConfigError: if W&B rejects its settings, some of which it reads from environment variables.
     """
     if config.wandb.mode == "disabled":
         return None
@@ -56,8 +56,8 @@ def _wandb_run(config: Config) -> Any:
     """Start or continue the W&B run."""
     import wandb
 
-    # Silent: W&B's output would break the progress line, and its files are in the run folder anyway. At the end it
-    # waits up to two minutes for an unreachable server; the run folder then still has everything.
+    # Silent because W&B's output would break the progress line; its files are in the run folder anyway. At the end, it
+    # waits up to two minutes for an unreachable server; even then the run folder has everything.
     settings = wandb.Settings(silent=True, console="off", finish_timeout=120)
     id_file = config.run_dir / "wandb" / "run_id"
     start = partial(
@@ -79,7 +79,7 @@ def _wandb_run(config: Config) -> Any:
             f"`wandb sync {config.run_dir / 'wandb' / 'offline-run-*'}`"
         )
         wandb.teardown()
-        # A new id is needed, because W&B's service may still hold the failed run under the old one.
+        # A new id is needed because W&B's service may still hold the failed run under the old one.
         write_atomically(id_file, secrets.token_hex(4).encode())
         run = start(mode="offline", id=id_file.read_text())
     run.define_metric("trainer/global_step")
@@ -88,7 +88,7 @@ def _wandb_run(config: Config) -> Any:
 
 
 def _wandb_id(file: Path) -> str:
-    """Return the id of the run: from a sweep's agent, from the previous session, or a new one."""
+    """Return the run's id on W&B: from a sweep's agent, from the previous session, or a new one."""
     if given := os.environ.get("WANDB_RUN_ID"):
         return given
     if not file.exists():
@@ -98,7 +98,7 @@ def _wandb_id(file: Path) -> str:
 
 @rank_zero_only
 def finish_wandb(logger: WandbLogger) -> None:
-    """Close the run, so that its files are complete and a later run in this process is separate."""
+    """Close the W&B run, so that its files are complete and a later run in this process is separate."""
     logger.experiment.finish()
 
 
@@ -114,7 +114,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def log_export(logger: WandbLogger, checkpoint: Path, folder: Path) -> None:
     """Export a checkpoint to `folder` and upload it as an artifact of type model, see `artifact_name`.
 
-    If no codec can use the weights, it warns and uploads nothing, because that must not end a training run.
+    If no codec can use the weights, warn and upload nothing; this must not end a training run.
 
     Raises:
         WriteError: if the disk is full.
@@ -139,7 +139,7 @@ def artifact_name(run_name: str) -> str:
 
 
 class HistogramCallback(Callback):
-    """Sends histograms of the images of `coding` to W&B at each validation.
+    """Callback that sends histograms of the images of `coding` to W&B at each validation.
 
     | name | values |
     |---|---|
