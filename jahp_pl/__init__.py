@@ -8,7 +8,7 @@
 | z = h_a(y) | (B, N, h / 4, w / 4) | hyper-latents, the side information | `hyperprior` |
 | z_hat = round(z) | as z | quantized, coded under the factorized p(z_hat) | `entropy_model` |
 | psi = h_s(z_hat) | (B, 2M, h, w) | features of each latent from the side information | `hyperprior` |
-| phi = g_cm(y_hat) | (B, 2M, h, w) | features of it from the latents decoded before | `context` |
+| phi = g_cm(y_hat) | (B, 2M, h, w) | features of each latent from the latents decoded before it | `context` |
 | mu, sigma = g_ep(psi, phi) | (B, M, h, w) each | entropy parameters | `context` |
 | x_hat = g_s(y_hat) | (B, 3, H, W) | reconstruction | `transforms` |
 

@@ -16,9 +16,9 @@ from jahp_pl.errors import JahpError, StandardOutputError, describe_error
 STREAM = Path("-")
 """Stands for standard input or standard output."""
 DECODED = ".decoded.png"
-"""Suffix of an image decoded next to its file, where the original may be."""
+"""Suffix of an image decoded next to its .jahp file; it keeps an original in the same folder from being overwritten."""
 MAX_UNFINISHED = 2
-"""Outputs that may have begun before the next one begins."""
+"""Maximum number of unfinished outputs when the next job begins."""
 _MAX_NAME = 255
 """Maximum length of a file name in bytes on Linux, macOS and Windows."""
 UNREAD_SUFFIXES = frozenset(
@@ -44,7 +44,7 @@ class Job(NamedTuple):
     is_resumable: bool
     """Whether the source was found in a folder, so that an existing output may count as finished."""
     conflict: str | None = None
-    """Reason in one line why the job cannot be done, if another one has the same output."""
+    """One-line reason why the job cannot be done, if another job has the same output; None otherwise."""
 
 
 class Failure(NamedTuple):
@@ -84,7 +84,7 @@ def plan(
         beside: suffix of outputs beside their inputs, replacing `suffix`.
 
     Returns:
-        One job per input. Two files of folders that share an output become jobs with a `conflict`.
+        One job per input file. Files found in folders that share an output become jobs with a `conflict`.
 
     Raises:
         BatchError: if an input is missing, a folder holds no wanted file, a named file shares its output with another,
@@ -114,7 +114,7 @@ def _with_conflict(job: Job, rivals: Sequence[Job]) -> Job:
     """Add a `conflict` to a job if another one has the same output.
 
     Raises:
-        BatchError: if one of them is of a named file.
+        BatchError: if the input of any of these jobs was named explicitly, not found in a folder.
     """
     other = next((rival for rival in rivals if rival.source is not job.source), None)
     if other is None:
@@ -126,11 +126,14 @@ def _with_conflict(job: Job, rivals: Sequence[Job]) -> Job:
 
 
 def count_unread_images(inputs: Sequence[Path], wanted: Collection[str]) -> dict[str, int]:
-    """Count the image files that are left out of the folders among the inputs, by suffix, see `UNREAD_SUFFIXES`.
+    """Count the image files in input folders that a command leaves out, see `UNREAD_SUFFIXES`.
 
     Args:
         inputs: see `plan`.
         wanted: see `plan`.
+
+    Returns:
+        Number of files by lower-case suffix.
     """
     paths = (path for folder in inputs if folder.is_dir() for path in folder.rglob("*"))
     suffixes = sorted(suffix for path in paths if (suffix := path.suffix.lower()) in UNREAD_SUFFIXES - set(wanted))
@@ -138,14 +141,15 @@ def count_unread_images(inputs: Sequence[Path], wanted: Collection[str]) -> dict
 
 
 def is_done(job: Job, is_complete: Callable[[Path], bool]) -> bool:
-    """Check whether the output of a job exists and is newer than its input.
+    """Check whether the output of a job exists, is complete and is not older than its input.
 
     Args:
         job: a job from a folder.
         is_complete: returns whether a file is an output that this command would make now.
 
     Raises:
-        BatchError: if another file is in its place.
+        BatchError: if the file at the output's path is older than the input or not such an output, or the name is too
+            long.
     """
     _check_length(job.target)
     if not job.target.exists():
@@ -160,7 +164,7 @@ def is_done(job: Job, is_complete: Callable[[Path], bool]) -> bool:
 
 
 def source_time(job: Job) -> int:
-    """Return when the source was modified, in nanoseconds; call it before the source is read."""
+    """Return the modification time of the source in nanoseconds, or 0 if it does not matter; call before reading it."""
     try:
         return job.source.stat().st_mtime_ns if job.is_resumable else 0
     except OSError:
@@ -168,10 +172,10 @@ def source_time(job: Job) -> int:
 
 
 def copy_future_date(job: Job, modified: int) -> None:
-    """Make an output as new as its source if the source's date is in the future, so that `is_done` holds.
+    """Give an output its source's modification time if that is in the future, so that `is_done` holds.
 
     Args:
-        job: a job that is done.
+        job: a finished job.
         modified: result of `source_time` from before the source was read.
     """
     with suppress(OSError):
@@ -189,10 +193,11 @@ def run_all(
 
     Args:
         jobs: from `plan`.
-        work: makes one output; returns False if it existed already. Or begins one, and returns a function that waits
-            for its end, which is called when `MAX_UNFINISHED` later jobs have begun, or at the end.
-        expected: errors that mean a bad input. Any other error ends the run, and so does standard output that
-            cannot be written.
+        work: makes one output, and returns False if it existed already, otherwise True. Alternatively, it begins an
+            output and returns a function that waits for completion and then returns the same; this function is called
+            once `MAX_UNFINISHED` later jobs have begun, or after the last job.
+        expected: errors that count as a bad input. Any other error ends the run, as does a failed write to standard
+            output.
         progress: called after each job.
 
     Returns:
@@ -203,7 +208,7 @@ def run_all(
     unfinished: deque[tuple[int, Callable[[], bool]]] = deque()
 
     def attempt(place: int, part: Callable[[], bool | Callable[[], bool]]) -> None:
-        """Do a part of a job: all of it, its beginning or its end."""
+        """Run one part of a job: all of it, its beginning or its end."""
         try:
             outcome = part()
         except (BrokenPipeError, StandardOutputError):
@@ -264,7 +269,7 @@ def _check_length(target: Path) -> None:
 
 
 def is_compressed(path: Path) -> bool:
-    """Check whether a file is a .jahp file, by its first bytes."""
+    """Check by its first bytes whether a file is a .jahp file."""
     try:
         with path.open("rb") as file:
             return file.read(len(MAGIC)) == MAGIC

@@ -3,7 +3,8 @@
 A map at half the image's resolution does not fit a cache, and the formula makes a dozen passes over it; here each block
 of positions goes through all passes while it is in the cache. Maps in channels_last memory are matrices of positions by
 channels, so that the pooling over channels is a plain matrix product. In the graphs of torch.compile, custom operators
-appear as single nodes; elsewhere they are not called, because the first call imports torch's compiler, for a second.
+appear as single nodes. Elsewhere they are not used, because their first call imports torch's compiler, which takes a
+second.
 
 With n_i = beta_i + sum_j gamma_ij x_j^2, e = 1/2 if inverse, else -1/2, and g the gradient with respect to y (see
 `layers.GDN`), the forward pass, and the gradients with respect to x, beta and gamma, are:
@@ -24,7 +25,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 ROWS = 2048
-"""Positions per block: with 128 channels in float32, a megabyte for each map in use; half of that in bfloat16."""
+"""Positions per block. With 128 channels, a block of one map takes 1 MiB in float32 and half of that in bfloat16."""
 
 
 def is_blocked(x: Tensor) -> bool:

@@ -47,7 +47,8 @@ class EntropyParameterNetwork(nn.Sequential):
 
 
 EntropyNetwork = Callable[[int, int, int], nn.Sequential]
-"""Builds g_ep from (M, inputs, outputs), of layers as `exact_layers` lists them. The inputs are psi, then phi."""
+"""Builds g_ep from M, the number of inputs (psi, then phi) and the number of outputs, of layers that `exact_layers`
+accepts."""
 ENTROPY_NETWORKS: dict[str, EntropyNetwork] = {"conv": EntropyParameterNetwork}
 """Use `entropy_network_of` to look one up."""
 
@@ -63,7 +64,7 @@ def register_entropy_network(name: str, network: EntropyNetwork) -> None:
 
 
 def entropy_network_of(name: str) -> EntropyNetwork:
-    """Return the network of this name.
+    """Return the builder of the network registered under a name.
 
     Raises:
         ConfigError: if it is not registered in this process.

@@ -28,7 +28,8 @@ BOUNDS: dict[Family, Bounds] = {
 class DensityLayout:
     """Layout of the raw outputs that parametrize the densities of the M latents at one position.
 
-    They are blocks of K M numbers: scales, then means (not on the scale-only rung), then mixture logits (if K > 1).
+    The raw outputs come in blocks of K M numbers: scales, then means (not on the scale-only rung), then mixture logits
+    (if K > 1).
 
     Args:
         config: architecture.

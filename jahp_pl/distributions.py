@@ -138,7 +138,7 @@ def register_density(name: Family, density: Density) -> None:
 
 
 def density_of(name: Family) -> Density:
-    """Return the family of this name.
+    """Return the family registered under a name.
 
     Raises:
         ConfigError: if it is not registered in this process.

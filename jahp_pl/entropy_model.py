@@ -18,8 +18,8 @@ from jahp_pl.distributions import density_of, mixture_log_mass
 from jahp_pl.ops import lower_bound
 
 LOG_LIKELIHOOD_MIN = -24 * math.log(2)
-"""Floor of a latent's log-probability in nats: 24 bits, the resolution of the range coder, and therefore what an
-outlier costs in a file. The gradient passes through. (Published implementations use 1e-9, which is 29.9 bits.)"""
+"""Floor of a latent's log-probability in nats: 24 bits, the resolution of the range coder and therefore the cost of an
+outlier in a file. Gradients pass through the floor. (Published implementations use 1e-9, which is 29.9 bits.)"""
 
 BITS_PER_NAT = 1 / math.log(2)
 

@@ -1,4 +1,4 @@
-"""Defines the base class of all errors that this package raises deliberately, and the error about failed writes."""
+"""Errors that this package raises deliberately, and one-line descriptions of errors from the operating system."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class JahpError(Exception):
     """An error that the caller can act on: its message is one line that says what was found and what to do.
 
     Every subclass also derives from the built-in type that fits (`ValueError`, `OSError`, ...). Any other exception
-    from the package is a bug, or an `OSError` of an input file.
+    from the package is a bug, or an `OSError` from reading an input file.
 
     Args:
-        message: the message; line breaks in it, as names from files may have, become spaces.
+        message: the message; line breaks, which file names may contain, become spaces.
     """
 
     def __init__(self, message: object = "") -> None:
@@ -33,11 +33,11 @@ class WriteError(JahpError, OSError):
 
 
 class StandardOutputError(JahpError, OSError):
-    """Standard output that cannot be written, although its reader is there; the message is one line."""
+    """A failed write to standard output that is still being read; the message is one line."""
 
 
 class MemoryShortageError(JahpError, MemoryError):
-    """Memory that could not be allocated, by whichever library; the message is one line."""
+    """Memory that this package or a library could not allocate; the message is one line."""
 
 
 _SHORTAGES = (
@@ -48,23 +48,23 @@ _SHORTAGES = (
     "bad allocation",
     "failed to map seg",
 )
-"""Words in the messages of torch, onnxruntime and the dynamic linker if memory cannot be allocated."""
+"""Phrases, in lower case, with which torch, onnxruntime and the dynamic linker report that memory ran out."""
 
 
 def is_memory_shortage(error: Exception) -> bool:
-    """Check whether an error, of any library, says that memory could not be allocated."""
+    """Check whether an error from any library means that memory could not be allocated."""
     return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _SHORTAGES)
 
 
 @contextmanager
 def memory_errors(name: str = "") -> Iterator[None]:
-    """Report in one line if memory cannot be allocated in the block.
+    """Turn any error in the block that means a lack of memory into one with a one-line message.
 
     Args:
-        name: input of the block; empty for none in particular.
+        name: the input being processed, for the message; empty for none in particular.
 
     Raises:
-        MemoryShortageError: in place of the errors of libraries.
+        MemoryShortageError: in place of the libraries' own errors.
     """
     try:
         yield
@@ -82,7 +82,7 @@ def memory_errors(name: str = "") -> Iterator[None]:
 def first_line(error: Exception) -> str:
     """Return the first line of an error's message; the name of its type if it has no message.
 
-    An error of the system becomes its reason alone, without number and path.
+    Of an OSError, return only the reason, without its number and path.
     """
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
@@ -90,7 +90,7 @@ def first_line(error: Exception) -> str:
 
 
 def describe_error(error: Exception, name: str = "") -> str:
-    """Describe an error in one line; one of the system about an input becomes a sentence that names it and the remedy.
+    """Describe an error in one line; for an OSError about an input, name the input and a remedy.
 
     Args:
         error: the error.
@@ -105,7 +105,7 @@ def describe_error(error: Exception, name: str = "") -> str:
 
 @contextmanager
 def named_in_errors(path: Path) -> Iterator[None]:
-    """Add a path to errors of the system in the block that lack one, as errors while reading do."""
+    """Add a path to OSErrors in the block that carry none, such as those of reading an open file."""
     try:
         yield
     except OSError as error:
@@ -115,7 +115,7 @@ def named_in_errors(path: Path) -> Iterator[None]:
 
 
 def _input_remedy(error: OSError) -> str:
-    """Say what to do about an error of the system about an input."""
+    """Suggest what to do about an OSError that concerns an input."""
     if error.errno in _FULL:
         return "free some space"
     if error.errno in _FORBIDDEN:
@@ -129,7 +129,7 @@ def _input_remedy(error: OSError) -> str:
 
 @contextmanager
 def write_errors(path: Path) -> Iterator[None]:
-    """Report an OSError of the block as one about `path`.
+    """Turn any OSError in the block into a `WriteError` about `path`.
 
     Raises:
         WriteError: in place of any OSError of the block.
@@ -146,7 +146,7 @@ def write_errors(path: Path) -> Iterator[None]:
 
 
 def _remedy(error: OSError) -> str:
-    """Say what to do about an error, apart from choosing another place."""
+    """Suggest what to do about a failed write, apart from choosing another place."""
     if error.errno in _FULL:
         return "Free some space"
     if error.errno in _FORBIDDEN:

@@ -1,4 +1,4 @@
-"""The layers of h_s and g_ep: those for which the codec has an integer form (docs/exact-arithmetic.md).
+"""The layers allowed in h_s and g_ep: those that the codec can run in integers (docs/exact-arithmetic.md).
 
 A registered network may consist of any number of them; `codec.entropy.networks` converts and runs them.
 """
@@ -40,7 +40,7 @@ def exact_layers(name: str, network: nn.Sequential, kinds: tuple[Kind, ...]) -> 
         kinds: kinds of convolutions that are allowed.
 
     Raises:
-        ConfigError: if another layer is among them, or no convolution is the first or the last.
+        ConfigError: if the network contains any other layer, or does not begin and end with a convolution.
     """
     remedy = f"has no integer form; use {', '.join(kinds)} with bias, each followed by at most one ReLU or LeakyReLU"
     found: list[ExactLayer] = []
@@ -64,17 +64,17 @@ def exact_layers(name: str, network: nn.Sequential, kinds: tuple[Kind, ...]) -> 
 def check_exact(
     name: str, network: nn.Sequential, kinds: tuple[Kind, ...], channels: tuple[int, int], factor: int
 ) -> nn.Sequential:
-    """Return a network that the codec can run on integers.
+    """Return `network` unchanged if the codec can run it in integers.
 
     Args:
         name: name of the network for error messages.
         network: see `exact_layers`.
         kinds: see `exact_layers`.
-        channels: numbers of input and output channels that it must have.
-        factor: factor of height and width from input to output.
+        channels: required numbers of input and output channels.
+        factor: required factor by which height and width grow from input to output.
 
     Raises:
-        ConfigError: see `exact_layers`; also if channels or factor differ.
+        ConfigError: see `exact_layers`; also if the channels or the factor differ.
     """
     layers = exact_layers(name, network, kinds)
     sizes = [channels[0], *(layer.out_channels for _, _, layer, _ in layers)]
@@ -91,9 +91,9 @@ def check_exact(
 
 
 def input_rows(kinds: Sequence[Kind], first: int, stop: int) -> list[tuple[int, int]]:
-    """Return, for each layer, the rows [first, stop) of its input that determine rows [first, stop) of the output.
+    """Return, for each layer, the range of its input rows that determines rows [first, stop) of the last output.
 
-    They may extend beyond the map, where zeros are.
+    Ranges may extend beyond the map, which is padded with zeros.
     """
     found = []
     for kind in reversed(kinds):
@@ -106,7 +106,7 @@ def input_rows(kinds: Sequence[Kind], first: int, stop: int) -> list[tuple[int, 
 
 
 def reach_below(layers: list[ExactLayer]) -> int:
-    """Return how many rows of the input, above or below a row, determine the rows of the output that it grows to."""
+    """Return how many input rows on either side of a row influence the output rows that this row is upsampled to."""
     first, stop = input_rows([layer.kind for layer in layers], 0, _factor(layers))[0]
     return max(-first, stop - 1)
 

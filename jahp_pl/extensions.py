@@ -17,10 +17,10 @@ def import_modules(modules: Sequence[str]) -> None:
     """Import modules, each once per process.
 
     Args:
-        modules: dotted names, or paths of .py files, which become modules of their stems.
+        modules: dotted names, or paths of .py files, each imported as a module named after its stem.
 
     Raises:
-        ConfigError: if one cannot be imported; its exception is the cause.
+        ConfigError: if one cannot be imported; `__cause__` is the exception of the import.
     """
     for module in modules:
         try:
@@ -35,7 +35,7 @@ def import_modules(modules: Sequence[str]) -> None:
 
 
 def _import_file(path: Path) -> None:
-    """Import a file as a module of its stem, unless that is done."""
+    """Import a file as a module named after its stem, unless it has been imported already."""
     path = resolved(os.path.expanduser(path))  # noqa: PTH111  keeps ~ of an unknown user
     present = sys.modules.get(path.stem)
     if present is not None:

@@ -17,7 +17,7 @@ from jahp_pl.errors import WriteError, write_errors
 from jahp_pl.locks import try_lock
 
 _OURS = re.compile(r"\.jahp-[0-9a-f]{16}\.part|\..*\.[0-9]+\.part")
-"""Names of temporary files; the second form is that of version 0.1."""
+"""Names of temporary files; version 0.1 used the second form."""
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace the content of `path`.
+    """Replace the content of `path` in one step.
 
     Raises:
         WriteError: see `atomic_writer`.
@@ -91,7 +91,8 @@ def clear_leftovers(folder: Path, *, alone: bool = False) -> int:
 
     Args:
         folder: folder to search.
-        alone: whether no other process writes there; then also remove what looks in use, and search subfolders.
+        alone: whether no other process writes there; if so, files that seem to be in use are removed too, and
+            subfolders are searched.
     """
     found = [path for path in (folder.rglob if alone else folder.glob)(".*.part") if _OURS.fullmatch(path.name)]
     leftovers = [path for path in found if alone or _is_abandoned(path)]
@@ -126,7 +127,7 @@ def _check_regular(path: Path) -> None:
     """Refuse to replace a device, a pipe or a socket, such as /dev/null.
 
     Raises:
-        WriteError: if the path is one.
+        WriteError: if the path is one of these.
     """
     if path.exists() and not path.is_file() and not path.is_dir():
         raise WriteError(f"{path}: is not a regular file; choose another place, or redirect standard output to it")

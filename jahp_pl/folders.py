@@ -73,7 +73,7 @@ def recover(folder: Path) -> None:
     """Restore the name of a folder after a kill between two renames, and remove leftovers of such a kill.
 
     Raises:
-        OSError: if it cannot be renamed.
+        OSError: if the folder cannot be renamed.
     """
     if not folder.parent.is_dir():
         return
@@ -92,7 +92,7 @@ def _is_former(name: str, folder_name: str) -> bool:
 
 
 def _move_into_place(new: Path, folder: Path) -> None:
-    """Give `new` the name `folder`; an old folder of that name is removed, or has the name `new` afterwards."""
+    """Rename `new` to `folder`; an old folder of that name is removed, or is called `new` afterwards."""
     if not folder.exists():
         new.rename(folder)
         return

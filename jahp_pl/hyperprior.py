@@ -51,7 +51,7 @@ class HyperSynthesis(nn.Sequential):
     Args:
         num_filters: N.
         num_latents: M.
-        num_features: 2M for the joint model; the number of entropy parameters if no other features join them.
+        num_features: 2M for the joint model; the number of entropy parameters on rungs where psi alone gives these.
         magnitudes: whether to use the layers of the scale-only rung.
     """
 
@@ -70,7 +70,7 @@ class HyperTransforms(NamedTuple):
     analysis: Callable[[int, int, bool], nn.Module]
     """(N, M, magnitudes) -> h_a: (B, M, h, w) -> (B, N, ceil(h / 4), ceil(w / 4))."""
     synthesis: Callable[[int, int, int, bool], nn.Sequential]
-    """(N, M, F, magnitudes) -> h_s: (B, N, hz, wz) -> (B, F, 4 hz, 4 wz), of layers as `exact_layers` lists them."""
+    """(N, M, F, magnitudes) -> h_s: (B, N, hz, wz) -> (B, F, 4 hz, 4 wz), of layers that `exact_layers` accepts."""
     reach: int
     """Receptive field radius in latents: the largest distance at which an input of h_a or h_s changes an output."""
 
@@ -90,7 +90,7 @@ def register_hyper_transform(name: str, transforms: HyperTransforms) -> None:
 
 
 def hyper_transforms_of(name: str) -> HyperTransforms:
-    """Return the pair of this name.
+    """Return the pair of networks registered under a name.
 
     Raises:
         ConfigError: if it is not registered in this process.

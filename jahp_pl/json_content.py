@@ -1,6 +1,6 @@
-"""Reads JSON that others may have written, and checks the shape of plain content where it is read.
+"""Reads JSON from untrusted sources, and checks the shape of its content at once.
 
-Those who use the content can then rely on it.
+Code that uses the content can then rely on this shape.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 MAX_WHOLE = 2**63
-"""Whole numbers in JSON may have any number of digits; larger ones fit no count, and not always a float."""
+"""Limit of whole numbers. JSON allows any number of digits, but no count is this large, and a float may overflow."""
 FINITE = "a finite number"
 """The shape of a number that is neither infinite nor NaN."""
 WHOLE = "its content"
@@ -29,7 +29,7 @@ def parse(data: str | bytes) -> Any:
     """Parse JSON.
 
     Raises:
-        ValueError: for whatever is wrong with it, including nesting that is too deep.
+        ValueError: if it is not valid JSON, or is nested too deeply.
     """
     try:
         return json.loads(data)
@@ -38,14 +38,14 @@ def parse(data: str | bytes) -> Any:
 
 
 def first_misfit(value: object, shape: object, path: str = "") -> str | None:
-    """Return the path of the first part of plain content that does not have the expected shape; None if all fit.
+    """Return the path of the first part of plain content that does not have the expected shape; None if there is none.
 
     Args:
         value: mappings, lists, text, numbers, truth values and None, in any nesting.
-        shape: `str`, `bool`, `int`, `float`, which includes whole numbers and NaN, or `FINITE`; `[shape]` for a list;
-            a mapping from keys to shapes, whose keys must be present unless they end in "?", and other keys may be;
+        shape: `str`, `bool`, `int`, `float` (which includes whole numbers and NaN) or `FINITE`; `[shape]` for a list;
+            a mapping from keys to shapes, where a key that ends in "?" may be missing and further keys are allowed;
             `Optional(shape)`; or None for anything.
-        path: path of `value`, for the result.
+        path: path of `value`, to which the result is relative.
     """
     if shape is None:
         return None

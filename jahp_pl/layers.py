@@ -54,9 +54,9 @@ class GDN(nn.Module):
         GDN:   y_i = x_i / sqrt(beta_i + sum_j gamma_ij x_j^2)
         IGDN:  y_i = x_i * sqrt(beta_i + sum_j gamma_ij x_j^2)
 
-    beta and gamma stay non-negative because s is stored with value = max(s, sqrt(bound + eps))^2 - eps, eps = 2^-36:
-    near zero a parameter takes ever smaller steps instead of being cut off. The pooling over j is a 1x1 convolution,
-    i.e. one matrix product.
+    beta and gamma stay non-negative because each value is stored as s, with value = max(s, sqrt(bound + eps))^2 - eps
+    and eps = 2^-36: near zero a value takes ever smaller steps instead of being cut off. The pooling over j is a 1x1
+    convolution, i.e. one matrix product.
 
     Args:
         num_channels: C.
@@ -90,7 +90,7 @@ class GDN(nn.Module):
             return y
 
     def beta_gamma(self) -> tuple[Tensor, Tensor]:
-        """Return beta (C,) and gamma (C, C) as they stand in the equations."""
+        """Return beta (C,) and gamma (C, C) as they appear in the equations."""
         return self._value(self.beta, self.BETA_MIN), self._value(self.gamma, 0.0)
 
     def _value(self, stored: Tensor, bound: float) -> Tensor:

@@ -29,8 +29,8 @@ def try_lock(file: int, *, wait: bool = False) -> bool:
         wait: wait for another process that holds the lock.
 
     Returns:
-        False if another process holds it. True if it is locked now, or, unless `wait` is set, if the file system has no
-        locks, like some network file systems.
+        False if another process holds the lock. True if this process holds it now, or if `wait` is not set and the file
+        system does not support locks, which is true of some network file systems.
 
     Raises:
         OSError: if the disk fails, or if `wait` is set and there are no locks.
@@ -58,11 +58,11 @@ def hold_lock(lock: Path, complaint: str | None = None) -> Iterator[int]:
         complaint: error message if another process holds it; None waits for that process instead.
 
     Yields:
-        The open file. A process that inherits it holds the lock as well, until both have ended. A forked process, such
-            as a data loading worker, does not: it must not keep the lock of a parent that was killed.
+        Descriptor of the lock file. A started process that inherits it also holds the lock, until both have ended. A
+            forked process, such as a data loading worker, closes it, so as not to keep the lock of a killed parent.
 
     Raises:
-        WriteError: if another process holds the lock, or the file cannot be created.
+        WriteError: if another process holds the lock and `complaint` is given, or the file cannot be created.
     """
     with write_errors(lock):
         lock.parent.mkdir(parents=True, exist_ok=True)
@@ -126,10 +126,10 @@ def _holds(file: int, lock: Path) -> bool:
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Let only this process write `path` during the block, by a lock file beside it that is removed afterwards.
+    """Let only this process write `path` during the block, using a lock file beside it that is removed afterwards.
 
     Raises:
-        WriteError: if another process is in such a block, or nothing can be written there.
+        WriteError: if another process is writing `path`, or the lock file cannot be created.
     """
     lock = path.with_name(f".{path.name}.lock")
     complaint = f"{path}: another process is writing it; wait for it, or choose another place"

@@ -193,7 +193,7 @@ class CompressionModel(nn.Module):
         return self.gains
 
     def entropy_parameters(self, y_hat: Tensor, z_hat: Tensor | None) -> EntropyParameters:
-        """Compute the parameters of p(y_hat | z_hat, y_hat so far) at all positions at once.
+        """Compute the parameters of p(y_hat | z_hat, earlier y_hat) at all positions at once.
 
         Args:
             y_hat: (B, M, h, w).

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def is_finite(values: Tensor) -> bool:
-    """Check that no number is infinite or NaN, in one pass and without a temporary of that size."""
+    """Check that no number is infinite or NaN, in one pass and without a temporary tensor of the same size."""
     if values.numel() == 0 or not values.is_floating_point():
         return True
     return all(math.isfinite(float(end)) for end in torch.aminmax(values))  # NaN wins over all numbers

@@ -3,7 +3,7 @@
     Image.open("photo.jahp")                      reads size and colour profile; loading the pixels needs a model
     image.save("photo.jahp", quality=80)          from 1 (smallest files) to 100; or bpp=, size= (bytes), psnr= (dB)
     image.save("photo.jahp", model="models/m")    default: the registered model, otherwise a bundled one
-    image.save("photo.jahp", effort=2)            searches for seconds for a smaller file, see `Codec.compress`
+    image.save("photo.jahp", effort=2)            spends seconds on a smaller file, see `Codec.compress`
 
 Pillow does not find plugins by itself, so the import is required. A file is decoded by the model with its
 fingerprint: one that was registered or used before, the one in the environment variable JAHP_MODEL (a model or a folder
@@ -35,7 +35,7 @@ FORMAT = "JAHP"
 SUFFIX = ".jahp"
 MODEL_VARIABLE = "JAHP_MODEL"
 NO_LIMIT = "set PIL.Image.MAX_IMAGE_PIXELS = None"
-"""Lifts the limits on what a file may state."""
+"""Advice for messages: how to lift the limits on the size that a file may state."""
 CODEC_OPTIONS = ("quality", "bpp", "size", "psnr", "effort")
 """Options of `Image.save` that are passed on, see `Codec.compress`."""
 
@@ -53,7 +53,7 @@ class Models:
         self._paths: dict[Path, AnyCodec] = {}
 
     def add(self, model: AnyCodec | str | os.PathLike[str]) -> AnyCodec:
-        """Add a codec, or that of a model as accepted by `jahp_pl.load_codec`, which is loaded once.
+        """Add a codec, or load one from a model as accepted by `jahp_pl.load_codec`; each model is loaded only once.
 
         Raises:
             ExportError, CheckpointError, FreezeError: see `jahp_pl.load_codec`.
@@ -84,11 +84,11 @@ class Models:
         )
 
     def default(self) -> AnyCodec:
-        """Return the default codec for saving: that of JAHP_MODEL, otherwise the only registered one, otherwise a
+        """Return the default codec for saving: the one in JAHP_MODEL, otherwise the only registered one, otherwise a
         bundled one.
 
         Raises:
-            NoModelError: if several are registered.
+            NoModelError: if several are registered and JAHP_MODEL is not set.
             ExportError, CheckpointError, FreezeError: if JAHP_MODEL cannot be loaded, or none is bundled.
         """
         with self._lock:
@@ -213,10 +213,11 @@ def _chosen(model: AnyCodec | str | os.PathLike[str] | None, metric: Metric | No
 
 
 def _candidate(path: Path, fingerprint: bytes) -> Path | None:
-    """Find the model that may have a fingerprint.
+    """Find the model that may have a fingerprint; None if there is none.
 
     Args:
-        path: a model, or a folder of exports, of which only one that states the fingerprint is returned.
+        path: an export or a folder of exports, of which only one that states the fingerprint is returned; any other
+            model is returned unchecked.
         fingerprint: fingerprint in a file.
     """
     exports = [folder for folder in (path, *sorted(path.glob("*/"))) if is_export(folder)]

@@ -37,8 +37,8 @@ def psnr(original: Tensor, shown: Tensor) -> Tensor:
 def ms_ssim(x_hat: Tensor, x: Tensor, per_image: bool = False) -> Tensor:
     """Compute the multi-scale structural similarity of images (B, 3, H, W) in [0, 1] (Wang et al. 2003).
 
-    Negative contrast terms, which a fractional power would turn into NaN, count as zero. The value is that of
-    torchmetrics in double precision, to 1e-6, in a quarter of its time on a CPU.
+    Negative contrast terms, which a fractional power would turn into NaN, count as zero. The value agrees with that of
+    torchmetrics in double precision to 1e-6, and takes a quarter of its time on a CPU.
 
     Returns:
         The mean over the batch, or the value of each image, (B,), if `per_image`.
@@ -61,10 +61,11 @@ def ms_ssim(x_hat: Tensor, x: Tensor, per_image: bool = False) -> Tensor:
 
 
 def _similarity(x_hat: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Compare two images (B, 3, H, W) in all windows inside: contrast with structure, and luminance, as maps.
+    """Compare two images (B, 3, H, W) in all windows inside them: return maps (B, 3, H - 10, W - 10) of contrast times
+    structure, and of luminance.
 
-    In float32, the textbook's E[x^2] - E[x]^2 loses digits where means are large. Gray as the origin instead of black,
-    and the error instead of the product of both images, keep them.
+    In float32, the textbook's E[x^2] - E[x]^2 loses digits where means are large. To keep them, intensities are taken
+    relative to gray instead of black, and the squared error replaces the product of the two images.
     """
     error, x_hat, x = x_hat - x, x_hat - 0.5, x - 0.5
     moments = _window_means(torch.cat([x_hat, x, x_hat * x_hat, x * x, error * error], dim=1))
@@ -94,10 +95,10 @@ def ms_ssim_8bit(original: Tensor, shown: Tensor) -> Tensor | None:
 
 
 class Quality(NamedTuple):
-    """Quality of one reconstruction, RGB, 8 bits."""
+    """Quality of one 8-bit RGB reconstruction."""
 
     psnr: float
-    """dB; infinite if it equals the original."""
+    """dB; infinite if the reconstruction equals the original."""
     ms_ssim: float | None
     """From 0 to 1; None if a side is shorter than `MS_SSIM_MIN_SIDE`."""
 

@@ -21,7 +21,7 @@ class Change(NamedTuple):
     key: str
     """Dotted name."""
     before: Any
-    """The value in the checkpoint; the default if it has none."""
+    """The value in the checkpoint; the default if the checkpoint lacks the setting."""
     now: Any
 
     def __str__(self) -> str:

@@ -78,7 +78,9 @@ def load_config(*arguments: str | Path) -> Config:
 
 
 def config_from_dict(values: Mapping[str, Any]) -> Config:
-    """Rebuild the configuration from `config.to_dict`; missing settings have their defaults. Nothing is imported.
+    """Rebuild the configuration from the result of `config.to_dict`; missing settings take their defaults.
+
+    The modules in `imports` are not imported.
 
     Raises:
         ConfigError: if a key is unknown, a type is wrong, or a value is out of range.
@@ -105,7 +107,7 @@ def _merge(layers: Sequence[tuple[str, DictConfig]], may_import: bool) -> Config
         except OmegaConfBaseException as error:
             raise ConfigError(f"{origin}{getattr(error, 'full_key', '')}: {yaml_problem(error)}") from None
     if may_import:
-        import_modules([str(module) for module in merged.imports])  # before names that they register are looked at
+        import_modules([str(module) for module in merged.imports])  # before the names that they register are checked
     try:
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
@@ -155,7 +157,7 @@ def _field_docs(section: type) -> dict[str, str]:
 
 
 def _check_structure(values: Any, section: type, prefix: str, origin: str) -> None:
-    """Refuse unknown keys and wrong nesting by name, before OmegaConf's merge refuses them in its own words."""
+    """Refuse unknown keys and wrong nesting with messages that name the key, before OmegaConf's merge does so."""
     hints = typing.get_type_hints(section)
     if not isinstance(values, dict):
         raise ConfigError(
@@ -198,7 +200,7 @@ _USUAL_NAMES = {
     "M": "model.num_latents",
     "K": "model.num_components",
 }
-"""Settings by the names that they have in Lightning, CompressAI or papers, to suggest the right one."""
+"""Maps names used in Lightning, CompressAI or papers to the settings to suggest for them."""
 
 
 def _unknown_key(key: str) -> str:

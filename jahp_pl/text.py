@@ -18,10 +18,10 @@ def printable(text: str) -> str:
 
 
 def figure_text(text: str) -> str:
-    """Prepare text for a figure of matplotlib, which reads `$` as mathematics and fails at surrogates."""
+    """Escape text for a matplotlib figure, which reads `$` as mathematics and fails on surrogates."""
     return printable(text).replace("$", r"\$")
 
 
 def count_of(number: int, noun: str) -> str:
-    """Return a number with its noun, "1 image" or "2 images"."""
+    """Return a number with its noun, such as "1 image" or "2 images"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -73,9 +73,9 @@ class Transforms(NamedTuple):
     """A pair of networks: sequences of layers built for N filters and M latents, each ending in a convolution."""
 
     analysis: Callable[[int, int], nn.Sequential]
-    """g_a: (B, 3, H, W), sides multiples of 16, -> (B, M, H / 16, W / 16)."""
+    """(N, M) -> g_a: (B, 3, H, W) with H and W multiples of 16 -> (B, M, H / 16, W / 16)."""
     synthesis: Callable[[int, int], nn.Sequential]
-    """g_s: (B, M, h, w) -> (B, 3, 16 h, 16 w)."""
+    """(N, M) -> g_s: (B, M, h, w) -> (B, 3, 16 h, 16 w)."""
     reach: int
     """Receptive field radius in pixels: the largest distance at which an input of g_a or g_s changes an output. Tiles
     of large images overlap by this much."""
@@ -96,7 +96,7 @@ def register_transform(name: Transform, transforms: Transforms) -> None:
 
 
 def transforms_of(name: Transform) -> Transforms:
-    """Return the pair of this name.
+    """Return the pair of networks registered under a name.
 
     Raises:
         ConfigError: if it is not registered in this process.

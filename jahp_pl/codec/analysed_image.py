@@ -24,10 +24,10 @@ class TorchAnalysedImage:
     def __init__(self, transforms: TransformRunner, x: Tensor, refiner: Refiner | None) -> None:
         self.transforms, self.refiner = transforms, refiner
         self.image: Samples = x.numpy()
-        self.y = transforms.analyse(x)  # (1, M, h, w), before it is scaled
+        self.y = transforms.analyse(x)  # (1, M, h, w), before the gains
 
     def scaled(self, level: float | None) -> Float32Array:
-        """Return the latents (M, h, w) at a rate level, before they are rounded."""
+        """Return the latents (M, h, w), scaled by the gains of a rate level, before rounding."""
         latents: Float32Array = self.transforms.scale(self.y, level)[0].cpu().numpy()
         return latents
 

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from jahp_pl.codec.refinement import Progress
 
 Input = TypeVar("Input")
-"""Any image that a codec compresses."""
+"""Type of the images that a codec compresses."""
 
 
 class BaseCodec(ABC, Generic[Input, Rgb, Integers]):
-    """Compresses images to the bytes of files, and decompresses them."""
+    """Base of the codecs, which compress images to the bytes of files and decompress them."""
 
     default_kind: ClassVar[ImageKind]
     """Kind of image that `decompress` returns by default."""
@@ -52,7 +52,7 @@ class BaseCodec(ABC, Generic[Input, Rgb, Integers]):
             target: size, quality or rate of the file; None for the default.
             effort: see `compress`.
             progress: called after each step of a search.
-            icc: colour profile of the image; None takes that of a Pillow image, and sRGB otherwise.
+            icc: ICC profile of the image; None takes the profile of a Pillow image, and sRGB for all other images.
             measure: whether to measure `Encoded.bits`, which takes a few per cent longer.
 
         Raises:
@@ -78,10 +78,10 @@ class BaseCodec(ABC, Generic[Input, Rgb, Integers]):
 
     @abstractmethod
     def _to_kind(self, decoded: Decoded[Rgb, Integers], kind: ImageKind) -> Any:
-        """Convert a decoded image to a kind.
+        """Convert a decoded image to the requested kind.
 
         Raises:
-            ValueError: if this codec does not have the kind.
+            ValueError: if this codec does not return this kind.
         """
 
     def compress(
@@ -163,17 +163,18 @@ class BaseCodec(ABC, Generic[Input, Rgb, Integers]):
 
         Args:
             data: the whole file.
-            max_pixels: largest image to accept. Memory is proportional to the size that the file states; time is
-                proportional to that or to the steps of `limits.max_steps`. None accepts 34 million pixels, but no more
-                than 4096 for each byte of the file if they are more than a million.
+            max_pixels: maximum number of pixels to accept. Memory grows with the size that the file states; time grows
+                with this size or with the number of decoding steps, see `limits.max_steps`. None accepts 4096 pixels
+                per byte of the file, but at least one million and at most 34 million.
             as_: "tensor" for (3, H, W) uint8 on the CPU, the default with torch; "numpy" for (H, W, 3) uint8, the
-                default without torch; "pil" for a Pillow image, the only one with the file's colour profile, in
+                default without torch; "pil" for a Pillow image, the only kind that keeps the file's colour profile, in
                 `info["icc_profile"]`.
-            max_seconds: time to accept; None is any. See `decode_all`.
+            max_seconds: time limit in seconds; None for no limit. See `decode_all`.
 
         Raises:
-            BitstreamError: if the data is not a valid file of this model; the message says what to do.
-            ValueError: if there is no such kind of image.
+            BitstreamError: if the data is not a valid file of this model, exceeds `max_pixels`, or the time is up; the
+                message says what to do.
+            ValueError: if `as_` is not a kind of image that this codec returns.
         """
         return self._to_kind(self.decode(data, max_pixels, max_seconds), self.default_kind if as_ is None else as_)
 
@@ -218,11 +219,11 @@ class BaseCodec(ABC, Generic[Input, Rgb, Integers]):
             files: whole files.
             max_pixels: see `decompress`.
             as_: see `decompress`.
-            max_seconds: time to accept for all files together; None is any.
+            max_seconds: time limit in seconds for all files together; None for no limit.
 
         Raises:
             BitstreamError: if one of them is not a valid file of this model, or the time is up.
-            ValueError: if there is no such kind of image.
+            ValueError: if `as_` is not a kind of image that this codec returns.
         """
         kind = self.default_kind if as_ is None else as_
         return [self._to_kind(decoded, kind) for decoded in self.decode_each(files, max_pixels, max_seconds)]
@@ -236,13 +237,13 @@ class BaseCodec(ABC, Generic[Input, Rgb, Integers]):
     def decode_all(
         self, files: Sequence[bytes], max_pixels: int | None = None, max_seconds: float | None = None
     ) -> list[Decoded[Rgb, Integers]]:
-        """Decode several files in lockstep, which is faster per file than one by one and uses the memory of all.
+        """Decode several files in lockstep: faster per file than one by one, but all of them are in memory at once.
 
         Args:
             files: at least one file.
             max_pixels: see `decompress`.
-            max_seconds: time to accept for them all; None is any. It is checked between steps, so the call may take one
-                step or one tile longer.
+            max_seconds: time limit in seconds for all files together; None for no limit. It is checked between steps,
+                so the call may take one step or one tile longer.
 
         Raises:
             BitstreamError: if one of them is not a valid file of this model, or the time is up.
@@ -256,13 +257,13 @@ class BaseCodec(ABC, Generic[Input, Rgb, Integers]):
         """Decode any number of files in order, a group of them in lockstep at a time.
 
         Args:
-            files: whole files, which are fetched a group at a time.
+            files: whole files, which are taken from the iterable a group at a time.
             max_pixels: see `decompress`.
-            max_seconds: time to accept for all files together; None is any.
+            max_seconds: time limit in seconds for all files together; None for no limit.
 
         Yields:
-            Each file once its image is complete. The images of a group follow after the latents of all its files, so an
-            error in the latents of one ends the iteration before its whole group.
+            Each decoded file once its image is complete. Images of a group follow only after the latents of all its
+            files have been read, so if these are invalid in one file, no image of its group is yielded.
 
         Raises:
             BitstreamError, ForkError, PrecisionError: see `decode_all`.

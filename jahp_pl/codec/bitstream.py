@@ -41,7 +41,7 @@ HAS_LEVEL, IS_GRAY = 1, 2
 FINGERPRINT_BYTES = 8
 MAX_SIDE = 65535
 MAX_PIXELS = 2**27
-"""Default limit of pixels in this module, 134 million. A range-coded payload of any length can encode any number of
+"""Default limit on pixels in this module, 134 million. A range-coded payload of any length can encode any number of
 symbols, so only an explicit limit keeps a file of 30 bytes from using up all memory."""
 MAX_ICC_BYTES = 2**20
 """Maximum size of a colour profile, both deflated and inflated."""
@@ -208,7 +208,7 @@ def _read_fields(data: bytes, version: int) -> _Fields:
 
 
 def _checked_rest(data: bytes, fields: _Fields) -> bytes:
-    """Return the profile and the payload after a check of their length and of the checksum."""
+    """Check the length and the checksum of a file, and return its profile and payload."""
     head, crc, rest = data[: fields.end], data[fields.end : fields.end + 4], data[fields.end + 4 :]
     expected = fields.profile_length + fields.payload_length
     if len(crc) < 4 or len(rest) < expected:

@@ -47,16 +47,16 @@ if TYPE_CHECKING:
 
 
 class Codec(BaseCodec["Picture", Tensor, Tensor]):
-    """Compresses images with a trained model.
+    """Codec of a trained model: compresses images to files and decompresses them.
 
     Guarantees: on any machine with the same frozen model, `decompress(compress(image))` recovers the encoder's latents
     to the last bit, and the image is the model's own evaluation-mode reconstruction (up to float32 rounding), clipped
-    and rounded to 8 bits. A file is decoded with the weights that made it or refused. A codec is stateless: no call
-    changes its tables. docs/exact-arithmetic.md explains how, docs/file-format.md describes the files.
+    and rounded to 8 bits. A file is decoded with the weights that made it, or else refused. A codec is stateless: no
+    call changes its tables. docs/exact-arithmetic.md explains how, docs/file-format.md describes the files.
 
     Args:
         model: trained weights, copied and frozen in float32; later training does not change the codec. All networks run
-            on the model's device, range coding runs on the CPU.
+            on the model's device, and range coding on the CPU.
         tables: `tables()` of a codec of the same model. If None, they are computed on this machine, whose exp may
             differ from another machine's in the last bit.
         precision: precision of the convolutions of g_a and g_s. It affects which latents the encoder finds and the last
@@ -70,11 +70,11 @@ class Codec(BaseCodec["Picture", Tensor, Tensor]):
         fingerprint: 8 bytes that identify the frozen model; they are in every file.
         model: the frozen copy of the model, in evaluation mode.
         device: device of the networks.
-        objective: see above.
+        objective: the argument above.
 
     Raises:
         FreezeError: if weights are not finite or too large for exact arithmetic, or the tables belong to another model.
-        ValueError: if there is no such precision.
+        ValueError: if the precision is unknown.
         MemoryLimitError: if not even one tile fits the memory limit.
     """
 
@@ -114,7 +114,7 @@ class Codec(BaseCodec["Picture", Tensor, Tensor]):
         self.fingerprint = fingerprint(self.model.config, self._decoder_arrays())
 
     def __reduce__(self) -> tuple[type[Codec], tuple[object, ...]]:
-        """Pickle or copy the constructor's arguments; the copy is rebuilt from them."""
+        """Pickle and copy a codec as its constructor's arguments, from which it is rebuilt."""
         return type(self), (self.model, self.tables(), self.precision, self.transforms.memory_limit, self.objective)
 
     def __repr__(self) -> str:
@@ -196,7 +196,7 @@ class Codec(BaseCodec["Picture", Tensor, Tensor]):
     @on_cpu()
     @torch.inference_mode()
     def reconstruct(self, y_hat: IntArray, height: int, width: int, level: float | None) -> Samples:
-        """Apply g_s: latents (M, h, w) -> (3, height, width) uint8, not yet made gray if the file is."""
+        """Apply g_s: latents (M, h, w) -> (3, height, width) uint8, before `encoder.to_gray`."""
         return self._synthesise(y_hat, height, width, level)
 
     def _synthesise(
@@ -209,7 +209,7 @@ class Codec(BaseCodec["Picture", Tensor, Tensor]):
     def exact_bits(self, coded: Encoded[Tensor] | Decoded[Tensor, Tensor]) -> float:
         """Compute the cross-entropy of the latents under the codec's exact parameters, in bits.
 
-        The file is longer by the header and the end of the range coder's data.
+        A file also holds its header and the range coder's final words, which are not counted.
 
         Args:
             coded: result of `encode` or `decode`.

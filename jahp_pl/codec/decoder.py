@@ -1,4 +1,4 @@
-"""Decoding of one file in any runtime, apart from the networks: checks before, the image afterwards. No torch."""
+"""The parts of decoding that all runtimes share: checks before the networks run, and the image afterwards. No torch."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ReadFile(NamedTuple, Generic[Integers]):
 
 
 class Reconstruction(NamedTuple):
-    """What a file shows."""
+    """The image of a file, and the rate level at which it was coded."""
 
     image: Samples
     """(3, H, W)."""
@@ -56,7 +56,7 @@ def open_file(data: bytes, max_pixels: int | None, fingerprint: bytes, num_level
         data: the whole file.
         max_pixels: largest image to accept; None for the default, see `limits`.
         fingerprint: fingerprint of the codec.
-        num_levels: number of rate levels of the model.
+        num_levels: number of rate levels of the model; 1 for a single-rate model.
         has_context: whether the model has a context model, so that latents are decoded step by step.
 
     Raises:

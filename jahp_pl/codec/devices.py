@@ -1,4 +1,4 @@
-"""Devices: whether one can be used, and the default one of new tensors."""
+"""Checks devices, and makes the CPU the default device of new tensors."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class DeviceError(JahpError, ValueError):
 
 
 def check_device(device: str | torch.device | None) -> None:
-    """Check that tensors on a device hold data; None is the CPU.
+    """Check that tensors can be created on a device and read back; None means the CPU.
 
     Raises:
-        DeviceError: if they cannot be created or read.
+        DeviceError: if they cannot, as on the meta device, whose tensors hold no data.
     """
     try:
         torch.empty(1, device=device).cpu()
@@ -29,7 +29,7 @@ def check_device(device: str | torch.device | None) -> None:
 
 @contextmanager
 def on_cpu() -> Iterator[None]:
-    """Create tensors on the CPU unless a device is named, whatever `torch.set_default_device` says."""
+    """In the block, create tensors on the CPU unless a device is given, whatever `torch.set_default_device` says."""
     if torch.get_default_device().type == "cpu":  # entering torch.device slows down every call of torch a little
         yield
         return

@@ -16,14 +16,17 @@ from jahp_pl.codec.latents import Encoded, Latents
 
 
 class AnalysedImage(Protocol):
-    """An image and its latents before they are quantized, in any runtime."""
+    """An image and its latents before they are quantized, in any runtime.
+
+    A rate level is from 0 to the number of levels minus 1; None for a single-rate model.
+    """
 
     @property
     def image(self) -> Samples:
         """The original, (3, H, W)."""
 
     def scaled(self, level: float | None) -> Float32Array:
-        """Return the latents (M, h, w) at a rate level, before they are rounded."""
+        """Return the latents (M, h, w), scaled by the gains of a rate level, before rounding."""
 
     def quantize(self, level: float | None) -> Latents[IntArray]:
         """Round to the nearest integers at a rate level."""
@@ -88,7 +91,7 @@ class ImageEncoder:
         return Encoded(data, y_hat, z_hat, len(data) - len(payload), level_of(level), bits=bits)
 
     def estimate_bytes(self, level: int) -> float:
-        """Estimate the bytes of a file at a rate level from the energy of its latents.
+        """Estimate the bytes of a file at a rate level, in `LEVEL_STEPS`, from the energy of its latents.
 
         A latent is modelled as a Gaussian whose variance is the energy E of the 3 x 3 latents around it in its channel.
         Its bits are then 1/2 log2(1 + 2 pi e E): for large E the entropy of that Gaussian in unit bins, and almost
@@ -105,7 +108,7 @@ class ImageEncoder:
         return self._psnr(file.y_hat, file.level)
 
     def plain_psnr(self, level: int) -> float:
-        """Compute the PSNR in dB at a level with plain rounding, without a search."""
+        """Compute the PSNR in dB at a level, in `LEVEL_STEPS`, with plain rounding, without a search."""
         return self._psnr(self.analysed.quantize(level_of(level)).y_hat, level_of(level))
 
     def _psnr(self, y_hat: IntArray, level: float | None) -> float:
@@ -133,7 +136,7 @@ def to_gray(image: Samples) -> Samples:
 
 
 def _local_mean(maps: Float32Array) -> Float32Array:
-    """Average each (h, w) map over 3 x 3 positions; at its borders, over those inside."""
+    """Average each (h, w) map over 3 x 3 positions; at borders, only over the positions inside the map."""
     for axis in (1, 2):
         length = maps.shape[axis]
         below, above = np.arange(length) - 1, np.arange(length) + 1

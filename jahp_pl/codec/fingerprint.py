@@ -13,12 +13,12 @@ from jahp_pl.config import ModelConfig
 
 
 def fingerprint(config: ModelConfig, arrays: Iterable[npt.NDArray[np.generic]]) -> bytes:
-    """Hash everything that a decoder uses to the first 8 bytes of a SHA-256; g_a and h_a do not count.
+    """Hash everything that a decoder uses, without g_a and h_a; return the first 8 bytes of the SHA-256.
 
     Args:
-        config: architecture. Only settings that a decoder depends on are hashed; those of training do not count.
-        arrays: weights of g_s, gains, tables of the prior, tables of the latents, frozen layers: those that the model
-            has, in this order.
+        config: architecture. Only settings that a decoder depends on are hashed, not those of training.
+        arrays: weights of g_s, gains, tables of the prior, tables of the latents and frozen layers, in this order; the
+            model may lack some of them.
     """
     words: tuple[str | int, ...] = (
         config.rung, config.num_filters, config.num_latents, config.likelihood, config.num_components

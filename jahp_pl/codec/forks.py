@@ -9,7 +9,7 @@ import torch
 from jahp_pl.errors import JahpError
 
 _pids: set[int] = set()
-"""Processes that have used a codec with several threads: this one, and those that it was forked from."""
+"""Ids of the processes that have used a codec with several threads: this one, and those that it was forked from."""
 
 
 class ForkError(JahpError, RuntimeError):

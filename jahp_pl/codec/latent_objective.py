@@ -6,7 +6,7 @@ of any real y; between the integers, R is the density of the noisy latent. All r
 so that parts can be summed.
 
 D may mix squared errors with `StructuralDistortion`. A search for squared errors alone gains PSNR partly at
-the expense of structure: it drops faint texture, which costs many bits and has small squares.
+the expense of structure: it drops faint texture, which costs many bits and adds little to the squared error.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MASS_MIN = 2.0**-24
 
 
 class Region(NamedTuple):
-    """A rectangle of latents."""
+    """A rectangle of latents: rows [top, bottom) and columns [left, right)."""
 
     top: int
     bottom: int
@@ -48,7 +48,7 @@ class Region(NamedTuple):
         return latents[..., self.top : self.bottom, self.left : self.right]
 
     def pixels(self, image: Tensor) -> Tensor:
-        """Return the part of an image (..., H, W) inside the rectangle, as a view."""
+        """Return the pixels of an image (..., H, W) that belong to the rectangle, as a view."""
         return Region(*(STRIDE * edge for edge in self)).of(image)
 
     def inside(self, outer: Region) -> Region:
@@ -61,12 +61,12 @@ class LatentObjective:
 
     Args:
         model: frozen model, in float32 on its device.
-        transforms: run g_s of the model as a decoder does, for `score`.
+        transforms: runs g_s of the model as a decoder does, for `score`.
         image: (3, H, W) uint8 original.
         psi: (1, F, h, w) output of h_s for the latents `seen`; None on rungs without h_s.
         loss: lambda and the distortion of training: mse is mixed with structure, ms_ssim is structure alone.
         structure_share: share of the structural distortion in a mixture with mse, from 0 to 1.
-        seen: latents that the function receives.
+        seen: rectangle of latents that the function receives.
         counted: rectangle within `seen` whose bits and pixels count; `seen` must contain all latents that these depend
             on.
         scale: (M,) factors of the latents before g_s; None for 1.

@@ -41,8 +41,8 @@ class Search(NamedTuple):
     betas: tuple[float, float] = (0.1, 0.7)
     """Betas of Adam. With more momentum, latents would keep moving after their error is compensated."""
     channel_share: float = 0.5
-    """Share of the channel's mean in the second moment of each latent. Of the few gradients of a short search, Adam
-    would use little more than the sign; with the mean, latents with larger gradients move further."""
+    """Share of the channel's mean in the second moment of each latent. In a short search, Adam would use little more
+    than the sign of each gradient; with the mean, latents with larger gradients move further."""
     nearness: float = 0.4
     """Weight of a latent's distance from the nearest integer, as a share of the largest one, in the order of freezing;
     0 freezes at random."""
@@ -69,11 +69,11 @@ def run_search(
     Args:
         objective: differentiable function of latents (1, M, h, w).
         y: (1, M, h, w) latents to start from.
-        keys: (1, M, h, w): latents with a negative key are kept; those of the others, uniform in [0, 1), make the order
-            of freezing random.
+        keys: (1, M, h, w): latents with a negative key keep their values; the other keys, uniform in [0, 1), make the
+            order of freezing random.
         search: method and its settings.
         generator: random generator on the CPU.
-        on_step: called after each step with the number of finished ones.
+        on_step: called after each step with the number of finished steps.
 
     Returns:
         (1, M, h, w) latents, to be rounded; None if a gradient is not finite.
@@ -110,14 +110,14 @@ def _share_frozen(search: Search, share: float) -> float:
 
 
 def _comes_first(y: Tensor, keys: Tensor, is_free: Tensor, nearness: float, share: float) -> Tensor:
-    """Choose the latents that are frozen once this share of the searched ones is; those frozen before are among them.
+    """Choose which latents are frozen once a share of them is; the result includes those frozen before.
 
     Args:
         y: latents.
         keys: see `run_search`.
         is_free: latents that are not frozen yet.
         nearness: see `Search`.
-        share: share of the latents with a key of 0 or more.
+        share: share to freeze of the latents with a key of 0 or more.
     """
     num_kept = int((keys < 0).sum())
     number = num_kept + int(share * (keys.numel() - num_kept))

@@ -1,4 +1,4 @@
-"""Defines the latents of an image, and what encoding and decoding return, as tensors or arrays. No torch."""
+"""Latents of an image, and the results of encoding and decoding, as tensors or arrays. No torch."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 
 Rgb = TypeVar("Rgb")
-"""An image in a runtime: a uint8 tensor or array."""
+"""Type of images in a runtime: a uint8 tensor or array."""
 Integers = TypeVar("Integers")
-"""Latents in a runtime: an int32 tensor or array."""
+"""Type of latents in a runtime: an int32 tensor or array."""
 
 
 class Latents(NamedTuple, Generic[Integers]):
-    """Quantized latents, as they are coded."""
+    """Quantized latents and hyper-latents of one image."""
 
     y_hat: Integers
-    """(M, h, w)."""
+    """(M, h, w) int32."""
     z_hat: Integers | None
-    """(N, ceil(h / 4), ceil(w / 4)); None on rungs without side information."""
+    """(N, ceil(h / 4), ceil(w / 4)) int32; None on rungs without side information."""
 
 
 class Encoded(NamedTuple, Generic[Integers]):
@@ -35,9 +35,9 @@ class Encoded(NamedTuple, Generic[Integers]):
     level: float | None = None
     """Rate level, from 0 to the number of levels minus 1; None for a single-rate model."""
     psnr: float | None = None
-    """PSNR of the decoded image in dB; only if it was the target."""
+    """PSNR of the decoded image in dB; None unless a PSNR was the target."""
     bits: float | None = None
-    """Cross-entropy of the latents under the codec's exact parameters in bits; only if it was to be measured."""
+    """Cross-entropy of the latents under the codec's exact parameters in bits; None unless it was to be measured."""
 
 
 class Decoded(NamedTuple, Generic[Rgb, Integers]):
@@ -56,7 +56,7 @@ class Decoded(NamedTuple, Generic[Rgb, Integers]):
 
 
 def count_mismatches(encoded: Encoded[Any], decoded: Decoded[Any, Any]) -> int:
-    """Count the latents and hyper-latents that were decoded differently; in an array of another shape, all of them.
+    """Count the latents and hyper-latents that were decoded differently; if the shapes differ, all of them count.
 
     Args:
         encoded: result of any runtime, with tensors on the CPU.

@@ -14,23 +14,23 @@ from jahp_pl.codec.bitstream import BitstreamError
 from jahp_pl.strides import STRIDE
 
 ACCEPTED_PIXELS = 2**25
-"""Default limit of pixels that a decoder accepts, 34 million."""
+"""Default limit on the pixels that a decoder accepts, 34 million."""
 PIXELS_PER_BYTE = 2**12
-"""Default limit of pixels for each byte of the file. With the bundled models, an image of one colour takes a byte for
-2,000 pixels, and a photograph of the lowest quality one for 170."""
+"""Default limit on pixels per byte of the file. With the bundled models, an image of a single colour takes one byte per
+2,000 pixels, and a photograph at the lowest quality one byte per 170."""
 LEAST_PIXELS = 2**20
-"""Pixels that are accepted of even the shortest file; they take a few seconds."""
+"""Number of pixels that is accepted from even the shortest file; decoding them takes a few seconds."""
 LEAST_STEPS = 1024
-"""Decoding steps that are always accepted; they take less than a second."""
+"""Number of decoding steps that is always accepted; they take less than a second."""
 
 
 def claimable_pixels(num_bytes: int) -> int:
-    """Return the number of pixels that a file of this length may state by default, without `ACCEPTED_PIXELS`."""
+    """Return how many pixels a file of this length may state by default, apart from the limit `ACCEPTED_PIXELS`."""
     return max(LEAST_PIXELS, PIXELS_PER_BYTE * num_bytes)
 
 
 def accepted_pixels(data: bytes, max_pixels: int | None) -> int:
-    """Return the number of pixels to accept of a file: `max_pixels`, or the default if it is None.
+    """Return the number of pixels to accept from a file: `max_pixels`, or the default if it is None.
 
     Raises:
         TypeError: if `data` is not bytes, or `max_pixels` is not a whole number.
@@ -67,7 +67,7 @@ def check_steps(height: int, width: int, max_pixels: int | None) -> None:
     Args:
         height: rows of latents.
         width: columns of latents.
-        max_pixels: largest image to accept; None for `ACCEPTED_PIXELS`.
+        max_pixels: maximum number of pixels to accept; None for `ACCEPTED_PIXELS`.
 
     Raises:
         BitstreamError: if width + 3 (height - 1) exceeds `max_steps`.
@@ -82,7 +82,7 @@ def check_steps(height: int, width: int, max_pixels: int | None) -> None:
 
 
 class Deadline:
-    """A time limit for one decoding call, whatever number of files it decodes, one after the other or together.
+    """A time limit for one decoding call, shared by all files that it decodes.
 
     Args:
         seconds: limit, from now on; None for no limit.

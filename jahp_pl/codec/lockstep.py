@@ -38,8 +38,8 @@ def decode_in_groups(
     Args:
         decode_group: decodes files in lockstep until the deadline.
         files: whole files.
-        max_pixels: largest image to accept; None for the default, see `limits`.
-        max_seconds: time to accept for all files; None is any.
+        max_pixels: maximum number of pixels to accept per file; None for the default, see `limits`.
+        max_seconds: time limit in seconds for all files together; None for no limit.
 
     Raises:
         BitstreamError: if one of them is not a valid file, or the time is up.

@@ -1,8 +1,8 @@
-"""Matrix products on a CPU with weights that oneDNN has arranged for itself in advance.
+"""Matrix products on a CPU with weights arranged in advance in oneDNN's own layout.
 
-torch multiplies float32 matrices with MKL, which reads the weights in the order in which they are stored. For the few
-rows of a decoder's step that order costs a third of the time, and on processors that are not Intel's MKL uses vectors
-of half the width. oneDNN, which torch has for its convolutions, has neither fault.
+torch multiplies float32 matrices with MKL, which reads the weights in the order in which they are stored. With the few
+rows of a decoding step, this order costs a third of the time; and on other processors than Intel's, MKL uses vectors of
+half the width. oneDNN, which torch uses for convolutions, has neither drawback.
 
 Guarantees: products of integers whose sums stay below 2^24 are exact, whatever precision the environment allows oneDNN
 (`ONEDNN_DEFAULT_FPMATH_MODE`); all others are as precise as float32.
@@ -18,7 +18,7 @@ from torch import Tensor
 from jahp_pl.codec.torch_settings import full_precision
 
 ROWS = 16
-"""Number of rows that weights are arranged for; with more rows it makes no difference."""
+"""Number of rows for which weights are arranged; the arrangement makes no difference with more."""
 
 
 def pack(weight: Tensor) -> Tensor | None:
@@ -46,7 +46,7 @@ def multiply(rows: Tensor, weight: Tensor, packed: Tensor | None, bias: Tensor |
 
 @functools.cache
 def _is_precise() -> bool:
-    """Check on a product whose factors and sums need all bits of float32 that oneDNN computes in float32."""
+    """Check that oneDNN computes in float32, by a product whose factors and sums need all bits of that type."""
     numbers = torch.arange(ROWS * 256.0).view(ROWS, 256) % 61  # 6 bits, and sums of 256 products with up to 10 bits
     weight = torch.arange(256 * 64.0).view(256, 64) % 1021
     try:

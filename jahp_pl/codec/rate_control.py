@@ -1,7 +1,7 @@
 """Encodes to a target: finds the level at which a variable-rate model gives a file of that size, rate or PSNR.
 
-The image is analysed once. An estimate of the rate from the energy of its latents finds the level to a few per cent,
-and the slope there; whole files, usually two, then find it exactly.
+The image is analysed once. An estimate of the rate from the energy of its latents gives the level to a few per cent,
+and the slope there; encoding whole files, usually two, then gives the exact level.
 """
 
 from __future__ import annotations

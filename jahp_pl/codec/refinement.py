@@ -54,10 +54,10 @@ def search_for_effort(effort: int, objective: LossConfig | None) -> Search | Non
 
     Args:
         effort: index into `EFFORTS`.
-        objective: objective of the codec.
+        objective: training objective of the codec's model; None if unknown.
 
     Raises:
-        ValueError: if the effort does not exist, or a search has no objective.
+        ValueError: if the effort is not an index into `EFFORTS`, or it is above 0 and there is no objective.
     """
     if not isinstance(effort, int) or not 0 <= effort < len(EFFORTS):
         raise ValueError(f"effort {effort!r}: must be a whole number from 0 to {len(EFFORTS) - 1}")
@@ -113,7 +113,7 @@ def refine(
 
     Args:
         model: frozen model, in float32 and evaluation mode.
-        transforms: run the transforms of the model.
+        transforms: runs the transforms of the model.
         image: (3, H, W) uint8 on the CPU.
         y: (1, M, h, w) float32 on the model's device: latents of the image, scaled by the gains of a rate level.
         rounded: y rounded to integers, and z_hat; int32 on the CPU.
@@ -210,7 +210,7 @@ def smallest_search_bytes(config: ModelConfig) -> int:
 
 
 def _margin(config: ModelConfig) -> int:
-    """Return how far, in latents, a latent influences pixels and the bits of others."""
+    """Return the distance, in latents, up to which a latent influences pixels and the bits of other latents."""
     return max(-(-transforms_of(config.transform).reach // STRIDE), CONTEXT_REACH)
 
 

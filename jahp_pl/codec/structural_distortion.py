@@ -6,7 +6,7 @@ the windows are boxes of 8 x 8 luma pixels that overlap by half, and the scales 
     D = sum_s w_s mean(1 - cs_s),   cs_s = (2 cov(x, x_hat) + C2) / (var(x) + var(x_hat) + C2),
 
 times the comparison of means at the coarsest scale. Near 1 this sum equals the product of powers to first order. It
-takes a tenth of the time of MS-SSIM itself (`quality.ms_ssim`), which results are reported in.
+takes a tenth of the time of MS-SSIM itself (`quality.ms_ssim`), the measure in which results are reported.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 C1, C2 = 0.01**2, 0.03**2
 """Stabilizing constants for intensities in [0, 1]."""
 WINDOW = 8
-"""Side of the windows in pixels of their scale; smaller if the image is."""
+"""Side of the windows in pixels of their scale; smaller for an image smaller than this."""
 
 
 class _Scale(NamedTuple):

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 TAPS = (((0, 4), (1, 2), (2, 0)), ((1, 3), (2, 1)))
-"""Positions in a 3-tap kernel and in the 5-tap kernel that they are taken from, for even and odd outputs."""
+"""For even and for odd outputs: each position in the 3-tap kernel, with the position in the 5-tap kernel from which its
+value is taken."""
 UPSAMPLE = ((5, 5), (2, 2), (2, 2), (1, 1), (1, 1), 1)
 """Kernel size, stride, padding, output padding, dilation and groups of `transforms.upsample`."""
 
@@ -43,7 +44,7 @@ class SubpixelConvolution(nn.Module):
 
 
 def with_subpixel_end(g_s: nn.Sequential) -> nn.Sequential:
-    """Return g_s with its last layer as a `SubpixelConvolution` if it is an `upsample`; it shares the other layers."""
+    """Return g_s with its last layer, if it is an `upsample`, as a `SubpixelConvolution`; other layers are shared."""
     *layers, last = g_s
     if isinstance(last, nn.ConvTranspose2d) and _shape(last) == UPSAMPLE:
         last = SubpixelConvolution(last)

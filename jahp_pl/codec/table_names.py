@@ -1,6 +1,6 @@
-"""Names of the tables that a codec is built from: those of the prior and those of the latents. No torch.
+"""Names of the tables that a codec is built from, for the prior and for the latents. No torch.
 
-An export stores them under these names below `tables.`.
+An export stores them under these names, with the prefix `tables.`.
 """
 
 from __future__ import annotations

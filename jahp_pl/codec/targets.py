@@ -21,7 +21,7 @@ MAX_PROBES = 20
 MAX_SECANTS = 6
 """Number of probes after which the search bisects."""
 LARGEST = 1e18
-"""Largest number in a target; Python has whole numbers too large for a float."""
+"""Largest number in a target. Whole numbers in Python may be too large for a float."""
 
 
 class TargetError(JahpError, ValueError):
@@ -107,7 +107,7 @@ class Probe(NamedTuple):
     level: int
     """The level, in steps."""
     value: float
-    """The resulting value."""
+    """Value of the searched function at this level."""
 
 
 def find_level(
@@ -121,7 +121,7 @@ def find_level(
     """Try levels until one is good or no untried level is left in the bracket.
 
     Args:
-        value_at: increasing function of the level.
+        value_at: increasing function of the level; all levels are in `LEVEL_STEPS`.
         aim: requested value.
         last: largest level; the smallest is 0.
         start: level to try first.

@@ -13,9 +13,9 @@ import torch
 from jahp_pl.errors import JahpError
 
 BACKENDS = ("cuda", "mkldnn")
-"""Backends of torch that have a precision of matrix products of their own."""
+"""Backends of torch with their own setting for the precision of matrix products."""
 TRIES = 3
-"""Attempts for a call whose products another thread has disturbed."""
+"""Maximum number of attempts at a call during which another thread changes the precision."""
 _FULL = "ieee"
 """Full precision in the newer API."""
 
@@ -28,7 +28,7 @@ class PrecisionError(JahpError, RuntimeError):
 
 
 class MatmulPrecision:
-    """torch's float32 matmul precision: full while anyone holds it, then restored.
+    """torch's float32 matmul precision: full while any thread holds it, then restored.
 
     The setting is global to the process. Threads that code at the same time hold it together, so that none restores it
     while another is working. A change by another thread is detected, and stays in effect once all are done.
@@ -156,7 +156,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
 
 
 def retry_if_precision_changed(function: Callable[P, T]) -> Callable[P, T]:
-    """Repeat a call of a function without side effects, up to `TRIES` times, if another thread changed the
+    """Decorate a function without side effects: call it up to `TRIES` times while another thread changes the
     precision."""
 
     @functools.wraps(function)
