@@ -21,7 +21,7 @@ SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 C1, C2 = 0.01**2, 0.03**2
 """Stabilizing constants for intensities in [0, 1]."""
 WINDOW = 8
-"""Side of the windows in pixels of their scale; smaller for an image smaller than this."""
+"""Side of the windows in pixels of their scale; small images have smaller windows."""
 
 
 class _Scale(NamedTuple):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 MAX_NAMES = 1_000_000
-"""Maximum number of names per pattern; at a gigabyte per shard, these are 1 PB."""
+"""Maximum number of names per pattern; at a gigabyte per shard, that is 1 PB."""
 
 _RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)(?:\.\.(-?\d+))?")
 

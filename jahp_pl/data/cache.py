@@ -28,7 +28,7 @@ from jahp_pl.locks import hold_lock
 MAX_SHARD_BYTES = 2**36
 """Maximum size of a download without an index."""
 _TRIES = 2
-"""Downloads of a shard that does not match its index before that is an error."""
+"""Maximum number of attempts to download a shard that matches its index."""
 _ABANDONED_SECONDS = 3600.0
 """Age at which an unfinished download counts as left by a process that was killed."""
 
@@ -37,10 +37,10 @@ class ShardCache:
     """Opens shards through a cache folder.
 
     Args:
-        folder: on a local disk; created when needed.
-        max_bytes: maximum size of the shards in the folder.
+        folder: folder on a local disk; created when needed.
+        max_bytes: maximum total size of the shards in the folder.
         timeout: seconds that each `READ_BYTES` of a download may take.
-        index_entries: index entries by address; shards without one are checked by reading them.
+        index_entries: index entries by address; a shard without one is checked by reading it to its end.
     """
 
     def __init__(self, folder: Path, max_bytes: int, timeout: float, index_entries: Mapping[str, ShardEntry]) -> None:
@@ -51,7 +51,7 @@ class ShardCache:
         """Open a shard from the folder, and download it first if it is not there.
 
         Raises:
-            OSError: if it cannot be downloaded, or twice does not match its index.
+            OSError: if it cannot be downloaded, or two downloads in a row do not match its index.
             DataError: if the folder cannot be written.
         """
         file = self._find(url)
@@ -104,7 +104,7 @@ class ShardCache:
         return is_equal
 
     def _fetch(self, url: str) -> None:
-        """Download a shard unless another process does, and wait for that one."""
+        """Download a shard; if another process is downloading it already, wait for that process instead."""
         try:
             with self._lock(self._intact_path(url).stem):
                 if (found := self._find(url)) is not None:  # another process was faster
@@ -116,7 +116,7 @@ class ShardCache:
             raise DataError(f"data.cache_dir: {error}; lower data.cache_bytes if the disk is too small") from None
 
     def _download(self, url: str) -> None:
-        """Download a shard, once more if it is damaged; if it is then equally damaged, so is its original."""
+        """Download a shard, and again if it is damaged; if both copies are equally damaged, so is the original."""
         part = self._intact_path(url).with_suffix(".part")
         previous = ""
         for _ in range(_TRIES):

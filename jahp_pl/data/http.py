@@ -62,7 +62,7 @@ def open_url(url: str, headers: dict[str, str], timeout: float) -> Response:
     Args:
         url: http or https, without credentials.
         headers: headers of the request; an Authorization is only sent to the host of `url`.
-        timeout: seconds for all of it: names, connections, redirects and header.
+        timeout: seconds for everything together: name lookups, connections, redirects and the header.
 
     Raises:
         urllib.error.HTTPError: if the status is not a success; the caller closes it.

@@ -62,9 +62,9 @@ class StreamLoader(DataLoader[Delivery]):
 class ShardDataModule(lightning.LightningDataModule):
     """Random crops for training, whole images for validation.
 
-    A training batch is (B, 3, crop, crop), float in [0, 1], with B = batch size / number of processes. Its loader
-    yields bytes from 0 to 255, a quarter of the data to move between processes and to a GPU. A validation batch is a
-    `ValImage` with (1, 3, H, W).
+    A training batch is (B, 3, crop, crop), float in [0, 1], with B = batch size / number of processes. The loader
+    itself yields uint8 from 0 to 255, a quarter of the data to move between processes and to a GPU. A validation batch
+    is a `ValImage` with (1, 3, H, W), float in [0, 1].
 
     Resuming: the stream's seed includes the optimizer step at which it starts, so a resumed run draws new crops instead
     of repeating earlier ones. In expectation it neither repeats nor skips any; the shuffle buffer starts empty.
@@ -74,7 +74,7 @@ class ShardDataModule(lightning.LightningDataModule):
         seed: seed of the order and position of crops.
 
     Raises:
-        ConfigError: if the configuration is none of data.
+        ConfigError: if `config` is not a `DataConfig`.
         DataError: if shards are missing or empty.
     """
 
@@ -90,7 +90,7 @@ class ShardDataModule(lightning.LightningDataModule):
         """Skip counts of this process's share of the validation images, in the last validation."""
 
     def train_dataloader(self) -> StreamLoader:
-        """Return an endless loader of batches; the run ends it.
+        """Return an endless loader of training batches.
 
         Raises:
             ConfigError: if the batch size is not divisible by the number of processes.
@@ -155,7 +155,7 @@ class ShardDataModule(lightning.LightningDataModule):
 
 
 def _collate(deliveries: list[Delivery]) -> Delivery:
-    """Join the deliveries of a batch to one with all crops and counts."""
+    """Join the deliveries of a batch into one that holds all their crops and counts."""
     skipped = tuple(photo for delivery in deliveries for photo in delivery.skipped)
     drawn = reduce(DrawCounts.plus, (delivery.drawn for delivery in deliveries))
     last = deliveries[-1]

@@ -32,7 +32,7 @@ DECODED_BYTES = 128 * 2**20
 """Bytes of decoded photographs that a stream caches, so that a small corpus is decoded once instead of once per
 crop."""
 _MAX_SKIPPED = 1000
-"""Photographs that may be skipped in a row."""
+"""Number of photographs skipped in a row after which a stream ends with an error."""
 
 
 class ValImage(NamedTuple):
@@ -58,7 +58,7 @@ class Delivery(NamedTuple):
 
 
 class CropOptions(NamedTuple):
-    """How crops are cut from photographs."""
+    """Size, number and spacing of the crops that are cut from photographs."""
 
     size: int
     """Side in pixels."""
@@ -74,6 +74,15 @@ class CropStream(IterableDataset[Delivery]):
     """Endless random crops, half of them flipped left to right, from shards drawn with replacement.
 
     Two ranks, workers or start steps never share a random sequence: each has its own branch of a numpy `SeedSequence`.
+
+    Args:
+        urls: paths and addresses of the shards.
+        crops: how to cut crops.
+        seed: seed of all random choices.
+        start_step: optimizer step at which the stream starts; part of the seed.
+        rank: number of this training process, from 0; part of the seed.
+        shuffle_buffer: maximum number of photographs in the shuffle buffer.
+        reader: reads the shards; None for one without cache or index.
     """
 
     def __init__(
@@ -116,6 +125,13 @@ class WholeImages(IterableDataset[Delivery]):
     """Every image of the shards once over all ranks and workers, in the order of the shards; ranks take turns.
 
     Every worker reads every shard but only decodes its share, so any number of shards suits any number of ranks.
+
+    Args:
+        urls: paths and addresses of the shards.
+        max_images: maximum number of images over all ranks; 0 for all.
+        rank: number of this training process, from 0.
+        world_size: number of training processes.
+        reader: reads the shards; None for one without cache or index.
     """
 
     def __init__(
@@ -217,7 +233,7 @@ def _decoded(item: Item, min_side: int = 1) -> Image.Image | Skipped:
 
 
 class _CachedDecoder:
-    """Decodes photographs, and keeps the most recently used ones."""
+    """Decodes photographs, and caches the most recently used ones."""
 
     def __init__(self, decode: Callable[[Item], Image.Image | Skipped], max_bytes: int) -> None:
         self._decode, self._max_bytes = decode, max_bytes

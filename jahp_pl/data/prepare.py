@@ -55,7 +55,9 @@ class StoredImage(NamedTuple):
     name: str
     """Name of the photograph, with the position of a tile."""
     suffix: str
+    """Suffix without its dot."""
     data: bytes
+    """Content of the file."""
     num_pixels: int
 
 
@@ -75,7 +77,7 @@ def prepare(item: FoundPhoto, options: ShardOptions) -> PreparedPhoto | Skipped:
     """Decode, check and encode one photograph.
 
     Returns:
-        The files to store, or the reason why it is left out; it is never an error.
+        The files to store, or the reason why the photograph is left out; a bad photograph raises no error.
     """
     try:
         data = item.read()

@@ -41,7 +41,7 @@ class DrawCounts(NamedTuple):
     shards: int = 0
     """Shards whose reading began."""
     broken_shards: int = 0
-    """Those of them that could not be read to their end."""
+    """Shards among these that could not be read to their end."""
 
     def plus(self, other: DrawCounts) -> DrawCounts:
         """Add two counts."""

@@ -66,7 +66,7 @@ def write_shards(
         sources: folders (searched recursively), image files, uncompressed tar archives.
         out: folder to create.
         options: sizes, storage and order; None for the defaults.
-        workers: decoding processes; all cores by default; 1 works in this process.
+        workers: number of decoding processes; None for one per core, 1 to decode in this process.
         overwrite: replace `out` if it is a folder of shards.
         progress: called with (photographs done, photographs found).
 
@@ -151,7 +151,7 @@ def _shuffle_tiles(tiles: Path, folder: Path, options: ShardOptions) -> list[Sha
 
 
 def _prepare_all(items: list[FoundPhoto], options: ShardOptions, workers: int) -> Iterator[PreparedPhoto | Skipped]:
-    """Run `prepare` in several processes, a few items ahead, and yield the results in the order of the items."""
+    """Run `prepare` in several processes, which stay a few items ahead; yield the results in the order of the items."""
     if workers == 1:
         yield from (prepare(item, options) for item in items)
         return

@@ -12,7 +12,7 @@ from jahp_pl.data.shard_reader import Item, Photo
 _BUFFER_BYTES = 128 * 2**20
 """Maximum size of the encoded photographs in the buffer."""
 _SHUFFLE_START = 100
-"""Items in the buffer before the first one leaves it; from then on, every second item makes it larger by one."""
+"""Items in the buffer before the first one leaves it; after that, the buffer grows by one with every second item."""
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ def shuffled(items: Iterable[Item], capacity: int, rng: random.Random) -> Iterat
 
     Args:
         items: photographs in the order of the shards.
-        capacity: maximum number of items in the buffer, which also is limited to `_BUFFER_BYTES`.
+        capacity: maximum number of items in the buffer, which is also limited to `_BUFFER_BYTES`.
         rng: source of the order.
     """
     buffer: list[Item] = []

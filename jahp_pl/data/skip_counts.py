@@ -11,7 +11,7 @@ from jahp_pl.data.shard_reader import DrawCounts
 
 _NUM_EXAMPLES = 20
 _PHOTO_WINDOW, _SHARD_WINDOW = 1000, 100
-"""Latest draws over which the share of broken ones is taken."""
+"""Numbers of latest draws over which the shares of broken photographs and shards are taken."""
 
 _log = logging.getLogger(__name__)
 
@@ -20,8 +20,8 @@ class RecentShare:
     """Share of broken items among recent draws.
 
     Args:
-        window: number of draws. The share is that of the latest deliveries, as few as hold this many draws; it is 0
-            until there are as many.
+        window: minimum number of draws. The share is taken over the fewest latest deliveries that contain this many
+            draws; it is 0 until there have been that many.
     """
 
     def __init__(self, window: int) -> None:
@@ -30,7 +30,7 @@ class RecentShare:
         self._total = self._broken = 0
 
     def add(self, total: int, broken: int) -> float:
-        """Add one delivery and return the share."""
+        """Add one delivery with `total` draws, of which `broken` are broken, and return the share from 0 to 1."""
         self._deliveries.append((total, broken))
         self._total, self._broken = self._total + total, self._broken + broken
         while self._total - self._deliveries[0][0] >= self._window:
@@ -55,7 +55,7 @@ class SkipCounts:
     examples: list[Skipped] = field(default_factory=list)
     """The first 20 different skipped photographs, for messages."""
     max_broken_share: float = 1.0
-    """Maximum share of broken ones among the last 1000 photographs or the last 100 shards."""
+    """Maximum share, from 0 to 1, of broken ones among the last 1000 photographs or the last 100 shards."""
     _photos: RecentShare = field(default_factory=lambda: RecentShare(_PHOTO_WINDOW), compare=False, repr=False)
     _shards: RecentShare = field(default_factory=lambda: RecentShare(_SHARD_WINDOW), compare=False, repr=False)
 

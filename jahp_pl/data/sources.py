@@ -25,7 +25,7 @@ class FoundPhoto(NamedTuple):
     """Bytes; -1 means up to the end of the file."""
 
     def read(self) -> bytes:
-        """Read the image file; from a truncated archive, it has fewer than `size` bytes.
+        """Read the image file; the result is shorter than `size` if the archive is truncated.
 
         Raises:
             OSError: if it cannot be read or is too large.
@@ -50,7 +50,7 @@ class FoundPhotos(NamedTuple):
 
 
 def find_photos(sources: Sequence[str | Path]) -> FoundPhotos:
-    """Search folders recursively, and archives; a file given explicitly is taken whatever its suffix.
+    """Search folders (recursively) and archives; a file that is given explicitly may have any suffix.
 
     Only names and positions are kept in memory, about 300 bytes per photograph.
 

@@ -23,7 +23,7 @@ _READ_ERRORS = (tarfile.TarError, OSError, EOFError, ValueError, OverflowError, 
 
 
 class ArchiveError(JahpError):
-    """An archive that cannot be read further; the message says where. Everything before is intact."""
+    """An archive that cannot be read further; the message says where. Everything before that place is intact."""
 
 
 class Member(NamedTuple):
@@ -82,7 +82,7 @@ def list_members(path: Path) -> Iterator[MemberPosition]:
 
 
 def is_image_name(name: str) -> bool:
-    """Check whether a path is a photograph by its suffix, and neither it nor a folder in it is hidden."""
+    """Check whether a path has the suffix of an image, and neither the file nor any folder in the path is hidden."""
     path = Path(name)
     return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
 

@@ -89,7 +89,7 @@ def _local(entry: str, key: str) -> list[str]:
 
 
 def _files(path: Path, key: str) -> list[Path]:
-    """Return the paths that an entry stands for; they may not exist."""
+    """Return the paths that an entry stands for; some may not exist."""
     recover_if_missing(path)
     if path.is_dir():
         if not (path / INDEX_NAME).exists():

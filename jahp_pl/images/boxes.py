@@ -50,8 +50,8 @@ def find_boxes(data: bytes, *path: bytes) -> list[bytes]:
 
 
 def primary_properties(data: bytes) -> list[Box]:
-    """Return the properties (`ipco`) of the primary item of a HEIF or AVIF file; all if the file does not assign
-    them."""
+    """Return the properties (`ipco`) of the primary item of a HEIF or AVIF file; all properties if none are assigned
+    to it."""
     meta = next(iter(find_boxes(data, b"meta")), b"")
     properties = [box for content in find_boxes(meta, b"iprp", b"ipco") for box in boxes(content)]
     primary = next((_number(content[4:], content[:1]) for content in find_boxes(meta, b"pitm")), None)

@@ -53,7 +53,7 @@ class Colours(NamedTuple):
 
 
 def colours_of(image: Image.Image) -> Colours:
-    """Determine the colour space of an image; for an image that is already loaded, from what Pillow keeps.
+    """Determine the colour space of an image; if the image is already loaded, only from what Pillow has kept.
 
     Args:
         image: opened by Pillow; the position in its file is preserved.
@@ -109,7 +109,7 @@ def file_head(image: Image.Image) -> bytes:
 
 
 def _late_profile(image: Image.Image) -> bytes:
-    """Join the parts of an ICC profile that come after the frame header of a JPEG, which Pillow does not."""
+    """Join the parts of an ICC profile that follow the frame header of a JPEG, which Pillow leaves out."""
     parts = sorted(getattr(image, "icclist", []))
     is_whole = parts and all(len(p) > 14 and p[12] == i and p[13] == len(parts) for i, p in enumerate(parts, 1))
     return b"".join(part[14:] for part in parts) if is_whole else b""
@@ -231,10 +231,10 @@ def _matrix(
     origin: str,
     exact: bool = False,
 ) -> Colours:
-    """Make a profile from primaries and exponents; none for those of sRGB.
+    """Make a profile from primaries and exponents; make none if they are sRGB's.
 
     Args:
-        exact: whether the numbers come from a table; those from a file may be invalid and are then ignored.
+        exact: whether the numbers come from a table. Numbers from a file may be invalid, and are then ignored.
     """
     is_srgb_curve = set(gammas) == {SRGB_CURVE}
     if is_srgb_curve and (image.mode in _GRAY or chromaticities == BT709):

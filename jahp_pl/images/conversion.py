@@ -28,7 +28,7 @@ def describe_losses(image: Image.Image, colours: Colours, samples: SampleFormat,
     """Yield what the conversion of an image to 8-bit RGB loses, in a few words each.
 
     Args:
-        image: open but not loaded, so that its header is still there.
+        image: open but not loaded, so that its header is still available.
         colours: colour space of the image.
         samples: sample format of the image.
         max_icc: see `io.convert_rgb`.

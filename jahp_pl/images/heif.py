@@ -18,12 +18,12 @@ def is_installed() -> bool:
 
 
 def readable_suffixes() -> frozenset[str]:
-    """Return the suffixes of the files that can be read; none without the plugin."""
+    """Return the suffixes of HEIC and HEIF files; an empty set if the plugin is not installed."""
     return _SUFFIXES if is_installed() else frozenset()
 
 
 def register() -> None:
-    """Make Pillow read HEIC and HEIF, in this process."""
+    """Let Pillow read HEIC and HEIF in this process."""
     import pillow_heif
 
     pillow_heif.register_heif_opener()

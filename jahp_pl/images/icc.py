@@ -26,7 +26,8 @@ def transform_to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTran
         mode: Pillow's mode of the image.
 
     Returns:
-        None if the profile is damaged, of another kind than `mode`, or equal to sRGB (within one level).
+        The transform; None if the profile is damaged, for another kind of image than `mode`, or equal to sRGB (within
+        one level).
     """
     try:
         given = ImageCms.ImageCmsProfile(io.BytesIO(profile or b"")) if mode != "LAB" else ImageCms.createProfile("LAB")

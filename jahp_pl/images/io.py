@@ -43,14 +43,14 @@ SUFFIXES = heif.readable_suffixes() | {
         ".webp",
     )
 }
-"""Suffixes of image files when a folder or an archive is searched."""
+"""Suffixes that mark image files when a folder or an archive is searched."""
 
 MAX_IMAGE_PIXELS = 178_000_000
-"""Limit of pixels, checked before decoding: 0.5 GB as RGB. Pillow's own limit is slightly higher."""
+"""Limit on the pixels of an image, checked before decoding: 0.5 GB as RGB. Pillow's own limit is slightly higher."""
 
 PNG_LEVEL = 3
-"""Level of compression of PNG. For decoded photographs, the usual 6 takes two to three times as long; its files
-are as large on average, single ones up to a tenth smaller."""
+"""Compression level of PNG. For decoded photographs, the usual 6 takes two to three times as long; its files have the
+same size on average, and single ones are up to a tenth smaller."""
 
 Source = str | Path | bytes | BinaryIO
 """Path of an image file, its content, or a file opened in binary mode."""
@@ -107,7 +107,7 @@ def decode_rgb(source: Source, name: str | None = None) -> RGB:
 def load_rgb(source: Source, name: str | None = None) -> Image.Image:
     """Read one still image like `decode_rgb`, but keep it in Pillow.
 
-    Cropping then costs only the crop; converting all of it to an array takes half as long as decoding.
+    Cropping then copies only the crop, whereas converting the whole image to an array takes half as long as decoding.
 
     Returns:
         A loaded image in mode RGB.
@@ -139,7 +139,7 @@ def convert_rgb(source: Source, name: str | None = None, flatten: bool = True, m
 
 
 def convert_image(image: Image.Image, flatten: bool = True, max_icc: int = 0) -> Converted:
-    """Convert an image opened or created by Pillow like `convert_rgb`; only the current frame, without changing it.
+    """Convert the current frame of an image opened or created by Pillow like `convert_rgb`; `image` is not changed.
 
     Raises:
         ImageError: see `convert_rgb`.
@@ -163,7 +163,7 @@ def image_size(source: Source, name: str | None = None) -> ImageSize:
     """Read width and height from the header without decoding.
 
     Raises:
-        ImageError: see `decode_rgb`, if the header shows it.
+        ImageError: see `decode_rgb`; only for faults that the header shows.
     """
     with _opened(source, name) as image:
         return ImageSize(*image.size)

@@ -71,7 +71,7 @@ def transparent_gray(image: Image.Image) -> Image.Image | None:
 
 
 def _inspect_tiff(image: ImageFile.ImageFile) -> SampleFormat:
-    """Find where white is; fix planes of 16 bits, and refuse what Pillow reads incorrectly."""
+    """Find the value of white; fix planes of 16 bits, and refuse what Pillow reads incorrectly."""
     tags = getattr(image, "tag_v2", {})
     bits = tags.get(_BITS, (1,))
     photometric = tags.get(_PHOTOMETRIC)

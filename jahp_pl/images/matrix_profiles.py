@@ -14,7 +14,8 @@ import numpy.typing as npt
 SRGB_CURVE = 0.0
 """Represents sRGB's piecewise curve in place of a gamma."""
 GAMMA_TOLERANCE = 0.05
-"""Relative tolerance. Writers put 1/2.2 into sRGB files; libpng and browsers leave such values unchanged too."""
+"""Relative tolerance for a gamma to count as sRGB's. Writers put 1/2.2 into sRGB files; libpng and browsers do not
+convert such files either."""
 
 _D50 = (0.9642, 1.0, 0.8249)
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])

@@ -46,7 +46,7 @@ _RUN_CONTENT = {
     "training": {},
     "callbacks": {},
 }
-"""What a run needs to continue."""
+"""Shape of what a checkpoint must also contain for its run to continue."""
 _DAMAGE_ERRORS = (
     RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError,
     AssertionError, zipfile.BadZipFile, zlib.error,
@@ -63,7 +63,7 @@ class DamagedCheckpointError(CheckpointError):
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """Resolve a path to a checkpoint: a file itself, or the best checkpoint of a run folder, otherwise the last.
+    """Resolve a path to a checkpoint: the file itself, or a run folder's best checkpoint, or its last if none is best.
 
     Raises:
         CheckpointError: if there is none.
@@ -98,7 +98,7 @@ class NewestCheckpoint(NamedTuple):
 
 
 def earlier_checkpoint(folder: Path, number: int) -> Path:
-    """Return the path of the checkpoint `number` saves before last.ckpt; `BestAndLast` keeps some."""
+    """Return the path of the checkpoint saved `number` saves before last.ckpt; `BestAndLast` keeps a few of them."""
     return folder / (f"last-{number}.ckpt" if number else LAST)
 
 
@@ -220,7 +220,7 @@ def model_of(config: ModelConfig, weights: Mapping[str, Tensor]) -> CompressionM
 
     Args:
         config: architecture.
-        weights: state dict of the same architecture; tensors in float32 become the model's, others are converted.
+        weights: state dict of the same architecture; float32 tensors are used without a copy, others are converted.
     """
     with _NoRandomNumbers():
         model = CompressionModel(config).float()  # whatever the default dtype
@@ -250,9 +250,9 @@ def training_facts(path: Path) -> dict[str, Any]:
 
 
 def shapes_of(config: ModelConfig) -> dict[str, Tensor]:
-    """Return a model's state dict on the meta device, which needs no memory whatever sizes the configuration states.
+    """Return a model's state dict on the meta device, which takes no memory for any sizes in the configuration.
 
-    It is empty if the sizes exceed what torch supports, so that no weights fit it.
+    If the sizes exceed what torch supports, it is empty, so that no weights fit it.
     """
     try:
         with torch.device("meta"):

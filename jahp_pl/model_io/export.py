@@ -3,7 +3,7 @@
     model.safetensors   weights as stored by `tensors`; below `tables.` the tables that needed exp and erf
     config.json         format, architecture, dtype of the weights, fingerprint, checksum of model.safetensors, facts
                         about the training, results on images
-    README.md           the same for readers
+    README.md           the same information as a model card
 
 Guarantees: nothing in the folder is executed, and no tensor may be missing, unknown, misshapen or altered.
 """
@@ -87,10 +87,10 @@ def export(
         model: trained weights.
         folder: folder to create.
         facts: plain values (JSON) about the training.
-        overwrite: whether to replace an existing export; not allowed if the folder has anything else.
+        overwrite: whether to replace an existing export; not allowed if the folder contains anything else.
         dtype: dtype of the kernels, see `tensors`; the codec is made from the weights after this rounding.
         tables: `Codec.tables` to store; None computes them here.
-        results: results of this codec: a file of `jahp evaluate`, or what `read_evaluation_results` read from one.
+        results: results of this codec: a file of `jahp evaluate`, or the result of `read_evaluation_results`.
 
     Returns:
         The codec of the folder, on the CPU.
@@ -155,7 +155,7 @@ def export_from(
         return export(model, folder, facts, overwrite, dtype=dtype or "float32", results=results)
     content = load_export(source)
     dtype = dtype or content.dtype
-    # Otherwise weights are rounded that were not.
+    # In all other cases, the export rounds weights that were not rounded before.
     is_same_codec = dtype == "float32" or (dtype == content.dtype and content.version == EXPORT_FORMAT)
     kept_results = content.results if results is None and is_same_codec else results
     facts = content.facts | noted

@@ -65,7 +65,7 @@ def read_fingerprint(folder: Path) -> bytes:
 
 
 def read_checked_weights(folder: Path, checksum: str) -> bytes:
-    """Read an export's model.safetensors as it is on disk.
+    """Read the bytes of an export's model.safetensors, and check them.
 
     Args:
         folder: the export.
@@ -129,7 +129,7 @@ def read_description(folder: Path) -> ExportDescription:
 
 
 class Identity(NamedTuple):
-    """What identifies a codec, as an export states it or as a codec has it."""
+    """What identifies a codec: stated in an export, or found in a codec that was built."""
 
     fingerprint: bytes
     """8 bytes."""
@@ -153,7 +153,7 @@ def check_identity(folder: Path, stated: Identity, built: Identity) -> None:
 
 
 class ExportRates(NamedTuple):
-    """Rates of an export, and what it was trained for."""
+    """Rates of an export, and the metric that it was trained for."""
 
     num_levels: int
     """Number of rate levels; 1 for a single-rate model."""

@@ -157,7 +157,7 @@ def read_evaluation_results(path: Path, fingerprint: bytes) -> dict[str, Any]:
 
     Returns:
         Image set, number of images, and means: bits per pixel of whole files, PSNR in dB, MS-SSIM from 0 to 1 and in
-            dB. With several qualities, those of the middle one, and all of them as "points".
+            dB. With several qualities, the means are those of the middle one, and "points" lists all.
 
     Raises:
         ExportError: if the file cannot be read, has another format, or belongs to another model.

@@ -1,6 +1,6 @@
 """Exports the networks of a codec for other runtimes, each as a torch.export program and an ONNX file.
 
-    encoder             x (B, 3, H, W) in [0, 1], H and W multiples of 16 from 32 on, and gain (M) for a variable-rate
+    encoder             x (B, 3, H, W) in [0, 1], H and W multiples of 16 and >= 32, and gain (M) for a variable-rate
                         model -> y (B, M, H / 16, W / 16) and, with a hyperprior, z (B, N, ceil(H / 64),
                         ceil(W / 64))
     hyper_decoder       z_hat (N, h, w) integers -> start (4 h, 4 w, 10M/3), or raw (4 h, 4 w, F) without context
@@ -10,8 +10,8 @@
 
 graphs.json has the gains of each level, for the encoder and for the decoder; between two levels they are geometric.
 
-B, H, W, h, w and P are dynamic; all tensors are float32. `low` and `high` are the pieces of the latents at the twelve
-positions before one, 2^8 high + low, as in docs/file-format.md; `raw` is in steps of 2^-12.
+B, H, W, h, w and P are dynamic; all tensors are float32. `low` and `high` are the pieces of the latents, 2^8 high +
+low, at the twelve positions that form a position's context (docs/file-format.md); `raw` is in steps of 2^-12.
 
 Guarantees: hyper_decoder and entropy_parameters use the same integer arithmetic as the codec (`codec.entropy`), and are
 bit-identical to it on a runtime that multiplies float32 matrices in float32. The others agree with the model up to
@@ -108,7 +108,7 @@ class EntropyParameterGraph(nn.Module):
 
 
 class GraphSpec(NamedTuple):
-    """A network, and what is needed to trace it."""
+    """A network, and the information needed to trace it."""
 
     network: nn.Module
     inputs: dict[str, Tensor]
@@ -164,7 +164,7 @@ def to_onnx(graph: GraphSpec, program: ExportedProgram, properties: Mapping[str,
     """Export an ONNX file that includes the weights.
 
     Args:
-        graph: the graph of the program.
+        graph: the network that was traced to `program`.
         program: result of `to_program`.
         properties: entries for the metadata of the file.
 
@@ -191,7 +191,7 @@ def write_graphs(codec: Codec, folder: Path, overwrite: bool = False) -> list[st
     Args:
         codec: codec on the CPU.
         folder: folder to create.
-        overwrite: whether to replace existing graphs; not allowed if the folder has anything else.
+        overwrite: whether to replace existing graphs; not allowed if the folder contains anything else.
 
     Returns:
         Names of the graphs; each has a file with suffix `ONNX` and one with `TORCH`.

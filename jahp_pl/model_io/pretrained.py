@@ -189,7 +189,7 @@ def download(name: str) -> Path:
 
 
 def _refused(name: str, error: Exception) -> ExportError:
-    """Convert an error of the Hub to one of one line."""
+    """Convert an error from the Hub to one with a one-line message."""
     return ExportError(f"{name}: {' '.join(describe_error(error).split())}")
 
 

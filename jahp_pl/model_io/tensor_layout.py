@@ -13,12 +13,12 @@ taps of g_cm, and tables in float64."""
 MASKED = "g_cm.weight"
 """Name of the only kernels with masked taps."""
 COARSE = ("h_s.", "g_cm.", "g_ep.", "h_a.", "g_s.4.")
-"""Name prefixes of the weights that int8 applies to: of the networks that the codec converts to integers, and of those
-whose precision matters least to files and pixels. g_a and the rest of g_s lose more (docs/library.md)."""
+"""Name prefixes of the weights that int8 applies to: those of the networks that the codec converts to integers, and
+those whose precision matters least to files and pixels. g_a and the rest of g_s would lose more (docs/library.md)."""
 FORMER_COARSE = ("h_s.", "g_cm.", "g_ep.")
 """The same in export formats 1 and 2."""
 FINE = ("prior.", "gains.")
-"""Name prefixes of what always stays in float32: few numbers with a large effect."""
+"""Name prefixes of the weights that always stay in float32: few numbers with a large effect."""
 EXPONENT = ".exponent"
 """Suffix of the name of the exponents e of a weight that is stored as integers q: it is q 2^e."""
 
@@ -48,7 +48,7 @@ def dtype_of(name: str, num_dimensions: int, dtype: Dtype, version: int) -> Dtyp
 
 
 def stored_layout(weights: Mapping[str, Shaped], dtype: Dtype, version: int = EXPORT_FORMAT) -> dict[str, StoredTensor]:
-    """Return what an export has for these weights, by name.
+    """Return the tensors that an export stores for these weights, by name.
 
     Args:
         weights: names and shapes of the model's weights.
@@ -82,9 +82,9 @@ def check_layout(layout: Mapping[str, StoredTensor], found: Mapping[str, Shaped]
     """Check the tensors of an untrusted file.
 
     Args:
-        layout: what the file should have, in the model's order, because safetensors has no fixed order.
-        found: what it has.
-        dtypes: name of the type of each of them.
+        layout: tensors that the file should have, in the model's order, because safetensors has no fixed order.
+        found: tensors that it has.
+        dtypes: name of the type of each tensor in `found`.
 
     Raises:
         ValueError: if a tensor is missing, unknown, or of another shape or type; the message names it.

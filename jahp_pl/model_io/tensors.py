@@ -1,11 +1,11 @@
 """Converts the tensors of a model for an export, exactly or, if requested, to fewer bytes.
 
-- Of g_cm's kernels only the taps before the centre are stored, in raster order: (2M, M, 12). The others are always
-  masked.
+- g_cm: only the taps of its kernels before the centre are stored, in raster order, (2M, M, 12), because the others are
+  always masked.
 - bfloat16: kernels take half the bytes. Biases, GDN's beta, the prior and the gains are small and stay in float32.
-- int8: kernels of h_s, g_cm and g_ep are halved again, as q 2^e with an integer q per weight and an e per row, i.e. per
-  group of weights that differ only in their second index. The codec itself computes with similar precision
-  (`fixed_point`). So are those of h_a and of the third layer of g_s, which lose least by it.
+- int8: kernels of h_s, g_cm and g_ep take half of that, as q 2^e with an integer q per weight and an e per row, i.e.
+  per group of weights that differ only in their second index. The codec itself computes with similar precision
+  (`fixed_point`). The kernels of h_a and of the third layer of g_s, which lose least by it, are stored in the same way.
 - Tables are used in float64 and stored in 32 bits: all hold integers, or multiples of 2^-16 below 2^8.
 
 Guarantees: `restore(store(state, dtype), ...)` equals `state` to the last bit in float32, and otherwise has the nearest
@@ -42,7 +42,7 @@ def store(state: Mapping[str, Tensor], dtype: Dtype) -> dict[str, Tensor]:
         dtype: dtype of the kernels.
 
     Raises:
-        FreezeError: if weights are not finite, so that there is no q.
+        FreezeError: if weights to store as int8 are not finite.
     """
     stored = {}
     for name, tensor in state.items():

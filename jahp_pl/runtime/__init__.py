@@ -1,1 +1,1 @@
-"""The codec without torch: its networks in onnxruntime, everything else the code of `jahp_pl.codec`."""
+"""The codec without torch: its networks run in onnxruntime, and everything else is the code of `jahp_pl.codec`."""

@@ -1,4 +1,4 @@
-"""The codec without torch: images to files and back, in numpy and onnxruntime."""
+"""`RuntimeCodec`: compresses images to the bytes of a file and back without torch, in numpy and onnxruntime."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ NO_SEARCH = "onnxruntime only rounds latents; use effort 0, or the torch runtime
 
 
 class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
-    """Compresses images with an exported model in onnxruntime.
+    """Codec of an exported model, whose networks run in onnxruntime.
 
-    Guarantees: it decodes the files of the same model's `codec.Codec` to the same latents, to the last bit, and vice
-    versa; pixels agree up to float32 rounding, i.e. to one level of 255. A codec is stateless: no call changes it.
+    Guarantees: it decodes files from the same model's `codec.Codec` to the same latents, to the last bit, and vice
+    versa; pixels agree up to float32 rounding, i.e. within one level of 255. A codec is stateless: no call changes it.
 
     Args:
         config: architecture; the transform must be the paper's.
@@ -90,21 +90,21 @@ class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
         self.fingerprint = fingerprint(config, self._decoder_arrays(state))
 
     def __reduce__(self) -> tuple[type[RuntimeCodec], tuple[object, ...]]:
-        """Pickle or copy the constructor's arguments; the copy is rebuilt from them."""
+        """Pickle and copy a codec as its constructor's arguments, from which it is rebuilt."""
         return type(self), (self.config, dict(self._state), dict(self._tables), self._threads)
 
     def __repr__(self) -> str:
         return f"<RuntimeCodec {self.fingerprint.hex()}: {self.config.rung}, in onnxruntime>"
 
     def table_names(self) -> set[str]:
-        """Return the names of the tables that it uses, as in `Codec.tables`."""
+        """Return the names of the tables that this codec uses, as in `Codec.tables`."""
         prior = {} if self._prior is None else self._prior.frozen()
         latents = {} if self._coder is None else self._coder.tables.frozen()
         return {*(f"{PRIOR}{name}" for name in prior), *(f"{LATENTS}{name}" for name in latents)}
 
     @property
     def num_parameters(self) -> int:
-        """Parameters of all networks, without the masked taps of g_cm."""
+        """Number of parameters of all networks, without the masked taps of g_cm."""
         return sum(self._state[name].size for name in self._state)
 
     @property
@@ -170,7 +170,7 @@ class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
         return from_array(decoded.image, decoded.icc, kind)
 
     def reconstruct(self, y_hat: IntArray, height: int, width: int, level: float | None) -> Samples:
-        """Return what a file with latents (M, h, w) shows, (3, height, width) uint8, before `encoder.to_gray`."""
+        """Reconstruct the image from latents (M, h, w): (3, height, width) uint8, before `encoder.to_gray`."""
         return self.transforms.synthesise(y_hat, height, width, level)
 
     def _read(self, tasks: Sequence[DecodeTask[IntArray]], check: Callable[[], None]) -> list[IntArray]:

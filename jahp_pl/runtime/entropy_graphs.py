@@ -64,7 +64,7 @@ def context(frozen: FrozenContext, is_wide: bool) -> GraphBuilder:
 
     Args:
         frozen: layers of both.
-        is_wide: whether latents come in two pieces, see above.
+        is_wide: whether latents come in two pieces, see the module's docstring.
     """
     graph = GraphBuilder()
     g_cm = _ExactLayer(graph, frozen.context, "g_cm")
@@ -85,7 +85,7 @@ def context(frozen: FrozenContext, is_wide: bool) -> GraphBuilder:
 
 
 class _Rows(NamedTuple):
-    """Names of a tensor of integers and of the step that each of its rows is counted in; see `fixed_point`."""
+    """Names of two tensors: rows of integers, and the value of one integer step in each row; see `fixed_point`."""
 
     mantissas: str
     steps: str
@@ -111,7 +111,7 @@ class _ExactLayer:
         return self._graph.weight(name, self._layer.grid * np.float32(unit))
 
     def multiply(self, x: str, start: str) -> str:
-        """Apply the layer as a linear one, with `start` in place of the bias."""
+        """Apply the layer as a linear layer, with `start` in place of the bias."""
         sums = self._add(start, _quantize(self._graph, x), 0)
         return self._graph.leaky_relu(sums, self._layer.slope)
 
@@ -172,13 +172,13 @@ class _Shifted:
 
 
 def _to_raw(graph: GraphBuilder, x: str) -> str:
-    """Round to raw parameters, as `codec.entropy.networks.to_raw`."""
+    """Round to raw parameters like `codec.entropy.networks.to_raw`."""
     x = graph.op("Round", graph.op("Mul", x, graph.constant(2.0**FRACTION_BITS)))
     return graph.op("Clip", x, graph.constant(float(-RAW_CLAMP)), graph.constant(float(RAW_CLAMP)))
 
 
 def _quantize(graph: GraphBuilder, x: str) -> _Rows:
-    """Quantize the last dimension, as `fixed_point.quantize`."""
+    """Quantize the last dimension like `fixed_point.quantize`."""
     axis = graph.constant([-1], np.int64)
     largest = graph.op("ReduceMax", graph.op("Abs", x), axis)
     powers = 2.0 ** np.arange(round(np.log2(SMALLEST)), round(np.log2(LARGEST)) + 1)

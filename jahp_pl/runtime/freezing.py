@@ -23,7 +23,7 @@ KERNEL_SIDE = 5
 
 
 class FrozenNetworks(NamedTuple):
-    """The networks that determine probabilities."""
+    """The networks that determine probabilities, in integers."""
 
     h_s: list[FrozenLayer]
     """Empty on the rungs without hyperprior."""

@@ -27,8 +27,8 @@ class Session:
         graph: network with its weights.
         is_exact: whether to forbid optimizations, which may change results in the last bit.
         threads: number of CPU threads; 0 for one per core.
-        is_rare: whether it runs once or twice per image. It then returns its memory after each run, and keeps no copy
-            of its weights in another order, which would only make products of few rows faster.
+        is_rare: whether the network runs only once or twice per image. If so, it frees its memory after each run, and
+            keeps no reordered copy of its weights, which would speed up only products of few rows.
     """
 
     def __init__(self, graph: GraphBuilder, is_exact: bool, threads: int, is_rare: bool = False) -> None:
@@ -38,9 +38,9 @@ class Session:
         levels = onnxruntime.GraphOptimizationLevel
         options.graph_optimization_level = levels.ORT_DISABLE_ALL if is_exact else levels.ORT_ENABLE_ALL
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # In the order in which they were added, operators need half the memory, because few results wait for their use.
+        # Run in the order in which they were added, operators need half the memory: fewer results wait to be used.
         options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
-        options.enable_mem_pattern = False  # it would plan for shapes seen before, and need a second arena
+        options.enable_mem_pattern = False  # it would plan for earlier shapes, and need a second arena
         self._run_options = onnxruntime.RunOptions()
         self._run_options.log_severity_level = 4
         if is_rare:

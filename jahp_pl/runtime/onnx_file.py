@@ -1,6 +1,6 @@
 """Writes ONNX files byte by byte, so that neither torch nor the onnx package is needed to make one.
 
-It covers what the codec's graphs need: nodes of one output, attributes that are numbers, lists of integers or text,
+It covers what the codec's graphs need: nodes with one output, attributes that are numbers, lists of integers or text,
 small constants in the file, and weights that stay outside the file and are given to the session by name. The fields and
 their numbers are those of onnx.proto3.
 """
@@ -40,7 +40,7 @@ class GraphBuilder:
         """Weights that a session must be given, by name."""
 
     def input(self, name: str, shape: Sequence[int | str], kind: int = FLOAT) -> str:
-        """Declare an input; dimensions that are words are dynamic."""
+        """Declare an input; a dimension given as a word is dynamic."""
         self._inputs.append(_value(name, shape, kind))
         return name
 

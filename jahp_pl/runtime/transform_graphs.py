@@ -5,8 +5,8 @@
     synthesis        g_s: y_hat (1, M, h, w), after the inverse gains; starts and ends (3, 2), see `halo_cuts` -> image
                      (1, 3, H, W) uint8
 
-A transposed convolution of stride 2 is four convolutions, one for each parity of the output's row and column; this
-takes less memory and time.
+A transposed convolution of stride 2 is built as four convolutions, one for each parity of the output's row and column,
+which takes less memory and time.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ State = Mapping[str, Float32Array]
 PARITIES = [(row, column) for row in range(2) for column in range(2)]
 """Parities of the row and column of an output of a transposed convolution of stride 2."""
 REACH = (2, 2, 1)
-"""Positions around a tile that its samples depend on, after each layer of g_s but the last."""
+"""Positions around a tile on which its pixels depend, after each layer of g_s but the last."""
 
 
 class HaloCuts(NamedTuple):
-    """What g_s cuts off a tile after each of its layers but the last: all that the tile's samples do not depend on."""
+    """The borders that g_s cuts off a tile after each layer but the last: the tile's pixels do not depend on them."""
 
     starts: npt.NDArray[np.int64]
     """(3, 2): first row and column that is kept."""
@@ -42,9 +42,9 @@ class HaloCuts(NamedTuple):
 
 
 def halo_cuts(rows: TileSpan, columns: TileSpan) -> HaloCuts:
-    """Return what to cut off a tile of latents.
+    """Compute the cuts for one tile of latents, given its rows and columns.
 
-    Uncut, half of a small tile would be halo, at resolutions that take nearly all of the time.
+    Without them, half of a small tile would be halo at the resolutions that take nearly all of the time.
     """
     spans = (rows, columns)
     starts, first = _cuts([span.start - span.low for span in spans])
@@ -162,7 +162,7 @@ def _upsample(graph: GraphBuilder, state: State, x: str, name: str) -> str:
 
 
 def _upsample_to_few(graph: GraphBuilder, state: State, x: str, name: str) -> str:
-    """Add the same with one convolution for all parities, whose 3x3 kernels hold zeros: faster for few outputs."""
+    """Add the same layer as one convolution for all parities, with zeros in its 3x3 kernels: faster for few outputs."""
     weight, bias = state[f"{name}.weight"], state[f"{name}.bias"]
     num_in, num_out = weight.shape[:2]
     kernels = np.zeros((num_out, len(PARITIES), num_in, 3, 3), dtype=np.float32)

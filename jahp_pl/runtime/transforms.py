@@ -107,7 +107,7 @@ class RuntimeTransforms:
         return tiles(height, width, largest_side(height, width, HALO, fits), HALO)
 
     def _hyper_fits(self, height: int, width: int) -> bool:
-        """Return whether a tile of (height, width) hyper-latents fits the memory: four maps at the latents'
+        """Check whether a tile of (height, width) hyper-latents fits the memory: four maps at the latents'
         resolution."""
         widest = max(self._config.num_filters, self._config.num_latents)
         is_smallest = max(height, width) <= SMALLEST + 2 * HYPER_HALO
@@ -128,7 +128,7 @@ class RuntimeAnalysed:
         self._y = transforms.analyse(image)
 
     def scaled(self, level: float | None) -> Float32Array:
-        """Return the latents (M, h, w) at a rate level, before they are rounded."""
+        """Return the latents (M, h, w), scaled by the gains of a rate level, before rounding."""
         return self._transforms.scale(self._y, level)
 
     def quantize(self, level: float | None) -> Latents[IntArray]:
@@ -142,13 +142,13 @@ class RuntimeAnalysed:
         return self.quantize(level)
 
     def synthesise(self, y_hat: IntArray, level: float | None) -> Samples:
-        """Return what a file with these latents shows, (3, H, W) uint8, before `encoder.to_gray`."""
+        """Reconstruct the image from latents (M, h, w): (3, H, W) uint8, before `encoder.to_gray`."""
         _, height, width = self.image.shape
         return self._transforms.synthesise(y_hat, height, width, level)
 
 
 def _with_halo(span: TileSpan, stride: int) -> slice:
-    """Return the positions that a tile is computed from, in a map with `stride` positions for each of the tile's."""
+    """Return the positions from which a tile is computed, in a map with `stride` positions per position of the tile."""
     return slice(stride * span.low, stride * span.high)
 
 

@@ -21,7 +21,7 @@ class Shape(NamedTuple):
 
 
 def check_parts(config: ModelConfig) -> None:
-    """Check that a model has only parts of the package.
+    """Check that all parts of a model are the package's own, not registered ones.
 
     Raises:
         ValueError: if the density or a network is not one of the package's own.

@@ -9,11 +9,11 @@ is elementwise, and IEEE 754 defines the result.
 
 Weights are integers on a grid per output channel, the finest for which the bound can be proved. Inputs are in block
 floating point: at each position the channels are 11-bit integers times a power of two derived from the largest of
-them. So no range has to be calibrated, and a product costs the same as in float32.
+them. Therefore no range has to be calibrated, and a product costs the same as in float32.
 
 Both are stored as values, integer times power of two. A power of two common to a row of inputs, or to the weights of
-an output, changes only the exponents in a sum: what is exact in integers is exact in values. They are between 2^-81
-and 2^87, so none underflows or overflows.
+an output, changes only the exponents in a sum, so whatever is exact for the integers is exact for the values. The
+values are between 2^-81 and 2^87, so none underflows or overflows.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from jahp_pl.codec.entropy.freezing import LARGEST, LARGEST_INPUT, SMALLEST, Fro
 from jahp_pl.codec.packed_weights import multiply, pack
 
 EXPONENT_FIELD = 0x7F800000
-"""Exponent of a float32."""
+"""Mask of the exponent bits of a float32."""
 ANCHOR = 1.5 * 2.0**23 * 2 / LARGEST_INPUT
 """1.5 * 2^23 steps, as a multiple of the largest power of two in the row."""
 
@@ -54,8 +54,8 @@ class FixedPointLayer(NamedTuple):
     def add(self, start: Tensor, rows: Tensor, tap: int = 0) -> Tensor:
         """Compute start + rows @ weight[tap], (n, out) float32.
 
-        The product is exact. The only rounding is that of the addition, which IEEE 754 defines. The product must
-        therefore be complete before `start` is added; torch.addmm may add them in parts.
+        The product is exact, and only the addition rounds, as IEEE 754 defines. The product must therefore be complete
+        before `start` is added; torch.addmm may add them in parts.
 
         Args:
             start: (n, out) or (out,).
@@ -95,7 +95,7 @@ def to_torch(layer: FrozenLayer) -> FixedPointLayer:
 
 
 def quantize(values: Tensor) -> Tensor:
-    """Round activations (n, channels) float32, in each row to integers up to 2^10 times a power of two.
+    """Round activations (n, channels) float32 to integers from -2^10 to 2^10 times a power of two for each row.
 
     All operations are exact except the rounding itself, so the result does not depend on the machine.
     """

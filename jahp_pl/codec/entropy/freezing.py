@@ -43,7 +43,7 @@ class Tap(NamedTuple):
     row: int
     """Row of the input relative to the position, from 0 to 2; 1 is the same row."""
     column: int
-    """Likewise the column."""
+    """Column of the input relative to the position, in the same way."""
     number: int
     """Index of the weights, see `conv_taps`."""
 
@@ -161,7 +161,7 @@ def conv_taps(weight: Float32Array, is_transposed: bool = False) -> Float32Array
 
 
 def freeze_hyper_synthesis(layers: Sequence[TrainedLayer]) -> list[FrozenLayer]:
-    """Freeze h_s, two transposed convolutions and one that is not.
+    """Freeze h_s: two transposed convolutions, then an ordinary one.
 
     Raises:
         FreezeError: see `freeze`.
@@ -173,8 +173,8 @@ def freeze_context(g_cm: TrainedLayer, side: int, g_ep: Sequence[TrainedLayer], 
     """Freeze g_cm and g_ep.
 
     Args:
-        g_cm: convolution with only the taps before the centre of its kernel.
-        side: side of the kernel.
+        g_cm: convolution that holds only the taps before the centre of its kernel.
+        side: side of the kernel in taps.
         g_ep: layers of the entropy parameter network.
         has_psi: whether the first inputs of g_ep come from a hyperprior.
 

@@ -28,7 +28,7 @@ class LatentCoder(SymbolCoder):
     Args:
         h_s: exact hyper-synthesis; None on the context rung.
         context: exact g_cm and g_ep; None for the rungs without context.
-        tables: convert raw parameters to tables of masses.
+        tables: converts raw parameters to tables of masses.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class LatentCoder(SymbolCoder):
         """Read the next latents of each image, (M, height, width) int32 each; the images advance in lockstep.
 
         Args:
-            tasks: images, whose readers are behind z_hat.
+            tasks: images whose readers have already read z_hat.
             check: called before each step; may raise.
 
         Raises:

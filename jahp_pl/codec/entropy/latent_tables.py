@@ -32,7 +32,7 @@ from jahp_pl.entropy_model import ConditionalDensity
 
 
 class LatentTables(WindowTables):
-    """`WindowTables` of a trained density; torch adds up mixtures.
+    """`WindowTables` computed from a trained density; mixtures are summed in torch.
 
     Args:
         density: density whose tables are computed or checked.

@@ -78,7 +78,7 @@ class ExactHyperSynthesis:
             rows: rows of psi to compute; None for all.
 
         Returns:
-            (rows, 4 wz, F) float32, without `rows` (4 hz, 4 wz, F).
+            (rows, 4 wz, F) float32; (4 hz, 4 wz, F) if `rows` is None.
         """
         x = z_hat.clamp(-HYPER_LATENT_CLAMP, HYPER_LATENT_CLAMP).float().permute(1, 2, 0)
         needed = [] if rows is None else [*input_rows(self.kinds, rows.start, rows.stop), (rows.start, rows.stop)]
@@ -97,10 +97,10 @@ class ExactHyperSynthesis:
 
 
 def _cropped(x: Tensor, top: int, rows: tuple[int, int]) -> tuple[Tensor, int]:
-    """Reduce x (h, w, C), which begins with row `top` of a map, to those of `rows` that it has.
+    """Crop x (h, w, C), whose first row is row `top` of a map, to the part of rows [first, stop) that it contains.
 
     Returns:
-        The reduced map and its new top.
+        The cropped map and its new top.
     """
     first, stop = max(rows[0], top), min(rows[1], top + len(x))
     return x[first - top : stop - top], first
@@ -109,7 +109,7 @@ def _cropped(x: Tensor, top: int, rows: tuple[int, int]) -> tuple[Tensor, int]:
 def _shifted(x: Tensor) -> dict[tuple[int, int], Tensor]:
     """Quantize x (h, w, in) and shift it by each offset (row, column) from 0 to 2, where 1 is no shift.
 
-    Outside x are zeros. Because x is padded and its positions are flattened, a shift is a slice and nothing is copied.
+    Outside x, values are 0. Because x is padded and its positions are flattened, a shift is a slice: nothing is copied.
     Each result is (h * (w + 2), in); the last two positions of each row are meaningless.
     """
     height, width, _ = x.shape
@@ -187,8 +187,8 @@ class ExactContextNetwork:
         """Compute the raw entropy parameters at P positions.
 
         Args:
-            pieces: (P, 12 M) latents at the live taps, in raster order: one piece, or two whose sum they are, from
-                -2^7 to 2^7 and multiples of 2^8.
+            pieces: latents at the live taps in raster order, as one piece (P, 12 M) or as two whose sum is the latents:
+                integers from -2^7 to 2^7, and multiples of 2^8.
             start: (P, 10M/3) result of `precompute` at these positions; None without a hyperprior.
 
         Returns:

@@ -16,15 +16,15 @@ from jahp_pl.codec.entropy.range_coder import MASS_BITS, Reader, Writer
 from jahp_pl.entropy_model import FactorizedDensity
 
 TABLE_MARGIN = 32
-"""Symbols that a table holds beyond each tail. They cost 24 bits each, where an escape costs 56; together they take
-6e-6 bits per symbol from the others."""
+"""Number of symbols that a table holds beyond each tail. Each costs 24 bits, whereas an escape costs 56; together they
+make every other symbol 6e-6 bits longer."""
 
 
 class PriorTables(ChannelTables):
-    """`ChannelTables` of a trained density, which writes and reads tensors.
+    """`ChannelTables` computed from a trained density; writes and reads tensors.
 
     Args:
-        prior: trained factorized density, on any device; the tables are computed on the CPU, the same for all.
+        prior: trained factorized density on any device; the tables are always computed on the CPU.
         frozen: `frozen_tensors()` of another instance for the same density; None computes the tables.
 
     Raises:
@@ -78,7 +78,7 @@ def _prior_masses(prior: FactorizedDensity) -> tuple[list[int], list[Tensor]]:
 
 
 def _tails(prior: FactorizedDensity) -> tuple[Tensor, Tensor]:
-    """Find by bisection of F, per channel, the integers outside which less than 2^-24 of the mass lies on either
+    """Find by bisection of F, for each channel, the integers beyond which less than 2^-24 of the mass lies on either
     side."""
     target = math.log(2.0) * MASS_BITS
     found = []

@@ -1,9 +1,11 @@
 """Writes integer symbols to a payload and reads them back; the only module that imports constriction, whose range
 coder does the arithmetic.
 
-Every symbol model is a table of masses, integers up to a factor per table, so no probability depends on a machine's exp
-or erf. Guarantees: a Reader with the same sequence of tables reads back what a Writer wrote, in the same order. Every
-entry of a table has at least the smallest probability, 2^-24, so no symbol is impossible.
+Every symbol model is a table of masses, which are integers times one factor per table, so no probability depends on a
+machine's exp or erf.
+
+Guarantees: a Reader with the same sequence of tables reads back what a Writer wrote, in the same order. Every entry of
+a table has at least the smallest probability, 2^-24, so no symbol is impossible.
 """
 
 from __future__ import annotations
@@ -51,14 +53,15 @@ class Writer:
     """Collects symbols into a payload.
 
     Args:
-        measure: whether to sum up in `bits` what the symbols cost under their tables.
+        measure: whether to sum up in `bits` the cost of the symbols under their tables.
     """
 
     def __init__(self, measure: bool = False) -> None:
         self._encoder = constriction.stream.queue.RangeEncoder()
         self._measure = measure
         self.bits = 0.0
-        """Cross-entropy of all symbols so far under the tables with which they are coded."""
+        """Cross-entropy, in bits, of all symbols so far under the tables with which they are coded; 0 without
+        `measure`."""
 
     def write_rows(self, indices: IntArray, masses: Float64Array) -> None:
         """Append n symbols, (n,) from 0, each under its own row of `masses`, (n, entries)."""
@@ -155,15 +158,15 @@ class Reader:
         """Check that the payload is used up.
 
         Raises:
-            BitstreamError: if data is left, so that the symbols read are not those written.
+            BitstreamError: if data is left, which means that the symbols read are not those that were written.
         """
         if not self._decoder.maybe_exhausted():
             raise _undecodable()
 
 
 def _leaky_bits(probability: Float64Array, num_symbols: int) -> float:
-    """Compute the bits of symbols (n,) with these probabilities among `num_symbols`; the coder keeps each one
-    possible."""
+    """Compute the total bits of symbols with probabilities (n,) in a table of `num_symbols`, all of which the coder
+    keeps possible."""
     # The coder uses p (1 - n 2^-24) + 2^-24 for each of n symbols.
     leak = 2.0**-MASS_BITS
     return float(-np.log2(probability * (1 - num_symbols * leak) + leak).sum())

@@ -1,8 +1,8 @@
-"""g_cm and g_ep at the few positions of a decoder's step on a CPU, with the results of `ExactContextNetwork.raw`.
+"""g_cm and g_ep at the few positions of a decoding step on a CPU, with the results of `ExactContextNetwork.raw`.
 
-A step has about ten positions. Between its matrix products, calling an operation then costs several times what the
-operation does, so this module has fewer of them: in place, in memory that is reused, and in numpy, whose calls are the
-cheapest.
+A step has about ten positions. With so few, calling an operation between the matrix products takes several times as
+long as its arithmetic. This module therefore calls fewer operations: in place, in reused memory, and in numpy, whose
+calls are the cheapest.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from jahp_pl.codec.entropy.networks import ExactContextNetwork
 from jahp_pl.codec.packed_weights import multiply
 
 FEW_ROWS = 64
-"""Up to this many rows, calling operations takes longer than computing them."""
+"""Maximum number of rows for which calling an operation takes longer than its arithmetic."""
 
 _SMALLEST, _LARGEST, _LIMIT = (np.float32(value) for value in (SMALLEST, LARGEST, 2 * LARGEST))
 _ANCHOR, _EXPONENT_FIELD = np.float32(ANCHOR), np.int32(EXPONENT_FIELD)
@@ -82,7 +82,7 @@ class _Step(NamedTuple):
 
 
 class StepNetwork:
-    """`ExactContextNetwork.raw` at up to `FEW_ROWS` positions. Not to be shared by threads.
+    """`ExactContextNetwork.raw` at up to `FEW_ROWS` positions. Not thread-safe.
 
     Args:
         network: network on a CPU.
@@ -148,7 +148,7 @@ class _Memory:
         self._buffers: dict[str, Float32Array] = {}
 
     def array(self, name: str, shape: tuple[int, ...]) -> Float32Array:
-        """Return the memory of that name as an array whose first dimension is rows."""
+        """Return the memory of that name as an array of the given shape, whose first dimension is rows."""
         if name not in self._buffers:
             self._buffers[name] = np.empty(FEW_ROWS * math.prod(shape[1:]), dtype=np.float32)
         return self._buffers[name][: math.prod(shape)].reshape(shape)

@@ -2,7 +2,7 @@
 
 The context of a position consists of latents that precede it in coding order. The encoder knows all latents and
 computes the parameters of many wavefronts at once; the decoder computes one wavefront at a time with the same function.
-Both code symbols by wavefront, then image, then kind of window, then position, then channel.
+Both code symbols in the order of wavefront, image, kind of window, position and channel.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class SymbolCoder:
     """Writes and reads latents in coding order.
 
     Args:
-        tables: convert raw parameters to tables of masses.
+        tables: converts raw parameters to tables of masses.
     """
 
     def __init__(self, tables: WindowTables) -> None:
@@ -106,7 +106,7 @@ class SymbolCoder:
         """Read the next latents of each image of a frame, (M, height, width) each; the images advance in lockstep.
 
         Args:
-            tasks: images, whose readers are behind z_hat.
+            tasks: images whose readers have already read z_hat.
             frame: frame of the same images.
             begin_step: called before each step; may raise.
 
@@ -159,7 +159,7 @@ def _part(windows: Windows, part: slice) -> Windows:
 
 
 def _kinds(windows: Windows) -> Iterator[tuple[int, IndexArray]]:
-    """Yield each kind of window that occurs, with the latents that have it."""
+    """Yield each kind of window that occurs, with the indices of the latents that have it."""
     for kind in range(int(windows.kind.max()) + 1):
         chosen = (windows.kind == kind).nonzero()[0]
         if len(chosen):

@@ -11,7 +11,7 @@ from jahp_pl.codec.entropy.freezing import FreezeError
 
 
 def checked_table(frozen: Mapping[str, Float64Array], name: str, size: int, signed: bool = False) -> Float64Array:
-    """Return a stored table if it is plausible.
+    """Check a stored table of `size` numbers, and return it.
 
     Raises:
         FreezeError: if it is missing, has another size or dtype, is not finite, or is negative without `signed`.
@@ -41,7 +41,7 @@ def check_halves(table: Float64Array, lengths: Sequence[int], bits: int) -> None
 
 
 def check_weights(table: Float64Array, bits: int) -> None:
-    """Check a table of 2^bits e^-x: it starts at 2^bits, its maximum.
+    """Check that a table of 2^bits e^-x starts with 2^bits and has no larger number.
 
     Raises:
         FreezeError: if it does not.
@@ -51,7 +51,7 @@ def check_weights(table: Float64Array, bits: int) -> None:
 
 
 def rising_tables(frozen: Mapping[str, Float64Array], sizes: Mapping[str, int]) -> tuple[Float64Array, ...]:
-    """Return tables, by name and size, whose numbers rise from above 0.
+    """Check stored tables, given their sizes by name, whose numbers must rise from above 0; return them.
 
     Raises:
         FreezeError: if a table fails `checked_table` or does not rise.

@@ -2,7 +2,7 @@
 
 A step of the decoder is a millisecond of matrix products with few rows. On an idle machine more threads save a third of
 it. If another process uses the same cores, threads wait for each other at every product and a step can take ten times
-as long. No fixed number suits both, and the results are bit-identical, so the loop measures.
+as long. No fixed number suits both cases. Results are bit-identical with any number, so it is chosen by measurement.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ TRIAL = 6
 PATIENCE = 4
 """Consecutive slow steps after which one thread is used for the rest."""
 SLOW = 2.0
-"""A step is slow if it takes this many times the median of the trial with one thread."""
+"""A step is slow if it takes more than this many times the median step with one thread in the trial."""
 
 
 class ThreadTuner:
@@ -44,7 +44,7 @@ class ThreadTuner:
         self._use(self._before)
 
     def step(self) -> None:
-        """Note that a step begins and the previous one has ended."""
+        """Record that the previous step has ended and the next one begins."""
         if len(self._counts) == 1:
             return
         now = time.perf_counter()

@@ -1,7 +1,7 @@
 """Coding order of positions: wavefronts, each of which depends only on earlier ones.
 
 With the 5x5 causal mask, the latent at (i, j) depends on rows i-1 and i-2 up to column j+2, and on two columns to its
-left. With t = j + 3 i, every dependency has a smaller t. So all positions with the same t are decoded together, in
+left. With t = j + 3 i, every dependency has a smaller t, so all positions with the same t can be decoded together, in
 W + 3 (H - 1) steps instead of W H.
 
     t of each position:   0  1  2  3  4

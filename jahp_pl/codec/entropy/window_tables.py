@@ -48,7 +48,7 @@ LIGHTEST = 2.0**4
 """Weight, in steps of 2^-16, below which a component does not widen a window; the heaviest component is more than 2^12
 times as heavy."""
 MAX_MEAN = 2**16
-"""Larger than any mean or reach."""
+"""A number larger than any mean or reach."""
 PIECE = 128
 """Entries that are summed at a time; a wider window consists of several pieces."""
 SCALE_SIZES = {"scales": NUM_SCALES, "thresholds": NUM_SCALES - 1}
@@ -237,7 +237,8 @@ class WindowTables:
         """Compute the tables for one component.
 
         Returns:
-            Per scale, the row of its kind for an integer mean; per kind, the rows, those of a scale ordered by phase.
+            For each scale, the row for an integer mean among the rows of its kind; for each kind of window, its rows,
+            ordered by scale, then phase.
         """
         first_row = np.zeros(NUM_SCALES, dtype=np.int32)
         sources: list[list[IntArray]] = [[np.empty((4, 1, 0), dtype=np.int32)] for _ in WIDTHS]
@@ -262,7 +263,7 @@ def _with_escape(masses: Float64Array, total: Float64Array) -> Float64Array:
 
 
 def resolution_of(scale: float) -> int:
-    """Return r such that means are rounded to 2^-r, a 32nd of the scale, with r from 1 to 8; this costs 6e-5 bits."""
+    """Return r, from 1 to 8, for rounding means to multiples of 2^-r, a 32nd of the scale; this costs 6e-5 bits."""
     mantissa, exponent = math.frexp(32.0 / scale)
     return min(max(exponent - (mantissa == 0.5), 1), 8)
 
@@ -274,7 +275,7 @@ def extents(density: DensityLayout, scales: list[float]) -> list[int]:
 
 
 def _of_first_format(frozen: Mapping[str, Float64Array], extent: list[int]) -> Mapping[str, Float64Array]:
-    """Drop the lower halves of the cumulatives, which exports of format 1 have too."""
+    """Drop the lower halves of the cumulatives, which exports of format 1 also contain."""
     sizes, both = [2 * e + 1 for e in extent], frozen.get("cumulative")
     if both is None or both.shape != (sum(sizes),):
         return frozen

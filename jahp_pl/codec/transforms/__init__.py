@@ -1,1 +1,1 @@
-"""The transforms as the codec runs them: in tiles, on a backend for CPUs or on torch's convolutions."""
+"""Runs the transforms for the codec, in tiles, on a backend for CPUs or with torch's convolutions."""

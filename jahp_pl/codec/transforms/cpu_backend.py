@@ -217,7 +217,7 @@ def _convolve(layer: Upsampling | Downsampling, x: Canvas, scratch: Scratch) -> 
 
 
 def _strips(height: int, width: int) -> Iterator[tuple[int, int, int]]:
-    """Yield the first row, the number of rows and the number of columns of tiles of the strips of a coarse map."""
+    """Yield, for each strip of a coarse map, its first row and how many rows and columns of tiles it has."""
     num_rows, num_columns = -(-height // TILE), -(-width // TILE)
     step = max(1, round(TILES / num_columns))
     for top in range(0, num_rows, step):

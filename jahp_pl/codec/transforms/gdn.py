@@ -1,7 +1,7 @@
 """GDN on matrices of positions by channels, in preallocated memory.
 
-As a module, GDN allocates four tensors of the size of its input; on large images the system spends longer on providing
-their pages than the arithmetic takes.
+The module `layers.GDN` allocates four tensors of the size of its input; for large images, the system then spends more
+time on providing their memory pages than the arithmetic takes.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Runs the transforms for the codec: uint8 images to latents and back, in bounded memory, on the fastest backend.
 
 Guarantees: for any image size, the result depends on the memory limit only through float32 rounding (relative 1e-5;
-rarely, a pixel differs by one level). In the same sense, latents and pixels equal those of `CompressionModel.analyse`
-and `synthesise`. Exactness is not needed here: latents are rounded before they are coded, and pixels are computed after
-everything is decoded.
+rarely, a pixel differs by one level). Up to the same rounding, latents and pixels equal those of
+`CompressionModel.analyse` and `synthesise`. Exactness is not needed here: latents are rounded before they are coded,
+and pixels are computed after everything is decoded.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class MemoryLimitError(JahpError, ValueError):
 
 
 class TileBytes(NamedTuple):
-    """Memory of a tile, without the weights, the whole image and all its latents."""
+    """Memory of a tile, not counting the weights, the whole image and all its latents."""
 
     num_filters: int
     num_latents: int

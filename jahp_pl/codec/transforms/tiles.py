@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 HYPER_HALO = 2
-"""Hyper-latents around a tile that are computed and discarded. If a cut replaces an image's interior by zeros, h_a is
-wrong up to 7 latents from it, as g_a and g_s are up to `transforms.Transforms.reach` pixels."""
+"""Hyper-latents around a tile that are computed and discarded. Where a cut replaces an image's inside by zeros, h_a is
+wrong up to 7 latents away, and g_a and g_s up to `transforms.Transforms.reach` pixels away."""
 SMALLEST = 8
 """Shortest side of a tile without its halo; below it, most of the work would be halo."""
 
@@ -46,7 +46,7 @@ def largest_side(height: int, width: int, halo: int, fits: Callable[[int, int], 
     """Choose the height and width of tiles, without halo, that minimize the work.
 
     Args:
-        height, width: size of the whole map.
+        height, width: size of the whole map in positions.
         halo: positions around each tile that are computed and discarded.
         fits: returns whether a tile of that height and width, halo included, fits the memory. It must be monotone, and
             true for `SMALLEST` with its halo.

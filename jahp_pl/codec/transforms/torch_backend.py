@@ -63,7 +63,7 @@ class TorchTransform:
 
 
 def _apply(network: nn.Module, x: Tensor) -> Tensor:
-    """Apply a network for (B, C, H, W) to one (H, W, C)."""
+    """Apply a network for (B, C, H, W) to a single map (H, W, C)."""
     result: Tensor = network(x.movedim(-1, 0)[None])
     return result[0].movedim(0, -1).contiguous()
 
