@@ -265,7 +265,7 @@ def _outputs(path: Path, output: Path | None, suffix: str, wanted: Collection[st
 def _check_length(target: Path) -> None:
     """Refuse a name that is too long for the file system."""
     if (length := len(os.fsencode(target.name))) > _MAX_NAME:
-        raise BatchError(f"{target}: has a name of {length} bytes, at most {_MAX_NAME} fit; give a shorter one with -o")
+        raise BatchError(f"{target}: its name has {length} bytes, more than {_MAX_NAME}; give a shorter one with -o")
 
 
 def is_compressed(path: Path) -> bool:

@@ -34,9 +34,16 @@ def is_blocked(x: Tensor) -> bool:
 
 
 def gdn(x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool) -> Tensor:
-    """Apply GDN to a map (B, C, H, W) that satisfies `is_blocked`, in the precision of x, with sums in float32.
+    """Apply GDN in the precision of x, with sums in float32; differentiable once.
 
-    The result has the dtype and memory format of x. It is differentiable once.
+    Args:
+        x: (B, C, H, W) map that satisfies `is_blocked`.
+        beta: (C,), > 0.
+        gamma: (C, C), >= 0.
+        inverse: whether to multiply instead of dividing.
+
+    Returns:
+        (B, C, H, W) in the dtype and memory format of x.
     """
     if torch.compiler.is_compiling():
         y: Tensor = gdn_operator(x, beta, gamma, inverse)[0]

@@ -54,7 +54,11 @@ ENTROPY_NETWORKS: dict[str, EntropyNetwork] = {"conv": EntropyParameterNetwork}
 
 
 def register_entropy_network(name: str, network: EntropyNetwork) -> None:
-    """Add a network, for `model.entropy_network=NAME`; a second one of the same name replaces the first.
+    """Add a network, to be selected by `model.entropy_network=NAME`; it replaces an earlier one of the same name.
+
+    Args:
+        name: a new name, a Python identifier.
+        network: builds g_ep.
 
     Raises:
         ConfigError: if the name is one of the package's own, or not an identifier.

@@ -128,7 +128,11 @@ DENSITIES: dict[Family, Density] = {
 
 
 def register_density(name: Family, density: Density) -> None:
-    """Add a family of densities, for `model.likelihood=NAME`; a second one of the same name replaces the first.
+    """Add a family of densities, to be selected by `model.likelihood=NAME`; it replaces an earlier one of that name.
+
+    Args:
+        name: a new name, a Python identifier.
+        density: the family.
 
     Raises:
         ConfigError: if the name is one of the package's own, or not an identifier.

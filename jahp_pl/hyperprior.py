@@ -80,7 +80,11 @@ HYPER_TRANSFORMS: dict[str, HyperTransforms] = {"conv": HyperTransforms(HyperAna
 
 
 def register_hyper_transform(name: str, transforms: HyperTransforms) -> None:
-    """Add a pair of networks, for `model.hyper_transform=NAME`; a second one of the same name replaces the first.
+    """Add a pair of networks, to be selected by `model.hyper_transform=NAME`; it replaces an earlier one of that name.
+
+    Args:
+        name: a new name, a Python identifier.
+        transforms: h_a and h_s.
 
     Raises:
         ConfigError: if the name is one of the package's own, or not an identifier.

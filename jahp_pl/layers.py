@@ -108,6 +108,11 @@ class MaskedConv2d(nn.Conv2d):
 
     A k x k kernel keeps the (k^2 - 1) / 2 taps above and to the left of its centre, 12 for k = 5. The output at (i, j)
     depends on inputs in rows above i, and in row i on columns before j.
+
+    Args:
+        in_channels: number of input channels.
+        out_channels: number of output channels.
+        kernel_size: k, odd.
     """
 
     mask: Tensor

@@ -164,6 +164,10 @@ class CompressionModel(nn.Module):
     def analyse(self, x: Tensor, level: Tensor | None = None) -> Tensor:
         """Apply g_a and the gains: images (B, 3, H, W) of any size -> y (B, M, ceil(H / 16), ceil(W / 16)) in float32.
 
+        Args:
+            x: images in [0, 1].
+            level: (B,) level of each image, from 0 to S - 1; None for a single-rate model.
+
         Raises:
             ValueError: if a variable-rate model gets no level, or a single-rate model gets one.
         """
@@ -171,7 +175,12 @@ class CompressionModel(nn.Module):
         return y if (gains := self._gains(level)) is None or level is None else y * gains.before_rounding(level)
 
     def synthesise(self, y_hat: Tensor, height: int, width: int, level: Tensor | None = None) -> Tensor:
-        """Apply the gains and g_s: y_hat (B, M, h, w) -> x_hat (B, 3, height, width), cropped, not clipped.
+        """Apply the inverse gains and g_s: y_hat (B, M, h, w) -> x_hat (B, 3, height, width), not clipped to [0, 1].
+
+        Args:
+            y_hat: quantized latents.
+            height, width: size in pixels to which x_hat is cropped, up to 16 h and 16 w.
+            level: see `analyse`.
 
         Raises:
             ValueError: see `analyse`.

@@ -206,7 +206,7 @@ def _chosen(model: AnyCodec | str | os.PathLike[str] | None, metric: Metric | No
         ExportError, CheckpointError, FreezeError: see `Models`.
     """
     if model is not None and metric is not None:
-        raise NoModelError("metric= picks one of the bundled models; leave out either it or model=")
+        raise NoModelError("metric= picks one of the bundled models; leave out metric= or model=")
     if model is not None:
         return MODELS.add(model)
     return MODELS.default() if metric is None else MODELS.bundled(metric)

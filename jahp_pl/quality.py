@@ -40,14 +40,19 @@ def ms_ssim(x_hat: Tensor, x: Tensor, per_image: bool = False) -> Tensor:
     Negative contrast terms, which a fractional power would turn into NaN, count as zero. The value agrees with that of
     torchmetrics in double precision to 1e-6, and takes a quarter of its time on a CPU.
 
+    Args:
+        x_hat: (B, 3, H, W) reconstructions.
+        x: (B, 3, H, W) originals.
+        per_image: whether to return one value per image.
+
     Returns:
-        The mean over the batch, or the value of each image, (B,), if `per_image`.
+        The mean over the batch, a scalar from 0 to 1; with `per_image`, the value of each image, (B,).
 
     Raises:
         ValueError: if a side is shorter than `MS_SSIM_MIN_SIDE`.
     """
     if min(x.shape[-2:]) < MS_SSIM_MIN_SIDE:
-        raise ValueError(f"images of {tuple(x.shape[-2:])} pixels: sides must have at least {MS_SSIM_MIN_SIDE}")
+        raise ValueError(f"images of {tuple(x.shape[-2:])} pixels: sides must be at least {MS_SSIM_MIN_SIDE}")
     # Without autocast: variances are differences that bfloat16 cannot resolve.
     with torch.autocast(x.device.type, enabled=False):
         product = x.new_ones(len(x))

@@ -86,7 +86,11 @@ TRANSFORMS: dict[Transform, Transforms] = {"gdn": Transforms(AnalysisTransform, 
 
 
 def register_transform(name: Transform, transforms: Transforms) -> None:
-    """Add a pair of networks, for `model.transform=NAME`; a second one of the same name replaces the first.
+    """Add a pair of networks, to be selected by `model.transform=NAME`; it replaces an earlier one of the same name.
+
+    Args:
+        name: a new name, a Python identifier.
+        transforms: g_a and g_s.
 
     Raises:
         ConfigError: if the name is one of the package's own, or not an identifier.

@@ -165,7 +165,7 @@ def test_ms_ssim_takes_176_pixels_and_no_fewer() -> None:
     assert MS_SSIM_MIN_SIDE == 176
     x = torch.rand(1, 3, 176, 200)
     assert 0.999 < ms_ssim(x, x).item() <= 1.0
-    with pytest.raises(ValueError, match="sides must have at least 176"):
+    with pytest.raises(ValueError, match="sides must be at least 176"):
         ms_ssim(x[:, :, :175], x[:, :, :175])
 
 

@@ -82,6 +82,10 @@ class Header:
 def pack(header: Header, payload: bytes) -> bytes:
     """Write header and payload as one file.
 
+    Args:
+        header: fields of the header; the profile is compressed and the checksum computed here.
+        payload: result of `Writer.payload`, a multiple of 4 bytes.
+
     Raises:
         ValueError: if a field is out of the format's range.
     """

@@ -86,7 +86,10 @@ def check_target(target: Target, num_levels: int) -> None:
 
 
 def steps_of(target: Target, num_levels: int) -> int | None:
-    """Return the level that a target names directly, in steps of 1 / 256; None if it has to be searched for."""
+    """Return the level that a target names directly, by level or quality, in steps of 1 / 256.
+
+    Return None if the level has to be searched for. A target without any field means `DEFAULT_QUALITY`.
+    """
     last = (num_levels - 1) * LEVEL_STEPS
     if target.level is not None:
         return round(target.level * LEVEL_STEPS)
@@ -97,7 +100,7 @@ def steps_of(target: Target, num_levels: int) -> int | None:
 
 
 def quality_of(level: float, num_levels: int) -> float:
-    """Convert a level to a quality from 1 to 100."""
+    """Convert a level, from 0 to `num_levels` - 1, to a quality from 1 to 100."""
     return 1 + 99 * level / (num_levels - 1)
 
 

@@ -34,6 +34,11 @@ class StreamLoader(DataLoader[Delivery]):
     """A DataLoader that updates the skip counts and yields only the payloads.
 
     Lightning can resume it: its state is the skip counts, and the position in the stream follows from the step.
+
+    Args:
+        stream: source of crops or whole images.
+        counts: skip counts to update.
+        options: options of `DataLoader`.
     """
 
     def __init__(self, stream: CropStream | WholeImages, counts: SkipCounts, **options: Any) -> None:
@@ -137,7 +142,7 @@ class ShardDataModule(lightning.LightningDataModule):
         )
 
     def on_after_batch_transfer(self, batch: Tensor | ValImage, dataloader_idx: int) -> Tensor | ValImage:
-        """Convert bytes to [0, 1] on the training device."""
+        """Convert a training batch from uint8 to float in [0, 1] on the training device; keep a validation batch."""
         return batch.float().div_(255) if isinstance(batch, Tensor) else batch
 
     def _reader(self, shards: Shards) -> ShardReader:

@@ -21,6 +21,11 @@ class ShardPacker:
     """Writes photographs to numbered tar files without times or owners, starting a new one when one is full.
 
     Used in a `with` statement, it closes an unfinished shard after an error.
+
+    Args:
+        folder: existing folder to write to.
+        max_samples: maximum number of photographs per shard.
+        max_bytes: maximum bytes of photographs per shard, unless a single one is larger.
     """
 
     def __init__(self, folder: Path, max_samples: int, max_bytes: int) -> None:
@@ -38,7 +43,7 @@ class ShardPacker:
             self._tar.close()
 
     def add(self, name: str, suffix: str, data: bytes) -> None:
-        """Append one photograph as `{running number}_{sanitized name}.{suffix}`."""
+        """Append one photograph as `{running number}_{sanitized name}.{suffix}`; `suffix` has no dot."""
         if self._num_samples >= self._max_samples or self._num_bytes + len(data) > self._max_bytes:
             self.close()
         if self._tar is None:

@@ -219,7 +219,7 @@ def _check_out(out: Path, overwrite: bool) -> None:
     names = {path.name for path in out.iterdir()}
     foreign = {name for name in names if name != INDEX_NAME and not re.fullmatch(r"shard-\d+\.tar", name)}
     if foreign or (names and INDEX_NAME not in names):
-        raise DataError(f"{out}: exists and contains other things than shards; choose another folder")
+        raise DataError(f"{out}: exists and contains files other than shards; choose another folder")
     if names and not overwrite:
         raise DataError(f"{out}: contains shards already; --force replaces them, or choose another folder")
 

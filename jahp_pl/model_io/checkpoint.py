@@ -149,7 +149,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise CheckpointError(
-            f"{path}: has more than tensors and plain values, so jahp_pl did not write it; use another one"
+            f"{path}: contains more than tensors and plain values, so jahp_pl did not write it; use another one"
         ) from None
     except CheckpointError:
         raise

@@ -53,14 +53,14 @@ ONNX, TORCH = ".onnx", ".pt2"
 
 
 class Encoder(nn.Module):
-    """g_a and h_a."""
+    """g_a, the gain and h_a, as one graph; shapes as in the module's docstring."""
 
     def __init__(self, model: CompressionModel) -> None:
         super().__init__()
         self.g_a, self.h_a = model.g_a, model.h_a
 
     def forward(self, x: Tensor, gain: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Compute y, and z if there is a hyperprior; shapes as in the module's docstring."""
+        """Compute y, and z if there is a hyperprior."""
         y = self.g_a(x)
         if gain is not None:
             y = y * gain[:, None, None]
@@ -68,27 +68,27 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """g_s."""
+    """The gain and g_s, as one graph; shapes as in the module's docstring."""
 
     def __init__(self, model: CompressionModel) -> None:
         super().__init__()
         self.g_s = model.g_s
 
     def forward(self, y_hat: Tensor, gain: Tensor | None = None) -> Tensor:
-        """Compute x_hat; shapes as in the module's docstring."""
+        """Compute x_hat."""
         x_hat: Tensor = self.g_s(y_hat if gain is None else y_hat * gain[:, None, None])
         return x_hat
 
 
 class HyperDecoder(nn.Module):
-    """h_s on integers, and the part of g_ep that depends on no latent."""
+    """h_s on integers, and the part of g_ep that depends on no latent; shapes as in the module's docstring."""
 
     def __init__(self, h_s: ExactHyperSynthesis, context: ExactContextNetwork | None) -> None:
         super().__init__()
         self.h_s, self.context = h_s, context
 
     def forward(self, z_hat: Tensor) -> Tensor:
-        """Compute `start`, or `raw` without context; shapes as in the module's docstring."""
+        """Compute `start`, or `raw` on rungs without context."""
         psi = self.h_s.psi(z_hat)
         rows = psi.flatten(0, 1)
         rows = to_raw(rows) if self.context is None else self.context.precompute(rows)
@@ -96,14 +96,14 @@ class HyperDecoder(nn.Module):
 
 
 class EntropyParameterGraph(nn.Module):
-    """g_cm and g_ep on integers, at any positions."""
+    """g_cm and g_ep on integers, at any positions; shapes as in the module's docstring."""
 
     def __init__(self, context: ExactContextNetwork) -> None:
         super().__init__()
         self.context = context
 
     def forward(self, low: Tensor, high: Tensor, start: Tensor | None = None) -> Tensor:
-        """Compute `raw`; shapes as in the module's docstring."""
+        """Compute `raw`."""
         return self.context.raw([low, high * LATENT_RADIX], start)
 
 

@@ -117,7 +117,7 @@ def locate(model: str | Path | None, metric: Metric | None = None) -> Path:
     if model is None:
         return default_model(metric).folder
     if metric is not None:
-        raise ExportError("metric picks one of the bundled models; leave out either it or model")
+        raise ExportError("metric picks one of the bundled models; leave out metric or model")
     if str(model).startswith(PREFIX):
         return download(str(model))
     path = Path(model)

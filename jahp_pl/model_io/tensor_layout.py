@@ -40,7 +40,14 @@ class StoredTensor(NamedTuple):
 
 
 def dtype_of(name: str, num_dimensions: int, dtype: Dtype, version: int) -> Dtype:
-    """Return the type in which an export with kernels of `dtype` stores a weight, in a version of the format."""
+    """Return the type in which an export stores one weight.
+
+    Args:
+        name: name of the weight.
+        num_dimensions: its number of dimensions; biases and other vectors stay in float32.
+        dtype: type of the export's kernels.
+        version: version of the export format.
+    """
     if dtype == "float32" or num_dimensions < 2 or name.startswith(FINE):
         return "float32"
     is_coarse = name.startswith(COARSE if version >= 3 else FORMER_COARSE)

@@ -42,7 +42,7 @@ class HaloCuts(NamedTuple):
 
 
 def halo_cuts(rows: TileSpan, columns: TileSpan) -> HaloCuts:
-    """Compute the cuts for one tile of latents, given its rows and columns.
+    """Compute the cuts for one tile of latents, given its spans along both axes.
 
     Without them, half of a small tile would be halo at the resolutions that take nearly all of the time.
     """

@@ -103,7 +103,7 @@ def test_every_name_that_a_file_system_holds_can_be_written(name: str, photo: Pa
 
 def test_a_name_that_becomes_too_long_is_reported(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compress(photo.rename(photo.with_name(f"{251 * 'a'}.png"))) == 2
-    assert "has a name of 256 bytes, at most 255 fit; give a shorter one" in capsys.readouterr().err
+    assert "its name has 256 bytes, more than 255; give a shorter one" in capsys.readouterr().err
 
 
 def test_a_source_dated_in_the_future_is_done_once(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:

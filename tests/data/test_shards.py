@@ -223,7 +223,7 @@ def test_only_existing_shards_are_replaced_and_only_with_force(tmp_path: Path) -
     write_shards([PHOTOS / "val"], out, overwrite=True)
     assert {path.name for path in out.iterdir()} == {"index.json", "shard-000000.tar"}
     (out / "diary.txt").write_text("mine")
-    with pytest.raises(DataError, match="other things than shards"):
+    with pytest.raises(DataError, match="files other than shards"):
         write_shards([PHOTOS / "val"], out, overwrite=True)
     assert (out / "diary.txt").read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

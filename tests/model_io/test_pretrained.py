@@ -182,7 +182,7 @@ def test_the_library_loads_by_metric_and_by_name():
         jahp_pl.load_codec(metric="ms-ssim")
     with pytest.raises(ExportError, match="metric ms_ssim: must be one of psnr, ms-ssim"):
         jahp_pl.load_codec(metric="ms_ssim")
-    with pytest.raises(ExportError, match="leave out either it or model"):
+    with pytest.raises(ExportError, match="leave out metric or model"):
         jahp_pl.load_model("mid-1", metric="psnr")
 
 

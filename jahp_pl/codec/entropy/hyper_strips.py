@@ -12,7 +12,7 @@ STRIP_POSITIONS = 2**13
 
 
 class HyperStrip(NamedTuple):
-    """Some rows of latents, and the rows of z_hat that they depend on."""
+    """A strip of rows of latents, and the rows of z_hat on which it depends."""
 
     first: int
     """First row of latents."""
@@ -24,10 +24,16 @@ class HyperStrip(NamedTuple):
 
 
 def hyper_strips(height: int, width: int, num_rows: int, reach: int = 2) -> Iterator[HyperStrip]:
-    """Yield the strips of a map of (height, width) latents, whose z_hat has `num_rows` rows.
+    """Cut a map of latents into strips.
 
-    `reach` extra rows of z_hat on either side contain everything that a strip depends on; the paper's h_s needs two. At
-    the borders of the image there are none, because the network pads with zeros there.
+    Args:
+        height, width: size of the map.
+        num_rows: rows of its z_hat.
+        reach: extra rows of z_hat on either side of a strip on which it depends; 2 for the paper's h_s. At the borders
+            of the image there are none, because the network pads with zeros there.
+
+    Yields:
+        The strips from top to bottom.
     """
     step = max(1, STRIP_POSITIONS // (width * HYPER_STRIDE))  # rows of z_hat
     for first in range(0, -(-height // HYPER_STRIDE), step):

@@ -29,14 +29,23 @@ class TileSpan(NamedTuple):
 
 
 def cut_spans(length: int, side: int, halo: int) -> list[TileSpan]:
-    """Cut `length` into pieces of `side`, each with its halo; the last piece may be shorter."""
+    """Cut an axis of `length` positions into pieces of `side`, the last of which may be shorter.
+
+    Each piece has up to `halo` further positions on either side, fewer at the ends of the axis.
+    """
     starts = range(0, length, side)
     ends = [(start, min(start + side, length)) for start in starts]
     return [TileSpan(start, stop, max(start - halo, 0), min(stop + halo, length)) for start, stop in ends]
 
 
 def tiles(height: int, width: int, side: tuple[int, int], halo: int) -> Iterator[tuple[TileSpan, TileSpan]]:
-    """Yield the rows and columns of every tile."""
+    """Cut a map of (height, width) positions into tiles, and yield the rows and columns of each, in raster order.
+
+    Args:
+        height, width: size of the map.
+        side: height and width of a tile without its halo.
+        halo: positions around each tile that are computed and discarded.
+    """
     for rows in cut_spans(height, side[0], halo):
         for columns in cut_spans(width, side[1], halo):
             yield rows, columns
