@@ -1,7 +1,7 @@
 """Write the tables of README.md and docs/ that come from results/: python docs/tables [--check].
 
-A table stands between `<!-- table NAME -->` and `<!-- end -->`; NAME is a key of `TABLES`. With `--check` nothing is
-written, and the exit status is 1 if a page does not hold what results/ give.
+A table is delimited by `<!-- table NAME -->` and `<!-- end -->`; NAME is a key of `TABLES`. With `--check`, nothing is
+written, and the exit status is 1 if a table on any page differs from results/.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def updated(text: str) -> str:
-    """Return a page with its tables as results/ give them now."""
+    """Return the text of a page with its tables made anew from results/."""
     return MARKED.sub(lambda found: f"{found[1]}\n{TABLES[found[2]]()}\n{found[4]}", text)
 
 
 def pages() -> Iterator[Path]:
-    """Yield the pages that may hold tables."""
+    """Yield the pages that may have tables."""
     yield ROOT / "README.md"
     yield from sorted(DOCS.glob("*.md"))
 

@@ -1,4 +1,4 @@
-"""Formats tables of Markdown."""
+"""Formats Markdown tables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 
 def table(header: str, rows: Iterable[Sequence[str]]) -> str:
-    """Format a table. Each column of the header is `title`, or `title >` for figures aligned to the right."""
+    """Format a table. Columns of the header are separated by `|`; a title that ends in `>` aligns its column right."""
     columns = [title.strip() for title in header.split("|")]
     titles = [title.removesuffix(">").rstrip() for title in columns]
     rules = ["---:" if title.endswith(">") else "---" for title in columns]

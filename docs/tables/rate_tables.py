@@ -1,4 +1,4 @@
-"""Tables of rates and distortions: one function for each."""
+"""Makes the tables of rates and distortions, one function per table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BUNDLED_QUALITIES = (1, 20, 40, 60, 80, 100)
 
 
 def bundled_model() -> str:
-    """The bundled model's rate and quality, and the PSNR of other codecs at the same rate."""
+    """Tabulate the bundled model's rate and quality, and the PSNR of other codecs at the same rate."""
     others = [_rates_and_psnr(read_curves([RESULTS / f"{name}.json"])[0]) for name in BESIDE.values()]
     points = {
         point["target"]["quality"]: point["mean"] for point in result("weights/joint-psnr")["curves"][0]["points"]
@@ -48,7 +48,7 @@ def _psnr_at(bpp: float, rates: list[float], psnr: list[float]) -> str:
 
 
 def quickstart() -> str:
-    """What `make train` gives, and JPEG at no smaller rate."""
+    """Tabulate the result of `make train`, and of JPEG in files that are at least as large."""
     content = result("quickstart")
     mean, jpeg, model = content["mean"], content["beside_mean"], content["provenance"]["model"]
     steps = content["provenance"]["training"]["trainer"]["max_steps"]
@@ -62,7 +62,7 @@ def quickstart() -> str:
 
 
 def published_rates() -> str:
-    """Rate and PSNR of the published models, by lambda."""
+    """Tabulate rate and PSNR of the published models, by lambda."""
     points = [point["mean"] for point in result("published/mbt2018-cai-cpu-mse")["curves"][0]["points"]]
     rows = [
         (f"{lmbda:.4f}".removeprefix("0"), f"{mean['file_bpp']:.2f}", f"{mean['file_psnr']:.1f}")
@@ -72,7 +72,7 @@ def published_rates() -> str:
 
 
 def variable_cost() -> str:
-    """One variable-rate model against four models of one rate."""
+    """Tabulate the BD-rate of one variable-rate model against four single-rate models."""
     names = ("fixed-0.0018", "fixed-0.0067", "fixed-0.025", "fixed-0.0932", "variable")
     curves = {curve.title: curve for curve in read_curves([RESULTS / "rates" / f"{name}.json" for name in names])}
     compared = compare_curves(curves["Four models"], curves["One model"], "psnr")
@@ -84,7 +84,7 @@ def variable_cost() -> str:
 
 
 def file_excess() -> str:
-    """What exact parameters and whole files cost over the cross-entropy under the float model."""
+    """Tabulate how much exact parameters and whole files cost above the cross-entropy under the float model."""
     rows = []
     for name, column in (
         ("exact parameters instead of float ones", "exact_bpp"),
@@ -96,7 +96,7 @@ def file_excess() -> str:
 
 
 def weights_parts() -> str:
-    """What hyperprior and context save in the bundled model."""
+    """Tabulate how much hyperprior and context save in the bundled model."""
     rows = []
     for part in result("weights/checks")["parts"]:
         lost = [100 * (part[f"without_{name}"] / part["bpp"] - 1) for name in ("hyperprior", "context")]
@@ -106,7 +106,7 @@ def weights_parts() -> str:
 
 
 def weights_transforms() -> str:
-    """What rounding adds to the error of the bundled model's transforms."""
+    """Tabulate how much rounding adds to the error of the bundled model's transforms."""
     parts = result("weights/checks")["parts"]
     rows = [
         [str(part["quality"]), *(f"{part[column]:.2f} dB" for column in ("psnr", "unrounded_psnr"))] for part in parts
@@ -115,7 +115,7 @@ def weights_transforms() -> str:
 
 
 def weights_contents() -> str:
-    """The bundled model and JPEG on images unlike photographs."""
+    """Tabulate size and PSNR of the bundled model and of JPEG on images that are unlike photographs."""
     rows = []
     for one in result("weights/checks")["contents"]:
         sizes, decibels = (
@@ -127,7 +127,7 @@ def weights_contents() -> str:
 
 
 def refinement_efforts() -> str:
-    """BD-rates of each measured effort against plain rounding, and the time to encode an image."""
+    """Tabulate each measured effort's BD-rates against plain rounding, and its time to encode an image."""
     files = sorted((RESULTS / "refinement").glob("effort*.json"))
     if not files:
         return "Not measured with the bundled model yet.\n"
@@ -149,12 +149,12 @@ def refinement_efforts() -> str:
 
 
 def _pairs(means: list[dict[str, float]], measure: str) -> list[tuple[float, float]]:
-    """Return rates and qualities of the means at each quality."""
+    """Return (rate, quality) of the means at each quality setting."""
     return [(mean["file_bpp"], mean[measure]) for mean in means]
 
 
 def refinement_ablation() -> str:
-    """BD-rates of searches against plain rounding."""
+    """Tabulate the BD-rates of searches against plain rounding."""
     if not (RESULTS / "refinement" / "ablation.json").exists():
         return "Not measured with the bundled model yet.\n"
     rows = [

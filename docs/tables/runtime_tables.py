@@ -1,4 +1,4 @@
-"""Tables of docs/runtimes.md."""
+"""Makes the tables of docs/runtimes.md."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RUNTIMES = {"torch": "torch", "onnx": "onnxruntime"}
 
 
 def runtime_costs() -> str:
-    """Wall time, CPU time and memory of each runtime: for a cold start, and for decoding again."""
+    """Tabulate wall time, CPU time and memory of each runtime, for a cold start and for decoding again."""
     rows = []
     for key, name in RUNTIMES.items():
         cost = result("runtimes")["runtimes"][key]
@@ -25,7 +25,8 @@ def runtime_costs() -> str:
 
 
 def runtime_exactness() -> str:
-    """Latents that differ between runtimes, for every writer of the files, and the largest difference of pixels."""
+    """Tabulate the latents that differ between the runtimes that wrote and read a file, and the largest pixel
+    difference."""
     rows, names = [], {model.name for model in bundled()}
     for name, found in result("runtimes-exact")["models"].items():
         rate = "one rate" if found["num_levels"] == 1 else "variable rate"

@@ -1,4 +1,4 @@
-"""Tables of times and memory: one function for each."""
+"""Makes the tables of times and memory, one function per table."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from result_files import result
 
 
 def coding_speed() -> str:
-    """Times of the full-size models, and of CompressAI with the same weights."""
+    """Tabulate the coding times of the full-size models, and of CompressAI with the same weights."""
     one, three = (result("bench")["models"][name] for name in ("full-1", "full-3"))
     peer, times = one["peer"], one["times"]
     rows = {
@@ -23,7 +23,7 @@ def coding_speed() -> str:
 
 
 def training_speed() -> str:
-    """Training steps beside CompressAI's, beside a large matrix product and beside their own products."""
+    """Compare training steps with CompressAI's, with a large matrix product and with their own matrix products."""
     names = {"as configured": "bfloat16", "trainer.channels_last=true": "bfloat16, channels_last"}
     rows = [
         (
@@ -41,7 +41,7 @@ def training_speed() -> str:
 
 
 def data_speed() -> str:
-    """Crops a second from shards, and from a plain loader."""
+    """Tabulate the crops per second from shards and from a plain loader."""
     rows = result("bench-data")["rows"]
     plain = rows[0]["per_core"]
     cells = [
@@ -58,7 +58,7 @@ def data_speed() -> str:
 
 
 def stream_memory() -> str:
-    """Memory of `jahp shards` and of a data worker, over few and many photographs."""
+    """Tabulate the memory of `jahp shards` and of a data worker after few and after many photographs."""
     content = result("streams")
     rows = [
         (name, *(f"{size / 2**20:.0f} MiB" for size in content[key]))

@@ -1,4 +1,4 @@
-"""Tables of docs/study.md: one function for each."""
+"""Makes the tables of docs/study.md, one function per table."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ RECIPE = ROOT / "configs" / "recipe"
 
 
 def study_rungs() -> str:
-    """BD-rates of the rungs against the scale hyperprior."""
+    """Tabulate the BD-rates of the rungs against the scale hyperprior."""
     return _study("Scale hyperprior", lambda title: "," not in title)
 
 
 def study_mixtures() -> str:
-    """BD-rates of mixtures against the joint model with one Gaussian."""
+    """Tabulate the BD-rates of mixtures against the joint model with one Gaussian."""
     return _study("Joint", lambda title: title.startswith("Joint,"))
 
 
@@ -46,7 +46,7 @@ def _study(anchor: str, is_shown: Callable[[str], bool]) -> str:
 
 
 def recipe(date: str) -> str:
-    """Changes of the study's start that were measured on one day, best objective first."""
+    """Tabulate the changes to the study's start that were measured on one day, best objective first."""
     rows = []
     for path in (RESULTS / "study" / "recipe").glob("*.json"):
         content = json.loads(path.read_text())
@@ -63,6 +63,6 @@ def recipe(date: str) -> str:
 
 
 def _objective(content: Any) -> float:
-    """R + lambda D, the mean over images; D is the squared error on the scale of 255."""
+    """Compute R + lambda D, averaged over images; D is the mean squared error of samples from 0 to 255."""
     weight = content["provenance"]["training"]["loss"]["lmbda"] * 255**2
     return fmean(row["file_bpp"] + weight * 10 ** (-row["file_psnr"] / 10) for row in content["images"])

@@ -1,7 +1,7 @@
 """Measures coding times: whole files compared with the transforms alone, and optionally with another program.
 
-Everything is measured in one process on the same images, stage after stage within each round, so that a slowdown of the
-machine affects all stages. The results are medians over rounds and means over images.
+Everything is measured in one process on the same images. Every round runs all stages one after another, so that a
+slowdown of the machine affects all of them. The results are medians over rounds and means over images.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class CodingTimes(NamedTuple):
     decode: float
     """Time from the bytes of a file to an image in memory."""
     g_a: float
-    """Time of the analysis transform as the codec runs it."""
+    """Time of the analysis transform in the codec's implementation."""
     h_a: float
     """Time of the hyper-analysis transform; 0 if the rung has none."""
     g_s: float
-    """Time of the synthesis transform as the codec runs it."""
+    """Time of the synthesis transform in the codec's implementation."""
     module_g_a: float
     """Time of g_a with torch's own layers in channels_last, for comparison."""
     module_g_s: float
@@ -47,17 +47,17 @@ class CodingTimes(NamedTuple):
 
     @property
     def outside_encode(self) -> float:
-        """Time of `encode` outside g_a and h_a, relative to these."""
+        """Time of `encode` outside g_a and h_a, relative to the time in them."""
         return self.encode / (self.g_a + self.h_a) - 1
 
     @property
     def outside_decode(self) -> float:
-        """Time of `decode` outside g_s, relative to g_s."""
+        """Time of `decode` outside g_s, relative to the time in it."""
         return self.decode / self.g_s - 1
 
 
 class Peer(NamedTuple):
-    """Another program's coding times with the same weights."""
+    """Results of another program with the same weights."""
 
     name: str
     encode: float
@@ -98,12 +98,12 @@ class CodingSpeed(NamedTuple):
 
 
 def measure_coding(codec: Codec, paths: Sequence[Path], rounds: int) -> Iterator[MeasuredImage]:
-    """Time one image after the other.
+    """Time the coding of each image, one image after another.
 
     Args:
         codec: codec of the model.
         paths: images.
-        rounds: number of rounds; their median is used.
+        rounds: number of rounds, over which the median is taken.
     """
     for path in paths:
         image = torch.from_numpy(decode_rgb(path)).permute(2, 0, 1).contiguous()
@@ -157,8 +157,8 @@ def average(images: Sequence[MeasuredImage], rounds: int, peer: Peer | None) -> 
 
     Args:
         images: all results of `measure_coding`.
-        rounds: its number of rounds.
-        peer: results of another program on the same images.
+        rounds: number of rounds in which they were measured.
+        peer: results of another program on the same images; None without one.
     """
     times = CodingTimes(*(fmean(column) for column in zip(*(image.times for image in images), strict=True)))
     bpp, quality = fmean(image.bpp for image in images), fmean(image.psnr for image in images)
@@ -169,11 +169,12 @@ def measure_peer(command: str, codec: Codec, paths: Sequence[Path], rounds: int)
     """Run another program that codes the same images with the same weights.
 
     Args:
-        command: called with WEIGHTS ROUNDS THREADS IMAGE...; WEIGHTS is a file of `torch.save` with "model" (settings
-            of the architecture) and "state". The last line it prints is a JSON object with the fields of `Peer`.
+        command: command that is called with WEIGHTS ROUNDS THREADS IMAGE... WEIGHTS is a file of `torch.save` with
+            "model" (settings of the architecture) and "state". The last line that the command prints must be a JSON
+            object with the fields of `Peer`.
         codec: codec of the model.
         paths: images.
-        rounds: rounds of every stage.
+        rounds: number of repetitions of every stage.
 
     Raises:
         EvaluationError: if the program fails.
@@ -191,7 +192,7 @@ def measure_peer(command: str, codec: Codec, paths: Sequence[Path], rounds: int)
 
 
 def coding_table(name: str, speed: CodingSpeed) -> str:
-    """Format the results for reading."""
+    """Format the results as text for a terminal."""
     t, peer = speed.times, speed.peer
     rows = [
         (f"{name}: {count_of(speed.num_images, 'image')}, {speed.bpp:.3f} bpp, {speed.psnr:.2f} dB, "

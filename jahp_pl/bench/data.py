@@ -1,7 +1,7 @@
-"""Measures crops per second of the stream of shards, and of a plain loader of image files for comparison.
+"""Measures the crops per second from shards, and from a plain loader of image files for comparison.
 
-Figures per core use processor time instead of wall time, so that other programs on the machine have little effect;
-figures with workers use wall time. The cases alternate within each round; the results are medians over rounds.
+Speeds per core use processor time, so that other programs on the machine have little effect; speeds with workers use
+wall time. The cases alternate within each round; the results are medians over rounds.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _PREFETCH = 2
 
 
 class PlainLoader(Dataset[Tensor]):
-    """The usual alternative to this project: a folder of image files, each decoded completely for one random crop.
+    """The usual alternative to shards: a folder of image files, each of which is decoded in full for one random crop.
 
     Args:
         files: image files at least as large as a crop.
-        size: side of the crops.
+        size: side of the crops in pixels.
     """
 
     def __init__(self, files: Sequence[Path], size: int) -> None:
@@ -64,32 +64,32 @@ class Case(NamedTuple):
 
     name: str
     make: Callable[[int], Iterator[Any]]
-    """Creates batches with a number of workers."""
+    """Creates an iterator of batches for a number of workers."""
     decode_seconds: Callable[[], float] | None
-    """Processor seconds of decoding per crop; None if it cannot be separated."""
+    """Measures the processor seconds of decoding per crop; None if decoding cannot be separated."""
 
 
 class LoadingSpeed(NamedTuple):
-    """Medians of a case."""
+    """Median speeds of a case."""
 
     name: str
     per_core: float
-    """Crops per second of one core's time."""
+    """Crops per second of processor time."""
     with_workers: float
     """Crops per second of wall time, with `data.num_workers` processes."""
     decode_share: float | None
-    """Share of a core's time spent on decoding."""
+    """Share of processor time spent on decoding, from 0 to 1; None if decoding cannot be separated."""
     worker_mib: float | None
-    """Private memory of a worker; None if the system does not report it."""
+    """Private memory of the largest worker in MiB; None if the system does not report it."""
 
 
 def make_cases(config: DataConfig, images: Sequence[Path], folder: Path) -> list[Case]:
     """Create all cases to compare, from the same photographs.
 
     Args:
-        config: crops, batches, workers; its own shards, if any, are a case too.
+        config: settings of crops, batches and workers; if it names shards, these are a case too.
         images: photographs, or folders of them.
-        folder: folder for shards and lossless files.
+        folder: folder in which shards and lossless files are created.
 
     Raises:
         DataError: if no photograph is as large as a crop.
@@ -134,7 +134,7 @@ def _plain(name: str, config: DataConfig, files: Sequence[Path]) -> Case:
 def _stream(
     name: str, config: DataConfig, entries: Sequence[str], per_photo: int | None = None, decoded_bytes: int = 0
 ) -> Case:
-    """Create a case without cached photographs by default, as for a corpus larger than the cache."""
+    """Create a case with shards; by default no decoded photographs are cached, as if the corpus exceeded the cache."""
     urls = expand_shards(entries, "data.train", config.timeout).urls
     crops = CropOptions(config.crop_size, per_photo or config.crops_per_photo, config.batch_size, decoded_bytes)
 
@@ -161,7 +161,7 @@ def _prefetch(workers: int) -> int | None:
 
 
 def _seconds(work: Callable[[], float]) -> float:
-    """Measure the processor time per item, where `work` returns the number of items."""
+    """Measure the processor seconds per item of `work`, which returns the number of items."""
     start = time.process_time()
     count = work()
     return (time.process_time() - start) / count
@@ -174,9 +174,9 @@ def measure_loading(
 
     Args:
         cases: result of `make_cases`.
-        config: batches and workers.
-        num_batches: number of batches timed each time.
-        rounds: number of rounds for the medians.
+        config: settings of batches and workers.
+        num_batches: number of batches in each measurement.
+        rounds: number of rounds, over which medians are taken.
 
     Yields:
         The medians after each round.
@@ -202,7 +202,7 @@ def _per_core(case: Case, num_batches: int) -> float:
 
 def _with_workers(case: Case, workers: int, num_batches: int) -> tuple[float, float | None]:
     batches = case.make(workers)
-    for _ in itertools.islice(batches, 1 + 2 * _PREFETCH * workers):  # batches prepared during the start
+    for _ in itertools.islice(batches, 1 + 2 * _PREFETCH * workers):  # batches that were prepared during the start
         pass
     start = time.perf_counter()
     for _ in itertools.islice(batches, num_batches):
@@ -236,7 +236,7 @@ def _median(rows: Sequence[LoadingSpeed]) -> LoadingSpeed:
 
 
 def loading_table(rows: Sequence[LoadingSpeed]) -> str:
-    """Format the results for reading, relative to the first row."""
+    """Format the results as text for a terminal, with ratios to the first row."""
     lines = [
         f"{'crops per second':42} {'one core':>9} {'ratio':>6} {'workers':>9} {'ratio':>6} {'decode':>7} {'worker':>9}"
     ]
@@ -252,17 +252,17 @@ def loading_table(rows: Sequence[LoadingSpeed]) -> str:
 H200_FLOPS = 989e12
 """Dense bfloat16 operations per second from NVIDIA's data sheet; sparse matrices would double it."""
 UTILIZATION = 0.3
-"""Share of it that training convolutions reach; assumed, not measured."""
+"""Share of this peak that the convolutions of training reach; assumed, not measured."""
 
 
 class RequiredSpeed(NamedTuple):
     """Loading speed that one GPU needs."""
 
     flops_per_crop: float
-    """Floating-point operations per crop of one training step: convolutions and matrix products, forward and
+    """Floating-point operations per crop in one training step, in convolutions and matrix products, forward and
     backward."""
     crops_per_second: float
-    """Crops per second at `UTILIZATION` of an H200."""
+    """Crops per second that an H200 trains on at `UTILIZATION` of its peak."""
 
 
 def required_speed(config: Config) -> RequiredSpeed:

@@ -1,7 +1,7 @@
-"""Lower bound of the time of a training step: that of its convolutions and of the matrix products inside GDN alone.
+"""Computes a lower bound of the time of a training step: the time of its convolutions and of GDN's matrix products.
 
-It shows how much of a step is spent on anything else, and how far the library's convolutions are from the speed of
-large matrix products.
+The bound shows how much of a step is spent on anything else, and how far the library's convolutions are from the speed
+of large matrix products.
 """
 
 from __future__ import annotations
@@ -23,16 +23,22 @@ class LayerCall(NamedTuple):
 
     layer: nn.Conv2d | nn.ConvTranspose2d | GDN
     x: Tensor
-    """Tensor with the shape, dtype and memory format of its input."""
+    """Random tensor with the shape, dtype and memory format of the layer's input."""
     learns: bool
-    """Whether its weights need a gradient."""
+    """Whether the layer's weights need a gradient."""
     passes_on: bool
-    """Whether its input needs a gradient, for earlier layers."""
+    """Whether the layer's input needs a gradient because earlier layers learn."""
 
 
 @torch.no_grad()
 def record_layer_calls(model: CompressionModel, x: Tensor, reconstruct: bool) -> list[LayerCall]:
-    """List all convolutions and GDNs that `model` runs for the batch `x` (B, 3, H, W), in order."""
+    """List all convolutions and GDNs that `model` runs for a batch `x` (B, 3, H, W), in order.
+
+    Args:
+        model: model to run.
+        x: images.
+        reconstruct: whether the model also runs g_s.
+    """
     found: list[LayerCall] = []
 
     def record(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -51,7 +57,7 @@ def record_layer_calls(model: CompressionModel, x: Tensor, reconstruct: bool) ->
 
 
 def product_seconds(found: list[LayerCall], dtype: torch.dtype, rounds: int = 3) -> float:
-    """Time the calls one after the other, forward and backward, in seconds; GDN runs in float32, as in training."""
+    """Measure the total seconds of the calls, each forward and backward; GDN runs in float32, as in training."""
     return sum(median(_seconds(call, dtype) for _ in range(rounds + 1)) for call in found)
 
 

@@ -1,7 +1,7 @@
-"""Measures what a runtime costs: a cold start, decoding in a running process, and memory.
+"""Measures what a runtime costs: time for a cold start, time for decoding in a running process, and memory.
 
-A cold start is a whole process, `jahp decompress` from start to end. The steady state is measured in another process
-that decodes the same file repeatedly.
+A cold start is a whole `jahp decompress` process. The steady state is measured in another process, which decodes the
+same file repeatedly.
 """
 
 from __future__ import annotations
@@ -50,17 +50,17 @@ class RuntimeCost(NamedTuple):
     cold_megabytes: float
     """Peak resident memory of that process."""
     steady_seconds: float
-    """Wall time of decoding the file in a running process."""
+    """Wall time to decode the file in a running process."""
     steady_processor_seconds: float
-    """Processor time of the same."""
+    """Processor time to decode the file in a running process."""
     steady_megabytes: float
     """Peak resident memory of the running process."""
 
 
 def compress_in_process(image: Path, model: str) -> bytes:
-    """Compress an image in another process, and return the file.
+    """Compress an image in another process, and return the content of the file.
 
-    This process must stay small, because the peak memory of its children starts at its own size.
+    This process must stay small because the peak memory that is reported for a child process starts at this one's size.
     """
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "image.jahp"
@@ -76,7 +76,7 @@ def measure_runtime(runtime: Runtime, model: str, data: bytes, threads: int, rou
         model: bundled model or export that made the file.
         data: content of the file.
         threads: processor threads.
-        rounds: number of cold starts, and of repetitions in the running process.
+        rounds: number of cold starts, and number of repetitions in the running process.
     """
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "image.jahp"

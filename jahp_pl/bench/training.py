@@ -1,7 +1,8 @@
-"""Measures the speed of training steps: several settings, and optionally another program, alternating on one machine.
+"""Measures the speed of training steps with several settings, and optionally of another program, on one machine.
 
-Each is its own process (`training_worker`) that trains only on command. In each round each of them takes a few steps,
-so that a slowdown of the machine affects all. The results are medians over rounds; ratios are computed within rounds.
+Each of them is a process (`training_worker`) that trains only on command. In every round, each process takes a few
+steps, so that a slowdown of the machine affects all. The results are medians over rounds; ratios are computed within
+rounds.
 """
 
 from __future__ import annotations
@@ -37,19 +38,19 @@ class StepSpeed(NamedTuple):
     seconds: float
     """Seconds per optimizer step."""
     waiting: float
-    """Share of the time spent waiting for data."""
+    """Share of the time spent waiting for data, from 0 to 1."""
     flops: float
-    """Floating-point operations per second of the step."""
+    """Floating-point operations per second that the step reaches."""
     matrix_flops: float
     """Operations per second of a large matrix product with the same dtype, in the same rounds."""
     product_seconds: float
-    """Time of the step's convolutions and GDN's matrix products alone, one after the other, in the same rounds."""
+    """Seconds for the step's convolutions and GDN's matrix products alone, run one by one in the same rounds."""
     memory: int
     """Peak memory in bytes: of the device, or of the whole process on a CPU."""
     times_peer: float | None
-    """Ratio of its images per second to the other program's."""
+    """Ratio of its images per second to the other program's; None without another program."""
     operations: dict[str, float]
-    """Share of time of each operation that takes more than 0.5 %."""
+    """Share of the time that each operation takes, by name; only shares above 0.5 %."""
 
 
 class PeerSpeed(NamedTuple):
@@ -67,7 +68,8 @@ class TrainingSpeeds(NamedTuple):
     threads: int
     rounds: int
     flops_per_image: float
-    """Operations of the first setting's step, counted by torch; a multiplication and an addition count as two."""
+    """Floating-point operations per image in a step of the first setting, as torch counts them: a multiplication and
+    an addition are two operations."""
     variants: tuple[StepSpeed, ...]
     peer: PeerSpeed | None
 
@@ -96,7 +98,7 @@ class _Stepper:
         """Let the process take its steps, and return its answer.
 
         Raises:
-            TrainingError: if it fails or answers with something else.
+            TrainingError: if the process ends without an answer.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -130,13 +132,13 @@ def measure_training(
 
     Args:
         settings: YAML files and key=value pairs.
-        variants: further pairs for each variant, separated by spaces.
-        peer: command of another program, called with BATCH CROP STEPS THREADS. For each line on its standard input it
-            takes STEPS optimizer steps and prints {"name": ..., "seconds": of one step}.
-        threads: threads of each program.
-        steps: steps in each round.
+        variants: further key=value pairs of each variant, separated by spaces.
+        peer: command of another program, called with BATCH CROP STEPS THREADS. For each line on its standard input, it
+            must take STEPS optimizer steps and print {"name": NAME, "seconds": SECONDS OF ONE STEP}.
+        threads: number of threads of each program.
+        steps: number of steps of each program in each round.
         rounds: number of rounds.
-        progress: called with the name of what runs next.
+        progress: called with the name of each program before it runs.
 
     Raises:
         ConfigError: if a setting is unusable, or there is more than one process.
@@ -168,10 +170,10 @@ def measure_training(
 
 
 def _check_comparable(configs: Mapping[str, Config]) -> None:
-    """Refuse to compare configurations, by name, whose steps differ in size or need several processes.
+    """Refuse to compare configurations whose batch or crop size differs, or that need several processes.
 
     Raises:
-        ConfigError: if they do.
+        ConfigError: if a configuration cannot be compared.
     """
     sizes = {name: (config.data.batch_size, config.data.crop_size) for name, config in configs.items()}
     first = next(iter(sizes.values()))
@@ -185,7 +187,7 @@ def _check_comparable(configs: Mapping[str, Config]) -> None:
 def _take_turns(
     words: dict[str, list[str]], rounds: int, progress: Callable[[str], None]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Collect `rounds` answers of each program, and a profile with the last answer of ours."""
+    """Collect `rounds` answers from each program; the last answer of each of our own has a profile."""
     answers: dict[str, list[dict[str, Any]]] = {name: [] for name in words}
     with ExitStack() as stack:
         steppers = [stack.enter_context(_Stepper(name, line)) for name, line in words.items()]
@@ -224,7 +226,7 @@ def _median(rows: list[dict[str, Any]], key: str) -> float:
 
 
 def count_flops(config: Config) -> float:
-    """Count the floating-point operations of one crop in a training step, in convolutions and matrix products."""
+    """Count the floating-point operations per crop that a training step spends on convolutions and matrix products."""
     x = torch.rand(1, 3, config.data.crop_size, config.data.crop_size)
     model, learns = CompressionModel(config.model), config.optim.transforms_learn
     for transform in (model.g_a, model.g_s):
@@ -235,7 +237,7 @@ def count_flops(config: Config) -> float:
 
 
 def training_table(name: str, speeds: TrainingSpeeds) -> str:
-    """Format the results for reading."""
+    """Format the results as text for a terminal."""
     lines = [
         f"{name}: {count_of(speeds.batch_size, 'crop')} of {speeds.crop_size} per step, "
         f"{speeds.flops_per_image / 1e9:.1f} GFLOP per crop, {count_of(speeds.threads, 'thread')}, "

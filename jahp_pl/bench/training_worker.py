@@ -1,8 +1,8 @@
 """Takes training steps on command, for `training`: `python -m jahp_pl.bench.training_worker THREADS STEPS SETTING...`.
 
-It trains like `jahp train`, with the same loop, loaders and precision, but only on command: for each line on standard
-input, "time" or "profile", it takes its steps and answers with one line of JSON on standard output. It waits in
-between, so that several such programs can take turns. It does not write checkpoints or validate.
+It trains like `jahp train`, with the same loop, loaders and precision, but only on command. For each line on standard
+input, "time" or "profile", it takes STEPS steps, answers with one line of JSON on standard output, and waits for the
+next line, so that several such programs can take turns. It neither validates nor writes checkpoints.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.run import build_trainer
 
 NUM_WARMUP = 2
-"""Untimed steps: the first allocates memory, and they use up what the loaders prepared in advance."""
+"""Number of untimed steps: the first allocates memory, and they use up the batches that were prepared in advance."""
 
 UNTIMED = ("data.val=[]", "coding.max_images=0", "wandb.mode=disabled", "trainer.max_steps=1000000000")
-"""Settings that disable everything but steps."""
+"""Settings that disable everything except training steps."""
 
 
 class _EndOfCommandsError(Exception):
@@ -44,7 +44,7 @@ class TimedBatches:
 
     def __init__(self, loader: StreamLoader) -> None:
         self.seconds = 0.0
-        """Seconds of waiting since the start."""
+        """Seconds spent waiting since the start."""
         self._loader = loader
 
     def __iter__(self) -> Iterator[Any]:
@@ -57,7 +57,7 @@ class TimedBatches:
 
 
 class TimedData(ShardDataModule):
-    """A data module that times its training batches."""
+    """Data module that measures how long training waits for its batches."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.data, config.seed)
@@ -69,12 +69,12 @@ class TimedData(ShardDataModule):
         return self._timed
 
     def waited(self) -> float:
-        """Return the seconds of waiting so far."""
+        """Return the seconds spent waiting so far."""
         return self._timed.seconds if self._timed is not None else 0.0
 
 
 class StepController(Callback):
-    """Lets training take a number of steps for each command.
+    """Callback that lets training take a number of steps for each command.
 
     Args:
         data: training data.
@@ -143,7 +143,7 @@ def peak_memory(device: torch.device) -> int:
 
 
 def time_shares(profiled: profile) -> dict[str, float]:
-    """Compute each operation's own share of the total time, largest first; on a GPU, of the time of its kernels."""
+    """Compute each operation's own share of the total time (on a GPU, of the kernels' time), largest first."""
     events = profiled.key_averages()
     own = {event.key: float(event.self_device_time_total) for event in events}
     if not any(own.values()):
@@ -153,7 +153,7 @@ def time_shares(profiled: profile) -> dict[str, float]:
 
 
 def main(threads: str, num_steps: str, *settings: str) -> None:
-    """Train on command, see the module's docstring."""
+    """Train on command; the module's docstring describes the arguments and the protocol."""
     torch.set_num_threads(int(threads))
     with tempfile.TemporaryDirectory() as folder, only_useful_messages():
         config = load_config(*settings, *UNTIMED, f"output_dir={folder}")

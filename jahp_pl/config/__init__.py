@@ -8,8 +8,8 @@
 | `loss`, `data`, `optim`, `trainer` | `loss`, `data`, `optim`, `trainer` |
 | `coding`, `wandb`, and settings outside any section | `experiment` |
 
-The string below each field documents it. Creating a dataclass with a value out of range raises a `ConfigError` that
-names the setting.
+The string below each field documents it. Creating a dataclass with a value that is out of range raises a `ConfigError`
+that names the setting.
 """
 
 from jahp_pl.config.checks import ConfigError as ConfigError

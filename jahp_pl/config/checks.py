@@ -6,7 +6,7 @@ from jahp_pl.errors import JahpError
 
 
 class ConfigError(JahpError, ValueError):
-    """An unusable setting; the message is one line that names the setting and the remedy."""
+    """Error that a setting is unusable; the message is one line that names the setting and the remedy."""
 
 
 def require(condition: bool, key: str, value: object, remedy: str) -> None:
@@ -15,20 +15,26 @@ def require(condition: bool, key: str, value: object, remedy: str) -> None:
     Args:
         condition: whether the value is usable.
         key: dotted name of the setting.
-        value: the unusable value.
-        remedy: what the value must be, for the message.
+        value: value to name in the message.
+        remedy: what the value must be, to end the message with.
+
+    Raises:
+        ConfigError: if the condition does not hold.
     """
     if not condition:
         raise ConfigError(f"{key}={value}: {remedy}")
 
 
 def require_type(value: object, kind: type, remedy: str) -> None:
-    """Raise a one-line `ConfigError` unless a value is of the type of configuration that a function takes.
+    """Raise a one-line `ConfigError` unless a program passed a configuration of the right type.
 
     Args:
-        value: what a program passed.
-        kind: the dataclass that is needed.
-        remedy: how to get one, for the message.
+        value: value that the program passed.
+        kind: dataclass that is needed.
+        remedy: how to get one, to end the message with.
+
+    Raises:
+        ConfigError: if the value has another type.
     """
     if not isinstance(value, kind):
         raise ConfigError(f"config: must be a {kind.__name__}, not {type(value).__name__}; {remedy}")

@@ -18,17 +18,17 @@ class DataConfig:
     val: list[str] = field(default_factory=list)
     """Validation shards, in the same forms; whole images are used. If empty, there is no validation."""
     crop_size: int = 256
-    """Side of the square training crops, in pixels."""
+    """Side of the square training crops in pixels, a multiple of 16."""
     crops_per_photo: int = 4
-    """Crops cut from a photograph each time it is decoded; they go to different batches of a device."""
+    """Number of crops taken from a photograph each time it is decoded; they go to different batches of a device."""
     batch_size: int = 8
     """Crops per optimizer step, summed over all devices."""
     num_workers: int = 2
-    """Processes per device that decode and crop. 0 decodes in the training process."""
+    """Number of processes per device that decode and crop; with 0, the training process does."""
     shuffle_buffer: int = 1000
-    """Compressed samples that each worker holds to shuffle from."""
+    """Number of compressed samples that each worker keeps in memory and draws from at random."""
     max_val_images: int = 0
-    """Number of validation images to use, from the first; 0 uses all."""
+    """Number of validation images to use, starting with the first; 0 uses all."""
     timeout: float = 30.0
     """Seconds without progress after which a download is abandoned. http(s) is tried three times; then the shard counts
     as broken and is skipped."""
@@ -37,8 +37,8 @@ class DataConfig:
     cache_bytes: int = 100 * 2**30
     """Maximum size of `cache_dir` in bytes; the least recently used shards are removed."""
     max_broken_share: float = 0.5
-    """Stop if more than this share of the last 1000 photographs, or of the last 100 shards, that a device drew is
-    broken; 1 never stops."""
+    """Stop the run if more than this share of the last 1000 photographs or of the last 100 shards that a device drew
+    is broken; 1 never stops it."""
 
     def __post_init__(self) -> None:
         require(self.crop_size >= 16, "data.crop_size", self.crop_size, "must be at least 16")

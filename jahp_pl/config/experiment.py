@@ -17,12 +17,12 @@ from jahp_pl.config.trainer import TrainerConfig
 
 @dataclass
 class CodingConfig:
-    """Which validation images are coded to real files, and how many pictures are saved."""
+    """Number of validation images that are coded to real files, and number of pictures of them."""
 
     max_images: int = 8
-    """Validation images that are entropy-coded to files and decoded again; 0 turns real coding off."""
+    """Number of validation images that are entropy-coded to files and decoded again; 0 turns real coding off."""
     max_pictures: int = 4
-    """How many of these images get a picture of the original, the reconstruction and the bits per position."""
+    """Number of these images that get a picture of the original, the reconstruction and the bits per position."""
 
     def __post_init__(self) -> None:
         require(self.max_images >= 0, "coding.max_images", self.max_images, "must not be negative")
@@ -31,10 +31,10 @@ class CodingConfig:
 
 @dataclass
 class WandbConfig:
-    """Weights & Biases; CSV logs are always written."""
+    """Logging to Weights & Biases; CSV logs are always written."""
 
     mode: Literal["disabled", "offline", "online"] = "disabled"
-    """offline writes to the run folder and needs no account; `wandb sync` sends it later."""
+    """offline writes to the run folder and needs no account; `wandb sync` uploads the log later."""
     project: str = "jahp_pl"
     """W&B project."""
     group: str | None = None
@@ -42,7 +42,7 @@ class WandbConfig:
     tags: list[str] = field(default_factory=list)
     """Labels of the run."""
     log_model: bool = False
-    """At the end, export the best checkpoint (the last one, without validation) to `export` in the run folder and
+    """At the end, export the best checkpoint (without validation, the last one) to `export` in the run folder, and
     upload it as an artifact."""
 
     def __post_init__(self) -> None:
@@ -67,13 +67,13 @@ class Config:
     seed: int = 0
     """Seed of the initial weights, the noise, and the order and position of crops."""
     resume: bool = True
-    """Continue from the run folder's last checkpoint if there is one; false refuses a folder that has one."""
+    """Continue from the run folder's last checkpoint if there is one. With false, a folder that has one is refused."""
     allow_changes: bool = False
     """Continue even if settings that change the result (model.quantization, loss, data, optim, seed) differ from those
-    of the checkpoint. The best loss so far is forgotten, so best.ckpt is chosen again. Pass it each time; config.yaml
-    does not keep it."""
+    of the checkpoint. The best loss so far is forgotten, and best.ckpt is chosen anew. This setting applies to one
+    call; config.yaml does not keep it."""
     imports: list[str] = field(default_factory=list)
-    """Python modules or .py files to import first, because they register densities or transforms
+    """Python modules or .py files that register densities or transforms and must be imported first
     (docs/extending.md). Checkpoints and exports never import anything by themselves."""
     tensorboard: bool = False
     """Also write TensorBoard event files to `tensorboard` in the run folder; needs `pip install
@@ -121,5 +121,5 @@ class Config:
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """Convert to plain nested dicts, for logs and for checkpoints (`torch.load(weights_only=True)` accepts them)."""
+    """Convert a configuration to nested dicts of plain values, which `torch.load(weights_only=True)` accepts."""
     return dataclasses.asdict(config)

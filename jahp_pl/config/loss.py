@@ -11,21 +11,21 @@ from jahp_pl.config.checks import require
 
 @dataclass
 class LossConfig:
-    """The training objective R + lmbda * D, with R in bits per pixel."""
+    """Training objective R + lmbda * D, with R in bits per pixel."""
 
     distortion: Literal["mse", "ms_ssim"] = "mse"
     """D: 255^2 * MSE of images in [0, 1], or 1 - MS-SSIM."""
     lmbda: float = 0.0130
-    """lambda, the weight of D: a larger value gives better pictures and larger files. Published for mse: .0018 .0035
-    .0067 .0130 .0250 .0483 .0932 .1800; for ms_ssim: 2.40 4.58 8.73 16.64 31.73 60.50 115.37 220.00. In a variable-rate
-    model (model.num_levels > 1), lambda of the lowest level."""
+    """lambda, the weight of D: a larger value gives better pictures and larger files. Published values for mse: .0018
+    .0035 .0067 .0130 .0250 .0483 .0932 .1800; for ms_ssim: 2.40 4.58 8.73 16.64 31.73 60.50 115.37 220.00. In a
+    variable-rate model (model.num_levels > 1), the lambda of the lowest level."""
     lmbda_max: float | None = None
-    """lambda of the highest level of a variable-rate model; the lambdas between are evenly spaced on a logarithmic
-    scale. null for a single-rate model."""
+    """lambda of the highest level of a variable-rate model; the lambdas of the other levels are evenly spaced between
+    on a logarithmic scale. null for a single-rate model."""
     level_weighting: float = 0.6
-    """Exponent p of the weight (lambda_middle / lambda)^p of a crop in the loss of a variable-rate model. Rates grow
-    about as lambda^0.6, so at 0.6 a relative change of the rate counts the same at every level; at 0 the highest levels
-    dominate."""
+    """Exponent p of the weight (lambda_middle / lambda)^p that a crop has in the loss of a variable-rate model. Rates
+    grow roughly as lambda^0.6, so at 0.6 a relative change in rate counts the same at every level; at 0 the highest
+    levels dominate."""
 
     def __post_init__(self) -> None:
         require(0 < self.lmbda < math.inf, "loss.lmbda", self.lmbda, "must be positive and finite")
@@ -48,9 +48,9 @@ class LossConfig:
         return self.lmbda * math.sqrt(self.lmbda_ratio)
 
     def lmbda_at(self, share: float) -> float:
-        """Return lambda of the level at `share` of the way from the lowest (0) to the highest (1)."""
+        """Return the lambda of the level at position `share`, from 0 (lowest) to 1 (highest)."""
         return self.lmbda * math.pow(self.lmbda_ratio, share)
 
     def objective_at(self, share: float) -> LossConfig:
-        """Return the objective of that level alone, see `lmbda_at`."""
+        """Return the single-rate objective of the level at position `share`, see `lmbda_at`."""
         return LossConfig(self.distortion, self.lmbda_at(share))

@@ -17,30 +17,31 @@ Transform = str
 """Name of a pair of networks, see `parts.PARTS`."""
 
 MAX_CHANNELS = 4096
-"""Largest number of filters or latents. The codec's exact sums allow about twice as many inputs of g_ep."""
+"""Maximum of num_filters and num_latents. The codec's exact sums would allow about twice as many inputs of g_ep."""
 
 
 @dataclass
 class ModelConfig:
-    """Architecture: entropy model, widths, density of the latents."""
+    """Architecture of the model: entropy model, widths, density of the latents."""
 
     rung: Rung = "joint"
     """Entropy model, a rung of the paper's ladder: factorized (no hyperprior, Balle 2018), scale_hyperprior (Balle
-    2018), mean_scale_hyperprior, and joint (hyperprior and context, the paper's full model). context has the
-    autoregressive context model only, without side information."""
+    2018), mean_scale_hyperprior, context (only the autoregressive context model, no side information), or joint
+    (hyperprior and context, the paper's full model)."""
     num_filters: int = 192
-    """N: channels of the hidden layers and of the hyper-latents z."""
+    """N: number of channels of the hidden layers and of the hyper-latents z."""
     num_latents: int = 192
-    """M: channels of the latents y. The paper uses 192 for the low rates and 320 for the high ones."""
+    """M: number of channels of the latents y. The paper uses 192 for low rates and 320 for high rates."""
     likelihood: Family = "gaussian"
     """Density of one latent before it is convolved with U(-1/2, 1/2)."""
     num_components: int = 1
-    """K: mixture components per latent; 1 is a single density."""
+    """K: number of mixture components per latent; 1 is a single density."""
     quantization: Literal["noise", "mixed", "rounded"] = "noise"
-    """What replaces rounding in training. noise: y + U(-1/2, 1/2) everywhere, as in the paper. mixed: noise for the
-    rate and the context, straight-through rounding for the reconstruction (Minnen & Singh 2020). rounded:
-    rounding as in a file, which gives g_a and h_a no gradient: for a last phase (configs/overlays/entropy_phase.yaml)
-    in which they stay fixed and the rest of the entropy model learns the integers that it will code."""
+    """Operation that replaces rounding in training. noise: y + U(-1/2, 1/2) everywhere, as in the paper. mixed: noise
+    for the rate and the context, straight-through rounding for the reconstruction (Minnen & Singh 2020). rounded:
+    rounding as in a file, which gives g_a and h_a no gradient. It is meant for a last phase
+    (configs/overlays/entropy_phase.yaml) in which these stay fixed and the rest of the entropy model learns from the
+    integers that it will code."""
     transform: Transform = "gdn"
     """Layers of g_a and g_s. gdn: as in the paper. docs/extending.md shows how to add others."""
     hyper_transform: str = "conv"
@@ -48,8 +49,8 @@ class ModelConfig:
     entropy_network: str = "conv"
     """Layers of g_ep. conv: as in the paper. docs/extending.md shows how to add others."""
     num_levels: int = 1
-    """S: rate levels of a variable-rate model, whose latents are scaled by a gain per level; it can also code at any
-    rate between two levels. 1 is a single-rate model; with more, set loss.lmbda_max."""
+    """S: number of rate levels. A variable-rate model (S > 1) scales its latents by a gain per level, can also code at
+    any rate between two levels, and needs loss.lmbda_max. 1 is a single-rate model."""
 
     def __post_init__(self) -> None:
         for setting, names in PARTS.items():
@@ -75,10 +76,10 @@ class ModelConfig:
 
 
 def model_from_dict(values: dict[str, Any]) -> ModelConfig:
-    """Rebuild the architecture from `to_dict(config)["model"]`.
+    """Create the settings of the model from `to_dict(config)["model"]`.
 
     Raises:
-        ConfigError: if a key or a word is unknown to this version, a type is wrong, or a value is out of range.
+        ConfigError: if this version does not know a key or a name, a type is wrong, or a value is out of range.
     """
     remedy = "is unknown to this version of jahp_pl; upgrade jahp_pl to read this model"
     known = {f.name for f in dataclasses.fields(ModelConfig)}

@@ -1,4 +1,4 @@
-"""Settings of initial weights and the optimizer: the section `optim`."""
+"""Settings of the initial weights and the optimizer: the section `optim`."""
 
 from __future__ import annotations
 
@@ -11,38 +11,40 @@ from jahp_pl.config.checks import require
 
 @dataclass
 class OptimConfig:
-    """Initial weights, and the one optimizer of all parameters."""
+    """Initial weights, and the single optimizer for all parameters."""
 
     start_from: str | None = None
-    """Run folder, checkpoint, export or bundled model whose weights initialize every network that fits, to be trained
-    further with another rung, density, lambda or distortion. The other networks start as `initialization` says."""
+    """Run folder, checkpoint, export or bundled model from which to start, e.g. to train it further with another rung,
+    density, lambda or distortion. Its weights initialize every network that fits; the other networks start as the
+    setting `initialization` says."""
     start_networks: Literal["fitting", "transforms"] = "fitting"
-    """fitting: all networks of `start_from` that fit. transforms: only g_a and g_s, so that the entropy models of
-    several rungs start equal, whichever rung the transforms were trained with."""
+    """fitting: take all networks of `start_from` that fit. transforms: take only g_a and g_s, so that the entropy
+    models of several rungs start on equal terms, whichever rung the transforms were trained with."""
     initialization: Literal["random", "klt"] = "random"
-    """random: PyTorch's default. klt: a linear transform coder for photographs, which has 30 dB before the first step
-    instead of 6, and estimators of means and scales (see `initialization`); it is decisive in short runs."""
+    """random: PyTorch's default. klt: a linear transform coder for photographs, which reaches 30 dB before the first
+    step instead of 6, with estimators of means and scales (see `initialization`); it is decisive in short runs."""
     optimizer: Literal["adam", "soap"] = "adam"
     """adam: as in the paper. soap: Adam in the eigenbasis of Shampoo's preconditioner (see `training.soap`). It learns
-    more per step once a model is trained, but not from the start, and a step takes longer, by a fifth on one CPU core
-    with N = 128 and M = 192."""
+    more per step when it continues from a trained model, but not from the start; a step takes a fifth longer on one CPU
+    core with N = 128 and M = 192."""
     learning_rate: float = 1e-4
     """Peak learning rate."""
     transform_factor: float = 1.0
-    """Learning rate of g_a and g_s relative to that of the entropy model. Use less than 1 if they start near a good
-    transform and the densities do not; 0 freezes them, and a step then runs g_a once and g_s not at all."""
+    """Learning rate of g_a and g_s relative to the entropy model's. Use less than 1 if they start near a good transform
+    and the densities do not; 0 freezes them, and a step then runs g_a once and g_s not at all."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """After the warm-up: constant keeps the peak; cosine falls to `final_factor` of it over the rest of the run."""
+    """Learning rate after the warm-up. constant: stays at the peak. cosine: falls to `final_factor` times the peak over
+    the rest of the run."""
     warmup_steps: int = 0
     """Optimizer steps over which the learning rate rises linearly from 0 to its peak."""
     final_factor: float = 0.01
     """Final learning rate of the cosine schedule, as a fraction of the peak."""
     clip_norm: float = 1.0
-    """Gradients are scaled down to this global L2 norm; 0 turns clipping off."""
+    """Maximum global L2 norm of the gradient; larger ones are scaled down to it. 0 turns clipping off."""
     skip_norm: float = 0.0
-    """Skip a step whose gradient has at least this L2 norm, as if it were not finite; 0 skips only non-finite ones. One
-    crop on which the transforms overshoot can undo an hour of training; about twenty times train/grad_norm is a good
-    value."""
+    """Skip a step whose gradient has at least this global L2 norm, as if it were not finite; 0 skips only non-finite
+    gradients. A single crop on which the transforms overshoot can undo an hour of training; about twenty times
+    train/grad_norm is a good value."""
     ema_decay: float = 0.0
     """Decay per step of a moving average of the weights, which validation and export use; 0 turns it off."""
 
@@ -63,6 +65,6 @@ class OptimConfig:
 
     @property
     def transforms_learn(self) -> bool:
-        """Whether steps change g_a and g_s. If not, all gradients come from the rate, and no reconstruction is
+        """Whether training steps change g_a and g_s. If not, all gradients come from the rate, and no reconstruction is
         needed."""
         return self.transform_factor != 0

@@ -1,4 +1,4 @@
-"""Names of the densities and networks that a model can be built from, including those that a program registers."""
+"""Names of the densities and networks from which a model can be built, including names that a program registers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def add_part(setting: str, name: str) -> None:
     """Add a valid name for a setting in `PARTS`.
 
     Raises:
-        ConfigError: if the name is not an identifier, or is one of the package's own.
+        ConfigError: if the name is not a Python identifier, or is one of the package's own.
     """
     is_new = name not in BUILT_IN[setting]
     require(name.isidentifier() and is_new, f"model.{setting}", name, "must be an identifier that is not taken")
@@ -37,7 +37,7 @@ def find_part(setting: str, name: str, parts: Mapping[str, Part]) -> Part:
     """Look up the part that a setting in `PARTS` names.
 
     Raises:
-        ConfigError: if it is not registered in this process.
+        ConfigError: if the part is not registered in this process.
     """
     if name not in parts:
         raise ConfigError(f"model.{setting}={name}: is not registered in this process; import its module first")

@@ -10,36 +10,36 @@ from jahp_pl.config.checks import require
 
 @dataclass
 class TrainerConfig:
-    """Length of the run, hardware, and intervals of logging and validation."""
+    """Length of the run, hardware, and intervals between logging and between validations."""
 
     max_steps: int = 1_000_000
     """Total number of optimizer steps; there are no epochs."""
     max_time: str | None = None
-    """End after DD:HH:MM:SS of training, summed over all sessions of the run, even if steps are left. A cosine schedule
-    then anneals towards whichever limit comes first."""
+    """Maximum training time over all sessions, as DD:HH:MM:SS; the run then ends even if steps are left. A cosine
+    schedule anneals towards whichever limit comes first."""
     session_time: str | None = None
-    """Stop with a checkpoint after DD:HH:MM:SS of one session, for jobs of limited length; the same command continues.
-    Steps, schedule and result are those of a run without stops."""
+    """Maximum time of one session, as DD:HH:MM:SS, for jobs of limited length. The session then stops with a
+    checkpoint, and the same command continues the run. Steps, schedule and result are the same as without stops."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    """Where to train; auto uses a GPU if there is one."""
+    """Hardware to train on; auto uses a GPU if there is one."""
     devices: int = 1
-    """Processes per node, one per GPU (or CPU rank)."""
+    """Number of processes per node, one per GPU (or CPU rank)."""
     num_nodes: int = 1
     """Number of machines."""
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     """auto uses bf16-mixed if the hardware computes in bfloat16, otherwise 32-true."""
     deterministic: bool = False
-    """Use only deterministic operations of torch, and fail where there is none."""
+    """Use only deterministic operations of torch, and fail if an operation has no deterministic version."""
     val_every_steps: int = 5000
     """Optimizer steps between two validations."""
     log_every_steps: int = 50
     """Optimizer steps between two rows of metrics."""
     keep_checkpoints: int = 2
-    """Number of latest checkpoints to keep; if the newest is damaged, a run continues from the one before."""
+    """Number of recent checkpoints to keep; if the newest is damaged, the run continues from the one before."""
     max_skipped_steps: int = 20
     """Stop the run after this many consecutive optimizer steps with a non-finite loss or gradient."""
     compile: bool = False
-    """Compile the training forward with torch.compile, which takes minutes at the start and makes steps faster."""
+    """Compile the forward pass of training with torch.compile: takes minutes at the start and makes steps faster."""
     channels_last: bool = False
     """Keep images and transforms in channels_last memory format."""
 
@@ -61,7 +61,7 @@ class TrainerConfig:
 
     @property
     def num_ranks(self) -> int:
-        """Processes that train together, over all nodes."""
+        """Number of processes that train together, over all nodes."""
         return self.devices * self.num_nodes
 
     def max_seconds(self) -> float:
@@ -73,7 +73,7 @@ class TrainerConfig:
         return _seconds(self.session_time)
 
     def is_over(self, steps: int, seconds: float) -> bool:
-        """Check whether a run with this many steps and seconds has reached either limit."""
+        """Check whether a run that has done this many steps in this many seconds has reached either limit."""
         return steps >= self.max_steps or seconds >= self.max_seconds()
 
 

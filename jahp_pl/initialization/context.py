@@ -9,21 +9,22 @@ from jahp_pl.context import ContextPrediction, EntropyParameterNetwork
 from jahp_pl.initialization.layers import MEAN_MAGNITUDE, SIGNED, SIGNS, Outputs, layers_of
 
 NEIGHBOUR_SHARE = 0.3
-"""Share of the neighbours' magnitude in a scale, and of their mean in a mean."""
+"""Weight of the neighbours' magnitude in a latent's scale, and of the neighbours' mean in its mean."""
 
 
 def init_neighbours(g_cm: ContextPrediction) -> None:
-    """Initialize phi as the left neighbour of every latent, then the upper one, plus the random weights."""
+    """Initialize the first 2M features phi as each latent's left neighbours, then its upper ones, plus random terms."""
     channels = torch.arange(g_cm.in_channels)
     g_cm.weight[channels, channels, 2, 1] += 1
     g_cm.weight[len(channels) + channels, channels, 1, 2] += 1
 
 
 def pass_through(g_ep: EntropyParameterNetwork, outputs: Outputs, channels: list[int]) -> int:
-    """Pass the scales from h_s, and the means of some `channels` of y, through g_ep unchanged.
+    """Pass the scales from h_s, and the means of as many `channels` of y as have room, through g_ep unchanged.
 
     Returns:
-        Number of units of each hidden layer that are used. Means get at most half of what the scales leave.
+        Number of units that this takes in each hidden layer. The means get at most half of the units that the scales
+        leave.
     """
     first, second, last = layers_of(g_ep)
     num_latents = outputs.num_latents
@@ -48,7 +49,7 @@ def pass_through(g_ep: EntropyParameterNetwork, outputs: Outputs, channels: list
 def read_neighbours(
     g_ep: EntropyParameterNetwork, outputs: Outputs, scales: Tensor, by_std: list[int], num_used: int
 ) -> None:
-    """Let scales and means follow the neighbours from `init_neighbours`, in units after the first `num_used`."""
+    """Add the neighbours from `init_neighbours` to scales and means, in the hidden units after the first `num_used`."""
     first, second, last = layers_of(g_ep)
     num_latents = outputs.num_latents
     phi = first.weight.shape[1] - 2 * num_latents

@@ -1,12 +1,12 @@
 """Initializes the entropy model as simple estimators of each latent's mean and scale.
 
-From random weights, a short run spends its steps on learning what is known in advance: a latent probably has a
-magnitude similar to that of its surroundings, and a value near their mean. The weights are therefore set as follows:
+From random weights, a short run spends its steps on learning what is known in advance: a latent's magnitude is
+probably similar to its neighbours', and its value is near their mean. The weights are therefore set as follows:
 
 - h_a: hyper-latents are local energies and, if the model has means, local means;
 - h_s: scales follow the interpolated energies, means are the interpolated local means;
 - g_cm: features are the left and the upper neighbour of each latent;
-- g_ep: scales and means of h_s pass through, plus the magnitudes and means of the neighbours.
+- g_ep: the scales and means from h_s pass through; the neighbours' magnitudes and means are added.
 
 All other weights stay random, and all weights are trained. docs/study.md shows the effect of each part.
 """
@@ -33,16 +33,16 @@ from jahp_pl.model import CompressionModel
 SMALLEST_SCALE = 0.3
 """Smallest initial scale; latents that vary less than this all round to zero."""
 SMALLEST_WITH_ENERGY = 0.2
-"""Smallest standard deviation of latents that get an energy; below it, one latent in a hundred is not zero."""
+"""Smallest standard deviation of latents that get an energy; below it, only one latent in a hundred is not zero."""
 MEANS_SHARE = 1 / 6
-"""Share of hyper-latents that are means; each takes the room of two energies."""
+"""Share of hyper-latents that are local means; each takes the room of two energies."""
 
 
 @torch.no_grad()
 def init_entropy_model(model: CompressionModel, std: Tensor) -> None:
-    """Overwrite weights of h_a, h_s, g_cm, g_ep and the prior, where the rung has them.
+    """Overwrite weights of h_a, h_s, g_cm, g_ep and the prior, as far as the rung has them.
 
-    Registered networks keep theirs, apart from the last layers of h_s and g_ep.
+    Networks that a program registered keep their weights, except in the last layers of h_s and g_ep.
 
     Args:
         model: model of any rung.
@@ -66,12 +66,12 @@ def init_entropy_model(model: CompressionModel, std: Tensor) -> None:
 def _init_hyperprior(
     model: CompressionModel, std: Tensor, scales: Tensor, by_std: list[int]
 ) -> tuple[Tensor, list[int]]:
-    """Initialize h_a and h_s, where the rung has them.
+    """Initialize h_a and h_s if the rung has them.
 
     Args:
         model: model of any rung.
-        std: (M,) standard deviations of the latents.
-        scales: (M,) initial scales.
+        std: standard deviations of the latents, (M,).
+        scales: initial scales, (M,).
         by_std: channels of y, in order of decreasing standard deviation.
 
     Returns:
@@ -82,14 +82,14 @@ def _init_hyperprior(
     mean_channels: list[int] = []
     if model.h_s is None:
         return hyper_std, mean_channels
-    # With a context model, psi is a first estimate of one scale and one mean; otherwise it has those of all components.
+    # With a context model, psi is a first estimate of one scale and one mean; otherwise it has all components' values.
     outputs = Outputs(len(std), model.config.num_components if model.g_ep is None else 1, has_means)
     layers = layers_of(model.h_s)
     init_head(layers[-1], outputs, scales)
     if not isinstance(model.h_a, HyperAnalysis) or not isinstance(model.h_s, HyperSynthesis):
         return hyper_std, mean_channels
     if has_means:
-        # Random weights would add noise to the means. Only the first component is reset, as the others must differ.
+        # Random weights would add noise to the means. Only the first component is reset because the others must differ.
         layers[-1].weight[outputs.num_scales :][: len(std)] = 0
         mean_channels = by_std[: min(round(MEANS_SHARE * len(hyper_std)), len(layers[0].bias) // 2)]
     num_with_energy = max(int((std >= SMALLEST_WITH_ENERGY).sum()), len(mean_channels))
@@ -105,7 +105,7 @@ def _init_hyperprior(
 
 def _init_prior(prior: FactorizedDensity, std: Tensor) -> None:
     """Set the slopes of the prior to those of logistic densities with these standard deviations."""
-    # All layers share in the slope of the logit; a logistic density of scale s has standard deviation 1.8 s.
+    # The logit's slope is divided among all layers; a logistic density of scale s has a standard deviation of 1.8 s.
     per_layer = (std / 1.8) ** (1 / len(prior.matrices))
     for matrix in prior.matrices:
         matrix.copy_(torch.log(torch.expm1(1 / per_layer / matrix.shape[1]))[:, None, None].expand_as(matrix))

@@ -9,12 +9,12 @@ from jahp_pl.hyperprior import HyperAnalysis, HyperSynthesis
 from jahp_pl.initialization.layers import MEAN_MAGNITUDE, SIGNED, SIGNS, Outputs, layers_of
 
 HYPER_GAIN = 3.0
-"""Hyper-latents per unit of local energy. Training lowers the rate of those that are not worth it."""
+"""Factor from a local energy to its hyper-latent. Training lowers the rate of hyper-latents that do not pay off."""
 ENERGY_SHARE = 0.7
-"""How far a scale of h_s follows the local energy; the rest stays at the standard deviation over all images."""
+"""Share of a scale of h_s that follows the local energy; the rest is the standard deviation over all images."""
 MEAN_GAIN = 0.5
-"""Hyper-latents per unit of a latent's local mean: rounded in steps of two latents, which is small compared to their
-spread."""
+"""Factor from a latent's local mean to its hyper-latent. Rounding then has a step of 2 in units of the latent, which is
+small compared to the latent's spread."""
 SPLINE = torch.tensor([0.125, 0.5, 0.75, 0.5, 0.125])
 """Kernel that doubles the resolution smoothly; the taps of either phase sum to one."""
 DOUBLING = torch.outer(SPLINE, SPLINE)
@@ -24,18 +24,18 @@ DOUBLING = torch.outer(SPLINE, SPLINE)
 def init_energies(h_a: HyperAnalysis, scales: Tensor, by_std: list[int], num_means: int) -> list[list[int]]:
     """Initialize hyper-latents as local energies: means of |y| / scale over about 12 x 12 latents.
 
-    From random weights, a short run learns this late if h_a reads signed latents, because the magnitude then takes two
-    units, for y and -y, after LeakyReLUs.
+    From random weights, a short run learns this late if h_a reads signed latents, because a magnitude then needs two
+    units with LeakyReLU, one for y and one for -y.
 
     Args:
         h_a: network with N units per layer.
-        scales: divisors of the latents.
+        scales: divisors of the latents, (M,).
         by_std: channels of y to use, in order of decreasing standard deviation.
-        num_means: number of channels, the first of `by_std`, that get an energy of their own, computed by a pair of
-            units. As many hyper-latents are left for their means.
+        num_means: number of channels, the first ones of `by_std`, that get an energy of their own, computed by a pair
+            of units. The same number of hyper-latents is left for their means.
 
     Returns:
-        Channels of y that enter each of the first hyper-latents.
+        For each of the first hyper-latents, the channels of y in its energy.
     """
     first, second, last = layers_of(h_a)
     first.weight.mul_(0.1)
@@ -43,7 +43,7 @@ def init_energies(h_a: HyperAnalysis, scales: Tensor, by_std: list[int], num_mea
     second.weight.mul_(0.3)
     last.weight.mul_(0.3)
     groups = group_channels(by_std, len(first.bias) - 2 * num_means, num_means)
-    # If there are not two units for each, only the positive half is used, whose mean is half that of the magnitude.
+    # Without two units for a group, only the positive half of y is used, whose mean is half the mean magnitude.
     num_pairs = 0 if h_a.magnitudes else min(len(groups), len(first.bias) - len(groups))
     for z, channels in enumerate(groups):
         units = slice(2 * z, 2 * z + 2) if z < num_pairs else slice(num_pairs + z, num_pairs + z + 1)
@@ -57,7 +57,7 @@ def init_energies(h_a: HyperAnalysis, scales: Tensor, by_std: list[int], num_mea
 
 
 def group_channels(channels: list[int], num_groups: int, num_single: int) -> list[list[int]]:
-    """Divide the channels into groups: the first `num_single` separately, the others evenly, small groups first.
+    """Divide channels into groups: the first `num_single` alone, the others into groups of similar size, small first.
 
     Latents of similar standard deviation are large in the same places, so they can share an energy.
     """
@@ -74,7 +74,7 @@ def group_channels(channels: list[int], num_groups: int, num_single: int) -> lis
 def read_energies(
     h_s: HyperSynthesis, outputs: Outputs, scales: Tensor, groups: list[list[int]], num_used: int
 ) -> None:
-    """Let scales follow the interpolated energies, with at most half of the units of h_s after the first `num_used`."""
+    """Make scales follow the interpolated energies, in at most half of the units of h_s after the first `num_used`."""
     up1, up2, head = layers_of(h_s)
     for z, channels in enumerate(groups[: (min(len(up1.bias), len(up2.bias)) - num_used) // 2]):
         unit = num_used + z
@@ -92,12 +92,13 @@ def read_energies(
 def init_local_means(h_a: HyperAnalysis, gains: Tensor, num_energies: int) -> None:
     """Initialize the hyper-latents after the energies as local means of the channels of y that vary most.
 
-    The lowest frequencies vary slowly, and such a mean explains half of their spread. Each linear path uses two units
-    of every layer, for v and -v, because the difference of their LeakyReLUs is proportional to v.
+    These channels hold the lowest frequencies, which vary slowly over the image, so a local mean explains half of their
+    spread. Each linear path takes two units of every layer, for v and -v, because the difference of their LeakyReLUs is
+    proportional to v.
 
     Args:
         h_a: network after `init_energies`, whose first pairs of units read the same channels.
-        gains: hyper-latents per unit of each mean.
+        gains: factor from each local mean to its hyper-latent.
         num_energies: number of hyper-latents that are energies.
     """
     _, second, last = layers_of(h_a)
@@ -111,7 +112,7 @@ def init_local_means(h_a: HyperAnalysis, gains: Tensor, num_energies: int) -> No
 
 
 def read_means(h_s: HyperSynthesis, outputs: Outputs, channels: list[int], num_energies: int) -> None:
-    """Initialize the means mu of some `channels` of y as the hyper-latents of `init_local_means`, interpolated."""
+    """Initialize the means mu of `channels` of y as the interpolated hyper-latents of `init_local_means`."""
     up1, up2, head = layers_of(h_s)
     for number, channel in enumerate(channels):
         pair = slice(2 * number, 2 * number + 2)

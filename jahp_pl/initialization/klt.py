@@ -1,4 +1,4 @@
-"""Initializes transforms as a tree of Karhunen-Loeve transforms of textures with the statistics of photographs."""
+"""Initializes transforms as a tree of Karhunen-Loeve transforms for textures with the statistics of photographs."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SPECTRAL_EXPONENT = 1.4
-"""Exponent of the amplitudes 1 / f^1.4: slightly more than the 1 of scenes, because optics blur photographs."""
+"""Exponent of the amplitude spectrum 1 / f^1.4. Natural scenes have about 1; optics blur photographs, hence more."""
 CONTRASTS = (0.35, 0.0875, 0.042)
-"""Standard deviations of the luma and the two opponent colours (orthonormal axes), for images in [0, 1]."""
+"""Standard deviations along the three orthonormal axes of `OPPONENT_AXES`, for images in [0, 1]."""
 OPPONENT_AXES = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (-0.5, 1.0, -0.5))
-"""Gray, red against blue, green against magenta; normalized when used."""
+"""Axes in RGB: gray, red against blue, green against magenta; normalized when they are used."""
 
 
 def pink_images(num_images: int, size: int, seed: int) -> Tensor:
-    """Generate Gaussian textures with the spectrum and colours of photographs: (B, 3, size, size), mean 0.5, not
-    clipped."""
+    """Generate Gaussian textures with the spectrum and colours of photographs: (num_images, 3, size, size), with mean
+    0.5 and not clipped to [0, 1]."""
     generator = torch.Generator().manual_seed(seed)
     rows, columns = torch.fft.fftfreq(2 * size)[:, None], torch.fft.rfftfreq(2 * size)[None]
-    # Twice the size, of which a quarter is kept, because opposite borders of a periodic texture match.
+    # Opposite borders of a periodic texture match, so it is made at twice the size, and a quarter of it is kept.
     amplitudes = (rows.square() + columns.square() + (0.5 / size) ** 2) ** (-SPECTRAL_EXPONENT / 2)
     white = torch.randn(num_images, 3, 2 * size, 2 * size, generator=generator)
     texture = torch.fft.irfft2(torch.fft.rfft2(white) * amplitudes)[..., :size, :size]
@@ -35,9 +35,9 @@ def init_transforms(g_a: nn.Sequential, g_s: nn.Sequential, x: Tensor, scale: fl
         x: images (B, 3, H, W) minus their mean, which provide the statistics.
         scale: latents per unit of the orthonormal transform.
     """
-    # All of `scale` goes into the layers at the pixels, so that the inner weights are about one and Adam's steps, which
-    # are equal for all weights, do no harm. At the latents instead, a learning rate of 1e-3 would destroy the
-    # initialization.
+    # The layers next to the pixels carry all of `scale`, so that the inner weights are about one and tolerate Adam's
+    # steps, which have the same size for all weights. If the layers next to the latents carried it, a learning rate of
+    # 1e-3 would destroy the initialization.
     downs = [layer for layer in g_a if isinstance(layer, nn.Conv2d)]
     ups = [layer for layer in g_s if isinstance(layer, nn.ConvTranspose2d)]
     for level, (down, up) in enumerate(zip(downs, reversed(ups), strict=True)):

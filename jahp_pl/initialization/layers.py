@@ -1,4 +1,4 @@
-"""Finds the layers of an entropy model's networks, and holds what the initial weights of several of them share."""
+"""Finds the layers of an entropy model's networks, and defines constants that several initializations share."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 NOISE = 0.1
-"""Factor of random weights in the last layers, whose inputs are as large as latents instead of about one."""
+"""Factor on the random weights of the last layers, whose inputs are as large as latents instead of about one."""
 MEAN_MAGNITUDE = 0.7
-"""Mean of |y| for a standard deviation of one: 0.71 for Laplacian, 0.80 for Gaussian latents."""
+"""Approximate mean of |y| at a standard deviation of one: 0.71 for Laplacian and 0.80 for Gaussian latents."""
 SIGNS = torch.tensor([1.0, -1.0])
-"""Weights to or from the two units that carry v and -v, so that a signed value v passes through an activation."""
+"""Weights to or from a pair of units that carry v and -v, so that a signed value v passes through a LeakyReLU."""
 SIGNED = torch.outer(SIGNS, SIGNS)
-"""Weights from one such pair of units to the next."""
+"""Weights from one such pair of units to the next, (2, 2)."""
 
 
 class Outputs(NamedTuple):
@@ -42,13 +42,13 @@ class Layer(NamedTuple):
     """Parameters of a convolution."""
 
     weight: Tensor
-    """(out, in, k, k); (in, out, k, k) for a transposed convolution."""
+    """Kernel (out, in, k, k); (in, out, k, k) for a transposed convolution."""
     bias: Tensor
-    """(out,)."""
+    """Bias (out,)."""
 
 
 def layers_of(network: nn.Sequential) -> list[Layer]:
-    """List the convolutions of a network."""
+    """List the parameters of a network's convolutions, in order."""
     found = []
     for layer in network:
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
@@ -58,7 +58,7 @@ def layers_of(network: nn.Sequential) -> list[Layer]:
 
 
 def init_head(head: Layer, outputs: Outputs, scales: Tensor) -> None:
-    """Initialize a last layer to scales of `scales` (M,) and means of zero, apart from small random weights."""
+    """Initialize a last layer so that it outputs `scales` (M,) and means of zero, apart from small random terms."""
     repeats = outputs.num_components * (2 if outputs.has_means else 1)
     scales_and_means = slice(0, repeats * outputs.num_latents)  # mixture logits follow
     head.weight[scales_and_means] *= NOISE * scales.clamp(max=3.0).repeat(repeats)[:, None, None, None]

@@ -7,7 +7,7 @@ therefore starts at the rate and distortion of linear transform coding. The entr
 each latent's mean and scale (`entropy`). The statistics come from Gaussian images with the power spectrum of
 photographs, so nothing depends on the training data, and every rank of a distributed run starts with the same weights.
 
-Alternatively, a model starts from the networks of another trained model that fit.
+Alternatively, a model starts from those networks of another trained model that fit it.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from jahp_pl.layers import GDN
 from jahp_pl.model import CompressionModel
 
 GAMMA = 1e-4
-"""Initial gamma of GDN. Activations reach 50, and with a larger gamma, g_s would be far from the inverse of g_a."""
+"""Initial gamma of GDN. Activations reach 50, so with a larger gamma g_s would be far from the inverse of g_a."""
 
 
 def latent_scale(config: LossConfig) -> float:
-    """Return the latents per unit of the orthonormal transform, for `initialize`.
+    """Return the scale of the latents for `initialize`: latents per unit of the orthonormal transform.
 
-    It is the inverse of the quantization step, and the best step shrinks with the square root of lambda; 3 was
-    determined at lambda 0.013. For MS-SSIM, whose lambda has another unit, it is 3. With several lambdas, the middle
-    one is used.
+    The scale is the inverse of the quantization step, and the best step is inversely proportional to the square root of
+    lambda. The constant, 3 at lambda 0.013, was found by experiment. For MS-SSIM, whose lambda has another unit, the
+    scale is always 3. A variable-rate model uses its middle lambda.
     """
     return 3.0 * (config.lmbda_middle / 0.0130) ** 0.5 if config.distortion == "mse" else 3.0
 
@@ -41,15 +41,14 @@ def latent_scale(config: LossConfig) -> float:
 def initialize(
     model: CompressionModel, scale: float = 3.0, seed: int = 0, start: Mapping[str, nn.Module] | None = None
 ) -> list[str]:
-    """Overwrite the initial weights of `model`.
+    """Overwrite the initial weights of `model`, as this module's docstring describes.
 
     Args:
-        model: untrained model of any rung. Layers that the module's docstring does not mention keep their random
-            weights.
+        model: untrained model of any rung. Layers that the docstring does not mention keep their random weights.
         scale: latents per unit of the orthonormal transform of images in [0, 1], see `latent_scale`.
         seed: seed of the synthetic images.
-        start: trained networks to copy, see `copy_networks`; the entropy model is initialized for the latents of these
-            transforms.
+        start: trained networks to copy, see `copy_networks`. If they include transforms, the entropy model is
+            initialized for the latents of these transforms.
 
     Returns:
         Names of the networks that were copied.
@@ -62,18 +61,19 @@ def initialize(
     copy_networks(model, start or {})
     level = None if model.gains is None else torch.full((len(images),), model.gains.middle)
     init_entropy_model(model, model.analyse(images, level).std((0, 2, 3)))
-    return copy_networks(model, start or {})  # again, for those of the entropy model
+    return copy_networks(model, start or {})  # again, because the entropy model was overwritten
 
 
 def copy_networks(model: CompressionModel, start: Mapping[str, nn.Module]) -> list[str]:
-    """Copy the networks of `start` that have the same layers into `model`.
+    """Copy the networks of `start` that have layers of the same shapes into `model`.
 
-    A network is copied completely or not at all. The last layer of g_ep, or of h_s without context, has as many outputs
-    as the density has parameters, so with another density that network keeps its initial weights.
+    A network is copied completely or not at all. The last layer of g_ep, or of h_s in a model without context, has as
+    many outputs as the density has parameters, so this network keeps its initial weights if the density has another
+    number of them.
 
     Args:
         model: model to write to.
-        start: trained networks by their names in a model: g_a, ..., prior.
+        start: trained networks by their attribute names in a model: g_a, ..., prior.
 
     Returns:
         Names of the networks that were copied.
