@@ -78,10 +78,10 @@ def plan(
         inputs: files, folders (searched recursively), or `STREAM` alone.
         output: a file for a single input file, `STREAM`, or a folder, which reproduces the tree of each input
             folder; None writes beside the inputs.
-        suffix: suffix of outputs that are not named explicitly.
+        suffix: suffix, with its dot, of outputs that are not named explicitly.
         wanted: lower-case suffixes of the files to take from folders.
-        force: whether the output of a named file may exist.
-        beside: suffix of outputs beside their inputs, replacing `suffix`.
+        force: whether the output of a named file may exist, to be overwritten.
+        beside: suffix of outputs written beside their inputs, in place of `suffix`; None for the same.
 
     Returns:
         One job per input file. Files found in folders that share an output become jobs with a `conflict`.

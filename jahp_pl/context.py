@@ -28,8 +28,8 @@ class ContextPrediction(MaskedConv2d):
 class EntropyParameterNetwork(nn.Sequential):
     """g_ep: three 1x1 convolutions that fuse psi and phi (B, in, h, w) into raw entropy parameters of each latent.
 
-    With 1x1 kernels no position depends on another; only g_cm has to be causal. The widths 10M/3 and 8M/3 are evenly
-    spaced between the joint model's 4M inputs and a Gaussian's 2M outputs.
+    With 1x1 kernels, no position depends on another, so only g_cm has to be causal. The widths 10M/3 and 8M/3 are
+    evenly spaced between the joint model's 4M inputs and a Gaussian's 2M outputs.
 
     Args:
         num_latents: M.

@@ -54,8 +54,8 @@ def log_mass(family: Family, y: Tensor, mu: Tensor, sigma: Tensor) -> Tensor:
 
     Args:
         family: density before the convolution.
-        y: values, integers for exact probabilities.
-        mu: location.
+        y: values; at integers, the result is the exact probability of the integer.
+        mu: location, in units of y.
         sigma: scale > 0: standard deviation of the Gaussian, b of the Laplace, s of the logistic density.
     """
     return density_of(family).log_mass((y - mu).abs(), sigma)  # log(F(a) - F(b)) at v = |y - mu|

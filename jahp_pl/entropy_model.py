@@ -93,7 +93,7 @@ class ConditionalDensity(DensityLayout):
         return Bounds(*bounds)
 
     def parameters(self, raw: Tensor) -> EntropyParameters:
-        """Convert raw outputs (B, num_blocks K M, h, w) to entropy parameters in float32."""
+        """Convert raw network outputs (B, num_blocks K M, h, w) to entropy parameters in float32."""
         batch, channels, height, width = raw.shape
         num_latents = channels // (self.num_blocks * self.num_components)
         blocks = raw.float().view(batch, self.num_blocks, self.num_components, num_latents, height, width).unbind(1)

@@ -77,7 +77,7 @@ def link_atomically(source: Path, path: Path) -> None:
 
 
 def resolved(path: str | Path) -> Path:
-    """Return a path without symbolic links, like `Path.resolve`, which raises RuntimeError for a loop of links."""
+    """Return a path without symbolic links, like `Path.resolve`, but without its RuntimeError for a loop of links."""
     return Path(os.path.realpath(path))
 
 

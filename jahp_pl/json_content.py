@@ -45,7 +45,7 @@ def first_misfit(value: object, shape: object, path: str = "") -> str | None:
         shape: `str`, `bool`, `int`, `float` (which includes whole numbers and NaN) or `FINITE`; `[shape]` for a list;
             a mapping from keys to shapes, where a key that ends in "?" may be missing and further keys are allowed;
             `Optional(shape)`; or None for anything.
-        path: path of `value`, to which the result is relative.
+        path: path of `value`, with which the result begins.
     """
     if shape is None:
         return None

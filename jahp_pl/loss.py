@@ -15,7 +15,7 @@ from jahp_pl.quality import ms_ssim
 
 
 class RateDistortion(NamedTuple):
-    """Scalar means over the batch; `loss` is the one to differentiate."""
+    """Terms of the objective, as scalar means over the batch; `loss` is the one to differentiate."""
 
     loss: Tensor
     """bpp + lmbda * distortion; bpp alone if nothing was reconstructed."""

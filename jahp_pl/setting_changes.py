@@ -32,7 +32,7 @@ def find_changes(stored: Mapping[str, Any], config: Config) -> list[Change]:
     """List the settings that change the result and differ from a checkpoint's, in the order of the configuration.
 
     Args:
-        stored: settings in the checkpoint, from `to_dict`; one that did not exist yet counts as its default.
+        stored: settings in the checkpoint, from `to_dict`; one that it lacks counts as the default.
         config: the settings of this run.
     """
     before, now = _flat(stored), _flat(to_dict(config))

@@ -21,7 +21,7 @@ class ArrayPixels(NamedTuple):
     """An image in the form that a codec codes."""
 
     rgb: Samples
-    """(H, W, 3)."""
+    """(H, W, 3) uint8."""
     icc: bytes
     """ICC profile that defines RGB; empty for sRGB."""
 
@@ -58,7 +58,7 @@ def to_array(image: Samples | Image.Image) -> ArrayPixels:
 
 
 def unusable(dtype: object, is_uint8: bool, shape: tuple[int, ...]) -> ValueError:
-    """Make the error for a tensor or an array that is not an RGB image."""
+    """Create the error for a tensor or an array that is not an RGB image."""
     remedy = "convert its shape to RGB" if is_uint8 else "round it to uint8, from 0 to 255"
     return ValueError(
         "an image must be uint8 RGB, a tensor (3, H, W) or an array (H, W, 3), or a Pillow image, not "
@@ -74,8 +74,8 @@ def from_array(samples: Samples, icc: bytes, kind: ArrayKind) -> Samples | Image
     """Convert pixels to an image of the requested kind.
 
     Args:
-        samples: (3, H, W).
-        icc: its ICC profile, which only a Pillow image can carry; empty for sRGB.
+        samples: (3, H, W) uint8.
+        icc: ICC profile of the samples, which only a Pillow image can carry; empty for sRGB.
         kind: kind of image to return.
 
     Raises:

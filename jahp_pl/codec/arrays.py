@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 Samples = npt.NDArray[np.uint8]
-"""8-bit samples of an image, RGB."""
+"""8-bit RGB samples of an image, (3, H, W) or (H, W, 3)."""
 IntArray = npt.NDArray[np.int32]
 """Latents, symbols, and rows of tables."""
 IndexArray = npt.NDArray[np.int64]
@@ -14,4 +14,4 @@ IndexArray = npt.NDArray[np.int64]
 Float32Array = npt.NDArray[np.float32]
 """Weights, activations, and latents before rounding."""
 Float64Array = npt.NDArray[np.float64]
-"""Tables."""
+"""Coding tables and masses."""

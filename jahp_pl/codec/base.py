@@ -63,16 +63,16 @@ class BaseCodec(ABC, Generic[Input, Rgb, Integers]):
     def _read_latents(
         self, files: Sequence[bytes], max_pixels: int | None, deadline: Deadline
     ) -> list[ReadFile[Integers]]:
-        """Read the latents of several files in lockstep until the deadline, see `decode_all`."""
+        """Read the latents of several files in lockstep, before the deadline; see `decode_all`."""
 
     @abstractmethod
     def _reconstruct(self, read: ReadFile[Integers], deadline: Deadline) -> Decoded[Rgb, Integers]:
-        """Compute the image of a file until the deadline."""
+        """Compute the image of a file before the deadline."""
 
     def _decode_group(
         self, files: Sequence[bytes], max_pixels: int | None, deadline: Deadline
     ) -> Iterator[Decoded[Rgb, Integers]]:
-        """Decode several files in lockstep until the deadline; yield each one once its image is complete."""
+        """Decode several files in lockstep, before the deadline; yield each one once its image is complete."""
         for read in self._read_latents(files, max_pixels, deadline):
             yield self._reconstruct(read, deadline)
 
@@ -100,8 +100,8 @@ class BaseCodec(ABC, Generic[Input, Rgb, Integers]):
             image: (H, W, 3) uint8 array, Pillow image, or, with torch, (3, H, W) uint8 tensor; sides from 1 to 65535.
                 Tensors and arrays are taken as sRGB. A Pillow image of any mode is converted to RGB as by
                 `jahp compress`, and its colour profile is kept in the file.
-            quality: from 1 (smallest files) to 100. Only one of this and the next three may be given, and only for a
-                variable-rate model; the default is a quality of 60.
+            quality: from 1 (smallest files) to 100. At most one of quality, bpp, size and psnr may be given, and only
+                for a variable-rate model; without any of them, its quality is 60.
             bpp: bits per pixel of the file, met within 1 %.
             size: maximum size of the file in bytes.
             psnr: minimum PSNR of the decoded image in dB.

@@ -69,7 +69,7 @@ class Header:
     icc: bytes = b""
     """ICC profile of the image's RGB, at most `MAX_ICC_BYTES`; empty for sRGB. Not parsed here."""
     level: int | None = None
-    """Rate level in `LEVEL_STEPS`; None for a single-rate model."""
+    """Rate level in steps of 1 / `LEVEL_STEPS`; None for a single-rate model."""
     is_gray: bool = False
     """Whether the image had R = G = B everywhere; the decoder then keeps it gray."""
 

@@ -170,7 +170,7 @@ class Codec(BaseCodec["Picture", Tensor, Tensor]):
     def _read_latents(
         self, files: Sequence[bytes], max_pixels: int | None, deadline: Deadline
     ) -> list[ReadFile[Tensor]]:
-        """Read the latents of several files in lockstep until the deadline, see `decode_all`."""
+        """Read the latents of several files in lockstep, before the deadline; see `decode_all`."""
         check_not_forked()
         opened = [self._open(data, max_pixels) for data in files]
         if self.latents is None:
@@ -184,7 +184,7 @@ class Codec(BaseCodec["Picture", Tensor, Tensor]):
     @retry_if_precision_changed
     @torch.inference_mode()
     def _reconstruct(self, read: ReadFile[Tensor], deadline: Deadline) -> Decoded[Tensor, Tensor]:
-        """Compute the image of a file until the deadline."""
+        """Compute the image of a file before the deadline."""
         (header, *_), task, y_hat = read
         synthesise = functools.partial(self._synthesise, check=deadline.check)
         image, level = reconstruct_image(header, task.reader, y_hat.numpy(), synthesise)

@@ -44,7 +44,7 @@ class Reconstruction(NamedTuple):
     """The image of a file, and the rate level at which it was coded."""
 
     image: Samples
-    """(3, H, W)."""
+    """(3, H, W) uint8."""
     level: float | None
     """Rate level; None for a single-rate model."""
 
@@ -54,7 +54,7 @@ def open_file(data: bytes, max_pixels: int | None, fingerprint: bytes, num_level
 
     Args:
         data: the whole file.
-        max_pixels: largest image to accept; None for the default, see `limits`.
+        max_pixels: maximum number of pixels to accept; None for the default, see `limits`.
         fingerprint: fingerprint of the codec.
         num_levels: number of rate levels of the model; 1 for a single-rate model.
         has_context: whether the model has a context model, so that latents are decoded step by step.

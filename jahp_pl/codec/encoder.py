@@ -1,4 +1,4 @@
-"""Encoding of one image: analysed once, then rounded, coded and measured at any rate level. No torch."""
+"""Encodes one image: analyses it once, then rounds, codes and measures it at any rate level. No torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class AnalysedImage(Protocol):
 
     @property
     def image(self) -> Samples:
-        """The original, (3, H, W)."""
+        """The original, (3, H, W) uint8."""
 
     def scaled(self, level: float | None) -> Float32Array:
         """Return the latents (M, h, w), scaled by the gains of a rate level, before rounding."""
@@ -46,7 +46,7 @@ Write = Callable[[Writer, IntArray, "IntArray | None"], None]
 
 
 class ImageEncoder:
-    """Encodes one image at any number of rate levels.
+    """Encoder of one image at any number of rate levels.
 
     Args:
         analysed: the image and its latents.
@@ -78,7 +78,7 @@ class ImageEncoder:
         """Encode the image to a whole file.
 
         Args:
-            level: rate level in `LEVEL_STEPS`; None for a single-rate model.
+            level: rate level in steps of 1 / `LEVEL_STEPS`; None for a single-rate model.
         """
         y_hat, z_hat = self.analysed.refine(level_of(level))
         writer = Writer(self.measure)
@@ -91,7 +91,7 @@ class ImageEncoder:
         return Encoded(data, y_hat, z_hat, len(data) - len(payload), level_of(level), bits=bits)
 
     def estimate_bytes(self, level: int) -> float:
-        """Estimate the bytes of a file at a rate level, in `LEVEL_STEPS`, from the energy of its latents.
+        """Estimate the bytes of a file at a rate level, given in steps, from the energy of its latents.
 
         A latent is modelled as a Gaussian whose variance is the energy E of the 3 x 3 latents around it in its channel.
         Its bits are then 1/2 log2(1 + 2 pi e E): for large E the entropy of that Gaussian in unit bins, and almost
@@ -108,7 +108,7 @@ class ImageEncoder:
         return self._psnr(file.y_hat, file.level)
 
     def plain_psnr(self, level: int) -> float:
-        """Compute the PSNR in dB at a level, in `LEVEL_STEPS`, with plain rounding, without a search."""
+        """Compute the PSNR in dB at a rate level, given in steps, with plain rounding instead of a search."""
         return self._psnr(self.analysed.quantize(level_of(level)).y_hat, level_of(level))
 
     def _psnr(self, y_hat: IntArray, level: float | None) -> float:
@@ -119,7 +119,7 @@ class ImageEncoder:
 
 
 def level_of(steps: int | None) -> float | None:
-    """Convert a level in steps, as in a header, to one from 0 to the number of levels minus 1; keep None."""
+    """Convert a level in steps, as in a header, to a level from 0 to the number of levels minus 1; None stays None."""
     return None if steps is None else steps / LEVEL_STEPS
 
 

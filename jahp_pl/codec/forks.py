@@ -13,14 +13,15 @@ _pids: set[int] = set()
 
 
 class ForkError(JahpError, RuntimeError):
-    """A codec was used in a process forked after its parent had used one; the message names the remedy."""
+    """Use of a codec in a process that was forked after its parent had used one; the message names the remedy."""
 
 
 def check_not_forked() -> None:
-    """Raise an error where torch would hang; call it before computing with several threads.
+    """Raise an error if torch would hang; call it before computing with several threads.
 
     Raises:
-        ForkError: if a parent process had used several threads before this one was forked, and this one would too.
+        ForkError: if a parent process had used several threads before this one was forked, and this one would use
+            several too.
     """
     if torch.get_num_threads() == 1:
         return

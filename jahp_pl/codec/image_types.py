@@ -53,7 +53,7 @@ def from_pixels(rgb: Tensor, icc: bytes, kind: ImageKind) -> Tensor | Samples | 
 
     Args:
         rgb: (3, H, W) uint8 on the CPU.
-        icc: its ICC profile, which only a Pillow image can carry; empty for sRGB.
+        icc: ICC profile of `rgb`, which only a Pillow image can carry; empty for sRGB.
         kind: kind of image to return.
 
     Raises:

@@ -31,9 +31,9 @@ class Search(NamedTuple):
     """Settings of a search for latents."""
 
     method: Literal["freeze", "sga", "straight_through"]
-    """straight_through rounds the latents, with the gradient of the identity; it serves as a baseline."""
+    """See the module's docstring; straight_through, a baseline, rounds with the gradient of the identity."""
     steps: int
-    """Forward and backward passes."""
+    """Number of steps, each with one forward and one backward pass."""
     rate: float = 0.2
     """Initial learning rate of Adam."""
     final_rate: float = 0.06
@@ -53,7 +53,7 @@ class Search(NamedTuple):
 
 
 class RefinementWarning(UserWarning):
-    """Warns that a search found nothing because a gradient was not finite."""
+    """Warning that a search found nothing because a gradient was not finite."""
 
 
 def run_search(

@@ -36,7 +36,7 @@ def decode_in_groups(
     """Decode any number of files in order, one of the `lockstep_groups` at a time.
 
     Args:
-        decode_group: decodes files in lockstep until the deadline.
+        decode_group: decodes files in lockstep, before a deadline.
         files: whole files.
         max_pixels: maximum number of pixels to accept per file; None for the default, see `limits`.
         max_seconds: time limit in seconds for all files together; None for no limit.

@@ -1,11 +1,12 @@
 """The encoder's search: integers near y with a lower R + lambda * D than the nearest ones.
 
 The decoder accepts any latents, so an encoder may choose them. Rounding each latent separately ignores that errors
-add up through g_s and that every latent is context of others; `latent_search` finds better integers for fixed z_hat.
+add up in g_s, and that every latent is part of the context of others; `latent_search` finds better integers for fixed
+z_hat.
 
 Guarantees: by the objective on integers, the result (for a large image, each tile) is never worse than plain rounding,
-which is the fallback. Equal inputs, seed and thread count give equal latents on one machine; other machines may find
-others, which decode everywhere.
+which is the fallback. Equal inputs, seed and thread count give equal latents on one machine. Another machine may find
+other latents, but they decode everywhere.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ MIN_SEARCHED_SIDE = 64
 """Shortest side in pixels of images that are searched; smaller ones have little to gain, as files grow in 4-byte
 words."""
 CONTEXT_REACH = 2
-"""Distance in latents at which a latent is still context of another."""
+"""Largest distance, in latents, at which a latent is part of the context of another."""
 
 
 def search_for_effort(effort: int, objective: LossConfig | None) -> Search | None:
@@ -116,7 +117,7 @@ def refine(
         transforms: runs the transforms of the model.
         image: (3, H, W) uint8 on the CPU.
         y: (1, M, h, w) float32 on the model's device: latents of the image, scaled by the gains of a rate level.
-        rounded: y rounded to integers, and z_hat; int32 on the CPU.
+        rounded: y_hat, which is y rounded to integers, and z_hat; int32 on the CPU.
         loss: lambda and the distortion measure.
         search: one of `EFFORTS`.
         scale: (M,) factors of the latents before g_s; None for 1.

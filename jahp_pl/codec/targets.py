@@ -124,7 +124,7 @@ def find_level(
     """Try levels until one is good or no untried level is left in the bracket.
 
     Args:
-        value_at: increasing function of the level; all levels are in `LEVEL_STEPS`.
+        value_at: increasing function of the level; all levels are in steps of 1 / `LEVEL_STEPS`.
         aim: requested value.
         last: largest level; the smallest is 0.
         start: level to try first.

@@ -1,4 +1,4 @@
-"""Guarantees full float32 precision of matrix products, whatever the caller has set in torch."""
+"""Ensures full float32 precision of matrix products, whatever the caller has set in torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class PrecisionError(JahpError, RuntimeError):
-    """Raised if another thread changed torch's float32 matmul precision while this one needed full precision."""
+    """A change of torch's float32 matmul precision by another thread while this one needed full precision."""
 
 
 class MatmulPrecision:

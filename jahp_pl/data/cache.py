@@ -34,7 +34,7 @@ _ABANDONED_SECONDS = 3600.0
 
 
 class ShardCache:
-    """Opens shards through a cache folder.
+    """A cache folder through which shards are opened.
 
     Args:
         folder: folder on a local disk; created when needed.

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 
 class DeadlineReader(io.RawIOBase):
-    """Reads from a socket until a deadline.
+    """A raw file that reads from a socket until a deadline.
 
     Attributes:
         end: deadline in seconds of the monotonic clock; may be changed.

@@ -50,12 +50,12 @@ class DrawCounts(NamedTuple):
 
 @dataclass
 class ShardReader:
-    """Reads shards, through a cache or directly, and counts them."""
+    """Reader of shards, through a cache or directly, which counts them."""
 
     timeout: float = 30.0
     """Seconds that each `READ_BYTES` of a download may take."""
     cache: ShardCache | None = None
-    """Cache for downloads; None for none."""
+    """Cache for downloads; None to download a shard each time."""
     index_entries: Mapping[str, ShardEntry] = field(default_factory=dict)
     """Index entries by address; without a cache, downloads are verified against them while they are read."""
     drawn: DrawCounts = field(default_factory=DrawCounts)

@@ -18,7 +18,7 @@ from jahp_pl.folders import new_folder
 
 
 class ShardPacker:
-    """Writes photographs to numbered tar files without times or owners, starting a new one when one is full.
+    """Writer of photographs to numbered tar files without times or owners, which starts a new one when one is full.
 
     Used in a `with` statement, it closes an unfinished shard after an error.
 

@@ -94,7 +94,7 @@ def _descriptions(image: Image.Image) -> Iterator[Colours]:
 
 
 def file_head(image: Image.Image) -> bytes:
-    """Return the start of the file; empty if it is not available."""
+    """Return up to 16 MiB from the start of the image's file; empty if the file is not available."""
     file = getattr(image, "fp", None)
     if file is None or not getattr(image, "tile", None):
         return b""

@@ -70,7 +70,7 @@ class TransparencyError(ImageError):
 
 
 class ImageSize(NamedTuple):
-    """Size in pixels as stored, before the Exif rotation."""
+    """Width and height in pixels as stored, before the Exif rotation."""
 
     width: int
     height: int

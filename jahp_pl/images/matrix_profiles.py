@@ -69,7 +69,7 @@ def rgb_profile(chromaticities: Chromaticities, gammas: tuple[float, float, floa
     """Build a matrix profile (ICC.1:2001).
 
     Args:
-        chromaticities: white and primaries, not adapted.
+        chromaticities: white and primaries, not yet adapted to D50.
         gammas: exponents for red, green and blue, or `SRGB_CURVE`.
         name: name of the profile, in ASCII.
 

@@ -67,7 +67,7 @@ class Export(NamedTuple):
     version: int
     """Version of its format, see `tensor_layout.EXPORT_FORMAT`."""
     results: dict[str, Any] | None
-    """Result of `model_card.read_evaluation_results`."""
+    """Result of `model_card.read_evaluation_results`; None if there is none."""
 
 
 @on_cpu()

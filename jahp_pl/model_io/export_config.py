@@ -65,7 +65,7 @@ def read_fingerprint(folder: Path) -> bytes:
 
 
 def read_checked_weights(folder: Path, checksum: str) -> bytes:
-    """Read the bytes of an export's model.safetensors, and check them.
+    """Read the bytes of an export's model.safetensors, and check them against the checksum.
 
     Args:
         folder: the export.
@@ -86,7 +86,7 @@ def read_checked_weights(folder: Path, checksum: str) -> bytes:
 
 
 class ExportDescription(NamedTuple):
-    """What config.json says about an export."""
+    """Content of an export's config.json."""
 
     architecture: ModelConfig
     dtype: Dtype
@@ -100,7 +100,7 @@ class ExportDescription(NamedTuple):
     facts: dict[str, Any]
     """Plain values about the training."""
     results: dict[str, Any] | None
-    """Result of `model_card.read_evaluation_results`."""
+    """Result of `model_card.read_evaluation_results`; None if there is none."""
 
 
 def read_description(folder: Path) -> ExportDescription:
@@ -129,7 +129,7 @@ def read_description(folder: Path) -> ExportDescription:
 
 
 class Identity(NamedTuple):
-    """What identifies a codec: stated in an export, or found in a codec that was built."""
+    """Fingerprint and table names of a codec, as stated in an export or as found in a codec that was built."""
 
     fingerprint: bytes
     """8 bytes."""

@@ -55,7 +55,7 @@ def load_codec(
         model: a path, the name of a bundled model, or hf://USER/NAME on the Hugging Face Hub. None takes a bundled
             model.
         device: device that runs the networks: "cpu", "cuda", "mps", ...
-        precision: of the convolutions of g_a and g_s, "float32" or "bfloat16"; any file decodes with either.
+        precision: precision of the convolutions of g_a and g_s, "float32" or "bfloat16"; any file decodes with either.
         memory_limit: bytes that the transforms may use at a time; larger images are processed in tiles.
         metric: metric that the bundled model was trained for, "psnr" or "ms-ssim"; None takes the default model. Not
             allowed with `model`.

@@ -20,7 +20,7 @@ FORMER_COARSE = ("h_s.", "g_cm.", "g_ep.")
 FINE = ("prior.", "gains.")
 """Name prefixes of the weights that always stay in float32: few numbers with a large effect."""
 EXPONENT = ".exponent"
-"""Suffix of the name of the exponents e of a weight that is stored as integers q: it is q 2^e."""
+"""Suffix of the name under which the exponents e of a weight are stored, if it is stored as q 2^e with integers q."""
 
 
 class Shaped(Protocol):

@@ -143,7 +143,7 @@ class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
     def _read_latents(
         self, files: Sequence[bytes], max_pixels: int | None, deadline: Deadline
     ) -> list[ReadFile[IntArray]]:
-        """Read the latents of several files in lockstep until the deadline, see `decode_all`."""
+        """Read the latents of several files in lockstep, before the deadline; see `decode_all`."""
         has_context = self.networks.frozen.context is not None
         opened = [open_file(data, max_pixels, self.fingerprint, self.num_levels, has_context) for data in files]
         tasks: list[DecodeTask[IntArray]] = []
@@ -156,7 +156,7 @@ class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
         return [ReadFile(*parts) for parts in zip(opened, tasks, y_hats, strict=True)]
 
     def _reconstruct(self, read: ReadFile[IntArray], deadline: Deadline) -> Decoded[Samples, IntArray]:
-        """Compute the image of a file unless the deadline has passed."""
+        """Compute the image of a file before the deadline."""
         deadline.check()
         (header, *_), task, y_hat = read
         image, level = reconstruct_image(header, task.reader, y_hat, self.transforms.synthesise)

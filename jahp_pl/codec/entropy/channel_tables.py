@@ -12,11 +12,11 @@ from jahp_pl.codec.entropy.range_coder import MASS_BITS, ChannelTable, Reader, W
 from jahp_pl.codec.entropy.table_checks import checked_table
 
 TABLE_LIMIT = 2**12
-"""Tails of a channel's density are searched for within +-4096."""
+"""Limit of the search for the tails of a channel's density, which covers the integers from -4096 to 4096."""
 
 
 class ChannelTables:
-    """Writes and reads integers (C, h, w), channel by channel.
+    """Coder of integers (C, h, w), channel by channel, with one table per channel.
 
     Args:
         num_channels: C.

@@ -49,7 +49,7 @@ class FixedPointLayer(NamedTuple):
     slope: float
     """Slope of the following nonlinearity below zero: 1 for none, 0 for ReLU."""
     packed: list[Tensor | None]
-    """Per tap, `packed_weights.pack` of its weights."""
+    """Result of `packed_weights.pack` for the weights of each tap."""
 
     def add(self, start: Tensor, rows: Tensor, tap: int = 0) -> Tensor:
         """Compute start + rows @ weight[tap], (n, out) float32.
@@ -115,7 +115,7 @@ def quantize(values: Tensor) -> Tensor:
 def _power_by_comparison(largest: Tensor) -> Tensor:
     """Return the power of two at or below each number (n, 1), from `SMALLEST` to `LARGEST`.
 
-    For exported graphs, whose formats cannot access the bits of a float.
+    Used in exported graphs, whose formats cannot access the bits of a float.
     """
     exponents = range(round(math.log2(SMALLEST)), round(math.log2(LARGEST)) + 1)
     powers = torch.tensor([2.0**exponent for exponent in exponents], device=largest.device)

@@ -61,7 +61,7 @@ class ExactHyperSynthesis:
         self.layers = [to_torch(layer).to(self.device) for layer in frozen]
 
     def strips(self, z_hat: Tensor, height: int, width: int) -> Iterator[tuple[int, Tensor]]:
-        """Compute psi from z_hat (N, hz, wz), some rows of latents at a time.
+        """Compute psi for (height, width) latents from z_hat (N, hz, wz), some rows at a time.
 
         Yields:
             The index of the first row, and psi from that row on, (rows * width, F) float32.
@@ -178,7 +178,7 @@ class ExactContextNetwork:
     def precompute(self, psi: Tensor) -> Tensor:
         """Compute the hyperprior's half of g_ep's first layer, bias included: (positions, 2M) -> (positions, 10M/3).
 
-        It depends on no latent.
+        The result does not depend on any latent.
         """
         assert self.from_psi is not None
         return self.from_psi(quantize(psi))

@@ -43,11 +43,11 @@ class PriorTables(ChannelTables):
         return {name: torch.from_numpy(table) for name, table in self.frozen().items()}
 
     def write(self, writer: Writer, symbols: Tensor) -> None:
-        """Append (C, h, w) int32, channel by channel."""
+        """Append integers (C, h, w) int32, channel by channel."""
         self.write_channels(writer, symbols.contiguous().numpy())
 
     def read(self, reader: Reader, height: int, width: int) -> Tensor:
-        """Read the next (C, height, width) int32.
+        """Read the next integers, (C, height, width) int32.
 
         Raises:
             BitstreamError: if the payload cannot have been written under these tables.

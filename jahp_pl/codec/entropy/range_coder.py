@@ -50,7 +50,7 @@ _ROWS = constriction.stream.model.Categorical(perfect=False)
 
 
 class Writer:
-    """Collects symbols into a payload.
+    """A payload under construction, to which symbols are appended.
 
     Args:
         measure: whether to sum up in `bits` the cost of the symbols under their tables.
@@ -105,7 +105,7 @@ class Writer:
 
 
 class Reader:
-    """Reads symbols back from a payload.
+    """A payload from which symbols are read back in the order in which they were written.
 
     Args:
         payload: a multiple of 4 bytes.
@@ -137,7 +137,7 @@ class Reader:
         return symbols
 
     def read_uniform(self, count: int, size: int) -> IntArray:
-        """Read the next `count` values, (count,) from 0 to size - 1.
+        """Read the next `count` values, (count,) from 0 to size - 1, see `Writer.write_uniform`.
 
         Raises:
             BitstreamError: see `read_rows`.

@@ -77,7 +77,7 @@ class Frame(Protocol):
 
 
 class SymbolCoder:
-    """Writes and reads latents in coding order.
+    """Coder that writes and reads latents in coding order.
 
     Args:
         tables: converts raw parameters to tables of masses.

@@ -27,9 +27,13 @@ def checked_table(frozen: Mapping[str, Float64Array], name: str, size: int, sign
 def check_halves(table: Float64Array, lengths: Sequence[int], bits: int) -> None:
     """Check concatenated upper halves of cumulatives, 2^bits F.
 
-    Each must start at 1/2 or more, rise, and end at 1 or less.
+    Each must start at 1/2 or more, rise, and end at 1 or less. In flat parts, a number may be one step smaller than the
+    one before, because of the last bit of another machine's erf.
 
-    In flat parts, the last bit of another machine's erf may make a number one step smaller than the one before.
+    Args:
+        table: the upper halves, one after another.
+        lengths: number of entries of each.
+        bits: exponent of the scale 2^bits.
 
     Raises:
         FreezeError: if they are not cumulatives.

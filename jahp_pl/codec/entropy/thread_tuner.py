@@ -21,10 +21,10 @@ SLOW = 2.0
 
 
 class ThreadTuner:
-    """Sets torch's number of threads step by step, and restores it at the end.
+    """Context manager that sets torch's number of threads step by step, and restores it at the end.
 
-    Use it as a context manager around the loop, and call `step` at the start of each step. It tries 1, 2 and 4 threads
-    and the caller's number, never more than the latter.
+    Use it around the loop, and call `step` at the start of each step. It tries 1, 2 and 4 threads and the caller's
+    number, but never more than the caller's.
     """
 
     def __init__(self) -> None:

@@ -28,7 +28,7 @@ RASTER_STEP = 1024
 
 
 class Step(NamedTuple):
-    """Positions of one image in one step: ranks `start` to `stop` of the coding order."""
+    """Positions of one image in one step: ranks [start, stop) of the coding order."""
 
     image: int
     start: int

@@ -68,7 +68,7 @@ class Windows(NamedTuple):
 
 
 class WindowTables:
-    """Converts raw entropy parameters to windows and tables.
+    """Conversion of raw entropy parameters to windows and tables.
 
     Args:
         density: layout of the raw parameters, and bounds of the family.
@@ -269,7 +269,10 @@ def resolution_of(scale: float) -> int:
 
 
 def extents(density: DensityLayout, scales: list[float]) -> list[int]:
-    """Return, for each scale, the steps to either side for which its cumulative is tabulated."""
+    """Return, for each scale, the number of steps on either side of 0 for which its cumulative is tabulated.
+
+    A step is 2^-r, with r from `resolution_of`.
+    """
     extent = density.bounds.extent
     return [math.ceil(extent * scale * 2 ** resolution_of(scale)) for scale in scales]
 

@@ -56,7 +56,7 @@ class Canvas:
         self.data = torch.empty(*sides, num_channels, dtype=torch.float32, device=device)
 
     def window(self, top: int, height: int, width: int, around: int) -> Tensor:
-        """Return rows from `top` and columns from 0 on, with `around` more on each side."""
+        """View `height` rows from `top` on and `width` columns from 0 on, with `around` more of each on either side."""
         offset = self.border - around
         return self.data[top + offset :][: height + 2 * around, offset : offset + width + 2 * around]
 

@@ -55,7 +55,7 @@ class MatrixGDN:
         self._packed = pack(self.gamma_t)
 
     def factors(self, x: Tensor, scratch: Scratch) -> Tensor:
-        """Compute the factors of x, (P, C) float32 -> (P, C)."""
+        """Compute the factors by which x is to be multiplied, (P, C) float32 -> (P, C)."""
         squares = torch.mul(x, x, out=scratch("squares", *x.shape))
         norm = multiply(squares, self.gamma_t, self._packed, self.beta)
         return norm.sqrt_() if self.inverse else norm.rsqrt_()

@@ -68,7 +68,7 @@ class TileBytes(NamedTuple):
 
 
 class TransformRunner:
-    """Runs g_a, h_a and g_s of a trained model.
+    """Runner of g_a, h_a and g_s of a trained model, for images of any size.
 
     Args:
         model: trained model, which must not change; its device is used.
