@@ -1,4 +1,4 @@
-"""The option of the images that checks measure on."""
+"""Defines the option for the images on which checks measure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def add_kodak_images(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen_images(arguments: argparse.Namespace, limit: int | None = None) -> list[Original]:
-    """Find the images of --images, at most the first `limit`.
+    """Find the images that --images names, at most the first `limit`.
 
     Raises:
         EvaluationError: if a path is missing, or a folder has no image.

@@ -21,13 +21,13 @@ class RunFolderState(NamedTuple):
     step: int
     """Step of last.ckpt; 0 without one."""
     validation_due: bool
-    """Whether the validation of that step was interrupted."""
+    """Whether a validation after that step started but did not finish."""
     num_checkpoints: int
     """Number of readable checkpoints."""
     num_leftovers: int
-    """Temporary files of killed processes."""
+    """Number of temporary files that killed processes left."""
     unreadable: list[str]
-    """Names of unreadable checkpoints, with the errors."""
+    """Name and error of each unreadable checkpoint."""
 
 
 def read_state(config: Config) -> RunFolderState:
@@ -50,7 +50,7 @@ def read_state(config: Config) -> RunFolderState:
 
 
 def faults_of_finished(config: Config) -> list[str]:
-    """List the faults of a finished run in words."""
+    """Describe the faults of a finished run, one string per fault."""
     with (config.run_dir / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     steps = config.trainer.max_steps

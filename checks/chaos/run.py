@@ -3,8 +3,8 @@
 
     python -m checks.chaos.run --kills 20 --out results/chaos.json
 
-Every session is a process of its own that calls `train`. Kills come at random moments while it starts, trains,
-validates and writes checkpoints. The exit status is 1 if an invariant is violated.
+Every session is a separate process that calls `train`. It is killed at a random moment while it starts, trains,
+validates or writes a checkpoint. The exit status is 1 if an invariant is violated.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SETTINGS = (
     *("trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.log_every_steps=1", "coding.max_images=1"),
     "coding.max_pictures=0",
 )
-"""A small model on small photographs, because only what a run writes and reads is tested."""
+"""A small model on small photographs, because the test is only about what a run writes and reads."""
 
 
 def main() -> None:
@@ -69,7 +69,7 @@ def main() -> None:
 def chaos(
     work: Path, kills: int, others: int, steps: int, val_every: int, seed: int, *, quiet: bool = False
 ) -> dict[str, Any]:
-    """Kill and resume one run, run others without kills, and compare.
+    """Kill and resume one run, run others without kills, and compare their results.
 
     Args:
         work: new folder for shards and runs.
@@ -126,16 +126,16 @@ def write_photographs(work: Path) -> None:
 def kill_repeatedly(
     config: Config, kills: int, rng: random.Random, say: Callable[[str], None]
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Resume and kill a run; kinds of moments alternate in random order, and steps spread over the whole run.
+    """Resume and kill a run repeatedly, at all kinds of moments in random order and at steps over the whole run.
 
     Args:
         config: settings of the run.
         kills: number of kills.
-        rng: source of the moments and steps.
+        rng: random generator for the moments and steps.
         say: called with a line about each kill.
 
     Returns:
-        What was found after each kill, and the failures in words.
+        The state of the run after each kill, and descriptions of the failures.
     """
     steps = config.trainer.max_steps
     sessions: list[dict[str, Any]] = []
@@ -162,7 +162,7 @@ def kill_repeatedly(
 
 
 def finish(configs: Sequence[Config], say: Callable[[str], None]) -> list[str]:
-    """Run each run to its end, and return the failures in words."""
+    """Run each run to its end, and return descriptions of the failures."""
     failures: list[str] = []
     for config in configs:
         try:

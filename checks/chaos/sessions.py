@@ -1,4 +1,4 @@
-"""Runs sessions of one run: processes that are killed with SIGKILL at a kind of moment, or run to their end."""
+"""Runs sessions of a training run: processes that get SIGKILL at a given kind of moment, or run to the end."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from jahp_pl.config import Config
 from jahp_pl.model_io.checkpoint import CHECKPOINTS, LAST
 
 Moment = Literal["start", "step", "validation", "writing"]
-"""While it starts or resumes; while it trains; while it validates; while it writes a checkpoint."""
+"""Kind of moment at which to kill a session: while it starts or resumes, trains, validates, or writes a checkpoint."""
 MOMENTS: tuple[Moment, ...] = get_args(Moment)
 LIMIT = 1800.0
 """Seconds after which a session counts as hung."""
 
 
 class SessionError(Exception):
-    """A session ended by itself with an error, or made no progress."""
+    """Error that a session failed by itself or made no progress."""
 
 
 class EndedError(Exception):
-    """A session reached the end of the run before it could be killed."""
+    """Error that a session reached the end of the run before it could be killed."""
 
 
 def train(config: Config) -> None:
-    """Train in the process of a session."""
+    """Train; called in the process of a session."""
     import torch
 
     from jahp_pl.training.run import train as run_training
@@ -66,7 +66,7 @@ def run_to_its_end(config: Config) -> None:
     """Run a session without a kill.
 
     Raises:
-        SessionError: if it fails.
+        SessionError: if the session fails.
     """
     with session(config) as process:
         process.join(LIMIT)
@@ -78,11 +78,11 @@ def run_and_kill(config: Config, step: int, moment: Moment, rng: random.Random) 
     """Run a session and kill it after it has logged a step, at a moment of the given kind.
 
     Returns:
-        Its lifetime in seconds.
+        The lifetime of the session in seconds.
 
     Raises:
         EndedError: if the run reached its end before the kill.
-        SessionError: if it fails or makes no progress.
+        SessionError: if the session fails or makes no progress.
     """
     begin = time.monotonic()
     with session(config) as process:
@@ -115,13 +115,13 @@ def _await(moment: Moment, config: Config, process: BaseProcess, rng: random.Ran
 
 
 def _written(config: Config) -> int:
-    """Return when last.ckpt was written, in nanoseconds; 0 without one."""
+    """Return the time in nanoseconds at which last.ckpt was written; 0 if there is none."""
     path = config.run_dir / CHECKPOINTS / LAST
     return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def _live(process: BaseProcess, seconds: float, since: float | None = None) -> None:
-    """Let a session run for some time; raise an error if it ends, or has made no progress since a time."""
+    """Let a session run for some time; raise an error if it ends, or has made no progress since the time `since`."""
     process.join(seconds)
     if process.exitcode == 0:
         raise EndedError

@@ -3,9 +3,9 @@
 
     python -m checks.exactness.run MODEL... --images data/kodak --out results/exactness.json
 
-Each image is encoded once. Under each of the circumstances below, the bytes must be the same and decode to the
-encoder's latents. The worker processes differ in settings that must be made before a process starts. Pixels are not
-compared, because no decoded latent depends on them.
+Each image is encoded once. Under each of the circumstances below, encoding again must give the same bytes, and decoding
+must give the encoder's latents. Settings that must be made before a process starts are tried in worker processes.
+Pixels are not compared, because no decoded latent depends on them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ PROCESSES = {
     "MKL_DEBUG_CPU_TYPE=5, OMP_DYNAMIC": {"MKL_DEBUG_CPU_TYPE": "5", "OMP_DYNAMIC": "true"},
     "DNNL_MAX_CPU_ISA=SSE41": {"DNNL_MAX_CPU_ISA": "SSE41", "ONEDNN_MAX_CPU_ISA": "SSE41"},
 }
-"""Environment variables of other processes, by name of the circumstance."""
+"""Environment variables of worker processes, by name of the circumstance."""
 
 
 CIRCUMSTANCES: dict[str, Callable[[], Any]] = {
@@ -60,11 +60,11 @@ CIRCUMSTANCES: dict[str, Callable[[], Any]] = {
     ),
     "under autocast": lambda: torch.autocast("cpu", torch.bfloat16),
 }
-"""Settings of the caller within one process, by name of the circumstance."""
+"""Settings that a caller may make within a process, by name of the circumstance."""
 
 
 def targets(codec: Codec) -> list[Target | None]:
-    """Return the targets of the files: the lowest, a middle and the highest level of a variable-rate model."""
+    """Return the targets to encode for: the lowest, a middle and the highest level of a variable-rate model."""
     last = codec.num_levels - 1
     return [None] if not last else [Target(level=level) for level in (0, 0.55 * last, last)]
 
@@ -87,14 +87,14 @@ def differences(codec: Codec, encoded: Encoded[Tensor]) -> int:
 
 
 def count_different(a: Tensor | None, b: Tensor | None) -> int:
-    """Count the elements that differ; absent latents have none."""
+    """Count the elements that differ; 0 if the latents are absent."""
     return 0 if a is None or b is None else int((a != b).sum())
 
 
 def raster_differences(codec: Codec, encoded: Encoded[Tensor]) -> int:
-    """Count the raw parameters that differ between a raster scan by position and the whole frame at once.
+    """Count the raw parameters that differ between a scan in raster order and the computation of a whole frame at once.
 
-    The context of a position holds only what precedes it in raster order: the rest of the buffer is overwritten.
+    In the scan, the context of a position has only the latents that precede it; the rest of the buffer is overwritten.
     """
     from jahp_pl.codec.entropy.latent_coder import _Frame
 
@@ -126,7 +126,7 @@ def lockstep_differences(codec: Codec, several: list[Encoded[Tensor]]) -> int:
 
 
 def worker(model: str, files: list[str]) -> None:
-    """Print the hashes of the latents and the payload of every file; runs in another process."""
+    """Print the hashes of the latents and the payload of every file; called in a worker process."""
     codec = load_codec(model)
     for name in files:
         data = Path(name).read_bytes()
@@ -145,7 +145,7 @@ def latent_sum(y_hat: Tensor, z_hat: Tensor | None) -> str:
 
 
 def run_workers(model: str, encoded: list[Encoded[Tensor]], folder: Path) -> dict[str, int]:
-    """Count the files that differ in other processes, by circumstance."""
+    """Count the files that differ in worker processes, by circumstance."""
     names = []
     for number, one in enumerate(encoded):
         names.append(str(folder / f"{number}.jahp"))
@@ -174,7 +174,7 @@ def check(model: str, images: list[Path], batch: int, folder: Path) -> dict[str,
     wrong: dict[str, int] = {}
     for name, circumstance in CIRCUMSTANCES.items():
         with circumstance():
-            fresh = load_codec(model)  # frozen under the circumstance too
+            fresh = load_codec(model)  # so that the weights are frozen under the circumstance too
             same = fresh.fingerprint == codec.fingerprint
             wrong[name] = sum(differences(fresh, one) for one in encoded) if same else -1
         print(f"  {name}: {wrong[name]} latents differ", flush=True)

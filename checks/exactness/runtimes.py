@@ -3,8 +3,8 @@
 
     python -m checks.exactness.runtimes --images data/kodak --out results/runtimes-exact.json
 
-Every runtime codes the images, and every runtime decodes all of the files. The browser is omitted if there is no
-Chromium or no web/vendor (`make web`), and for models that are not joint.
+Every runtime encodes the images, and every runtime decodes all files. The browser is left out if there is no Chromium
+or no web/vendor (`make web`), and for models that are not joint.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ Samples = npt.NDArray[np.uint8]
 
 
 class Read(NamedTuple):
-    """Content of a file as a runtime decodes it."""
+    """Result of decoding a file in one runtime."""
 
     latents: npt.NDArray[np.int32]
-    """All of y_hat, then all of z_hat."""
+    """All of y_hat, then all of z_hat, flattened."""
     pixels: Samples
-    """(3, H, W)."""
+    """Image, (3, H, W) uint8."""
 
 
 class Runtime(Protocol):
@@ -99,7 +99,7 @@ class Browser:
 
 @contextmanager
 def runtimes(model: Path) -> Iterator[dict[str, Runtime]]:
-    """Start every runtime that is available here for an export, by name."""
+    """Start every runtime that is available here, and yield them by name, loaded with an export."""
     codec = load_codec(model)
     found: dict[str, Runtime] = {"torch": Library(codec), "onnxruntime": Library(load_runtime(model, threads=1))}
     with ExitStack() as stack:
@@ -113,7 +113,7 @@ def runtimes(model: Path) -> Iterator[dict[str, Runtime]]:
 
 
 def measure(model: Path, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
-    """Code the images, and yield after each the differences so far, by the runtimes that encoded and decoded."""
+    """Code the images; after each, yield the differences so far, by the runtimes that encoded and decoded."""
     with runtimes(model) as found:
         names = list(found)
         pairs = {f"{writer} -> {reader}": [0, 0] for writer in names for reader in names}
@@ -139,7 +139,7 @@ def measure(model: Path, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
 
 
 def main() -> None:
-    """Measure the bundled variable-rate model and a mixture of one rate."""
+    """Measure the bundled variable-rate model and a single-rate mixture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_kodak_images(parser)
     parser.add_argument("--every", type=int, default=1, metavar="N", help="use every Nth image [1]")

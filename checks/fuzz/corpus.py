@@ -1,4 +1,4 @@
-"""Makes the files that are mutated: valid files of small models of every rung, from one pixel up."""
+"""Makes the files to mutate: valid files of small models of every rung, from one pixel up."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from jahp_pl.model import CompressionModel
 from tests.support.codec_models import Variant, kodak_crop, load_golden
 
 SIZES = ((1, 1), (1, 40), (5, 7), (16, 16), (17, 33), (48, 80))
-"""Height and width. The last two need more than one cell of latents, the last more than one of hyper-latents."""
+"""Heights and widths. The last two sizes have more than one latent, and the last has more than one hyper-latent."""
 PROFILE = bytes(range(256)) * 2
-"""The profile of every second file. The format does not interpret profiles, so any bytes will do."""
+"""Colour profile of every second file. The format does not interpret profiles, so any bytes will do."""
 UNTRAINED = (
     Variant("factorized"), Variant("scale_hyperprior", "logistic"), Variant("mean_scale_hyperprior", "laplace", 3),
     Variant("context", "laplace"),
@@ -22,7 +22,7 @@ UNTRAINED = (
 
 
 class Subject(NamedTuple):
-    """A codec and its files."""
+    """Codec with valid files of its own."""
 
     name: str
     codec: Codec

@@ -1,10 +1,10 @@
 # ruff: noqa: T201
-"""Codes large and long images through the command line within 4 GiB; each must decode to the model's reconstruction.
+"""Codes large and long images on the command line within 4 GiB; each must decode to the model's reconstruction.
 
 python -m checks.fuzz.large MODEL [SIZE...] --out results/large.json
 
-The images are mosaics of Kodak. `jahp compress --verify` decodes before it writes; `jahp decompress` is a process of
-its own.
+The images are mosaics of Kodak. `jahp compress --verify` decodes before it writes; `jahp decompress` then decodes in a
+process of its own.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SIZES = (
     "1x65535", "65535x16", "4001x3", "4000x3000", "30000x500", "17x50000", "6000x4000", "3999x9001", "7001x5003",
     "8192x6144",
 )  # fmt: skip
-"""Width x height, up to 50 megapixels."""
+"""Sizes as WIDTHxHEIGHT, up to 50 megapixels."""
 BYTES = 2**32
 """Peak memory that a process may use, in bytes."""
 
@@ -48,10 +48,10 @@ def mosaic(images: list[Path], width: int, height: int) -> Image.Image:
 
 
 def run(*arguments: str) -> tuple[float, int]:
-    """Run a command, and return its seconds and its peak memory in bytes.
+    """Run a command, and return its time in seconds and its peak memory in bytes.
 
     Raises:
-        SystemExit: if it fails.
+        SystemExit: if the command fails.
     """
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "jahp_pl", *arguments], stdout=subprocess.DEVNULL)
@@ -62,7 +62,7 @@ def run(*arguments: str) -> tuple[float, int]:
 
 
 def code(model: str, size: str, images: list[Path], folder: Path) -> dict[str, Any]:
-    """Compress and decompress one image."""
+    """Compress and decompress one image, and measure both."""
     width, height = map(int, size.split("x"))
     source, file, back = folder / "image.ppm", folder / "image.jahp", folder / "back.png"
     mosaic(images, width, height).save(source)
@@ -84,7 +84,7 @@ def code(model: str, size: str, images: list[Path], folder: Path) -> dict[str, A
 
 
 def main() -> None:
-    """Code all sizes; the exit status is 1 if one takes too much memory."""
+    """Code images of all sizes; the exit status is 1 if one takes too much memory."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", help="a bundled model's name, an export, a run or a checkpoint")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""A worker that hangs, dies, ends or works properly, for the test of the pool."""
+"""Defines a worker that hangs, dies, ends or works properly, for the test of the pool."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from checks.fuzz.outcome import Outcome, Ready
 
 
 def work(connection: Connection, seed: int) -> None:
-    """Misbehave on odd numbers."""
+    """Answer even case numbers, and misbehave on odd ones."""
     connection.send(Ready(()))
     while (number := connection.recv()) is not None:
         if number == 1:

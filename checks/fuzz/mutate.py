@@ -1,4 +1,4 @@
-"""Mutates files. Most mutations repair the checksum, so that the code behind its check is reached.
+"""Mutates files. Most mutations repair the checksum, so that decoding gets past its check.
 
 Every case is a pure function of a seed and its number.
 """
@@ -17,13 +17,13 @@ from jahp_pl.codec.varint import to_varint
 T = TypeVar("T")
 
 SMALL_PIXELS = 2**16
-"""Pixel limit of most cases, because a decoder takes time and memory in proportion to the size that it accepts."""
+"""Pixel limit of most cases, because a decoder needs time and memory in proportion to the size that it accepts."""
 EDGES = (0, 1, 2, 15, 16, 17, 63, 64, 65, 127, 128, 129, 255, 256, 4095, 4096, 16384, 32767, 32768, 65534, 65535, 65536)
 """Numbers at which a decoder's behaviour may change."""
 
 
 class Case(NamedTuple):
-    """A file to be decoded or refused."""
+    """File that a decoder must decode or refuse."""
 
     strategy: str
     subject: int
@@ -33,7 +33,7 @@ class Case(NamedTuple):
 
 
 class FileParts(NamedTuple):
-    """The parts of a file, to be reassembled with a valid checksum regardless of their content."""
+    """Parts of a file, which can be reassembled with a valid checksum whatever they contain."""
 
     fingerprint: bytes
     width: int
@@ -41,21 +41,21 @@ class FileParts(NamedTuple):
     smallest: int
     span: int
     profile: bytes
-    """Colour profile as it is stored, deflated."""
+    """Colour profile in its stored form, deflated."""
     payload: bytes
     profile_length: int | None = None
-    """Length to state; None for the true one."""
+    """Length of the profile to state in the header; None for the true one."""
     payload_length: int | None = None
-    """Length to state; None for the true one."""
+    """Length of the payload to state in the header; None for the true one."""
 
 
 def case(seed: int, number: int, corpus: Sequence[Sequence[bytes]]) -> Case:
-    """Return the case with a number.
+    """Return the case with this number.
 
     Args:
         seed: seed of a run.
         number: number of the case, from 0.
-        corpus: files by subject.
+        corpus: valid files of each subject.
     """
     rng = np.random.default_rng([seed, number])
     strategy = STRATEGIES[int(rng.integers(len(STRATEGIES)))]
@@ -114,7 +114,7 @@ def garbage_behind_checksum(rng: np.random.Generator, data: bytes, _: bytes) -> 
 
 
 def header_field(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
-    """Change one number of the header, within its range or beyond."""
+    """Change one number of the header, to a valid or an invalid value."""
     parts, field = take_apart(data), _choice(rng, ("width", "height", "smallest", "span"))
     number = _number(rng) * (-1 if field == "smallest" and rng.random() < 0.5 else 1)
     fields: dict[str, Any] = {field: number}
@@ -126,14 +126,14 @@ def lengths(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
     parts = take_apart(data)
     near = [n + int(rng.integers(-8, 9)) for n in (len(parts.profile), len(parts.payload))]
     profile, payload = (max(0, n) if rng.random() < 0.5 else _number(rng) for n in near)
-    if rng.random() < 0.3:  # another boundary between the two, with the same sum
+    if rng.random() < 0.3:  # move the boundary between the two, keeping the sum
         profile = int(rng.integers(len(parts.profile) + len(parts.payload) + 1))
         payload = len(parts.profile) + len(parts.payload) - profile
     return put_together(parts._replace(profile_length=profile, payload_length=payload))
 
 
 def image_size(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
-    """Change the size to another accepted one, long and thin ones included."""
+    """Change the size to another accepted one, perhaps long and thin."""
     width = int(2 ** rng.uniform(0, 16))
     height = int(2 ** rng.uniform(0, np.log2(SMALL_PIXELS / width)))
     width, height = (width, height) if rng.random() < 0.5 else (height, width)
@@ -168,7 +168,7 @@ def payload_bytes(rng: np.random.Generator, data: bytes, _other: bytes) -> bytes
 
 
 def payload_words(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
-    """Change words of the payload: cut, repeat, extend, replace by another file's, random, zeros, ones or none."""
+    """Cut, repeat or extend the words of the payload, or replace them by another file's, random, constant or none."""
     parts = take_apart(data)
     old, foreign, count = parts.payload, take_apart(other).payload, 4 * int(rng.integers(1, 50))
     at = 4 * int(rng.integers(len(old) // 4 + 1))
@@ -201,12 +201,12 @@ def other_model(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
 
 
 def foreign_insides(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
-    """Put another file, possibly of another model, under this model's fingerprint."""
+    """Give another file, possibly of another model, this model's fingerprint."""
     return put_together(take_apart(other)._replace(fingerprint=take_apart(data).fingerprint))
 
 
 def profile(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
-    """Replace the profile by no zlib stream, a damaged or repeated one, or one that inflates to nothing or too much."""
+    """Replace the profile by a zlib stream that is damaged, repeated, empty or too large, or by other bytes."""
     parts = take_apart(data)
     good = zlib.compress(rng.bytes(int(rng.integers(1, 300))))
     size = MAX_ICC_BYTES + int(_choice(rng, (-1, 0, 1, 10 * MAX_ICC_BYTES)))

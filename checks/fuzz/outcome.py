@@ -1,4 +1,4 @@
-"""The messages that a worker process sends."""
+"""Defines the messages that a worker process sends."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from typing import NamedTuple
 
 
 class Ready(NamedTuple):
-    """The worker accepts cases."""
+    """Message that the worker accepts cases."""
 
     fingerprints: tuple[str, ...]
     """Fingerprints of the subjects' codecs, in hexadecimal."""
 
 
 class Outcome(NamedTuple):
-    """Result of a case."""
+    """Message with the result of a case."""
 
     number: int
     """Number of the case."""
     result: str
     """`decoded`, `refused` or `failed`."""
     detail: str
-    """Why it was refused, without numbers; or what failed."""
+    """Reason for a refusal, without numbers, or description of a failure."""
     seconds: float
     """Wall-clock time, including other load on the machine."""
     cpu_seconds: float
     """CPU time of all threads."""
     memory: int
-    """Growth of the process's peak resident size, in bytes, since it decoded every valid file."""
+    """Growth of the process's peak resident memory, in bytes, since it had decoded every valid file."""

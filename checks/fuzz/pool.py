@@ -16,13 +16,13 @@ TIME_LIMIT = 120.0
 TICK = 0.25
 """Seconds between two checks of all processes."""
 START_LIMIT = 120.0
-"""Seconds in which a worker must build and try its codecs."""
+"""Seconds within which a worker must have built and tried its codecs."""
 
 Work = Callable[[Connection, int], None]
 
 
 class Worker:
-    """A process and its current case."""
+    """Worker process and the case that it is working on."""
 
     def __init__(self, seed: int, work: Work) -> None:
         context = multiprocessing.get_context("spawn")
@@ -50,14 +50,14 @@ class Worker:
 
 
 class Pool:
-    """Keeps workers busy and replaces lost ones.
+    """Pool of worker processes that keeps them busy and replaces lost ones.
 
     Args:
         seed: seed of the cases.
         workers: number of processes.
-        work: function of each process, which sends `Ready`, then an outcome for every number it receives.
-        limit: seconds for one case, on a clock that stops while this process is stopped. A case that exceeds it is
-            repeated once, because the machine may have been busy. (The worker limits its processor time itself.)
+        work: function that each process runs; it sends `Ready`, then an outcome for every number that it receives.
+        limit: maximum seconds for one case, on a clock that stops while this process is stopped. A case that exceeds it
+            is repeated once, because the machine may have been busy. (The worker limits its own processor time.)
     """
 
     def __init__(self, seed: int, workers: int, work: Work, limit: float = TIME_LIMIT) -> None:
@@ -72,7 +72,7 @@ class Pool:
             worker.end()
 
     def run(self, numbers: Iterable[int]) -> Iterator[Outcome]:
-        """Yield the outcomes of all cases in any order, one for every number."""
+        """Yield one outcome for every case number, in any order."""
         waiting, repeated = list(numbers)[::-1], set[int]()
         while waiting or any(worker.number is not None for worker in self.workers):
             for worker in self.workers:
@@ -101,7 +101,7 @@ class Pool:
                 yield outcome if elapsed <= self.limit else outcome._replace(result="failed")
 
     def _received(self, worker: Worker, number: int, elapsed: float) -> Outcome:
-        """Return the outcome that a worker sent, or that of its death."""
+        """Return the outcome that a worker sent, or a failure if the worker died."""
         try:
             outcome = worker.connection.recv()
         except (EOFError, ConnectionResetError):
@@ -120,5 +120,5 @@ class Pool:
 
 
 def _lost(number: int, why: str, seconds: float) -> Outcome:
-    """Return the outcome of a case whose worker gave none."""
+    """Return the failure of a case whose worker sent no outcome."""
     return Outcome(number, "failed", why, seconds, seconds, 0)

@@ -1,11 +1,11 @@
 # ruff: noqa: T201
-"""Decodes very many damaged files; each must give an image or `BitstreamError`, within limits of time and memory.
+"""Decodes many damaged files; each must give an image or `BitstreamError`, within limits of time and memory.
 
     python -m checks.fuzz.run --cases 100000 --out results/fuzz.json
     python -m checks.fuzz.run --first 4711 --cases 1        # repeats one case
 
-Outcomes are stored per thousand cases, and reused as long as nothing changes that they depend on. The exit status is 1
-if a case failed; its file is then in the folder of failures.
+Outcomes are stored for every thousand cases, and reused until something changes on which they depend. The exit status
+is 1 if a case failed; its file is then in the folder of failures.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from jahp_pl.files import write_atomically
 
 ROOT = Path(__file__).parents[2]
 CASES_PER_CHUNK = 1000
-"""Cases whose outcomes are stored together."""
+"""Number of cases whose outcomes are stored together."""
 
 
 @dataclasses.dataclass
@@ -45,13 +45,13 @@ class OutcomeCounts:
 
     cases: int = 0
     by_strategy: dict[str, Counter[str]] = dataclasses.field(default_factory=dict)
-    """Strategy -> numbers of decoded, refused and failed cases."""
+    """Numbers of decoded, refused and failed cases, by strategy."""
     refusals: Counter[str] = dataclasses.field(default_factory=Counter)
-    """Reason, without its numbers -> number of cases."""
+    """Number of refused cases, by reason without its numbers."""
     slowest: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """The case that took the most processor time."""
+    """Case that took the most processor time."""
     largest: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """The case that took the most memory."""
+    """Case that took the most memory."""
     failures: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     def add(self, outcome: Outcome, subject: str, strategy: str) -> None:
@@ -102,14 +102,14 @@ def main() -> None:
 
 
 def fuzz(seed: int, first: int, cases: int, workers: int, state: Path, *, quiet: bool = False) -> OutcomeCounts:
-    """Run the cases that have not been run yet.
+    """Run the cases that have not been run yet, and return the counts of all cases.
 
     Args:
         seed: seed of all cases.
         first: number of the first case.
         cases: number of cases.
         workers: number of processes.
-        state: folder for outcomes and for the files of failures.
+        state: folder for outcomes and for the files of failed cases.
         quiet: print no progress.
     """
     known = subjects()

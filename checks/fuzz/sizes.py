@@ -23,9 +23,10 @@ LARGEST = 70
 EVERY = tuple(product(range(1, LARGEST + 1), range(1, LARGEST + 1)))
 """Height and width."""
 BORDERS = (1, 16, 17, 70)
-"""Sides at which the number of latents changes, and both ends."""
+"""Sides at which the number of latents changes, and the shortest and the longest side."""
 COVERING = tuple(sorted({*product(range(1, LARGEST + 1), BORDERS), *product(BORDERS, range(1, LARGEST + 1))}))
-"""Every height with these widths and every width with these heights; the two interact only in the number of latents."""
+"""Every height with these widths, and every width with these heights; both together matter only through the number of
+latents."""
 RUNGS = (Variant("factorized"), Variant("joint"), Variant("joint", "gaussian", 3))
 
 
@@ -41,7 +42,7 @@ def round_trip(codec: Codec, sizes: Iterable[tuple[int, int]]) -> int:
     """Code images of these sizes, and return their number.
 
     Raises:
-        AssertionError: if latents differ, or an image is not what g_s makes of them.
+        AssertionError: if latents differ, or an image differs from what g_s makes of them.
     """
     count, image = 0, kodak_crop()[:LARGEST, :LARGEST]
     for height, width in sizes:

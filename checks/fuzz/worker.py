@@ -1,4 +1,4 @@
-"""A process that decodes damaged files under a memory limit and reports each outcome."""
+"""Decodes damaged files in a process with limits of time and memory, and reports each outcome."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from checks.fuzz.outcome import Outcome, Ready
 from jahp_pl.codec.bitstream import MAX_SIDE, BitstreamError, unpack
 
 CPU_LIMIT = 10
-"""CPU seconds of all threads for one case. The kernel ends a process that takes one second longer."""
+"""Maximum CPU seconds of all threads for one case. The kernel ends a process that takes one second longer."""
 MEMORY_LIMIT = 2**30
-"""Bytes beyond the process's memory after it decoded every valid file."""
+"""Maximum growth of the process's memory in bytes, after it has decoded every valid file."""
 
 
 def work(connection: Connection, seed: int) -> None:
@@ -51,7 +51,7 @@ def work(connection: Connection, seed: int) -> None:
 
 
 def _decode(subject: Subject, damaged: Case) -> tuple[str, str]:
-    """Return the result and the detail of a case."""
+    """Decode the file of a case, and return `result` and `detail` of its outcome."""
     try:
         decoded = subject.codec.decode(damaged.data, damaged.max_pixels)
     except BitstreamError as error:

@@ -1,4 +1,4 @@
-"""Builds the distributions without a network and without leaving files behind: the sdist, and the wheel from it."""
+"""Builds the sdist, and the wheel from it, without a network and without leaving files behind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Distributions(NamedTuple):
 
 
 def build(folder: Path) -> Distributions:
-    """Build both into `folder` with the setuptools of this environment.
+    """Build sdist and wheel into `folder` with the setuptools of this environment.
 
     The sources are copied first, because setuptools would include leftovers of earlier builds.
     """

@@ -3,8 +3,8 @@
 
 python -m checks.package.run DIST
 
-An image is compressed and decompressed with an exported model; the result must equal what this tree decodes. If a
-model is bundled, the same is done with it.
+An image is compressed and decompressed with an exported model; the result must equal what this tree decodes. If a model
+is bundled, it is tried in the same way.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ IMAGE = ROOT / "data" / "kodak" / "kodim23.png"
 
 
 def main() -> None:
-    """Build, install, run, compare."""
+    """Build and install the package, run it, and compare the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dist", type=Path, help="folder for the distributions; replaced")
     folder: Path = parser.parse_args().dist

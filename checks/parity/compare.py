@@ -1,9 +1,10 @@
 # ruff: noqa: T201
 """Compares this project's networks and likelihoods with CompressAI 1.2.8, weight for weight, on photographs.
 
-Every rung that CompressAI has is built there at the published sizes with random weights, and at a small size trained
-for some hundred steps. Its weights are loaded here, strictly, and both process the same images and latents in float32
-on one CPU thread. Prints a table, writes a JSON file, and exits with status 1 if a bound is exceeded.
+Every rung that CompressAI has is built with it at the published sizes with random weights, and at a small size that is
+trained for some hundred steps. This project loads the weights strictly, and both process the same images and latents in
+float32 on one CPU thread. The program prints a table, writes a JSON file, and exits with status 1 if a bound is
+exceeded.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ from jahp_pl.model import CompressionModel
 from jahp_pl.model_io import compressai
 
 BOUND = 1e-5
-"""Largest deviation allowed. Likelihoods: absolute. Bits of an image: relative. Everything else, elementwise: absolute
-up to a magnitude of 1, relative above."""
+"""Maximum deviation: absolute for likelihoods, relative for the bits of an image; for each element of everything else,
+absolute up to a magnitude of 1 and relative above."""
 
 SMALL = (64, 96)
-"""(N, M) of the models that are trained here."""
+"""(N, M) of the models that this program trains."""
 
 CROP = (256, 384)
-"""Height and width in pixels of the crops compared: CompressAI's hyperpriors take multiples of 64 only."""
+"""Height and width of the compared crops in pixels; CompressAI's hyperpriors accept only multiples of 64."""
 
 QUANTITIES = ("y", "z", "mu", "sigma", "p_y", "p_z", "x_hat", "bits")
 
@@ -55,11 +56,11 @@ class Deviations(NamedTuple):
     num_filters: int
     num_latents: int
     steps: int
-    """Training steps; 0 is random weights."""
+    """Number of training steps; 0 for random weights."""
     losses: tuple[float, float] | None
     """Loss before and after training, each the mean of ten steps; None without training."""
     largest: dict[str, float]
-    """Deviation by quantity, measured as for `BOUND`."""
+    """Largest deviation by quantity, measured as for `BOUND`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -111,7 +112,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def read_photographs(folder: Path) -> list[Tensor]:
-    """Read every photograph in `folder` that holds a `CROP`, in the order of their names, as (3, H, W) in [0, 1]."""
+    """Read every photograph in `folder` that is at least as large as `CROP`, by name, as (3, H, W) in [0, 1]."""
     photographs = []
     for path in sorted(p for p in folder.glob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")):
         with Image.open(path) as image:
@@ -122,13 +123,13 @@ def read_photographs(folder: Path) -> list[Tensor]:
 
 
 def centre_crop(photograph: Tensor) -> Tensor:
-    """Cut out the centre of `CROP`: (3, H, W) -> (1, 3, height, width)."""
+    """Cut out the central crop of size `CROP`: (3, H, W) -> (1, 3, height, width)."""
     top, left = ((size - crop) // 2 for size, crop in zip(photograph.shape[1:], CROP, strict=True))
     return photograph[None, :, top : top + CROP[0], left : left + CROP[1]]
 
 
 def compare_all(photographs: Sequence[Tensor], crops: Sequence[Tensor], steps: int) -> Iterator[Deviations]:
-    """Compare every rung of CompressAI: random at every published size, then small and trained for `steps` steps."""
+    """Compare every rung that CompressAI has, with random weights at every published size, then small and trained."""
     for (N, M), num_steps in [(size, 0) for size in SIZES] + [(SMALL, steps)]:
         for rung, build in oracle.CLASSES.items():
             torch.manual_seed(0)
@@ -145,7 +146,7 @@ def compare_all(photographs: Sequence[Tensor], crops: Sequence[Tensor], steps: i
 
 @torch.no_grad()
 def largest_deviations(theirs: Any, ours: CompressionModel, crops: Sequence[Tensor]) -> dict[str, float]:
-    """Map each quantity to its largest deviation over the crops, for the crop's latents and for stretched ones."""
+    """Return the largest deviation of each quantity over all crops, with the crops' latents and with stretched ones."""
     largest: dict[str, float] = {}
     for x in crops:
         y, z = oracle.latents(theirs, x)
@@ -153,7 +154,7 @@ def largest_deviations(theirs: Any, ours: CompressionModel, crops: Sequence[Tens
         our_z = ours.h_a(our_y) if ours.h_a is not None else None
         found = [("y", relative(our_y, y)), ("z", relative(our_z, z))]
 
-        # This project's forward against CompressAI's modules on the same rounded latents.
+        # Compare this project's forward pass with CompressAI's modules on the same rounded latents.
         out = ours(x)
         z_hat = None if our_z is None else our_z.round()
         found += deviations(
@@ -191,7 +192,7 @@ def ask(ours: CompressionModel, y_hat: Tensor, z_hat: Tensor | None) -> Answers:
 
 
 def as_answers(x_hat: Tensor, parameters: EntropyParameters | None, bits_y: Tensor, bits_z: Tensor) -> Answers:
-    """Convert this project's results to the oracle's terms: one component."""
+    """Convert this project's results, which have one component, to the oracle's form."""
     p_y, p_z = torch.exp2(-bits_y), torch.exp2(-bits_z)
     bits = float(bits_y.double().sum() + bits_z.double().sum())
     if parameters is None:
@@ -200,7 +201,7 @@ def as_answers(x_hat: Tensor, parameters: EntropyParameters | None, bits_y: Tens
 
 
 def deviations(ours: Answers, theirs: Answers) -> list[tuple[str, float | None]]:
-    """Return (quantity, deviation) as in `BOUND`; None for what the rung lacks."""
+    """Return (quantity, deviation) as for `BOUND`; None for quantities that the rung lacks."""
     return [
         ("mu", relative(ours.mu, theirs.mu)),
         ("sigma", relative(ours.sigma, theirs.sigma)),

@@ -1,5 +1,5 @@
 # ruff: noqa: T201
-"""Compares the numbers of parameters of this project's models with CompressAI's and with the published ones."""
+"""Compares the numbers of parameters of this project's models with CompressAI's and with published numbers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Count(NamedTuple):
     num_filters: int
     num_latents: int
     compressai: int
-    """Of CompressAI's model, without its quantiles; on the context rung, computed from the parts of mbt2018."""
+    """Number in CompressAI's model, without quantiles; for the context rung, computed from the parts of mbt2018."""
     ours: int
     published: int | None
     """Published number, without quantiles; None on the context rung."""
@@ -51,7 +51,7 @@ def count_parameters() -> Iterator[Count]:
             quantiles = theirs.entropy_bottleneck.quantiles.numel()
             published = PUBLISHED_COUNTS[rung][index] - quantiles
             yield Count(rung, N, M, num_parameters(theirs) - quantiles, count_ours(rung, N, M), published)
-        # `theirs` is mbt2018: without side information it lacks h_a, h_s, the prior, and the 2M inputs of g_ep for psi.
+        # `theirs` is mbt2018; without side information, h_a, h_s, the prior and g_ep's 2M inputs for psi are absent.
         side = sum(num_parameters(net) for net in (theirs.h_a, theirs.h_s, theirs.entropy_bottleneck))
         side += 2 * M * theirs.entropy_parameters[0].out_channels
         yield Count("context", N, M, num_parameters(theirs) - side, count_ours("context", N, M), None)

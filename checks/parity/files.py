@@ -4,12 +4,14 @@
     python -m checks.parity.files RUN... --images data/kodak
 
 For each run's weights, CompressAI (another process, in its own environment) writes a checkpoint in its usual format,
-its reconstruction in evaluation mode and the sizes of its strings. Here the checkpoint is imported, exported and loaded
-as by `jahp import-compressai`, and codes the same images to files. CompressAI reconstructs from round(y) in evaluation
-mode, as our files do, but its strings hold round(y - mu) + mu; the table shows which is better, and by how much.
+its reconstruction in evaluation mode and the sizes of its strings. This program then imports, exports and loads the
+checkpoint as `jahp import-compressai` does, and codes the same images to files. In evaluation mode, CompressAI
+reconstructs from round(y), as our files do, but its strings hold round(y - mu) + mu; the table shows which is better,
+and by how much.
 
-The model's forward must give CompressAI's x_hat. The codec adds in another order than torch's layers, so if a latent
-lies within rounding of the middle between two integers, its file may hold the other one; these are counted.
+The model's forward pass must give CompressAI's x_hat. The codec adds in another order than torch's layers, so if a
+latent lies very close to the middle between two integers, the file may hold the other integer; such latents are
+counted.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from jahp_pl.model_io.load import load_codec
 from jahp_pl.quality import psnr
 
 BOUND = 1e-4
-"""Largest deviation of x_hat, of images in [0, 1]."""
+"""Maximum deviation of x_hat, for images in [0, 1]."""
 
 
 def compare(run: Path, images: list[Path], python: str, folder: Path) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""CompressAI 1.2.8 as the oracle: its networks, its likelihoods, and a brief training with its own loss.
+"""Uses CompressAI 1.2.8 as the oracle: its networks, its likelihoods, and a brief training with its own loss.
 
-Its forward mixes two quantizer rules (mbt2018 feeds round(y) to the context and to g_s, but takes the likelihood of
-round(y - mu) + mu) and rounds z around learned medians. Therefore the oracle is assembled from CompressAI's modules,
-each of which receives given latents.
+Its forward pass mixes two quantizer rules (mbt2018 feeds round(y) to the context and to g_s, but computes the
+likelihood of round(y - mu) + mu) and rounds z around learned medians. Therefore the oracle is assembled from
+CompressAI's modules, each of which is called with given latents.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 try:
     import torchvision as _torchvision  # noqa: F401
 except RuntimeError:
-    # The CUDA wheel of torchvision cannot load its own operators beside a CPU build of torch, and registers shape
-    # functions for these two at import anyway, so their schemas must be defined before. The variable keeps them alive.
+    # The CUDA wheel of torchvision cannot load its own operators beside a CPU build of torch, but still registers shape
+    # functions for these two at import, so their schemas must be defined first. The variable keeps them alive.
     _SCHEMAS = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for _name in ("nms", "qnms"):
         _SCHEMAS.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")  # type: ignore[no-untyped-call]
@@ -37,24 +37,24 @@ CLASSES = {
 """CompressAI's classes by rung; it has no model with a context but without a hyperprior."""
 
 LIKELIHOOD_BOUND = math.exp(LOG_LIKELIHOOD_MIN)
-"""Smaller likelihoods are raised to this, as ours are. CompressAI's own bound of 1e-9 lies below it."""
+"""Lower bound to which smaller likelihoods are raised, as in this project; CompressAI's own bound, 1e-9, is lower."""
 
 
 class Answers(NamedTuple):
-    """Results of a model for given latents; None for what its rung lacks."""
+    """Results of a model for given latents; None for results that its rung lacks."""
 
     x_hat: Tensor
-    """(B, 3, H, W)."""
+    """Reconstruction, (B, 3, H, W)."""
     mu: Tensor | None
-    """(B, M, h, w); zero on the scale-only rung."""
+    """Means, (B, M, h, w); zero on the scale-only rung."""
     sigma: Tensor | None
-    """(B, M, h, w), >= 0.11."""
+    """Scales, (B, M, h, w), >= 0.11."""
     p_y: Tensor
-    """(B, M, h, w): likelihood of each y_hat, >= `LIKELIHOOD_BOUND`."""
+    """Likelihood of each y_hat, (B, M, h, w), >= `LIKELIHOOD_BOUND`."""
     p_z: Tensor | None
-    """(B, N, h / 4, w / 4): likelihood of each z_hat, >= `LIKELIHOOD_BOUND`."""
+    """Likelihood of each z_hat, (B, N, h / 4, w / 4), >= `LIKELIHOOD_BOUND`."""
     bits: float
-    """Bits of all latents and hyper-latents."""
+    """Total bits of all latents and hyper-latents."""
 
 
 def latents(net: Any, x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -66,7 +66,7 @@ def latents(net: Any, x: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def answers(net: Any, y_hat: Tensor, z_hat: Tensor | None) -> Answers:
-    """Run CompressAI's modules on these latents. Likelihoods are in float32, their bits from float64."""
+    """Run CompressAI's modules on these latents. Likelihoods are in float32; bits are computed in float64."""
     x_hat = net.g_s(y_hat)
     if z_hat is None:
         exact = _factorized(copy.deepcopy(net.entropy_bottleneck).double(), y_hat.double())
@@ -86,7 +86,7 @@ def answers(net: Any, y_hat: Tensor, z_hat: Tensor | None) -> Answers:
 
 
 def medians(net: Any) -> Tensor:
-    """Return the medians (1, C, 1, 1) around which CompressAI rounds what its factorized density codes."""
+    """Return the medians (1, C, 1, 1) around which CompressAI rounds the values that its factorized density codes."""
     quantiles: Tensor = net.entropy_bottleneck.quantiles
     return quantiles[:, 0, 1].detach().view(1, -1, 1, 1)
 
@@ -96,7 +96,7 @@ def train_briefly(net: Any, photographs: Sequence[Tensor], num_steps: int, lmbda
 
     Args:
         net: a CompressAI model, changed in place.
-        photographs: (3, H, W) in [0, 1], at least 128 pixels high and wide.
+        photographs: images (3, H, W) in [0, 1], at least 128 pixels high and wide.
         num_steps: number of steps of eight crops each.
         lmbda: trade-off between rate and distortion.
 

@@ -1,9 +1,9 @@
 # ruff: noqa: T201
-"""Trains CompressAI 1.2.8's mbt2018 with the steps of its own training example.
+"""Trains CompressAI 1.2.8's mbt2018 with the steps of its own training example, for `jahp bench train --peer`.
 
     python -m checks.parity.steps BATCH CROP STEPS THREADS
 
-For `jahp bench train --peer`: for each line on standard input, it takes STEPS steps and prints one JSON object.
+For each line on standard input, it takes STEPS steps and prints one JSON object.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NUM_WARMUP = 1
 
 def main(batch: str, crop: str, steps: str, threads: str) -> None:
     """Take steps on command."""
-    from compressai.losses import RateDistortionLoss  # imports torchvision, which `oracle` has to prepare
+    from compressai.losses import RateDistortionLoss  # imports torchvision, so `oracle` must be imported first
 
     torch.set_num_threads(int(threads))
     torch.manual_seed(0)

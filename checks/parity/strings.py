@@ -3,13 +3,13 @@
 
     python -m checks.parity.strings WEIGHTS ROUNDS THREADS IMAGE...
 
-For `jahp bench coding --peer`: prints one JSON object with seconds per image (median of ROUNDS, mean of images), bits
-per pixel of its strings alone, and PSNR.
+This form is for `jahp bench coding --peer`. It prints one JSON object with seconds per image (median over ROUNDS, mean
+over images), bits per pixel of the strings alone, and PSNR.
 
     python -m checks.parity.strings --to DIR IMAGE...
 
-For `checks.parity.files`: reads DIR/weights.pt, writes a checkpoint DIR/mbt2018.pth.tar and for each image the x_hat of
-its evaluation mode, and prints a JSON list with the same figures of each image.
+This form is for `checks.parity.files`. It reads DIR/weights.pt, writes a checkpoint DIR/mbt2018.pth.tar and, for each
+image, the x_hat of evaluation mode, and prints a JSON list with the same figures for each image.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from jahp_pl.quality import psnr, to_uint8
 
 
 class Coded(NamedTuple):
-    """One image coded to CompressAI's strings."""
+    """Measures of one image that was coded to CompressAI's strings."""
 
     encode: float
-    """Seconds."""
+    """Seconds to encode."""
     decode: float
-    """Seconds."""
+    """Seconds to decode."""
     bpp: float
     psnr: float
-    """dB, RGB, 8 bits."""
+    """PSNR of 8-bit RGB, in dB."""
 
 
 def load(stored: dict[str, Any]) -> Any:
-    """Create CompressAI's model with our weights and its tables."""
+    """Create CompressAI's model with our weights and its own tables."""
     config = ModelConfig(**stored["model"])
     net = oracle.CLASSES[config.rung](config.num_filters, config.num_latents).eval()
     with torch.no_grad():
@@ -58,8 +58,8 @@ def load(stored: dict[str, Any]) -> Any:
 
 
 def _find_quantiles(net: Any) -> None:
-    """Find what its auxiliary loss would learn, by bisection: the points of each channel's density beyond which 1e-9
-    lies, and its median.
+    """Find by bisection what CompressAI's auxiliary loss would learn: the median of each channel's density, and the
+    points beyond which 1e-9 of it lies.
     """
     bottleneck = net.entropy_bottleneck
     channels = len(bottleneck.quantiles)
@@ -80,7 +80,7 @@ def read(path: str) -> Tensor:
 
 @torch.no_grad()
 def code(net: Any, image: Tensor, rounds: int) -> Coded:
-    """Compress and decompress; the sides of the image must be multiples of 64."""
+    """Compress and decompress an image (1, 3, H, W) uint8 whose sides are multiples of 64."""
     x = image.float() / 255
     encode, decode = [], []
     for _ in range(rounds):
@@ -96,7 +96,7 @@ def code(net: Any, image: Tensor, rounds: int) -> Coded:
 
 
 def to_folder(folder: Path, images: Sequence[str]) -> None:
-    """Write the checkpoint and the reconstructions, and print the list of figures."""
+    """Write the checkpoint and the reconstructions, and print the measures of each image."""
     net = load(torch.load(folder / "weights.pt", weights_only=True))
     torch.save({"epoch": 1, "state_dict": net.state_dict()}, folder / "mbt2018.pth.tar")
     rows = []
@@ -109,7 +109,7 @@ def to_folder(folder: Path, images: Sequence[str]) -> None:
 
 
 def main(weights: str, rounds: str, threads: str, *images: str) -> None:
-    """Print the means."""
+    """Code all images, and print the mean measures."""
     torch.set_num_threads(int(threads))
     net = load(torch.load(weights, weights_only=True))
     coded = [code(net, read(path), int(rounds)) for path in images]

@@ -1,11 +1,11 @@
 # ruff: noqa: T201
-"""Searches images of mixed content and size within a memory limit: `make refinement-memory`.
+"""Checks that the search keeps to --memory on images of mixed content and size: `make refinement-memory`.
 
     python -m checks.refinement.memory --images data/kodak --out results/refinement/memory.json
 
-One process of `jahp compress` codes the smallest image that is searched, one codes 50 images, and one codes 12
-megapixels, each with one thread. A process may use as much memory as the first one, plus --memory, plus 48 bytes per
-pixel of its largest image, because --memory does not count the image and its latents.
+Three processes of `jahp compress`, each with one thread, code the smallest image that is searched, 50 images, and one
+image of 12 megapixels. A process may use as much memory as the first one, plus --memory, plus 48 bytes per pixel of its
+largest image, because --memory does not count the image and its latents.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from jahp_pl.measurement.provenance import provenance
 LARGE = (4000, 3000)
 """Width and height of the large image."""
 BYTES_PER_PIXEL = 48
-"""Allowance for an image and its latents: 9 bytes of pixels and three maps of 192 float32 latents for 256 pixels."""
+"""Bytes per pixel allowed for an image and its latents: 9 for pixels, and three maps of 192 float32 latents for every
+256 pixels."""
 SHAPES = (
     (64, 64), (1, 1), (63, 400), (65, 64), (400, 65), (64, 1500), (1100, 70), (97, 103), (256, 256), (333, 500),
     (512, 768), (768, 512), (801, 599), (1000, 640), (1280, 720), (128, 130), (300, 80),
@@ -40,16 +41,16 @@ SHAPES = (
 
 
 class Measured(NamedTuple):
-    """One process."""
+    """Cost of one process."""
 
     seconds: float
-    """CPU time."""
+    """CPU time in seconds."""
     bytes: int
-    """Peak resident memory."""
+    """Peak resident memory in bytes."""
 
 
 def mixed_images(photographs: list[Path], number: int) -> list[Image.Image]:
-    """Build images of each shape in turn: crops of photographs, mosaics, noise, one colour, stripes and text."""
+    """Build images with each shape and content in turn: crops, mosaics, noise, one colour, stripes and text."""
     generator, images = np.random.default_rng(0), []
     for index in range(number):
         width, height = SHAPES[index % len(SHAPES)]
@@ -75,7 +76,7 @@ def compress(images: list[Image.Image], memory: int, effort: int) -> Measured:
     """Compress images with one process.
 
     Raises:
-        SystemExit: if it fails, or leaves out a file.
+        SystemExit: if the process fails or leaves out a file.
     """
     with tempfile.TemporaryDirectory() as folder:
         sources, target = Path(folder, "images"), Path(folder, "files")

@@ -1,12 +1,11 @@
 # ruff: noqa: T201
-"""Measures the gain of each part of the encoder's search, and of the efforts: `make refinement-ablation`.
+"""Measures the gain of each part of the encoder's search, and of each effort: `make refinement-ablation`.
 
     python -m checks.refinement.run --images data/kodak --every 6 --out results/refinement/ablation.json
 
 Gains are BD-rates against plain rounding, with the bundled model at four qualities, on a square from the centre of each
-image. Rates are those of whole files, header included; quality is that of the 8-bit images; curves run through the
-means over the images at each quality. Times are CPU seconds of the search alone, for as many pixels as a Kodak image
-has.
+image. They compare the sizes of whole files, header included, with the quality of 8-bit images; each point of a curve
+is a mean over the images. Times are CPU seconds of the search alone, for as many pixels as a Kodak image has.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from jahp_pl.quality import decibels, ms_ssim_8bit, psnr
 from jahp_pl.report.bd_rate import bd_rate
 
 SLOW_BETAS = (0.9, 0.99)
-"""Betas of Adam that are common elsewhere."""
+"""Betas of Adam as they are commonly chosen elsewhere."""
 QUALITIES = (20, 40, 60, 80)
 """Qualities of the points of each curve."""
 KODAK_PIXELS = 768 * 512
@@ -53,7 +52,7 @@ PARTS = {
     ),
     "SGA, 10 steps": Search("sga", 10, rate=0.05, final_rate=0.005, betas=SLOW_BETAS, channel_share=0.0),
 }
-"""Searches to compare. The rows from the second to the seventh change the first one."""
+"""Searches to compare. The second to the seventh each change one thing in the first."""
 
 
 class Point(NamedTuple):
@@ -63,11 +62,11 @@ class Point(NamedTuple):
     psnr: float
     ms_ssim_db: float
     seconds: float
-    """CPU seconds for `KODAK_PIXELS`."""
+    """CPU seconds per `KODAK_PIXELS` pixels."""
 
 
 def measure(codec: Codec, target: Target, images: list[torch.Tensor], search: Search | None) -> Point:
-    """Code all images with one search, which replaces the codec's first effort."""
+    """Code all images with one search, which replaces the codec's own search of effort 1."""
     rows = []
     efforts, effort = refinement.EFFORTS, 0 if search is None else 1
     for image in images:
@@ -96,7 +95,7 @@ def compare(plain: list[Point], found: list[Point]) -> tuple[float, float]:
 
 
 def square(original: Original, side: int) -> torch.Tensor:
-    """Read the centre of an image: (3, side, side) uint8."""
+    """Read a square from the centre of an image: (3, side, side) uint8."""
     rgb = decode_rgb(original.source)
     top, left = ((length - side) // 2 for length in rgb.shape[:2])
     return torch.from_numpy(rgb[top : top + side, left : left + side].copy()).permute(2, 0, 1).contiguous()

@@ -1,1 +1,1 @@
-"""Measures the memory that many photographs take."""
+"""Measures how memory grows with the number of photographs."""

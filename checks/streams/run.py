@@ -3,7 +3,7 @@
 
     python -m checks.streams.run --out results/streams.json
 
-The photographs have 16 x 16 pixels, so that growth with their number is visible.
+The photographs have only 16 x 16 pixels, so that any growth of memory with their number is visible.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from jahp_pl.files import write_atomically
 from jahp_pl.measurement.provenance import provenance
 
 MAX_BYTES_PER_PHOTO = 1000
-"""Allowed growth of `jahp shards` per photograph, for its name and a digest to find duplicates."""
+"""Maximum growth of `jahp shards` in bytes per photograph, for its name and a digest to find duplicates."""
 MAX_WORKER_GROWTH = 8 * 2**20
-"""Allowed growth of a worker in bytes, from a tenth of its crops to all of them."""
+"""Maximum growth of a worker in bytes, from the first tenth of its crops to the last crop."""
 
 
 def write_archive(path: Path, count: int) -> None:
@@ -47,10 +47,10 @@ def write_archive(path: Path, count: int) -> None:
 
 
 def peak_of_shards(archive: Path, out: Path) -> int:
-    """Return the peak memory of the packing process in bytes.
+    """Pack an archive with `jahp shards`, and return the peak memory of the process in bytes.
 
     Raises:
-        SystemExit: if it fails.
+        SystemExit: if the process fails.
     """
     command = [sys.executable, "-m", "jahp_pl", "shards", str(archive), "--out", str(out), "--min-side", "16"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)

@@ -1,1 +1,1 @@
-"""Measures what the parts of a trained model save, and how it codes images unlike photographs."""
+"""Measures how much each part of a trained model saves, and how it codes images that are unlike photographs."""

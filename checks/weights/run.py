@@ -1,13 +1,12 @@
 # ruff: noqa: T201
-"""Measures what the parts of a trained model do, and how it codes unusual images: `make weights-checks`.
+"""Measures how much each part of a trained model saves, and how it codes unusual images: `make weights-checks`.
 
     python -m checks.weights.run joint-psnr --images data/kodak --out results/weights/checks.json
 
-The first table counts bits of the same integer latents under the float model three times: as they are coded; with every
-hyper-latent at its most probable value and without the bits of the hyper-latents; and with the context network reading
-zeros. It also gives the PSNR of the coded images, and that of images which g_s makes of latents before rounding: the
-error that is left there comes from the transforms, whatever the rate. The second table codes images made here as files
-and compares them with the best JPEG that is no larger.
+The first table counts the bits of the same integer latents under the float model three times: as they are coded; with
+every hyper-latent at its most probable value, at no cost; and with a context network that reads zeros. It also gives
+the PSNR of the coded images, and the PSNR without rounding the latents; the error that remains then is the transforms'
+own. The second table compares files of synthetic images with the best JPEG that is no larger.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from jahp_pl.quality import psnr, to_uint8
 QUALITIES = (1, 20, 40, 60, 80, 100)
 CONTENT_QUALITY = 60
 SIDE = 512
-"""Height and width of the images made here."""
+"""Height and width of the synthetic images in pixels."""
 
 
 class PartRates(NamedTuple):
@@ -46,9 +45,9 @@ class PartRates(NamedTuple):
 
     quality: int
     bpp: float
-    """As coded, without headers."""
+    """Bits per pixel with all parts, without headers."""
     hyper_share: float
-    """Share of the bits that hyper-latents take."""
+    """Share of the bits that hyper-latents take, from 0 to 1."""
     without_hyperprior: float
     """Bits per pixel with the most probable hyper-latents, which cost nothing."""
     without_context: float
@@ -60,21 +59,21 @@ class PartRates(NamedTuple):
 
 
 class Content(NamedTuple):
-    """One image that is not a photograph."""
+    """Results for one image that is not a photograph."""
 
     name: str
     num_bytes: int
-    """Size of the model's file."""
+    """Size of the model's file in bytes."""
     psnr: float
     """PSNR of the model's file in dB."""
     jpeg_bytes: int
     jpeg_psnr: float
-    """PSNR in dB of the best JPEG (4:2:0) that is not larger, otherwise of the smallest."""
+    """PSNR in dB of the best JPEG (4:2:0) that is no larger than the model's file; otherwise, of the smallest JPEG."""
 
 
 @torch.inference_mode()
 def measure_parts(model: CompressionModel, images: list[Tensor], quality: int) -> PartRates:
-    """Count the bits of all images with and without each source of information."""
+    """Count the bits of all images with and without hyperprior and context, and measure their PSNR."""
     level = torch.tensor([(quality - 1) / 99 * (model.config.num_levels - 1)])
     totals, num_pixels = np.zeros(6), 0
     for image in images:
@@ -101,7 +100,7 @@ def measure_parts(model: CompressionModel, images: list[Tensor], quality: int) -
 
 
 def reconstruction_psnr(model: CompressionModel, y: Tensor, image: Tensor, level: Tensor) -> float:
-    """Return the PSNR in dB of the 8-bit image that g_s makes of latents (1, M, h, w), which need not be integers."""
+    """Return the PSNR in dB of the 8-bit image that g_s makes of latents y (1, M, h, w), which need not be integers."""
     x_hat = model.synthesise(y, image.shape[1], image.shape[2], level)
     return float(psnr(image[None], to_uint8(x_hat)))
 
@@ -154,7 +153,7 @@ def contents() -> Iterator[tuple[str, Image.Image]]:
 
 
 def measure_content(codec: Codec, name: str, image: Image.Image) -> Content:
-    """Code one image by the model and as a JPEG of at most its size."""
+    """Code one image with the model, and as a JPEG that is no larger."""
     target = {"quality": CONTENT_QUALITY} if codec.num_levels > 1 else {}
     data = codec.compress(image, **target)
     jpegs = [jpeg(image, quality) for quality in range(1, 101)]
@@ -174,7 +173,7 @@ def jpeg(image: Image.Image, quality: int) -> bytes:
 
 
 def decibels(original: np.ndarray[Any, Any], shown: np.ndarray[Any, Any]) -> float:
-    """Return the PSNR in dB, at most 99 for equal images, which have none."""
+    """Return the PSNR in dB, at most 99, because it is infinite for equal images."""
     return min(float(psnr(*(torch.from_numpy(one.copy()) for one in (original, shown)))), 99.0)
 
 

@@ -313,7 +313,7 @@ def test_keys_lists_every_setting_with_its_meaning(capsys):
     assert run("train", "--keys") == 0
     out = capsys.readouterr().out
     assert "loss.lmbda" in out
-    assert "Trade-off" in out
+    assert "the weight of D" in out
 
 
 def test_the_version_is_printed(capsys):
