@@ -64,7 +64,7 @@ class FactorizedDensity(nn.Module):
             rows = z.float().transpose(0, 1).reshape(self.num_channels, 1, -1)  # (C, 1, B h w)
             lower, upper = self.cumulative_logits(rows - 0.5), self.cumulative_logits(rows + 0.5)
             # P = F(z + 1/2) - F(z - 1/2) with F = s, the sigmoid of the logits l and u:
-            # s(u) - s(l) = s(u) s(-l) (1 - exp(l - u)); the bound keeps log(0) away where F is flat.
+            # s(u) - s(l) = s(u) s(-l) (1 - exp(l - u)); the bound avoids log(0) where F is flat.
             width = lower_bound(upper - lower, 1e-6)
             log_mass = F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(-width))
             batch, _, height, columns = z.shape

@@ -74,8 +74,8 @@ def memory_errors(name: str = "") -> Iterator[None]:
         if not is_memory_shortage(error):
             raise
         raise MemoryShortageError(
-            f"{name}{': ' * bool(name)}not enough memory ({first_line(error)[:200]}); free some, or work on less at a "
-            "time: smaller images or batches, fewer threads, a lower --memory"
+            f"{name}{': ' * bool(name)}not enough memory ({first_line(error)[:200]}); free some, or use smaller images "
+            "or batches, fewer threads, or a lower --memory"
         ) from error
 
 

@@ -216,7 +216,7 @@ def _candidate(path: Path, fingerprint: bytes) -> Path | None:
     """Find the model that may have a fingerprint; None if there is none.
 
     Args:
-        path: an export or a folder of exports, of which only one that states the fingerprint is returned; any other
+        path: an export or a folder of exports, which is searched for an export that states the fingerprint; any other
             model is returned unchecked.
         fingerprint: fingerprint in a file.
     """

@@ -145,7 +145,7 @@ class LatentObjective:
 
     def _synthesise(self, y: Tensor) -> Tensor:
         # A clone, not `contiguous`: a batch of one may count as channels_last with strides for which convolutions
-        # return maps in the other memory format, and everything behind them takes a slower path.
+        # return maps in the other memory format, and everything after them takes a slower path.
         x_hat = self._g_s(self._scaled(y).clone(memory_format=torch.channels_last))
         return self._counted_pixels(x_hat).float().clamp(0, 1)
 

@@ -86,7 +86,7 @@ class ShardCache:
                 file = path.open("rb")
                 if self._matches_index(file, url):
                     with suppress(OSError):
-                        os.utime(path)  # records the last use; a read-only folder is used as it is
+                        os.utime(path)  # records the last use; fails in a read-only folder
                     return file
                 file.close()
                 path.unlink(missing_ok=True)

@@ -76,7 +76,7 @@ def _descriptions(image: Image.Image) -> Iterator[Colours]:
     if profile:
         yield Colours(profile, "a colour profile")
     elif getattr(image, "icclist", None):
-        yield Colours(ignored="a colour profile of which parts are missing")
+        yield Colours(ignored="a colour profile with missing parts")
     if image.format == "AVIF":
         yield from _of_avif(head, image)
     elif image.format == "HEIF":

@@ -30,7 +30,7 @@ class SampleFormat(NamedTuple):
     """Facts about the samples of a file that Pillow discards when it reads the header."""
 
     is_deep: bool = False
-    """Whether samples have more than 8 bits, of which Pillow returns 8."""
+    """Whether samples have more than 8 bits; Pillow returns only 8 of them."""
     white: int | None = None
     """Value of white; None if the mode implies it."""
     is_inverted: bool = False

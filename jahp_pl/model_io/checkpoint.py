@@ -205,13 +205,13 @@ def load_checkpoint_model(path: str | Path, average: bool = True) -> Compression
 
 
 class _NoRandomNumbers(TorchFunctionMode):
-    """Leaves memory as it is instead of filling it with random numbers, which takes longer than reading a model."""
+    """Mode in which weights are not filled with random numbers, which would take longer than reading a model."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call a function of torch, unless it draws the first values of a weight."""
         kwargs = kwargs or {}
         if getattr(func, "__name__", "").endswith(("uniform_", "normal_")):
-            return kwargs["tensor"] if "tensor" in kwargs else args[0]  # those of `torch.nn.init` name all arguments
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]  # `torch.nn.init` names all arguments
         return func(*args, **kwargs)
 
 

@@ -218,7 +218,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if version > EXPORT_FORMAT:
         raise ExportError(f"{path}: format {version} is newer than this jahp_pl reads; upgrade jahp_pl")
     if misfit := json_content.first_misfit(config, _CONTENT):
-        raise ExportError(f"{path}: is damaged, {misfit} is missing or of another kind; export the model again")
+        raise ExportError(f"{path}: is damaged: {misfit} is missing or has the wrong type; export the model again")
     result: dict[str, Any] = config
     return result
 

@@ -95,7 +95,7 @@ def _read_tensors(folder: Path, checksum: str) -> dict[str, npt.NDArray[np.gener
                 continue
             (start, end), shape, dtype = entry["data_offsets"], entry["shape"], np.dtype(_TYPES[entry["dtype"]])
             if (count := math.prod(shape)) * dtype.itemsize != end - start:
-                raise ValueError(f"{name} has another size than its shape")
+                raise ValueError(f"the size of {name} does not match its shape")
             arrays[name] = np.frombuffer(data, dtype, count, 8 + length + start).reshape(shape)
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError, struct.error) as error:
         raise ExportError(f"{folder / WEIGHTS}: damaged ({error}); fetch it again") from None

@@ -129,7 +129,7 @@ def freeze(
     room = FLOAT32_EXACT // largest_input - num_inputs // 2 - 1
     if room < 2**6:
         raise FreezeError(f"{name}: {num_inputs} inputs are too many for exact sums; use narrower layers")
-    taps = [np.asarray(tap) for tap in weight]  # one at a time in doubles: all of them take as much as the model
+    taps = [np.asarray(tap) for tap in weight]  # converted to float64 one at a time, to save memory
     sums = np.stack([np.abs(tap, dtype=np.float64).sum(axis=0) for tap in taps])
     # Powers of two by frexp and Python's arithmetic, which are exact; a vectorized log2 or exp2 may miss them.
     largest = (sums.max(axis=0) / room).tolist()
@@ -140,7 +140,7 @@ def freeze(
     integers = np.empty(weight.shape, dtype=np.float32)
     for tap, out in zip(taps, integers, strict=True):
         np.rint(tap * (1 / grid), out=out)  # exact: powers of two
-        # A sum of magnitudes that reaches the limit does so in float32 too, whose rounding keeps the order of numbers.
+        # A sum of magnitudes that reaches the limit reaches it in float32 too, because rounding is monotone.
         reached = int(np.abs(out).sum(axis=0).max()) * largest_input
         assert reached < FLOAT32_EXACT, f"{name}: {reached} grid steps"
     return FrozenLayer(integers, bias.astype(np.float32), grid, slope)

@@ -82,7 +82,7 @@ class ExactHyperSynthesis:
         """
         x = z_hat.clamp(-HYPER_LATENT_CLAMP, HYPER_LATENT_CLAMP).float().permute(1, 2, 0)
         needed = [] if rows is None else [*input_rows(self.kinds, rows.start, rows.stop), (rows.start, rows.stop)]
-        top = 0  # row of the map that x begins with
+        top = 0  # row of the map with which x begins
         for number, (kind, layer) in enumerate(zip(self.kinds, self.layers, strict=True)):
             if needed:
                 x, top = _cropped(x, top, needed[number])

@@ -63,7 +63,7 @@ def _compute_tables(prior: FactorizedDensity) -> dict[str, Float64Array]:
 
 
 def _prior_masses(prior: FactorizedDensity) -> tuple[list[int], list[Tensor]]:
-    """Return the first symbol of each channel's table, and the masses, of which the last is the escape."""
+    """Return, for each channel, the first symbol of its table, and its masses, which end with the escape's."""
     low, high = _tails(prior)
     lowest, highest = (low - TABLE_MARGIN).tolist(), (high + TABLE_MARGIN).tolist()
     edges = [torch.arange(first, last + 2).double() - 0.5 for first, last in zip(lowest, highest, strict=True)]

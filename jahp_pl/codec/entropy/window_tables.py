@@ -194,7 +194,7 @@ class WindowTables:
 
     def _scale(self, raw: Float32Array) -> IndexArray:
         """Return the index of the scale for each raw value."""
-        # Indices of type intp need no conversion in each of the tables that they are used in.
+        # Indices of type intp need not be converted at each of the lookups that follow.
         return self._scale_of_raw.take(raw.astype(np.intp), mode="clip").astype(np.intp)
 
     def _split(self, raw: Float32Array, scale: IndexArray) -> tuple[IntArray, IntArray]:
