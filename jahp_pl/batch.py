@@ -35,7 +35,7 @@ class BatchError(JahpError, ValueError):
 
 
 class Job(NamedTuple):
-    """One file to make."""
+    """One output file to make from one input."""
 
     source: Path
     """A file, or `STREAM`."""

@@ -73,7 +73,7 @@ class ModelOutput(NamedTuple):
 
 
 class Bits(NamedTuple):
-    """Rate of given latents."""
+    """Bits of given latents and hyper-latents."""
 
     y: Tensor
     """(B, M, h, w): bits of each latent."""

@@ -105,7 +105,7 @@ def quality_of(level: float, num_levels: int) -> float:
 
 
 class Probe(NamedTuple):
-    """A level that was tried."""
+    """A level that was tried, and its value."""
 
     level: int
     """The level, in steps."""

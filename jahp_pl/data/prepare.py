@@ -62,7 +62,7 @@ class StoredImage(NamedTuple):
 
 
 class PreparedPhoto(NamedTuple):
-    """Result for one photograph."""
+    """One photograph, ready to be stored in a shard."""
 
     name: str
     digest: bytes

@@ -50,7 +50,7 @@ class DrawCounts(NamedTuple):
 
 @dataclass
 class ShardReader:
-    """Reader of shards, through a cache or directly, which counts them."""
+    """Reader of shards, through a cache or directly, that counts what it reads."""
 
     timeout: float = 30.0
     """Seconds that each `READ_BYTES` of a download may take."""

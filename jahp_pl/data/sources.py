@@ -41,7 +41,7 @@ class FoundPhoto(NamedTuple):
 
 
 class FoundPhotos(NamedTuple):
-    """All photographs of some sources."""
+    """All photographs that were found in some sources."""
 
     items: list[FoundPhoto]
     """Sorted by name; for equal names, in the order of the sources."""

@@ -18,7 +18,7 @@ from jahp_pl.folders import recover_if_missing
 
 
 class Shards(NamedTuple):
-    """The shards of a setting."""
+    """The shards that the entries of a setting stand for."""
 
     urls: list[str]
     """Absolute paths and URLs, in the order given; matches of a glob are sorted."""

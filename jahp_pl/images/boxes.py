@@ -14,7 +14,7 @@ MAX_BOXES = 10_000
 
 
 class Box(NamedTuple):
-    """One box."""
+    """A box: its type and its content."""
 
     kind: bytes
     """Type of the box, four letters."""

@@ -60,7 +60,7 @@ def is_usable_profile(profile: bytes, mode: str) -> bool:
 
 
 def apply_transform(transform: ImageCms.ImageCmsTransform, image: Image.Image) -> Image.Image:
-    """Apply a transform to an image, and return a new one."""
+    """Apply a transform to an image of the mode that it was built for, and return a new image in RGB."""
     result = ImageCms.applyTransform(image, transform)
     assert result is not None  # None is returned only for conversion in place
     return result

@@ -60,7 +60,7 @@ class Encoder(nn.Module):
         self.g_a, self.h_a = model.g_a, model.h_a
 
     def forward(self, x: Tensor, gain: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Compute y, and z if there is a hyperprior."""
+        """Compute y (B, M, H / 16, W / 16), and z (B, N, ceil(H / 64), ceil(W / 64)) if there is a hyperprior."""
         y = self.g_a(x)
         if gain is not None:
             y = y * gain[:, None, None]
@@ -75,7 +75,7 @@ class Decoder(nn.Module):
         self.g_s = model.g_s
 
     def forward(self, y_hat: Tensor, gain: Tensor | None = None) -> Tensor:
-        """Compute x_hat."""
+        """Compute x_hat (B, 3, 16 h, 16 w), not clipped to [0, 1]."""
         x_hat: Tensor = self.g_s(y_hat if gain is None else y_hat * gain[:, None, None])
         return x_hat
 
@@ -88,7 +88,7 @@ class HyperDecoder(nn.Module):
         self.h_s, self.context = h_s, context
 
     def forward(self, z_hat: Tensor) -> Tensor:
-        """Compute `start`, or `raw` on rungs without context."""
+        """Compute `start` (4 h, 4 w, 10M/3), or `raw` (4 h, 4 w, F) on rungs without context."""
         psi = self.h_s.psi(z_hat)
         rows = psi.flatten(0, 1)
         rows = to_raw(rows) if self.context is None else self.context.precompute(rows)
@@ -103,7 +103,7 @@ class EntropyParameterGraph(nn.Module):
         self.context = context
 
     def forward(self, low: Tensor, high: Tensor, start: Tensor | None = None) -> Tensor:
-        """Compute `raw`."""
+        """Compute `raw` (P, F)."""
         return self.context.raw([low, high * LATENT_RADIX], start)
 
 

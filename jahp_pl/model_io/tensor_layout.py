@@ -33,7 +33,7 @@ class Shaped(Protocol):
 
 
 class StoredTensor(NamedTuple):
-    """A tensor in model.safetensors."""
+    """Shape and type of a tensor in model.safetensors."""
 
     shape: tuple[int, ...]
     dtype: Dtype

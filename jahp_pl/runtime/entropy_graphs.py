@@ -36,11 +36,11 @@ from jahp_pl.runtime.onnx_file import FLOAT, INT64, TO_END, GraphBuilder
 
 
 def hyper_synthesis(layers: Sequence[FrozenLayer], from_psi: FrozenLayer | None) -> GraphBuilder:
-    """Build h_s, and the part of g_ep's first layer that depends on psi.
+    """Build the graph of h_s and of the part of g_ep's first layer that depends on psi.
 
     Args:
         layers: layers of h_s.
-        from_psi: that part of g_ep, see `FrozenContext`; None on the rung without context.
+        from_psi: that part of g_ep, see `FrozenContext`; None on rungs without context.
     """
     graph = GraphBuilder()
     x = graph.input("z_hat", ["h", "w", layers[0].weight.shape[1]])
@@ -60,7 +60,7 @@ def hyper_synthesis(layers: Sequence[FrozenLayer], from_psi: FrozenLayer | None)
 
 
 def context(frozen: FrozenContext, is_wide: bool) -> GraphBuilder:
-    """Build g_cm and g_ep.
+    """Build the graph of g_cm and g_ep; shapes as in the module's docstring.
 
     Args:
         frozen: layers of both.

@@ -70,7 +70,7 @@ class GraphBuilder:
         return name
 
     def weight(self, name: str, values: Float32Array) -> str:
-        """Add a weight that is stored outside the file; a name that exists already keeps its values."""
+        """Add a weight that is stored outside the file; if the name has been added before, its values are kept."""
         if name not in self.weights:
             self.weights[name] = values
             head = b"".join(_integer(1, size) for size in values.shape) + _integer(2, FLOAT) + _text(8, name)

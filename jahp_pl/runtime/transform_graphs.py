@@ -63,7 +63,7 @@ def _cuts(halo: list[int]) -> tuple[npt.NDArray[np.int64], list[int]]:
 
 
 def analysis(state: State) -> GraphBuilder:
-    """Build g_a."""
+    """Build the graph of g_a; shapes as in the module's docstring."""
     graph = GraphBuilder()
     x = graph.op("Cast", graph.input("image", [1, 3, "H", "W"], UINT8), to=FLOAT)
     x = graph.op("Mul", x, graph.constant(np.float32(1 / 255)))
@@ -77,7 +77,7 @@ def analysis(state: State) -> GraphBuilder:
 
 
 def hyper_analysis(state: State, magnitudes: bool) -> GraphBuilder:
-    """Build h_a.
+    """Build the graph of h_a; shapes as in the module's docstring.
 
     Args:
         state: weights of the model.
@@ -97,7 +97,7 @@ def hyper_analysis(state: State, magnitudes: bool) -> GraphBuilder:
 
 
 def synthesis(state: State) -> GraphBuilder:
-    """Build g_s; samples are clipped and rounded."""
+    """Build the graph of g_s, with clipped and rounded samples; shapes as in the module's docstring."""
     graph = GraphBuilder()
     layers = _convolutions(state, "g_s")
     x = graph.input("y_hat", [1, len(state[f"g_s.{layers[0]}.weight"]), "h", "w"])

@@ -75,7 +75,7 @@ class RuntimeTransforms:
         return z
 
     def scale(self, y: Float32Array, level: float | None) -> Float32Array:
-        """Multiply y (M, h, w) by the gains of a rate level; a single-rate model has none."""
+        """Multiply y (M, h, w) by the gains of a rate level; return it unchanged for a single-rate model."""
         return y if self._gain is None or level is None else y * _gains_at(self._gain, level)
 
     def synthesise(self, y_hat: IntArray, height: int, width: int, level: float | None) -> Samples:

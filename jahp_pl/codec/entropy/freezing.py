@@ -161,7 +161,7 @@ def conv_taps(weight: Float32Array, is_transposed: bool = False) -> Float32Array
 
 
 def freeze_hyper_synthesis(layers: Sequence[TrainedLayer]) -> list[FrozenLayer]:
-    """Freeze h_s: two transposed convolutions, then an ordinary one.
+    """Freeze h_s to integers: two transposed convolutions, then an ordinary one.
 
     Raises:
         FreezeError: see `freeze`.
@@ -170,7 +170,7 @@ def freeze_hyper_synthesis(layers: Sequence[TrainedLayer]) -> list[FrozenLayer]:
 
 
 def freeze_context(g_cm: TrainedLayer, side: int, g_ep: Sequence[TrainedLayer], has_psi: bool) -> FrozenContext:
-    """Freeze g_cm and g_ep.
+    """Freeze g_cm and g_ep to integers.
 
     Args:
         g_cm: convolution that holds only the taps before the centre of its kernel.

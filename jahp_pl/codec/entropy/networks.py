@@ -204,7 +204,7 @@ class ExactContextNetwork:
 
 
 def to_raw(outputs: Tensor) -> Tensor:
-    """Convert float32 network outputs in place to integers in steps of 2^-12."""
+    """Convert float32 network outputs in place to integers in steps of 2^-12, clamped to +-`RAW_CLAMP`."""
     return outputs.mul_(2.0**FRACTION_BITS).round_().clamp_(-RAW_CLAMP, RAW_CLAMP)
 
 

@@ -123,7 +123,7 @@ class Reader:
         return self._decode(_ROWS, masses)
 
     def read_channel(self, count: int, table: ChannelTable) -> IntArray:
-        """Read the next `count` symbols under one table, (count,).
+        """Read the next `count` symbols, (count,), all under one table.
 
         Raises:
             BitstreamError: see `read_rows`.

@@ -44,7 +44,7 @@ class LatentRange(NamedTuple):
 
 
 class DecodeTask(NamedTuple, Generic[Integers]):
-    """One image to decode."""
+    """The latents of one image that are to be decoded."""
 
     reader: Reader
     height: int

@@ -25,7 +25,7 @@ def checked_table(frozen: Mapping[str, Float64Array], name: str, size: int, sign
 
 
 def check_halves(table: Float64Array, lengths: Sequence[int], bits: int) -> None:
-    """Check concatenated upper halves of cumulatives, 2^bits F.
+    """Check the upper halves of cumulatives F, which are scaled by 2^bits and concatenated.
 
     Each must start at 1/2 or more, rise, and end at 1 or less. In flat parts, a number may be one step smaller than the
     one before, because of the last bit of another machine's erf.

@@ -13,7 +13,7 @@ SMALLEST = 8
 
 
 class TileSpan(NamedTuple):
-    """One tile along one axis."""
+    """Extent of one tile along one axis."""
 
     start: int
     stop: int
