@@ -164,7 +164,7 @@ def is_done(job: Job, is_complete: Callable[[Path], bool]) -> bool:
 
 
 def source_time(job: Job) -> int:
-    """Return the modification time of the source in nanoseconds, or 0 if it does not matter; call before reading it."""
+    """Return when the source was modified, in nanoseconds, before it is read; 0 for a job that is not resumable."""
     try:
         return job.source.stat().st_mtime_ns if job.is_resumable else 0
     except OSError:

@@ -78,8 +78,8 @@ class GDN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalize (B, C, H, W) -> (B, C, H, W).
 
-        Computed in float32 even under autocast, because x^2 exceeds the range of half precision. With
-        gradients, a map on a CPU in channels_last memory goes through `blocked_gdn`, which stays in bfloat16 if x is.
+        The computation is in float32 even under autocast, because x^2 exceeds the range of half precision. With
+        gradients, a map on a CPU in channels_last memory goes through `blocked_gdn`, which computes in the dtype of x.
         """
         with torch.autocast(x.device.type, enabled=False):
             if torch.is_grad_enabled() and (x.requires_grad or self.gamma.requires_grad) and is_blocked(x):

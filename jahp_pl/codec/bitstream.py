@@ -80,7 +80,7 @@ class Header:
 
 
 def pack(header: Header, payload: bytes) -> bytes:
-    """Write header and payload as one file.
+    """Return the bytes of a file with this header and payload.
 
     Args:
         header: fields of the header; the profile is compressed and the checksum computed here.

@@ -243,8 +243,8 @@ class Codec(BaseCodec["Picture", Tensor, Tensor]):
 
     @on_cpu()
     def tables(self) -> dict[str, Tensor]:
-        """Return the tables that were computed with exp and erf when the model was frozen, to be stored with the
-        weights."""
+        """Return, by name, the tables that were computed with exp and erf when the model was frozen, to be stored with
+        the weights."""
         tables = {} if self.prior is None else {f"{PRIOR}{name}": t for name, t in self.prior.frozen().items()}
         if self.latents is not None:
             tables |= {f"{LATENTS}{name}": table for name, table in self.latents.tables.frozen().items()}

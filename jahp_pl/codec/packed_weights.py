@@ -35,7 +35,7 @@ def multiply(rows: Tensor, weight: Tensor, packed: Tensor | None, bias: Tensor |
     Args:
         rows: (n, in) float32.
         weight: (in, out) float32.
-        packed: result of `pack` for these weights.
+        packed: result of `pack` for these weights; None multiplies with torch.
         bias: (out,) float32, added as part of the sum, in any order; None for none.
     """
     if packed is None or torch.compiler.is_compiling():  # compiled graphs (`model_io.onnx`) have a product of their own

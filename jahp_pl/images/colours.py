@@ -53,7 +53,7 @@ class Colours(NamedTuple):
 
 
 def colours_of(image: Image.Image) -> Colours:
-    """Determine the colour space of an image; if the image is already loaded, only from what Pillow has kept.
+    """Determine the colour space of an image from its file or, if it is already loaded, from what Pillow has kept.
 
     Args:
         image: opened by Pillow; the position in its file is preserved.

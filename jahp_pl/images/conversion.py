@@ -52,7 +52,7 @@ def describe_losses(image: Image.Image, colours: Colours, samples: SampleFormat,
 
 
 def profile_mode(mode: str) -> str:
-    """Return the mode for which an ICC profile of images of `mode` must be made: RGB, L, CMYK or LAB."""
+    """Return the mode that an ICC profile must support to be used for images of `mode`: RGB, L, CMYK or LAB."""
     if mode in ("LA", "La", "L", *_NUMERIC):
         return "L"
     return mode if mode in ("CMYK", "LAB") else "RGB"

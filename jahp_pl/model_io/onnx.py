@@ -120,7 +120,7 @@ class GraphSpec(NamedTuple):
 
 
 def build_graphs(codec: Codec) -> dict[str, GraphSpec]:
-    """Return the networks that a codec's rung has, by name."""
+    """Return, by name, the graphs listed in the module's docstring that the codec's rung has."""
     model, latents = codec.model, codec.latents
     N, M = model.config.num_filters, model.config.num_latents
     batch, height, width, count = (

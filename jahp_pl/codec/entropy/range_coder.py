@@ -64,7 +64,7 @@ class Writer:
         `measure`."""
 
     def write_rows(self, indices: IntArray, masses: Float64Array) -> None:
-        """Append n symbols, (n,) from 0, each under its own row of `masses`, (n, entries)."""
+        """Append n symbols, (n,) from 0 to entries - 1, each under its own row of `masses`, (n, entries)."""
         self._encode(indices, _ROWS, masses)
         if self._measure:
             chosen = np.take_along_axis(masses, indices[:, None].astype(np.int64), axis=1)[:, 0]
@@ -115,7 +115,7 @@ class Reader:
         self._decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(payload, dtype=_WORD).astype(np.uint32))
 
     def read_rows(self, masses: Float64Array) -> IntArray:
-        """Read the next n symbols, (n,) from 0, each under its own row of `masses`, (n, entries).
+        """Read the next n symbols, (n,) from 0 to entries - 1, each under its own row of `masses`, (n, entries).
 
         Raises:
             BitstreamError: if the payload cannot have been written under these tables.

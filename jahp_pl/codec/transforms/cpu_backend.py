@@ -72,7 +72,7 @@ class Canvas:
 
 
 class CpuAnalysis:
-    """g_a of uint8 images on a CPU.
+    """g_a on a CPU, with uint8 images as input.
 
     Args:
         g_a: trained network; its weights are copied.
@@ -136,7 +136,7 @@ class CpuAnalysis:
 
 
 class CpuSynthesis:
-    """g_s to uint8 images on a CPU.
+    """g_s on a CPU, with uint8 images as output.
 
     Args:
         g_s: trained network; its weights are copied.

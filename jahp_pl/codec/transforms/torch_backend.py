@@ -69,7 +69,7 @@ def _apply(network: nn.Module, x: Tensor) -> Tensor:
 
 
 class TorchAnalysis:
-    """g_a of uint8 images.
+    """g_a in torch, with uint8 images as input.
 
     Args:
         g_a: trained network; its weights are copied.
@@ -85,7 +85,7 @@ class TorchAnalysis:
 
 
 class TorchSynthesis:
-    """g_s to uint8 images.
+    """g_s in torch, with uint8 images as output.
 
     Args:
         g_s: trained network; its weights are copied.
