@@ -164,7 +164,10 @@ def is_done(job: Job, is_complete: Callable[[Path], bool]) -> bool:
 
 
 def source_time(job: Job) -> int:
-    """Return when the source was modified, in nanoseconds, before it is read; 0 for a job that is not resumable."""
+    """Return the modification time of the source in nanoseconds; 0 for a job that is not resumable.
+
+    Call it before the source is read.
+    """
     try:
         return job.source.stat().st_mtime_ns if job.is_resumable else 0
     except OSError:
