@@ -30,7 +30,7 @@ install: $(VENV)/installed ## create .venv with pinned versions and install jahp
 build/shards/%/index.json: data/photos/% | install
 	$(JAHP) shards $< --out $(@D) --overwrite $(if $(filter val,$*),--in-order)
 
-train: install build/shards/train/index.json build/shards/val/index.json ## train the quickstart model, code Kodak to real files with it, show the result
+train: install build/shards/train/index.json build/shards/val/index.json ## train the quickstart model, code Kodak to real files with it, and show the result
 	$(JAHP) train $(CONFIG) $(TRAIN)
 	$(JAHP) evaluate --model $(RUN) --images data/kodak --beside jpeg --out $(RUN)/kodak.json --picture $(RUN)/kodak.png $(EVALUATE)
 	@echo
@@ -52,7 +52,7 @@ results/ladder/%.json: build/shards/train/index.json build/shards/val/index.json
 	$(JAHP) evaluate --model runs/ladder-$* --images data/kodak --out runs/ladder-$*/kodak.json
 	mkdir -p $(@D) && cp runs/ladder-$*/kodak.json $@
 
-ladder: $(LADDER:%=results/ladder/%.json) ## train every entropy model, K = 1 and 3, for 300 steps; compare file sizes with cross-entropies on Kodak
+ladder: $(LADDER:%=results/ladder/%.json) ## train every entropy model, with K = 1 and 3, for 300 steps; compare file sizes with cross-entropies on Kodak
 
 # configs/recipe/start.yaml, with the settings of one other file of that folder changed.
 RECIPE := $(filter-out start,$(basename $(notdir $(wildcard configs/recipe/*.yaml))))
@@ -70,7 +70,7 @@ results/study/%.json: runs/study/%/checkpoints/last.ckpt
 
 study-files: $(patsubst runs/study/%/checkpoints/last.ckpt,results/study/%.json,$(wildcard runs/study/*/checkpoints/last.ckpt))
 
-study: install build/shards/photos/index.json build/shards/val/index.json ## compare five entropy models and mixtures at four rates with small networks, on PHOTOS=folder (hours); write a report
+study: install build/shards/photos/index.json build/shards/val/index.json ## compare five entropy models and mixtures at four rates, with small networks on PHOTOS=folder (hours); write a report
 	$(JAHP) sweep sweeps/study_transforms.yaml --workers $(WORKERS)
 	$(JAHP) sweep sweeps/study.yaml --workers $(WORKERS)
 	$(JAHP) sweep sweeps/study_mixture.yaml --workers $(WORKERS)
@@ -78,7 +78,7 @@ study: install build/shards/photos/index.json build/shards/val/index.json ## com
 	$(JAHP) report results/study $(STUDY_BESIDE:%=results/classical/%.json) --anchor "Scale hyperprior" --out results/study/report \
 	    --title "The paper's ladder, small" --images data/kodak --model $(STUDY_MODELS:%=runs/study/%)
 
-# One variable-rate model of 1200 steps and four models of one rate with 300 steps each, from equal starts.
+# One variable-rate model with 1200 steps, and four single-rate models with 300 steps each, from the same start.
 RATES := 0.0018 0.0067 0.025 0.0932
 
 results/rates/fixed-%.json: build/shards/photos/index.json build/shards/val/index.json
@@ -92,7 +92,7 @@ results/rates/variable.json: build/shards/photos/index.json build/shards/val/ind
 	    --quality 1 17 34 50 67 84 100 --out runs/rates/variable.json
 	mkdir -p $(@D) && cp runs/rates/variable.json $@
 
-variable-cost: install $(RATES:%=results/rates/fixed-%.json) results/rates/variable.json ## compare one variable-rate model with four single-rate models, small, on PHOTOS=folder
+variable-cost: install $(RATES:%=results/rates/fixed-%.json) results/rates/variable.json ## compare one small variable-rate model with four small single-rate models, on PHOTOS=folder
 	$(JAHP) report results/rates/fixed-*.json results/rates/variable.json --anchor "Four models" --out runs/rates/report \
 	    --title "What variable rate costs"
 	cp runs/rates/report/bd-rates.md runs/rates/report/rd-psnr.png results/rates/
@@ -138,32 +138,32 @@ runtimes: web ## measure cold starts and memory of the runtimes; compare their l
 	$(JAHP) bench runtimes --image data/kodak/kodim23.png -o results/runtimes.json
 	$(BIN)/python -m checks.exactness.runtimes --images data/kodak --model joint-psnr mixture --out results/runtimes-exact.json
 
-bench: $(FULL:%=%/checkpoints/last.ckpt) $(VENV)-parity/installed ## time the stages of full-size models, and CompressAI with the same weights
+bench: $(FULL:%=%/checkpoints/last.ckpt) $(VENV)-parity/installed ## time the coding stages of full-size models, and CompressAI with the same weights
 	$(JAHP) bench coding --model $(FULL) --images data/kodak --limit 1 --out results/bench.json --peer "$(VENV)-parity/bin/python -m checks.parity.strings"
 
 bench-train: build/shards/train/index.json $(VENV)-parity/installed ## time training steps of the paper's model, and CompressAI's
 	$(JAHP) bench train configs/mbt2018.yaml data.num_workers=1 --variant trainer.channels_last=true --steps 2 --rounds 3 \
 	    --out results/bench-train.json --peer "$(VENV)-parity/bin/python -m checks.parity.steps"
 
-bench-data: build/shards/train/index.json ## compare crops per second from shards with those of a plain file loader
+bench-data: build/shards/train/index.json ## compare the crops per second from shards and from a plain file loader
 	$(JAHP) bench data configs/mbt2018.yaml data.num_workers=2 'data.train=[]' --images data/photos/train --out results/bench-data.json
 
 streams: install ## measure the memory of jahp shards and of a data worker over 100,000 photographs
 	$(BIN)/python -m checks.streams.run --out results/streams.json
 
-# One thread per process, because threads of several processes would wait for each other. Each file runs in one process,
-# so that its fixtures are created once.
+# One thread per process, because threads of several processes would wait for each other. The tests of a file run in one
+# process, so that its fixtures are created once.
 test: install ## run all tests (needs no network and no GPU)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 golden: install ## decode the golden files of every format version to the latents that they were made from
 	$(BIN)/python -m pytest tests/codec/test_codec.py tests/docs/test_file_format.py -k golden
 
-fuzz: install ## code images of every size up to 70x70; decode 100,000 damaged files, which must do no harm
+fuzz: install ## code images of every size up to 70x70; check that decoding 100,000 damaged files does no harm
 	$(BIN)/python -m checks.fuzz.sizes
 	$(BIN)/python -m checks.fuzz.run --out results/fuzz.json $(FUZZ)
 
-chaos: install ## kill a training run twenty times, resume it each time, compare the result with undisturbed runs
+chaos: install ## kill a training run twenty times, resume it each time, and compare the result with undisturbed runs
 	$(BIN)/python -m checks.chaos.run --out results/chaos.json $(CHAOS)
 
 runs/quickstart/checkpoints/last.ckpt: build/shards/train/index.json build/shards/val/index.json | install
@@ -176,7 +176,7 @@ lint: install ## check style and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-type: install ## check types, strictly
+type: install ## check types in strict mode
 	$(BIN)/mypy
 
 docs: install ## build the site of docs/ in build/site; needs no network
@@ -217,7 +217,7 @@ results/refinement/effort%.json: | install
 refinement: $(REFINED) ## code Kodak with the bundled model at EFFORTS="0 1 2 3"; compute BD-rates against effort 0
 	$(JAHP) report $(REFINED) --out results/refinement/report --title "The encoder's search"
 
-weights-checks: install ## measure what hyperprior and context save in the bundled model, and how it codes unusual images
+weights-checks: install ## measure how much hyperprior and context save in the bundled model, and how it codes unusual images
 	$(BIN)/python -m checks.weights.run joint-psnr --images data/kodak --out results/weights/checks.json
 
 LONGEST ?= 4
@@ -230,7 +230,7 @@ refinement-ablation: install ## measure the effect of each part of the encoder's
 refinement-memory: install ## search 50 images and one of 12 megapixels with --memory 512, and measure the peak memory
 	OMP_NUM_THREADS=1 $(BIN)/python -m checks.refinement.memory --images data/kodak --out results/refinement/memory.json
 
-# The page in web/: what is written by hand is in git, what is generated is not.
+# The page in web/. Generated files are not in git.
 ORT_WEB := 1.30.0
 
 build/onnxruntime-web/package/package.json:
@@ -241,10 +241,10 @@ web: install build/onnxruntime-web/package/package.json ## build the page that c
 	$(BIN)/python web/build.py build/onnxruntime-web/package/dist
 
 PORT ?= 8000
-web-serve: install ## serve that page on localhost, PORT=8000
+web-serve: install ## serve the page of `make web` on localhost, PORT=8000
 	$(BIN)/python web/serve.py $(PORT)
 
-package: install ## build wheel and sdist in dist/, install them into a fresh environment and try them from an empty folder
+package: install ## build wheel and sdist in dist/, install them into a fresh environment, and try them from an empty folder
 	$(BIN)/python -m checks.package.run dist
 
 clean: ## remove everything that was generated, including the environment

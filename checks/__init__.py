@@ -1,1 +1,1 @@
-"""Checks that take minutes to hours each; `make` runs them, `pytest` does not."""
+"""Checks that take minutes to hours each; `make` runs them and `pytest` does not."""

@@ -1,4 +1,4 @@
-"""Fixtures of all tests: seeded randomness and real photographs."""
+"""Fixtures for all tests: seeded randomness and real photographs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read_image(path: Path) -> Tensor:
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
-    """Seed every test, so that it draws the same numbers after any other tests."""
+    """Seed every test, so that it draws the same numbers whichever tests ran before."""
     torch.manual_seed(0)
 
 
@@ -49,7 +49,7 @@ def photos() -> Tensor:
 
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tiny photographs, `train` and `val`."""
+    """A folder with shards of tiny photographs in `train` and `val`."""
     from tests.support.tiny_runs import write_tiny_shards
 
     return write_tiny_shards(tmp_path_factory.mktemp("shards"))
@@ -57,7 +57,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
-    """A run of eight steps with averaged weights, validated after four and eight, without coding. Not to be changed."""
+    """A run of eight steps with averaged weights, validated after four and eight, without coding; do not change it."""
     from jahp_pl.training.run import train
     from tests.support.tiny_runs import NOTHING_CODED, tiny_config
 

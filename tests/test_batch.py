@@ -1,4 +1,5 @@
-"""Many files in one command: names, refusals before anything is written, failures that do not stop the others."""
+"""Many files in one command get the right names, are refused before anything is written, or fail without stopping the
+others."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ WANTED = {".png", ".jpg"}
 
 @pytest.fixture
 def tree(tmp_path):
-    """in/a.png, in/sub/b.JPG, in/sub/notes.txt"""
+    """A folder with in/a.png, in/sub/b.JPG and in/sub/notes.txt."""
     for name in ("a.png", "sub/b.JPG", "sub/notes.txt"):
         path = tmp_path / "in" / name
         path.parent.mkdir(parents=True, exist_ok=True)

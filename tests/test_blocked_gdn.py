@@ -1,4 +1,4 @@
-"""GDN in blocks equals GDN."""
+"""GDN that is computed in blocks equals GDN."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ def dependence(rung: Rung, num_components: int) -> dict[str, Tensor]:
     """Compute |d parameter at i / d y_hat at j| for each kind of entropy parameter, summed over channels: (HW, HW)."""
     M, K = 3, num_components
     model = CompressionModel(ModelConfig(rung=rung, num_filters=4, num_latents=M, num_components=K)).double()
-    with torch.no_grad():  # every sigma above its bound, so that its gradient is not zeroed
+    with torch.no_grad():  # lift every sigma above its bound, so that its gradient is not zeroed
         model.g_ep[-1].bias[: K * M] = 5.0
     z_hat = torch.randn(1, 4, 2, 3, dtype=torch.float64) if rung == "joint" else None
     y_hat = torch.randint(-4, 5, (1, M, HEIGHT, WIDTH)).double().requires_grad_()
@@ -44,7 +44,7 @@ def test_parameters_depend_on_the_twelve_taps_before_them_and_on_nothing_else(ru
     assert set(kinds) == {"mu", "sigma", "log_weights"} - ({"log_weights"} if num_components == 1 else set())
     for gradient in kinds.values():
         for i in range(HEIGHT * WIDTH):
-            # Raster order: nothing at or after i, exactly.
+            # Raster order: exactly no dependence on positions at or after i.
             assert (gradient[i, i:] == 0).all()
             for j in range(i):
                 offset = (j // WIDTH - i // WIDTH, j % WIDTH - i % WIDTH)

@@ -67,9 +67,9 @@ def test_values_and_gradients_are_accurate_from_the_peak_to_the_far_tails(family
     grid, value, by_mu, by_sigma = evaluate(family, dtype)
     for row, *computed in zip(grid.tolist(), value.tolist(), by_mu.tolist(), by_sigma.tolist(), strict=True):
         sigma, expected = row[1], exact(family, *row)
-        # A gradient of 1 / sigma moves log P by one when mu or sigma moves by sigma: the scale on which it matters.
+        # Errors are relative to 1 / sigma: such a gradient changes log P by one if mu or sigma changes by sigma.
         scales = (max(1.0, abs(expected[0])), *(max(1 / sigma, abs(g)) for g in expected[1:]))
-        # Bins that are narrow beside sigma cost digits in proportion.
+        # Bins that are narrow relative to sigma cost digits in proportion.
         bound = precision * max(1.0, sigma)
         for got, want, scale in zip(computed, expected, scales, strict=True):
             assert got == pytest.approx(want, rel=0, abs=bound * scale), row

@@ -78,7 +78,7 @@ def test_masses_over_the_integers_sum_to_one(prior: FactorizedDensity) -> None:
     z = torch.arange(-3000.0, 3001.0)
     for shift in (0.0, 0.3):
         bits = prior.bits((z + shift).view(1, 1, 1, -1).expand(1, 5, 1, -1))
-        # Values at the floor are not counted: thousands of them with almost no mass each would add up.
+        # Values at the floor are left out, because thousands of them with almost no mass each would add up.
         masses = torch.where(bits.double() < MOST_BITS - 1e-4, torch.exp2(-bits.double()), 0.0)
         torch.testing.assert_close(masses.sum(-1).flatten(), torch.ones(5).double(), rtol=0, atol=2e-5)
 
@@ -145,7 +145,7 @@ def test_fitting_finds_the_entropy_of_a_known_source() -> None:
         with torch.no_grad():
             for parameter in prior.parameters():
                 parameter -= 0.2 * parameter.grad
-    # Never below the entropy, and near it.
+    # The rate is never below the entropy, and close to it.
     assert entropy - 1e-4 <= rate.item() <= entropy + 0.05
 
 

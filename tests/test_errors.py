@@ -45,7 +45,7 @@ def test_every_own_error_has_one_base_and_a_built_in_type_that_fits():
         assert issubclass(error, jahp_pl.JahpError), error
     built_in = (ValueError, OSError, RuntimeError, LookupError, MemoryError)
     others = {error.__name__ for error in errors if not issubclass(error, built_in)} - {"JahpError"}
-    assert others == {"ArchiveError"}  # is caught where tars are read
+    assert others == {"ArchiveError"}  # it is caught where tar files are read
 
 
 def test_a_caller_can_catch_all_by_the_base():
@@ -80,7 +80,7 @@ def test_other_errors_are_left_alone(error: Exception) -> None:
 def test_an_error_of_the_system_about_an_input_is_a_sentence(
     make_path: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Root may read everything, so a name that is too long and a loop of links stand for all errors of the system."""
+    """Root may read every file, so too long a name and a loop of links represent all errors of the system."""
     monkeypatch.chdir(tmp_path)
     Path("a-loop.png").symlink_to("a-loop.png")
     Image.new("RGB", (8, 8)).save("a.png")

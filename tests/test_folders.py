@@ -60,7 +60,7 @@ def test_two_names_are_exchanged_in_one_step(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("way", ["exchange", "plain"])
 def test_a_kill_at_any_rename_leaves_the_old_folder_or_the_new_one(way: str, tmp_path: Path) -> None:
-    """A reader finds one of them, and the next writer cleans up."""
+    """A reader then finds one of them, and the next writer cleans up."""
     folder, outcomes = tmp_path / "x", []
     for step in range(1, 6):
         replace_folder(folder, OLD)
@@ -81,13 +81,13 @@ def test_a_second_writer_is_refused_and_leaves_the_first_alone(tmp_path: Path) -
         (first / "a").write_bytes(b"new")
         with pytest.raises(WriteError, match="x: another process is writing it"):
             replace_folder(tmp_path / "x", OLD)
-        replace_folder(tmp_path / "y", OLD)  # clears leftovers, not this
+        replace_folder(tmp_path / "y", OLD)  # clears leftovers, but not this folder
     assert content(tmp_path / "x") == NEW
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="needs PID namespaces")
 def test_equal_process_numbers_write_different_names(tmp_path: Path) -> None:
-    """This happens in two containers, whose first process is number 1 in each."""
+    """Two containers can have equal process numbers: the first process of each is number 1."""
     code = (
         "import os, pathlib, sys\n"
         "from jahp_pl.files import atomic_writer\n"

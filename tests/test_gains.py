@@ -1,4 +1,4 @@
-"""Variable-rate models: gains before and after rounding, levels between levels, one loss over all of them."""
+"""Variable-rate models: gains before and after rounding, rates between two levels, and one loss over all levels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON from others is parsed or refused with one error, and the first part of another shape is found."""
+"""JSON from other programs is parsed or refused with one error, and the first misfit in its content is found."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 
 def imported_modules(path: Path) -> Iterator[str]:
-    """Return the dotted names of all imports of a file; of the package itself, those that are not for types alone."""
+    """Yield the dotted names of all imports of a file, without imports from the package that are for types only."""
     tree = ast.parse(path.read_text())
     if unit(path) == "__init__":
         tree.body = [node for node in tree.body if ast.unparse(node).split(":")[0] != "if TYPE_CHECKING"]

@@ -1,4 +1,4 @@
-"""GDN and the masked convolution against their formulas written out with loops, and their edge cases."""
+"""GDN and the masked convolution agree with their formulas, written with loops, and handle edge cases."""
 
 from __future__ import annotations
 

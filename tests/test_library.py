@@ -1,4 +1,5 @@
-"""The package as a library: images of every kind in and out, several threads, and no unneeded imports."""
+"""The package as a library: it takes and returns images of every kind, runs in threads, and imports no more than it
+needs."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def test_a_second_training_in_a_run_folder_is_refused_until_the_first_is_gone(sh
         assert output.splitlines()[-1] == f"jahp: {config.run_dir}: another process is training there; {remedy}"
         first.kill()
         first.wait()
-        with training_in(config.run_dir):  # its workers live on
+        with training_in(config.run_dir):  # its workers are still alive
             pass
 
 

@@ -1,4 +1,4 @@
-"""The objective by hand on a tiny example, its units, and MS-SSIM against two other implementations."""
+"""The objective is correct on a tiny example and in its units, and MS-SSIM agrees with two other implementations."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def test_the_mse_gradient_is_255_squared_lambda_times_twice_the_error_over_the_c
 
 
 def reference_ms_ssim(a: Tensor, b: Tensor) -> float:
-    """Compute MS-SSIM by Wang, Simoncelli & Bovik 2003: five scales, 11x11 Gaussian window of 1.5 pixels, in double
-    precision.
+    """Compute MS-SSIM as in Wang, Simoncelli & Bovik 2003, in double precision: five scales, 11x11 Gaussian window with
+    a standard deviation of 1.5 pixels.
     """
     a, b = a.double(), b.double()
     taps = torch.exp(-0.5 * (torch.arange(11, dtype=torch.float64) - 5).square() / 1.5**2)
@@ -117,7 +117,7 @@ def test_ms_ssim_is_that_of_its_authors_and_of_torchmetrics_module(noise: float,
 
 
 def test_ms_ssim_keeps_its_digits_where_an_image_is_white(photos: Tensor) -> None:
-    # Variances near zero are differences of numbers near one there: float32 by the textbook is wrong by 1e-5.
+    # There, variances near zero are differences of numbers near one; the textbook formula is wrong by 1e-5 in float32.
     x = (photos[:2, :, :192, :180] + 0.8).clamp(0, 1)
     x_hat = (x + 0.003 * torch.randn_like(x)).clamp(0, 1)
     assert ms_ssim(x_hat, x).item() == pytest.approx(reference_ms_ssim(x_hat, x), abs=1e-6)

@@ -1,4 +1,4 @@
-"""The one forward, on every rung: parameter counts, noise and rounding, gradients, sizes."""
+"""The forward pass on every rung: parameter counts, noise and rounding, gradients, sizes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def tiny(rung: Rung = "joint", **settings: Any) -> CompressionModel:
 
 
 def lively(model: CompressionModel) -> CompressionModel:
-    """Scale the latents up, because with random weights they all round to zero."""
+    """Scale the latents up, because with random weights all of them would round to zero."""
     with torch.no_grad():
         for network in (model.g_a, model.h_a):
             if network is not None:
@@ -163,7 +163,7 @@ def test_mixed_quantization_reconstructs_from_rounded_and_rates_noisy_latents(ru
         model.prior.bits(first.y_hat) if first.parameters is None else model.density.bits(first.y_hat, first.parameters)
     )
     assert not torch.allclose(first.bits_y, of_rounded)
-    # Straight through: the distortion alone moves g_a, as if nothing had been rounded.
+    # Straight-through: the gradient of the distortion reaches g_a as if nothing had been rounded.
     (first.x_hat - x).square().mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.g_a.parameters())
     assert model.g_a[0].weight.grad.abs().sum() > 0
@@ -187,7 +187,7 @@ def test_rounded_quantization_trains_on_what_will_be_coded(rung: Rung, photos: T
     trained = model(x)
     for a, b in zip(flatten(trained), flatten(model.eval()(x)), strict=True):
         assert torch.equal(a, b)
-    # Rounding has no gradient: what comes before it stays, the densities learn.
+    # Rounding has no gradient: the networks before it stay unchanged, and the densities learn.
     (trained.bits_y.sum() + trained.bits_z.sum()).backward()
     for name, parameter in model.named_parameters():
         learns = parameter.grad is not None and bool(parameter.grad.abs().sum() > 0)
@@ -204,7 +204,7 @@ def test_quantization_in_training_does_not_matter_in_evaluation(quantization: st
 
 
 def test_the_noisy_rate_bounds_the_cross_entropy_of_the_same_density_on_average() -> None:
-    # E over the noise of -log p(y + u) >= -log of E p(y + u), the mass that two bins' worth of noise smears.
+    # Jensen: E[-log p(y + u)] >= -log E[p(y + u)], with expectations over the noise u.
     model = lively(tiny("factorized"))
     y = model.analyse(torch.rand(1, 3, 64, 64)).detach()
     noisy = torch.stack([model.prior.bits(y + torch.rand_like(y) - 0.5) for _ in range(300)])

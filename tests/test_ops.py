@@ -1,4 +1,4 @@
-"""Values of the operations, and the gradients that replace their derivatives."""
+"""The operations have the right values, and the gradients that replace their derivatives."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def test_noise_does_not_modify_its_input_and_passes_the_gradient() -> None:
 @pytest.mark.parametrize(
     ("x", "upstream", "value", "gradient"),
     [
-        (2.0, 1.0, 2.0, 1.0),  # above: as if it were not there
+        (2.0, 1.0, 2.0, 1.0),  # above: the bound has no effect
         (2.0, -1.0, 2.0, -1.0),
         (1.0, 1.0, 1.0, 1.0),  # at the bound
         (1.0, -1.0, 1.0, -1.0),
-        (0.5, 1.0, 1.0, 0.0),  # below, and a descent step would lower x further
-        (0.5, -1.0, 1.0, -1.0),  # below, and a descent step raises x
+        (0.5, 1.0, 1.0, 0.0),  # below, where a descent step would lower x further
+        (0.5, -1.0, 1.0, -1.0),  # below, where a descent step raises x
         (-9.0, -3.0, 1.0, -3.0),
     ],
 )

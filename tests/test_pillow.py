@@ -1,4 +1,4 @@
-"""Pillow opens, loads and saves .jahp files like any others."""
+"""Pillow opens, loads and saves .jahp files like any other format."""
 
 from __future__ import annotations
 

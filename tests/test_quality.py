@@ -1,4 +1,4 @@
-"""PSNR and MS-SSIM as reported."""
+"""PSNR and MS-SSIM in the form in which they are reported."""
 
 import math
 

@@ -1,6 +1,6 @@
-"""The page in web/: in a browser, it codes torch's latents to the last bit, shows them, and refuses bad input in words.
+"""The page in web/ codes torch's latents to the last bit in a browser, shows images, and explains why it refuses input.
 
-It needs Chromium, and the files of onnxruntime-web that `make web` puts into web/vendor.
+The tests need Chromium, and the files of onnxruntime-web that `make web` puts into web/vendor.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Site]]:
-    """A variable-rate model, and mixtures of one rate; both tiny."""
+    """Sites with a variable-rate model and with single-rate mixtures, all tiny."""
     found = {}
     for name, model in (("variable", variable_model()), ("mixture", codec_of(MIXTURE).model)):
         folder = tmp_path_factory.mktemp(name)
@@ -91,14 +91,14 @@ def test_torch_reads_its_files_to_the_last_bit(name: str, page: Page, sites: dic
         decoded = site.codec.decode(data)
         assert np.array_equal(array_of(found["yHat"], "<i4", *decoded.y_hat.shape), decoded.y_hat.numpy())
         assert np.abs(array_of(found["rgb"], "u1", 3, 150, 219).astype(int) - decoded.image.numpy()).max() <= 1
-        # The latents of g_a are floats, of which single ones may be rounded to the other side.
+        # The latents of g_a are floats, a few of which may round to the other side.
         level = {} if name == "mixture" else {"quality": quality}
         ours = site.codec.compress(image, **level)
         assert len(data) == pytest.approx(len(ours), rel=0.01)
 
 
 def test_latents_beyond_a_piece_and_escapes_come_back(page: Page, sites: dict[str, Site]) -> None:
-    """Torch writes the payloads, because no image has such latents."""
+    """Torch writes the payloads directly, because no image has such latents."""
     numbers = np.random.default_rng(1)
     for name, factor in (("variable", 3), ("variable", 300), ("mixture", 300)):
         codec = sites[name].codec
@@ -114,7 +114,7 @@ def test_latents_beyond_a_piece_and_escapes_come_back(page: Page, sites: dict[st
 
 
 def test_its_writer_gives_constrictions_bytes(page: Page, sites: dict[str, Site]) -> None:
-    """The latents of a file of torch are read, and written again."""
+    """The page reads the latents of a file that torch wrote, and writes them again."""
     site = sites["variable"]
     file = site.codec.encode(kodak_crop("kodim23", 96, 112))
     code = f"""(async () => {{
@@ -182,7 +182,7 @@ def checked(data: bytes) -> bytes:
 
 
 def give(page: Page, name: str, data: bytes, kind: str = "") -> None:
-    """Give the page a file, as by choosing it."""
+    """Give the page a file, as if the user had chosen it."""
     page.run(
         f"(() => {{ const moved = new DataTransfer(); moved.items.add(new File([{js_bytes(data)}], '{name}', "
         f"{{ type: '{kind}' }})); const input = document.getElementById('file'); input.files = moved.files; "
@@ -328,7 +328,7 @@ def test_the_profile_of_a_file_is_shown_and_kept(page: Page, sites: dict[str, Si
 
 
 def test_what_was_asked_for_last_is_shown(page: Page, sites: dict[str, Site]) -> None:
-    """Requests may overtake each other: a quality, then another one, then a file, before the first answer."""
+    """Requests may overtake each other: two qualities and then a file are requested before the first answer."""
     site = sites["variable"]
     data = site.codec.compress(kodak_crop("kodim05", 100, 120))
     with opened(page, site):

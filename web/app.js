@@ -4,15 +4,15 @@ import { withProfile } from "./png.js";
 
 const MAX_PIXELS = 2 ** 24;
 const MAX_FILE_BYTES = 2 ** 27;
-const QUALITY_STEPS = 8; // of the search for the quality of JPEG and WebP
+const QUALITY_STEPS = 8; // steps of the search for the quality of JPEG and WebP
 const element = (id) => document.getElementById(id);
-// A function that adds two vectors of bytes: it validates only where WebAssembly has SIMD.
+// WebAssembly code that adds two vectors of bytes; it is valid only if the browser supports SIMD.
 const SIMD = Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11);
 
 let worker = null;
 let original = null; // { rgb, width, height, name, size }
 let pictures = {}; // by label: { rgb, bytes }, rgb channel after channel
-let newest = 0; // number of what the user asked for last; answers to anything older are dropped
+let newest = 0; // number of the user's latest request; answers to older ones are dropped
 
 /** Show a line below the controls. */
 function say(text, isError = false) {
@@ -21,7 +21,7 @@ function say(text, isError = false) {
   if (isError) element("progress").hidden = true;
 }
 
-/** Show that something is under way; how far it is follows from the worker. */
+/** Show that something is in progress; the worker then reports how far it is. */
 function wait(text) {
   say(text);
   element("progress").hidden = false;
@@ -38,7 +38,7 @@ function request(what, values = {}, transfer = []) {
 }
 request.waiting = new Map();
 
-/** Start the worker, and hand its answers to the requests that wait for them. */
+/** Start the worker, and pass its answers to the requests that wait for them. */
 function startWorker() {
   worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
   worker.onmessage = ({ data: { id, result, error, progress } }) => {
@@ -59,7 +59,7 @@ function startWorker() {
 
 // --- pictures ------------------------------------------------------------------------------------------------------
 
-/** RGBA, pixel after pixel, to RGB, channel after channel. */
+/** Convert RGBA, pixel after pixel, to RGB, channel after channel. */
 function planes(rgba) {
   const count = rgba.length / 4;
   const rgb = new Uint8Array(3 * count);
@@ -67,7 +67,7 @@ function planes(rgba) {
   return rgb;
 }
 
-/** RGB, channel after channel, as ImageData. */
+/** Convert RGB, channel after channel, to ImageData. */
 function imageData(rgb, width, height) {
   const count = width * height;
   const data = new ImageData(width, height);
@@ -76,7 +76,7 @@ function imageData(rgb, width, height) {
   return data;
 }
 
-/** A canvas with these pixels. */
+/** Create a canvas with these pixels. */
 function canvasOf(rgb, width, height) {
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [width, height];
@@ -98,14 +98,14 @@ async function pixelsOf(blob) {
   return { rgb: planes(context.getImageData(0, 0, width, height).data), width, height };
 }
 
-/** PSNR in dB of two arrays of samples from 0 to 255. */
+/** Compute the PSNR in dB between two arrays of samples from 0 to 255. */
 function psnr(a, b) {
   let sum = 0;
   for (let index = 0; index < a.length; index++) sum += (a[index] - b[index]) ** 2;
   return 10 * Math.log10((255 ** 2 * a.length) / sum);
 }
 
-/** Whether R = G = B everywhere. */
+/** Check whether R = G = B everywhere. */
 function isGray({ rgb, width, height }) {
   const count = width * height;
   for (let index = 0; index < count; index++) {
@@ -116,7 +116,7 @@ function isGray({ rgb, width, height }) {
 
 const toBlob = (canvas, type, quality) => new Promise((resolve) => canvas.toBlob(resolve, type, quality));
 
-/** The browser's own encoder at the highest quality whose file has at most `size` bytes, or else at the lowest quality. */
+/** Encode with the browser at the highest quality whose file has at most `size` bytes, otherwise at the lowest quality. */
 async function classical(type, size) {
   const canvas = canvasOf(original.rgb, original.width, original.height);
   let best = await toBlob(canvas, type, 0);
@@ -133,7 +133,7 @@ async function classical(type, size) {
 
 // --- the viewer ----------------------------------------------------------------------------------------------------
 
-/** Draw the chosen pictures on top of each other. */
+/** Draw the two chosen pictures, one on top of the other. */
 function draw() {
   const { width, height } = original;
   for (const [canvas, choice] of [["over", "left"], ["under", "right"]]) {
@@ -144,14 +144,14 @@ function draw() {
   }
 }
 
-/** Show as much of the upper picture as the slider says. */
+/** Show the part of the upper picture that the slider sets. */
 function move() {
   const share = element("split").value / 10;
   element("over").style.clipPath = `inset(0 ${100 - share}% 0 0)`;
   element("divider").style.left = `${share}%`;
 }
 
-/** Offer all pictures in a list, and keep its choice if there still is such a picture. */
+/** Offer all pictures in a list, and keep the current choice if that picture still exists. */
 function fill(id, fallback) {
   const select = element(id);
   const before = select.value;
@@ -159,7 +159,7 @@ function fill(id, fallback) {
   select.value = pictures[before] ? before : fallback;
 }
 
-/** Show the pictures, first these two, and the table of their sizes. */
+/** Show the viewer, starting with these two pictures, and the table of sizes. */
 function show(left, right) {
   const { width, height } = original;
   fill("left", left);
@@ -191,7 +191,7 @@ function offer(id, blob, name) {
 
 // --- files ---------------------------------------------------------------------------------------------------------
 
-/** Do something that the user asked for; show its error, unless the user has asked for something else since. */
+/** Run an action of the user; show its error, unless the user has asked for something else since. */
 async function attempt(work) {
   const mine = ++newest;
   try {
@@ -249,7 +249,7 @@ async function openPhotograph(file, isNewest) {
   if (isNewest()) await encode(isNewest, seconds);
 }
 
-/** Encode the picture that the worker has analysed, which took `analysis` seconds if it was just now. */
+/** Encode the picture that the worker has analysed; `analysis` is how many seconds that took, 0 if it was done before. */
 async function encode(isNewest, analysis = 0) {
   wait("Compressing …");
   const { data, header, rgb, seconds } = await request("encode", { quality: Number(element("quality").value) });

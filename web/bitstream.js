@@ -1,6 +1,6 @@
-// The .jahp file of docs/file-format.md: a header, which is checked before it is used, and a payload.
+// Reads and writes .jahp files (docs/file-format.md): a header, which is checked before it is used, and a payload.
 
-/** A file or a model that cannot be used; the message is a sentence for the user. */
+/** Error that a file or a model cannot be used; the message is a sentence for the user. */
 export class FileError extends Error {}
 
 const MAGIC = [0x6a, 0x61, 0x68, 0x70];
@@ -12,14 +12,14 @@ const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, value) => {
   return value;
 });
 
-/** The CRC-32 of zlib over several arrays of bytes. */
+/** Compute zlib's CRC-32 over several arrays of bytes. */
 export function crc32(parts) {
   let crc = 0xffffffff;
   for (const part of parts) for (const byte of part) crc = CRC_TABLE[(crc ^ byte) & 255] ^ (crc >>> 8);
   return (crc ^ 0xffffffff) >>> 0;
 }
 
-/** The bytes of a whole number: 7 bits each, lowest first, the top bit set on all but the last. */
+/** Encode a whole number as bytes: 7 bits in each, lowest first; the top bit is set on all bytes but the last. */
 function varint(value) {
   const bytes = [];
   while (value >= 128) {
@@ -29,14 +29,14 @@ function varint(value) {
   return [...bytes, value];
 }
 
-/** A position in a file, which reading moves on. */
+/** Position in a file that moves forward as numbers are read. */
 class Cursor {
   constructor(data, position) {
     this.data = data;
     this.position = position;
   }
 
-  /** The next number; throws FileError. */
+  /** Read the next number; throws FileError if the header ends or the number is not in its shortest form. */
   varint() {
     let value = 0;
     for (let place = 0; place < 5; place++) {
@@ -54,7 +54,7 @@ class Cursor {
 
 const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 
-/** Header and payload of a whole file; throws FileError. */
+/** Read the header and the payload of a file; throws FileError if the file is damaged or too large. */
 export function unpack(data, maxPixels) {
   if (!MAGIC.every((byte, index) => data[index] === byte)) throw new FileError("This is not a .jahp file.");
   if (data.length < 13) throw new FileError("The file is cut short: it ends within its header.");
@@ -90,7 +90,7 @@ export function unpack(data, maxPixels) {
   };
 }
 
-/** A whole file without a profile. */
+/** Write a file without a colour profile. */
 export function pack(header, payload) {
   const flags = (header.level === null ? 0 : 1) | (header.isGray ? 2 : 0);
   const fingerprint = header.fingerprint.match(/../g).map((byte) => parseInt(byte, 16));

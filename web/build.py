@@ -1,9 +1,9 @@
-"""Generates the folders that the page needs beside it. Run by `make web`.
+"""Generates the folders that the page needs beside it; `make web` runs this.
 
 vendor/   onnxruntime-web, from `dist` of its npm package
 model/    an export, unchanged
-graphs/   ONNX graphs without weights, graphs.json with the names of the weights of each, files.json with all files that
-          the page needs offline
+graphs/   ONNX graphs without weights, graphs.json with the names of each graph's weights, and files.json with the names
+          of all files that the page needs offline
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from jahp_pl.runtime.weights import read_weights
 
 WEB = Path(__file__).parent
 PAGE = ("index.html", "style.css", *sorted(path.name for path in WEB.glob("*.js")))
-"""The files that are written by hand."""
+"""Files of the page that are not generated."""
 VENDOR = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 
 
@@ -31,7 +31,10 @@ def build(vendor: Path, out: Path = WEB, model: str | Path | None = None) -> Non
     Args:
         vendor: folder with the files of onnxruntime-web.
         out: folder of the page.
-        model: see `locate`; a joint model.
+        model: joint model to use, see `locate`.
+
+    Raises:
+        ExportError: if there is no such model, or it is not joint.
     """
     for name in PAGE if out != WEB else ():
         shutil.copy(WEB / name, out)

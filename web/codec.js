@@ -1,4 +1,4 @@
-// Images to files and back, for a joint model: docs/file-format.md in JavaScript.
+// Encodes images to files and decodes them with a joint model; implements docs/file-format.md.
 
 import { FileError, LEVEL_STEPS, pack, unpack } from "./bitstream.js";
 import { Networks } from "./networks.js";
@@ -14,11 +14,11 @@ export const MAX_PIXELS = 2 ** 24;
 const PARTS = {
   rung: ["joint"], transform: ["gdn"], hyper_transform: ["conv"], entropy_network: ["conv"],
   likelihood: ["gaussian", "laplace", "logistic"],
-}; // what a model may consist of
+}; // the parts of a model that this page supports
 const PLAIN = equalChances(2 ** 16); // 16 bits that are coded without a model
 
 export class Codec {
-  /** Load the model that `make web` put beside this file; progress(bytes, all bytes) is called on the way. */
+  /** Load the model that `make web` put beside this file; calls progress(bytes so far, total bytes) meanwhile. */
   static async load(progress) {
     const at = (path) => new URL(path, import.meta.url);
     const get = async (path) => {
@@ -29,7 +29,7 @@ export class Codec {
     const config = await (await get("model/config.json")).json();
     const graphs = await (await get("graphs/graphs.json")).json();
     const response = await get("model/model.safetensors");
-    const total = Number(response.headers.get("Content-Length")) || 14e6; // an estimate, if the server does not send it
+    const total = Number(response.headers.get("Content-Length")) || 14e6; // an estimate if the server does not send the length
     const chunks = [];
     let done = 0;
     const reader = response.body.getReader();
@@ -41,7 +41,7 @@ export class Codec {
     const codec = new Codec();
     codec.config = config.model;
     for (const [part, known] of Object.entries(PARTS)) {
-      const found = codec.config[part] ?? known[0]; // older exports lack some
+      const found = codec.config[part] ?? known[0]; // older exports lack some of these entries
       if (!known.includes(found)) throw new FileError(`This page runs models with ${part} ${known.join(" or ")} only, not ${found}. Use the jahp command.`);
     }
     const { tensors, tables } = readTensors(await new Blob(chunks).arrayBuffer());
@@ -64,7 +64,7 @@ export class Codec {
     return this.config.num_levels;
   }
 
-  /** Decode a file: its header, pixels (RGB, channel after channel) and latents; progress(share) is called on the way. */
+  /** Decode a file to its header, pixels (RGB, channel after channel) and latents; calls progress(share) meanwhile. */
   async decode(data, progress = () => {}) {
     const header = unpack(data, MAX_PIXELS);
     if (header.fingerprint !== this.fingerprint) {
@@ -85,7 +85,7 @@ export class Codec {
     return { header, rgb, yHat, zHat };
   }
 
-  /** Read z_hat, `count` integers for each channel. */
+  /** Read z_hat: `count` integers for each channel. */
   readHyper(reader, count) {
     const zHat = new Int32Array(this.channels.length * count);
     this.channels.forEach(({ partition, lowest, escape }, channel) => {
@@ -103,7 +103,7 @@ export class Codec {
     return zHat;
   }
 
-  /** Write z_hat, `count` integers for each channel. */
+  /** Write z_hat: `count` integers for each channel. */
   writeHyper(writer, zHat, count) {
     this.channels.forEach(({ partition, lowest, escape }, channel) => {
       const part = zHat.subarray(channel * count, (channel + 1) * count);
@@ -117,14 +117,14 @@ export class Codec {
     });
   }
 
-  /** Resolves to the frame of an image whose latents are from lowest to highest. */
+  /** Resolves to the frame of an image whose latents range from `lowest` to `highest`. */
   async frame(zHat, height, width, lowest, highest) {
     const frame = new Frame(this, height, width, Math.max(-lowest, highest) > 128);
     await frame.prepare(zHat, this.config.num_filters, height, width);
     return frame;
   }
 
-  /** Windows of all latents at `count` positions, by position, then channel. */
+  /** Return the windows of all latents at `count` positions, by position, then by channel. */
   windowsOf(raw, count) {
     const M = this.config.num_latents;
     const size = raw.length / count;
@@ -162,7 +162,7 @@ export class Codec {
     return this.inRaster(symbols, frame.rank);
   }
 
-  /** Write y_hat (M, height, width), whose values are from lowest to highest. */
+  /** Write y_hat (M, height, width), whose values range from `lowest` to `highest`. */
   async writeLatents(writer, yHat, zHat, height, width, lowest, highest, progress = () => {}) {
     const M = this.config.num_latents;
     const frame = await this.frame(zHat, height, width, lowest, highest);
@@ -200,7 +200,7 @@ export class Codec {
     }
   }
 
-  /** Latents (M, h, w) from latents in coding order. */
+  /** Rearrange latents from coding order to (M, h, w). */
   inRaster(symbols, rank) {
     const M = this.config.num_latents;
     const yHat = new Int32Array(symbols.length);
@@ -210,7 +210,7 @@ export class Codec {
     return yHat;
   }
 
-  /** Factors of the M channels at a level (in steps of 1 / 256), interpolated between the logarithms of two levels. */
+  /** Return the gains of the M channels at a level (in steps of 1 / 256), interpolated between two levels in logarithms. */
   gains(level, logarithm) {
     const M = this.config.num_latents;
     if (level === null) return new Float32Array(M).fill(1);
@@ -222,7 +222,7 @@ export class Codec {
     );
   }
 
-  /** Resolves to the image of latents (M, height, width) as a file with this header shows it: RGB, channel after channel. */
+  /** Resolves to the image that latents (M, height, width) give with this header: RGB, channel after channel. */
   async synthesise(yHat, height, width, header, progress = () => {}) {
     const M = this.config.num_latents;
     const gain = this.tensors["gains.gain"]?.values;
@@ -256,7 +256,7 @@ export class Codec {
     return rgb;
   }
 
-  /** Apply g_a to an image (RGB, channel after channel): y before the gains. */
+  /** Apply g_a to an image (RGB, channel after channel); resolves to y before the gains. */
   async analyse(rgb, width, height, progress = () => {}) {
     const M = this.config.num_latents;
     const [h, w] = [Math.ceil(height / STRIDE), Math.ceil(width / STRIDE)];

@@ -1,10 +1,10 @@
-// The codec's networks in onnxruntime-web: sessions that are created when they are first needed.
+// Runs the codec's networks in onnxruntime-web, in sessions that are created when they are first needed.
 
 import { FileError } from "./bitstream.js";
 import * as ort from "./vendor/ort.wasm.min.mjs";
 
 export class Networks {
-  /** graphs: for each graph, the names of its weights; weights: GraphWeights. */
+  /** `graphs` has the names of each graph's weights; `weights` are GraphWeights. */
   constructor(graphs, weights) {
     this.graphs = graphs;
     this.weights = weights;
@@ -28,7 +28,7 @@ export class Networks {
         const values = this.weights.get(weight);
         return { path: weight, data: new Uint8Array(values.buffer, values.byteOffset, values.byteLength).slice() };
       });
-      // Networks on integers are not optimized: an addition fused into a product would be rounded differently.
+      // Networks on integers are not optimized, because an addition fused with a product would round differently.
       const isExact = name.startsWith("context") || name === "hyper_synthesis";
       this.sessions[name] = await ort.InferenceSession.create(bytes, {
         executionProviders: ["wasm"], graphOptimizationLevel: isExact ? "disabled" : "all", externalData,

@@ -1,4 +1,4 @@
-// Keeps all files of the page, so that it works without a network once it has been open.
+// Stores all files of the page, so that it works without a network once it has been opened.
 
 const CACHE = "jahp";
 
@@ -20,7 +20,7 @@ async function keepAll() {
   await cache.addAll([new URL(".", self.location), ...(await list.json()).map((path) => new URL(path, self.location))]);
 }
 
-// The network comes first, because page and model must fit each other; the browser's own cache saves the transfer.
+// The network is asked first, because page and model must fit each other; the browser's own cache saves transfers.
 async function answer(request) {
   const cache = await caches.open(CACHE);
   try {

@@ -1,10 +1,10 @@
-// PNG files with a colour profile.
+// Writes PNG files with a colour profile.
 
 import { crc32 } from "./bitstream.js";
 
-const COLOURS = ["cHRM", "cICP", "gAMA", "iCCP", "sRGB"]; // chunks about colours, which a profile replaces
+const COLOURS = ["cHRM", "cICP", "gAMA", "iCCP", "sRGB"]; // chunks about colours that a profile replaces
 
-/** A PNG whose colours are those of a profile, a zlib stream as .jahp files hold it. */
+/** Give a PNG a colour profile, which is a zlib stream as in .jahp files. */
 export async function withProfile(blob, profile) {
   const data = new Uint8Array(await blob.arrayBuffer());
   const view = new DataView(data.buffer);
@@ -19,7 +19,7 @@ export async function withProfile(blob, profile) {
   return new Blob(parts, { type: "image/png" });
 }
 
-/** The iCCP chunk with a profile. */
+/** Create the iCCP chunk with a profile. */
 function profileChunk(profile) {
   const head = new TextEncoder().encode("iCCPprofile\0\0"); // type, name, 0 for zlib
   const chunk = new Uint8Array(4 + head.length + profile.length + 4);

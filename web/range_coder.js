@@ -7,7 +7,7 @@ export const TOP = 2 ** 24;
 
 const undecodable = () => new FileError("The payload does not decode with this model; an incompatible program made the file.");
 
-/** A partition of 2^24 into n values of equal probability. */
+/** Create a partition of 2^24 into n values of equal probability. */
 export function equalChances(n) {
   const step = Math.floor(TOP / n);
   const partition = new Uint32Array(n + 1);
@@ -16,7 +16,7 @@ export function equalChances(n) {
   return partition;
 }
 
-/** A partition of 2^24 in proportion to masses, which are integers in doubles: n + 1 edges from 0 to 2^24. */
+/** Create a partition of 2^24 in proportion to masses (integers in doubles): n + 1 edges from 0 to 2^24. */
 export function partitionOf(masses) {
   const n = masses.length;
   let total = 0;
@@ -32,20 +32,20 @@ export function partitionOf(masses) {
   return partition;
 }
 
-/** The halves of scale * number, for a scale below 2^40 and a number up to 2^24; all intermediate results are exact. */
+/** Multiply a scale below 2^40 by a number up to 2^24, and return both halves; all intermediate results are exact. */
 function multiply(scale, number) {
   const upper = Math.floor(scale / 2 ** 20) * number;
   const low = (upper % 4096) * 2 ** 20 + (scale % 2 ** 20) * number;
   return { high: Math.floor(upper / 4096) + Math.floor(low / WORD), low: low % WORD };
 }
 
-/** The 32-bit words of a payload. */
+/** Split a payload into 32-bit words. */
 function words(payload) {
   const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
   return Uint32Array.from({ length: payload.length / 4 }, (_, index) => view.getUint32(4 * index, true));
 }
 
-/** Reads symbols from a payload, each under the partition that it was written with. */
+/** Reads symbols from a payload, each under the partition with which it was written. */
 export class Reader {
   constructor(payload) {
     this.words = words(payload);
@@ -56,14 +56,14 @@ export class Reader {
     this.pointLow = this.next();
   }
 
-  /** The next word; 0 after the last one. */
+  /** Return the next word; 0 after the last one. */
   next() {
     const word = this.position < this.words.length ? this.words[this.position] : 0;
     this.position++;
     return word;
   }
 
-  /** The next symbol: an index into the partition. */
+  /** Read the next symbol, an index into the partition. */
   symbol(partition) {
     const scale = this.rangeHigh * 256 + Math.floor(this.rangeLow / TOP); // range >> 24, below 2^40
     let low = this.pointLow - this.lowerLow;
@@ -102,7 +102,7 @@ export class Reader {
     return first;
   }
 
-  /** Throw if words are left, or if the last number is not one that a writer ends with. */
+  /** Throw FileError if words are left, or the payload does not end as a writer would end it. */
   finish() {
     let low = this.pointLow - this.lowerLow;
     let high = this.pointHigh - this.lowerHigh - (low < 0 ? 1 : 0);
@@ -150,7 +150,7 @@ export class Writer {
     this.words[last]++;
   }
 
-  /** All symbols as bytes; the writer cannot be used afterwards. */
+  /** Return all symbols as bytes; the writer cannot be used afterwards. */
   payload() {
     if (!this.isEmpty) {
       // The shortest number within the interval: one word, or two if no single word is within it.

@@ -1,4 +1,4 @@
-"""Serves the page on localhost, with the headers that let it use threads. Run by `make web-serve`."""
+"""Serves the page on localhost, with the headers that allow it to use threads; `make web-serve` runs this."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Serves files of a folder, isolated from other origins."""
+    """Handler that serves the files of a folder, isolated from other origins."""
 
     extensions_map = {  # noqa: RUF012  as the base class has it
         **SimpleHTTPRequestHandler.extensions_map, ".mjs": "text/javascript", ".wasm": "application/wasm",
@@ -27,7 +27,7 @@ class Handler(SimpleHTTPRequestHandler):
 
 
 def server(port: int = 0, folder: Path = Path(__file__).parent) -> ThreadingHTTPServer:
-    """Create a server of a folder on localhost; port 0 takes any free one."""
+    """Create a server of a folder on localhost; port 0 stands for any free port."""
     return ThreadingHTTPServer(("127.0.0.1", port), functools.partial(Handler, directory=folder))
 
 

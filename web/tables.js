@@ -1,18 +1,18 @@
-// Symbol models: a partition for each channel of the hyper-latents, and windows of the latents.
+// Builds symbol models: a partition for each channel of the hyper-latents, and windows for the latents.
 
 import { partitionOf, TOP } from "./range_coder.js";
 
 /** Half-widths of the windows, by kind. */
 const HALVES = [3, 15, 63, 255, 1023];
 const KINDS = HALVES.length;
-/** By family: half-width of the table of the cumulative, and of the window, in scales. */
+/** Half-widths of the table of the cumulative and of the window, in scales, by family. */
 const REACH = { gaussian: [5.5, 4.2], laplace: [18, 10.4], logistic: [18, 11.1] };
-const FIXED = 1.5 * 2 ** 52; // doubles have no fraction next to this number
+const FIXED = 1.5 * 2 ** 52; // doubles near this number have no fraction
 
-/** The nearest integer, ties to even; for magnitudes below 2^51. */
+/** Round to the nearest integer, ties to even, for magnitudes below 2^51. */
 export const rint = (x) => x + FIXED - FIXED;
 
-/** For each channel of the hyper-latents: partition, integer of its first entry, index of the escape. */
+/** Return for each channel of the hyper-latents: the partition, the integer of its first entry, the escape's index. */
 export function channelTables(tables) {
   const found = [];
   let start = 0;
@@ -24,7 +24,7 @@ export function channelTables(tables) {
   return found;
 }
 
-/** The scales of the latents: resolution r, extent and upper half of the cumulative, reach of the window. */
+/** Return the tables for the latents' scales: resolution r, extent and upper half of the cumulative, reach of the window. */
 export function scalesOf(tables, family) {
   const [rho, kappa] = REACH[family];
   let origin = 0;
@@ -38,7 +38,7 @@ export function scalesOf(tables, family) {
   });
 }
 
-/** Windows of latents, see docs/file-format.md: { kind, lowest integer, partition }, whose last entry is the escape. */
+/** Windows of latents, see docs/file-format.md: { kind, lowest integer, partition }; the last entry is the escape. */
 export class Windows {
   constructor(tables, family, numComponents) {
     this.K = numComponents;
@@ -54,17 +54,17 @@ export class Windows {
     this.made = new Map();
   }
 
-  /** Index of the scale of a raw output. */
+  /** Return the index of the scale for a raw output. */
   scale(raw) {
     return this.scaleOfRaw[Math.min(Math.max(raw, 0), this.scaleOfRaw.length - 1)];
   }
 
-  /** The window of channel m, given the raw outputs of a position from `start` on, in blocks of K M. */
+  /** Return the window of channel m; the raw outputs of its position begin at `start`, in blocks of K M. */
   at(raw, start, m, M) {
     return this.K === 1 ? this.single(raw, start, m, M) : this.mixture(raw, start, m, M);
   }
 
-  /** The window of a density with one component; tables are kept, by scale and phase. */
+  /** Return the window of a density with one component; tables are cached by scale and phase. */
   single(raw, start, m, M) {
     const s = this.scale(raw[start + m]);
     const { r } = this.scales[s];
@@ -80,7 +80,7 @@ export class Windows {
     return { kind: made.kind, lowest: made.lowest + centre, partition: made.partition };
   }
 
-  /** The window of a mixture. */
+  /** Return the window of a mixture. */
   mixture(raw, start, m, M) {
     const { K } = this;
     let largest = -Infinity;
@@ -97,7 +97,7 @@ export class Windows {
     return this.window(components);
   }
 
-  /** The window that holds all components which are heavy enough, and its table. */
+  /** Return the window that covers all components with enough weight, with its table. */
   window(components) {
     let [low, high] = [Infinity, -Infinity];
     let total = 0;

@@ -3,7 +3,10 @@
 const TILE = 24; // longest side of a tile in latents, without its halo
 const HALO = 2; // latents around a tile that are computed and discarded
 
-/** Tiles of a map: row, column, rows and columns are the part that a tile provides; it is computed from [top, bottom) x [left, right). */
+/**
+ * Divide a map into tiles. `row`, `column`, `rows` and `columns` describe the part that a tile provides; the tile is
+ * computed from the latents in [top, bottom) x [left, right).
+ */
 export function* tiles(height, width) {
   const pieces = (length) => {
     const number = Math.ceil(length / TILE);
@@ -21,10 +24,10 @@ export function* tiles(height, width) {
   }
 }
 
-const REACH = [2, 2, 1]; // positions around a tile that its samples depend on, after each layer of g_s but the last
+const REACH = [2, 2, 1]; // number of positions around a tile on which its samples depend, after each layer of g_s but the last
 const TO_END = 2n ** 31n; // end of a slice that reaches to the end of its axis
 
-/** What g_s cuts off a tile after each of its layers but the last, and where the tile then is in the result. */
+/** Return what g_s must cut off a tile after each layer but the last, and the tile's place in the result. */
 export function haloCuts({ row, rows, column, columns, top, bottom, left, right }) {
   const cutsOf = (halo) => {
     const cuts = [];

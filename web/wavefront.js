@@ -1,4 +1,4 @@
-// Latents in coding order: wavefronts, the context of each position, and the parameters that follow from them.
+// Handles latents in coding order: wavefronts, the context of each position, and the parameters computed from it.
 
 import { HYPER_STRIDE } from "./strides.js";
 import { rint } from "./tables.js";
@@ -6,8 +6,8 @@ import { rint } from "./tables.js";
 const STRIP_POSITIONS = 2 ** 13; // latents for which h_s runs at a time
 
 /**
- * The coding order of a map of latents: rank of each position, steps (start, stop) of equal j + 3 i by rank, and for each
- * rank the ranks of its twelve context positions plus one, 0 outside the map.
+ * Compute the coding order of a map of latents: the rank of each position; the steps, which are ranges of ranks (start,
+ * stop) with equal j + 3 i; and for each rank, the ranks of its twelve context positions plus one, 0 outside the map.
  */
 function schedule(height, width) {
   const order = Array.from({ length: height * width }, (_, position) => position);
@@ -32,7 +32,7 @@ function schedule(height, width) {
   return { rank, steps, taps };
 }
 
-/** Latents of an image in coding order, and the raw parameters that they determine. `isWide`: latents exceed +-128. */
+/** Latents of an image in coding order, and the raw parameters that depend on them. `isWide`: latents exceed +-128. */
 export class Frame {
   constructor(codec, height, width, isWide) {
     Object.assign(this, schedule(height, width));
@@ -67,7 +67,7 @@ export class Frame {
     }
   }
 
-  /** Resolves to { values } with the raw parameters of ranks from start to stop. */
+  /** Resolves to { values }, the raw parameters of the ranks from `start` to before `stop`. */
   async parameters(start, stop) {
     const { M } = this;
     const count = stop - start;
@@ -84,7 +84,7 @@ export class Frame {
     return this.networks.run(this.pieces.length === 1 ? "context" : "context_wide", inputs);
   }
 
-  /** Insert latents of ranks from start on, so that later positions can use them as context. */
+  /** Insert the latents of ranks from `start` on, so that later positions can use them as context. */
   show(start, symbols) {
     const offset = (start + 1) * this.M;
     symbols.forEach((symbol, index) => {

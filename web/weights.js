@@ -1,11 +1,11 @@
-// Reads an export: its tensors in float32, and the integers that h_s, g_cm and g_ep are frozen to.
+// Reads an export: its tensors in float32, and the integers to which h_s, g_cm and g_ep are frozen.
 
 import { FileError } from "./bitstream.js";
 import { rint, scalesOf } from "./tables.js";
 
 const TYPES = { F32: Float32Array, F64: Float64Array, I32: Int32Array, I8: Int8Array, BF16: Uint16Array };
 
-/** Tensors of a .safetensors file by name: { shape, values } with values in float32, or of tables in doubles. */
+/** Read the tensors of a .safetensors file, by name: { shape, values }; values are float32, those of tables doubles. */
 export function readTensors(buffer) {
   const view = new DataView(buffer);
   const length = Number(view.getBigUint64(0, true));
@@ -30,7 +30,7 @@ export function readTensors(buffer) {
   return { tensors, tables };
 }
 
-/** Stored values of a type in float32; integers are multiplied by powers of two with these exponents. */
+/** Convert stored values of a type to float32; integers are multiplied by powers of two with these exponents. */
 function toFloats(type, shape, values, exponents) {
   if (type === "BF16") {
     return new Float32Array(Uint32Array.from(values, (half) => half << 16).buffer);
@@ -47,7 +47,7 @@ function toFloats(type, shape, values, exponents) {
   return floats;
 }
 
-/** Weights of a convolution, (out, in, ...) or transposed (in, out, ...), as (taps, in, out) with taps in raster order. */
+/** Rearrange weights of a convolution, (out, in, ...), or (in, out, ...) if transposed, to (taps, in, out), taps in raster order. */
 function byTap({ shape, values }, isTransposed) {
   const [first, second] = shape;
   const numTaps = shape.slice(2).reduce((a, b) => a * b, 1);
@@ -64,7 +64,7 @@ function byTap({ shape, values }, isTransposed) {
   return { weights, numTaps, numIn, numOut };
 }
 
-/** A layer on integers, see "Weights" in docs/file-format.md. */
+/** Freeze a layer to integers, see "Weights" in docs/file-format.md. */
 function freeze({ weights, numTaps, numIn, numOut }, bias, slope, largestInput = 2 ** 10) {
   const room = Math.floor(2 ** 24 / largestInput) - Math.floor(numIn / 2) - 1;
   const grid = new Float32Array(numOut);
@@ -82,12 +82,12 @@ function freeze({ weights, numTaps, numIn, numOut }, bias, slope, largestInput =
   const integers = new Float32Array(weights.length);
   for (let index = 0; index < weights.length; index++) {
     const exact = weights[index] / grid[index % numOut];
-    integers[index] = rint(exact) || (1 / exact < 0 ? -0 : 0); // the fingerprint sees the sign of a zero
+    integers[index] = rint(exact) || (1 / exact < 0 ? -0 : 0); // the fingerprint depends on the sign of a zero
   }
   return { weight: integers, numTaps, numIn, numOut, bias: bias ?? new Float32Array(numOut), grid, slope };
 }
 
-/** Frozen layers of h_s, g_cm and g_ep of a joint model, by their names in the graphs. */
+/** Freeze the layers of h_s, g_cm and g_ep of a joint model; the result has them by their names in the graphs. */
 function frozenLayers(tensors) {
   const layer = (name, slope, isTransposed = false) =>
     freeze(byTap(tensors[`${name}.weight`], isTransposed), tensors[`${name}.bias`].values, slope);
@@ -110,13 +110,13 @@ function frozenLayers(tensors) {
   };
 }
 
-/** beta or gamma of GDN as in its equation, from what is stored. */
+/** Compute beta or gamma in GDN's equation from the stored parameter. */
 function normalization({ values }, bound) {
   const least = Math.fround(Math.sqrt(bound + 2 ** -36));
   return values.map((value) => Math.fround(Math.max(value, least) ** 2) - 2 ** -36);
 }
 
-/** The 5x5 kernels of a transposed convolution of stride 2 for one parity of the output's row and column. */
+/** Select the taps of a 5x5 transposed convolution of stride 2 that reach outputs of one parity of row and column. */
 function parityKernel({ shape, values }, row, column) {
   const [numIn, numOut] = shape;
   const rows = row ? [3, 1] : [4, 2, 0];
@@ -131,7 +131,7 @@ function parityKernel({ shape, values }, row, column) {
   return kernel;
 }
 
-/** All four parities as 3x3 kernels with zeros: (4 out, in, 3, 3), out outermost. */
+/** Combine all four parities into 3x3 kernels, filled with zeros: (4 out, in, 3, 3), out outermost. */
 function wholeKernel(tensor) {
   const [numIn, numOut] = tensor.shape;
   const kernel = new Float32Array(numOut * 4 * numIn * 9);
@@ -160,7 +160,7 @@ export class GraphWeights {
     this.layers = frozenLayers(tensors);
   }
 
-  /** The weight of a graph, as a typed array. */
+  /** Return a weight of a graph as a typed array. */
   get(name) {
     const { tensors, layers } = this;
     const [, head, tail] = name.match(/^(.*)\.([^.]+)$/) ?? [null, "", name];
@@ -193,7 +193,7 @@ export class GraphWeights {
   }
 }
 
-/** The fingerprint, see docs/file-format.md: 16 hexadecimal digits. */
+/** Compute the fingerprint of a model as 16 hexadecimal digits, see docs/file-format.md. */
 export async function fingerprint(config, tensors, tables, layers) {
   const { rung, num_filters, num_latents, likelihood, num_components, transform, num_levels } = config;
   const words = [`'${rung}'`, num_filters, num_latents, `'${likelihood}'`, num_components];

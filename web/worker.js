@@ -1,4 +1,4 @@
-// The codec in a thread of its own, so that the page stays responsive. An answer has the id of its request.
+// Runs the codec in a thread of its own, so that the page stays responsive. An answer has the id of its request.
 
 import { FileError } from "./bitstream.js";
 import { Codec } from "./codec.js";
@@ -38,7 +38,7 @@ const requests = {
   },
 };
 
-let last = Promise.resolve(); // requests wait for each other, because they share sessions
+let last = Promise.resolve(); // requests run one after another, because they share sessions
 
 onmessage = ({ data }) => {
   last = last.then(() => answer(data));

@@ -1,4 +1,4 @@
-"""`jahp bench runtimes`: both runtimes are measured in processes of their own, and the results are saved."""
+"""Tests of `jahp bench runtimes`: each runtime is measured in its own process, and the results are saved."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 def test_cold_starts_and_the_steady_state_are_measured(tmp_path: Path) -> None:
     export(codec_of(JOINT).model, tmp_path / "m", {})
     Image.fromarray(kodak_crop("kodim05", 64, 80)).save(tmp_path / "photo.png")
-    # A process of its own: the largest resident memory of a child counts from that of the process that starts it.
+    # In a separate process, because a child's peak resident memory is at least that of the process that starts it.
     words = ["--image", "photo.png", "--model", "m", "--rounds", "1", "-o", "r.json"]
     command = [sys.executable, "-m", "jahp_pl", "bench", "runtimes", *words]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -65,11 +65,11 @@ def test_steps_are_timed_beside_a_variant_and_another_program(
 
 def test_operations_are_counted_forward_and_backward() -> None:
     config = load_config("model.num_filters=8", "model.num_latents=12", "model.rung=factorized", "data.crop_size=64")
-    # Multiplications of g_a's and g_s's kernels and of their GDNs, from the sizes of their outputs, per pixel of x.
+    # Multiplications in the kernels and GDNs of g_a and g_s, from the sizes of their outputs, per pixel of x.
     kernels = 25 * (3 * 8 / 4 + 64 / 16 + 64 / 64 + 8 * 12 / 256)
     gdn = 64 / 4 + 64 / 16 + 64 / 64
     once = 2 * 64**2 * 2 * (kernels + gdn)
-    assert 2.5 * once < count_flops(config) < 3.5 * once  # forward, and gradients by inputs and by weights
+    assert 2.5 * once < count_flops(config) < 3.5 * once  # forward, and gradients with respect to inputs and weights
     config.optim.transform_factor = 0
     assert 0.4 * once < count_flops(config) < 0.6 * once  # g_a forward
 

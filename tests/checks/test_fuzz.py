@@ -1,4 +1,4 @@
-"""A few hundred damaged files, of which `make fuzz` makes hundreds of thousands, and tests of its own detection."""
+"""A few hundred of the damaged files of `make fuzz` do no harm, and real faults would be detected."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_file_reassembled_from_its_parts_is_identical() -> None:
 
 @pytest.mark.parametrize("strategy", [s for s in STRATEGIES if s.__name__ not in UNCHECKED], ids=lambda s: s.__name__)
 def test_the_checksum_is_repaired(strategy: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No fixed place serves, because lengths in the header may be wrong; but one place must hold it."""
+    """Its place depends on lengths in the header, which may be wrong, but some place must hold it."""
     assert callable(strategy)
     for seed in range(20):
         data = strategy(np.random.default_rng(seed), PARTS_FILE, pack(Header(b"8 others", 30, 20, 0, 3), b"payload."))
@@ -77,7 +77,7 @@ def test_a_case_that_hangs_or_kills_its_process_fails_and_the_others_complete() 
 
 
 class BrokenError(Exception):
-    """An error other than `BitstreamError`."""
+    """Error that is not a `BitstreamError`."""
 
 
 def break_codec(connection: Connection, seed: int) -> None:

@@ -39,7 +39,7 @@ def test_the_sdist_has_what_the_wheel_is_built_from(built: Distributions) -> Non
 
 
 def test_make_install_adds_the_package_as_a_path() -> None:
-    """Type checkers and editors read only paths in .pth files, and do not follow import hooks."""
+    """Type checkers and editors read paths in .pth files, but do not follow import hooks."""
     files = Path(sysconfig.get_path("purelib")).glob("*jahp_pl*.pth")
     paths = [line for file in files for line in file.read_text().splitlines()]
     if not paths:

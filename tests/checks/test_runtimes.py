@@ -1,4 +1,4 @@
-"""The runtimes decode each other's files to the same latents; `make runtimes` takes all of Kodak."""
+"""The runtimes decode each other's files to the same latents; `make runtimes` checks this on all of Kodak."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of the commands compress and decompress with files, folders and streams, real models and real mistakes."""
+"""Tests of `jahp compress` and `jahp decompress` with files, folders and streams, real models and user errors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def photos(tmp_path):
-    """in/one.png, in/sub/two.png: real pixels of different sizes."""
+    """The images in/one.png and in/sub/two.png, parts of a photograph with different sizes."""
     folder = tmp_path / "in"
     (folder / "sub").mkdir(parents=True)
     Image.fromarray(kodak_crop()[:70, :101]).save(folder / "one.png")
@@ -96,7 +96,7 @@ def test_an_output_of_another_model_or_older_than_its_input_does_not_count_as_do
     assert run("compress", photos, "--model", model) == 0
     one, two = photos / "one.jahp", photos / "sub" / "two.jahp"
     data = bytearray(one.read_bytes())
-    data[5] ^= 1  # of the fingerprint; the checksum no longer holds either
+    data[5] ^= 1  # in the fingerprint; the checksum is wrong then, too
     one.write_bytes(data)
     os.utime(two, (1, 1))
     assert run("compress", photos, "--model", model) == 2
@@ -256,7 +256,7 @@ def test_an_interrupt_ends_all_and_leaves_no_partial_output(model, photos, monke
 
 
 def piped(*arguments, stdout, is_buffered=True):
-    """Run a command with its output to a file descriptor, and return status and messages."""
+    """Run a command with a file descriptor as its output, and return its status and messages."""
     command = [sys.executable, *([] if is_buffered else ["-u"]), "-m", "jahp_pl", *map(str, arguments)]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     done = subprocess.run(
@@ -314,7 +314,7 @@ main(["compress", ".", "-o", "out", "--threads", "1", "--runtime", "{runtime}", 
 
 
 def test_a_limit_on_the_size_of_files_is_reported_and_leaves_nothing(model, photos):
-    """This is like a full disk, which needs privileges."""
+    """The limit stands in for a full disk, which only root could set up."""
     command = [sys.executable, "-m", "jahp_pl", "compress", photos, "--model", model, "--threads", "1"]
 
     def limit() -> None:

@@ -1,4 +1,4 @@
-"""Tests of compress and decompress with names, dates and existing outputs as they occur in daily use."""
+"""Tests of `jahp compress` and `jahp decompress` with the names, dates and existing outputs of daily use."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_verify_checks_existing_outputs(photo: Path, capsys: pytest.CaptureFixtu
     coded = photo.with_suffix(".jahp")
     header, payload = unpack(coded.read_bytes())
     coded.write_bytes(pack(replace(header, latent_min=0, latent_max=0), payload))
-    assert compress(photo.parent) == 0  # a header does not show it
+    assert compress(photo.parent) == 0  # the header does not state it
     assert compress(photo.parent, "--verify") == 2
     assert "photo.jahp: exists and was not made by this model" in capsys.readouterr().err
 

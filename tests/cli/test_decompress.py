@@ -1,4 +1,4 @@
-"""Groups in lockstep and writing in the background: what they must not change."""
+"""Decoding in groups and writing in the background change neither images nor error messages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def coded(model, tmp_path):
-    """coded/0.jahp to coded/3.jahp: images of different sizes."""
+    """A folder with 0.jahp to 3.jahp, images of different sizes."""
     folder, codec = tmp_path / "coded", load_codec(model)
     folder.mkdir()
     for number, (height, width) in enumerate(SIZES):
@@ -38,7 +38,7 @@ def coded(model, tmp_path):
 
 @pytest.fixture
 def groups(monkeypatch):
-    """Numbers of files that were decoded together."""
+    """List of the number of files in each group that was decoded."""
     found, original = [], Codec.decode_each
 
     def decode_each(self, files, *arguments):
@@ -50,7 +50,7 @@ def groups(monkeypatch):
 
 
 def check(folder: Path, out: Path, model: Path, names: str) -> None:
-    """Check that these images, and no others, are what their files show when they are decoded alone."""
+    """Check that these images, and no others, were written, and equal what each file gives when decoded alone."""
     codec = load_codec(model)
     assert sorted(path.stem for path in out.iterdir()) == sorted(names)
     for name in names:
@@ -69,7 +69,7 @@ def test_a_folder_is_decoded_in_groups_of_limited_size(monkeypatch, model, coded
 
 def test_a_file_that_does_not_decode_does_not_stop_its_group(model, coded, groups, tmp_path, capsys):
     header, payload = unpack((coded / "1.jahp").read_bytes())
-    (coded / "1.jahp").write_bytes(pack(header, payload + bytes(8)))  # latents are correct, then data is left
+    (coded / "1.jahp").write_bytes(pack(header, payload + bytes(8)))  # all latents are correct, but data is left over
     (coded / "2.jahp").write_bytes((coded / "2.jahp").read_bytes()[:-1])
     assert run("decompress", coded, "-o", tmp_path / "out", "--model", model) == 2
     lines = capsys.readouterr().err.strip().splitlines()

@@ -133,7 +133,7 @@ def test_arbitrary_bytes_are_refused(data: bytes) -> None:
 @given(st.binary(max_size=60), st.binary(max_size=20))
 @settings(max_examples=300)
 def test_bytes_behind_a_true_start_and_checksum_are_refused_or_a_valid_header(head: bytes, payload: bytes) -> None:
-    """A file with a matching checksum may hold nonsense; its fields are still within the format's ranges."""
+    """A file with a matching checksum may hold nonsense, but the fields of an accepted header are in range."""
     try:
         header, rest = unpack(repack(b"jahp\x01" + bytes(8) + head, payload))
     except BitstreamError:

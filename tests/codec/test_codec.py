@@ -48,21 +48,21 @@ def evaluated(variant: Variant, image: Picture) -> ModelOutput:
 
 
 def patch(height: int, width: int) -> Picture:
-    """Cut a piece of a photograph, repeated if it is larger."""
+    """Cut a piece out of a photograph, which is repeated if the piece is larger."""
     rows, columns = np.arange(height) % 256, np.arange(width) % 384
     return np.ascontiguousarray(kodak_crop("kodim05")[rows][:, columns])
 
 
 @torch.no_grad()
 def assert_rounded(y_hat: torch.Tensor, model: CompressionModel, image: Picture) -> None:
-    """Check that the latents are the model's, rounded to the nearest integers up to the last bits of float32."""
+    """Check that latents are the model's, rounded to the nearest integer, up to the last bits of float32."""
     y = model.analyse(torch.from_numpy(image).movedim(-1, 0).unsqueeze(0).float() / 255)[0]
     assert float((y_hat - y).abs().max()) <= 0.5 + 1e-4
 
 
 @torch.no_grad()
 def assert_seen(image: torch.Tensor, y_hat: torch.Tensor, model: CompressionModel) -> None:
-    """Check that the image is the model's reconstruction, except for values between two levels in float32."""
+    """Check that an image is the model's reconstruction, except where float32 values lie between two 8-bit levels."""
     x_hat = model.synthesise(y_hat.float().unsqueeze(0), *image.shape[1:])
     difference = (to_uint8(x_hat)[0].int() - image.int()).abs()
     assert int(difference.max()) <= 1
@@ -177,8 +177,8 @@ def test_the_file_is_as_long_as_the_cross_entropy_of_the_float_model(variant: Va
     image = kodak_crop("kodim20")
     output = evaluated(variant, image)
     encoded = codec_of(variant).encode(image, measure=True)
-    # No symbol of a table costs more than 24 bits, one outside of a window 16 and an integer of the range,
-    # even if the density of a model trained for seconds is smaller there.
+    # A symbol of a table costs at most 24 bits, and one outside its window 16 more plus an integer of the range, even
+    # where the density of a model that was trained for seconds is smaller.
     span = int(encoded.y_hat.max() - encoded.y_hat.min()) + 1
     escape = 24.0 if variant.rung == "factorized" else min(24.0, 16 + math.log2(span))
     bits_z = float(output.bits_z.double().clamp(max=24).sum())
@@ -326,7 +326,7 @@ def test_a_header_that_promises_a_vast_image_takes_no_memory() -> None:
 
 @pytest.mark.parametrize("variant", [v for v in ONE_OF_EACH if v.rung != "factorized"], ids=str)
 def test_a_header_that_promises_a_vast_range_takes_no_more_time_or_memory(variant: Variant) -> None:
-    """Tables are as wide as their windows, whatever the header says; one as wide as this range would take 600 MB."""
+    """Tables are as wide as their windows, whatever range the header states; this range would take 600 MB."""
     codec = codec_of(variant)
     true, payload = unpack(codec.compress(patch(160, 160)))
     seconds, peaks = [], []
@@ -334,7 +334,7 @@ def test_a_header_that_promises_a_vast_range_takes_no_more_time_or_memory(varian
         data = pack(Header(true.fingerprint, 160, 160, lowest, highest), payload)
         tracemalloc.start()
         start = time.process_time()
-        # An escape is read differently than written; the following latents may need windows of any width.
+        # An escape decodes to another value than was written; later latents may then need windows of any width.
         with contextlib.suppress(BitstreamError):
             codec.decode(data)
         seconds.append(time.process_time() - start)

@@ -33,13 +33,13 @@ CROP = np.ascontiguousarray(kodak_crop()[:40, :56])
 
 @pytest.fixture
 def shared_codec(request: pytest.FixtureRequest) -> Codec:
-    """The codec of a variant; its model is trained on first use, by this fixture if no earlier test did it."""
+    """The codec of a variant; its model is trained on first use, at the latest by this fixture."""
     return codec_of(request.param)
 
 
 @pytest.fixture
 def another_device() -> Iterator[None]:
-    """Stand in for "cuda" on a machine without a GPU: every tensor that is created on it fails."""
+    """Make a default device stand in for "cuda" on a machine without a GPU: creating any tensor on it fails."""
     torch.set_default_device("meta")
     yield
     torch.set_default_device(None)

@@ -130,7 +130,7 @@ def test_many_files_share_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     codec = codec_of(JOINT)
     data = codec.compress(np.zeros((64, 64, 3), np.uint8))
     clock = iter(range(10**6))
-    monkeypatch.setattr(time, "monotonic", lambda: next(clock))  # a second for each look
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))  # one second passes with every call
     codec.decompress(data, max_seconds=1000)
     used = next(clock)
     assert len(codec.decompress_all([data] * 3, max_seconds=4 * used)) == 3

@@ -18,7 +18,7 @@ from tests.support.circumstances import changed
 
 
 def integers(num_rows: int, num_in: int, num_out: int) -> tuple[Tensor, Tensor]:
-    """Rows and weights whose products sum up to almost 2^24."""
+    """Create rows and weights whose products add up to almost 2^24."""
     rows, weight = torch.randint(-1024, 1025, (num_rows, num_in)), torch.randint(-99, 100, (num_in, num_out))
     weight = weight * (2**14 // num_in) // 100
     assert int((rows.abs() @ weight.abs()).max()) < 2**24

@@ -99,7 +99,7 @@ def test_a_rate_beyond_files_that_are_equal_at_all_levels_is_refused() -> None:
     model = variable_model()
     with torch.no_grad():
         model.g_a[-1].weight.zero_()
-        model.g_a[-1].bias.zero_()  # as for an image without detail: all latents are 0
+        model.g_a[-1].bias.zero_()  # as if the image had no detail: all latents are 0
     codec = Codec(model)
     rate = 8 * len(codec.compress(IMAGE)) / (IMAGE.shape[0] * IMAGE.shape[1])
     with pytest.raises(TargetError, match=r"this image takes at most .* bits per pixel; ask for less"):

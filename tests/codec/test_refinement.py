@@ -1,4 +1,4 @@
-"""The encoder's search: never worse than rounding, reproducible, and with ordinary files."""
+"""The encoder's search is never worse than rounding, is reproducible, and writes ordinary files."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def start_of(codec: Codec, image: Tensor) -> tuple[Tensor, Latents[Tensor]]:
 
 
 def score(codec: Codec, image: Tensor, y_hat: Tensor, z_hat: Tensor | None, loss: LossConfig = LOSS) -> float:
-    """Return the objective of the whole image at integers."""
+    """Return the objective of the whole image at integer latents."""
     psi = None if z_hat is None else refinement._psi(codec.model, z_hat, Region(0, y_hat.shape[1], 0, y_hat.shape[2]))
     whole = Region(0, y_hat.shape[1], 0, y_hat.shape[2])
     objective = LatentObjective(codec.model, codec.transforms, image, psi, loss, FEW.structure_share, whole, whole)
@@ -166,7 +166,7 @@ def test_annealing_improves_on_rounding_and_reports_each_step() -> None:
 def test_non_finite_gradients_fall_back_to_rounding_with_a_warning() -> None:
     model = load_golden("joint")
     with torch.no_grad():
-        model.g_s[0].weight *= 1e30  # finite itself, as a codec requires
+        model.g_s[0].weight *= 1e30  # still finite, as a codec requires
     codec, image = Codec(model, objective=LOSS), picture(64, 64)
     with pytest.warns(RefinementWarning, match="not finite"):
         data = codec.compress(image, effort=1)
@@ -174,7 +174,7 @@ def test_non_finite_gradients_fall_back_to_rounding_with_a_warning() -> None:
 
 
 def test_factors_before_the_synthesis_belong_to_the_objective() -> None:
-    """Halved latents that are doubled again before g_s are searched as they are."""
+    """If latents are halved here and doubled again before g_s, the search still lowers the objective."""
     codec, image = searching(JOINT), picture(80, 80)
     y = codec.transforms.analyse(image) / 2
     start = Latents(y[0].round().int(), start_of(codec, image)[1].z_hat)

@@ -1,4 +1,4 @@
-"""Matrix products have full precision while it is needed, and afterwards the precision that the callers set."""
+"""Matrix products have full precision while it is needed; then the precision that the caller had set is restored."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ assert state() == before, (before, state())
 
 
 def check_in_child(code: str) -> None:
-    """Run code that must not fail in a process of its own, because torch never forgets which interface was used."""
+    """Run code that must not fail in a separate process, because torch never forgets which interface was used."""
     if not hasattr(torch.backends, "fp32_precision"):
         pytest.skip("this torch knows only the older way")
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -55,7 +55,7 @@ def test_full_precision_holds_under_every_setting_of_the_caller_and_is_restored(
 
 
 def test_full_precision_lasts_until_its_last_user_is_done() -> None:
-    """One thread ends while another is at work."""
+    """One thread ends while another still needs full precision."""
     before = torch.get_float32_matmul_precision()
     with changed(torch.set_float32_matmul_precision, "medium", before):
         first, second = full_precision(torch.device("cpu")), full_precision(torch.device("cpu"))
@@ -69,7 +69,7 @@ def test_full_precision_lasts_until_its_last_user_is_done() -> None:
 
 @pytest.mark.parametrize("ask_first", ["pass", "torch.backends.fp32_precision = 'tf32'"])
 def test_a_setting_that_was_inherited_stays_inherited(ask_first: str) -> None:
-    """A later setting for all backends must reach the matrix products, as without a codec."""
+    """A later setting for all backends must reach matrix products just as it would without a codec."""
     check_in_child(
         f"import torch\nfrom jahp_pl.codec.torch_settings import full_precision\n{ask_first}\n"
         "settings = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)\n"
@@ -92,7 +92,7 @@ def test_a_change_of_precision_by_another_thread_is_noticed_by_all_and_kept() ->
         thread = threading.Thread(target=torch.set_float32_matmul_precision, args=("medium",))
         thread.start()
         thread.join()
-        with second:  # a new user has it again
+        with second:  # a new user gets full precision again
             assert torch.get_float32_matmul_precision() == "highest"
         with pytest.raises(PrecisionError, match="another thread"):
             first.__exit__(None, None, None)

@@ -65,7 +65,7 @@ def test_a_shard_is_downloaded_once(server: ShardServer, source: Path, tmp_path:
 def test_a_cached_shard_is_compared_with_the_index_on_every_open(
     server: ShardServer, source: Path, tmp_path: Path
 ) -> None:
-    """Equal sizes prove nothing: a shard may have been published again, or the disk may have lost a bit."""
+    """An equal size proves nothing: the shard may have been published anew, or the disk may have lost a bit."""
     url, data = server.address(FIRST), (source / FIRST).read_bytes()
     assert read(cache(server, tmp_path), url) == data
     (file,) = kept(tmp_path)

@@ -1,4 +1,4 @@
-"""Malicious photographs and archives, and killed commands: everything else is still packed."""
+"""Malicious photographs and archives, and killed commands, do not keep anything else from being packed."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_workers_end_with_a_killed_command_and_the_next_one_clears_up(number: si
         command,
         start_new_session=True,
         stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # as from a terminal, also under nohup
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # as from a terminal, even under nohup
     )
     try:
         end = time.monotonic() + 60

@@ -1,4 +1,4 @@
-"""Servers that drip, never end or redirect elsewhere neither block a reader nor receive another server's password."""
+"""Servers that trickle, never end or redirect elsewhere neither block a reader nor get another server's password."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The data module: the same batches for the same seed, new ones after a resume, shares for ranks, exact counts."""
+"""The data module gives the same batches for a seed, new ones after a resume, a share to each rank, and exact counts."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def config(folder: Path, **changes: Any) -> DataConfig:
 
 
 def batches(module: ShardDataModule, count: int) -> list[Tensor]:
-    """Clone the batches, because a worker may reuse their memory."""
+    """Draw batches and clone them, because a worker may reuse their memory."""
     return [batch.clone() for batch in itertools.islice(module.train_dataloader(), count)]  # type: ignore[union-attr]
 
 
@@ -140,7 +140,7 @@ def test_missing_shards_are_refused_before_anything_starts(folder: Path, tmp_pat
 
 
 class Recorder(lightning.LightningModule):
-    """A model of one weight that records its inputs."""
+    """Model with a single weight that records its inputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -248,7 +248,7 @@ def test_no_process_is_left_after_the_loader(folder: Path) -> None:
 
 
 def write_damaged(folder: Path) -> list[str]:
-    """Write eight shards of five photographs, the second damaged; the last shard is cut within its third."""
+    """Write eight shards of five photographs, of which the second is damaged; cut the last shard within its third."""
     source = folder / "in"
     source.mkdir()
     rng = np.random.default_rng(0)
@@ -264,7 +264,7 @@ def write_damaged(folder: Path) -> list[str]:
 
 
 def items_drawn(urls: list[str]) -> Iterator[str]:
-    """List the outcomes of the photographs in the order of the first worker with seed 0, independently of it."""
+    """Yield the outcome of each photograph in the order in which the first worker with seed 0 must draw them."""
     for_shards = np.random.SeedSequence((0, 0, 0, 0, 0)).spawn(3)[0]
     seed = int(for_shards.generate_state(1)[0])
     for shard in webdataset.ResampledShards(urls, deterministic=True, worker_seed=lambda: seed):
@@ -273,7 +273,7 @@ def items_drawn(urls: list[str]) -> Iterator[str]:
 
 @pytest.mark.parametrize("crops_per_photo", [1, 4])
 def test_a_run_trains_through_damage_and_counts_it_exactly(folder: Path, tmp_path: Path, crops_per_photo: int) -> None:
-    """A fifth of the photographs and one of eight shards are damaged."""
+    """One in five photographs and one in eight shards are damaged."""
     urls = write_damaged(tmp_path)
     changes: dict[str, Any] = {"train": urls, "val": [], "batch_size": 16, "shuffle_buffer": 1}
     model, module, _ = train(folder, tmp_path, 80, crops_per_photo=crops_per_photo, **changes)
@@ -308,7 +308,7 @@ def test_a_run_stops_when_too_many_photographs_are_broken(
 
 
 def test_a_run_stops_when_too_many_shards_are_broken_though_few_photographs_are(folder: Path, tmp_path: Path) -> None:
-    """Each intact shard gives nine photographs, each broken one a single item."""
+    """Each intact shard gives nine photographs, and each broken shard counts as a single item."""
     urls = [str(folder / "train" / "shard-000000.tar"), *(str(tmp_path / f"gone-{i}.tar") for i in range(2))]
     shards = Shards(urls, {})
     module = ShardDataModule(config(folder), 0)
@@ -319,7 +319,7 @@ def test_a_run_stops_when_too_many_shards_are_broken_though_few_photographs_are(
 
 
 def test_streams_without_their_own_shards_work_with_one_warning(folder: Path) -> None:
-    """With one shard for two workers, both draw from it, each different crops."""
+    """If there is one shard for two workers, both draw from it, but different crops."""
     module = ShardDataModule(config(folder, train=[str(folder / "val")], num_workers=2), 0)
     with pytest.warns(UserWarning, match=r"data\.train: 1 shard for 2 workers on all devices") as said:
         crops = torch.cat(batches(module, 9))

@@ -60,7 +60,7 @@ def same(a: list[Delivery], b: list[Delivery]) -> bool:
 
 
 def pack(path: Path, files: dict[str, bytes]) -> str:
-    """Write a tar like any other tool."""
+    """Write a tar file as any other tool would."""
     with tarfile.open(path, "w") as tar:
         for name, data in files.items():
             info = tarfile.TarInfo(name)
@@ -127,7 +127,7 @@ def test_all_photographs_are_drawn_equally_often(tmp_path: Path) -> None:
 
 
 def test_a_truncated_member_is_skipped_and_counted(tmp_path: Path) -> None:
-    """After two intact photographs a truncated one follows: each pass over the shard gives two crops and one skip."""
+    """A truncated photograph follows two intact ones, so each pass over the shard gives two crops and one skip."""
     whole = pack(tmp_path / "whole.tar", {f"{n}.jpg": photo_bytes(n) for n in ("moon", "dusk", "tower")})
     data = Path(whole).read_bytes()
     (tmp_path / "cut.tar").write_bytes(data[: data.index(photo_bytes("tower")[:500]) + 5000])
@@ -378,7 +378,7 @@ def test_crops_of_one_photograph_never_share_a_batch(tmp_path: Path) -> None:
 
 
 def test_several_crops_of_a_photograph_are_uniformly_distributed(tmp_path: Path) -> None:
-    """The pixels encode their positions; each of the 48 x 32 is equally likely (chi-squared test)."""
+    """Pixels encode their positions, of which all 48 x 32 are equally likely (chi-squared test)."""
     y, x = np.mgrid[0:63, 0:79].astype(np.uint8)
     Image.fromarray(np.stack([y, x, x], axis=-1)).save(tmp_path / "a.png")
     url = pack(tmp_path / "x.tar", {"a.png": (tmp_path / "a.png").read_bytes()})

@@ -21,7 +21,7 @@ from tests.support.shard_servers import ShardServer, serving
 
 PHOTOS = Path(__file__).parents[2] / "data" / "photos"
 LIMIT = 0.5
-"""Seconds that a block may take; a good server on this machine needs thousandths."""
+"""Seconds that a block may take; a working server on the same machine needs thousandths of a second."""
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_a_command_that_hangs_is_stopped_with_all_it_started(tmp_path: Path) -> 
 
 
 def running(group: str) -> list[str]:
-    """Return the states of the living processes of a group."""
+    """Return the states of the processes of a group that are still running."""
     states = subprocess.run(["ps", "-o", "stat=", "-g", group], capture_output=True, text=True, check=False).stdout
     return [state for state in states.split() if not state.startswith("Z")]
 
@@ -147,7 +147,7 @@ def test_a_stream_left_in_the_middle_leaves_no_process(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("aws") is None, reason="needs the aws command")
 def test_shards_come_from_s3(server: ShardServer, shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bucket is a folder of this server, for the requests of `aws s3 cp`."""
+    """The test server answers the requests of `aws s3 cp`; a bucket is one of its folders."""
     (shards / "bucket").mkdir(exist_ok=True)
     shutil.copy(shards / FIRST, shards / "bucket")
     for name, value in {

@@ -1,4 +1,4 @@
-"""Folders, files and archives of photographs become shards: same input, same bytes; all or nothing."""
+"""Folders, files and archives of photographs become shards: the same input gives the same bytes, all or none."""
 
 from __future__ import annotations
 

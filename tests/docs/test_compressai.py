@@ -1,4 +1,4 @@
-"""docs/compressai.md is correct: its blocks run in order, and its table names what CompressAI's checkpoints become."""
+"""docs/compressai.md is correct: its blocks run in order, and its table states what each checkpoint becomes."""
 
 from __future__ import annotations
 

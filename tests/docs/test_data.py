@@ -36,7 +36,7 @@ def test_the_commands_work_as_printed_on_one_machine_and_on_two(
     Path("configs").symlink_to(ROOT / "configs")
     Path("more").mkdir()
     Image.open(photos / "peaks.jpg").crop((0, 0, 300, 300)).save("more/scan.tif")
-    assert run("shards", photos, "--out", "build/shards/val") == 0  # what the configuration validates on
+    assert run("shards", photos, "--out", "build/shards/val") == 0  # the configuration's validation shards
     commands = pages.commands(PAGE)
     assert len(commands) == 5
     for command in commands:

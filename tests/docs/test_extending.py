@@ -1,5 +1,5 @@
-"""docs/extending.md is correct: its files add an accurate density and an accurate transform that train, export and code
-without a change of the package.
+"""docs/extending.md is correct: without any change to the package, its files add an accurate density and an accurate
+transform that train, export and code.
 """
 
 from __future__ import annotations

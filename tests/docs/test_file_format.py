@@ -1,5 +1,5 @@
-"""docs/file-format.md suffices to write a reader: this one, in plain integers and single float32 additions, shares no
-code with the codec.
+"""docs/file-format.md suffices to write a reader: the one in this file uses plain integers and single float32
+additions, and shares no code with the codec.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ WRITTEN_OUT = [
 
 
 class Coded(NamedTuple):
-    """A file, the tensors of its model as in an export, and the encoded latents."""
+    """File with the tensors of its model, as in an export, and the encoded latents."""
 
     variant: Variant
     tensors: dict[str, np.ndarray]
@@ -120,7 +120,7 @@ def read_tables(words: Words, tensors: dict[str, np.ndarray], height: int, width
 
 
 class Layer(NamedTuple):
-    """A frozen layer, in the letters of the page."""
+    """Frozen layer, in the page's notation."""
 
     W: np.ndarray
     """(taps, inputs, outputs) integers."""

@@ -1,4 +1,4 @@
-"""docs/guide.md is correct: its commands run in order and leave what it says."""
+"""docs/guide.md is correct: its commands run in order and leave the files that it names."""
 
 from __future__ import annotations
 

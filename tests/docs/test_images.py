@@ -56,7 +56,7 @@ def test_every_row_of_the_page_holds(key: tuple[str, str, str]) -> None:
     "key", [key for key in CASES if "converted to sRGB" in TABLE[key] and "gray" not in key[0]], ids=", ".join
 )
 def test_kept_profiles_have_the_intended_colours(key: tuple[str, str, str]) -> None:
-    """The pixels come with a profile, in whatever form the file stated it."""
+    """The decoded pixels come with a profile, in whatever form the file stated its colours."""
     case = CASES[key]()
     kept = convert_rgb(case.data, max_icc=2**20)
     assert kept.icc

@@ -21,7 +21,7 @@ COMMANDS = pages.commands(PAGE)
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine whose srun and scontrol record their arguments; srun ends with the status in `STATUS`."""
+    """A machine on which srun and scontrol record their arguments; srun exits with the status in `STATUS`."""
     note = f'#!/bin/bash\nprintf "%s\\n" "$0" "$@" >> {tmp_path}/calls\n'
     for name, end in (("srun", "exit ${STATUS:-0}\n"), ("scontrol", "")):
         (tmp_path / name).write_text(note + end)

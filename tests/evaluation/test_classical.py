@@ -135,7 +135,7 @@ def test_points_that_are_there_are_kept_and_missing_ones_are_added(tmp_path, mon
     assert [point["quality"] for point in whole["curves"][0]["points"]] == list(CODECS["jpeg"].curve_qualities)
     row = whole["curves"][0]["points"][3]["images"][0]
     assert row["file_bpp"] == pytest.approx(8 * row["file_bytes"] / (96 * 80), abs=1e-6)
-    assert row["file_ms_ssim"] is None  # too small for it
+    assert row["file_ms_ssim"] is None  # the image is too small
 
     cut = json.loads(out.read_text())
     del cut["curves"][0]["points"][5:]

@@ -61,7 +61,7 @@ def read(out: Path) -> dict[str, Any]:
 
 
 def mark(out: Path, part: str = "curves") -> None:
-    """Mark every point, to tell it from one that is measured later."""
+    """Mark every point, to distinguish it from points that are measured later."""
     content = read(out)
     for curve in content[part]:
         for point in curve["points"]:
@@ -74,7 +74,7 @@ def marks(curve: dict[str, Any]) -> list[bool]:
 
 
 def interrupted(images: Path, out: Path, after: int, force: bool, names: tuple[str, ...] = ("jpeg",)) -> None:
-    """Interrupt a call after a number of points, as by Ctrl+C."""
+    """Interrupt a call after a number of points, as Ctrl+C would."""
     points = []
 
     def progress(*point: object) -> None:

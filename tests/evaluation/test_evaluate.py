@@ -65,7 +65,7 @@ def evaluate_all(models: Sequence[object], *more: object) -> int:
 
 
 def without_times(content: Any) -> Any:
-    """Remove what differs between two calls."""
+    """Remove the entries that differ between two calls: times, command and folder."""
     if isinstance(content, dict):
         return {
             k: without_times(v) for k, v in content.items() if k not in ("command", "folder") and "seconds" not in k

@@ -1,4 +1,4 @@
-"""Creates the files of this folder; run again only if the format's version changes.
+"""Creates the files of this folder; run it again only if the format's version changes.
 
     python -m tests.golden.make
 

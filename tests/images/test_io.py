@@ -75,7 +75,7 @@ def test_damaged_metadata_does_not_lose_the_image(photo: Image.Image) -> None:
 
 
 def test_a_wide_gamut_profile_is_converted_to_srgb() -> None:
-    """Display P3 contains reds beyond sRGB; its (234, 51, 35) is sRGB's red."""
+    """Display P3 has reds outside sRGB; its (234, 51, 35) is the purest red of sRGB."""
     image = Image.new("RGB", (32, 32), (234, 51, 35))
     decoded = decode_rgb(encode(image, "PNG", icc_profile=DISPLAY_P3))
     assert np.abs(decoded[0, 0].astype(int) - RED).max() <= 4
@@ -108,7 +108,7 @@ def test_only_an_rgb_profile_other_than_srgb_is_kept(photo: Image.Image) -> None
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif", ".bmp", ".ppm", ".jp2"])
 def test_every_format_shows_the_colours_that_a_profile_means(suffix: str) -> None:
-    """Formats without a profile hold converted colours."""
+    """In formats that cannot hold a profile, the colours are converted."""
     rgb = np.full((16, 16, 3), (234, 51, 35), np.uint8)
     shown = decode_rgb(encode_rgb(rgb, suffix, DISPLAY_P3))
     assert np.abs(shown.astype(int) - RED).max() <= 6
@@ -143,7 +143,7 @@ def test_black_and_white_become_three_equal_channels(photo: Image.Image, mode: s
 
 
 def test_a_gray_profile_is_applied() -> None:
-    """The profile is linear gray: half the light is level 188 in sRGB."""
+    """The profile is linear gray, in which half the light corresponds to level 188 of sRGB."""
     tags = {b"wtpt": b"XYZ \0\0\0\0" + struct.pack(">iii", 63190, 65536, 54061), b"kTRC": b"curv\0\0\0\0\0\0\0\0"}
     tags |= {b"desc": b"desc\0\0\0\0" + struct.pack(">I", 5) + b"gray\0" + bytes(78), b"cprt": b"text\0\0\0\0none\0"}
     table, body = b"", b""

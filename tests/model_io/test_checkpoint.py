@@ -1,4 +1,4 @@
-"""Checkpoints are complete, plain and this project's, or refused in one line."""
+"""Checkpoints are accepted if they are complete, plain and from this project; others are refused in one line."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_best_checkpoint_is_that_of_the_lowest_validation_loss(finished: Tra
 
 
 def test_a_full_disk_leaves_the_previous_checkpoint_and_says_so(shards: Path, tmp_path: Path) -> None:
-    """A limit on the size of files gives the same error as a full disk, at the same place."""
+    """A limit on file sizes causes the same error as a full disk, at the same place."""
     config = tiny_config(tmp_path, shards, *NOTHING_CODED, "trainer.max_steps=4")
     good = train(config)
     content = good.last.read_bytes()

@@ -58,7 +58,7 @@ def test_the_command_leaves_an_export_that_codes(tmp_path, capsys):
 
 
 class Bomb:
-    """Pickles to a call that would leave a file behind."""
+    """Object that pickles to a call which would leave a file behind."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

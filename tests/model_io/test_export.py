@@ -1,4 +1,4 @@
-"""Exports round-trip to the last bit, everything else is refused by name, and every model source loads."""
+"""Exports round-trip to the last bit, anything else is refused by name, and every kind of source loads."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_weights_tables_and_files_are_restored_to_the_last_bit(variant, tmp_path
 
 @pytest.mark.parametrize("variant", ONE_OF_EACH, ids=str)
 def test_the_tables_of_an_export_are_used_instead_of_computed(variant):
-    """A table one step off, as another machine's exp may compute it, gives another codec: the exported one."""
+    """If a table is one step off, as another machine's exp may compute it, the codec uses the exported table."""
     model = model_of(variant)
     codec = Codec(model)
     for name, table in codec.tables().items():
@@ -157,7 +157,7 @@ RESULTS = {
 
 
 def as_first_format(folder: Path, model: CompressionModel) -> None:
-    """Rewrite an export as by jahp_pl 0.1.0: all taps, float64 tables, cumulatives on both sides of 0, no card."""
+    """Rewrite an export as jahp_pl 0.1.0 did: all taps, float64 tables, cumulatives on both sides of 0, no card."""
     codec = Codec(model)
     tables = codec.tables() | {"latents.cumulative": torch.from_numpy(codec.latents.tables.cumulative)}
     tensors = model.state_dict() | {f"tables.{name}": table for name, table in tables.items()}
@@ -207,7 +207,7 @@ def test_int8_exports_of_the_second_format_are_read(tmp_path):
 
 @pytest.fixture
 def results(original, tmp_path):
-    """Write those results of jahp evaluate that an export reads."""
+    """Write the part of the results of `jahp evaluate` that an export reads."""
     mean = {"file_bpp": 0.25, "file_psnr": 30.5, "file_ms_ssim": 0.95, "file_ms_ssim_db": 13.01}
     images = [{"name": f"kodim{number:02}.png"} for number in range(1, 25)]
     content = {"mean": mean, "images": images, "provenance": {"fingerprint": load_codec(original).fingerprint.hex()}}
@@ -404,7 +404,7 @@ def test_a_full_disk_or_an_interrupt_leaves_the_old_export_or_none(stop, at, fol
 
 @pytest.fixture
 def run_folder(tmp_path):
-    """Create a run folder with what an export reads."""
+    """Create a run folder with the files that an export reads."""
     model = load_golden("joint")
     path = tmp_path / "run" / "checkpoints" / "best.ckpt"
     path.parent.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The Hugging Face Hub without a network: with its own cache on this disk and its own signatures."""
+"""Models on the Hugging Face Hub, tested without a network but with the client's real cache and signatures."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch, tmp_path):
-    """A cache for this test alone, and no network, as with HF_HUB_OFFLINE=1."""
+    """Use a cache for this test alone and no network, as with HF_HUB_OFFLINE=1."""
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -76,7 +76,7 @@ def test_a_model_that_cannot_be_fetched_is_named_in_one_line(name):
 
 
 class Server:
-    """Stores pushed files in a folder; its methods have exactly the parameters of HfApi's."""
+    """Server that stores pushed files in a folder; its methods have exactly the parameters of HfApi's methods."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -103,7 +103,7 @@ def test_an_export_is_pushed_with_its_card_and_loads_from_what_was_pushed(folder
     pushed = tmp_path / "server" / "user" / "mine"
     assert {path.name for path in pushed.iterdir()} == {CARD, CONFIG, WEIGHTS}
     assert jahp_pl.load_codec(pushed).fingerprint == Codec(load_golden("joint")).fingerprint
-    pretrained.push(folder, "user/mine")  # again
+    pretrained.push(folder, "user/mine")  # pushing again works
 
 
 def test_a_card_has_the_head_that_the_hub_reads(folder):

@@ -111,7 +111,7 @@ def test_entropy_parameters_are_equal_to_the_last_bit(largest, runtime):
     context = codec_of(JOINT).latents.context
     for count in (1, 2, 64, 65, 700):
         low, high = (integers(count, TAPS * M, largest=128) for _ in range(2))
-        if count == 64:  # the largest sums there can be
+        if count == 64:  # the largest possible sums
             worst = context.context.weight[0].sign().T.repeat(count, 1)[:count] * 128
             low, high = worst.contiguous(), -worst
         start = torch.randn(count, len(context.from_psi.bias)) * largest
@@ -120,7 +120,7 @@ def test_entropy_parameters_are_equal_to_the_last_bit(largest, runtime):
 
 
 class OtherRuntime:
-    """Replaces h_s, g_cm and g_ep of a codec."""
+    """Other implementation of h_s, g_cm and g_ep, to replace a codec's."""
 
     def __init__(self, runtime, context) -> None:
         self.runtime, self.offsets = runtime, context.offsets

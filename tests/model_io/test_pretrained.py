@@ -23,7 +23,7 @@ from tests.support.commands import run
 
 PIXELS = kodak_crop()[:60, :90]
 LMBDAS = {"a-last": 0.05, "mid-1": 0.01, "z-first": 0.002}
-"""By name; the order of quality is another than that of names."""
+"""Models by name; their order by quality differs from their order by name."""
 NAMES = sorted(LMBDAS, key=LMBDAS.__getitem__)
 
 
@@ -236,7 +236,7 @@ def test_a_damaged_bundled_model_is_named(tmp_path, monkeypatch, capsys):
 
 
 def test_the_models_of_the_package_are_whole():
-    """Each bundled model loads and has its figures on Kodak, and better ones take more bits."""
+    """Each bundled model loads and states its results on Kodak, in which better quality takes more bits."""
     folders = sorted((Path(jahp_pl.__file__).parent / "weights").glob("*/"))
     assert sum(path.stat().st_size for folder in folders for path in folder.iterdir()) <= 27e6  # two models of 13.4 MB
     found = {folder: load_export(folder) for folder in folders}

@@ -1,4 +1,4 @@
-"""Curves from results files, and BD-rates: those of the published curves, and refusals."""
+"""Curves are read from results files, BD-rates of published curves are correct, and unfit files are refused."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_mixtures_and_named_curves_are_apart(evaluation, tmp_path):
 
 
 def ladder(evaluation, tmp_path, rung: str, factors: dict[int, float]) -> None:
-    """Create four rates for each seed, whose values are those of an ideal curve times a factor."""
+    """Write results at four rates for each seed; the rates are those of an ideal curve times the seed's factor."""
     for seed, factor in factors.items():
         for step in range(4):
             content = with_facts(evaluation, 0.01 * 2**step, 2**step * factor, seed)

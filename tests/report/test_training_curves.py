@@ -1,4 +1,4 @@
-"""Training curves from run folders alone."""
+"""Training curves are drawn from run folders alone."""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ FIGURES = ("rd-psnr", "rd-ms_ssim", "savings-psnr", "images-psnr", "rate-split",
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """A folder with two small images, results of two untrained models at three lambdas, of JPEG and of WebP, and a
-    report.
+    """A folder with two small images, a report, and results of two untrained models at three lambdas, of JPEG and of
+    WebP.
     """
     import torch
 
@@ -46,7 +46,7 @@ def study(tmp_path_factory):
 
 
 def add_rates(path: Path) -> None:
-    """Add two results beside one, at 4 and at 16 times its rate, so that they form a curve."""
+    """Add two results beside one, at 4 and 16 times its rate, so that all three form a curve."""
     for doubling in (2, 4):
         content = json.loads(path.read_text())
         for row in (content["mean"], *content["images"]):
@@ -141,7 +141,7 @@ def browser():
 
 
 def box_of(browser: Page, selector: str) -> list[float]:
-    """Return left, top, width and height in the window."""
+    """Return left, top, width and height of an element in the window."""
     box = f"document.querySelector({json.dumps(selector)}).getBoundingClientRect()"
     return browser.run(f"(b => [b.left, b.top, b.width, b.height])({box})")
 
@@ -232,7 +232,7 @@ def test_choosing_another_anchor_changes_table_and_savings(browser: Page, study)
 
 @pytest.fixture
 def odd_results(tmp_path):
-    """Results of a model and images whose names a figure cannot show as they are: `$` and what is not text."""
+    """Results of a model and images whose names have characters that a figure cannot show: `$` and invalid text."""
     content = json.loads((ROOT / "results" / "ladder" / "joint-1.json").read_text())
     row = content["images"][0]
     content["images"] = [row | {"name": name} for name in ("a$b_{$.png", "caf\udce9.png")]

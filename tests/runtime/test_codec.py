@@ -1,4 +1,4 @@
-"""The codec in onnxruntime: torch's files and torch's latents, to the last bit, and without torch."""
+"""The codec in onnxruntime gives torch's files and torch's latents to the last bit, without importing torch."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ VARIABLE = "variable"
 
 @functools.cache
 def pair(variant: Variant | str, folder: Path) -> tuple[Codec, RuntimeCodec]:
-    """A codec in torch and the same in onnxruntime."""
+    """Return a codec in torch and the same codec in onnxruntime."""
     codec = variable_codec() if isinstance(variant, str) else codec_of(variant)
     path = folder / str(variant)
     exported = export(codec.model, path, {}, tables=codec.tables())
@@ -89,7 +89,7 @@ def test_each_reads_the_files_of_the_other(variant: Variant | str, folder: Path)
 @pytest.mark.parametrize("variant", [JOINT, MIXTURE, Variant("context", "laplace", 3)], ids=str)
 @pytest.mark.parametrize("factor", [3, 300])
 def test_any_latents_give_the_same_payload(variant: Variant, factor: int, folder: Path) -> None:
-    """In one piece and in two, with escapes, and hyper-latents beyond what float32 holds."""
+    """This includes latents of one and two pieces, escapes, and hyper-latents that float32 cannot represent."""
     ours, theirs = pair(variant, folder)
     numbers = np.random.default_rng(0)
     y_hat = (numbers.integers(-40, 41, (12, 11, 14)) * factor).astype(np.int32)
@@ -128,7 +128,7 @@ def test_tiles_leave_no_seams(folder: Path) -> None:
 @pytest.mark.parametrize("size", [(18, 47), (33, 9), (17, 34)])
 @pytest.mark.parametrize("limit", [1, 10**6])
 def test_what_is_cut_off_a_halo_changes_nothing(size: tuple[int, int], limit: int, folder: Path) -> None:
-    """Also where a tile ends one or two latents before the image, so that its halo is narrower or reaches the edge."""
+    """This holds even if a tile ends one or two latents before the image does, so that its halo reaches the edge."""
     _, theirs = pair(JOINT, folder)
     y_hat = np.random.default_rng(0).integers(-9, 10, (12, *size)).astype(np.int32)
     height, width = 16 * size[0] - 3, 16 * size[1]

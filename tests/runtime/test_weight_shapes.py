@@ -1,4 +1,4 @@
-"""The shapes of weights without torch are those of the model in torch."""
+"""The shapes of weights that are computed without torch equal those of torch's model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights are finite as stored if and only if they are finite in float32."""
+"""Stored weights are finite if and only if they are finite in float32."""
 
 from __future__ import annotations
 

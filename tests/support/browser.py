@@ -24,7 +24,7 @@ REPORT_IS_READY = "document.readyState === 'complete' && document.documentElemen
 
 
 class Page:
-    """A tab."""
+    """Tab of a browser."""
 
     def __init__(self, read: int, write: int) -> None:
         self._read, self._write, self._rest, self._last = read, write, b"", 0
@@ -71,7 +71,7 @@ class Page:
         return answer["result"].get("value")
 
     def press(self, x: float, y: float, to: tuple[float, float] | None = None) -> None:
-        """Press the mouse at a position in the window, drag, release."""
+        """Press the mouse button at a position in the window, drag to another position if given, and release it."""
         end = to or (x, y)
         for kind, (px, py) in (
             ("mouseMoved", (x, y)),
@@ -113,7 +113,7 @@ class Page:
         return json.loads(message)
 
     def _record(self, method: str | None, parameters: dict[str, Any]) -> None:
-        """Add the complaint of an event, if it is one, to `complaints`."""
+        """Add an event to `complaints` if it is an error or a warning."""
         if method == "Runtime.exceptionThrown":
             self.complaints.append(str(parameters["exceptionDetails"]))
         if method == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "warning", "assert"):

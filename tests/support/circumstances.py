@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def changed(setter: Callable[..., None], value: object, before: object) -> Iterator[None]:
-    """Set another value within the block."""
+    """Set another value within the block, and restore the one before."""
     setter(value)
     try:
         yield

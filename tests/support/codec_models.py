@@ -1,8 +1,8 @@
 """Small models whose densities fit their latents, for the tests of the codec.
 
-The transforms come from `golden/joint.pt`, a joint model of N = 8, M = 12 trained for seven minutes on the bundled
-photographs. Every other rung, family and number of components has the same transforms and its own entropy model,
-trained on the same latents of two photographs for forty steps.
+The transforms come from `golden/joint.pt`, a joint model with N = 8 and M = 12 that was trained for seven minutes on
+the bundled photographs. Every other rung, family and number of components has the same transforms and its own entropy
+model, which is trained for forty steps on the latents of two photographs.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def read(path: Path) -> npt.NDArray[np.uint8]:
 
 @functools.cache
 def kodak_crop(name: str = "kodim23", height: int = 256, width: int = 384) -> npt.NDArray[np.uint8]:
-    """Cut (height, width, 3) out of the middle of a Kodak image; not to be changed."""
+    """Cut (height, width, 3) out of the middle of a Kodak image; do not change the array."""
     image = read(KODAK / f"{name}.png")
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return np.ascontiguousarray(image[top : top + height, left : left + width])

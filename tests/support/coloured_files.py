@@ -1,5 +1,5 @@
-"""Small files with colour information or a rare layout, one for each row of the table in docs/images.md, with the
-intended image. Written from the formats' standards.
+"""Small files with colour information or a rare layout, built by the formats' standards: one for each row of the table
+in docs/images.md, with the intended image.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Case(NamedTuple):
 
     data: bytes
     meant: npt.NDArray[np.generic] | None = None
-    """sRGB levels; None for what is refused."""
+    """Intended sRGB levels; None if the file must be refused."""
 
 
 def shown(light: Floats) -> Floats:
@@ -118,7 +118,7 @@ def avif(primaries: int, transfer: int) -> bytes:
 
 
 def jpeg_with_late_profile(data: bytes) -> bytes:
-    """Move the APP2 segment of a JPEG behind the frame header."""
+    """Move the APP2 segment of a JPEG to a place after the frame header."""
     i, before, late = 2, b"", b""
     while data[i + 1] != 0xDA:
         size = struct.unpack(">H", data[i + 2 : i + 4])[0] + 2

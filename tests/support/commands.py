@@ -7,7 +7,7 @@ import shlex
 from jahp_pl.cli.main import main
 
 SHORTER = {
-    # Training and evaluation as printed take minutes to days; these make them short and change nothing else.
+    # As printed, training and evaluation take minutes to days; these settings shorten them and change nothing else.
     "train": "model.num_filters=8 model.num_latents=12 data.crop_size=32 data.batch_size=2 data.num_workers=0 "
     "trainer.max_steps=2 trainer.val_every_steps=2 data.max_val_images=1 coding.max_images=1 trainer.accelerator=cpu",
     "evaluate": "--limit 1",

@@ -17,9 +17,9 @@ from jahp_pl.config import Config, to_dict
 
 JAHP = (sys.executable, "-m", "jahp_pl")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-"""As the command `torchrun`, and a free port with it."""
+"""The command `torchrun` with a free port."""
 LIMIT = 400.0
-"""Seconds after which a process is taken to hang."""
+"""Seconds after which a process counts as hung."""
 
 
 @contextmanager

@@ -11,10 +11,10 @@ DOCS = ROOT / "docs"
 
 
 class Block(NamedTuple):
-    """Code between fences."""
+    """Block of code between fences."""
 
     language: str
-    """Word behind the opening fence; empty for shell commands."""
+    """Word after the opening fence; empty for shell commands."""
     text: str
 
 

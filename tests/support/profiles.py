@@ -6,7 +6,7 @@ import struct
 
 
 def matrix_profile(primaries: dict[str, tuple[float, float, float]], curve: list[float]) -> bytes:
-    """Build an RGB matrix profile by ICC.1:2001, with sRGB's tone curve."""
+    """Build an RGB matrix profile according to ICC.1:2001, with sRGB's tone curve."""
 
     def s15(values: tuple[float, ...]) -> bytes:
         return b"XYZ \0\0\0\0" + b"".join(struct.pack(">i", round(v * 65536)) for v in values)

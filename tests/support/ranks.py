@@ -30,7 +30,7 @@ NUM_STEPS, DAMAGED_STEP, GLOBAL_BATCH = 20, 7, 4
 
 
 class GlobalNoise:
-    """Draws the noise of the whole batch, of which each rank takes the share of its images."""
+    """Noise source that draws noise for the whole batch, from which each rank takes its images' share."""
 
     def __init__(self, rank: int, world_size: int) -> None:
         self.rank, self.world_size, self.calls = rank, world_size, 0
@@ -43,7 +43,7 @@ class GlobalNoise:
 
 
 class Watched(CompressionModule):
-    """Records crops, validation images and the last gradients."""
+    """Module that records crops, validation images and the last gradients."""
 
     def __init__(self, config: Config, start: Mapping[str, nn.Module] | None = None) -> None:
         super().__init__(config, start)

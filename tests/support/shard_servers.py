@@ -1,4 +1,4 @@
-"""Servers of shards on this machine, good and bad ones, and damage to shards."""
+"""Local servers of shards, working and faulty ones, and functions that damage shards."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class ShardHandler(http.server.BaseHTTPRequestHandler):
             self.send_body(body, fault)
 
     def send_body(self, body: bytes, fault: str) -> None:
-        """Send the body of an answer, as slowly or incompletely as the fault says."""
+        """Send the body of an answer, as slowly or incompletely as the fault requires."""
         try:
             if fault == "close early":
                 self.wfile.write(body[: len(body) // 2])

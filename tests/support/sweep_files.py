@@ -1,4 +1,4 @@
-"""Writes small sweep files for tests, and makes up results of their points."""
+"""Writes small sweep files for tests, and invents results for their points."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def write(folder: Path, **changes: Any) -> Path:
 
 
 def small(folder: Path, **changes: Any) -> SweepFile:
-    """Read the file of `write`."""
+    """Write a file as `write` does, and read it."""
     return read_sweep(write(folder, **changes))
 
 

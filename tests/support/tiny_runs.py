@@ -46,7 +46,7 @@ def tiny_config(output_dir: Path, shards: Path, *settings: str) -> Config:
 
 
 class FixedBatches(IterableDataset[Tensor]):
-    """The batches of steps `start`, `start` + 1, ...: functions of the step alone, cut from a few photographs."""
+    """Batches from step `start` on, each a function of its step alone, cut from a few photographs."""
 
     def __init__(self, photos: Tensor, start: int = 0, damaged: tuple[int, ...] = ()) -> None:
         self.photos, self.start, self.damaged = photos, start, damaged
@@ -91,5 +91,5 @@ def rows(result: TrainResult) -> list[dict[str, str]]:
 
 
 def training_losses(result: TrainResult) -> list[tuple[str, str]]:
-    """Return steps and losses as written."""
+    """Return steps and losses as they were written to metrics.csv."""
     return [(row["step"], row["train/loss"]) for row in rows(result) if row["train/loss"]]

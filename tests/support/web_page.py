@@ -43,7 +43,7 @@ def script(name: str) -> ModuleType:
 
 
 class Site:
-    """The page with a model, on localhost.
+    """The page on localhost, with a model.
 
     Args:
         folder: result of web/build.py.
@@ -70,8 +70,8 @@ def ask_worker(page: Page, site: Site, expression: str) -> Any:
     """Ask a worker of the site, and return its result with arrays as base64, or its error message.
 
     Args:
-        page: page of a browser; opens the site unless it shows it already.
-        site: the site.
+        page: page of a browser; it opens the site unless it already shows it.
+        site: site whose worker to ask.
         expression: JavaScript expression that calls `ask(what, values)`, see web/worker.js.
     """
     if page.run("location.href") != site.url or not page.run("'ask' in window"):

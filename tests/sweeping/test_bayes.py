@@ -1,4 +1,4 @@
-"""The search of method bayes approaches the optimum, ends, and follows from its history alone."""
+"""The search of method bayes approaches the optimum, ends, and depends on its history alone."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_proposals_approach_the_optimum_and_follow_from_the_history_alone() -> N
         known = None if number % 7 == 3 else score(values)
         history.append(ScoredPoint(values, known, is_open=number == 28))
     late = [trial.values for trial in history[15:]]
-    assert sum(score(dict(values)) < 0.3 for values in late) >= 8  # one in ten of random draws
+    assert sum(score(dict(values)) < 0.3 for values in late) >= 8  # random draws would give one in ten
 
 
 def test_proposals_end_when_a_space_is_exhausted() -> None:

@@ -34,14 +34,14 @@ def _in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Launched:
-    """Stands in for the process that W&B's agent would start."""
+    """Substitute for the process that W&B's agent would start."""
 
     def __init__(self, command: list[str], **_: Any) -> None:
         self.command = command
 
 
 def rendered(path: Path, values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the command that W&B's own agent makes of a sweep file and the server's values."""
+    """Return the command that W&B's own agent makes from a sweep file and the server's values."""
     content = load_sweep_config(str(path))
     assert content is not None
     agent = wandb_agent.Agent(api=None, queue=None, sweep_id="local")

@@ -1,4 +1,4 @@
-"""Values of a swept setting: what is listed, and what is drawn."""
+"""Values of a swept setting are listed and drawn as its keywords say."""
 
 from __future__ import annotations
 

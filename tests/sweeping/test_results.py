@@ -1,4 +1,4 @@
-"""Results of a sweep are read back as written, and other files stay."""
+"""Results of a sweep are read back as they were written, and other files are never overwritten."""
 
 from __future__ import annotations
 

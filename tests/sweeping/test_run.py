@@ -34,7 +34,7 @@ def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write(folder: Path, shards: Path, parameters: dict[str, Any], **more: Any) -> tuple[Path, list[str]]:
-    """Write a sweep file over a tiny model, and return the arguments that send its runs to `folder`/runs."""
+    """Write a sweep file for a tiny model, and return the arguments that put its runs into `folder`/runs."""
     command = ["python", "-m", "jahp_pl", "train", f"data.train=[{shards / 'train'}]", f"data.val=[{shards / 'val'}]"]
     content = {"method": "grid", "metric": {"name": "val/loss"}, "parameters": parameters, **more}
     content["command"] = [*command, *TINY, "${args_no_hyphens}"]

@@ -1,4 +1,4 @@
-"""The table of a sweep shows what matters in any height, and redraws itself on a terminal."""
+"""The table of a sweep shows what matters whatever its height, and redraws itself on a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Validation codes images to real files, and logs and draws what they give."""
+"""Validation codes images to real files, and logs and draws the results."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_the_report_has_the_sizes_of_the_files_on_disk(result: TrainResult) -> N
 
 
 def test_a_file_of_a_run_is_decoded_with_its_last_checkpoint_alone(result: TrainResult) -> None:
-    """Both sides use the averaged weights."""
+    """Encoder and decoder use the averaged weights."""
     folder = result.run_dir / "coding" / "step-0000008"
     decoder = Codec(load_checkpoint_model(result.last))
     for path in folder.glob("*.jahp"):
@@ -154,7 +154,7 @@ def test_names_of_images_become_names_of_files() -> None:
 
 def test_a_report_is_json_also_where_a_mean_does_not_exist(coded: CodedImage) -> None:
     means = coding_summary([coded.row])
-    assert np.isnan(means["val/file_ms_ssim"])  # the picture is too small for it
+    assert np.isnan(means["val/file_ms_ssim"])  # the image is too small
     content = json.loads(coding_report(3, [coded.row], means), parse_constant=lambda name: pytest.fail(name))
     assert content["mean"]["val/file_ms_ssim"] is None
     assert content["images"][0]["name"] == "photo"
@@ -166,7 +166,7 @@ def test_a_report_is_json_also_where_a_mean_does_not_exist(coded: CodedImage) ->
 def test_pictures_lie_in_the_run_folder_and_in_that_of_wandb(result: TrainResult) -> None:
     folder = result.run_dir / "pictures" / "step-0000008"
     names = sorted(path.name for path in folder.iterdir())
-    assert len(names) == 2  # one image was asked for, and the channels
+    assert len(names) == 2  # one image, as requested, and the channels
     assert "channels.png" in names
     for name in names:
         with Image.open(folder / name) as picture:

@@ -54,7 +54,7 @@ def csv_rows(run_dir: Path) -> list[dict[str, str]]:
 def test_after_twenty_steps_both_ranks_have_the_same_weights_average_and_gradients(
     run: str, ranks: list[dict[str, Any]]
 ) -> None:
-    """Only one of them met the damaged batch; both skipped its step."""
+    """Only one of them got the damaged batch, but both skipped that step."""
     first, second = (rank[run] for rank in ranks)
     for name in ("weights", "average", "gradients"):
         assert all_equal(first[name], second[name])
@@ -64,7 +64,7 @@ def test_after_twenty_steps_both_ranks_have_the_same_weights_average_and_gradien
 def test_twenty_steps_of_two_ranks_are_those_of_one_process_on_the_same_global_batches(
     ranks: list[dict[str, Any]], shards: Path, tmp_path: Path
 ) -> None:
-    """They agree up to rounding, which Adam amplifies where a gradient is nearly 0, because it divides by its size."""
+    """They agree up to rounding, which Adam amplifies where a gradient is nearly 0 because it divides by its size."""
     alone, together = fixed_steps(tmp_path, shards, 0, 1), ranks[0]["fixed"]
     assert all_equal(alone["start"], together["start"])
     assert max(float((a - b).abs().max()) for a, b in zip(alone["start"], alone["weights"], strict=True)) > 1e-3
@@ -95,7 +95,7 @@ def test_every_image_is_validated_and_coded_once_and_the_figures_are_those_of_on
         assert len({image for at, image in seen[0] | seen[1] if at == step}) == num_images
     assert len(seen[0] | seen[1]) == 2 * num_images == sum(len(rank[name]["validated"]) for rank in ranks)
 
-    # The same weights again: the last checkpoint says that its validation is due, and one process performs it.
+    # Validate the same weights again: the last checkpoint states that a validation is due, and one process performs it.
     alone = real_config(tmp_path, shards, num_images, devices=1)
     shutil.copytree(folder / name, alone.run_dir)
     last = alone.run_dir / "checkpoints" / "last.ckpt"
@@ -226,7 +226,7 @@ def test_a_stopped_run_of_two_ranks_continues_with_torchrun_and_with_one_process
 
 
 def test_two_ranks_leave_a_validation_at_once_on_a_signal_to_stop(shards: Path, tmp_path: Path) -> None:
-    """One process gets the signal in the middle of an image and tells the other; neither waits."""
+    """One process gets the signal while it measures an image and passes it on to the other; neither waits."""
     config = tiny_config(tmp_path, shards, "trainer.devices=2", "trainer.max_steps=4")
     body = (
         "import pathlib, time\n"

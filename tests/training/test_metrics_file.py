@@ -1,4 +1,4 @@
-"""Rows of metrics.csv are read from files that are written at the moment, cut short or damaged."""
+"""Rows of metrics.csv are read even if the file is being written, was cut short, or is damaged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CompressionModule: its optimizer steps, its average of the weights, its counters and its metrics."""
+"""CompressionModule: its optimizer steps, averaged weights, counters and metrics."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def fit(module: CompressionModule, photos: Tensor, steps: int, damaged: tuple[in
 
 
 class WithoutNoise(CompressionModule):
-    """Runs the transforms alone, to compare two memory formats, which fill noise in different orders."""
+    """Module that runs the transforms alone, because noise would be filled in another order in each memory format."""
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         super().training_step(batch, batch_idx)
@@ -150,7 +150,7 @@ def test_gradients_are_clipped_at_the_configured_norm(photos: Tensor) -> None:
     config = experiment(OptimConfig(learning_rate=1e-3, clip_norm=0.5))
     module = fit(seeded(config, Watching), photos, 4)
     assert module.latest is not None
-    assert module.latest.grad_norm > 0.5  # what is logged is the norm before
+    assert module.latest.grad_norm > 0.5  # the logged norm is the one before clipping
     assert len(norms) == 3
     assert norms == pytest.approx([0.5] * 3, rel=1e-3)
 
@@ -168,7 +168,7 @@ def test_the_fused_optimizer_makes_the_steps_of_plain_adam(photos: Tensor) -> No
             return PlainAdam([{"params": self.model.parameters(), "factor": 1.0}], lr=1e-3)
 
     class PlainAdam(torch.optim.Adam):
-        """Does not support skipped steps."""
+        """Adam that does not support skipped steps."""
 
         def step(self, closure=None):  # type: ignore[no-untyped-def]
             with torch.enable_grad():

@@ -1,4 +1,4 @@
-"""CompressionModule in the user's own Trainer: any loader, any logger, any callback."""
+"""CompressionModule works in the user's own Trainer, with any loader, logger and callback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs continue from the last complete checkpoint with the steps of an uninterrupted run."""
+"""Runs continue from the last complete checkpoint, and take the same steps as an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_all_changes_are_named_and_a_missing_setting_counts_as_its_default() -> 
 
 
 def test_allowed_changes_forget_the_best_loss_and_take_effect(shards: Path, tmp_path: Path) -> None:
-    """With lambda 1 every loss is higher than the best one with lambda 0.001; best.ckpt must still be a new model."""
+    """At lambda 1, every loss is higher than the best loss at lambda 0.001, but best.ckpt must still be replaced."""
     first = train(tiny_config(tmp_path, shards, *NOTHING_CODED, "loss.lmbda=0.001"))
     assert first.best is not None
     settings = (*NOTHING_CODED, "loss.lmbda=1", "optim.transform_factor=0.5", "allow_changes=true")

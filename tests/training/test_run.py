@@ -185,7 +185,7 @@ def test_the_progress_line_says_where_training_is(finished: TrainResult) -> None
     module._trainer = trainer  # type: ignore[assignment]
     closed, gone = os.pipe()
     os.close(closed)
-    with os.fdopen(gone, "w") as pipe:  # nobody reads it any longer, which must not end a training
+    with os.fdopen(gone, "w") as pipe:  # nobody reads it any longer, but training must go on
         ProgressLine("night", batch_size=4, stream=pipe).on_train_start(trainer, module)  # type: ignore[arg-type]
         os.dup2(os.open(os.devnull, os.O_WRONLY), gone)  # for what is still buffered
     stream = io.StringIO()

@@ -29,7 +29,7 @@ Act = Callable[[], None]
 
 
 class BrokenError(Exception):
-    """An unexpected error."""
+    """Unexpected error."""
 
 
 def fail() -> None:
@@ -41,7 +41,7 @@ def sent(number: signal.Signals) -> Act:
 
 
 def acting(monkeypatch: pytest.MonkeyPatch, act: Act, training_step: int = 0, validation_step: int = 0) -> None:
-    """Let the next run call `act` before one step, and at the second validation image after another one."""
+    """Make the next run call `act` before one step, and at the second image of the validation after another step."""
 
     class Acting(CompressionModule):
         def training_step(self, batch, batch_idx):  # type: ignore[no-untyped-def]
@@ -67,7 +67,7 @@ def validations(result: TrainResult) -> list[dict[str, str]]:
 def test_a_signal_to_all_processes_of_a_run_saves_and_the_run_continues_from_there(
     shards: Path, tmp_path: Path
 ) -> None:
-    """Workers receive it too, as on a cluster, and still deliver what the step needs."""
+    """As on a cluster, data workers receive it too, but still deliver the batches that the step needs."""
     settings = ("trainer.max_steps=100000", "trainer.val_every_steps=100000", "data.num_workers=1")
     config = tiny_config(tmp_path, shards, *settings)
     with started([*JAHP, "train", settings_of(config)]) as process:
@@ -216,7 +216,7 @@ def test_an_interrupted_final_validation_is_repeated_too(
 def test_rows_of_a_repeated_validation_are_not_kept_twice(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run is interrupted after its rows and before its checkpoint."""
+    """The run is interrupted after the validation has written its rows and before the checkpoint is saved."""
 
     def broken(self: object, trainer: object, module: object) -> None:
         raise BrokenError

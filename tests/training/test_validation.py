@@ -1,4 +1,4 @@
-"""Measures of validation images, and their means over ranks."""
+"""Validation measures images correctly, and averages over ranks."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_noisy_rate_is_about_the_rate_of_a_training_pass(model: CompressionM
         output = model.train()(x)
     model.eval()
     expected = float(rate_distortion(LossConfig(), x, output).bpp)
-    assert bounds.std() > 0  # it is a random number
+    assert bounds.std() > 0  # the bound is random
     assert float(bounds.mean()) == pytest.approx(expected, rel=0.05)
 
 

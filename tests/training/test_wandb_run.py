@@ -1,5 +1,5 @@
-"""What a run stores on Weights & Biases, read from the file that `wandb sync` would send; without W&B, training goes
-on.
+"""Runs store the right data for Weights & Biases, as read from the file that `wandb sync` would send, and training
+continues without W&B.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def result(tmp_path_factory: pytest.TempPathFactory, shards: Path) -> TrainResul
 
 
 def records(run_dir: Path) -> Iterator[Record]:
-    """Read the run's only file: protobuf records in a LevelDB log, 32-KiB blocks behind a header of 7 bytes."""
+    """Read the run's only file: protobuf records in a LevelDB log, which is a 7-byte header, then blocks of 32 KiB."""
     (path,) = (run_dir / "wandb").glob("offline-run-*/run-*.wandb")
     content, place, parts = path.read_bytes(), 7, b""
     while place + 7 <= len(content):
@@ -52,7 +52,7 @@ def records(run_dir: Path) -> Iterator[Record]:
 
 
 def logged(run_dir: Path, name: str) -> list[dict[str, Any]]:
-    """Return the entries below this name in each row of the history that has any."""
+    """Return the entries nested below `name`, for each row of the history that has any."""
     rows = [
         {item.nested_key[1]: json.loads(item.value_json) for item in record.history.item if item.nested_key[0] == name}
         for record in records(run_dir)

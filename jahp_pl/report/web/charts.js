@@ -3,7 +3,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-// Append an element, in SVG within SVG, and return it.
+// Append an element, an SVG element if the parent is one, and return it.
 function put(parent, tag, attributes = {}, text = null) {
   const isVector = tag === "svg" || parent.namespaceURI === SVG;
   const node = isVector ? document.createElementNS(SVG, tag) : document.createElement(tag);
@@ -30,7 +30,7 @@ function swatch(parent, look) {
   return svg;
 }
 
-// Ticks of a linear axis, about `count` of them: [value, label].
+// Return about `count` ticks of a linear axis: [value, label].
 function steps(low, high, count) {
   const rough = (high - low) / Math.max(1, count);
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -41,7 +41,7 @@ function steps(low, high, count) {
   return ticks.map((value) => [value, value.toFixed(digits).replace(/^-(0(\.0*)?)$/, "$1").replace("-", "−")]);
 }
 
-// Ticks of a logarithmic axis: [value, label].
+// Return the ticks of a logarithmic axis: [value, label].
 function powers(low, high) {
   const ticks = [];
   for (let e = Math.floor(Math.log10(low)); e <= Math.ceil(Math.log10(high)); e++) {
@@ -53,7 +53,7 @@ function powers(low, high) {
   return ticks;
 }
 
-// A function from values in [low, high] to positions in [start, end], with its inverse and its ticks.
+// Create a function from values in [low, high] to positions in [start, end], with its inverse and its ticks.
 function axis(low, high, isLog, start, end) {
   const f = isLog ? Math.log : (v) => v;
   const a = f(low), b = f(high);
@@ -84,8 +84,8 @@ function showTip(event, lines) {
 function hideTip() { tip.hidden = true; }
 addEventListener("scroll", hideTip, { passive: true });
 
-// A drawing as wide as its host, which is drawn again when that width changes. A subclass has contents(options), which
-// returns what there is to draw as an array, and paint(options, contents).
+// A drawing as wide as its host, redrawn when that width changes. A subclass has contents(options), which returns an
+// array of what to draw, and paint(options, contents).
 class Plot {
   constructor(host, options) {
     this.host = host;
@@ -148,7 +148,7 @@ class LinePlot extends Plot {
     }
   }
 
-  // The ranges of both axes that show all points, or those within the domain of x.
+  // Return the ranges of both axes that show all points, or all points within the domain of x.
   range(o, series) {
     const points = series.flatMap((s) => s.points);
     const span = (key, a, within) => {
@@ -178,7 +178,7 @@ class LinePlot extends Plot {
     put(svg, "text", { class: "axis", transform: `translate(13,${(box.top + box.bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, o.y.label);
   }
 
-  // Highlight the point nearest to the pointer; zoom into a rectangle that is dragged.
+  // Highlight the point nearest to the pointer; zoom into a rectangle that the user drags.
   listen(svg, spots, box, x, y) {
     const at = (event) => { const r = svg.getBoundingClientRect(); return [event.clientX - r.left, event.clientY - r.top]; };
     const clamp = (v, a, b) => Math.min(b, Math.max(a, v));
@@ -227,8 +227,8 @@ class LinePlot extends Plot {
   }
 }
 
-// Rows with a label each, drawn on one horizontal axis. `options()` gives {label, log, low, high, rows, empty};
-// a row has a label and draw(svg, x, y) for what is in it.
+// Labelled rows on one horizontal axis. `options()` gives {label, log, low, high, rows, empty}; a row has a label and
+// draw(svg, x, y), which draws its content.
 class RowPlot extends Plot {
   contents(o) {
     return o.rows;

@@ -1,5 +1,5 @@
 "use strict";
-// The report: what is shown of the data in #data, and what its controls do.
+// The report: shows the data in #data, and reacts to its controls.
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const METRICS = { psnr: "PSNR (dB)", ms_ssim: "MS-SSIM (dB)" };
@@ -16,13 +16,13 @@ const redraw = () => plots.forEach((plot) => plot.draw());
 const bpp = (v) => `${v < 0.1 ? v.toFixed(4) : v.toFixed(3)} bits per pixel`;
 const signed = (v, digits = 1) => `${v < 0 ? "−" : "+"}${Math.abs(v).toFixed(digits)}`;
 
-// Remove a section that has nothing to show; return whether it stays.
+// Remove a section if it has nothing to show; return whether it stays.
 function section(id, isThere) {
   if (!isThere) $(id).remove();
   return isThere;
 }
 
-// Append a row of buttons, one of which is chosen: names are [key, label].
+// Append a row of buttons of which one is chosen; names are [key, label].
 function segments(parent, names, current, choose) {
   const group = put(parent, "div", { class: "segments", role: "group" });
   for (const [key, label] of names) {
@@ -35,7 +35,7 @@ function segments(parent, names, current, choose) {
   return group;
 }
 
-// Append a list with a label: entries are [value, text].
+// Append a list with a label; entries are [value, text].
 function choice(parent, label, entries, current, choose) {
   const wrap = put(parent, "label", {}, label);
   const select = put(wrap, "select");
@@ -66,14 +66,14 @@ function legend() {
 
 // Rate and distortion ------------------------------------------------------------------------------------------------
 
-// The points of a curve that have a measure, as LinePlot takes them.
+// Return the points of a curve that have a measure, in the form for LinePlot.
 function pairs(curve, points, metric) {
   return points
     .filter((p) => p[metric] !== null)
     .map((p) => ({ x: p.bpp, y: p[metric], tip: [...(p.quality ? [`${curve.knob} ${p.quality}`.trim()] : []), bpp(p.bpp), `${p[metric].toFixed(2)} dB ${METRICS[metric].split(" ")[0]}`] }));
 }
 
-// The range of rates to show: that of all curves, or of the models alone.
+// Return the range of rates to show: of all curves, or of the models alone.
 function focus(series) {
   const models = series.filter((s) => s.look.kind === "model").flatMap((s) => s.points.map((p) => p.x));
   const all = series.flatMap((s) => s.points.map((p) => p.x));
@@ -184,7 +184,7 @@ function table() {
 
 // Pictures at equal rate -----------------------------------------------------------------------------------------------
 
-// Two pictures of one image on top of each other, with a divider to drag.
+// Two pictures of one image, one on top of the other, with a divider to drag.
 function comparison() {
   if (!section("compare", DATA.compare.length > 0)) return;
   const view = { image: 0, left: "original", right: null, cut: 50, zoom: "fit" };
@@ -256,7 +256,7 @@ function imageByImage() {
 
 const PARTS = { y: ["latents y", "var(--c0)"], z: ["hyper-latents z", "var(--c4)"], header: ["header", "var(--c1)"], coder: ["range coder", "var(--c7)"] };
 
-// What the bits of each model are spent on, and the bits of its channels.
+// How each model's bits are divided among parts of the file and among channels.
 function rates() {
   const models = DATA.curves.filter((curve) => curve.points.some((p) => p.rate));
   if (!section("rates", models.length > 0)) return;
@@ -326,7 +326,7 @@ function times() {
   }));
 }
 
-// Where each curve comes from.
+// The source of each curve.
 function sources() {
   const host = $("source-table"), body = put(host, "tbody");
   for (const curve of DATA.curves) {

@@ -1,4 +1,4 @@
-"""Integers in float32: every sum is exact, which is proved for any weights."""
+"""Integers in float32: every sum is exact, whatever the weights."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support.codec_models import JOINT, MIXTURE, Variant, codec_of
 def freeze_layer(
     name: str, weight: Tensor, bias: Tensor | None, slope: float, largest_input: int = LARGEST_INPUT
 ) -> FixedPointLayer:
-    """Freeze (taps, in, out) weights and (out,) biases, as the codec freezes those of a model."""
+    """Freeze weights (taps, in, out) and biases (out,) as the codec freezes a model's."""
     doubles = None if bias is None else bias.detach().double().numpy()
     return to_torch(freeze(name, weight.detach().double().numpy(), doubles, slope, largest_input))
 
@@ -43,13 +43,13 @@ def largest_sum(layer: FixedPointLayer, largest_input: int = LARGEST_INPUT) -> i
 
 
 def steps_of(values: Tensor) -> Tensor:
-    """Compute the value of one integer step of each row, (n, 1), from its largest number."""
+    """Compute the value of one integer step for each row, (n, 1), from the row's largest number."""
     largest = values.abs().amax(1, keepdim=True).double().clamp(SMALLEST, LARGEST)
     return torch.exp2(torch.frexp(largest).exponent - 1.0) * 2 / LARGEST_INPUT
 
 
 def mantissas_of(values: Tensor) -> Tensor:
-    """Quantize rows, and return them in their steps."""
+    """Quantize rows, and return them as multiples of their steps."""
     mantissas = quantize(values).double() / steps_of(values)
     assert torch.equal(mantissas, mantissas.round())
     assert float(mantissas.abs().max()) <= LARGEST_INPUT

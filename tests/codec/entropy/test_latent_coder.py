@@ -57,8 +57,9 @@ def task_of(payload: bytes, y_hat: Tensor, z_hat: Tensor | None) -> DecodeTask[T
 
 
 def raster_scan(coder: LatentCoder, y_hat: Tensor, z_hat: Tensor | None) -> Tensor:
-    """Compute raw parameters (positions, outputs) position by position in raster order, as an oracle. The map holds
-    nonsense at positions that are not yet decoded, and the kernel's taps are looked up one by one.
+    """Compute raw parameters (positions, outputs) position by position in raster order, as an oracle.
+
+    Positions that are not decoded yet hold nonsense, and the taps of the kernel are looked up one by one.
     """
     assert coder.context is not None
     num_latents, height, width = y_hat.shape
@@ -127,7 +128,7 @@ def test_several_blocks_of_positions_without_context_round_trip() -> None:
 
 @pytest.mark.parametrize("variant", OF_EACH_KIND, ids=str)
 def test_images_in_lockstep_decode_as_one_by_one(variant: Variant) -> None:
-    """Sizes and ranges differ; the widest range decides how many pieces all have."""
+    """Their sizes and ranges differ; the widest range determines the number of pieces for all of them."""
     coder = coder_of(variant)
     latents = [some_latents(variant, *size, largest) for size, largest in zip(SIZES, (5, 40, 128, 700, 9), strict=True)]
     payloads = [written(coder, *one) for one in latents]
@@ -166,7 +167,7 @@ def test_latents_of_sixteen_bits_round_trip(variant: Variant, largest: int) -> N
 
 @pytest.mark.parametrize("variant", [JOINT, Variant("context", "laplace", 3)], ids=str)
 def test_two_pieces_give_the_parameters_that_one_gives(variant: Variant) -> None:
-    """Latents that fit one piece have a high piece of zeros, also at both ends."""
+    """If latents fit in one piece, the high piece is zero, even at both ends of the range."""
     coder = coder_of(variant)
     y_hat, z_hat = some_latents(variant, 5, 6, 128)
     y_hat[0, 0, :2] = torch.tensor([128, -128])
@@ -189,7 +190,7 @@ PINNED = {
 
 @pytest.mark.parametrize("variant", PINNED, ids=str)
 def test_the_payload_of_known_latents_is_pinned(variant: Variant) -> None:
-    """The latents have escapes from all windows, and one or two pieces, which the golden files lack."""
+    """The latents have escapes from all windows and need one or two pieces; the golden files have neither."""
     density = ConditionalDensity(variant.config())
     golden = Codec(load_golden("joint" if variant.num_components == 1 else "mixture")).latents  # never retrained
     assert golden is not None
@@ -203,7 +204,7 @@ def test_the_payload_of_known_latents_is_pinned(variant: Variant) -> None:
 
 
 def tables_of(family: Family, num_components: int) -> LatentCoder:
-    """Create a coder with tables alone; h_s is never run."""
+    """Create a coder whose tables are tested; its h_s is never run."""
     density = ConditionalDensity(ModelConfig("mean_scale_hyperprior", 4, 4, family, num_components))
     return LatentCoder(ExactHyperSynthesis(HyperSynthesis(4, 4, 8, False)), None, LatentTables(density, 4))
 

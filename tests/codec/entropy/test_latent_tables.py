@@ -69,7 +69,7 @@ def probabilities(tables: LatentTables, windows: Windows) -> list[dict[int | Non
 
 
 def true_scales(family: Family, offset: float = 0.0) -> list[Decimal]:
-    """Return the family's SCALE_MIN to SCALE_MAX in equal ratios, to fifty digits."""
+    """Return scales from SCALE_MIN to the family's SCALE_MAX in equal ratios, to fifty digits."""
     with localcontext() as context:
         context.prec = 50
         first = Decimal(str(BOUNDS[family].scale_min)).ln()
@@ -99,7 +99,7 @@ DIGESTS = {
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_tables_of_every_family_are_pinned(family: Family) -> None:
-    """Another digest means other fingerprints: no earlier file would decode."""
+    """If a digest changed, so would all fingerprints, and no earlier file would decode."""
     digest = hashlib.sha256()
     for table in tables_of(family, 2).arrays():
         digest.update(table.astype("<f8").tobytes())
@@ -107,7 +107,7 @@ def test_the_tables_of_every_family_are_pinned(family: Family) -> None:
 
 
 def cumulatives(tables: LatentTables) -> list[Tensor]:
-    """Return one row per scale, with the sizes in the documentation."""
+    """Return one row per scale, with the sizes that the documentation gives."""
     rho = 5.5 if tables.density.family == "gaussian" else 18.0
     sizes = []
     for scale in tables.scales.tolist():
@@ -258,7 +258,7 @@ def test_masses_are_the_differences_of_the_cumulative_to_the_step(family: Family
                     weight = int(tables.exponential[min(round((max(logits) - logits[k]) / 64), 1024)])
                 total += weight * 2**MASS_BITS
                 lowest = int(windows.lowest[latent])
-                step = max(1, len(expected) // 40)  # of the wide windows some entries
+                step = max(1, len(expected) // 40)  # only some entries of wide windows
                 for index in range(0, len(expected), step):
                     expected[index] += weight * difference(rows[s], resolution, mean, lowest + index)
             assert found[:-1:step] == expected[::step]
@@ -296,8 +296,8 @@ def test_a_mixture_of_equal_components_is_its_component(family: Family) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("num_components", [1, 3])
 def test_coding_costs_at_most_three_ten_thousandths_more_than_the_density(family: Family, num_components: int) -> None:
-    """Expectations under the float density, over all scales: the cost of 128 scales, rounded means and weights, and
-    escapes, each followed by an integer out of 501.
+    """The expected cost under the float density, over all scales, includes 128 scales, rounded means and weights, and
+    escapes, each of which is followed by an integer out of 501.
     """
     tables = tables_of(family, num_components)
     P, K = 400, num_components

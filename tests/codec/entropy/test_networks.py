@@ -1,4 +1,4 @@
-"""Exact networks are equal to the last bit under all circumstances, and equal to arithmetic by hand."""
+"""Exact networks give the same bits under all circumstances, and agree with a direct implementation."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_strips_compute_few_positions_twice(monkeypatch: pytest.MonkeyPatch) -> 
     counts.clear()
     monkeypatch.setattr(hyper_strips, "STRIP_POSITIONS", 16 * 20)
     assert len(list(coder.h_s.strips(z_hat, 64, 20))) == 4
-    assert sum(counts) < 1.5 * at_once  # the strips of z_hat with all that they depend on are twice as high
+    assert sum(counts) < 1.5 * at_once  # with everything that they depend on, strips of z_hat are twice as high
 
 
 CHILD = """
@@ -140,7 +140,7 @@ print(summary())
 
 
 def summary() -> str:
-    """Hash the raw outputs, fingerprints, payloads and read latents of fixed latents by SHA-256."""
+    """Hash (SHA-256) what fixed latents give: raw outputs, fingerprints, payloads and decoded latents."""
     digest = hashlib.sha256()
     for name in ("joint", "mixture"):
         codec = Codec(load_golden(name))
@@ -183,8 +183,8 @@ def test_another_process_with_other_kernels_gives_the_same_bytes(environment: di
 
 
 def by_hand(layer: FixedPointLayer, out: Floats, inputs: list[tuple[int, Floats]]) -> Floats:
-    """Compute out (n, out) plus, tap by tap, inputs (n, in): block floating point with 64-bit integers, sums in
-    float32.
+    """Add the products of inputs (n, in) to out (n, out), tap by tap: block floating point with 64-bit integers, and
+    sums in float32.
     """
     for tap, values in inputs:
         largest = np.abs(values).max(axis=1, keepdims=True).astype(np.float64)
@@ -197,7 +197,7 @@ def by_hand(layer: FixedPointLayer, out: Floats, inputs: list[tuple[int, Floats]
 
 
 def gather(x: Floats, row: int, column: int) -> Floats:
-    """Read (h, w, C) `row` rows down and `column` columns right of each position, zero outside: (h w, C)."""
+    """Read (h, w, C) at `row` rows below and `column` columns right of each position, zero outside: (h w, C)."""
     height, width, _ = x.shape
     out = np.zeros_like(x)
     for i in range(height):
@@ -208,8 +208,8 @@ def gather(x: Floats, row: int, column: int) -> Floats:
 
 
 def h_s_by_hand(layers: list[FixedPointLayer], z_hat: Tensor) -> Floats:
-    """Compute (N, hz, wz) -> (4 hz, 4 wz, F): each transposed convolution as a plain one over an input with zeros in
-    between, whose taps are in raster order of the kernel.
+    """Compute (N, hz, wz) -> (4 hz, 4 wz, F), with each transposed convolution as a plain one over an input with zeros
+    between its elements; taps are in raster order of the kernel.
     """
     x = z_hat.permute(1, 2, 0).numpy().astype(np.float32)
     for layer in layers[:-1]:
@@ -225,7 +225,7 @@ def h_s_by_hand(layers: list[FixedPointLayer], z_hat: Tensor) -> Floats:
 
 
 def context_by_hand(network: ExactContextNetwork, y_hat: Tensor, psi: Floats | None) -> Floats:
-    """Compute (M, h, w) and (h, w, F) -> (h w, outputs) before they are rounded to integers."""
+    """Compute (M, h, w) and (h, w, F) -> (h w, outputs), before the outputs are rounded to integers."""
     y = y_hat.permute(1, 2, 0).numpy()
     high = np.rint(y / 256) if np.abs(y).max() > 128 else np.zeros(y.shape)
     live = [(tap // 5 - 2, tap % 5 - 2) for tap in range(12)]
@@ -296,7 +296,8 @@ def float_outputs(variant: Variant, y_hat: Tensor, z_hat: Tensor | None) -> Tens
 
 @pytest.mark.parametrize("variant", [v for v in ALL if v.rung != "factorized"][::3], ids=str)
 def test_outputs_are_within_a_256th_of_the_largest_of_those_of_the_float_model(variant: Variant) -> None:
-    """Measured: at most 0.0033 of it, the median 0.00016. test_codec tests the cost in rate."""
+    """Measured deviations are at most 0.0033 of that output, 0.00016 in the median. test_codec tests the cost in
+    rate."""
     model = model_of(variant)
     y_hat = torch.round(latents()[:1])
     with torch.no_grad():

@@ -65,7 +65,7 @@ def test_equally_likely_values_cost_the_logarithm_of_their_number(size: int) -> 
     writer = Writer()
     writer.write_uniform(values, size)
     assert writer.bits == pytest.approx(2000 * math.log2(size))
-    # Each value has 2^24 / size steps, rounded down; the last one has the rest.
+    # Each value gets 2^24 / size steps, rounded down; the last one gets the rest.
     assert -1 < 8 * len(writer.payload()) - writer.bits < 64 + 2000 * 0.003
     reader = Reader(writer.payload())
     assert np.array_equal(reader.read_uniform(2000, size), values)
@@ -83,7 +83,7 @@ def test_no_values_write_nothing() -> None:
 
 @pytest.mark.parametrize("width", [8, 2048])
 def test_the_payload_is_as_long_as_the_bits_that_are_measured(width: int) -> None:
-    """Under the tables as they are coded, where nothing is impossible."""
+    """The bits are measured under the tables that code the symbols, in which nothing is impossible."""
     rng = np.random.default_rng(0)
     masses = rng.integers(1, 2**24, (4000, width)).astype(float) * rng.integers(0, 2, (4000, width))
     masses[:, 3] += 1
@@ -108,7 +108,7 @@ def test_an_entry_without_mass_costs_24_bits() -> None:
 
 
 def test_the_payload_of_known_symbols_is_pinned() -> None:
-    """Another word here means that files of earlier versions no longer decode."""
+    """If a word changed, files of earlier versions would no longer decode."""
     writer = Writer()
     wide = np.arange(12.0).reshape(2, 6) * 2.0**35
     writer.write_rows(np.array([0, 5], dtype=np.int32), wide)

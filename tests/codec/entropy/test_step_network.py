@@ -1,4 +1,4 @@
-"""A step in reused memory gives what the networks give, whatever its size, threads and numbers."""
+"""A step in reused memory gives the networks' results, whatever its size, its threads and its numbers."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from jahp_pl.codec.entropy.thread_tuner import PATIENCE, SLOW, TRIAL, ThreadTune
 
 @pytest.fixture
 def threads() -> Iterator[None]:
-    """Use eight threads on any machine."""
+    """Use eight threads, however many cores the machine has."""
     before = torch.get_num_threads()
     torch.set_num_threads(8)
     yield
@@ -21,7 +21,7 @@ def threads() -> Iterator[None]:
 
 
 class Machine:
-    """A clock on which the duration of a step depends on the number of threads."""
+    """Simulated clock on which a step's duration depends on the number of threads."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: dict[int, float]) -> None:
         self.now, self.seconds = 0.0, seconds

@@ -45,7 +45,7 @@ def random_model(
 
 
 def on_torch_backend(model: CompressionModel) -> TransformRunner:
-    """Use the backend of GPUs."""
+    """Create a runner with the backend that GPUs use."""
     transforms = TransformRunner(model)
     transforms._g_a, transforms._g_s = (
         TorchAnalysis(model.g_a, torch.float32), TorchSynthesis(model.g_s, torch.float32)

@@ -28,7 +28,7 @@ def channels_last(x: Tensor) -> Tensor:
 
 
 def error(y: Tensor, exact: Tensor) -> float:
-    """Return the root mean square difference in standard deviations."""
+    """Return the root mean square difference, in units of the standard deviation."""
     return float((y - channels_last(exact)).square().mean().sqrt() / exact.std())
 
 
