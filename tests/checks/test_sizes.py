@@ -1,4 +1,4 @@
-"""Images of every size from 1 x 1 to 70 x 70 round-trip; `make fuzz` codes all sizes with the rungs tested below, too."""
+"""Images of every size from 1 x 1 to 70 x 70 round-trip; `make fuzz` codes all sizes with every rung below, too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The data module gives the same batches for a seed, new ones after a resume, a share to each rank, and exact counts."""
+"""The data module gives the same batches for a seed, new ones after a resume, and exact counts and shares."""
 
 from __future__ import annotations
 
