@@ -28,7 +28,7 @@ from jahp_pl.text import count_of
 
 
 class CodingTimes(NamedTuple):
-    """Seconds per image."""
+    """Times of the stages of coding, in seconds per image."""
 
     encode: float
     """Time from an image in memory to the bytes of a file."""

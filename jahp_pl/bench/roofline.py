@@ -19,7 +19,7 @@ from jahp_pl.model import CompressionModel
 
 
 class LayerCall(NamedTuple):
-    """A layer of a forward pass and its input."""
+    """Layer that a forward pass runs, with its input."""
 
     layer: nn.Conv2d | nn.ConvTranspose2d | GDN
     x: Tensor

@@ -116,10 +116,10 @@ class _Run(NamedTuple):
 
 
 def _run(words: Sequence[str]) -> _Run:
-    """Run Python in a process of its own.
+    """Run Python in a separate process, and measure its time and peak memory.
 
     Raises:
-        EvaluationError: if it fails; the message is the last line of its standard error.
+        EvaluationError: if the process fails; the message is the last line of its standard error.
     """
     start = time.perf_counter()
     with tempfile.TemporaryFile("w+") as errors:

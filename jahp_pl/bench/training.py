@@ -31,7 +31,7 @@ from jahp_pl.training import TrainingError
 
 
 class StepSpeed(NamedTuple):
-    """Results of one setting, medians over rounds."""
+    """Results of one setting, as medians over rounds."""
 
     name: str
     images_per_second: float
@@ -75,7 +75,7 @@ class TrainingSpeeds(NamedTuple):
 
 
 class _Stepper:
-    """A process that takes training steps on command."""
+    """Process that takes training steps on command."""
 
     def __init__(self, name: str, words: Sequence[str]) -> None:
         self.name = name

@@ -69,7 +69,7 @@ def compress(arguments: argparse.Namespace) -> None:
 
 
 class _Compressor(NamedTuple):
-    """Makes the files of `jahp compress`."""
+    """Maker of the files of `jahp compress`."""
 
     codec: AnyCodec
     target: Target
@@ -204,7 +204,7 @@ def _verify(codec: AnyCodec, encoded: AnyEncoded, name: str) -> None:
     """Decode a file before it is written, and compare its latents and pixels with the encoder's.
 
     Raises:
-        CommandError: if they differ.
+        CommandError: if latents or pixels differ.
     """
     import numpy as np
 

@@ -48,7 +48,7 @@ class DecodeAhead:
         """Return the image of a job, (H, W, 3) uint8.
 
         Args:
-            job: one of the jobs, later in their order than those of earlier calls.
+            job: one of the jobs; calls must follow their order.
             data: content of its file.
             codec: codec for the file.
 

@@ -166,7 +166,7 @@ def _describe_file(path: Path) -> dict[str, str]:
     """Describe a .jahp file by its header: a dictionary from fact to value, to print.
 
     Raises:
-        BitstreamError: if it is damaged.
+        BitstreamError: if the file is damaged.
     """
     from jahp_pl.codec.bitstream import LEVEL_STEPS, MAX_SIDE, BitstreamError, unpack, with_icc
 

@@ -76,7 +76,7 @@ def _pictures(arguments: argparse.Namespace) -> Pictures | None:
 
 
 def _runs_in(path: Path) -> list[Path]:
-    """Return a run folder itself, or the run folders in a folder such as that of a sweep."""
+    """Return the path itself if it is a run folder, otherwise the run folders in it, e.g. of a sweep."""
     if (path / METRICS_FILE).is_file():
         return [path]
     return sorted(file.parent for file in path.glob(f"*/{METRICS_FILE}"))

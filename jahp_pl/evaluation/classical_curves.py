@@ -47,7 +47,7 @@ class ClassicalRow(NamedTuple):
 
 @dataclass
 class _PartialCurve:
-    """A curve that is being measured."""
+    """Curve that is being measured."""
 
     codec: ClassicalCodec
     head: dict[str, Any]

@@ -20,7 +20,7 @@ from jahp_pl.text import count_of, figure_text
 
 
 class PicturePanel(NamedTuple):
-    """One image in a row of a picture."""
+    """One image in a row of a picture, with its title."""
 
     title: str
     pixels: RGB

@@ -104,7 +104,7 @@ def _init_hyperprior(
 
 
 def _init_prior(prior: FactorizedDensity, std: Tensor) -> None:
-    """Set the slopes of the prior to those of logistic densities with these standard deviations."""
+    """Give each channel of the prior the slope of a logistic density with this standard deviation."""
     # The logit's slope is divided among all layers; a logistic density of scale s has a standard deviation of 1.8 s.
     per_layer = (std / 1.8) ** (1 / len(prior.matrices))
     for matrix in prior.matrices:

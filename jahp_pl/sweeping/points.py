@@ -175,7 +175,7 @@ PointState = Literal["waiting", "running", "done", "failed"]
 
 @dataclass
 class Entry:
-    """A point of a running sweep with its state and results so far; one row of the table."""
+    """Point of a running sweep with its state and results so far; one row of the table."""
 
     point: SweepPoint
     state: PointState = "waiting"

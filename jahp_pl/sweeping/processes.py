@@ -25,7 +25,7 @@ INTERRUPTED_SECONDS, ENDING_SECONDS = 10.0, 60.0
 
 
 class RunningProcess(NamedTuple):
-    """A process and its log."""
+    """Training process and its log."""
 
     process: subprocess.Popen[bytes]
     log: Path
@@ -38,7 +38,7 @@ def start(point: SweepPoint, environment: Mapping[str, str]) -> RunningProcess:
 
     Args:
         point: point to run.
-        environment: environment variables in addition to those of this process.
+        environment: environment variables to add to this process's own.
 
     Raises:
         WriteError: if another process trains in the run folder, or the folder cannot be created.

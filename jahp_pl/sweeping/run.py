@@ -57,7 +57,7 @@ class Sweep:
         overrides: further arguments of `jahp train` for all points.
 
     Attributes:
-        entries: all points known so far, in order; `restore` adds those of earlier sessions of `bayes`.
+        entries: all points known so far, in order; for `bayes`, `restore` adds the points of earlier sessions.
         results: path of the JSON file; a CSV file is next to it.
 
     Raises:

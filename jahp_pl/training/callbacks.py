@@ -43,15 +43,14 @@ T = TypeVar("T")
 
 
 class CodingCallback(Callback):
-    """Codes validation images to files in `folder`/step-0001000/ and back; only the files of the last validation are
-    kept.
+    """Callback that codes validation images to files in `folder`/step-0001000/ and decodes them.
 
-    Every rank codes a share of the images. report.json, next to the files, has a row per image, in the order of the
-    shards, and the means.
+    Only the files of the last validation are kept. Every rank codes a share of the images. Next to the files,
+    report.json has a row for each image, in the order of the shards, and the means.
 
     Args:
         folder: folder in the run folder, used only for these files.
-        max_images: number of images over all ranks.
+        max_images: maximum number of images over all ranks.
 
     Attributes:
         coded: images that this rank coded in the last validation.
@@ -113,10 +112,10 @@ class CodingCallback(Callback):
 
 
 class PictureCallback(Callback):
-    """Draws the images of `coding` into `folder`/step-0001000/, W&B and TensorBoard; only pictures of the last
-    validation are kept.
+    """Callback that draws the images of `coding` to `folder`/step-0001000/, W&B and TensorBoard.
 
-    NAME.png shows an original, its reconstruction and where its bits are; channels.png shows the bits of each channel.
+    NAME.png shows an original, its reconstruction and where its bits went; channels.png shows the bits of each channel.
+    Only the pictures of the last validation are kept.
 
     Args:
         coding: callback that precedes this one in the trainer's list.

@@ -39,7 +39,7 @@ FORMER_BEST = "best-of-former-settings.ckpt"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints completely or not at all, and reads them without running pickled code."""
+    """Checkpoint I/O that writes files completely or not at all, and reads them without running pickled code."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Write a checkpoint to `path`.
@@ -68,10 +68,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class BestAndLast(Checkpoint):
-    """Saves last.ckpt before and after each validation, at the end and on interruption; best.ckpt links to the best
-    one.
+    """Callback that saves last.ckpt before and after each validation, at the end and on interruption.
 
-    An interrupted validation therefore loses no training: the run resumes with that validation.
+    best.ckpt is a link to the best one. An interrupted validation loses no training, because the run resumes with that
+    validation.
 
     Args:
         folder: folder of the checkpoints.
@@ -193,7 +193,7 @@ def restore_last(newest: NewestCheckpoint) -> str:
 
 
 class ResumePoint(NamedTuple):
-    """The state from which a run continues."""
+    """State from which a run continues."""
 
     path: Path
     """Checkpoint to load."""

@@ -48,7 +48,7 @@ def channel_chart(coded: Sequence[CodedImage]) -> Figure:
     """Draw the bits per pixel of each channel of y, and of z if there is one, sorted; means over images.
 
     Args:
-        coded: at least one image, all of one model.
+        coded: at least one image; all coded by the same model.
     """
     panels = [("y", Y_COLOUR, _per_channel([(i.bits_y, i.row.width * i.row.height) for i in coded]))]
     if coded[0].bits_z.numel():

@@ -49,7 +49,7 @@ def log_row(module: LightningModule, values: Mapping[str, float]) -> None:
 
 
 class CsvLogger(Logger):
-    """Writes all metrics to one CSV file: one line per row, empty where a row lacks a column.
+    """Logger that writes all metrics to one CSV file, one line per row; a cell is empty if its row lacks the column.
 
     An existing file is overwritten unless `resume` is called first.
 
@@ -106,7 +106,7 @@ class CsvLogger(Logger):
         """Do nothing, because config.yaml in the run folder has the settings."""
 
     def _written_rows(self) -> list[dict[str, str]]:
-        """Read the rows to keep: all rows of this session, and those of earlier sessions up to the resumed step."""
+        """Read the rows to keep: all rows of this session, and rows of earlier sessions up to the resumed step."""
         if not self.path.exists() or not (self.columns or self._kept_steps):
             return []
         rows = list(read_rows(self.path))

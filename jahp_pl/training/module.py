@@ -73,14 +73,14 @@ from jahp_pl.training.validation import (
 
 
 class CompressionModule(LightningModule):
-    """Trains `CompressionModel`; the module's docstring lists the order of the hooks.
+    """Lightning module that trains a `CompressionModel`; the docstring of this file lists the order of its hooks.
 
-    Works in any Lightning Trainer, with its callbacks and loggers, and with any loader whose batches are images (see
-    `batches`). The learning rate anneals over `trainer.max_steps` and `trainer.max_time` of the configuration, or until
-    the Trainer ends the run, whichever comes first.
+    It works in any Lightning Trainer, with its callbacks and loggers, and with any loader whose batches are images (see
+    `batches`). The learning rate anneals until the first of these limits: the configuration's `trainer.max_steps` and
+    `trainer.max_time`, and the end that the Trainer sets.
 
-    A step whose loss or gradient is not finite is skipped: it changes counters, but neither weights nor moments.
-    `trainer.max_skipped_steps` consecutive skipped steps raise `TrainingError`.
+    A step whose loss or gradient is not finite is skipped: it changes counters, but neither weights nor moments. After
+    `trainer.max_skipped_steps` consecutive skipped steps, `TrainingError` is raised.
 
     Args:
         config: the whole experiment; checkpoints store it as plain dicts.
@@ -373,7 +373,7 @@ class CompressionModule(LightningModule):
         self.clock.start()
         if self.stop_requests is not None:
             self.stop_requests.handle_signals(self.trainer)
-        # Use the factors of this session, which `allow_changes` may have changed, not those of the restored state.
+        # Use this session's factors, which `allow_changes` may have changed, instead of the restored ones.
         (optimizer,) = self.trainer.optimizers
         for group, fresh in zip(optimizer.param_groups, self.configure_optimizers().param_groups, strict=True):
             group["factor"] = fresh["factor"]

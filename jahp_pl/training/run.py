@@ -58,9 +58,9 @@ class Extras(NamedTuple):
     """Options of `train` that are not part of the configuration."""
 
     callbacks: Sequence[Callback] = ()
-    """Callbacks in addition to those of the run."""
+    """Callbacks in addition to the run's own."""
     loggers: Sequence[Logger] = ()
-    """Loggers in addition to metrics.csv and those of the configuration."""
+    """Loggers in addition to metrics.csv and the loggers that the configuration enables."""
     show_progress: bool = True
     """Whether to print the progress line."""
 
@@ -232,7 +232,7 @@ def read_result(run_dir: Path, checkpoints: BestAndLast, was_finished: bool) -> 
     """Read the result from the last checkpoint rather than from memory, so that a repeated call returns the same.
 
     Raises:
-        CheckpointError: if it cannot be read.
+        CheckpointError: if the checkpoint cannot be read, or `jahp train` did not write it.
     """
     content = read_checkpoint(checkpoints.last)
     saved = content["callbacks"].get(checkpoints.state_key)

@@ -29,7 +29,7 @@ class TrainingRow(NamedTuple):
 
 
 class RunningMeans:
-    """Means of the training terms, kept on the device so that a step does not wait for them."""
+    """Running means of the training terms, kept on the device so that no step waits for them."""
 
     def __init__(self) -> None:
         self.sums: Tensor | None = None

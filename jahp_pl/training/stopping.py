@@ -38,7 +38,7 @@ class Stopped(SystemExit):
 
 
 class StopRequests:
-    """Handles signals and limits the session's time.
+    """Handler of stop requests: signals, and the time limit of the session.
 
     During a training step, a signal is only recorded. After the step, the ranks agree on whether any of them received
     one, so that all save the same step. During a validation, which changes no weights and starts with a save, each rank

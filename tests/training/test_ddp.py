@@ -147,7 +147,7 @@ def test_a_batch_that_does_not_divide_ends_with_one_line(
     lines = [line for line in output.splitlines() if "jahp: " in line]
     message = "data.batch_size=3: must be a multiple of the 2 processes (trainer.devices x trainer.num_nodes)"
     assert lines == [f"jahp: {message}"]
-    assert status == (2 if launcher == JAHP else 1)  # torchrun has an exit code of its own
+    assert status == (2 if launcher == JAHP else 1)  # torchrun has its own exit code
     if launcher == JAHP:
         assert output.splitlines() == lines
     assert not (tmp_path / "joint").exists()

@@ -41,7 +41,7 @@ def test_networks_are_loaded_whole_or_not_at_all() -> None:
     before = {name: tensor.clone() for name, tensor in mixture.g_ep.state_dict().items()}
     assert copy_networks(mixture, joint) == ["g_a", "g_s", "h_a", "h_s", "g_cm", "prior"]
     assert all(torch.equal(tensor, before[name]) for name, tensor in mixture.g_ep.state_dict().items())
-    # The factorized rung's prior is that of the latents, of another width.
+    # The factorized rung's prior codes the latents y, so it has another width.
     assert copy_networks(model_of("factorized"), joint) == ["g_a", "g_s"]
     assert copy_networks(model_of("joint", num_filters=9), joint) == ["g_cm", "g_ep"]
 
