@@ -47,12 +47,12 @@ def bd_rate(anchor: Pairs, test: Pairs, method: Interpolation) -> BDRate:
         CurveError: if the qualities do not overlap, the method needs more points, or quality falls as rate rises.
     """
     _check(anchor, "the anchor", method)
-    _check(test, "it", method)
+    _check(test, "the curve", method)
     low, high = max(anchor[0][1], test[0][1]), min(anchor[-1][1], test[-1][1])
     if low >= high:
         raise CurveError(
-            f"no common quality: it has {test[0][1]:.2f} to {test[-1][1]:.2f} dB, the anchor {anchor[0][1]:.2f} to "
-            f"{anchor[-1][1]:.2f} dB"
+            f"no common quality: the curve has {test[0][1]:.2f} to {test[-1][1]:.2f} dB, the anchor "
+            f"{anchor[0][1]:.2f} to {anchor[-1][1]:.2f} dB"
         )
     percent = _package().bd_rate(
         *zip(*anchor, strict=True), *zip(*test, strict=True), method, require_matching_points=False, min_overlap=0
@@ -68,7 +68,7 @@ def rate_at(pairs: Pairs, qualities: Sequence[float]) -> list[float | None]:
     Raises:
         CurveError: as for `bd_rate`.
     """
-    _check(pairs, "it", "pchip")
+    _check(pairs, "the curve", "pchip")
     rates, values = zip(*pairs, strict=True)
     _, of_quality, _ = _package().bd_rate(
         rates, values, rates, values, "pchip", require_matching_points=False, interpolators=True, min_overlap=0

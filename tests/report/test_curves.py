@@ -56,16 +56,16 @@ def test_half_the_rate_at_every_quality_is_minus_fifty_per_cent(method):
 
 def test_curves_without_common_quality_are_refused():
     higher = [(rate, value + 20) for rate, value in LINE]
-    with pytest.raises(CurveError, match=r"no common quality: it has 48.00 to 56.00 dB, the anchor 28.00 to 36.00 dB"):
+    with pytest.raises(CurveError, match=r"the curve has 48.00 to 56.00 dB, the anchor 28.00 to 36.00 dB"):
         bd_rate(LINE, higher, "cubic")
 
 
 def test_three_points_are_too_few_for_cubic_and_the_other_methods_remain():
-    with pytest.raises(CurveError, match="cubic needs 4 points, it has 3 points; PCHIP and Akima remain"):
+    with pytest.raises(CurveError, match="cubic needs 4 points, the curve has 3 points; PCHIP and Akima remain"):
         bd_rate(LINE, LINE[:3], "cubic")
     for method in ("pchip", "akima"):
         assert abs(bd_rate(LINE, LINE[:3], method).percent) < 1e-9
-    with pytest.raises(CurveError, match="PCHIP needs 2 points, it has 1 point; no method remains"):
+    with pytest.raises(CurveError, match="PCHIP needs 2 points, the curve has 1 point; no method remains"):
         bd_rate(LINE, LINE[:1], "pchip")
 
 
