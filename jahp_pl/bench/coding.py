@@ -212,7 +212,7 @@ def coding_table(name: str, speed: CodingSpeed) -> str:
 
 
 def coding_to_json(speed: CodingSpeed) -> dict[str, Any]:
-    """Convert the results to plain values."""
+    """Convert the results to values that JSON can hold."""
     ratios = {"outside_encode": speed.times.outside_encode, "outside_decode": speed.times.outside_decode}
     peer = speed.peer._asdict() if speed.peer is not None else None
     return speed._asdict() | {"times": speed.times._asdict() | ratios, "peer": peer}

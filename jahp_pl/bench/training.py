@@ -260,6 +260,6 @@ def training_table(name: str, speeds: TrainingSpeeds) -> str:
 
 
 def training_to_json(speeds: TrainingSpeeds) -> dict[str, Any]:
-    """Convert the results to plain values."""
+    """Convert the results to values that JSON can hold."""
     peer = speeds.peer._asdict() if speeds.peer is not None else None
     return speeds._asdict() | {"variants": [row._asdict() for row in speeds.variants], "peer": peer}

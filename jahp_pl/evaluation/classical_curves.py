@@ -77,7 +77,7 @@ def code_point(codec: ClassicalCodec, images: Sequence[Original], quality: int) 
 
 
 def point_to_json(quality: int, rows: Sequence[ClassicalRow]) -> dict[str, Any]:
-    """Convert one point of a curve to plain values, and add the means, in which all images have equal weight."""
+    """Convert one point of a curve to values that JSON can hold, and add means in which all images weigh the same."""
     return {"quality": quality, "mean": _plain(_mean(rows)), "images": [_plain(row) for row in rows]}
 
 

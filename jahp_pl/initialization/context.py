@@ -49,7 +49,15 @@ def pass_through(g_ep: EntropyParameterNetwork, outputs: Outputs, channels: list
 def read_neighbours(
     g_ep: EntropyParameterNetwork, outputs: Outputs, scales: Tensor, by_std: list[int], num_used: int
 ) -> None:
-    """Add the neighbours from `init_neighbours` to scales and means, in the hidden units after the first `num_used`."""
+    """Add the neighbours from `init_neighbours` to scales and means, in the hidden units after the first `num_used`.
+
+    Args:
+        g_ep: network to change.
+        outputs: places of scales and means among its outputs.
+        scales: initial scales, (M,).
+        by_std: channels of y, in order of decreasing standard deviation; as many as have room get this.
+        num_used: number of units in each hidden layer that are taken, see `pass_through`.
+    """
     first, second, last = layers_of(g_ep)
     num_latents = outputs.num_latents
     phi = first.weight.shape[1] - 2 * num_latents

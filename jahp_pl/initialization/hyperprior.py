@@ -74,7 +74,15 @@ def group_channels(channels: list[int], num_groups: int, num_single: int) -> lis
 def read_energies(
     h_s: HyperSynthesis, outputs: Outputs, scales: Tensor, groups: list[list[int]], num_used: int
 ) -> None:
-    """Make scales follow the interpolated energies, in at most half of the units of h_s after the first `num_used`."""
+    """Make scales follow the interpolated energies, in at most half of the units of h_s after the first `num_used`.
+
+    Args:
+        h_s: network to change.
+        outputs: places of scales and means among its outputs.
+        scales: initial scales, (M,).
+        groups: for each energy, the channels of y in it, see `init_energies`.
+        num_used: number of units in each hidden layer that are taken.
+    """
     up1, up2, head = layers_of(h_s)
     for z, channels in enumerate(groups[: (min(len(up1.bias), len(up2.bias)) - num_used) // 2]):
         unit = num_used + z
@@ -112,7 +120,14 @@ def init_local_means(h_a: HyperAnalysis, gains: Tensor, num_energies: int) -> No
 
 
 def read_means(h_s: HyperSynthesis, outputs: Outputs, channels: list[int], num_energies: int) -> None:
-    """Initialize the means mu of `channels` of y as the interpolated hyper-latents of `init_local_means`."""
+    """Initialize the means mu of `channels` of y as the interpolated hyper-latents of `init_local_means`.
+
+    Args:
+        h_s: network to change.
+        outputs: places of scales and means among its outputs.
+        channels: channels of y, in the order of their hyper-latents.
+        num_energies: number of hyper-latents before the local means.
+    """
     up1, up2, head = layers_of(h_s)
     for number, channel in enumerate(channels):
         pair = slice(2 * number, 2 * number + 2)

@@ -137,7 +137,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not is_evaluation and not (isinstance(content, dict) and isinstance(content.get("curves"), list)):
         raise EvaluationError(f"{path}: was written neither by `jahp evaluate` nor by `jahp classical`; leave it out")
     if misfit := first_misfit(content, {"curves": [_CURVE]} if "curves" in content else _EVALUATION):
-        raise EvaluationError(f"{path}: is damaged, {misfit} is missing or of another kind; make it again")
+        raise EvaluationError(f"{path}: is damaged, {misfit} is missing or has the wrong type; make it again")
     result: dict[str, Any] = content
     return result
 

@@ -60,10 +60,10 @@ def named_images(batch: Any, number: int) -> list[ValImage]:
 
 
 def check_range(images: Tensor) -> None:
-    """Refuse images outside [0, 1], for example images normalized by mean and standard deviation.
+    """Refuse images (B, 3, H, W) outside [0, 1], for example images normalized by mean and standard deviation.
 
     Raises:
-        TrainingError: if a value lies outside by more than a rounding error.
+        TrainingError: if a value lies outside by more than 0.01.
     """
     least, most = (float(value) for value in torch.aminmax(images.detach().nan_to_num(0.5, 0.5, 0.5)))
     if least < -0.01 or most > 1.01:

@@ -153,7 +153,7 @@ class PictureCallback(Callback):
 
 
 def coded_targets(num_levels: int) -> list[tuple[str, Target | None]]:
-    """Return the targets of each image's files, one per level, each with a suffix for the image's name."""
+    """Return (suffix of the file's name, target) for each level at which an image is coded."""
     if num_levels == 1:
         return [("", None)]
     return [(f"-level{round(100 * share):03}", Target(level=share * (num_levels - 1))) for share in VALIDATED_SHARES]

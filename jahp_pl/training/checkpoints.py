@@ -59,7 +59,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Callable[..., Any] | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read a whole checkpoint into memory of the CPU.
+        """Read a whole checkpoint, with its tensors on the CPU.
 
         Raises:
             CheckpointError: if it is missing, damaged or from another project.

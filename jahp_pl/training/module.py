@@ -209,7 +209,7 @@ class CompressionModule(LightningModule):
             group["lr"] = group["factor"] * self._learning_rate(self.global_step)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Compute the loss of a batch of crops (B, 3, H, W), in any form that `batches` accepts."""
+        """Compute the loss, a scalar, of a batch of crops (B, 3, H, W) in any form that `batches` accepts."""
         batch = self.prepare_batch(batch)
         self._check_range(batch)
         share = draw_levels(len(batch), batch.device) if self.model.gains is not None else None
@@ -222,7 +222,7 @@ class CompressionModule(LightningModule):
         return terms.loss * (1 + 0 * terms.loss.detach())
 
     def prepare_batch(self, batch: Any) -> Tensor:
-        """Return the images of a batch, in [0, 1], in the memory format of `trainer.channels_last`."""
+        """Return the images of a batch, (B, 3, H, W) in [0, 1], in the memory format of `trainer.channels_last`."""
         images = images_of(batch)
         return images.contiguous(memory_format=torch.channels_last) if self.config.trainer.channels_last else images
 

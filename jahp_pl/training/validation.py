@@ -84,7 +84,7 @@ def level_section(share: float) -> str:
 
 
 def validation_values(means: ValidationRow, section: str) -> dict[str, float]:
-    """Convert means over images to the values to log, including MS-SSIM in decibels."""
+    """Convert means over images to the values to log, named `section`/NAME, and add MS-SSIM in decibels."""
     values = {f"{section}/{name}": float(value) for name, value in means._asdict().items()}
     return values | {f"{section}/ms_ssim_db": decibels(values[f"{section}/ms_ssim"])}
 

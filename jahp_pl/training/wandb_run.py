@@ -103,7 +103,7 @@ def finish_wandb(logger: WandbLogger) -> None:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Convert nested settings to dotted keys, as on the command line and in sweep files."""
+    """Convert nested settings to one dictionary with dotted keys, as on the command line and in sweep files."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
