@@ -49,4 +49,4 @@ def test_the_commands_work_as_printed_on_one_machine_and_on_two(
 def test_the_figures_are_those_of_the_results() -> None:
     speed, streams = (json.loads((ROOT / "results" / f"{name}.json").read_text()) for name in ("bench-data", "streams"))
     assert f"{speed['h200']['crops_per_second']:.0f} crops a second" in PAGE
-    assert f"{streams['shards_bytes_per_photo']:.0f} bytes a photograph" in PAGE
+    assert f"{streams['shards_bytes_per_photo']:.0f} bytes per photograph" in PAGE

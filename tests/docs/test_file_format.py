@@ -482,4 +482,4 @@ def test_the_header_has_the_sizes_that_the_page_gives():
     assert 41 == 4 + 1 + 8 + 1 + 3 + 5 * 3 + 5 + 4
     assert ACCEPTED_PIXELS == 2**25
     assert "accepts 2^25 pixels" in text
-    assert f"and {max_steps(ACCEPTED_PIXELS)} steps" in text
+    assert f"and {max_steps(ACCEPTED_PIXELS)} decoding steps" in text
