@@ -540,6 +540,8 @@ def test_a_signal_during_an_import_ends_the_process_at_once(name: str, tmp_path:
         text=True,
         timeout=120,
         check=False,
+        # As from a terminal: a job in the background ignores SIGINT.
+        preexec_fn=lambda: signal.signal(getattr(signal, name), signal.SIG_DFL),
     )
     assert done.returncode == 128 + getattr(signal, name)
     assert done.stdout == ""

@@ -170,7 +170,7 @@ def test_info_without_arguments_lists_the_bundled_models_with_their_figures(weig
     assert run("info") == 0
     out = capsys.readouterr().out
     assert "0.2500 30.50 dB   0.9500" in out
-    assert out.splitlines()[1].endswith("Kodak, 24")
+    assert out.splitlines()[1].endswith("Kodak, 24 images")
 
 
 def test_the_library_loads_by_metric_and_by_name():
