@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from jahp_pl.errors import WriteError, write_errors
 from jahp_pl.locks import try_lock
@@ -51,6 +52,15 @@ def write_atomically(path: Path, data: bytes) -> None:
     """
     with atomic_writer(path) as file:
         file.write(data)
+
+
+def write_json(path: Path, content: Mapping[str, Any], indent: int = 1) -> None:
+    """Replace the content of `path` with JSON in one step; each level of nesting is indented by `indent` spaces.
+
+    Raises:
+        WriteError: see `atomic_writer`.
+    """
+    write_atomically(path, f"{json.dumps(content, indent=indent)}\n".encode())
 
 
 def link_atomically(source: Path, path: Path) -> None:

@@ -26,7 +26,7 @@ from checks.chaos.sessions import MOMENTS, EndedError, SessionError, run_and_kil
 from jahp_pl.config import Config
 from jahp_pl.data.prepare import ShardOptions
 from jahp_pl.data.shards import write_shards
-from jahp_pl.files import write_atomically
+from jahp_pl.files import write_json
 from jahp_pl.measurement.provenance import provenance
 from jahp_pl.settings import load_config
 
@@ -58,7 +58,7 @@ def main() -> None:
     report = chaos(options.work, options.kills, options.others, options.steps, options.val_every, options.seed)
     report = provenance(["python", "-m", "checks.chaos.run", *sys.argv[1:]]) | report
     if options.out is not None:
-        write_atomically(options.out, (json.dumps(report, indent=1) + "\n").encode())
+        write_json(options.out, report)
     print(json.dumps({key: report[key] for key in ("moments", "leftovers", "final", "failures")}, indent=1))
     if report["failures"]:
         sys.exit(f"{len(report['failures'])} invariants are violated")

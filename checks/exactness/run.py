@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import subprocess
 import sys
@@ -31,7 +30,7 @@ from jahp_pl.codec.entropy.range_coder import Writer
 from jahp_pl.codec.entropy.symbol_coder import DecodeTask, LatentRange
 from jahp_pl.codec.latents import Encoded
 from jahp_pl.codec.targets import Target
-from jahp_pl.files import write_atomically
+from jahp_pl.files import write_json
 from jahp_pl.images.io import decode_rgb
 from jahp_pl.measurement.provenance import provenance
 from jahp_pl.model_io.load import load_codec
@@ -220,7 +219,7 @@ def main() -> None:
             path.unlink()
         folder.rmdir()
     content["seconds"] = round(time.monotonic() - start)
-    write_atomically(options.out, f"{json.dumps(content, indent=2)}\n".encode())
+    write_json(options.out, content, indent=2)
     total = sum(abs(number) for model in content["models"] for number in model["differences"].values())
     print(f"{total} differences; details in {options.out}")
     sys.exit(1 if total else 0)

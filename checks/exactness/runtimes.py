@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -25,6 +24,7 @@ import torch
 
 from checks.images import add_kodak_images, chosen_images
 from jahp_pl.codec.codec import Codec
+from jahp_pl.files import write_json
 from jahp_pl.images.io import decode_rgb
 from jahp_pl.measurement.provenance import provenance
 from jahp_pl.model_io.export import export
@@ -161,7 +161,7 @@ def main() -> None:
             about = {"rung": config.rung, "num_components": config.num_components, "num_levels": config.num_levels}
             for found in measure(path, paths):
                 content["models"][name] = about | found
-                arguments.out.write_text(json.dumps(content, indent=1) + "\n")
+                write_json(arguments.out, content)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,8 @@ process of its own.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +19,8 @@ import numpy as np
 from PIL import Image
 
 from checks.images import add_kodak_images, chosen_images
-from jahp_pl.files import write_atomically
+from checks.processes import run_command
+from jahp_pl.files import write_json
 from jahp_pl.images.io import decode_rgb
 from jahp_pl.measurement.provenance import provenance
 
@@ -47,27 +44,13 @@ def mosaic(images: list[Path], width: int, height: int) -> Image.Image:
     return Image.fromarray(np.concatenate(rows)[:height])
 
 
-def run(*arguments: str) -> tuple[float, int]:
-    """Run a command, and return its time in seconds and its peak memory in bytes.
-
-    Raises:
-        SystemExit: if the command fails.
-    """
-    start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "jahp_pl", *arguments], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        sys.exit(f"jahp {' '.join(arguments)}: exit code {os.waitstatus_to_exitcode(status)}")
-    return time.perf_counter() - start, usage.ru_maxrss * 1024
-
-
 def code(model: str, size: str, images: list[Path], folder: Path) -> dict[str, Any]:
     """Compress and decompress one image, and measure both."""
     width, height = map(int, size.split("x"))
     source, file, back = folder / "image.ppm", folder / "image.jahp", folder / "back.png"
     mosaic(images, width, height).save(source)
-    encoding = run("compress", str(source), "-o", str(file), "--verify", "--model", model, "--force")
-    decoding = run("decompress", str(file), "-o", str(back), "--model", model, "--force")
+    encoding = run_command("compress", str(source), "-o", str(file), "--verify", "--model", model, "--force")
+    decoding = run_command("decompress", str(file), "-o", str(back), "--model", model, "--force")
     with Image.open(back) as decoded, Image.open(source) as original:
         assert decoded.size == original.size
         wrong = np.asarray(decoded, dtype=np.float32) - np.asarray(original, dtype=np.float32)
@@ -76,10 +59,10 @@ def code(model: str, size: str, images: list[Path], folder: Path) -> dict[str, A
         "megapixels": width * height / 1e6,
         "bpp": 8 * file.stat().st_size / (width * height),
         "psnr": float(20 * np.log10(255) - 10 * np.log10(np.square(wrong).mean(dtype=np.float64))),
-        "compress_seconds": encoding[0],
-        "decompress_seconds": decoding[0],
-        "compress_bytes": encoding[1],
-        "decompress_bytes": decoding[1],
+        "compress_seconds": encoding.seconds,
+        "decompress_seconds": decoding.seconds,
+        "compress_bytes": encoding.bytes,
+        "decompress_bytes": decoding.bytes,
     }
 
 
@@ -110,7 +93,7 @@ def main() -> None:
             "model": arguments.model,
             "images": rows,
         }
-        write_atomically(arguments.out, f"{json.dumps(content, indent=1)}\n".encode())
+        write_json(arguments.out, content)
     most = max(max(row["compress_bytes"], row["decompress_bytes"]) for row in rows)
     print(f"at most {most / 2**20:.0f} MiB; allowed: {BYTES / 2**20:.0f} MiB")
     sys.exit(most > BYTES)

@@ -32,7 +32,7 @@ from checks.fuzz.mutate import SMALL_PIXELS, case
 from checks.fuzz.outcome import Outcome
 from checks.fuzz.pool import TIME_LIMIT, Pool
 from checks.fuzz.worker import CPU_LIMIT, MEMORY_LIMIT, work
-from jahp_pl.files import write_atomically
+from jahp_pl.files import write_atomically, write_json
 
 ROOT = Path(__file__).parents[2]
 CASES_PER_CHUNK = 1000
@@ -95,7 +95,7 @@ def main() -> None:
     counts = fuzz(options.seed, options.first, options.cases, options.workers, options.state)
     report = summary(counts, options.seed, options.first)
     if options.out is not None:
-        write_atomically(options.out, (json.dumps(report, indent=1) + "\n").encode())
+        write_json(options.out, report)
     print(json.dumps({key: report[key] for key in ("cases", "outcomes", "slowest", "largest_memory")}, indent=1))
     if counts.failures:
         sys.exit(f"{len(counts.failures)} cases failed; their files are in {options.state / 'failures'}")

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import importlib.metadata
-import json
 import math
 import platform
 import shlex
@@ -32,7 +31,7 @@ from checks.parity.counts import SIZES, count_parameters, print_counts
 from checks.parity.oracle import Answers
 from jahp_pl.config import ModelConfig
 from jahp_pl.entropy_model import EntropyParameters
-from jahp_pl.files import write_atomically
+from jahp_pl.files import write_json
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io import compressai
 
@@ -94,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "parameters": [count._asdict() for count in counts],
         "deviations": [result._asdict() for result in results],
     }  # fmt: skip
-    write_atomically(options.out, f"{json.dumps(content, indent=1)}\n".encode())
+    write_json(options.out, content)
     print(f"\n{'equal' if passed else 'NOT EQUAL'} within {BOUND:g}; details in {options.out}")
     return 0 if passed else 1
 

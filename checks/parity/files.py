@@ -28,7 +28,7 @@ from typing import Any
 import torch
 
 from checks.images import add_kodak_images, chosen_images
-from jahp_pl.files import write_atomically
+from jahp_pl.files import write_json
 from jahp_pl.images.io import decode_rgb
 from jahp_pl.measurement.provenance import provenance
 from jahp_pl.model_io import compressai
@@ -107,7 +107,7 @@ def main() -> int:
     middle = max(row["their_distance_from_the_middle"] for result in results for row in result["images"])
     figures = {"bound": BOUND, "worst_x_hat_deviation": worst, "latents_rounded_the_other_way": turned}
     content = provenance(["python", "-m", "checks.parity.files", *sys.argv[1:]]) | figures | {"models": results}
-    write_atomically(options.out, f"{json.dumps(content, indent=2)}\n".encode())
+    write_json(options.out, content, indent=2)
     print(
         f"x_hat within {worst:.1e}, {changed} latents changed, {turned} within {middle:.1e} of the middle between two "
         f"integers rounded the other way; details in {options.out}"

@@ -11,21 +11,18 @@ largest image, because --memory does not count the image and its latents.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from checks.fuzz.large import mosaic
 from checks.images import add_kodak_images, chosen_images
+from checks.processes import ProcessCost, run_command
 from jahp_pl.codec.refinement import MIN_SEARCHED_SIDE
-from jahp_pl.files import write_atomically
+from jahp_pl.files import write_json
 from jahp_pl.measurement.provenance import provenance
 
 LARGE = (4000, 3000)
@@ -38,15 +35,6 @@ SHAPES = (
     (512, 768), (768, 512), (801, 599), (1000, 640), (1280, 720), (128, 130), (300, 80),
 )  # fmt: skip
 """Widths and heights of the small images; each of them gets the contents in turn."""
-
-
-class Measured(NamedTuple):
-    """Cost of one process."""
-
-    seconds: float
-    """CPU time in seconds."""
-    bytes: int
-    """Peak resident memory in bytes."""
 
 
 def mixed_images(photographs: list[Path], number: int) -> list[Image.Image]:
@@ -72,7 +60,7 @@ def mixed_images(photographs: list[Path], number: int) -> list[Image.Image]:
     return images
 
 
-def compress(images: list[Image.Image], memory: int, effort: int) -> Measured:
+def compress(images: list[Image.Image], memory: int, effort: int) -> ProcessCost:
     """Compress images with one process.
 
     Raises:
@@ -83,15 +71,11 @@ def compress(images: list[Image.Image], memory: int, effort: int) -> Measured:
         sources.mkdir()
         for index, image in enumerate(images):
             image.save(sources / f"{index}.ppm")
-        command = [sys.executable, "-m", "jahp_pl", "compress", str(sources), "-o", f"{target}/"]
-        command += ["--effort", str(effort), "--memory", str(memory), "--threads", "1"]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        if status:
-            sys.exit(f"{' '.join(command[1:])}: exit code {os.waitstatus_to_exitcode(status)}")
-        if len(list(target.iterdir())) != len(images):
-            sys.exit(f"{' '.join(command[1:])}: {len(list(target.iterdir()))} files for {len(images)} images")
-        return Measured(usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+        limits = ["--effort", str(effort), "--memory", str(memory), "--threads", "1"]
+        cost = run_command("compress", str(sources), "-o", f"{target}/", *limits)
+        if (count := len(list(target.iterdir()))) != len(images):
+            sys.exit(f"jahp compress {' '.join(limits)}: {count} files for {len(images)} images")
+        return cost
 
 
 def main() -> None:
@@ -112,18 +96,18 @@ def main() -> None:
     rows: dict[str, dict[str, object]] = {}
     base, is_exceeded = 0, False
     for name, images in sets.items():
-        seconds, peak = compress(images, arguments.memory, arguments.effort)
-        base = base or peak
+        cost = compress(images, arguments.memory, arguments.effort)
+        base = base or cost.bytes
         pixels = max(image.width * image.height for image in images)
         allowed = base + arguments.memory * 2**20 + BYTES_PER_PIXEL * pixels
-        is_exceeded |= peak > allowed
+        is_exceeded |= cost.bytes > allowed
         rows[name] = {
-            "images": len(images), "largest_pixels": pixels, "seconds": seconds,
-            "bytes": peak, "allowed_bytes": allowed,
+            "images": len(images), "largest_pixels": pixels, "seconds": cost.cpu_seconds,
+            "bytes": cost.bytes, "allowed_bytes": allowed,
         }  # fmt: skip
         print(
-            f"{name}: {len(images)} images of up to {pixels / 1e6:.2f} megapixels, {seconds:.0f} CPU s, "
-            f"{peak / 2**20:.0f} MiB; allowed: {allowed / 2**20:.0f} MiB",
+            f"{name}: {len(images)} images of up to {pixels / 1e6:.2f} megapixels, {cost.cpu_seconds:.0f} CPU s, "
+            f"{cost.bytes / 2**20:.0f} MiB; allowed: {allowed / 2**20:.0f} MiB",
             flush=True,
         )
     if arguments.out is not None:
@@ -132,7 +116,7 @@ def main() -> None:
             "effort": arguments.effort,
             "sets": rows,
         }
-        write_atomically(arguments.out, f"{json.dumps(content, indent=1)}\n".encode())
+        write_json(arguments.out, content)
     sys.exit(is_exceeded)
 
 

@@ -11,7 +11,6 @@ is a mean over the images. Times are CPU seconds of the search alone, for as man
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -26,7 +25,7 @@ from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.latent_search import Search
 from jahp_pl.codec.targets import Target
 from jahp_pl.evaluation.image_set import Original
-from jahp_pl.files import write_atomically
+from jahp_pl.files import write_json
 from jahp_pl.images.io import decode_rgb
 from jahp_pl.measurement.provenance import provenance
 from jahp_pl.model_io.load import load_codec
@@ -136,7 +135,7 @@ def main() -> None:
             "search": search._asdict(), "points": [point._asdict() for point in found],
         }  # fmt: skip
         print(f"{name}: {by_psnr:+.2f} % {by_ms_ssim:+.2f} % {seconds:.2f} s", flush=True)
-        write_atomically(arguments.out, f"{json.dumps(content, indent=1)}\n".encode())
+        write_json(arguments.out, content)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,7 @@ from __future__ import annotations
 import argparse
 import io
 import itertools
-import json
 import os
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -22,9 +20,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from checks.processes import run_command
 from jahp_pl.data.pipeline import CropOptions, CropStream
 from jahp_pl.data.urls import expand_shards
-from jahp_pl.files import write_atomically
+from jahp_pl.files import write_json
 from jahp_pl.measurement.provenance import provenance
 
 MAX_BYTES_PER_PHOTO = 1000
@@ -52,12 +51,7 @@ def peak_of_shards(archive: Path, out: Path) -> int:
     Raises:
         SystemExit: if the process fails.
     """
-    command = [sys.executable, "-m", "jahp_pl", "shards", str(archive), "--out", str(out), "--min-side", "16"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        sys.exit(f"jahp shards: exit code {os.waitstatus_to_exitcode(status)}")
-    return usage.ru_maxrss * 1024
+    return run_command("shards", str(archive), "--out", str(out), "--min-side", "16").bytes
 
 
 def resident() -> int:
@@ -97,7 +91,7 @@ def main() -> None:
             | {"photos": [few, many], "shards": peaks, "worker": sizes}
             | growth
         )
-        write_atomically(arguments.out, f"{json.dumps(content, indent=1)}\n".encode())
+        write_json(arguments.out, content)
     sys.exit(growth["shards_bytes_per_photo"] > MAX_BYTES_PER_PHOTO or growth["worker_bytes"] > MAX_WORKER_GROWTH)
 
 

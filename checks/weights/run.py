@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +25,7 @@ from torch import Tensor
 
 from checks.images import add_kodak_images, chosen_images
 from jahp_pl.codec.codec import Codec
-from jahp_pl.files import write_atomically
+from jahp_pl.files import write_json
 from jahp_pl.hyperprior import crop_to
 from jahp_pl.images.io import decode_rgb
 from jahp_pl.measurement.provenance import provenance
@@ -212,7 +211,7 @@ def main() -> None:
             "parts": [one._asdict() for one in parts],
             "contents": [one._asdict() for one in made],
         }
-        write_atomically(arguments.out, json.dumps(result, indent=1).encode() + b"\n")
+        write_json(arguments.out, result)
 
 
 if __name__ == "__main__":

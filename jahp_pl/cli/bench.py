@@ -128,12 +128,10 @@ def bench_runtimes(arguments: argparse.Namespace) -> None:
 
 
 def _save(content: dict[str, Any], out: Path | None) -> None:
-    import json
-
-    from jahp_pl.files import write_atomically
+    from jahp_pl.files import write_json
 
     if out is not None:
-        write_atomically(out, f"{json.dumps(content, indent=2)}\n".encode())
+        write_json(out, content, indent=2)
         output.say(f"\nresults  {out}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 from jahp_pl.evaluation.classical import CODECS, ClassicalCodec, encode
 from jahp_pl.evaluation.curve_files import are_of_images, check_stored_images, read_curve_file
 from jahp_pl.evaluation.image_set import ImageIdentity, Original, identify, name_in_errors, pixels_hash
-from jahp_pl.files import write_atomically
+from jahp_pl.files import write_json
 from jahp_pl.images.io import RGB, decode_rgb
 from jahp_pl.locks import exclusive
 from jahp_pl.measurement.roundtrip import mean_of, mean_of_known
@@ -122,11 +121,11 @@ def measure_curves(
                 if quality not in curve.points:
                     curve.points[quality] = point_to_json(quality, code_point(curve.codec, images, quality))
                     curve.provenance = provenance
-                    _write(out, _merged(stored, curves))
+                    write_json(out, _merged(stored, curves))
                 progress(name, done, curve.points[quality])
         content = _merged(stored, curves)
         if content != stored:
-            _write(out, content)
+            write_json(out, content)
         return content
 
 
@@ -184,10 +183,6 @@ def _merged(stored: dict[str, Any], measured: Sequence[_PartialCurve]) -> dict[s
     curves += [curve for name, curve in ready.items() if name not in there]
     others = {key: value for key, value in stored.items() if key != "unfinished"}
     return others | {"curves": curves} | ({"unfinished": list(unfinished.values())} if unfinished else {})
-
-
-def _write(out: Path, content: dict[str, Any]) -> None:
-    write_atomically(out, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def _code(codec: ClassicalCodec, image: RGB, name: str, quality: int) -> ClassicalRow:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from jahp_pl.codec.targets import Target
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.classical import CODECS, encode_at_least
 from jahp_pl.evaluation.image_set import Original, identify, name_in_errors
-from jahp_pl.files import resolved, write_atomically
+from jahp_pl.files import resolved, write_json
 from jahp_pl.images.io import RGB, decode_rgb
 from jahp_pl.measurement.provenance import provenance
 from jahp_pl.measurement.rates import Rates, mean_rates, rates_of
@@ -166,7 +165,7 @@ def _row_to_json(row: CodingRow) -> dict[str, Any]:
 
 def save_evaluation(evaluation: Evaluation, path: Path) -> None:
     """Write `evaluation_to_json` to a file, completely or not at all."""
-    write_atomically(path, (json.dumps(evaluation_to_json(evaluation), indent=1) + "\n").encode())
+    write_json(path, evaluation_to_json(evaluation))
 
 
 class ModelCurve(NamedTuple):
@@ -202,7 +201,7 @@ def save_curves(curves: Sequence[ModelCurve], path: Path) -> None:
     first, *others = [curve.evaluations[0].provenance for curve in curves]
     common = {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
     content = {"curves": [curve.to_json() for curve in curves], "provenance": common}
-    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+    write_json(path, content)
 
 
 def target_folders(model: str, targets: Sequence[Target]) -> list[Path]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jahp_pl import json_content
-from jahp_pl.files import write_atomically
+from jahp_pl.files import write_atomically, write_json
 from jahp_pl.sweeping import SweepError
 from jahp_pl.sweeping.file import SweepFile
 from jahp_pl.sweeping.parameters import Value
@@ -35,7 +34,7 @@ def write_sweep_results(path: Path, sweep: SweepFile, entries: Sequence[Entry]) 
         "best": winner.point.name if winner is not None else None,
         "points": [_to_json(entry) for entry in entries],
     }
-    write_atomically(path, f"{json.dumps(content, indent=1)}\n".encode())
+    write_json(path, content)
     write_atomically(path.with_suffix(".csv"), _to_csv(entries).encode())
 
 
