@@ -45,7 +45,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def updated(text: str) -> str:
-    """Return the text of a page with its tables made anew from results/."""
+    """Return the text of a page with its tables regenerated from results/."""
     return MARKED.sub(lambda found: f"{found[1]}\n{TABLES[found[2]]()}\n{found[4]}", text)
 
 

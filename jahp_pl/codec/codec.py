@@ -162,7 +162,8 @@ class Codec(BaseCodec["Picture", Tensor, Tensor]):
         encoder = ImageEncoder(analysed, self._write_arrays, self.fingerprint, icc, refiner is not None, measure)
         file = encode_to_target(encoder, target, self.num_levels)
         z_hat = None if file.z_hat is None else torch.from_numpy(file.z_hat)
-        return Encoded(file.data, torch.from_numpy(file.y_hat), z_hat, *file[3:])
+        y_hat = torch.from_numpy(file.y_hat)
+        return Encoded(file.data, y_hat, z_hat, file.header_bytes, file.level, file.psnr, file.bits)
 
     @on_cpu()
     @retry_if_precision_changed

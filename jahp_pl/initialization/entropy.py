@@ -40,7 +40,7 @@ MEANS_SHARE = 1 / 6
 
 @torch.no_grad()
 def init_entropy_model(model: CompressionModel, std: Tensor) -> None:
-    """Overwrite weights of h_a, h_s, g_cm, g_ep and the prior, as far as the rung has them.
+    """Overwrite weights of h_a, h_s, g_cm, g_ep and the prior, if the rung has them.
 
     Networks that a program registered keep their weights, except in the last layers of h_s and g_ep.
 

@@ -21,18 +21,10 @@ from PIL import Image
 
 from jahp_pl.codec.bitstream import MAX_ICC_BYTES, unpack, with_icc
 from jahp_pl.codec.codec import Codec
-from jahp_pl.model_io.export import export
 from jahp_pl.model_io.load import load_codec
-from tests.support.codec_models import kodak_crop, load_golden
+from tests.support.codec_models import kodak_crop
 from tests.support.commands import run
 from tests.support.profiles import DISPLAY_P3
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model") / "golden"
-    export(load_golden("joint"), folder, {})
-    return folder
 
 
 @pytest.fixture
