@@ -338,10 +338,10 @@ BAD_CONFIGS = {
         {"results": {"images": "Kodak", "bpp": 1.0, "psnr": 30.0, "ms_ssim": None}},
         "results.count",
     ),
-    "results as text": ({"results": "good"}, "damaged, results is"),
-    "facts as a list": ({"facts": []}, "damaged, facts is"),
-    "a number without end": ({"facts": {"seconds": 10**400}}, "damaged, facts.seconds is"),
-    "lambda as text": ({"facts": {"loss": {"lmbda": "x"}}}, "damaged, facts.loss.lmbda is"),
+    "results as text": ({"results": "good"}, "damaged: results is"),
+    "facts as a list": ({"facts": []}, "damaged: facts is"),
+    "a number without end": ({"facts": {"seconds": 10**400}}, "damaged: facts.seconds is"),
+    "lambda as text": ({"facts": {"loss": {"lmbda": "x"}}}, "damaged: facts.loss.lmbda is"),
 }
 
 
