@@ -9,7 +9,7 @@ from jahp_pl.codec.entropy.wavefront import schedule
 HEIGHT, WIDTH, SIDE, MARGIN = 6, 10, 44, 12
 OFFSETS = [(row, column) for row in (-2, -1, 0) for column in range(-2, 3) if row < 0 or column < 0]
 """The causal 5x5 mask."""
-STEP, CENTRE = 12, (2, 6)
+STEP, CENTER = 12, (2, 6)
 """The step shown as the next one, and one of its positions."""
 DONE, NOW, LATER, CONTEXT = "#cfdfe8", "#e07a2f", "#ffffff", "#2a6f97"
 
@@ -28,12 +28,12 @@ def drawing() -> Iterator[str]:
     yield f'<rect width="{width}" height="{height}" rx="6" fill="#ffffff"/>'
     for (row, column), t in steps().items():
         x, y = MARGIN + column * SIDE, MARGIN + row * SIDE
-        colour = DONE if t < STEP else NOW if t == STEP else LATER
+        color = DONE if t < STEP else NOW if t == STEP else LATER
         text = "#ffffff" if t == STEP else "#24323c"
-        yield f'<rect x="{x}" y="{y}" width="{SIDE}" height="{SIDE}" fill="{colour}" stroke="#8a99a5"/>'
+        yield f'<rect x="{x}" y="{y}" width="{SIDE}" height="{SIDE}" fill="{color}" stroke="#8a99a5"/>'
         middle = f'x="{x + SIDE // 2}" y="{y + SIDE // 2 + 5}" text-anchor="middle" font-size="15" fill="{text}"'
         yield f"<text {middle}>{t}</text>"
-    row, column = (MARGIN + place * SIDE for place in CENTRE)
+    row, column = (MARGIN + place * SIDE for place in CENTER)
     corners = [(-2, -2), (3, -2), (3, 0), (0, 0), (0, 1), (-2, 1)]  # column, row: around the twelve positions
     points = " ".join(f"{column + SIDE * dx},{row + SIDE * dy}" for dx, dy in corners)
     yield f'<polygon points="{points}" fill="none" stroke="{CONTEXT}" stroke-width="4" stroke-linejoin="round"/>'

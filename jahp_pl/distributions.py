@@ -50,7 +50,7 @@ class Density(NamedTuple):
 
 
 def log_mass(family: Family, y: Tensor, mu: Tensor, sigma: Tensor) -> Tensor:
-    """Compute log P(y) of the unit bin centred on y.
+    """Compute log P(y) of the unit bin centered on y.
 
     Args:
         family: density before the convolution.

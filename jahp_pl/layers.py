@@ -106,7 +106,7 @@ class GDN(nn.Module):
 class MaskedConv2d(nn.Conv2d):
     """Convolution that sees only positions before its own in raster order (mask A of van den Oord et al. 2016).
 
-    A k x k kernel keeps the (k^2 - 1) / 2 taps above and to the left of its centre, 12 for k = 5. The output at (i, j)
+    A k x k kernel keeps the (k^2 - 1) / 2 taps above and to the left of its center, 12 for k = 5. The output at (i, j)
     depends on inputs in rows above i, and in row i on columns before j.
 
     Args:

@@ -1,6 +1,6 @@
 """A Pillow plugin: with `import jahp_pl.pillow`, Pillow opens and saves .jahp files.
 
-    Image.open("photo.jahp")                      reads size and colour profile; loading the pixels needs a model
+    Image.open("photo.jahp")                      reads size and color profile; loading the pixels needs a model
     image.save("photo.jahp", quality=80)          from 1 (smallest files) to 100; or bpp=, size= (bytes), psnr= (dB)
     image.save("photo.jahp", model="models/m")    default: the registered model, otherwise a bundled one
     image.save("photo.jahp", effort=2)            spends seconds on a smaller file, see `Codec.compress`

@@ -20,7 +20,7 @@ MS_SSIM_MIN_SIDE = 176
 MS_SSIM_EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the scales, from the finest to the coarsest (Wang et al. 2003)."""
 _C1, _C2 = 0.01**2, 0.03**2  # stabilizing constants for intensities in [0, 1]
-_REACH = 5  # positions of the 11 x 11 window on each side of its centre; its standard deviation is 1.5
+_REACH = 5  # positions of the 11 x 11 window on each side of its center; its standard deviation is 1.5
 
 
 def to_uint8(x_hat: Tensor) -> Tensor:

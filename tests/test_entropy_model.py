@@ -213,7 +213,7 @@ def test_an_outlier_costs_a_bounded_number_of_bits_and_still_pulls_on_its_parame
     bits.sum().backward()
     assert mu.grad is not None
     assert sigma.grad is not None
-    assert mu.grad.item() < 0  # a step down in rate moves the mean up, towards y
+    assert mu.grad.item() < 0  # a step down in rate moves the mean up, toward y
     assert sigma.grad.item() < 0
 
 

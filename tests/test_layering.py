@@ -14,7 +14,7 @@ import jahp_pl
 
 ROOT = Path(jahp_pl.__file__).parent
 
-# From the bottom up: a module or package may import those on earlier lines, not its neighbours on the same line.
+# From the bottom up: a module or package may import those on earlier lines, not its neighbors on the same line.
 LAYERS = (
     ("errors", "json_content", "text"),
     ("locks",),

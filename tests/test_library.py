@@ -95,7 +95,7 @@ def test_a_pillow_image_of_any_mode_is_coded_as_by_the_command():
         codec.compress(opaque)
 
 
-def test_a_colour_profile_round_trips_with_a_pillow_image():
+def test_a_color_profile_round_trips_with_a_pillow_image():
     codec, image = codec_of(JOINT), Image.fromarray(IMAGE)
     image.info["icc_profile"] = DISPLAY_P3
     data = codec.compress(image)

@@ -159,7 +159,7 @@ def test_an_image_that_cannot_be_kept_is_refused(tmp_path):
         Image.new("RGBA", (20, 20)).save(tmp_path / "photo.jahp", model=codec_of(JOINT))
 
 
-def test_a_colour_profile_is_known_when_opened_and_kept_when_saved(photo, tmp_path):
+def test_a_color_profile_is_known_when_opened_and_kept_when_saved(photo, tmp_path):
     photo.write_bytes(with_icc(photo.read_bytes(), DISPLAY_P3))
     pillow.register(codec_of(JOINT))
     with Image.open(photo) as image:

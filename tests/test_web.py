@@ -323,7 +323,7 @@ def test_the_profile_of_a_file_is_shown_and_kept(page: Page, sites: dict[str, Si
         with Image.open(io.BytesIO(link(page, "savePicture"))) as saved:
             assert saved.info["icc_profile"] == DISPLAY_P3
             assert np.abs(np.asarray(saved.convert("RGB")).astype(int) - expected).max() <= 1
-    assert np.abs(found - expected).max() > 5  # the tiny model shows little colour
+    assert np.abs(found - expected).max() > 5  # the tiny model shows little color
     assert np.abs(found - rgb_to_srgb(expected, DISPLAY_P3)).max() <= 3
 
 

@@ -226,12 +226,12 @@ async function openJahp(file, isNewest) {
   for (const id of ["controls", "choices", "saveFile"]) element(id).hidden = true;
   show("decoded", "decoded");
   offer("savePicture", png, `${original.name}.png`);
-  const colours = profile === null ? "" : " The file has a colour profile, which the PNG keeps; shown here in sRGB.";
-  element("facts").textContent = `${width} × ${height} pixels, model ${header.fingerprint}.${colours}`;
+  const colors = profile === null ? "" : " The file has a color profile, which the PNG keeps; shown here in sRGB.";
+  element("facts").textContent = `${width} × ${height} pixels, model ${header.fingerprint}.${colors}`;
   say(`Decoded in ${seconds.toFixed(1)} s.`);
 }
 
-/** Read a photograph, let the worker analyse it, and encode it. */
+/** Read a photograph, let the worker analyze it, and encode it. */
 async function openPhotograph(file, isNewest) {
   wait(`Reading ${file.name} …`);
   let pixels;
@@ -243,13 +243,13 @@ async function openPhotograph(file, isNewest) {
   }
   if (!isNewest()) return;
   original = { ...pixels, name: file.name.replace(/\.[^.]*$/, ""), size: file.size };
-  element("controls").hidden = true; // until it is analysed
-  wait("Analysing …");
+  element("controls").hidden = true; // until it is analyzed
+  wait("Analyzing …");
   const { seconds } = await request("analyse", { ...pixels, isGray: isGray(pixels) });
   if (isNewest()) await encode(isNewest, seconds);
 }
 
-/** Encode the picture that the worker has analysed; `analysis` is how many seconds that took, 0 if it was done before. */
+/** Encode the picture that the worker has analyzed; `analysis` is how many seconds that took, 0 if it was done before. */
 async function encode(isNewest, analysis = 0) {
   wait("Compressing …");
   const { data, header, rgb, seconds } = await request("encode", { quality: Number(element("quality").value) });

@@ -90,7 +90,7 @@ export function unpack(data, maxPixels) {
   };
 }
 
-/** Write a file without a colour profile. */
+/** Write a file without a color profile. */
 export function pack(header, payload) {
   const flags = (header.level === null ? 0 : 1) | (header.isGray ? 2 : 0);
   const fingerprint = header.fingerprint.match(/../g).map((byte) => parseInt(byte, 16));

@@ -283,14 +283,14 @@ export class Codec {
     return { y, height: h, width: w };
   }
 
-  /** Encode an analysed image at a quality from 1 to 100. */
-  async encode(analysed, width, height, isGray, quality, progress = () => {}) {
+  /** Encode an analyzed image at a quality from 1 to 100. */
+  async encode(analyzed, width, height, isGray, quality, progress = () => {}) {
     const M = this.config.num_latents;
     const level = this.numLevels === 1 ? null : Math.round(((quality - 1) / 99) * (this.numLevels - 1) * LEVEL_STEPS);
     const gain = this.tensors["gains.gain"]?.values;
     const gains = this.gains(level, (index) => gain[index]);
-    const { height: h, width: w } = analysed;
-    const y = analysed.y.map((value, index) => value * gains[Math.floor(index / (h * w))]);
+    const { height: h, width: w } = analyzed;
+    const y = analyzed.y.map((value, index) => value * gains[Math.floor(index / (h * w))]);
     const z = await this.networks.run("hyper_analysis", { y: ["float32", y, [1, M, h, w]] });
     const yHat = Int32Array.from(y, rint);
     const zHat = Int32Array.from(z.values, rint);

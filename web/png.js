@@ -1,10 +1,10 @@
-// Writes PNG files with a colour profile.
+// Writes PNG files with a color profile.
 
 import { crc32 } from "./bitstream.js";
 
-const COLOURS = ["cHRM", "cICP", "gAMA", "iCCP", "sRGB"]; // chunks about colours that a profile replaces
+const COLORS = ["cHRM", "cICP", "gAMA", "iCCP", "sRGB"]; // chunks about colors that a profile replaces
 
-/** Give a PNG a colour profile, which is a zlib stream as in .jahp files. */
+/** Give a PNG a color profile, which is a zlib stream as in .jahp files. */
 export async function withProfile(blob, profile) {
   const data = new Uint8Array(await blob.arrayBuffer());
   const view = new DataView(data.buffer);
@@ -12,7 +12,7 @@ export async function withProfile(blob, profile) {
   for (let start = 8; start < data.length; ) {
     const stop = start + 12 + view.getUint32(start);
     const name = String.fromCharCode(...data.subarray(start + 4, start + 8));
-    if (!COLOURS.includes(name)) parts.push(data.subarray(start, stop));
+    if (!COLORS.includes(name)) parts.push(data.subarray(start, stop));
     if (name === "IHDR") parts.push(profileChunk(profile));
     start = stop;
   }

@@ -69,15 +69,15 @@ export class Windows {
     const s = this.scale(raw[start + m]);
     const { r } = this.scales[s];
     const mean = rint(raw[start + M + m] * 2 ** (r - 12));
-    const centre = Math.floor(mean * 2 ** -r + 0.5);
-    const phase = mean - centre * 2 ** r;
+    const center = Math.floor(mean * 2 ** -r + 0.5);
+    const phase = mean - center * 2 ** r;
     const key = s * 256 + phase + 128;
     let made = this.made.get(key);
     if (made === undefined) {
-      made = this.window([{ s, mean: phase, centre: 0, weight: 1 }]);
+      made = this.window([{ s, mean: phase, center: 0, weight: 1 }]);
       this.made.set(key, made);
     }
-    return { kind: made.kind, lowest: made.lowest + centre, partition: made.partition };
+    return { kind: made.kind, lowest: made.lowest + center, partition: made.partition };
   }
 
   /** Return the window of a mixture. */
@@ -92,7 +92,7 @@ export class Windows {
       const mean = rint(raw[start + (K + k) * M + m] * 2 ** (r - 12));
       const gap = largest - raw[start + (2 * K + k) * M + m];
       const weight = this.exponential[Math.min(rint(gap / 64), 1024)];
-      components.push({ s, mean, centre: Math.floor(mean * 2 ** -r + 0.5), weight });
+      components.push({ s, mean, center: Math.floor(mean * 2 ** -r + 0.5), weight });
     }
     return this.window(components);
   }
@@ -101,11 +101,11 @@ export class Windows {
   window(components) {
     let [low, high] = [Infinity, -Infinity];
     let total = 0;
-    for (const { s, centre, weight } of components) {
+    for (const { s, center, weight } of components) {
       total += weight;
       if (components.length > 1 && weight < 16) continue;
-      low = Math.min(low, centre - this.scales[s].reach);
-      high = Math.max(high, centre + this.scales[s].reach);
+      low = Math.min(low, center - this.scales[s].reach);
+      high = Math.max(high, center + this.scales[s].reach);
     }
     const middle = Math.floor((low + high) / 2);
     let kind = 0;

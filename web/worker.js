@@ -4,7 +4,7 @@ import { FileError } from "./bitstream.js";
 import { Codec } from "./codec.js";
 
 let codec = null;
-let analysed = null;
+let analyzed = null;
 
 const progress = (share) => postMessage({ progress: share });
 const seconds = (since) => (performance.now() - since) / 1000;
@@ -24,13 +24,13 @@ const requests = {
   /** Set the image that `encode` encodes: RGB, channel after channel. */
   async analyse({ rgb, width, height, isGray }) {
     const start = performance.now();
-    analysed = { latents: await codec.analyse(rgb, width, height, progress), width, height, isGray };
+    analyzed = { latents: await codec.analyse(rgb, width, height, progress), width, height, isGray };
     return { seconds: seconds(start) };
   },
 
   async encode({ quality }) {
     const start = performance.now();
-    const { latents, width, height, isGray } = analysed;
+    const { latents, width, height, isGray } = analyzed;
     const { data, header, yHat, zHat } = await codec.encode(latents, width, height, isGray, quality, (share) => progress(share / 2));
     const encoded = seconds(start);
     const rgb = await codec.synthesise(yHat, latents.height, latents.width, header, (share) => progress((1 + share) / 2));

@@ -14,7 +14,7 @@ from tests.support.codec_models import Variant, kodak_crop, load_golden
 SIZES = ((1, 1), (1, 40), (5, 7), (16, 16), (17, 33), (48, 80))
 """Heights and widths. The last two sizes have more than one latent, and the last has more than one hyper-latent."""
 PROFILE = bytes(range(256)) * 2
-"""Colour profile of every second file. The format does not interpret profiles, so any bytes will do."""
+"""Color profile of every second file. The format does not interpret profiles, so any bytes will do."""
 UNTRAINED = (
     Variant("factorized"), Variant("scale_hyperprior", "logistic"), Variant("mean_scale_hyperprior", "laplace", 3),
     Variant("context", "laplace"),

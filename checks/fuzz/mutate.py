@@ -19,7 +19,7 @@ T = TypeVar("T")
 SMALL_PIXELS = 2**16
 """Pixel limit of most cases, because a decoder needs time and memory in proportion to the size that it accepts."""
 EDGES = (0, 1, 2, 15, 16, 17, 63, 64, 65, 127, 128, 129, 255, 256, 4095, 4096, 16384, 32767, 32768, 65534, 65535, 65536)
-"""Numbers at which a decoder's behaviour may change."""
+"""Numbers at which a decoder's behavior may change."""
 
 
 class Case(NamedTuple):
@@ -41,7 +41,7 @@ class FileParts(NamedTuple):
     smallest: int
     span: int
     profile: bytes
-    """Colour profile in its stored form, deflated."""
+    """Color profile in its stored form, deflated."""
     payload: bytes
     profile_length: int | None = None
     """Length of the profile to state in the header; None for the true one."""

@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     photographs = read_photographs(options.photographs)
     if len(photographs) < options.images:
         sys.exit(f"{options.photographs}: {options.images} photographs of {CROP[1]}x{CROP[0]} or more are needed here")
-    crops = [centre_crop(photograph) for photograph in photographs[: options.images]]
+    crops = [center_crop(photograph) for photograph in photographs[: options.images]]
 
     counts = list(count_parameters())
     print_counts(counts)
@@ -121,7 +121,7 @@ def read_photographs(folder: Path) -> list[Tensor]:
     return photographs
 
 
-def centre_crop(photograph: Tensor) -> Tensor:
+def center_crop(photograph: Tensor) -> Tensor:
     """Cut out the central crop of size `CROP`: (3, H, W) -> (1, 3, height, width)."""
     top, left = ((size - crop) // 2 for size, crop in zip(photograph.shape[1:], CROP, strict=True))
     return photograph[None, :, top : top + CROP[0], left : left + CROP[1]]

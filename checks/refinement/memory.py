@@ -38,7 +38,7 @@ SHAPES = (
 
 
 def mixed_images(photographs: list[Path], number: int) -> list[Image.Image]:
-    """Build images with each shape and content in turn: crops, mosaics, noise, one colour, stripes and text."""
+    """Build images with each shape and content in turn: crops, mosaics, noise, one color, stripes and text."""
     generator, images = np.random.default_rng(0), []
     for index in range(number):
         width, height = SHAPES[index % len(SHAPES)]

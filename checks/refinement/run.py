@@ -3,7 +3,7 @@
 
     python -m checks.refinement.run --images data/kodak --every 6 --out results/refinement/ablation.json
 
-Gains are BD-rates against plain rounding, with the bundled model at four qualities, on a square from the centre of each
+Gains are BD-rates against plain rounding, with the bundled model at four qualities, on a square from the center of each
 image. They compare the sizes of whole files, header included, with the quality of 8-bit images; each point of a curve
 is a mean over the images. Times are CPU seconds of the search alone, for as many pixels as a Kodak image has.
 """
@@ -94,7 +94,7 @@ def compare(plain: list[Point], found: list[Point]) -> tuple[float, float]:
 
 
 def square(original: Original, side: int) -> torch.Tensor:
-    """Read a square from the centre of an image: (3, side, side) uint8."""
+    """Read a square from the center of an image: (3, side, side) uint8."""
     rgb = decode_rgb(original.source)
     top, left = ((length - side) // 2 for length in rgb.shape[:2])
     return torch.from_numpy(rgb[top : top + side, left : left + side].copy()).permute(2, 0, 1).contiguous()

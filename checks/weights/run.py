@@ -114,7 +114,7 @@ def most_probable(model: CompressionModel, z_hat: Tensor) -> Tensor:
 
 
 def bits_without_context(model: CompressionModel, y_hat: Tensor, z_hat: Tensor) -> Tensor:
-    """Return the bits of each latent if the context network reads zeros in place of its neighbours."""
+    """Return the bits of each latent if the context network reads zeros in place of its neighbors."""
     assert model.h_s is not None
     assert model.g_cm is not None
     assert model.g_ep is not None
@@ -146,7 +146,7 @@ def contents() -> Iterator[tuple[str, Image.Image]]:
     zone = np.cos(math.pi / SIDE * ((rows - SIDE / 2) ** 2 + (columns - SIDE / 2) ** 2))
     yield "zone plate", Image.fromarray((127.5 + 127.5 * zone).astype(np.uint8)).convert("RGB")
     hues = np.stack([255 * columns / SIDE, np.full_like(rows, 255), 255 - rows / 8], axis=-1).astype(np.uint8)
-    yield "saturated colours", Image.fromarray(hues, mode="HSV").convert("RGB")
+    yield "saturated colors", Image.fromarray(hues, mode="HSV").convert("RGB")
     yield "black", Image.new("RGB", (SIDE, SIDE), "black")
     yield "white", Image.new("RGB", (SIDE, SIDE), "white")
 

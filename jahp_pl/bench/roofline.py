@@ -72,7 +72,7 @@ def _seconds(call: LayerCall, dtype: torch.dtype) -> float:
     wanted = ([weight, bias] if call.learns else []) + ([x] if call.passes_on else [])
     for tensor in wanted:
         tensor.requires_grad_()
-    synchronise(x.device)
+    synchronize(x.device)
     start = time.perf_counter()
     with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
         if isinstance(layer, GDN):
@@ -85,7 +85,7 @@ def _seconds(call: LayerCall, dtype: torch.dtype) -> float:
             y = F.conv_transpose2d(x, weight, bias, layer.stride, padding, extra)
         if wanted:
             torch.autograd.grad(y, wanted, torch.ones_like(y))
-    synchronise(x.device)
+    synchronize(x.device)
     return time.perf_counter() - start
 
 
@@ -95,16 +95,16 @@ def matrix_flops(device: torch.device, dtype: torch.dtype, rounds: int = 5) -> f
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     seconds = []
     for number in range(rounds + 1):
-        synchronise(device)
+        synchronize(device)
         start = time.perf_counter()
         left @ right
-        synchronise(device)
+        synchronize(device)
         if number:  # the first one warms up
             seconds.append(time.perf_counter() - start)
     return 2 * side**3 / median(seconds)
 
 
-def synchronise(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

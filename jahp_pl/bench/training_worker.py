@@ -20,7 +20,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from torch import Tensor
 from torch.profiler import profile
 
-from jahp_pl.bench.roofline import matrix_flops, product_seconds, record_layer_calls, synchronise
+from jahp_pl.bench.roofline import matrix_flops, product_seconds, record_layer_calls, synchronize
 from jahp_pl.config import Config
 from jahp_pl.data.module import ShardDataModule, StreamLoader
 from jahp_pl.settings import load_config
@@ -115,13 +115,13 @@ class StepController(Callback):
         }
 
     def _start(self, device: torch.device) -> None:
-        synchronise(device)
+        synchronize(device)
         if self._profile is not None:
             self._profile.start()
         self._waited, self._started = self._data.waited(), time.perf_counter()
 
     def _stop(self, device: torch.device) -> None:
-        synchronise(device)
+        synchronize(device)
         seconds = time.perf_counter() - self._started
         answer = self._answer | {
             "seconds": seconds / self._num_steps,

@@ -76,7 +76,7 @@ class _Compressor(NamedTuple):
     effort: int
     """Effort of the search for better latents."""
     max_icc: int
-    """Maximum size of an ICC profile to keep, in bytes; the colours of images with a larger one become sRGB."""
+    """Maximum size of an ICC profile to keep, in bytes; the colors of images with a larger one become sRGB."""
     flatten: bool
     """Whether to put transparent pixels on white instead of refusing them."""
     verify: bool
@@ -132,14 +132,14 @@ class _Compressor(NamedTuple):
         return FinishedOutput(words, len(encoded.data), height * width)
 
     def _describe(self, encoded: AnyEncoded, height: int, width: int, lost: Sequence[str], icc: bytes) -> str:
-        """Describe a file in one line: size, colours, what was lost, quality, and what decoding it needs."""
+        """Describe a file in one line: size, colors, what was lost, quality, and what decoding it needs."""
         from jahp_pl.codec.limits import ACCEPTED_PIXELS, needed_pixels
         from jahp_pl.codec.targets import quality_of
         from jahp_pl.images.icc import profile_name
 
         num_bytes = len(encoded.data)
         words = [f"{num_bytes} bytes, {8 * num_bytes / (height * width):.4f} bpp"]
-        words += [f"colours: {profile_name(icc)}"] if icc else []
+        words += [f"colors: {profile_name(icc)}"] if icc else []
         words += [f"lost: {loss}" for loss in lost]
         if encoded.level is not None:
             words.append(f"quality {quality_of(encoded.level, self.codec.num_levels):.1f}")
@@ -241,5 +241,5 @@ def add_compress(table: Any) -> None:
     add_target(p)
     add_effort(p, None, "1, or 0 if the model, the runtime or --memory does not allow a search")
     p.add_argument("--flatten", action="store_true", help="put transparent pixels on white instead of refusing them")
-    p.add_argument("--srgb", action="store_true", help="convert colours to sRGB instead of keeping their ICC profile")
+    p.add_argument("--srgb", action="store_true", help="convert colors to sRGB instead of keeping their ICC profile")
     p.add_argument("--verify", action="store_true", help="decode and compare every file before it is written")

@@ -176,19 +176,19 @@ def _describe_file(path: Path) -> dict[str, str]:
     except BitstreamError as error:
         raise BitstreamError(f"{output.name_of(path)}: {error}") from None
     maker = bundled_with_fingerprint(header.fingerprint)
-    colours, plain = "sRGB", with_icc(data, b"")
+    colors, plain = "sRGB", with_icc(data, b"")
     if header.icc:
         from jahp_pl.images.icc import profile_name
 
         stored = len(data) - len(plain)
-        colours = (
+        colors = (
             f"{profile_name(header.icc)}, an ICC profile of {len(header.icc)} bytes that takes {stored} in the file"
         )
     return {
         "image": f"{header.width} x {header.height} pixels",
         "size": f"{len(data)} bytes, {8 * len(data) / (header.width * header.height):.4f} bits per pixel",
         "header": f"{len(plain) - len(payload)} bytes",
-        "colours": colours,
+        "colors": colors,
         **({} if header.level is None else _level_row(header.level / LEVEL_STEPS, maker)),
         "made by model": header.fingerprint.hex() + (f" ({maker.name})" if maker is not None else ""),
         "latents": f"from {header.latent_min} to {header.latent_max}",

@@ -53,7 +53,7 @@ class BaseCodec(ABC, Generic[Input, Rgb, Integers]):
             effort: see `compress`.
             progress: called after each step of a search.
             icc: ICC profile of the image; None takes the profile of a Pillow image, and sRGB for all other images.
-            measure: whether to measure `Encoded.bits`, which takes a few per cent longer.
+            measure: whether to measure `Encoded.bits`, which takes a few percent longer.
 
         Raises:
             TargetError, ValueError: see `compress`.
@@ -99,7 +99,7 @@ class BaseCodec(ABC, Generic[Input, Rgb, Integers]):
         Args:
             image: (H, W, 3) uint8 array, Pillow image, or, with torch, (3, H, W) uint8 tensor; sides from 1 to 65535.
                 Tensors and arrays are taken as sRGB. A Pillow image of any mode is converted to RGB as by
-                `jahp compress`, and its colour profile is kept in the file.
+                `jahp compress`, and its color profile is kept in the file.
             quality: from 1 (smallest files) to 100. At most one of quality, bpp, size and psnr may be given, and only
                 for a variable-rate model; without any of them, its quality is 60.
             bpp: bits per pixel of the file, met within 1 %.
@@ -167,7 +167,7 @@ class BaseCodec(ABC, Generic[Input, Rgb, Integers]):
                 with this size or with the number of decoding steps, see `limits.max_steps`. None accepts 4096 pixels
                 per byte of the file, but at least one million and at most 34 million.
             as_: "tensor" for (3, H, W) uint8 on the CPU, the default with torch; "numpy" for (H, W, 3) uint8, the
-                default without torch; "pil" for a Pillow image, the only kind that keeps the file's colour profile, in
+                default without torch; "pil" for a Pillow image, the only kind that keeps the file's color profile, in
                 `info["icc_profile"]`.
             max_seconds: time limit in seconds; None for no limit. See `decode_all`.
 

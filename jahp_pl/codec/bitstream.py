@@ -10,7 +10,7 @@
             1-3    height in pixels, varint, 1 to 65535
             1-3    smallest latent, zigzag varint, -32768 to 32767
             1-3    largest minus smallest latent, varint, 0 to 65535
-            1-3    length of the colour profile below in bytes, varint, 0 (none) to 1048576
+            1-3    length of the color profile below in bytes, varint, 0 (none) to 1048576
             1-5    length of the payload in bytes, varint, a multiple of 4
             4      CRC-32 (zlib) of everything else, little endian
             m      ICC profile of the image's RGB, a zlib stream of 1 to 1048576 bytes; absent for sRGB
@@ -44,7 +44,7 @@ MAX_PIXELS = 2**27
 """Default limit on pixels in this module, 134 million. A range-coded payload of any length can encode any number of
 symbols, so only an explicit limit keeps a file of 30 bytes from using up all memory."""
 MAX_ICC_BYTES = 2**20
-"""Maximum size of a colour profile, both deflated and inflated."""
+"""Maximum size of a color profile, both deflated and inflated."""
 LATENT_MIN, LATENT_MAX = -32768, 32767
 
 
@@ -101,7 +101,7 @@ def pack(header: Header, payload: bytes) -> bytes:
     assert len(payload) % 4 == 0
     profile = zlib.compress(header.icc, 9) if header.icc else b""
     if max(len(header.icc), len(profile)) > MAX_ICC_BYTES:
-        raise ValueError(f"the colour profile has {len(header.icc)} bytes; a file holds at most {MAX_ICC_BYTES}")
+        raise ValueError(f"the color profile has {len(header.icc)} bytes; a file holds at most {MAX_ICC_BYTES}")
     smallest = header.latent_min
     head = MAGIC + bytes([2 if header.flags else 1]) + header.fingerprint
     if header.flags:
@@ -227,7 +227,7 @@ def _checked_rest(data: bytes, fields: _Fields) -> bytes:
 
 
 def with_icc(data: bytes, icc: bytes) -> bytes:
-    """Replace the colour profile of a file. The payload does not depend on it, because RGB is coded as given.
+    """Replace the color profile of a file. The payload does not depend on it, because RGB is coded as given.
 
     Args:
         data: a whole file.
@@ -247,10 +247,10 @@ def _inflate(profile: bytes) -> bytes:
     try:
         icc = stream.decompress(profile, MAX_ICC_BYTES + 1)
     except zlib.error:
-        raise BitstreamError("the colour profile is damaged; an incompatible program made the file") from None
+        raise BitstreamError("the color profile is damaged; an incompatible program made the file") from None
     if not (stream.eof and 0 < len(icc) <= MAX_ICC_BYTES and not stream.unused_data):
         raise BitstreamError(
-            f"the colour profile is not one zlib stream of 1 to {MAX_ICC_BYTES} bytes; an incompatible program made "
+            f"the color profile is not one zlib stream of 1 to {MAX_ICC_BYTES} bytes; an incompatible program made "
             "the file"
         )
     return icc

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from jahp_pl.codec import refinement
-from jahp_pl.codec.analysed_image import TorchAnalysedImage
+from jahp_pl.codec.analyzed_image import TorchAnalyzedImage
 from jahp_pl.codec.arrays import IntArray, Samples
 from jahp_pl.codec.base import BaseCodec
 from jahp_pl.codec.decoder import Opened, ReadFile, open_file, reconstruct_image
@@ -158,8 +158,8 @@ class Codec(BaseCodec["Picture", Tensor, Tensor]):
         refiner: refinement.Refiner | None = None
         if search is not None and self.objective is not None:
             refiner = refinement.Refiner(self.model, self.transforms, x, self.objective, search, progress)
-        analysed = TorchAnalysedImage(self.transforms, x, refiner)
-        encoder = ImageEncoder(analysed, self._write_arrays, self.fingerprint, icc, refiner is not None, measure)
+        analyzed = TorchAnalyzedImage(self.transforms, x, refiner)
+        encoder = ImageEncoder(analyzed, self._write_arrays, self.fingerprint, icc, refiner is not None, measure)
         file = encode_to_target(encoder, target, self.num_levels)
         z_hat = None if file.z_hat is None else torch.from_numpy(file.z_hat)
         y_hat = torch.from_numpy(file.y_hat)

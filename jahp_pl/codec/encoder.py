@@ -1,4 +1,4 @@
-"""Encodes one image: analyses it once, then rounds, codes and measures it at any rate level. No torch."""
+"""Encodes one image: analyzes it once, then rounds, codes and measures it at any rate level. No torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jahp_pl.codec.entropy.range_coder import Writer
 from jahp_pl.codec.latents import Encoded, Latents
 
 
-class AnalysedImage(Protocol):
+class AnalyzedImage(Protocol):
     """An image and its latents before they are quantized, in any runtime.
 
     A rate level is from 0 to the number of levels minus 1; None for a single-rate model.
@@ -49,30 +49,30 @@ class ImageEncoder:
     """Encoder of one image at any number of rate levels.
 
     Args:
-        analysed: the image and its latents.
+        analyzed: the image and its latents.
         write: appends latents to a payload.
         fingerprint: fingerprint of the codec.
-        icc: colour profile; empty for sRGB.
-        is_refined: whether `AnalysedImage.refine` searches for better latents.
+        icc: color profile; empty for sRGB.
+        is_refined: whether `AnalyzedImage.refine` searches for better latents.
         measure: whether files come with the cross-entropy of their latents, see `Encoded.bits`.
     """
 
     def __init__(
         self,
-        analysed: AnalysedImage,
+        analyzed: AnalyzedImage,
         write: Write,
         fingerprint: bytes,
         icc: bytes,
         is_refined: bool = False,
         measure: bool = False,
     ) -> None:
-        self.analysed, self.write, self.fingerprint, self.icc = analysed, write, fingerprint, icc
+        self.analyzed, self.write, self.fingerprint, self.icc = analyzed, write, fingerprint, icc
         self.is_refined, self.measure = is_refined, measure
 
     @property
     def num_pixels(self) -> int:
         """Number of pixels of the image."""
-        return int(self.analysed.image[0].size)
+        return int(self.analyzed.image[0].size)
 
     def encode(self, level: int | None) -> Encoded[IntArray]:
         """Encode the image to a whole file.
@@ -80,10 +80,10 @@ class ImageEncoder:
         Args:
             level: rate level in steps of 1 / `LEVEL_STEPS`; None for a single-rate model.
         """
-        y_hat, z_hat = self.analysed.refine(level_of(level))
+        y_hat, z_hat = self.analyzed.refine(level_of(level))
         writer = Writer(self.measure)
         self.write(writer, y_hat, z_hat)
-        payload, image = writer.payload(), self.analysed.image
+        payload, image = writer.payload(), self.analyzed.image
         _, height, width = image.shape
         span = int(y_hat.min()), int(y_hat.max())
         data = pack(Header(self.fingerprint, width, height, *span, self.icc, level, is_gray(image)), payload)
@@ -93,12 +93,12 @@ class ImageEncoder:
     def estimate_bytes(self, level: int) -> float:
         """Estimate the bytes of a file at a rate level, given in steps, from the energy of its latents.
 
-        A latent is modelled as a Gaussian whose variance is the energy E of the 3 x 3 latents around it in its channel.
+        A latent is modeled as a Gaussian whose variance is the energy E of the 3 x 3 latents around it in its channel.
         Its bits are then 1/2 log2(1 + 2 pi e E): for large E the entropy of that Gaussian in unit bins, and almost
         nothing if all latents are 0. For the bundled models the estimate is 0 to 15 % too high, about equally at all
         levels of one image.
         """
-        y_hat = np.rint(self.analysed.scaled(level_of(level)))
+        y_hat = np.rint(self.analyzed.scaled(level_of(level)))
         energy = _local_mean(np.square(y_hat))
         bits = 0.5 * float(np.log2(1 + 2 * np.pi * np.e * energy).sum(dtype=np.float64))
         return bits / 8 / ESTIMATE_BIAS
@@ -109,10 +109,10 @@ class ImageEncoder:
 
     def plain_psnr(self, level: int) -> float:
         """Compute the PSNR in dB at a rate level, given in steps, with plain rounding instead of a search."""
-        return self._psnr(self.analysed.quantize(level_of(level)).y_hat, level_of(level))
+        return self._psnr(self.analyzed.quantize(level_of(level)).y_hat, level_of(level))
 
     def _psnr(self, y_hat: IntArray, level: float | None) -> float:
-        image, shown = self.analysed.image, self.analysed.synthesise(y_hat, level)
+        image, shown = self.analyzed.image, self.analyzed.synthesise(y_hat, level)
         difference = image.astype(np.float32) - (to_gray(shown) if is_gray(image) else shown)
         mse = float(np.square(difference).mean(dtype=np.float64))
         return 10 * float(np.log10(255**2 / mse)) if mse else float("inf")
@@ -140,10 +140,10 @@ def _local_mean(maps: Float32Array) -> Float32Array:
     for axis in (1, 2):
         length = maps.shape[axis]
         below, above = np.arange(length) - 1, np.arange(length) + 1
-        neighbours = maps.take(np.maximum(below, 0), axis) * _along(below >= 0, axis)
-        neighbours += maps.take(np.minimum(above, length - 1), axis) * _along(above < length, axis)
+        neighbors = maps.take(np.maximum(below, 0), axis) * _along(below >= 0, axis)
+        neighbors += maps.take(np.minimum(above, length - 1), axis) * _along(above < length, axis)
         counts = 1 + (below >= 0).astype(np.float32) + (above < length)
-        maps = ((maps + neighbours) / _along(counts, axis)).astype(np.float32, copy=False)
+        maps = ((maps + neighbors) / _along(counts, axis)).astype(np.float32, copy=False)
     return maps
 
 

@@ -50,7 +50,7 @@ class Decoded(NamedTuple, Generic[Rgb, Integers]):
     z_hat: Integers | None
     """(N, ceil(h / 4), ceil(w / 4)) int32; None on rungs without side information."""
     icc: bytes = b""
-    """Colour profile of the image; empty for sRGB."""
+    """Color profile of the image; empty for sRGB."""
     level: float | None = None
     """Rate level, from 0 to the number of levels minus 1; None for a single-rate model."""
 

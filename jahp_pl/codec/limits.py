@@ -16,7 +16,7 @@ from jahp_pl.strides import STRIDE
 ACCEPTED_PIXELS = 2**25
 """Default limit on the pixels that a decoder accepts, 34 million."""
 PIXELS_PER_BYTE = 2**12
-"""Default limit on pixels per byte of the file. With the bundled models, an image of a single colour takes one byte per
+"""Default limit on pixels per byte of the file. With the bundled models, an image of a single color takes one byte per
 2,000 pixels, and a photograph at the lowest quality one byte per 170."""
 LEAST_PIXELS = 2**20
 """Number of pixels that is accepted from even the shortest file; decoding them takes a few seconds."""

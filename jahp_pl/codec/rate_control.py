@@ -1,6 +1,6 @@
 """Encodes to a target: finds the level at which a variable-rate model gives a file of that size, rate or PSNR.
 
-The image is analysed once. An estimate of the rate from the energy of its latents gives the level to a few per cent,
+The image is analyzed once. An estimate of the rate from the energy of its latents gives the level to a few percent,
 and the slope there; encoding whole files, usually two, then gives the exact level.
 """
 

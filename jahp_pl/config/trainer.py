@@ -16,7 +16,7 @@ class TrainerConfig:
     """Total number of optimizer steps; there are no epochs."""
     max_time: str | None = None
     """Maximum training time over all sessions, as DD:HH:MM:SS; the run then ends even if steps are left. A cosine
-    schedule anneals towards whichever limit comes first."""
+    schedule anneals toward whichever limit comes first."""
     session_time: str | None = None
     """Maximum time of one session, as DD:HH:MM:SS, for jobs of limited length. The session then stops with a
     checkpoint, and the same command continues the run. Steps, schedule and result are the same as without stops."""

@@ -1,1 +1,1 @@
-"""Reads still images of many formats as RGB, with their colours converted correctly."""
+"""Reads still images of many formats as RGB, with their colors converted correctly."""

@@ -1,4 +1,4 @@
-"""Converts images as Pillow reads them to 8-bit RGB: rotation, bit depth, colours, transparency."""
+"""Converts images as Pillow reads them to 8-bit RGB: rotation, bit depth, colors, transparency."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from jahp_pl.images.colours import Colours
+from jahp_pl.images.colors import ColorSpace
 from jahp_pl.images.icc import apply_transform, is_usable_profile, transform_to_srgb
 from jahp_pl.images.layouts import LayoutError, SampleFormat, transparent_gray
 
@@ -24,12 +24,12 @@ _UPRIGHT = {
 _NUMERIC = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 
 
-def describe_losses(image: Image.Image, colours: Colours, samples: SampleFormat, max_icc: int) -> Iterator[str]:
+def describe_losses(image: Image.Image, colors: ColorSpace, samples: SampleFormat, max_icc: int) -> Iterator[str]:
     """Yield what the conversion of an image to 8-bit RGB loses, in a few words each.
 
     Args:
         image: open but not loaded, so that its header is still available.
-        colours: colour space of the image.
+        colors: color space of the image.
         samples: sample format of the image.
         max_icc: see `io.convert_rgb`.
     """
@@ -38,17 +38,17 @@ def describe_losses(image: Image.Image, colours: Colours, samples: SampleFormat,
         yield "bits beyond 8 per sample"
     if image.mode == "CMYK":
         yield "CMYK, converted to sRGB"
-    if colours.ignored:
-        yield f"{colours.ignored}, ignored"
-    if not colours.icc:
+    if colors.ignored:
+        yield f"{colors.ignored}, ignored"
+    if not colors.icc:
         return
     kind = profile_mode(image.mode)
-    if not is_usable_profile(colours.icc, kind):
-        yield f"{colours.origin} that is damaged or not for {kind}, ignored"
+    if not is_usable_profile(colors.icc, kind):
+        yield f"{colors.origin} that is damaged or not for {kind}, ignored"
         return
-    is_kept = kind == "RGB" and len(colours.icc) <= max_icc
-    if kind != "CMYK" and not is_kept and transform_to_srgb(colours.icc, kind) is not None:
-        yield f"{colours.origin}, converted to sRGB"
+    is_kept = kind == "RGB" and len(colors.icc) <= max_icc
+    if kind != "CMYK" and not is_kept and transform_to_srgb(colors.icc, kind) is not None:
+        yield f"{colors.origin}, converted to sRGB"
 
 
 def profile_mode(mode: str) -> str:
@@ -80,7 +80,7 @@ def to_8bit(image: Image.Image, samples: SampleFormat) -> Image.Image:
     """Scale grayscale samples of more than 8 bits to 8.
 
     The header may state which value is white. If it does not, white is 65535 for 16-bit samples; for all others, it is
-    the smallest of 1 (float only), 255 and 65535 that no sample exceeds. (Pillow itself converts colour images of 16
+    the smallest of 1 (float only), 255 and 65535 that no sample exceeds. (Pillow itself converts color images of 16
     bits per channel to 8 bits.)
 
     Args:
@@ -111,10 +111,10 @@ def to_rgb(image: Image.Image, profile: bytes, max_icc: int) -> tuple[Image.Imag
     Args:
         image: 8-bit image of any mode.
         profile: ICC profile of the image; empty for sRGB.
-        max_icc: an RGB image with a profile of at most this many bytes keeps its colours.
+        max_icc: an RGB image with a profile of at most this many bytes keeps its colors.
 
     Returns:
-        The image, and the ICC profile of its colours; empty for sRGB.
+        The image, and the ICC profile of its colors; empty for sRGB.
     """
     alpha = None
     if image.mode == "LA" or (image.mode == "L" and "transparency" in image.info):

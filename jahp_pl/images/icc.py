@@ -1,4 +1,4 @@
-"""Converts colours from ICC profiles to sRGB. Pillow and numpy only.
+"""Converts colors from ICC profiles to sRGB. Pillow and numpy only.
 
 Profiles are untrusted. A damaged one, or one for another kind of image, is ignored, and the image is taken as sRGB,
 like images without a profile.

@@ -1,7 +1,7 @@
 """Reads any still image file as 8-bit sRGB, for shards, evaluation and the codec. Pillow and numpy only.
 
-Conversion steps, in order: apply the Exif rotation; scale 16-bit, 32-bit and float samples to 8 bits; convert colours
-to sRGB according to the file (`colours`), unless the caller keeps their profile; composite transparency on white, as
+Conversion steps, in order: apply the Exif rotation; scale 16-bit, 32-bit and float samples to 8 bits; convert colors
+to sRGB according to the file (`colors`), unless the caller keeps their profile; composite transparency on white, as
 browsers do. docs/images.md has a table of formats.
 """
 
@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 
 from jahp_pl.errors import JahpError, first_line
 from jahp_pl.images import heif
-from jahp_pl.images.colours import ColourError, colours_of
+from jahp_pl.images.colors import ColorError, color_space_of
 from jahp_pl.images.conversion import describe_losses, on_white, orientation, profile_mode, to_8bit, to_rgb, upright
 from jahp_pl.images.icc import rgb_to_srgb, transform_to_srgb
 from jahp_pl.images.layouts import LayoutError, inspect_layout
@@ -116,13 +116,13 @@ def load_rgb(source: Source, name: str | None = None) -> Image.Image:
         ImageError: see `decode_rgb`.
     """
     with _opened(source, name) as image:
-        colours, samples = colours_of(image), inspect_layout(image)
+        colors, samples = color_space_of(image), inspect_layout(image)
         image.load()
-        return on_white(to_rgb(to_8bit(upright(image), samples), colours.icc, 0)[0])
+        return on_white(to_rgb(to_8bit(upright(image), samples), colors.icc, 0)[0])
 
 
 def convert_rgb(source: Source, name: str | None = None, flatten: bool = True, max_icc: int = 0) -> Converted:
-    """Read one still image like `decode_rgb`, report what was lost, and optionally keep its colour space.
+    """Read one still image like `decode_rgb`, report what was lost, and optionally keep its color space.
 
     Args:
         source: path, content, or file opened in binary mode.
@@ -146,12 +146,12 @@ def convert_image(image: Image.Image, flatten: bool = True, max_icc: int = 0) ->
         OSError: raised by Pillow if the image is not loaded yet and its file is damaged.
     """
     try:
-        colours, samples = colours_of(image), inspect_layout(image)  # before loading, which discards much of the header
-    except (ColourError, LayoutError) as error:
+        colors, samples = color_space_of(image), inspect_layout(image)  # before loading, which discards much metadata
+    except (ColorError, LayoutError) as error:
         raise ImageError(str(error)) from None
-    lost = list(describe_losses(image, colours, samples, max_icc))
+    lost = list(describe_losses(image, colors, samples, max_icc))
     image.load()
-    rgb, icc = to_rgb(to_8bit(upright(image), samples), colours.icc, max_icc)
+    rgb, icc = to_rgb(to_8bit(upright(image), samples), colors.icc, max_icc)
     if rgb.mode == "RGBA" and rgb.getchannel("A").getextrema() != (255, 255):
         if not flatten:
             raise TransparencyError("transparent pixels would be lost; flatten the image onto a background")
@@ -176,7 +176,7 @@ def kept_profile(source: Source, name: str | None = None, max_icc: int = 0) -> b
         ImageError: see `image_size`.
     """
     with _opened(source, name) as image:
-        icc = colours_of(image).icc
+        icc = color_space_of(image).icc
         is_kept = profile_mode(image.mode) == "RGB" and 0 < len(icc) <= max_icc
         return icc if is_kept and transform_to_srgb(icc, "RGB") is not None else b""
 
@@ -190,7 +190,7 @@ def is_plain_jpeg(source: Source, name: str | None = None) -> bool:
     with _opened(source, name) as image:
         if image.format != "JPEG" or image.mode != "RGB" or orientation(image) != 1:
             return False
-        icc = colours_of(image).icc
+        icc = color_space_of(image).icc
         return not icc or transform_to_srgb(icc, "RGB") is None
 
 
@@ -208,7 +208,7 @@ def _opened(source: Source, name: str | None) -> Iterator[Image.Image]:
             yield image
     except ImageError as error:
         raise type(error)(f"{name}: {error}") from None
-    except (ColourError, LayoutError) as error:
+    except (ColorError, LayoutError) as error:
         raise ImageError(f"{name}: {error}") from None
     except UnidentifiedImageError:
         remedy = f"convert it to PNG{heif.install_hint([Path(name).suffix])}"
@@ -248,13 +248,13 @@ def _check(image: Image.Image) -> None:
 
 
 def encode_rgb(rgb: RGB, suffix: str, icc: bytes = b"") -> bytes:
-    """Encode an image to the content of a file that shows the intended colours in every format.
+    """Encode an image to the content of a file that shows the intended colors in every format.
 
     Args:
         rgb: (H, W, 3) uint8.
         suffix: suffix of the format with its dot, e.g. .png.
         icc: ICC profile of `rgb`, empty for sRGB. It is written into the file; for formats without profiles, the
-            colours are converted to sRGB.
+            colors are converted to sRGB.
 
     Raises:
         ImageError: if Pillow writes no format with this suffix, or the format cannot hold the image.

@@ -14,7 +14,7 @@ from PIL import Image, ImageFile
 
 from jahp_pl.errors import JahpError
 from jahp_pl.images.boxes import find_boxes, primary_properties
-from jahp_pl.images.colours import file_head
+from jahp_pl.images.colors import file_head
 
 _BITS, _PHOTOMETRIC, _FILL_ORDER = 258, 262, 266
 _WHITE_IS_ZERO, _YCBCR = 0, 6
@@ -103,7 +103,7 @@ def _inspect_png(image: Image.Image) -> SampleFormat:
     level = image.info.get("transparency")
     depth = _raw_bits(image)
     if isinstance(level, tuple) and depth == 16:
-        raise LayoutError("16-bit PNG with one transparent colour is not supported; use an alpha channel or 8 bits")
+        raise LayoutError("16-bit PNG with one transparent color is not supported; use an alpha channel or 8 bits")
     if image.mode == "L" and isinstance(level, int) and depth in (2, 4):
         image.info["transparency"] = level * (255 // (2**depth - 1))
     return SampleFormat()
@@ -129,7 +129,7 @@ def _inspect_jpeg_2000(head: bytes, mode: str) -> SampleFormat:
         sides = [(width, tile_width, across), (height, tile_height, down)]
         if left or top or any(side % step or (tile < side and tile % step) for side, tile, step in sides):
             raise LayoutError(
-                f"JPEG 2000 of {width - left}x{height - top} pixels with subsampled colours is only supported "
+                f"JPEG 2000 of {width - left}x{height - top} pixels with subsampled colors is only supported "
                 "for even sides; convert it to PNG"
             )
     _check_channels(head)
@@ -141,10 +141,10 @@ def _check_channels(head: bytes) -> None:
     """Refuse channels in another order and premultiplied alpha, which Pillow ignores for JPEG 2000."""
     for content in find_boxes(head, b"jp2h", b"cdef"):
         entries = [struct.unpack_from(">3H", content, i) for i in range(2, len(content) - 5, 6)]
-        num_colours = sum(kind == 0 for _, kind, _ in entries)
-        expected = [(i, 0, i + 1) for i in range(num_colours)]
+        num_colors = sum(kind == 0 for _, kind, _ in entries)
+        expected = [(i, 0, i + 1) for i in range(num_colors)]
         if sorted(e for e in entries if e[1] == 0) != expected:
-            raise LayoutError("JPEG 2000 with reordered colours is not supported; convert it to PNG")
+            raise LayoutError("JPEG 2000 with reordered colors is not supported; convert it to PNG")
         if any(kind == 2 for _, kind, _ in entries):
             raise LayoutError("JPEG 2000 with premultiplied alpha is not supported; convert it to PNG")
     for content in find_boxes(head, b"jp2h", b"cmap"):

@@ -1,6 +1,6 @@
 """Converts the tensors of a model for an export, exactly or, if requested, to fewer bytes.
 
-- g_cm: only the taps of its kernels before the centre are stored, in raster order, (2M, M, 12), because the others are
+- g_cm: only the taps of its kernels before the center are stored, in raster order, (2M, M, 12), because the others are
   always masked.
 - bfloat16: kernels take half the bytes. Biases, GDN's beta, the prior and the gains are small and stay in float32.
 - int8: kernels of h_s, g_cm and g_ep take half of that, as q 2^e with an integer q per weight and an e per row, i.e.

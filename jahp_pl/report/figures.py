@@ -21,19 +21,19 @@ from jahp_pl.report.comparison import STEP, rate_grid
 from jahp_pl.report.curves import MEASURES, Curve, Measure
 from jahp_pl.text import figure_text
 
-COLOURS = ("#0072b2", "#d55e00", "#00896a", "#b0479a", "#c98a00", "#3d9fdd", "#7d7a1c", "#6b7178")
-"""Colours that people with a colour vision deficiency can tell apart; the page uses them too."""
+COLORS = ("#0072b2", "#d55e00", "#00896a", "#b0479a", "#c98a00", "#3d9fdd", "#7d7a1c", "#6b7178")
+"""Colors that people with a color vision deficiency can tell apart; the page uses them too."""
 MARKERS = ("o", "s", "D", "^", "v")
 DASHES = {"model": "-", "classical": (0, (5, 2.5)), "published": (0, (1, 1.6))}
 MAX_IMAGES = 48
 """Maximum number of images with a plot of their own; matplotlib refuses figures of more than 65536 pixels."""
 PARTS = {
-    "y": ("latents y", COLOURS[0]),
-    "z": ("hyper-latents z", COLOURS[4]),
-    "header": ("header", COLOURS[1]),
-    "coder": ("range coder", COLOURS[7]),
+    "y": ("latents y", COLORS[0]),
+    "z": ("hyper-latents z", COLORS[4]),
+    "header": ("header", COLORS[1]),
+    "coder": ("range coder", COLORS[7]),
 }
-"""Name and colour of each part of a file's rate; the page uses them too."""
+"""Name and color of each part of a file's rate; the page uses them too."""
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "jahp", "font.size": 9.5, "axes.spines.top": False,
     "axes.spines.right": False, "axes.grid": True, "grid.color": "#ebedef", "axes.edgecolor": "#9aa1aa",
@@ -95,7 +95,7 @@ def draw_savings(curves: Sequence[Curve], anchor: Curve, measure: Measure) -> Fi
         ]
         if pairs:
             axes.plot(
-                *zip(*pairs, strict=True), color=_colour(number), ls=DASHES[curve.kind], label=figure_text(curve.title)
+                *zip(*pairs, strict=True), color=_color(number), ls=DASHES[curve.kind], label=figure_text(curve.title)
             )
             lowest = min(lowest, *(saved for _, saved in pairs))
     if not axes.lines:
@@ -143,9 +143,9 @@ def draw_rate_split(curves: Sequence[Curve]) -> Figure | None:
         return None
     figure, axes = _figure(7.2, 0.3 * len(points) + 1.4)
     left = [0.0] * len(points)
-    for part, (name, colour) in PARTS.items():
+    for part, (name, color) in PARTS.items():
         widths = [max(0.0, rate[part]) for _, rate in points]
-        axes.barh(range(len(points)), widths, left=left, color=colour, label=name, height=0.62)
+        axes.barh(range(len(points)), widths, left=left, color=color, label=name, height=0.62)
         left = [a + b for a, b in zip(left, widths, strict=True)]
     axes.set_yticks(range(len(points)), [figure_text(label) for label, _ in points])
     axes.invert_yaxis()
@@ -169,7 +169,7 @@ def draw_channels(curves: Sequence[Curve]) -> Figure | None:
                 label = figure_text(curve.title) if part == "y" and rank == len(own) - 1 else None
                 alpha = 0.35 + 0.65 * (rank + 1) / len(own)
                 axes.plot(
-                    range(1, len(values) + 1), values, color=_colour(number), ls=dash, alpha=alpha, label=label, lw=1.3
+                    range(1, len(values) + 1), values, color=_color(number), ls=dash, alpha=alpha, label=label, lw=1.3
                 )
     axes.set_yscale("log")
     axes.set(xlabel="Channels, most expensive first (solid: latents y, dashed: hyper-latents z)")
@@ -191,9 +191,9 @@ def draw_times(curves: Sequence[Curve]) -> Figure | None:
     for row, (number, _, seconds) in enumerate(timed):
         for offset, way in ((-0.17, 0), (0.17, 1)):
             values = sorted(max(1e-4, pair[way]) for pair in seconds)
-            axes.plot([values[0], values[-1]], [row + offset] * 2, color=_colour(number), lw=4, alpha=0.3)
-            fill = _colour(number) if way == 0 else "white"
-            axes.plot(values[len(values) // 2], row + offset, MARKERS[way], mfc=fill, mec=_colour(number))
+            axes.plot([values[0], values[-1]], [row + offset] * 2, color=_color(number), lw=4, alpha=0.3)
+            fill = _color(number) if way == 0 else "white"
+            axes.plot(values[len(values) // 2], row + offset, MARKERS[way], mfc=fill, mec=_color(number))
     axes.set_yticks(range(len(timed)), [figure_text(curve.title) for _, curve, _ in timed])
     axes.invert_yaxis()
     axes.set_xscale("log")
@@ -202,8 +202,8 @@ def draw_times(curves: Sequence[Curve]) -> Figure | None:
     return figure
 
 
-def _colour(number: int) -> str:
-    return COLOURS[number % len(COLOURS)]
+def _color(number: int) -> str:
+    return COLORS[number % len(COLORS)]
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
@@ -222,8 +222,8 @@ def _lines(axes: Axes, curves: Sequence[Curve], measure: Measure, image: str | N
     for number, curve in enumerate(curves):
         if pairs := curve.values(measure, image):
             axes.plot(
-                *zip(*pairs, strict=True), color=_colour(number), ls=DASHES[curve.kind], label=figure_text(curve.title),
-                marker=MARKERS[number // len(COLOURS) % len(MARKERS)] if len(pairs) <= 40 else "",
+                *zip(*pairs, strict=True), color=_color(number), ls=DASHES[curve.kind], label=figure_text(curve.title),
+                marker=MARKERS[number // len(COLORS) % len(MARKERS)] if len(pairs) <= 40 else "",
                 ms=3.6 if image is None else 2.6, lw=1.9 if curve.kind == "model" else 1.4,
                 zorder=3 - (curve.kind != "model"),
             )  # fmt: skip

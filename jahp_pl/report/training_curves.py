@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from jahp_pl.errors import first_line
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.files import resolved
-from jahp_pl.report.figures import COLOURS, STYLE, plain_log_ticks, save_figure
+from jahp_pl.report.figures import COLORS, STYLE, plain_log_ticks, save_figure
 from jahp_pl.text import figure_text
 from jahp_pl.training import METRICS_FILE
 from jahp_pl.training.metrics_file import read_rows, step_of
@@ -97,7 +97,7 @@ def draw_training(runs: Sequence[Path], folder: Path) -> list[Path]:
         grid = list(figure.subplots(num_rows, 2, squeeze=False).flat)
         for axes, panel in zip(grid, panels, strict=False):
             for number, (name, one) in enumerate(series.items()):
-                _draw(axes, panel, one, COLOURS[number % len(COLOURS)], name)
+                _draw(axes, panel, one, COLORS[number % len(COLORS)], name)
         for axes in grid[len(panels) :]:
             axes.set_visible(False)
         handles, labels = figure.axes[0].get_legend_handles_labels()
@@ -105,11 +105,11 @@ def draw_training(runs: Sequence[Path], folder: Path) -> list[Path]:
         return save_figure(figure, folder / NAME)
 
 
-def _draw(axes: Axes, panel: Panel, series: dict[str, Series], colour: str, name: str) -> None:
+def _draw(axes: Axes, panel: Panel, series: dict[str, Series], color: str, name: str) -> None:
     if line := _find(series, panel.training):
-        axes.plot(*zip(*line, strict=True), color=colour, alpha=0.45, lw=1.1, label=f"{name}, training")
+        axes.plot(*zip(*line, strict=True), color=color, alpha=0.45, lw=1.1, label=f"{name}, training")
     if line := _find(series, panel.validation):
-        axes.plot(*zip(*line, strict=True), color=colour, marker="o", ms=3, lw=1.6, label=f"{name}, validation")
+        axes.plot(*zip(*line, strict=True), color=color, marker="o", ms=3, lw=1.6, label=f"{name}, validation")
     values = [value for column in panel.training + panel.validation for _, value in series.get(column, [])]
     if panel.is_log and values and min(values) > 0:
         axes.set_yscale("log")

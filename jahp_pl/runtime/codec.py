@@ -27,7 +27,7 @@ from jahp_pl.config import ModelConfig
 from jahp_pl.density_layout import DensityLayout
 from jahp_pl.runtime.freezing import FrozenNetworks, freeze_networks
 from jahp_pl.runtime.networks import EntropyNetworks, TransformNetworks
-from jahp_pl.runtime.transforms import MEMORY_LIMIT, RuntimeAnalysed, RuntimeTransforms
+from jahp_pl.runtime.transforms import MEMORY_LIMIT, RuntimeAnalyzed, RuntimeTransforms
 from jahp_pl.runtime.weight_shapes import check_parts
 
 if TYPE_CHECKING:
@@ -135,9 +135,9 @@ class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
         if effort:
             raise ValueError(f"effort {effort}: {NO_SEARCH}")
         rgb, own_icc = to_array(image)
-        analysed = RuntimeAnalysed(self.transforms, np.ascontiguousarray(rgb.transpose(2, 0, 1)))
+        analyzed = RuntimeAnalyzed(self.transforms, np.ascontiguousarray(rgb.transpose(2, 0, 1)))
         icc = own_icc if icc is None else icc
-        encoder = ImageEncoder(analysed, self._write, self.fingerprint, icc, measure=measure)
+        encoder = ImageEncoder(analyzed, self._write, self.fingerprint, icc, measure=measure)
         return encode_to_target(encoder, target, self.num_levels)
 
     def _read_latents(

@@ -114,8 +114,8 @@ class RuntimeTransforms:
         return is_smallest or 4 * 4 * HYPER_STRIDE**2 * height * width * widest <= self.memory_limit
 
 
-class RuntimeAnalysed:
-    """`encoder.AnalysedImage` in onnxruntime: an image and its latents before they are quantized.
+class RuntimeAnalyzed:
+    """`encoder.AnalyzedImage` in onnxruntime: an image and its latents before they are quantized.
 
     Args:
         transforms: transforms of the model.

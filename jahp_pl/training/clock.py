@@ -44,11 +44,11 @@ class TrainingClock:
         self.seconds += trainer.strategy.broadcast(passed) if is_shared else passed
 
     def pause_steps(self) -> None:
-        """Stop counting time towards the time per step; call it when validation starts."""
+        """Stop counting time toward the time per step; call it when validation starts."""
         self._pause_start = time.monotonic()
 
     def resume_steps(self) -> None:
-        """Count time towards the time per step again; call it when validation ends."""
+        """Count time toward the time per step again; call it when validation ends."""
         self._step_start += time.monotonic() - self._pause_start
 
     def take_seconds_per_step(self) -> float:

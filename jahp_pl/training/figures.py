@@ -18,7 +18,7 @@ from jahp_pl.text import figure_text
 DPI = 120
 PANEL = (420, 640)
 """Limits, in pixels, of the longer side of a picture in a figure; pictures are scaled to fit."""
-Y_COLOUR, Z_COLOUR, MUTED = "#2a6f97", "#e07a2f", "#5f6b76"
+Y_COLOR, Z_COLOR, MUTED = "#2a6f97", "#e07a2f", "#5f6b76"
 
 
 def comparison_figure(image: CodedImage) -> Figure:
@@ -50,17 +50,17 @@ def channel_chart(coded: Sequence[CodedImage]) -> Figure:
     Args:
         coded: at least one image; all coded by the same model.
     """
-    panels = [("y", Y_COLOUR, _per_channel([(i.bits_y, i.row.width * i.row.height) for i in coded]))]
+    panels = [("y", Y_COLOR, _per_channel([(i.bits_y, i.row.width * i.row.height) for i in coded]))]
     if coded[0].bits_z.numel():
-        panels.append(("z", Z_COLOUR, _per_channel([(i.bits_z, i.row.width * i.row.height) for i in coded])))
+        panels.append(("z", Z_COLOR, _per_channel([(i.bits_z, i.row.width * i.row.height) for i in coded])))
     figure = Figure(figsize=(8, 2.6 * len(panels) + 0.5), dpi=DPI, layout="constrained")
     plural = "images" if len(coded) > 1 else "image"
     figure.suptitle(f"bits of each channel, mean of {len(coded)} {plural}", fontsize=10, color=MUTED)
     all_axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
-    for axes, (letter, colour, values) in zip(all_axes, panels, strict=True):
+    for axes, (letter, color, values) in zip(all_axes, panels, strict=True):
         total = values.sum()
         ranks = np.arange(1, len(values) + 1)
-        axes.bar(ranks, values, width=1.0 if len(values) > 60 else 0.85, color=colour, linewidth=0)
+        axes.bar(ranks, values, width=1.0 if len(values) > 60 else 0.85, color=color, linewidth=0)
         num_most = int(np.searchsorted(np.cumsum(values), 0.9 * total)) + 1
         axes.set_title(
             f"{letter}: {total:.4f} bits per pixel in {len(values)} channels; 90 % of it in {num_most}", fontsize=9
@@ -142,8 +142,8 @@ def _file_table(axes: Axes, image: CodedImage) -> None:
         facts = [fact for fact in facts if fact[0].strip() not in ("of y", "of z")]
     axes.axis("off")
     labels, values = "\n".join(label for label, _ in facts), "\n".join(value for _, value in facts)
-    for x, text, colour in ((0.08, labels, MUTED), (0.52, values, "black")):
-        axes.text(x, 0.97, text, fontsize=8.5, color=colour, va="top", linespacing=1.7, transform=axes.transAxes)
+    for x, text, color in ((0.08, labels, MUTED), (0.52, values, "black")):
+        axes.text(x, 0.97, text, fontsize=8.5, color=color, va="top", linespacing=1.7, transform=axes.transAxes)
 
 
 def _image_panel(axes: Axes, image: Tensor, title: str) -> None:

@@ -166,13 +166,13 @@ def test_losses_of_an_image_are_reported(model, tmp_path, capsys):
     assert "lost" not in lines["gray.png"]
 
 
-def test_a_colour_profile_round_trips(model, tmp_path, capsys):
+def test_a_color_profile_round_trips(model, tmp_path, capsys):
     photo, coded = tmp_path / "wide.png", tmp_path / "wide.jahp"
     pixels = kodak_crop()[:40, :50]
     Image.fromarray(pixels).save(photo, icc_profile=DISPLAY_P3)
     assert run("compress", photo, "--model", model, "--verify") == 0
     output = capsys.readouterr().out
-    assert "colours: wide" in output
+    assert "colors: wide" in output
     assert "lost" not in output
     data, plain = coded.read_bytes(), load_codec(model).compress(pixels)
     assert data == with_icc(plain, DISPLAY_P3), "the numbers are coded as they are"
@@ -187,18 +187,18 @@ def test_a_colour_profile_round_trips(model, tmp_path, capsys):
                 assert np.array_equal(np.asarray(image), load_codec(model).decompress(data).movedim(0, -1).numpy())
 
 
-def test_colours_are_converted_to_srgb_on_request_or_if_their_profile_is_too_large(model, tmp_path, capsys):
+def test_colors_are_converted_to_srgb_on_request_or_if_their_profile_is_too_large(model, tmp_path, capsys):
     Image.fromarray(kodak_crop()[:40, :50]).save(tmp_path / "wide.png", icc_profile=DISPLAY_P3)
     assert run("compress", tmp_path / "wide.png", "--model", model, "--srgb") == 0
-    assert "lost: a colour profile, converted to sRGB" in capsys.readouterr().out
+    assert "lost: a color profile, converted to sRGB" in capsys.readouterr().out
     first = (tmp_path / "wide.jahp").read_bytes()
     assert unpack(first)[0].icc == b""
     assert run("info", tmp_path / "wide.jahp") == 0
-    assert "colours         sRGB\n" in capsys.readouterr().out
+    assert "colors          sRGB\n" in capsys.readouterr().out
     vast = DISPLAY_P3 + bytes(MAX_ICC_BYTES)
     Image.fromarray(kodak_crop()[:40, :50]).save(tmp_path / "vast.tif", icc_profile=vast)
     assert run("compress", tmp_path / "vast.tif", "--model", model) == 0
-    assert "lost: a colour profile, converted to sRGB" in capsys.readouterr().out
+    assert "lost: a color profile, converted to sRGB" in capsys.readouterr().out
     assert (tmp_path / "vast.jahp").read_bytes() == first
 
 
@@ -354,11 +354,11 @@ def test_ctrl_c_in_a_folder_keeps_what_is_done_and_the_next_run_does_the_rest(mo
     assert {name: (out / name).stat().st_mtime_ns for name in done} == done
 
 
-def png(width, height, bits, colour, content):
+def png(width, height, bits, color, content):
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0)
     start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
     return start + chunk(b"IDAT", zlib.compress(content)) + chunk(b"IEND", b"")
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from jahp_pl.codec.bitstream import unpack
 from tests.support.codec_models import kodak_crop
-from tests.support.coloured_files import CASES
+from tests.support.colored_files import CASES
 from tests.support.commands import run
 from tests.support.profiles import DISPLAY_P3
 
@@ -153,7 +153,7 @@ def test_a_closed_standard_stream_is_not_an_error_and_gets_no_file(closed: str, 
     assert (header.width, header.height) == (40, 40)
 
 
-def test_colours_stated_without_a_profile_are_kept(tmp_path: Path) -> None:
+def test_colors_stated_without_a_profile_are_kept(tmp_path: Path) -> None:
     source = tmp_path / "gamma.png"
     source.write_bytes(CASES["PNG", "cHRM", "8"]().data)
     assert compress(source) == 0

@@ -81,7 +81,7 @@ def test_a_profile_can_be_added_replaced_and_removed() -> None:
 def test_a_profile_of_the_largest_size_is_kept_and_one_beyond_it_is_not_packed() -> None:
     largest = PROFILE.ljust(MAX_ICC_BYTES, b"\x00")
     assert unpack(with_icc(PLAIN, largest))[0].icc == largest
-    with pytest.raises(ValueError, match="the colour profile has 1048577 bytes; a file holds at most 1048576"):
+    with pytest.raises(ValueError, match="the color profile has 1048577 bytes; a file holds at most 1048576"):
         with_icc(PLAIN, largest + b"\x00")
     with pytest.raises(ValueError, match="at most 1048576"):  # incompressible data leaves no room for zlib's header
         with_icc(PLAIN, np.random.default_rng(0).bytes(MAX_ICC_BYTES))
@@ -90,9 +90,9 @@ def test_a_profile_of_the_largest_size_is_kept_and_one_beyond_it_is_not_packed()
 @pytest.mark.parametrize(
     ("field", "reason"),
     [
-        (b"no zlib stream", "the colour profile is damaged"),
+        (b"no zlib stream", "the color profile is damaged"),
         (zlib.compress(PROFILE)[:-1], "not one zlib stream"),
-        (zlib.compress(PROFILE)[:-4] + b"abcd", "the colour profile is damaged"),
+        (zlib.compress(PROFILE)[:-4] + b"abcd", "the color profile is damaged"),
         (zlib.compress(PROFILE) + b"\x00", "not one zlib stream"),
         (zlib.compress(b""), "not one zlib stream"),
         (zlib.compress(bytes(MAX_ICC_BYTES + 1)), "not one zlib stream of 1 to 1048576 bytes"),

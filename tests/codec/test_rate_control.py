@@ -248,7 +248,7 @@ def test_the_largest_file_of_a_model_is_as_much_as_a_larger_size_can_have() -> N
     assert may_meet_target(unpack(data)[0], len(data), Target(size=10_000), 4)
 
 
-def test_the_largest_size_counts_the_colour_profile(model: Path, tmp_path: Path) -> None:
+def test_the_largest_size_counts_the_color_profile(model: Path, tmp_path: Path) -> None:
     Image.fromarray(IMAGE).save(tmp_path / "wide.png", icc_profile=DISPLAY_P3)
     assert run("compress", tmp_path / "wide.png", "--model", model, "--size", 3000) == 0
     data = (tmp_path / "wide.jahp").read_bytes()

@@ -115,7 +115,7 @@ def test_a_second_pass_continues_with_other_crops(shards: Path) -> None:
 
 
 def test_all_photographs_are_drawn_equally_often(tmp_path: Path) -> None:
-    """Each photograph has a single colour, so that a crop reveals its source."""
+    """Each photograph has a single color, so that a crop reveals its source."""
     (tmp_path / "in").mkdir()
     for i in range(12):
         Image.new("RGB", (64, 64), (i, i, i)).save(tmp_path / "in" / f"{i}.png")
@@ -361,7 +361,7 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 
 
 def test_crops_of_one_photograph_never_share_a_batch(tmp_path: Path) -> None:
-    """Each photograph has a single colour, so that a crop reveals its source, and is drawn once in a long while."""
+    """Each photograph has a single color, so that a crop reveals its source, and is drawn once in a long while."""
     (tmp_path / "in").mkdir()
     for i in range(200):
         Image.new("RGB", (64, 64), (i, i, i)).save(tmp_path / "in" / f"{i}.png")

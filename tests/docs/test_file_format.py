@@ -270,9 +270,9 @@ def windows(variant: Variant, tensors: dict[str, np.ndarray], outputs: np.ndarra
             if K == 1 or g >= 16:
                 low.append(c - h)
                 high.append(c + h)
-        centre = (min(low) + max(high)) // 2
-        kind = next(k for k in range(5) if k == 4 or HALVES[k] >= max(high) - centre)
-        v = np.arange(centre - HALVES[kind], centre + HALVES[kind] + 2)
+        center = (min(low) + max(high)) // 2
+        kind = next(k for k in range(5) if k == 4 or HALVES[k] >= max(high) - center)
+        v = np.arange(center - HALVES[kind], center + HALVES[kind] + 2)
         masses = np.zeros(len(v) - 1)
         for s, r, mu, g in components:
             d = np.clip((2 * v - 1) * 2 ** (r - 1) - mu, -extent[s], extent[s])

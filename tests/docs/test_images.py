@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from jahp_pl.images import heif
 from jahp_pl.images.io import ImageError, convert_image, convert_rgb, decode_rgb, is_plain_jpeg, load_rgb
 from jahp_pl.images.matrix_profiles import BT709, Chromaticities, rgb_profile
-from tests.support.coloured_files import CASES, GRAY, P3, RGB, png
+from tests.support.colored_files import CASES, GRAY, P3, RGB, png
 
 PAGE = Path(__file__).parents[2] / "docs" / "images.md"
 ROWS = [
@@ -55,8 +55,8 @@ def test_every_row_of_the_page_holds(key: tuple[str, str, str]) -> None:
 @pytest.mark.parametrize(
     "key", [key for key in CASES if "converted to sRGB" in TABLE[key] and "gray" not in key[0]], ids=", ".join
 )
-def test_kept_profiles_have_the_intended_colours(key: tuple[str, str, str]) -> None:
-    """The decoded pixels come with a profile, in whatever form the file stated its colours."""
+def test_kept_profiles_have_the_intended_colors(key: tuple[str, str, str]) -> None:
+    """The decoded pixels come with a profile, in whatever form the file stated its colors."""
     case = CASES[key]()
     kept = convert_rgb(case.data, max_icc=2**20)
     assert kept.icc

@@ -77,7 +77,7 @@ def test_subsampled_jpeg_is_smaller(image):
     assert len(CODECS["jpeg"].encode(image, 50)) < len(CODECS["jpeg444"].encode(image, 50))
 
 
-def test_jpeg2000_decorrelates_colours(image):
+def test_jpeg2000_decorrelates_colors(image):
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG2000", quality_mode="rates", quality_layers=[48], irreversible=True)
     with Image.open(buffer) as picture:

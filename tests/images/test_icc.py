@@ -1,4 +1,4 @@
-"""Colour profiles have printable names, and convert to sRGB if they are usable."""
+"""Color profiles have printable names, and convert to sRGB if they are usable."""
 
 from __future__ import annotations
 

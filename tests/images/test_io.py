@@ -84,7 +84,7 @@ def test_a_wide_gamut_profile_is_converted_to_srgb() -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
-def test_colours_stay_in_their_own_space_on_request(photo: Image.Image, mode: str) -> None:
+def test_colors_stay_in_their_own_space_on_request(photo: Image.Image, mode: str) -> None:
     data = encode(photo.convert(mode), "PNG", icc_profile=DISPLAY_P3)
     kept = convert_rgb(data, max_icc=len(DISPLAY_P3))
     assert np.array_equal(kept.rgb, pixels(photo.convert(mode)))
@@ -92,7 +92,7 @@ def test_colours_stay_in_their_own_space_on_request(photo: Image.Image, mode: st
     converted = convert_rgb(data, max_icc=len(DISPLAY_P3) - 1)
     assert np.array_equal(converted.rgb, decode_rgb(data))
     assert not np.array_equal(converted.rgb, kept.rgb)
-    assert (converted.icc, converted.lost) == (b"", ("a colour profile, converted to sRGB",))
+    assert (converted.icc, converted.lost) == (b"", ("a color profile, converted to sRGB",))
 
 
 def test_only_an_rgb_profile_other_than_srgb_is_kept(photo: Image.Image) -> None:
@@ -100,15 +100,15 @@ def test_only_an_rgb_profile_other_than_srgb_is_kept(photo: Image.Image) -> None
     for profile in (srgb, b"not a profile", DISPLAY_P3[:150]):
         kept = convert_rgb(encode(photo, "PNG", icc_profile=profile), max_icc=2**20)
         assert np.array_equal(kept.rgb, pixels(photo))
-        unused = () if profile == srgb else ("a colour profile that is damaged or not for RGB, ignored",)
+        unused = () if profile == srgb else ("a color profile that is damaged or not for RGB, ignored",)
         assert (kept.icc, kept.lost) == (b"", unused)
     for mode in ("L", "CMYK"):
         assert convert_rgb(encode(photo.convert(mode), "TIFF", icc_profile=DISPLAY_P3), max_icc=2**20).icc == b""
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif", ".bmp", ".ppm", ".jp2"])
-def test_every_format_shows_the_colours_that_a_profile_means(suffix: str) -> None:
-    """In formats that cannot hold a profile, the colours are converted."""
+def test_every_format_shows_the_colors_that_a_profile_means(suffix: str) -> None:
+    """In formats that cannot hold a profile, the colors are converted."""
     rgb = np.full((16, 16, 3), (234, 51, 35), np.uint8)
     shown = decode_rgb(encode_rgb(rgb, suffix, DISPLAY_P3))
     assert np.abs(shown.astype(int) - RED).max() <= 6
@@ -166,7 +166,7 @@ def test_sixteen_bit_gray_keeps_its_white_and_rounds(tmp_path: Path) -> None:
     assert decode_rgb(tmp_path / "gray.tif")[0, :, 1].tolist() == [0, 1, 255, 128, 1, 2]
 
 
-def test_sixteen_bit_colour_becomes_eight_bit() -> None:
+def test_sixteen_bit_color_becomes_eight_bit() -> None:
     values = np.array([[[0, 65535, 32896], [65535, 0, 257]]], dtype=">u2")
     header = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" + values.tobytes())), (b"IEND", b"")]
@@ -307,7 +307,7 @@ def test_a_conversion_reports_only_what_it_lost(photo: Image.Image) -> None:
         assert convert_rgb(encode(lossless, "PNG"), flatten=False).lost == ()
 
 
-def test_colour_with_16_bits_per_sample_reports_the_loss() -> None:
+def test_color_with_16_bits_per_sample_reports_the_loss() -> None:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 

@@ -173,7 +173,7 @@ def freeze_context(g_cm: TrainedLayer, side: int, g_ep: Sequence[TrainedLayer], 
     """Freeze g_cm and g_ep to integers.
 
     Args:
-        g_cm: convolution that holds only the taps before the centre of its kernel.
+        g_cm: convolution that holds only the taps before the center of its kernel.
         side: side of the kernel in taps.
         g_ep: layers of the entropy parameter network.
         has_psi: whether the first inputs of g_ep come from a hyperprior.

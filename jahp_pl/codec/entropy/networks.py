@@ -167,7 +167,7 @@ class ExactContextNetwork:
         self.device = g_cm.weight.device
         side = g_cm.kernel_size[0]
         assert g_cm.bias is not None
-        taps = conv_taps(_array(g_cm.weight))[: side**2 // 2]  # in raster order, before the centre
+        taps = conv_taps(_array(g_cm.weight))[: side**2 // 2]  # in raster order, before the center
         layers = [_trained(layer) for layer in exact_layers("g_ep", g_ep, ENTROPY_PARAMETERS)]
         frozen = freeze_context(TrainedLayer("g_cm", taps, _array(g_cm.bias), 1.0), side, layers, has_psi)
         self.offsets = frozen.offsets

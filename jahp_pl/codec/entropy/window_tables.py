@@ -5,7 +5,7 @@ thresholds between them, the cumulative of each scale, and the exponential of mi
 
 The table of a latent is a window of integers around its mean, wide enough for its scale, plus an escape for all others:
 
-      centre - h   ...   centre   ...   centre + h | escape
+      center - h   ...   center   ...   center + h | escape
 
 Windows have one of a few widths, so that many latents are coded in one call. With one component, all tables are made in
 advance, for each scale and each phase (the position of the mean between two integers). A mixture's table is a sum of
@@ -132,9 +132,9 @@ class WindowTables:
         scale = self._scale(blocks[:, 0].ravel())
         kind, source, lowest = self._kind.take(scale), self._first_row.take(scale), self._lowest.take(scale)
         if density.has_means:
-            centre, phase = self._split(blocks[:, 1].ravel(), scale)
+            center, phase = self._split(blocks[:, 1].ravel(), scale)
             source += phase
-            lowest += centre
+            lowest += center
         return Windows(kind, lowest, source)
 
     def masses(self, windows: Windows, chosen: IndexArray, kind: int) -> Float64Array:
@@ -180,17 +180,17 @@ class WindowTables:
         nats = np.rint(gap * np.float32(WEIGHT_STEPS * 2.0**-FRACTION_BITS))
         weight = self._exponential.take(np.minimum(nats, NUM_EXPONENTIALS - 1).astype(np.int32))
         home = self._home.take(scale)
-        centre = np.zeros(scale.shape, dtype=np.int32)
+        center = np.zeros(scale.shape, dtype=np.int32)
         if self.layout.has_means:
-            centre, phase = self._split(blocks[1], scale)
+            center, phase = self._split(blocks[1], scale)
             home += phase * self._stride.take(scale)
         reach = self._reach.take(scale)
         reach[weight < LIGHTEST] = -MAX_MEAN  # inverts the interval, so that it has no effect below
-        highest = (centre + reach).max(axis=0)
-        middle = ((centre - reach).min(axis=0) + highest) >> 1
+        highest = (center + reach).max(axis=0)
+        middle = ((center - reach).min(axis=0) + highest) >> 1
         kind = self._kind_of_need.take(np.minimum(highest - middle, len(self._kind_of_need) - 1))
         lowest = middle - self._halves.take(kind)
-        return Windows(kind, lowest, np.stack([home, lowest - centre, scale, weight]))
+        return Windows(kind, lowest, np.stack([home, lowest - center, scale, weight]))
 
     def _scale(self, raw: Float32Array) -> IndexArray:
         """Return the index of the scale for each raw value."""
@@ -203,11 +203,11 @@ class WindowTables:
         mean = raw * self._to_steps.take(scale)
         np.rint(mean, out=mean)
         mean *= to_units
-        centre = mean + np.float32(0.5)
-        np.floor(centre, out=centre)
-        mean -= centre
+        center = mean + np.float32(0.5)
+        np.floor(center, out=center)
+        mean -= center
         mean /= to_units
-        return centre.astype(np.int32), mean.astype(np.int32)
+        return center.astype(np.int32), mean.astype(np.int32)
 
     def _fill_masses(self, resolution: list[int], extent: list[int]) -> None:
         """Tabulate the masses of single components at all integers: one row for each scale and phase.

@@ -25,7 +25,7 @@ TILES = 144
 POSITIONS = 4096
 """Approximate number of positions at half the image's resolution that the first layer computes at a time."""
 NUM_TAPS = 75
-"""Rows times columns times colours of a 5x5 kernel at the image."""
+"""Rows times columns times channels of a 5x5 kernel at the image."""
 
 
 def cpu_bytes(height: int, width: int, num_filters: int, num_latents: int) -> int:

@@ -1,5 +1,5 @@
 "use strict";
-// Small plots in SVG: axes, lines with marks, zoom, tooltips. Colours come from the style sheet (--c0 ... --c7).
+// Small plots in SVG: axes, lines with marks, zoom, tooltips. Colors come from the style sheet (--c0 ... --c7).
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -227,7 +227,7 @@ class LinePlot extends Plot {
   }
 }
 
-// Labelled rows on one horizontal axis. `options()` gives {label, log, low, high, rows, empty}; a row has a label and
+// Labeled rows on one horizontal axis. `options()` gives {label, log, low, high, rows, empty}; a row has a label and
 // draw(svg, x, y), which draws its content.
 class RowPlot extends Plot {
   contents(o) {

@@ -161,9 +161,9 @@ def test_taps_are_in_raster_order(layer: nn.Conv2d | nn.ConvTranspose2d) -> None
 def test_sums_equal_those_of_python_integers_for_random_and_extreme_inputs() -> None:
     layer = random_layer()
     for tap in range(3):
-        towards = LARGEST_INPUT * torch.sign(layer.weight[tap]).T  # each output as large as it can become
+        toward = LARGEST_INPUT * torch.sign(layer.weight[tap]).T  # each output as large as it can become
         random = torch.randint(-LARGEST_INPUT, LARGEST_INPUT + 1, (90, 40))
-        inputs = torch.cat([towards, -towards, random, torch.zeros(1, 40)])
+        inputs = torch.cat([toward, -toward, random, torch.zeros(1, 40)])
         sums = layer.add(torch.zeros(6), inputs.float(), tap) / layer.grid
         weight = layer.integers()[tap].long().tolist()
         expected = [

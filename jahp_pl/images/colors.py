@@ -1,4 +1,4 @@
-"""Finds the colour space of an image file beyond the ICC profile that Pillow provides.
+"""Finds the color space of an image file beyond the ICC profile that Pillow provides.
 
 Every description is converted to an ICC profile, so that littleCMS converts every image. High dynamic range is refused,
 because 8 bits require a choice of tone mapping.
@@ -29,7 +29,7 @@ from jahp_pl.images.matrix_profiles import (
 )
 
 _MAX_HEAD = 2**24
-"""Bytes at the start of a file that are searched for colour information."""
+"""Bytes at the start of a file that are searched for color information."""
 _GRAY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _EXIF_INTEROP, _INTEROP_INDEX, _ADOBE_RGB = 0xA005, 1, "R03"
 _UNSPECIFIED = 2
@@ -37,46 +37,46 @@ _UNSPECIFIED = 2
 _TIFF_TRANSFER, _TIFF_WHITE, _TIFF_PRIMARIES = 301, 318, 319
 
 
-class ColourError(JahpError, ValueError):
-    """Colours that cannot be converted; the message is one line."""
+class ColorError(JahpError, ValueError):
+    """Colors that cannot be converted; the message is one line."""
 
 
-class Colours(NamedTuple):
-    """Colour space of an image."""
+class ColorSpace(NamedTuple):
+    """Color space of an image."""
 
     icc: bytes = b""
     """ICC profile; empty for sRGB."""
     origin: str = ""
     """Where the profile comes from, in a few words."""
     ignored: str = ""
-    """Colour information in the file that is ignored, in a few words; empty if there is none."""
+    """Color information in the file that is ignored, in a few words; empty if there is none."""
 
 
-def colours_of(image: Image.Image) -> Colours:
-    """Determine the colour space of an image from its file or, if it is already loaded, from what Pillow has kept.
+def color_space_of(image: Image.Image) -> ColorSpace:
+    """Determine the color space of an image from its file or, if it is already loaded, from what Pillow has kept.
 
     Args:
         image: opened by Pillow; the position in its file is preserved.
 
     Raises:
-        ColourError: if the image has high dynamic range or an unknown colour space.
+        ColorError: if the image has high dynamic range or an unknown color space.
     """
-    found = next(_descriptions(image), Colours())
+    found = next(_descriptions(image), ColorSpace())
     if found.icc and (transfer := _icc_transfer(found.icc)) in CICP_HDR:
-        raise ColourError(_hdr(CICP_HDR[transfer]))
+        raise ColorError(_hdr(CICP_HDR[transfer]))
     return found
 
 
-def _descriptions(image: Image.Image) -> Iterator[Colours]:
-    """Yield the colour descriptions of the file in order of precedence."""
+def _descriptions(image: Image.Image) -> Iterator[ColorSpace]:
+    """Yield the color descriptions of the file in order of precedence."""
     head = file_head(image) if image.format in ("AVIF", "BMP", "JPEG2000", "PNG") else b""
     if image.format == "PNG":
         yield from _of_cicp_chunk(head, image)
     profile = image.info.get("icc_profile") or _late_profile(image)
     if profile:
-        yield Colours(profile, "a colour profile")
+        yield ColorSpace(profile, "a color profile")
     elif getattr(image, "icclist", None):
-        yield Colours(ignored="a colour profile with missing parts")
+        yield ColorSpace(ignored="a color profile with missing parts")
     if image.format == "AVIF":
         yield from _of_avif(head, image)
     elif image.format == "HEIF":
@@ -115,8 +115,8 @@ def _late_profile(image: Image.Image) -> bytes:
     return b"".join(part[14:] for part in parts) if is_whole else b""
 
 
-def _of_cicp_chunk(head: bytes, image: Image.Image) -> Iterator[Colours]:
-    """Describe the colours in the cICP chunk of a PNG."""
+def _of_cicp_chunk(head: bytes, image: Image.Image) -> Iterator[ColorSpace]:
+    """Describe the colors in the cICP chunk of a PNG."""
     start = 8
     while start + 12 <= len(head):
         size, kind = struct.unpack_from(">I4s", head, start)
@@ -125,53 +125,53 @@ def _of_cicp_chunk(head: bytes, image: Image.Image) -> Iterator[Colours]:
         if kind == b"cICP" and size == 4:
             primaries, transfer, matrix, full_range = head[start + 8 : start + 12]
             if matrix or not full_range:
-                raise ColourError("the PNG is in YCbCr or narrow range, which is not supported; convert it to sRGB")
+                raise ColorError("the PNG is in YCbCr or narrow range, which is not supported; convert it to sRGB")
             yield _of_cicp(primaries, transfer, image, "cICP")
             return
         start += 12 + size
 
 
-def _of_cicp(primaries: int, transfer: int, image: Image.Image, origin: str) -> Colours:
-    """Describe the colours of a pair of code points of ITU-T H.273."""
+def _of_cicp(primaries: int, transfer: int, image: Image.Image, origin: str) -> ColorSpace:
+    """Describe the colors of a pair of code points of ITU-T H.273."""
     if transfer in CICP_HDR:
-        raise ColourError(_hdr(CICP_HDR[transfer]))
+        raise ColorError(_hdr(CICP_HDR[transfer]))
     if transfer not in CICP_GAMMAS or primaries not in CICP_PRIMARIES:
-        raise ColourError(
+        raise ColorError(
             f"primaries {primaries} with transfer {transfer} (ITU-T H.273) are not supported; convert the image to sRGB"
         )
     gamma = CICP_GAMMAS[transfer]
     return _matrix(image, CICP_PRIMARIES[primaries], (gamma,) * 3, origin, exact=True)
 
 
-def _of_avif(head: bytes, image: Image.Image) -> Iterator[Colours]:
-    """Describe the colours of the primary item, if they are code points."""
+def _of_avif(head: bytes, image: Image.Image) -> Iterator[ColorSpace]:
+    """Describe the colors of the primary item, if they are code points."""
     for kind, content in primary_properties(head):
         if kind == b"colr" and content[:4] == b"nclx" and len(content) >= 10:
             primaries, transfer = struct.unpack_from(">HH", content, 4)
             yield _of_cicp(primaries, transfer, image, "nclx")
 
 
-def _of_heif(image: Image.Image) -> Iterator[Colours]:
+def _of_heif(image: Image.Image) -> Iterator[ColorSpace]:
     nclx = image.info.get("nclx_profile")
     if nclx and nclx["color_primaries"] != _UNSPECIFIED:
         yield _of_cicp(nclx["color_primaries"], nclx["transfer_characteristics"], image, "nclx")
 
 
-def _of_jpeg_2000(head: bytes) -> Iterator[Colours]:
-    """Describe the colours in the first colr box."""
+def _of_jpeg_2000(head: bytes) -> Iterator[ColorSpace]:
+    """Describe the colors in the first colr box."""
     for content in find_boxes(head, b"jp2h", b"colr"):
         if content[:1] in (b"\2", b"\3"):
-            yield Colours(content[3:], "a colour profile")
+            yield ColorSpace(content[3:], "a color profile")
         elif content[:1] == b"\1" and len(content) >= 7:
             (space,) = struct.unpack_from(">I", content, 3)
             if space not in (0, 12, 15, 16, 17, 18):  # bilevel, CMYK, sRGB, gray, sYCC
-                raise ColourError(f"JPEG 2000 colour space {space} is not supported; convert the image to sRGB")
-            yield Colours()
+                raise ColorError(f"JPEG 2000 color space {space} is not supported; convert the image to sRGB")
+            yield ColorSpace()
         return
 
 
-def _of_bmp(head: bytes, image: Image.Image) -> Iterator[Colours]:
-    """Describe the colours in the header of a BMP of version 4 or 5."""
+def _of_bmp(head: bytes, image: Image.Image) -> Iterator[ColorSpace]:
+    """Describe the colors in the header of a BMP of version 4 or 5."""
     if len(head) < 122 or int.from_bytes(head[14:18], "little") < 108:
         return
     (kind,) = struct.unpack_from("<I", head, 70)
@@ -185,14 +185,14 @@ def _of_bmp(head: bytes, image: Image.Image) -> Iterator[Colours]:
         offset, size = struct.unpack_from("<II", head, 126)
         profile = head[14 + offset : 14 + offset + size]
         is_inside = kind == 0x4D424544 and 0 < size == len(profile)
-        yield Colours(profile, "a colour profile") if is_inside else Colours(ignored="a linked colour profile")
+        yield ColorSpace(profile, "a color profile") if is_inside else ColorSpace(ignored="a linked color profile")
 
 
-def _of_tiff(image: Image.Image) -> Iterator[Colours]:
-    """Describe the colours in the tags of a TIFF."""
+def _of_tiff(image: Image.Image) -> Iterator[ColorSpace]:
+    """Describe the colors in the tags of a TIFF."""
     tags = getattr(image, "tag_v2", {})
     if _TIFF_TRANSFER in tags:
-        yield Colours(ignored="a transfer function of TIFF")
+        yield ColorSpace(ignored="a transfer function of TIFF")
     primaries = [float(value) for value in tags.get(_TIFF_PRIMARIES, ())]
     white = [float(value) for value in tags.get(_TIFF_WHITE, D65)]
     if len(primaries) == 6 and len(white) == 2:
@@ -210,8 +210,8 @@ def _is_adobe_rgb(image: Image.Image) -> bool:
     return isinstance(index, str) and index.rstrip("\0") == _ADOBE_RGB
 
 
-def _of_gamma(image: Image.Image) -> Iterator[Colours]:
-    """Describe the colours of a PNG's gAMA and cHRM."""
+def _of_gamma(image: Image.Image) -> Iterator[ColorSpace]:
+    """Describe the colors of a PNG's gAMA and cHRM."""
     gamma, points = image.info.get("gamma"), image.info.get("chromaticity")
     if not gamma and not points:
         return
@@ -230,7 +230,7 @@ def _matrix(
     gammas: tuple[float, ...],
     origin: str,
     exact: bool = False,
-) -> Colours:
+) -> ColorSpace:
     """Make a profile from primaries and exponents; make none if they are sRGB's.
 
     Args:
@@ -238,16 +238,16 @@ def _matrix(
     """
     is_srgb_curve = set(gammas) == {SRGB_CURVE}
     if is_srgb_curve and (image.mode in _GRAY or chromaticities == BT709):
-        return Colours()
+        return ColorSpace()
     try:
         if image.mode in _GRAY:
-            return Colours(gray_profile(gammas[0], origin), origin)
+            return ColorSpace(gray_profile(gammas[0], origin), origin)
         red, green, blue = gammas
-        return Colours(rgb_profile(chromaticities, (red, green, blue), origin), origin)
+        return ColorSpace(rgb_profile(chromaticities, (red, green, blue), origin), origin)
     except ValueError:
         if exact:
             raise
-        return Colours(ignored=f"invalid primaries or gamma ({origin})")
+        return ColorSpace(ignored=f"invalid primaries or gamma ({origin})")
 
 
 def _icc_transfer(profile: bytes) -> int:

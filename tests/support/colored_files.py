@@ -1,4 +1,4 @@
-"""Small files with colour information or a rare layout, built by the formats' standards: one for each row of the table
+"""Small files with color information or a rare layout, built by the formats' standards: one for each row of the table
 in docs/images.md, with the intended image.
 """
 
@@ -55,12 +55,10 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png(
-    rows: npt.NDArray[np.generic], depth: int, colour: int, *extra: tuple[bytes, bytes], width: int = SIDE
-) -> bytes:
+def png(rows: npt.NDArray[np.generic], depth: int, color: int, *extra: tuple[bytes, bytes], width: int = SIDE) -> bytes:
     """Build a PNG with additional chunks."""
     raw = b"".join(b"\0" + row.tobytes() for row in rows)
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, len(rows), depth, colour, 0, 0, 0))
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, len(rows), depth, color, 0, 0, 0))
     body = b"".join(chunk(*one) for one in extra) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + head + body
 
@@ -271,11 +269,11 @@ CASES: dict[tuple[str, str, str], Callable[[], Case]] = {
     ("TIFF, YCbCr, uncompressed", "nothing", "8"): lambda: Case(tiff([RGB.tobytes()], 8, 6, samples=3)),
     ("JPEG 2000", "sRGB", "8"): lambda: Case(jp2(), RGB),
     ("JPEG 2000", "ICC", "8"): lambda: Case(jp2((b"colr", _ICC), drop=b"colr"), P3),
-    ("JPEG 2000", "another colour space", "8"): lambda: Case(
+    ("JPEG 2000", "another color space", "8"): lambda: Case(
         jp2((b"colr", b"\1\0\0" + struct.pack(">I", 21)), drop=b"colr")
     ),
     ("JPEG 2000, channels in another order", "sRGB", "8"): lambda: Case(jp2((b"cdef", _PERMUTED))),
     ("JPEG 2000, subsampled, odd sides", "sYCC", "8"): lambda: Case(subsampled_jp2(31)),
     ("PPM", "nothing", "16"): lambda: Case(b"P6 %d %d 65535\n" % (SIDE, SIDE) + DEEP.astype(">u2").tobytes(), RGB),
 }
-"""Functions that make the cases, by format, colour information and bits per sample."""
+"""Functions that make the cases, by format, color information and bits per sample."""

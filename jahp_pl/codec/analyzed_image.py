@@ -12,8 +12,8 @@ from jahp_pl.codec.refinement import Refiner
 from jahp_pl.codec.transforms.runner import TransformRunner
 
 
-class TorchAnalysedImage:
-    """`encoder.AnalysedImage` in torch.
+class TorchAnalyzedImage:
+    """`encoder.AnalyzedImage` in torch.
 
     Args:
         transforms: transforms of the model.
