@@ -1,4 +1,4 @@
-"""`jahp evaluate` and `jahp classical`: measure codecs on images. Heavy imports happen inside the functions."""
+"""`jahp evaluate`: measures models on images. Heavy imports happen inside the functions."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from jahp_pl.cli.errors import CommandError
 from jahp_pl.cli.options import (
     MODEL,
     add_effort,
-    add_force,
     add_images,
     add_limit,
     add_machine,
     add_output,
+    check_results_path,
     command,
-    num_threads,
 )
 from jahp_pl.files import resolved
 from jahp_pl.model_io.pretrained import locate
@@ -43,7 +42,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
     arguments.model = _leave_out_tables(arguments.model)
     out: Path = arguments.output or _default_out(arguments)
-    _check_out(out)
+    check_results_path(out)
     _check_names(arguments, out)
     there = _fingerprints_in(out)
     images = find_originals(arguments.images, arguments.limit)
@@ -117,50 +116,6 @@ def _measure(
                 found.provenance.update(facts)
                 evaluations[name].append(found)
     return evaluations
-
-
-def classical(arguments: argparse.Namespace) -> None:
-    """Measure classical codecs at several qualities."""
-    import torch
-
-    from jahp_pl.evaluation.classical import CODECS
-    from jahp_pl.evaluation.classical_curves import measure_curves
-    from jahp_pl.evaluation.image_set import find_originals
-    from jahp_pl.measurement.provenance import provenance
-
-    _check_out(arguments.output)
-    torch.set_num_threads(arguments.threads)
-    images = find_originals(arguments.images, arguments.limit)
-    names = list(dict.fromkeys(arguments.codec))
-    total = sum(len(CODECS[name].curve_qualities) for name in names)
-    with output.bar(total=total, unit=" points", desc="classical") as bar:
-
-        def progress(name: str, done: int, point: dict[str, Any]) -> None:
-            mean = point["mean"]
-            bar.set_postfix_str(f"{name} {mean['file_bpp']:.3f} bpp {mean['file_psnr']:.2f} dB")
-            bar.update()
-
-        facts = provenance(["jahp", *sys.argv[1:]]) | {"threads": arguments.threads}
-        content = measure_curves(names, images, arguments.output, facts, arguments.force, progress)
-    for curve in content["curves"]:
-        if curve["name"] in names:
-            first, last = curve["points"][0]["mean"], curve["points"][-1]["mean"]
-            output.say(
-                f"{curve['title']:12} {count_of(len(curve['points']), 'point'):>9} on "
-                f"{count_of(len(images), 'image')}: {first['file_bpp']:.3f} bpp {first['file_psnr']:.2f} dB to "
-                f"{last['file_bpp']:.3f} bpp {last['file_psnr']:.2f} dB"
-            )
-    output.say(f"\nresults  {arguments.output}")
-
-
-def _check_out(out: Path) -> None:
-    """Refuse an unusable path for the results before anything is computed.
-
-    Raises:
-        CommandError: if the path does not end in .json, or is a folder.
-    """
-    if out.suffix != ".json" or out.is_dir():
-        raise CommandError(f"--output {out}: must be the name of a file that ends in .json")
 
 
 def _check_names(arguments: argparse.Namespace, out: Path) -> None:
@@ -329,34 +284,4 @@ def add_evaluate(table: Any) -> None:
         action="extend",
         metavar="NAME",
         help="name of each model's curve in `jahp report`, where results of one name form one curve [the model's]",
-    )
-
-
-CLASSICAL = (
-    *("jpeg", "jpeg-plain", "jpeg444", "jpeg2000", "jpeg2000-53", "webp", "avif", "avif444"),
-    *("hevc", "hevc444", "jxl", "vvc"),
-)
-"""Names of `evaluation.classical.CODECS`, repeated here so that the parser need not import that module."""
-
-
-def add_classical(table: Any) -> None:
-    """Add `classical`."""
-    p = command(table, "classical", classical, "measure JPEG, AVIF and other codecs at many qualities", """\
-        jahp classical --codec jpeg jpeg2000 webp avif --images data/kodak -o classical.json
-        jahp classical --codec hevc444 jxl vvc --images data/kodak -o modern.json""")  # fmt: skip
-    p.add_argument(
-        "--codec",
-        nargs="+",
-        action="extend",
-        required=True,
-        choices=CLASSICAL,
-        metavar="NAME",
-        help=", ".join(CLASSICAL),
-    )
-    add_images(p)
-    add_limit(p)
-    add_output(p, "R.json", "file for the results; points that it has already are kept")
-    add_force(p, "measure those points again; the old results stay until all are done")
-    p.add_argument(
-        "--threads", type=num_threads, default=1, metavar="N", help="CPU threads for MS-SSIM; the codecs use one [1]"
     )

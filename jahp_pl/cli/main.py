@@ -44,15 +44,15 @@ COMMANDS = {
     "train": "train",
     "sweep": "sweep",
     "evaluate": "evaluate",
-    "classical": "evaluate",
+    "classical": "classical",
     "report": "report",
     "compress": "compress",
     "decompress": "decompress",
     "bench": "bench",
-    "info": "models",
-    "export": "models",
-    "graphs": "models",
-    "import-compressai": "models",
+    "info": "info",
+    "export": "export",
+    "graphs": "export",
+    "import-compressai": "export",
 }
 """Module of `jahp_pl.cli` that defines each command with a function `add_...`, in the order of `jahp --help`."""
 WITH_OWN_SIGNALS = ("train", "sweep")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from jahp_pl.cli.errors import CommandError
 from jahp_pl.model_io.export_config import METRICS
 from jahp_pl.model_io.runtimes import RUNTIMES
 
@@ -160,6 +161,16 @@ def add_output(parser: argparse.ArgumentParser, kind: str, what: str, required: 
 def add_force(parser: argparse.ArgumentParser, what: str, *former: str) -> None:
     """Add -f, --force and the option's former names."""
     parser.add_argument("-f", "--force", *former, action="store_true", help=what)
+
+
+def check_results_path(out: Path) -> None:
+    """Refuse an unusable path for the results before anything is computed.
+
+    Raises:
+        CommandError: if the path does not end in .json, or is a folder.
+    """
+    if out.suffix != ".json" or out.is_dir():
+        raise CommandError(f"--output {out}: must be the name of a file that ends in .json")
 
 
 def positive(text: str) -> int:

@@ -482,8 +482,8 @@ def test_a_shell_completes_commands_and_options(tmp_path):
 def test_threads_wait_passively_before_torch_is_there_unless_the_user_decides(given, expected):
     script = """
 import os, sys
-from jahp_pl.cli import main, models
-models.info = lambda arguments: print(os.environ.get("OMP_WAIT_POLICY"), "torch" in sys.modules)
+from jahp_pl.cli import info, main
+info.info = lambda arguments: print(os.environ.get("OMP_WAIT_POLICY"), "torch" in sys.modules)
 main.main(["info"])
 """
     ours = {name: value for name, value in os.environ.items() if name not in WAITING}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jahp_pl.cli.evaluate import CLASSICAL
+from jahp_pl.cli.classical import CLASSICAL
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.classical import CODECS, encode, encode_at_least, encode_nearest
 from jahp_pl.images.io import decode_rgb
