@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +41,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from jahp_pl.evaluation.image_set import find_originals
     from jahp_pl.evaluation.model_names import name_models
     from jahp_pl.locks import exclusive
+    from jahp_pl.report.model_curves import group_models
 
     arguments.model = _leave_out_tables(arguments.model)
     out: Path = arguments.output or _default_out(arguments)
@@ -48,21 +51,29 @@ def evaluate(arguments: argparse.Namespace) -> None:
     images = find_originals(arguments.images, arguments.limit)
     names = name_models(arguments.model)
     codecs = {name: open_codec(arguments, model) for name, model in zip(names, arguments.model, strict=True)}
+    facts = dict(zip(names, _facts(arguments), strict=True))
+    curves = group_models(
+        {
+            name: facts[name] | {"model": dataclasses.asdict(codec.model.config), "effort": arguments.effort}
+            for name, codec in codecs.items()
+        }
+    )
     is_default = arguments.output is None
     if is_default and there not in (None, {codec.fingerprint.hex() for codec in codecs.values()}):
         raise CommandError(f"{out}: has results of another model; move it away, or choose another place with --output")
     targets = [Target(quality=quality) for quality in arguments.quality or [None]]
     _check_targets(targets, codecs)
     files = out.with_suffix("")
-    tasks = {
-        name: [plan_files(images, files / folder) for folder in target_folders(name if len(names) > 1 else "", targets)]
-        for name in names
-    }
+    folders = {name: target_folders(name if len(names) > 1 else "", targets) for name in names}
+    tasks = {name: [plan_files(images, files / folder) for folder in folders[name]] for name in names}
     with exclusive(out):
-        evaluations = _measure(arguments, codecs, targets, tasks)
-        _save(evaluations, out)
+        evaluations = _measure(arguments, codecs, targets, tasks, facts)
+        _save(evaluations, folders, curves, out)
     _print(evaluations)
     output.say(f"\nfiles    {files}/\nresults  {out}")
+    for title, joined in curves.items():
+        if len(joined) > 1:
+            output.say(f"curve    {title}: {', '.join(joined)}")
     if arguments.picture is not None:
         _draw(evaluations, list(codecs.values()), arguments.beside, arguments.picture)
         output.say(f"picture  {arguments.picture}")
@@ -82,6 +93,7 @@ def _measure(
     codecs: dict[str, Codec],
     targets: list[Target],
     tasks: dict[str, list[list[EvaluationTask]]],
+    facts: dict[str, dict[str, Any]],
 ) -> dict[str, list[Evaluation]]:
     """Code all images with every model for every target, and show the progress.
 
@@ -90,16 +102,15 @@ def _measure(
         codecs: codec of each model, by model name, in the order of --model.
         targets: targets for each model.
         tasks: images to code and files to write, by model name; one list per target.
+        facts: entries to add to the provenance, by model name.
 
     Returns:
         Evaluations by model name; one per target.
     """
     from jahp_pl.evaluation.evaluate import ImageResult, evaluate_codec
     from jahp_pl.evaluation.image_set import name_in_errors
-    from jahp_pl.measurement.provenance import command_line
 
     evaluations: dict[str, list[Evaluation]] = {name: [] for name in codecs}
-    command = command_line(["jahp", *sys.argv[1:]])
     total = sum(len(images) for of_model in tasks.values() for images in of_model)
     with output.bar(total=total, unit=" images", desc="evaluate") as bar:
 
@@ -107,13 +118,11 @@ def _measure(
             bar.set_postfix_str(f"{result.row.name} {result.row.file_psnr:.2f} dB")
             bar.update()
 
-        for number, (name, codec) in enumerate(codecs.items()):
-            facts = {"training": _training(arguments.model[number]), "command": command}
-            facts |= {} if arguments.curve is None else {"curve": arguments.curve[number]}
+        for name, codec in codecs.items():
             for target, of_target in zip(targets, tasks[name], strict=True):
                 with name_in_errors(name) if len(codecs) > 1 else nullcontext():
                     found = evaluate_codec(codec, of_target, arguments.beside, progress, target, arguments.effort)
-                found.provenance.update(facts)
+                found.provenance.update(facts[name])
                 evaluations[name].append(found)
     return evaluations
 
@@ -122,8 +131,8 @@ def _check_names(arguments: argparse.Namespace, out: Path) -> None:
     """Refuse names that would overwrite or hide each other.
 
     Raises:
-        CommandError: if --picture is the results file or does not end in .png, a quality is given twice, or --curve
-            does not name each model differently.
+        CommandError: if --picture is the results file or does not end in .png, a quality is given twice, or the
+            number of --curve names is neither one nor that of the models.
     """
     if arguments.picture is not None and resolved(arguments.picture) == resolved(out):
         raise CommandError(f"--picture {out}: would overwrite the results; choose another name")
@@ -133,11 +142,9 @@ def _check_names(arguments: argparse.Namespace, out: Path) -> None:
     if twice := [quality for quality in qualities if qualities.count(quality) > 1]:
         raise CommandError(f"--quality {twice[0]}: is given twice; give it once")
     curves, num_models = arguments.curve or [], len(arguments.model)
-    if curves and len(curves) != num_models:
+    if len(curves) not in (0, 1, num_models):
         found = f"{len(curves)} for {count_of(num_models, 'model')}"
-        raise CommandError(f"--curve {' '.join(curves)}: must be one name per model, but there are {found}")
-    if repeated := [name for name in curves if curves.count(name) > 1]:
-        raise CommandError(f"--curve {repeated[0]}: names two curves; give every model a name of its own")
+        raise CommandError(f"--curve {' '.join(curves)}: must be one name, or one per model, but there are {found}")
 
 
 def _check_targets(targets: list[Target], codecs: dict[str, Codec]) -> None:
@@ -159,22 +166,29 @@ def _check_targets(targets: list[Target], codecs: dict[str, Codec]) -> None:
             check_target(target, codec.num_levels)
 
 
-def _save(evaluations: dict[str, list[Evaluation]], out: Path) -> None:
-    """Write the results: one curve per model, or a single point without a curve."""
-    from jahp_pl.evaluation.evaluate import ModelCurve, save_curves, save_evaluation
-    from jahp_pl.report.model_curves import title_of
+def _save(
+    evaluations: dict[str, list[Evaluation]], folders: dict[str, list[Path]], curves: dict[str, list[str]], out: Path
+) -> None:
+    """Write the results as curves, or a single point without a curve.
 
-    points = [point for ones in evaluations.values() for point in ones]
-    if len(points) == 1:
-        save_evaluation(points[0], out)
+    Args:
+        evaluations: evaluations by model name.
+        folders: folder of the files of each evaluation, by model name.
+        curves: names of the models of each curve, by title.
+        out: file to write.
+    """
+    from jahp_pl.evaluation.evaluate import ModelCurve, ModelPoint, save_curves, save_evaluation
+
+    points = {
+        name: [ModelPoint(*pair) for pair in zip(folders[name], evaluations[name], strict=True)] for name in folders
+    }
+    if [len(of_model) for of_model in points.values()] == [1]:
+        (found,) = next(iter(evaluations.values()))
+        save_evaluation(found, out)
         return
-    titles = {name: title_of(ones[0].provenance) for name, ones in evaluations.items()}
-    repeated = [title for title in titles.values() if list(titles.values()).count(title) > 1]
-    curves = []
-    for name, ones in evaluations.items():
-        title = f"{titles[name]} ({name})" if titles[name] in repeated else titles[name]
-        curves.append(ModelCurve(title, name if len(evaluations) > 1 else "", ones))
-    save_curves(curves, out)
+    save_curves(
+        [ModelCurve(title, [p for name in names for p in points[name]]) for title, names in curves.items()], out
+    )
 
 
 _COLUMNS = "gap: excess of the files over the cross-entropy; mismatched: latents that were decoded differently"
@@ -223,7 +237,9 @@ def _fingerprints_in(out: Path) -> set[str] | None:
         return None
     try:
         content = json_content.parse(out.read_bytes())
-        results = [curve["points"][0] for curve in content["curves"]] if "curves" in content else [content]
+        results = (
+            [point for curve in content["curves"] for point in curve["points"]] if "curves" in content else [content]
+        )
         found = {str(result["provenance"]["fingerprint"]) for result in results}
     except (ValueError, LookupError, TypeError):
         found = set()
@@ -232,7 +248,18 @@ def _fingerprints_in(out: Path) -> set[str] | None:
     return found
 
 
+def _facts(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Yield what the provenance of each model's results must include: its training, the command, and --curve."""
+    from jahp_pl.measurement.provenance import command_line
+
+    curves = arguments.curve or []
+    for number, model in enumerate(arguments.model):
+        curve = {"curve": curves[number % len(curves)]} if curves else {}
+        yield {"training": _training(model), "command": command_line(["jahp", *sys.argv[1:]])} | curve
+
+
 def _training(model: str) -> dict[str, Any]:
+    """Read the facts about a model's training from its export or checkpoint."""
     from jahp_pl.model_io.checkpoint import find_checkpoint, training_facts
     from jahp_pl.model_io.export_config import is_export, read_config
 
@@ -247,14 +274,15 @@ def add_evaluate(table: Any) -> None:
         jahp evaluate --model joint-psnr --images data/kodak
         jahp evaluate --model joint-psnr --images data/kodak --quality 5 20 40 60 80 95
         jahp evaluate --model runs/quickstart --images data/kodak --beside jpeg --picture kodak.png
-        jahp evaluate --model joint-psnr joint-ms-ssim --images data/kodak --quality 5 40 80 95""")  # fmt: skip
+        jahp evaluate --model joint-psnr joint-ms-ssim --images data/kodak --quality 5 40 80 95
+        jahp evaluate --model runs/lambda/* --images data/kodak -o evaluation/lambda.json""")  # fmt: skip
     p.add_argument(
         "--model",
         nargs="+",
         action="extend",
         required=True,
         metavar="M",
-        help=f"{MODEL}; several models make a curve each",
+        help=f"{MODEL}; models of one kind with different lambdas form one curve, other models form one each",
     )
     add_machine(p)
     add_images(p)
@@ -283,5 +311,6 @@ def add_evaluate(table: Any) -> None:
         nargs="+",
         action="extend",
         metavar="NAME",
-        help="name of each model's curve in `jahp report`, where results of one name form one curve [the model's]",
+        help="one name for the curve of all models, or one per model; `jahp report` also joins files of the same name "
+        "[a description of each model]",
     )

@@ -168,37 +168,43 @@ def save_evaluation(evaluation: Evaluation, path: Path) -> None:
     write_json(path, evaluation_to_json(evaluation))
 
 
+class ModelPoint(NamedTuple):
+    """One model at one quality."""
+
+    folder: Path
+    """Folder of the files, relative to the folder for all files; see `target_folders`."""
+    evaluation: Evaluation
+
+    def to_json(self) -> dict[str, Any]:
+        """Convert the point to the JSON format of `jahp classical`."""
+        quality = self.evaluation.target.quality
+        named = {} if quality is None else {"quality": f"quality {quality:g}"}
+        return named | {"folder": self.folder.as_posix()} | evaluation_to_json(self.evaluation)
+
+
 class ModelCurve(NamedTuple):
-    """One model at one or several qualities."""
+    """One model at several qualities, or several models with different rates."""
 
     title: str
-    folder: str
-    """Subfolder for the model's files; empty for a model that is evaluated alone."""
-    evaluations: Sequence[Evaluation]
-    """One per quality, in the order of the curve's points."""
+    points: Sequence[ModelPoint]
+    """At least one, in the order of the models and, for each model, of the qualities."""
 
     def to_json(self) -> dict[str, Any]:
         """Convert the curve to the JSON format of `jahp classical`."""
-        points = []
-        targets = [evaluation.target for evaluation in self.evaluations]
-        for evaluation, target, folder in zip(
-            self.evaluations, targets, target_folders(self.folder, targets), strict=True
-        ):
-            quality = {} if target.quality is None else {"quality": f"quality {target.quality:g}"}
-            points.append(quality | {"folder": folder.as_posix()} | evaluation_to_json(evaluation))
+        points = [point.to_json() for point in self.points]
         return {"name": "model", "title": self.title, "kind": "model", "points": points}
 
 
 def save_curves(curves: Sequence[ModelCurve], path: Path) -> None:
     """Write curves to one file, completely or not at all.
 
-    The file's own provenance has the facts that all curves share.
+    The file's own provenance has the facts that all points share.
 
     Args:
         curves: at least one curve.
         path: path of the file.
     """
-    first, *others = [curve.evaluations[0].provenance for curve in curves]
+    first, *others = [point.evaluation.provenance for curve in curves for point in curve.points]
     common = {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
     content = {"curves": [curve.to_json() for curve in curves], "provenance": common}
     write_json(path, content)

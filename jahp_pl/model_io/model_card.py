@@ -164,9 +164,12 @@ def read_evaluation_results(path: Path, fingerprint: bytes) -> dict[str, Any]:
     """
     try:
         content = json_content.parse(path.read_bytes())
-        models = [curve["points"] for curve in content["curves"]] if "curves" in content else [[content]]
-        measured = [bytes.fromhex(of_model[0]["provenance"]["fingerprint"]) for of_model in models]
-        points = models[measured.index(fingerprint) if fingerprint in measured else 0]
+        models: dict[bytes, list[dict[str, Any]]] = {}
+        for curve in content.get("curves", [{"points": [content]}]):
+            for point in curve["points"]:
+                models.setdefault(bytes.fromhex(point["provenance"]["fingerprint"]), []).append(point)
+        first, *_ = models.values()
+        points = models.get(fingerprint, first)
         names = [Path(image["name"]).stem for image in points[0]["images"]]
         results = {
             "images": "Kodak" if set(names) == KODAK_NAMES else "other images",
@@ -182,8 +185,8 @@ def read_evaluation_results(path: Path, fingerprint: bytes) -> dict[str, Any]:
         raise ExportError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
     except (ValueError, LookupError, TypeError, AttributeError):
         raise ExportError(f"{path}: has no results of `jahp evaluate`; give a JSON file that it wrote") from None
-    if fingerprint not in measured:
-        others = " and ".join(one.hex() for one in measured)
+    if fingerprint not in models:
+        others = " and ".join(one.hex() for one in models)
         raise ExportError(
             f"{path}: has results of model {others}, but this model is {fingerprint.hex()}; evaluate this model"
         )

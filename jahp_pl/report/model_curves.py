@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from statistics import fmean
 from typing import Any
 
@@ -39,6 +40,54 @@ def title_of(provenance: Mapping[str, Any]) -> str:
     if effort := provenance.get("effort", 0):
         words.append(f"effort {effort}")
     return ", ".join(words)
+
+
+def group_models(models: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Assign the models of one call of `jahp evaluate` to curves.
+
+    Models with the same `--curve` name form a curve. So do models with the same description, if each has one rate and
+    a lambda of its own; otherwise, each of them forms a curve whose title includes the model's name.
+
+    Args:
+        models: provenance of each model, by the model's name.
+
+    Returns:
+        Names of the models of each curve, by the curve's title, in the order of `models`.
+
+    Raises:
+        EvaluationError: if models with the same `--curve` name have the same lambda.
+    """
+    by_title: dict[str, list[str]] = {}
+    for name, provenance in models.items():
+        by_title.setdefault(title_of(provenance), []).append(name)
+    curves: dict[str, list[str]] = {}
+    for title, names in by_title.items():
+        lmbdas = {name: _single_rate_lmbda(models[name]) for name in names}
+        if all("curve" in models[name] for name in names):
+            _check_lmbdas(title, lmbdas)
+        elif len(names) > 1 and (None in lmbdas.values() or len(set(lmbdas.values())) < len(names)):
+            curves |= {f"{title} ({name})": [name] for name in names}
+            continue
+        curves[title] = names
+    return curves
+
+
+def _single_rate_lmbda(provenance: Mapping[str, Any]) -> float | None:
+    """Return the lambda that determines a model's rate; None if it is unknown, or the model has several rates."""
+    if provenance["model"].get("num_levels", 1) > 1:
+        return None
+    lmbda: float | None = provenance.get("training", {}).get("loss", {}).get("lmbda")
+    return lmbda
+
+
+def _check_lmbdas(title: str, lmbdas: Mapping[str, float | None]) -> None:
+    """Refuse to make two points of models with the same lambda."""
+    for (first, one), (second, other) in combinations(lmbdas.items(), 2):
+        if one is not None and one == other:
+            raise EvaluationError(
+                f"--curve {title}: {first} and {second} both have lambda {one:g}; give them different names, or "
+                "evaluate them one by one if they differ only in their seed: `jahp report` averages seeds"
+            )
 
 
 def model_curve(title: str, points: Sequence[CurvePoint]) -> Curve:

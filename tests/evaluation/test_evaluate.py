@@ -64,6 +64,21 @@ def evaluate_all(models: Sequence[object], *more: object) -> int:
     return run("evaluate", "--model", *models, "--images", "photos", *more)
 
 
+def curves_in(out: str) -> dict[str, list[str]]:
+    """Return the folders of the points of each curve, by title."""
+    content = json.loads(Path(out).read_text())
+    return {curve["title"]: [point["folder"] for point in curve["points"]] for curve in content["curves"]}
+
+
+def save_trained(name: str, **loss: object) -> str:
+    """Save a model with other weights than the others, and return its path."""
+    model = load_golden("joint")
+    with torch.no_grad():
+        model.g_s[-1].bias += len(name)
+    export(model, Path(name), {"loss": loss} if loss else {})
+    return name
+
+
 def without_times(content: Any) -> Any:
     """Remove the entries that differ between two calls: times, command and folder."""
     if isinstance(content, dict):
@@ -247,20 +262,39 @@ def test_pictures_show_the_named_image_and_no_other(tmp_path, images) -> None:
         compare_images([], images, {name: "chosen"}, 0.25, {})
 
 
-def test_several_models_become_curves_of_one_file_with_the_results_of_separate_calls() -> None:
-    assert evaluate_all(("small-1", "small-2"), "--out", "both.json") == 0
+def test_models_that_differ_in_lambda_form_one_curve_with_the_results_of_separate_calls(capsys) -> None:
+    assert evaluate_all(("small-2", "small-1"), "--out", "both.json") == 0
+    assert "curve    Joint: small-2, small-1\n" in capsys.readouterr().out
     content = json.loads(Path("both.json").read_text())
-    assert [curve["title"] for curve in content["curves"]] == ["Joint (small-1)", "Joint (small-2)"]
+    assert curves_in("both.json") == {"Joint": ["small-2", "small-1"]}
     assert "fingerprint" not in content["provenance"]
-    for curve in content["curves"]:
-        name = curve["title"].removeprefix("Joint (").removesuffix(")")
-        assert evaluate("--out", "alone.json", model=name) == 0
-        (point,) = curve["points"]
-        assert point["folder"] == name
-        assert without_times(point) == without_times(json.loads(Path("alone.json").read_text()))
+    for point in content["curves"][0]["points"]:
+        name = point["folder"]
+        assert evaluate("--out", f"{name}.json", model=name) == 0
+        assert without_times(point) == without_times(json.loads(Path(f"{name}.json").read_text()))
         assert {f"both/{name}/{image}.jahp" for image in "ab"} <= files()
         for image in "ab":
-            assert Path(f"both/{name}/{image}.jahp").read_bytes() == Path(f"alone/{image}.jahp").read_bytes()
+            assert Path(f"both/{name}/{image}.jahp").read_bytes() == Path(f"{name}/{image}.jahp").read_bytes()
+
+
+def test_a_curve_of_several_models_reads_like_their_separate_results(images: Path) -> None:
+    assert evaluate_all(("small-1", "small-2"), "--out", "both.json") == 0
+    for name in ("small-1", "small-2"):
+        assert evaluate("--out", f"apart/{name}.json", model=name) == 0
+    (joined,), (apart,) = read_curves([Path("both.json")]), read_curves([Path("apart")])
+    assert (joined.title, joined.values("psnr")) == (apart.title, apart.values("psnr"))
+    assert [point.quality for point in joined.points] == [point.quality for point in apart.points]
+    assert sorted(point.quality for point in joined.points) == ["λ = 0.01", "λ = 0.02"]
+    assert run("report", "both.json", "-o", "report", "--images", images, "--model", "small-1", "small-2") == 0
+
+
+def test_models_that_do_not_differ_in_lambda_form_a_curve_each() -> None:
+    for models in (("small-1", save_trained("same", lmbda=0.01)), ("small-1", save_trained("unknown"))):
+        assert evaluate_all(models, "--out", "r.json") == 0
+        assert curves_in("r.json") == {f"Joint ({name})": [name] for name in models}
+    other = save_trained("structure", lmbda=0.02, distortion="ms_ssim")
+    assert evaluate_all(("small-1", other), "--out", "r.json") == 0
+    assert curves_in("r.json") == {"Joint": ["small-1"], "Joint, for MS-SSIM": [other]}
 
 
 def test_several_models_at_several_qualities_are_shown_together(images: Path) -> None:
@@ -283,16 +317,21 @@ def test_tables_of_a_sweep_among_its_models_are_left_out_by_name(tmp_path: Path,
     given = (str(tmp_path / "sweep.csv"), "small-1", str(tmp_path / "sweep.json"), "small-2")
     assert evaluate_all(given) == 0
     assert f"left out, because these are no models: {given[0]}, {given[2]}\n" in capsys.readouterr().err
-    titles = [
-        curve["title"] for curve in json.loads(Path("evaluation/photos-small-1-small-2.json").read_text())["curves"]
-    ]
-    assert titles == ["Joint (small-1)", "Joint (small-2)"]
+    assert curves_in("evaluation/photos-small-1-small-2.json") == {"Joint": ["small-1", "small-2"]}
     assert evaluate_all((given[0],)) == 2
 
 
 def test_each_model_can_name_its_curve() -> None:
     assert evaluate_all(("small-1", "small-2"), "--curve", "low", "high", "--out", "r.json") == 0
     assert [curve.title for curve in read_curves([Path("r.json")])] == ["low", "high"]
+
+
+def test_models_with_one_curve_name_form_one_curve() -> None:
+    models = ("small-1", save_trained("unknown"), "small-2")
+    assert evaluate_all(models, "--curve", "mine", "--out", "r.json") == 0
+    assert curves_in("r.json") == {"mine": list(models)}
+    assert evaluate_all(models, "--curve", "mine", "other", "mine", "--out", "r.json") == 0
+    assert curves_in("r.json") == {"mine": ["small-1", "small-2"], "other": ["unknown"]}
 
 
 def test_results_of_several_models_have_a_name_of_their_own_and_are_not_replaced_by_others(capsys) -> None:
@@ -310,10 +349,10 @@ def test_results_of_several_models_have_a_name_of_their_own_and_are_not_replaced
 
 def test_an_export_takes_its_own_results_from_those_of_several_models(capsys) -> None:
     assert evaluate_all(("small-1", "small-2"), "--out", "r.json") == 0
-    curves = json.loads(Path("r.json").read_text())["curves"]
+    (curve,) = json.loads(Path("r.json").read_text())["curves"]
     for number in (1, 2):
         assert run("export", f"small-{number}", "--results", "r.json", "--out", f"copy-{number}") == 0
-        mean = curves[number - 1]["points"][0]["mean"]
+        mean = curve["points"][number - 1]["mean"]
         assert (
             f"| {mean['file_bpp']:.4f} | {mean['file_psnr']:.2f} dB |" in Path(f"copy-{number}/README.md").read_text()
         )
@@ -335,6 +374,10 @@ def two_models_of_one_name() -> tuple[str, str]:
     return ("runs-1/final", "runs-2/final")
 
 
+def two_models_of_one_lambda() -> tuple[str, str]:
+    return ("small-1", save_trained("same", lmbda=0.01))
+
+
 @pytest.mark.parametrize(
     ("given", "more", "message"),
     [
@@ -345,8 +388,8 @@ def two_models_of_one_name() -> tuple[str, str]:
         (("variable", "small-1"), ("--quality", 5, 95), "--quality: small-1 has a single rate; evaluate models of a"),
         (("small-1", "small-2"), ("--quality", 5), "--quality: small-1 has a single rate; leave it out"),
         (("variable",), ("--quality", 5, 5.0), "--quality 5: is given twice"),
-        (("small-1", "small-2"), ("--curve", "x"), "--curve x: must be one name per model, but there are 1 for 2"),
-        (("small-1", "small-2"), ("--curve", "x", "x"), "--curve x: names two curves"),
+        (("small-1",), ("--curve", "x", "y"), "--curve x y: must be one name, or one per model, but there are 2 for 1"),
+        (two_models_of_one_lambda, ("--curve", "x"), "--curve x: small-1 and same both have lambda 0.01; give them"),
         (("small-1",), ("--picture", "../{here}/r.json"), "--picture r.json: would overwrite the results"),
         (("small-1",), ("--picture", "p.jpg"), "--picture p.jpg: must be the name of a file that ends in .png"),
     ],
