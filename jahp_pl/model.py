@@ -34,6 +34,7 @@ h_s    tconv 5x5 x2  N-M,  LeakyReLU   tconv 5x5 x2  M-3M/2,    LeakyReLU   conv
 g_cm   masked conv 5x5 (12 of 25 taps)  M-2M
 g_ep   conv 1x1      4M-10M/3,  LeakyReLU   conv 1x1  10M/3-8M/3,  LeakyReLU   conv 1x1  8M/3-2M
        (3KM outputs with K > 1 mixture components: scales, means, logits)
+       (hidden widths of h_s and g_ep: of `entropy_width` instead of M where it is set)
 prior  factorized density of z_hat, widths 1-3-3-3-3-1 per channel
 
 A variable-rate model (`gains`) scales y before rounding and scales y_hat back before g_s.
@@ -112,13 +113,15 @@ class CompressionModel(nn.Module):
         num_psi = 2 * M if has_context else num_parameters
         self.h_s: nn.Sequential | None = None
         if has_hyperprior:
-            h_s = hyper.synthesis(N, M, num_psi, magnitudes)
+            h_s = hyper.synthesis(N, config.entropy_channels, num_psi, magnitudes)
             self.h_s = check_exact("h_s", h_s, HYPER_SYNTHESIS, (N, num_psi), HYPER_STRIDE)
         self.g_cm = ContextPrediction(M) if has_context else None
         num_inputs = 4 * M if has_hyperprior else 2 * M
         self.g_ep: nn.Sequential | None = None
         if has_context:
-            g_ep = entropy_network_of(config.entropy_network)(M, num_inputs, num_parameters)
+            g_ep = entropy_network_of(config.entropy_network)(
+                config.entropy_channels, num_inputs, num_parameters
+            )
             self.g_ep = check_exact("g_ep", g_ep, ENTROPY_PARAMETERS, (num_inputs, num_parameters), 1)
         self.prior = FactorizedDensity(N if has_hyperprior else M) if rung != "context" else None
         self.gains = LevelGains(config.num_levels, M) if config.num_levels > 1 else None

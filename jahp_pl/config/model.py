@@ -48,6 +48,9 @@ class ModelConfig:
     """Layers of h_a and h_s. conv: as in the paper. docs/extending.md shows how to add others."""
     entropy_network: str = "conv"
     """Layers of g_ep. conv: as in the paper. docs/extending.md shows how to add others."""
+    entropy_width: int = 0
+    """Number that takes the place of M in the widths of the hidden layers of h_s and g_ep; 0 is num_latents. A model
+    that was widened (`optim.start_from`) keeps the number of latents from before."""
     num_levels: int = 1
     """S: number of rate levels. A variable-rate model (S > 1) scales its latents by a gain per level, can also code at
     any rate between two levels, and needs loss.lmbda_max. 1 is a single-rate model."""
@@ -64,6 +67,10 @@ class ModelConfig:
         for setting in ("num_filters", "num_latents"):
             value = getattr(self, setting)
             require(1 <= value <= MAX_CHANNELS, f"model.{setting}", value, f"must be from 1 to {MAX_CHANNELS}")
+        require(
+            0 <= self.entropy_width <= MAX_CHANNELS, "model.entropy_width", self.entropy_width,
+            f"must be from 0 to {MAX_CHANNELS}; 0 is model.num_latents",
+        )  # fmt: skip
         require(1 <= self.num_components <= 16, "model.num_components", self.num_components, "must be from 1 to 16")
         require(1 <= self.num_levels <= 64, "model.num_levels", self.num_levels, "must be from 1 to 64")
         require(
@@ -73,6 +80,11 @@ class ModelConfig:
             "the factorized rung learns a free density per channel; leave model.likelihood and model.num_components "
             "at their defaults",
         )
+
+    @property
+    def entropy_channels(self) -> int:
+        """Number of channels from which the widths of the hidden layers of h_s and g_ep are computed; usually M."""
+        return self.entropy_width or self.num_latents
 
 
 def model_from_dict(values: dict[str, Any]) -> ModelConfig:

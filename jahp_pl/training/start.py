@@ -6,6 +6,7 @@ from torch import nn
 
 from jahp_pl.config import Config, ConfigError
 from jahp_pl.initialization.warm_start import copy_networks
+from jahp_pl.initialization.widening import can_widen, widen
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.load import load_model
 
@@ -23,6 +24,8 @@ def read_start(config: Config) -> dict[str, nn.Module] | None:
     if source is None:
         return None
     start = load_model(source)
+    if can_widen(start.config, config.model):
+        start = widen(start, config.model)
     networks = dict(start.named_children())
     if config.optim.start_networks == "transforms":
         networks = {name: networks[name] for name in ("g_a", "g_s", "gains") if name in networks}

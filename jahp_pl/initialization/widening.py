@@ -1,0 +1,157 @@
+"""Widens a trained model: more latents, so that further training can spend bits on what the old latents cannot hold.
+
+At high rates the number of latents M limits the quality: what g_a does not pass on, no rate brings back. The widened
+model computes the same old latents, and from these the same reconstruction and the same probabilities, because whatever
+is old ignores whatever is new:
+
+    g_a            measures with its new outputs what of the residual x - g_s(g_a(x)) its last features can predict
+    g_s, h_a, g_cm, g_ep   have zero weights from the new latents and features
+    gains, sigma   of a new latent are those of an old one with a small deviation, to which it is scaled; its mean is 0
+
+Training finds the weights of the new latents from there. The statistics come from synthetic images, as in
+`initialization.warm_start`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jahp_pl.config import BUILT_IN, ModelConfig
+from jahp_pl.density_layout import DensityLayout
+from jahp_pl.initialization.klt import pink_images
+from jahp_pl.model import CompressionModel
+from jahp_pl.strides import STRIDE
+
+NUM_BATCHES = 24
+"""Batches of synthetic images for the statistics of the residual."""
+BATCH_SIZE = 10
+"""Images in each batch, of 256 x 256 pixels."""
+RIDGE = 1e-4
+"""Regularization of the regression, relative to the mean square of the features."""
+
+
+def can_widen(start: ModelConfig, wanted: ModelConfig) -> bool:
+    """Return whether `widen` can make a model of `wanted` from a model of `start`.
+
+    The two may differ only in `num_latents`, which must grow, and in `quantization`. The hidden layers of h_s and g_ep
+    keep their widths, so `wanted.entropy_width` must be the number of channels that `start` has there. All networks
+    must be the package's own.
+    """
+    grown = replace(
+        start, num_latents=wanted.num_latents, entropy_width=wanted.entropy_width, quantization=wanted.quantization
+    )
+    return (
+        start.num_latents < wanted.num_latents
+        and start.entropy_channels == wanted.entropy_channels
+        and grown == wanted
+        and all(getattr(wanted, setting) in names for setting, names in BUILT_IN.items())
+    )
+
+
+@torch.no_grad()
+def widen(start: CompressionModel, config: ModelConfig) -> CompressionModel:
+    """Make a model with more latents that computes what `start` computes.
+
+    Args:
+        start: trained model.
+        config: architecture to make, see `can_widen`.
+
+    Raises:
+        ValueError: if `can_widen` is false.
+    """
+    if not can_widen(start.config, config):
+        raise ValueError("config is not start.config with more latents; see can_widen")
+    model = CompressionModel(config)
+    num_old, num_new = start.config.num_latents, config.num_latents
+    layers = dict(model.named_modules())
+    old_state = start.state_dict()
+    for name, tensor in model.state_dict().items():
+        is_transposed = isinstance(layers[name.rpartition(".")[0]], nn.ConvTranspose2d)
+        _embed(tensor, old_state[name], num_old, num_new, output_axis=int(is_transposed and tensor.dim() > 1))
+    _add_latents(model, start)
+    return model
+
+
+def _embed(new: Tensor, old: Tensor, num_old: int, num_new: int, output_axis: int) -> None:
+    """Write the old weights to their places in a new tensor; the old outputs ignore all other inputs."""
+    places = [_places(length, num_old, num_new) if length != wide else torch.arange(length)
+              for length, wide in zip(old.shape, new.shape, strict=True)]  # fmt: skip
+    new.index_fill_(output_axis, places[output_axis], 0)
+    new[torch.meshgrid(*places, indexing="ij")] = old
+
+
+def _places(length: int, num_old: int, num_new: int) -> Tensor:
+    """Return where the channels of an axis of blocks of M go when M grows."""
+    return (torch.arange(length // num_old)[:, None] * num_new + torch.arange(num_old)).flatten()
+
+
+def _add_latents(model: CompressionModel, start: CompressionModel) -> None:
+    """Initialize the new outputs of g_a, the gains and the densities of the new latents."""
+    num_old, num_added = start.config.num_latents, model.config.num_latents - start.config.num_latents
+    rows, means, deviations, old_deviations = _predictors_of_residual(start, num_added)
+    order = old_deviations.argsort()  # more latents can be added than there are
+    donors = order[torch.arange(num_added) % num_old].flip(0)
+
+    scales = old_deviations[donors] / deviations
+    if start.gains is not None and model.gains is not None:
+        scales /= start.gains.gain[-1, donors].exp()
+        for table in (model.gains.gain, model.gains.offset):
+            table[:, num_old:] = table[:, donors]
+    last = model.g_a[-1]
+    assert isinstance(last, nn.Conv2d)
+    assert last.bias is not None
+    last.weight[num_old:] = (rows * scales[:, None]).view(num_added, *last.weight.shape[1:])
+    last.bias[num_old:] = -means * scales
+
+    if model.config.rung == "factorized":
+        assert model.prior is not None
+        for parameter in model.prior.parameters():
+            parameter[num_old:] = parameter[donors]
+        return
+    head = (model.g_ep or model.h_s)[-1]  # type: ignore[index]
+    layout, num_components = DensityLayout(model.config), model.config.num_components
+    for tensor in (head.weight, head.bias):
+        blocks = tensor.view(layout.num_blocks, num_components, model.config.num_latents, -1)
+        blocks[:, :, num_old:] = blocks[:, :, donors]
+        if layout.has_means:
+            blocks[1, :, num_old:] = 0
+
+
+def _predictors_of_residual(model: CompressionModel, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Find the linear functions of g_a's last features that best predict the residual of unrounded latents.
+
+    This is reduced-rank regression of blocks of 16 x 16 pixels of the residual on patches of 5 x 5 features.
+
+    Returns:
+        Weights (count, F) by falling variance of what they predict, mean and standard deviation of their outputs
+        (count,), and standard deviation of the old latents (M,), at the highest level if there are levels.
+    """
+    *features_of, last = model.g_a
+    level = None if model.gains is None else torch.full((BATCH_SIZE,), float(model.gains.num_levels - 1))
+    num_inputs = 25 * last.in_channels
+    gram, cross = torch.zeros(num_inputs + 1, num_inputs + 1), torch.zeros(num_inputs + 1, 3 * STRIDE**2)
+    squares, total = torch.zeros(model.config.num_latents), 0
+    for seed in range(NUM_BATCHES):
+        x = pink_images(BATCH_SIZE, 256, seed)
+        features = nn.Sequential(*features_of)(x)
+        y = last(features)
+        scaled = y if model.gains is None or level is None else y * model.gains.before_rounding(level)
+        residual = F.pixel_unshuffle(x - model.synthesise(scaled, 256, 256, level), STRIDE).flatten(2)
+        patches = F.pad(F.unfold(features, 5, padding=2, stride=2), (0, 0, 0, 1), value=1.0).transpose(1, 2).flatten(0, 1)
+        gram += patches.T @ patches
+        cross += patches.T @ residual.transpose(1, 2).flatten(0, 1)
+        squares += (scaled - scaled.mean((0, 2, 3), keepdim=True)).square().sum((0, 2, 3))
+        total += len(patches)
+
+    gram, cross = gram.double() / total, cross.double() / total
+    damped = gram + RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+    weights = torch.linalg.solve(damped, cross)
+    axes = torch.linalg.eigh(weights.T @ gram @ weights).eigenvectors.flip(1)[:, :count]
+    rows = (weights @ axes).T[:, :-1]
+    means = rows @ gram[:-1, -1]
+    deviations = ((rows @ gram[:-1, :-1] * rows).sum(1) - means.square()).clamp(min=1e-20).sqrt()
+    return rows.float(), means.float(), deviations.float(), (squares / total).sqrt()
