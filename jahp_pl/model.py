@@ -119,9 +119,7 @@ class CompressionModel(nn.Module):
         num_inputs = 4 * M if has_hyperprior else 2 * M
         self.g_ep: nn.Sequential | None = None
         if has_context:
-            g_ep = entropy_network_of(config.entropy_network)(
-                config.entropy_channels, num_inputs, num_parameters
-            )
+            g_ep = entropy_network_of(config.entropy_network)(config.entropy_channels, num_inputs, num_parameters)
             self.g_ep = check_exact("g_ep", g_ep, ENTROPY_PARAMETERS, (num_inputs, num_parameters), 1)
         self.prior = FactorizedDensity(N if has_hyperprior else M) if rung != "context" else None
         self.gains = LevelGains(config.num_levels, M) if config.num_levels > 1 else None

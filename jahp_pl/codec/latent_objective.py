@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from jahp_pl.bfloat16 import prefers_bfloat16
 from jahp_pl.codec.structural_distortion import StructuralDistortion
 from jahp_pl.codec.subpixel import with_subpixel_end
 from jahp_pl.codec.transforms.runner import TransformRunner
@@ -105,7 +106,7 @@ class LatentObjective:
 
         Convolutions run in bfloat16 if that is faster.
         """
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=_has_bfloat16(self._device)):
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=prefers_bfloat16(self._device)):
             bits = self._bits(y)
             x_hat = self._synthesise(y)
         return bits + self._distortion(x_hat)
@@ -221,10 +222,3 @@ class _GaussianBits(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         by_y, by_scale, by_logits = (gradient * grad.unsqueeze(1) for gradient in ctx.saved_tensors)
         return by_y.sum(1), by_scale, -by_y, by_logits
-
-
-def _has_bfloat16(device: torch.device) -> bool:
-    """Check whether the device multiplies bfloat16 natively; emulation is slower than float32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())

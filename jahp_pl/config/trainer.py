@@ -27,7 +27,7 @@ class TrainerConfig:
     num_nodes: int = 1
     """Number of machines."""
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
-    """auto uses bf16-mixed if the hardware computes in bfloat16, otherwise 32-true."""
+    """auto uses bf16-mixed if the hardware is faster in bfloat16 than in float32, otherwise 32-true."""
     deterministic: bool = False
     """Use only deterministic operations of torch, and fail if an operation has no deterministic version."""
     val_every_steps: int = 5000

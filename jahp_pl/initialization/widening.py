@@ -113,6 +113,8 @@ def _add_latents(model: CompressionModel, start: CompressionModel) -> None:
             parameter[num_old:] = parameter[donors]
         return
     head = (model.g_ep or model.h_s)[-1]  # type: ignore[index]
+    assert isinstance(head, nn.Conv2d)
+    assert head.bias is not None
     layout, num_components = DensityLayout(model.config), model.config.num_components
     for tensor in (head.weight, head.bias):
         blocks = tensor.view(layout.num_blocks, num_components, model.config.num_latents, -1)
@@ -131,6 +133,7 @@ def _predictors_of_residual(model: CompressionModel, count: int) -> tuple[Tensor
         (count,), and standard deviation of the old latents (M,), at the highest level if there are levels.
     """
     *features_of, last = model.g_a
+    assert isinstance(last, nn.Conv2d)
     level = None if model.gains is None else torch.full((BATCH_SIZE,), float(model.gains.num_levels - 1))
     num_inputs = 25 * last.in_channels
     gram, cross = torch.zeros(num_inputs + 1, num_inputs + 1), torch.zeros(num_inputs + 1, 3 * STRIDE**2)
@@ -141,7 +144,9 @@ def _predictors_of_residual(model: CompressionModel, count: int) -> tuple[Tensor
         y = last(features)
         scaled = y if model.gains is None or level is None else y * model.gains.before_rounding(level)
         residual = F.pixel_unshuffle(x - model.synthesise(scaled, 256, 256, level), STRIDE).flatten(2)
-        patches = F.pad(F.unfold(features, 5, padding=2, stride=2), (0, 0, 0, 1), value=1.0).transpose(1, 2).flatten(0, 1)
+        patches = (
+            F.pad(F.unfold(features, 5, padding=2, stride=2), (0, 0, 0, 1), value=1.0).transpose(1, 2).flatten(0, 1)
+        )
         gram += patches.T @ patches
         cross += patches.T @ residual.transpose(1, 2).flatten(0, 1)
         squares += (scaled - scaled.mean((0, 2, 3), keepdim=True)).square().sum((0, 2, 3))

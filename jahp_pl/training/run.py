@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from jahp_pl.bfloat16 import prefers_bfloat16
 from jahp_pl.config import Config, ConfigError, TrainerConfig, require_type, to_dict
 from jahp_pl.data.module import ShardDataModule
 from jahp_pl.files import clear_leftovers, write_atomically
@@ -205,14 +206,11 @@ def coding_callbacks(config: Config) -> list[Callback]:
 
 
 def choose_precision(settings: TrainerConfig) -> Literal["32-true", "bf16-mixed"]:
-    """Resolve `trainer.precision`: auto is bf16-mixed only if the hardware multiplies bfloat16 natively."""
+    """Resolve `trainer.precision`: auto is bf16-mixed only where bfloat16 is faster than float32."""
     if settings.precision != "auto":
         return settings.precision
-    if settings.accelerator != "cpu" and torch.cuda.is_available():
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = torch.cpu._is_avx512_bf16_supported()  # true for every CPU with AMX too
-    return "bf16-mixed" if native else "32-true"
+    on_gpu = settings.accelerator != "cpu" and torch.cuda.is_available()
+    return "bf16-mixed" if prefers_bfloat16(torch.device("cuda" if on_gpu else "cpu")) else "32-true"
 
 
 @rank_zero_only

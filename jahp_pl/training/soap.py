@@ -13,7 +13,8 @@ in the eigenbasis, its scaling approximates the inverse square root of the curva
 
 Libraries compute the same with four projections of each gradient along all of its axes, one after the other; with the
 bundled model's layers, that takes as long as the forward and backward pass. Here moments stay in the eigenbasis, taps
-are one axis, and products take bfloat16 operands, so that a step on a CPU takes a fifth longer than with Adam.
+are one axis, and products take bfloat16 operands where these are faster, so that a step on a CPU takes a fifth longer
+than with Adam.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from typing import Any, overload
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from jahp_pl.bfloat16 import prefers_bfloat16
 
 MIN_CHANNELS = 4
 """Weights with fewer input or output channels, and those that are neither matrices nor kernels, get steps of Adam."""
@@ -164,17 +167,24 @@ def _join_axes(split: Tensor, like: Tensor) -> Tensor:
 def _rotate(x: Tensor, basis: list[Tensor]) -> Tensor:
     """Multiply (O, K, I) by one matrix along each axis, y[p, l, j] = sum of x[o, k, i] B0[o, p] B1[k, l] B2[i, j].
 
-    Operands are rounded to bfloat16. A step is noisy anyway, and rounding it costs no more than its rounding error.
+    Operands are rounded to bfloat16 where that is faster. A step is noisy anyway, and rounding it costs no more than
+    its rounding error.
     """
-    out_basis, tap_basis, in_basis = (matrix.bfloat16() for matrix in basis)
-    y = (out_basis.T @ x.bfloat16().flatten(1)).view(x.shape)
+    dtype = _operand_type(x.device)
+    out_basis, tap_basis, in_basis = (matrix.to(dtype) for matrix in basis)
+    y = (out_basis.T @ x.to(dtype).flatten(1)).view(x.shape)
     y = (y.flatten(0, 1) @ in_basis).view(x.shape)
     return (y if x.shape[1] == 1 else tap_basis.T @ y).float()
 
 
+def _operand_type(device: torch.device) -> torch.dtype:
+    """Return the type of the operands of matrix products."""
+    return torch.bfloat16 if prefers_bfloat16(device) else torch.float32
+
+
 def _update_statistics(statistics: list[Tensor], gradient: Tensor, weight: float) -> None:
     """Move the statistics of all axes by `weight` towards those of this gradient (O, K, I)."""
-    low = gradient.bfloat16()
+    low = gradient.to(_operand_type(gradient.device))
     by_out, by_in = low.flatten(1), low.flatten(0, 1)
     products = (by_out @ by_out.T, (low @ low.mT).float().sum(0), by_in.T @ by_in)
     for mean, product in zip(statistics, products, strict=True):

@@ -13,6 +13,8 @@ ARCHITECTURES = [
       ("factorized", "scale_hyperprior", "mean_scale_hyperprior", "context", "joint")),
     *(ModelConfig(rung=rung, likelihood="laplace", num_components=3, num_levels=5) for rung in
       ("scale_hyperprior", "mean_scale_hyperprior", "context", "joint")),
+    ModelConfig(rung="mean_scale_hyperprior", num_latents=30, entropy_width=20),
+    ModelConfig(rung="joint", num_latents=30, entropy_width=20, num_components=2),
 ]  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import torch
 import yaml
 from lightning.pytorch import seed_everything
 
+from jahp_pl.bfloat16 import prefers_bfloat16
 from jahp_pl.config import Config, to_dict
 from jahp_pl.data.index import DataError
 from jahp_pl.data.module import ShardDataModule
@@ -156,11 +157,13 @@ def test_validation_images_too_small_for_ms_ssim_are_named_when_it_is_the_loss(s
 # Small things ---------------------------------------------------------------------------------------------------------
 
 
-def test_auto_precision_is_bfloat16_only_where_the_hardware_computes_in_it() -> None:
-    settings = load_config("trainer.accelerator=cpu").trainer
-    native = bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
-    assert choose_precision(settings) == ("bf16-mixed" if native else "32-true")
-    assert choose_precision(load_config("trainer.precision=bf16-mixed").trainer) == "bf16-mixed"
+def test_auto_precision_is_what_this_processor_prefers_and_an_explicit_one_stays() -> None:
+    chosen = choose_precision(load_config("trainer.accelerator=cpu").trainer)
+    assert chosen == ("bf16-mixed" if prefers_bfloat16(torch.device("cpu")) else "32-true")
+    if not torch.cpu.get_capabilities().get("avx512_bf16", False):
+        assert chosen == "32-true"
+    for precision in ("32-true", "bf16-mixed"):
+        assert choose_precision(load_config(f"trainer.precision={precision}").trainer) == precision
 
 
 def test_a_run_in_bfloat16_trains_and_validates_in_float32(shards: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from jahp_pl.config import Config, ConfigError, LossConfig, ModelConfig, OptimConfig
+from jahp_pl.initialization import widening
 from jahp_pl.initialization.warm_start import copy_networks, initialize, latent_scale
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.checkpoint import load_checkpoint_model
@@ -120,6 +121,19 @@ def test_a_resumed_run_does_not_need_what_it_started_from(first, shards, tmp_pat
     train(tiny_config(tmp_path, shards, "trainer.max_steps=2", "trainer.val_every_steps=2", *settings))
     source.unlink()
     assert train(tiny_config(tmp_path, shards, "trainer.max_steps=4", *settings)).steps == 4
+
+
+def test_a_run_can_start_from_a_model_with_fewer_latents(shards, tmp_path, monkeypatch, photos) -> None:
+    monkeypatch.setattr(widening, "NUM_BATCHES", 1)
+    narrow = train(tiny_config(tmp_path, shards, "name=narrow", "optim.ema_decay=0", *NOTHING_CODED))
+    before = load_checkpoint_model(narrow.last)
+    num_latents = before.config.num_latents
+    settings = (f"model.num_latents={num_latents + 6}", f"model.entropy_width={num_latents}", *NOTHING_CODED)
+    config = tiny_config(tmp_path, shards, "name=wide", f"optim.start_from={narrow.run_dir}", *settings)
+    after = CompressionModule(config, read_start(config)).model.eval()
+    with torch.no_grad():
+        assert torch.allclose(after(photos).x_hat, before(photos).x_hat, atol=1e-5)
+    assert train(config).steps == 8
 
 
 def test_an_unusable_start_is_named(first, tmp_path) -> None:
