@@ -102,15 +102,15 @@ def test_a_new_latent_predicts_the_residual_and_gradients_reach_it(photos: torch
         assert (weight.grad[24:].abs().amax((1, 2, 3)) > 0).all(), name
 
 
-def test_a_widened_model_codes_files_in_both_runtimes(photos: torch.Tensor, tmp_path: Path) -> None:
+def test_files_of_a_widened_model_decode_in_both_runtimes(photos: torch.Tensor, tmp_path: Path) -> None:
     before = model_before(num_levels=4)
     folder = tmp_path / "model"
     export(widen(before, wider(before)).eval(), folder, {}, dtype="int8")
     picture = (photos[0] * 255).round().byte().permute(1, 2, 0).numpy()
     data = load_codec(folder).compress(picture, quality=90, effort=0)
-    assert load_runtime(folder).compress(picture, quality=90) == data
-    decoded = [np.asarray(codec.decompress(data), int) for codec in (load_codec(folder), load_runtime(folder))]
-    assert np.abs(decoded[0] - decoded[1]).max() <= 1
+    decoded = load_codec(folder).decompress(data).permute(1, 2, 0).numpy().astype(int)
+    elsewhere = np.asarray(load_runtime(folder).decompress(data), int)
+    assert np.abs(decoded - elsewhere).max() <= 1
 
 
 REFUSED = {
