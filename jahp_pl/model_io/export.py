@@ -35,6 +35,7 @@ from jahp_pl.model_io.checkpoint import (
     shapes_of,
     training_facts,
 )
+from jahp_pl.model_io.compensated_rounding import round_analysis
 from jahp_pl.model_io.export_config import (
     CARD,
     CONFIG,
@@ -101,8 +102,9 @@ def export(
         WriteError: if the folder cannot be written, e.g. because the disk is full.
     """
     folder = free_folder(folder, {CONFIG, WEIGHTS, CARD}, overwrite)
-    stored = store({name: tensor.cpu() for name, tensor in model.state_dict().items()}, dtype)
     rounded = copy.deepcopy(model).cpu().float()
+    compensated = round_analysis(rounded) if dtype == "int8" else {}
+    stored = store(rounded.state_dict() | compensated, dtype)
     rounded.load_state_dict(restore(stored, rounded.state_dict(), dtype))
     codec = Codec(rounded, tables)
     if isinstance(results, Path):

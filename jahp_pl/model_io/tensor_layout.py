@@ -7,16 +7,15 @@ from typing import Literal, NamedTuple, Protocol
 
 Dtype = Literal["float32", "bfloat16", "int8"]
 DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "int8")
-EXPORT_FORMAT = 3
-"""Version of the export format. Before version 3, fewer weights were stored as int8; version 1 also stored the masked
-taps of g_cm, and tables in float64."""
+EXPORT_FORMAT = 4
+"""Version of the export format. Before versions 3 and 4, fewer weights were stored as int8; version 1 also stored the
+masked taps of g_cm, and tables in float64."""
 MASKED = "g_cm.weight"
 """Name of the only kernels with masked taps."""
-COARSE = ("h_s.", "g_cm.", "g_ep.", "h_a.", "g_s.4.")
-"""Name prefixes of the weights that int8 applies to: those of the networks that the codec converts to integers, and
-those whose precision matters least to files and pixels. g_a and the rest of g_s would lose more (docs/library.md)."""
-FORMER_COARSE = ("h_s.", "g_cm.", "g_ep.")
-"""The same in export formats 1 and 2."""
+COARSE = {1: ("h_s.", "g_cm.", "g_ep."), 3: ("h_a.", "g_s.4."), 4: ("g_a.2.", "g_a.4.", "g_a.6.")}
+"""Name prefixes of the weights that int8 applies to, by the version of the export format that began with it: those of
+the networks that the codec converts to integers; those whose precision matters least to files and pixels; and those of
+g_a, whose errors compensate each other (`compensated_rounding`). The rest of g_s would lose more (docs/library.md)."""
 FINE = ("prior.", "gains.")
 """Name prefixes of the weights that always stay in float32: few numbers with a large effect."""
 EXPONENT = ".exponent"
@@ -50,7 +49,7 @@ def dtype_of(name: str, num_dimensions: int, dtype: Dtype, version: int) -> Dtyp
     """
     if dtype == "float32" or num_dimensions < 2 or name.startswith(FINE):
         return "float32"
-    is_coarse = name.startswith(COARSE if version >= 3 else FORMER_COARSE)
+    is_coarse = any(name.startswith(prefixes) for first, prefixes in COARSE.items() if version >= first)
     return "int8" if dtype == "int8" and is_coarse else "bfloat16"
 
 

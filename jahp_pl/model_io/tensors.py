@@ -5,7 +5,8 @@
 - bfloat16: kernels take half the bytes. Biases, GDN's beta, the prior and the gains are small and stay in float32.
 - int8: kernels of h_s, g_cm and g_ep take half of that, as q 2^e with an integer q per weight and an e per row, i.e.
   per group of weights that differ only in their second index. The codec itself computes with similar precision
-  (`fixed_point`). The kernels of h_a and of the third layer of g_s, which lose least by it, are stored in the same way.
+  (`fixed_point`). The kernels of h_a and of the third layer of g_s, which lose least by it, are stored in the same way,
+  and those of g_a after `compensated_rounding`.
 - Tables are used in float64 and stored in 32 bits: all hold integers, or multiples of 2^-16 below 2^8.
 
 Guarantees: `restore(store(state, dtype), ...)` equals `state` to the last bit in float32, and otherwise has the nearest
@@ -31,6 +32,8 @@ from jahp_pl.model_io.tensor_layout import (
     stored_layout,
 )
 
+LARGEST = 127
+"""Largest integer q of int8."""
 _TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -74,7 +77,7 @@ def restore(
     state = {name: stored[name].float() for name in wanted}
     for name in wanted:
         if name + EXPONENT in stored:
-            state[name] = state[name] * _power(stored[name + EXPONENT])
+            state[name] = state[name] * power(stored[name + EXPONENT])
     if MASKED in state and version > 1:
         live, shape = state[MASKED], wanted[MASKED].shape
         state[MASKED] = F.pad(live, (0, shape[2] * shape[3] - live.shape[2])).view(shape)
@@ -89,14 +92,18 @@ def store_table(table: Tensor) -> Tensor:
 
 def _to_integers(name: str, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Return q up to +-127, and per row the smallest e that suffices, from -126 to 127."""
-    largest = weights.abs().amax(1, keepdim=True)
-    if not bool(torch.isfinite(largest).all()):
+    if not bool(torch.isfinite(weights).all()):
         raise FreezeError(f"{name}: has weights that are not finite; train again from an earlier checkpoint")
-    mantissa, exponent = torch.frexp(largest / 127)
-    exponent = (exponent - (mantissa == 0.5).int()).clamp(-126, 127).to(torch.int8)
-    return torch.round(weights / _power(exponent)).clamp(-127, 127).to(torch.int8), exponent
+    exponent = row_exponents(weights)
+    return torch.round(weights / power(exponent)).clamp(-LARGEST, LARGEST).to(torch.int8), exponent
 
 
-def _power(exponent: Tensor) -> Tensor:
+def row_exponents(weights: Tensor) -> Tensor:
+    """Return the smallest e of each row with which no q exceeds +-127: (out, in, ...) -> (out, 1, ...) in int8."""
+    mantissa, exponent = torch.frexp(weights.abs().amax(1, keepdim=True) / LARGEST)
+    return (exponent - (mantissa == 0.5).int()).clamp(-126, 127).to(torch.int8)
+
+
+def power(exponent: Tensor) -> Tensor:
     """Compute 2^e in float32 from its bits, because another machine's pow may be inexact."""
     return ((exponent.int().clamp(-126, 127) + 127) << 23).view(torch.float32)
