@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from jahp_pl.codec import packed_weights
-from jahp_pl.codec.packed_weights import multiply, pack
+from jahp_pl.codec.packed_weights import multiply, pack, pack_if_faster
 from jahp_pl.codec.torch_settings import full_precision
 from tests.support.circumstances import changed
 
@@ -90,3 +90,17 @@ def test_torch_multiplies_where_onednn_cannot(monkeypatch: pytest.MonkeyPatch, o
         assert torch.equal(multiply(rows, weight, None), torch.mm(rows, weight))
     finally:
         packed_weights._is_precise.cache_clear()
+
+
+@pytest.mark.parametrize("is_faster", [True, False])
+def test_weights_are_packed_only_if_that_is_faster(monkeypatch: pytest.MonkeyPatch, is_faster: bool) -> None:
+    rows, weight = integers(16, 640, 512)
+    times = iter((0.1, 0.2) if is_faster else (0.2, 0.1))
+    monkeypatch.setattr(packed_weights, "fastest", lambda _: next(times))
+    packed_weights._is_faster.cache_clear()
+    try:
+        packed = pack_if_faster(weight)
+        assert (packed is not None) == (is_faster and pack(weight) is not None)
+        assert torch.equal(multiply(rows, weight, packed).double(), rows.double() @ weight.double())
+    finally:
+        packed_weights._is_faster.cache_clear()

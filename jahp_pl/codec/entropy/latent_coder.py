@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from jahp_pl.codec.arrays import Float32Array, IntArray
+from jahp_pl.codec.byte_product import HIGHEST, LOWEST, ZERO
 from jahp_pl.codec.entropy.fixed_point import FixedPointLayer
 from jahp_pl.codec.entropy.freezing import LATENT_RADIX
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis, to_raw
 from jahp_pl.codec.entropy.range_coder import Writer
-from jahp_pl.codec.entropy.step_network import FEW_ROWS, StepNetwork
+from jahp_pl.codec.entropy.step_network import FEW_ROWS, LatentArray, StepNetwork
 from jahp_pl.codec.entropy.symbol_coder import DecodeTask, LatentRange, SymbolCoder, common_range
 from jahp_pl.codec.entropy.thread_tuner import ThreadTuner
 from jahp_pl.codec.entropy.wavefront import Schedule, schedule
@@ -100,8 +101,12 @@ class _Frame:
         count = sum(height * width for height, width in shapes)
         # Row 0 represents all positions outside the images.
         shape = span.num_pieces, count + 1, coder.tables.num_latents
-        self.y = torch.zeros(shape, dtype=torch.float32, device=coder.device)
-        self.y_array: Float32Array | None = None
+        self.zero = 0
+        if self.context is not None and span.fits(LOWEST, HIGHEST) and self.context.byte_context is not None:
+            self.zero = ZERO
+        dtype = torch.uint8 if self.zero else torch.float32
+        self.y = torch.full(shape, self.zero, dtype=dtype, device=coder.device)
+        self.y_array: LatentArray | None = None
         self.step_network: StepNetwork | None = None
         if coder.device.type == "cpu":
             self.y_array = self.y.numpy()
@@ -111,12 +116,14 @@ class _Frame:
         for ranks, (height, width), z_hat in zip(self.schedule.ranks, shapes, z_hats, strict=True):
             if coder.h_s is None or z_hat is None:
                 continue
+            places = torch.from_numpy(ranks).to(coder.device)
             for first, psi in coder.h_s.strips(z_hat, height, width):
-                rows = self.context.precompute(psi) if self.context is not None else to_raw(psi)
-                if self.from_psi is None:
-                    self.from_psi = rows.new_empty(count, rows.shape[1])
-                places = torch.from_numpy(ranks[first * width : first * width + len(rows)])
-                self.from_psi[places.to(coder.device)] = rows
+                for block in coder.h_s.layers[-1].blocks(len(psi)):
+                    rows = self.context.precompute(psi[block]) if self.context is not None else to_raw(psi[block])
+                    if self.from_psi is None:
+                        self.from_psi = rows.new_empty(count, rows.shape[1])
+                    start = first * width + block.start
+                    self.from_psi[places[start : start + len(rows)]] = rows
 
     def raw(self, start: int, stop: int) -> Tensor:
         """Compute the raw parameters of positions by rank: (stop - start, outputs) float32, in steps of 2^-12."""
@@ -138,9 +145,14 @@ class _Frame:
 
     def show(self, start: int, symbols: IntArray) -> None:
         """Insert latents (P, M) at ranks from `start` on, so that later positions can use them as context."""
+        rows = slice(start + 1, start + 1 + len(symbols))
+        if self.y_array is not None and self.zero:
+            self.y_array[0, rows] = symbols
+            self.y_array[0, rows] += np.uint8(self.zero)  # modulo 256
+            return
         pieces: Sequence[npt.NDArray[np.generic]] = [symbols]
         if len(self.y) == 2:
             high = np.rint(symbols / LATENT_RADIX) * LATENT_RADIX
             pieces = [symbols - high, high]
         for y, piece in zip(self.y if self.y_array is None else self.y_array, pieces, strict=True):
-            y[start + 1 : start + 1 + len(symbols)] = piece if self.y_array is not None else torch.from_numpy(piece)
+            y[rows] = piece if self.y_array is not None else torch.from_numpy(piece)

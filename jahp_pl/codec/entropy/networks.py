@@ -12,12 +12,14 @@ instruction set or device, provided that matrix products accumulate in the preci
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jahp_pl.codec.arrays import Float32Array
+from jahp_pl.codec.byte_product import ByteProduct, byte_product
 from jahp_pl.codec.entropy.fixed_point import FixedPointLayer, quantize, to_torch
 from jahp_pl.codec.entropy.freezing import (
     CONVOLUTION_TAPS,
@@ -134,10 +136,13 @@ def _correlate(
         taps: taps in the order in which to add their products.
     """
     height, width, _ = shape
-    out = layer.bias
-    for row, column, number in taps:
-        out = layer.add(out, shifted[row, column], number)
-    return layer.activate(out).view(height, width + 2, -1)[:, :width]
+    blocks = []
+    for block in layer.blocks(height * (width + 2)):
+        out = layer.bias
+        for row, column, number in taps:
+            out = layer.add(out, shifted[row, column][block], number)
+        blocks.append(layer.activate(out))
+    return torch.cat(blocks).view(height, width + 2, -1)[:, :width]
 
 
 def _upsample(x: Tensor, layer: FixedPointLayer) -> Tensor:
@@ -175,6 +180,11 @@ class ExactContextNetwork:
         self.layers = [to_torch(layer).to(self.device) for layer in frozen.layers]
         self.from_psi = None if frozen.from_psi is None else to_torch(frozen.from_psi).to(self.device)
 
+    @cached_property
+    def byte_context(self) -> ByteProduct | None:
+        """g_cm's product for latents that fit a byte; None if this processor has no faster one than in float32."""
+        return byte_product(self.context.integers()[0], self.context.grid)
+
     def precompute(self, psi: Tensor) -> Tensor:
         """Compute the hyperprior's half of g_ep's first layer, bias included: (positions, 2M) -> (positions, 10M/3).
 
@@ -188,7 +198,7 @@ class ExactContextNetwork:
 
         Args:
             pieces: latents at the live taps in raster order, as one piece (P, 12 M) or as two whose sum is the latents:
-                integers from -2^7 to 2^7, and multiples of 2^8.
+                integers from -2^7 to 2^7, and multiples of 2^8. A piece of dtype uint8 is meant for `byte_context`.
             start: (P, 10M/3) result of `precompute` at these positions; None without a hyperprior.
 
         Returns:
@@ -196,7 +206,11 @@ class ExactContextNetwork:
         """
         x = self.context.bias
         for rows in pieces:
-            x = self.context.add(x, rows)
+            if rows.dtype == torch.uint8:
+                assert self.byte_context is not None
+                x = self.byte_context(rows).add_(x)
+            else:
+                x = self.context.add(x, rows)
         for layer in self.layers:
             x = layer(quantize(x), start)
             start = None

@@ -19,7 +19,7 @@ from jahp_pl.codec.entropy.wavefront import Schedule, Step
 from jahp_pl.codec.entropy.window_tables import WIDTHS, Windows, WindowTables
 from jahp_pl.codec.latents import Integers
 
-ENCODED_POSITIONS = 512
+ENCODED_POSITIONS = 128
 """Approximate number of positions whose parameters the encoder computes at a time; bounds the memory and does not
 affect the file."""
 MAX_CELLS = 2**22
@@ -36,6 +36,10 @@ class LatentRange(NamedTuple):
     def size(self) -> int:
         """Number of integers in the range."""
         return self.highest - self.lowest + 1
+
+    def fits(self, lowest: int, highest: int) -> bool:
+        """Check whether it is part of another range."""
+        return lowest <= self.lowest and self.highest <= highest
 
     @property
     def num_pieces(self) -> int:
@@ -130,14 +134,16 @@ class SymbolCoder:
         ]
 
     def _write_step(self, writer: Writer, values: IntArray, windows: Windows, span: LatentRange) -> None:
+        indices_in_window = values - windows.lowest
         for kind, chosen in _kinds(windows):
             escape = WIDTHS[kind] - 1
-            indices = values[chosen] - windows.lowest[chosen]
-            outside = (indices < 0) | (indices >= escape)
-            indices[outside] = escape
+            indices = indices_in_window.take(chosen)
+            np.minimum(indices.view(np.uint32), escape, out=indices.view(np.uint32))  # negative ones are large
             for first, part in _limited(chosen, WIDTHS[kind]):
                 writer.write_rows(indices[first : first + len(part)], self.tables.masses(windows, part, kind))
-            writer.write_uniform(values[chosen[outside]] - np.int32(span.lowest), span.size)
+            if indices.max() == escape:
+                outside = indices == escape
+                writer.write_uniform(values[chosen[outside]] - np.int32(span.lowest), span.size)
 
     def _read_step(self, task: DecodeTask[Integers], windows: Windows) -> IntArray:
         values = windows.lowest.copy()
