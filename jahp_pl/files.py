@@ -54,6 +54,18 @@ def write_atomically(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a file in place and sync it, for folders that others see only once they are complete.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def write_json(path: Path, content: Mapping[str, Any], indent: int = 1) -> None:
     """Replace the content of `path` with JSON in one step; each level of nesting is indented by `indent` spaces.
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from jahp_pl.errors import write_errors
-from jahp_pl.files import clear_leftovers, sync_folder, temporary_name, write_atomically
+from jahp_pl.files import clear_leftovers, sync_folder, temporary_name, write_synced
 from jahp_pl.locks import exclusive, in_use
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -56,9 +56,9 @@ def replace_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
     Raises:
         WriteError: see `new_folder`.
     """
-    with new_folder(folder) as new:
+    with new_folder(folder) as new, write_errors(folder):
         for name, data in contents.items():
-            write_atomically(new / name, data)
+            write_synced(new / name, data)
 
 
 def recover_if_missing(folder: Path) -> None:

@@ -50,12 +50,13 @@ def try_lock(file: int, *, wait: bool = False) -> bool:
 
 
 @contextmanager
-def hold_lock(lock: Path, complaint: str | None = None) -> Iterator[int]:
+def hold_lock(lock: Path, complaint: str | None = None, protected: Path | None = None) -> Iterator[int]:
     """Hold the lock of a file during the block, see `try_lock`. The file stays.
 
     Args:
         lock: lock file; created with its folder if missing.
         complaint: error message if another process holds it; None waits for that process instead.
+        protected: path to name if the lock file cannot be created: the output that the user asked for; None for `lock`.
 
     Yields:
         Descriptor of the lock file. A started process that inherits it also holds the lock, until both have ended. A
@@ -64,11 +65,12 @@ def hold_lock(lock: Path, complaint: str | None = None) -> Iterator[int]:
     Raises:
         WriteError: if another process holds the lock and `complaint` is given, or the file cannot be created.
     """
-    with write_errors(lock):
+    protected = protected or lock
+    with write_errors(protected):
         lock.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
     with _closed_after(file):
-        with write_errors(lock):
+        with write_errors(protected):
             if not try_lock(file, wait=complaint is None):
                 raise WriteError(complaint)
         yield file
@@ -100,7 +102,7 @@ def training_in(run_dir: Path) -> Iterator[None]:
         yield
         return
     complaint = f"{run_dir}: another process is training there; wait for it, end it, or choose another name=..."
-    with hold_lock(lock, complaint):
+    with hold_lock(lock, complaint, run_dir):
         yield
 
 
@@ -135,7 +137,7 @@ def exclusive(path: Path) -> Iterator[None]:
     complaint = f"{path}: another process is writing it; wait for it, or choose another place"
     is_done = False
     while not is_done:
-        with hold_lock(lock, complaint) as file:
+        with hold_lock(lock, complaint, path) as file:
             # The previous holder may have removed the file that this process waited for; others would create a new one.
             if is_done := _holds(file, lock):
                 try:

@@ -23,7 +23,7 @@ if sys.argv[3] == "plain":
 count = 0
 def die(event, _):
     global count
-    if event == "os.rename":
+    if event in ("os.mkdir", "os.rename", "shutil.rmtree"):
         count += 1
         if count == int(sys.argv[2]):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -59,10 +59,10 @@ def test_two_names_are_exchanged_in_one_step(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("way", ["exchange", "plain"])
-def test_a_kill_at_any_rename_leaves_the_old_folder_or_the_new_one(way: str, tmp_path: Path) -> None:
+def test_a_kill_at_any_step_leaves_the_old_folder_or_the_new_one(way: str, tmp_path: Path) -> None:
     """A reader then finds one of them, and the next writer cleans up."""
     folder, outcomes = tmp_path / "x", []
-    for step in range(1, 6):
+    for step in range(1, 10):
         replace_folder(folder, OLD)
         command = [sys.executable, "-c", AT_STEP, str(folder), str(step), way]
         outcomes.append(subprocess.run(command, check=False, timeout=60).returncode)
@@ -83,6 +83,22 @@ def test_a_second_writer_is_refused_and_leaves_the_first_alone(tmp_path: Path) -
             replace_folder(tmp_path / "x", OLD)
         replace_folder(tmp_path / "y", OLD)  # clears leftovers, but not this folder
     assert content(tmp_path / "x") == NEW
+
+
+def test_errors_name_the_folder_and_not_its_temporary_name(tmp_path: Path) -> None:
+    code = (
+        "import pathlib, resource, sys\n"
+        "from jahp_pl.folders import replace_folder\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "replace_folder(pathlib.Path(sys.argv[1]), {'a': bytes(2000)})\n"
+    )
+    failed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "x")], capture_output=True, text=True)
+    assert f"WriteError: {tmp_path / 'x'}: cannot be written (File too large)" in failed.stderr
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(WriteError) as caught:
+        replace_folder(tmp_path / "file" / "x", NEW)
+    assert str(caught.value).startswith(f"{tmp_path / 'file' / 'x'}: cannot be written")
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="needs PID namespaces")

@@ -88,17 +88,17 @@ def make_cases(config: DataConfig, images: Sequence[Path], folder: Path) -> list
 
     Args:
         config: settings of crops, batches and workers; if it names shards, these are a case too.
-        images: photographs, or folders of them.
+        images: image files.
         folder: folder in which shards and lossless files are created.
 
     Raises:
         DataError: if no photograph is as large as a crop.
+        ImageError: if a file is not an image.
     """
-    found = find_photos(images).items
-    files = [Path(item.path) for item in found if min(image_size(item.read(), item.name)) >= config.crop_size]
+    files = [image for image in images if min(image_size(image)) >= config.crop_size]
     if not files:
-        searched = " ".join(map(str, images))
-        raise DataError(f"{searched}: no photograph is as large as data.crop_size={config.crop_size}; lower it")
+        first = images[0] if len(images) == 1 else f"{images[0]} and {len(images) - 1} more"
+        raise DataError(f"{first}: no photograph is as large as data.crop_size={config.crop_size}; lower it")
     lossless = folder / "png"
     lossless.mkdir()
     for number, file in enumerate(files):

@@ -23,6 +23,7 @@ from torch.profiler import profile
 from jahp_pl.bench.roofline import matrix_flops, product_seconds, record_layer_calls, synchronize
 from jahp_pl.config import Config
 from jahp_pl.data.module import ShardDataModule, StreamLoader
+from jahp_pl.errors import JahpError
 from jahp_pl.settings import load_config
 from jahp_pl.training.lightning_warnings import only_useful_messages
 from jahp_pl.training.module import CompressionModule
@@ -168,4 +169,7 @@ def main(threads: str, num_steps: str, *settings: str) -> None:
 
 if __name__ == "__main__":
     arguments: Sequence[str] = sys.argv[1:]
-    main(*arguments)
+    try:
+        main(*arguments)
+    except JahpError as error:
+        sys.exit(str(error))  # without its type, because `bench.training` shows the last line

@@ -85,13 +85,14 @@ def bench_data(arguments: argparse.Namespace) -> None:
     import torch
 
     from jahp_pl.bench.data import UTILIZATION, loading_table, make_cases, measure_loading, required_speed
+    from jahp_pl.evaluation.image_set import find_images
     from jahp_pl.measurement.provenance import provenance
     from jahp_pl.settings import load_config
 
-    config = load_config(*arguments.settings)
+    config, images = load_config(*arguments.settings), find_images(arguments.images)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        cases = make_cases(config.data, arguments.images, Path(folder))
+        cases = make_cases(config.data, images, Path(folder))
         rounds = measure_loading(cases, config.data, arguments.batches, arguments.rounds)
         rows = list(output.bar(rounds, total=arguments.rounds, desc="bench data"))[-1]
     need, best = required_speed(config), max(rows, key=lambda row: row.per_core)

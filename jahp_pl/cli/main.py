@@ -118,11 +118,21 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         raise
     if parsed.quiet and hasattr(parsed, "quality"):
         _refuse_number([*map(str, getattr(parsed, "inputs", [])), *rest], parsed.parser)
+    if hasattr(parsed, "settings") and hasattr(parsed, "images"):
+        rest += [str(word) for word in parsed.images if _is_setting(word)]
+        parsed.images = [word for word in parsed.images if not _is_setting(word)]
+        if not parsed.images:
+            parsed.parser.error("--images: is followed by settings only; name images or folders of them")
     if rest and (not hasattr(parsed, "settings") or any(word.startswith("-") for word in rest)):
         parsed.parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
         parsed.settings = [*parsed.settings, *rest]
     return parsed
+
+
+def _is_setting(word: Path) -> bool:
+    """Check whether a word after --images, which takes any number of words, is a setting of a training run."""
+    return word.suffix in (".yaml", ".yml") or ("=" in str(word) and not word.exists())
 
 
 def _refuse_number(words: Sequence[str], parser: argparse.ArgumentParser) -> None:

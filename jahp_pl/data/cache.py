@@ -134,15 +134,15 @@ class ShardCache:
         """Download the shard once, and return its SHA-256."""
         digest = hashlib.sha256()
         try:
-            with open_shard(url, self._timeout) as stream, _create(part) as file:
+            with open_shard(url, self._timeout) as stream, self._create(part) as file:
                 limit = self._index_entries[url].bytes if url in self._index_entries else MAX_SHARD_BYTES
                 while data := stream.read(READ_BYTES):
                     if file.tell() + len(data) > limit:
                         raise OSError(f"exceeds {limit} bytes")
                     digest.update(data)
-                    with write_errors(self._intact_path(url)):
+                    with write_errors(self._folder):
                         file.write(data)
-                with write_errors(self._intact_path(url)):
+                with write_errors(self._folder):
                     file.flush()
                     os.fsync(file.fileno())
         except BaseException:
@@ -170,12 +170,11 @@ class ShardCache:
                     total -= size
 
     def _lock(self, name: str) -> AbstractContextManager[int]:
-        return hold_lock(self._folder / f"{name}.lock")
+        return hold_lock(self._folder / f"{name}.lock", protected=self._folder)
 
-
-def _create(path: Path) -> BinaryIO:
-    with write_errors(path):
-        return path.open("wb")
+    def _create(self, path: Path) -> BinaryIO:
+        with write_errors(self._folder):
+            return path.open("wb")
 
 
 def _is_intact(path: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Literal, NamedTuple
 
 from jahp_pl import json_content
 from jahp_pl.errors import JahpError
+from jahp_pl.files import write_synced
 
 INDEX_NAME = "index.json"
 MAX_INDEX_BYTES = 2**26
@@ -72,11 +72,8 @@ class ShardIndex(NamedTuple):
             "shards": [shard._asdict() for shard in self.shards],
             "skipped": [skipped._asdict() for skipped in self.skipped],
         }
-        with (folder / INDEX_NAME).open("w", encoding="utf-8", errors="backslashreplace") as file:
-            json.dump(content, file, indent=1, ensure_ascii=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        write_synced(folder / INDEX_NAME, text.encode(errors="backslashreplace"))
 
     @classmethod
     def load(cls, folder: Path) -> ShardIndex:

@@ -47,7 +47,7 @@ def find_originals(paths: Path | Sequence[Path], limit: int | None = None) -> li
         limit: maximum number of images; the first ones are taken. None for all.
 
     Raises:
-        EvaluationError: if a path is missing, or a folder has no image.
+        EvaluationError: if a path is missing or is a device or a pipe, or a folder has no image.
     """
     found: dict[Path, Original] = {}
     for path in [paths] if isinstance(paths, Path) else paths:
@@ -61,6 +61,8 @@ def _images_of(path: Path) -> list[Path]:
     """List the images at one path, sorted."""
     if path.is_file():
         return [path]
+    if path.exists() and not path.is_dir():
+        raise EvaluationError(f"{path}: is not a regular file; give an image or a folder of images")
     if not path.is_dir():
         raise EvaluationError(f"{path}: no such image or folder of images; check the path")
     found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())

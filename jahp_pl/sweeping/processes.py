@@ -47,7 +47,8 @@ def start(point: SweepPoint, environment: Mapping[str, str]) -> RunningProcess:
     command = [sys.executable, "-m", "jahp_pl", "train", *point.arguments]
     # The process inherits the lock and thus holds it while training continues, even if this process dies.
     complaint = f"{folder}: another process is training there; wait for it, or end it"
-    with hold_lock(folder / RUN_LOCK, complaint) as lock, write_errors(folder), (folder / LOG).open("ab") as log:
+    lock_held = hold_lock(folder / RUN_LOCK, complaint, folder)
+    with lock_held as lock, write_errors(folder), (folder / LOG).open("ab") as log:
         begin = log.tell()
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,

@@ -161,7 +161,7 @@ def run_sweep(sweep: Sweep, workers: int, watcher: Watcher) -> None:
         f"{folder}: another sweep of {name} is running here; wait for it, use --workers N there, or choose another "
         "output_dir=..."
     )
-    with hold_lock(folder / f".{name}.lock", complaint):
+    with hold_lock(folder / f".{name}.lock", complaint, folder):
         sweep.restore()
         sweep.read_run_states()
         write_sweep_results(sweep.results, sweep.file, sweep.entries)

@@ -55,6 +55,26 @@ def test_all_cases_are_measured_and_written(tmp_path: Path, capsys: pytest.Captu
     assert "an H200 at 30%" in output
 
 
+def test_settings_may_follow_the_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (20, 20)).save(tmp_path / "small.png")
+    (tmp_path / "c.yaml").write_text("data: {crop_size: 32}\n")
+    assert run("bench", "data", "--images", tmp_path / "c.yaml") == 2
+    assert "--images: is followed by settings only" in capsys.readouterr().err
+    for settings, size in ((["data.crop_size=64"], 64), ([tmp_path / "c.yaml"], 32)):
+        assert run("bench", "data", "--images", tmp_path, *settings) == 2
+        assert f"no photograph is as large as data.crop_size={size}" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/null").exists(), reason="needs a device")
+def test_what_is_no_image_is_named_with_its_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("bench", "data", "--images", "/dev/null") == 2
+    assert "/dev/null: is not a regular file; give an image" in capsys.readouterr().err
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "deeper" / "empty.png").touch()
+    assert run("bench", "data", "--images", tmp_path) == 2
+    assert f"{tmp_path / 'deeper' / 'empty.png'}: not an image" in capsys.readouterr().err
+
+
 def test_photographs_smaller_than_a_crop_are_reported_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -119,3 +119,8 @@ def test_incomparable_settings_are_refused(
     error = capsys.readouterr().err
     assert words in error
     assert "Traceback" not in error
+
+
+def test_an_error_of_a_program_is_shown_without_its_type(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("bench", "train", *SMALL, "trainer.accelerator=cpu", "--steps", 1, "--rounds", 1) == 2
+    assert "jahp: as configured: data.train: no shards given" in capsys.readouterr().err

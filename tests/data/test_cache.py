@@ -234,7 +234,7 @@ def test_a_folder_that_cannot_be_written_ends_the_stream_with_the_setting_named(
 ) -> None:
     (tmp_path / "cache").write_text("a file in its place")
     reader = ShardReader(LIMIT, cache(server, tmp_path))
-    with pytest.raises(DataError, match=r"data\.cache_dir: .*cannot be written"):
+    with pytest.raises(DataError, match=rf"data\.cache_dir: {tmp_path / 'cache'}: cannot be written"):
         list(reader.read([server.address(FIRST)]))
 
 
