@@ -52,7 +52,7 @@ class Failure(NamedTuple):
 
     source: Path
     reason: str
-    """One line."""
+    """What is wrong, in one line."""
 
 
 class BatchReport(NamedTuple):
@@ -211,7 +211,7 @@ def run_all(
     unfinished: deque[tuple[int, Callable[[], bool]]] = deque()
 
     def attempt(place: int, part: Callable[[], bool | Callable[[], bool]]) -> None:
-        """Run one part of a job: all of it, its beginning or its end."""
+        """Run a job, or only its beginning or its end."""
         try:
             outcome = part()
         except (BrokenPipeError, StandardOutputError):

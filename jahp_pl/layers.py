@@ -55,7 +55,7 @@ class GDN(nn.Module):
         IGDN:  y_i = x_i * sqrt(beta_i + sum_j gamma_ij x_j^2)
 
     beta and gamma stay non-negative because each value is stored as s, with value = max(s, sqrt(bound + eps))^2 - eps
-    and eps = 2^-36: near zero a value takes ever smaller steps instead of being cut off. The pooling over j is a 1x1
+    and eps = 2^-36: near zero a value takes ever smaller steps instead of being clipped. The pooling over j is a 1x1
     convolution, i.e. one matrix product.
 
     Args:

@@ -35,4 +35,6 @@ def runtime_exactness() -> str:
         about = f"`{name}`: {about}" if name in names else about  # others cannot be looked up
         figures = (found["images"], f"{found['latents']:,}", len(latents), sum(latents), max(pixels))
         rows.append([about, *map(str, figures)])
-    return table("| images > | latents > | pairs of runtimes > | different latents > | pixels, levels >", rows)
+    return table(
+        "| images > | latents > | pairs of runtimes > | different latents > | largest pixel difference >", rows
+    )

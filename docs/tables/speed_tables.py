@@ -13,7 +13,7 @@ def coding_speed() -> str:
     rows = {
         f"{peer['name'].replace(' mbt', chr(39) + 's mbt')}, the same weights": (peer["encode"], peer["decode"]),
         "`jahp`, K = 1": (times["encode"], times["decode"]),
-        "of that g_a and h_a, or g_s": (times["g_a"] + times["h_a"], times["g_s"]),
+        "of which: g_a and h_a; g_s": (times["g_a"] + times["h_a"], times["g_s"]),
         "g_a, g_s as torch's layers in channels_last": (times["module_g_a"], times["module_g_s"]),
         "`jahp`, K = 3": (three["times"]["encode"], three["times"]["decode"]),
     }

@@ -67,7 +67,7 @@ def add_classical(table: Any) -> None:
     )
     add_images(p)
     add_limit(p)
-    add_output(p, "R.json", "file for the results; points that it has already are kept")
+    add_output(p, "R.json", "file for the results; points that it already has are kept")
     add_force(p, "measure those points again; the old results stay until all are done")
     p.add_argument(
         "--threads", type=num_threads, default=1, metavar="N", help="CPU threads for MS-SSIM; the codecs use one [1]"

@@ -148,7 +148,7 @@ def _check_names(arguments: argparse.Namespace, out: Path) -> None:
 
 
 def _check_targets(targets: list[Target], codecs: dict[str, Codec]) -> None:
-    """Refuse qualities that some model does not have before anything is coded.
+    """Refuse --quality before anything is coded if a model cannot code at it.
 
     Raises:
         CommandError: if one of several models has a single rate and qualities are given.

@@ -155,7 +155,7 @@ def _import_modules(modules: Sequence[str]) -> None:
 
 
 def _close_output() -> None:
-    """Flush standard output; if that fails, redirect it to nowhere, because Python would retry at exit and complain."""
+    """Flush standard output; if that fails, redirect it to the null device, because Python would retry at exit."""
     try:
         sys.stdout.flush()
     except OSError:

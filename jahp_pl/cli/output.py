@@ -50,7 +50,7 @@ def flush() -> None:
 
 @contextmanager
 def stream_errors(file: TextIO | None = None) -> Iterator[None]:
-    """Name standard output in errors of the block; standard error that cannot be written is ignored."""
+    """Name standard output in errors that the block raises; ignore a standard error that cannot be written to."""
     try:
         yield
     except BrokenPipeError:
@@ -73,10 +73,10 @@ class NoBar:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Clear nothing."""
+        """Do nothing, because nothing was drawn."""
 
     def update(self) -> None:
-        """Show nothing."""
+        """Do nothing."""
 
     def external_write_mode(self) -> NoBar:
         """Do nothing, because no bar is in the way of other output."""

@@ -52,7 +52,7 @@ def wait_passively() -> None:
     """Let torch's threads sleep while they wait for each other, unless the environment sets how they wait.
 
     By default they spin. If other programs use the cores too, a spinning thread takes time away from the thread that it
-    waits for, and decoding takes five times the CPU time (docs/guide.md). Call this before torch is imported, which is
+    waits for, and decoding takes five times as long (docs/library.md). Call this before torch is imported, which is
     when OpenMP reads the environment.
     """
     if not any(name in os.environ for name in WAITING):

@@ -122,7 +122,7 @@ def add_report(table: Any) -> None:
     add_output(
         p,
         "DIR",
-        "folder for report.html, bd-rates.md and plots; for training.png and training.svg [the first PATH]",
+        "folder for report.html, bd-rates.md and plots, or for training.png and training.svg [the first PATH]",
         required=False,
     )
     p.add_argument("--anchor", metavar="NAME", help="curve that BD-rates refer to, or part of its name [the first]")

@@ -151,7 +151,7 @@ class ShardCache:
         return digest.hexdigest()
 
     def _make_room(self, url: str) -> None:
-        """Remove the least recently used other shards beyond the folder's limit, and parts that a kill left."""
+        """Remove abandoned downloads, and the least recently used other shards until the folder is within its limit."""
         with self._lock("room"):
             files = []
             for path in self._folder.iterdir():

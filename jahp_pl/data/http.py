@@ -61,7 +61,7 @@ def open_url(url: str, headers: dict[str, str], timeout: float) -> Response:
 
     Args:
         url: http or https, without credentials.
-        headers: headers of the request; an Authorization is only sent to the host of `url`.
+        headers: headers of the request; an Authorization header is only sent to the host of `url`.
         timeout: seconds for everything together: name lookups, connections, redirects and the header.
 
     Raises:

@@ -18,7 +18,7 @@ from jahp_pl.folders import new_folder
 
 
 class ShardPacker:
-    """Writer of photographs to numbered tar files without times or owners, which starts a new one when one is full.
+    """Writer of photographs to numbered tar files, without times or owners; a full file is followed by a new one.
 
     Used in a `with` statement, it closes an unfinished shard after an error.
 

@@ -22,7 +22,7 @@ from jahp_pl.report.curves import MEASURES, Curve, Measure
 from jahp_pl.text import figure_text
 
 COLORS = ("#0072b2", "#d55e00", "#00896a", "#b0479a", "#c98a00", "#3d9fdd", "#7d7a1c", "#6b7178")
-"""Colors that people with a color vision deficiency can tell apart; the page uses them too."""
+"""Colors of curves, distinguishable with a color vision deficiency; the page uses them too."""
 MARKERS = ("o", "s", "D", "^", "v")
 DASHES = {"model": "-", "classical": (0, (5, 2.5)), "published": (0, (1, 1.6))}
 MAX_IMAGES = 48

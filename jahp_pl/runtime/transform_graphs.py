@@ -34,11 +34,11 @@ class HaloCuts(NamedTuple):
     """The borders that g_s cuts off a tile after each layer but the last: the tile's pixels do not depend on them."""
 
     starts: npt.NDArray[np.int64]
-    """(3, 2): first row and column that is kept."""
+    """(3, 2): first row and first column to keep, after each layer."""
     ends: npt.NDArray[np.int64]
-    """(3, 2): row and column after the last one, counted from the end."""
+    """(3, 2): end of the rows and of the columns to keep, as in slices: a negative number counts from the end."""
     kept: tuple[int, int]
-    """First row and column of the tile in the result."""
+    """First row and first column of the tile in the result."""
 
 
 def halo_cuts(rows: TileSpan, columns: TileSpan) -> HaloCuts:

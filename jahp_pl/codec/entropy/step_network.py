@@ -38,17 +38,17 @@ class _Layer(NamedTuple):
     """A layer and its memory for some number of rows."""
 
     weight: Tensor
-    """(in, out)."""
+    """Weights, (in, out)."""
     packed: Tensor | None
     """See `FixedPointLayer`."""
     bias: Float32Array
     slope: float
     out: Float32Array
-    """(rows, out)."""
+    """Outputs, (rows, out)."""
     out_rows: Tensor
     """`out` as a tensor."""
     scratch: Float32Array
-    """(rows, out)."""
+    """Intermediate values, (rows, out)."""
     scratch_rows: Tensor
     """`scratch` as a tensor."""
     anchor: Float32Array

@@ -97,7 +97,7 @@ class WindowTables:
         # Raw parameters are integers that float32 represents exactly, and so are all numbers derived from them below.
         last = min(int(self.thresholds[-1]) + 1, RAW_CLAMP)
         bounds = np.minimum(np.floor(self.thresholds), last).astype(np.int64)
-        spans = np.diff(np.concatenate([[-1], bounds, [last]]))  # raw scales of each entry of the scales
+        spans = np.diff(np.concatenate([[-1], bounds, [last]]))  # number of raw scales that map to each scale
         self._scale_of_raw = np.repeat(np.arange(NUM_SCALES, dtype=np.int8), spans)
         self._to_steps = np.array([2.0 ** (r - FRACTION_BITS) for r in resolution], dtype=np.float32)
         self._to_units = np.array([2.0**-r for r in resolution], dtype=np.float32)
@@ -149,7 +149,7 @@ class WindowTables:
         return self._summed(source, kind)
 
     def _summed(self, source: IntArray, kind: int) -> Float64Array:
-        """Sum the components' tables for the `source` of windows of one kind: (4, K, n) -> (n, WIDTHS[kind])."""
+        """Sum the components' masses for windows of one kind, given their `source`: (4, K, n) -> (n, WIDTHS[kind])."""
         home, offset, scale, weight = source
         width = min(WIDTHS[kind], PIECE)
         pieces = np.arange(0, WIDTHS[kind], width, dtype=np.int32)
@@ -185,7 +185,7 @@ class WindowTables:
             center, phase = self._split(blocks[1], scale)
             home += phase * self._stride.take(scale)
         reach = self._reach.take(scale)
-        reach[weight < LIGHTEST] = -MAX_MEAN  # inverts the interval, so that it has no effect below
+        reach[weight < LIGHTEST] = -MAX_MEAN  # a negative reach never decides the minimum or maximum below
         highest = (center + reach).max(axis=0)
         middle = ((center - reach).min(axis=0) + highest) >> 1
         kind = self._kind_of_need.take(np.minimum(highest - middle, len(self._kind_of_need) - 1))

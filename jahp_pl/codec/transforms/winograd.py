@@ -203,5 +203,5 @@ class Downsampling(_StridedConvolution):
 
 
 def _every_other_tap(kernel: Tensor, row: int, column: int) -> Tensor:
-    """Take three by three taps, two apart, of a padded kernel (7, 7, in * out) from (row, column) on: (9, in * out)."""
+    """Take 3 x 3 taps, two apart, of a padded kernel (7, 7, in * out), starting at (row, column): (9, in * out)."""
     return kernel[row : row + 5 : 2, column : column + 5 : 2].flatten(0, 1)
