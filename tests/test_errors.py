@@ -37,7 +37,7 @@ def own_exceptions() -> list[type]:
     return sorted(found, key=lambda error: error.__name__)
 
 
-def test_every_own_error_has_one_base_and_a_built_in_type_that_fits():
+def test_every_error_of_the_package_has_one_base_and_a_fitting_builtin_type():
     errors = [error for error in own_exceptions() if not issubclass(error, Warning)]
     errors = [error for error in errors if error.__name__ not in NOT_FOR_CALLERS]
     assert {"BitstreamError", "ConfigError", "ExportError", "ImageError", "WriteError"} <= {e.__name__ for e in errors}

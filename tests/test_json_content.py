@@ -38,6 +38,6 @@ def test_the_first_part_of_another_shape_is_named(content, place):
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[" * 200_000, b'{"a":' * 100_000, b"\xff\xfe\x00", b"1" * 10_000])
-def test_what_is_no_json_is_one_error(data):
+def test_invalid_json_is_one_error(data):
     with pytest.raises(ValueError, match=r"."):
         parse(data)

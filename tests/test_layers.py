@@ -170,7 +170,7 @@ def test_gdn_in_channels_last_equals_contiguous(inverse: bool) -> None:
 
 
 @pytest.mark.parametrize("kernel_size", [3, 5, 7])
-def test_a_masked_convolution_is_the_sum_over_the_taps_before_its_centre(kernel_size: int) -> None:
+def test_a_masked_convolution_is_the_sum_over_the_taps_before_its_center(kernel_size: int) -> None:
     layer, x = MaskedConv2d(2, 3, kernel_size), torch.randn(1, 2, 6, 7)
     reach = kernel_size // 2
     expected = layer.bias.detach().view(1, 3, 1, 1).repeat(1, 1, 6, 7)

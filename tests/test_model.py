@@ -289,7 +289,7 @@ def test_any_size_is_coded_and_cropped_back(rung: Rung, size: tuple[int, int], t
 
 
 @pytest.mark.parametrize("rung", RUNGS)
-def test_an_odd_image_is_coded_as_its_replicated_self(rung: Rung, photos: Tensor) -> None:
+def test_an_image_of_any_size_is_coded_as_its_edge_padded_copy(rung: Rung, photos: Tensor) -> None:
     model, x = lively(tiny(rung)).eval(), photos[:1, :, :17, :33]
     padded = torch.from_numpy(np.pad(x.numpy(), ((0, 0), (0, 0), (0, 15), (0, 15)), mode="edge"))
     odd, whole = model(x), model(padded)

@@ -66,7 +66,7 @@ def page() -> Iterator[Page]:
 
 @pytest.mark.parametrize("name", ["variable", "mixture"])
 @pytest.mark.parametrize("size", [(150, 219), (16, 16), (1, 40), (420, 100)])
-def test_it_reads_torchs_files_to_the_last_bit(
+def test_the_page_reads_torchs_files_to_the_last_bit(
     name: str, size: tuple[int, int], page: Page, sites: dict[str, Site]
 ) -> None:
     site, (height, width) = sites[name], size
@@ -80,7 +80,7 @@ def test_it_reads_torchs_files_to_the_last_bit(
 
 
 @pytest.mark.parametrize("name", ["variable", "mixture"])
-def test_torch_reads_its_files_to_the_last_bit(name: str, page: Page, sites: dict[str, Site]) -> None:
+def test_torch_reads_the_pages_files_to_the_last_bit(name: str, page: Page, sites: dict[str, Site]) -> None:
     site, image = sites[name], kodak_crop("kodim19", 150, 219)
     planes = np.ascontiguousarray(image.transpose(2, 0, 1))
     values = f"{{ rgb: {js_bytes(planes.tobytes())}, width: 219, height: 150, isGray: false }}"
@@ -113,7 +113,7 @@ def test_latents_beyond_a_piece_and_escapes_come_back(page: Page, sites: dict[st
         assert np.array_equal(array_of(found["zHat"], "<i4", 8, 2, 2), z_hat.numpy())
 
 
-def test_its_writer_gives_constrictions_bytes(page: Page, sites: dict[str, Site]) -> None:
+def test_the_pages_range_coder_writes_constrictions_bytes(page: Page, sites: dict[str, Site]) -> None:
     """The page reads the latents of a file that torch wrote, and writes them again."""
     site = sites["variable"]
     file = site.codec.encode(kodak_crop("kodim23", 96, 112))
@@ -405,7 +405,7 @@ def test_a_model_that_does_not_load_gets_a_sentence(
     assert ("does not load" if fault == "missing" else "The model is damaged") in said
 
 
-def test_it_works_offline_once_loaded(sites: dict[str, Site], tmp_path: Path) -> None:
+def test_the_page_works_offline_once_loaded(sites: dict[str, Site], tmp_path: Path) -> None:
     shutil.copytree(sites["variable"].folder, tmp_path / "page")
     site = Site(tmp_path / "page", sites["variable"].codec)
     data = site.codec.compress(kodak_crop("kodim05", 64, 64))

@@ -66,7 +66,7 @@ def test_settings_may_follow_the_images(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.skipif(not Path("/dev/null").exists(), reason="needs a device")
-def test_what_is_no_image_is_named_with_its_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_not_an_image_is_named_with_its_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("bench", "data", "--images", "/dev/null") == 2
     assert "/dev/null: is not a regular file; give an image" in capsys.readouterr().err
     (tmp_path / "deeper").mkdir()

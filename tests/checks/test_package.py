@@ -24,7 +24,7 @@ def test_the_wheel_holds_every_file_of_the_package_and_no_others(built: Distribu
     assert {"jahp_pl/py.typed", "jahp_pl/report/web/page.js"} <= names
 
 
-def test_the_wheel_has_entry_point_licence_and_python_version(built: Distributions) -> None:
+def test_the_wheel_has_entry_point_license_and_python_version(built: Distributions) -> None:
     wheel = zipfile.ZipFile(built.wheel)
     info = {Path(name).name: wheel.read(name).decode() for name in wheel.namelist() if ".dist-info/" in name}
     assert "jahp = jahp_pl.cli.main:main" in info["entry_points.txt"]

@@ -41,7 +41,7 @@ def files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_folder_goes_through_and_comes_back_with_its_tree_of_names(model, photos, tmp_path):
+def test_a_folder_round_trips_with_its_tree_of_names(model, photos, tmp_path):
     coded, restored = tmp_path / "coded", tmp_path / "restored"
     assert run("compress", photos, "-o", coded, "--model", model) == 0
     assert files(coded) == ["one.jahp", "sub/two.jahp"]
@@ -270,7 +270,7 @@ def test_a_closed_pipe_ends_the_command_silently(is_buffered, model, photos):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has this device")
 @pytest.mark.parametrize("is_buffered", [True, False])
 @pytest.mark.parametrize("words", [["compress", "one.png", "-o", "-"], ["compress", "."], ["--version"]])
-def test_standard_output_that_is_full_is_named(words, is_buffered, model, photos, monkeypatch):
+def test_a_full_standard_output_is_named(words, is_buffered, model, photos, monkeypatch):
     monkeypatch.chdir(photos)
     with Path("/dev/full").open("wb") as full:
         words = [*words, *(["--model", model] if words[0] == "compress" else [])]
@@ -461,7 +461,7 @@ def test_a_folder_ends_with_a_summary(model, photos, capsys):
     assert capsys.readouterr().out.splitlines()[-1].startswith(f"2 files, {sum(sizes)} bytes, {bpp:.4f} bpp, ")
 
 
-def test_two_files_of_one_name_do_not_stop_the_others(model, photos, capsys):
+def test_two_files_with_the_same_name_do_not_stop_the_others(model, photos, capsys):
     with Image.open(photos / "one.png") as image:
         image.save(photos / "one.bmp")
     assert run("compress", photos, "--model", model) == 2

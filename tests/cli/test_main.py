@@ -150,7 +150,7 @@ def test_evaluate_leaves_files_results_and_a_picture(model_file, tmp_path, capsy
         assert drawn.width > 600
 
 
-def test_evaluate_keeps_images_of_one_stem_apart(model_file, tmp_path):
+def test_evaluate_keeps_images_with_the_same_stem_apart(model_file, tmp_path):
     folder = tmp_path / "images"
     (folder / "sub").mkdir(parents=True)
     with Image.open(ROOT / "data" / "kodak" / "kodim05.png") as image:
@@ -281,7 +281,7 @@ def test_outputs_that_exist_are_kept_unless_forced(model_file, photo, capsys):
     assert target.read_bytes()[:4] == b"jahp"
 
 
-def test_two_inputs_of_one_name_are_refused_before_either_is_lost(model_file, photo, tmp_path, capsys):
+def test_two_inputs_with_the_same_name_are_refused_before_either_is_lost(model_file, photo, tmp_path, capsys):
     other = tmp_path / "sub" / "photo.png"
     other.parent.mkdir()
     other.write_bytes(photo.read_bytes())
@@ -343,7 +343,7 @@ QUIET = "jahp: -q means --quiet; for a quality of 80, give --quality 80; see `ja
         (["sweep", "x.yaml", "--config", "y.yaml"], f"did you mean `jahp sweep {SETTINGS}"),
     ],
 )
-def test_a_typing_error_is_answered_with_a_suggestion(arguments, meant, capsys):
+def test_a_typo_is_answered_with_a_suggestion(arguments, meant, capsys):
     assert run(*arguments) == 2
     assert capsys.readouterr().err.strip().endswith(meant)
 

@@ -52,7 +52,7 @@ def test_a_size_is_never_exceeded_and_nearly_met(share: float) -> None:
 
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
-def test_a_rate_is_met_within_one_per_cent(share: float) -> None:
+def test_a_rate_is_met_within_one_percent(share: float) -> None:
     smallest, largest = (len(CODEC.compress(IMAGE, quality=quality)) for quality in (1, 100))
     bpp = 8 * smallest * (largest / smallest) ** share / (IMAGE.shape[0] * IMAGE.shape[1])
     data = CODEC.compress(IMAGE, bpp=bpp)
@@ -203,7 +203,7 @@ def test_the_command_line_accepts_each_target(model: Path, tmp_path: Path, capsy
         (["--bpp", 0.15], ["--quality", 60]),
     ],
 )
-def test_a_rerun_that_asks_for_something_else_does_not_take_files_for_done(
+def test_a_rerun_with_another_target_does_not_count_files_as_done(
     first: list[object], second: list[object], model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.fromarray(IMAGE).save(tmp_path / "photo.png")
@@ -220,7 +220,7 @@ def test_a_rerun_that_asks_for_something_else_does_not_take_files_for_done(
     assert (tmp_path / "photo.jahp").read_bytes() != data
 
 
-def test_what_a_file_does_not_show_is_named_where_finished_files_are_kept(
+def test_options_that_a_file_does_not_show_are_named_when_finished_files_are_kept(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.fromarray(IMAGE[:64, :96]).save(tmp_path / "photo.png")
@@ -232,7 +232,7 @@ def test_what_a_file_does_not_show_is_named_where_finished_files_are_kept(
 
 @pytest.mark.parametrize("size", [1500, 2000, 2400])
 @pytest.mark.parametrize("effort", [0, 1])
-def test_a_file_to_a_target_is_known_as_one_of_it(size: int, effort: int) -> None:
+def test_a_file_that_meets_a_target_is_recognized(size: int, effort: int) -> None:
     codec = Codec(CODEC.model, objective=LossConfig(lmbda=0.002, lmbda_max=0.1))
     for target in (Target(size=size), Target(bpp=8 * size / IMAGE[..., 0].size)):
         data = codec.encode(IMAGE, target, effort=effort).data
@@ -242,7 +242,7 @@ def test_a_file_to_a_target_is_known_as_one_of_it(size: int, effort: int) -> Non
         assert not may_meet_target(header, len(data) - size // 20, target, 4)
 
 
-def test_the_largest_file_of_a_model_is_as_much_as_a_larger_size_can_have() -> None:
+def test_the_largest_file_of_a_model_meets_every_larger_size() -> None:
     data = CODEC.encode(IMAGE, Target(size=10_000)).data
     assert len(data) < 5000
     assert may_meet_target(unpack(data)[0], len(data), Target(size=10_000), 4)

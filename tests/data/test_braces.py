@@ -23,7 +23,7 @@ def test_the_count_is_that_of_the_names(pattern: str) -> None:
 
 @pytest.mark.parametrize("pattern", ["{0000..9999}{0000..9999}", "{0..99999999}", 30 * "{a,b}"])
 @pytest.mark.parametrize("prefix", ["", "http://localhost/"])
-def test_a_pattern_of_more_names_than_there_are_shards_is_refused_at_once(prefix: str, pattern: str) -> None:
+def test_a_pattern_for_more_names_than_any_corpus_has_shards_is_refused_at_once(prefix: str, pattern: str) -> None:
     began = time.monotonic()
     with pytest.raises(DataError, match=r"data\.train: .*expands to [\d,]+ names"):
         expand_shards([f"{prefix}{pattern}.tar"], "data.train")

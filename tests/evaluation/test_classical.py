@@ -60,7 +60,7 @@ def test_the_file_has_at_least_the_requested_bytes_and_one_quality_less_has_not(
 
 
 @pytest.mark.parametrize("num_bytes", [1, 2_000, 5_000, 10**9])
-def test_no_quality_comes_nearer_than_the_nearest(num_bytes, image):
+def test_no_other_quality_comes_nearer_to_the_size(num_bytes, image):
     codec = CODECS["jpeg"]
     sizes = [len(codec.encode(image, quality)) for quality in codec.qualities]
     distance = [abs(np.log(size / num_bytes)) for size in sizes]
@@ -124,7 +124,7 @@ def test_a_side_too_long_for_a_codec_is_reported_with_its_name(name, shape):
             work()
 
 
-def test_points_that_are_there_are_kept_and_missing_ones_are_added(tmp_path, monkeypatch):
+def test_existing_points_are_kept_and_missing_ones_are_added(tmp_path, monkeypatch):
     (tmp_path / "images").mkdir()
     with Image.open(KODAK / "kodim07.png") as picture:
         picture.crop((0, 0, 96, 80)).save(tmp_path / "images" / "a.png")
@@ -152,7 +152,7 @@ def test_points_that_are_there_are_kept_and_missing_ones_are_added(tmp_path, mon
 @pytest.mark.parametrize(
     ("ours", "published"), [("jpeg-plain", "jpeg420-tfc"), ("jpeg2000-53", "jpeg2000-openjpeg-tfc")]
 )
-def test_committed_curves_are_within_three_per_cent_of_the_published_ones(ours, published):
+def test_committed_curves_are_within_three_percent_of_the_published_ones(ours, published):
     paths = [ROOT / "results" / "published" / f"{published}.json", ROOT / "results" / "classical" / f"{ours}.json"]
     theirs, mine = read_curves(paths)
     for method in ("cubic", "pchip", "akima"):

@@ -208,7 +208,7 @@ def test_two_processes_do_not_write_one_file(capsys) -> None:
     assert "another process" in refused(capsys)
 
 
-def test_two_images_of_one_name_are_refused(images) -> None:
+def test_two_images_with_the_same_name_are_refused(images) -> None:
     with pytest.raises(EvaluationError, match=r"b\.png: another image is also called a\.png"):
         identify([Original(images / "a.png", "a.png"), Original(images / "b.png", "a.png")])
 

@@ -235,7 +235,7 @@ def test_a_damaged_bundled_model_is_named(tmp_path, monkeypatch, capsys):
     assert "one/config.json: does not belong to a jahp_pl export" in capsys.readouterr().err
 
 
-def test_the_models_of_the_package_are_whole():
+def test_the_bundled_models_are_complete():
     """Each bundled model loads and states its results on Kodak, in which better quality takes more bits."""
     folders = sorted((Path(jahp_pl.__file__).parent / "weights").glob("*/"))
     assert sum(path.stat().st_size for folder in folders for path in folder.iterdir()) <= 27e6  # two models of 13.4 MB

@@ -47,7 +47,7 @@ LINE = [(0.1, 28.0), (0.2, 30.0), (0.4, 32.0), (0.8, 34.0), (1.6, 36.0)]
 
 
 @pytest.mark.parametrize("method", INTERPOLATIONS)
-def test_half_the_rate_at_every_quality_is_minus_fifty_per_cent(method):
+def test_half_the_rate_at_every_quality_is_minus_fifty_percent(method):
     half = [(rate / 2, value) for rate, value in LINE]
     assert math.isclose(bd_rate(LINE, half, method).percent, -50, rel_tol=1e-9)
     assert math.isclose(bd_rate(half, LINE, method).percent, 100, rel_tol=1e-9)

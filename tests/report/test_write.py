@@ -243,14 +243,14 @@ def odd_results(tmp_path):
     return path
 
 
-def test_names_that_a_figure_cannot_show_as_they_are_are_drawn(odd_results, tmp_path):
+def test_names_with_characters_that_a_figure_cannot_show_are_drawn(odd_results, tmp_path):
     content = json.loads(odd_results.read_text())
     odd_results.write_text(json.dumps(content | {"images": content["images"][:2]}))
     assert run("report", odd_results, "-o", tmp_path / "out", "--title", "$x^{$ \udce9") == 0
     assert "mine, $5^$" in (tmp_path / "out" / "bd-rates.md").read_text()
 
 
-def test_of_many_images_the_first_are_drawn(odd_results):
+def test_only_the_first_of_many_images_are_drawn(odd_results):
     figure = draw_images(read_curves([odd_results]), "psnr")
     assert figure is not None
     assert len(figure.axes) == MAX_IMAGES

@@ -64,7 +64,7 @@ def test_copies_write_the_same_files(
 
 
 @pytest.mark.parametrize("variant", [*ONE_OF_EACH, VARIABLE], ids=str)
-def test_each_reads_the_files_of_the_other(variant: Variant | str, folder: Path) -> None:
+def test_each_runtime_reads_the_files_of_the_other(variant: Variant | str, folder: Path) -> None:
     ours, theirs = pair(variant, folder)
     assert theirs.fingerprint == ours.fingerprint
     image = kodak_crop("kodim05", 150, 219)
@@ -151,7 +151,7 @@ def test_a_gray_picture_and_its_profile_come_back(folder: Path) -> None:
     assert np.array_equal(red, blue)
 
 
-def test_lockstep_gives_what_one_by_one_gives(folder: Path) -> None:
+def test_files_in_lockstep_decode_as_they_do_one_by_one(folder: Path) -> None:
     _, theirs = pair(JOINT, folder)
     files = [theirs.compress(kodak_crop(name, 64, 80)) for name in ("kodim05", "kodim19", "kodim23")]
     for one, data in zip(theirs.decode_all(files), files, strict=True):

@@ -128,7 +128,7 @@ def test_one_rank_writes_metrics_and_one_run_of_wandb(folder: Path) -> None:
     assert not list((folder / "images-3").rglob("*.part"))
 
 
-def test_images_of_one_name_on_several_ranks_get_the_names_of_one_process() -> None:
+def test_images_with_the_same_name_on_several_ranks_are_named_as_in_one_process() -> None:
     [alone] = file_names_by_rank([["a", "a", "b", "a"]])
     first, second = file_names_by_rank([["a", "b"], ["a", "a"]])
     assert alone == interleave_ranks([first, second]) == ["a", "a-2", "b", "a-3"]

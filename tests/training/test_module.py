@@ -120,7 +120,7 @@ def test_the_average_forgets_its_start_at_least_as_fast_as_configured() -> None:
     assert decays[-1] == 0.999
 
 
-def test_validation_and_coding_see_the_average_where_there_is_one(photos: Tensor) -> None:
+def test_validation_and_coding_use_the_average_if_there_is_one(photos: Tensor) -> None:
     plain = seeded(experiment())
     averaged = fit(seeded(experiment(OptimConfig(learning_rate=1e-3, ema_decay=0.9))), photos, 3)
     assert plain.evaluated_model is plain.model

@@ -200,7 +200,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage: str, shards: 
         assert [row["step"] for row in csv.DictReader(file) if row["val/loss"]] == ["2", "4", "6", "8"]
 
 
-def test_where_all_checkpoints_are_damaged_the_last_is_named(shards: Path, tmp_path: Path) -> None:
+def test_if_all_checkpoints_are_damaged_the_last_is_named(shards: Path, tmp_path: Path) -> None:
     config = tiny_config(tmp_path, shards, *NOTHING_CODED, "trainer.max_steps=4", "trainer.val_every_steps=2")
     last = train(config).last
     for path in (last, last.with_name("last-1.ckpt")):

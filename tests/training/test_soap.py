@@ -38,7 +38,7 @@ def optimize(optimizer: Optimizer, weight: nn.Parameter, problem: CorrelatedTarg
 
 
 @pytest.mark.parametrize("size", [1, 3])
-def test_it_learns_more_per_step_than_adam_from_correlated_inputs(size: int) -> None:
+def test_soap_learns_more_per_step_than_adam_from_correlated_inputs(size: int) -> None:
     problem = CorrelatedTarget(16, 12, size)
     losses = []
     for make in (Soap, Adam):

@@ -95,7 +95,7 @@ def test_ctrl_c_once_finishes_the_step_and_saves(shards: Path, tmp_path: Path, m
     assert signal.getsignal(signal.SIGINT) == before
 
 
-def test_the_end_of_the_terminal_saves_unless_the_run_shall_outlive_it(
+def test_closing_the_terminal_saves_unless_the_run_is_to_outlive_it(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny_config(tmp_path, shards, *AS_FINISHED)

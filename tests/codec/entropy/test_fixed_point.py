@@ -236,7 +236,7 @@ def test_a_given_start_replaces_the_bias_and_is_not_modified() -> None:
 
 
 @pytest.mark.parametrize("exponent", [-40, -39, -20, -1, 0, 1, 9, 10, 11, 30, 40])
-def test_powers_of_two_are_exact_and_take_half_of_the_range(exponent: int) -> None:
+def test_powers_of_two_are_exact_and_take_half_the_range(exponent: int) -> None:
     values = torch.tensor([[2.0**exponent, -(2.0 ** (exponent - 9)), 0.0]])
     assert torch.equal(quantize(values), values)
     assert mantissas_of(values).tolist() == [[512.0, -1.0, 0.0]]

@@ -127,7 +127,7 @@ def test_several_blocks_of_positions_without_context_round_trip() -> None:
 
 
 @pytest.mark.parametrize("variant", OF_EACH_KIND, ids=str)
-def test_images_in_lockstep_decode_as_one_by_one(variant: Variant) -> None:
+def test_images_in_lockstep_decode_as_they_do_one_by_one(variant: Variant) -> None:
     """Their sizes and ranges differ; the widest range determines the number of pieces for all of them."""
     coder = coder_of(variant)
     latents = [some_latents(variant, *size, largest) for size, largest in zip(SIZES, (5, 40, 128, 700, 9), strict=True)]

@@ -43,7 +43,7 @@ def test_tables_cost_as_much_as_the_density(variant: Variant) -> None:
         assert float((-torch.log2(mass / 2.0**MASS_BITS) - bits)[likely].abs().max()) < 2e-3
 
 
-def test_any_symbol_round_trips_at_its_cost() -> None:
+def test_every_symbol_round_trips_at_its_cost() -> None:
     tables = tables_of(WITH_PRIOR[0])
     channels = len(tables.tables)
     ends = torch.tensor([-(2**31), 2**31 - 1, -32768, 32767, tables.tables[0].lowest - 1, tables.tables[0].lowest])

@@ -185,7 +185,7 @@ def test_later_training_does_not_change_the_transforms(model: CompressionModel) 
         assert torch.equal(transforms.synthesise(y_hat, 30, 40), x_hat)
 
 
-def test_hyper_latents_of_magnitudes_and_without_hyperprior() -> None:
+def test_the_scale_rung_runs_h_a_and_the_factorized_rung_refuses_to() -> None:
     y = torch.randn(1, M, 9, 14)
     model = random_model(rung="scale_hyperprior")
     assert relative(TransformRunner(model).hyper_analyse(y), model.h_a(y)) < 1e-5
