@@ -8,6 +8,7 @@ Both code symbols in the order of wavefront, image, kind of window, position and
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Generic, NamedTuple, Protocol
 
 import numpy as np
@@ -100,9 +101,8 @@ class SymbolCoder:
             start, stop = steps[0].start, steps[-1].stop
             windows = self.tables.windows(frame.parameters(start, stop))
             values = symbols[start:stop].ravel()
-            for step in steps:
-                part = slice((step.start - start) * num_latents, (step.stop - start) * num_latents)
-                self._write_step(writer, values[part], _part(windows, part), span)
+            bounds = [(step.start - start) * num_latents for step in steps] + [len(values)]
+            self._write_steps(writer, values, windows, bounds, span)
 
     def read_frame(
         self, tasks: Sequence[DecodeTask[Integers]], frame: Frame, begin_step: Callable[[], None] = lambda: None
@@ -123,53 +123,78 @@ class SymbolCoder:
             begin_step()
             start = steps[0].start
             windows = self.tables.windows(frame.parameters(start, steps[-1].stop))
-            for step in steps:
-                part = slice((step.start - start) * num_latents, (step.stop - start) * num_latents)
-                values = self._read_step(tasks[step.image], _part(windows, part)).reshape(-1, num_latents)
-                symbols[step.start : step.stop] = values
-                frame.show(step.start, values)
+            bounds = [(step.start - start) * num_latents for step in steps] + [len(windows.lowest)]
+            values = self._read_step([tasks[step.image] for step in steps], windows, bounds).reshape(-1, num_latents)
+            symbols[start : steps[-1].stop] = values
+            frame.show(start, values)
         return [
             symbols[ranks].T.reshape(num_latents, task.height, task.width)
             for ranks, task in zip(frame.schedule.ranks, tasks, strict=True)
         ]
 
-    def _write_step(self, writer: Writer, values: IntArray, windows: Windows, span: LatentRange) -> None:
-        indices_in_window = values - windows.lowest
-        for kind, chosen in _kinds(windows):
-            escape = WIDTHS[kind] - 1
-            indices = indices_in_window.take(chosen)
-            np.minimum(indices.view(np.uint32), escape, out=indices.view(np.uint32))  # negative ones are large
-            for first, part in _limited(chosen, WIDTHS[kind]):
-                writer.write_rows(indices[first : first + len(part)], self.tables.masses(windows, part, kind))
-            if indices.max() == escape:
-                outside = indices == escape
-                writer.write_uniform(values[chosen[outside]] - np.int32(span.lowest), span.size)
+    def _write_steps(
+        self, writer: Writer, values: IntArray, windows: Windows, bounds: Sequence[int], span: LatentRange
+    ) -> None:
+        """Append latents (n,), step by step; step i consists of latents `bounds[i]` to `bounds[i + 1]`."""
+        entries = (values - windows.lowest).view(np.uint32)  # entries below the window become large ones
+        groups = [(group, np.minimum(entries.take(group.chosen), WIDTHS[group.kind] - 1).view(np.int32))
+                  for group in _groups(windows, bounds)]  # fmt: skip
+        for number in range(len(bounds) - 1):
+            for (kind, chosen, cuts), indices in groups:
+                part = slice(cuts[number], cuts[number + 1])
+                if part.start < part.stop:
+                    self._write_rows(writer, indices[part], windows, chosen[part], kind)
+                    if indices[part].max() == WIDTHS[kind] - 1:
+                        outside = chosen[part][indices[part] == WIDTHS[kind] - 1]
+                        writer.write_uniform(values[outside] - np.int32(span.lowest), span.size)
 
-    def _read_step(self, task: DecodeTask[Integers], windows: Windows) -> IntArray:
+    def _write_rows(self, writer: Writer, indices: IntArray, windows: Windows, chosen: IndexArray, kind: int) -> None:
+        for first, part in _limited(chosen, WIDTHS[kind]):
+            writer.write_rows(indices[first : first + len(part)], self.tables.masses(windows, part, kind))
+
+    def _read_step(self, tasks: Sequence[DecodeTask[Integers]], windows: Windows, bounds: Sequence[int]) -> IntArray:
+        """Read the latents (n,) of one step; those of task i are latents `bounds[i]` to `bounds[i + 1]`."""
         values = windows.lowest.copy()
-        for kind, chosen in _kinds(windows):
-            parts = [task.reader.read_rows(self.tables.masses(windows, part, kind))
-                     for _, part in _limited(chosen, WIDTHS[kind])]  # fmt: skip
-            indices = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        for kind, chosen, cuts in _groups(windows, bounds):
+            indices = self._read_rows(tasks, windows, chosen, cuts, kind)
             values[chosen] += indices
             escape = WIDTHS[kind] - 1
-            if indices.max() == escape:
-                outside = indices == escape
-                escaped = task.reader.read_uniform(int(outside.sum()), task.span.size)
-                values[chosen[outside]] = escaped + np.int32(task.span.lowest)
+            if indices.max() < escape:
+                continue
+            for task, (start, stop) in zip(tasks, pairwise(cuts), strict=True):
+                outside = chosen[start:stop][indices[start:stop] == escape]
+                values[outside] = task.reader.read_uniform(len(outside), task.span.size) + np.int32(task.span.lowest)
         return values
 
+    def _read_rows(
+        self, tasks: Sequence[DecodeTask[Integers]], windows: Windows, chosen: IndexArray, cuts: list[int], kind: int
+    ) -> IntArray:
+        indices = np.empty(len(chosen), dtype=np.int32)
+        for first, part in _limited(chosen, WIDTHS[kind]):
+            rows, last = self.tables.masses(windows, part, kind), first + len(part)
+            for task, (low, high) in zip(tasks, pairwise(cuts), strict=True):
+                start, stop = max(low, first), min(high, last)
+                if start < stop:
+                    indices[start:stop] = task.reader.read_rows(rows[start - first : stop - first])
+        return indices
 
-def _part(windows: Windows, part: slice) -> Windows:
-    return Windows(windows.kind[part], windows.lowest[part], windows.source[..., part])
+
+class _Group(NamedTuple):
+    """Latents whose windows are of one kind."""
+
+    kind: int
+    chosen: IndexArray
+    """Their indices in ascending order."""
+    cuts: list[int]
+    """Those of step or task i are `chosen[cuts[i]:cuts[i + 1]]`."""
 
 
-def _kinds(windows: Windows) -> Iterator[tuple[int, IndexArray]]:
-    """Yield each kind of window that occurs, with the indices of the latents that have it."""
+def _groups(windows: Windows, bounds: Sequence[int]) -> Iterator[_Group]:
+    """Group latents by kind; those of step or task i are latents `bounds[i]` to `bounds[i + 1]`."""
     for kind in range(int(windows.kind.max()) + 1):
         chosen = (windows.kind == kind).nonzero()[0]
         if len(chosen):
-            yield kind, chosen
+            yield _Group(kind, chosen, chosen.searchsorted(bounds).tolist())
 
 
 def _limited(chosen: IndexArray, width: int) -> Iterator[tuple[int, IndexArray]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthe
 from jahp_pl.codec.entropy.range_coder import Reader, Writer
 from jahp_pl.codec.entropy.symbol_coder import DecodeTask, LatentRange
 from jahp_pl.codec.entropy.wavefront import RASTER_STEP
-from jahp_pl.codec.entropy.window_tables import WIDTHS
+from jahp_pl.codec.entropy.window_tables import WIDTHS, Windows
 from jahp_pl.codec.torch_settings import full_precision
 from jahp_pl.config import Family, ModelConfig
 from jahp_pl.entropy_model import ConditionalDensity
@@ -225,15 +226,30 @@ def test_escapes_of_every_kind_of_window_round_trip_at_both_ends(family: Family,
         values = values.astype(np.int32) if isinstance(offset, str) or abs(offset) < 2 else np.full_like(values, offset)
         for span in (LatentRange(-32768, 32767), LatentRange(int(values.min()), int(values.max()))):
             writer = Writer(measure=True)
-            coder._write_step(writer, values, windows, span)
+            coder._write_steps(writer, values, windows, [0, len(values)], span)
             reader = Reader(writer.payload())
             task = DecodeTask(reader, 1, 15, None, span)
-            assert np.array_equal(coder._read_step(task, windows), values)
+            assert np.array_equal(coder._read_step([task], windows, [0, len(values)]), values)
             reader.finish()
             assert writer.bits <= len(values) * (24 + math.log2(span.size))
             outside = offset not in (0, "last")
             if outside:
                 assert writer.bits >= len(values) * math.log2(span.size)
+
+
+def test_escapes_of_images_in_lockstep_are_read_from_their_own_payloads() -> None:
+    coder = tables_of("gaussian", 2)
+    raw = torch.randint(-(2**24), 2**24 + 1, (60, 3 * 2 * 4)).float()
+    windows, span = coder.tables.windows(raw.numpy()), LatentRange(-300, 300)
+    values = np.random.default_rng(0).integers(-300, 301, 240, dtype=np.int32)
+    bounds, tasks = [0, 20, 160, 240], []
+    for start, stop in pairwise(bounds):
+        writer, part = Writer(), Windows(*(field[..., start:stop] for field in windows))
+        coder._write_steps(writer, values[start:stop], part, [0, stop - start], span)
+        tasks.append(DecodeTask(Reader(writer.payload()), 1, (stop - start) // 4, None, span))
+    assert np.array_equal(coder._read_step(tasks, windows, bounds), values)
+    for task in tasks:
+        task.reader.finish()
 
 
 def test_an_escape_costs_no_more_than_24_bits_and_those_of_the_range() -> None:
@@ -242,10 +258,10 @@ def test_an_escape_costs_no_more_than_24_bits_and_those_of_the_range() -> None:
     windows = coder.tables.windows(raw.numpy())
     values = np.random.default_rng(0).integers(-300, 301, 200, dtype=np.int32)
     writer = Writer(measure=True)
-    coder._write_step(writer, values, windows, LatentRange(-300, 300))
+    coder._write_steps(writer, values, windows, [0, len(values)], LatentRange(-300, 300))
     assert writer.bits <= 200 * (24 + math.log2(601))
     task = DecodeTask(Reader(writer.payload()), 1, 50, None, LatentRange(-300, 300))
-    assert np.array_equal(coder._read_step(task, windows), values)
+    assert np.array_equal(coder._read_step([task], windows, [0, len(values)]), values)
 
 
 def test_every_layer_is_among_those_of_the_fingerprint() -> None:
