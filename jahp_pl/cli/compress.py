@@ -119,7 +119,7 @@ class _Compressor(NamedTuple):
             raise ImageError(f"{error}, or use --flatten to put them on white") from None
         height, width, _ = rgb.shape
         if max(height, width) > MAX_SIDE:
-            raise ImageError(f"{name}: {width} x {height} pixels; sides go up to {MAX_SIDE}, cut it into tiles")
+            raise ImageError(f"{name}: has {width} x {height} pixels, but sides go up to {MAX_SIDE}; cut it into tiles")
         try:
             with output.search_bar(self.effort, name) as progress:
                 encoded = self.codec.encode(rgb, self.target, effort=self.effort, progress=progress, icc=icc)
@@ -172,7 +172,7 @@ def _refuse_other_than_images(inputs: Sequence[Path]) -> None:
 
     for path in filter(Path.is_file, inputs):
         if batch.is_compressed(path):
-            raise CommandError(f"{path}: is a .jahp file already; `jahp decompress` makes an image of it")
+            raise CommandError(f"{path}: is already a .jahp file; `jahp decompress` turns it into an image")
         image_size(path)
 
 

@@ -221,7 +221,7 @@ def _check_out(out: Path, overwrite: bool) -> None:
     if foreign or (names and INDEX_NAME not in names):
         raise DataError(f"{out}: exists and contains files other than shards; choose another folder")
     if names and not overwrite:
-        raise DataError(f"{out}: contains shards already; --force replaces them, or choose another folder")
+        raise DataError(f"{out}: already contains shards; replace them with --force, or choose another folder")
 
 
 def _describe_skipped(skipped: list[Skipped], options: ShardOptions) -> str:

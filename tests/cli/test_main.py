@@ -192,7 +192,7 @@ def test_an_input_of_another_kind_is_reported_before_its_output(photo, tmp_path,
     compressed = photo.with_suffix(".jahp")
     compressed.write_bytes(b"jahp")
     assert run("compress", compressed) == 2
-    assert "photo.jahp: is a .jahp file already" in capsys.readouterr().err
+    assert "photo.jahp: is already a .jahp file" in capsys.readouterr().err
     (tmp_path / "photo.txt").write_text("no image")
     assert run("compress", tmp_path / "photo.txt") == 2
     assert "photo.txt: not an image" in capsys.readouterr().err

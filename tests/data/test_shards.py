@@ -217,7 +217,7 @@ def test_only_existing_shards_are_replaced_and_only_with_force(tmp_path: Path) -
     out = tmp_path / "out"
     write_shards([PHOTOS / "val"], out, ShardOptions(shard_samples=1))
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    with pytest.raises(DataError, match="contains shards already"):
+    with pytest.raises(DataError, match="already contains shards"):
         write_shards([PHOTOS / "val"], out)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     write_shards([PHOTOS / "val"], out, overwrite=True)
