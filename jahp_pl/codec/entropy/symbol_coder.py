@@ -169,14 +169,14 @@ class SymbolCoder:
     def _read_rows(
         self, tasks: Sequence[DecodeTask[Integers]], windows: Windows, chosen: IndexArray, cuts: list[int], kind: int
     ) -> IntArray:
-        indices = np.empty(len(chosen), dtype=np.int32)
+        parts = []
         for first, part in _limited(chosen, WIDTHS[kind]):
             rows, last = self.tables.masses(windows, part, kind), first + len(part)
             for task, (low, high) in zip(tasks, pairwise(cuts), strict=True):
                 start, stop = max(low, first), min(high, last)
                 if start < stop:
-                    indices[start:stop] = task.reader.read_rows(rows[start - first : stop - first])
-        return indices
+                    parts.append(task.reader.read_rows(rows[start - first : stop - first]))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 class _Group(NamedTuple):
