@@ -19,6 +19,7 @@ ZERO = 128
 LOWEST, HIGHEST = -ZERO, 255 - ZERO
 """Range of the numbers that bytes represent."""
 _HALF = 2**8
+_LARGEST = _HALF * HIGHEST + HIGHEST
 _ROWS = 16
 
 
@@ -34,12 +35,14 @@ class ByteProduct:
     """
 
     def __init__(self, weight: Tensor, grid: Tensor) -> None:
-        high = torch.floor((weight + _HALF // 2) / _HALF)
-        if bool(high.abs().max() > HIGHEST):
+        if bool(weight.abs().max() > _LARGEST):
             raise ValueError(f"weights up to {float(weight.abs().max()):.0f} do not fit two bytes")
-        halves = torch.cat([weight - _HALF * high, high], dim=1).to(torch.int8)
-        num_in, self._num_out = weight.shape
-        self._packed = torch.ops.onednn.qlinear_prepack(halves.t().contiguous(), [_ROWS, num_in])
+        integers = weight.to(torch.int16)
+        low = integers.to(torch.int8)  # modulo 2^8
+        high = ((integers - low) >> 8).to(torch.int8)
+        num_in, self._num_out = integers.shape
+        halves = torch.cat([low.t(), high.t()]).contiguous()  # oneDNN ignores strides here
+        self._packed = torch.ops.onednn.qlinear_prepack(halves, [_ROWS, num_in])
         self._scales = torch.cat([grid, _HALF * grid])
         self._zeros = torch.zeros(2 * self._num_out, dtype=torch.int64)
 
