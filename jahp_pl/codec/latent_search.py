@@ -1,6 +1,6 @@
 """Two searches for integers near y with a lower R + lambda * D than the nearest ones, both over continuous y:
 
-- freeze: Adam; after a warm-up, a growing share of the latents is rounded for good, in random order with some
+- freeze: Adam; a growing share of the latents is rounded for good, in random order with some
   preference for those near an integer, while the others continue and compensate for the errors that this causes. A few
   steps suffice.
 - sga: stochastic Gumbel annealing (Yang, Bamler & Mandt 2020): each step softly samples one of the two integers next to
@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -17,10 +16,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from jahp_pl.config import LossConfig
 from jahp_pl.ops import round_straight_through
 
-FREEZING_POWER = 1.4
-"""The frozen share is p^1.4, with p from 0 to 1 over the steps after the warm-up."""
 SGA_TEMPERATURES = (0.5, 0.05)
 """Initial and final temperature; after `SGA_CONSTANT` of the steps, it falls geometrically from one to the other."""
 SGA_CONSTANT = 0.35
@@ -46,10 +44,16 @@ class Search(NamedTuple):
     nearness: float = 0.4
     """Weight of a latent's distance from the nearest integer, as a share of the largest one, in the order of freezing;
     0 freezes at random."""
-    warm_up: float = 0.15
+    warm_up: float = 0.0
     """Share of the steps before anything is frozen; 1 rounds everything at the end."""
+    lmbda_factor: float = 1.3
+    """Factor of the model's lambda, see docs/refinement.md."""
     structure_share: float = 0.3
     """Share of `StructuralDistortion` in the distortion of models that were trained for squared errors."""
+
+    def objective_of(self, loss: LossConfig) -> LossConfig:
+        """Return the objective of the search from the single-rate objective of the model: `lmbda_factor` applied."""
+        return LossConfig(loss.distortion, self.lmbda_factor * loss.lmbda)
 
 
 class RefinementWarning(UserWarning):
@@ -84,7 +88,7 @@ def run_search(
         share = step / search.steps
         y = y.detach()
         if search.method == "freeze":
-            is_frozen = is_free & _comes_first(y, keys, is_free, search.nearness, _share_frozen(search, share))
+            is_frozen = is_free & _comes_first(y, keys, is_free, search.nearness, _share_frozen(search, step))
             y, is_free = torch.where(is_frozen, y.round(), y), is_free & ~is_frozen
         y.requires_grad_(True)
         tried = torch.where(is_free, _relaxed(y, search, share, generator), y)
@@ -103,10 +107,14 @@ def run_search(
     return y
 
 
-def _share_frozen(search: Search, share: float) -> float:
-    """Return the share of latents that is frozen after a share of the steps."""
-    done = max(0.0, share - search.warm_up) / max(1 - search.warm_up, 1e-9)
-    return math.pow(done, FREEZING_POWER)
+def _share_frozen(search: Search, step: int) -> float:
+    """Return the share of latents that is frozen before a step.
+
+    After the warm-up, every step freezes as many; the half portion that is left after the last step is only rounded.
+    It is the smaller because nothing compensates for its errors.
+    """
+    start = search.warm_up * search.steps
+    return max(0.0, step - start) / max(search.steps - start - 0.5, 0.5)
 
 
 def _comes_first(y: Tensor, keys: Tensor, is_free: Tensor, nearness: float, share: float) -> Tensor:

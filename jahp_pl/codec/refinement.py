@@ -118,7 +118,7 @@ def refine(
         image: (3, H, W) uint8 on the CPU.
         y: (1, M, h, w) float32 on the model's device: latents of the image, scaled by the gains of a rate level.
         rounded: y_hat, which is y rounded to integers, and z_hat; int32 on the CPU.
-        loss: lambda and the distortion measure.
+        loss: lambda and the distortion measure, before the search's own factor.
         search: one of `EFFORTS`.
         scale: (M,) factors of the latents before g_s; None for 1.
         memory_limit: bytes that the search may use in addition to the image and its latents; larger images are searched
@@ -134,6 +134,7 @@ def refine(
     """
     if min(image.shape[-2:]) < MIN_SEARCHED_SIDE:
         return rounded.y_hat
+    loss = search.objective_of(loss)
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(y.device.type, enabled=False):
         start = y.detach().clone()
         scale = None if scale is None else scale.clone()  # inference tensors cannot be used with autograd

@@ -19,7 +19,7 @@ import jahp_pl.pillow  # noqa: F401, a plugin
 from jahp_pl.codec import refinement
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.latent_objective import LatentObjective, Region, mixture_bits
-from jahp_pl.codec.latent_search import RefinementWarning, Search, _comes_first
+from jahp_pl.codec.latent_search import RefinementWarning, Search, _comes_first, _share_frozen
 from jahp_pl.codec.latents import Latents
 from jahp_pl.codec.refinement import EFFORTS, refine, search_bytes
 from jahp_pl.codec.structural_distortion import StructuralDistortion
@@ -64,9 +64,10 @@ def start_of(codec: Codec, image: Tensor) -> tuple[Tensor, Latents[Tensor]]:
 
 
 def score(codec: Codec, image: Tensor, y_hat: Tensor, z_hat: Tensor | None, loss: LossConfig = LOSS) -> float:
-    """Return the objective of the whole image at integer latents."""
+    """Return the objective of a search of the whole image at integer latents."""
     psi = None if z_hat is None else refinement._psi(codec.model, z_hat, Region(0, y_hat.shape[1], 0, y_hat.shape[2]))
     whole = Region(0, y_hat.shape[1], 0, y_hat.shape[2])
+    loss = FEW.objective_of(loss)
     objective = LatentObjective(codec.model, codec.transforms, image, psi, loss, FEW.structure_share, whole, whole)
     return objective.score(y_hat.float()[None])
 
@@ -181,8 +182,9 @@ def test_factors_before_the_synthesis_belong_to_the_objective() -> None:
     scale = torch.full((y.shape[1],), 2.0)
     whole = Region(0, y.shape[2], 0, y.shape[3])
     psi = refinement._psi(codec.model, start.z_hat, whole)
+    loss = FEW.objective_of(LOSS)
     objective = LatentObjective(
-        codec.model, codec.transforms, image, psi, LOSS, FEW.structure_share, whole, whole, scale
+        codec.model, codec.transforms, image, psi, loss, FEW.structure_share, whole, whole, scale
     )
     found = refine(codec.model, codec.transforms, image, y, start, LOSS, FEW, scale=scale)
     assert objective.score(found.float()[None]) < objective.score(start.y_hat.float()[None])
@@ -202,6 +204,33 @@ def test_freezing_prefers_latents_near_an_integer_and_keeps_what_is_frozen() -> 
     is_free[0, 2] = False
     assert chosen(1.0, 0.4) == [0, 1, 2]
     assert chosen(1.0, 1.0) == [0, 1, 2, 3, 4, 5]
+
+
+def test_the_last_portion_of_frozen_latents_is_half_as_large_as_the_others() -> None:
+    assert [_share_frozen(Search("freeze", 4), step) for step in range(4)] == pytest.approx([0, 2 / 7, 4 / 7, 6 / 7])
+    late = Search("freeze", 4, warm_up=0.5)
+    assert [_share_frozen(late, step) for step in range(4)] == pytest.approx([0, 0, 0, 2 / 3])
+    assert _share_frozen(Search("freeze", 4, warm_up=1.0), 3) == 0
+    assert _share_frozen(Search("freeze", 1), 0) == 0
+
+
+def test_a_larger_lambda_spends_more_bits_on_fewer_errors() -> None:
+    codec, image = searching(MIXTURE), picture(96, 128)
+    y, start = start_of(codec, image)
+    spans = []
+    for factor in (0.5, 4.0):
+        search = FEW._replace(lmbda_factor=factor)
+        found = refine(codec.model, codec.transforms, image, y, start, LOSS, search)
+        whole = Region(0, 6, 0, 8)
+        psi = refinement._psi(codec.model, start.z_hat, whole)
+        parts = [
+            LatentObjective(codec.model, codec.transforms, image, psi, LossConfig("mse", lmbda), 0.0, whole, whole)
+            for lmbda in (1e-9, 1e3)
+        ]
+        spans.append([objective.score(found.float()[None]) for objective in parts])
+    (fewer_bits, larger_error), (more_bits, smaller_error) = spans
+    assert fewer_bits < more_bits
+    assert smaller_error < larger_error
 
 
 # --- tiles ------------------------------------------------------------------------------------------------------------
