@@ -10,6 +10,7 @@ in float32; processors without VNNI may saturate, so there the results differ, a
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from jahp_pl.codec.packed_weights import fastest
@@ -21,6 +22,7 @@ LOWEST, HIGHEST = -ZERO, 255 - ZERO
 _HALF = 2**8
 _LARGEST = _HALF * HIGHEST + HIGHEST
 _ROWS = 16
+_BLOCK = 256
 
 
 class ByteProduct:
@@ -55,8 +57,12 @@ class ByteProduct:
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Compute (rows - 128) @ weight * grid: (n, in) uint8 -> (n, out) float32."""
-        low, high = self.halves(rows)
-        return low + high
+        product = torch.empty(len(rows), self._num_out, dtype=torch.float32)
+        for block, out in zip(torch.split(rows, _BLOCK), torch.split(product, _BLOCK), strict=True):
+            missing = padded_rows(len(block)) - len(block)
+            low, high = self.halves(F.pad(block, (0, 0, 0, missing)) if missing else block)
+            torch.add(low[: len(block)], high[: len(block)], out=out)
+        return product
 
 
 def byte_product(weight: Tensor, grid: Tensor) -> ByteProduct | None:

@@ -20,7 +20,7 @@ from jahp_pl.codec.entropy.wavefront import Schedule, Step
 from jahp_pl.codec.entropy.window_tables import WIDTHS, Windows, WindowTables
 from jahp_pl.codec.latents import Integers
 
-ENCODED_POSITIONS = 128
+ENCODED_POSITIONS = 512
 """Approximate number of positions whose parameters the encoder computes at a time; bounds the memory and does not
 affect the file."""
 MAX_CELLS = 2**22
