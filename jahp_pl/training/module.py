@@ -27,12 +27,10 @@ import math
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Self
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
@@ -61,15 +59,7 @@ from jahp_pl.training.processes import check_agreement
 from jahp_pl.training.soap import Soap
 from jahp_pl.training.step_means import RunningMeans, TrainingRow
 from jahp_pl.training.stopping import StopRequests
-from jahp_pl.training.validation import (
-    NO_LOSS,
-    VALIDATED_SHARES,
-    RowMeans,
-    ValidationRow,
-    level_section,
-    measure_image,
-    validation_values,
-)
+from jahp_pl.training.validation import ValidationMeans
 
 
 class CompressionModule(LightningModule):
@@ -92,7 +82,7 @@ class CompressionModule(LightningModule):
         copied_networks: names of the networks whose weights were copied from `start`.
         average: moving average of the weights; None if `optim.ema_decay` is 0.
         clock: training time of the run.
-        latest: means of the training steps as logged last; None before the first logging.
+        latest: means of the training steps, as last logged; None before the first logging.
         validation_due: whether a validation of the current weights has started but not finished.
         stop_requests: handles signals and the session's time limit; None if only the Trainer ends the run.
     """
@@ -120,9 +110,7 @@ class CompressionModule(LightningModule):
         # In a tuple, so that the compiled model is not registered as a submodule with its own weights and names.
         self._training_model = (torch.compile(self.model) if config.trainer.compile else self.model,)
 
-        self.validated_shares = VALIDATED_SHARES if config.model.num_levels > 1 else (None,)
-        self._level_means = [RowMeans(ValidationRow) for _ in self.validated_shares]
-        self.validation = nn.ModuleList(self._level_means)  # moves them to the device of the weights
+        self.validation = ValidationMeans(config.model.num_levels)
         self.latest: TrainingRow | None = None
         self.validation_due = False
         self.clock = TrainingClock()
@@ -329,30 +317,14 @@ class CompressionModule(LightningModule):
             self._check_range(image)
             seed_noise(self.config.seed, zlib.crc32(name.encode()))  # the same in every validation and on every rank
             with torch.autocast(self.device.type, enabled=False):
-                for share, metric in zip(self.validated_shares, self._level_means, strict=True):
-                    metric.update(measure_image(self.evaluated_model, self.config.loss, image, share))
+                self.validation.update(self.evaluated_model, self.config.loss, image)
 
     def on_validation_epoch_end(self) -> None:
         """Average over all images of all ranks, and log the means."""
         if self.stop_requests is not None:
             self.stop_requests.end_validation()
-        by_level = [metric.compute() for metric in self._level_means]
-        for metric in self._level_means:
-            metric.reset()
-        counts = by_level[0][1]
-        if not counts.bpp:
-            return
-        values: dict[str, float] = {}
-        for share, (means, _) in zip(self.validated_shares, by_level, strict=True):
-            values |= validation_values(means, "val" if share is None else level_section(share))
-        if len(by_level) > 1:  # the training objective, and plain means of the measures
-            values |= validation_values(
-                ValidationRow._make(map(fmean, zip(*(row for row, _ in by_level), strict=True))), "val"
-            )
-        if not counts.loss:
-            rank_zero_warn(NO_LOSS)
-        values |= {"val/images": float(counts.bpp), "val/ms_ssim_images": float(counts.ms_ssim or 0)}
-        log_row(self, values)
+        if values := self.validation.take():
+            log_row(self, values)
 
     def on_validation_end(self) -> None:
         """Resume the time per step."""

@@ -6,10 +6,13 @@ clipped and rounded to 8 bits. Images have equal weight.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from statistics import fmean
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
-from torch import Tensor
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, nn
 from torchmetrics import Metric
 
 from jahp_pl.config import LossConfig
@@ -124,3 +127,45 @@ class RowMeans(Metric, Generic[AnyRow]):
         means, counts = (self.sums / self.counts).tolist(), self.counts.int().tolist()
         make = self.row_type._make  # type: ignore[attr-defined]
         return make(means), make(counts)
+
+
+class ValidationMeans(nn.Module):
+    """Means over the validation images of all ranks, at each level at which a model is validated.
+
+    Args:
+        num_levels: number of rate levels of the model; 1 for a single-rate model.
+    """
+
+    def __init__(self, num_levels: int) -> None:
+        super().__init__()
+        self._shares = VALIDATED_SHARES if num_levels > 1 else (None,)
+        self._means = [RowMeans(ValidationRow) for _ in self._shares]
+        self.metrics = nn.ModuleList(self._means)  # moves them to the device of the weights
+
+    def update(self, model: CompressionModel, config: LossConfig, x: Tensor) -> None:
+        """Measure one image at every level; arguments as in `measure_image`."""
+        for share, means in zip(self._shares, self._means, strict=True):
+            means.update(measure_image(model, config, x, share))
+
+    def take(self) -> dict[str, float]:
+        """Return the values to log, and reset the means; without any image, return no values.
+
+        The values named "val/..." of a variable-rate model are means over its levels: the loss is then the objective of
+        training. A warning says so if no image gives a loss.
+        """
+        rows, counts = zip(*(means.compute() for means in self._means), strict=True)
+        for means in self._means:
+            means.reset()
+        if not counts[0].bpp:
+            return {}
+        if not counts[0].loss:
+            rank_zero_warn(NO_LOSS)
+        values = validation_values(_mean_over(rows), "val")
+        if len(rows) > 1:
+            for share, row in zip(VALIDATED_SHARES, rows, strict=True):
+                values |= validation_values(row, level_section(share))
+        return values | {"val/images": float(counts[0].bpp), "val/ms_ssim_images": float(counts[0].ms_ssim or 0)}
+
+
+def _mean_over(rows: Iterable[ValidationRow]) -> ValidationRow:
+    return ValidationRow._make(map(fmean, zip(*rows, strict=True)))

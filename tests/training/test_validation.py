@@ -12,7 +12,14 @@ from jahp_pl.config import LossConfig, ModelConfig
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
 from jahp_pl.quality import MS_SSIM_MIN_SIDE, psnr, to_uint8
-from jahp_pl.training.validation import RowMeans, ValidationRow, measure_image
+from jahp_pl.training.validation import (
+    NO_LOSS,
+    VALIDATED_SHARES,
+    RowMeans,
+    ValidationMeans,
+    ValidationRow,
+    measure_image,
+)
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +105,35 @@ def test_a_mean_over_nothing_is_not_a_number() -> None:
     mean, count = RowMeans(ValidationRow).compute()
     assert math.isnan(float(mean.bpp))
     assert count.bpp == 0
+
+
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
+def test_values_of_a_variable_rate_model_are_logged_by_level_and_averaged_over_levels(photos: Tensor) -> None:
+    torch.manual_seed(1)
+    loss = LossConfig(lmbda=0.002, lmbda_max=0.05)
+    variable = CompressionModel(ModelConfig(num_filters=8, num_latents=12, num_levels=3)).eval()
+    assert variable.gains is not None
+    variable.gains.initialize(loss)
+    with torch.no_grad():
+        variable.g_a[-1].weight.mul_(100)  # otherwise all latents round to 0 at every level
+    x = photos[:1, :, :64, :64]
+    means = ValidationMeans(3)
+    means.update(variable, loss, x)
+    values = means.take()
+    rates = [values[f"val_level{number:03}/bpp"] for number in (0, 33, 67, 100)]
+    expected = [float(measure_image(variable, loss, x, share).bpp) for share in VALIDATED_SHARES]
+    assert rates == pytest.approx(expected, rel=1e-6)
+    assert len(set(rates)) == 4
+    assert values["val/bpp"] == pytest.approx(sum(rates) / 4)
+    assert (values["val/images"], values["val/ms_ssim_images"]) == (1, 0)
+    assert means.take() == {}  # reset
+
+
+def test_images_that_give_no_loss_are_reported(model: CompressionModel, photos: Tensor) -> None:
+    means = ValidationMeans(1)
+    means.update(model, LossConfig(distortion="ms_ssim"), photos[:1, :, :64, :64])
+    with pytest.warns(UserWarning, match="no validation image") as warnings:
+        values = means.take()
+    assert str(warnings[0].message) == NO_LOSS
+    assert math.isnan(values["val/loss"])
+    assert values["val/bpp"] > 0
