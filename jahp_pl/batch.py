@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from jahp_pl.codec.bitstream import MAGIC
 from jahp_pl.errors import JahpError, StandardOutputError, describe_error
+from jahp_pl.files import resolved
 
 STREAM = Path("-")
 """Stands for standard input or standard output."""
@@ -84,7 +85,8 @@ def plan(
         beside: suffix of outputs written beside their inputs, in place of `suffix`; None for the same.
 
     Returns:
-        One job per input file. Files found in folders that share an output become jobs with a `conflict`.
+        One job per input file; a file that is found twice counts once. Files found in folders that share an output
+        become jobs with a `conflict`.
 
     Raises:
         BatchError: if an input is missing, a folder holds no wanted file, a named file shares its output with another,
@@ -103,7 +105,10 @@ def plan(
         suffix = beside
     if len(inputs) > 1 and not inputs[-1].exists():
         raise BatchError(f"{inputs[-1]}: no such file; if it is meant as the output, write -o {inputs[-1]}")
-    jobs = [job for path in inputs for job in _outputs(path, output, suffix, wanted, force)]
+    once: dict[tuple[Path, Path], Job] = {}
+    for job in (job for path in inputs for job in _outputs(path, output, suffix, wanted, force)):
+        once.setdefault((resolved(job.source), job.target), job)
+    jobs = list(once.values())
     by_target: dict[Path, list[Job]] = {}
     for job in jobs:
         by_target.setdefault(job.target, []).append(job)

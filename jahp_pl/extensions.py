@@ -27,7 +27,7 @@ def import_modules(modules: Sequence[str]) -> None:
             _import_file(Path(module)) if module.endswith(".py") else importlib.import_module(module)
         except ConfigError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a script that calls sys.exit would end the command silently
             reason = f"{type(error).__name__}: {error}"
             raise ConfigError(
                 f"imports={module}: cannot be imported ({reason}); correct the module or its name"

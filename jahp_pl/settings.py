@@ -58,6 +58,8 @@ def load_config(*arguments: str | Path) -> Config:
             raise ConfigError(f"{file}: cannot be read as YAML: it is nested too deeply; correct the file") from None
         # PyYAML passes on Python's own errors; OmegaConf raises an OSError without a number if a file is a single word
         except (YAMLError, OmegaConfBaseException, OSError, ValueError, ArithmeticError) as error:
+            if isinstance(error, IsADirectoryError):
+                raise ConfigError(f"{file}: is a folder; give the path of a YAML file with settings") from None
             if isinstance(error, OSError) and error.errno is not None:
                 raise ConfigError(describe_error(error, str(file))) from None
             raise ConfigError(f"{file}: cannot be read as YAML: {yaml_problem(error)}; correct the file") from None

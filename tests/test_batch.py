@@ -60,6 +60,7 @@ def test_impossible_plans_are_refused_by_name(tree, tmp_path):
     (tmp_path / "file.d").write_bytes(b"x")
     (tmp_path / "plain").write_bytes(b"x")
     (tree / "a.jahp").write_bytes(b"x")
+    (tree / "sub" / "b.png").write_bytes(b"x")
     for inputs, output, words in (
         ([tree / "none.png"], None, "none.png: no such file"),
         ([tmp_path / "empty"], None, "empty: contains no"),
@@ -70,11 +71,19 @@ def test_impossible_plans_are_refused_by_name(tree, tmp_path):
         ([tree / "a.png", tree / "sub" / "b.JPG"], tmp_path / "new.jahp", "new.jahp: is one file"),
         ([STREAM, tree / "a.png"], None, "one input"),
         ([tree], STREAM, "one input"),
-        ([tree, tree / "sub" / "b.JPG", tree / "sub"], tmp_path / "o", "have the same output"),
+        ([tree / "sub" / "b.JPG", tree / "sub" / "b.png"], tmp_path / "o", "have the same output"),
     ):
         with pytest.raises(BatchError, match=words):
             plan(inputs, output, ".jahp", WANTED)
     assert targets([tree / "a.png"], None, ".jahp", WANTED, force=True) == [tree / "a.jahp"]
+
+
+def test_a_file_that_is_given_twice_counts_once(tree, tmp_path):
+    out = tmp_path / "o"
+    assert targets([tree, tree], out, ".jahp", WANTED) == [out / "a.jahp", out / "sub" / "b.jahp"]
+    assert targets([tree / "a.png", tree / "sub" / ".." / "a.png", tree], out, ".jahp", WANTED)[0] == out / "a.jahp"
+    assert len(plan([tree / "a.png", tree / "a.png", tree], out, ".jahp", WANTED)) == 2
+    assert all(job.conflict is None for job in plan([tree, tree], out, ".jahp", WANTED))
 
 
 def test_only_a_newer_output_of_the_same_kind_counts_as_done(tmp_path):

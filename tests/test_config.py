@@ -154,8 +154,10 @@ def test_an_empty_file_changes_nothing(write: typing.Callable[..., str]) -> None
         ("loss.lmbda=inf", "loss.lmbda=inf", "finite"),
         ("data.crop_size=0", "data.crop_size=0", "at least 16"),
         ("data.crop_size=100", "data.crop_size=100", "multiple of 16"),
-        ("data.batch_size=0", "data.batch_size=0", "at least 1"),
-        ("data.num_workers=-1", "data.num_workers=-1", "negative"),
+        ("data.batch_size=0", "data.batch_size=0", "from 1 to 65536"),
+        ("data.batch_size=99999999999", "data.batch_size=99999999999", "from 1 to 65536"),
+        ("data.num_workers=-1", "data.num_workers=-1", "from 0 to 1024"),
+        ("data.num_workers=99999", "data.num_workers=99999", "from 0 to 1024"),
         ("data.shuffle_buffer=0", "data.shuffle_buffer=0", "at least 1"),
         ("data.max_val_images=-1", "data.max_val_images=-1", "negative"),
         ("data.crops_per_photo=0", "data.crops_per_photo=0", "at least 1"),
@@ -251,7 +253,7 @@ def test_missing_files_folders_and_binary_files_are_named(tmp_path: Path) -> Non
         refusal(tmp_path / "none.yaml")
         == f"{tmp_path / 'none.yaml'}: no such file; give the path of a YAML file with settings"
     )
-    assert refusal(tmp_path).startswith(f"{tmp_path}: ")
+    assert refusal(tmp_path) == f"{tmp_path}: is a folder; give the path of a YAML file with settings"
     binary = tmp_path / "binary.yaml"
     binary.write_bytes(b"\xff\xfe\x00seed")
     assert refusal(binary).startswith(f"{binary}: ")

@@ -108,7 +108,7 @@ def _below(folder: Path) -> Iterator[Path]:
         yield folder
         return
     for path in sorted(folder.iterdir()):
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():  # a link to a folder above would never end
             yield from _below(path)
         elif path.suffix == ".jahp":
             yield path

@@ -121,4 +121,5 @@ def print_failures(command: str, failures: Sequence[batch.Failure], total: int) 
     for failure in failures:
         reason = " ".join(failure.reason.split()).removeprefix(f"{failure.source}: ")
         say(f"  {failure.source}: {reason}", file=sys.stderr)
-    raise CommandError(f"{command}: {len(failures)} of {total} failed, see above; the others are done")
+    rest = "; the others are done" if len(failures) < total else ""
+    raise CommandError(f"{command}: {len(failures)} of {total} failed, see above{rest}")

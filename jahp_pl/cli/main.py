@@ -130,6 +130,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parsed
 
 
+def _is_path(word: str) -> bool:
+    """Check whether a word, which may be too long for a file name, is an existing path."""
+    try:
+        return Path(word).exists()
+    except OSError:
+        return False
+
+
 def _is_setting(word: Path) -> bool:
     """Check whether a word after --images, which takes any number of words, is a setting of a training run."""
     return word.suffix in (".yaml", ".yml") or ("=" in str(word) and not word.exists())
@@ -174,7 +182,9 @@ class _Parser(argparse.ArgumentParser):
         self.exit(_fail(message.removeprefix("argument ") + advice, 2))
 
     def _suggestion(self, message: str) -> str:
-        """Suggest the command, option or value that was probably meant."""
+        """Suggest the command, option, file or value that was probably meant."""
+        if dashed := next((word for word in sys.argv[1:] if word.startswith("-") and _is_path(word)), None):
+            return f"; if {dashed} is meant as a file, write ./{dashed}"
         if found := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message):
             word, known = found[1], [choice.strip("' ") for choice in found[2].split(",")]
         elif found := re.match(r"unrecognized arguments:.*?(--?[a-z][^\s=]*)", message):

@@ -14,6 +14,8 @@ from jahp_pl.model_io.runtimes import RUNTIMES
 
 MODEL = "an export, a run folder, a checkpoint, the name of a bundled model (see `jahp info`), or hf://USER/NAME"
 """Description of what --model accepts."""
+MAX_DIGITS = 18
+"""Number of digits that a whole number may have; it then fits into 64 bits wherever it is passed on."""
 MAX_THREADS = 1024
 """Largest number of threads that --threads accepts."""
 
@@ -174,9 +176,10 @@ def check_results_path(out: Path) -> None:
 
 
 def positive(text: str) -> int:
-    """Parse a whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be a whole number of at least 1")
+    """Parse a whole number of at least 1 and at most `MAX_DIGITS` digits."""
+    if not text.isdecimal() or len(text) > MAX_DIGITS or int(text) < 1:
+        limit = f", of at most {MAX_DIGITS} digits" if text.isdecimal() and len(text) > MAX_DIGITS else ""
+        raise argparse.ArgumentTypeError(f"{text[:40]}: must be a whole number of at least 1{limit}")
     return int(text)
 
 

@@ -54,7 +54,7 @@ def shards(arguments: argparse.Namespace) -> None:
 def _with_options(message: str, names: Iterable[str]) -> str:
     """Replace the library's arguments in a message by options, e.g. `min_side=256` by `--min-side 256`."""
     for name in names:
-        message = re.sub(rf"(?<![\w./=-]){name}=(?=\d)", f"--{name.replace('_', '-')} ", message)
+        message = re.sub(rf"(?<![\w./=-]){name}=(?=-?\d)", f"--{name.replace('_', '-')} ", message)
     return message
 
 

@@ -7,6 +7,11 @@ from dataclasses import dataclass, field
 
 from jahp_pl.config.checks import require
 
+MAX_BATCH_SIZE = 2**16
+"""Largest batch; one that memory cannot hold would be collected for hours before training fails."""
+MAX_WORKERS = 1024
+"""Largest number of loading processes per training process."""
+
 
 @dataclass
 class DataConfig:
@@ -43,8 +48,10 @@ class DataConfig:
     def __post_init__(self) -> None:
         require(self.crop_size >= 16, "data.crop_size", self.crop_size, "must be at least 16")
         require(self.crop_size % 16 == 0, "data.crop_size", self.crop_size, "must be a multiple of 16")
-        require(self.batch_size >= 1, "data.batch_size", self.batch_size, "must be at least 1")
-        require(self.num_workers >= 0, "data.num_workers", self.num_workers, "must not be negative")
+        is_batch = 1 <= self.batch_size <= MAX_BATCH_SIZE
+        require(is_batch, "data.batch_size", self.batch_size, f"must be from 1 to {MAX_BATCH_SIZE}")
+        are_workers = 0 <= self.num_workers <= MAX_WORKERS
+        require(are_workers, "data.num_workers", self.num_workers, f"must be from 0 to {MAX_WORKERS}")
         require(self.shuffle_buffer >= 1, "data.shuffle_buffer", self.shuffle_buffer, "must be at least 1")
         require(self.crops_per_photo >= 1, "data.crops_per_photo", self.crops_per_photo, "must be at least 1")
         require(0 < self.timeout < math.inf, "data.timeout", self.timeout, "must be positive and finite")

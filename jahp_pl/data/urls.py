@@ -31,7 +31,7 @@ def expand_shards(entries: Sequence[str], key: str, timeout: float = 30.0) -> Sh
 
     Args:
         entries: folders with an `index.json`, paths, globs, brace patterns, and URLs (see `remote`); a URL that ends in
-            / or in /index.json means the shards of that index.
+            /, and any entry that ends in /index.json, means the shards of that index.
         key: name of the setting for error messages.
         timeout: seconds that reading an index may take.
 
@@ -90,6 +90,8 @@ def _local(entry: str, key: str) -> list[str]:
 
 def _files(path: Path, key: str) -> list[Path]:
     """Return the paths that an entry stands for; some may not exist."""
+    if path.name == INDEX_NAME:  # as for URLs
+        path = path.parent
     recover_if_missing(path)
     if path.is_dir():
         if not (path / INDEX_NAME).exists():

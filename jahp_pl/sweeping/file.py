@@ -15,7 +15,7 @@ import yaml
 from jahp_pl.errors import first_line
 from jahp_pl.settings import all_keys
 from jahp_pl.sweeping import SweepError
-from jahp_pl.sweeping.parameters import Parameter, Value, parse_parameter
+from jahp_pl.sweeping.parameters import Parameter, Value, check_number, parse_parameter
 
 Method = Literal["grid", "random", "bayes"]
 """How points are chosen: all combinations, random draws, or a search guided by the results so far."""
@@ -164,8 +164,8 @@ def _metric(content: object) -> tuple[str | None, Goal, float | None]:
     goal, target = content.get("goal", "minimize"), content.get("target")
     if goal not in get_args(Goal):
         raise SweepError(f"metric.goal={goal}: must be minimize or maximize")
-    if target is not None and not isinstance(target, int | float):
-        raise SweepError(f"metric.target={target}: must be a number")
+    if target is not None:
+        check_number("metric.target", target)
     return content["name"], goal, target
 
 

@@ -154,9 +154,8 @@ def _range(key: str, where: str, content: Mapping[str, Any]) -> Parameter:
         if name not in content:
             raise SweepError(f"{where}.{name}: is missing; give value, values, or min and max")
     for name in ("min", "max", "q"):
-        if name in content and not _is_number(content[name]):
-            hint = " (YAML reads 1e-4 as a word; write 1.0e-4)" if isinstance(content[name], str) else ""
-            raise SweepError(f"{where}.{name}={content[name]}: must be a number{hint}")
+        if name in content:
+            check_number(f"{where}.{name}", content[name])
     low, high = content["min"], content["max"]
     is_whole = isinstance(low, int) and isinstance(high, int)
     distribution = content.get("distribution", "int_uniform" if is_whole else "uniform")
@@ -178,6 +177,18 @@ def _range(key: str, where: str, content: Mapping[str, Any]) -> Parameter:
     if step is not None and (high - low) / step > _MAX_STEPS:
         raise SweepError(f"{where}.q={step:g}: is too small relative to max - min to distinguish its multiples")
     return Parameter(key, kind, (), None, low, high, is_log, step)
+
+
+def check_number(where: str, value: object) -> None:
+    """Refuse a value that YAML does not read as a finite number.
+
+    Raises:
+        SweepError: with `where`, the name of the entry.
+    """
+    if not _is_number(value):
+        is_word = isinstance(value, str)
+        hint = " (YAML reads 1e-4 and 1.0e4 as words; write 1.0e-4 and 1.0e+4)" if is_word else ""
+        raise SweepError(f"{where}={value}: must be a number{hint}")
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:

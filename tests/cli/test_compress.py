@@ -316,7 +316,7 @@ def test_a_limit_on_the_size_of_files_is_reported_and_leaves_nothing(model, phot
     assert done.returncode == 2
     lines = done.stderr.strip().splitlines()
     assert "one.jahp: cannot be written (File too large); the previous content is kept. Free some space" in lines[0]
-    assert lines[-1] == "jahp: compress: 2 of 2 failed, see above; the others are done"
+    assert lines[-1] == "jahp: compress: 2 of 2 failed, see above"
     assert files(photos) == ["one.png", "sub/two.png"]
 
 

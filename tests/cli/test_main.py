@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from jahp_pl.cli.main import _parser
+from jahp_pl.cli.main import _parser, main
 from jahp_pl.cli.options import num_bytes
 from jahp_pl.cli.process import WAITING
 from jahp_pl.config import ModelConfig
@@ -173,6 +173,13 @@ def test_evaluate_keeps_images_with_the_same_stem_apart(model_file, tmp_path):
     assert {f"{name}.jahp": size for name, size in rows.items()} == made
 
 
+def test_info_follows_no_links_to_folders(tmp_path, capsys):
+    for name in ("a", "b", "c"):
+        (tmp_path / name).symlink_to(tmp_path)
+    assert run("info", tmp_path) == 2
+    assert "has no checkpoint, export or .jahp file" in capsys.readouterr().err
+
+
 def test_info_knows_a_compressed_file_by_its_first_bytes_and_gives_the_quality_asked_for(photo, capsys):
     renamed = photo.with_name("renamed.bin")
     assert run("compress", photo, "-o", renamed, "--quality", "37", "--effort", "0") == 0
@@ -202,6 +209,7 @@ def test_an_input_of_another_kind_is_reported_before_its_output(photo, tmp_path,
     ("options", "named"),
     [
         (["--min-side", "0"], "--min-side 0: must be at least 1"),
+        (["--min-side", "-5"], "--min-side -5: must be at least 1"),
         (["--min-side", "9999"], "1 with a side under --min-side 9999, 0 over --max-pixels 67108864"),
         (["--max-side", "100"], "--max-side 100: must be at least --min-side 256"),
         (["--tile", "100"], "--tile 100: must be at least 512"),
@@ -357,6 +365,7 @@ def test_a_typo_is_answered_with_a_suggestion(arguments, meant, capsys):
             ["compress", "a.png", "--size", "x"],
             "jahp: --size: x: must be a size in bytes, e.g. 40000, 50k, 50kB or 1.5M",
         ),
+        (["compress", "a.png", "--memory", "9" * 5000], f"jahp: --memory: {'9' * 40}: must be a whole number of at"),
     ],
 )
 def test_unusable_arguments_are_reported_in_one_line(arguments, expected, capsys):
@@ -369,6 +378,21 @@ def test_unusable_arguments_are_reported_in_one_line(arguments, expected, capsys
 def test_a_module_that_cannot_be_imported_is_named_by_its_option(capsys):
     assert run("info", "--import", "nowhere.py") == 2
     assert capsys.readouterr().err.startswith("jahp: --import nowhere.py: cannot be imported")
+
+
+def test_a_module_that_exits_is_named_by_its_option(tmp_path, capsys):
+    (tmp_path / "script.py").write_text("import sys; sys.exit(3)\n")
+    assert run("info", "joint-psnr", "--import", tmp_path / "script.py") == 2
+    assert "script.py: cannot be imported (SystemExit: 3)" in capsys.readouterr().err
+
+
+def test_a_file_whose_name_begins_with_a_dash_is_explained(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-photo.png").touch()
+    monkeypatch.setattr("sys.argv", ["jahp", "compress", "-photo.png"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "if -photo.png is meant as a file, write ./-photo.png" in capsys.readouterr().err
 
 
 def test_a_deleted_working_folder_is_reported_in_one_line(tmp_path):

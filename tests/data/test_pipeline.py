@@ -97,6 +97,7 @@ def test_crops_are_uint8_and_are_cut_from_the_photograph(tmp_path: Path) -> None
 
 def test_the_same_seed_gives_the_same_crops(shards: Path) -> None:
     urls = expand_shards([str(shards)], "data.train").urls
+    assert expand_shards([str(shards / "index.json")], "data.train").urls == urls
     assert same(take(stream(urls), 40), take(stream(urls), 40))
 
 

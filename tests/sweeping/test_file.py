@@ -169,6 +169,12 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"parameters": {"loss.lmbda": {"min": 0.1, "max": 0.2}}}, "parameters.loss.lmbda: has no finite grid"
     ),
     "number that YAML reads as a word": (
+        {"metric": {"name": "val/loss", "target": "1.0e9"}}, "metric.target=1.0e9: must be a number (YAML reads"
+    ),
+    "target that is not a number": (
+        {"metric": {"name": "val/loss", "target": float("nan")}}, "metric.target=nan: must be a number"
+    ),
+    "end that YAML reads as a word": (
         {"parameters": {"loss.lmbda": {"min": "1e-4", "max": 0.2}}}, "loss.lmbda.min=1e-4: must be a number (YAML reads"
     ),
     "empty range": ({"parameters": {"loss.lmbda": {"min": 0.2, "max": 0.2}}}, "min=0.2 must be below max=0.2"),
