@@ -13,6 +13,7 @@ import pytest
 from wandb import wandb_agent
 from wandb.sdk.launch.sweeps.utils import load_sweep_config
 
+from jahp_pl.cli.main import _parser
 from jahp_pl.settings import load_config
 from jahp_pl.sweeping.file import read_sweep
 from jahp_pl.sweeping.points import check_sweep, grid_points, make_point
@@ -100,7 +101,9 @@ def test_the_example_of_the_page_is_a_sweep(tmp_path: Path) -> None:
 def test_the_commands_of_the_page_work(capsys: pytest.CaptureFixture[str]) -> None:
     for command in pages.commands(pages.read("sweeps")):
         words = command.split()
-        if words[0] == "jahp":
+        if words[0] == "jahp" and words[1] != "sweep":
+            _parser().parse_args(words[1:])  # exits if the command does not exist in this form
+        elif words[0] == "jahp":
             assert run(*words[1:], *([] if "--list" in words else ["--list"])) == 0  # listed, not trained
             assert len(re.findall(r"^jahp train ", capsys.readouterr().out, flags=re.MULTILINE)) == 20
         else:
