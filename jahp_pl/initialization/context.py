@@ -1,4 +1,4 @@
-"""Initializes g_cm and g_ep so that each latent is predicted from two neighbours and the hyperprior."""
+"""Initializes g_cm and g_ep so that each latent is predicted from two neighbors and the hyperprior."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from jahp_pl.context import ContextPrediction, EntropyParameterNetwork
 from jahp_pl.initialization.layers import MEAN_MAGNITUDE, SIGNED, SIGNS, Outputs, layers_of
 
 NEIGHBOUR_SHARE = 0.3
-"""Weight of the neighbours' magnitude in a latent's scale, and of the neighbours' mean in its mean."""
+"""Weight of the neighbors' magnitude in a latent's scale, and of the neighbors' mean in its mean."""
 
 
-def init_neighbours(g_cm: ContextPrediction) -> None:
-    """Initialize the first 2M features phi as each latent's left neighbours, then its upper ones, plus random terms."""
+def init_neighbors(g_cm: ContextPrediction) -> None:
+    """Initialize the first 2M features phi as each latent's left neighbors, then its upper ones, plus random terms."""
     channels = torch.arange(g_cm.in_channels)
     g_cm.weight[channels, channels, 2, 1] += 1
     g_cm.weight[len(channels) + channels, channels, 1, 2] += 1
@@ -46,10 +46,10 @@ def pass_through(g_ep: EntropyParameterNetwork, outputs: Outputs, channels: list
     return num_used
 
 
-def read_neighbours(
+def read_neighbors(
     g_ep: EntropyParameterNetwork, outputs: Outputs, scales: Tensor, by_std: list[int], num_used: int
 ) -> None:
-    """Add the neighbours from `init_neighbours` to scales and means, in the hidden units after the first `num_used`.
+    """Add the neighbors from `init_neighbors` to scales and means, in the hidden units after the first `num_used`.
 
     Args:
         g_ep: network to change.
@@ -63,7 +63,7 @@ def read_neighbours(
     phi = first.weight.shape[1] - 2 * num_latents
     room = min((len(first.bias) - num_used) // 8, (len(second.bias) - num_used) // 6)
     for number, channel in enumerate(by_std[:room]):
-        around = slice(num_used + 4 * number, num_used + 4 * number + 4)  # v and -v of each neighbour
+        around = slice(num_used + 4 * number, num_used + 4 * number + 4)  # v and -v of each neighbor
         size, mean = num_used + 3 * number, slice(num_used + 3 * number + 1, num_used + 3 * number + 3)
         first.weight[around] = 0
         first.bias[around] = 0
@@ -73,7 +73,7 @@ def read_neighbours(
         second.bias[size : mean.stop] = 0
         second.weight[size, around] = 0.5
         second.weight[mean, around, 0, 0] = 0.5 * SIGNED.repeat(1, 2)
-        # sigma += s (m - 0.7 scale) and mu += s v, with m the mean of |neighbours|, v their mean, and s the share.
+        # sigma += s (m - 0.7 scale) and mu += s v, with m the mean of |neighbors|, v their mean, and s the share.
         last.weight[outputs.scales(channel), size] += NEIGHBOUR_SHARE
         last.bias[outputs.scales(channel)] -= NEIGHBOUR_SHARE * MEAN_MAGNITUDE * scales[channel]
         last.weight[outputs.means(channel), mean, 0, 0] += NEIGHBOUR_SHARE * SIGNS

@@ -1,12 +1,12 @@
 """Initializes the entropy model as simple estimators of each latent's mean and scale.
 
 From random weights, a short run spends its steps on learning what is known in advance: a latent's magnitude is
-probably similar to its neighbours', and its value is near their mean. The weights are therefore set as follows:
+probably similar to its neighbors', and its value is near their mean. The weights are therefore set as follows:
 
 - h_a: hyper-latents are local energies and, if the model has means, local means;
 - h_s: scales follow the interpolated energies, means are the interpolated local means;
-- g_cm: features are the left and the upper neighbour of each latent;
-- g_ep: the scales and means from h_s pass through; the neighbours' magnitudes and means are added.
+- g_cm: features are the left and the upper neighbor of each latent;
+- g_ep: the scales and means from h_s pass through; the neighbors' magnitudes and means are added.
 
 All other weights stay random, and all weights are trained. docs/study.md shows the effect of each part.
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 from jahp_pl.context import EntropyParameterNetwork
 from jahp_pl.entropy_model import FactorizedDensity
 from jahp_pl.hyperprior import HyperAnalysis, HyperSynthesis
-from jahp_pl.initialization.context import init_neighbours, pass_through, read_neighbours
+from jahp_pl.initialization.context import init_neighbors, pass_through, read_neighbors
 from jahp_pl.initialization.hyperprior import (
     MEAN_GAIN,
     init_energies,
@@ -54,11 +54,11 @@ def init_entropy_model(model: CompressionModel, std: Tensor) -> None:
     if model.g_cm is not None and model.g_ep is not None:
         outputs = Outputs(len(std), model.config.num_components, model.density.has_means)
         init_head(layers_of(model.g_ep)[-1], outputs, scales)
-        init_neighbours(model.g_cm)
+        init_neighbors(model.g_cm)
         if isinstance(model.g_ep, EntropyParameterNetwork):
             is_known = isinstance(model.h_s, HyperSynthesis)
             num_used = pass_through(model.g_ep, outputs, mean_channels) if is_known else 0
-            read_neighbours(model.g_ep, outputs, scales, by_std, num_used)
+            read_neighbors(model.g_ep, outputs, scales, by_std, num_used)
     if model.prior is not None:
         _init_prior(model.prior, hyper_std if model.h_a is not None else scales)
 

@@ -15,7 +15,7 @@ OPPONENT_AXES = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (-0.5, 1.0, -0.5))
 
 
 def pink_images(num_images: int, size: int, seed: int) -> Tensor:
-    """Generate Gaussian textures with the spectrum and colours of photographs: (num_images, 3, size, size), with mean
+    """Generate Gaussian textures with the spectrum and colors of photographs: (num_images, 3, size, size), with mean
     0.5 and not clipped to [0, 1]."""
     generator = torch.Generator().manual_seed(seed)
     rows, columns = torch.fft.fftfreq(2 * size)[:, None], torch.fft.rfftfreq(2 * size)[None]

@@ -73,7 +73,7 @@ def test_scales_start_as_interpolated_energies(rung, num_components):
 
 @pytest.mark.parametrize("rung", ["context", "joint"])
 @pytest.mark.parametrize("num_components", [1, 3])
-def test_scales_and_means_start_from_the_left_and_the_upper_neighbour(rung, num_components):
+def test_scales_and_means_start_from_the_left_and_the_upper_neighbor(rung, num_components):
     model = started(rung=rung, num_filters=16, num_latents=24, num_components=num_components)
     std = model.analyse(pink_images(64, 128, seed=0)).std((0, 2, 3)).detach()
     loudest, size = int(std.argmax()), 6 * float(std.max())
