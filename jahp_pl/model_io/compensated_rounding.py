@@ -1,15 +1,15 @@
-"""Rounds the kernels of g_a to 8 bits so that their errors cancel (GPTQ, Frantar et al. 2023, arXiv:2210.17323).
+"""Rounds kernels to 8 bits so that their errors cancel (GPTQ, Frantar et al. 2023, arXiv:2210.17323).
 
-Rounding each weight to the nearest integer costs up to 0.2 dB at the highest rates. But the inputs of a layer are
-strongly correlated, as neighbors in a picture are, so an error in one weight can be compensated by the others. With
-X the inputs, as rows, and H = X^T X, the weights w of one output are rounded one after the other; after each, those
-that are still to be rounded move so that |X (w - q)|^2 grows as little as possible:
+Rounding each weight of g_a, h_a and g_ep to the nearest integer costs 2 % of the bits at the highest rates. But the
+inputs of a layer are strongly correlated, as neighbors in a picture are, so an error in one weight can be compensated
+by the others. With X the inputs, as rows, and H = X^T X, the weights w of one output are rounded one after the other;
+after each, those that are still to be rounded move so that |X (w - q)|^2 grows as little as possible:
 
     q_j   = round(w_j / 2^e) 2^e
     w_k  -= (w_j - q_j) U_jk / U_jj   for k > j,   U the upper Cholesky factor of the inverse of H
 
-Inputs are synthetic images, so that an export needs no photographs. The result is not the same to the last bit on every
-machine; no decoder depends on g_a.
+Inputs come from synthetic images, so that an export needs no photographs. The result is not the same to the last bit on
+every machine, so neither is the fingerprint of an export of the same run.
 """
 
 from __future__ import annotations
@@ -34,32 +34,38 @@ COLUMNS = 128
 """Weights of each output that are rounded before the others are moved, which saves passes over memory."""
 
 
+NETWORKS = ("g_a", "h_a", "g_ep")
+"""Networks whose layers are rounded like this. h_s and g_cm lose nothing by rounding to the nearest."""
+
+
 @torch.no_grad()
-def round_analysis(model: CompressionModel) -> dict[str, Tensor]:
-    """Round those kernels of g_a that an int8 export stores in 8 bits.
+def round_kernels(model: CompressionModel) -> dict[str, Tensor]:
+    """Round those kernels of g_a, h_a and g_ep that an int8 export stores in 8 bits.
 
     Args:
-        model: trained weights, on the CPU, in float32.
+        model: trained weights, on the CPU, in float32, in evaluation mode.
 
     Returns:
         Rounded kernels by their names in the state dict; `tensors.store` keeps them exactly.
     """
     layers = {
-        f"g_a.{name}.weight": layer
-        for name, layer in model.g_a.named_modules()
-        if isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.dilation == (1, 1)
+        f"{name}.weight": layer
+        for name, layer in model.named_modules()
+        if name.startswith(NETWORKS) and isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.dilation == (1, 1)
     }
+    if not all(bool(tensor.isfinite().all()) for tensor in model.state_dict().values()):
+        return {}  # `tensors.store` names the weight
     coarse = {
         name: layer
         for name, layer in layers.items()
-        if dtype_of(name, layer.weight.ndim, "int8", EXPORT_FORMAT) == "int8" and bool(layer.weight.isfinite().all())
+        if dtype_of(name, layer.weight.ndim, "int8", EXPORT_FORMAT) == "int8"
     }
     grams = _input_products(model, list(coarse.values()))
     return {name: _round(layer.weight, gram) for (name, layer), gram in zip(coarse.items(), grams, strict=True)}
 
 
 def _input_products(model: CompressionModel, layers: list[nn.Conv2d]) -> list[Tensor]:
-    """Compute H for each layer, (C, C) with C inputs of each output."""
+    """Compute H for each layer, (C, C) with C inputs of each output, over images at all rate levels."""
     grams = [torch.zeros(layer.weight[0].numel(), layer.weight[0].numel()) for layer in layers]
     num_images = max((SAMPLES_PER_WEIGHT * len(gram) * STRIDE**2 // SIDE**2 + 1 for gram in grams), default=0)
     generator = torch.Generator().manual_seed(0)
@@ -75,8 +81,10 @@ def _input_products(model: CompressionModel, layers: list[nn.Conv2d]) -> list[Te
         for gram, layer in zip(grams, layers, strict=True)
     ]
     try:
-        for seed in range(num_images):
-            model.g_a(pink_images(1, SIDE, seed))
+        for number in range(num_images):
+            share = number / max(num_images - 1, 1)
+            level = None if model.gains is None else torch.tensor([share * (model.gains.num_levels - 1)])
+            model(pink_images(1, SIDE, number), reconstruct=False, level=level)
     finally:
         for hook in hooks:
             hook.remove()

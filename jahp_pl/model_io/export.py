@@ -35,7 +35,7 @@ from jahp_pl.model_io.checkpoint import (
     shapes_of,
     training_facts,
 )
-from jahp_pl.model_io.compensated_rounding import round_analysis
+from jahp_pl.model_io.compensated_rounding import round_kernels
 from jahp_pl.model_io.export_config import (
     CARD,
     CONFIG,
@@ -102,8 +102,8 @@ def export(
         WriteError: if the folder cannot be written, e.g. because the disk is full.
     """
     folder = free_folder(folder, {CONFIG, WEIGHTS, CARD}, overwrite)
-    rounded = copy.deepcopy(model).cpu().float()
-    compensated = round_analysis(rounded) if dtype == "int8" else {}
+    rounded = copy.deepcopy(model).cpu().float().eval()
+    compensated = round_kernels(rounded) if dtype == "int8" else {}
     stored = store(rounded.state_dict() | compensated, dtype)
     rounded.load_state_dict(restore(stored, rounded.state_dict(), dtype))
     codec = Codec(rounded, tables)

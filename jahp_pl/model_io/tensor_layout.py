@@ -8,16 +8,19 @@ from typing import Literal, NamedTuple, Protocol
 Dtype = Literal["float32", "bfloat16", "int8"]
 DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "int8")
 EXPORT_FORMAT = 4
-"""Version of the export format. Before versions 3 and 4, fewer weights were stored as int8; version 1 also stored the
+"""Version of the export format. Versions differ in the weights that are stored as int8; version 1 also stored the
 masked taps of g_cm, and tables in float64."""
 MASKED = "g_cm.weight"
 """Name of the only kernels with masked taps."""
-COARSE = {1: ("h_s.", "g_cm.", "g_ep."), 3: ("h_a.", "g_s.4."), 4: ("g_a.2.", "g_a.4.", "g_a.6.")}
-"""Name prefixes of the weights that int8 applies to, by the version of the export format that began with it: those of
-the networks that the codec converts to integers; those whose precision matters least to files and pixels; and those of
-g_a, whose errors compensate each other (`compensated_rounding`). The rest of g_s would lose more (docs/library.md)."""
-FINE = ("prior.", "gains.")
-"""Name prefixes of the weights that always stay in float32: few numbers with a large effect."""
+COARSE = {
+    1: ("h_s.", "g_cm.", "g_ep."),
+    3: ("h_s.", "g_cm.", "g_ep.", "h_a.", "g_s.4."),
+    4: ("h_s.", "g_cm.", "g_ep.0.", "g_ep.2.", "h_a.", "g_a.2.", "g_a.4.", "g_a.6.", "g_s.0."),
+}
+"""Name prefixes of the weights that int8 applies to, by the first version of the export format: those whose precision
+matters least to files and pixels (docs/library.md)."""
+FINE = {1: ("prior.", "gains."), 4: ("prior.", "gains.", "g_a.0.", "g_s.6.")}
+"""Name prefixes of the weights that stay in float32 in int8 exports: few numbers with a large effect."""
 EXPONENT = ".exponent"
 """Suffix of the name under which the exponents e of a weight are stored, if it is stored as q 2^e with integers q."""
 
@@ -47,10 +50,10 @@ def dtype_of(name: str, num_dimensions: int, dtype: Dtype, version: int) -> Dtyp
         dtype: type of the export's kernels.
         version: version of the export format.
     """
-    if dtype == "float32" or num_dimensions < 2 or name.startswith(FINE):
+    fine, coarse = (table[max(first for first in table if first <= version)] for table in (FINE, COARSE))
+    if dtype == "float32" or num_dimensions < 2 or name.startswith(fine):
         return "float32"
-    is_coarse = any(name.startswith(prefixes) for first, prefixes in COARSE.items() if version >= first)
-    return "int8" if dtype == "int8" and is_coarse else "bfloat16"
+    return "int8" if dtype == "int8" and name.startswith(coarse) else "bfloat16"
 
 
 def stored_layout(weights: Mapping[str, Shaped], dtype: Dtype, version: int = EXPORT_FORMAT) -> dict[str, StoredTensor]:

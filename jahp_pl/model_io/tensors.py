@@ -2,11 +2,11 @@
 
 - g_cm: only the taps of its kernels before the center are stored, in raster order, (2M, M, 12), because the others are
   always masked.
-- bfloat16: kernels take half the bytes. Biases, GDN's beta, the prior and the gains are small and stay in float32.
-- int8: kernels of h_s, g_cm and g_ep take half of that, as q 2^e with an integer q per weight and an e per row, i.e.
-  per group of weights that differ only in their second index. The codec itself computes with similar precision
-  (`fixed_point`). The kernels of h_a and of the third layer of g_s, which lose least by it, are stored in the same way,
-  and those of g_a after `compensated_rounding`.
+- bfloat16: kernels take half the bytes. Biases, GDN's beta, the prior and the gains are small and stay in float32, and
+  so do the kernels next to the pixels.
+- int8: most kernels take half of that, as q 2^e with an integer q per weight and an e per row, i.e. per group of
+  weights that differ only in their second index. Kernels of g_a, h_a and g_ep are rounded by `compensated_rounding`. Only those
+  that lose most by it stay in bfloat16: the last layer of g_ep, whose outputs are large numbers, and most of g_s.
 - Tables are used in float64 and stored in 32 bits: all hold integers, or multiples of 2^-16 below 2^8.
 
 Guarantees: `restore(store(state, dtype), ...)` equals `state` to the last bit in float32, and otherwise has the nearest
@@ -37,12 +37,13 @@ LARGEST = 127
 _TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def store(state: Mapping[str, Tensor], dtype: Dtype) -> dict[str, Tensor]:
+def store(state: Mapping[str, Tensor], dtype: Dtype, version: int = EXPORT_FORMAT) -> dict[str, Tensor]:
     """Convert weights to the tensors of an export.
 
     Args:
         state: state dict of a `CompressionModel`.
         dtype: dtype of the kernels.
+        version: version of the export format, at least 2.
 
     Raises:
         FreezeError: if weights to store as int8 are not finite.
@@ -50,7 +51,7 @@ def store(state: Mapping[str, Tensor], dtype: Dtype) -> dict[str, Tensor]:
     stored = {}
     for name, tensor in state.items():
         live = tensor.flatten(2)[:, :, : tensor[0, 0].numel() // 2] if name == MASKED else tensor
-        kind = dtype_of(name, tensor.ndim, dtype, EXPORT_FORMAT)
+        kind = dtype_of(name, tensor.ndim, dtype, version)
         if kind == "int8":
             stored[name], stored[name + EXPONENT] = _to_integers(name, live.float())
         else:

@@ -122,6 +122,8 @@ def test_entropy_parameters_are_equal_to_the_last_bit(largest, runtime):
 class OtherRuntime:
     """Other implementation of h_s, g_cm and g_ep, to replace a codec's."""
 
+    byte_context = None  # it multiplies in float32
+
     def __init__(self, runtime, context) -> None:
         self.runtime, self.offsets = runtime, context.offsets
 
