@@ -118,7 +118,7 @@ class _Frame:
                 continue
             places = torch.from_numpy(ranks).to(coder.device)
             for first, psi in coder.h_s.strips(z_hat, height, width):
-                for block in coder.h_s.layers[-1].blocks(len(psi)):
+                for block in coder.h_s.blocks(len(psi)):
                     rows = self.context.precompute(psi[block]) if self.context is not None else to_raw(psi[block])
                     if self.from_psi is None:
                         self.from_psi = rows.new_empty(count, rows.shape[1])

@@ -72,6 +72,10 @@ class ExactHyperSynthesis:
             x = self.psi(z_hat[:, strip.top : strip.bottom].to(self.device), strip.kept)
             yield strip.first, x[:, :width].flatten(0, 1)
 
+    def blocks(self, num_rows: int) -> Iterator[slice]:
+        """Split rows of psi into blocks of the size at which the next layer multiplies fastest."""
+        return self.layers[-1].blocks(num_rows)
+
     def psi(self, z_hat: Tensor, rows: slice | None = None) -> Tensor:
         """Compute psi from z_hat.
 
