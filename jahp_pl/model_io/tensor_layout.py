@@ -15,7 +15,7 @@ MASKED = "g_cm.weight"
 COARSE = {
     1: ("h_s.", "g_cm.", "g_ep."),
     3: ("h_s.", "g_cm.", "g_ep.", "h_a.", "g_s.4."),
-    4: ("h_s.", "g_cm.", "g_ep.0.", "g_ep.2.", "h_a.", "g_a.2.", "g_a.4.", "g_a.6.", "g_s.0."),
+    4: ("h_s.", "g_cm.", "g_ep.0.", "g_ep.2.", "h_a.", "g_a.2.", "g_a.4.", "g_a.6."),
 }
 """Name prefixes of the weights that int8 applies to, by the first version of the export format: those whose precision
 matters least to files and pixels (docs/library.md)."""

@@ -6,8 +6,7 @@
   so do the kernels next to the pixels.
 - int8: most kernels take half of that, as q 2^e with an integer q per weight and an e per row, i.e. per group of
   weights that differ only in their second index. Kernels of g_a, h_a and g_ep are rounded by `compensated_rounding`.
-  Only those that lose most by it stay in bfloat16: the last layer of g_ep, whose outputs are large numbers, and most of
-  g_s.
+  Only those that lose most by it stay in bfloat16: g_s, and the last layer of g_ep, whose outputs are large numbers.
 - Tables are used in float64 and stored in 32 bits: all hold integers, or multiples of 2^-16 below 2^8.
 
 Guarantees: `restore(store(state, dtype), ...)` equals `state` to the last bit in float32, and otherwise has the nearest
