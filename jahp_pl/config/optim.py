@@ -17,8 +17,7 @@ class OptimConfig:
     """Run folder, checkpoint, export or bundled model from which to start, e.g. to train it further with another rung,
     density, lambda or distortion. Its weights initialize every network that fits; the other networks start as the
     setting `initialization` says. If only model.num_latents is larger, and model.entropy_width is its number of
-    latents, the model is widened: it starts with the same files and pictures, and new latents that training puts to
-    use."""
+    latents, the model is widened: it starts with the same pictures, and with new latents for training to use."""
     start_networks: Literal["fitting", "transforms"] = "fitting"
     """fitting: take all networks of `start_from` that fit. transforms: take only g_a and g_s, so that the entropy
     models of several rungs start on equal terms, whichever rung the transforms were trained with."""

@@ -8,8 +8,8 @@ is old ignores whatever is new:
     g_s, h_a, g_cm, g_ep   have zero weights from the new latents and features
     gains, sigma   of a new latent are those of an old one with a small deviation, to which it is scaled; its mean is 0
 
-Training finds the weights of the new latents from there. The statistics come from synthetic images, as in
-`initialization.warm_start`.
+Training has to find the weights of the new latents from there; docs/weights.md tells how far it came. The statistics
+come from synthetic images, as in `initialization.warm_start`.
 """
 
 from __future__ import annotations
