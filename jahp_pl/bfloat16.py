@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from functools import lru_cache
 
 import torch
-from torch import Tensor
+
+from jahp_pl.timing import shortest_times
 
 SIZE = 512
 """Side of the measured matrices; a product takes about 2 ms on one core."""
-TRIALS = 5
-"""Measurements of each type, in turn, of which the fastest counts."""
 WORTHWHILE = 1.2
 """Least speed, relative to float32, at which bfloat16 is used."""
 
 
+@lru_cache
 def prefers_bfloat16(device: torch.device) -> bool:
     """Return whether matrix products in bfloat16 are clearly faster than in float32 on this device.
 
@@ -30,20 +29,9 @@ def prefers_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported()) and _is_faster_on_cpu()
 
 
-@lru_cache(maxsize=1)
 def _is_faster_on_cpu() -> bool:
-    """Time products of both types in turn, so that other load slows down both."""
     with torch.inference_mode(), torch.autocast("cpu", enabled=False):
         single = torch.ones(SIZE, SIZE, dtype=torch.float32, device="cpu")
         half = single.bfloat16()
-        _ = single @ single, half @ half  # the first products create kernels
-        seconds = [(_seconds(single), _seconds(half)) for _ in range(TRIALS)]
-    fastest_single, fastest_half = (min(column) for column in zip(*seconds, strict=True))
-    return bool(fastest_single > WORTHWHILE * fastest_half)
-
-
-def _seconds(matrix: Tensor) -> float:
-    """Time one product."""
-    start = time.perf_counter()
-    _ = matrix @ matrix
-    return time.perf_counter() - start
+        by_single, by_half = shortest_times(lambda: single @ single, lambda: half @ half)
+    return by_single > WORTHWHILE * by_half

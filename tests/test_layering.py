@@ -16,8 +16,8 @@ ROOT = Path(jahp_pl.__file__).parent
 
 # From the bottom up: a module or package may import those on earlier lines, not its neighbors on the same line.
 LAYERS = (
-    ("bfloat16", "errors", "json_content", "text"),
-    ("locks",),
+    ("errors", "json_content", "text", "timing"),
+    ("bfloat16", "locks"),
     ("config", "files", "images", "ops", "quality", "strides"),
     ("density_layout",),
     ("blocked_gdn", "distributions", "extensions", "setting_changes"),

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jahp_pl.codec.packed_weights import fastest
+from jahp_pl.timing import shortest_times
 
 ZERO = 128
 """Byte that represents 0: a byte b stands for b - 128."""
@@ -82,8 +82,8 @@ def byte_product(weight: Tensor, grid: Tensor) -> ByteProduct | None:
             return None
     except (AttributeError, RuntimeError, ValueError):  # wide weights, built without oneDNN, or another interface to it
         return None
-    is_faster = fastest(lambda: product(rows)) < fastest(lambda: torch.mm(numbers, values))
-    return product if is_faster else None
+    in_bytes, in_floats = shortest_times(lambda: product(rows), lambda: torch.mm(numbers, values))
+    return product if in_bytes < in_floats else None
 
 
 def padded_rows(num_rows: int) -> int:

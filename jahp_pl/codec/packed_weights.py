@@ -11,18 +11,15 @@ Guarantees: products of integers whose sums stay below 2^24 are exact, whatever 
 from __future__ import annotations
 
 import functools
-import time
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from jahp_pl.codec.torch_settings import full_precision
+from jahp_pl.timing import shortest_times
 
 ROWS = 16
 """Number of rows for which weights are arranged; the arrangement makes no difference with more."""
-TRIALS = 5
-"""Calls of which `fastest` returns the shortest."""
 
 
 def pack(weight: Tensor) -> Tensor | None:
@@ -77,14 +74,5 @@ def _is_faster() -> bool:
     packed = pack(weight)
     if packed is None:
         return False
-    return fastest(lambda: multiply(rows, weight, packed)) < fastest(lambda: multiply(rows, weight, None))
-
-
-def fastest(function: Callable[[], object]) -> float:
-    """Return the shortest of a few times of a call, in seconds."""
-    times = []
-    for _ in range(TRIALS):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    by_onednn, by_mkl = shortest_times(lambda: multiply(rows, weight, packed), lambda: multiply(rows, weight, None))
+    return by_onednn < by_mkl

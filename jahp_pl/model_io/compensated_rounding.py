@@ -48,20 +48,19 @@ def round_kernels(model: CompressionModel) -> dict[str, Tensor]:
     Returns:
         Rounded kernels by their names in the state dict; `tensors.store` keeps them exactly.
     """
+    if not all(bool(tensor.isfinite().all()) for tensor in model.state_dict().values()):
+        return {}  # `tensors.store` names the weight
     layers = {
         f"{name}.weight": layer
         for name, layer in model.named_modules()
-        if name.startswith(NETWORKS) and isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.dilation == (1, 1)
+        if name.startswith(NETWORKS)
+        and isinstance(layer, nn.Conv2d)
+        and layer.groups == 1
+        and layer.dilation == (1, 1)
+        and dtype_of(f"{name}.weight", layer.weight.ndim, "int8", EXPORT_FORMAT) == "int8"
     }
-    if not all(bool(tensor.isfinite().all()) for tensor in model.state_dict().values()):
-        return {}  # `tensors.store` names the weight
-    coarse = {
-        name: layer
-        for name, layer in layers.items()
-        if dtype_of(name, layer.weight.ndim, "int8", EXPORT_FORMAT) == "int8"
-    }
-    grams = _input_products(model, list(coarse.values()))
-    return {name: _round(layer.weight, gram) for (name, layer), gram in zip(coarse.items(), grams, strict=True)}
+    grams = _input_products(model, list(layers.values()))
+    return {name: _round(layer.weight, gram) for (name, layer), gram in zip(layers.items(), grams, strict=True)}
 
 
 def _input_products(model: CompressionModel, layers: list[nn.Conv2d]) -> list[Tensor]:
