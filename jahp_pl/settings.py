@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from jahp_pl.config import Config, ConfigError, require
 from jahp_pl.errors import describe_error, first_line
 from jahp_pl.extensions import import_modules
+from jahp_pl.text import shortened
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -68,13 +69,15 @@ def load_config(*arguments: str | Path) -> Config:
         layers.append((f"{file}: ", loaded))
     for pair in pairs:
         key = pair.split("=", 1)[0]
+        if not key.strip():
+            raise ConfigError(f"{shortened(pair)}: has no name before the equals sign; write key=value")
         if key not in all_keys() and key not in _sections():
             raise ConfigError(_unknown_key(key))
         try:
             layers.append(("", OmegaConf.from_dotlist([pair])))
         except (YAMLError, OmegaConfBaseException, ValueError, ArithmeticError, RecursionError) as error:
             raise ConfigError(
-                f"{pair[:80]}: the value cannot be read as YAML: {yaml_problem(error)}; quote it"
+                f"{shortened(pair)}: the value cannot be read as YAML: {yaml_problem(error)}; quote it"
             ) from None
     return _merge(layers, may_import=True)
 
@@ -103,19 +106,53 @@ def _merge(layers: Sequence[tuple[str, DictConfig]], may_import: bool) -> Config
 
     merged = OmegaConf.structured(Config)
     for origin, layer in layers:
-        _check_structure(OmegaConf.to_container(layer), Config, "", origin)
+        values = OmegaConf.to_container(layer)
+        _check_structure(values, Config, "", origin)
         try:
             merged = OmegaConf.merge(merged, layer)
-        except OmegaConfBaseException as error:
-            raise ConfigError(f"{origin}{getattr(error, 'full_key', '')}: {yaml_problem(error)}") from None
+        except (OmegaConfBaseException, ValueError) as error:  # ValueError: a number that Python refuses to print
+            raise ConfigError(f"{origin}{_refusal(error, values)}") from None
     if may_import:
         import_modules([str(module) for module in merged.imports])  # before the names that they register are checked
     try:
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{getattr(error, 'full_key', '')}: {yaml_problem(error)}".removeprefix(": ")) from None
+        raise ConfigError(_refusal(error, OmegaConf.to_container(merged))) from None
     assert isinstance(config, Config)
     return config
+
+
+def _refusal(error: Exception, values: Any) -> str:
+    """Describe a value that OmegaConf refuses, and what the value must be.
+
+    Args:
+        error: the error of OmegaConf.
+        values: nested dicts that hold the value.
+    """
+    key = (getattr(error, "full_key", "") or "").partition("[")[0]
+    hint: Any = Config
+    for part in key.split("."):
+        values = values.get(part) if isinstance(values, dict) else None
+        hint = typing.get_type_hints(hint).get(part) if dataclasses.is_dataclass(hint) else None
+    if hint is None:
+        return f"{key}: {yaml_problem(error)}".removeprefix(": ")
+    if values is None:
+        return f"{key}=: must be {_kind(hint)}; leave the setting out to keep its default"
+    if "${" in str(values):
+        reason = shortened(yaml_problem(error), 120)
+        return f"{key}={shortened(values)}: cannot be resolved ({reason}); correct what is in ${{...}}"
+    return f"{key}={shortened(values)}: must be {_kind(hint)}"
+
+
+def _kind(hint: Any) -> str:
+    """Describe the values of a type of setting in words."""
+    if typing.get_origin(hint) is Literal:
+        return f"one of {', '.join(typing.get_args(hint))}"
+    if typing.get_origin(hint) is list:
+        return "a list of words, e.g. [a, b]"
+    if options := [option for option in typing.get_args(hint) if option is not type(None)]:
+        return f"{_kind(options[0])}, or null"
+    return {int: "a whole number", float: "a number", bool: "true or false"}.get(hint, "a word")
 
 
 def all_keys() -> dict[str, str]:
@@ -173,7 +210,9 @@ def _check_structure(values: Any, section: type, prefix: str, origin: str) -> No
             _check_structure(value, hints[name], f"{key}.", origin)
         elif typing.get_origin(hints[name]) is list:
             is_list = isinstance(value, list) and all(isinstance(v, str | int | float) for v in value)
-            require(is_list, f"{origin}{key}", value, "must be a list of words, e.g. [a, b]")
+            require(is_list, f"{origin}{key}", value, f"must be {_kind(hints[name])}")
+        elif value == "???":  # OmegaConf would take the default
+            raise ConfigError(f"{origin}{key}={value}: must be {_kind(hints[name])}")
 
 
 def _sections() -> list[str]:

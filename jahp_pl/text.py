@@ -25,3 +25,12 @@ def figure_text(text: str) -> str:
 def count_of(number: int, noun: str) -> str:
     """Return a number with its noun, such as "1 image" or "2 images"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def shortened(value: object, length: int = 80) -> str:
+    """Return the text of a value for a message, cut to `length` characters."""
+    try:
+        text = str(value)
+    except ValueError:  # a whole number with more digits than Python prints
+        return "a number with thousands of digits"
+    return text if len(text) <= length else f"{text[: length - 3]}..."

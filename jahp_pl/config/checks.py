@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jahp_pl.errors import JahpError
+from jahp_pl.text import shortened
 
 
 class ConfigError(JahpError, ValueError):
@@ -15,14 +16,14 @@ def require(condition: bool, key: str, value: object, remedy: str) -> None:
     Args:
         condition: whether the value is usable.
         key: dotted name of the setting.
-        value: value to name in the message.
+        value: value to name in the message; a long one is cut.
         remedy: what the value must be, to end the message with.
 
     Raises:
         ConfigError: if the condition does not hold.
     """
     if not condition:
-        raise ConfigError(f"{key}={value}: {remedy}")
+        raise ConfigError(f"{key}={shortened(value)}: {remedy}")
 
 
 def require_type(value: object, kind: type, remedy: str) -> None:
