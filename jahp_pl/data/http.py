@@ -81,9 +81,12 @@ def open_url(url: str, headers: dict[str, str], timeout: float) -> Response:
 
 def without_credentials(url: str) -> str:
     """Remove user, password and query values (which may be signatures) from an address before it is shown."""
-    if not url.startswith(("http:", "https:", "ftp:", "ftps:", "sftp:", "s3:")):
+    if url.startswith("pipe:") or "://" not in url:
         return url
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # malformed, so that the credentials cannot be told apart
+        return f"{url.partition(':')[0]}:..."
     query = "..." if parts.query else ""
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query))
 

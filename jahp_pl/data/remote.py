@@ -20,9 +20,11 @@ from __future__ import annotations
 
 import base64
 import http.client
+import importlib.util
 import io
 import os
 import select
+import shutil
 import signal
 import subprocess
 import time
@@ -32,7 +34,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from webdataset.gopen import Pipe, gopen, rewrite_url
+from webdataset.gopen import Pipe, gopen, gopen_schemes, rewrite_url
 
 from jahp_pl.data.http import Response, open_url
 from jahp_pl.errors import first_line
@@ -44,11 +46,37 @@ READ_BYTES = 256 * 2**10
 
 _RETRIED_STATUSES = (408, 425, 429, *range(500, 600))
 _SUCCESS_STATUSES = (0, 128 + signal.SIGPIPE)
+_COMMANDS = {"s3": "aws", "gs": "gsutil", "ais": "ais", "hf": "curl", "sftp": "curl", "ftps": "curl", "scp": "curl"}
+"""Command that each scheme needs; http, https and pipe need none."""
 
 
 def is_remote(entry: str) -> bool:
     """Check whether an entry of `data.train` is an address, i.e. neither a path nor a file: URL."""
     return entry.startswith("pipe:") or ("://" in entry and not entry.startswith(("file:", "/")))
+
+
+def check_address(url: str) -> None:
+    """Refuse an address that this machine has no means to read, without connecting to anything.
+
+    Raises:
+        OSError: if the scheme is unsupported, its command is missing, or the address is malformed.
+    """
+    scheme = _scheme(rewrite_url(url))
+    if scheme != "s3" and scheme not in gopen_schemes:
+        raise OSError(f"addresses with {scheme}: are not supported; use a path, http, https, s3 or pipe")
+    if scheme in _COMMANDS and shutil.which(_COMMANDS[scheme]) is None:
+        raise OSError(f"needs the command {_COMMANDS[scheme]}, which is not installed; install it")
+    if scheme == "hf" and importlib.util.find_spec("huggingface_hub") is None:
+        raise OSError("needs huggingface_hub, which is not installed; pip install 'jahp_pl[hub]'")
+    try:
+        if scheme in ("http", "https") and not (urlsplit(url).hostname and urlsplit(url).port != 0):
+            raise ValueError("it names no host")
+    except ValueError as error:
+        raise OSError(f"is not a valid address ({first_line(error)}); correct it") from None
+
+
+def _scheme(url: str) -> str:
+    return url.partition(":")[0].lower()
 
 
 def open_shard(url: str, timeout: float) -> BinaryIO:
@@ -64,8 +92,10 @@ def open_shard(url: str, timeout: float) -> BinaryIO:
     """
     if not is_remote(url):
         return Path(url).open("rb")
+    check_address(url)
     url = rewrite_url(url)  # webdataset's rewriting by GOPEN_REWRITE
-    raw = _HttpStream(url, timeout) if url.startswith(("http:", "https:")) else _CommandStream(_start(url), timeout)
+    is_http = _scheme(url) in ("http", "https")
+    raw = _HttpStream(url, timeout) if is_http else _CommandStream(_start(url), timeout)
     stream = io.BufferedReader(raw, READ_BYTES)
     try:
         stream.peek(1)
@@ -168,14 +198,12 @@ def _start(url: str) -> Pipe:
     options = {"mode": "rb", "bufsize": 0, "start_new_session": True, "stdin": subprocess.DEVNULL}
     if url.startswith("pipe:"):
         return Pipe(url.removeprefix("pipe:"), shell=True, **options)
+    if url.startswith("s3:"):
+        return Pipe(["aws", "s3", "cp", "--only-show-errors", url, "-"], **options)
     try:
-        if url.startswith("s3:"):
-            return Pipe(["aws", "s3", "cp", "--only-show-errors", url, "-"], **options)
         return gopen(url, "rb", 0)
-    except FileNotFoundError as error:
-        raise OSError(f"needs the command {error.filename}, which is not installed; install it") from None
-    except (ImportError, ValueError):
-        raise OSError("unsupported address; use a path, http, https, s3 or pipe") from None
+    except ValueError as error:
+        raise OSError(f"is not a valid address ({first_line(error)}); correct it") from None
 
 
 class _CommandStream(io.RawIOBase):

@@ -19,7 +19,7 @@ MAX_PHOTO_BYTES = 2**29
 _MAX_HEADER_BYTES = 2**18
 """Maximum size of a long name, or of all global extended headers of an archive."""
 _EXTENSIONS = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, b"X")
-_READ_ERRORS = (tarfile.TarError, OSError, EOFError, ValueError, OverflowError, RecursionError, MemoryError)
+_READ_ERRORS = (tarfile.TarError, OSError, EOFError, ValueError, OverflowError, MemoryError)
 
 
 class ArchiveError(JahpError):
@@ -102,6 +102,8 @@ class _StrictHeader(tarfile.TarInfo):
     def fromtarfile(cls, tar: tarfile.TarFile) -> tarfile.TarInfo:  # type: ignore[override]
         try:
             return super().fromtarfile(tar)
+        except RecursionError:  # tarfile reads the header that a long name belongs to by recursion
+            raise tarfile.ReadError("has too many long names in a row") from None
         except tarfile.HeaderError as error:
             if type(error).__name__ == "EOFHeaderError":  # the end mark, a block of zeros; tarfile does not export it
                 raise

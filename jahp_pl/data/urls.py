@@ -13,7 +13,7 @@ from webdataset.shardlists import expand_urls
 from jahp_pl.data.braces import MAX_NAMES, count_names
 from jahp_pl.data.http import without_credentials
 from jahp_pl.data.index import INDEX_NAME, MAX_INDEX_BYTES, DataError, ShardEntry, ShardIndex
-from jahp_pl.data.remote import is_remote, open_shard
+from jahp_pl.data.remote import check_address, is_remote, open_shard
 from jahp_pl.folders import recover_if_missing
 
 
@@ -36,7 +36,8 @@ def expand_shards(entries: Sequence[str], key: str, timeout: float = 30.0) -> Sh
         timeout: seconds that reading an index may take.
 
     Raises:
-        DataError: if there is no entry, a shard is missing or empty, a folder has no index, or a glob matches nothing.
+        DataError: if there is no entry, a shard is missing or empty, a folder has no index, a glob matches nothing, or
+            an address cannot be read on this machine.
     """
     shards = Shards([], {})
     for entry in entries:
@@ -52,11 +53,15 @@ def expand_shards(entries: Sequence[str], key: str, timeout: float = 30.0) -> Sh
 
 def _add_remote(url: str, key: str, timeout: float, shards: Shards) -> None:
     """Add the shard at an address, or all shards of the index at an address."""
+    try:
+        check_address(url)
+    except OSError as error:
+        raise DataError(f"{key}: {without_credentials(url)}: {error}") from None
     folder = url.removesuffix(INDEX_NAME)
-    shown = without_credentials(folder + INDEX_NAME)
     if url.startswith("pipe:") or not folder.endswith("/"):
         shards.urls.append(url)
         return
+    shown = without_credentials(folder + INDEX_NAME)
     try:
         with open_shard(folder + INDEX_NAME, timeout) as stream:
             index = ShardIndex.parse(stream.read(MAX_INDEX_BYTES + 1), shown)

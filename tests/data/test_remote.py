@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from jahp_pl.data.index import DataError
 from jahp_pl.data.prepare import ShardOptions
 from jahp_pl.data.remote import READ_BYTES, open_shard
 from jahp_pl.data.shard_reader import Photo, ShardReader
@@ -132,9 +133,27 @@ def test_a_command_that_fails_after_its_output_is_an_error(shards: Path) -> None
         read(f"pipe:cat '{shards / FIRST}'; exit 3")
 
 
-def test_an_unsupported_address_is_reported() -> None:
-    with pytest.raises(OSError, match="unsupported address"):
-        open_shard("carrier-pigeon://roof/x.tar", LIMIT)
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("ftp://me:secret@host/x.tar", "ftp://host/x.tar: addresses with ftp: are not supported; use a path, http"),
+        ("FTP://host/x.tar", "addresses with ftp: are not supported"),
+        ("carrier-pigeon://roof/", "addresses with carrier-pigeon: are not supported"),
+        ("s3://bucket/x.tar", "needs the command aws, which is not installed; install it"),
+        ("gs://bucket/x.tar", "needs the command gsutil, which is not installed; install it"),
+        ("http:///x.tar", r"is not a valid address \(it names no host\); correct it"),
+        ("http://[::1/x.tar", "is not a valid address .*; correct it"),
+        ("https://host:99999/", "is not a valid address .*; correct it"),
+    ],
+)
+def test_an_address_that_nothing_can_read_is_refused_at_once(
+    url: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(DataError, match=f"data.val: .*{message}"):
+        expand_shards([url], "data.val", LIMIT)
+    with pytest.raises(OSError, match=message.removeprefix("ftp://host/x.tar: ")):
+        open_shard(url, LIMIT)
 
 
 def test_a_stream_left_in_the_middle_leaves_no_process(tmp_path: Path) -> None:
@@ -158,12 +177,6 @@ def test_shards_come_from_s3(server: ShardServer, shards: Path, monkeypatch: pyt
     assert read(f"s3://bucket/{FIRST}", 20) == (shards / FIRST).read_bytes()
     with pytest.raises(OSError, match="the command failed with status 1"):
         read("s3://bucket/gone.tar", 20)
-
-
-def test_without_the_aws_command_s3_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(OSError, match="needs the command aws, which is not installed"):
-        open_shard(f"s3://bucket/{FIRST}", LIMIT)
 
 
 def test_a_url_of_a_folder_means_the_shards_of_its_index(server: ShardServer) -> None:
