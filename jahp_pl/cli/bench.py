@@ -17,6 +17,7 @@ from jahp_pl.cli.options import (
     add_output,
     command,
     group,
+    local_path,
     num_threads,
     positive,
 )
@@ -204,7 +205,7 @@ def _add_runtimes(benches: Any) -> None:
     p = command(benches, "runtimes", bench_runtimes, "measure the cold start, speed and memory of each runtime", """\
         jahp bench runtimes --image data/kodak/kodim23.png
         jahp bench runtimes --image data/kodak/kodim23.png --threads 4 -o runtimes.json""")  # fmt: skip
-    p.add_argument("--image", type=Path, required=True, metavar="IMAGE", help="image to compress, then decode")
+    p.add_argument("--image", type=local_path, required=True, metavar="IMAGE", help="image to compress, then decode")
     p.add_argument("--model", metavar="M", help="name of a bundled model, or an export [the default bundled model]")
     p.add_argument("--threads", type=num_threads, default=1, metavar="N", help="CPU threads [1]")
     _add_rounds_and_output(p)

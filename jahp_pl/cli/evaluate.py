@@ -23,6 +23,7 @@ from jahp_pl.cli.options import (
     add_output,
     check_results_path,
     command,
+    local_path,
 )
 from jahp_pl.files import resolved
 from jahp_pl.model_io.pretrained import locate
@@ -297,7 +298,9 @@ def add_evaluate(table: Any) -> None:
     p.add_argument(
         "--beside", choices=("jpeg", "jpeg444"), help="compare with this codec at no fewer bytes for each image"
     )
-    p.add_argument("--picture", type=Path, metavar="P.png", help="draw originals and reconstructions to this file")
+    p.add_argument(
+        "--picture", type=local_path, metavar="P.png", help="draw originals and reconstructions to this file"
+    )
     p.add_argument(
         "--quality",
         type=float,

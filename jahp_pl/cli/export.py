@@ -6,11 +6,10 @@ Heavy imports happen inside the functions.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from jahp_pl.cli import output
-from jahp_pl.cli.options import MODEL, add_import, add_new_folder, command
+from jahp_pl.cli.options import MODEL, add_import, add_new_folder, command, local_path
 from jahp_pl.model_io.pretrained import locate
 from jahp_pl.model_io.tensor_layout import DTYPES
 
@@ -65,7 +64,7 @@ def add_export(table: Any) -> None:
         help="type of the stored weights, rounded for smaller files [that of an export, otherwise float32]",
     )
     p.add_argument(
-        "--results", type=Path, metavar="R.json", help="results of `jahp evaluate` for this model, to include"
+        "--results", type=local_path, metavar="R.json", help="results of `jahp evaluate` for this model, to include"
     )
     p.add_argument("--note", metavar="TEXT", help="sentence about the training, for the model card")
 
@@ -84,5 +83,5 @@ def add_import_compressai(table: Any) -> None:
     p = command(table, "import-compressai", import_compressai, "convert a CompressAI checkpoint to an export", """\
         jahp import-compressai mbt2018.pth.tar -o models/mbt2018
         jahp compress photo.png --model models/mbt2018""")  # fmt: skip
-    p.add_argument("checkpoint", type=Path, metavar="CKPT", help="file that CompressAI's weights were saved to")
+    p.add_argument("checkpoint", type=local_path, metavar="CKPT", help="file that CompressAI's weights were saved to")
     add_new_folder(p)

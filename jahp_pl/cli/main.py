@@ -104,8 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse arguments. Unlike argparse alone, accept settings both before and after options."""
-    words = sys.argv[1:] if arguments is None else arguments
+    """Parse arguments. Unlike argparse alone, accept settings anywhere among options."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
     parser = _parser(words[0] if words and words[0] in COMMANDS else None)
     if "_ARGCOMPLETE" in os.environ:  # a shell that completes a command sets it
         import argcomplete
@@ -118,16 +118,25 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         raise
     if parsed.quiet and hasattr(parsed, "quality"):
         _refuse_number([*map(str, getattr(parsed, "inputs", [])), *rest], parsed.parser)
-    if hasattr(parsed, "settings") and hasattr(parsed, "images"):
-        rest += [str(word) for word in parsed.images if _is_setting(word)]
-        parsed.images = [word for word in parsed.images if not _is_setting(word)]
-        if not parsed.images:
-            parsed.parser.error("--images: is followed by settings only; name images or folders of them")
     if rest and (not hasattr(parsed, "settings") or any(word.startswith("-") for word in rest)):
         parsed.parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if rest:
-        parsed.settings = [*parsed.settings, *rest]
+    if hasattr(parsed, "settings"):
+        taken = _take_settings(parsed)
+        parsed.settings = [word for word in words if word in parsed.settings or word in rest or Path(word) in taken]
     return parsed
+
+
+def _take_settings(parsed: argparse.Namespace) -> set[Path]:
+    """Remove settings from the values of options that take any number of words, and return them as paths."""
+    taken: set[Path] = set()
+    for action in parsed.parser._actions:
+        if action.nargs == "+" and action.option_strings and (values := getattr(parsed, action.dest)):
+            settings = [value for value in values if _is_setting(Path(str(value)))]
+            if len(settings) == len(values):
+                parsed.parser.error(f"{action.option_strings[-1]}: is followed by settings only; {action.help}")
+            setattr(parsed, action.dest, [value for value in values if value not in settings])
+            taken.update(Path(str(value)) for value in settings)
+    return taken
 
 
 def _is_path(word: str) -> bool:
@@ -139,7 +148,7 @@ def _is_path(word: str) -> bool:
 
 
 def _is_setting(word: Path) -> bool:
-    """Check whether a word after --images, which takes any number of words, is a setting of a training run."""
+    """Check whether a word after an option that takes any number of words is a setting of a training run."""
     return word.suffix in (".yaml", ".yml") or ("=" in str(word) and not word.exists())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -98,7 +99,7 @@ def add_images(
 ) -> None:
     """Add --images, which may be repeated."""
     parser.add_argument(
-        "--images", type=Path, nargs="+", action="extend", required=required, metavar="IN", help=text
+        "--images", type=local_path, nargs="+", action="extend", required=required, metavar="IN", help=text
     )  # fmt: skip
 
 
@@ -130,7 +131,7 @@ def add_files(parser: argparse.ArgumentParser, what: str, default: str, where: s
         default: help text that says which model is used without --model.
         where: help text that says where outputs go without --output.
     """
-    parser.add_argument("inputs", nargs="+", type=Path, metavar="IN", help=what)
+    parser.add_argument("inputs", nargs="+", type=local_path, metavar="IN", help=what)
     add_output(parser, "OUT", f"file, folder for several outputs, or - for standard output [{where}]", required=False)
     add_force(parser, "overwrite existing outputs; without it, finished files of an input folder are skipped")
     parser.add_argument("--model", metavar="M", help=f"{MODEL} [{default}]")
@@ -157,7 +158,7 @@ def add_new_folder(parser: argparse.ArgumentParser) -> None:
 
 def add_output(parser: argparse.ArgumentParser, kind: str, what: str, required: bool = True) -> None:
     """Add -o and --output; argparse accepts --out, the former name, as an abbreviation."""
-    parser.add_argument("-o", "--output", type=Path, required=required, metavar=kind, help=what)
+    parser.add_argument("-o", "--output", type=local_path, required=required, metavar=kind, help=what)
 
 
 def add_force(parser: argparse.ArgumentParser, what: str, *former: str) -> None:
@@ -173,6 +174,13 @@ def check_results_path(out: Path) -> None:
     """
     if out.suffix != ".json" or out.is_dir():
         raise CommandError(f"--output {out}: must be the name of a file that ends in .json")
+
+
+def local_path(text: str) -> Path:
+    """Parse a path; refuse an address, because `Path` would take it for a file of a similar name."""
+    if re.match(r"[A-Za-z][\w+.-]*://", text):
+        raise argparse.ArgumentTypeError(f"{text}: is an address; give the path of a file or folder on this machine")
+    return Path(text)
 
 
 def positive(text: str) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jahp_pl.cli import output
 from jahp_pl.cli.errors import CommandError
-from jahp_pl.cli.options import add_images, add_import, add_output, command
+from jahp_pl.cli.options import add_images, add_import, add_output, command, local_path
 from jahp_pl.training import METRICS_FILE
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def add_report(table: Any) -> None:
     p.add_argument(
         "results",
         nargs="+",
-        type=Path,
+        type=local_path,
         metavar="PATH",
         help="results of `jahp evaluate` and `jahp classical`, or folders of them; for training curves, run folders or "
         "a sweep's folder of them",

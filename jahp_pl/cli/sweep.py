@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from pathlib import Path
 from typing import Any
 
 from jahp_pl.cli import output
 from jahp_pl.cli.errors import CommandError
-from jahp_pl.cli.options import command, positive
+from jahp_pl.cli.options import command, local_path, positive
 
 
 def sweep(arguments: argparse.Namespace) -> None:
@@ -54,7 +53,7 @@ def add_sweep(table: Any) -> None:
         jahp sweep sweeps/ladder.yaml --list
         jahp sweep sweeps/lambda.yaml --workers 4 'data.train=[shards/mine]' trainer.max_steps=100000
         jahp sweep sweeps/mixture.yaml configs/overlays/anneal.yaml output_dir=runs/mixture-short""")  # fmt: skip
-    p.add_argument("file", type=Path, metavar="FILE.yaml", help="sweep file, as for `wandb sweep`")
+    p.add_argument("file", type=local_path, metavar="FILE.yaml", help="sweep file, as for `wandb sweep`")
     p.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value", help="settings for all points")
     p.add_argument(
         "--workers", type=positive, default=1, metavar="N", help="points to train at a time; they share the GPUs [1]"

@@ -10,7 +10,7 @@ from typing import Any
 
 from jahp_pl.cli import output
 from jahp_pl.cli.errors import errors_from_rank_zero
-from jahp_pl.cli.options import add_force, add_output, command, part, positive
+from jahp_pl.cli.options import add_force, add_output, command, local_path, part, positive
 from jahp_pl.text import count_of
 
 
@@ -91,7 +91,9 @@ def add_shards(table: Any) -> None:
         jahp shards ~/photos more/*.tif -o shards/mine
         jahp shards ~/photos --tile 1024 --quality 95 --part 3/16 -o shards/mine-03
         jahp shards old-shards/*.tar -o shards/mine --overwrite""")  # fmt: skip
-    p.add_argument("sources", nargs="+", metavar="SRC", help="folders, image files, or tar files of images")
+    p.add_argument(
+        "sources", nargs="+", type=local_path, metavar="SRC", help="folders, image files, or tar files of images"
+    )
     add_output(p, "DIR", "folder to create, for shard-*.tar and index.json")
     add_force(p, "replace an existing folder of shards", "--overwrite")
     p.add_argument("--min-side", type=int, default=256, metavar="PX", help="skip photographs with a shorter side [256]")

@@ -139,7 +139,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; check the path")
     if not zipfile.is_zipfile(path):
-        raise DamagedCheckpointError(f"{path}: not a checkpoint, or cut short; use another one")
+        is_beside_one = path.suffix != ".ckpt" and has_checkpoint(path.parent)
+        remedy = f"did you mean its folder, {path.parent}?" if is_beside_one else "use another one"
+        raise DamagedCheckpointError(f"{path}: not a checkpoint, or cut short; {remedy}")
     try:
         with zipfile.ZipFile(path) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):

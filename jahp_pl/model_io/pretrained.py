@@ -124,11 +124,15 @@ def locate(model: str | Path | None, metric: Metric | None = None) -> Path:
     try:
         recover_if_missing(path)
         if path.exists():
+            if path.name in FILES and is_export(path.parent):
+                raise ExportError(f"{path}: is one file of an export; did you mean its folder, {path.parent}?")
             return path
     except OSError as error:  # e.g. a name that is too long
         raise ExportError(f"{str(model)[:100]}: is not a usable path ({error.strerror}); correct it") from None
     if named := next((one for one in bundled() if one.name == str(model)), None):
         return named.folder
+    if "://" in str(model):
+        raise ExportError(f"{model}: addresses of models have the form {PREFIX}USER/NAME; download others first")
     raise ExportError(
         f"{model}: no such export, run folder, checkpoint or bundled model ({bundled_names()}); correct its path "
         "or name"

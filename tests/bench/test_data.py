@@ -63,6 +63,11 @@ def test_settings_may_follow_the_images(tmp_path: Path, capsys: pytest.CaptureFi
     for settings, size in ((["data.crop_size=64"], 64), ([tmp_path / "c.yaml"], 32)):
         assert run("bench", "data", "--images", tmp_path, *settings) == 2
         assert f"no photograph is as large as data.crop_size={size}" in capsys.readouterr().err
+    words = ["--rounds", 1, "data.crop_size=32", "--images", tmp_path, "data.crop_size=64", "--batches", 1]
+    assert run("bench", "data", "data.crop_size=16", *words, "data.crop_size=48") == 2
+    assert "no photograph is as large as data.crop_size=48" in capsys.readouterr().err, "not the last one"
+    assert run("bench", "data", "--images", tmp_path, "data.crop_size=16", "data.train=[http://127.0.0.1:9/]") == 2
+    assert "data.train: http://127.0.0.1:9/index.json: " in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not Path("/dev/null").exists(), reason="needs a device")

@@ -1,0 +1,62 @@
+"""Arguments that cannot be meant as given are refused with a hint at what was meant."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from jahp_pl.model_io import pretrained
+from tests.support.commands import run
+
+ADDRESS = "https://host.invalid/a"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["compress", ADDRESS],
+        ["compress", "photo.png", "-o", "s3://bucket/photo.jahp"],
+        ["decompress", "file:///tmp/photo.jahp"],
+        ["shards", ADDRESS, "-o", "out"],
+        ["evaluate", "--model", "joint-psnr", "--images", ADDRESS],
+        ["evaluate", "--model", "joint-psnr", "--images", ".", "--picture", ADDRESS],
+        ["report", ADDRESS],
+        ["sweep", ADDRESS],
+        ["bench", "runtimes", "--image", ADDRESS],
+        ["export", "joint-psnr", "-o", "out", "--results", ADDRESS],
+        ["import-compressai", ADDRESS, "-o", "out"],
+    ],
+    ids=lambda words: "-".join(words[:1]),
+)
+def test_an_address_in_place_of_a_path_is_named_as_given(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*words) == 2
+    address = next(word for word in words if "://" in word)
+    assert f"{address}: is an address; give the path of a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["info", ADDRESS], ["export", ADDRESS, "-o", "out"]], ids=lambda words: words[0])
+def test_an_address_of_a_model_is_one_on_the_hub(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*words) == 2
+    assert f"{ADDRESS}: addresses of models have the form hf://USER/NAME" in capsys.readouterr().err
+
+
+def test_a_file_of_an_export_or_a_run_is_answered_with_its_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export = tmp_path / "ex"
+    shutil.copytree(pretrained.FOLDER / "joint-psnr", export)
+    checkpoints = tmp_path / "run" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    (checkpoints / "best.ckpt").touch()
+    for name in ("config.yaml", "metrics.csv"):
+        (tmp_path / "run" / name).write_text("name: x\n")
+    parts = [export / name for name in pretrained.FILES] + [
+        tmp_path / "run" / n for n in ("config.yaml", "metrics.csv")
+    ]
+    for path in parts:
+        for words in (["info", path], ["export", path, "-o", tmp_path / "out"]):
+            assert run(*words) == 2
+            assert f"did you mean its folder, {path.parent}?" in capsys.readouterr().err
+    assert run("info", export) == 0
