@@ -40,14 +40,14 @@ train: install build/shards/train/index.json build/shards/val/index.json ## trai
 
 WORKERS ?= $(shell getconf _NPROCESSORS_ONLN)
 STUDY_BESIDE := jpeg jpeg2000 webp
-STUDY_CURVES := $(foreach rung,factorized scale_hyperprior mean_scale_hyperprior context joint,$(rung)-gaussian1) \
+STUDY_CURVES := $(foreach model,factorized scale_hyperprior mean_scale_hyperprior context joint,$(model)-gaussian1) \
     $(foreach density,gaussian3 logistic1 logistic3,joint-$(density))
 STUDY_MODELS := $(foreach curve,$(STUDY_CURVES),$(foreach rate,0.0018 0.0035 0.0067 0.013,$(curve)-$(rate)-1))
 
 LADDER := factorized-1 scale_hyperprior-1 scale_hyperprior-3 mean_scale_hyperprior-1 mean_scale_hyperprior-3 context-1 context-3 joint-1 joint-3
 
 results/ladder/%.json: build/shards/train/index.json build/shards/val/index.json | install
-	$(JAHP) train $(CONFIG) name=ladder-$* model.rung=$(word 1,$(subst -, ,$*)) model.num_components=$(word 2,$(subst -, ,$*)) \
+	$(JAHP) train $(CONFIG) name=ladder-$* model.entropy_model=$(word 1,$(subst -, ,$*)) model.num_components=$(word 2,$(subst -, ,$*)) \
 	    model.num_filters=32 model.num_latents=64 trainer.max_steps=300 trainer.val_every_steps=300 coding.max_images=0
 	$(JAHP) evaluate --model runs/ladder-$* --images data/kodak --out runs/ladder-$*/kodak.json
 	mkdir -p $(@D) && cp runs/ladder-$*/kodak.json $@

@@ -28,7 +28,7 @@ BOUNDS: dict[Family, Bounds] = {
 class DensityLayout:
     """Layout of the raw outputs that parametrize the densities of the M latents at one position.
 
-    The raw outputs come in blocks of K M numbers: scales, then means (not on the scale-only rung), then mixture logits
+    The raw outputs come in blocks of K M numbers: scales, then means (not for `scale_hyperprior`), then mixture logits
     (if K > 1).
 
     Args:
@@ -38,7 +38,7 @@ class DensityLayout:
     def __init__(self, config: ModelConfig) -> None:
         self.family = config.likelihood
         self.num_components = config.num_components
-        self.has_means = config.rung != "scale_hyperprior"
+        self.has_means = config.entropy_model != "scale_hyperprior"
 
     @property
     def bounds(self) -> Bounds:
@@ -47,5 +47,5 @@ class DensityLayout:
 
     @property
     def num_blocks(self) -> int:
-        """Number of blocks, from 1 to 3: scales, means if the rung has them, logits if K > 1."""
+        """Number of blocks, from 1 to 3: scales, means if the model has them, logits if K > 1."""
         return 1 + self.has_means + (self.num_components > 1)

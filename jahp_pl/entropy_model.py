@@ -76,7 +76,7 @@ class EntropyParameters(NamedTuple):
     """Entropy parameters of each latent, for K mixture components; float32."""
 
     mu: Tensor
-    """(B, K, M, h, w): means; zero for the scale-only rung."""
+    """(B, K, M, h, w): means; zero for `scale_hyperprior`."""
     sigma: Tensor
     """(B, K, M, h, w): scales, >= `scale_min` of the family."""
     log_weights: Tensor

@@ -1,7 +1,7 @@
 """The hyper-transforms h_a and h_s: side information z about the latents y (paper, section 2 and table 1).
 
-The scale-only rung describes only the magnitude of each latent (Balle et al. 2018): h_a reads |y| and h_s returns one
-number per latent. The other rungs describe mean and scale with signed features (paper, section 3).
+The scale hyperprior describes only the magnitude of each latent (Balle et al. 2018): h_a reads |y| and h_s returns one
+number per latent. The other models describe mean and scale with signed features (paper, section 3).
 
 The rest of the code knows a pair of networks only through its entry in `HYPER_TRANSFORMS`; `register_hyper_transform`
 adds one.
@@ -24,7 +24,7 @@ class HyperAnalysis(nn.Sequential):
     Args:
         num_filters: N, channels of the hidden layers and of z.
         num_latents: M.
-        magnitudes: read |y| through ReLUs (scale-only rung) instead of y through LeakyReLUs.
+        magnitudes: read |y| through ReLUs (`scale_hyperprior`) instead of y through LeakyReLUs.
     """
 
     def __init__(self, num_filters: int, num_latents: int, magnitudes: bool) -> None:
@@ -51,8 +51,8 @@ class HyperSynthesis(nn.Sequential):
     Args:
         num_filters: N.
         num_latents: M.
-        num_features: 2M for the joint model; the number of entropy parameters on rungs where psi alone gives these.
-        magnitudes: whether to use the layers of the scale-only rung.
+        num_features: 2M for the joint model; the number of entropy parameters if psi alone gives these.
+        magnitudes: whether to use the layers of `scale_hyperprior`.
     """
 
     def __init__(self, num_filters: int, num_latents: int, num_features: int, magnitudes: bool) -> None:
@@ -65,7 +65,7 @@ class HyperSynthesis(nn.Sequential):
 
 
 class HyperTransforms(NamedTuple):
-    """A pair of networks, built for N filters and M latents; `magnitudes` is True on the scale-only rung."""
+    """A pair of networks, built for N filters and M latents; `magnitudes` is True for `scale_hyperprior`."""
 
     analysis: Callable[[int, int, bool], nn.Module]
     """(N, M, magnitudes) -> h_a: (B, M, h, w) -> (B, N, ceil(h / 4), ceil(w / 4))."""

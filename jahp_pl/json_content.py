@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 MAX_WHOLE = 2**63
@@ -25,14 +25,18 @@ class Optional:
         self.shape = shape
 
 
-def parse(data: str | bytes) -> Any:
+def parse(data: str | bytes, convert: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> Any:
     """Parse JSON.
+
+    Args:
+        data: the text.
+        convert: function whose result takes the place of each object, innermost first.
 
     Raises:
         ValueError: if it is not valid JSON, or is nested too deeply.
     """
     try:
-        return json.loads(data)
+        return json.loads(data, object_hook=convert)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

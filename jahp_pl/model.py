@@ -14,9 +14,9 @@ x ------->| g_a |-- y ->| round (+noise) |-- y_hat ---------------+----------> g
             +----------------+          +-----+            +-----------+
                coded under p(z_hat)
 
-Networks by rung:
+Networks by entropy model:
 
-rung                    h_a, h_s   g_cm, g_ep
+entropy model           h_a, h_s   g_cm, g_ep
 factorized                                       y_hat has a factorized density of its own
 scale_hyperprior        yes                      psi is sigma; mu = 0
 mean_scale_hyperprior   yes                      psi is (sigma, mu)
@@ -70,7 +70,7 @@ class ModelOutput(NamedTuple):
     bits_z: Tensor
     """(B, N, ceil(h / 4), ceil(w / 4)): bits of each hyper-latent; (B, 0, 0, 0) without side information."""
     parameters: EntropyParameters | None
-    """Entropy parameters of each latent; None on the factorized rung."""
+    """Entropy parameters of each latent; None for `factorized`."""
 
 
 class Bits(NamedTuple):
@@ -81,18 +81,18 @@ class Bits(NamedTuple):
     z: Tensor
     """(B, N, ceil(h / 4), ceil(w / 4)): bits of each hyper-latent; (B, 0, 0, 0) without side information."""
     parameters: EntropyParameters | None
-    """Entropy parameters of each latent; None on the factorized rung."""
+    """Entropy parameters of each latent; None for `factorized`."""
 
 
 class CompressionModel(nn.Module):
-    """Transforms, hyperprior and context model (paper, figure 1); a rung may lack the last two.
+    """Transforms, hyperprior and context model (paper, figure 1); the last two may be absent.
 
     Args:
         config: architecture.
 
     Attributes:
-        g_a, g_s, h_a, h_s, g_cm, g_ep: networks, named by the paper's letters; None if the rung lacks them.
-        prior: factorized density of z_hat, or of y_hat on the factorized rung; None on the context rung.
+        g_a, g_s, h_a, h_s, g_cm, g_ep: networks, named by the paper's letters; None if absent.
+        prior: factorized density of z_hat, or of y_hat for `factorized`; None for `context`.
         gains: scales of the latents at each rate level; None for a single-rate model.
         density: p(y_hat | ...), stateless.
     """
@@ -100,11 +100,12 @@ class CompressionModel(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        N, M, rung = config.num_filters, config.num_latents, config.rung
+        N, M, entropy_model = config.num_filters, config.num_latents, config.entropy_model
         self.density = ConditionalDensity(config)
         num_parameters = self.density.num_blocks * config.num_components * M
-        has_hyperprior, has_context = rung not in ("factorized", "context"), rung in ("context", "joint")
-        magnitudes = rung == "scale_hyperprior"
+        has_hyperprior = entropy_model not in ("factorized", "context")
+        has_context = entropy_model in ("context", "joint")
+        magnitudes = entropy_model == "scale_hyperprior"
 
         self.g_a = transforms_of(config.transform).analysis(N, M)
         self.g_s = transforms_of(config.transform).synthesis(N, M)
@@ -121,7 +122,7 @@ class CompressionModel(nn.Module):
         if has_context:
             g_ep = entropy_network_of(config.entropy_network)(config.entropy_channels, num_inputs, num_parameters)
             self.g_ep = check_exact("g_ep", g_ep, ENTROPY_PARAMETERS, (num_inputs, num_parameters), 1)
-        self.prior = FactorizedDensity(N if has_hyperprior else M) if rung != "context" else None
+        self.prior = FactorizedDensity(N if has_hyperprior else M) if entropy_model != "context" else None
         self.gains = LevelGains(config.num_levels, M) if config.num_levels > 1 else None
 
     def forward(self, x: Tensor, reconstruct: bool = True, level: Tensor | None = None) -> ModelOutput:
@@ -153,7 +154,7 @@ class CompressionModel(nn.Module):
             y_hat: (B, M, h, w), scaled by the gains if the model has them.
             z_hat: (B, N, ceil(h / 4), ceil(w / 4)); None without side information.
         """
-        if self.config.rung == "factorized":
+        if self.config.entropy_model == "factorized":
             assert self.prior is not None
             return Bits(self.prior.bits(y_hat), y_hat.new_zeros(len(y_hat), 0, 0, 0), None)
         parameters = self.entropy_parameters(y_hat, z_hat)
@@ -207,7 +208,7 @@ class CompressionModel(nn.Module):
 
         Args:
             y_hat: (B, M, h, w).
-            z_hat: (B, N, ceil(h / 4), ceil(w / 4)); None on the context rung.
+            z_hat: (B, N, ceil(h / 4), ceil(w / 4)); None for `context`.
         """
         features = []
         if self.h_s is not None:

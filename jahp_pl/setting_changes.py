@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jahp_pl.config import Config, to_dict
+from jahp_pl.config import Config, to_dict, with_current_names
 
 _SECTIONS = ("model", "loss", "data", "optim")
 _HARMLESS = ("data.num_workers", "data.timeout", "data.cache_dir", "data.cache_bytes", "data.max_broken_share")
@@ -32,10 +32,10 @@ def find_changes(stored: Mapping[str, Any], config: Config) -> list[Change]:
     """List the settings that change the result and differ from a checkpoint's, in the order of the configuration.
 
     Args:
-        stored: settings in the checkpoint, from `to_dict`; one that it lacks counts as the default.
+        stored: settings in the checkpoint, from `to_dict` of any version; one that it lacks counts as the default.
         config: the settings of this run.
     """
-    before, now = _flat(stored), _flat(to_dict(config))
+    before, now = _flat(with_current_names(stored)), _flat(to_dict(config))
     defaults = _flat(to_dict(Config()))
     pairs = ((key, before.get(key, defaults[key]), value) for key, value in now.items())
     return [Change(*pair) for pair in pairs if pair[1] != pair[2]]

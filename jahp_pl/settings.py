@@ -18,9 +18,9 @@ import inspect
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from jahp_pl.config import Config, ConfigError, require
+from jahp_pl.config import Config, ConfigError, current_name, require, with_current_names
 from jahp_pl.errors import describe_error, first_line
 from jahp_pl.extensions import import_modules
 from jahp_pl.text import shortened
@@ -71,7 +71,7 @@ def load_config(*arguments: str | Path) -> Config:
         key = pair.split("=", 1)[0]
         if not key.strip():
             raise ConfigError(f"{shortened(pair)}: has no name before the equals sign; write key=value")
-        if key not in all_keys() and key not in _sections():
+        if current_name(key) not in all_keys() and key not in _sections():
             raise ConfigError(_unknown_key(key))
         try:
             layers.append(("", OmegaConf.from_dotlist([pair])))
@@ -106,10 +106,10 @@ def _merge(layers: Sequence[tuple[str, DictConfig]], may_import: bool) -> Config
 
     merged = OmegaConf.structured(Config)
     for origin, layer in layers:
-        values = OmegaConf.to_container(layer)
+        values = with_current_names(cast(dict[Any, Any], OmegaConf.to_container(layer)))
         _check_structure(values, Config, "", origin)
         try:
-            merged = OmegaConf.merge(merged, layer)
+            merged = OmegaConf.merge(merged, values)
         except (OmegaConfBaseException, ValueError) as error:  # ValueError: a number that Python refuses to print
             raise ConfigError(f"{origin}{_refusal(error, values)}") from None
     if may_import:
@@ -234,9 +234,9 @@ _USUAL_NAMES = {
     "default_root_dir": "output_dir",
     "checkpoint": "optim.start_from",
     "ckpt_path": "optim.start_from",
-    "architecture": "model.rung",
-    "arch": "model.rung",
-    "entropy_model": "model.rung",
+    "architecture": "model.entropy_model",
+    "arch": "model.entropy_model",
+    "rung": "model.entropy_model",
     "N": "model.num_filters",
     "M": "model.num_latents",
     "K": "model.num_components",

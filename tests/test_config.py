@@ -54,7 +54,7 @@ def write(tmp_path: Path) -> typing.Callable[..., str]:
 def test_without_arguments_the_defaults_apply() -> None:
     config = load_config()
     assert config == Config()
-    assert (config.model.rung, config.model.num_filters, config.loss.lmbda) == ("joint", 192, 0.013)
+    assert (config.model.entropy_model, config.model.num_filters, config.loss.lmbda) == ("joint", 192, 0.013)
 
 
 def test_files_are_merged_left_to_right_and_pairs_override_them_in_any_position(
@@ -76,7 +76,7 @@ def test_files_are_merged_left_to_right_and_pairs_override_them_in_any_position(
         ("loss.lmbda=0.0067", 0.0067),
         ("loss.lmbda=1e-3", 1e-3),
         ("loss.lmbda=2", 2.0),
-        ("model.rung=context", "context"),
+        ("model.entropy_model=context", "context"),
         ("resume=false", False),
         ("trainer.max_time=00:08:00:00", "00:08:00:00"),
         ('trainer.max_time="10:00:00:00"', "10:00:00:00"),
@@ -120,9 +120,9 @@ def test_an_empty_file_changes_nothing(write: typing.Callable[..., str]) -> None
         ("trainer.max_epochs=5", "trainer.max_epochs", "did you mean trainer.max_steps?"),
         ("trainer.val_check_interval=5", "trainer.val_check_interval", "did you mean trainer.val_every_steps?"),
         ("data.patch_size=64", "data.patch_size", "did you mean data.crop_size?"),
-        ("model.architecture=mbt2018", "model.architecture", "did you mean model.rung?"),
+        ("model.architecture=mbt2018", "model.architecture", "did you mean model.entropy_model?"),
         ("clip_max_norm=1", "clip_max_norm", "did you mean optim.clip_norm?"),
-        ("model=5", "model", "model.rung"),
+        ("model=5", "model", "model.entropy_model"),
         ("=5", "=5", "write key=value"),
         # wrong types
         ("model.num_filters=many", "model.num_filters", "must be a whole number"),
@@ -132,7 +132,7 @@ def test_an_empty_file_changes_nothing(write: typing.Callable[..., str]) -> None
         ("model.num_filters=null", "model.num_filters=", "must be a whole number"),
         ("loss.lmbda=small", "loss.lmbda", "must be a number"),
         ("resume=maybe", "resume=maybe", "must be true or false"),
-        ("model.rung=joined", "model.rung=joined", "must be one of factorized, "),
+        ("model.entropy_model=joined", "model.entropy_model=joined", "must be one of factorized, "),
         ("model.likelihood=cauchy", "model.likelihood", "laplace"),
         ("data.train=shards", "data.train", "[a, b]"),
         ("data.train={a: b}", "data.train", "[a, b]"),
@@ -142,7 +142,7 @@ def test_an_empty_file_changes_nothing(write: typing.Callable[..., str]) -> None
         ("name=[a]", "name=['a']", "must be a word"),
         ("name=", "name=", "must be a word; leave the setting out"),
         ("seed=", "seed=", "must be a whole number; leave the setting out"),
-        ("model.rung=null", "model.rung=", "must be one of factorized, "),
+        ("model.entropy_model=null", "model.entropy_model=", "must be one of factorized, "),
         ("loss.lmbda_max=x", "loss.lmbda_max=x", "must be a number, or null"),
         ("name=???", "name=???", "must be a word"),
         ("data.train=['???']", "data.train=['???']", "[a, b]"),
@@ -225,7 +225,7 @@ def test_a_bad_pair_is_refused_by_name_with_a_remedy(pair: str, named: str, reme
         ("model: [5]", "model=[5]", "a section"),
         ("model: {num_filters: many}", "model.num_filters", "must be a whole number"),
         ("model: {num_filters: [1]}", "model.num_filters", "must be a whole number"),
-        ("model: {rung: joined}", "model.rung=joined", "must be one of factorized, "),
+        ("model: {entropy_model: joined}", "model.entropy_model=joined", "must be one of factorized, "),
         ("data: {train: shards}", "data.train", "[a, b]"),
         ("- a\n- b\n", "", "mapping"),
         ("5", "", "YAML"),
@@ -270,8 +270,8 @@ def test_missing_files_folders_and_binary_files_are_named(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("pair", ["model.likelihood=laplace", "model.num_components=2"])
-def test_the_factorized_rung_has_no_other_densities(pair: str) -> None:
-    assert "model.rung=factorized" in refusal("model.rung=factorized", pair)
+def test_the_factorized_entropy_model_has_no_other_densities(pair: str) -> None:
+    assert "model.entropy_model=factorized" in refusal("model.entropy_model=factorized", pair)
 
 
 def test_a_mistake_anywhere_is_found_though_later_arguments_would_hide_it(write: typing.Callable[..., str]) -> None:
@@ -323,7 +323,7 @@ def test_to_dict_is_a_copy() -> None:
 @pytest.mark.parametrize(
     ("values", "named"),
     [
-        ({"rung": "channelwise"}, "model.rung=channelwise"),
+        ({"entropy_model": "channelwise"}, "model.entropy_model=channelwise"),
         ({"likelihood": "cauchy"}, "model.likelihood=cauchy"),
         ({"num_filters": "192"}, "model.num_filters=192"),
         ({"num_filters": True}, "model.num_filters=True"),
@@ -352,7 +352,7 @@ def test_every_key_is_documented_with_type_and_default() -> None:
         assert description.endswith("."), key
         assert "\n" not in line
     assert keys["model.num_filters"].startswith("[int = 192] N: ")
-    assert "factorized|scale_hyperprior" in keys["model.rung"]
+    assert "factorized|scale_hyperprior" in keys["model.entropy_model"]
 
 
 def test_every_key_can_be_set_on_the_command_line_to_its_default() -> None:
@@ -373,10 +373,10 @@ def test_sections_share_nothing_between_two_configurations() -> None:
 # The files that we ship -----------------------------------------------------------------------------------------------
 
 
-def test_there_are_configurations_for_every_rung() -> None:
+def test_there_are_configurations_for_every_entropy_model() -> None:
     base = str(CONFIGS / "mbt2018.yaml")
-    assert {load_config(base, str(path)).model.rung for path in OVERLAYS} == set(
-        typing.get_args(typing.get_type_hints(ModelConfig)["rung"])
+    assert {load_config(base, str(path)).model.entropy_model for path in OVERLAYS} == set(
+        typing.get_args(typing.get_type_hints(ModelConfig)["entropy_model"])
     )
 
 

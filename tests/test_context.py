@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from jahp_pl.config import ModelConfig, Rung
+from jahp_pl.config import EntropyModelName, ModelConfig
 from jahp_pl.context import ContextPrediction, EntropyParameterNetwork
 from jahp_pl.model import CompressionModel
 
@@ -14,13 +14,15 @@ HEIGHT, WIDTH = 7, 9
 LIVE_TAPS = {(-2, dx) for dx in range(-2, 3)} | {(-1, dx) for dx in range(-2, 3)} | {(0, -2), (0, -1)}
 
 
-def dependence(rung: Rung, num_components: int) -> dict[str, Tensor]:
+def dependence(entropy_model: EntropyModelName, num_components: int) -> dict[str, Tensor]:
     """Compute |d parameter at i / d y_hat at j| for each kind of entropy parameter, summed over channels: (HW, HW)."""
     M, K = 3, num_components
-    model = CompressionModel(ModelConfig(rung=rung, num_filters=4, num_latents=M, num_components=K)).double()
+    model = CompressionModel(
+        ModelConfig(entropy_model=entropy_model, num_filters=4, num_latents=M, num_components=K)
+    ).double()
     with torch.no_grad():  # lift every sigma above its bound, so that its gradient is not zeroed
         model.g_ep[-1].bias[: K * M] = 5.0
-    z_hat = torch.randn(1, 4, 2, 3, dtype=torch.float64) if rung == "joint" else None
+    z_hat = torch.randn(1, 4, 2, 3, dtype=torch.float64) if entropy_model == "joint" else None
     y_hat = torch.randint(-4, 5, (1, M, HEIGHT, WIDTH)).double().requires_grad_()
     parameters = model.entropy_parameters(y_hat, z_hat)
     assert (parameters.sigma > 0.2).all()
@@ -38,9 +40,11 @@ def dependence(rung: Rung, num_components: int) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("num_components", [1, 3])
-@pytest.mark.parametrize("rung", ["joint", "context"])
-def test_parameters_depend_on_the_twelve_taps_before_them_and_on_nothing_else(rung: Rung, num_components: int) -> None:
-    kinds = dependence(rung, num_components)
+@pytest.mark.parametrize("entropy_model", ["joint", "context"])
+def test_parameters_depend_on_the_twelve_taps_before_them_and_on_nothing_else(
+    entropy_model: EntropyModelName, num_components: int
+) -> None:
+    kinds = dependence(entropy_model, num_components)
     assert set(kinds) == {"mu", "sigma", "log_weights"} - ({"log_weights"} if num_components == 1 else set())
     for gradient in kinds.values():
         for i in range(HEIGHT * WIDTH):

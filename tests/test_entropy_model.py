@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from jahp_pl.config import Family, ModelConfig, Rung
+from jahp_pl.config import EntropyModelName, Family, ModelConfig
 from jahp_pl.density_layout import BOUNDS
 from jahp_pl.distributions import log_mass
 from jahp_pl.entropy_model import (
@@ -149,15 +149,17 @@ def test_fitting_finds_the_entropy_of_a_known_source() -> None:
     assert entropy - 1e-4 <= rate.item() <= entropy + 0.05
 
 
-def config(rung: Rung = "joint", num_components: int = 1) -> ModelConfig:
-    return ModelConfig(rung=rung, num_components=num_components)
+def config(entropy_model: EntropyModelName = "joint", num_components: int = 1) -> ModelConfig:
+    return ModelConfig(entropy_model=entropy_model, num_components=num_components)
 
 
-@pytest.mark.parametrize("rung", ["scale_hyperprior", "mean_scale_hyperprior", "context", "joint"])
+@pytest.mark.parametrize("entropy_model", ["scale_hyperprior", "mean_scale_hyperprior", "context", "joint"])
 @pytest.mark.parametrize("num_components", [1, 3])
-def test_raw_outputs_are_blocks_of_scales_means_and_logits(rung: Rung, num_components: int) -> None:
-    density, K, M = ConditionalDensity(config(rung, num_components)), num_components, 2
-    has_means = rung != "scale_hyperprior"
+def test_raw_outputs_are_blocks_of_scales_means_and_logits(
+    entropy_model: EntropyModelName, num_components: int
+) -> None:
+    density, K, M = ConditionalDensity(config(entropy_model, num_components)), num_components, 2
+    has_means = entropy_model != "scale_hyperprior"
     assert density.num_blocks == 1 + has_means + (K > 1)
     raw = torch.randn(3, density.num_blocks * K * M, 4, 5)
     parameters = density.parameters(raw)

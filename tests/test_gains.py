@@ -162,7 +162,7 @@ def test_the_transform_coder_starts_at_the_middle_lambda() -> None:
     assert errors[1] < errors[0]
 
 
-def test_every_rung_codes_every_level_exactly() -> None:
+def test_every_entropy_model_codes_every_level_exactly() -> None:
     for variant in (Variant("factorized"), Variant("scale_hyperprior"), Variant("context"), JOINT):
         codec = variable_codec(variant)
         for level in (0.0, 0.7, 3.0):

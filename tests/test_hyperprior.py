@@ -26,7 +26,7 @@ def test_z_has_a_quarter_of_the_sides_rounded_up_and_h_s_covers_y_again(
     assert torch.equal(cropped, psi[:, :, : size[0], : size[1]])
 
 
-def test_the_scale_only_rung_sees_magnitudes_and_the_others_signs() -> None:
+def test_the_scale_only_entropy_model_sees_magnitudes_and_the_others_signs() -> None:
     y = torch.randn(1, 6, 8, 8)
     scale_only, signed = HyperAnalysis(4, 6, magnitudes=True), HyperAnalysis(4, 6, magnitudes=False)
     assert torch.equal(scale_only(y), scale_only(-y))

@@ -42,7 +42,7 @@ def test_psnr_is_that_of_eight_bit_intensities(photos: Tensor) -> None:
     assert terms.decibels.item() == pytest.approx(10 * math.log10(255**2 / mse), abs=1e-4)
 
 
-def test_a_rung_without_side_information_spends_no_bits_on_it() -> None:
+def test_a_entropy_model_without_side_information_spends_no_bits_on_it() -> None:
     x = torch.rand(1, 3, 4, 4)
     terms = rate_distortion(LossConfig(), x, output(x, torch.ones(1, 2, 1, 1), torch.zeros(1, 0, 0, 0)))
     assert terms.bpp_z.item() == 0

@@ -1,4 +1,4 @@
-"""The forward pass on every rung: parameter counts, noise and rounding, gradients, sizes."""
+"""The forward pass of every entropy model: parameter counts, noise and rounding, gradients, sizes."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from jahp_pl.config import BUILT_IN, Family, LossConfig, ModelConfig, Rung
+from jahp_pl.config import BUILT_IN, EntropyModelName, Family, LossConfig, ModelConfig
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel, ModelOutput
 
-RUNGS = get_args(Rung)
+ENTROPY_MODELS = get_args(EntropyModelName)
 WITH_HYPERPRIOR = ("scale_hyperprior", "mean_scale_hyperprior", "joint")
 
 
-def tiny(rung: Rung = "joint", **settings: Any) -> CompressionModel:
-    return CompressionModel(ModelConfig(rung=rung, num_filters=6, num_latents=8, **settings))
+def tiny(entropy_model: EntropyModelName = "joint", **settings: Any) -> CompressionModel:
+    return CompressionModel(ModelConfig(entropy_model=entropy_model, num_filters=6, num_latents=8, **settings))
 
 
 def lively(model: CompressionModel) -> CompressionModel:
@@ -52,42 +52,44 @@ def count(config: ModelConfig) -> int:
 
 @pytest.mark.parametrize("size", PUBLISHED)
 @pytest.mark.parametrize(
-    ("column", "rung"), list(enumerate(["factorized", "scale_hyperprior", "mean_scale_hyperprior", "joint"]))
+    ("column", "entropy_model"), list(enumerate(["factorized", "scale_hyperprior", "mean_scale_hyperprior", "joint"]))
 )
-def test_parameter_counts_are_the_published_ones(size: tuple[int, int], column: int, rung: Rung) -> None:
+def test_parameter_counts_are_the_published_ones(
+    size: tuple[int, int], column: int, entropy_model: EntropyModelName
+) -> None:
     num_filters, num_latents = size
-    quantiles = 3 * (num_latents if rung == "factorized" else num_filters)
-    ours = count(ModelConfig(rung=rung, num_filters=num_filters, num_latents=num_latents))
+    quantiles = 3 * (num_latents if entropy_model == "factorized" else num_filters)
+    ours = count(ModelConfig(entropy_model=entropy_model, num_filters=num_filters, num_latents=num_latents))
     assert ours == PUBLISHED[size][column] - quantiles
 
 
 @pytest.mark.parametrize("size", PUBLISHED)
-def test_the_context_rung_is_the_joint_model_without_side_information(size: tuple[int, int]) -> None:
+def test_the_context_entropy_model_is_the_joint_model_without_side_information(size: tuple[int, int]) -> None:
     N, M = size
     hyper_analysis = (9 * M + 1) * N + 2 * (25 * N + 1) * N
     hyper_synthesis = (25 * N * M + M) + (25 * M + 1) * (M * 3 // 2) + (9 * (M * 3 // 2) + 1) * 2 * M
     density = N * (3 + 9 + 9 + 9 + 3 + 3 * 4 + 1 + 3 * 4)  # matrices, biases, factors
     psi_weights = 2 * M * (M * 10 // 3)  # of g_ep's first layer
-    joint = count(ModelConfig(rung="joint", num_filters=N, num_latents=M))
-    context = count(ModelConfig(rung="context", num_filters=N, num_latents=M))
+    joint = count(ModelConfig(entropy_model="joint", num_filters=N, num_latents=M))
+    context = count(ModelConfig(entropy_model="context", num_filters=N, num_latents=M))
     assert context == joint - hyper_analysis - hyper_synthesis - density - psi_weights
 
 
 @pytest.mark.parametrize("num_components", [2, 3, 5])
-@pytest.mark.parametrize("rung", ["context", "joint"])
-def test_k_components_add_only_outputs_of_the_last_layer(rung: Rung, num_components: int) -> None:
+@pytest.mark.parametrize("entropy_model", ["context", "joint"])
+def test_k_components_add_only_outputs_of_the_last_layer(entropy_model: EntropyModelName, num_components: int) -> None:
     M, sizes = 192, {"num_filters": 192, "num_latents": 192}
-    mixture = count(ModelConfig(rung=rung, num_components=num_components, **sizes))
+    mixture = count(ModelConfig(entropy_model=entropy_model, num_components=num_components, **sizes))
     extra_outputs = 3 * num_components * M - 2 * M
-    assert mixture - count(ModelConfig(rung=rung, **sizes)) == extra_outputs * (M * 8 // 3 + 1)
+    assert mixture - count(ModelConfig(entropy_model=entropy_model, **sizes)) == extra_outputs * (M * 8 // 3 + 1)
 
 
 # Noise in training, rounding in evaluation ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rung", RUNGS)
-def test_evaluation_is_deterministic_draws_no_noise_and_rounds(rung: Rung, photos: Tensor) -> None:
-    model, x = lively(tiny(rung)).eval(), photos[:2, :, :64, :96]
+@pytest.mark.parametrize("entropy_model", ENTROPY_MODELS)
+def test_evaluation_is_deterministic_draws_no_noise_and_rounds(entropy_model: EntropyModelName, photos: Tensor) -> None:
+    model, x = lively(tiny(entropy_model)).eval(), photos[:2, :, :64, :96]
     state = random_state()
     first, second = model(x), model(x)
     assert random_state() == state
@@ -99,9 +101,11 @@ def test_evaluation_is_deterministic_draws_no_noise_and_rounds(rung: Rung, photo
     assert torch.equal(first.x_hat, model.synthesise(first.y_hat, 64, 96))
 
 
-@pytest.mark.parametrize("rung", RUNGS)
-def test_training_is_noisy_within_half_a_step_and_differs_between_calls(rung: Rung, photos: Tensor) -> None:
-    model, x = lively(tiny(rung)).train(), photos[:2, :, :64, :96]
+@pytest.mark.parametrize("entropy_model", ENTROPY_MODELS)
+def test_training_is_noisy_within_half_a_step_and_differs_between_calls(
+    entropy_model: EntropyModelName, photos: Tensor
+) -> None:
+    model, x = lively(tiny(entropy_model)).train(), photos[:2, :, :64, :96]
     y = model.analyse(x)
     first, second = model(x), model(x)
     for output in (first, second):
@@ -109,14 +113,14 @@ def test_training_is_noisy_within_half_a_step_and_differs_between_calls(rung: Ru
     assert not torch.equal(first.y_hat, second.y_hat)
     assert not torch.equal(first.x_hat, second.x_hat)
     assert not torch.equal(first.bits_y, second.bits_y)
-    if rung in WITH_HYPERPRIOR:
+    if entropy_model in WITH_HYPERPRIOR:
         assert not torch.equal(first.bits_z, second.bits_z)
 
 
-@pytest.mark.parametrize("rung", RUNGS)
-def test_the_rate_needs_no_reconstruction(rung: Rung, photos: Tensor) -> None:
+@pytest.mark.parametrize("entropy_model", ENTROPY_MODELS)
+def test_the_rate_needs_no_reconstruction(entropy_model: EntropyModelName, photos: Tensor) -> None:
     """With frozen g_a and g_s, the rate alone has the gradients of the whole loss."""
-    model, x = lively(tiny(rung)).train(), photos[:2, :, :64, :64]
+    model, x = lively(tiny(entropy_model)).train(), photos[:2, :, :64, :64]
     model.g_a.requires_grad_(False)
     model.g_s.requires_grad_(False)
     found = []
@@ -138,9 +142,11 @@ def test_the_rate_needs_no_reconstruction(rung: Rung, photos: Tensor) -> None:
     assert all(torch.equal(a, b) for a, b in zip(gradients, rate_gradients, strict=True))
 
 
-@pytest.mark.parametrize("rung", WITH_HYPERPRIOR)
-def test_evaluation_codes_and_decodes_the_rounded_hyper_latents(rung: Rung, photos: Tensor) -> None:
-    model, x = lively(tiny(rung)).eval(), photos[:1, :, :128, :128]
+@pytest.mark.parametrize("entropy_model", WITH_HYPERPRIOR)
+def test_evaluation_codes_and_decodes_the_rounded_hyper_latents(
+    entropy_model: EntropyModelName, photos: Tensor
+) -> None:
+    model, x = lively(tiny(entropy_model)).eval(), photos[:1, :, :128, :128]
     seen: list[Tensor] = []
     model.h_s.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].clone()))
     output = model(x)
@@ -151,9 +157,11 @@ def test_evaluation_codes_and_decodes_the_rounded_hyper_latents(rung: Rung, phot
     assert torch.equal(output.bits_y, model.density.bits(output.y_hat, model.entropy_parameters(output.y_hat, z_hat)))
 
 
-@pytest.mark.parametrize("rung", RUNGS)
-def test_mixed_quantization_reconstructs_from_rounded_and_rates_noisy_latents(rung: Rung, photos: Tensor) -> None:
-    model, x = lively(tiny(rung, quantization="mixed")).train(), photos[:1, :, :64, :64]
+@pytest.mark.parametrize("entropy_model", ENTROPY_MODELS)
+def test_mixed_quantization_reconstructs_from_rounded_and_rates_noisy_latents(
+    entropy_model: EntropyModelName, photos: Tensor
+) -> None:
+    model, x = lively(tiny(entropy_model, quantization="mixed")).train(), photos[:1, :, :64, :64]
     first, second = model(x), model(x)
     assert torch.equal(first.y_hat, torch.round(model.analyse(x)))
     assert torch.equal(first.x_hat, model.synthesise(first.y_hat, 64, 64))
@@ -169,9 +177,9 @@ def test_mixed_quantization_reconstructs_from_rounded_and_rates_noisy_latents(ru
     assert model.g_a[0].weight.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("rung", ["context", "joint"])
-def test_mixed_quantization_gives_the_context_noisy_latents(rung: Rung, photos: Tensor) -> None:
-    model, x = lively(tiny(rung, quantization="mixed")).train(), photos[:1, :, :64, :64]
+@pytest.mark.parametrize("entropy_model", ["context", "joint"])
+def test_mixed_quantization_gives_the_context_noisy_latents(entropy_model: EntropyModelName, photos: Tensor) -> None:
+    model, x = lively(tiny(entropy_model, quantization="mixed")).train(), photos[:1, :, :64, :64]
     seen: list[Tensor] = []
     model.g_cm.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].detach().clone()))
     model(x)
@@ -181,9 +189,9 @@ def test_mixed_quantization_gives_the_context_noisy_latents(rung: Rung, photos: 
     assert not torch.equal(seen[0], torch.round(seen[0]))
 
 
-@pytest.mark.parametrize("rung", RUNGS)
-def test_rounded_quantization_trains_on_what_will_be_coded(rung: Rung, photos: Tensor) -> None:
-    model, x = lively(tiny(rung, quantization="rounded")).train(), photos[:1, :, :64, :64]
+@pytest.mark.parametrize("entropy_model", ENTROPY_MODELS)
+def test_rounded_quantization_trains_on_what_will_be_coded(entropy_model: EntropyModelName, photos: Tensor) -> None:
+    model, x = lively(tiny(entropy_model, quantization="rounded")).train(), photos[:1, :, :64, :64]
     trained = model(x)
     for a, b in zip(flatten(trained), flatten(model.eval()(x)), strict=True):
         assert torch.equal(a, b)
@@ -219,17 +227,17 @@ def flatten(output: ModelOutput) -> list[Tensor]:
 # Gradients ------------------------------------------------------------------------------------------------------------
 
 
-def variants() -> list[tuple[Rung, Family, int, str]]:
-    every = itertools.product(RUNGS, BUILT_IN["likelihood"], (1, 3), ("noise", "mixed"))
+def variants() -> list[tuple[EntropyModelName, Family, int, str]]:
+    every = itertools.product(ENTROPY_MODELS, BUILT_IN["likelihood"], (1, 3), ("noise", "mixed"))
     return [v for v in every if v[0] != "factorized" or v[1:3] == ("gaussian", 1)]
 
 
-@pytest.mark.parametrize(("rung", "family", "num_components", "quantization"), variants())
+@pytest.mark.parametrize(("entropy_model", "family", "num_components", "quantization"), variants())
 def test_every_parameter_gets_a_finite_gradient_in_every_step(
-    rung: Rung, family: Family, num_components: int, quantization: str, photos: Tensor
+    entropy_model: EntropyModelName, family: Family, num_components: int, quantization: str, photos: Tensor
 ) -> None:
     # Plain DistributedDataParallel waits forever for a parameter that a step did not use.
-    model = tiny(rung, likelihood=family, num_components=num_components, quantization=quantization).train()
+    model = tiny(entropy_model, likelihood=family, num_components=num_components, quantization=quantization).train()
     x = photos[:2, :, :64, :64]
     terms = rate_distortion(LossConfig(), x, model(x))
     terms.loss.backward()
@@ -241,9 +249,11 @@ def test_every_parameter_gets_a_finite_gradient_in_every_step(
         assert sum(p.grad.abs().sum() for p in network.parameters()) > 0, name
 
 
-@pytest.mark.parametrize("rung", RUNGS)
-def test_a_step_under_bfloat16_autocast_has_finite_gradients_and_float32_results(rung: Rung, photos: Tensor) -> None:
-    model, x = tiny(rung).train(), photos[:2, :, :64, :64]
+@pytest.mark.parametrize("entropy_model", ENTROPY_MODELS)
+def test_a_step_under_bfloat16_autocast_has_finite_gradients_and_float32_results(
+    entropy_model: EntropyModelName, photos: Tensor
+) -> None:
+    model, x = tiny(entropy_model).train(), photos[:2, :, :64, :64]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         output = model(x)
         loss = rate_distortion(LossConfig(), x, output).loss
@@ -252,9 +262,9 @@ def test_a_step_under_bfloat16_autocast_has_finite_gradients_and_float32_results
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
-@pytest.mark.parametrize("rung", RUNGS)
-def test_channels_last_gives_the_same_output(rung: Rung, photos: Tensor) -> None:
-    model, x = lively(tiny(rung)).eval(), photos[:2, :, :64, :96]
+@pytest.mark.parametrize("entropy_model", ENTROPY_MODELS)
+def test_channels_last_gives_the_same_output(entropy_model: EntropyModelName, photos: Tensor) -> None:
+    model, x = lively(tiny(entropy_model)).eval(), photos[:2, :, :64, :96]
     expected = model(x)
     actual = model.to(memory_format=torch.channels_last)(x.contiguous(memory_format=torch.channels_last))
     assert torch.equal(actual.y_hat, expected.y_hat)
@@ -267,30 +277,32 @@ def test_channels_last_gives_the_same_output(rung: Rung, photos: Tensor) -> None
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("size", [(1, 1), (16, 16), (17, 33), (65, 63), (1, 200)])
-@pytest.mark.parametrize("rung", RUNGS)
-def test_any_size_is_coded_and_cropped_back(rung: Rung, size: tuple[int, int], training: bool, photos: Tensor) -> None:
+@pytest.mark.parametrize("entropy_model", ENTROPY_MODELS)
+def test_any_size_is_coded_and_cropped_back(
+    entropy_model: EntropyModelName, size: tuple[int, int], training: bool, photos: Tensor
+) -> None:
     model, x = (
-        tiny(rung, num_components=1 if rung == "factorized" else 2).train(training),
+        tiny(entropy_model, num_components=1 if entropy_model == "factorized" else 2).train(training),
         photos[:2, :, : size[0], : size[1]],
     )
     output = model(x)
     h, w = (-(-side // 16) for side in size)
     assert output.x_hat.shape == x.shape
     assert output.y_hat.shape == output.bits_y.shape == (2, 8, h, w)
-    if rung in WITH_HYPERPRIOR:
+    if entropy_model in WITH_HYPERPRIOR:
         assert output.bits_z.shape == (2, 6, -(-h // 4), -(-w // 4))
     else:
         assert output.bits_z.shape == (2, 0, 0, 0)
     if output.parameters is None:
-        assert rung == "factorized"
+        assert entropy_model == "factorized"
     else:
         assert {t.shape for t in output.parameters} == {(2, 2, 8, h, w)}
     assert all(t.isfinite().all() for t in flatten(output))
 
 
-@pytest.mark.parametrize("rung", RUNGS)
-def test_an_image_of_any_size_is_coded_as_its_edge_padded_copy(rung: Rung, photos: Tensor) -> None:
-    model, x = lively(tiny(rung)).eval(), photos[:1, :, :17, :33]
+@pytest.mark.parametrize("entropy_model", ENTROPY_MODELS)
+def test_an_image_of_any_size_is_coded_as_its_edge_padded_copy(entropy_model: EntropyModelName, photos: Tensor) -> None:
+    model, x = lively(tiny(entropy_model)).eval(), photos[:1, :, :17, :33]
     padded = torch.from_numpy(np.pad(x.numpy(), ((0, 0), (0, 0), (0, 15), (0, 15)), mode="edge"))
     odd, whole = model(x), model(padded)
     assert torch.equal(odd.y_hat, whole.y_hat)
@@ -307,11 +319,13 @@ def test_images_of_a_batch_do_not_mix(photos: Tensor) -> None:
             torch.testing.assert_close(a[0], b[k], rtol=1e-4, atol=1e-4)
 
 
-# What the rungs are ---------------------------------------------------------------------------------------------------
+# The entropy models ---------------------------------------------------------------------------------------------------
 
 
-def test_each_rung_has_the_networks_of_the_ladder_and_no_others() -> None:
-    present = {rung: {name for name, _ in tiny(rung).named_children()} for rung in RUNGS}
+def test_each_entropy_model_has_the_networks_of_the_ladder_and_no_others() -> None:
+    present = {
+        entropy_model: {name for name, _ in tiny(entropy_model).named_children()} for entropy_model in ENTROPY_MODELS
+    }
     assert present == {
         "factorized": {"g_a", "g_s", "prior"},
         "scale_hyperprior": {"g_a", "g_s", "h_a", "h_s", "prior"},
@@ -321,14 +335,14 @@ def test_each_rung_has_the_networks_of_the_ladder_and_no_others() -> None:
     }
 
 
-def test_the_scale_rung_has_no_means() -> None:
+def test_the_scale_entropy_model_has_no_means() -> None:
     parameters = lively(tiny("scale_hyperprior")).eval()(torch.rand(1, 3, 64, 64)).parameters
     assert torch.equal(parameters.mu, torch.zeros_like(parameters.mu))
 
 
 def test_a_state_dict_holds_only_weights_and_loads_strictly() -> None:
-    for rung in RUNGS:
-        model = tiny(rung)
+    for entropy_model in ENTROPY_MODELS:
+        model = tiny(entropy_model)
         assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
         assert isinstance(model, nn.Module)
-        tiny(rung).load_state_dict(model.state_dict(), strict=True)
+        tiny(entropy_model).load_state_dict(model.state_dict(), strict=True)

@@ -40,8 +40,8 @@ def build(vendor: Path, out: Path = WEB, model: str | Path | None = None) -> Non
         shutil.copy(WEB / name, out)
     folder = locate(model)
     codec = load_runtime(folder)
-    if codec.config.rung != "joint":
-        raise ExportError(f"{folder}: is a {codec.config.rung} model; the page runs joint models only")
+    if codec.config.entropy_model != "joint":
+        raise ExportError(f"{folder}: is a {codec.config.entropy_model} model; the page runs joint models only")
     for name in ("vendor", "model", "graphs"):
         shutil.rmtree(out / name, ignore_errors=True)
         (out / name).mkdir()

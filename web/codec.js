@@ -12,7 +12,7 @@ import { fingerprint, GraphWeights, readTensors } from "./weights.js";
 const ENCODED_POSITIONS = 512; // approximate number of positions whose parameters the encoder computes at a time
 export const MAX_PIXELS = 2 ** 24;
 const PARTS = {
-  rung: ["joint"], transform: ["gdn"], hyper_transform: ["conv"], entropy_network: ["conv"],
+  entropy_model: ["joint"], transform: ["gdn"], hyper_transform: ["conv"], entropy_network: ["conv"],
   likelihood: ["gaussian", "laplace", "logistic"],
 }; // the parts of a model that this page supports
 const PLAIN = equalChances(2 ** 16); // 16 bits that are coded without a model
@@ -39,7 +39,8 @@ export class Codec {
       progress(done, Math.max(total, done));
     }
     const codec = new Codec();
-    codec.config = config.model;
+    const { rung, ...model } = config.model; // rung is the former name of entropy_model
+    codec.config = { entropy_model: rung, ...model };
     for (const [part, known] of Object.entries(PARTS)) {
       const found = codec.config[part] ?? known[0]; // older exports lack some of these entries
       if (!known.includes(found)) throw new FileError(`This page runs models with ${part} ${known.join(" or ")} only, not ${found}. Use the jahp command.`);

@@ -195,8 +195,8 @@ export class GraphWeights {
 
 /** Compute the fingerprint of a model as 16 hexadecimal digits, see docs/file-format.md. */
 export async function fingerprint(config, tensors, tables, layers) {
-  const { rung, num_filters, num_latents, likelihood, num_components, transform, num_levels } = config;
-  const words = [`'${rung}'`, num_filters, num_latents, `'${likelihood}'`, num_components];
+  const { entropy_model, num_filters, num_latents, likelihood, num_components, transform, num_levels } = config;
+  const words = [`'${entropy_model}'`, num_filters, num_latents, `'${likelihood}'`, num_components];
   if (transform !== "gdn") words.push(`'${transform}'`);
   if (num_levels > 1) words.push("'levels'", num_levels);
   const parts = [new TextEncoder().encode(`(${words.join(", ")})`)];

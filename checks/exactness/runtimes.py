@@ -103,7 +103,7 @@ def runtimes(model: Path) -> Iterator[dict[str, Runtime]]:
     codec = load_codec(model)
     found: dict[str, Runtime] = {"torch": Library(codec), "onnxruntime": Library(load_runtime(model, threads=1))}
     with ExitStack() as stack:
-        if CHROMIUM is not None and web_page.VENDOR.exists() and codec.model.config.rung == "joint":
+        if CHROMIUM is not None and web_page.VENDOR.exists() and codec.model.config.entropy_model == "joint":
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             web_page.script("build").build(web_page.VENDOR, folder, model)
             site = web_page.Site(folder, codec)
@@ -158,7 +158,11 @@ def main() -> None:
             codec = codec_of(MIXTURE) if name == "mixture" else load_codec(name)
             codec = export(codec.model, path, {}, dtype="float32", tables=codec.tables())
             config = codec.model.config
-            about = {"rung": config.rung, "num_components": config.num_components, "num_levels": config.num_levels}
+            about = {
+                "entropy_model": config.entropy_model,
+                "num_components": config.num_components,
+                "num_levels": config.num_levels,
+            }
             for found in measure(path, paths):
                 content["models"][name] = about | found
                 write_json(arguments.out, content)

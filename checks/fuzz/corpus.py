@@ -1,4 +1,4 @@
-"""Makes the files to mutate: valid files of small models of every rung, from one pixel up."""
+"""Makes the files to mutate: valid files of small models of every kind, from one pixel up."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Subject(NamedTuple):
 
 
 def subjects() -> list[Subject]:
-    """Create the golden models, and codecs of the other rungs whose untrained densities code a photograph's latents."""
+    """Create the golden models, and codecs of the other kinds whose untrained densities code a photograph's latents."""
     models = {name: load_golden(name) for name in ("joint", "mixture")}
     return [
         _subject(name, Codec(model)) for name, model in (models | {str(v): _untrained(v) for v in UNTRAINED}).items()

@@ -27,7 +27,7 @@ BORDERS = (1, 16, 17, 70)
 COVERING = tuple(sorted({*product(range(1, LARGEST + 1), BORDERS), *product(BORDERS, range(1, LARGEST + 1))}))
 """Every height with these widths, and every width with these heights; both together matter only through the number of
 latents."""
-RUNGS = (Variant("factorized"), Variant("joint"), Variant("joint", "gaussian", 3))
+ENTROPY_MODELS = (Variant("factorized"), Variant("joint"), Variant("joint", "gaussian", 3))
 
 
 def tiny_codec(variant: Variant) -> Codec:
@@ -48,7 +48,7 @@ def round_trip(codec: Codec, sizes: Iterable[tuple[int, int]]) -> int:
     for height, width in sizes:
         encoded = codec.encode(np.ascontiguousarray(image[:height, :width]))
         decoded = codec.decode(encoded.data)
-        what = f"{codec.model.config.rung}, {width} x {height} pixels"
+        what = f"{codec.model.config.entropy_model}, {width} x {height} pixels"
         assert torch.equal(decoded.y_hat, encoded.y_hat), what
         if encoded.z_hat is not None and decoded.z_hat is not None:
             assert torch.equal(decoded.z_hat, encoded.z_hat), what
@@ -63,7 +63,7 @@ def round_trip(codec: Codec, sizes: Iterable[tuple[int, int]]) -> int:
 def main() -> None:
     """Code all sizes."""
     torch.set_num_threads(1)
-    for variant in RUNGS:
+    for variant in ENTROPY_MODELS:
         start = time.process_time()
         count = round_trip(tiny_codec(variant), EVERY)
         print(f"{variant}: {count} sizes from 1 x 1 to {LARGEST} x {LARGEST}, {time.process_time() - start:.0f} s")

@@ -1,10 +1,10 @@
 # ruff: noqa: T201
 """Compares this project's networks and likelihoods with CompressAI 1.2.8, weight for weight, on photographs.
 
-Every rung that CompressAI has is built with it at the published sizes with random weights, and at a small size that is
-trained for some hundred steps. This project loads the weights strictly, and both process the same images and latents in
-float32 on one CPU thread. The program prints a table, writes a JSON file, and exits with status 1 if a bound is
-exceeded.
+Every entropy model that CompressAI has is built with it at the published sizes with random weights, and at a small size
+that is trained for some hundred steps. This project loads the weights strictly, and both process the same images and
+latents in float32 on one CPU thread. The program prints a table, writes a JSON file, and exits with status 1 if a bound
+is exceeded.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ QUANTITIES = ("y", "z", "mu", "sigma", "p_y", "p_z", "x_hat", "bits")
 class Deviations(NamedTuple):
     """Largest deviation of each quantity over all images, for one pair of models with equal weights."""
 
-    rung: str
+    entropy_model: str
     num_filters: int
     num_latents: int
     steps: int
@@ -128,19 +128,19 @@ def center_crop(photograph: Tensor) -> Tensor:
 
 
 def compare_all(photographs: Sequence[Tensor], crops: Sequence[Tensor], steps: int) -> Iterator[Deviations]:
-    """Compare every rung that CompressAI has, with random weights at every published size, then small and trained."""
+    """Compare every model that CompressAI has, with random weights at every published size, then small and trained."""
     for (N, M), num_steps in [(size, 0) for size in SIZES] + [(SMALL, steps)]:
-        for rung, build in oracle.CLASSES.items():
+        for entropy_model, build in oracle.CLASSES.items():
             torch.manual_seed(0)
             theirs = build(N, M).eval()
             losses = oracle.train_briefly(theirs, photographs, num_steps) if num_steps else []
             first_last = (fmean(losses[:10]), fmean(losses[-10:])) if losses else None
             state = theirs.state_dict()
             config = compressai.infer_architecture(state)
-            assert config == ModelConfig(rung, N, M)  # type: ignore[arg-type]
+            assert config == ModelConfig(entropy_model, N, M)  # type: ignore[arg-type]
             ours = CompressionModel(config).eval()
             ours.load_state_dict(compressai.rename_weights(state), strict=True)
-            yield Deviations(rung, N, M, num_steps, first_last, largest_deviations(theirs, ours, crops))
+            yield Deviations(entropy_model, N, M, num_steps, first_last, largest_deviations(theirs, ours, crops))
 
 
 @torch.no_grad()
@@ -200,7 +200,7 @@ def as_answers(x_hat: Tensor, parameters: EntropyParameters | None, bits_y: Tens
 
 
 def deviations(ours: Answers, theirs: Answers) -> list[tuple[str, float | None]]:
-    """Return (quantity, deviation) as for `BOUND`; None for quantities that the rung lacks."""
+    """Return (quantity, deviation) as for `BOUND`; None for quantities that the model lacks."""
     return [
         ("mu", relative(ours.mu, theirs.mu)),
         ("sigma", relative(ours.sigma, theirs.sigma)),
@@ -239,7 +239,7 @@ def print_deviations(result: Deviations) -> None:
     verdict = "" if max(result.largest.values()) <= BOUND else "  EXCEEDED"
     if result.losses:
         verdict += "  loss {:.1f} -> {:.1f}".format(*result.losses)
-    head = f"{result.rung:22}{result.num_filters:5},{result.num_latents:4},{result.steps:4} "
+    head = f"{result.entropy_model:22}{result.num_filters:5},{result.num_latents:4},{result.steps:4} "
     print(f"{head:38}" + "".join(cells) + verdict, flush=True)
 
 

@@ -26,16 +26,16 @@ which this project finds by bisection instead."""
 
 
 class Count(NamedTuple):
-    """Number of parameters of one rung at one size."""
+    """Number of parameters of one model at one size."""
 
-    rung: str
+    entropy_model: str
     num_filters: int
     num_latents: int
     compressai: int
-    """Number in CompressAI's model, without quantiles; for the context rung, computed from the parts of mbt2018."""
+    """Number in CompressAI's model, without quantiles; for `context`, computed from the parts of mbt2018."""
     ours: int
     published: int | None
-    """Published number, without quantiles; None on the context rung."""
+    """Published number, without quantiles; None for `context`."""
 
     @property
     def is_equal(self) -> bool:
@@ -44,13 +44,15 @@ class Count(NamedTuple):
 
 
 def count_parameters() -> Iterator[Count]:
-    """Count the parameters of every rung at every published size."""
+    """Count the parameters of every model at every published size."""
     for index, (N, M) in enumerate(SIZES):
-        for rung, build in oracle.CLASSES.items():
+        for entropy_model, build in oracle.CLASSES.items():
             theirs = build(N, M)
             quantiles = theirs.entropy_bottleneck.quantiles.numel()
-            published = PUBLISHED_COUNTS[rung][index] - quantiles
-            yield Count(rung, N, M, num_parameters(theirs) - quantiles, count_ours(rung, N, M), published)
+            published = PUBLISHED_COUNTS[entropy_model][index] - quantiles
+            yield Count(
+                entropy_model, N, M, num_parameters(theirs) - quantiles, count_ours(entropy_model, N, M), published
+            )
         # `theirs` is mbt2018; without side information, h_a, h_s, the prior and g_ep's 2M inputs for psi are absent.
         side = sum(num_parameters(net) for net in (theirs.h_a, theirs.h_s, theirs.entropy_bottleneck))
         side += 2 * M * theirs.entropy_parameters[0].out_channels
@@ -62,9 +64,9 @@ def num_parameters(module: torch.nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def count_ours(rung: Any, num_filters: int, num_latents: int) -> int:
+def count_ours(entropy_model: Any, num_filters: int, num_latents: int) -> int:
     """Count the parameters of this project's model."""
-    return num_parameters(CompressionModel(ModelConfig(rung, num_filters, num_latents)))
+    return num_parameters(CompressionModel(ModelConfig(entropy_model, num_filters, num_latents)))
 
 
 def print_counts(counts: Sequence[Count]) -> None:
@@ -72,4 +74,4 @@ def print_counts(counts: Sequence[Count]) -> None:
     print(f"{'parameters (without quantiles)':34}{'CompressAI':>12}{'ours':>12}")
     for c in counts:
         verdict = "" if c.is_equal else "  DIFFERS"
-        print(f"{c.rung:22}{c.num_filters:5},{c.num_latents:4}  {c.compressai:12,}{c.ours:12,}{verdict}")
+        print(f"{c.entropy_model:22}{c.num_filters:5},{c.num_latents:4}  {c.compressai:12,}{c.ours:12,}{verdict}")

@@ -34,19 +34,19 @@ CLASSES = {
     "mean_scale_hyperprior": models.MeanScaleHyperprior,
     "joint": models.JointAutoregressiveHierarchicalPriors,
 }
-"""CompressAI's classes by rung; it has no model with a context but without a hyperprior."""
+"""CompressAI's classes by entropy model; it has no model with a context but without a hyperprior."""
 
 LIKELIHOOD_BOUND = math.exp(LOG_LIKELIHOOD_MIN)
 """Lower bound to which smaller likelihoods are raised, as in this project; CompressAI's own bound, 1e-9, is lower."""
 
 
 class Answers(NamedTuple):
-    """Results of a model for given latents; None for results that its rung lacks."""
+    """Results of a model for given latents; None for results that it lacks."""
 
     x_hat: Tensor
     """Reconstruction, (B, 3, H, W)."""
     mu: Tensor | None
-    """Means, (B, M, h, w); zero on the scale-only rung."""
+    """Means, (B, M, h, w); zero for `scale_hyperprior`."""
     sigma: Tensor | None
     """Scales, (B, M, h, w), >= 0.11."""
     p_y: Tensor

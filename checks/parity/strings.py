@@ -28,7 +28,7 @@ from PIL import Image
 from torch import Tensor
 
 from checks.parity import oracle
-from jahp_pl.config import ModelConfig
+from jahp_pl.config import model_from_dict
 from jahp_pl.model_io import compressai
 from jahp_pl.quality import psnr, to_uint8
 
@@ -47,8 +47,8 @@ class Coded(NamedTuple):
 
 def load(stored: dict[str, Any]) -> Any:
     """Create CompressAI's model with our weights and its own tables."""
-    config = ModelConfig(**stored["model"])
-    net = oracle.CLASSES[config.rung](config.num_filters, config.num_latents).eval()
+    config = model_from_dict(stored["model"])
+    net = oracle.CLASSES[config.entropy_model](config.num_filters, config.num_latents).eval()
     with torch.no_grad():
         for name, tensor in compressai.rename_weights(net.state_dict()).items():
             tensor.copy_(stored["state"][name])

@@ -28,7 +28,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "data-speed": speed.data_speed,
     "stream-memory": speed.stream_memory,
     "published-rates": rates.published_rates,
-    "study-rungs": study.study_rungs,
+    "study-entropy-models": study.study_entropy_models,
     "study-mixtures": study.study_mixtures,
     "runtime-costs": runtimes.runtime_costs,
     "runtime-exactness": runtimes.runtime_exactness,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from markdown_table import table
 from result_files import result
 
+from jahp_pl.config import with_current_names
 from jahp_pl.model_io.pretrained import bundled
 
 RUNTIMES = {"torch": "torch", "onnx": "onnxruntime"}
@@ -31,7 +32,7 @@ def runtime_exactness() -> str:
     for name, found in result("runtimes-exact")["models"].items():
         rate = "one rate" if found["num_levels"] == 1 else "variable rate"
         latents, pixels = (found[key].values() for key in ("different_latents", "largest_difference_of_pixels"))
-        about = f"{found['rung']}, {rate}, K = {found['num_components']}"
+        about = f"{with_current_names(found, 'model')['entropy_model']}, {rate}, K = {found['num_components']}"
         about = f"`{name}`: {about}" if name in names else about  # others cannot be looked up
         figures = (found["images"], f"{found['latents']:,}", len(latents), sum(latents), max(pixels))
         rows.append([about, *map(str, figures)])

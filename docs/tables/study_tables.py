@@ -16,8 +16,8 @@ from jahp_pl.report.read_results import read_curves
 RECIPE = ROOT / "configs" / "recipe"
 
 
-def study_rungs() -> str:
-    """Tabulate the BD-rates of the rungs against the scale hyperprior."""
+def study_entropy_models() -> str:
+    """Tabulate the BD-rates of the entropy models against the scale hyperprior."""
     return _study("Scale hyperprior", lambda title: "," not in title)
 
 

@@ -37,7 +37,7 @@ class CodingTimes(NamedTuple):
     g_a: float
     """Time of the analysis transform in the codec's implementation."""
     h_a: float
-    """Time of the hyper-analysis transform; 0 if the rung has none."""
+    """Time of the hyper-analysis transform; 0 if the model has none."""
     g_s: float
     """Time of the synthesis transform in the codec's implementation."""
     module_g_a: float

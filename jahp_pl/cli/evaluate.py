@@ -212,7 +212,7 @@ def _draw(evaluations: dict[str, list[Evaluation]], codecs: list[Codec], beside:
     from jahp_pl.evaluation.picture import DrawnModel, draw_evaluations
 
     models = [
-        DrawnModel(name if len(codecs) > 1 else codec.model.config.rung, codec, ones[len(ones) // 2])
+        DrawnModel(name if len(codecs) > 1 else codec.model.config.entropy_model, codec, ones[len(ones) // 2])
         for (name, ones), codec in zip(evaluations.items(), codecs, strict=True)
     ]
     draw_evaluations(models, beside, picture)

@@ -44,7 +44,7 @@ def import_compressai(arguments: argparse.Namespace) -> None:
     codec = write_export(model, arguments.output, facts, arguments.force)
     config = model.config
     output.say(
-        f"{arguments.checkpoint} -> {arguments.output}: {config.rung}, N = {config.num_filters}, "
+        f"{arguments.checkpoint} -> {arguments.output}: {config.entropy_model}, N = {config.num_filters}, "
         f"M = {config.num_latents}, model {codec.fingerprint.hex()}"
     )
 

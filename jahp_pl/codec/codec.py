@@ -1,4 +1,4 @@
-"""`Codec`: compresses images to the bytes of a file and back in torch, for every rung, density and image size."""
+"""`Codec`: compresses images to files and back in torch, for every entropy model, density and image size."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Codec(BaseCodec["Picture", Tensor, Tensor]):
         if self.model.prior is not None:
             self.prior = PriorTables(self.model.prior, None if tables is None else tables_below(PRIOR, tables))
         self.latents: LatentCoder | None = None
-        if model.config.rung != "factorized":
+        if model.config.entropy_model != "factorized":
             m = self.model
             h_s = ExactHyperSynthesis(m.h_s) if m.h_s is not None else None
             context = None
@@ -120,8 +120,8 @@ class Codec(BaseCodec["Picture", Tensor, Tensor]):
     def __repr__(self) -> str:
         config = self.model.config
         return (
-            f"<Codec {self.fingerprint.hex()}: {config.rung}, N = {config.num_filters}, M = {config.num_latents}, "
-            f"on {self.device}>"
+            f"<Codec {self.fingerprint.hex()}: {config.entropy_model}, N = {config.num_filters}, "
+            f"M = {config.num_latents}, on {self.device}>"
         )
 
     @property

@@ -21,7 +21,7 @@ def fingerprint(config: ModelConfig, arrays: Iterable[npt.NDArray[np.generic]]) 
             model may lack some of them.
     """
     words: tuple[str | int, ...] = (
-        config.rung, config.num_filters, config.num_latents, config.likelihood, config.num_components
+        config.entropy_model, config.num_filters, config.num_latents, config.likelihood, config.num_components
     )  # fmt: skip
     if config.transform != "gdn":  # older files and models do not have this setting
         words += (config.transform,)

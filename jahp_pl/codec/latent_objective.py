@@ -64,7 +64,7 @@ class LatentObjective:
         model: frozen model, in float32 on its device.
         transforms: runs g_s of the model as a decoder does, for `score`.
         image: (3, H, W) uint8 original.
-        psi: (1, F, h, w) output of h_s for the latents `seen`; None on rungs without h_s.
+        psi: (1, F, h, w) output of h_s for the latents `seen`; None without h_s.
         loss: lambda and the distortion of training: mse is mixed with structure, ms_ssim is structure alone.
         structure_share: share of the structural distortion in a mixture with mse, from 0 to 1.
         seen: rectangle of latents that the function receives.
@@ -115,7 +115,7 @@ class LatentObjective:
     def score(self, y_hat: Tensor) -> float:
         """Compute the objective at integers, in bits, in float32 and with the 8-bit image that a decoder returns."""
         with torch.autocast(y_hat.device.type, enabled=False):
-            if self._model.config.rung == "factorized":
+            if self._model.config.entropy_model == "factorized":
                 assert self._model.prior is not None
                 bits = self._model.prior.bits(y_hat)
             else:
@@ -125,7 +125,7 @@ class LatentObjective:
             return float(rate + self._distortion(self._decoded(y_hat)).double())
 
     def _bits(self, y: Tensor) -> Tensor:
-        if self._model.config.rung == "factorized":
+        if self._model.config.entropy_model == "factorized":
             assert self._model.prior is not None
             return self._counted.of(self._model.prior.bits(y)).sum()
         raw = self._counted.of(self._raw(y)).float()

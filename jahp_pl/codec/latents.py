@@ -18,7 +18,7 @@ class Latents(NamedTuple, Generic[Integers]):
     y_hat: Integers
     """(M, h, w) int32."""
     z_hat: Integers | None
-    """(N, ceil(h / 4), ceil(w / 4)) int32; None on rungs without side information."""
+    """(N, ceil(h / 4), ceil(w / 4)) int32; None without side information."""
 
 
 class Encoded(NamedTuple, Generic[Integers]):
@@ -29,7 +29,7 @@ class Encoded(NamedTuple, Generic[Integers]):
     y_hat: Integers
     """(M, h, w) int32: latents in the file."""
     z_hat: Integers | None
-    """(N, ceil(h / 4), ceil(w / 4)) int32: hyper-latents in the file; None on rungs without side information."""
+    """(N, ceil(h / 4), ceil(w / 4)) int32: hyper-latents in the file; None without side information."""
     header_bytes: int
     """Bytes of the file that are not payload."""
     level: float | None = None
@@ -48,7 +48,7 @@ class Decoded(NamedTuple, Generic[Rgb, Integers]):
     y_hat: Integers
     """(M, h, w) int32."""
     z_hat: Integers | None
-    """(N, ceil(h / 4), ceil(w / 4)) int32; None on rungs without side information."""
+    """(N, ceil(h / 4), ceil(w / 4)) int32; None without side information."""
     icc: bytes = b""
     """Color profile of the image; empty for sRGB."""
     level: float | None = None

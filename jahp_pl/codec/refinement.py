@@ -199,7 +199,7 @@ def _choose(objective: LatentObjective, plain: Tensor, found: Tensor | None) -> 
 def search_bytes(config: ModelConfig, height: int, width: int) -> int:
     """Estimate the bytes of a search on (height, width) latents with their halo, without the image and its latents."""
     num_parameters = (3 if config.num_components > 1 else 2) * config.num_components * config.num_latents
-    densities = 3 * config.num_latents if config.rung == "factorized" else num_parameters / 10
+    densities = 3 * config.num_latents if config.entropy_model == "factorized" else num_parameters / 10
     # Bytes per pixel, 20 % above what was measured: g_s keeps about two maps of N channels per layer.
     per_pixel = 9 * config.num_filters + config.num_latents / 4 + densities + 150
     return math.ceil(STRIDE**2 * height * width * per_pixel) + 2**25

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from jahp_pl.config.checks import ConfigError, require
+from jahp_pl.config.former_names import with_current_names
 from jahp_pl.config.parts import PARTS
 
-Rung = Literal["factorized", "scale_hyperprior", "mean_scale_hyperprior", "context", "joint"]
+EntropyModelName = Literal["factorized", "scale_hyperprior", "mean_scale_hyperprior", "context", "joint"]
 Family = str
 """Name of a density, see `parts.PARTS`."""
 Transform = str
@@ -24,7 +25,7 @@ MAX_CHANNELS = 4096
 class ModelConfig:
     """Architecture of the model: entropy model, widths, density of the latents."""
 
-    rung: Rung = "joint"
+    entropy_model: EntropyModelName = "joint"
     """Entropy model, a rung of the paper's ladder: factorized (no hyperprior, Balle 2018), scale_hyperprior (Balle
     2018), mean_scale_hyperprior, context (only the autoregressive context model, no side information), or joint
     (hyperprior and context, the paper's full model)."""
@@ -74,10 +75,10 @@ class ModelConfig:
         require(1 <= self.num_components <= 16, "model.num_components", self.num_components, "must be from 1 to 16")
         require(1 <= self.num_levels <= 64, "model.num_levels", self.num_levels, "must be from 1 to 64")
         require(
-            self.rung != "factorized" or (self.likelihood, self.num_components) == ("gaussian", 1),
-            "model.rung",
-            self.rung,
-            "the factorized rung learns a free density per channel; leave model.likelihood and model.num_components "
+            self.entropy_model != "factorized" or (self.likelihood, self.num_components) == ("gaussian", 1),
+            "model.entropy_model",
+            self.entropy_model,
+            "the factorized model learns a free density per channel; leave model.likelihood and model.num_components "
             "at their defaults",
         )
 
@@ -88,11 +89,12 @@ class ModelConfig:
 
 
 def model_from_dict(values: dict[str, Any]) -> ModelConfig:
-    """Create the settings of the model from `to_dict(config)["model"]`.
+    """Create the settings of the model from `to_dict(config)["model"]` of any version.
 
     Raises:
         ConfigError: if this version does not know a key or a name, a type is wrong, or a value is out of range.
     """
+    values = with_current_names(values, "model")
     remedy = "is unknown to this version of jahp_pl; upgrade jahp_pl to read this model"
     known = {f.name for f in dataclasses.fields(ModelConfig)}
     if unknown := sorted(set(values) - known):

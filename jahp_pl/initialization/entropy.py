@@ -40,12 +40,12 @@ MEANS_SHARE = 1 / 6
 
 @torch.no_grad()
 def init_entropy_model(model: CompressionModel, std: Tensor) -> None:
-    """Overwrite weights of h_a, h_s, g_cm, g_ep and the prior, if the rung has them.
+    """Overwrite weights of h_a, h_s, g_cm, g_ep and the prior, if the model has them.
 
     Networks that a program registered keep their weights, except in the last layers of h_s and g_ep.
 
     Args:
-        model: model of any rung.
+        model: model with any entropy model.
         std: standard deviations of the latents, (M,).
     """
     scales = std.clamp(min=SMALLEST_SCALE)
@@ -66,10 +66,10 @@ def init_entropy_model(model: CompressionModel, std: Tensor) -> None:
 def _init_hyperprior(
     model: CompressionModel, std: Tensor, scales: Tensor, by_std: list[int]
 ) -> tuple[Tensor, list[int]]:
-    """Initialize h_a and h_s if the rung has them.
+    """Initialize h_a and h_s if the model has them.
 
     Args:
-        model: model of any rung.
+        model: model with any entropy model.
         std: standard deviations of the latents, (M,).
         scales: initial scales, (M,).
         by_std: channels of y, in order of decreasing standard deviation.

@@ -44,7 +44,7 @@ def initialize(
     """Overwrite the initial weights of `model`, as this module's docstring describes.
 
     Args:
-        model: untrained model of any rung. Layers that the docstring does not mention keep their random weights.
+        model: untrained model of any kind. Layers that the docstring does not mention keep their random weights.
         scale: latents per unit of the orthonormal transform of images in [0, 1], see `latent_scale`.
         seed: seed of the synthetic images.
         start: trained networks to copy, see `copy_networks`. If they include transforms, the entropy model is

@@ -107,7 +107,7 @@ def _add_latents(model: CompressionModel, start: CompressionModel) -> None:
     last.weight[num_old:] = (rows * scales[:, None]).view(num_added, *last.weight.shape[1:])
     last.bias[num_old:] = -means * scales
 
-    if model.config.rung == "factorized":
+    if model.config.entropy_model == "factorized":
         assert model.prior is not None
         for parameter in model.prior.parameters():
             parameter[num_old:] = parameter[donors]

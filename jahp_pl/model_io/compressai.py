@@ -74,7 +74,7 @@ def load_compressai(path: str | Path) -> CompressionModel:
     weights = rename_weights(state)
     if difference := first_difference(model.state_dict(), weights):
         raise CheckpointError(
-            f"{path}: looks like a {model.config.rung} model, but {difference}; use another checkpoint"
+            f"{path}: looks like a {model.config.entropy_model} model, but {difference}; use another checkpoint"
         )
     model.load_state_dict(weights)
     return model.eval().requires_grad_(False)
@@ -121,7 +121,7 @@ def rename_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def infer_architecture(state: Mapping[str, Tensor]) -> ModelConfig:
-    """Infer the rung, N and M of a CompressAI state dict.
+    """Infer the entropy model, N and M of a CompressAI state dict.
 
     Raises:
         KeyError: if `g_a` is not the one of these models.

@@ -14,7 +14,7 @@ from jahp_pl.config import ModelConfig
 from jahp_pl.images.kodak import KODAK_NAMES
 from jahp_pl.model_io.export_config import RESULTS, ExportError
 
-RUNG_WORDS = {
+DESCRIPTIONS = {
     "factorized": "a factorized prior (Ballé et al. 2018)",
     "scale_hyperprior": "a scale hyperprior (Ballé et al. 2018)",
     "mean_scale_hyperprior": "a mean and scale hyperprior (Minnen et al. 2018)",
@@ -70,14 +70,13 @@ def format_card(
         results: result of `read_evaluation_results`.
     """
     mixture = f"mixtures of {config.num_components} " if config.num_components > 1 else ""
-    density = "" if config.rung == "factorized" else f"; latents are {mixture}{config.likelihood}"
+    density = "" if config.entropy_model == "factorized" else f"; latents are {mixture}{config.likelihood}"
     rates = f"; {config.num_levels} levels of rate and all between them" if config.num_levels > 1 else ""
     lines = [
         HEAD + f"# {name}",
         "",
-        f"A learned image codec: {RUNG_WORDS[config.rung]}, N = {config.num_filters}, M = {config.num_latents}{density}"
-        f"{rates}; "
-        f"{num_parameters:,} parameters. Made with jahp_pl.",
+        f"A learned image codec: {DESCRIPTIONS[config.entropy_model]}, N = {config.num_filters}, "
+        f"M = {config.num_latents}{density}{rates}; {num_parameters:,} parameters. Made with jahp_pl.",
         *_training(facts),
         *_table(results),
         "",

@@ -88,7 +88,7 @@ class HyperDecoder(nn.Module):
         self.h_s, self.context = h_s, context
 
     def forward(self, z_hat: Tensor) -> Tensor:
-        """Compute `start` (4 h, 4 w, 10M/3), or `raw` (4 h, 4 w, F) on rungs without context."""
+        """Compute `start` (4 h, 4 w, 10M/3), or `raw` (4 h, 4 w, F) without a context model."""
         psi = self.h_s.psi(z_hat)
         rows = psi.flatten(0, 1)
         rows = to_raw(rows) if self.context is None else self.context.precompute(rows)
@@ -120,7 +120,7 @@ class GraphSpec(NamedTuple):
 
 
 def build_graphs(codec: Codec) -> dict[str, GraphSpec]:
-    """Return, by name, the graphs listed in the module's docstring that the codec's rung has."""
+    """Return, by name, the graphs listed in the module's docstring that the codec's model has."""
     model, latents = codec.model, codec.latents
     N, M = model.config.num_filters, model.config.num_latents
     batch, height, width, count = (

@@ -12,7 +12,7 @@ from jahp_pl.evaluation import EvaluationError
 from jahp_pl.report.curves import MEASURES, Curve, CurvePoint, QualityRow
 from jahp_pl.text import count_of
 
-RUNG_TITLES = {
+TITLES = {
     "factorized": "Factorized",
     "scale_hyperprior": "Scale hyperprior",
     "mean_scale_hyperprior": "Mean & scale hyperprior",
@@ -28,12 +28,12 @@ def title_of(provenance: Mapping[str, Any]) -> str:
     if "curve" in provenance:
         return str(provenance["curve"])
     model = provenance["model"]
-    words = [RUNG_TITLES.get(model["rung"], model["rung"])]
+    words = [TITLES.get(model["entropy_model"], model["entropy_model"])]
     if model.get("num_levels", 1) > 1:
         words.append("variable rate")
     if model["num_components"] > 1:
         words.append(f"K = {model['num_components']}")
-    if model["likelihood"] != "gaussian" and model["rung"] != "factorized":
+    if model["likelihood"] != "gaussian" and model["entropy_model"] != "factorized":
         words.append(model["likelihood"])
     if provenance.get("training", {}).get("loss", {}).get("distortion", "mse") != "mse":
         words.append("for MS-SSIM")
@@ -201,10 +201,10 @@ def sorted_by_rate(points: Iterable[CurvePoint]) -> tuple[CurvePoint, ...]:
     return tuple(sorted(points, key=lambda point: point.mean.bpp))
 
 
-def rung_order(curve: Curve) -> int:
+def ladder_order(curve: Curve) -> int:
     """Return a sort key that puts models' curves in the order of the paper's ladder."""
-    rung = curve.points[0].raw["provenance"]["model"]["rung"]
-    return list(RUNG_TITLES).index(rung) if rung in RUNG_TITLES else len(RUNG_TITLES)
+    name = curve.points[0].raw["provenance"]["model"]["entropy_model"]
+    return list(TITLES).index(name) if name in TITLES else len(TITLES)
 
 
 def source_of(settings: str, provenance: Mapping[str, Any]) -> str:

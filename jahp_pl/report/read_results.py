@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from jahp_pl import json_content
+from jahp_pl.config import with_current_names
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.image_set import may_be_same_image
 from jahp_pl.images.kodak import KODAK_NAMES
@@ -16,11 +17,11 @@ from jahp_pl.json_content import Optional, first_misfit
 from jahp_pl.measurement.rates import RateSplit
 from jahp_pl.quality import decibels
 from jahp_pl.report.curves import Curve, CurveKind, CurvePoint, QualityRow
-from jahp_pl.report.model_curves import model_curve, rung_order, sorted_by_rate, source_of, title_of
+from jahp_pl.report.model_curves import ladder_order, model_curve, sorted_by_rate, source_of, title_of
 from jahp_pl.text import count_of
 
 _PROVENANCE = {
-    "model?": {"rung": str, "num_components": int, "likelihood": str, "num_levels?": int},
+    "model?": {"entropy_model": str, "num_components": int, "likelihood": str, "num_levels?": int},
     "training?": {"seed?": Optional(int), "loss?": {"distortion?": str, "lmbda?": Optional(float)}},
     "threads?": int,
     "date?": str,
@@ -47,7 +48,7 @@ _POINT = {
 }
 _EVALUATION = _POINT | {"images": None, "provenance": None}
 _CURVE = {"name": str, "title": str, "kind": str, "points": [_POINT], "settings?": str, "source?": str}
-_MEASURED_MODEL = {"points": [{"provenance": {"model": {"rung": str}}}]}
+_MEASURED_MODEL = {"points": [{"provenance": {"model": {"entropy_model": str}}}]}
 """Expected content of result files, for `json_content.first_misfit`; entries that nothing reads are left out."""
 
 
@@ -81,7 +82,7 @@ def read_curves(paths: Iterable[Path]) -> list[Curve]:
             ) from None
     models = [model_curve(title, points) for title, points in evaluations.items()]
     models += [curve for curve in curves if curve.kind == "model"]
-    curves = sorted(models, key=rung_order) + [curve for curve in curves if curve.kind != "model"]
+    curves = sorted(models, key=ladder_order) + [curve for curve in curves if curve.kind != "model"]
     if not curves:
         raise EvaluationError("no results; give files that `jahp evaluate` or `jahp classical` wrote")
     check_same_images(curves)
@@ -130,7 +131,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise EvaluationError(f"{path}: no such results file; check the path")
     try:
-        content = json_content.parse(path.read_bytes())
+        content = json_content.parse(path.read_bytes(), with_current_names)
     except ValueError as error:
         raise EvaluationError(f"{path}: is not JSON ({error}); make it again") from None
     is_evaluation = isinstance(content, dict) and {"mean", "images", "provenance"} <= set(content)

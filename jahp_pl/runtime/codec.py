@@ -73,15 +73,15 @@ class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
         self.config = config
         self._state, self._tables, self._threads = state, tables, threads
         gain, offset = (state.get(f"gains.{name}") for name in ("gain", "offset"))
-        networks = TransformNetworks(state, config.rung == "scale_hyperprior", threads)
+        networks = TransformNetworks(state, config.entropy_model == "scale_hyperprior", threads)
         self.transforms = RuntimeTransforms(networks, config, gain, offset, MEMORY_LIMIT)
         self._prior: ChannelTables | None = None
-        if config.rung != "context":
-            num_channels = config.num_latents if config.rung == "factorized" else config.num_filters
+        if config.entropy_model != "context":
+            num_channels = config.num_latents if config.entropy_model == "factorized" else config.num_filters
             self._prior = ChannelTables(num_channels, tables_below(PRIOR, tables))
         self._coder: SymbolCoder | None = None
         frozen = FrozenNetworks([], None)
-        if config.rung != "factorized":
+        if config.entropy_model != "factorized":
             self._coder = SymbolCoder(
                 WindowTables(DensityLayout(config), config.num_latents, tables_below(LATENTS, tables))
             )
@@ -94,7 +94,7 @@ class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
         return type(self), (self.config, dict(self._state), dict(self._tables), self._threads)
 
     def __repr__(self) -> str:
-        return f"<RuntimeCodec {self.fingerprint.hex()}: {self.config.rung}, in onnxruntime>"
+        return f"<RuntimeCodec {self.fingerprint.hex()}: {self.config.entropy_model}, in onnxruntime>"
 
     def table_names(self) -> set[str]:
         """Return the names of the tables that this codec uses, as in `Codec.tables`."""

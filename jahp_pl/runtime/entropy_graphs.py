@@ -1,7 +1,7 @@
 """h_s, g_cm and g_ep on integers as ONNX graphs.
 
     hyper_synthesis  h_s: z_hat (h, w, N) -> from_psi (4 h, 4 w, outputs), the part of g_ep's first layer that depends
-                     on psi, bias included; on the rung without context, raw parameters
+                     on psi, bias included; without a context model, raw parameters
     context          g_cm and g_ep: latents (P, 12 M), and from_psi (P, outputs) if there is a hyperprior -> raw
                      parameters (P, F) of P positions
     context_wide     the same for larger latents, which come in two pieces: low and high (P, 12 M), y = 2^8 high + low
@@ -40,7 +40,7 @@ def hyper_synthesis(layers: Sequence[FrozenLayer], from_psi: FrozenLayer | None)
 
     Args:
         layers: layers of h_s.
-        from_psi: that part of g_ep, see `FrozenContext`; None on rungs without context.
+        from_psi: that part of g_ep, see `FrozenContext`; None without a context model.
     """
     graph = GraphBuilder()
     x = graph.input("z_hat", ["h", "w", layers[0].weight.shape[1]])

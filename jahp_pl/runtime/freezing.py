@@ -26,9 +26,9 @@ class FrozenNetworks(NamedTuple):
     """The networks that determine probabilities, in integers."""
 
     h_s: list[FrozenLayer]
-    """Empty on the rungs without hyperprior."""
+    """Empty without a hyperprior."""
     context: FrozenContext | None
-    """g_cm and g_ep; None on the rungs without context."""
+    """g_cm and g_ep; None without a context model."""
 
     def layers(self) -> list[FrozenLayer]:
         """Return all layers in the order of the fingerprint."""
@@ -39,7 +39,7 @@ class FrozenNetworks(NamedTuple):
 
 
 def freeze_networks(config: ModelConfig, state: Mapping[str, Float32Array]) -> FrozenNetworks:
-    """Freeze the networks of a rung other than "factorized".
+    """Freeze the networks of an entropy model other than `factorized`.
 
     Args:
         config: architecture.
@@ -49,19 +49,19 @@ def freeze_networks(config: ModelConfig, state: Mapping[str, Float32Array]) -> F
         FreezeError: if weights are not finite or too large for exact arithmetic.
         KeyError: if a weight is missing.
     """
-    magnitudes, h_s, context = config.rung == "scale_hyperprior", [], None
-    if config.rung != "context":
+    magnitudes, h_s, context = config.entropy_model == "scale_hyperprior", [], None
+    if config.entropy_model != "context":
         slope = 0.0 if magnitudes else LEAKY_SLOPE
         h_s = freeze_hyper_synthesis([
             _trained(state, "h_s.0", slope, is_transposed=True),
             _trained(state, "h_s.2", slope, is_transposed=True),
             _trained(state, "h_s.4", 1.0),
         ])  # fmt: skip
-    if config.rung in ("context", "joint"):
+    if config.entropy_model in ("context", "joint"):
         live = state["g_cm.weight"].transpose(2, 1, 0)  # (12, M, 2M)
         g_cm = TrainedLayer("g_cm", live, state["g_cm.bias"], 1.0)
         g_ep = [_trained(state, f"g_ep.{position}", 1.0 if position == 4 else LEAKY_SLOPE) for position in (0, 2, 4)]
-        context = freeze_context(g_cm, KERNEL_SIDE, g_ep, config.rung == "joint")
+        context = freeze_context(g_cm, KERNEL_SIDE, g_ep, config.entropy_model == "joint")
     return FrozenNetworks(h_s, context)
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, cast, get_args
 
 import yaml
 
+from jahp_pl.config import current_name
 from jahp_pl.errors import first_line
 from jahp_pl.settings import all_keys
 from jahp_pl.sweeping import SweepError
@@ -177,8 +178,10 @@ def _parameters(content: object, method: Method) -> tuple[Parameter, ...]:
     for key in content:
         if key in _NOT_SWEPT:
             raise SweepError(f"parameters.{key}: cannot be swept; set it in the command, with ${{...}} for values")
+        if (current := current_name(str(key))) != key and current in content:
+            raise SweepError(f"parameters.{key}: is {current}; keep one of them")
         is_nested = isinstance(content[key], dict) and "parameters" in content[key]
-        if key not in known and not is_nested:
+        if current not in known and not is_nested:
             hint = _suggestion(str(key), tuple(known)) or "; `jahp train --keys` lists all"
             raise SweepError(f"parameters.{key}: no such setting{hint}")
     parameters = tuple(parse_parameter(key, entry) for key, entry in content.items())

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from jahp_pl.config import Config, ConfigError
+from jahp_pl.config import Config, ConfigError, current_name
 from jahp_pl.model_io.checkpoint import CHECKPOINTS, HYPER_PARAMETERS, is_validation_due, read_newest
 from jahp_pl.setting_changes import find_changes
 from jahp_pl.settings import load_config
@@ -76,8 +76,8 @@ def check_sweep(sweep: SweepFile, overrides: Sequence[str] = ()) -> None:
         SweepError: if an override changes a swept setting, a value is invalid, the metric is never logged, points
             would have the same name, or runs would have different output folders.
     """
-    keys = [parameter.key for parameter in sweep.parameters]
-    if swept := [word for word in overrides if word.removeprefix("--").split("=", 1)[0] in keys]:
+    keys = [current_name(parameter.key) for parameter in sweep.parameters]
+    if swept := [word for word in overrides if current_name(word.removeprefix("--").split("=", 1)[0]) in keys]:
         raise SweepError(f"{swept[0]}: is swept by {sweep.path}; leave it out")
     base = {parameter.key: parameter.extremes()[0] for parameter in sweep.parameters}
     start = make_point(sweep, base, overrides)

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
-from jahp_pl.config import TrainerConfig
+from jahp_pl.config import TrainerConfig, current_name
 from jahp_pl.errors import WriteError
 from jahp_pl.locks import hold_lock
 from jahp_pl.model_io.checkpoint import CheckpointError
@@ -90,7 +90,7 @@ class Sweep:
         Raises:
             SweepError: if the file is not a sweep's, or has points that do not belong to this sweep.
         """
-        rows = read_sweep_results(self.results)
+        rows = [row._replace(values=self._in_names_of_file(row.values)) for row in read_sweep_results(self.results)]
         if self.file.method == "bayes":
             values = [row.values for row in rows if self._is_in_space(row.values)][: self.file.run_cap]
             points = check_distinct(make_point(self.file, point, self.overrides) for point in values)
@@ -121,6 +121,11 @@ class Sweep:
                 refused += [error] if isinstance(error, OtherSettingsError) else []
         if refused and len(refused) == len(self.entries):
             raise SweepError(f"no point of {self.file.path} can continue: {refused[0]}")
+
+    def _in_names_of_file(self, values: Mapping[str, Value]) -> dict[str, Value]:
+        """Name stored values as the sweep file does; the file or the results may have former names of settings."""
+        names = {current_name(parameter.key): parameter.key for parameter in self.file.parameters}
+        return {names.get(current_name(key), key): value for key, value in values.items()}
 
     def _is_in_space(self, values: Mapping[str, Value]) -> bool:
         space = {parameter.key: parameter for parameter in self.file.parameters}

@@ -157,14 +157,14 @@ def describe_run(trainer: Trainer, module: CompressionModule) -> str:
     num_parameters = sum(parameter.numel() for parameter in module.model.parameters())
     lambdas = f"{loss.lmbda:g}" if loss.lmbda_max is None else f"{loss.lmbda:g} to {loss.lmbda_max:g}"
     parts = [
-        f"{model.rung} model, N={model.num_filters} M={model.num_latents}",
+        f"{model.entropy_model} model, N={model.num_filters} M={model.num_latents}",
         f"{num_parameters / 1e6:.1f} million parameters",
         f"lambda {lambdas} ({loss.distortion})",
         f"{config.data.batch_size} crops of {config.data.crop_size} pixels per step",
         f"{trainer.world_size} x {module.device.type} in {trainer.precision}",
         f"steps {trainer.global_step} to {settings.max_steps}",
     ]
-    if model.rung != "factorized":
+    if model.entropy_model != "factorized":
         parts.insert(1, f"{model.likelihood} K={model.num_components}")
     if module.copied_networks:
         parts.append(f"{' '.join(module.copied_networks)} from {config.optim.start_from}")

@@ -18,7 +18,7 @@ PEER = """
 import json, sys, torch
 weights, rounds, threads, *images = sys.argv[1:]
 stored = torch.load(weights, weights_only=True)
-assert stored["model"]["rung"] == "joint" and "g_a.0.weight" in stored["state"] and rounds == "2"
+assert stored["model"]["entropy_model"] == "joint" and "g_a.0.weight" in stored["state"] and rounds == "2"
 print("talk")
 print(json.dumps({"name": "Peer", "encode": 1.0, "decode": 2.0, "bpp": len(images), "psnr": 30.0}))
 """

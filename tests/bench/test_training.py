@@ -64,7 +64,9 @@ def test_steps_are_timed_beside_a_variant_and_another_program(
 
 
 def test_operations_are_counted_forward_and_backward() -> None:
-    config = load_config("model.num_filters=8", "model.num_latents=12", "model.rung=factorized", "data.crop_size=64")
+    config = load_config(
+        "model.num_filters=8", "model.num_latents=12", "model.entropy_model=factorized", "data.crop_size=64"
+    )
     # Multiplications in the kernels and GDNs of g_a and g_s, from the sizes of their outputs, per pixel of x.
     kernels = 25 * (3 * 8 / 4 + 64 / 16 + 64 / 64 + 8 * 12 / 256)
     gdn = 64 / 4 + 64 / 16 + 64 / 64

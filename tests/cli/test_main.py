@@ -43,7 +43,7 @@ def model_file(tmp_path_factory):
         model.g_a[-1].weight.mul_(100)
     path = tmp_path_factory.mktemp("model") / "small.ckpt"
     state = {f"{checkpoint.MODEL}{name}": value for name, value in model.state_dict().items()}
-    hyper = {"model": {"rung": "joint", "num_filters": 16, "num_latents": 24}}
+    hyper = {"model": {"entropy_model": "joint", "num_filters": 16, "num_latents": 24}}
     torch.save(
         {
             checkpoint.CHECKPOINT_FORMAT_KEY: checkpoint.CHECKPOINT_FORMAT,

@@ -180,7 +180,7 @@ def test_the_file_is_as_long_as_the_cross_entropy_of_the_float_model(variant: Va
     # A symbol of a table costs at most 24 bits, and one outside its window 16 more plus an integer of the range, even
     # where the density of a model that was trained for seconds is smaller.
     span = int(encoded.y_hat.max() - encoded.y_hat.min()) + 1
-    escape = 24.0 if variant.rung == "factorized" else min(24.0, 16 + math.log2(span))
+    escape = 24.0 if variant.entropy_model == "factorized" else min(24.0, 16 + math.log2(span))
     bits_z = float(output.bits_z.double().clamp(max=24).sum())
     least, most = (float(output.bits_y.double().clamp(max=dearest).sum()) + bits_z for dearest in (escape, 24.0))
     assert 0.999 * least / 8 < len(encoded.data) < 1.001 * most / 8 + 32
@@ -324,7 +324,7 @@ def test_a_header_that_promises_a_vast_image_takes_no_memory() -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000, "kilobytes"
 
 
-@pytest.mark.parametrize("variant", [v for v in ONE_OF_EACH if v.rung != "factorized"], ids=str)
+@pytest.mark.parametrize("variant", [v for v in ONE_OF_EACH if v.entropy_model != "factorized"], ids=str)
 def test_a_header_that_promises_a_vast_range_takes_no_more_time_or_memory(variant: Variant) -> None:
     """Tables are as wide as their windows, whatever range the header states; this range would take 600 MB."""
     codec = codec_of(variant)

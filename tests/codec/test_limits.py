@@ -89,9 +89,9 @@ def test_the_library_names_no_option_of_the_command_line() -> None:
     assert "--" not in str(refused.value)
 
 
-@pytest.mark.parametrize("rung", ["joint", "factorized"])
-def test_a_decoder_gives_up_when_its_time_is_over(rung: str) -> None:
-    codec = codec_of(Variant(rung))  # type: ignore[arg-type]
+@pytest.mark.parametrize("entropy_model", ["joint", "factorized"])
+def test_a_decoder_gives_up_when_its_time_is_over(entropy_model: str) -> None:
+    codec = codec_of(Variant(entropy_model))  # type: ignore[arg-type]
     data = codec.compress(np.zeros((64, 64, 3), np.uint8))
     assert codec.decompress(data, max_seconds=60).shape == (3, 64, 64)
     assert len(codec.decompress_all([data], max_seconds=60)) == 1

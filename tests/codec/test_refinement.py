@@ -285,7 +285,7 @@ def test_a_limit_below_one_tile_is_refused_with_the_memory_needed() -> None:
 # --- gradients and values ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("variant", [v for v in ONE_OF_EACH if v.rung != "factorized"], ids=str)
+@pytest.mark.parametrize("variant", [v for v in ONE_OF_EACH if v.entropy_model != "factorized"], ids=str)
 def test_bits_and_their_gradients_are_those_of_the_model(variant: Variant) -> None:
     density = model_of(variant).density
     y = 3 * torch.randn(1, 5, 4, 6)

@@ -23,7 +23,7 @@ import jahp_pl
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.entropy import hyper_strips
 from jahp_pl.codec.entropy.networks import ExactHyperSynthesis
-from jahp_pl.config import PARTS, ConfigError, ModelConfig, Rung, model_from_dict
+from jahp_pl.config import PARTS, ConfigError, EntropyModelName, ModelConfig, model_from_dict
 from jahp_pl.context import ENTROPY_NETWORKS, register_entropy_network
 from jahp_pl.distributions import DENSITIES, log_mass, register_density
 from jahp_pl.extensions import import_modules
@@ -137,11 +137,15 @@ def test_all_at_once_train_export_and_code_as_the_page_shows(
     assert not set(NAMES) & set(sys.modules), "nothing is imported by itself"
 
 
-@pytest.mark.parametrize("rung", ["scale_hyperprior", "mean_scale_hyperprior", "context", "joint"])
-def test_deeper_networks_code_with_the_parameters_of_the_model_on_every_rung(files: Path, rung: Rung) -> None:
+@pytest.mark.parametrize("entropy_model", ["scale_hyperprior", "mean_scale_hyperprior", "context", "joint"])
+def test_deeper_networks_code_with_the_parameters_of_the_model_on_every_entropy_model(
+    files: Path, entropy_model: EntropyModelName
+) -> None:
     import_modules(["deeper.py"])
     torch.manual_seed(1)
-    model = CompressionModel(ModelConfig(rung, 12, 12, hyper_transform="deeper", entropy_network="deeper")).eval()
+    model = CompressionModel(
+        ModelConfig(entropy_model, 12, 12, hyper_transform="deeper", entropy_network="deeper")
+    ).eval()
     with torch.no_grad():
         model.g_a[-1].weight.mul_(40)
     codec = Codec(model)
@@ -156,7 +160,7 @@ def test_deeper_networks_code_with_the_parameters_of_the_model_on_every_rung(fil
         raw = (joined if model.g_ep is None else model.g_ep(joined))[0].flatten(1).T
     error = (raw_outputs(codec, coded.y_hat, coded.z_hat) * 2.0**-12 - raw).abs()
     assert float(error.max()) < 2.0**-8 * float(raw.abs().max())
-    others = {Codec(CompressionModel(ModelConfig(rung, 12, 12))).fingerprint, codec.fingerprint}
+    others = {Codec(CompressionModel(ModelConfig(entropy_model, 12, 12))).fingerprint, codec.fingerprint}
     assert len(others) == 2
 
 

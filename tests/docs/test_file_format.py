@@ -34,7 +34,7 @@ WRITTEN_OUT = [
     Variant("factorized"), Variant("scale_hyperprior", "logistic"), Variant("mean_scale_hyperprior", "laplace", 3),
     Variant("context", "logistic"), Variant("joint", "gaussian", 3), Variant("joint", "logistic"), Variant("joint"),
 ]  # fmt: skip
-"""All rungs and families, with and without mixtures."""
+"""All entropy models and families, with and without mixtures."""
 
 
 class Coded(NamedTuple):
@@ -53,7 +53,7 @@ def coded(request, tmp_path_factory) -> Coded:
     model = CompressionModel(request.param.config()).eval()
     model.g_a.load_state_dict(load_golden("joint").g_a.state_dict())
     with torch.no_grad():
-        if model.config.rung == "factorized":
+        if model.config.entropy_model == "factorized":
             model.g_a[-1].bias[2] += 3000
         else:
             model.g_a[-1].bias[2] += 300
@@ -180,7 +180,7 @@ def convolve(x: np.ndarray, layer: Layer, transposed: bool) -> np.ndarray:
 
 def layers_of(variant: Variant, tensors: dict[str, np.ndarray]) -> dict[str, Layer]:
     """Return the layers in the order of the fingerprint."""
-    hyper_slope = 0.0 if variant.rung == "scale_hyperprior" else 0.01
+    hyper_slope = 0.0 if variant.entropy_model == "scale_hyperprior" else 0.01
     result = {}
     if "h_s.0.weight" in tensors:
         for number, slope in ((0, hyper_slope), (2, hyper_slope), (4, 1.0)):
@@ -248,7 +248,7 @@ def windows(variant: Variant, tensors: dict[str, np.ndarray], outputs: np.ndarra
     """Compute one window per channel from the outputs at a position."""
     K, scales = variant.num_components, tensors["tables.latents.scales"].tolist()
     raw = np.clip(np.rint(outputs * np.float32(2**12)), -TOP, TOP).astype(int)
-    num_blocks = 1 + (variant.rung != "scale_hyperprior") + (K > 1)
+    num_blocks = 1 + (variant.entropy_model != "scale_hyperprior") + (K > 1)
     blocks = raw.reshape(num_blocks, K, -1)
     resolution = [next(r for r in range(1, 9) if r == 8 or 2.0**r >= 32 / sigma) for sigma in scales]
     extent = [math.ceil(RHO[variant.family] * sigma * 2**r) for sigma, r in zip(scales, resolution, strict=True)]
@@ -289,14 +289,14 @@ class Latents(NamedTuple):
     y: np.ndarray
     """(M, height, width)."""
     z: np.ndarray
-    """(N, ceil(height / 4), ceil(width / 4)); empty on rungs without side information."""
+    """(N, ceil(height / 4), ceil(width / 4)); empty without side information."""
     escapes: int
     """Number of latents y that are escapes."""
 
 
 def read_latents(words: Words, coded: Coded, height: int, width: int, a: int, b: int) -> Latents:
     variant, tensors, z = coded.variant, coded.tensors, np.zeros((0, 0, 0), int)
-    if variant.rung == "factorized":
+    if variant.entropy_model == "factorized":
         return Latents(read_tables(words, tensors, height, width), z, 0)
     layers, features, escapes = layers_of(variant, tensors), None, 0
     if "h_s.0" in layers:
@@ -411,11 +411,11 @@ def test_a_reader_written_from_the_page_gets_every_latent(coded):
     if coded.encoded.z_hat is not None:
         assert np.array_equal(z, coded.encoded.z_hat.numpy())
     assert not words.words
-    if coded.variant.rung != "factorized":
+    if coded.variant.entropy_model != "factorized":
         assert escapes >= 40, "none behind a window"
         assert y.max() > 128, "no high piece"
-    if coded.variant.rung != "context":
-        table = y if coded.variant.rung == "factorized" else z
+    if coded.variant.entropy_model != "context":
+        table = y if coded.variant.entropy_model == "factorized" else z
         size, lowest = (coded.tensors[f"tables.prior.{name}"] for name in ("sizes", "lowest"))
         assert (table < lowest[:, None, None]).any() or (table >= (lowest + size - 1)[:, None, None]).any(), "no escape"
 
@@ -451,7 +451,7 @@ def test_a_reader_written_from_the_page_reads_the_golden_files(name, tmp_path):
 
 def test_the_fingerprint_covers_what_the_page_says(coded):
     variant, tensors = coded.variant, coded.tensors
-    digest = hashlib.sha256(repr((variant.rung, 8, 12, variant.family, variant.num_components)).encode())
+    digest = hashlib.sha256(repr((variant.entropy_model, 8, 12, variant.family, variant.num_components)).encode())
 
     def add(array: np.ndarray, kind: str = "<f8") -> None:
         digest.update(np.ascontiguousarray(array.astype(kind)).tobytes())
@@ -459,10 +459,10 @@ def test_the_fingerprint_covers_what_the_page_says(coded):
     for number in range(7):
         for name in ("weight", "bias") if number % 2 == 0 else ("beta", "gamma"):
             add(tensors[f"g_s.{number}.{name}"], "<f4")
-    if variant.rung != "context":
+    if variant.entropy_model != "context":
         add(tensors["tables.prior.lowest"])
         add(tensors["tables.prior.masses"])
-    if variant.rung != "factorized":
+    if variant.entropy_model != "factorized":
         for name in ("scales", "thresholds"):
             add(tensors[f"tables.latents.{name}"])
         add(cumulatives(variant, tensors))

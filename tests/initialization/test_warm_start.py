@@ -19,24 +19,28 @@ def started(**settings) -> CompressionModel:
     return model
 
 
-@pytest.mark.parametrize("rung", ["factorized", "scale_hyperprior", "mean_scale_hyperprior", "context", "joint"])
-def test_every_rung_codes_photographs_before_its_first_step(rung, photos):
+@pytest.mark.parametrize(
+    "entropy_model", ["factorized", "scale_hyperprior", "mean_scale_hyperprior", "context", "joint"]
+)
+def test_every_entropy_model_codes_photographs_before_its_first_step(entropy_model, photos):
     with torch.no_grad():
-        terms = rate_distortion(LossConfig(), photos, started(rung=rung, num_filters=32, num_latents=64)(photos))
+        terms = rate_distortion(
+            LossConfig(), photos, started(entropy_model=entropy_model, num_filters=32, num_latents=64)(photos)
+        )
     assert float(terms.decibels) > 26
     assert float(terms.bpp) < 1.5
 
 
-@pytest.mark.parametrize("rung", ["scale_hyperprior", "mean_scale_hyperprior"])
-def test_side_information_starts_as_local_energies(rung):
-    model = started(rung=rung, num_filters=16, num_latents=24)
+@pytest.mark.parametrize("entropy_model", ["scale_hyperprior", "mean_scale_hyperprior"])
+def test_side_information_starts_as_local_energies(entropy_model):
+    model = started(entropy_model=entropy_model, num_filters=16, num_latents=24)
     std = model.analyse(pink_images(64, 128, seed=0)).std((0, 2, 3))
     signs = torch.randint(0, 2, (4, 24, 32, 32)).float() * 2 - 1
     y = signs * std.clamp(min=0.3)[:, None, None]
     y[..., 16:] = 0  # energy on the left only
     with torch.no_grad():
         z = model.h_a(y)
-    num_energies = 16 if rung == "scale_hyperprior" else 10  # beside 3 means
+    num_energies = 16 if entropy_model == "scale_hyperprior" else 10  # beside 3 means
     left, right = (part[:, :num_energies].mean((0, 2, 3)) for part in (z[..., :3], z[..., 5:]))
     assert (left > HYPER_GAIN / 3).all()
     assert (right.abs() < HYPER_GAIN / 10).all()
@@ -45,7 +49,9 @@ def test_side_information_starts_as_local_energies(rung):
 @pytest.mark.parametrize("num_components", [1, 3])
 def test_means_start_as_local_means_of_the_strongest_channels_and_components_start_apart(num_components, photos):
     with torch.no_grad():
-        model = started(rung="mean_scale_hyperprior", num_filters=16, num_latents=24, num_components=num_components)
+        model = started(
+            entropy_model="mean_scale_hyperprior", num_filters=16, num_latents=24, num_components=num_components
+        )
         output = model(photos)
     y_hat, mu = output.y_hat, output.parameters.mu
     gray = int(y_hat.var((0, 2, 3)).argmax())
@@ -54,10 +60,10 @@ def test_means_start_as_local_means_of_the_strongest_channels_and_components_sta
     assert len({component.std().item() for component in mu.unbind(1)}) == num_components
 
 
-@pytest.mark.parametrize("rung", ["scale_hyperprior", "mean_scale_hyperprior", "joint"])
+@pytest.mark.parametrize("entropy_model", ["scale_hyperprior", "mean_scale_hyperprior", "joint"])
 @pytest.mark.parametrize("num_components", [1, 3])
-def test_scales_start_as_interpolated_energies(rung, num_components):
-    model = started(rung=rung, num_filters=16, num_latents=24, num_components=num_components)
+def test_scales_start_as_interpolated_energies(entropy_model, num_components):
+    model = started(entropy_model=entropy_model, num_filters=16, num_latents=24, num_components=num_components)
     std = model.analyse(pink_images(64, 128, seed=0)).std((0, 2, 3)).clamp(min=0.3)
     y = std[:, None, None] * torch.ones(1, 24, 32, 48)
     y[..., 24:] *= 0.1
@@ -71,13 +77,13 @@ def test_scales_start_as_interpolated_energies(rung, num_components):
     assert (left < 2 * std[loudest]).all()
 
 
-@pytest.mark.parametrize("rung", ["context", "joint"])
+@pytest.mark.parametrize("entropy_model", ["context", "joint"])
 @pytest.mark.parametrize("num_components", [1, 3])
-def test_scales_and_means_start_from_the_left_and_the_upper_neighbor(rung, num_components):
-    model = started(rung=rung, num_filters=16, num_latents=24, num_components=num_components)
+def test_scales_and_means_start_from_the_left_and_the_upper_neighbor(entropy_model, num_components):
+    model = started(entropy_model=entropy_model, num_filters=16, num_latents=24, num_components=num_components)
     std = model.analyse(pink_images(64, 128, seed=0)).std((0, 2, 3)).detach()
     loudest, size = int(std.argmax()), 6 * float(std.max())
-    z_hat = torch.zeros(1, 16, 2, 2) if rung == "joint" else None
+    z_hat = torch.zeros(1, 16, 2, 2) if entropy_model == "joint" else None
     found = []
     for value in (0.0, size, -size):
         y_hat = torch.zeros(1, 24, 8, 8)
@@ -102,9 +108,11 @@ def test_all_channels_have_energies_and_the_strongest_have_their_own():
 
 def test_narrow_networks_start_finite():
     for num_filters, num_latents in ((1, 1), (3, 2), (2, 7), (64, 4)):
-        for rung in ("scale_hyperprior", "mean_scale_hyperprior", "context", "joint"):
+        for entropy_model in ("scale_hyperprior", "mean_scale_hyperprior", "context", "joint"):
             with torch.no_grad():
-                output = started(rung=rung, num_filters=num_filters, num_latents=num_latents)(torch.rand(1, 3, 70, 40))
+                output = started(entropy_model=entropy_model, num_filters=num_filters, num_latents=num_latents)(
+                    torch.rand(1, 3, 70, 40)
+                )
             assert torch.isfinite(output.bits_y).all()
 
 

@@ -19,13 +19,13 @@ from jahp_pl.model_io.load import load_codec
 from jahp_pl.runtime.load import load_runtime
 
 MODELS = {
-    "factorized": {"rung": "factorized"},
-    "scale only": {"rung": "scale_hyperprior"},
-    "mean and scale": {"rung": "mean_scale_hyperprior", "likelihood": "laplace"},
-    "context": {"rung": "context"},
-    "joint": {"rung": "joint"},
-    "mixture": {"rung": "joint", "num_components": 3},
-    "levels": {"rung": "joint", "num_levels": 4},
+    "factorized": {"entropy_model": "factorized"},
+    "scale only": {"entropy_model": "scale_hyperprior"},
+    "mean and scale": {"entropy_model": "mean_scale_hyperprior", "likelihood": "laplace"},
+    "context": {"entropy_model": "context"},
+    "joint": {"entropy_model": "joint"},
+    "mixture": {"entropy_model": "joint", "num_components": 3},
+    "levels": {"entropy_model": "joint", "num_levels": 4},
 }
 WIDTHS = {"num_filters": 16, "num_latents": 24}
 

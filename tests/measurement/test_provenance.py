@@ -47,7 +47,7 @@ def test_channels_add_up_to_latents_and_hyper_latents_and_come_in_order(content)
         channels = content["bpp_per_channel"][part]
         assert channels == sorted(channels, reverse=True)
         assert math.isclose(sum(channels), content["mean"]["rate"][part], rel_tol=1e-3, abs_tol=1e-9)
-    assert bool(content["bpp_per_channel"]["z"]) == (content["provenance"]["model"]["rung"] == "joint")
+    assert bool(content["bpp_per_channel"]["z"]) == (content["provenance"]["model"]["entropy_model"] == "joint")
 
 
 def test_similarity_in_decibels_is_that_of_the_similarity(content):

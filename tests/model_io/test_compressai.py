@@ -10,21 +10,21 @@ import torch
 from torch import Tensor
 
 from jahp_pl.cli.main import main
-from jahp_pl.config import Rung
+from jahp_pl.config import EntropyModelName
 from jahp_pl.model_io import compressai
 from jahp_pl.model_io.checkpoint import CheckpointError
 from jahp_pl.model_io.export import load_export
 from jahp_pl.model_io.load import load_codec
 from tests.support.compressai_states import M, N, in_their_names, model_of
 
-RUNGS: tuple[Rung, ...] = ("factorized", "scale_hyperprior", "mean_scale_hyperprior", "joint")
+ENTROPY_MODELS: tuple[EntropyModelName, ...] = ("factorized", "scale_hyperprior", "mean_scale_hyperprior", "joint")
 
 
-@pytest.mark.parametrize("rung", RUNGS)
+@pytest.mark.parametrize("entropy_model", ENTROPY_MODELS)
 @pytest.mark.parametrize("nested", [False, True], ids=["plain", "nested"])
 @pytest.mark.parametrize("flat", [False, True], ids=["new names", "old names"])
-def test_a_checkpoint_becomes_the_model_with_the_same_weights(rung, nested, flat, tmp_path):
-    model = model_of(rung)
+def test_a_checkpoint_becomes_the_model_with_the_same_weights(entropy_model, nested, flat, tmp_path):
+    model = model_of(entropy_model)
     state = in_their_names(model, flat)
     content = {"epoch": 3, "state_dict": state, "optimizer": {"lr": 1e-4}, "loss": torch.ones(())} if nested else state
     torch.save(content, tmp_path / "c.pth.tar")
@@ -37,13 +37,13 @@ def test_a_checkpoint_becomes_the_model_with_the_same_weights(rung, nested, flat
 
 def test_files_of_torchs_older_layout_are_read_too(tmp_path):
     torch.save(in_their_names(model_of("joint")), tmp_path / "old.pth.tar", _use_new_zipfile_serialization=False)
-    assert compressai.load_compressai(tmp_path / "old.pth.tar").config.rung == "joint"
+    assert compressai.load_compressai(tmp_path / "old.pth.tar").config.entropy_model == "joint"
 
 
 def test_the_names_of_a_parallel_training_are_understood(tmp_path):
     state = {f"module.{name}": tensor for name, tensor in in_their_names(model_of("joint")).items()}
     torch.save({"state_dict": state}, tmp_path / "c.pth")
-    assert compressai.load_compressai(tmp_path / "c.pth").config.rung == "joint"
+    assert compressai.load_compressai(tmp_path / "c.pth").config.entropy_model == "joint"
 
 
 def test_the_command_leaves_an_export_that_codes(tmp_path, capsys):

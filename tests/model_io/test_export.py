@@ -350,9 +350,12 @@ BAD_CONFIGS = {
     "unknown type": ({"dtype": "float8"}, "dtype 'float8' is not one of float32, bfloat16, int8"),
     "foreign": ({"jahp_pl_export": None}, "does not belong to a jahp_pl export"),
     "unknown setting": ({"model": {"depth": 3}}, r"model\.depth"),
-    "other width": ({"model": {"rung": "joint", "num_filters": 9, "num_latents": 12}}, "has shape"),
-    "immense": ({"model": {"rung": "joint", "num_filters": 4096, "num_latents": 4096}}, "has shape"),
-    "absurd": ({"model": {"rung": "joint", "num_filters": 10**6}}, "num_filters=1000000: must be from 1 to 4096"),
+    "other width": ({"model": {"entropy_model": "joint", "num_filters": 9, "num_latents": 12}}, "has shape"),
+    "immense": ({"model": {"entropy_model": "joint", "num_filters": 4096, "num_latents": 4096}}, "has shape"),
+    "absurd": (
+        {"model": {"entropy_model": "joint", "num_filters": 10**6}},
+        "num_filters=1000000: must be from 1 to 4096",
+    ),
     "no fingerprint": ({"fingerprint": "xyz"}, "cannot be read"),
     "results without a count": (
         {"results": {"images": "Kodak", "bpp": 1.0, "psnr": 30.0, "ms_ssim": None}},
@@ -431,7 +434,7 @@ def run_folder(tmp_path):
     settings = {
         "name": "secret", "seed": 3, "loss": {"lmbda": 0.02}, "data": {"train": ["/home/me"], "crop_size": 256},
         "optim": {"start_from": "/home/me/runs/former"},
-        "model": {"rung": "joint", "num_filters": 8, "num_latents": 12},
+        "model": {"entropy_model": "joint", "num_filters": 8, "num_latents": 12},
     }  # fmt: skip
     content = {
         checkpoint.CHECKPOINT_FORMAT_KEY: checkpoint.CHECKPOINT_FORMAT,

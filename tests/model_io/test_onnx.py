@@ -66,11 +66,11 @@ def test_the_folder_names_its_model(folder, capsys):
         write_graphs(codec, folder)
 
 
-@pytest.mark.parametrize("rung", NAMES)
-def test_every_rung_has_the_graphs_that_it_needs(rung):
-    codec = Codec(CompressionModel(Variant(rung).config()).eval())
+@pytest.mark.parametrize("entropy_model", NAMES)
+def test_every_entropy_model_has_the_graphs_that_it_needs(entropy_model):
+    codec = Codec(CompressionModel(Variant(entropy_model).config()).eval())
     found = build_graphs(codec)
-    assert list(found) == NAMES[rung]
+    assert list(found) == NAMES[entropy_model]
     for graph in found.values():
         outputs = graph.network(*graph.inputs.values())
         assert len(graph.outputs) == (len(outputs) if isinstance(outputs, tuple) else 1)

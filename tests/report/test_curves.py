@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from jahp_pl.config import with_current_names
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.report.bd_rate import INTERPOLATIONS, CurveError, bd_rate, rate_at
 from jahp_pl.report.comparison import compare_curves, format_bd_rate_table
@@ -88,7 +89,7 @@ def test_the_rate_at_the_quality_of_a_point_is_its_own_and_none_outside_the_curv
 @pytest.fixture
 def evaluation():
     """Return the content of one results file."""
-    return json.loads((RESULTS / "ladder" / "joint-1.json").read_text())
+    return json.loads((RESULTS / "ladder" / "joint-1.json").read_text(), object_hook=with_current_names)
 
 
 def write(folder: Path, name: str, content) -> Path:
@@ -123,15 +124,15 @@ def test_mixtures_and_named_curves_are_apart(evaluation, tmp_path):
     assert sorted(curve.title for curve in read_curves([tmp_path])) == ["Joint", "Joint, K = 3", "Mine"]
 
 
-def ladder(evaluation, tmp_path, rung: str, factors: dict[int, float]) -> None:
+def ladder(evaluation, tmp_path, entropy_model: str, factors: dict[int, float]) -> None:
     """Write results at four rates for each seed; the rates are those of an ideal curve times the seed's factor."""
     for seed, factor in factors.items():
         for step in range(4):
             content = with_facts(evaluation, 0.01 * 2**step, 2**step * factor, seed)
-            content["provenance"]["model"]["rung"] = rung
+            content["provenance"]["model"]["entropy_model"] = entropy_model
             for row in (content["mean"], *content["images"]):
                 row["file_psnr"] += 2 * step
-            write(tmp_path, f"{rung}-{seed}-{step}", content)
+            write(tmp_path, f"{entropy_model}-{seed}-{step}", content)
 
 
 def test_seeds_are_averaged_and_their_spread_is_reported(evaluation, tmp_path):

@@ -33,11 +33,11 @@ def study(tmp_path_factory):
     for number, name in ((7, "a"), (23, "b")):
         with Image.open(ROOT / "data" / "kodak" / f"kodim{number:02}.png") as image:
             image.crop((200, 100, 200 + 192, 100 + 176)).save(folder / "images" / f"{name}.png")
-    for rung in ("joint", "scale_hyperprior"):
-        torch.save({"state_dict": in_their_names(model_of(rung))}, folder / f"{rung}.pth.tar")
-        assert run("import-compressai", folder / f"{rung}.pth.tar", "--out", folder / rung) == 0
-        out = folder / "results" / f"{rung}.json"
-        assert run("evaluate", "--model", folder / rung, "--images", folder / "images", "--out", out) == 0
+    for entropy_model in ("joint", "scale_hyperprior"):
+        torch.save({"state_dict": in_their_names(model_of(entropy_model))}, folder / f"{entropy_model}.pth.tar")
+        assert run("import-compressai", folder / f"{entropy_model}.pth.tar", "--out", folder / entropy_model) == 0
+        out = folder / "results" / f"{entropy_model}.json"
+        assert run("evaluate", "--model", folder / entropy_model, "--images", folder / "images", "--out", out) == 0
         add_rates(out)
     classical = folder / "results" / "classical.json"
     assert run("classical", "--codec", "jpeg", "webp", "--images", folder / "images", "--out", classical) == 0

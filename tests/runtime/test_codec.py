@@ -93,7 +93,7 @@ def test_any_latents_give_the_same_payload(variant: Variant, factor: int, folder
     ours, theirs = pair(variant, folder)
     numbers = np.random.default_rng(0)
     y_hat = (numbers.integers(-40, 41, (12, 11, 14)) * factor).astype(np.int32)
-    z_hat = None if variant.rung == "context" else numbers.integers(-20, 21, (8, 3, 4)).astype(np.int32)
+    z_hat = None if variant.entropy_model == "context" else numbers.integers(-20, 21, (8, 3, 4)).astype(np.int32)
     if z_hat is not None and factor > 3:
         z_hat[0, 0, 0], z_hat[1, 1, 1] = 2**30 + 1, -(2**24) - 3
     writers = Writer(), Writer()

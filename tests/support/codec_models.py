@@ -1,8 +1,8 @@
 """Small models whose densities fit their latents, for the tests of the codec.
 
 The transforms come from `golden/joint.pt`, a joint model with N = 8 and M = 12 that was trained for seven minutes on
-the bundled photographs. Every other rung, family and number of components has the same transforms and its own entropy
-model, which is trained for forty steps on the latents of two photographs.
+the bundled photographs. Every other entropy model, family and number of components has the same transforms and its own
+densities, which are trained for forty steps on the latents of two photographs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from jahp_pl.codec.codec import Codec
-from jahp_pl.config import Family, LossConfig, ModelConfig, Rung
+from jahp_pl.config import EntropyModelName, Family, LossConfig, ModelConfig, model_from_dict
 from jahp_pl.model import CompressionModel
 
 TESTS = Path(__file__).parents[1]
@@ -31,21 +31,21 @@ STEPS = 40
 
 
 class Variant(NamedTuple):
-    """Rung, density and number of mixture components of a model."""
+    """Entropy model, density and number of mixture components of a model."""
 
-    rung: Rung
+    entropy_model: EntropyModelName
     family: Family = "gaussian"
     num_components: int = 1
 
     def __str__(self) -> str:
-        return f"{self.rung}-{self.family}-{self.num_components}"
+        return f"{self.entropy_model}-{self.family}-{self.num_components}"
 
     def config(self, num_filters: int = NUM_FILTERS, num_latents: int = NUM_LATENTS) -> ModelConfig:
-        return ModelConfig(self.rung, num_filters, num_latents, self.family, self.num_components)
+        return ModelConfig(self.entropy_model, num_filters, num_latents, self.family, self.num_components)
 
 
 FAMILIES: tuple[Family, ...] = ("gaussian", "laplace", "logistic")
-CONDITIONAL: tuple[Rung, ...] = ("scale_hyperprior", "mean_scale_hyperprior", "context", "joint")
+CONDITIONAL: tuple[EntropyModelName, ...] = ("scale_hyperprior", "mean_scale_hyperprior", "context", "joint")
 ALL = [Variant("factorized"), *(Variant(r, f, k) for r in CONDITIONAL for f in FAMILIES for k in (1, 3))]
 ONE_OF_EACH = [
     Variant("factorized"), Variant("scale_hyperprior"), Variant("scale_hyperprior", "logistic", 3),
@@ -59,7 +59,7 @@ JOINT, MIXTURE = Variant("joint"), Variant("joint", "gaussian", 3)
 def load_golden(name: str) -> CompressionModel:
     """Load a model of `golden/` in evaluation mode; weights missing from its file are those of `joint.pt`."""
     stored = torch.load(GOLDEN / f"{name}.pt", weights_only=True)
-    model = CompressionModel(ModelConfig(**stored["model"]))
+    model = CompressionModel(model_from_dict(stored["model"]))
     state = {} if name == "joint" else torch.load(GOLDEN / "joint.pt", weights_only=True)["state"]
     model.load_state_dict({key: value.float() for key, value in {**state, **stored["state"]}.items()})
     return model.eval()
@@ -75,7 +75,7 @@ def model_of(variant: Variant) -> CompressionModel:
         torch.manual_seed(0)
         model = CompressionModel(variant.config())
         shapes = {key: value.shape for key, value in model.state_dict().items()}
-        is_prior_of_y = variant.rung == "factorized"
+        is_prior_of_y = variant.entropy_model == "factorized"
         kept = {
             key: value
             for key, value in golden.state_dict().items()
@@ -126,7 +126,7 @@ def train_entropy_model(model: CompressionModel, y: Tensor, steps: int = STEPS) 
         for group in optimizer.param_groups:
             group["lr"] = 3e-3 * (1 - step / steps)
         noisy = y + torch.rand_like(y) - 0.5
-        if model.config.rung == "factorized":
+        if model.config.entropy_model == "factorized":
             assert model.prior is not None
             bits = model.prior.bits(noisy).sum()
         else:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from jahp_pl.config import ModelConfig, Rung
+from jahp_pl.config import EntropyModelName, ModelConfig
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io import compressai
 
 N, M = 8, 12
 
 
-def model_of(rung: Rung) -> CompressionModel:
+def model_of(entropy_model: EntropyModelName) -> CompressionModel:
     """Create a small model with random weights."""
     torch.manual_seed(3)
-    return CompressionModel(ModelConfig(rung, N, M)).eval()
+    return CompressionModel(ModelConfig(entropy_model, N, M)).eval()
 
 
 def in_their_names(model: CompressionModel, flat: bool = False) -> dict[str, Tensor]:

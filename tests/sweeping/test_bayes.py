@@ -18,14 +18,14 @@ def test_proposals_approach_the_optimum_and_follow_from_the_history_alone() -> N
     pytest.importorskip("optuna")
     space = [
         parse_parameter("optim.learning_rate", {"distribution": "log_uniform_values", "min": 1.0e-5, "max": 1.0e-1}),
-        parse_parameter("model.rung", {"values": ["joint", "context"]}),
+        parse_parameter("model.entropy_model", {"values": ["joint", "context"]}),
         parse_parameter("optim.ema_decay", {"distribution": "q_uniform", "min": 0.0, "max": 0.95, "q": 0.1}),
     ]
 
     def score(values: dict[str, Any]) -> float:
         import math
 
-        return (math.log10(values["optim.learning_rate"]) + 3) ** 2 + (values["model.rung"] != "joint")
+        return (math.log10(values["optim.learning_rate"]) + 3) ** 2 + (values["model.entropy_model"] != "joint")
 
     history: list[ScoredPoint] = []
     for number in range(30):
@@ -42,8 +42,11 @@ def test_proposals_approach_the_optimum_and_follow_from_the_history_alone() -> N
 
 def test_proposals_end_when_a_space_is_exhausted() -> None:
     pytest.importorskip("optuna")
-    space = [parse_parameter("model.rung", {"values": ["joint", "context"]})]
-    history = [ScoredPoint({"model.rung": rung}, 1.0, is_open=False) for rung in ("joint", "context")]
+    space = [parse_parameter("model.entropy_model", {"values": ["joint", "context"]})]
+    history = [
+        ScoredPoint({"model.entropy_model": entropy_model}, 1.0, is_open=False)
+        for entropy_model in ("joint", "context")
+    ]
     assert propose(space, history, is_minimum=True) is None
 
 

@@ -23,7 +23,7 @@ from tests.support.sweep_files import SMALL, small, write
 
 FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
 LOW, HIGH = (0.0018, 0.0035, 0.0067, 0.0130), (0.0250, 0.0483, 0.0932, 0.1800)
-RUNGS = ("factorized", "scale_hyperprior", "mean_scale_hyperprior", "context", "joint")
+ENTROPY_MODELS = ("factorized", "scale_hyperprior", "mean_scale_hyperprior", "context", "joint")
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +58,7 @@ def test_the_files_hold_the_published_points() -> None:
     def values(name: str) -> list[tuple[Any, ...]]:
         return [tuple(point.values.values()) for point in grid_points(read_sweep(ROOT / "sweeps" / f"{name}.yaml"))]
 
-    assert values("ladder") == list(product(RUNGS, LOW))
+    assert values("ladder") == list(product(ENTROPY_MODELS, LOW))
     assert values("lambda") == [(value,) for value in LOW]
     assert values("lambda_high") == [(value,) for value in HIGH]
     assert values("mixture") == list(product(("gaussian", "laplace", "logistic"), (1, 2, 3, 5), LOW))
@@ -150,8 +150,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "model.num_components=99: must be from 1 to 16",
     ),
     "contradiction of settings": (
-        {"parameters": {"model.rung": {"value": "factorized"}, "model.num_components": {"values": [1, 3]}}},
-        "model.rung=factorized: the factorized rung learns a free density",
+        {"parameters": {"model.entropy_model": {"value": "factorized"}, "model.num_components": {"values": [1, 3]}}},
+        "model.entropy_model=factorized: the factorized model learns a free density",
     ),
     "unlogged metric": (
         {"metric": {"name": "val/los"}}, "metric.name=val/los: small-lmbda0.01 never logs it; did you mean val/loss?"

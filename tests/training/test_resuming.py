@@ -104,7 +104,7 @@ def test_resume_false_refuses_a_folder_with_a_checkpoint(finished: TrainResult, 
     ("setting", "words"),
     [
         ("model.num_latents=16", r"model\.num_latents=16: .*was trained with 12"),
-        ("model.rung=context", r"model\.rung=context: .*was trained with joint"),
+        ("model.entropy_model=context", r"model\.entropy_model=context: .*was trained with joint"),
         ("optim.optimizer=soap", r"optim\.optimizer=soap: .*was trained with adam"),
         ("optim.ema_decay=0", r"optim\.ema_decay=0\.0: .*was trained with 0\.9"),
     ],

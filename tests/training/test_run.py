@@ -91,12 +91,14 @@ def test_two_runs_with_one_seed_give_identical_losses(finished: TrainResult, sha
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rung", ["factorized", "scale_hyperprior", "mean_scale_hyperprior", "context", "joint"])
+@pytest.mark.parametrize(
+    "entropy_model", ["factorized", "scale_hyperprior", "mean_scale_hyperprior", "context", "joint"]
+)
 def test_three_hundred_steps_lower_the_validation_loss_by_more_than_half(
-    rung: str, shards: Path, tmp_path: Path
+    entropy_model: str, shards: Path, tmp_path: Path
 ) -> None:
     settings = [
-        f"model.rung={rung}",
+        f"model.entropy_model={entropy_model}",
         "trainer.max_steps=300",
         "trainer.val_every_steps=300",
         "data.crop_size=32",

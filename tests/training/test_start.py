@@ -28,11 +28,11 @@ SMALL = {"num_filters": 8, "num_latents": 12}
 def first(tmp_path_factory: pytest.TempPathFactory, shards: Path) -> TrainResult:
     """A run of eight steps of a factorized model."""
     folder = tmp_path_factory.mktemp("first")
-    return train(tiny_config(folder, shards, "model.rung=factorized", "optim.ema_decay=0.9", *NOTHING_CODED))
+    return train(tiny_config(folder, shards, "model.entropy_model=factorized", "optim.ema_decay=0.9", *NOTHING_CODED))
 
 
-def model_of(rung: str, **settings) -> CompressionModel:
-    return CompressionModel(ModelConfig(rung=rung, **SMALL | settings))
+def model_of(entropy_model: str, **settings) -> CompressionModel:
+    return CompressionModel(ModelConfig(entropy_model=entropy_model, **SMALL | settings))
 
 
 def test_networks_are_loaded_whole_or_not_at_all() -> None:
@@ -42,14 +42,14 @@ def test_networks_are_loaded_whole_or_not_at_all() -> None:
     before = {name: tensor.clone() for name, tensor in mixture.g_ep.state_dict().items()}
     assert copy_networks(mixture, joint) == ["g_a", "g_s", "h_a", "h_s", "g_cm", "prior"]
     assert all(torch.equal(tensor, before[name]) for name, tensor in mixture.g_ep.state_dict().items())
-    # The factorized rung's prior codes the latents y, so it has another width.
+    # The factorized model's prior codes the latents y, so it has another width.
     assert copy_networks(model_of("factorized"), joint) == ["g_a", "g_s"]
     assert copy_networks(model_of("joint", num_filters=9), joint) == ["g_cm", "g_ep"]
 
 
-@pytest.mark.parametrize("rung", ["scale_hyperprior", "mean_scale_hyperprior", "context", "joint"])
-def test_an_entropy_model_is_initialized_for_the_latents_of_loaded_transforms(rung, photos) -> None:
-    loud, model = model_of("factorized"), model_of(rung)
+@pytest.mark.parametrize("entropy_model", ["scale_hyperprior", "mean_scale_hyperprior", "context", "joint"])
+def test_an_entropy_model_is_initialized_for_the_latents_of_loaded_transforms(entropy_model, photos) -> None:
+    loud, model = model_of("factorized"), model_of(entropy_model)
     initialize(loud, latent_scale(LossConfig(lmbda=0.18)))
     with torch.no_grad():
         loud.g_a[-1].weight.mul_(8)
@@ -69,7 +69,7 @@ def test_a_run_starts_from_a_run_a_checkpoint_or_an_export(first, shards, tmp_pa
         result = train(config)
         start = load_checkpoint_model(first.last)
         model = load_checkpoint_model(result.last)
-        assert model.config.rung == "joint"
+        assert model.config.entropy_model == "joint"
         for name in ("g_a", "g_s"):
             before, after = getattr(start, name).state_dict(), getattr(model, name).state_dict()
             assert all(torch.equal(tensor, before[key]) for key, tensor in after.items())
@@ -77,7 +77,7 @@ def test_a_run_starts_from_a_run_a_checkpoint_or_an_export(first, shards, tmp_pa
 
 
 def test_transforms_at_rate_zero_stay_while_the_entropy_model_learns(first, shards, tmp_path, capsys) -> None:
-    settings = (f"optim.start_from={first.run_dir}", "model.rung=factorized", *NOTHING_CODED)
+    settings = (f"optim.start_from={first.run_dir}", "model.entropy_model=factorized", *NOTHING_CODED)
     config = tiny_config(tmp_path, shards, "optim.transform_factor=0", *settings)
     result = train(config)
     assert "bpp" in (shown := capsys.readouterr().err)
@@ -109,7 +109,7 @@ def test_only_the_transforms_are_loaded_on_request(first) -> None:
     taken = {}
     for networks in ("fitting", "transforms"):
         optim = OptimConfig(start_from=str(first.run_dir), start_networks=networks)
-        config = Config(model=ModelConfig(rung="factorized", **SMALL), optim=optim)
+        config = Config(model=ModelConfig(entropy_model="factorized", **SMALL), optim=optim)
         taken[networks] = CompressionModule(config, read_start(config)).copied_networks
     assert taken == {"fitting": ["g_a", "g_s", "prior"], "transforms": ["g_a", "g_s"]}
 

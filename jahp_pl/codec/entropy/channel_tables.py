@@ -1,4 +1,4 @@
-"""Codes integers under one table of masses per channel: p(z_hat), or p(y_hat) on the factorized rung. No torch."""
+"""Codes integers under one table of masses per channel: p(z_hat), or p(y_hat) of `factorized`. No torch."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ class LatentCoder(SymbolCoder):
     """`SymbolCoder` that reads and writes tensors, with the networks in torch.
 
     Args:
-        h_s: exact hyper-synthesis; None on the context rung.
-        context: exact g_cm and g_ep; None for the rungs without context.
+        h_s: exact hyper-synthesis; None for `context`.
+        context: exact g_cm and g_ep; None without a context model.
         tables: converts raw parameters to tables of masses.
     """
 

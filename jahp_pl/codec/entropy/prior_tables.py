@@ -1,4 +1,4 @@
-"""Computes one table of masses per channel from the factorized density p(z_hat), or p(y_hat) on the factorized rung."""
+"""Computes one table of masses per channel from the factorized density p(z_hat), or p(y_hat) of `factorized`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Codes y_hat under p(y_hat | z_hat, earlier y_hat), for every rung that has such a density, in any runtime.
+"""Codes y_hat under p(y_hat | z_hat, earlier y_hat), for every entropy model that has such a density, in any runtime.
 
 The context of a position consists of latents that precede it in coding order. The encoder knows all latents and
 computes the parameters of many wavefronts at once; the decoder computes one wavefront at a time with the same function.

@@ -116,7 +116,7 @@ class TransformRunner:
 
     @property
     def has_hyperprior(self) -> bool:
-        """Whether the rung has h_a."""
+        """Whether the model has h_a."""
         return self._h_a is not None
 
     def analyse(self, image: Tensor) -> Tensor:
@@ -148,11 +148,12 @@ class TransformRunner:
             z (1, N, ceil(h / 4), ceil(w / 4)) float32 on the model's device, channels last in memory.
 
         Raises:
-            ValueError: if the rung has no side information.
+            ValueError: if the model has no side information.
         """
         if self._h_a is None:
             raise ValueError(
-                f"the rung {self.config.rung} has no h_a; only models with a hyperprior have hyper-latents"
+                f"the entropy model {self.config.entropy_model} has no h_a; only models with a hyperprior have "
+                "hyper-latents"
             )
         height, width = (-(-side // HYPER_STRIDE) for side in y.shape[2:])
         z = torch.empty(height, width, self.config.num_filters, dtype=torch.float32, device=self.device)

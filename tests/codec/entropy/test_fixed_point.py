@@ -70,7 +70,7 @@ def test_the_bound_holds_for_every_layer_of_trained_models(variant: Variant) -> 
     coder = codec_of(variant).latents
     assert coder is not None
     layers = list(coder.layers())
-    assert len(layers) == {"joint": 8, "scale_hyperprior": 3, "context": 4}[variant.rung]
+    assert len(layers) == {"joint": 8, "scale_hyperprior": 3, "context": 4}[variant.entropy_model]
     for layer in layers:
         is_g_cm = coder.context is not None and layer is coder.context.context
         reached = largest_sum(layer, LATENT_RADIX // 2 if is_g_cm else LARGEST_INPUT)

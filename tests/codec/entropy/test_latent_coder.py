@@ -40,7 +40,7 @@ def coder_of(variant: Variant) -> LatentCoder:
 def some_latents(variant: Variant, height: int, width: int, largest: int = 30) -> tuple[Tensor, Tensor | None]:
     y_hat = torch.randint(-largest, largest + 1, (12, height, width), dtype=torch.int32)
     z_hat = torch.randint(-9, 10, (8, -(-height // 4), -(-width // 4)), dtype=torch.int32)
-    return y_hat, None if variant.rung == "context" else z_hat
+    return y_hat, None if variant.entropy_model == "context" else z_hat
 
 
 def written(coder: LatentCoder, y_hat: Tensor, z_hat: Tensor | None) -> bytes:

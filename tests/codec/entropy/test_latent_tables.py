@@ -23,7 +23,7 @@ from jahp_pl.codec.entropy.window_tables import (
     WIDTHS,
     Windows,
 )
-from jahp_pl.config import Family, ModelConfig, Rung
+from jahp_pl.config import EntropyModelName, Family, ModelConfig
 from jahp_pl.density_layout import BOUNDS
 from jahp_pl.distributions import mixture_log_mass
 from jahp_pl.entropy_model import ConditionalDensity
@@ -32,8 +32,8 @@ from tests.support.codec_models import FAMILIES
 M = 4
 
 
-def tables_of(family: Family, num_components: int, rung: Rung = "joint") -> LatentTables:
-    return LatentTables(ConditionalDensity(ModelConfig(rung, 8, M, family, num_components)), M)
+def tables_of(family: Family, num_components: int, entropy_model: EntropyModelName = "joint") -> LatentTables:
+    return LatentTables(ConditionalDensity(ModelConfig(entropy_model, 8, M, family, num_components)), M)
 
 
 def raw_of(mu: Tensor | None, sigma: Tensor, logits: Tensor | None = None) -> Tensor:

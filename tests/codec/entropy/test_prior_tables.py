@@ -15,7 +15,7 @@ from jahp_pl.codec.entropy.range_coder import MASS_BITS, Reader, Writer
 from jahp_pl.entropy_model import FactorizedDensity
 from tests.support.codec_models import ALL, Variant, codec_of, model_of
 
-WITH_PRIOR = [v for v in ALL if v.rung != "context"][::6]
+WITH_PRIOR = [v for v in ALL if v.entropy_model != "context"][::6]
 
 
 def tables_of(variant: Variant) -> PriorTables:

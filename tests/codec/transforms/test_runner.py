@@ -14,7 +14,7 @@ from torch import Tensor
 from jahp_pl.codec.transforms.runner import Precision, TileBytes, TransformRunner
 from jahp_pl.codec.transforms.tiles import HYPER_HALO, SMALLEST
 from jahp_pl.codec.transforms.torch_backend import TorchAnalysis, TorchSynthesis
-from jahp_pl.config import ModelConfig, Rung, Transform
+from jahp_pl.config import EntropyModelName, ModelConfig, Transform
 from jahp_pl.layers import GDN
 from jahp_pl.model import CompressionModel
 from jahp_pl.quality import psnr, to_uint8
@@ -30,12 +30,12 @@ def model() -> CompressionModel:
 
 
 def random_model(
-    num_filters: int = N, num_latents: int = M, rung: Rung = "joint", transform: Transform = "gdn"
+    num_filters: int = N, num_latents: int = M, entropy_model: EntropyModelName = "joint", transform: Transform = "gdn"
 ) -> CompressionModel:
     """Create an untrained model with dense gamma and pixels near the middle of their range."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        config = ModelConfig(rung, num_filters, num_latents, transform=transform)
+        config = ModelConfig(entropy_model, num_filters, num_latents, transform=transform)
         model = CompressionModel(config).eval().requires_grad_(False)
         for layer in model.modules():
             if isinstance(layer, GDN):
@@ -185,12 +185,12 @@ def test_later_training_does_not_change_the_transforms(model: CompressionModel) 
         assert torch.equal(transforms.synthesise(y_hat, 30, 40), x_hat)
 
 
-def test_the_scale_rung_runs_h_a_and_the_factorized_rung_refuses_to() -> None:
+def test_the_scale_entropy_model_runs_h_a_and_the_factorized_entropy_model_refuses_to() -> None:
     y = torch.randn(1, M, 9, 14)
-    model = random_model(rung="scale_hyperprior")
+    model = random_model(entropy_model="scale_hyperprior")
     assert relative(TransformRunner(model).hyper_analyse(y), model.h_a(y)) < 1e-5
-    with pytest.raises(ValueError, match="the rung factorized has no h_a"):
-        TransformRunner(random_model(rung="factorized")).hyper_analyse(y)
+    with pytest.raises(ValueError, match="the entropy model factorized has no h_a"):
+        TransformRunner(random_model(entropy_model="factorized")).hyper_analyse(y)
 
 
 MEASURE = """
