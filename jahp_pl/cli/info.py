@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -201,17 +202,31 @@ def _describe_model(path: Path, runtime: Runtime | None) -> dict[str, str]:
 
 
 def _training_rows(facts: dict[str, Any]) -> dict[str, str]:
-    """Describe how the model was trained: trade-off and steps first, then everything else."""
+    """Describe how the model was trained: trade-off, history and length of the last run first, then its settings."""
     left, rows, loss = dict(facts), {}, facts.get("loss")
     if isinstance(loss, dict) and "lmbda" in loss:
         del left["loss"]
         highest = f" to {loss['lmbda_max']}" if loss.get("lmbda_max") is not None else ""
         rows["lambda"] = f"{loss['lmbda']}{highest} ({loss.get('distortion', 'mse')})"
-    if (steps := left.pop("step", None)) is not None:
-        rows["steps"] = f"{steps}"
-    if isinstance(seconds := left.pop("seconds", None), int | float):
-        rows["trained for"] = f"{seconds / 3600:.1f} hours"
-    return rows | {key: str(value) for key, value in left.items()}
+    if (note := left.pop("note", None)) is not None:
+        rows["note"] = f"{note}"
+    steps, seconds, optim = left.pop("step", None), left.pop("seconds", None), facts.get("optim")
+    if steps is not None:
+        start = optim.get("start_from") if isinstance(optim, dict) else None
+        duration = f" in {_duration(seconds)}" if isinstance(seconds, int | float) else ""
+        name, origin = ("trained for", "") if start is None else ("last run", f", from the weights of {start}")
+        rows[name] = f"{steps} steps{duration}{origin}"
+    return rows | {key: _settings(value) if isinstance(value, dict) else str(value) for key, value in left.items()}
+
+
+def _duration(seconds: float) -> str:
+    """Write a time in minutes, or in hours if it is long, e.g. "9.5 minutes"."""
+    return f"{seconds / 60:.1f} minutes" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} hours"
+
+
+def _settings(section: dict[str, Any]) -> str:
+    """Write a section of settings as on the command line; null for None, true and false in lower case."""
+    return " ".join(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in section.items())
 
 
 def _result_rows(results: dict[str, Any]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from jahp_pl import json_content
 from jahp_pl.config import ModelConfig
 from jahp_pl.images.kodak import KODAK_NAMES
 from jahp_pl.model_io.export_config import RESULTS, ExportError
+from jahp_pl.text import count_of
 
 DESCRIPTIONS = {
     "factorized": "a factorized prior (Ballé et al. 2018)",
@@ -21,6 +22,8 @@ DESCRIPTIONS = {
     "context": "a context model without hyperprior (Minnen et al. 2018)",
     "joint": "joint autoregressive and hierarchical priors (Minnen et al. 2018)",
 }
+FAMILY_NAMES = {"gaussian": "Gaussian", "laplace": "Laplace"}
+"""Families of densities that are named after people."""
 HEAD = """\
 ---
 library_name: jahp_pl
@@ -45,9 +48,9 @@ data = codec.compress(image)  # Pillow image, (H, W, 3) uint8 array or (3, H, W)
 restored = codec.decompress(data, as_="pil")
 ```
 
-`{name}` is the path of this folder, or the model's name where it comes with jahp_pl. A file is decoded by the model
-that made it and by no other: it names fingerprint `{fingerprint}`, which covers all that a decoder uses.
-`model.safetensors` and `config.json` are checked before they are used; no code is in them.
+`{name}` is the path of this folder, or the model's name if it comes with jahp_pl. Only the model that made a file
+decodes it: its files contain the fingerprint `{fingerprint}`, which covers everything that a decoder uses.
+`model.safetensors` and `config.json` contain no code and are checked before they are used.
 """
 
 
@@ -69,9 +72,10 @@ def format_card(
         facts: facts about the training, see `checkpoint.training_facts`; unknown ones are omitted.
         results: result of `read_evaluation_results`.
     """
-    mixture = f"mixtures of {config.num_components} " if config.num_components > 1 else ""
-    density = "" if config.entropy_model == "factorized" else f"; latents are {mixture}{config.likelihood}"
-    rates = f"; {config.num_levels} levels of rate and all between them" if config.num_levels > 1 else ""
+    mixture = f"{config.num_components}-component " if config.num_components > 1 else ""
+    family = FAMILY_NAMES.get(config.likelihood, config.likelihood)
+    density = "" if config.entropy_model == "factorized" else f"; {mixture}{family} latents"
+    rates = f"; {config.num_levels} rate levels and all rates between them" if config.num_levels > 1 else ""
     lines = [
         HEAD + f"# {name}",
         "",
@@ -129,16 +133,16 @@ def _table(results: Mapping[str, Any] | None) -> list[str]:
         return []
     points = results.get("points")
     first = "quality" if points else "images"
-    images = f"{results['images']}, {results['count']}"
+    images = f"{results['images']} ({count_of(results['count'], 'image')})"
     rows = []
     for point in points or [results]:
         similarity = "-" if point["ms_ssim"] is None else f"{point['ms_ssim']:.4f}"
         name = f"{point['quality']:g}" if points else images
         rows.append(f"| {name} | {point['bpp']:.4f} | {point['psnr']:.2f} dB | {similarity} |")
-    where = f" over {images}" if points else ""
+    where = f" over {images}," if points else ""
     return [
         "", "## What it reaches", "", f"| {first} | bits per pixel | PSNR | MS-SSIM |", "|---|---|---|---|", *rows,
-        "", f"Means{where} over real files, the header included; PSNR of each decoded 8-bit image.",
+        "", f"Means{where} of real files, with their headers; the PSNR is that of the decoded 8-bit images.",
     ]  # fmt: skip
 
 

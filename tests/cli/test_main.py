@@ -480,7 +480,10 @@ def test_info_shows_lambda_steps_and_figures_of_a_bundled_model_and_recognizes_i
     config = json.loads((copy / "config.json").read_text())
     assert rows["bundled as"] == name
     assert rows["lambda"].startswith(str(config["facts"]["loss"]["lmbda"]))
-    assert rows["steps"] == str(config["facts"]["step"])
+    start = config["facts"]["optim"]["start_from"]
+    assert rows["last run"].startswith(f"{config['facts']['step']} steps in ")
+    assert rows["last run"].endswith(f", from the weights of {start}")
+    assert f"learning_rate={config['facts']['optim']['learning_rate']} " in rows["optim"]
     for point in config["results"]["points"]:
         figures = f"{point['bpp']:.4f} bits per pixel, {point['psnr']:.2f} dB"
         assert rows[f"quality {point['quality']:g}"].startswith(figures)

@@ -251,7 +251,7 @@ def test_results_of_the_model_go_into_config_and_card(results, original, folder,
     export_from(original, tmp_path / "rated", results=results)
     stored = load_export(tmp_path / "rated").results
     assert stored == RESULTS
-    assert "| Kodak, 24 | 0.2500 | 30.50 dB | 0.9500 |" in (tmp_path / "rated" / CARD).read_text()
+    assert "| Kodak (24 images) | 0.2500 | 30.50 dB | 0.9500 |" in (tmp_path / "rated" / CARD).read_text()
     export_from(tmp_path / "rated", tmp_path / "rated", overwrite=True)
     assert load_export(tmp_path / "rated").results == stored, "kept with the model"
     export_from(tmp_path / "rated", tmp_path / "half", dtype="bfloat16")
