@@ -22,6 +22,7 @@ MARKED = re.compile(r"(<!-- table (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 TABLES: dict[str, Callable[[], str]] = {
     "bundled-model": rates.bundled_model,
+    "bundled-savings": rates.bundled_savings,
     "quickstart": rates.quickstart,
     "coding-speed": speed.coding_speed,
     "training-speed": speed.training_speed,

@@ -10,5 +10,5 @@ def table(header: str, rows: Iterable[Sequence[str]]) -> str:
     columns = [title.strip() for title in header.split("|")]
     titles = [title.removesuffix(">").rstrip() for title in columns]
     rules = ["---:" if title.endswith(">") else "---" for title in columns]
-    lines = ["| " + " | ".join(cells) + " |" for cells in (titles, *rows)]
-    return "\n".join([lines[0], f"|{'|'.join(rules)}|", *lines[1:]]).replace("|  |", "| |") + "\n"
+    lines = ["".join(f"| {cell} " if cell else "| " for cell in cells) + "|" for cells in (titles, *rows)]
+    return "\n".join([lines[0], f"|{'|'.join(rules)}|", *lines[1:]]) + "\n"

@@ -18,7 +18,20 @@ BESIDE = {
     "JPEG 4:2:0": "classical/jpeg", "WebP": "classical/webp", "JPEG 2000": "classical/jpeg2000",
     "AVIF": "classical/avif", "BPG 4:4:4": "published/bpg444-tfc", "paper's model": "published/mbt2018-tfc-mse",
 }  # fmt: skip
-BUNDLED_QUALITIES = (1, 20, 40, 60, 80, 100)
+ANCHORS = {
+    "JPEG 4:2:0": ("bd-rates.md", "classical/jpeg"),
+    "JPEG 2000": ("bd-rates-jpeg2000.md", "classical/jpeg2000"),
+    "BPG 4:4:4": ("bd-rates-bpg.md", "published/bpg444-tfc"),
+}
+"""Codecs that the models are compared with: page with all BD-rates, results file."""
+COMPARED_MODELS = (
+    ("`joint-psnr` at equal PSNR", "psnr", "weights/joint-psnr"),
+    ("the paper's model at equal PSNR", "psnr", "published/mbt2018-tfc-mse"),
+    ("`joint-ms-ssim` at equal MS-SSIM", "ms_ssim", "weights/joint-ms-ssim"),
+    ("the paper's model at equal MS-SSIM", "ms_ssim", "published/mbt2018-tfc-ms-ssim"),
+)
+BUNDLED_QUALITIES = (1, 20, 40, 70, 100)
+"""Qualities whose rates are about evenly spaced on a logarithmic scale."""
 
 
 def bundled_model() -> str:
@@ -33,6 +46,18 @@ def bundled_model() -> str:
         own = [f"{mean['file_bpp']:.3f}", f"{mean['file_psnr']:.2f}", f"{mean['file_ms_ssim']:.4f}"]
         rows.append([str(quality), *own, *(_psnr_at(mean["file_bpp"], *curve) for curve in others)])
     return table("`--quality` | bits per pixel | PSNR, dB | MS-SSIM | " + " | ".join(BESIDE), rows)
+
+
+def bundled_savings() -> str:
+    """Tabulate the BD-rates of the bundled and the published models against classical codecs."""
+    rows = []
+    for name, measure, path in COMPARED_MODELS:
+        curve = read_curves([RESULTS / f"{path}.json"])[0]
+        anchors = [read_curves([RESULTS / f"{anchor}.json"])[0] for _, anchor in ANCHORS.values()]
+        percents = [compare_curves(anchor, curve, measure).percent["cubic"] for anchor in anchors]
+        rows.append([name, *(f"{percent:+.0f} %" for percent in percents if percent is not None)])
+    titles = (f"[{title}](results/weights/{page}) >" for title, (page, _) in ANCHORS.items())
+    return table("bits needed, compared with | " + " | ".join(titles), rows)
 
 
 def _rates_and_psnr(curve: Curve) -> tuple[list[float], list[float]]:
