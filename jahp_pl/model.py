@@ -49,6 +49,7 @@ from torch import Tensor, nn
 
 from jahp_pl.config import ModelConfig
 from jahp_pl.context import ContextPrediction, entropy_network_of
+from jahp_pl.deprecation import renamed
 from jahp_pl.entropy_model import ConditionalDensity, EntropyParameters, FactorizedDensity
 from jahp_pl.exact_layers import ENTROPY_PARAMETERS, HYPER_SYNTHESIS, check_exact
 from jahp_pl.gains import LevelGains
@@ -137,14 +138,14 @@ class CompressionModel(nn.Module):
             The output. In training mode, rounding is replaced as `ModelConfig.quantization` says. In evaluation mode,
             y_hat and z_hat are rounded, so that x_hat is exactly the decoder's output.
         """
-        y = self.analyse(x, level)
+        y = self.analyze(x, level)
         z_hat = None if self.h_a is None else self._quantize(self.h_a(y).float())
         y_rate = self._quantize(y)
         mixed = self.training and self.config.quantization == "mixed"
         y_hat = round_straight_through(y) if mixed else y_rate
         bits_y, bits_z, parameters = self.bits(y_rate, z_hat)
         height, width = x.shape[-2:]
-        x_hat = self.synthesise(y_hat, height, width, level) if reconstruct else x.new_zeros(*x.shape[:2], 0, 0)
+        x_hat = self.synthesize(y_hat, height, width, level) if reconstruct else x.new_zeros(*x.shape[:2], 0, 0)
         return ModelOutput(x_hat, y_hat, bits_y, bits_z, parameters)
 
     def bits(self, y_hat: Tensor, z_hat: Tensor | None) -> Bits:
@@ -163,7 +164,7 @@ class CompressionModel(nn.Module):
             bits_z = self.prior.bits(z_hat)
         return Bits(self.density.bits(y_hat, parameters), bits_z, parameters)
 
-    def analyse(self, x: Tensor, level: Tensor | None = None) -> Tensor:
+    def analyze(self, x: Tensor, level: Tensor | None = None) -> Tensor:
         """Apply g_a and the gains: images (B, 3, H, W) of any size -> y (B, M, ceil(H / 16), ceil(W / 16)) in float32.
 
         Args:
@@ -176,21 +177,23 @@ class CompressionModel(nn.Module):
         y: Tensor = self.g_a(pad_to_stride(x)).float()
         return y if (gains := self._gains(level)) is None or level is None else y * gains.before_rounding(level)
 
-    def synthesise(self, y_hat: Tensor, height: int, width: int, level: Tensor | None = None) -> Tensor:
+    def synthesize(self, y_hat: Tensor, height: int, width: int, level: Tensor | None = None) -> Tensor:
         """Apply the inverse gains and g_s: y_hat (B, M, h, w) -> x_hat (B, 3, height, width), not clipped to [0, 1].
 
         Args:
             y_hat: quantized latents.
             height, width: size in pixels to which x_hat is cropped, up to 16 h and 16 w.
-            level: see `analyse`.
+            level: see `analyze`.
 
         Raises:
-            ValueError: see `analyse`.
+            ValueError: see `analyze`.
         """
         if (gains := self._gains(level)) is not None and level is not None:
             y_hat = y_hat * gains.after_rounding(level)
         x_hat: Tensor = self.g_s(y_hat)
         return x_hat[..., :height, :width].float()
+
+    analyse, synthesise = renamed("analyse", analyze), renamed("synthesise", synthesize)
 
     def _gains(self, level: Tensor | None) -> LevelGains | None:
         """Return the gains; check that a level is given if and only if there are any."""

@@ -95,10 +95,10 @@ def test_evaluation_is_deterministic_draws_no_noise_and_rounds(entropy_model: En
     assert random_state() == state
     for a, b in zip(flatten(first), flatten(second), strict=True):
         assert torch.equal(a, b)
-    assert torch.equal(first.y_hat, torch.round(model.analyse(x)))
+    assert torch.equal(first.y_hat, torch.round(model.analyze(x)))
     assert first.y_hat.unique().numel() > 5
     # x_hat is the decoder's output for y_hat.
-    assert torch.equal(first.x_hat, model.synthesise(first.y_hat, 64, 96))
+    assert torch.equal(first.x_hat, model.synthesize(first.y_hat, 64, 96))
 
 
 @pytest.mark.parametrize("entropy_model", ENTROPY_MODELS)
@@ -106,7 +106,7 @@ def test_training_is_noisy_within_half_a_step_and_differs_between_calls(
     entropy_model: EntropyModelName, photos: Tensor
 ) -> None:
     model, x = lively(tiny(entropy_model)).train(), photos[:2, :, :64, :96]
-    y = model.analyse(x)
+    y = model.analyze(x)
     first, second = model(x), model(x)
     for output in (first, second):
         assert (output.y_hat - y).abs().max() <= 0.5 + 1e-5
@@ -150,7 +150,7 @@ def test_evaluation_codes_and_decodes_the_rounded_hyper_latents(
     seen: list[Tensor] = []
     model.h_s.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].clone()))
     output = model(x)
-    z_hat = torch.round(model.h_a(model.analyse(x)))
+    z_hat = torch.round(model.h_a(model.analyze(x)))
     assert z_hat.any()
     assert torch.equal(seen[0], z_hat)
     assert torch.equal(output.bits_z, model.prior.bits(z_hat))
@@ -163,8 +163,8 @@ def test_mixed_quantization_reconstructs_from_rounded_and_rates_noisy_latents(
 ) -> None:
     model, x = lively(tiny(entropy_model, quantization="mixed")).train(), photos[:1, :, :64, :64]
     first, second = model(x), model(x)
-    assert torch.equal(first.y_hat, torch.round(model.analyse(x)))
-    assert torch.equal(first.x_hat, model.synthesise(first.y_hat, 64, 64))
+    assert torch.equal(first.y_hat, torch.round(model.analyze(x)))
+    assert torch.equal(first.x_hat, model.synthesize(first.y_hat, 64, 64))
     assert torch.equal(first.x_hat, second.x_hat)
     assert not torch.equal(first.bits_y, second.bits_y)
     of_rounded = (
@@ -183,7 +183,7 @@ def test_mixed_quantization_gives_the_context_noisy_latents(entropy_model: Entro
     seen: list[Tensor] = []
     model.g_cm.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].detach().clone()))
     model(x)
-    noise = seen[0] - model.analyse(x)
+    noise = seen[0] - model.analyze(x)
     assert noise.abs().max() <= 0.5 + 1e-5
     assert noise.unique().numel() > 0.9 * noise.numel()
     assert not torch.equal(seen[0], torch.round(seen[0]))
@@ -214,7 +214,7 @@ def test_quantization_in_training_does_not_matter_in_evaluation(quantization: st
 def test_the_noisy_rate_bounds_the_cross_entropy_of_the_same_density_on_average() -> None:
     # Jensen: E[-log p(y + u)] >= -log E[p(y + u)], with expectations over the noise u.
     model = lively(tiny("factorized"))
-    y = model.analyse(torch.rand(1, 3, 64, 64)).detach()
+    y = model.analyze(torch.rand(1, 3, 64, 64)).detach()
     noisy = torch.stack([model.prior.bits(y + torch.rand_like(y) - 0.5) for _ in range(300)])
     smeared = -torch.log2(torch.exp2(-noisy).mean(0))
     assert (noisy.mean(0) >= smeared - 1e-5).all()
@@ -308,6 +308,21 @@ def test_an_image_of_any_size_is_coded_as_its_edge_padded_copy(entropy_model: En
     assert torch.equal(odd.y_hat, whole.y_hat)
     assert torch.equal(odd.bits_y, whole.bits_y)
     assert torch.equal(odd.x_hat, whole.x_hat[..., :17, :33])
+
+
+def test_former_names_of_methods_work_and_warn(photos: Tensor) -> None:
+    class Doubled(CompressionModel):
+        def analyze(self, x: Tensor, level: Tensor | None = None) -> Tensor:
+            return 2 * super().analyze(x, level)
+
+    model, x = Doubled(tiny().config), photos[:1, :, :32, :48]
+    with pytest.warns(DeprecationWarning, match=r"^analyse\(\) is now analyze\(\); the next release drops") as found:
+        y = model.analyse(x, level=None)
+    assert found[0].filename == __file__
+    assert torch.equal(y, model.analyze(x))
+    with pytest.warns(DeprecationWarning, match=r"^synthesise\(\) is now synthesize\(\)"):
+        x_hat = model.synthesise(y, 32, width=48)
+    assert torch.equal(x_hat, model.synthesize(y, 32, 48))
 
 
 def test_images_of_a_batch_do_not_mix(photos: Tensor) -> None:

@@ -84,7 +84,7 @@ def test_torch_reads_the_pages_files_to_the_last_bit(name: str, page: Page, site
     site, image = sites[name], kodak_crop("kodim19", 150, 219)
     planes = np.ascontiguousarray(image.transpose(2, 0, 1))
     values = f"{{ rgb: {js_bytes(planes.tobytes())}, width: 219, height: 150, isGray: false }}"
-    ask_worker(page, site, f"ask('analyse', {values})")
+    ask_worker(page, site, f"ask('analyze', {values})")
     for quality in (1, 60, 100):
         found = ask_worker(page, site, f"ask('encode', {{ quality: {quality} }})")
         data = base64.b64decode(found["data"])

@@ -245,7 +245,7 @@ async function openPhotograph(file, isNewest) {
   original = { ...pixels, name: file.name.replace(/\.[^.]*$/, ""), size: file.size };
   element("controls").hidden = true; // until it is analyzed
   wait("Analyzing …");
-  const { seconds } = await request("analyse", { ...pixels, isGray: isGray(pixels) });
+  const { seconds } = await request("analyze", { ...pixels, isGray: isGray(pixels) });
   if (isNewest()) await encode(isNewest, seconds);
 }
 

@@ -82,7 +82,7 @@ export class Codec {
     const zHat = this.readHyper(reader, Math.ceil(height / HYPER_STRIDE) * Math.ceil(width / HYPER_STRIDE));
     const yHat = await this.readLatents(reader, zHat, height, width, header, (share) => progress(share / 2));
     reader.finish();
-    const rgb = await this.synthesise(yHat, height, width, header, (share) => progress((1 + share) / 2));
+    const rgb = await this.synthesize(yHat, height, width, header, (share) => progress((1 + share) / 2));
     return { header, rgb, yHat, zHat };
   }
 
@@ -224,7 +224,7 @@ export class Codec {
   }
 
   /** Resolves to the image that latents (M, height, width) give with this header: RGB, channel after channel. */
-  async synthesise(yHat, height, width, header, progress = () => {}) {
+  async synthesize(yHat, height, width, header, progress = () => {}) {
     const M = this.config.num_latents;
     const gain = this.tensors["gains.gain"]?.values;
     const offset = this.tensors["gains.offset"]?.values;
@@ -258,7 +258,7 @@ export class Codec {
   }
 
   /** Apply g_a to an image (RGB, channel after channel); resolves to y before the gains. */
-  async analyse(rgb, width, height, progress = () => {}) {
+  async analyze(rgb, width, height, progress = () => {}) {
     const M = this.config.num_latents;
     const [h, w] = [Math.ceil(height / STRIDE), Math.ceil(width / STRIDE)];
     const y = new Float32Array(M * h * w);

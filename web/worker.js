@@ -22,9 +22,9 @@ const requests = {
   },
 
   /** Set the image that `encode` encodes: RGB, channel after channel. */
-  async analyse({ rgb, width, height, isGray }) {
+  async analyze({ rgb, width, height, isGray }) {
     const start = performance.now();
-    analyzed = { latents: await codec.analyse(rgb, width, height, progress), width, height, isGray };
+    analyzed = { latents: await codec.analyze(rgb, width, height, progress), width, height, isGray };
     return { seconds: seconds(start) };
   },
 
@@ -33,7 +33,7 @@ const requests = {
     const { latents, width, height, isGray } = analyzed;
     const { data, header, yHat, zHat } = await codec.encode(latents, width, height, isGray, quality, (share) => progress(share / 2));
     const encoded = seconds(start);
-    const rgb = await codec.synthesise(yHat, latents.height, latents.width, header, (share) => progress((1 + share) / 2));
+    const rgb = await codec.synthesize(yHat, latents.height, latents.width, header, (share) => progress((1 + share) / 2));
     return { data, header, rgb, yHat, zHat, seconds: encoded };
   },
 };

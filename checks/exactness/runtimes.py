@@ -85,7 +85,7 @@ class Browser:
         height, width, _ = image.shape
         rgb = web_page.js_bytes(np.ascontiguousarray(image.transpose(2, 0, 1)).tobytes())
         values = f"{{ rgb: {rgb}, width: {width}, height: {height}, isGray: false }}"
-        web_page.ask_worker(self.page, self.site, f"ask('analyse', {values})")
+        web_page.ask_worker(self.page, self.site, f"ask('analyze', {values})")
         found = web_page.ask_worker(self.page, self.site, "ask('encode', { quality: 60 })")
         return base64.b64decode(str(found["data"]))
 

@@ -55,7 +55,7 @@ def round_trip(codec: Codec, sizes: Iterable[tuple[int, int]]) -> int:
         assert decoded.image.shape == (3, height, width), what
         count += 1
         if min(height, width) <= 2 or height == width:  # checks g_s for some of them
-            x_hat = codec.model.synthesise(encoded.y_hat.float().unsqueeze(0), height, width)
+            x_hat = codec.model.synthesize(encoded.y_hat.float().unsqueeze(0), height, width)
             assert int((to_uint8(x_hat)[0].int() - decoded.image.int()).abs().max()) <= 1, what
     return count
 

@@ -149,7 +149,7 @@ def largest_deviations(theirs: Any, ours: CompressionModel, crops: Sequence[Tens
     largest: dict[str, float] = {}
     for x in crops:
         y, z = oracle.latents(theirs, x)
-        our_y = ours.analyse(x)
+        our_y = ours.analyze(x)
         our_z = ours.h_a(our_y) if ours.h_a is not None else None
         found = [("y", relative(our_y, y)), ("z", relative(our_z, z))]
 
@@ -183,7 +183,7 @@ def stretch(latents: Tensor) -> Tensor:
 def ask(ours: CompressionModel, y_hat: Tensor, z_hat: Tensor | None) -> Answers:
     """Compute this project's results for given latents."""
     assert ours.prior is not None
-    x_hat = ours.synthesise(y_hat, y_hat.shape[-2] * 16, y_hat.shape[-1] * 16)
+    x_hat = ours.synthesize(y_hat, y_hat.shape[-2] * 16, y_hat.shape[-1] * 16)
     if z_hat is None:
         return as_answers(x_hat, None, ours.prior.bits(y_hat), y_hat.new_zeros(1, 0, 0, 0))
     parameters = ours.entropy_parameters(y_hat, z_hat)

@@ -59,7 +59,7 @@ def compare(run: Path, images: list[Path], python: str, folder: Path) -> dict[st
         expected = torch.load(folder / f"{path.stem}.pt", weights_only=True)[0]
         with torch.inference_mode():
             x = image[None].float() / 255
-            x_hat, y = codec.model(x).x_hat[0], codec.model.analyse(x)[0]
+            x_hat, y = codec.model(x).x_hat[0], codec.model.analyze(x)[0]
         turned = y[encoded.y_hat != y.round()]
         pixels = image.shape[1] * image.shape[2]
         rows.append({

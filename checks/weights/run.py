@@ -76,7 +76,7 @@ def measure_parts(model: CompressionModel, images: list[Tensor], quality: int) -
     level = torch.tensor([(quality - 1) / 99 * (model.config.num_levels - 1)])
     totals, num_pixels = np.zeros(6), 0
     for image in images:
-        y = model.analyse(image[None].float() / 255, level)
+        y = model.analyze(image[None].float() / 255, level)
         assert model.h_a is not None
         assert model.prior is not None
         y_hat, z_hat = torch.round(y), torch.round(model.h_a(y))
@@ -100,7 +100,7 @@ def measure_parts(model: CompressionModel, images: list[Tensor], quality: int) -
 
 def reconstruction_psnr(model: CompressionModel, y: Tensor, image: Tensor, level: Tensor) -> float:
     """Return the PSNR in dB of the 8-bit image that g_s makes of latents y (1, M, h, w), which need not be integers."""
-    x_hat = model.synthesise(y, image.shape[1], image.shape[2], level)
+    x_hat = model.synthesize(y, image.shape[1], image.shape[2], level)
     return float(psnr(image[None], to_uint8(x_hat)))
 
 

@@ -109,7 +109,7 @@ def measure_coding(codec: Codec, paths: Sequence[Path], rounds: int) -> Iterator
         image = torch.from_numpy(decode_rgb(path)).permute(2, 0, 1).contiguous()
         height, width = image.shape[1:]
         encoded = codec.encode(image)
-        y = codec.transforms.analyse(image)
+        y = codec.transforms.analyze(image)
         stages = _stages(codec, image, encoded, y)
         seconds: dict[str, list[float]] = {name: [] for name in stages}
         for number in range(rounds + 1):
@@ -132,21 +132,21 @@ def _stages(codec: Codec, image: Tensor, encoded: Encoded[Tensor], y: Tensor) ->
     def module_g_a() -> Tensor:
         with torch.inference_mode():
             x = image[None].to(codec.device, memory_format=torch.channels_last).float() / 255
-            return model.analyse(x, levels)
+            return model.analyze(x, levels)
 
     def module_g_s() -> Tensor:
         with torch.inference_mode():
             latents = encoded.y_hat[None].to(codec.device, torch.float32, memory_format=torch.channels_last)
-            return model.synthesise(latents, height, width, levels)
+            return model.synthesize(latents, height, width, levels)
 
     model.g_a.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.g_s.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return {
         "encode": lambda: codec.encode(image),
         "decode": lambda: codec.decode(encoded.data),
-        "g_a": lambda: transforms.analyse(image),
-        "h_a": lambda: transforms.hyper_analyse(y) if model.h_a is not None else None,
-        "g_s": lambda: transforms.synthesise(encoded.y_hat, height, width, level),
+        "g_a": lambda: transforms.analyze(image),
+        "h_a": lambda: transforms.hyper_analyze(y) if model.h_a is not None else None,
+        "g_s": lambda: transforms.synthesize(encoded.y_hat, height, width, level),
         "module_g_a": module_g_a,
         "module_g_s": module_g_s,
     }

@@ -24,7 +24,7 @@ class TorchAnalyzedImage:
     def __init__(self, transforms: TransformRunner, x: Tensor, refiner: Refiner | None) -> None:
         self.transforms, self.refiner = transforms, refiner
         self.image: Samples = x.numpy()
-        self.y = transforms.analyse(x)  # (1, M, h, w), before the gains
+        self.y = transforms.analyze(x)  # (1, M, h, w), before the gains
 
     def scaled(self, level: float | None) -> Float32Array:
         """Return the latents (M, h, w), scaled by the gains of a rate level, before rounding."""
@@ -44,14 +44,14 @@ class TorchAnalyzedImage:
         rounded = Latents(torch.from_numpy(y_hat), None if z_hat is None else torch.from_numpy(z_hat))
         return Latents(self.refiner(y, rounded, level).numpy(), z_hat)
 
-    def synthesise(self, y_hat: IntArray, level: float | None) -> Samples:
+    def synthesize(self, y_hat: IntArray, level: float | None) -> Samples:
         """Reconstruct the image (3, H, W) from latents (M, h, w), before `to_gray`."""
         _, height, width = self.image.shape
-        shown: Samples = self.transforms.synthesise(torch.from_numpy(y_hat), height, width, level).numpy()
+        shown: Samples = self.transforms.synthesize(torch.from_numpy(y_hat), height, width, level).numpy()
         return shown
 
     def _quantize(self, y: Tensor) -> Latents[IntArray]:
         z_hat = None
         if self.transforms.has_hyperprior:
-            z_hat = to_integers(self.transforms.hyper_analyse(y)[0].cpu().numpy())
+            z_hat = to_integers(self.transforms.hyper_analyze(y)[0].cpu().numpy())
         return Latents(to_integers(y[0].cpu().numpy()), z_hat)

@@ -187,8 +187,8 @@ class Codec(BaseCodec["Picture", Tensor, Tensor]):
     def _reconstruct(self, read: ReadFile[Tensor], deadline: Deadline) -> Decoded[Tensor, Tensor]:
         """Compute the image of a file before the deadline."""
         (header, *_), task, y_hat = read
-        synthesise = functools.partial(self._synthesise, check=deadline.check)
-        image, level = reconstruct_image(header, task.reader, y_hat.numpy(), synthesise)
+        synthesize = functools.partial(self._synthesize, check=deadline.check)
+        image, level = reconstruct_image(header, task.reader, y_hat.numpy(), synthesize)
         return Decoded(torch.from_numpy(image), y_hat, task.z_hat, header.icc, level)
 
     def _to_kind(self, decoded: Decoded[Tensor, Tensor], kind: ImageKind) -> Tensor | Samples | Image.Image:
@@ -198,12 +198,12 @@ class Codec(BaseCodec["Picture", Tensor, Tensor]):
     @torch.inference_mode()
     def reconstruct(self, y_hat: IntArray, height: int, width: int, level: float | None) -> Samples:
         """Apply g_s: latents (M, h, w) -> (3, height, width) uint8, before `encoder.to_gray`."""
-        return self._synthesise(y_hat, height, width, level)
+        return self._synthesize(y_hat, height, width, level)
 
-    def _synthesise(
+    def _synthesize(
         self, y_hat: IntArray, height: int, width: int, level: float | None, check: Callable[[], None] = lambda: None
     ) -> Samples:
-        image: Samples = self.transforms.synthesise(torch.from_numpy(y_hat), height, width, level, check).numpy()
+        image: Samples = self.transforms.synthesize(torch.from_numpy(y_hat), height, width, level, check).numpy()
         return image
 
     @retry_if_precision_changed

@@ -14,7 +14,7 @@ from jahp_pl.codec.latents import Integers
 from jahp_pl.codec.limits import accepted_pixels, check_steps
 from jahp_pl.strides import HYPER_STRIDE, STRIDE
 
-Synthesise = Callable[[IntArray, int, int, "float | None"], Samples]
+Synthesize = Callable[[IntArray, int, int, "float | None"], Samples]
 """Runs g_s: y_hat (M, h, w), height and width in pixels, rate level -> (3, height, width)."""
 
 
@@ -80,14 +80,14 @@ def open_file(data: bytes, max_pixels: int | None, fingerprint: bytes, num_level
     return Opened(header, payload, (height, width), hyper_shape, span)
 
 
-def reconstruct_image(header: Header, reader: Reader, y_hat: IntArray, synthesise: Synthesise) -> Reconstruction:
+def reconstruct_image(header: Header, reader: Reader, y_hat: IntArray, synthesize: Synthesize) -> Reconstruction:
     """Compute the image of a file from its latents, after checking that the payload held them and nothing else.
 
     Args:
         header: header of the file.
         reader: reader of the payload, after the last latent.
         y_hat: (M, h, w), from the payload.
-        synthesise: runs g_s.
+        synthesize: runs g_s.
 
     Raises:
         BitstreamError: if data is left in the payload, or a latent is outside the range in the header.
@@ -96,5 +96,5 @@ def reconstruct_image(header: Header, reader: Reader, y_hat: IntArray, synthesis
     if not header.latent_min <= int(y_hat.min()) <= int(y_hat.max()) <= header.latent_max:
         raise BitstreamError("the latents exceed the range stated in the header; an incompatible program made the file")
     level = None if header.level is None else header.level / LEVEL_STEPS
-    image = synthesise(y_hat, header.height, header.width, level)
+    image = synthesize(y_hat, header.height, header.width, level)
     return Reconstruction(to_gray(image) if header.is_gray else image, level)

@@ -34,7 +34,7 @@ class AnalyzedImage(Protocol):
     def refine(self, level: float | None) -> Latents[IntArray]:
         """Return the latents to code at a rate level: the nearest integers, or better ones that a search found."""
 
-    def synthesise(self, y_hat: IntArray, level: float | None) -> Samples:
+    def synthesize(self, y_hat: IntArray, level: float | None) -> Samples:
         """Reconstruct the image (3, H, W) from latents (M, h, w), before `to_gray`."""
 
 
@@ -112,7 +112,7 @@ class ImageEncoder:
         return self._psnr(self.analyzed.quantize(level_of(level)).y_hat, level_of(level))
 
     def _psnr(self, y_hat: IntArray, level: float | None) -> float:
-        image, shown = self.analyzed.image, self.analyzed.synthesise(y_hat, level)
+        image, shown = self.analyzed.image, self.analyzed.synthesize(y_hat, level)
         difference = image.astype(np.float32) - (to_gray(shown) if is_gray(image) else shown)
         mse = float(np.square(difference).mean(dtype=np.float64))
         return 10 * float(np.log10(255**2 / mse)) if mse else float("inf")

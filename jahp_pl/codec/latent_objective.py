@@ -108,7 +108,7 @@ class LatentObjective:
         """
         with torch.autocast(self._device.type, torch.bfloat16, enabled=prefers_bfloat16(self._device)):
             bits = self._bits(y)
-            x_hat = self._synthesise(y)
+            x_hat = self._synthesize(y)
         return bits + self._distortion(x_hat)
 
     @torch.no_grad()
@@ -144,7 +144,7 @@ class LatentObjective:
         raw: Tensor = self._model.g_ep(features)
         return raw
 
-    def _synthesise(self, y: Tensor) -> Tensor:
+    def _synthesize(self, y: Tensor) -> Tensor:
         # A clone, not `contiguous`: a batch of one may count as channels_last with strides for which convolutions
         # return maps in the other memory format, and everything after them takes a slower path.
         x_hat = self._g_s(self._scaled(y).clone(memory_format=torch.channels_last))
@@ -152,7 +152,7 @@ class LatentObjective:
 
     def _decoded(self, y_hat: Tensor) -> Tensor:
         height, width = (STRIDE * side for side in y_hat.shape[-2:])
-        image = self._transforms.synthesise(self._scaled(y_hat)[0], height, width)[None]
+        image = self._transforms.synthesize(self._scaled(y_hat)[0], height, width)[None]
         return self._counted_pixels(image).to(self._device).float() / 255
 
     def _scaled(self, y: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 from jahp_pl.context import ContextPrediction, EntropyParameterNetwork
 from jahp_pl.initialization.layers import MEAN_MAGNITUDE, SIGNED, SIGNS, Outputs, layers_of
 
-NEIGHBOUR_SHARE = 0.3
+NEIGHBOR_SHARE = 0.3
 """Weight of the neighbors' magnitude in a latent's scale, and of the neighbors' mean in its mean."""
 
 
@@ -74,6 +74,6 @@ def read_neighbors(
         second.weight[size, around] = 0.5
         second.weight[mean, around, 0, 0] = 0.5 * SIGNED.repeat(1, 2)
         # sigma += s (m - 0.7 scale) and mu += s v, with m the mean of |neighbors|, v their mean, and s the share.
-        last.weight[outputs.scales(channel), size] += NEIGHBOUR_SHARE
-        last.bias[outputs.scales(channel)] -= NEIGHBOUR_SHARE * MEAN_MAGNITUDE * scales[channel]
-        last.weight[outputs.means(channel), mean, 0, 0] += NEIGHBOUR_SHARE * SIGNS
+        last.weight[outputs.scales(channel), size] += NEIGHBOR_SHARE
+        last.bias[outputs.scales(channel)] -= NEIGHBOR_SHARE * MEAN_MAGNITUDE * scales[channel]
+        last.weight[outputs.means(channel), mean, 0, 0] += NEIGHBOR_SHARE * SIGNS

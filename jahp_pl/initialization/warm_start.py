@@ -60,7 +60,7 @@ def initialize(
             module.gamma.copy_(torch.sqrt(GAMMA * torch.eye(len(module.beta)) + module.PEDESTAL))
     copy_networks(model, start or {})
     level = None if model.gains is None else torch.full((len(images),), model.gains.middle)
-    init_entropy_model(model, model.analyse(images, level).std((0, 2, 3)))
+    init_entropy_model(model, model.analyze(images, level).std((0, 2, 3)))
     return copy_networks(model, start or {})  # again, because the entropy model was overwritten
 
 

@@ -143,7 +143,7 @@ def _predictors_of_residual(model: CompressionModel, count: int) -> tuple[Tensor
         features = nn.Sequential(*features_of)(x)
         y = last(features)
         scaled = y if model.gains is None or level is None else y * model.gains.before_rounding(level)
-        residual = F.pixel_unshuffle(x - model.synthesise(scaled, 256, 256, level), STRIDE).flatten(2)
+        residual = F.pixel_unshuffle(x - model.synthesize(scaled, 256, 256, level), STRIDE).flatten(2)
         patches = (
             F.pad(F.unfold(features, 5, padding=2, stride=2), (0, 0, 0, 1), value=1.0).transpose(1, 2).flatten(0, 1)
         )

@@ -159,7 +159,7 @@ class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
         """Compute the image of a file before the deadline."""
         deadline.check()
         (header, *_), task, y_hat = read
-        image, level = reconstruct_image(header, task.reader, y_hat, self.transforms.synthesise)
+        image, level = reconstruct_image(header, task.reader, y_hat, self.transforms.synthesize)
         return Decoded(image, y_hat, task.z_hat, header.icc, level)
 
     def _to_kind(self, decoded: Decoded[Samples, IntArray], kind: ImageKind) -> Samples | Image.Image:
@@ -171,7 +171,7 @@ class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
 
     def reconstruct(self, y_hat: IntArray, height: int, width: int, level: float | None) -> Samples:
         """Reconstruct the image from latents (M, h, w): (3, height, width) uint8, before `encoder.to_gray`."""
-        return self.transforms.synthesise(y_hat, height, width, level)
+        return self.transforms.synthesize(y_hat, height, width, level)
 
     def _read(self, tasks: Sequence[DecodeTask[IntArray]], check: Callable[[], None]) -> list[IntArray]:
         if self._coder is None:

@@ -51,7 +51,7 @@ class RuntimeTransforms:
         """Whether the model has h_a."""
         return self._config.entropy_model not in ("factorized", "context")
 
-    def analyse(self, image: Samples) -> Float32Array:
+    def analyze(self, image: Samples) -> Float32Array:
         """Apply g_a: (3, H, W) uint8 -> y (M, ceil(H / 16), ceil(W / 16)), before the gains."""
         height, width = (-(-side // STRIDE) for side in image.shape[1:])
         y = np.empty((self._config.num_latents, height, width), dtype=np.float32)
@@ -63,7 +63,7 @@ class RuntimeTransforms:
             y[:, rows.start : rows.stop, columns.start : columns.stop] = latents[:, rows.kept, columns.kept]
         return y
 
-    def hyper_analyse(self, y: Float32Array) -> Float32Array:
+    def hyper_analyze(self, y: Float32Array) -> Float32Array:
         """Apply h_a: y (M, h, w), after the gains -> z (N, ceil(h / 4), ceil(w / 4))."""
         height, width = (-(-side // HYPER_STRIDE) for side in y.shape[1:])
         z = np.empty((self._config.num_filters, height, width), dtype=np.float32)
@@ -78,7 +78,7 @@ class RuntimeTransforms:
         """Multiply y (M, h, w) by the gains of a rate level; return it unchanged for a single-rate model."""
         return y if self._gain is None or level is None else y * _gains_at(self._gain, level)
 
-    def synthesise(self, y_hat: IntArray, height: int, width: int, level: float | None) -> Samples:
+    def synthesize(self, y_hat: IntArray, height: int, width: int, level: float | None) -> Samples:
         """Apply the inverse gains and g_s: y_hat (M, ceil(height / 16), ceil(width / 16)) -> (3, height, width) uint8,
         clipped and rounded."""
         y = y_hat.astype(np.float32)
@@ -125,7 +125,7 @@ class RuntimeAnalyzed:
     def __init__(self, transforms: RuntimeTransforms, image: Samples) -> None:
         self._transforms = transforms
         self.image = image
-        self._y = transforms.analyse(image)
+        self._y = transforms.analyze(image)
 
     def scaled(self, level: float | None) -> Float32Array:
         """Return the latents (M, h, w), scaled by the gains of a rate level, before rounding."""
@@ -134,17 +134,17 @@ class RuntimeAnalyzed:
     def quantize(self, level: float | None) -> Latents[IntArray]:
         """Round to the nearest integers at a rate level."""
         y = self.scaled(level)
-        z_hat = to_integers(self._transforms.hyper_analyse(y)) if self._transforms.has_hyperprior else None
+        z_hat = to_integers(self._transforms.hyper_analyze(y)) if self._transforms.has_hyperprior else None
         return Latents(to_integers(y), z_hat)
 
     def refine(self, level: float | None) -> Latents[IntArray]:
         """Do the same as `quantize`, because a search for better latents needs torch."""
         return self.quantize(level)
 
-    def synthesise(self, y_hat: IntArray, level: float | None) -> Samples:
+    def synthesize(self, y_hat: IntArray, level: float | None) -> Samples:
         """Reconstruct the image from latents (M, h, w): (3, H, W) uint8, before `encoder.to_gray`."""
         _, height, width = self.image.shape
-        return self._transforms.synthesise(y_hat, height, width, level)
+        return self._transforms.synthesize(y_hat, height, width, level)
 
 
 def _with_halo(span: TileSpan, stride: int) -> slice:

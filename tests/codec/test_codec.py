@@ -56,14 +56,14 @@ def patch(height: int, width: int) -> Picture:
 @torch.no_grad()
 def assert_rounded(y_hat: torch.Tensor, model: CompressionModel, image: Picture) -> None:
     """Check that latents are the model's, rounded to the nearest integer, up to the last bits of float32."""
-    y = model.analyse(torch.from_numpy(image).movedim(-1, 0).unsqueeze(0).float() / 255)[0]
+    y = model.analyze(torch.from_numpy(image).movedim(-1, 0).unsqueeze(0).float() / 255)[0]
     assert float((y_hat - y).abs().max()) <= 0.5 + 1e-4
 
 
 @torch.no_grad()
 def assert_seen(image: torch.Tensor, y_hat: torch.Tensor, model: CompressionModel) -> None:
     """Check that an image is the model's reconstruction, except where float32 values lie between two 8-bit levels."""
-    x_hat = model.synthesise(y_hat.float().unsqueeze(0), *image.shape[1:])
+    x_hat = model.synthesize(y_hat.float().unsqueeze(0), *image.shape[1:])
     difference = (to_uint8(x_hat)[0].int() - image.int()).abs()
     assert int(difference.max()) <= 1
     assert float(difference.float().mean()) < 1e-3

@@ -77,7 +77,7 @@ def test_the_default_device_does_not_affect_coding(shared_codec: Codec) -> None:
     assert codec.exact_bits(encoded) > 0
     decoded = codec.decode(encoded.data)
     assert torch.equal(decoded.y_hat, encoded.y_hat)
-    assert torch.equal(codec.transforms.synthesise(encoded.y_hat, 40, 56), decoded.image)
+    assert torch.equal(codec.transforms.synthesize(encoded.y_hat, 40, 56), decoded.image)
     assert codec.decompress(encoded.data, as_="pil").size == (56, 40)
     assert Codec(codec.model).fingerprint == codec.fingerprint
     assert all(table.device.type == "cpu" for table in codec.tables().values())

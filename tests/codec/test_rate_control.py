@@ -299,7 +299,7 @@ def test_a_gray_photograph_stays_gray(codec: Codec) -> None:
     assert torch.equal(decoded[0], decoded[1])
     assert torch.equal(decoded[0], decoded[2])
     coded, (height, width, _) = codec.encode(gray), gray.shape
-    plain = codec.transforms.synthesise(coded.y_hat, height, width, coded.level)
+    plain = codec.transforms.synthesize(coded.y_hat, height, width, coded.level)
     assert not torch.equal(plain[0], plain[1])
     original = torch.from_numpy(gray.copy()).movedim(-1, 0)
     assert float(psnr(original, decoded)) > float(psnr(original, plain))

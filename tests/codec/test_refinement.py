@@ -58,8 +58,8 @@ def picture(height: int, width: int) -> Tensor:
 
 def start_of(codec: Codec, image: Tensor) -> tuple[Tensor, Latents[Tensor]]:
     """Return y, and y_hat and z_hat by plain rounding."""
-    y = codec.transforms.analyse(image)
-    z_hat = None if codec.model.h_a is None else codec.transforms.hyper_analyse(y)[0].round().int()
+    y = codec.transforms.analyze(image)
+    z_hat = None if codec.model.h_a is None else codec.transforms.hyper_analyze(y)[0].round().int()
     return y, Latents(y[0].round().int(), z_hat)
 
 
@@ -177,7 +177,7 @@ def test_non_finite_gradients_fall_back_to_rounding_with_a_warning() -> None:
 def test_factors_before_the_synthesis_belong_to_the_objective() -> None:
     """If latents are halved here and doubled again before g_s, the search still lowers the objective."""
     codec, image = searching(JOINT), picture(80, 80)
-    y = codec.transforms.analyse(image) / 2
+    y = codec.transforms.analyze(image) / 2
     start = Latents(y[0].round().int(), start_of(codec, image)[1].z_hat)
     scale = torch.full((y.shape[1],), 2.0)
     whole = Region(0, y.shape[2], 0, y.shape[3])

@@ -34,7 +34,7 @@ def test_every_entropy_model_codes_photographs_before_its_first_step(entropy_mod
 @pytest.mark.parametrize("entropy_model", ["scale_hyperprior", "mean_scale_hyperprior"])
 def test_side_information_starts_as_local_energies(entropy_model):
     model = started(entropy_model=entropy_model, num_filters=16, num_latents=24)
-    std = model.analyse(pink_images(64, 128, seed=0)).std((0, 2, 3))
+    std = model.analyze(pink_images(64, 128, seed=0)).std((0, 2, 3))
     signs = torch.randint(0, 2, (4, 24, 32, 32)).float() * 2 - 1
     y = signs * std.clamp(min=0.3)[:, None, None]
     y[..., 16:] = 0  # energy on the left only
@@ -64,7 +64,7 @@ def test_means_start_as_local_means_of_the_strongest_channels_and_components_sta
 @pytest.mark.parametrize("num_components", [1, 3])
 def test_scales_start_as_interpolated_energies(entropy_model, num_components):
     model = started(entropy_model=entropy_model, num_filters=16, num_latents=24, num_components=num_components)
-    std = model.analyse(pink_images(64, 128, seed=0)).std((0, 2, 3)).clamp(min=0.3)
+    std = model.analyze(pink_images(64, 128, seed=0)).std((0, 2, 3)).clamp(min=0.3)
     y = std[:, None, None] * torch.ones(1, 24, 32, 48)
     y[..., 24:] *= 0.1
     with torch.no_grad():
@@ -81,7 +81,7 @@ def test_scales_start_as_interpolated_energies(entropy_model, num_components):
 @pytest.mark.parametrize("num_components", [1, 3])
 def test_scales_and_means_start_from_the_left_and_the_upper_neighbor(entropy_model, num_components):
     model = started(entropy_model=entropy_model, num_filters=16, num_latents=24, num_components=num_components)
-    std = model.analyse(pink_images(64, 128, seed=0)).std((0, 2, 3)).detach()
+    std = model.analyze(pink_images(64, 128, seed=0)).std((0, 2, 3)).detach()
     loudest, size = int(std.argmax()), 6 * float(std.max())
     z_hat = torch.zeros(1, 16, 2, 2) if entropy_model == "joint" else None
     found = []

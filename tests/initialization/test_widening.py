@@ -84,7 +84,7 @@ def test_a_new_latent_predicts_the_residual_and_gradients_reach_it(photos: torch
     before = model_before()
     after = widen(before, wider(before))
     with torch.no_grad():
-        y, x_hat = after.analyse(photos), before.synthesise(before.analyse(photos), *photos.shape[-2:])
+        y, x_hat = after.analyze(photos), before.synthesize(before.analyze(photos), *photos.shape[-2:])
         residual = torch.nn.functional.pixel_unshuffle(photos - x_hat, 16)
         rows = residual[..., 1:-1, 1:-1].transpose(0, 1).flatten(1).T
         columns = y[..., 1:-1, 1:-1].transpose(0, 1).flatten(1).T

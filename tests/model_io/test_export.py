@@ -162,7 +162,7 @@ def test_errors_of_the_analysis_transform_cancel(photos):
         other = CompressionModel(model.config).eval()
         other.load_state_dict(state | {name: weights[name] for name in rounded})
         with torch.no_grad():
-            return float((other.analyse(photos) - model.analyse(photos)).square().mean())
+            return float((other.analyze(photos) - model.analyze(photos)).square().mean())
 
     assert error(rounded) < 0.3 * error(nearest)
 

@@ -85,10 +85,10 @@ def test_encoder_and_decoder_agree_with_the_model_at_every_size(size, runtime):
     y, z = runtime("encoder", x=x)
     with torch.no_grad():
         assert y.shape == (batch, M, height // 16, width // 16)
-        torch.testing.assert_close(y, model.analyse(x), rtol=0, atol=1e-4 * float(y.abs().max()))
+        torch.testing.assert_close(y, model.analyze(x), rtol=0, atol=1e-4 * float(y.abs().max()))
         torch.testing.assert_close(z, model.h_a(y), rtol=0, atol=1e-4 * float(z.abs().max()))
         (x_hat,) = runtime("decoder", y_hat=y.round())
-        assert float((x_hat - model.synthesise(y.round(), height, width)).abs().max()) < 1e-4
+        assert float((x_hat - model.synthesize(y.round(), height, width)).abs().max()) < 1e-4
 
 
 def integers(*shape: int, largest: float) -> torch.Tensor:

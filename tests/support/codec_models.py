@@ -114,7 +114,7 @@ def latents() -> Tensor:
     crops = [read(path)[100:356, 100:356] for path in sorted(PHOTOS.glob("*.jpg"))[::18]]
     x = torch.from_numpy(np.stack(crops)).movedim(-1, 1).float() / 255
     with torch.no_grad():
-        return load_golden("joint").analyse(x)
+        return load_golden("joint").analyze(x)
 
 
 @torch.enable_grad()

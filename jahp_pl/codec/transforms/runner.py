@@ -2,7 +2,7 @@
 
 Guarantees: for any image size, the result depends on the memory limit only through float32 rounding (relative 1e-5;
 rarely, a pixel differs by one level). Up to the same rounding, latents and pixels equal those of
-`CompressionModel.analyse` and `synthesise`. Exactness is not needed here: latents are rounded before they are coded,
+`CompressionModel.analyze` and `synthesize`. Exactness is not needed here: latents are rounded before they are coded,
 and pixels are computed after everything is decoded.
 """
 
@@ -119,7 +119,7 @@ class TransformRunner:
         """Whether the model has h_a."""
         return self._h_a is not None
 
-    def analyse(self, image: Tensor) -> Tensor:
+    def analyze(self, image: Tensor) -> Tensor:
         """Apply g_a to an image.
 
         Args:
@@ -138,11 +138,11 @@ class TransformRunner:
                 y[rows.start : rows.stop, columns.start : columns.stop] = latents[rows.kept, columns.kept]
         return y.movedim(-1, 0)[None]
 
-    def hyper_analyse(self, y: Tensor) -> Tensor:
+    def hyper_analyze(self, y: Tensor) -> Tensor:
         """Apply h_a to latents.
 
         Args:
-            y: (1, M, h, w) float32 on the model's device, as returned by `analyse`.
+            y: (1, M, h, w) float32 on the model's device, as returned by `analyze`.
 
         Returns:
             z (1, N, ceil(h / 4), ceil(w / 4)) float32 on the model's device, channels last in memory.
@@ -178,7 +178,7 @@ class TransformRunner:
         with _inference(self.device):
             return self._gains.after_rounding(torch.tensor([level], device=self.device))[0, :, 0, 0]
 
-    def synthesise(
+    def synthesize(
         self,
         y_hat: Tensor,
         height: int,

@@ -86,12 +86,12 @@ def test_every_size_gives_the_models_output(model: CompressionModel, how: str) -
     differing, values = 0.0, 0
     for height, width in sizes:
         image, y_hat = random_image(height, width), random_latents(height, width)
-        y = transforms.analyse(image)
-        expected = model.analyse(image[None].float() / 255)
+        y = transforms.analyze(image)
+        expected = model.analyze(image[None].float() / 255)
         assert relative(y, expected) < 1e-5, (height, width)
-        assert relative(transforms.hyper_analyse(y), model.h_a(expected)) < 1e-5, (height, width)
-        shown = to_uint8(model.synthesise(y_hat[None].float(), height, width))[0]
-        most, share = levels(transforms.synthesise(y_hat, height, width), shown)
+        assert relative(transforms.hyper_analyze(y), model.h_a(expected)) < 1e-5, (height, width)
+        shown = to_uint8(model.synthesize(y_hat[None].float(), height, width))[0]
+        most, share = levels(transforms.synthesize(y_hat, height, width), shown)
         assert most <= 1, (height, width)
         differing, values = differing + share * shown.numel(), values + shown.numel()
     assert differing < 1e-3 * values
@@ -102,11 +102,11 @@ def test_a_model_of_full_width_agrees_on_a_photograph(kodak: Tensor) -> None:
     model, x = random_model(192, 192), kodak[..., :250, :380]
     image = to_uint8(x)[0]
     transforms = TransformRunner(model)
-    y, expected = transforms.analyse(image), model.analyse(x)
+    y, expected = transforms.analyze(image), model.analyze(x)
     assert relative(y, expected) < 1e-5
     y_hat = (torch.randn(192, 16, 24) * 3).round().int()
-    shown = to_uint8(model.synthesise(y_hat[None].float(), 250, 380))[0]
-    most, share = levels(transforms.synthesise(y_hat, 250, 380), shown)
+    shown = to_uint8(model.synthesize(y_hat[None].float(), 250, 380))[0]
+    most, share = levels(transforms.synthesize(y_hat, 250, 380), shown)
     assert most <= 1
     assert share < 1e-3
 
@@ -122,10 +122,10 @@ def test_tiles_leave_no_seam(transform: Transform, size: tuple[int, int], precis
     assert whole.tile_bytes.transforms(h, w) > tiled.memory_limit, "the image must need tiles"
     image, y_hat = random_image(*size), random_latents(*size)
     tolerance = 1e-5 if precision == "float32" else 1e-2
-    y = whole.analyse(image)
-    assert relative(tiled.analyse(image), y) < tolerance
-    assert relative(tiled.hyper_analyse(y), whole.hyper_analyse(y)) < tolerance
-    most, share = levels(tiled.synthesise(y_hat, *size), whole.synthesise(y_hat, *size))
+    y = whole.analyze(image)
+    assert relative(tiled.analyze(image), y) < tolerance
+    assert relative(tiled.hyper_analyze(y), whole.hyper_analyze(y)) < tolerance
+    most, share = levels(tiled.synthesize(y_hat, *size), whole.synthesize(y_hat, *size))
     assert most <= (1 if precision == "float32" else 16)
     assert share < (1e-3 if precision == "float32" else 0.5)
 
@@ -134,7 +134,7 @@ def test_a_narrower_halo_leaves_seams(model: CompressionModel) -> None:
     whole, y_hat = TransformRunner(model), random_latents(512, 512)
     tiled = TransformRunner(model, memory_limit=whole.tile_bytes.smallest())
     tiled.halo -= 1
-    assert levels(tiled.synthesise(y_hat, 512, 512), whole.synthesise(y_hat, 512, 512))[0] > 1
+    assert levels(tiled.synthesize(y_hat, 512, 512), whole.synthesize(y_hat, 512, 512))[0] > 1
 
 
 def test_hyper_latents_are_computed_in_tiles_too(model: CompressionModel) -> None:
@@ -142,7 +142,7 @@ def test_hyper_latents_are_computed_in_tiles_too(model: CompressionModel) -> Non
     whole, tiled = TransformRunner(model), TransformRunner(model)
     tiled.memory_limit = whole.tile_bytes.hyper_analysis(SMALLEST + 2 * HYPER_HALO, SMALLEST + 2 * HYPER_HALO)
     assert whole.tile_bytes.hyper_analysis(76, 65) > tiled.memory_limit
-    assert relative(tiled.hyper_analyse(y), whole.hyper_analyse(y)) < 1e-5
+    assert relative(tiled.hyper_analyze(y), whole.hyper_analyze(y)) < 1e-5
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -156,18 +156,18 @@ def test_a_limit_too_low_for_any_tile_is_refused(model: CompressionModel, precis
 def test_bfloat16_is_near_float32(model: CompressionModel) -> None:
     exact, rough = TransformRunner(model), TransformRunner(model, "bfloat16")
     image, y_hat = random_image(100, 150), random_latents(100, 150)
-    assert 1e-4 < relative(rough.analyse(image), exact.analyse(image)) < 0.05
-    assert psnr(exact.synthesise(y_hat, 100, 150), rough.synthesise(y_hat, 100, 150)) > 35
+    assert 1e-4 < relative(rough.analyze(image), exact.analyze(image)) < 0.05
+    assert psnr(exact.synthesize(y_hat, 100, 150), rough.synthesize(y_hat, 100, 150)) > 35
 
 
 def test_autocast_and_default_dtype_of_the_caller_change_nothing(model: CompressionModel) -> None:
     transforms, image, y_hat = TransformRunner(model), random_image(50, 70), random_latents(50, 70)
-    y, x_hat = transforms.analyse(image), transforms.synthesise(y_hat, 50, 70)
+    y, x_hat = transforms.analyze(image), transforms.synthesize(y_hat, 50, 70)
     torch.set_default_dtype(torch.bfloat16)
     try:
         with torch.autocast("cpu"):
-            assert torch.equal(TransformRunner(model).analyse(image), y)
-            assert torch.equal(TransformRunner(model).synthesise(y_hat, 50, 70), x_hat)
+            assert torch.equal(TransformRunner(model).analyze(image), y)
+            assert torch.equal(TransformRunner(model).synthesize(y_hat, 50, 70), x_hat)
     finally:
         torch.set_default_dtype(torch.float32)
 
@@ -176,21 +176,21 @@ def test_later_training_does_not_change_the_transforms(model: CompressionModel) 
     trained, image, y_hat = copy.deepcopy(model), random_image(30, 40), random_latents(30, 40)
     for make in (TransformRunner, on_torch_backend):
         transforms = make(trained)
-        y, x_hat = transforms.analyse(image), transforms.synthesise(y_hat, 30, 40)
-        z = transforms.hyper_analyse(y)
+        y, x_hat = transforms.analyze(image), transforms.synthesize(y_hat, 30, 40)
+        z = transforms.hyper_analyze(y)
         for parameter in trained.parameters():
             parameter.add_(0.01)
-        assert torch.equal(transforms.analyse(image), y)
-        assert torch.equal(transforms.hyper_analyse(y), z)
-        assert torch.equal(transforms.synthesise(y_hat, 30, 40), x_hat)
+        assert torch.equal(transforms.analyze(image), y)
+        assert torch.equal(transforms.hyper_analyze(y), z)
+        assert torch.equal(transforms.synthesize(y_hat, 30, 40), x_hat)
 
 
 def test_the_scale_entropy_model_runs_h_a_and_the_factorized_entropy_model_refuses_to() -> None:
     y = torch.randn(1, M, 9, 14)
     model = random_model(entropy_model="scale_hyperprior")
-    assert relative(TransformRunner(model).hyper_analyse(y), model.h_a(y)) < 1e-5
+    assert relative(TransformRunner(model).hyper_analyze(y), model.h_a(y)) < 1e-5
     with pytest.raises(ValueError, match="the entropy model factorized has no h_a"):
-        TransformRunner(random_model(entropy_model="factorized")).hyper_analyse(y)
+        TransformRunner(random_model(entropy_model="factorized")).hyper_analyze(y)
 
 
 MEASURE = """
@@ -202,20 +202,20 @@ def status(name):
 
 torch.set_num_threads(1)
 transforms = TransformRunner(random_model(48, 64), {precision!r}, 2**33)
-transforms.hyper_analyse(transforms.analyse(random_image(64, 64)))
-transforms.synthesise(random_latents(64, 64, 64), 64, 64)
+transforms.hyper_analyze(transforms.analyze(random_image(64, 64)))
+transforms.synthesize(random_latents(64, 64, 64), 64, 64)
 for height, width in ((400, 600), (64, 6000), (6000, 64), (800, 800)):
     image, y_hat = random_image(height, width), random_latents(height, width, 64)
-    y = transforms.analyse(image)
-    for name in ("analyse", "synthesise", "hyper_analyse"):
-        args = dict(analyse=(image,), synthesise=(y_hat, height, width), hyper_analyse=(y,))[name]
+    y = transforms.analyze(image)
+    for name in ("analyze", "synthesize", "hyper_analyze"):
+        args = dict(analyze=(image,), synthesize=(y_hat, height, width), hyper_analyze=(y,))[name]
         open("/proc/self/clear_refs", "w").write("5")  # the peak starts anew
         before = status("VmRSS")
         result = getattr(transforms, name)(*args)
         peak = status("VmHWM") - before - result.nbytes
         h, w = y_hat.shape[1:]
         allowed = transforms.tile_bytes.transforms(h, w)
-        if name == "hyper_analyse":
+        if name == "hyper_analyze":
             allowed = transforms.tile_bytes.hyper_analysis(-(-h // 4), -(-w // 4))
         print(name, height, width, peak, allowed)
 """
@@ -242,7 +242,7 @@ def test_a_tile_takes_no_more_memory_than_estimated(precision: Precision) -> Non
         name, *_, peak, allowed = line.split()
         assert int(peak) < int(allowed), line
         # Processors with bfloat16 products need less than estimated; others make copies in float32.
-        if "800" in line and name != "hyper_analyse" and precision == "float32":
+        if "800" in line and name != "hyper_analyze" and precision == "float32":
             assert int(peak) > int(allowed) / 4, f"{line}: the statement is far too high"
 
 
@@ -261,8 +261,8 @@ def test_gpu_and_cpu_agree(model: CompressionModel, precision: Precision) -> Non
     cpu = TransformRunner(model)
     gpu = TransformRunner(copy.deepcopy(model).cuda(), precision)
     image, y_hat = random_image(333, 517), random_latents(333, 517)
-    y = gpu.analyse(image)
+    y = gpu.analyze(image)
     assert y.is_cuda
-    assert relative(y.cpu(), cpu.analyse(image)) < (1e-2 if precision == "float32" else 0.05)  # TF32 is the default
-    assert gpu.hyper_analyse(y).is_cuda
-    assert psnr(gpu.synthesise(y_hat, 333, 517), cpu.synthesise(y_hat, 333, 517)) > 35
+    assert relative(y.cpu(), cpu.analyze(image)) < (1e-2 if precision == "float32" else 0.05)  # TF32 is the default
+    assert gpu.hyper_analyze(y).is_cuda
+    assert psnr(gpu.synthesize(y_hat, 333, 517), cpu.synthesize(y_hat, 333, 517)) > 35
