@@ -32,7 +32,7 @@ build/shards/%/index.json: data/photos/% | install
 
 train: install build/shards/train/index.json build/shards/val/index.json ## train the quickstart model, code Kodak to real files with it, and show the result
 	$(JAHP) train $(CONFIG) $(TRAIN)
-	$(JAHP) evaluate --model $(RUN) --images data/kodak --beside jpeg --out $(RUN)/kodak.json --picture $(RUN)/kodak.png $(EVALUATE)
+	$(JAHP) evaluate --model $(RUN) --images data/kodak --compare jpeg --out $(RUN)/kodak.json --picture $(RUN)/kodak.png $(EVALUATE)
 	@echo
 	@echo "Trained:   $(CONFIG) on the photographs in data/photos; checkpoints and pictures are in $(RUN)/."
 	@echo "Try it:    $(JAHP) compress PHOTO.png --model $(RUN)      then: $(JAHP) decompress PHOTO.jahp --model $(RUN)"

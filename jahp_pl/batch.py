@@ -71,7 +71,7 @@ def plan(
     suffix: str,
     wanted: Collection[str],
     force: bool = False,
-    beside: str | None = None,
+    suffix_beside: str | None = None,
 ) -> list[Job]:
     """Assign an output to every input: beside it, or where `output` says.
 
@@ -82,7 +82,7 @@ def plan(
         suffix: suffix, with its dot, of outputs that are not named explicitly.
         wanted: lower-case suffixes of the files to take from folders.
         force: whether the output of a named file may exist, to be overwritten.
-        beside: suffix of outputs written beside their inputs, in place of `suffix`; None for the same.
+        suffix_beside: suffix of outputs written beside their inputs, in place of `suffix`; None for the same.
 
     Returns:
         One job per input file; a file that is found twice counts once. Files found in folders that share an output
@@ -101,8 +101,8 @@ def plan(
         return _named(inputs[0], output, force)
     if output is not None and not output.is_dir() and (output.exists() or output.suffix == suffix):
         raise BatchError(f"{output}: is one file, but there are several outputs; give a folder with -o")
-    if output is None and beside is not None:
-        suffix = beside
+    if output is None and suffix_beside is not None:
+        suffix = suffix_beside
     if len(inputs) > 1 and not inputs[-1].exists():
         raise BatchError(f"{inputs[-1]}: no such file; if it is meant as the output, write -o {inputs[-1]}")
     once: dict[tuple[Path, Path], Job] = {}

@@ -14,7 +14,7 @@ from jahp_pl.report.comparison import compare_curves
 from jahp_pl.report.curves import Curve
 from jahp_pl.report.read_results import read_curves
 
-BESIDE = {
+OTHER_CODECS = {
     "JPEG 4:2:0": "classical/jpeg", "WebP": "classical/webp", "JPEG 2000": "classical/jpeg2000",
     "AVIF": "classical/avif", "BPG 4:4:4": "published/bpg444-tfc", "paper's model": "published/mbt2018-tfc-mse",
 }  # fmt: skip
@@ -36,7 +36,7 @@ BUNDLED_QUALITIES = (1, 20, 40, 70, 100)
 
 def bundled_model() -> str:
     """Tabulate the bundled model's rate and quality, and the PSNR of other codecs at the same rate."""
-    others = [_rates_and_psnr(read_curves([RESULTS / f"{name}.json"])[0]) for name in BESIDE.values()]
+    others = [_rates_and_psnr(read_curves([RESULTS / f"{name}.json"])[0]) for name in OTHER_CODECS.values()]
     points = {
         point["target"]["quality"]: point["mean"] for point in result("weights/joint-psnr")["curves"][0]["points"]
     }
@@ -45,7 +45,7 @@ def bundled_model() -> str:
         mean = points[quality]
         own = [f"{mean['file_bpp']:.3f}", f"{mean['file_psnr']:.2f}", f"{mean['file_ms_ssim']:.4f}"]
         rows.append([str(quality), *own, *(_psnr_at(mean["file_bpp"], *curve) for curve in others)])
-    return table("`--quality` | bits per pixel | PSNR, dB | MS-SSIM | " + " | ".join(BESIDE), rows)
+    return table("`--quality` | bits per pixel | PSNR, dB | MS-SSIM | " + " | ".join(OTHER_CODECS), rows)
 
 
 def bundled_savings() -> str:

@@ -31,7 +31,9 @@ def decompress(arguments: argparse.Namespace) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     try:
-        jobs = batch.plan(arguments.inputs, arguments.output, ".png", {".jahp"}, arguments.force, beside=batch.DECODED)
+        jobs = batch.plan(
+            arguments.inputs, arguments.output, ".png", {".jahp"}, arguments.force, suffix_beside=batch.DECODED
+        )
     except BatchError:
         _refuse_other_than_compressed(arguments.inputs)
         raise

@@ -76,7 +76,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         if len(joined) > 1:
             output.say(f"curve    {title}: {', '.join(joined)}")
     if arguments.picture is not None:
-        _draw(evaluations, list(codecs.values()), arguments.beside, arguments.picture)
+        _draw(evaluations, list(codecs.values()), arguments.compare, arguments.picture)
         output.say(f"picture  {arguments.picture}")
 
 
@@ -122,7 +122,7 @@ def _measure(
         for name, codec in codecs.items():
             for target, of_target in zip(targets, tasks[name], strict=True):
                 with name_in_errors(name) if len(codecs) > 1 else nullcontext():
-                    found = evaluate_codec(codec, of_target, arguments.beside, progress, target, arguments.effort)
+                    found = evaluate_codec(codec, of_target, arguments.compare, progress, target, arguments.effort)
                 found.provenance.update(facts[name])
                 evaluations[name].append(found)
     return evaluations
@@ -207,7 +207,7 @@ def _print(evaluations: dict[str, list[Evaluation]]) -> None:
     output.say(format_model_table(evaluations) if len(evaluations) > 1 else format_curve(first), "", _COLUMNS)
 
 
-def _draw(evaluations: dict[str, list[Evaluation]], codecs: list[Codec], beside: str | None, picture: Path) -> None:
+def _draw(evaluations: dict[str, list[Evaluation]], codecs: list[Codec], compare: str | None, picture: Path) -> None:
     """Draw the middle quality of each model."""
     from jahp_pl.evaluation.picture import DrawnModel, draw_evaluations
 
@@ -215,7 +215,7 @@ def _draw(evaluations: dict[str, list[Evaluation]], codecs: list[Codec], beside:
         DrawnModel(name if len(codecs) > 1 else codec.model.config.entropy_model, codec, ones[len(ones) // 2])
         for (name, ones), codec in zip(evaluations.items(), codecs, strict=True)
     ]
-    draw_evaluations(models, beside, picture)
+    draw_evaluations(models, compare, picture)
 
 
 def _default_out(arguments: argparse.Namespace) -> Path:
@@ -274,7 +274,7 @@ def add_evaluate(table: Any) -> None:
     p = command(table, "evaluate", evaluate, "compress images to real files with models; measure rate and quality", """\
         jahp evaluate --model joint-psnr --images data/kodak
         jahp evaluate --model joint-psnr --images data/kodak --quality 5 20 40 60 80 95
-        jahp evaluate --model runs/quickstart --images data/kodak --beside jpeg --picture kodak.png
+        jahp evaluate --model runs/quickstart --images data/kodak --compare jpeg --picture kodak.png
         jahp evaluate --model joint-psnr joint-ms-ssim --images data/kodak --quality 5 40 80 95
         jahp evaluate --model runs/lambda/* --images data/kodak -o evaluation/lambda.json""")  # fmt: skip
     p.add_argument(
@@ -295,9 +295,11 @@ def add_evaluate(table: Any) -> None:
         required=False,
     )
     add_effort(p, 0, "0")
-    p.add_argument(
-        "--beside", choices=("jpeg", "jpeg444"), help="compare with this codec at no fewer bytes for each image"
-    )
+    for name, text in {
+        "--compare": "compare with this codec at no fewer bytes for each image",
+        "--beside": argparse.SUPPRESS,  # former name
+    }.items():
+        p.add_argument(name, choices=("jpeg", "jpeg444"), dest="compare", help=text)
     p.add_argument(
         "--picture", type=local_path, metavar="P.png", help="draw originals and reconstructions to this file"
     )

@@ -32,7 +32,7 @@ examples:
   jahp shards ~/photos -o shards/mine
   jahp train configs/mbt2018.yaml 'data.train=[shards/mine]' loss.lmbda=0.0067
   jahp sweep sweeps/ladder.yaml --workers 2
-  jahp evaluate --model runs/mbt2018 --images data/kodak --beside jpeg
+  jahp evaluate --model runs/mbt2018 --images data/kodak --compare jpeg
   jahp compress photo.png
   jahp decompress photo.jahp -o again.png
   jahp compress photo.png --model runs/mbt2018

@@ -49,7 +49,7 @@ class ImageResult(NamedTuple):
     rates: Rates
     pixels: str
     """Hash of the original's pixels, see `image_set.pixels_hash`."""
-    beside: ClassicalResult | None
+    classical: ClassicalResult | None
     """Result of the classical codec for this image; None without a comparison."""
 
 
@@ -58,9 +58,9 @@ class Evaluation(NamedTuple):
 
     images: list[ImageResult]
     mean: CodingRow
-    beside_title: str | None
+    classical_title: str | None
     """Title of the classical codec; None without a comparison."""
-    beside_mean: ClassicalResult | None
+    classical_mean: ClassicalResult | None
     """Means over the files of the classical codec; None without a comparison."""
     provenance: dict[str, Any]
     target: Target = Target()
@@ -91,7 +91,7 @@ def plan_files(originals: Sequence[Original], files: Path) -> list[EvaluationTas
 def evaluate_codec(
     codec: Codec,
     tasks: Sequence[EvaluationTask],
-    beside: str | None = None,
+    compare: str | None = None,
     progress: Callable[[ImageResult], None] = lambda _: None,
     target: Target | None = None,
     effort: int = 0,
@@ -103,7 +103,7 @@ def evaluate_codec(
     Args:
         codec: codec of a trained model.
         tasks: result of `plan_files`; the `.jahp` files are kept.
-        beside: key of `classical.CODECS`, to code each image with that codec too, in at least as many bytes.
+        compare: key of `classical.CODECS`, to code each image with that codec too, in at least as many bytes.
         progress: called after each image.
         target: target of every file of a variable-rate model.
         effort: effort of the encoder, see `Codec.compress`.
@@ -120,14 +120,14 @@ def evaluate_codec(
         image = torch.from_numpy(rgb).permute(2, 0, 1)
         with name_in_errors(name):
             coded = code_image(codec, image, name, task.file, target, effort)
-            other = None if beside is None else _code_classical(rgb, beside, coded.row.file_bytes)
+            other = None if compare is None else _code_classical(rgb, compare, coded.row.file_bytes)
         results.append(ImageResult(task, coded.row, rates_of(coded), identity.pixels, other))
         progress(results[-1])
-    others = [result.beside for result in results if result.beside is not None]
-    title = CODECS[beside].title if beside is not None else None
+    others = [result.classical for result in results if result.classical is not None]
+    title = CODECS[compare].title if compare is not None else None
     mean = mean_row([result.row for result in results])
-    beside_mean = _mean_classical(others) if others else None
-    return Evaluation(results, mean, title, beside_mean, _provenance(codec, effort), target or Target())
+    classical_mean = _mean_classical(others) if others else None
+    return Evaluation(results, mean, title, classical_mean, _provenance(codec, effort), target or Target())
 
 
 def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
     MS-SSIM is also given in decibels; in the mean, these are computed from the mean MS-SSIM. Channel rates are sorted,
     largest first.
     """
-    beside = evaluation.beside_mean
+    classical = evaluation.classical_mean
     mean = mean_rates([result.rates for result in evaluation.images])
     channels = {"y": mean.channels_y, "z": mean.channels_z}
     asked = {name: value for name, value in dataclasses.asdict(evaluation.target).items() if value is not None}
@@ -144,13 +144,14 @@ def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
         **({"target": asked} if asked else {}),
         "mean": _row_to_json(evaluation.mean) | {"rate": mean.split._asdict()},
         "bpp_per_channel": {k: [round(x, 7) for x in v.sort(descending=True)[0].tolist()] for k, v in channels.items()},
-        "beside_mean": None if beside is None else {"codec": evaluation.beside_title, **beside._asdict()},
+        # The keys `beside_mean` and `beside` keep the former name of --compare, because programs read them.
+        "beside_mean": None if classical is None else {"codec": evaluation.classical_title, **classical._asdict()},
         "provenance": evaluation.provenance,
         "images": [
             _row_to_json(result.row)
             | {"pixels": result.pixels}
             | {"rate": result.rates.split._asdict()}
-            | {"beside": None if result.beside is None else result.beside._asdict()}
+            | {"beside": None if result.classical is None else result.classical._asdict()}
             for result in evaluation.images
         ],
     }

@@ -40,7 +40,7 @@ class DrawnModel(NamedTuple):
     evaluation: Evaluation
 
 
-def draw_evaluations(models: Sequence[DrawnModel], beside: str | None, path: Path) -> None:
+def draw_evaluations(models: Sequence[DrawnModel], compare: str | None, path: Path) -> None:
     """Draw the images with the best, the median and the worst result, as each model reconstructs them.
 
     The first model's results decide which images these are: by its gain over the classical codec, or by PSNR without a
@@ -48,7 +48,7 @@ def draw_evaluations(models: Sequence[DrawnModel], beside: str | None, path: Pat
 
     Args:
         models: at least one model; all evaluated on the same images.
-        beside: key in `classical.CODECS` of the codec to compare with; None for no comparison.
+        compare: key in `classical.CODECS` of the codec to compare with; None for no comparison.
         path: path of the PNG.
     """
     first = models[0].evaluation
@@ -59,15 +59,15 @@ def draw_evaluations(models: Sequence[DrawnModel], beside: str | None, path: Pat
         results = [model.evaluation.images[order[position]] for model in models]
         original = decode_rgb(results[0].task.original.source)
         window = crop_with_most_detail(original, CROP)
-        where = f" ({word} of {len(order)} against {first.beside_title})" if beside is not None else ""
+        where = f" ({word} of {len(order)} against {first.classical_title})" if compare is not None else ""
         row = [PicturePanel(f"{results[0].row.name}{where}", original[window])]
         for model, result in zip(models, results, strict=True):
             decoded = model.codec.decompress(result.task.file.read_bytes()).permute(1, 2, 0).numpy()
             title = f"{model.name}: {result.row.file_bpp:.3f} bpp, {result.row.file_psnr:.2f} dB"
             row.append(PicturePanel(title, decoded[window]))
-        if beside is not None and results[0].beside is not None:
-            other = encode_at_least(CODECS[beside], original, results[0].row.file_bytes)
-            title = f"{CODECS[beside].title}: {results[0].beside.bpp:.3f} bpp, {results[0].beside.psnr:.2f} dB"
+        if compare is not None and results[0].classical is not None:
+            other = encode_at_least(CODECS[compare], original, results[0].row.file_bytes)
+            title = f"{CODECS[compare].title}: {results[0].classical.bpp:.3f} bpp, {results[0].classical.psnr:.2f} dB"
             row.append(PicturePanel(title, other.decode()[window]))
         rows.append(row)
     draw_comparison(rows, _heading(models), path)
@@ -80,17 +80,17 @@ def _heading(models: Sequence[DrawnModel]) -> str:
         mean, name = model.evaluation.mean, f"{model.name}: " if len(models) > 1 else ""
         figures.append(f"{name}{mean.file_bpp:.3f} bpp, {mean.file_psnr:.2f} dB")
     first = models[0].evaluation
-    if first.beside_mean is not None:
-        beside = f" beside {models[0].name}" if len(models) > 1 else ""
+    if first.classical_mean is not None:
+        where = f" beside {models[0].name}" if len(models) > 1 else ""
         figures.append(
-            f"{first.beside_title}{beside}: {first.beside_mean.bpp:.3f} bpp, {first.beside_mean.psnr:.2f} dB"
+            f"{first.classical_title}{where}: {first.classical_mean.bpp:.3f} bpp, {first.classical_mean.psnr:.2f} dB"
         )
     return f"{count_of(len(first.images), 'image')}: {';  '.join(figures)}"
 
 
 def _gain(result: ImageResult) -> float:
     """Return the model's gain in PSNR over the classical codec in dB, or its PSNR without a comparison."""
-    return result.row.file_psnr - (result.beside.psnr if result.beside is not None else 0.0)
+    return result.row.file_psnr - (result.classical.psnr if result.classical is not None else 0.0)
 
 
 def crop_with_most_detail(image: RGB, size: int) -> tuple[slice, slice]:

@@ -12,11 +12,11 @@ from jahp_pl.text import count_of
 def format_evaluation_table(evaluation: Evaluation) -> str:
     """Format one line per image, and the mean below."""
     width = max(5, *(len(result.row.name) for result in evaluation.images))
-    head = _head("image", width, evaluation.beside_title)
+    head = _head("image", width, evaluation.classical_title)
     lines = [head, "-" * len(head)]
-    lines += [_line(width, result.row, result.beside) for result in evaluation.images]
+    lines += [_line(width, result.row, result.classical) for result in evaluation.images]
     lines.append("-" * len(head))
-    lines.append(_line(width, evaluation.mean, evaluation.beside_mean))
+    lines.append(_line(width, evaluation.mean, evaluation.classical_mean))
     return "\n".join(lines)
 
 
@@ -32,14 +32,14 @@ def format_model_table(by_model: Mapping[str, Sequence[Evaluation]]) -> str:
         for evaluation in evaluations
     ]
     width = max(5, *(len(name) for name, _ in rows))
-    head = _head("model", width, rows[0][1].beside_title)
-    lines = [_line(width, evaluation.mean._replace(name=name), evaluation.beside_mean) for name, evaluation in rows]
+    head = _head("model", width, rows[0][1].classical_title)
+    lines = [_line(width, evaluation.mean._replace(name=name), evaluation.classical_mean) for name, evaluation in rows]
     return "\n".join([head, "-" * len(head), *lines])
 
 
 def summarize(evaluation: Evaluation) -> str:
     """Summarize the results in sentences, for readers who do not know the columns of the table."""
-    mean, beside, count = evaluation.mean, evaluation.beside_mean, len(evaluation.images)
+    mean, classical, count = evaluation.mean, evaluation.classical_mean, len(evaluation.images)
     mismatched = "every latent came back as it was written" if mean.mismatched_symbols == 0 else (
         f"{mean.mismatched_symbols} LATENTS CAME BACK CHANGED, which is a bug: please report it"
     )  # fmt: skip
@@ -48,13 +48,13 @@ def summarize(evaluation: Evaluation) -> str:
         f"A pixel takes {mean.file_bpp:.3f} bits (24 before), {_hundredths(mean.gap_percent):+.2f} % over the "
         f"cross-entropy, and the pictures have {mean.file_psnr:.2f} dB PSNR.",
     ]
-    if beside is not None:
-        gain = mean.file_psnr - beside.psnr
-        better = sum(r.row.file_psnr > r.beside.psnr for r in evaluation.images if r.beside is not None)
+    if classical is not None:
+        gain = mean.file_psnr - classical.psnr
+        better = sum(r.row.file_psnr > r.classical.psnr for r in evaluation.images if r.classical is not None)
         verdict = "better" if gain > 0 else "worse"
         lines.append(
-            f"{evaluation.beside_title} in files of no fewer bytes ({beside.bpp:.3f} bpp) has {beside.psnr:.2f} dB: "
-            f"the model is {abs(gain):.2f} dB {verdict}, ahead on {better} of {count}."
+            f"{evaluation.classical_title} in files of no fewer bytes ({classical.bpp:.3f} bpp) has "
+            f"{classical.psnr:.2f} dB: the model is {abs(gain):.2f} dB {verdict}, ahead on {better} of {count}."
         )
     return "\n".join(lines)
 
@@ -73,18 +73,18 @@ def format_curve(evaluations: Sequence[Evaluation]) -> str:
     return "\n".join(lines)
 
 
-def _head(first: str, width: int, beside: str | None) -> str:
+def _head(first: str, width: int, classical_title: str | None) -> str:
     head = f"{first:{width}}   bytes     bpp    PSNR MS-SSIM"
-    if beside is not None:
-        head += f" | {beside + ':':>10} bpp    PSNR MS-SSIM"
+    if classical_title is not None:
+        head += f" | {classical_title + ':':>10} bpp    PSNR MS-SSIM"
     return head + " |  gap %  mismatched   enc s   dec s"
 
 
-def _line(width: int, row: CodingRow, beside: ClassicalResult | None) -> str:
+def _line(width: int, row: CodingRow, classical: ClassicalResult | None) -> str:
     line = f"{row.name:{width}} {row.file_bytes:7d}  {row.file_bpp:.4f}  {row.file_psnr:6.2f} "
     line += _similarity(row.file_ms_ssim)
-    if beside is not None:
-        line += f" |         {beside.bpp:.4f}  {beside.psnr:6.2f} {_similarity(beside.ms_ssim)}"
+    if classical is not None:
+        line += f" |         {classical.bpp:.4f}  {classical.psnr:6.2f} {_similarity(classical.ms_ssim)}"
     return (
         f"{line} | {_hundredths(row.gap_percent):6.2f}  {row.mismatched_symbols:10d}  {row.encode_seconds:6.2f}  "
         f"{row.decode_seconds:6.2f}"

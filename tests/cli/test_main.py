@@ -134,7 +134,7 @@ def test_evaluate_leaves_files_results_and_a_picture(model_file, tmp_path, capsy
             image.crop((0, 0, 192, 200)).save(folder / f"{number}.png")
     out, picture = tmp_path / "r.json", tmp_path / "r.png"
     assert run(
-        "evaluate", "--model", model_file, "--images", folder, "--out", out, "--beside", "jpeg", "--picture", picture
+        "evaluate", "--model", model_file, "--images", folder, "--out", out, "--compare", "jpeg", "--picture", picture
     ) == 0  # fmt: skip
     results = json.loads(out.read_text())
     assert [image["name"] for image in results["images"]] == ["3.png", "4.png"]

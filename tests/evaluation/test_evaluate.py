@@ -154,11 +154,21 @@ def test_an_image_with_a_side_too_long_for_the_format_is_reported_before_any_is_
     assert not Path("r").exists()
 
 
+def test_the_former_name_of_compare_works_and_is_not_shown(capsys) -> None:
+    assert evaluate("--out", "r.json", "--beside", "jpeg") == 0
+    assert json.loads(Path("r.json").read_text())["beside_mean"]["codec"] == "JPEG 4:2:0"
+    capsys.readouterr()
+    assert run("evaluate", "--help") == 0
+    shown = capsys.readouterr().out
+    assert "--compare {jpeg,jpeg444}" in shown
+    assert "--beside" not in shown
+
+
 def test_an_image_too_large_for_the_classical_codec_is_named(images, capsys) -> None:
     for path in images.iterdir():
         path.unlink()
     Image.new("RGB", (65520, 1)).save(images / "wide.png")
-    assert evaluate("--out", "r.json", "--beside", "jpeg") == 2
+    assert evaluate("--out", "r.json", "--compare", "jpeg") == 2
     assert "jahp: wide.png: JPEG 4:2:0 cannot code it (" in capsys.readouterr().err  # libjpeg itself says more
 
 
@@ -299,7 +309,7 @@ def test_models_that_do_not_differ_in_lambda_form_a_curve_each() -> None:
 
 def test_several_models_at_several_qualities_are_shown_together(images: Path) -> None:
     models, out = ("variable", "similar"), ("--out", "r.json")
-    assert evaluate_all(models, *out, "--quality", 5, 95, "--beside", "jpeg", "--picture", "all.png") == 0
+    assert evaluate_all(models, *out, "--quality", 5, 95, "--compare", "jpeg", "--picture", "all.png") == 0
     assert evaluate("--out", "one.json", "--picture", "one.png", model="variable") == 0
     with Image.open("all.png") as of_all, Image.open("one.png") as of_one:
         assert of_all.width == 2 * of_one.width  # original, two models, JPEG; original, one model
@@ -409,5 +419,5 @@ def test_an_error_of_one_of_several_models_names_it(images: Path, capsys: pytest
     for path in images.iterdir():
         path.unlink()
     Image.new("RGB", (65520, 1)).save(images / "wide.png")
-    assert evaluate_all(("small-1", "small-2"), "--out", "r.json", "--beside", "jpeg") == 2
+    assert evaluate_all(("small-1", "small-2"), "--out", "r.json", "--compare", "jpeg") == 2
     assert "jahp: small-1: wide.png: JPEG 4:2:0 cannot code it (" in capsys.readouterr().err
