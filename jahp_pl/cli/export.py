@@ -24,7 +24,7 @@ def export(arguments: argparse.Namespace) -> None:
     output.say(f"{source} -> {arguments.output}: model {codec.fingerprint.hex()}, {size / 1e6:.2f} MB")
 
 
-def graphs(arguments: argparse.Namespace) -> None:
+def export_graphs(arguments: argparse.Namespace) -> None:
     """Export the networks of a model as graphs for other runtimes."""
     from jahp_pl.model_io.load import load_codec
     from jahp_pl.model_io.onnx import write_graphs
@@ -69,10 +69,10 @@ def add_export(table: Any) -> None:
     p.add_argument("--note", metavar="TEXT", help="sentence about the training, for the model card")
 
 
-def add_graphs(table: Any) -> None:
-    """Add `graphs`."""
-    p = command(table, "graphs", graphs, "write a model's networks as ONNX and torch.export graphs", """\
-        jahp graphs models/mbt2018 -o graphs/mbt2018""")  # fmt: skip
+def add_export_graphs(table: Any) -> None:
+    """Add `export-graphs`."""
+    p = command(table, "export-graphs", export_graphs, "write a model's networks as ONNX and torch.export graphs", """\
+        jahp export-graphs models/mbt2018 -o graphs/mbt2018""")  # fmt: skip
     p.add_argument("model", metavar="M", help=MODEL)
     add_new_folder(p)
     add_import(p)

@@ -51,10 +51,12 @@ COMMANDS = {
     "bench": "bench",
     "info": "info",
     "export": "export",
-    "graphs": "export",
+    "export-graphs": "export",
     "import-compressai": "export",
 }
 """Module of `jahp_pl.cli` that defines each command with a function `add_...`, in the order of `jahp --help`."""
+FORMER_COMMANDS = {"graphs": "export-graphs"}
+"""Maps former names of commands, which `jahp --help` does not show, to current ones."""
 WITH_OWN_SIGNALS = ("train", "sweep")
 """Commands that handle signals themselves."""
 
@@ -106,13 +108,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse arguments. Unlike argparse alone, accept settings anywhere among options."""
     words = sys.argv[1:] if arguments is None else list(arguments)
+    words[:1] = [FORMER_COMMANDS.get(word, word) for word in words[:1]]
     parser = _parser(words[0] if words and words[0] in COMMANDS else None)
     if "_ARGCOMPLETE" in os.environ:  # a shell that completes a command sets it
         import argcomplete
 
         argcomplete.autocomplete(parser)
     try:
-        parsed, rest = parser.parse_known_args(arguments)
+        parsed, rest = parser.parse_known_args(words)
     except SystemExit:  # after --help or --version
         output.flush()
         raise

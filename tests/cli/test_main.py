@@ -29,6 +29,7 @@ from tests.support.commands import run
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
     *("shards", "train", "evaluate", "classical", "report", "compress", "decompress", "info", "export"),
+    "export-graphs",
     "import-compressai",
     "sweep",
 )
@@ -83,6 +84,15 @@ def test_info_of_a_file_is_fast_because_it_imports_nothing_heavy():
 def test_every_command_has_help_with_examples(command, capsys):
     assert run(command, "--help") == 0
     assert f"jahp {command}" in capsys.readouterr().out.split("examples:")[1]
+
+
+def test_a_former_name_of_a_command_works_and_is_not_shown(capsys):
+    assert run("graphs", "--help") == 0
+    assert "jahp export-graphs models/mbt2018" in capsys.readouterr().out
+    assert run("--help") == 0
+    shown = capsys.readouterr().out
+    assert "\n    export-graphs " in shown
+    assert "\n    graphs " not in shown
 
 
 def test_a_photograph_survives_compress_info_decompress(model_file, photo, capsys):
@@ -442,7 +452,7 @@ def test_one_spelling_holds_for_all_commands_and_the_former_ones_still_work(tmp_
         ["classical", "--codec", "jpeg", "--images", "i", "-f", "-o", "x"],
         ["report", "r", "-o", "x"],
         ["export", "m", "-f", "-o", "x"],
-        ["graphs", "m", "-f", "-o", "x"],
+        ["export-graphs", "m", "-f", "-o", "x"],
         ["import-compressai", "c", "-f", "-o", "x"],
         ["bench", "coding", "--model", "m", "--images", "i", "-o", "x"],
         ["bench", "train", "-o", "x"],

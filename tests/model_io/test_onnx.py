@@ -37,7 +37,7 @@ def folder(tmp_path_factory):
     """The output folder of the command for an export."""
     path = tmp_path_factory.mktemp("graphs")
     export(codec_of(JOINT).model, path / "model", {})
-    assert run("graphs", path / "model", "--out", path / "graphs") == 0
+    assert run("export-graphs", path / "model", "--out", path / "graphs") == 0
     return path / "graphs"
 
 
