@@ -29,7 +29,7 @@ LAYERS = (
     ("model",),
     ("loss", "initialization"),
     ("codec",),
-    ("batch", "model_io", "measurement", "data"),
+    ("file_jobs", "model_io", "measurement", "data"),
     ("runtime", "training"),
     ("evaluation",),
     ("bench", "sweeping", "report"),

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jahp_pl import batch
-from jahp_pl.batch import STREAM, BatchError, Job
+from jahp_pl import file_jobs
 from jahp_pl.cli import output
 from jahp_pl.cli.codecs import Decoders
 from jahp_pl.cli.decode_ahead import DecodeAhead
@@ -19,6 +18,7 @@ from jahp_pl.cli.errors import CommandError
 from jahp_pl.cli.jobs import Finish, FinishedOutput, run_jobs
 from jahp_pl.cli.options import add_files, command, positive
 from jahp_pl.cli.streams import read_source, write_target
+from jahp_pl.file_jobs import STREAM, Job, JobError
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -31,10 +31,10 @@ def decompress(arguments: argparse.Namespace) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     try:
-        jobs = batch.plan(
-            arguments.inputs, arguments.output, ".png", {".jahp"}, arguments.force, suffix_beside=batch.DECODED
+        jobs = file_jobs.plan(
+            arguments.inputs, arguments.output, ".png", {".jahp"}, arguments.force, suffix_beside=file_jobs.DECODED
         )
-    except BatchError:
+    except JobError:
         _refuse_other_than_compressed(arguments.inputs)
         raise
     with ThreadPoolExecutor(1) as writer:  # its exit finishes writes that were begun, even after an interrupt
@@ -53,7 +53,7 @@ def _refuse_other_than_compressed(inputs: Sequence[Path]) -> None:
     from jahp_pl.codec.bitstream import BitstreamError, unpack
 
     for path in filter(Path.is_file, inputs):
-        if not batch.is_compressed(path):
+        if not file_jobs.is_compressed(path):
             try:
                 unpack(read_source(path))
             except BitstreamError as error:
@@ -113,9 +113,9 @@ class _Decompressor:
         """Check whether the image of a file with this content has yet to be made.
 
         Raises:
-            BatchError, BitstreamError: as for `batch.is_done` and `_has_size_of`.
+            JobError, BitstreamError: as for `file_jobs.is_done` and `_has_size_of`.
         """
-        return self._force or not job.is_resumable or not batch.is_done(job, lambda path: _has_size_of(path, data))
+        return self._force or not job.is_resumable or not file_jobs.is_done(job, lambda path: _has_size_of(path, data))
 
 
 def _write_image(job: Job, image: RGB, icc: bytes, num_bytes: int) -> FinishedOutput:

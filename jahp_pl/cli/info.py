@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jahp_pl import batch
-from jahp_pl.batch import STREAM, BatchError, Failure
+from jahp_pl import file_jobs
 from jahp_pl.cli import output
 from jahp_pl.cli.errors import INPUT_ERRORS
 from jahp_pl.cli.jobs import print_failures
 from jahp_pl.cli.options import add_import, add_runtime, command
+from jahp_pl.file_jobs import STREAM, Failure, JobError
 from jahp_pl.model_io.pretrained import (
     NO_MODELS,
     Bundled,
@@ -79,26 +79,26 @@ def _described_paths(name: str) -> list[Path]:
     """Resolve a name to a .jahp file or a model; resolve any other folder to all files and models below it.
 
     Raises:
-        BatchError: if there is no such .jahp file, if the folder has no file or model, or if the name is an image.
+        JobError: if there is no such .jahp file, if the folder has no file or model, or if the name is an image.
         ExportError: if there is no such model.
     """
     path = Path(name) if _is_compressed(Path(name)) else locate(name)
     if path != STREAM and not path.exists():
-        raise BatchError(f"{path}: no such file; check the path")
+        raise JobError(f"{path}: no such file; check the path")
     if path.is_file() and not _is_compressed(path):
         from jahp_pl.images.io import SUFFIXES
 
         if path.suffix.lower() in SUFFIXES:
-            raise BatchError(f"{path}: is an image, not a .jahp file or a model; compress it first")
+            raise JobError(f"{path}: is an image, not a .jahp file or a model; compress it first")
     found = list(_below(path)) if path.is_dir() else [path]
     if not found:
-        raise BatchError(f"{path}: has no checkpoint, export or .jahp file; give another folder")
+        raise JobError(f"{path}: has no checkpoint, export or .jahp file; give another folder")
     return found
 
 
 def _is_compressed(path: Path) -> bool:
     """Check whether a path is a .jahp file, by its name or by its first bytes."""
-    return path.suffix == ".jahp" or path == STREAM or batch.is_compressed(path)
+    return path.suffix == ".jahp" or path == STREAM or file_jobs.is_compressed(path)
 
 
 def _below(folder: Path) -> Iterator[Path]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from jahp_pl.batch import STREAM
 from jahp_pl.cli import output
 from jahp_pl.cli.errors import CommandError
 from jahp_pl.errors import named_in_errors
+from jahp_pl.file_jobs import STREAM
 
 
 def read_source(source: Path) -> bytes:

@@ -11,12 +11,12 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from jahp_pl.batch import DECODED
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.targets import Target
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.classical import CODECS, encode_nearest
 from jahp_pl.evaluation.image_set import name_in_errors
+from jahp_pl.file_jobs import DECODED
 from jahp_pl.images.io import RGB, SUFFIXES, decode_rgb
 from jahp_pl.quality import compare_arrays, decibels
 from jahp_pl.report.curves import Curve, CurvePoint

@@ -31,7 +31,7 @@ UNREAD_SUFFIXES = frozenset(
 """Suffixes of image files that commands leave out of folders and report; some can be read with an extra package."""
 
 
-class BatchError(JahpError, ValueError):
+class JobError(JahpError, ValueError):
     """Inputs and outputs that do not fit together, found before anything is written; the message is one line."""
 
 
@@ -56,7 +56,7 @@ class Failure(NamedTuple):
     """What is wrong, in one line."""
 
 
-class BatchReport(NamedTuple):
+class JobReport(NamedTuple):
     """Outcome of all jobs."""
 
     num_done: int
@@ -89,22 +89,22 @@ def plan(
         become jobs with a `conflict`.
 
     Raises:
-        BatchError: if an input is missing, a folder holds no wanted file, a named file shares its output with another,
+        JobError: if an input is missing, a folder holds no wanted file, a named file shares its output with another,
             or the output of a named file exists or is its input.
     """
     if STREAM in inputs or output == STREAM:
         if len(inputs) > 1 or inputs[0].is_dir():
-            raise BatchError("'-' stands for a single file; give exactly one input, and no folder")
+            raise JobError("'-' stands for a single file; give exactly one input, and no folder")
         return _named(inputs[0], output or STREAM, force)
     is_one_file = len(inputs) == 1 and not inputs[0].is_dir() and output is not None and not output.is_dir()
     if is_one_file and output is not None and (output.suffix or output.exists()):
         return _named(inputs[0], output, force)
     if output is not None and not output.is_dir() and (output.exists() or output.suffix == suffix):
-        raise BatchError(f"{output}: is one file, but there are several outputs; give a folder with -o")
+        raise JobError(f"{output}: is one file, but there are several outputs; give a folder with -o")
     if output is None and suffix_beside is not None:
         suffix = suffix_beside
     if len(inputs) > 1 and not inputs[-1].exists():
-        raise BatchError(f"{inputs[-1]}: no such file; if it is meant as the output, write -o {inputs[-1]}")
+        raise JobError(f"{inputs[-1]}: no such file; if it is meant as the output, write -o {inputs[-1]}")
     once: dict[tuple[Path, Path], Job] = {}
     for job in (job for path in inputs for job in _outputs(path, output, suffix, wanted, force)):
         once.setdefault((resolved(job.source), job.target), job)
@@ -119,14 +119,14 @@ def _with_conflict(job: Job, rivals: Sequence[Job]) -> Job:
     """Add a `conflict` to a job if another one has the same output.
 
     Raises:
-        BatchError: if the input of any of these jobs was named explicitly, not found in a folder.
+        JobError: if the input of any of these jobs was named explicitly, not found in a folder.
     """
     other = next((rival for rival in rivals if rival.source is not job.source), None)
     if other is None:
         return job
     conflict = f"{job.source} and {other.source} have the same output, {job.target}; rename one of them"
     if not all(rival.is_resumable for rival in rivals):
-        raise BatchError(conflict)
+        raise JobError(conflict)
     return job._replace(conflict=conflict)
 
 
@@ -153,18 +153,16 @@ def is_done(job: Job, is_complete: Callable[[Path], bool]) -> bool:
         is_complete: returns whether a file is an output that this command would make now.
 
     Raises:
-        BatchError: if the file at the output's path is older than the input or not such an output, or the name is too
+        JobError: if the file at the output's path is older than the input or not such an output, or the name is too
             long.
     """
     _check_length(job.target)
     if not job.target.exists():
         return False
     if job.target.stat().st_mtime < job.source.stat().st_mtime:
-        raise BatchError(f"{job.target}: exists and is older than its input; {_advice(job.target)}")
+        raise JobError(f"{job.target}: exists and is older than its input; {_advice(job.target)}")
     if not is_complete(job.target):
-        raise BatchError(
-            f"{job.target}: exists and was not made by this model with these options; {_advice(job.target)}"
-        )
+        raise JobError(f"{job.target}: exists and was not made by this model with these options; {_advice(job.target)}")
     return True
 
 
@@ -196,7 +194,7 @@ def run_all(
     work: Callable[[Job], bool | Callable[[], bool]],
     expected: tuple[type[Exception], ...],
     progress: Callable[[Job], object] = lambda _: None,
-) -> BatchReport:
+) -> JobReport:
     """Do all jobs; a failed job does not stop the others.
 
     Args:
@@ -240,20 +238,20 @@ def run_all(
             attempt(*unfinished.popleft())
     while unfinished:
         attempt(*unfinished.popleft())
-    return BatchReport(sum(made), len(made) - sum(made), [failures[place] for place in sorted(failures)])
+    return JobReport(sum(made), len(made) - sum(made), [failures[place] for place in sorted(failures)])
 
 
 def _named(source: Path, target: Path, force: bool) -> list[Job]:
     """Return the job of a file that was named on its own, not found in a folder."""
     if source != STREAM and not source.is_file():
         if source.exists():
-            raise BatchError(f"{source}: is not a regular file; give - and redirect it to standard input")
-        raise BatchError(f"{source}: no such file; check the path")
+            raise JobError(f"{source}: is not a regular file; give - and redirect it to standard input")
+        raise JobError(f"{source}: no such file; check the path")
     _check_length(target)
     if STREAM not in (source, target) and target.exists() and target.samefile(source):
-        raise BatchError(f"{target}: is the input itself; choose another output")
+        raise JobError(f"{target}: is the input itself; choose another output")
     if target != STREAM and target.exists() and not force:
-        raise BatchError(f"{target}: exists; {_advice(target)}")
+        raise JobError(f"{target}: exists; {_advice(target)}")
     return [Job(source, target, is_resumable=False)]
 
 
@@ -264,7 +262,7 @@ def _outputs(path: Path, output: Path | None, suffix: str, wanted: Collection[st
         return
     found = sorted(p for p in path.rglob("*") if p.suffix.lower() in wanted and p.is_file())
     if not found:
-        raise BatchError(f"{path}: contains no {', '.join(sorted(wanted))} file; give another folder")
+        raise JobError(f"{path}: contains no {', '.join(sorted(wanted))} file; give another folder")
     for source in found:
         place = source.relative_to(path)
         yield Job(source, (output or path) / place.with_name(f"{place.stem}{suffix}"), is_resumable=True)
@@ -273,7 +271,7 @@ def _outputs(path: Path, output: Path | None, suffix: str, wanted: Collection[st
 def _check_length(target: Path) -> None:
     """Refuse a name that is too long for the file system."""
     if (length := len(os.fsencode(target.name))) > _MAX_NAME:
-        raise BatchError(f"{target}: its name has {length} bytes, more than {_MAX_NAME}; give a shorter one with -o")
+        raise JobError(f"{target}: its name has {length} bytes, more than {_MAX_NAME}; give a shorter one with -o")
 
 
 def is_compressed(path: Path) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jahp_pl.batch import STREAM, BatchError, Job, is_done, plan, run_all
+from jahp_pl.file_jobs import STREAM, Job, JobError, is_done, plan, run_all
 
 WANTED = {".png", ".jpg"}
 
@@ -40,7 +40,7 @@ def test_without_an_output_files_are_written_beside_their_inputs(tree):
 def test_no_output_may_be_the_input_itself(tree, tmp_path):
     (tmp_path / "other").symlink_to(tree / "a.png")
     for same in (tree / "a.png", tree / "sub" / ".." / "a.png", tmp_path / "other"):
-        with pytest.raises(BatchError, match="is the input itself"):
+        with pytest.raises(JobError, match="is the input itself"):
             plan([tree / "a.png"], same if same.suffix else None, ".png", WANTED, force=True)
 
 
@@ -73,7 +73,7 @@ def test_impossible_plans_are_refused_by_name(tree, tmp_path):
         ([tree], STREAM, "one input"),
         ([tree / "sub" / "b.JPG", tree / "sub" / "b.png"], tmp_path / "o", "have the same output"),
     ):
-        with pytest.raises(BatchError, match=words):
+        with pytest.raises(JobError, match=words):
             plan(inputs, output, ".jahp", WANTED)
     assert targets([tree / "a.png"], None, ".jahp", WANTED, force=True) == [tree / "a.jahp"]
 
@@ -93,10 +93,10 @@ def test_only_a_newer_output_of_the_same_kind_counts_as_done(tmp_path):
     job.target.write_bytes(b"y")
     os.utime(job.source, (100, 100))
     assert is_done(job, lambda _: True)
-    with pytest.raises(BatchError, match="was not made by this model"):
+    with pytest.raises(JobError, match="was not made by this model"):
         is_done(job, lambda _: False)
     os.utime(job.target, (50, 50))
-    with pytest.raises(BatchError, match="older"):
+    with pytest.raises(JobError, match="older"):
         is_done(job, lambda _: True)
 
 
@@ -106,10 +106,10 @@ def test_a_failure_is_recorded_and_the_others_continue():
 
     def work(job: Job) -> bool:
         if job.source.name == "b":
-            raise BatchError("no good")
+            raise JobError("no good")
         return job.source.name == "a"
 
-    report = run_all(jobs, work, (BatchError,), seen.append)
+    report = run_all(jobs, work, (JobError,), seen.append)
     assert (report.num_done, report.num_skipped) == (1, 1)
     assert report.failures == [(Path("b"), "no good")]
     assert seen == jobs
@@ -122,17 +122,17 @@ def test_outputs_that_were_begun_end_in_order_while_the_next_ones_begin():
     def work(job: Job):
         name = job.source.name
         if name == "d":
-            raise BatchError("no good")
+            raise JobError("no good")
         events.append(f"begin {name}")
         return lambda: finish(name)
 
     def finish(name: str) -> bool:
         events.append(f"end {name}")
         if name == "e":
-            raise BatchError("disk full")
+            raise JobError("disk full")
         return name != "c"
 
-    report = run_all(jobs, work, (BatchError,))
+    report = run_all(jobs, work, (JobError,))
     assert events == [f"{part} {name}" for part, name in zip(
         ["begin", "begin", "begin", "end", "begin", "end", "end", "end"], "abcaebce", strict=True
     )]  # fmt: skip
@@ -145,4 +145,4 @@ def test_a_bug_does_not_count_as_a_failed_input():
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        run_all([Job(Path("a"), Path("o"), is_resumable=True)], work, (BatchError,))
+        run_all([Job(Path("a"), Path("o"), is_resumable=True)], work, (JobError,))
