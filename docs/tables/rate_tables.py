@@ -11,7 +11,7 @@ from result_files import LAMBDAS, RESULTS, result
 
 from jahp_pl.report.bd_rate import bd_rate
 from jahp_pl.report.comparison import compare_curves
-from jahp_pl.report.curves import Curve
+from jahp_pl.report.curves import Curve, Measure
 from jahp_pl.report.read_results import read_curves
 
 OTHER_CODECS = {
@@ -24,7 +24,7 @@ ANCHORS = {
     "BPG 4:4:4": ("bd-rates-bpg.md", "published/bpg444-tfc"),
 }
 """Codecs that the models are compared with: page with all BD-rates, results file."""
-COMPARED_MODELS = (
+COMPARED_MODELS: tuple[tuple[str, Measure, str], ...] = (
     ("`joint-psnr` at equal PSNR", "psnr", "weights/joint-psnr"),
     ("the paper's model at equal PSNR", "psnr", "published/mbt2018-tfc-mse"),
     ("`joint-ms-ssim` at equal MS-SSIM", "ms_ssim", "weights/joint-ms-ssim"),
