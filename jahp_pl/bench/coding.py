@@ -186,7 +186,7 @@ def measure_peer(command: str, codec: Codec, paths: Sequence[Path], rounds: int)
         done = subprocess.run(words, capture_output=True, text=True, check=False)
     lines = done.stdout.strip().splitlines()
     if done.returncode != 0 or not lines:
-        reason = (done.stderr.strip() or "it printed nothing").splitlines()[-1]
+        reason = (done.stderr.strip() or "it printed nothing; run it alone to see why").splitlines()[-1]
         raise EvaluationError(f"{command}: {reason}")
     return Peer(**json.loads(lines[-1]))
 

@@ -114,7 +114,9 @@ class _Stepper:
             self._process.wait()
             self._errors.seek(0)
             lines = self._errors.read().strip().splitlines()
-            raise TrainingError(f"{self.name}: {lines[-1] if lines else 'it ended without an answer'}")
+            raise TrainingError(
+                f"{self.name}: {lines[-1] if lines else 'it ended without an answer; run it alone to see why'}"
+            )
         answer: dict[str, Any] = json.loads(line)
         return answer
 

@@ -20,9 +20,13 @@ ZERO = 128
 LOWEST, HIGHEST = -ZERO, 255 - ZERO
 """Range of the numbers that bytes represent."""
 _HALF = 2**8
+"""Factor of a weight's high byte."""
 _LARGEST = _HALF * HIGHEST + HIGHEST
+"""Largest magnitude of a weight that two bytes represent."""
 _ROWS = 16
+"""Rows of the product by which exactness and speed are tested."""
 _BLOCK = 256
+"""Rows that are multiplied at a time."""
 
 
 class ByteProduct:
@@ -37,8 +41,9 @@ class ByteProduct:
     """
 
     def __init__(self, weight: Tensor, grid: Tensor) -> None:
-        if bool(weight.abs().max() > _LARGEST):
-            raise ValueError(f"weights up to {float(weight.abs().max()):.0f} do not fit two bytes")
+        largest = float(weight.abs().max())
+        if largest > _LARGEST:
+            raise ValueError(f"weights up to {largest:.0f} do not fit two bytes, at most {_LARGEST}; use float32")
         integers = weight.to(torch.int16)
         low = integers.to(torch.int8)  # modulo 2^8
         high = ((integers - low) >> 8).to(torch.int8)

@@ -1,8 +1,7 @@
 """Two searches for integers near y with a lower R + lambda * D than the nearest ones, both over continuous y:
 
-- freeze: Adam; a growing share of the latents is rounded for good, in random order with some
-  preference for those near an integer, while the others continue and compensate for the errors that this causes. A few
-  steps suffice.
+- freeze: Adam, while a growing share of the latents is rounded for good, in random order with some preference for those
+  near an integer. The others continue and compensate for the errors that this causes. A few steps suffice.
 - sga: stochastic Gumbel annealing (Yang, Bamler & Mandt 2020): each step softly samples one of the two integers next to
   each latent, at a falling temperature. It takes hundreds of steps and then finds a little more.
 """

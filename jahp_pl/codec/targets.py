@@ -82,7 +82,7 @@ def check_target(target: Target, num_levels: int) -> None:
             "one"
         )
     if target.level is not None and not 0 <= target.level <= num_levels - 1:
-        raise TargetError(f"level {target.level:g}: this model has levels from 0 to {num_levels - 1}")
+        raise TargetError(f"level {target.level:g}: must be from 0 to {num_levels - 1}, the levels of this model")
 
 
 def steps_of(target: Target, num_levels: int) -> int | None:

@@ -88,7 +88,7 @@ def _load(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise SweepError("no such sweep file; check the path") from None
     except RecursionError:
-        raise SweepError("cannot be read as YAML: it is nested too deeply") from None
+        raise SweepError("cannot be read as YAML: it is nested too deeply; see sweeps/ for examples") from None
     except SweepError:
         raise
     except OSError as error:

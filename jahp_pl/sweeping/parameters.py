@@ -175,7 +175,9 @@ def _range(key: str, where: str, content: Mapping[str, Any]) -> Parameter:
     if step is not None and not 0 < step <= high - low:
         raise SweepError(f"{where}.q={step:g}: must be positive and at most max - min")
     if step is not None and (high - low) / step > _MAX_STEPS:
-        raise SweepError(f"{where}.q={step:g}: is too small relative to max - min to distinguish its multiples")
+        raise SweepError(
+            f"{where}.q={step:g}: is too small relative to max - min to distinguish its multiples; enlarge q"
+        )
     return Parameter(key, kind, (), None, low, high, is_log, step)
 
 
