@@ -1,4 +1,4 @@
-"""Finds out whether bfloat16 makes matrix products faster on a device; half the size does not always mean so."""
+"""Finds out whether bfloat16 makes matrix products faster on a device, which half the size does not guarantee."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ WORTHWHILE = 1.2
 def prefers_bfloat16(device: torch.device) -> bool:
     """Return whether matrix products in bfloat16 are clearly faster than in float32 on this device.
 
-    GPUs are asked. CPUs are measured, once in each process: with AMX, bfloat16 is about eight times as fast and on
-    AMD's Zen 4 twice, but on Intel's processors with AVX-512 BF16 alone only half as fast as float32.
+    torch knows it of GPUs. CPUs are measured, once in each process: bfloat16 is about eight times as fast as float32
+    with AMX and twice as fast on AMD's Zen 4, but half as fast on Intel processors with AVX-512 BF16 and without AMX.
 
     Args:
-        device: a device of torch; False for those other than CPUs and CUDA devices.
+        device: a device of torch; the result is False for all but CPUs and CUDA devices.
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -30,6 +30,7 @@ def prefers_bfloat16(device: torch.device) -> bool:
 
 
 def _is_faster_on_cpu() -> bool:
+    """Measure a matrix product of `SIZE` in both types."""
     with torch.inference_mode(), torch.autocast("cpu", enabled=False):
         single = torch.ones(SIZE, SIZE, dtype=torch.float32, device="cpu")
         half = single.bfloat16()

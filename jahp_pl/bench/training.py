@@ -1,8 +1,8 @@
 """Measures the speed of training steps with several settings, and optionally of another program, on one machine.
 
-Each of them is a process (`training_worker`) that trains only on command. In every round, each process takes a few
-steps, so that a slowdown of the machine affects all. The results are medians over rounds; ratios are computed within
-rounds.
+Each setting runs in a process of its own (`training_worker`) that trains only on command, as does the other program. In
+every round, each process takes a few steps, so that a slowdown of the machine affects all. The results are medians over
+rounds; ratios are computed within rounds.
 """
 
 from __future__ import annotations

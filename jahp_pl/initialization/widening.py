@@ -1,15 +1,16 @@
 """Widens a trained model: more latents, so that further training can spend bits on what the old latents cannot hold.
 
-At high rates the number of latents M limits the quality: what g_a does not pass on, no rate brings back. The widened
-model computes the same old latents, and from these the same reconstruction and the same probabilities, because whatever
-is old ignores whatever is new:
+At high rates the number of latents M limits the quality, because no rate restores what g_a discards. The widened model
+computes the same old latents, and from these the same reconstruction and the same probabilities, because no old part
+reads a new one:
 
-    g_a            measures with its new outputs what of the residual x - g_s(g_a(x)) its last features can predict
-    g_s, h_a, g_cm, g_ep   have zero weights from the new latents and features
-    gains, sigma   of a new latent are those of an old one with a small deviation, to which it is scaled; its mean is 0
+    g_a                    its new outputs are the part of the residual x - g_s(g_a(x)) that its last features predict
+    g_s, h_a, g_cm, g_ep   their weights from the new latents and features are zero
+    gains, sigma           a new latent takes those of an old one with a small deviation, and is scaled to that
+                           deviation; its mean is 0
 
-Training has to find the weights of the new latents from there; docs/weights.md tells how far it came. The statistics
-come from synthetic images, as in `initialization.warm_start`.
+Training then has to find weights that use the new latents; docs/weights.md reports one attempt. The statistics come
+from synthetic images, as in `initialization.warm_start`.
 """
 
 from __future__ import annotations

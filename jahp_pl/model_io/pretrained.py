@@ -55,7 +55,7 @@ def bundled() -> list[Bundled]:
     """List the bundled models: variable-rate models first, those for PSNR before those for MS-SSIM; may be empty.
 
     Raises:
-        ExportError: if the config.json of one is damaged.
+        ExportError: if the config.json of a bundled model is damaged.
     """
     found = [Bundled(path.name, path, read_rates(path)) for path in FOLDER.glob("*/") if is_export(path)]
     return sorted(found, key=_order)
@@ -92,7 +92,7 @@ def bundled_with_fingerprint(fingerprint: bytes) -> Bundled | None:
     """Return the bundled model that decodes files with this fingerprint, or None.
 
     Raises:
-        ExportError: if the config.json of one is damaged.
+        ExportError: if the config.json of a bundled model is damaged.
     """
     return next((one for one in bundled() if read_fingerprint(one.folder) == fingerprint), None)
 

@@ -211,7 +211,7 @@ def has_reached_target(entries: Sequence[Entry], sweep: SweepFile) -> bool:
 
 
 class OtherSettingsError(SweepError):
-    """Error that a run was trained with other settings than the sweep's, so that its results do not belong to it."""
+    """Error that a run has other settings than the sweep's point, so that its results do not belong to the sweep."""
 
 
 class RunState(NamedTuple):

@@ -212,7 +212,7 @@ def _run_waiting(sweep: Sweep, workers: int, watcher: Watcher) -> None:
 
 
 def _begin(entry: Entry, environment: dict[str, str]) -> RunningProcess | None:
-    """Start a point; return None if it is finished or cannot be started."""
+    """Start a point and return its process; None if the point is finished or cannot be started."""
     try:
         if _update(entry):
             entry.state = "done"

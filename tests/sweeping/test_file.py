@@ -144,7 +144,9 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "out of the schema": (
         {"parameters": {"loss.lmbda": {"values": [0.01, -1]}}}, "loss.lmbda=-1.0: must be positive and finite"
     ),
-    "wrong type": ({"parameters": {"model.num_latents": {"values": ["many"]}}}, "model.num_latents=many: must be a whole number"),
+    "wrong type": (
+        {"parameters": {"model.num_latents": {"values": ["many"]}}}, "model.num_latents=many: must be a whole number"
+    ),
     "one range end out of the schema": (
         {"method": "random", "run_cap": 1, "parameters": {"model.num_components": {"min": 1, "max": 99}}},
         "model.num_components=99: must be from 1 to 16",
