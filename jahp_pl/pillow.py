@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from jahp_pl.codec.bitstream import MAGIC, MAX_SIDE, BitstreamError, unpack
+from jahp_pl.codec.bitstream import FILE_SUFFIX, MAGIC, MAX_SIDE, BitstreamError, unpack
 from jahp_pl.codec.limits import claimable_pixels
 from jahp_pl.errors import JahpError
 from jahp_pl.files import resolved
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from jahp_pl.runtime.codec import AnyCodec
 
 FORMAT = "JAHP"
-SUFFIX = ".jahp"
 MODEL_VARIABLE = "JAHP_MODEL"
 NO_LIMIT = "set PIL.Image.MAX_IMAGE_PIXELS = None"
 """Advice for messages: how to lift the limits on the size that a file may state."""
@@ -251,5 +250,5 @@ def _accept(prefix: bytes) -> bool:
 
 Image.register_open(FORMAT, JahpImageFile, _accept)
 Image.register_save(FORMAT, _save)
-Image.register_extension(FORMAT, SUFFIX)
+Image.register_extension(FORMAT, FILE_SUFFIX)
 Image.register_mime(FORMAT, "image/x-jahp")

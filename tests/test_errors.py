@@ -15,8 +15,9 @@ import torch
 from PIL import Image
 
 import jahp_pl
+from jahp_pl.cli.job_plan import Job
+from jahp_pl.cli.job_queue import run_all
 from jahp_pl.errors import JahpError, MemoryShortageError, describe_error, memory_errors
-from jahp_pl.file_jobs import Job, run_all
 from jahp_pl.settings import load_config
 from tests.support.codec_models import JOINT, codec_of
 from tests.support.commands import run

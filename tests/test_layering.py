@@ -29,7 +29,7 @@ LAYERS = (
     ("model",),
     ("loss", "initialization"),
     ("codec",),
-    ("file_jobs", "model_io", "measurement", "data"),
+    ("model_io", "measurement", "data"),
     ("runtime", "training"),
     ("evaluation",),
     ("bench", "sweeping", "report"),

@@ -11,14 +11,14 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jahp_pl import file_jobs
-from jahp_pl.cli import output
+from jahp_pl.cli import job_plan, output
 from jahp_pl.cli.codecs import open_any_codec
 from jahp_pl.cli.errors import CommandError
+from jahp_pl.cli.job_plan import Job, JobError
 from jahp_pl.cli.jobs import FinishedOutput, run_jobs
 from jahp_pl.cli.options import add_effort, add_files, add_target, command
 from jahp_pl.cli.streams import read_source, write_target
-from jahp_pl.file_jobs import Job, JobError
+from jahp_pl.codec.bitstream import FILE_SUFFIX
 from jahp_pl.text import count_of
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def compress(arguments: argparse.Namespace) -> None:
     from jahp_pl.images.io import SUFFIXES
 
     try:
-        jobs = file_jobs.plan(arguments.inputs, arguments.output, ".jahp", SUFFIXES, arguments.force)
+        jobs = job_plan.plan(arguments.inputs, arguments.output, FILE_SUFFIX, SUFFIXES, arguments.force)
     except JobError:
         _refuse_other_than_images(arguments.inputs)
         raise
@@ -59,7 +59,7 @@ def compress(arguments: argparse.Namespace) -> None:
     )
 
     def work(job: Job) -> FinishedOutput | None:
-        if job.is_resumable and not arguments.force and file_jobs.is_done(job, lambda _: compressor.has_made(job)):
+        if job.is_resumable and not arguments.force and job_plan.is_done(job, lambda _: compressor.has_made(job)):
             return None
         return compressor.make(job)
 
@@ -155,7 +155,7 @@ def _report_unread_images(inputs: Sequence[Path], suffixes: Collection[str]) -> 
     """Report the image files in input folders that are left out because their formats are not supported."""
     from jahp_pl.images import heif
 
-    if kinds := file_jobs.count_unread_images(inputs, suffixes):
+    if kinds := job_plan.count_unread_images(inputs, suffixes):
         counts = ", ".join(f"{count} {suffix}" for suffix, count in kinds.items())
         remedy = f"convert them to PNG first{heif.install_hint(kinds)}"
         output.say(f"left out, because these formats are not supported: {counts}; {remedy}", file=sys.stderr)
@@ -171,7 +171,7 @@ def _refuse_other_than_images(inputs: Sequence[Path]) -> None:
     from jahp_pl.images.io import image_size
 
     for path in filter(Path.is_file, inputs):
-        if file_jobs.is_compressed(path):
+        if job_plan.is_compressed(path):
             raise CommandError(f"{path}: is already a .jahp file; `jahp decompress` turns it into an image")
         image_size(path)
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
+from jahp_pl.cli.job_plan import Job
 from jahp_pl.errors import JahpError
-from jahp_pl.file_jobs import Job
 
 if TYPE_CHECKING:
     from jahp_pl.codec.bitstream import BitstreamError

@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jahp_pl import file_jobs
-from jahp_pl.cli import output
+from jahp_pl.cli import job_plan, output
 from jahp_pl.cli.codecs import Decoders
 from jahp_pl.cli.decode_ahead import DecodeAhead
 from jahp_pl.cli.errors import CommandError
+from jahp_pl.cli.job_plan import STREAM, Job, JobError
 from jahp_pl.cli.jobs import Finish, FinishedOutput, run_jobs
 from jahp_pl.cli.options import add_files, command, positive
 from jahp_pl.cli.streams import read_source, write_target
-from jahp_pl.file_jobs import STREAM, Job, JobError
+from jahp_pl.codec.bitstream import DECODED_SUFFIX, FILE_SUFFIX
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -31,8 +31,8 @@ def decompress(arguments: argparse.Namespace) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     try:
-        jobs = file_jobs.plan(
-            arguments.inputs, arguments.output, ".png", {".jahp"}, arguments.force, suffix_beside=file_jobs.DECODED
+        jobs = job_plan.plan(
+            arguments.inputs, arguments.output, ".png", {FILE_SUFFIX}, arguments.force, suffix_beside=DECODED_SUFFIX
         )
     except JobError:
         _refuse_other_than_compressed(arguments.inputs)
@@ -53,7 +53,7 @@ def _refuse_other_than_compressed(inputs: Sequence[Path]) -> None:
     from jahp_pl.codec.bitstream import BitstreamError, unpack
 
     for path in filter(Path.is_file, inputs):
-        if not file_jobs.is_compressed(path):
+        if not job_plan.is_compressed(path):
             try:
                 unpack(read_source(path))
             except BitstreamError as error:
@@ -113,9 +113,9 @@ class _Decompressor:
         """Check whether the image of a file with this content has yet to be made.
 
         Raises:
-            JobError, BitstreamError: as for `file_jobs.is_done` and `_has_size_of`.
+            JobError, BitstreamError: as for `job_plan.is_done` and `_has_size_of`.
         """
-        return self._force or not job.is_resumable or not file_jobs.is_done(job, lambda path: _has_size_of(path, data))
+        return self._force or not job.is_resumable or not job_plan.is_done(job, lambda path: _has_size_of(path, data))
 
 
 def _write_image(job: Job, image: RGB, icc: bytes, num_bytes: int) -> FinishedOutput:

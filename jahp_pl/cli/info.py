@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jahp_pl import file_jobs
-from jahp_pl.cli import output
+from jahp_pl.cli import job_plan, output
 from jahp_pl.cli.errors import INPUT_ERRORS
+from jahp_pl.cli.job_plan import STREAM, JobError
+from jahp_pl.cli.job_queue import Failure
 from jahp_pl.cli.jobs import print_failures
 from jahp_pl.cli.options import add_import, add_runtime, command
-from jahp_pl.file_jobs import STREAM, Failure, JobError
+from jahp_pl.codec.bitstream import FILE_SUFFIX
 from jahp_pl.model_io.pretrained import (
     NO_MODELS,
     Bundled,
@@ -98,7 +99,7 @@ def _described_paths(name: str) -> list[Path]:
 
 def _is_compressed(path: Path) -> bool:
     """Check whether a path is a .jahp file, by its name or by its first bytes."""
-    return path.suffix == ".jahp" or path == STREAM or file_jobs.is_compressed(path)
+    return path.suffix == FILE_SUFFIX or path == STREAM or job_plan.is_compressed(path)
 
 
 def _below(folder: Path) -> Iterator[Path]:
@@ -111,7 +112,7 @@ def _below(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
         if path.is_dir() and not path.is_symlink():  # a link to a folder above would never end
             yield from _below(path)
-        elif path.suffix == ".jahp":
+        elif path.suffix == FILE_SUFFIX:
             yield path
 
 

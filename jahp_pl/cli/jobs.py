@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from jahp_pl import file_jobs
+from jahp_pl.cli import job_plan
 from jahp_pl.cli.errors import INPUT_ERRORS, CommandError
+from jahp_pl.cli.job_plan import STREAM, Job
+from jahp_pl.cli.job_queue import Failure, run_all
 from jahp_pl.cli.output import QUIET, bar_of_files, name_of, say
 from jahp_pl.errors import memory_errors
-from jahp_pl.file_jobs import STREAM, Job
 
 
 class FinishedOutput(NamedTuple):
@@ -60,7 +61,7 @@ def run_jobs(
     with bar_of_files(command, len(jobs)) as files:
 
         def work_and_report(job: Job) -> bool | Callable[[], bool]:
-            source_time = file_jobs.source_time(job)
+            source_time = job_plan.source_time(job)
             with memory_errors(name_of(job.source)):
                 made = work(job)
             if made is None:
@@ -75,7 +76,7 @@ def run_jobs(
             return report_output(job, source_time, made)
 
         def report_output(job: Job, source_time: int, made: FinishedOutput) -> bool:
-            file_jobs.copy_future_date(job, source_time)
+            job_plan.copy_future_date(job, source_time)
             outputs.append(made)
             with files.external_write_mode():
                 line = f"{name_of(job.source)} -> {name_of(job.target, 'output')}: {made.words}"
@@ -88,7 +89,7 @@ def run_jobs(
             if callable(begun):
                 begun()
             return
-        report = file_jobs.run_all(jobs, work_and_report, INPUT_ERRORS, lambda _: files.update())
+        report = run_all(jobs, work_and_report, INPUT_ERRORS, lambda _: files.update())
     if len(outputs) > 1:
         say(f"{_describe_total(outputs)}, {time.monotonic() - start:.1f} s")
     if report.num_skipped:
@@ -110,7 +111,7 @@ def _describe_skipped(num_skipped: int, total: int, not_compared: Sequence[str])
     return f"{num_skipped} of {total} {were} done already{unseen}; --force does {them} again"
 
 
-def print_failures(command: str, failures: Sequence[file_jobs.Failure], total: int) -> None:
+def print_failures(command: str, failures: Sequence[Failure], total: int) -> None:
     """Print the errors of failed jobs.
 
     Raises:

@@ -10,8 +10,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from jahp_pl.cli.job_plan import STREAM
 from jahp_pl.errors import StandardOutputError
-from jahp_pl.file_jobs import STREAM
 from jahp_pl.text import printable
 
 if TYPE_CHECKING:

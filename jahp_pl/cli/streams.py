@@ -7,8 +7,8 @@ from pathlib import Path
 
 from jahp_pl.cli import output
 from jahp_pl.cli.errors import CommandError
+from jahp_pl.cli.job_plan import STREAM
 from jahp_pl.errors import named_in_errors
-from jahp_pl.file_jobs import STREAM
 
 
 def read_source(source: Path) -> bytes:

@@ -29,6 +29,9 @@ from typing import NamedTuple
 from jahp_pl.codec.varint import to_varint
 from jahp_pl.errors import JahpError
 
+FILE_SUFFIX = ".jahp"
+DECODED_SUFFIX = ".decoded.png"
+"""Suffix of an image decoded next to its file; it keeps an original in the same folder from being overwritten."""
 MAGIC = b"jahp"
 VERSION = 2
 """Newest version that can be read. A file is written as version 1 if it needs nothing newer."""

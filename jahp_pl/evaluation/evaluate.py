@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from jahp_pl.codec.bitstream import MAX_SIDE
+from jahp_pl.codec.bitstream import FILE_SUFFIX, MAX_SIDE
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.targets import Target
 from jahp_pl.evaluation import EvaluationError
@@ -78,7 +78,7 @@ def plan_files(originals: Sequence[Original], files: Path) -> list[EvaluationTas
         EvaluationError: if files would be written among the images.
     """
     names = [Path(original.name) for original in originals]
-    targets = [name.with_suffix(".jahp") for name in names]
+    targets = [name.with_suffix(FILE_SUFFIX) for name in names]
     if len(set(targets)) < len(targets):  # e.g. a.jpg and a.png
         targets = [name.with_name(f"{name.name}.jahp") for name in names]
     sources = {resolved(original.source.parent) for original in originals}

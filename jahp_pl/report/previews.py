@@ -11,12 +11,12 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from jahp_pl.codec.bitstream import DECODED_SUFFIX
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.targets import Target
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.classical import CODECS, encode_nearest
 from jahp_pl.evaluation.image_set import name_in_errors
-from jahp_pl.file_jobs import DECODED
 from jahp_pl.images.io import RGB, SUFFIXES, decode_rgb
 from jahp_pl.quality import compare_arrays, decibels
 from jahp_pl.report.curves import Curve, CurvePoint
@@ -160,7 +160,7 @@ def _decoded(point: CurvePoint, name: str, original: RGB, codecs: Mapping[str, C
         target = Target(**point.raw.get("target", {}))
         return codec.decompress(codec.encode(original, target).data).permute(1, 2, 0).numpy()
     folder = point.path.with_suffix("") / point.raw.get("folder", "") if point.path is not None else Path()
-    pictures = (folder / f"{name}{suffix}" for suffix in (DECODED, ".png"))  # names used by `jahp decompress`
+    pictures = (folder / f"{name}{suffix}" for suffix in (DECODED_SUFFIX, ".png"))  # names used by `jahp decompress`
     found = next((picture for picture in pictures if picture.is_file()), None)
     return None if found is None else decode_rgb(found)
 

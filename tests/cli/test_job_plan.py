@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from jahp_pl.file_jobs import STREAM, Job, JobError, is_done, plan, run_all
+from jahp_pl.cli.job_plan import STREAM, Job, JobError, is_done, plan
+from jahp_pl.cli.job_queue import run_all
 
 WANTED = {".png", ".jpg"}
 

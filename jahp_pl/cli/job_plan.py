@@ -1,25 +1,19 @@
-"""Plans and runs one command over many files: chooses outputs, skips finished files, collects failures."""
+"""Plans one command over many files: which outputs to make from which inputs, and which are finished already."""
 
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from jahp_pl.codec.bitstream import MAGIC
-from jahp_pl.errors import JahpError, StandardOutputError, describe_error
+from jahp_pl.codec.bitstream import DECODED_SUFFIX, MAGIC
+from jahp_pl.errors import JahpError
 from jahp_pl.files import resolved
 
 STREAM = Path("-")
 """Stands for standard input or standard output."""
-DECODED = ".decoded.png"
-"""Suffix of an image decoded next to its .jahp file; it keeps an original in the same folder from being overwritten."""
-MAX_UNFINISHED = 2
-"""Maximum number of unfinished outputs when the next job begins."""
 _MAX_NAME = 255
 """Maximum length of a file name in bytes on Linux, macOS and Windows."""
 UNREAD_SUFFIXES = frozenset(
@@ -46,23 +40,6 @@ class Job(NamedTuple):
     """Whether the source was found in a folder, so that an existing output may count as finished."""
     conflict: str | None = None
     """One-line reason why the job cannot be done, if another job has the same output; None otherwise."""
-
-
-class Failure(NamedTuple):
-    """An input that could not be used."""
-
-    source: Path
-    reason: str
-    """What is wrong, in one line."""
-
-
-class JobReport(NamedTuple):
-    """Outcome of all jobs."""
-
-    num_done: int
-    num_skipped: int
-    """Number of outputs that existed already."""
-    failures: list[Failure]
 
 
 def plan(
@@ -189,58 +166,6 @@ def copy_future_date(job: Job, modified: int) -> None:
             os.utime(job.target, ns=(modified, modified))
 
 
-def run_all(
-    jobs: Sequence[Job],
-    work: Callable[[Job], bool | Callable[[], bool]],
-    expected: tuple[type[Exception], ...],
-    progress: Callable[[Job], object] = lambda _: None,
-) -> JobReport:
-    """Do all jobs; a failed job does not stop the others.
-
-    Args:
-        jobs: from `plan`.
-        work: makes one output, and returns False if it existed already, otherwise True. Alternatively, it begins an
-            output and returns a function that waits for completion and then returns the same; this function is called
-            once `MAX_UNFINISHED` later jobs have begun, or after the last job.
-        expected: errors that count as a bad input. Any other error ends the run, as does a failed write to standard
-            output.
-        progress: called after each job.
-
-    Returns:
-        Numbers of jobs done and skipped, and the failures, in the order of the jobs.
-    """
-    made: list[bool] = []
-    failures: dict[int, Failure] = {}
-    unfinished: deque[tuple[int, Callable[[], bool]]] = deque()
-
-    def attempt(place: int, part: Callable[[], bool | Callable[[], bool]]) -> None:
-        """Run a job, or only its beginning or its end."""
-        try:
-            outcome = part()
-        except (BrokenPipeError, StandardOutputError):
-            raise
-        except expected as error:
-            failures[place] = Failure(jobs[place].source, describe_error(error))
-        else:
-            if callable(outcome):
-                unfinished.append((place, outcome))
-                return
-            made.append(outcome)
-        progress(jobs[place])
-
-    for place, job in enumerate(jobs):
-        if job.conflict is None:
-            attempt(place, partial(work, job))
-        else:
-            failures[place] = Failure(job.source, job.conflict)
-            progress(job)
-        if len(unfinished) > MAX_UNFINISHED:
-            attempt(*unfinished.popleft())
-    while unfinished:
-        attempt(*unfinished.popleft())
-    return JobReport(sum(made), len(made) - sum(made), [failures[place] for place in sorted(failures)])
-
-
 def _named(source: Path, target: Path, force: bool) -> list[Job]:
     """Return the job of a file that was named on its own, not found in a folder."""
     if source != STREAM and not source.is_file():
@@ -285,6 +210,6 @@ def is_compressed(path: Path) -> bool:
 
 def _advice(target: Path) -> str:
     """Suggest what to do about a file in the way: overwriting it only if this program made it."""
-    if target.name.endswith(DECODED):
+    if target.name.endswith(DECODED_SUFFIX):
         return "--force overwrites it"
     return "--force overwrites it" if is_compressed(target) else "it may be an original: choose another output with -o"
