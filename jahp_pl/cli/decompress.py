@@ -37,6 +37,8 @@ def decompress(arguments: argparse.Namespace) -> None:
     except JobError:
         _refuse_other_than_compressed(arguments.inputs)
         raise
+    for job in jobs:
+        _format_of(job)
     with ThreadPoolExecutor(1) as writer:  # its exit finishes writes that were begun, even after an interrupt
         decompressor = _Decompressor(
             Decoders(arguments), jobs, writer, arguments.max_pixels, arguments.max_seconds, arguments.force
@@ -124,16 +126,35 @@ def _write_image(job: Job, image: RGB, icc: bytes, num_bytes: int) -> FinishedOu
     Raises:
         ImageError: if the format of the output cannot hold the image.
     """
-    from jahp_pl.images.io import ImageError, encode_rgb
+    from jahp_pl.images.io import LOSSY_FORMATS, ImageError, encode_rgb
 
-    suffix = ".png" if job.target == STREAM else job.target.suffix
+    name = _format_of(job)
     try:
-        content = encode_rgb(image, suffix, icc)
+        content = encode_rgb(image, _suffix_of(job), icc)
     except ImageError as error:
         raise ImageError(f"{output.name_of(job.target, 'output')}: {error}") from None
     write_target(job.target, content)
     height, width, _ = image.shape
-    return FinishedOutput(f"{width} x {height}", num_bytes, height * width)
+    note = f", with some loss in {name}" if name in LOSSY_FORMATS else ""
+    return FinishedOutput(f"{width} x {height}{note}", num_bytes, height * width)
+
+
+def _suffix_of(job: Job) -> str:
+    return ".png" if job.target == STREAM else job.target.suffix
+
+
+def _format_of(job: Job) -> str:
+    """Return Pillow's name of the format of an output.
+
+    Raises:
+        ImageError: if there is no such format, or it cannot hold every image.
+    """
+    from jahp_pl.images.io import ImageError, output_format
+
+    try:
+        return output_format(_suffix_of(job))
+    except ImageError as error:
+        raise ImageError(f"{job.target}: {error}") from None
 
 
 def _has_size_of(path: Path, data: bytes) -> bool:

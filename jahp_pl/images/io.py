@@ -57,6 +57,16 @@ Source = str | Path | bytes | BinaryIO
 RGB = npt.NDArray[np.uint8]
 """Image as (H, W, 3) uint8."""
 
+LOSSY_FORMATS = ("AVIF", "JPEG", "MPO")
+"""Formats that are written with a small loss; all others keep the pixels."""
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "AVIF": {"quality": 95, "subsampling": "4:4:4"},
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "MPO": {"quality": 95, "subsampling": 0},
+    "PNG": {"compress_level": PNG_LEVEL},
+    "WEBP": {"lossless": True, "quality": 0, "method": 0},  # effort 0, which is several times as fast
+} | {name: {} for name in ("BMP", "DDS", "DIB", "JPEG2000", "PCX", "PPM", "QOI", "SGI", "TGA", "TIFF")}
+"""Options of Pillow for each format in which images are written. The other formats reduce colors or sizes."""
 _FORMATS_WITH_PROFILE = ("AVIF", "JPEG", "PNG", "TIFF", "WEBP")
 """Formats that Pillow writes with an ICC profile."""
 
@@ -247,8 +257,26 @@ def _check(image: Image.Image) -> None:
         raise ImageError(f"has {frames} frames or pages; give one still image")
 
 
+def output_format(suffix: str) -> str:
+    """Return Pillow's name of the format with a suffix, in which images are written.
+
+    Raises:
+        ImageError: if there is no such format, or it cannot hold every image in full size and color.
+    """
+    Image.preinit()
+    if suffix.lower() not in Image.EXTENSION:
+        Image.init()  # imports the plugins of all other formats
+    name = Image.EXTENSION.get(suffix.lower(), "")
+    if name not in _OPTIONS:
+        what = f"{name} may not keep colors and size" if name in Image.SAVE else "is no image format"
+        raise ImageError(f"'{suffix}': {what}; use .png, .tif, .webp, .jp2, .bmp or .ppm, or with loss .jpg or .avif")
+    return name
+
+
 def encode_rgb(rgb: RGB, suffix: str, icc: bytes = b"") -> bytes:
     """Encode an image to the content of a file that shows the intended colors in every format.
+
+    Formats in `LOSSY_FORMATS` change the pixels a little, others keep them.
 
     Args:
         rgb: (H, W, 3) uint8.
@@ -257,21 +285,14 @@ def encode_rgb(rgb: RGB, suffix: str, icc: bytes = b"") -> bytes:
             colors are converted to sRGB.
 
     Raises:
-        ImageError: if Pillow writes no format with this suffix, or the format cannot hold the image.
+        ImageError: if no format with this suffix holds every image, or the format cannot hold this one.
     """
-    Image.preinit()
-    if suffix.lower() not in Image.EXTENSION:
-        Image.init()  # imports the plugins of all other formats
-    format_name = Image.EXTENSION.get(suffix.lower())
-    if format_name not in Image.SAVE:
-        raise ImageError(f"no image format has the suffix '{suffix}'; use .png, .webp or .jpg")
-    options: dict[str, Any] = {"icc_profile": icc} if icc and format_name in _FORMATS_WITH_PROFILE else {}
+    name = output_format(suffix)
+    options: dict[str, Any] = {"icc_profile": icc} if icc and name in _FORMATS_WITH_PROFILE else {}
     pixels = rgb_to_srgb(rgb, icc) if icc and not options else rgb
-    if format_name == "PNG":
-        options["compress_level"] = PNG_LEVEL
     buffer = io.BytesIO()
     try:
-        Image.fromarray(pixels).save(buffer, format_name, **options)
+        Image.fromarray(pixels).save(buffer, name, **options | _OPTIONS[name])
     except (OSError, ValueError) as error:  # e.g. JPEG and WebP limit the side length
         raise ImageError(f"{suffix} cannot hold the image ({str(error).strip()}); use .png") from None
     return buffer.getvalue()

@@ -111,3 +111,15 @@ def test_a_disk_that_fails_while_an_image_is_written_is_reported_for_that_image(
     assert lines[-1] == "jahp: decompress: 1 of 4 failed, see above; the others are done"
     assert "1.png" in lines[-2]
     assert sorted(path.name for path in out.iterdir() if path.is_file()) == ["0.png", "2.png", "3.png"]
+
+
+def test_an_output_of_few_colors_is_refused_before_decoding_and_a_loss_is_named(model, coded, tmp_path, capsys, groups):
+    for suffix in (".gif", ".ico", ".pdf", ".txt"):
+        target = tmp_path / f"x{suffix}"
+        assert run("decompress", coded / "0.jahp", "-o", target, "--model", model) == 2
+        assert f"{target}: '{suffix}': " in capsys.readouterr().err
+        assert not target.exists()
+    assert groups == []
+    for suffix, note in ((".jpg", ", with some loss in JPEG\n"), (".webp", "40\n")):
+        assert run("decompress", coded / "0.jahp", "-o", tmp_path / f"x{suffix}", "--model", model) == 0
+        assert capsys.readouterr().out.endswith(note)

@@ -12,7 +12,17 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageCms
 
-from jahp_pl.images.io import ImageError, convert_rgb, decode_rgb, encode_rgb, image_size, is_plain_jpeg
+from jahp_pl.images import io as io_module
+from jahp_pl.images.io import (
+    LOSSY_FORMATS,
+    ImageError,
+    convert_rgb,
+    decode_rgb,
+    encode_rgb,
+    image_size,
+    is_plain_jpeg,
+    output_format,
+)
 from tests.support.profiles import DISPLAY_P3
 
 PHOTOS = Path(__file__).parents[2] / "data" / "photos"
@@ -319,7 +329,22 @@ def test_color_with_16_bits_per_sample_reports_the_loss() -> None:
 
 def test_an_image_is_encoded_in_the_format_of_the_suffix_or_refused(photo: Image.Image) -> None:
     assert np.array_equal(decode_rgb(encode_rgb(pixels(photo), ".PNG")), pixels(photo))
-    with pytest.raises(ImageError, match=r"'\.nope'"):
-        encode_rgb(pixels(photo), ".nope")
+    for suffix, reason in {".nope": "is no image format", ".gif": "GIF may not keep colors", ".ico": "ICO"}.items():
+        with pytest.raises(ImageError, match=rf"'\{suffix}': {reason}.*; use \.png, \.tif"):
+            encode_rgb(pixels(photo), suffix)
     with pytest.raises(ImageError, match=r"use \.png"):
         encode_rgb(np.zeros((1, 16400, 3), np.uint8), ".webp")
+
+
+def test_every_format_that_is_written_keeps_the_pixels_unless_it_is_called_lossy() -> None:
+    rng = np.random.default_rng(0)
+    Image.init()
+    written = [suffix for suffix, name in Image.EXTENSION.items() if name in io_module._OPTIONS]
+    assert {".png", ".webp", ".tif", ".jp2", ".bmp", ".ppm", ".jpg", ".avif"} <= set(written)
+    for height, width in ((1, 1), (7, 5), (64, 96)):
+        rgb = rng.integers(0, 256, (height, width, 3)).astype(np.uint8)
+        for suffix in written:
+            with Image.open(io.BytesIO(encode_rgb(rgb, suffix))) as image:
+                shown = np.asarray(image.convert("RGB"))
+            assert shown.shape == rgb.shape
+            assert np.array_equal(shown, rgb) == (output_format(suffix) not in LOSSY_FORMATS), suffix
