@@ -13,7 +13,7 @@ def is_finite(values: Tensor) -> bool:
     """Check that no number is infinite or NaN, in one pass and without a temporary tensor of the same size."""
     if values.numel() == 0 or not values.is_floating_point():
         return True
-    return all(math.isfinite(float(end)) for end in torch.aminmax(values))  # NaN wins over all numbers
+    return all(math.isfinite(float(end)) for end in torch.aminmax(values.detach()))  # NaN wins over all numbers
 
 
 def round_straight_through(x: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from jahp_pl.config import Config, ConfigError, current_name, require, with_current_names
 from jahp_pl.errors import describe_error, first_line
 from jahp_pl.extensions import import_modules
+from jahp_pl.json_content import MAX_WHOLE
 from jahp_pl.text import shortened
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def load_config(*arguments: str | Path) -> Config:
             raise ConfigError(f"{file}: cannot be read as YAML: it is nested too deeply; correct the file") from None
         # PyYAML passes on Python's own errors; OmegaConf raises an OSError without a number if a file is a single word
         except (YAMLError, OmegaConfBaseException, OSError, ValueError, ArithmeticError) as error:
+            if not file:
+                raise ConfigError("'': is an empty name; give the path of a YAML file, or key=value") from None
             if isinstance(error, IsADirectoryError):
                 raise ConfigError(f"{file}: is a folder; give the path of a YAML file with settings") from None
             if isinstance(error, OSError) and error.errno is not None:
@@ -110,7 +113,7 @@ def _merge(layers: Sequence[tuple[str, DictConfig]], may_import: bool) -> Config
         _check_structure(values, Config, "", origin)
         try:
             merged = OmegaConf.merge(merged, values)
-        except (OmegaConfBaseException, ValueError) as error:  # ValueError: a number that Python refuses to print
+        except OmegaConfBaseException as error:
             raise ConfigError(f"{origin}{_refusal(error, values)}") from None
     if may_import:
         import_modules([str(module) for module in merged.imports])  # before the names that they register are checked
@@ -209,10 +212,18 @@ def _check_structure(values: Any, section: type, prefix: str, origin: str) -> No
         if dataclasses.is_dataclass(hints[name]):
             _check_structure(value, hints[name], f"{key}.", origin)
         elif typing.get_origin(hints[name]) is list:
-            is_list = isinstance(value, list) and all(isinstance(v, str | int | float) for v in value)
+            is_list = isinstance(value, list) and all(
+                isinstance(v, str | int | float) and not _is_vast(v) for v in value
+            )
             require(is_list, f"{origin}{key}", value, f"must be {_kind(hints[name])}")
-        elif value == "???":  # OmegaConf would take the default
-            raise ConfigError(f"{origin}{key}={value}: must be {_kind(hints[name])}")
+        else:
+            require(value != "???", f"{origin}{key}", value, f"must be {_kind(hints[name])}")  # "???" is the default
+            require(not _is_vast(value), f"{origin}{key}", value, "must have fewer digits")
+
+
+def _is_vast(value: object) -> bool:
+    """Check for a whole number that OmegaConf fails to convert to a float or to text."""
+    return isinstance(value, int) and abs(value) >= MAX_WHOLE
 
 
 def _sections() -> list[str]:
@@ -246,6 +257,7 @@ _USUAL_NAMES = {
 
 def _unknown_key(key: str) -> str:
     """Format the message about a key that no setting has."""
+    shown = shortened(key) or "''"
     if key in all_keys():
         return f"{key}: dotted keys are for the command line; in a file, nest the key below `{key.split('.')[0]}:`"
     last = key.split(".")[-1]
@@ -254,11 +266,16 @@ def _unknown_key(key: str) -> str:
         known = [*([] if "." in key else _sections()), *all_keys()]
         close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]}?" if close else "`jahp train --keys` lists all"
-    return f"{key}: no such setting; {hint}"
+    return f"{shown}: no such setting; {hint}"
 
 
 def yaml_problem(error: Exception) -> str:
     """Describe an error of a YAML parser or of OmegaConf in one line, with the line of the file where it is known."""
+    from omegaconf.errors import KeyValidationError
+
+    if isinstance(error, KeyValidationError):
+        return "a key is empty, or neither a word nor a number"
     if (problem := getattr(error, "problem", None)) and (mark := getattr(error, "problem_mark", None)):
+        problem = problem.replace("found unhashable key", "a key is a list or a mapping")
         return f"{problem}, in line {mark.line + 1}"
     return first_line(error)

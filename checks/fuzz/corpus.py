@@ -12,7 +12,8 @@ from jahp_pl.model import CompressionModel
 from tests.support.codec_models import Variant, kodak_crop, load_golden
 
 SIZES = ((1, 1), (1, 40), (5, 7), (16, 16), (17, 33), (48, 80))
-"""Heights and widths. The last two sizes have more than one latent, and the last has more than one hyper-latent."""
+"""Heights and widths; the fourth image is gray. The last two sizes have more than one latent, and the last has
+also more than one hyper-latent."""
 PROFILE = bytes(range(256)) * 2
 """Color profile of every second file. The format does not interpret profiles, so any bytes will do."""
 UNTRAINED = (
@@ -31,7 +32,7 @@ class Subject(NamedTuple):
 
 def subjects() -> list[Subject]:
     """Create the golden models, and codecs of the other kinds whose untrained densities code a photograph's latents."""
-    models = {name: load_golden(name) for name in ("joint", "mixture")}
+    models = {name: load_golden(name) for name in ("joint", "mixture", "variable")}
     return [
         _subject(name, Codec(model)) for name, model in (models | {str(v): _untrained(v) for v in UNTRAINED}).items()
     ]
@@ -46,5 +47,7 @@ def _untrained(variant: Variant) -> CompressionModel:
 
 
 def _subject(name: str, codec: Codec) -> Subject:
-    files = [codec.compress(kodak_crop()[:height, :width]) for height, width in SIZES]
+    images = [kodak_crop()[:height, :width] for height, width in SIZES]
+    images[3] = images[3][:, :, :1].repeat(3, 2)  # gray
+    files = [codec.compress(image) for image in images]
     return Subject(name, codec, tuple(with_icc(f, PROFILE) if n % 2 else f for n, f in enumerate(files)))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from jahp_pl.codec.bitstream import MAX_ICC_BYTES, MAX_PIXELS, MAX_SIDE, unpack
+from jahp_pl.codec.bitstream import HAS_LEVEL, IS_GRAY, MAX_ICC_BYTES, MAX_PIXELS, MAX_SIDE, unpack
 from jahp_pl.codec.varint import to_varint
 
 T = TypeVar("T")
@@ -43,6 +43,9 @@ class FileParts(NamedTuple):
     profile: bytes
     """Color profile in its stored form, deflated."""
     payload: bytes
+    flags: int = 0
+    """Flags of version 2; a file without flags is of version 1."""
+    level: int | None = None
     profile_length: int | None = None
     """Length of the profile to state in the header; None for the true one."""
     payload_length: int | None = None
@@ -60,8 +63,8 @@ def case(seed: int, number: int, corpus: Sequence[Sequence[bytes]]) -> Case:
     rng = np.random.default_rng([seed, number])
     strategy = STRATEGIES[int(rng.integers(len(STRATEGIES)))]
     subject = int(rng.integers(len(corpus)))
-    data = _choice(rng, corpus[subject])
-    other = _choice(rng, _choice(rng, corpus))
+    data = choose(rng, corpus[subject])
+    other = choose(rng, choose(rng, corpus))
     max_pixels = MAX_PIXELS if strategy is vast_size else SMALL_PIXELS
     return Case(strategy.__name__, subject, strategy(rng, data, other), max_pixels)
 
@@ -91,7 +94,7 @@ def truncated(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
 def extended(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
     """Append bytes to a file."""
     tail = (rng.bytes(int(rng.integers(1, 100))), bytes(int(rng.integers(1, 100))), data, other)
-    return data + _choice(rng, tail)
+    return data + choose(rng, tail)
 
 
 def spliced(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
@@ -101,7 +104,7 @@ def spliced(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
 
 def garbage(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
     """Put random bytes after the first 0 to 13 bytes of a valid file."""
-    return data[: int(_choice(rng, (0, 4, 5, 13)))] + rng.bytes(int(rng.integers(200)))
+    return data[: int(choose(rng, (0, 4, 5, 13)))] + rng.bytes(int(rng.integers(200)))
 
 
 # --- with a valid checksum ------------------------------------------------------------------------------------------
@@ -115,7 +118,7 @@ def garbage_behind_checksum(rng: np.random.Generator, data: bytes, _: bytes) -> 
 
 def header_field(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
     """Change one number of the header, to a valid or an invalid value."""
-    parts, field = take_apart(data), _choice(rng, ("width", "height", "smallest", "span"))
+    parts, field = take_apart(data), choose(rng, ("width", "height", "smallest", "span", "flags", "level"))
     number = _number(rng) * (-1 if field == "smallest" and rng.random() < 0.5 else 1)
     fields: dict[str, Any] = {field: number}
     return put_together(parts._replace(**fields))
@@ -130,6 +133,17 @@ def lengths(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
         profile = int(rng.integers(len(parts.profile) + len(parts.payload) + 1))
         payload = len(parts.profile) + len(parts.payload) - profile
     return put_together(parts._replace(profile_length=profile, payload_length=payload))
+
+
+def gray_or_level(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
+    """Switch the flag of gray images, or add, remove or change the level."""
+    parts = take_apart(data)
+    if rng.random() < 0.3:
+        return put_together(parts._replace(flags=parts.flags ^ IS_GRAY))
+    if rng.random() < 0.3:
+        return put_together(parts._replace(flags=parts.flags ^ HAS_LEVEL, level=None if parts.level else 300))
+    level = int(choose(rng, (*EDGES, 256, 511, 512, 767, 768, 769, 65535, 65536)))
+    return put_together(parts._replace(flags=parts.flags | HAS_LEVEL, level=level))
 
 
 def image_size(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
@@ -176,7 +190,7 @@ def payload_words(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
         old[:at], old[at:], old[:at] + old, old + bytes(count), old + rng.bytes(count), foreign, old[:at] + foreign,
         rng.bytes(count), rng.bytes(100 * count), bytes(count), b"\xff" * count, b"\xff" * len(old), b"",
     )  # fmt: skip
-    payload = _choice(rng, options)
+    payload = choose(rng, options)
     return put_together(parts._replace(payload=payload))
 
 
@@ -197,7 +211,7 @@ def other_model(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
         + bytes([parts.fingerprint[at] ^ 1 << int(rng.integers(8))])
         + parts.fingerprint[at + 1 :]
     )
-    return put_together(parts._replace(fingerprint=_choice(rng, (near, theirs))))
+    return put_together(parts._replace(fingerprint=choose(rng, (near, theirs))))
 
 
 def foreign_insides(rng: np.random.Generator, data: bytes, other: bytes) -> bytes:
@@ -209,7 +223,7 @@ def profile(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
     """Replace the profile by a zlib stream that is damaged, repeated, empty or too large, or by other bytes."""
     parts = take_apart(data)
     good = zlib.compress(rng.bytes(int(rng.integers(1, 300))))
-    size = MAX_ICC_BYTES + int(_choice(rng, (-1, 0, 1, 10 * MAX_ICC_BYTES)))
+    size = MAX_ICC_BYTES + int(choose(rng, (-1, 0, 1, 10 * MAX_ICC_BYTES)))
     kinds: tuple[Callable[[], bytes], ...] = (
         lambda: good,
         lambda: good + good,
@@ -220,14 +234,14 @@ def profile(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
         lambda: rng.bytes(int(rng.integers(1, 300))),
         lambda: bytes(int(rng.integers(1, 300))),
     )
-    field = _choice(rng, kinds)()
+    field = choose(rng, kinds)()
     return put_together(parts._replace(profile=field))
 
 
 STRATEGIES: tuple[Callable[[np.random.Generator, bytes, bytes], bytes], ...] = (
     flipped_bits, other_bytes, truncated, extended, spliced, garbage, garbage_behind_checksum, header_field, lengths,
     image_size, vast_size, latent_range, payload_bytes, payload_words, several_fields, other_model, foreign_insides,
-    profile,
+    profile, gray_or_level,
 )  # fmt: skip
 
 
@@ -238,8 +252,9 @@ def take_apart(data: bytes) -> FileParts:
     """Split a valid file into its parts."""
     header, payload = unpack(data, MAX_SIDE**2)
     profile = zlib.compress(header.icc, 9) if header.icc else b""
-    span = header.latent_max - header.latent_min
-    return FileParts(header.fingerprint, header.width, header.height, header.latent_min, span, profile, payload)
+    size, span = (header.width, header.height), header.latent_max - header.latent_min
+    flags, level = header.flags, header.level
+    return FileParts(header.fingerprint, *size, header.latent_min, span, profile, payload, flags, level)
 
 
 def put_together(parts: FileParts) -> bytes:
@@ -247,21 +262,25 @@ def put_together(parts: FileParts) -> bytes:
     zigzag = 2 * parts.smallest if parts.smallest >= 0 else -2 * parts.smallest - 1
     profile_length = len(parts.profile) if parts.profile_length is None else parts.profile_length
     payload_length = len(parts.payload) if parts.payload_length is None else parts.payload_length
-    numbers = (parts.width, parts.height, zigzag, parts.span, profile_length, payload_length)
-    head = b"jahp\x01" + parts.fingerprint + b"".join(to_varint(number) for number in numbers)
+    start = [parts.flags] if parts.flags or parts.level is not None else []  # otherwise version 1
+    start += [parts.level] if parts.level is not None else []
+    numbers = (*start, parts.width, parts.height, zigzag, parts.span, profile_length, payload_length)
+    version = b"\x02" if start else b"\x01"
+    head = b"jahp" + version + parts.fingerprint + b"".join(to_varint(number) for number in numbers)
     crc = zlib.crc32(head + parts.profile + parts.payload)
     return head + crc.to_bytes(4, "little") + parts.profile + parts.payload
 
 
 def _number(rng: np.random.Generator) -> int:
-    return int(_choice(rng, EDGES)) if rng.random() < 0.5 else int(2 ** rng.uniform(0, 40)) - 1
+    return int(choose(rng, EDGES)) if rng.random() < 0.5 else int(2 ** rng.uniform(0, 40)) - 1
 
 
 def _overwritten(rng: np.random.Generator, data: bytes, start: int) -> bytes:
     length = min(len(data) - start, int(2 ** rng.uniform(0, 8)))
-    run = _choice(rng, (bytes(length), b"\xff" * length, rng.bytes(length)))
+    run = choose(rng, (bytes(length), b"\xff" * length, rng.bytes(length)))
     return data[:start] + run + data[start + length :]
 
 
-def _choice(rng: np.random.Generator, options: Sequence[T]) -> T:
+def choose(rng: np.random.Generator, options: Sequence[T]) -> T:
+    """Draw one of the options."""
     return options[int(rng.integers(len(options)))]

@@ -1,11 +1,12 @@
 # ruff: noqa: T201
-"""Decodes many damaged files; each must give an image or `BitstreamError`, within limits of time and memory.
+"""Reads many damaged files; each must be read or refused in one line, within limits of time and memory.
 
     python -m checks.fuzz.run --cases 100000 --out results/fuzz.json
+    python -m checks.fuzz.run --target doors --cases 20000 --out results/fuzz-doors.json
     python -m checks.fuzz.run --first 4711 --cases 1        # repeats one case
 
 Outcomes are stored for every thousand cases, and reused until something changes on which they depend. The exit status
-is 1 if a case failed; its file is then in the folder of failures.
+is 1 if a case failed; its files are then in the folder of failures.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
-import hashlib
 import json
 import platform
 import shlex
@@ -21,20 +21,19 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from checks.fuzz.corpus import subjects
-from checks.fuzz.mutate import SMALL_PIXELS, case
+from checks.fuzz.mutate import SMALL_PIXELS
 from checks.fuzz.outcome import Outcome
 from checks.fuzz.pool import TIME_LIMIT, Pool
-from checks.fuzz.worker import CPU_LIMIT, MEMORY_LIMIT, work
+from checks.fuzz.targets import ROOT, TARGETS
+from checks.fuzz.worker import CPU_LIMIT, MEMORY_LIMIT
 from jahp_pl.files import write_atomically, write_json
 
-ROOT = Path(__file__).parents[2]
 CASES_PER_CHUNK = 1000
 """Number of cases whose outcomes are stored together."""
 
@@ -81,7 +80,8 @@ class OutcomeCounts:
 
 def main() -> None:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description="Decode damaged files.")
+    parser = argparse.ArgumentParser(description="Read damaged files.")
+    parser.add_argument("--target", choices=TARGETS, default="files", help=".jahp files, or the other doors [files]")
     parser.add_argument("--cases", type=int, default=100_000, help="number of cases [100000]")
     parser.add_argument("--first", type=int, default=0, help="number of the first case [0]")
     parser.add_argument("--seed", type=int, default=0, help="seed of all cases [0]")
@@ -92,7 +92,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the pool ends its processes
-    counts = fuzz(options.seed, options.first, options.cases, options.workers, options.state)
+    counts = fuzz(options.seed, options.first, options.cases, options.workers, options.state, target=options.target)
     report = summary(counts, options.seed, options.first)
     if options.out is not None:
         write_json(options.out, report)
@@ -101,7 +101,9 @@ def main() -> None:
         sys.exit(f"{len(counts.failures)} cases failed; their files are in {options.state / 'failures'}")
 
 
-def fuzz(seed: int, first: int, cases: int, workers: int, state: Path, *, quiet: bool = False) -> OutcomeCounts:
+def fuzz(
+    seed: int, first: int, cases: int, workers: int, state: Path, *, target: str = "files", quiet: bool = False
+) -> OutcomeCounts:
     """Run the cases that have not been run yet, and return the counts of all cases.
 
     Args:
@@ -110,23 +112,22 @@ def fuzz(seed: int, first: int, cases: int, workers: int, state: Path, *, quiet:
         cases: number of cases.
         workers: number of processes.
         state: folder for outcomes and for the files of failed cases.
+        target: kind of cases, see `targets`.
         quiet: print no progress.
     """
-    known = subjects()
-    corpus = [subject.files for subject in known]
-    identity = _identity(corpus)
+    kind = TARGETS[target]()
     total, start = OutcomeCounts(), time.perf_counter()
-    with Pool(seed, workers, work) as pool:
+    with Pool(seed, workers, kind.work) as pool:
         for numbers in _chunks(first, cases):
-            path = state / identity / f"{seed}-{numbers.start}-{numbers.stop}.json"
+            path = state / kind.identity / f"{target}-{seed}-{numbers.start}-{numbers.stop}.json"
             counts = _read(path)
             if counts is None:
                 counts = OutcomeCounts()
                 for outcome in pool.run(numbers):
-                    damaged = case(seed, outcome.number, corpus)
-                    counts.add(outcome, known[damaged.subject].name, damaged.strategy)
+                    described = kind.describe(seed, outcome.number)
+                    counts.add(outcome, described.subject, described.strategy)
                     if outcome.result == "failed":
-                        _keep(state / "failures" / f"{seed}-{outcome.number}", outcome, damaged.data)
+                        _keep(state / "failures" / f"{target}-{seed}-{outcome.number}", outcome, described.files)
                 write_atomically(path, json.dumps(vars(counts)).encode())
             total.merge(counts)
             if not quiet:
@@ -174,14 +175,6 @@ def _chunks(first: int, cases: int) -> Iterator[range]:
         start = stop
 
 
-def _identity(corpus: Sequence[Sequence[bytes]]) -> str:
-    """Hash everything that an outcome depends on; a file contains its model's fingerprint."""
-    digest = hashlib.sha256(b"".join(data for files in corpus for data in files))
-    for path in sorted([*(ROOT / "jahp_pl" / "codec").rglob("*.py"), *Path(__file__).parent.glob("*.py")]):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
 def _read(path: Path) -> OutcomeCounts | None:
     if not path.exists():
         return None
@@ -190,9 +183,10 @@ def _read(path: Path) -> OutcomeCounts | None:
     return OutcomeCounts(**content | {"refusals": Counter(content["refusals"])})
 
 
-def _keep(name: Path, outcome: Outcome, data: bytes) -> None:
-    write_atomically(name.with_suffix(".jahp"), data)
-    write_atomically(name.with_suffix(".json"), json.dumps(outcome._asdict(), indent=1).encode())
+def _keep(folder: Path, outcome: Outcome, files: dict[str, bytes]) -> None:
+    for name, data in files.items():
+        write_atomically(folder / name, data)
+    write_atomically(folder / "outcome.json", json.dumps(outcome._asdict(), indent=1).encode())
 
 
 if __name__ == "__main__":

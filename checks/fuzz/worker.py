@@ -8,6 +8,7 @@ import re
 import resource
 import time
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -32,22 +33,35 @@ def work(connection: Connection, seed: int) -> None:
     for subject in known:
         for data in subject.files:
             subject.codec.decode(data)
+
+    def try_case(number: int) -> tuple[str, str]:
+        damaged = case(seed, number, corpus)
+        return _decode(known[damaged.subject], damaged)
+
+    serve(connection, Ready(tuple(subject.codec.fingerprint.hex() for subject in known)), try_case)
+
+
+def serve(connection: Connection, ready: Ready, try_case: Callable[[int], tuple[str, str]]) -> None:
+    """Set the limits of memory, and answer case numbers with outcomes until None arrives.
+
+    Args:
+        connection: connection to the pool.
+        ready: message to send first.
+        try_case: returns `result` and `detail` of the outcome of a case.
+    """
     before = _peak()
     size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY_LIMIT, size + MEMORY_LIMIT))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    connection.send(Ready(tuple(subject.codec.fingerprint.hex() for subject in known)))
+    connection.send(ready)
     while (number := connection.recv()) is not None:
-        damaged = case(seed, number, corpus)
-        subject = known[damaged.subject]
         start, cpu_start = time.perf_counter(), time.process_time()
         resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(cpu_start) + CPU_LIMIT, resource.RLIM_INFINITY))
-        result, detail = _decode(subject, damaged)
+        result, detail = try_case(number)
         seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
-        memory = _peak() - before
         if cpu_seconds > CPU_LIMIT:
             result, detail = "failed", f"took {cpu_seconds:.1f} s"
-        connection.send(Outcome(number, result, detail, seconds, cpu_seconds, memory))
+        connection.send(Outcome(number, result, detail, seconds, cpu_seconds, _peak() - before))
 
 
 def _decode(subject: Subject, damaged: Case) -> tuple[str, str]:

@@ -97,7 +97,7 @@ def model_from_dict(values: dict[str, Any]) -> ModelConfig:
     values = with_current_names(values, "model")
     remedy = "is unknown to this version of jahp_pl; upgrade jahp_pl to read this model"
     known = {f.name for f in dataclasses.fields(ModelConfig)}
-    if unknown := sorted(set(values) - known):
+    if unknown := sorted(str(name) for name in values if name not in known):
         raise ConfigError(f"model.{unknown[0]}: {remedy}")
     for name, hint in typing.get_type_hints(ModelConfig).items():
         words = typing.get_args(hint)

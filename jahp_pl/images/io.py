@@ -65,7 +65,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "MPO": {"quality": 95, "subsampling": 0},
     "PNG": {"compress_level": PNG_LEVEL},
     "WEBP": {"lossless": True, "quality": 0, "method": 0},  # effort 0, which is several times as fast
-} | {name: {} for name in ("BMP", "DDS", "DIB", "JPEG2000", "PCX", "PPM", "QOI", "SGI", "TGA", "TIFF")}
+    **{name: {} for name in ("BMP", "DDS", "DIB", "JPEG2000", "PCX", "PPM", "QOI", "SGI", "TGA", "TIFF")},
+}
 """Options of Pillow for each format in which images are written. The other formats reduce colors or sizes."""
 _FORMATS_WITH_PROFILE = ("AVIF", "JPEG", "PNG", "TIFF", "WEBP")
 """Formats that Pillow writes with an ICC profile."""

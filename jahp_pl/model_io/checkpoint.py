@@ -34,7 +34,7 @@ MODEL, AVERAGE = "model.", "average."
 
 _CONTENT = {
     CHECKPOINT_FORMAT_KEY: int,
-    HYPER_PARAMETERS: FACTS,
+    HYPER_PARAMETERS: FACTS | {"model": {}},
     "state_dict": {},
     "global_step?": int,
     "training?": {"seconds": FINITE, "skipped_steps": int, "validation_due?": bool},
@@ -158,7 +158,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except _DAMAGE_ERRORS as error:
         if is_memory_shortage(error):
             raise CheckpointError(f"{path}: not enough memory to read it ({first_line(error)}); free some") from None
-        raise DamagedCheckpointError(f"{path}: damaged ({first_line(error)}); use another one") from None
+        is_clear = isinstance(error, OSError | RuntimeError | zipfile.BadZipFile | zlib.error)
+        reason = first_line(error) if is_clear else "its content is malformed"
+        raise DamagedCheckpointError(f"{path}: damaged ({reason}); use another one") from None
     if not isinstance(content, dict) or CHECKPOINT_FORMAT_KEY not in content:
         raise CheckpointError(f"{path}: not a checkpoint of jahp_pl; give a .ckpt file that `jahp train` wrote")
     if misfit := first_misfit(content, _CONTENT):

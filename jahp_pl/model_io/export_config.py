@@ -38,7 +38,9 @@ FACTS = {
     "data?": {"batch_size?": Optional(int)},
 }
 """Shape of the facts about a training that are shown."""
-_CONTENT = {"fingerprint": str, "dtype?": str, "facts": FACTS, "results?": Optional(RESULTS)}
+_CONTENT = {
+    "model": {}, "fingerprint": str, "sha256": str, "dtype?": str, "facts": FACTS, "results?": Optional(RESULTS)
+}  # fmt: skip
 """Shape of config.json without the architecture, which `ModelConfig` checks."""
 
 
@@ -213,7 +215,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     except ValueError:
         raise ExportError(f"{path}: is damaged; export the model again") from None
     version = config.get(EXPORT_FORMAT_KEY) if isinstance(config, dict) else None
-    if not isinstance(version, int):
+    if type(version) is not int or version < 1:
         raise ExportError(f"{path}: does not belong to a jahp_pl export; give a folder that `jahp export` made")
     if version > EXPORT_FORMAT:
         raise ExportError(f"{path}: format {version} is newer than this jahp_pl reads; upgrade jahp_pl")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from jahp_pl.files import resolved
 from jahp_pl.report.figures import COLORS, STYLE, plain_log_ticks, save_figure
 from jahp_pl.text import figure_text
 from jahp_pl.training import METRICS_FILE
-from jahp_pl.training.metrics_file import read_rows, step_of
+from jahp_pl.training.metrics_file import number_of, read_rows, step_of
 
 NAME = "training"
 """Name of the figure's files, without suffix."""
@@ -62,9 +61,9 @@ def read_series(run: Path) -> dict[str, Series]:
             if (step := step_of(row)) is None:
                 continue
             for name, text in row.items():
-                if name != "step" and text and math.isfinite(value := float(text)):
+                if name != "step" and (value := number_of(text)) is not None:
                     series.setdefault(name, []).append((step, value))
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise EvaluationError(f"{path}: cannot be read ({first_line(error)}); give another run folder") from None
     if not series:
         raise EvaluationError(f"{path}: no metrics yet; wait for trainer.log_every_steps steps")

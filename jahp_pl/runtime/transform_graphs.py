@@ -131,7 +131,8 @@ def _normalize(graph: GraphBuilder, state: State, x: str, name: str, inverse: bo
     values = {}
     for part, bound in (("beta", 1e-6), ("gamma", 0.0)):
         stored = np.maximum(state[f"{name}.{part}"], np.float32((bound + 2.0**-36) ** 0.5))
-        values[part] = np.square(stored) - pedestal
+        with np.errstate(over="ignore"):  # infinite for absurd weights, as in torch
+            values[part] = np.square(stored) - pedestal
     size = len(values["beta"])
     gamma = graph.weight(f"{name}.gamma", values["gamma"].reshape(size, size, 1, 1))
     beta = graph.weight(f"{name}.beta", values["beta"])

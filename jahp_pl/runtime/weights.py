@@ -98,7 +98,8 @@ def _read_tensors(folder: Path, checksum: str) -> dict[str, npt.NDArray[np.gener
                 raise ValueError(f"the size of {name} does not match its shape")
             arrays[name] = np.frombuffer(data, dtype, count, 8 + length + start).reshape(shape)
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError, struct.error) as error:
-        raise ExportError(f"{folder / WEIGHTS}: damaged ({error}); fetch it again") from None
+        reason = str(error) if isinstance(error, ValueError) else "its header is malformed"
+        raise ExportError(f"{folder / WEIGHTS}: damaged ({reason}); fetch it again") from None
     return arrays
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import itertools
-import math
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from jahp_pl.sweeping.file import SweepFile
 from jahp_pl.sweeping.parameters import Value
 from jahp_pl.training import METRICS_FILE
 from jahp_pl.training.metric_names import logged_names
-from jahp_pl.training.metrics_file import read_rows
+from jahp_pl.training.metrics_file import number_of, read_rows
 
 WANDB_MODE = "wandb.mode="
 """Beginning of the argument that turns W&B on or off."""
@@ -258,15 +257,6 @@ def last_values(run_dir: Path) -> dict[str, float]:
         return values
     for row in read_rows(path):
         for name, text in row.items():
-            if (number := _number(text)) is not None:
+            if (number := number_of(text)) is not None:
                 values[name] = number
     return values
-
-
-def _number(text: str) -> float | None:
-    """Parse a cell as a finite number; None if it is not one."""
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None

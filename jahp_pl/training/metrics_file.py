@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -34,3 +35,12 @@ def step_of(row: Mapping[str, str]) -> int | None:
     """Return the optimizer step of a row; None if it has none."""
     text = row.get("step", "")
     return int(text) if text.isdecimal() and len(text) <= _MAX_DIGITS else None
+
+
+def number_of(text: str) -> float | None:
+    """Return the number in a cell; None if the cell is empty, damaged, or holds no finite number."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Iterable
 from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from checks.fuzz import misbehaving, mutate
+from checks.fuzz import doors, misbehaving, mutate
 from checks.fuzz.corpus import PROFILE, SIZES, subjects
+from checks.fuzz.door_worker import read
+from checks.fuzz.doors import DOORS
 from checks.fuzz.mutate import STRATEGIES, case, put_together, take_apart
 from checks.fuzz.outcome import Outcome
 from checks.fuzz.pool import Pool
 from checks.fuzz.run import fuzz, summary
 from jahp_pl.codec.bitstream import Header, pack
+from jahp_pl.errors import JahpError
 
 UNCHECKED = ("flipped_bits", "other_bytes", "truncated", "extended", "spliced", "garbage")
 PARTS_FILE = pack(Header(b"8 bytes!", 300, 200, -5, 9, PROFILE), bytes(range(40)))
@@ -36,7 +42,7 @@ def test_hundreds_of_damaged_files_decode_or_raise_bitstream_error(tmp_path: Pat
 
 def test_damaged_files_derive_from_valid_ones_of_all_sizes_and_models() -> None:
     known = subjects()
-    assert len({subject.codec.fingerprint for subject in known}) == len(known) == 6
+    assert len({subject.codec.fingerprint for subject in known}) == len(known) == 7
     for subject in known:
         sizes = [tuple(subject.codec.decode(data).image.shape[1:]) for data in subject.files]
         assert sizes == list(SIZES)
@@ -51,8 +57,66 @@ def test_a_case_depends_on_nothing_but_its_seed_and_number() -> None:
     assert {one.subject for one in cases} == {0, 1}
 
 
-def test_a_file_reassembled_from_its_parts_is_identical() -> None:
-    assert put_together(take_apart(PARTS_FILE)) == PARTS_FILE
+@pytest.mark.parametrize("more", [{}, {"level": 0}, {"level": 700, "is_gray": True}, {"is_gray": True}], ids=str)
+def test_a_file_reassembled_from_its_parts_is_identical(more: dict[str, Any]) -> None:
+    data = pack(Header(b"8 bytes!", 300, 200, -5, 9, PROFILE, **more), bytes(range(40)))
+    assert put_together(take_apart(data)) == data
+
+
+def test_damaged_files_of_every_door_are_read_or_refused_in_plain_words(tmp_path: Path) -> None:
+    counts = fuzz(seed=1, first=0, cases=64, workers=1, state=tmp_path, target="doors", quiet=True)
+    assert counts.failures == []
+    assert set(counts.by_strategy) == set(DOORS)
+    assert all(sum(counts.by_strategy[door].values()) == 8 for door in DOORS)
+    assert sum(found["decoded"] for found in counts.by_strategy.values()) > 5
+
+
+def test_the_files_of_every_door_are_valid_before_they_are_mutated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise every case would be refused for the same reason."""
+    for name in (
+        "mutated_json",
+        "mutated_text",
+        "mutated_bytes",
+        "mutated_tar",
+        "mutated_checkpoint",
+        "mutated_export",
+    ):
+        monkeypatch.setattr(doors, name, lambda _, content: content)
+    monkeypatch.setattr(doors, "mutated_tree", lambda _, content: content)
+    monkeypatch.setattr(doors, "mutated_checkpoint", lambda _, content: saved(content))
+    for name in DOORS:
+        if name not in ("index", "settings", "results"):  # a wrong digest, pairs of numbers, another model
+            assert read(*doors.case(0, 0, (name,))) == ("decoded", ""), name
+
+
+def saved(content: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (JahpError("config.json: is damaged; export the model again"), "refused"),
+        (JahpError("config.json: 'NoneType' object is not subscriptable"), "failed"),
+        (JahpError("x" * 2000), "failed"),
+        (KeyError("fault"), "failed"),
+        (None, "decoded"),
+    ],
+    ids=str,
+)
+def test_an_error_in_foreign_words_or_of_another_type_fails(
+    error: Exception | None, outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_badly(folder: Path) -> None:
+        if error is not None:
+            raise error
+
+    monkeypatch.setitem(DOORS, "metrics", DOORS["metrics"]._replace(read=read_badly))
+    assert read("metrics", {"x": b""})[0] == outcome
 
 
 @pytest.mark.parametrize("strategy", [s for s in STRATEGIES if s.__name__ not in UNCHECKED], ids=lambda s: s.__name__)

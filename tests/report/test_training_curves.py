@@ -42,6 +42,8 @@ def test_an_incomplete_last_line_is_ignored(finished: TrainResult, tmp_path: Pat
     text = (finished.run_dir / "metrics.csv").read_text()
     (tmp_path / "metrics.csv").write_text(f"{text}10,0.5")
     assert read_series(tmp_path) == whole
+    (tmp_path / "metrics.csv").write_text(f"{text}10,{'0.50.5,' * text.partition(chr(10))[0].count(',')}\n")
+    assert read_series(tmp_path) == whole, "a damaged number"
     (tmp_path / "metrics.csv").write_text("step\n")
     with pytest.raises(EvaluationError, match="no metrics yet"):
         read_series(tmp_path)
