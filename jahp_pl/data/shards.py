@@ -27,6 +27,7 @@ from jahp_pl.data.index import INDEX_NAME, DataError, ShardEntry, ShardIndex, Sk
 from jahp_pl.data.prepare import PreparedPhoto, ShardOptions, prepare
 from jahp_pl.data.shard_writer import ShardPacker, atomic_folder
 from jahp_pl.data.sources import FoundPhoto, find_photos
+from jahp_pl.images.io import import_formats
 
 
 class ShardReport(NamedTuple):
@@ -84,6 +85,7 @@ def write_shards(
     if options.shuffle:
         random.Random(options.seed).shuffle(items)
     photos = _prepare_all(items, options, workers or _num_cores())
+    import_formats()  # once for all processes; and an interrupt during an import could not clear up the folder
     with atomic_folder(out) as folder:
         _check_out(out, overwrite)  # again, because another process may have written it since
         has_tiles = options.tile is not None and options.shuffle

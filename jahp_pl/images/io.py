@@ -98,6 +98,11 @@ class Converted(NamedTuple):
     """ICC profile of the RGB values; empty for sRGB."""
 
 
+def import_formats() -> None:
+    """Import Pillow's plugins for all formats now, and not when the first image of an unusual format is met."""
+    Image.init()
+
+
 def decode_rgb(source: Source, name: str | None = None) -> RGB:
     """Read one still image as 8-bit sRGB.
 

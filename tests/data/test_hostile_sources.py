@@ -116,3 +116,19 @@ def test_workers_end_with_a_killed_command_and_the_next_one_clears_up(number: si
     assert bool(list(tmp_path.glob(".jahp-*.part"))) == (number == signal.SIGKILL)
     assert subprocess.run(command, check=False, capture_output=True).returncode == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "photos"]
+
+
+def test_nothing_is_imported_while_the_folder_is_incomplete(tmp_path: Path) -> None:
+    """An interrupt during an import ends the process at once, because libraries would swallow an exception."""
+    script = (
+        "import sys\nfrom pathlib import Path\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if list(Path(sys.argv[2]).parent.glob('.jahp-*.part')): print(name)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from jahp_pl.data.shards import write_shards\n"
+        "write_shards([sys.argv[1]], sys.argv[2], workers=1)\n"
+    )
+    Image.open(PHOTO).resize((300, 280)).save(tmp_path / "photo.png")  # is stored as WebP
+    command = [sys.executable, "-c", script, str(tmp_path / "photo.png"), str(tmp_path / "out")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == ""
