@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -108,7 +109,7 @@ def test_a_foreign_checkpoint_is_refused_in_one_line(finished: TrainResult, tmp_
         (saved("reshaped.ckpt", state_dict=reshaped), r"g_a.0.bias has shape \(3,\) instead of \(8,\)"),
         (saved("foreign.ckpt", state_dict=foreign), "g_a.99.bias is unknown"),
         (saved("wider.ckpt", hyper_parameters={"model": model}), "g_a.0.weight has shape"),
-        (saved("bare.ckpt", hyper_parameters={}), "configuration cannot be read"),
+        (saved("bare.ckpt", hyper_parameters={}), r"layout of a jahp_pl checkpoint \(hyper_parameters.model\)"),
     ]
     for path, words in cases:
         with pytest.raises(CheckpointError, match=words) as refusal:
@@ -158,3 +159,20 @@ def test_a_checkpoint_that_cannot_be_continued_is_named(missing: str, finished: 
     torch.save(content, tmp_path / "last.ckpt")
     with pytest.raises(CheckpointError, match=f"last.ckpt: lacks {missing} and cannot be continued"):
         read_newest(tmp_path)
+
+
+def test_malformed_content_is_refused_in_plain_words(finished: TrainResult, tmp_path: Path) -> None:
+    path, content = tmp_path / "last.ckpt", read_checkpoint(finished.last)
+    settings = content["hyper_parameters"]
+    for model, words in ((0.5, r"layout.*\(hyper_parameters\.model\)"), ({5: 1, "x": 2}, r"model\.5: is unknown")):
+        torch.save(content | {"hyper_parameters": settings | {"model": model}}, path)
+        with pytest.raises(CheckpointError, match=words):
+            load_checkpoint_model(path)
+    torch.save(content, path)
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, b".x" if name.endswith(".storage_alignment") else data)
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: damaged \(its content is malformed\); use another one$"):
+        read_checkpoint(path)
