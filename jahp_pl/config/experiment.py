@@ -105,7 +105,8 @@ class Config:
             (self.model.num_levels > 1) == (self.loss.lmbda_max is not None),
             "model.num_levels",
             self.model.num_levels,
-            "levels above 1 require loss.lmbda_max, and loss.lmbda_max requires levels above 1",
+            "levels above 1 require loss.lmbda_max, and loss.lmbda_max requires levels above 1; set both, as in "
+            "configs/overlays/variable_rate.yaml, or neither",
         )
         require(
             self.data.batch_size % self.trainer.num_ranks == 0,
