@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from jahp_pl.config import Family, ModelConfig
+from jahp_pl.config import DensityName, ModelConfig
 
 
 class Bounds(NamedTuple):
@@ -18,7 +18,7 @@ class Bounds(NamedTuple):
     """Half-width of the codec's table of the cumulative F, in scales."""
 
 
-BOUNDS: dict[Family, Bounds] = {
+BOUNDS: dict[DensityName, Bounds] = {
     "gaussian": Bounds(scale_min=0.11, reach=4.2, extent=5.5),
     "laplace": Bounds(scale_min=0.041, reach=10.4, extent=18.0),
     "logistic": Bounds(scale_min=0.039, reach=11.1, extent=18.0),

@@ -28,7 +28,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from jahp_pl.config import Family, add_part, find_part
+from jahp_pl.config import DensityName, add_part, find_part
 from jahp_pl.density_layout import BOUNDS
 
 
@@ -49,7 +49,7 @@ class Density(NamedTuple):
     """Half-width in scales of the codec's table of F: less than 2^-25 of the mass lies beyond."""
 
 
-def log_mass(family: Family, y: Tensor, mu: Tensor, sigma: Tensor) -> Tensor:
+def log_mass(family: DensityName, y: Tensor, mu: Tensor, sigma: Tensor) -> Tensor:
     """Compute log P(y) of the unit bin centered on y.
 
     Args:
@@ -61,7 +61,7 @@ def log_mass(family: Family, y: Tensor, mu: Tensor, sigma: Tensor) -> Tensor:
     return density_of(family).log_mass((y - mu).abs(), sigma)  # log(F(a) - F(b)) at v = |y - mu|
 
 
-def mixture_log_mass(family: Family, y: Tensor, mu: Tensor, sigma: Tensor, log_weights: Tensor) -> Tensor:
+def mixture_log_mass(family: DensityName, y: Tensor, mu: Tensor, sigma: Tensor, log_weights: Tensor) -> Tensor:
     """Compute log sum_k w_k P_k(y) for K components along dimension 1.
 
     Args:
@@ -119,7 +119,7 @@ def _laplace_cumulative(t: Tensor) -> Tensor:
     return 0.5 + 0.5 * torch.sign(t) * -torch.expm1(-t.abs())  # 1/2 + sign(t) (1 - exp(-|t|)) / 2
 
 
-DENSITIES: dict[Family, Density] = {
+DENSITIES: dict[DensityName, Density] = {
     "gaussian": Density(_gaussian, _gaussian_cumulative, *BOUNDS["gaussian"]),
     "laplace": Density(_laplace, _laplace_cumulative, *BOUNDS["laplace"]),
     "logistic": Density(_logistic, torch.sigmoid, *BOUNDS["logistic"]),
@@ -127,7 +127,7 @@ DENSITIES: dict[Family, Density] = {
 """Use `density_of` to look one up."""
 
 
-def register_density(name: Family, density: Density) -> None:
+def register_density(name: DensityName, density: Density) -> None:
     """Add a family of densities, to be selected by `model.likelihood=NAME`; it replaces an earlier one of that name.
 
     Args:
@@ -141,7 +141,7 @@ def register_density(name: Family, density: Density) -> None:
     DENSITIES[name] = density
 
 
-def density_of(name: Family) -> Density:
+def density_of(name: DensityName) -> Density:
     """Return the family registered under a name.
 
     Raises:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jahp_pl.config import Transform, add_part, find_part
+from jahp_pl.config import TransformName, add_part, find_part
 from jahp_pl.layers import GDN
 from jahp_pl.strides import STRIDE
 
@@ -81,11 +81,11 @@ class Transforms(NamedTuple):
     of large images overlap by this much."""
 
 
-TRANSFORMS: dict[Transform, Transforms] = {"gdn": Transforms(AnalysisTransform, SynthesisTransform, reach=30)}
+TRANSFORMS: dict[TransformName, Transforms] = {"gdn": Transforms(AnalysisTransform, SynthesisTransform, reach=30)}
 """Use `transforms_of` to look one up."""
 
 
-def register_transform(name: Transform, transforms: Transforms) -> None:
+def register_transform(name: TransformName, transforms: Transforms) -> None:
     """Add a pair of networks, to be selected by `model.transform=NAME`; it replaces an earlier one of the same name.
 
     Args:
@@ -99,7 +99,7 @@ def register_transform(name: Transform, transforms: Transforms) -> None:
     TRANSFORMS[name] = transforms
 
 
-def transforms_of(name: Transform) -> Transforms:
+def transforms_of(name: TransformName) -> Transforms:
     """Return the pair of networks registered under a name.
 
     Raises:

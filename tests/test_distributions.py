@@ -10,7 +10,7 @@ import torch
 from mpmath import mpf
 from torch import Tensor
 
-from jahp_pl.config import BUILT_IN, Family
+from jahp_pl.config import BUILT_IN, DensityName
 from jahp_pl.distributions import DENSITIES, log_mass, mixture_log_mass
 
 FAMILIES = BUILT_IN["likelihood"]
@@ -18,7 +18,7 @@ SIGMAS = (0.11, 0.2, 0.5, 1.0, 2.0, 7.5, 30.0, 100.0, 256.0)
 DISTANCES = (0.0, 1e-3, 0.25, 0.49, 0.5, 0.51, 0.75, 1.0, 1.5, 2.0, 3.3, 10.0, 31.0, 100.0, 1e3, 1e4)
 
 
-def cumulative(family: Family, t: mpf) -> mpf:
+def cumulative(family: DensityName, t: mpf) -> mpf:
     """Compute F(t) of the standard density for t of either sign."""
     if family == "gaussian":
         return mpmath.erfc(-t / mpmath.sqrt(2)) / 2
@@ -27,7 +27,7 @@ def cumulative(family: Family, t: mpf) -> mpf:
     return 1 / (1 + mpmath.exp(-t))
 
 
-def density(family: Family, t: mpf) -> mpf:
+def density(family: DensityName, t: mpf) -> mpf:
     """Compute F'(t)."""
     if family == "gaussian":
         return mpmath.exp(-t * t / 2) / mpmath.sqrt(2 * mpmath.pi)
@@ -36,7 +36,7 @@ def density(family: Family, t: mpf) -> mpf:
     return mpmath.exp(-abs(t)) / (1 + mpmath.exp(-abs(t))) ** 2
 
 
-def exact(family: Family, distance: float, sigma: float) -> tuple[float, float, float]:
+def exact(family: DensityName, distance: float, sigma: float) -> tuple[float, float, float]:
     """Compute log P at y = mu - distance, and its derivatives with respect to mu and sigma."""
     with mpmath.workdps(60):
         v, s = mpf(distance), mpf(sigma)
@@ -48,7 +48,7 @@ def exact(family: Family, distance: float, sigma: float) -> tuple[float, float, 
         return float(mpmath.log(mass)), float(by_mu), float(by_sigma)
 
 
-def evaluate(family: Family, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def evaluate(family: DensityName, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return rows (distance, sigma) of the grid, and log P with both gradients at y = mu - distance."""
     grid = torch.tensor(list(itertools.product(DISTANCES, SIGMAS)), dtype=dtype)
     mu = torch.zeros(len(grid), dtype=dtype, requires_grad=True)
@@ -62,7 +62,9 @@ def evaluate(family: Family, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_values_and_gradients_are_accurate_from_the_peak_to_the_far_tails(family: Family, dtype: torch.dtype) -> None:
+def test_values_and_gradients_are_accurate_from_the_peak_to_the_far_tails(
+    family: DensityName, dtype: torch.dtype
+) -> None:
     precision = (32 if family == "gaussian" else 4) * torch.finfo(dtype).eps
     grid, value, by_mu, by_sigma = evaluate(family, dtype)
     for row, *computed in zip(grid.tolist(), value.tolist(), by_mu.tolist(), by_sigma.tolist(), strict=True):
@@ -76,7 +78,7 @@ def test_values_and_gradients_are_accurate_from_the_peak_to_the_far_tails(family
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_masses_over_the_integers_sum_to_one(family: Family) -> None:
+def test_masses_over_the_integers_sum_to_one(family: DensityName) -> None:
     for sigma, mu in itertools.product(SIGMAS, (0.0, 0.3, -0.5, 17.77)):
         reach = int(40 * sigma) + 20
         y = torch.arange(-reach, reach + 1)
@@ -86,7 +88,7 @@ def test_masses_over_the_integers_sum_to_one(family: Family) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_masses_are_symmetric_about_mu_and_depend_on_the_distance_alone(family: Family) -> None:
+def test_masses_are_symmetric_about_mu_and_depend_on_the_distance_alone(family: DensityName) -> None:
     distance, sigma = torch.rand(1000) * 50, torch.rand(1000) * 20 + 0.11
     mu = torch.randint(-64, 64, (1000,)).float()
     distance = torch.round(distance * 1024) / 1024  # mu +- distance is then exact in single precision
@@ -96,7 +98,7 @@ def test_masses_are_symmetric_about_mu_and_depend_on_the_distance_alone(family: 
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_mass_falls_with_the_distance_from_mu(family: Family) -> None:
+def test_mass_falls_with_the_distance_from_mu(family: DensityName) -> None:
     distance = torch.linspace(0, 1e4, 20001, dtype=torch.float64)
     for sigma in SIGMAS:
         values = log_mass(family, distance, torch.zeros(()), torch.tensor(sigma, dtype=torch.float64))
@@ -104,7 +106,7 @@ def test_mass_falls_with_the_distance_from_mu(family: Family) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_gradients_are_finite_everywhere_a_training_step_may_land(family: Family) -> None:
+def test_gradients_are_finite_everywhere_a_training_step_may_land(family: DensityName) -> None:
     y = (torch.rand(20000) * 2 - 1) * 10 ** (torch.rand(20000) * 7 - 3)
     sigma = (10 ** (torch.rand(20000) * 4.3 - 1.3)).clamp(0.05, 1e3).requires_grad_()
     mu = torch.zeros(20000, requires_grad=True)
@@ -127,7 +129,7 @@ def components(num: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Te
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_one_component_equals_the_plain_family_to_the_last_bit(family: Family) -> None:
+def test_one_component_equals_the_plain_family_to_the_last_bit(family: DensityName) -> None:
     y, mu, sigma, log_weights = components(1)
     expected = log_mass(family, y, mu[:, 0], sigma[:, 0])
     assert torch.equal(mixture_log_mass(family, y, mu, sigma, log_weights), expected)
@@ -135,7 +137,7 @@ def test_one_component_equals_the_plain_family_to_the_last_bit(family: Family) -
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_equal_components_equal_one_whatever_their_weights(family: Family) -> None:
+def test_equal_components_equal_one_whatever_their_weights(family: DensityName) -> None:
     y, mu, sigma, log_weights = components(3)
     mu, sigma = mu[:, :1].expand_as(log_weights), sigma[:, :1].expand_as(log_weights)
     mixture, single = mixture_log_mass(family, y, mu, sigma, log_weights), log_mass(family, y, mu[:, 0], sigma[:, 0])
@@ -143,14 +145,14 @@ def test_equal_components_equal_one_whatever_their_weights(family: Family) -> No
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_mixture_is_the_weighted_sum_of_its_components(family: Family) -> None:
+def test_a_mixture_is_the_weighted_sum_of_its_components(family: DensityName) -> None:
     y, mu, sigma, log_weights = components(3, torch.float64)
     expected = sum(log_weights[:, k].exp() * log_mass(family, y, mu[:, k], sigma[:, k]).exp() for k in range(3))
     torch.testing.assert_close(mixture_log_mass(family, y, mu, sigma, log_weights).exp(), expected, rtol=1e-10, atol=0)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_mixtures_have_finite_gradients_in_the_far_tails(family: Family) -> None:
+def test_mixtures_have_finite_gradients_in_the_far_tails(family: DensityName) -> None:
     y = torch.tensor([0.0, 1.0, -30.0, 1e3, -1e4, 1e4]).view(1, 1, 1, 6)
     mu = torch.zeros(1, 3, 1, 1, 6, requires_grad=True)
     sigma = torch.tensor([0.11, 0.11, 256.0]).view(1, 3, 1, 1, 1).repeat(1, 1, 1, 1, 6).requires_grad_()
@@ -164,7 +166,7 @@ def test_mixtures_have_finite_gradients_in_the_far_tails(family: Family) -> None
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_mixtures_gradient_shares_the_plain_ones_by_responsibility(family: Family) -> None:
+def test_a_mixtures_gradient_shares_the_plain_ones_by_responsibility(family: DensityName) -> None:
     y, mu, sigma, log_weights = components(2, torch.float64)
     mu.requires_grad_()
     mixture_log_mass(family, y, mu, sigma, log_weights).sum().backward()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from jahp_pl.config import EntropyModelName, Family, ModelConfig
+from jahp_pl.config import DensityName, EntropyModelName, ModelConfig
 from jahp_pl.density_layout import BOUNDS
 from jahp_pl.distributions import log_mass
 from jahp_pl.entropy_model import (
@@ -205,7 +205,7 @@ def test_conditional_bits_are_logarithms_to_base_two(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", ["gaussian", "laplace", "logistic"])
-def test_an_outlier_costs_a_bounded_number_of_bits_and_still_pulls_on_its_parameters(family: Family) -> None:
+def test_an_outlier_costs_a_bounded_number_of_bits_and_still_pulls_on_its_parameters(family: DensityName) -> None:
     mu, sigma = torch.zeros(1, 1, 1, 1, 1, requires_grad=True), torch.full((1, 1, 1, 1, 1), 0.5, requires_grad=True)
     y = torch.full((1, 1, 1, 1), 300.0)
     bits = ConditionalDensity(ModelConfig(likelihood=family)).bits(
@@ -238,7 +238,7 @@ def test_the_gradient_reaches_a_scale_below_its_bound_if_it_should_rise(num_comp
 
 
 @pytest.mark.parametrize("family", ["gaussian", "laplace", "logistic"])
-def test_the_smallest_scale_leaves_as_little_outside_of_a_bin_for_every_family(family: Family) -> None:
+def test_the_smallest_scale_leaves_as_little_outside_of_a_bin_for_every_family(family: DensityName) -> None:
     zero, sigma = torch.zeros(1).double(), torch.tensor([BOUNDS[family].scale_min]).double()
     outside = -torch.expm1(log_mass(family, zero, zero, sigma))
     assert 4e-6 < float(outside) < 7e-6

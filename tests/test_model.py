@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from jahp_pl.config import BUILT_IN, EntropyModelName, Family, LossConfig, ModelConfig
+from jahp_pl.config import BUILT_IN, DensityName, EntropyModelName, LossConfig, ModelConfig
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel, ModelOutput
 
@@ -227,14 +227,14 @@ def flatten(output: ModelOutput) -> list[Tensor]:
 # Gradients ------------------------------------------------------------------------------------------------------------
 
 
-def variants() -> list[tuple[EntropyModelName, Family, int, str]]:
+def variants() -> list[tuple[EntropyModelName, DensityName, int, str]]:
     every = itertools.product(ENTROPY_MODELS, BUILT_IN["likelihood"], (1, 3), ("noise", "mixed"))
     return [v for v in every if v[0] != "factorized" or v[1:3] == ("gaussian", 1)]
 
 
 @pytest.mark.parametrize(("entropy_model", "family", "num_components", "quantization"), variants())
 def test_every_parameter_gets_a_finite_gradient_in_every_step(
-    entropy_model: EntropyModelName, family: Family, num_components: int, quantization: str, photos: Tensor
+    entropy_model: EntropyModelName, family: DensityName, num_components: int, quantization: str, photos: Tensor
 ) -> None:
     # Plain DistributedDataParallel waits forever for a parameter that a step did not use.
     model = tiny(entropy_model, likelihood=family, num_components=num_components, quantization=quantization).train()

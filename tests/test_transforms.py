@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from jahp_pl.config import BUILT_IN, Transform
+from jahp_pl.config import BUILT_IN, TransformName
 from jahp_pl.layers import GDN
 from jahp_pl.transforms import (
     TRANSFORMS,
@@ -95,7 +95,7 @@ def test_every_transform_of_the_configuration_has_its_networks_and_no_other_does
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
-def test_an_input_influences_outputs_exactly_within_the_reach(name: Transform) -> None:
+def test_an_input_influences_outputs_exactly_within_the_reach(name: TransformName) -> None:
     g_a, g_s, reach = TRANSFORMS[name].analysis(6, 10), TRANSFORMS[name].synthesis(6, 10), TRANSFORMS[name].reach
     side = 2 * -(-reach // 16) + 3
     middle = side // 2

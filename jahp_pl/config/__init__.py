@@ -23,10 +23,10 @@ from jahp_pl.config.experiment import to_dict as to_dict
 from jahp_pl.config.former_names import current_name as current_name
 from jahp_pl.config.former_names import with_current_names as with_current_names
 from jahp_pl.config.loss import LossConfig as LossConfig
+from jahp_pl.config.model import DensityName as DensityName
 from jahp_pl.config.model import EntropyModelName as EntropyModelName
-from jahp_pl.config.model import Family as Family
 from jahp_pl.config.model import ModelConfig as ModelConfig
-from jahp_pl.config.model import Transform as Transform
+from jahp_pl.config.model import TransformName as TransformName
 from jahp_pl.config.model import model_from_dict as model_from_dict
 from jahp_pl.config.optim import OptimConfig as OptimConfig
 from jahp_pl.config.parts import BUILT_IN as BUILT_IN

@@ -12,10 +12,10 @@ from jahp_pl.config.former_names import with_current_names
 from jahp_pl.config.parts import PARTS
 
 EntropyModelName = Literal["factorized", "scale_hyperprior", "mean_scale_hyperprior", "context", "joint"]
-Family = str
+DensityName = str
 """Name of a density, see `parts.PARTS`."""
-Transform = str
-"""Name of a pair of networks, see `parts.PARTS`."""
+TransformName = str
+"""Name of a pair of transforms g_a and g_s, see `parts.PARTS`."""
 
 MAX_CHANNELS = 4096
 """Maximum of num_filters and num_latents. The codec's exact sums would allow about twice as many inputs of g_ep."""
@@ -33,7 +33,7 @@ class ModelConfig:
     """N: number of channels of the hidden layers and of the hyper-latents z."""
     num_latents: int = 192
     """M: number of channels of the latents y. The paper uses 192 for low rates and 320 for high rates."""
-    likelihood: Family = "gaussian"
+    likelihood: DensityName = "gaussian"
     """Density of one latent before it is convolved with U(-1/2, 1/2)."""
     num_components: int = 1
     """K: number of mixture components per latent; 1 is a single density."""
@@ -43,7 +43,7 @@ class ModelConfig:
     rounding as in a file, which gives g_a and h_a no gradient. It is meant for a last phase
     (configs/overlays/entropy_phase.yaml) in which these stay fixed and the rest of the entropy model learns from the
     integers that it will code."""
-    transform: Transform = "gdn"
+    transform: TransformName = "gdn"
     """Layers of g_a and g_s. gdn: as in the paper. docs/extending.md shows how to add others."""
     hyper_transform: str = "conv"
     """Layers of h_a and h_s. conv: as in the paper. docs/extending.md shows how to add others."""

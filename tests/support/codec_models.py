@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from jahp_pl.codec.codec import Codec
-from jahp_pl.config import EntropyModelName, Family, LossConfig, ModelConfig, model_from_dict
+from jahp_pl.config import DensityName, EntropyModelName, LossConfig, ModelConfig, model_from_dict
 from jahp_pl.model import CompressionModel
 
 TESTS = Path(__file__).parents[1]
@@ -34,7 +34,7 @@ class Variant(NamedTuple):
     """Entropy model, density and number of mixture components of a model."""
 
     entropy_model: EntropyModelName
-    family: Family = "gaussian"
+    family: DensityName = "gaussian"
     num_components: int = 1
 
     def __str__(self) -> str:
@@ -44,7 +44,7 @@ class Variant(NamedTuple):
         return ModelConfig(self.entropy_model, num_filters, num_latents, self.family, self.num_components)
 
 
-FAMILIES: tuple[Family, ...] = ("gaussian", "laplace", "logistic")
+FAMILIES: tuple[DensityName, ...] = ("gaussian", "laplace", "logistic")
 CONDITIONAL: tuple[EntropyModelName, ...] = ("scale_hyperprior", "mean_scale_hyperprior", "context", "joint")
 ALL = [Variant("factorized"), *(Variant(r, f, k) for r in CONDITIONAL for f in FAMILIES for k in (1, 3))]
 ONE_OF_EACH = [

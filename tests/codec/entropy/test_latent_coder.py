@@ -21,7 +21,7 @@ from jahp_pl.codec.entropy.symbol_coder import DecodeTask, LatentRange
 from jahp_pl.codec.entropy.wavefront import RASTER_STEP
 from jahp_pl.codec.entropy.window_tables import WIDTHS, Windows
 from jahp_pl.codec.torch_settings import full_precision
-from jahp_pl.config import Family, ModelConfig
+from jahp_pl.config import DensityName, ModelConfig
 from jahp_pl.entropy_model import ConditionalDensity
 from jahp_pl.hyperprior import HyperSynthesis
 from tests.support.codec_models import FAMILIES, JOINT, MIXTURE, Variant, codec_of, load_golden
@@ -204,7 +204,7 @@ def test_the_payload_of_known_latents_is_pinned(variant: Variant) -> None:
     assert digest.hexdigest() == PINNED[variant]
 
 
-def tables_of(family: Family, num_components: int) -> LatentCoder:
+def tables_of(family: DensityName, num_components: int) -> LatentCoder:
     """Create a coder whose tables are tested; its h_s is never run."""
     density = ConditionalDensity(ModelConfig("mean_scale_hyperprior", 4, 4, family, num_components))
     return LatentCoder(ExactHyperSynthesis(HyperSynthesis(4, 4, 8, False)), None, LatentTables(density, 4))
@@ -212,7 +212,7 @@ def tables_of(family: Family, num_components: int) -> LatentCoder:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("num_components", [1, 3])
-def test_escapes_of_every_kind_of_window_round_trip_at_both_ends(family: Family, num_components: int) -> None:
+def test_escapes_of_every_kind_of_window_round_trip_at_both_ends(family: DensityName, num_components: int) -> None:
     coder = tables_of(family, num_components)
     sigma = torch.tensor([0.05, 1.0, 4.0, 20.0, 200.0])[:, None, None].expand(5, num_components, 4)
     sigma = sigma.repeat(3, 1, 1)

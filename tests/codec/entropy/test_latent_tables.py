@@ -23,7 +23,7 @@ from jahp_pl.codec.entropy.window_tables import (
     WIDTHS,
     Windows,
 )
-from jahp_pl.config import EntropyModelName, Family, ModelConfig
+from jahp_pl.config import DensityName, EntropyModelName, ModelConfig
 from jahp_pl.density_layout import BOUNDS
 from jahp_pl.distributions import mixture_log_mass
 from jahp_pl.entropy_model import ConditionalDensity
@@ -32,7 +32,7 @@ from tests.support.codec_models import FAMILIES
 M = 4
 
 
-def tables_of(family: Family, num_components: int, entropy_model: EntropyModelName = "joint") -> LatentTables:
+def tables_of(family: DensityName, num_components: int, entropy_model: EntropyModelName = "joint") -> LatentTables:
     return LatentTables(ConditionalDensity(ModelConfig(entropy_model, 8, M, family, num_components)), M)
 
 
@@ -68,7 +68,7 @@ def probabilities(tables: LatentTables, windows: Windows) -> list[dict[int | Non
 # --- tables that are the same for every model -------------------------------------------------------------------------
 
 
-def true_scales(family: Family, offset: float = 0.0) -> list[Decimal]:
+def true_scales(family: DensityName, offset: float = 0.0) -> list[Decimal]:
     """Return scales from SCALE_MIN to the family's SCALE_MAX in equal ratios, to fifty digits."""
     with localcontext() as context:
         context.prec = 50
@@ -78,7 +78,7 @@ def true_scales(family: Family, offset: float = 0.0) -> list[Decimal]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_scales_thresholds_and_exponential_are_the_correctly_rounded_ones(family: Family) -> None:
+def test_scales_thresholds_and_exponential_are_the_correctly_rounded_ones(family: DensityName) -> None:
     tables = tables_of(family, 2)
     scales = [int((s * 2**SCALE_BITS).to_integral_value()) for s in true_scales(family)]
     assert (tables.scales * 2.0**SCALE_BITS).tolist() == scales
@@ -98,7 +98,7 @@ DIGESTS = {
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_tables_of_every_family_are_pinned(family: Family) -> None:
+def test_the_tables_of_every_family_are_pinned(family: DensityName) -> None:
     """If a digest changed, so would all fingerprints, and no earlier file would decode."""
     digest = hashlib.sha256()
     for table in tables_of(family, 2).arrays():
@@ -117,7 +117,7 @@ def cumulatives(tables: LatentTables) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_cumulatives_rise_from_nothing_to_everything_and_are_symmetric(family: Family) -> None:
+def test_cumulatives_rise_from_nothing_to_everything_and_are_symmetric(family: DensityName) -> None:
     for row in cumulatives(tables_of(family, 2)):
         assert row[0] == 0
         assert row[len(row) // 2] == 2.0 ** (MASS_BITS - 1)
@@ -127,7 +127,7 @@ def test_cumulatives_rise_from_nothing_to_everything_and_are_symmetric(family: F
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_reach_leaves_less_than_an_escape_outside(family: Family) -> None:
+def test_a_reach_leaves_less_than_an_escape_outside(family: DensityName) -> None:
     outside = {
         "gaussian": math.erfc(BOUNDS[family].reach / math.sqrt(2)),
         "laplace": math.exp(-BOUNDS[family].reach),
@@ -152,7 +152,7 @@ def test_the_nearest_scale_by_ratio_is_taken() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("num_components", [1, 3])
 def test_the_narrowest_window_that_holds_the_reach_is_taken_around_the_mean(
-    family: Family, num_components: int
+    family: DensityName, num_components: int
 ) -> None:
     tables = tables_of(family, num_components)
     scales = torch.from_numpy(tables.scales).float()
@@ -230,7 +230,7 @@ def difference(row: Tensor, resolution: int, mean: int, value: int) -> int:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("num_components", [1, 3])
-def test_masses_are_the_differences_of_the_cumulative_to_the_step(family: Family, num_components: int) -> None:
+def test_masses_are_the_differences_of_the_cumulative_to_the_step(family: DensityName, num_components: int) -> None:
     tables, K = tables_of(family, num_components), num_components
     rows = cumulatives(tables)
     raw = random_raw(25, K)
@@ -267,7 +267,7 @@ def test_masses_are_the_differences_of_the_cumulative_to_the_step(family: Family
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("num_components", [1, 16])
-def test_masses_are_integers_that_doubles_represent(family: Family, num_components: int) -> None:
+def test_masses_are_integers_that_doubles_represent(family: DensityName, num_components: int) -> None:
     tables = tables_of(family, num_components)
     raw = torch.randint(-(2**24), 2**24 + 1, (20, (3 if num_components > 1 else 2) * num_components * M)).float()
     windows = tables.windows(raw.numpy())
@@ -280,7 +280,7 @@ def test_masses_are_integers_that_doubles_represent(family: Family, num_componen
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_mixture_of_equal_components_is_its_component(family: Family) -> None:
+def test_a_mixture_of_equal_components_is_its_component(family: DensityName) -> None:
     one, three = tables_of(family, 1), tables_of(family, 3)
     raw = random_raw(60, 1)
     sigma, mu = raw.view(60, 2, 1, M).unbind(1)
@@ -295,7 +295,9 @@ def test_a_mixture_of_equal_components_is_its_component(family: Family) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("num_components", [1, 3])
-def test_coding_costs_at_most_three_ten_thousandths_more_than_the_density(family: Family, num_components: int) -> None:
+def test_coding_costs_at_most_three_ten_thousandths_more_than_the_density(
+    family: DensityName, num_components: int
+) -> None:
     """The expected cost under the float density, over all scales, includes 128 scales, rounded means and weights, and
     escapes, each of which is followed by an integer out of 501.
     """

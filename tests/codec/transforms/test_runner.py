@@ -14,7 +14,7 @@ from torch import Tensor
 from jahp_pl.codec.transforms.runner import Precision, TileBytes, TransformRunner
 from jahp_pl.codec.transforms.tiles import HYPER_HALO, SMALLEST
 from jahp_pl.codec.transforms.torch_backend import TorchAnalysis, TorchSynthesis
-from jahp_pl.config import EntropyModelName, ModelConfig, Transform
+from jahp_pl.config import EntropyModelName, ModelConfig, TransformName
 from jahp_pl.layers import GDN
 from jahp_pl.model import CompressionModel
 from jahp_pl.quality import psnr, to_uint8
@@ -30,7 +30,10 @@ def model() -> CompressionModel:
 
 
 def random_model(
-    num_filters: int = N, num_latents: int = M, entropy_model: EntropyModelName = "joint", transform: Transform = "gdn"
+    num_filters: int = N,
+    num_latents: int = M,
+    entropy_model: EntropyModelName = "joint",
+    transform: TransformName = "gdn",
 ) -> CompressionModel:
     """Create an untrained model with dense gamma and pixels near the middle of their range."""
     with torch.random.fork_rng():
@@ -114,7 +117,7 @@ def test_a_model_of_full_width_agrees_on_a_photograph(kodak: Tensor) -> None:
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("size", [(512, 768), (333, 517), (40, 3000), (6000, 9)])
 @pytest.mark.parametrize("transform", TRANSFORMS)
-def test_tiles_leave_no_seam(transform: Transform, size: tuple[int, int], precision: Precision) -> None:
+def test_tiles_leave_no_seam(transform: TransformName, size: tuple[int, int], precision: Precision) -> None:
     model = random_model(transform=transform)
     whole = TransformRunner(model, precision)
     tiled = TransformRunner(model, precision, whole.tile_bytes.smallest())
