@@ -18,7 +18,7 @@ WHOLE = "its content"
 """Stands for the path of the whole content."""
 
 
-class Optional:
+class Nullable:
     """The shape of a value that may be null."""
 
     def __init__(self, shape: object) -> None:
@@ -48,12 +48,12 @@ def first_misfit(value: object, shape: object, path: str = "") -> str | None:
         value: mappings, lists, text, numbers, truth values and None, in any nesting.
         shape: `str`, `bool`, `int`, `float` (which includes whole numbers and NaN) or `FINITE`; `[shape]` for a list;
             a mapping from keys to shapes, where a key that ends in "?" may be missing and further keys are allowed;
-            `Optional(shape)`; or None for anything.
+            `Nullable(shape)`; or None for anything.
         path: path of `value`, with which the result begins.
     """
     if shape is None:
         return None
-    if isinstance(shape, Optional):
+    if isinstance(shape, Nullable):
         return None if value is None else first_misfit(value, shape.shape, path)
     if isinstance(shape, list):
         inner = value if isinstance(value, list) else []

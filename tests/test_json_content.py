@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from jahp_pl.json_content import Optional, first_misfit, parse
+from jahp_pl.json_content import Nullable, first_misfit, parse
 
-SHAPE = {"name": str, "mean": {"bpp": float, "psnr?": Optional(float)}, "counts?": [int], "rest?": None}
+SHAPE = {"name": str, "mean": {"bpp": float, "psnr?": Nullable(float)}, "counts?": [int], "rest?": None}
 GOOD = {"name": "a", "mean": {"bpp": 1, "psnr": None, "more": {}}, "counts": [1, 2], "rest": [{}]}
 
 

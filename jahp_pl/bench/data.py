@@ -59,7 +59,7 @@ class PlainLoader(Dataset[Tensor]):
         return torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1))).float().div_(255)
 
 
-class Case(NamedTuple):
+class LoadingCase(NamedTuple):
     """One way to load crops."""
 
     name: str
@@ -83,7 +83,7 @@ class LoadingSpeed(NamedTuple):
     """Private memory of the largest worker in MiB; None if the system does not report it."""
 
 
-def make_cases(config: DataConfig, images: Sequence[Path], folder: Path) -> list[Case]:
+def make_cases(config: DataConfig, images: Sequence[Path], folder: Path) -> list[LoadingCase]:
     """Create all cases to compare, from the same photographs.
 
     Args:
@@ -117,7 +117,7 @@ def make_cases(config: DataConfig, images: Sequence[Path], folder: Path) -> list
     return cases + ([_stream("shards of data.train", config, config.train)] if config.train else [])
 
 
-def _plain(name: str, config: DataConfig, files: Sequence[Path]) -> Case:
+def _plain(name: str, config: DataConfig, files: Sequence[Path]) -> LoadingCase:
     def make(workers: int) -> Iterator[Any]:
         dataset = PlainLoader(files, config.crop_size)
         return iter(DataLoader(dataset, config.batch_size, num_workers=workers, prefetch_factor=_prefetch(workers)))
@@ -128,12 +128,12 @@ def _plain(name: str, config: DataConfig, files: Sequence[Path]) -> Case:
                 np.asarray(image.convert("RGB"))
         return len(files)
 
-    return Case(name, make, lambda: _seconds(decode))
+    return LoadingCase(name, make, lambda: _seconds(decode))
 
 
 def _stream(
     name: str, config: DataConfig, entries: Sequence[str], per_photo: int | None = None, decoded_bytes: int = 0
-) -> Case:
+) -> LoadingCase:
     """Create a case with shards; by default no decoded photographs are cached, as if the corpus exceeded the cache."""
     urls = expand_shards(entries, "data.train", config.timeout).urls
     crops = CropOptions(config.crop_size, per_photo or config.crops_per_photo, config.batch_size, decoded_bytes)
@@ -153,7 +153,7 @@ def _stream(
             load_rgb(photo.read(), photo.name)
         return len(photos) * crops.per_photo
 
-    return Case(name, make, None if decoded_bytes or "://" in urls[0] else lambda: _seconds(decode))
+    return LoadingCase(name, make, None if decoded_bytes or "://" in urls[0] else lambda: _seconds(decode))
 
 
 def _prefetch(workers: int) -> int | None:
@@ -168,7 +168,7 @@ def _seconds(work: Callable[[], float]) -> float:
 
 
 def measure_loading(
-    cases: Sequence[Case], config: DataConfig, num_batches: int, rounds: int
+    cases: Sequence[LoadingCase], config: DataConfig, num_batches: int, rounds: int
 ) -> Iterator[list[LoadingSpeed]]:
     """Measure every case in every round.
 
@@ -191,7 +191,7 @@ def measure_loading(
         yield [_median(rows) for rows in seen.values()]
 
 
-def _per_core(case: Case, num_batches: int) -> float:
+def _per_core(case: LoadingCase, num_batches: int) -> float:
     batches = case.make(0)
     next(batches)
     start = time.process_time()
@@ -200,7 +200,7 @@ def _per_core(case: Case, num_batches: int) -> float:
     return num_batches / (time.process_time() - start)
 
 
-def _with_workers(case: Case, workers: int, num_batches: int) -> tuple[float, float | None]:
+def _with_workers(case: LoadingCase, workers: int, num_batches: int) -> tuple[float, float | None]:
     batches = case.make(workers)
     for _ in itertools.islice(batches, 1 + 2 * _PREFETCH * workers):  # batches that were prepared during the start
         pass

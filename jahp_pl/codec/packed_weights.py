@@ -22,7 +22,7 @@ ROWS = 16
 """Number of rows for which weights are arranged; the arrangement makes no difference with more."""
 
 
-def pack(weight: Tensor) -> Tensor | None:
+def pack_weight(weight: Tensor) -> Tensor | None:
     """Arrange weights (in, out) float32 for `multiply`; return None if oneDNN is missing or is set to be imprecise."""
     if weight.device.type != "cpu" or not _is_precise():
         return None
@@ -31,11 +31,11 @@ def pack(weight: Tensor) -> Tensor | None:
 
 
 def pack_if_faster(weight: Tensor) -> Tensor | None:
-    """Do as `pack`, but return None also if torch multiplies as fast on this processor.
+    """Do as `pack_weight`, but return None also if torch multiplies as fast on this processor.
 
     Use it only for products that are exact: others round differently in the two libraries.
     """
-    return pack(weight) if weight.device.type == "cpu" and _is_faster() else None
+    return pack_weight(weight) if weight.device.type == "cpu" and _is_faster() else None
 
 
 def multiply(rows: Tensor, weight: Tensor, packed: Tensor | None, bias: Tensor | None = None) -> Tensor:
@@ -44,7 +44,7 @@ def multiply(rows: Tensor, weight: Tensor, packed: Tensor | None, bias: Tensor |
     Args:
         rows: (n, in) float32.
         weight: (in, out) float32.
-        packed: result of `pack` for these weights; None multiplies with torch.
+        packed: result of `pack_weight` for these weights; None multiplies with torch.
         bias: (out,) float32, added as part of the sum, in any order; None for none.
     """
     if packed is None or torch.compiler.is_compiling():  # compiled graphs (`model_io.onnx`) have a product of their own
@@ -71,7 +71,7 @@ def _is_precise() -> bool:
 def _is_faster() -> bool:
     """Compare the times of both libraries for a product with few rows; on Intel's processors, MKL is the faster one."""
     rows, weight = (torch.ones(n, 512, dtype=torch.float32) for n in (ROWS, 512))
-    packed = pack(weight)
+    packed = pack_weight(weight)
     if packed is None:
         return False
     by_onednn, by_mkl = shortest_times(lambda: multiply(rows, weight, packed), lambda: multiply(rows, weight, None))

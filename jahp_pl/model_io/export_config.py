@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from jahp_pl import json_content
 from jahp_pl.config import ConfigError, LossConfig, ModelConfig, model_from_dict
 from jahp_pl.errors import JahpError
-from jahp_pl.json_content import FINITE, Optional
+from jahp_pl.json_content import FINITE, Nullable
 from jahp_pl.model_io.tensor_layout import DTYPES, EXPORT_FORMAT, Dtype
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -27,19 +27,19 @@ Metric = Literal["psnr", "ms-ssim"]
 """Metric that a model was trained for."""
 METRICS: tuple[Metric, ...] = ("psnr", "ms-ssim")
 
-_FIGURES = {"bpp": float, "psnr": float, "ms_ssim": Optional(float), "ms_ssim_db?": Optional(float)}
+_FIGURES = {"bpp": float, "psnr": float, "ms_ssim": Nullable(float), "ms_ssim_db?": Nullable(float)}
 RESULTS = _FIGURES | {"images": str, "count": int, "points?": [_FIGURES | {"quality": float}]}
 """Shape of the results in config.json, see `json_content.first_misfit`."""
 FACTS = {
-    "step?": Optional(int),
-    "seconds?": Optional(FINITE),
-    "loss?": {"distortion?": Optional(str), "lmbda?": Optional(float), "lmbda_max?": Optional(float)},
+    "step?": Nullable(int),
+    "seconds?": Nullable(FINITE),
+    "loss?": {"distortion?": Nullable(str), "lmbda?": Nullable(float), "lmbda_max?": Nullable(float)},
     "optim?": {},
-    "data?": {"batch_size?": Optional(int)},
+    "data?": {"batch_size?": Nullable(int)},
 }
 """Shape of the facts about a training that are shown."""
 _CONTENT = {
-    "model": {}, "fingerprint": str, "sha256": str, "dtype?": str, "facts": FACTS, "results?": Optional(RESULTS)
+    "model": {}, "fingerprint": str, "sha256": str, "dtype?": str, "facts": FACTS, "results?": Nullable(RESULTS)
 }  # fmt: skip
 """Shape of config.json without the architecture, which `ModelConfig` checks."""
 
@@ -130,7 +130,7 @@ def read_description(folder: Path) -> ExportDescription:
         raise _unreadable(folder, error) from None
 
 
-class Identity(NamedTuple):
+class CodecIdentity(NamedTuple):
     """Fingerprint and table names of a codec, as stated in an export or as found in a codec that was built."""
 
     fingerprint: bytes
@@ -139,7 +139,7 @@ class Identity(NamedTuple):
     """Names of its coding tables."""
 
 
-def check_identity(folder: Path, stated: Identity, built: Identity) -> None:
+def check_identity(folder: Path, stated: CodecIdentity, built: CodecIdentity) -> None:
     """Check that the codec that was built from an export is the one that was exported.
 
     Raises:

@@ -15,8 +15,8 @@ from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.checkpoint import find_checkpoint, load_checkpoint_model, training_facts
 from jahp_pl.model_io.export import load_export
 from jahp_pl.model_io.export_config import (
+    CodecIdentity,
     ExportError,
-    Identity,
     Metric,
     check_identity,
     is_export,
@@ -78,6 +78,6 @@ def load_codec(
         codec = Codec(content.model.to(device), content.tables, precision, memory_limit, objective)
     except FreezeError as error:
         raise ExportError(f"{path}: {error}") from None
-    stated = Identity(content.fingerprint, content.tables)
-    check_identity(path, stated, Identity(codec.fingerprint, codec.tables()))
+    stated = CodecIdentity(content.fingerprint, content.tables)
+    check_identity(path, stated, CodecIdentity(codec.fingerprint, codec.tables()))
     return codec

@@ -80,7 +80,7 @@ def choose_images(curves: Sequence[Curve], wanted: Sequence[str]) -> dict[str, s
     return {last: f"of {len(by_rate)} images the one with the most detail (bits)"} | {middle: "of median detail (bits)"}
 
 
-def compare_images(
+def make_comparisons(
     curves: Sequence[Curve],
     originals: Path | Sequence[Path],
     images: Mapping[str, str],

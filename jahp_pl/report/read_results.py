@@ -13,7 +13,7 @@ from jahp_pl.config import with_current_names
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.image_set import may_be_same_image
 from jahp_pl.images.kodak import KODAK_NAMES
-from jahp_pl.json_content import Optional, first_misfit
+from jahp_pl.json_content import Nullable, first_misfit
 from jahp_pl.measurement.rates import RateSplit
 from jahp_pl.quality import decibels
 from jahp_pl.report.curves import Curve, CurveKind, CurvePoint, QualityRow
@@ -22,7 +22,7 @@ from jahp_pl.text import count_of
 
 _PROVENANCE = {
     "model?": {"entropy_model": str, "num_components": int, "likelihood": str, "num_levels?": int},
-    "training?": {"seed?": Optional(int), "loss?": {"distortion?": str, "lmbda?": Optional(float)}},
+    "training?": {"seed?": Nullable(int), "loss?": {"distortion?": str, "lmbda?": Nullable(float)}},
     "threads?": int,
     "date?": str,
     "effort?": int,
@@ -30,8 +30,8 @@ _PROVENANCE = {
 }
 _ROW = {
     "file_bpp": float,
-    "file_psnr?": Optional(float),
-    "file_ms_ssim?": Optional(float),
+    "file_psnr?": Nullable(float),
+    "file_ms_ssim?": Nullable(float),
     "width?": int,
     "height?": int,
     "encode_seconds?": float,
@@ -42,9 +42,9 @@ _POINT = {
     "mean": _ROW,
     "images?": [_ROW | {"name": str}],
     "provenance?": _PROVENANCE,
-    "bpp_per_channel?": Optional({"y": [float], "z": [float]}),
+    "bpp_per_channel?": Nullable({"y": [float], "z": [float]}),
     "folder?": str,
-    "target?": dict.fromkeys(("quality?", "bpp?", "size?", "psnr?", "level?"), Optional(float)),
+    "target?": dict.fromkeys(("quality?", "bpp?", "size?", "psnr?", "level?"), Nullable(float)),
 }
 _EVALUATION = _POINT | {"images": None, "provenance": None}
 _CURVE = {"name": str, "title": str, "kind": str, "points": [_POINT], "settings?": str, "source?": str}

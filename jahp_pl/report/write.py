@@ -12,7 +12,7 @@ from jahp_pl.report.comparison import format_bd_rate_table
 from jahp_pl.report.curves import MEASURES, Curve
 from jahp_pl.report.figures import draw_all
 from jahp_pl.report.page import build_page
-from jahp_pl.report.previews import choose_images, compare_images
+from jahp_pl.report.previews import choose_images, make_comparisons
 
 PAGE, TABLE = "report.html", "bd-rates.md"
 
@@ -71,7 +71,7 @@ def write_report(
     comparisons = []
     if pictures is not None:
         chosen = choose_images(curves, pictures.wanted)
-        comparisons = compare_images(curves, pictures.originals, chosen, pictures.bpp, pictures.codecs, progress)
+        comparisons = make_comparisons(curves, pictures.originals, chosen, pictures.bpp, pictures.codecs, progress)
     progress("plots")
     plots = draw_all(curves, anchor, out)
     progress("page")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from jahp_pl.codec.entropy.freezing import FreezeError
-from jahp_pl.model_io.export_config import ExportError, Identity, Metric, check_identity, is_export
+from jahp_pl.model_io.export_config import CodecIdentity, ExportError, Metric, check_identity, is_export
 from jahp_pl.model_io.pretrained import locate
 from jahp_pl.runtime.codec import RuntimeCodec
 from jahp_pl.runtime.weights import read_weights
@@ -31,6 +31,6 @@ def load_runtime(model: str | Path | None = None, *, metric: Metric | None = Non
         codec = RuntimeCodec(stored.config, stored.state, stored.tables, threads)
     except (FreezeError, ValueError) as error:
         raise ExportError(f"{path}: {error}") from None
-    stated = Identity(stored.fingerprint, stored.tables)
-    check_identity(path, stated, Identity(codec.fingerprint, codec.table_names()))
+    stated = CodecIdentity(stored.fingerprint, stored.tables)
+    check_identity(path, stated, CodecIdentity(codec.fingerprint, codec.table_names()))
     return codec

@@ -173,7 +173,7 @@ PointState = Literal["waiting", "running", "done", "failed"]
 
 
 @dataclass
-class Entry:
+class SweepEntry:
     """Point of a running sweep with its state and results so far; one row of the table."""
 
     point: SweepPoint
@@ -188,19 +188,19 @@ class Entry:
     """One-line reason if the point failed, otherwise empty."""
 
 
-def score(entry: Entry, sweep: SweepFile) -> float | None:
+def score(entry: SweepEntry, sweep: SweepFile) -> float | None:
     """Return a finished point's value of the sweep's metric; None if it has none."""
     return entry.metrics.get(sweep.metric) if sweep.metric is not None and entry.state == "done" else None
 
 
-def best(entries: Sequence[Entry], sweep: SweepFile) -> Entry | None:
+def best(entries: Sequence[SweepEntry], sweep: SweepFile) -> SweepEntry | None:
     """Return the point with the best metric so far; None if no point has the metric."""
     sign = 1 if sweep.goal == "minimize" else -1
     scored = [(sign * value, number) for number, e in enumerate(entries) if (value := score(e, sweep)) is not None]
     return entries[min(scored)[1]] if scored else None
 
 
-def has_reached_target(entries: Sequence[Entry], sweep: SweepFile) -> bool:
+def has_reached_target(entries: Sequence[SweepEntry], sweep: SweepFile) -> bool:
     """Check whether a point has reached `metric.target`."""
     winner = best(entries, sweep)
     value = score(winner, sweep) if winner is not None else None

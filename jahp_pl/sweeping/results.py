@@ -13,13 +13,13 @@ from jahp_pl.files import write_atomically, write_json
 from jahp_pl.sweeping import SweepError
 from jahp_pl.sweeping.file import SweepFile
 from jahp_pl.sweeping.parameters import Value
-from jahp_pl.sweeping.points import Entry, best
+from jahp_pl.sweeping.points import SweepEntry, best
 
 _HEAD = ("name", "state")
 """Names of the first columns of the CSV file."""
 
 
-def write_sweep_results(path: Path, sweep: SweepFile, entries: Sequence[Entry]) -> None:
+def write_sweep_results(path: Path, sweep: SweepFile, entries: Sequence[SweepEntry]) -> None:
     """Write the results to `path` (.json) and to a .csv file next to it, replacing both.
 
     Raises:
@@ -90,7 +90,7 @@ def _is_whole(row: StoredPoint) -> bool:
     return is_counted and is_named and all(isinstance(value, int | float) for value in row.metrics.values())
 
 
-def _to_json(entry: Entry) -> dict[str, Any]:
+def _to_json(entry: SweepEntry) -> dict[str, Any]:
     return {
         "name": entry.point.name,
         "state": entry.state,
@@ -104,7 +104,7 @@ def _to_json(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _to_csv(entries: Sequence[Entry]) -> str:
+def _to_csv(entries: Sequence[SweepEntry]) -> str:
     metrics = list(dict.fromkeys(name for entry in entries for name in entry.metrics if name != "step"))
     keys = list(entries[0].point.values) if entries else []
     text = io.StringIO()

@@ -19,8 +19,8 @@ from jahp_pl.sweeping import SweepError, bayes
 from jahp_pl.sweeping.file import SweepFile
 from jahp_pl.sweeping.parameters import Value
 from jahp_pl.sweeping.points import (
-    Entry,
     OtherSettingsError,
+    SweepEntry,
     SweepPoint,
     check_distinct,
     check_sweep,
@@ -42,10 +42,10 @@ POLL_SECONDS = 0.2
 class Watcher(Protocol):
     """Receiver of a sweep's progress, see `table.LiveTable`."""
 
-    def changed(self, entry: Entry, lines: Sequence[str]) -> None:
+    def changed(self, entry: SweepEntry, lines: Sequence[str]) -> None:
         """Handle a new state of a point; if it failed, `lines` are the last lines of its log."""
 
-    def tick(self, entries: Sequence[Entry]) -> None:
+    def tick(self, entries: Sequence[SweepEntry]) -> None:
         """Handle the passing of time; called several times per second."""
 
 
@@ -72,7 +72,7 @@ class Sweep:
         first = make_point(file, {p.key: p.extremes()[0] for p in file.parameters}, overrides)
         self.trainer: TrainerConfig = first.config.trainer
         self.results = Path(first.config.output_dir) / f"{file.path.stem}.json"
-        self.entries = [Entry(point) for point in self._given_points()]
+        self.entries = [SweepEntry(point) for point in self._given_points()]
 
     def _given_points(self) -> list[SweepPoint]:
         """Return the points that are known before anything runs; none for `bayes`."""
@@ -94,7 +94,7 @@ class Sweep:
         if self.file.method == "bayes":
             values = [row.values for row in rows if self._is_in_space(row.values)][: self.file.run_cap]
             points = check_distinct(make_point(self.file, point, self.overrides) for point in values)
-            self.entries[:] = [Entry(point) for point in points]
+            self.entries[:] = [SweepEntry(point) for point in points]
         by_name = {entry.point.name: entry for entry in self.entries}
         for row in rows:
             entry = by_name.get(row.name)
@@ -131,7 +131,7 @@ class Sweep:
         space = {parameter.key: parameter for parameter in self.file.parameters}
         return set(values) == set(space) and all(space[key].contains(value) for key, value in values.items())
 
-    def next_entry(self) -> Entry | None:
+    def next_entry(self) -> SweepEntry | None:
         """Return the point to run next; None if no point can be started now."""
         if has_reached_target(self.entries, self.file):
             return None
@@ -145,7 +145,7 @@ class Sweep:
         values = bayes.propose(self.file.parameters, history, self.file.goal == "minimize")
         if values is None:
             return None
-        self.entries.append(Entry(make_point(self.file, values, self.overrides)))
+        self.entries.append(SweepEntry(make_point(self.file, values, self.overrides)))
         check_distinct(entry.point for entry in self.entries)
         return self.entries[-1]
 
@@ -180,9 +180,9 @@ def _run_waiting(sweep: Sweep, workers: int, watcher: Watcher) -> None:
     """Run waiting points until there are no more, and record every change of state."""
     uses_gpus = sweep.trainer.accelerator != "cpu"
     shares = environments(workers, sweep.trainer.devices if uses_gpus else 0)
-    running: dict[int, tuple[Entry, RunningProcess]] = {}
+    running: dict[int, tuple[SweepEntry, RunningProcess]] = {}
 
-    def change(entry: Entry, lines: Sequence[str] = ()) -> None:
+    def change(entry: SweepEntry, lines: Sequence[str] = ()) -> None:
         write_sweep_results(sweep.results, sweep.file, sweep.entries)
         watcher.changed(entry, lines)
 
@@ -211,7 +211,7 @@ def _run_waiting(sweep: Sweep, workers: int, watcher: Watcher) -> None:
             write_sweep_results(sweep.results, sweep.file, sweep.entries)
 
 
-def _begin(entry: Entry, environment: dict[str, str]) -> RunningProcess | None:
+def _begin(entry: SweepEntry, environment: dict[str, str]) -> RunningProcess | None:
     """Start a point and return its process; None if the point is finished or cannot be started."""
     try:
         if _update(entry):
@@ -225,7 +225,7 @@ def _begin(entry: Entry, environment: dict[str, str]) -> RunningProcess | None:
     return started
 
 
-def _record_end(entry: Entry, ended: RunningProcess) -> None:
+def _record_end(entry: SweepEntry, ended: RunningProcess) -> None:
     """Record the state of a point whose process has ended."""
     try:
         is_finished = _update(entry)
@@ -238,7 +238,7 @@ def _record_end(entry: Entry, ended: RunningProcess) -> None:
         entry.state, entry.error = "failed", failure_reason(ended)
 
 
-def _update(entry: Entry) -> bool:
+def _update(entry: SweepEntry) -> bool:
     """Read the state of a run from disk, and return whether it is finished."""
     state = read_run_state(entry.point.config)
     entry.steps, entry.seconds = state.steps, state.seconds
@@ -247,7 +247,7 @@ def _update(entry: Entry) -> bool:
 
 
 @contextmanager
-def _termination_interrupts(running: dict[int, tuple[Entry, RunningProcess]]) -> Iterator[None]:
+def _termination_interrupts(running: dict[int, tuple[SweepEntry, RunningProcess]]) -> Iterator[None]:
     """Let SIGTERM or a closed terminal terminate the points first, and then end this process as Ctrl+C would."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread can handle signals
         yield

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from jahp_pl.sweeping.file import SweepFile
-from jahp_pl.sweeping.points import Entry, PointState, last_values
+from jahp_pl.sweeping.points import PointState, SweepEntry, last_values
 from jahp_pl.sweeping.processes import LOG
 from jahp_pl.text import count_of, printable
 
@@ -27,12 +27,12 @@ class LiveTable:
         stream: output; a terminal shows a live table, anything else gets one line per change.
     """
 
-    def __init__(self, sweep: SweepFile, entries: Sequence[Entry], stream: TextIO) -> None:
+    def __init__(self, sweep: SweepFile, entries: Sequence[SweepEntry], stream: TextIO) -> None:
         self.sweep, self.entries, self.stream = sweep, entries, stream
         self.redraws = stream.isatty()
         self._height, self._drawn, self._start = 0, 0.0, time.monotonic()
 
-    def changed(self, entry: Entry, lines: Sequence[str]) -> None:
+    def changed(self, entry: SweepEntry, lines: Sequence[str]) -> None:
         """Redraw the table or write a line; if the point failed, also write the last lines of its log."""
         news = [f"{entry.point.name}: {state_text(entry)}{self._found(entry)}"]
         if entry.state == "failed":
@@ -47,7 +47,7 @@ class LiveTable:
             self.stream.write("".join(f"{printable(line)}\n" for line in news))
         self._draw()
 
-    def tick(self, entries: Sequence[Entry]) -> None:
+    def tick(self, entries: Sequence[SweepEntry]) -> None:
         """Update the progress of running points and redraw the table, but only every few seconds."""
         if not self.redraws or time.monotonic() - self._drawn < _INTERVAL:
             return
@@ -62,7 +62,7 @@ class LiveTable:
             self._erase()
             self.stream.flush()
 
-    def _found(self, entry: Entry) -> str:
+    def _found(self, entry: SweepEntry) -> str:
         value = entry.metrics.get(self.sweep.metric or "")
         return f", {self.sweep.metric} {value:.5g}" if entry.state == "done" and value is not None else ""
 
@@ -81,7 +81,7 @@ class LiveTable:
         self._height = 0
 
 
-def state_text(entry: Entry) -> str:
+def state_text(entry: SweepEntry) -> str:
     """Describe the state of a point in one word, with the percentage of its steps if it is unfinished."""
     steps = max(entry.steps, int(entry.metrics.get("step", 0)))
     if entry.state in ("done", "waiting") or not steps:
@@ -89,7 +89,7 @@ def state_text(entry: Entry) -> str:
     return f"{entry.state} {100 * steps / entry.point.config.trainer.max_steps:.0f} %"
 
 
-def sweep_summary(entries: Sequence[Entry], seconds: float) -> str:
+def sweep_summary(entries: Sequence[SweepEntry], seconds: float) -> str:
     """Describe in one line how many points are in each state, and the elapsed `seconds` as h:mm:ss."""
     counts = Counter(entry.state for entry in entries)
     parts = [f"{counts[state]} {state}" for state in ("done", "running", "waiting", "failed") if counts[state]]
@@ -97,7 +97,7 @@ def sweep_summary(entries: Sequence[Entry], seconds: float) -> str:
     return f"{count_of(len(entries), 'point')}: {', '.join(parts)} | {minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
-def format_sweep_table(sweep: SweepFile, entries: Sequence[Entry], most: int | None = None) -> list[str]:
+def format_sweep_table(sweep: SweepFile, entries: Sequence[SweepEntry], most: int | None = None) -> list[str]:
     """Format a header, a rule and a line per point: values, state, metric, and rate and PSNR if they were measured.
 
     Args:
@@ -134,5 +134,5 @@ def _short(key: str, keys: Sequence[str]) -> str:
     return last if sum(other.rsplit(".", 1)[-1] == last for other in keys) == 1 else key
 
 
-def _figures(entry: Entry, names: Sequence[str]) -> list[str]:
+def _figures(entry: SweepEntry, names: Sequence[str]) -> list[str]:
     return [f"{entry.metrics[name]:.5g}" if name in entry.metrics else "-" for name in names]

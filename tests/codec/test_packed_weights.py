@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from jahp_pl.codec import packed_weights
-from jahp_pl.codec.packed_weights import multiply, pack, pack_if_faster
+from jahp_pl.codec.packed_weights import multiply, pack_if_faster, pack_weight
 from jahp_pl.codec.torch_settings import full_precision
 from tests.support.circumstances import changed
 
@@ -31,7 +31,7 @@ def integers(num_rows: int, num_in: int, num_out: int) -> tuple[Tensor, Tensor]:
 def test_products_of_integers_are_exact(threads: int, num_rows: int, num_in: int, num_out: int) -> None:
     rows, weight = integers(num_rows, num_in, num_out)
     with changed(torch.set_num_threads, threads, torch.get_num_threads()):
-        found = multiply(rows, weight, pack(weight))
+        found = multiply(rows, weight, pack_weight(weight))
     assert torch.equal(found.double(), rows.double() @ weight.double())
 
 
@@ -39,7 +39,7 @@ def test_products_of_integers_are_exact(threads: int, num_rows: int, num_in: int
 def test_a_bias_is_added_to_every_row(is_packed: bool) -> None:
     rows, weight = integers(16, 640, 512)
     bias = torch.arange(512.0)
-    found = multiply(rows, weight, pack(weight) if is_packed else None, bias)
+    found = multiply(rows, weight, pack_weight(weight) if is_packed else None, bias)
     assert torch.equal(found.double(), rows.double() @ weight.double() + bias)
 
 
@@ -47,7 +47,7 @@ def test_lower_precision_of_the_caller_has_no_effect() -> None:
     rows, weight = integers(16, 640, 512)
     with changed(torch.set_float32_matmul_precision, "medium", torch.get_float32_matmul_precision()):
         packed_weights._is_precise.cache_clear()
-        packed = pack(weight)
+        packed = pack_weight(weight)
         with full_precision(rows.device):
             assert torch.equal(multiply(rows, weight, packed).double(), rows.double() @ weight.double())
 
@@ -57,9 +57,9 @@ def test_lower_precision_of_the_environment_has_no_effect(mode: str) -> None:
     script = """
 import torch
 from tests.codec.test_packed_weights import integers
-from jahp_pl.codec.packed_weights import multiply, pack
+from jahp_pl.codec.packed_weights import multiply, pack_weight
 rows, weight = integers(16, 640, 512)
-print(torch.equal(multiply(rows, weight, pack(weight)).double(), rows.double() @ weight.double()))
+print(torch.equal(multiply(rows, weight, pack_weight(weight)).double(), rows.double() @ weight.double()))
 """
     environment = {**os.environ, "ONEDNN_DEFAULT_FPMATH_MODE": mode}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
@@ -86,7 +86,7 @@ def test_torch_multiplies_where_onednn_cannot(monkeypatch: pytest.MonkeyPatch, o
     monkeypatch.setattr(torch.ops, "mkldnn", operations)
     packed_weights._is_precise.cache_clear()
     try:
-        assert pack(weight) is None
+        assert pack_weight(weight) is None
         assert torch.equal(multiply(rows, weight, None), torch.mm(rows, weight))
     finally:
         packed_weights._is_precise.cache_clear()
@@ -100,7 +100,7 @@ def test_weights_are_packed_only_if_that_is_faster(monkeypatch: pytest.MonkeyPat
     packed_weights._is_faster.cache_clear()
     try:
         packed = pack_if_faster(weight)
-        assert (packed is not None) == (is_faster and pack(weight) is not None)
+        assert (packed is not None) == (is_faster and pack_weight(weight) is not None)
         assert torch.equal(multiply(rows, weight, packed).double(), rows.double() @ weight.double())
     finally:
         packed_weights._is_faster.cache_clear()

@@ -22,7 +22,7 @@ from jahp_pl.model_io.export import export
 from jahp_pl.model_io.export_config import read_fingerprint
 from jahp_pl.model_io.load import load_model
 from jahp_pl.model_io.pretrained import locate
-from jahp_pl.report.previews import compare_images
+from jahp_pl.report.previews import make_comparisons
 from jahp_pl.report.read_results import read_curves
 from tests.support.codec_models import load_golden
 from tests.support.commands import run
@@ -264,12 +264,12 @@ def test_pictures_show_the_named_image_and_no_other(tmp_path, images) -> None:
     (images / "b.png").rename(images / f"{name}.copy.png")
     for suffix in ("jahp", "json"):
         (images / f"{name}.{suffix}").write_text("none")
-    (comparison,) = compare_images([], images, {name: "chosen"}, 0.25, {})
+    (comparison,) = make_comparisons([], images, {name: "chosen"}, 0.25, {})
     with Image.open(images / f"{name}.png") as image:
         assert (comparison.original == image).all()
     (images / f"{name}.png").unlink()
     with pytest.raises(EvaluationError, match="has no image"):
-        compare_images([], images, {name: "chosen"}, 0.25, {})
+        make_comparisons([], images, {name: "chosen"}, 0.25, {})
 
 
 def test_models_that_differ_in_lambda_form_one_curve_with_the_results_of_separate_calls(capsys) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from jahp_pl.sweeping.file import SweepFile, read_sweep
-from jahp_pl.sweeping.points import Entry, grid_points
+from jahp_pl.sweeping.points import SweepEntry, grid_points
 
 SMALL: dict[str, Any] = {
     "method": "grid",
@@ -31,10 +31,10 @@ def small(folder: Path, **changes: Any) -> SweepFile:
     return read_sweep(write(folder, **changes))
 
 
-def entries(sweep: SweepFile, *scores: float | None) -> list[Entry]:
+def entries(sweep: SweepFile, *scores: float | None) -> list[SweepEntry]:
     """Return all points of a grid with these values of val/loss; None for a failed point."""
     points = grid_points(sweep)
     return [
-        Entry(point, "failed" if value is None else "done", 8, 1.5, {} if value is None else {"val/loss": value})
+        SweepEntry(point, "failed" if value is None else "done", 8, 1.5, {} if value is None else {"val/loss": value})
         for point, value in zip(points, scores, strict=True)
     ]

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from jahp_pl.codec.packed_weights import multiply, pack
+from jahp_pl.codec.packed_weights import multiply, pack_weight
 from jahp_pl.layers import GDN
 
 ROWS = 4096
@@ -52,7 +52,7 @@ class MatrixGDN:
         with torch.no_grad():
             beta, gamma = gdn.beta_gamma()
             self.beta, self.gamma_t = beta.float().clone(), gamma.float().t().contiguous()
-        self._packed = pack(self.gamma_t)
+        self._packed = pack_weight(self.gamma_t)
 
     def factors(self, x: Tensor, scratch: Scratch) -> Tensor:
         """Compute the factors by which x is to be multiplied, (P, C) float32 -> (P, C)."""

@@ -24,7 +24,7 @@ from jahp_pl.codec.entropy.freezing import (
     conv_taps,
     freeze,
 )
-from jahp_pl.codec.packed_weights import pack
+from jahp_pl.codec.packed_weights import pack_weight
 from tests.support.codec_models import JOINT, MIXTURE, Variant, codec_of
 
 
@@ -196,7 +196,7 @@ def test_no_order_of_summation_makes_a_difference() -> None:
     expected = layer(rows)
     for _ in range(5):
         order = torch.randperm(500)
-        shuffled = layer._replace(weight=layer.weight[:, order], packed=[pack(layer.weight[0, order])])
+        shuffled = layer._replace(weight=layer.weight[:, order], packed=[pack_weight(layer.weight[0, order])])
         assert torch.equal(shuffled(rows[:, order]), expected)
     one_by_one = torch.zeros(100, 6)
     for i in range(500):
