@@ -1,4 +1,4 @@
-"""GDN with gradients on a CPU, in blocks of a few thousand positions.
+"""Computes GDN and its gradients on a CPU, in blocks of a few thousand positions.
 
 A map at half the image's resolution does not fit a cache, and the formula makes a dozen passes over it; here each block
 of positions goes through all passes while it is in the cache. Maps in channels_last memory are matrices of positions by

@@ -1,4 +1,4 @@
-"""What a codec without torch needs to know about a density: the layout of its raw outputs, and its bounds."""
+"""Describes a density to codecs without torch: the layout of its raw outputs, and its bounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Former names of methods, which work for one release."""
+"""Keeps former names of methods for one release."""
 
 from __future__ import annotations
 

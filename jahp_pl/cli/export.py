@@ -1,4 +1,4 @@
-"""`jahp export`, `graphs` and `import-compressai`: write models in other forms.
+"""`jahp export`, `export-graphs` and `import-compressai`: write models in other forms.
 
 Heavy imports happen inside the functions.
 """

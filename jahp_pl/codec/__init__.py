@@ -1,4 +1,4 @@
-"""Compression of images to bytes and back.
+"""Compresses images to bytes, and decompresses them.
 
 Encoding follows this drawing from top to bottom, decoding (right) from bottom to top:
 

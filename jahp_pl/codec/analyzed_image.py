@@ -1,4 +1,4 @@
-"""An image and its latents before they are quantized, in torch."""
+"""Holds an image and its latents before they are quantized, in torch."""
 
 from __future__ import annotations
 

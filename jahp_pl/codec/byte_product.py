@@ -1,4 +1,4 @@
-"""Matrix products of bytes with fixed weights on a CPU, several times as fast as in float32.
+"""Multiplies bytes with fixed weights on a CPU, several times as fast as in float32.
 
 Weights of up to 15 bits are split into two bytes, w = 256 high + low. A processor with VNNI instructions sums four
 products of bytes at once, so both halves together take half the time of a product in float32, and half the memory.

@@ -1,4 +1,4 @@
-"""The model fingerprint, which ties a file to the weights and tables that can decode it. No torch."""
+"""Computes the model fingerprint, which ties a file to the weights and tables that can decode it. No torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""R + lambda * D of one image as a function of its latents, which an encoder's search minimizes.
+"""Computes R + lambda * D of one image as a function of its latents, which an encoder's search minimizes.
 
 The decoder and z_hat are fixed, and only the latents get gradients. R is the rate of y under p(y | z_hat, context),
 where the context is y itself. D is the distortion of x_hat = g_s(y), clipped to [0, 1] as in a file. Both are functions

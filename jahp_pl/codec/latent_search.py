@@ -1,4 +1,4 @@
-"""Two searches for integers near y with a lower R + lambda * D than the nearest ones, both over continuous y:
+"""Searches for integers near y with a lower R + lambda * D than the nearest ones, in two ways, both over continuous y:
 
 - freeze: Adam, while a growing share of the latents is rounded for good, in random order with some preference for those
   near an integer. The others continue and compensate for the errors that this causes. A few steps suffice.

@@ -1,4 +1,4 @@
-"""Limits on what a decoder accepts from untrusted files.
+"""Limits what a decoder accepts from untrusted files.
 
 A payload of any length can encode any number of symbols, so the size of a file bounds neither pixels nor steps. By
 default, a decoder therefore accepts only as many pixels as the bytes of a real file hold.

@@ -1,4 +1,4 @@
-"""Matrix products on a CPU with weights arranged in advance in oneDNN's own layout.
+"""Multiplies matrices on a CPU with weights arranged in advance in oneDNN's own layout.
 
 torch multiplies float32 matrices with MKL, which reads the weights in the order in which they are stored. With the few
 rows of a decoding step, this order costs a third of the time; and on other processors than Intel's, MKL uses vectors of

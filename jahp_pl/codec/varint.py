@@ -1,4 +1,4 @@
-"""Whole numbers of variable length, as in the headers of .jahp and ONNX files (LEB128)."""
+"""Encodes whole numbers in a variable length, as in the headers of .jahp and ONNX files (LEB128)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""h_s, g_cm and g_ep on integers as ONNX graphs.
+"""Builds h_s, g_cm and g_ep on integers as ONNX graphs.
 
     hyper_synthesis  h_s: z_hat (h, w, N) -> from_psi (4 h, 4 w, outputs), the part of g_ep's first layer that depends
                      on psi, bias included; without a context model, raw parameters

@@ -1,4 +1,4 @@
-"""g_a, h_a and g_s of the paper as ONNX graphs.
+"""Builds the paper's g_a, h_a and g_s as ONNX graphs.
 
     analysis         g_a: image (1, 3, H, W) uint8, sides multiples of 16 -> y (1, M, H / 16, W / 16), before the gains
     hyper_analysis   h_a: y (1, M, h, w), after the gains -> z (1, N, ceil(h / 4), ceil(w / 4))

@@ -1,4 +1,4 @@
-"""g_a, h_a and g_s of whole images in onnxruntime, tile by tile: the counterpart of `codec.transforms.runner`."""
+"""Runs g_a, h_a and g_s on whole images in onnxruntime, tile by tile: the counterpart of `codec.transforms.runner`."""
 
 from __future__ import annotations
 

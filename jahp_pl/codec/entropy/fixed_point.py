@@ -1,4 +1,4 @@
-"""Linear layers on integers that float32 represents exactly.
+"""Computes linear layers on integers that float32 represents exactly.
 
 A range decoder needs the encoder's probabilities to the last bit, which float networks cannot guarantee: the order of
 summation, and therefore the result, depends on the batch shape, the number of threads, the library and the machine.

@@ -1,4 +1,4 @@
-"""The entropy-parameter networks h_s, g_cm and g_ep in exact arithmetic (`fixed_point`).
+"""Runs the entropy-parameter networks h_s, g_cm and g_ep in exact arithmetic (`fixed_point`).
 
 h_s depends on no latent and runs once per image, some rows at a time. g_cm and g_ep run once per wavefront in the
 decoder, where reading the weights dominates the time; therefore the hyperprior's half of g_ep's first layer is computed

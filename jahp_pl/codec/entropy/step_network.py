@@ -1,4 +1,4 @@
-"""g_cm and g_ep at the few positions of a decoding step on a CPU, with the results of `ExactContextNetwork.raw`.
+"""Runs g_cm and g_ep on a CPU at the few positions of a decoding step, with the results of `ExactContextNetwork.raw`.
 
 A step has about ten positions. With so few, calling an operation between the matrix products takes several times as
 long as its arithmetic. This module therefore calls fewer operations: in place, in reused memory, and in numpy, whose
@@ -99,7 +99,7 @@ class _Step(NamedTuple):
 
 
 class StepNetwork:
-    """`ExactContextNetwork.raw` at up to `FEW_ROWS` positions. Not thread-safe.
+    """Network that computes `ExactContextNetwork.raw` at up to `FEW_ROWS` positions. Not thread-safe.
 
     Args:
         network: network on a CPU.

@@ -1,4 +1,4 @@
-"""Coding order of positions: wavefronts, each of which depends only on earlier ones.
+"""Plans the coding order of positions: wavefronts, each of which depends only on earlier ones.
 
 With the 5x5 causal mask, the latent at (i, j) depends on rows i-1 and i-2 up to column j+2, and on two columns to its
 left. With t = j + 3 i, every dependency has a smaller t, so all positions with the same t can be decoded together, in

@@ -1,4 +1,4 @@
-"""p(y_hat | raw entropy parameters) as tables of masses, computed only by integer and correctly rounded operations.
+"""Tabulates p(y_hat | raw entropy parameters) as masses, only by integer and correctly rounded operations.
 
 Everything that needs exp, log or erf is tabulated once, when a model is frozen (`latent_tables`): the scales, the
 thresholds between them, the cumulative of each scale, and the exponential of mixture weights.

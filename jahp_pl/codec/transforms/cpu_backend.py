@@ -1,4 +1,4 @@
-"""The paper's g_a and g_s in float32 on a CPU, in strips: maps as large as the image only exist in small buffers.
+"""Runs the paper's g_a and g_s in float32 on a CPU, in strips, so that no map as large as the image is stored.
 
 Three of the four layers are `winograd` convolutions. The layer at the image (3 -> N, N -> 3) is one matrix product with
 the 75 taps of its kernel. Nothing at half the image's resolution or finer is ever stored as a whole:

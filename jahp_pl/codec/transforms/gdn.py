@@ -1,4 +1,4 @@
-"""GDN on matrices of positions by channels, in preallocated memory.
+"""Applies GDN to matrices of positions by channels, in preallocated memory.
 
 The module `layers.GDN` allocates four tensors of the size of its input; for large images, the system then spends more
 time on providing their memory pages than the arithmetic takes.

@@ -1,4 +1,4 @@
-"""g_a and g_s with torch's convolutions, on any device and in any precision, one tile at a time.
+"""Runs g_a and g_s with torch's convolutions, on any device and in any precision, one tile at a time.
 
 Channels are the last dimension in memory, so that a map is a matrix of positions by channels, and GDN works in place on
 a few rows at a time.

@@ -1,4 +1,6 @@
-"""5x5 convolutions of stride 2, down and up, with 3.3 times fewer multiplications (Winograd 1980; Lavin & Gray 2016).
+"""Computes 5x5 convolutions of stride 2, down and up, with 3.3 times fewer multiplications.
+
+The method is that of Winograd (1980) and of Lavin & Gray (2016).
 
 A 5x5 kernel of stride 2 splits into four kernels of stride 1, one for each parity of row and column of the finer grid,
 with 3x3, 3x2, 2x3 and 2x2 taps. For an output of 4x4 positions from 6x6 inputs d,
