@@ -27,6 +27,7 @@ from jahp_pl.codec.entropy.range_coder import Writer
 from jahp_pl.images.icc import rgb_to_srgb
 from jahp_pl.images.io import decode_rgb
 from jahp_pl.model_io.export import export
+from jahp_pl.model_io.export_config import CONFIG
 from jahp_pl.model_io.load import load_codec
 from tests.support.browser import CHROMIUM, Page, chromium
 from tests.support.codec_models import MIXTURE, codec_of, kodak_crop, variable_model
@@ -47,6 +48,9 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Site]]
     for name, model in (("variable", variable_model()), ("mixture", codec_of(MIXTURE).model)):
         folder = tmp_path_factory.mktemp(name)
         codec = export(model, folder / "export", {})
+        if name == "mixture":  # as former versions named the entropy model
+            config = folder / "export" / CONFIG
+            config.write_text(config.read_text().replace('"entropy_model"', '"rung"'))
         (folder / "page").mkdir()
         script("build").build(VENDOR, folder / "page", folder / "export")
         found[name] = Site(folder / "page", codec)
