@@ -159,9 +159,10 @@ test: install ## run all tests (needs no network and no GPU)
 golden: install ## decode the golden files of every format version to the latents that they were made from
 	$(BIN)/python -m pytest tests/codec/test_codec.py tests/docs/test_file_format.py -k golden
 
-fuzz: install ## code images of every size up to 70x70; check that decoding 100,000 damaged files does no harm
+fuzz: install ## code images of every size up to 70x70; check that reading 100,000 damaged .jahp files and 20,000 others does no harm
 	$(BIN)/python -m checks.fuzz.sizes
 	$(BIN)/python -m checks.fuzz.run --out results/fuzz.json $(FUZZ)
+	$(BIN)/python -m checks.fuzz.run --target doors --cases 20000 $(FUZZ)
 
 chaos: install ## kill a training run twenty times, resume it each time, and compare the result with undisturbed runs
 	$(BIN)/python -m checks.chaos.run --out results/chaos.json $(CHAOS)

@@ -18,6 +18,15 @@ WHOLE = "its content"
 """Stands for the path of the whole content."""
 
 
+def is_json(value: object) -> bool:
+    """Check whether JSON can hold a value: plain content that is neither circular nor nested too deeply."""
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
 class Nullable:
     """The shape of a value that may be null."""
 

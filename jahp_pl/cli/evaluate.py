@@ -133,7 +133,8 @@ def _check_names(arguments: argparse.Namespace, out: Path) -> None:
 
     Raises:
         CommandError: if --picture is the results file or does not end in .png, a quality is given twice, or the
-            number of --curve names is neither one nor that of the models.
+            number of --curve names is neither one nor that of the models, or one of them is empty or has control
+            characters.
     """
     if arguments.picture is not None and resolved(arguments.picture) == resolved(out):
         raise CommandError(f"--picture {out}: would overwrite the results; choose another name")
@@ -143,6 +144,8 @@ def _check_names(arguments: argparse.Namespace, out: Path) -> None:
     if twice := [quality for quality in qualities if qualities.count(quality) > 1]:
         raise CommandError(f"--quality {twice[0]}: is given twice; give it once")
     curves, num_models = arguments.curve or [], len(arguments.model)
+    if unfit := [name for name in curves if not (name.strip() and name.isprintable())]:
+        raise CommandError(f"--curve {unfit[0]!r}: must be a name of visible characters, without line breaks")
     if len(curves) not in (0, 1, num_models):
         found = f"{len(curves)} for {count_of(num_models, 'model')}"
         raise CommandError(f"--curve {' '.join(curves)}: must be one name, or one per model, but there are {found}")

@@ -191,6 +191,8 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Report unusable arguments in one line, like all other errors."""
         advice = self._suggestion(message) or f"; see `{self.prog} --help`"
+        message = re.sub(r"invalid int value: ('.*')$", r"\1: must be a whole number", message)
+        message = re.sub(r"invalid float value: ('.*')$", r"\1: must be a number", message)
         self.exit(_fail(message.removeprefix("argument ") + advice, 2))
 
     def _suggestion(self, message: str) -> str:

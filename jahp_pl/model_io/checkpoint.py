@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from jahp_pl.config import ConfigError, ModelConfig, model_from_dict
 from jahp_pl.errors import JahpError, first_line, is_memory_shortage
-from jahp_pl.json_content import FINITE, first_misfit
+from jahp_pl.json_content import FINITE, first_misfit, is_json
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.export_config import FACTS
 from jahp_pl.model_io.tensor_layout import first_difference
@@ -163,7 +163,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise DamagedCheckpointError(f"{path}: damaged ({reason}); use another one") from None
     if not isinstance(content, dict) or CHECKPOINT_FORMAT_KEY not in content:
         raise CheckpointError(f"{path}: not a checkpoint of jahp_pl; give a .ckpt file that `jahp train` wrote")
-    if misfit := first_misfit(content, _CONTENT):
+    misfit = first_misfit(content, _CONTENT)
+    if misfit or not is_json(content[HYPER_PARAMETERS]):
+        misfit = misfit or HYPER_PARAMETERS
         raise CheckpointError(f"{path}: does not have the layout of a jahp_pl checkpoint ({misfit}); use another one")
     if content[CHECKPOINT_FORMAT_KEY] > CHECKPOINT_FORMAT:
         raise CheckpointError(

@@ -60,3 +60,26 @@ def test_a_file_of_an_export_or_a_run_is_answered_with_its_folder(
             assert run(*words) == 2
             assert f"did you mean its folder, {path.parent}?" in capsys.readouterr().err
     assert run("info", export) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["compress", "x.png", "--effort", "1.5"], "--effort: '1.5': must be a whole number; see"),
+        (["compress", "x.png", "--quality", "50%"], "--quality: '50%': must be a number; see"),
+        (
+            ["evaluate", "--model", "joint-psnr", "--images", ".", "-o", "e.json", "--curve", " "],
+            "--curve ' ': must be",
+        ),
+        (
+            ["evaluate", "--model", "joint-psnr", "--images", ".", "-o", "e.json", "--curve", "a\nb"],
+            "--curve 'a\\nb': m",
+        ),
+    ],
+    ids=lambda words: str(words)[-12:],
+)
+def test_a_value_of_the_wrong_kind_is_refused_in_plain_words(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*words) == 2
+    assert message in capsys.readouterr().err

@@ -164,8 +164,15 @@ def test_a_checkpoint_that_cannot_be_continued_is_named(missing: str, finished: 
 def test_malformed_content_is_refused_in_plain_words(finished: TrainResult, tmp_path: Path) -> None:
     path, content = tmp_path / "last.ckpt", read_checkpoint(finished.last)
     settings = content["hyper_parameters"]
-    for model, words in ((0.5, r"layout.*\(hyper_parameters\.model\)"), ({5: 1, "x": 2}, r"model\.5: is unknown")):
-        torch.save(content | {"hyper_parameters": settings | {"model": model}}, path)
+    circular: list[object] = []
+    circular.append(circular)
+    for changed, words in (
+        ({"model": 0.5}, r"layout.*\(hyper_parameters\.model\)"),
+        ({"model": {5: 1, "x": 2}}, r"model\.5: is unknown"),
+        ({"optim": {"x": torch.zeros(3)}}, r"layout.*\(hyper_parameters\)"),
+        ({"optim": {"x": circular}}, r"layout.*\(hyper_parameters\)"),
+    ):
+        torch.save(content | {"hyper_parameters": settings | changed}, path)
         with pytest.raises(CheckpointError, match=words):
             load_checkpoint_model(path)
     torch.save(content, path)
