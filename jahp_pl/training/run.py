@@ -133,6 +133,10 @@ def fit(config: Config, checkpoints: BestAndLast, resume: ResumePoint | None, ex
         if wandb_log is not None and config.wandb.log_model:
             best = checkpoints.best if checkpoints.best.exists() else checkpoints.last
             log_export(wandb_log, best, config.run_dir / "export")
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):  # Lightning turns a second Ctrl+C into an exit with status 1
+            raise KeyboardInterrupt from None
+        raise
     finally:
         if wandb_log is not None:
             finish_wandb(wandb_log)

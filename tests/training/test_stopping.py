@@ -95,6 +95,20 @@ def test_ctrl_c_once_finishes_the_step_and_saves(shards: Path, tmp_path: Path, m
     assert signal.getsignal(signal.SIGINT) == before
 
 
+def test_ctrl_c_twice_does_not_wait_for_the_end_of_the_step(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(tmp_path, shards, *AS_FINISHED)
+
+    def interrupt_twice() -> None:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    acting(monkeypatch, interrupt_twice, training_step=3)
+    with pytest.raises(KeyboardInterrupt):
+        train(config)
+
+
 def test_closing_the_terminal_saves_unless_the_run_is_to_outlive_it(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
