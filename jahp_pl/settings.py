@@ -65,7 +65,7 @@ def load_config(*arguments: str | Path) -> Config:
             if isinstance(error, IsADirectoryError):
                 raise ConfigError(f"{file}: is a folder; give the path of a YAML file with settings") from None
             if isinstance(error, OSError) and error.errno is not None:
-                raise ConfigError(describe_error(error, str(file))) from None
+                raise ConfigError(describe_error(error, shortened(file, 300))) from None
             raise ConfigError(f"{file}: cannot be read as YAML: {yaml_problem(error)}; correct the file") from None
         if not isinstance(loaded, DictConfig):
             raise ConfigError(f"{file}: is not a mapping; write settings as in the files under configs/")

@@ -269,6 +269,7 @@ def test_missing_files_folders_and_binary_files_are_named(tmp_path: Path) -> Non
         refusal(tmp_path / "none.yaml")
         == f"{tmp_path / 'none.yaml'}: no such file; give the path of a YAML file with settings"
     )
+    assert len(refusal("x" * 5000)) < 400
     assert refusal(tmp_path) == f"{tmp_path}: is a folder; give the path of a YAML file with settings"
     binary = tmp_path / "binary.yaml"
     binary.write_bytes(b"\xff\xfe\x00seed")

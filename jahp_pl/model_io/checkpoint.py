@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -49,7 +50,7 @@ _RUN_CONTENT = {
 """Shape of what a checkpoint must also contain for its run to continue."""
 _DAMAGE_ERRORS = (
     RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError,
-    AssertionError, zipfile.BadZipFile, zlib.error,
+    AssertionError, zipfile.BadZipFile, zlib.error, struct.error,
 )  # fmt: skip
 """Exceptions that reading a damaged file may raise."""
 

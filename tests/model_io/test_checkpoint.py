@@ -178,8 +178,11 @@ def test_malformed_content_is_refused_in_plain_words(finished: TrainResult, tmp_
     torch.save(content, path)
     with zipfile.ZipFile(path) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, data in files.items():
-            archive.writestr(name, b".x" if name.endswith(".storage_alignment") else data)
-    with pytest.raises(CheckpointError, match=r"last\.ckpt: damaged \(its content is malformed\); use another one$"):
-        read_checkpoint(path)
+    for end, data in ((".storage_alignment", b".x"), ("data.pkl", b"\x80\x02X\x01")):  # no number, a text cut short
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in files:
+                archive.writestr(name, data if name.endswith(end) else files[name])
+        with pytest.raises(
+            CheckpointError, match=r"last\.ckpt: damaged \(its content is malformed\); use another one$"
+        ):
+            read_checkpoint(path)
