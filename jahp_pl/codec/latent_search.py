@@ -33,14 +33,14 @@ class Search(NamedTuple):
     """Number of steps, each with one forward and one backward pass."""
     rate: float = 0.2
     """Initial learning rate of Adam."""
-    final_rate: float = 0.06
+    final_rate: float = 0.1
     """Final learning rate of Adam; it falls geometrically."""
     betas: tuple[float, float] = (0.1, 0.7)
     """Betas of Adam. With more momentum, latents would keep moving after their error is compensated."""
     channel_share: float = 0.5
     """Share of the channel's mean in the second moment of each latent. In a short search, Adam would use little more
     than the sign of each gradient; with the mean, latents with larger gradients move further."""
-    nearness: float = 0.4
+    nearness: float = 0.8
     """Weight of a latent's distance from the nearest integer, as a share of the largest one, in the order of freezing;
     0 freezes at random."""
     warm_up: float = 0.0
