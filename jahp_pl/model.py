@@ -101,12 +101,11 @@ class CompressionModel(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        N, M, entropy_model = config.num_filters, config.num_latents, config.entropy_model
+        N, M = config.num_filters, config.num_latents
         self.density = ConditionalDensity(config)
         num_parameters = self.density.num_blocks * config.num_components * M
-        has_hyperprior = entropy_model not in ("factorized", "context")
-        has_context = entropy_model in ("context", "joint")
-        magnitudes = entropy_model == "scale_hyperprior"
+        has_hyperprior, has_context = config.has_hyperprior, config.has_context
+        magnitudes = config.entropy_model == "scale_hyperprior"
 
         self.g_a = transforms_of(config.transform).analysis(N, M)
         self.g_s = transforms_of(config.transform).synthesis(N, M)
@@ -123,7 +122,7 @@ class CompressionModel(nn.Module):
         if has_context:
             g_ep = entropy_network_of(config.entropy_network)(config.entropy_channels, num_inputs, num_parameters)
             self.g_ep = check_exact("g_ep", g_ep, ENTROPY_PARAMETERS, (num_inputs, num_parameters), 1)
-        self.prior = FactorizedDensity(N if has_hyperprior else M) if entropy_model != "context" else None
+        self.prior = FactorizedDensity(N if has_hyperprior else M) if config.entropy_model != "context" else None
         self.gains = LevelGains(config.num_levels, M) if config.num_levels > 1 else None
 
     def forward(self, x: Tensor, reconstruct: bool = True, level: Tensor | None = None) -> ModelOutput:

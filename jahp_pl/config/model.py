@@ -83,6 +83,16 @@ class ModelConfig:
         )
 
     @property
+    def has_hyperprior(self) -> bool:
+        """Whether the model has h_a and h_s, and thus hyper-latents z."""
+        return self.entropy_model not in ("factorized", "context")
+
+    @property
+    def has_context(self) -> bool:
+        """Whether the model has g_cm and g_ep."""
+        return self.entropy_model in ("context", "joint")
+
+    @property
     def entropy_channels(self) -> int:
         """Number of channels from which the widths of the hidden layers of h_s and g_ep are computed; usually M."""
         return self.entropy_width or self.num_latents

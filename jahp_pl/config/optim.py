@@ -19,8 +19,8 @@ class OptimConfig:
     setting `initialization` says. If only model.num_latents is larger, and model.entropy_width is its number of
     latents, the model is widened: it starts with the same pictures, and with new latents for training to use."""
     start_networks: Literal["fitting", "transforms"] = "fitting"
-    """fitting: take all networks of `start_from` that fit. transforms: take only g_a and g_s, so that the entropy
-    several entropy models start on equal terms, whichever one the transforms were trained with."""
+    """fitting: take all networks of `start_from` that fit. transforms: take only g_a and g_s, so that several
+    entropy models start on equal terms, whichever one the transforms were trained with."""
     initialization: Literal["random", "klt"] = "random"
     """random: PyTorch's default. klt: a linear transform coder for photographs, which reaches 30 dB before the first
     step instead of 6, with estimators of means and scales (see `initialization`); it is decisive in short runs."""

@@ -271,7 +271,7 @@ def output_format(suffix: str) -> str:
     """
     Image.preinit()
     if suffix.lower() not in Image.EXTENSION:
-        Image.init()  # imports the plugins of all other formats
+        import_formats()
     name = Image.EXTENSION.get(suffix.lower(), "")
     if name not in _OPTIONS:
         what = f"{name} may not keep colors and size" if name in Image.SAVE else "is no image format"

@@ -50,18 +50,18 @@ def freeze_networks(config: ModelConfig, state: Mapping[str, Float32Array]) -> F
         KeyError: if a weight is missing.
     """
     magnitudes, h_s, context = config.entropy_model == "scale_hyperprior", [], None
-    if config.entropy_model != "context":
+    if config.has_hyperprior:
         slope = 0.0 if magnitudes else LEAKY_SLOPE
         h_s = freeze_hyper_synthesis([
             _trained(state, "h_s.0", slope, is_transposed=True),
             _trained(state, "h_s.2", slope, is_transposed=True),
             _trained(state, "h_s.4", 1.0),
         ])  # fmt: skip
-    if config.entropy_model in ("context", "joint"):
+    if config.has_context:
         live = state["g_cm.weight"].transpose(2, 1, 0)  # (12, M, 2M)
         g_cm = TrainedLayer("g_cm", live, state["g_cm.bias"], 1.0)
         g_ep = [_trained(state, f"g_ep.{position}", 1.0 if position == 4 else LEAKY_SLOPE) for position in (0, 2, 4)]
-        context = freeze_context(g_cm, KERNEL_SIDE, g_ep, config.entropy_model == "joint")
+        context = freeze_context(g_cm, KERNEL_SIDE, g_ep, config.has_hyperprior)
     return FrozenNetworks(h_s, context)
 
 

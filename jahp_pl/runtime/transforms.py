@@ -49,7 +49,7 @@ class RuntimeTransforms:
     @property
     def has_hyperprior(self) -> bool:
         """Whether the model has h_a."""
-        return self._config.entropy_model not in ("factorized", "context")
+        return self._config.has_hyperprior
 
     def analyze(self, image: Samples) -> Float32Array:
         """Apply g_a: (3, H, W) uint8 -> y (M, ceil(H / 16), ceil(W / 16)), before the gains."""

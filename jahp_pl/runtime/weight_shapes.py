@@ -42,14 +42,13 @@ def weight_shapes(config: ModelConfig) -> dict[str, Shape]:
         ValueError: see `check_parts`.
     """
     check_parts(config)
-    N, M, entropy_model = config.num_filters, config.num_latents, config.entropy_model
-    E = config.entropy_channels
-    has_hyperprior, has_context = entropy_model not in ("factorized", "context"), entropy_model in ("context", "joint")
+    N, M, E = config.num_filters, config.num_latents, config.entropy_channels
+    has_hyperprior, has_context = config.has_hyperprior, config.has_context
     num_parameters = DensityLayout(config).num_blocks * config.num_components * M
     shapes = {**_transform("g_a", (3, N, N, N, M), False), **_transform("g_s", (M, N, N, N, 3), True)}
     if has_hyperprior:
         num_psi = 2 * M if has_context else num_parameters
-        widths = (N, N) if entropy_model == "scale_hyperprior" else (E, E * 3 // 2)
+        widths = (N, N) if config.entropy_model == "scale_hyperprior" else (E, E * 3 // 2)
         shapes |= {**_layer("h_a.0", M, N, 3), **_layer("h_a.2", N, N, 5), **_layer("h_a.4", N, N, 5)}
         shapes |= {**_layer("h_s.0", N, widths[0], 5, True), **_layer("h_s.2", *widths, 5, True)}
         shapes |= _layer("h_s.4", widths[1], num_psi, 3)
@@ -57,7 +56,7 @@ def weight_shapes(config: ModelConfig) -> dict[str, Shape]:
         widths = (E * 10 // 3, E * 8 // 3)
         shapes |= {**_layer("g_cm", M, 2 * M, 5), **_layer("g_ep.0", 4 * M if has_hyperprior else 2 * M, widths[0], 1)}
         shapes |= {**_layer("g_ep.2", *widths, 1), **_layer("g_ep.4", widths[1], num_parameters, 1)}
-    if entropy_model != "context":
+    if config.entropy_model != "context":
         shapes |= _prior(N if has_hyperprior else M)
     if config.num_levels > 1:
         shapes |= {f"gains.{name}": (config.num_levels, M) for name in ("gain", "offset")}
