@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jahp_pl.config import TransformName, add_part, find_part
-from jahp_pl.layers import GDN
+from jahp_pl.layers import GDN, TransposedConv2d
 from jahp_pl.strides import STRIDE
 
 
@@ -33,9 +33,9 @@ def downsample(num_in: int, num_out: int) -> nn.Conv2d:
     return nn.Conv2d(num_in, num_out, kernel_size=5, stride=2, padding=2)
 
 
-def upsample(num_in: int, num_out: int) -> nn.ConvTranspose2d:
+def upsample(num_in: int, num_out: int) -> TransposedConv2d:
     """Create a 5x5 transposed convolution of stride 2: (B, in, H, W) -> (B, out, 2 H, 2 W)."""
-    return nn.ConvTranspose2d(num_in, num_out, kernel_size=5, stride=2, padding=2, output_padding=1)
+    return TransposedConv2d(num_in, num_out, kernel_size=5, stride=2, padding=2, output_padding=1)
 
 
 class AnalysisTransform(nn.Sequential):

@@ -1,4 +1,4 @@
-"""GDN and the masked convolution agree with their formulas, written with loops, and handle edge cases."""
+"""GDN and the convolutions agree with their formulas or with torch's own layers, and handle edge cases."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jahp_pl.layers import GDN, MaskedConv2d
+from jahp_pl.layers import GDN, MaskedConv2d, TransposedConv2d
 
 
 def randomized(layer: GDN) -> GDN:
@@ -212,3 +212,33 @@ def test_a_masked_convolution_in_channels_last_equals_contiguous() -> None:
     expected = layer(x)
     converted = nn.Sequential(layer).to(memory_format=torch.channels_last)
     torch.testing.assert_close(converted(x.contiguous(memory_format=torch.channels_last)), expected)
+
+
+@pytest.mark.parametrize("is_mixed", [False, True])
+def test_a_transposed_convolution_and_its_gradients_are_those_of_torch(is_mixed: bool) -> None:
+    geometry = {"kernel_size": 5, "stride": 2, "padding": 2, "output_padding": 1}
+    ours, theirs = TransposedConv2d(8, 6, **geometry), nn.ConvTranspose2d(8, 6, **geometry)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 8, 9, 7).contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(2, 6, 18, 14)
+    results = []
+    for layer in (ours, theirs):
+        leaf = x.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
+            y = layer(leaf)
+        (y.float() * weight).sum().backward()
+        results.append((y.detach(), leaf.grad, layer.weight.grad, layer.bias.grad))
+    (*exact, by_bias), (*expected, expected_by_bias) = results
+    assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(exact, expected, strict=True))
+    torch.testing.assert_close(by_bias, expected_by_bias, rtol=2e-2 if is_mixed else 1e-5, atol=1e-4)
+    with torch.no_grad():
+        assert torch.equal(ours(x), theirs(x))
+
+
+def test_a_fixed_transposed_convolution_passes_the_gradient_on() -> None:
+    layer = TransposedConv2d(4, 3, kernel_size=5, stride=2, padding=2, output_padding=1).requires_grad_(False)
+    x = torch.randn(1, 4, 5, 5, requires_grad=True)
+    layer(x).square().sum().backward()
+    assert x.grad is not None
+    assert x.grad.abs().sum() > 0
+    assert layer.weight.grad is None
