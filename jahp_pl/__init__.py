@@ -18,8 +18,8 @@ The loss is R + lmbda * D: the bits of y_hat and z_hat per pixel, plus the disto
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # type checkers take it for that of typing, whose import would take longer than all the rest
 if TYPE_CHECKING:
     from jahp_pl.codec.bitstream import BitstreamError as BitstreamError
     from jahp_pl.codec.codec import Codec as Codec

@@ -40,7 +40,7 @@ LAYERS = (
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 DOORS = {
-    "argcomplete": ("cli/main.py",),
+    "argcomplete": ("cli/command_line.py",),
     "constriction": ("codec/entropy/range_coder.py",),
     "huggingface_hub": ("model_io/pretrained.py",),
     "onnxruntime": ("runtime/networks.py",),

@@ -212,7 +212,7 @@ def _add_runtimes(benches: Any) -> None:
 
 
 def _add_settings(parser: argparse.ArgumentParser, text: str) -> None:
-    """Add the settings of a training run as positional arguments, which `cli.main` also accepts between options."""
+    """Add the settings of a training run as positional arguments; `cli.command_line` takes them anywhere."""
     parser.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value", help=text)
 
 

@@ -1,4 +1,4 @@
-"""The process of a command: its standard streams, signals and threads."""
+"""The process of a command: its standard streams, signals (interrupts have `interrupts`) and threads."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from jahp_pl.cli.errors import CommandError
+from jahp_pl.cli.interrupts import exit_if_importing
 
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 """Environment variables that determine how OpenMP's threads wait."""
@@ -93,7 +94,7 @@ def signals_as_errors() -> Iterator[None]:
         numbers = []
 
     def end(number: int, frame: FrameType | None) -> None:
-        _exit_if_importing(number, frame)
+        exit_if_importing(number, frame)
         sys.exit(128 + number)
 
     for number in numbers:
@@ -103,35 +104,3 @@ def signals_as_errors() -> Iterator[None]:
     finally:
         for number in numbers:
             signal.signal(number, signal.SIG_DFL)
-
-
-@contextmanager
-def interrupts_during_imports() -> Iterator[None]:
-    """Let an interrupt end the process at once if it arrives while a module is being imported in the block.
-
-    If it raised an exception there, numpy would swallow it and stay broken, and torch would abort the process.
-    """
-    is_ours = threading.current_thread() is threading.main_thread()
-    if not is_ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        _exit_if_importing(number, frame)
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _exit_if_importing(number: int, frame: FrameType | None) -> None:
-    """End the process with the status of a signal if it arrived during an import, according to its stack frame."""
-    while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            if number == signal.SIGINT:
-                os.write(2, b"jahp: interrupted\n")
-            os._exit(128 + number)
-        frame = frame.f_back

@@ -237,13 +237,13 @@ def test_a_full_disk_leaves_no_partial_output_and_keeps_the_old_one(model, photo
     assert files(photos) == ["one.jahp", "one.png", "sub/two.png"]
 
 
-def test_an_interrupt_ends_all_and_leaves_no_partial_output(model, photos, monkeypatch, capsys):
+def test_an_interrupt_ends_all_and_leaves_no_partial_output(model, photos, monkeypatch, capfd):
     def interrupted(_: int) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "fsync", interrupted)
     assert run("compress", photos, "--model", model) == 130
-    assert "interrupted" in capsys.readouterr().err
+    assert "interrupted" in capfd.readouterr().err
     assert files(photos) == ["one.png", "sub/two.png"]
 
 

@@ -18,7 +18,8 @@ import pytest
 import torch
 from PIL import Image
 
-from jahp_pl.cli.main import _parser, main
+from jahp_pl.cli.command_line import _parser
+from jahp_pl.cli.main import main
 from jahp_pl.cli.options import num_bytes
 from jahp_pl.cli.process import WAITING
 from jahp_pl.config import ModelConfig
@@ -65,7 +66,7 @@ def photo(tmp_path):
 
 
 def test_help_is_fast_because_it_imports_nothing_heavy():
-    script = "import sys; from jahp_pl.cli.main import _parser; _parser(); print(sorted(sys.modules))"
+    script = "import sys; from jahp_pl.cli.command_line import _parser; _parser(); print(sorted(sys.modules))"
     modules = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     for heavy in ("torch", "lightning", "wandb", "omegaconf", "webdataset", "matplotlib", "numpy"):
         assert f"'{heavy}'" not in modules

@@ -13,7 +13,7 @@ import pytest
 from wandb import wandb_agent
 from wandb.sdk.launch.sweeps.utils import load_sweep_config
 
-from jahp_pl.cli.main import _parser
+from jahp_pl.cli.command_line import _parser
 from jahp_pl.settings import load_config
 from jahp_pl.sweeping.file import read_sweep
 from jahp_pl.sweeping.points import check_sweep, grid_points, make_point
