@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +29,9 @@ from jahp_pl.data.prepare import PreparedPhoto, ShardOptions, prepare
 from jahp_pl.data.shard_writer import ShardPacker, atomic_folder
 from jahp_pl.data.sources import FoundPhoto, find_photos
 from jahp_pl.images.io import import_formats
+
+_DELAYED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if hasattr(signal, "pthread_sigmask") else ()
+"""Signals that wait while processes are started; none on Windows."""
 
 
 class ShardReport(NamedTuple):
@@ -165,7 +169,8 @@ def _prepare_all(items: list[FoundPhoto], options: ShardOptions, workers: int) -
     pending: deque[Future[PreparedPhoto | Skipped]] = deque()
     try:
         for item in items:
-            pending.append(pool.submit(prepare, item, options))
+            with _signals_delayed():  # because submitting may start processes
+                pending.append(pool.submit(prepare, item, options))
             if len(pending) >= 3 * workers:
                 yield pending.popleft().result()
         while pending:
@@ -184,6 +189,24 @@ def _start_worker(parent: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
     warnings.simplefilter("ignore")  # Pillow's warnings about odd metadata
+    if _DELAYED:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _DELAYED)
+
+
+@contextmanager
+def _signals_delayed() -> Iterator[None]:
+    """Delay signals to the end of the block, and in processes that are started in it until they are prepared.
+
+    An exception that a signal handler raises during a fork can get lost, because Python ignores those of fork hooks.
+    """
+    if not _DELAYED:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _DELAYED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _exit_with(parent: int) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -243,6 +244,23 @@ def test_an_interrupt_leaves_nothing_behind_and_the_old_shards_in_place(tmp_path
         write_shards([PHOTOS / "val"], tmp_path / "out", overwrite=True, progress=interrupt)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_an_interrupt_while_processes_are_started_is_not_lost(tmp_path: Path) -> None:
+    """Python ignores exceptions of fork hooks, such as those of logging, where a signal handler may run."""
+    code = (
+        "import os, signal, sys\n"
+        "from jahp_pl.data.shards import write_shards\n"
+        "def interrupt(): os.kill(os.getpid(), signal.SIGINT)\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "os.register_at_fork(after_in_parent=interrupt, after_in_child=interrupt)\n"
+        "write_shards([sys.argv[1]], sys.argv[2], workers=2)\n"
+    )
+    command = [sys.executable, "-c", code, str(PHOTOS / "val"), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == -signal.SIGINT
+    assert done.stderr.count("Traceback") == 1  # no worker shows another one
+    assert list(tmp_path.iterdir()) == []
 
 
 WRITE = """
