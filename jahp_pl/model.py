@@ -147,6 +147,18 @@ class CompressionModel(nn.Module):
         x_hat = self.synthesize(y_hat, height, width, level) if reconstruct else x.new_zeros(*x.shape[:2], 0, 0)
         return ModelOutput(x_hat, y_hat, bits_y, bits_z, parameters)
 
+    def decode(
+        self, y_hat: Tensor, z_hat: Tensor | None, height: int, width: int, level: Tensor | None = None
+    ) -> ModelOutput:
+        """Compute the bits of given latents and reconstruct the images, as `forward` does from the pixels.
+
+        Args:
+            y_hat, z_hat: see `bits`.
+            height, width: see `synthesize`.
+            level: see `forward`.
+        """
+        return ModelOutput(self.synthesize(y_hat, height, width, level), y_hat, *self.bits(y_hat, z_hat))
+
     def bits(self, y_hat: Tensor, z_hat: Tensor | None) -> Bits:
         """Compute the bits of latents and hyper-latents, which may be noisy, rounded, or read from a file.
 

@@ -62,7 +62,7 @@ class LatentObjective:
 
     Args:
         model: frozen model, in float32 on its device.
-        transforms: runs g_s of the model as a decoder does, for `score`.
+        transforms: runs g_s of the model as a decoder does, for `score`; None if that is not called.
         image: (3, H, W) uint8 original.
         psi: (1, F, h, w) output of h_s for the latents `seen`; None without h_s.
         loss: lambda and the distortion of training: mse is mixed with structure, ms_ssim is structure alone.
@@ -76,7 +76,7 @@ class LatentObjective:
     def __init__(
         self,
         model: CompressionModel,
-        transforms: TransformRunner,
+        transforms: TransformRunner | None,
         image: Tensor,
         psi: Tensor | None,
         loss: LossConfig,
@@ -151,6 +151,7 @@ class LatentObjective:
         return self._counted_pixels(x_hat).float().clamp(0, 1)
 
     def _decoded(self, y_hat: Tensor) -> Tensor:
+        assert self._transforms is not None
         height, width = (STRIDE * side for side in y_hat.shape[-2:])
         image = self._transforms.synthesize(self._scaled(y_hat)[0], height, width)[None]
         return self._counted_pixels(image).to(self._device).float() / 255

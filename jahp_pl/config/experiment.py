@@ -90,10 +90,22 @@ class Config:
         require(self.name not in ("", ".", "..") and "/" not in self.name, "name", self.name, "must be a folder name")
         require(0 <= self.seed < 2**32, "seed", self.seed, "must be from 0 to 2^32 - 1")
         require(
-            self.model.quantization != "rounded" or not self.optim.transforms_learn,
+            self.model.quantization != "rounded" or not self.optim.transforms_learn or self.optim.search_effort > 0,
             "model.quantization",
             self.model.quantization,
             "rounding has no gradient, so the transforms must be frozen: set optim.transform_factor=0",
+        )
+        require(
+            not self.optim.search_effort or self.model.quantization == "rounded",
+            "optim.search_effort",
+            self.optim.search_effort,
+            "an encoder sends integers: set model.quantization=rounded",
+        )
+        require(
+            not self.optim.search_effort or self.data.crop_size % 16 == 0,
+            "data.crop_size",
+            self.data.crop_size,
+            "must be a multiple of 16 for optim.search_effort",
         )
         require(
             self.loss.distortion != "ms_ssim" or self.data.crop_size >= 176,

@@ -33,6 +33,11 @@ class OptimConfig:
     transform_factor: float = 1.0
     """Learning rate of g_a and g_s relative to the entropy model's. Use less than 1 if they start near a good transform
     and the densities do not; 0 freezes them, and a step then runs g_a once and g_s not at all."""
+    search_effort: int = 0
+    """If not 0, only the decoder learns, from latents as an encoder sends them: those of half of the crops are found by
+    the encoder's search with this effort (`jahp compress --effort`), the others are rounded. g_a, h_a and the gains
+    before rounding stay as they are. Needs model.quantization=rounded and ema_decay. A step takes about three times as
+    long at effort 1."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Learning rate after the warm-up. constant: stays at the peak. cosine: falls to `final_factor` times the peak over
     the rest of the run."""
@@ -58,6 +63,13 @@ class OptimConfig:
             self.transform_factor,
             "must be finite and not negative",
         )
+        require(0 <= self.search_effort <= 6, "optim.search_effort", self.search_effort, "must be from 0 to 6")
+        require(
+            not self.search_effort or (self.transforms_learn and self.ema_decay > 0),
+            "optim.search_effort",
+            self.search_effort,
+            "g_s must learn, and the search uses averaged weights: set optim.ema_decay, and transform_factor above 0",
+        )
         require(self.warmup_steps >= 0, "optim.warmup_steps", self.warmup_steps, "must not be negative")
         require(0 <= self.final_factor <= 1, "optim.final_factor", self.final_factor, "must be from 0 to 1")
         require(0 <= self.clip_norm < math.inf, "optim.clip_norm", self.clip_norm, "must be finite and not negative")
@@ -66,6 +78,6 @@ class OptimConfig:
 
     @property
     def transforms_learn(self) -> bool:
-        """Whether training steps change g_a and g_s. If not, all gradients come from the rate, and no reconstruction is
-        needed."""
+        """Whether training steps change g_s and usually g_a. If not, all gradients come from the rate, and no
+        reconstruction is needed."""
         return self.transform_factor != 0

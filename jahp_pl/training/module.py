@@ -39,7 +39,7 @@ from jahp_pl.config import Config, ConfigError, require_type, to_dict
 from jahp_pl.data.module import ShardDataModule
 from jahp_pl.initialization.warm_start import copy_networks, initialize, latent_scale
 from jahp_pl.loss import rate_distortion
-from jahp_pl.model import CompressionModel
+from jahp_pl.model import CompressionModel, ModelOutput
 from jahp_pl.model_io.checkpoint import (
     CHECKPOINT_FORMAT,
     CHECKPOINT_FORMAT_KEY,
@@ -56,6 +56,7 @@ from jahp_pl.training.clock import TrainingClock
 from jahp_pl.training.loggers import log_row
 from jahp_pl.training.optimization import SkipCounter, decay_at, learning_rate, make_average, seed_noise, update_average
 from jahp_pl.training.processes import check_agreement
+from jahp_pl.training.searched_latents import choose_latents
 from jahp_pl.training.soap import Soap
 from jahp_pl.training.step_means import RunningMeans, TrainingRow
 from jahp_pl.training.stopping import StopRequests
@@ -104,6 +105,10 @@ class CompressionModule(LightningModule):
             transform.requires_grad_(config.optim.transforms_learn)
         if self.model.h_a is not None and config.model.quantization == "rounded":
             self.model.h_a.requires_grad_(False)
+        if config.optim.search_effort:
+            self.model.g_a.requires_grad_(False)
+            if self.model.gains is not None:
+                self.model.gains.gain.requires_grad_(False)
         if config.trainer.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = make_average(self.model) if config.optim.ema_decay else None
@@ -202,12 +207,22 @@ class CompressionModule(LightningModule):
         self._check_range(batch)
         share = draw_levels(len(batch), batch.device) if self.model.gains is not None else None
         level = None if share is None else share * (self.config.model.num_levels - 1)
-        output = self._training_model[0](batch, reconstruct=self.config.optim.transforms_learn, level=level)
+        if self.config.optim.search_effort:
+            output = self._decode_searched(batch, share, level)
+        else:
+            output = self._training_model[0](batch, reconstruct=self.config.optim.transforms_learn, level=level)
         terms = rate_distortion(self.config.loss, batch, output, share)
         self._terms = torch.stack([term.detach() for term in terms])
         # The factor is 1, or NaN if the loss is not finite. Then every gradient is NaN, on every rank after averaging,
         # so the gradient norm alone tells all ranks whether to skip.
         return terms.loss * (1 + 0 * terms.loss.detach())
+
+    def _decode_searched(self, batch: Tensor, share: Tensor | None, level: Tensor | None) -> ModelOutput:
+        """Run the decoder on latents as an encoder sends them; x_hat is clipped, as the search expects of a decoder."""
+        assert self.average is not None
+        chosen = choose_latents(self.average, batch, share, self.config.loss, self.config.optim.search_effort)
+        output = self.model.decode(*chosen, *batch.shape[-2:], level)
+        return output._replace(x_hat=output.x_hat.clamp(0, 1))
 
     def prepare_batch(self, batch: Any) -> Tensor:
         """Return the images of a batch, (B, 3, H, W) in [0, 1], in the memory format of `trainer.channels_last`."""

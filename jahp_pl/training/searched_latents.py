@@ -1,0 +1,82 @@
+"""Latents as an encoder sends them, for a phase in which only the decoder learns (`optim.search_effort`).
+
+The encoder's search moves latents away from g_a(x): fewer differ from zero, and their errors cancel each other. A
+decoder that trained on rounded latents has never seen such integers. Here g_s and the entropy model learn from them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from jahp_pl.codec.bitstream import LATENT_MAX, LATENT_MIN
+from jahp_pl.codec.latent_objective import LatentObjective, Region
+from jahp_pl.codec.latent_search import Search, run_search
+from jahp_pl.codec.latents import Latents
+from jahp_pl.codec.refinement import EFFORTS
+from jahp_pl.config import LossConfig
+from jahp_pl.hyperprior import crop_to
+from jahp_pl.model import CompressionModel
+
+
+def choose_latents(
+    model: CompressionModel, images: Tensor, level_share: Tensor | None, loss: LossConfig, effort: int
+) -> Latents[Tensor]:
+    """Quantize a batch: search for the latents of half of the images, drawn at random, and round those of the others.
+
+    Plain rounding keeps its place, so that the decoder does not lose at effort 0 what it gains at this effort.
+
+    Args:
+        model: model in evaluation mode, whose weights need no gradient.
+        images: (B, 3, H, W) in [0, 1]; H and W must be multiples of 16.
+        level_share: (B,) level of each image, from 0 (lowest) to 1 (highest); None for a single-rate model.
+        loss: training objective, whose lambda the search uses.
+        effort: effort of the search, at least 1, see docs/refinement.md.
+
+    Returns:
+        y_hat (B, M, h, w) and z_hat, integers in float32 without gradients. They depend on the state of torch's random
+        generator.
+    """
+    search = EFFORTS[effort]
+    assert search is not None
+    level = None if level_share is None or model.gains is None else level_share * (model.gains.num_levels - 1)
+    with torch.no_grad():
+        y = model.analyze(images, level)
+        z_hat = None if model.h_a is None else torch.round(model.h_a(y).float())
+        y_hat = torch.round(y)
+    generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+    for index in torch.randperm(len(images))[: len(images) // 2].tolist():
+        one = slice(index, index + 1)
+        objective_loss = loss if level_share is None else loss.objective_at(float(level_share[index]))
+        searched = _search(
+            model, images[one], y[one], None if z_hat is None else z_hat[one], objective_loss, search, generator,
+            scale=None if level is None or model.gains is None else model.gains.after_rounding(level[one]),
+        )  # fmt: skip
+        if searched is not None:
+            y_hat[one] = searched
+    return Latents(y_hat, z_hat)
+
+
+def _search(
+    model: CompressionModel,
+    image: Tensor,
+    y: Tensor,
+    z_hat: Tensor | None,
+    loss: LossConfig,
+    search: Search,
+    generator: torch.Generator,
+    scale: Tensor | None,
+) -> Tensor | None:
+    """Search for the latents of one image, (1, M, h, w); None if a gradient is not finite."""
+    whole = Region(0, y.shape[-2], 0, y.shape[-1])
+    with torch.no_grad():
+        psi = None if model.h_s is None else crop_to(model.h_s(z_hat), y)
+    pixels = (255 * image[0]).round().to(torch.uint8)
+    objective = LatentObjective(
+        model, None, pixels, psi, search.objective_of(loss), search.structure_share, whole, whole,
+        None if scale is None else scale.flatten(),
+    )  # fmt: skip
+    keys = torch.rand(y.shape, generator=generator).to(y.device)
+    with torch.enable_grad(), torch.autocast(y.device.type, enabled=False):
+        found = run_search(objective, y, keys, search, generator, lambda _: None)
+    return None if found is None else found.round().clamp(LATENT_MIN, LATENT_MAX)
