@@ -221,7 +221,8 @@ class CompressionModule(LightningModule):
         """Run the decoder on latents as an encoder sends them; x_hat is clipped, as the search expects of a decoder."""
         assert self.average is not None
         chosen = choose_latents(self.average, batch, share, self.config.loss, self.config.optim.search_effort)
-        output = self.model.decode(*chosen, *batch.shape[-2:], level)
+        height, width = batch.shape[-2:]
+        output = self.model.decode(chosen.y_hat, chosen.z_hat, height, width, level)
         return output._replace(x_hat=output.x_hat.clamp(0, 1))
 
     def prepare_batch(self, batch: Any) -> Tensor:
