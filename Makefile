@@ -97,19 +97,23 @@ variable-cost: install $(RATES:%=results/rates/fixed-%.json) results/rates/varia
 	    --title "What variable rate costs"
 	cp runs/rates/report/bd-rates.md runs/rates/report/rd-psnr.png results/rates/
 
-# The bundled models: training of the whole model, then a phase in which only the entropy model learns. An interrupted run resumes.
+# The bundled models: training of the whole model, then a phase in which only the entropy model learns, then (for PSNR) one
+# in which the decoder learns from the latents that the encoder's search finds. An interrupted run resumes.
 PHOTOS ?= data/photos/train
 HOURS ?= 12
 ENTROPY_HOURS ?= 1
+SEARCH_HOURS ?= 1
 
 build/shards/photos/index.json: | install
 	$(JAHP) shards $(PHOTOS) --out $(@D) --overwrite
 
 ENTROPY_PHASE := configs/overlays/entropy_phase.yaml data.batch_size=4 'trainer.max_time="00:$(ENTROPY_HOURS):00:00"'
+SEARCH_PHASE := configs/overlays/search_phase.yaml data.batch_size=8 'trainer.max_time="00:$(SEARCH_HOURS):00:00"'
 
 weights: install build/shards/photos/index.json build/shards/val/index.json ## train the bundled model on PHOTOS=folder for HOURS=12, from scratch or from where it stopped
 	$(JAHP) train configs/weights.yaml 'trainer.max_time="00:$(HOURS):00:00"'
 	$(JAHP) train configs/weights.yaml $(ENTROPY_PHASE) name=weights-entropy optim.start_from=runs/weights
+	$(JAHP) train configs/weights.yaml $(SEARCH_PHASE) name=weights-search optim.start_from=runs/weights-entropy
 	$(MAKE) bundle-joint-psnr
 
 weights-ms-ssim: install build/shards/photos/index.json build/shards/val/index.json ## fine-tune the bundled model for MS-SSIM on PHOTOS=folder for HOURS=12
@@ -118,7 +122,7 @@ weights-ms-ssim: install build/shards/photos/index.json build/shards/val/index.j
 	    name=weights-ms-ssim-entropy optim.start_from=runs/weights-ms-ssim
 	$(MAKE) bundle-joint-ms-ssim
 
-bundle-joint-psnr: RUN := runs/weights-entropy
+bundle-joint-psnr: RUN := runs/weights-search
 bundle-joint-ms-ssim: RUN := runs/weights-ms-ssim-entropy
 bundle-%: ## export and measure a trained run as a bundled model: bundle-joint-psnr, bundle-joint-ms-ssim; RUN=folder
 	$(JAHP) export $(RUN) --dtype int8 --output jahp_pl/weights/$* --force

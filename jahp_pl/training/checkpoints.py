@@ -79,20 +79,24 @@ class BestAndLast(Checkpoint):
         keep: number of recent checkpoints to keep: last.ckpt, and the ones before it as last-1.ckpt, last-2.ckpt, ...
         forgets_best: whether to ignore the best loss of the resumed checkpoint because it had other settings; the first
             save then renames best.ckpt to `FORMER_BEST`.
+        latest_is_best: whether every validated checkpoint counts as the best so far. In a phase with
+            `optim.search_effort`, the validation loss, of rounded latents, is not what the training reduces.
 
     Attributes:
         best_loss: lowest validation loss so far; infinite before the first validation.
         metrics: all metrics of the latest validation by name.
     """
 
-    def __init__(self, folder: Path, every_steps: int, keep: int = 1, forgets_best: bool = False) -> None:
+    def __init__(
+        self, folder: Path, every_steps: int, keep: int = 1, forgets_best: bool = False, latest_is_best: bool = False
+    ) -> None:
         self.last, self.best = folder / LAST, folder / BEST
         self.every_steps, self.keep = every_steps, keep
         self.best_loss = math.inf
         self.metrics: dict[str, float] = {}
         self._is_best = False
         self._saved_step = -1
-        self._forgets_best = forgets_best
+        self._forgets_best, self._latest_is_best = forgets_best, latest_is_best
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Link best.ckpt if the previous session was killed after it wrote last.ckpt and before it could do so."""
@@ -127,7 +131,7 @@ class BestAndLast(Checkpoint):
             name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")
         }
         loss = self.metrics.get(MONITORED, math.nan)
-        self._is_best = loss < self.best_loss
+        self._is_best = loss < self.best_loss or (self._latest_is_best and math.isfinite(loss))
         if self._is_best:
             self.best_loss = loss
         self._save(trainer)

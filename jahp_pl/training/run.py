@@ -104,6 +104,7 @@ def _train(config: Config, extras: Extras) -> TrainResult:
         config.trainer.val_every_steps,
         config.trainer.keep_checkpoints,
         forgets_best=resume is not None and bool(resume.changes),
+        latest_is_best=config.optim.search_effort > 0,
     )
     if not was_finished:
         prepare_run_folder(config)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+
 import pytest
 import torch
 
@@ -30,6 +32,17 @@ def test_only_the_decoder_learns(shards, tmp_path, levels) -> None:
     expected = {"g_s", "h_s", "g_cm", "g_ep", "prior"} | ({"gains"} if levels else set())
     assert {key.split(".")[0] for key in changed} == expected
     assert "gains.gain" not in changed
+
+
+def test_the_latest_checkpoint_counts_as_the_best_although_rounded_latents_got_worse(shards, tmp_path) -> None:
+    settings = (OVERLAY, "optim.learning_rate=0.1", "optim.warmup_steps=0", "optim.schedule=constant")
+    steps = ("trainer.max_steps=3", "trainer.val_every_steps=1")
+    result = train(tiny_config(tmp_path, shards, *settings, *steps, *NOTHING_CODED))
+    rows = list(csv.DictReader((result.run_dir / "metrics.csv").read_text().splitlines()))
+    losses = [float(row["val/loss"]) for row in rows if row["val/loss"]]
+    assert losses[-1] > losses[0]
+    assert result.best is not None
+    assert result.best.samefile(result.last)
 
 
 @pytest.mark.parametrize("entropy_model", ["joint", "factorized"])
