@@ -125,6 +125,11 @@ class CompressionModel(nn.Module):
         self.prior = FactorizedDensity(N if has_hyperprior else M) if config.entropy_model != "context" else None
         self.gains = LevelGains(config.num_levels, M) if config.num_levels > 1 else None
 
+    @property
+    def transforms(self) -> list[nn.Module]:
+        """The networks between pixels and quantized latents: g_a, g_s, and the gains of a variable-rate model."""
+        return [self.g_a, self.g_s, *([] if self.gains is None else [self.gains])]
+
     def forward(self, x: Tensor, reconstruct: bool = True, level: Tensor | None = None) -> ModelOutput:
         """Quantize the latents of a batch of images, compute their bits, and reconstruct the images.
 

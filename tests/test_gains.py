@@ -17,7 +17,6 @@ from jahp_pl.gains import LevelGains
 from jahp_pl.initialization.warm_start import initialize, latent_scale
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
-from jahp_pl.training.module import draw_levels
 from tests.support.codec_models import ALL, JOINT, Variant, kodak_crop, load_golden, variable_codec, variable_model
 
 LOSS = LossConfig(lmbda=0.002, lmbda_max=0.1)
@@ -118,11 +117,6 @@ def test_at_equal_levels_the_loss_is_the_single_rate_loss_times_its_weight() -> 
     one = rate_distortion(LossConfig(lmbda=0.1), x, output)
     several = rate_distortion(LOSS, x, output, torch.ones(1))
     assert float(several.loss) == pytest.approx(float(one.loss) * (LOSS.lmbda_middle / 0.1) ** 0.6, rel=1e-5)
-
-
-def test_levels_of_a_batch_are_spread_over_all() -> None:
-    shares = draw_levels(8, torch.device("cpu"))
-    assert torch.equal((shares * 8).floor(), torch.arange(8.0))
 
 
 def test_gradients_reach_the_gains_of_the_levels_in_the_batch() -> None:

@@ -71,3 +71,20 @@ def check_range(images: Tensor) -> None:
             f"images must be RGB in [0, 1]; these range from {least:.3g} to {most:.3g}. Remove Normalize, and divide "
             "values from 0 to 255 by 255"
         )
+
+
+class RangeCheck:
+    """Checks the range of the first images of a stage only, because `check_range` waits for the device."""
+
+    def __init__(self) -> None:
+        self._is_done = False
+
+    def restart(self) -> None:
+        """Check the next images; call it when training gives way to validation, and back."""
+        self._is_done = False
+
+    def check(self, images: Tensor) -> None:
+        """Check the images (B, 3, H, W) if they are the first of their stage."""
+        if not self._is_done:
+            check_range(images)
+            self._is_done = True

@@ -34,10 +34,10 @@ from jahp_pl.measurement.roundtrip import CodedImage, CodingRow, code_image, mea
 from jahp_pl.quality import decibels, to_uint8
 from jahp_pl.training.batches import named_images
 from jahp_pl.training.figures import channel_chart, comparison_figure
+from jahp_pl.training.levels import VALIDATED_SHARES, level_section
 from jahp_pl.training.loggers import log_row
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.processes import gather
-from jahp_pl.training.validation import VALIDATED_SHARES, level_section
 
 T = TypeVar("T")
 

@@ -23,7 +23,6 @@ docs/python.md lists the values that are logged, in training and at validation.
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,11 +32,10 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from jahp_pl.config import Config, ConfigError, require_type, to_dict
 from jahp_pl.data.module import ShardDataModule
-from jahp_pl.initialization.warm_start import copy_networks, initialize, latent_scale
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel, ModelOutput
 from jahp_pl.model_io.checkpoint import (
@@ -50,17 +48,19 @@ from jahp_pl.model_io.checkpoint import (
     read_checkpoint,
 )
 from jahp_pl.settings import config_from_dict
-from jahp_pl.training import TrainingError
-from jahp_pl.training.batches import check_range, images_of, named_images
+from jahp_pl.training.batches import RangeCheck, images_of, named_images
 from jahp_pl.training.clock import TrainingClock
+from jahp_pl.training.levels import draw_level_shares
 from jahp_pl.training.loggers import log_row
-from jahp_pl.training.optimization import SkipCounter, decay_at, learning_rate, make_average, seed_noise, update_average
+from jahp_pl.training.optimization import adapt_restored, learning_rate, make_optimizer, seed_noise
 from jahp_pl.training.processes import check_agreement
 from jahp_pl.training.searched_latents import choose_latents
-from jahp_pl.training.soap import Soap
-from jahp_pl.training.step_means import RunningMeans, TrainingRow
+from jahp_pl.training.skipped_steps import SkipCounter, clip_or_skip
+from jahp_pl.training.start import build_starting_model
+from jahp_pl.training.step_means import RunningMeans, TrainingRow, training_values
 from jahp_pl.training.stopping import StopRequests
 from jahp_pl.training.validation import ValidationMeans
+from jahp_pl.training.weight_average import decay_at, make_average, update_average
 
 
 class CompressionModule(LightningModule):
@@ -93,24 +93,7 @@ class CompressionModule(LightningModule):
         require_type(config, Config, "load one with jahp_pl.load_config")
         self.config = config
         self.save_hyperparameters(to_dict(config), logger=False)
-        self.model = CompressionModel(config.model)
-        if self.model.gains is not None:
-            self.model.gains.initialize(config.loss)
-        self.copied_networks: list[str] = []
-        if config.optim.initialization == "klt":
-            self.copied_networks = initialize(self.model, latent_scale(config.loss), start=start)
-        elif start is not None:
-            self.copied_networks = copy_networks(self.model, start)
-        for transform in self._transforms:
-            transform.requires_grad_(config.optim.transforms_learn)
-        if self.model.h_a is not None and config.model.quantization == "rounded":
-            self.model.h_a.requires_grad_(False)
-        if config.optim.search_effort:
-            self.model.g_a.requires_grad_(False)
-            if self.model.gains is not None:
-                self.model.gains.gain.requires_grad_(False)
-        if config.trainer.channels_last:
-            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model, self.copied_networks = build_starting_model(config, start)
         self.average = make_average(self.model) if config.optim.ema_decay else None
         # In a tuple, so that the compiled model is not registered as a submodule with its own weights and names.
         self._training_model = (torch.compile(self.model) if config.trainer.compile else self.model,)
@@ -125,7 +108,7 @@ class CompressionModule(LightningModule):
         self._skips = SkipCounter()
         self._max_steps: float = config.trainer.max_steps
         self._stepped = False  # whether the last batch ended an optimizer step
-        self._is_range_checked = False  # whether a batch of this stage was checked
+        self._range_check = RangeCheck()
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
@@ -154,12 +137,6 @@ class CompressionModule(LightningModule):
         return module.to(map_location or "cpu")
 
     @property
-    def _transforms(self) -> list[nn.Module]:
-        """The modules between pixels and quantized latents: g_a, g_s, and the gains of a variable-rate model."""
-        model = self.model
-        return [model.g_a, model.g_s, *([] if model.gains is None else [model.gains])]
-
-    @property
     def evaluated_model(self) -> CompressionModel:
         """The weights to validate, code and export: the average if there is one."""
         return self.model if self.average is None else self.average
@@ -178,19 +155,8 @@ class CompressionModule(LightningModule):
     # The optimizer step -----------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> Optimizer:
-        """Create one optimizer for all weights: `Soap`, or a fused Adam, a single kernel that can skip a step without
-        waiting for the host."""
-        # Frozen weights are included because a later session may train them.
-        transforms = [parameter for network in self._transforms for parameter in network.parameters()]
-        known = {id(parameter) for parameter in transforms}
-        others = [parameter for parameter in self.model.parameters() if id(parameter) not in known]
-        groups = [
-            {"params": others, "factor": 1.0},
-            {"params": transforms, "factor": self.config.optim.transform_factor},
-        ]
-        if self.config.optim.optimizer == "soap":
-            return Soap(groups, lr=self.config.optim.learning_rate)
-        return Adam(groups, lr=self.config.optim.learning_rate, fused=True)
+        """Create the optimizer of all weights."""
+        return make_optimizer(self.model, self.config.optim)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set what depends only on the step: learning rate and seed of the noise."""
@@ -204,8 +170,8 @@ class CompressionModule(LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Compute the loss, a scalar, of a batch of crops (B, 3, H, W) in any form that `batches` accepts."""
         batch = self.prepare_batch(batch)
-        self._check_range(batch)
-        share = draw_levels(len(batch), batch.device) if self.model.gains is not None else None
+        self._range_check.check(batch)
+        share = draw_level_shares(len(batch), batch.device) if self.model.gains is not None else None
         level = None if share is None else share * (self.config.model.num_levels - 1)
         if self.config.optim.search_effort:
             output = self._decode_searched(batch, share, level)
@@ -230,27 +196,14 @@ class CompressionModule(LightningModule):
         images = images_of(batch)
         return images.contiguous(memory_format=torch.channels_last) if self.config.trainer.channels_last else images
 
-    def _check_range(self, images: Tensor) -> None:
-        """Check the first batch only, because the check waits for the device."""
-        if not self._is_range_checked:
-            check_range(images)
-            self._is_range_checked = True
-
     def configure_gradient_clipping(
         self,
         optimizer: Optimizer,
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the gradient to the norm `optim.clip_norm`, and make the optimizer skip the step if the norm is not
-        finite or too large."""
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
-        if self.config.optim.clip_norm:
-            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.optim.clip_norm, norm)
-        largest = self.config.optim.skip_norm or math.inf
-        skipped = (~(norm < largest)).float()  # also true if the norm is NaN
-        # found_inf is Adam's support for mixed-precision scaling: with found_inf = 1, a fused step writes nothing.
-        optimizer.found_inf = skipped  # type: ignore[attr-defined]
+        """Clip the gradient, or make the optimizer skip the step, and count the step."""
+        norm, skipped = clip_or_skip(optimizer, self.model, self.config.optim)
         self._skips.add(skipped)
         self._means.update(torch.cat([self._terms, norm.view(1)]), skipped)
 
@@ -272,7 +225,7 @@ class CompressionModule(LightningModule):
         if is_logged or is_last:
             self._log_training()
         if self.device.type == "cpu" or is_logged:  # on a GPU the check waits for the device
-            self._stop_if_stuck()
+            self._skips.check_streak(settings.max_skipped_steps, step)
         if is_last:
             self.trainer.should_stop = True  # Lightning validates once more
             return
@@ -287,42 +240,25 @@ class CompressionModule(LightningModule):
 
     def _log_training(self) -> None:
         """Log the means over the steps since the last logging."""
-        self.latest = row = self._means.take(self.trainer.world_size)
-        values = {
-            "train/loss": row.loss,
-            "train/bpp": row.bpp,
-            "train/bpp_y": row.bpp_y,
-            "train/bpp_z": row.bpp_z,
-            "train/grad_norm": row.grad_norm,
-            "train/learning_rate": self.trainer.optimizers[0].param_groups[0]["lr"],
-            "train/seconds_per_step": self.clock.take_seconds_per_step(),
-            "train/skipped_steps": self.skipped_steps,
-        }
-        if self.config.optim.transforms_learn:
-            is_mse = self.config.loss.distortion == "mse"
-            values["train/mse" if is_mse else "train/one_minus_ms_ssim"] = row.distortion
-            values["train/psnr" if is_mse else "train/ms_ssim_db"] = row.decibels
+        self.latest = self._means.take(self.trainer.world_size)
+        values = training_values(
+            self.latest,
+            self.config,
+            learning_rate=self.trainer.optimizers[0].param_groups[0]["lr"],
+            seconds_per_step=self.clock.take_seconds_per_step(),
+            skipped_steps=self.skipped_steps,
+        )
         if isinstance(data := getattr(self.trainer, "datamodule", None), ShardDataModule):
             values["data/broken_photographs"] = data.train_skipped.num_broken
             values["data/small_photographs"] = data.train_skipped.num_small
         log_row(self, values)
-
-    def _stop_if_stuck(self) -> None:
-        """End the run with an error if too many consecutive steps were skipped."""
-        longest = self._skips.longest
-        if longest >= self.config.trainer.max_skipped_steps:
-            raise TrainingError(
-                f"{longest} optimizer steps in a row had a non-finite loss or gradient; stopped after step "
-                f"{self.global_step}; checkpoints saved before are intact. Try a lower optim.learning_rate or a longer "
-                "optim.warmup_steps, or look for broken images"
-            )
 
     # Validation -------------------------------------------------------------------------------------------------------
 
     def on_validation_start(self) -> None:
         """Exclude validation from the time per step."""
         self.clock.pause_steps()
-        self._is_range_checked = False
+        self._range_check.restart()
         if self.stop_requests is not None:
             self.stop_requests.start_validation()
 
@@ -330,7 +266,7 @@ class CompressionModule(LightningModule):
         """Measure whole images, one by one."""
         # No autocast: files are coded in float32, and validation reports what a file would give.
         for name, image in named_images(batch, batch_idx):
-            self._check_range(image)
+            self._range_check.check(image)
             seed_noise(self.config.seed, zlib.crc32(name.encode()))  # the same in every validation and on every rank
             with torch.autocast(self.device.type, enabled=False):
                 self.validation.update(self.evaluated_model, self.config.loss, image)
@@ -345,7 +281,7 @@ class CompressionModule(LightningModule):
     def on_validation_end(self) -> None:
         """Resume the time per step."""
         self.clock.resume_steps()
-        self._is_range_checked = False
+        self._range_check.restart()
 
     # Checkpoints ------------------------------------------------------------------------------------------------------
 
@@ -361,15 +297,8 @@ class CompressionModule(LightningModule):
         self.clock.start()
         if self.stop_requests is not None:
             self.stop_requests.handle_signals(self.trainer)
-        # Use this session's factors, which `allow_changes` may have changed, instead of the restored ones.
         (optimizer,) = self.trainer.optimizers
-        for group, fresh in zip(optimizer.param_groups, self.configure_optimizers().param_groups, strict=True):
-            group["factor"] = fresh["factor"]
-        # Fused Adam treats weights and moments as flat memory, so moments saved in another memory format are converted.
-        if isinstance(optimizer, Adam):
-            for parameter, state in optimizer.state.items():
-                for name in ("exp_avg", "exp_avg_sq"):
-                    state[name] = torch.empty_like(parameter).copy_(state[name])
+        adapt_restored(optimizer, self.configure_optimizers())
         if self.validation_due:
             self.trainer.should_stop = self.progress >= 1
             validate_now(self.trainer)
@@ -388,15 +317,6 @@ class CompressionModule(LightningModule):
         self.clock.seconds = checkpoint["training"]["seconds"]
         self._skips.to(self.device, checkpoint["training"]["skipped_steps"])
         self.validation_due = is_validation_due(checkpoint)
-
-
-def draw_levels(num_crops: int, device: torch.device) -> Tensor:
-    """Draw one level per crop, (B,), from 0 (lowest) to 1 (highest).
-
-    The draw is stratified: one level from each of B equal intervals. Each batch then covers low and high rates, which
-    reduces the noise of the gradient. The levels are in ascending order; the crops are in random order anyway.
-    """
-    return (torch.arange(num_crops, device=device) + torch.rand(num_crops, device=device)) / num_crops
 
 
 def validate_now(trainer: Trainer) -> None:

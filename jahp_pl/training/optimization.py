@@ -1,20 +1,52 @@
-"""Parts of an optimizer step: learning rate, noise, averaged weights and counters of skipped steps.
+"""The optimizer, its learning rate, and the seed of the noise of each step.
 
 The noise and, without a time limit, the learning rate are functions of the step alone, so that a run resumes exactly.
 """
 
 from __future__ import annotations
 
-import copy
 import math
-from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch.optim import Adam, Optimizer
 
 from jahp_pl.config import OptimConfig
+from jahp_pl.model import CompressionModel
+from jahp_pl.training.soap import Soap
+
+
+def make_optimizer(model: CompressionModel, config: OptimConfig) -> Optimizer:
+    """Create one optimizer for all weights: `Soap`, or a fused Adam, a single kernel that can skip a step without
+    waiting for the host.
+
+    A group's learning rate is `learning_rate` times its "factor"; the transforms have a factor of their own.
+    """
+    # Frozen weights are included because a later session may train them.
+    transforms = [parameter for network in model.transforms for parameter in network.parameters()]
+    known = {id(parameter) for parameter in transforms}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in known]
+    groups = [{"params": others, "factor": 1.0}, {"params": transforms, "factor": config.transform_factor}]
+    if config.optimizer == "soap":
+        return Soap(groups, lr=config.learning_rate)
+    return Adam(groups, lr=config.learning_rate, fused=True)
+
+
+def adapt_restored(optimizer: Optimizer, fresh: Optimizer) -> None:
+    """Adapt an optimizer that was restored from a checkpoint to this session's settings.
+
+    Args:
+        optimizer: optimizer with the restored state.
+        fresh: optimizer that this session would start with.
+    """
+    # Use this session's factors, which `allow_changes` may have changed, instead of the restored ones.
+    for group, fresh_group in zip(optimizer.param_groups, fresh.param_groups, strict=True):
+        group["factor"] = fresh_group["factor"]
+    # Fused Adam treats weights and moments as flat memory, so moments saved in another memory format are converted.
+    if isinstance(optimizer, Adam):
+        for parameter, state in optimizer.state.items():
+            for name in ("exp_avg", "exp_avg_sq"):
+                state[name] = torch.empty_like(parameter).copy_(state[name])
 
 
 def learning_rate(config: OptimConfig, step: int, max_steps: int, time_share: float = 0.0) -> float:
@@ -41,26 +73,6 @@ def learning_rate(config: OptimConfig, step: int, max_steps: int, time_share: fl
     return rate
 
 
-Model = TypeVar("Model", bound=nn.Module)
-
-
-def make_average(model: Model) -> Model:
-    """Copy and freeze `model` in evaluation mode as the start of its average."""
-    return copy.deepcopy(model).eval().requires_grad_(False)
-
-
-def decay_at(step: int, decay: float) -> float:
-    """Compute the decay after `step` steps, min(decay, (1 + step) / (10 + step)); it is small at first, so that the
-    average soon forgets the random initialization."""
-    return min(decay, (1 + step) / (10 + step))
-
-
-def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """Update all parameters, average <- decay * average + (1 - decay) * model, without waiting for the device."""
-    update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-    update(list(average.parameters()), list(model.parameters()), 0)
-
-
 def seed_noise(*entropy: int) -> None:
     """Seed torch's random generators on all devices.
 
@@ -68,34 +80,3 @@ def seed_noise(*entropy: int) -> None:
         entropy: the seed of the run, then numbers that identify the use of the noise, e.g. rank and step.
     """
     torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
-
-
-class SkipCounter:
-    """Counter of skipped steps that stays on the device: the total, the current streak and the longest streak."""
-
-    def __init__(self) -> None:
-        self._counts = torch.zeros(3)
-
-    def to(self, device: torch.device, total: int) -> None:
-        """Continue counting from `total` on another device; streaks start anew."""
-        self._counts = torch.tensor([float(total), 0.0, 0.0], device=device)
-
-    def add(self, skipped: Tensor) -> None:
-        """Count one step.
-
-        Args:
-            skipped: scalar, 1.0 if the step was skipped, otherwise 0.0.
-        """
-        total, in_row, longest = self._counts
-        in_row = (in_row + 1) * skipped
-        self._counts = torch.stack([total + skipped, in_row, torch.maximum(longest, in_row)])
-
-    @property
-    def total(self) -> int:
-        """Number of skipped steps of the run. Waits for the device."""
-        return int(self._counts[0])
-
-    @property
-    def longest(self) -> int:
-        """Largest number of consecutive skipped steps in this session. Waits for the device."""
-        return int(self._counts[2])

@@ -1,4 +1,4 @@
-"""Averages the training metrics over optimizer steps."""
+"""Averages the training metrics over optimizer steps, and names them for the log."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from jahp_pl.config import Config
+from jahp_pl.training.metric_names import DISTORTION_NAMES
 
 
 class TrainingRow(NamedTuple):
@@ -53,3 +56,31 @@ class RunningMeans:
         *sums, count = self.sums.tolist()
         self.sums = None
         return TrainingRow._make(value / count if count else math.nan for value in sums)
+
+
+def training_values(
+    means: TrainingRow, config: Config, *, learning_rate: float, seconds_per_step: float, skipped_steps: int
+) -> dict[str, float]:
+    """Return the values to log for the steps since the last logging, by name; docs/python.md explains them.
+
+    Args:
+        means: means over the steps.
+        config: the whole experiment.
+        learning_rate: learning rate of the last step.
+        seconds_per_step: mean time of a step.
+        skipped_steps: number of skipped steps of the run.
+    """
+    values = {
+        "train/loss": means.loss,
+        "train/bpp": means.bpp,
+        "train/bpp_y": means.bpp_y,
+        "train/bpp_z": means.bpp_z,
+        "train/grad_norm": means.grad_norm,
+        "train/learning_rate": learning_rate,
+        "train/seconds_per_step": seconds_per_step,
+        "train/skipped_steps": skipped_steps,
+    }
+    if config.optim.transforms_learn:
+        distortion, decibels = DISTORTION_NAMES[config.loss.distortion]
+        values |= {f"train/{distortion}": means.distortion, f"train/{decibels}": means.decibels}
+    return values

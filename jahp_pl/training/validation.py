@@ -19,9 +19,8 @@ from jahp_pl.config import LossConfig
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
 from jahp_pl.quality import MS_SSIM_MIN_SIDE, decibels, ms_ssim_8bit, psnr, to_uint8
+from jahp_pl.training.levels import VALIDATED_SHARES, level_section
 
-VALIDATED_SHARES = (0.0, 1 / 3, 2 / 3, 1.0)
-"""Levels at which a variable-rate model is validated, from 0 (lowest) to 1 (highest)."""
 NO_LOSS = (
     f"no validation image has both sides of at least {MS_SSIM_MIN_SIDE} pixels, so MS-SSIM and val/loss are undefined "
     "and no best.ckpt is kept; add larger images to data.val"
@@ -79,11 +78,6 @@ def measure_image(
         psnr=psnr(original, shown),
         ms_ssim=ms_ssim_8bit(original, shown),
     )
-
-
-def level_section(share: float) -> str:
-    """Return the prefix of one level's metrics, from val_level000 (share 0, lowest) to val_level100 (share 1)."""
-    return f"val_level{round(100 * share):03}"
 
 
 def validation_values(means: ValidationRow, section: str) -> dict[str, float]:

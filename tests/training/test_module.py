@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from jahp_pl.model import CompressionModel
 from jahp_pl.training import TrainingError
 from jahp_pl.training.lightning_warnings import only_useful_messages
 from jahp_pl.training.module import CompressionModule
-from jahp_pl.training.optimization import decay_at, learning_rate, make_average, update_average
 from tests.support.tiny_runs import all_equal, loader, moments, weights
 
 
@@ -66,58 +64,12 @@ def seeded(config: Config, kind: type[CompressionModule] = CompressionModule) ->
     return kind(config)
 
 
-# The learning rate ----------------------------------------------------------------------------------------------------
-
-
-def test_the_warm_up_is_linear_and_its_last_step_has_the_peak() -> None:
-    config = OptimConfig(learning_rate=1e-3, warmup_steps=10)
-    rates = [learning_rate(config, step, 100) for step in range(12)]
-    assert rates[:10] == pytest.approx([1e-4 * (step + 1) for step in range(10)])
-    assert rates[10:] == [1e-3, 1e-3]
-
-
-def test_the_cosine_starts_at_the_peak_after_the_warm_up_and_ends_at_its_final_share() -> None:
-    config = OptimConfig(learning_rate=2e-3, schedule="cosine", warmup_steps=20, final_factor=0.05)
-    rates = [learning_rate(config, step, 120) for step in range(20, 121)]
-    assert rates[0] == 2e-3
-    assert rates[50] == pytest.approx(2e-3 * (1 + 0.05) / 2)
-    assert rates[-1] == pytest.approx(1e-4)
-    assert all(a >= b for a, b in itertools.pairwise(rates))
-
-
-def test_a_run_that_time_will_end_anneals_with_the_time() -> None:
-    config = OptimConfig(learning_rate=1e-3, schedule="cosine", final_factor=0.0)
-    assert learning_rate(config, 10, 1_000_000, time_share=1.0) == pytest.approx(0, abs=1e-12)
-    assert learning_rate(config, 10, 1_000_000, time_share=0.5) == pytest.approx(5e-4, rel=1e-3)
-    assert learning_rate(config, 900, 1000, time_share=0.1) == learning_rate(config, 900, 1000)
+# Steps ----------------------------------------------------------------------------------------------------------------
 
 
 def test_the_optimizer_takes_the_learning_rate_of_its_step(photos: Tensor) -> None:
     module = fit(seeded(experiment(OptimConfig(learning_rate=1e-3, warmup_steps=4))), photos, 3)
     assert module.trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(7.5e-4)
-
-
-# The average ----------------------------------------------------------------------------------------------------------
-
-
-def test_the_average_follows_its_formula(photos: Tensor) -> None:
-    model = CompressionModel(ModelConfig(num_filters=4, num_latents=4))
-    average = make_average(model)
-    before = [p.clone() for p in average.parameters()]
-    with torch.no_grad():
-        for p in model.parameters():
-            p.add_(1)
-    update_average(average, model, 0.75)
-    for old, new, current in zip(before, average.parameters(), model.parameters(), strict=True):
-        torch.testing.assert_close(new, 0.75 * old + 0.25 * current)
-        assert not new.requires_grad
-
-
-def test_the_average_forgets_its_start_at_least_as_fast_as_configured() -> None:
-    decays = [decay_at(step, 0.999) for step in range(1, 100_000, 37)]
-    assert decays[0] == pytest.approx(2 / 11)
-    assert decays == sorted(decays)
-    assert decays[-1] == 0.999
 
 
 def test_validation_and_coding_use_the_average_if_there_is_one(photos: Tensor) -> None:
@@ -128,9 +80,6 @@ def test_validation_and_coding_use_the_average_if_there_is_one(photos: Tensor) -
     assert averaged.average is not None
     assert not all_equal(list(averaged.average.parameters()), weights(averaged))
     assert not averaged.average.training
-
-
-# Steps ----------------------------------------------------------------------------------------------------------------
 
 
 def test_two_runs_with_one_seed_give_identical_weights(photos: Tensor) -> None:

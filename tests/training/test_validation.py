@@ -12,9 +12,9 @@ from jahp_pl.config import LossConfig, ModelConfig
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
 from jahp_pl.quality import MS_SSIM_MIN_SIDE, psnr, to_uint8
+from jahp_pl.training.levels import VALIDATED_SHARES
 from jahp_pl.training.validation import (
     NO_LOSS,
-    VALIDATED_SHARES,
     RowMeans,
     ValidationMeans,
     ValidationRow,

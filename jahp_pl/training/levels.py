@@ -1,0 +1,26 @@
+"""Rate levels at which a variable-rate model is trained and validated.
+
+A level is given by its share: 0 is the lowest rate, 1 the highest. The model itself counts levels from 0 to S - 1.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+VALIDATED_SHARES = (0.0, 1 / 3, 2 / 3, 1.0)
+"""Levels at which a variable-rate model is validated."""
+
+
+def draw_level_shares(num_crops: int, device: torch.device) -> Tensor:
+    """Draw the share of one level per crop, (B,).
+
+    The draw is stratified: one level from each of B equal intervals. Each batch then covers low and high rates, which
+    reduces the noise of the gradient. The levels are in ascending order; the crops are in random order anyway.
+    """
+    return (torch.arange(num_crops, device=device) + torch.rand(num_crops, device=device)) / num_crops
+
+
+def level_section(share: float) -> str:
+    """Return the prefix of one level's metrics, from val_level000 (share 0, lowest) to val_level100 (share 1)."""
+    return f"val_level{round(100 * share):03}"

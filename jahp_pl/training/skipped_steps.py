@@ -1,0 +1,81 @@
+"""Skips optimizer steps whose loss or gradient is not finite or too large, without waiting for the device.
+
+A skipped step changes counters, but neither weights nor moments.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from jahp_pl.config import OptimConfig
+from jahp_pl.training import TrainingError
+
+
+class ClippedGradient(NamedTuple):
+    """What `clip_or_skip` found; both are scalars on the device."""
+
+    norm: Tensor
+    """Global L2 norm before clipping."""
+    skipped: Tensor
+    """1.0 if the optimizer will skip the step, otherwise 0.0."""
+
+
+def clip_or_skip(optimizer: Optimizer, model: nn.Module, config: OptimConfig) -> ClippedGradient:
+    """Clip the gradient to the norm `clip_norm`, and make `optimizer` skip the step if the norm is not finite or at
+    least `skip_norm`."""
+    norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    if config.clip_norm:
+        torch.nn.utils.clip_grads_with_norm_(model.parameters(), config.clip_norm, norm)
+    skipped = (~(norm < (config.skip_norm or math.inf))).float()  # also 1 if the norm is NaN
+    # found_inf is Adam's support for mixed-precision scaling: with found_inf = 1, a fused step writes nothing.
+    optimizer.found_inf = skipped  # type: ignore[attr-defined]
+    return ClippedGradient(norm, skipped)
+
+
+class SkipCounter:
+    """Counter of skipped steps that stays on the device: the total, the current streak and the longest streak."""
+
+    def __init__(self) -> None:
+        self._counts = torch.zeros(3)
+
+    def to(self, device: torch.device, total: int) -> None:
+        """Continue counting from `total` on another device; streaks start anew."""
+        self._counts = torch.tensor([float(total), 0.0, 0.0], device=device)
+
+    def add(self, skipped: Tensor) -> None:
+        """Count one step.
+
+        Args:
+            skipped: scalar, 1.0 if the step was skipped, otherwise 0.0.
+        """
+        total, in_row, longest = self._counts
+        in_row = (in_row + 1) * skipped
+        self._counts = torch.stack([total + skipped, in_row, torch.maximum(longest, in_row)])
+
+    @property
+    def total(self) -> int:
+        """Number of skipped steps of the run. Waits for the device."""
+        return int(self._counts[0])
+
+    def check_streak(self, limit: int, step: int) -> None:
+        """Refuse to continue after too many consecutive skipped steps of this session. Waits for the device.
+
+        Args:
+            limit: number of consecutive skipped steps that ends the run.
+            step: current optimizer step, for the message.
+
+        Raises:
+            TrainingError: if that many were skipped in a row.
+        """
+        longest = int(self._counts[2])
+        if longest >= limit:
+            raise TrainingError(
+                f"{longest} optimizer steps in a row had a non-finite loss or gradient; stopped after step "
+                f"{step}; checkpoints saved before are intact. Try a lower optim.learning_rate or a longer "
+                "optim.warmup_steps, or look for broken images"
+            )
