@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from jahp_pl.text import shortened
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
@@ -74,8 +76,8 @@ def memory_errors(name: str = "") -> Iterator[None]:
         if not is_memory_shortage(error):
             raise
         raise MemoryShortageError(
-            f"{name}{': ' * bool(name)}not enough memory ({first_line(error)[:200]}); free some, or use smaller images "
-            "or batches, fewer threads, or a lower --memory"
+            f"{name}{': ' * bool(name)}not enough memory ({shortened(first_line(error), 200)}); free some, or use "
+            "smaller images or batches, fewer threads, or a lower --memory"
         ) from error
 
 

@@ -16,7 +16,8 @@ ROOT = Path(jahp_pl.__file__).parent
 
 # From the bottom up: a module or package may import those on earlier lines, not its neighbors on the same line.
 LAYERS = (
-    ("deprecation", "errors", "json_content", "text", "timing"),
+    ("addresses", "deprecation", "json_content", "text", "timing"),
+    ("errors",),
     ("bfloat16", "locks"),
     ("config", "files", "images", "ops", "quality", "strides"),
     ("density_layout",),

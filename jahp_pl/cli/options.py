@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import re
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from jahp_pl.addresses import is_address
 from jahp_pl.cli.errors import CommandError
 from jahp_pl.model_io.export_config import METRICS
 from jahp_pl.model_io.runtimes import RUNTIMES
+from jahp_pl.text import shortened
 
 MODEL = "an export, a run folder, a checkpoint, the name of a bundled model (see `jahp info`), or hf://USER/NAME"
 """Description of what --model accepts."""
@@ -177,8 +178,8 @@ def check_results_path(out: Path) -> None:
 
 
 def local_path(text: str) -> Path:
-    """Parse a path; refuse an address, because `Path` would take it for a file of a similar name."""
-    if re.match(r"[A-Za-z][\w+.-]*://", text):
+    """Parse a path; refuse an address."""
+    if is_address(text):
         raise argparse.ArgumentTypeError(f"{text}: is an address; give the path of a file or folder on this machine")
     return Path(text)
 
@@ -187,14 +188,14 @@ def positive(text: str) -> int:
     """Parse a whole number of at least 1 and at most `MAX_DIGITS` digits."""
     if not text.isdecimal() or len(text) > MAX_DIGITS or int(text) < 1:
         limit = f", of at most {MAX_DIGITS} digits" if text.isdecimal() and len(text) > MAX_DIGITS else ""
-        raise argparse.ArgumentTypeError(f"{text[:40]}: must be a whole number of at least 1{limit}")
+        raise argparse.ArgumentTypeError(f"{shortened(text)}: must be a whole number of at least 1{limit}")
     return int(text)
 
 
 def num_threads(text: str) -> int:
     """Parse a number of threads, limited because the process crashes if the system cannot start them all."""
     if positive(text) > MAX_THREADS:
-        raise argparse.ArgumentTypeError(f"{text}: must be at most {MAX_THREADS}")
+        raise argparse.ArgumentTypeError(f"{shortened(text)}: must be at most {MAX_THREADS}")
     return int(text)
 
 
@@ -207,7 +208,7 @@ def num_bytes(text: str) -> int:
     except ValueError:
         size = 0.0
     if not 1 <= size < 2**40:
-        raise argparse.ArgumentTypeError(f"{text}: must be a size in bytes, e.g. 40000, 50k, 50kB or 1.5M")
+        raise argparse.ArgumentTypeError(f"{shortened(text)}: must be a size in bytes, e.g. 40000, 50k, 50kB or 1.5M")
     return int(size)
 
 
@@ -215,5 +216,5 @@ def part(text: str) -> tuple[int, int]:
     """Parse "I/N", e.g. 3/16, to the number of a part, counted from 1, and the number of parts."""
     number, _, count = text.partition("/")
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise argparse.ArgumentTypeError(f"{text}: must be I/N with I from 1 to N, e.g. 3/16")
+        raise argparse.ArgumentTypeError(f"{shortened(text)}: must be I/N with I from 1 to N, e.g. 3/16")
     return int(number), int(count)

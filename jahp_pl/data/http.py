@@ -79,18 +79,6 @@ def open_url(url: str, headers: dict[str, str], timeout: float) -> Response:
     return cast(Response, opener.open(request, timeout=timeout))
 
 
-def without_credentials(url: str) -> str:
-    """Remove user, password and query values (which may be signatures) from an address before it is shown."""
-    if url.startswith("pipe:") or "://" not in url:
-        return url
-    try:
-        parts = urlsplit(url)
-    except ValueError:  # malformed, so that the credentials cannot be told apart
-        return f"{url.partition(':')[0]}:..."
-    query = "..." if parts.query else ""
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query))
-
-
 class _Http(urllib.request.HTTPHandler):
     def __init__(self, end: float) -> None:
         super().__init__()

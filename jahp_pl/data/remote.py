@@ -36,6 +36,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from webdataset.gopen import Pipe, gopen, gopen_schemes, rewrite_url
 
+from jahp_pl.addresses import is_address
 from jahp_pl.data.http import Response, open_url
 from jahp_pl.errors import first_line
 
@@ -51,8 +52,8 @@ _COMMANDS = {"s3": "aws", "gs": "gsutil", "ais": "ais", "hf": "curl", "sftp": "c
 
 
 def is_remote(entry: str) -> bool:
-    """Check whether an entry of `data.train` is an address, i.e. neither a path nor a file: URL."""
-    return entry.startswith("pipe:") or ("://" in entry and not entry.startswith(("file:", "/")))
+    """Check whether an entry of `data.train` is a command or an address, i.e. neither a path nor a file: URL."""
+    return entry.startswith("pipe:") or (is_address(entry) and not entry.startswith("file:"))
 
 
 def check_address(url: str) -> None:
@@ -95,7 +96,7 @@ def open_shard(url: str, timeout: float) -> BinaryIO:
     check_address(url)
     url = rewrite_url(url)  # webdataset's rewriting by GOPEN_REWRITE
     is_http = _scheme(url) in ("http", "https")
-    raw = _HttpStream(url, timeout) if is_http else _CommandStream(_start(url), timeout)
+    raw = _HttpStream(url, timeout) if is_http else _CommandStream(_start_command(url), timeout)
     stream = io.BufferedReader(raw, READ_BYTES)
     try:
         stream.peek(1)
@@ -193,7 +194,7 @@ class _HttpStream(io.RawIOBase):
         super().close()
 
 
-def _start(url: str) -> Pipe:
+def _start_command(url: str) -> Pipe:
     """Run the command of an address in its own process group, so that all of its processes can be stopped."""
     options = {"mode": "rb", "bufsize": 0, "start_new_session": True, "stdin": subprocess.DEVNULL}
     if url.startswith("pipe:"):

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from webdataset.shardlists import expand_urls
 
+from jahp_pl.addresses import without_credentials
 from jahp_pl.data.braces import MAX_NAMES, count_names
-from jahp_pl.data.http import without_credentials
 from jahp_pl.data.index import INDEX_NAME, MAX_INDEX_BYTES, DataError, ShardEntry, ShardIndex
 from jahp_pl.data.remote import check_address, is_remote, open_shard
 from jahp_pl.folders import recover_if_missing

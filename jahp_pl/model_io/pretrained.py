@@ -18,6 +18,7 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
+from jahp_pl.addresses import is_address
 from jahp_pl.errors import describe_error
 from jahp_pl.folders import recover_if_missing
 from jahp_pl.model_io.export_config import (
@@ -32,6 +33,7 @@ from jahp_pl.model_io.export_config import (
     read_fingerprint,
     read_rates,
 )
+from jahp_pl.text import shortened
 
 PREFIX = "hf://"
 """Start of the name of a model on the Hub."""
@@ -128,10 +130,10 @@ def locate(model: str | Path | None, metric: Metric | None = None) -> Path:
                 raise ExportError(f"{path}: is one file of an export; did you mean its folder, {path.parent}?")
             return path
     except OSError as error:  # e.g. a name that is too long
-        raise ExportError(f"{str(model)[:100]}: is not a usable path ({error.strerror}); correct it") from None
+        raise ExportError(f"{shortened(model, 100)}: is not a usable path ({error.strerror}); correct it") from None
     if named := next((one for one in bundled() if one.name == str(model)), None):
         return named.folder
-    if "://" in str(model):
+    if is_address(str(model)):
         raise ExportError(f"{model}: addresses of models have the form {PREFIX}USER/NAME; download others first")
     raise ExportError(
         f"{model}: no such export, run folder, checkpoint or bundled model ({bundled_names()}); correct its path "

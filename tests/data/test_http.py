@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from jahp_pl.data.http import without_credentials
+from jahp_pl.addresses import without_credentials
 from jahp_pl.data.index import MAX_INDEX_BYTES, DataError
 from jahp_pl.data.remote import open_shard
 from jahp_pl.data.shard_reader import ShardReader

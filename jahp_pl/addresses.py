@@ -1,0 +1,26 @@
+"""Tells addresses (URLs) from paths, and shows them without secrets."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit, urlunsplit
+
+
+def is_address(text: str) -> bool:
+    """Check whether text is an address, such as https://HOST/NAME, file:///NAME or {s3,gs}://BUCKET/NAME, not a path.
+
+    `Path` would take an address for a file of a similar name, because it joins repeated slashes.
+    """
+    scheme, separator, _ = text.partition("://")
+    return bool(scheme and separator) and "/" not in scheme
+
+
+def without_credentials(text: str) -> str:
+    """Remove user, password and query values (which may be signatures) from an address; return other text unchanged."""
+    if not is_address(text):
+        return text
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # malformed, so that the credentials cannot be told apart
+        return f"{text.partition(':')[0]}:..."
+    query = "..." if parts.query else ""
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query))
