@@ -10,7 +10,6 @@ from typing import Any
 
 import yaml
 
-from jahp_pl.cli.evaluate import _fingerprints_in
 from jahp_pl.cli.info import _describe_model
 from jahp_pl.codec.bitstream import BitstreamError
 from jahp_pl.data.prepare import ShardOptions, prepare
@@ -18,6 +17,7 @@ from jahp_pl.data.shard_reader import ShardReader
 from jahp_pl.data.sources import find_photos
 from jahp_pl.data.urls import expand_shards
 from jahp_pl.errors import JahpError
+from jahp_pl.evaluation.model_results import read_fingerprints
 from jahp_pl.model_io.checkpoint import read_newest
 from jahp_pl.model_io.load import load_codec
 from jahp_pl.model_io.model_card import read_evaluation_results
@@ -108,7 +108,7 @@ def read_results(folder: Path) -> None:
         if (folder / "is-drawn").stat().st_size:
             write_report(curves, curves[0], folder / "out", "title", "foot")
 
-    _all_of(lambda: _fingerprints_in(paths[0]), lambda: read_evaluation_results(paths[0], b"12345678"), report)
+    _all_of(lambda: read_fingerprints(paths[0]), lambda: read_evaluation_results(paths[0], b"12345678"), report)
 
 
 def sweep_folder(small: dict[str, Any], metrics: bytes) -> dict[str, bytes]:

@@ -26,11 +26,13 @@ from jahp_pl.data.index import DataError
 from jahp_pl.data.module import StreamLoader
 from jahp_pl.data.pipeline import DECODED_BYTES, CropOptions, CropStream
 from jahp_pl.data.prepare import ShardOptions
+from jahp_pl.data.remote import is_remote
 from jahp_pl.data.shards import write_shards
 from jahp_pl.data.skip_counts import SkipCounts
 from jahp_pl.data.sources import find_photos
 from jahp_pl.data.urls import expand_shards
-from jahp_pl.images.io import decode_rgb, encode_rgb, image_size, load_rgb
+from jahp_pl.images.io import decode_rgb, image_size, load_rgb
+from jahp_pl.images.writing import encode_rgb
 
 _PREFETCH = 2
 
@@ -107,17 +109,19 @@ def make_cases(config: DataConfig, images: Sequence[Path], folder: Path) -> list
     write_shards(files, folder / "jpeg_shards", options)
     write_shards([lossless], folder / "lossless_shards", options)
     cases = [
-        _plain("plain loader, the files", config, files),
-        _plain("plain loader, as PNG", config, sorted(lossless.iterdir())),
-        _stream("shards, as given", config, [str(folder / "jpeg_shards")]),
-        _stream("shards, as given, one crop a photograph", config, [str(folder / "jpeg_shards")], per_photo=1),
-        _stream("shards, as given, kept decoded", config, [str(folder / "jpeg_shards")], decoded_bytes=DECODED_BYTES),
-        _stream("shards, lossless", config, [str(folder / "lossless_shards")]),
+        _plain_case("plain loader, the files", config, files),
+        _plain_case("plain loader, as PNG", config, sorted(lossless.iterdir())),
+        _stream_case("shards, as given", config, [str(folder / "jpeg_shards")]),
+        _stream_case("shards, as given, one crop a photograph", config, [str(folder / "jpeg_shards")], per_photo=1),
+        _stream_case(
+            "shards, as given, kept decoded", config, [str(folder / "jpeg_shards")], decoded_bytes=DECODED_BYTES
+        ),
+        _stream_case("shards, lossless", config, [str(folder / "lossless_shards")]),
     ]
-    return cases + ([_stream("shards of data.train", config, config.train)] if config.train else [])
+    return cases + ([_stream_case("shards of data.train", config, config.train)] if config.train else [])
 
 
-def _plain(name: str, config: DataConfig, files: Sequence[Path]) -> LoadingCase:
+def _plain_case(name: str, config: DataConfig, files: Sequence[Path]) -> LoadingCase:
     def make(workers: int) -> Iterator[Any]:
         dataset = PlainLoader(files, config.crop_size)
         return iter(DataLoader(dataset, config.batch_size, num_workers=workers, prefetch_factor=_prefetch(workers)))
@@ -128,10 +132,10 @@ def _plain(name: str, config: DataConfig, files: Sequence[Path]) -> LoadingCase:
                 np.asarray(image.convert("RGB"))
         return len(files)
 
-    return LoadingCase(name, make, lambda: _seconds(decode))
+    return LoadingCase(name, make, lambda: _seconds_per_item(decode))
 
 
-def _stream(
+def _stream_case(
     name: str, config: DataConfig, entries: Sequence[str], per_photo: int | None = None, decoded_bytes: int = 0
 ) -> LoadingCase:
     """Create a case with shards; by default no decoded photographs are cached, as if the corpus exceeded the cache."""
@@ -153,14 +157,14 @@ def _stream(
             load_rgb(photo.read(), photo.name)
         return len(photos) * crops.per_photo
 
-    return LoadingCase(name, make, None if decoded_bytes or "://" in urls[0] else lambda: _seconds(decode))
+    return LoadingCase(name, make, None if decoded_bytes or is_remote(urls[0]) else lambda: _seconds_per_item(decode))
 
 
 def _prefetch(workers: int) -> int | None:
     return _PREFETCH if workers else None
 
 
-def _seconds(work: Callable[[], float]) -> float:
+def _seconds_per_item(work: Callable[[], float]) -> float:
     """Measure the processor seconds per item of `work`, which returns the number of items."""
     start = time.process_time()
     count = work()

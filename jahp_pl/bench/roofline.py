@@ -58,10 +58,10 @@ def record_layer_calls(model: CompressionModel, x: Tensor, reconstruct: bool) ->
 
 def product_seconds(found: list[LayerCall], dtype: torch.dtype, rounds: int = 3) -> float:
     """Measure the total seconds of the calls, each forward and backward; GDN runs in float32, as in training."""
-    return sum(median(_seconds(call, dtype) for _ in range(rounds + 1)) for call in found)
+    return sum(median(_seconds_of_product(call, dtype) for _ in range(rounds + 1)) for call in found)
 
 
-def _seconds(call: LayerCall, dtype: torch.dtype) -> float:
+def _seconds_of_product(call: LayerCall, dtype: torch.dtype) -> float:
     layer = call.layer
     if isinstance(layer, GDN):
         beta, gamma = layer.beta_gamma()

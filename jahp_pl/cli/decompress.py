@@ -126,7 +126,8 @@ def _write_image(job: Job, image: RGB, icc: bytes, num_bytes: int) -> FinishedOu
     Raises:
         ImageError: if the format of the output cannot hold the image.
     """
-    from jahp_pl.images.io import LOSSY_FORMATS, ImageError, encode_rgb
+    from jahp_pl.images.io import ImageError
+    from jahp_pl.images.writing import LOSSY_FORMATS, encode_rgb
 
     name = _format_of(job)
     try:
@@ -149,7 +150,8 @@ def _format_of(job: Job) -> str:
     Raises:
         ImageError: if there is no such format, or it cannot hold every image.
     """
-    from jahp_pl.images.io import ImageError, output_format
+    from jahp_pl.images.io import ImageError
+    from jahp_pl.images.writing import output_format
 
     try:
         return output_format(_suffix_of(job))

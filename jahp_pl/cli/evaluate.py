@@ -10,7 +10,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jahp_pl import json_content
 from jahp_pl.cli import output
 from jahp_pl.cli.codecs import open_codec
 from jahp_pl.cli.errors import CommandError
@@ -26,7 +25,6 @@ from jahp_pl.cli.options import (
     local_path,
 )
 from jahp_pl.files import resolved
-from jahp_pl.model_io.pretrained import locate
 from jahp_pl.text import count_of
 
 if TYPE_CHECKING:
@@ -41,6 +39,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from jahp_pl.evaluation.evaluate import plan_files, target_folders
     from jahp_pl.evaluation.image_set import find_originals
     from jahp_pl.evaluation.model_names import name_models
+    from jahp_pl.evaluation.model_results import read_fingerprints
     from jahp_pl.locks import exclusive
     from jahp_pl.report.model_curves import group_models
 
@@ -48,11 +47,11 @@ def evaluate(arguments: argparse.Namespace) -> None:
     out: Path = arguments.output or _default_out(arguments)
     check_results_path(out)
     _check_names(arguments, out)
-    there = _fingerprints_in(out)
+    there = read_fingerprints(out)
     images = find_originals(arguments.images, arguments.limit)
     names = name_models(arguments.model)
     codecs = {name: open_codec(arguments, model) for name, model in zip(names, arguments.model, strict=True)}
-    facts = dict(zip(names, _facts(arguments), strict=True))
+    facts = dict(zip(names, _provenance_facts(arguments), strict=True))
     curves = group_models(
         {
             name: facts[name] | {"model": dataclasses.asdict(codec.model.config), "effort": arguments.effort}
@@ -181,7 +180,7 @@ def _save(
         curves: names of the models of each curve, by title.
         out: file to write.
     """
-    from jahp_pl.evaluation.evaluate import ModelCurve, ModelPoint, save_curves, save_evaluation
+    from jahp_pl.evaluation.model_results import ModelCurve, ModelPoint, save_curves, save_evaluation
 
     points = {
         name: [ModelPoint(*pair) for pair in zip(folders[name], evaluations[name], strict=True)] for name in folders
@@ -231,45 +230,15 @@ def _default_out(arguments: argparse.Namespace) -> Path:
     return Path("evaluation") / f"{'-'.join(names)}.json"
 
 
-def _fingerprints_in(out: Path) -> set[str] | None:
-    """Read the fingerprints of the models whose results a file holds; None if there is no such file.
-
-    Raises:
-        CommandError: if the file holds something else, e.g. curves of `jahp classical`.
-    """
-    if not out.exists():
-        return None
-    try:
-        content = json_content.parse(out.read_bytes())
-        results = (
-            [point for curve in content["curves"] for point in curve["points"]] if "curves" in content else [content]
-        )
-        found = {str(result["provenance"]["fingerprint"]) for result in results}
-    except (ValueError, LookupError, TypeError):
-        found = set()
-    if not found:
-        raise CommandError(f"{out}: has no results of `jahp evaluate`; move it away, or choose another --output")
-    return found
-
-
-def _facts(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def _provenance_facts(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Yield what the provenance of each model's results must include: its training, the command, and --curve."""
     from jahp_pl.measurement.provenance import command_line
+    from jahp_pl.model_io.load import read_facts
 
     curves = arguments.curve or []
     for number, model in enumerate(arguments.model):
         curve = {"curve": curves[number % len(curves)]} if curves else {}
-        yield {"training": _training(model), "command": command_line(["jahp", *sys.argv[1:]])} | curve
-
-
-def _training(model: str) -> dict[str, Any]:
-    """Read the facts about a model's training from its export or checkpoint."""
-    from jahp_pl.model_io.checkpoint import find_checkpoint, training_facts
-    from jahp_pl.model_io.export_config import is_export, read_config
-
-    path = locate(model)
-    facts: dict[str, Any] = read_config(path)["facts"] if is_export(path) else training_facts(find_checkpoint(path))
-    return facts
+        yield {"training": read_facts(model), "command": command_line(["jahp", *sys.argv[1:]])} | curve
 
 
 def add_evaluate(table: Any) -> None:

@@ -117,7 +117,7 @@ def _encode_to_rate(encoder: ImageEncoder, target: Target, last: int) -> Encoded
         wanted = target.bpp * encoder.num_pixels / 8
         low, high = 1 - RATE_SLACK, 1 + RATE_SLACK
         aim = math.log(wanted)
-    start, slope = _start(encoder, aim, last)
+    start, slope = _first_estimate(encoder, aim, last)
     probes = find_level(log_bytes, aim, last, start, slope, lambda value: low <= math.exp(value) / wanted <= high)
     if target.size is not None:
         fitting = [probe.level for probe in probes if len(files[probe.level].data) <= target.size]
@@ -137,7 +137,7 @@ def _encode_to_rate(encoder: ImageEncoder, target: Target, last: int) -> Encoded
     return nearest
 
 
-def _start(encoder: ImageEncoder, aim: float, last: int) -> tuple[int, float]:
+def _first_estimate(encoder: ImageEncoder, aim: float, last: int) -> tuple[int, float]:
     """Find the level whose estimated file has exp(aim) bytes, and the slope of the log rate there."""
 
     def estimate(level: int) -> float:

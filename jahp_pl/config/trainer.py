@@ -66,18 +66,18 @@ class TrainerConfig:
 
     def max_seconds(self) -> float:
         """Return `max_time` in seconds; infinity if it is not set."""
-        return _seconds(self.max_time)
+        return _to_seconds(self.max_time)
 
     def session_seconds(self) -> float:
         """Return `session_time` in seconds; infinity if it is not set."""
-        return _seconds(self.session_time)
+        return _to_seconds(self.session_time)
 
     def is_over(self, steps: int, seconds: float) -> bool:
         """Check whether a run that has done this many steps in this many seconds has reached either limit."""
         return steps >= self.max_steps or seconds >= self.max_seconds()
 
 
-def _seconds(time: str | None) -> float:
+def _to_seconds(time: str | None) -> float:
     if time is None:
         return float("inf")
     days, hours, minutes, seconds = (int(part) for part in time.split(":"))

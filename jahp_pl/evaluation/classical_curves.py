@@ -77,7 +77,7 @@ def code_point(codec: ClassicalCodec, images: Sequence[Original], quality: int) 
 
 def point_to_json(quality: int, rows: Sequence[ClassicalRow]) -> dict[str, Any]:
     """Convert one point of a curve to values that JSON can hold, and add means in which all images weigh the same."""
-    return {"quality": quality, "mean": _plain(_mean(rows)), "images": [_plain(row) for row in rows]}
+    return {"quality": quality, "mean": _row_to_json(_mean(rows)), "images": [_row_to_json(row) for row in rows]}
 
 
 def measure_curves(
@@ -115,7 +115,7 @@ def measure_curves(
     with exclusive(out):
         stored = read_curve_file(out)
         check_stored_images(out, stored["curves"], identities, names, force)
-        curves = [_begin(name, head, stored, identities, provenance, force) for name, head in heads.items()]
+        curves = [_begin_curve(name, head, stored, identities, provenance, force) for name, head in heads.items()]
         for name, curve in zip(names, curves, strict=True):
             for done, quality in enumerate(curve.codec.curve_qualities, start=1):
                 if quality not in curve.points:
@@ -137,7 +137,7 @@ def _head(name: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _begin(
+def _begin_curve(
     name: str,
     head: dict[str, Any],
     stored: dict[str, Any],
@@ -160,12 +160,16 @@ def _begin(
     if old is not None and has_head(old) and not force:
         return _PartialCurve(CODECS[name], head, old["provenance"], kept(old), False)
     replaces_old = force or old is not None
-    if unfinished is not None and has_head(unfinished) and _facts(unfinished["provenance"]) == _facts(provenance):
+    if (
+        unfinished is not None
+        and has_head(unfinished)
+        and _measuring_conditions(unfinished["provenance"]) == _measuring_conditions(provenance)
+    ):
         return _PartialCurve(CODECS[name], head, unfinished["provenance"], kept(unfinished), replaces_old)
     return _PartialCurve(CODECS[name], head, provenance, {}, replaces_old)
 
 
-def _facts(provenance: dict[str, Any]) -> dict[str, Any]:
+def _measuring_conditions(provenance: dict[str, Any]) -> dict[str, Any]:
     """Return the part of the provenance that affects the measured values or times."""
     return {key: value for key, value in provenance.items() if key not in ("date", "command")}
 
@@ -225,7 +229,7 @@ def _mean(rows: Sequence[ClassicalRow]) -> ClassicalRow:
     )
 
 
-def _plain(row: ClassicalRow) -> dict[str, Any]:
+def _row_to_json(row: ClassicalRow) -> dict[str, Any]:
     """Convert a row to plain values, and add MS-SSIM in decibels."""
     similarity = row.file_ms_ssim
     rounded = {k: round(v, 6) if isinstance(v, float) else v for k, v in row._asdict().items() if v != ""}

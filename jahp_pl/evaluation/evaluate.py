@@ -15,12 +15,12 @@ from jahp_pl.codec.targets import Target
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.classical import CODECS, encode_at_least
 from jahp_pl.evaluation.image_set import Original, identify, name_in_errors
-from jahp_pl.files import resolved, write_json
+from jahp_pl.files import resolved
 from jahp_pl.images.io import RGB, decode_rgb
 from jahp_pl.measurement.provenance import provenance
-from jahp_pl.measurement.rates import Rates, mean_rates, rates_of
+from jahp_pl.measurement.rates import Rates, rates_of
 from jahp_pl.measurement.roundtrip import CodingRow, code_image, mean_of, mean_of_known, mean_row
-from jahp_pl.quality import compare_arrays, decibels
+from jahp_pl.quality import compare_arrays
 
 
 class ClassicalResult(NamedTuple):
@@ -128,87 +128,6 @@ def evaluate_codec(
     mean = mean_row([result.row for result in results])
     classical_mean = _mean_classical(others) if others else None
     return Evaluation(results, mean, title, classical_mean, _provenance(codec, effort), target or Target())
-
-
-def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
-    """Convert an evaluation to values that JSON can hold.
-
-    MS-SSIM is also given in decibels; in the mean, these are computed from the mean MS-SSIM. Channel rates are sorted,
-    largest first.
-    """
-    classical = evaluation.classical_mean
-    mean = mean_rates([result.rates for result in evaluation.images])
-    channels = {"y": mean.channels_y, "z": mean.channels_z}
-    asked = {name: value for name, value in dataclasses.asdict(evaluation.target).items() if value is not None}
-    return {
-        **({"target": asked} if asked else {}),
-        "mean": _row_to_json(evaluation.mean) | {"rate": mean.split._asdict()},
-        "bpp_per_channel": {k: [round(x, 7) for x in v.sort(descending=True)[0].tolist()] for k, v in channels.items()},
-        # The keys `beside_mean` and `beside` keep the former name of --compare, because programs read them.
-        "beside_mean": None if classical is None else {"codec": evaluation.classical_title, **classical._asdict()},
-        "provenance": evaluation.provenance,
-        "images": [
-            _row_to_json(result.row)
-            | {"pixels": result.pixels}
-            | {"rate": result.rates.split._asdict()}
-            | {"beside": None if result.classical is None else result.classical._asdict()}
-            for result in evaluation.images
-        ],
-    }
-
-
-def _row_to_json(row: CodingRow) -> dict[str, Any]:
-    """Convert a row to plain values; add MS-SSIM in decibels, and leave out the level of a single-rate model."""
-    in_decibels = {} if row.file_ms_ssim is None else {"file_ms_ssim_db": decibels(row.file_ms_ssim)}
-    values = row._asdict() | in_decibels
-    return values if row.level is not None else {name: value for name, value in values.items() if name != "level"}
-
-
-def save_evaluation(evaluation: Evaluation, path: Path) -> None:
-    """Write `evaluation_to_json` to a file, completely or not at all."""
-    write_json(path, evaluation_to_json(evaluation))
-
-
-class ModelPoint(NamedTuple):
-    """One model at one quality."""
-
-    folder: Path
-    """Folder of the files, relative to the folder for all files; see `target_folders`."""
-    evaluation: Evaluation
-
-    def to_json(self) -> dict[str, Any]:
-        """Convert the point to the JSON format of `jahp classical`."""
-        quality = self.evaluation.target.quality
-        named = {} if quality is None else {"quality": f"quality {quality:g}"}
-        return named | {"folder": self.folder.as_posix()} | evaluation_to_json(self.evaluation)
-
-
-class ModelCurve(NamedTuple):
-    """One model at several qualities, or several models with different rates."""
-
-    title: str
-    points: Sequence[ModelPoint]
-    """At least one, in the order of the models and, for each model, of the qualities."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Convert the curve to the JSON format of `jahp classical`."""
-        points = [point.to_json() for point in self.points]
-        return {"name": "model", "title": self.title, "kind": "model", "points": points}
-
-
-def save_curves(curves: Sequence[ModelCurve], path: Path) -> None:
-    """Write curves to one file, completely or not at all.
-
-    The file's own provenance has the facts that all points share.
-
-    Args:
-        curves: at least one curve.
-        path: path of the file.
-    """
-    first, *others = [point.evaluation.provenance for curve in curves for point in curve.points]
-    common = {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
-    content = {"curves": [curve.to_json() for curve in curves], "provenance": common}
-    write_json(path, content)
 
 
 def target_folders(model: str, targets: Sequence[Target]) -> list[Path]:

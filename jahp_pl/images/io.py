@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from jahp_pl.errors import JahpError, first_line
 from jahp_pl.images import heif
 from jahp_pl.images.colors import ColorError, color_space_of
 from jahp_pl.images.conversion import describe_losses, on_white, orientation, profile_mode, to_8bit, to_rgb, upright
-from jahp_pl.images.icc import rgb_to_srgb, transform_to_srgb
+from jahp_pl.images.icc import transform_to_srgb
 from jahp_pl.images.layouts import LayoutError, inspect_layout
 
 SUFFIXES = heif.readable_suffixes() | {
@@ -48,28 +48,10 @@ SUFFIXES = heif.readable_suffixes() | {
 MAX_IMAGE_PIXELS = 178_000_000
 """Limit on the pixels of an image, checked before decoding: 0.5 GB as RGB. Pillow's own limit is slightly higher."""
 
-PNG_LEVEL = 1
-"""Compression level of PNG. Level 3 takes 1.4 times as long and saves 2 %; for decoded photographs, the usual 6 takes
-almost four times as long and saves as little on average, though up to a tenth for single ones."""
-
 Source = str | Path | bytes | BinaryIO
 """Path of an image file, its content, or a file opened in binary mode."""
 RGB = npt.NDArray[np.uint8]
 """Image as (H, W, 3) uint8."""
-
-LOSSY_FORMATS = ("AVIF", "JPEG", "MPO")
-"""Formats that are written with a small loss; all others keep the pixels."""
-_OPTIONS: dict[str, dict[str, Any]] = {
-    "AVIF": {"quality": 95, "subsampling": "4:4:4"},
-    "JPEG": {"quality": 95, "subsampling": 0},
-    "MPO": {"quality": 95, "subsampling": 0},
-    "PNG": {"compress_level": PNG_LEVEL},
-    "WEBP": {"lossless": True, "quality": 0, "method": 0},  # effort 0, which is several times as fast
-    **{name: {} for name in ("BMP", "DDS", "DIB", "JPEG2000", "PCX", "PPM", "QOI", "SGI", "TGA", "TIFF")},
-}
-"""Options of Pillow for each format in which images are written. The other formats reduce colors or sizes."""
-_FORMATS_WITH_PROFILE = ("AVIF", "JPEG", "PNG", "TIFF", "WEBP")
-"""Formats that Pillow writes with an ICC profile."""
 
 
 class ImageError(JahpError, ValueError):
@@ -220,7 +202,7 @@ def _opened(source: Source, name: str | None) -> Iterator[Image.Image]:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # it starts at half of our limit
             opened = _open(file)
         with opened as image:
-            _check(image)
+            _check_size_and_frames(image)
             yield image
     except ImageError as error:
         raise type(error)(f"{name}: {error}") from None
@@ -252,7 +234,7 @@ def _open(file: str | Path | BinaryIO) -> Image.Image:
         return Image.open(file)
 
 
-def _check(image: Image.Image) -> None:
+def _check_size_and_frames(image: Image.Image) -> None:
     """Refuse images with too many pixels, or several frames."""
     if image.width * image.height > MAX_IMAGE_PIXELS:
         raise ImageError(
@@ -261,44 +243,3 @@ def _check(image: Image.Image) -> None:
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # MPO files of cameras have a preview after the photograph
         raise ImageError(f"has {frames} frames or pages; give one still image")
-
-
-def output_format(suffix: str) -> str:
-    """Return Pillow's name of the format with a suffix, in which images are written.
-
-    Raises:
-        ImageError: if there is no such format, or it cannot hold every image in full size and color.
-    """
-    Image.preinit()
-    if suffix.lower() not in Image.EXTENSION:
-        import_formats()
-    name = Image.EXTENSION.get(suffix.lower(), "")
-    if name not in _OPTIONS:
-        what = f"{name} may not keep colors and size" if name in Image.SAVE else "is no image format"
-        raise ImageError(f"'{suffix}': {what}; use .png, .tif, .webp, .jp2, .bmp or .ppm, or with loss .jpg or .avif")
-    return name
-
-
-def encode_rgb(rgb: RGB, suffix: str, icc: bytes = b"") -> bytes:
-    """Encode an image to the content of a file that shows the intended colors in every format.
-
-    Formats in `LOSSY_FORMATS` change the pixels a little, others keep them.
-
-    Args:
-        rgb: (H, W, 3) uint8.
-        suffix: suffix of the format with its dot, e.g. .png.
-        icc: ICC profile of `rgb`, empty for sRGB. It is written into the file; for formats without profiles, the
-            colors are converted to sRGB.
-
-    Raises:
-        ImageError: if no format with this suffix holds every image, or the format cannot hold this one.
-    """
-    name = output_format(suffix)
-    options: dict[str, Any] = {"icc_profile": icc} if icc and name in _FORMATS_WITH_PROFILE else {}
-    pixels = rgb_to_srgb(rgb, icc) if icc and not options else rgb
-    buffer = io.BytesIO()
-    try:
-        Image.fromarray(pixels).save(buffer, name, **options | _OPTIONS[name])
-    except (OSError, ValueError) as error:  # e.g. JPEG and WebP limit the side length
-        raise ImageError(f"{suffix} cannot hold the image ({str(error).strip()}); use .png") from None
-    return buffer.getvalue()

@@ -6,6 +6,7 @@ Guarantees: `load_codec` of an export returns a codec with the stated fingerprin
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.devices import check_device, on_cpu
@@ -21,6 +22,7 @@ from jahp_pl.model_io.export_config import (
     check_identity,
     is_export,
     objective_of,
+    read_config,
 )
 from jahp_pl.model_io.pretrained import locate
 
@@ -81,3 +83,17 @@ def load_codec(
     stated = CodecIdentity(content.fingerprint, content.tables)
     check_identity(path, stated, CodecIdentity(codec.fingerprint, codec.tables()))
     return codec
+
+
+def read_facts(model: str | Path) -> dict[str, Any]:
+    """Read the facts about a model's training, see `checkpoint.training_facts`; an export may have none.
+
+    Args:
+        model: a path, the name of a bundled model, or hf://USER/NAME, see `load_codec`.
+
+    Raises:
+        ExportError, CheckpointError: if there is no usable model.
+    """
+    path = locate(model)
+    facts: dict[str, Any] = read_config(path)["facts"] if is_export(path) else training_facts(find_checkpoint(path))
+    return facts

@@ -46,8 +46,8 @@ def bd_rate(anchor: Pairs, test: Pairs, method: Interpolation) -> BDRate:
     Raises:
         CurveError: if the qualities do not overlap, the method needs more points, or quality falls as rate rises.
     """
-    _check(anchor, "the anchor", method)
-    _check(test, "the curve", method)
+    _check_points(anchor, "the anchor", method)
+    _check_points(test, "the curve", method)
     low, high = max(anchor[0][1], test[0][1]), min(anchor[-1][1], test[-1][1])
     if low >= high:
         raise CurveError(
@@ -68,7 +68,7 @@ def rate_at(pairs: Pairs, qualities: Sequence[float]) -> list[float | None]:
     Raises:
         CurveError: as for `bd_rate`.
     """
-    _check(pairs, "the curve", "pchip")
+    _check_points(pairs, "the curve", "pchip")
     rates, values = zip(*pairs, strict=True)
     _, of_quality, _ = _package().bd_rate(
         rates, values, rates, values, "pchip", require_matching_points=False, interpolators=True, min_overlap=0
@@ -77,7 +77,7 @@ def rate_at(pairs: Pairs, qualities: Sequence[float]) -> list[float | None]:
     return [float(10 ** of_quality(q)) if ok else None for q, ok in zip(qualities, inside, strict=True)]
 
 
-def _check(pairs: Pairs, name: str, method: Interpolation) -> None:
+def _check_points(pairs: Pairs, name: str, method: Interpolation) -> None:
     """Refuse curves that have too few points, or whose quality falls as the rate rises."""
     if len(pairs) < MIN_POINTS[method]:
         found = count_of(len(pairs), "point")

@@ -151,7 +151,7 @@ def _seed(point: CurvePoint) -> int | None:
 
 def _check_models(title: str, first: CurvePoint, other: CurvePoint) -> None:
     """Refuse to average models that differ in more than their seed."""
-    known, found = _facts(first), _facts(other)
+    known, found = _shared_settings(first), _shared_settings(other)
     for key in sorted(known.keys() | found.keys()):
         if known.get(key) != found.get(key):
             raise EvaluationError(
@@ -160,7 +160,7 @@ def _check_models(title: str, first: CurvePoint, other: CurvePoint) -> None:
             )
 
 
-def _facts(point: CurvePoint) -> dict[str, Any]:
+def _shared_settings(point: CurvePoint) -> dict[str, Any]:
     """Collect the settings that two models must share: `model.num_filters`, `optim.learning_rate`, ..."""
     provenance = point.raw["provenance"]
     training = {key: value for key, value in provenance.get("training", {}).items() if key not in SEED_FACTS}

@@ -148,12 +148,12 @@ def _compare(
             items.append(_shown(number, 8 * len(file.data) / pixels, original, file.decode()))
         elif curve.kind == "model":
             point = min(curve.points, key=lambda point: abs(np.log(point.images[name].bpp / target)))
-            if (decoded := _decoded(point, name, original, codecs)) is not None:
+            if (decoded := _reconstruction(point, name, original, codecs)) is not None:
                 items.append(_shown(number, point.images[name].bpp, original, decoded))
     return Comparison(name, why, target, original, items)
 
 
-def _decoded(point: CurvePoint, name: str, original: RGB, codecs: Mapping[str, Codec]) -> RGB | None:
+def _reconstruction(point: CurvePoint, name: str, original: RGB, codecs: Mapping[str, Codec]) -> RGB | None:
     """Return a model's reconstruction, from its codec or from the PNG beside its results; None without either."""
     codec = codecs.get(point.raw["provenance"].get("fingerprint", ""))
     if codec is not None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any, get_args
 
 from jahp_pl import json_content
@@ -174,7 +175,8 @@ def _point(content: Mapping[str, Any], path: Path) -> CurvePoint:
     times = [
         [row[f"{way}_seconds"] for row in rows.values() if f"{way}_seconds" in row] for way in ("encode", "decode")
     ]
-    seconds = (_median(times[0]), _median(times[1])) if all(times) else None
+    # Medians, because a single image that was coded while the machine was busy would dominate the means.
+    seconds = (float(median(times[0])), float(median(times[1]))) if all(times) else None
     quality = content["quality"] if "quality" in content else _lmbda(content["provenance"])
     raw = {key: value for key, value in content.items() if key != "images"}
     return CurvePoint("" if quality is None else str(quality), mean, images, seconds, raw, path)
@@ -189,12 +191,6 @@ def _measured(row: Mapping[str, Any], name: str) -> QualityRow:
     size = (row["width"], row["height"]) if "width" in row else None
     in_range = psnr if psnr is not None and math.isfinite(psnr) else None
     return QualityRow(name, bpp, in_range, in_decibels, size, str(row.get("pixels", "")))
-
-
-def _median(values: Sequence[float]) -> float:
-    # The mean would be dominated by a single image that was coded while the machine was busy.
-    ordered = sorted(values)
-    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
 
 
 def _lmbda(provenance: Mapping[str, Any]) -> str | None:

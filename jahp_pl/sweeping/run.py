@@ -191,7 +191,7 @@ def _run_waiting(sweep: Sweep, workers: int, watcher: Watcher) -> None:
             while True:
                 for worker in set(range(workers)) - set(running):
                     while worker not in running and (entry := sweep.next_entry()) is not None:
-                        if (started := _begin(entry, shares[worker])) is not None:
+                        if (started := _start_point(entry, shares[worker])) is not None:
                             running[worker] = (entry, started)
                         change(entry)
                 if not running:
@@ -211,7 +211,7 @@ def _run_waiting(sweep: Sweep, workers: int, watcher: Watcher) -> None:
             write_sweep_results(sweep.results, sweep.file, sweep.entries)
 
 
-def _begin(entry: SweepEntry, environment: dict[str, str]) -> RunningProcess | None:
+def _start_point(entry: SweepEntry, environment: dict[str, str]) -> RunningProcess | None:
     """Start a point and return its process; None if the point is finished or cannot be started."""
     try:
         if _update(entry):

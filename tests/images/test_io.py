@@ -12,28 +12,10 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageCms
 
-from jahp_pl.images import io as io_module
-from jahp_pl.images.io import (
-    LOSSY_FORMATS,
-    ImageError,
-    convert_rgb,
-    decode_rgb,
-    encode_rgb,
-    image_size,
-    is_plain_jpeg,
-    output_format,
-)
+from jahp_pl.images.io import ImageError, convert_rgb, decode_rgb, image_size, is_plain_jpeg
 from tests.support.profiles import DISPLAY_P3
 
-PHOTOS = Path(__file__).parents[2] / "data" / "photos"
 WHITE, RED = (255, 255, 255), (255, 0, 0)
-
-
-@pytest.fixture(scope="module")
-def photo() -> Image.Image:
-    """A photograph of 96x64 pixels."""
-    with Image.open(PHOTOS / "val" / "peaks.jpg") as image:
-        return image.convert("RGB").resize((96, 64))
 
 
 def encode(image: Image.Image, file_format: str, **options: object) -> bytes:
@@ -114,20 +96,6 @@ def test_only_an_rgb_profile_other_than_srgb_is_kept(photo: Image.Image) -> None
         assert (kept.icc, kept.lost) == (b"", unused)
     for mode in ("L", "CMYK"):
         assert convert_rgb(encode(photo.convert(mode), "TIFF", icc_profile=DISPLAY_P3), max_icc=2**20).icc == b""
-
-
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif", ".bmp", ".ppm", ".jp2"])
-def test_every_format_shows_the_colors_that_a_profile_means(suffix: str) -> None:
-    """In formats that cannot hold a profile, the colors are converted."""
-    rgb = np.full((16, 16, 3), (234, 51, 35), np.uint8)
-    shown = decode_rgb(encode_rgb(rgb, suffix, DISPLAY_P3))
-    assert np.abs(shown.astype(int) - RED).max() <= 6
-
-
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif", ".bmp"])
-def test_an_invalid_profile_does_not_lose_the_image(photo: Image.Image, suffix: str) -> None:
-    for profile in (b"no profile", DISPLAY_P3[:-100], bytes(2**20)):
-        assert decode_rgb(encode_rgb(pixels(photo), suffix, profile)).shape == (64, 96, 3)
 
 
 def test_an_srgb_profile_changes_no_pixel(photo: Image.Image) -> None:
@@ -325,26 +293,3 @@ def test_color_with_16_bits_per_sample_reports_the_loss() -> None:
     header = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)
     data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     assert convert_rgb(b"\x89PNG\r\n\x1a\n" + data).lost == ("bits beyond 8 per sample",)
-
-
-def test_an_image_is_encoded_in_the_format_of_the_suffix_or_refused(photo: Image.Image) -> None:
-    assert np.array_equal(decode_rgb(encode_rgb(pixels(photo), ".PNG")), pixels(photo))
-    for suffix, reason in {".nope": "is no image format", ".gif": "GIF may not keep colors", ".ico": "ICO"}.items():
-        with pytest.raises(ImageError, match=rf"'\{suffix}': {reason}.*; use \.png, \.tif"):
-            encode_rgb(pixels(photo), suffix)
-    with pytest.raises(ImageError, match=r"use \.png"):
-        encode_rgb(np.zeros((1, 16400, 3), np.uint8), ".webp")
-
-
-def test_every_format_that_is_written_keeps_the_pixels_unless_it_is_called_lossy() -> None:
-    rng = np.random.default_rng(0)
-    Image.init()
-    written = [suffix for suffix, name in Image.EXTENSION.items() if name in io_module._OPTIONS]
-    assert {".png", ".webp", ".tif", ".jp2", ".bmp", ".ppm", ".jpg", ".avif"} <= set(written)
-    for height, width in ((1, 1), (7, 5), (64, 96)):
-        rgb = rng.integers(0, 256, (height, width, 3)).astype(np.uint8)
-        for suffix in written:
-            with Image.open(io.BytesIO(encode_rgb(rgb, suffix))) as image:
-                shown = np.asarray(image.convert("RGB"))
-            assert shown.shape == rgb.shape
-            assert np.array_equal(shown, rgb) == (output_format(suffix) not in LOSSY_FORMATS), suffix
