@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 from pathlib import Path
 
 import pytest
 
+from jahp_pl.cli.command_line import _parser
+from jahp_pl.cli.options import num_bytes
 from jahp_pl.model_io import pretrained
 from tests.support.commands import run
 
@@ -83,3 +86,22 @@ def test_a_value_of_the_wrong_kind_is_refused_in_plain_words(
 ) -> None:
     assert run(*words) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_size_may_have_its_unit():
+    for text, size in {"1234": 1234, "50k": 50_000, "50kB": 50_000, "1.5M": 1_500_000, "2MB": 2_000_000}.items():
+        assert num_bytes(text) == size
+    for text in ("", "b", "k", "nan", "0", "3x", "5 GB"):
+        with pytest.raises(argparse.ArgumentTypeError):
+            num_bytes(text)
+
+
+def test_every_option_that_takes_several_values_may_be_repeated():
+    """Otherwise, the last use would silently replace the earlier ones."""
+    (table,) = (action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction))
+    parsers = list(table.choices.values())
+    for parser in parsers:
+        parsers += [p for a in parser._actions if isinstance(a, argparse._SubParsersAction) for p in a.choices.values()]
+        for action in parser._actions:
+            if action.option_strings and action.nargs == "+":
+                assert isinstance(action, argparse._ExtendAction), (parser.prog, action.option_strings)

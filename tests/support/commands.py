@@ -1,8 +1,9 @@
-"""Runs the command line within a test."""
+"""Runs the command line within a test, and lists the files that it leaves."""
 
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 from jahp_pl.cli.main import main
 
@@ -32,3 +33,8 @@ def run_shortened(command: str) -> None:
     _, name, *arguments = shlex.split(command)
     shorter = SHORTER.get(name) or SHORTER.get(" ".join([name, *arguments[:1]]), "")
     main([name, *arguments, *shorter.split()])
+
+
+def files(folder: Path) -> list[str]:
+    """Return the names of all files below a folder, relative to it and sorted."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from jahp_pl.config import Config
+from jahp_pl.config import Config, DataConfig, ModelConfig, OptimConfig, TrainerConfig
 from jahp_pl.data.prepare import ShardOptions
 from jahp_pl.data.shards import write_shards
 from jahp_pl.settings import load_config
@@ -38,11 +39,24 @@ NOTHING_CODED = ("coding.max_images=0",)
 
 def tiny_config(output_dir: Path, shards: Path, *settings: str) -> Config:
     """Configure a joint model of a few thousand weights, batches of four crops of 64 pixels, no worker processes."""
-    return load_config(f"output_dir={output_dir}", f"data.train=[{shards / 'train'}]", f"data.val=[{shards / 'val'}]",
-            "model.num_filters=8", "model.num_latents=12", "data.crop_size=64", "data.batch_size=4",
-            "data.num_workers=0", "optim.learning_rate=1e-3", "trainer.accelerator=cpu", "trainer.max_steps=8",
-            "trainer.val_every_steps=4", "trainer.log_every_steps=2", "coding.max_images=2", "coding.max_pictures=1",
-            *settings,)  # fmt: skip
+    data = (f"data.train=[{shards / 'train'}]", f"data.val=[{shards / 'val'}]")
+    return load_config(f"output_dir={output_dir}", *data, *SMALL, *settings)
+
+
+def experiment(optim: OptimConfig | None = None, **trainer: object) -> Config:
+    """Configure a joint model of a few thousand weights for a module that is trained without shards."""
+    return Config(
+        model=ModelConfig(num_filters=8, num_latents=12),
+        data=DataConfig(crop_size=64, batch_size=3),
+        optim=optim or OptimConfig(learning_rate=1e-3),
+        trainer=dataclasses.replace(TrainerConfig(log_every_steps=1), **trainer),  # type: ignore[arg-type]
+    )
+
+
+def seeded(config: Config, kind: type[CompressionModule] = CompressionModule) -> CompressionModule:
+    """Create a module whose initial weights are the same at every call."""
+    torch.manual_seed(3)
+    return kind(config)
 
 
 class FixedBatches(IterableDataset[Tensor]):

@@ -12,14 +12,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from jahp_pl.codec.codec import Codec
 from tests.support import ROOT
-from tests.support.browser import Page
+from tests.support.browser import CHROMIUM, Page
 
 WEB = ROOT / "web"
 VENDOR = WEB / "vendor"
 """Folder of onnxruntime-web, which `make web` fills."""
+NEEDS_BROWSER = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium"),
+    pytest.mark.skipif(not (VENDOR / "ort.wasm.min.mjs").exists(), reason="run `make web` first"),
+]
+"""Marks of tests in a browser."""
 IS_LOADED = "document.documentElement.dataset.ready !== undefined"
 _DEFINE_ASK = """(() => {
   const worker = new Worker('/worker.js', { type: 'module' });

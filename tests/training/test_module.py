@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,30 +9,15 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from jahp_pl.config import Config, DataConfig, LossConfig, ModelConfig, OptimConfig, TrainerConfig
+from jahp_pl.config import LossConfig, ModelConfig, OptimConfig
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
 from jahp_pl.training import TrainingError
 from jahp_pl.training.lightning_warnings import only_useful_messages
 from jahp_pl.training.module import CompressionModule
-from tests.support.tiny_runs import all_equal, loader, moments, weights
+from tests.support.tiny_runs import all_equal, experiment, loader, moments, seeded, weights
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def experiment(optim: OptimConfig | None = None, **trainer: object) -> Config:
-    return Config(
-        model=ModelConfig(num_filters=8, num_latents=12),
-        data=DataConfig(crop_size=64, batch_size=3),
-        optim=optim or OptimConfig(learning_rate=1e-3),
-        trainer=dataclasses.replace(TrainerConfig(log_every_steps=1), **trainer),  # type: ignore[arg-type]
-    )
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def fit(module: CompressionModule, photos: Tensor, steps: int, damaged: tuple[int, ...] = ()) -> CompressionModule:
@@ -57,11 +40,6 @@ class WithoutNoise(CompressionModule):
         if self.config.trainer.channels_last:
             batch = batch.contiguous(memory_format=torch.channels_last)
         return torch.nn.functional.mse_loss(self.model.g_s(self.model.g_a(batch)), batch)
-
-
-def seeded(config: Config, kind: type[CompressionModule] = CompressionModule) -> CompressionModule:
-    torch.manual_seed(3)
-    return kind(config)
 
 
 # Steps ----------------------------------------------------------------------------------------------------------------

@@ -22,8 +22,7 @@ from jahp_pl.training import TrainingError
 from jahp_pl.training.batches import images_of
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.run import TrainResult, train
-from tests.support.tiny_runs import NOTHING_CODED, all_equal, loader, tiny_config, weights
-from tests.training.test_module import experiment, seeded
+from tests.support.tiny_runs import NOTHING_CODED, all_equal, experiment, loader, seeded, tiny_config, weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BYTES = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
