@@ -338,34 +338,6 @@ def test_an_option_out_of_range_is_named(tmp_path: Path, options: ShardOptions) 
         write_shards([PHOTOS / "val"], tmp_path / "out", options)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("", "damaged"),
-        ("[]", "damaged"),
-        ('{"format": "jahp-shards", "version": 1}', "damaged"),
-        ('{"format": "other"}', "not an index of shards"),
-        ('{"format": "jahp-shards", "version": 2, "shards": []}', "later version"),
-    ],
-)
-def test_an_unusable_index_is_named(tmp_path: Path, content: str, message: str) -> None:
-    (tmp_path / "index.json").write_text(content)
-    with pytest.raises(DataError, match=rf"index\.json: .*{message}"):
-        ShardIndex.load(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("length", "tile", "crop"), [(4000, 1024, 256), (3000, 1024, 256), (600, 512, 256), (256, 512, 256)]
-)
-def test_each_crop_position_is_in_exactly_one_tile_and_tiles_hold_equally_many(
-    length: int, tile: int, crop: int
-) -> None:
-    held = [set(range(start, stop - crop + 1)) for start, stop in tile_spans(length, tile, crop)]
-    assert sorted(place for one in held for place in one) == list(range(length - crop + 1))
-    assert max(map(len, held)) - min(map(len, held)) <= 1
-    assert all(stop - start <= tile for start, stop in tile_spans(length, tile, crop))
-
-
 def test_large_photographs_become_tiles_that_cover_them_and_are_mixed(tmp_path: Path) -> None:
     large = [photo(seed, 300, 200) for seed in range(4)]
     for number, image in enumerate(large):
