@@ -16,6 +16,8 @@ import urllib.request
 from typing import IO, Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
+from jahp_pl.errors import first_line
+
 
 class DeadlineReader(io.RawIOBase):
     """A raw file that reads from a socket until a deadline.
@@ -66,7 +68,7 @@ def open_url(url: str, headers: dict[str, str], timeout: float) -> Response:
 
     Raises:
         urllib.error.HTTPError: if the status is not a success; the caller closes it.
-        OSError, http.client.HTTPException: for all other failures.
+        OSError, http.client.HTTPException: for all other failures, such as a redirect to a malformed address.
     """
     end = time.monotonic() + timeout
     opener = urllib.request.OpenerDirector()
@@ -76,7 +78,10 @@ def open_url(url: str, headers: dict[str, str], timeout: float) -> Response:
     ):  # fmt: skip
         opener.add_handler(handler)
     request = urllib.request.Request(url, headers=headers)
-    return cast(Response, opener.open(request, timeout=timeout))
+    try:
+        return cast(Response, opener.open(request, timeout=timeout))
+    except ValueError as error:  # of the host name's encoding, or of a redirect's address
+        raise urllib.error.URLError(f"malformed address: {first_line(error)}") from None
 
 
 class _Http(urllib.request.HTTPHandler):

@@ -116,7 +116,7 @@ class ShardIndex(NamedTuple):
 def _validated(entry: ShardEntry) -> ShardEntry:
     """Return the entry; raise ValueError if it cannot belong to a shard in the folder of its index."""
     are_counts = all(type(count) is int and count >= 0 for count in (entry.samples, entry.bytes))
-    is_name = isinstance(entry.name, str) and re.fullmatch(r"[^/\\\x00-\x1f]+", entry.name)
+    is_name = isinstance(entry.name, str) and re.fullmatch(r"[^/\\\x00-\x1f\ud800-\udfff]+", entry.name)
     is_digest = isinstance(entry.sha256, str) and re.fullmatch(r"[0-9a-f]{64}", entry.sha256)
     if not (are_counts and is_name and is_digest) or entry.name in (".", ".."):
         raise ValueError

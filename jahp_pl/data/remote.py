@@ -26,13 +26,14 @@ import os
 import select
 import shutil
 import signal
+import string
 import subprocess
 import time
 import urllib.error
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from webdataset.gopen import Pipe, gopen, gopen_schemes, rewrite_url
 
@@ -70,8 +71,12 @@ def check_address(url: str) -> None:
     if scheme == "hf" and importlib.util.find_spec("huggingface_hub") is None:
         raise OSError("needs huggingface_hub, which is not installed; pip install 'jahp_pl[hub]'")
     try:
-        if scheme in ("http", "https") and not (urlsplit(url).hostname and urlsplit(url).port != 0):
-            raise ValueError("it names no host")
+        if "\0" in os.fsdecode(os.fsencode(url)):  # encoding fails for characters that no address can have
+            raise ValueError("it contains a null character")
+        if scheme in ("http", "https"):
+            if not ((host := urlsplit(url).hostname) and urlsplit(url).port != 0):
+                raise ValueError("it names no host")
+            host.encode("idna")
     except ValueError as error:
         raise OSError(f"is not a valid address ({first_line(error)}); correct it") from None
 
@@ -111,11 +116,13 @@ class _HttpStream(io.RawIOBase):
 
     def __init__(self, url: str, timeout: float) -> None:
         parts = urlsplit(url)
-        self._url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        host, path, query = parts.netloc.rpartition("@")[2], _quoted(parts.path), _quoted(parts.query)
+        self._url = urlunsplit(parts._replace(netloc=host, path=path, query=query))
         self._headers = {}
         if parts.username is not None:
             login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-            self._headers["Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
+            code = base64.b64encode(login.encode(errors="surrogateescape")).decode()
+            self._headers["Authorization"] = f"Basic {code}"
         self._timeout, self._position = timeout, 0
         self._length: int | None = None
         self._response: Response | None = None
@@ -192,6 +199,11 @@ class _HttpStream(io.RawIOBase):
     def close(self) -> None:
         self._disconnect()
         super().close()
+
+
+def _quoted(part: str) -> str:
+    """Write spaces and characters beyond ASCII as %XX; what is written so already stays."""
+    return quote(part, safe=string.punctuation, errors="surrogateescape")
 
 
 def _start_command(url: str) -> Pipe:

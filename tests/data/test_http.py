@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from jahp_pl.addresses import without_credentials
-from jahp_pl.data.index import MAX_INDEX_BYTES, DataError
+from jahp_pl.data.index import MAX_INDEX_BYTES, DataError, ShardIndex, Skipped
 from jahp_pl.data.remote import open_shard
 from jahp_pl.data.shard_reader import ShardReader
 from jahp_pl.data.urls import expand_shards
@@ -88,6 +89,41 @@ def test_a_password_stays_on_its_host_and_out_of_messages() -> None:
         assert "secret" not in str(refusal.value)
     assert seen == [None, *["Basic dXNlcjpzZWNyZXQ="] * 2]
     assert without_credentials("s3://bucket/x.tar") == "s3://bucket/x.tar"
+
+
+@pytest.mark.parametrize(
+    "address", ["http://[", "http://a..b/x.tar", f"http://{'a' * 64}/x.tar", "http://h:port/x.tar"]
+)
+def test_a_redirect_to_a_malformed_address_is_one_broken_shard(address: str) -> None:
+    def answer(handler: Handler) -> None:
+        handler.send_response(302)
+        handler.send_header("Location", address)
+        handler.end_headers()
+
+    with answering(answer) as port:
+        (item,) = ShardReader(timeout=2.0).read([f"http://127.0.0.1:{port}/x.tar"])
+    assert isinstance(item, Skipped)
+    assert "address" in item.detail or "port" in item.detail
+
+
+def test_characters_beyond_ascii_are_sent_quoted_once() -> None:
+    asked = []
+
+    def answer(handler: Handler) -> None:
+        asked.append(handler.path)
+        handler.send_response(200)
+        handler.end_headers()
+
+    with answering(answer) as port, open_shard(f"http://127.0.0.1:{port}/größe 1%20\udcff.tar?a=ü", 5.0):
+        pass
+    assert asked == ["/gr%C3%B6%C3%9Fe%201%20%FF.tar?a=%C3%BC"]
+
+
+def test_an_index_with_a_name_that_no_file_can_have_is_damaged() -> None:
+    shard = {"name": "\ud800.tar", "samples": 1, "bytes": 1, "sha256": "0" * 64}
+    content = {"format": "jahp-shards", "version": 1, "pixels": 1, "skipped": [], "shards": [shard]}
+    with pytest.raises(DataError, match="is damaged"):
+        ShardIndex.parse(json.dumps(content).encode(), "index.json")
 
 
 def test_redirects_stay_on_http() -> None:

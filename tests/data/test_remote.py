@@ -144,6 +144,10 @@ def test_a_command_that_fails_after_its_output_is_an_error(shards: Path) -> None
         ("http:///x.tar", r"is not a valid address \(it names no host\); correct it"),
         ("http://[::1/x.tar", "is not a valid address .*; correct it"),
         ("https://host:99999/", "is not a valid address .*; correct it"),
+        ("https://a..b/x.tar", "is not a valid address .*; correct it"),
+        (f"https://{'a' * 64}/x.tar", "is not a valid address .*; correct it"),
+        ("https://host/\ud800.tar", "is not a valid address .*; correct it"),
+        ("pipe:cat x\0.tar", r"is not a valid address \(it contains a null character\); correct it"),
     ],
 )
 def test_an_address_that_nothing_can_read_is_refused_at_once(
