@@ -117,11 +117,7 @@ def clear_leftovers(folder: Path, *, alone: bool = False) -> int:
             subfolders are searched.
     """
     found = [path for path in (folder.rglob if alone else folder.glob)(".*.part") if _OURS.fullmatch(path.name)]
-    leftovers = [path for path in found if alone or _is_abandoned(path)]
-    for path in leftovers:
-        with suppress(OSError):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return len(leftovers)
+    return sum(map(_remove if alone else _remove_if_abandoned, found))
 
 
 def sync_folder(folder: Path) -> None:
@@ -165,8 +161,19 @@ def _create(folder: Path) -> tuple[Path, BinaryIO]:
         file.close()
 
 
-def _is_abandoned(path: Path) -> bool:
-    """Check whether the process that wrote a temporary file or folder has ended, which releases its lock."""
+def _remove(path: Path) -> bool:
+    """Remove a temporary file or folder, if possible, and return True."""
+    with suppress(OSError):
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    return True
+
+
+def _remove_if_abandoned(path: Path) -> bool:
+    """Remove a temporary file or folder if the process that wrote it has ended, and return whether it has.
+
+    The end of a process releases its lock. The lock is held during the removal, so that a process that is only just
+    creating the file notices.
+    """
     if sys.platform == "win32":  # there is no way to know
         return False
     try:
@@ -174,7 +181,7 @@ def _is_abandoned(path: Path) -> bool:
     except OSError:
         return False
     try:
-        return try_lock(descriptor)
+        return try_lock(descriptor) and _remove(path)
     except OSError:
         return False
     finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -16,8 +17,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from jahp_pl.errors import write_errors
-from jahp_pl.files import clear_leftovers, sync_folder, temporary_name, write_synced
+from jahp_pl.errors import WriteError, write_errors
+from jahp_pl.files import clear_leftovers, resolved, sync_folder, temporary_name, write_synced
 from jahp_pl.locks import exclusive, in_use
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -28,26 +29,44 @@ _UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
 def new_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder that replaces `folder` if the block succeeds, and is removed otherwise.
 
-    The caller syncs the files that it puts there.
+    The caller syncs the files that it puts there. If `folder` is a link, the folder that it leads to is replaced.
 
     Raises:
         WriteError: if another process writes this folder, or it cannot be written.
     """
+    folder = resolved(folder)
+    if os.path.ismount(folder):
+        raise WriteError(f"{folder}: is a mount point, which cannot be replaced; name a folder inside it")
     with exclusive(folder):
         with write_errors(folder):
             recover(folder)
             clear_leftovers(folder.parent)
+        with _temporary_beside(folder) as new:
+            yield new
+            with write_errors(folder):
+                sync_folder(new)
+                _move_into_place(new, folder)
+                sync_folder(folder.parent)
+
+
+@contextmanager
+def _temporary_beside(folder: Path) -> Iterator[Path]:
+    """Yield a new folder beside another one; what has its name after the block is removed.
+
+    Raises:
+        WriteError: if it cannot be created.
+    """
+    is_ours = False
+    while not is_ours:
+        with write_errors(folder):
             new = temporary_name(folder.parent)
             new.mkdir()
-        try:
-            with in_use(new):
-                yield new
-                with write_errors(folder):
-                    sync_folder(new)
-                    _move_into_place(new, folder)
-                    sync_folder(folder.parent)
-        finally:
-            shutil.rmtree(new, ignore_errors=True)  # after an exchange, this is the old folder
+        with in_use(new) as is_ours:
+            if is_ours:
+                try:
+                    yield new
+                finally:
+                    shutil.rmtree(new, ignore_errors=True)  # after an exchange, this is the old folder
 
 
 def replace_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
@@ -87,8 +106,7 @@ def recover(folder: Path) -> None:
 
 def _is_former(name: str, folder_name: str) -> bool:
     """Check whether a name is one that `_move_into_place` gives to an old folder for a moment."""
-    middle = name.removeprefix(f".{folder_name}.").removesuffix(".old")
-    return name == f".{folder_name}.{middle}.old" and middle.isalnum()
+    return re.fullmatch(rf"\.{re.escape(folder_name)}\.[0-9a-f]{{16}}\.old", name) is not None
 
 
 def _move_into_place(new: Path, folder: Path) -> None:

@@ -107,15 +107,22 @@ def training_in(run_dir: Path) -> Iterator[None]:
 
 
 @contextmanager
-def in_use(folder: Path) -> Iterator[None]:
-    """Mark a temporary folder as in use, so that `files.clear_leftovers` keeps it."""
+def in_use(folder: Path) -> Iterator[bool]:
+    """Mark a new temporary folder as in use, so that `files.clear_leftovers` keeps it.
+
+    Yields:
+        False if another process took the folder for a leftover before it was marked, and removes it.
+    """
     if sys.platform == "win32":  # cannot open folders
-        yield
+        yield True
         return
-    file = os.open(folder, os.O_RDONLY)
+    try:
+        file = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        yield False
+        return
     with _closed_after(file):
-        try_lock(file)
-        yield
+        yield try_lock(file) and _holds(file, folder)
 
 
 def _holds(file: int, lock: Path) -> bool:

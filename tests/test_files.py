@@ -12,6 +12,7 @@ import pytest
 
 from jahp_pl.errors import WriteError
 from jahp_pl.files import atomic_writer, clear_leftovers, link_atomically, write_atomically
+from jahp_pl.locks import try_lock
 
 
 def names(folder: Path) -> list[str]:
@@ -62,6 +63,23 @@ def test_only_leftovers_of_killed_processes_are_removed(tmp_path: Path) -> None:
     assert clear_leftovers(tmp_path, alone=True) == 1
     assert names(tmp_path / "deeper") == []
     assert names(tmp_path) == sorted([*kept, "deeper"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs flock")
+def test_a_leftover_is_locked_while_it_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is only just creating the file then notices that it is about to lose it."""
+    leftover, unlink, was_free = tmp_path / f".jahp-{16 * '0'}.part", Path.unlink, []
+
+    def unlink_locked(path: Path) -> None:
+        with path.open("rb") as file:
+            was_free.append(try_lock(file.fileno()))
+        unlink(path)
+
+    leftover.touch()
+    monkeypatch.setattr(Path, "unlink", unlink_locked)
+    assert clear_leftovers(tmp_path) == 1
+    assert was_free == [False]
+    assert names(tmp_path) == []
 
 
 def test_a_limit_on_the_size_of_files_leaves_the_old_one_and_asks_for_space(tmp_path: Path) -> None:

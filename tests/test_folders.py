@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from jahp_pl import folders
 from jahp_pl.errors import WriteError
 from jahp_pl.folders import new_folder, recover_if_missing, replace_folder
+from jahp_pl.locks import in_use
 
 OLD, NEW = {"a": b"old", "b": b"old"}, {"a": b"new"}
 AT_STEP = """\
@@ -83,6 +85,48 @@ def test_a_second_writer_is_refused_and_leaves_the_first_alone(tmp_path: Path) -
             replace_folder(tmp_path / "x", OLD)
         replace_folder(tmp_path / "y", OLD)  # clears leftovers, but not this folder
     assert content(tmp_path / "x") == NEW
+
+
+def test_a_temporary_folder_that_another_process_removes_before_it_is_marked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed: list[Path] = []
+
+    def remove_first(folder: Path) -> AbstractContextManager[bool]:
+        if not removed:
+            removed.append(folder)
+            folder.rmdir()
+        return in_use(folder)
+
+    monkeypatch.setattr(folders, "in_use", remove_first)
+    replace_folder(tmp_path / "x", NEW)
+    assert len(removed) == 1
+    assert content(tmp_path / "x") == NEW
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_the_folder_behind_a_link_is_replaced_and_the_link_stays(tmp_path: Path) -> None:
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "x").symlink_to(tmp_path / "disk" / "x")
+    for contents in (OLD, NEW):
+        replace_folder(tmp_path / "links" / "x", contents)
+        assert content(tmp_path / "disk" / "x") == contents
+        assert (tmp_path / "links" / "x").is_symlink()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "disk", "links", "x", "x"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a mount point")
+def test_a_mount_point_is_refused_before_anything_is_done() -> None:
+    with pytest.raises(WriteError, match=r"/proc: is a mount point, which cannot be replaced; name a folder inside"):
+        replace_folder(Path("/proc"), NEW)
+
+
+def test_hidden_folders_of_the_user_are_neither_removed_nor_taken_for_former_ones(tmp_path: Path) -> None:
+    (tmp_path / ".x.backup.old").mkdir()
+    recover_if_missing(tmp_path / "x")
+    replace_folder(tmp_path / "x", NEW)
+    replace_folder(tmp_path / "x", OLD)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".x.backup.old", "x"]
 
 
 def test_errors_name_the_folder_and_not_its_temporary_name(tmp_path: Path) -> None:
