@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from io import BufferedReader
@@ -21,16 +20,12 @@ from typing import BinaryIO
 
 from jahp_pl.data.index import DataError, ShardEntry
 from jahp_pl.data.remote import READ_BYTES, open_shard
-from jahp_pl.data.tar import ArchiveError, stream_members
+from jahp_pl.data.tar import MAX_SHARD_BYTES, ArchiveError, stream_members
 from jahp_pl.errors import WriteError, write_errors
 from jahp_pl.locks import hold_lock
 
-MAX_SHARD_BYTES = 2**36
-"""Maximum size of a download without an index."""
 _TRIES = 2
 """Maximum number of attempts to download a shard that matches its index."""
-_ABANDONED_SECONDS = 3600.0
-"""Age at which an unfinished download counts as left by a process that was killed."""
 
 
 class ShardCache:
@@ -73,7 +68,8 @@ class ShardCache:
         return True
 
     def _intact_path(self, url: str) -> Path:
-        return self._folder / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.tar"
+        digest = hashlib.sha256(url.encode(errors="surrogateescape"))
+        return self._folder / f"{digest.hexdigest()[:32]}.tar"
 
     def _damaged_path(self, url: str) -> Path:
         """Return the path for a shard without an index whose original is damaged; it is readable up to the damage."""
@@ -155,11 +151,11 @@ class ShardCache:
         with self._lock("room"):
             files = []
             for path in self._folder.iterdir():
-                with suppress(FileNotFoundError):
-                    stat = path.stat()
-                    if path.suffix == ".part" and time.time() - stat.st_mtime > _ABANDONED_SECONDS:
-                        path.unlink()  # left by a process that was killed
-                    elif path.suffix in (".tar", ".cut"):
+                if path.suffix == ".part":
+                    self._remove_abandoned(path)
+                elif path.suffix in (".tar", ".cut"):
+                    with suppress(FileNotFoundError):
+                        stat = path.stat()
                         files.append((stat.st_mtime, stat.st_size, path))
             total = sum(size for _, size, _ in files)
             for _, size, path in sorted(files):
@@ -168,6 +164,11 @@ class ShardCache:
                 if path not in (self._intact_path(url), self._damaged_path(url)):
                     path.unlink(missing_ok=True)  # processes that have it open can still read it
                     total -= size
+
+    def _remove_abandoned(self, part: Path) -> None:
+        """Remove an unfinished download unless a process is downloading it, which then holds its lock."""
+        with suppress(WriteError), hold_lock(part.with_suffix(".lock"), "is being downloaded"):
+            part.unlink(missing_ok=True)
 
     def _lock(self, name: str) -> AbstractContextManager[int]:
         return hold_lock(self._folder / f"{name}.lock", protected=self._folder)

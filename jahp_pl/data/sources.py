@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from jahp_pl.data.index import DataError, Skipped
 from jahp_pl.data.tar import MAX_PHOTO_BYTES, ArchiveError, is_image_name, list_members
+from jahp_pl.errors import first_line
 from jahp_pl.images.io import SUFFIXES
 
 
@@ -46,7 +47,7 @@ class FoundPhotos(NamedTuple):
     items: list[FoundPhoto]
     """Sorted by name; for equal names, in the order of the sources."""
     skipped: list[Skipped]
-    """Archives that could not be read to their end."""
+    """Folders that could not be read, and archives that could not be read to their end."""
 
 
 def find_photos(sources: Sequence[str | Path]) -> FoundPhotos:
@@ -60,7 +61,7 @@ def find_photos(sources: Sequence[str | Path]) -> FoundPhotos:
     found = FoundPhotos([], [])
     for source in map(Path, sources):
         if source.is_dir():
-            for path in _walk(source):
+            for path in _walk(source, found.skipped):
                 _add(path, str(path.relative_to(source)), found)
         elif source.exists():
             _add(source, source.name, found)
@@ -90,9 +91,14 @@ def escape_name(name: str) -> str:
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield the image files and archives below a folder, without hidden ones."""
-    for parent, folders, files in os.walk(folder):
+def _walk(folder: Path, skipped: list[Skipped]) -> Iterator[Path]:
+    """Yield the image files and archives below a folder, without hidden ones; add unreadable folders to `skipped`."""
+
+    def skip(error: OSError) -> None:
+        name = os.path.relpath(os.fsdecode(error.filename), folder)
+        skipped.append(Skipped(escape_name(name), "broken", f"the folder cannot be read ({first_line(error)})"))
+
+    for parent, folders, files in os.walk(folder, onerror=skip):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if is_image_name(name) or (name.lower().endswith(".tar") and not name.startswith(".")):

@@ -6,6 +6,7 @@ samples. Here only the end mark ends an archive; anything else is an error.
 
 from __future__ import annotations
 
+import math
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from jahp_pl.images.io import SUFFIXES
 
 MAX_PHOTO_BYTES = 2**29
 """Maximum size of an image file, which a worker reads into memory as a whole; larger ones are refused."""
+MAX_SHARD_BYTES = 2**36
+"""Maximum size of an archive that is read as a stream, decompressed, and of a download without an index."""
 _MAX_HEADER_BYTES = 2**18
 """Maximum size of a long name, or of all global extended headers of an archive."""
 _EXTENSIONS = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, b"X")
@@ -52,7 +55,7 @@ def stream_members(file: IO[bytes]) -> Iterator[Member]:
     name = "its start"
     try:
         with tarfile.open(fileobj=file, mode="r|*", tarinfo=_StrictHeader) as tar:
-            for info in _images(tar):
+            for info in _images(tar, MAX_SHARD_BYTES):
                 name = info.name
                 if info.size > MAX_PHOTO_BYTES:
                     raise tarfile.ReadError(f"has {info.size} bytes, more than the {MAX_PHOTO_BYTES} of a photograph")
@@ -110,10 +113,12 @@ class _StrictHeader(tarfile.TarInfo):
             raise tarfile.ReadError(str(error)) from None
 
 
-def _images(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Yield the headers of the image files in an archive."""
+def _images(tar: tarfile.TarFile, max_bytes: float = math.inf) -> Iterator[tarfile.TarInfo]:
+    """Yield the headers of the image files in an archive of at most `max_bytes` bytes."""
     while (info := tar.next()) is not None:
         tar.members = []  # type: ignore[attr-defined]  # otherwise they accumulate
+        if info.offset_data + info.size > max_bytes:  # before the rest of a large file is read to be skipped
+            raise tarfile.ReadError(f"exceeds {max_bytes} bytes at {info.name}")
         if sum(len(key) + len(value) for key, value in tar.pax_headers.items()) > _MAX_HEADER_BYTES:
             raise tarfile.ReadError("its extended headers are too long")
         if info.isreg() and is_image_name(info.name):

@@ -18,6 +18,7 @@ from jahp_pl.data.prepare import ShardOptions
 from jahp_pl.data.shard_reader import Photo, ShardReader
 from jahp_pl.data.shards import write_shards
 from jahp_pl.data.urls import expand_shards
+from jahp_pl.locks import hold_lock
 from tests.support.shard_servers import ShardServer, serving
 
 PHOTOS = Path(__file__).parents[2] / "data" / "photos"
@@ -222,11 +223,21 @@ def test_leftovers_of_a_killed_process_are_overwritten_or_removed(server: ShardS
     path.rename(path.with_suffix(".part"))
     read(shards, server.address(FIRST))
     assert kept(tmp_path) == [path]
-    old = path.with_name("gone.part")
-    old.touch()
-    os.utime(old, (1000, 1000))
+    path.with_name("gone.part").touch()
     read(shards, server.address("shard-000001.tar"))
-    assert not old.exists()
+    assert not path.with_name("gone.part").exists()
+
+
+def test_a_download_in_progress_stays_whatever_the_clock_says(server: ShardServer, tmp_path: Path) -> None:
+    shards = cache(server, tmp_path)
+    part = tmp_path / "cache" / "other.part"
+    with hold_lock(part.with_suffix(".lock")):
+        part.touch()
+        os.utime(part, (1000, 1000))
+        read(shards, server.address(FIRST))
+        assert part.exists()
+    read(shards, server.address("shard-000001.tar"))
+    assert not part.exists()
 
 
 def test_a_folder_that_cannot_be_written_ends_the_stream_with_the_setting_named(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import shutil
 import signal
@@ -10,15 +12,19 @@ import sys
 import tarfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from jahp_pl.data import tar
 from jahp_pl.data.index import ShardIndex, Skipped
 from jahp_pl.data.prepare import ShardOptions
 from jahp_pl.data.shard_reader import Photo, ShardReader
 from jahp_pl.data.shards import write_shards
+from jahp_pl.data.sources import find_photos
+from jahp_pl.data.tar import ArchiveError
 
 PHOTO = sorted((Path(__file__).parents[2] / "data" / "photos" / "val").glob("*.jpg"))[0]
 
@@ -68,6 +74,40 @@ def test_special_files_names_that_are_not_utf8_and_too_many_pixels_are_skipped(t
     assert report.num_samples == 1
     reasons = {skipped.name: skipped.reason for skipped in ShardIndex.load(tmp_path / "out").skipped}
     assert reasons == {"pipe.jpg": "broken", "caf\\xe9.jpg": "broken", "vast.png": "large"}
+
+
+def test_a_file_without_an_end_that_is_no_photograph_ends_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tar, "MAX_SHARD_BYTES", 2**20)
+    head = GOOD + header("a.txt", 2**60)
+
+    class Endless(io.RawIOBase):
+        count = 0
+
+        def read(self, size: int = -1) -> bytes:
+            self.count += size
+            assert self.count < 2**21
+            return head[self.count - size : self.count].ljust(size, b"\0")
+
+    members = tar.stream_members(Endless())  # type: ignore[arg-type]
+    assert next(members).name == "good.jpg"
+    with pytest.raises(ArchiveError, match=r"exceeds 1048576 bytes at a\.txt"):
+        next(members)
+
+
+def test_an_unreadable_folder_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photos" / "secret").mkdir(parents=True)
+    shutil.copy(PHOTO, tmp_path / "photos" / "good.jpg")
+    scandir = os.scandir
+
+    def refuse(path: str) -> Any:
+        if "secret" in str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = find_photos([tmp_path / "photos"])
+    assert [item.name for item in found.items] == ["good.jpg"]
+    assert found.skipped == [("secret", "broken", "the folder cannot be read (Permission denied)")]
 
 
 def processes_of(session: int) -> int:
