@@ -219,6 +219,8 @@ def _check_structure(values: Any, section: type, prefix: str, origin: str) -> No
         else:
             require(value != "???", f"{origin}{key}", value, f"must be {_kind(hints[name])}")  # "???" is the default
             require(not _is_vast(value), f"{origin}{key}", value, "must have fewer digits")
+        has_null = any(isinstance(v, str) and "\0" in v for v in (value if isinstance(value, list) else [value]))
+        require(not has_null, f"{origin}{key}", repr(value), "must not contain a null character")
 
 
 def _is_vast(value: object) -> bool:

@@ -63,6 +63,8 @@ def refusal(*arguments: str | Path) -> str:
         (f"seed=0x{'f' * 5000}", "seed=a number with thousands of digits", "fewer digits"),
         (f"seed={'9' * 4000}", f"seed={'9' * 77}...: ", "fewer digits"),
         (f"loss.lmbda={'1' * 400}", f"loss.lmbda={'1' * 77}...: ", "fewer digits"),
+        ('output_dir="a\\0b"', r"output_dir='a\x00b'", "must not contain a null character"),
+        ('data.train=["a\\0b"]', r"data.train=['a\x00b']", "must not contain a null character"),
         (f"data.train=[0x{'f' * 5000}]", "data.train=a number with thousands of digits", "[a, b]"),
         ("name=${nothing}", "name=${nothing}", "'nothing' not found"),
         ("seed=${name}", "seed=${name}", "could not be converted"),
