@@ -166,7 +166,7 @@ golden: install ## decode the golden files of every format version to the latent
 fuzz: install ## code images of every size up to 70x70; check that reading 100,000 damaged .jahp files and 20,000 others does no harm
 	$(BIN)/python -m checks.fuzz.sizes
 	$(BIN)/python -m checks.fuzz.run --out results/fuzz.json $(FUZZ)
-	$(BIN)/python -m checks.fuzz.run --target doors --cases 20000 $(FUZZ)
+	$(BIN)/python -m checks.fuzz.run --target inputs --cases 20000 $(FUZZ)
 
 chaos: install ## kill a training run twenty times, resume it each time, and compare the result with undisturbed runs
 	$(BIN)/python -m checks.chaos.run --out results/chaos.json $(CHAOS)

@@ -1,4 +1,4 @@
-"""Finds out whether bfloat16 makes matrix products faster on a device, which half the size does not guarantee."""
+"""Measures whether bfloat16 makes matrix products faster on a device; its half size does not guarantee that."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ WORTHWHILE = 1.2
 def prefers_bfloat16(device: torch.device) -> bool:
     """Return whether matrix products in bfloat16 are clearly faster than in float32 on this device.
 
-    torch knows it of GPUs. CPUs are measured, once in each process: bfloat16 is about eight times as fast as float32
-    with AMX and twice as fast on AMD's Zen 4, but half as fast on Intel processors with AVX-512 BF16 and without AMX.
+    For GPUs, torch knows the answer. CPUs are measured, once in each process: bfloat16 is about eight times as fast as
+    float32 with AMX and twice as fast on AMD's Zen 4, but half as fast on Intel processors with AVX-512 BF16 and
+    without AMX.
 
     Args:
         device: a device of torch; the result is False for all but CPUs and CUDA devices.

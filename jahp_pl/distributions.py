@@ -94,9 +94,9 @@ def _gaussian(v: Tensor, sigma: Tensor) -> Tensor:
 
 
 def _laplace(v: Tensor, sigma: Tensor) -> Tensor:
-    # F(t) = exp(t) / 2 below 0. Bins beside the peak: P = exp(a) (1 - exp(-1 / sigma)) / 2. The bin that contains the
-    # peak: P = -(expm1(-a) + expm1(b)) / 2. Each branch only sees arguments at which it is finite, so that the branch
-    # not taken contributes no NaN to the gradient.
+    # F(t) = exp(t) / 2 below 0. A bin beside the peak has P = exp(a) (1 - exp(-1 / sigma)) / 2, the bin that contains
+    # the peak P = -(expm1(-a) + expm1(b)) / 2. Each branch only sees arguments at which it is finite, so that the
+    # branch not taken contributes no NaN to the gradient.
     a = (0.5 - v) / sigma
     tail = a.clamp(max=0.0) - math.log(2.0) + torch.log(-torch.expm1(-1.0 / sigma))
     near = v.clamp(max=0.5)

@@ -84,7 +84,7 @@ def memory_errors(name: str = "") -> Iterator[None]:
 def first_line(error: Exception) -> str:
     """Return the first line of an error's message; the name of its type if it has no message.
 
-    Of an OSError, return only the reason, without its number and path.
+    For an OSError, return only the reason, without its number and path.
     """
     if isinstance(error, OSError) and error.strerror:
         return error.strerror

@@ -52,8 +52,8 @@ class LevelGains(nn.Module):
         sqrt(lambda_s / lambda_middle).
         """
         # gain[s] = log(lambda_s / lambda_middle) / 2, with log lambda_s linear in s
-        shares = torch.linspace(-0.5, 0.5, self.num_levels)
-        self.gain.copy_((0.5 * math.log(loss.lmbda_ratio) * shares)[:, None].expand_as(self.gain))
+        positions = torch.linspace(-0.5, 0.5, self.num_levels)
+        self.gain.copy_((0.5 * math.log(loss.lmbda_ratio) * positions)[:, None].expand_as(self.gain))
         self.offset.zero_()
 
     def before_rounding(self, level: Tensor) -> Tensor:
@@ -67,5 +67,5 @@ class LevelGains(nn.Module):
     def _between(self, table: Tensor, level: Tensor) -> Tensor:
         """Interpolate the rows of `table` (S, M): (B,) -> (B, M, 1, 1)."""
         below = level.floor().clamp(0, self.num_levels - 2).long()
-        share = (level - below)[:, None].to(table.dtype)  # whatever the default dtype
-        return torch.lerp(table[below], table[below + 1], share)[:, :, None, None]
+        fraction = (level - below)[:, None].to(table.dtype)  # whatever the default dtype
+        return torch.lerp(table[below], table[below + 1], fraction)[:, :, None, None]

@@ -51,7 +51,7 @@ def parse(data: str | bytes, convert: Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def first_misfit(value: object, shape: object, path: str = "") -> str | None:
-    """Return the path of the first part of plain content that does not have the expected shape; None if there is none.
+    """Return the path of the first part of JSON content that does not have the expected shape; None if all of it has.
 
     Args:
         value: mappings, lists, text, numbers, truth values and None, in any nesting.

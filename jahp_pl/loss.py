@@ -41,8 +41,8 @@ def rate_distortion(
         config: distortion measure and lambda.
         x: (B, 3, H, W) originals in [0, 1].
         output: the model's output for x.
-        level_share: (B,) level of each image, from 0 (lowest) to 1 (highest); None for a single-rate model. Each
-            image then has its own lambda and its own weight (see `LossConfig.level_weighting`).
+        level_share: (B,) place of each image's level between the lowest (0) and the highest (1), which determines the
+            image's lambda and weight (see `LossConfig.level_weighting`); None for a single-rate model.
     """
     if level_share is not None:
         return _over_levels(config, x, output, level_share)

@@ -1,4 +1,4 @@
-"""The compression model; every rung of the paper's ladder is one configuration of it.
+"""The compression model; each of the paper's five entropy models is a configuration of it.
 
           +-----+       +----------------+
 x ------->| g_a |-- y ->| round (+noise) |-- y_hat ---------------+----------> g_s ---> x_hat
@@ -34,7 +34,7 @@ h_s    tconv 5x5 x2  N-M,  LeakyReLU   tconv 5x5 x2  M-3M/2,    LeakyReLU   conv
 g_cm   masked conv 5x5 (12 of 25 taps)  M-2M
 g_ep   conv 1x1      4M-10M/3,  LeakyReLU   conv 1x1  10M/3-8M/3,  LeakyReLU   conv 1x1  8M/3-2M
        (3KM outputs with K > 1 mixture components: scales, means, logits)
-       (hidden widths of h_s and g_ep: of `entropy_width` instead of M where it is set)
+       (in the hidden layers of h_s and g_ep, `entropy_width` takes the place of M if it is set)
 prior  factorized density of z_hat, widths 1-3-3-3-3-1 per channel
 
 A variable-rate model (`gains`) scales y before rounding and scales y_hat back before g_s.

@@ -40,7 +40,7 @@ LAYERS = (
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
-DOORS = {
+IMPORTERS = {
     "argcomplete": ("cli/command_line.py",),
     "constriction": ("codec/entropy/range_coder.py",),
     "huggingface_hub": ("model_io/pretrained.py",),
@@ -58,6 +58,7 @@ DOORS = {
     "pillow_heif": ("evaluation/classical_optional.py", "images/heif.py"),
     "pillow_jxl": ("evaluation/classical_optional.py",),
 }
+"""Files and folders that alone may import a dependency."""
 
 FILES = sorted(ROOT.rglob("*.py"))
 
@@ -96,7 +97,7 @@ def test_imports_point_down(path: Path) -> None:
         assert LEVEL[other] < LEVEL[own], f"{own} must not import {other}"
 
 
-@pytest.mark.parametrize("dependency", DOORS)
+@pytest.mark.parametrize("dependency", IMPORTERS)
 def test_each_dependency_is_imported_in_one_place(dependency: str) -> None:
     users = {
         str(path.relative_to(ROOT))
@@ -104,8 +105,8 @@ def test_each_dependency_is_imported_in_one_place(dependency: str) -> None:
         if any(name.split(".")[0] == dependency for name in imported_modules(path))
     }
     assert users, f"nothing uses {dependency}"
-    strangers = {user for user in users if not user.startswith(DOORS[dependency])}
-    assert not strangers
+    others = {user for user in users if not user.startswith(IMPORTERS[dependency])}
+    assert not others
 
 
 def test_a_decoder_does_not_load_training_dependencies() -> None:

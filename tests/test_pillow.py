@@ -202,7 +202,7 @@ def test_a_payload_that_does_not_decode_is_an_error_when_loaded(photo):
     header, payload = unpack(photo.read_bytes())
     forged = pack(header, np.random.default_rng(1).bytes(len(payload)))
     assert header.fingerprint == codec.fingerprint
-    with Image.open(io.BytesIO(forged)) as image, pytest.raises(OSError, match="another program made the file"):
+    with Image.open(io.BytesIO(forged)) as image, pytest.raises(OSError, match="an incompatible program made the file"):
         image.load()
 
 

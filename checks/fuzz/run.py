@@ -2,7 +2,7 @@
 """Reads many damaged files; each must be read or refused in one line, within limits of time and memory.
 
     python -m checks.fuzz.run --cases 100000 --out results/fuzz.json
-    python -m checks.fuzz.run --target doors --cases 20000 --out results/fuzz-doors.json
+    python -m checks.fuzz.run --target inputs --cases 20000 --out results/fuzz-inputs.json
     python -m checks.fuzz.run --first 4711 --cases 1        # repeats one case
 
 Outcomes are stored for every thousand cases, and reused until something changes on which they depend. The exit status
@@ -81,7 +81,9 @@ class OutcomeCounts:
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description="Read damaged files.")
-    parser.add_argument("--target", choices=TARGETS, default="files", help=".jahp files, or the other doors [files]")
+    parser.add_argument(
+        "--target", choices=TARGETS, default="files", help=".jahp files, or the other kinds of input [files]"
+    )
     parser.add_argument("--cases", type=int, default=100_000, help="number of cases [100000]")
     parser.add_argument("--first", type=int, default=0, help="number of the first case [0]")
     parser.add_argument("--seed", type=int, default=0, help="seed of all cases [0]")

@@ -1,4 +1,4 @@
-"""What can be fuzzed: compressed files, and the other doors through which files from outside enter."""
+"""What can be fuzzed: compressed files, and the other kinds of input from outside."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from checks.fuzz import door_worker, doors, mutate, worker
+from checks.fuzz import input_kinds, input_worker, mutate, worker
 from checks.fuzz.corpus import subjects
 from checks.fuzz.pool import Work
 
@@ -47,18 +47,18 @@ def compressed_files() -> Target:
     return Target(worker.work, describe, _identity("codec", b"".join(data for files in corpus for data in files)))
 
 
-def other_doors() -> Target:
+def other_inputs() -> Target:
     """Return the target of damaged models, shards, settings, results, sweeps and metrics."""
 
     def describe(seed: int, number: int) -> Described:
-        door, files = doors.case(seed, number, tuple(doors.DOORS))
-        return Described(door, door, files)
+        kind, files = input_kinds.case(seed, number, tuple(input_kinds.INPUT_KINDS))
+        return Described(kind, kind, files)
 
-    return Target(door_worker.work, describe, _identity("", b""))
+    return Target(input_worker.work, describe, _identity("", b""))
 
 
-TARGETS = {"files": compressed_files, "doors": other_doors}
-"""Functions that make targets, by name."""
+TARGETS = {"files": compressed_files, "inputs": other_inputs, "doors": other_inputs}
+"""Functions that make targets, by name; "doors" is the former name of "inputs"."""
 
 
 def _identity(package: str, corpus: bytes) -> str:

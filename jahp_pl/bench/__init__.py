@@ -1,1 +1,1 @@
-"""Benchmarks of coding, training and data loading, each as a ratio measured in one run."""
+"""Benchmarks of coding, training and data loading. Each compares alternatives within one run."""

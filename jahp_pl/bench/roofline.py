@@ -69,8 +69,8 @@ def _seconds_of_product(call: LayerCall, dtype: torch.dtype) -> float:
     else:
         assert layer.bias is not None
         x, weight, bias = (tensor.detach().to(dtype) for tensor in (call.x, layer.weight, layer.bias))
-    wanted = ([weight, bias] if call.learns else []) + ([x] if call.passes_on else [])
-    for tensor in wanted:
+    differentiated = ([weight, bias] if call.learns else []) + ([x] if call.passes_on else [])
+    for tensor in differentiated:
         tensor.requires_grad_()
     synchronize(x.device)
     start = time.perf_counter()
@@ -83,8 +83,8 @@ def _seconds_of_product(call: LayerCall, dtype: torch.dtype) -> float:
             padding, extra = layer.padding, layer.output_padding
             assert not isinstance(padding, str)
             y = F.conv_transpose2d(x, weight, bias, layer.stride, padding, extra)
-        if wanted:
-            torch.autograd.grad(y, wanted, torch.ones_like(y))
+        if differentiated:
+            torch.autograd.grad(y, differentiated, torch.ones_like(y))
     synchronize(x.device)
     return time.perf_counter() - start
 

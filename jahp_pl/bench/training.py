@@ -189,7 +189,7 @@ def _check_comparable(configs: Mapping[str, Config]) -> None:
 def _take_turns(
     words: dict[str, list[str]], rounds: int, progress: Callable[[str], None]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Collect `rounds` answers from each program; the last answer of each of our own has a profile."""
+    """Let the programs answer in turns, `rounds` times each; the last answer of our own programs has a profile."""
     answers: dict[str, list[dict[str, Any]]] = {name: [] for name in words}
     with ExitStack() as stack:
         steppers = [stack.enter_context(_Stepper(name, line)) for name, line in words.items()]

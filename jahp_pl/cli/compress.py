@@ -69,7 +69,7 @@ def compress(arguments: argparse.Namespace) -> None:
 
 
 class _Compressor(NamedTuple):
-    """Maker of the files of `jahp compress`."""
+    """Options of `jahp compress`, and the functions that apply them to one image."""
 
     codec: AnyCodec
     target: Target
@@ -176,7 +176,7 @@ def _refuse_other_than_images(inputs: Sequence[Path]) -> None:
         image_size(path)
 
 
-def _effort(wanted: int | None, codec: AnyCodec) -> int:
+def _effort(effort: int | None, codec: AnyCodec) -> int:
     """Return the value of --effort, or the default: 1 if the codec can search, otherwise 0.
 
     A search needs a model with a training objective, enough memory, and a runtime that computes gradients.
@@ -187,11 +187,11 @@ def _effort(wanted: int | None, codec: AnyCodec) -> int:
     if codec.runtime == "onnx":
         from jahp_pl.runtime.codec import NO_SEARCH
 
-        if wanted:
-            raise CommandError(f"--effort {wanted}: {NO_SEARCH}")
+        if effort:
+            raise CommandError(f"--effort {effort}: {NO_SEARCH}")
         return 0
-    if wanted is not None:
-        return wanted
+    if effort is not None:
+        return effort
     from jahp_pl.codec.refinement import smallest_search_bytes
 
     can_search = (

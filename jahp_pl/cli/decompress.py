@@ -63,7 +63,7 @@ def _refuse_other_than_compressed(inputs: Sequence[Path]) -> None:
 
 
 class _Decompressor:
-    """Maker of the images of `jahp decompress`.
+    """Options of `jahp decompress`, and the files that are being decoded with them.
 
     Args:
         decoders: source of the codec for each file.

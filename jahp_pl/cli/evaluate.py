@@ -255,7 +255,7 @@ def add_evaluate(table: Any) -> None:
         action="extend",
         required=True,
         metavar="M",
-        help=f"{MODEL}; models of one kind with different lambdas form one curve, other models form one each",
+        help=f"{MODEL}; models that differ only in lambda form one curve, others one each",
     )
     add_machine(p)
     add_images(p)
@@ -268,7 +268,7 @@ def add_evaluate(table: Any) -> None:
     )
     add_effort(p, 0, "0")
     for name, text in {
-        "--compare": "compare with this codec at no fewer bytes for each image",
+        "--compare": "compare with this codec, in files of at least as many bytes",
         "--beside": argparse.SUPPRESS,  # former name
     }.items():
         p.add_argument(name, choices=("jpeg", "jpeg444"), dest="compare", help=text)

@@ -46,7 +46,7 @@ def plan(
     inputs: Sequence[Path],
     output: Path | None,
     suffix: str,
-    wanted: Collection[str],
+    source_suffixes: Collection[str],
     force: bool = False,
     suffix_beside: str | None = None,
 ) -> list[Job]:
@@ -57,7 +57,7 @@ def plan(
         output: a file for a single input file, `STREAM`, or a folder, which reproduces the tree of each input
             folder; None writes beside the inputs.
         suffix: suffix, with its dot, of outputs that are not named explicitly.
-        wanted: lower-case suffixes of the files to take from folders.
+        source_suffixes: lower-case suffixes of the files to take from folders.
         force: whether the output of a named file may exist, to be overwritten.
         suffix_beside: suffix of outputs written beside their inputs, in place of `suffix`; None for the same.
 
@@ -66,7 +66,7 @@ def plan(
         become jobs with a `conflict`.
 
     Raises:
-        JobError: if an input is missing, a folder holds no wanted file, a named file shares its output with another,
+        JobError: if an input is missing, a folder holds no such file, a named file shares its output with another,
             or the output of a named file exists or is its input.
     """
     if STREAM in inputs or output == STREAM:
@@ -83,7 +83,7 @@ def plan(
     if len(inputs) > 1 and not inputs[-1].exists():
         raise JobError(f"{inputs[-1]}: no such file; if it is meant as the output, write -o {inputs[-1]}")
     once: dict[tuple[Path, Path], Job] = {}
-    for job in (job for path in inputs for job in _outputs(path, output, suffix, wanted, force)):
+    for job in (job for path in inputs for job in _outputs(path, output, suffix, source_suffixes, force)):
         once.setdefault((resolved(job.source), job.target), job)
     jobs = list(once.values())
     by_target: dict[Path, list[Job]] = {}
@@ -107,18 +107,20 @@ def _with_conflict(job: Job, rivals: Sequence[Job]) -> Job:
     return job._replace(conflict=conflict)
 
 
-def count_unread_images(inputs: Sequence[Path], wanted: Collection[str]) -> dict[str, int]:
+def count_unread_images(inputs: Sequence[Path], source_suffixes: Collection[str]) -> dict[str, int]:
     """Count the image files in input folders that a command leaves out, see `UNREAD_SUFFIXES`.
 
     Args:
         inputs: see `plan`.
-        wanted: see `plan`.
+        source_suffixes: see `plan`.
 
     Returns:
         Number of files by lower-case suffix.
     """
     paths = (path for folder in inputs if folder.is_dir() for path in folder.rglob("*"))
-    suffixes = sorted(suffix for path in paths if (suffix := path.suffix.lower()) in UNREAD_SUFFIXES - set(wanted))
+    suffixes = sorted(
+        suffix for path in paths if (suffix := path.suffix.lower()) in UNREAD_SUFFIXES - set(source_suffixes)
+    )
     return {suffix: suffixes.count(suffix) for suffix in dict.fromkeys(suffixes)}
 
 
@@ -180,14 +182,16 @@ def _named(source: Path, target: Path, force: bool) -> list[Job]:
     return [Job(source, target, is_resumable=False)]
 
 
-def _outputs(path: Path, output: Path | None, suffix: str, wanted: Collection[str], force: bool) -> Iterator[Job]:
+def _outputs(
+    path: Path, output: Path | None, suffix: str, source_suffixes: Collection[str], force: bool
+) -> Iterator[Job]:
     """Yield the jobs of one input, a file or a folder; arguments as in `plan`."""
     if not path.is_dir():
         yield from _named(path, (output or path.parent) / f"{path.stem}{suffix}", force)
         return
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in wanted and p.is_file())
+    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in source_suffixes and p.is_file())
     if not found:
-        raise JobError(f"{path}: contains no {', '.join(sorted(wanted))} file; give another folder")
+        raise JobError(f"{path}: contains no {', '.join(sorted(source_suffixes))} file; give another folder")
     for source in found:
         place = source.relative_to(path)
         yield Job(source, (output or path) / place.with_name(f"{place.stem}{suffix}"), is_resumable=True)

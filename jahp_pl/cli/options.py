@@ -14,7 +14,9 @@ from jahp_pl.model_io.export_config import METRICS
 from jahp_pl.model_io.runtimes import RUNTIMES
 from jahp_pl.text import shortened
 
-MODEL = "an export, a run folder, a checkpoint, the name of a bundled model (see `jahp info`), or hf://USER/NAME"
+MODEL = (
+    "an export (see `jahp export`), a run folder, a checkpoint, a bundled model (see `jahp info`), or hf://USER/NAME"
+)
 """Description of what --model accepts."""
 MAX_DIGITS = 18
 """Number of digits that a whole number may have; it then fits into 64 bits wherever it is passed on."""
@@ -69,7 +71,7 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=1024,
         metavar="MIB",
-        help="memory for g_a and g_s; larger images are processed in tiles [1024]",
+        help="memory for g_a and g_s in MiB; larger images are processed in tiles [1024]",
     )
 
 
@@ -78,8 +80,8 @@ def add_runtime(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runtime",
         choices=RUNTIMES,
-        help="library that runs the networks; onnx starts faster, but takes exports only, has no GPU and no search "
-        "(--effort) [torch if it is installed]",
+        help="library that runs the networks; onnx starts faster, but reads only exports, runs only on the CPU and has "
+        "no search (--effort) [torch if it is installed]",
     )
 
 
@@ -91,7 +93,8 @@ def add_import(parser: argparse.ArgumentParser) -> None:
         default=[],
         dest="modules",
         metavar="FILE.py",
-        help="first import this Python file or module, which registers a density or a transform; may be repeated",
+        help="first import this Python file or module, which registers a part of the model (docs/extending.md); may be "
+        "repeated",
     )
 
 

@@ -128,7 +128,7 @@ def add_report(table: Any) -> None:
     p.add_argument("--anchor", metavar="NAME", help="curve that BD-rates refer to, or part of its name [the first]")
     add_images(p, "original images, or folders of them; adds pictures at equal rate", required=False)
     p.add_argument(
-        "--model", nargs="+", action="extend", default=[], metavar="M", help="models that reconstruct the pictures"
+        "--model", nargs="+", action="extend", default=[], metavar="M", help="models to make the pictures with"
     )
     p.add_argument(
         "--show", nargs="+", action="extend", default=[], metavar="NAME", help="images to show [two, chosen by rate]"

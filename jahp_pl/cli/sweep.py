@@ -49,7 +49,7 @@ def sweep(arguments: argparse.Namespace) -> None:
 
 def add_sweep(table: Any) -> None:
     """Add `sweep`."""
-    p = command(table, "sweep", sweep, "train all points of a W&B sweep file on this machine, without a server", """\
+    p = command(table, "sweep", sweep, "train all points (runs) of a W&B sweep file here, without a server", """\
         jahp sweep sweeps/ladder.yaml --list
         jahp sweep sweeps/lambda.yaml --workers 4 'data.train=[shards/mine]' trainer.max_steps=100000
         jahp sweep sweeps/mixture.yaml configs/overlays/anneal.yaml output_dir=runs/mixture-short""")  # fmt: skip

@@ -87,7 +87,7 @@ def train(arguments: argparse.Namespace) -> None:
 
 def add_shards(table: Any) -> None:
     """Add `shards`."""
-    p = command(table, "shards", shards, "turn photographs into shards to train on", """\
+    p = command(table, "shards", shards, "pack photographs into shards (tar files) to train on", """\
         jahp shards ~/photos more/*.tif -o shards/mine
         jahp shards ~/photos --tile 1024 --quality 95 --part 3/16 -o shards/mine-03
         jahp shards old-shards/*.tar -o shards/mine --overwrite""")  # fmt: skip

@@ -13,7 +13,7 @@ from jahp_pl.codec.transforms.runner import TransformRunner
 
 
 class TorchAnalyzedImage:
-    """`encoder.AnalyzedImage` in torch.
+    """Implementation of `encoder.AnalyzedImage` in torch.
 
     Args:
         transforms: transforms of the model.

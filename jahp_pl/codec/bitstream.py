@@ -49,6 +49,8 @@ symbols, so only an explicit limit keeps a file of 30 bytes from using up all me
 MAX_ICC_BYTES = 2**20
 """Maximum size of a color profile, both deflated and inflated."""
 LATENT_MIN, LATENT_MAX = -32768, 32767
+FOREIGN_FILE = "an incompatible program made the file; compress the image again"
+"""Cause and remedy, for messages about files with a valid checksum that do not decode."""
 
 
 class BitstreamError(JahpError, ValueError):
@@ -175,7 +177,7 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Header, bytes]:
     fields = _read_fields(data, version)
     rest = _checked_rest(data, fields)
     if not fields.are_valid(version):
-        raise BitstreamError("the header has values out of the format's range; an incompatible program made the file")
+        raise BitstreamError(f"the header has values out of the format's range; {FOREIGN_FILE}")
     if fields.width * fields.height > max_pixels:
         raise BitstreamError(
             f"the file states {fields.width} x {fields.height} pixels, more than the {max_pixels} accepted; raise "
@@ -250,12 +252,9 @@ def _inflate(profile: bytes) -> bytes:
     try:
         icc = stream.decompress(profile, MAX_ICC_BYTES + 1)
     except zlib.error:
-        raise BitstreamError("the color profile is damaged; an incompatible program made the file") from None
+        raise BitstreamError(f"the color profile is damaged; {FOREIGN_FILE}") from None
     if not (stream.eof and 0 < len(icc) <= MAX_ICC_BYTES and not stream.unused_data):
-        raise BitstreamError(
-            f"the color profile is not one zlib stream of 1 to {MAX_ICC_BYTES} bytes; an incompatible program made "
-            "the file"
-        )
+        raise BitstreamError(f"the color profile is not one zlib stream of 1 to {MAX_ICC_BYTES} bytes; {FOREIGN_FILE}")
     return icc
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Generic, NamedTuple
 
 from jahp_pl.codec.arrays import IntArray, Samples
-from jahp_pl.codec.bitstream import LEVEL_STEPS, BitstreamError, Header, unpack
+from jahp_pl.codec.bitstream import FOREIGN_FILE, LEVEL_STEPS, BitstreamError, Header, unpack
 from jahp_pl.codec.encoder import to_gray
 from jahp_pl.codec.entropy.range_coder import Reader
 from jahp_pl.codec.entropy.symbol_coder import DecodeTask, LatentRange
@@ -69,9 +69,7 @@ def open_file(data: bytes, max_pixels: int | None, fingerprint: bytes, num_level
             "decode it with the model that made it"
         )
     if (header.level is None) != (num_levels == 1) or (header.level or 0) > (num_levels - 1) * LEVEL_STEPS:
-        raise BitstreamError(
-            "the file states a rate level that this model does not have; an incompatible program made the file"
-        )
+        raise BitstreamError(f"the file states a rate level that this model does not have; {FOREIGN_FILE}")
     height, width = -(-header.height // STRIDE), -(-header.width // STRIDE)
     if has_context:
         check_steps(height, width, max_pixels)
@@ -94,7 +92,7 @@ def reconstruct_image(header: Header, reader: Reader, y_hat: IntArray, synthesiz
     """
     reader.finish()
     if not header.latent_min <= int(y_hat.min()) <= int(y_hat.max()) <= header.latent_max:
-        raise BitstreamError("the latents exceed the range stated in the header; an incompatible program made the file")
+        raise BitstreamError(f"the latents exceed the range stated in the header; {FOREIGN_FILE}")
     level = None if header.level is None else header.level / LEVEL_STEPS
     image = synthesize(y_hat, header.height, header.width, level)
     return Reconstruction(to_gray(image) if header.is_gray else image, level)

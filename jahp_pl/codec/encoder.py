@@ -148,7 +148,7 @@ def _local_mean(maps: Float32Array) -> Float32Array:
 
 
 def _along(values: npt.NDArray[np.generic], axis: int) -> Float32Array:
-    """Reshape n numbers to float32 that broadcasts over (C, h, w) along an axis."""
+    """Reshape n numbers to a float32 array that broadcasts over (C, h, w) along an axis."""
     return values.astype(np.float32).reshape([-1 if axis == dimension else 1 for dimension in range(3)])
 
 

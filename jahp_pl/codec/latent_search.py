@@ -1,9 +1,12 @@
-"""Searches for integers near y with a lower R + lambda * D than the nearest ones, in two ways, both over continuous y:
+"""Searches for integers near y with a lower R + lambda * D than the nearest ones have.
 
-- freeze: Adam, while a growing share of the latents is rounded for good, in random order with some preference for those
-  near an integer. The others continue and compensate for the errors that this causes. A few steps suffice.
-- sga: stochastic Gumbel annealing (Yang, Bamler & Mandt 2020): each step softly samples one of the two integers next to
-  each latent, at a falling temperature. It takes hundreds of steps and then finds a little more.
+Both methods vary a continuous y:
+
+- freeze: Adam moves the latents while more and more of them are rounded for good, in random order, but those near an
+  integer tend to come first. The others keep moving and compensate for the errors that this causes. A few steps
+  suffice.
+- sga: stochastic Gumbel annealing (Yang, Bamler & Mandt 2020): each step softly samples one of the two integers next
+  to each latent, at a falling temperature. It takes hundreds of steps and then finds a little more.
 """
 
 from __future__ import annotations
@@ -41,8 +44,8 @@ class Search(NamedTuple):
     """Share of the channel's mean in the second moment of each latent. In a short search, Adam would use little more
     than the sign of each gradient; with the mean, latents with larger gradients move further."""
     nearness: float = 0.8
-    """Weight of a latent's distance from the nearest integer, as a share of the largest one, in the order of freezing;
-    0 freezes at random."""
+    """Weight in the order of freezing of a latent's distance from the nearest integer, relative to the largest possible
+    distance, 1/2; 0 freezes at random."""
     warm_up: float = 0.0
     """Share of the steps before anything is frozen; 1 rounds everything at the end."""
     lmbda_factor: float = 1.3
@@ -84,13 +87,13 @@ def run_search(
     is_free = keys >= 0
     adam = _Adam(y, search.betas, search.channel_share)
     for step in range(search.steps):
-        share = step / search.steps
+        progress = step / search.steps
         y = y.detach()
         if search.method == "freeze":
             is_frozen = is_free & _comes_first(y, keys, is_free, search.nearness, _share_frozen(search, step))
             y, is_free = torch.where(is_frozen, y.round(), y), is_free & ~is_frozen
         y.requires_grad_(True)
-        tried = torch.where(is_free, _relaxed(y, search, share, generator), y)
+        tried = torch.where(is_free, _relaxed(y, search, progress, generator), y)
         (gradient,) = torch.autograd.grad(objective(tried), y)
         if not bool(torch.isfinite(gradient).all()):
             warnings.warn(
@@ -100,7 +103,7 @@ def run_search(
                 stacklevel=3,
             )
             return None
-        rate = search.rate * (search.final_rate / search.rate) ** share
+        rate = search.rate * (search.final_rate / search.rate) ** progress
         y = torch.where(is_free, y.detach() - rate * adam.direction(gradient), y.detach())
         on_step(step + 1)
     return y
@@ -109,35 +112,35 @@ def run_search(
 def _share_frozen(search: Search, step: int) -> float:
     """Return the share of latents that is frozen before a step.
 
-    After the warm-up, every step freezes as many; the half portion that is left after the last step is only rounded.
-    It is the smaller because nothing compensates for its errors.
+    After the warm-up, every step freezes equally many. The rest, which is rounded after the last step, is half as
+    large, because nothing compensates for its errors.
     """
     start = search.warm_up * search.steps
     return max(0.0, step - start) / max(search.steps - start - 0.5, 0.5)
 
 
-def _comes_first(y: Tensor, keys: Tensor, is_free: Tensor, nearness: float, share: float) -> Tensor:
-    """Choose which latents are frozen once a share of them is; the result includes those frozen before.
+def _comes_first(y: Tensor, keys: Tensor, is_free: Tensor, nearness: float, share_frozen: float) -> Tensor:
+    """Choose the latents that are frozen once their share is `share_frozen`, including those frozen before.
 
     Args:
         y: latents.
         keys: see `run_search`.
         is_free: latents that are not frozen yet.
         nearness: see `Search`.
-        share: share to freeze of the latents with a key of 0 or more.
+        share_frozen: share of frozen ones among the latents with a key of 0 or more, from 0 to 1.
     """
     num_kept = int((keys < 0).sum())
-    number = num_kept + int(share * (keys.numel() - num_kept))
+    number = num_kept + int(share_frozen * (keys.numel() - num_kept))
     if number == 0:
         return torch.zeros_like(is_free)
     order = torch.where(is_free, keys + nearness * 2 * (y - y.round()).abs(), -1.0)
     return order <= order.flatten().kthvalue(number).values
 
 
-def _relaxed(y: Tensor, search: Search, share: float, generator: torch.Generator) -> Tensor:
+def _relaxed(y: Tensor, search: Search, progress: float, generator: torch.Generator) -> Tensor:
     """Return the latents at which a step evaluates the objective, differentiable with respect to y."""
     if search.method == "sga":
-        return _annealed(y, share, generator)
+        return _annealed(y, progress, generator)
     return round_straight_through(y) if search.method == "straight_through" else y
 
 
@@ -167,16 +170,16 @@ class _Adam:
         return self._mean / (1 - first**self._step) / (variance.sqrt_() + 1e-8)
 
 
-def _annealed(y: Tensor, share: float, generator: torch.Generator) -> Tensor:
+def _annealed(y: Tensor, progress: float, generator: torch.Generator) -> Tensor:
     """Softly sample one of the two integers next to each latent, differentiable with respect to y (SGA).
 
     Args:
         y: latents.
-        share: share of the steps that are done.
+        progress: share of the steps that are done, from 0 to 1.
         generator: random generator on the CPU.
     """
     start, end = SGA_TEMPERATURES
-    temperature = start * (end / start) ** max(0.0, (share - SGA_CONSTANT) / (1 - SGA_CONSTANT))
+    temperature = start * (end / start) ** max(0.0, (progress - SGA_CONSTANT) / (1 - SGA_CONSTANT))
     floor = y.detach().floor()
     fraction = (y - floor).clamp(1e-5, 1 - 1e-5)
     # A candidate r has the logit -atanh(|y - r|) / temperature, hence these log-odds of the ceiling. The difference of

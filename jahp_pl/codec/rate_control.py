@@ -74,8 +74,8 @@ def may_meet_target(header: Header, num_bytes: int, target: Target, num_levels: 
         is_largest = header.level == (num_levels - 1) * LEVEL_STEPS
         return num_bytes <= target.size and (is_largest or num_bytes >= (1 - SIZE_SLACK) * target.size - BYTES_SLACK)
     if target.bpp is not None:
-        wanted = target.bpp * header.width * header.height / 8
-        return abs(num_bytes - wanted) <= RATE_TOLERANCE * wanted + BYTES_SLACK
+        target_bytes = target.bpp * header.width * header.height / 8
+        return abs(num_bytes - target_bytes) <= RATE_TOLERANCE * target_bytes + BYTES_SLACK
     return True
 
 
@@ -109,16 +109,16 @@ def _encode_to_rate(encoder: ImageEncoder, target: Target, last: int) -> Encoded
         return math.log(len(files[level].data))
 
     if target.size is not None:
-        wanted = float(target.size)
+        target_bytes = float(target.size)
         low, high = 1 - SIZE_SLACK, 1.0
-        aim = math.log(wanted * (1 - SIZE_SLACK / 3))
+        aim = math.log(target_bytes * (1 - SIZE_SLACK / 3))
     else:
         assert target.bpp is not None
-        wanted = target.bpp * encoder.num_pixels / 8
+        target_bytes = target.bpp * encoder.num_pixels / 8
         low, high = 1 - RATE_SLACK, 1 + RATE_SLACK
-        aim = math.log(wanted)
+        aim = math.log(target_bytes)
     start, slope = _first_estimate(encoder, aim, last)
-    probes = find_level(log_bytes, aim, last, start, slope, lambda value: low <= math.exp(value) / wanted <= high)
+    probes = find_level(log_bytes, aim, last, start, slope, lambda value: low <= math.exp(value) / target_bytes <= high)
     if target.size is not None:
         fitting = [probe.level for probe in probes if len(files[probe.level].data) <= target.size]
         if not fitting:
@@ -127,12 +127,12 @@ def _encode_to_rate(encoder: ImageEncoder, target: Target, last: int) -> Encoded
                 f"size {count_of(target.size, 'byte')}: the smallest file of this image has {smallest}; ask for more"
             )
         return files[fitting[-1]]
-    nearest = min(files.values(), key=lambda file: abs(math.log(len(file.data) / wanted)))
+    nearest = min(files.values(), key=lambda file: abs(math.log(len(file.data) / target_bytes)))
     rate = 8 * len(nearest.data) / encoder.num_pixels
     lengths = [len(file.data) for file in files.values()]
-    is_beyond = not min(lengths) <= wanted <= max(lengths)  # then the search went to an end, where rates may not change
-    if is_beyond and not 1 - RATE_TOLERANCE <= len(nearest.data) / wanted <= 1 + RATE_TOLERANCE:
-        limit, remedy = ("at least", "more") if wanted < min(lengths) else ("at most", "less")
+    is_beyond = not min(lengths) <= target_bytes <= max(lengths)  # then the search went to an end, where rates may not change
+    if is_beyond and not 1 - RATE_TOLERANCE <= len(nearest.data) / target_bytes <= 1 + RATE_TOLERANCE:
+        limit, remedy = ("at least", "more") if target_bytes < min(lengths) else ("at most", "less")
         raise TargetError(f"bpp {target.bpp:g}: this image takes {limit} {rate:.4f} bits per pixel; ask for {remedy}")
     return nearest
 

@@ -1,4 +1,4 @@
-"""Runs the encoder's search, for integers near y with a lower R + lambda * D than the nearest ones.
+"""Runs the encoder's search for integers near y with a lower R + lambda * D than the nearest ones have.
 
 The decoder accepts any latents, so an encoder may choose them. Rounding each latent separately ignores that errors
 add up in g_s, and that every latent is part of the context of others; `latent_search` finds better integers for fixed

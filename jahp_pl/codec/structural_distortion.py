@@ -5,8 +5,9 @@ the windows are boxes of 8 x 8 luma pixels that overlap by half, and the scales 
 
     D = sum_s w_s mean(1 - cs_s),   cs_s = (2 cov(x, x_hat) + C2) / (var(x) + var(x_hat) + C2),
 
-times the comparison of means at the coarsest scale. Near 1 this sum equals the product of powers to first order. It
-takes a tenth of the time of MS-SSIM itself (`quality.ms_ssim`), the measure in which results are reported.
+where the cs_s of the coarsest scale is also multiplied by the comparison of means. Where all cs_s are near 1,
+1 - D equals the product of their powers in MS-SSIM to first order. D takes a tenth of the time of MS-SSIM itself
+(`quality.ms_ssim`), the measure in which results are reported.
 """
 
 from __future__ import annotations

@@ -102,8 +102,8 @@ def _set(backend: str, operation: str, value: str) -> None:
 
 
 def _own(backend: str, operation: str) -> str:
-    """Return the setting itself, "none" if inherited. Reading cannot tell, so the parent is changed to see the
-    effect."""
+    """Return the setting of a backend itself: "none" if it inherits its value. Reading shows only the effective value,
+    so the parent is changed for a moment to see whether the value follows."""
     parent = (backend, "all") if operation != "all" else ("generic", "all")
     before = _own(*parent) if parent[0] != "generic" else _get(*parent)
     now = _get(backend, operation)

@@ -36,7 +36,7 @@ def with_current_names(values: Mapping[Any, Any], section: str = "") -> dict[Any
 
 
 def _with_current_references(value: Any) -> Any:
-    """Replace former names in the interpolations of a text, or of the texts in a list."""
+    """Replace former names in the interpolations of a text, or in those of the texts in a list."""
     if isinstance(value, list):
         return [_with_current_references(one) if isinstance(one, str) else one for one in value]
     if isinstance(value, str):

@@ -47,10 +47,10 @@ class LossConfig:
         """Geometric mean of the smallest and the largest lambda."""
         return self.lmbda * math.sqrt(self.lmbda_ratio)
 
-    def lmbda_at(self, share: float) -> float:
-        """Return the lambda of the level at position `share`, from 0 (lowest) to 1 (highest)."""
-        return self.lmbda * math.pow(self.lmbda_ratio, share)
+    def lmbda_at(self, level_share: float) -> float:
+        """Return the lambda of a level, given its place between the lowest level (0) and the highest (1)."""
+        return self.lmbda * math.pow(self.lmbda_ratio, level_share)
 
-    def objective_at(self, share: float) -> LossConfig:
-        """Return the single-rate objective of the level at position `share`, see `lmbda_at`."""
-        return LossConfig(self.distortion, self.lmbda_at(share))
+    def objective_at(self, level_share: float) -> LossConfig:
+        """Return the single-rate objective of a level; argument as in `lmbda_at`."""
+        return LossConfig(self.distortion, self.lmbda_at(level_share))

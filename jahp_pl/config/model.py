@@ -26,9 +26,9 @@ class ModelConfig:
     """Architecture of the model: entropy model, widths, density of the latents."""
 
     entropy_model: EntropyModelName = "joint"
-    """Entropy model, a rung of the paper's ladder: factorized (no hyperprior, Balle 2018), scale_hyperprior (Balle
-    2018), mean_scale_hyperprior, context (only the autoregressive context model, no side information), or joint
-    (hyperprior and context, the paper's full model)."""
+    """One of the paper's entropy models: factorized (no hyperprior, Balle 2018), scale_hyperprior (Balle 2018),
+    mean_scale_hyperprior, context (only the autoregressive context model, no side information), or joint (hyperprior
+    and context, the paper's full model)."""
     num_filters: int = 192
     """N: number of channels of the hidden layers and of the hyper-latents z."""
     num_latents: int = 192
@@ -38,9 +38,9 @@ class ModelConfig:
     num_components: int = 1
     """K: number of mixture components per latent; 1 is a single density."""
     quantization: Literal["noise", "mixed", "rounded"] = "noise"
-    """Operation that replaces rounding in training. noise: y + U(-1/2, 1/2) everywhere, as in the paper. mixed: noise
-    for the rate and the context, straight-through rounding for the reconstruction (Minnen & Singh 2020). rounded:
-    rounding as in a file, which gives g_a and h_a no gradient. It is meant for a last phase
+    """Operation that replaces rounding in training. noise: y + U(-1/2, 1/2) everywhere, as in the paper. mixed:
+    noise for the rate and the context, straight-through rounding for the reconstruction (Minnen & Singh 2020).
+    rounded: rounding as in a file, so that g_a and h_a get no gradient. It is meant for a last phase
     (configs/overlays/entropy_phase.yaml) in which these stay fixed and the rest of the entropy model learns from the
     integers that it will code."""
     transform: TransformName = "gdn"
@@ -50,8 +50,8 @@ class ModelConfig:
     entropy_network: str = "conv"
     """Layers of g_ep. conv: as in the paper. docs/extending.md shows how to add others."""
     entropy_width: int = 0
-    """Number that takes the place of M in the widths of the hidden layers of h_s and g_ep; 0 is num_latents. A model
-    that was widened (`optim.start_from`) keeps the number of latents from before."""
+    """Number that takes the place of M in the widths of the hidden layers of h_s and g_ep; 0 stands for num_latents.
+    For a model that was widened (`optim.start_from`), it is the number of latents from before."""
     num_levels: int = 1
     """S: number of rate levels. A variable-rate model (S > 1) scales its latents by a gain per level, can also code at
     any rate between two levels, and needs loss.lmbda_max. 1 is a single-rate model."""

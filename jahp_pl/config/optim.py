@@ -23,7 +23,8 @@ class OptimConfig:
     entropy models start on equal terms, whichever one the transforms were trained with."""
     initialization: Literal["random", "klt"] = "random"
     """random: PyTorch's default. klt: a linear transform coder for photographs, which reaches 30 dB before the first
-    step instead of 6, with estimators of means and scales (see `initialization`); it is decisive in short runs."""
+    step instead of 6, and an entropy model that starts as an estimator of means and scales (see `initialization`);
+    decisive in short runs."""
     optimizer: Literal["adam", "soap"] = "adam"
     """adam: as in the paper. soap: Adam in the eigenbasis of Shampoo's preconditioner (see `training.soap`). It learns
     more per step when it continues from a trained model, but not from the start; a step takes a fifth longer on one CPU
@@ -31,8 +32,9 @@ class OptimConfig:
     learning_rate: float = 1e-4
     """Peak learning rate."""
     transform_factor: float = 1.0
-    """Learning rate of g_a and g_s relative to the entropy model's. Use less than 1 if they start near a good transform
-    and the densities do not; 0 freezes them, and a step then runs g_a once and g_s not at all."""
+    """Learning rate of g_a and g_s relative to the entropy model's. Use less than 1 if they start as a good
+    transform but the entropy model does not start well; 0 freezes them, and a step then runs g_a once and g_s not at
+    all."""
     search_effort: int = 0
     """If not 0, only the decoder learns, from latents as an encoder sends them: those of half of the crops are found by
     the encoder's search with this effort (`jahp compress --effort`), the others are rounded. g_a, h_a and the gains

@@ -89,7 +89,8 @@ class ShardCache:
         return None
 
     def _matches_index(self, file: BufferedReader, url: str) -> bool:
-        """Check a file against the index; 0.2 s for 100 MB, and the shard is then read from the page cache."""
+        """Check a file against the index. This takes 0.2 s for 100 MB, and the shard is then read from the page
+        cache."""
         entry = self._index_entries.get(url)
         if entry is None:
             return True

@@ -92,7 +92,7 @@ class ShardDataModule(lightning.LightningDataModule):
         self.train_skipped = SkipCounts(max_broken_share=config.max_broken_share)
         """Skip counts of the training batches that this process has received."""
         self.val_skipped = SkipCounts()
-        """Skip counts of this process's share of the validation images, in the last validation."""
+        """Skip counts of the images that this process validated in the last validation."""
 
     def train_dataloader(self) -> StreamLoader:
         """Return an endless loader of training batches.
@@ -128,7 +128,7 @@ class ShardDataModule(lightning.LightningDataModule):
         )
 
     def val_dataloader(self) -> StreamLoader | list[StreamLoader]:
-        """Return a loader of this process's share of whole images, in the order of the shards; [] without
+        """Return a loader of the whole images that this process validates, in the order of the shards; [] without
         `data.val`."""
         if not self._val.urls:
             return []
@@ -173,7 +173,7 @@ def _collate(deliveries: list[Delivery]) -> Delivery:
 
 
 def _start_worker(worker: int) -> None:
-    """Prepare a data worker: no warnings of Pillow, and a first signal does not end it."""
+    """Prepare a data worker: silence Pillow's warnings, and ignore the first signal of each kind."""
     warnings.simplefilter("ignore")  # Pillow's warnings about odd metadata
     # A cluster or a terminal signals all processes. A first signal asks the training process to stop, which needs its
     # workers until the step is done; a second signal ends the workers.

@@ -71,7 +71,7 @@ class CropOptions(NamedTuple):
 
 
 class CropStream(IterableDataset[Delivery]):
-    """Endless random crops, half of them flipped left to right, from shards drawn with replacement.
+    """Endless stream of random crops, half of them flipped left to right, from shards drawn with replacement.
 
     Two ranks, workers or start steps never share a random sequence: each has its own branch of a numpy `SeedSequence`.
 
@@ -122,9 +122,10 @@ class CropStream(IterableDataset[Delivery]):
 
 
 class WholeImages(IterableDataset[Delivery]):
-    """Every image of the shards once over all ranks and workers, in the order of the shards; ranks take turns.
+    """Stream of whole images: all ranks and workers together yield each image of the shards once, in the order of the
+    shards; ranks take turns.
 
-    Every worker reads every shard but only decodes its share, so any number of shards suits any number of ranks.
+    Every worker reads every shard but only decodes its own images, so any number of shards suits any number of ranks.
 
     Args:
         urls: paths and addresses of the shards.

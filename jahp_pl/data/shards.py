@@ -210,7 +210,7 @@ def _signals_delayed() -> Iterator[None]:
 
 
 def _exit_with(parent: int) -> None:
-    """End this process when its parent has ended, even by a kill."""
+    """End this process when its parent has ended, even if the parent was killed."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

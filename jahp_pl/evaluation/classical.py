@@ -102,7 +102,7 @@ def encode_at_least(codec: ClassicalCodec, image: RGB, num_bytes: int) -> Classi
 
 
 def encode_nearest(codec: ClassicalCodec, image: RGB, num_bytes: int) -> ClassicalFile:
-    """Code an image at the quality whose file size has the ratio to `num_bytes` that is closest to 1.
+    """Code an image at the quality whose file is closest in size to `num_bytes`, as a ratio.
 
     Args:
         codec: the codec.

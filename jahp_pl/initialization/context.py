@@ -20,7 +20,7 @@ def init_neighbors(g_cm: ContextPrediction) -> None:
 
 
 def pass_through(g_ep: EntropyParameterNetwork, outputs: Outputs, channels: list[int]) -> int:
-    """Pass the scales from h_s, and the means of as many `channels` of y as have room, through g_ep unchanged.
+    """Let g_ep pass on the scales from h_s, and the means of as many of `channels` as there is room for, unchanged.
 
     Returns:
         Number of units that this takes in each hidden layer. The means get at most half of the units that the scales
@@ -55,7 +55,7 @@ def read_neighbors(
         g_ep: network to change.
         outputs: places of scales and means among its outputs.
         scales: initial scales, (M,).
-        by_std: channels of y, in order of decreasing standard deviation; as many as have room get this.
+        by_std: channels of y, in order of decreasing standard deviation; only the first are used if room is short.
         num_used: number of units in each hidden layer that are taken, see `pass_through`.
     """
     first, second, last = layers_of(g_ep)
@@ -73,7 +73,7 @@ def read_neighbors(
         second.bias[size : mean.stop] = 0
         second.weight[size, around] = 0.5
         second.weight[mean, around, 0, 0] = 0.5 * SIGNED.repeat(1, 2)
-        # sigma += s (m - 0.7 scale) and mu += s v, with m the mean of |neighbors|, v their mean, and s the share.
+        # sigma += s (m - 0.7 scale) and mu += s v, with m the mean of |neighbors|, v their mean, s = NEIGHBOR_SHARE.
         last.weight[outputs.scales(channel), size] += NEIGHBOR_SHARE
         last.bias[outputs.scales(channel)] -= NEIGHBOR_SHARE * MEAN_MAGNITUDE * scales[channel]
         last.weight[outputs.means(channel), mean, 0, 0] += NEIGHBOR_SHARE * SIGNS

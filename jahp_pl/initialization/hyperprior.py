@@ -9,7 +9,8 @@ from jahp_pl.hyperprior import HyperAnalysis, HyperSynthesis
 from jahp_pl.initialization.layers import MEAN_MAGNITUDE, SIGNED, SIGNS, Outputs, layers_of
 
 HYPER_GAIN = 3.0
-"""Factor from a local energy to its hyper-latent. Training lowers the rate of hyper-latents that do not pay off."""
+"""Factor from a local energy to its hyper-latent. Training lowers the rate of hyper-latents that save fewer bits
+than they cost."""
 ENERGY_SHARE = 0.7
 """Share of a scale of h_s that follows the local energy; the rest is the standard deviation over all images."""
 MEAN_GAIN = 0.5
@@ -91,7 +92,7 @@ def read_energies(
             layer.weight[below, unit] = DOUBLING
             layer.bias[unit] = 0
         for channel in channels:
-            # sigma = scale (1 - s + s E / 0.7), with E the local mean of |y| / scale, 0.7 on average, and s the share.
+            # sigma = scale (1 - s + s E / 0.7), with s = ENERGY_SHARE and E the local mean of |y| / scale, about 0.7.
             share = ENERGY_SHARE * scales[channel]
             head.weight[outputs.scales(channel), unit, 1, 1] += share / (MEAN_MAGNITUDE * HYPER_GAIN)
             head.bias[outputs.scales(channel)] -= share

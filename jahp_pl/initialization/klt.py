@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SPECTRAL_EXPONENT = 1.4
-"""Exponent of the amplitude spectrum 1 / f^1.4. Natural scenes have about 1; optics blur photographs, hence more."""
+"""Exponent of the amplitude spectrum 1 / f^1.4. Natural scenes have about 1; photographs have more, because
+optics blur them."""
 CONTRASTS = (0.35, 0.0875, 0.042)
 """Standard deviations along the three orthonormal axes of `OPPONENT_AXES`, for images in [0, 1]."""
 OPPONENT_AXES = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (-0.5, 1.0, -0.5))

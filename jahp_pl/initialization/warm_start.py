@@ -80,8 +80,8 @@ def copy_networks(model: CompressionModel, start: Mapping[str, nn.Module]) -> li
     """
     taken = []
     for name, network in model.named_children():
-        wanted, weights = network.state_dict(), start[name].state_dict() if name in start else {}
-        if {key: tensor.shape for key, tensor in wanted.items()} == {key: w.shape for key, w in weights.items()}:
+        own, weights = network.state_dict(), start[name].state_dict() if name in start else {}
+        if {key: tensor.shape for key, tensor in own.items()} == {key: w.shape for key, w in weights.items()}:
             network.load_state_dict(weights)
             taken.append(name)
     return taken

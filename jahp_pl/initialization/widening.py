@@ -35,21 +35,21 @@ RIDGE = 1e-4
 """Regularization of the regression, relative to the mean square of the features."""
 
 
-def can_widen(start: ModelConfig, wanted: ModelConfig) -> bool:
-    """Return whether `widen` can make a model of `wanted` from a model of `start`.
+def can_widen(start: ModelConfig, config: ModelConfig) -> bool:
+    """Return whether `widen` can make a model of `config` from a model of `start`.
 
     The two may differ only in `num_latents`, which must grow, and in `quantization`. The hidden layers of h_s and g_ep
-    keep their widths, so `wanted.entropy_width` must be the number of channels that `start` has there. All networks
+    keep their widths, so `config.entropy_width` must be the number of channels that `start` has there. All networks
     must be the package's own.
     """
     grown = replace(
-        start, num_latents=wanted.num_latents, entropy_width=wanted.entropy_width, quantization=wanted.quantization
+        start, num_latents=config.num_latents, entropy_width=config.entropy_width, quantization=config.quantization
     )
     return (
-        start.num_latents < wanted.num_latents
-        and start.entropy_channels == wanted.entropy_channels
-        and grown == wanted
-        and all(getattr(wanted, setting) in names for setting, names in BUILT_IN.items())
+        start.num_latents < config.num_latents
+        and start.entropy_channels == config.entropy_channels
+        and grown == config
+        and all(getattr(config, setting) in names for setting, names in BUILT_IN.items())
     )
 
 

@@ -176,9 +176,9 @@ def load_export(folder: Path) -> Export:
     tensors = _read_tensors(folder, described.checksum)
     tables = {name.removeprefix(TABLES): tensors.pop(name) for name in list(tensors) if name.startswith(TABLES)}
     # Shapes only, so that config.json cannot request more memory than the weights fill.
-    wanted = shapes_of(described.architecture)
+    expected = shapes_of(described.architecture)
     try:
-        state = restore(tensors, wanted, described.dtype, described.version)
+        state = restore(tensors, expected, described.dtype, described.version)
     except ValueError as error:
         raise ExportError(f"{folder / WEIGHTS}: does not fit {CONFIG}: {error}; export the model again") from None
     if unusable := next((name for name, tensor in state.items() if not is_plain_tensor(tensor)), None):

@@ -76,14 +76,14 @@ def stored_layout(weights: Mapping[str, Shaped], dtype: Dtype, version: int = EX
     return layout
 
 
-def first_difference(wanted: Mapping[str, Shaped], found: Mapping[str, Shaped]) -> str | None:
+def first_difference(expected: Mapping[str, Shaped], found: Mapping[str, Shaped]) -> str | None:
     """Describe the first tensor that is missing, unknown or of another shape; None if all fit."""
-    for name, tensor in wanted.items():
+    for name, tensor in expected.items():
         if name not in found:
             return f"{name} is missing"
         if (shape := tuple(found[name].shape)) != tuple(tensor.shape):
             return f"{name} has shape {shape} instead of {tuple(tensor.shape)}"
-    unknown = next((name for name in found if name not in wanted), None)
+    unknown = next((name for name in found if name not in expected), None)
     return f"{unknown} is unknown" if unknown is not None else None
 
 

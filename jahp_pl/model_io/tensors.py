@@ -60,13 +60,13 @@ def store(state: Mapping[str, Tensor], dtype: Dtype, version: int = EXPORT_FORMA
 
 
 def restore(
-    stored: dict[str, Tensor], wanted: Mapping[str, Tensor], dtype: Dtype, version: int = EXPORT_FORMAT
+    stored: dict[str, Tensor], expected: Mapping[str, Tensor], dtype: Dtype, version: int = EXPORT_FORMAT
 ) -> dict[str, Tensor]:
     """Convert the tensors of an export to a float32 state dict.
 
     Args:
         stored: tensors from an untrusted file.
-        wanted: tensors with the names and shapes of the model; their values are not used.
+        expected: tensors with the names and shapes of the model; their values are not used.
         dtype: dtype of the kernels.
         version: version of the export format.
 
@@ -74,13 +74,13 @@ def restore(
         ValueError: if a tensor is missing, unknown, or of another shape or dtype; the message names it.
     """
     dtypes = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in stored.items()}
-    check_layout(stored_layout(wanted, dtype, version), stored, dtypes)
-    state = {name: stored[name].float() for name in wanted}
-    for name in wanted:
+    check_layout(stored_layout(expected, dtype, version), stored, dtypes)
+    state = {name: stored[name].float() for name in expected}
+    for name in expected:
         if name + EXPONENT in stored:
             state[name] = state[name] * power(stored[name + EXPONENT])
     if MASKED in state and version > 1:
-        live, shape = state[MASKED], wanted[MASKED].shape
+        live, shape = state[MASKED], expected[MASKED].shape
         state[MASKED] = F.pad(live, (0, shape[2] * shape[3] - live.shape[2])).view(shape)
     return state
 

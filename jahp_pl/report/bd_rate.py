@@ -52,7 +52,7 @@ def bd_rate(anchor: Pairs, test: Pairs, method: Interpolation) -> BDRate:
     if low >= high:
         raise CurveError(
             f"no common quality: the curve has {test[0][1]:.2f} to {test[-1][1]:.2f} dB, the anchor "
-            f"{anchor[0][1]:.2f} to {anchor[-1][1]:.2f} dB"
+            f"{anchor[0][1]:.2f} to {anchor[-1][1]:.2f} dB; measure wider ranges"
         )
     percent = _package().bd_rate(
         *zip(*anchor, strict=True), *zip(*test, strict=True), method, require_matching_points=False, min_overlap=0
@@ -86,7 +86,7 @@ def _check_points(pairs: Pairs, name: str, method: Interpolation) -> None:
         raise CurveError(f"{INTERPOLATIONS[method]} needs {MIN_POINTS[method]} points, {name} has {found}; {left}")
     rates, values = zip(*pairs, strict=True)
     if any(b <= a for series in (rates, values) for a, b in pairwise(series)):
-        raise CurveError(f"quality must rise with the rate, but along {name} it does not")
+        raise CurveError(f"quality must rise with the rate, but along {name} it does not; measure other qualities")
 
 
 def _package() -> ModuleType:

@@ -55,7 +55,7 @@ class Comparison(NamedTuple):
     """Reconstructions in the order of the curves; curves without a picture are left out."""
 
 
-def choose_images(curves: Sequence[Curve], wanted: Sequence[str]) -> dict[str, str]:
+def choose_images(curves: Sequence[Curve], names: Sequence[str]) -> dict[str, str]:
     """Choose the images to show.
 
     These are the requested ones, otherwise the images with the highest and the median rate at the middle point of the
@@ -67,11 +67,11 @@ def choose_images(curves: Sequence[Curve], wanted: Sequence[str]) -> dict[str, s
     Raises:
         EvaluationError: if a requested image is not in the results.
     """
-    if missing := sorted(set(wanted) - curves[0].images):
+    if missing := sorted(set(names) - curves[0].images):
         there = ", ".join(sorted(curves[0].images))
         raise EvaluationError(f"{missing[0]}: no such image in the results; choose among {there}")
-    if wanted:
-        return dict.fromkeys(wanted, "chosen by hand")
+    if names:
+        return dict.fromkeys(names, "chosen by hand")
     point = next((c.points[len(c.points) // 2] for c in curves if c.points and c.points[0].images), None)
     if point is None:
         return {}
@@ -173,10 +173,16 @@ def _shown(curve: int, bpp: float, original: RGB, decoded: RGB) -> Preview:
 def _original(paths: Sequence[Path], name: str) -> RGB:
     """Read the original image that results call `name`."""
     for path in paths:
-        wanted = (path if path.is_dir() else path.parent) / name
-        files = [path] if path.is_file() else sorted(wanted.parent.iterdir()) if wanted.parent.is_dir() else []
+        path_without_suffix = (path if path.is_dir() else path.parent) / name
+        files = (
+            [path]
+            if path.is_file()
+            else sorted(path_without_suffix.parent.iterdir())
+            if path_without_suffix.parent.is_dir()
+            else []
+        )
         for file in files:
-            if file.suffix.lower() in SUFFIXES and file.with_suffix("") == wanted:
+            if file.suffix.lower() in SUFFIXES and file.with_suffix("") == path_without_suffix:
                 return decode_rgb(file)
     searched = ", ".join(map(str, paths[:3])) + (", ..." if len(paths) > 3 else "")
     raise EvaluationError(f"--images {searched}: has no image {name}; give what was evaluated, images or their folder")

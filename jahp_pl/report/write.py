@@ -22,7 +22,7 @@ class Pictures(NamedTuple):
 
     originals: Sequence[Path]
     """The original images, or folders of them."""
-    wanted: Sequence[str]
+    names: Sequence[str]
     """Names of the images to show, without suffix; if empty, images are chosen by rate."""
     bpp: float
     """Mean rate of the comparison, in bits per pixel."""
@@ -70,7 +70,7 @@ def write_report(
     tables = {measure: format_bd_rate_table(curves, anchor, measure) for measure in MEASURES}
     comparisons = []
     if pictures is not None:
-        chosen = choose_images(curves, pictures.wanted)
+        chosen = choose_images(curves, pictures.names)
         comparisons = make_comparisons(curves, pictures.originals, chosen, pictures.bpp, pictures.codecs, progress)
     progress("plots")
     plots = draw_all(curves, anchor, out)

@@ -44,7 +44,7 @@ class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
     """Codec of an exported model, whose networks run in onnxruntime.
 
     Guarantees: it decodes files from the same model's `codec.Codec` to the same latents, to the last bit, and vice
-    versa; pixels agree up to float32 rounding, i.e. within one level of 255. A codec is stateless: no call changes it.
+    versa; pixels agree up to float32 rounding, i.e. they differ by at most 1. A codec is stateless: no call changes it.
 
     Args:
         config: architecture; the transform must be the paper's.

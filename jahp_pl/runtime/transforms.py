@@ -115,7 +115,7 @@ class RuntimeTransforms:
 
 
 class RuntimeAnalyzed:
-    """`encoder.AnalyzedImage` in onnxruntime: an image and its latents before they are quantized.
+    """Implementation of `encoder.AnalyzedImage` in onnxruntime: an image and its latents before they are quantized.
 
     Args:
         transforms: transforms of the model.
@@ -155,6 +155,6 @@ def _with_halo(span: TileSpan, stride: int) -> slice:
 def _gains_at(logarithms: Float32Array, level: float) -> Float32Array:
     """Interpolate logarithms (levels, M) at a level, and return the gains (M, 1, 1)."""
     below = min(int(level), len(logarithms) - 2)
-    share = np.float32(level - below)
-    row: Float32Array = np.exp(logarithms[below] + share * (logarithms[below + 1] - logarithms[below]))
+    fraction = np.float32(level - below)
+    row: Float32Array = np.exp(logarithms[below] + fraction * (logarithms[below + 1] - logarithms[below]))
     return row[:, None, None]

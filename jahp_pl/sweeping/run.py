@@ -123,7 +123,7 @@ class Sweep:
             raise SweepError(f"no point of {self.file.path} can continue: {refused[0]}")
 
     def _in_names_of_file(self, values: Mapping[str, Value]) -> dict[str, Value]:
-        """Name stored values as the sweep file does; the file or the results may have former names of settings."""
+        """Rename stored values as the sweep file names them; either may use former names of settings."""
         names = {current_name(parameter.key): parameter.key for parameter in self.file.parameters}
         return {names.get(current_name(key), key): value for key, value in values.items()}
 

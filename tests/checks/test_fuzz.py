@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from checks.fuzz import doors, misbehaving, mutate
+from checks.fuzz import input_kinds, misbehaving, mutate
 from checks.fuzz.corpus import PROFILE, SIZES, subjects
-from checks.fuzz.door_worker import read
-from checks.fuzz.doors import DOORS
+from checks.fuzz.input_kinds import INPUT_KINDS
+from checks.fuzz.input_worker import read
 from checks.fuzz.mutate import STRATEGIES, case, put_together, take_apart
 from checks.fuzz.outcome import Outcome
 from checks.fuzz.pool import Pool
@@ -63,15 +63,15 @@ def test_a_file_reassembled_from_its_parts_is_identical(more: dict[str, Any]) ->
     assert put_together(take_apart(data)) == data
 
 
-def test_damaged_files_of_every_door_are_read_or_refused_in_plain_words(tmp_path: Path) -> None:
-    counts = fuzz(seed=1, first=0, cases=64, workers=1, state=tmp_path, target="doors", quiet=True)
+def test_damaged_inputs_of_every_kind_are_read_or_refused_in_plain_words(tmp_path: Path) -> None:
+    counts = fuzz(seed=1, first=0, cases=64, workers=1, state=tmp_path, target="inputs", quiet=True)
     assert counts.failures == []
-    assert set(counts.by_strategy) == set(DOORS)
-    assert all(sum(counts.by_strategy[door].values()) == 8 for door in DOORS)
+    assert set(counts.by_strategy) == set(INPUT_KINDS)
+    assert all(sum(counts.by_strategy[kind].values()) == 8 for kind in INPUT_KINDS)
     assert sum(found["decoded"] for found in counts.by_strategy.values()) > 5
 
 
-def test_the_files_of_every_door_are_valid_before_they_are_mutated(
+def test_the_inputs_of_every_kind_are_valid_before_they_are_mutated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise every case would be refused for the same reason."""
@@ -83,12 +83,12 @@ def test_the_files_of_every_door_are_valid_before_they_are_mutated(
         "mutated_checkpoint",
         "mutated_export",
     ):
-        monkeypatch.setattr(doors, name, lambda _, content: content)
-    monkeypatch.setattr(doors, "mutated_tree", lambda _, content: content)
-    monkeypatch.setattr(doors, "mutated_checkpoint", lambda _, content: saved(content))
-    for name in DOORS:
+        monkeypatch.setattr(input_kinds, name, lambda _, content: content)
+    monkeypatch.setattr(input_kinds, "mutated_tree", lambda _, content: content)
+    monkeypatch.setattr(input_kinds, "mutated_checkpoint", lambda _, content: saved(content))
+    for name in INPUT_KINDS:
         if name not in ("index", "settings", "results"):  # a wrong digest, pairs of numbers, another model
-            assert read(*doors.case(0, 0, (name,))) == ("decoded", ""), name
+            assert read(*input_kinds.case(0, 0, (name,))) == ("decoded", ""), name
 
 
 def saved(content: dict[str, Any]) -> bytes:
@@ -115,7 +115,7 @@ def test_an_error_in_foreign_words_or_of_another_type_fails(
         if error is not None:
             raise error
 
-    monkeypatch.setitem(DOORS, "metrics", DOORS["metrics"]._replace(read=read_badly))
+    monkeypatch.setitem(INPUT_KINDS, "metrics", INPUT_KINDS["metrics"]._replace(read=read_badly))
     assert read("metrics", {"x": b""})[0] == outcome
 
 

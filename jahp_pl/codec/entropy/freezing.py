@@ -125,7 +125,7 @@ def freeze(
     bias = np.zeros(weight.shape[-1]) if bias is None else bias
     if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
         raise FreezeError(f"{name}: has weights that are not finite; train again from an earlier checkpoint")
-    # Rounding may add half a step per input to a sum, so that much is left free.
+    # Rounding may add half a step per input to a sum, so the limit is lowered by that much.
     room = FLOAT32_EXACT // largest_input - num_inputs // 2 - 1
     if room < 2**6:
         raise FreezeError(f"{name}: {num_inputs} inputs are too many for exact sums; use narrower layers")

@@ -17,7 +17,7 @@ import constriction
 import numpy as np
 
 from jahp_pl.codec.arrays import Float64Array, IntArray
-from jahp_pl.codec.bitstream import BitstreamError
+from jahp_pl.codec.bitstream import FOREIGN_FILE, BitstreamError
 
 MASS_BITS = 24
 """Probabilities are multiples of 2^-24, the resolution of the range coder."""
@@ -165,8 +165,8 @@ class Reader:
 
 
 def _leaky_bits(probability: Float64Array, num_symbols: int) -> float:
-    """Compute the total bits of symbols with probabilities (n,) in a table of `num_symbols`, all of which the coder
-    keeps possible."""
+    """Compute the total bits of symbols with probabilities (n,) in a table of `num_symbols`, as coded with a minimum
+    probability for every symbol."""
     # The coder uses p (1 - n 2^-24) + 2^-24 for each of n symbols.
     leak = 2.0**-MASS_BITS
     return float(-np.log2(probability * (1 - num_symbols * leak) + leak).sum())
@@ -178,4 +178,4 @@ def _is_refusal(error: BaseException) -> bool:
 
 
 def _undecodable() -> BitstreamError:
-    return BitstreamError("the payload does not decode under this model's probabilities; another program made the file")
+    return BitstreamError(f"the payload does not decode under this model's probabilities; {FOREIGN_FILE}")

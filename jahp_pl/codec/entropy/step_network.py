@@ -173,7 +173,7 @@ class _Memory:
         self._buffers: dict[str, npt.NDArray[Any]] = {}
 
     def array(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
-        """Return the memory of that name as an array of the given shape, whose first dimension is rows."""
+        """Return the memory of that name as an array of `shape`, whose first dimension counts rows."""
         if name not in self._buffers:
             self._buffers[name] = np.empty(FEW_ROWS * math.prod(shape[1:]), dtype=dtype)
         return self._buffers[name][: math.prod(shape)].reshape(shape)

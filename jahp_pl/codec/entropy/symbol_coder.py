@@ -39,7 +39,7 @@ class LatentRange(NamedTuple):
         return self.highest - self.lowest + 1
 
     def fits(self, lowest: int, highest: int) -> bool:
-        """Check whether it is part of another range."""
+        """Check whether this range lies within the one from `lowest` to `highest`."""
         return lowest <= self.lowest and self.highest <= highest
 
     @property

@@ -1,7 +1,7 @@
 """Runs the transforms for the codec: uint8 images to latents and back, in bounded memory, on the fastest backend.
 
 Guarantees: for any image size, the result depends on the memory limit only through float32 rounding (relative 1e-5;
-rarely, a pixel differs by one level). Up to the same rounding, latents and pixels equal those of
+rarely, a pixel differs by 1). Up to the same rounding, latents and pixels equal those of
 `CompressionModel.analyze` and `synthesize`. Exactness is not needed here: latents are rounded before they are coded,
 and pixels are computed after everything is decoded.
 """

@@ -35,7 +35,7 @@ def channels_last(network: nn.Module, dtype: torch.dtype) -> nn.Module:
 class TorchTransform:
     """g_a or g_s with GDN and the last convolution in float32, and the other layers in a given precision.
 
-    In bfloat16, the last convolution would round pixels near white by a whole level.
+    In bfloat16, rounding in the last convolution would change pixels near white by 1.
 
     Args:
         transform: trained network; its weights are copied.

@@ -1,4 +1,4 @@
-"""Reads the files of each door as the program does."""
+"""Reads the files of each kind of input as the program does."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The doors through which files from outside enter, apart from .jahp files, with valid files to mutate for each.
+"""The kinds of input from outside that the program reads, apart from .jahp files, with valid files to mutate for each.
 
-A door reads a folder of files and either returns or raises a `JahpError` with one line in plain words.
+Reading a folder of such files either succeeds or raises a `JahpError` with one line in plain words.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 import yaml
 from PIL import Image
 
-from checks.fuzz import read_doors
+from checks.fuzz import read_inputs
 from checks.fuzz.archives import mutated_tar, valid_tar
 from checks.fuzz.content import mutated_bytes, mutated_json, mutated_text, mutated_tree
 from checks.fuzz.models import checkpoint, export_folders, mutated_checkpoint, mutated_export
@@ -34,7 +34,7 @@ METRICS = b"step,train/loss,train/bpp,val/loss,val/psnr\n" + b"".join(
 )
 
 
-class Door(NamedTuple):
+class InputKind(NamedTuple):
     """One kind of input."""
 
     mutate: Callable[[np.random.Generator], Files]
@@ -120,7 +120,7 @@ def _results(rng: np.random.Generator) -> Files:
 
 def _sweep(rng: np.random.Generator) -> Files:
     """Mutate a sweep file, its results, or the metrics and the checkpoint of its first point."""
-    files = read_doors.sweep_folder(SMALL, METRICS)
+    files = read_inputs.sweep_folder(SMALL, METRICS)
     name = choose(rng, sorted(files))
     if name.endswith(".yaml") and rng.random() < 0.6:
         files[name] = _dumped(mutated_tree(rng, yaml.safe_load(files[name])))
@@ -138,27 +138,27 @@ def _metrics(rng: np.random.Generator) -> Files:
     return {"run/metrics.csv": data, "is-drawn": bytes(int(rng.random() < 0.05))}
 
 
-DOORS = {
-    "checkpoint": Door(_checkpoint, read_doors.read_checkpoint_file),
-    "export": Door(_export, read_doors.read_export),
-    "index": Door(_index, read_doors.read_index),
-    "archive": Door(_archive, read_doors.read_archive),
-    "settings": Door(_settings, read_doors.read_settings),
-    "results": Door(_results, read_doors.read_results),
-    "sweep": Door(_sweep, read_doors.read_sweep_folder),
-    "metrics": Door(_metrics, read_doors.read_metrics),
+INPUT_KINDS = {
+    "checkpoint": InputKind(_checkpoint, read_inputs.read_checkpoint_file),
+    "export": InputKind(_export, read_inputs.read_export),
+    "index": InputKind(_index, read_inputs.read_index),
+    "archive": InputKind(_archive, read_inputs.read_archive),
+    "settings": InputKind(_settings, read_inputs.read_settings),
+    "results": InputKind(_results, read_inputs.read_results),
+    "sweep": InputKind(_sweep, read_inputs.read_sweep_folder),
+    "metrics": InputKind(_metrics, read_inputs.read_metrics),
 }
-"""Doors by name."""
+"""Kinds of input by name."""
 
 
 def case(seed: int, number: int, names: tuple[str, ...]) -> tuple[str, Files]:
-    """Return the door and the files of a case, a function of the seed and the number alone.
+    """Return the kind and the files of a case, a function of the seed and the number alone.
 
     Args:
         seed: seed of a run.
         number: number of the case, from 0.
-        names: doors to take turns.
+        names: kinds of input, which take turns.
     """
     name = names[number % len(names)]
     with torch.random.fork_rng():
-        return name, DOORS[name].mutate(np.random.default_rng([seed, number]))
+        return name, INPUT_KINDS[name].mutate(np.random.default_rng([seed, number]))

@@ -1,4 +1,4 @@
-"""Reads damaged files of every door in a process with limits of time and memory, and reports each outcome."""
+"""Reads damaged inputs of every kind in a process with limits of time and memory, and reports each outcome."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from checks.fuzz.doors import DOORS, Files, case
+from checks.fuzz.input_kinds import INPUT_KINDS, Files, case
 from checks.fuzz.outcome import Ready
 from checks.fuzz.worker import serve
 from jahp_pl.errors import JahpError
@@ -29,7 +29,7 @@ WARM_UP = 40
 """Cases read before memory is measured, so that all libraries are loaded."""
 
 
-def work(connection: Connection, seed: int, names: tuple[str, ...] = tuple(DOORS)) -> None:
+def work(connection: Connection, seed: int, names: tuple[str, ...] = tuple(INPUT_KINDS)) -> None:
     """Answer case numbers with outcomes until None arrives."""
     torch.set_num_threads(1)
 
@@ -41,19 +41,19 @@ def work(connection: Connection, seed: int, names: tuple[str, ...] = tuple(DOORS
     serve(connection, Ready(()), try_case)
 
 
-def read(door: str, files: Files) -> tuple[str, str]:
+def read(kind: str, files: Files) -> tuple[str, str]:
     """Read the files of a case in a folder of their own, and return `result` and `detail` of its outcome."""
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     try:
         for name, data in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(data)
-        DOORS[door].read(folder)
+        INPUT_KINDS[kind].read(folder)
     except JahpError as error:
         message = str(error)
         if "\n" in message or len(message) > MAX_MESSAGE or FOREIGN_WORDS.search(message):
             return "failed", f"{type(error).__name__} with an unfit message: {message}"
-        return "refused", f"{door}: {re.sub(r'[0-9a-f]{8,}|-?[0-9]+', '#', message.replace(str(folder), ''))[:80]}"
+        return "refused", f"{kind}: {re.sub(r'[0-9a-f]{8,}|-?[0-9]+', '#', message.replace(str(folder), ''))[:80]}"
     except BaseException:  # noqa: BLE001  any other exception is a failure
         return "failed", traceback.format_exc()
     finally:
