@@ -130,7 +130,9 @@ def _encode_to_rate(encoder: ImageEncoder, target: Target, last: int) -> Encoded
     nearest = min(files.values(), key=lambda file: abs(math.log(len(file.data) / target_bytes)))
     rate = 8 * len(nearest.data) / encoder.num_pixels
     lengths = [len(file.data) for file in files.values()]
-    is_beyond = not min(lengths) <= target_bytes <= max(lengths)  # then the search went to an end, where rates may not change
+    is_beyond = (
+        not min(lengths) <= target_bytes <= max(lengths)
+    )  # then the search went to an end, where rates may not change
     if is_beyond and not 1 - RATE_TOLERANCE <= len(nearest.data) / target_bytes <= 1 + RATE_TOLERANCE:
         limit, remedy = ("at least", "more") if target_bytes < min(lengths) else ("at most", "less")
         raise TargetError(f"bpp {target.bpp:g}: this image takes {limit} {rate:.4f} bits per pixel; ask for {remedy}")
