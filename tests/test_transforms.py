@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from jahp_pl.config import BUILT_IN, TransformName
-from jahp_pl.layers import GDN
+from jahp_pl.layers import GDN, TransposedConv2d
 from jahp_pl.transforms import (
     TRANSFORMS,
     AnalysisTransform,
@@ -51,7 +51,7 @@ def test_layers_are_those_of_the_paper() -> None:
     g_a, g_s = AnalysisTransform(6, 10), SynthesisTransform(6, 10)
     for network, kind, inverse, channels in (
         (g_a, nn.Conv2d, False, [3, 6, 6, 6, 10]),
-        (g_s, nn.ConvTranspose2d, True, [10, 6, 6, 6, 3]),
+        (g_s, TransposedConv2d, True, [10, 6, 6, 6, 3]),
     ):
         convolutions, normalizations = list(network)[::2], list(network)[1::2]
         assert all(type(c) is kind and c.kernel_size == (5, 5) and c.stride == (2, 2) for c in convolutions)
