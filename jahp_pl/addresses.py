@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit, urlunsplit
+
+_SCHEME = re.compile(r"[\w+.{},-]+://")
+"""What an address begins with; braces list alternatives. A setting such as data.train=[http://HOST/] is no address."""
 
 
 def is_address(text: str) -> bool:
@@ -10,8 +14,7 @@ def is_address(text: str) -> bool:
 
     `Path` would take an address for a file of a similar name, because it joins repeated slashes.
     """
-    scheme, separator, _ = text.partition("://")
-    return bool(scheme and separator) and "/" not in scheme
+    return _SCHEME.match(text) is not None
 
 
 def without_credentials(text: str) -> str:

@@ -12,7 +12,10 @@ def test_a_scheme_makes_an_address(text: str) -> None:
     assert is_address(text)
 
 
-@pytest.mark.parametrize("text", ["a.tar", "/a/http://host/b", "a/b://c", "://a", "C:\\a", "a:b.tar", "pipe:cat a", ""])
+@pytest.mark.parametrize(
+    "text",
+    ["a.tar", "/a/http://host/b", "a/b://c", "://a", "C:\\a", "data.train=[http://host/]", "a:b.tar", "pipe:cat a", ""],
+)
 def test_other_text_is_no_address(text: str) -> None:
     assert not is_address(text)
 
