@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from jahp_pl.codec.bitstream import LATENT_MAX, LATENT_MIN
 from jahp_pl.config import LossConfig
 from jahp_pl.ops import round_straight_through
 
@@ -82,7 +83,7 @@ def run_search(
         on_step: called after each step with the number of finished steps.
 
     Returns:
-        (1, M, h, w) latents, to be rounded; None if a gradient is not finite.
+        (1, M, h, w) integers that a file can hold; None if a gradient is not finite.
     """
     is_free = keys >= 0
     adam = _Adam(y, search.betas, search.channel_share)
@@ -106,7 +107,7 @@ def run_search(
         rate = search.rate * (search.final_rate / search.rate) ** progress
         y = torch.where(is_free, y.detach() - rate * adam.direction(gradient), y.detach())
         on_step(step + 1)
-    return y
+    return y.round().clamp(LATENT_MIN, LATENT_MAX)
 
 
 def _share_frozen(search: Search, step: int) -> float:

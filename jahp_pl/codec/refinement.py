@@ -19,7 +19,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from jahp_pl.codec.bitstream import LATENT_MAX, LATENT_MIN
 from jahp_pl.codec.latent_objective import LatentObjective, Region
 from jahp_pl.codec.latent_search import Search, run_search
 from jahp_pl.codec.latents import Latents
@@ -189,10 +188,9 @@ def _refine_tile(
 
 
 def _choose(objective: LatentObjective, plain: Tensor, found: Tensor | None) -> Tensor:
-    """Return the integers with the lower objective: `found`, rounded, or `plain`."""
+    """Return the integers with the lower objective: `found` if the search found any, or `plain`."""
     if found is None:
         return plain
-    found = found.round().clamp(LATENT_MIN, LATENT_MAX)
     return found if objective.score(found) < objective.score(plain) else plain
 
 

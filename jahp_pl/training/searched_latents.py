@@ -9,7 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from jahp_pl.codec.bitstream import LATENT_MAX, LATENT_MIN
 from jahp_pl.codec.latent_objective import LatentObjective, Region
 from jahp_pl.codec.latent_search import Search, run_search
 from jahp_pl.codec.latents import Latents
@@ -78,5 +77,4 @@ def _search(
     )  # fmt: skip
     keys = torch.rand(y.shape, generator=generator).to(y.device)
     with torch.enable_grad(), torch.autocast(y.device.type, enabled=False):
-        found = run_search(objective, y, keys, search, generator, lambda _: None)
-    return None if found is None else found.round().clamp(LATENT_MIN, LATENT_MAX)
+        return run_search(objective, y, keys, search, generator, lambda _: None)

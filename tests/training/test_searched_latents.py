@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from jahp_pl.codec.latent_search import Search
+from jahp_pl.codec.refinement import EFFORTS
 from jahp_pl.config import Config, ConfigError, LossConfig, ModelConfig, OptimConfig
 from jahp_pl.initialization.warm_start import initialize, latent_scale
 from jahp_pl.loss import rate_distortion
@@ -74,7 +75,11 @@ def test_half_of_the_crops_get_latents_that_cost_less(photos, entropy_model, mon
         ({"quantization": "mixed"}, {"search_effort": 1, "ema_decay": 0.9}, "quantization=rounded"),
         ({"quantization": "rounded"}, {"search_effort": 1}, "ema_decay"),
         ({"quantization": "rounded"}, {"search_effort": 1, "ema_decay": 0.9, "transform_factor": 0.0}, "must learn"),
-        ({"quantization": "rounded"}, {"search_effort": 7, "ema_decay": 0.9}, "from 0 to 6"),
+        (
+            {"quantization": "rounded"},
+            {"search_effort": len(EFFORTS), "ema_decay": 0.9},
+            f"from 0 to {len(EFFORTS) - 1}",
+        ),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(model, optim, message) -> None:
