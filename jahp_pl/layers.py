@@ -1,4 +1,4 @@
-"""The layers that the paper's networks need beyond plain convolutions: GDN, and convolutions with a causal mask."""
+"""The paper's layers other than plain convolutions: GDN, transposed convolutions, and those with a causal mask."""
 
 from __future__ import annotations
 

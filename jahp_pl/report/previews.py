@@ -174,13 +174,8 @@ def _original(paths: Sequence[Path], name: str) -> RGB:
     """Read the original image that results call `name`."""
     for path in paths:
         path_without_suffix = (path if path.is_dir() else path.parent) / name
-        files = (
-            [path]
-            if path.is_file()
-            else sorted(path_without_suffix.parent.iterdir())
-            if path_without_suffix.parent.is_dir()
-            else []
-        )
+        folder = path_without_suffix.parent  # not always `path`, because a name may contain folders
+        files = [path] if path.is_file() else sorted(folder.iterdir()) if folder.is_dir() else []
         for file in files:
             if file.suffix.lower() in SUFFIXES and file.with_suffix("") == path_without_suffix:
                 return decode_rgb(file)
