@@ -17,9 +17,18 @@ def printable(text: str) -> str:
     )
 
 
+MAX_FIGURE_TEXT = 200
+"""Maximum number of characters of a text in a figure, which would take minutes to lay out megabytes."""
+
+
 def figure_text(text: str) -> str:
-    """Escape text for a matplotlib figure, which reads `$` as mathematics and fails on surrogates."""
-    return printable(text).replace("$", r"\$")
+    """Escape and cut text for a matplotlib figure, which reads `$` as mathematics and fails on surrogates."""
+    return printable(shortened(text, MAX_FIGURE_TEXT)).replace("$", r"\$")
+
+
+def encoded(text: str) -> bytes:
+    """Encode text as UTF-8; what UTF-8 lacks, such as bytes of a file name in another encoding, becomes an escape."""
+    return text.encode(errors="backslashreplace")
 
 
 def count_of(number: int, noun: str) -> str:

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 from jahp_pl import json_content
 from jahp_pl.errors import JahpError
 from jahp_pl.files import write_synced
+from jahp_pl.text import encoded
 
 INDEX_NAME = "index.json"
 MAX_INDEX_BYTES = 2**26
@@ -73,7 +74,7 @@ class ShardIndex(NamedTuple):
             "skipped": [skipped._asdict() for skipped in self.skipped],
         }
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-        write_synced(folder / INDEX_NAME, text.encode(errors="backslashreplace"))
+        write_synced(folder / INDEX_NAME, encoded(text))
 
     @classmethod
     def load(cls, folder: Path) -> ShardIndex:

@@ -11,6 +11,9 @@ from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.image_set import ImageIdentity, may_be_same_image
 from jahp_pl.text import count_of
 
+_POINT = {"quality": int, "mean": {"file_bpp": float, "file_psnr": float}, "images": [{"name": str}]}
+"""Shape of a measured point, see `json_content.first_misfit`."""
+
 
 def read_curve_file(path: Path) -> dict[str, Any]:
     """Read a file with the entries "curves" and, optionally, "unfinished"; without a file, there are no curves.
@@ -90,16 +93,8 @@ def _is_curve(curve: object) -> bool:
     points = curve.get("points")
     if not isinstance(points, list) or _is_published(curve):
         return isinstance(points, list)
-    return isinstance(curve.get("provenance"), dict) and all(map(_is_point, points))
+    return isinstance(curve.get("provenance"), dict) and json_content.first_misfit(points, [_POINT]) is None
 
 
 def _is_published(curve: dict[str, Any]) -> bool:
     return curve.get("kind") == "published"
-
-
-def _is_point(point: object) -> bool:
-    if not isinstance(point, dict) or not isinstance(point.get("quality"), int):
-        return False
-    mean, rows = point.get("mean"), point.get("images")
-    is_mean = isinstance(mean, dict) and all(isinstance(mean.get(k), int | float) for k in ("file_bpp", "file_psnr"))
-    return is_mean and isinstance(rows, list) and all(isinstance(row, dict) and "name" in row for row in rows)

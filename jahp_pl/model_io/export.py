@@ -50,6 +50,7 @@ from jahp_pl.model_io.export_config import (
 from jahp_pl.model_io.model_card import format_card, read_evaluation_results
 from jahp_pl.model_io.tensor_layout import EXPORT_FORMAT, Dtype
 from jahp_pl.model_io.tensors import restore, store, store_table
+from jahp_pl.text import encoded
 
 
 class Export(NamedTuple):
@@ -122,7 +123,7 @@ def export(
     }
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     text = format_card(folder.name, model.config, num_parameters, codec.fingerprint, facts, results)
-    contents = {WEIGHTS: data, CARD: text.encode(), CONFIG: (json.dumps(config, indent=1) + "\n").encode()}
+    contents = {WEIGHTS: data, CARD: encoded(text), CONFIG: encoded(json.dumps(config, indent=1) + "\n")}
     replace_folder(folder, contents)
     return codec
 

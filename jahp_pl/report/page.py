@@ -91,7 +91,8 @@ def _bd(curves: Sequence[Curve], anchor: Curve, measure: Any) -> list[dict[str, 
     rows = [compare_curves(anchor, curve, measure) for curve in curves]
     return [
         {method: _short(value) for method, value in row.percent.items()}
-        | {"low": row.low, "high": row.high, "why": row.why, "spread": row.spread}
+        | {"low": row.low, "high": row.high, "why": row.why}
+        | {"spread": None if row.spread is None else [_short(value) for value in row.spread]}
         for row in rows
     ]
 

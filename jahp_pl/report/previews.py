@@ -157,7 +157,8 @@ def _reconstruction(point: CurvePoint, name: str, original: RGB, codecs: Mapping
     """Return a model's reconstruction, from its codec or from the PNG beside its results; None without either."""
     codec = codecs.get(point.raw["provenance"].get("fingerprint", ""))
     if codec is not None:
-        target = Target(**point.raw.get("target", {}))
+        asked = point.raw.get("target", {})
+        target = Target(**{name: asked[name] for name in Target.__dataclass_fields__ if name in asked})
         return codec.decompress(codec.encode(original, target).data).permute(1, 2, 0).numpy()
     folder = point.path.with_suffix("") / point.raw.get("folder", "") if point.path is not None else Path()
     pictures = (folder / f"{name}{suffix}" for suffix in (DECODED_SUFFIX, ".png"))  # names used by `jahp decompress`

@@ -14,7 +14,7 @@ from jahp_pl.config import with_current_names
 from jahp_pl.evaluation import EvaluationError
 from jahp_pl.evaluation.image_set import may_be_same_image
 from jahp_pl.images.kodak import KODAK_NAMES
-from jahp_pl.json_content import Nullable, first_misfit
+from jahp_pl.json_content import FINITE, Nullable, first_misfit
 from jahp_pl.measurement.rates import RateSplit
 from jahp_pl.quality import decibels
 from jahp_pl.report.curves import Curve, CurveKind, CurvePoint, QualityRow
@@ -37,13 +37,13 @@ _ROW = {
     "height?": int,
     "encode_seconds?": float,
     "decode_seconds?": float,
-    "rate?": dict.fromkeys(RateSplit._fields, float),
+    "rate?": dict.fromkeys(RateSplit._fields, FINITE),
 }
 _POINT = {
     "mean": _ROW,
     "images?": [_ROW | {"name": str}],
     "provenance?": _PROVENANCE,
-    "bpp_per_channel?": Nullable({"y": [float], "z": [float]}),
+    "bpp_per_channel?": Nullable({"y": [FINITE], "z": [FINITE]}),
     "folder?": str,
     "target?": dict.fromkeys(("quality?", "bpp?", "size?", "psnr?", "level?"), Nullable(float)),
 }
@@ -51,6 +51,8 @@ _EVALUATION = _POINT | {"images": None, "provenance": None}
 _CURVE = {"name": str, "title": str, "kind": str, "points": [_POINT], "settings?": str, "source?": str}
 _MEASURED_MODEL = {"points": [{"provenance": {"model": {"entropy_model": str}}}]}
 """Expected content of result files, for `json_content.first_misfit`; entries that nothing reads are left out."""
+_MIN_BPP, _MAX_BPP, _MAX_DECIBELS = 1e-9, 1e9, 1000.0
+"""Limits of rates and qualities, far beyond any file, because tables and plots of absurd ones would take hours."""
 
 
 def read_curves(paths: Iterable[Path]) -> list[Curve]:
@@ -167,13 +169,16 @@ def _point(content: Mapping[str, Any], path: Path) -> CurvePoint:
     rows = {}
     for row in content.get("images", ()):
         name = Path(row["name"]).with_suffix("").as_posix()
+        _check_inside(name)
         if name in rows:
             raise EvaluationError(f"{path}: two images are called {name}; rename one of them and code them again")
         rows[name] = row
     images = {name: _measured(row, name) for name, row in rows.items()}
+    _check_inside(content.get("folder", ""))
     mean = _measured(content["mean"], "mean")
     times = [
-        [row[f"{way}_seconds"] for row in rows.values() if f"{way}_seconds" in row] for way in ("encode", "decode")
+        [row[f"{way}_seconds"] for row in rows.values() if math.isfinite(row.get(f"{way}_seconds", math.nan))]
+        for way in ("encode", "decode")
     ]
     # Medians, because a single image that was coded while the machine was busy would dominate the means.
     seconds = (float(median(times[0])), float(median(times[1]))) if all(times) else None
@@ -182,15 +187,27 @@ def _point(content: Mapping[str, Any], path: Path) -> CurvePoint:
     return CurvePoint("" if quality is None else str(quality), mean, images, seconds, raw, path)
 
 
+def _check_inside(name: str) -> None:
+    """Refuse a name that leads out of the folder it is looked up in, because a report shows the pictures it finds.
+
+    Raises:
+        ValueError: if it does.
+    """
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ValueError(f"{name} leads out of its folder")
+
+
 def _measured(row: Mapping[str, Any], name: str) -> QualityRow:
     """Convert a row of results, with MS-SSIM in decibels."""
     bpp, similarity, psnr = row["file_bpp"], row.get("file_ms_ssim"), row.get("file_psnr")
-    if not 0 < bpp < math.inf:
+    if not _MIN_BPP <= bpp <= _MAX_BPP:
         raise ValueError(f"file_bpp of {name} is {bpp}")
-    in_decibels = None if similarity is None or similarity >= 1 else decibels(similarity)
+    in_decibels = None if similarity is None or math.isnan(similarity) else decibels(similarity)
+    qualities = [value if value is not None and math.isfinite(value) else None for value in (psnr, in_decibels)]
+    if too_large := next((value for value in qualities if value is not None and abs(value) > _MAX_DECIBELS), None):
+        raise ValueError(f"the quality of {name} is {too_large:g} dB")
     size = (row["width"], row["height"]) if "width" in row else None
-    in_range = psnr if psnr is not None and math.isfinite(psnr) else None
-    return QualityRow(name, bpp, in_range, in_decibels, size, str(row.get("pixels", "")))
+    return QualityRow(name, bpp, *qualities, size, str(row.get("pixels", "")))
 
 
 def _lmbda(provenance: Mapping[str, Any]) -> str | None:

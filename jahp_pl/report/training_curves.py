@@ -84,7 +84,7 @@ def draw_training(runs: Sequence[Path], folder: Path) -> list[Path]:
         EvaluationError: if a run's metrics cannot be read.
         WriteError: if the disk is full.
     """
-    names = [figure_text(resolved(run).name) for run in runs]
+    names = [resolved(run).name for run in runs]
     names = names if len(set(names)) == len(names) else [str(run) for run in runs]
     series = {name: read_series(run) for name, run in zip(names, runs, strict=True)}
     panels = [
@@ -106,9 +106,10 @@ def draw_training(runs: Sequence[Path], folder: Path) -> list[Path]:
 
 def _draw(axes: Axes, panel: Panel, series: dict[str, Series], color: str, name: str) -> None:
     if line := _find(series, panel.training):
-        axes.plot(*zip(*line, strict=True), color=color, alpha=0.45, lw=1.1, label=f"{name}, training")
+        axes.plot(*zip(*line, strict=True), color=color, alpha=0.45, lw=1.1, label=figure_text(f"{name}, training"))
     if line := _find(series, panel.validation):
-        axes.plot(*zip(*line, strict=True), color=color, marker="o", ms=3, lw=1.6, label=f"{name}, validation")
+        label = figure_text(f"{name}, validation")
+        axes.plot(*zip(*line, strict=True), color=color, marker="o", ms=3, lw=1.6, label=label)
     values = [value for column in panel.training + panel.validation for _, value in series.get(column, [])]
     if panel.is_log and values and min(values) > 0:
         axes.set_yscale("log")

@@ -13,6 +13,7 @@ from jahp_pl.report.curves import MEASURES, Curve
 from jahp_pl.report.figures import draw_all
 from jahp_pl.report.page import build_page
 from jahp_pl.report.previews import choose_images, make_comparisons
+from jahp_pl.text import encoded
 
 PAGE, TABLE = "report.html", "bd-rates.md"
 
@@ -75,13 +76,13 @@ def write_report(
     progress("plots")
     plots = draw_all(curves, anchor, out)
     progress("page")
-    text = build_page(curves, anchor, comparisons, title, foot).encode(errors="backslashreplace")
+    text = encoded(build_page(curves, anchor, comparisons, title, foot))
     write_atomically(out / PAGE, text)
     parts = [
         f"BD-rates over {name}, log rate interpolated over dB\n\n" + "\n".join(tables[m])
         for m, name in MEASURES.items()
     ]
-    write_atomically(out / TABLE, ("\n\n".join(parts) + "\n").encode(errors="backslashreplace"))
+    write_atomically(out / TABLE, encoded("\n\n".join(parts) + "\n"))
     shown = {item.curve for comparison in comparisons for item in comparison.items}
     missing = [c.title for n, c in enumerate(curves) if c.kind == "model" and n not in shown] if comparisons else []
     return ReportSummary(tables["psnr"], plots, missing, len(text))

@@ -14,6 +14,7 @@ from jahp_pl.sweeping import SweepError
 from jahp_pl.sweeping.file import SweepFile
 from jahp_pl.sweeping.parameters import Value
 from jahp_pl.sweeping.points import SweepEntry, best
+from jahp_pl.text import encoded
 
 _HEAD = ("name", "state")
 """Names of the first columns of the CSV file."""
@@ -35,7 +36,7 @@ def write_sweep_results(path: Path, sweep: SweepFile, entries: Sequence[SweepEnt
         "points": [_to_json(entry) for entry in entries],
     }
     write_json(path, content)
-    write_atomically(path.with_suffix(".csv"), _to_csv(entries).encode())
+    write_atomically(path.with_suffix(".csv"), encoded(_to_csv(entries)))
 
 
 class StoredPoint(NamedTuple):

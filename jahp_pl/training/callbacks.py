@@ -40,6 +40,8 @@ from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.processes import gather
 
 T = TypeVar("T")
+_MAX_STEM_BYTES = 200
+"""Maximum length of the stem of a coded image's file, which leaves room for a level and a suffix."""
 
 
 class CodingCallback(Callback):
@@ -201,8 +203,9 @@ def remove_other_steps(folder: Path) -> None:
 
 
 def unique_file_name(name: str, taken: Collection[str]) -> str:
-    """Convert a name to the stem of a file: safe characters only, numbered if another file has that stem."""
+    """Convert a name to the stem of a file: short, of safe characters only, numbered if another file has that stem."""
     stem = re.sub(r"[^\w.-]+", "_", name).strip("._") or "image"
+    stem = stem.encode()[:_MAX_STEM_BYTES].decode(errors="ignore")
     number, unique = 1, stem
     while unique in taken:
         number += 1

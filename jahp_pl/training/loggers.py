@@ -17,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from jahp_pl.errors import write_errors
 from jahp_pl.files import write_atomically
+from jahp_pl.text import encoded
 from jahp_pl.training.metrics_file import read_rows, step_of
 
 
@@ -99,7 +100,7 @@ class CsvLogger(Logger):
         for written in (*rows[:1], row):
             self.columns += [name for name in written if name not in self.columns]
         header = dict(zip(self.columns, self.columns, strict=True))
-        write_atomically(self.path, self._text([header, *rows, row]).encode())
+        write_atomically(self.path, encoded(self._text([header, *rows, row])))
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:

@@ -48,6 +48,7 @@ from jahp_pl.model_io.checkpoint import (
     read_checkpoint,
 )
 from jahp_pl.settings import config_from_dict
+from jahp_pl.text import encoded
 from jahp_pl.training.batches import RangeCheck, images_of, named_images
 from jahp_pl.training.clock import TrainingClock
 from jahp_pl.training.levels import draw_level_shares
@@ -267,7 +268,7 @@ class CompressionModule(LightningModule):
         # No autocast: files are coded in float32, and validation reports what a file would give.
         for name, image in named_images(batch, batch_idx):
             self._range_check.check(image)
-            seed_noise(self.config.seed, zlib.crc32(name.encode()))  # the same in every validation and on every rank
+            seed_noise(self.config.seed, zlib.crc32(encoded(name)))  # the same in every validation and on every rank
             with torch.autocast(self.device.type, enabled=False):
                 self.validation.update(self.evaluated_model, self.config.loss, image)
 

@@ -20,6 +20,7 @@ from jahp_pl.data.module import ShardDataModule
 from jahp_pl.files import clear_leftovers, write_atomically
 from jahp_pl.locks import training_in
 from jahp_pl.model_io.checkpoint import CHECKPOINTS, CheckpointError, read_checkpoint
+from jahp_pl.text import encoded
 from jahp_pl.training import METRICS_FILE, is_first_rank
 from jahp_pl.training.callbacks import CodingCallback, PictureCallback
 from jahp_pl.training.checkpoints import AtomicCheckpointIO, BestAndLast, ResumePoint, find_resume_point
@@ -228,7 +229,7 @@ def prepare_run_folder(config: Config) -> None:
     clear_leftovers(config.run_dir, alone=True)
     settings = to_dict(config) | {"allow_changes": False}  # this setting applies to one call only
     text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
-    write_atomically(config.run_dir / "config.yaml", text.encode())
+    write_atomically(config.run_dir / "config.yaml", encoded(text))
 
 
 def read_result(run_dir: Path, checkpoints: BestAndLast, was_finished: bool) -> TrainResult:

@@ -231,6 +231,11 @@ FOREIGN = {
         '{"curves": [{"name": "jpeg", "provenance": {}, "points": [{"quality": 1}]}]}',
         "has no results of `jahp classical`",
     ),
+    "a rate that no float can hold": (
+        '{"curves": [{"name": "jpeg", "provenance": {}, "points": [{"quality": 1, "images": [], "mean": '
+        f'{{"file_bpp": 1{"0" * 400}, "file_psnr": 1}}}}]}}]}}',
+        "has no results of `jahp classical`",
+    ),
     "an evaluation": ('{"mean": {}, "images": [], "provenance": {}}', "has no results of `jahp classical`"),
 }
 

@@ -158,6 +158,15 @@ def test_only_an_export_is_replaced_and_only_with_force(folder, tmp_path):
         export(model, tmp_path / "file", {}, overwrite=True)
 
 
+def test_a_name_and_a_note_may_be_in_any_encoding(tmp_path):
+    name, note = os.fsdecode(b"caf\xe9"), "note \ud800"
+    export(untrained(Variant("factorized")), tmp_path / name, {"note": note, "step": 1})
+    assert load_export(tmp_path / name).facts["note"] == note
+    card = (tmp_path / name / "README.md").read_text()
+    assert r"caf\udce9" in card
+    assert r"note \ud800" in card
+
+
 @pytest.mark.parametrize("stop", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()], ids=repr)
 @pytest.mark.parametrize("at", [0, 1, 2], ids=["weights", "card", "config"])
 def test_a_full_disk_or_an_interrupt_leaves_the_old_export_or_none(stop, at, folder, tmp_path, monkeypatch):

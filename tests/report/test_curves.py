@@ -237,6 +237,14 @@ def spoiled(change) -> str:
         (spoiled(lambda c: c["images"][0].update(file_bpp=None)), "damaged"),
         (spoiled(lambda c: c["mean"].update(file_bpp=0)), "file_bpp of mean is 0"),
         (spoiled(lambda c: c["mean"].update(file_bpp=10**400)), "damaged, mean.file_bpp"),
+        (spoiled(lambda c: c["mean"].update(file_bpp=1e300)), r"file_bpp of mean is 1e\+300"),
+        (spoiled(lambda c: c["mean"].update(file_psnr=1e300)), r"the quality of mean is 1e\+300 dB"),
+        (spoiled(lambda c: c["images"][0].update(file_ms_ssim=1 - 1e300)), "the quality of kodim01 is -3000 dB"),
+        (spoiled(lambda c: c["mean"].update(rate={"y": math.nan})), "damaged, mean.rate.y"),
+        (spoiled(lambda c: c.update(bpp_per_channel={"y": [math.inf], "z": []})), r"damaged, bpp_per_channel.y\[0\]"),
+        (spoiled(lambda c: c["images"][0].update(name="../../private.png")), "../../private leads out of its folder"),
+        (spoiled(lambda c: c["images"][0].update(name="/private.png")), "/private leads out of its folder"),
+        (spoiled(lambda c: c.update(folder="..")), r"\.\. leads out of its folder"),
         (spoiled(lambda c: c["mean"].update(rate={"y": None})), "damaged, mean.rate.y"),
         (spoiled(lambda c: c.update(bpp_per_channel={"y": ["x"], "z": []})), r"damaged, bpp_per_channel.y\[0\]"),
         (spoiled(lambda c: c.update(bpp_per_channel={"y": []})), "damaged, bpp_per_channel.z"),
@@ -250,6 +258,15 @@ def test_files_without_results_are_named(text, complaint, tmp_path):
     path.write_text(text)
     with pytest.raises(EvaluationError, match=rf"odd\.json: .*{complaint}"):
         read_curves([path])
+
+
+def test_values_that_are_not_numbers_count_as_unknown(evaluation, tmp_path):
+    evaluation["mean"] |= {"file_psnr": math.inf, "file_ms_ssim": math.nan}
+    evaluation["images"][0] |= {"encode_seconds": math.nan}
+    (joint,) = read_curves([write(tmp_path, "a", evaluation)])
+    assert joint.values("psnr") == joint.values("ms_ssim") == []
+    assert joint.points[0].seconds is not None
+    assert all(map(math.isfinite, joint.points[0].seconds))
 
 
 def test_missing_files_and_empty_folders_are_named(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,18 @@ def test_runs_are_drawn_together_but_not_with_results(
     assert "is not a run folder" in capsys.readouterr().err
     assert run("report", "results/classical") == 2
     assert "--output" in capsys.readouterr().err
+
+
+def test_runs_of_one_name_are_told_apart_by_their_paths_whatever_these_are(
+    finished: TrainResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [tmp_path / r"$\frac{" / "run", tmp_path / "other$" / "run"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        shutil.copy(finished.run_dir / "metrics.csv", folder)
+    assert run("report", *folders, "-o", tmp_path) == 0, capsys.readouterr().err
+    text = (tmp_path / "training.svg").read_text()
+    assert all(f"{folder}, training" in text for folder in folders)
 
 
 def test_a_path_that_does_not_exist_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -150,6 +150,8 @@ def test_names_of_images_become_names_of_files() -> None:
     assert unique_file_name("a/b c:d.x", []) == "a_b_c_d.x"
     assert unique_file_name("photo", ["photo", "photo-2"]) == "photo-3"
     assert unique_file_name("../..", []) == "image"
+    long = unique_file_name("\u732b" * 300, [])
+    assert len(f"{long}-level-0.333.jahp".encode()) < 255
 
 
 def test_a_report_is_json_also_where_a_mean_does_not_exist(coded: CodedImage) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from jahp_pl.config import OptimConfig
+from jahp_pl.data.pipeline import ValImage
 from jahp_pl.model_io.checkpoint import CheckpointError, load_checkpoint_model, read_checkpoint
 from jahp_pl.training import TrainingError
 from jahp_pl.training.batches import images_of
@@ -177,3 +178,9 @@ def test_tensorboard_gets_the_metrics_and_the_pictures(shards: Path, tmp_path: P
 def test_quiet_runs_print_no_line(shards: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     train(tiny_config(tmp_path, shards, *NOTHING_CODED, "trainer.max_steps=2"), show_progress=False)
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_name_of_a_validation_image_may_be_in_any_encoding() -> None:
+    image = ValImage("caf\udce9", FLOATS[:1])  # as tarfile reads names that are not UTF-8
+    (values,) = own_trainer().validate(seeded(experiment()), DataLoader([image], batch_size=None), verbose=False)
+    assert values["val/images"] == 1
