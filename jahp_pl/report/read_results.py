@@ -203,11 +203,11 @@ def _measured(row: Mapping[str, Any], name: str) -> QualityRow:
     if not _MIN_BPP <= bpp <= _MAX_BPP:
         raise ValueError(f"file_bpp of {name} is {bpp}")
     in_decibels = None if similarity is None or math.isnan(similarity) else decibels(similarity)
-    qualities = [value if value is not None and math.isfinite(value) else None for value in (psnr, in_decibels)]
-    if too_large := next((value for value in qualities if value is not None and abs(value) > _MAX_DECIBELS), None):
+    psnr, in_decibels = (value if value is not None and math.isfinite(value) else None for value in (psnr, in_decibels))
+    if too_large := next((v for v in (psnr, in_decibels) if v is not None and abs(v) > _MAX_DECIBELS), None):
         raise ValueError(f"the quality of {name} is {too_large:g} dB")
     size = (row["width"], row["height"]) if "width" in row else None
-    return QualityRow(name, bpp, *qualities, size, str(row.get("pixels", "")))
+    return QualityRow(name, bpp, psnr, in_decibels, size, str(row.get("pixels", "")))
 
 
 def _lmbda(provenance: Mapping[str, Any]) -> str | None:

@@ -24,10 +24,10 @@ def test_the_count_is_that_of_the_names(pattern: str) -> None:
 @pytest.mark.parametrize("pattern", ["{0000..9999}{0000..9999}", "{0..99999999}", 30 * "{a,b}"])
 @pytest.mark.parametrize("prefix", ["", "http://localhost/"])
 def test_a_pattern_for_more_names_than_any_corpus_has_shards_is_refused_at_once(prefix: str, pattern: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(DataError, match=r"data\.train: .*expands to [\d,]+ names"):
         expand_shards([f"{prefix}{pattern}.tar"], "data.train")
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize("name", ["~nobody-of-this-name/x.tar", "~shards", "file:~nobody-of-this-name"])

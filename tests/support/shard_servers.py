@@ -10,6 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+PATIENT = 60.0
+"""Time limit in seconds for reads that must succeed, however busy the machine is."""
+RETRIED = 3.0
+"""Time limit in seconds for reads that fail at first; the pauses before they are tried again grow with it."""
+SOON = 15.0
+"""Seconds within which a read that must fail has failed, on a busy machine too; it would otherwise take far longer."""
+
 
 class ShardServer(http.server.ThreadingHTTPServer):
     """Serves the files of a folder; `faults` maps a path to a fault and the number of its repetitions."""
