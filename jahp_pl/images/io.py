@@ -48,6 +48,10 @@ SUFFIXES = heif.readable_suffixes() | {
 MAX_IMAGE_PIXELS = 178_000_000
 """Limit on the pixels of an image, checked before decoding: 0.5 GB as RGB. Pillow's own limit is slightly higher."""
 
+_REFUSED_FORMATS = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "WMF"})
+"""Pillow's formats that other programs decode (EPS is a program that Ghostscript runs), or that hold any other format.
+A file of any name may have them."""
+
 Source = str | Path | bytes | BinaryIO
 """Path of an image file, its content, or a file opened in binary mode."""
 RGB = npt.NDArray[np.uint8]
@@ -202,6 +206,8 @@ def _opened(source: Source, name: str | None) -> Iterator[Image.Image]:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # it starts at half of our limit
             opened = _open(file)
         with opened as image:
+            if image.format in _REFUSED_FORMATS:  # before anything is decoded
+                raise UnidentifiedImageError
             _check_size_and_frames(image)
             yield image
     except ImageError as error:

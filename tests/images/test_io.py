@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image, ImageCms
+from PIL import EpsImagePlugin, Image, ImageCms
 
 from jahp_pl.images.io import ImageError, convert_rgb, decode_rgb, image_size, is_plain_jpeg
 from tests.support.profiles import DISPLAY_P3
@@ -245,6 +246,23 @@ def test_a_foreign_or_empty_file_is_named(tmp_path: Path, content: bytes) -> Non
     for function in (decode_rgb, image_size, is_plain_jpeg):
         with pytest.raises(ImageError, match=r"photo\.jpg: not an image"):
             function(path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-in for Ghostscript is a shell script")
+def test_no_other_program_runs_for_an_image(
+    photo: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ghostscript, trace = tmp_path / "bin" / "gs", tmp_path / "trace"
+    ghostscript.parent.mkdir()
+    ghostscript.write_text(f"#!/bin/sh\necho ran > '{trace}'\n")
+    ghostscript.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ghostscript.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # where Pillow remembers whether there is one
+    path = tmp_path / "photo.png"
+    path.write_bytes(encode(photo, "EPS"))
+    with pytest.raises(ImageError, match=r"photo\.png: not an image, or in a format that is not supported; convert"):
+        decode_rgb(path)
+    assert not trace.exists()
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
