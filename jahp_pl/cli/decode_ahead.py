@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from jahp_pl.cli.job_plan import Job
+from jahp_pl.cli.streams import read_source
 from jahp_pl.errors import JahpError
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class DecodeAhead:
         num_pixels, fingerprint = header.width * header.height, header.fingerprint
         for job in islice(self._upcoming, MAX_LOOK_AHEAD):
             try:
-                data = job.source.read_bytes()
+                data = read_source(job.source)
                 header, _ = unpack(data, self._max_pixels)
                 is_wanted = job.conflict is None and self._is_wanted(job, data)
             except (OSError, JahpError):  # reported when this job is decoded

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from jahp_pl.cli.job_plan import STREAM, JobError
 from jahp_pl.cli.job_queue import Failure
 from jahp_pl.cli.jobs import print_failures
 from jahp_pl.cli.options import add_import, add_runtime, command
+from jahp_pl.cli.streams import read_source
 from jahp_pl.codec.bitstream import FILE_SUFFIX
 from jahp_pl.model_io.pretrained import (
     NO_MODELS,
@@ -133,7 +133,7 @@ def _describe_file(path: Path) -> dict[str, str]:
     """
     from jahp_pl.codec.bitstream import LEVEL_STEPS, MAX_SIDE, BitstreamError, unpack, with_icc
 
-    data = sys.stdin.buffer.read() if path == STREAM else path.read_bytes()
+    data = read_source(path)
     try:
         header, payload = unpack(data, MAX_SIDE**2)
     except BitstreamError as error:

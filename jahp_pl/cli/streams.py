@@ -2,19 +2,49 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 from jahp_pl.cli import output
 from jahp_pl.cli.errors import CommandError
 from jahp_pl.cli.job_plan import STREAM
 from jahp_pl.errors import named_in_errors
 
+MAX_INPUT_BYTES = 2**32
+"""Maximum size of an input, which is read into memory as a whole. No image within `images.io.MAX_IMAGE_PIXELS` is as
+large, but a pipe may never end."""
+_CHUNK_BYTES = 2**20
+
 
 def read_source(source: Path) -> bytes:
-    """Read a file, or standard input."""
-    with named_in_errors(Path(output.name_of(source))):
-        return sys.stdin.buffer.read() if source == STREAM else source.read_bytes()
+    """Read a file, or standard input.
+
+    Raises:
+        CommandError: if it has more than `MAX_INPUT_BYTES`.
+    """
+    name = output.name_of(source)
+    with named_in_errors(Path(name)):
+        if source == STREAM:
+            return _read_stream(sys.stdin.buffer, name)
+        if source.stat().st_size > MAX_INPUT_BYTES:
+            raise _too_large(name)
+        return source.read_bytes()
+
+
+def _read_stream(file: BinaryIO, name: str) -> bytes:
+    """Read a stream that does not tell its size."""
+    content = io.BytesIO()
+    while part := file.read(_CHUNK_BYTES):
+        content.write(part)
+        if content.tell() > MAX_INPUT_BYTES:
+            raise _too_large(name)
+    return content.getvalue()
+
+
+def _too_large(name: str) -> CommandError:
+    return CommandError(f"{name}: has more than the {MAX_INPUT_BYTES} bytes allowed for a file; give a smaller one")
 
 
 def write_target(target: Path, data: bytes) -> None:

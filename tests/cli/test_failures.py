@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from jahp_pl.cli import streams
 from jahp_pl.codec.bitstream import unpack
 from tests.support.codec_models import kodak_crop
 from tests.support.commands import files, run
@@ -100,6 +101,26 @@ main(["compress", ".", "-o", "out", "--threads", "1", "--runtime", "{runtime}", 
     assert lines[-1] == "jahp: compress: 1 of 3 failed, see above; the others are done"
     assert "large.png: not enough memory" in lines[-2]
     assert files(photos / "out") == ["one.jahp", "sub/two.jahp"]
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="Linux and macOS have this device")
+@pytest.mark.parametrize("words", [["info", "-"], ["compress", "-", "-o", "-"], ["decompress", "-", "-o", "-"]])
+def test_a_stream_without_an_end_is_refused_before_memory_is_full(words, model, monkeypatch, capsys):
+    monkeypatch.setattr(streams, "MAX_INPUT_BYTES", 2**22)
+    with Path("/dev/zero").open() as endless:
+        monkeypatch.setattr(sys, "stdin", endless)
+        assert run(*words, *([] if words[0] == "info" else ["--model", model])) == 2
+    assert "jahp: standard input: has more than the 4194304 bytes allowed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["info", "compress", "decompress"])
+def test_a_file_larger_than_any_image_is_not_read(command, model, tmp_path, capsys):
+    path = tmp_path / ("x.png" if command == "compress" else "x.jahp")
+    path.touch()
+    os.truncate(path, streams.MAX_INPUT_BYTES + 1)  # a sparse file, which takes no space
+    assert run(command, path, *([] if command == "info" else ["--model", model])) == 2
+    assert f"{path}: has more than the {streams.MAX_INPUT_BYTES} bytes allowed" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_limit_on_the_size_of_files_is_reported_and_leaves_nothing(model, photos):
