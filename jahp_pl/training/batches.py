@@ -3,7 +3,7 @@
 | a batch is | images |
 |---|---|
 | tensor (B, 3, H, W) of uint8 | divided by 255 |
-| tensor (B, 3, H, W) of a floating type | unchanged: RGB in [0, 1] |
+| tensor (B, 3, H, W) of a floating type | RGB in [0, 1], unchanged; float64 in PyTorch's default type |
 | tuple or list (image, label, ...) | the first element |
 | mapping with "image", "images" or "pixel_values" | that entry |
 """
@@ -41,6 +41,8 @@ def images_of(batch: Any) -> Tensor:
         )
     if found.dtype == torch.uint8:
         return found.float().div_(255)
+    if found.dtype == torch.float64:  # as numpy makes it; Lightning sets this default type for precision="64-true"
+        return found.to(torch.get_default_dtype())
     return found if found.is_floating_point() else found.float()
 
 

@@ -104,6 +104,8 @@ def test_other_batches_are_refused_in_one_line_that_says_what_to_do(item: Callab
 def test_batches_are_converted_as_in_the_table() -> None:
     assert torch.equal(images_of(BYTES), FLOATS)
     assert images_of(FLOATS) is FLOATS
+    assert torch.equal(images_of(FLOATS.double()), FLOATS)
+    assert images_of(FLOATS.double()).dtype == torch.float32
     assert torch.equal(images_of({"pixel_values": BYTES}), FLOATS)
 
 
