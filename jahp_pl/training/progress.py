@@ -110,7 +110,10 @@ class ProgressLine(ProgressBar):
         seconds = time.monotonic() - self._start_time
         parts = [f"step {trainer.global_step}/{pl_module.config.trainer.max_steps}"]
         if (row := pl_module.latest) is not None:
-            parts += [f"loss {row.loss:.3f}", f"{row.bpp:.3f} bpp"]
+            if math.isnan(row.loss):  # the mean over no step
+                parts.append("the latest steps were skipped")
+            else:
+                parts += [f"loss {row.loss:.3f}", f"{row.bpp:.3f} bpp"]
             if not math.isnan(row.decibels):
                 parts.append(f"{row.decibels:.2f} dB")
         if steps:
@@ -158,7 +161,7 @@ def describe_run(trainer: Trainer, module: CompressionModule) -> str:
     lambdas = f"{loss.lmbda:g}" if loss.lmbda_max is None else f"{loss.lmbda:g} to {loss.lmbda_max:g}"
     parts = [
         f"{model.entropy_model} model, N={model.num_filters} M={model.num_latents}",
-        f"{num_parameters / 1e6:.1f} million parameters",
+        f"{num_parameters:,} parameters",
         f"lambda {lambdas} ({loss.distortion})",
         f"{config.data.batch_size} crops of {config.data.crop_size} pixels per step",
         f"{trainer.world_size} x {module.device.type} in {trainer.precision}",

@@ -26,6 +26,7 @@ from jahp_pl.training import TrainingError
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.progress import ProgressLine
 from jahp_pl.training.run import TrainResult, choose_precision, train
+from jahp_pl.training.step_means import TrainingRow
 from jahp_pl.training.validation import RowMeans, ValidationRow, measure_image
 from tests.support.tiny_runs import NOTHING_CODED, PHOTOS, all_equal, rows, tiny_config, training_losses
 
@@ -207,3 +208,5 @@ def test_the_progress_line_says_where_training_is(finished: TrainResult) -> None
     assert "left" in text
     assert "validation 0.500 bpp 30.00 dB" in text
     assert text.count("\n") == 1
+    module.latest = TrainingRow(*[math.nan] * len(TrainingRow._fields))
+    assert "the latest steps were skipped | " in line.format_line(trainer, module)  # type: ignore[arg-type]
