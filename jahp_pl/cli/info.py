@@ -33,21 +33,30 @@ def info(arguments: argparse.Namespace) -> None:
     if not arguments.paths:
         output.say(*_bundled_table())
         return
-    paths = [path for name in arguments.paths for path in _described_paths(name)]
-    failures = []
-    for number, path in enumerate(paths):
+    paths: list[Path] = []
+    failures: list[Failure] = []
+    for name in arguments.paths:
+        try:
+            paths += _described_paths(name)
+        except INPUT_ERRORS as error:
+            if len(arguments.paths) == 1:
+                raise
+            failures.append(Failure(Path(name), str(error)))
+    num_all, is_first = len(paths) + len(failures), True
+    for path in paths:
         try:
             rows = _describe_file(path) if _is_compressed(path) else _describe_model(path, arguments.runtime)
         except INPUT_ERRORS as error:
-            if len(paths) == 1:
+            if num_all == 1:
                 raise
             failures.append(Failure(path, str(error)))
             continue
-        if len(paths) > 1:
-            output.say(f"{'' if number == 0 else chr(10)}{path}")
+        if num_all > 1:
+            output.say(f"{'' if is_first else chr(10)}{path}")
+        is_first = False
         for name, value in rows.items():
             output.say(f"{name:15} {value}")
-    print_failures("info", failures, len(paths))
+    print_failures("info", failures, num_all)
 
 
 def _bundled_table() -> list[str]:
@@ -216,12 +225,14 @@ def _training_rows(facts: dict[str, Any]) -> dict[str, str]:
         start = optim.get("start_from") if isinstance(optim, dict) else None
         duration = f" in {_duration(seconds)}" if isinstance(seconds, int | float) else ""
         name, origin = ("trained for", "") if start is None else ("last run", f", from the weights of {start}")
-        rows[name] = f"{steps} steps{duration}{origin}"
+        rows[name] = f"{count_of(steps, 'step')}{duration}{origin}"
     return rows | {key: _settings(value) if isinstance(value, dict) else str(value) for key, value in left.items()}
 
 
 def _duration(seconds: float) -> str:
-    """Write a time in minutes, or in hours if it is long, e.g. "9.5 minutes"."""
+    """Write a time in seconds, minutes or hours, e.g. "9.5 minutes"."""
+    if seconds < 60:
+        return f"{seconds:.1f} seconds"
     return f"{seconds / 60:.1f} minutes" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} hours"
 
 

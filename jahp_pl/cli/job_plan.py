@@ -101,10 +101,9 @@ def _with_conflict(job: Job, rivals: Sequence[Job]) -> Job:
     other = next((rival for rival in rivals if rival.source is not job.source), None)
     if other is None:
         return job
-    conflict = f"{job.source} and {other.source} have the same output, {job.target}; rename one of them"
     if not all(rival.is_resumable for rival in rivals):
-        raise JobError(conflict)
-    return job._replace(conflict=conflict)
+        raise JobError(f"{job.source} and {other.source} have the same output, {job.target}; rename one of them")
+    return job._replace(conflict=f"has the same output as {other.source}, {job.target}; rename one of them")
 
 
 def count_unread_images(inputs: Sequence[Path], source_suffixes: Collection[str]) -> dict[str, int]:

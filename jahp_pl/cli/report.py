@@ -24,6 +24,8 @@ def report(arguments: argparse.Namespace) -> None:
     runs = {path: found for path in arguments.results if (found := _runs_in(path))}
     if runs:
         _report_training(arguments, runs)
+    elif begun := [path for path in arguments.results if (path / "config.yaml").is_file()]:
+        raise CommandError(f"{begun[0]}: is a run folder without {METRICS_FILE}; train it further first")
     elif arguments.output is None:
         raise CommandError("a report of results is a folder of several files; name it with --output DIR")
     else:

@@ -35,6 +35,17 @@ def test_info_describes_all_below_a_folder_and_names_what_it_cannot_read(model_f
     assert "bad.jahp: the file is cut short" in output.err
 
 
+def test_info_describes_the_other_paths_when_one_cannot_be_described(model_file, photo, tmp_path, capsys):
+    run("compress", photo, "--model", model_file)
+    capsys.readouterr()
+    assert run("info", photo, tmp_path / "none.jahp", photo.with_suffix(".jahp")) == 2
+    output = capsys.readouterr()
+    assert output.out.startswith(f"{photo.with_suffix('.jahp')}\nimage           217 x 181 pixels\n")
+    assert "photo.png: is an image, not a .jahp file" in output.err
+    assert "none.jahp: no such file" in output.err
+    assert "2 of 3 failed" in output.err
+
+
 def test_info_follows_no_links_to_folders(tmp_path, capsys):
     for name in ("a", "b", "c"):
         (tmp_path / name).symlink_to(tmp_path)

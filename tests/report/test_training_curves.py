@@ -78,3 +78,9 @@ def test_runs_of_one_name_are_told_apart_by_their_paths_whatever_these_are(
 def test_a_path_that_does_not_exist_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("report", tmp_path / "nope") == 2
     assert f"{tmp_path / 'nope'}: no such file or folder; check the path" in capsys.readouterr().err
+
+
+def test_a_run_that_has_logged_nothing_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.yaml").write_text("name: begun\n")
+    assert run("report", tmp_path) == 2
+    assert f"{tmp_path}: is a run folder without metrics.csv" in capsys.readouterr().err
