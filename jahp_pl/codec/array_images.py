@@ -59,7 +59,14 @@ def to_array(image: Samples | Image.Image) -> ArrayPixels:
 
 def unusable(dtype: object, is_uint8: bool, shape: tuple[int, ...]) -> ValueError:
     """Create the error for a tensor or an array that is not an RGB image."""
-    remedy = "convert its shape to RGB" if is_uint8 else "round it to uint8, from 0 to 255"
+    if not is_uint8:
+        remedy = "scale it to 0 to 255 and round it to uint8"
+    elif len(shape) == 4:
+        remedy = "give one image; compress_all takes several"
+    elif len(shape) == 3 and 3 in (shape[0], shape[2]) and 0 not in shape:
+        remedy = "permute its axes"
+    else:
+        remedy = "convert it to RGB"
     return ValueError(
         "an image must be uint8 RGB, a tensor (3, H, W) or an array (H, W, 3), or a Pillow image, not "
         f"{dtype} of shape {shape}; {remedy}"

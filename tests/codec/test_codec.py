@@ -123,15 +123,19 @@ def test_arrays_and_tensors_of_an_image_give_the_same_file() -> None:
 
 
 @pytest.mark.parametrize(
-    "image",
+    ("image", "remedy"),
     [
-        np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8),
-        np.zeros((4, 4, 3), np.float32), torch.zeros(3, 4, 4), torch.zeros(1, 3, 4, 4, dtype=torch.uint8),
+        (np.zeros((4, 4), np.uint8), "convert it to RGB"),
+        (np.zeros((4, 4, 4), np.uint8), "convert it to RGB"),
+        (np.zeros((0, 4, 3), np.uint8), "convert it to RGB"),
+        (np.zeros((3, 4, 4), np.uint8), "permute its axes"),
+        (torch.zeros(4, 4, 3, dtype=torch.uint8), "permute its axes"),
+        (np.zeros((4, 4, 3), np.float32), "scale it to 0 to 255 and round it to uint8"),
+        (torch.zeros(3, 4, 4), "scale it to 0 to 255 and round it to uint8"),
+        (torch.zeros(1, 3, 4, 4, dtype=torch.uint8), "give one image; compress_all takes several"),
     ],
-    ids=lambda i: f"{tuple(i.shape)}",
-)  # fmt: skip
-def test_anything_but_an_rgb_image_is_refused_with_its_shape_and_type(image: Picture) -> None:
-    remedy = "convert its shape to RGB" if "uint8" in str(image.dtype) else "round it to uint8"
+)
+def test_anything_but_an_rgb_image_is_refused_with_its_shape_and_type(image: Picture, remedy: str) -> None:
     with pytest.raises(ValueError, match=f"an image must be uint8 RGB.*; {remedy}"):
         codec_of(JOINT).compress(image)
 
