@@ -46,6 +46,8 @@ PANELS = (
 
 Series = list[tuple[int, float]]
 """Points as (optimizer step, value), with finite values only."""
+_MAX_VALUE = 1e100
+"""Largest value to draw, far beyond those of float32, because matplotlib fails near the largest float."""
 
 
 def read_series(run: Path) -> dict[str, Series]:
@@ -61,7 +63,8 @@ def read_series(run: Path) -> dict[str, Series]:
             if (step := step_of(row)) is None:
                 continue
             for name, text in row.items():
-                if name != "step" and (value := number_of(text)) is not None:
+                value = number_of(text)
+                if name != "step" and value is not None and abs(value) <= _MAX_VALUE:
                     series.setdefault(name, []).append((step, value))
     except OSError as error:
         raise EvaluationError(f"{path}: cannot be read ({first_line(error)}); give another run folder") from None

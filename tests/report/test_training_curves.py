@@ -50,6 +50,13 @@ def test_an_incomplete_last_line_is_ignored(finished: TrainResult, tmp_path: Pat
         read_series(tmp_path)
 
 
+def test_values_that_cannot_be_drawn_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("step,train/loss,train/bpp\n1,1e308,3e38\n2,-1e308,-3e38\n3,0.5,1\n")
+    assert read_series(tmp_path)["train/loss"] == [(3, 0.5)]
+    assert len(read_series(tmp_path)["train/bpp"]) == 3
+    assert all(path.is_file() for path in draw_training([tmp_path], tmp_path))
+
+
 def test_runs_are_drawn_together_but_not_with_results(
     finished: TrainResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
