@@ -62,7 +62,6 @@ class LatentObjective:
 
     Args:
         model: frozen model, in float32 on its device.
-        transforms: runs g_s of the model as a decoder does, for `score`; None if that is not called.
         image: (3, H, W) uint8 original.
         psi: (1, F, h, w) output of h_s for the latents `seen`; None without h_s.
         loss: lambda and the distortion of training: mse is mixed with structure, ms_ssim is structure alone.
@@ -76,7 +75,6 @@ class LatentObjective:
     def __init__(
         self,
         model: CompressionModel,
-        transforms: TransformRunner | None,
         image: Tensor,
         psi: Tensor | None,
         loss: LossConfig,
@@ -86,7 +84,7 @@ class LatentObjective:
         scale: Tensor | None = None,
     ) -> None:
         device = next(model.parameters()).device
-        self._model, self._transforms, self._psi = model, transforms, psi
+        self._model, self._psi = model, psi
         self._g_s = with_subpixel_end(model.g_s)
         self._counted = counted.inside(seen)
         self._x = (counted.pixels(image).to(device).float() / 255)[None]
@@ -112,8 +110,11 @@ class LatentObjective:
         return bits + self._distortion(x_hat)
 
     @torch.no_grad()
-    def score(self, y_hat: Tensor) -> float:
-        """Compute the objective at integers, in bits, in float32 and with the 8-bit image that a decoder returns."""
+    def score(self, y_hat: Tensor, transforms: TransformRunner) -> float:
+        """Compute the objective at integers y_hat (1, M, h, w), in bits, in float32.
+
+        D is that of the 8-bit image that a decoder returns, so `transforms` runs g_s as a decoder does.
+        """
         with torch.autocast(y_hat.device.type, enabled=False):
             if self._model.config.entropy_model == "factorized":
                 assert self._model.prior is not None
@@ -122,7 +123,7 @@ class LatentObjective:
                 parameters = self._model.density.parameters(self._raw(y_hat))
                 bits = self._model.density.bits(y_hat, parameters)
             rate = self._counted.of(bits).double().sum()
-            return float(rate + self._distortion(self._decoded(y_hat)).double())
+            return float(rate + self._distortion(self._decoded(y_hat, transforms)).double())
 
     def _bits(self, y: Tensor) -> Tensor:
         if self._model.config.entropy_model == "factorized":
@@ -150,10 +151,9 @@ class LatentObjective:
         x_hat = self._g_s(self._scaled(y).clone(memory_format=torch.channels_last))
         return self._counted_pixels(x_hat).float().clamp(0, 1)
 
-    def _decoded(self, y_hat: Tensor) -> Tensor:
-        assert self._transforms is not None
+    def _decoded(self, y_hat: Tensor, transforms: TransformRunner) -> Tensor:
         height, width = (STRIDE * side for side in y_hat.shape[-2:])
-        image = self._transforms.synthesize(self._scaled(y_hat)[0], height, width)[None]
+        image = transforms.synthesize(self._scaled(y_hat)[0], height, width)[None]
         return self._counted_pixels(image).to(self._device).float() / 255
 
     def _scaled(self, y: Tensor) -> Tensor:

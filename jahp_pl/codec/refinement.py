@@ -144,21 +144,20 @@ def refine(
         search_tiles = list(_search_tiles(model.config, height, width, memory_limit))
         for number, tile in enumerate(search_tiles):
             psi = _psi(model, rounded.z_hat, tile.seen)
-            objective = LatentObjective(
-                model, transforms, image, psi, loss, search.structure_share, tile.seen, tile.counted, scale
-            )
+            objective = LatentObjective(model, image, psi, loss, search.structure_share, tile.seen, tile.counted, scale)
 
             def on_step(step: int, done: int = number) -> None:
                 if progress is not None:
                     progress(done * search.steps + step, len(search_tiles) * search.steps)
 
-            _refine_tile(current, objective, tile, start, keys, search, generator, on_step)
+            _refine_tile(current, objective, transforms, tile, start, keys, search, generator, on_step)
         return current[0].to(torch.int32).cpu()
 
 
 def _refine_tile(
     current: Tensor,
     objective: LatentObjective,
+    transforms: TransformRunner,
     tile: SearchTile,
     start: Tensor,
     keys: Tensor,
@@ -171,6 +170,7 @@ def _refine_tile(
     Args:
         current: (1, M, h, w) integers of the whole image; the core of the tile is replaced.
         objective: objective of the tile.
+        transforms: see `refine`.
         tile: the tile.
         start: (1, M, h, w) latents of the whole image, from which the search starts.
         keys: (1, M, h, w) keys of the whole image, see `run_search`.
@@ -183,15 +183,14 @@ def _refine_tile(
     first, tile_keys = plain.clone(), torch.full_like(plain, -1.0)
     core.of(first).copy_(tile.core.of(start))
     core.of(tile_keys).copy_(tile.core.of(keys))
-    found = _choose(objective, plain, run_search(objective, first, tile_keys, search, generator, on_step))
-    tile.core.of(current).copy_(core.of(found))
+    found = run_search(objective, first, tile_keys, search, generator, on_step)
+    best = plain if found is None else _better(objective, transforms, plain, found)
+    tile.core.of(current).copy_(core.of(best))
 
 
-def _choose(objective: LatentObjective, plain: Tensor, found: Tensor | None) -> Tensor:
-    """Return the integers with the lower objective: `found` if the search found any, or `plain`."""
-    if found is None:
-        return plain
-    return found if objective.score(found) < objective.score(plain) else plain
+def _better(objective: LatentObjective, transforms: TransformRunner, plain: Tensor, found: Tensor) -> Tensor:
+    """Return the integers with the lower objective; `plain` if both are equal."""
+    return found if objective.score(found, transforms) < objective.score(plain, transforms) else plain
 
 
 def search_bytes(config: ModelConfig, height: int, width: int) -> int:

@@ -72,7 +72,7 @@ def _search(
         psi = None if model.h_s is None else crop_to(model.h_s(z_hat), y)
     pixels = (255 * image[0]).round().to(torch.uint8)
     objective = LatentObjective(
-        model, None, pixels, psi, search.objective_of(loss), search.structure_share, whole, whole,
+        model, pixels, psi, search.objective_of(loss), search.structure_share, whole, whole,
         None if scale is None else scale.flatten(),
     )  # fmt: skip
     keys = torch.rand(y.shape, generator=generator).to(y.device)

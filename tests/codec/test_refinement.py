@@ -68,8 +68,8 @@ def score(codec: Codec, image: Tensor, y_hat: Tensor, z_hat: Tensor | None, loss
     psi = None if z_hat is None else refinement._psi(codec.model, z_hat, Region(0, y_hat.shape[1], 0, y_hat.shape[2]))
     whole = Region(0, y_hat.shape[1], 0, y_hat.shape[2])
     loss = FEW.objective_of(loss)
-    objective = LatentObjective(codec.model, codec.transforms, image, psi, loss, FEW.structure_share, whole, whole)
-    return objective.score(y_hat.float()[None])
+    objective = LatentObjective(codec.model, image, psi, loss, FEW.structure_share, whole, whole)
+    return objective.score(y_hat.float()[None], codec.transforms)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -183,11 +183,11 @@ def test_factors_before_the_synthesis_belong_to_the_objective() -> None:
     whole = Region(0, y.shape[2], 0, y.shape[3])
     psi = refinement._psi(codec.model, start.z_hat, whole)
     loss = FEW.objective_of(LOSS)
-    objective = LatentObjective(
-        codec.model, codec.transforms, image, psi, loss, FEW.structure_share, whole, whole, scale
-    )
+    objective = LatentObjective(codec.model, image, psi, loss, FEW.structure_share, whole, whole, scale)
     found = refine(codec.model, codec.transforms, image, y, start, LOSS, FEW, scale=scale)
-    assert objective.score(found.float()[None]) < objective.score(start.y_hat.float()[None])
+    assert objective.score(found.float()[None], codec.transforms) < objective.score(
+        start.y_hat.float()[None], codec.transforms
+    )
 
 
 def test_freezing_prefers_latents_near_an_integer_and_keeps_what_is_frozen() -> None:
@@ -224,10 +224,10 @@ def test_a_larger_lambda_spends_more_bits_on_fewer_errors() -> None:
         whole = Region(0, 6, 0, 8)
         psi = refinement._psi(codec.model, start.z_hat, whole)
         parts = [
-            LatentObjective(codec.model, codec.transforms, image, psi, LossConfig("mse", lmbda), 0.0, whole, whole)
+            LatentObjective(codec.model, image, psi, LossConfig("mse", lmbda), 0.0, whole, whole)
             for lmbda in (1e-9, 1e3)
         ]
-        spans.append([objective.score(found.float()[None]) for objective in parts])
+        spans.append([objective.score(found.float()[None], codec.transforms) for objective in parts])
     (fewer_bits, larger_error), (more_bits, smaller_error) = spans
     assert fewer_bits < more_bits
     assert smaller_error < larger_error
@@ -260,11 +260,10 @@ def test_a_tile_covers_everything_its_latents_influence() -> None:
         changed = y_hat.clone()
         core.of(changed).add_(torch.randint(-1, 2, core.of(changed).shape))
         psi = refinement._psi(model, start.z_hat, seen)
-        tile = LatentObjective(model, codec.transforms, image, psi, loss, 0.0, seen, counted)
+        tile = LatentObjective(model, image, psi, loss, 0.0, seen, counted)
         all_of_it = Region(0, 16, 0, 24)
         whole = LatentObjective(
             model,
-            codec.transforms,
             image,
             refinement._psi(model, start.z_hat, all_of_it),
             loss,
@@ -272,8 +271,12 @@ def test_a_tile_covers_everything_its_latents_influence() -> None:
             all_of_it,
             all_of_it,
         )
-        by_tile = tile.score(seen.of(changed)) - tile.score(seen.of(y_hat))
-        assert by_tile == pytest.approx(whole.score(changed) - whole.score(y_hat), rel=1e-3)
+
+        def gain(objective: LatentObjective, after: Tensor, before: Tensor) -> float:
+            return objective.score(after, codec.transforms) - objective.score(before, codec.transforms)
+
+        by_tile = gain(tile, seen.of(changed), seen.of(y_hat))
+        assert by_tile == pytest.approx(gain(whole, changed, y_hat), rel=1e-3)
 
 
 def test_a_limit_below_one_tile_is_refused_with_the_memory_needed() -> None:
@@ -316,10 +319,10 @@ def test_the_objective_equals_the_score_at_integers() -> None:
     _, start = start_of(codec, image)
     whole = Region(0, 6, 0, 6)
     objective = LatentObjective(
-        codec.model, codec.transforms, image, refinement._psi(codec.model, start.z_hat, whole), LOSS, 0.3, whole, whole
+        codec.model, image, refinement._psi(codec.model, start.z_hat, whole), LOSS, 0.3, whole, whole
     )
     y_hat = start.y_hat.float()[None]
-    assert float(objective(y_hat)) == pytest.approx(objective.score(y_hat), rel=0.02)
+    assert float(objective(y_hat)) == pytest.approx(objective.score(y_hat, codec.transforms), rel=0.02)
 
 
 def test_structural_distortion_orders_as_ms_ssim_does() -> None:
