@@ -73,7 +73,7 @@ class Content(NamedTuple):
 @torch.inference_mode()
 def measure_parts(model: CompressionModel, images: list[Tensor], quality: int) -> PartRates:
     """Count the bits of all images with and without hyperprior and context, and measure their PSNR."""
-    level = torch.tensor([(quality - 1) / 99 * (model.config.num_levels - 1)])
+    level = torch.tensor([model.config.level_at((quality - 1) / 99)])
     totals, num_pixels = np.zeros(6), 0
     for image in images:
         y = model.analyze(image[None].float() / 255, level)

@@ -86,7 +86,7 @@ class Refiner:
         """Search for better integers at a rate level; arguments and result as in `refine`."""
         loss, scale = self.loss, None
         if level is not None:
-            loss = loss.objective_at(level / (self.model.config.num_levels - 1))
+            loss = loss.objective_at(self.model.config.share_of(level))
             scale = self.transforms.gain_after(level)
         limit = self.transforms.memory_limit
         return refine(

@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import typing
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from jahp_pl.config.checks import ConfigError, require
 from jahp_pl.config.former_names import with_current_names
 from jahp_pl.config.parts import PARTS
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Number = TypeVar("Number", float, "Tensor")
 EntropyModelName = Literal["factorized", "scale_hyperprior", "mean_scale_hyperprior", "context", "joint"]
 DensityName = str
 """Name of a density, see `parts.PARTS`."""
@@ -96,6 +100,17 @@ class ModelConfig:
     def entropy_channels(self) -> int:
         """Number of channels from which the widths of the hidden layers of h_s and g_ep are computed; usually M."""
         return self.entropy_width or self.num_latents
+
+    def level_at(self, level_share: Number) -> Number:
+        """Return the level, from 0 to S - 1, at a place between the lowest level (0) and the highest (1).
+
+        `LossConfig.lmbda_at` returns its lambda.
+        """
+        return level_share * (self.num_levels - 1)
+
+    def share_of(self, level: float) -> float:
+        """Return the place, from 0 to 1, of a level of a variable-rate model: the inverse of `level_at`."""
+        return level / (self.num_levels - 1)
 
 
 def model_from_dict(values: dict[str, Any]) -> ModelConfig:

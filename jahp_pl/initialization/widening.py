@@ -135,7 +135,7 @@ def _predictors_of_residual(model: CompressionModel, count: int) -> tuple[Tensor
     """
     *features_of, last = model.g_a
     assert isinstance(last, nn.Conv2d)
-    level = None if model.gains is None else torch.full((BATCH_SIZE,), float(model.gains.num_levels - 1))
+    level = None if model.gains is None else torch.full((BATCH_SIZE,), model.config.level_at(1.0))
     num_inputs = 25 * last.in_channels
     gram, cross = torch.zeros(num_inputs + 1, num_inputs + 1), torch.zeros(num_inputs + 1, 3 * STRIDE**2)
     squares, total = torch.zeros(model.config.num_latents), 0

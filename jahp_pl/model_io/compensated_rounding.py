@@ -82,7 +82,7 @@ def _input_products(model: CompressionModel, layers: list[nn.Conv2d]) -> list[Te
     try:
         for number in range(num_images):
             level_share = number / max(num_images - 1, 1)
-            level = None if model.gains is None else torch.tensor([level_share * (model.gains.num_levels - 1)])
+            level = None if model.gains is None else torch.tensor([model.config.level_at(level_share)])
             model(pink_images(1, SIDE, number), reconstruct=False, level=level)
     finally:
         for hook in hooks:

@@ -29,6 +29,7 @@ from torch import Tensor
 from jahp_pl.codec.bitstream import LEVEL_STEPS
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.targets import Target
+from jahp_pl.config import ModelConfig
 from jahp_pl.files import atomic_writer, write_atomically
 from jahp_pl.measurement.roundtrip import CodedImage, CodingRow, code_image, mean_row
 from jahp_pl.quality import decibels, to_uint8
@@ -91,7 +92,7 @@ class CodingCallback(Callback):
         values: dict[str, float] = {"val/uncodable_images": sum(refused for _, refused in shares)}
         if rows:
             values |= coding_summary(rows)
-            values |= level_summaries(rows, pl_module.config.model.num_levels)
+            values |= level_summaries(rows, pl_module.config.model)
         log_row(pl_module, values)
         if trainer.is_global_zero:
             write_atomically(folder / "report.json", coding_report(trainer.global_step, rows, values))
@@ -105,7 +106,7 @@ class CodingCallback(Callback):
                 codec = Codec(module.evaluated_model) if waiting else None
                 for name, (_, image) in zip(names, waiting, strict=True):
                     assert codec is not None
-                    for suffix, target in coded_targets(module.config.model.num_levels):
+                    for suffix, target in coded_targets(module.config.model):
                         file = f"{name}{suffix}"
                         self.coded.append(code_image(codec, image, file, folder / f"{file}.jahp", target))
             except ValueError as error:  # the model's fault, not the image's: weights that diverged
@@ -154,18 +155,18 @@ class PictureCallback(Callback):
                 logger.log_image(f"pictures/{path.stem}", [str(path)], step=trainer.global_step, caption=[caption])
 
 
-def coded_targets(num_levels: int) -> list[tuple[str, Target | None]]:
+def coded_targets(model: ModelConfig) -> list[tuple[str, Target | None]]:
     """Return (suffix of the file's name, target) for each level at which an image is coded."""
-    if num_levels == 1:
+    if model.num_levels == 1:
         return [("", None)]
-    return [(f"-level{round(100 * share):03}", Target(level=share * (num_levels - 1))) for share in VALIDATED_SHARES]
+    return [(f"-level{round(100 * share):03}", Target(level=model.level_at(share))) for share in VALIDATED_SHARES]
 
 
-def level_summaries(rows: Sequence[CodingRow], num_levels: int) -> dict[str, float]:
+def level_summaries(rows: Sequence[CodingRow], model: ModelConfig) -> dict[str, float]:
     """Compute the `coding_summary` of each level, named as in `level_section`; empty for a single-rate model."""
     values: dict[str, float] = {}
-    for share in VALIDATED_SHARES if num_levels > 1 else ():
-        level = round(share * (num_levels - 1) * LEVEL_STEPS) / LEVEL_STEPS
+    for share in VALIDATED_SHARES if model.num_levels > 1 else ():
+        level = round(model.level_at(share) * LEVEL_STEPS) / LEVEL_STEPS
         of_level = coding_summary([row for row in rows if row.level == level])
         values |= {name.replace("val/", f"{level_section(share)}/"): value for name, value in of_level.items()}
     return values

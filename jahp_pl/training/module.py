@@ -173,7 +173,7 @@ class CompressionModule(LightningModule):
         batch = self.prepare_batch(batch)
         self._range_check.check(batch)
         share = draw_level_shares(len(batch), batch.device) if self.model.gains is not None else None
-        level = None if share is None else share * (self.config.model.num_levels - 1)
+        level = None if share is None else self.config.model.level_at(share)
         if self.config.optim.search_effort:
             output = self._decode_searched(batch, share, level)
         else:

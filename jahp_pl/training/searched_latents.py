@@ -38,7 +38,7 @@ def choose_latents(
     """
     search = EFFORTS[effort]
     assert search is not None
-    level = None if level_share is None or model.gains is None else level_share * (model.gains.num_levels - 1)
+    level = None if level_share is None else model.config.level_at(level_share)
     with torch.no_grad():
         y = model.analyze(images, level)
         z_hat = None if model.h_a is None else torch.round(model.h_a(y).float())

@@ -60,7 +60,7 @@ def measure_image(
         level_share: level of a variable-rate model, from 0 (lowest) to 1 (highest); None for a single-rate model.
     """
     share = None if level_share is None else torch.full((1,), level_share, device=x.device)
-    level = None if share is None else share * (model.config.num_levels - 1)
+    level = None if share is None else model.config.level_at(share)
     model.train()
     noisy = model(x, level=level)
     output = model.eval()(x, level=level)

@@ -89,6 +89,13 @@ def test_the_time_of_a_session_is_not_that_of_the_run() -> None:
     assert not settings.is_over(1, 61)
 
 
+def test_levels_are_evenly_spaced_from_the_lowest_to_the_highest() -> None:
+    config = ModelConfig(num_levels=5)
+    assert [config.level_at(share) for share in (0.0, 0.25, 1.0)] == [0, 1, 4]
+    assert config.level_at(torch.tensor([0.0, 0.5])).tolist() == [0, 2]
+    assert [config.share_of(level) for level in (0, 1, 4)] == [0, 0.25, 1]
+
+
 def test_a_run_writes_below_its_output_folder() -> None:
     assert load_config("name=a", "output_dir=b").run_dir == Path("b/a")
 
