@@ -63,7 +63,8 @@ def add_classical(table: Any) -> None:
         required=True,
         choices=CLASSICAL,
         metavar="NAME",
-        help=", ".join(CLASSICAL),
+        help=f"{', '.join(CLASSICAL)}; 444 stands for full color resolution, jpeg-plain for the standard's Huffman "
+        "tables, jpeg2000-53 for the 5/3 wavelet; hevc, jxl and vvc need `pip install 'jahp_pl[classical]'`",
     )
     add_images(p)
     add_limit(p)

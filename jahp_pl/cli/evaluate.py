@@ -194,19 +194,22 @@ def _save(
     )
 
 
-_COLUMNS = "gap: excess of the files over the cross-entropy; mismatched: latents that were decoded differently"
-"""Legend below a table of means."""
-
-
 def _print(evaluations: dict[str, list[Evaluation]]) -> None:
     """Print a table of means for several models or qualities, or a table of images for a single point."""
-    from jahp_pl.evaluation.table import format_curve, format_evaluation_table, format_model_table, summarize
+    from jahp_pl.evaluation.table import (
+        explain_columns,
+        format_curve,
+        format_evaluation_table,
+        format_model_table,
+        summarize,
+    )
 
     first = next(iter(evaluations.values()))
     if len(evaluations) == len(first) == 1:
         output.say(format_evaluation_table(first[0]), "", summarize(first[0]))
         return
-    output.say(format_model_table(evaluations) if len(evaluations) > 1 else format_curve(first), "", _COLUMNS)
+    table = format_model_table(evaluations) if len(evaluations) > 1 else format_curve(first)
+    output.say(table, "", explain_columns(one for ones in evaluations.values() for one in ones))
 
 
 def _draw(evaluations: dict[str, list[Evaluation]], codecs: list[Codec], compare: str | None, picture: Path) -> None:

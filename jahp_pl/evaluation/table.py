@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from jahp_pl.evaluation.evaluate import ClassicalResult, Evaluation
 from jahp_pl.measurement.roundtrip import CodingRow
+from jahp_pl.quality import MS_SSIM_MIN_SIDE
 from jahp_pl.text import count_of
 
 
@@ -61,30 +62,43 @@ def summarize(evaluation: Evaluation) -> str:
 
 def format_curve(evaluations: Sequence[Evaluation]) -> str:
     """Format one line per quality with means over all images."""
-    lines = ["quality   level     bpp    PSNR MS-SSIM |  gap %  mismatched   enc s   dec s"]
-    lines.append("-" * len(lines[0]))
-    for evaluation in evaluations:
-        row = evaluation.mean
-        lines.append(
-            f"{evaluation.target.quality:7g} {row.level or 0:7.3f}  {row.file_bpp:.4f}  {row.file_psnr:6.2f} "
-            f"{_similarity(row.file_ms_ssim)} | {_hundredths(row.gap_percent):6.2f}  {row.mismatched_symbols:10d}  "
-            f"{row.encode_seconds:6.2f}  {row.decode_seconds:6.2f}"
-        )
-    return "\n".join(lines)
+    head = "quality   level" + _columns(evaluations[0].classical_title)
+    lines = [
+        f"{evaluation.target.quality:7g} {evaluation.mean.level or 0:7.3f}"
+        + _figures(evaluation.mean, evaluation.classical_mean)
+        for evaluation in evaluations
+    ]
+    return "\n".join([head, "-" * len(head), *lines])
+
+
+def explain_columns(evaluations: Iterable[Evaluation]) -> str:
+    """Explain the columns of a table of means."""
+    text = "gap: excess of the files over the cross-entropy; mismatched: latents that were decoded differently"
+    if any(evaluation.mean.file_ms_ssim is None for evaluation in evaluations):
+        text += f"\nMS-SSIM: only of images with sides of at least {MS_SSIM_MIN_SIDE} pixels"
+    return text
 
 
 def _head(first: str, width: int, classical_title: str | None) -> str:
-    head = f"{first:{width}}   bytes     bpp    PSNR MS-SSIM"
+    return f"{first:{width}}   bytes" + _columns(classical_title)
+
+
+def _columns(classical_title: str | None) -> str:
+    """Return the heads of the columns that `_figures` fills."""
+    head = "     bpp    PSNR MS-SSIM"
     if classical_title is not None:
-        head += f" | {classical_title + ':':>10} bpp    PSNR MS-SSIM"
+        head += f" | {classical_title + ':':>11} bpp    PSNR MS-SSIM"
     return head + " |  gap %  mismatched   enc s   dec s"
 
 
 def _line(width: int, row: CodingRow, classical: ClassicalResult | None) -> str:
-    line = f"{row.name:{width}} {row.file_bytes:7d}  {row.file_bpp:.4f}  {row.file_psnr:6.2f} "
-    line += _similarity(row.file_ms_ssim)
+    return f"{row.name:{width}} {row.file_bytes:7d}" + _figures(row, classical)
+
+
+def _figures(row: CodingRow, classical: ClassicalResult | None) -> str:
+    line = f"  {row.file_bpp:.4f}  {row.file_psnr:6.2f} {_similarity(row.file_ms_ssim)}"
     if classical is not None:
-        line += f" |         {classical.bpp:.4f}  {classical.psnr:6.2f} {_similarity(classical.ms_ssim)}"
+        line += f" | {classical.bpp:15.4f}  {classical.psnr:6.2f} {_similarity(classical.ms_ssim)}"
     return (
         f"{line} | {_hundredths(row.gap_percent):6.2f}  {row.mismatched_symbols:10d}  {row.encode_seconds:6.2f}  "
         f"{row.decode_seconds:6.2f}"

@@ -72,6 +72,20 @@ def test_models_that_do_not_differ_in_lambda_form_a_curve_each() -> None:
     assert curves_in("r.json") == {"Joint": ["small-1"], "Joint, for MS-SSIM": [other]}
 
 
+def test_one_model_at_several_qualities_is_shown_beside_the_classical_codec(
+    images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate_all(("variable",), "--out", "v.json", "--quality", 5, 95, "--compare", "jpeg") == 0
+    out = capsys.readouterr().out
+    head, _, first, last, *rest = out.splitlines()
+    assert head.startswith("quality   level     bpp    PSNR MS-SSIM | JPEG 4:2:0: bpp    PSNR MS-SSIM |  gap %")
+    for line, point in zip((first, last), json.loads(Path("v.json").read_text())["curves"][0]["points"], strict=True):
+        assert len(line) == len(head)
+        assert line.split("|")[1].split()[0] == f"{point['beside_mean']['bpp']:.4f}"
+    too_small = point["mean"]["file_ms_ssim"] is None
+    assert ("MS-SSIM: only of images with sides of at least 176 pixels" in rest) == too_small
+
+
 def test_several_models_at_several_qualities_are_shown_together(images: Path) -> None:
     models, out = ("variable", "similar"), ("--out", "r.json")
     assert evaluate_all(models, *out, "--quality", 5, 95, "--compare", "jpeg", "--picture", "all.png") == 0
