@@ -30,6 +30,7 @@ from typing import Any, Self
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -229,6 +230,12 @@ class CompressionModule(LightningModule):
             self._skips.check_streak(settings.max_skipped_steps, step)
         if is_last:
             self.trainer.should_stop = True  # Lightning validates once more
+            is_own = self.stop_requests is None  # a Trainer that `train` has not built
+            if is_own and step != self.trainer.max_steps and settings.is_over(step, self.clock.seconds):
+                rank_zero_info(
+                    f"training ends after step {step}, at trainer.max_steps or trainer.max_time of the configuration; "
+                    "raise them to let the Trainer decide"
+                )
             return
         is_validated = self.trainer.enable_validation and step % settings.val_every_steps == 0
         if self.stop_requests is not None and not is_validated:  # otherwise `start_validation` checks for a stop

@@ -66,7 +66,7 @@ def plain(one_thread: None) -> CompressionModule:
     return trained(lambda place: FLOATS[place])[0]
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "doubles"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_all_kinds_of_batches_train_and_validate_equally(kind: str, plain: CompressionModule) -> None:
     module, trainer = trained(KINDS[kind])
     assert all_equal(weights(module), weights(plain))
@@ -105,7 +105,6 @@ def test_batches_are_converted_as_in_the_table() -> None:
     assert torch.equal(images_of(BYTES), FLOATS)
     assert images_of(FLOATS) is FLOATS
     assert torch.equal(images_of(FLOATS.double()), FLOATS)
-    assert images_of(FLOATS.double()).dtype == torch.float32
     assert torch.equal(images_of({"pixel_values": BYTES}), FLOATS)
 
 
@@ -165,6 +164,18 @@ def test_the_learning_rate_anneals_until_the_trainer_ends() -> None:
     trainer.fit(module, DataLoader(Items(KINDS["bytes"]), batch_size=2))
     assert trainer.global_step == 10
     assert trainer.optimizers[0].param_groups[0]["lr"] < 1.3e-4
+
+
+def test_the_limits_of_the_configuration_end_training_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("jahp_pl.training.module.rank_zero_info", said.append)
+    for limit, reasons in ((1, 1), (2, 0)):
+        module = seeded(experiment())
+        module.config.trainer.max_steps = limit
+        trainer = own_trainer(max_steps=2, max_epochs=-1, num_sanity_val_steps=0)
+        trainer.fit(module, DataLoader(Items(KINDS["bytes"]), batch_size=2))
+        assert (trainer.global_step, len(said)) == (limit, reasons)
+        said.clear()
 
 
 def test_tensorboard_gets_the_metrics_and_the_pictures(shards: Path, tmp_path: Path) -> None:
