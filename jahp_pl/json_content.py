@@ -8,12 +8,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 MAX_WHOLE = 2**63
 """Limit of whole numbers. JSON allows any number of digits, but no count is this large, and a float may overflow."""
 FINITE = "a finite number"
 """The shape of a number that is neither infinite nor NaN."""
+MAX_FILE_BYTES = 2**28
+"""Maximum size of a file; results take a few megabytes."""
 WHOLE = "its content"
 """Stands for the path of the whole content."""
 
@@ -32,6 +35,20 @@ class Nullable:
 
     def __init__(self, shape: object) -> None:
         self.shape = shape
+
+
+def read(path: Path, convert: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> Any:
+    """Parse a file of JSON; `convert` as for `parse`.
+
+    Raises:
+        ValueError: if it is not a regular file (reading a pipe may take forever), is too large or not valid JSON.
+        OSError: if it cannot be read.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError("not a regular file")
+    if (size := path.stat().st_size) > MAX_FILE_BYTES:
+        raise ValueError(f"{size} bytes, more than the maximum of {MAX_FILE_BYTES}")
+    return parse(path.read_bytes(), convert)
 
 
 def parse(data: str | bytes, convert: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from jahp_pl.json_content import Nullable, first_misfit, parse
+from jahp_pl.json_content import MAX_FILE_BYTES, Nullable, first_misfit, parse, read
 
 SHAPE = {"name": str, "mean": {"bpp": float, "psnr?": Nullable(float)}, "counts?": [int], "rest?": None}
 GOOD = {"name": "a", "mean": {"bpp": 1, "psnr": None, "more": {}}, "counts": [1, 2], "rest": [{}]}
@@ -41,3 +43,17 @@ def test_the_first_part_of_another_shape_is_named(content, place):
 def test_invalid_json_is_one_error(data):
     with pytest.raises(ValueError, match=r"."):
         parse(data)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "x.json")
+    with pytest.raises(ValueError, match="not a regular file"):
+        read(tmp_path / "x.json")
+
+
+def test_a_file_that_would_fill_memory_is_refused(tmp_path):
+    (tmp_path / "x.json").touch()
+    os.truncate(tmp_path / "x.json", MAX_FILE_BYTES + 1)  # a sparse file, which takes no space
+    with pytest.raises(ValueError, match="more than the maximum"):
+        read(tmp_path / "x.json")

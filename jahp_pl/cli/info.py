@@ -95,6 +95,8 @@ def _described_paths(name: str) -> list[Path]:
     path = Path(name) if _is_compressed(Path(name)) else locate(name)
     if path != STREAM and not path.exists():
         raise JobError(f"{path}: no such file; check the path")
+    if path != STREAM and not (path.is_file() or path.is_dir()):
+        raise JobError(f"{path}: is not a regular file; give - and redirect it to standard input")
     if path.is_file() and not _is_compressed(path):
         from jahp_pl.images.io import SUFFIXES
 
@@ -121,7 +123,7 @@ def _below(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
         if path.is_dir() and not path.is_symlink():  # a link to a folder above would never end
             yield from _below(path)
-        elif path.suffix == FILE_SUFFIX:
+        elif path.suffix == FILE_SUFFIX and path.is_file():
             yield path
 
 

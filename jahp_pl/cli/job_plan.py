@@ -203,8 +203,10 @@ def _check_length(target: Path) -> None:
 
 
 def is_compressed(path: Path) -> bool:
-    """Check by its first bytes whether a file is a .jahp file."""
+    """Check by its first bytes whether a file is a .jahp file; a pipe is none."""
     try:
+        if not path.is_file():
+            return False
         with path.open("rb") as file:
             return file.read(len(MAGIC)) == MAGIC
     except OSError:

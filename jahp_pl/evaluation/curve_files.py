@@ -25,7 +25,7 @@ def read_curve_file(path: Path) -> dict[str, Any]:
         return {"curves": []}
     remedy = "move it away, or choose another --output"
     try:
-        content = json_content.parse(path.read_bytes())
+        content = json_content.read(path)
     except ValueError as error:
         raise EvaluationError(f"{path}: is not JSON ({error}); {remedy}") from None
     if not _is_content(content):

@@ -109,7 +109,7 @@ def read_fingerprints(path: Path) -> set[str] | None:
     if not path.exists():
         return None
     try:
-        content = json_content.parse(path.read_bytes())
+        content = json_content.read(path)
         results = (
             [point for curve in content["curves"] for point in curve["points"]] if "curves" in content else [content]
         )

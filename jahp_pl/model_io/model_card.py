@@ -166,7 +166,7 @@ def read_evaluation_results(path: Path, fingerprint: bytes) -> dict[str, Any]:
         ExportError: if the file cannot be read, has another format, or belongs to another model.
     """
     try:
-        content = json_content.parse(path.read_bytes())
+        content = json_content.read(path)
         models: dict[bytes, list[dict[str, Any]]] = {}
         for curve in content.get("curves", [{"points": [content]}]):
             for point in curve["points"]:

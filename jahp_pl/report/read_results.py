@@ -134,7 +134,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise EvaluationError(f"{path}: no such results file; check the path")
     try:
-        content = json_content.parse(path.read_bytes(), with_current_names)
+        content = json_content.read(path, with_current_names)
     except ValueError as error:
         raise EvaluationError(f"{path}: is not JSON ({error}); make it again") from None
     is_evaluation = isinstance(content, dict) and {"mean", "images", "provenance"} <= set(content)

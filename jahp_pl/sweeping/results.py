@@ -61,7 +61,7 @@ def read_sweep_results(path: Path) -> list[StoredPoint]:
     if not path.exists():
         return []
     try:
-        content = json_content.parse(path.read_bytes())
+        content = json_content.read(path)
         rows = [StoredPoint(*(point[field] for field in StoredPoint._fields)) for point in content["points"]]
         is_ours = "sweep" in content and all(map(_is_whole, rows))
     except (OSError, ValueError, LookupError, TypeError):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import sys
+
+import pytest
 
 from jahp_pl.model_io import pretrained
 from tests.support.commands import run
@@ -66,6 +69,16 @@ def test_info_knows_a_compressed_file_by_its_first_bytes_and_gives_the_quality_a
 def test_info_refuses_an_image_as_what_it_is(photo, capsys):
     assert run("info", photo) == 2
     assert "photo.png: is an image, not a .jahp file or a model" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes")
+@pytest.mark.parametrize("name", ["x.jahp", "x.ckpt", "x"])
+def test_info_does_not_wait_for_a_pipe(name, tmp_path, capsys):
+    os.mkfifo(tmp_path / name)
+    assert run("info", tmp_path / name) == 2
+    assert f"{name}: is not a regular file; give - and redirect it to standard input" in capsys.readouterr().err
+    assert run("info", tmp_path) == 2
+    assert "has no checkpoint, export or .jahp file" in capsys.readouterr().err
 
 
 def test_info_reads_standard_input(model_file, photo, monkeypatch, capsys):
