@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from jahp_pl.config.checks import ConfigError, require
 from jahp_pl.config.former_names import with_current_names
-from jahp_pl.config.parts import PARTS
+from jahp_pl.config.parts import PARTS, check_part
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,14 +61,8 @@ class ModelConfig:
     any rate between two levels, and needs loss.lmbda_max. 1 is a single-rate model."""
 
     def __post_init__(self) -> None:
-        for setting, names in PARTS.items():
-            require(
-                getattr(self, setting) in names,
-                f"model.{setting}",
-                getattr(self, setting),
-                f"must be one of {', '.join(names)}; for your own, import its module first: "
-                "with the setting imports=[FILE.py] in `jahp train`, with --import FILE.py in other commands",
-            )
+        for setting in PARTS:
+            check_part(setting, getattr(self, setting))
         for setting in ("num_filters", "num_latents"):
             value = getattr(self, setting)
             require(1 <= value <= MAX_CHANNELS, f"model.{setting}", value, f"must be from 1 to {MAX_CHANNELS}")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from jahp_pl.config.checks import ConfigError, require
+from jahp_pl.text import shortened
 
 Part = TypeVar("Part")
 
@@ -19,6 +20,23 @@ PARTS: dict[str, list[str]] = {
 `hyperprior.register_hyper_transform` and `context.register_entropy_network` add names."""
 BUILT_IN = {setting: tuple(names) for setting, names in PARTS.items()}
 """The package's own names in `PARTS`, which cannot be replaced."""
+
+
+class UnknownPartError(ConfigError):
+    """Error that a model needs a part that nothing has registered; the file that names it is intact."""
+
+
+def check_part(setting: str, name: str) -> None:
+    """Refuse a name that is not valid for a setting in `PARTS`.
+
+    Raises:
+        UnknownPartError: if no part of this name is registered.
+    """
+    if name not in PARTS[setting]:
+        raise UnknownPartError(
+            f"model.{setting}={shortened(name)}: must be one of {', '.join(PARTS[setting])}; for your own, import its "
+            "module first: with the setting imports=[FILE.py] in `jahp train`, with --import FILE.py in other commands"
+        )
 
 
 def add_part(setting: str, name: str) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from jahp_pl.config import ConfigError, ModelConfig, model_from_dict
+from jahp_pl.config.parts import UnknownPartError
 from jahp_pl.errors import JahpError, first_line, is_memory_shortage
 from jahp_pl.json_content import FINITE, first_misfit, is_json
 from jahp_pl.model import CompressionModel
@@ -197,6 +198,8 @@ def load_checkpoint_model(path: str | Path, average: bool = True) -> Compression
     content = read_checkpoint(path)
     try:
         config = model_from_dict(content[HYPER_PARAMETERS]["model"])
+    except UnknownPartError as error:
+        raise CheckpointError(f"{path}: {error}") from None
     except (ConfigError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: its configuration cannot be read ({error}); use another one") from None
     state = content["state_dict"].items()

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from jahp_pl import json_content
 from jahp_pl.config import ConfigError, LossConfig, ModelConfig, model_from_dict
+from jahp_pl.config.parts import UnknownPartError
 from jahp_pl.errors import JahpError
 from jahp_pl.json_content import FINITE, Nullable
 from jahp_pl.model_io.tensor_layout import DTYPES, EXPORT_FORMAT, Dtype
@@ -126,6 +127,8 @@ def read_description(folder: Path) -> ExportDescription:
             facts=dict(config["facts"]),
             results=None if config.get("results") is None else dict(config["results"]),
         )
+    except UnknownPartError as error:
+        raise ExportError(f"{folder}: {error}") from None
     except (ConfigError, KeyError, TypeError, ValueError) as error:
         raise _unreadable(folder, error) from None
 

@@ -114,7 +114,7 @@ def test_all_at_once_train_export_and_code_as_the_page_shows(
         forget()
         assert run(*(word for word in command if word != "--import" and not word.endswith(".py"))) == 2
         assert "must be one of" in (told := capsys.readouterr().err)
-        assert "--import" in told
+        assert told.rstrip().endswith("with --import FILE.py in other commands"), "no other remedy is named"
         assert run(*command) == 0
     codec = jahp_pl.load_codec("models/mine")
     config = codec.model.config
