@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from jahp_pl.config import Config
-from jahp_pl.model_io.checkpoint import BEST, CHECKPOINTS, LAST, CheckpointError, is_validation_due, read_checkpoint
+from jahp_pl.model_io.checkpoint import CheckpointError, is_validation_due, read_checkpoint
+from jahp_pl.model_io.checkpoint_files import BEST, CHECKPOINTS, LAST
 
 QUANTILES = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 """97.5 % quantiles of Student's t, by degrees of freedom."""

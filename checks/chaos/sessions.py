@@ -11,7 +11,7 @@ from multiprocessing.process import BaseProcess
 from typing import Literal, get_args
 
 from jahp_pl.config import Config
-from jahp_pl.model_io.checkpoint import CHECKPOINTS, LAST
+from jahp_pl.model_io.checkpoint_files import CHECKPOINTS, LAST
 
 Moment = Literal["start", "step", "validation", "writing"]
 """Kind of moment at which to kill a session: while it starts or resumes, trains, validates, or writes a checkpoint."""

@@ -16,6 +16,7 @@ from jahp_pl.cli.jobs import print_failures
 from jahp_pl.cli.options import add_import, add_runtime, command
 from jahp_pl.cli.streams import read_source
 from jahp_pl.codec.bitstream import FILE_SUFFIX
+from jahp_pl.model_io.checkpoint_files import checkpoint_in
 from jahp_pl.model_io.pretrained import (
     NO_MODELS,
     Bundled,
@@ -117,7 +118,7 @@ def _below(folder: Path) -> Iterator[Path]:
     """Yield a folder itself if it is a model, otherwise the models and .jahp files below it."""
     from jahp_pl.model_io.export_config import is_export
 
-    if is_export(folder) or _is_run(folder):
+    if is_export(folder) or checkpoint_in(folder) is not None:
         yield folder
         return
     for path in sorted(folder.iterdir()):
@@ -125,15 +126,6 @@ def _below(folder: Path) -> Iterator[Path]:
             yield from _below(path)
         elif path.suffix == FILE_SUFFIX and path.is_file():
             yield path
-
-
-def _is_run(folder: Path) -> bool:
-    """Check whether a folder is a run folder, whose checkpoints only torch can read."""
-    if default_runtime() == "onnx":
-        return False
-    from jahp_pl.model_io.checkpoint import has_checkpoint
-
-    return has_checkpoint(folder)
 
 
 def _describe_file(path: Path) -> dict[str, str]:

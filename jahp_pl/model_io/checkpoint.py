@@ -19,12 +19,11 @@ from jahp_pl.config.parts import UnknownPartError
 from jahp_pl.errors import JahpError, first_line, is_memory_shortage
 from jahp_pl.json_content import FINITE, first_misfit, is_json
 from jahp_pl.model import CompressionModel
+from jahp_pl.model_io.checkpoint_files import LAST, checkpoint_in
 from jahp_pl.model_io.export_config import FACTS
 from jahp_pl.model_io.tensor_layout import first_difference
 from jahp_pl.ops import is_finite
 
-CHECKPOINTS, LAST, BEST = "checkpoints", "last.ckpt", "best.ckpt"
-"""Names in a run folder: the folder of checkpoints, and in it the last and the best one."""
 CHECKPOINT_FORMAT_KEY = "jahp_pl_format"
 """Key that marks a checkpoint as one of this project; its value is `CHECKPOINT_FORMAT`."""
 CHECKPOINT_FORMAT = 1
@@ -73,20 +72,10 @@ def find_checkpoint(path: str | Path) -> Path:
     path = Path(path)
     if not path.is_dir():
         return path
-    found = _candidate(path)
+    found = checkpoint_in(path)
     if found is None:
         raise CheckpointError(f"{path}: has no checkpoint; give a run folder that `jahp train` made, or a .ckpt file")
     return found
-
-
-def has_checkpoint(folder: Path) -> bool:
-    """Check whether `find_checkpoint` finds a checkpoint in this folder."""
-    return _candidate(folder) is not None
-
-
-def _candidate(folder: Path) -> Path | None:
-    paths = (folder / place / name for place in (CHECKPOINTS, ".") for name in (BEST, LAST))
-    return next((path for path in paths if path.is_file()), None)
 
 
 class NewestCheckpoint(NamedTuple):
@@ -141,7 +130,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; check the path")
     if not zipfile.is_zipfile(path):
-        is_beside_one = path.suffix != ".ckpt" and has_checkpoint(path.parent)
+        is_beside_one = path.suffix != ".ckpt" and checkpoint_in(path.parent) is not None
         remedy = f"did you mean its folder, {path.parent}?" if is_beside_one else "use another one"
         raise DamagedCheckpointError(f"{path}: not a checkpoint, or cut short; {remedy}")
     try:

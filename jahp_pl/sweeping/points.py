@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from jahp_pl.config import Config, ConfigError, current_name
-from jahp_pl.model_io.checkpoint import CHECKPOINTS, HYPER_PARAMETERS, is_validation_due, read_newest
+from jahp_pl.model_io.checkpoint import HYPER_PARAMETERS, is_validation_due, read_newest
+from jahp_pl.model_io.checkpoint_files import CHECKPOINTS
 from jahp_pl.setting_changes import find_changes
 from jahp_pl.settings import load_config
 from jahp_pl.sweeping import SweepError

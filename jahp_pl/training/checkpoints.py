@@ -17,16 +17,14 @@ from lightning.pytorch.utilities import rank_zero_warn
 from jahp_pl.config import Config, ConfigError
 from jahp_pl.files import atomic_writer, link_atomically
 from jahp_pl.model_io.checkpoint import (
-    BEST,
-    CHECKPOINTS,
     HYPER_PARAMETERS,
-    LAST,
     NewestCheckpoint,
     earlier_checkpoint,
     is_validation_due,
     read_checkpoint,
     read_newest,
 )
+from jahp_pl.model_io.checkpoint_files import BEST, CHECKPOINTS, LAST
 from jahp_pl.setting_changes import Change, find_changes
 from jahp_pl.training import is_first_rank
 from jahp_pl.training.module import CompressionModule

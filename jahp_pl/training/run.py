@@ -19,7 +19,8 @@ from jahp_pl.config import Config, ConfigError, TrainerConfig, require_type, to_
 from jahp_pl.data.module import ShardDataModule
 from jahp_pl.files import clear_leftovers, write_atomically
 from jahp_pl.locks import training_in
-from jahp_pl.model_io.checkpoint import CHECKPOINTS, CheckpointError, read_checkpoint
+from jahp_pl.model_io.checkpoint import CheckpointError, read_checkpoint
+from jahp_pl.model_io.checkpoint_files import CHECKPOINTS
 from jahp_pl.text import encoded
 from jahp_pl.training import METRICS_FILE, is_first_rank
 from jahp_pl.training.callbacks import CodingCallback, PictureCallback

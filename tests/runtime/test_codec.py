@@ -359,6 +359,10 @@ def test_commands_and_the_plugin_need_no_torch(tmp_path: Path) -> None:
     ours = Image.open(tmp_path / "photo.decoded.png")
     theirs = load_runtime().decompress((tmp_path / "photo.jahp").read_bytes())
     assert np.array_equal(np.asarray(ours), theirs)
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "last.ckpt").write_bytes(b"")
+    refused = run(WITHOUT + COMMANDS.format(commands=[["info", "run"]]), tmp_path)
+    assert "run: onnxruntime reads exports only; make one with `jahp export`" in refused.stderr
     done = run(WITHOUT + PLUGIN.format(path="photo.jahp"), tmp_path)
     assert done.returncode == 0, done.stderr
 
