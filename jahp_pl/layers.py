@@ -1,4 +1,4 @@
-"""The paper's layers other than plain convolutions: GDN, transposed convolutions, and those with a causal mask."""
+"""The paper's layers: GDN, convolutions of stride 2, transposed convolutions, and those with a causal mask."""
 
 from __future__ import annotations
 
@@ -101,6 +101,20 @@ class GDN(nn.Module):
     def extra_repr(self) -> str:
         """Describe the layer for `print(model)`."""
         return f"{self.beta.numel()}, inverse={self.inverse}"
+
+
+class StridedConv2d(nn.Conv2d):
+    """`nn.Conv2d` of stride 2 whose gradients are right for maps of a single column too.
+
+    For these, in bfloat16 on CPUs with AMX, oneDNN (as of torch 2.13) computes the gradient of the weights from memory
+    outside the map, so that it is wrong or not finite. Crops of 32 pixels have such a map in h_a.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (B, in, H, W) to (B, out, ceil(H / 2), ceil(W / 2))."""
+        if x.shape[-1] == 1 and torch.is_grad_enabled():
+            x = F.pad(x, (0, 1))  # a second column of zeros, which the padding has anyway: the result is the same
+        return super().forward(x)
 
 
 class _TransposedConvolution(torch.autograd.Function):

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jahp_pl.config import TransformName, add_part, find_part
-from jahp_pl.layers import GDN, TransposedConv2d
+from jahp_pl.layers import GDN, StridedConv2d, TransposedConv2d
 from jahp_pl.strides import STRIDE
 
 
@@ -28,9 +28,9 @@ def pad_to_stride(x: Tensor) -> Tensor:
     return F.pad(x, (0, right, 0, bottom), mode="replicate") if right or bottom else x
 
 
-def downsample(num_in: int, num_out: int) -> nn.Conv2d:
+def downsample(num_in: int, num_out: int) -> StridedConv2d:
     """Create a 5x5 convolution of stride 2: (B, in, H, W) -> (B, out, ceil(H / 2), ceil(W / 2))."""
-    return nn.Conv2d(num_in, num_out, kernel_size=5, stride=2, padding=2)
+    return StridedConv2d(num_in, num_out, kernel_size=5, stride=2, padding=2)
 
 
 def upsample(num_in: int, num_out: int) -> TransposedConv2d:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jahp_pl.layers import GDN, MaskedConv2d, TransposedConv2d
+from jahp_pl.layers import GDN, MaskedConv2d, StridedConv2d, TransposedConv2d
 
 
 def randomized(layer: GDN) -> GDN:
@@ -212,6 +212,34 @@ def test_a_masked_convolution_in_channels_last_equals_contiguous() -> None:
     expected = layer(x)
     converted = nn.Sequential(layer).to(memory_format=torch.channels_last)
     torch.testing.assert_close(converted(x.contiguous(memory_format=torch.channels_last)), expected)
+
+
+def leave_nan_in_freed_memory() -> None:
+    """Fill blocks of many sizes with NaN and free them, so that a kernel that reads beyond its arguments finds NaN."""
+    sizes = [int(factor * 2**exponent) for exponent in range(3, 19) for factor in (1, 1.3, 1.7) for _ in range(4)]
+    _ = [torch.full((size,), math.nan) for size in sizes]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 1), (1, 2), (5, 1), (4, 4)])
+@pytest.mark.parametrize("is_mixed", [False, True])
+def test_gradients_of_a_strided_convolution_depend_on_nothing_but_its_map(
+    size: tuple[int, int], is_mixed: bool
+) -> None:
+    layer = StridedConv2d(32, 32, kernel_size=5, stride=2, padding=2)
+    reference = nn.Conv2d(32, 32, kernel_size=5, stride=2, padding=2).double()
+    reference.load_state_dict(layer.state_dict())
+    for _ in range(10):
+        x = torch.randn(2, 32, *size)
+        gradients = []
+        for convolution, leaf in ((layer, x.clone()), (reference, x.double())):
+            convolution.zero_grad()
+            leaf.requires_grad_()
+            with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
+                y = convolution(leaf)
+            leave_nan_in_freed_memory()
+            y.sum().backward()
+            gradients.append([g.double() for g in (y.detach(), leaf.grad, convolution.weight.grad)])
+        torch.testing.assert_close(*gradients, rtol=2e-2, atol=5e-2 if is_mixed else 1e-5)
 
 
 @pytest.mark.parametrize("is_mixed", [False, True])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from jahp_pl.config import BUILT_IN, TransformName
-from jahp_pl.layers import GDN, TransposedConv2d
+from jahp_pl.layers import GDN, StridedConv2d, TransposedConv2d
 from jahp_pl.transforms import (
     TRANSFORMS,
     AnalysisTransform,
@@ -50,7 +50,7 @@ def test_downsampling_halves_rounding_up_and_upsampling_doubles(side: int) -> No
 def test_layers_are_those_of_the_paper() -> None:
     g_a, g_s = AnalysisTransform(6, 10), SynthesisTransform(6, 10)
     for network, kind, inverse, channels in (
-        (g_a, nn.Conv2d, False, [3, 6, 6, 6, 10]),
+        (g_a, StridedConv2d, False, [3, 6, 6, 6, 10]),
         (g_s, TransposedConv2d, True, [10, 6, 6, 6, 3]),
     ):
         convolutions, normalizations = list(network)[::2], list(network)[1::2]
