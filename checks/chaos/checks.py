@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from jahp_pl.config import Config
-from jahp_pl.model_io.checkpoint import CheckpointError, is_validation_due, read_checkpoint
+from jahp_pl.model_io.checkpoint import CheckpointError, RunCounters, read_checkpoint
 from jahp_pl.model_io.checkpoint_files import BEST, CHECKPOINTS, LAST
 
 QUANTILES = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
@@ -43,7 +43,7 @@ def read_state(config: Config) -> RunFolderState:
     last = contents.get(LAST)
     return RunFolderState(
         step=last["global_step"] if last is not None else 0,
-        validation_due=last is not None and is_validation_due(last),
+        validation_due=last is not None and RunCounters.read(last).validation_due,
         num_checkpoints=len(contents),
         num_leftovers=len(list(config.run_dir.rglob(".*.part"))),
         unreadable=unreadable,

@@ -6,7 +6,8 @@ import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -165,13 +166,43 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def is_validation_due(content: dict[str, Any]) -> bool:
-    """Check whether the run was interrupted during the validation of this checkpoint's step.
+class RunCounters(NamedTuple):
+    """Counters of a run that its checkpoints hold beside Lightning's own."""
 
-    Args:
-        content: result of `read_checkpoint`.
+    seconds: float
+    """Training time over all sessions in seconds, including validation."""
+    skipped_steps: int
+    """Number of optimizer steps that were skipped."""
+    validation_due: bool
+    """Whether a validation of the checkpoint's step started but did not finish."""
+
+    @classmethod
+    def read(cls, content: Mapping[str, Any]) -> RunCounters:
+        """Read the counters from the content of a checkpoint (see `read_checkpoint`).
+
+        Raises:
+            LookupError: if it has none, because only a model was saved.
+        """
+        found = content["training"]
+        return cls(float(found["seconds"]), found["skipped_steps"], bool(found.get("validation_due", False)))
+
+    def entries(self) -> dict[str, Any]:
+        """Return the entries of a checkpoint that Lightning does not write: these counters and the format."""
+        return {CHECKPOINT_FORMAT_KEY: CHECKPOINT_FORMAT, "training": self._asdict()}
+
+
+@contextmanager
+def restoring(path: str | Path) -> Iterator[None]:
+    """Convert errors in the block, which restores an object from the content of a checkpoint, to one line.
+
+    Raises:
+        CheckpointError: if the content does not fit its configuration.
     """
-    return bool(content["training"].get("validation_due", False))
+    try:
+        yield
+    except (ConfigError, RuntimeError, LookupError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path}: does not fit its configuration ({reason}); use another one") from None
 
 
 def load_checkpoint_model(path: str | Path, average: bool = True) -> CompressionModel:

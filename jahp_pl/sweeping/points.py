@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from jahp_pl.config import Config, ConfigError, current_name
-from jahp_pl.model_io.checkpoint import HYPER_PARAMETERS, is_validation_due, read_newest
+from jahp_pl.model_io.checkpoint import HYPER_PARAMETERS, RunCounters, read_newest
 from jahp_pl.model_io.checkpoint_files import CHECKPOINTS
 from jahp_pl.setting_changes import find_changes
 from jahp_pl.settings import load_config
@@ -236,7 +236,7 @@ def read_run_state(config: Config) -> RunState:
     if newest is None:
         return RunState(0, 0.0, is_finished=False)
     path, content = newest.path, newest.content
-    steps, seconds = int(content["global_step"]), float(content["training"]["seconds"])
+    steps, counters = int(content["global_step"]), RunCounters.read(content)
     if changed := find_changes(content[HYPER_PARAMETERS], config):
         raise OtherSettingsError(
             f"{path}: was trained with {', '.join(map(str, changed))}; delete its folder, or choose another "
@@ -247,7 +247,8 @@ def read_run_state(config: Config) -> RunState:
             f"{path}: has {steps} steps, more than trainer.max_steps={config.trainer.max_steps}; delete its folder, or "
             "choose another output_dir=..."
         )
-    return RunState(steps, seconds, config.trainer.is_over(steps, seconds) and not is_validation_due(content))
+    is_over = config.trainer.is_over(steps, counters.seconds)
+    return RunState(steps, counters.seconds, is_over and not counters.validation_due)
 
 
 def last_values(run_dir: Path) -> dict[str, float]:

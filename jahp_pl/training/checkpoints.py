@@ -19,8 +19,8 @@ from jahp_pl.files import atomic_writer, link_atomically
 from jahp_pl.model_io.checkpoint import (
     HYPER_PARAMETERS,
     NewestCheckpoint,
+    RunCounters,
     earlier_checkpoint,
-    is_validation_due,
     read_checkpoint,
     read_newest,
 )
@@ -235,8 +235,8 @@ def find_resume_point(config: Config) -> ResumePoint | None:
     content = newest.content
     changed = find_changes(content[HYPER_PARAMETERS], config)
     check_changes(changed, content[HYPER_PARAMETERS], path, config)
-    seconds, steps = float(content["training"]["seconds"]), int(content["global_step"])
-    point = ResumePoint(newest.path, steps, seconds, is_validation_due(content), tuple(changed))
+    counters, steps = RunCounters.read(content), int(content["global_step"])
+    point = ResumePoint(newest.path, steps, counters.seconds, counters.validation_due, tuple(changed))
     if changed and point.is_end_of(config):
         raise ConfigError(
             f"trainer.max_steps={config.trainer.max_steps}: {path} has {steps} steps and is complete, so the changed "

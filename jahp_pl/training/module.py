@@ -23,45 +23,35 @@ docs/python.md lists the values that are logged, in training and at validation.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from jahp_pl.config import Config, ConfigError, require_type, to_dict
-from jahp_pl.data.module import ShardDataModule
+from jahp_pl.config import Config, require_type, to_dict
 from jahp_pl.loss import rate_distortion
-from jahp_pl.model import CompressionModel, ModelOutput
-from jahp_pl.model_io.checkpoint import (
-    CHECKPOINT_FORMAT,
-    CHECKPOINT_FORMAT_KEY,
-    HYPER_PARAMETERS,
-    CheckpointError,
-    is_validation_due,
-    load_checkpoint_model,
-    read_checkpoint,
-)
+from jahp_pl.model import CompressionModel
+from jahp_pl.model_io.checkpoint import HYPER_PARAMETERS, RunCounters, load_checkpoint_model, read_checkpoint, restoring
 from jahp_pl.settings import config_from_dict
-from jahp_pl.text import encoded
 from jahp_pl.training.batches import RangeCheck, images_of, named_images
 from jahp_pl.training.clock import TrainingClock
 from jahp_pl.training.levels import draw_level_shares
 from jahp_pl.training.loggers import log_row
-from jahp_pl.training.optimization import adapt_restored, learning_rate, make_optimizer, seed_noise
+from jahp_pl.training.noise import seed_image, seed_step
+from jahp_pl.training.optimization import adapt_restored, make_optimizer, set_learning_rate
 from jahp_pl.training.processes import check_agreement
-from jahp_pl.training.searched_latents import choose_latents
-from jahp_pl.training.skipped_steps import SkipCounter, clip_or_skip
+from jahp_pl.training.schedule import Schedule
+from jahp_pl.training.searched_latents import decode_searched
+from jahp_pl.training.skipped_steps import SkipCounter, clip_or_skip, nan_unless_finite
 from jahp_pl.training.start import build_starting_model
-from jahp_pl.training.step_means import RunningMeans, TrainingRow, training_values
-from jahp_pl.training.stopping import StopRequests
-from jahp_pl.training.validation import ValidationMeans
+from jahp_pl.training.step_means import RunningMeans, TrainingRow, data_values, training_values
+from jahp_pl.training.stopping import StopRequests, explain_end
+from jahp_pl.training.validation import ValidationMeans, validate_now
 from jahp_pl.training.weight_average import decay_at, make_average, update_average
 
 
@@ -108,7 +98,7 @@ class CompressionModule(LightningModule):
         self._means = RunningMeans()
         self._terms = torch.zeros(0)
         self._skips = SkipCounter()
-        self._max_steps: float = config.trainer.max_steps
+        self._schedule = Schedule(config, self.clock)
         self._stepped = False  # whether the last batch ended an optimizer step
         self._range_check = RangeCheck()
 
@@ -128,14 +118,10 @@ class CompressionModule(LightningModule):
         """
         load_checkpoint_model(checkpoint_path, average=False)  # checks everything before memory is taken
         content = read_checkpoint(checkpoint_path)
-        try:
+        with restoring(checkpoint_path):
             module = cls(config or config_from_dict(content[HYPER_PARAMETERS]))
             module.load_state_dict(content["state_dict"])
             module.on_load_checkpoint(content)
-        except (ConfigError, RuntimeError, LookupError, TypeError, AttributeError) as error:
-            raise CheckpointError(
-                f"{checkpoint_path}: does not fit its configuration ({' '.join(str(error).split())}); use another one"
-            ) from None
         return module.to(map_location or "cpu")
 
     @property
@@ -151,8 +137,7 @@ class CompressionModule(LightningModule):
     @property
     def progress(self) -> float:
         """Finished share of the run, from 0 to 1, by steps or by time, whichever is further."""
-        seconds = self.config.trainer.max_seconds()
-        return min(1.0, max(self.global_step / self._max_steps, self.clock.seconds / seconds))
+        return self._schedule.progress(self.global_step)
 
     # The optimizer step -----------------------------------------------------------------------------------------------
 
@@ -162,36 +147,25 @@ class CompressionModule(LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set what depends only on the step: learning rate and seed of the noise."""
-        # Noise is a function of (seed, rank, step): a resumed run draws the same noise as an uninterrupted one.
         self._stepped = False
         parts = self.trainer.accumulate_grad_batches
-        seed_noise(self.config.seed, self.global_rank, self.global_step, *([batch_idx % parts] if parts > 1 else []))
-        for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = group["factor"] * self._learning_rate(self.global_step)
+        seed_step(self.config.seed, self.global_rank, self.global_step, batch_idx % parts if parts > 1 else None)
+        set_learning_rate(self.trainer.optimizers[0], self._schedule.learning_rate(self.global_step))
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Compute the loss, a scalar, of a batch of crops (B, 3, H, W) in any form that `batches` accepts."""
         batch = self.prepare_batch(batch)
         self._range_check.check(batch)
         share = draw_level_shares(len(batch), batch.device) if self.model.gains is not None else None
-        level = None if share is None else self.config.model.level_at(share)
-        if self.config.optim.search_effort:
-            output = self._decode_searched(batch, share, level)
+        if effort := self.config.optim.search_effort:
+            assert self.average is not None
+            output = decode_searched(self.model, self.average, batch, share, self.config.loss, effort)
         else:
+            level = None if share is None else self.config.model.level_at(share)
             output = self._training_model[0](batch, reconstruct=self.config.optim.transforms_learn, level=level)
         terms = rate_distortion(self.config.loss, batch, output, share)
         self._terms = torch.stack([term.detach() for term in terms])
-        # The factor is 1, or NaN if the loss is not finite. Then every gradient is NaN, on every rank after averaging,
-        # so the gradient norm alone tells all ranks whether to skip.
-        return terms.loss * (1 + 0 * terms.loss.detach())
-
-    def _decode_searched(self, batch: Tensor, share: Tensor | None, level: Tensor | None) -> ModelOutput:
-        """Run the decoder on latents as an encoder sends them; x_hat is clipped, as the search expects of a decoder."""
-        assert self.average is not None
-        chosen = choose_latents(self.average, batch, share, self.config.loss, self.config.optim.search_effort)
-        height, width = batch.shape[-2:]
-        output = self.model.decode(chosen.y_hat, chosen.z_hat, height, width, level)
-        return output._replace(x_hat=output.x_hat.clamp(0, 1))
+        return nan_unless_finite(terms.loss)
 
     def prepare_batch(self, batch: Any) -> Tensor:
         """Return the images of a batch, (B, 3, H, W) in [0, 1], in the memory format of `trainer.channels_last`."""
@@ -199,10 +173,7 @@ class CompressionModule(LightningModule):
         return images.contiguous(memory_format=torch.channels_last) if self.config.trainer.channels_last else images
 
     def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: int | float | None = None,
-        gradient_clip_algorithm: str | None = None,
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
         """Clip the gradient, or make the optimizer skip the step, and count the step."""
         norm, skipped = clip_or_skip(optimizer, self.model, self.config.optim)
@@ -230,21 +201,12 @@ class CompressionModule(LightningModule):
             self._skips.check_streak(settings.max_skipped_steps, step)
         if is_last:
             self.trainer.should_stop = True  # Lightning validates once more
-            is_own = self.stop_requests is None  # a Trainer that `train` has not built
-            if is_own and step != self.trainer.max_steps and settings.is_over(step, self.clock.seconds):
-                rank_zero_info(
-                    f"training ends after step {step}, at trainer.max_steps or trainer.max_time of the configuration; "
-                    "raise them to let the Trainer decide"
-                )
+            if self.stop_requests is None:  # a Trainer that `train` has not built
+                explain_end(self.trainer, settings, self.clock.seconds)
             return
         is_validated = self.trainer.enable_validation and step % settings.val_every_steps == 0
         if self.stop_requests is not None and not is_validated:  # otherwise `start_validation` checks for a stop
             self.stop_requests.stop_if_requested()
-
-    def _learning_rate(self, step: int) -> float:
-        """Compute the learning rate of the entropy model for the step after `step` steps."""
-        time_share = self.clock.seconds / self.config.trainer.max_seconds()
-        return learning_rate(self.config.optim, step, int(self._max_steps), time_share)
 
     def _log_training(self) -> None:
         """Log the means over the steps since the last logging."""
@@ -256,10 +218,7 @@ class CompressionModule(LightningModule):
             seconds_per_step=self.clock.take_seconds_per_step(),
             skipped_steps=self.skipped_steps,
         )
-        if isinstance(data := getattr(self.trainer, "datamodule", None), ShardDataModule):
-            values["data/broken_photographs"] = data.train_skipped.num_broken
-            values["data/small_photographs"] = data.train_skipped.num_small
-        log_row(self, values)
+        log_row(self, values | data_values(self.trainer))
 
     # Validation -------------------------------------------------------------------------------------------------------
 
@@ -272,12 +231,10 @@ class CompressionModule(LightningModule):
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Measure whole images, one by one."""
-        # No autocast: files are coded in float32, and validation reports what a file would give.
         for name, image in named_images(batch, batch_idx):
             self._range_check.check(image)
-            seed_noise(self.config.seed, zlib.crc32(encoded(name)))  # the same in every validation and on every rank
-            with torch.autocast(self.device.type, enabled=False):
-                self.validation.update(self.evaluated_model, self.config.loss, image)
+            seed_image(self.config.seed, name)
+            self.validation.update(self.evaluated_model, self.config.loss, image)
 
     def on_validation_epoch_end(self) -> None:
         """Average over all images of all ranks, and log the means."""
@@ -301,7 +258,7 @@ class CompressionModule(LightningModule):
         """Check the ranks and start the clock after everything is restored."""
         check_agreement(self.trainer, self.config)
         # Infinite for a Trainer without max_steps, or without epochs that end.
-        self._max_steps = min(self.config.trainer.max_steps, self.trainer.estimated_stepping_batches)
+        self._schedule.max_steps = min(self.config.trainer.max_steps, self.trainer.estimated_stepping_batches)
         self.clock.start()
         if self.stop_requests is not None:
             self.stop_requests.handle_signals(self.trainer)
@@ -313,22 +270,10 @@ class CompressionModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the format and this module's counters; Lightning stores the configuration in `hyper_parameters`."""
-        checkpoint[CHECKPOINT_FORMAT_KEY] = CHECKPOINT_FORMAT
-        checkpoint["training"] = {
-            "seconds": self.clock.seconds,
-            "skipped_steps": self.skipped_steps,
-            "validation_due": self.validation_due,
-        }
+        counters = RunCounters(self.clock.seconds, self.skipped_steps, self.validation_due)
+        checkpoint.update(counters.entries())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore what `on_save_checkpoint` added."""
-        self.clock.seconds = checkpoint["training"]["seconds"]
-        self._skips.to(self.device, checkpoint["training"]["skipped_steps"])
-        self.validation_due = is_validation_due(checkpoint)
-
-
-def validate_now(trainer: Trainer) -> None:
-    """Run the validation that the last session did not finish, which Lightning would skip."""
-    trainer.validating = True
-    trainer.fit_loop.epoch_loop.val_loop.run()
-    trainer.training = True
+        self.clock.seconds, skipped_steps, self.validation_due = RunCounters.read(checkpoint)
+        self._skips.to(self.device, skipped_steps)

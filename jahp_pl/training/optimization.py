@@ -1,13 +1,7 @@
-"""The optimizer, its learning rate, and the seed of the noise of each step.
-
-The noise and, without a time limit, the learning rate are functions of the step alone, so that a run resumes exactly.
-"""
+"""Creates the optimizer, restores it, and sets the learning rates of its groups."""
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
 import torch
 from torch.optim import Adam, Optimizer
 
@@ -49,34 +43,7 @@ def adapt_restored(optimizer: Optimizer, fresh: Optimizer) -> None:
                 state[name] = torch.empty_like(parameter).copy_(state[name])
 
 
-def learning_rate(config: OptimConfig, step: int, max_steps: int, time_share: float = 0.0) -> float:
-    """Compute the learning rate of one optimizer step.
-
-    It rises linearly from 0 and reaches the peak at the last step of the warm-up. It then stays there, or falls along a
-    half cosine to `final_factor` times the peak. The cosine advances with steps or with time, whichever is further
-    along, so that a run limited by time anneals too.
-
-    Args:
-        config: peak, warm-up and schedule.
-        step: number of optimizer steps already done.
-        max_steps: optimizer steps of the whole run.
-        time_share: training time relative to the time limit, from 0 to 1; 0 without a limit.
-    """
-    rate = config.learning_rate
-    if step < config.warmup_steps:
-        rate *= (step + 1) / config.warmup_steps
-    if config.schedule == "cosine":
-        steps_left = max(1, max_steps - config.warmup_steps)
-        progress = min(1.0, max((step - config.warmup_steps) / steps_left, time_share, 0.0))
-        # peak * (f + (1 - f) (1 + cos(pi progress)) / 2)
-        rate *= config.final_factor + (1 - config.final_factor) * (1 + math.cos(math.pi * progress)) / 2
-    return rate
-
-
-def seed_noise(*entropy: int) -> None:
-    """Seed torch's random generators on all devices.
-
-    Args:
-        entropy: the seed of the run, then numbers that identify the use of the noise, e.g. rank and step.
-    """
-    torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
+def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
+    """Set the learning rate of every group to `rate` times its factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["factor"] * rate

@@ -19,7 +19,7 @@ from jahp_pl.config import Config, ConfigError, TrainerConfig, require_type, to_
 from jahp_pl.data.module import ShardDataModule
 from jahp_pl.files import clear_leftovers, write_atomically
 from jahp_pl.locks import training_in
-from jahp_pl.model_io.checkpoint import CheckpointError, read_checkpoint
+from jahp_pl.model_io.checkpoint import CheckpointError, RunCounters, read_checkpoint
 from jahp_pl.model_io.checkpoint_files import CHECKPOINTS
 from jahp_pl.text import encoded
 from jahp_pl.training import METRICS_FILE, is_first_rank
@@ -240,6 +240,7 @@ def read_result(run_dir: Path, checkpoints: BestAndLast, was_finished: bool) -> 
         CheckpointError: if the checkpoint cannot be read, or `jahp train` did not write it.
     """
     content = read_checkpoint(checkpoints.last)
+    counters = RunCounters.read(content)
     saved = content["callbacks"].get(checkpoints.state_key)
     if saved is None:
         raise CheckpointError(f"{checkpoints.last}: was not written by `jahp train`; choose another name=...")
@@ -249,7 +250,7 @@ def read_result(run_dir: Path, checkpoints: BestAndLast, was_finished: bool) -> 
         best=checkpoints.best if math.isfinite(saved["best_loss"]) else None,
         metrics=saved["metrics"],
         steps=content["global_step"],
-        skipped_steps=content["training"]["skipped_steps"],
-        seconds=content["training"]["seconds"],
+        skipped_steps=counters.skipped_steps,
+        seconds=counters.seconds,
         was_finished=was_finished,
     )

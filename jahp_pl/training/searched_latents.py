@@ -15,7 +15,28 @@ from jahp_pl.codec.latents import Latents
 from jahp_pl.codec.refinement import EFFORTS
 from jahp_pl.config import LossConfig
 from jahp_pl.hyperprior import crop_to
-from jahp_pl.model import CompressionModel
+from jahp_pl.model import CompressionModel, ModelOutput
+
+
+def decode_searched(
+    model: CompressionModel,
+    chooser: CompressionModel,
+    images: Tensor,
+    level_share: Tensor | None,
+    loss: LossConfig,
+    effort: int,
+) -> ModelOutput:
+    """Run the decoder on latents as an encoder sends them; x_hat is clipped, as the search expects of a decoder.
+
+    Args:
+        model: model whose decoder learns.
+        chooser: model that chooses the latents, see `choose_latents`; so are the other arguments.
+    """
+    chosen = choose_latents(chooser, images, level_share, loss, effort)
+    level = None if level_share is None else model.config.level_at(level_share)
+    height, width = images.shape[-2:]
+    output = model.decode(chosen.y_hat, chosen.z_hat, height, width, level)
+    return output._replace(x_hat=output.x_hat.clamp(0, 1))
 
 
 def choose_latents(

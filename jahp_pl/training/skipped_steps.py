@@ -25,6 +25,15 @@ class ClippedGradient(NamedTuple):
     """1.0 if the optimizer will skip the step, otherwise 0.0."""
 
 
+def nan_unless_finite(loss: Tensor) -> Tensor:
+    """Return a scalar loss with its gradient, or NaN if it is infinite.
+
+    Every gradient is then NaN, on every rank after averaging, so the gradient norm alone tells all ranks whether to
+    skip.
+    """
+    return loss * (1 + 0 * loss.detach())  # the factor is 1, or NaN if the loss is not finite
+
+
 def clip_or_skip(optimizer: Optimizer, model: nn.Module, config: OptimConfig) -> ClippedGradient:
     """Clip the gradient to the norm `clip_norm`, and make `optimizer` skip the step if the norm is not finite or at
     least `skip_norm`."""

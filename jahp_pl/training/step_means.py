@@ -6,9 +6,11 @@ import math
 from typing import NamedTuple
 
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor
 
 from jahp_pl.config import Config
+from jahp_pl.data.module import ShardDataModule
 from jahp_pl.training.metric_names import DISTORTION_NAMES
 
 
@@ -84,3 +86,14 @@ def training_values(
         distortion, decibels = DISTORTION_NAMES[config.loss.distortion]
         values |= {f"train/{distortion}": means.distortion, f"train/{decibels}": means.decibels}
     return values
+
+
+def data_values(trainer: Trainer) -> dict[str, float]:
+    """Return the counts of skipped photographs to log, by name; empty for a loader other than `ShardDataModule`."""
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(data, ShardDataModule):
+        return {}
+    return {
+        "data/broken_photographs": data.train_skipped.num_broken,
+        "data/small_photographs": data.train_skipped.num_small,
+    }

@@ -9,6 +9,7 @@ from types import FrameType
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from lightning.pytorch.utilities import rank_zero_info
 
 from jahp_pl.config import TrainerConfig
 
@@ -105,3 +106,19 @@ class StopRequests:
             return Stopped(self._signal.name, 128 + self._signal, self._trainer)
         limit = self._settings.session_time
         return Stopped(f"time limit trainer.session_time={limit}", 0, self._trainer)
+
+
+def explain_end(trainer: Trainer, settings: TrainerConfig, seconds: float) -> None:
+    """Tell the user of a Trainer of their own that the configuration ends the run, unless the Trainer ends it too.
+
+    Args:
+        trainer: trainer after its last step.
+        settings: limits of the run.
+        seconds: training time of the run.
+    """
+    step = trainer.global_step
+    if step != trainer.max_steps and settings.is_over(step, seconds):
+        rank_zero_info(
+            f"training ends after step {step}, at trainer.max_steps or trainer.max_time of the configuration; "
+            "raise them to let the Trainer decide"
+        )

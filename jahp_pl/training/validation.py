@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
+from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import Metric
@@ -138,8 +139,10 @@ class ValidationMeans(nn.Module):
 
     def update(self, model: CompressionModel, config: LossConfig, x: Tensor) -> None:
         """Measure one image at every level; arguments as in `measure_image`."""
-        for share, means in zip(self._shares, self._means, strict=True):
-            means.update(measure_image(model, config, x, share))
+        # No autocast: files are coded in float32, and validation reports what a file would give.
+        with torch.autocast(x.device.type, enabled=False):
+            for share, means in zip(self._shares, self._means, strict=True):
+                means.update(measure_image(model, config, x, share))
 
     def take(self) -> dict[str, float]:
         """Return the values to log, and reset the means; without any image, return no values.
@@ -163,3 +166,10 @@ class ValidationMeans(nn.Module):
 
 def _mean_over(rows: Iterable[ValidationRow]) -> ValidationRow:
     return ValidationRow._make(map(fmean, zip(*rows, strict=True)))
+
+
+def validate_now(trainer: Trainer) -> None:
+    """Run the validation that the last session did not finish, which Lightning would skip."""
+    trainer.validating = True
+    trainer.fit_loop.epoch_loop.val_loop.run()
+    trainer.training = True

@@ -168,7 +168,7 @@ def test_the_learning_rate_anneals_until_the_trainer_ends() -> None:
 
 def test_the_limits_of_the_configuration_end_training_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr("jahp_pl.training.module.rank_zero_info", said.append)
+    monkeypatch.setattr("jahp_pl.training.stopping.rank_zero_info", said.append)
     for limit, reasons in ((1, 1), (2, 0)):
         module = seeded(experiment())
         module.config.trainer.max_steps = limit

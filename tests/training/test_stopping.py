@@ -11,7 +11,7 @@ import pytest
 
 from jahp_pl.config import Config
 from jahp_pl.data.pipeline import ValImage
-from jahp_pl.model_io.checkpoint import is_validation_due, read_checkpoint
+from jahp_pl.model_io.checkpoint import RunCounters, read_checkpoint
 from jahp_pl.settings import load_config
 from jahp_pl.training import run as training
 from jahp_pl.training.checkpoints import BestAndLast
@@ -198,7 +198,7 @@ def test_an_interrupted_validation_is_repeated_and_costs_no_step(
             train(config)
     saved = read_checkpoint(config.run_dir / "checkpoints" / "last.ckpt")
     assert saved["global_step"] == step
-    assert is_validation_due(saved)
+    assert RunCounters.read(saved).validation_due
     result = train(config)
     assert [row["step"] for row in validations(result)] == ["4", "8"]
     assert [at for at, _ in training_losses(result)] == ["2", "4", "6", "8"]
@@ -209,7 +209,7 @@ def test_an_interrupted_validation_is_repeated_and_costs_no_step(
     }
     if step == 8:
         assert result.metrics == finished.metrics
-    assert not is_validation_due(read_checkpoint(result.last))
+    assert not RunCounters.read(read_checkpoint(result.last)).validation_due
     assert train(config) == result._replace(was_finished=True)
 
 

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from jahp_pl.config import OptimConfig
-from jahp_pl.training.optimization import learning_rate
+from jahp_pl.training.schedule import learning_rate
 
 
 def test_the_warm_up_is_linear_and_its_last_step_has_the_peak() -> None:
