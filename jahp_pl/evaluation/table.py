@@ -57,6 +57,8 @@ def summarize(evaluation: Evaluation) -> str:
             f"{evaluation.classical_title} in files of no fewer bytes ({classical.bpp:.3f} bpp) has "
             f"{classical.psnr:.2f} dB: the model is {abs(gain):.2f} dB {verdict}, ahead on {better} of {count}."
         )
+    if not _has_ms_ssim(evaluation):
+        lines.append(f"{_WITHOUT_MS_SSIM}.")
     return "\n".join(lines)
 
 
@@ -74,9 +76,15 @@ def format_curve(evaluations: Sequence[Evaluation]) -> str:
 def explain_columns(evaluations: Iterable[Evaluation]) -> str:
     """Explain the columns of a table of means."""
     text = "gap: excess of the files over the cross-entropy; mismatched: latents that were decoded differently"
-    if any(evaluation.mean.file_ms_ssim is None for evaluation in evaluations):
-        text += f"\nMS-SSIM: only of images with sides of at least {MS_SSIM_MIN_SIDE} pixels"
-    return text
+    return text if all(map(_has_ms_ssim, evaluations)) else f"{text}\n{_WITHOUT_MS_SSIM}"
+
+
+_WITHOUT_MS_SSIM = f"MS-SSIM: only of images with sides of at least {MS_SSIM_MIN_SIDE} pixels"
+
+
+def _has_ms_ssim(evaluation: Evaluation) -> bool:
+    """Check whether all images are large enough for MS-SSIM."""
+    return all(result.row.file_ms_ssim is not None for result in evaluation.images)
 
 
 def _head(first: str, width: int, classical_title: str | None) -> str:
