@@ -1,4 +1,4 @@
-"""Tells addresses (URLs) from paths, and shows them without secrets."""
+"""Distinguishes addresses (URLs) from paths, and shows them without secrets."""
 
 from __future__ import annotations
 

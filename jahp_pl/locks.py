@@ -60,7 +60,7 @@ def hold_lock(lock: Path, complaint: str | None = None, protected: Path | None =
 
     Yields:
         Descriptor of the lock file. A started process that inherits it also holds the lock, until both have ended. A
-            forked process, such as a data loading worker, closes it, so as not to keep the lock of a killed parent.
+        forked process, such as a data loading worker, closes it, so as not to keep the lock of a killed parent.
 
     Raises:
         WriteError: if another process holds the lock and `complaint` is given, or the file cannot be created.

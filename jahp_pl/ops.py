@@ -28,8 +28,8 @@ def round_straight_through(x: Tensor) -> Tensor:
 def add_uniform_noise(x: Tensor) -> Tensor:
     """Add u ~ U(-1/2, 1/2), the differentiable stand-in for rounding (Balle et al. 2017, section 3).
 
-    The result has the density of x convolved with a unit box, which at the integers equals the probabilities of the
-    rounded values.
+    The result has the density of x convolved with a unit box, which at each integer equals the probability that the
+    rounded x is that integer.
     """
     return x + torch.rand_like(x).sub_(0.5)
 

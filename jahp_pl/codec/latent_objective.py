@@ -2,8 +2,8 @@
 
 The decoder and z_hat are fixed, and only the latents get gradients. R is the rate of y under p(y | z_hat, context),
 where the context is y itself. D is the distortion of x_hat = g_s(y), clipped to [0, 1] as in a file. Both are functions
-of any real y; between the integers, R is the density of the noisy latent. All results are in bits of the whole image,
-so that parts can be summed.
+of any real y; between the integers, R is -log2 of the density of the noisy latent. All results are sums in bits, not
+bits per pixel, so that those of parts of an image can be added.
 
 D may mix squared errors with `StructuralDistortion`. A search for squared errors alone gains PSNR partly at
 the expense of structure: it drops faint texture, which costs many bits and adds little to the squared error.
@@ -176,7 +176,7 @@ def mixture_bits(density: ConditionalDensity, y: Tensor, raw: Tensor) -> Tensor:
         y: (B, M, h, w).
         raw: (B, blocks * K * M, h, w) float32, see `ConditionalDensity`.
     """
-    if density.family != "gaussian":  # for the others, autograd takes a quarter of the Gaussian's time
+    if density.family != "gaussian":  # autograd takes four times as long for the Gaussian as for the others
         return density.bits(y, density.parameters(raw))
     batch, _, height, width = raw.shape
     blocks = raw.view(batch, density.num_blocks, density.num_components, -1, height, width).unbind(1)

@@ -5,9 +5,10 @@ the windows are boxes of 8 x 8 luma pixels that overlap by half, and the scales 
 
     D = sum_s w_s mean(1 - cs_s),   cs_s = (2 cov(x, x_hat) + C2) / (var(x) + var(x_hat) + C2),
 
-where the cs_s of the coarsest scale is also multiplied by the comparison of means. Where all cs_s are near 1,
-1 - D equals the product of their powers in MS-SSIM to first order. D takes a tenth of the time of MS-SSIM itself
-(`quality.ms_ssim`), the measure in which results are reported.
+where cs_s is the product of the contrast and structure terms of SSIM in a window; at the coarsest scale it is also
+multiplied by the luminance term. Where all cs_s are near 1, 1 - D equals the product of their powers in MS-SSIM to
+first order. D takes a tenth of the time of MS-SSIM itself (`quality.ms_ssim`), the measure in which results are
+reported.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class _Scale(NamedTuple):
 
 
 class StructuralDistortion:
-    """Structural distortion D of reconstructions of one original, from 0 for equal images to about 1.
+    """Structural distortion D of reconstructions of one original, 0 for equal images, about 1 for unrelated ones.
 
     Args:
         x: (1, 3, H, W) original in [0, 1].
@@ -58,7 +59,7 @@ class StructuralDistortion:
             covariance = _windows(luma * scale.luma) - mean * scale.mean
             # cs_s of each window
             similarity = (2 * covariance + C2) / (variance + scale.variance + C2)
-            if scale is self._scales[-1]:  # comparison of means
+            if scale is self._scales[-1]:  # luminance term
                 similarity = similarity * (2 * mean * scale.mean + C1) / (mean.square() + scale.mean.square() + C1)
             total = total + weight * (1 - similarity).mean()
         return total

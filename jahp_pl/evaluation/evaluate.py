@@ -24,7 +24,7 @@ from jahp_pl.quality import compare_arrays
 
 
 class ClassicalResult(NamedTuple):
-    """Rate and quality of a classical codec's file that is at least as large, for comparison."""
+    """Rate and quality of a classical codec's file, chosen to be at least as large as the model's."""
 
     bpp: float
     """Bits per pixel of the whole file."""

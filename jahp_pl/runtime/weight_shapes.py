@@ -10,7 +10,7 @@ from jahp_pl.config import BUILT_IN, ModelConfig
 from jahp_pl.density_layout import DensityLayout
 
 PRIOR_WIDTHS = (1, 3, 3, 3, 3, 1)
-"""Widths of the layers that `distributions.FactorizedDensity` has for each channel."""
+"""Widths of the layers that `entropy_model.FactorizedDensity` has for each channel."""
 _Shapes = Mapping[str, tuple[int, ...]]
 
 

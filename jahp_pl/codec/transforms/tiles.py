@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 HYPER_HALO = 2
-"""Hyper-latents around a tile that are computed and discarded. Where a cut replaces an image's inside by zeros, h_a is
-wrong up to 7 latents away, and g_a and g_s up to `transforms.Transforms.reach` pixels away."""
+"""Hyper-latents around a tile that are computed and discarded: the paper's h_a reaches 7 latents."""
 SMALLEST = 8
 """Shortest side of a tile without its halo; below it, most of the work would be halo."""
 
