@@ -47,11 +47,13 @@ PARTS = {
     "frozen at random": BASE._replace(nearness=0.0),
     "the model's own lambda": BASE._replace(lmbda_factor=1.0),
     "nothing frozen in the first 15 % of the steps": BASE._replace(warm_up=0.15),
-    "no freezing, rounded at the end": BASE._replace(rate=0.1, final_rate=0.01, warm_up=1.0),
+    "no freezing, rounded at the end": BASE._replace(learning_rate=0.1, final_learning_rate=0.01, warm_up=1.0),
     "straight-through, 10 steps": Search(
-        "straight_through", 10, rate=0.02, final_rate=0.002, betas=SLOW_BETAS, channel_share=0.0
+        "straight_through", 10, learning_rate=0.02, final_learning_rate=0.002, betas=SLOW_BETAS, channel_share=0.0
     ),
-    "SGA, 10 steps": Search("sga", 10, rate=0.05, final_rate=0.005, betas=SLOW_BETAS, channel_share=0.0),
+    "SGA, 10 steps": Search(
+        "sga", 10, learning_rate=0.05, final_learning_rate=0.005, betas=SLOW_BETAS, channel_share=0.0
+    ),
 }
 """Searches to compare. The second to the eighth each change one thing in the first."""
 

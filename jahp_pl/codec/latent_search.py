@@ -35,9 +35,9 @@ class Search(NamedTuple):
     """See the module's docstring; straight_through, a baseline, rounds with the gradient of the identity."""
     steps: int
     """Number of steps, each with one forward and one backward pass."""
-    rate: float = 0.2
+    learning_rate: float = 0.2
     """Initial learning rate of Adam."""
-    final_rate: float = 0.1
+    final_learning_rate: float = 0.1
     """Final learning rate of Adam; it falls geometrically."""
     betas: tuple[float, float] = (0.1, 0.7)
     """Betas of Adam. With more momentum, latents would keep moving after their error is compensated."""
@@ -104,8 +104,8 @@ def run_search(
                 stacklevel=3,
             )
             return None
-        rate = search.rate * (search.final_rate / search.rate) ** progress
-        y = torch.where(is_free, y.detach() - rate * adam.direction(gradient), y.detach())
+        learning_rate = search.learning_rate * (search.final_learning_rate / search.learning_rate) ** progress
+        y = torch.where(is_free, y.detach() - learning_rate * adam.direction(gradient), y.detach())
         on_step(step + 1)
     return y.round().clamp(LATENT_MIN, LATENT_MAX)
 

@@ -34,12 +34,12 @@ Progress = Callable[[int, int], object]
 """Called with the number of finished steps and the total."""
 EFFORTS: tuple[Search | None, ...] = (
     None,
-    Search("freeze", 6, rate=0.15),
+    Search("freeze", 6, learning_rate=0.15),
     Search("freeze", 10),
     Search("freeze", 20),
     Search("freeze", 50),
-    Search("sga", 300, rate=0.01, final_rate=0.01 / 60, betas=(0.9, 0.99), channel_share=0.0),
-    Search("sga", 1000, rate=0.005, final_rate=0.005 / 60, betas=(0.9, 0.99), channel_share=0.0),
+    Search("sga", 300, learning_rate=0.01, final_learning_rate=0.01 / 60, betas=(0.9, 0.99), channel_share=0.0),
+    Search("sga", 1000, learning_rate=0.005, final_learning_rate=0.005 / 60, betas=(0.9, 0.99), channel_share=0.0),
 )
 """Searches by effort; 0 is plain rounding."""
 MIN_SEARCHED_SIDE = 64

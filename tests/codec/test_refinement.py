@@ -130,7 +130,9 @@ def odd_images() -> Iterator[Tensor]:
     yield torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 66, 70), dtype=np.uint8))
 
 
-@pytest.mark.parametrize("search", [FEW, Search("freeze", 1, rate=3.0), Search("sga", 3, rate=0.05)], ids=str)
+@pytest.mark.parametrize(
+    "search", [FEW, Search("freeze", 1, learning_rate=3.0), Search("sga", 3, learning_rate=0.05)], ids=str
+)
 @pytest.mark.parametrize("distortion", ["mse", "ms_ssim"])
 def test_the_result_is_never_worse_than_rounding(search: Search, distortion) -> None:
     codec, loss = searching(MIXTURE), LossConfig(distortion, 0.01 if distortion == "mse" else 12.0)
@@ -157,7 +159,7 @@ def test_annealing_improves_on_rounding_and_reports_each_step() -> None:
         y,
         start,
         LOSS,
-        Search("sga", 30, rate=0.05, final_rate=0.01),
+        Search("sga", 30, learning_rate=0.05, final_learning_rate=0.01),
         progress=lambda *n: seen.append(n),
     )
     assert score(codec, image, found, start.z_hat) < score(codec, image, start.y_hat, start.z_hat)
