@@ -52,7 +52,7 @@ class Region(NamedTuple):
         """Return the pixels of an image (..., H, W) that belong to the rectangle, as a view."""
         return Region(*(STRIDE * edge for edge in self)).of(image)
 
-    def inside(self, outer: Region) -> Region:
+    def relative_to(self, outer: Region) -> Region:
         """Express the same rectangle relative to the corner of another one."""
         return Region(self.top - outer.top, self.bottom - outer.top, self.left - outer.left, self.right - outer.left)
 
@@ -86,7 +86,7 @@ class LatentObjective:
         device = next(model.parameters()).device
         self._model, self._psi = model, psi
         self._g_s = with_subpixel_end(model.g_s)
-        self._counted = counted.inside(seen)
+        self._counted = counted.relative_to(seen)
         self._x = (counted.pixels(image).to(device).float() / 255)[None]
         num_pixels = self._x.shape[-2] * self._x.shape[-1]
         if loss.distortion == "ms_ssim":

@@ -178,7 +178,7 @@ def _refine_tile(
         generator: see `run_search`.
         on_step: see `run_search`.
     """
-    core = tile.core.inside(tile.seen)
+    core = tile.core.relative_to(tile.seen)
     plain = tile.seen.of(current).clone()
     first, tile_keys = plain.clone(), torch.full_like(plain, -1.0)
     core.of(first).copy_(tile.core.of(start))
@@ -260,5 +260,5 @@ def _psi(model: CompressionModel, z_hat: Tensor | None, seen: Region) -> Tensor 
     bottom, right = (-(-edge // stride) + around for edge in (seen.bottom, seen.right))
     part = z_hat[:, top:bottom, left:right].to(next(model.parameters()).device).float()[None]
     offset = Region(stride * top, 0, stride * left, 0)
-    psi: Tensor = seen.inside(offset).of(model.h_s(part))
+    psi: Tensor = seen.relative_to(offset).of(model.h_s(part))
     return psi
