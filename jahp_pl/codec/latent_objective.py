@@ -199,17 +199,17 @@ class _GaussianBits(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, y: Tensor, scales: Tensor, mu: Tensor, logits: Tensor) -> Tensor:
         scale_min = density_of("gaussian").scale_min
-        precision = scales.clamp(min=scale_min).reciprocal()
+        inverse_sigma = scales.clamp(min=scale_min).reciprocal()
         weights = torch.softmax(logits, dim=1)
         offset = y.unsqueeze(1) - mu  # (B, K, M, h, w)
         # a_k and b_k, then Q(a_k) - Q(b_k), then P
-        low, high = (offset.abs() - 0.5).mul_(precision), (offset.abs() + 0.5).mul_(precision)
+        low, high = (offset.abs() - 0.5).mul_(inverse_sigma), (offset.abs() + 0.5).mul_(inverse_sigma)
         masses = torch.erfc(low * math.sqrt(0.5)).sub_(torch.erfc(high * math.sqrt(0.5))).mul_(0.5)
         mass = (weights * masses).sum(1, keepdim=True)
         if any(ctx.needs_input_grad):
             slope = -BITS_PER_NAT / mass.clamp(min=1e-30)  # d bits / dP
             at_low, at_high = (torch.exp(-0.5 * t.square()).mul_(1 / math.sqrt(2 * math.pi)) for t in (low, high))
-            pull = weights * precision * slope
+            pull = weights * inverse_sigma * slope
             # Gradients of the bits with respect to y, sigma_k and logit_k
             by_y = (at_high - at_low).mul_(pull).mul_(offset.sign())
             by_scale = (low * at_low - high * at_high).mul_(pull)
