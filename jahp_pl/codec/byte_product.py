@@ -15,13 +15,13 @@ from torch import Tensor
 
 from jahp_pl.timing import shortest_times
 
-ZERO = 128
+ZERO_POINT = 128
 """Byte that represents 0: a byte b stands for b - 128."""
-LOWEST, HIGHEST = -ZERO, 255 - ZERO
+LOWEST, HIGHEST = -ZERO_POINT, 255 - ZERO_POINT
 """Range of the numbers that bytes represent."""
-_HALF = 2**8
+_RADIX = 2**8
 """Factor of a weight's high byte."""
-_LARGEST = _HALF * HIGHEST + HIGHEST
+_LARGEST = _RADIX * HIGHEST + HIGHEST
 """Largest magnitude of a weight that two bytes represent."""
 _ROWS = 16
 """Rows of the product by which exactness and speed are tested."""
@@ -50,14 +50,15 @@ class ByteProduct:
         num_in, self._num_out = integers.shape
         halves = torch.cat([low.t(), high.t()]).contiguous()  # oneDNN ignores strides here
         self._packed = torch.ops.onednn.qlinear_prepack(halves, [_ROWS, num_in])
-        self._scales = torch.cat([grid, _HALF * grid])
-        self._zeros = torch.zeros(2 * self._num_out, dtype=torch.int64)
+        self._scales = torch.cat([grid, _RADIX * grid])
+        self._weight_zero_points = torch.zeros(2 * self._num_out, dtype=torch.int64)
 
     def halves(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Multiply rows (n, in) uint8 with the low and the high bytes; the sum of both (n, out) is the product."""
         both = torch.ops.onednn.qlinear_pointwise.default(
-            rows, 1.0, ZERO, self._packed, self._scales, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
-        )
+            rows, 1.0, ZERO_POINT, self._packed, self._scales, self._weight_zero_points, None, 1.0, 0, torch.float32,
+            "none", [], "",
+        )  # fmt: skip
         return both[:, : self._num_out], both[:, self._num_out :]
 
     def __call__(self, rows: Tensor) -> Tensor:
@@ -80,7 +81,7 @@ def byte_product(weight: Tensor, grid: Tensor) -> ByteProduct | None:
     if weight.device.type != "cpu":
         return None
     values, rows = weight * grid, _extreme_rows(weight)
-    numbers = rows.float() - ZERO
+    numbers = rows.float() - ZERO_POINT
     try:
         product = ByteProduct(weight, grid)
         if not torch.equal(product(rows), torch.mm(numbers, values)):
@@ -103,4 +104,4 @@ def _extreme_rows(weight: Tensor) -> Tensor:
     largest = torch.where(weight[:, columns].t() < 0, LOWEST, HIGHEST)
     largest[1::2] = -1 - largest[1::2]
     same = torch.tensor([LOWEST, HIGHEST])[:, None].expand(2, weight.shape[0])
-    return (torch.cat([largest, same]) + ZERO).to(torch.uint8)
+    return (torch.cat([largest, same]) + ZERO_POINT).to(torch.uint8)

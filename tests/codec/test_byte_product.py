@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from jahp_pl.codec import byte_product as module
-from jahp_pl.codec.byte_product import ZERO, ByteProduct, byte_product, padded_rows
+from jahp_pl.codec.byte_product import ZERO_POINT, ByteProduct, byte_product, padded_rows
 from tests.support.circumstances import changed
 
 GRID = torch.tensor([2.0**-9, 1.0, 2.0**5])
@@ -27,7 +27,7 @@ def weights_of(num_in: int, num_out: int, largest: int) -> tuple[Tensor, Tensor]
 
 
 def assert_exact(product: ByteProduct, weight: Tensor, grid: Tensor, rows: Tensor) -> None:
-    expected = (rows.double() - ZERO) @ weight.double() * grid.double()
+    expected = (rows.double() - ZERO_POINT) @ weight.double() * grid.double()
     assert torch.equal(product(rows).double(), expected)
 
 
@@ -35,7 +35,7 @@ def product_of(weight: Tensor, grid: Tensor) -> ByteProduct:
     """Return the product, or skip the test on a processor that multiplies bytes with saturation."""
     product = ByteProduct(weight, grid)
     rows = module._extreme_rows(weight)
-    if not torch.equal(product(rows), torch.mm(rows.float() - ZERO, weight * grid)):
+    if not torch.equal(product(rows), torch.mm(rows.float() - ZERO_POINT, weight * grid)):
         pytest.skip("this processor has no exact products of bytes")
     return product
 
@@ -56,7 +56,7 @@ def test_products_are_exact(threads: int, num_rows: int, num_in: int, num_out: i
 def test_sums_of_bytes_before_their_zero_is_subtracted_may_exceed_24_bits() -> None:
     weight, grid = torch.full((4096, 8), 31.0), torch.ones(8)
     product = product_of(weight, grid)
-    rows = torch.randint(ZERO - 1, 256, (16, 4096), dtype=torch.int32)
+    rows = torch.randint(ZERO_POINT - 1, 256, (16, 4096), dtype=torch.int32)
     assert float(rows.double().sum(1).max()) * 31 > 2**24
     assert_exact(product, weight, grid, rows.to(torch.uint8))
 
@@ -76,7 +76,7 @@ def saturating(rows: Tensor, *arguments: object) -> Tensor:
     assert isinstance(scales, Tensor)
     products = rows.float()[:, :, None] * packed.t().float()[None]
     sums = products.view(len(rows), -1, 2, packed.shape[0]).sum(2).clamp(-(2**15), 2**15 - 1).sum(1)
-    return (sums - ZERO * packed.t().float().sum(0)) * scales
+    return (sums - ZERO_POINT * packed.t().float().sum(0)) * scales
 
 
 def test_inexact_products_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,7 @@ def test_inexact_products_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.ops, "onednn", operations)
     rows = module._extreme_rows(weight)
     assert ByteProduct(weight, grid)(rows).shape == (16, 24)
-    assert not torch.equal(ByteProduct(weight, grid)(rows), torch.mm(rows.float() - ZERO, weight * grid))
+    assert not torch.equal(ByteProduct(weight, grid)(rows), torch.mm(rows.float() - ZERO_POINT, weight * grid))
     assert byte_product(weight, grid) is None
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from jahp_pl.codec.arrays import Float32Array, IntArray
-from jahp_pl.codec.byte_product import HIGHEST, LOWEST, ZERO
+from jahp_pl.codec.byte_product import HIGHEST, LOWEST, ZERO_POINT
 from jahp_pl.codec.entropy.fixed_point import FixedPointLayer
 from jahp_pl.codec.entropy.freezing import LATENT_RADIX
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis, to_raw
@@ -101,11 +101,11 @@ class _Frame:
         count = sum(height * width for height, width in shapes)
         # Row 0 represents all positions outside the images.
         shape = span.num_pieces, count + 1, coder.tables.num_latents
-        self.zero = 0
+        self.zero_point = 0
         if self.context is not None and span.fits(LOWEST, HIGHEST) and self.context.byte_context is not None:
-            self.zero = ZERO
-        dtype = torch.uint8 if self.zero else torch.float32
-        self.y = torch.full(shape, self.zero, dtype=dtype, device=coder.device)
+            self.zero_point = ZERO_POINT
+        dtype = torch.uint8 if self.zero_point else torch.float32
+        self.y = torch.full(shape, self.zero_point, dtype=dtype, device=coder.device)
         self.y_array: LatentArray | None = None
         self.step_network: StepNetwork | None = None
         if coder.device.type == "cpu":
@@ -146,9 +146,9 @@ class _Frame:
     def show(self, start: int, symbols: IntArray) -> None:
         """Insert latents (P, M) at ranks from `start` on, so that later positions can use them as context."""
         rows = slice(start + 1, start + 1 + len(symbols))
-        if self.y_array is not None and self.zero:
+        if self.y_array is not None and self.zero_point:
             self.y_array[0, rows] = symbols
-            self.y_array[0, rows] += np.uint8(self.zero)  # modulo 256
+            self.y_array[0, rows] += np.uint8(self.zero_point)  # modulo 256
             return
         pieces: Sequence[npt.NDArray[np.generic]] = [symbols]
         if len(self.y) == 2:
