@@ -23,7 +23,7 @@ from jahp_pl.codec.latent_objective import LatentObjective, Region
 from jahp_pl.codec.latent_search import Search, run_search
 from jahp_pl.codec.latents import Latents
 from jahp_pl.codec.transforms.runner import MEMORY_LIMIT, MemoryLimitError, TransformRunner
-from jahp_pl.codec.transforms.tiles import SMALLEST, largest_side, tiles
+from jahp_pl.codec.transforms.tiles import MIN_TILE_SIDE, choose_tile_size, tiles
 from jahp_pl.config import LossConfig, ModelConfig
 from jahp_pl.hyperprior import hyper_transforms_of
 from jahp_pl.model import CompressionModel
@@ -204,7 +204,7 @@ def search_bytes(config: ModelConfig, height: int, width: int) -> int:
 
 def smallest_search_bytes(config: ModelConfig) -> int:
     """Return the smallest memory limit in which every image can be searched."""
-    side = SMALLEST + 4 * _margin(config)
+    side = MIN_TILE_SIDE + 4 * _margin(config)
     return search_bytes(config, side, side)
 
 
@@ -236,7 +236,7 @@ def _search_tiles(config: ModelConfig, height: int, width: int, memory_limit: in
             f"a memory limit of {memory_limit / 2**20:.0f} MiB is too low to search with this model; give at least "
             f"{-(-least // 2**20)} MiB, or effort 0"
         )
-    side = largest_side(height, width, 2 * margin, lambda h, w: search_bytes(config, h, w) <= memory_limit)
+    side = choose_tile_size(height, width, 2 * margin, lambda h, w: search_bytes(config, h, w) <= memory_limit)
     for rows, columns in tiles(height, width, side, 2 * margin):
         core = Region(rows.start, rows.stop, columns.start, columns.stop)
         seen = Region(rows.low, rows.high, columns.low, columns.high)

@@ -9,7 +9,7 @@ import numpy as np
 from jahp_pl.codec.arrays import Float32Array, IntArray, Samples
 from jahp_pl.codec.encoder import to_integers
 from jahp_pl.codec.latents import Latents
-from jahp_pl.codec.transforms.tiles import HYPER_HALO, SMALLEST, TileSpan, largest_side, tiles
+from jahp_pl.codec.transforms.tiles import HYPER_HALO, MIN_TILE_SIDE, TileSpan, choose_tile_size, tiles
 from jahp_pl.config import ModelConfig
 from jahp_pl.runtime.networks import TransformNetworks
 from jahp_pl.runtime.transform_graphs import halo_cuts
@@ -67,7 +67,7 @@ class RuntimeTransforms:
         """Apply h_a: y (M, h, w), after the gains -> z (N, ceil(h / 4), ceil(w / 4))."""
         height, width = (-(-side // HYPER_STRIDE) for side in y.shape[1:])
         z = np.empty((self._config.num_filters, height, width), dtype=np.float32)
-        side = largest_side(height, width, HYPER_HALO, self._hyper_fits)
+        side = choose_tile_size(height, width, HYPER_HALO, self._hyper_fits)
         for rows, columns in tiles(height, width, side, HYPER_HALO):
             seen = y[:, _with_halo(rows, HYPER_STRIDE), _with_halo(columns, HYPER_STRIDE)]
             latents = self._networks.h_a(y=np.ascontiguousarray(seen)[None])[0]
@@ -101,16 +101,16 @@ class RuntimeTransforms:
         widest = max(self._config.num_filters, self._config.num_latents // 4)
 
         def fits(height: int, width: int) -> bool:
-            is_smallest = max(height, width) <= SMALLEST + 2 * HALO
+            is_smallest = max(height, width) <= MIN_TILE_SIDE + 2 * HALO
             return is_smallest or 5 * 4 * 64 * height * width * widest <= limit
 
-        return tiles(height, width, largest_side(height, width, HALO, fits), HALO)
+        return tiles(height, width, choose_tile_size(height, width, HALO, fits), HALO)
 
     def _hyper_fits(self, height: int, width: int) -> bool:
         """Check whether a tile of (height, width) hyper-latents fits the memory: four maps at the latents'
         resolution."""
         widest = max(self._config.num_filters, self._config.num_latents)
-        is_smallest = max(height, width) <= SMALLEST + 2 * HYPER_HALO
+        is_smallest = max(height, width) <= MIN_TILE_SIDE + 2 * HYPER_HALO
         return is_smallest or 4 * 4 * HYPER_STRIDE**2 * height * width * widest <= self.memory_limit
 
 

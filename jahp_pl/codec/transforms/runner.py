@@ -19,7 +19,7 @@ from torch import Tensor
 
 from jahp_pl.codec.torch_settings import full_precision
 from jahp_pl.codec.transforms.cpu_backend import CpuAnalysis, CpuSynthesis, cpu_bytes
-from jahp_pl.codec.transforms.tiles import SMALLEST, TileSpan, largest_side, tiles
+from jahp_pl.codec.transforms.tiles import MIN_TILE_SIDE, TileSpan, choose_tile_size, tiles
 from jahp_pl.codec.transforms.torch_backend import TorchAnalysis, TorchSynthesis, channels_last, torch_bytes
 from jahp_pl.errors import JahpError
 from jahp_pl.hyperprior import hyper_transforms_of
@@ -63,7 +63,7 @@ class TileBytes(NamedTuple):
 
     def smallest(self) -> int:
         """Return the smallest limit with which any image can be coded."""
-        side, hyper_side = SMALLEST + 2 * self.halo, SMALLEST + 2 * self.hyper_halo
+        side, hyper_side = MIN_TILE_SIDE + 2 * self.halo, MIN_TILE_SIDE + 2 * self.hyper_halo
         return max(self.transforms(side, side), self.hyper_analysis(hyper_side, hyper_side))
 
 
@@ -130,7 +130,7 @@ class TransformRunner:
         """
         height, width = (-(-side // STRIDE) for side in image.shape[1:])
         y = torch.empty(height, width, self.config.num_latents, dtype=torch.float32, device=self.device)
-        side = largest_side(height, width, self.halo, self._fits(self.tile_bytes.transforms))
+        side = choose_tile_size(height, width, self.halo, self._fits(self.tile_bytes.transforms))
         with _inference(self.device):
             for rows, columns in tiles(height, width, side, self.halo):
                 seen = image[:, _part(rows, STRIDE), _part(columns, STRIDE)].to(self.device)
@@ -157,7 +157,7 @@ class TransformRunner:
             )
         height, width = (-(-side // HYPER_STRIDE) for side in y.shape[2:])
         z = torch.empty(height, width, self.config.num_filters, dtype=torch.float32, device=self.device)
-        side = largest_side(height, width, self.hyper_halo, self._fits(self.tile_bytes.hyper_analysis))
+        side = choose_tile_size(height, width, self.hyper_halo, self._fits(self.tile_bytes.hyper_analysis))
         with _inference(self.device):
             for rows, columns in tiles(height, width, side, self.hyper_halo):
                 seen = y[..., _part(rows, HYPER_STRIDE), _part(columns, HYPER_STRIDE)]
@@ -202,7 +202,7 @@ class TransformRunner:
                 y_hat = y_hat.to(self.device) * self.gain_after(level)[:, None, None]
         image = torch.empty(3, height, width, dtype=torch.uint8, device="cpu")
         _, h, w = y_hat.shape
-        side = largest_side(h, w, self.halo, self._fits(self.tile_bytes.transforms))
+        side = choose_tile_size(h, w, self.halo, self._fits(self.tile_bytes.transforms))
         with _inference(self.device):
             for rows, columns in tiles(h, w, side, self.halo):
                 check()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 HYPER_HALO = 2
 """Hyper-latents around a tile that are computed and discarded: the paper's h_a reaches 7 latents."""
-SMALLEST = 8
+MIN_TILE_SIDE = 8
 """Shortest side of a tile without its halo; below it, most of the work would be halo."""
 
 
@@ -50,14 +50,14 @@ def tiles(height: int, width: int, side: tuple[int, int], halo: int) -> Iterator
             yield rows, columns
 
 
-def largest_side(height: int, width: int, halo: int, fits: Callable[[int, int], bool]) -> tuple[int, int]:
+def choose_tile_size(height: int, width: int, halo: int, fits: Callable[[int, int], bool]) -> tuple[int, int]:
     """Choose the height and width of tiles, without halo, that minimize the work.
 
     Args:
         height, width: size of the whole map in positions.
         halo: positions around each tile that are computed and discarded.
         fits: returns whether a tile of that height and width, halo included, fits the memory. It must be monotone, and
-            true for `SMALLEST` with its halo.
+            true for `MIN_TILE_SIDE` with its halo.
     """
     if fits(height, width):
         return height, width
@@ -81,7 +81,7 @@ def largest_side(height: int, width: int, halo: int, fits: Callable[[int, int], 
 
 def _max_pieces(length: int) -> int:
     """Return the largest number of pieces along an axis."""
-    return -(-length // SMALLEST)
+    return -(-length // MIN_TILE_SIDE)
 
 
 def _side_with_halo(length: int, number: int, halo: int) -> int:

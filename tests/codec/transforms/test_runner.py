@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from jahp_pl.codec.transforms.runner import Precision, TileBytes, TransformRunner
-from jahp_pl.codec.transforms.tiles import HYPER_HALO, SMALLEST
+from jahp_pl.codec.transforms.tiles import HYPER_HALO, MIN_TILE_SIDE
 from jahp_pl.codec.transforms.torch_backend import TorchAnalysis, TorchSynthesis
 from jahp_pl.config import EntropyModelName, ModelConfig, TransformName
 from jahp_pl.layers import GDN
@@ -143,7 +143,7 @@ def test_a_narrower_halo_leaves_seams(model: CompressionModel) -> None:
 def test_hyper_latents_are_computed_in_tiles_too(model: CompressionModel) -> None:
     y = torch.randn(1, M, 301, 257)
     whole, tiled = TransformRunner(model), TransformRunner(model)
-    tiled.memory_limit = whole.tile_bytes.hyper_analysis(SMALLEST + 2 * HYPER_HALO, SMALLEST + 2 * HYPER_HALO)
+    tiled.memory_limit = whole.tile_bytes.hyper_analysis(MIN_TILE_SIDE + 2 * HYPER_HALO, MIN_TILE_SIDE + 2 * HYPER_HALO)
     assert whole.tile_bytes.hyper_analysis(76, 65) > tiled.memory_limit
     assert relative(tiled.hyper_analyze(y), whole.hyper_analyze(y)) < 1e-5
 
