@@ -91,28 +91,28 @@ def count_different(a: Tensor | None, b: Tensor | None) -> int:
 
 
 def raster_differences(codec: Codec, encoded: Encoded[Tensor]) -> int:
-    """Count the raw parameters that differ between a scan in raster order and the computation of a whole frame at once.
+    """Count the raw parameters that differ between a scan in raster order and the computation of a whole map at once.
 
     In the scan, the context of a position has only the latents that precede it; the rest of the buffer is overwritten.
     """
-    from jahp_pl.codec.entropy.latent_coder import _Frame
+    from jahp_pl.codec.entropy.latent_coder import _TorchBatch
 
     assert codec.latents is not None
     _, height, width = encoded.y_hat.shape
     span = LatentRange(int(encoded.y_hat.min()), int(encoded.y_hat.max()))
     symbols = encoded.y_hat.flatten(1).T.contiguous()
     with torch.inference_mode():
-        whole, growing = (_Frame(codec.latents, [(height, width)], [encoded.z_hat], span) for _ in range(2))
+        whole, growing = (_TorchBatch(codec.latents, [(height, width)], [encoded.z_hat], span) for _ in range(2))
         ranks = whole.schedule.ranks[0]
         in_order = torch.empty_like(symbols)
         in_order[ranks] = symbols
-        whole.show(0, in_order.numpy())
+        whole.insert(0, in_order.numpy())
         expected = whole.raw(0, height * width)
         growing.y[:, 1:] = 77.0
         wrong = 0
         for position, rank in enumerate(ranks.tolist()):
             wrong += int((growing.raw(rank, rank + 1) != expected[rank]).sum())
-            growing.show(rank, symbols[position : position + 1].numpy())
+            growing.insert(rank, symbols[position : position + 1].numpy())
     return wrong
 
 

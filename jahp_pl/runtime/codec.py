@@ -180,8 +180,8 @@ class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
         span = common_range(tasks)
         shapes = [(task.height, task.width) for task in tasks]
         z_hats = [task.z_hat for task in tasks]
-        frame = self.networks.frame(shapes, z_hats, span, self.config.num_latents)
-        return self._coder.read_frame(tasks, frame, check)
+        batch = self.networks.batch(shapes, z_hats, span, self.config.num_latents)
+        return self._coder.read_batch(tasks, batch, check)
 
     def _write(self, writer: Writer, y_hat: IntArray, z_hat: IntArray | None) -> None:
         if self._coder is None:
@@ -191,8 +191,8 @@ class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
         if self._prior is not None and z_hat is not None:
             self._prior.write_channels(writer, z_hat)
         span = LatentRange(int(y_hat.min()), int(y_hat.max()))
-        frame = self.networks.frame([(y_hat.shape[1], y_hat.shape[2])], [z_hat], span, self.config.num_latents)
-        self._coder.write_frame(writer, frame, y_hat, span)
+        batch = self.networks.batch([(y_hat.shape[1], y_hat.shape[2])], [z_hat], span, self.config.num_latents)
+        self._coder.write_batch(writer, batch, y_hat, span)
 
     def _decoder_arrays(self, state: Mapping[str, Float32Array]) -> Iterator[npt.NDArray[np.generic]]:
         """Yield everything that a decoder uses, for the fingerprint."""

@@ -90,9 +90,9 @@ class EntropyNetworks:
         assert self.frozen.context is not None
         return Session(entropy_graphs.context(self.frozen.context, is_wide=True), True, self._threads)
 
-    def frame(
+    def batch(
         self, shapes: Sequence[tuple[int, int]], z_hats: Sequence[IntArray | None], span: LatentRange, num_latents: int
-    ) -> RuntimeFrame:
+    ) -> RuntimeBatch:
         """Prepare images for coding.
 
         Args:
@@ -101,11 +101,11 @@ class EntropyNetworks:
             span: range of all latents.
             num_latents: M.
         """
-        return RuntimeFrame(self, shapes, z_hats, span, num_latents)
+        return RuntimeBatch(self, shapes, z_hats, span, num_latents)
 
 
-class RuntimeFrame:
-    """`symbol_coder.Frame` in onnxruntime; see `EntropyNetworks.frame`."""
+class RuntimeBatch:
+    """`symbol_coder.LatentBatch` in onnxruntime; see `EntropyNetworks.batch`."""
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ class RuntimeFrame:
             raw = self._networks.context_wide(low=pieces[0], high=pieces[1], **inputs)
         return raw.astype(np.float32, copy=False)
 
-    def show(self, start: int, symbols: IntArray) -> None:
+    def insert(self, start: int, symbols: IntArray) -> None:
         """Insert latents (P, M) at ranks from `start` on, so that later positions can use them as context."""
         rows = slice(start + 1, start + 1 + len(symbols))
         self._y[0, rows] = symbols

@@ -59,8 +59,8 @@ class LatentCoder(SymbolCoder):
         """
         span = LatentRange(int(y_hat.min()), int(y_hat.max()))
         with full_precision(self.device):
-            frame = _Frame(self, [(y_hat.shape[1], y_hat.shape[2])], [z_hat], span)
-            self.write_frame(writer, frame, y_hat.numpy(), span)
+            batch = _TorchBatch(self, [(y_hat.shape[1], y_hat.shape[2])], [z_hat], span)
+            self.write_batch(writer, batch, y_hat.numpy(), span)
 
     def read(self, tasks: Sequence[DecodeTask[Tensor]], check: Callable[[], None] = lambda: None) -> list[Tensor]:
         """Read the next latents of each image, (M, height, width) int32 each; the images advance in lockstep.
@@ -74,16 +74,18 @@ class LatentCoder(SymbolCoder):
         """
         span = common_range(tasks)
         with full_precision(self.device), ThreadTuner() as tuner:
-            frame = _Frame(self, [(task.height, task.width) for task in tasks], [task.z_hat for task in tasks], span)
+            batch = _TorchBatch(
+                self, [(task.height, task.width) for task in tasks], [task.z_hat for task in tasks], span
+            )
 
             def before_step() -> None:
                 tuner.step()
                 check()
 
-            return [torch.from_numpy(y_hat) for y_hat in self.read_frame(tasks, frame, before_step)]
+            return [torch.from_numpy(y_hat) for y_hat in self.read_batch(tasks, batch, before_step)]
 
 
-class _Frame:
+class _TorchBatch:
     """Latents of several images in coding order, and the raw parameters that they determine.
 
     Args:
@@ -143,7 +145,7 @@ class _Frame:
         from_psi = None if self.from_psi is None else self.from_psi.numpy()[start:stop]
         return self.step_network.raw(self.schedule.taps[start:stop], from_psi)
 
-    def show(self, start: int, symbols: IntArray) -> None:
+    def insert(self, start: int, symbols: IntArray) -> None:
         """Insert latents (P, M) at ranks from `start` on, so that later positions can use them as context."""
         rows = slice(start + 1, start + 1 + len(symbols))
         if self.y_array is not None and self.zero_point:

@@ -67,7 +67,7 @@ def common_range(tasks: Sequence[DecodeTask[Integers]]) -> LatentRange:
     return LatentRange(min(task.span.lowest for task in tasks), max(task.span.highest for task in tasks))
 
 
-class Frame(Protocol):
+class LatentBatch(Protocol):
     """Latents of several images in coding order, and the raw parameters that a runtime computes from them."""
 
     @property
@@ -77,7 +77,7 @@ class Frame(Protocol):
     def parameters(self, start: int, stop: int) -> Float32Array:
         """Compute the raw parameters of positions by rank: (stop - start, outputs) integers, in steps of 2^-12."""
 
-    def show(self, start: int, symbols: IntArray) -> None:
+    def insert(self, start: int, symbols: IntArray) -> None:
         """Insert latents (P, M) at ranks from `start` on, so that later positions can use them as context."""
 
 
@@ -91,45 +91,45 @@ class SymbolCoder:
     def __init__(self, tables: WindowTables) -> None:
         self.tables = tables
 
-    def write_frame(self, writer: Writer, frame: Frame, y_hat: IntArray, span: LatentRange) -> None:
-        """Append the latents (M, h, w) of the only image of a frame."""
+    def write_batch(self, writer: Writer, batch: LatentBatch, y_hat: IntArray, span: LatentRange) -> None:
+        """Append the latents (M, h, w) of the only image of a batch."""
         num_latents = len(y_hat)
         symbols = np.empty((y_hat[0].size, num_latents), dtype=np.int32)
-        symbols[frame.schedule.ranks[0]] = y_hat.reshape(num_latents, -1).T
-        frame.show(0, symbols)
-        for steps in _runs(frame.schedule.steps):
+        symbols[batch.schedule.ranks[0]] = y_hat.reshape(num_latents, -1).T
+        batch.insert(0, symbols)
+        for steps in _runs(batch.schedule.steps):
             start, stop = steps[0].start, steps[-1].stop
-            windows = self.tables.windows(frame.parameters(start, stop))
+            windows = self.tables.windows(batch.parameters(start, stop))
             values = symbols[start:stop].ravel()
             bounds = [(step.start - start) * num_latents for step in steps] + [len(values)]
             self._write_steps(writer, values, windows, bounds, span)
 
-    def read_frame(
-        self, tasks: Sequence[DecodeTask[Integers]], frame: Frame, begin_step: Callable[[], None] = lambda: None
+    def read_batch(
+        self, tasks: Sequence[DecodeTask[Integers]], batch: LatentBatch, begin_step: Callable[[], None] = lambda: None
     ) -> list[IntArray]:
-        """Read the next latents of each image of a frame, (M, height, width) each; the images advance in lockstep.
+        """Read the next latents of each image of a batch, (M, height, width) each; the images advance in lockstep.
 
         Args:
             tasks: images whose readers have already read z_hat.
-            frame: frame of the same images.
+            batch: latents of the same images.
             begin_step: called before each step; may raise.
 
         Raises:
             BitstreamError: if a payload does not decode, or its latents are out of range.
         """
         num_latents = self.tables.num_latents
-        symbols = np.empty((sum(len(ranks) for ranks in frame.schedule.ranks), num_latents), dtype=np.int32)
-        for steps in frame.schedule.steps:
+        symbols = np.empty((sum(len(ranks) for ranks in batch.schedule.ranks), num_latents), dtype=np.int32)
+        for steps in batch.schedule.steps:
             begin_step()
             start = steps[0].start
-            windows = self.tables.windows(frame.parameters(start, steps[-1].stop))
+            windows = self.tables.windows(batch.parameters(start, steps[-1].stop))
             bounds = [(step.start - start) * num_latents for step in steps] + [len(windows.lowest)]
             values = self._read_step([tasks[step.image] for step in steps], windows, bounds).reshape(-1, num_latents)
             symbols[start : steps[-1].stop] = values
-            frame.show(start, values)
+            batch.insert(start, values)
         return [
             symbols[ranks].T.reshape(num_latents, task.height, task.width)
-            for ranks, task in zip(frame.schedule.ranks, tasks, strict=True)
+            for ranks, task in zip(batch.schedule.ranks, tasks, strict=True)
         ]
 
     def _write_steps(

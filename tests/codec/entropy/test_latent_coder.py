@@ -13,7 +13,7 @@ from torch import Tensor
 
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.entropy import symbol_coder
-from jahp_pl.codec.entropy.latent_coder import LatentCoder, _Frame
+from jahp_pl.codec.entropy.latent_coder import LatentCoder, _TorchBatch
 from jahp_pl.codec.entropy.latent_tables import LatentTables
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis
 from jahp_pl.codec.entropy.range_coder import Reader, Writer
@@ -85,19 +85,19 @@ def test_full_frame_wavefront_and_raster_scan_give_equal_parameters(variant: Var
     coder = coder_of(variant)
     y_hat, z_hat = some_latents(variant, height, width)
     span = LatentRange(-30, 30)
-    at_once, growing = (_Frame(coder, [(height, width)], [z_hat], span) for _ in range(2))
+    at_once, growing = (_TorchBatch(coder, [(height, width)], [z_hat], span) for _ in range(2))
     ranks = at_once.schedule.ranks[0]
     symbols = torch.empty(height * width, 12, dtype=torch.int32)
     symbols[ranks] = y_hat.flatten(1).T
-    at_once.show(0, symbols.numpy())
-    growing.show(0, np.full_like(symbols, -22))
+    at_once.insert(0, symbols.numpy())
+    growing.insert(0, np.full_like(symbols, -22))
     with full_precision(coder.device):
         full = at_once.raw(0, height * width)
         parts = []
         for (step,) in growing.schedule.steps:
             parts.append(growing.raw(step.start, step.stop))
             assert np.array_equal(growing.parameters(step.start, step.stop), parts[-1]), "as the decoder computes them"
-            growing.show(step.start, symbols[step.start : step.stop].numpy())
+            growing.insert(step.start, symbols[step.start : step.stop].numpy())
         assert torch.equal(torch.cat(parts), full)
         assert torch.equal(raster_scan(coder, y_hat, z_hat), full[ranks])
     assert torch.equal(growing.y[0, 1:].int()[ranks].T.reshape(y_hat.shape), y_hat)
@@ -174,11 +174,11 @@ def test_two_pieces_give_the_parameters_that_one_gives(variant: Variant) -> None
     y_hat[0, 0, :2] = torch.tensor([128, -128])
     found = []
     for span in (LatentRange(-128, 128), LatentRange(-128, 129)):
-        frame = _Frame(coder, [(5, 6)], [z_hat], span)
-        frame.show(0, y_hat.flatten(1).T.numpy())
-        assert len(frame.y) == (1 if span.highest == 128 else 2)
+        batch = _TorchBatch(coder, [(5, 6)], [z_hat], span)
+        batch.insert(0, y_hat.flatten(1).T.numpy())
+        assert len(batch.y) == (1 if span.highest == 128 else 2)
         with full_precision(coder.device):
-            found.append(frame.raw(0, 30))
+            found.append(batch.raw(0, 30))
     assert torch.equal(*found)
 
 

@@ -19,7 +19,7 @@ from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.entropy import fixed_point, hyper_strips, networks
 from jahp_pl.codec.entropy.fixed_point import FixedPointLayer
 from jahp_pl.codec.entropy.freezing import RAW_CLAMP, FreezeError
-from jahp_pl.codec.entropy.latent_coder import _Frame
+from jahp_pl.codec.entropy.latent_coder import _TorchBatch
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis, to_raw
 from jahp_pl.codec.entropy.range_coder import Writer
 from jahp_pl.codec.entropy.symbol_coder import LatentRange
@@ -45,17 +45,17 @@ Floats = npt.NDArray[np.float32]
 
 
 def raw_outputs(codec: Codec, y_hat: Tensor, z_hat: Tensor | None) -> Tensor:
-    """Compute the raw parameters of a whole frame, (positions, outputs) in raster order."""
+    """Compute the raw parameters of a whole map, (positions, outputs) in raster order."""
     coder = codec.latents
     assert coder is not None
     _, height, width = y_hat.shape
     with full_precision(coder.device):
-        frame = _Frame(coder, [(height, width)], [z_hat], LatentRange(int(y_hat.min()), int(y_hat.max())))
-        ranks = frame.schedule.ranks[0]
+        batch = _TorchBatch(coder, [(height, width)], [z_hat], LatentRange(int(y_hat.min()), int(y_hat.max())))
+        ranks = batch.schedule.ranks[0]
         rows = torch.empty(height * width, len(y_hat), dtype=torch.int32)
         rows[ranks] = y_hat.flatten(1).T
-        frame.show(0, rows.numpy())
-        return frame.raw(0, height * width)[ranks]
+        batch.insert(0, rows.numpy())
+        return batch.raw(0, height * width)[ranks]
 
 
 def some_latents(variant: Variant, height: int = 9, width: int = 14) -> tuple[Tensor, Tensor | None]:
