@@ -14,7 +14,7 @@ PARITY ?=
 FUZZ ?=
 CHAOS ?=
 
-.PHONY: help install package train weights weights-ms-ssim variable-cost ladder recipe study study-files exactness bench bench-train bench-data streams test golden fuzz chaos large lint type docs tables tour parity parity-files refinement refinement-ablation refinement-memory weights-checks runtimes web web-serve clean
+.PHONY: help install package train weights weights-ms-ssim variable-cost ladder recipe study study-files exactness bench bench-train bench-data streams test golden fuzz chaos large lint type docs tables tour parity parity-files refinement refinement-ablation refinement-memory weights-checks targets runtimes web web-serve clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
@@ -224,6 +224,9 @@ refinement: $(REFINED) ## code Kodak with the bundled model at EFFORTS="0 1 2 3"
 
 weights-checks: install ## measure how much hyperprior and context save in the bundled model, and how it codes unusual images
 	$(BIN)/python -m checks.weights.run joint-psnr --images data/kodak --out results/weights/checks.json
+
+targets: install ## measure how well and how fast files of the bundled model meet --size and --bpp
+	OMP_NUM_THREADS=1 $(BIN)/python -m checks.targets.run joint-psnr --images data/kodak --out results/targets.json
 
 LONGEST ?= 4
 
