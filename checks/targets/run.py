@@ -9,23 +9,23 @@ image at the level that the target led to, without a target.
 
 from __future__ import annotations
 
-import argparse
 import time
-from pathlib import Path
+from collections.abc import Sequence
 from statistics import fmean, median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
-from checks.images import add_kodak_images, chosen_images
-from jahp_pl.codec.bitstream import LEVEL_STEPS, unpack
+from checks.images import chosen_images, parse_model_and_images
+from jahp_pl.codec.arrays import Samples
 from jahp_pl.codec.codec import Codec
+from jahp_pl.codec.targets import Target
 from jahp_pl.files import write_json
 from jahp_pl.images.io import decode_rgb
 from jahp_pl.measurement.provenance import provenance
 from jahp_pl.model_io.load import load_codec
 
-TARGETS: tuple[dict[str, Any], ...] = ({"size": 30_000}, {"bpp": 0.3})
+SIZE, BPP = 30_000, 0.3
 EFFORTS = (0, 1)
 
 
@@ -43,33 +43,25 @@ class Met(NamedTuple):
     """Median ratio of the time with the target to the time without one."""
 
 
-def measure(codec: Codec, images: list[Any], target: dict[str, Any], effort: int) -> Met:
-    """Code all images, (H, W, 3) uint8 arrays, with one target."""
+def measure(codec: Codec, images: Sequence[Samples], target: Target, effort: int) -> Met:
+    """Code all images, (H, W, 3) uint8 arrays, with one target: a size or a rate."""
     ratios, times = [], []
-    ((name, value),) = target.items()
     for image in images:
-        height, width = image.shape[:2]
         start = time.perf_counter()
-        data = codec.compress(image, **target, effort=effort)
+        encoded = codec.encode(image, target, effort=effort)
         middle = time.perf_counter()
-        level = unpack(data)[0].level
-        assert level is not None
-        quality = 1 + 99 * codec.model.config.share_of(level / LEVEL_STEPS)
-        plain_start = time.perf_counter()
-        codec.compress(image, quality=quality, effort=effort)
+        codec.encode(image, Target(level=encoded.level), effort=effort)
         end = time.perf_counter()
-        ratios.append(len(data) / (value if name == "size" else value * height * width / 8))
-        times.append((middle - start) / (end - plain_start))
-    return Met(f"--{name} {value}", effort, min(ratios), fmean(ratios), max(ratios), median(times))
+        height, width, _ = image.shape
+        ratios.append(len(encoded.data) / (target.size or BPP * height * width / 8))
+        times.append((middle - start) / (end - middle))
+    option = f"--size {SIZE}" if target.size else f"--bpp {BPP}"
+    return Met(option, effort, min(ratios), fmean(ratios), max(ratios), median(times))
 
 
 def main() -> None:
     """Measure, print a table and write it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="a bundled model's name, an export, a run or a checkpoint; of variable rate")
-    add_kodak_images(parser)
-    parser.add_argument("--out", type=Path, help="result")
-    arguments = parser.parse_args()
+    arguments = parse_model_and_images(__doc__)
     torch.set_num_threads(1)
     codec = load_codec(arguments.model)
     images = [decode_rgb(one.source) for one in chosen_images(arguments)]
@@ -77,7 +69,7 @@ def main() -> None:
     results = []
     print("target           effort   size / target: least    mean    most   time / plain")
     for effort in EFFORTS:
-        for target in TARGETS:
+        for target in (Target(size=SIZE), Target(bpp=BPP)):
             one = measure(codec, images, target, effort)
             results.append(one)
             sizes = f"{one.smallest:22.4f}  {one.mean:.4f}  {one.largest:.4f}"

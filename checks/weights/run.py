@@ -11,11 +11,9 @@ own. The second table compares files of synthetic images with the best JPEG that
 
 from __future__ import annotations
 
-import argparse
 import io
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +21,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from checks.images import add_kodak_images, chosen_images
+from checks.images import chosen_images, parse_model_and_images
 from jahp_pl.codec.codec import Codec
 from jahp_pl.files import write_json
 from jahp_pl.hyperprior import crop_to
@@ -178,11 +176,7 @@ def decibels(original: np.ndarray[Any, Any], shown: np.ndarray[Any, Any]) -> flo
 
 def main() -> None:
     """Measure, print both tables and write them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="a bundled model's name, an export, a run or a checkpoint")
-    add_kodak_images(parser)
-    parser.add_argument("--out", type=Path, help="result")
-    arguments = parser.parse_args()
+    arguments = parse_model_and_images(__doc__)
     torch.set_num_threads(1)
     codec = load_codec(arguments.model)
     images = [torch.from_numpy(decode_rgb(one.source)).permute(2, 0, 1) for one in chosen_images(arguments)]
