@@ -158,7 +158,7 @@ def _reconstruction(point: CurvePoint, name: str, original: RGB, codecs: Mapping
     codec = codecs.get(point.raw["provenance"].get("fingerprint", ""))
     if codec is not None:
         asked = point.raw.get("target", {})
-        target = Target(**{name: asked[name] for name in Target.__dataclass_fields__ if name in asked})
+        target = Target(**{field: asked[field] for field in Target.__dataclass_fields__ if field in asked})
         return codec.decompress(codec.encode(original, target).data).permute(1, 2, 0).numpy()
     folder = point.path.with_suffix("") / point.raw.get("folder", "") if point.path is not None else Path()
     pictures = (folder / f"{name}{suffix}" for suffix in (DECODED_SUFFIX, ".png"))  # names used by `jahp decompress`
