@@ -1,4 +1,4 @@
-"""Makes the tables of docs/study.md, one function per table."""
+"""Makes the tables of docs/study.md and docs/short-training.md, one function per table."""
 
 from __future__ import annotations
 

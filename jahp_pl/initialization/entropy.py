@@ -8,7 +8,7 @@ probably similar to its neighbors', and its value is near their mean. The weight
 - g_cm: features are the left and the upper neighbor of each latent;
 - g_ep: the scales and means from h_s pass through; the neighbors' magnitudes and means are added.
 
-All other weights stay random, and all weights are trained. docs/study.md shows the effect of each part.
+All other weights stay random, and all weights are trained. docs/short-training.md shows the effect of each part.
 """
 
 from __future__ import annotations

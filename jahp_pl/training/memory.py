@@ -13,7 +13,7 @@ def keep_freed_memory() -> bool:
     """Keep memory that this process frees, so that the next training step on the CPU reuses it.
 
     By default, glibc maps each large tensor separately and returns free memory at the end of its heap to the system.
-    Each step then requests its feature maps again, and the system first clears them page by page; docs/scaling.md has
+    Each step then requests its feature maps again, and the system first clears them page by page; docs/results.md has
     the times. PyTorch caches freed memory on GPUs but not on CPUs.
 
     Returns:

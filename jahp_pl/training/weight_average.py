@@ -1,4 +1,4 @@
-"""Exponential moving average of the weights, which is validated, coded and exported in place of the weights."""
+"""Exponential moving average (EMA) of the weights, which is validated, coded and exported in place of the weights."""
 
 from __future__ import annotations
 

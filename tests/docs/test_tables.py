@@ -38,9 +38,9 @@ def test_a_changed_figure_is_noticed_and_corrected(name: str) -> None:
 
 
 def test_the_study_covers_every_result() -> None:
-    page = pages.read("study")
+    page, recipe = pages.read("study"), pages.read("short-training")
     for path in (ROOT / "results" / "study" / "recipe").glob("*.json"):
-        assert f"(../results/study/recipe/{path.name})" in page
+        assert f"(../results/study/recipe/{path.name})" in recipe
     curves = read_curves(sorted((ROOT / "results" / "study").glob("*.json")))
     shown = {line.split(" | ")[0].removeprefix("| ") for line in page.splitlines() if line.startswith("| ")}
     assert {curve.title for curve in curves} - shown == {"Scale hyperprior"}, "the anchor's rates are in the text"
