@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pillow_heif
 from PIL import Image, ImageCms
 
+from tests.support.image_files import encode
 from tests.support.profiles import DISPLAY_P3
 
 Floats = npt.NDArray[np.float64]
@@ -91,9 +92,7 @@ def tiff(planes: list[bytes], bits: int, photometric: int, order: str = "<", **m
 
 def encoded(levels: Levels, kind: str, **options: object) -> bytes:
     """Encode with Pillow."""
-    buffer = io.BytesIO()
-    Image.fromarray(levels).save(buffer, kind, **options)
-    return buffer.getvalue()
+    return encode(Image.fromarray(levels), kind, **options)
 
 
 def heic(primaries: int, transfer: int, icc: bytes = b"", is_deep: bool = False) -> bytes:
