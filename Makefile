@@ -14,10 +14,10 @@ PARITY ?=
 FUZZ ?=
 CHAOS ?=
 
-.PHONY: help install package train weights weights-ms-ssim variable-cost ladder recipe study study-files exactness bench bench-train bench-data streams test golden fuzz chaos large lint type docs tables tour parity parity-files refinement refinement-ablation refinement-memory weights-checks targets runtimes web web-serve clean
+.PHONY: help install package train weights weights-ms-ssim variable-cost ladder recipe study study-files exactness bench bench-train bench-data streams test golden fuzz chaos large lint type docs tables tour parity parity-files refinement refinement-ablation refinement-memory weights-checks weights-report weights-gain targets runtimes web web-serve clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
+	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 21
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; try: make install PYTHON=python3.12") if sys.version_info < (3, 11) else None'
@@ -122,13 +122,42 @@ weights-ms-ssim: install build/shards/photos/index.json build/shards/val/index.j
 	    name=weights-ms-ssim-entropy optim.start_from=runs/weights-ms-ssim
 	$(MAKE) bundle-joint-ms-ssim
 
+# Everything that a new bundled model changes: the export, its results on Kodak, and the pages and pictures made from them.
+QUALITIES := 1 10 20 30 40 50 60 70 80 90 100
+CURVES := weights/joint-psnr refinement/effort1 weights/joint-ms-ssim classical/jpeg classical/jpeg2000 classical/webp \
+    classical/avif classical/hevc444 published/bpg444-tfc published/mbt2018-tfc-mse published/mbt2018-tfc-ms-ssim published/vtm-cai
+REPORT = $(JAHP) report $(CURVES:%=results/%.json) --out runs/weights-report
 bundle-joint-psnr: RUN := runs/weights-search
+bundle-joint-psnr: MEASURED := results/refinement/effort1.json results/weights/checks.json
 bundle-joint-ms-ssim: RUN := runs/weights-ms-ssim-entropy
-bundle-%: ## export and measure a trained run as a bundled model: bundle-joint-psnr, bundle-joint-ms-ssim; RUN=folder
-	$(JAHP) export $(RUN) --dtype int8 --output jahp_pl/weights/$* --force
-	$(JAHP) evaluate --model $* --images data/kodak --threads 1 --quality 1 10 20 30 40 50 60 70 80 90 100 --output $(RUN)/kodak.json
-	mkdir -p results/weights && cp $(RUN)/kodak.json results/weights/$*.json
+
+bundle-%: ## export a run as a bundled model and measure it: bundle-joint-psnr, bundle-joint-ms-ssim; RUN=folder NOTE="how it was trained"
+	$(JAHP) export $(RUN) --dtype int8 $(if $(NOTE),--note "$(NOTE)") --output jahp_pl/weights/$* --force
+	rm -f results/weights/$*.json $(if $(MEASURED),results/refinement/effort*.json $(MEASURED))
+	$(MAKE) -j2 results/weights/$*.json $(MEASURED)
 	$(JAHP) export jahp_pl/weights/$* --results results/weights/$*.json --output jahp_pl/weights/$* --force
+	$(MAKE) weights-report
+
+results/weights/%.json: | install
+	mkdir -p $(@D) runs/bundled
+	$(JAHP) evaluate --model $* --images data/kodak --threads 1 --quality $(QUALITIES) --output runs/bundled/$*.json > /dev/null
+	cp runs/bundled/$*.json $@
+
+weights-report: install ## compare the bundled models with classical codecs and the paper's; write results/weights and the tables
+	$(REPORT) --anchor jpeg2000 && cp runs/weights-report/bd-rates.md results/weights/bd-rates-jpeg2000.md
+	$(REPORT) --anchor BPG && cp runs/weights-report/bd-rates.md results/weights/bd-rates-bpg.md
+	$(REPORT) --anchor jpeg && cp runs/weights-report/{bd-rates.md,rd-psnr.png,rd-ms_ssim.png} results/weights/
+	$(MAKE) tables
+
+BEFORE ?= HEAD
+
+weights-gain: install ## compute BD-rates of joint-psnr's results against those of commit BEFORE=HEAD, without a search and with effort 1
+	for one in weights/joint-psnr refinement/effort1; do \
+	    mkdir -p runs/gain/before/$$one runs/gain/now/$$one; \
+	    git show $(BEFORE):results/$$one.json > runs/gain/before/$$one/result.json; \
+	    cp results/$$one.json runs/gain/now/$$one/result.json; \
+	    $(JAHP) report runs/gain/{before,now}/$$one --out runs/gain/report/$$one; \
+	done
 
 runs/full-%/checkpoints/last.ckpt: build/shards/train/index.json build/shards/val/index.json | install
 	$(JAHP) train $(CONFIG) configs/overlays/full_width.yaml name=full-$* model.num_components=$*
@@ -209,21 +238,24 @@ parity: $(VENV)-parity/installed ## compare networks and likelihoods with Compre
 parity-files: runs/full-1/checkpoints/last.ckpt $(VENV)-parity/installed ## compare files of imported weights with CompressAI's own strings on Kodak
 	$(BIN)/python -m checks.parity.files runs/full-1 runs/quickstart --python $(VENV)-parity/bin/python $(PARITY)
 
-# One file for each effort, with a curve over the qualities.
-EFFORTS ?= 0 1 2 3
-REFINED := $(EFFORTS:%=results/refinement/effort%.json)
+# One file for each effort, with a curve over the qualities; results/weights/joint-psnr.json has effort 0.
+EFFORTS ?= 1 2 3
 
 results/refinement/effort%.json: | install
 	mkdir -p $(@D) runs/refinement
-	$(JAHP) evaluate --model joint-psnr --quality 20 40 60 80 --effort $* --images data/kodak --threads 1 \
+	$(JAHP) evaluate --model joint-psnr --quality 1 10 20 40 60 80 90 100 --effort $* --images data/kodak --threads 1 \
 	    --out runs/refinement/effort$*.json > /dev/null
 	cp runs/refinement/effort$*.json $@
 
-refinement: $(REFINED) ## code Kodak with the bundled model at EFFORTS="0 1 2 3"; compute BD-rates against effort 0
-	$(JAHP) report $(REFINED) --out results/refinement/report --title "The encoder's search"
+refinement: $(EFFORTS:%=results/refinement/effort%.json) ## code Kodak with the bundled model and a search of EFFORTS="1 2 3"; write the tables
+	$(MAKE) tables
 
-weights-checks: install ## measure how much hyperprior and context save in the bundled model, and how it codes unusual images
-	$(BIN)/python -m checks.weights.run joint-psnr --images data/kodak --out results/weights/checks.json
+results/weights/checks.json: | install
+	OMP_NUM_THREADS=1 $(BIN)/python -m checks.weights.run joint-psnr --images data/kodak --out $@
+
+weights-checks: ## measure how much hyperprior and context save in the bundled model, and how it codes unusual images
+	rm -f results/weights/checks.json
+	$(MAKE) results/weights/checks.json tables
 
 targets: install ## measure how well and how fast files of the bundled model meet --size and --bpp
 	OMP_NUM_THREADS=1 $(BIN)/python -m checks.targets.run joint-psnr --images data/kodak --out results/targets.json

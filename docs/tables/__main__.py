@@ -38,6 +38,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "variable-cost": rates.variable_cost,
     "file-excess": rates.file_excess,
     "refinement-efforts": rates.refinement_efforts,
+    "refinement-savings": rates.refinement_savings,
     "refinement-ablation": rates.refinement_ablation,
     "weights-parts": rates.weights_parts,
     "weights-transforms": rates.weights_transforms,

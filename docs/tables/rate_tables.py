@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from statistics import fmean
 
 import numpy as np
@@ -25,21 +26,19 @@ ANCHORS = {
 }
 """Codecs that the models are compared with: page with all BD-rates, results file."""
 COMPARED_MODELS: tuple[tuple[str, Measure, str], ...] = (
-    ("`joint-psnr` at equal PSNR", "psnr", "weights/joint-psnr"),
+    ("`joint-psnr` at equal PSNR", "psnr", "refinement/effort1"),
+    ("`joint-psnr --effort 0` at equal PSNR", "psnr", "weights/joint-psnr"),
     ("the paper's model at equal PSNR", "psnr", "published/mbt2018-tfc-mse"),
     ("`joint-ms-ssim` at equal MS-SSIM", "ms_ssim", "weights/joint-ms-ssim"),
     ("the paper's model at equal MS-SSIM", "ms_ssim", "published/mbt2018-tfc-ms-ssim"),
 )
-BUNDLED_QUALITIES = (1, 20, 40, 70, 100)
-"""Qualities whose rates are about evenly spaced on a logarithmic scale."""
+BUNDLED_QUALITIES = (1, 20, 40, 60, 80, 100)
 
 
 def bundled_model() -> str:
     """Tabulate the bundled model's rate and quality, and the PSNR of other codecs at the same rate."""
     others = [_rates_and_psnr(read_curves([RESULTS / f"{name}.json"])[0]) for name in OTHER_CODECS.values()]
-    points = {
-        point["target"]["quality"]: point["mean"] for point in result("weights/joint-psnr")["curves"][0]["points"]
-    }
+    points = _means("weights/joint-psnr")
     rows = []
     for quality in BUNDLED_QUALITIES:
         mean = points[quality]
@@ -153,29 +152,45 @@ def weights_contents() -> str:
 
 def refinement_efforts() -> str:
     """Tabulate each measured effort's BD-rates against plain rounding, and its time to encode an image."""
-    files = sorted((RESULTS / "refinement").glob("effort*.json"))
-    if not files:
-        return "Not measured with the bundled model yet.\n"
-    points = {
-        int(path.stem.removeprefix("effort")): [
-            point["mean"] for point in result(f"refinement/{path.stem}")["curves"][0]["points"]
-        ]
-        for path in files
-    }
-    rows = []
-    for effort, means in points.items():
-        seconds = f"{fmean(mean['encode_seconds'] for mean in means):.1f}"
+    plain = _means("weights/joint-psnr")
+    rows: list[Sequence[str]] = [("0", "", "", _mean_seconds(plain.values()))]
+    for path in sorted((RESULTS / "refinement").glob("effort*.json")):
+        means = _means(f"refinement/{path.stem}")
         gains = [
-            bd_rate(_pairs(points[0], measure), _pairs(means, measure), "cubic").percent
+            bd_rate(
+                [(plain[quality]["file_bpp"], plain[quality][measure]) for quality in means],
+                [(mean["file_bpp"], mean[measure]) for mean in means.values()],
+                "cubic",
+            ).percent
             for measure in ("file_psnr", "file_ms_ssim_db")
         ]
-        rows.append((str(effort), *(f"{gain:+.1f} %" if effort else "" for gain in gains), seconds))
+        effort = path.stem.removeprefix("effort")
+        rows.append((effort, *(f"{gain:+.1f} %" for gain in gains), _mean_seconds(means.values())))
     return table("effort | BD-rate, PSNR > | BD-rate, MS-SSIM > | seconds to encode >", rows)
 
 
-def _pairs(means: list[dict[str, float]], measure: str) -> list[tuple[float, float]]:
-    """Return (rate, quality) of the means at each quality setting."""
-    return [(mean["file_bpp"], mean[measure]) for mean in means]
+def _means(name: str) -> dict[float, dict[str, float]]:
+    """Return the means over images of a results file, by quality setting."""
+    return {point["target"]["quality"]: point["mean"] for point in result(name)["curves"][0]["points"]}
+
+
+def _mean_seconds(means: Iterable[dict[str, float]]) -> str:
+    return f"{fmean(mean['encode_seconds'] for mean in means):.1f}"
+
+
+def refinement_savings() -> str:
+    """Tabulate the BD-rates of `joint-psnr` against other codecs, without a search and with the default one."""
+    rows = []
+    for title, path in OTHER_CODECS.items():
+        anchor = read_curves([RESULTS / f"{path}.json"])[0]
+        cells = [title]
+        for measure in ("psnr", "ms_ssim"):
+            for name in ("weights/joint-psnr", "refinement/effort1"):
+                percent = compare_curves(anchor, read_curves([RESULTS / f"{name}.json"])[0], measure).percent["cubic"]
+                cells.append("" if percent is None else f"{percent:+.1f} %")
+        rows.append(cells)
+    header = "compared with | PSNR, effort 0 > | PSNR, effort 1 > | MS-SSIM, effort 0 > | MS-SSIM, effort 1 >"
+    return table(header, rows)
 
 
 def refinement_ablation() -> str:
