@@ -33,10 +33,10 @@ from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.export_config import ExportError
 from jahp_pl.transforms import TRANSFORMS, upsample
 from tests import test_transforms
-from tests.codec.entropy.test_networks import raw_outputs
 from tests.codec.transforms import test_runner
 from tests.support import pages
 from tests.support.commands import run
+from tests.support.raw_outputs import raw_outputs
 from tests.support.tiny_runs import NOTHING_CODED, PHOTOS, SMALL
 
 PAGE = pages.read("extending")

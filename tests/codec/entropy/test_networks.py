@@ -1,13 +1,8 @@
-"""Exact networks give the same bits under all circumstances, and agree with a direct implementation."""
+"""Exact networks equal arithmetic by hand, stay close to the float model, and refuse weights that might be inexact."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import subprocess
-import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 import numpy as np
 import numpy.typing as npt
@@ -16,167 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.entropy import fixed_point, hyper_strips, networks
 from jahp_pl.codec.entropy.fixed_point import FixedPointLayer
 from jahp_pl.codec.entropy.freezing import RAW_CLAMP, FreezeError
-from jahp_pl.codec.entropy.latent_coder import _TorchBatch
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis, to_raw
-from jahp_pl.codec.entropy.range_coder import Writer
-from jahp_pl.codec.entropy.symbol_coder import LatentRange
-from jahp_pl.codec.torch_settings import full_precision
 from jahp_pl.context import ContextPrediction, EntropyParameterNetwork
 from jahp_pl.hyperprior import HyperSynthesis
 from jahp_pl.model import CompressionModel
-from tests.support import ROOT
-from tests.support.circumstances import changed
-from tests.support.codec_models import (
-    ALL,
-    GOLDEN,
-    JOINT,
-    MIXTURE,
-    Variant,
-    codec_of,
-    latents,
-    load_golden,
-    model_of,
-)
+from tests.support.codec_models import ALL, Variant, codec_of, latents, load_golden, model_of
+from tests.support.raw_outputs import raw_outputs
 
 Floats = npt.NDArray[np.float32]
-
-
-def raw_outputs(codec: Codec, y_hat: Tensor, z_hat: Tensor | None) -> Tensor:
-    """Compute the raw parameters of a whole map, (positions, outputs) in raster order."""
-    coder = codec.latents
-    assert coder is not None
-    _, height, width = y_hat.shape
-    with full_precision(coder.device):
-        batch = _TorchBatch(coder, [(height, width)], [z_hat], LatentRange(int(y_hat.min()), int(y_hat.max())))
-        ranks = batch.schedule.ranks[0]
-        rows = torch.empty(height * width, len(y_hat), dtype=torch.int32)
-        rows[ranks] = y_hat.flatten(1).T
-        batch.insert(0, rows.numpy())
-        return batch.raw(0, height * width)[ranks]
-
-
-def some_latents(variant: Variant, height: int = 9, width: int = 14) -> tuple[Tensor, Tensor | None]:
-    generator = torch.Generator().manual_seed(1)
-    y_hat = torch.randint(-40, 41, (12, height, width), generator=generator, dtype=torch.int32)
-    shape = (8, -(-height // 4), -(-width // 4))
-    z_hat = torch.randint(-15, 16, shape, generator=generator, dtype=torch.int32)
-    return y_hat, None if variant.entropy_model == "context" else z_hat
-
-
-# --- how it is computed does not matter -------------------------------------------------------------------------------
-
-
-SETTINGS: dict[str, Callable[[], AbstractContextManager[object]]] = {
-    "1 thread": lambda: changed(torch.set_num_threads, 1, torch.get_num_threads()),
-    "2 threads": lambda: changed(torch.set_num_threads, 2, torch.get_num_threads()),
-    "bfloat16 by default": lambda: changed(torch.set_default_dtype, torch.bfloat16, torch.float32),
-    "float64 by default": lambda: changed(torch.set_default_dtype, torch.float64, torch.float32),
-    "medium precision": lambda: changed(torch.set_float32_matmul_precision, "medium", "highest"),
-    "deterministic algorithms": lambda: changed(torch.use_deterministic_algorithms, True, False),
-    "denormals flushed": lambda: changed(torch.set_flush_denormal, True, False),
-    "oneDNN off": lambda: torch.backends.mkldnn.flags(enabled=False),
-    "bfloat16 autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
-    "inference mode": torch.inference_mode,
-}
-
-
-@pytest.mark.parametrize("variant", [JOINT, MIXTURE, Variant("scale_hyperprior"), Variant("context")], ids=str)
-@pytest.mark.parametrize("setting", SETTINGS)
-def test_raw_outputs_and_fingerprint_are_equal_under_every_setting_of_the_caller(
-    variant: Variant, setting: str
-) -> None:
-    y_hat, z_hat = some_latents(variant)
-    expected = raw_outputs(codec_of(variant), y_hat, z_hat)
-    with SETTINGS[setting]():
-        codec = Codec(model_of(variant))
-        assert codec.fingerprint == codec_of(variant).fingerprint
-        assert torch.equal(raw_outputs(codec, y_hat, z_hat), expected)
-
-
-@pytest.mark.parametrize("strip", [1, 4, 16, 10**6])
-def test_psi_is_the_same_in_strips_of_any_height(strip: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    coder = codec_of(JOINT).latents
-    assert coder is not None
-    assert coder.h_s is not None
-    for height, width in [(1, 1), (3, 2), (4, 5), (47, 11), (48, 12)]:
-        z_hat = torch.randint(-15, 16, (8, -(-height // 4), -(-width // 4)), dtype=torch.int32)
-        ((first, whole),) = coder.h_s.strips(z_hat, height, width)
-        assert first == 0
-        monkeypatch.setattr(hyper_strips, "STRIP_POSITIONS", strip * width)
-        strips = list(coder.h_s.strips(z_hat, height, width))
-        monkeypatch.undo()
-        assert len(strips) == -(-height // max(strip, 4))
-        assert [start for start, _ in strips] == [strip_height * max(strip, 4) for strip_height in range(len(strips))]
-        assert torch.equal(torch.cat([psi for _, psi in strips]), whole)
-
-
-def test_strips_compute_few_positions_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    coder = codec_of(JOINT).latents
-    assert coder is not None
-    assert coder.h_s is not None
-    counts = []
-
-    def counted(values: Tensor) -> Tensor:
-        counts.append(len(values))
-        return fixed_point.quantize(values)
-
-    z_hat = torch.randint(-9, 10, (8, 16, 5), dtype=torch.int32)
-    monkeypatch.setattr(networks, "quantize", counted)
-    list(coder.h_s.strips(z_hat, 64, 20))
-    at_once = sum(counts)
-    counts.clear()
-    monkeypatch.setattr(hyper_strips, "STRIP_POSITIONS", 16 * 20)
-    assert len(list(coder.h_s.strips(z_hat, 64, 20))) == 4
-    assert sum(counts) < 1.5 * at_once  # with everything that they depend on, strips of z_hat are twice as high
-
-
-CHILD = """
-from tests.codec.entropy.test_networks import summary
-print(summary())
-"""
-
-
-def summary() -> str:
-    """Hash (SHA-256) what fixed latents give: raw outputs, fingerprints, payloads and decoded latents."""
-    digest = hashlib.sha256()
-    for name in ("joint", "mixture"):
-        codec = Codec(load_golden(name))
-        assert codec.prior is not None
-        assert codec.latents is not None
-        for scale in (1, 40):
-            y_hat, z_hat = some_latents(JOINT)
-            assert z_hat is not None
-            raw = raw_outputs(codec, scale * y_hat, z_hat) + 0.0  # the sign of a zero is not guaranteed
-            writer = Writer()
-            codec.prior.write(writer, z_hat)
-            codec.latents.write(writer, scale * y_hat, z_hat)
-            digest.update(raw.numpy().tobytes() + codec.fingerprint + writer.payload())
-        stored = codec.decode((GOLDEN / f"{name}.jahp").read_bytes())
-        digest.update(stored.y_hat.numpy().tobytes())
-    return digest.hexdigest()
-
-
-@pytest.mark.parametrize(
-    "environment",
-    [
-        {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "OMP_NUM_THREADS": "1"},
-        {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "SSE41", "OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"},
-    ],
-    ids=["oldest instructions", "other instructions and two threads"],
-)
-def test_another_process_with_other_kernels_gives_the_same_bytes(environment: dict[str, str]) -> None:
-    child = subprocess.run(
-        [sys.executable, "-c", CHILD],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert child.stdout.strip() == summary()
 
 
 # --- it equals arithmetic by hand -------------------------------------------------------------------------------------
