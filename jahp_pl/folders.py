@@ -105,7 +105,7 @@ def recover(folder: Path) -> None:
 
 
 def _is_former(name: str, folder_name: str) -> bool:
-    """Check whether a name is one that `_move_into_place` gives to an old folder for a moment."""
+    """Check whether a name is that of an old folder which `_move_into_place` is replacing."""
     return re.fullmatch(rf"\.{re.escape(folder_name)}\.[0-9a-f]{{16}}\.old", name) is not None
 
 

@@ -52,7 +52,7 @@ def classical(arguments: argparse.Namespace) -> None:
 
 
 def add_classical(table: Any) -> None:
-    """Add `classical`."""
+    """Add the command `classical`."""
     p = command(table, "classical", classical, "measure JPEG, AVIF and other codecs at many qualities", """\
         jahp classical --codec jpeg jpeg2000 webp avif --images data/kodak -o classical.json
         jahp classical --codec hevc444 jxl vvc --images data/kodak -o modern.json""")  # fmt: skip
@@ -68,8 +68,8 @@ def add_classical(table: Any) -> None:
     )
     add_images(p)
     add_limit(p)
-    add_output(p, "R.json", "file for the results; points that it already has are kept")
-    add_force(p, "measure those points again; the old results stay until all are done")
+    add_output(p, "R.json", "file for the results; qualities that it already has are kept, not measured again")
+    add_force(p, "measure them again; the old results are kept until the new ones are complete")
     p.add_argument(
         "--threads", type=num_threads, default=1, metavar="N", help="CPU threads for MS-SSIM; the codecs use one [1]"
     )

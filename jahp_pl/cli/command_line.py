@@ -87,7 +87,7 @@ def run(arguments: Sequence[str] | None) -> None:
         if error.encoding.lower() in ("utf-8", "utf-16", "utf-32"):
             raise
         _close_output()
-        sys.exit(_fail(f"{error.object!r}: the encoding of this locale lacks characters of it; set LC_ALL=C.UTF-8", 2))
+        sys.exit(_fail(f"{error.object!r}: cannot be printed in the encoding of this locale; set LC_ALL=C.UTF-8", 2))
     except INPUT_ERRORS as error:
         _close_output()
         if parsed is not None and parsed.verbose:
@@ -143,7 +143,7 @@ def _is_path(word: str) -> bool:
 
 
 def _is_setting(word: Path) -> bool:
-    """Check whether a word after an option that takes any number of words is a setting of a training run."""
+    """Check whether a word is a setting of a training run, rather than another value of the option before it."""
     return word.suffix in (".yaml", ".yml") or ("=" in str(word) and not word.exists())
 
 
@@ -185,6 +185,7 @@ class _Parser(argparse.ArgumentParser):
         advice = self._suggestion(message) or f"; see `{self.prog} --help`"
         message = re.sub(r"invalid int value: ('.*')$", r"\1: must be a whole number", message)
         message = re.sub(r"invalid float value: ('.*')$", r"\1: must be a number", message)
+        message = re.sub(r"not allowed with argument (\S+)$", r"cannot be combined with \1; give only one", message)
         self.exit(_fail(message.removeprefix("argument ") + advice, 2))
 
     def _suggestion(self, message: str) -> str:

@@ -229,7 +229,7 @@ def _verify(codec: AnyCodec, encoded: AnyEncoded, name: str) -> None:
 
 
 def add_compress(table: Any) -> None:
-    """Add `compress`."""
+    """Add the command `compress`."""
     p = command(table, "compress", compress, "compress images to .jahp files", """\
         jahp compress photo.png
         jahp compress photo.png --quality 80

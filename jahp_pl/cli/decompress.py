@@ -176,7 +176,7 @@ def _has_size_of(path: Path, data: bytes) -> bool:
 
 
 def add_decompress(table: Any) -> None:
-    """Add `decompress`."""
+    """Add the command `decompress`."""
     p = command(table, "decompress", decompress, "decompress .jahp files to PNG, or to the format of OUT", """\
         jahp decompress photo.jahp
         jahp decompress photo.jahp -o photo.webp

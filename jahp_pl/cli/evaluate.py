@@ -245,7 +245,7 @@ def _provenance_facts(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]
 
 
 def add_evaluate(table: Any) -> None:
-    """Add `evaluate`."""
+    """Add the command `evaluate`."""
     p = command(table, "evaluate", evaluate, "compress images to real files with models; measure rate and quality", """\
         jahp evaluate --model joint-psnr --images data/kodak
         jahp evaluate --model joint-psnr --images data/kodak --quality 5 20 40 60 80 95

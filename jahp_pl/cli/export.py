@@ -50,7 +50,7 @@ def import_compressai(arguments: argparse.Namespace) -> None:
 
 
 def add_export(table: Any) -> None:
-    """Add `export`."""
+    """Add the command `export`."""
     p = command(table, "export", export, "write a trained model to a folder to keep and to share", """\
         jahp export runs/mbt2018 -o models/mbt2018
         jahp export runs/mbt2018 --dtype bfloat16 -o models/half
@@ -70,7 +70,7 @@ def add_export(table: Any) -> None:
 
 
 def add_export_graphs(table: Any) -> None:
-    """Add `export-graphs`."""
+    """Add the command `export-graphs`."""
     p = command(table, "export-graphs", export_graphs, "write a model's networks as ONNX and torch.export graphs", """\
         jahp export-graphs models/mbt2018 -o graphs/mbt2018""")  # fmt: skip
     p.add_argument("model", metavar="M", help=MODEL)
@@ -79,7 +79,7 @@ def add_export_graphs(table: Any) -> None:
 
 
 def add_import_compressai(table: Any) -> None:
-    """Add `import-compressai`."""
+    """Add the command `import-compressai`."""
     p = command(table, "import-compressai", import_compressai, "convert a CompressAI checkpoint to an export", """\
         jahp import-compressai mbt2018.pth.tar -o models/mbt2018
         jahp compress photo.png --model models/mbt2018""")  # fmt: skip

@@ -246,7 +246,7 @@ def _result_rows(results: dict[str, Any]) -> dict[str, str]:
 
 
 def add_info(table: Any) -> None:
-    """Add `info`."""
+    """Add the command `info`."""
     p = command(table, "info", info, "describe .jahp files and models, or list the bundled models", """\
         jahp info
         jahp info joint-psnr

@@ -1,4 +1,4 @@
-"""Interrupts (Ctrl+C): they end a command with one line and status 130, whatever it is doing."""
+"""Ends a command on an interrupt (Ctrl+C), whatever it is doing, with one line and status 130."""
 
 from __future__ import annotations
 

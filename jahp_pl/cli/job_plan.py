@@ -203,7 +203,7 @@ def _check_length(target: Path) -> None:
 
 
 def is_compressed(path: Path) -> bool:
-    """Check by its first bytes whether a file is a .jahp file; a pipe is none."""
+    """Check by its first bytes whether a path is a .jahp file; a pipe never counts as one."""
     try:
         if not path.is_file():
             return False

@@ -76,7 +76,7 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
 
 
 def add_runtime(parser: argparse.ArgumentParser) -> None:
-    """Add --runtime."""
+    """Add the option --runtime."""
     parser.add_argument(
         "--runtime",
         choices=RUNTIMES,
@@ -120,7 +120,7 @@ EFFORT = (
 
 
 def add_effort(parser: argparse.ArgumentParser, default: int | None, default_text: str) -> None:
-    """Add --effort."""
+    """Add the option --effort."""
     parser.add_argument(
         "--effort", type=int, choices=range(7), default=default, metavar="0..6", help=f"{EFFORT} [{default_text}]"
     )

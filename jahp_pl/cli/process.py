@@ -1,4 +1,4 @@
-"""The process of a command: its standard streams, signals (interrupts have `interrupts`) and threads."""
+"""Sets up the process of a command: standard streams, signals (except interrupts, see `interrupts`) and threads."""
 
 from __future__ import annotations
 

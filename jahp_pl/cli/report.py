@@ -53,7 +53,8 @@ def _report_results(arguments: argparse.Namespace) -> None:
         output.say(f"{anchor.title} is the only curve; a BD-rate needs another one, e.g. of `jahp classical`")
     if made.without_picture:
         output.say(
-            f"\nno pictures of {', '.join(made.without_picture)}; give --model, or decompress the files beside results"
+            f"\nno pictures of {', '.join(made.without_picture)}; name their models with --model, or run `jahp "
+            "decompress` on the folders of files beside the results"
         )
     out: Path = arguments.output
     output.say(f"\nplots    {out}/{{{','.join(made.plots)}}}.{{png,svg}}\ntable    {out / TABLE}")
@@ -106,7 +107,7 @@ def _codecs(models: list[str]) -> dict[str, Codec]:
 
 
 def add_report(table: Any) -> None:
-    """Add `report`."""
+    """Add the command `report`."""
     p = command(table, "report", report, "plot results and compute BD-rates, or draw training curves", """\
         jahp report results/classical results/published/mbt2018-tfc-mse.json -o report --anchor jpeg
         jahp report results/study results/classical -o report --anchor jpeg2000 \\
@@ -124,7 +125,8 @@ def add_report(table: Any) -> None:
     add_output(
         p,
         "DIR",
-        "folder for report.html, bd-rates.md and plots, or for training.png and training.svg [the first PATH]",
+        "folder for report.html, bd-rates.md and plots; for training curves, folder for training.png and training.svg "
+        "[the first PATH]",
         required=False,
     )
     p.add_argument("--anchor", metavar="NAME", help="curve that BD-rates refer to, or part of its name [the first]")
@@ -139,4 +141,4 @@ def add_report(table: Any) -> None:
         "--rate", type=float, default=0.25, metavar="BPP", help="mean rate of the pictures, in bits per pixel [0.25]"
     )
     add_import(p)
-    p.add_argument("--title", default="Rate-distortion report", help="title of the page [Rate-distortion report]")
+    p.add_argument("--title", default="Rate-distortion report", help="title of the report [Rate-distortion report]")

@@ -48,7 +48,7 @@ def sweep(arguments: argparse.Namespace) -> None:
 
 
 def add_sweep(table: Any) -> None:
-    """Add `sweep`."""
+    """Add the command `sweep`."""
     p = command(table, "sweep", sweep, "train all points (runs) of a W&B sweep file here, without a server", """\
         jahp sweep sweeps/ladder.yaml --list
         jahp sweep sweeps/lambda.yaml --workers 4 'data.train=[shards/mine]' trainer.max_steps=100000

@@ -86,7 +86,7 @@ def train(arguments: argparse.Namespace) -> None:
 
 
 def add_shards(table: Any) -> None:
-    """Add `shards`."""
+    """Add the command `shards`."""
     p = command(table, "shards", shards, "pack photographs into shards (tar files) to train on", """\
         jahp shards ~/photos more/*.tif -o shards/mine
         jahp shards ~/photos --tile 1024 --quality 95 --part 3/16 -o shards/mine-03
@@ -117,7 +117,7 @@ def add_shards(table: Any) -> None:
 
 
 def add_train(table: Any) -> None:
-    """Add `train`."""
+    """Add the command `train`."""
     p = command(table, "train", train, "train a model, or resume its training", """\
         jahp train configs/quickstart.yaml
         jahp train configs/mbt2018.yaml configs/overlays/mixture3.yaml name=mix3 loss.lmbda=0.0067
@@ -127,6 +127,7 @@ def add_train(table: Any) -> None:
         "settings",
         nargs="*",
         metavar="CONFIG.yaml|key=value",
-        help="settings; later ones replace earlier ones. The same command resumes an interrupted run",
+        help="settings; later ones replace earlier ones, and pairs replace files. The same command resumes an "
+        "interrupted run",
     )
     p.add_argument("--keys", action="store_true", help="list every setting with its default, then exit")

@@ -25,11 +25,11 @@ class DataConfig:
     crop_size: int = 256
     """Side of the square training crops in pixels, a multiple of 16."""
     crops_per_photo: int = 4
-    """Number of crops taken from a photograph each time it is decoded; they go to different batches of a device."""
+    """Number of crops taken from a photograph each time it is decoded; they go to different batches."""
     batch_size: int = 8
-    """Crops per optimizer step, summed over all devices."""
+    """Crops per optimizer step, summed over all training processes."""
     num_workers: int = 2
-    """Number of processes per device that decode and crop; with 0, the training process does."""
+    """Number of worker processes, per training process, that decode and crop; with 0, the training process does it."""
     shuffle_buffer: int = 1000
     """Number of compressed samples that each worker keeps in memory and draws from at random."""
     max_val_images: int = 0
@@ -42,8 +42,8 @@ class DataConfig:
     cache_bytes: int = 100 * 2**30
     """Maximum size of `cache_dir` in bytes; the least recently used shards are removed."""
     max_broken_share: float = 0.5
-    """Stop the run if more than this share of the last 1000 photographs or of the last 100 shards that a device drew
-    is broken; 1 never stops it."""
+    """Stop the run if more than this share of the last 1000 photographs or of the last 100 shards that a training
+    process drew is broken; 1 never stops it."""
 
     def __post_init__(self) -> None:
         require(self.crop_size >= 16, "data.crop_size", self.crop_size, "must be at least 16")

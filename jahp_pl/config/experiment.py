@@ -67,9 +67,9 @@ class Config:
     seed: int = 0
     """Seed of the initial weights, the noise, and the order and position of crops."""
     resume: bool = True
-    """Continue from the run folder's last checkpoint if there is one. With false, a folder that has one is refused."""
+    """Resume from the run folder's last checkpoint if there is one. With false, a folder that has one is refused."""
     allow_changes: bool = False
-    """Continue even if settings that change the result (model.quantization, loss, data, optim, seed) differ from those
+    """Resume even if settings that change the result (model.quantization, loss, data, optim, seed) differ from those
     of the checkpoint. The best loss so far is forgotten, and best.ckpt is chosen anew. This setting applies to one
     call; config.yaml does not keep it."""
     imports: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Translates settings that were renamed, so that files and commands with their former names are read for ever."""
+"""Translates former names of settings, so that older files and commands still work."""
 
 from __future__ import annotations
 

@@ -19,11 +19,11 @@ class TrainerConfig:
     schedule anneals toward whichever limit comes first."""
     session_time: str | None = None
     """Maximum time of one session, as DD:HH:MM:SS, for jobs of limited length. The session then stops with a
-    checkpoint, and the same command continues the run. Steps, schedule and result are the same as without stops."""
+    checkpoint, and the same command resumes the run. Steps, schedule and result are the same as without stops."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     """Hardware to train on; auto uses a GPU if there is one."""
     devices: int = 1
-    """Number of processes per node, one per GPU (or CPU rank)."""
+    """Number of training processes (ranks) per machine, one per GPU; on a CPU, any number."""
     num_nodes: int = 1
     """Number of machines."""
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
@@ -35,7 +35,7 @@ class TrainerConfig:
     log_every_steps: int = 50
     """Optimizer steps between two rows of metrics."""
     keep_checkpoints: int = 2
-    """Number of recent checkpoints to keep; if the newest is damaged, the run continues from the one before."""
+    """Number of recent checkpoints to keep; if the newest is damaged, the run resumes from the one before."""
     max_skipped_steps: int = 20
     """Stop the run after this many consecutive optimizer steps with a non-finite loss or gradient."""
     compile: bool = False

@@ -65,14 +65,14 @@ class StreamLoader(DataLoader[Delivery]):
 
 
 class ShardDataModule(lightning.LightningDataModule):
-    """Random crops for training, whole images for validation.
+    """Lightning data module: random crops for training, whole images for validation.
 
     A training batch is (B, 3, crop, crop), float in [0, 1], with B = batch size / number of processes. The loader
     itself yields uint8 from 0 to 255, a quarter of the data to move between processes and to a GPU. A validation batch
     is a `ValImage` with (1, 3, H, W), float in [0, 1].
 
     Resuming: the stream's seed includes the optimizer step at which it starts, so a resumed run draws new crops instead
-    of repeating earlier ones. In expectation it neither repeats nor skips any; the shuffle buffer starts empty.
+    of repeating earlier ones. The shuffle buffer starts empty.
 
     Args:
         config: shards, crops, batches and workers.
@@ -111,8 +111,8 @@ class ShardDataModule(lightning.LightningDataModule):
         num_streams = world_size * max(1, workers)
         if len(self._train.urls) < num_streams:
             rank_zero_warn(
-                f"data.train: {count_of(len(self._train.urls), 'shard')} for {num_streams} workers on all devices, so "
-                "several workers draw from the same few hundred photographs at a time; write more and smaller shards "
+                f"data.train: {count_of(len(self._train.urls), 'shard')} for {num_streams} workers in all processes, "
+                "so several workers draw from the same few hundred photographs at a time; write more, smaller shards "
                 "with `jahp shards --shard-samples`"
             )
         return StreamLoader(

@@ -112,7 +112,7 @@ def read_newest(folder: Path) -> NewestCheckpoint | None:
         try:
             content = read_checkpoint(path)
             if misfit := first_misfit(content, _RUN_CONTENT):
-                raise CheckpointError(f"{path}: lacks {misfit} and cannot be continued; choose another name=...")
+                raise CheckpointError(f"{path}: lacks {misfit}, so the run cannot be resumed; choose another name=...")
             return NewestCheckpoint(path, content, complaint)
         except DamagedCheckpointError as error:
             complaint = complaint or error

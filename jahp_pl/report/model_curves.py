@@ -155,8 +155,8 @@ def _check_models(title: str, first: CurvePoint, other: CurvePoint) -> None:
     for key in sorted(known.keys() | found.keys()):
         if known.get(key) != found.get(key):
             raise EvaluationError(
-                f"{other.path} and {first.path} are different models at one point of {title}, {first.quality} ({key}: "
-                f"{found.get(key)}, {known.get(key)}); evaluate one with --curve NAME, or report them apart"
+                f"{other.path} and {first.path} have different models for the same point of {title}, {first.quality} "
+                f"({key}: {found.get(key)}, {known.get(key)}); evaluate one with --curve NAME, or report them apart"
             )
 
 

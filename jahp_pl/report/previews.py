@@ -77,7 +77,7 @@ def choose_images(curves: Sequence[Curve], names: Sequence[str]) -> dict[str, st
         return {}
     by_rate = sorted(point.images, key=lambda name: point.images[name].bpp)
     middle, last = by_rate[(len(by_rate) - 1) // 2], by_rate[-1]
-    return {last: f"of {len(by_rate)} images the one with the most detail (bits)"} | {middle: "of median detail (bits)"}
+    return {last: f"the one of {len(by_rate)} images with the most bits"} | {middle: "with the median number of bits"}
 
 
 def make_comparisons(

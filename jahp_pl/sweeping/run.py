@@ -120,7 +120,7 @@ class Sweep:
                 entry.state, entry.error = "failed", str(error)
                 refused += [error] if isinstance(error, OtherSettingsError) else []
         if refused and len(refused) == len(self.entries):
-            raise SweepError(f"no point of {self.file.path} can continue: {refused[0]}")
+            raise SweepError(f"no point of {self.file.path} can be resumed: {refused[0]}")
 
     def _in_names_of_file(self, values: Mapping[str, Value]) -> dict[str, Value]:
         """Rename stored values as the sweep file names them; either may use former names of settings."""

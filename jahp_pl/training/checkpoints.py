@@ -225,7 +225,7 @@ def find_resume_point(config: Config) -> ResumePoint | None:
     path = folder / LAST
     if path.exists() and not config.resume:
         raise ConfigError(
-            f"resume=False: {path} exists; choose another name=..., delete the folder, or continue it with resume=true"
+            f"resume=False: {path} exists; choose another name=..., delete the folder, or resume it with resume=true"
         )
     newest = read_newest(folder)
     if newest is None:
@@ -270,6 +270,6 @@ def check_changes(changed: list[Change], stored: dict[str, Any], path: Path, con
     if changed and not config.allow_changes:
         raise ConfigError(
             f"{path}: was trained with {', '.join(map(str, changed))}; set them back, choose another name=... (and "
-            f"optim.start_from={config.run_dir} to start with these weights), or continue in this folder with "
+            f"optim.start_from={config.run_dir} to start with these weights), or resume in this folder with "
             "allow_changes=true, which forgets the best loss"
         )

@@ -55,6 +55,10 @@ MISTAKES = {
     "unknown key": (["train", "model.depth=3"], "model.depth"),
     "wrong type": (["train", "data.batch_size=many"], "data.batch_size"),
     "missing config": (["train", "nowhere.yaml"], "nowhere.yaml"),
+    "two targets": (
+        ["compress", "a.png", "--quality", "40", "--bpp", "0.3"],
+        "--bpp: cannot be combined with --quality; give only one",
+    ),
     "no shards": (["train", "data.train=[nowhere/]"], "nowhere"),
     "missing model": (["info", "nowhere"], "nowhere"),
     "missing file": (["info", "nowhere.jahp"], "nowhere.jahp: no such file; check the path"),

@@ -120,5 +120,5 @@ def test_a_locale_without_umlauts_reads_files_and_refuses_names_that_it_cannot_w
     assert (listed.returncode, listed.stderr) == (0, "")
     refused = run_there("train", str(tmp_path / "named.yaml"), f"output_dir={tmp_path}", "trainer.accelerator=cpu")
     assert refused.returncode == 2
-    assert refused.stderr.endswith("the encoding of this locale lacks characters of it; set LC_ALL=C.UTF-8\n")
+    assert refused.stderr.endswith("cannot be printed in the encoding of this locale; set LC_ALL=C.UTF-8\n")
     assert refused.stderr.count("\n") == 1

@@ -321,7 +321,7 @@ def test_a_run_stops_when_too_many_shards_are_broken_though_few_photographs_are(
 def test_streams_without_their_own_shards_work_with_one_warning(folder: Path) -> None:
     """If there is one shard for two workers, both draw from it, but different crops."""
     module = ShardDataModule(config(folder, train=[str(folder / "val")], num_workers=2), 0)
-    with pytest.warns(UserWarning, match=r"data\.train: 1 shard for 2 workers on all devices") as said:
+    with pytest.warns(UserWarning, match=r"data\.train: 1 shard for 2 workers in all processes") as said:
         crops = torch.cat(batches(module, 9))
     assert len(said) == 1
     assert len({crop.numpy().tobytes() for crop in crops}) == 36

@@ -157,7 +157,7 @@ def test_a_checkpoint_that_cannot_be_continued_is_named(missing: str, finished: 
     content = read_checkpoint(finished.last)
     del content[missing]
     torch.save(content, tmp_path / "last.ckpt")
-    with pytest.raises(CheckpointError, match=f"last.ckpt: lacks {missing} and cannot be continued"):
+    with pytest.raises(CheckpointError, match=f"last.ckpt: lacks {missing}, so the run cannot be resumed"):
         read_newest(tmp_path)
 
 

@@ -180,8 +180,8 @@ def test_points_of_other_settings_are_refused_and_their_figures_kept(
     assert run("sweep", path, *where, *SHORT, "optim.learning_rate=0.01") == 2
     last = finished / "runs" / "tiny-lmbda0.01" / "checkpoints" / "last.ckpt"
     assert capsys.readouterr().err == (
-        f"jahp: no point of {path} can continue: {last}: was trained with optim.learning_rate=0.0001 instead of 0.01; "
-        "delete its folder, or choose another output_dir=...\n"
+        f"jahp: no point of {path} can be resumed: {last}: was trained with optim.learning_rate=0.0001 instead of "
+        "0.01; delete its folder, or choose another output_dir=...\n"
     )
     assert (results.read_bytes(), results.with_suffix(".csv").read_bytes()) == before
 

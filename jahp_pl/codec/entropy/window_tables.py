@@ -234,11 +234,11 @@ class WindowTables:
         self._stride = 2 * self._radius + 1 + PIECE
 
     def _all_rows(self, resolution: list[int]) -> tuple[IntArray, list[Float64Array]]:
-        """Compute the tables for one component.
+        """Compute the tables of every window of a model without mixtures (K = 1).
 
         Returns:
-            For each scale, the row for an integer mean among the rows of its kind; for each kind of window, its rows,
-            ordered by scale, then phase.
+            For each scale, the index of the row for an integer mean, within the rows of its kind. For each kind of
+            window, its rows, ordered by scale, then phase.
         """
         first_row = np.zeros(NUM_SCALES, dtype=np.int32)
         sources: list[list[IntArray]] = [[np.empty((4, 1, 0), dtype=np.int32)] for _ in WIDTHS]
