@@ -9,8 +9,8 @@ reads a new one:
     gains, sigma           a new latent takes those of an old one with a small deviation, and is scaled to that
                            deviation; its mean is 0
 
-Training then has to find weights that use the new latents; docs/weights-training.md reports one attempt. The statistics come
-from synthetic images, as in `initialization.warm_start`.
+Training then has to find weights that use the new latents; docs/weights-training.md reports one attempt. The
+statistics come from synthetic images, as in `initialization.warm_start`.
 """
 
 from __future__ import annotations
