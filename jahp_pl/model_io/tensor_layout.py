@@ -18,9 +18,9 @@ COARSE = {
     4: ("h_s.", "g_cm.", "g_ep.0.", "g_ep.2.", "h_a.", "g_a.2.", "g_a.4.", "g_a.6."),
 }
 """Name prefixes of the weights that int8 applies to, by the first version of the export format: those whose precision
-matters least to files and pixels (docs/library.md)."""
+matters least to files and pixels (docs/results.md)."""
 FINE = {1: ("prior.", "gains."), 4: ("prior.", "gains.", "g_a.0.", "g_s.6.")}
-"""Name prefixes of the weights that stay in float32 in int8 exports: few numbers with a large effect."""
+"""Name prefixes of the weights that stay in float32 in bfloat16 and int8 exports: few numbers with a large effect."""
 EXPONENT = ".exponent"
 """Suffix of the name under which the exponents e of a weight are stored, if it is stored as q 2^e with integers q."""
 
