@@ -18,7 +18,8 @@ from jahp_pl.images.io import ImageError, decode_rgb
 from jahp_pl.model_io import pretrained
 from jahp_pl.model_io.export import export
 from jahp_pl.model_io.export_config import CONFIG
-from tests.support.codec_models import GOLDEN, JOINT, codec_of, kodak_crop, load_golden
+from tests.support.codec_models import GOLDEN, JOINT, codec_of, kodak_crop, load_golden, variable_model
+from tests.support.latent_searches import searching
 from tests.support.profiles import DISPLAY_P3
 
 PIXELS = kodak_crop()[:60, :90]
@@ -211,3 +212,21 @@ def test_the_package_reads_jahp_files_through_pillow(photo):
         decode_rgb(photo)
     pillow.register(codec_of(JOINT))
     assert np.array_equal(decode_rgb(photo), decoded())
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_pillow_searches_on_request(tmp_path: Path) -> None:
+    codec = searching(JOINT)
+    image = Image.fromarray(kodak_crop("kodim05")[:96, :96])
+    image.save(tmp_path / "a.jahp", model=codec, effort=1)
+    assert (tmp_path / "a.jahp").read_bytes() == codec.compress(image, effort=1)
+
+
+def test_pillow_saves_to_a_target(tmp_path: Path) -> None:
+    export(variable_model(), tmp_path / "model", {}, dtype="int8")
+    codec, path = pillow.register(tmp_path / "model"), tmp_path / "photo.jahp"
+    for target in ({"quality": 30}, {"size": 5000}):
+        Image.fromarray(kodak_crop()).save(path, **target)  # type: ignore[arg-type]
+        assert path.read_bytes() == codec.compress(kodak_crop(), **target)  # type: ignore[arg-type]
+    with pytest.raises(OSError, match="quality 0: must be from 1"):
+        Image.fromarray(kodak_crop()).save(path, quality=0)
