@@ -190,7 +190,7 @@ test: install ## run all tests (needs no network and no GPU)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 golden: install ## decode the golden files of every format version to the latents that they were made from
-	$(BIN)/python -m pytest tests/codec/test_codec.py tests/docs/test_file_format.py -k golden
+	$(BIN)/python -m pytest tests/codec/test_golden_files.py tests/docs/test_file_format.py -k golden
 
 fuzz: install ## code images of every size up to 70x70; check that reading 100,000 damaged .jahp files and 20,000 others does no harm
 	$(BIN)/python -m checks.fuzz.sizes

@@ -23,7 +23,7 @@ from jahp_pl.model_io.export_config import CONFIG, WEIGHTS, ExportError
 from jahp_pl.model_io.load import load_codec, load_model
 from jahp_pl.model_io.tensor_layout import DTYPES
 from jahp_pl.model_io.tensors import restore, store
-from tests.support.codec_models import ONE_OF_EACH, Variant, kodak_crop, load_golden
+from tests.support.codec_models import ONE_OF_EACH, Variant, kodak_crop, load_golden, variable_codec, variable_model
 from tests.support.exports import FACTS
 
 
@@ -208,3 +208,10 @@ def test_the_command_exports_a_run_with_its_facts_but_no_paths(run_folder, tmp_p
         main(["export", str(run_folder), "--out", str(tmp_path / "out")])
     assert caught.value.code == 2
     assert "--force" in capsys.readouterr().err
+
+
+def test_an_export_keeps_the_gains_to_the_last_bit(tmp_path):
+    export(variable_model(), tmp_path / "m", {}, dtype="int8")
+    gains = load_codec(tmp_path / "m").model.gains
+    assert gains is not None
+    assert torch.equal(gains.gain, variable_codec().model.gains.gain)

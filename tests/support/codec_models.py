@@ -54,6 +54,8 @@ ONE_OF_EACH = [
     Variant("joint"), Variant("joint", "logistic"), Variant("joint", "gaussian", 3),
 ]  # fmt: skip
 JOINT, MIXTURE = Variant("joint"), Variant("joint", "gaussian", 3)
+IMAGE_SIZES = [(1, 1), (5, 7), (16, 16), (17, 33), (70, 70), (3, 200)]
+"""Heights and widths of small images, most of which must be padded."""
 
 
 def load_golden(name: str) -> CompressionModel:
@@ -155,3 +157,9 @@ def kodak_crop(name: str = "kodim23", height: int = 256, width: int = 384) -> np
     image = read(KODAK / f"{name}.png")
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return np.ascontiguousarray(image[top : top + height, left : left + width])
+
+
+def kodak_patch(height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Cut (height, width, 3) out of the corner of a photograph, which is repeated if the patch is larger."""
+    rows, columns = np.arange(height) % 256, np.arange(width) % 384
+    return np.ascontiguousarray(kodak_crop("kodim05")[rows][:, columns])
