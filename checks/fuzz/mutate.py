@@ -45,7 +45,7 @@ class FileParts(NamedTuple):
     payload: bytes
     flags: int = 0
     """Flags of version 2; a file without flags is of version 1."""
-    level: int | None = None
+    level_steps: int | None = None
     profile_length: int | None = None
     """Length of the profile to state in the header; None for the true one."""
     payload_length: int | None = None
@@ -118,7 +118,7 @@ def garbage_behind_checksum(rng: np.random.Generator, data: bytes, _: bytes) -> 
 
 def header_field(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
     """Change one number of the header, to a valid or an invalid value."""
-    parts, field = take_apart(data), choose(rng, ("width", "height", "smallest", "span", "flags", "level"))
+    parts, field = take_apart(data), choose(rng, ("width", "height", "smallest", "span", "flags", "level_steps"))
     number = _number(rng) * (-1 if field == "smallest" and rng.random() < 0.5 else 1)
     fields: dict[str, Any] = {field: number}
     return put_together(parts._replace(**fields))
@@ -141,9 +141,11 @@ def gray_or_level(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
     if rng.random() < 0.3:
         return put_together(parts._replace(flags=parts.flags ^ IS_GRAY))
     if rng.random() < 0.3:
-        return put_together(parts._replace(flags=parts.flags ^ HAS_LEVEL, level=None if parts.level else 300))
-    level = int(choose(rng, (*EDGES, 256, 511, 512, 767, 768, 769, 65535, 65536)))
-    return put_together(parts._replace(flags=parts.flags | HAS_LEVEL, level=level))
+        return put_together(
+            parts._replace(flags=parts.flags ^ HAS_LEVEL, level_steps=None if parts.level_steps else 300)
+        )
+    level_steps = int(choose(rng, (*EDGES, 256, 511, 512, 767, 768, 769, 65535, 65536)))
+    return put_together(parts._replace(flags=parts.flags | HAS_LEVEL, level_steps=level_steps))
 
 
 def image_size(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
@@ -253,8 +255,8 @@ def take_apart(data: bytes) -> FileParts:
     header, payload = unpack(data, MAX_SIDE**2)
     profile = zlib.compress(header.icc, 9) if header.icc else b""
     size, span = (header.width, header.height), header.latent_max - header.latent_min
-    flags, level = header.flags, header.level
-    return FileParts(header.fingerprint, *size, header.latent_min, span, profile, payload, flags, level)
+    flags, level_steps = header.flags, header.level_steps
+    return FileParts(header.fingerprint, *size, header.latent_min, span, profile, payload, flags, level_steps)
 
 
 def put_together(parts: FileParts) -> bytes:
@@ -262,8 +264,8 @@ def put_together(parts: FileParts) -> bytes:
     zigzag = 2 * parts.smallest if parts.smallest >= 0 else -2 * parts.smallest - 1
     profile_length = len(parts.profile) if parts.profile_length is None else parts.profile_length
     payload_length = len(parts.payload) if parts.payload_length is None else parts.payload_length
-    start = [parts.flags] if parts.flags or parts.level is not None else []  # otherwise version 1
-    start += [parts.level] if parts.level is not None else []
+    start = [parts.flags] if parts.flags or parts.level_steps is not None else []  # otherwise version 1
+    start += [parts.level_steps] if parts.level_steps is not None else []
     numbers = (*start, parts.width, parts.height, zigzag, parts.span, profile_length, payload_length)
     version = b"\x02" if start else b"\x01"
     head = b"jahp" + version + parts.fingerprint + b"".join(to_varint(number) for number in numbers)

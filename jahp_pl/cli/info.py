@@ -134,7 +134,8 @@ def _describe_file(path: Path) -> dict[str, str]:
     Raises:
         BitstreamError: if the file is damaged.
     """
-    from jahp_pl.codec.bitstream import LEVEL_STEPS, MAX_SIDE, BitstreamError, unpack, with_icc
+    from jahp_pl.codec.bitstream import MAX_SIDE, BitstreamError, unpack, with_icc
+    from jahp_pl.codec.level_steps import to_level
 
     data = read_source(path)
     try:
@@ -155,7 +156,7 @@ def _describe_file(path: Path) -> dict[str, str]:
         "size": f"{len(data)} bytes, {8 * len(data) / (header.width * header.height):.4f} bits per pixel",
         "header": f"{len(plain) - len(payload)} bytes",
         "colors": colors,
-        **({} if header.level is None else _level_row(header.level / LEVEL_STEPS, maker)),
+        **({} if header.level_steps is None else _level_row(to_level(header.level_steps), maker)),
         "made by model": header.fingerprint.hex() + (f" ({maker.name})" if maker is not None else ""),
         "latents": f"from {header.latent_min} to {header.latent_max}",
     }

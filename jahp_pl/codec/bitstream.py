@@ -35,10 +35,8 @@ DECODED_SUFFIX = ".decoded.png"
 MAGIC = b"jahp"
 VERSION = 2
 """Newest version that can be read. A file is written as version 1 if it needs nothing newer."""
-LEVEL_STEPS = 256
-"""Steps between two adjacent rate levels."""
-LEVEL_MAX = 65535
-"""Largest level, in steps."""
+MAX_LEVEL_STEPS = 65535
+"""Largest rate level, see `level_steps`."""
 HAS_LEVEL, IS_GRAY = 1, 2
 """Bits of the flags."""
 FINGERPRINT_BYTES = 8
@@ -73,15 +71,15 @@ class Header:
     """Largest y_hat in the file."""
     icc: bytes = b""
     """ICC profile of the image's RGB, at most `MAX_ICC_BYTES`; empty for sRGB. Not parsed here."""
-    level: int | None = None
-    """Rate level in steps of 1 / `LEVEL_STEPS`; None for a single-rate model."""
+    level_steps: int | None = None
+    """Rate level in steps, see `level_steps`; None for a single-rate model."""
     is_gray: bool = False
     """Whether the image had R = G = B everywhere; the decoder then keeps it gray."""
 
     @property
     def flags(self) -> int:
         """Flags of version 2; 0 if version 1 suffices."""
-        return (HAS_LEVEL if self.level is not None else 0) | (IS_GRAY if self.is_gray else 0)
+        return (HAS_LEVEL if self.level_steps is not None else 0) | (IS_GRAY if self.is_gray else 0)
 
 
 def pack(header: Header, payload: bytes) -> bytes:
@@ -100,8 +98,8 @@ def pack(header: Header, payload: bytes) -> bytes:
         raise ValueError(
             f"latents from {header.latent_min} to {header.latent_max} do not fit 16 bits; the model diverged"
         )
-    if header.level is not None and not 0 <= header.level <= LEVEL_MAX:
-        raise ValueError(f"the level is {header.level} steps; it must be from 0 to {LEVEL_MAX}")
+    if header.level_steps is not None and not 0 <= header.level_steps <= MAX_LEVEL_STEPS:
+        raise ValueError(f"the level is {header.level_steps} steps; it must be from 0 to {MAX_LEVEL_STEPS}")
     assert len(header.fingerprint) == FINGERPRINT_BYTES
     assert len(payload) % 4 == 0
     profile = zlib.compress(header.icc, 9) if header.icc else b""
@@ -111,8 +109,8 @@ def pack(header: Header, payload: bytes) -> bytes:
     head = MAGIC + bytes([2 if header.flags else 1]) + header.fingerprint
     if header.flags:
         head += to_varint(header.flags)
-    if header.level is not None:
-        head += to_varint(header.level)
+    if header.level_steps is not None:
+        head += to_varint(header.level_steps)
     head += to_varint(header.width) + to_varint(header.height)
     head += to_varint(2 * smallest if smallest >= 0 else -2 * smallest - 1) + to_varint(header.latent_max - smallest)
     head += to_varint(len(profile)) + to_varint(len(payload))
@@ -124,7 +122,7 @@ class _Fields(NamedTuple):
     """The fields of a header up to its checksum, as read, not checked."""
 
     flags: int
-    level: int | None
+    level_steps: int | None
     width: int
     height: int
     zigzag: int
@@ -144,7 +142,7 @@ class _Fields(NamedTuple):
         is_size = 1 <= self.width <= MAX_SIDE and 1 <= self.height <= MAX_SIDE
         are_lengths = self.profile_length <= MAX_ICC_BYTES and self.payload_length % 4 == 0
         is_range = self.smallest >= LATENT_MIN and self.smallest + self.span <= LATENT_MAX
-        is_level = (self.level or 0) <= LEVEL_MAX
+        is_level = (self.level_steps or 0) <= MAX_LEVEL_STEPS
         # Version 2 without flags must be written as version 1.
         are_flags = self.flags <= HAS_LEVEL | IS_GRAY and (version == 1 or self.flags > 0)
         return is_size and are_lengths and is_range and is_level and are_flags
@@ -191,7 +189,7 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Header, bytes]:
         latent_min=fields.smallest,
         latent_max=fields.smallest + fields.span,
         icc=_inflate(profile) if profile else b"",
-        level=fields.level,
+        level_steps=fields.level_steps,
         is_gray=bool(fields.flags & IS_GRAY),
     )
     return header, payload
@@ -202,18 +200,18 @@ def _read_fields(data: bytes, version: int) -> _Fields:
     start = 5 + FINGERPRINT_BYTES
     if len(data) < start:
         raise BitstreamError("the file is cut short: it ends within its header; fetch it again")
-    flags, level = 0, None
+    flags, level_steps = 0, None
     if version > 1:
         flags, start = _read_varint(data, start)
         if flags & HAS_LEVEL:
-            level, start = _read_varint(data, start)
+            level_steps, start = _read_varint(data, start)
     width, start = _read_varint(data, start)
     height, start = _read_varint(data, start)
     zigzag, start = _read_varint(data, start)
     span, start = _read_varint(data, start)
     profile_length, start = _read_varint(data, start)
     payload_length, start = _read_varint(data, start)
-    return _Fields(flags, level, width, height, zigzag, span, profile_length, payload_length, start)
+    return _Fields(flags, level_steps, width, height, zigzag, span, profile_length, payload_length, start)
 
 
 def _checked_rest(data: bytes, fields: _Fields) -> bytes:

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from jahp_pl.codec.arrays import Float32Array, IntArray, Samples
-from jahp_pl.codec.bitstream import LATENT_MAX, LATENT_MIN, LEVEL_STEPS, Header, pack
+from jahp_pl.codec.bitstream import LATENT_MAX, LATENT_MIN, Header, pack
 from jahp_pl.codec.entropy.range_coder import Writer
 from jahp_pl.codec.latents import Encoded, Latents
+from jahp_pl.codec.level_steps import to_level
 
 
 class AnalyzedImage(Protocol):
@@ -74,31 +75,32 @@ class ImageEncoder:
         """Number of pixels of the image."""
         return int(self.analyzed.image[0].size)
 
-    def encode(self, level: int | None) -> Encoded[IntArray]:
+    def encode(self, level_steps: int | None) -> Encoded[IntArray]:
         """Encode the image to a whole file.
 
         Args:
-            level: rate level in steps of 1 / `LEVEL_STEPS`; None for a single-rate model.
+            level_steps: rate level in steps; None for a single-rate model.
         """
-        y_hat, z_hat = self.analyzed.refine(level_of(level))
+        level = to_level(level_steps)
+        y_hat, z_hat = self.analyzed.refine(level)
         writer = Writer(self.measure)
         self.write(writer, y_hat, z_hat)
         payload, image = writer.payload(), self.analyzed.image
         _, height, width = image.shape
         span = int(y_hat.min()), int(y_hat.max())
-        data = pack(Header(self.fingerprint, width, height, *span, self.icc, level, is_gray(image)), payload)
+        data = pack(Header(self.fingerprint, width, height, *span, self.icc, level_steps, is_gray(image)), payload)
         bits = writer.bits if self.measure else None
-        return Encoded(data, y_hat, z_hat, len(data) - len(payload), level_of(level), bits=bits)
+        return Encoded(data, y_hat, z_hat, len(data) - len(payload), level, bits=bits)
 
-    def estimate_bytes(self, level: int) -> float:
-        """Estimate the bytes of a file at a rate level, given in steps, from the energy of its latents.
+    def estimate_bytes(self, level_steps: int) -> float:
+        """Estimate the bytes of a file at a rate level from the energy of its latents.
 
         A latent is modeled as a Gaussian whose variance is the energy E of the 3 x 3 latents around it in its channel.
         Its bits are then 1/2 log2(1 + 2 pi e E): for large E the entropy of that Gaussian in unit bins, and almost
         nothing if all latents are 0. For the bundled models the estimate is 0 to 15 % too high, about equally at all
         levels of one image.
         """
-        y_hat = np.rint(self.analyzed.scaled(level_of(level)))
+        y_hat = np.rint(self.analyzed.scaled(to_level(level_steps)))
         energy = _local_mean(np.square(y_hat))
         bits = 0.5 * float(np.log2(1 + 2 * np.pi * np.e * energy).sum(dtype=np.float64))
         return bits / 8 / ESTIMATE_BIAS
@@ -107,20 +109,16 @@ class ImageEncoder:
         """Compute the PSNR in dB of the image that this file decodes to."""
         return self._psnr(file.y_hat, file.level)
 
-    def plain_psnr(self, level: int) -> float:
-        """Compute the PSNR in dB at a rate level, given in steps, with plain rounding instead of a search."""
-        return self._psnr(self.analyzed.quantize(level_of(level)).y_hat, level_of(level))
+    def plain_psnr(self, level_steps: int) -> float:
+        """Compute the PSNR in dB at a rate level with plain rounding instead of a search."""
+        level = to_level(level_steps)
+        return self._psnr(self.analyzed.quantize(level).y_hat, level)
 
     def _psnr(self, y_hat: IntArray, level: float | None) -> float:
         image, shown = self.analyzed.image, self.analyzed.synthesize(y_hat, level)
         difference = image.astype(np.float32) - (to_gray(shown) if is_gray(image) else shown)
         mse = float(np.square(difference).mean(dtype=np.float64))
         return 10 * float(np.log10(255**2 / mse)) if mse else float("inf")
-
-
-def level_of(steps: int | None) -> float | None:
-    """Convert a level in steps, as in a header, to a level from 0 to the number of levels minus 1; None stays None."""
-    return None if steps is None else steps / LEVEL_STEPS
 
 
 def is_gray(image: Samples) -> bool:

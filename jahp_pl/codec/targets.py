@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
-from jahp_pl.codec.bitstream import LEVEL_STEPS
+from jahp_pl.codec.level_steps import last_level_steps, to_level_steps
 from jahp_pl.errors import JahpError
 
 DEFAULT_QUALITY = 60.0
@@ -85,18 +85,17 @@ def check_target(target: Target, num_levels: int) -> None:
         raise TargetError(f"level {target.level:g}: must be from 0 to {num_levels - 1}, the levels of this model")
 
 
-def steps_of(target: Target, num_levels: int) -> int | None:
-    """Return the level that a target names directly, by level or quality, in steps of 1 / 256.
+def level_steps_of(target: Target, num_levels: int) -> int | None:
+    """Return the level that a target names directly, by level or quality, in steps.
 
     Return None if the level has to be searched for. A target without any field means `DEFAULT_QUALITY`.
     """
-    last = (num_levels - 1) * LEVEL_STEPS
     if target.level is not None:
-        return round(target.level * LEVEL_STEPS)
+        return to_level_steps(target.level)
     if target.bpp is not None or target.size is not None or target.psnr is not None:
         return None
     quality = DEFAULT_QUALITY if target.quality is None else target.quality
-    return round((quality - 1) / 99 * last)
+    return round((quality - 1) / 99 * last_level_steps(num_levels))
 
 
 def quality_of(level: float, num_levels: int) -> float:
@@ -107,13 +106,12 @@ def quality_of(level: float, num_levels: int) -> float:
 class Probe(NamedTuple):
     """A level that was tried, and its value."""
 
-    level: int
-    """The level, in steps."""
+    level_steps: int
     value: float
     """Value of the searched function at this level."""
 
 
-def find_level(
+def probe_levels(
     value_at: Callable[[int], float],
     aim: float,
     last: int,
@@ -121,12 +119,12 @@ def find_level(
     slope: float,
     is_good: Callable[[float], bool],
 ) -> list[Probe]:
-    """Try levels until one is good or no untried level is left in the bracket.
+    """Try levels until one is good or no untried level is left in the bracket. All levels are in steps.
 
     Args:
-        value_at: increasing function of the level; all levels are in steps of 1 / `LEVEL_STEPS`.
+        value_at: increasing function of the level.
         aim: requested value.
-        last: largest level; the smallest is 0.
+        last: highest level; the lowest is 0.
         start: level to try first.
         slope: approximate increase of the value per step.
         is_good: returns whether a value is close enough.
@@ -135,16 +133,16 @@ def find_level(
         All levels tried, sorted by level.
     """
     probes: dict[int, float] = {}
-    below, above, level = -1, last + 1, min(max(start, 0), last)
+    below, above, tried = -1, last + 1, min(max(start, 0), last)
     while above - below > 1 and len(probes) < MAX_PROBES:
-        probes[level] = value_at(level)
-        if is_good(probes[level]):
+        probes[tried] = value_at(tried)
+        if is_good(probes[tried]):
             break
-        below, above = (level, above) if probes[level] <= aim else (below, level)
+        below, above = (tried, above) if probes[tried] <= aim else (below, tried)
         if below in probes and above in probes:
             slope = max((probes[above] - probes[below]) / (above - below), 1e-12)
-        guess = level + round((aim - probes[level]) / slope)  # where the secant, or the given slope, reaches the aim
+        guess = tried + round((aim - probes[tried]) / slope)  # where the secant, or the given slope, reaches the aim
         if len(probes) >= MAX_SECANTS:
             guess = (below + above) // 2
-        level = min(max(guess, below + 1), above - 1)
-    return [Probe(level, probes[level]) for level in sorted(probes)]
+        tried = min(max(guess, below + 1), above - 1)
+    return [Probe(level_steps, probes[level_steps]) for level_steps in sorted(probes)]

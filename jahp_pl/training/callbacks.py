@@ -26,8 +26,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from jahp_pl.codec.bitstream import LEVEL_STEPS
 from jahp_pl.codec.codec import Codec
+from jahp_pl.codec.level_steps import to_level, to_level_steps
 from jahp_pl.codec.targets import Target
 from jahp_pl.config import ModelConfig
 from jahp_pl.files import atomic_writer, write_atomically
@@ -35,7 +35,7 @@ from jahp_pl.measurement.roundtrip import CodedImage, CodingRow, code_image, mea
 from jahp_pl.quality import decibels, to_uint8
 from jahp_pl.training.batches import named_images
 from jahp_pl.training.figures import channel_chart, comparison_figure
-from jahp_pl.training.levels import VALIDATED_SHARES, level_section
+from jahp_pl.training.levels import VALIDATED_SHARES, level_name, level_section
 from jahp_pl.training.loggers import log_row
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.processes import gather
@@ -159,14 +159,14 @@ def coded_targets(model: ModelConfig) -> list[tuple[str, Target | None]]:
     """Return (suffix of the file's name, target) for each level at which an image is coded."""
     if model.num_levels == 1:
         return [("", None)]
-    return [(f"-level{round(100 * share):03}", Target(level=model.level_at(share))) for share in VALIDATED_SHARES]
+    return [(f"-{level_name(share)}", Target(level=model.level_at(share))) for share in VALIDATED_SHARES]
 
 
 def level_summaries(rows: Sequence[CodingRow], model: ModelConfig) -> dict[str, float]:
     """Compute the `coding_summary` of each level, named as in `level_section`; empty for a single-rate model."""
     values: dict[str, float] = {}
     for share in VALIDATED_SHARES if model.num_levels > 1 else ():
-        level = round(model.level_at(share) * LEVEL_STEPS) / LEVEL_STEPS
+        level = to_level(to_level_steps(model.level_at(share)))
         of_level = coding_summary([row for row in rows if row.level == level])
         values |= {name.replace("val/", f"{level_section(share)}/"): value for name, value in of_level.items()}
     return values

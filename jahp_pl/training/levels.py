@@ -22,5 +22,10 @@ def draw_level_shares(num_crops: int, device: torch.device) -> Tensor:
 
 
 def level_section(share: float) -> str:
-    """Return the prefix of one level's metrics, from val_level000 (share 0, lowest) to val_level100 (share 1)."""
-    return f"val_level{round(100 * share):03}"
+    """Return the prefix of one level's metrics, e.g. val_level033, see `level_name`."""
+    return f"val_{level_name(share)}"
+
+
+def level_name(share: float) -> str:
+    """Return the name of a level in files and metrics, from level000 (share 0, lowest rate) to level100 (share 1)."""
+    return f"level{round(100 * share):03}"

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from jahp_pl.codec.targets import Target, TargetError, find_level, quality_of, steps_of
+from jahp_pl.codec.targets import Target, TargetError, level_steps_of, probe_levels, quality_of
 from tests.support.codec_models import kodak_crop, variable_codec
 
 IMAGE = kodak_crop()
@@ -39,7 +39,7 @@ def test_the_default_quality_is_sixty() -> None:
 
 def test_quality_and_level_convert_both_ways() -> None:
     for quality in (1, 33.3, 100):
-        steps = steps_of(Target(quality=quality), 8)
+        steps = level_steps_of(Target(quality=quality), 8)
         assert steps is not None
         assert quality_of(steps / 256, 8) == pytest.approx(quality, abs=0.03)
 
@@ -51,7 +51,7 @@ def test_a_search_ends_when_no_level_is_left_between_two() -> None:
         tried.append(level)
         return float(level > 1000)
 
-    probes = find_level(stairs, 0.5, 1792, 5, 0.01, lambda value: False)
+    probes = probe_levels(stairs, 0.5, 1792, 5, 0.01, lambda value: False)
     assert len(tried) == len(set(tried)) <= 20
     assert probes[0].value == 0
     assert probes[-1].value == 1

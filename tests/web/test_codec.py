@@ -65,8 +65,8 @@ def test_latents_beyond_a_piece_and_escapes_come_back(page: Page, sites: dict[st
         z_hat = torch.from_numpy((numbers.integers(-20, 21, (8, 2, 2)) * factor**2).astype(np.int32))
         writer = Writer()
         codec._write(writer, y_hat, z_hat)
-        level = 256 if name == "variable" else None
-        header = Header(codec.fingerprint, 96, 80, int(y_hat.min()), int(y_hat.max()), level=level)
+        level_steps = 256 if name == "variable" else None
+        header = Header(codec.fingerprint, 96, 80, int(y_hat.min()), int(y_hat.max()), level_steps=level_steps)
         found = ask_worker(page, sites[name], f"ask('decode', {{ data: {js_bytes(pack(header, writer.payload()))} }})")
         assert np.array_equal(array_of(found["yHat"], "<i4", 12, 5, 6), y_hat.numpy())
         assert np.array_equal(array_of(found["zHat"], "<i4", 8, 2, 2), z_hat.numpy())
