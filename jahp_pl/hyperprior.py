@@ -15,6 +15,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from jahp_pl.config import add_part, find_part
+from jahp_pl.strides import HYPER_REACH
 from jahp_pl.transforms import downsample, upsample
 
 
@@ -75,7 +76,9 @@ class HyperTransforms(NamedTuple):
     """Receptive field radius in latents: the largest distance at which an input of h_a or h_s changes an output."""
 
 
-HYPER_TRANSFORMS: dict[str, HyperTransforms] = {"conv": HyperTransforms(HyperAnalysis, HyperSynthesis, reach=7)}
+HYPER_TRANSFORMS: dict[str, HyperTransforms] = {
+    "conv": HyperTransforms(HyperAnalysis, HyperSynthesis, reach=HYPER_REACH)
+}
 """Use `hyper_transforms_of` to look one up."""
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from jahp_pl.config import TransformName, add_part, find_part
 from jahp_pl.layers import GDN, StridedConv2d, TransposedConv2d
-from jahp_pl.strides import STRIDE
+from jahp_pl.strides import REACH, STRIDE
 
 
 def pad_to_stride(x: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class Transforms(NamedTuple):
     of large images overlap by this much."""
 
 
-TRANSFORMS: dict[TransformName, Transforms] = {"gdn": Transforms(AnalysisTransform, SynthesisTransform, reach=30)}
+TRANSFORMS: dict[TransformName, Transforms] = {"gdn": Transforms(AnalysisTransform, SynthesisTransform, reach=REACH)}
 """Use `transforms_of` to look one up."""
 
 

@@ -26,8 +26,9 @@ State = Mapping[str, Float32Array]
 """Weights of a model by name, as in a state_dict."""
 PARITIES = [(row, column) for row in range(2) for column in range(2)]
 """Parities of the row and column of an output of a transposed convolution of stride 2."""
-REACH = (2, 2, 1)
-"""Positions around a tile on which its pixels depend, after each layer of g_s but the last."""
+LAYER_HALOS = (2, 2, 1)
+"""Positions around a tile on which its pixels depend, after each layer of g_s but the last. A transposed 5x5
+convolution of stride 2 computes r positions around a tile from (r + 3) // 2 around its input."""
 
 
 class HaloCuts(NamedTuple):
@@ -55,8 +56,8 @@ def halo_cuts(rows: TileSpan, columns: TileSpan) -> HaloCuts:
 def _cuts(halo: list[int]) -> tuple[npt.NDArray[np.int64], list[int]]:
     """Return the positions to cut off (3, 2) on one side of both axes, and the halo that is left after the last cut."""
     cuts = []
-    for reach in REACH:
-        left = [min(2 * size, reach) for size in halo]
+    for needed in LAYER_HALOS:
+        left = [min(2 * size, needed) for size in halo]
         cuts.append([2 * size - kept for size, kept in zip(halo, left, strict=True)])
         halo = left
     return np.array(cuts, dtype=np.int64), halo
@@ -101,7 +102,7 @@ def synthesis(state: State) -> GraphBuilder:
     graph = GraphBuilder()
     layers = _convolutions(state, "g_s")
     x = graph.input("y_hat", [1, len(state[f"g_s.{layers[0]}.weight"]), "h", "w"])
-    cuts = [graph.input(name, [len(REACH), 2], INT64) for name in ("starts", "ends")]
+    cuts = [graph.input(name, [len(LAYER_HALOS), 2], INT64) for name in ("starts", "ends")]
     axes = graph.constant([2, 3], np.int64)
     for number, position in enumerate(layers[:-1]):
         x = _upsample(graph, state, x, f"g_s.{position}")

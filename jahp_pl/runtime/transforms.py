@@ -9,14 +9,12 @@ import numpy as np
 from jahp_pl.codec.arrays import Float32Array, IntArray, Samples
 from jahp_pl.codec.encoder import to_integers
 from jahp_pl.codec.latents import Latents
-from jahp_pl.codec.transforms.tiles import HYPER_HALO, MIN_TILE_SIDE, TileSpan, choose_tile_size, tiles
+from jahp_pl.codec.transforms.tiles import HALO, HYPER_HALO, MIN_TILE_SIDE, TileSpan, choose_tile_size, tiles
 from jahp_pl.config import ModelConfig
 from jahp_pl.runtime.networks import TransformNetworks
 from jahp_pl.runtime.transform_graphs import halo_cuts
 from jahp_pl.strides import HYPER_STRIDE, STRIDE
 
-HALO = 2
-"""Latents around a tile that are computed and discarded: the paper's transforms reach 30 pixels."""
 MEMORY_LIMIT = 80 * 2**20
 """Approximate bytes that a tile may take; larger tiles are no faster."""
 SYNTHESIS_LIMIT = 32 * 2**20

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from jahp_pl.codec.torch_settings import full_precision
 from jahp_pl.codec.transforms.cpu_backend import CpuAnalysis, CpuSynthesis, cpu_bytes
-from jahp_pl.codec.transforms.tiles import MIN_TILE_SIDE, TileSpan, choose_tile_size, tiles
+from jahp_pl.codec.transforms.tiles import HALO, HYPER_HALO, MIN_TILE_SIDE, TileSpan, choose_tile_size, halo_of, tiles
 from jahp_pl.codec.transforms.torch_backend import TorchAnalysis, TorchSynthesis, channels_last, torch_bytes
 from jahp_pl.errors import JahpError
 from jahp_pl.hyperprior import hyper_transforms_of
@@ -44,9 +44,9 @@ class TileBytes(NamedTuple):
     is_on_cpu_backend: bool = True
     """Whether the CPU backend is used, which requires the paper's transforms in float32; otherwise the torch
     backend."""
-    halo: int = 2
+    halo: int = HALO
     """Latents around a tile that are computed and discarded."""
-    hyper_halo: int = 2
+    hyper_halo: int = HYPER_HALO
     """Hyper-latents around a tile that are computed and discarded."""
 
     def transforms(self, height: int, width: int) -> int:
@@ -86,8 +86,8 @@ class TransformRunner:
         self.config = model.config
         config = model.config
         is_on_cpu_backend = self.device.type == "cpu" and precision == "float32" and config.transform == "gdn"
-        self.halo = -(-transforms_of(config.transform).reach // STRIDE)
-        self.hyper_halo = -(-hyper_transforms_of(config.hyper_transform).reach // HYPER_STRIDE)
+        self.halo = halo_of(transforms_of(config.transform).reach, STRIDE)
+        self.hyper_halo = halo_of(hyper_transforms_of(config.hyper_transform).reach, HYPER_STRIDE)
         self.tile_bytes = TileBytes(
             config.num_filters, config.num_latents, is_on_cpu_backend, self.halo, self.hyper_halo
         )

@@ -5,8 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-HYPER_HALO = 2
-"""Hyper-latents around a tile that are computed and discarded: the paper's h_a reaches 7 latents."""
+from jahp_pl.strides import HYPER_REACH, HYPER_STRIDE, REACH, STRIDE
+
+
+def halo_of(reach: int, stride: int) -> int:
+    """Return how many positions around a tile must be computed and discarded.
+
+    Args:
+        reach: receptive field radius of the network on its finer side.
+        stride: positions on the finer side per position of the tile.
+    """
+    return -(-reach // stride)
+
+
+HALO = halo_of(REACH, STRIDE)
+"""Latents around a tile of the paper's g_a or g_s."""
+HYPER_HALO = halo_of(HYPER_REACH, HYPER_STRIDE)
+"""Hyper-latents around a tile of the paper's h_a."""
 MIN_TILE_SIDE = 8
 """Shortest side of a tile without its halo; below it, most of the work would be halo."""
 
