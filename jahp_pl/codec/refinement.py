@@ -23,7 +23,7 @@ from jahp_pl.codec.latent_objective import LatentObjective, Region
 from jahp_pl.codec.latent_search import Search, run_search
 from jahp_pl.codec.latents import Latents
 from jahp_pl.codec.transforms.runner import MEMORY_LIMIT, MemoryLimitError, TransformRunner
-from jahp_pl.codec.transforms.tiles import MIN_TILE_SIDE, choose_tile_size, tiles
+from jahp_pl.codec.transforms.tiles import MIN_TILE_SIDE, choose_tile_size, halo_of, tiles
 from jahp_pl.config import LossConfig, ModelConfig
 from jahp_pl.hyperprior import hyper_transforms_of
 from jahp_pl.model import CompressionModel
@@ -135,13 +135,10 @@ def refine(
         return rounded.y_hat
     loss = search.objective_of(loss)
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(y.device.type, enabled=False):
-        start = y.detach().clone()
         scale = None if scale is None else scale.clone()  # inference tensors cannot be used with autograd
-        current = rounded.y_hat.to(start.device).float()[None]
         generator = torch.Generator().manual_seed(seed)
-        keys = torch.rand(start.shape, generator=generator, dtype=torch.float32).to(start.device)
-        height, width = start.shape[-2:]
-        search_tiles = list(_search_tiles(model.config, height, width, memory_limit))
+        latents = _ImageLatents.start(y.detach().clone(), rounded.y_hat, generator)
+        search_tiles = list(_search_tiles(model.config, *y.shape[-2:], memory_limit))
         for number, tile in enumerate(search_tiles):
             psi = _psi(model, rounded.z_hat, tile.seen)
             objective = LatentObjective(model, image, psi, loss, search.structure_share, tile.seen, tile.counted, scale)
@@ -150,47 +147,56 @@ def refine(
                 if progress is not None:
                     progress(done * search.steps + step, len(search_tiles) * search.steps)
 
-            _refine_tile(current, objective, transforms, tile, start, keys, search, generator, on_step)
-        return current[0].to(torch.int32).cpu()
+            found = latents.search(tile, objective, search, generator, on_step)
+            if found is not None and _is_better(objective, transforms, found, latents.around(tile)):
+                latents.replace(tile, found)
+        return latents.current[0].to(torch.int32).cpu()
 
 
-def _refine_tile(
-    current: Tensor,
-    objective: LatentObjective,
-    transforms: TransformRunner,
-    tile: SearchTile,
-    start: Tensor,
-    keys: Tensor,
-    search: Search,
-    generator: torch.Generator,
-    on_step: Callable[[int], None],
-) -> None:
-    """Search the core of a tile in place; the latents around it keep their current values.
+class _ImageLatents(NamedTuple):
+    """The latents of a whole image while one tile after another is searched; each is (1, M, h, w) float32."""
 
-    Args:
-        current: (1, M, h, w) integers of the whole image; the core of the tile is replaced.
-        objective: objective of the tile.
-        transforms: see `refine`.
-        tile: the tile.
-        start: (1, M, h, w) latents of the whole image, from which the search starts.
-        keys: (1, M, h, w) keys of the whole image, see `run_search`.
-        search: see `run_search`.
-        generator: see `run_search`.
-        on_step: see `run_search`.
-    """
-    core = tile.core.relative_to(tile.seen)
-    plain = tile.seen.of(current).clone()
-    first, tile_keys = plain.clone(), torch.full_like(plain, -1.0)
-    core.of(first).copy_(tile.core.of(start))
-    core.of(tile_keys).copy_(tile.core.of(keys))
-    found = run_search(objective, first, tile_keys, search, generator, on_step)
-    best = plain if found is None else _better(objective, transforms, plain, found)
-    tile.core.of(current).copy_(core.of(best))
+    y: Tensor
+    """Latents from which the searches start."""
+    keys: Tensor
+    """Random keys, see `run_search`."""
+    current: Tensor
+    """Integers: those found in the tiles that are done, plain rounding elsewhere."""
+
+    @classmethod
+    def start(cls, y: Tensor, rounded: Tensor, generator: torch.Generator) -> _ImageLatents:
+        """Return the state before the first tile, from y (1, M, h, w) and `rounded` (M, h, w)."""
+        keys = torch.rand(y.shape, generator=generator, dtype=torch.float32).to(y.device)
+        return cls(y, keys, rounded.to(y.device).float()[None])
+
+    def around(self, tile: SearchTile) -> Tensor:
+        """Copy the current integers that a search of the tile sees."""
+        return tile.seen.of(self.current).clone()
+
+    def search(
+        self,
+        tile: SearchTile,
+        objective: LatentObjective,
+        search: Search,
+        generator: torch.Generator,
+        on_step: Callable[[int], None],
+    ) -> Tensor | None:
+        """Search the core of a tile, with the current integers around it; result as of `run_search`."""
+        core = tile.core.relative_to(tile.seen)
+        first = self.around(tile)
+        keys = torch.full_like(first, -1.0)
+        core.of(first).copy_(tile.core.of(self.y))
+        core.of(keys).copy_(tile.core.of(self.keys))
+        return run_search(objective, first, keys, search, generator, on_step)
+
+    def replace(self, tile: SearchTile, found: Tensor) -> None:
+        """Replace the current integers in the core of a tile by those that its search found."""
+        tile.core.of(self.current).copy_(tile.core.relative_to(tile.seen).of(found))
 
 
-def _better(objective: LatentObjective, transforms: TransformRunner, plain: Tensor, found: Tensor) -> Tensor:
-    """Return the integers with the lower objective; `plain` if both are equal."""
-    return found if objective.score(found, transforms) < objective.score(plain, transforms) else plain
+def _is_better(objective: LatentObjective, transforms: TransformRunner, found: Tensor, plain: Tensor) -> bool:
+    """Check whether integers that were found have a lower objective than plain ones, both (1, M, h, w)."""
+    return objective.score(found, transforms) < objective.score(plain, transforms)
 
 
 def search_bytes(config: ModelConfig, height: int, width: int) -> int:
@@ -210,7 +216,7 @@ def smallest_search_bytes(config: ModelConfig) -> int:
 
 def _margin(config: ModelConfig) -> int:
     """Return the distance, in latents, up to which a latent influences pixels and the bits of other latents."""
-    return max(-(-transforms_of(config.transform).reach // STRIDE), CONTEXT_REACH)
+    return max(halo_of(transforms_of(config.transform).reach, STRIDE), CONTEXT_REACH)
 
 
 class SearchTile(NamedTuple):
@@ -255,7 +261,7 @@ def _psi(model: CompressionModel, z_hat: Tensor | None, seen: Region) -> Tensor 
     if model.h_s is None or z_hat is None:
         return None
     stride = HYPER_STRIDE
-    around = -(-hyper_transforms_of(model.config.hyper_transform).reach // stride) + 1
+    around = halo_of(hyper_transforms_of(model.config.hyper_transform).reach, stride) + 1
     top, left = (max(edge // stride - around, 0) for edge in (seen.top, seen.left))
     bottom, right = (-(-edge // stride) + around for edge in (seen.bottom, seen.right))
     part = z_hat[:, top:bottom, left:right].to(next(model.parameters()).device).float()[None]
