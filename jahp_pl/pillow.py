@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from jahp_pl.codec.bitstream import FILE_SUFFIX, MAGIC, MAX_SIDE, BitstreamError, unpack
+from jahp_pl.codec.bitstream import FILE_SUFFIX, MAGIC, MAX_PIXELS, BitstreamError, unpack
 from jahp_pl.codec.limits import claimable_pixels
 from jahp_pl.errors import JahpError
 from jahp_pl.files import resolved
@@ -149,7 +149,7 @@ class JahpImageFile(ImageFile.ImageFile):
         assert self.fp is not None
         data = self.fp.read()
         try:
-            header, _ = unpack(data, MAX_SIDE**2)  # Pillow has its own limit
+            header, _ = unpack(data, MAX_PIXELS)  # Pillow has its own limit
         except BitstreamError as error:
             raise UnidentifiedImageError(f"{_prefix(self.filename)}{error}") from None
         self._size, self._mode = (header.width, header.height), "RGB"
@@ -162,7 +162,7 @@ class JahpImageFile(ImageFile.ImageFile):
         if self._data is not None:
             try:
                 codec = MODELS.find(self._fingerprint)
-                limit = max(self.width * self.height, Image.MAX_IMAGE_PIXELS or MAX_SIDE**2)  # Pillow checked it
+                limit = max(self.width * self.height, Image.MAX_IMAGE_PIXELS or MAX_PIXELS)  # Pillow checked it
                 self._check_claim(len(self._data))
                 pixels = codec.decompress(self._data, limit, as_="pil")
             except (NoModelError, ValueError) as error:

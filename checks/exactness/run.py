@@ -26,6 +26,7 @@ from torch import Tensor
 
 from checks.images import add_kodak_images, chosen_images
 from jahp_pl.codec.codec import Codec
+from jahp_pl.codec.entropy.latent_coder import TorchBatch
 from jahp_pl.codec.entropy.range_coder import Writer
 from jahp_pl.codec.entropy.symbol_coder import DecodeTask, LatentRange
 from jahp_pl.codec.latents import Encoded
@@ -95,14 +96,12 @@ def raster_differences(codec: Codec, encoded: Encoded[Tensor]) -> int:
 
     In the scan, the context of a position has only the latents that precede it; the rest of the buffer is overwritten.
     """
-    from jahp_pl.codec.entropy.latent_coder import _TorchBatch
-
     assert codec.latents is not None
     _, height, width = encoded.y_hat.shape
-    span = LatentRange(int(encoded.y_hat.min()), int(encoded.y_hat.max()))
+    latent_range = LatentRange.of(encoded.y_hat)
     symbols = encoded.y_hat.flatten(1).T.contiguous()
     with torch.inference_mode():
-        whole, growing = (_TorchBatch(codec.latents, [(height, width)], [encoded.z_hat], span) for _ in range(2))
+        whole, growing = (TorchBatch(codec.latents, [(height, width)], [encoded.z_hat], latent_range) for _ in range(2))
         ranks = whole.schedule.ranks[0]
         in_order = torch.empty_like(symbols)
         in_order[ranks] = symbols

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from jahp_pl.codec.bitstream import HAS_LEVEL, IS_GRAY, MAX_ICC_BYTES, MAX_PIXELS, MAX_SIDE, unpack
+from jahp_pl.codec.bitstream import DEFAULT_MAX_PIXELS, HAS_LEVEL, IS_GRAY, MAX_ICC_BYTES, MAX_PIXELS, MAX_SIDE, unpack
 from jahp_pl.codec.varint import to_varint
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class FileParts(NamedTuple):
     width: int
     height: int
     smallest: int
-    span: int
+    spread: int
     profile: bytes
     """Color profile in its stored form, deflated."""
     payload: bytes
@@ -65,7 +65,7 @@ def case(seed: int, number: int, corpus: Sequence[Sequence[bytes]]) -> Case:
     subject = int(rng.integers(len(corpus)))
     data = choose(rng, corpus[subject])
     other = choose(rng, choose(rng, corpus))
-    max_pixels = MAX_PIXELS if strategy is vast_size else SMALL_PIXELS
+    max_pixels = DEFAULT_MAX_PIXELS if strategy is vast_size else SMALL_PIXELS
     return Case(strategy.__name__, subject, strategy(rng, data, other), max_pixels)
 
 
@@ -118,7 +118,7 @@ def garbage_behind_checksum(rng: np.random.Generator, data: bytes, _: bytes) -> 
 
 def header_field(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
     """Change one number of the header, to a valid or an invalid value."""
-    parts, field = take_apart(data), choose(rng, ("width", "height", "smallest", "span", "flags", "level_steps"))
+    parts, field = take_apart(data), choose(rng, ("width", "height", "smallest", "spread", "flags", "level_steps"))
     number = _number(rng) * (-1 if field == "smallest" and rng.random() < 0.5 else 1)
     fields: dict[str, Any] = {field: number}
     return put_together(parts._replace(**fields))
@@ -158,18 +158,18 @@ def image_size(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
 
 def vast_size(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
     """Change the size to one beyond the decoder's default limit."""
-    width = int(rng.integers(MAX_PIXELS // MAX_SIDE + 1, MAX_SIDE + 1))
-    height = int(rng.integers(MAX_PIXELS // width + 1, MAX_SIDE + 1))
+    width = int(rng.integers(DEFAULT_MAX_PIXELS // MAX_SIDE + 1, MAX_SIDE + 1))
+    height = int(rng.integers(DEFAULT_MAX_PIXELS // width + 1, MAX_SIDE + 1))
     return put_together(take_apart(data)._replace(width=width, height=height))
 
 
 def latent_range(rng: np.random.Generator, data: bytes, _: bytes) -> bytes:
     """Change the range of latents to another valid one, from a single value to all 16-bit ones."""
-    span = min(65535, int(2 ** rng.uniform(0, 17)) - 1)
-    smallest = int(rng.integers(-32768, 32768 - span))
+    spread = min(65535, int(2 ** rng.uniform(0, 17)) - 1)
+    smallest = int(rng.integers(-32768, 32768 - spread))
     if rng.random() < 0.5:  # near zero, where most latents are
-        smallest = max(-32768, min(-span // 2, 32767 - span))
-    return put_together(take_apart(data)._replace(smallest=smallest, span=span))
+        smallest = max(-32768, min(-spread // 2, 32767 - spread))
+    return put_together(take_apart(data)._replace(smallest=smallest, spread=spread))
 
 
 def payload_bytes(rng: np.random.Generator, data: bytes, _other: bytes) -> bytes:
@@ -252,11 +252,11 @@ STRATEGIES: tuple[Callable[[np.random.Generator, bytes, bytes], bytes], ...] = (
 
 def take_apart(data: bytes) -> FileParts:
     """Split a valid file into its parts."""
-    header, payload = unpack(data, MAX_SIDE**2)
+    header, payload = unpack(data, MAX_PIXELS)
     profile = zlib.compress(header.icc, 9) if header.icc else b""
-    size, span = (header.width, header.height), header.latent_max - header.latent_min
+    size, spread = (header.width, header.height), header.latent_max - header.latent_min
     flags, level_steps = header.flags, header.level_steps
-    return FileParts(header.fingerprint, *size, header.latent_min, span, profile, payload, flags, level_steps)
+    return FileParts(header.fingerprint, *size, header.latent_min, spread, profile, payload, flags, level_steps)
 
 
 def put_together(parts: FileParts) -> bytes:
@@ -266,7 +266,7 @@ def put_together(parts: FileParts) -> bytes:
     payload_length = len(parts.payload) if parts.payload_length is None else parts.payload_length
     start = [parts.flags] if parts.flags or parts.level_steps is not None else []  # otherwise version 1
     start += [parts.level_steps] if parts.level_steps is not None else []
-    numbers = (*start, parts.width, parts.height, zigzag, parts.span, profile_length, payload_length)
+    numbers = (*start, parts.width, parts.height, zigzag, parts.spread, profile_length, payload_length)
     version = b"\x02" if start else b"\x01"
     head = b"jahp" + version + parts.fingerprint + b"".join(to_varint(number) for number in numbers)
     crc = zlib.crc32(head + parts.profile + parts.payload)

@@ -17,7 +17,7 @@ import torch
 from checks.fuzz.corpus import Subject, subjects
 from checks.fuzz.mutate import Case, case
 from checks.fuzz.outcome import Outcome, Ready
-from jahp_pl.codec.bitstream import MAX_SIDE, BitstreamError, unpack
+from jahp_pl.codec.bitstream import MAX_PIXELS, BitstreamError, unpack
 
 CPU_LIMIT = 10
 """Maximum CPU seconds of all threads for one case. The kernel ends a process that takes one second longer."""
@@ -72,7 +72,7 @@ def _decode(subject: Subject, damaged: Case) -> tuple[str, str]:
         return "refused", re.sub(r"\b[0-9a-f]{16}\b|-?\d+", "#", str(error))
     except BaseException:  # noqa: BLE001  any exception but BitstreamError is a failure
         return "failed", traceback.format_exc()
-    header, _ = unpack(damaged.data, MAX_SIDE**2)
+    header, _ = unpack(damaged.data, MAX_PIXELS)
     if decoded.image.shape != (3, header.height, header.width) or decoded.image.dtype != torch.uint8:
         return "failed", f"the image has shape {tuple(decoded.image.shape)}"
     if not header.latent_min <= int(decoded.y_hat.min()) <= int(decoded.y_hat.max()) <= header.latent_max:

@@ -84,20 +84,20 @@ class _Compressor(NamedTuple):
 
     def has_made(self, job: Job) -> bool:
         """Check whether a job's target was made with this model and, if a file shows them, with the same options."""
-        from jahp_pl.codec.bitstream import MAX_SIDE, BitstreamError, unpack
+        from jahp_pl.codec.bitstream import MAX_PIXELS, BitstreamError, unpack
         from jahp_pl.codec.rate_control import may_meet_target
         from jahp_pl.images.io import kept_profile
 
         data = job.target.read_bytes()
         try:
-            header, _ = unpack(data, MAX_SIDE**2)
+            header, _ = unpack(data, MAX_PIXELS)
             icc = kept_profile(job.source, max_icc=self.max_icc)
             if header.fingerprint != self.codec.fingerprint or header.icc != icc:
                 return False
             if not may_meet_target(header, len(data), self.target, self.codec.num_levels):
                 return False
             if self.verify:
-                self.codec.decode(data, MAX_SIDE**2)
+                self.codec.decode(data, MAX_PIXELS)
         except BitstreamError:
             return False
         return True
@@ -133,7 +133,8 @@ class _Compressor(NamedTuple):
 
     def _describe(self, encoded: AnyEncoded, height: int, width: int, lost: Sequence[str], icc: bytes) -> str:
         """Describe a file in one line: size, colors, what was lost, quality, and what decoding it needs."""
-        from jahp_pl.codec.limits import ACCEPTED_PIXELS, needed_pixels
+        from jahp_pl.codec.bitstream import DEFAULT_MAX_PIXELS
+        from jahp_pl.codec.limits import needed_pixels
         from jahp_pl.codec.targets import quality_of
         from jahp_pl.images.icc import profile_name
 
@@ -146,7 +147,7 @@ class _Compressor(NamedTuple):
         if encoded.psnr is not None:
             words.append(f"PSNR {encoded.psnr:.2f} dB")
         words += ["verified"] if self.verify else []
-        if (needed := needed_pixels(height, width)) > ACCEPTED_PIXELS:
+        if (needed := needed_pixels(height, width)) > DEFAULT_MAX_PIXELS:
             words.append(f"decompress it with --max-pixels {needed}")
         return "; ".join(words)
 
@@ -208,11 +209,11 @@ def _verify(codec: AnyCodec, encoded: AnyEncoded, name: str) -> None:
     """
     import numpy as np
 
-    from jahp_pl.codec.bitstream import MAX_SIDE
+    from jahp_pl.codec.bitstream import MAX_PIXELS
     from jahp_pl.codec.encoder import is_gray, to_gray
     from jahp_pl.codec.latents import count_mismatches
 
-    decoded = codec.decode(encoded.data, MAX_SIDE**2)
+    decoded = codec.decode(encoded.data, MAX_PIXELS)
     if wrong := count_mismatches(encoded, decoded):
         raise CommandError(
             f"{name}: {count_of(wrong, 'latent')} decoded differently, nothing was written; report this bug"

@@ -52,12 +52,12 @@ def _refuse_other_than_compressed(inputs: Sequence[Path]) -> None:
     Raises:
         BitstreamError: if an input is not a .jahp file.
     """
-    from jahp_pl.codec.bitstream import BitstreamError, unpack
+    from jahp_pl.codec.bitstream import MAX_PIXELS, BitstreamError, unpack
 
     for path in filter(Path.is_file, inputs):
         if not job_plan.is_compressed(path):
             try:
-                unpack(read_source(path))
+                unpack(read_source(path), MAX_PIXELS)
             except BitstreamError as error:
                 raise BitstreamError(f"{path}: {error}") from None
 
@@ -83,10 +83,10 @@ class _Decompressor:
         max_seconds: int | None,
         force: bool,
     ) -> None:
-        from jahp_pl.codec.limits import ACCEPTED_PIXELS
+        from jahp_pl.codec.bitstream import DEFAULT_MAX_PIXELS
 
         self._decoders, self._writer, self._force = decoders, writer, force
-        self._max_pixels, self._max_seconds = max_pixels or ACCEPTED_PIXELS, max_seconds
+        self._max_pixels, self._max_seconds = max_pixels or DEFAULT_MAX_PIXELS, max_seconds
         self._ahead = DecodeAhead(jobs, self._max_pixels, self._is_wanted)
 
     def begin(self, job: Job) -> Finish | None:
@@ -165,10 +165,10 @@ def _has_size_of(path: Path, data: bytes) -> bool:
     Raises:
         BitstreamError: if the .jahp file is damaged.
     """
-    from jahp_pl.codec.bitstream import MAX_SIDE, unpack
+    from jahp_pl.codec.bitstream import MAX_PIXELS, unpack
     from jahp_pl.images.io import ImageError, image_size
 
-    header, _ = unpack(data, MAX_SIDE**2)
+    header, _ = unpack(data, MAX_PIXELS)
     try:
         return image_size(path) == (header.width, header.height)
     except ImageError:

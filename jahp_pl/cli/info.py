@@ -134,12 +134,12 @@ def _describe_file(path: Path) -> dict[str, str]:
     Raises:
         BitstreamError: if the file is damaged.
     """
-    from jahp_pl.codec.bitstream import MAX_SIDE, BitstreamError, unpack, with_icc
+    from jahp_pl.codec.bitstream import MAX_PIXELS, BitstreamError, unpack, with_icc
     from jahp_pl.codec.level_steps import to_level
 
     data = read_source(path)
     try:
-        header, payload = unpack(data, MAX_SIDE**2)
+        header, payload = unpack(data, MAX_PIXELS)
     except BitstreamError as error:
         raise BitstreamError(f"{output.name_of(path)}: {error}") from None
     maker = bundled_with_fingerprint(header.fingerprint)

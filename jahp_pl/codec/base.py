@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, overload
 
 from jahp_pl.codec.arrays import Samples
-from jahp_pl.codec.decoder import ReadFile
+from jahp_pl.codec.decoder import DecodedLatents
 from jahp_pl.codec.latents import Decoded, Encoded, Integers, Rgb
 from jahp_pl.codec.limits import Deadline
 from jahp_pl.codec.lockstep import decode_in_groups
@@ -62,19 +62,19 @@ class BaseCodec(ABC, Generic[Input, Rgb, Integers]):
     @abstractmethod
     def _read_latents(
         self, files: Sequence[bytes], max_pixels: int | None, deadline: Deadline
-    ) -> list[ReadFile[Integers]]:
+    ) -> list[DecodedLatents[Integers]]:
         """Read the latents of several files in lockstep, before the deadline; see `decode_all`."""
 
     @abstractmethod
-    def _reconstruct(self, read: ReadFile[Integers], deadline: Deadline) -> Decoded[Rgb, Integers]:
+    def _reconstruct(self, latents: DecodedLatents[Integers], deadline: Deadline) -> Decoded[Rgb, Integers]:
         """Compute the image of a file before the deadline."""
 
     def _decode_group(
         self, files: Sequence[bytes], max_pixels: int | None, deadline: Deadline
     ) -> Iterator[Decoded[Rgb, Integers]]:
         """Decode several files in lockstep, before the deadline; yield each one once its image is complete."""
-        for read in self._read_latents(files, max_pixels, deadline):
-            yield self._reconstruct(read, deadline)
+        for latents in self._read_latents(files, max_pixels, deadline):
+            yield self._reconstruct(latents, deadline)
 
     @abstractmethod
     def _to_kind(self, decoded: Decoded[Rgb, Integers], kind: ImageKind) -> Any:

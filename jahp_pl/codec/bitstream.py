@@ -41,9 +41,11 @@ HAS_LEVEL, IS_GRAY = 1, 2
 """Bits of the flags."""
 FINGERPRINT_BYTES = 8
 MAX_SIDE = 65535
-MAX_PIXELS = 2**27
-"""Default limit on pixels in this module, 134 million. A range-coded payload of any length can encode any number of
-symbols, so only an explicit limit keeps a file of 30 bytes from using up all memory."""
+MAX_PIXELS = MAX_SIDE**2
+"""Pixels of the largest image that a file can state."""
+DEFAULT_MAX_PIXELS = 2**25
+"""Default limit on the pixels that a decoder accepts, 34 million, see `limits`. A range-coded payload of any length can
+encode any number of symbols, so only an explicit limit keeps a file of 30 bytes from using up all memory."""
 MAX_ICC_BYTES = 2**20
 """Maximum size of a color profile, both deflated and inflated."""
 LATENT_MIN, LATENT_MAX = -32768, 32767
@@ -126,7 +128,9 @@ class _Fields(NamedTuple):
     width: int
     height: int
     zigzag: int
-    span: int
+    """Smallest latent in its stored form."""
+    spread: int
+    """Largest minus smallest latent."""
     profile_length: int
     payload_length: int
     end: int
@@ -141,14 +145,14 @@ class _Fields(NamedTuple):
         """Check whether all fields are in the format's range."""
         is_size = 1 <= self.width <= MAX_SIDE and 1 <= self.height <= MAX_SIDE
         are_lengths = self.profile_length <= MAX_ICC_BYTES and self.payload_length % 4 == 0
-        is_range = self.smallest >= LATENT_MIN and self.smallest + self.span <= LATENT_MAX
+        is_range = self.smallest >= LATENT_MIN and self.smallest + self.spread <= LATENT_MAX
         is_level = (self.level_steps or 0) <= MAX_LEVEL_STEPS
         # Version 2 without flags must be written as version 1.
         are_flags = self.flags <= HAS_LEVEL | IS_GRAY and (version == 1 or self.flags > 0)
         return is_size and are_lengths and is_range and is_level and are_flags
 
 
-def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Header, bytes]:
+def unpack(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[Header, bytes]:
     """Split a file into header and payload, the inverse of `pack`.
 
     Allocates no more than a copy of the file and `MAX_ICC_BYTES`.
@@ -187,7 +191,7 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Header, bytes]:
         width=fields.width,
         height=fields.height,
         latent_min=fields.smallest,
-        latent_max=fields.smallest + fields.span,
+        latent_max=fields.smallest + fields.spread,
         icc=_inflate(profile) if profile else b"",
         level_steps=fields.level_steps,
         is_gray=bool(fields.flags & IS_GRAY),
@@ -208,10 +212,10 @@ def _read_fields(data: bytes, version: int) -> _Fields:
     width, start = _read_varint(data, start)
     height, start = _read_varint(data, start)
     zigzag, start = _read_varint(data, start)
-    span, start = _read_varint(data, start)
+    spread, start = _read_varint(data, start)
     profile_length, start = _read_varint(data, start)
     payload_length, start = _read_varint(data, start)
-    return _Fields(flags, level_steps, width, height, zigzag, span, profile_length, payload_length, start)
+    return _Fields(flags, level_steps, width, height, zigzag, spread, profile_length, payload_length, start)
 
 
 def _checked_rest(data: bytes, fields: _Fields) -> bytes:
@@ -240,7 +244,7 @@ def with_icc(data: bytes, icc: bytes) -> bytes:
         BitstreamError: see `unpack`.
         ValueError: if the profile exceeds `MAX_ICC_BYTES`.
     """
-    header, payload = unpack(data, MAX_SIDE**2)
+    header, payload = unpack(data, MAX_PIXELS)
     return pack(replace(header, icc=icc), payload)
 
 

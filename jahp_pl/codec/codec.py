@@ -16,7 +16,7 @@ from jahp_pl.codec import refinement
 from jahp_pl.codec.analyzed_image import TorchAnalyzedImage
 from jahp_pl.codec.arrays import IntArray, Samples
 from jahp_pl.codec.base import BaseCodec
-from jahp_pl.codec.decoder import Opened, ReadFile, open_file, reconstruct_image
+from jahp_pl.codec.decoder import DecodedLatents, OpenedFile, open_file, reconstruct_image
 from jahp_pl.codec.devices import on_cpu
 from jahp_pl.codec.encoder import ImageEncoder
 from jahp_pl.codec.entropy.freezing import FreezeError
@@ -32,7 +32,7 @@ from jahp_pl.codec.image_types import from_pixels, to_pixels
 from jahp_pl.codec.latents import Decoded, Encoded
 from jahp_pl.codec.limits import Deadline
 from jahp_pl.codec.rate_control import encode_to_target
-from jahp_pl.codec.table_names import LATENTS, PRIOR, tables_below
+from jahp_pl.codec.table_names import LATENTS, PRIOR, join_tables, tables_below
 from jahp_pl.codec.targets import Target, check_target
 from jahp_pl.codec.torch_settings import retry_if_precision_changed
 from jahp_pl.codec.transforms.runner import MEMORY_LIMIT, Precision, TransformRunner
@@ -109,8 +109,8 @@ class Codec(BaseCodec["Picture", Tensor, Tensor]):
             context = None
             if m.g_cm is not None and m.g_ep is not None:
                 context = ExactContextNetwork(m.g_cm, m.g_ep, has_psi=h_s is not None)
-            frozen = None if tables is None else tables_below(LATENTS, tables)
-            self.latents = LatentCoder(h_s, context, LatentTables(m.density, m.config.num_latents, frozen))
+            stored = None if tables is None else tables_below(LATENTS, tables)
+            self.latents = LatentCoder(h_s, context, LatentTables(m.density, m.config.num_latents, stored))
         self.fingerprint = fingerprint(self.model.config, self._decoder_arrays())
 
     def __reduce__(self) -> tuple[type[Codec], tuple[object, ...]]:
@@ -170,7 +170,7 @@ class Codec(BaseCodec["Picture", Tensor, Tensor]):
     @torch.inference_mode()
     def _read_latents(
         self, files: Sequence[bytes], max_pixels: int | None, deadline: Deadline
-    ) -> list[ReadFile[Tensor]]:
+    ) -> list[DecodedLatents[Tensor]]:
         """Read the latents of several files in lockstep, before the deadline; see `decode_all`."""
         check_not_forked()
         opened = [self._open(data, max_pixels) for data in files]
@@ -179,17 +179,17 @@ class Codec(BaseCodec["Picture", Tensor, Tensor]):
             y_hats = [self.prior.read(task.reader, task.height, task.width) for _, task in opened]
         else:
             y_hats = self.latents.read([task for _, task in opened], deadline.check)
-        return [ReadFile(file, task, y_hat) for (file, task), y_hat in zip(opened, y_hats, strict=True)]
+        return [DecodedLatents(file, task, y_hat) for (file, task), y_hat in zip(opened, y_hats, strict=True)]
 
     @on_cpu()
     @retry_if_precision_changed
     @torch.inference_mode()
-    def _reconstruct(self, read: ReadFile[Tensor], deadline: Deadline) -> Decoded[Tensor, Tensor]:
+    def _reconstruct(self, latents: DecodedLatents[Tensor], deadline: Deadline) -> Decoded[Tensor, Tensor]:
         """Compute the image of a file before the deadline."""
-        (header, *_), task, y_hat = read
+        file, task, y_hat = latents
         synthesize = functools.partial(self._synthesize, check=deadline.check)
-        image, level = reconstruct_image(header, task.reader, y_hat.numpy(), synthesize)
-        return Decoded(torch.from_numpy(image), y_hat, task.z_hat, header.icc, level)
+        image, level = reconstruct_image(file.header, task.reader, y_hat.numpy(), synthesize)
+        return Decoded(torch.from_numpy(image), y_hat, task.z_hat, file.header.icc, level)
 
     def _to_kind(self, decoded: Decoded[Tensor, Tensor], kind: ImageKind) -> Tensor | Samples | Image.Image:
         return from_pixels(decoded.image, decoded.icc, kind)
@@ -233,23 +233,22 @@ class Codec(BaseCodec["Picture", Tensor, Tensor]):
     def _write_arrays(self, writer: Writer, y_hat: IntArray, z_hat: IntArray | None) -> None:
         self._write(writer, torch.from_numpy(y_hat), None if z_hat is None else torch.from_numpy(z_hat))
 
-    def _open(self, data: bytes, max_pixels: int | None) -> tuple[Opened, DecodeTask[Tensor]]:
+    def _open(self, data: bytes, max_pixels: int | None) -> tuple[OpenedFile, DecodeTask[Tensor]]:
         """Check a file and read its side information."""
         has_context = self.latents is not None and self.latents.context is not None
         opened = open_file(data, max_pixels, self.fingerprint, self.num_levels, has_context)
         reader, z_hat = Reader(opened.payload), None
         if self.latents is not None and self.prior is not None:
             z_hat = self.prior.read(reader, *opened.hyper_shape)
-        return opened, DecodeTask(reader, *opened.shape, z_hat, opened.span)
+        return opened, DecodeTask(reader, *opened.shape, z_hat, opened.latent_range)
 
     @on_cpu()
     def tables(self) -> dict[str, Tensor]:
         """Return, by name, the tables that were computed with exp and erf when the model was frozen, to be stored with
         the weights."""
-        tables = {} if self.prior is None else {f"{PRIOR}{name}": t for name, t in self.prior.frozen().items()}
-        if self.latents is not None:
-            tables |= {f"{LATENTS}{name}": table for name, table in self.latents.tables.frozen().items()}
-        return {name: torch.from_numpy(table) for name, table in tables.items()}
+        prior = {} if self.prior is None else self.prior.stored()
+        latents = {} if self.latents is None else self.latents.tables.stored()
+        return {name: torch.from_numpy(table) for name, table in join_tables(prior, latents).items()}
 
     def _decoder_arrays(self) -> Iterator[npt.NDArray[np.generic]]:
         """Yield everything that a decoder uses, for the fingerprint."""

@@ -19,7 +19,7 @@ Synthesize = Callable[[IntArray, int, int, "float | None"], Samples]
 """Runs g_s: y_hat (M, h, w), height and width in pixels, rate level -> (3, height, width)."""
 
 
-class Opened(NamedTuple):
+class OpenedFile(NamedTuple):
     """A file whose header has been checked."""
 
     header: Header
@@ -28,14 +28,14 @@ class Opened(NamedTuple):
     """Height and width of the latents."""
     hyper_shape: tuple[int, int]
     """Height and width of the hyper-latents."""
-    span: LatentRange
+    latent_range: LatentRange
     """Range of the latents, as stated in the header."""
 
 
-class ReadFile(NamedTuple, Generic[Integers]):
-    """A file whose latents have been read."""
+class DecodedLatents(NamedTuple, Generic[Integers]):
+    """The latents of a file, from which its image can be reconstructed."""
 
-    opened: Opened
+    file: OpenedFile
     task: DecodeTask[Integers]
     y_hat: Integers
     """(M, h, w) int32."""
@@ -50,7 +50,9 @@ class Reconstruction(NamedTuple):
     """Rate level; None for a single-rate model."""
 
 
-def open_file(data: bytes, max_pixels: int | None, fingerprint: bytes, num_levels: int, has_context: bool) -> Opened:
+def open_file(
+    data: bytes, max_pixels: int | None, fingerprint: bytes, num_levels: int, has_context: bool
+) -> OpenedFile:
     """Check a file against the model that is to decode it, before anything is allocated.
 
     Args:
@@ -76,8 +78,8 @@ def open_file(data: bytes, max_pixels: int | None, fingerprint: bytes, num_level
     if has_context:
         check_steps(height, width, max_pixels)
     hyper_shape = -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE)
-    span = LatentRange(header.latent_min, header.latent_max)
-    return Opened(header, payload, (height, width), hyper_shape, span)
+    latent_range = LatentRange(header.latent_min, header.latent_max)
+    return OpenedFile(header, payload, (height, width), hyper_shape, latent_range)
 
 
 def reconstruct_image(header: Header, reader: Reader, y_hat: IntArray, synthesize: Synthesize) -> Reconstruction:

@@ -87,8 +87,8 @@ class ImageEncoder:
         self.write(writer, y_hat, z_hat)
         payload, image = writer.payload(), self.analyzed.image
         _, height, width = image.shape
-        span = int(y_hat.min()), int(y_hat.max())
-        data = pack(Header(self.fingerprint, width, height, *span, self.icc, level_steps, is_gray(image)), payload)
+        ends = int(y_hat.min()), int(y_hat.max())
+        data = pack(Header(self.fingerprint, width, height, *ends, self.icc, level_steps, is_gray(image)), payload)
         bits = writer.bits if self.measure else None
         return Encoded(data, y_hat, z_hat, len(data) - len(payload), level, bits=bits)
 

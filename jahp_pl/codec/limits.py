@@ -10,11 +10,9 @@ import math
 import time
 from numbers import Integral, Real
 
-from jahp_pl.codec.bitstream import BitstreamError
+from jahp_pl.codec.bitstream import DEFAULT_MAX_PIXELS, BitstreamError
 from jahp_pl.strides import STRIDE
 
-ACCEPTED_PIXELS = 2**25
-"""Default limit on the pixels that a decoder accepts, 34 million."""
 PIXELS_PER_BYTE = 2**12
 """Default limit on pixels per byte of the file. With the bundled models, an image of a single color takes one byte per
 2,000 pixels, and a photograph at the lowest quality one byte per 170."""
@@ -25,7 +23,7 @@ LEAST_STEPS = 1024
 
 
 def claimable_pixels(num_bytes: int) -> int:
-    """Return how many pixels a file of this length may state by default, apart from the limit `ACCEPTED_PIXELS`."""
+    """Return how many pixels a file of this length may state by default, apart from the limit `DEFAULT_MAX_PIXELS`."""
     return max(LEAST_PIXELS, PIXELS_PER_BYTE * num_bytes)
 
 
@@ -38,7 +36,7 @@ def accepted_pixels(data: bytes, max_pixels: int | None) -> int:
     if not isinstance(data, bytes | bytearray | memoryview):
         raise TypeError(f"a file must be given as bytes, not {type(data).__name__}; read it first")
     if max_pixels is None:
-        return min(ACCEPTED_PIXELS, claimable_pixels(len(data)))
+        return min(DEFAULT_MAX_PIXELS, claimable_pixels(len(data)))
     if not isinstance(max_pixels, Integral):
         raise TypeError(f"max_pixels {max_pixels!r}: must be a whole number or None")
     return int(max_pixels)
@@ -67,13 +65,13 @@ def check_steps(height: int, width: int, max_pixels: int | None) -> None:
     Args:
         height: rows of latents.
         width: columns of latents.
-        max_pixels: maximum number of pixels to accept; None for `ACCEPTED_PIXELS`.
+        max_pixels: maximum number of pixels to accept; None for `DEFAULT_MAX_PIXELS`.
 
     Raises:
         BitstreamError: if width + 3 (height - 1) exceeds `max_steps`.
     """
     steps = num_steps(height, width)
-    most = max_steps(ACCEPTED_PIXELS if max_pixels is None else max_pixels)
+    most = max_steps(DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels)
     if steps > most:
         raise BitstreamError(
             f"the file states {width} x {height} latents, which take {steps} steps to decode, more than the "

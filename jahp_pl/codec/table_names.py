@@ -14,6 +14,14 @@ PRIOR, LATENTS = "prior.", "latents."
 Table = TypeVar("Table")
 
 
+def join_tables(prior: Mapping[str, Table], latents: Mapping[str, Table]) -> dict[str, Table]:
+    """Join the tables of the prior and of the latents, under prefixed names."""
+    return {
+        **{f"{PRIOR}{name}": table for name, table in prior.items()},
+        **{f"{LATENTS}{name}": table for name, table in latents.items()},
+    }
+
+
 def tables_below(prefix: str, tables: Mapping[str, Table]) -> dict[str, Table]:
     """Select the tables whose names start with a prefix, and remove it from their names."""
     return {name.removeprefix(prefix): table for name, table in tables.items() if name.startswith(prefix)}

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from jahp_pl.codec.bitstream import MAX_SIDE
+from jahp_pl.codec.bitstream import MAX_PIXELS
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.latents import count_mismatches
 from jahp_pl.codec.targets import Target
@@ -98,7 +98,7 @@ def code_image(
     write_atomically(path, encoded.data)
     written = time.perf_counter()
     data = path.read_bytes()
-    decoded = codec.decode(data, MAX_SIDE**2)  # this program's own file may have any size
+    decoded = codec.decode(data, MAX_PIXELS)  # this program's own file may have any size
     read = time.perf_counter()
 
     y_hat = encoded.y_hat.to(codec.device).float()[None]

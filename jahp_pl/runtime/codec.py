@@ -11,7 +11,7 @@ import numpy.typing as npt
 from jahp_pl.codec.array_images import from_array, to_array
 from jahp_pl.codec.arrays import Float32Array, Float64Array, IntArray, Samples
 from jahp_pl.codec.base import BaseCodec
-from jahp_pl.codec.decoder import ReadFile, open_file, reconstruct_image
+from jahp_pl.codec.decoder import DecodedLatents, open_file, reconstruct_image
 from jahp_pl.codec.encoder import ImageEncoder
 from jahp_pl.codec.entropy.channel_tables import ChannelTables
 from jahp_pl.codec.entropy.range_coder import Reader, Writer
@@ -21,7 +21,7 @@ from jahp_pl.codec.fingerprint import fingerprint
 from jahp_pl.codec.latents import Decoded, Encoded
 from jahp_pl.codec.limits import Deadline
 from jahp_pl.codec.rate_control import encode_to_target
-from jahp_pl.codec.table_names import LATENTS, PRIOR, tables_below
+from jahp_pl.codec.table_names import LATENTS, PRIOR, join_tables, tables_below
 from jahp_pl.codec.targets import Target, check_target
 from jahp_pl.config import ModelConfig
 from jahp_pl.density_layout import DensityLayout
@@ -98,9 +98,9 @@ class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
 
     def table_names(self) -> set[str]:
         """Return the names of the tables that this codec uses, as in `Codec.tables`."""
-        prior = {} if self._prior is None else self._prior.frozen()
-        latents = {} if self._coder is None else self._coder.tables.frozen()
-        return {*(f"{PRIOR}{name}" for name in prior), *(f"{LATENTS}{name}" for name in latents)}
+        prior = {} if self._prior is None else self._prior.stored()
+        latents = {} if self._coder is None else self._coder.tables.stored()
+        return set(join_tables(prior, latents))
 
     @property
     def num_parameters(self) -> int:
@@ -142,25 +142,25 @@ class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
 
     def _read_latents(
         self, files: Sequence[bytes], max_pixels: int | None, deadline: Deadline
-    ) -> list[ReadFile[IntArray]]:
+    ) -> list[DecodedLatents[IntArray]]:
         """Read the latents of several files in lockstep, before the deadline; see `decode_all`."""
         has_context = self.networks.frozen.context is not None
         opened = [open_file(data, max_pixels, self.fingerprint, self.num_levels, has_context) for data in files]
         tasks: list[DecodeTask[IntArray]] = []
-        for one in opened:
-            reader, z_hat = Reader(one.payload), None
+        for file in opened:
+            reader, z_hat = Reader(file.payload), None
             if self._coder is not None and self._prior is not None:
-                z_hat = self._prior.read_channels(reader, *one.hyper_shape)
-            tasks.append(DecodeTask(reader, *one.shape, z_hat, one.span))
+                z_hat = self._prior.read_channels(reader, *file.hyper_shape)
+            tasks.append(DecodeTask(reader, *file.shape, z_hat, file.latent_range))
         y_hats = self._read(tasks, deadline.check)
-        return [ReadFile(*parts) for parts in zip(opened, tasks, y_hats, strict=True)]
+        return [DecodedLatents(*parts) for parts in zip(opened, tasks, y_hats, strict=True)]
 
-    def _reconstruct(self, read: ReadFile[IntArray], deadline: Deadline) -> Decoded[Samples, IntArray]:
+    def _reconstruct(self, latents: DecodedLatents[IntArray], deadline: Deadline) -> Decoded[Samples, IntArray]:
         """Compute the image of a file before the deadline."""
         deadline.check()
-        (header, *_), task, y_hat = read
-        image, level = reconstruct_image(header, task.reader, y_hat, self.transforms.synthesize)
-        return Decoded(image, y_hat, task.z_hat, header.icc, level)
+        file, task, y_hat = latents
+        image, level = reconstruct_image(file.header, task.reader, y_hat, self.transforms.synthesize)
+        return Decoded(image, y_hat, task.z_hat, file.header.icc, level)
 
     def _to_kind(self, decoded: Decoded[Samples, IntArray], kind: ImageKind) -> Samples | Image.Image:
         if kind == "tensor":
@@ -177,10 +177,10 @@ class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
         if self._coder is None:
             assert self._prior is not None
             return [self._prior.read_channels(task.reader, task.height, task.width) for task in tasks]
-        span = common_range(tasks)
+        latent_range = common_range(tasks)
         shapes = [(task.height, task.width) for task in tasks]
         z_hats = [task.z_hat for task in tasks]
-        batch = self.networks.batch(shapes, z_hats, span, self.config.num_latents)
+        batch = self.networks.batch(shapes, z_hats, latent_range, self.config.num_latents)
         return self._coder.read_batch(tasks, batch, check)
 
     def _write(self, writer: Writer, y_hat: IntArray, z_hat: IntArray | None) -> None:
@@ -190,9 +190,9 @@ class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
             return
         if self._prior is not None and z_hat is not None:
             self._prior.write_channels(writer, z_hat)
-        span = LatentRange(int(y_hat.min()), int(y_hat.max()))
-        batch = self.networks.batch([(y_hat.shape[1], y_hat.shape[2])], [z_hat], span, self.config.num_latents)
-        self._coder.write_batch(writer, batch, y_hat, span)
+        latent_range = LatentRange.of(y_hat)
+        batch = self.networks.batch([(y_hat.shape[1], y_hat.shape[2])], [z_hat], latent_range, self.config.num_latents)
+        self._coder.write_batch(writer, batch, y_hat, latent_range)
 
     def _decoder_arrays(self, state: Mapping[str, Float32Array]) -> Iterator[npt.NDArray[np.generic]]:
         """Yield everything that a decoder uses, for the fingerprint."""

@@ -91,17 +91,21 @@ class EntropyNetworks:
         return Session(entropy_graphs.context(self.frozen.context, is_wide=True), True, self._threads)
 
     def batch(
-        self, shapes: Sequence[tuple[int, int]], z_hats: Sequence[IntArray | None], span: LatentRange, num_latents: int
+        self,
+        shapes: Sequence[tuple[int, int]],
+        z_hats: Sequence[IntArray | None],
+        latent_range: LatentRange,
+        num_latents: int,
     ) -> RuntimeBatch:
         """Prepare images for coding.
 
         Args:
             shapes: height and width of each image's latents.
             z_hats: (N, ceil(h / 4), ceil(w / 4)) hyper-latents of each; None without a hyperprior.
-            span: range of all latents.
+            latent_range: range of all latents.
             num_latents: M.
         """
-        return RuntimeBatch(self, shapes, z_hats, span, num_latents)
+        return RuntimeBatch(self, shapes, z_hats, latent_range, num_latents)
 
 
 class RuntimeBatch:
@@ -112,7 +116,7 @@ class RuntimeBatch:
         networks: EntropyNetworks,
         shapes: Sequence[tuple[int, int]],
         z_hats: Sequence[IntArray | None],
-        span: LatentRange,
+        latent_range: LatentRange,
         num_latents: int,
     ) -> None:
         self._networks = networks
@@ -120,7 +124,7 @@ class RuntimeBatch:
         self.schedule: Schedule = schedule(shapes, [] if context is None else context.offsets)
         count = sum(height * width for height, width in shapes)
         # Row 0 represents all positions outside the images.
-        self._y = np.zeros((span.num_pieces, count + 1, num_latents), dtype=np.float32)
+        self._y = np.zeros((latent_range.num_pieces, count + 1, num_latents), dtype=np.float32)
         self._from_psi: Float32Array | None = None
         for ranks, (height, width), z_hat in zip(self.schedule.ranks, shapes, z_hats, strict=True):
             if z_hat is None:

@@ -54,7 +54,7 @@ class RuntimeTransforms:
         height, width = (-(-side // STRIDE) for side in image.shape[1:])
         y = np.empty((self._config.num_latents, height, width), dtype=np.float32)
         for rows, columns in self._tiles(height, width, self.memory_limit):
-            seen = image[:, _with_halo(rows, STRIDE), _with_halo(columns, STRIDE)]
+            seen = image[:, rows.source(STRIDE), columns.source(STRIDE)]
             missing = [(0, -side % STRIDE) for side in seen.shape[1:]]
             padded = np.pad(seen, ((0, 0), *missing), mode="edge")
             latents = self._networks.g_a(image=np.ascontiguousarray(padded)[None])[0]
@@ -67,7 +67,7 @@ class RuntimeTransforms:
         z = np.empty((self._config.num_filters, height, width), dtype=np.float32)
         side = choose_tile_size(height, width, HYPER_HALO, self._hyper_fits)
         for rows, columns in tiles(height, width, side, HYPER_HALO):
-            seen = y[:, _with_halo(rows, HYPER_STRIDE), _with_halo(columns, HYPER_STRIDE)]
+            seen = y[:, rows.source(HYPER_STRIDE), columns.source(HYPER_STRIDE)]
             latents = self._networks.h_a(y=np.ascontiguousarray(seen)[None])[0]
             z[:, rows.start : rows.stop, columns.start : columns.stop] = latents[:, rows.kept, columns.kept]
         return z
@@ -85,7 +85,7 @@ class RuntimeTransforms:
         image = np.empty((3, height, width), dtype=np.uint8)
         _, h, w = y.shape
         for rows, columns in self._tiles(h, w, min(self.memory_limit, SYNTHESIS_LIMIT)):
-            seen = y[:, _with_halo(rows, 1), _with_halo(columns, 1)]
+            seen = y[:, rows.source(1), columns.source(1)]
             cuts = halo_cuts(rows, columns)
             part = self._networks.g_s(y_hat=np.ascontiguousarray(seen)[None], starts=cuts.starts, ends=cuts.ends)[0]
             part = part[:, cuts.kept[0] :, cuts.kept[1] :]
@@ -143,11 +143,6 @@ class RuntimeAnalyzed:
         """Reconstruct the image from latents (M, h, w): (3, H, W) uint8, before `encoder.to_gray`."""
         _, height, width = self.image.shape
         return self._transforms.synthesize(y_hat, height, width, level)
-
-
-def _with_halo(span: TileSpan, stride: int) -> slice:
-    """Return the positions from which a tile is computed, in a map with `stride` positions per position of the tile."""
-    return slice(stride * span.low, stride * span.high)
 
 
 def _gains_at(logarithms: Float32Array, level: float) -> Float32Array:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from jahp_pl.cli import decode_ahead
-from jahp_pl.codec.bitstream import pack, unpack
+from jahp_pl.codec.bitstream import Header, pack, unpack
 from jahp_pl.codec.codec import Codec
 from jahp_pl.model_io.load import load_codec
 from tests.support.codec_models import kodak_crop
@@ -123,3 +123,12 @@ def test_an_output_of_few_colors_is_refused_before_decoding_and_a_loss_is_named(
     for suffix, note in ((".jpg", ", with some loss in JPEG\n"), (".webp", "40\n")):
         assert run("decompress", coded / "0.jahp", "-o", tmp_path / f"x{suffix}", "--model", model) == 0
         assert capsys.readouterr().out.endswith(note)
+
+
+def test_a_file_of_another_suffix_is_decoded_at_any_size_that_is_allowed(model, tmp_path, capsys):
+    """Only the model is wrong about this file of 144 megapixels."""
+    path = tmp_path / "vast.bin"
+    path.write_bytes(pack(Header(bytes(8), 12_000, 12_000, 0, 0), b""))
+    arguments = ("decompress", path, "-o", tmp_path / "vast.png", "--model", model, "--max-pixels", "150000000")
+    assert run(*arguments) == 2
+    assert "the file was made with model 0000000000000000" in capsys.readouterr().err

@@ -12,8 +12,8 @@ from PIL import Image
 
 import jahp_pl.pillow
 from jahp_pl.codec import lockstep
-from jahp_pl.codec.bitstream import MAX_SIDE, BitstreamError, Header, pack
-from jahp_pl.codec.limits import ACCEPTED_PIXELS, LEAST_PIXELS, PIXELS_PER_BYTE, max_steps, needed_pixels
+from jahp_pl.codec.bitstream import DEFAULT_MAX_PIXELS, MAX_SIDE, BitstreamError, Header, pack
+from jahp_pl.codec.limits import LEAST_PIXELS, PIXELS_PER_BYTE, max_steps, needed_pixels
 from jahp_pl.codec.targets import Target, TargetError
 from tests.support.codec_models import JOINT, Variant, codec_of
 
@@ -54,7 +54,7 @@ def test_a_model_without_context_has_no_steps_to_bound() -> None:
 def test_every_image_of_a_usual_shape_is_accepted_with_its_own_pixels() -> None:
     for width, height in ((1, 5000), (16, 5000), (300, 5000), (3000, 4000), (2048, 16384), (65535, 65535)):
         assert width // 16 + 1 + 3 * (height // 16) <= max_steps(width * height) or height > 4 * width
-    assert needed_pixels(5000, 5000) == 5000**2 <= ACCEPTED_PIXELS
+    assert needed_pixels(5000, 5000) == 5000**2 <= DEFAULT_MAX_PIXELS
     assert needed_pixels(MAX_SIDE, MAX_SIDE) == MAX_SIDE**2
 
 

@@ -12,10 +12,10 @@ import safetensors.numpy
 import safetensors.torch
 import torch
 
-from jahp_pl.codec.bitstream import VERSION, Header, pack, with_icc
+from jahp_pl.codec.bitstream import DEFAULT_MAX_PIXELS, VERSION, Header, pack, with_icc
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.latents import Encoded
-from jahp_pl.codec.limits import ACCEPTED_PIXELS, max_steps
+from jahp_pl.codec.limits import max_steps
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.export import export
 from jahp_pl.model_io.export_config import WEIGHTS
@@ -175,6 +175,6 @@ def test_the_header_has_the_sizes_that_the_page_gives():
     usual = len(pack(Header(b"8 bytes!", 16383, 16383, -63, 63, b"", 7 * 256, True), bytes(2**21 - 4))) - (2**21 - 4)
     assert f"{smallest} to 41 bytes; {usual} at most" in text
     assert 41 == 4 + 1 + 8 + 1 + 3 + 5 * 3 + 5 + 4
-    assert ACCEPTED_PIXELS == 2**25
+    assert DEFAULT_MAX_PIXELS == 2**25
     assert "accepts 2^25 pixels" in text
-    assert f"and {max_steps(ACCEPTED_PIXELS)} decoding steps" in text
+    assert f"and {max_steps(DEFAULT_MAX_PIXELS)} decoding steps" in text

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from jahp_pl.codec.entropy import freezing
 from jahp_pl.codec.entropy.fixed_point import FixedPointLayer, to_torch
-from jahp_pl.codec.entropy.freezing import LARGEST_INPUT, freeze
+from jahp_pl.codec.entropy.freezing import LARGEST_INPUT
 
 
 def freeze_layer(
@@ -13,7 +14,7 @@ def freeze_layer(
 ) -> FixedPointLayer:
     """Freeze weights (taps, in, out) and biases (out,) as the codec freezes a model's."""
     doubles = None if bias is None else bias.detach().double().numpy()
-    return to_torch(freeze(name, weight.detach().double().numpy(), doubles, slope, largest_input))
+    return to_torch(freezing.freeze_layer(name, weight.detach().double().numpy(), doubles, slope, largest_input))
 
 
 def largest_sum(layer: FixedPointLayer, largest_input: int = LARGEST_INPUT) -> int:

@@ -20,19 +20,19 @@ class ChannelTables:
 
     Args:
         num_channels: C.
-        frozen: tables that `PriorTables` computed, see `frozen`; float64.
+        stored: tables that `PriorTables` computed, see `stored`; float64.
 
     Raises:
-        FreezeError: if `frozen` does not fit the channels.
+        FreezeError: if `stored` does not fit the channels.
     """
 
-    def __init__(self, num_channels: int, frozen: Mapping[str, Float64Array]) -> None:
-        sizes = checked_table(frozen, "sizes", num_channels)
-        lowest = checked_table(frozen, "lowest", num_channels, signed=True)
+    def __init__(self, num_channels: int, stored: Mapping[str, Float64Array]) -> None:
+        sizes = checked_table(stored, "sizes", num_channels)
+        lowest = checked_table(stored, "lowest", num_channels, signed=True)
         if sizes.min() < 2 or sizes.sum() >= 2**31 or np.abs(lowest).max() > 2 * TABLE_LIMIT:
             raise FreezeError("tables of the prior: their sizes or first symbols are invalid; export the model again")
         bounds = np.cumsum(sizes.astype(np.int64))
-        masses = np.split(checked_table(frozen, "masses", int(bounds[-1])), bounds[:-1])
+        masses = np.split(checked_table(stored, "masses", int(bounds[-1])), bounds[:-1])
         sums = [float(one.sum()) for one in masses]
         if min(sums) < 1:
             raise FreezeError("tables of the prior: a channel has no mass; export the model again")
@@ -40,7 +40,7 @@ class ChannelTables:
             raise FreezeError("tables of the prior: a channel has too much mass; export the model again")
         self.tables = [ChannelTable(int(low), one) for low, one in zip(lowest, masses, strict=True)]
 
-    def frozen(self) -> dict[str, Float64Array]:
+    def stored(self) -> dict[str, Float64Array]:
         """Return the tables to store with the weights, in float64; the masses of all channels are concatenated."""
         return {
             "lowest": np.array([table.lowest for table in self.tables], dtype=np.float64),
@@ -64,5 +64,5 @@ class ChannelTables:
 
     def arrays(self) -> Iterator[Float64Array]:
         """Yield everything that determines the probabilities, for the fingerprint."""
-        yield self.frozen()["lowest"]
+        yield self.stored()["lowest"]
         yield from (table.masses for table in self.tables)

@@ -106,7 +106,7 @@ class FrozenContext(NamedTuple):
     """Row and column of each live tap of g_cm relative to the position, in raster order."""
 
 
-def freeze(
+def freeze_layer(
     name: str, weight: Weights, bias: Weights | None, slope: float, largest_input: int = LARGEST_INPUT
 ) -> FrozenLayer:
     """Round a layer to the finest grids for which all sums are proved to fit 24 bits.
@@ -164,9 +164,9 @@ def freeze_hyper_synthesis(layers: Sequence[TrainedLayer]) -> list[FrozenLayer]:
     """Freeze h_s to integers: two transposed convolutions, then an ordinary one.
 
     Raises:
-        FreezeError: see `freeze`.
+        FreezeError: see `freeze_layer`.
     """
-    return [freeze(*layer) for layer in layers]
+    return [freeze_layer(*layer) for layer in layers]
 
 
 def freeze_context(g_cm: TrainedLayer, side: int, g_ep: Sequence[TrainedLayer], has_psi: bool) -> FrozenContext:
@@ -179,17 +179,17 @@ def freeze_context(g_cm: TrainedLayer, side: int, g_ep: Sequence[TrainedLayer], 
         has_psi: whether the first inputs of g_ep come from a hyperprior.
 
     Raises:
-        FreezeError: see `freeze`.
+        FreezeError: see `freeze_layer`.
     """
     num_taps, num_latents, num_outputs = g_cm.weight.shape
     offsets = [(tap // side - side // 2, tap % side - side // 2) for tap in range(num_taps)]
     joined = g_cm.weight.reshape(1, num_taps * num_latents, num_outputs)
-    context = freeze(g_cm.name, joined, g_cm.bias, 1.0, LATENT_RADIX // 2)
+    context = freeze_layer(g_cm.name, joined, g_cm.bias, 1.0, LATENT_RADIX // 2)
     first, *others = g_ep
     weight, from_psi = first.weight, None
     if has_psi:
         num_psi = weight.shape[1] - num_outputs
-        from_psi = freeze(first.name, weight[:, :num_psi], first.bias, 1.0)
+        from_psi = freeze_layer(first.name, weight[:, :num_psi], first.bias, 1.0)
         weight = weight[:, num_psi:]
-    layers = [freeze(first.name, weight, None if has_psi else first.bias, first.slope)]
-    return FrozenContext(context, layers + [freeze(*layer) for layer in others], from_psi, offsets)
+    layers = [freeze_layer(first.name, weight, None if has_psi else first.bias, first.slope)]
+    return FrozenContext(context, layers + [freeze_layer(*layer) for layer in others], from_psi, offsets)

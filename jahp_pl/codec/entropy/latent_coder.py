@@ -57,10 +57,10 @@ class LatentCoder(SymbolCoder):
             y_hat: (M, h, w) int32 on the CPU.
             z_hat: (N, ceil(h / 4), ceil(w / 4)) int32 on the CPU; None without side information.
         """
-        span = LatentRange(int(y_hat.min()), int(y_hat.max()))
+        latent_range = LatentRange.of(y_hat)
         with full_precision(self.device):
-            batch = _TorchBatch(self, [(y_hat.shape[1], y_hat.shape[2])], [z_hat], span)
-            self.write_batch(writer, batch, y_hat.numpy(), span)
+            batch = TorchBatch(self, [(y_hat.shape[1], y_hat.shape[2])], [z_hat], latent_range)
+            self.write_batch(writer, batch, y_hat.numpy(), latent_range)
 
     def read(self, tasks: Sequence[DecodeTask[Tensor]], check: Callable[[], None] = lambda: None) -> list[Tensor]:
         """Read the next latents of each image, (M, height, width) int32 each; the images advance in lockstep.
@@ -72,10 +72,10 @@ class LatentCoder(SymbolCoder):
         Raises:
             BitstreamError: if a payload does not decode, or its latents are out of range.
         """
-        span = common_range(tasks)
+        latent_range = common_range(tasks)
         with full_precision(self.device), ThreadTuner() as tuner:
-            batch = _TorchBatch(
-                self, [(task.height, task.width) for task in tasks], [task.z_hat for task in tasks], span
+            batch = TorchBatch(
+                self, [(task.height, task.width) for task in tasks], [task.z_hat for task in tasks], latent_range
             )
 
             def before_step() -> None:
@@ -85,26 +85,30 @@ class LatentCoder(SymbolCoder):
             return [torch.from_numpy(y_hat) for y_hat in self.read_batch(tasks, batch, before_step)]
 
 
-class _TorchBatch:
+class TorchBatch:
     """Latents of several images in coding order, and the raw parameters that they determine.
 
     Args:
         shapes: height and width of each map of latents.
         z_hats: (N, ceil(h / 4), ceil(w / 4)) hyper-latents of each; None without a hyperprior.
-        span: range of all latents.
+        latent_range: range of all latents.
     """
 
     def __init__(
-        self, coder: LatentCoder, shapes: Sequence[tuple[int, int]], z_hats: Sequence[Tensor | None], span: LatentRange
+        self,
+        coder: LatentCoder,
+        shapes: Sequence[tuple[int, int]],
+        z_hats: Sequence[Tensor | None],
+        latent_range: LatentRange,
     ) -> None:
         self.context = coder.context
         self.schedule: Schedule = schedule(shapes, self.context.offsets if self.context is not None else [])
         self.taps = torch.from_numpy(self.schedule.taps).to(coder.device)
         count = sum(height * width for height, width in shapes)
         # Row 0 represents all positions outside the images.
-        shape = span.num_pieces, count + 1, coder.tables.num_latents
+        shape = latent_range.num_pieces, count + 1, coder.tables.num_latents
         self.zero_point = 0
-        if self.context is not None and span.fits(LOWEST, HIGHEST) and self.context.byte_context is not None:
+        if self.context is not None and latent_range.fits(LOWEST, HIGHEST) and self.context.byte_context is not None:
             self.zero_point = ZERO_POINT
         dtype = torch.uint8 if self.zero_point else torch.float32
         self.y = torch.full(shape, self.zero_point, dtype=dtype, device=coder.device)

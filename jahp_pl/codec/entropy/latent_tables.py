@@ -1,6 +1,6 @@
 """Computes the tables of p(y_hat | raw entropy parameters) from a trained model's density, with exp and erf.
 
-The exp of another machine may round a value differently, so these tables are stored (`frozen`) and passed back instead
+The exp of another machine may round a value differently, so these tables are stored (`stored`) and passed back instead
 of being recomputed.
 """
 
@@ -37,22 +37,22 @@ class LatentTables(WindowTables):
     Args:
         density: density whose tables are computed or checked.
         num_latents: M.
-        frozen: `frozen_tensors()` of another instance for the same density; None computes the tables.
+        stored: `stored_tensors()` of another instance for the same density; None computes the tables.
 
     Raises:
-        FreezeError: if `frozen` does not fit the density.
+        FreezeError: if `stored` does not fit the density.
     """
 
     def __init__(
-        self, density: ConditionalDensity, num_latents: int, frozen: Mapping[str, Tensor] | None = None
+        self, density: ConditionalDensity, num_latents: int, stored: Mapping[str, Tensor] | None = None
     ) -> None:
         self.density = density
-        given = None if frozen is None else {name: table.numpy() for name, table in frozen.items()}
+        given = None if stored is None else {name: table.numpy() for name, table in stored.items()}
         super().__init__(density, num_latents, _compute_tables(density) if given is None else given)
 
-    def frozen_tensors(self) -> dict[str, Tensor]:
-        """Return `frozen` as tensors."""
-        return {name: torch.from_numpy(table) for name, table in self.frozen().items()}
+    def stored_tensors(self) -> dict[str, Tensor]:
+        """Return `stored` as tensors."""
+        return {name: torch.from_numpy(table) for name, table in self.stored().items()}
 
     def _weighted_sums(self, starts: IntArray, width: int, weights: Float64Array) -> Float64Array:
         table = torch.from_numpy(self._masses).as_strided((len(self._masses) - width + 1, width), (1, 1))

@@ -33,6 +33,11 @@ class LatentRange(NamedTuple):
     lowest: int
     highest: int
 
+    @classmethod
+    def of(cls, y_hat: Integers) -> LatentRange:
+        """Return the smallest range that holds these latents."""
+        return cls(int(y_hat.min()), int(y_hat.max()))  # type: ignore[attr-defined]
+
     @property
     def size(self) -> int:
         """Number of integers in the range."""
@@ -58,13 +63,14 @@ class DecodeTask(NamedTuple, Generic[Integers]):
     """Columns of latents."""
     z_hat: Integers | None
     """(N, ceil(height / 4), ceil(width / 4)) int32; None without side information."""
-    span: LatentRange
+    latent_range: LatentRange
     """Range of the latents, as stated in the header."""
 
 
 def common_range(tasks: Sequence[DecodeTask[Integers]]) -> LatentRange:
     """Return the smallest range that holds the latents of all images."""
-    return LatentRange(min(task.span.lowest for task in tasks), max(task.span.highest for task in tasks))
+    ranges = [task.latent_range for task in tasks]
+    return LatentRange(min(one.lowest for one in ranges), max(one.highest for one in ranges))
 
 
 class LatentBatch(Protocol):
@@ -91,7 +97,7 @@ class SymbolCoder:
     def __init__(self, tables: WindowTables) -> None:
         self.tables = tables
 
-    def write_batch(self, writer: Writer, batch: LatentBatch, y_hat: IntArray, span: LatentRange) -> None:
+    def write_batch(self, writer: Writer, batch: LatentBatch, y_hat: IntArray, latent_range: LatentRange) -> None:
         """Append the latents (M, h, w) of the only image of a batch."""
         num_latents = len(y_hat)
         symbols = np.empty((y_hat[0].size, num_latents), dtype=np.int32)
@@ -102,7 +108,7 @@ class SymbolCoder:
             windows = self.tables.windows(batch.parameters(start, stop))
             values = symbols[start:stop].ravel()
             bounds = [(step.start - start) * num_latents for step in steps] + [len(values)]
-            self._write_steps(writer, values, windows, bounds, span)
+            self._write_steps(writer, values, windows, bounds, latent_range)
 
     def read_batch(
         self, tasks: Sequence[DecodeTask[Integers]], batch: LatentBatch, begin_step: Callable[[], None] = lambda: None
@@ -133,7 +139,7 @@ class SymbolCoder:
         ]
 
     def _write_steps(
-        self, writer: Writer, values: IntArray, windows: Windows, bounds: Sequence[int], span: LatentRange
+        self, writer: Writer, values: IntArray, windows: Windows, bounds: Sequence[int], latent_range: LatentRange
     ) -> None:
         """Append latents (n,), step by step; step i consists of latents `bounds[i]` to `bounds[i + 1]`."""
         entries = (values - windows.lowest).view(np.uint32)  # entries below the window become large ones
@@ -146,7 +152,7 @@ class SymbolCoder:
                     self._write_rows(writer, indices[part], windows, chosen[part], kind)
                     if indices[part].max() == WIDTHS[kind] - 1:
                         outside = chosen[part][indices[part] == WIDTHS[kind] - 1]
-                        writer.write_uniform(values[outside] - np.int32(span.lowest), span.size)
+                        writer.write_uniform(values[outside] - np.int32(latent_range.lowest), latent_range.size)
 
     def _write_rows(self, writer: Writer, indices: IntArray, windows: Windows, chosen: IndexArray, kind: int) -> None:
         for first, part in _limited(chosen, WIDTHS[kind]):
@@ -163,7 +169,8 @@ class SymbolCoder:
                 continue
             for task, (start, stop) in zip(tasks, pairwise(cuts), strict=True):
                 outside = chosen[start:stop][indices[start:stop] == escape]
-                values[outside] = task.reader.read_uniform(len(outside), task.span.size) + np.int32(task.span.lowest)
+                lowest, size = np.int32(task.latent_range.lowest), task.latent_range.size
+                values[outside] = lowest + task.reader.read_uniform(len(outside), size)
         return values
 
     def _read_rows(

@@ -10,13 +10,13 @@ from jahp_pl.codec.arrays import Float64Array
 from jahp_pl.codec.entropy.freezing import FreezeError
 
 
-def checked_table(frozen: Mapping[str, Float64Array], name: str, size: int, signed: bool = False) -> Float64Array:
+def checked_table(stored: Mapping[str, Float64Array], name: str, size: int, signed: bool = False) -> Float64Array:
     """Check a stored table of `size` numbers, and return it.
 
     Raises:
         FreezeError: if it is missing, has another size or dtype, is not finite, or is negative without `signed`.
     """
-    table = frozen.get(name)
+    table = stored.get(name)
     if table is None or table.shape != (size,) or table.dtype != np.float64:
         raise FreezeError(f"table {name}: is missing or not {size} numbers in float64; export the model again")
     if not np.isfinite(table).all() or (not signed and float(table.min()) < 0):
@@ -54,13 +54,13 @@ def check_weights(table: Float64Array, bits: int) -> None:
         raise FreezeError("table exponential: does not fall from 1; export the model again")
 
 
-def rising_tables(frozen: Mapping[str, Float64Array], sizes: Mapping[str, int]) -> tuple[Float64Array, ...]:
+def rising_tables(stored: Mapping[str, Float64Array], sizes: Mapping[str, int]) -> tuple[Float64Array, ...]:
     """Check stored tables, given their sizes by name, whose numbers must rise from above 0; return them.
 
     Raises:
         FreezeError: if a table fails `checked_table` or does not rise.
     """
-    tables = tuple(checked_table(frozen, name, size) for name, size in sizes.items())
+    tables = tuple(checked_table(stored, name, size) for name, size in sizes.items())
     for name, table in zip(sizes, tables, strict=True):
         if float(table[0]) <= 0 or float(table[-1]) > 2.0**31 or not (np.diff(table) > 0).all():
             raise FreezeError(f"table {name}: does not rise from above 0; export the model again")

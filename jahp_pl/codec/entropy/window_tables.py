@@ -73,22 +73,22 @@ class WindowTables:
     Args:
         density: layout of the raw parameters, and bounds of the family.
         num_latents: M.
-        frozen: tables that `LatentTables` computed, see `frozen`; float64.
+        stored: tables that `LatentTables` computed, see `stored`; float64.
 
     Raises:
-        FreezeError: if `frozen` does not fit the density.
+        FreezeError: if `stored` does not fit the density.
     """
 
-    def __init__(self, density: DensityLayout, num_latents: int, frozen: Mapping[str, Float64Array]) -> None:
+    def __init__(self, density: DensityLayout, num_latents: int, stored: Mapping[str, Float64Array]) -> None:
         self.layout = density
         self.num_latents = num_latents
-        self.scales, self.thresholds = rising_tables(frozen, SCALE_SIZES)
+        self.scales, self.thresholds = rising_tables(stored, SCALE_SIZES)
         scales = self.scales.tolist()
         resolution = [resolution_of(scale) for scale in scales]
         extent = extents(density, scales)
         sizes = {"cumulative": sum(extent) + NUM_SCALES, "exponential": NUM_EXPONENTIALS}
-        frozen = _of_first_format(frozen, extent)
-        self._upper, self.exponential = (checked_table(frozen, name, size) for name, size in sizes.items())
+        stored = _of_first_format(stored, extent)
+        self._upper, self.exponential = (checked_table(stored, name, size) for name, size in sizes.items())
         check_halves(self._upper, [e + 1 for e in extent], MASS_BITS)
         check_weights(self.exponential, WEIGHT_BITS)
         pieces = np.split(self._upper, np.cumsum([e + 1 for e in extent])[:-1])
@@ -113,7 +113,7 @@ class WindowTables:
         if density.num_components == 1:
             self._first_row, self._rows = self._all_rows(resolution)
 
-    def frozen(self) -> dict[str, Float64Array]:
+    def stored(self) -> dict[str, Float64Array]:
         """Return the tables that needed exp or erf, in float64, to be stored with the weights."""
         cumulative = {"cumulative": self._upper}  # only the upper half; F(-t) = 1 - F(t)
         return {"scales": self.scales, "thresholds": self.thresholds} | cumulative | {"exponential": self.exponential}
@@ -253,7 +253,7 @@ class WindowTables:
 
     def arrays(self) -> Iterator[Float64Array]:
         """Yield all tables that determine the probabilities, for the fingerprint."""
-        yield from (self.frozen() | {"cumulative": self.cumulative}).values()
+        yield from (self.stored() | {"cumulative": self.cumulative}).values()
 
 
 def _with_escape(masses: Float64Array, total: Float64Array) -> Float64Array:
@@ -277,12 +277,12 @@ def extents(density: DensityLayout, scales: list[float]) -> list[int]:
     return [math.ceil(extent * scale * 2 ** resolution_of(scale)) for scale in scales]
 
 
-def _of_first_format(frozen: Mapping[str, Float64Array], extent: list[int]) -> Mapping[str, Float64Array]:
+def _of_first_format(stored: Mapping[str, Float64Array], extent: list[int]) -> Mapping[str, Float64Array]:
     """Drop the lower halves of the cumulatives, which exports of format 1 also contain."""
-    sizes, both = [2 * e + 1 for e in extent], frozen.get("cumulative")
+    sizes, both = [2 * e + 1 for e in extent], stored.get("cumulative")
     if both is None or both.shape != (sum(sizes),):
-        return frozen
+        return stored
     return {
-        **frozen,
+        **stored,
         "cumulative": np.concatenate([one[len(one) // 2 :] for one in np.split(both, np.cumsum(sizes)[:-1])]),
     }

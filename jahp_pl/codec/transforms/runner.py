@@ -19,7 +19,7 @@ from torch import Tensor
 
 from jahp_pl.codec.torch_settings import full_precision
 from jahp_pl.codec.transforms.cpu_backend import CpuAnalysis, CpuSynthesis, cpu_bytes
-from jahp_pl.codec.transforms.tiles import HALO, HYPER_HALO, MIN_TILE_SIDE, TileSpan, choose_tile_size, halo_of, tiles
+from jahp_pl.codec.transforms.tiles import HALO, HYPER_HALO, MIN_TILE_SIDE, choose_tile_size, halo_of, tiles
 from jahp_pl.codec.transforms.torch_backend import TorchAnalysis, TorchSynthesis, channels_last, torch_bytes
 from jahp_pl.errors import JahpError
 from jahp_pl.hyperprior import hyper_transforms_of
@@ -133,7 +133,7 @@ class TransformRunner:
         side = choose_tile_size(height, width, self.halo, self._fits(self.tile_bytes.transforms))
         with _inference(self.device):
             for rows, columns in tiles(height, width, side, self.halo):
-                seen = image[:, _part(rows, STRIDE), _part(columns, STRIDE)].to(self.device)
+                seen = image[:, rows.source(STRIDE), columns.source(STRIDE)].to(self.device)
                 latents = self._g_a(_padded(seen))
                 y[rows.start : rows.stop, columns.start : columns.stop] = latents[rows.kept, columns.kept]
         return y.movedim(-1, 0)[None]
@@ -160,7 +160,7 @@ class TransformRunner:
         side = choose_tile_size(height, width, self.hyper_halo, self._fits(self.tile_bytes.hyper_analysis))
         with _inference(self.device):
             for rows, columns in tiles(height, width, side, self.hyper_halo):
-                seen = y[..., _part(rows, HYPER_STRIDE), _part(columns, HYPER_STRIDE)]
+                seen = y[..., rows.source(HYPER_STRIDE), columns.source(HYPER_STRIDE)]
                 latents = self._h_a(seen)[0].movedim(0, -1)
                 z[rows.start : rows.stop, columns.start : columns.stop] = latents[rows.kept, columns.kept]
         return z.movedim(-1, 0)[None]
@@ -206,7 +206,7 @@ class TransformRunner:
         with _inference(self.device):
             for rows, columns in tiles(h, w, side, self.halo):
                 check()
-                seen = y_hat[:, _part(rows, 1), _part(columns, 1)].to(self.device)
+                seen = y_hat[:, rows.source(1), columns.source(1)].to(self.device)
                 part = self._g_s(seen.movedim(0, -1))[:, STRIDE * rows.kept.start :, STRIDE * columns.kept.start :]
                 target = image[
                     :, STRIDE * rows.start : STRIDE * rows.stop, STRIDE * columns.start : STRIDE * columns.stop
@@ -226,11 +226,6 @@ def _padded(image: Tensor) -> Tensor:
             last = image.narrow(dim, image.shape[dim] - 1, 1)
             image = torch.cat([image, last.repeat_interleave(missing, dim)], dim)
     return image
-
-
-def _part(span: TileSpan, stride: int) -> slice:
-    """Return the input positions of a tile, with `stride` input positions per output position."""
-    return slice(stride * span.low, stride * span.high)
 
 
 def _dtype(precision: Precision) -> torch.dtype:

@@ -41,6 +41,10 @@ class TileSpan(NamedTuple):
         """The slice of [low, high) that is [start, stop)."""
         return slice(self.start - self.low, self.stop - self.low)
 
+    def source(self, stride: int) -> slice:
+        """Return [low, high) in a map with `stride` positions per position of the tile."""
+        return slice(stride * self.low, stride * self.high)
+
 
 def cut_spans(length: int, side: int, halo: int) -> list[TileSpan]:
     """Cut an axis of `length` positions into pieces of `side`, the last of which may be shorter.

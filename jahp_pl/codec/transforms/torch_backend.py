@@ -27,9 +27,9 @@ def torch_bytes(height: int, width: int, num_filters: int, num_latents: int) -> 
 
 
 def channels_last(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Copy and freeze a network, with its kernels in channels_last memory like its maps."""
-    frozen = copy.deepcopy(network).to(dtype).requires_grad_(False)
-    return frozen.to(memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
+    """Copy a network without gradients, with its kernels in channels_last memory like its maps."""
+    copied = copy.deepcopy(network).to(dtype).requires_grad_(False)
+    return copied.to(memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
 
 
 class TorchTransform:

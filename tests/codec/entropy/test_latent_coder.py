@@ -13,7 +13,7 @@ from torch import Tensor
 
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.entropy import symbol_coder
-from jahp_pl.codec.entropy.latent_coder import LatentCoder, _TorchBatch
+from jahp_pl.codec.entropy.latent_coder import LatentCoder, TorchBatch
 from jahp_pl.codec.entropy.latent_tables import LatentTables
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis
 from jahp_pl.codec.entropy.range_coder import Reader, Writer
@@ -84,8 +84,8 @@ def raster_scan(coder: LatentCoder, y_hat: Tensor, z_hat: Tensor | None) -> Tens
 def test_full_frame_wavefront_and_raster_scan_give_equal_parameters(variant: Variant, height: int, width: int) -> None:
     coder = coder_of(variant)
     y_hat, z_hat = some_latents(variant, height, width)
-    span = LatentRange(-30, 30)
-    at_once, growing = (_TorchBatch(coder, [(height, width)], [z_hat], span) for _ in range(2))
+    latent_range = LatentRange(-30, 30)
+    at_once, growing = (TorchBatch(coder, [(height, width)], [z_hat], latent_range) for _ in range(2))
     ranks = at_once.schedule.ranks[0]
     symbols = torch.empty(height * width, 12, dtype=torch.int32)
     symbols[ranks] = y_hat.flatten(1).T
@@ -173,10 +173,10 @@ def test_two_pieces_give_the_parameters_that_one_gives(variant: Variant) -> None
     y_hat, z_hat = some_latents(variant, 5, 6, 128)
     y_hat[0, 0, :2] = torch.tensor([128, -128])
     found = []
-    for span in (LatentRange(-128, 128), LatentRange(-128, 129)):
-        batch = _TorchBatch(coder, [(5, 6)], [z_hat], span)
+    for latent_range in (LatentRange(-128, 128), LatentRange(-128, 129)):
+        batch = TorchBatch(coder, [(5, 6)], [z_hat], latent_range)
         batch.insert(0, y_hat.flatten(1).T.numpy())
-        assert len(batch.y) == (1 if span.highest == 128 else 2)
+        assert len(batch.y) == (1 if latent_range.highest == 128 else 2)
         with full_precision(coder.device):
             found.append(batch.raw(0, 30))
     assert torch.equal(*found)
@@ -224,29 +224,29 @@ def test_escapes_of_every_kind_of_window_round_trip_at_both_ends(family: Density
     for offset in (-1, 0, "last", "behind", -32768, 32767):
         values = windows.lowest + (size - (offset == "last") if isinstance(offset, str) else offset)
         values = values.astype(np.int32) if isinstance(offset, str) or abs(offset) < 2 else np.full_like(values, offset)
-        for span in (LatentRange(-32768, 32767), LatentRange(int(values.min()), int(values.max()))):
+        for latent_range in (LatentRange(-32768, 32767), LatentRange(int(values.min()), int(values.max()))):
             writer = Writer(measure=True)
-            coder._write_steps(writer, values, windows, [0, len(values)], span)
+            coder._write_steps(writer, values, windows, [0, len(values)], latent_range)
             reader = Reader(writer.payload())
-            task = DecodeTask(reader, 1, 15, None, span)
+            task = DecodeTask(reader, 1, 15, None, latent_range)
             assert np.array_equal(coder._read_step([task], windows, [0, len(values)]), values)
             reader.finish()
-            assert writer.bits <= len(values) * (24 + math.log2(span.size))
+            assert writer.bits <= len(values) * (24 + math.log2(latent_range.size))
             outside = offset not in (0, "last")
             if outside:
-                assert writer.bits >= len(values) * math.log2(span.size)
+                assert writer.bits >= len(values) * math.log2(latent_range.size)
 
 
 def test_escapes_of_images_in_lockstep_are_read_from_their_own_payloads() -> None:
     coder = tables_of("gaussian", 2)
     raw = torch.randint(-(2**24), 2**24 + 1, (60, 3 * 2 * 4)).float()
-    windows, span = coder.tables.windows(raw.numpy()), LatentRange(-300, 300)
+    windows, latent_range = coder.tables.windows(raw.numpy()), LatentRange(-300, 300)
     values = np.random.default_rng(0).integers(-300, 301, 240, dtype=np.int32)
     bounds, tasks = [0, 20, 160, 240], []
     for start, stop in pairwise(bounds):
         writer, part = Writer(), Windows(*(field[..., start:stop] for field in windows))
-        coder._write_steps(writer, values[start:stop], part, [0, stop - start], span)
-        tasks.append(DecodeTask(Reader(writer.payload()), 1, (stop - start) // 4, None, span))
+        coder._write_steps(writer, values[start:stop], part, [0, stop - start], latent_range)
+        tasks.append(DecodeTask(Reader(writer.payload()), 1, (stop - start) // 4, None, latent_range))
     assert np.array_equal(coder._read_step(tasks, windows, bounds), values)
     for task in tasks:
         task.reader.finish()

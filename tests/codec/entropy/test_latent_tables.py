@@ -86,10 +86,10 @@ def test_a_reach_leaves_less_than_an_escape_outside(family: DensityName) -> None
 @pytest.mark.parametrize("name", ["scales", "thresholds", "cumulative", "exponential"])
 def test_given_tables_are_used(name: str) -> None:
     tables = tables_of("laplace", 2)
-    frozen = {key: value.clone() for key, value in tables.frozen_tensors().items()}
+    frozen = {key: value.clone() for key, value in tables.stored_tensors().items()}
     frozen[name][7] += 2.0**-16 if name == "scales" else 1
     again = LatentTables(tables.density, M, frozen)
-    assert torch.equal(again.frozen_tensors()[name], frozen[name])
+    assert torch.equal(again.stored_tensors()[name], frozen[name])
     same = [np.array_equal(a, b) for a, b in zip(again.arrays(), tables.arrays(), strict=True)]
     assert same.count(False) == 1, "what determines probabilities is in the fingerprint"
 
@@ -98,7 +98,7 @@ def test_given_tables_are_used(name: str) -> None:
 @pytest.mark.parametrize("fault", ["missing", "short", "long", "half", "nan", "negative"])
 def test_invalid_tables_are_refused_by_name(name: str, fault: str) -> None:
     tables = tables_of("gaussian", 2)
-    frozen = {key: value.clone() for key, value in tables.frozen_tensors().items()}
+    frozen = {key: value.clone() for key, value in tables.stored_tensors().items()}
     if fault == "missing":
         del frozen[name]
     elif fault == "half":
@@ -113,6 +113,6 @@ def test_invalid_tables_are_refused_by_name(name: str, fault: str) -> None:
 
 def test_scales_that_do_not_rise_are_refused() -> None:
     tables = tables_of("gaussian", 2)
-    frozen = tables.frozen_tensors() | {"scales": torch.from_numpy(tables.scales).flip(0)}
+    frozen = tables.stored_tensors() | {"scales": torch.from_numpy(tables.scales).flip(0)}
     with pytest.raises(FreezeError, match=r"^table scales: does not rise"):
         LatentTables(tables.density, M, frozen)

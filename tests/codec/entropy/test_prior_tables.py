@@ -74,10 +74,10 @@ def test_given_tables_are_used() -> None:
     prior, tables = model_of(WITH_PRIOR[0]).prior, tables_of(WITH_PRIOR[0])
     assert prior is not None
     for name in ("lowest", "masses"):
-        frozen = {key: value.clone() for key, value in tables.frozen_tensors().items()}
+        frozen = {key: value.clone() for key, value in tables.stored_tensors().items()}
         frozen[name][5] += 1
         again = PriorTables(prior, frozen)
-        assert torch.equal(again.frozen_tensors()[name], frozen[name])
+        assert torch.equal(again.stored_tensors()[name], frozen[name])
         same = [np.array_equal(a, b) for a, b in zip(again.arrays(), tables.arrays(), strict=True)]
         assert same.count(False) == 1, "what determines probabilities is in the fingerprint"
         symbols = torch.randint(-9, 10, (len(again.tables), 5, 8), dtype=torch.int32)
@@ -106,7 +106,7 @@ def test_invalid_tables_are_refused(name: str, spoil: object) -> None:
     assert callable(spoil)
     prior = model_of(WITH_PRIOR[0]).prior
     assert prior is not None
-    frozen = tables_of(WITH_PRIOR[0]).frozen_tensors()
+    frozen = tables_of(WITH_PRIOR[0]).stored_tensors()
     spoilt = spoil(frozen[name])
     frozen = {key: value for key, value in frozen.items() if key != name} | ({} if spoilt is None else {name: spoilt})
     with pytest.raises(FreezeError, match=r"^table.*: .*; export the model again$"):
@@ -115,6 +115,6 @@ def test_invalid_tables_are_refused(name: str, spoil: object) -> None:
 
 def test_the_tables_of_a_bfloat16_or_float64_model_are_computed_in_doubles() -> None:
     prior = FactorizedDensity(3)
-    expected = PriorTables(prior).frozen_tensors()
-    for name, table in PriorTables(prior.double()).frozen_tensors().items():
+    expected = PriorTables(prior).stored_tensors()
+    for name, table in PriorTables(prior.double()).stored_tensors().items():
         assert np.array_equal(table.numpy(), expected[name].numpy())
