@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jahp_pl.addresses import is_address, without_credentials
+from jahp_pl.addresses import is_address, is_remote, without_credentials
 
 
 @pytest.mark.parametrize("text", ["https://host/a.tar", "s3://bucket/{00..17}.tar", "file:///a", "{http,https}://h/a"])
@@ -18,6 +18,21 @@ def test_a_scheme_makes_an_address(text: str) -> None:
 )
 def test_other_text_is_no_address(text: str) -> None:
     assert not is_address(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("s3://bucket/a.tar", True),
+        ("pipe:cat a", True),
+        ("file:///a", False),
+        ("FILE:///a", False),
+        ("file:a", False),
+        ("/a.tar", False),
+    ],
+)
+def test_commands_and_addresses_of_other_machines_are_remote(text: str, expected: bool) -> None:
+    assert is_remote(text) == expected
 
 
 @pytest.mark.parametrize(

@@ -20,13 +20,13 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from jahp_pl.addresses import is_remote
 from jahp_pl.bench.training import count_flops
 from jahp_pl.config import Config, DataConfig
 from jahp_pl.data.index import DataError
 from jahp_pl.data.module import StreamLoader
 from jahp_pl.data.pipeline import DECODED_BYTES, CropOptions, CropStream
 from jahp_pl.data.prepare import ShardOptions
-from jahp_pl.data.remote import is_remote
 from jahp_pl.data.shards import write_shards
 from jahp_pl.data.skip_counts import SkipCounts
 from jahp_pl.data.sources import find_photos

@@ -183,7 +183,9 @@ def check_results_path(out: Path) -> None:
 def local_path(text: str) -> Path:
     """Parse a path; refuse an address."""
     if is_address(text):
-        raise argparse.ArgumentTypeError(f"{text}: is an address; give the path of a file or folder on this machine")
+        raise argparse.ArgumentTypeError(
+            f"{shortened(text)}: is an address; give the path of a file or folder on this machine"
+        )
     return Path(text)
 
 

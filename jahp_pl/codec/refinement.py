@@ -138,7 +138,8 @@ def refine(
         scale = None if scale is None else scale.clone()  # inference tensors cannot be used with autograd
         generator = torch.Generator().manual_seed(seed)
         latents = _ImageLatents.start(y.detach().clone(), rounded.y_hat, generator)
-        search_tiles = list(_search_tiles(model.config, *y.shape[-2:], memory_limit))
+        height, width = y.shape[-2:]
+        search_tiles = list(_search_tiles(model.config, height, width, memory_limit))
         for number, tile in enumerate(search_tiles):
             psi = _psi(model, rounded.z_hat, tile.seen)
             objective = LatentObjective(model, image, psi, loss, search.structure_share, tile.seen, tile.counted, scale)

@@ -16,6 +16,7 @@ import urllib.request
 from typing import IO, Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
+from jahp_pl.addresses import HTTP_SCHEMES
 from jahp_pl.errors import first_line
 
 
@@ -117,7 +118,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         fp.close()  # the base class would read it to the end
         before, after = urlsplit(req.full_url), urlsplit(newurl)
-        if after.scheme not in ("http", "https"):
+        if after.scheme not in HTTP_SCHEMES:
             raise urllib.error.URLError(f"redirected to {after.scheme}:, which is not followed")
         clean = urlunsplit(after._replace(netloc=after.netloc.rpartition("@")[2]))
         request = super().redirect_request(req, fp, code, msg, headers, clean)

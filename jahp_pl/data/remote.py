@@ -37,7 +37,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from webdataset.gopen import Pipe, gopen, gopen_schemes, rewrite_url
 
-from jahp_pl.addresses import is_address
+from jahp_pl.addresses import HTTP_SCHEMES, is_remote, scheme_of
 from jahp_pl.data.http import Response, open_url
 from jahp_pl.errors import first_line
 
@@ -52,18 +52,13 @@ _COMMANDS = {"s3": "aws", "gs": "gsutil", "ais": "ais", "hf": "curl", "sftp": "c
 """Command that each scheme needs; http, https and pipe need none."""
 
 
-def is_remote(entry: str) -> bool:
-    """Check whether an entry of `data.train` is a command or an address, i.e. neither a path nor a file: URL."""
-    return entry.startswith("pipe:") or (is_address(entry) and not entry.startswith("file:"))
-
-
 def check_address(url: str) -> None:
     """Refuse an address that this machine has no means to read, without connecting to anything.
 
     Raises:
         OSError: if the scheme is unsupported, its command is missing, or the address is malformed.
     """
-    scheme = _scheme(rewrite_url(url))
+    scheme = scheme_of(rewrite_url(url))
     if scheme != "s3" and scheme not in gopen_schemes:
         raise OSError(f"addresses with {scheme}: are not supported; use a path, http, https, s3 or pipe")
     if scheme in _COMMANDS and shutil.which(_COMMANDS[scheme]) is None:
@@ -73,16 +68,12 @@ def check_address(url: str) -> None:
     try:
         if "\0" in os.fsdecode(os.fsencode(url)):  # encoding fails for characters that no address can have
             raise ValueError("it contains a null character")
-        if scheme in ("http", "https"):
+        if scheme in HTTP_SCHEMES:
             if not ((host := urlsplit(url).hostname) and urlsplit(url).port != 0):
                 raise ValueError("it names no host")
             host.encode("idna")
     except ValueError as error:
         raise OSError(f"is not a valid address ({first_line(error)}); correct it") from None
-
-
-def _scheme(url: str) -> str:
-    return url.partition(":")[0].lower()
 
 
 def open_shard(url: str, timeout: float) -> BinaryIO:
@@ -100,7 +91,7 @@ def open_shard(url: str, timeout: float) -> BinaryIO:
         return Path(url).open("rb")
     check_address(url)
     url = rewrite_url(url)  # webdataset's rewriting by GOPEN_REWRITE
-    is_http = _scheme(url) in ("http", "https")
+    is_http = scheme_of(url) in HTTP_SCHEMES
     raw = _HttpStream(url, timeout) if is_http else _CommandStream(_start_command(url), timeout)
     stream = io.BufferedReader(raw, READ_BYTES)
     try:

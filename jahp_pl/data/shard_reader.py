@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, BinaryIO, NamedTuple, cast
 
-from jahp_pl.addresses import without_credentials
+from jahp_pl.addresses import is_remote, without_credentials
 from jahp_pl.data.cache import ShardCache
 from jahp_pl.data.index import DataError, ShardEntry, Skipped
-from jahp_pl.data.remote import READ_BYTES, is_remote, open_shard
+from jahp_pl.data.remote import READ_BYTES, open_shard
 from jahp_pl.data.tar import ArchiveError, stream_members
 
 _MAX_SHARDS_WITHOUT_PHOTO = 10

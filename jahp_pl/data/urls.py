@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from webdataset.shardlists import expand_urls
 
-from jahp_pl.addresses import without_credentials
+from jahp_pl.addresses import is_remote, without_credentials
 from jahp_pl.data.braces import MAX_NAMES, count_names
 from jahp_pl.data.index import INDEX_NAME, MAX_INDEX_BYTES, DataError, ShardEntry, ShardIndex
-from jahp_pl.data.remote import check_address, is_remote, open_shard
+from jahp_pl.data.remote import check_address, open_shard
 from jahp_pl.folders import recover_if_missing
 
 
@@ -80,7 +81,7 @@ def _local(entry: str, key: str) -> list[str]:
         DataError: see `expand_shards`.
     """
     # absolute, because webdataset would parse a relative "a:b.tar" as a URL
-    name = entry.removeprefix("file://").removeprefix("file:")
+    name = re.sub("^file:(//)?", "", entry, flags=re.IGNORECASE)
     path = Path(os.path.expanduser(name)).absolute()  # noqa: PTH111  keeps ~ of an unknown user
     files = _files(path, key)
     if not files:

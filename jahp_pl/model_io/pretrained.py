@@ -134,7 +134,9 @@ def locate(model: str | Path | None, metric: Metric | None = None) -> Path:
     if named := next((one for one in bundled() if one.name == str(model)), None):
         return named.folder
     if is_address(str(model)):
-        raise ExportError(f"{model}: addresses of models have the form {PREFIX}USER/NAME; download others first")
+        raise ExportError(
+            f"{shortened(model)}: addresses of models have the form {PREFIX}USER/NAME; download others first"
+        )
     raise ExportError(
         f"{model}: no such export, run folder, checkpoint or bundled model ({bundled_names()}); correct its path "
         "or name"
