@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from jahp_pl.context import ContextPrediction, EntropyParameterNetwork
-from jahp_pl.initialization.layers import MEAN_MAGNITUDE, SIGNED, SIGNS, Outputs, layers_of
+from jahp_pl.initialization.building_blocks import PAIR_TO_PAIR, SIGNS, HeadLayout, layers_of, pair
+from jahp_pl.initialization.latent_spread import MEAN_MAGNITUDE, LatentSpread
 
 NEIGHBOR_SHARE = 0.3
 """Weight of the neighbors' magnitude in a latent's scale, and of the neighbors' mean in its mean."""
@@ -19,61 +19,70 @@ def init_neighbors(g_cm: ContextPrediction) -> None:
     g_cm.weight[len(channels) + channels, channels, 1, 2] += 1
 
 
-def pass_through(g_ep: EntropyParameterNetwork, outputs: Outputs, channels: list[int]) -> int:
-    """Let g_ep pass on the scales from h_s, and the means of as many of `channels` as there is room for, unchanged.
+def pass_psi(g_ep: EntropyParameterNetwork, layout: HeadLayout, channels: list[int]) -> int:
+    """Let g_ep pass on the scales in psi, and the means of as many of `channels` as there is room for, unchanged.
+
+    Args:
+        g_ep: network to change, whose first inputs are psi: one scale and one mean of each latent.
+        layout: places of scales and means among its outputs.
+        channels: channels of y, in order of decreasing standard deviation.
 
     Returns:
         Number of units that this takes in each hidden layer. The means get at most half of the units that the scales
         leave.
     """
-    first, second, last = layers_of(g_ep)
-    num_latents = outputs.num_latents
-    channels = channels[: (len(second.bias) - num_latents) // 4]
+    first, second, head = layers_of(g_ep)
+    num_latents = layout.num_latents
+    channels = channels[: (second.num_outputs - num_latents) // 4]
     num_used = num_latents + 2 * len(channels)
     scales = torch.arange(num_latents)  # positive, so one unit passes them through a LeakyReLU
     for layer in (first, second):
         layer.weight[:num_used] = 0
         layer.bias[:num_used] = 0
         layer.weight[scales, scales] = 1
-    last.bias[: outputs.num_scales] = 0
+    head.bias[: layout.num_scales] = 0
     for channel in range(num_latents):
-        last.weight[outputs.scales(channel), channel] = 1
+        head.weight[layout.scales_of(channel), channel] = 1
     for number, channel in enumerate(channels):
-        pair = slice(num_latents + 2 * number, num_latents + 2 * number + 2)
-        first.weight[pair, num_latents + channel] = SIGNS[:, None, None]
-        second.weight[pair, pair] = SIGNED[:, :, None, None]
-        last.weight[outputs.means(channel), pair] = SIGNS[:, None, None]
+        units = pair(number, num_latents)
+        first.weight[units, num_latents + channel] = SIGNS[:, None, None]
+        second.weight[units, units] = PAIR_TO_PAIR[:, :, None, None]
+        head.weight[layout.means_of(channel), units] = SIGNS[:, None, None]
     return num_used
 
 
-def read_neighbors(
-    g_ep: EntropyParameterNetwork, outputs: Outputs, scales: Tensor, by_std: list[int], num_used: int
-) -> None:
+def read_neighbors(g_ep: EntropyParameterNetwork, layout: HeadLayout, spread: LatentSpread, num_used: int) -> None:
     """Add the neighbors from `init_neighbors` to scales and means, in the hidden units after the first `num_used`.
+
+    For the channels that vary most, with m the mean of |neighbors|, v the mean of the neighbors and
+    s = `NEIGHBOR_SHARE`:
+
+        sigma += s (m - MEAN_MAGNITUDE scale)
+        mu += s v
 
     Args:
         g_ep: network to change.
-        outputs: places of scales and means among its outputs.
-        scales: initial scales, (M,).
-        by_std: channels of y, in order of decreasing standard deviation; only the first are used if room is short.
-        num_used: number of units in each hidden layer that are taken, see `pass_through`.
+        layout: places of scales and means among its outputs.
+        spread: statistics of the latents.
+        num_used: number of units in each hidden layer that are taken, see `pass_psi`.
     """
-    first, second, last = layers_of(g_ep)
-    num_latents = outputs.num_latents
-    phi = first.weight.shape[1] - 2 * num_latents
-    room = min((len(first.bias) - num_used) // 8, (len(second.bias) - num_used) // 6)
-    for number, channel in enumerate(by_std[:room]):
-        around = slice(num_used + 4 * number, num_used + 4 * number + 4)  # v and -v of each neighbor
-        size, mean = num_used + 3 * number, slice(num_used + 3 * number + 1, num_used + 3 * number + 3)
-        first.weight[around] = 0
-        first.bias[around] = 0
-        first.weight[around.start : around.start + 2, phi + channel, 0, 0] = SIGNS
-        first.weight[around.start + 2 : around.stop, phi + num_latents + channel, 0, 0] = SIGNS
-        second.weight[size : mean.stop] = 0
-        second.bias[size : mean.stop] = 0
-        second.weight[size, around] = 0.5
-        second.weight[mean, around, 0, 0] = 0.5 * SIGNED.repeat(1, 2)
-        # sigma += s (m - 0.7 scale) and mu += s v, with m the mean of |neighbors|, v their mean, s = NEIGHBOR_SHARE.
-        last.weight[outputs.scales(channel), size] += NEIGHBOR_SHARE
-        last.bias[outputs.scales(channel)] -= NEIGHBOR_SHARE * MEAN_MAGNITUDE * scales[channel]
-        last.weight[outputs.means(channel), mean, 0, 0] += NEIGHBOR_SHARE * SIGNS
+    first, second, head = layers_of(g_ep)
+    scales, num_latents = spread.scales, layout.num_latents
+    left = first.weight.shape[1] - 2 * num_latents  # the last inputs are phi
+    up = left + num_latents
+    room = min((first.num_outputs - num_used) // 8, (second.num_outputs - num_used) // 6)
+    for number, channel in enumerate(spread.channels[:room]):
+        pairs = slice(num_used + 4 * number, num_used + 4 * number + 4)  # one of each neighbor
+        magnitude = num_used + 3 * number
+        mean = slice(magnitude + 1, magnitude + 3)
+        first.weight[pairs] = 0
+        first.bias[pairs] = 0
+        first.weight[pair(0, pairs.start), left + channel, 0, 0] = SIGNS
+        first.weight[pair(1, pairs.start), up + channel, 0, 0] = SIGNS
+        second.weight[magnitude : mean.stop] = 0
+        second.bias[magnitude : mean.stop] = 0
+        second.weight[magnitude, pairs] = 0.5
+        second.weight[mean, pairs, 0, 0] = 0.5 * PAIR_TO_PAIR.repeat(1, 2)
+        head.weight[layout.scales_of(channel), magnitude] += NEIGHBOR_SHARE
+        head.bias[layout.scales_of(channel)] -= NEIGHBOR_SHARE * MEAN_MAGNITUDE * scales[channel]
+        head.weight[layout.means_of(channel), mean, 0, 0] += NEIGHBOR_SHARE * SIGNS

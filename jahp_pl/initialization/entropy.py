@@ -19,23 +19,11 @@ from torch import Tensor
 from jahp_pl.context import EntropyParameterNetwork
 from jahp_pl.entropy_model import FactorizedDensity
 from jahp_pl.hyperprior import HyperAnalysis, HyperSynthesis
-from jahp_pl.initialization.context import init_neighbors, pass_through, read_neighbors
-from jahp_pl.initialization.hyperprior import (
-    MEAN_GAIN,
-    init_energies,
-    init_local_means,
-    read_energies,
-    read_means,
-)
-from jahp_pl.initialization.layers import Outputs, init_head, layers_of
+from jahp_pl.initialization.building_blocks import HeadLayout, init_head, layers_of
+from jahp_pl.initialization.context import init_neighbors, pass_psi, read_neighbors
+from jahp_pl.initialization.hyperprior import InitialHyperLatents, init_hyper_transforms
+from jahp_pl.initialization.latent_spread import LatentSpread
 from jahp_pl.model import CompressionModel
-
-SMALLEST_SCALE = 0.3
-"""Smallest initial scale; latents that vary less than this all round to zero."""
-SMALLEST_WITH_ENERGY = 0.2
-"""Smallest standard deviation of latents that get an energy; below it, only one latent in a hundred is not zero."""
-MEANS_SHARE = 1 / 6
-"""Share of hyper-latents that are local means; each takes the room of two energies."""
 
 
 @torch.no_grad()
@@ -48,63 +36,47 @@ def init_entropy_model(model: CompressionModel, std: Tensor) -> None:
         model: model with any entropy model.
         std: standard deviations of the latents, (M,).
     """
-    scales = std.clamp(min=SMALLEST_SCALE)
-    by_std: list[int] = std.argsort(descending=True, stable=True).tolist()
-    hyper_std, mean_channels = _init_hyperprior(model, std, scales, by_std)
-    if model.g_cm is not None and model.g_ep is not None:
-        outputs = Outputs(len(std), model.config.num_components, model.density.has_means)
-        init_head(layers_of(model.g_ep)[-1], outputs, scales)
-        init_neighbors(model.g_cm)
-        if isinstance(model.g_ep, EntropyParameterNetwork):
-            is_known = isinstance(model.h_s, HyperSynthesis)
-            num_used = pass_through(model.g_ep, outputs, mean_channels) if is_known else 0
-            read_neighbors(model.g_ep, outputs, scales, by_std, num_used)
+    spread = LatentSpread(std)
+    z = _init_hyperprior(model, spread)
+    _init_context(model, spread, z.mean_channels)
     if model.prior is not None:
-        _init_prior(model.prior, hyper_std if model.h_a is not None else scales)
+        _init_prior(model.prior, z.std if model.h_a is not None else spread.scales)
 
 
-def _init_hyperprior(
-    model: CompressionModel, std: Tensor, scales: Tensor, by_std: list[int]
-) -> tuple[Tensor, list[int]]:
-    """Initialize h_a and h_s if the model has them.
+def _init_hyperprior(model: CompressionModel, spread: LatentSpread) -> InitialHyperLatents:
+    """Initialize h_a and h_s if the model has them."""
+    z = InitialHyperLatents(torch.ones(model.config.num_filters), [])
+    if model.h_s is None:
+        return z
+    # With a context model, psi is a first estimate of one scale and one mean; otherwise it has all components' values.
+    num_components = model.config.num_components if model.g_ep is None else 1
+    layout = HeadLayout(model.config.num_latents, num_components, model.density.has_means)
+    init_head(layers_of(model.h_s)[-1], layout, spread)
+    if isinstance(model.h_a, HyperAnalysis) and isinstance(model.h_s, HyperSynthesis):
+        z = init_hyper_transforms(model.h_a, model.h_s, layout, spread)
+    return z
+
+
+def _init_context(model: CompressionModel, spread: LatentSpread, mean_channels: list[int]) -> None:
+    """Initialize g_cm and g_ep if the model has them.
 
     Args:
-        model: model with any entropy model.
-        std: standard deviations of the latents, (M,).
-        scales: initial scales, (M,).
-        by_std: channels of y, in order of decreasing standard deviation.
-
-    Returns:
-        Standard deviations of the hyper-latents, (N,), and the channels of y whose local means are hyper-latents.
+        model: model after `_init_hyperprior`.
+        spread: statistics of the latents.
+        mean_channels: channels of y whose means h_s estimates.
     """
-    has_means = model.density.has_means
-    hyper_std = torch.ones(model.config.num_filters)
-    mean_channels: list[int] = []
-    if model.h_s is None:
-        return hyper_std, mean_channels
-    # With a context model, psi is a first estimate of one scale and one mean; otherwise it has all components' values.
-    outputs = Outputs(len(std), model.config.num_components if model.g_ep is None else 1, has_means)
-    layers = layers_of(model.h_s)
-    init_head(layers[-1], outputs, scales)
-    if not isinstance(model.h_a, HyperAnalysis) or not isinstance(model.h_s, HyperSynthesis):
-        return hyper_std, mean_channels
-    if has_means:
-        # Random weights would add noise to the means. Only the first component is reset because the others must differ.
-        layers[-1].weight[outputs.num_scales :][: len(std)] = 0
-        mean_channels = by_std[: min(round(MEANS_SHARE * len(hyper_std)), len(layers[0].bias) // 2)]
-    num_with_energy = max(int((std >= SMALLEST_WITH_ENERGY).sum()), len(mean_channels))
-    groups = init_energies(model.h_a, scales, by_std[:num_with_energy], len(mean_channels))
-    if has_means:
-        gains = MEAN_GAIN * scales[mean_channels]
-        init_local_means(model.h_a, gains, len(groups))
-        read_means(model.h_s, outputs, mean_channels, len(groups))
-        hyper_std[len(groups) :][: len(mean_channels)] = gains
-    read_energies(model.h_s, outputs, scales, groups, 2 * len(mean_channels))
-    return hyper_std, mean_channels
+    if model.g_cm is None or model.g_ep is None:
+        return
+    layout = HeadLayout(model.config.num_latents, model.config.num_components, model.density.has_means)
+    init_head(layers_of(model.g_ep)[-1], layout, spread)
+    init_neighbors(model.g_cm)
+    if isinstance(model.g_ep, EntropyParameterNetwork):
+        num_used = pass_psi(model.g_ep, layout, mean_channels) if isinstance(model.h_s, HyperSynthesis) else 0
+        read_neighbors(model.g_ep, layout, spread, num_used)
 
 
 def _init_prior(prior: FactorizedDensity, std: Tensor) -> None:
-    """Give each channel of the prior the slope of a logistic density with this standard deviation."""
+    """Give each channel of the prior the slope of a logistic density with this standard deviation, (C,)."""
     # The logit's slope is divided among all layers; a logistic density of scale s has a standard deviation of 1.8 s.
     per_layer = (std / 1.8) ** (1 / len(prior.matrices))
     for matrix in prior.matrices:

@@ -19,7 +19,8 @@ from torch import nn
 
 from jahp_pl.config import LossConfig
 from jahp_pl.initialization.entropy import init_entropy_model
-from jahp_pl.initialization.klt import init_transforms, pink_images
+from jahp_pl.initialization.klt import init_transforms
+from jahp_pl.initialization.textures import pink_images
 from jahp_pl.layers import GDN
 from jahp_pl.model import CompressionModel
 

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jahp_pl.initialization.klt import pink_images
+from jahp_pl.initialization.textures import pink_images
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.tensor_layout import EXPORT_FORMAT, dtype_of
 from jahp_pl.model_io.tensors import LARGEST, power, row_exponents

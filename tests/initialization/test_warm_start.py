@@ -7,7 +7,7 @@ import torch
 
 from jahp_pl.config import LossConfig, ModelConfig
 from jahp_pl.initialization.hyperprior import HYPER_GAIN, group_channels
-from jahp_pl.initialization.klt import pink_images
+from jahp_pl.initialization.textures import pink_images
 from jahp_pl.initialization.warm_start import initialize, latent_scale
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
