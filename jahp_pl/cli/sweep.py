@@ -14,8 +14,8 @@ from jahp_pl.cli.options import command, local_path, positive
 
 def sweep(arguments: argparse.Namespace) -> None:
     """Run all points of a sweep file on this machine."""
+    from jahp_pl.sweeping.entries import best_entry
     from jahp_pl.sweeping.file import read_sweep
-    from jahp_pl.sweeping.points import best, score
     from jahp_pl.sweeping.run import Sweep, run_sweep
     from jahp_pl.sweeping.table import LiveTable, format_sweep_table
 
@@ -36,8 +36,8 @@ def sweep(arguments: argparse.Namespace) -> None:
         table.close()
     entries = prepared.entries
     output.say("\n".join(format_sweep_table(file, entries)))
-    if file.method != "grid" and (winner := best(entries, file)) is not None:
-        output.say(f"\nbest     {winner.point.name}: {file.metric} {score(winner, file):.5g}")
+    if file.metric is not None and file.method != "grid" and (winner := best_entry(entries, file.metric)) is not None:
+        output.say(f"\nbest     {winner.point.name}: {file.metric.name} {winner.score(file.metric):.5g}")
     output.say(f"\nruns     {prepared.results.parent}/\nresults  {prepared.results} and .csv")
     if failed := [entry for entry in entries if entry.state == "failed"]:
         for entry in failed:

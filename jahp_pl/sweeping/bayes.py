@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from jahp_pl.sweeping import SweepError
-from jahp_pl.sweeping.parameters import Parameter, Value
+from jahp_pl.sweeping.parameters import Choice, IntegerRange, Parameter, Range, RealRange, SteppedRange, Value
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -63,42 +63,46 @@ def propose(
     for attempt in range(_ATTEMPTS):
         sampler = optuna.samplers.TPESampler(seed=len(history) + 1000 * attempt)
         study = optuna.create_study(direction="minimize" if is_minimum else "maximize", sampler=sampler)
-        study.add_trials([_frozen(point, parameters, space) for point in history])
+        study.add_trials([_trial(point, parameters, space) for point in history])
         drawn = study.ask(space).params
-        values = {p.key: _value(p, drawn[p.key]) for p in parameters}
+        values = {parameter.key: _value(parameter, drawn[parameter.key]) for parameter in parameters}
         if values not in known:
             return values
     return None
 
 
 def _distribution(parameter: Parameter) -> BaseDistribution:
+    """Describe a parameter to Optuna."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    if parameter.kind == "choice":
-        return CategoricalDistribution(range(len(parameter.choices)))  # indices, because Optuna does not support lists
-    if parameter.kind == "integer":
-        return IntDistribution(int(parameter.low), int(parameter.high))
-    high, number = parameter.high, parameter.num_values
-    if number is not None:
-        high = float(str(parameter.nth(number - 1)))  # a whole number of steps, otherwise Optuna warns
-    return FloatDistribution(parameter.low, high, log=parameter.is_log, step=parameter.step)
+    match parameter:
+        case Choice():  # by index, because Optuna does not support lists
+            return CategoricalDistribution(range(len(parameter.values)))
+        case IntegerRange():
+            return IntDistribution(int(parameter.low), int(parameter.high))
+        case SteppedRange():
+            high = float(str(parameter.nth(parameter.num_values - 1)))  # a whole number of steps, or Optuna warns
+            return FloatDistribution(parameter.low, high, step=parameter.step)
+        case RealRange():
+            return FloatDistribution(parameter.low, parameter.high, log=parameter.is_log)
+    raise AssertionError(parameter)
 
 
-def _value(parameter: Parameter, drawn: int | float) -> Value:
-    return parameter.choices[int(drawn)] if parameter.kind == "choice" else parameter.rounded(drawn)
-
-
-def _frozen(point: ScoredPoint, parameters: Sequence[Parameter], space: dict[str, BaseDistribution]) -> FrozenTrial:
+def _trial(point: ScoredPoint, parameters: Sequence[Parameter], space: dict[str, BaseDistribution]) -> FrozenTrial:
+    """Convert a point to Optuna's form."""
     from optuna.trial import TrialState, create_trial
 
-    params = {p.key: _internal(p, point.values[p.key]) for p in parameters}
+    params = {parameter.key: _internal(parameter, point.values[parameter.key]) for parameter in parameters}
     state = TrialState.RUNNING if point.is_open else TrialState.FAIL if point.score is None else TrialState.COMPLETE
     value = point.score if state == TrialState.COMPLETE else None
     return create_trial(state=state, value=value, params=params, distributions=space)
 
 
+def _value(parameter: Parameter, internal: int | float) -> Value:
+    """Return the value that Optuna represents by a number, the inverse of `_internal`."""
+    return parameter.rounded(internal) if isinstance(parameter, Range) else parameter.nth(int(internal))
+
+
 def _internal(parameter: Parameter, value: Value) -> Value:
     """Return the number by which Optuna represents a value: the index of a choice, otherwise the value."""
-    if parameter.kind != "choice":
-        return value
-    return next(index for index, choice in enumerate(parameter.choices) if choice == value)
+    return parameter.values.index(value) if isinstance(parameter, Choice) else value

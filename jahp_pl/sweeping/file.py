@@ -10,13 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast, get_args
 
-import yaml
-
 from jahp_pl.config import current_name
-from jahp_pl.errors import first_line
 from jahp_pl.settings import all_keys
 from jahp_pl.sweeping import SweepError
 from jahp_pl.sweeping.parameters import Parameter, Value, check_number, parse_parameter
+from jahp_pl.sweeping.yaml_mapping import read_mapping
 
 Method = Literal["grid", "random", "bayes"]
 """How points are chosen: all combinations, random draws, or a search guided by the results so far."""
@@ -32,7 +30,27 @@ _KEYS = (
 _NOT_SWEPT = ("name", "output_dir", "resume")
 _COMMANDS = (("jahp", "train"), ("-m", "jahp_pl", "train"))
 _MAX_POINTS = 10_000
-_MERGE = "tag:yaml.org,2002:merge"  # tag of `<<`, which may occur more than once in a mapping
+
+
+class SweepMetric(NamedTuple):
+    """Metric by which the points of a sweep are compared."""
+
+    name: str
+    """Its column in metrics.csv, e.g. val/loss."""
+    goal: Goal = "minimize"
+    target: float | None = None
+    """Value that ends the sweep: once a point reaches it, no more points start. None for no target."""
+
+    @property
+    def is_minimized(self) -> bool:
+        """Whether lower values are better."""
+        return self.goal == "minimize"
+
+    def is_reached_by(self, value: float) -> bool:
+        """Check whether a value is the target or better; without a target, none is."""
+        if self.target is None:
+            return False
+        return value <= self.target if self.is_minimized else value >= self.target
 
 
 class SweepFile(NamedTuple):
@@ -40,11 +58,8 @@ class SweepFile(NamedTuple):
 
     path: Path
     method: Method
-    metric: str | None
-    """Name of the metric; None if the sweep has none, so that no point is best."""
-    goal: Goal
-    target: float | None
-    """Value of the metric that ends the sweep: once a point reaches it, no more points start. None for no target."""
+    metric: SweepMetric | None
+    """None if the sweep has none, so that no point is best."""
     parameters: tuple[Parameter, ...]
     """Swept settings, at least one."""
     command: tuple[str, ...]
@@ -76,56 +91,17 @@ def read_sweep(path: Path) -> SweepFile:
             missing.
     """
     try:
-        return _parse(path, _load(path))
+        return _parse(path, read_mapping(path))
     except SweepError as error:
         raise SweepError(f"{path}: {error}") from None
 
 
-def _load(path: Path) -> dict[str, Any]:
-    """Read a file as a mapping."""
-    try:
-        content = yaml.load(path.read_bytes(), _Loader)
-    except FileNotFoundError:
-        raise SweepError("no such sweep file; check the path") from None
-    except RecursionError:
-        raise SweepError("cannot be read as YAML: it is nested too deeply; see sweeps/ for examples") from None
-    except SweepError:
-        raise
-    except OSError as error:
-        raise SweepError(f"cannot be read ({first_line(error)}); check the path") from None
-    except (ValueError, ArithmeticError, yaml.YAMLError) as error:  # PyYAML lets errors of Python's parsers through
-        raise SweepError(f"cannot be read as YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise SweepError("is not a mapping; write it as in the files under sweeps/")
-    return content
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML loader that refuses duplicate keys; PyYAML itself would silently keep the last one."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        seen = set()
-        for key, _ in node.value:
-            name = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else None
-            if name in seen:
-                raise SweepError(f"{key.value}: is given twice, again in line {key.start_mark.line + 1}; keep one")
-            if name is not None and key.tag != _MERGE:
-                seen.add(name)
-        return node
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        try:
-            return super().construct_object(node, deep)
-        except (ValueError, LookupError, AttributeError) as error:  # e.g. from an invalid date or tag
-            kind = node.tag.rsplit(":", 1)[-1]
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{node.value} is not a valid {kind} ({error}); quote it if it is a word", node.start_mark
-            ) from None
-
-
 def _parse(path: Path, content: dict[str, Any]) -> SweepFile:
-    """Check the content of a file entry by entry."""
+    """Check the content of a file entry by entry.
+
+    Raises:
+        SweepError: see `read_sweep`; the message lacks the path.
+    """
     if unknown := [key for key in content if key not in _KEYS]:
         raise SweepError(f"{unknown[0]}: a sweep file has no such key{_suggestion(str(unknown[0]), _KEYS)}")
     method = _method(content.get("method"))
@@ -134,17 +110,15 @@ def _parse(path: Path, content: dict[str, Any]) -> SweepFile:
         raise SweepError(f"run_cap={run_cap}: must be a whole number of at least 1")
     if run_cap is None and method != "grid":
         raise SweepError(f"run_cap: is missing; method {method} never ends, so give the number of points to run")
-    metric, goal, target = _metric(content.get("metric"))
+    metric = _metric(content.get("metric"))
     if method == "bayes" and metric is None:
         raise SweepError("metric: is missing; method bayes needs a metric to optimize, e.g. {name: val/loss}")
     parameters = _parameters(content.get("parameters"), method)
     command = _command(content.get("command"))
-    sweep = SweepFile(
-        path, method, metric, goal, target, parameters, command, run_cap, bool(content.get("early_terminate"))
-    )
-    if sweep.max_points() > _MAX_POINTS:
+    file = SweepFile(path, method, metric, parameters, command, run_cap, bool(content.get("early_terminate")))
+    if file.max_points() > _MAX_POINTS:
         raise SweepError(f"has more than {_MAX_POINTS} points; set run_cap to fewer, or give fewer values")
-    return sweep
+    return file
 
 
 def _method(content: object) -> Method:
@@ -154,10 +128,10 @@ def _method(content: object) -> Method:
     raise SweepError(f"method={content}: must be one of {', '.join(get_args(Method))}")
 
 
-def _metric(content: object) -> tuple[str | None, Goal, float | None]:
-    """Return name, goal and target of the metric."""
+def _metric(content: object) -> SweepMetric | None:
+    """Parse the metric."""
     if content is None:
-        return None, "minimize", None
+        return None
     if not isinstance(content, dict) or not isinstance(content.get("name"), str):
         raise SweepError("metric.name: is missing; give one, e.g. val/loss")
     if unknown := [key for key in content if key not in ("name", "goal", "target")]:
@@ -167,7 +141,7 @@ def _metric(content: object) -> tuple[str | None, Goal, float | None]:
         raise SweepError(f"metric.goal={goal}: must be minimize or maximize")
     if target is not None:
         check_number("metric.target", target)
-    return content["name"], goal, target
+    return SweepMetric(content["name"], goal, target)
 
 
 def _parameters(content: object, method: Method) -> tuple[Parameter, ...]:

@@ -4,99 +4,196 @@ from __future__ import annotations
 
 import math
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeGuard
+from dataclasses import dataclass
+from typing import Any, TypeGuard
 
 from jahp_pl.sweeping import SweepError
 
 Value = str | int | float | bool | list[Any]
 """Value of one setting."""
-ParameterKind = Literal["choice", "integer", "real"]
 
 DIGITS = 4
 """Number of significant digits of drawn numbers, small enough for readable names."""
 
-_RANGES: dict[str, tuple[ParameterKind, bool, bool]] = {
-    # distribution: kind, logarithmic, in steps of q
-    "int_uniform": ("integer", False, False),
-    "uniform": ("real", False, False),
-    "q_uniform": ("real", False, True),
-    "log_uniform_values": ("real", True, False),
-}
+_CHOICES = ("constant", "categorical")
+_RANGES = ("int_uniform", "uniform", "q_uniform", "log_uniform_values")
 _LARGEST = 1e300  # so that differences are finite
 _MAX_STEPS = 2**53  # floats do not distinguish larger whole numbers
-_CHOICES = ("constant", "categorical")
 _KEYS = ("value", "values", "probabilities", "distribution", "min", "max", "q")
 
 
-class Parameter(NamedTuple):
+class Parameter(ABC):
     """Values that one setting may take."""
 
     key: str
     """Dotted key, as on the command line."""
-    kind: ParameterKind
-    choices: Sequence[Value]
-    """At least one value if the kind is choice, otherwise empty."""
-    weights: Sequence[float] | None
-    """Probabilities of the choices in random draws; None if all are equally likely."""
-    low: float
-    """Smallest number of kind integer or real."""
-    high: float
-    """Largest number of kind integer or real, above `low`."""
-    is_log: bool
-    """Whether the logarithm is drawn uniformly."""
-    step: float | None
-    """Distance between adjacent values of kind real; None for any value."""
 
     @property
+    @abstractmethod
     def num_values(self) -> int | None:
         """Number of different values; None if it is infinite."""
-        if self.kind == "choice":
-            return len(self.choices)
-        if self.kind == "integer":
-            return int(self.high) - int(self.low) + 1
-        return None if self.step is None else math.floor((self.high - self.low) / self.step + 1e-9) + 1
 
+    @abstractmethod
     def nth(self, index: int) -> Value:
         """Return the value with an index from 0 to `num_values` - 1, in the order of a grid."""
-        if self.kind == "choice":
-            return self.choices[index]
-        if self.kind == "integer":
-            return int(self.low) + index
-        return self.rounded(self.low + index * (self.step or 0.0))
 
-    def contains(self, value: object) -> bool:
-        """Check whether `draw` could return this value."""
-        if self.kind == "choice":
-            return value in self.choices
-        if not _is_number(value) or not self.low <= value <= self.high:
-            return False
-        if self.kind == "integer":
-            return value == round(value)
-        if self.step is None or self.num_values is None:
-            return True
-        return value == self.nth(min(round((value - self.low) / self.step), self.num_values - 1))
-
-    def extremes(self) -> list[Value]:
-        """Return all choices, or both ends of the range; if these are valid settings, so are all values."""
-        return list(self.choices) if self.kind == "choice" else [self.rounded(self.low), self.rounded(self.high)]
-
+    @abstractmethod
     def draw(self, source: random.Random) -> Value:
         """Draw one random value."""
-        if self.kind == "choice":
-            return source.choices(self.choices, self.weights)[0]
-        if (number := self.num_values) is not None:
-            return self.nth(source.randrange(number))  # draws in the same order as `choice` would
+
+    @abstractmethod
+    def contains(self, value: object) -> bool:
+        """Check whether `draw` could return this value."""
+
+    @abstractmethod
+    def extremes(self) -> list[Value]:
+        """Return all choices, or both ends of the range; if these are valid settings, so are all values."""
+
+
+@dataclass(frozen=True)
+class Choice(Parameter):
+    """A list of values."""
+
+    key: str
+    values: Sequence[Value]
+    """At least one value."""
+    weights: Sequence[float] | None
+    """Probabilities of the values in random draws; None if all are equally likely."""
+
+    @property
+    def num_values(self) -> int:
+        """Number of values in the list."""
+        return len(self.values)
+
+    def nth(self, index: int) -> Value:
+        """See `Parameter.nth`."""
+        return self.values[index]
+
+    def draw(self, source: random.Random) -> Value:
+        """See `Parameter.draw`."""
+        return source.choices(self.values, self.weights)[0]
+
+    def contains(self, value: object) -> bool:
+        """See `Parameter.contains`."""
+        return value in self.values
+
+    def extremes(self) -> list[Value]:
+        """Return all values."""
+        return list(self.values)
+
+
+@dataclass(frozen=True)
+class Range(Parameter):
+    """Numbers between two ends."""
+
+    key: str
+    low: float
+    """Smallest number."""
+    high: float
+    """Largest number, above `low`."""
+
+    def contains(self, value: object) -> TypeGuard[int | float]:
+        """See `Parameter.contains`."""
+        return _is_number(value) and self.low <= value <= self.high
+
+    def extremes(self) -> list[Value]:
+        """Return both ends."""
+        return [self.rounded(self.low), self.rounded(self.high)]
+
+    @abstractmethod
+    def rounded(self, number: float) -> Value:
+        """Round a number within the range to a valid value."""
+
+
+@dataclass(frozen=True)
+class IntegerRange(Range):
+    """All whole numbers between two ends, which are whole numbers too."""
+
+    @property
+    def num_values(self) -> int:
+        """Number of whole numbers."""
+        return int(self.high) - int(self.low) + 1
+
+    def nth(self, index: int) -> Value:
+        """See `Parameter.nth`."""
+        return int(self.low) + index
+
+    def draw(self, source: random.Random) -> Value:
+        """See `Parameter.draw`."""
+        return self.nth(source.randrange(self.num_values))  # draws in the same order as `choice` would
+
+    def contains(self, value: object) -> TypeGuard[int | float]:
+        """See `Parameter.contains`."""
+        return super().contains(value) and value == round(value)
+
+    def rounded(self, number: float) -> Value:
+        """Round to a whole number."""
+        return round(number)
+
+
+@dataclass(frozen=True)
+class SteppedRange(Range):
+    """Numbers at equal distances from the low end on."""
+
+    step: float
+    """Distance between adjacent values."""
+
+    @property
+    def num_values(self) -> int:
+        """Number of values."""
+        return math.floor((self.high - self.low) / self.step + 1e-9) + 1
+
+    def nth(self, index: int) -> Value:
+        """See `Parameter.nth`."""
+        return self.rounded(self.low + index * self.step)
+
+    def draw(self, source: random.Random) -> Value:
+        """See `Parameter.draw`."""
+        return self.nth(source.randrange(self.num_values))
+
+    def contains(self, value: object) -> TypeGuard[int | float]:
+        """See `Parameter.contains`."""
+        if not super().contains(value):
+            return False
+        return value == self.nth(min(round((value - self.low) / self.step), self.num_values - 1))
+
+    def rounded(self, number: float) -> Value:
+        """Remove binary noise."""
+        return _rounded(self, number, 10)
+
+
+@dataclass(frozen=True)
+class RealRange(Range):
+    """All real numbers between two ends."""
+
+    is_log: bool
+    """Whether the logarithm is drawn uniformly."""
+
+    @property
+    def num_values(self) -> None:
+        """None, because the number is infinite."""
+        return None
+
+    def nth(self, index: int) -> Value:
+        """Raise an error, because a range of real numbers has no grid."""
+        raise IndexError(f"{self.key} has no value number {index}, because it may take any real number in a range")
+
+    def draw(self, source: random.Random) -> Value:
+        """See `Parameter.draw`."""
         if self.is_log:
             return self.rounded(math.exp(source.uniform(math.log(self.low), math.log(self.high))))
         return self.rounded(source.uniform(self.low, self.high))
 
     def rounded(self, number: float) -> Value:
-        """Round a number to a valid value within the range: a whole number, or a real number of few digits."""
-        if self.kind == "integer":
-            return round(number)
-        digits = DIGITS if self.step is None else 10  # for multiples of a step, only binary noise is removed
-        return float(min(self.high, max(self.low, float(f"{number:.{digits}g}"))))
+        """Round to `DIGITS` significant digits."""
+        return _rounded(self, number, DIGITS)
+
+
+def _rounded(within: Range, number: float, digits: int) -> float:
+    """Round a number to significant digits, but not beyond the ends of a range."""
+    return float(min(within.high, max(within.low, float(f"{number:.{digits}g}"))))
 
 
 def parse_parameter(key: str, content: object) -> Parameter:
@@ -123,7 +220,7 @@ def parse_parameter(key: str, content: object) -> Parameter:
     return _range(key, where, content)
 
 
-def _choice(key: str, where: str, content: Mapping[str, Any]) -> Parameter:
+def _choice(key: str, where: str, content: Mapping[str, Any]) -> Choice:
     """Parse an entry with a value or a list of values."""
     name = "values" if "values" in content else "value"
     distribution = content.get("distribution", "categorical")
@@ -140,15 +237,14 @@ def _choice(key: str, where: str, content: Mapping[str, Any]) -> Parameter:
             raise SweepError(f"{where}.{name}: {choice} cannot be passed on a command line; {remedy}")
         if any(repr(choice) == repr(other) for other in choices[:number]):
             raise SweepError(f"{where}.values: has {choice} twice; remove one")
-    weights = content.get("probabilities")
-    if weights is not None:
+    if (weights := content.get("probabilities")) is not None:
         is_right = isinstance(weights, list) and len(weights) == len(choices) and all(map(_is_number, weights))
         if not is_right or min(weights) < 0 or not math.isclose(sum(weights), 1, abs_tol=1e-6):
             raise SweepError(f"{where}.probabilities: must be one number per value, with sum 1")
-    return Parameter(key, "choice", choices, weights, 0.0, 0.0, is_log=False, step=None)
+    return Choice(key, choices, weights)
 
 
-def _range(key: str, where: str, content: Mapping[str, Any]) -> Parameter:
+def _range(key: str, where: str, content: Mapping[str, Any]) -> Range:
     """Parse an entry with min and max."""
     for name in ("min", "max"):
         if name not in content:
@@ -159,26 +255,32 @@ def _range(key: str, where: str, content: Mapping[str, Any]) -> Parameter:
     low, high = content["min"], content["max"]
     is_whole = isinstance(low, int) and isinstance(high, int)
     distribution = content.get("distribution", "int_uniform" if is_whole else "uniform")
-    if not isinstance(distribution, str) or distribution not in _RANGES:
+    if distribution not in _RANGES:
         known = ", ".join((*_CHOICES, *_RANGES))
         raise SweepError(f"{where}.distribution={distribution}: is not supported; use one of {known}")
-    kind, is_log, is_stepped = _RANGES[distribution]
     if not low < high:
         raise SweepError(f"{where}: min={low} must be below max={high}")
-    if kind == "integer" and not is_whole:
+    if distribution == "int_uniform" and not is_whole:
         raise SweepError(f"{where}: {distribution} needs whole numbers for min and max")
-    if is_log and low <= 0:
+    if distribution == "log_uniform_values" and low <= 0:
         raise SweepError(f"{where}.min={low}: must be positive for {distribution}")
-    if "q" in content and not is_stepped:
+    if distribution == "q_uniform":
+        return _stepped_range(key, where, low, high, float(content.get("q", 1.0)))
+    if "q" in content:
         raise SweepError(f"{where}.q: is only for distribution: q_uniform; remove it")
-    step = float(content.get("q", 1.0)) if is_stepped else None
-    if step is not None and not 0 < step <= high - low:
+    if distribution == "int_uniform":
+        return IntegerRange(key, low, high)
+    return RealRange(key, low, high, is_log=distribution == "log_uniform_values")
+
+
+def _stepped_range(key: str, where: str, low: float, high: float, step: float) -> SteppedRange:
+    if not 0 < step <= high - low:
         raise SweepError(f"{where}.q={step:g}: must be positive and at most max - min")
-    if step is not None and (high - low) / step > _MAX_STEPS:
+    if (high - low) / step > _MAX_STEPS:
         raise SweepError(
             f"{where}.q={step:g}: is too small relative to max - min to distinguish its multiples; enlarge q"
         )
-    return Parameter(key, kind, (), None, low, high, is_log, step)
+    return SteppedRange(key, low, high, step)
 
 
 def check_number(where: str, value: object) -> None:

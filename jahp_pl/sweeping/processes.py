@@ -16,9 +16,9 @@ from jahp_pl.sweeping.points import SweepPoint
 
 LOG = "log.txt"
 """Name of the log in the run folder."""
-_TAIL = 10
+_NUM_LINES = 10
 """Number of lines of the log to show if a run failed."""
-_TAIL_BYTES = 65536
+_SEARCHED_BYTES = 65536
 """Number of bytes at the end of the log in which these lines are searched."""
 INTERRUPTED_SECONDS, ENDING_SECONDS = 10.0, 60.0
 """Seconds that an interrupted process gets to end by itself, and then to save its checkpoint after SIGTERM."""
@@ -33,7 +33,7 @@ class RunningProcess(NamedTuple):
     """Number of bytes that earlier sessions wrote to the log."""
 
 
-def start(point: SweepPoint, environment: Mapping[str, str]) -> RunningProcess:
+def start_training(point: SweepPoint, environment: Mapping[str, str]) -> RunningProcess:
     """Start or continue a run.
 
     Args:
@@ -57,13 +57,13 @@ def start(point: SweepPoint, environment: Mapping[str, str]) -> RunningProcess:
     return RunningProcess(process, folder / LOG, begin)
 
 
-def tail(running: RunningProcess) -> list[str]:
+def last_lines(running: RunningProcess) -> list[str]:
     """Return the last lines that a process wrote to its log in this session."""
     with running.log.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
-        file.seek(max(running.log_start, size - _TAIL_BYTES))
+        file.seek(max(running.log_start, size - _SEARCHED_BYTES))
         lines = file.read().decode(errors="replace").splitlines()
-    return [line.rstrip() for line in lines if line.strip()][-_TAIL:]
+    return [line.rstrip() for line in lines if line.strip()][-_NUM_LINES:]
 
 
 def failure_reason(running: RunningProcess) -> str:
@@ -72,12 +72,12 @@ def failure_reason(running: RunningProcess) -> str:
     if status < 0:
         name = signal.Signals(-status).name
         return f"killed by {name}" + ("; was there enough memory?" if name == "SIGKILL" else "")
-    lines = tail(running)
+    lines = last_lines(running)
     messages = [line.removeprefix("jahp: ") for line in lines if line.startswith("jahp: ")] or lines
     return messages[-1] if messages else f"ended with status {status} and no message"
 
 
-def stop(processes: list[subprocess.Popen[bytes]]) -> None:
+def end_processes(processes: list[subprocess.Popen[bytes]]) -> None:
     """End processes after an interrupt, which they may have received too; each saves its checkpoint first."""
     try:
         _wait(processes, INTERRUPTED_SECONDS)

@@ -11,27 +11,27 @@ from typing import Any, NamedTuple
 from jahp_pl import json_content
 from jahp_pl.files import write_atomically, write_json
 from jahp_pl.sweeping import SweepError
+from jahp_pl.sweeping.entries import SweepEntry, best_entry
 from jahp_pl.sweeping.file import SweepFile
 from jahp_pl.sweeping.parameters import Value
-from jahp_pl.sweeping.points import SweepEntry, best
 from jahp_pl.text import encoded
 
 _HEAD = ("name", "state")
 """Names of the first columns of the CSV file."""
 
 
-def write_sweep_results(path: Path, sweep: SweepFile, entries: Sequence[SweepEntry]) -> None:
+def write_sweep_results(path: Path, file: SweepFile, entries: Sequence[SweepEntry]) -> None:
     """Write the results to `path` (.json) and to a .csv file next to it, replacing both.
 
     Raises:
         WriteError: if the disk is full; the previous files are kept.
     """
-    winner = best(entries, sweep)
+    winner = best_entry(entries, file.metric)
     content = {
-        "sweep": str(sweep.path),
-        "method": sweep.method,
-        "metric": sweep.metric,
-        "goal": sweep.goal,
+        "sweep": str(file.path),
+        "method": file.method,
+        "metric": file.metric.name if file.metric is not None else None,
+        "goal": file.metric.goal if file.metric is not None else "minimize",
         "best": winner.point.name if winner is not None else None,
         "points": [_to_json(entry) for entry in entries],
     }

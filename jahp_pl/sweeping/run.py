@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -16,24 +17,20 @@ from jahp_pl.errors import WriteError
 from jahp_pl.locks import hold_lock
 from jahp_pl.model_io.checkpoint import CheckpointError
 from jahp_pl.sweeping import SweepError, bayes
+from jahp_pl.sweeping.entries import SweepEntry, has_reached_target
 from jahp_pl.sweeping.file import SweepFile
 from jahp_pl.sweeping.parameters import Value
-from jahp_pl.sweeping.points import (
-    OtherSettingsError,
-    SweepEntry,
-    SweepPoint,
-    check_distinct,
-    check_sweep,
-    grid_points,
-    has_reached_target,
-    last_values,
-    make_point,
-    random_points,
-    read_run_state,
-    score,
+from jahp_pl.sweeping.points import SweepPoint, check_distinct, check_sweep, grid_points, make_point, random_points
+from jahp_pl.sweeping.processes import (
+    RunningProcess,
+    end_processes,
+    environments,
+    failure_reason,
+    last_lines,
+    start_training,
 )
-from jahp_pl.sweeping.processes import RunningProcess, environments, failure_reason, start, stop, tail
 from jahp_pl.sweeping.results import read_sweep_results, write_sweep_results
+from jahp_pl.sweeping.run_state import OtherSettingsError, last_values, read_run_state
 
 POLL_SECONDS = 0.2
 """Seconds between two checks of the running processes."""
@@ -78,11 +75,8 @@ class Sweep:
         """Return the points that are known before anything runs; none for `bayes`."""
         if self.file.method == "bayes":
             return []
-        return (
-            grid_points(self.file, self.overrides)
-            if self.file.method == "grid"
-            else random_points(self.file, self.overrides)
-        )
+        choose = grid_points if self.file.method == "grid" else random_points
+        return choose(self.file, self.overrides)
 
     def restore(self) -> None:
         """Read the results of earlier sessions: the points that `bayes` proposed, and the metrics of all points.
@@ -133,21 +127,30 @@ class Sweep:
 
     def next_entry(self) -> SweepEntry | None:
         """Return the point to run next; None if no point can be started now."""
-        if has_reached_target(self.entries, self.file):
+        if has_reached_target(self.entries, self.file.metric):
             return None
         waiting = next((entry for entry in self.entries if entry.state == "waiting"), None)
         if waiting is not None or self.file.method != "bayes" or len(self.entries) >= (self.file.run_cap or 0):
             return waiting
+        return self._proposed_entry()
+
+    def _proposed_entry(self) -> SweepEntry | None:
+        """Add and return the point that `bayes` proposes; None if no new one is found."""
+        assert self.file.metric is not None  # required by method bayes
         history = [
-            bayes.ScoredPoint(entry.point.values, score(entry, self.file), entry.state in ("waiting", "running"))
+            bayes.ScoredPoint(entry.point.values, entry.score(self.file.metric), entry.is_open)
             for entry in self.entries
         ]
-        values = bayes.propose(self.file.parameters, history, self.file.goal == "minimize")
+        values = bayes.propose(self.file.parameters, history, self.file.metric.is_minimized)
         if values is None:
             return None
         self.entries.append(SweepEntry(make_point(self.file, values, self.overrides)))
         check_distinct(entry.point for entry in self.entries)
         return self.entries[-1]
+
+    def write_results(self) -> None:
+        """Write the results so far, see `results.write_sweep_results`."""
+        write_sweep_results(self.results, self.file, self.entries)
 
 
 def run_sweep(sweep: Sweep, workers: int, watcher: Watcher) -> None:
@@ -169,46 +172,71 @@ def run_sweep(sweep: Sweep, workers: int, watcher: Watcher) -> None:
     with hold_lock(folder / f".{name}.lock", complaint, folder):
         sweep.restore()
         sweep.read_run_states()
-        write_sweep_results(sweep.results, sweep.file, sweep.entries)
+        sweep.write_results()
         for entry in sweep.entries:
             if entry.state != "waiting":
                 watcher.changed(entry, ())
-        _run_waiting(sweep, workers, watcher)
+        _Workers(sweep, workers, watcher).run()
 
 
-def _run_waiting(sweep: Sweep, workers: int, watcher: Watcher) -> None:
-    """Run waiting points until there are no more, and record every change of state."""
-    uses_gpus = sweep.trainer.accelerator != "cpu"
-    shares = environments(workers, sweep.trainer.devices if uses_gpus else 0)
-    running: dict[int, tuple[SweepEntry, RunningProcess]] = {}
+class _Workers:
+    """The training processes of a sweep, at most one for each worker.
 
-    def change(entry: SweepEntry, lines: Sequence[str] = ()) -> None:
-        write_sweep_results(sweep.results, sweep.file, sweep.entries)
-        watcher.changed(entry, lines)
+    Args:
+        sweep: sweep whose run states have been read.
+        num_workers: number of points to train at a time.
+        watcher: receiver of every change of state.
+    """
 
-    try:
-        with _termination_interrupts(running):
-            while True:
-                for worker in set(range(workers)) - set(running):
-                    while worker not in running and (entry := sweep.next_entry()) is not None:
-                        if (started := _start_point(entry, shares[worker])) is not None:
-                            running[worker] = (entry, started)
-                        change(entry)
-                if not running:
-                    break
-                time.sleep(POLL_SECONDS)
-                watcher.tick(sweep.entries)
-                for worker, (entry, started) in list(running.items()):
-                    if started.process.poll() is not None:
-                        del running[worker]
-                        _record_end(entry, started)
-                        change(entry, tail(started) if entry.state == "failed" else ())
-    finally:
-        stop([started.process for _, started in running.values()])
-        for entry, _ in running.values():
+    def __init__(self, sweep: Sweep, num_workers: int, watcher: Watcher) -> None:
+        self._sweep, self._watcher = sweep, watcher
+        uses_gpus = sweep.trainer.accelerator != "cpu"
+        self._environments = environments(num_workers, sweep.trainer.devices if uses_gpus else 0)
+        self._running: dict[int, tuple[SweepEntry, RunningProcess]] = {}
+
+    def run(self) -> None:
+        """Run waiting points until there are no more."""
+        try:
+            with _termination_interrupts(self._processes):
+                self._start_waiting()
+                while self._running:
+                    time.sleep(POLL_SECONDS)
+                    self._watcher.tick(self._sweep.entries)
+                    self._record_ended()
+                    self._start_waiting()
+        finally:
+            self._stop()
+
+    def _processes(self) -> list[subprocess.Popen[bytes]]:
+        return [started.process for _, started in self._running.values()]
+
+    def _start_waiting(self) -> None:
+        """Start a point on each idle worker while there are any."""
+        for worker in set(range(len(self._environments))) - set(self._running):
+            while worker not in self._running and (entry := self._sweep.next_entry()) is not None:
+                if (started := _start_point(entry, self._environments[worker])) is not None:
+                    self._running[worker] = (entry, started)
+                self._record(entry)
+
+    def _record_ended(self) -> None:
+        for worker, (entry, started) in list(self._running.items()):
+            if started.process.poll() is not None:
+                del self._running[worker]
+                _update_ended(entry, started)
+                self._record(entry, last_lines(started) if entry.state == "failed" else ())
+
+    def _record(self, entry: SweepEntry, lines: Sequence[str] = ()) -> None:
+        """Record a change of state; see `Watcher.changed`."""
+        self._sweep.write_results()
+        self._watcher.changed(entry, lines)
+
+    def _stop(self) -> None:
+        """End the processes that still run, whose points then wait for the next session."""
+        end_processes(self._processes())
+        for entry, _ in self._running.values():
             entry.state = "waiting"
-        if running:
-            write_sweep_results(sweep.results, sweep.file, sweep.entries)
+        if self._running:
+            self._sweep.write_results()
 
 
 def _start_point(entry: SweepEntry, environment: dict[str, str]) -> RunningProcess | None:
@@ -217,7 +245,7 @@ def _start_point(entry: SweepEntry, environment: dict[str, str]) -> RunningProce
         if _update(entry):
             entry.state = "done"
             return None
-        started = start(entry.point, environment)
+        started = start_training(entry.point, environment)
     except (CheckpointError, SweepError, WriteError) as error:
         entry.state, entry.error = "failed", str(error)
         return None
@@ -225,8 +253,8 @@ def _start_point(entry: SweepEntry, environment: dict[str, str]) -> RunningProce
     return started
 
 
-def _record_end(entry: SweepEntry, ended: RunningProcess) -> None:
-    """Record the state of a point whose process has ended."""
+def _update_ended(entry: SweepEntry, ended: RunningProcess) -> None:
+    """Update the state of a point whose process has ended."""
     try:
         is_finished = _update(entry)
     except (CheckpointError, SweepError) as error:
@@ -247,15 +275,15 @@ def _update(entry: SweepEntry) -> bool:
 
 
 @contextmanager
-def _termination_interrupts(running: dict[int, tuple[SweepEntry, RunningProcess]]) -> Iterator[None]:
-    """Let SIGTERM or a closed terminal terminate the points first, and then end this process as Ctrl+C would."""
+def _termination_interrupts(processes: Callable[[], list[subprocess.Popen[bytes]]]) -> Iterator[None]:
+    """Let SIGTERM or a closed terminal terminate `processes` first, and then end this process as Ctrl+C would."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread can handle signals
         yield
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        for _, started in running.values():
-            started.process.terminate()
+        for process in processes():
+            process.terminate()
         raise KeyboardInterrupt
 
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]

@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TextIO
 
+from jahp_pl.sweeping.entries import PointState, SweepEntry
 from jahp_pl.sweeping.file import SweepFile
-from jahp_pl.sweeping.points import PointState, SweepEntry, last_values
 from jahp_pl.sweeping.processes import LOG
+from jahp_pl.sweeping.run_state import last_values
 from jahp_pl.text import count_of, printable
 
-_ORDER: tuple[PointState, ...] = ("running", "failed", "done", "waiting")
-_FIGURES = ("val/file_bpp", "val/bpp", "val/psnr")
+_URGENCY: tuple[PointState, ...] = ("running", "failed", "done", "waiting")
+_SHOWN_METRICS = ("val/file_bpp", "val/bpp", "val/psnr")
 _INTERVAL = 2.0  # seconds
 
 
@@ -22,13 +23,13 @@ class LiveTable:
     """Display of a sweep's progress, see `run.Watcher`.
 
     Args:
-        sweep: sweep file, which determines the columns.
+        file: sweep file, which determines the columns.
         entries: list of all points, which may grow.
         stream: output; a terminal shows a live table, anything else gets one line per change.
     """
 
-    def __init__(self, sweep: SweepFile, entries: Sequence[SweepEntry], stream: TextIO) -> None:
-        self.sweep, self.entries, self.stream = sweep, entries, stream
+    def __init__(self, file: SweepFile, entries: Sequence[SweepEntry], stream: TextIO) -> None:
+        self.file, self.entries, self.stream = file, entries, stream
         self.redraws = stream.isatty()
         self._height, self._drawn, self._start = 0, 0.0, time.monotonic()
 
@@ -63,13 +64,13 @@ class LiveTable:
             self.stream.flush()
 
     def _found(self, entry: SweepEntry) -> str:
-        value = entry.metrics.get(self.sweep.metric or "")
-        return f", {self.sweep.metric} {value:.5g}" if entry.state == "done" and value is not None else ""
+        metric, value = self.file.metric, entry.score(self.file.metric)
+        return f", {metric.name} {value:.5g}" if metric is not None and value is not None else ""
 
     def _draw(self) -> None:
         width, height = shutil.get_terminal_size()
         lines = [sweep_summary(self.entries, time.monotonic() - self._start)]
-        lines += format_sweep_table(self.sweep, self.entries, most=max(3, height - 4))
+        lines += format_sweep_table(self.file, self.entries, most=max(3, height - 4))
         self._erase()
         self.stream.write("".join(f"{printable(line)[: width - 1]}\n" for line in lines))
         self.stream.flush()
@@ -97,42 +98,53 @@ def sweep_summary(entries: Sequence[SweepEntry], seconds: float) -> str:
     return f"{count_of(len(entries), 'point')}: {', '.join(parts)} | {minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
-def format_sweep_table(sweep: SweepFile, entries: Sequence[SweepEntry], most: int | None = None) -> list[str]:
+def format_sweep_table(file: SweepFile, entries: Sequence[SweepEntry], most: int | None = None) -> list[str]:
     """Format a header, a rule and a line per point: values, state, metric, and rate and PSNR if they were measured.
 
     Args:
-        sweep: sweep file, which determines the columns.
+        file: sweep file, which determines the columns.
         entries: points to show.
         most: maximum number of points to show; running and failed ones have priority. None for all.
     """
-    keys = [parameter.key for parameter in sweep.parameters]
-    figures = [sweep.metric] if sweep.metric is not None else []
-    figures += [name for name in _FIGURES if name not in figures and any(name in e.metrics for e in entries)]
-    head = ["point", *(_short(key, keys) for key in keys), "state", *figures]
-    shown = list(entries)
-    if most is not None and len(shown) > most:
-        urgent = sorted(range(len(shown)), key=lambda number: _ORDER.index(shown[number].state))
-        shown = [shown[number] for number in sorted(urgent[: most - 1])]
+    keys = [parameter.key for parameter in file.parameters]
+    metrics = [file.metric.name] if file.metric is not None else []
+    metrics += [name for name in _SHOWN_METRICS if name not in metrics and any(name in e.metrics for e in entries)]
+    head = ["point", *(_short(key, keys) for key in keys), "state", *metrics]
+    shown = _most_urgent(entries, most)
     cells = [
-        [e.point.name, *(str(e.point.values[k]) for k in keys), state_text(e), *_figures(e, figures)] for e in shown
+        [e.point.name, *(str(e.point.values[k]) for k in keys), state_text(e), *_numbers(e, metrics)] for e in shown
     ]
-    widths = [max(len(row[column]) for row in [head, *cells]) for column in range(len(head))]
-    first_figure = len(head) - len(figures)
-
-    def line(row: Sequence[str]) -> str:
-        return "  ".join(
-            cell.rjust(width) if column >= first_figure else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-
-    lines = [line(head), "-" * len(line(head)), *map(line, cells)]
+    lines = _aligned([head, *cells], num_right=len(metrics))
+    lines.insert(1, "-" * len(lines[0]))
     return lines if len(shown) == len(entries) else [*lines, f"and {len(entries) - len(shown)} more"]
 
 
+def _most_urgent(entries: Sequence[SweepEntry], most: int | None) -> list[SweepEntry]:
+    """Choose the points to show, in order; see `format_sweep_table`."""
+    if most is None or len(entries) <= most:
+        return list(entries)
+    by_urgency = sorted(range(len(entries)), key=lambda number: _URGENCY.index(entries[number].state))
+    return [entries[number] for number in sorted(by_urgency[: most - 1])]
+
+
+def _aligned(rows: Sequence[Sequence[str]], num_right: int) -> list[str]:
+    """Format rows of cells as lines; the last `num_right` columns are aligned to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    first_right = len(widths) - num_right
+    return [
+        "  ".join(
+            cell.rjust(width) if column >= first_right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
 def _short(key: str, keys: Sequence[str]) -> str:
+    """Return the last part of a dotted key, or all of it if another key has the same last part."""
     last = key.rsplit(".", 1)[-1]
     return last if sum(other.rsplit(".", 1)[-1] == last for other in keys) == 1 else key
 
 
-def _figures(entry: SweepEntry, names: Sequence[str]) -> list[str]:
+def _numbers(entry: SweepEntry, names: Sequence[str]) -> list[str]:
     return [f"{entry.metrics[name]:.5g}" if name in entry.metrics else "-" for name in names]

@@ -7,8 +7,9 @@ from typing import Any
 
 import yaml
 
+from jahp_pl.sweeping.entries import SweepEntry
 from jahp_pl.sweeping.file import SweepFile, read_sweep
-from jahp_pl.sweeping.points import SweepEntry, grid_points
+from jahp_pl.sweeping.points import grid_points
 
 SMALL: dict[str, Any] = {
     "method": "grid",

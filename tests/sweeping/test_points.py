@@ -9,15 +9,9 @@ import pytest
 
 from jahp_pl.settings import load_config
 from jahp_pl.sweeping import SweepError
-from jahp_pl.sweeping.points import (
-    SweepPoint,
-    best,
-    check_sweep,
-    grid_points,
-    has_reached_target,
-    make_point,
-    random_points,
-)
+from jahp_pl.sweeping.entries import best_entry, has_reached_target
+from jahp_pl.sweeping.file import SweepMetric
+from jahp_pl.sweeping.points import SweepPoint, check_sweep, grid_points, make_point, random_points
 from tests.support.sweep_files import entries, small
 
 
@@ -77,12 +71,12 @@ def test_a_point_equals_its_loaded_arguments(tmp_path: Path) -> None:
 def test_the_best_point_is_that_of_the_goal(tmp_path: Path) -> None:
     sweep = small(tmp_path, parameters={"loss.lmbda": {"values": [0.01, 0.02, 0.03]}})
     for goal, number in (("minimize", 1), ("maximize", 0)):
-        aimed = sweep._replace(goal=goal, target=2.0)  # type: ignore[arg-type]
-        rows = entries(aimed, 3.0, 1.0, None)
-        assert best(rows, aimed) is rows[number]
-        assert has_reached_target(rows, aimed)
-        assert not has_reached_target(rows, aimed._replace(target=0.5 if goal == "minimize" else 3.5))
-    assert best(entries(sweep, None, None, None), sweep) is None
+        metric = SweepMetric("val/loss", goal, 2.0)  # type: ignore[arg-type]
+        rows = entries(sweep, 3.0, 1.0, None)
+        assert best_entry(rows, metric) is rows[number]
+        assert has_reached_target(rows, metric)
+        assert not has_reached_target(rows, metric._replace(target=0.5 if goal == "minimize" else 3.5))
+    assert best_entry(entries(sweep, None, None, None), sweep.metric) is None
 
 
 def test_overrides_that_conflict_with_the_file_are_refused(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import io
 import re
 from pathlib import Path
 
-from jahp_pl.sweeping.points import SweepEntry, grid_points
+from jahp_pl.sweeping.entries import SweepEntry
+from jahp_pl.sweeping.points import grid_points
 from jahp_pl.sweeping.table import LiveTable, format_sweep_table
 from tests.support.sweep_files import small
 

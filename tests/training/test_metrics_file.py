@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jahp_pl.sweeping.points import last_values
+from jahp_pl.sweeping.run_state import last_values
 from jahp_pl.training.loggers import CsvLogger
 from jahp_pl.training.metrics_file import read_rows, step_of
 
