@@ -35,7 +35,7 @@ from jahp_pl.measurement.roundtrip import CodedImage, CodingRow, code_image, mea
 from jahp_pl.quality import decibels, to_uint8
 from jahp_pl.training.batches import named_images
 from jahp_pl.training.figures import channel_chart, comparison_figure
-from jahp_pl.training.levels import VALIDATED_SHARES, level_name, level_section
+from jahp_pl.training.levels import VALIDATED_LEVEL_SHARES, level_name, level_section
 from jahp_pl.training.loggers import log_row
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.processes import gather
@@ -74,8 +74,8 @@ class CodingCallback(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep this rank's share of the images until the end of the validation."""
-        share = len(range(trainer.global_rank, self.max_images, trainer.world_size))
-        for name, image in named_images(batch, batch_idx)[: max(0, share - len(self._waiting))]:
+        num_own = len(range(trainer.global_rank, self.max_images, trainer.world_size))
+        for name, image in named_images(batch, batch_idx)[: max(0, num_own - len(self._waiting))]:
             self._waiting.append((name, to_uint8(image[0])))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -87,9 +87,9 @@ class CodingCallback(Callback):
         folder = step_folder(self.folder, trainer.global_step)
         names = gather([name for name, _ in self._waiting], trainer.world_size)
         num_refused = self._code_waiting(pl_module, folder, file_names_by_rank(names)[trainer.global_rank])
-        shares = gather((([image.row for image in self.coded], num_refused)), trainer.world_size)
-        rows = interleave_ranks([share for share, _ in shares])
-        values: dict[str, float] = {"val/uncodable_images": sum(refused for _, refused in shares)}
+        by_rank = gather(([image.row for image in self.coded], num_refused), trainer.world_size)
+        rows = interleave_ranks([coded for coded, _ in by_rank])
+        values: dict[str, float] = {"val/uncodable_images": sum(refused for _, refused in by_rank)}
         if rows:
             values |= coding_summary(rows)
             values |= level_summaries(rows, pl_module.config.model)
@@ -159,16 +159,19 @@ def coded_targets(model: ModelConfig) -> list[tuple[str, Target | None]]:
     """Return (suffix of the file's name, target) for each level at which an image is coded."""
     if model.num_levels == 1:
         return [("", None)]
-    return [(f"-{level_name(share)}", Target(level=model.level_at(share))) for share in VALIDATED_SHARES]
+    return [
+        (f"-{level_name(level_share)}", Target(level=model.level_at(level_share)))
+        for level_share in VALIDATED_LEVEL_SHARES
+    ]
 
 
 def level_summaries(rows: Sequence[CodingRow], model: ModelConfig) -> dict[str, float]:
     """Compute the `coding_summary` of each level, named as in `level_section`; empty for a single-rate model."""
     values: dict[str, float] = {}
-    for share in VALIDATED_SHARES if model.num_levels > 1 else ():
-        level = to_level(to_level_steps(model.level_at(share)))
+    for level_share in VALIDATED_LEVEL_SHARES if model.num_levels > 1 else ():
+        level = to_level(to_level_steps(model.level_at(level_share)))  # as in the file
         of_level = coding_summary([row for row in rows if row.level == level])
-        values |= {name.replace("val/", f"{level_section(share)}/"): value for name, value in of_level.items()}
+        values |= {name.replace("val/", f"{level_section(level_share)}/"): value for name, value in of_level.items()}
     return values
 
 
@@ -214,18 +217,21 @@ def unique_file_name(name: str, taken: Collection[str]) -> str:
     return unique
 
 
-def file_names_by_rank(shares: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Name the files of each rank's images as a single process would, so that no two ranks write the same file."""
-    taken: dict[str, tuple[int, int]] = {}
-    places = interleave_ranks([[(rank, place) for place in range(len(share))] for rank, share in enumerate(shares)])
-    for rank, place in places:
-        taken[unique_file_name(shares[rank][place], taken)] = (rank, place)
-    return [[name for name, (owner, _) in taken.items() if owner == rank] for rank in range(len(shares))]
+def file_names_by_rank(names: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Name the files of each rank's images as a single process would, so that no two ranks write the same file.
+
+    Args:
+        names: names of each rank's images.
+    """
+    owners: dict[str, int] = {}
+    for rank, name in interleave_ranks([[(rank, name) for name in own] for rank, own in enumerate(names)]):
+        owners[unique_file_name(name, owners)] = rank
+    return [[name for name, owner in owners.items() if owner == rank] for rank in range(len(names))]
 
 
-def interleave_ranks(shares: Sequence[Sequence[T]]) -> list[T]:
+def interleave_ranks(by_rank: Sequence[Sequence[T]]) -> list[T]:
     """Restore the order of items that were dealt to ranks in turn: the first of every rank, then the second, etc."""
-    turns = itertools.zip_longest(*([(item,) for item in share] for share in shares), fillvalue=())
+    turns = itertools.zip_longest(*([(item,) for item in own] for own in by_rank), fillvalue=())
     return [item for turn in turns for place in turn for item in place]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jahp_pl.config import Config
-from jahp_pl.training.levels import VALIDATED_SHARES, level_section
+from jahp_pl.training.levels import VALIDATED_LEVEL_SHARES, level_section
 
 _TRAINING = (
     *("loss", "bpp", "bpp_y", "bpp_z", "grad_norm", "learning_rate", "seconds_per_step", "skipped_steps"),
@@ -26,5 +26,7 @@ def logged_names(config: Config) -> tuple[str, ...]:
     validation = [f"val/{name}" for name in (*_VALIDATION, *(_FILES if config.coding.max_images else ()))]
     if config.model.num_levels > 1:
         names = (*_PER_LEVEL, *(_FILES[:-1] if config.coding.max_images else ()))
-        validation += [f"{level_section(share)}/{name}" for share in VALIDATED_SHARES for name in names]
+        validation += [
+            f"{level_section(level_share)}/{name}" for level_share in VALIDATED_LEVEL_SHARES for name in names
+        ]
     return (*training, *_DATA, *(validation if config.data.val else ()))

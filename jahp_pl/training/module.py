@@ -156,14 +156,14 @@ class CompressionModule(LightningModule):
         """Compute the loss, a scalar, of a batch of crops (B, 3, H, W) in any form that `batches` accepts."""
         batch = self.prepare_batch(batch)
         self._range_check.check(batch)
-        share = draw_level_shares(len(batch), batch.device) if self.model.gains is not None else None
+        level_share = draw_level_shares(len(batch), batch.device) if self.model.gains is not None else None
         if effort := self.config.optim.search_effort:
             assert self.average is not None
-            output = decode_searched(self.model, self.average, batch, share, self.config.loss, effort)
+            output = decode_searched(self.model, self.average, batch, level_share, self.config.loss, effort)
         else:
-            level = None if share is None else self.config.model.level_at(share)
+            level = None if level_share is None else self.config.model.level_at(level_share)
             output = self._training_model[0](batch, reconstruct=self.config.optim.transforms_learn, level=level)
-        terms = rate_distortion(self.config.loss, batch, output, share)
+        terms = rate_distortion(self.config.loss, batch, output, level_share)
         self._terms = torch.stack([term.detach() for term in terms])
         return nan_unless_finite(terms.loss)
 

@@ -24,13 +24,14 @@ from jahp_pl.model_io.checkpoint_files import CHECKPOINTS
 from jahp_pl.text import encoded
 from jahp_pl.training import METRICS_FILE, is_first_rank
 from jahp_pl.training.callbacks import CodingCallback, PictureCallback
-from jahp_pl.training.checkpoints import AtomicCheckpointIO, BestAndLast, ResumePoint, find_resume_point
+from jahp_pl.training.checkpoints import AtomicCheckpointIO, BestAndLast
 from jahp_pl.training.lightning_warnings import only_useful_messages
 from jahp_pl.training.loggers import CsvLogger
 from jahp_pl.training.memory import keep_freed_memory
 from jahp_pl.training.module import CompressionModule
 from jahp_pl.training.processes import check_launch, choose_strategy, cluster_plugins, device_errors
 from jahp_pl.training.progress import ProgressLine
+from jahp_pl.training.resuming import ResumePoint, find_resume_point
 from jahp_pl.training.start import read_start
 from jahp_pl.training.stopping import StopRequests
 from jahp_pl.training.wandb_run import HistogramCallback, finish_wandb, log_export, wandb_logger
@@ -83,7 +84,7 @@ def train(
 
     Raises:
         ConfigError: if `resume` is false and the folder has a checkpoint, the checkpoint has other settings
-            (`checkpoints.check_changes`), no network of `optim.start_from` fits, or the number of processes is wrong.
+            (`resuming.check_changes`), no network of `optim.start_from` fits, or the number of processes is wrong.
         CheckpointError, ExportError: if the model to resume or to start from cannot be read.
         TrainingError: if too many consecutive steps have a non-finite loss or gradient, batches are not images,
             or the ranks disagree.

@@ -14,8 +14,8 @@ from jahp_pl.codec.latent_search import Search, run_search
 from jahp_pl.codec.latents import Latents
 from jahp_pl.codec.refinement import EFFORTS
 from jahp_pl.config import LossConfig
-from jahp_pl.hyperprior import crop_to
 from jahp_pl.model import CompressionModel, ModelOutput
+from jahp_pl.strides import STRIDE
 
 
 def decode_searched(
@@ -30,7 +30,8 @@ def decode_searched(
 
     Args:
         model: model whose decoder learns.
-        chooser: model that chooses the latents, see `choose_latents`; so are the other arguments.
+        chooser: model that chooses the latents.
+        images, level_share, loss, effort: see `choose_latents`.
     """
     chosen = choose_latents(chooser, images, level_share, loss, effort)
     level = None if level_share is None else model.config.level_at(level_share)
@@ -67,35 +68,33 @@ def choose_latents(
     generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
     for index in torch.randperm(len(images))[: len(images) // 2].tolist():
         one = slice(index, index + 1)
-        objective_loss = loss if level_share is None else loss.objective_at(float(level_share[index]))
-        searched = _search(
-            model, images[one], y[one], None if z_hat is None else z_hat[one], objective_loss, search, generator,
-            scale=None if level is None or model.gains is None else model.gains.after_rounding(level[one]),
-        )  # fmt: skip
+        objective = _objective_of(
+            model,
+            images[index],
+            None if z_hat is None else z_hat[one],
+            loss if level_share is None else loss.objective_at(float(level_share[index])),
+            search,
+            None if level is None or model.gains is None else model.gains.after_rounding(level[one]).flatten(),
+        )
+        searched = _search(objective, y[one], search, generator)
         if searched is not None:
             y_hat[one] = searched
     return Latents(y_hat, z_hat)
 
 
-def _search(
-    model: CompressionModel,
-    image: Tensor,
-    y: Tensor,
-    z_hat: Tensor | None,
-    loss: LossConfig,
-    search: Search,
-    generator: torch.Generator,
-    scale: Tensor | None,
-) -> Tensor | None:
-    """Search for the latents of one image, (1, M, h, w); None if a gradient is not finite."""
-    whole = Region(0, y.shape[-2], 0, y.shape[-1])
+def _objective_of(
+    model: CompressionModel, image: Tensor, z_hat: Tensor | None, loss: LossConfig, search: Search, scale: Tensor | None
+) -> LatentObjective:
+    """Build the objective of the latents of a whole image (3, H, W) in [0, 1]; arguments as of `LatentObjective`."""
+    whole = Region(0, image.shape[1] // STRIDE, 0, image.shape[2] // STRIDE)
     with torch.no_grad():
-        psi = None if model.h_s is None else crop_to(model.h_s(z_hat), y)
-    pixels = (255 * image[0]).round().to(torch.uint8)
-    objective = LatentObjective(
-        model, pixels, psi, search.objective_of(loss), search.structure_share, whole, whole,
-        None if scale is None else scale.flatten(),
-    )  # fmt: skip
+        psi = None if model.h_s is None else whole.of(model.h_s(z_hat))
+    pixels = (255 * image).round().to(torch.uint8)
+    return LatentObjective(model, pixels, psi, search.objective_of(loss), search.structure_share, whole, whole, scale)
+
+
+def _search(objective: LatentObjective, y: Tensor, search: Search, generator: torch.Generator) -> Tensor | None:
+    """Search for the latents of one image, (1, M, h, w); None if a gradient is not finite."""
     keys = torch.rand(y.shape, generator=generator).to(y.device)
     with torch.enable_grad(), torch.autocast(y.device.type, enabled=False):
         return run_search(objective, y, keys, search, generator, lambda _: None)

@@ -20,7 +20,7 @@ from jahp_pl.config import LossConfig
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
 from jahp_pl.quality import MS_SSIM_MIN_SIDE, decibels, ms_ssim_8bit, psnr, to_uint8
-from jahp_pl.training.levels import VALIDATED_SHARES, level_section
+from jahp_pl.training.levels import VALIDATED_LEVEL_SHARES, level_section
 
 NO_LOSS = (
     f"no validation image has both sides of at least {MS_SSIM_MIN_SIDE} pixels, so MS-SSIM and val/loss are undefined "
@@ -60,14 +60,14 @@ def measure_image(
         x: (1, 3, H, W) in [0, 1].
         level_share: level of a variable-rate model, from 0 (lowest) to 1 (highest); None for a single-rate model.
     """
-    share = None if level_share is None else torch.full((1,), level_share, device=x.device)
-    level = None if share is None else model.config.level_at(share)
+    shares = None if level_share is None else torch.full((1,), level_share, device=x.device)
+    level = None if shares is None else model.config.level_at(shares)
     model.train()
     noisy = model(x, level=level)
     output = model.eval()(x, level=level)
     num_pixels = x.shape[-2] * x.shape[-1]
     is_large = min(x.shape[-2:]) >= MS_SSIM_MIN_SIDE
-    exact = rate_distortion(config, x, output, share) if config.distortion == "mse" or is_large else None
+    exact = rate_distortion(config, x, output, shares) if config.distortion == "mse" or is_large else None
     bpp_y, bpp_z = output.bits_y.sum() / num_pixels, output.bits_z.sum() / num_pixels
     original, shown = to_uint8(x), to_uint8(output.x_hat)
     return ValidationRow(
@@ -133,16 +133,16 @@ class ValidationMeans(nn.Module):
 
     def __init__(self, num_levels: int) -> None:
         super().__init__()
-        self._shares = VALIDATED_SHARES if num_levels > 1 else (None,)
-        self._means = [RowMeans(ValidationRow) for _ in self._shares]
+        self._level_shares = VALIDATED_LEVEL_SHARES if num_levels > 1 else (None,)
+        self._means = [RowMeans(ValidationRow) for _ in self._level_shares]
         self.metrics = nn.ModuleList(self._means)  # moves them to the device of the weights
 
     def update(self, model: CompressionModel, config: LossConfig, x: Tensor) -> None:
         """Measure one image at every level; arguments as in `measure_image`."""
         # No autocast: files are coded in float32, and validation reports what a file would give.
         with torch.autocast(x.device.type, enabled=False):
-            for share, means in zip(self._shares, self._means, strict=True):
-                means.update(measure_image(model, config, x, share))
+            for level_share, means in zip(self._level_shares, self._means, strict=True):
+                means.update(measure_image(model, config, x, level_share))
 
     def take(self) -> dict[str, float]:
         """Return the values to log, and reset the means; without any image, return no values.
@@ -159,8 +159,8 @@ class ValidationMeans(nn.Module):
             rank_zero_warn(NO_LOSS)
         values = validation_values(_mean_over(rows), "val")
         if len(rows) > 1:
-            for share, row in zip(VALIDATED_SHARES, rows, strict=True):
-                values |= validation_values(row, level_section(share))
+            for level_share, row in zip(VALIDATED_LEVEL_SHARES, rows, strict=True):
+                values |= validation_values(row, level_section(level_share))
         return values | {"val/images": float(counts[0].bpp), "val/ms_ssim_images": float(counts[0].ms_ssim or 0)}
 
 

@@ -12,7 +12,7 @@ from jahp_pl.config import LossConfig, ModelConfig
 from jahp_pl.loss import rate_distortion
 from jahp_pl.model import CompressionModel
 from jahp_pl.quality import MS_SSIM_MIN_SIDE, psnr, to_uint8
-from jahp_pl.training.levels import VALIDATED_SHARES
+from jahp_pl.training.levels import VALIDATED_LEVEL_SHARES
 from jahp_pl.training.validation import (
     NO_LOSS,
     RowMeans,
@@ -121,7 +121,7 @@ def test_values_of_a_variable_rate_model_are_logged_by_level_and_averaged_over_l
     means.update(variable, loss, x)
     values = means.take()
     rates = [values[f"val_level{number:03}/bpp"] for number in (0, 33, 67, 100)]
-    expected = [float(measure_image(variable, loss, x, share).bpp) for share in VALIDATED_SHARES]
+    expected = [float(measure_image(variable, loss, x, share).bpp) for share in VALIDATED_LEVEL_SHARES]
     assert rates == pytest.approx(expected, rel=1e-6)
     assert len(set(rates)) == 4
     assert values["val/bpp"] == pytest.approx(sum(rates) / 4)
