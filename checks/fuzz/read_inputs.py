@@ -84,8 +84,8 @@ def read_archive(folder: Path) -> None:
     path = folder / "photos.tar"
 
     def pack() -> None:
-        for item in find_photos([path]).items[:20]:
-            prepare(item, ShardOptions(min_side=16))
+        for photo in find_photos([path]).photos[:20]:
+            prepare(photo, ShardOptions(min_side=16))
 
     _all_of(pack, lambda: list(islice(ShardReader().read([str(path)]), 20)))
 

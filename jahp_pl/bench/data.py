@@ -152,7 +152,7 @@ def _stream_case(
         )  # fmt: skip
 
     def decode() -> float:
-        photos = [item for url in urls for item in find_photos([url]).items]
+        photos = [photo for url in urls for photo in find_photos([url]).photos]
         for photo in photos:
             load_rgb(photo.read(), photo.name)
         return len(photos) * crops.per_photo

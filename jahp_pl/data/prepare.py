@@ -73,43 +73,43 @@ class PreparedPhoto(NamedTuple):
     """Whether the original bytes are stored unchanged."""
 
 
-def prepare(item: FoundPhoto, options: ShardOptions) -> PreparedPhoto | Skipped:
+def prepare(photo: FoundPhoto, options: ShardOptions) -> PreparedPhoto | Skipped:
     """Decode, check and encode one photograph.
 
     Returns:
         The files to store, or the reason why the photograph is left out; a bad photograph raises no error.
     """
     try:
-        data = item.read()
-        width, height = image_size(data, item.name)
+        data = photo.read()
+        width, height = image_size(data, photo.name)
         if min(width, height) < options.min_side:
-            return _too_small(item.name, width, height, options)
+            return _too_small(photo.name, width, height, options)
         if width * height > options.max_pixels:
             detail = f"{width}x{height}, over {options.max_pixels} pixels; --max-pixels raises the limit"
-            return Skipped(item.name, "large", detail)
-        rgb = decode_rgb(data, item.name)
+            return Skipped(photo.name, "large", detail)
+        rgb = decode_rgb(data, photo.name)
         resized = options.max_side is not None and max(rgb.shape[:2]) > options.max_side
         if resized and options.max_side is not None:
             rgb = _scaled_down(rgb, options.max_side)
             if min(rgb.shape[:2]) < options.min_side:
-                return _too_small(item.name, rgb.shape[1], rgb.shape[0], options)
+                return _too_small(photo.name, rgb.shape[1], rgb.shape[0], options)
         is_cut = options.tile is not None and rgb.shape[0] * rgb.shape[1] > 2 * options.tile**2
         as_is = not resized and not is_cut and is_plain_jpeg(data)
     except ImageError as error:
-        return Skipped(item.name, "broken", str(error).removeprefix(f"{item.name}: "))
+        return Skipped(photo.name, "broken", str(error).removeprefix(f"{photo.name}: "))
     except OSError as error:
-        return Skipped(item.name, "broken", error.strerror or str(error))
+        return Skipped(photo.name, "broken", error.strerror or str(error))
     except MemoryError:
-        return Skipped(item.name, "broken", "not enough memory")
+        return Skipped(photo.name, "broken", "not enough memory")
     digest = hashlib.blake2b(repr(rgb.shape).encode() + rgb.tobytes(), digest_size=16).digest()
     stored: tuple[StoredImage, ...]
     if as_is:
-        stored = (StoredImage(item.name, "jpg", data, rgb.shape[0] * rgb.shape[1]),)
+        stored = (StoredImage(photo.name, "jpg", data, rgb.shape[0] * rgb.shape[1]),)
     elif is_cut:
-        stored = tuple(_encoded(name, tile, options) for name, tile in _tiles(item.name, rgb, options))
+        stored = tuple(_encoded(name, tile, options) for name, tile in _tiles(photo.name, rgb, options))
     else:
-        stored = (_encoded(item.name, rgb, options),)
-    return PreparedPhoto(item.name, digest, stored, as_is)
+        stored = (_encoded(photo.name, rgb, options),)
+    return PreparedPhoto(photo.name, digest, stored, as_is)
 
 
 def tile_spans(length: int, tile: int, crop: int) -> list[tuple[int, int]]:

@@ -7,31 +7,19 @@ upright 8-bit sRGB. A photograph stored as JPEG is its unchanged original; all o
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import random
 import re
 import shutil
-import signal
-import threading
-import time
-import warnings
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from jahp_pl.data.index import INDEX_NAME, DataError, ShardEntry, ShardIndex, Skipped, count_by_reason
-from jahp_pl.data.prepare import PreparedPhoto, ShardOptions, prepare
+from jahp_pl.data.prepare import PreparedPhoto, ShardOptions
+from jahp_pl.data.prepare_all import prepare_all
 from jahp_pl.data.shard_writer import ShardPacker, atomic_folder
-from jahp_pl.data.sources import FoundPhoto, find_photos
+from jahp_pl.data.sources import find_photos
 from jahp_pl.images.io import import_formats
-
-_DELAYED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if hasattr(signal, "pthread_sigmask") else ()
-"""Signals that wait while processes are started; none on Windows."""
 
 
 class ShardReport(NamedTuple):
@@ -83,21 +71,21 @@ def write_shards(
     _check_options(options)
     _check_out(out, overwrite)
     found = find_photos(sources)
-    items = found.items[options.part - 1 :: options.num_parts]
-    if not items and options.num_parts > 1:
+    chosen = found.photos[options.part - 1 :: options.num_parts]
+    if not chosen and options.num_parts > 1:
         raise DataError(f"part {options.part}/{options.num_parts}: has no photographs; use fewer parts")
     if options.shuffle:
-        random.Random(options.seed).shuffle(items)
-    photos = _prepare_all(items, options, workers or _num_cores())
+        random.Random(options.seed).shuffle(chosen)
+    prepared = prepare_all(chosen, options, workers)
     import_formats()  # once for all processes; and an interrupt during an import could not clear up the folder
     with atomic_folder(out) as folder:
         _check_out(out, overwrite)  # again, because another process may have written it since
         has_tiles = options.tile is not None and options.shuffle
-        packed = _pack(photos, folder / "tiles" if has_tiles else folder, options, len(items), progress)
+        packed = _pack(prepared, folder / "tiles" if has_tiles else folder, options, len(chosen), progress)
         skipped = [*found.skipped, *packed.skipped]
         if not packed.entries:
             reasons = _describe_skipped(skipped, options)
-            raise DataError(f"no usable photograph among {len(items) or 'the archives'}: {reasons}; give others")
+            raise DataError(f"no usable photograph among {len(chosen) or 'the archives'}: {reasons}; give others")
         entries = _shuffle_tiles(folder / "tiles", folder, options) if has_tiles else packed.entries
         ShardIndex(tuple(entries), tuple(skipped), packed.num_pixels).dump(folder)
     num_samples, num_bytes = sum(entry.samples for entry in entries), sum(entry.bytes for entry in entries)
@@ -145,75 +133,15 @@ def _pack(
 
 def _shuffle_tiles(tiles: Path, folder: Path, options: ShardOptions) -> list[ShardEntry]:
     """Write the tiles to shards in random order, so that tiles of one photograph are not adjacent."""
-    found = find_photos([tiles]).items
+    found = find_photos([tiles]).photos
     random.Random(options.seed).shuffle(found)
     with ShardPacker(folder, options.shard_samples, options.shard_bytes) as packer:
-        for item in found:
-            name = Path(item.name)
-            packer.add(name.name.partition("_")[2], name.suffix[1:], item.read())
+        for tile in found:
+            name = Path(tile.name)
+            packer.add(name.name.partition("_")[2], name.suffix[1:], tile.read())
         packer.close()
     shutil.rmtree(tiles)
     return packer.entries
-
-
-def _prepare_all(items: list[FoundPhoto], options: ShardOptions, workers: int) -> Iterator[PreparedPhoto | Skipped]:
-    """Run `prepare` in several processes, which stay a few items ahead; yield the results in the order of the items."""
-    if workers == 1:
-        yield from (prepare(item, options) for item in items)
-        return
-    # fork starts quickly and imports nothing. It is safe, because these processes use neither torch nor its threads.
-    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context(method), initializer=_start_worker, initargs=(os.getpid(),)
-    )
-    pending: deque[Future[PreparedPhoto | Skipped]] = deque()
-    try:
-        for item in items:
-            with _signals_delayed():  # because submitting may start processes
-                pending.append(pool.submit(prepare, item, options))
-            if len(pending) >= 3 * workers:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    except BrokenProcessPool:
-        raise DataError(
-            "a decoding process was killed, probably for lack of memory; free some, or use fewer processes"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _start_worker(parent: int) -> None:
-    """Prepare a decoding process: leave interrupts to the parent, end with it, and show no warnings."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interrupts
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
-    warnings.simplefilter("ignore")  # Pillow's warnings about odd metadata
-    if _DELAYED:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _DELAYED)
-
-
-@contextmanager
-def _signals_delayed() -> Iterator[None]:
-    """Delay signals to the end of the block, and in processes that are started in it until they are prepared.
-
-    An exception that a signal handler raises during a fork can get lost, because Python ignores those of fork hooks.
-    """
-    if not _DELAYED:
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _DELAYED)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _exit_with(parent: int) -> None:
-    """End this process when its parent has ended, even if the parent was killed."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
 
 
 def _check_options(options: ShardOptions) -> None:
@@ -257,7 +185,3 @@ def _describe_skipped(skipped: list[Skipped], options: ShardOptions) -> str:
         f"{counts['large']} over max_pixels={options.max_pixels} "
         f"(the first: {first.name}: {first.detail})"
     )
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

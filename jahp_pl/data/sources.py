@@ -1,4 +1,4 @@
-"""Finds photographs in folders, single files and tar archives, as a sorted list of items."""
+"""Finds photographs in folders, single files and tar archives, as a sorted list."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class FoundPhoto(NamedTuple):
 class FoundPhotos(NamedTuple):
     """All photographs that were found in some sources."""
 
-    items: list[FoundPhoto]
+    photos: list[FoundPhoto]
     """Sorted by name; for equal names, in the order of the sources."""
     skipped: list[Skipped]
     """Folders that could not be read, and archives that could not be read to their end."""
@@ -67,21 +67,21 @@ def find_photos(sources: Sequence[str | Path]) -> FoundPhotos:
             _add(source, source.name, found)
         else:
             raise DataError(f"{source}: no such file or folder; check the path")
-    if not found.items and not found.skipped:
+    if not found.photos and not found.skipped:
         names = ", ".join(str(source) for source in sources) or "no source"
         raise DataError(f"{names}: no photographs found; looked for {' '.join(sorted(SUFFIXES))} and .tar")
-    found.items.sort(key=lambda item: item.name)
+    found.photos.sort(key=lambda photo: photo.name)
     return found
 
 
 def _add(path: Path, name: str, found: FoundPhotos) -> None:
     """Add a photograph, or the photographs of an archive."""
     if path.suffix.lower() != ".tar":
-        found.items.append(FoundPhoto(escape_name(name), str(path), 0, -1))
+        found.photos.append(FoundPhoto(escape_name(name), str(path), 0, -1))
         return
     try:
         for member in list_members(path):
-            found.items.append(FoundPhoto(escape_name(f"{name}/{member.name}"), str(path), member.offset, member.size))
+            found.photos.append(FoundPhoto(escape_name(f"{name}/{member.name}"), str(path), member.offset, member.size))
     except ArchiveError as error:
         found.skipped.append(Skipped(escape_name(name), "broken", escape_name(str(error))))
 

@@ -106,7 +106,7 @@ def test_an_unreadable_folder_is_counted(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(os, "scandir", refuse)
     found = find_photos([tmp_path / "photos"])
-    assert [item.name for item in found.items] == ["good.jpg"]
+    assert [photo.name for photo in found.photos] == ["good.jpg"]
     assert found.skipped == [("secret", "broken", "the folder cannot be read (Permission denied)")]
 
 
