@@ -105,7 +105,7 @@ def input_rows(kinds: Sequence[Kind], first: int, stop: int) -> list[tuple[int, 
     return found[::-1]
 
 
-def reach_below(layers: list[ExactLayer]) -> int:
+def input_halo(layers: list[ExactLayer]) -> int:
     """Return how many input rows on either side of a row influence the output rows that this row is upsampled to."""
     first, stop = input_rows([layer.kind for layer in layers], 0, _factor(layers))[0]
     return max(-first, stop - 1)

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from checks.images import add_kodak_images, chosen_images
+from jahp_pl.codec.bitstream import MAX_PIXELS
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.entropy.latent_coder import TorchBatch
 from jahp_pl.codec.entropy.range_coder import Writer
@@ -80,7 +81,7 @@ def differences(codec: Codec, encoded: Encoded[Tensor]) -> int:
     """Count the latents that the wavefront decoder gets wrong, plus one if the encoder writes other bytes."""
     payload = payload_of(codec, encoded)
     wrong = 0 if encoded.data.endswith(payload) else 1
-    _, task = codec._open(encoded.data, 2**27)
+    _, task = codec._open(encoded.data, MAX_PIXELS)
     assert codec.latents is not None
     (y_hat,) = codec.latents.read([task])
     return wrong + count_different(y_hat, encoded.y_hat) + count_different(task.z_hat, encoded.z_hat)
@@ -118,7 +119,7 @@ def raster_differences(codec: Codec, encoded: Encoded[Tensor]) -> int:
 def lockstep_differences(codec: Codec, several: list[Encoded[Tensor]]) -> int:
     """Decode several images in lockstep, and count the latents that differ."""
     assert codec.latents is not None
-    tasks: list[DecodeTask[Tensor]] = [codec._open(encoded.data, 2**27)[1] for encoded in several]
+    tasks: list[DecodeTask[Tensor]] = [codec._open(encoded.data, MAX_PIXELS)[1] for encoded in several]
     y_hats = codec.latents.read(tasks)
     return sum(count_different(y, encoded.y_hat) for y, encoded in zip(y_hats, several, strict=True))
 
@@ -128,7 +129,7 @@ def worker(model: str, files: list[str]) -> None:
     codec = load_codec(model)
     for name in files:
         data = Path(name).read_bytes()
-        opened, task = codec._open(data, 2**27)
+        opened, task = codec._open(data, MAX_PIXELS)
         assert codec.latents is not None
         (y_hat,) = codec.latents.read([task])
         writer = Writer()

@@ -1,4 +1,4 @@
-"""Initializes models so that they are usable transform coders before their first step.
+"""Initializes models so that they are usable transform coders before their first step. The paper starts at random.
 
 Default initial weights shrink the signal layer by layer: the reconstruction starts at 6 dB, and a short run spends most
 of its steps on getting past 20 dB. Here g_a starts as a tree of orthonormal transforms of 2x2 patches (each is the
@@ -24,6 +24,8 @@ from jahp_pl.initialization.textures import pink_images
 from jahp_pl.layers import GDN
 from jahp_pl.model import CompressionModel
 
+REFERENCE_SCALE, REFERENCE_LMBDA = 3.0, 0.013
+"""Latents per unit of the orthonormal transform at one lambda of a squared error, found by experiment."""
 GAMMA = 1e-4
 """Initial gamma of GDN. Activations reach 50, so with a larger gamma g_s would be far from the inverse of g_a."""
 
@@ -32,15 +34,17 @@ def latent_scale(config: LossConfig) -> float:
     """Return the scale of the latents for `initialize`: latents per unit of the orthonormal transform.
 
     The scale is the inverse of the quantization step, and the best step is inversely proportional to the square root of
-    lambda. The constant, 3 at lambda 0.013, was found by experiment. For MS-SSIM, whose lambda has another unit, the
-    scale is always 3. A variable-rate model uses its middle lambda.
+    lambda. For MS-SSIM, whose lambda has another unit, it is always `REFERENCE_SCALE`. A variable-rate model uses its
+    middle lambda.
     """
-    return 3.0 * (config.lmbda_middle / 0.0130) ** 0.5 if config.distortion == "mse" else 3.0
+    if config.distortion != "mse":
+        return REFERENCE_SCALE
+    return float(REFERENCE_SCALE * (config.lmbda_middle / REFERENCE_LMBDA) ** 0.5)
 
 
 @torch.no_grad()
 def initialize(
-    model: CompressionModel, scale: float = 3.0, seed: int = 0, start: Mapping[str, nn.Module] | None = None
+    model: CompressionModel, scale: float = REFERENCE_SCALE, seed: int = 0, start: Mapping[str, nn.Module] | None = None
 ) -> list[str]:
     """Overwrite the initial weights of `model`, as this module's docstring describes.
 

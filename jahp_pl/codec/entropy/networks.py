@@ -40,8 +40,8 @@ from jahp_pl.exact_layers import (
     HYPER_SYNTHESIS,
     ExactLayer,
     exact_layers,
+    input_halo,
     input_rows,
-    reach_below,
 )
 
 
@@ -58,7 +58,7 @@ class ExactHyperSynthesis:
     def __init__(self, network: nn.Sequential) -> None:
         self.device = next(network.parameters()).device
         found = exact_layers("h_s", network, HYPER_SYNTHESIS)
-        self.kinds, self.reach = [layer.kind for layer in found], reach_below(found)
+        self.kinds, self.halo = [layer.kind for layer in found], input_halo(found)
         frozen = freeze_hyper_synthesis([_trained(layer) for layer in found])
         self.layers = [to_torch(layer).to(self.device) for layer in frozen]
 
@@ -68,7 +68,7 @@ class ExactHyperSynthesis:
         Yields:
             The index of the first row, and psi from that row on, (rows * width, F) float32.
         """
-        for strip in hyper_strips(height, width, z_hat.shape[1], self.reach):
+        for strip in hyper_strips(height, width, z_hat.shape[1], self.halo):
             x = self.psi(z_hat[:, strip.top : strip.bottom].to(self.device), strip.kept)
             yield strip.first, x[:, :width].flatten(0, 1)
 
