@@ -27,7 +27,7 @@ def report(arguments: argparse.Namespace) -> None:
     elif begun := [path for path in arguments.results if (path / "config.yaml").is_file()]:
         raise CommandError(f"{begun[0]}: is a run folder without {METRICS_FILE}; train it further first")
     elif arguments.output is None:
-        raise CommandError("a report of results is a folder of several files; name it with --output DIR")
+        raise CommandError("a report of results needs a folder to write to; name one with --output DIR")
     else:
         _report_results(arguments)
 
@@ -92,7 +92,8 @@ def _report_training(arguments: argparse.Namespace, runs: dict[Path, list[Path]]
     first = next(iter(runs))
     if others := [path for path in arguments.results if path not in runs]:
         raise CommandError(
-            f"{others[0]}: is not a run folder, but {first} is one or holds some; for training curves, give only these"
+            f"{others[0]}: is not a run folder, but {first} is one or has some; for training curves, give only run "
+            "folders"
         )
     for path in draw_training([run for found in runs.values() for run in found], arguments.output or first):
         output.say(f"curves   {path}")

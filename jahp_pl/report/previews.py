@@ -181,7 +181,7 @@ def _original(paths: Sequence[Path], name: str) -> RGB:
             if file.suffix.lower() in SUFFIXES and file.with_suffix("") == path_without_suffix:
                 return decode_rgb(file)
     searched = ", ".join(map(str, paths[:3])) + (", ..." if len(paths) > 3 else "")
-    raise EvaluationError(f"--images {searched}: has no image {name}; give what was evaluated, images or their folder")
+    raise EvaluationError(f"--images {searched}: has no image {name}; give the evaluated images, or their folder")
 
 
 def _webp(picture: RGB, quality: int) -> bytes:

@@ -21,7 +21,7 @@ RUN_BY = {
     "compressai": "docs/test_compressai.py", "data": "docs/test_data.py",
     "exact-arithmetic": "docs/test_exact_arithmetic.py",
     "extending": "docs/test_extending.py", "guide": "docs/test_guide.py", "index": "docs/test_pages.py",
-    "library": "docs/test_library.py", "python": "docs/test_python.py", "refinement": "codec/test_refinement.py",
+    "library": "docs/test_library.py", "python": "docs/test_python.py", "refinement": "docs/test_refinement.py",
     "scaling": "docs/test_scaling.py", "sweeps": "sweeping/test_file.py",
 }  # fmt: skip
 """Test that runs the code of each page."""
