@@ -157,7 +157,7 @@ def _describe_file(path: Path) -> dict[str, str]:
         "header": f"{len(plain) - len(payload)} bytes",
         "colors": colors,
         **({} if header.level_steps is None else _level_row(to_level(header.level_steps), maker)),
-        "made by model": header.fingerprint.hex() + (f" ({maker.name})" if maker is not None else ""),
+        "made with model": header.fingerprint.hex() + (f" ({maker.name})" if maker is not None else ""),
         "latents": f"from {header.latent_min} to {header.latent_max}",
     }
 
