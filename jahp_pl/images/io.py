@@ -16,7 +16,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from jahp_pl.errors import JahpError, first_line
 from jahp_pl.images import heif
@@ -24,6 +24,7 @@ from jahp_pl.images.colors import ColorError, color_space_of
 from jahp_pl.images.conversion import describe_losses, on_white, orientation, profile_mode, to_8bit, to_rgb, upright
 from jahp_pl.images.icc import transform_to_srgb
 from jahp_pl.images.layouts import LayoutError, inspect_layout
+from jahp_pl.images.structure import StructureError, check_structure, count_pages
 
 SUFFIXES = heif.readable_suffixes() | {
     *(
@@ -197,13 +198,14 @@ def is_plain_jpeg(source: Source, name: str | None = None) -> bool:
 
 
 @contextmanager
-def _opened(source: Source, name: str | None) -> Iterator[Image.Image]:
+def _opened(source: Source, name: str | None) -> Iterator[ImageFile.ImageFile]:
     """Open and check an image for the block; convert every error of Pillow to an `ImageError`."""
     name = name or (str(source) if isinstance(source, str | Path) else getattr(source, "name", None) or "image")
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # it starts at half of our limit
+            _check_structure(file)
             opened = _open(file)
         with opened as image:
             if image.format in _REFUSED_FORMATS:  # before anything is decoded
@@ -212,7 +214,7 @@ def _opened(source: Source, name: str | None) -> Iterator[Image.Image]:
             yield image
     except ImageError as error:
         raise type(error)(f"{name}: {error}") from None
-    except (ColorError, LayoutError) as error:
+    except (ColorError, LayoutError, StructureError) as error:
         raise ImageError(f"{name}: {error}") from None
     except UnidentifiedImageError:
         remedy = f"convert it to PNG{heif.install_hint([Path(name).suffix])}"
@@ -227,7 +229,15 @@ def _opened(source: Source, name: str | None) -> Iterator[Image.Image]:
         raise ImageError(f"{name}: damaged or unreadable image ({first_line(error)}); use an intact copy") from error
 
 
-def _open(file: str | Path | BinaryIO) -> Image.Image:
+def _check_structure(file: str | Path | BinaryIO) -> None:
+    if isinstance(file, str | Path):
+        with open(file, "rb") as opened:  # noqa: PTH123  as Pillow opens it
+            check_structure(opened)
+    else:
+        check_structure(file)
+
+
+def _open(file: str | Path | BinaryIO) -> ImageFile.ImageFile:
     """Open an image, with the plugin for HEIC only if it needs it."""
     try:
         return Image.open(file)
@@ -240,12 +250,12 @@ def _open(file: str | Path | BinaryIO) -> Image.Image:
         return Image.open(file)
 
 
-def _check_size_and_frames(image: Image.Image) -> None:
+def _check_size_and_frames(image: ImageFile.ImageFile) -> None:
     """Refuse images with too many pixels, or several frames."""
     if image.width * image.height > MAX_IMAGE_PIXELS:
         raise ImageError(
             f"{image.width}x{image.height} is more than {MAX_IMAGE_PIXELS:,} pixels; scale it down or cut it into tiles"
         )
-    frames = getattr(image, "n_frames", 1)
+    frames = count_pages(image.fp) if image.format == "TIFF" and image.fp else getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # MPO files of cameras have a preview after the photograph
         raise ImageError(f"has {frames} frames or pages; give one still image")
