@@ -15,6 +15,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import io
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -47,13 +48,15 @@ def load_config(*arguments: str | Path) -> Config:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
+    from jahp_pl import yaml_content
+
     words = [str(argument) for argument in arguments]
     files = [word for word in words if "=" not in word]
     pairs = [word.removeprefix("--") for word in words if "=" in word]
     layers: list[tuple[str, DictConfig]] = []
     for file in files:
         try:
-            loaded = OmegaConf.load(file)
+            loaded = OmegaConf.load(io.StringIO(yaml_content.read(Path(file)).decode()))
         except FileNotFoundError:
             raise ConfigError(f"{file}: no such file; give the path of a YAML file with settings") from None
         except RecursionError:

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from jahp_pl import yaml_content
 from jahp_pl.errors import first_line
 from jahp_pl.sweeping import SweepError
 
@@ -20,7 +21,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
         SweepError: if it cannot be read, is not a mapping, or gives a key twice; the message lacks the path.
     """
     try:
-        content = yaml.load(path.read_bytes(), _Loader)
+        content = yaml.load(yaml_content.read(path), _Loader)
     except FileNotFoundError:
         raise SweepError("no such sweep file; check the path") from None
     except RecursionError:
