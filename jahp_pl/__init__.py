@@ -17,8 +17,6 @@ The loss is R + lmbda * D: the bits of y_hat and z_hat per pixel, plus the disto
 
 from __future__ import annotations
 
-from importlib import import_module
-
 TYPE_CHECKING = False  # type checkers take it for that of typing, whose import would take longer than all the rest
 if TYPE_CHECKING:
     from jahp_pl.codec.bitstream import BitstreamError as BitstreamError
@@ -83,6 +81,8 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str) -> object:
     """Import a public name on first use, so that `import jahp_pl` alone does not load torch."""
+    from importlib import import_module
+
     if name == "__version__":
         return import_module("importlib.metadata").version("jahp_pl")
     if name not in _WHERE:

@@ -1,13 +1,17 @@
 """Starts the command line.
 
-This module imports little, so that interrupts are handled before anything that takes time is imported.
+This module and the packages around it import next to nothing, because Python shows a traceback for an interrupt before
+`main` is called.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import sys
 
-from jahp_pl.cli.interrupts import interrupts_in_one_line
+TYPE_CHECKING = False  # type checkers take it for that of typing, which takes time to import
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -19,6 +23,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: the command and its arguments; None for those of the process.
     """
+    try:
+        from jahp_pl.cli.interrupts import interrupts_in_one_line
+    except KeyboardInterrupt:
+        os.write(2, b"jahp: interrupted\n")
+        sys.exit(130)
     with interrupts_in_one_line(until_exit=arguments is None):
         from jahp_pl.cli.command_line import run
 

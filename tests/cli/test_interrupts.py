@@ -30,7 +30,13 @@ def interrupted(command: list[str], code: str, folder: Path) -> subprocess.Compl
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("module", ["argparse", "jahp_pl.cli.output", "jahp_pl.config", "jahp_pl.cli.info"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        *("threading", "jahp_pl.cli.interrupts", "argparse"),
+        *("jahp_pl.cli.output", "jahp_pl.config", "jahp_pl.cli.info"),
+    ],
+)
 def test_an_interrupt_while_a_command_starts_shows_no_traceback(command: str, module: str, tmp_path: Path) -> None:
     code = (
         "class Finder:\n"
