@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from jahp_pl.errors import WriteError, write_errors
@@ -89,7 +89,7 @@ def _closed_after(file: int) -> Iterator[None]:
 
 @contextmanager
 def training_in(run_dir: Path) -> Iterator[None]:
-    """Let only this process train in a run folder during the block.
+    """Let only this process train in a run folder during the block; a folder that is still empty then is removed.
 
     A sweep passes its lock on to the training that it starts.
 
@@ -102,8 +102,16 @@ def training_in(run_dir: Path) -> Iterator[None]:
         yield
         return
     complaint = f"{run_dir}: another process is training there; wait for it, end it, or choose another name=..."
-    with hold_lock(lock, complaint, run_dir):
-        yield
+    new = [folder for folder in (run_dir, *run_dir.parents) if not folder.exists()]
+    with _removable_lock(lock, complaint, run_dir):
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                if [path.name for path in run_dir.iterdir()] == [RUN_LOCK]:
+                    _remove(lock)
+                    for folder in new:
+                        folder.rmdir()
 
 
 @contextmanager
@@ -142,15 +150,22 @@ def exclusive(path: Path) -> Iterator[None]:
     """
     lock = path.with_name(f".{path.name}.lock")
     complaint = f"{path}: another process is writing it; wait for it, or choose another place"
+    with _removable_lock(lock, complaint, path):
+        try:
+            yield
+        finally:
+            _remove(lock)
+
+
+@contextmanager
+def _removable_lock(lock: Path, complaint: str, protected: Path) -> Iterator[None]:
+    """Hold the lock of a file that its holders may remove; arguments and errors as for `hold_lock`."""
     is_done = False
     while not is_done:
-        with hold_lock(lock, complaint, path) as file:
+        with hold_lock(lock, complaint, protected) as file:
             # The previous holder may have removed the file that this process waited for; others would create a new one.
             if is_done := _holds(file, lock):
-                try:
-                    yield
-                finally:
-                    _remove(lock)
+                yield
 
 
 def _remove(lock: Path) -> None:

@@ -110,7 +110,6 @@ def _train(config: Config, extras: Extras) -> TrainResult:
         latest_is_best=config.optim.search_effort > 0,
     )
     if not was_finished:
-        prepare_run_folder(config)
         with only_useful_messages():
             fit(config, checkpoints, resume, extras)
     return read_result(config.run_dir, checkpoints, was_finished)
@@ -132,6 +131,7 @@ def fit(config: Config, checkpoints: BestAndLast, resume: ResumePoint | None, ex
         own.append(tensorboard)
     callbacks = [*coding_callbacks(config), *extras.callbacks, checkpoints]
     trainer = build_trainer(config, [*own, *extras.loggers], callbacks, extras.show_progress)
+    prepare_run_folder(config)  # not before everything else was found to be in order
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume.path if resume is not None else None)
         if wandb_log is not None and config.wandb.log_model:

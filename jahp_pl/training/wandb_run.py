@@ -60,6 +60,7 @@ def _wandb_run(config: Config) -> Any:
     # waits up to two minutes for an unreachable server; even then the run folder has everything.
     settings = wandb.Settings(silent=True, console="off", finish_timeout=120)
     id_file = config.run_dir / "wandb" / "run_id"
+    run_id = _wandb_id(id_file)
     start = partial(
         wandb.init,
         resume="allow",
@@ -72,7 +73,7 @@ def _wandb_run(config: Config) -> Any:
         settings=settings,
     )
     try:
-        run = start(mode=config.wandb.mode, id=_wandb_id(id_file))
+        run = start(mode=config.wandb.mode, id=run_id)
     except (wandb.Error, OSError) as error:
         rank_zero_warn(
             f"W&B cannot be reached ({first_line(error)}); the run is kept offline; upload it later with "
@@ -80,8 +81,10 @@ def _wandb_run(config: Config) -> Any:
         )
         wandb.teardown()
         # A new id is needed because W&B's service may still hold the failed run under the old one.
-        write_atomically(id_file, secrets.token_hex(4).encode())
-        run = start(mode="offline", id=id_file.read_text())
+        run_id = secrets.token_hex(4)
+        run = start(mode="offline", id=run_id)
+    if run_id != os.environ.get("WANDB_RUN_ID"):
+        write_atomically(id_file, run_id.encode())
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     return run
@@ -91,9 +94,7 @@ def _wandb_id(file: Path) -> str:
     """Return the run's id on W&B: from a sweep's agent, from the previous session, or a new one."""
     if given := os.environ.get("WANDB_RUN_ID"):
         return given
-    if not file.exists():
-        write_atomically(file, secrets.token_hex(4).encode())
-    return file.read_text()
+    return file.read_text() if file.exists() else secrets.token_hex(4)
 
 
 @rank_zero_only

@@ -20,6 +20,7 @@ from jahp_pl.data.index import DataError
 from jahp_pl.data.module import ShardDataModule
 from jahp_pl.data.prepare import ShardOptions
 from jahp_pl.data.shards import write_shards
+from jahp_pl.errors import JahpError
 from jahp_pl.model_io.checkpoint import load_checkpoint_model, read_checkpoint
 from jahp_pl.settings import load_config
 from jahp_pl.training import TrainingError
@@ -78,6 +79,24 @@ def test_a_run_without_validation_saves_by_steps(shards: Path, tmp_path: Path) -
     result = train(tiny_config(tmp_path, shards, "data.val=[]", "trainer.max_steps=6"))
     assert (result.best, result.metrics, result.steps) == (None, {}, 6)
     assert read_checkpoint(result.last)["global_step"] == 6
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["data.train=[{0}/missing]", "data.val=[{0}/missing]", "optim.start_from={0}/missing"],
+)
+def test_a_run_that_cannot_start_leaves_no_folder(setting: str, shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(JahpError):
+        train(tiny_config(tmp_path / "runs", shards, setting.format(tmp_path)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_cannot_continue_keeps_its_folder(shards: Path, tmp_path: Path) -> None:
+    result = train(tiny_config(tmp_path, shards, *NOTHING_CODED, "trainer.max_steps=1"))
+    files = {path: path.stat().st_mtime_ns for path in result.run_dir.rglob("*") if path.is_file()}
+    with pytest.raises(DataError, match="missing"):
+        train(tiny_config(tmp_path, shards, *NOTHING_CODED, "allow_changes=true", "data.train=[missing]"))
+    assert {path: path.stat().st_mtime_ns for path in result.run_dir.rglob("*") if path.is_file()} == files
 
 
 # Reproducibility and progress -----------------------------------------------------------------------------------------

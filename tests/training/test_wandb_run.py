@@ -110,6 +110,7 @@ def test_an_environment_variable_that_wandb_refuses_ends_the_run_in_one_line(
     message = output.splitlines()[-1]
     assert message.startswith("jahp: wandb.mode=offline: W&B refuses its settings")
     assert "correct the environment variables WANDB_..." in message
+    assert not config.run_dir.exists()
 
 
 def test_without_an_account_the_run_is_kept_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
