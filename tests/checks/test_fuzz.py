@@ -57,7 +57,9 @@ def test_a_case_depends_on_nothing_but_its_seed_and_number() -> None:
     assert {one.subject for one in cases} == {0, 1}
 
 
-@pytest.mark.parametrize("more", [{}, {"level": 0}, {"level": 700, "is_gray": True}, {"is_gray": True}], ids=str)
+@pytest.mark.parametrize(
+    "more", [{}, {"level_steps": 0}, {"level_steps": 700, "is_gray": True}, {"is_gray": True}], ids=str
+)
 def test_a_file_reassembled_from_its_parts_is_identical(more: dict[str, Any]) -> None:
     data = pack(Header(b"8 bytes!", 300, 200, -5, 9, PROFILE, **more), bytes(range(40)))
     assert put_together(take_apart(data)) == data
