@@ -15,8 +15,8 @@ TIME_LIMIT = 120.0
 """Seconds after which a process is killed even if it uses no CPU time."""
 TICK = 0.25
 """Seconds between two checks of all processes."""
-START_LIMIT = 120.0
-"""Seconds within which a worker must have built and tried its codecs."""
+START_LIMIT = 600.0
+"""Seconds within which a worker must have built and tried its codecs: a few, but minutes at the lowest priority."""
 
 Work = Callable[[Connection, int], None]
 
