@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +9,7 @@ import pytest
 from PIL import Image
 
 from jahp_pl.images.io import ImageError, convert_rgb, decode_rgb, is_plain_jpeg
+from tests.support.colored_files import png
 from tests.support.image_files import encode, pixels
 
 
@@ -56,12 +55,7 @@ def test_sixteen_bit_gray_keeps_its_white_and_rounds(tmp_path: Path) -> None:
 
 def test_sixteen_bit_color_becomes_eight_bit() -> None:
     values = np.array([[[0, 65535, 32896], [65535, 0, 257]]], dtype=">u2")
-    header = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" + values.tobytes())), (b"IEND", b"")]
-    png = b"\x89PNG\r\n\x1a\n"
-    for tag, content in chunks:
-        png += struct.pack(">I", len(content)) + tag + content + struct.pack(">I", zlib.crc32(tag + content))
-    assert decode_rgb(png).tolist() == [[[0, 255, 128], [255, 0, 1]]]
+    assert decode_rgb(png(values, depth=16, color=2, width=2)).tolist() == [[[0, 255, 128], [255, 0, 1]]]
 
 
 @pytest.mark.parametrize("white", [1.0, 255.0, 65535.0])
@@ -117,10 +111,5 @@ def test_a_conversion_reports_only_what_it_lost(photo: Image.Image) -> None:
 
 
 def test_color_with_16_bits_per_sample_reports_the_loss() -> None:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    rows = b"".join(b"\0" + bytes(range(24)) for _ in range(4))  # 4 x 4 pixels of three 16-bit samples
-    header = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)
-    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    assert convert_rgb(b"\x89PNG\r\n\x1a\n" + data).lost == ("bits beyond 8 per sample",)
+    rows = np.tile(np.arange(24, dtype=np.uint8), (4, 1))  # 4 x 4 pixels of three 16-bit samples
+    assert convert_rgb(png(rows, depth=16, color=2, width=4)).lost == ("bits beyond 8 per sample",)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from PIL import EpsImagePlugin, Image
 
 from jahp_pl.images.io import ImageError, decode_rgb, image_size, is_plain_jpeg
+from tests.support.colored_files import chunk
 from tests.support.image_files import encode, pixels
 
 
@@ -49,12 +52,10 @@ def test_an_image_of_over_a_hundred_megapixels_is_read_without_a_warning() -> No
 
 def test_a_decompression_bomb_is_refused_by_its_header() -> None:
     for width, height in ((14_000, 13_000), (100_000, 100_000)):
-        header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-        png = b"\x89PNG\r\n\x1a\n"
-        for tag, content in ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")):
-            png += struct.pack(">I", len(content)) + tag + content + struct.pack(">I", zlib.crc32(tag + content))
+        header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+        bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
         with pytest.raises(ImageError, match="178,000,000 pixels"):
-            image_size(png, name="bomb.png")
+            image_size(bomb, name="bomb.png")
 
 
 def test_every_truncation_of_a_file_gives_an_image_error_or_an_image(photo: Image.Image) -> None:
@@ -117,9 +118,6 @@ def test_paths_bytes_and_open_files_give_the_same_image(tmp_path: Path, photo: I
 
 
 def test_only_pillow_and_numpy_are_needed() -> None:
-    import subprocess
-    import sys
-
     code = "import sys, jahp_pl.images.io; print(sorted({'torch', 'webdataset', 'lightning'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
