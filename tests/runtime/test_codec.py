@@ -15,9 +15,11 @@ from PIL import Image
 from jahp_pl.codec.bitstream import BitstreamError
 from jahp_pl.codec.entropy.range_coder import Writer
 from jahp_pl.codec.targets import Target
+from jahp_pl.model_io.load import load_codec
 from jahp_pl.runtime.codec import RuntimeCodec
 from jahp_pl.runtime.load import load_runtime
 from tests.support.codec_models import JOINT, KODAK, MIXTURE, ONE_OF_EACH, Variant, kodak_crop
+from tests.support.profiles import DISPLAY_P3
 from tests.support.runtime_codecs import VARIABLE, pair
 
 
@@ -80,7 +82,7 @@ def test_a_size_is_met_as_in_torch(folder: Path) -> None:
     assert theirs.decode(smaller.data).level == smaller.level
 
 
-def test_a_gray_picture_and_its_profile_come_back(folder: Path) -> None:
+def test_a_gray_picture_stays_gray(folder: Path) -> None:
     _, theirs = pair(JOINT, folder)
     gray = Image.fromarray(kodak_crop("kodim05", 40, 56)).convert("L")
     shown = theirs.decompress(theirs.compress(gray), as_="pil")
@@ -89,7 +91,14 @@ def test_a_gray_picture_and_its_profile_come_back(folder: Path) -> None:
     assert np.array_equal(red, blue)
 
 
-def test_files_in_lockstep_decode_as_they_do_one_by_one(folder: Path) -> None:
+def test_a_color_profile_comes_back(folder: Path) -> None:
+    _, theirs = pair(JOINT, folder)
+    picture = Image.fromarray(kodak_crop("kodim05", 40, 56))
+    picture.info["icc_profile"] = DISPLAY_P3
+    assert theirs.decompress(theirs.compress(picture), as_="pil").info["icc_profile"] == DISPLAY_P3
+
+
+def test_files_in_lockstep_decode_as_alone(folder: Path) -> None:
     _, theirs = pair(JOINT, folder)
     files = [theirs.compress(kodak_crop(name, 64, 80)) for name in ("kodim05", "kodim19", "kodim23")]
     for one, data in zip(theirs.decode_all(files), files, strict=True):
@@ -113,7 +122,7 @@ def test_a_search_is_refused(folder: Path) -> None:
         theirs.compress(kodak_crop("kodim05", 32, 32), effort=1)
 
 
-def test_a_damaged_payload_is_refused_or_decodes_to_its_range(folder: Path) -> None:
+def test_cut_files_and_files_of_another_model_are_refused(folder: Path) -> None:
     ours, theirs = pair(JOINT, folder)
     data = ours.compress(kodak_crop("kodim05", 64, 64))
     for end in (0, 10, len(data) - 4):
@@ -127,9 +136,7 @@ def test_a_damaged_payload_is_refused_or_decodes_to_its_range(folder: Path) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["joint-psnr", "joint-ms-ssim"])
 def test_kodak_is_equal_to_the_last_bit(model: str) -> None:
-    import jahp_pl
-
-    ours, theirs = jahp_pl.load_codec(model), load_runtime(model)
+    ours, theirs = load_codec(model), load_runtime(model)
     for path in sorted(KODAK.glob("*.png"))[::6]:
         data = ours.compress(Image.open(path))
         here, there = theirs.decode(data), ours.decode(data)
