@@ -36,7 +36,7 @@ def test_two_workers_never_draw_the_same_crops(photo_shards: Path) -> None:
     assert len({crop.numpy().tobytes() for crop in crops}) == 80
 
 
-def test_levels_are_those_of_the_photographs(photo_shards: Path) -> None:
+def test_levels_are_divided_by_255_after_the_transfer(photo_shards: Path) -> None:
     module = ShardDataModule(data_config(photo_shards), 0)
     [batch] = batches(module, 1)
     scaled = module.on_after_batch_transfer(batch, 0)
