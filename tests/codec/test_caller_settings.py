@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable
-
 import pytest
 import torch
 
-from tests.support.circumstances import changed
+from tests.support.circumstances import CALLER_SETTINGS
 from tests.support.codec_models import JOINT, MIXTURE, Variant, codec_of, kodak_patch
-
-SETTINGS: dict[str, Callable[[], contextlib.AbstractContextManager[object]]] = {
-    "1 thread": lambda: changed(torch.set_num_threads, 1, torch.get_num_threads()),
-    "2 threads": lambda: changed(torch.set_num_threads, 2, torch.get_num_threads()),
-    "bfloat16 by default": lambda: changed(torch.set_default_dtype, torch.bfloat16, torch.float32),
-    "float64 by default": lambda: changed(torch.set_default_dtype, torch.float64, torch.float32),
-    "medium precision": lambda: changed(torch.set_float32_matmul_precision, "medium", "highest"),
-    "oneDNN off": lambda: torch.backends.mkldnn.flags(enabled=False),
-    "bfloat16 autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
-}
 
 
 @pytest.mark.parametrize("variant", [JOINT, MIXTURE, Variant("factorized"), Variant("scale_hyperprior")], ids=str)
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("setting", CALLER_SETTINGS)
 def test_files_and_pictures_are_the_same_under_every_setting_of_the_caller(variant: Variant, setting: str) -> None:
     codec, image = codec_of(variant), kodak_patch(50, 70)
     expected = codec.encode(image)
     picture = codec.decompress(expected.data)
-    with SETTINGS[setting]():
+    with CALLER_SETTINGS[setting]():
         encoded = codec.encode(image)
         decoded = codec.decode(expected.data)
         assert torch.equal(decoded.y_hat, expected.y_hat)

@@ -6,8 +6,6 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 import pytest
 import torch
@@ -16,7 +14,7 @@ from torch import Tensor
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.entropy.range_coder import Writer
 from tests.support import ROOT
-from tests.support.circumstances import changed
+from tests.support.circumstances import CALLER_SETTINGS
 from tests.support.codec_models import GOLDEN, JOINT, MIXTURE, Variant, codec_of, load_golden, model_of
 from tests.support.raw_outputs import raw_outputs
 
@@ -29,28 +27,14 @@ def some_latents(variant: Variant, height: int = 9, width: int = 14) -> tuple[Te
     return y_hat, None if variant.entropy_model == "context" else z_hat
 
 
-SETTINGS: dict[str, Callable[[], AbstractContextManager[object]]] = {
-    "1 thread": lambda: changed(torch.set_num_threads, 1, torch.get_num_threads()),
-    "2 threads": lambda: changed(torch.set_num_threads, 2, torch.get_num_threads()),
-    "bfloat16 by default": lambda: changed(torch.set_default_dtype, torch.bfloat16, torch.float32),
-    "float64 by default": lambda: changed(torch.set_default_dtype, torch.float64, torch.float32),
-    "medium precision": lambda: changed(torch.set_float32_matmul_precision, "medium", "highest"),
-    "deterministic algorithms": lambda: changed(torch.use_deterministic_algorithms, True, False),
-    "denormals flushed": lambda: changed(torch.set_flush_denormal, True, False),
-    "oneDNN off": lambda: torch.backends.mkldnn.flags(enabled=False),
-    "bfloat16 autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
-    "inference mode": torch.inference_mode,
-}
-
-
 @pytest.mark.parametrize("variant", [JOINT, MIXTURE, Variant("scale_hyperprior"), Variant("context")], ids=str)
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("setting", CALLER_SETTINGS)
 def test_raw_outputs_and_fingerprint_are_equal_under_every_setting_of_the_caller(
     variant: Variant, setting: str
 ) -> None:
     y_hat, z_hat = some_latents(variant)
     expected = raw_outputs(codec_of(variant), y_hat, z_hat)
-    with SETTINGS[setting]():
+    with CALLER_SETTINGS[setting]():
         codec = Codec(model_of(variant))
         assert codec.fingerprint == codec_of(variant).fingerprint
         assert torch.equal(raw_outputs(codec, y_hat, z_hat), expected)
