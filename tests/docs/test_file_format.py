@@ -21,7 +21,8 @@ from jahp_pl.model_io.export import export
 from jahp_pl.model_io.export_config import WEIGHTS
 from jahp_pl.model_io.load import load_model
 from tests.support.codec_models import GOLDEN, Variant, kodak_crop, load_golden, variable_codec
-from tests.support.format_reader import FIELDS, PAGE, Words, cumulatives, layers_of, read_header, read_latents
+from tests.support.format_networks import layers_of
+from tests.support.format_reader import FIELDS, PAGE, Words, cumulatives, read_header, read_latents
 
 WRITTEN_OUT = [
     Variant("factorized"), Variant("scale_hyperprior", "logistic"), Variant("mean_scale_hyperprior", "laplace", 3),
