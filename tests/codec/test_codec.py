@@ -9,7 +9,9 @@ import numpy.typing as npt
 import pytest
 import torch
 
+import jahp_pl
 from jahp_pl.codec.codec import Codec
+from jahp_pl.codec.devices import DeviceError
 from jahp_pl.codec.entropy.freezing import FreezeError
 from jahp_pl.model import CompressionModel, ModelOutput
 from jahp_pl.quality import to_uint8
@@ -120,6 +122,18 @@ def test_a_model_that_has_diverged_is_refused_when_it_is_frozen_or_encodes() -> 
         model.h_s[0].weight[0] = float("nan")
     with pytest.raises(FreezeError, match=r"h_s\.0"):
         Codec(model)
+
+
+@pytest.mark.parametrize("device", ["meta", "nonsense", "", "cuda:99"])
+def test_a_device_that_cannot_be_used_is_named(device: str) -> None:
+    with pytest.raises(DeviceError, match=rf"^device {device}: cannot be used \(.*\); try cpu$"):
+        jahp_pl.load_codec(device=device)
+
+
+def test_a_precision_that_does_not_exist_is_refused() -> None:
+    for wrong in ("float16", None, 32):
+        with pytest.raises(ValueError, match=rf"precision {wrong!r}: must be one of float32, bfloat16"):
+            Codec(load_golden("joint"), precision=wrong)  # type: ignore[arg-type]
 
 
 # --- how large it is ------------------------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ import torch
 
 import jahp_pl
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.devices import DeviceError
 from tests.support.codec_models import (
     JOINT,
     MIXTURE,
@@ -142,27 +141,3 @@ def test_the_default_type_of_numbers_does_not_affect_coding(variant: Variant | N
         assert Codec(codec.model).compress(crop) == data
     finally:
         torch.set_default_dtype(torch.float32)
-
-
-@pytest.mark.parametrize("device", ["meta", "nonsense", "", "cuda:99"])
-def test_a_device_that_cannot_be_used_is_named(device: str) -> None:
-    with pytest.raises(DeviceError, match=rf"^device {device}: cannot be used \(.*\); try cpu$"):
-        jahp_pl.load_codec(device=device)
-
-
-def test_a_precision_that_does_not_exist_is_refused() -> None:
-    for wrong in ("float16", None, 32):
-        with pytest.raises(ValueError, match=rf"precision {wrong!r}: must be one of float32, bfloat16"):
-            Codec(load_golden("joint"), precision=wrong)  # type: ignore[arg-type]
-
-
-def test_a_tensor_without_pixels_in_memory_is_refused() -> None:
-    for wrong in (torch.zeros(3, 8, 8, dtype=torch.uint8, device="meta"), torch.zeros(3, 8, 8).byte().to_sparse()):
-        with pytest.raises(ValueError, match="must have its pixels in memory"):
-            codec_of(JOINT).compress(wrong)
-
-
-@pytest.mark.parametrize("effort", ["1", 1.5, -1, 99, None])
-def test_an_effort_that_does_not_exist_is_refused(effort: object) -> None:
-    with pytest.raises(ValueError, match=rf"effort {effort!r}: must be a whole number from 0 to 6"):
-        codec_of(JOINT).compress(CROP, effort=effort)  # type: ignore[arg-type]

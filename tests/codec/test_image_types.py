@@ -50,6 +50,12 @@ def test_a_path_in_place_of_an_image_is_refused_with_how_to_open_it(path: Any) -
         codec_of(JOINT).compress(path)
 
 
+def test_a_tensor_without_pixels_in_memory_is_refused() -> None:
+    for wrong in (torch.zeros(3, 8, 8, dtype=torch.uint8, device="meta"), torch.zeros(3, 8, 8).byte().to_sparse()):
+        with pytest.raises(ValueError, match="must have its pixels in memory"):
+            codec_of(JOINT).compress(wrong)
+
+
 @pytest.mark.parametrize("codec", [variable_codec(), codec_of(JOINT)], ids=["variable", "fixed"])
 def test_a_gray_photograph_stays_gray(codec: Codec) -> None:
     gray = np.repeat(kodak_crop()[:, :, 1:2], 3, axis=2)

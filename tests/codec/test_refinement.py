@@ -55,10 +55,11 @@ def test_the_bytes_depend_on_the_seed_alone() -> None:
     assert not torch.equal(first, second)
 
 
-@pytest.mark.parametrize("effort", [-1, len(EFFORTS)])
-def test_an_effort_that_does_not_exist_is_refused(effort: int) -> None:
-    with pytest.raises(ValueError, match=f"effort {effort}: must be a whole number from 0 to 6"):
-        searching(JOINT).compress(picture(16, 16), effort=effort)
+@pytest.mark.parametrize("effort", [-1, len(EFFORTS), 99, "1", 1.5, None])
+def test_an_effort_that_does_not_exist_is_refused(effort: object) -> None:
+    for codec in (searching(JOINT), codec_of(JOINT)):
+        with pytest.raises(ValueError, match=rf"effort {effort!r}: must be a whole number from 0 to 6"):
+            codec.compress(picture(16, 16), effort=effort)  # type: ignore[arg-type]
 
 
 def test_a_search_without_an_objective_says_what_to_give() -> None:
