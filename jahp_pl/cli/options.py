@@ -191,10 +191,15 @@ def local_path(text: str) -> Path:
 
 def positive(text: str) -> int:
     """Parse a whole number of at least 1 and at most `MAX_DIGITS` digits."""
-    if not text.isdecimal() or len(text) > MAX_DIGITS or int(text) < 1:
+    if not _is_whole(text) or int(text) < 1:
         limit = f", of at most {MAX_DIGITS} digits" if text.isdecimal() and len(text) > MAX_DIGITS else ""
         raise argparse.ArgumentTypeError(f"{shortened(text)}: must be a whole number of at least 1{limit}")
     return int(text)
+
+
+def _is_whole(text: str) -> bool:
+    """Check whether text is a whole number of at most `MAX_DIGITS` digits."""
+    return text.isdecimal() and len(text) <= MAX_DIGITS
 
 
 def num_threads(text: str) -> int:
@@ -220,6 +225,6 @@ def num_bytes(text: str) -> int:
 def part(text: str) -> tuple[int, int]:
     """Parse "I/N", e.g. 3/16, to the number of a part, counted from 1, and the number of parts."""
     number, _, count = text.partition("/")
-    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+    if not (_is_whole(number) and _is_whole(count) and 1 <= int(number) <= int(count)):
         raise argparse.ArgumentTypeError(f"{shortened(text)}: must be I/N with I from 1 to N, e.g. 3/16")
     return int(number), int(count)

@@ -70,6 +70,7 @@ def test_a_file_of_an_export_or_a_run_is_answered_with_its_folder(
     [
         (["compress", "x.png", "--effort", "1.5"], "--effort: '1.5': must be a whole number; see"),
         (["compress", "x.png", "--quality", "50%"], "--quality: '50%': must be a number; see"),
+        (["shards", "photos", "-o", "out", "--part", f"1/{'9' * 5000}"], "...: must be I/N with I from 1 to N"),
         (
             ["evaluate", "--model", "joint-psnr", "--images", ".", "-o", "e.json", "--curve", " "],
             "--curve ' ': must be",
