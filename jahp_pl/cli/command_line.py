@@ -19,6 +19,7 @@ from jahp_pl.cli.process import (
     exit_uncollected,
     imports_uncollected,
     open_streams,
+    pillow_warnings_hidden,
     signals_as_errors,
     wait_passively,
 )
@@ -71,7 +72,8 @@ def run(arguments: Sequence[str] | None) -> None:
         output.QUIET.set(parsed.quiet)
         wait_passively()
         check_working_folder()
-        with signals_as_errors() if parsed.run.__name__ not in WITH_OWN_SIGNALS else nullcontext(), memory_errors():
+        signals = signals_as_errors() if parsed.run.__name__ not in WITH_OWN_SIGNALS else nullcontext()
+        with signals, memory_errors(), pillow_warnings_hidden():
             _import_modules(getattr(parsed, "modules", []))
             parsed.run(parsed)
         output.flush()

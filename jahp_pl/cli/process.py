@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,6 +59,17 @@ def wait_passively() -> None:
     """
     if not any(name in os.environ for name in WAITING):
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+
+@contextmanager
+def pillow_warnings_hidden() -> Iterator[None]:
+    """Hide Pillow's warnings about metadata, of which a damaged image may have one of two lines for each of its tags.
+
+    What matters for the pixels, this package checks itself and reports in one line.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
 
 
 @contextmanager

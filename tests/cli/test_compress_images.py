@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
 from pathlib import Path
 
@@ -42,6 +43,16 @@ def test_losses_of_an_image_are_reported(model, tmp_path, capsys):
     assert "lost: bits beyond 8 per sample" in lines["deep.png"]
     assert "lost: CMYK" in lines["print.jpg"]
     assert "lost" not in lines["gray.png"]
+
+
+def test_what_pillow_finds_odd_in_the_metadata_is_not_printed(model, tmp_path):
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 50)
+    exif += b"".join(struct.pack("<HHII", 40_000 + tag, 2, 99, 2**31) for tag in range(50))
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "odd.jpg", exif=exif)
+    with warnings.catch_warnings(record=True) as printed:
+        warnings.simplefilter("always")
+        assert run("compress", tmp_path / "odd.jpg", "--model", model) == 0
+    assert [str(warning.message) for warning in printed] == []
 
 
 def test_a_color_profile_round_trips(model, tmp_path, capsys):
