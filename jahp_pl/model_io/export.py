@@ -50,7 +50,7 @@ from jahp_pl.model_io.export_config import (
 from jahp_pl.model_io.model_card import format_card, read_evaluation_results
 from jahp_pl.model_io.tensor_layout import EXPORT_FORMAT, Dtype
 from jahp_pl.model_io.tensors import restore, store, store_table
-from jahp_pl.text import encoded
+from jahp_pl.text import encoded, shortened
 
 
 class Export(NamedTuple):
@@ -211,8 +211,11 @@ def free_folder(folder: Path, names: Set[str], overwrite: bool) -> Path:
         ExportError: if it may not be written.
     """
     folder = resolved(folder)
-    found = {path.name for path in folder.iterdir()} if folder.is_dir() else {""} if folder.exists() else set()
-    if found and not (overwrite and found <= names):
-        remedy = "--force replaces it" if found <= names else "choose another name"
-        raise ExportError(f"{folder}: exists; {remedy}")
+    if folder.exists() and not folder.is_dir():
+        raise ExportError(f"{folder}: is a file; choose another name")
+    found = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if foreign := sorted(found - names):
+        raise ExportError(f"{folder}: holds {shortened(foreign[0])}, which is not of an export; choose another name")
+    if found and not overwrite:
+        raise ExportError(f"{folder}: exists; --force replaces it")
     return folder

@@ -151,10 +151,10 @@ def test_only_an_export_is_replaced_and_only_with_force(folder, tmp_path):
     export(model, folder, {}, overwrite=True)
     assert load_export(folder).facts == {}
     (folder / "notes.txt").write_text("mine")
-    with pytest.raises(ExportError, match="choose another name"):
+    with pytest.raises(ExportError, match=r"holds notes\.txt, which is not of an export; choose another name"):
         export(model, folder, {}, overwrite=True)
     (tmp_path / "file").write_bytes(b"x")
-    with pytest.raises(ExportError, match="choose another name"):
+    with pytest.raises(ExportError, match="file: is a file; choose another name"):
         export(model, tmp_path / "file", {}, overwrite=True)
 
 
