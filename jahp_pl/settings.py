@@ -58,7 +58,7 @@ def load_config(*arguments: str | Path) -> Config:
         try:
             loaded = OmegaConf.load(io.StringIO(yaml_content.read(Path(file)).decode()))
         except FileNotFoundError:
-            raise ConfigError(f"{file}: no such file; give the path of a YAML file with settings") from None
+            raise ConfigError(f"{file}: no such file; {_similar_file(file)}") from None
         except RecursionError:
             raise ConfigError(f"{file}: cannot be read as YAML: it is nested too deeply; correct the file") from None
         # PyYAML passes on Python's own errors; OmegaConf raises an OSError without a number if a file is a single word
@@ -86,6 +86,14 @@ def load_config(*arguments: str | Path) -> Config:
                 f"{shortened(pair)}: the value cannot be read as YAML: {yaml_problem(error)}; quote it"
             ) from None
     return _merge(layers, may_import=True)
+
+
+def _similar_file(file: str) -> str:
+    """Suggest a file for a mistyped path, from its folder and from `configs`, which the name alone may stand for."""
+    others = [*Path(file).parent.glob("*.yaml"), *Path("configs").glob("*.yaml")]
+    stems = {other.stem: str(other) for other in reversed(others)}
+    close = difflib.get_close_matches(Path(file).stem, stems, n=1, cutoff=0.7)
+    return f"did you mean {stems[close[0]]}?" if close else "give the path of a YAML file with settings"
 
 
 def config_from_dict(values: Mapping[str, Any]) -> Config:

@@ -192,6 +192,18 @@ def test_missing_files_folders_and_binary_files_are_named(tmp_path: Path) -> Non
     assert refusal(binary).startswith(f"{binary}: ")
 
 
+def test_a_file_is_suggested_for_a_mistyped_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    for name in ("quickstart.yaml", "study.yaml"):
+        (tmp_path / "configs" / name).touch()
+    (tmp_path / "mine.yaml").touch()
+    for mistyped in ("configs/quikstart.yaml", "quickstart", "quickstart.yaml", "config/quickstart.yml"):
+        assert refusal(mistyped) == f"{mistyped}: no such file; did you mean configs/quickstart.yaml?"
+    assert refusal("mein.yaml") == "mein.yaml: no such file; did you mean mine.yaml?"
+    assert refusal("other.yaml").endswith("give the path of a YAML file with settings")
+
+
 @pytest.mark.parametrize("pair", ["model.likelihood=laplace", "model.num_components=2"])
 def test_the_factorized_entropy_model_has_no_other_densities(pair: str) -> None:
     assert "model.entropy_model=factorized" in refusal("model.entropy_model=factorized", pair)
