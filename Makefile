@@ -128,7 +128,7 @@ CURVES := weights/joint-psnr refinement/effort1 weights/joint-ms-ssim classical/
     classical/avif classical/hevc444 published/bpg444-tfc published/mbt2018-tfc-mse published/mbt2018-tfc-ms-ssim published/vtm-cai
 REPORT = $(JAHP) report $(CURVES:%=results/%.json) --out runs/weights-report
 bundle-joint-psnr: RUN := runs/weights-search
-bundle-joint-psnr: MEASURED := results/refinement/effort1.json results/weights/checks.json
+bundle-joint-psnr: MEASURED := results/refinement/effort1.json results/weights/checks.json results/weights/pictures.webp
 bundle-joint-ms-ssim: RUN := runs/weights-ms-ssim-entropy
 
 bundle-%: ## export a run as a bundled model and measure it: bundle-joint-psnr, bundle-joint-ms-ssim; RUN=folder NOTE="how it was trained"
@@ -142,6 +142,11 @@ results/weights/%.json: | install
 	mkdir -p $(@D) runs/bundled
 	$(JAHP) evaluate --model $* --images data/kodak --threads 1 --quality $(QUALITIES) --output runs/bundled/$*.json > /dev/null
 	cp runs/bundled/$*.json $@
+
+results/weights/pictures.webp: | install
+	$(JAHP) evaluate --model joint-psnr --images data/kodak --threads 1 --quality 25 --effort 1 --compare jpeg \
+	    --picture runs/bundled/pictures.png --output runs/bundled/pictures.json > /dev/null
+	$(BIN)/python -c 'from PIL import Image; Image.open("runs/bundled/pictures.png").convert("RGB").save("$@", quality=88, method=6)'
 
 weights-report: install ## compare the bundled models with classical codecs and the paper's; write results/weights and the tables
 	$(REPORT) --anchor jpeg2000 && cp runs/weights-report/bd-rates.md results/weights/bd-rates-jpeg2000.md
