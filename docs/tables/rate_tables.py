@@ -38,7 +38,7 @@ BUNDLED_QUALITIES = (1, 20, 40, 60, 80, 100)
 def bundled_model() -> str:
     """Tabulate the bundled model's rate and quality, and the PSNR of other codecs at the same rate."""
     others = [_rates_and_psnr(read_curves([RESULTS / f"{name}.json"])[0]) for name in OTHER_CODECS.values()]
-    points = _means("weights/joint-psnr")
+    points = _means("refinement/effort1")
     rows = []
     for quality in BUNDLED_QUALITIES:
         mean = points[quality]
