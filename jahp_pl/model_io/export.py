@@ -213,6 +213,8 @@ def free_folder(folder: Path, names: Set[str], overwrite: bool) -> Path:
     folder = resolved(folder)
     if folder.exists() and not folder.is_dir():
         raise ExportError(f"{folder}: is a file; choose another name")
+    if folder.is_symlink():  # a resolved path that is still a link
+        raise ExportError(f"{folder}: is a link to itself; choose another name")
     found = {path.name for path in folder.iterdir()} if folder.exists() else set()
     if foreign := sorted(found - names):
         raise ExportError(f"{folder}: holds {shortened(foreign[0])}, which is not of an export; choose another name")

@@ -153,6 +153,9 @@ def test_only_an_export_is_replaced_and_only_with_force(folder, tmp_path):
     (folder / "notes.txt").write_text("mine")
     with pytest.raises(ExportError, match=r"holds notes\.txt, which is not of an export; choose another name"):
         export(model, folder, {}, overwrite=True)
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(ExportError, match="loop: is a link to itself; choose another name"):
+        export(model, tmp_path / "loop", {})
     (tmp_path / "file").write_bytes(b"x")
     with pytest.raises(ExportError, match="file: is a file; choose another name"):
         export(model, tmp_path / "file", {}, overwrite=True)

@@ -197,7 +197,7 @@ def test_different_models_are_not_mistaken_for_seeds_of_one(evaluation, tmp_path
     wider = with_facts(evaluation, 0.01, 2, seed=2)
     wider["provenance"]["model"]["num_filters"] = 192
     paths = [write(tmp_path, "a", with_facts(evaluation, 0.01, 1, seed=1)), write(tmp_path, "b", wider)]
-    with pytest.raises(EvaluationError, match=r"b\.json and .*a\.json have different models .*model.num_filters: 192, \d+"):
+    with pytest.raises(EvaluationError, match=r"b\.json and .*a\.json have different .*num_filters: 192, \d+"):
         read_curves(paths)
     wider["provenance"]["curve"] = "Wider"
     write(tmp_path, "b", wider)
