@@ -49,10 +49,10 @@ def bundled_model() -> str:
 
 def bundled_savings() -> str:
     """Tabulate the BD-rates of the bundled and the published models against classical codecs."""
+    anchors = [read_curves([RESULTS / f"{anchor}.json"])[0] for _, anchor in ANCHORS.values()]
     rows = []
     for name, measure, path in COMPARED_MODELS:
         curve = read_curves([RESULTS / f"{path}.json"])[0]
-        anchors = [read_curves([RESULTS / f"{anchor}.json"])[0] for _, anchor in ANCHORS.values()]
         percents = [compare_curves(anchor, curve, measure).percent["cubic"] for anchor in anchors]
         rows.append([name, *(f"{percent:+.0f} %" for percent in percents if percent is not None)])
     titles = (f"[{title}](results/weights/{page}) >" for title, (page, _) in ANCHORS.items())
@@ -180,15 +180,13 @@ def _mean_seconds(means: Iterable[dict[str, float]]) -> str:
 
 def refinement_savings() -> str:
     """Tabulate the BD-rates of `joint-psnr` against other codecs, without a search and with the default one."""
+    efforts = [read_curves([RESULTS / f"{name}.json"])[0] for name in ("weights/joint-psnr", "refinement/effort1")]
+    measures: tuple[Measure, ...] = ("psnr", "ms_ssim")
     rows = []
     for title, path in OTHER_CODECS.items():
         anchor = read_curves([RESULTS / f"{path}.json"])[0]
-        cells = [title]
-        for measure in ("psnr", "ms_ssim"):
-            for name in ("weights/joint-psnr", "refinement/effort1"):
-                percent = compare_curves(anchor, read_curves([RESULTS / f"{name}.json"])[0], measure).percent["cubic"]
-                cells.append("" if percent is None else f"{percent:+.1f} %")
-        rows.append(cells)
+        percents = [compare_curves(anchor, one, measure).percent["cubic"] for measure in measures for one in efforts]
+        rows.append([title, *("" if percent is None else f"{percent:+.1f} %" for percent in percents)])
     header = "compared with | PSNR, effort 0 > | PSNR, effort 1 > | MS-SSIM, effort 0 > | MS-SSIM, effort 1 >"
     return table(header, rows)
 
