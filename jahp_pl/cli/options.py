@@ -114,8 +114,8 @@ def add_limit(parser: argparse.ArgumentParser) -> None:
 
 EFFORT = (
     "effort of the search for latents that need fewer bits at equal quality; 0 does not search. With the bundled "
-    "models, 1 takes 2 s for 0.4 megapixels on one core with AMX, 4 to 8 s with AVX-512 and 20 s with AVX2; 2, 3, 4, 5 "
-    "and 6 take 2, 3, 7, 40 and 130 times as long. See docs/refinement.md for the gain"
+    "models, 1 takes 4.4 s for 0.4 megapixels on one core with AVX-512 and bfloat16 instructions, and 20 s on one with "
+    "only AVX2; 2, 3, 4, 5 and 6 take about 1.6, 3, 8, 45 and 150 times as long. See docs/refinement.md for the gain"
 )
 
 
