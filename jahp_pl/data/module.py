@@ -48,12 +48,19 @@ class StreamLoader(DataLoader[Delivery]):
     def __iter__(self) -> Iterator[Tensor | ValImage]:  # type: ignore[override]
         if isinstance(self.dataset, WholeImages):  # each validation counts separately
             self._counts.clear()
-        for delivery in super().__iter__():
+        error, deliveries = None, super().__iter__()
+        for delivery in deliveries:
             self._counts.add(delivery.skipped, delivery.drawn)
-            if delivery.error is not None:
-                raise DataError(delivery.error)
+            if (error := delivery.error) is not None:
+                break
             if delivery.payload is not None:
                 yield delivery.payload
+        if error is not None:
+            # The workers end with the last reference to their iterator. The traceback of the error would keep one until
+            # a garbage collection, which deletes the workers' queues first and then waits 20 seconds for the workers.
+            self._iterator = None
+            del deliveries
+            raise DataError(error)
 
     def state_dict(self) -> dict[str, int]:
         """Return the counts so far as plain numbers."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,11 +66,13 @@ def test_the_number_of_validation_images_can_be_bounded(photo_shards: Path) -> N
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_an_error_in_a_worker_is_one_line(photo_shards: Path, num_workers: int) -> None:
+def test_an_error_in_a_worker_is_one_line_and_ends_all_workers(photo_shards: Path, num_workers: int) -> None:
+    before = {process.pid for process in multiprocessing.active_children()}
     module = ShardDataModule(data_config(photo_shards, num_workers=num_workers, crop_size=2048), 0)
     with pytest.raises(DataError, match="no photograph is large enough for data") as caught:
         batches(module, 1)
     assert "\n" not in str(caught.value)
+    assert {process.pid for process in multiprocessing.active_children()} <= before
 
 
 def test_missing_shards_are_refused_before_anything_starts(photo_shards: Path, tmp_path: Path) -> None:
