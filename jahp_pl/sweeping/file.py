@@ -13,7 +13,8 @@ from typing import Any, Literal, NamedTuple, cast, get_args
 from jahp_pl.config import current_name
 from jahp_pl.settings import all_keys
 from jahp_pl.sweeping import SweepError
-from jahp_pl.sweeping.parameters import Parameter, Value, check_number, parse_parameter
+from jahp_pl.sweeping.parameters import Parameter, Value
+from jahp_pl.sweeping.parse_parameters import check_number, parse_parameter
 from jahp_pl.sweeping.yaml_mapping import read_mapping
 
 Method = Literal["grid", "random", "bayes"]

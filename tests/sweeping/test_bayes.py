@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jahp_pl.sweeping.bayes import ScoredPoint, propose
-from jahp_pl.sweeping.parameters import parse_parameter
+from jahp_pl.sweeping.parse_parameters import parse_parameter
 from tests.support.commands import run
 from tests.support.sweep_files import write
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from jahp_pl.sweeping.file import read_sweep
-from jahp_pl.sweeping.parameters import Parameter, parse_parameter
+from jahp_pl.sweeping.parameters import Parameter
+from jahp_pl.sweeping.parse_parameters import parse_parameter
 from jahp_pl.sweeping.points import grid_points, random_points
 from tests.support.sweep_files import small, write
 
