@@ -12,7 +12,7 @@ the expense of structure: it drops faint texture, which costs many bits and adds
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,11 +23,12 @@ from jahp_pl.bfloat16 import prefers_bfloat16
 from jahp_pl.codec.structural_distortion import StructuralDistortion
 from jahp_pl.codec.subpixel import with_subpixel_end
 from jahp_pl.codec.transforms.runner import TransformRunner
-from jahp_pl.config import LossConfig
+from jahp_pl.codec.transforms.tiles import halo_of
 from jahp_pl.distributions import density_of
 from jahp_pl.entropy_model import BITS_PER_NAT, ConditionalDensity
+from jahp_pl.hyperprior import hyper_transforms_of
 from jahp_pl.model import CompressionModel
-from jahp_pl.strides import STRIDE
+from jahp_pl.strides import HYPER_STRIDE, STRIDE
 
 STRUCTURE_PER_SQUARE = 1280
 """Weight of 1 - MS-SSIM relative to 255^2 * MSE: the ratio of the published lambdas for the two at equal rates, see
@@ -57,44 +58,62 @@ class Region(NamedTuple):
         return Region(self.top - outer.top, self.bottom - outer.top, self.left - outer.left, self.right - outer.left)
 
 
+class SearchedImage(NamedTuple):
+    """An image whose latents are searched, and what a decoder uses besides them."""
+
+    image: Tensor
+    """(3, H, W) uint8 original."""
+    z_hat: Tensor | None
+    """(1, N, ceil(h / 4), ceil(w / 4)) hyper-latents, which stay fixed; None without side information."""
+    scale: Tensor | None = None
+    """(M,) factors of the latents before g_s; None for 1."""
+
+
+class SearchLoss(NamedTuple):
+    """The distortion measure of a search, and its weight."""
+
+    distortion: Literal["mse", "ms_ssim"]
+    """That of training: mse is mixed with structure, ms_ssim is structure alone."""
+    lmbda: float
+    structure_share: float
+    """Share of the structural distortion in a mixture with mse, from 0 to 1."""
+
+    def weights(self, num_pixels: int) -> tuple[float, float]:
+        """Return the bits that a mean squared error of 1 (pixels in [0, 1]) and a structural distortion of 1 cost."""
+        weight = self.lmbda * num_pixels
+        if self.distortion == "ms_ssim":
+            return 0.0, weight
+        return (1 - self.structure_share) * weight * 255**2, self.structure_share * weight * STRUCTURE_PER_SQUARE
+
+
 class LatentObjective:
     """R + lambda * D of one rectangle of an image as a function of the latents in and around it.
 
     Args:
         model: frozen model, in float32 on its device.
-        image: (3, H, W) uint8 original.
-        psi: (1, F, h, w) output of h_s for the latents `seen`; None without h_s.
-        loss: lambda and the distortion of training: mse is mixed with structure, ms_ssim is structure alone.
-        structure_share: share of the structural distortion in a mixture with mse, from 0 to 1.
+        searched: the image and its fixed parts.
+        loss: distortion measure and lambda.
         seen: rectangle of latents that the function receives.
         counted: rectangle within `seen` whose bits and pixels count; `seen` must contain all latents that these depend
-            on.
-        scale: (M,) factors of the latents before g_s; None for 1.
+            on. None for all of `seen`.
     """
 
     def __init__(
         self,
         model: CompressionModel,
-        image: Tensor,
-        psi: Tensor | None,
-        loss: LossConfig,
-        structure_share: float,
+        searched: SearchedImage,
+        loss: SearchLoss,
         seen: Region,
-        counted: Region,
-        scale: Tensor | None = None,
+        counted: Region | None = None,
     ) -> None:
+        counted = seen if counted is None else counted
+        image, z_hat, scale = searched
         device = next(model.parameters()).device
-        self._model, self._psi = model, psi
+        self._model, self._psi = model, _psi(model, z_hat, seen)
         self._g_s = with_subpixel_end(model.g_s)
         self._counted = counted.relative_to(seen)
         self._x = (counted.pixels(image).to(device).float() / 255)[None]
-        num_pixels = self._x.shape[-2] * self._x.shape[-1]
-        if loss.distortion == "ms_ssim":
-            self._per_square, self._per_structure = 0.0, loss.lmbda * num_pixels
-        else:
-            weight = loss.lmbda * num_pixels
-            self._per_square = (1 - structure_share) * weight * 255**2
-            self._per_structure = structure_share * weight * STRUCTURE_PER_SQUARE
+        self._per_square, self._per_structure = loss.weights(self._x.shape[-2] * self._x.shape[-1])
         self._structure = StructuralDistortion(self._x) if self._per_structure else None
         self._scale = None if scale is None else scale.to(device).view(-1, 1, 1)
         self._device = device
@@ -166,6 +185,21 @@ class LatentObjective:
         """Compute lambda * D in bits."""
         distortion = self._per_square * (x_hat - self._x).square().mean()
         return distortion if self._structure is None else distortion + self._per_structure * self._structure(x_hat)
+
+
+@torch.no_grad()
+def _psi(model: CompressionModel, z_hat: Tensor | None, seen: Region) -> Tensor | None:
+    """Compute h_s for a rectangle of latents: (1, N, ...) hyper-latents -> (1, F, h, w)."""
+    if model.h_s is None or z_hat is None:
+        return None
+    stride = HYPER_STRIDE
+    around = halo_of(hyper_transforms_of(model.config.hyper_transform).reach, stride) + 1
+    top, left = (max(edge // stride - around, 0) for edge in (seen.top, seen.left))
+    bottom, right = (-(-edge // stride) + around for edge in (seen.bottom, seen.right))
+    part = z_hat[..., top:bottom, left:right].to(next(model.parameters()).device).float()
+    offset = Region(stride * top, 0, stride * left, 0)
+    psi: Tensor = seen.relative_to(offset).of(model.h_s(part))
+    return psi
 
 
 def mixture_bits(density: ConditionalDensity, y: Tensor, raw: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from jahp_pl.codec.bitstream import LATENT_MAX, LATENT_MIN
+from jahp_pl.codec.latent_objective import SearchLoss
 from jahp_pl.config import LossConfig
 from jahp_pl.ops import round_straight_through
 
@@ -54,9 +55,9 @@ class Search(NamedTuple):
     structure_share: float = 0.3
     """Share of `StructuralDistortion` in the distortion of models that were trained for squared errors."""
 
-    def objective_of(self, loss: LossConfig) -> LossConfig:
-        """Return the objective of the search from the single-rate objective of the model: `lmbda_factor` applied."""
-        return LossConfig(loss.distortion, self.lmbda_factor * loss.lmbda)
+    def loss_of(self, loss: LossConfig) -> SearchLoss:
+        """Return the loss of the search from the single-rate objective that the model was trained with."""
+        return SearchLoss(loss.distortion, self.lmbda_factor * loss.lmbda, self.structure_share)
 
 
 class RefinementWarning(UserWarning):

@@ -11,6 +11,7 @@ other latents, but they decode everywhere.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,15 +20,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from jahp_pl.codec.latent_objective import LatentObjective, Region
+from jahp_pl.codec.latent_objective import LatentObjective, Region, SearchedImage, SearchLoss
 from jahp_pl.codec.latent_search import Search, run_search
 from jahp_pl.codec.latents import Latents
-from jahp_pl.codec.transforms.runner import MEMORY_LIMIT, MemoryLimitError, TransformRunner
+from jahp_pl.codec.transforms.runner import MemoryLimitError, TransformRunner
 from jahp_pl.codec.transforms.tiles import MIN_TILE_SIDE, choose_tile_size, halo_of, tiles
 from jahp_pl.config import LossConfig, ModelConfig
-from jahp_pl.hyperprior import hyper_transforms_of
 from jahp_pl.model import CompressionModel
-from jahp_pl.strides import HYPER_STRIDE, STRIDE
+from jahp_pl.strides import STRIDE
 from jahp_pl.transforms import transforms_of
 
 Progress = Callable[[int, int], object]
@@ -71,87 +71,64 @@ def search_for_effort(effort: int, objective: LossConfig | None) -> Search | Non
 
 @dataclass(frozen=True)
 class Refiner:
-    """The search for better latents of one image at any rate level, see `refine`."""
+    """The search for a better y_hat of one image at any rate level, with z_hat fixed."""
 
     model: CompressionModel
+    """Frozen model, in float32 and evaluation mode."""
     transforms: TransformRunner
+    """Runs the transforms of the model. Its memory limit is also that of the search, not counting the image and its
+    latents: larger images are searched in overlapping tiles, one after another."""
     image: Tensor
     """(3, H, W) uint8 on the CPU."""
     loss: LossConfig
     """Training objective, which states the lambdas of the lowest and the highest level."""
     search: Search
     progress: Progress | None = None
+    seed: int = 0
+    """Seed of all random choices."""
 
     def __call__(self, y: Tensor, rounded: Latents[Tensor], level: float | None) -> Tensor:
-        """Search for better integers at a rate level; arguments and result as in `refine`."""
-        loss, scale = self.loss, None
-        if level is not None:
-            loss = loss.objective_at(self.model.config.share_of(level))
-            scale = self.transforms.gain_after(level)
-        limit = self.transforms.memory_limit
-        return refine(
-            self.model, self.transforms, self.image, y, rounded, loss, self.search,
-            scale=scale, memory_limit=limit, progress=self.progress,
-        )  # fmt: skip
+        """Search for better integers at a rate level.
 
+        Args:
+            y: (1, M, h, w) float32 on the model's device: latents of the image, scaled by the gains of the level.
+            rounded: y_hat, which is y rounded to integers, and z_hat; int32 on the CPU.
+            level: rate level; None for a single-rate model.
 
-def refine(
-    model: CompressionModel,
-    transforms: TransformRunner,
-    image: Tensor,
-    y: Tensor,
-    rounded: Latents[Tensor],
-    loss: LossConfig,
-    search: Search,
-    *,
-    scale: Tensor | None = None,
-    memory_limit: int = MEMORY_LIMIT,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> Tensor:
-    """Search for a better y_hat, with z_hat fixed.
+        Returns:
+            (M, h, w) int32 on the CPU.
 
-    Args:
-        model: frozen model, in float32 and evaluation mode.
-        transforms: runs the transforms of the model.
-        image: (3, H, W) uint8 on the CPU.
-        y: (1, M, h, w) float32 on the model's device: latents of the image, scaled by the gains of a rate level.
-        rounded: y_hat, which is y rounded to integers, and z_hat; int32 on the CPU.
-        loss: lambda and the distortion measure, before the search's own factor.
-        search: one of `EFFORTS`.
-        scale: (M,) factors of the latents before g_s; None for 1.
-        memory_limit: bytes that the search may use in addition to the image and its latents; larger images are searched
-            in overlapping tiles, one after another.
-        seed: seed of all random choices.
-        progress: called after each step.
+        Raises:
+            MemoryLimitError: if not even the smallest tile fits.
+        """
+        if min(self.image.shape[-2:]) < MIN_SEARCHED_SIDE:
+            return rounded.y_hat
+        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(y.device.type, enabled=False):
+            searched, loss = self._searched(rounded.z_hat, level), self._loss(level)
+            generator = torch.Generator().manual_seed(self.seed)
+            latents = _ImageLatents.start(y.detach().clone(), rounded.y_hat, generator)
+            height, width = y.shape[-2:]
+            search_tiles = list(_search_tiles(self.model.config, height, width, self.transforms.memory_limit))
+            for number, tile in enumerate(search_tiles):
+                objective = LatentObjective(self.model, searched, loss, tile.seen, tile.counted)
+                on_step = functools.partial(self._report, number, len(search_tiles))
+                found = latents.search(tile, objective, self.search, generator, on_step)
+                if found is not None and _is_better(objective, self.transforms, found, latents.around(tile)):
+                    latents.replace(tile, found)
+            return latents.current[0].to(torch.int32).cpu()
 
-    Returns:
-        (M, h, w) int32 on the CPU.
+    def _searched(self, z_hat: Tensor | None, level: float | None) -> SearchedImage:
+        # A clone, because inference tensors cannot be used with autograd
+        scale = None if level is None else self.transforms.gain_after(level).clone()
+        return SearchedImage(self.image, None if z_hat is None else z_hat[None], scale)
 
-    Raises:
-        MemoryLimitError: if not even the smallest tile fits.
-    """
-    if min(image.shape[-2:]) < MIN_SEARCHED_SIDE:
-        return rounded.y_hat
-    loss = search.objective_of(loss)
-    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(y.device.type, enabled=False):
-        scale = None if scale is None else scale.clone()  # inference tensors cannot be used with autograd
-        generator = torch.Generator().manual_seed(seed)
-        latents = _ImageLatents.start(y.detach().clone(), rounded.y_hat, generator)
-        height, width = y.shape[-2:]
-        search_tiles = list(_search_tiles(model.config, height, width, memory_limit))
-        for number, tile in enumerate(search_tiles):
-            psi = _psi(model, rounded.z_hat, tile.seen)
-            objective = LatentObjective(model, image, psi, loss, search.structure_share, tile.seen, tile.counted, scale)
+    def _loss(self, level: float | None) -> SearchLoss:
+        loss = self.loss if level is None else self.loss.objective_at(self.model.config.share_of(level))
+        return self.search.loss_of(loss)
 
-            def on_step(step: int, done: int = number) -> None:
-                if progress is not None:
-                    progress(done * search.steps + step, len(search_tiles) * search.steps)
-
-            found = latents.search(tile, objective, search, generator, on_step)
-            if found is not None and _is_better(objective, transforms, found, latents.around(tile)):
-                latents.replace(tile, found)
-        return latents.current[0].to(torch.int32).cpu()
+    def _report(self, num_done: int, num_tiles: int, step: int) -> None:
+        if self.progress is not None:
+            self.progress(num_done * self.search.steps + step, num_tiles * self.search.steps)
 
 
 class _ImageLatents(NamedTuple):
@@ -254,18 +231,3 @@ def _search_tiles(config: ModelConfig, height: int, width: int, memory_limit: in
             min(core.right + margin, width),
         )
         yield SearchTile(core, counted, seen)
-
-
-@torch.no_grad()
-def _psi(model: CompressionModel, z_hat: Tensor | None, seen: Region) -> Tensor | None:
-    """Compute h_s for a rectangle of latents."""
-    if model.h_s is None or z_hat is None:
-        return None
-    stride = HYPER_STRIDE
-    around = halo_of(hyper_transforms_of(model.config.hyper_transform).reach, stride) + 1
-    top, left = (max(edge // stride - around, 0) for edge in (seen.top, seen.left))
-    bottom, right = (-(-edge // stride) + around for edge in (seen.bottom, seen.right))
-    part = z_hat[:, top:bottom, left:right].to(next(model.parameters()).device).float()[None]
-    offset = Region(stride * top, 0, stride * left, 0)
-    psi: Tensor = seen.relative_to(offset).of(model.h_s(part))
-    return psi

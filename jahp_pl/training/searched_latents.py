@@ -9,13 +9,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from jahp_pl.codec.latent_objective import LatentObjective, Region
+from jahp_pl.codec.latent_objective import LatentObjective, Region, SearchedImage
 from jahp_pl.codec.latent_search import Search, run_search
 from jahp_pl.codec.latents import Latents
 from jahp_pl.codec.refinement import EFFORTS
 from jahp_pl.config import LossConfig
 from jahp_pl.model import CompressionModel, ModelOutput
-from jahp_pl.strides import STRIDE
 
 
 def decode_searched(
@@ -65,32 +64,20 @@ def choose_latents(
         y = model.analyze(images, level)
         z_hat = None if model.h_a is None else torch.round(model.h_a(y).float())
         y_hat = torch.round(y)
+    whole = Region(0, y.shape[2], 0, y.shape[3])
     generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
     for index in torch.randperm(len(images))[: len(images) // 2].tolist():
         one = slice(index, index + 1)
-        objective = _objective_of(
-            model,
-            images[index],
+        searched = SearchedImage(
+            (255 * images[index]).round().to(torch.uint8),
             None if z_hat is None else z_hat[one],
-            loss if level_share is None else loss.objective_at(float(level_share[index])),
-            search,
             None if level is None or model.gains is None else model.gains.after_rounding(level[one]).flatten(),
         )
-        searched = _search(objective, y[one], search, generator)
-        if searched is not None:
-            y_hat[one] = searched
+        objective = loss if level_share is None else loss.objective_at(float(level_share[index]))
+        found = _search(LatentObjective(model, searched, search.loss_of(objective), whole), y[one], search, generator)
+        if found is not None:
+            y_hat[one] = found
     return Latents(y_hat, z_hat)
-
-
-def _objective_of(
-    model: CompressionModel, image: Tensor, z_hat: Tensor | None, loss: LossConfig, search: Search, scale: Tensor | None
-) -> LatentObjective:
-    """Build the objective of the latents of a whole image (3, H, W) in [0, 1]; arguments as of `LatentObjective`."""
-    whole = Region(0, image.shape[1] // STRIDE, 0, image.shape[2] // STRIDE)
-    with torch.no_grad():
-        psi = None if model.h_s is None else whole.of(model.h_s(z_hat))
-    pixels = (255 * image).round().to(torch.uint8)
-    return LatentObjective(model, pixels, psi, search.objective_of(loss), search.structure_share, whole, whole, scale)
 
 
 def _search(objective: LatentObjective, y: Tensor, search: Search, generator: torch.Generator) -> Tensor | None:

@@ -5,28 +5,29 @@ from __future__ import annotations
 import pytest
 import torch
 
-from jahp_pl.codec import refinement
-from jahp_pl.codec.latent_objective import LatentObjective, Region, mixture_bits
+from jahp_pl.codec.latent_objective import LatentObjective, Region, SearchedImage, SearchLoss, mixture_bits
 from jahp_pl.codec.latents import Latents
-from jahp_pl.codec.refinement import refine
+from jahp_pl.codec.refinement import Refiner
+from jahp_pl.config import LossConfig
 from jahp_pl.layers import GDN
-from tests.support.codec_models import JOINT, MIXTURE, ONE_OF_EACH, Variant, model_of
-from tests.support.latent_searches import FEW, LOSS, picture, searching, start_of
+from tests.support.codec_models import MIXTURE, ONE_OF_EACH, Variant, model_of, variable_codec
+from tests.support.latent_searches import FEW, picture, searching, start_of
+
+VARIABLE_LOSS = LossConfig("mse", 0.002, 0.1)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_factors_before_the_synthesis_belong_to_the_objective() -> None:
-    """If latents are halved here and doubled again before g_s, the search still lowers the objective."""
-    codec, image = searching(JOINT), picture(80, 80)
-    y = codec.transforms.analyze(image) / 2
-    start = Latents(y[0].round().int(), start_of(codec, image)[1].z_hat)
-    scale = torch.full((y.shape[1],), 2.0)
-    whole = Region(0, y.shape[2], 0, y.shape[3])
-    psi = refinement._psi(codec.model, start.z_hat, whole)
-    loss = FEW.objective_of(LOSS)
-    objective = LatentObjective(codec.model, image, psi, loss, FEW.structure_share, whole, whole, scale)
-    found = refine(codec.model, codec.transforms, image, y, start, LOSS, FEW, scale=scale)
+@pytest.mark.parametrize("level", [0.0, 2.5])
+def test_the_gains_of_a_level_belong_to_the_objective(level: float) -> None:
+    """If latents are scaled before rounding and back before g_s, the search still lowers the objective."""
+    codec, image = variable_codec(), picture(80, 80)
+    y = codec.transforms.scale(codec.transforms.analyze(image), level)
+    start = Latents(y[0].round().int(), codec.transforms.hyper_analyze(y)[0].round().int())
+    searched = SearchedImage(image, start.z_hat[None], codec.transforms.gain_after(level))
+    loss = FEW.loss_of(VARIABLE_LOSS.objective_at(level / 3))
+    objective = LatentObjective(codec.model, searched, loss, Region(0, y.shape[2], 0, y.shape[3]))
+    found = Refiner(codec.model, codec.transforms, image, VARIABLE_LOSS, FEW)(y, start, level)
     assert objective.score(found.float()[None], codec.transforms) < objective.score(
         start.y_hat.float()[None], codec.transforms
     )
@@ -61,9 +62,7 @@ def test_the_objective_equals_the_score_at_integers() -> None:
     """At integers, the objective of the descent equals the score, up to bfloat16."""
     codec, image = searching(MIXTURE), picture(96, 96)
     _, start = start_of(codec, image)
-    whole = Region(0, 6, 0, 6)
-    objective = LatentObjective(
-        codec.model, image, refinement._psi(codec.model, start.z_hat, whole), LOSS, 0.3, whole, whole
-    )
+    searched = SearchedImage(image, start.z_hat[None])
+    objective = LatentObjective(codec.model, searched, SearchLoss("mse", 0.01, 0.3), Region(0, 6, 0, 6))
     y_hat = start.y_hat.float()[None]
     assert float(objective(y_hat)) == pytest.approx(objective.score(y_hat, codec.transforms), rel=0.02)

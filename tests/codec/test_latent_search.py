@@ -7,14 +7,12 @@ import warnings
 import pytest
 import torch
 
-from jahp_pl.codec import refinement
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.latent_objective import LatentObjective, Region
+from jahp_pl.codec.latent_objective import LatentObjective, Region, SearchedImage, SearchLoss
 from jahp_pl.codec.latent_search import RefinementWarning, Search, _comes_first, _share_frozen
-from jahp_pl.codec.refinement import refine
-from jahp_pl.config import LossConfig
+from jahp_pl.codec.refinement import Refiner
 from tests.support.codec_models import JOINT, MIXTURE, load_golden
-from tests.support.latent_searches import FEW, LOSS, picture, score, searching, start_of
+from tests.support.latent_searches import FEW, LOSS, picture, refine, score, searching, start_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -22,16 +20,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def test_annealing_improves_on_rounding_and_reports_each_step() -> None:
     codec, image, seen = searching(JOINT), picture(96, 96), []
     y, start = start_of(codec, image)
-    found = refine(
-        codec.model,
-        codec.transforms,
-        image,
-        y,
-        start,
-        LOSS,
-        Search("sga", 30, learning_rate=0.05, final_learning_rate=0.01),
-        progress=lambda *n: seen.append(n),
-    )
+    search = Search("sga", 30, learning_rate=0.05, final_learning_rate=0.01)
+    refiner = Refiner(codec.model, codec.transforms, image, LOSS, search, progress=lambda *n: seen.append(n))
+    found = refiner(y, start, None)
     assert score(codec, image, found, start.z_hat) < score(codec, image, start.y_hat, start.z_hat)
     assert seen == [(step, 30) for step in range(1, 31)]
 
@@ -75,12 +66,10 @@ def test_a_larger_lambda_spends_more_bits_on_fewer_errors() -> None:
     y, start = start_of(codec, image)
     spans = []
     for factor in (0.5, 4.0):
-        search = FEW._replace(lmbda_factor=factor)
-        found = refine(codec.model, codec.transforms, image, y, start, LOSS, search)
-        whole = Region(0, 6, 0, 8)
-        psi = refinement._psi(codec.model, start.z_hat, whole)
+        found = refine(codec, image, y, start, search=FEW._replace(lmbda_factor=factor))
+        searched = SearchedImage(image, start.z_hat[None])
         parts = [
-            LatentObjective(codec.model, image, psi, LossConfig("mse", lmbda), 0.0, whole, whole)
+            LatentObjective(codec.model, searched, SearchLoss("mse", lmbda, 0.0), Region(0, 6, 0, 8))
             for lmbda in (1e-9, 1e3)
         ]
         spans.append([objective.score(found.float()[None], codec.transforms) for objective in parts])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,13 +12,13 @@ from torch import Tensor
 
 from jahp_pl.codec import refinement
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.latent_objective import LatentObjective, Region
+from jahp_pl.codec.latent_objective import LatentObjective, Region, SearchedImage, SearchLoss
 from jahp_pl.codec.latent_search import Search
-from jahp_pl.codec.refinement import EFFORTS, refine, search_bytes
-from jahp_pl.codec.transforms.runner import MemoryLimitError
+from jahp_pl.codec.refinement import EFFORTS, Refiner, search_bytes
+from jahp_pl.codec.transforms.runner import MemoryLimitError, TransformRunner
 from jahp_pl.config import LossConfig
-from tests.support.codec_models import GOLDEN, JOINT, MIXTURE, ONE_OF_EACH, Variant, codec_of, load_golden
-from tests.support.latent_searches import FEW, LOSS, picture, score, searching, start_of
+from tests.support.codec_models import GOLDEN, JOINT, MIXTURE, ONE_OF_EACH, Variant, codec_of, load_golden, model_of
+from tests.support.latent_searches import FEW, LOSS, picture, refine, score, searching, start_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -51,7 +52,8 @@ def test_the_bytes_depend_on_the_seed_alone() -> None:
     codec, image = searching(MIXTURE), picture(96, 64)
     assert codec.compress(image, effort=1) == codec.compress(image, effort=1)
     y, start = start_of(codec, image)
-    first, second = (refine(codec.model, codec.transforms, image, y, start, LOSS, FEW, seed=seed) for seed in (1, 2))
+    refiner = Refiner(codec.model, codec.transforms, image, LOSS, FEW)
+    first, second = (dataclasses.replace(refiner, seed=seed)(y, start, None) for seed in (1, 2))
     assert not torch.equal(first, second)
 
 
@@ -89,7 +91,7 @@ def test_the_result_is_never_worse_than_rounding(search: Search, distortion) -> 
     codec, loss = searching(MIXTURE), LossConfig(distortion, 0.01 if distortion == "mse" else 12.0)
     for image in odd_images():
         y, start = start_of(codec, image)
-        found = refine(codec.model, codec.transforms, image, y, start, loss, search)
+        found = refine(codec, image, y, start, loss, search)
         assert found.dtype == torch.int32
         assert found.shape == start.y_hat.shape
         assert score(codec, image, found, start.z_hat, loss) <= score(codec, image, start.y_hat, start.z_hat, loss)
@@ -107,11 +109,12 @@ def test_small_images_are_only_rounded() -> None:
 def test_tiles_gain_nearly_as_much_as_the_whole_image(variant: Variant, monkeypatch: pytest.MonkeyPatch) -> None:
     codec, image = searching(variant), picture(256, 384)
     y, start = start_of(codec, image)
-    whole = refine(codec.model, codec.transforms, image, y, start, LOSS, FEW)
+    whole = refine(codec, image, y, start)
     limit = search_bytes(codec.model.config, 16, 17)
     tiles = list(refinement._search_tiles(codec.model.config, 16, 24, limit))
     assert len(tiles) > 1
-    tiled = refine(codec.model, codec.transforms, image, y, start, LOSS, FEW, memory_limit=limit)
+    runner = TransformRunner(codec.model, memory_limit=limit)
+    tiled = Refiner(codec.model, runner, image, LOSS, FEW)(y, start, None)
     before, after, apart = (score(codec, image, y_hat, start.z_hat) for y_hat in (start.y_hat, whole, tiled))
     assert before - apart > 0.8 * (before - after) > 0
 
@@ -121,23 +124,13 @@ def test_a_tile_covers_everything_its_latents_influence() -> None:
     codec, image = searching(MIXTURE), picture(256, 384)
     _, start = start_of(codec, image)
     config, model = codec.model.config, codec.model
-    loss = LossConfig("mse", 0.01)
+    searched, loss = SearchedImage(image, start.z_hat[None]), SearchLoss("mse", 0.01, 0.0)
     y_hat = start.y_hat.float()[None]
     for core, counted, seen in refinement._search_tiles(config, 16, 24, search_bytes(config, 16, 17)):
         changed = y_hat.clone()
         core.of(changed).add_(torch.randint(-1, 2, core.of(changed).shape))
-        psi = refinement._psi(model, start.z_hat, seen)
-        tile = LatentObjective(model, image, psi, loss, 0.0, seen, counted)
-        all_of_it = Region(0, 16, 0, 24)
-        whole = LatentObjective(
-            model,
-            image,
-            refinement._psi(model, start.z_hat, all_of_it),
-            loss,
-            0.0,
-            all_of_it,
-            all_of_it,
-        )
+        tile = LatentObjective(model, searched, loss, seen, counted)
+        whole = LatentObjective(model, searched, loss, Region(0, 16, 0, 24))
 
         def gain(objective: LatentObjective, after: Tensor, before: Tensor) -> float:
             return objective.score(after, codec.transforms) - objective.score(before, codec.transforms)
@@ -147,6 +140,7 @@ def test_a_tile_covers_everything_its_latents_influence() -> None:
 
 
 def test_a_limit_below_one_tile_is_refused_with_the_memory_needed() -> None:
-    codec, image = searching(JOINT), picture(256, 384)
+    limit = searching(JOINT).transforms.tile_bytes.smallest()
+    codec = Codec(model_of(JOINT), objective=LOSS, memory_limit=limit)
     with pytest.raises(MemoryLimitError, match=r"give at least \d+ MiB, or effort 0"):
-        refine(codec.model, codec.transforms, image, *start_of(codec, image), LOSS, FEW, memory_limit=2**20)
+        codec.compress(picture(256, 384), effort=1)

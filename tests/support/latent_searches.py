@@ -7,11 +7,11 @@ import functools
 import torch
 from torch import Tensor
 
-from jahp_pl.codec import refinement
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.latent_objective import LatentObjective, Region
+from jahp_pl.codec.latent_objective import LatentObjective, Region, SearchedImage
 from jahp_pl.codec.latent_search import Search
 from jahp_pl.codec.latents import Latents
+from jahp_pl.codec.refinement import Refiner
 from jahp_pl.config import LossConfig
 from tests.support.codec_models import Variant, kodak_crop, model_of
 
@@ -38,10 +38,16 @@ def start_of(codec: Codec, image: Tensor) -> tuple[Tensor, Latents[Tensor]]:
     return y, Latents(y[0].round().int(), z_hat)
 
 
+def refine(
+    codec: Codec, image: Tensor, y: Tensor, start: Latents[Tensor], loss: LossConfig = LOSS, search: Search = FEW
+) -> Tensor:
+    """Search for better integers than those of `start_of`."""
+    return Refiner(codec.model, codec.transforms, image, loss, search)(y, start, None)
+
+
 def score(codec: Codec, image: Tensor, y_hat: Tensor, z_hat: Tensor | None, loss: LossConfig = LOSS) -> float:
     """Return the objective of a search of the whole image at integer latents."""
     whole = Region(0, y_hat.shape[1], 0, y_hat.shape[2])
-    psi = None if z_hat is None else refinement._psi(codec.model, z_hat, whole)
-    loss = FEW.objective_of(loss)
-    objective = LatentObjective(codec.model, image, psi, loss, FEW.structure_share, whole, whole)
+    searched = SearchedImage(image, None if z_hat is None else z_hat[None])
+    objective = LatentObjective(codec.model, searched, FEW.loss_of(loss), whole)
     return objective.score(y_hat.float()[None], codec.transforms)
