@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from checks.processes import run_command
-from jahp_pl.data.pipeline import CropOptions, CropStream
+from jahp_pl.data.pipeline import CropOptions, CropStream, StreamSeed
 from jahp_pl.data.urls import expand_shards
 from jahp_pl.files import write_json
 from jahp_pl.measurement.provenance import provenance
@@ -72,7 +72,7 @@ def main() -> None:
             write_archive(folder / f"{count}.tar", count)
             peaks.append(peak_of_shards(folder / f"{count}.tar", folder / f"shards-{count}"))
         urls = expand_shards([str(folder / f"shards-{many}")], "data.train").urls
-        crops = iter(CropStream(urls, CropOptions(16, decoded_bytes=2**20), 0, 0, 0, 1000))
+        crops = iter(CropStream(urls, CropOptions(16, decoded_bytes=2**20), StreamSeed(), 1000))
         sizes = []
         for count in (few, many - few):
             for _ in itertools.islice(crops, count):

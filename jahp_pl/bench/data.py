@@ -25,7 +25,7 @@ from jahp_pl.bench.training import count_flops
 from jahp_pl.config import Config, DataConfig
 from jahp_pl.data.index import DataError
 from jahp_pl.data.module import StreamLoader
-from jahp_pl.data.pipeline import DECODED_BYTES, CropOptions, CropStream
+from jahp_pl.data.pipeline import DECODED_BYTES, CropOptions, CropStream, StreamSeed
 from jahp_pl.data.prepare import ShardOptions
 from jahp_pl.data.shards import write_shards
 from jahp_pl.data.skip_counts import SkipCounts
@@ -143,7 +143,7 @@ def _stream_case(
     crops = CropOptions(config.crop_size, per_photo or config.crops_per_photo, config.batch_size, decoded_bytes)
 
     def make(workers: int) -> Iterator[Any]:
-        stream = CropStream(urls, crops, 0, 0, 0, config.shuffle_buffer)
+        stream = CropStream(urls, crops, StreamSeed(), config.shuffle_buffer)
         return iter(
             StreamLoader(
                 stream, SkipCounts(), batch_size=config.batch_size, num_workers=workers,

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from jahp_pl.config import ConfigError, DataConfig, require_type
 from jahp_pl.data.cache import ShardCache
 from jahp_pl.data.index import DataError
-from jahp_pl.data.pipeline import CropOptions, CropStream, Delivery, ValImage, WholeImages
+from jahp_pl.data.pipeline import CropOptions, CropStream, Delivery, StreamSeed, ValImage, WholeImages
 from jahp_pl.data.shard_reader import DrawCounts, ShardReader
 from jahp_pl.data.skip_counts import SkipCounts
 from jahp_pl.data.urls import Shards, expand_shards
@@ -124,7 +124,11 @@ class ShardDataModule(lightning.LightningDataModule):
             )
         return StreamLoader(
             CropStream(
-                self._train.urls, crops, self._seed, step, rank, self._config.shuffle_buffer, self._reader(self._train)
+                self._train.urls,
+                crops,
+                StreamSeed(self._seed, step, rank),
+                self._config.shuffle_buffer,
+                self._reader(self._train),
             ),
             self.train_skipped,
             batch_size=batch_size,

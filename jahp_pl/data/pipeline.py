@@ -70,6 +70,16 @@ class CropOptions(NamedTuple):
     """Bytes of decoded photographs to cache."""
 
 
+class StreamSeed(NamedTuple):
+    """What determines the random choices of a stream of crops: streams that differ in any of these are independent."""
+
+    seed: int = 0
+    start_step: int = 0
+    """Optimizer step at which the stream starts."""
+    rank: int = 0
+    """Number of this training process, from 0."""
+
+
 class CropStream(IterableDataset[Delivery]):
     """Endless stream of random crops, half of them flipped left to right, from shards drawn with replacement.
 
@@ -79,8 +89,6 @@ class CropStream(IterableDataset[Delivery]):
         urls: paths and addresses of the shards.
         crops: how to cut crops.
         seed: seed of all random choices.
-        start_step: optimizer step at which the stream starts; part of the seed.
-        rank: number of this training process, from 0; part of the seed.
         shuffle_buffer: maximum number of photographs in the shuffle buffer.
         reader: reads the shards; None for one without cache or index.
     """
@@ -89,14 +97,12 @@ class CropStream(IterableDataset[Delivery]):
         self,
         urls: Sequence[str],
         crops: CropOptions,
-        seed: int,
-        start_step: int,
-        rank: int,
+        seed: StreamSeed,
         shuffle_buffer: int,
         reader: ShardReader | None = None,
     ) -> None:
         self._urls, self._crops, self._shuffle_buffer = list(urls), crops, shuffle_buffer
-        self._seed, self._reader = (seed, start_step, rank), reader or ShardReader()
+        self._seed, self._reader = seed, reader or ShardReader()
         self._passes = 0
 
     def __iter__(self) -> Iterator[Delivery]:

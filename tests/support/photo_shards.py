@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from jahp_pl.data.pipeline import CropOptions, CropStream, Delivery, ValImage
+from jahp_pl.data.pipeline import CropOptions, CropStream, Delivery, StreamSeed, ValImage
 from jahp_pl.data.prepare import ShardOptions
 from jahp_pl.data.shard_reader import ShardReader
 from jahp_pl.data.shards import write_shards
@@ -76,7 +76,7 @@ def stream(
     **cuts: int,
 ) -> CropStream:
     """Create an endless stream of crops; `cuts` are further `CropOptions`."""
-    return CropStream(urls, CropOptions(crop, **cuts), seed, step, rank, buffer, ShardReader(timeout))
+    return CropStream(urls, CropOptions(crop, **cuts), StreamSeed(seed, step, rank), buffer, ShardReader(timeout))
 
 
 def take(crops: CropStream, count: int) -> list[Delivery]:
