@@ -1,10 +1,10 @@
-"""Draw wavefront.svg from the codec's own schedule: python docs/wavefront.py > docs/wavefront.svg."""
+"""Draw wavefront.svg from the codec's own coding order: python docs/wavefront.py > docs/wavefront.svg."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from jahp_pl.codec.entropy.wavefront import schedule
+from jahp_pl.codec.entropy.wavefront import coding_order
 
 HEIGHT, WIDTH, SIDE, MARGIN = 6, 10, 44, 12
 OFFSETS = [(row, column) for row in (-2, -1, 0) for column in range(-2, 3) if row < 0 or column < 0]
@@ -16,7 +16,7 @@ DONE, NOW, LATER, CONTEXT = "#cfdfe8", "#e07a2f", "#ffffff", "#2a6f97"
 
 def steps() -> dict[tuple[int, int], int]:
     """Return the step of each position, row and column."""
-    plan = schedule([(HEIGHT, WIDTH)], OFFSETS)
+    plan = coding_order([(HEIGHT, WIDTH)], OFFSETS)
     step_of_rank = {rank: t for t, step in enumerate(plan.steps) for part in step for rank in range(*part[1:])}
     return {divmod(position, WIDTH): step_of_rank[rank] for position, rank in enumerate(plan.ranks[0].tolist())}
 

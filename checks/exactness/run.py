@@ -103,7 +103,7 @@ def raster_differences(codec: Codec, encoded: Encoded[Tensor]) -> int:
     symbols = encoded.y_hat.flatten(1).T.contiguous()
     with torch.inference_mode():
         whole, growing = (TorchBatch(codec.latents, [(height, width)], [encoded.z_hat], latent_range) for _ in range(2))
-        ranks = whole.schedule.ranks[0]
+        ranks = whole.order.ranks[0]
         in_order = torch.empty_like(symbols)
         in_order[ranks] = symbols
         whole.insert(0, in_order.numpy())

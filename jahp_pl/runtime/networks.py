@@ -13,7 +13,7 @@ from jahp_pl.codec.arrays import Float32Array, IntArray
 from jahp_pl.codec.entropy.freezing import LATENT_RADIX
 from jahp_pl.codec.entropy.hyper_strips import hyper_strips
 from jahp_pl.codec.entropy.symbol_coder import LatentRange
-from jahp_pl.codec.entropy.wavefront import Schedule, schedule
+from jahp_pl.codec.entropy.wavefront import CodingOrder, coding_order
 from jahp_pl.runtime import entropy_graphs, transform_graphs
 from jahp_pl.runtime.freezing import FrozenNetworks
 from jahp_pl.runtime.onnx_file import GraphBuilder
@@ -121,12 +121,12 @@ class RuntimeBatch:
     ) -> None:
         self._networks = networks
         context = networks.frozen.context
-        self.schedule: Schedule = schedule(shapes, [] if context is None else context.offsets)
+        self.order: CodingOrder = coding_order(shapes, [] if context is None else context.offsets)
         count = sum(height * width for height, width in shapes)
         # Row 0 represents all positions outside the images.
         self._y = np.zeros((latent_range.num_pieces, count + 1, num_latents), dtype=np.float32)
         self._from_psi: Float32Array | None = None
-        for ranks, (height, width), z_hat in zip(self.schedule.ranks, shapes, z_hats, strict=True):
+        for ranks, (height, width), z_hat in zip(self.order.ranks, shapes, z_hats, strict=True):
             if z_hat is None:
                 continue
             for strip in hyper_strips(height, width, z_hat.shape[1]):
@@ -142,7 +142,7 @@ class RuntimeBatch:
         inputs = {} if self._from_psi is None else {"from_psi": self._from_psi[start:stop]}
         if self._networks.frozen.context is None:
             return inputs["from_psi"]
-        taps = self.schedule.taps[start:stop].ravel()
+        taps = self.order.taps[start:stop].ravel()
         pieces = [piece.take(taps, axis=0).reshape(stop - start, -1) for piece in self._y]
         if len(pieces) == 1:
             raw = self._networks.context(latents=pieces[0], **inputs)

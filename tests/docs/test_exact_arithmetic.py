@@ -13,7 +13,7 @@ import pytest
 from jahp_pl.codec.entropy.fixed_point import FixedPointLayer
 from jahp_pl.codec.entropy.freezing import FLOAT32_EXACT, LARGEST_INPUT, LATENT_RADIX
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis
-from jahp_pl.codec.entropy.wavefront import schedule
+from jahp_pl.codec.entropy.wavefront import coding_order
 from jahp_pl.codec.entropy.window_tables import NUM_SCALES
 from jahp_pl.config import ModelConfig
 from jahp_pl.model import CompressionModel
@@ -86,9 +86,9 @@ def test_the_figures_are_those_of_the_results() -> None:
     assert f"{NUM_SCALES} scales" in PAGE
 
 
-def test_the_picture_is_the_codecs_schedule() -> None:
+def test_the_picture_is_the_codecs_coding_order() -> None:
     assert (pages.DOCS / "wavefront.svg").read_text() == "\n".join(DRAWING["drawing"]()) + "\n"
     assert all(t == column + 3 * row for (row, column), t in DRAWING["steps"]().items())
-    plan = schedule([(32, 48)], DRAWING["OFFSETS"])
+    plan = coding_order([(32, 48)], DRAWING["OFFSETS"])
     assert f"{len(plan.steps)} instead of {32 * 48}" in PAGE
     assert f"with {32 * 48 / len(plan.steps):.0f} rows on average" in PAGE

@@ -18,7 +18,7 @@ def raw_outputs(codec: Codec, y_hat: Tensor, z_hat: Tensor | None) -> Tensor:
     _, height, width = y_hat.shape
     with full_precision(coder.device):
         batch = TorchBatch(coder, [(height, width)], [z_hat], LatentRange(int(y_hat.min()), int(y_hat.max())))
-        ranks = batch.schedule.ranks[0]
+        ranks = batch.order.ranks[0]
         rows = torch.empty(height * width, len(y_hat), dtype=torch.int32)
         rows[ranks] = y_hat.flatten(1).T
         batch.insert(0, rows.numpy())

@@ -18,7 +18,7 @@ from jahp_pl.codec.entropy.range_coder import Writer
 from jahp_pl.codec.entropy.step_network import FEW_ROWS, LatentArray, StepNetwork
 from jahp_pl.codec.entropy.symbol_coder import DecodeTask, LatentRange, SymbolCoder, common_range
 from jahp_pl.codec.entropy.thread_tuner import ThreadTuner
-from jahp_pl.codec.entropy.wavefront import Schedule, schedule
+from jahp_pl.codec.entropy.wavefront import CodingOrder, coding_order
 from jahp_pl.codec.entropy.window_tables import WindowTables
 from jahp_pl.codec.torch_settings import full_precision
 
@@ -102,8 +102,8 @@ class TorchBatch:
         latent_range: LatentRange,
     ) -> None:
         self.context = coder.context
-        self.schedule: Schedule = schedule(shapes, self.context.offsets if self.context is not None else [])
-        self.taps = torch.from_numpy(self.schedule.taps).to(coder.device)
+        self.order: CodingOrder = coding_order(shapes, self.context.offsets if self.context is not None else [])
+        self.taps = torch.from_numpy(self.order.taps).to(coder.device)
         count = sum(height * width for height, width in shapes)
         # Row 0 represents all positions outside the images.
         shape = latent_range.num_pieces, count + 1, coder.tables.num_latents
@@ -119,7 +119,7 @@ class TorchBatch:
             if isinstance(self.context, ExactContextNetwork):
                 self.step_network = StepNetwork(self.context, self.y_array)
         self.from_psi: Tensor | None = None
-        for ranks, (height, width), z_hat in zip(self.schedule.ranks, shapes, z_hats, strict=True):
+        for ranks, (height, width), z_hat in zip(self.order.ranks, shapes, z_hats, strict=True):
             if coder.h_s is None or z_hat is None:
                 continue
             places = torch.from_numpy(ranks).to(coder.device)
@@ -147,7 +147,7 @@ class TorchBatch:
             parameters: Float32Array = self.raw(start, stop).cpu().numpy()
             return parameters
         from_psi = None if self.from_psi is None else self.from_psi.numpy()[start:stop]
-        return self.step_network.raw(self.schedule.taps[start:stop], from_psi)
+        return self.step_network.raw(self.order.taps[start:stop], from_psi)
 
     def insert(self, start: int, symbols: IntArray) -> None:
         """Insert latents (P, M) at ranks from `start` on, so that later positions can use them as context."""

@@ -16,7 +16,7 @@ import numpy as np
 from jahp_pl.codec.arrays import Float32Array, IndexArray, IntArray
 from jahp_pl.codec.entropy.freezing import LATENT_RADIX
 from jahp_pl.codec.entropy.range_coder import Reader, Writer
-from jahp_pl.codec.entropy.wavefront import Schedule, Step
+from jahp_pl.codec.entropy.wavefront import CodingOrder, Step
 from jahp_pl.codec.entropy.window_tables import WIDTHS, Windows, WindowTables
 from jahp_pl.codec.latents import Integers
 
@@ -77,7 +77,7 @@ class LatentBatch(Protocol):
     """Latents of several images in coding order, and the raw parameters that a runtime computes from them."""
 
     @property
-    def schedule(self) -> Schedule:
+    def order(self) -> CodingOrder:
         """The coding order."""
 
     def parameters(self, start: int, stop: int) -> Float32Array:
@@ -101,9 +101,9 @@ class SymbolCoder:
         """Append the latents (M, h, w) of the only image of a batch."""
         num_latents = len(y_hat)
         symbols = np.empty((y_hat[0].size, num_latents), dtype=np.int32)
-        symbols[batch.schedule.ranks[0]] = y_hat.reshape(num_latents, -1).T
+        symbols[batch.order.ranks[0]] = y_hat.reshape(num_latents, -1).T
         batch.insert(0, symbols)
-        for steps in _runs(batch.schedule.steps):
+        for steps in _runs(batch.order.steps):
             start, stop = steps[0].start, steps[-1].stop
             windows = self.tables.windows(batch.parameters(start, stop))
             values = symbols[start:stop].ravel()
@@ -124,8 +124,8 @@ class SymbolCoder:
             BitstreamError: if a payload does not decode, or its latents are out of range.
         """
         num_latents = self.tables.num_latents
-        symbols = np.empty((sum(len(ranks) for ranks in batch.schedule.ranks), num_latents), dtype=np.int32)
-        for steps in batch.schedule.steps:
+        symbols = np.empty((sum(len(ranks) for ranks in batch.order.ranks), num_latents), dtype=np.int32)
+        for steps in batch.order.steps:
             begin_step()
             start = steps[0].start
             windows = self.tables.windows(batch.parameters(start, steps[-1].stop))
@@ -135,7 +135,7 @@ class SymbolCoder:
             batch.insert(start, values)
         return [
             symbols[ranks].T.reshape(num_latents, task.height, task.width)
-            for ranks, task in zip(batch.schedule.ranks, tasks, strict=True)
+            for ranks, task in zip(batch.order.ranks, tasks, strict=True)
         ]
 
     def _write_steps(

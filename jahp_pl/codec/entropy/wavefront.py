@@ -35,7 +35,7 @@ class Step(NamedTuple):
     stop: int
 
 
-class Schedule(NamedTuple):
+class CodingOrder(NamedTuple):
     """Coding order of the latents of several images.
 
     Positions are numbered by their rank in that order; row r + 1 of the latents' buffer holds the position of rank r.
@@ -49,7 +49,7 @@ class Schedule(NamedTuple):
     """(positions, live taps) int64: rows of the latents' buffer that form the context of each position."""
 
 
-def schedule(shapes: Sequence[tuple[int, int]], offsets: Sequence[tuple[int, int]]) -> Schedule:
+def coding_order(shapes: Sequence[tuple[int, int]], offsets: Sequence[tuple[int, int]]) -> CodingOrder:
     """Plan the coding order of images.
 
     Args:
@@ -65,7 +65,7 @@ def schedule(shapes: Sequence[tuple[int, int]], offsets: Sequence[tuple[int, int
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
     ranks = np.split(rank, np.cumsum([len(part) for part in times])[:-1])
-    return Schedule(_steps(time[order], image[order]), ranks, _taps(shapes, ranks, offsets))
+    return CodingOrder(_steps(time[order], image[order]), ranks, _taps(shapes, ranks, offsets))
 
 
 def _times(height: int, width: int, lag: int) -> IndexArray:

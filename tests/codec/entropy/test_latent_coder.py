@@ -86,7 +86,7 @@ def test_full_frame_wavefront_and_raster_scan_give_equal_parameters(variant: Var
     y_hat, z_hat = some_latents(variant, height, width)
     latent_range = LatentRange(-30, 30)
     at_once, growing = (TorchBatch(coder, [(height, width)], [z_hat], latent_range) for _ in range(2))
-    ranks = at_once.schedule.ranks[0]
+    ranks = at_once.order.ranks[0]
     symbols = torch.empty(height * width, 12, dtype=torch.int32)
     symbols[ranks] = y_hat.flatten(1).T
     at_once.insert(0, symbols.numpy())
@@ -94,7 +94,7 @@ def test_full_frame_wavefront_and_raster_scan_give_equal_parameters(variant: Var
     with full_precision(coder.device):
         full = at_once.raw(0, height * width)
         parts = []
-        for (step,) in growing.schedule.steps:
+        for (step,) in growing.order.steps:
             parts.append(growing.raw(step.start, step.stop))
             assert np.array_equal(growing.parameters(step.start, step.stop), parts[-1]), "as the decoder computes them"
             growing.insert(step.start, symbols[step.start : step.stop].numpy())

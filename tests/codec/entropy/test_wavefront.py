@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from jahp_pl.codec.entropy.wavefront import NOWHERE, RASTER_STEP, Schedule, schedule
+from jahp_pl.codec.entropy.wavefront import NOWHERE, RASTER_STEP, CodingOrder, coding_order
 from jahp_pl.layers import MaskedConv2d
 
 SIZES = [*product(range(1, 8), range(1, 8)), (1, 40), (40, 1), (2, 33), (33, 2), (13, 29)]
@@ -28,7 +28,7 @@ def seen_from(height: int, width: int, position: int, reach: int) -> list[int | 
     return [i * width + j if 0 <= i < height and 0 <= j < width else None for i, j in taps]
 
 
-def positions_of(plan: Schedule, image: int, start: int, stop: int) -> list[int]:
+def positions_of(plan: CodingOrder, image: int, start: int, stop: int) -> list[int]:
     """Return the raster indices of an image's positions in a range of ranks, in their order."""
     order = np.argsort(plan.ranks[image])
     ranks = plan.ranks[image][order]
@@ -38,7 +38,7 @@ def positions_of(plan: Schedule, image: int, start: int, stop: int) -> list[int]
 @pytest.mark.parametrize("reach", [1, 2, 3])
 def test_every_dependency_lies_in_an_earlier_step(reach: int) -> None:
     for height, width in SIZES:
-        plan = schedule([(height, width)], offsets_of(reach))
+        plan = coding_order([(height, width)], offsets_of(reach))
         seen: set[int] = set()
         for (step,) in plan.steps:
             assert step.image == 0
@@ -54,15 +54,15 @@ def test_every_dependency_lies_in_an_earlier_step(reach: int) -> None:
 
 def test_the_number_of_steps_stays_within_the_bound() -> None:
     for height, width in SIZES:
-        steps = schedule([(height, width)], offsets_of(2)).steps
+        steps = coding_order([(height, width)], offsets_of(2)).steps
         assert len(steps) <= width + 3 * (height - 1)
         times = {column + 3 * row for row in range(height) for column in range(width)}
         assert len(steps) == len(times)
-    assert len(schedule([(32, 48)], offsets_of(2)).steps) == 141
+    assert len(coding_order([(32, 48)], offsets_of(2)).steps) == 141
 
 
 def test_without_context_steps_are_blocks_in_raster_order() -> None:
-    plan = schedule([(50, 45)], [])
+    plan = coding_order([(50, 45)], [])
     assert [tuple(step) for (step,) in plan.steps] == [
         (0, 0, RASTER_STEP),
         (0, RASTER_STEP, 2 * RASTER_STEP),
@@ -75,7 +75,7 @@ def test_without_context_steps_are_blocks_in_raster_order() -> None:
 @pytest.mark.parametrize("shapes", [[(6, 9)], SOME], ids=["one image", "several"])
 @pytest.mark.parametrize("reach", [1, 2])
 def test_taps_are_the_buffer_rows_inside_the_mask(shapes: list[tuple[int, int]], reach: int) -> None:
-    plan = schedule(shapes, offsets_of(reach))
+    plan = coding_order(shapes, offsets_of(reach))
     for (height, width), ranks in zip(shapes, plan.ranks, strict=True):
         for position in range(height * width):
             expected = [NOWHERE if p is None else int(ranks[p]) + 1 for p in seen_from(height, width, position, reach)]
@@ -85,13 +85,13 @@ def test_taps_are_the_buffer_rows_inside_the_mask(shapes: list[tuple[int, int]],
 @pytest.mark.parametrize("reach", [0, 2])
 def test_images_in_lockstep_are_coded_each_in_its_own_order(reach: int) -> None:
     offsets = offsets_of(reach) if reach else []
-    plan = schedule(SOME, offsets)
+    plan = coding_order(SOME, offsets)
     everything = np.concatenate(plan.ranks)
     assert np.array_equal(np.sort(everything), np.arange(len(everything)))
     ranks_in_steps = [rank for steps in plan.steps for step in steps for rank in range(step.start, step.stop)]
     assert ranks_in_steps == list(range(len(everything))), "ranks of a step follow each other"
     for image, shape in enumerate(SOME):
-        alone = schedule([shape], offsets)
+        alone = coding_order([shape], offsets)
         parts = [positions_of(plan, image, s.start, s.stop) for steps in plan.steps for s in steps if s.image == image]
         assert parts == [positions_of(alone, 0, s.start, s.stop) for (s,) in alone.steps]
     for steps in plan.steps:
