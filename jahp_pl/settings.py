@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import difflib
 import functools
 import inspect
 import io
@@ -25,7 +24,7 @@ from jahp_pl.config import Config, ConfigError, current_name, require, with_curr
 from jahp_pl.errors import describe_error, first_line
 from jahp_pl.extensions import import_modules
 from jahp_pl.json_content import MAX_WHOLE
-from jahp_pl.text import shortened
+from jahp_pl.text import nearest_word, shortened
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -92,8 +91,8 @@ def _similar_file(file: str) -> str:
     """Suggest a file for a mistyped path, from its folder and from `configs`, which the name alone may stand for."""
     others = [*Path(file).parent.glob("*.yaml"), *Path("configs").glob("*.yaml")]
     stems = {other.stem: str(other) for other in reversed(others)}
-    close = difflib.get_close_matches(Path(file).stem, stems, n=1, cutoff=0.7)
-    return f"did you mean {stems[close[0]]}?" if close else "give the path of a YAML file with settings"
+    meant = nearest_word(Path(file).stem, stems, 0.7)
+    return f"did you mean {stems[meant]}?" if meant is not None else "give the path of a YAML file with settings"
 
 
 def config_from_dict(values: Mapping[str, Any]) -> Config:
@@ -274,11 +273,10 @@ def _unknown_key(key: str) -> str:
     if key in all_keys():
         return f"{key}: dotted keys are for the command line; in a file, nest the key below `{key.split('.')[0]}:`"
     last = key.split(".")[-1]
-    close = [_USUAL_NAMES[last]] if last in _USUAL_NAMES else [k for k in all_keys() if k.split(".")[-1] == last]
-    if not close:
-        known = [*([] if "." in key else _sections()), *all_keys()]
-        close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]}?" if close else "`jahp train --keys` lists all"
+    meant = _USUAL_NAMES.get(last) or next((known for known in all_keys() if known.split(".")[-1] == last), None)
+    if meant is None:
+        meant = nearest_word(key, [*([] if "." in key else _sections()), *all_keys()], 0.5)
+    hint = f"did you mean {meant}?" if meant is not None else "`jahp train --keys` lists all"
     return f"{shown}: no such setting; {hint}"
 
 

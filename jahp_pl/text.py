@@ -1,8 +1,10 @@
-"""Text for a terminal: makes names from outside (files, keys, archive members) safe to print, and counts things."""
+"""Text for a terminal: makes names from outside (files, keys, archive members) safe to print, counts things, and finds
+the word that was meant by a mistyped one."""
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 
 _HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Unicode categories of control and format characters, lone surrogates, and line and paragraph separators."""
@@ -43,3 +45,16 @@ def shortened(value: object, length: int = 80) -> str:
     except ValueError:  # a whole number with more digits than Python prints
         return "a number with thousands of digits"
     return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+def nearest_word(word: str, known: Iterable[str], similarity: float = 0.6) -> str | None:
+    """Return the known word that a mistyped one most resembles; None if it resembles none.
+
+    Args:
+        word: the mistyped word.
+        known: the words that are possible.
+        similarity: least similarity to count, from 0 (none) to 1 (equal).
+    """
+    import difflib  # only a mistake needs it, and every command imports this module
+
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=similarity)), None)

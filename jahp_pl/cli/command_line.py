@@ -26,6 +26,7 @@ from jahp_pl.cli.process import (
 from jahp_pl.config import ConfigError
 from jahp_pl.errors import describe_error, memory_errors
 from jahp_pl.extensions import import_modules
+from jahp_pl.text import nearest_word
 
 EXAMPLES = """\
 examples:
@@ -200,10 +201,8 @@ class _Parser(argparse.ArgumentParser):
             word, known = found[1], re.findall(r"--[a-z][a-z-]*", self.format_help())
         else:
             return ""
-        import difflib
-
-        if close := difflib.get_close_matches(word, known, n=1, cutoff=0.7):
-            return f"; did you mean {close[0]}?"
+        if (meant := nearest_word(word, known, 0.7)) is not None:
+            return f"; did you mean {meant}?"
         if word.startswith("-") and any(action.dest == "settings" for action in self._actions):
             return f"; did you mean `{self.prog} CONFIG.yaml key=value`? Configs and settings have no dashes"
         return ""

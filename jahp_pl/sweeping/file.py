@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import re
@@ -16,6 +15,7 @@ from jahp_pl.sweeping import SweepError
 from jahp_pl.sweeping.parameters import Parameter, Value
 from jahp_pl.sweeping.parse_parameters import check_number, parse_parameter
 from jahp_pl.sweeping.yaml_mapping import read_mapping
+from jahp_pl.text import nearest_word
 
 Method = Literal["grid", "random", "bayes"]
 """How points are chosen: all combinations, random draws, or a search guided by the results so far."""
@@ -193,5 +193,5 @@ def _environment_value(match: re.Match[str]) -> str:
 
 
 def _suggestion(word: str, known: tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
+    meant = nearest_word(word, known)
+    return f"; did you mean {meant}?" if meant is not None else ""

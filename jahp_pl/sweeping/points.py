@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import random
 import re
@@ -14,6 +13,7 @@ from jahp_pl.settings import load_config
 from jahp_pl.sweeping import SweepError
 from jahp_pl.sweeping.file import SweepFile
 from jahp_pl.sweeping.parameters import Value
+from jahp_pl.text import nearest_word
 from jahp_pl.training.metric_names import logged_names
 
 WANDB_MODE = "wandb.mode="
@@ -144,8 +144,8 @@ def _check_metric(file: SweepFile, config: Config) -> None:
     names = logged_names(config)
     if file.metric is None or file.metric.name in names:
         return
-    close = difflib.get_close_matches(file.metric.name, names, n=1, cutoff=0.6)
-    hint = f"did you mean {close[0]}?" if close else f"logged are {', '.join(names)}"
+    meant = nearest_word(file.metric.name, names)
+    hint = f"did you mean {meant}?" if meant is not None else f"logged are {', '.join(names)}"
     if file.metric.name.startswith("val/") and not config.data.val:
         hint = "data.val is empty, so nothing is validated"
     raise SweepError(f"{file.path}: metric.name={file.metric.name}: {config.name} never logs it; {hint}")
