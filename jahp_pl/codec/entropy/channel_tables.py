@@ -1,4 +1,7 @@
-"""Codes integers under one table of masses per channel: p(z_hat), or p(y_hat) of `factorized`. No torch."""
+"""Codes integers under the tables of the prior, p(z_hat) or p(y_hat) of `factorized`: one table of masses per channel.
+
+`prior_tables` computes them from a trained model; here they are given. No torch.
+"""
 
 from __future__ import annotations
 

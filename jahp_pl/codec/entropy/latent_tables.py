@@ -1,5 +1,6 @@
-"""Computes the tables of p(y_hat | raw entropy parameters) from a trained model's density, with exp and erf.
+"""Computes the tables of the latents, p(y_hat | raw entropy parameters), from a trained model, with exp and erf.
 
+`window_tables` makes a table for each latent from them, without torch.
 The exp of another machine may round a value differently, so these tables are stored (`stored`) and passed back instead
 of being recomputed.
 """

@@ -1,4 +1,7 @@
-"""Computes one table of masses per channel from the factorized density p(z_hat), or p(y_hat) of `factorized`."""
+"""Computes the tables of the prior, p(z_hat) or p(y_hat) of `factorized`, from a trained model: one table per channel.
+
+`channel_tables` codes with them, without torch.
+"""
 
 from __future__ import annotations
 

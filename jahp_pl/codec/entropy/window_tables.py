@@ -1,7 +1,7 @@
-"""Tabulates p(y_hat | raw entropy parameters) as masses, only by integer and correctly rounded operations.
+"""Makes the table of each latent, p(y_hat | raw entropy parameters), only by integer and correctly rounded operations.
 
-Everything that needs exp, log or erf is tabulated once, when a model is frozen (`latent_tables`): the scales, the
-thresholds between them, the cumulative of each scale, and the exponential of mixture weights.
+Everything that needs exp, log or erf is tabulated once, when a model is frozen, by `latent_tables`, and given here: the
+scales, the thresholds between them, the cumulative of each scale, and the exponential of mixture weights. No torch.
 
 The table of a latent is a window of integers around its mean, wide enough for its scale, plus an escape for all others:
 
