@@ -28,11 +28,11 @@ $(VENV)/installed: pyproject.toml constraints.txt
 install: $(VENV)/installed ## create .venv with pinned versions and install jahp into it
 
 build/shards/%/index.json: data/photos/% | install
-	$(JAHP) shards $< --out $(@D) --overwrite $(if $(filter val,$*),--in-order)
+	$(JAHP) shards $< --output $(@D) --overwrite $(if $(filter val,$*),--in-order)
 
 train: install build/shards/train/index.json build/shards/val/index.json ## train the quickstart model, code Kodak to real files with it, and show the result
 	$(JAHP) train $(CONFIG) $(TRAIN)
-	$(JAHP) evaluate --model $(RUN) --images data/kodak --compare jpeg --out $(RUN)/kodak.json --picture $(RUN)/kodak.png $(EVALUATE)
+	$(JAHP) evaluate --model $(RUN) --images data/kodak --compare jpeg --output $(RUN)/kodak.json --picture $(RUN)/kodak.png $(EVALUATE)
 	@echo
 	@echo "Trained:   $(CONFIG) on the photographs in data/photos; checkpoints and pictures are in $(RUN)/."
 	@echo "Try it:    $(JAHP) compress PHOTO.png --model $(RUN)      then: $(JAHP) decompress PHOTO.jahp --model $(RUN)"
@@ -49,7 +49,7 @@ LADDER := factorized-1 scale_hyperprior-1 scale_hyperprior-3 mean_scale_hyperpri
 results/ladder/%.json: build/shards/train/index.json build/shards/val/index.json | install
 	$(JAHP) train $(CONFIG) name=ladder-$* model.entropy_model=$(word 1,$(subst -, ,$*)) model.num_components=$(word 2,$(subst -, ,$*)) \
 	    model.num_filters=32 model.num_latents=64 trainer.max_steps=300 trainer.val_every_steps=300 coding.max_images=0
-	$(JAHP) evaluate --model runs/ladder-$* --images data/kodak --out runs/ladder-$*/kodak.json
+	$(JAHP) evaluate --model runs/ladder-$* --images data/kodak --output runs/ladder-$*/kodak.json
 	mkdir -p $(@D) && cp runs/ladder-$*/kodak.json $@
 
 ladder: $(LADDER:%=results/ladder/%.json) ## train every entropy model, with K = 1 and 3, for 300 steps; compare file sizes with cross-entropies on Kodak
@@ -59,13 +59,13 @@ RECIPE := $(filter-out start,$(basename $(notdir $(wildcard configs/recipe/*.yam
 
 results/study/recipe/%.json: build/shards/train/index.json build/shards/val/index.json | install
 	OMP_NUM_THREADS=1 $(JAHP) train configs/study.yaml configs/recipe/start.yaml configs/recipe/$*.yaml > runs/recipe-$*.txt
-	$(JAHP) evaluate --model runs/recipe/$* --images data/kodak --curve $* --threads 1 --out runs/recipe/$*/kodak.json > /dev/null
+	$(JAHP) evaluate --model runs/recipe/$* --images data/kodak --curve $* --threads 1 --output runs/recipe/$*/kodak.json > /dev/null
 	mkdir -p $(@D) && cp runs/recipe/$*/kodak.json $@
 
 recipe: $(RECIPE:%=results/study/recipe/%.json) ## measure the effect of each setting of the study's training; -j2 runs two at a time
 
 results/study/%.json: runs/study/%/checkpoints/last.ckpt
-	$(JAHP) evaluate --model runs/study/$* --images data/kodak --threads 1 --out runs/study/$*/kodak.json > /dev/null
+	$(JAHP) evaluate --model runs/study/$* --images data/kodak --threads 1 --output runs/study/$*/kodak.json > /dev/null
 	mkdir -p $(@D) && cp runs/study/$*/kodak.json $@
 
 study-files: $(patsubst runs/study/%/checkpoints/last.ckpt,results/study/%.json,$(wildcard runs/study/*/checkpoints/last.ckpt))
@@ -75,7 +75,7 @@ study: install build/shards/photos/index.json build/shards/val/index.json ## com
 	$(JAHP) sweep sweeps/study.yaml --workers $(WORKERS)
 	$(JAHP) sweep sweeps/study_mixture.yaml --workers $(WORKERS)
 	$(MAKE) -j$(WORKERS) study-files
-	$(JAHP) report results/study $(STUDY_BESIDE:%=results/classical/%.json) --anchor "Scale hyperprior" --out results/study/report \
+	$(JAHP) report results/study $(STUDY_BESIDE:%=results/classical/%.json) --anchor "Scale hyperprior" --output results/study/report \
 	    --title "The paper's ladder, small" --images data/kodak --model $(STUDY_MODELS:%=runs/study/%)
 
 # One variable-rate model with 1200 steps, and four single-rate models with 300 steps each, from the same start.
@@ -83,17 +83,17 @@ RATES := 0.0018 0.0067 0.025 0.0932
 
 results/rates/fixed-%.json: build/shards/photos/index.json build/shards/val/index.json
 	$(JAHP) train configs/study.yaml configs/overlays/rates.yaml output_dir=runs/rates name=fixed-$* loss.lmbda=$*
-	$(JAHP) evaluate --model runs/rates/fixed-$* --images data/kodak --threads 1 --curve "Four models" --out runs/rates/fixed-$*.json
+	$(JAHP) evaluate --model runs/rates/fixed-$* --images data/kodak --threads 1 --curve "Four models" --output runs/rates/fixed-$*.json
 	mkdir -p $(@D) && cp runs/rates/fixed-$*.json $@
 
 results/rates/variable.json: build/shards/photos/index.json build/shards/val/index.json
 	$(JAHP) train configs/study.yaml configs/overlays/rates.yaml configs/overlays/variable_rate.yaml output_dir=runs/rates name=variable trainer.max_steps=1200
 	$(JAHP) evaluate --model runs/rates/variable --images data/kodak --threads 1 --curve "One model" \
-	    --quality 1 17 34 50 67 84 100 --out runs/rates/variable.json
+	    --quality 1 17 34 50 67 84 100 --output runs/rates/variable.json
 	mkdir -p $(@D) && cp runs/rates/variable.json $@
 
 variable-cost: install $(RATES:%=results/rates/fixed-%.json) results/rates/variable.json ## compare one small variable-rate model with four small single-rate models, on PHOTOS=folder
-	$(JAHP) report results/rates/fixed-*.json results/rates/variable.json --anchor "Four models" --out runs/rates/report \
+	$(JAHP) report results/rates/fixed-*.json results/rates/variable.json --anchor "Four models" --output runs/rates/report \
 	    --title "What variable rate costs"
 	cp runs/rates/report/bd-rates.md runs/rates/report/rd-psnr.png results/rates/
 
@@ -105,7 +105,7 @@ ENTROPY_HOURS ?= 1
 SEARCH_HOURS ?= 1
 
 build/shards/photos/index.json: | install
-	$(JAHP) shards $(PHOTOS) --out $(@D) --overwrite
+	$(JAHP) shards $(PHOTOS) --output $(@D) --overwrite
 
 ENTROPY_PHASE := configs/overlays/entropy_phase.yaml data.batch_size=4 'trainer.max_time="00:$(ENTROPY_HOURS):00:00"'
 SEARCH_PHASE := configs/overlays/search_phase.yaml data.batch_size=8 'trainer.max_time="00:$(SEARCH_HOURS):00:00"'
@@ -126,7 +126,7 @@ weights-ms-ssim: install build/shards/photos/index.json build/shards/val/index.j
 QUALITIES := 1 10 20 30 40 50 60 70 80 90 100
 CURVES := weights/joint-psnr refinement/effort1 weights/joint-ms-ssim classical/jpeg classical/jpeg2000 classical/webp \
     classical/avif classical/hevc444 published/bpg444-tfc published/mbt2018-tfc-mse published/mbt2018-tfc-ms-ssim published/vtm-cai
-REPORT = $(JAHP) report $(CURVES:%=results/%.json) --out runs/weights-report
+REPORT = $(JAHP) report $(CURVES:%=results/%.json) --output runs/weights-report
 bundle-joint-psnr: RUN := runs/weights-search
 bundle-joint-psnr: MEASURED := results/refinement/effort1.json results/weights/checks.json results/weights/pictures.webp
 bundle-joint-ms-ssim: RUN := runs/weights-ms-ssim-entropy
@@ -161,7 +161,7 @@ weights-gain: install ## compute BD-rates of joint-psnr's results against those 
 	    mkdir -p runs/gain/before/$$one runs/gain/now/$$one; \
 	    git show $(BEFORE):results/$$one.json > runs/gain/before/$$one/result.json; \
 	    cp results/$$one.json runs/gain/now/$$one/result.json; \
-	    $(JAHP) report runs/gain/{before,now}/$$one --out runs/gain/report/$$one; \
+	    $(JAHP) report runs/gain/{before,now}/$$one --output runs/gain/report/$$one; \
 	done
 
 runs/full-%/checkpoints/last.ckpt: build/shards/train/index.json build/shards/val/index.json | install
@@ -170,24 +170,24 @@ runs/full-%/checkpoints/last.ckpt: build/shards/train/index.json build/shards/va
 FULL := runs/full-1 runs/full-3
 
 exactness: $(FULL:%=%/checkpoints/last.ckpt) ## check that full-size models code Kodak to equal latents under all conditions (threads, instruction sets, ...)
-	$(BIN)/python -m checks.exactness.run $(FULL) --out results/exactness.json
+	$(BIN)/python -m checks.exactness.run $(FULL) --output results/exactness.json
 
 runtimes: web ## measure cold starts and memory of the runtimes; compare their latents, including the browser's
 	$(JAHP) bench runtimes --image data/kodak/kodim23.png -o results/runtimes.json
-	$(BIN)/python -m checks.exactness.runtimes --images data/kodak --model joint-psnr mixture --out results/runtimes-exact.json
+	$(BIN)/python -m checks.exactness.runtimes --images data/kodak --model joint-psnr mixture --output results/runtimes-exact.json
 
 bench: $(FULL:%=%/checkpoints/last.ckpt) $(VENV)-parity/installed ## time the coding stages of full-size models, and CompressAI with the same weights
-	$(JAHP) bench coding --model $(FULL) --images data/kodak --limit 1 --out results/bench.json --peer "$(VENV)-parity/bin/python -m checks.parity.strings"
+	$(JAHP) bench coding --model $(FULL) --images data/kodak --limit 1 --output results/bench.json --peer "$(VENV)-parity/bin/python -m checks.parity.strings"
 
 bench-train: build/shards/train/index.json $(VENV)-parity/installed ## time training steps of the paper's model, and CompressAI's
 	$(JAHP) bench train configs/mbt2018.yaml data.num_workers=1 --variant trainer.channels_last=true --steps 2 --rounds 3 \
-	    --out results/bench-train.json --peer "$(VENV)-parity/bin/python -m checks.parity.steps"
+	    --output results/bench-train.json --peer "$(VENV)-parity/bin/python -m checks.parity.steps"
 
 bench-data: build/shards/train/index.json ## compare the crops per second from shards and from a plain file loader
-	$(JAHP) bench data configs/mbt2018.yaml data.num_workers=2 'data.train=[]' --images data/photos/train --out results/bench-data.json
+	$(JAHP) bench data configs/mbt2018.yaml data.num_workers=2 'data.train=[]' --images data/photos/train --output results/bench-data.json
 
 streams: install ## measure the memory of jahp shards and of a data worker over 100,000 photographs
-	$(BIN)/python -m checks.streams.run --out results/streams.json
+	$(BIN)/python -m checks.streams.run --output results/streams.json
 
 # One thread per process, because threads of several processes would wait for each other. The tests of a file run in one
 # process, so that its fixtures are created once.
@@ -199,17 +199,17 @@ golden: install ## decode the golden files of every format version to the latent
 
 fuzz: install ## code images of every size up to 70x70; check that reading 100,000 damaged .jahp files and 20,000 others does no harm
 	$(BIN)/python -m checks.fuzz.sizes
-	$(BIN)/python -m checks.fuzz.run --out results/fuzz.json $(FUZZ)
+	$(BIN)/python -m checks.fuzz.run --output results/fuzz.json $(FUZZ)
 	$(BIN)/python -m checks.fuzz.run --target inputs --cases 20000 $(FUZZ)
 
 chaos: install ## kill a training run twenty times, resume it each time, and compare the result with undisturbed runs
-	$(BIN)/python -m checks.chaos.run --out results/chaos.json $(CHAOS)
+	$(BIN)/python -m checks.chaos.run --output results/chaos.json $(CHAOS)
 
 runs/quickstart/checkpoints/last.ckpt: build/shards/train/index.json build/shards/val/index.json | install
 	$(JAHP) train configs/quickstart.yaml
 
 large: runs/quickstart/checkpoints/last.ckpt ## code images of up to 50 megapixels, each within 4 GiB
-	$(BIN)/python -m checks.fuzz.large runs/quickstart --out results/large.json
+	$(BIN)/python -m checks.fuzz.large runs/quickstart --output results/large.json
 
 lint: install ## check style and formatting
 	$(BIN)/ruff check .
@@ -249,31 +249,31 @@ EFFORTS ?= 1 2 3
 results/refinement/effort%.json: | install
 	mkdir -p $(@D) runs/refinement
 	$(JAHP) evaluate --model joint-psnr --quality 1 10 20 40 60 80 90 100 --effort $* --images data/kodak --threads 1 \
-	    --out runs/refinement/effort$*.json > /dev/null
+	    --output runs/refinement/effort$*.json > /dev/null
 	cp runs/refinement/effort$*.json $@
 
 refinement: $(EFFORTS:%=results/refinement/effort%.json) ## code Kodak with the bundled model and a search of EFFORTS="1 2 3"; write the tables
 	$(MAKE) tables
 
 results/weights/checks.json: | install
-	OMP_NUM_THREADS=1 $(BIN)/python -m checks.weights.run joint-psnr --images data/kodak --out $@
+	OMP_NUM_THREADS=1 $(BIN)/python -m checks.weights.run joint-psnr --images data/kodak --output $@
 
 weights-checks: ## measure how much hyperprior and context save in the bundled model, and how it codes unusual images
 	rm -f results/weights/checks.json
 	$(MAKE) results/weights/checks.json tables
 
 targets: install ## measure how well and how fast files of the bundled model meet --size and --bpp
-	OMP_NUM_THREADS=1 $(BIN)/python -m checks.targets.run joint-psnr --images data/kodak --out results/targets.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m checks.targets.run joint-psnr --images data/kodak --output results/targets.json
 
 LONGEST ?= 4
 
 refinement-ablation: install ## measure the effect of each part of the encoder's search, and efforts 1 to LONGEST="4", on parts of four Kodak images
 	OMP_NUM_THREADS=1 $(BIN)/python -m checks.refinement.run --images data/kodak --every 6 --longest $(LONGEST) \
-	    --out results/refinement/ablation.json
+	    --output results/refinement/ablation.json
 	$(MAKE) tables
 
 refinement-memory: install ## search 50 images and one of 12 megapixels with --memory 512, and measure the peak memory
-	OMP_NUM_THREADS=1 $(BIN)/python -m checks.refinement.memory --images data/kodak --out results/refinement/memory.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m checks.refinement.memory --images data/kodak --output results/refinement/memory.json
 
 # The page in web/. Generated files are not in git.
 ORT_WEB := 1.30.0

@@ -15,11 +15,11 @@ def add_kodak_images(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_model_and_images(description: str | None) -> argparse.Namespace:
-    """Parse the command line of a check that measures one model: a model, --images, and --out for the result."""
+    """Parse the command line of a check that measures one model: a model, --images, and --output for the result."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a bundled model's name, an export, a run or a checkpoint")
     add_kodak_images(parser)
-    parser.add_argument("--out", type=Path, help="result")
+    parser.add_argument("-o", "--output", type=Path, help="result")
     return parser.parse_args()
 
 

@@ -1,7 +1,7 @@
 # ruff: noqa: T201
 """Kills a training run repeatedly with SIGKILL, resumes it each time, and compares the result with uninterrupted runs.
 
-    python -m checks.chaos.run --kills 20 --out results/chaos.json
+    python -m checks.chaos.run --kills 20 --output results/chaos.json
 
 Every session is a separate process that calls `train`. It is killed at a random moment while it starts, trains,
 validates or writes a checkpoint. The exit status is 1 if an invariant is violated.
@@ -51,14 +51,14 @@ def main() -> None:
     parser.add_argument("--val-every", type=int, default=10, metavar="STEPS", help="steps between validations [10]")
     parser.add_argument("--seed", type=int, default=0, help="seed of the kills [0]")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "chaos", help="folder of the runs [build/chaos]")
-    parser.add_argument("--out", type=Path, help="JSON with the result")
+    parser.add_argument("-o", "--output", type=Path, help="JSON with the result")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the session ends its process
     shutil.rmtree(options.work, ignore_errors=True)
     report = chaos(options.work, options.kills, options.others, options.steps, options.val_every, options.seed)
     report = provenance(["python", "-m", "checks.chaos.run", *sys.argv[1:]]) | report
-    if options.out is not None:
-        write_json(options.out, report)
+    if options.output is not None:
+        write_json(options.output, report)
     print(json.dumps({key: report[key] for key in ("moments", "leftovers", "final", "failures")}, indent=1))
     if report["failures"]:
         sys.exit(f"{len(report['failures'])} invariants are violated")

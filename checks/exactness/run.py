@@ -1,7 +1,7 @@
 # ruff: noqa: T201
 """Checks that latents are equal under all circumstances, for full-size models on all of Kodak: `make exactness`.
 
-    python -m checks.exactness.run MODEL... --images data/kodak --out results/exactness.json
+    python -m checks.exactness.run MODEL... --images data/kodak --output results/exactness.json
 
 Each image is encoded once. Under each of the circumstances below, encoding again must give the same bytes, and decoding
 must give the encoder's latents. Settings that must be made before a process starts are tried in worker processes.
@@ -201,7 +201,9 @@ def main() -> None:
     add_kodak_images(parser)
     parser.add_argument("--limit", type=int, metavar="N", help="use the first N images only")
     parser.add_argument("--batch", type=int, default=4, help="images in lockstep (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("results/exactness.json"), help="result (%(default)s)")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("results/exactness.json"), help="result (%(default)s)"
+    )
     parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker is not None:
@@ -210,7 +212,7 @@ def main() -> None:
     start = time.monotonic()
     images = [image.source for image in chosen_images(options, options.limit)]
     content: dict[str, Any] = provenance(["python", "-m", "checks.exactness.run", *sys.argv[1:]])
-    folder = options.out.parent / ".exactness"
+    folder = options.output.parent / ".exactness"
     folder.mkdir(parents=True, exist_ok=True)
     try:
         content["models"] = [check(model, images, options.batch, folder) for model in options.models]
@@ -219,9 +221,9 @@ def main() -> None:
             path.unlink()
         folder.rmdir()
     content["seconds"] = round(time.monotonic() - start)
-    write_json(options.out, content, indent=2)
+    write_json(options.output, content, indent=2)
     total = sum(abs(number) for model in content["models"] for number in model["differences"].values())
-    print(f"{total} differences; details in {options.out}")
+    print(f"{total} differences; details in {options.output}")
     sys.exit(1 if total else 0)
 
 

@@ -1,7 +1,7 @@
 # ruff: noqa: T201
 """Checks that torch, onnxruntime and a browser decode each other's files to the same latents.
 
-    python -m checks.exactness.runtimes --images data/kodak --out results/runtimes-exact.json
+    python -m checks.exactness.runtimes --images data/kodak --output results/runtimes-exact.json
 
 Every runtime encodes the images, and every runtime decodes all files. The browser is left out if there is no Chromium
 or no web/vendor (`make web`), and for models that are not joint.
@@ -147,7 +147,7 @@ def main() -> None:
         "--model", nargs="+", default=["joint-psnr", "mixture"], metavar="M",
         help="bundled models or exports; mixture is a small untrained one [joint-psnr mixture]",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, help="result")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="result")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     paths = [image.source for image in chosen_images(arguments)][:: arguments.every]
@@ -165,7 +165,7 @@ def main() -> None:
             }
             for found in measure(path, paths):
                 content["models"][name] = about | found
-                write_json(arguments.out, content)
+                write_json(arguments.output, content)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 # ruff: noqa: T201
 """Codes large and long images on the command line within 4 GiB; each must decode to the model's reconstruction.
 
-python -m checks.fuzz.large MODEL [SIZE...] --out results/large.json
+python -m checks.fuzz.large MODEL [SIZE...] --output results/large.json
 
 The images are mosaics of Kodak. `jahp compress --verify` decodes before it writes; `jahp decompress` then decodes in a
 process of its own.
@@ -74,7 +74,7 @@ def main() -> None:
         "sizes", nargs="*", default=SIZES, metavar="WIDTHxHEIGHT", help="sizes [those of the docstring]"
     )
     add_kodak_images(parser)
-    parser.add_argument("--out", type=Path, help="result")
+    parser.add_argument("-o", "--output", type=Path, help="result")
     arguments = parser.parse_args()
     images, rows = [image.source for image in chosen_images(arguments)], []
     Image.MAX_IMAGE_PIXELS = None
@@ -88,12 +88,12 @@ def main() -> None:
                 f"{row['decompress_seconds']:.0f} s {row['decompress_bytes'] / 2**20:.0f} MiB",
                 flush=True,
             )
-    if arguments.out is not None:
+    if arguments.output is not None:
         content = provenance(["python", "-m", "checks.fuzz.large", *sys.argv[1:]]) | {
             "model": arguments.model,
             "images": rows,
         }
-        write_json(arguments.out, content)
+        write_json(arguments.output, content)
     most = max(max(row["compress_bytes"], row["decompress_bytes"]) for row in rows)
     print(f"at most {most / 2**20:.0f} MiB; allowed: {BYTES / 2**20:.0f} MiB")
     sys.exit(most > BYTES)

@@ -1,8 +1,8 @@
 # ruff: noqa: T201
 """Reads many damaged files; each must be read or refused in one line, within limits of time and memory.
 
-    python -m checks.fuzz.run --cases 100000 --out results/fuzz.json
-    python -m checks.fuzz.run --target inputs --cases 20000 --out results/fuzz-inputs.json
+    python -m checks.fuzz.run --cases 100000 --output results/fuzz.json
+    python -m checks.fuzz.run --target inputs --cases 20000 --output results/fuzz-inputs.json
     python -m checks.fuzz.run --first 4711 --cases 1        # repeats one case
 
 Outcomes are stored for every thousand cases, and reused until something changes on which they depend. The exit status
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first case [0]")
     parser.add_argument("--seed", type=int, default=0, help="seed of all cases [0]")
     parser.add_argument("--workers", type=int, default=2, help="processes [2]")
-    parser.add_argument("--out", type=Path, help="JSON with the result")
+    parser.add_argument("-o", "--output", type=Path, help="JSON with the result")
     parser.add_argument(
         "--state", type=Path, default=ROOT / "build" / "fuzz", help="folder for finished cases [build/fuzz]"
     )
@@ -96,8 +96,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the pool ends its processes
     counts = fuzz(options.seed, options.first, options.cases, options.workers, options.state, target=options.target)
     report = summary(counts, options.seed, options.first)
-    if options.out is not None:
-        write_json(options.out, report)
+    if options.output is not None:
+        write_json(options.output, report)
     print(json.dumps({key: report[key] for key in ("cases", "outcomes", "slowest", "largest_memory")}, indent=1))
     if counts.failures:
         sys.exit(f"{len(counts.failures)} cases failed; their files are in {options.state / 'failures'}")

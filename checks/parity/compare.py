@@ -93,8 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "parameters": [count._asdict() for count in counts],
         "deviations": [result._asdict() for result in results],
     }  # fmt: skip
-    write_json(options.out, content)
-    print(f"\n{'equal' if passed else 'NOT EQUAL'} within {BOUND:g}; details in {options.out}")
+    write_json(options.output, content)
+    print(f"\n{'equal' if passed else 'NOT EQUAL'} within {BOUND:g}; details in {options.output}")
     return 0 if passed else 1
 
 
@@ -104,7 +104,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m checks.parity.compare", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("--photographs", type=Path, default=Path("data/photos/train"), help="folder (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("results/parity.json"), help="result (%(default)s)")
+    parser.add_argument("-o", "--output", type=Path, default=Path("results/parity.json"), help="result (%(default)s)")
     parser.add_argument("--images", type=int, default=3, help="photographs compared (%(default)s)")
     parser.add_argument("--steps", type=int, default=100, help="training steps of each small model (%(default)s)")
     return parser.parse_args(arguments)

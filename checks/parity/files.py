@@ -90,7 +90,9 @@ def main() -> int:
         default=".venv-parity/bin/python",
         help="interpreter of an environment with CompressAI (%(default)s)",
     )
-    parser.add_argument("--out", type=Path, default=Path("results/parity-files.json"), help="result (%(default)s)")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("results/parity-files.json"), help="result (%(default)s)"
+    )
     options = parser.parse_args()
 
     images = [image.source for image in chosen_images(options, options.limit)]
@@ -107,10 +109,10 @@ def main() -> int:
     middle = max(row["their_distance_from_the_middle"] for result in results for row in result["images"])
     figures = {"bound": BOUND, "worst_x_hat_deviation": worst, "latents_rounded_the_other_way": turned}
     content = provenance(["python", "-m", "checks.parity.files", *sys.argv[1:]]) | figures | {"models": results}
-    write_json(options.out, content, indent=2)
+    write_json(options.output, content, indent=2)
     print(
         f"x_hat within {worst:.1e}, {changed} latents changed, {turned} within {middle:.1e} of the middle between two "
-        f"integers rounded the other way; details in {options.out}"
+        f"integers rounded the other way; details in {options.output}"
     )
     return 0 if max(worst, middle) <= BOUND and changed == 0 else 1
 

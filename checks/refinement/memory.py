@@ -1,7 +1,7 @@
 # ruff: noqa: T201
 """Checks that the search keeps to --memory on images of mixed content and size: `make refinement-memory`.
 
-    python -m checks.refinement.memory --images data/kodak --out results/refinement/memory.json
+    python -m checks.refinement.memory --images data/kodak --output results/refinement/memory.json
 
 Three processes of `jahp compress`, each with one thread, code the smallest image that is searched, 50 images, and one
 image of 12 megapixels. A process may use as much memory as the first one, plus --memory, plus 48 bytes per pixel of its
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--number", type=int, default=50, metavar="N", help="small images [50]")
     parser.add_argument("--memory", type=int, default=512, metavar="MIB", help="limit in MiB [512]")
     parser.add_argument("--effort", type=int, default=1, help="effort of the search [1]")
-    parser.add_argument("--out", type=Path, help="result")
+    parser.add_argument("-o", "--output", type=Path, help="result")
     arguments = parser.parse_args()
     photographs = [one.source for one in chosen_images(arguments)]
     sets = {
@@ -110,13 +110,13 @@ def main() -> None:
             f"{cost.bytes / 2**20:.0f} MiB; allowed: {allowed / 2**20:.0f} MiB",
             flush=True,
         )
-    if arguments.out is not None:
+    if arguments.output is not None:
         content = provenance(["python", "-m", "checks.refinement.memory", *sys.argv[1:]]) | {
             "memory": arguments.memory,
             "effort": arguments.effort,
             "sets": rows,
         }
-        write_json(arguments.out, content)
+        write_json(arguments.output, content)
     sys.exit(is_exceeded)
 
 

@@ -1,7 +1,7 @@
 # ruff: noqa: T201
 """Measures the gain of each part of the encoder's search, and of each effort: `make refinement-ablation`.
 
-    python -m checks.refinement.run --images data/kodak --every 6 --out results/refinement/ablation.json
+    python -m checks.refinement.run --images data/kodak --every 6 --output results/refinement/ablation.json
 
 Gains are BD-rates against plain rounding, with the bundled model at four qualities, on a square from the center of each
 image. They compare the sizes of whole files, header included, with the quality of 8-bit images; each point of a curve
@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=6, metavar="N", help="use the Nth of every N images only [6]")
     parser.add_argument("--side", type=int, default=256, metavar="PIXELS", help="side of the squares [256]")
     parser.add_argument("--longest", type=int, default=4, metavar="EFFORT", help="measure efforts up to this one [4]")
-    parser.add_argument("--out", type=Path, required=True, help="result")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="result")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     originals = chosen_images(arguments)[arguments.every - 1 :: arguments.every]
@@ -139,7 +139,7 @@ def main() -> None:
             "search": search._asdict(), "points": [point._asdict() for point in found],
         }  # fmt: skip
         print(f"{name}: {by_psnr:+.2f} % {by_ms_ssim:+.2f} % {seconds:.2f} s", flush=True)
-        write_json(arguments.out, content)
+        write_json(arguments.output, content)
 
 
 if __name__ == "__main__":

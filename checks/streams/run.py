@@ -1,7 +1,7 @@
 # ruff: noqa: T201
 """Measures the memory of `jahp shards` and of a data worker over 100,000 photographs.
 
-    python -m checks.streams.run --out results/streams.json
+    python -m checks.streams.run --output results/streams.json
 
 The photographs have only 16 x 16 pixels, so that any growth of memory with their number is visible.
 """
@@ -51,7 +51,7 @@ def peak_of_shards(archive: Path, out: Path) -> int:
     Raises:
         SystemExit: if the process fails.
     """
-    return run_command("shards", str(archive), "--out", str(out), "--min-side", "16").bytes
+    return run_command("shards", str(archive), "-o", str(out), "--min-side", "16").bytes
 
 
 def resident() -> int:
@@ -63,7 +63,7 @@ def main() -> None:
     """Measure both; the exit status is 1 if something grows too much."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=100_000, metavar="N", help="number of photographs [100000]")
-    parser.add_argument("--out", type=Path, help="result")
+    parser.add_argument("-o", "--output", type=Path, help="result")
     arguments = parser.parse_args()
     few, many = arguments.count // 10, arguments.count
     with tempfile.TemporaryDirectory() as name:
@@ -85,13 +85,13 @@ def main() -> None:
     print(f"jahp shards: {peaks[0] / 2**20:.0f} MiB for {few} photographs, {peaks[1] / 2**20:.0f} MiB for {many}: "
           f"{growth['shards_bytes_per_photo']:.0f} bytes a photograph")  # fmt: skip
     print(f"data worker: {sizes[0] / 2**20:.0f} MiB after {few} crops, {sizes[1] / 2**20:.0f} MiB after {many}")
-    if arguments.out is not None:
+    if arguments.output is not None:
         content = (
             provenance(["python", "-m", "checks.streams.run", *sys.argv[1:]])
             | {"photos": [few, many], "shards": peaks, "worker": sizes}
             | growth
         )
-        write_json(arguments.out, content)
+        write_json(arguments.output, content)
     sys.exit(growth["shards_bytes_per_photo"] > MAX_BYTES_PER_PHOTO or growth["worker_bytes"] > MAX_WORKER_GROWTH)
 
 

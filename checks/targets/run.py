@@ -1,7 +1,7 @@
 # ruff: noqa: T201
 """Measures how well and how fast files meet a size or a rate that is asked for: `make targets`.
 
-    python -m checks.targets.run joint-psnr --images data/kodak --out results/targets.json
+    python -m checks.targets.run joint-psnr --images data/kodak --output results/targets.json
 
 Every image is coded with each target, with a search and without. The time is compared with that of coding the same
 image at the level that the target led to, without a target.
@@ -74,9 +74,9 @@ def main() -> None:
             results.append(one)
             sizes = f"{one.smallest:22.4f}  {one.mean:.4f}  {one.largest:.4f}"
             print(f"{one.target:<16} {one.effort:6}   {sizes}   {one.time_ratio:12.2f}", flush=True)
-    if arguments.out is not None:
+    if arguments.output is not None:
         content = {"provenance": provenance(), "model": arguments.model, "targets": [one._asdict() for one in results]}
-        write_json(arguments.out, content)
+        write_json(arguments.output, content)
 
 
 if __name__ == "__main__":

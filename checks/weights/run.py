@@ -1,7 +1,7 @@
 # ruff: noqa: T201
 """Measures how much each part of a trained model saves, and how it codes unusual images: `make weights-checks`.
 
-    python -m checks.weights.run joint-psnr --images data/kodak --out results/weights/checks.json
+    python -m checks.weights.run joint-psnr --images data/kodak --output results/weights/checks.json
 
 The first table counts the bits of the same integer latents under the float model three times: as they are coded; with
 every hyper-latent at its most probable value, at no cost; and with a context network that reads zeros. It also gives
@@ -198,14 +198,14 @@ def main() -> None:
         ours = f"{content.num_bytes:7}   {content.psnr:6.2f}"
         theirs = f"{content.jpeg_bytes:10}   {content.jpeg_psnr:6.2f}"
         print(f"{name:<18} {ours}   {theirs}")
-    if arguments.out is not None:
+    if arguments.output is not None:
         result = {
             "provenance": provenance(),
             "model": arguments.model,
             "parts": [one._asdict() for one in parts],
             "contents": [one._asdict() for one in made],
         }
-        write_json(arguments.out, result)
+        write_json(arguments.output, result)
 
 
 if __name__ == "__main__":
