@@ -126,7 +126,6 @@ weights-ms-ssim: install build/shards/photos/index.json build/shards/val/index.j
 QUALITIES := 1 10 20 30 40 50 60 70 80 90 100
 CURVES := weights/joint-psnr refinement/effort1 weights/joint-ms-ssim classical/jpeg classical/jpeg2000 classical/webp \
     classical/avif classical/hevc444 published/bpg444-tfc published/mbt2018-tfc-mse published/mbt2018-tfc-ms-ssim published/vtm-cai
-REPORT = $(JAHP) report $(CURVES:%=results/%.json) --output runs/weights-report
 bundle-joint-psnr: RUN := runs/weights-search
 bundle-joint-psnr: MEASURED := results/refinement/effort1.json results/weights/checks.json results/weights/pictures.webp
 bundle-joint-ms-ssim: RUN := runs/weights-ms-ssim-entropy
@@ -149,9 +148,8 @@ results/weights/pictures.webp: | install
 	$(BIN)/python -c 'from PIL import Image; Image.open("runs/bundled/pictures.png").convert("RGB").save("$@", quality=88, method=6)'
 
 weights-report: install ## compare the bundled models with classical codecs and the paper's; write results/weights and the tables
-	$(REPORT) --anchor jpeg2000 && cp runs/weights-report/bd-rates.md results/weights/bd-rates-jpeg2000.md
-	$(REPORT) --anchor BPG && cp runs/weights-report/bd-rates.md results/weights/bd-rates-bpg.md
-	$(REPORT) --anchor jpeg && cp runs/weights-report/{bd-rates.md,rd-psnr.png,rd-ms_ssim.png} results/weights/
+	$(JAHP) report $(CURVES:%=results/%.json) --output runs/weights-report --anchor jpeg --anchor jpeg2000 --anchor BPG
+	cp runs/weights-report/bd-rates{,-jpeg2000,-bpg}.md runs/weights-report/rd-{psnr,ms_ssim}.png results/weights/
 	$(MAKE) tables
 
 BEFORE ?= HEAD

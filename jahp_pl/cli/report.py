@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,10 +38,10 @@ def _report_results(arguments: argparse.Namespace) -> None:
     from jahp_pl.measurement.provenance import command_line, provenance
     from jahp_pl.report.curves import find_curve
     from jahp_pl.report.read_results import read_curves
-    from jahp_pl.report.write import PAGE, TABLE, write_report
+    from jahp_pl.report.write import PAGE, TABLE, write_bd_rates, write_report
 
     curves = read_curves(arguments.results)
-    anchor = curves[0] if arguments.anchor is None else find_curve(curves, arguments.anchor)
+    anchor, *others = [find_curve(curves, name) for name in arguments.anchor] or [curves[0]]
     pictures = _pictures(arguments)
     facts = provenance()
     foot = f"Made by jahp_pl {facts['versions'].get('jahp_pl', '')} on {facts['date']}: "
@@ -58,6 +59,10 @@ def _report_results(arguments: argparse.Namespace) -> None:
         )
     out: Path = arguments.output
     output.say(f"\nplots    {out}/{{{','.join(made.plots)}}}.{{png,svg}}\ntable    {out / TABLE}")
+    for other, name in zip(others, arguments.anchor[1:], strict=True):
+        table = out / f"{Path(TABLE).stem}-{re.sub(r'[^0-9a-z]+', '-', name.lower()).strip('-')}.md"
+        write_bd_rates(curves, other, table)
+        output.say(f"table    {table}")
     output.say(f"page     {out / PAGE}  ({made.page_bytes / 1e3:,.0f} kB, works offline)")
 
 
@@ -130,7 +135,14 @@ def add_report(table: Any) -> None:
         "[the first PATH]",
         required=False,
     )
-    p.add_argument("--anchor", metavar="NAME", help="curve that BD-rates refer to, or part of its name [the first]")
+    p.add_argument(
+        "--anchor",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="curve that BD-rates refer to, or part of its name; each further --anchor gets a table bd-rates-NAME.md "
+        "[the first curve]",
+    )
     add_images(p, "original images, or folders of them; adds pictures at equal rate", required=False)
     p.add_argument(
         "--model", nargs="+", action="extend", default=[], metavar="M", help="models to make the pictures with"

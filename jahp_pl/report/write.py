@@ -9,7 +9,7 @@ from typing import NamedTuple
 from jahp_pl.codec.codec import Codec
 from jahp_pl.files import write_atomically
 from jahp_pl.report.comparison import format_bd_rate_table
-from jahp_pl.report.curves import MEASURES, Curve
+from jahp_pl.report.curves import MEASURES, Curve, Measure
 from jahp_pl.report.figures import draw_all
 from jahp_pl.report.page import build_page
 from jahp_pl.report.previews import choose_images, make_comparisons
@@ -68,7 +68,7 @@ def write_report(
         WriteError: if the disk is full.
     """
     progress("BD-rates")
-    tables = {measure: format_bd_rate_table(curves, anchor, measure) for measure in MEASURES}
+    tables = _format_tables(curves, anchor)
     comparisons = []
     if pictures is not None:
         chosen = choose_images(curves, pictures.names)
@@ -78,11 +78,24 @@ def write_report(
     progress("page")
     text = encoded(build_page(curves, anchor, comparisons, title, foot))
     write_atomically(out / PAGE, text)
-    parts = [
-        f"BD-rates over {name}, log rate interpolated over dB\n\n" + "\n".join(tables[m])
-        for m, name in MEASURES.items()
-    ]
-    write_atomically(out / TABLE, encoded("\n\n".join(parts) + "\n"))
+    _write_tables(tables, out / TABLE)
     shown = {item.curve for comparison in comparisons for item in comparison.items}
     missing = [c.title for n, c in enumerate(curves) if c.kind == "model" and n not in shown] if comparisons else []
     return ReportSummary(tables["psnr"], plots, missing, len(text))
+
+
+def write_bd_rates(curves: Sequence[Curve], anchor: Curve, path: Path) -> None:
+    """Write the tables of BD-rates of a report alone, for another anchor."""
+    _write_tables(_format_tables(curves, anchor), path)
+
+
+def _format_tables(curves: Sequence[Curve], anchor: Curve) -> dict[Measure, list[str]]:
+    return {measure: format_bd_rate_table(curves, anchor, measure) for measure in MEASURES}
+
+
+def _write_tables(tables: Mapping[Measure, list[str]], path: Path) -> None:
+    parts = [
+        f"BD-rates over {MEASURES[measure]}, log rate interpolated over dB\n\n" + "\n".join(lines)
+        for measure, lines in tables.items()
+    ]
+    write_atomically(path, encoded("\n\n".join(parts) + "\n"))

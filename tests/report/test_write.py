@@ -102,6 +102,14 @@ def test_titles_cannot_break_out_of_the_page(study, tmp_path):
             assert browser.run("document.title") == evil
 
 
+def test_each_further_anchor_gets_a_table_of_its_own(study, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run("report", study / "results", "-o", out, "--anchor", "jpeg", "--anchor", "Scale hyper") == 0
+    assert "against JPEG 4:2:0" in (out / "bd-rates.md").read_text()
+    assert (out / "bd-rates-scale-hyper.md").read_bytes() == (study / "report" / "bd-rates.md").read_bytes()
+    assert f"table    {out / 'bd-rates-scale-hyper.md'}\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("more", "complaint"),
     [
