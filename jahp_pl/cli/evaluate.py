@@ -39,9 +39,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from jahp_pl.evaluation.evaluate import plan_files, target_folders
     from jahp_pl.evaluation.image_set import find_originals
     from jahp_pl.evaluation.model_names import name_models
-    from jahp_pl.evaluation.model_results import read_fingerprints
+    from jahp_pl.evaluation.model_results import read_fingerprints, save_results
     from jahp_pl.locks import exclusive
-    from jahp_pl.report.model_curves import group_models
 
     arguments.model = _leave_out_tables(arguments.model)
     out: Path = arguments.output or _default_out(arguments)
@@ -52,12 +51,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     names = name_models(arguments.model)
     codecs = {name: open_codec(arguments, model) for name, model in zip(names, arguments.model, strict=True)}
     facts = dict(zip(names, _provenance_facts(arguments), strict=True))
-    curves = group_models(
-        {
-            name: facts[name] | {"model": dataclasses.asdict(codec.model.config), "effort": arguments.effort}
-            for name, codec in codecs.items()
-        }
-    )
+    curves = _curves(codecs, facts, arguments.effort)
     is_default = arguments.output is None
     if is_default and there not in (None, {codec.fingerprint.hex() for codec in codecs.values()}):
         raise CommandError(f"{out}: has results of another model; move it away, or choose another place with --output")
@@ -68,12 +62,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
     tasks = {name: [plan_files(images, files / folder) for folder in folders[name]] for name in names}
     with exclusive(out):
         evaluations = _measure(arguments, codecs, targets, tasks, facts)
-        _save(evaluations, folders, curves, out)
+        save_results(evaluations, folders, curves, out)
     _print(evaluations)
     output.say(f"\nfiles    {files}/\nresults  {out}")
-    for title, joined in curves.items():
-        if len(joined) > 1:
-            output.say(f"curve    {title}: {', '.join(joined)}")
+    _print_curves(curves)
     if arguments.picture is not None:
         _draw(evaluations, list(codecs.values()), arguments.compare, arguments.picture)
         output.say(f"picture  {arguments.picture}")
@@ -86,6 +78,18 @@ def _leave_out_tables(models: list[str]) -> list[str]:
         return models
     output.say(f"left out, because these are no models: {', '.join(tables)}", file=sys.stderr)
     return [model for model in models if model not in tables]
+
+
+def _curves(codecs: dict[str, Codec], facts: dict[str, dict[str, Any]], effort: int) -> dict[str, list[str]]:
+    """Group models into curves: names of models by title, see `group_models`."""
+    from jahp_pl.report.model_curves import group_models
+
+    return group_models(
+        {
+            name: facts[name] | {"model": dataclasses.asdict(codec.model.config), "effort": effort}
+            for name, codec in codecs.items()
+        }
+    )
 
 
 def _measure(
@@ -169,31 +173,6 @@ def _check_targets(targets: list[Target], codecs: dict[str, Codec]) -> None:
             check_target(target, codec.num_levels)
 
 
-def _save(
-    evaluations: dict[str, list[Evaluation]], folders: dict[str, list[Path]], curves: dict[str, list[str]], out: Path
-) -> None:
-    """Write the results as curves, or a single point without a curve.
-
-    Args:
-        evaluations: evaluations by model name.
-        folders: folder of the files of each evaluation, by model name.
-        curves: names of the models of each curve, by title.
-        out: file to write.
-    """
-    from jahp_pl.evaluation.model_results import ModelCurve, ModelPoint, save_curves, save_evaluation
-
-    points = {
-        name: [ModelPoint(*pair) for pair in zip(folders[name], evaluations[name], strict=True)] for name in folders
-    }
-    if [len(of_model) for of_model in points.values()] == [1]:
-        (found,) = next(iter(evaluations.values()))
-        save_evaluation(found, out)
-        return
-    save_curves(
-        [ModelCurve(title, [p for name in names for p in points[name]]) for title, names in curves.items()], out
-    )
-
-
 def _print(evaluations: dict[str, list[Evaluation]]) -> None:
     """Print a table of means for several models or qualities, or a table of images for a single point."""
     from jahp_pl.evaluation.table import (
@@ -210,6 +189,13 @@ def _print(evaluations: dict[str, list[Evaluation]]) -> None:
         return
     table = format_model_table(evaluations) if len(evaluations) > 1 else format_curve(first)
     output.say(table, "", explain_columns(one for ones in evaluations.values() for one in ones))
+
+
+def _print_curves(curves: dict[str, list[str]]) -> None:
+    """Print which models form a curve together."""
+    for title, joined in curves.items():
+        if len(joined) > 1:
+            output.say(f"curve    {title}: {', '.join(joined)}")
 
 
 def _draw(evaluations: dict[str, list[Evaluation]], codecs: list[Codec], compare: str | None, picture: Path) -> None:
@@ -270,6 +256,12 @@ def add_evaluate(table: Any) -> None:
         required=False,
     )
     add_effort(p, 0, "0")
+    _add_comparison(p)
+    _add_curves(p)
+
+
+def _add_comparison(p: argparse.ArgumentParser) -> None:
+    """Add --compare and --picture."""
     for name, text in {
         "--compare": "compare with this codec, in files of at least as many bytes",
         "--beside": argparse.SUPPRESS,  # former name
@@ -278,6 +270,10 @@ def add_evaluate(table: Any) -> None:
     p.add_argument(
         "--picture", type=local_path, metavar="P.png", help="draw originals and reconstructions to this file"
     )
+
+
+def _add_curves(p: argparse.ArgumentParser) -> None:
+    """Add --quality and --curve, which make and name curves."""
     p.add_argument(
         "--quality",
         type=float,

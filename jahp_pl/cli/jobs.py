@@ -6,14 +6,17 @@ import functools
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jahp_pl.cli import job_plan
 from jahp_pl.cli.errors import INPUT_ERRORS, CommandError
 from jahp_pl.cli.job_plan import STREAM, Job
 from jahp_pl.cli.job_queue import Failure, run_all
-from jahp_pl.cli.output import QUIET, bar_of_files, name_of, say
+from jahp_pl.cli.output import QUIET, NoBar, bar_of_files, name_of, say
 from jahp_pl.errors import memory_errors
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 class FinishedOutput(NamedTuple):
@@ -57,44 +60,59 @@ def run_jobs(
     for folder in {job.target.parent for job in jobs if job.target != STREAM}:
         clear_leftovers(folder)
     start = time.monotonic()
-    outputs: list[FinishedOutput] = []
     with bar_of_files(command, len(jobs)) as files:
-
-        def work_and_report(job: Job) -> bool | Callable[[], bool]:
-            source_time = job_plan.source_time(job)
-            with memory_errors(name_of(job.source)):
-                made = work(job)
-            if made is None:
-                return False
-            if isinstance(made, FinishedOutput):
-                return report_output(job, source_time, made)
-            return functools.partial(finish_output, job, source_time, made)
-
-        def finish_output(job: Job, source_time: int, finish: Finish) -> bool:
-            with memory_errors(name_of(job.source)):
-                made = finish()
-            return report_output(job, source_time, made)
-
-        def report_output(job: Job, source_time: int, made: FinishedOutput) -> bool:
-            job_plan.copy_future_date(job, source_time)
-            outputs.append(made)
-            with files.external_write_mode():
-                line = f"{name_of(job.source)} -> {name_of(job.target, 'output')}: {made.words}"
-                if not QUIET.get():
-                    say(line, file=sys.stderr if job.target == STREAM else sys.stdout)
-            return True
-
+        reported = _ReportedWork(work, files)
         if len(jobs) == 1 and not jobs[0].is_resumable:
-            begun = work_and_report(jobs[0])
+            begun = reported(jobs[0])
             if callable(begun):
                 begun()
             return
-        report = run_all(jobs, work_and_report, INPUT_ERRORS, lambda _: files.update())
-    if len(outputs) > 1:
-        say(f"{_describe_total(outputs)}, {time.monotonic() - start:.1f} s")
+        report = run_all(jobs, reported, INPUT_ERRORS, lambda _: files.update())
+    if len(reported.outputs) > 1:
+        say(f"{_describe_total(reported.outputs)}, {time.monotonic() - start:.1f} s")
     if report.num_skipped:
         say(_describe_skipped(report.num_skipped, len(jobs), not_compared))
     print_failures(command, report.failures, len(jobs))
+
+
+class _ReportedWork:
+    """Work on jobs, as `run_all` calls it, that prints a line about each output once it is written.
+
+    Args:
+        work: see `run_jobs`.
+        files: progress bar that is shown meanwhile.
+
+    Attributes:
+        outputs: everything that was written.
+    """
+
+    def __init__(self, work: Callable[[Job], FinishedOutput | Finish | None], files: tqdm[Any] | NoBar) -> None:
+        self.outputs: list[FinishedOutput] = []
+        self._work, self._files = work, files
+
+    def __call__(self, job: Job) -> bool | Callable[[], bool]:
+        source_time = job_plan.source_time(job)
+        with memory_errors(name_of(job.source)):
+            made = self._work(job)
+        if made is None:
+            return False
+        if isinstance(made, FinishedOutput):
+            return self._report(job, source_time, made)
+        return functools.partial(self._finish, job, source_time, made)
+
+    def _finish(self, job: Job, source_time: int, finish: Finish) -> bool:
+        with memory_errors(name_of(job.source)):
+            made = finish()
+        return self._report(job, source_time, made)
+
+    def _report(self, job: Job, source_time: int, made: FinishedOutput) -> bool:
+        job_plan.copy_future_date(job, source_time)
+        self.outputs.append(made)
+        with self._files.external_write_mode():
+            line = f"{name_of(job.source)} -> {name_of(job.target, 'output')}: {made.words}"
+            if not QUIET.get():
+                say(line, file=sys.stderr if job.target == STREAM else sys.stdout)
+        return True
 
 
 def _describe_total(outputs: Sequence[FinishedOutput]) -> str:

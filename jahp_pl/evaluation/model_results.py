@@ -6,7 +6,7 @@ A single evaluation is an object of its own; several form curves in the format o
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,11 +53,6 @@ def _row_to_json(row: CodingRow) -> dict[str, Any]:
     return values if row.level is not None else {name: value for name, value in values.items() if name != "level"}
 
 
-def save_evaluation(evaluation: Evaluation, path: Path) -> None:
-    """Write `evaluation_to_json` to a file, completely or not at all."""
-    write_json(path, evaluation_to_json(evaluation))
-
-
 class ModelPoint(NamedTuple):
     """One model at one quality."""
 
@@ -83,6 +78,32 @@ class ModelCurve(NamedTuple):
         """Convert the curve to the JSON format of `jahp classical`."""
         points = [point.to_json() for point in self.points]
         return {"name": "model", "title": self.title, "kind": "model", "points": points}
+
+
+def save_results(
+    evaluations: Mapping[str, Sequence[Evaluation]],
+    folders: Mapping[str, Sequence[Path]],
+    curves: Mapping[str, Sequence[str]],
+    path: Path,
+) -> None:
+    """Write results to a file, completely or not at all: as curves, or a single evaluation without a curve.
+
+    Args:
+        evaluations: evaluations of each model, by model name.
+        folders: folder of the files of each evaluation, by model name; see `ModelPoint.folder`.
+        curves: names of the models of each curve, by title.
+        path: path of the file.
+    """
+    (first, *others), *more = evaluations.values()
+    if not others and not more:
+        write_json(path, evaluation_to_json(first))
+        return
+    points = {
+        name: [ModelPoint(*pair) for pair in zip(folders[name], evaluations[name], strict=True)] for name in folders
+    }
+    save_curves(
+        [ModelCurve(title, [p for name in names for p in points[name]]) for title, names in curves.items()], path
+    )
 
 
 def save_curves(curves: Sequence[ModelCurve], path: Path) -> None:
