@@ -28,16 +28,16 @@ class EndedError(Exception):
     """Error that a session reached the end of the run before it could be killed."""
 
 
-def train(config: Config) -> None:
-    """Train; called in the process of a session."""
+def train_in_session(config: Config) -> None:
+    """Train in the process of a session."""
     import torch
 
-    from jahp_pl.training.run import train as run_training
+    from jahp_pl.training.run import train
 
     # Data workers are children, as in `jahp train`, and notice the end of their parent.
     multiprocessing.set_start_method("fork", force=True)
     torch.set_num_threads(1)
-    run_training(config)
+    train(config)
 
 
 def last_step(config: Config) -> int:
@@ -53,7 +53,7 @@ def session(config: Config) -> Iterator[BaseProcess]:
     """Start a training process by forking one that has imported everything, so that it starts at once."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["jahp_pl.training.run"])
-    process = context.Process(target=train, args=(config,))
+    process = context.Process(target=train_in_session, args=(config,))
     process.start()
     try:
         yield process

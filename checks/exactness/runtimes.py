@@ -112,7 +112,7 @@ def runtimes(model: Path) -> Iterator[dict[str, Runtime]]:
         yield found
 
 
-def measure(model: Path, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
+def measure_differences(model: Path, paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """Code the images; after each, yield the differences so far, by the runtimes that encoded and decoded."""
     with runtimes(model) as found:
         names = list(found)
@@ -163,7 +163,7 @@ def main() -> None:
                 "num_components": config.num_components,
                 "num_levels": config.num_levels,
             }
-            for found in measure(path, paths):
+            for found in measure_differences(path, paths):
                 content["models"][name] = about | found
                 write_json(arguments.output, content)
 

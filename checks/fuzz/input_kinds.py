@@ -151,7 +151,7 @@ INPUT_KINDS = {
 """Kinds of input by name."""
 
 
-def case(seed: int, number: int, names: tuple[str, ...]) -> tuple[str, Files]:
+def input_case(seed: int, number: int, names: tuple[str, ...]) -> tuple[str, Files]:
     """Return the kind and the files of a case, a function of the seed and the number alone.
 
     Args:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from checks.fuzz.input_kinds import INPUT_KINDS, Files, case
+from checks.fuzz.input_kinds import INPUT_KINDS, Files, input_case
 from checks.fuzz.outcome import Ready
 from checks.fuzz.worker import serve
 from jahp_pl.errors import JahpError
@@ -34,14 +34,14 @@ def work(connection: Connection, seed: int, names: tuple[str, ...] = tuple(INPUT
     torch.set_num_threads(1)
 
     def try_case(number: int) -> tuple[str, str]:
-        return read(*case(seed, number, names))
+        return read_case(*input_case(seed, number, names))
 
     for number in range(WARM_UP):
         try_case(number)
     serve(connection, Ready(()), try_case)
 
 
-def read(kind: str, files: Files) -> tuple[str, str]:
+def read_case(kind: str, files: Files) -> tuple[str, str]:
     """Read the files of a case in a folder of their own, and return `result` and `detail` of its outcome."""
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     try:

@@ -44,7 +44,7 @@ def mosaic(images: list[Path], width: int, height: int) -> Image.Image:
     return Image.fromarray(np.concatenate(rows)[:height])
 
 
-def code(model: str, size: str, images: list[Path], folder: Path) -> dict[str, Any]:
+def code_mosaic(model: str, size: str, images: list[Path], folder: Path) -> dict[str, Any]:
     """Compress and decompress one image, and measure both."""
     width, height = map(int, size.split("x"))
     source, file, back = folder / "image.ppm", folder / "image.jahp", folder / "back.png"
@@ -80,7 +80,7 @@ def main() -> None:
     Image.MAX_IMAGE_PIXELS = None
     with tempfile.TemporaryDirectory() as folder:
         for size in arguments.sizes:
-            row = code(arguments.model, size, images, Path(folder))
+            row = code_mosaic(arguments.model, size, images, Path(folder))
             rows.append(row)
             print(
                 f"{size:>12}: {row['bpp']:.3f} bpp, {row['psnr']:.2f} dB; compress --verify "

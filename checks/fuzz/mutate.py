@@ -52,7 +52,7 @@ class FileParts(NamedTuple):
     """Length of the payload to state in the header; None for the true one."""
 
 
-def case(seed: int, number: int, corpus: Sequence[Sequence[bytes]]) -> Case:
+def damaged_case(seed: int, number: int, corpus: Sequence[Sequence[bytes]]) -> Case:
     """Return the case with this number.
 
     Args:

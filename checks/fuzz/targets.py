@@ -23,7 +23,7 @@ class Described(NamedTuple):
     """Content by file name."""
 
 
-class Target(NamedTuple):
+class FuzzTarget(NamedTuple):
     """Kind of cases."""
 
     work: Work
@@ -34,27 +34,27 @@ class Target(NamedTuple):
     """Hash of everything that an outcome depends on."""
 
 
-def compressed_files() -> Target:
+def compressed_files() -> FuzzTarget:
     """Return the target of damaged .jahp files."""
     known = subjects()
     corpus = [subject.files for subject in known]
 
     def describe(seed: int, number: int) -> Described:
-        damaged = mutate.case(seed, number, corpus)
+        damaged = mutate.damaged_case(seed, number, corpus)
         return Described(known[damaged.subject].name, damaged.strategy, {"damaged.jahp": damaged.data})
 
     # A file contains its model's fingerprint.
-    return Target(worker.work, describe, _identity("codec", b"".join(data for files in corpus for data in files)))
+    return FuzzTarget(worker.work, describe, _identity("codec", b"".join(data for files in corpus for data in files)))
 
 
-def other_inputs() -> Target:
+def other_inputs() -> FuzzTarget:
     """Return the target of damaged models, shards, settings, results, sweeps and metrics."""
 
     def describe(seed: int, number: int) -> Described:
-        kind, files = input_kinds.case(seed, number, tuple(input_kinds.INPUT_KINDS))
+        kind, files = input_kinds.input_case(seed, number, tuple(input_kinds.INPUT_KINDS))
         return Described(kind, kind, files)
 
-    return Target(input_worker.work, describe, _identity("", b""))
+    return FuzzTarget(input_worker.work, describe, _identity("", b""))
 
 
 TARGETS = {"files": compressed_files, "inputs": other_inputs, "doors": other_inputs}

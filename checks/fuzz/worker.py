@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from checks.fuzz.corpus import Subject, subjects
-from checks.fuzz.mutate import Case, case
+from checks.fuzz.mutate import Case, damaged_case
 from checks.fuzz.outcome import Outcome, Ready
 from jahp_pl.codec.bitstream import MAX_PIXELS, BitstreamError, unpack
 
@@ -35,7 +35,7 @@ def work(connection: Connection, seed: int) -> None:
             subject.codec.decode(data)
 
     def try_case(number: int) -> tuple[str, str]:
-        damaged = case(seed, number, corpus)
+        damaged = damaged_case(seed, number, corpus)
         return _decode(known[damaged.subject], damaged)
 
     serve(connection, Ready(tuple(subject.codec.fingerprint.hex() for subject in known)), try_case)

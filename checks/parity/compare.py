@@ -64,7 +64,7 @@ class Deviations(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the comparison; the exit status is 1 if a bound is exceeded."""
-    options = parse(arguments)
+    options = parse_arguments(arguments)
     torch.set_num_threads(1)
     photographs = read_photographs(options.photographs)
     if len(photographs) < options.images:
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if passed else 1
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m checks.parity.compare", description=(__doc__ or "").splitlines()[0]

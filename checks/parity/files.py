@@ -41,7 +41,7 @@ BOUND = 1e-4
 """Maximum deviation of x_hat, for images in [0, 1]."""
 
 
-def compare(run: Path, images: list[Path], python: str, folder: Path) -> dict[str, Any]:
+def compare_files(run: Path, images: list[Path], python: str, folder: Path) -> dict[str, Any]:
     """Compare one model on all images."""
     model = load_checkpoint_model(find_checkpoint(run))
     torch.save({"model": vars(model.config), "state": model.state_dict()}, folder / "weights.pt")
@@ -100,7 +100,7 @@ def main() -> int:
     for run in options.runs:
         print(run)
         with tempfile.TemporaryDirectory() as folder:
-            results.append(compare(run, images, options.python, Path(folder)))
+            results.append(compare_files(run, images, options.python, Path(folder)))
         mean = results[-1]["mean"]
         print(f"  mean: file {mean['file']}, strings {mean['strings']}")
     worst = max(row["x_hat_deviation"] for result in results for row in result["images"])

@@ -72,7 +72,7 @@ def _find_quantiles(net: Any) -> None:
         bottleneck.quantiles[:, 0, index] = middle.flatten()
 
 
-def read(path: str) -> Tensor:
+def read_image(path: str) -> Tensor:
     """Read an image as (1, 3, H, W) uint8."""
     with Image.open(path) as image:
         return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None]
@@ -101,7 +101,7 @@ def to_folder(folder: Path, images: Sequence[str]) -> None:
     torch.save({"epoch": 1, "state_dict": net.state_dict()}, folder / "mbt2018.pth.tar")
     rows = []
     for path in images:
-        image = read(path)
+        image = read_image(path)
         with torch.no_grad():
             torch.save(net(image.float() / 255)["x_hat"], folder / f"{Path(path).stem}.pt")
         rows.append(code(net, image, 1)._asdict())
@@ -112,7 +112,7 @@ def main(weights: str, rounds: str, threads: str, *images: str) -> None:
     """Code all images, and print the mean measures."""
     torch.set_num_threads(int(threads))
     net = load(torch.load(weights, weights_only=True))
-    coded = [code(net, read(path), int(rounds)) for path in images]
+    coded = [code(net, read_image(path), int(rounds)) for path in images]
     means = {name: fmean(getattr(row, name) for row in coded) for name in Coded._fields}
     print(json.dumps({"name": "CompressAI 1.2.8 mbt2018", **means}))
 

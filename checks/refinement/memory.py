@@ -60,7 +60,7 @@ def mixed_images(photographs: list[Path], number: int) -> list[Image.Image]:
     return images
 
 
-def compress(images: list[Image.Image], memory: int, effort: int) -> ProcessCost:
+def compress_folder(images: list[Image.Image], memory: int, effort: int) -> ProcessCost:
     """Compress images with one process.
 
     Raises:
@@ -96,7 +96,7 @@ def main() -> None:
     rows: dict[str, dict[str, object]] = {}
     base, is_exceeded = 0, False
     for name, images in sets.items():
-        cost = compress(images, arguments.memory, arguments.effort)
+        cost = compress_folder(images, arguments.memory, arguments.effort)
         base = base or cost.bytes
         pixels = max(image.width * image.height for image in images)
         allowed = base + arguments.memory * 2**20 + BYTES_PER_PIXEL * pixels

@@ -68,7 +68,7 @@ class Point(NamedTuple):
     """CPU seconds per `KODAK_PIXELS` pixels."""
 
 
-def measure(codec: Codec, target: Target, images: list[torch.Tensor], search: Search | None) -> Point:
+def measure_search(codec: Codec, target: Target, images: list[torch.Tensor], search: Search | None) -> Point:
     """Code all images with one search, which replaces the codec's own search of effort 1."""
     rows = []
     efforts, effort = refinement.EFFORTS, 0 if search is None else 1
@@ -90,7 +90,7 @@ def measure(codec: Codec, target: Target, images: list[torch.Tensor], search: Se
     return Point(bpp, quality, decibels(similarity), seconds)
 
 
-def compare(plain: list[Point], found: list[Point]) -> tuple[float, float]:
+def bd_rates(plain: list[Point], found: list[Point]) -> tuple[float, float]:
     """Compute BD-rates over PSNR and over MS-SSIM in dB, in percent."""
     by_psnr = bd_rate([(p.bpp, p.psnr) for p in plain], [(p.bpp, p.psnr) for p in found], "pchip")
     by_ms_ssim = bd_rate([(p.bpp, p.ms_ssim_db) for p in plain], [(p.bpp, p.ms_ssim_db) for p in found], "pchip")
@@ -122,7 +122,7 @@ def main() -> None:
         for effort, search in enumerate(refinement.EFFORTS[: arguments.longest + 1])
         if search is not None
     }
-    plain = [measure(codec, target, images, None) for target in targets]
+    plain = [measure_search(codec, target, images, None) for target in targets]
     content = provenance(["python", "-m", "checks.refinement.run", *sys.argv[1:]]) | {
         "images": [original.name for original in originals],
         "side": arguments.side,
@@ -131,8 +131,8 @@ def main() -> None:
         "rows": {},
     }
     for name, search in (PARTS | efforts).items():
-        found = [measure(codec, target, images, search) for target in targets]
-        by_psnr, by_ms_ssim = compare(plain, found)
+        found = [measure_search(codec, target, images, search) for target in targets]
+        by_psnr, by_ms_ssim = bd_rates(plain, found)
         seconds = float(np.mean([a.seconds - b.seconds for a, b in zip(found, plain, strict=True)]))
         content["rows"][name] = {
             "psnr": by_psnr, "ms_ssim": by_ms_ssim, "seconds": seconds,

@@ -43,7 +43,7 @@ class Met(NamedTuple):
     """Median ratio of the time with the target to the time without one."""
 
 
-def measure(codec: Codec, images: Sequence[Samples], target: Target, effort: int) -> Met:
+def measure_target(codec: Codec, images: Sequence[Samples], target: Target, effort: int) -> Met:
     """Code all images, (H, W, 3) uint8 arrays, with one target: a size or a rate."""
     ratios, times = [], []
     for image in images:
@@ -70,7 +70,7 @@ def main() -> None:
     print("target           effort   size / target: least    mean    most   time / plain")
     for effort in EFFORTS:
         for target in (Target(size=SIZE), Target(bpp=BPP)):
-            one = measure(codec, images, target, effort)
+            one = measure_target(codec, images, target, effort)
             results.append(one)
             sizes = f"{one.smallest:22.4f}  {one.mean:.4f}  {one.largest:.4f}"
             print(f"{one.target:<16} {one.effort:6}   {sizes}   {one.time_ratio:12.2f}", flush=True)

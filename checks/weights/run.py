@@ -159,7 +159,7 @@ def measure_content(codec: Codec, name: str, image: Image.Image) -> Content:
     original = np.asarray(image)
     shown = np.asarray(Image.open(io.BytesIO(best)).convert("RGB"))
     decoded = codec.decompress(data, as_="numpy")
-    return Content(name, len(data), decibels(original, decoded), len(best), decibels(original, shown))
+    return Content(name, len(data), capped_psnr(original, decoded), len(best), capped_psnr(original, shown))
 
 
 def jpeg(image: Image.Image, quality: int) -> bytes:
@@ -169,7 +169,7 @@ def jpeg(image: Image.Image, quality: int) -> bytes:
     return out.getvalue()
 
 
-def decibels(original: np.ndarray[Any, Any], shown: np.ndarray[Any, Any]) -> float:
+def capped_psnr(original: np.ndarray[Any, Any], shown: np.ndarray[Any, Any]) -> float:
     """Return the PSNR in dB, at most 99, because it is infinite for equal images."""
     return min(float(psnr(*(torch.from_numpy(one.copy()) for one in (original, shown)))), 99.0)
 

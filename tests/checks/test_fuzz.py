@@ -17,8 +17,8 @@ import torch
 from checks.fuzz import input_kinds, misbehaving, mutate
 from checks.fuzz.corpus import PROFILE, SIZES, subjects
 from checks.fuzz.input_kinds import INPUT_KINDS
-from checks.fuzz.input_worker import read
-from checks.fuzz.mutate import STRATEGIES, case, put_together, take_apart
+from checks.fuzz.input_worker import read_case
+from checks.fuzz.mutate import STRATEGIES, damaged_case, put_together, take_apart
 from checks.fuzz.outcome import Outcome
 from checks.fuzz.pool import Pool
 from checks.fuzz.run import fuzz, summary
@@ -50,9 +50,9 @@ def test_damaged_files_derive_from_valid_ones_of_all_sizes_and_models() -> None:
 
 def test_a_case_depends_on_nothing_but_its_seed_and_number() -> None:
     corpus = [[PARTS_FILE], [pack(Header(b"8 others", 3, 2, 0, 0), b"")]]
-    cases = [case(7, number, corpus) for number in range(400)]
-    assert cases == [case(7, number, corpus) for number in range(400)]
-    assert cases != [case(8, number, corpus) for number in range(400)]
+    cases = [damaged_case(7, number, corpus) for number in range(400)]
+    assert cases == [damaged_case(7, number, corpus) for number in range(400)]
+    assert cases != [damaged_case(8, number, corpus) for number in range(400)]
     assert {one.strategy for one in cases} == {strategy.__name__ for strategy in STRATEGIES}
     assert {one.subject for one in cases} == {0, 1}
 
@@ -90,7 +90,7 @@ def test_the_inputs_of_every_kind_are_valid_before_they_are_mutated(
     monkeypatch.setattr(input_kinds, "mutated_checkpoint", lambda _, content: saved(content))
     for name in INPUT_KINDS:
         if name not in ("index", "settings", "results"):  # a wrong digest, pairs of numbers, another model
-            assert read(*input_kinds.case(0, 0, (name,))) == ("decoded", ""), name
+            assert read_case(*input_kinds.input_case(0, 0, (name,))) == ("decoded", ""), name
 
 
 def saved(content: dict[str, Any]) -> bytes:
@@ -118,7 +118,7 @@ def test_an_error_in_foreign_words_or_of_another_type_fails(
             raise error
 
     monkeypatch.setitem(INPUT_KINDS, "metrics", INPUT_KINDS["metrics"]._replace(read=read_badly))
-    assert read("metrics", {"x": b""})[0] == outcome
+    assert read_case("metrics", {"x": b""})[0] == outcome
 
 
 @pytest.mark.parametrize("strategy", [s for s in STRATEGIES if s.__name__ not in UNCHECKED], ids=lambda s: s.__name__)
