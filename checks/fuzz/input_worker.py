@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 
 from checks.fuzz.input_kinds import INPUT_KINDS, Files, input_case
-from checks.fuzz.outcome import Ready
 from checks.fuzz.worker import serve
 from jahp_pl.errors import JahpError
 
@@ -38,7 +37,7 @@ def work(connection: Connection, seed: int, names: tuple[str, ...] = tuple(INPUT
 
     for number in range(WARM_UP):
         try_case(number)
-    serve(connection, Ready(()), try_case)
+    serve(connection, try_case)
 
 
 def read_case(kind: str, files: Files) -> tuple[str, str]:

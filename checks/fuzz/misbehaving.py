@@ -12,7 +12,7 @@ from checks.fuzz.outcome import Outcome, Ready
 
 def work(connection: Connection, seed: int) -> None:
     """Answer even case numbers, and misbehave on odd ones."""
-    connection.send(Ready(()))
+    connection.send(Ready())
     while (number := connection.recv()) is not None:
         if number == 1:
             time.sleep(60)

@@ -5,11 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Ready(NamedTuple):
+class Ready:
     """Message that the worker accepts cases."""
-
-    fingerprints: tuple[str, ...]
-    """Fingerprints of the subjects' codecs, in hexadecimal."""
 
 
 class Outcome(NamedTuple):

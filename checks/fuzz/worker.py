@@ -38,22 +38,21 @@ def work(connection: Connection, seed: int) -> None:
         damaged = damaged_case(seed, number, corpus)
         return _decode(known[damaged.subject], damaged)
 
-    serve(connection, Ready(tuple(subject.codec.fingerprint.hex() for subject in known)), try_case)
+    serve(connection, try_case)
 
 
-def serve(connection: Connection, ready: Ready, try_case: Callable[[int], tuple[str, str]]) -> None:
+def serve(connection: Connection, try_case: Callable[[int], tuple[str, str]]) -> None:
     """Set the limits of memory, and answer case numbers with outcomes until None arrives.
 
     Args:
         connection: connection to the pool.
-        ready: message to send first.
         try_case: returns `result` and `detail` of the outcome of a case.
     """
     before = _peak()
     size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY_LIMIT, size + MEMORY_LIMIT))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    connection.send(ready)
+    connection.send(Ready())
     while (number := connection.recv()) is not None:
         start, cpu_start = time.perf_counter(), time.process_time()
         resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(cpu_start) + CPU_LIMIT, resource.RLIM_INFINITY))

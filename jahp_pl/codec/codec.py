@@ -101,7 +101,7 @@ class Codec(BaseCodec["Picture", Tensor, Tensor]):
         self.transforms = TransformRunner(self.model, precision, memory_limit)
         self.prior: PriorTables | None = None
         if self.model.prior is not None:
-            self.prior = PriorTables(self.model.prior, None if tables is None else tables_below(PRIOR, tables))
+            self.prior = PriorTables(self.model.prior, _stored(tables, PRIOR))
         self.latents: LatentCoder | None = None
         if model.config.entropy_model != "factorized":
             m = self.model
@@ -109,8 +109,8 @@ class Codec(BaseCodec["Picture", Tensor, Tensor]):
             context = None
             if m.g_cm is not None and m.g_ep is not None:
                 context = ExactContextNetwork(m.g_cm, m.g_ep, has_psi=h_s is not None)
-            stored = None if tables is None else tables_below(LATENTS, tables)
-            self.latents = LatentCoder(h_s, context, LatentTables(m.density, m.config.num_latents, stored))
+            latent_tables = LatentTables(m.density, m.config.num_latents, _stored(tables, LATENTS))
+            self.latents = LatentCoder(h_s, context, latent_tables)
         self.fingerprint = fingerprint(self.model.config, self._decoder_arrays())
 
     def __reduce__(self) -> tuple[type[Codec], tuple[object, ...]]:
@@ -261,6 +261,11 @@ class Codec(BaseCodec["Picture", Tensor, Tensor]):
             yield from self.latents.tables.arrays()
             for layer in self.latents.layers():
                 yield from layer.arrays()
+
+
+def _stored(tables: Mapping[str, Tensor] | None, prefix: str) -> dict[str, npt.NDArray[np.float64]] | None:
+    """Select the stored tables of the prior or of the latents, as arrays; None if all are to be computed."""
+    return None if tables is None else {name: table.numpy() for name, table in tables_below(prefix, tables).items()}
 
 
 def _check_finite(model: nn.Module) -> None:

@@ -16,7 +16,7 @@ from jahp_pl.errors import JahpError
 from jahp_pl.images.boxes import find_boxes, primary_properties
 from jahp_pl.images.colors import file_head
 
-_BITS, _PHOTOMETRIC, _FILL_ORDER = 258, 262, 266
+_BITS, _PHOTOMETRIC = 258, 262
 _WHITE_IS_ZERO, _YCBCR = 0, 6
 _SIZ = b"\xff\x4f\xff\x51"
 _INDEXED = "1", "P", "PA"

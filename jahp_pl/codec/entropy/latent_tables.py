@@ -38,22 +38,17 @@ class LatentTables(WindowTables):
     Args:
         density: density whose tables are computed or checked.
         num_latents: M.
-        stored: `stored_tensors()` of another instance for the same density; None computes the tables.
+        stored: `stored()` of another instance for the same density; None computes the tables.
 
     Raises:
         FreezeError: if `stored` does not fit the density.
     """
 
     def __init__(
-        self, density: ConditionalDensity, num_latents: int, stored: Mapping[str, Tensor] | None = None
+        self, density: ConditionalDensity, num_latents: int, stored: Mapping[str, Float64Array] | None = None
     ) -> None:
         self.density = density
-        given = None if stored is None else {name: table.numpy() for name, table in stored.items()}
-        super().__init__(density, num_latents, _compute_tables(density) if given is None else given)
-
-    def stored_tensors(self) -> dict[str, Tensor]:
-        """Return `stored` as tensors."""
-        return {name: torch.from_numpy(table) for name, table in self.stored().items()}
+        super().__init__(density, num_latents, _compute_tables(density) if stored is None else stored)
 
     def _weighted_sums(self, starts: IntArray, width: int, weights: Float64Array) -> Float64Array:
         table = torch.from_numpy(self._masses).as_strided((len(self._masses) - width + 1, width), (1, 1))

@@ -28,22 +28,14 @@ class PriorTables(ChannelTables):
 
     Args:
         prior: trained factorized density on any device; the tables are always computed on the CPU.
-        stored: `stored_tensors()` of another instance for the same density; None computes the tables.
+        stored: `stored()` of another instance for the same density; None computes the tables.
 
     Raises:
         FreezeError: if `stored` does not fit the density.
     """
 
-    def __init__(self, prior: FactorizedDensity, stored: Mapping[str, Tensor] | None = None) -> None:
-        if stored is None:
-            tables = _compute_tables(copy.deepcopy(prior).cpu())
-        else:
-            tables = {name: table.numpy() for name, table in stored.items()}
-        super().__init__(prior.num_channels, tables)
-
-    def stored_tensors(self) -> dict[str, Tensor]:
-        """Return `stored` as tensors."""
-        return {name: torch.from_numpy(table) for name, table in self.stored().items()}
+    def __init__(self, prior: FactorizedDensity, stored: Mapping[str, Float64Array] | None = None) -> None:
+        super().__init__(prior.num_channels, _compute_tables(copy.deepcopy(prior).cpu()) if stored is None else stored)
 
     def write(self, writer: Writer, symbols: Tensor) -> None:
         """Append integers (C, h, w) int32, channel by channel."""
