@@ -7,7 +7,7 @@ from torch import Tensor
 
 from jahp_pl.codec.arrays import Float32Array, IntArray, Samples
 from jahp_pl.codec.encoder import to_integers
-from jahp_pl.codec.latents import Latents
+from jahp_pl.codec.latents import Latents, RealLatents, SearchLength
 from jahp_pl.codec.refinement import Refiner
 from jahp_pl.codec.transforms.runner import TransformRunner
 
@@ -31,27 +31,21 @@ class TorchAnalyzedImage:
         latents: Float32Array = self.transforms.scale(self.y, level)[0].cpu().numpy()
         return latents
 
-    def quantize(self, level: float | None) -> Latents[IntArray]:
-        """Round to the nearest integers at a rate level."""
-        return self._quantize(self.transforms.scale(self.y, level))
-
-    def refine(self, level: float | None) -> Latents[IntArray]:
-        """Return the refiner's latents at a rate level; the nearest integers if there is no refiner."""
-        if self.refiner is None:
-            return self.quantize(level)
+    def refine(self, level: float | None, search: SearchLength = "whole") -> RealLatents:
+        """Return the refiner's latents at a rate level; those of `scaled` if there is no refiner."""
         y = self.transforms.scale(self.y, level)
-        y_hat, z_hat = self._quantize(y)
-        rounded = Latents(torch.from_numpy(y_hat), None if z_hat is None else torch.from_numpy(z_hat))
-        return Latents(self.refiner(y, rounded, level).numpy(), z_hat)
+        z_hat = None
+        if self.transforms.has_hyperprior:
+            z_hat = to_integers(self.transforms.hyper_analyze(y)[0].cpu().numpy())
+        if self.refiner is None or search == "none":
+            return RealLatents(y[0].cpu().numpy(), z_hat)
+        y_hat = torch.from_numpy(to_integers(y[0].cpu().numpy()))
+        rounded = Latents(y_hat, None if z_hat is None else torch.from_numpy(z_hat))
+        refiner = self.refiner.brief() if search == "brief" else self.refiner
+        return RealLatents(refiner(y, rounded, level).numpy(), z_hat)
 
     def synthesize(self, y_hat: IntArray, level: float | None) -> Samples:
         """Reconstruct the image (3, H, W) from latents (M, h, w), before `to_gray`."""
         _, height, width = self.image.shape
         shown: Samples = self.transforms.synthesize(torch.from_numpy(y_hat), height, width, level).numpy()
         return shown
-
-    def _quantize(self, y: Tensor) -> Latents[IntArray]:
-        z_hat = None
-        if self.transforms.has_hyperprior:
-            z_hat = to_integers(self.transforms.hyper_analyze(y)[0].cpu().numpy())
-        return Latents(to_integers(y[0].cpu().numpy()), z_hat)

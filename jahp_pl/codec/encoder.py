@@ -12,7 +12,7 @@ import numpy.typing as npt
 from jahp_pl.codec.arrays import Float32Array, IntArray, Samples
 from jahp_pl.codec.bitstream import LATENT_MAX, LATENT_MIN, Header, pack
 from jahp_pl.codec.entropy.range_coder import Writer
-from jahp_pl.codec.latents import Encoded, Latents
+from jahp_pl.codec.latents import Encoded, RealLatents, SearchLength
 from jahp_pl.codec.level_steps import to_level
 
 
@@ -29,17 +29,14 @@ class AnalyzedImage(Protocol):
     def scaled(self, level: float | None) -> Float32Array:
         """Return the latents (M, h, w), scaled by the gains of a rate level, before rounding."""
 
-    def quantize(self, level: float | None) -> Latents[IntArray]:
-        """Round to the nearest integers at a rate level."""
-
-    def refine(self, level: float | None) -> Latents[IntArray]:
-        """Return the latents to code at a rate level: the nearest integers, or better ones that a search found."""
+    def refine(self, level: float | None, search: SearchLength = "whole") -> RealLatents:
+        """Return the latents to round and code at a rate level: those of `scaled`, or what a search made of them."""
 
     def synthesize(self, y_hat: IntArray, level: float | None) -> Samples:
         """Reconstruct the image (3, H, W) from latents (M, h, w), before `to_gray`."""
 
 
-ESTIMATE_BIAS = 1.05
+ESTIMATE_BIAS = 1.17
 """Average factor by which `ImageEncoder.estimate_bytes` would otherwise be too high."""
 
 Write = Callable[[Writer, IntArray, "IntArray | None"], None]
@@ -81,9 +78,25 @@ class ImageEncoder:
         Args:
             level_steps: rate level in steps; None for a single-rate model.
         """
-        level = to_level(level_steps)
-        y_hat, z_hat = self.analyzed.refine(level)
-        writer = Writer(self.measure)
+        return self.round_and_encode(self.refine(level_steps), level_steps)
+
+    def refine(self, level_steps: int | None, search: SearchLength = "whole") -> RealLatents:
+        """Return the latents to round and code at a rate level; see `AnalyzedImage.refine`."""
+        return self.analyzed.refine(to_level(level_steps), search)
+
+    def round_and_encode(
+        self, latents: RealLatents, level_steps: int | None, shrinkage: float = 0.0
+    ) -> Encoded[IntArray]:
+        """Round and encode the result of `refine` to a whole file.
+
+        Args:
+            latents: result of `refine`.
+            level_steps: its rate level in steps; None for a single-rate model.
+            shrinkage: amount, between -1/2 and 1/2, by which latents are moved toward 0 before they are rounded. It
+                changes those that are nearly halfway between two integers.
+        """
+        y_hat, z_hat = to_integers(latents.y, shrinkage), latents.z_hat
+        level, writer = to_level(level_steps), Writer(self.measure)
         self.write(writer, y_hat, z_hat)
         payload, image = writer.payload(), self.analyzed.image
         _, height, width = image.shape
@@ -97,8 +110,8 @@ class ImageEncoder:
 
         A latent is modeled as a Gaussian whose variance is the energy E of the 3 x 3 latents around it in its channel.
         Its bits are then 1/2 log2(1 + 2 pi e E): for large E the entropy of that Gaussian in unit bins, and almost
-        nothing if all latents are 0. For the bundled models the estimate is 0 to 15 % too high, about equally at all
-        levels of one image.
+        nothing if all latents are 0. For the bundled models and most images, the estimate is right to within 15 %; it
+        is 10 % higher at the lowest level and 7 % lower at the highest than in between.
         """
         y_hat = np.rint(self.analyzed.scaled(to_level(level_steps)))
         energy = _local_mean(np.square(y_hat))
@@ -112,7 +125,11 @@ class ImageEncoder:
     def plain_psnr(self, level_steps: int) -> float:
         """Compute the PSNR in dB at a rate level with plain rounding instead of a search."""
         level = to_level(level_steps)
-        return self._psnr(self.analyzed.quantize(level).y_hat, level)
+        return self._psnr(to_integers(self.analyzed.scaled(level)), level)
+
+    def brief_psnr(self, level_steps: int) -> float:
+        """Compute the PSNR in dB at a rate level after a brief search."""
+        return self._psnr(to_integers(self.refine(level_steps, "brief").y), to_level(level_steps))
 
     def _psnr(self, y_hat: IntArray, level: float | None) -> float:
         image, shown = self.analyzed.image, self.analyzed.synthesize(y_hat, level)
@@ -150,13 +167,17 @@ def _along(values: npt.NDArray[np.generic], axis: int) -> Float32Array:
     return values.astype(np.float32).reshape([-1 if axis == dimension else 1 for dimension in range(3)])
 
 
-def to_integers(latents: Float32Array) -> IntArray:
+def to_integers(latents: Float32Array, shrinkage: float = 0.0) -> IntArray:
     """Round latents (C, h, w) to the nearest integers, halves to even.
+
+    Args:
+        latents: real numbers.
+        shrinkage: see `ImageEncoder.round_and_encode`.
 
     Raises:
         ValueError: if a number is not finite or does not fit 16 bits.
     """
-    rounded = np.rint(latents)
+    rounded = np.rint(latents - np.float32(shrinkage) * np.sign(latents) if shrinkage else latents)
     lowest, highest = float(rounded.min()), float(rounded.max())
     if not math.isfinite(highest - lowest):  # NaN is both the smallest and the largest number
         raise ValueError("the latents are not finite; the weights are damaged or diverged; use an earlier checkpoint")

@@ -84,7 +84,8 @@ def run_search(
         on_step: called after each step with the number of finished steps.
 
     Returns:
-        (1, M, h, w) integers that a file can hold; None if a gradient is not finite.
+        (1, M, h, w) latents to be rounded to the nearest integers, which a file can hold: those that were frozen are
+        integers already. None if a gradient is not finite.
     """
     is_free = keys >= 0
     adam = _Adam(y, search.betas, search.channel_share)
@@ -108,7 +109,7 @@ def run_search(
         learning_rate = search.learning_rate * (search.final_learning_rate / search.learning_rate) ** progress
         y = torch.where(is_free, y.detach() - learning_rate * adam.direction(gradient), y.detach())
         on_step(step + 1)
-    return y.round().clamp(LATENT_MIN, LATENT_MAX)
+    return y.clamp(LATENT_MIN, LATENT_MAX)
 
 
 def _share_frozen(search: Search, step: int) -> float:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
+
+from jahp_pl.codec.arrays import Float32Array, IntArray
 
 Rgb = TypeVar("Rgb")
 """Type of images in a runtime: a uint8 tensor or array."""
@@ -19,6 +21,20 @@ class Latents(NamedTuple, Generic[Integers]):
     """(M, h, w) int32."""
     z_hat: Integers | None
     """(N, ceil(h / 4), ceil(w / 4)) int32; None without side information."""
+
+
+SearchLength = Literal["none", "brief", "whole"]
+"""How long an encoder searches for better latents than g_a(x): a brief search tells the size of the file of a whole
+one."""
+
+
+class RealLatents(NamedTuple):
+    """Latents of one image to be rounded to the nearest integers, and hyper-latents that are integers already."""
+
+    y: Float32Array
+    """(M, h, w): g_a(x), scaled by the gains of a rate level, or what a search made of it."""
+    z_hat: IntArray | None
+    """See `Latents`."""
 
 
 class Encoded(NamedTuple, Generic[Integers]):

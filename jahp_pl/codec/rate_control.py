@@ -1,7 +1,10 @@
 """Encodes to a target: finds the level at which a variable-rate model gives a file of that size, rate or PSNR.
 
-The image is analyzed once. An estimate of the rate from the energy of its latents gives the level to a few percent,
-and the slope there; encoding whole files, usually two, then gives the exact level.
+The image is analyzed once. An estimate of the rate from the energy of its latents gives the level to about 10 %, and
+the slope there; encoding whole files, usually two, then gives the exact level.
+
+A search for better latents takes most of an encoder's time, and it changes rate and PSNR. So a file without a search
+and one after a brief search correct the first estimate; usually, one whole search is then enough, see `level_search`.
 """
 
 from __future__ import annotations
@@ -9,10 +12,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from jahp_pl.codec.arrays import IntArray
 from jahp_pl.codec.bitstream import Header
 from jahp_pl.codec.encoder import ImageEncoder
-from jahp_pl.codec.latents import Encoded
+from jahp_pl.codec.latents import SearchLength
+from jahp_pl.codec.level_search import File, Goal, Trial, trials_near
 from jahp_pl.codec.level_steps import STEPS_PER_LEVEL, last_level_steps
 from jahp_pl.codec.targets import Target, TargetError, level_steps_of, probe_levels
 from jahp_pl.text import count_of
@@ -28,16 +31,27 @@ BYTES_SLACK = 16
 PSNR_SLACK = 0.05
 """dB by which a PSNR may exceed the requested one."""
 ESTIMATE_SLACK = 0.005
-"""Tolerance of the log of the estimated rate; the estimate itself is off by about 5 %."""
+"""Tolerance of the log of the estimated rate; the estimate itself is off by about 10 %."""
 SLOPE_REACH = STEPS_PER_LEVEL // 4
 """Level steps in either direction over which the slope is computed."""
 RATE_SLOPE = 0.35 / STEPS_PER_LEVEL
 """Approximate increase of the log rate per level step."""
 PSNR_SLOPE = 1.4 / STEPS_PER_LEVEL
 """Approximate increase of the PSNR per level step, in dB."""
+PLAIN_PSNR_SLACK = 0.2
+"""dB by which the PSNR without a search may miss the requested one where a search begins."""
+WHOLE_SEARCH_GAIN = 0.19
+"""dB by which the PSNR after a whole search usually exceeds that after a brief one."""
+PSNR_SHRINKAGE_SLOPE, RATE_SHRINKAGE_SLOPE = -3.3, -0.6
+"""Approximate changes of the PSNR in dB and of the log rate per unit of `ImageEncoder.round_and_encode`'s shrinkage."""
+SEARCHED_SLOPE = 1.15
+"""Ratio of the slope of the log rate after a search to that of the estimate without one."""
+AIMED_EXCESS = 0.01
+"""Relative amount by which the first search aims above the size, because to shrink latents costs less than to let them
+grow."""
 
 
-def encode_to_target(encoder: ImageEncoder, target: Target, num_levels: int) -> Encoded[IntArray]:
+def encode_to_target(encoder: ImageEncoder, target: Target, num_levels: int) -> File:
     """Encode an image to a file that meets the target.
 
     Args:
@@ -82,32 +96,45 @@ def may_meet_target(header: Header, num_bytes: int, target: Target, num_levels: 
     return True
 
 
-def _encode_to_psnr(encoder: ImageEncoder, psnr: float, last: int) -> Encoded[IntArray]:
+def _encode_to_psnr(encoder: ImageEncoder, psnr: float, last: int) -> File:
     """Return a file of the lowest level found whose PSNR is at least `psnr` dB; `last` is the highest level in steps.
 
     Raises:
         TargetError: if no level reaches it.
     """
-    files: dict[int, Encoded[IntArray]] = {}
-
-    def searched_psnr(level_steps: int) -> float:
-        files[level_steps] = encoder.encode(level_steps)
-        return encoder.psnr(files[level_steps])
-
-    value_at = searched_psnr if encoder.is_refined else encoder.plain_psnr
-    probes = probe_levels(value_at, psnr, last, last // 2, PSNR_SLOPE, lambda value: psnr <= value <= psnr + PSNR_SLACK)
-    reached = [probe for probe in probes if probe.value >= psnr]
+    if encoder.is_refined:
+        trials = _searched_files_of_psnr(encoder, psnr, last)
+    else:
+        probes = probe_levels(
+            encoder.plain_psnr, psnr, last, last // 2, PSNR_SLOPE, lambda value: psnr <= value <= psnr + PSNR_SLACK
+        )
+        highest = max(probes, key=lambda probe: probe.value)
+        lowest = next((probe for probe in probes if probe.value >= psnr), highest)
+        trials = [Trial(encoder.encode(lowest.level_steps), lowest.value)]
+    reached = [trial for trial in trials if trial.value >= psnr]
     if not reached:
-        best = math.floor(100 * max(probe.value for probe in probes)) / 100  # rounded down, so that it can be reached
+        best = math.floor(100 * max(trial.value for trial in trials)) / 100  # rounded down, so that it can be reached
         raise TargetError(
             f"psnr {psnr:g} dB: this image reaches {best:.2f} dB at most; ask for psnr {best:.2f} or less"
         )
-    lowest = reached[0]
-    file = files.get(lowest.level_steps) or encoder.encode(lowest.level_steps)
-    return file._replace(psnr=lowest.value)
+    smallest = min(reached, key=lambda trial: len(trial.file.data))
+    return smallest.file._replace(psnr=smallest.value)
 
 
-def _encode_to_size(encoder: ImageEncoder, size: int, last: int) -> Encoded[IntArray]:
+def _searched_files_of_psnr(encoder: ImageEncoder, psnr: float, last: int) -> list[Trial]:
+    """Search for better latents at levels whose PSNR is near `psnr`; `last` is the highest level in steps."""
+    goal = Goal(
+        encoder.psnr, psnr + PSNR_SLACK / 2, lambda value: psnr <= value <= psnr + PSNR_SLACK, PSNR_SHRINKAGE_SLOPE
+    )
+    plain = probe_levels(
+        encoder.plain_psnr, psnr, last, last // 2, PSNR_SLOPE, lambda value: abs(value - psnr) <= PLAIN_PSNR_SLACK
+    )
+    start = min(plain, key=lambda probe: abs(probe.value - psnr)).level_steps
+    start += round((goal.aim - encoder.brief_psnr(start) - WHOLE_SEARCH_GAIN) / PSNR_SLOPE)
+    return trials_near(encoder, goal, last, start, PSNR_SLOPE)
+
+
+def _encode_to_size(encoder: ImageEncoder, size: int, last: int) -> File:
     """Return the file of the highest level found within `size` bytes; `last` is the highest level in steps.
 
     Raises:
@@ -115,23 +142,23 @@ def _encode_to_size(encoder: ImageEncoder, size: int, last: int) -> Encoded[IntA
     """
     aim = size * (1 - SIZE_SLACK / 3)
     files = _files_near(encoder, aim, last, lambda num_bytes: 1 - SIZE_SLACK <= num_bytes / size <= 1)
-    fitting = [level_steps for level_steps, file in files.items() if len(file.data) <= size]
+    fitting = [file for file in files if len(file.data) <= size]
     if not fitting:
-        smallest = min(len(file.data) for file in files.values())
+        smallest = min(len(file.data) for file in files)
         raise TargetError(
             f"size {count_of(size, 'byte')}: the smallest file of this image has {smallest}; ask for more"
         )
-    return files[max(fitting)]
+    return max(fitting, key=lambda file: (file.level, len(file.data)))
 
 
-def _encode_to_bpp(encoder: ImageEncoder, bpp: float, last: int) -> Encoded[IntArray]:
+def _encode_to_bpp(encoder: ImageEncoder, bpp: float, last: int) -> File:
     """Return the file found that is nearest to `bpp` bits per pixel; `last` is the highest level in steps.
 
     Raises:
         TargetError: if the rate is outside the range of the levels.
     """
     aim = bpp * encoder.num_pixels / 8
-    files = _files_near(encoder, aim, last, lambda num_bytes: abs(num_bytes / aim - 1) <= RATE_SLACK).values()
+    files = _files_near(encoder, aim, last, lambda num_bytes: abs(num_bytes / aim - 1) <= RATE_SLACK)
     nearest = min(files, key=lambda file: abs(math.log(len(file.data) / aim)))
     smallest, largest = (extreme(len(file.data) for file in files) for extreme in (min, max))
     # Outside the range, the search went to one end, where rates may not change with the level.
@@ -142,9 +169,7 @@ def _encode_to_bpp(encoder: ImageEncoder, bpp: float, last: int) -> Encoded[IntA
     return nearest
 
 
-def _files_near(
-    encoder: ImageEncoder, aim: float, last: int, is_good: Callable[[float], bool]
-) -> dict[int, Encoded[IntArray]]:
+def _files_near(encoder: ImageEncoder, aim: float, last: int, is_good: Callable[[float], bool]) -> list[File]:
     """Encode files until the length of one is good or no level is left between too short and too long ones.
 
     Args:
@@ -154,17 +179,14 @@ def _files_near(
         is_good: returns whether a length in bytes is close enough.
 
     Returns:
-        Each file by its level in steps, in the order in which they were encoded.
+        The files in the order in which they were encoded.
     """
-    files: dict[int, Encoded[IntArray]] = {}
-
-    def log_bytes(level_steps: int) -> float:
-        files[level_steps] = encoder.encode(level_steps)
-        return math.log(len(files[level_steps].data))
-
+    # Rounded, because the length is a whole number and its bounds are exact
+    goal = Goal(_log_bytes, math.log(aim), lambda value: is_good(round(math.exp(value))), RATE_SHRINKAGE_SLOPE)
     start, slope = _first_estimate(encoder, aim, last)
-    probe_levels(log_bytes, math.log(aim), last, start, slope, lambda value: is_good(math.exp(value)))
-    return files
+    if encoder.is_refined:
+        start, slope = _searched_estimate(encoder, goal.aim + AIMED_EXCESS, last, start, slope)
+    return [trial.file for trial in trials_near(encoder, goal, last, start, slope)]
 
 
 def _first_estimate(encoder: ImageEncoder, aim: float, last: int) -> tuple[int, float]:
@@ -180,3 +202,29 @@ def _first_estimate(encoder: ImageEncoder, aim: float, last: int) -> tuple[int, 
     nearest = min(probes, key=lambda probe: abs(probe.value - log_aim)).level_steps
     low, high = max(nearest - SLOPE_REACH, 0), min(nearest + SLOPE_REACH, last)
     return nearest, max((log_bytes(high) - log_bytes(low)) / (high - low), 1e-5)
+
+
+def _searched_estimate(encoder: ImageEncoder, log_aim: float, last: int, start: int, slope: float) -> tuple[int, float]:
+    """Correct an estimate for files after a search, by a file without one and another one after a brief search.
+
+    Args:
+        encoder: encoder of the image.
+        log_aim: log of the requested length in bytes.
+        last: highest level in steps.
+        start, slope: result of `_first_estimate`.
+
+    Returns:
+        The corrected level in steps, and the slope of the log rate per step.
+    """
+    searches: tuple[SearchLength, ...] = ("none", "brief")
+    for search in searches:
+        file = encoder.round_and_encode(encoder.refine(start, search), start)
+        start = min(max(start - round((_log_bytes(file) - log_aim) / slope), 0), last)
+        if search == "none":
+            slope *= SEARCHED_SLOPE
+    return start, slope
+
+
+def _log_bytes(file: File) -> float:
+    """Return the logarithm of the length of a file in bytes."""
+    return math.log(len(file.data))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -42,6 +42,8 @@ EFFORTS: tuple[Search | None, ...] = (
     Search("sga", 1000, learning_rate=0.005, final_learning_rate=0.005 / 60, betas=(0.9, 0.99), channel_share=0.0),
 )
 """Searches by effort; 0 is plain rounding."""
+BRIEF_SEARCH = Search("freeze", 2, learning_rate=0.15)
+"""Search that tells in a third of the time of effort 1 how large and how good its file will be."""
 MIN_SEARCHED_SIDE = 64
 """Shortest side in pixels of images that are searched; smaller ones have little to gain, as files grow in 4-byte
 words."""
@@ -86,6 +88,8 @@ class Refiner:
     progress: Progress | None = None
     seed: int = 0
     """Seed of all random choices."""
+    falls_back: bool = True
+    """Whether to round plainly where the search found nothing better, which takes two more passes to find out."""
 
     def __call__(self, y: Tensor, rounded: Latents[Tensor], level: float | None) -> Tensor:
         """Search for better integers at a rate level.
@@ -96,13 +100,14 @@ class Refiner:
             level: rate level; None for a single-rate model.
 
         Returns:
-            (M, h, w) int32 on the CPU.
+            (M, h, w) float32 on the CPU, to be rounded to the nearest integers. Only latents that the search froze last
+            are not integers yet: they are the ones for which another integer costs least.
 
         Raises:
             MemoryLimitError: if not even the smallest tile fits.
         """
         if min(self.image.shape[-2:]) < MIN_SEARCHED_SIDE:
-            return rounded.y_hat
+            return rounded.y_hat.float()
         with torch.inference_mode(False), torch.enable_grad(), torch.autocast(y.device.type, enabled=False):
             searched, loss = self._searched(rounded.z_hat, level), self._loss(level)
             generator = torch.Generator().manual_seed(self.seed)
@@ -113,9 +118,19 @@ class Refiner:
                 objective = LatentObjective(self.model, searched, loss, tile.seen, tile.counted)
                 on_step = functools.partial(self._report, number, len(search_tiles))
                 found = latents.search(tile, objective, self.search, generator, on_step)
-                if found is not None and _is_better(objective, self.transforms, found, latents.around(tile)):
+                if found is not None and self._is_kept(objective, found.round(), latents.around(tile)):
                     latents.replace(tile, found)
-            return latents.current[0].to(torch.int32).cpu()
+            return latents.unrounded[0].cpu()
+
+    def brief(self) -> Refiner:
+        """Return a refiner that runs `BRIEF_SEARCH` instead, without progress."""
+        return replace(self, search=BRIEF_SEARCH, progress=None, falls_back=False)
+
+    def _is_kept(self, objective: LatentObjective, found: Tensor, plain: Tensor) -> bool:
+        """Check whether integers that were found have a lower objective than plain ones, both (1, M, h, w)."""
+        if not self.falls_back:
+            return True
+        return objective.score(found, self.transforms) < objective.score(plain, self.transforms)
 
     def _searched(self, z_hat: Tensor | None, level: float | None) -> SearchedImage:
         # A clone, because inference tensors cannot be used with autograd
@@ -140,12 +155,15 @@ class _ImageLatents(NamedTuple):
     """Random keys, see `run_search`."""
     current: Tensor
     """Integers: those found in the tiles that are done, plain rounding elsewhere."""
+    unrounded: Tensor
+    """The same before they were rounded after the last step."""
 
     @classmethod
     def start(cls, y: Tensor, rounded: Tensor, generator: torch.Generator) -> _ImageLatents:
         """Return the state before the first tile, from y (1, M, h, w) and `rounded` (M, h, w)."""
         keys = torch.rand(y.shape, generator=generator, dtype=torch.float32).to(y.device)
-        return cls(y, keys, rounded.to(y.device).float()[None])
+        current = rounded.to(y.device).float()[None]
+        return cls(y, keys, current, current.clone())
 
     def around(self, tile: SearchTile) -> Tensor:
         """Copy the current integers that a search of the tile sees."""
@@ -168,13 +186,10 @@ class _ImageLatents(NamedTuple):
         return run_search(objective, first, keys, search, generator, on_step)
 
     def replace(self, tile: SearchTile, found: Tensor) -> None:
-        """Replace the current integers in the core of a tile by those that its search found."""
-        tile.core.of(self.current).copy_(tile.core.relative_to(tile.seen).of(found))
-
-
-def _is_better(objective: LatentObjective, transforms: TransformRunner, found: Tensor, plain: Tensor) -> bool:
-    """Check whether integers that were found have a lower objective than plain ones, both (1, M, h, w)."""
-    return objective.score(found, transforms) < objective.score(plain, transforms)
+        """Replace the latents in the core of a tile by those that its search found, not rounded yet."""
+        core = tile.core.relative_to(tile.seen).of(found)
+        tile.core.of(self.current).copy_(core.round())
+        tile.core.of(self.unrounded).copy_(core)
 
 
 def search_bytes(config: ModelConfig, height: int, width: int) -> int:

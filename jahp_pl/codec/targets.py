@@ -18,6 +18,8 @@ DEFAULT_QUALITY = 60.0
 """Quality of a variable-rate model if no target is set."""
 MAX_PROBES = 20
 """Maximum number of probes per search; three or four are usual."""
+MAX_CORRECTION = 3
+"""Largest factor by which two probes on one side of the aim correct the given slope."""
 MAX_SECANTS = 6
 """Number of probes after which the search bisects."""
 LARGEST = 1e18
@@ -134,6 +136,7 @@ def probe_levels(
     """
     probes: dict[int, float] = {}
     below, above, tried = -1, last + 1, min(max(start, 0), last)
+    given, previous = slope, tried
     while above - below > 1 and len(probes) < MAX_PROBES:
         probes[tried] = value_at(tried)
         if is_good(probes[tried]):
@@ -141,6 +144,10 @@ def probe_levels(
         below, above = (tried, above) if probes[tried] <= aim else (below, tried)
         if below in probes and above in probes:
             slope = max((probes[above] - probes[below]) / (above - below), 1e-12)
+        elif previous != tried:  # both on one side of the aim, so this slope is trusted less
+            secant = (probes[tried] - probes[previous]) / (tried - previous)
+            slope = min(max(secant, given / MAX_CORRECTION), given * MAX_CORRECTION)
+        previous = tried
         guess = tried + round((aim - probes[tried]) / slope)  # where the secant, or the given slope, reaches the aim
         if len(probes) >= MAX_SECANTS:
             guess = (below + above) // 2

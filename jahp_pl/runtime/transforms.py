@@ -8,7 +8,7 @@ import numpy as np
 
 from jahp_pl.codec.arrays import Float32Array, IntArray, Samples
 from jahp_pl.codec.encoder import to_integers
-from jahp_pl.codec.latents import Latents
+from jahp_pl.codec.latents import RealLatents, SearchLength
 from jahp_pl.codec.transforms.tiles import HALO, HYPER_HALO, MIN_TILE_SIDE, TileSpan, choose_tile_size, tiles
 from jahp_pl.config import ModelConfig
 from jahp_pl.runtime.networks import TransformNetworks
@@ -129,15 +129,11 @@ class RuntimeAnalyzed:
         """Return the latents (M, h, w), scaled by the gains of a rate level, before rounding."""
         return self._transforms.scale(self._y, level)
 
-    def quantize(self, level: float | None) -> Latents[IntArray]:
-        """Round to the nearest integers at a rate level."""
+    def refine(self, level: float | None, search: SearchLength = "none") -> RealLatents:
+        """Return the latents of `scaled`, because a search for better ones needs torch."""
         y = self.scaled(level)
         z_hat = to_integers(self._transforms.hyper_analyze(y)) if self._transforms.has_hyperprior else None
-        return Latents(to_integers(y), z_hat)
-
-    def refine(self, level: float | None) -> Latents[IntArray]:
-        """Do the same as `quantize`, because a search for better latents needs torch."""
-        return self.quantize(level)
+        return RealLatents(y, z_hat)
 
     def synthesize(self, y_hat: IntArray, level: float | None) -> Samples:
         """Reconstruct the image from latents (M, h, w): (3, H, W) uint8, before `encoder.to_gray`."""

@@ -76,7 +76,7 @@ def choose_latents(
         objective = loss if level_share is None else loss.objective_at(float(level_share[index]))
         found = _search(LatentObjective(model, searched, search.loss_of(objective), whole), y[one], search, generator)
         if found is not None:
-            y_hat[one] = found
+            y_hat[one] = found.round()
     return Latents(y_hat, z_hat)
 
 

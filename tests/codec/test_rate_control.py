@@ -10,9 +10,11 @@ import torch
 
 from jahp_pl.codec.bitstream import unpack
 from jahp_pl.codec.codec import Codec
+from jahp_pl.codec.encoder import to_integers
 from jahp_pl.codec.rate_control import may_meet_target
 from jahp_pl.codec.targets import Target, TargetError
 from jahp_pl.config import LossConfig
+from jahp_pl.model_io.load import load_codec
 from jahp_pl.quality import psnr
 from tests.support.codec_models import JOINT, codec_of, kodak_crop, variable_codec, variable_model
 
@@ -64,6 +66,27 @@ def test_the_psnr_that_an_error_names_can_be_reached() -> None:
         CODEC.compress(IMAGE, psnr=90)
     best = float(str(refused.value).split()[-3])
     assert best <= file_psnr(CODEC.compress(IMAGE, psnr=best)) < best + 0.1
+
+
+@pytest.mark.parametrize("target", [{"size": 2600}, {"bpp": 0.4}, {"psnr": 29.0}], ids=str)
+def test_an_encoder_that_searches_meets_a_target_after_few_searches(target: dict[str, float]) -> None:
+    codec, steps = load_codec(), []
+    file = codec.encode(IMAGE, Target(**target), effort=1, progress=lambda done, total: steps.append((done, total)))
+    assert 1 <= steps.count((6, 6)) <= 3
+    assert np.array_equal(codec.decode(file.data).y_hat, file.y_hat)
+    if "size" in target:
+        assert 0.98 * 2600 <= len(file.data) <= 2600
+    elif "bpp" in target:
+        assert 8 * len(file.data) / (IMAGE.shape[0] * IMAGE.shape[1]) == pytest.approx(0.4, rel=0.01)
+    else:
+        assert 29.0 <= file.psnr <= 29.2
+
+
+def test_shrinkage_changes_only_latents_that_are_nearly_halfway_between_integers() -> None:
+    latents = np.array([0.0, 0.52, -0.52, 0.49, 1.6, -3.0, 7.54], np.float32)[:, None, None]
+    assert to_integers(latents).ravel().tolist() == [0, 1, -1, 0, 2, -3, 8]
+    assert to_integers(latents, 0.05).ravel().tolist() == [0, 0, 0, 0, 2, -3, 7]
+    assert to_integers(latents, -0.02).ravel().tolist() == [0, 1, -1, 1, 2, -3, 8]
 
 
 def test_a_rate_beyond_files_that_are_equal_at_all_levels_is_refused() -> None:
