@@ -21,7 +21,7 @@ LAYERS = (
     ("bfloat16", "locks"),
     ("config", "files", "images", "ops", "quality", "strides"),
     ("density_layout",),
-    ("blocked_gdn", "distributions", "extensions", "setting_changes"),
+    ("blocked_gdn", "distributions", "extensions"),
     ("folders", "layers", "settings"),
     ("exact_layers", "transforms"),
     ("hyperprior",),

@@ -8,6 +8,8 @@
 | `loss`, `data`, `optim`, `trainer` | `loss`, `data`, `optim`, `trainer` |
 | `coding`, `wandb`, and settings outside any section | `experiment` |
 
+`former_names` reads the names that settings had before, and `changes` finds settings that differ from a checkpoint's.
+
 The string below each field documents it. Creating a dataclass with a value that is out of range raises a `ConfigError`
 that names the setting.
 """

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jahp_pl.config import Config
+from jahp_pl.config.changes import find_changes
 from jahp_pl.model_io.checkpoint import HYPER_PARAMETERS, RunCounters, read_newest
 from jahp_pl.model_io.checkpoint_files import CHECKPOINTS
-from jahp_pl.setting_changes import find_changes
 from jahp_pl.sweeping import SweepError
 from jahp_pl.training import METRICS_FILE
 from jahp_pl.training.metrics_file import number_of, read_rows

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 from lightning.pytorch.utilities import rank_zero_warn
 
 from jahp_pl.config import Config, ConfigError
+from jahp_pl.config.changes import Change, find_changes
 from jahp_pl.files import link_atomically
 from jahp_pl.model_io.checkpoint import HYPER_PARAMETERS, NewestCheckpoint, RunCounters, read_newest
 from jahp_pl.model_io.checkpoint_files import CHECKPOINTS, LAST
-from jahp_pl.setting_changes import Change, find_changes
 from jahp_pl.training import is_first_rank
 
 
@@ -84,7 +84,7 @@ def check_changes(changed: list[Change], stored: dict[str, Any], path: Path, con
     """Refuse to continue with changed settings, unless `allow_changes` permits it and the weights still fit.
 
     Args:
-        changed: result of `setting_changes.find_changes`.
+        changed: result of `config.changes.find_changes`.
         stored: all settings of the checkpoint.
         path: path of the checkpoint.
         config: settings of this run.

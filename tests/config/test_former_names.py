@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from jahp_pl.config import Config, ConfigError, model_from_dict, to_dict, with_current_names
+from jahp_pl.config.changes import find_changes
 from jahp_pl.model_io.checkpoint import HYPER_PARAMETERS, load_checkpoint_model, read_checkpoint
 from jahp_pl.model_io.export import export
 from jahp_pl.model_io.export_config import CONFIG, read_description
 from jahp_pl.model_io.load import load_codec
 from jahp_pl.report.read_results import read_curves
 from jahp_pl.runtime.load import load_runtime
-from jahp_pl.setting_changes import find_changes
 from jahp_pl.settings import config_from_dict, load_config
 from jahp_pl.sweeping import SweepError
 from jahp_pl.sweeping.points import check_sweep, grid_points

@@ -9,8 +9,8 @@ import pytest
 from torch import Tensor
 
 from jahp_pl.config import ConfigError, to_dict
+from jahp_pl.config.changes import find_changes
 from jahp_pl.model_io.checkpoint import CheckpointError, read_checkpoint
-from jahp_pl.setting_changes import find_changes
 from jahp_pl.settings import load_config
 from jahp_pl.training.checkpoints import FORMER_BEST
 from jahp_pl.training.lightning_warnings import only_useful_messages

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jahp_pl.config import Config, to_dict, with_current_names
+from jahp_pl.config.experiment import Config, to_dict
+from jahp_pl.config.former_names import with_current_names
 
 _SECTIONS = ("model", "loss", "data", "optim")
 _HARMLESS = ("data.num_workers", "data.timeout", "data.cache_dir", "data.cache_bytes", "data.max_broken_share")
