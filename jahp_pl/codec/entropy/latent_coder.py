@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from jahp_pl.codec.arrays import Float32Array, IntArray
-from jahp_pl.codec.byte_product import HIGHEST, LOWEST, ZERO_POINT
+from jahp_pl.codec.entropy.byte_product import HIGHEST, LOWEST, ZERO_POINT
 from jahp_pl.codec.entropy.fixed_point import FixedPointLayer
 from jahp_pl.codec.entropy.freezing import LATENT_RADIX
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis, to_raw

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jahp_pl.codec.arrays import Float32Array
-from jahp_pl.codec.byte_product import ByteProduct, byte_product
+from jahp_pl.codec.entropy.byte_product import ByteProduct, byte_product
 from jahp_pl.codec.entropy.fixed_point import FixedPointLayer, quantize, to_torch
 from jahp_pl.codec.entropy.freezing import (
     CONVOLUTION_TAPS,

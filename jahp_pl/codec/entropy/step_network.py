@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from jahp_pl.codec.arrays import Float32Array, IndexArray
-from jahp_pl.codec.byte_product import ByteProduct, padded_rows
+from jahp_pl.codec.entropy.byte_product import ByteProduct, padded_rows
 from jahp_pl.codec.entropy.fixed_point import ANCHOR, EXPONENT_FIELD, FixedPointLayer
 from jahp_pl.codec.entropy.freezing import FRACTION_BITS, LARGEST, RAW_CLAMP, SMALLEST
 from jahp_pl.codec.entropy.networks import ExactContextNetwork

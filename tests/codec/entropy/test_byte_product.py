@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from jahp_pl.codec import byte_product as module
-from jahp_pl.codec.byte_product import ZERO_POINT, ByteProduct, byte_product, padded_rows
+from jahp_pl.codec.entropy import byte_product as module
+from jahp_pl.codec.entropy.byte_product import ZERO_POINT, ByteProduct, byte_product, padded_rows
 from tests.support.circumstances import changed
 
 GRID = torch.tensor([2.0**-9, 1.0, 2.0**5])
@@ -109,8 +109,8 @@ def test_products_of_bytes_are_used_only_if_they_are_faster(monkeypatch: pytest.
 def test_instructions_without_vnni_leave_the_product_exact_or_unused(instructions: str) -> None:
     script = """
 import torch
-from tests.codec.test_byte_product import assert_exact, weights_of
-from jahp_pl.codec.byte_product import byte_product
+from tests.codec.entropy.test_byte_product import assert_exact, weights_of
+from jahp_pl.codec.entropy.byte_product import byte_product
 weight, grid = weights_of(2304, 64, 40)
 product = byte_product(weight, grid)
 if product is not None:
