@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 from checks.images import add_kodak_images, chosen_images
-from jahp_pl.codec import refinement
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.latent_search import Search
+from jahp_pl.codec.search import refinement
+from jahp_pl.codec.search.latent_search import Search
 from jahp_pl.codec.targets import Target
 from jahp_pl.evaluation.image_set import Original
 from jahp_pl.files import write_json

@@ -193,7 +193,7 @@ def _effort(effort: int | None, codec: AnyCodec) -> int:
         return 0
     if effort is not None:
         return effort
-    from jahp_pl.codec.refinement import smallest_search_bytes
+    from jahp_pl.codec.search.refinement import smallest_search_bytes
 
     can_search = (
         codec.objective is not None and smallest_search_bytes(codec.model.config) <= codec.transforms.memory_limit

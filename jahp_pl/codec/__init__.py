@@ -8,7 +8,7 @@ Encoding follows this drawing from top to bottom, decoding (right) from bottom t
     g_a, gains, h_a          transforms/runner.py: tiles, CPU and torch backends       gains, g_s
         |  y, z float32                                                                    ^
         v                                                                                  |
-      round                  encoder.py; refinement.py searches for better integers        |
+      round                  encoder.py; search/ finds integers that cost fewer bits       |
         |  y_hat, z_hat int32                                                              |
         v                                                                                  |
     order of positions       entropy/wavefront.py: one wavefront of y_hat at a time        |

@@ -8,7 +8,7 @@ from torch import Tensor
 from jahp_pl.codec.arrays import Float32Array, IntArray, Samples
 from jahp_pl.codec.encoder import to_integers
 from jahp_pl.codec.latents import Latents, RealLatents, SearchLength
-from jahp_pl.codec.refinement import Refiner
+from jahp_pl.codec.search.refinement import Refiner
 from jahp_pl.codec.transforms.runner import TransformRunner
 
 

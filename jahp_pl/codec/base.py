@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from jahp_pl.codec.image_types import ImageKind
-    from jahp_pl.codec.refinement import Progress
+    from jahp_pl.codec.search.refinement import Progress
 
 Input = TypeVar("Input")
 """Type of the images that a codec compresses."""

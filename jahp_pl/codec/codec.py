@@ -12,7 +12,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from jahp_pl.codec import refinement
 from jahp_pl.codec.analyzed_image import TorchAnalyzedImage
 from jahp_pl.codec.arrays import IntArray, Samples
 from jahp_pl.codec.base import BaseCodec
@@ -32,6 +31,7 @@ from jahp_pl.codec.image_types import from_pixels, to_pixels
 from jahp_pl.codec.latents import Decoded, Encoded
 from jahp_pl.codec.limits import Deadline
 from jahp_pl.codec.rate_control import encode_to_target
+from jahp_pl.codec.search import refinement
 from jahp_pl.codec.table_names import LATENTS, PRIOR, join_tables, tables_below
 from jahp_pl.codec.targets import Target, check_target
 from jahp_pl.codec.torch_settings import retry_if_precision_changed

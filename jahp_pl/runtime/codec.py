@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from jahp_pl.codec.codec import Codec
     from jahp_pl.codec.image_types import ImageKind
-    from jahp_pl.codec.refinement import Progress
+    from jahp_pl.codec.search.refinement import Progress
 
 NO_SEARCH = "onnxruntime only rounds latents; use effort 0, or the torch runtime"
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from jahp_pl.codec.latent_objective import LatentObjective, Region, SearchedImage
-from jahp_pl.codec.latent_search import Search, run_search
 from jahp_pl.codec.latents import Latents
-from jahp_pl.codec.refinement import EFFORTS
+from jahp_pl.codec.search.latent_objective import LatentObjective, Region, SearchedImage
+from jahp_pl.codec.search.latent_search import Search, run_search
+from jahp_pl.codec.search.refinement import EFFORTS
 from jahp_pl.config import LossConfig
 from jahp_pl.model import CompressionModel, ModelOutput
 

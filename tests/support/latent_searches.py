@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.latent_objective import LatentObjective, Region, SearchedImage
-from jahp_pl.codec.latent_search import Search
 from jahp_pl.codec.latents import Latents
-from jahp_pl.codec.refinement import Refiner
+from jahp_pl.codec.search.latent_objective import LatentObjective, Region, SearchedImage
+from jahp_pl.codec.search.latent_search import Search
+from jahp_pl.codec.search.refinement import Refiner
 from jahp_pl.config import LossConfig
 from tests.support.codec_models import Variant, kodak_crop, model_of
 

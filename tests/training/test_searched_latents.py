@@ -7,8 +7,8 @@ import csv
 import pytest
 import torch
 
-from jahp_pl.codec.latent_search import Search
-from jahp_pl.codec.refinement import EFFORTS
+from jahp_pl.codec.search.latent_search import Search
+from jahp_pl.codec.search.refinement import EFFORTS
 from jahp_pl.config import Config, ConfigError, LossConfig, ModelConfig, OptimConfig
 from jahp_pl.initialization.warm_start import initialize, latent_scale
 from jahp_pl.loss import rate_distortion

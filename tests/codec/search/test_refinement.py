@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from jahp_pl.codec import refinement
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.latent_objective import LatentObjective, Region, SearchedImage, SearchLoss
-from jahp_pl.codec.latent_search import Search
-from jahp_pl.codec.refinement import EFFORTS, Refiner, search_bytes
+from jahp_pl.codec.search import refinement
+from jahp_pl.codec.search.latent_objective import LatentObjective, Region, SearchedImage, SearchLoss
+from jahp_pl.codec.search.latent_search import Search
+from jahp_pl.codec.search.refinement import EFFORTS, Refiner, search_bytes
 from jahp_pl.codec.transforms.runner import MemoryLimitError, TransformRunner
 from jahp_pl.config import LossConfig
 from tests.support.codec_models import GOLDEN, JOINT, MIXTURE, ONE_OF_EACH, Variant, codec_of, load_golden, model_of

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.latent_objective import LatentObjective, Region, SearchedImage, SearchLoss
-from jahp_pl.codec.latent_search import RefinementWarning, Search, _comes_first, _share_frozen
-from jahp_pl.codec.refinement import Refiner
+from jahp_pl.codec.search.latent_objective import LatentObjective, Region, SearchedImage, SearchLoss
+from jahp_pl.codec.search.latent_search import RefinementWarning, Search, _comes_first, _share_frozen
+from jahp_pl.codec.search.refinement import Refiner
 from tests.support.codec_models import JOINT, MIXTURE, load_golden
 from tests.support.latent_searches import FEW, LOSS, picture, refine, score, searching, start_of
 

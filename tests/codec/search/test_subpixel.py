@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from jahp_pl.codec.subpixel import SubpixelConvolution, with_subpixel_end
+from jahp_pl.codec.search.subpixel import SubpixelConvolution, with_subpixel_end
 from jahp_pl.transforms import SynthesisTransform, upsample
 
 

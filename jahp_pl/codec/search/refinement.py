@@ -20,9 +20,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from jahp_pl.codec.latent_objective import LatentObjective, Region, SearchedImage, SearchLoss
-from jahp_pl.codec.latent_search import Search, run_search
 from jahp_pl.codec.latents import Latents
+from jahp_pl.codec.search.latent_objective import LatentObjective, Region, SearchedImage, SearchLoss
+from jahp_pl.codec.search.latent_search import Search, run_search
 from jahp_pl.codec.transforms.runner import MemoryLimitError, TransformRunner
 from jahp_pl.codec.transforms.tiles import MIN_TILE_SIDE, choose_tile_size, halo_of, tiles
 from jahp_pl.config import LossConfig, ModelConfig

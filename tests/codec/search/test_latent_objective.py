@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from jahp_pl.codec.latent_objective import LatentObjective, Region, SearchedImage, SearchLoss, mixture_bits
 from jahp_pl.codec.latents import Latents
-from jahp_pl.codec.refinement import Refiner
+from jahp_pl.codec.search.latent_objective import LatentObjective, Region, SearchedImage, SearchLoss, mixture_bits
+from jahp_pl.codec.search.refinement import Refiner
 from jahp_pl.config import LossConfig
 from jahp_pl.layers import GDN
 from tests.support.codec_models import MIXTURE, ONE_OF_EACH, Variant, model_of, variable_codec

@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from jahp_pl.bfloat16 import prefers_bfloat16
-from jahp_pl.codec.structural_distortion import StructuralDistortion
-from jahp_pl.codec.subpixel import with_subpixel_end
+from jahp_pl.codec.search.structural_distortion import StructuralDistortion
+from jahp_pl.codec.search.subpixel import with_subpixel_end
 from jahp_pl.codec.transforms.runner import TransformRunner
 from jahp_pl.codec.transforms.tiles import halo_of
 from jahp_pl.distributions import density_of

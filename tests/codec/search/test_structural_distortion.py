@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from jahp_pl.codec.structural_distortion import StructuralDistortion
+from jahp_pl.codec.search.structural_distortion import StructuralDistortion
 from jahp_pl.quality import ms_ssim
 from tests.support.latent_searches import picture
 

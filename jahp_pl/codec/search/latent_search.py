@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from jahp_pl.codec.bitstream import LATENT_MAX, LATENT_MIN
-from jahp_pl.codec.latent_objective import SearchLoss
+from jahp_pl.codec.search.latent_objective import SearchLoss
 from jahp_pl.config import LossConfig
 from jahp_pl.ops import round_straight_through
 
