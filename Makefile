@@ -34,12 +34,12 @@ train: install build/shards/train/index.json build/shards/val/index.json ## trai
 	$(JAHP) train $(CONFIG) $(TRAIN)
 	$(JAHP) evaluate --model $(RUN) --images data/kodak --compare jpeg --output $(RUN)/kodak.json --picture $(RUN)/kodak.png $(EVALUATE)
 	@echo
-	@echo "Trained:   $(CONFIG) on the photographs in data/photos; checkpoints and pictures are in $(RUN)/."
+	@echo "Trained:   a model with $(CONFIG) on data/photos; checkpoints and pictures are in $(RUN)/."
 	@echo "Try it:    $(JAHP) compress PHOTO.png --model $(RUN)      then: $(JAHP) decompress PHOTO.jahp --model $(RUN)"
-	@echo "Go on:     train longer on more photographs; see docs/guide.md and $(JAHP) train --help"
+	@echo "Next:      train longer on more photographs; see docs/guide.md and $(JAHP) train --help"
 
 WORKERS ?= $(shell getconf _NPROCESSORS_ONLN)
-STUDY_BESIDE := jpeg jpeg2000 webp
+STUDY_CLASSICAL := jpeg jpeg2000 webp
 STUDY_CURVES := $(foreach model,factorized scale_hyperprior mean_scale_hyperprior context joint,$(model)-gaussian1) \
     $(foreach density,gaussian3 logistic1 logistic3,joint-$(density))
 STUDY_MODELS := $(foreach curve,$(STUDY_CURVES),$(foreach rate,0.0018 0.0035 0.0067 0.013,$(curve)-$(rate)-1))
@@ -75,8 +75,8 @@ study: install build/shards/photos/index.json build/shards/val/index.json ## com
 	$(JAHP) sweep sweeps/study.yaml --workers $(WORKERS)
 	$(JAHP) sweep sweeps/study_mixture.yaml --workers $(WORKERS)
 	$(MAKE) -j$(WORKERS) study-files
-	$(JAHP) report results/study $(STUDY_BESIDE:%=results/classical/%.json) --anchor "Scale hyperprior" --output results/study/report \
-	    --title "The paper's ladder, small" --images data/kodak --model $(STUDY_MODELS:%=runs/study/%)
+	$(JAHP) report results/study $(STUDY_CLASSICAL:%=results/classical/%.json) --anchor "Scale hyperprior" --output results/study/report \
+	    --title "The paper's entropy models, small" --images data/kodak --model $(STUDY_MODELS:%=runs/study/%)
 
 # One variable-rate model with 1200 steps, and four single-rate models with 300 steps each, from the same start.
 RATES := 0.0018 0.0067 0.025 0.0932

@@ -177,8 +177,8 @@ class JahpImageFile(ImageFile.ImageFile):
         """Refuse more pixels than a real file of this length has, unless Pillow's limit is switched off."""
         if Image.MAX_IMAGE_PIXELS is not None and self.width * self.height > claimable_pixels(num_bytes):
             raise BitstreamError(
-                f"the file states {self.width} x {self.height} pixels in {num_bytes} bytes, more than a real file has; "
-                f"{NO_LIMIT} if you trust it"
+                f"the file declares {self.width} x {self.height} pixels in {num_bytes} bytes, more than a real file "
+                f"has; {NO_LIMIT} if you trust it"
             )
 
 

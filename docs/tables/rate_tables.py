@@ -79,7 +79,7 @@ def quickstart() -> str:
     own = f"joint, N = {model['num_filters']}, M = {model['num_latents']}, {steps} steps on 36 photographs"
     rows = [
         (own, f"{mean['file_bpp']:.3f}", f"{mean['file_psnr']:.2f} dB", f"{mean['file_ms_ssim']:.3f}"),
-        (f"{jpeg['codec']}, files of no fewer bytes", f"{jpeg['bpp']:.3f}", f"{jpeg['psnr']:.2f} dB",
+        (f"{jpeg['codec']}, files at least as large", f"{jpeg['bpp']:.3f}", f"{jpeg['psnr']:.2f} dB",
          f"{jpeg['ms_ssim']:.3f}"),
     ]  # fmt: skip
     return table("| bits per pixel > | PSNR > | MS-SSIM >", rows)

@@ -109,14 +109,17 @@ def make_cases(config: DataConfig, images: Sequence[Path], folder: Path) -> list
     write_shards(files, folder / "jpeg_shards", options)
     write_shards([lossless], folder / "lossless_shards", options)
     cases = [
-        _plain_case("plain loader, the files", config, files),
-        _plain_case("plain loader, as PNG", config, sorted(lossless.iterdir())),
-        _stream_case("shards, as given", config, [str(folder / "jpeg_shards")]),
-        _stream_case("shards, as given, one crop a photograph", config, [str(folder / "jpeg_shards")], per_photo=1),
+        _plain_case("plain loader, original files", config, files),
+        _plain_case("plain loader, PNG files", config, sorted(lossless.iterdir())),
+        _stream_case("JPEG shards", config, [str(folder / "jpeg_shards")]),
+        _stream_case("JPEG shards, one crop per photograph", config, [str(folder / "jpeg_shards")], per_photo=1),
         _stream_case(
-            "shards, as given, kept decoded", config, [str(folder / "jpeg_shards")], decoded_bytes=DECODED_BYTES
+            "JPEG shards, photographs kept decoded",
+            config,
+            [str(folder / "jpeg_shards")],
+            decoded_bytes=DECODED_BYTES,
         ),
-        _stream_case("shards, lossless", config, [str(folder / "lossless_shards")]),
+        _stream_case("lossless shards", config, [str(folder / "lossless_shards")]),
     ]
     return cases + ([_stream_case("shards of data.train", config, config.train)] if config.train else [])
 

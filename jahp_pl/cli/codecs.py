@@ -101,7 +101,7 @@ class Decoders:
             raise CommandError(NO_MODELS)
 
     def find(self, fingerprint: bytes) -> AnyCodec:
-        """Return the codec for a file that states this model fingerprint.
+        """Return the codec for a file with this model fingerprint.
 
         With --model, that codec is always returned; it refuses files with another fingerprint when it decodes them.
 

@@ -188,7 +188,7 @@ def add_decompress(table: Any) -> None:
         "the bundled model that made the file",
         "NAME.decoded.png beside each input",
     )
-    p.add_argument("--max-pixels", type=positive, metavar="N", help="refuse files that state a larger image [33554432]")
+    p.add_argument("--max-pixels", type=positive, metavar="N", help="refuse files of larger images [33554432]")
     p.add_argument(
         "--max-seconds", type=positive, metavar="S", help="refuse files that take longer to decode [no limit]"
     )

@@ -76,7 +76,7 @@ def _leave_out_tables(models: list[str]) -> list[str]:
     tables = [model for model in models if Path(model).suffix in (".csv", ".json") and Path(model).is_file()]
     if not tables or len(tables) == len(models):
         return models
-    output.say(f"left out, because these are no models: {', '.join(tables)}", file=sys.stderr)
+    output.say(f"left out, because these are not models: {', '.join(tables)}", file=sys.stderr)
     return [model for model in models if model not in tables]
 
 
@@ -263,7 +263,7 @@ def add_evaluate(table: Any) -> None:
 def _add_comparison(p: argparse.ArgumentParser) -> None:
     """Add --compare and --picture."""
     for name, text in {
-        "--compare": "compare with this codec, in files of at least as many bytes",
+        "--compare": "compare with this codec, in files at least as large",
         "--beside": argparse.SUPPRESS,  # former name
     }.items():
         p.add_argument(name, choices=("jpeg", "jpeg444"), dest="compare", help=text)

@@ -111,7 +111,7 @@ class BaseCodec(ABC, Generic[Input, Rgb, Integers]):
         Raises:
             TargetError: if the model cannot meet the target; the message says what is possible.
             ValueError: if the shape or type is wrong, pixels are transparent, latents exceed 16 bits, or the effort is
-                out of range or not supported: a search needs torch, and a model that states the lambda it was trained
+                out of range or not supported: a search needs torch, and a model that records the lambda it was trained
                 with.
         """
         return self.encode(image, Target(quality, bpp, size, psnr), effort=effort).data
@@ -163,9 +163,9 @@ class BaseCodec(ABC, Generic[Input, Rgb, Integers]):
 
         Args:
             data: the whole file.
-            max_pixels: maximum number of pixels to accept. Memory grows with the size that the file states; time grows
-                with this size or with the number of decoding steps, see `limits.max_steps`. None accepts 4096 pixels
-                per byte of the file, but at least one million and at most 34 million.
+            max_pixels: maximum number of pixels to accept. Memory grows with the size that the file declares; time
+                grows with this size or with the number of decoding steps, see `limits.max_steps`. None accepts 4096
+                pixels per byte of the file, but at least one million and at most 34 million.
             as_: "tensor" for (3, H, W) uint8 on the CPU, the default with torch; "numpy" for (H, W, 3) uint8, the
                 default without torch; "pil" for a Pillow image, the only kind that keeps the file's color profile, in
                 `info["icc_profile"]`.

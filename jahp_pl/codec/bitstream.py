@@ -182,7 +182,7 @@ def unpack(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[Header, b
         raise BitstreamError(f"the header has values out of the format's range; {FOREIGN_FILE}")
     if fields.width * fields.height > max_pixels:
         raise BitstreamError(
-            f"the file states {fields.width} x {fields.height} pixels, more than the {max_pixels} accepted; raise "
+            f"the file declares {fields.width} x {fields.height} pixels, more than the {max_pixels} accepted; raise "
             "max_pixels if you trust it"
         )
     profile, payload = rest[: fields.profile_length], rest[fields.profile_length :]

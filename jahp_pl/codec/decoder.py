@@ -73,7 +73,7 @@ def open_file(
         )
     is_single_rate, level_steps = header.level_steps is None, header.level_steps or 0
     if is_single_rate != (num_levels == 1) or level_steps > last_level_steps(num_levels):
-        raise BitstreamError(f"the file states a rate level that this model does not have; {FOREIGN_FILE}")
+        raise BitstreamError(f"the file declares a rate level that this model does not have; {FOREIGN_FILE}")
     height, width = -(-header.height // STRIDE), -(-header.width // STRIDE)
     if has_context:
         check_steps(height, width, max_pixels)

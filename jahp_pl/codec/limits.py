@@ -74,7 +74,7 @@ def check_steps(height: int, width: int, max_pixels: int | None) -> None:
     most = max_steps(DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels)
     if steps > most:
         raise BitstreamError(
-            f"the file states {width} x {height} latents, which take {steps} steps to decode, more than the "
+            f"the file declares {width} x {height} latents, which take {steps} steps to decode, more than the "
             f"{most} accepted; raise max_pixels to {(2 * steps) ** 2} if you trust it"
         )
 

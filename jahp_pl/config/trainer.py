@@ -55,7 +55,7 @@ class TrainerConfig:
                 len(parts) == 4 and all(p.isdecimal() for p in parts) and int("".join(parts)) > 0,
                 f"trainer.{name}",
                 getattr(self, name),
-                "must read DD:HH:MM:SS, e.g. 00:00:10:00 for ten minutes; put ten days or more in quotes, "
+                "must have the form DD:HH:MM:SS, e.g. 00:00:10:00 for ten minutes; put ten days or more in quotes, "
                 'like "10:00:00:00", because YAML would read a number',
             )
 

@@ -98,7 +98,7 @@ class _StrictHeader(tarfile.TarInfo):
         header = super().frombuf(buf, encoding, errors)
         is_extension = header.type in _EXTENSIONS
         if header.size < 0 or (is_extension and header.size > _MAX_HEADER_BYTES):
-            raise tarfile.InvalidHeaderError(f"a header states a size of {header.size} bytes")  # type: ignore[attr-defined]
+            raise tarfile.InvalidHeaderError(f"a header declares a size of {header.size} bytes")  # type: ignore[attr-defined]
         return header
 
     @classmethod

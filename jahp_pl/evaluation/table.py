@@ -54,7 +54,7 @@ def summarize(evaluation: Evaluation) -> str:
         better = sum(r.row.file_psnr > r.classical.psnr for r in evaluation.images if r.classical is not None)
         verdict = "better" if gain > 0 else "worse"
         lines.append(
-            f"{evaluation.classical_title} in files of no fewer bytes ({classical.bpp:.3f} bpp) has "
+            f"{evaluation.classical_title} in files at least as large ({classical.bpp:.3f} bpp) has "
             f"{classical.psnr:.2f} dB: the model is {abs(gain):.2f} dB {verdict}, ahead on {better} of {count}."
         )
     if not _has_ms_ssim(evaluation):

@@ -42,9 +42,7 @@ def output_format(suffix: str) -> str:
         import_formats()
     name = Image.EXTENSION.get(suffix.lower(), "")
     if name not in _OPTIONS:
-        what = (
-            f"{name} may not keep colors and size" if name in Image.SAVE else "is no image format that can be written"
-        )
+        what = f"{name} may not keep colors and size" if name in Image.SAVE else "is not an image format to write"
         raise ImageError(f"'{suffix}': {what}; use .png, .tif, .webp, .jp2, .bmp or .ppm, or with loss .jpg or .avif")
     return name
 

@@ -201,8 +201,8 @@ def sorted_by_rate(points: Iterable[CurvePoint]) -> tuple[CurvePoint, ...]:
     return tuple(sorted(points, key=lambda point: point.mean.bpp))
 
 
-def ladder_order(curve: Curve) -> int:
-    """Return a sort key that puts models' curves in the order of the paper's ladder."""
+def entropy_model_order(curve: Curve) -> int:
+    """Return a sort key that puts models' curves in the paper's order of entropy models."""
     name = curve.points[0].raw["provenance"]["model"]["entropy_model"]
     return list(TITLES).index(name) if name in TITLES else len(TITLES)
 

@@ -18,7 +18,7 @@ from jahp_pl.json_content import FINITE, Nullable, first_misfit
 from jahp_pl.measurement.rates import RateSplit
 from jahp_pl.quality import decibels
 from jahp_pl.report.curves import Curve, CurveKind, CurvePoint, QualityRow
-from jahp_pl.report.model_curves import ladder_order, model_curve, sorted_by_rate, source_of, title_of
+from jahp_pl.report.model_curves import entropy_model_order, model_curve, sorted_by_rate, source_of, title_of
 from jahp_pl.text import count_of
 
 _PROVENANCE = {
@@ -85,7 +85,7 @@ def read_curves(paths: Iterable[Path]) -> list[Curve]:
             ) from None
     models = [model_curve(title, points) for title, points in evaluations.items()]
     models += [curve for curve in curves if curve.kind == "model"]
-    curves = sorted(models, key=ladder_order) + [curve for curve in curves if curve.kind != "model"]
+    curves = sorted(models, key=entropy_model_order) + [curve for curve in curves if curve.kind != "model"]
     if not curves:
         raise EvaluationError("no results; give files that `jahp evaluate` or `jahp classical` wrote")
     check_same_images(curves)

@@ -66,7 +66,7 @@ class SweepFile(NamedTuple):
     command: tuple[str, ...]
     """Arguments of `jahp train`, including `SWEPT_VALUES`."""
     run_cap: int | None
-    """Maximum number of points that the file states; None for all points of a grid."""
+    """Maximum number of points, as given in the file; None for all points of a grid."""
     has_early_terminate: bool
     """Whether the file requests early termination, which only W&B's server supports."""
 
@@ -136,7 +136,7 @@ def _metric(content: object) -> SweepMetric | None:
     if not isinstance(content, dict) or not isinstance(content.get("name"), str):
         raise SweepError("metric.name: is missing; give one, e.g. val/loss")
     if unknown := [key for key in content if key not in ("name", "goal", "target")]:
-        raise SweepError(f"metric.{unknown[0]}: no such key; known are name, goal, target")
+        raise SweepError(f"metric.{unknown[0]}: no such key; valid keys: name, goal, target")
     goal, target = content.get("goal", "minimize"), content.get("target")
     if goal not in get_args(Goal):
         raise SweepError(f"metric.goal={goal}: must be minimize or maximize")

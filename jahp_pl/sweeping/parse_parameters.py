@@ -33,7 +33,7 @@ def parse_parameter(key: str, content: object) -> Parameter:
         name = next(iter(nested), "x") if isinstance(nested, Mapping) else "x"
         raise SweepError(f"{where}: is nested; write dotted keys, e.g. {key}.{name}")
     if unknown := [name for name in content if name not in _KEYS]:
-        raise SweepError(f"{where}.{unknown[0]}: no such key; known are {', '.join(_KEYS)}")
+        raise SweepError(f"{where}.{unknown[0]}: no such key; valid keys: {', '.join(_KEYS)}")
     if "value" in content or "values" in content:
         return _choice(key, where, content)
     return _range(key, where, content)

@@ -145,7 +145,7 @@ def _check_metric(file: SweepFile, config: Config) -> None:
     if file.metric is None or file.metric.name in names:
         return
     meant = nearest_word(file.metric.name, names)
-    hint = f"did you mean {meant}?" if meant is not None else f"logged are {', '.join(names)}"
+    hint = f"did you mean {meant}?" if meant is not None else f"logged metrics: {', '.join(names)}"
     if file.metric.name.startswith("val/") and not config.data.val:
         hint = "data.val is empty, so nothing is validated"
     raise SweepError(f"{file.path}: metric.name={file.metric.name}: {config.name} never logs it; {hint}")

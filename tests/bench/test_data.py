@@ -47,11 +47,11 @@ def test_all_cases_are_measured_and_written(tmp_path: Path, capsys: pytest.Captu
     rows = {row["name"]: row for row in content["rows"]}
     assert len(rows) == 6
     assert all(row["per_core"] > 0 and row["with_workers"] > 0 for row in rows.values())
-    assert rows["shards, lossless"]["decode_share"] > 0
+    assert rows["lossless shards"]["decode_share"] > 0
     assert content["h200"]["flops_per_crop"] > 1e6
     assert content["data"]["crop_size"] == 64
     output = capsys.readouterr().out
-    assert "plain loader, the files" in output
+    assert "plain loader, original files" in output
     assert "an H200 at 30%" in output
 
 

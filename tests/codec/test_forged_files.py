@@ -93,7 +93,7 @@ def test_a_level_outside_the_models_range_is_refused(level: int | None) -> None:
         Header(header.fingerprint, header.width, header.height, header.latent_min, header.latent_max, b"", level),
         payload,
     )
-    with pytest.raises(BitstreamError, match="states a rate level that this model does not have"):
+    with pytest.raises(BitstreamError, match="declares a rate level that this model does not have"):
         codec.decode(forged)
 
 
@@ -103,5 +103,5 @@ def test_a_level_in_a_file_of_a_single_rate_model_is_refused() -> None:
     forged = pack(
         Header(header.fingerprint, header.width, header.height, header.latent_min, header.latent_max, b"", 0), payload
     )
-    with pytest.raises(BitstreamError, match="states a rate level that this model does not have"):
+    with pytest.raises(BitstreamError, match="declares a rate level that this model does not have"):
         codec.decode(forged)

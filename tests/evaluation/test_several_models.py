@@ -105,7 +105,7 @@ def test_tables_of_a_sweep_among_its_models_are_left_out_by_name(tmp_path: Path,
         (tmp_path / name).write_text("points")
     given = (str(tmp_path / "sweep.csv"), "small-1", str(tmp_path / "sweep.json"), "small-2")
     assert evaluate_all(given) == 0
-    assert f"left out, because these are no models: {given[0]}, {given[2]}\n" in capsys.readouterr().err
+    assert f"left out, because these are not models: {given[0]}, {given[2]}\n" in capsys.readouterr().err
     assert curves_in("evaluation/photos-small-1-small-2.json") == {"Joint": ["small-1", "small-2"]}
     assert evaluate_all((given[0],)) == 2
 

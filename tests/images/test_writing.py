@@ -33,7 +33,7 @@ def test_an_invalid_profile_does_not_lose_the_image(photo: Image.Image, suffix: 
 
 def test_an_image_is_encoded_in_the_format_of_the_suffix_or_refused(photo: Image.Image) -> None:
     assert np.array_equal(decode_rgb(encode_rgb(np.asarray(photo), ".PNG")), np.asarray(photo))
-    for suffix, reason in {".nope": "is no image format", ".gif": "GIF may not keep colors", ".ico": "ICO"}.items():
+    for suffix, reason in {".nope": "is not an image format", ".gif": "GIF may not keep colors", ".ico": "ICO"}.items():
         with pytest.raises(ImageError, match=rf"'\{suffix}': {reason}.*; use \.png, \.tif"):
             encode_rgb(np.asarray(photo), suffix)
     with pytest.raises(ImageError, match=r"use \.png"):

@@ -65,7 +65,7 @@ def search_for_effort(effort: int, objective: LossConfig | None) -> Search | Non
         raise ValueError(f"effort {effort!r}: must be a whole number from 0 to {len(EFFORTS) - 1}")
     if effort and objective is None:
         raise ValueError(
-            f"effort {effort}: the model does not state the lambda it was trained with; use effort 0, or pass "
+            f"effort {effort}: the model does not record the lambda it was trained with; use effort 0, or pass "
             "Codec(..., objective=LossConfig('mse', lmbda))"
         )
     return EFFORTS[effort]
