@@ -6,7 +6,7 @@ import re
 from urllib.parse import urlsplit, urlunsplit
 
 _SCHEME = re.compile(r"[\w+.{},-]+://")
-"""What an address begins with; braces list alternatives. A setting such as data.train=[http://HOST/] is no address."""
+"""What an address begins with; braces list alternatives. Settings such as data.train=[http://HOST/] are not addresses."""
 
 HTTP_SCHEMES = ("http", "https")
 
@@ -35,7 +35,7 @@ def without_credentials(text: str) -> str:
         return text
     try:
         parts = urlsplit(text)
-    except ValueError:  # malformed, so that the credentials cannot be told apart
+    except ValueError:  # malformed, so that the credentials cannot be identified
         return f"{scheme_of(text)}:..."
     query = "..." if parts.query else ""
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query))

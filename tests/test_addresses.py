@@ -1,4 +1,4 @@
-"""Addresses are told from paths, and shown without secrets."""
+"""Addresses are distinguished from paths, and shown without secrets."""
 
 from __future__ import annotations
 

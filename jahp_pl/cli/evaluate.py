@@ -244,7 +244,7 @@ def add_evaluate(table: Any) -> None:
         action="extend",
         required=True,
         metavar="M",
-        help=f"{MODEL}; models that differ only in lambda form one curve, others one each",
+        help=f"{MODEL}; models that differ only in lambda form one curve, every other model its own",
     )
     add_machine(p)
     add_images(p)

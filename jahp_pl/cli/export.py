@@ -83,5 +83,5 @@ def add_import_compressai(table: Any) -> None:
     p = command(table, "import-compressai", import_compressai, "convert a CompressAI checkpoint to an export", """\
         jahp import-compressai mbt2018.pth.tar -o models/mbt2018
         jahp compress photo.png --model models/mbt2018""")  # fmt: skip
-    p.add_argument("checkpoint", type=local_path, metavar="CKPT", help="file that CompressAI's weights were saved to")
+    p.add_argument("checkpoint", type=local_path, metavar="CKPT", help="checkpoint or state dict of CompressAI")
     add_new_folder(p)

@@ -34,7 +34,7 @@ def read_source(source: Path) -> bytes:
 
 
 def _read_stream(file: BinaryIO, name: str) -> bytes:
-    """Read a stream that does not tell its size."""
+    """Read a stream of unknown size."""
     content = io.BytesIO()
     while part := file.read(_CHUNK_BYTES):
         content.write(part)

@@ -76,7 +76,7 @@ def test_a_full_standard_output_is_named(words, is_buffered, model, photos, monk
     assert error == "jahp: standard output: cannot be written (No space left on device); redirect it elsewhere\n"
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux tells how much memory is used")
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux, which reports how much memory is used")
 @pytest.mark.parametrize("runtime", ["torch", "onnx"])
 def test_memory_that_runs_out_is_reported_in_one_line_and_the_other_files_are_done(runtime, photos):
     # Pixels of 7 bytes: 4 in Pillow and 3 in the array. The limit leaves the small images far more than they need.

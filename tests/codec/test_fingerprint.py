@@ -1,4 +1,4 @@
-"""A fingerprint tells models apart by what decodes, and nothing else."""
+"""A fingerprint distinguishes models by what decodes, and by nothing else."""
 
 from __future__ import annotations
 

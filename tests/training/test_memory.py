@@ -29,7 +29,7 @@ print(first, faults())
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="tells glibc alone")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 def test_tensors_that_come_and_go_ask_the_system_for_no_more_pages() -> None:
     program = [sys.executable, "-c", PROGRAM]
     before, after = map(int, subprocess.run(program, capture_output=True, text=True, check=True).stdout.split())
