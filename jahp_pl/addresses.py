@@ -6,7 +6,7 @@ import re
 from urllib.parse import urlsplit, urlunsplit
 
 _SCHEME = re.compile(r"[\w+.{},-]+://")
-"""What an address begins with; braces list alternatives. Settings such as data.train=[http://HOST/] are not addresses."""
+"""Start of an address; braces list alternatives. A setting such as data.train=[http://HOST/] is not an address."""
 
 HTTP_SCHEMES = ("http", "https")
 
