@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from jahp_pl import json_content
 from jahp_pl.files import write_atomically, write_json
+from jahp_pl.json_content import FINITE, first_misfit
 from jahp_pl.sweeping import SweepError
 from jahp_pl.sweeping.entries import SweepEntry, best_entry
 from jahp_pl.sweeping.file import SweepFile
@@ -18,6 +19,9 @@ from jahp_pl.text import encoded
 
 _HEAD = ("name", "state")
 """Names of the first columns of the CSV file."""
+_POINT = {"name": str, "values": {}, "steps": int, "seconds": FINITE, "metrics": {}}
+_STORED = {"sweep": str, "points": [_POINT]}
+"""Expected content of the JSON file, for `json_content.first_misfit`; what nothing reads is left out."""
 
 
 def write_sweep_results(path: Path, file: SweepFile, entries: Sequence[SweepEntry]) -> None:
@@ -62,11 +66,12 @@ def read_sweep_results(path: Path) -> list[StoredPoint]:
         return []
     try:
         content = json_content.read(path)
-        rows = [StoredPoint(*(point[field] for field in StoredPoint._fields)) for point in content["points"]]
-        is_ours = "sweep" in content and all(map(_is_whole, rows))
-    except (OSError, ValueError, LookupError, TypeError):
-        is_ours = False
-    if not is_ours:
+    except (OSError, ValueError):
+        raise _foreign(path) from None
+    if first_misfit(content, _STORED) is not None:
+        raise _foreign(path)
+    rows = [StoredPoint(*(point[field] for field in StoredPoint._fields)) for point in content["points"]]
+    if first_misfit([value for row in rows for value in row.metrics.values()], [FINITE]) is not None:
         raise _foreign(path)
     return rows
 
@@ -82,13 +87,6 @@ def _starts(path: Path, text: str) -> bool:
             return file.read(len(text)) == text
     except OSError:
         return False
-
-
-def _is_whole(row: StoredPoint) -> bool:
-    """Check that a stored point has values of the right types."""
-    is_counted = isinstance(row.steps, int) and isinstance(row.seconds, int | float)
-    is_named = isinstance(row.name, str) and isinstance(row.values, dict) and isinstance(row.metrics, dict)
-    return is_counted and is_named and all(isinstance(value, int | float) for value in row.metrics.values())
 
 
 def _to_json(entry: SweepEntry) -> dict[str, Any]:

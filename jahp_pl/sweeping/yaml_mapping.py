@@ -13,6 +13,9 @@ from jahp_pl.sweeping import SweepError
 
 _MERGE = "tag:yaml.org,2002:merge"  # tag of `<<`, which may occur more than once in a mapping
 
+_MAX_BITS = 8192
+"""Maximum size of a whole number; messages print these, but Python prints none of more than 4300 digits."""
+
 
 def read_mapping(path: Path) -> dict[str, Any]:
     """Read a YAML file as a mapping.
@@ -53,9 +56,13 @@ class _Loader(yaml.SafeLoader):
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
-            return super().construct_object(node, deep)
+            value = super().construct_object(node, deep)
         except (ValueError, LookupError, AttributeError) as error:  # e.g. from an invalid date or tag
             kind = node.tag.rsplit(":", 1)[-1]
             raise yaml.constructor.ConstructorError(
                 None, None, f"{node.value} is not a valid {kind} ({error}); quote it if it is a word", node.start_mark
             ) from None
+        if isinstance(value, int) and value.bit_length() > _MAX_BITS:
+            reason = "a whole number has thousands of digits; write fewer"
+            raise yaml.constructor.ConstructorError(None, None, reason, node.start_mark)
+        return value

@@ -245,6 +245,7 @@ def test_a_mistake_in_a_file_is_reported_in_one_line(
 def test_an_invalid_file_is_reported_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for content, words in (
         (b"a: [", "cannot be read as YAML"),
+        (b"run_cap: -0x" + b"f" * 4000, "a whole number has thousands of digits; write fewer"),
         (b"- a", "is not a mapping"),
         (b"\xff", "YAML"),
         (b"values: [2001-99-99]", "2001-99-99 is not a valid timestamp (month must be in 1..12"),

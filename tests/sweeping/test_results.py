@@ -13,6 +13,8 @@ from jahp_pl.sweeping.results import read_sweep_results, write_sweep_results
 from tests.support.commands import run
 from tests.support.sweep_files import entries, small, write
 
+POINT = '{"sweep": "a", "points": [{"name": "b", "values": {}, "steps": %s, "seconds": %s, "metrics": {%s}}]}'
+
 
 def test_results_are_read_back_and_their_csv_has_a_row_for_each_point(tmp_path: Path) -> None:
     sweep, path = small(tmp_path), tmp_path / "results.json"
@@ -51,6 +53,9 @@ def test_results_of_another_sweep_are_neither_mixed_in_nor_replaced(
     [
         ("small.json", "{}"), ("small.json", "[1, 2"), ("small.json", '{"points": []}'), ("small.json", "[" * 100_000),
         ("small.json", '{"sweep": "a", "points": [{"name": "b"}]}'), ("small.json", '{"sweep": "a", "points": [3]}'),
+        ("small.json", POINT % ("true", "1", "")), ("small.json", POINT % ("1", "NaN", "")),
+        ("small.json", POINT % ("1", "1", '"step": Infinity')),
+        ("small.json", POINT % ("1", "1", f'"a": {10**400}')),
         ("small.csv", "city,population\n"), ("small.csv", ""),
     ],
 )  # fmt: skip
