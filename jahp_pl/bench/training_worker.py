@@ -107,7 +107,10 @@ class StepController(Callback):
         command = self._commands.readline().strip()
         if not command:
             raise _EndOfCommandsError
-        self._profile = profile() if command == "profile" else None
+        if command == "profile":
+            self._profile, self._answer = profile(), {}
+            return
+        self._profile = None
         dtype = torch.bfloat16 if trainer.precision == "bf16-mixed" else torch.float32
         found = record_layer_calls(module.model, module.prepare_batch(batch), module.config.optim.transforms_learn)
         self._answer = {

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from jahp_pl.bench import training
 from jahp_pl.bench.roofline import matrix_flops, product_seconds, record_layer_calls
 from jahp_pl.bench.training import count_flops
 from jahp_pl.config import ModelConfig
@@ -37,7 +39,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, shards: Path) -> Path:
 
 def bench(place: Path, *arguments: object) -> int:
     settings = (*SMALL, f"data.train=[{place / 'train'}]", "trainer.accelerator=cpu", "name=small")
-    return run("bench", "train", *settings, "--threads", 1, "--steps", 2, "--rounds", 2, *arguments)
+    return run("bench", "train", *settings, "--threads", 1, "--steps", 2, "--rounds", 1, *arguments)
 
 
 def test_steps_are_timed_beside_a_variant_and_another_program(
@@ -50,7 +52,7 @@ def test_steps_are_timed_beside_a_variant_and_another_program(
     assert [row["name"] for row in speeds["variants"]] == ["as configured", "trainer.channels_last=true"]
     for row in speeds["variants"]:
         assert row["images_per_second"] == pytest.approx(2 / row["seconds"])
-        assert row["times_peer"] == pytest.approx(0.5 / row["seconds"], rel=0.9)
+        assert row["times_peer"] == pytest.approx(0.5 / row["seconds"])
         assert 0 <= row["waiting"] < 1
         assert 0 < row["flops"] < row["matrix_flops"]
         assert 0 < row["product_seconds"] < row["seconds"]
@@ -61,6 +63,19 @@ def test_steps_are_timed_beside_a_variant_and_another_program(
     output = capsys.readouterr().out
     assert "images/s" in output
     assert "where the time of the fastest goes" in output
+
+
+def test_figures_are_medians_over_rounds_and_ratios_are_taken_within_rounds() -> None:
+    rows: list[dict[str, Any]] = [
+        {"seconds": seconds, "waiting": 0.1, "matrix_flops": 9.0, "product_seconds": 0.5, "memory": memory}
+        for seconds, memory in ((1.0, 5), (8.0, 7), (2.0, 6))
+    ]
+    rows[-1]["operations"] = {"aten::mm": 1.0}
+    peer = [{"seconds": seconds} for seconds in (3.0, 8.0, 1.0)]
+    speed = training._speed("x", rows, peer, batch_size=4, flops_per_image=10.0)
+    assert (speed.seconds, speed.images_per_second, speed.flops, speed.memory) == (2.0, 2.0, 20.0, 7)
+    assert speed.times_peer == 1.0  # the median of 3, 1 and 0.5
+    assert training._speed("x", rows, None, batch_size=4, flops_per_image=10.0).times_peer is None
 
 
 def test_operations_are_counted_forward_and_backward() -> None:
@@ -111,7 +126,6 @@ def test_a_program_that_fails_is_named(place: Path, program: str, capsys: pytest
         (("--variant", "data.crop_size=128"), "data.crop_size=128: has another batch or crop size"),
         (("trainer.devices=2",), "trainer.devices=2: steps are timed in one process"),
         (("--variant", "model.width=3"), "model.width"),
-        (("data.train=[nowhere]",), "nowhere"),
     ],
 )
 def test_incomparable_settings_are_refused(
@@ -125,4 +139,6 @@ def test_incomparable_settings_are_refused(
 
 def test_an_error_of_a_program_is_shown_without_its_type(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("bench", "train", *SMALL, "trainer.accelerator=cpu", "--steps", 1, "--rounds", 1) == 2
-    assert "jahp: as configured: data.train: no shards given" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "jahp: as configured: data.train: no shards given" in error
+    assert "Traceback" not in error
