@@ -27,6 +27,8 @@ BORDERS = (1, 16, 17, 70)
 COVERING = tuple(sorted({*product(range(1, LARGEST + 1), BORDERS), *product(BORDERS, range(1, LARGEST + 1))}))
 """Every height with these widths, and every width with these heights; both together matter only through the number of
 latents."""
+SMALL = tuple(product(range(1, 33), range(1, 33)))
+"""Sides of one or two latents: all pairs of remainders by the stride 16."""
 ENTROPY_MODELS = (Variant("factorized"), Variant("joint"), Variant("joint", "gaussian", 3))
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support import pages
 from tests.support.commands import run_shortened
+from tests.support.small_data import write_small_data
 
 PAGE = pages.read("guide")
 
@@ -17,13 +18,11 @@ PAGE = pages.read("guide")
 def test_every_command_runs_in_its_order_and_leaves_what_the_page_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("configs", "data"):
-        (tmp_path / name).symlink_to(pages.ROOT / name)
+    (tmp_path / "configs").symlink_to(pages.ROOT / "configs")
+    data = write_small_data(tmp_path)
+    (tmp_path / "home").mkdir()
     for name, part in (("photos", "train"), ("held-out", "val")):
-        folder = tmp_path / "home" / name
-        folder.mkdir(parents=True)
-        for photo in sorted((pages.ROOT / "data" / "photos" / part).glob("*.jpg"))[:2]:
-            (folder / photo.name).symlink_to(photo)
+        (tmp_path / "home" / name).symlink_to(data / "photos" / part)
     monkeypatch.chdir(tmp_path)
     commands = pages.commands(PAGE)
     assert len(commands) == 14

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.support.commands import run_shortened
+from tests.support.small_data import write_small_data
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -19,10 +20,10 @@ PYTHON = [block for language, block in BLOCKS if language == "python"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder like a clone after `make train`: shards under build/, the quickstart model under runs/."""
+    """A folder like a clone after `make train`, with small images: shards under build/, a model under runs/."""
     path = tmp_path_factory.mktemp("clone")
-    for name in ("configs", "data"):
-        (path / name).symlink_to(ROOT / name)
+    (path / "configs").symlink_to(ROOT / "configs")
+    write_small_data(path)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path)
         for split in ("train", "val"):
