@@ -51,7 +51,6 @@ def _headers(data: bytes) -> list[int]:
 
 
 def _changed(rng: np.random.Generator, header: bytes) -> bytes:
-    """Change one field."""
     start, length = FIELDS[choose(rng, sorted(FIELDS))]
     values = (b"0", b"-1", b"7" * length, b"\x80" + b"\xff" * (length - 1), b"\xff" * length, rng.bytes(length), b"",
               b"\x80" + bytes(max(0, length - 2)) + b"\x05", b" " * length, b"77777777777", b"/x.png")  # fmt: skip

@@ -130,7 +130,6 @@ def _method(content: object) -> Method:
 
 
 def _metric(content: object) -> SweepMetric | None:
-    """Parse the metric."""
     if content is None:
         return None
     if not isinstance(content, dict) or not isinstance(content.get("name"), str):
