@@ -54,7 +54,7 @@ def bundled_savings() -> str:
     for name, measure, path in COMPARED_MODELS:
         curve = read_curves([RESULTS / f"{path}.json"])[0]
         percents = [compare_curves(anchor, curve, measure).percent["cubic"] for anchor in anchors]
-        rows.append([name, *(f"{percent:+.0f} %" for percent in percents if percent is not None)])
+        rows.append([name, *(f"{percent:+.1f} %" for percent in percents if percent is not None)])
     titles = (f"[{title}](results/weights/{page}) >" for title, (page, _) in ANCHORS.items())
     return table("bits needed, compared with | " + " | ".join(titles), rows)
 
