@@ -26,7 +26,7 @@ from jahp_pl.images.io import decode_rgb
 from jahp_pl.measurement.provenance import provenance
 from jahp_pl.model_io.load import load_codec
 
-TARGETS = (Target(size=30_000), Target(bpp=0.3), Target(psnr=31.0))
+TARGETS = (Target(size=30_000), Target(bpp=0.3), Target(psnr=30.0))
 EFFORTS = (0, 1)
 
 
