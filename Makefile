@@ -260,7 +260,7 @@ weights-checks: ## measure how much hyperprior and context save in the bundled m
 	rm -f results/weights/checks.json
 	$(MAKE) results/weights/checks.json tables
 
-targets: install ## measure how well and how fast files of the bundled model meet --size and --bpp
+targets: install ## measure how well and how fast files of the bundled model meet --size, --bpp and --psnr
 	OMP_NUM_THREADS=1 $(BIN)/python -m checks.targets.run joint-psnr --images data/kodak --output results/targets.json
 
 LONGEST ?= 4

@@ -102,12 +102,13 @@ def _encode_to_psnr(encoder: ImageEncoder, psnr: float, last: int) -> File:
     Raises:
         TargetError: if no level reaches it.
     """
+    goal = Goal(
+        encoder.psnr, psnr + PSNR_SLACK / 2, lambda value: psnr <= value <= psnr + PSNR_SLACK, PSNR_SHRINKAGE_SLOPE
+    )
     if encoder.is_refined:
-        trials = _searched_files_of_psnr(encoder, psnr, last)
+        trials = _searched_files_of_psnr(encoder, goal, psnr, last)
     else:
-        probes = probe_levels(
-            encoder.plain_psnr, psnr, last, last // 2, PSNR_SLOPE, lambda value: psnr <= value <= psnr + PSNR_SLACK
-        )
+        probes = probe_levels(encoder.plain_psnr, psnr, last, last // 2, PSNR_SLOPE, goal.is_good)
         highest = max(probes, key=lambda probe: probe.value)
         lowest = next((probe for probe in probes if probe.value >= psnr), highest)
         trials = [Trial(encoder.encode(lowest.level_steps), lowest.value)]
@@ -121,11 +122,8 @@ def _encode_to_psnr(encoder: ImageEncoder, psnr: float, last: int) -> File:
     return smallest.file._replace(psnr=smallest.value)
 
 
-def _searched_files_of_psnr(encoder: ImageEncoder, psnr: float, last: int) -> list[Trial]:
+def _searched_files_of_psnr(encoder: ImageEncoder, goal: Goal, psnr: float, last: int) -> list[Trial]:
     """Search for better latents at levels whose PSNR is near `psnr`; `last` is the highest level in steps."""
-    goal = Goal(
-        encoder.psnr, psnr + PSNR_SLACK / 2, lambda value: psnr <= value <= psnr + PSNR_SLACK, PSNR_SHRINKAGE_SLOPE
-    )
     plain = probe_levels(
         encoder.plain_psnr, psnr, last, last // 2, PSNR_SLOPE, lambda value: abs(value - psnr) <= PLAIN_PSNR_SLACK
     )
@@ -216,13 +214,13 @@ def _searched_estimate(encoder: ImageEncoder, log_aim: float, last: int, start: 
     Returns:
         The corrected level in steps, and the slope of the log rate per step.
     """
-    searches: tuple[SearchLength, ...] = ("none", "brief")
-    for search in searches:
-        file = encoder.round_and_encode(encoder.refine(start, search), start)
-        start = min(max(start - round((_log_bytes(file) - log_aim) / slope), 0), last)
-        if search == "none":
-            slope *= SEARCHED_SLOPE
-    return start, slope
+
+    def corrected(level_steps: int, search: SearchLength, slope: float) -> int:
+        file = encoder.round_and_encode(encoder.refine(level_steps, search), level_steps)
+        return min(max(level_steps - round((_log_bytes(file) - log_aim) / slope), 0), last)
+
+    plain, searched_slope = corrected(start, "none", slope), slope * SEARCHED_SLOPE
+    return corrected(plain, "brief", searched_slope), searched_slope
 
 
 def _log_bytes(file: File) -> float:

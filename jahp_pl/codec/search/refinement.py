@@ -120,7 +120,7 @@ class Refiner:
                 found = latents.search(tile, objective, self.search, generator, on_step)
                 if found is not None and self._is_kept(objective, found.round(), latents.around(tile)):
                     latents.replace(tile, found)
-            return latents.unrounded[0].cpu()
+            return latents.found[0].cpu()
 
     def brief(self) -> Refiner:
         """Return a refiner that runs `BRIEF_SEARCH` instead, without progress."""
@@ -153,21 +153,18 @@ class _ImageLatents(NamedTuple):
     """Latents from which the searches start."""
     keys: Tensor
     """Random keys, see `run_search`."""
-    current: Tensor
-    """Integers: those found in the tiles that are done, plain rounding elsewhere."""
-    unrounded: Tensor
-    """The same before they were rounded after the last step."""
+    found: Tensor
+    """What the searches of the tiles that are done have found, not rounded yet; plain rounding elsewhere."""
 
     @classmethod
     def start(cls, y: Tensor, rounded: Tensor, generator: torch.Generator) -> _ImageLatents:
         """Return the state before the first tile, from y (1, M, h, w) and `rounded` (M, h, w)."""
         keys = torch.rand(y.shape, generator=generator, dtype=torch.float32).to(y.device)
-        current = rounded.to(y.device).float()[None]
-        return cls(y, keys, current, current.clone())
+        return cls(y, keys, rounded.to(y.device).float()[None])
 
     def around(self, tile: SearchTile) -> Tensor:
         """Copy the current integers that a search of the tile sees."""
-        return tile.seen.of(self.current).clone()
+        return tile.seen.of(self.found).round()
 
     def search(
         self,
@@ -187,9 +184,7 @@ class _ImageLatents(NamedTuple):
 
     def replace(self, tile: SearchTile, found: Tensor) -> None:
         """Replace the latents in the core of a tile by those that its search found, not rounded yet."""
-        core = tile.core.relative_to(tile.seen).of(found)
-        tile.core.of(self.current).copy_(core.round())
-        tile.core.of(self.unrounded).copy_(core)
+        tile.core.of(self.found).copy_(tile.core.relative_to(tile.seen).of(found))
 
 
 def search_bytes(config: ModelConfig, height: int, width: int) -> int:
