@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,11 +60,20 @@ def _report_results(arguments: argparse.Namespace) -> None:
         )
     out: Path = arguments.output
     output.say(f"\nplots    {out}/{{{','.join(made.plots)}}}.{{png,svg}}\ntable    {out / TABLE}")
-    for other, name in zip(others, arguments.anchor[1:], strict=True):
-        table = out / f"{Path(TABLE).stem}-{re.sub(r'[^0-9a-z]+', '-', name.lower()).strip('-')}.md"
+    for other, table in zip(others, tables_of(arguments.anchor[1:], out / TABLE), strict=True):
         write_bd_rates(curves, other, table)
         output.say(f"table    {table}")
     output.say(f"page     {out / PAGE}  ({made.page_bytes / 1e3:,.0f} kB, works offline)")
+
+
+def tables_of(anchors: Sequence[str], first: Path) -> list[Path]:
+    """Return the path of the table of each further anchor: that of the first one's table, followed by the anchor."""
+    tables: list[Path] = []
+    for number, name in enumerate(anchors, start=2):
+        word = re.sub(r"[^0-9a-z]+", "-", name.lower()).strip("-")
+        table = first.with_stem(f"{first.stem}-{word or number}")
+        tables.append(table.with_stem(f"{table.stem}-{number}") if table in tables else table)
+    return tables
 
 
 def _pictures(arguments: argparse.Namespace) -> Pictures | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from jahp_pl.cli.report import tables_of
 from jahp_pl.report.figures import MAX_IMAGES, draw_images
 from jahp_pl.report.read_results import read_curves
 from tests.support.browser import CHROMIUM, Page, chromium
@@ -108,6 +109,12 @@ def test_each_further_anchor_gets_a_table_of_its_own(study, tmp_path, capsys):
     assert "against JPEG 4:2:0" in (out / "bd-rates.md").read_text()
     assert (out / "bd-rates-scale-hyper.md").read_bytes() == (study / "report" / "bd-rates.md").read_bytes()
     assert f"table    {out / 'bd-rates-scale-hyper.md'}\n" in capsys.readouterr().out
+
+
+def test_no_table_of_an_anchor_replaces_another(tmp_path):
+    tables = tables_of(["JPEG 4:2:0", "jpeg-4-2-0", "?", "jpeg"], tmp_path / "bd-rates.md")
+    expected = ["bd-rates-jpeg-4-2-0.md", "bd-rates-jpeg-4-2-0-3.md", "bd-rates-4.md", "bd-rates-jpeg.md"]
+    assert [table.name for table in tables] == expected
 
 
 @pytest.mark.parametrize(
