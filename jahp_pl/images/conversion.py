@@ -80,7 +80,8 @@ def to_8bit(image: Image.Image, samples: SampleFormat) -> Image.Image:
     """Scale grayscale samples of more than 8 bits to 8.
 
     The header may state which value is white. If it does not, white is 65535 for 16-bit samples; for all others, it is
-    the smallest of 1 (float only), 255 and 65535 that no sample exceeds. (Pillow itself converts color images of 16
+    the smallest of 1 (float only), 255 and 65535 that no sample exceeds. If all samples then are below an eighth of it,
+    a few of them may as well exceed the smaller white, so it is unknown. (Pillow itself converts color images of 16
     bits per channel to 8 bits.)
 
     Args:
@@ -88,7 +89,7 @@ def to_8bit(image: Image.Image, samples: SampleFormat) -> Image.Image:
         samples: sample format of the file.
 
     Raises:
-        LayoutError: if samples are negative, not finite or over 65535.
+        LayoutError: if samples are negative, not finite or over 65535, or white is unknown.
     """
     if image.mode not in _NUMERIC:
         return image
@@ -97,6 +98,8 @@ def to_8bit(image: Image.Image, samples: SampleFormat) -> Image.Image:
         raise LayoutError("samples are negative, not finite or over 65535, with no known white; convert it to 16 bits")
     whites = {"I": (255, 65535), "F": (1, 255, 65535)}.get(image.mode, (65535,))
     white = samples.white or next(w for w in whites if values.max() <= w)
+    if samples.white is None and white != whites[0] and 8 * values.max() < white:
+        raise LayoutError(f"the largest sample is {values.max():g}, so white is not known; scale it to 16 bits")
     levels = np.rint(values * (255 / white)).astype(np.uint8)
     scaled = Image.fromarray(255 - levels if samples.is_inverted else levels)
     if alpha := transparent_gray(image):
@@ -117,11 +120,13 @@ def to_rgb(image: Image.Image, profile: bytes, max_icc: int) -> tuple[Image.Imag
         The image, and the ICC profile of its colors; empty for sRGB.
     """
     alpha = None
+    if image.mode == "La":  # which Pillow converts to nothing else
+        image = image.convert("LA")
     if image.mode == "LA" or (image.mode == "L" and "transparency" in image.info):
         image = image.convert("LA")  # a gray profile applies to gray samples
         image, alpha = image.getchannel("L"), image.getchannel("A")
-    elif image.mode in ("1", "P", "PA", "La", "RGBa", "RGBX", "HSV", "YCbCr") or "transparency" in image.info:
-        transparent = "transparency" in image.info or image.mode in ("PA", "La", "RGBa")
+    elif image.mode in ("1", "P", "PA", "RGBa", "RGBX", "HSV", "YCbCr") or "transparency" in image.info:
+        transparent = "transparency" in image.info or image.mode in ("PA", "RGBa")
         image = image.convert("RGBA" if transparent else "RGB")
     if image.mode == "RGBA":
         image, alpha = image.convert("RGB"), image.getchannel("A")

@@ -6,6 +6,7 @@ correct.
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import NamedTuple
 
@@ -16,8 +17,10 @@ from jahp_pl.errors import JahpError
 from jahp_pl.images.boxes import find_boxes, primary_properties
 from jahp_pl.images.colors import file_head
 
-_BITS, _PHOTOMETRIC = 258, 262
-_WHITE_IS_ZERO, _YCBCR = 0, 6
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
+_WHITE_IS_ZERO, _YCBCR, _SIGNED = 0, 6, 2
+_FITS_SCALE = re.compile(rb"BZERO   =|BSCALE  =|BITPIX  = *16\b")
+"""Signed samples of 16 bits in the header of a FITS file, and values to add or multiply, which Pillow ignores."""
 _SIZ = b"\xff\x4f\xff\x51"
 _INDEXED = "1", "P", "PA"
 
@@ -58,7 +61,10 @@ def inspect_layout(image: Image.Image) -> SampleFormat:
         return _inspect_png(image)
     if image.format == "PPM":
         maxima = [tile[3][-1] for tile in image.tile if isinstance(tile[3], tuple) and isinstance(tile[3][-1], int)]
-        return SampleFormat(is_deep=max(maxima, default=0) > 255 and image.mode == "RGB")
+        white = 65535 if image.mode == "I" else None  # Pillow scales the maximum that the file states to it
+        return SampleFormat(is_deep=max(maxima, default=0) > 255 and image.mode == "RGB", white=white)
+    if image.format == "FITS" and _FITS_SCALE.search(file_head(image)[: image.tile[0].offset]):
+        raise LayoutError("FITS with signed or scaled samples is not supported; convert it to PNG")
     return SampleFormat()
 
 
@@ -82,6 +88,8 @@ def _inspect_tiff(image: ImageFile.ImageFile) -> SampleFormat:
         raise LayoutError("uncompressed TIFF in YCbCr is not supported; convert it to RGB")
     if image.mode == "F" and photometric == _WHITE_IS_ZERO:
         raise LayoutError("TIFF with float samples whose white is 0 is not supported; convert it to PNG")
+    if _SIGNED in tags.get(_SAMPLE_FORMAT, ()) and max(bits) <= 16:
+        raise LayoutError(f"TIFF with signed samples of {max(bits)} bits is not supported; convert it to unsigned ones")
     white = 4095 if tuple(bits) == (12,) else None
     return SampleFormat(white=white, is_inverted=photometric == _WHITE_IS_ZERO and image.mode.startswith("I"))
 
@@ -100,6 +108,8 @@ def _fix_planes(image: ImageFile.ImageFile, bits: tuple[int, ...]) -> None:
 
 def _inspect_png(image: Image.Image) -> SampleFormat:
     """Correct the transparent level, which the file gives in its own bit depth while Pillow compares 8 bits."""
+    if image.mode == "P" and image.palette is None:
+        raise LayoutError("PNG without the palette that its pixels refer to; use an intact copy")
     level = image.info.get("transparency")
     depth = _raw_bits(image)
     if isinstance(level, tuple) and depth == 16:

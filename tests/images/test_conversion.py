@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jahp_pl.images.io import ImageError, convert_rgb, decode_rgb, is_plain_jpeg
+from jahp_pl.images.io import ImageError, convert_image, convert_rgb, decode_rgb, is_plain_jpeg
 from tests.support.colored_files import png
 from tests.support.image_files import encode, pixels
 
@@ -64,11 +64,19 @@ def test_float_samples_are_scaled_by_the_white_that_holds_them(white: float) -> 
     assert decode_rgb(encode(image, "TIFF"))[0, :, 2].tolist() in ([0, 127, 255], [0, 128, 255])
 
 
-@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf"), 1e6])
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf"), 1e6, 1.02, 31.0, 256.0, 4095.0])
 def test_float_samples_without_a_known_white_are_refused(value: float) -> None:
     image = Image.fromarray(np.array([[0.0, value]], dtype=np.float32))
-    with pytest.raises(ImageError, match="no known white"):
+    with pytest.raises(ImageError, match=r"no known white|white is not known"):
         decode_rgb(encode(image, "TIFF"))
+
+
+def test_dark_integer_samples_whose_white_may_be_two_values_are_refused() -> None:
+    image = Image.fromarray(np.array([[0, 260]], dtype=np.int32))
+    with pytest.raises(ImageError, match="largest sample is 260, so white is not known"):
+        decode_rgb(encode(image, "TIFF"))
+    image = Image.fromarray(np.array([[0, 16384]], dtype=np.int32))
+    assert decode_rgb(encode(image, "TIFF"))[0, :, 0].tolist() == [0, 64]
 
 
 def test_transparency_is_composited_on_white() -> None:
@@ -89,6 +97,19 @@ def test_a_transparent_palette_entry_is_composited_on_white() -> None:
     assert decode_rgb(encode(image, "PNG"))[0].tolist() == [[0, 0, 255], [0, 128, 0]]
     assert decode_rgb(encode(image, "PNG", transparency=0))[0].tolist() == [[255] * 3, [0, 128, 0]]
     assert decode_rgb(encode(image, "GIF", transparency=1))[0].tolist() == [[0, 0, 255], [255] * 3]
+
+
+def test_premultiplied_gray_is_composited_on_white() -> None:
+    image = Image.new("LA", (2, 1), (200, 255))
+    image.putpixel((1, 0), (200, 0))
+    assert convert_image(image.convert("La")).rgb[0].tolist() == [[200] * 3, [255] * 3]
+
+
+def test_a_png_without_its_palette_is_refused() -> None:
+    whole = png(np.zeros((4, 4), np.uint8), 8, 3, (b"PLTE", bytes([1, 2, 3])), width=4)
+    assert decode_rgb(whole)[0, 0].tolist() == [1, 2, 3]
+    with pytest.raises(ImageError, match="without the palette"):
+        decode_rgb(png(np.zeros((4, 4), np.uint8), 8, 3, width=4))
 
 
 def test_cmyk_jpeg_has_the_right_polarity() -> None:

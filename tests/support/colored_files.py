@@ -75,6 +75,8 @@ def tiff(planes: list[bytes], bits: int, photometric: int, order: str = "<", **m
     rationals = more.get("rationals", {})
     assert isinstance(rationals, dict)
     entries += [(tag, 5, values) for tag, values in sorted(rationals.items())]
+    if more.get("is_signed"):
+        entries.append((339, 3, [2] * samples))
     end = start + sum(map(len, planes))
     base, extra, table = end + 2 + 12 * len(entries) + 4, b"", b""
     for tag, kind, values in entries:
@@ -88,6 +90,16 @@ def tiff(planes: list[bytes], bits: int, photometric: int, order: str = "<", **m
         table += struct.pack(order + "HHI", tag, kind, len(values)) + where
     head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", end)
     return head + b"".join(planes) + struct.pack(order + "H", len(entries)) + table + bytes(4) + extra
+
+
+def fits(values: npt.NDArray[np.generic], *cards: str) -> bytes:
+    """Build a FITS file of samples, bottom row first, with additional header cards."""
+    height, width = values.shape
+    bits = 8 * values.itemsize
+    axes = ["NAXIS   = 2", f"NAXIS1  = {width}", f"NAXIS2  = {height}"]
+    head = "".join(card.ljust(80) for card in ("SIMPLE  = T", f"BITPIX  = {bits:20}", *axes, *cards, "END"))
+    data = values[::-1].tobytes()
+    return head.encode().ljust(2880) + data.ljust(-(-len(data) // 2880) * 2880, b"\0")
 
 
 def encoded(levels: Levels, kind: str, **options: object) -> bytes:
@@ -265,6 +277,10 @@ CASES: dict[tuple[str, str, str], Callable[[], Case]] = {
     ("TIFF, gray, white is 0", "nothing", "16"): lambda: Case(
         tiff([(GRAY.astype("<u2") * 257).tobytes()], 16, 0), 255 - GRAY[..., None].repeat(3, -1)
     ),
+    ("TIFF, gray, signed", "nothing", "8"): lambda: Case(tiff([(GRAY // 2).tobytes()], 8, 1, is_signed=True)),
+    ("TIFF, gray, signed", "nothing", "16"): lambda: Case(
+        tiff([(GRAY.astype("<i2") * 128).tobytes()], 16, 1, is_signed=True)
+    ),
     ("TIFF, YCbCr, uncompressed", "nothing", "8"): lambda: Case(tiff([RGB.tobytes()], 8, 6, samples=3)),
     ("JPEG 2000", "sRGB", "8"): lambda: Case(jp2(), RGB),
     ("JPEG 2000", "ICC", "8"): lambda: Case(jp2((b"colr", _ICC), drop=b"colr"), P3),
@@ -273,6 +289,11 @@ CASES: dict[tuple[str, str, str], Callable[[], Case]] = {
     ),
     ("JPEG 2000, channels in another order", "sRGB", "8"): lambda: Case(jp2((b"cdef", _PERMUTED))),
     ("JPEG 2000, subsampled, odd sides", "sYCC", "8"): lambda: Case(subsampled_jp2(31)),
+    ("FITS", "nothing", "8"): lambda: Case(fits(GRAY), GRAY[..., None].repeat(3, -1)),
+    ("FITS", "nothing", "16"): lambda: Case(fits((GRAY * 257.0 - 32768).astype(">i2"), "BZERO   = 32768")),
+    ("PGM, dark", "nothing", "16"): lambda: Case(
+        b"P5 %d %d 65535\n" % (SIDE, SIDE) + GRAY.astype(">u2").tobytes(), np.rint(GRAY / 257)[..., None].repeat(3, -1)
+    ),
     ("PPM", "nothing", "16"): lambda: Case(b"P6 %d %d 65535\n" % (SIDE, SIDE) + DEEP.astype(">u2").tobytes(), RGB),
 }
 """Functions that make the cases, by format, color information and bits per sample."""
