@@ -15,7 +15,7 @@ from jahp_pl.data.index import Skipped
 from jahp_pl.data.sources import FoundPhoto
 from jahp_pl.images.io import RGB, ImageError, decode_rgb, image_size, is_plain_jpeg
 
-_WEBP_MAX_SIDE = 16383
+_WEBP_MAX_SIDE, _JPEG_MAX_SIDE = 16383, 65500
 
 
 class ShardOptions(NamedTuple):
@@ -34,7 +34,8 @@ class ShardOptions(NamedTuple):
     crop of `min_side` pixels is in exactly one of them."""
     quality: int | None = None
     """JPEG quality (4:4:4) for photographs that cannot be stored unchanged; None stores them as lossless WebP, which
-    takes four fifths of a PNG's bytes and two thirds of its decoding time (PNG if a side exceeds 16383 pixels)."""
+    takes four fifths of a PNG's bytes and two thirds of its decoding time. Photographs with a side too long for WebP
+    (16383 pixels) or JPEG (65500) become PNG."""
     shard_samples: int = 500
     """Maximum number of photographs per shard."""
     shard_bytes: int = 256 * 2**20
@@ -80,27 +81,36 @@ def prepare(photo: FoundPhoto, options: ShardOptions) -> PreparedPhoto | Skipped
         The files to store, or the reason why the photograph is left out; a bad photograph raises no error.
     """
     try:
-        data = photo.read()
-        width, height = image_size(data, photo.name)
-        if min(width, height) < options.min_side:
-            return _too_small(photo.name, width, height, options)
-        if width * height > options.max_pixels:
-            detail = f"{width}x{height}, over {options.max_pixels} pixels; --max-pixels raises the limit"
-            return Skipped(photo.name, "large", detail)
-        rgb = decode_rgb(data, photo.name)
-        resized = options.max_side is not None and max(rgb.shape[:2]) > options.max_side
-        if resized and options.max_side is not None:
-            rgb = _scaled_down(rgb, options.max_side)
-            if min(rgb.shape[:2]) < options.min_side:
-                return _too_small(photo.name, rgb.shape[1], rgb.shape[0], options)
-        is_cut = options.tile is not None and rgb.shape[0] * rgb.shape[1] > 2 * options.tile**2
-        as_is = not resized and not is_cut and is_plain_jpeg(data)
+        return _prepare(photo, options)
     except ImageError as error:
         return Skipped(photo.name, "broken", str(error).removeprefix(f"{photo.name}: "))
     except OSError as error:
         return Skipped(photo.name, "broken", error.strerror or str(error))
     except MemoryError:
         return Skipped(photo.name, "broken", "not enough memory")
+
+
+def _prepare(photo: FoundPhoto, options: ShardOptions) -> PreparedPhoto | Skipped:
+    """Decode, check and encode one photograph.
+
+    Raises:
+        ImageError, OSError, MemoryError: if it cannot be read or encoded.
+    """
+    data = photo.read()
+    width, height = image_size(data, photo.name)
+    if min(width, height) < options.min_side:
+        return _too_small(photo.name, width, height, options)
+    if width * height > options.max_pixels:
+        detail = f"{width}x{height}, over {options.max_pixels} pixels; --max-pixels raises the limit"
+        return Skipped(photo.name, "large", detail)
+    rgb = decode_rgb(data, photo.name)
+    resized = options.max_side is not None and max(rgb.shape[:2]) > options.max_side
+    if resized and options.max_side is not None:
+        rgb = _scaled_down(rgb, options.max_side)
+        if min(rgb.shape[:2]) < options.min_side:
+            return _too_small(photo.name, rgb.shape[1], rgb.shape[0], options)
+    is_cut = options.tile is not None and rgb.shape[0] * rgb.shape[1] > 2 * options.tile**2
+    as_is = not resized and not is_cut and is_plain_jpeg(data)
     digest = hashlib.blake2b(repr(rgb.shape).encode() + rgb.tobytes(), digest_size=16).digest()
     stored: tuple[StoredImage, ...]
     if as_is:
@@ -156,10 +166,10 @@ def _scaled_down(rgb: RGB, max_side: int) -> RGB:
 def _encode(rgb: RGB, quality: int | None) -> tuple[str, bytes]:
     """Encode an image for a shard; return the suffix and the file."""
     buffer, image = io.BytesIO(), Image.fromarray(rgb)
-    if quality is not None:
+    if quality is not None and max(image.size) <= _JPEG_MAX_SIDE:
         image.save(buffer, "JPEG", quality=quality, subsampling=0)
         return "jpg", buffer.getvalue()
-    if max(image.size) > _WEBP_MAX_SIDE:
+    if quality is not None or max(image.size) > _WEBP_MAX_SIDE:
         image.save(buffer, "PNG")
         return "png", buffer.getvalue()
     image.save(buffer, "WEBP", lossless=True, quality=0, method=0)  # effort 0: 7 times as fast, 10 % larger

@@ -75,6 +75,35 @@ def test_a_quality_turns_lossless_storage_into_jpeg(tmp_path: Path) -> None:
         assert (image.format, image.size, image.layer[0][1:3]) == ("JPEG", (80, 48), (1, 1))  # type: ignore[attr-defined]
 
 
+def test_a_photograph_too_long_for_jpeg_is_stored_as_png(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 65501, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "long.png", compress_level=0)
+    write_shards([tmp_path / "long.png"], tmp_path / "out", SMALL._replace(quality=90), workers=1)
+    [(name, data)] = members(tmp_path / "out").items()
+    assert name.endswith(".png")
+    assert np.array_equal(decode_rgb(data), pixels)
+
+
+@pytest.mark.parametrize("error", [OSError("encoder error -9"), MemoryError()])
+def test_a_photograph_that_cannot_be_encoded_is_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    for name in "ab":
+        noise_photo(ord(name)).save(tmp_path / f"{name}.png")
+    save = Image.Image.save
+
+    def failing(image: Image.Image, *args: object, **options: object) -> None:
+        monkeypatch.setattr(Image.Image, "save", save)
+        raise error
+
+    monkeypatch.setattr(Image.Image, "save", failing)
+    report = write_shards([tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "out", SMALL, workers=1)
+    assert report.num_samples == 1
+    assert [(one.name, one.reason, one.detail) for one in report.skipped] == [
+        ("a.png", "broken", str(error) or "not enough memory")
+    ]
+
+
 def test_large_photographs_become_tiles_that_cover_them_and_are_mixed(tmp_path: Path) -> None:
     large = [noise_photo(seed, 300, 200) for seed in range(4)]
     for number, image in enumerate(large):
