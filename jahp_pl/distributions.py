@@ -38,7 +38,7 @@ class Density(NamedTuple):
     log_mass: Callable[[Tensor, Tensor], Tensor]
     """log P as a function of v = |y - mu| and sigma; used in training and evaluation."""
     cumulative: Callable[[Tensor], Tensor]
-    """F(t) for location 0 and scale 1, in float64; called only when a model is frozen, to make the codec's tables."""
+    """F(t) for location 0 and scale 1, in float64; called only to compute the tables of a codec."""
     scale_min: float
     """Smallest sigma. At this scale a unit bin around the mean holds all but 5.5e-6 of the mass in every family. With
     the Gaussian's 0.11, a Laplace density would leave at least 1 % outside, a floor of 0.015 bits per latent."""

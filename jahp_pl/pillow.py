@@ -55,7 +55,7 @@ class Models:
         """Add a codec, or load one from a model as accepted by `jahp_pl.load_codec`; each model is loaded only once.
 
         Raises:
-            ExportError, CheckpointError, FreezeError: see `jahp_pl.load_codec`.
+            ExportError, CheckpointError, UnusableModelError: see `jahp_pl.load_codec`.
         """
         with self._lock:
             codec = self._loaded(locate(_name_or_path(model))) if isinstance(model, str | os.PathLike) else model
@@ -67,7 +67,7 @@ class Models:
 
         Raises:
             NoModelError: if it is not available.
-            ExportError, CheckpointError, FreezeError: if JAHP_MODEL or a bundled model cannot be loaded.
+            ExportError, CheckpointError, UnusableModelError: if JAHP_MODEL or a bundled model cannot be loaded.
         """
         with self._lock:
             folder = os.environ.get(MODEL_VARIABLE)
@@ -88,7 +88,7 @@ class Models:
 
         Raises:
             NoModelError: if several are registered and JAHP_MODEL is not set.
-            ExportError, CheckpointError, FreezeError: if JAHP_MODEL cannot be loaded, or none is bundled.
+            ExportError, CheckpointError, UnusableModelError: if JAHP_MODEL cannot be loaded, or none is bundled.
         """
         with self._lock:
             if folder := os.environ.get(MODEL_VARIABLE):
@@ -127,7 +127,7 @@ def register(model: AnyCodec | str | os.PathLike[str]) -> AnyCodec:
         model: a codec, or a model as accepted by `jahp_pl.load_codec`.
 
     Raises:
-        ExportError, CheckpointError, FreezeError: see `jahp_pl.load_codec`.
+        ExportError, CheckpointError, UnusableModelError: see `jahp_pl.load_codec`.
     """
     return MODELS.add(model)
 
@@ -202,7 +202,7 @@ def _chosen(model: AnyCodec | str | os.PathLike[str] | None, metric: Metric | No
 
     Raises:
         NoModelError: if both are given, or none is and there is no default.
-        ExportError, CheckpointError, FreezeError: see `Models`.
+        ExportError, CheckpointError, UnusableModelError: see `Models`.
     """
     if model is not None and metric is not None:
         raise NoModelError("metric= picks one of the bundled models; leave out metric= or model=")

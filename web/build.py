@@ -49,7 +49,7 @@ def build(vendor: Path, out: Path = WEB, model: str | Path | None = None) -> Non
         shutil.copy(vendor / name, out / "vendor")
     for name in (CONFIG, WEIGHTS):
         shutil.copy(folder / name, out / "model")
-    state, (h_s, context) = read_weights(folder).state, codec.networks.frozen
+    state, (h_s, context) = read_weights(folder).state, codec.networks.integer_networks
     assert context is not None
     graphs = {
         "analysis": transform_graphs.analysis(state),

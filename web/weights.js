@@ -1,4 +1,4 @@
-// Reads an export: its tensors in float32, and the integers to which h_s, g_cm and g_ep are frozen.
+// Reads an export: its tensors in float32, and the integers to which h_s, g_cm and g_ep are converted.
 
 import { FileError } from "./bitstream.js";
 import { rint, scalesOf } from "./tables.js";
@@ -64,8 +64,8 @@ function byTap({ shape, values }, isTransposed) {
   return { weights, numTaps, numIn, numOut };
 }
 
-/** Freeze a layer to integers, see "Weights" in docs/file-format.md. */
-function freeze({ weights, numTaps, numIn, numOut }, bias, slope, largestInput = 2 ** 10) {
+/** Convert a layer to integers, see "Weights" in docs/file-format.md. */
+function toIntegers({ weights, numTaps, numIn, numOut }, bias, slope, largestInput = 2 ** 10) {
   const room = Math.floor(2 ** 24 / largestInput) - Math.floor(numIn / 2) - 1;
   const grid = new Float32Array(numOut);
   for (let o = 0; o < numOut; o++) {
@@ -87,10 +87,10 @@ function freeze({ weights, numTaps, numIn, numOut }, bias, slope, largestInput =
   return { weight: integers, numTaps, numIn, numOut, bias: bias ?? new Float32Array(numOut), grid, slope };
 }
 
-/** Freeze the layers of h_s, g_cm and g_ep of a joint model; the result has them by their names in the graphs. */
-function frozenLayers(tensors) {
+/** Convert the layers of h_s, g_cm and g_ep of a joint model to integers; the result has them by their names in the graphs. */
+function integerLayers(tensors) {
   const layer = (name, slope, isTransposed = false) =>
-    freeze(byTap(tensors[`${name}.weight`], isTransposed), tensors[`${name}.bias`].values, slope);
+    toIntegers(byTap(tensors[`${name}.weight`], isTransposed), tensors[`${name}.bias`].values, slope);
   const g_cm = byTap(tensors["g_cm.weight"], false); // only the unmasked taps are stored
   const joined = { ...g_cm, numTaps: 1, numIn: g_cm.numTaps * g_cm.numIn };
   const first = byTap(tensors["g_ep.0.weight"], false);
@@ -102,11 +102,11 @@ function frozenLayers(tensors) {
     "h_s.0": layer("h_s.0", 0.01, true),
     "h_s.1": layer("h_s.2", 0.01, true),
     "h_s.2": layer("h_s.4", 1),
-    g_cm: freeze(joined, tensors["g_cm.bias"].values, 1, 2 ** 7),
-    "g_ep.0": freeze(part(numPsi, first.numIn), null, 0.01),
+    g_cm: toIntegers(joined, tensors["g_cm.bias"].values, 1, 2 ** 7),
+    "g_ep.0": toIntegers(part(numPsi, first.numIn), null, 0.01),
     "g_ep.1": layer("g_ep.2", 0.01),
     "g_ep.2": layer("g_ep.4", 1),
-    "g_ep.psi": freeze(part(0, numPsi), tensors["g_ep.0.bias"].values, 1),
+    "g_ep.psi": toIntegers(part(0, numPsi), tensors["g_ep.0.bias"].values, 1),
   };
 }
 
@@ -157,7 +157,7 @@ function wholeKernel(tensor) {
 export class GraphWeights {
   constructor(tensors) {
     this.tensors = tensors;
-    this.layers = frozenLayers(tensors);
+    this.layers = integerLayers(tensors);
   }
 
   /** Return a weight of a graph as a typed array. */

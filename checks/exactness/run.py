@@ -173,7 +173,7 @@ def check(model: str, images: list[Path], batch: int, folder: Path) -> dict[str,
     wrong: dict[str, int] = {}
     for name, circumstance in CIRCUMSTANCES.items():
         with circumstance():
-            fresh = load_codec(model)  # so that the weights are frozen under the circumstance too
+            fresh = load_codec(model)  # so that the weights are converted to integers under the circumstance too
             same = fresh.fingerprint == codec.fingerprint
             wrong[name] = sum(differences(fresh, one) for one in encoded) if same else -1
         print(f"  {name}: {wrong[name]} latents differ", flush=True)

@@ -175,7 +175,7 @@ def _describe_model(path: Path, runtime: Runtime | None) -> dict[str, str]:
     """Describe a model: a dictionary from fact to value, to print.
 
     Raises:
-        CheckpointError, ExportError, FreezeError: if the model cannot be used.
+        CheckpointError, ExportError, UnusableModelError: if the model cannot be used.
     """
     import dataclasses
 

@@ -18,7 +18,7 @@ from jahp_pl.codec.base import BaseCodec
 from jahp_pl.codec.decoder import DecodedLatents, OpenedFile, open_file, reconstruct_image
 from jahp_pl.codec.devices import on_cpu
 from jahp_pl.codec.encoder import ImageEncoder
-from jahp_pl.codec.entropy.freezing import FreezeError
+from jahp_pl.codec.entropy.integer_layers import UnusableModelError
 from jahp_pl.codec.entropy.latent_coder import LatentCoder
 from jahp_pl.codec.entropy.latent_tables import LatentTables
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis
@@ -49,14 +49,15 @@ if TYPE_CHECKING:
 class Codec(BaseCodec["Picture", Tensor, Tensor]):
     """Codec of a trained model: compresses images to files and decompresses them.
 
-    Guarantees: on any machine with the same frozen model, `decompress(compress(image))` recovers the encoder's latents
-    to the last bit, and the image is the model's own evaluation-mode reconstruction (up to float32 rounding), clipped
-    and rounded to 8 bits. A file is decoded with the weights that made it, or else refused. A codec is stateless: no
-    call changes its tables. docs/exact-arithmetic.md explains how, docs/file-format.md describes the files.
+    Guarantees: on any machine with the same weights and tables, `decompress(compress(image))` recovers the encoder's
+    latents to the last bit, and the image is the model's own evaluation-mode reconstruction (up to float32 rounding),
+    clipped and rounded to 8 bits. A file is decoded with the weights that made it, or else refused. A codec is
+    stateless: no call changes its tables. docs/exact-arithmetic.md explains how, docs/file-format.md describes the
+    files.
 
     Args:
-        model: trained weights, copied and frozen in float32; later training does not change the codec. All networks run
-            on the model's device, and range coding on the CPU.
+        model: trained model, copied in float32; later training does not change the codec. All networks run on the
+            model's device, and range coding on the CPU.
         tables: `tables()` of a codec of the same model. If None, they are computed on this machine, whose exp may
             differ from another machine's in the last bit.
         precision: precision of the convolutions of g_a and g_s. It affects which latents the encoder finds and the last
@@ -67,13 +68,14 @@ class Codec(BaseCodec["Picture", Tensor, Tensor]):
             above 0 is an error.
 
     Attributes:
-        fingerprint: 8 bytes that identify the frozen model; they are in every file.
-        model: the frozen copy of the model, in evaluation mode.
+        fingerprint: 8 bytes that identify the weights and tables; they are in every file.
+        model: the copy of the model, in evaluation mode.
         device: device of the networks.
         objective: the argument above.
 
     Raises:
-        FreezeError: if weights are not finite or too large for exact arithmetic, or the tables belong to another model.
+        UnusableModelError: if weights are not finite or too large for exact arithmetic, or the tables belong to another
+            model.
         ValueError: if the precision is unknown.
         MemoryLimitError: if not even one tile fits the memory limit.
     """
@@ -244,8 +246,7 @@ class Codec(BaseCodec["Picture", Tensor, Tensor]):
 
     @on_cpu()
     def tables(self) -> dict[str, Tensor]:
-        """Return, by name, the tables that were computed with exp and erf when the model was frozen, to be stored with
-        the weights."""
+        """Return, by name, the tables that were computed with exp and erf, to be stored with the weights."""
         prior = {} if self.prior is None else self.prior.stored()
         latents = {} if self.latents is None else self.latents.tables.stored()
         return {name: torch.from_numpy(table) for name, table in join_tables(prior, latents).items()}
@@ -272,10 +273,10 @@ def _check_finite(model: nn.Module) -> None:
     """Check that every weight is finite.
 
     Raises:
-        FreezeError: if one is not.
+        UnusableModelError: if one is not.
     """
     for name, tensor in model.state_dict().items():
         if not is_finite(tensor):
-            raise FreezeError(
+            raise UnusableModelError(
                 f"{name}: has weights that are not finite; the model is damaged or diverged; use an earlier checkpoint"
             )

@@ -17,7 +17,7 @@ def fingerprint(config: ModelConfig, arrays: Iterable[npt.NDArray[np.generic]]) 
 
     Args:
         config: architecture. Only settings that a decoder depends on are hashed, not those of training.
-        arrays: weights of g_s, gains, tables of the prior, tables of the latents and frozen layers, in this order; the
+        arrays: weights of g_s, gains, tables of the prior, tables of the latents and integer layers, in this order; the
             model may lack some of them.
     """
     words: tuple[str | int, ...] = (

@@ -99,7 +99,7 @@ def export(
 
     Raises:
         ExportError: if the folder exists and may not be replaced, or the results are of another codec.
-        FreezeError: if no codec can use the weights.
+        UnusableModelError: if no codec can use the weights.
         WriteError: if the folder cannot be written, e.g. because the disk is full.
     """
     folder = free_folder(folder, {CONFIG, WEIGHTS, CARD}, overwrite)
@@ -148,7 +148,7 @@ def export_from(
 
     Raises:
         CheckpointError: if the source cannot be read.
-        ExportError, FreezeError, WriteError: see `export`.
+        ExportError, UnusableModelError, WriteError: see `export`.
     """
     noted = {} if note is None else {"note": note}
     if not is_export(source):

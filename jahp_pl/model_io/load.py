@@ -10,7 +10,7 @@ from typing import Any
 
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.devices import check_device, on_cpu
-from jahp_pl.codec.entropy.freezing import FreezeError
+from jahp_pl.codec.entropy.integer_layers import UnusableModelError
 from jahp_pl.codec.transforms.runner import MEMORY_LIMIT, Precision
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.checkpoint import find_checkpoint, load_checkpoint_model, training_facts
@@ -65,7 +65,7 @@ def load_codec(
     Raises:
         ExportError, CheckpointError: if there is no usable model.
         DeviceError: if the device cannot be used.
-        FreezeError: if no codec can use the weights of a checkpoint.
+        UnusableModelError: if no codec can use the weights of a checkpoint.
         MemoryLimitError: if the memory limit is too low for the model.
     """
     path = locate(model, metric)
@@ -78,7 +78,7 @@ def load_codec(
     try:
         objective = objective_of(content.facts)
         codec = Codec(content.model.to(device), content.tables, precision, memory_limit, objective)
-    except FreezeError as error:
+    except UnusableModelError as error:
         raise ExportError(f"{path}: {error}") from None
     stated = CodecIdentity(content.fingerprint, content.tables)
     check_identity(path, stated, CodecIdentity(codec.fingerprint, codec.tables()))

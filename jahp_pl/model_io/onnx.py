@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.entropy.freezing import LATENT_RADIX
+from jahp_pl.codec.entropy.integer_layers import LATENT_RADIX
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis, to_raw
 from jahp_pl.folders import replace_folder
 from jahp_pl.model import CompressionModel

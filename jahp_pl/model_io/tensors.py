@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jahp_pl.codec.entropy.freezing import FreezeError
+from jahp_pl.codec.entropy.integer_layers import UnusableModelError
 from jahp_pl.model_io.tensor_layout import (
     EXPONENT,
     EXPORT_FORMAT,
@@ -46,7 +46,7 @@ def store(state: Mapping[str, Tensor], dtype: Dtype, version: int = EXPORT_FORMA
         version: version of the export format, at least 2.
 
     Raises:
-        FreezeError: if weights to store as int8 are not finite.
+        UnusableModelError: if weights to store as int8 are not finite.
     """
     stored = {}
     for name, tensor in state.items():
@@ -94,7 +94,7 @@ def store_table(table: Tensor) -> Tensor:
 def _to_integers(name: str, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Return q up to +-127, and per row the smallest e that suffices, from -126 to 127."""
     if not bool(torch.isfinite(weights).all()):
-        raise FreezeError(f"{name}: has weights that are not finite; train again from an earlier checkpoint")
+        raise UnusableModelError(f"{name}: has weights that are not finite; train again from an earlier checkpoint")
     exponent = row_exponents(weights)
     return torch.round(weights / power(exponent)).clamp(-LARGEST, LARGEST).to(torch.int8), exponent
 

@@ -25,7 +25,7 @@ from jahp_pl.codec.table_names import LATENTS, PRIOR, join_tables, tables_below
 from jahp_pl.codec.targets import Target, check_target
 from jahp_pl.config import ModelConfig
 from jahp_pl.density_layout import DensityLayout
-from jahp_pl.runtime.freezing import FrozenNetworks, freeze_networks
+from jahp_pl.runtime.integer_networks import IntegerNetworks, convert_networks
 from jahp_pl.runtime.networks import EntropyNetworks, TransformNetworks
 from jahp_pl.runtime.transforms import MEMORY_LIMIT, RuntimeAnalyzed, RuntimeTransforms
 from jahp_pl.runtime.weight_shapes import check_parts
@@ -53,7 +53,8 @@ class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
         threads: number of CPU threads; 0 for one per core.
 
     Raises:
-        FreezeError: if weights are not finite or too large for exact arithmetic, or the tables belong to another model.
+        UnusableModelError: if weights are not finite or too large for exact arithmetic, or the tables belong to another
+            model.
         KeyError: if a weight or a table is missing.
         ValueError: if the density or a network is not one of the package's own.
     """
@@ -80,13 +81,13 @@ class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
             num_channels = config.num_latents if config.entropy_model == "factorized" else config.num_filters
             self._prior = ChannelTables(num_channels, tables_below(PRIOR, tables))
         self._coder: SymbolCoder | None = None
-        frozen = FrozenNetworks([], None)
+        integer_networks = IntegerNetworks([], None)
         if config.entropy_model != "factorized":
             self._coder = SymbolCoder(
                 WindowTables(DensityLayout(config), config.num_latents, tables_below(LATENTS, tables))
             )
-            frozen = freeze_networks(config, state)
-        self.networks = EntropyNetworks(frozen, threads)
+            integer_networks = convert_networks(config, state)
+        self.networks = EntropyNetworks(integer_networks, threads)
         self.fingerprint = fingerprint(config, self._decoder_arrays(state))
 
     def __reduce__(self) -> tuple[type[RuntimeCodec], tuple[object, ...]]:
@@ -144,7 +145,7 @@ class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
         self, files: Sequence[bytes], max_pixels: int | None, deadline: Deadline
     ) -> list[DecodedLatents[IntArray]]:
         """Read the latents of several files in lockstep, before the deadline; see `decode_all`."""
-        has_context = self.networks.frozen.context is not None
+        has_context = self.networks.integer_networks.context is not None
         opened = [open_file(data, max_pixels, self.fingerprint, self.num_levels, has_context) for data in files]
         tasks: list[DecodeTask[IntArray]] = []
         for file in opened:
@@ -205,7 +206,7 @@ class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
             yield from self._prior.arrays()
         if self._coder is not None:
             yield from self._coder.tables.arrays()
-        for layer in self.networks.frozen.layers():
+        for layer in self.networks.integer_networks.layers():
             yield from layer.arrays()
 
 

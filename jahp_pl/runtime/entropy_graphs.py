@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jahp_pl.codec.entropy.freezing import (
+from jahp_pl.codec.entropy.integer_layers import (
     CONVOLUTION_TAPS,
     FRACTION_BITS,
     HYPER_LATENT_CLAMP,
@@ -28,19 +28,19 @@ from jahp_pl.codec.entropy.freezing import (
     RAW_CLAMP,
     SMALLEST,
     UPSAMPLING_TAPS,
-    FrozenContext,
-    FrozenLayer,
+    IntegerContext,
+    IntegerLayer,
     Tap,
 )
 from jahp_pl.runtime.onnx_file import FLOAT, INT64, TO_END, GraphBuilder
 
 
-def hyper_synthesis(layers: Sequence[FrozenLayer], from_psi: FrozenLayer | None) -> GraphBuilder:
+def hyper_synthesis(layers: Sequence[IntegerLayer], from_psi: IntegerLayer | None) -> GraphBuilder:
     """Build the graph of h_s and of the part of g_ep's first layer that depends on psi.
 
     Args:
         layers: layers of h_s.
-        from_psi: that part of g_ep, see `FrozenContext`; None without a context model.
+        from_psi: that part of g_ep, see `IntegerContext`; None without a context model.
     """
     graph = GraphBuilder()
     x = graph.input("z_hat", ["h", "w", layers[0].weight.shape[1]])
@@ -59,28 +59,28 @@ def hyper_synthesis(layers: Sequence[FrozenLayer], from_psi: FrozenLayer | None)
     return graph
 
 
-def context(frozen: FrozenContext, is_wide: bool) -> GraphBuilder:
+def context(networks: IntegerContext, is_wide: bool) -> GraphBuilder:
     """Build the graph of g_cm and g_ep; shapes as in the module's docstring.
 
     Args:
-        frozen: layers of both.
+        networks: both in integers.
         is_wide: whether latents come in two pieces, see the module's docstring.
     """
     graph = GraphBuilder()
-    g_cm = _ExactLayer(graph, frozen.context, "g_cm")
+    g_cm = _ExactLayer(graph, networks.context, "g_cm")
     x = g_cm.bias()
     for name, unit in (("low", 1), ("high", LATENT_RADIX)) if is_wide else (("latents", 1),):
-        latents = graph.input(name, ["P", frozen.context.weight.shape[1]])
+        latents = graph.input(name, ["P", networks.context.weight.shape[1]])
         product = graph.op("MatMul", latents, g_cm.tap(0))
         x = graph.op("Add", x, graph.op("Mul", product, g_cm.grid(unit)))
-    for number, layer in enumerate(frozen.layers):
+    for number, layer in enumerate(networks.layers):
         linear = _ExactLayer(graph, layer, f"g_ep.{number}")
-        if number == 0 and frozen.from_psi is not None:
+        if number == 0 and networks.from_psi is not None:
             start = graph.input("from_psi", ["P", layer.weight.shape[2]])
         else:
             start = linear.bias()
         x = linear.multiply(x, start)
-    graph.output(_to_raw(graph, x), "raw", ["P", frozen.layers[-1].weight.shape[2]])
+    graph.output(_to_raw(graph, x), "raw", ["P", networks.layers[-1].weight.shape[2]])
     return graph
 
 
@@ -92,9 +92,9 @@ class _Rows(NamedTuple):
 
 
 class _ExactLayer:
-    """A frozen layer in a graph; the names of its weights begin with `name`. Methods return names of tensors."""
+    """An integer layer in a graph; the names of its weights begin with `name`. Methods return names of tensors."""
 
-    def __init__(self, graph: GraphBuilder, layer: FrozenLayer, name: str) -> None:
+    def __init__(self, graph: GraphBuilder, layer: IntegerLayer, name: str) -> None:
         self._graph, self._layer, self._name = graph, layer, name
 
     def bias(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jahp_pl.codec.entropy.freezing import FreezeError
+from jahp_pl.codec.entropy.integer_layers import UnusableModelError
 from jahp_pl.model_io.export_config import CodecIdentity, ExportError, Metric, check_identity, is_export
 from jahp_pl.model_io.pretrained import locate
 from jahp_pl.runtime.codec import RuntimeCodec
@@ -29,7 +29,7 @@ def load_runtime(model: str | Path | None = None, *, metric: Metric | None = Non
     stored = read_weights(path)
     try:
         codec = RuntimeCodec(stored.config, stored.state, stored.tables, threads)
-    except (FreezeError, ValueError) as error:
+    except (UnusableModelError, ValueError) as error:
         raise ExportError(f"{path}: {error}") from None
     stated = CodecIdentity(stored.fingerprint, stored.tables)
     check_identity(path, stated, CodecIdentity(codec.fingerprint, codec.table_names()))

@@ -10,12 +10,12 @@ import numpy.typing as npt
 import onnxruntime
 
 from jahp_pl.codec.arrays import Float32Array, IntArray
-from jahp_pl.codec.entropy.freezing import LATENT_RADIX
 from jahp_pl.codec.entropy.hyper_strips import hyper_strips
+from jahp_pl.codec.entropy.integer_layers import LATENT_RADIX
 from jahp_pl.codec.entropy.symbol_coder import LatentRange
 from jahp_pl.codec.entropy.wavefront import CodingOrder, coding_order
 from jahp_pl.runtime import entropy_graphs, transform_graphs
-from jahp_pl.runtime.freezing import FrozenNetworks
+from jahp_pl.runtime.integer_networks import IntegerNetworks
 from jahp_pl.runtime.onnx_file import GraphBuilder
 from jahp_pl.runtime.transform_graphs import State
 
@@ -63,32 +63,32 @@ class EntropyNetworks:
     """Sessions of h_s, g_cm and g_ep on integers, each created on first use.
 
     Args:
-        frozen: layers of the networks.
+        integer_networks: layers of the networks.
         threads: see `Session`.
     """
 
-    def __init__(self, frozen: FrozenNetworks, threads: int) -> None:
-        self.frozen, self._threads = frozen, threads
+    def __init__(self, integer_networks: IntegerNetworks, threads: int) -> None:
+        self.integer_networks, self._threads = integer_networks, threads
 
     @cached_property
     def hyper_synthesis(self) -> Session:
         """Session of h_s, and of the part of g_ep's first layer that depends on psi; see `entropy_graphs`."""
-        context = self.frozen.context
+        context = self.integer_networks.context
         from_psi = None if context is None else context.from_psi
-        graph = entropy_graphs.hyper_synthesis(self.frozen.h_s, from_psi)
+        graph = entropy_graphs.hyper_synthesis(self.integer_networks.h_s, from_psi)
         return Session(graph, True, self._threads, is_rare=True)
 
     @cached_property
     def context(self) -> Session:
         """Session of g_cm and g_ep for latents of magnitudes up to 2^7; see `entropy_graphs`."""
-        assert self.frozen.context is not None
-        return Session(entropy_graphs.context(self.frozen.context, is_wide=False), True, self._threads)
+        assert self.integer_networks.context is not None
+        return Session(entropy_graphs.context(self.integer_networks.context, is_wide=False), True, self._threads)
 
     @cached_property
     def context_wide(self) -> Session:
         """Session of g_cm and g_ep for larger latents, which enter in two pieces; see `entropy_graphs`."""
-        assert self.frozen.context is not None
-        return Session(entropy_graphs.context(self.frozen.context, is_wide=True), True, self._threads)
+        assert self.integer_networks.context is not None
+        return Session(entropy_graphs.context(self.integer_networks.context, is_wide=True), True, self._threads)
 
     def batch(
         self,
@@ -120,7 +120,7 @@ class RuntimeBatch:
         num_latents: int,
     ) -> None:
         self._networks = networks
-        context = networks.frozen.context
+        context = networks.integer_networks.context
         self.order: CodingOrder = coding_order(shapes, [] if context is None else context.offsets)
         count = sum(height * width for height, width in shapes)
         # Row 0 represents all positions outside the images.
@@ -140,7 +140,7 @@ class RuntimeBatch:
     def parameters(self, start: int, stop: int) -> Float32Array:
         """Compute the raw parameters of positions by rank: (stop - start, outputs) integers, steps of 2^-12."""
         inputs = {} if self._from_psi is None else {"from_psi": self._from_psi[start:stop]}
-        if self._networks.frozen.context is None:
+        if self._networks.integer_networks.context is None:
             return inputs["from_psi"]
         taps = self.order.taps[start:stop].ravel()
         pieces = [piece.take(taps, axis=0).reshape(stop - start, -1) for piece in self._y]

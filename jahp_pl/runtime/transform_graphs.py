@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from jahp_pl.codec.arrays import Float32Array
 from jahp_pl.codec.transforms.tiles import TileSpan
-from jahp_pl.runtime.freezing import LEAKY_SLOPE
+from jahp_pl.runtime.integer_networks import LEAKY_SLOPE
 from jahp_pl.runtime.onnx_file import FLOAT, INT64, TO_END, UINT8, GraphBuilder
 
 State = Mapping[str, Float32Array]

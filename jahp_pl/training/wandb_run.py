@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
-from jahp_pl.codec.entropy.freezing import FreezeError
+from jahp_pl.codec.entropy.integer_layers import UnusableModelError
 from jahp_pl.config import Config, ConfigError, to_dict
 from jahp_pl.errors import first_line
 from jahp_pl.files import write_atomically
@@ -124,7 +124,7 @@ def log_export(logger: WandbLogger, checkpoint: Path, folder: Path) -> None:
 
     try:
         codec = export_from(checkpoint, folder, overwrite=True)
-    except FreezeError as error:
+    except UnusableModelError as error:
         rank_zero_warn(f"{checkpoint}: not uploaded to W&B, because no codec can use these weights: {error}")
         return
     run = logger.experiment

@@ -1,4 +1,4 @@
-"""Models with impossible numbers are refused when they are frozen, and the range coder never ends the process."""
+"""Models with impossible numbers are refused when a codec is built, and the range coder never ends the process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from jahp_pl.codec.bitstream import BitstreamError
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.entropy.freezing import FreezeError
+from jahp_pl.codec.entropy.integer_layers import UnusableModelError
 from jahp_pl.codec.entropy.range_coder import Reader, Writer
 from tests.support.codec_models import JOINT, ONE_OF_EACH, Variant, codec_of, model_of
 
@@ -27,7 +27,7 @@ def test_non_finite_weights_are_refused_in_every_network(variant: Variant, value
             before = parameter.flatten()[-1].clone()
             parameter.flatten()[-1] = value
         try:
-            with pytest.raises(FreezeError, match=f"{name}: has weights that are not finite"):
+            with pytest.raises(UnusableModelError, match=f"{name}: has weights that are not finite"):
                 Codec(model)
         finally:
             with torch.no_grad():
@@ -39,7 +39,7 @@ def test_altered_tables_are_refused(name: str) -> None:
     codec = codec_of(JOINT)
     table = codec.tables()[name]
     for spoiled in (table.flip(0), table * 2**20, table * 0):
-        with pytest.raises(FreezeError, match="table"):
+        with pytest.raises(UnusableModelError, match="table"):
             Codec(codec.model, codec.tables() | {name: spoiled})
 
 
@@ -47,7 +47,7 @@ def test_altered_masses_of_the_prior_are_refused() -> None:
     codec = codec_of(JOINT)
     masses = codec.tables()["prior.masses"]
     for spoiled in (masses * 1e300, masses * 4, masses * 0, -masses):
-        with pytest.raises(FreezeError, match="table"):
+        with pytest.raises(UnusableModelError, match="table"):
             Codec(codec.model, codec.tables() | {"prior.masses": spoiled})
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from jahp_pl.codec.entropy.fixed_point import FixedPointLayer
-from jahp_pl.codec.entropy.freezing import FLOAT32_EXACT, LARGEST_INPUT, LATENT_RADIX
+from jahp_pl.codec.entropy.integer_layers import FLOAT32_EXACT, LARGEST_INPUT, LATENT_RADIX
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis
 from jahp_pl.codec.entropy.wavefront import coding_order
 from jahp_pl.codec.entropy.window_tables import NUM_SCALES

@@ -11,7 +11,7 @@ import torch
 
 from jahp_pl.cli.main import main
 from jahp_pl.codec.codec import Codec
-from jahp_pl.codec.entropy.freezing import FreezeError
+from jahp_pl.codec.entropy.integer_layers import UnusableModelError
 from jahp_pl.config import ModelConfig
 from jahp_pl.errors import WriteError
 from jahp_pl.initialization.warm_start import initialize
@@ -102,7 +102,7 @@ def test_non_finite_weights_are_refused_in_every_type(tmp_path):
     with torch.no_grad():
         model.h_s[0].weight[0, 0, 0, 0] = torch.nan
     for dtype in DTYPES:
-        with pytest.raises(FreezeError, match=r"h_s\.0.*not finite"):
+        with pytest.raises(UnusableModelError, match=r"h_s\.0.*not finite"):
             export(model, tmp_path / "m", {}, dtype=dtype)
 
 

@@ -13,7 +13,7 @@ import torch
 
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.entropy.fixed_point import quantize
-from jahp_pl.codec.entropy.freezing import LARGEST, SMALLEST
+from jahp_pl.codec.entropy.integer_layers import LARGEST, SMALLEST
 from jahp_pl.codec.entropy.networks import to_raw
 from jahp_pl.model import CompressionModel
 from jahp_pl.model_io.export import export

@@ -13,7 +13,7 @@ from tests.support.codec_models import Variant
 
 
 class Layer(NamedTuple):
-    """Frozen layer, in the page's notation."""
+    """Integer layer, in the page's notation."""
 
     W: np.ndarray
     """(taps, inputs, outputs) integers."""
@@ -34,8 +34,8 @@ class Layer(NamedTuple):
         return u if self.slope == 1 else np.where(u > 0, u, u * np.float32(self.slope))
 
 
-def frozen(w: np.ndarray, b: np.ndarray, slope: float, A: int = 2**10) -> Layer:
-    """Freeze weights w (taps, inputs, outputs) and biases b (outputs,)."""
+def converted(w: np.ndarray, b: np.ndarray, slope: float, A: int = 2**10) -> Layer:
+    """Convert weights w (taps, inputs, outputs) and biases b (outputs,) to integers."""
     w = w.astype(np.float64)
     S = np.abs(w).sum(axis=1).max(axis=0)
     R = 2**24 // A - w.shape[1] // 2 - 1
@@ -79,19 +79,19 @@ def layers_of(variant: Variant, tensors: dict[str, np.ndarray]) -> dict[str, Lay
     if "h_s.0.weight" in tensors:
         for number, slope in ((0, hyper_slope), (2, hyper_slope), (4, 1.0)):
             taps = by_tap(tensors[f"h_s.{number}.weight"], transposed=number < 4)
-            result[f"h_s.{number}"] = frozen(taps, tensors[f"h_s.{number}.bias"], slope)
+            result[f"h_s.{number}"] = converted(taps, tensors[f"h_s.{number}.bias"], slope)
     if "g_cm.weight" in tensors:
         live = tensors["g_cm.weight"].transpose(2, 1, 0)  # by tap
         assert len(live) == 12
-        result["g_cm"] = frozen(live.reshape(1, -1, live.shape[-1]), tensors["g_cm.bias"], 1.0, 2**7)
+        result["g_cm"] = converted(live.reshape(1, -1, live.shape[-1]), tensors["g_cm.bias"], 1.0, 2**7)
         split = tensors["g_ep.0.weight"].shape[1] - live.shape[-1]
         first, bias = by_tap(tensors["g_ep.0.weight"], transposed=False), tensors["g_ep.0.bias"]
-        result["g_ep.0"] = frozen(first[:, split:], np.zeros_like(bias) if split else bias, 0.01)
+        result["g_ep.0"] = converted(first[:, split:], np.zeros_like(bias) if split else bias, 0.01)
         for number, slope in ((2, 0.01), (4, 1.0)):
             taps = by_tap(tensors[f"g_ep.{number}.weight"], transposed=False)
-            result[f"g_ep.{number}"] = frozen(taps, tensors[f"g_ep.{number}.bias"], slope)
+            result[f"g_ep.{number}"] = converted(taps, tensors[f"g_ep.{number}.bias"], slope)
         if split:
-            result["g_ep.0 of h_s"] = frozen(first[:, :split], bias, 1.0)
+            result["g_ep.0 of h_s"] = converted(first[:, :split], bias, 1.0)
     return result
 
 

@@ -1,7 +1,7 @@
 """Entropy coding of the latents: exact networks, tables, the range coder and the order of positions.
 
-There are two kinds of tables, each in a module that computes it from a trained model when the model is frozen, and in
-one that codes with it in every runtime:
+There are two kinds of tables, each with a module that computes it once from a trained model, and with one that codes
+with it in every runtime:
 
 | tables of | computed by (torch) | used by (no torch) |
 |---|---|---|

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from jahp_pl.codec.arrays import Float64Array, IntArray
-from jahp_pl.codec.entropy.freezing import FreezeError
+from jahp_pl.codec.entropy.integer_layers import UnusableModelError
 from jahp_pl.codec.entropy.range_coder import MASS_BITS, ChannelTable, Reader, Writer
 from jahp_pl.codec.entropy.table_checks import checked_table
 
@@ -26,21 +26,23 @@ class ChannelTables:
         stored: tables that `PriorTables` computed, see `stored`; float64.
 
     Raises:
-        FreezeError: if `stored` does not fit the channels.
+        UnusableModelError: if `stored` does not fit the channels.
     """
 
     def __init__(self, num_channels: int, stored: Mapping[str, Float64Array]) -> None:
         sizes = checked_table(stored, "sizes", num_channels)
         lowest = checked_table(stored, "lowest", num_channels, signed=True)
         if sizes.min() < 2 or sizes.sum() >= 2**31 or np.abs(lowest).max() > 2 * TABLE_LIMIT:
-            raise FreezeError("tables of the prior: their sizes or first symbols are invalid; export the model again")
+            raise UnusableModelError(
+                "tables of the prior: their sizes or first symbols are invalid; export the model again"
+            )
         bounds = np.cumsum(sizes.astype(np.int64))
         masses = np.split(checked_table(stored, "masses", int(bounds[-1])), bounds[:-1])
         sums = [float(one.sum()) for one in masses]
         if min(sums) < 1:
-            raise FreezeError("tables of the prior: a channel has no mass; export the model again")
+            raise UnusableModelError("tables of the prior: a channel has no mass; export the model again")
         if max(sums) > 2.0 ** (MASS_BITS + 1):
-            raise FreezeError("tables of the prior: a channel has too much mass; export the model again")
+            raise UnusableModelError("tables of the prior: a channel has too much mass; export the model again")
         self.tables = [ChannelTable(int(low), one) for low, one in zip(lowest, masses, strict=True)]
 
     def stored(self) -> dict[str, Float64Array]:

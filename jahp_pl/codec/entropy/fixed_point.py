@@ -3,9 +3,9 @@
 A range decoder needs the encoder's probabilities to the last bit, which float networks cannot guarantee: the order of
 summation, and therefore the result, depends on the batch shape, the number of threads, the library and the machine.
 Here both operands of a matrix product are integers, so all products and partial sums are integers too. Below 2^24
-float32 holds them exactly, and nothing is rounded in any order of summation. This is proved per output channel when a
-model is frozen: the sum of |weights| times the largest input stays below 2^24. Between two matrix products everything
-is elementwise, and IEEE 754 defines the result.
+float32 holds them exactly, and nothing is rounded in any order of summation. This is proved per output channel when
+`integer_layers` converts a model: the sum of |weights| times the largest input stays below 2^24. Between two matrix
+products everything is elementwise, and IEEE 754 defines the result.
 
 Weights are integers on a grid per output channel, the finest for which the bound can be proved. Inputs are in block
 floating point: at each position the channels are 11-bit integers times a power of two derived from the largest of
@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jahp_pl.codec.entropy.freezing import LARGEST, LARGEST_INPUT, SMALLEST, FrozenLayer
+from jahp_pl.codec.entropy.integer_layers import LARGEST, LARGEST_INPUT, SMALLEST, IntegerLayer
 from jahp_pl.codec.packed_weights import multiply, pack_if_faster
 
 EXPONENT_FIELD = 0x7F800000
@@ -85,7 +85,7 @@ class FixedPointLayer(NamedTuple):
     def arrays(self) -> Iterator[npt.NDArray[np.generic]]:
         """Yield everything that determines the output, for the fingerprint."""
         weight, bias, grid = (part.cpu().numpy() for part in (self.integers(), self.bias, self.grid))
-        yield from FrozenLayer(weight, bias, grid, self.slope).arrays()
+        yield from IntegerLayer(weight, bias, grid, self.slope).arrays()
 
     def blocks(self, num_rows: int) -> Iterator[slice]:
         """Split rows into blocks of the size at which a CPU multiplies fastest and whose results stay in a cache."""
@@ -99,8 +99,8 @@ class FixedPointLayer(NamedTuple):
         return self.weight / self.grid
 
 
-def to_torch(layer: FrozenLayer) -> FixedPointLayer:
-    """Convert a frozen layer to tensors on the CPU."""
+def to_torch(layer: IntegerLayer) -> FixedPointLayer:
+    """Convert a layer from arrays to tensors on the CPU."""
     weight = torch.from_numpy(layer.weight * layer.grid)
     bias, grid = torch.from_numpy(layer.bias), torch.from_numpy(layer.grid)
     return FixedPointLayer(weight, bias, grid, layer.slope, [pack_if_faster(tap) for tap in weight])

@@ -12,7 +12,7 @@ from torch import Tensor
 from jahp_pl.codec.arrays import Float32Array, IntArray
 from jahp_pl.codec.entropy.byte_product import HIGHEST, LOWEST, ZERO_POINT
 from jahp_pl.codec.entropy.fixed_point import FixedPointLayer
-from jahp_pl.codec.entropy.freezing import LATENT_RADIX
+from jahp_pl.codec.entropy.integer_layers import LATENT_RADIX
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis, to_raw
 from jahp_pl.codec.entropy.range_coder import Writer
 from jahp_pl.codec.entropy.step_network import FEW_ROWS, LatentArray, StepNetwork

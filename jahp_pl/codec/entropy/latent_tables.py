@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from jahp_pl.codec.arrays import Float64Array, IntArray
-from jahp_pl.codec.entropy.freezing import FRACTION_BITS
+from jahp_pl.codec.entropy.integer_layers import FRACTION_BITS
 from jahp_pl.codec.entropy.range_coder import MASS_BITS
 from jahp_pl.codec.entropy.window_tables import (
     NUM_EXPONENTIALS,
@@ -41,7 +41,7 @@ class LatentTables(WindowTables):
         stored: `stored()` of another instance for the same density; None computes the tables.
 
     Raises:
-        FreezeError: if `stored` does not fit the density.
+        UnusableModelError: if `stored` does not fit the density.
     """
 
     def __init__(

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from jahp_pl.codec.arrays import Float32Array
 from jahp_pl.codec.entropy.byte_product import ByteProduct, byte_product
 from jahp_pl.codec.entropy.fixed_point import FixedPointLayer, quantize, to_torch
-from jahp_pl.codec.entropy.freezing import (
+from jahp_pl.codec.entropy.hyper_strips import hyper_strips
+from jahp_pl.codec.entropy.integer_layers import (
     CONVOLUTION_TAPS,
     FRACTION_BITS,
     HYPER_LATENT_CLAMP,
@@ -30,10 +31,9 @@ from jahp_pl.codec.entropy.freezing import (
     Tap,
     TrainedLayer,
     conv_taps,
-    freeze_context,
-    freeze_hyper_synthesis,
+    convert_context,
+    convert_hyper_synthesis,
 )
-from jahp_pl.codec.entropy.hyper_strips import hyper_strips
 from jahp_pl.context import ContextPrediction
 from jahp_pl.exact_layers import (
     ENTROPY_PARAMETERS,
@@ -52,15 +52,15 @@ class ExactHyperSynthesis:
         network: trained h_s; its device is used.
 
     Raises:
-        FreezeError: if weights are not finite or too large.
+        UnusableModelError: if weights are not finite or too large.
     """
 
     def __init__(self, network: nn.Sequential) -> None:
         self.device = next(network.parameters()).device
         found = exact_layers("h_s", network, HYPER_SYNTHESIS)
         self.kinds, self.halo = [layer.kind for layer in found], input_halo(found)
-        frozen = freeze_hyper_synthesis([_trained(layer) for layer in found])
-        self.layers = [to_torch(layer).to(self.device) for layer in frozen]
+        integer_layers = convert_hyper_synthesis([_trained(layer) for layer in found])
+        self.layers = [to_torch(layer).to(self.device) for layer in integer_layers]
 
     def strips(self, z_hat: Tensor, height: int, width: int) -> Iterator[tuple[int, Tensor]]:
         """Compute psi for (height, width) latents from z_hat (N, hz, wz), some rows at a time.
@@ -169,7 +169,7 @@ class ExactContextNetwork:
         has_psi: whether the first inputs of g_ep come from a hyperprior.
 
     Raises:
-        FreezeError: if weights are not finite or too large.
+        UnusableModelError: if weights are not finite or too large.
     """
 
     def __init__(self, g_cm: ContextPrediction, g_ep: nn.Sequential, has_psi: bool) -> None:
@@ -178,11 +178,11 @@ class ExactContextNetwork:
         assert g_cm.bias is not None
         taps = conv_taps(_array(g_cm.weight))[: side**2 // 2]  # in raster order, before the center
         layers = [_trained(layer) for layer in exact_layers("g_ep", g_ep, ENTROPY_PARAMETERS)]
-        frozen = freeze_context(TrainedLayer("g_cm", taps, _array(g_cm.bias), 1.0), side, layers, has_psi)
-        self.offsets = frozen.offsets
-        self.context = to_torch(frozen.context).to(self.device)
-        self.layers = [to_torch(layer).to(self.device) for layer in frozen.layers]
-        self.from_psi = None if frozen.from_psi is None else to_torch(frozen.from_psi).to(self.device)
+        converted = convert_context(TrainedLayer("g_cm", taps, _array(g_cm.bias), 1.0), side, layers, has_psi)
+        self.offsets = converted.offsets
+        self.context = to_torch(converted.context).to(self.device)
+        self.layers = [to_torch(layer).to(self.device) for layer in converted.layers]
+        self.from_psi = None if converted.from_psi is None else to_torch(converted.from_psi).to(self.device)
 
     @cached_property
     def byte_context(self) -> ByteProduct | None:

@@ -31,7 +31,7 @@ class PriorTables(ChannelTables):
         stored: `stored()` of another instance for the same density; None computes the tables.
 
     Raises:
-        FreezeError: if `stored` does not fit the density.
+        UnusableModelError: if `stored` does not fit the density.
     """
 
     def __init__(self, prior: FactorizedDensity, stored: Mapping[str, Float64Array] | None = None) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from jahp_pl.codec.arrays import Float32Array, IndexArray
 from jahp_pl.codec.entropy.byte_product import ByteProduct, padded_rows
 from jahp_pl.codec.entropy.fixed_point import ANCHOR, EXPONENT_FIELD, FixedPointLayer
-from jahp_pl.codec.entropy.freezing import FRACTION_BITS, LARGEST, RAW_CLAMP, SMALLEST
+from jahp_pl.codec.entropy.integer_layers import FRACTION_BITS, LARGEST, RAW_CLAMP, SMALLEST
 from jahp_pl.codec.entropy.networks import ExactContextNetwork
 from jahp_pl.codec.packed_weights import multiply
 
@@ -108,7 +108,7 @@ class StepNetwork:
     """
 
     def __init__(self, network: ExactContextNetwork, y: LatentArray) -> None:
-        self._frozen = [network.context, *network.layers]
+        self._network_layers = [network.context, *network.layers]
         self._bytes = network.byte_context if y.dtype == np.uint8 else None
         self._y = y
         self._memory = _Memory()
@@ -150,7 +150,7 @@ class StepNetwork:
         padded = num_rows if self._bytes is None else padded_rows(num_rows)
         shape, dtype = (padded, num_taps, self._y.shape[2]), self._y.dtype
         whole = [self._memory.array(f"context {piece}", shape, dtype) for piece in range(len(self._y))]
-        layers = [self._layer(f"layer {number}", layer, num_rows) for number, layer in enumerate(self._frozen)]
+        layers = [self._layer(f"layer {number}", layer, num_rows) for number, layer in enumerate(self._network_layers)]
         context_rows = [torch.from_numpy(part).flatten(1) for part in whole]
         step = _Step([part[:num_rows] for part in whole], context_rows, layers)
         self._steps[num_rows] = step

@@ -14,7 +14,7 @@ from typing import Generic, NamedTuple, Protocol
 import numpy as np
 
 from jahp_pl.codec.arrays import Float32Array, IndexArray, IntArray
-from jahp_pl.codec.entropy.freezing import LATENT_RADIX
+from jahp_pl.codec.entropy.integer_layers import LATENT_RADIX
 from jahp_pl.codec.entropy.range_coder import Reader, Writer
 from jahp_pl.codec.entropy.wavefront import CodingOrder, Step
 from jahp_pl.codec.entropy.window_tables import WIDTHS, Windows, WindowTables
@@ -49,7 +49,7 @@ class LatentRange(NamedTuple):
 
     @property
     def num_pieces(self) -> int:
-        """Number of pieces in which the latents enter g_cm, 1 or 2; see `freezing.LATENT_RADIX`."""
+        """Number of pieces in which the latents enter g_cm, 1 or 2; see `integer_layers.LATENT_RADIX`."""
         return 1 if max(-self.lowest, self.highest) <= LATENT_RADIX // 2 else 2
 
 

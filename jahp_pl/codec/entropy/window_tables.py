@@ -1,7 +1,8 @@
 """Makes the table of each latent, p(y_hat | raw entropy parameters), only by integer and correctly rounded operations.
 
-Everything that needs exp, log or erf is tabulated once, when a model is frozen, by `latent_tables`, and given here: the
-scales, the thresholds between them, the cumulative of each scale, and the exponential of mixture weights. No torch.
+Everything that needs exp, log or erf is computed once by `latent_tables`, stored with the weights, and passed to this
+module as tables: the scales, the thresholds between them, the cumulative of each scale, and the exponential of mixture
+weights. No torch.
 
 The table of a latent is a window of integers around its mean, wide enough for its scale, plus an escape for all others:
 
@@ -22,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jahp_pl.codec.arrays import Float32Array, Float64Array, IndexArray, IntArray
-from jahp_pl.codec.entropy.freezing import FRACTION_BITS, RAW_CLAMP
+from jahp_pl.codec.entropy.integer_layers import FRACTION_BITS, RAW_CLAMP
 from jahp_pl.codec.entropy.range_coder import MASS_BITS
 from jahp_pl.codec.entropy.table_checks import check_halves, check_weights, checked_table, rising_tables
 from jahp_pl.density_layout import DensityLayout
@@ -76,7 +77,7 @@ class WindowTables:
         stored: tables that `LatentTables` computed, see `stored`; float64.
 
     Raises:
-        FreezeError: if `stored` does not fit the density.
+        UnusableModelError: if `stored` does not fit the density.
     """
 
     def __init__(self, density: DensityLayout, num_latents: int, stored: Mapping[str, Float64Array]) -> None:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from jahp_pl.codec.entropy.fixed_point import FixedPointLayer, quantize
-from jahp_pl.codec.entropy.freezing import LARGEST, LARGEST_INPUT, SMALLEST
+from jahp_pl.codec.entropy.integer_layers import LARGEST, LARGEST_INPUT, SMALLEST
 from jahp_pl.codec.packed_weights import pack_weight
-from tests.support.frozen_layers import freeze_layer, largest_sum
+from tests.support.integer_layers import convert_layer, largest_sum
 
 
 def steps_of(values: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ def mantissas_of(values: Tensor) -> Tensor:
 
 
 def random_layer(num_in: int = 40, num_out: int = 6, taps: int = 3, slope: float = 1.0) -> FixedPointLayer:
-    return freeze_layer("any", torch.randn(taps, num_in, num_out), torch.randn(num_out), slope)
+    return convert_layer("any", torch.randn(taps, num_in, num_out), torch.randn(num_out), slope)
 
 
 # --- sums -------------------------------------------------------------------------------------------------------------
@@ -55,7 +55,7 @@ def test_sums_equal_those_of_python_integers_for_random_and_extreme_inputs() -> 
 def test_a_sum_is_rounded_once_as_ieee_754_says() -> None:
     """Compare with numpy's float32 additions, one number at a time, over the whole range of steps and grids."""
     weight = torch.randn(2, 30, 8) * torch.logspace(-12, 9, 8)
-    layer = freeze_layer("any", weight, torch.randn(8) * torch.logspace(-9, 12, 8), 0.01)
+    layer = convert_layer("any", weight, torch.randn(8) * torch.logspace(-9, 12, 8), 0.01)
     x = torch.randn(50, 30) * torch.logspace(-14, 14, 50)[:, None]
     out, steps = layer.add(layer.bias, quantize(x), 1), steps_of(x)
     product = (mantissas_of(x).long() @ layer.integers()[1].long()).numpy().astype(np.float32)
@@ -160,7 +160,7 @@ def test_tiny_inputs_count_little_and_huge_ones_are_clamped(
 
 
 def test_the_extremes_of_inputs_weights_and_biases_overflow_nothing() -> None:
-    layer = freeze_layer("any", torch.full((25, 4, 2), 2.0**42), torch.tensor([3.4e38, -3.4e38]), 0.0)
+    layer = convert_layer("any", torch.full((25, 4, 2), 2.0**42), torch.tensor([3.4e38, -3.4e38]), 0.0)
     out = layer.bias
     for tap in range(25):
         out = layer.add(out, quantize(torch.tensor([[math.inf] * 4, [-math.inf] * 4])), tap)
@@ -169,7 +169,7 @@ def test_the_extremes_of_inputs_weights_and_biases_overflow_nothing() -> None:
 
 def test_numbers_that_are_flushed_to_zero_change_nothing() -> None:
     """A caller may have set torch.set_flush_denormal."""
-    layer = freeze_layer("any", torch.randn(1, 6, 4) * 1e-9, torch.tensor([1e-41, -1e-39, 0.0, 1e-30]), 0.01)
+    layer = convert_layer("any", torch.randn(1, 6, 4) * 1e-9, torch.tensor([1e-41, -1e-39, 0.0, 1e-30]), 0.01)
     values = torch.tensor([[1e-40] * 6, [1e-45, 0, 0, 0, 0, 0], [1e-12] * 6, [1.0] * 6])
     expected = quantize(layer(quantize(values)))
     try:

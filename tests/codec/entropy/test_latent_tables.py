@@ -9,7 +9,7 @@ from decimal import Decimal, localcontext
 import numpy as np
 import pytest
 
-from jahp_pl.codec.entropy.freezing import FreezeError
+from jahp_pl.codec.entropy.integer_layers import UnusableModelError
 from jahp_pl.codec.entropy.latent_tables import LatentTables
 from jahp_pl.codec.entropy.range_coder import MASS_BITS
 from jahp_pl.codec.entropy.window_tables import ESCAPE_BITS, NUM_SCALES, SCALE_BITS, SCALE_MAX
@@ -85,10 +85,10 @@ def test_a_reach_leaves_less_than_an_escape_outside(family: DensityName) -> None
 @pytest.mark.parametrize("name", ["scales", "thresholds", "cumulative", "exponential"])
 def test_given_tables_are_used(name: str) -> None:
     tables = tables_of("laplace", 2)
-    frozen = {key: value.copy() for key, value in tables.stored().items()}
-    frozen[name][7] += 2.0**-16 if name == "scales" else 1
-    again = LatentTables(tables.density, M, frozen)
-    assert np.array_equal(again.stored()[name], frozen[name])
+    stored = {key: value.copy() for key, value in tables.stored().items()}
+    stored[name][7] += 2.0**-16 if name == "scales" else 1
+    again = LatentTables(tables.density, M, stored)
+    assert np.array_equal(again.stored()[name], stored[name])
     same = [np.array_equal(a, b) for a, b in zip(again.arrays(), tables.arrays(), strict=True)]
     assert same.count(False) == 1, "what determines probabilities is in the fingerprint"
 
@@ -97,21 +97,21 @@ def test_given_tables_are_used(name: str) -> None:
 @pytest.mark.parametrize("fault", ["missing", "short", "long", "half", "nan", "negative"])
 def test_invalid_tables_are_refused_by_name(name: str, fault: str) -> None:
     tables = tables_of("gaussian", 2)
-    frozen = {key: value.copy() for key, value in tables.stored().items()}
+    stored = {key: value.copy() for key, value in tables.stored().items()}
     if fault == "missing":
-        del frozen[name]
+        del stored[name]
     elif fault == "half":
-        frozen[name] = frozen[name].astype(np.float32)
+        stored[name] = stored[name].astype(np.float32)
     elif fault in ("nan", "negative"):
-        frozen[name][2] = math.nan if fault == "nan" else -1.0
+        stored[name][2] = math.nan if fault == "nan" else -1.0
     else:
-        frozen[name] = frozen[name][:-1] if fault == "short" else np.append(frozen[name], frozen[name][-1])
-    with pytest.raises(FreezeError, match=f"^table {name}: "):
-        LatentTables(tables.density, M, frozen)
+        stored[name] = stored[name][:-1] if fault == "short" else np.append(stored[name], stored[name][-1])
+    with pytest.raises(UnusableModelError, match=f"^table {name}: "):
+        LatentTables(tables.density, M, stored)
 
 
 def test_scales_that_do_not_rise_are_refused() -> None:
     tables = tables_of("gaussian", 2)
-    frozen = tables.stored() | {"scales": tables.scales[::-1]}
-    with pytest.raises(FreezeError, match=r"^table scales: does not rise"):
-        LatentTables(tables.density, M, frozen)
+    stored = tables.stored() | {"scales": tables.scales[::-1]}
+    with pytest.raises(UnusableModelError, match=r"^table scales: does not rise"):
+        LatentTables(tables.density, M, stored)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.entropy.fixed_point import FixedPointLayer
-from jahp_pl.codec.entropy.freezing import RAW_CLAMP, FreezeError
+from jahp_pl.codec.entropy.integer_layers import RAW_CLAMP, UnusableModelError
 from jahp_pl.codec.entropy.networks import ExactContextNetwork, ExactHyperSynthesis, to_raw
 from jahp_pl.context import ContextPrediction, EntropyParameterNetwork
 from jahp_pl.hyperprior import HyperSynthesis
@@ -162,11 +162,11 @@ def joint_networks(change: Callable[[nn.Module, nn.Module, nn.Module], object]) 
     with torch.no_grad():
         change(h_s, g_cm, g_ep)
 
-    def freeze() -> None:
+    def convert() -> None:
         ExactHyperSynthesis(h_s)
         ExactContextNetwork(g_cm, g_ep, has_psi=True)
 
-    return freeze
+    return convert
 
 
 PICKS: list[tuple[str, Callable[..., nn.Module]]] = [
@@ -187,18 +187,18 @@ def test_non_finite_weights_are_refused_with_the_layers_name(
         # An unmasked weight of g_cm; masked ones are never used.
         getattr(pick(*networks), what).view(-1)[0] = float("nan")
 
-    with pytest.raises(FreezeError, match=rf"^{name}: has weights that are not finite"):
+    with pytest.raises(UnusableModelError, match=rf"^{name}: has weights that are not finite"):
         joint_networks(spoil)()
 
 
 @pytest.mark.parametrize(("name", "pick"), PICKS)
 def test_disproportionate_weights_are_refused_with_the_layers_name(name: str, pick: Callable[..., nn.Module]) -> None:
-    freeze = joint_networks(lambda *networks: pick(*networks).weight.view(-1)[:1].fill_(1e30))  # type: ignore[union-attr,operator]
-    with pytest.raises(FreezeError, match=rf"^{name}: weights up to 1\.00e\+30 are too large"):
-        freeze()
+    convert = joint_networks(lambda *networks: pick(*networks).weight.view(-1)[:1].fill_(1e30))  # type: ignore[union-attr,operator]
+    with pytest.raises(UnusableModelError, match=rf"^{name}: weights up to 1\.00e\+30 are too large"):
+        convert()
 
 
-def test_a_model_of_zeros_freezes_and_gives_zeros() -> None:
+def test_a_model_of_zeros_becomes_integers_and_gives_zeros() -> None:
     h_s = HyperSynthesis(4, 6, 12, False)
     for parameter in h_s.parameters():
         nn.init.zeros_(parameter)

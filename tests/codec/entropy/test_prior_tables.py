@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from jahp_pl.codec.entropy.channel_tables import TABLE_LIMIT
-from jahp_pl.codec.entropy.freezing import FreezeError
+from jahp_pl.codec.entropy.integer_layers import UnusableModelError
 from jahp_pl.codec.entropy.prior_tables import TABLE_MARGIN, PriorTables
 from jahp_pl.codec.entropy.range_coder import MASS_BITS, Reader, Writer
 from jahp_pl.entropy_model import FactorizedDensity
@@ -58,7 +58,7 @@ def test_every_symbol_round_trips_at_its_cost() -> None:
 
 @pytest.mark.parametrize("shift", [0.0, 1e3, -1e5])
 @pytest.mark.parametrize("width", [1e-4, 1.0, 1e5])
-def test_a_density_of_any_location_and_width_freezes(shift: float, width: float) -> None:
+def test_a_density_of_any_location_and_width_has_tables(shift: float, width: float) -> None:
     prior = FactorizedDensity(3, init_scale=width)
     with torch.no_grad():
         prior.biases[-1].add_(shift)
@@ -74,10 +74,10 @@ def test_given_tables_are_used() -> None:
     prior, tables = model_of(WITH_PRIOR[0]).prior, tables_of(WITH_PRIOR[0])
     assert prior is not None
     for name in ("lowest", "masses"):
-        frozen = {key: value.copy() for key, value in tables.stored().items()}
-        frozen[name][5] += 1
-        again = PriorTables(prior, frozen)
-        assert np.array_equal(again.stored()[name], frozen[name])
+        stored = {key: value.copy() for key, value in tables.stored().items()}
+        stored[name][5] += 1
+        again = PriorTables(prior, stored)
+        assert np.array_equal(again.stored()[name], stored[name])
         same = [np.array_equal(a, b) for a, b in zip(again.arrays(), tables.arrays(), strict=True)]
         assert same.count(False) == 1, "what determines probabilities is in the fingerprint"
         symbols = torch.randint(-9, 10, (len(again.tables), 5, 8), dtype=torch.int32)
@@ -106,11 +106,11 @@ def test_invalid_tables_are_refused(name: str, spoil: object) -> None:
     assert callable(spoil)
     prior = model_of(WITH_PRIOR[0]).prior
     assert prior is not None
-    frozen = tables_of(WITH_PRIOR[0]).stored()
-    spoilt = spoil(frozen[name])
-    frozen = {key: value for key, value in frozen.items() if key != name} | ({} if spoilt is None else {name: spoilt})
-    with pytest.raises(FreezeError, match=r"^table.*: .*; export the model again$"):
-        PriorTables(prior, frozen)
+    stored = tables_of(WITH_PRIOR[0]).stored()
+    spoilt = spoil(stored[name])
+    stored = {key: value for key, value in stored.items() if key != name} | ({} if spoilt is None else {name: spoilt})
+    with pytest.raises(UnusableModelError, match=r"^table.*: .*; export the model again$"):
+        PriorTables(prior, stored)
 
 
 def test_the_tables_of_a_bfloat16_or_float64_model_are_computed_in_doubles() -> None:

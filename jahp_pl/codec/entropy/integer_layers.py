@@ -61,11 +61,14 @@ UPSAMPLING_TAPS = tuple(
 in the order in which their products are added."""
 
 
-class FreezeError(JahpError, ValueError):
-    """A model whose arithmetic cannot be proved exact; the message names the layer."""
+class UnusableModelError(JahpError, ValueError):
+    """A model from which no codec can be built: its sums would not be exact, or its tables are invalid.
+
+    The message names the layer or the table.
+    """
 
 
-class FrozenLayer(NamedTuple):
+class IntegerLayer(NamedTuple):
     """A linear layer, or a convolution as one linear layer per tap, in integers."""
 
     weight: Float32Array
@@ -93,22 +96,22 @@ class TrainedLayer(NamedTuple):
     slope: float
 
 
-class FrozenContext(NamedTuple):
+class IntegerContext(NamedTuple):
     """g_cm and g_ep in integers."""
 
-    context: FrozenLayer
+    context: IntegerLayer
     """g_cm as one linear layer with 12 M inputs."""
-    layers: list[FrozenLayer]
+    layers: list[IntegerLayer]
     """g_ep, whose first layer lacks the inputs from h_s."""
-    from_psi: FrozenLayer | None
+    from_psi: IntegerLayer | None
     """The part of g_ep's first layer that reads h_s, with the bias; None without a hyperprior."""
     offsets: list[tuple[int, int]]
     """Row and column of each live tap of g_cm relative to the position, in raster order."""
 
 
-def freeze_layer(
+def convert_layer(
     name: str, weight: Weights, bias: Weights | None, slope: float, largest_input: int = LARGEST_INPUT
-) -> FrozenLayer:
+) -> IntegerLayer:
     """Round a layer to the finest grids for which all sums are proved to fit 24 bits.
 
     Args:
@@ -119,23 +122,23 @@ def freeze_layer(
         largest_input: largest magnitude of the integers that the layer is applied to.
 
     Raises:
-        FreezeError: if weights are not finite or so large that no grid is left, or the inputs are too many.
+        UnusableModelError: if weights are not finite or so large that no grid is left, or the inputs are too many.
     """
     num_inputs = weight.shape[1]
     bias = np.zeros(weight.shape[-1]) if bias is None else bias
     if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
-        raise FreezeError(f"{name}: has weights that are not finite; train again from an earlier checkpoint")
+        raise UnusableModelError(f"{name}: has weights that are not finite; train again from an earlier checkpoint")
     # Rounding may add half a step per input to a sum, so the limit is lowered by that much.
     room = FLOAT32_EXACT // largest_input - num_inputs // 2 - 1
     if room < 2**6:
-        raise FreezeError(f"{name}: {num_inputs} inputs are too many for exact sums; use narrower layers")
+        raise UnusableModelError(f"{name}: {num_inputs} inputs are too many for exact sums; use narrower layers")
     taps = [np.asarray(tap) for tap in weight]  # converted to float64 one at a time, to save memory
     sums = np.stack([np.abs(tap, dtype=np.float64).sum(axis=0) for tap in taps])
     # Powers of two by frexp and Python's arithmetic, which are exact; a vectorized log2 or exp2 may miss them.
     largest = (sums.max(axis=0) / room).tolist()
     exponents = [max(math.frexp(value)[1], -GRID_LIMIT) if value else 0 for value in largest]
     if max(exponents) > GRID_LIMIT:
-        raise FreezeError(f"{name}: weights up to {np.abs(weight).max():.2e} are too large; train again")
+        raise UnusableModelError(f"{name}: weights up to {np.abs(weight).max():.2e} are too large; train again")
     grid = np.array([2.0**exponent for exponent in exponents], dtype=np.float32)
     integers = np.empty(weight.shape, dtype=np.float32)
     for tap, out in zip(taps, integers, strict=True):
@@ -143,7 +146,7 @@ def freeze_layer(
         # A sum of magnitudes that reaches the limit reaches it in float32 too, because rounding is monotone.
         reached = int(np.abs(out).sum(axis=0).max()) * largest_input
         assert reached < FLOAT32_EXACT, f"{name}: {reached} grid steps"
-    return FrozenLayer(integers, bias.astype(np.float32), grid, slope)
+    return IntegerLayer(integers, bias.astype(np.float32), grid, slope)
 
 
 def conv_taps(weight: Float32Array, is_transposed: bool = False) -> Float32Array:
@@ -160,17 +163,17 @@ def conv_taps(weight: Float32Array, is_transposed: bool = False) -> Float32Array
     return np.ascontiguousarray(by_tap).reshape(-1, *by_tap.shape[2:])
 
 
-def freeze_hyper_synthesis(layers: Sequence[TrainedLayer]) -> list[FrozenLayer]:
-    """Freeze h_s to integers: two transposed convolutions, then an ordinary one.
+def convert_hyper_synthesis(layers: Sequence[TrainedLayer]) -> list[IntegerLayer]:
+    """Convert h_s to integers: two transposed convolutions, then an ordinary one.
 
     Raises:
-        FreezeError: see `freeze_layer`.
+        UnusableModelError: see `convert_layer`.
     """
-    return [freeze_layer(*layer) for layer in layers]
+    return [convert_layer(*layer) for layer in layers]
 
 
-def freeze_context(g_cm: TrainedLayer, side: int, g_ep: Sequence[TrainedLayer], has_psi: bool) -> FrozenContext:
-    """Freeze g_cm and g_ep to integers.
+def convert_context(g_cm: TrainedLayer, side: int, g_ep: Sequence[TrainedLayer], has_psi: bool) -> IntegerContext:
+    """Convert g_cm and g_ep to integers.
 
     Args:
         g_cm: convolution that holds only the taps before the center of its kernel.
@@ -179,17 +182,17 @@ def freeze_context(g_cm: TrainedLayer, side: int, g_ep: Sequence[TrainedLayer], 
         has_psi: whether the first inputs of g_ep come from a hyperprior.
 
     Raises:
-        FreezeError: see `freeze_layer`.
+        UnusableModelError: see `convert_layer`.
     """
     num_taps, num_latents, num_outputs = g_cm.weight.shape
     offsets = [(tap // side - side // 2, tap % side - side // 2) for tap in range(num_taps)]
     joined = g_cm.weight.reshape(1, num_taps * num_latents, num_outputs)
-    context = freeze_layer(g_cm.name, joined, g_cm.bias, 1.0, LATENT_RADIX // 2)
+    context = convert_layer(g_cm.name, joined, g_cm.bias, 1.0, LATENT_RADIX // 2)
     first, *others = g_ep
     weight, from_psi = first.weight, None
     if has_psi:
         num_psi = weight.shape[1] - num_outputs
-        from_psi = freeze_layer(first.name, weight[:, :num_psi], first.bias, 1.0)
+        from_psi = convert_layer(first.name, weight[:, :num_psi], first.bias, 1.0)
         weight = weight[:, num_psi:]
-    layers = [freeze_layer(first.name, weight, None if has_psi else first.bias, first.slope)]
-    return FrozenContext(context, layers + [freeze_layer(*layer) for layer in others], from_psi, offsets)
+    layers = [convert_layer(first.name, weight, None if has_psi else first.bias, first.slope)]
+    return IntegerContext(context, layers + [convert_layer(*layer) for layer in others], from_psi, offsets)

@@ -1,4 +1,4 @@
-"""Frozen weights are integers that keep every sum exact, on the finest grid that does; others are refused."""
+"""Weights become integers that keep every sum exact, on the finest grid that does; others are refused."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from jahp_pl.codec.entropy.freezing import (
+from jahp_pl.codec.entropy.integer_layers import (
     FLOAT32_EXACT,
     GRID_LIMIT,
     LARGEST_INPUT,
     LATENT_RADIX,
-    FreezeError,
+    UnusableModelError,
     conv_taps,
 )
 from tests.support.codec_models import JOINT, MIXTURE, Variant, codec_of
-from tests.support.frozen_layers import freeze_layer, largest_sum
+from tests.support.integer_layers import convert_layer, largest_sum
 
 TRAINED = [JOINT, MIXTURE, Variant("scale_hyperprior"), Variant("context")]
 
@@ -56,7 +56,7 @@ ADVERSARIAL: dict[str, Callable[[], Tensor]] = {
 @pytest.mark.parametrize("name", ADVERSARIAL)
 def test_the_bound_holds_for_weights_made_to_break_it_and_the_grid_is_the_finest(name: str, largest_input: int) -> None:
     weight = ADVERSARIAL[name]()
-    layer = freeze_layer("any", weight, None, 1.0, largest_input)
+    layer = convert_layer("any", weight, None, 1.0, largest_input)
     integers = layer.integers().double()
     assert torch.equal(integers, integers.round())
     assert torch.equal((integers * layer.grid).float(), layer.weight)
@@ -80,7 +80,7 @@ def test_the_bound_holds_for_random_weights(seed: int, num_in: int, log_scale: f
     generator = torch.Generator().manual_seed(seed)
     scale = 10.0 ** (log_scale - spread * torch.rand(2, num_in, 3, generator=generator))
     weight = (torch.randn(2, num_in, 3, generator=generator) * scale).float()
-    assert largest_sum(freeze_layer("any", weight, None, 1.0)) < FLOAT32_EXACT
+    assert largest_sum(convert_layer("any", weight, None, 1.0)) < FLOAT32_EXACT
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -88,22 +88,22 @@ def test_the_bound_holds_for_random_weights(seed: int, num_in: int, log_scale: f
 def test_non_finite_weights_are_refused_with_the_layers_name(where: str, value: float) -> None:
     tensors = {"weight": torch.zeros(1, 3, 2), "bias": torch.zeros(2)}
     tensors[where].view(-1)[-1] = value
-    with pytest.raises(FreezeError, match=r"^h_s\.2: has weights that are not finite"):
-        freeze_layer("h_s.2", tensors["weight"], tensors["bias"], 1.0)
+    with pytest.raises(UnusableModelError, match=r"^h_s\.2: has weights that are not finite"):
+        convert_layer("h_s.2", tensors["weight"], tensors["bias"], 1.0)
 
 
 def test_weights_beyond_the_coarsest_grid_are_refused() -> None:
     weight = torch.zeros(1, 10, 3)
     weight[0, 4, 1] = 2.0**46
-    with pytest.raises(FreezeError, match=r"^g_ep\.2: weights up to 7\.04e\+13 are too large"):
-        freeze_layer("g_ep.2", weight, None, 1.0)
+    with pytest.raises(UnusableModelError, match=r"^g_ep\.2: weights up to 7\.04e\+13 are too large"):
+        convert_layer("g_ep.2", weight, None, 1.0)
     weight[0, 4, 1] = 2.0**45
-    assert largest_sum(freeze_layer("g_ep.2", weight, None, 1.0)) < FLOAT32_EXACT
+    assert largest_sum(convert_layer("g_ep.2", weight, None, 1.0)) < FLOAT32_EXACT
 
 
 def test_a_layer_of_too_many_inputs_is_refused() -> None:
-    with pytest.raises(FreezeError, match=r"^broad: 32768 inputs are too many"):
-        freeze_layer("broad", torch.ones(1, 2**15, 1), None, 1.0)
+    with pytest.raises(UnusableModelError, match=r"^broad: 32768 inputs are too many"):
+        convert_layer("broad", torch.ones(1, 2**15, 1), None, 1.0)
 
 
 @pytest.mark.parametrize("layer", [nn.Conv2d(3, 4, 5), nn.ConvTranspose2d(3, 4, 5)], ids=["plain", "transposed"])
