@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from jahp_pl.codec.bitstream import FILE_SUFFIX, MAGIC, MAX_PIXELS, BitstreamError, unpack
-from jahp_pl.codec.limits import claimable_pixels
+from jahp_pl.codec.limits import size_based_pixel_limit
 from jahp_pl.errors import JahpError
 from jahp_pl.files import resolved
 from jahp_pl.model_io.export_config import Metric, is_export, read_fingerprint
@@ -175,7 +175,7 @@ class JahpImageFile(ImageFile.ImageFile):
 
     def _check_claim(self, num_bytes: int) -> None:
         """Refuse more pixels than a real file of this length has, unless Pillow's limit is switched off."""
-        if Image.MAX_IMAGE_PIXELS is not None and self.width * self.height > claimable_pixels(num_bytes):
+        if Image.MAX_IMAGE_PIXELS is not None and self.width * self.height > size_based_pixel_limit(num_bytes):
             raise BitstreamError(
                 f"the file declares {self.width} x {self.height} pixels in {num_bytes} bytes, more than a real file "
                 f"has; {NO_LIMIT} if you trust it"

@@ -134,7 +134,7 @@ class _Compressor(NamedTuple):
     def _describe(self, encoded: AnyEncoded, height: int, width: int, lost: Sequence[str], icc: bytes) -> str:
         """Describe a file in one line: size, colors, what was lost, quality, and what decoding it needs."""
         from jahp_pl.codec.bitstream import DEFAULT_MAX_PIXELS
-        from jahp_pl.codec.limits import needed_pixels
+        from jahp_pl.codec.limits import required_max_pixels
         from jahp_pl.codec.targets import quality_of
         from jahp_pl.images.icc import profile_name
 
@@ -147,7 +147,7 @@ class _Compressor(NamedTuple):
         if encoded.psnr is not None:
             words.append(f"PSNR {encoded.psnr:.2f} dB")
         words += ["verified"] if self.verify else []
-        if (needed := needed_pixels(height, width)) > DEFAULT_MAX_PIXELS:
+        if (needed := required_max_pixels(height, width)) > DEFAULT_MAX_PIXELS:
             words.append(f"decompress it with --max-pixels {needed}")
         return "; ".join(words)
 

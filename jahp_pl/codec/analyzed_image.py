@@ -31,7 +31,7 @@ class TorchAnalyzedImage:
         latents: Float32Array = self.transforms.scale(self.y, level)[0].cpu().numpy()
         return latents
 
-    def refine(self, level: float | None, search: SearchLength = "whole") -> RealLatents:
+    def refine(self, level: float | None, search: SearchLength = "full") -> RealLatents:
         """Return the refiner's latents at a rate level; those of `scaled` if there is no refiner."""
         y = self.transforms.scale(self.y, level)
         z_hat = None
@@ -47,5 +47,5 @@ class TorchAnalyzedImage:
     def synthesize(self, y_hat: IntArray, level: float | None) -> Samples:
         """Reconstruct the image (3, H, W) from latents (M, h, w), before `to_gray`."""
         _, height, width = self.image.shape
-        shown: Samples = self.transforms.synthesize(torch.from_numpy(y_hat), height, width, level).numpy()
-        return shown
+        image: Samples = self.transforms.synthesize(torch.from_numpy(y_hat), height, width, level).numpy()
+        return image

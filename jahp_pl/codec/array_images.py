@@ -53,11 +53,11 @@ def to_array(image: Samples | Image.Image) -> ArrayPixels:
         converted = convert_image(image, flatten=False, max_icc=MAX_ICC_BYTES)
         image, icc = converted.rgb, converted.icc
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise unusable(image.dtype, image.dtype == np.uint8, image.shape)
+        raise not_rgb_error(image.dtype, image.dtype == np.uint8, image.shape)
     return ArrayPixels(image, icc)
 
 
-def unusable(dtype: object, is_uint8: bool, shape: tuple[int, ...]) -> ValueError:
+def not_rgb_error(dtype: object, is_uint8: bool, shape: tuple[int, ...]) -> ValueError:
     """Create the error for a tensor or an array that is not an RGB image."""
     if not is_uint8:
         remedy = "scale it to 0 to 255 and round it to uint8"

@@ -49,7 +49,7 @@ encode any number of symbols, so only an explicit limit keeps a file of 30 bytes
 MAX_ICC_BYTES = 2**20
 """Maximum size of a color profile, both deflated and inflated."""
 LATENT_MIN, LATENT_MAX = -32768, 32767
-FOREIGN_FILE = "an incompatible program made the file; compress the image again"
+INCOMPATIBLE_FILE = "an incompatible program made the file; compress the image again"
 """Cause and remedy, for messages about files with a valid checksum that do not decode."""
 
 
@@ -143,13 +143,13 @@ class _Fields(NamedTuple):
 
     def are_valid(self, version: int) -> bool:
         """Check whether all fields are in the format's range."""
-        is_size = 1 <= self.width <= MAX_SIDE and 1 <= self.height <= MAX_SIDE
-        are_lengths = self.profile_length <= MAX_ICC_BYTES and self.payload_length % 4 == 0
-        is_range = self.smallest >= LATENT_MIN and self.smallest + self.spread <= LATENT_MAX
-        is_level = (self.level_steps or 0) <= MAX_LEVEL_STEPS
+        is_size_valid = 1 <= self.width <= MAX_SIDE and 1 <= self.height <= MAX_SIDE
+        are_lengths_valid = self.profile_length <= MAX_ICC_BYTES and self.payload_length % 4 == 0
+        is_range_valid = self.smallest >= LATENT_MIN and self.smallest + self.spread <= LATENT_MAX
+        is_level_valid = (self.level_steps or 0) <= MAX_LEVEL_STEPS
         # Version 2 without flags must be written as version 1.
-        are_flags = self.flags <= HAS_LEVEL | IS_GRAY and (version == 1 or self.flags > 0)
-        return is_size and are_lengths and is_range and is_level and are_flags
+        are_flags_valid = self.flags <= HAS_LEVEL | IS_GRAY and (version == 1 or self.flags > 0)
+        return is_size_valid and are_lengths_valid and is_range_valid and is_level_valid and are_flags_valid
 
 
 def unpack(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[Header, bytes]:
@@ -179,7 +179,7 @@ def unpack(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[Header, b
     fields = _read_fields(data, version)
     rest = _checked_rest(data, fields)
     if not fields.are_valid(version):
-        raise BitstreamError(f"the header has values out of the format's range; {FOREIGN_FILE}")
+        raise BitstreamError(f"the header has values out of the format's range; {INCOMPATIBLE_FILE}")
     if fields.width * fields.height > max_pixels:
         raise BitstreamError(
             f"the file declares {fields.width} x {fields.height} pixels, more than the {max_pixels} accepted; raise "
@@ -254,9 +254,11 @@ def _inflate(profile: bytes) -> bytes:
     try:
         icc = stream.decompress(profile, MAX_ICC_BYTES + 1)
     except zlib.error:
-        raise BitstreamError(f"the color profile is damaged; {FOREIGN_FILE}") from None
+        raise BitstreamError(f"the color profile is damaged; {INCOMPATIBLE_FILE}") from None
     if not (stream.eof and 0 < len(icc) <= MAX_ICC_BYTES and not stream.unused_data):
-        raise BitstreamError(f"the color profile is not one zlib stream of 1 to {MAX_ICC_BYTES} bytes; {FOREIGN_FILE}")
+        raise BitstreamError(
+            f"the color profile is not one zlib stream of 1 to {MAX_ICC_BYTES} bytes; {INCOMPATIBLE_FILE}"
+        )
     return icc
 
 

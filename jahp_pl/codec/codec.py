@@ -32,7 +32,7 @@ from jahp_pl.codec.latents import Decoded, Encoded
 from jahp_pl.codec.limits import Deadline
 from jahp_pl.codec.rate_control import encode_to_target
 from jahp_pl.codec.search import refinement
-from jahp_pl.codec.table_names import LATENTS, PRIOR, join_tables, tables_below
+from jahp_pl.codec.table_names import LATENTS, PRIOR, join_tables, tables_with_prefix
 from jahp_pl.codec.targets import Target, check_target
 from jahp_pl.codec.torch_settings import retry_if_precision_changed
 from jahp_pl.codec.transforms.runner import MEMORY_LIMIT, Precision, TransformRunner
@@ -43,10 +43,10 @@ from jahp_pl.ops import is_finite
 if TYPE_CHECKING:
     from PIL import Image
 
-    from jahp_pl.codec.image_types import ImageKind, Picture
+    from jahp_pl.codec.image_types import ImageKind, ImageLike
 
 
-class Codec(BaseCodec["Picture", Tensor, Tensor]):
+class Codec(BaseCodec["ImageLike", Tensor, Tensor]):
     """Codec of a trained model: compresses images to files and decompresses them.
 
     Guarantees: on any machine with the same weights and tables, `decompress(compress(image))` recovers the encoder's
@@ -136,7 +136,7 @@ class Codec(BaseCodec["Picture", Tensor, Tensor]):
     @torch.inference_mode()
     def encode(
         self,
-        image: Picture,
+        image: ImageLike,
         target: Target | None = None,
         *,
         effort: int = 0,
@@ -266,7 +266,9 @@ class Codec(BaseCodec["Picture", Tensor, Tensor]):
 
 def _stored(tables: Mapping[str, Tensor] | None, prefix: str) -> dict[str, npt.NDArray[np.float64]] | None:
     """Select the stored tables of the prior or of the latents, as arrays; None if all are to be computed."""
-    return None if tables is None else {name: table.numpy() for name, table in tables_below(prefix, tables).items()}
+    return (
+        None if tables is None else {name: table.numpy() for name, table in tables_with_prefix(prefix, tables).items()}
+    )
 
 
 def _check_finite(model: nn.Module) -> None:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Generic, NamedTuple
 
 from jahp_pl.codec.arrays import IntArray, Samples
-from jahp_pl.codec.bitstream import FOREIGN_FILE, BitstreamError, Header, unpack
+from jahp_pl.codec.bitstream import INCOMPATIBLE_FILE, BitstreamError, Header, unpack
 from jahp_pl.codec.encoder import to_gray
 from jahp_pl.codec.entropy.range_coder import Reader
 from jahp_pl.codec.entropy.symbol_coder import DecodeTask, LatentRange
 from jahp_pl.codec.latents import Integers
-from jahp_pl.codec.level_steps import last_level_steps, to_level
+from jahp_pl.codec.level_steps import highest_level_steps, to_level
 from jahp_pl.codec.limits import accepted_pixels, check_steps
 from jahp_pl.strides import HYPER_STRIDE, STRIDE
 
@@ -72,8 +72,8 @@ def open_file(
             "decode it with the model that made it"
         )
     is_single_rate, level_steps = header.level_steps is None, header.level_steps or 0
-    if is_single_rate != (num_levels == 1) or level_steps > last_level_steps(num_levels):
-        raise BitstreamError(f"the file declares a rate level that this model does not have; {FOREIGN_FILE}")
+    if is_single_rate != (num_levels == 1) or level_steps > highest_level_steps(num_levels):
+        raise BitstreamError(f"the file declares a rate level that this model does not have; {INCOMPATIBLE_FILE}")
     height, width = -(-header.height // STRIDE), -(-header.width // STRIDE)
     if has_context:
         check_steps(height, width, max_pixels)
@@ -96,7 +96,7 @@ def reconstruct_image(header: Header, reader: Reader, y_hat: IntArray, synthesiz
     """
     reader.finish()
     if not header.latent_min <= int(y_hat.min()) <= int(y_hat.max()) <= header.latent_max:
-        raise BitstreamError(f"the latents exceed the range stated in the header; {FOREIGN_FILE}")
+        raise BitstreamError(f"the latents exceed the range stated in the header; {INCOMPATIBLE_FILE}")
     level = to_level(header.level_steps)
     image = synthesize(y_hat, header.height, header.width, level)
     return Reconstruction(to_gray(image) if header.is_gray else image, level)

@@ -29,8 +29,8 @@ class AnalyzedImage(Protocol):
     def scaled(self, level: float | None) -> Float32Array:
         """Return the latents (M, h, w), scaled by the gains of a rate level, before rounding."""
 
-    def refine(self, level: float | None, search: SearchLength = "whole") -> RealLatents:
-        """Return the latents to round and code at a rate level: those of `scaled`, or what a search made of them."""
+    def refine(self, level: float | None, search: SearchLength = "full") -> RealLatents:
+        """Return the latents to round and code at a rate level: those of `scaled`, or the result of a search."""
 
     def synthesize(self, y_hat: IntArray, level: float | None) -> Samples:
         """Reconstruct the image (3, H, W) from latents (M, h, w), before `to_gray`."""
@@ -80,7 +80,7 @@ class ImageEncoder:
         """
         return self.round_and_encode(self.refine(level_steps), level_steps)
 
-    def refine(self, level_steps: int | None, search: SearchLength = "whole") -> RealLatents:
+    def refine(self, level_steps: int | None, search: SearchLength = "full") -> RealLatents:
         """Return the latents to round and code at a rate level; see `AnalyzedImage.refine`."""
         return self.analyzed.refine(to_level(level_steps), search)
 
@@ -93,15 +93,16 @@ class ImageEncoder:
             latents: result of `refine`.
             level_steps: its rate level in steps; None for a single-rate model.
             shrinkage: amount, between -1/2 and 1/2, by which latents are moved toward 0 before they are rounded. It
-                changes those that are nearly halfway between two integers.
+                changes only latents that are nearly halfway between two integers.
         """
         y_hat, z_hat = to_integers(latents.y, shrinkage), latents.z_hat
         level, writer = to_level(level_steps), Writer(self.measure)
         self.write(writer, y_hat, z_hat)
         payload, image = writer.payload(), self.analyzed.image
         _, height, width = image.shape
-        ends = int(y_hat.min()), int(y_hat.max())
-        data = pack(Header(self.fingerprint, width, height, *ends, self.icc, level_steps, is_gray(image)), payload)
+        latent_range = int(y_hat.min()), int(y_hat.max())
+        header = Header(self.fingerprint, width, height, *latent_range, self.icc, level_steps, is_gray(image))
+        data = pack(header, payload)
         bits = writer.bits if self.measure else None
         return Encoded(data, y_hat, z_hat, len(data) - len(payload), level, bits=bits)
 
@@ -110,8 +111,8 @@ class ImageEncoder:
 
         A latent is modeled as a Gaussian whose variance is the energy E of the 3 x 3 latents around it in its channel.
         Its bits are then 1/2 log2(1 + 2 pi e E): for large E the entropy of that Gaussian in unit bins, and almost
-        nothing if all latents are 0. For the bundled models and most images, the estimate is right to within 15 %; it
-        is 10 % higher at the lowest level and 7 % lower at the highest than in between.
+        nothing if all latents are 0. For the bundled models and most images, the estimate is off by less than
+        15 %; relative to the size, it is 10 % higher at the lowest level and 7 % lower at the highest than in between.
         """
         y_hat = np.rint(self.analyzed.scaled(to_level(level_steps)))
         energy = _local_mean(np.square(y_hat))
@@ -132,8 +133,8 @@ class ImageEncoder:
         return self._psnr(to_integers(self.refine(level_steps, "brief").y), to_level(level_steps))
 
     def _psnr(self, y_hat: IntArray, level: float | None) -> float:
-        image, shown = self.analyzed.image, self.analyzed.synthesize(y_hat, level)
-        difference = image.astype(np.float32) - (to_gray(shown) if is_gray(image) else shown)
+        image, decoded = self.analyzed.image, self.analyzed.synthesize(y_hat, level)
+        difference = image.astype(np.float32) - (to_gray(decoded) if is_gray(image) else decoded)
         mse = float(np.square(difference).mean(dtype=np.float64))
         return 10 * float(np.log10(255**2 / mse)) if mse else float("inf")
 
@@ -144,7 +145,7 @@ def is_gray(image: Samples) -> bool:
 
 
 def to_gray(image: Samples) -> Samples:
-    """Put the BT.601 luma into all channels: (3, H, W) uint8 -> (3, H, W) uint8, in integer arithmetic."""
+    """Set all channels to the BT.601 luma: (3, H, W) uint8 -> (3, H, W) uint8, in integer arithmetic."""
     red, green, blue = image.astype(np.int32)
     luma = (299 * red + 587 * green + 114 * blue + 500) // 1000
     return np.repeat(luma.astype(np.uint8)[None], 3, axis=0)

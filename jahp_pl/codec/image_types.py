@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jahp_pl.codec.array_images import from_array, to_array, unusable
+from jahp_pl.codec.array_images import from_array, not_rgb_error, to_array
 from jahp_pl.codec.arrays import Samples
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    Picture = Tensor | Samples | Image.Image
+    ImageLike = Tensor | Samples | Image.Image
 
 ImageKind = Literal["tensor", "numpy", "pil"]
 """tensor: (3, H, W) uint8; numpy: (H, W, 3) uint8 array; pil: Pillow image of mode RGB."""
@@ -29,7 +29,7 @@ class Pixels(NamedTuple):
     """ICC profile that defines RGB; empty for sRGB."""
 
 
-def to_pixels(image: Picture) -> Pixels:
+def to_pixels(image: ImageLike) -> Pixels:
     """Convert an image to pixels; the image is never changed.
 
     Args:
@@ -42,7 +42,7 @@ def to_pixels(image: Picture) -> Pixels:
         rgb, icc = to_array(image)
         return Pixels(torch.from_numpy(np.array(rgb, order="C")).movedim(-1, 0), icc)
     if image.dtype != torch.uint8 or image.dim() != 3 or image.shape[0] != 3 or 0 in image.shape:
-        raise unusable(image.dtype, image.dtype == torch.uint8, tuple(image.shape))
+        raise not_rgb_error(image.dtype, image.dtype == torch.uint8, tuple(image.shape))
     if image.is_meta or image.layout != torch.strided:
         raise ValueError("an image must have its pixels in memory, not be a meta or sparse tensor; convert it first")
     return Pixels(image.cpu(), b"")

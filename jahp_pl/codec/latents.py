@@ -23,16 +23,16 @@ class Latents(NamedTuple, Generic[Integers]):
     """(N, ceil(h / 4), ceil(w / 4)) int32; None without side information."""
 
 
-SearchLength = Literal["none", "brief", "whole"]
-"""How long an encoder searches for better latents than g_a(x): a brief search tells the size of the file of a whole
-one."""
+SearchLength = Literal["none", "brief", "full"]
+"""How long an encoder searches for better latents than g_a(x). A brief search predicts the size of the file that a full
+one makes."""
 
 
 class RealLatents(NamedTuple):
     """Latents of one image to be rounded to the nearest integers, and hyper-latents that are integers already."""
 
     y: Float32Array
-    """(M, h, w): g_a(x), scaled by the gains of a rate level, or what a search made of it."""
+    """(M, h, w): g_a(x), scaled by the gains of a rate level, or the result of a search that starts from it."""
     z_hat: IntArray | None
     """See `Latents`."""
 
@@ -72,7 +72,7 @@ class Decoded(NamedTuple, Generic[Rgb, Integers]):
 
 
 def count_mismatches(encoded: Encoded[Any], decoded: Decoded[Any, Any]) -> int:
-    """Count the latents and hyper-latents that were decoded differently; if the shapes differ, all of them count.
+    """Count the latents and hyper-latents that differ after decoding; if the shapes differ, count all of them.
 
     Args:
         encoded: result of any runtime, with tensors on the CPU.

@@ -1,8 +1,9 @@
 """Encodes an image at one level after another until a file meets a goal, such as a size.
 
-Levels are found by secants, see `targets.probe_levels`. A search for better latents takes most of an encoder's time, so
-if its file almost meets the goal, the latents that the search left nearly halfway between two integers are rounded
-otherwise: moved by .05 toward 0, they make files about 3 % smaller, though .6 % larger than others of equal quality.
+The secant method finds levels, see `targets.probe_levels`. A search for better latents takes most of an encoder's time.
+Therefore, if its file almost meets the goal, latents that the search left nearly halfway between two integers are
+rounded differently, which saves another search. Moving latents by 0.05 toward 0 makes a file about 3 %
+smaller, but 0.6 % larger than other files of its quality.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from jahp_pl.codec.latents import Encoded, RealLatents
 from jahp_pl.codec.targets import probe_levels
 
 SHRINKAGE_MIN, SHRINKAGE_MAX = -0.02, 0.06
-"""Range of `ImageEncoder.round_and_encode`'s shrinkage; to let latents grow costs more than to shrink them."""
+"""Range of `ImageEncoder.round_and_encode`'s shrinkage; growing latents costs more than shrinking them."""
 MAX_TRIALS = 3
 """Maximum number of shrinkages tried after a search."""
 
@@ -37,20 +38,20 @@ class Goal(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """A file that was tried."""
+    """A file, and the value by which it is compared with a goal."""
 
     file: File
     value: float
-    """Value of the goal."""
+    """Result of `Goal.value_of`."""
 
 
-def trials_near(encoder: ImageEncoder, goal: Goal, last: int, start: int, slope: float) -> list[Trial]:
-    """Encode files until one is good or no level is left between those with too small and too large values.
+def search_levels(encoder: ImageEncoder, goal: Goal, highest: int, start: int, slope: float) -> list[Trial]:
+    """Encode at different levels until a file is good or no level is left between too small and too large values.
 
     Args:
         encoder: encoder of the image.
         goal: what the file should reach.
-        last: highest level in steps.
+        highest: highest level in steps.
         start: level to try first, in steps.
         slope: approximate increase of the value per step.
 
@@ -64,17 +65,24 @@ def trials_near(encoder: ImageEncoder, goal: Goal, last: int, start: int, slope:
         first = _try(encoder, goal, latents, level_steps)
         trials.append(first)
         if encoder.is_refined and not goal.is_good(first.value):
-            trials.extend(_with_shrinkage(encoder, goal, latents, level_steps, first.value))
+            trials.extend(_try_shrinkages(encoder, goal, latents, level_steps, first.value))
         return trials[-1].value if goal.is_good(trials[-1].value) else first.value
 
-    probe_levels(value_at, goal.aim, last, start, slope, goal.is_good)
+    probe_levels(value_at, goal.aim, highest, start, slope, goal.is_good)
     return trials
 
 
-def _with_shrinkage(
+def _try_shrinkages(
     encoder: ImageEncoder, goal: Goal, latents: RealLatents, level_steps: int, first: float
 ) -> list[Trial]:
-    """Round the result of a search in other ways that bring its file nearer to the goal than `first`, its value.
+    """Round the result of a search with shrinkages that bring its file nearer to the goal.
+
+    Args:
+        encoder: encoder of the image.
+        goal: what the file should reach.
+        latents: result of the search.
+        level_steps: its rate level in steps.
+        first: value of its file without shrinkage.
 
     Returns:
         The files tried, none if the goal is too far away; the last one is good if any is.

@@ -1,8 +1,8 @@
 """Converts rate levels between their two units. Does not import torch.
 
-A `level` is a number from 0 to the model's number of levels minus 1. A file states it in whole `level_steps` of
-1 / `STEPS_PER_LEVEL`, so a codec encodes and searches in steps, and its networks get levels. A single-rate model has
-neither: both are None.
+A `level` is a number from 0 to the model's number of levels minus 1. A file stores it as `level_steps`, a whole number
+of steps of 1 / `STEPS_PER_LEVEL`. A codec therefore encodes and searches in steps, and passes levels to its networks. A
+single-rate model has neither: both are None.
 """
 
 from __future__ import annotations
@@ -27,6 +27,6 @@ def to_level(level_steps: int | None) -> float | None:
     return None if level_steps is None else level_steps / STEPS_PER_LEVEL
 
 
-def last_level_steps(num_levels: int) -> int:
+def highest_level_steps(num_levels: int) -> int:
     """Return the highest level of a model in steps; 0 for a single-rate model."""
     return (num_levels - 1) * STEPS_PER_LEVEL

@@ -16,15 +16,15 @@ from jahp_pl.strides import STRIDE
 PIXELS_PER_BYTE = 2**12
 """Default limit on pixels per byte of the file. With the bundled models, an image of a single color takes one byte per
 2,000 pixels, and a photograph at the lowest quality one byte per 170."""
-LEAST_PIXELS = 2**20
-"""Number of pixels that is accepted from even the shortest file; decoding them takes a few seconds."""
-LEAST_STEPS = 1024
-"""Number of decoding steps that is always accepted; they take less than a second."""
+ALWAYS_ACCEPTED_PIXELS = 2**20
+"""Pixels that are accepted from even the shortest file; decoding them takes a few seconds."""
+ALWAYS_ACCEPTED_STEPS = 1024
+"""Decoding steps that are always accepted; they take less than a second."""
 
 
-def claimable_pixels(num_bytes: int) -> int:
-    """Return how many pixels a file of this length may state by default, apart from the limit `DEFAULT_MAX_PIXELS`."""
-    return max(LEAST_PIXELS, PIXELS_PER_BYTE * num_bytes)
+def size_based_pixel_limit(num_bytes: int) -> int:
+    """Return the default limit on the pixels of a file of this length; `DEFAULT_MAX_PIXELS` applies as well."""
+    return max(ALWAYS_ACCEPTED_PIXELS, PIXELS_PER_BYTE * num_bytes)
 
 
 def accepted_pixels(data: bytes, max_pixels: int | None) -> int:
@@ -36,7 +36,7 @@ def accepted_pixels(data: bytes, max_pixels: int | None) -> int:
     if not isinstance(data, bytes | bytearray | memoryview):
         raise TypeError(f"a file must be given as bytes, not {type(data).__name__}; read it first")
     if max_pixels is None:
-        return min(DEFAULT_MAX_PIXELS, claimable_pixels(len(data)))
+        return min(DEFAULT_MAX_PIXELS, size_based_pixel_limit(len(data)))
     if not isinstance(max_pixels, Integral):
         raise TypeError(f"max_pixels {max_pixels!r}: must be a whole number or None")
     return int(max_pixels)
@@ -48,19 +48,19 @@ def num_steps(height: int, width: int) -> int:
 
 
 def max_steps(max_pixels: int) -> int:
-    """Return the accepted number of decoding steps: twice those of a square image, and at least `LEAST_STEPS`."""
+    """Return the maximum number of decoding steps: twice those of a square image, at least `ALWAYS_ACCEPTED_STEPS`."""
     # An image with sides of s pixels takes s / 16 + 3 (s / 16 - 1) steps, which is less than s / 4.
-    return max(LEAST_STEPS, math.isqrt(max_pixels) // 2)
+    return max(ALWAYS_ACCEPTED_STEPS, math.isqrt(max_pixels) // 2)
 
 
-def needed_pixels(height: int, width: int) -> int:
+def required_max_pixels(height: int, width: int) -> int:
     """Return the smallest `max_pixels` with which every model decodes an image of this size."""
     steps = num_steps(-(-height // STRIDE), -(-width // STRIDE))
-    return max(height * width, (2 * steps) ** 2 if steps > LEAST_STEPS else 0)  # the inverse of `max_steps`
+    return max(height * width, (2 * steps) ** 2 if steps > ALWAYS_ACCEPTED_STEPS else 0)  # the inverse of `max_steps`
 
 
 def check_steps(height: int, width: int, max_pixels: int | None) -> None:
-    """Refuse a shape that takes too many decoding steps, each of which costs as much as a thousand pixels.
+    """Refuse a shape that takes too many decoding steps, each of which takes as long as a thousand pixels.
 
     Args:
         height: rows of latents.

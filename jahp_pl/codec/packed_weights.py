@@ -1,9 +1,8 @@
 """Multiplies matrices on a CPU with weights arranged in advance in oneDNN's own layout.
 
 torch multiplies float32 matrices with MKL, which reads the weights in the order in which they are stored. With the few
-rows of a decoding step, this order costs a third of the time; and on other processors than Intel's, MKL uses vectors of
+rows of a decoding step, this order costs a third of the time. On processors that are not Intel's, MKL uses vectors of
 half the width. oneDNN, which torch uses for convolutions, has neither drawback.
-
 Guarantees: products of integers whose sums stay below 2^24 are exact, whatever precision the environment allows oneDNN
 (`ONEDNN_DEFAULT_FPMATH_MODE`); all others are as precise as float32.
 """
@@ -19,11 +18,11 @@ from jahp_pl.codec.torch_settings import full_precision
 from jahp_pl.timing import shortest_times
 
 ROWS = 16
-"""Number of rows for which weights are arranged; the arrangement makes no difference with more."""
+"""Number of rows for which weights are arranged; for more rows, the arrangement makes no difference."""
 
 
 def pack_weight(weight: Tensor) -> Tensor | None:
-    """Arrange weights (in, out) float32 for `multiply`; return None if oneDNN is missing or is set to be imprecise."""
+    """Arrange weights (in, out) float32 for `multiply`; return None if oneDNN is missing or imprecise."""
     if weight.device.type != "cpu" or not _is_precise():
         return None
     packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.t(), ROWS)
@@ -31,9 +30,9 @@ def pack_weight(weight: Tensor) -> Tensor | None:
 
 
 def pack_if_faster(weight: Tensor) -> Tensor | None:
-    """Do as `pack_weight`, but return None also if torch multiplies as fast on this processor.
+    """Arrange weights like `pack_weight`; also return None if torch's own product is as fast on this processor.
 
-    Use it only for products that are exact: others round differently in the two libraries.
+    Use it only for exact products: others are rounded differently by the two libraries.
     """
     return pack_weight(weight) if weight.device.type == "cpu" and _is_faster() else None
 
@@ -74,5 +73,5 @@ def _is_faster() -> bool:
     packed = pack_weight(weight)
     if packed is None:
         return False
-    by_onednn, by_mkl = shortest_times(lambda: multiply(rows, weight, packed), lambda: multiply(rows, weight, None))
-    return by_onednn < by_mkl
+    onednn_time, mkl_time = shortest_times(lambda: multiply(rows, weight, packed), lambda: multiply(rows, weight, None))
+    return onednn_time < mkl_time

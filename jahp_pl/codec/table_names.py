@@ -1,6 +1,6 @@
 """Names of the tables that a codec is built from, for the prior and for the latents. No torch.
 
-An export stores them under these names, with the prefix `tables.`.
+An export stores them under these names with the prefix `tables.`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,6 @@ def join_tables(prior: Mapping[str, Table], latents: Mapping[str, Table]) -> dic
     }
 
 
-def tables_below(prefix: str, tables: Mapping[str, Table]) -> dict[str, Table]:
+def tables_with_prefix(prefix: str, tables: Mapping[str, Table]) -> dict[str, Table]:
     """Select the tables whose names start with a prefix, and remove it from their names."""
     return {name.removeprefix(prefix): table for name, table in tables.items() if name.startswith(prefix)}

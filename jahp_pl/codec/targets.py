@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
-from jahp_pl.codec.level_steps import last_level_steps, to_level_steps
+from jahp_pl.codec.level_steps import highest_level_steps, to_level_steps
 from jahp_pl.errors import JahpError
 
 DEFAULT_QUALITY = 60.0
@@ -97,7 +97,7 @@ def level_steps_of(target: Target, num_levels: int) -> int | None:
     if target.bpp is not None or target.size is not None or target.psnr is not None:
         return None
     quality = DEFAULT_QUALITY if target.quality is None else target.quality
-    return round((quality - 1) / 99 * last_level_steps(num_levels))
+    return round((quality - 1) / 99 * highest_level_steps(num_levels))
 
 
 def quality_of(level: float, num_levels: int) -> float:
@@ -116,7 +116,7 @@ class Probe(NamedTuple):
 def probe_levels(
     value_at: Callable[[int], float],
     aim: float,
-    last: int,
+    highest: int,
     start: int,
     slope: float,
     is_good: Callable[[float], bool],
@@ -126,7 +126,7 @@ def probe_levels(
     Args:
         value_at: increasing function of the level.
         aim: requested value.
-        last: highest level; the lowest is 0.
+        highest: highest level; the lowest is 0.
         start: level to try first.
         slope: approximate increase of the value per step.
         is_good: returns whether a value is close enough.
@@ -135,7 +135,7 @@ def probe_levels(
         All levels tried, sorted by level.
     """
     probes: dict[int, float] = {}
-    below, above, tried = -1, last + 1, min(max(start, 0), last)
+    below, above, tried = -1, highest + 1, min(max(start, 0), highest)
     given, previous = slope, tried
     while above - below > 1 and len(probes) < MAX_PROBES:
         probes[tried] = value_at(tried)

@@ -129,7 +129,7 @@ class RuntimeAnalyzed:
         """Return the latents (M, h, w), scaled by the gains of a rate level, before rounding."""
         return self._transforms.scale(self._y, level)
 
-    def refine(self, level: float | None, search: SearchLength = "whole") -> RealLatents:
+    def refine(self, level: float | None, search: SearchLength = "full") -> RealLatents:
         """Return the latents of `scaled`, because a search for better ones needs torch."""
         y = self.scaled(level)
         z_hat = to_integers(self._transforms.hyper_analyze(y)) if self._transforms.has_hyperprior else None

@@ -13,7 +13,7 @@ from PIL import Image
 import jahp_pl.pillow
 from jahp_pl.codec import lockstep
 from jahp_pl.codec.bitstream import DEFAULT_MAX_PIXELS, MAX_SIDE, BitstreamError, Header, pack
-from jahp_pl.codec.limits import LEAST_PIXELS, PIXELS_PER_BYTE, max_steps, needed_pixels
+from jahp_pl.codec.limits import ALWAYS_ACCEPTED_PIXELS, PIXELS_PER_BYTE, max_steps, required_max_pixels
 from jahp_pl.codec.targets import Target, TargetError
 from tests.support.codec_models import JOINT, Variant, codec_of
 
@@ -33,11 +33,11 @@ def test_thirty_bytes_cost_no_more_than_a_moment_by_default(width: int, height: 
 
 
 def test_the_message_names_the_limit_that_decodes_a_long_image() -> None:
-    with pytest.raises(BitstreamError, match=rf"raise max_pixels to {needed_pixels(65535, 1)} if"):
+    with pytest.raises(BitstreamError, match=rf"raise max_pixels to {required_max_pixels(65535, 1)} if"):
         codec_of(JOINT).decode(claim(JOINT, 1, 65535))
     steps = 1 + 3 * (4096 - 1)
-    assert max_steps(needed_pixels(65535, 1)) == steps
-    assert max_steps(needed_pixels(65535, 1) - 1) < steps
+    assert max_steps(required_max_pixels(65535, 1)) == steps
+    assert max_steps(required_max_pixels(65535, 1) - 1) < steps
 
 
 def test_a_model_without_context_has_no_steps_to_bound() -> None:
@@ -48,14 +48,14 @@ def test_a_model_without_context_has_no_steps_to_bound() -> None:
     data = codec_of(JOINT).compress(np.zeros((17000, 1, 3), np.uint8))
     with pytest.raises(BitstreamError, match="3187 steps"):
         codec_of(JOINT).decompress(data)
-    assert codec_of(JOINT).decompress(data, needed_pixels(17000, 1)).shape == (3, 17000, 1)
+    assert codec_of(JOINT).decompress(data, required_max_pixels(17000, 1)).shape == (3, 17000, 1)
 
 
 def test_every_image_of_a_usual_shape_is_accepted_with_its_own_pixels() -> None:
     for width, height in ((1, 5000), (16, 5000), (300, 5000), (3000, 4000), (2048, 16384), (65535, 65535)):
         assert width // 16 + 1 + 3 * (height // 16) <= max_steps(width * height) or height > 4 * width
-    assert needed_pixels(5000, 5000) == 5000**2 <= DEFAULT_MAX_PIXELS
-    assert needed_pixels(MAX_SIDE, MAX_SIDE) == MAX_SIDE**2
+    assert required_max_pixels(5000, 5000) == 5000**2 <= DEFAULT_MAX_PIXELS
+    assert required_max_pixels(MAX_SIDE, MAX_SIDE) == MAX_SIDE**2
 
 
 def test_pillow_has_its_own_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +113,7 @@ def test_by_default_a_byte_may_claim_more_pixels_than_in_any_real_file() -> None
         data = jahp_pl.load_codec().compress(flat + level, quality=1)
         assert PIXELS_PER_BYTE * len(data) > 1.5 * flat.shape[0] ** 2
     codec = codec_of(JOINT)
-    payload = bytes(4 * (2 * LEAST_PIXELS // PIXELS_PER_BYTE // 4))
+    payload = bytes(4 * (2 * ALWAYS_ACCEPTED_PIXELS // PIXELS_PER_BYTE // 4))
     data = pack(Header(codec.fingerprint, 2048, 1024, -3, 3), payload)
     with pytest.raises(BitstreamError, match="longer to decode"):
         codec.decode(data, max_seconds=1e-9)

@@ -17,7 +17,7 @@ import constriction
 import numpy as np
 
 from jahp_pl.codec.arrays import Float64Array, IntArray
-from jahp_pl.codec.bitstream import FOREIGN_FILE, BitstreamError
+from jahp_pl.codec.bitstream import INCOMPATIBLE_FILE, BitstreamError
 
 MASS_BITS = 24
 """Probabilities are multiples of 2^-24, the resolution of the range coder."""
@@ -178,4 +178,4 @@ def _is_refusal(error: BaseException) -> bool:
 
 
 def _undecodable() -> BitstreamError:
-    return BitstreamError(f"the payload does not decode under this model's probabilities; {FOREIGN_FILE}")
+    return BitstreamError(f"the payload does not decode under this model's probabilities; {INCOMPATIBLE_FILE}")
