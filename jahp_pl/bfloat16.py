@@ -10,8 +10,8 @@ from jahp_pl.timing import shortest_times
 
 SIZE = 512
 """Side of the measured matrices; a product takes about 2 ms on one core."""
-WORTHWHILE = 1.2
-"""Least speed, relative to float32, at which bfloat16 is used."""
+MIN_SPEEDUP = 1.2
+"""Minimum speed relative to float32 at which bfloat16 is used."""
 
 
 @lru_cache
@@ -35,5 +35,5 @@ def _is_faster_on_cpu() -> bool:
     with torch.inference_mode(), torch.autocast("cpu", enabled=False):
         single = torch.ones(SIZE, SIZE, dtype=torch.float32, device="cpu")
         half = single.bfloat16()
-        by_single, by_half = shortest_times(lambda: single @ single, lambda: half @ half)
-    return by_single > WORTHWHILE * by_half
+        single_time, half_time = shortest_times(lambda: single @ single, lambda: half @ half)
+    return single_time > MIN_SPEEDUP * half_time

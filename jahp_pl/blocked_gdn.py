@@ -1,7 +1,7 @@
 """Computes GDN and its gradients on a CPU, in blocks of a few thousand positions.
 
 A map at half the image's resolution does not fit a cache, and the formula makes a dozen passes over it; here each block
-of positions goes through all passes while it is in the cache. Maps in channels_last memory are matrices of positions by
+of positions stays in the cache during all passes. Maps in channels_last memory are matrices of positions by
 channels, so that the pooling over channels is a plain matrix product. In the graphs of torch.compile, custom operators
 appear as single nodes. Elsewhere they are not used, because their first call imports torch's compiler, which takes a
 second.
@@ -28,8 +28,8 @@ ROWS = 2048
 """Positions per block. With 128 channels, a block of one map takes 1 MiB in float32 and half of that in bfloat16."""
 
 
-def is_blocked(x: Tensor) -> bool:
-    """Check whether these operators support a map (B, C, H, W): it must be on a CPU and in channels_last memory."""
+def supports_blocks(x: Tensor) -> bool:
+    """Check whether `gdn` can process a map (B, C, H, W): it must be on a CPU and in channels_last memory."""
     return x.device.type == "cpu" and x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
 
 
@@ -37,7 +37,7 @@ def gdn(x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool) -> Tensor:
     """Apply GDN in the precision of x, with sums in float32; differentiable once.
 
     Args:
-        x: (B, C, H, W) map that satisfies `is_blocked`.
+        x: (B, C, H, W) map that satisfies `supports_blocks`.
         beta: (C,), > 0.
         gamma: (C, C), >= 0.
         inverse: whether to multiply instead of dividing.
@@ -71,22 +71,25 @@ def _(x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool) -> tuple[Tensor, Te
 
 
 def _gradients(
-    grad: Tensor, x: Tensor, factor: Tensor, gamma: Tensor, inverse: bool, learns: bool
+    grad: Tensor, x: Tensor, factor: Tensor, gamma: Tensor, inverse: bool, needs_parameters: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients with respect to x, beta and gamma; the last two are in float32, and 0 unless `learns`."""
-    by_x = torch.empty_like(x)
-    by_beta, by_gamma = torch.zeros(len(gamma)), torch.zeros_like(gamma)
+    """Return the gradients with respect to x, beta and gamma.
+
+    Those of beta and gamma are in float32, and 0 unless `needs_parameters`.
+    """
+    grad_x = torch.empty_like(x)
+    grad_beta, grad_gamma = torch.zeros(len(gamma)), torch.zeros_like(gamma)
     sign = 1 if inverse else -1  # 2 e
     grad, typed = grad.contiguous(memory_format=torch.channels_last), gamma.to(x.dtype)
-    for g, rows, f, out in zip(_blocks(grad), _blocks(x), _blocks(factor), _blocks(by_x), strict=True):
+    for g, rows, f, out in zip(_blocks(grad), _blocks(x), _blocks(factor), _blocks(grad_x), strict=True):
         torch.mul(g, f, out=out)  # g_j n_j^e
         # p_i = g_i x_i n_i^(e - 1)
         pull = (g * rows).div_(f) if inverse else (out * rows).mul_(f).mul_(f)
-        if learns:
-            by_beta += pull.sum(0, dtype=torch.float32)
-            by_gamma += torch.mm(pull.t(), rows.square())
+        if needs_parameters:
+            grad_beta += pull.sum(0, dtype=torch.float32)
+            grad_gamma += torch.mm(pull.t(), rows.square())
         out.addcmul_(rows, torch.mm(pull, typed), value=sign)  # + 2 e x_j sum_i gamma_ij p_i
-    return by_x, by_beta.mul_(0.5 * sign), by_gamma.mul_(0.5 * sign)
+    return grad_x, grad_beta.mul_(0.5 * sign), grad_gamma.mul_(0.5 * sign)
 
 
 _gradients_operator = torch.library.custom_op("jahp_pl::gdn_backward", _gradients, mutates_args=())
@@ -94,7 +97,7 @@ _gradients_operator = torch.library.custom_op("jahp_pl::gdn_backward", _gradient
 
 @_gradients_operator.register_fake
 def _(
-    grad: Tensor, x: Tensor, factor: Tensor, gamma: Tensor, inverse: bool, learns: bool
+    grad: Tensor, x: Tensor, factor: Tensor, gamma: Tensor, inverse: bool, needs_parameters: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(x), gamma.new_empty(len(gamma)), torch.empty_like(gamma)
 
@@ -117,10 +120,10 @@ def _backward(
     ctx: torch.autograd.function.FunctionCtx, grad: Tensor, _: Tensor
 ) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
     x, factor, gamma = ctx.saved_tensors  # type: ignore[attr-defined]
-    learns = any(ctx.needs_input_grad[1:3])  # type: ignore[attr-defined]
+    needs_parameters = any(ctx.needs_input_grad[1:3])  # type: ignore[attr-defined]
     inverse = ctx.inverse  # type: ignore[attr-defined]
-    by_x, by_beta, by_gamma = _gradients_operator(grad, x, factor, gamma, inverse, learns)
-    return by_x, by_beta if learns else None, by_gamma if learns else None, None
+    grad_x, grad_beta, grad_gamma = _gradients_operator(grad, x, factor, gamma, inverse, needs_parameters)
+    return grad_x, grad_beta if needs_parameters else None, grad_gamma if needs_parameters else None, None
 
 
 gdn_operator.register_autograd(_backward, setup_context=_setup)
@@ -140,6 +143,6 @@ class _Gdn(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
         x, factor, gamma = ctx.saved_tensors
-        learns = any(ctx.needs_input_grad[1:3])
-        by_x, by_beta, by_gamma = _gradients(grad, x, factor, gamma, ctx.inverse, learns)
-        return by_x, by_beta if learns else None, by_gamma if learns else None, None
+        needs_parameters = any(ctx.needs_input_grad[1:3])
+        grad_x, grad_beta, grad_gamma = _gradients(grad, x, factor, gamma, ctx.inverse, needs_parameters)
+        return grad_x, grad_beta if needs_parameters else None, grad_gamma if needs_parameters else None, None

@@ -1,5 +1,4 @@
-"""The autoregressive half of the model: context prediction g_cm and entropy parameters g_ep (paper, section 2, table
-1).
+"""The autoregressive part of the model: context prediction g_cm and entropy parameters g_ep (section 2, table 1).
 
 The rest of the code knows g_ep only through its entry in `ENTROPY_NETWORKS`; `register_entropy_network` adds one.
 """

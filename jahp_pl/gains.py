@@ -1,7 +1,7 @@
 """Channel-wise gains with which one model codes at many rates (Cui et al. 2021, "Asymmetric Gained Deep Image
 Compression With Continuous Rate Adaptation").
 
-A level s from 0 to S - 1 selects a point of the trade-off between rate and distortion. Each channel of the latents is
+A level s from 0 to S - 1 selects a trade-off between rate and distortion. Each channel of the latents is
 scaled before rounding and scaled back before the reconstruction:
 
     y     = g_a(x) exp(gain[s])                   a larger gain means finer quantization

@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from jahp_pl.blocked_gdn import gdn, is_blocked
+from jahp_pl.blocked_gdn import gdn, supports_blocks
 from jahp_pl.ops import lower_bound
 
 
 class _Normalization(torch.autograd.Function):
     """GDN of whole maps (B, C, H, W), with the formulas of `blocked_gdn`; differentiable once.
 
-    Autograd of the plain formula would make twice as many passes over the maps in the backward pass and keep x^2 too.
+    With autograd, the backward pass of the plain formula would read the maps twice as often, and x^2 would be kept too.
     If beta and gamma need no gradient, as in a search over latents, only the sum over i is computed, as a forward
     convolution.
     """
@@ -35,17 +35,22 @@ class _Normalization(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
         x, gamma, factor, *y = ctx.saved_tensors
-        by_x = grad * factor  # g_j n_j^e
+        grad_x = grad * factor  # g_j n_j^e
         # p_i = g_i x_i n_i^(e - 1), from x n^-e if e = 1/2, and from y = x n^e otherwise
-        pull = (grad * x).div_(factor) if ctx.inverse else (y[0] * factor).mul_(by_x)
+        pull = (grad * x).div_(factor) if ctx.inverse else (y[0] * factor).mul_(grad_x)
         sign = 1 if ctx.inverse else -1  # 2 e
         if not any(ctx.needs_input_grad[1:3]):
-            return by_x.addcmul_(x, F.conv2d(pull, gamma.t()[:, :, None, None]), value=sign), None, None, None
+            return grad_x.addcmul_(x, F.conv2d(pull, gamma.t()[:, :, None, None]), value=sign), None, None, None
         kernel, plain = gamma[:, :, None, None], ((1, 1), (0, 0), (1, 1), False, (0, 0), 1)  # no stride, no padding
-        by_squares, by_gamma, by_beta = torch.ops.aten.convolution_backward(
+        grad_squares, grad_gamma, grad_beta = torch.ops.aten.convolution_backward(
             pull, x.square(), kernel, gamma.shape[:1], *plain, (True, True, True)
         )
-        return by_x.addcmul_(x, by_squares, value=sign), 0.5 * sign * by_beta, 0.5 * sign * by_gamma[..., 0, 0], None
+        return (
+            grad_x.addcmul_(x, grad_squares, value=sign),
+            0.5 * sign * grad_beta,
+            0.5 * sign * grad_gamma[..., 0, 0],
+            None,
+        )
 
 
 class GDN(nn.Module):
@@ -82,7 +87,7 @@ class GDN(nn.Module):
         gradients, a map on a CPU in channels_last memory goes through `blocked_gdn`, which computes in the dtype of x.
         """
         with torch.autocast(x.device.type, enabled=False):
-            if torch.is_grad_enabled() and (x.requires_grad or self.gamma.requires_grad) and is_blocked(x):
+            if torch.is_grad_enabled() and (x.requires_grad or self.gamma.requires_grad) and supports_blocks(x):
                 return gdn(x, *self.beta_gamma(), self.inverse)
             x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
             beta, gamma = self.beta_gamma()
@@ -106,14 +111,14 @@ class GDN(nn.Module):
 class StridedConv2d(nn.Conv2d):
     """`nn.Conv2d` of stride 2 whose gradients are right for maps of a single column too.
 
-    For these, in bfloat16 on CPUs with AMX, oneDNN (as of torch 2.13) computes the gradient of the weights from memory
-    outside the map, so that it is wrong or not finite. Crops of 32 pixels have such a map in h_a.
+    For such maps, in bfloat16 on CPUs with AMX, oneDNN (as of torch 2.13) reads memory outside the map when it computes
+    the gradient of the weights, which is then wrong or not finite. Crops of 32 pixels have such a map in h_a.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (B, in, H, W) to (B, out, ceil(H / 2), ceil(W / 2))."""
         if x.shape[-1] == 1 and torch.is_grad_enabled():
-            x = F.pad(x, (0, 1))  # a second column of zeros, which the padding has anyway: the result is the same
+            x = F.pad(x, (0, 1))  # another column of zeros, as in the padding, does not change the result
         return super().forward(x)
 
 
@@ -135,9 +140,10 @@ class _TransposedConvolution(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
-        by_x, by_weight, by_bias = ctx.needs_input_grad[:3]
-        gradients = torch.ops.aten.convolution_backward(grad, x, weight, None, *ctx.geometry, (by_x, by_weight, False))
-        return gradients[0], gradients[1], grad.sum((0, 2, 3)) if by_bias else None, None
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        needed = (needs_x, needs_weight, False)
+        grad_x, grad_weight, _ = torch.ops.aten.convolution_backward(grad, x, weight, None, *ctx.geometry, needed)
+        return grad_x, grad_weight, grad.sum((0, 2, 3)) if needs_bias else None, None
 
 
 class TransposedConv2d(nn.ConvTranspose2d):
@@ -151,7 +157,7 @@ class TransposedConv2d(nn.ConvTranspose2d):
         if x.device.type != "cpu" or not torch.is_grad_enabled() or self.bias is None:
             return super().forward(x)
         tensors: tuple[Tensor, ...] = (x, self.weight, self.bias)
-        if torch.is_autocast_enabled("cpu"):  # it does not reach into functions of one's own
+        if torch.is_autocast_enabled("cpu"):  # autocast does not apply inside custom autograd functions
             tensors = tuple(tensor.to(torch.get_autocast_dtype("cpu")) for tensor in tensors)
         geometry = (self.stride, self.padding, self.dilation, True, self.output_padding, self.groups)
         result: Tensor = _TransposedConvolution.apply(*tensors, geometry)  # type: ignore[no-untyped-call]

@@ -1,6 +1,6 @@
 """Reconstruction quality: PSNR and MS-SSIM, reported beside the rate (paper, section 4).
 
-Reported figures describe what a file shows, i.e. images clipped and rounded to 8 bits. MS-SSIM is averaged over images
+Reported values are those of decoded images, which are clipped and rounded to 8 bits. MS-SSIM is averaged over images
 before it is converted to decibels.
 """
 
@@ -24,13 +24,13 @@ _REACH = 5  # positions of the 11 x 11 window on each side of its center; its st
 
 
 def to_uint8(x_hat: Tensor) -> Tensor:
-    """Clip a reconstruction in about [0, 1], scale it and round it to uint8, as a file shows it; same shape."""
+    """Clip a reconstruction in about [0, 1], scale it and round it to uint8, like a decoder; same shape."""
     return torch.round(x_hat.clamp(0, 1) * 255).to(torch.uint8)
 
 
-def psnr(original: Tensor, shown: Tensor) -> Tensor:
+def psnr(original: Tensor, decoded: Tensor) -> Tensor:
     """Compute the peak signal-to-noise ratio in dB of two uint8 images of equal shape; infinite if they are equal."""
-    mse = (original.float() - shown.float()).square().mean()
+    mse = (original.float() - decoded.float()).square().mean()
     return 10 * torch.log10(255**2 / mse)  # 255 is the peak of 8-bit samples
 
 
@@ -69,8 +69,8 @@ def _similarity(x_hat: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """Compare two images (B, 3, H, W) in all windows inside them: return maps (B, 3, H - 10, W - 10) of contrast times
     structure, and of luminance.
 
-    In float32, the textbook's E[x^2] - E[x]^2 loses digits where means are large. To keep them, intensities are taken
-    relative to gray instead of black, and the squared error replaces the product of the two images.
+    In float32, the textbook's E[x^2] - E[x]^2 loses digits where means are large. To keep them, intensities are
+    measured from gray instead of black, and the squared error replaces the product of the two images.
     """
     error, x_hat, x = x_hat - x, x_hat - 0.5, x - 0.5
     moments = _window_means(torch.cat([x_hat, x, x_hat * x_hat, x * x, error * error], dim=1))
@@ -92,11 +92,11 @@ def _window_means(maps: Tensor) -> Tensor:
     return F.conv2d(F.conv2d(maps, row, groups=num_maps), row.mT, groups=num_maps).contiguous()
 
 
-def ms_ssim_8bit(original: Tensor, shown: Tensor) -> Tensor | None:
+def ms_ssim_8bit(original: Tensor, decoded: Tensor) -> Tensor | None:
     """Compute MS-SSIM of two uint8 images (1, 3, H, W); None if a side is shorter than `MS_SSIM_MIN_SIDE`."""
     if min(original.shape[-2:]) < MS_SSIM_MIN_SIDE:
         return None
-    return ms_ssim(shown.float() / 255, original.float() / 255)
+    return ms_ssim(decoded.float() / 255, original.float() / 255)
 
 
 class Quality(NamedTuple):
@@ -108,16 +108,18 @@ class Quality(NamedTuple):
     """From 0 to 1; None if a side is shorter than `MS_SSIM_MIN_SIDE`."""
 
 
-def compare_images(original: Tensor, shown: Tensor) -> Quality:
+def compare_images(original: Tensor, decoded: Tensor) -> Quality:
     """Measure the quality of a reconstruction; both images are (3, H, W) uint8."""
-    original, shown = original[None], shown[None]
-    similarity = ms_ssim_8bit(original, shown)
-    return Quality(float(psnr(original, shown)), None if similarity is None else float(similarity))
+    original, decoded = original[None], decoded[None]
+    similarity = ms_ssim_8bit(original, decoded)
+    return Quality(float(psnr(original, decoded)), None if similarity is None else float(similarity))
 
 
-def compare_arrays(original: npt.NDArray[np.uint8], shown: npt.NDArray[np.uint8]) -> Quality:
+def compare_arrays(original: npt.NDArray[np.uint8], decoded: npt.NDArray[np.uint8]) -> Quality:
     """Measure the quality of a reconstruction; both images are (H, W, 3) uint8."""
-    return compare_images(*(torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1) for rgb in (original, shown)))
+    return compare_images(
+        *(torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1) for rgb in (original, decoded))
+    )
 
 
 def decibels(similarity: float) -> float:

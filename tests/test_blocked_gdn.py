@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from jahp_pl import blocked_gdn
-from jahp_pl.blocked_gdn import is_blocked
+from jahp_pl.blocked_gdn import supports_blocks
 from jahp_pl.layers import GDN
 
 
@@ -38,9 +38,9 @@ def test_values_and_gradients_are_those_of_the_plain_layer(
 ) -> None:
     monkeypatch.setattr(blocked_gdn, "ROWS", rows)
     gdn, x = layer(inverse), torch.randn(2, 12, 20, 31)
-    assert not is_blocked(x)
+    assert not supports_blocks(x)
     last = x.contiguous(memory_format=torch.channels_last)
-    assert is_blocked(last)
+    assert supports_blocks(last)
     for plain, blocked in zip(step(gdn, x), step(gdn, last), strict=True):
         torch.testing.assert_close(blocked, plain, rtol=1e-5, atol=1e-5 * float(plain.abs().max()))
 
@@ -57,8 +57,8 @@ def test_bfloat16_is_within_its_rounding(inverse: bool) -> None:
 
 def test_the_result_stays_in_channels_last() -> None:
     y, grad, *_ = step(layer(False), torch.randn(1, 12, 9, 7).contiguous(memory_format=torch.channels_last))
-    assert is_blocked(y)
-    assert is_blocked(grad)
+    assert supports_blocks(y)
+    assert supports_blocks(grad)
 
 
 def test_without_gradients_the_plain_layer_runs(monkeypatch: pytest.MonkeyPatch) -> None:

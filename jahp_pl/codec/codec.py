@@ -247,8 +247,8 @@ class Codec(BaseCodec["ImageLike", Tensor, Tensor]):
     @on_cpu()
     def tables(self) -> dict[str, Tensor]:
         """Return, by name, the tables that were computed with exp and erf, to be stored with the weights."""
-        prior = {} if self.prior is None else self.prior.stored()
-        latents = {} if self.latents is None else self.latents.tables.stored()
+        prior = {} if self.prior is None else self.prior.tables_to_store()
+        latents = {} if self.latents is None else self.latents.tables.tables_to_store()
         return {name: torch.from_numpy(table) for name, table in join_tables(prior, latents).items()}
 
     def _decoder_arrays(self) -> Iterator[npt.NDArray[np.generic]]:
@@ -257,11 +257,11 @@ class Codec(BaseCodec["ImageLike", Tensor, Tensor]):
             for tensor in [] if network is None else network.state_dict().values():
                 yield tensor.detach().cpu().numpy()
         if self.prior is not None:
-            yield from self.prior.arrays()
+            yield from self.prior.fingerprint_arrays()
         if self.latents is not None:
-            yield from self.latents.tables.arrays()
+            yield from self.latents.tables.fingerprint_arrays()
             for layer in self.latents.layers():
-                yield from layer.arrays()
+                yield from layer.fingerprint_arrays()
 
 
 def _stored(tables: Mapping[str, Tensor] | None, prefix: str) -> dict[str, npt.NDArray[np.float64]] | None:

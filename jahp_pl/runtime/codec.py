@@ -99,8 +99,8 @@ class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
 
     def table_names(self) -> set[str]:
         """Return the names of the tables that this codec uses, as in `Codec.tables`."""
-        prior = {} if self._prior is None else self._prior.stored()
-        latents = {} if self._coder is None else self._coder.tables.stored()
+        prior = {} if self._prior is None else self._prior.tables_to_store()
+        latents = {} if self._coder is None else self._coder.tables.tables_to_store()
         return set(join_tables(prior, latents))
 
     @property
@@ -203,11 +203,11 @@ class RuntimeCodec(BaseCodec["Samples | Image.Image", Samples, IntArray]):
         if self.num_levels > 1:
             yield from (state[f"gains.{name}"] for name in ("gain", "offset"))
         if self._prior is not None:
-            yield from self._prior.arrays()
+            yield from self._prior.fingerprint_arrays()
         if self._coder is not None:
-            yield from self._coder.tables.arrays()
+            yield from self._coder.tables.fingerprint_arrays()
         for layer in self.networks.integer_networks.layers():
-            yield from layer.arrays()
+            yield from layer.fingerprint_arrays()
 
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 Weights of up to 15 bits are split into two bytes, w = 256 high + low. A processor with VNNI instructions sums four
 products of bytes at once, so both halves together take half the time of a product in float32, and half the memory.
 
-Guarantees: results are exact. Before weights are used, rows that lead to the largest sums are multiplied in bytes and
-in float32; processors without VNNI may saturate, so there the results differ, and float32 is used instead.
+Guarantees: results are exact. Before weights are used, rows with extreme sums are multiplied both in bytes and in
+float32. On processors without VNNI, sums of bytes may saturate; the results then differ, and float32 is used instead.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _RADIX = 2**8
 _LARGEST = _RADIX * HIGHEST + HIGHEST
 """Largest magnitude of a weight that two bytes represent."""
 _ROWS = 16
-"""Rows of the product by which exactness and speed are tested."""
+"""Rows of the product with which exactness and speed are tested."""
 _BLOCK = 256
 """Rows that are multiplied at a time."""
 
@@ -71,8 +71,8 @@ class ByteProduct:
         return product
 
 
-def byte_product(weight: Tensor, grid: Tensor) -> ByteProduct | None:
-    """Return the product for these weights; None unless it is exact and faster than in float32 on this processor.
+def byte_product_if_faster(weight: Tensor, grid: Tensor) -> ByteProduct | None:
+    """Return a byte product with these weights; None unless it is exact and faster than float32 on this processor.
 
     Args:
         weight: see `ByteProduct`.
@@ -99,7 +99,7 @@ def padded_rows(num_rows: int) -> int:
 
 
 def _extreme_rows(weight: Tensor) -> Tensor:
-    """Choose rows of bytes (16, in) with the largest sums: of some outputs, with either sign, and of any weights."""
+    """Return rows of bytes (16, in) with extreme sums: largest or smallest for 14 outputs, and two of equal bytes."""
     columns = torch.arange(_ROWS - 2) * (weight.shape[1] - 1) // (_ROWS - 2)
     largest = torch.where(weight[:, columns].t() < 0, LOWEST, HIGHEST)
     largest[1::2] = -1 - largest[1::2]

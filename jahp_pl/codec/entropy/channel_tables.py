@@ -23,7 +23,7 @@ class ChannelTables:
 
     Args:
         num_channels: C.
-        stored: tables that `PriorTables` computed, see `stored`; float64.
+        stored: tables that `PriorTables` computed, see `tables_to_store`; float64.
 
     Raises:
         UnusableModelError: if `stored` does not fit the channels.
@@ -45,7 +45,7 @@ class ChannelTables:
             raise UnusableModelError("tables of the prior: a channel has too much mass; export the model again")
         self.tables = [ChannelTable(int(low), one) for low, one in zip(lowest, masses, strict=True)]
 
-    def stored(self) -> dict[str, Float64Array]:
+    def tables_to_store(self) -> dict[str, Float64Array]:
         """Return the tables to store with the weights, in float64; the masses of all channels are concatenated."""
         return {
             "lowest": np.array([table.lowest for table in self.tables], dtype=np.float64),
@@ -67,7 +67,7 @@ class ChannelTables:
         channels = [reader.read_channel(height * width, table) for table in self.tables]
         return np.stack(channels).reshape(len(channels), height, width)
 
-    def arrays(self) -> Iterator[Float64Array]:
+    def fingerprint_arrays(self) -> Iterator[Float64Array]:
         """Yield everything that determines the probabilities, for the fingerprint."""
-        yield self.stored()["lowest"]
+        yield self.tables_to_store()["lowest"]
         yield from (table.masses for table in self.tables)

@@ -82,10 +82,10 @@ class FixedPointLayer(NamedTuple):
         weight, bias, grid = (part.to(device) for part in (self.weight, self.bias, self.grid))
         return FixedPointLayer(weight, bias, grid, self.slope, [pack_if_faster(tap) for tap in weight])
 
-    def arrays(self) -> Iterator[npt.NDArray[np.generic]]:
+    def fingerprint_arrays(self) -> Iterator[npt.NDArray[np.generic]]:
         """Yield everything that determines the output, for the fingerprint."""
         weight, bias, grid = (part.cpu().numpy() for part in (self.integers(), self.bias, self.grid))
-        yield from IntegerLayer(weight, bias, grid, self.slope).arrays()
+        yield from IntegerLayer(weight, bias, grid, self.slope).fingerprint_arrays()
 
     def blocks(self, num_rows: int) -> Iterator[slice]:
         """Split rows into blocks of the size at which a CPU multiplies fastest and whose results stay in a cache."""

@@ -52,10 +52,10 @@ CONVOLUTION_TAPS = tuple(Tap(row, column, 3 * row + column) for row in range(3) 
 """Taps of a 3x3 convolution, in the order in which their products are added."""
 # Output o = 2 i - 2 + k: even outputs use taps k = 0, 2, 4 of the inputs at o / 2 + 1, o / 2 and o / 2 - 1; odd ones
 # use k = 1, 3.
-_REACH = (((2, 0), (1, 2), (0, 4)), ((2, 1), (1, 3)))
+_AXIS_TAPS = (((2, 0), (1, 2), (0, 4)), ((2, 1), (1, 3)))
 UPSAMPLING_TAPS = tuple(
-    tuple(tuple(Tap(row, column, 5 * i + j) for row, i in rows for column, j in columns) for columns in _REACH)
-    for rows in _REACH
+    tuple(tuple(Tap(row, column, 5 * i + j) for row, i in rows for column, j in columns) for columns in _AXIS_TAPS)
+    for rows in _AXIS_TAPS
 )
 """Taps of a 5x5 transposed convolution of stride 2 as four convolutions, by the parity of the output's row and column,
 in the order in which their products are added."""
@@ -80,7 +80,7 @@ class IntegerLayer(NamedTuple):
     slope: float
     """Slope of the following nonlinearity below zero: 1 for none, 0 for ReLU."""
 
-    def arrays(self) -> Iterator[npt.NDArray[np.generic]]:
+    def fingerprint_arrays(self) -> Iterator[npt.NDArray[np.generic]]:
         """Yield everything that determines the output, for the fingerprint."""
         yield from (self.weight, self.bias, self.grid, np.array(self.slope))
 

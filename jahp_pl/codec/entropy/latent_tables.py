@@ -1,8 +1,7 @@
 """Computes the tables of the latents, p(y_hat | raw entropy parameters), from a trained model, with exp and erf.
 
-`window_tables` makes a table for each latent from them, without torch.
-The exp of another machine may round a value differently, so these tables are stored (`stored`) and passed back instead
-of being recomputed.
+`window_tables` makes a table for each latent from them, without torch. The exp of another machine may round a value
+differently, so these tables are stored with the weights (`tables_to_store`), and not computed again.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class LatentTables(WindowTables):
     Args:
         density: density whose tables are computed or checked.
         num_latents: M.
-        stored: `stored()` of another instance for the same density; None computes the tables.
+        stored: `tables_to_store()` of another instance for the same density; None computes the tables.
 
     Raises:
         UnusableModelError: if `stored` does not fit the density.

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jahp_pl.codec.arrays import Float32Array
-from jahp_pl.codec.entropy.byte_product import ByteProduct, byte_product
+from jahp_pl.codec.entropy.byte_product import ByteProduct, byte_product_if_faster
 from jahp_pl.codec.entropy.fixed_point import FixedPointLayer, quantize, to_torch
 from jahp_pl.codec.entropy.hyper_strips import hyper_strips
 from jahp_pl.codec.entropy.integer_layers import (
@@ -187,7 +187,7 @@ class ExactContextNetwork:
     @cached_property
     def byte_context(self) -> ByteProduct | None:
         """g_cm's product for latents that fit a byte; None if this processor has no faster one than in float32."""
-        return byte_product(self.context.integers()[0], self.context.grid)
+        return byte_product_if_faster(self.context.integers()[0], self.context.grid)
 
     def precompute(self, psi: Tensor) -> Tensor:
         """Compute the hyperprior's half of g_ep's first layer, bias included: (positions, 2M) -> (positions, 10M/3).

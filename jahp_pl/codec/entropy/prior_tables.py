@@ -28,7 +28,7 @@ class PriorTables(ChannelTables):
 
     Args:
         prior: trained factorized density on any device; the tables are always computed on the CPU.
-        stored: `stored()` of another instance for the same density; None computes the tables.
+        stored: `tables_to_store()` of another instance for the same density; None computes the tables.
 
     Raises:
         UnusableModelError: if `stored` does not fit the density.

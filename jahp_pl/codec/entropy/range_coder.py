@@ -1,8 +1,9 @@
-"""Writes integer symbols to a payload and reads them back; the only module that imports constriction, whose range
-coder does the arithmetic.
+"""Writes integer symbols to a payload and reads them back, with the range coder of constriction.
 
-Every symbol model is a table of masses, which are integers times one factor per table, so no probability depends on a
-machine's exp or erf.
+No other module imports constriction.
+
+Every probability distribution is a table of masses: integers, up to a factor per table. No probability therefore
+depends on a machine's exp or erf.
 
 Guarantees: a Reader with the same sequence of tables reads back what a Writer wrote, in the same order. Every entry of
 a table has at least the smallest probability, 2^-24, so no symbol is impossible.
@@ -45,7 +46,7 @@ class ChannelTable:
         return ChannelTable, (self.lowest, self.masses)
 
 
-_PLAIN = constriction.stream.model.Uniform(_ESCAPE_BASE)
+_SIXTEEN_BITS = constriction.stream.model.Uniform(_ESCAPE_BASE)
 _ROWS = constriction.stream.model.Categorical(perfect=False)
 
 
@@ -79,7 +80,7 @@ class Writer:
         if outside.any():
             unsigned = symbols[outside].view(np.uint32)
             halves = np.stack([unsigned // _ESCAPE_BASE, unsigned % _ESCAPE_BASE], axis=1)
-            self._encode(halves.astype(np.int32).ravel(), _PLAIN)
+            self._encode(halves.astype(np.int32).ravel(), _SIXTEEN_BITS)
         if self._measure:
             self.bits += _leaky_bits(table.masses[indices] / table.masses.sum(), len(table.masses))
             self.bits += 32 * int(outside.sum())
@@ -132,7 +133,7 @@ class Reader:
         symbols: IntArray = indices + np.int32(table.lowest)
         escaped = indices == table.escape
         if escaped.any():
-            halves = self._decode(_PLAIN, 2 * int(escaped.sum())).astype(np.uint32)
+            halves = self._decode(_SIXTEEN_BITS, 2 * int(escaped.sum())).astype(np.uint32)
             symbols[escaped] = (halves[0::2] * np.uint32(_ESCAPE_BASE) + halves[1::2]).view(np.int32)
         return symbols
 
@@ -165,9 +166,8 @@ class Reader:
 
 
 def _leaky_bits(probability: Float64Array, num_symbols: int) -> float:
-    """Compute the total bits of symbols with probabilities (n,) in a table of `num_symbols`, as coded with a minimum
-    probability for every symbol."""
-    # The coder uses p (1 - n 2^-24) + 2^-24 for each of n symbols.
+    """Compute the total bits of symbols with probabilities (n,), adjusted by the coder, in a table of `num_symbols`."""
+    # So that no symbol is impossible, the coder uses p (1 - n 2^-24) + 2^-24 for each of n symbols.
     leak = 2.0**-MASS_BITS
     return float(-np.log2(probability * (1 - num_symbols * leak) + leak).sum())
 

@@ -23,8 +23,8 @@ from jahp_pl.codec.latents import Integers
 ENCODED_POSITIONS = 512
 """Approximate number of positions whose parameters the encoder computes at a time; bounds the memory and does not
 affect the file."""
-MAX_CELLS = 2**22
-"""Table entries held at a time, 32 MB; does not affect the file."""
+MAX_TABLE_ENTRIES = 2**22
+"""Table entries in memory at a time, 32 MB; does not affect the file."""
 
 
 class LatentRange(NamedTuple):
@@ -103,7 +103,7 @@ class SymbolCoder:
         symbols = np.empty((y_hat[0].size, num_latents), dtype=np.int32)
         symbols[batch.order.ranks[0]] = y_hat.reshape(num_latents, -1).T
         batch.insert(0, symbols)
-        for steps in _runs(batch.order.steps):
+        for steps in _group_steps(batch.order.steps):
             start, stop = steps[0].start, steps[-1].stop
             windows = self.tables.windows(batch.parameters(start, stop))
             values = symbols[start:stop].ravel()
@@ -155,7 +155,7 @@ class SymbolCoder:
                         writer.write_uniform(values[outside] - np.int32(latent_range.lowest), latent_range.size)
 
     def _write_rows(self, writer: Writer, indices: IntArray, windows: Windows, chosen: IndexArray, kind: int) -> None:
-        for first, part in _limited(chosen, WIDTHS[kind]):
+        for first, part in _chunks(chosen, WIDTHS[kind]):
             writer.write_rows(indices[first : first + len(part)], self.tables.masses(windows, part, kind))
 
     def _read_step(self, tasks: Sequence[DecodeTask[Integers]], windows: Windows, bounds: Sequence[int]) -> IntArray:
@@ -177,7 +177,7 @@ class SymbolCoder:
         self, tasks: Sequence[DecodeTask[Integers]], windows: Windows, chosen: IndexArray, cuts: list[int], kind: int
     ) -> IntArray:
         parts = []
-        for first, part in _limited(chosen, WIDTHS[kind]):
+        for first, part in _chunks(chosen, WIDTHS[kind]):
             rows, last = self.tables.masses(windows, part, kind), first + len(part)
             for task, (low, high) in zip(tasks, pairwise(cuts), strict=True):
                 start, stop = max(low, first), min(high, last)
@@ -193,25 +193,25 @@ class _Group(NamedTuple):
     chosen: IndexArray
     """Their indices in ascending order."""
     cuts: list[int]
-    """Those of step or task i are `chosen[cuts[i]:cuts[i + 1]]`."""
+    """The latents of step i (encoder) or task i (decoder) are `chosen[cuts[i]:cuts[i + 1]]`."""
 
 
 def _groups(windows: Windows, bounds: Sequence[int]) -> Iterator[_Group]:
-    """Group latents by kind; those of step or task i are latents `bounds[i]` to `bounds[i + 1]`."""
+    """Group latents by the kind of their windows; step or task i consists of latents `bounds[i]` to `bounds[i + 1]`."""
     for kind in range(int(windows.kind.max()) + 1):
         chosen = (windows.kind == kind).nonzero()[0]
         if len(chosen):
             yield _Group(kind, chosen, chosen.searchsorted(bounds).tolist())
 
 
-def _limited(chosen: IndexArray, width: int) -> Iterator[tuple[int, IndexArray]]:
-    """Split `chosen` into parts whose tables have at most `MAX_CELLS` entries; yield each with its start."""
-    size = max(1, MAX_CELLS // width)
+def _chunks(chosen: IndexArray, width: int) -> Iterator[tuple[int, IndexArray]]:
+    """Split `chosen` into parts whose tables have at most `MAX_TABLE_ENTRIES`; yield each part after its start."""
+    size = max(1, MAX_TABLE_ENTRIES // width)
     for first in range(0, len(chosen), size):
         yield first, chosen[first : first + size]
 
 
-def _runs(steps: list[list[Step]]) -> Iterator[list[Step]]:
+def _group_steps(steps: list[list[Step]]) -> Iterator[list[Step]]:
     """Group the steps of a single image into runs of about `ENCODED_POSITIONS` positions."""
     run: list[Step] = []
     for (step,) in steps:

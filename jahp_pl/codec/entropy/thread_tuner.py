@@ -12,11 +12,11 @@ from types import TracebackType
 
 import torch
 
-TRIAL = 6
-"""Steps per thread count in the trial, in which the counts alternate."""
-PATIENCE = 4
-"""Consecutive slow steps after which one thread is used for the rest."""
-SLOW = 2.0
+TRIAL_STEPS = 6
+"""Steps per thread count in the trial at the beginning, in which the counts alternate."""
+MAX_SLOW_STEPS = 4
+"""Number of consecutive slow steps after which one thread is used for all further steps."""
+SLOW_FACTOR = 2.0
 """A step is slow if it takes more than this many times the median step with one thread in the trial."""
 
 
@@ -49,22 +49,22 @@ class ThreadTuner:
             return
         now = time.perf_counter()
         if self._started is not None:
-            self._note(now - self._started)
+            self._record(now - self._started)
         self._started = now
         self._index += 1
 
-    def _note(self, seconds: float) -> None:
-        if self._index <= TRIAL * len(self._counts):
+    def _record(self, seconds: float) -> None:
+        if self._index <= TRIAL_STEPS * len(self._counts):
             self._seconds[self.threads].append(seconds)
             self._use(self._counts[self._index % len(self._counts)])
             return
-        typical = {count: sorted(times)[len(times) // 2] for count, times in self._seconds.items() if times}
-        if self._index == TRIAL * len(self._counts) + 1:
-            self._use(min(typical, key=lambda count: typical[count]))
+        median = {count: sorted(times)[len(times) // 2] for count, times in self._seconds.items() if times}
+        if self._index == TRIAL_STEPS * len(self._counts) + 1:
+            self._use(min(median, key=lambda count: median[count]))
             return
         if self.threads > 1:
-            self._slow = self._slow + 1 if seconds > SLOW * typical[1] else 0
-            if self._slow == PATIENCE:
+            self._slow = self._slow + 1 if seconds > SLOW_FACTOR * median[1] else 0
+            if self._slow == MAX_SLOW_STEPS:
                 self._use(1)
 
     def _use(self, threads: int) -> None:

@@ -9,9 +9,8 @@ The table of a latent is a window of integers around its mean, wide enough for i
       center - h   ...   center   ...   center + h | escape
 
 Windows have one of a few widths, so that many latents are coded in one call. With one component, all tables are made in
-advance, for each scale and each phase (the position of the mean between two integers). A mixture's table is a sum of
-component masses, which are stored in the same way.
-"""
+advance, for each scale and each phase (the position of the mean between two integers). A mixture's table is a weighted
+sum of component masses, which are stored in the same way."""
 
 from __future__ import annotations
 
@@ -29,8 +28,8 @@ from jahp_pl.codec.entropy.table_checks import check_halves, check_weights, chec
 from jahp_pl.density_layout import DensityLayout
 
 NUM_SCALES = 128
-"""Number of scales, up to `SCALE_MAX` in steps of 6 %. 64 would cost 0.05 to 0.1 % of a file, 128 cost a quarter of
-that."""
+"""Number of scales, up to `SCALE_MAX` in steps of 6 %. With 64, files would be 0.05 to 0.1 % larger; with 128, they are
+a quarter of that larger."""
 SCALE_MAX = 256.0
 """Largest scale."""
 SCALE_BITS = 16
@@ -44,8 +43,8 @@ WEIGHT_STEPS = 64
 WEIGHT_BITS = 16
 """Component weights are multiples of 2^-16."""
 NUM_EXPONENTIALS = 16 * WEIGHT_STEPS + 1
-"""Tabulated exponentials, down to e^-16, which also represents everything smaller."""
-LIGHTEST = 2.0**4
+"""Number of tabulated exponentials, down to e^-16, which also stands for all smaller ones."""
+MIN_WIDENING_WEIGHT = 2.0**4
 """Weight, in steps of 2^-16, below which a component does not widen a window; the heaviest component is more than 2^12
 times as heavy."""
 MAX_MEAN = 2**16
@@ -57,15 +56,15 @@ SCALE_SIZES = {"scales": NUM_SCALES, "thresholds": NUM_SCALES - 1}
 
 
 class Windows(NamedTuple):
-    """Windows of n latents, ordered by position, then channel."""
+    """Windows of n latents, ordered by position, then by channel."""
 
     kind: npt.NDArray[np.int8]
     """(n,): index into WIDTHS."""
     lowest: IntArray
     """(n,): integer of the first entry."""
     source: IntArray
-    """(n,) row among the tables of its kind. For mixtures (4, K, n), per component: index of the mass at the integer
-    nearest to the mean, first integer of the window minus that integer, scale, weight."""
+    """(n,): row among the tables of its kind. For mixtures (4, K, n), of each component: index of the mass at the
+    integer nearest to the mean; first integer of the window minus that integer; scale; weight."""
 
 
 class WindowTables:
@@ -74,7 +73,7 @@ class WindowTables:
     Args:
         density: layout of the raw parameters, and bounds of the family.
         num_latents: M.
-        stored: tables that `LatentTables` computed, see `stored`; float64.
+        stored: tables that `LatentTables` computed, see `tables_to_store`; float64.
 
     Raises:
         UnusableModelError: if `stored` does not fit the density.
@@ -88,7 +87,7 @@ class WindowTables:
         resolution = [resolution_of(scale) for scale in scales]
         extent = extents(density, scales)
         sizes = {"cumulative": sum(extent) + NUM_SCALES, "exponential": NUM_EXPONENTIALS}
-        stored = _of_first_format(stored, extent)
+        stored = _without_lower_halves(stored, extent)
         self._upper, self.exponential = (checked_table(stored, name, size) for name, size in sizes.items())
         check_halves(self._upper, [e + 1 for e in extent], MASS_BITS)
         check_weights(self.exponential, WEIGHT_BITS)
@@ -105,16 +104,16 @@ class WindowTables:
         reach = np.array([math.ceil(density.bounds.reach * scale) for scale in scales], dtype=np.int32)
         self._reach = reach
         self._halves = np.array(WIDTHS, dtype=np.int32) // 2 - 1
-        needs = np.searchsorted(self._halves[:-1], np.arange(self._halves[-1] + 1))
-        self._kind_of_need = needs.astype(np.int8)  # beyond the widest window, escapes are used
-        self._kind = self._kind_of_need[np.minimum(reach, self._halves[-1])]
+        kinds = np.searchsorted(self._halves[:-1], np.arange(self._halves[-1] + 1))
+        self._kind_by_half = kinds.astype(np.int8)  # beyond the widest window, escapes are used
+        self._kind = self._kind_by_half[np.minimum(reach, self._halves[-1])]
         self._lowest = -self._halves[self._kind]
         self._exponential = self.exponential.astype(np.int32)
         self._fill_masses(resolution, extent)
         if density.num_components == 1:
             self._first_row, self._rows = self._all_rows(resolution)
 
-    def stored(self) -> dict[str, Float64Array]:
+    def tables_to_store(self) -> dict[str, Float64Array]:
         """Return the tables that needed exp or erf, in float64, to be stored with the weights."""
         cumulative = {"cumulative": self._upper}  # only the upper half; F(-t) = 1 - F(t)
         return {"scales": self.scales, "thresholds": self.thresholds} | cumulative | {"exponential": self.exponential}
@@ -186,10 +185,10 @@ class WindowTables:
             center, phase = self._split(blocks[1], scale)
             home += phase * self._stride.take(scale)
         reach = self._reach.take(scale)
-        reach[weight < LIGHTEST] = -MAX_MEAN  # a negative reach never decides the minimum or maximum below
+        reach[weight < MIN_WIDENING_WEIGHT] = -MAX_MEAN  # a negative reach never decides the minimum or maximum below
         highest = (center + reach).max(axis=0)
         middle = ((center - reach).min(axis=0) + highest) >> 1
-        kind = self._kind_of_need.take(np.minimum(highest - middle, len(self._kind_of_need) - 1))
+        kind = self._kind_by_half.take(np.minimum(highest - middle, len(self._kind_by_half) - 1))
         lowest = middle - self._halves.take(kind)
         return Windows(kind, lowest, np.stack([home, lowest - center, scale, weight]))
 
@@ -252,9 +251,9 @@ class WindowTables:
         parts = [np.concatenate(part, axis=-1) for part in sources]
         return first_row, [self._summed(part, kind) for kind, part in enumerate(parts)]
 
-    def arrays(self) -> Iterator[Float64Array]:
+    def fingerprint_arrays(self) -> Iterator[Float64Array]:
         """Yield all tables that determine the probabilities, for the fingerprint."""
-        yield from (self.stored() | {"cumulative": self.cumulative}).values()
+        yield from (self.tables_to_store() | {"cumulative": self.cumulative}).values()
 
 
 def _with_escape(masses: Float64Array, total: Float64Array) -> Float64Array:
@@ -264,7 +263,7 @@ def _with_escape(masses: Float64Array, total: Float64Array) -> Float64Array:
 
 
 def resolution_of(scale: float) -> int:
-    """Return r, from 1 to 8, for rounding means to multiples of 2^-r, a 32nd of the scale; this costs 6e-5 bits."""
+    """Return r, from 1 to 8: means are rounded to multiples of 2^-r, a 32nd of the scale, which costs 6e-5 bits."""
     mantissa, exponent = math.frexp(32.0 / scale)
     return min(max(exponent - (mantissa == 0.5), 1), 8)
 
@@ -278,7 +277,7 @@ def extents(density: DensityLayout, scales: list[float]) -> list[int]:
     return [math.ceil(extent * scale * 2 ** resolution_of(scale)) for scale in scales]
 
 
-def _of_first_format(stored: Mapping[str, Float64Array], extent: list[int]) -> Mapping[str, Float64Array]:
+def _without_lower_halves(stored: Mapping[str, Float64Array], extent: list[int]) -> Mapping[str, Float64Array]:
     """Drop the lower halves of the cumulatives, which exports of format 1 also contain."""
     sizes, both = [2 * e + 1 for e in extent], stored.get("cumulative")
     if both is None or both.shape != (sum(sizes),):

@@ -245,15 +245,15 @@ class _GaussianBits(torch.autograd.Function):
             at_low, at_high = (torch.exp(-0.5 * t.square()).mul_(1 / math.sqrt(2 * math.pi)) for t in (low, high))
             pull = weights * inverse_sigma * slope
             # Gradients of the bits with respect to y, sigma_k and logit_k
-            by_y = (at_high - at_low).mul_(pull).mul_(offset.sign())
-            by_scale = (low * at_low - high * at_high).mul_(pull)
-            by_scale *= (scales >= scale_min) | (by_scale < 0)  # see `ops.lower_bound`
-            by_logits = (masses - mass).mul_(weights).mul_(slope)
-            ctx.save_for_backward(by_y, by_scale, by_logits)
+            grad_y = (at_high - at_low).mul_(pull).mul_(offset.sign())
+            grad_scale = (low * at_low - high * at_high).mul_(pull)
+            grad_scale *= (scales >= scale_min) | (grad_scale < 0)  # see `ops.lower_bound`
+            grad_logits = (masses - mass).mul_(weights).mul_(slope)
+            ctx.save_for_backward(grad_y, grad_scale, grad_logits)
         return -torch.log2(mass.squeeze(1).clamp(min=MASS_MIN))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        by_y, by_scale, by_logits = (gradient * grad.unsqueeze(1) for gradient in ctx.saved_tensors)
-        return by_y.sum(1), by_scale, -by_y, by_logits
+        grad_y, grad_scale, grad_logits = (gradient * grad.unsqueeze(1) for gradient in ctx.saved_tensors)
+        return grad_y.sum(1), grad_scale, -grad_y, grad_logits

@@ -93,7 +93,7 @@ def run_search(
         progress = step / search.steps
         y = y.detach()
         if search.method == "freeze":
-            is_frozen = is_free & _comes_first(y, keys, is_free, search.nearness, _share_frozen(search, step))
+            is_frozen = is_free & _choose_frozen(y, keys, is_free, search.nearness, _share_frozen(search, step))
             y, is_free = torch.where(is_frozen, y.round(), y), is_free & ~is_frozen
         y.requires_grad_(True)
         tried = torch.where(is_free, _relaxed(y, search, progress, generator), y)
@@ -122,7 +122,7 @@ def _share_frozen(search: Search, step: int) -> float:
     return max(0.0, step - start) / max(search.steps - start - 0.5, 0.5)
 
 
-def _comes_first(y: Tensor, keys: Tensor, is_free: Tensor, nearness: float, share_frozen: float) -> Tensor:
+def _choose_frozen(y: Tensor, keys: Tensor, is_free: Tensor, nearness: float, share_frozen: float) -> Tensor:
     """Choose the latents that are frozen once their share is `share_frozen`, including those frozen before.
 
     Args:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from jahp_pl.codec.entropy import byte_product as module
-from jahp_pl.codec.entropy.byte_product import ZERO_POINT, ByteProduct, byte_product, padded_rows
+from jahp_pl.codec.entropy.byte_product import ZERO_POINT, ByteProduct, byte_product_if_faster, padded_rows
 from tests.support.circumstances import changed
 
 GRID = torch.tensor([2.0**-9, 1.0, 2.0**5])
@@ -64,7 +64,7 @@ def test_sums_of_bytes_before_their_zero_is_subtracted_may_exceed_24_bits() -> N
 def test_weights_wider_than_two_bytes_are_refused() -> None:
     weight = torch.zeros(4, 4)
     weight[1, 2] = 2.0**15 - 128
-    assert byte_product(weight, torch.ones(4)) is None
+    assert byte_product_if_faster(weight, torch.ones(4)) is None
     with pytest.raises(ValueError, match="do not fit two bytes"):
         ByteProduct(weight, torch.ones(4))
 
@@ -88,12 +88,12 @@ def test_inexact_products_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = module._extreme_rows(weight)
     assert ByteProduct(weight, grid)(rows).shape == (16, 24)
     assert not torch.equal(ByteProduct(weight, grid)(rows), torch.mm(rows.float() - ZERO_POINT, weight * grid))
-    assert byte_product(weight, grid) is None
+    assert byte_product_if_faster(weight, grid) is None
 
 
 def test_torch_without_products_of_bytes_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.ops, "onednn", SimpleNamespace())
-    assert byte_product(*weights_of(144, 24, 700)) is None
+    assert byte_product_if_faster(*weights_of(144, 24, 700)) is None
 
 
 @pytest.mark.parametrize("is_faster", [True, False])
@@ -102,7 +102,7 @@ def test_products_of_bytes_are_used_only_if_they_are_faster(monkeypatch: pytest.
     product_of(weight, grid)
     times = [0.1, 0.2] if is_faster else [0.2, 0.1]
     monkeypatch.setattr(module, "shortest_times", lambda *_: times)
-    assert (byte_product(weight, grid) is not None) is is_faster
+    assert (byte_product_if_faster(weight, grid) is not None) is is_faster
 
 
 @pytest.mark.parametrize("instructions", ["SSE41", "AVX2", "AVX512_CORE"])
@@ -110,9 +110,9 @@ def test_instructions_without_vnni_leave_the_product_exact_or_unused(instruction
     script = """
 import torch
 from tests.codec.entropy.test_byte_product import assert_exact, weights_of
-from jahp_pl.codec.entropy.byte_product import byte_product
+from jahp_pl.codec.entropy.byte_product import byte_product_if_faster
 weight, grid = weights_of(2304, 64, 40)
-product = byte_product(weight, grid)
+product = byte_product_if_faster(weight, grid)
 if product is not None:
     assert_exact(product, weight, grid, torch.randint(0, 256, (40, 2304)).to(torch.uint8))
 print("done")

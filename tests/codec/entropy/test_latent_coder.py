@@ -111,7 +111,7 @@ def test_every_chunking_round_trips(variant: Variant, monkeypatch: pytest.Monkey
         payloads = set()
         for chunk, cells in [(4096, 2**24), (5, 2**24), (4096, 1), (1, 100)]:
             monkeypatch.setattr(symbol_coder, "ENCODED_POSITIONS", chunk)
-            monkeypatch.setattr(symbol_coder, "MAX_CELLS", cells)
+            monkeypatch.setattr(symbol_coder, "MAX_TABLE_ENTRIES", cells)
             payloads.add(written(coder, y_hat, z_hat))
             task = task_of(min(payloads), y_hat, z_hat)
             assert torch.equal(coder.read([task])[0], y_hat)

@@ -54,7 +54,7 @@ DIGESTS = {
 def test_the_tables_of_every_family_are_pinned(family: DensityName) -> None:
     """If a digest changed, so would all fingerprints, and no earlier file would decode."""
     digest = hashlib.sha256()
-    for table in tables_of(family, 2).arrays():
+    for table in tables_of(family, 2).fingerprint_arrays():
         digest.update(table.astype("<f8").tobytes())
     assert digest.hexdigest() == DIGESTS[family]
 
@@ -85,11 +85,11 @@ def test_a_reach_leaves_less_than_an_escape_outside(family: DensityName) -> None
 @pytest.mark.parametrize("name", ["scales", "thresholds", "cumulative", "exponential"])
 def test_given_tables_are_used(name: str) -> None:
     tables = tables_of("laplace", 2)
-    stored = {key: value.copy() for key, value in tables.stored().items()}
+    stored = {key: value.copy() for key, value in tables.tables_to_store().items()}
     stored[name][7] += 2.0**-16 if name == "scales" else 1
     again = LatentTables(tables.density, M, stored)
-    assert np.array_equal(again.stored()[name], stored[name])
-    same = [np.array_equal(a, b) for a, b in zip(again.arrays(), tables.arrays(), strict=True)]
+    assert np.array_equal(again.tables_to_store()[name], stored[name])
+    same = [np.array_equal(a, b) for a, b in zip(again.fingerprint_arrays(), tables.fingerprint_arrays(), strict=True)]
     assert same.count(False) == 1, "what determines probabilities is in the fingerprint"
 
 
@@ -97,7 +97,7 @@ def test_given_tables_are_used(name: str) -> None:
 @pytest.mark.parametrize("fault", ["missing", "short", "long", "half", "nan", "negative"])
 def test_invalid_tables_are_refused_by_name(name: str, fault: str) -> None:
     tables = tables_of("gaussian", 2)
-    stored = {key: value.copy() for key, value in tables.stored().items()}
+    stored = {key: value.copy() for key, value in tables.tables_to_store().items()}
     if fault == "missing":
         del stored[name]
     elif fault == "half":
@@ -112,6 +112,6 @@ def test_invalid_tables_are_refused_by_name(name: str, fault: str) -> None:
 
 def test_scales_that_do_not_rise_are_refused() -> None:
     tables = tables_of("gaussian", 2)
-    stored = tables.stored() | {"scales": tables.scales[::-1]}
+    stored = tables.tables_to_store() | {"scales": tables.scales[::-1]}
     with pytest.raises(UnusableModelError, match=r"^table scales: does not rise"):
         LatentTables(tables.density, M, stored)

@@ -74,11 +74,13 @@ def test_given_tables_are_used() -> None:
     prior, tables = model_of(WITH_PRIOR[0]).prior, tables_of(WITH_PRIOR[0])
     assert prior is not None
     for name in ("lowest", "masses"):
-        stored = {key: value.copy() for key, value in tables.stored().items()}
+        stored = {key: value.copy() for key, value in tables.tables_to_store().items()}
         stored[name][5] += 1
         again = PriorTables(prior, stored)
-        assert np.array_equal(again.stored()[name], stored[name])
-        same = [np.array_equal(a, b) for a, b in zip(again.arrays(), tables.arrays(), strict=True)]
+        assert np.array_equal(again.tables_to_store()[name], stored[name])
+        same = [
+            np.array_equal(a, b) for a, b in zip(again.fingerprint_arrays(), tables.fingerprint_arrays(), strict=True)
+        ]
         assert same.count(False) == 1, "what determines probabilities is in the fingerprint"
         symbols = torch.randint(-9, 10, (len(again.tables), 5, 8), dtype=torch.int32)
         writer, before = Writer(), Writer()
@@ -106,7 +108,7 @@ def test_invalid_tables_are_refused(name: str, spoil: object) -> None:
     assert callable(spoil)
     prior = model_of(WITH_PRIOR[0]).prior
     assert prior is not None
-    stored = tables_of(WITH_PRIOR[0]).stored()
+    stored = tables_of(WITH_PRIOR[0]).tables_to_store()
     spoilt = spoil(stored[name])
     stored = {key: value for key, value in stored.items() if key != name} | ({} if spoilt is None else {name: spoilt})
     with pytest.raises(UnusableModelError, match=r"^table.*: .*; export the model again$"):
@@ -115,6 +117,6 @@ def test_invalid_tables_are_refused(name: str, spoil: object) -> None:
 
 def test_the_tables_of_a_bfloat16_or_float64_model_are_computed_in_doubles() -> None:
     prior = FactorizedDensity(3)
-    expected = PriorTables(prior).stored()
-    for name, table in PriorTables(prior.double()).stored().items():
+    expected = PriorTables(prior).tables_to_store()
+    for name, table in PriorTables(prior.double()).tables_to_store().items():
         assert np.array_equal(table, expected[name])

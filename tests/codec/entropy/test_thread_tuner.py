@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from jahp_pl.codec.entropy.thread_tuner import PATIENCE, SLOW, TRIAL, ThreadTuner
+from jahp_pl.codec.entropy.thread_tuner import MAX_SLOW_STEPS, SLOW_FACTOR, TRIAL_STEPS, ThreadTuner
 
 
 @pytest.fixture
@@ -42,9 +42,9 @@ class Machine:
 def test_the_fastest_number_is_found_and_kept(fastest: int, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch, {count: 1.0 if count == fastest else 1.5 for count in (1, 2, 4, 8)})
     with ThreadTuner() as tuner:
-        used = machine.run(tuner, 4 * TRIAL + 50)
-    assert set(used[: 4 * TRIAL]) == {1, 2, 4, 8}
-    assert set(used[4 * TRIAL + 1 :]) == {fastest}
+        used = machine.run(tuner, 4 * TRIAL_STEPS + 50)
+    assert set(used[: 4 * TRIAL_STEPS]) == {1, 2, 4, 8}
+    assert set(used[4 * TRIAL_STEPS + 1 :]) == {fastest}
     assert torch.get_num_threads() == 8
 
 
@@ -54,11 +54,11 @@ def test_a_single_slow_step_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     with ThreadTuner() as tuner:
         machine.run(tuner, 3)
         machine.now += 1000
-        machine.run(tuner, 4 * TRIAL)
+        machine.run(tuner, 4 * TRIAL_STEPS)
         assert torch.get_num_threads() == 4
         for _ in range(5):
             machine.now += 1000
-            machine.run(tuner, PATIENCE - 1)
+            machine.run(tuner, MAX_SLOW_STEPS - 1)
         assert torch.get_num_threads() == 4
 
 
@@ -66,11 +66,11 @@ def test_a_single_slow_step_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> 
 def test_steps_that_stay_slow_lead_back_to_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch, {1: 3.0, 2: 2.0, 4: 1.0, 8: 2.0})
     with ThreadTuner() as tuner:
-        machine.run(tuner, 4 * TRIAL + 5)
+        machine.run(tuner, 4 * TRIAL_STEPS + 5)
         assert torch.get_num_threads() == 4
-        machine.seconds[4] = 3.0 * SLOW + 0.1  # another process takes the cores
-        used = machine.run(tuner, PATIENCE + 5)
-        assert used[: PATIENCE - 1] == [4] * (PATIENCE - 1)
+        machine.seconds[4] = 3.0 * SLOW_FACTOR + 0.1  # another process takes the cores
+        used = machine.run(tuner, MAX_SLOW_STEPS + 5)
+        assert used[: MAX_SLOW_STEPS - 1] == [4] * (MAX_SLOW_STEPS - 1)
         assert used[-1] == 1
         machine.seconds[1] = 100.0
         assert set(machine.run(tuner, 20)) == {1}, "for the rest"

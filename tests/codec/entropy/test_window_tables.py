@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from jahp_pl.codec.entropy.window_tables import LIGHTEST, NUM_SCALES, SCALE_MAX, WIDTHS
+from jahp_pl.codec.entropy.window_tables import MIN_WIDENING_WEIGHT, NUM_SCALES, SCALE_MAX, WIDTHS
 from jahp_pl.config import DensityName
 from jahp_pl.density_layout import BOUNDS
 from tests.support.codec_models import FAMILIES
@@ -70,7 +70,7 @@ def test_a_window_spans_all_components_but_the_lightest() -> None:
     assert windows.lowest[0] <= -20 - reach
     assert windows.lowest[0] + WIDTHS[windows.kind[0]] - 2 >= 30 + reach + 1
     light = torch.tensor([0.0, 0.0, -9.0]).view(1, 3, 1).expand(1, 3, M)
-    assert math.exp(-9.0) * 2**16 < LIGHTEST
+    assert math.exp(-9.0) * 2**16 < MIN_WIDENING_WEIGHT
     narrower = tables.windows(raw_of(mu, sigma, light).numpy())
     assert narrower.kind[0] == windows.kind[0] - 1
     assert narrower.lowest[0] + WIDTHS[narrower.kind[0]] // 2 - 1 == -10

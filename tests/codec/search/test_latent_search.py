@@ -9,7 +9,7 @@ import torch
 
 from jahp_pl.codec.codec import Codec
 from jahp_pl.codec.search.latent_objective import LatentObjective, Region, SearchedImage, SearchLoss
-from jahp_pl.codec.search.latent_search import RefinementWarning, Search, _comes_first, _share_frozen
+from jahp_pl.codec.search.latent_search import RefinementWarning, Search, _choose_frozen, _share_frozen
 from jahp_pl.codec.search.refinement import Refiner
 from tests.support.codec_models import JOINT, MIXTURE, load_golden
 from tests.support.latent_searches import FEW, LOSS, picture, refine, score, searching, start_of
@@ -43,7 +43,7 @@ def test_freezing_prefers_latents_near_an_integer_and_keeps_what_is_frozen() -> 
     is_free = torch.tensor([False, True, True, True, True, True]).view(1, 6, 1, 1)
 
     def chosen(nearness: float, share: float) -> list[int]:
-        return _comes_first(y, keys, is_free, nearness, share).flatten().nonzero().flatten().tolist()
+        return _choose_frozen(y, keys, is_free, nearness, share).flatten().nonzero().flatten().tolist()
 
     assert chosen(0.0, 0.0) == [0]
     assert chosen(0.0, 0.4) == [0, 2, 4]
