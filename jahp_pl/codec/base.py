@@ -172,8 +172,8 @@ class BaseCodec(ABC, Generic[Input, Rgb, Integers]):
             max_seconds: time limit in seconds; None for no limit. See `decode_all`.
 
         Raises:
-            BitstreamError: if the data is not a valid file of this model, exceeds `max_pixels`, or the time is up; the
-                message says what to do.
+            BitstreamError: if the data is not a valid file of this model, the image exceeds `max_pixels`, or the time
+                is up; the message says what to do.
             ValueError: if `as_` is not a kind of image that this codec returns.
         """
         return self._to_kind(self.decode(data, max_pixels, max_seconds), self.default_kind if as_ is None else as_)
@@ -262,8 +262,8 @@ class BaseCodec(ABC, Generic[Input, Rgb, Integers]):
             max_seconds: time limit in seconds for all files together; None for no limit.
 
         Yields:
-            Each decoded file once its image is complete. Images of a group follow only after the latents of all its
-            files have been read, so if these are invalid in one file, no image of its group is yielded.
+            Each decoded file once its image is complete. The latents of all files of a group are read before its first
+            image is computed, so if those of one file are invalid, no image of the group is yielded.
 
         Raises:
             BitstreamError, ForkError, PrecisionError: see `decode_all`.

@@ -51,9 +51,8 @@ class Codec(BaseCodec["ImageLike", Tensor, Tensor]):
 
     Guarantees: on any machine with the same weights and tables, `decompress(compress(image))` recovers the encoder's
     latents to the last bit, and the image is the model's own evaluation-mode reconstruction (up to float32 rounding),
-    clipped and rounded to 8 bits. A file is decoded with the weights that made it, or else refused. A codec is
-    stateless: no call changes its tables. docs/exact-arithmetic.md explains how, docs/file-format.md describes the
-    files.
+    clipped and rounded to 8 bits. A file of another model is refused. A codec is stateless: no call changes its tables.
+    docs/exact-arithmetic.md explains how, docs/file-format.md describes the files.
 
     Args:
         model: trained model, copied in float32; later training does not change the codec. All networks run on the

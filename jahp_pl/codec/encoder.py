@@ -52,7 +52,7 @@ class ImageEncoder:
         fingerprint: fingerprint of the codec.
         icc: color profile; empty for sRGB.
         is_refined: whether `AnalyzedImage.refine` searches for better latents.
-        measure: whether files come with the cross-entropy of their latents, see `Encoded.bits`.
+        measure: whether to measure the cross-entropy of the latents in each file, see `Encoded.bits`.
     """
 
     def __init__(

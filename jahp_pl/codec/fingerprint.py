@@ -13,7 +13,7 @@ from jahp_pl.config import ModelConfig
 
 
 def fingerprint(config: ModelConfig, arrays: Iterable[npt.NDArray[np.generic]]) -> bytes:
-    """Hash everything that a decoder uses, without g_a and h_a; return the first 8 bytes of the SHA-256.
+    """Hash everything that a decoder uses, i.e. all but g_a and h_a; return the first 8 bytes of the SHA-256.
 
     Args:
         config: architecture. Only settings that a decoder depends on are hashed, not those of training.

@@ -41,7 +41,7 @@ class MatmulPrecision:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._num_holders = self._num_breaches = 0
-        self._older = "highest"
+        self._legacy = "highest"
         self._own: dict[str, str] = {}
 
     def hold(self) -> int:
@@ -49,10 +49,10 @@ class MatmulPrecision:
         with self._lock:
             self._num_holders += 1
             if self._num_holders == 1:
-                self._take()
+                self._enable_full()
             elif not _is_full():
                 self._num_breaches += 1
-                self._take()
+                self._enable_full()
             return self._num_breaches
 
     def release(self, held: int) -> bool:
@@ -68,19 +68,19 @@ class MatmulPrecision:
                 self._num_breaches += 1
             was_full = self._num_breaches == held
             if self._num_holders == 0:
-                self._give_back(is_full)
+                self._restore(is_full)
             elif not is_full:
-                self._take()
+                self._enable_full()
             return was_full
 
-    def _take(self) -> None:
-        self._own = {backend: _own(backend, "matmul") for backend in BACKENDS} if _has_newer() else {}
-        self._older = _older()
+    def _enable_full(self) -> None:
+        self._own = {backend: _own_setting(backend, "matmul") for backend in BACKENDS} if _has_newer_api() else {}
+        self._legacy = _legacy_setting()
         torch.set_float32_matmul_precision("highest")  # sets both APIs
 
-    def _give_back(self, is_full: bool) -> None:
+    def _restore(self, is_full: bool) -> None:
         if is_full:
-            torch.set_float32_matmul_precision(self._older)
+            torch.set_float32_matmul_precision(self._legacy)
             for backend, value in self._own.items():
                 _set(backend, "matmul", value)
             return
@@ -89,7 +89,7 @@ class MatmulPrecision:
                 _set(backend, "matmul", value)
 
 
-def _has_newer() -> bool:
+def _has_newer_api() -> bool:
     return hasattr(torch._C, "_get_fp32_precision_getter")
 
 
@@ -101,11 +101,11 @@ def _set(backend: str, operation: str, value: str) -> None:
     torch._C._set_fp32_precision_setter(backend, operation, value)
 
 
-def _own(backend: str, operation: str) -> str:
+def _own_setting(backend: str, operation: str) -> str:
     """Return the setting of a backend itself: "none" if it inherits its value. Reading shows only the effective value,
     so the parent is changed for a moment to see whether the value follows."""
     parent = (backend, "all") if operation != "all" else ("generic", "all")
-    before = _own(*parent) if parent[0] != "generic" else _get(*parent)
+    before = _own_setting(*parent) if parent[0] != "generic" else _get(*parent)
     now = _get(backend, operation)
     _set(*parent, _FULL if now != _FULL else "none")  # neither lowers the precision of other threads
     is_inherited = _get(backend, operation) != now
@@ -113,8 +113,8 @@ def _own(backend: str, operation: str) -> str:
     return "none" if is_inherited else now
 
 
-def _older() -> str:
-    """Return the older setting; "highest" if it is unreadable because the newer API contradicts it."""
+def _legacy_setting() -> str:
+    """Return the setting of the older API; "highest" if it is unreadable because the newer API contradicts it."""
     try:
         return torch.get_float32_matmul_precision()
     except RuntimeError:
@@ -128,7 +128,7 @@ def _older() -> str:
 
 
 def _is_full() -> bool:
-    if _has_newer():
+    if _has_newer_api():
         return all(_get(backend, "matmul") == _FULL for backend in BACKENDS)
     return torch.get_float32_matmul_precision() == "highest"
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from jahp_pl.codec.arrays import IndexArray
 
-NOWHERE = 0
+OUTSIDE = 0
 """Row of the latents' buffer that represents all positions outside an image; it stays zero."""
 
 RASTER_STEP = 1024
@@ -91,7 +91,7 @@ def _taps(shapes: Sequence[tuple[int, int]], ranks: list[IndexArray], offsets: S
     reach = max((-row for row, _ in offsets), default=0)
     taps = np.empty((sum(len(rank) for rank in ranks), len(offsets)), dtype=np.int64)
     for (height, width), rank in zip(shapes, ranks, strict=True):
-        rows = np.full((height + 2 * reach, width + 2 * reach), NOWHERE)
+        rows = np.full((height + 2 * reach, width + 2 * reach), OUTSIDE)
         rows[reach : reach + height, reach : reach + width] = rank.reshape(height, width) + 1
         for tap, (row, column) in enumerate(offsets):
             seen = rows[reach + row :][:height, reach + column : reach + column + width]

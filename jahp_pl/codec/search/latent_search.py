@@ -1,4 +1,4 @@
-"""Searches for integers near y with a lower R + lambda * D than the nearest ones have.
+"""Searches for integers near y with a lower R + lambda * D than the nearest ones.
 
 Both methods vary a continuous y:
 
@@ -46,12 +46,12 @@ class Search(NamedTuple):
     """Share of the channel's mean in the second moment of each latent. In a short search, Adam would use little more
     than the sign of each gradient; with the mean, latents with larger gradients move further."""
     nearness: float = 0.8
-    """Weight in the order of freezing of a latent's distance from the nearest integer, relative to the largest possible
-    distance, 1/2; 0 freezes at random."""
+    """Weight of a latent's distance from the nearest integer in the order of freezing, relative to the largest possible
+    distance, 1/2; with 0, the order is random."""
     warm_up: float = 0.0
     """Share of the steps before anything is frozen; 1 rounds everything at the end."""
     lmbda_factor: float = 1.3
-    """Factor of the model's lambda, see docs/refinement.md."""
+    """Factor by which the model's lambda is multiplied, see docs/refinement.md."""
     structure_share: float = 0.3
     """Share of `StructuralDistortion` in the distortion of models that were trained for squared errors."""
 

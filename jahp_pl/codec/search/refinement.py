@@ -1,4 +1,4 @@
-"""Runs the encoder's search for integers near y with a lower R + lambda * D than the nearest ones have.
+"""Runs the encoder's search for integers near y with a lower R + lambda * D than the nearest ones.
 
 The decoder accepts any latents, so an encoder may choose them. Rounding each latent separately ignores that errors
 add up in g_s, and that every latent is part of the context of others; `latent_search` finds better integers for fixed
@@ -6,7 +6,7 @@ z_hat.
 
 Guarantees: by the objective on integers, the result (for a large image, each tile) is never worse than plain rounding,
 which is the fallback. Equal inputs, seed and thread count give equal latents on one machine. Another machine may find
-other latents, but they decode everywhere.
+other latents; every machine decodes them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ EFFORTS: tuple[Search | None, ...] = (
 )
 """Searches by effort; 0 is plain rounding."""
 BRIEF_SEARCH = Search("freeze", 2, learning_rate=0.15)
-"""Search that tells in a third of the time of effort 1 how large and how good its file will be."""
+"""Search that predicts, in a third of the time of effort 1, the size and PSNR of the file of a full search."""
 MIN_SEARCHED_SIDE = 64
 """Shortest side in pixels of images that are searched; smaller ones have little to gain, as files grow in 4-byte
 words."""
@@ -89,7 +89,7 @@ class Refiner:
     seed: int = 0
     """Seed of all random choices."""
     falls_back: bool = True
-    """Whether to round plainly where the search found nothing better, which takes two more passes to find out."""
+    """Whether to compare the result with plain rounding, which takes two more passes, and keep the better one."""
 
     def __call__(self, y: Tensor, rounded: Latents[Tensor], level: float | None) -> Tensor:
         """Search for better integers at a rate level.
@@ -100,8 +100,8 @@ class Refiner:
             level: rate level; None for a single-rate model.
 
         Returns:
-            (M, h, w) float32 on the CPU, to be rounded to the nearest integers. Only latents that the search froze last
-            are not integers yet: they are the ones for which another integer costs least.
+            (M, h, w) float32 on the CPU, to be rounded to the nearest integers. Only the latents that the search would
+            freeze last are not integers yet; rounding one of these to its other neighbor costs least.
 
         Raises:
             MemoryLimitError: if not even the smallest tile fits.
@@ -154,7 +154,7 @@ class _ImageLatents(NamedTuple):
     keys: Tensor
     """Random keys, see `run_search`."""
     found: Tensor
-    """What the searches of the tiles that are done have found, not rounded yet; plain rounding elsewhere."""
+    """Results of the searches of finished tiles, not rounded yet; plainly rounded latents elsewhere."""
 
     @classmethod
     def start(cls, y: Tensor, rounded: Tensor, generator: torch.Generator) -> _ImageLatents:
@@ -174,7 +174,7 @@ class _ImageLatents(NamedTuple):
         generator: torch.Generator,
         on_step: Callable[[int], None],
     ) -> Tensor | None:
-        """Search the core of a tile, with the current integers around it; result as of `run_search`."""
+        """Search the core of a tile, with the current integers around it; see `run_search`."""
         core = tile.core.relative_to(tile.seen)
         first = self.around(tile)
         keys = torch.full_like(first, -1.0)

@@ -20,9 +20,9 @@ from jahp_pl.codec.transforms.winograd import PATCH, TILE, Downsampling, Upsampl
 from jahp_pl.layers import GDN
 from jahp_pl.quality import to_uint8
 
-TILES = 144
+TILES_PER_STRIP = 144
 """Approximate number of Winograd tiles per strip: enough for efficient matrix products, few enough for caches."""
-POSITIONS = 4096
+FIRST_LAYER_POSITIONS = 4096
 """Approximate number of positions at half the image's resolution that the first layer computes at a time."""
 NUM_TAPS = 75
 """Rows times columns times channels of a 5x5 kernel at the image."""
@@ -33,9 +33,9 @@ def cpu_bytes(height: int, width: int, num_filters: int, num_latents: int) -> in
     widest = max(num_filters, num_latents)
     rows, columns = -(-height // 2) * 2, -(-width // 2) * 2  # whole tiles
     maps = (16 + 4 + 1) * (rows + 1) * (columns + 1) * widest
-    num_tiles = columns * max(1, round(TILES / columns))
+    num_tiles = columns * max(1, round(TILES_PER_STRIP / columns))
     tile = (3 * PATCH**2 + 3 * TILE**2) * widest + 64 * (NUM_TAPS + 1 + 4 * 12) + 100 * num_filters
-    first = max(POSITIONS, 8 * columns) * (3 * num_filters + NUM_TAPS + 1)
+    first = max(FIRST_LAYER_POSITIONS, 8 * columns) * (3 * num_filters + NUM_TAPS + 1)
     return 4 * (maps + num_tiles * tile + first) + 3 * 256 * height * width
 
 
@@ -112,7 +112,7 @@ class CpuAnalysis:
                 half.data[:4] = half.data[full : full + 4]
             step = layer.TILE_IN * num_rows
             stop = min(first + step + 4, height)
-            for start, end in _pieces(filled, stop, max(1, POSITIONS // width)):
+            for start, end in _pieces(filled, stop, max(1, FIRST_LAYER_POSITIONS // width)):
                 self._half_rows(image, start, end, half.data[start - first : end - first, 2 : 2 + width], scratch)
             half.data[stop - first :] = 0
             filled = stop
@@ -219,7 +219,7 @@ def _convolve(layer: Upsampling | Downsampling, x: Canvas, scratch: Scratch) -> 
 def _strips(height: int, width: int) -> Iterator[tuple[int, int, int]]:
     """Yield, for each strip of a coarse map, its first row and how many rows and columns of tiles it has."""
     num_rows, num_columns = -(-height // TILE), -(-width // TILE)
-    step = max(1, round(TILES / num_columns))
+    step = max(1, round(TILES_PER_STRIP / num_columns))
     for top in range(0, num_rows, step):
         yield top, min(step, num_rows - top), num_columns
 

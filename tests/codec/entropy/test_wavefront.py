@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from jahp_pl.codec.entropy.wavefront import NOWHERE, RASTER_STEP, CodingOrder, coding_order
+from jahp_pl.codec.entropy.wavefront import OUTSIDE, RASTER_STEP, CodingOrder, coding_order
 from jahp_pl.layers import MaskedConv2d
 
 SIZES = [*product(range(1, 8), range(1, 8)), (1, 40), (40, 1), (2, 33), (33, 2), (13, 29)]
@@ -78,7 +78,7 @@ def test_taps_are_the_buffer_rows_inside_the_mask(shapes: list[tuple[int, int]],
     plan = coding_order(shapes, offsets_of(reach))
     for (height, width), ranks in zip(shapes, plan.ranks, strict=True):
         for position in range(height * width):
-            expected = [NOWHERE if p is None else int(ranks[p]) + 1 for p in seen_from(height, width, position, reach)]
+            expected = [OUTSIDE if p is None else int(ranks[p]) + 1 for p in seen_from(height, width, position, reach)]
             assert plan.taps[ranks[position]].tolist() == expected
 
 
